@@ -1,0 +1,1 @@
+"""The HTTP side: routes -> auth -> admission -> submission, waiting, and the courier."""

@@ -1,0 +1,1 @@
+"""One file a resource; `register` in gateway.app puts them together."""

@@ -1,0 +1,242 @@
+"""The words of the public contract as types: what a client submits, and what it gets back.
+
+A request flows ``bytes -> JobRequest -> Document`` (gateway), a result flows
+``DocumentResult -> Job / ResultsPage -> bytes``. Everything that crosses a process boundary is one of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Threshold = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+OffsetUnit = Literal["codepoint", "utf16", "byte"]
+LongText = Literal["window", "truncate", "reject"]
+
+
+class Priority(StrEnum):
+    """Which of a model's two queues a job waits in."""
+
+    interactive = "interactive"
+    standard = "standard"
+
+
+class JobStatus(StrEnum):
+    """A job's life; the last five are terminal."""
+
+    queued = "queued"
+    running = "running"
+    cancelling = "cancelling"
+    succeeded = "succeeded"
+    partially_succeeded = "partially_succeeded"
+    failed = "failed"
+    cancelled = "cancelled"
+    expired = "expired"
+
+    @property
+    def terminal(self) -> bool:
+        """True once nothing about the job's documents can change any more."""
+        return self not in (JobStatus.queued, JobStatus.running, JobStatus.cancelling)
+
+
+class DocumentStatus(StrEnum):
+    """A document's life; results exist for the last four."""
+
+    queued = "queued"
+    running = "running"
+    succeeded = "succeeded"
+    failed = "failed"
+    cancelled = "cancelled"
+    expired = "expired"
+
+
+class DocumentErrorCode(StrEnum):
+    """Why one document failed; documented in docs/errors.md."""
+
+    document_too_large = "document_too_large"
+    input_too_long = "input_too_long"
+    empty_text = "empty_text"
+    invalid_text = "invalid_text"
+    out_of_memory = "out_of_memory"
+    inference_failed = "inference_failed"
+    worker_lost = "worker_lost"
+
+    @property
+    def retryable(self) -> bool:
+        """True if the same text may succeed on another try or another worker."""
+        return self in (
+            DocumentErrorCode.out_of_memory,
+            DocumentErrorCode.inference_failed,
+            DocumentErrorCode.worker_lost,
+        )
+
+
+class Strict(BaseModel):
+    """Base of every request body: frozen, unknown fields refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Options(Strict):
+    """How the model is asked, for a job or for one document (a document's own replace the job's one by one)."""
+
+    threshold: Threshold | dict[str, Threshold] = 0.5
+    flat: bool = True
+    multi_label: bool = False
+    long_text: LongText = "window"
+    offset_unit: OffsetUnit = "codepoint"
+    return_text: bool = False
+
+    def threshold_for(self, label: str) -> float:
+        """The score from which an entity of this label counts; labels without one of their own have 0.5."""
+        return self.threshold.get(label, 0.5) if isinstance(self.threshold, dict) else self.threshold
+
+    def merged(self, override: dict[str, Any] | None) -> Options:
+        """These options with a document's own on top."""
+        return self if not override else Options.model_validate({**self.model_dump(), **override})
+
+
+Labels = dict[str, str | None]
+"""Label -> description (None: the label speaks for itself), in the order the client gave."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentError:
+    """Why a document failed, in a form that never quotes its text."""
+
+    code: DocumentErrorCode
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text of a job as it travels in a shard's payload.
+
+    Attributes:
+        index: position in the job, from 0.
+        id: the client's id, or the index as text.
+        text: the text; empty where `error` says why it was not kept.
+        labels: own labels, or None for the job's.
+        options: own options (only the fields given), or None.
+        error: set by the gateway for a document that no worker needs to see (too large, empty, invalid).
+    """
+
+    index: int
+    id: str
+    text: str
+    labels: Labels | None = None
+    options: dict[str, Any] | None = None
+    error: DocumentError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A span of the text: `text[start:end]` in the chosen offset unit equals `text`; score in 0..1."""
+
+    start: int
+    end: int
+    text: str
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentResult:
+    """The typed outcome of one document."""
+
+    index: int
+    id: str
+    status: DocumentStatus
+    entities: tuple[Entity, ...] = ()
+    windows: int = 0
+    truncated: bool = False
+    warnings: tuple[str, ...] = ()
+    attempts: int = 0
+    error: DocumentError | None = None
+    text: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as the API serves it."""
+        body: dict[str, Any] = {
+            "index": self.index,
+            "id": self.id,
+            "status": self.status.value,
+            "entities": [
+                {"start": e.start, "end": e.end, "text": e.text, "label": e.label, "score": e.score}
+                for e in self.entities
+            ],
+            "windows": self.windows,
+            "truncated": self.truncated,
+            "warnings": list(self.warnings),
+            "attempts": self.attempts,
+            "error": None
+            if self.error is None
+            else {
+                "code": self.error.code.value,
+                "detail": self.error.detail,
+                "retryable": self.error.code.retryable,
+            },
+        }
+        if self.text is not None:
+            body["text"] = self.text
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Documents of a job by state; the six always sum to `total`."""
+
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    expired: int
+
+    @property
+    def finished(self) -> int:
+        """Documents that have their outcome."""
+        return self.succeeded + self.failed + self.cancelled + self.expired
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a job's documents cost."""
+
+    characters: int = 0
+    windows: int = 0
+    windowed_documents: int = 0
+    truncated_documents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as read from the ledger in one atomic step. Times are UTC milliseconds since the epoch."""
+
+    id: str
+    tenant: str
+    status: JobStatus
+    status_reason: str | None
+    counts: Counts
+    eta_s: float | None
+    queue_position: int | None
+    usage: Usage
+    model: str
+    model_revision: str | None
+    priority: Priority
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    deadline_at: int
+    results_expire_at: int | None
+    error_summary: dict[str, int]
+    metadata: dict[str, str]
+    retry_of: str | None
+    retried_by: str | None
+    version: int
+    now: int
+    warnings: tuple[str, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""The model side: intake -> windows -> micro-batch -> engine, and back."""
