@@ -1,0 +1,76 @@
+"""Settings every process shares: `GLEANER_*` in, one frozen object out. Read once, in a composition root."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Durability = Literal["process", "disk", "replica"]
+
+
+class Settings(BaseSettings):
+    """What gateway, worker, courier and Flower all need to find the store and to speak of models alike."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GLEANER_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/1",
+        description="The ledger's Redis or Valkey, in redis-py form "
+        "(`redis://`, `rediss://`, `unix:///path?db=1`).",
+    )
+    broker_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Celery's broker, in redis-py form; the same server with another database will do.",
+    )
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("gleaner-small",),
+        min_length=1,
+        description="Names a job may ask for, comma-separated; the first is the default.",
+    )
+    encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (),
+        description="AES-256-GCM keys for texts and results at rest, base64 of 32 bytes each, comma-separated: "
+        "the first encrypts, all decrypt.",
+    )
+    store_timeout_s: float = Field(
+        2.0,
+        gt=0,
+        le=30,
+        description="How long one call to the ledger may take before it counts as down (seconds).",
+    )
+    shutdown_grace_s: float = Field(
+        60.0, gt=0, description="How long a process may finish running work after SIGTERM (seconds)."
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address of the port that serves /metrics, /livez and /readyz."
+    )
+    metrics_port: int = Field(
+        9101,
+        ge=0,
+        le=65535,
+        description="Port of /metrics, /livez and /readyz; by default 9101 gateway, 9102 worker, 9103 courier.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Lowest level that is logged."
+    )
+    log_format: Literal["json", "text"] = Field(
+        "json", description="`json`: one object a line; `text`: for a terminal."
+    )
+
+    @field_validator("models", "encryption_keys", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("models")
+    @classmethod
+    def _distinct(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(models)) != len(models):
+            raise ValueError("a model is listed twice")
+        return models
