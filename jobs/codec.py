@@ -73,9 +73,7 @@ class Codec:
             raise CodecError(f"blob of {place} has an unknown format")
         key = self._keys.get(body[:4])
         if key is None:
-            raise CodecError(
-                f"blob of {place} is sealed with a key that GLEANER_ENCRYPTION_KEYS does not hold"
-            )
+            raise CodecError(f"blob of {place} is sealed with a key that GLEANER_ENCRYPTION_KEYS does not hold")
         try:
             return key.decrypt(body[4:16], body[16:], place.encode())
         except InvalidTag as error:

@@ -13,9 +13,7 @@ Durability = Literal["process", "disk", "replica"]
 class Settings(BaseSettings):
     """What gateway, worker, courier and Flower all need to find the store and to speak of models alike."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="GLEANER_", frozen=True, extra="ignore", env_ignore_empty=True
-    )
+    model_config = SettingsConfigDict(env_prefix="GLEANER_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/1",
