@@ -1,0 +1,291 @@
+"""The API keys file: who may call the gateway, as which tenant, in which role.
+
+`create -> file (hashes only) -> KeyRing.verify(presented key) -> KeyRecord`. The plain key is seen once, by
+whoever created it; the file keeps SHA-256 of it, which is enough for keys of 256 random bits. Writers take a
+file lock and replace the file atomically, so a gateway that reads meanwhile sees the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+log = logging.getLogger(__name__)
+
+KEY_PREFIX = "gl_"
+MAX_KEY_CHARACTERS = 256
+"""Longer credentials are refused unhashed."""
+RELOAD_EVERY_S = 1.0
+ROTATION_OVERLAP = timedelta(hours=24)
+
+Tenant = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class KeysError(Exception):
+    """The keys file cannot be read, is not one, or does not hold the key that was asked for."""
+
+
+class Role(StrEnum):
+    """What a key may do; each role includes the ones before it."""
+
+    viewer = "viewer"
+    submitter = "submitter"
+    admin = "admin"
+
+    def includes(self, other: Role) -> bool:
+        """True if a key of this role may do what `other` may."""
+        ranks = tuple(Role)
+        return ranks.index(self) >= ranks.index(other)
+
+
+class KeyRecord(BaseModel):
+    """One key as the file keeps it."""
+
+    # A newer version's fields survive a write by this one.
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    key_id: str = Field(min_length=1)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    tenant: Tenant
+    role: Role
+    name: str = ""
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None = None
+    revoked_at: AwareDatetime | None = None
+
+    def usable(self, now: datetime) -> bool:
+        """True while the key is neither revoked nor past its expiry."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+class _KeysFile(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    version: Literal[1] = 1
+    keys: tuple[KeyRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made. `key` is the plain secret and cannot be had again."""
+
+    key_id: str
+    key: str
+    tenant: str
+    role: Role
+    expires_at: datetime | None
+
+
+def create(
+    path: Path, *, tenant: str, role: Role | str, name: str = "", expires_at: datetime | None = None
+) -> NewKey:
+    """Make a key and add it to the file, which is made, mode 600, if it is not there.
+
+    Raises:
+        KeysError: the file is damaged, or the tenant's name, role or expiry is not valid.
+    """
+    with _editing(path) as keys:
+        new, record = _make(tenant, role, name, expires_at)
+        keys.append(record)
+    return new
+
+
+def list_keys(path: Path) -> tuple[KeyRecord, ...]:
+    """Every key of the file, revoked and expired ones too, oldest first.
+
+    Raises:
+        KeysError: the file is missing or damaged.
+    """
+    return _read(path)
+
+
+def rotate(path: Path, key_id: str, *, overlap: timedelta = ROTATION_OVERLAP) -> NewKey:
+    """Make a successor of a key (same tenant, role, name) and let the old one end after `overlap`.
+
+    The successor lives as long as the old key was made for, or for ever. An expiry that comes sooner than
+    the overlap stays.
+
+    Raises:
+        KeysError: no usable key has this id, or the file is damaged.
+    """
+    now = _now()
+    with _editing(path) as keys:
+        position = _position(keys, key_id)
+        old = keys[position]
+        if not old.usable(now):
+            raise KeysError(f"key {key_id} is revoked or expired; create a new one")
+        lifetime = None if old.expires_at is None else now + (old.expires_at - old.created_at)
+        new, record = _make(old.tenant, old.role, old.name, lifetime)
+        end = now + overlap
+        keys[position] = old.model_copy(update={"expires_at": min(end, old.expires_at or end)})
+        keys.append(record)
+    return new
+
+
+def revoke(path: Path, key_id: str) -> KeyRecord:
+    """End a key now; running gateways follow within two seconds. Repeating it changes nothing.
+
+    Raises:
+        KeysError: no key has this id, or the file is damaged.
+    """
+    with _editing(path) as keys:
+        position = _position(keys, key_id)
+        if keys[position].revoked_at is None:
+            keys[position] = keys[position].model_copy(update={"revoked_at": _now()})
+        return keys[position]
+
+
+class KeyRing:
+    """The usable keys of a file, kept current while the process runs.
+
+    Not for several threads at once. A file that becomes unreadable or damaged later leaves the last good
+    keys in force and is logged, so that a half-done edit by hand locks nobody out.
+
+    Args:
+        path: the keys file.
+        clock: monotonic seconds, for the reload interval.
+
+    Raises:
+        KeysError: the file is missing or damaged at the start.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._looked_at = clock()
+        self._signature = _signature(path)
+        self._by_hash = {record.sha256: record for record in _read(path)}
+
+    def verify(self, presented: str, now: datetime | None = None) -> KeyRecord | None:
+        """The record of a presented key, or None if it is unknown, revoked or expired."""
+        self._refresh()
+        if len(presented) > MAX_KEY_CHARACTERS or not presented.isascii():
+            return None
+        digest = _digest(presented)
+        # The look-up's timing tells about a hash, which nobody can choose; the comparison is constant-time.
+        record = self._by_hash.get(digest)
+        if record is None or not hmac.compare_digest(record.sha256, digest):
+            return None
+        return record if record.usable(now or _now()) else None
+
+    def _refresh(self) -> None:
+        if self._clock() - self._looked_at < RELOAD_EVERY_S:
+            return
+        self._looked_at = self._clock()
+        signature = _signature(self._path)
+        if signature == self._signature:
+            return
+        self._signature = signature
+        try:
+            self._by_hash = {record.sha256: record for record in _read(self._path)}
+        except KeysError as error:
+            log.warning("keys.reload_failed", extra={"reason": str(error)})
+        else:
+            log.info("keys.reloaded", extra={"keys": len(self._by_hash)})
+
+
+def _make(tenant: str, role: Role | str, name: str, expires_at: datetime | None) -> tuple[NewKey, KeyRecord]:
+    now = _now()
+    key = KEY_PREFIX + secrets.token_urlsafe(32)
+    if expires_at is not None and expires_at.tzinfo is not None and expires_at <= now:
+        raise KeysError("the expiry lies in the past")
+    try:
+        record = KeyRecord(
+            key_id=f"key_{secrets.token_hex(6)}",
+            sha256=_digest(key),
+            tenant=tenant,
+            role=Role(role),
+            name=name,
+            created_at=now,
+            expires_at=expires_at,
+        )
+    except ValueError as error:
+        raise KeysError(_explain(error)) from error
+    return NewKey(record.key_id, key, record.tenant, record.role, record.expires_at), record
+
+
+def _explain(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def _position(keys: list[KeyRecord], key_id: str) -> int:
+    for position, record in enumerate(keys):
+        if record.key_id == key_id:
+            return position
+    raise KeysError(f"no key has the id {key_id}")
+
+
+@contextmanager
+def _editing(path: Path) -> Iterator[list[KeyRecord]]:
+    """The file's keys to change in place; written back, under the lock, if the block does not raise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        keys = list(_read(path)) if path.exists() else []
+        yield keys
+        _write(path, _KeysFile(keys=tuple(keys)))
+    finally:
+        os.close(lock)
+
+
+def _read(path: Path) -> tuple[KeyRecord, ...]:
+    try:
+        return _KeysFile.model_validate_json(path.read_bytes()).keys
+    except OSError as error:
+        raise KeysError(f"cannot read the keys file {path}: {error.strerror}") from error
+    except ValidationError as error:
+        # The chained error would quote the file's content, hashes included.
+        raise KeysError(f"{path} is not a keys file: {_explain(error)}") from None
+
+
+def _write(path: Path, content: _KeysFile) -> None:
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
