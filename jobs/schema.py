@@ -215,7 +215,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as read from the ledger in one atomic step. Times are UTC milliseconds since the epoch."""
+    """A job as read from the ledger in one atomic step. Times are UTC milliseconds since the epoch.
+
+    `opts` (labels and options) and `meta` (metadata) are blobs as stored; `jobs.codec` opens them.
+    """
 
     id: str
     tenant: str
@@ -234,7 +237,8 @@ class Job:
     deadline_at: int
     results_expire_at: int | None
     error_summary: dict[str, int]
-    metadata: dict[str, str]
+    opts: bytes
+    meta: bytes
     retry_of: str | None
     retried_by: str | None
     version: int

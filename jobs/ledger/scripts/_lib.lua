@@ -1,0 +1,231 @@
+-- Shared by every script of this folder: key names, the shard record, and the steps that several transitions
+-- take. A script reads and validates everything before its first write, for Lua has no rollback.
+
+local function key(name) return '{gleaner}:' .. name end
+
+local clock = redis.call('TIME')
+local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000) -- milliseconds, frozen for the script
+local SLACK = 60000 -- a waiting shard is looked at this long after its job's deadline
+local TOMBSTONE = 7 * 24 * 3600
+local CHUNK = 1000 -- unpack fails near 8,000 items
+
+local function int(value) return tonumber(value) or 0 end
+local function member(id, shard) return id .. ':' .. shard end
+
+-- In chunks: redis.call(command, where, items...)
+local function bulk(command, where, items)
+  for first = 1, #items, CHUNK do
+    redis.call(command, where, unpack(items, first, math.min(first + CHUNK - 1, #items)))
+  end
+end
+
+local function fields(where)
+  local flat, record = redis.call('HGETALL', where), {}
+  for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
+  return record
+end
+
+-- The job's hash as a table, or nil.
+local function read_job(id)
+  local job = fields(key('job:' .. id))
+  if not job.state then return nil end
+  job.id = id
+  return job
+end
+
+local function terminal(job)
+  return job.state ~= 'queued' and job.state ~= 'running' and job.state ~= 'cancelling'
+end
+
+-- A shard's record: st|nonce|until|attempts|mode|at|solo|seq|ndocs|done_nonce|worker|ok|failed|chars
+-- st: w waiting, p published, r running, d done, f deferred, c cancelled, x expired. mode: 0 company, 1 solo.
+local FIELDS = {'st', 'nonce', 'until_', 'attempts', 'mode', 'at', 'solo', 'seq', 'ndocs', 'done_nonce', 'worker',
+  'ok', 'failed', 'chars'}
+
+local function unpack_shard(text)
+  local record, i = {}, 0
+  for part in string.gmatch(text .. '|', '([^|]*)|') do
+    i = i + 1
+    record[FIELDS[i]] = part
+  end
+  for _, name in ipairs({'until_', 'attempts', 'mode', 'at', 'solo', 'seq', 'ndocs', 'ok', 'failed', 'chars'}) do
+    record[name] = int(record[name])
+  end
+  return record
+end
+
+local function pack_shard(r)
+  return string.format('%s|%s|%.0f|%d|%d|%d|%d|%.0f|%d|%s|%s|%d|%d|%d', r.st, r.nonce, r.until_, r.attempts, r.mode,
+    r.at, r.solo, r.seq, r.ndocs, r.done_nonce, r.worker, r.ok, r.failed, r.chars)
+end
+
+local function read_shard(id, shard)
+  local text = redis.call('HGET', key('sh:' .. id), shard)
+  return text and unpack_shard(text)
+end
+
+local function write_shard(id, shard, record)
+  redis.call('HSET', key('sh:' .. id), shard, pack_shard(record))
+end
+
+-- Bumps the version and tells those who wait.
+local function changed(id)
+  local v = redis.call('HINCRBY', key('job:' .. id), 'v', 1)
+  redis.call('PUBLISH', key('ch:' .. id), v)
+end
+
+-- Marks one shard published under a new seq; the caller pushes the message.
+local function publish_one(job, shard, record)
+  local seq = redis.call('HINCRBY', key('q:' .. job.queue), 'seq', 1)
+  record.st, record.seq, record.nonce, record.worker, record.until_ = 'p', seq, '', '', 0
+  write_shard(job.id, shard, record)
+  redis.call('ZADD', key('pub:' .. job.queue), seq, member(job.id, shard))
+  redis.call('ZADD', key('open:' .. job.slug), int(job.deadline) + SLACK, member(job.id, shard))
+  return seq
+end
+
+-- How many of a job's shards may be in the queue at once: two per live slot, shared among the queue's open jobs.
+local function window(job)
+  local live = redis.call('ZCOUNT', key('workers:' .. job.slug), NOW, '+inf')
+  local slots = live * int(redis.call('HGET', key('model:' .. job.slug), 'slots'))
+  local open = math.max(1, int(redis.call('HGET', key('q:' .. job.queue), 'jobs')))
+  return math.min(64, math.max(2, math.ceil(2 * slots / open)))
+end
+
+-- Publishes the next waiting shards within the window; returns {shard, seq, shard, seq, ...}.
+local function publish_next(job)
+  local inq, next_, shards, limit = int(job.inq), int(job.next), int(job.shards), window(job)
+  local out = {}
+  while inq < limit and next_ < shards do
+    local record = read_shard(job.id, next_)
+    if record and record.st == 'w' then
+      local seq = publish_one(job, next_, record)
+      out[#out + 1] = tostring(next_)
+      out[#out + 1] = tostring(seq)
+      inq = inq + 1
+    end
+    next_ = next_ + 1
+  end
+  redis.call('HSET', key('job:' .. job.id), 'inq', inq, 'next', next_)
+  job.inq, job.next = inq, next_
+  return out
+end
+
+-- Takes a shard out of the indexes and its characters out of the sums.
+local function settle(job, shard, chars)
+  redis.call('ZREM', key('open:' .. job.slug), member(job.id, shard))
+  redis.call('ZREM', key('pub:' .. job.queue), member(job.id, shard))
+  redis.call('HINCRBY', key('model:' .. job.slug), 'open_chars', -chars)
+  redis.call('HINCRBY', key('tenant:' .. job.tenant), 'open_chars', -chars)
+  redis.call('HINCRBY', key('sys'), 'open_chars', -chars)
+  redis.call('HINCRBY', key('job:' .. job.id), 'left', -chars)
+end
+
+local function error_counts(job)
+  local out = {}
+  for name, value in pairs(job) do
+    local code = string.match(name, '^err:(.+)$')
+    if code then out[#out + 1] = {code = code, count = int(value)} end
+  end
+  table.sort(out, function(a, b) return a.code < b.code end)
+  return out
+end
+
+-- Writes one delivery per endpoint that wants the event, with the payload frozen now; only if absent, so that a
+-- job that was rolled back and ran again sends the same webhook-id.
+local function outbox(job, event)
+  local wanted = redis.call('SMEMBERS', key('eps:' .. job.tenant))
+  if job.hook and job.hook ~= '' then wanted[#wanted + 1] = job.hook end
+  local seen = {}
+  for _, ep in ipairs(wanted) do
+    local endpoint = redis.call('HMGET', key('ep:' .. ep), 'state', 'events')
+    local events = endpoint[2] or ''
+    local wants = events == '' or string.find(',' .. events .. ',', ',' .. event .. ',', 1, true)
+    local id = 'dlv_' .. redis.sha1hex(job.id .. ':' .. ep .. ':' .. event)
+    if endpoint[1] == 'active' and wants and not seen[ep]
+      and redis.call('EXISTS', key('dlv:' .. id)) == 0 then
+      local payload = cjson.encode({
+        event = event, job_id = job.id, status = job.state, finished = NOW, results_expire_at = NOW + int(job.ttl),
+        total = int(job.total), succeeded = int(job.ok), failed = int(job.failed), cancelled = int(job.canc),
+        expired = int(job.exp), errors = error_counts(job)})
+      redis.call('HSET', key('dlv:' .. id), 'ep', ep, 'event', event, 'payload', payload, 'meta', job.meta or '',
+        'tenant', job.tenant, 'job', job.id, 'n', 0, 'next', NOW, 'state', 'due', 'created', NOW)
+      redis.call('ZADD', key('due:' .. ep), NOW, id)
+      redis.call('ZADD', key('eps'), 'LT', NOW, ep)
+      redis.call('ZADD', key('dlvs:' .. job.tenant), NOW, id)
+    end
+    seen[ep] = true
+  end
+end
+
+-- Ends the job, once: state, times, sums, purge, outbox. `job` must hold the counts as they are now.
+local function close(job)
+  local id, total = job.id, int(job.total)
+  local state = 'partially_succeeded'
+  if int(job.canc) > 0 then state = 'cancelled'
+  elseif int(job.exp) > 0 then state = 'expired'
+  elseif int(job.ok) == total then state = 'succeeded'
+  elseif int(job.ok) == 0 then state = 'failed' end
+  local purge_at = NOW + int(job.ttl)
+  job.state = state
+  redis.call('HSET', key('job:' .. id), 'state', state, 'finished', NOW, 'purge_at', purge_at, 'run', 0)
+  redis.call('ZREM', key('deadlines'), id)
+  redis.call('ZREM', key('queued:' .. job.queue), id)
+  redis.call('ZADD', key('purge'), purge_at, id)
+  for _, name in ipairs({'job:', 'sh:', 'in:', 'out:', 'ids:', 'part:'}) do
+    redis.call('PEXPIREAT', key(name .. id), purge_at + 3600000) -- a backstop; upkeep purges on time
+  end
+  redis.call('HINCRBY', key('tenant:' .. job.tenant), 'open_jobs', -1)
+  redis.call('HINCRBY', key('model:' .. job.slug), 'open_jobs', -1)
+  redis.call('HINCRBY', key('q:' .. job.queue), 'jobs', -1)
+  redis.call('HINCRBY', key('sys'), 'reserve', -int(job.reserve))
+  outbox(job, 'job.' .. state)
+end
+
+-- Ends every shard for which `ends(record)` holds with state `st`; returns documents ended, of them running.
+local function end_shards(job, st, ends)
+  local flat = redis.call('HGETALL', key('sh:' .. job.id))
+  local documents, running, chars, gone, records, left_queue = 0, 0, 0, {}, {}, 0
+  for i = 1, #flat, 2 do
+    local record = unpack_shard(flat[i + 1])
+    if ends(record) then
+      documents = documents + record.ndocs
+      chars = chars + record.chars
+      if record.st == 'r' then running = running + record.ndocs end
+      if record.st ~= 'w' then left_queue = left_queue + 1 end
+      record.st, record.nonce = st, ''
+      gone[#gone + 1] = member(job.id, flat[i])
+      records[#records + 1] = flat[i]
+      records[#records + 1] = pack_shard(record)
+    end
+  end
+  bulk('HSET', key('sh:' .. job.id), records)
+  bulk('ZREM', key('open:' .. job.slug), gone)
+  bulk('ZREM', key('pub:' .. job.queue), gone)
+  redis.call('HINCRBY', key('model:' .. job.slug), 'open_chars', -chars)
+  redis.call('HINCRBY', key('tenant:' .. job.tenant), 'open_chars', -chars)
+  redis.call('HINCRBY', key('sys'), 'open_chars', -chars)
+  job.inq = int(job.inq) - left_queue
+  job.run = int(job.run) - running
+  redis.call('HSET', key('job:' .. job.id), 'inq', job.inq, 'run', job.run, 'next', job.shards)
+  redis.call('HINCRBY', key('job:' .. job.id), 'left', -chars)
+  return documents, running
+end
+
+-- What a reader needs of a job, as a flat list of name, value (see calls.py).
+local function describe(job)
+  local model = redis.call('HMGET', key('model:' .. job.slug), 'open_chars', 'drain_rate', 'reason')
+  local flat = {
+    'now', NOW,
+    'position', (redis.call('ZRANK', key('queued:' .. job.queue), job.id) or -2) + 1,
+    'workers', redis.call('ZCOUNT', key('workers:' .. job.slug), NOW, '+inf'),
+    'queue_jobs', int(redis.call('HGET', key('q:' .. job.queue), 'jobs')),
+    'model_chars', int(model[1]),
+    'drain_rate', model[2] or '0',
+    'model_reason', model[3] or ''}
+  for name, value in pairs(job) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = value
+  end
+  return flat
+end

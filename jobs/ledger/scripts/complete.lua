@@ -1,0 +1,50 @@
+#!lua flags=allow-oom
+-- complete(job, shard, nonce, result, leftover, ok, failed, usage, errors): one atomic step: results in, counts
+-- moved, payload dropped, next shards published, the job closed if it was the last.
+local id, shard, nonce, result, leftover = unpack(ARGV, 1, 5)
+local ok, failed, usage, errors = int(ARGV[6]), int(ARGV[7]), cjson.decode(ARGV[8]), cjson.decode(ARGV[9])
+local job = read_job(id)
+local record = job and read_shard(id, shard)
+if record and record.st == 'd' and record.done_nonce == nonce then return {'already'} end
+if not record or terminal(job) or record.st ~= 'r' or record.nonce ~= nonce or ok + failed ~= record.ndocs then
+  return {'stale'}
+end
+
+if leftover == '' then redis.call('HDEL', key('in:' .. id), shard)
+else redis.call('HSET', key('in:' .. id), shard, leftover) end
+redis.call('HSET', key('out:' .. id), shard, result)
+for i = 0, record.at do redis.call('HDEL', key('part:' .. id), shard .. ':' .. i) end
+record.st, record.done_nonce, record.nonce, record.ok, record.failed = 'd', nonce, '', ok, failed
+write_shard(id, shard, record)
+settle(job, shard, record.chars)
+local where = key('job:' .. id)
+job.run = redis.call('HINCRBY', where, 'run', -record.ndocs)
+job.ok = redis.call('HINCRBY', where, 'ok', ok)
+job.failed = redis.call('HINCRBY', where, 'failed', failed)
+job.inq = redis.call('HINCRBY', where, 'inq', -1)
+for name, value in pairs(usage) do redis.call('HINCRBY', where, 'usage_' .. name, value) end
+for code, count in pairs(errors) do
+  job['err:' .. code] = redis.call('HINCRBY', where, 'err:' .. code, count)
+end
+
+-- The model's drain rate, characters a second: a moving average over spans of five seconds and more.
+local mkey = key('model:' .. job.slug)
+local m = redis.call('HMGET', mkey, 'rate_at', 'rate_chars', 'drain_rate')
+local span = (NOW - int(m[1])) / 1000
+if not m[1] or span > 60 then redis.call('HSET', mkey, 'rate_at', NOW, 'rate_chars', 0)
+elseif span < 5 then redis.call('HINCRBY', mkey, 'rate_chars', record.chars)
+else
+  local rate, old = (int(m[2]) + record.chars) / span, tonumber(m[3] or '0') or 0
+  if old > 0 then rate = 0.5 * old + 0.5 * rate end
+  redis.call('HSET', mkey, 'drain_rate', string.format('%.3f', rate), 'rate_at', NOW, 'rate_chars', 0)
+end
+
+local reply = {'stored', 'open'}
+if int(job.ok) + int(job.failed) + int(job.canc) + int(job.exp) == int(job.total) then
+  close(job)
+  reply[2] = job.state
+elseif job.state ~= 'cancelling' then
+  for _, value in ipairs(publish_next(job)) do reply[#reply + 1] = value end
+end
+changed(id)
+return reply

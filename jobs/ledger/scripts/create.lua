@@ -1,0 +1,100 @@
+#!lua
+-- create(header, opts, meta, answer, sizes, ids, blob...): makes a job and its shards visible, or says why not.
+-- header: JSON object; sizes: JSON [[ndocs, chars], ...]; ids: JSON [doc id, place, ...] or ''. Blobs are the
+-- shards' payloads in order; none where they were staged.
+local h = cjson.decode(ARGV[1])
+local opts, meta, answer, sizes = ARGV[2], ARGV[3], ARGV[4], cjson.decode(ARGV[5])
+local ids = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or {}
+local id, inline, shards = h.id, #ARGV - 6, #sizes
+local job_key, in_key = key('job:' .. id), key('in:' .. id)
+
+local function refuse(kind, retry_after)
+  return {kind, NOW, tostring(retry_after or 0), ''}
+end
+
+if redis.call('EXISTS', job_key) == 1 then
+  return {'exists', int(redis.call('HGET', job_key, 'created')), '0', ''}
+end
+local idem = h.idem ~= '' and key('idem:' .. h.tenant .. ':' .. h.idem)
+if idem and redis.call('HGET', idem, 'nonce') ~= h.nonce then return refuse('idem_lost') end
+if inline == 0 and redis.call('HLEN', in_key) ~= shards then return refuse('stage_lost') end
+if h.retry_of ~= '' then
+  local source = redis.call('HMGET', key('job:' .. h.retry_of), 'state', 'retried_by', 'tenant')
+  if not source[1] or source[3] ~= h.tenant or source[2]
+    or source[1] == 'queued' or source[1] == 'running' or source[1] == 'cancelling' then
+    return refuse('retry_conflict')
+  end
+end
+
+-- Room: of the tenant, of the model, of all, of the server's memory.
+local tenant = redis.call('HMGET', key('tenant:' .. h.tenant), 'open_jobs', 'open_chars')
+local model = redis.call('HMGET', key('model:' .. h.slug), 'open_chars', 'drain_rate')
+local sys = redis.call('HMGET', key('sys'), 'open_chars', 'reserve')
+local rate = math.max(1, tonumber(model[2] or '0') or 0)
+local function over(limit, have) return limit > 0 and have + h.chars > limit and have > 0 end
+if h.limits.tenant_jobs > 0 and int(tenant[1]) >= h.limits.tenant_jobs
+  or over(h.limits.tenant_chars, int(tenant[2])) then
+  return refuse('quota', math.max(1, int(tenant[2]) / rate / math.max(1, int(tenant[1]))))
+end
+if over(h.limits.model_chars, int(model[1])) then
+  return refuse('overloaded', math.max(1, (int(model[1]) + h.chars - h.limits.model_chars) / rate))
+end
+if over(h.limits.all_chars, int(sys[1])) then
+  return refuse('overloaded', math.max(1, (int(sys[1]) + h.chars - h.limits.all_chars) / rate))
+end
+local info = redis.call('INFO', 'memory')
+local used, most = int(string.match(info, 'used_memory:(%d+)')), int(string.match(info, 'maxmemory:(%d+)'))
+local staged = inline == 0 and int(redis.call('HGET', key('staged'), id)) or 0
+local reserve = h.bytes * 3
+if most > 0 and used + int(sys[2]) - staged + reserve > 0.7 * most then return refuse('memory_full', 30) end
+
+-- From here on only writes.
+local created = math.abs(NOW - h.created) < 60000 and h.created or NOW
+local deadline = created + h.deadline_ms
+local job = {id = id, tenant = h.tenant, slug = h.slug, queue = h.queue, deadline = deadline, inq = 0, next = 0,
+  shards = shards}
+redis.call('HSET', job_key, 'ver', h.ver, 'tenant', h.tenant, 'model', h.model, 'slug', h.slug, 'queue', h.queue,
+  'priority', h.priority, 'state', 'queued', 'total', h.total, 'run', 0, 'ok', 0, 'failed', 0, 'canc', 0, 'exp', 0,
+  'shards', shards, 'next', 0, 'inq', 0, 'created', created, 'deadline', deadline, 'ttl', h.ttl_ms, 'chars', h.chars,
+  'left', h.chars, 'bytes', h.bytes, 'reserve', reserve, 'hook', h.hook, 'opts', opts, 'meta', meta, 'v', 1,
+  'trace', h.trace, 'retry_of', h.retry_of)
+local records = {}
+for i, size in ipairs(sizes) do
+  records[#records + 1] = tostring(i - 1)
+  records[#records + 1] = pack_shard({st = 'w', nonce = '', until_ = 0, attempts = 0, mode = 0, at = 0, solo = 0,
+    seq = 0, ndocs = size[1], done_nonce = '', worker = '', ok = 0, failed = 0, chars = size[2]})
+end
+bulk('HSET', key('sh:' .. id), records)
+bulk('HSET', key('ids:' .. id), ids)
+for i = 1, inline do redis.call('HSET', in_key, i - 1, ARGV[6 + i]) end
+if inline == 0 then
+  redis.call('PERSIST', in_key)
+  redis.call('ZREM', key('staging'), id)
+  redis.call('HDEL', key('staged'), id)
+  redis.call('HINCRBY', key('sys'), 'reserve', -staged)
+end
+local members = {}
+for i = 1, shards do
+  members[#members + 1] = deadline + SLACK
+  members[#members + 1] = member(id, i - 1)
+end
+bulk('ZADD', key('open:' .. h.slug), members)
+redis.call('ZADD', key('deadlines'), deadline, id)
+redis.call('ZADD', key('jobs:' .. h.tenant), created, id)
+redis.call('ZADD', key('queued:' .. h.queue), created, id)
+redis.call('HINCRBY', key('tenant:' .. h.tenant), 'open_jobs', 1)
+redis.call('HINCRBY', key('tenant:' .. h.tenant), 'open_chars', h.chars)
+redis.call('HINCRBY', key('model:' .. h.slug), 'open_jobs', 1)
+redis.call('HINCRBY', key('model:' .. h.slug), 'open_chars', h.chars)
+redis.call('HINCRBY', key('q:' .. h.queue), 'jobs', 1)
+redis.call('SADD', key('queues'), h.queue)
+redis.call('HINCRBY', key('sys'), 'open_chars', h.chars)
+redis.call('HINCRBY', key('sys'), 'reserve', reserve)
+if h.retry_of ~= '' then redis.call('HSET', key('job:' .. h.retry_of), 'retried_by', id) end
+if idem then
+  redis.call('HSET', idem, 'state', 'done', 'answer', answer)
+  redis.call('PEXPIRE', idem, 24 * 3600000)
+end
+local reply = {'created', created, '0', ''}
+for _, value in ipairs(publish_next(job)) do reply[#reply + 1] = value end
+return reply

@@ -1,0 +1,11 @@
+#!lua flags=allow-oom
+-- unstage(job): drops a stage that lapsed and returns its reservation, once.
+local id = ARGV[1]
+local until_ = redis.call('ZSCORE', key('staging'), id)
+if not until_ or tonumber(until_) > NOW then return 0 end
+local reserved = int(redis.call('HGET', key('staged'), id))
+if redis.call('EXISTS', key('job:' .. id)) == 0 then redis.call('UNLINK', key('in:' .. id)) end
+redis.call('ZREM', key('staging'), id)
+redis.call('HDEL', key('staged'), id)
+redis.call('HINCRBY', key('sys'), 'reserve', -reserved)
+return 1

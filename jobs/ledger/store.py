@@ -1,0 +1,85 @@
+"""Runs the ledger's calls against a server: `Ledger` for threads, `AsyncLedger` for the event loop."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import redis
+import redis.asyncio
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from jobs.ledger import scripts
+from jobs.ledger.values import Call
+
+T = TypeVar("T")
+PREFIX = "{gleaner}:"
+
+
+class LedgerUnavailableError(Exception):
+    """The store cannot be reached, did not answer in time, or refuses to write (full, read-only, loading)."""
+
+
+def channel(job: str) -> str:
+    """Where changes of a job are announced. A hint only: whoever listens reads the job again."""
+    return f"{PREFIX}ch:{job}"
+
+
+class Ledger:
+    """The ledger for threads.
+
+    Args:
+        client: a redis-py client of the ledger's database that returns bytes.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def run(self, call: Call[T]) -> T:
+        """Take one transition.
+
+        Raises:
+            LedgerUnavailableError: it is not known whether the transition happened; repeating it is safe.
+        """
+        script = scripts.load(call.script)
+        try:
+            try:
+                reply = self._client.evalsha(script.sha, 1, PREFIX, *call.args)
+            except NoScriptError:
+                reply = self._client.eval(script.source, 1, PREFIX, *call.args)
+        except (RedisError, OSError) as error:
+            raise _unavailable(error, call) from error
+        return call.parse(reply)
+
+
+class AsyncLedger:
+    """The ledger for the event loop.
+
+    Args:
+        client: an asynchronous redis-py client of the ledger's database that returns bytes.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+
+    async def run(self, call: Call[T]) -> T:
+        """Take one transition.
+
+        Raises:
+            LedgerUnavailableError: it is not known whether the transition happened; repeating it is safe.
+        """
+        script = scripts.load(call.script)
+        try:
+            try:
+                reply = await self._client.evalsha(script.sha, 1, PREFIX, *call.args)
+            except NoScriptError:
+                reply = await self._client.eval(script.source, 1, PREFIX, *call.args)
+        except (RedisError, OSError) as error:
+            raise _unavailable(error, call) from error
+        return call.parse(reply)
+
+
+def _unavailable(error: Exception, call: Call[T]) -> Exception:
+    """A refusal of the server that is our own mistake (a broken script) must not pass for an outage."""
+    if isinstance(error, ResponseError) and "script:" in str(error) and "OOM" not in str(error):
+        return RuntimeError(f"ledger script {call.script}: {error}")
+    return LedgerUnavailableError(f"{call.script}: {type(error).__name__}")

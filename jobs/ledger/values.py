@@ -1,0 +1,189 @@
+"""What the ledger's transitions take and answer: frozen values, no logic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from jobs import names
+from jobs.schema import Job, Priority
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One script with its arguments, and how to read its reply."""
+
+    script: str
+    args: tuple[bytes | str | int | float, ...]
+    parse: Callable[[Any], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A shard to be pushed to its queue: what one Celery message stands for."""
+
+    queue: str
+    job: str
+    shard: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Room that create must find, in open jobs and open characters; 0 is no limit."""
+
+    tenant_jobs: int = 0
+    tenant_chars: int = 0
+    model_chars: int = 0
+    all_chars: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """Everything `create` needs.
+
+    Attributes:
+        opts: encoded blob of the job's labels and options, at place `records.place("opts", id)`.
+        meta: encoded blob of its metadata, or b"".
+        sizes: documents and characters of each shard, in order.
+        blobs: encoded payloads in order; empty where they were staged.
+        doc_ids: (document id, index) of documents whose id is not their index.
+        created: the ledger's time from `idem_begin`, or 0 for now.
+        idem: hash of the Idempotency-Key, or "".
+        answer: what a replay answers, kept with the key.
+    """
+
+    id: str
+    tenant: str
+    model: str
+    priority: Priority
+    opts: bytes
+    sizes: Sequence[tuple[int, int]]
+    blobs: Sequence[bytes]
+    deadline_s: float
+    result_ttl_s: float
+    meta: bytes = b""
+    doc_ids: Sequence[tuple[str, int]] = ()
+    bytes_in: int = 0
+    hook: str = ""
+    retry_of: str = ""
+    trace: str = ""
+    created: int = 0
+    idem: str = ""
+    nonce: str = ""
+    answer: bytes = b""
+    limits: Limits = Limits()
+    version: int = names.WIRE_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What became of a submission; `publish` is to be pushed where kind is `created`."""
+
+    kind: Literal[
+        "created", "exists", "quota", "overloaded", "memory_full", "idem_lost", "stage_lost", "retry_conflict"
+    ]
+    now: int
+    retry_after_s: float = 0.0
+    publish: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IdemBegin:
+    """`run`: this caller submits; `replay`: answer as stored; `reused`: other body; `in_progress`: being run."""
+
+    kind: Literal["run", "replay", "reused", "in_progress"]
+    answer: bytes
+    now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's answer to a message; only `run` carries work, all else is acked and dropped.
+
+    Attributes:
+        solo: deaths of processes while they ran the document `at` alone.
+        partial: encoded results of the documents before `at`, of a shard that runs alone.
+    """
+
+    kind: Literal["run", "done", "leased", "gone", "newer"]
+    blob: bytes = b""
+    opts: bytes = b""
+    attempts: int = 0
+    alone: bool = False
+    at: int = 0
+    solo: int = 0
+    tenant: str = ""
+    trace: str = ""
+    started: int = 0
+    created: int = 0
+    partial: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """`stored` once; `already` for a repeat; `stale` where the lease or the job is no longer ours."""
+
+    kind: Literal["stored", "already", "stale"]
+    job_state: str = ""
+    publish: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A shard that went back to its queue (`publish`), or did not."""
+
+    kind: str
+    publish: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A purged job; its tenant is known for seven days."""
+
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredShard:
+    """A finished shard: `state` d (blob: results), c or x (blob: the payload of documents that never ran)."""
+
+    shard: int
+    state: str
+    attempts: int
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Finished shards from a cursor on, and the job in the same moment."""
+
+    job: Job
+    shards: tuple[StoredShard, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A model as its workers and its backlog show it; `drain_rate` in characters a second, 0 if never measured."""
+
+    name: str
+    workers: int
+    revision: str | None
+    reason: str | None
+    open_jobs: int
+    open_characters: int
+    drain_rate: float
+    open_shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What upkeep's tick found: ids of jobs past their deadline, jobs to purge, lapsed stages; and all queues."""
+
+    deadlines: tuple[str, ...]
+    purge: tuple[str, ...]
+    staging: tuple[str, ...]
+    queues: tuple[str, ...]

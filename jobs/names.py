@@ -1,0 +1,27 @@
+"""Names derived from a model's name: its slug (keys, queues, Kubernetes) and its two queues."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from jobs.schema import Priority
+
+WEBHOOK_QUEUE = "gleaner.webhooks"
+WIRE_VERSION = 1
+"""Version of messages and ledger records that this code writes; it reads this one and all before it."""
+
+
+def slug(model: str) -> str:
+    """The model's name as used in keys, queues and Kubernetes names.
+
+    Lower case, runs of anything but `[a-z0-9]` made `-`; 6 hex of its SHA-256 behind it if that changed the name,
+    so that two models never share a slug.
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
+    return plain if plain == model else f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:6]}"
+
+
+def queue(model: str, priority: Priority) -> str:
+    """The Celery queue of a model's jobs of this priority."""
+    return f"gleaner.{slug(model)}.{priority.value}"
