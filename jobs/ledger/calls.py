@@ -235,7 +235,7 @@ def page(job: str, shard: int, max_bytes: int = 1 << 20) -> Call[Page | Gone | N
         kind = records.text(reply[0])
         if kind == "page":
             rows = tuple(StoredShard(int(r[0]), records.text(r[1]), int(r[2]), r[3]) for r in reply[2])
-            return Page(records.job(job, reply[1]), rows)
+            return Page(records.job(job, reply[1]), rows, int(reply[3]))
         return Gone(records.text(reply[1])) if kind == "gone" else None
 
     return Call("page", (job, shard, max_bytes), parse)

@@ -159,10 +159,11 @@ class StoredShard:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Finished shards from a cursor on, and the job in the same moment."""
+    """Finished shards from a cursor on, of `total` shards, and the job in the same moment."""
 
     job: Job
     shards: tuple[StoredShard, ...]
+    total: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,4 +18,4 @@ for shard = first, int(job.shards) - 1 do
   bytes = bytes + #(blob or '')
   if bytes >= most then break end
 end
-return {'page', describe(job), rows}
+return {'page', describe(job), rows, int(job.shards)}

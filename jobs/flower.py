@@ -1,0 +1,44 @@
+"""Starts Flower on Gleaner's queues: `python -m jobs.flower`. Read-only, with a password, never a job's text."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from jobs import names, telemetry
+from jobs.queues import celery_app, model_queues
+from jobs.settings import Settings
+
+
+class FlowerSettings(Settings):
+    """Flower's own settings."""
+
+    flower_host: str = Field("127.0.0.1", description="Address Flower listens on.")
+    flower_port: int = Field(5555, ge=1, le=65535, description="Port Flower listens on.")
+    flower_user: str = Field("gleaner", description="User of Flower's basic auth.")
+    flower_password: SecretStr = Field(
+        description="Password of Flower's basic auth; Flower does not start without."
+    )
+    flower_url_prefix: str = Field("", description="Path prefix when Flower sits behind a proxy.")
+
+
+def main() -> None:
+    """Run Flower until SIGTERM."""
+    settings = FlowerSettings()  # type: ignore[call-arg]  # the password comes from the environment
+    telemetry.configure(settings, "flower")
+    app = celery_app(settings.broker_url, [*model_queues(settings.models), names.WEBHOOK_QUEUE], "flower")
+    app.start(
+        [
+            "flower",
+            f"--address={settings.flower_host}",
+            f"--port={settings.flower_port}",
+            f"--basic_auth={settings.flower_user}:{settings.flower_password.get_secret_value()}",
+            f"--url_prefix={settings.flower_url_prefix}",
+            "--read_only=true",  # Flower's control API can run any task
+            "--max_tasks=10000",
+            "--purge_offline_workers=300",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

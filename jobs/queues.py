@@ -1,0 +1,177 @@
+"""The Celery side of the queue: the app's settings with their reasons, a shard's message, and how it is pushed.
+
+Celery's own Redis transport is not at-least-once (a message popped by a worker that dies before it recorded it is
+gone), so nothing here is trusted with a job: the ledger publishes again what the queue loses.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import orjson
+import redis
+import redis.asyncio
+from celery import Celery
+from kombu import Queue
+
+from jobs import names
+from jobs.ledger import Message
+from jobs.schema import Priority
+
+KEY_PREFIX = "gleaner:q:"
+EXTRACT_TASK = "gleaner.extract_shard"
+VERSION_HEADER = "v"
+
+
+def celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celery:
+    """The Celery app of one process. Nothing is connected before it is used.
+
+    Args:
+        broker_url: in redis-py form.
+        queues: what this process may consume; also what Flower asks the length of.
+        role: worker or courier: names connections and keeps one role's unacked messages from another's.
+    """
+    app = Celery("gleaner", set_as_current=False)
+    app.conf.update(
+        broker_url=celery_url(broker_url),
+        task_queues=tuple(Queue(name) for name in queues),
+        task_default_queue=names.WEBHOOK_QUEUE,
+        task_create_missing_queues=False,
+        # Results go to the ledger in the same atomic step as the counts; a result backend would be a second truth.
+        result_backend=None,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],  # never pickle: a message must not run code
+        task_acks_late=True,  # ack after the result is stored
+        task_acks_on_failure=True,  # a failed task is upkeep's business; rejecting would drop the message silently
+        task_acks_on_timeout=True,
+        task_reject_on_worker_lost=True,
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # pods wait for the broker instead of exiting after 100 tries
+        broker_channel_error_retry=True,  # a full or read-only broker (an error reply) must not end the worker
+        broker_connection_timeout=5,
+        worker_prefetch_multiplier=1,  # reserve no more than can run: the rest belongs to other workers
+        worker_disable_prefetch=True,  # belt and braces: prefetch counts were seen to drift under acks_late
+        worker_eta_task_limit=64,
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # the lease decides, not the connection
+        worker_soft_shutdown_timeout=0,  # soft shutdown is broken on the threads pool in 5.7
+        worker_send_task_events=True,  # Flower's states and runtimes
+        worker_hijack_root_logger=False,  # logging is jobs.telemetry's
+        worker_redirect_stdouts=False,
+        broker_transport_options={
+            "global_keyprefix": KEY_PREFIX,
+            # Only how soon an unacked message comes back when everything else failed; correctness never uses it.
+            "visibility_timeout": 900,
+            "unacked_restore_interval": 10,  # sweep every 10 s; the default is 100
+            "unacked_restore_throttle": 1,
+            "unacked_key": f"unacked.{role}",  # one role's sweep must not move another's messages
+            "unacked_index_key": f"unacked_index.{role}",
+            "unacked_mutex_key": f"unacked_mutex.{role}",
+            "priority_steps": [0],  # priorities are queues of their own; KEDA and Flower see one list a queue
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "client_name": f"gleaner-{role}",
+        },
+    )
+    return app
+
+
+def model_queues(models: Iterable[str]) -> list[str]:
+    """Every queue of these models, interactive before standard."""
+    return [names.queue(model, priority) for model in models for priority in Priority]
+
+
+def celery_url(url: str) -> str:
+    """A redis-py URL as kombu writes it (a unix socket is `redis+socket://` there)."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    query = parse_qs(parts.query)
+    host = f":{parts.password}@" if parts.password else ""
+    return f"redis+socket://{host}{parts.path}?virtual_host={query.get('db', ['0'])[0]}"
+
+
+def envelope(message: Message) -> bytes:
+    """A shard's message as kombu's Redis transport stores it, of Celery's task protocol 2.
+
+    Built here so that the gateway's event loop can push it with its own connection: `send_task` blocks and costs
+    most of a submission. `tests/unit/jobs/test_queues.py` holds it against Celery's own.
+    """
+    task_id = f"{message.job}.{message.shard}.{message.seq}"
+    args = [message.job, message.shard, message.seq]
+    body = orjson.dumps([args, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+    headers = {
+        "lang": "py",
+        "task": EXTRACT_TASK,
+        "id": task_id,
+        "root_id": task_id,
+        "parent_id": None,
+        "group": None,
+        "group_index": None,
+        "shadow": None,
+        "retries": 0,
+        "eta": None,
+        "expires": None,
+        "timelimit": [None, None],
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+        "argsrepr": f"({message.job!r}, {message.shard}, {message.seq})",
+        "kwargsrepr": "{}",
+        "origin": "gleaner",
+        "ignore_result": True,
+        VERSION_HEADER: names.WIRE_VERSION,
+    }
+    properties = {
+        "correlation_id": task_id,
+        "reply_to": "",
+        "delivery_mode": 2,
+        "delivery_info": {"exchange": "", "routing_key": message.queue},
+        "priority": 0,
+        "body_encoding": "base64",
+        "delivery_tag": str(uuid4()),
+    }
+    return orjson.dumps(
+        {
+            "body": base64.b64encode(body).decode(),
+            "content-encoding": "utf-8",
+            "content-type": "application/json",
+            "headers": headers,
+            "properties": properties,
+        }
+    )
+
+
+def push(broker: redis.Redis, messages: Iterable[Message]) -> None:
+    """Put messages into their queues, in order, in one round trip.
+
+    Raises:
+        redis.exceptions.RedisError: some may not have arrived; upkeep publishes those again.
+    """
+    pipeline = broker.pipeline(transaction=False)
+    for message in messages:
+        pipeline.lpush(KEY_PREFIX + message.queue, envelope(message))
+    pipeline.execute()
+
+
+async def push_async(broker: redis.asyncio.Redis, messages: Iterable[Message]) -> None:
+    """Put messages into their queues, in order, in one round trip.
+
+    Raises:
+        redis.exceptions.RedisError: some may not have arrived; upkeep publishes those again.
+    """
+    pipeline = broker.pipeline(transaction=False)
+    for message in messages:
+        pipeline.lpush(KEY_PREFIX + message.queue, envelope(message))
+    await pipeline.execute()
+
+
+def length(broker: redis.Redis, queue: str) -> int:
+    """Messages waiting in a queue (taken ones are not counted)."""
+    return int(broker.llen(KEY_PREFIX + queue))
