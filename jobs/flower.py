@@ -15,15 +15,13 @@ class FlowerSettings(Settings):
     flower_host: str = Field("127.0.0.1", description="Address Flower listens on.")
     flower_port: int = Field(5555, ge=1, le=65535, description="Port Flower listens on.")
     flower_user: str = Field("gleaner", description="User of Flower's basic auth.")
-    flower_password: SecretStr = Field(
-        description="Password of Flower's basic auth; Flower does not start without."
-    )
+    flower_password: SecretStr = Field(description="Password of Flower's basic auth; it does not start without.")
     flower_url_prefix: str = Field("", description="Path prefix when Flower sits behind a proxy.")
 
 
 def main() -> None:
     """Run Flower until SIGTERM."""
-    settings = FlowerSettings()  # type: ignore[call-arg]  # the password comes from the environment
+    settings = FlowerSettings()
     telemetry.configure(settings, "flower")
     app = celery_app(settings.broker_url, [*model_queues(settings.models), names.WEBHOOK_QUEUE], "flower")
     app.start(

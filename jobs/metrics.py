@@ -112,7 +112,7 @@ class CourierMetrics:
         )
         self.repairs = Counter(
             "gleaner_ledger_repairs_total",
-            "Facts that upkeep's audit mended; should stay at zero.",
+            "Facts that upkeep's audit mended; should stay 0.",
             registry=registry,
         )
         self.upkeep_seconds = Histogram(

@@ -106,7 +106,7 @@ def envelope(message: Message) -> bytes:
     task_id = f"{message.job}.{message.shard}.{message.seq}"
     args = [message.job, message.shard, message.seq]
     body = orjson.dumps([args, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
-    headers = {
+    headers: dict[str, object] = {
         "lang": "py",
         "task": EXTRACT_TASK,
         "id": task_id,
