@@ -1,0 +1,83 @@
+# Every command of this house. `make` alone lists them.
+
+PYTHON ?= python3
+# Local versions (torch 2.13.0+cpu) are not on the index, so the pin has none.
+TORCH := torch==2.13.0
+# Programs that tests run and pip cannot bring, as program=debian-package.
+TOOLS := redis-server=redis-server
+
+BIN := .venv/bin
+PACKAGES := gateway gleaner jobs worker
+INSTALLED := .venv/.installed
+UNPACKED := .tools/.unpacked
+
+.DEFAULT_GOAL := help
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest docs bench constraints clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## Make .venv with everything in it; instant when nothing changed
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Gleaner needs Python 3.11 or newer: make PYTHON=python3.x")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo 'Installing into .venv (a minute or two the first time)'
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+tools: $(UNPACKED) ## Unpack the programs that some tests need into .tools/
+
+$(UNPACKED): Makefile scripts/tools.sh
+	@scripts/tools.sh .tools $(TOOLS) && touch $@
+
+demo: setup ## See it work: start everything, extract entities from sample texts, stop
+	@$(BIN)/gleaner demo
+
+up: setup ## Start the local stack; Ctrl-C stops it
+	@$(BIN)/gleaner up
+
+test: setup tools fast pytest ## Every check and every test, the fast ones first
+
+fast: lint types imports bandit secrets ## The static checks alone
+
+lint: setup ## Style and docstrings (ruff)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## Rewrite the code in our format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup ## mypy --strict
+	$(BIN)/mypy
+
+imports: setup ## Who may import whom (import-linter)
+	$(BIN)/lint-imports
+
+bandit: setup ## Security lint
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(PACKAGES)
+
+secrets: setup ## No secret in a tracked file; an exception is marked on its own line
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
+
+pytest: setup tools ## The tests: house, unit, integration, faults
+	$(BIN)/python -m pytest
+
+docs: setup ## Write docs/settings.md and docs/errors.md again from the code
+	$(BIN)/python -m docs.generate
+
+bench: setup ## Latency and throughput of the shipped model on this machine
+	$(BIN)/python -m benchmarks
+
+constraints: ## Pin every dependency again, newest allowed versions
+	rm -rf .cache/pin && mkdir -p .cache && $(PYTHON) -m venv .cache/pin
+	echo '$(TORCH)' > .cache/pin/torch.txt
+	.cache/pin/bin/pip install -qq --disable-pip-version-check -c .cache/pin/torch.txt -e '.[dev]'
+	(echo '# Written by `make constraints`: what `pip install -c constraints.txt -e .[dev]` installs.'; \
+	  .cache/pin/bin/pip freeze --exclude-editable --exclude pip --exclude setuptools | sed 's/+[a-z0-9.]*$$//') > constraints.txt
+	rm -rf .cache/pin
+
+clean: ## Remove what these commands made, .venv and .tools included
+	rm -rf .venv .tools .cache dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

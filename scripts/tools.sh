@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Unpack Debian packages, with the libraries they lack here, into a folder of ours; the system stays as it is.
+#
+#   tools.sh DIR program=package...
+#
+# Each program gets DIR/bin/program, which runs the unpacked one with the unpacked libraries. Whatever cannot be
+# brought is said and left out: the tests that need it then skip with its name.
+set -euo pipefail
+
+dir=$1
+shift
+mkdir -p "$dir/bin" "$dir/root" "$dir/apt/lists/partial" "$dir/apt/debs"
+dir=$(cd "$dir" && pwd)
+
+if ! command -v apt-get > /dev/null || ! command -v dpkg > /dev/null; then
+  echo "tools: no apt-get here; install these yourself: ${*%%=*}" >&2
+  exit 0
+fi
+
+# Package lists of our own: needs no root, and the system's may be old or empty.
+apt() {
+  apt-get -qq -o Dir::State::Lists="$dir/apt/lists" -o Dir::Cache="$dir/apt" -o Dir::Cache::pkgcache= \
+    -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User= -o Debug::NoLocking=1 "$@"
+}
+
+wrap() { # program: the unpacked one under bin/, or nothing if the system's own serves
+  local program=$1 real
+  real=$(find "$dir/root" \( -path "*/bin/$program" -o -path "*/sbin/$program" \) | head -n 1)
+  [ -n "$real" ] || return 0
+  # Relative to itself, so that the checkout may move.
+  cat > "$dir/bin/$program" << WRAPPER
+#!/bin/sh
+root=\$(dirname "\$(readlink -f "\$0")")/../root
+export LD_LIBRARY_PATH="\$root/usr/lib/$triplet:\$root/lib/$triplet:\$root/usr/lib\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+exec "\$root/${real#"$dir/root/"}" "\$@"
+WRAPPER
+  chmod +x "$dir/bin/$program"
+}
+
+triplet=$(uname -m)-linux-gnu
+apt update || echo "tools: package lists cannot be fetched; trying with what is here" >&2
+
+for pair in "$@"; do
+  program=${pair%%=*} package=${pair#*=}
+  # What apt would install here, dependencies included: `'uri' file size hash` a line.
+  if ! wanted=$(apt --print-uris --no-install-recommends --yes install "$package" 2>&1); then
+    echo "tools: $program left out: ${wanted##*$'\n'}" >&2
+    continue
+  fi
+  names=$(sed -n "s/^'[^']*' \([^_]*\)_\([^_]*\)_.*/\1=\2/p" <<< "$wanted" | sed 's/%3a/:/')
+  if [ -n "$names" ]; then
+    # shellcheck disable=SC2086 # one word per package
+    (cd "$dir/apt/debs" && apt download $names)
+    for deb in "$dir"/apt/debs/*.deb; do dpkg -x "$deb" "$dir/root"; done
+    rm -f "$dir"/apt/debs/*.deb
+  fi
+  wrap "$program"
+done
+rm -rf "$dir/apt"
