@@ -1,1 +1,63 @@
-"""What a user types and imports: the client, the command, the local stack."""
+"""What a user types and imports: the client, the command, the local stack.
+
+    from gleaner import Client
+
+    with Client("http://127.0.0.1:8000", key) as client:
+        for result in client.submit(["Ada Lovelace lived in London."], ["person", "city"]).results():
+            print(result.id, [(entity.text, entity.label) for entity in result.entities])
+
+Importing this needs httpx alone. `gleaner.cli` and `gleaner.stack` bring their own needs.
+"""
+
+from gleaner._calls import Document, Labels, SubmitOptions
+from gleaner.client import AsyncClient, AsyncJob, Client, Job
+from gleaner.errors import (
+    ApiError,
+    AuthenticationError,
+    BadRequest,
+    Conflict,
+    GleanerError,
+    Gone,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    ServerError,
+    TooLarge,
+    TransportError,
+    Unavailable,
+    ValidationError,
+    WaitTimeout,
+)
+from gleaner.models import Counts, DocumentError, Entity, JobInfo, Model, Result, Usage
+
+__all__ = [
+    "ApiError",
+    "AsyncClient",
+    "AsyncJob",
+    "AuthenticationError",
+    "BadRequest",
+    "Client",
+    "Conflict",
+    "Counts",
+    "Document",
+    "DocumentError",
+    "Entity",
+    "GleanerError",
+    "Gone",
+    "Job",
+    "JobInfo",
+    "Labels",
+    "Model",
+    "NotFound",
+    "PermissionDenied",
+    "RateLimited",
+    "Result",
+    "ServerError",
+    "SubmitOptions",
+    "TooLarge",
+    "TransportError",
+    "Unavailable",
+    "Usage",
+    "ValidationError",
+    "WaitTimeout",
+]

@@ -1,0 +1,232 @@
+"""Requests built and answers read, without sending anything: arguments -> `Call` -> (somebody's I/O) -> values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypedDict, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from gleaner.models import JobInfo, Model, Result
+
+T = TypeVar("T")
+
+Document = str | Mapping[str, Any]
+"""A text, or a mapping with `text` and, if wanted, `id`, `labels` and `options` of its own."""
+
+Labels = Sequence[str] | Mapping[str, str | None]
+"""Labels, or label -> description of what it means."""
+
+
+class SubmitOptions(TypedDict, total=False):
+    """What can be asked of a job besides its documents and labels; the gateway has the defaults.
+
+    Attributes:
+        model: name of a model the gateway lists; its first one otherwise.
+        threshold: score (0..1) from which an entity counts, for all labels or label by label.
+        flat: no entity inside another.
+        multi_label: one span may have several labels.
+        long_text: what happens to a text longer than the model's window.
+        offset_unit: what `Entity.start` and `.end` count.
+        return_text: have each result carry its text.
+        priority: which of the two queues.
+        deadline_s: seconds after which unfinished documents expire.
+        result_ttl_s: seconds results are kept.
+        metadata: your own words, handed back with the job.
+        webhook: whom to call when the job ends.
+        idempotency_key: yours instead of a random one, to make a submission safe to repeat from elsewhere.
+    """
+
+    model: str
+    threshold: float | Mapping[str, float]
+    flat: bool
+    multi_label: bool
+    long_text: Literal["window", "truncate", "reject"]
+    offset_unit: Literal["codepoint", "utf16", "byte"]
+    return_text: bool
+    priority: Literal["interactive", "standard"]
+    deadline_s: float
+    result_ttl_s: float
+    metadata: Mapping[str, str]
+    webhook: Mapping[str, Any]
+    idempotency_key: str
+
+
+_MODEL_OPTIONS = ("threshold", "flat", "multi_label", "long_text", "offset_unit", "return_text")
+_JOB_OPTIONS = ("model", "priority", "deadline_s", "result_ttl_s", "metadata", "webhook")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request, and how its answer is read.
+
+    Attributes:
+        parse: turns a 2xx answer into the value; may raise KeyError, TypeError or ValueError on nonsense.
+        patience_s: how long beyond the client's timeout the gateway may think, because it was asked to wait.
+    """
+
+    method: str
+    path: str
+    parse: Callable[[httpx.Response], T]
+    params: Mapping[str, str | int] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    patience_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A stretch of a job's results; `complete` once no more can follow `next_cursor`'s absence."""
+
+    results: tuple[Result, ...]
+    next_cursor: str | None
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """Answer of /v1/extract: the results, or None where the job goes on past the call."""
+
+    job: JobInfo
+    results: tuple[Result, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """A stretch of the tenant's jobs, newest first."""
+
+    jobs: tuple[JobInfo, ...]
+    next_cursor: str | None
+
+
+def submit(documents: Iterable[Document], labels: Labels | None, options: SubmitOptions, key: str) -> Call[JobInfo]:
+    """POST /v1/jobs under an Idempotency-Key."""
+    return Call(
+        "POST",
+        "/v1/jobs",
+        lambda response: JobInfo.from_json(response.json()),
+        headers=_posted(key),
+        content=_body(documents, labels, options),
+    )
+
+
+def extract(
+    documents: Iterable[Document], labels: Labels | None, options: SubmitOptions, key: str
+) -> Call[Extracted]:
+    """POST /v1/extract under an Idempotency-Key."""
+    return Call(
+        "POST",
+        "/v1/extract",
+        _extracted,
+        headers=_posted(key),
+        content=_body(documents, labels, options),
+        patience_s=30.0,
+    )
+
+
+def job(job_id: str, wait_s: int = 0) -> Call[JobInfo]:
+    """GET one job, answered when it is terminal or `wait_s` (0..60) is over."""
+    return Call(
+        "GET",
+        _job_path(job_id),
+        lambda response: JobInfo.from_json(response.json()),
+        params={"wait": wait_s} if wait_s else {},
+        patience_s=wait_s,
+    )
+
+
+def jobs(status: str | None = None, limit: int | None = None, cursor: str | None = None) -> Call[JobPage]:
+    """GET the tenant's jobs, newest first."""
+
+    def parse(response: httpx.Response) -> JobPage:
+        body = response.json()
+        return JobPage(tuple(JobInfo.from_json(item) for item in body["data"]), body.get("next_cursor"))
+
+    return Call("GET", "/v1/jobs", parse, params=_given(status=status, limit=limit, cursor=cursor))
+
+
+def results(job_id: str, cursor: str | None, limit: int | None, status: str | None) -> Call[Page]:
+    """GET a page of finished documents in input order."""
+
+    def parse(response: httpx.Response) -> Page:
+        body = response.json()
+        return Page(
+            tuple(Result.from_json(item) for item in body["data"]),
+            body.get("next_cursor"),
+            bool(body.get("complete", True)),
+        )
+
+    params = _given(cursor=cursor, limit=limit, status=status)
+    return Call("GET", f"{_job_path(job_id)}/results", parse, params=params)
+
+
+def cancel(job_id: str) -> Call[JobInfo]:
+    """POST cancel; what finished is kept."""
+    return Call("POST", f"{_job_path(job_id)}/cancel", lambda response: JobInfo.from_json(response.json()))
+
+
+def delete(job_id: str) -> Call[None]:
+    """DELETE a finished job's input and results."""
+    return Call("DELETE", _job_path(job_id), lambda _response: None)
+
+
+def models() -> Call[tuple[Model, ...]]:
+    """GET the models that jobs may name."""
+    return Call(
+        "GET",
+        "/v1/models",
+        lambda response: tuple(Model.from_json(item) for item in response.json()["data"]),
+    )
+
+
+def _body(documents: Iterable[Document], labels: Labels | None, options: SubmitOptions) -> bytes:
+    if isinstance(documents, str):
+        raise TypeError("documents is one string; give a list of texts")
+    if isinstance(labels, str):
+        raise TypeError("labels is one string; give a list of labels")
+    body: dict[str, Any] = {
+        "documents": [{"text": item} if isinstance(item, str) else dict(item) for item in documents]
+    }
+    if labels is not None:
+        body["labels"] = dict(labels) if isinstance(labels, Mapping) else list(labels)
+    unknown = options.keys() - {*_MODEL_OPTIONS, *_JOB_OPTIONS, "idempotency_key"}
+    if unknown:
+        raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
+    given: Mapping[str, Any] = options
+    body |= {name: given[name] for name in _JOB_OPTIONS if name in given}
+    model_options = {name: given[name] for name in _MODEL_OPTIONS if name in given}
+    if model_options:
+        body["options"] = model_options
+    return _encode(body)
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        # A lone surrogate has no UTF-8. Escaped, it travels, and its document fails alone at the gateway.
+        return json.dumps(body, separators=(",", ":")).encode()
+
+
+def _extracted(response: httpx.Response) -> Extracted:
+    body = response.json()
+    found = body.get("results")
+    return Extracted(
+        job=JobInfo.from_json(body.get("job", body)),
+        results=None if found is None else tuple(Result.from_json(item) for item in found),
+    )
+
+
+def _posted(key: str) -> dict[str, str]:
+    return {"Content-Type": "application/json", "Idempotency-Key": key}
+
+
+def _job_path(job_id: str) -> str:
+    return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def _given(**params: str | int | None) -> dict[str, str | int]:
+    return {name: value for name, value in params.items() if value is not None}

@@ -1,0 +1,407 @@
+"""`Client` and `AsyncClient`: documents in, results out, over HTTP.
+
+Both drive the same flows (`gleaner._flows`); all they add is how to send, sleep and hand over results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import httpx
+
+from gleaner import _calls as calls
+from gleaner import _flows as flows
+from gleaner._calls import Call, Document, JobPage, Labels, SubmitOptions
+from gleaner._flows import Flow, Retry, Run
+from gleaner.models import Counts, JobInfo, Model, Result
+
+T = TypeVar("T")
+OnProgress = Callable[[JobInfo], None]
+
+
+class _Handle:
+    """What `Job` and `AsyncJob` share: the last answer about the job, and its fields."""
+
+    info: JobInfo
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.info.id
+
+    @property
+    def status(self) -> str:
+        """The job's status when the gateway last answered."""
+        return self.info.status
+
+    @property
+    def done(self) -> bool:
+        """True once the job is terminal."""
+        return self.info.done
+
+    @property
+    def counts(self) -> Counts:
+        """Documents by state when the gateway last answered."""
+        return self.info.counts
+
+    @property
+    def progress(self) -> float:
+        """Finished documents as a fraction of all, 0..1."""
+        return self.info.progress
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.status}>"
+
+
+class Job(_Handle):
+    """A submitted job. `info` is what the gateway last said; every method that asks renews it."""
+
+    def __init__(self, client: Client, info: JobInfo) -> None:
+        self._client = client
+        self.info = info
+
+    def refresh(self) -> Self:
+        """Ask the gateway once."""
+        self.info = self._client._call(calls.job(self.id))
+        return self
+
+    def wait(self, timeout: float | None = None, on_progress: OnProgress | None = None) -> Self:
+        """Return when the job is terminal, whatever its end.
+
+        Args:
+            timeout: seconds; None waits as long as it takes.
+            on_progress: called about once a second, and once at the end.
+
+        Raises:
+            WaitTimeout: it was not terminal in time.
+        """
+        self.info = self._client._drive(flows.wait(self.info, timeout, on_progress, self._client._retry))
+        return self
+
+    def results(
+        self, *, status: str | None = None, page_size: int | None = None, follow: bool = True
+    ) -> Iterator[Result]:
+        """Every document's result, in input order, as they become ready.
+
+        Args:
+            status: only those with this document status.
+            page_size: results a request; the gateway's default if None.
+            follow: wait for unfinished documents; if False, stop at the first of them.
+        """
+        client = self._client
+        return client._stream(
+            flows.results(self.info, client._retry, page_size=page_size, status=status, follow=follow)
+        )
+
+    def cancel(self) -> Self:
+        """Stop the job; documents that are finished keep their results. Harmless on a finished job."""
+        self.info = self._client._call(calls.cancel(self.id))
+        return self
+
+    def delete(self) -> None:
+        """Purge input and results at once. The job must be terminal, else `Conflict`."""
+        self._client._call(calls.delete(self.id))
+
+
+class Client:
+    """A gateway, from ordinary code. Thread-safe; use it as a context manager, or `close` it.
+
+    Args:
+        url: the gateway, as `http://127.0.0.1:8000`.
+        key: an API key; None where the gateway asks for none.
+        timeout: seconds one request may take, beyond what the gateway was asked to wait.
+        retries: how often a request that met no answer, a 429 or a 503 is repeated.
+        transport: another way to send, as httpx takes it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: int = 5,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._timeout = timeout
+        self._retry = Retry(retries)
+        self._http = httpx.Client(base_url=url, headers=_headers(key), transport=transport)
+
+    def submit(
+        self,
+        documents: Iterable[Document],
+        labels: Labels | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> Job:
+        """Submit documents as one job.
+
+        Args:
+            documents: texts, or mappings with `text` and, if wanted, `id`, `labels`, `options`.
+            labels: what to look for, in documents without labels of their own.
+            **options: see `SubmitOptions`.
+
+        Raises:
+            ValidationError: `errors` says which field is wrong, and why.
+            TooLarge: split it, or use `map`.
+            RateLimited: retries are used up, or the gateway asked for a longer wait than they cover.
+            Unavailable: likewise.
+        """
+        return Job(self, self._drive(flows.submit(_listed(documents), labels, options, self._retry)))
+
+    def extract(
+        self,
+        texts: Iterable[Document],
+        labels: Labels | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> list[Result]:
+        """The results of a few documents, in order, waited for."""
+        return self._drive(flows.extract(_listed(texts), labels, options, self._retry))
+
+    def map(
+        self,
+        documents: Iterable[Document],
+        labels: Labels | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> Iterator[Result]:
+        """The results of any number of documents, in order, read and submitted as results are consumed."""
+        return self._stream(flows.map_documents(labels, options, self._retry), iter(documents))
+
+    def job(self, job_id: str) -> Job:
+        """A job submitted earlier or elsewhere."""
+        return Job(self, self._call(calls.job(job_id)))
+
+    def jobs(self, *, status: str | None = None, limit: int | None = None) -> Iterator[Job]:
+        """The tenant's jobs, newest first; at most `limit` of them."""
+        cursor: str | None = None
+        left = limit
+        while left is None or left > 0:
+            page: JobPage = self._call(calls.jobs(status, left and min(left, 100), cursor))
+            yield from (Job(self, info) for info in page.jobs[:left])
+            left = None if left is None else left - len(page.jobs)
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def models(self) -> tuple[Model, ...]:
+        """The models that jobs may name."""
+        return self._call(calls.models())
+
+    def close(self) -> None:
+        """Close the connections. Jobs go on."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, call: Call[T]) -> T:
+        return self._drive(flows.request(call, self._retry))
+
+    def _drive(self, flow: Flow[T]) -> T:
+        run = Run(flow)
+        while run.command is not None:
+            self._obey(run, run.command)
+        return run.value
+
+    def _stream(self, flow: Flow[None], source: Iterator[Document] | None = None) -> Iterator[Result]:
+        run = Run(flow)
+        while run.command is not None:
+            if isinstance(run.command, flows.Emit):
+                yield from run.command.results
+                run.answer()
+            elif isinstance(run.command, flows.Pull) and source is not None:
+                run.answer(next(source, flows.END))
+            else:
+                self._obey(run, run.command)
+
+    def _obey(self, run: Run[Any], command: flows.Command) -> None:
+        if isinstance(command, flows.Sleep):
+            time.sleep(command.seconds)
+            run.answer()
+            return
+        if not isinstance(command, flows.Send):
+            raise TypeError(f"{type(command).__name__} is for streams")
+        try:
+            response = self._http.send(_request(self._http, command.call, self._timeout))
+        except httpx.RequestError as error:
+            run.fail(error)
+        else:
+            run.answer(response)
+
+
+class AsyncJob(_Handle):
+    """`Job`, awaited."""
+
+    def __init__(self, client: AsyncClient, info: JobInfo) -> None:
+        self._client = client
+        self.info = info
+
+    async def refresh(self) -> Self:
+        """Ask the gateway once."""
+        self.info = await self._client._call(calls.job(self.id))
+        return self
+
+    async def wait(self, timeout: float | None = None, on_progress: OnProgress | None = None) -> Self:  # noqa: ASYNC109
+        """As `Job.wait`."""
+        flow = flows.wait(self.info, timeout, on_progress, self._client._retry)
+        self.info = await self._client._drive(flow)
+        return self
+
+    def results(
+        self, *, status: str | None = None, page_size: int | None = None, follow: bool = True
+    ) -> AsyncIterator[Result]:
+        """As `Job.results`."""
+        client = self._client
+        return client._stream(
+            flows.results(self.info, client._retry, page_size=page_size, status=status, follow=follow)
+        )
+
+    async def cancel(self) -> Self:
+        """As `Job.cancel`."""
+        self.info = await self._client._call(calls.cancel(self.id))
+        return self
+
+    async def delete(self) -> None:
+        """As `Job.delete`."""
+        await self._client._call(calls.delete(self.id))
+
+
+class AsyncClient:
+    """A gateway, from asyncio; arguments and methods as `Client`'s."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        *,
+        timeout: float = 30.0,
+        retries: int = 5,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._timeout = timeout
+        self._retry = Retry(retries)
+        self._http = httpx.AsyncClient(base_url=url, headers=_headers(key), transport=transport)
+
+    async def submit(
+        self,
+        documents: Iterable[Document],
+        labels: Labels | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> AsyncJob:
+        """As `Client.submit`."""
+        flow = flows.submit(_listed(documents), labels, options, self._retry)
+        return AsyncJob(self, await self._drive(flow))
+
+    async def extract(
+        self,
+        texts: Iterable[Document],
+        labels: Labels | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> list[Result]:
+        """As `Client.extract`."""
+        return await self._drive(flows.extract(_listed(texts), labels, options, self._retry))
+
+    def map(
+        self,
+        documents: Iterable[Document] | AsyncIterable[Document],
+        labels: Labels | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> AsyncIterator[Result]:
+        """As `Client.map`; documents may come from an asynchronous iterable too."""
+        return self._stream(flows.map_documents(labels, options, self._retry), _asynchronous(documents))
+
+    async def job(self, job_id: str) -> AsyncJob:
+        """As `Client.job`."""
+        return AsyncJob(self, await self._call(calls.job(job_id)))
+
+    async def models(self) -> tuple[Model, ...]:
+        """As `Client.models`."""
+        return await self._call(calls.models())
+
+    async def aclose(self) -> None:
+        """Close the connections. Jobs go on."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _call(self, call: Call[T]) -> T:
+        return await self._drive(flows.request(call, self._retry))
+
+    async def _drive(self, flow: Flow[T]) -> T:
+        run = Run(flow)
+        while run.command is not None:
+            await self._obey(run, run.command)
+        return run.value
+
+    async def _stream(
+        self, flow: Flow[None], source: AsyncIterator[Document] | None = None
+    ) -> AsyncIterator[Result]:
+        run = Run(flow)
+        while run.command is not None:
+            if isinstance(run.command, flows.Emit):
+                for result in run.command.results:
+                    yield result
+                run.answer()
+            elif isinstance(run.command, flows.Pull) and source is not None:
+                run.answer(await anext(source, flows.END))
+            else:
+                await self._obey(run, run.command)
+
+    async def _obey(self, run: Run[Any], command: flows.Command) -> None:
+        if isinstance(command, flows.Sleep):
+            await asyncio.sleep(command.seconds)
+            run.answer()
+            return
+        if not isinstance(command, flows.Send):
+            raise TypeError(f"{type(command).__name__} is for streams")
+        try:
+            response = await self._http.send(_request(self._http, command.call, self._timeout))
+        except httpx.RequestError as error:
+            run.fail(error)
+        else:
+            run.answer(response)
+
+
+def _request(http: httpx.Client | httpx.AsyncClient, call: Call[Any], timeout_s: float) -> httpx.Request:
+    return http.build_request(
+        call.method,
+        call.path,
+        params=call.params,
+        headers=call.headers,
+        content=call.content,
+        timeout=httpx.Timeout(timeout_s, read=timeout_s + call.patience_s),
+    )
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    headers = {"Accept": "application/json", "User-Agent": "gleaner-python"}
+    return headers if key is None else {**headers, "Authorization": f"Bearer {key}"}
+
+
+def _listed(documents: Iterable[Document]) -> list[Document]:
+    if isinstance(documents, str):
+        raise TypeError("documents is one string; give a list of texts")
+    return list(documents)
+
+
+async def _asynchronous(documents: Iterable[Document] | AsyncIterable[Document]) -> AsyncIterator[Document]:
+    if isinstance(documents, AsyncIterable):
+        async for document in documents:
+            yield document
+    else:
+        for document in documents:
+            yield document

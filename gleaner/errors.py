@@ -1,0 +1,184 @@
+"""What can go wrong, as one short tree; the names in brackets are the problem `code`s of docs/errors.md.
+
+::
+
+    GleanerError
+    ├── TransportError              no answer at all: refused, reset, timed out, not TLS
+    ├── WaitTimeout                 `job.wait(timeout)` ended first; the job goes on (also a TimeoutError)
+    └── ApiError                    the gateway's answer, with `status`, `code`, `detail`, `request_id`
+        ├── BadRequest              400 [malformed_json, bad_cursor]
+        ├── AuthenticationError     401 [unauthenticated]
+        ├── PermissionDenied        403 [forbidden]
+        ├── NotFound                404 [job_not_found]
+        ├── Conflict                409 [idempotency_in_progress, job_not_terminal]
+        ├── Gone                    410 [job_purged]
+        ├── TooLarge                413 [payload_too_large, too_many_documents]
+        ├── ValidationError         415, 422 [validation_failed, unknown_model, idempotency_key_reused,
+        │                           unsupported_media_type, webhook_url_forbidden], with `errors`
+        ├── RateLimited             429 [rate_limited, quota_exceeded], with `retry_after`
+        ├── Unavailable             502, 503, 504 [overloaded, storage_unavailable], with `retry_after`
+        └── ServerError             any other answer that is none of the above
+
+A document that fails is no exception: its `Result` carries the `error`.
+"""
+# ruff: noqa: N818 - named after what the gateway said; `except gleaner.NotFound` reads better than NotFoundError
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+
+class GleanerError(Exception):
+    """Base of everything this package raises."""
+
+
+class TransportError(GleanerError):
+    """No answer arrived, and the retries are used up."""
+
+
+class WaitTimeout(GleanerError, TimeoutError):
+    """The job was not finished in the time `wait` was given; it goes on, and can be waited for again."""
+
+
+class ApiError(GleanerError):
+    """The gateway refused.
+
+    Attributes:
+        status: HTTP status.
+        code: the problem's code, the word to branch on; `http_<status>` where something else answered.
+        detail: a sentence for people.
+        request_id: what the gateway's log calls this request, if known.
+        errors: what is wrong where, as (JSON pointer into the request, detail).
+        retry_after: seconds the gateway asked to wait, if it did.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        request_id: str | None = None,
+        errors: tuple[tuple[str, str], ...] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(status, code, detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.request_id = request_id
+        self.errors = errors
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        where = "".join(f"\n  {pointer or '/'}: {detail}" for pointer, detail in self.errors)
+        known_as = f" (request {self.request_id})" if self.request_id else ""
+        return f"{self.detail} [{self.status} {self.code}]{known_as}{where}"
+
+
+class BadRequest(ApiError):
+    """The request could not be read."""
+
+
+class AuthenticationError(ApiError):
+    """No key, or one the gateway does not know."""
+
+
+class PermissionDenied(ApiError):
+    """The key is known, but its role may not do this."""
+
+
+class NotFound(ApiError):
+    """No such job, or another tenant's."""
+
+
+class Conflict(ApiError):
+    """The job's state, or a request still running under the same Idempotency-Key, forbids this."""
+
+
+class Gone(ApiError):
+    """The job was purged, by request or because its time was over."""
+
+
+class TooLarge(ApiError):
+    """Too many documents or bytes for one job; `/v1/limits` says how many are allowed."""
+
+
+class ValidationError(ApiError):
+    """The request was read, and is wrong; `errors` says where."""
+
+
+class RateLimited(ApiError):
+    """Too many requests or open jobs for this tenant; `retry_after` says when to come back."""
+
+
+class Unavailable(ApiError):
+    """The service is overloaded or its store is down; `retry_after` says when to come back."""
+
+
+class ServerError(ApiError):
+    """An answer this client cannot explain."""
+
+
+_BY_STATUS: Mapping[int, type[ApiError]] = {
+    400: BadRequest,
+    401: AuthenticationError,
+    403: PermissionDenied,
+    404: NotFound,
+    409: Conflict,
+    410: Gone,
+    413: TooLarge,
+    415: ValidationError,
+    422: ValidationError,
+    429: RateLimited,
+    502: Unavailable,
+    503: Unavailable,
+    504: Unavailable,
+}
+
+
+def from_response(response: httpx.Response) -> ApiError:
+    """The error that an answer stands for: problem+json, or whatever a proxy in between said."""
+    problem = _problem(response)
+    kind = _BY_STATUS.get(response.status_code, ServerError)
+    return kind(
+        response.status_code,
+        str(problem.get("code") or f"http_{response.status_code}"),
+        str(problem.get("detail") or problem.get("title") or response.reason_phrase or "no detail"),
+        request_id=problem.get("request_id") or response.headers.get("x-request-id"),
+        errors=tuple(
+            (str(item.get("pointer", "")), str(item.get("detail", "")))
+            for item in problem.get("errors") or ()
+            if isinstance(item, dict)
+        ),
+        retry_after=retry_after(response.headers),
+    )
+
+
+def retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds to wait by `Retry-After` (a number, or a date set against the answer's own), never negative."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        until = parsedate_to_datetime(value)
+        now = parsedate_to_datetime(headers["date"])
+        return max(0.0, (until - now).total_seconds())
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _problem(response: httpx.Response) -> dict[str, Any]:
+    try:
+        body = response.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}

@@ -1,0 +1,227 @@
+"""What the gateway says, as frozen values: JSON in, `JobInfo`, `Result`, `Entity`, `Model` out.
+
+Unknown fields are ignored and absent ones get their empty value, so that an older client reads a newer gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+TERMINAL = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled", "expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Documents of a job by state; the six after `total` sum to it."""
+
+    total: int = 0
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+
+    @property
+    def finished(self) -> int:
+        """Documents that have their outcome."""
+        return self.succeeded + self.failed + self.cancelled + self.expired
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a job's documents cost so far."""
+
+    characters: int = 0
+    windows: int = 0
+    windowed_documents: int = 0
+    truncated_documents: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """A job as it was when the gateway answered.
+
+    Attributes:
+        progress: finished documents as a fraction of all, 0..1.
+        eta_s: seconds the gateway expects the rest to take; None while it cannot know.
+        error_summary: how many documents failed with which code.
+    """
+
+    id: str
+    status: str
+    status_reason: str | None = None
+    counts: Counts = field(default_factory=Counts)
+    progress: float = 0.0
+    eta_s: float | None = None
+    queue_position: int | None = None
+    usage: Usage = field(default_factory=Usage)
+    model: str = ""
+    model_revision: str | None = None
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    deadline_at: datetime | None = None
+    results_expire_at: datetime | None = None
+    error_summary: Mapping[str, int] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    retry_of: str | None = None
+
+    @property
+    def done(self) -> bool:
+        """True once nothing about the job's documents can change any more."""
+        return self.status in TERMINAL
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> JobInfo:
+        """Read a job object."""
+        return cls(
+            id=body["id"],
+            status=body["status"],
+            status_reason=body.get("status_reason"),
+            counts=Counts(**_known(Counts, body.get("counts"))),
+            progress=body.get("progress") or 0.0,
+            eta_s=body.get("eta_s"),
+            queue_position=body.get("queue_position"),
+            usage=Usage(**_known(Usage, body.get("usage"))),
+            model=body.get("model") or "",
+            model_revision=body.get("model_revision"),
+            created_at=_time(body.get("created_at")),
+            started_at=_time(body.get("started_at")),
+            finished_at=_time(body.get("finished_at")),
+            deadline_at=_time(body.get("deadline_at")),
+            results_expire_at=_time(body.get("results_expire_at")),
+            error_summary={item["code"]: item["count"] for item in body.get("error_summary") or ()},
+            metadata=body.get("metadata") or {},
+            retry_of=body.get("retry_of"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A span of a document: `text[start:end]` in the offset unit asked for is `text`; score in 0..1."""
+
+    start: int
+    end: int
+    text: str
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentError:
+    """Why one document has no entities; `retryable` if the same text may succeed another time."""
+
+    code: str
+    detail: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of one document.
+
+    Attributes:
+        index: the document's place in the job, from 0.
+        id: the id it was submitted with, or the index as text.
+        status: succeeded, failed, cancelled or expired.
+        entities: sorted by start, end, label.
+        windows: pieces the text was cut into to fit the model.
+        truncated: True if the rest of a long text was dropped, as `long_text="truncate"` asks.
+        error: set unless the document succeeded (cancelled and expired ones may have none).
+        text: the document's text, where `return_text` asked for it.
+    """
+
+    index: int
+    id: str
+    status: str
+    entities: tuple[Entity, ...] = ()
+    windows: int = 0
+    truncated: bool = False
+    warnings: tuple[str, ...] = ()
+    attempts: int = 0
+    error: DocumentError | None = None
+    text: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True if the document succeeded; entities may still be none."""
+        return self.status == "succeeded"
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Result:
+        """Read a result object."""
+        error = body.get("error")
+        return cls(
+            index=body["index"],
+            id=body["id"],
+            status=body["status"],
+            entities=tuple(
+                Entity(e["start"], e["end"], e["text"], e["label"], e["score"]) for e in body.get("entities") or ()
+            ),
+            windows=body.get("windows") or 0,
+            truncated=bool(body.get("truncated")),
+            warnings=tuple(body.get("warnings") or ()),
+            attempts=body.get("attempts") or 0,
+            error=None if error is None else DocumentError(**_known(DocumentError, error)),
+            text=body.get("text"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as the gateway writes it."""
+        body: dict[str, Any] = {
+            "index": self.index,
+            "id": self.id,
+            "status": self.status,
+            "entities": [
+                {"start": e.start, "end": e.end, "text": e.text, "label": e.label, "score": e.score}
+                for e in self.entities
+            ],
+            "windows": self.windows,
+            "truncated": self.truncated,
+            "warnings": list(self.warnings),
+            "attempts": self.attempts,
+            "error": None
+            if self.error is None
+            else {
+                "code": self.error.code,
+                "detail": self.error.detail,
+                "retryable": self.error.retryable,
+            },
+        }
+        if self.text is not None:
+            body["text"] = self.text
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model jobs may name; one without workers still takes jobs, which wait for it."""
+
+    name: str
+    available: bool = False
+    workers: int = 0
+    revision: str | None = None
+    reason: str | None = None
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Model:
+        """Read one entry of `/v1/models`."""
+        return cls(
+            name=body.get("name") or body["id"],
+            available=bool(body.get("available")),
+            workers=body.get("workers") or 0,
+            revision=body.get("revision"),
+            reason=body.get("reason"),
+        )
+
+
+def _known(kind: type[Any], body: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (body or {}).items() if key in kind.__dataclass_fields__}
+
+
+def _time(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value)
