@@ -1,0 +1,164 @@
+"""Turns code into the two reference pages: settings classes -> settings.md, error registries -> errors.md.
+
+`make docs` writes them; a test fails while a page and the code differ.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from gateway.problems import REGISTRY
+from gateway.settings import GatewaySettings
+from jobs.flower import FlowerSettings
+from jobs.schema import DocumentErrorCode
+from jobs.settings import Settings
+from worker.settings import WorkerSettings
+
+HERE = Path(__file__).parent
+MARK = "<!-- Written by `make docs` from the code; edit the code. -->\n"
+
+SETTINGS_LEAD = """\
+Environment variables, read once when a process starts. An empty value counts as unset; a value that is not valid
+stops the process with a message that names the variable.
+"""
+PROBLEMS_LEAD = """\
+The answer is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code` and `request_id`,
+and with `errors` where places in the request are to blame. Branch on `code`; `detail` is for people and may change.
+"""
+DOCUMENTS_LEAD = """\
+A job that was accepted answers for every document. One that failed has `error` with `code`, `detail` and `retryable`;
+its neighbours are not touched. The job's `error_summary` counts the codes.
+"""
+
+SETTINGS: tuple[tuple[str, str, type[Settings]], ...] = (
+    ("Every process", "Gateway, worker, courier and Flower read these.", Settings),
+    ("Gateway", "`python -m gateway`; the courier (`python -m gateway.courier`) reads them too.", GatewaySettings),
+    ("Worker", "`python -m worker`.", WorkerSettings),
+    ("Flower", "`python -m jobs.flower`.", FlowerSettings),
+)
+
+DOCUMENT_ERRORS: dict[DocumentErrorCode, tuple[str, str]] = {
+    DocumentErrorCode.document_too_large: (
+        "The text has more bytes in UTF-8 than a document may have.",
+        "Split the text into several documents.",
+    ),
+    DocumentErrorCode.input_too_long: (
+        "The text needs more than one window and `long_text` is `reject`, or the labels leave no room for text.",
+        "Use `long_text: window`, or fewer or shorter labels.",
+    ),
+    DocumentErrorCode.empty_text: (
+        "The text is empty or only white space.",
+        "Leave the document out.",
+    ),
+    DocumentErrorCode.invalid_text: (
+        "The text holds what no UTF-8 text can hold (a lone surrogate) or a NUL character.",
+        "Clean the text at its source.",
+    ),
+    DocumentErrorCode.out_of_memory: (
+        "The document did not fit the worker's memory even alone.",
+        "Retry on a larger worker, or split the text.",
+    ),
+    DocumentErrorCode.inference_failed: (
+        "The model raised an error on this document, and on it alone.",
+        "Retry once; if it stays, report it with the job id and the document's index.",
+    ),
+    DocumentErrorCode.worker_lost: (
+        "Two worker processes died while they ran this document with nothing else.",
+        "Look at the worker's log and memory; the document may be what kills it.",
+    ),
+}
+
+
+def settings_page() -> str:
+    """docs/settings.md as it should be."""
+    parts = [
+        MARK,
+        "# Settings\n",
+        SETTINGS_LEAD,
+    ]
+    for title, what, cls in SETTINGS:
+        parts += [f"## {title}\n", what + "\n", _table(("Variable", "Default", "Meaning"), _rows(cls))]
+    return "\n".join(parts)
+
+
+def errors_page() -> str:
+    """docs/errors.md as it should be."""
+    parts = [
+        MARK,
+        "# Errors\n",
+        "## A request is refused\n",
+        PROBLEMS_LEAD,
+    ]
+    problems = sorted(REGISTRY.values(), key=lambda kind: kind.status)
+    rows = ((str(kind.status), f"`{kind.code}`", kind.meaning, kind.remedy) for kind in problems)
+    parts += [_table(("Status", "Code", "Meaning", "What to do"), rows)]
+    parts += [
+        "## A document fails\n",
+        DOCUMENTS_LEAD,
+    ]
+    documents = (
+        (f"`{code}`", "yes" if code.retryable else "no", *DOCUMENT_ERRORS[code]) for code in DocumentErrorCode
+    )
+    parts += [_table(("Code", "Retryable", "Meaning", "What to do"), documents)]
+    return "\n".join(parts)
+
+
+PAGES = {"settings.md": settings_page, "errors.md": errors_page}
+
+
+def _rows(cls: type[Settings]) -> Iterator[tuple[str, ...]]:
+    inherited = set(Settings.model_fields) if cls is not Settings else set()
+    for name, field in cls.model_fields.items():
+        if name in inherited and field.default == Settings.model_fields[name].default:
+            continue
+        yield f"`GLEANER_{name.upper()}`", _default(field), _meaning(field)
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    if value is PydanticUndefined:
+        return "required"
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    return f"`{value}`" if value not in (None, "") else "none"
+
+
+def _meaning(field: FieldInfo) -> str:
+    text = field.description or ""
+    choices = [f"`{choice}`" for choice in _choices(field.annotation)]
+    return text if all(choice in text for choice in choices) else f"{text} One of {', '.join(choices)}."
+
+
+def _choices(annotation: Any) -> list[str]:
+    if typing.get_origin(annotation) is typing.Literal:
+        return [str(choice) for choice in typing.get_args(annotation)]
+    if isinstance(annotation, types.UnionType):
+        return [choice for part in typing.get_args(annotation) for choice in _choices(part)]
+    return []
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(_cell(cell) for cell in line)} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("|", "\\|")
+
+
+def main() -> None:
+    """Write the pages."""
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
