@@ -30,11 +30,11 @@ Environment variables, read once when a process starts. An empty value counts as
 stops the process with a message that names the variable.
 """
 PROBLEMS_LEAD = """\
-The answer is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code` and `request_id`,
+The answer is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code`, `request_id`,
 and with `errors` where places in the request are to blame. Branch on `code`; `detail` is for people and may change.
 """
 DOCUMENTS_LEAD = """\
-A job that was accepted answers for every document. One that failed has `error` with `code`, `detail` and `retryable`;
+A job that was accepted answers for every document. One that failed has `error` with `code`, `detail`, `retryable`;
 its neighbours are not touched. The job's `error_summary` counts the codes.
 """
 
