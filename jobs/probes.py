@@ -50,7 +50,7 @@ class ProbeServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *args: object) -> None:
                 """Probes come every few seconds; they are not logged."""
 
         self._server = ThreadingHTTPServer((host, port), Handler)

@@ -115,7 +115,13 @@ def create(new: NewJob) -> Call[Created]:
 
 
 def claim(
-    message: Message, nonce: str, worker: str, revision: str, *, max_version: int = names.WIRE_VERSION
+    message: Message,
+    nonce: str,
+    worker: str,
+    revision: str,
+    *,
+    max_version: int = names.WIRE_VERSION,
+    lease_ms: int = LEASE_MS,
 ) -> Call[Claim]:
     """Take a shard for `worker`, or learn why its message is to be dropped."""
 
@@ -159,10 +165,10 @@ def mark(worker: str, shards: Iterable[tuple[str, int]]) -> Call[None]:
     return Call("mark", (worker, MARK_TTL_MS, *members), lambda _: None)
 
 
-def renew(leases: Sequence[tuple[str, int, str]]) -> Call[tuple[str, ...]]:
+def renew(leases: Sequence[tuple[str, int, str]], lease_ms: int = LEASE_MS) -> Call[tuple[str, ...]]:
     """Longer leases for (job, shard, nonce)...; one of ok, stop, lost for each."""
     flat = [part for lease in leases for part in lease]
-    return Call("renew", (LEASE_MS, *flat), lambda r: tuple(map(records.text, r)))
+    return Call("renew", (lease_ms, *flat), lambda r: tuple(map(records.text, r)))
 
 
 def step(job: str, shard: int, nonce: str, at: int, result: bytes = b"") -> Call[str]:

@@ -1,0 +1,67 @@
+"""Runs Celery's worker in this process until SIGTERM: the one place that knows how it starts and stops."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+from celery import Celery, signals
+
+log = logging.getLogger(__name__)
+
+
+def process_name(role: str) -> str:
+    """A name for this process that no other has: role, process and host."""
+    return f"{role}-{os.getpid()}@{socket.gethostname()}"
+
+
+def consume(
+    app: Celery,
+    name: str,
+    slots: int,
+    *,
+    on_ready: Callable[[], None],
+    on_stop: Callable[[], None],
+) -> int:
+    """Take messages on `slots` threads until SIGTERM, finish what runs, return the exit code.
+
+    SIGTERM is Celery's warm shutdown: running tasks finish, reserved messages go back at once, a second SIGTERM
+    changes nothing. The soft and cold shutdowns are broken on the threads pool in 5.7 and never asked for.
+
+    Args:
+        app: from `jobs.queues.celery_app`.
+        name: `process_name(...)`.
+        slots: threads, and messages held at once.
+        on_ready: called when the consumer takes messages.
+        on_stop: called in the signal handler: it may set an Event and nothing more.
+    """
+    # Celery keeps weak references to receivers; these live as long as this call.
+    def ready(**_: object) -> None:
+        on_ready()
+
+    def stop(**_: object) -> None:
+        on_stop()
+
+    def keep_logging(**_: object) -> None:
+        """A receiver of setup_logging keeps Celery from configuring logging; jobs.telemetry has."""
+
+    signals.setup_logging.connect(keep_logging)
+    signals.worker_ready.connect(ready)
+    signals.worker_shutting_down.connect(stop)
+    worker = app.Worker(
+        hostname=name,
+        pool_cls="threads",
+        concurrency=slots,
+        loglevel=logging.INFO,
+        quiet=True,
+        without_gossip=True,  # no worker elects or asks another anything
+        without_mingle=True,
+        task_events=True,
+        no_color=True,
+        optimization="default",
+    )
+    worker.start()
+    log.info("consumer.stopped", extra={"exit_code": worker.exitcode or 0})
+    return int(worker.exitcode or 0)

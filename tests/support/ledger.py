@@ -1,0 +1,46 @@
+"""Short words for ledger tests: a job of given shards, blobs that name their place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobs import ledger
+from jobs.codec import Codec
+from jobs.ledger import NewJob
+from jobs.schema import Document, Options, Priority
+from jobs.shards import encode_documents
+
+CODEC = Codec()
+MODEL = "gleaner-small"
+
+
+def new_job(
+    job: str,
+    sizes: Sequence[int] = (1,),
+    *,
+    tenant: str = "t1",
+    priority: Priority = Priority.standard,
+    deadline_s: float = 600,
+    ttl_s: float = 600,
+    **more: object,
+) -> NewJob:
+    """A job with shards of so many documents, each document's text naming its place."""
+    blobs, index = [], 0
+    for shard, documents in enumerate(sizes):
+        rows = [Document(index + i, str(index + i), f"text {index + i}") for i in range(documents)]
+        index += documents
+        blobs.append(CODEC.encode(encode_documents(rows), ledger.place("in", job, shard)))
+    opts = b'{"labels": {"person": null}, "options": %s}' % Options().model_dump_json().encode()
+    fields: dict[str, object] = {
+        "id": job,
+        "tenant": tenant,
+        "model": MODEL,
+        "priority": priority,
+        "opts": CODEC.encode(opts, ledger.place("opts", job)),
+        "sizes": [(documents, 7 * documents) for documents in sizes],
+        "blobs": blobs,
+        "deadline_s": deadline_s,
+        "result_ttl_s": ttl_s,
+        **more,
+    }
+    return NewJob(**fields)  # type: ignore[arg-type]

@@ -1,0 +1,249 @@
+"""Turns a message into a finished shard: claim -> decode -> cut -> micro-batch -> merge -> encode -> complete.
+
+Runs in Celery's threads. The ledger decides who may work; Celery's message is only the bell.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from threading import Event
+from typing import TypeVar
+
+import orjson
+import redis
+from redis.exceptions import RedisError
+
+from jobs import ledger, queues
+from jobs.codec import Codec
+from jobs.ledger import Call, Claim, Ledger, LedgerUnavailableError, Message, place
+from jobs.metrics import WorkerMetrics
+from jobs.schema import (
+    Document,
+    DocumentError,
+    DocumentErrorCode,
+    DocumentResult,
+    DocumentStatus,
+    Labels,
+    Options,
+)
+from jobs.shards import decode_documents, decode_results, encode_documents, encode_results
+from jobs.telemetry import bound
+from worker import windows
+from worker.contract import Dropped, Outcome, ShardRef, Tokenizer
+from worker.leases import Lease, LeaseKeeper
+from worker.microbatch import MicroBatcher
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+SOLO_DEATHS = 2
+"""Deaths of a process while it ran one document alone that convict the document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A claimed shard, decoded."""
+
+    message: Message
+    claim: Claim
+    documents: tuple[Document, ...]
+    labels: Labels
+    options: Options
+
+
+class Intake:
+    """What `gleaner.extract_shard` does.
+
+    Args:
+        store: the ledger, the only source of truth.
+        broker: where the next shards' messages are pushed.
+        worker: this process's name in leases.
+        revision: the loaded model's.
+        draining: set once the process must end; a wait for the store then gives up.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Ledger,
+        broker: redis.Redis,
+        codec: Codec,
+        batcher: MicroBatcher,
+        tokenizer: Tokenizer,
+        leases: LeaseKeeper,
+        metrics: WorkerMetrics,
+        worker: str,
+        revision: str,
+        draining: Event,
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._codec = codec
+        self._batcher = batcher
+        self._tokenizer = tokenizer
+        self._leases = leases
+        self._metrics = metrics
+        self._worker = worker
+        self._revision = revision
+        self._draining = draining
+
+    def extract_shard(self, message: Message) -> str:
+        """Do what a message asks; the answer says what became of it, for the log and for Flower."""
+        with bound(job_id=message.job, shard=message.shard):
+            nonce = secrets.token_hex(8)
+            claim = self._persist(ledger.claim(message, nonce, self._worker, self._revision))
+            if claim.kind != "run":
+                log.info("shard.not_ours", extra={"answer": claim.kind})
+                return claim.kind
+            with self._leases.hold(message, nonce) as lease, bound(trace_id=claim.trace or None):
+                return self._run(message, claim, lease)
+
+    def _run(self, message: Message, claim: Claim, lease: Lease) -> str:
+        self._metrics.queue_wait.observe(max(0, claim.started - claim.created) / 1000)
+        try:
+            shard = self._decode(message, claim)
+            results = self._alone(shard, lease) if claim.alone else self._together(shard)
+        except Dropped:
+            return self._give_back(message, lease)
+        return self._complete(shard, lease, results)
+
+    def _decode(self, message: Message, claim: Claim) -> Shard:
+        job, codec = message.job, self._codec
+        opts = orjson.loads(codec.decode(claim.opts, place("opts", job)))
+        documents = decode_documents(codec.decode(claim.blob, place("in", job, message.shard)))
+        options = Options.model_validate(opts["options"])
+        return Shard(message, claim, documents, opts["labels"], options)
+
+    def _together(self, shard: Shard) -> list[DocumentResult]:
+        """The shard's documents in whatever company the micro-batcher finds for them."""
+        owner = ShardRef(shard.message.job, shard.message.shard)
+        plans = [self._cut(document, shard, owner) for document in shard.documents]
+        interactive = shard.message.queue.endswith(".interactive")
+        flat = [window for plan in plans for window in plan.windows]
+        outcomes = self._batcher.submit(owner.job_id, flat, interactive=interactive).result()
+        return self._merge(plans, outcomes, shard.claim.attempts)
+
+    def _alone(self, shard: Shard, lease: Lease) -> list[DocumentResult]:
+        """A suspect shard: nothing else in the process's forward, document by document, each result kept."""
+        message, claim = shard.message, shard.claim
+        owner = ShardRef(message.job, message.shard)
+        results = [
+            result
+            for at, blob in enumerate(claim.partial)
+            for result in decode_results(self._codec.decode(blob, place("part", message.job, message.shard, at)))
+        ]
+        kept = b""
+        for at in range(claim.at, len(shard.documents)):
+            answer = self._persist(ledger.step(message.job, message.shard, lease.nonce, at, kept))
+            if answer != "ok":
+                raise Dropped
+            document = shard.documents[at]
+            if at == claim.at and claim.solo >= SOLO_DEATHS:
+                result = _lost(document, claim.attempts)
+                log.error("document.worker_lost", extra={"index": document.index})
+            else:
+                plan = self._cut(document, shard, owner)
+                outcomes = self._batcher.submit(owner.job_id, list(plan.windows), solo=True).result()
+                [result] = self._merge([plan], outcomes, claim.attempts)
+            results.append(result)
+            kept = self._codec.encode(encode_results([result]), place("part", message.job, message.shard, at))
+        return results
+
+    def _cut(self, document: Document, shard: Shard, owner: ShardRef) -> windows.Plan:
+        try:
+            return windows.cut(document, shard.labels, shard.options, self._tokenizer, owner)
+        except Exception:  # promise 3: whatever a document does to us, it fails alone
+            log.exception("document.cut_failed", extra={"index": document.index})
+            failed = DocumentError(DocumentErrorCode.inference_failed, "the text could not be cut into windows")
+            blank = replace(document, text="", error=failed)
+            return windows.cut(blank, shard.labels, shard.options, self._tokenizer, owner)
+
+    def _merge(
+        self, plans: Sequence[windows.Plan], outcomes: Sequence[Outcome], attempts: int
+    ) -> list[DocumentResult]:
+        results, start = [], 0
+        for plan in plans:
+            end = start + len(plan.windows)
+            results.append(windows.merge(plan, outcomes[start:end], attempts))
+            start = end
+        return results
+
+    def _complete(self, shard: Shard, lease: Lease, results: Sequence[DocumentResult]) -> str:
+        message = shard.message
+        failed = {r.index for r in results if r.status is DocumentStatus.failed}
+        leftover = [document for document in shard.documents if document.index in failed]
+        done = self._persist(
+            ledger.complete(
+                message,
+                lease.nonce,
+                self._codec.encode(encode_results(results), place("out", message.job, message.shard)),
+                self._codec.encode(encode_documents(leftover), place("in", message.job, message.shard))
+                if leftover
+                else b"",
+                len(results) - len(failed),
+                len(failed),
+                _usage(results),
+                dict(Counter(r.error.code.value for r in results if r.error)),
+            )
+        )
+        self._push(done.publish)
+        if done.kind == "stored":
+            self._count(results, done.job_state)
+        log.info("shard.completed", extra={"answer": done.kind, "documents": len(results), "failed": len(failed)})
+        return done.kind
+
+    def _give_back(self, message: Message, lease: Lease) -> str:
+        """The job was cancelled, the lease lost, or the process must end: the ledger decides what comes of it."""
+        returned = self._persist(ledger.release(message.job, message.shard, lease.nonce))
+        self._push(returned.publish)
+        log.info("shard.given_back", extra={"answer": returned.kind})
+        return returned.kind
+
+    def _push(self, messages: Iterable[Message]) -> None:
+        pending = tuple(messages)
+        if not pending:
+            return
+        try:
+            queues.push(self._broker, pending)
+        except (RedisError, OSError) as error:
+            log.warning("publish.failed", extra={"reason": type(error).__name__, "messages": len(pending)})
+
+    def _persist(self, call: Call[T]) -> T:
+        """Run a transition until the store answers: a result is never dropped because Redis is down or full."""
+        delay_s = 0.1
+        while True:
+            try:
+                return self._store.run(call)
+            except LedgerUnavailableError as error:
+                log.warning("ledger.unavailable", extra={"reason": str(error), "retry_s": delay_s})
+                if self._draining.wait(delay_s):
+                    raise
+                delay_s = min(2.0, delay_s * 2)
+
+    def _count(self, results: Sequence[DocumentResult], job_state: str) -> None:
+        for result in results:
+            code = result.error.code.value if result.error else "ok"
+            self._metrics.documents.labels(result.status.value, code).inc()
+            self._metrics.entities.inc(len(result.entities))
+        self._metrics.windowed.inc(sum(r.windows > 1 for r in results))
+        self._metrics.truncated.inc(sum(r.truncated for r in results))
+        if job_state != "open":
+            self._metrics.jobs.labels(job_state).inc()
+
+
+def _lost(document: Document, attempts: int) -> DocumentResult:
+    detail = "the worker process died twice while it ran this document alone"
+    error = DocumentError(DocumentErrorCode.worker_lost, detail)
+    return DocumentResult(document.index, document.id, DocumentStatus.failed, attempts=attempts, error=error)
+
+
+def _usage(results: Sequence[DocumentResult]) -> dict[str, int]:
+    return {
+        "windows": sum(r.windows for r in results),
+        "windowed": sum(r.windows > 1 for r in results),
+        "truncated": sum(r.truncated for r in results),
+    }

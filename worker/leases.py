@@ -1,0 +1,105 @@
+"""Keeps a worker's claims alive: renews every lease it holds in one call, and keeps it on its model's list."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Lock, Thread
+
+from jobs import ledger
+from jobs.ledger import Ledger, LedgerUnavailableError, Message
+
+log = logging.getLogger(__name__)
+
+RENEW_EVERY_S = ledger.LEASE_MS / 1000 / 4
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    """A claim on a shard. `ended` is why it no longer holds: `stop` (job cancelled) or `lost`; empty while it does."""
+
+    message: Message
+    nonce: str
+    ended: str = field(default="")
+
+
+class LeaseKeeper:
+    """Renews what `hold` holds, from a thread of its own.
+
+    Args:
+        store: the ledger.
+        alive: called on every round, before the renewals: says that this worker is there.
+        on_end: called once when a lease ends under its holder.
+        every_s: seconds between rounds, a quarter of a lease.
+    """
+
+    def __init__(
+        self,
+        store: Ledger,
+        alive: Callable[[], None],
+        on_end: Callable[[Lease], None],
+        every_s: float = RENEW_EVERY_S,
+    ) -> None:
+        self._store = store
+        self._alive = alive
+        self._on_end = on_end
+        self._every_s = every_s
+        self._held: set[Lease] = set()
+        self._lock = Lock()
+        self._stopping = Event()
+        self._thread = Thread(target=self._loop, name="leases", daemon=True)
+
+    @contextmanager
+    def hold(self, message: Message, nonce: str) -> Iterator[Lease]:
+        """Keep the claim alive for the length of the block."""
+        lease = Lease(message, nonce)
+        with self._lock:
+            self._held.add(lease)
+        try:
+            yield lease
+        finally:
+            with self._lock:
+                self._held.discard(lease)
+
+    def held(self) -> int:
+        """Shards held now."""
+        with self._lock:
+            return len(self._held)
+
+    def start(self) -> None:
+        """Begin the rounds, the first at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the rounds; leases still held will run out."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while True:
+            try:
+                self._alive()
+                self.renew()
+            except LedgerUnavailableError as error:
+                log.warning("leases.renew_failed", extra={"reason": str(error)})
+            if self._stopping.wait(self._every_s):
+                return
+
+    def renew(self) -> None:
+        """One round.
+
+        Raises:
+            LedgerUnavailableError: nothing is known of the leases; the next round tries again.
+        """
+        with self._lock:
+            leases = [lease for lease in self._held if not lease.ended]
+        if not leases:
+            return
+        answers = self._store.run(ledger.renew([(x.message.job, x.message.shard, x.nonce) for x in leases]))
+        for lease, answer in zip(leases, answers, strict=True):
+            if answer != "ok":
+                lease.ended = answer
+                log.info("lease.ended", extra={"job_id": lease.message.job, "answer": answer})
+                self._on_end(lease)

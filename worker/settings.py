@@ -1,0 +1,40 @@
+"""The worker's own settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from jobs.settings import Settings
+
+
+class WorkerSettings(Settings):
+    """What a worker reads from `GLEANER_*`, once, at start."""
+
+    metrics_port: int = Field(9102, ge=0, le=65535, description="Port of /metrics, /livez and /readyz.")
+    model: str = Field("gleaner-small", min_length=1, description="The one model this worker runs; of GLEANER_MODELS.")
+    model_source: str = Field(
+        "",
+        description="Where the weights come from: a folder, a hub id, or s3://, gs://, az://. "
+        "Empty: the model's name (`gleaner-small`: the shipped one).",
+    )
+    model_revision: str = Field("", description="Commit or tag of a hub id; pin it in production.")
+    model_cache: Path = Field(
+        Path("~/.cache/gleaner/models"), description="Where fetched weights are kept, checksummed."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a CUDA device if there is one.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 or fp16 on CUDA, fp32 on CPU."
+    )
+    runtime: Literal["auto", "torch"] = Field("auto", description="What runs the forward pass.")
+    worker_slots: int = Field(
+        32, ge=1, le=256, description="Shards a worker holds at once: about two micro-batches' worth."
+    )
+    microbatch_tokens: int = Field(
+        0, ge=0, description="Padded tokens of one micro-batch; 0: found at warm-up for the device."
+    )
+    hang_timeout_s: float = Field(
+        120.0, gt=0, description="A forward pass longer than this ends the process; its leases bring the work back."
+    )
