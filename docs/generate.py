@@ -51,15 +51,15 @@ DOCUMENT_ERRORS: dict[DocumentErrorCode, tuple[str, str]] = {
         "Split the text into several documents.",
     ),
     DocumentErrorCode.input_too_long: (
-        "The text needs more than one window and `long_text` is `reject`, or the labels leave no room for text.",
-        "Use `long_text: window`, or fewer or shorter labels.",
+        "The text needs more than one window and `long_text` is `reject`, or a label is too long for the model.",
+        "Use `long_text: window`, or shorter labels.",
     ),
     DocumentErrorCode.empty_text: (
         "The text is empty or only white space.",
         "Leave the document out.",
     ),
     DocumentErrorCode.invalid_text: (
-        "The text holds what no UTF-8 text can hold (a lone surrogate) or a NUL character.",
+        "The text holds half of a surrogate pair, which no UTF-8 can write, or a NUL character.",
         "Clean the text at its source.",
     ),
     DocumentErrorCode.out_of_memory: (
