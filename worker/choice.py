@@ -1,0 +1,91 @@
+"""Which waiting windows run next: the micro-batcher's one decision, as a pure function.
+
+The job that had least so far is served next, its oldest window leads, and windows of like length, whoever owns
+them, fill the micro-batch as far as padding them costs less than the forward pass it saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+STANDARD_SHARE = 0.2
+"""Part of the model's work that standard jobs keep while interactive ones are waiting all the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the choice knows of a window. `pieces` is its length in the model, in tokens."""
+
+    job: str
+    pieces: int
+    interactive: bool = False
+    solo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """What was served so far: tokens of each waiting job, and what standard jobs are owed for standing back."""
+
+    served: Mapping[str, int] = field(default_factory=dict)
+    owed: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Indexes into what was waiting, the leading window first, and the turns after it."""
+
+    picked: tuple[int, ...]
+    turns: Turns
+
+
+def choose(waiting: Sequence[Waiting], turns: Turns, budget: int) -> Choice:
+    """Pick the next micro-batch.
+
+    Args:
+        waiting: all windows that wait, oldest first; not empty.
+        turns: from the choice before.
+        budget: longest window times number of windows may not exceed this many tokens; a window that alone is
+            over it runs alone.
+    """
+    served = _served(waiting, turns)
+    urgent = [i for i, w in enumerate(waiting) if w.interactive]
+    standard = [i for i, w in enumerate(waiting) if not w.interactive]
+    least = budget // 8  # even a tiny forward pass takes time
+    turn_of_standard = bool(standard) and turns.owed >= max(least, waiting[standard[0]].pieces)
+    lane = standard if not urgent or turn_of_standard else urgent
+    lead = min(lane, key=lambda i: served[waiting[i].job])
+    picked = _filled(waiting, lead, lane, budget)
+    for i in picked:
+        served[waiting[i].job] += waiting[i].pieces
+    owed = turns.owed
+    if urgent and standard:
+        cost = max(least, len(picked) * max(waiting[i].pieces for i in picked))
+        owed += -cost if lane is standard else cost * STANDARD_SHARE / (1 - STANDARD_SHARE)
+    return Choice(picked, Turns(served, min(owed, budget)))
+
+
+def _served(waiting: Sequence[Waiting], turns: Turns) -> dict[str, int]:
+    """Tokens served, of the jobs that wait; a newcomer starts level with the job that had least."""
+    jobs = dict.fromkeys(w.job for w in waiting)
+    known = [turns.served[job] for job in jobs if job in turns.served]
+    floor = min(known, default=0)
+    return {job: turns.served.get(job, floor) for job in jobs}
+
+
+def _filled(waiting: Sequence[Waiting], lead: int, lane: Sequence[int], budget: int) -> tuple[int, ...]:
+    first = waiting[lead]
+    if first.solo or 2 * first.pieces > budget:
+        return (lead,)
+    worth = budget // 16  # about what a forward pass of its own would cost
+    near = [i for i in lane if i != lead and not waiting[i].solo and abs(waiting[i].pieces - first.pieces) <= worth]
+    near.sort(key=lambda i: (abs(waiting[i].pieces - first.pieces), i))
+    picked, longest = [lead], first.pieces
+    for i in near:
+        pieces = waiting[i].pieces
+        grown = max(longest, pieces)
+        padding = longest - pieces if pieces <= longest else len(picked) * (pieces - longest)
+        if padding <= worth and grown * (len(picked) + 1) <= budget:
+            picked.append(i)
+            longest = grown
+    return tuple(picked)

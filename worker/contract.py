@@ -1,0 +1,146 @@
+"""What passes between the pure code and the model: windows in, spans out, and the engine between them.
+
+``Document -> windows.cut -> Window -> microbatch -> Engine.collate | forward | decode -> Span -> windows.merge``.
+Only `worker.engine` and `worker.models` know torch and gliner; everyone else knows this page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from jobs.schema import DocumentErrorCode
+
+
+class ShardRef(NamedTuple):
+    """Which shard of which job a window came from."""
+
+    job_id: str
+    shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A piece of a document with its label prompt: one row of a forward pass.
+
+    Attributes:
+        owner: the shard whose lease covers this window.
+        document: the document's index in its job.
+        words: the words, as the model's own splitter cut them.
+        prompts: what the model is asked for, one text per label, in label order; no two alike.
+        thresholds: score above which a span counts, one per prompt.
+        flat: no two spans may overlap.
+        multi_label: one span may have several labels.
+        pieces: word pieces of prompt, words and special tokens together: the row's length in the model.
+    """
+
+    owner: ShardRef
+    document: int
+    words: tuple[str, ...]
+    prompts: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    flat: bool
+    multi_label: bool
+    pieces: int
+
+
+class Span(NamedTuple):
+    """An entity in a window: words `start` up to, not including, `end`; `label` is an index into `prompts`."""
+
+    start: int
+    end: int
+    label: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why one window has no spans; `detail` never quotes its text."""
+
+    code: DocumentErrorCode
+    detail: str
+
+
+Outcome = tuple[Span, ...] | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What windows must respect, read from the loaded model.
+
+    Attributes:
+        max_words: words a row may have (the splitter's: punctuation counts).
+        max_pieces: word pieces a row may have, prompt and special tokens included.
+        max_width: longest entity the model can find, in words.
+        special_pieces: pieces the tokenizer adds to every row.
+        label_marker: the word that stands before every label in a prompt.
+        text_marker: the word between prompt and text.
+        revision: which weights these are.
+    """
+
+    max_words: int
+    max_pieces: int
+    max_width: int
+    special_pieces: int
+    label_marker: str
+    text_marker: str
+    revision: str
+
+
+class Tokenizer(Protocol):
+    """How the model sees text. Safe to call from many threads at once."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's limits."""
+        ...
+
+    def split(self, text: str) -> list[tuple[int, int]]:
+        """Where the words are: (start, end) in code points."""
+        ...
+
+    def count(self, words: Sequence[str]) -> list[int]:
+        """Word pieces of each word, not limited by the model's length."""
+        ...
+
+
+class Engine(Tokenizer, Protocol):
+    """A loaded model. `collate` and `forward` are called by one thread, `decode` by another."""
+
+    def collate(self, windows: Sequence[Window]) -> Any:
+        """Windows as padded tensors."""
+        ...
+
+    def forward(self, batch: Any) -> Any:
+        """Run the model.
+
+        Raises:
+            OutOfMemory: the batch did not fit; a smaller one may.
+            EngineBroken: the device is lost; no further call can succeed.
+        """
+        ...
+
+    def decode(self, batch: Any, raw: Any) -> list[list[Span]]:
+        """The spans of each window, in the windows' order."""
+        ...
+
+    def warm_up(self) -> int:
+        """Run the model at full size once; returns the micro-batch budget in padded tokens."""
+        ...
+
+    def release_memory(self) -> None:
+        """Give cached device memory back."""
+        ...
+
+
+class OutOfMemory(Exception):  # noqa: N818
+    """The device had too little memory for this micro-batch."""
+
+
+class EngineBroken(Exception):  # noqa: N818
+    """The device is in a state that only a new process gets out of."""
+
+
+class Dropped(Exception):  # noqa: N818
+    """The job was cancelled before these windows were run."""

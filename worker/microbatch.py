@@ -1,0 +1,343 @@
+"""Windows of many shards and jobs become micro-batches, and each shard gets its own windows' spans back.
+
+Greedy: the model never waits while there is work. One thread collates and runs the model, another decodes.
+Whatever goes wrong with a micro-batch is narrowed down by halving it, until only the guilty window fails.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Queue
+from threading import Condition, Thread
+from time import monotonic
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from jobs.schema import DocumentErrorCode
+from worker.choice import Turns, Waiting, choose
+from worker.contract import Dropped, Engine, EngineBroken, Failed, Outcome, OutOfMemory, ShardRef, Window
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+DECODE_AHEAD = 2
+"""Micro-batches that may wait for decoding; their scores take memory."""
+
+
+class Observer(Protocol):
+    """Where the micro-batcher's numbers go."""
+
+    def microbatch(self, windows: int, jobs: int, real: int, padded: int) -> None:
+        """A micro-batch is about to run: its windows, the jobs they belong to, tokens without and with padding."""
+        ...
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """A stage (`collate`, `forward`, `decode`) took this long."""
+        ...
+
+    def out_of_memory(self, action: str) -> None:
+        """The device was full; `split` or `failed` says what was done."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What the micro-batcher holds now: windows and tokens waiting, windows in the model or being decoded."""
+
+    windows: int
+    tokens: int
+    running: int
+
+
+@dataclass(eq=False, slots=True)
+class _Ticket:
+    future: Future[tuple[Outcome, ...]]
+    outcomes: list[Outcome | None]
+    missing: int
+
+
+@dataclass(eq=False, slots=True)
+class _Item:
+    window: Window
+    ticket: _Ticket
+    slot: int
+    waiting: Waiting
+
+
+class MicroBatcher:
+    """Runs windows through the engine in micro-batches.
+
+    Args:
+        engine: the model.
+        budget_tokens: padded tokens a micro-batch may have.
+        before_forward: called before every forward pass with the shards in it, so that their part in a crash is
+            known; what it raises goes to the futures of those windows.
+        observer: where numbers go.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        budget_tokens: int,
+        *,
+        before_forward: Callable[[frozenset[ShardRef]], None] = lambda _: None,
+        observer: Observer | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._engine = engine
+        self._budget = budget_tokens
+        self._before_forward = before_forward
+        self._observer = observer
+        self._clock = clock
+        self._changed = Condition()
+        self._items: list[_Item] = []  # waiting, oldest first
+        self._again: deque[list[_Item]] = deque()  # halves of a micro-batch that failed
+        self._running = 0
+        self._turns = Turns()
+        self._closing = False
+        self._broken = False
+        self._last_tick = clock()
+        self._decoding: Queue[tuple[list[_Item], Any, Any] | None] = Queue(DECODE_AHEAD)
+        self._threads = (
+            Thread(target=self._run_model, name="model", daemon=True),
+            Thread(target=self._run_decoder, name="decoder", daemon=True),
+        )
+
+    def start(self) -> Self:
+        """Start the two threads; what was submitted before waits for this."""
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def last_tick(self) -> float:
+        """When the model thread last came round, by the clock; it stands still while a model call hangs."""
+        return self._last_tick
+
+    @property
+    def broken(self) -> bool:
+        """True once the device is lost: every future fails with EngineBroken, and the process must end."""
+        return self._broken
+
+    def backlog(self) -> Backlog:
+        """What is held now."""
+        with self._changed:
+            return Backlog(len(self._items), sum(i.window.pieces for i in self._items), self._running)
+
+    def submit(
+        self, job_id: str, windows: Sequence[Window], *, interactive: bool = False, solo: bool = False
+    ) -> Future[tuple[Outcome, ...]]:
+        """Queue a job's windows.
+
+        Args:
+            job_id: whose turn they are charged to.
+            windows: what to run; may be empty.
+            interactive: before standard windows.
+            solo: each runs with nothing else in the forward pass.
+
+        Returns:
+            A future of one outcome per window, in order. It raises `Dropped` after `drop`, `EngineBroken` if the
+            device is lost, and what `before_forward` raised.
+
+        Raises:
+            RuntimeError: after `close`.
+        """
+        ticket = _Ticket(Future(), [None] * len(windows), len(windows))
+        if not windows:
+            ticket.future.set_result(())
+            return ticket.future
+        items = [
+            _Item(window, ticket, slot, Waiting(job_id, window.pieces, interactive, solo))
+            for slot, window in enumerate(windows)
+        ]
+        with self._changed:
+            if self._closing:
+                raise RuntimeError("the micro-batcher is closed")
+            if self._broken:
+                ticket.future.set_exception(EngineBroken("the device is lost"))
+                return ticket.future
+            self._items.extend(items)
+            self._changed.notify_all()
+        return ticket.future
+
+    def drop(self, job_id: str, shard: int | None = None) -> int:
+        """Forget a job's windows (or one shard's) that have not started; their futures raise `Dropped`.
+
+        Returns:
+            How many windows were dropped.
+        """
+
+        def dropped(item: _Item) -> bool:
+            owner = item.window.owner
+            return owner.job_id == job_id and shard in (None, owner.shard)
+
+        with self._changed:
+            gone = [item for item in self._items if dropped(item)]
+            self._items = [item for item in self._items if not dropped(item)]
+        _fail(gone, Dropped("cancelled before it ran"))
+        return len(gone)
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Take no more, finish what is there; returns whether that was done within `timeout` seconds."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        deadline = None if timeout is None else monotonic() + timeout
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(None if deadline is None else max(0.0, deadline - monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _run_model(self) -> None:
+        while (items := self._take()) is not None:
+            self._run(items)
+            del items  # an idle loop must not keep texts
+        self._decoding.put(None)
+
+    def _take(self) -> list[_Item] | None:
+        """The next micro-batch; None once everything is done after `close`."""
+        with self._changed:
+            while True:
+                self._last_tick = self._clock()
+                if self._again:
+                    return self._again.popleft()
+                if self._items:
+                    return self._choose()
+                if self._closing and not self._running:
+                    return None
+                self._changed.wait(TICK_S)
+
+    def _choose(self) -> list[_Item]:
+        choice = choose([item.waiting for item in self._items], self._turns, self._budget)
+        self._turns = choice.turns
+        chosen = set(choice.picked)
+        items = [self._items[i] for i in choice.picked]
+        self._items = [item for i, item in enumerate(self._items) if i not in chosen]
+        self._running += len(items)
+        return items
+
+    def _run(self, items: list[_Item]) -> None:
+        windows = [item.window for item in items]
+        padded = len(windows) * max(window.pieces for window in windows)
+        try:
+            self._before_forward(frozenset(window.owner for window in windows))
+        except Exception as error:  # noqa: BLE001  # theirs to judge: the owner of the shards gets it
+            self._settle(items, error)
+            return
+        self._observe(windows, padded)
+        try:
+            start = self._clock()
+            batch = self._engine.collate(windows)
+            collated = self._clock()
+            raw = self._engine.forward(batch)
+            self._stage("collate", collated - start)
+            self._stage("forward", self._clock() - collated)
+        except OutOfMemory:
+            self._out_of_memory(items, padded)
+        except EngineBroken as error:
+            self._break(items, error)
+        except Exception as error:  # noqa: BLE001  # any fault of a document must end at that document
+            self._halve(items, error)
+        else:
+            self._decoding.put((items, batch, raw))
+
+    def _run_decoder(self) -> None:
+        while (job := self._decoding.get()) is not None:
+            items, batch, raw = job
+            try:
+                start = self._clock()
+                spans = self._engine.decode(batch, raw)
+                self._stage("decode", self._clock() - start)
+                outcomes = [tuple(found) for _, found in zip(items, spans, strict=True)]
+            except Exception as error:  # noqa: BLE001
+                self._halve(items, error)
+            else:
+                self._settle(items, outcomes)
+            del job, items, batch, raw
+
+    def _out_of_memory(self, items: list[_Item], padded: int) -> None:
+        self._engine.release_memory()
+        action = "split" if len(items) > 1 else "failed"
+        log.warning("microbatch.out_of_memory", extra={"windows": len(items), "tokens": padded, "action": action})
+        if self._observer:
+            self._observer.out_of_memory(action)
+        if len(items) > 1:
+            self._budget = min(self._budget, padded * 3 // 4)
+            self._requeue_halves(items)
+        else:
+            failed = Failed(DocumentErrorCode.out_of_memory, "The device's memory is too small for this document.")
+            self._settle(items, [failed])
+
+    def _halve(self, items: list[_Item], error: Exception) -> None:
+        """Find the window that an error comes from; say only the error's kind, its message may quote the text."""
+        if len(items) > 1:
+            self._requeue_halves(items)
+            return
+        name = type(error).__name__
+        log.error("microbatch.window_failed", extra={"error": name, "document": items[0].window.document})
+        self._settle(items, [Failed(DocumentErrorCode.inference_failed, f"The model failed on it ({name}).")])
+
+    def _requeue_halves(self, items: list[_Item]) -> None:
+        middle = len(items) // 2
+        with self._changed:
+            self._again.extendleft((items[middle:], items[:middle]))
+            self._changed.notify_all()
+
+    def _settle(self, items: list[_Item], outcomes: Sequence[Outcome] | Exception) -> None:
+        with self._changed:
+            self._running -= len(items)
+            done = {} if isinstance(outcomes, Exception) else self._record(items, outcomes)
+            self._changed.notify_all()
+        if isinstance(outcomes, Exception):
+            _fail(items, outcomes)
+        for ticket, found in done.items():
+            if not ticket.future.done():
+                ticket.future.set_result(found)
+
+    def _record(self, items: Iterable[_Item], outcomes: Sequence[Outcome]) -> dict[_Ticket, tuple[Outcome, ...]]:
+        done = {}
+        for item, outcome in zip(items, outcomes, strict=True):
+            item.ticket.outcomes[item.slot] = outcome
+            item.ticket.missing -= 1
+            if not item.ticket.missing:
+                done[item.ticket] = tuple(o for o in item.ticket.outcomes if o is not None)
+        return done
+
+    def _break(self, items: list[_Item], error: EngineBroken) -> None:
+        log.critical("engine.broken", extra={"error": str(error)})
+        with self._changed:
+            self._broken = True
+            lost = [*items, *(item for half in self._again for item in half), *self._items]
+            self._running -= len(lost) - len(self._items)
+            self._again.clear()
+            self._items = []
+            self._changed.notify_all()
+        _fail(lost, error)
+
+    def _observe(self, windows: Sequence[Window], padded: int) -> None:
+        if self._observer:
+            jobs = len({window.owner.job_id for window in windows})
+            self._observer.microbatch(len(windows), jobs, sum(window.pieces for window in windows), padded)
+
+    def _stage(self, stage: str, seconds: float) -> None:
+        if self._observer:
+            self._observer.stage(stage, seconds)
+
+
+def _fail(items: Iterable[_Item], error: Exception) -> None:
+    for ticket in dict.fromkeys(item.ticket for item in items):
+        if not ticket.future.done():
+            ticket.future.set_exception(error)

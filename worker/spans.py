@@ -1,0 +1,115 @@
+"""Spans of many windows -> one document's spans: what a cut spoilt goes, the best of what overlaps stays. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from worker.contract import Span
+
+
+class Sight(IntEnum):
+    """How well the window saw a span; where spans overlap, the better sight wins, then the higher score."""
+
+    alone = 0  # the window is one sentence: the library's own answer for that sentence
+    inside = 1  # the window has context on both sides
+    at_edge = 2  # the span touches a place where the text was cut
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A span in the document's words and labels, with how it was seen and which of its ends are cuts."""
+
+    span: Span
+    sight: Sight
+    cut_left: bool = False
+    cut_right: bool = False
+
+
+def combine(seen: Iterable[Seen], flat: bool, multi_label: bool) -> list[Span]:
+    """Merge what all windows saw.
+
+    A span that ends where its window was cut is dropped if another window saw a span run on over that place.
+    Spans found twice keep their best score. Of overlapping ones, the model's own greedy rule decides.
+    """
+    whole = _without_cut(list(seen), flat)
+    best: dict[tuple[int, int, int], tuple[Sight, float]] = {}
+    for item in whole:
+        start, end, label, score = item.span
+        sight, known = best.get((start, end, label), (item.sight, score))
+        best[start, end, label] = (min(sight, item.sight), max(known, score))
+    ranked = sorted(best.items(), key=lambda pair: (pair[1][0], -pair[1][1]))
+    return keep([Span(*key, score) for key, (_, score) in ranked], flat, multi_label)
+
+
+def _without_cut(seen: Sequence[Seen], flat: bool) -> list[Seen]:
+    """Leave out spans whose end is only the window's: another window saw a longer one there."""
+    crossed: set[tuple[int, int]] = set()
+    for item in seen:
+        label = -1 if flat else item.span.label
+        crossed.update((place, label) for place in range(item.span.start + 1, item.span.end))
+    kept = []
+    for item in seen:
+        label = -1 if flat else item.span.label
+        left = item.cut_left and (item.span.start, label) in crossed
+        right = item.cut_right and (item.span.end, label) in crossed
+        if not (left or right):
+            kept.append(item)
+    return kept
+
+
+def keep(ranked: Sequence[Span], flat: bool, multi_label: bool) -> list[Span]:
+    """The model's greedy choice among overlapping spans, best first, in time linear in their number.
+
+    gliner compares every candidate with every kept span, which takes hours for a long text at threshold 0.
+
+    Args:
+        ranked: candidates, the preferred first.
+        flat: kept spans share no word; otherwise they may nest, but not straddle each other.
+        multi_label: the same words may be kept under several labels.
+
+    Returns:
+        The kept spans by start.
+    """
+    chosen = _Flat() if flat else _Nested(max((s.end - s.start for s in ranked), default=0))
+    kept = []
+    for span in ranked:
+        taken = (span.start, span.end) in chosen.ranges
+        if (taken and multi_label) or (not taken and chosen.fits(span.start, span.end)):
+            chosen.add(span.start, span.end)
+            kept.append(span)
+    kept.sort(key=lambda span: span.start)
+    return kept
+
+
+class _Flat:
+    def __init__(self) -> None:
+        self.ranges: set[tuple[int, int]] = set()
+        self._words: set[int] = set()
+
+    def fits(self, start: int, end: int) -> bool:
+        return self._words.isdisjoint(range(start, end))
+
+    def add(self, start: int, end: int) -> None:
+        self.ranges.add((start, end))
+        self._words.update(range(start, end))
+
+
+class _Nested:
+    def __init__(self, width: int) -> None:
+        self.ranges: set[tuple[int, int]] = set()
+        self._width = width
+        self._ends: defaultdict[int, set[int]] = defaultdict(set)
+
+    def fits(self, start: int, end: int) -> bool:
+        before = (e for s in range(start - self._width + 1, start) for e in self._ends.get(s, ()))
+        if any(start < e < end for e in before):
+            return False
+        within = (e for s in range(start + 1, end) for e in self._ends.get(s, ()))
+        return not any(e > end for e in within)
+
+    def add(self, start: int, end: int) -> None:
+        self.ranges.add((start, end))
+        self._ends[start].add(end)
