@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import importlib
+import ast
 import re
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @every_page
 def test_code_that_a_page_names_exists(page: Path) -> None:
-    """`package.module.name` in a page is importable, `path/file.py` is a file."""
+    """`package.module.name` in a page is code of ours, `path/file.py` is a file."""
     text = FENCE.sub("", page.read_text())
     for name in re.findall(r"`((?:gateway|gleaner|jobs|worker)(?:\.\w+)+)(?:\(\))?`", text):
         assert resolves(name), name
@@ -86,17 +86,26 @@ def headings(page: Path) -> set[str]:
 
 
 def resolves(name: str) -> bool:
-    """True if a dotted name is a module, or something in one."""
+    """True if a dotted name is a package, a module, or something defined in one (read, not imported)."""
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
-        try:
-            found: object = importlib.import_module(".".join(parts[:cut]))
-        except ModuleNotFoundError:
-            continue
-        for part in parts[cut:]:
-            # An annotated attribute (a dataclass field) is no attribute of its class.
-            if not hasattr(found, part) and part not in getattr(found, "__annotations__", {}):
-                return False
-            found = getattr(found, part, None)
+        place = ROOT.joinpath(*parts[:cut])
+        source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if source.exists():
+            return defines(ast.parse(source.read_text()).body, parts[cut:])
+    return False
+
+
+def defines(body: list[ast.stmt], path: list[str]) -> bool:
+    """True if `path` leads through these statements: a class and its member, say; nothing leads anywhere."""
+    if not path:
         return True
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.name == path[0]:
+            return defines(node.body, path[1:])
+        if isinstance(node, ast.ImportFrom) and any(path[0] in (a.asname, a.name) for a in node.names):
+            return True
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == path[0] for target in targets):
+            return True
     return False
