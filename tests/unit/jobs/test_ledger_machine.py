@@ -63,6 +63,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # Submission
 
+    @precondition(lambda self: sum(j.state in ("open", "cancelling") for j in self.jobs.values()) < 3)
     @rule(
         sizes=st.lists(st.integers(1, 3), min_size=1, max_size=5),
         tenant=st.sampled_from(["t1", "t2"]),
@@ -175,7 +176,15 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        job = data.draw(st.sampled_from(list(self.jobs.values())))
+        self.cancel_one(data.draw(st.sampled_from(list(self.jobs.values()))))
+
+    @precondition(lambda self: any(j.state == "open" for j, _, _ in self.running()))
+    @rule(data=st.data())
+    def cancel_while_running(self, data: st.DataObject) -> None:
+        """Often enough that what happens to a shard of a cancelling job is seen."""
+        self.cancel_one(data.draw(st.sampled_from([j for j, _, _ in self.running() if j.state == "open"])))
+
+    def cancel_one(self, job: ModelJob) -> None:
         answer = self.ledger.run(ledger.cancel(job.id))
         if job.state == "purged":
             assert answer == "absent"
