@@ -1,0 +1,111 @@
+"""What is known of a submission before its body is parsed: size, type, Idempotency-Key, how long to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from gateway.problems import Problem
+
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_PREFER_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
+_DRAIN_BYTES = 64 * 1024 * 1024
+_DRAIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """An Idempotency-Key with the request it came with; the key itself is kept as a hash only."""
+
+    key_hash: str
+    body_sha: str
+    nonce: str
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body of a JSON request, never more than `limit` bytes of it in memory.
+
+    Raises:
+        Problem: unsupported_media_type or payload_too_large.
+        ClientDisconnect: the client went away.
+    """
+    _check_type(request)
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        if "expect" not in request.headers:
+            await _drain(request)
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            chunks.clear()
+            await _drain(request)
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _drain(request: Request) -> None:
+    """Read on for a while: a client that is still sending would see a reset instead of the answer."""
+    seen = 0
+    try:
+        async with asyncio.timeout(_DRAIN_S):
+            while seen < _DRAIN_BYTES:
+                message = await request.receive()
+                seen += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem("payload_too_large", f"the body is larger than {limit} bytes")
+
+
+def _check_type(request: Request) -> None:
+    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
+    charset = re.search(r'charset\s*=\s*"?([^";\s]+)', parameters, re.IGNORECASE)
+    if media_type.strip().lower() != "application/json":
+        raise Problem("unsupported_media_type", "the Content-Type must be application/json")
+    if charset and charset[1].lower() not in ("utf-8", "utf8"):
+        raise Problem("unsupported_media_type", "the charset must be UTF-8")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Problem("unsupported_media_type", "compressed bodies are not read in this version")
+
+
+def idempotency(request: Request, body: bytes) -> Idempotency | None:
+    """The request's Idempotency-Key, bound to its path and body; None where it has none.
+
+    Raises:
+        Problem: validation_failed, for a key that is no header token of 1 to 255 characters.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if not _IDEMPOTENCY_KEY.fullmatch(key):
+        detail = "must be 1 to 255 visible ASCII characters"
+        raise Problem("validation_failed", f"Idempotency-Key {detail}", [("header:Idempotency-Key", detail)])
+    content = hashlib.sha256(request.url.path.encode() + b"\n")
+    content.update(body)
+    return Idempotency(hashlib.sha256(key.encode()).hexdigest(), content.hexdigest(), secrets.token_hex(16))
+
+
+def preferred_wait(request: Request, longest: int) -> int | None:
+    """Seconds of `Prefer: wait=n` (RFC 7240), at most `longest`; None where it is not asked for."""
+    match = _PREFER_WAIT.search(", ".join(request.headers.getlist("prefer")))
+    return min(int(match[1]), longest) if match else None
+
+
+def trace_context(request: Request) -> str:
+    """The request's W3C traceparent, or "" where it has none that is well-formed."""
+    given = request.headers.get("traceparent", "").strip()
+    return given if _TRACEPARENT.fullmatch(given) else ""

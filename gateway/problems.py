@@ -1,0 +1,268 @@
+"""Every error of the API: one registry of codes, one exception, one shape (RFC 9457 problem+json).
+
+Code below the routes raises `Problem` with a code; only this file knows what status it becomes.
+docs/errors.md is generated from `REGISTRY`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from starlette.responses import Response
+
+ProblemCode = Literal[
+    "malformed_json",
+    "bad_cursor",
+    "unauthenticated",
+    "forbidden",
+    "not_found",
+    "job_not_found",
+    "method_not_allowed",
+    "idempotency_in_progress",
+    "job_not_terminal",
+    "job_purged",
+    "payload_too_large",
+    "too_many_documents",
+    "unsupported_media_type",
+    "validation_failed",
+    "unknown_model",
+    "idempotency_key_reused",
+    "quota_exceeded",
+    "internal_error",
+    "overloaded",
+    "storage_unavailable",
+]
+
+MEDIA_TYPE = "application/problem+json"
+_MAX_POINTER_PART = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """What a code means and what its reader can do about it."""
+
+    code: ProblemCode
+    status: int
+    title: str
+    meaning: str
+    remedy: str
+
+
+REGISTRY: Mapping[str, ProblemType] = {
+    kind.code: kind
+    for kind in (
+        ProblemType(
+            "malformed_json",
+            400,
+            "Malformed JSON",
+            "The request body is not JSON text in UTF-8, or says the same name twice in one object.",
+            "Send what a JSON library writes; NaN and Infinity are not JSON.",
+        ),
+        ProblemType(
+            "bad_cursor",
+            400,
+            "Bad cursor",
+            "The cursor is not one that this API handed out.",
+            "Pass `next_cursor` of the page before, unchanged, or none to begin again.",
+        ),
+        ProblemType(
+            "unauthenticated",
+            401,
+            "Missing or unknown API key",
+            "The request carries no API key, or one that is unknown, expired or revoked.",
+            "Send `Authorization: Bearer gl_…` or `X-API-Key: gl_…`; `gleaner keys create` makes a key.",
+        ),
+        ProblemType(
+            "forbidden",
+            403,
+            "Role too low",
+            "The API key is good, but its role does not allow this.",
+            "Use a key of the role that the detail names.",
+        ),
+        ProblemType(
+            "not_found",
+            404,
+            "No such resource",
+            "Nothing is served at this path.",
+            "See /openapi.json for what is.",
+        ),
+        ProblemType(
+            "job_not_found",
+            404,
+            "No such job",
+            "Your tenant has no job of this id.",
+            "Check the id, and that the key belongs to the tenant that submitted the job.",
+        ),
+        ProblemType(
+            "method_not_allowed",
+            405,
+            "Method not allowed",
+            "The path exists, but not for this method.",
+            "Use a method that the Allow header names.",
+        ),
+        ProblemType(
+            "idempotency_in_progress",
+            409,
+            "First request still running",
+            "A request with the same Idempotency-Key is being worked on right now.",
+            "Repeat the request after Retry-After; it will get the first one's answer.",
+        ),
+        ProblemType(
+            "job_not_terminal",
+            409,
+            "Job still open",
+            "The job has not ended yet, and this needs it to have ended.",
+            "Wait for the job, or cancel it first.",
+        ),
+        ProblemType(
+            "job_purged",
+            410,
+            "Job purged",
+            "The job existed and was removed, by DELETE or because its results expired.",
+            "Submit it again; a longer `result_ttl_s` keeps results longer.",
+        ),
+        ProblemType(
+            "payload_too_large",
+            413,
+            "Body too large",
+            "The request body is larger than the limit that the detail names.",
+            "Split the job into several.",
+        ),
+        ProblemType(
+            "too_many_documents",
+            413,
+            "Too many documents",
+            "The request has more documents than the limit that the detail names.",
+            "Split the job into several.",
+        ),
+        ProblemType(
+            "unsupported_media_type",
+            415,
+            "Unsupported media type",
+            "The body's Content-Type or Content-Encoding is not one that this path reads.",
+            "Send `Content-Type: application/json`, not compressed.",
+        ),
+        ProblemType(
+            "validation_failed",
+            422,
+            "Request not valid",
+            "The request is well-formed but breaks a rule; `errors` points at each place.",
+            "Correct the places that `errors` names (JSON Pointers; `query:` and `header:` for parameters).",
+        ),
+        ProblemType(
+            "unknown_model",
+            422,
+            "Unknown model",
+            "The job asks for a model that this service is not set up for.",
+            "Ask for one that GET /v1/models lists.",
+        ),
+        ProblemType(
+            "idempotency_key_reused",
+            422,
+            "Idempotency-Key used for another request",
+            "The Idempotency-Key belongs to an earlier request with another body or path.",
+            "Make a new key for every new request; keep it only when repeating the same one.",
+        ),
+        ProblemType(
+            "quota_exceeded",
+            429,
+            "Quota exceeded",
+            "Your tenant has as much open work as it may have.",
+            "Wait for Retry-After, or for open jobs to finish.",
+        ),
+        ProblemType(
+            "internal_error",
+            500,
+            "Internal error",
+            "Something went wrong in the service itself.",
+            "Repeat the request (with its Idempotency-Key); report the request_id if it stays.",
+        ),
+        ProblemType(
+            "overloaded",
+            503,
+            "Backlog full",
+            "The service has as much open work as it accepts.",
+            "Repeat the request after Retry-After, which follows the measured speed.",
+        ),
+        ProblemType(
+            "storage_unavailable",
+            503,
+            "Store unavailable",
+            "The job store cannot be reached or cannot be written; the request may or may not have worked.",
+            "Repeat the request after Retry-After, with the same Idempotency-Key.",
+        ),
+    )
+}
+
+
+class Problem(Exception):  # noqa: N818  # RFC 9457's own word
+    """A refusal that the client sees.
+
+    Args:
+        code: which of `REGISTRY`.
+        detail: what is wrong with this request; may name limits and places, never quotes a text.
+        errors: (JSON Pointer or `query:name` or `header:Name`, what is wrong there) of each place.
+        headers: further response headers.
+    """
+
+    def __init__(
+        self,
+        code: ProblemCode,
+        detail: str,
+        errors: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(code)
+        self.code: ProblemCode = code
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = dict(headers or {})
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of the code."""
+        return REGISTRY[self.code].status
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """The problem as JSON, RFC 9457's members first."""
+        kind = REGISTRY[self.code]
+        body: dict[str, Any] = {
+            "type": f"/problems/{self.code}",
+            "title": kind.title,
+            "status": kind.status,
+            "detail": printable(self.detail),
+            "code": self.code,
+            "request_id": request_id,
+        }
+        if self.errors:
+            body["errors"] = [{"pointer": printable(at), "detail": printable(what)} for at, what in self.errors]
+        return body
+
+    def response(self, request_id: str) -> Response:
+        """The problem as an HTTP response."""
+        return Response(
+            json.dumps(self.body(request_id), ensure_ascii=False).encode(),
+            status_code=self.status,
+            media_type=MEDIA_TYPE,
+            headers=self.headers,
+        )
+
+
+def pointer(*parts: str | int) -> str:
+    """A JSON Pointer (RFC 6901); parts that a client chose are cut to a length that can be shown."""
+    return "".join("/" + _escaped(part) for part in parts)
+
+
+def printable(text: str) -> str:
+    """The text with what UTF-8 cannot say (lone surrogates) replaced."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _escaped(part: str | int) -> str:
+    text = str(part)
+    if len(text) > _MAX_POINTER_PART:
+        text = text[:_MAX_POINTER_PART] + "…"
+    return text.replace("~", "~0").replace("/", "~1")

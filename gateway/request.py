@@ -1,0 +1,232 @@
+"""Turns a request body into a `Submission`: bytes -> JSON -> checked values. Pure; no I/O, no clock.
+
+The head (labels, options, priority, ...) is checked first, then every document; all faults of one request are told
+together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.documents import (
+    DocumentLimits,
+    DocumentReader,
+    character_fault,
+    check_threshold,
+    read_labels,
+    read_options,
+)
+from gateway.faults import EnoughError, Faults
+from gateway.problems import Problem
+from gateway.settings import GatewaySettings
+from jobs.schema import Document, Labels, Options, Priority
+
+_FIELDS = frozenset(
+    {"model", "labels", "options", "documents", "priority", "deadline_s", "result_ttl_s", "webhook", "metadata"}
+)
+_MAX_METADATA_KEY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A checked request: everything a job is made of but its id.
+
+    Attributes:
+        deadline_s: seconds from creation after which the job expires.
+        result_ttl_s: seconds that results stay after the job's end.
+    """
+
+    model: str
+    labels: Labels
+    options: Options
+    documents: tuple[Document, ...]
+    priority: Priority
+    deadline_s: float
+    result_ttl_s: float
+    metadata: dict[str, str]
+
+
+def parse(body: bytes, settings: GatewaySettings, *, max_documents: int, extract: bool = False) -> Submission:
+    """The submission that a JSON body asks for.
+
+    Args:
+        body: the request's bytes, already bounded.
+        settings: models and limits.
+        max_documents: most documents of this kind of request.
+        extract: the priority is interactive and cannot be chosen.
+
+    Raises:
+        Problem: malformed_json, validation_failed, unknown_model or too_many_documents.
+    """
+    content = load_json(body)
+    faults = Faults()
+    try:
+        if not isinstance(content, dict):
+            faults.add((), "must be a JSON object")
+            raise EnoughError
+        submission = _read(content, settings, faults, max_documents, extract=extract)
+    except EnoughError:
+        raise faults.problem() from None
+    if submission is None or len(faults):
+        raise faults.problem()
+    return submission
+
+
+def load_json(body: bytes) -> Any:
+    """The body's JSON value; strings may hold lone surrogates.
+
+    Raises:
+        Problem: malformed_json.
+    """
+    try:
+        return json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_object)
+    except UnicodeDecodeError as error:
+        raise _malformed(f"the body is not UTF-8 (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise _malformed(f"line {error.lineno} column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise _malformed("the body is nested too deeply") from None
+    except ValueError as error:
+        raise _malformed(str(error) if isinstance(error, _JsonError) else "a number has too many digits") from None
+
+
+class _JsonError(ValueError):
+    """JSON that Python reads and this API does not."""
+
+
+def _refuse_constant(name: str) -> None:
+    raise _JsonError(f"{name} is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        # Python would keep the last and drop the others without a word.
+        raise _JsonError("an object says the same name twice")
+    return content
+
+
+def _malformed(detail: str) -> Problem:
+    return Problem("malformed_json", detail)
+
+
+def _read(
+    content: Mapping[str, Any], settings: GatewaySettings, faults: Faults, max_documents: int, *, extract: bool
+) -> Submission | None:
+    for name in content.keys() - _FIELDS:
+        faults.add((name,), "is not a field of a job")
+    if content.get("webhook") is not None:
+        faults.add(("webhook",), "webhooks are not available in this version")
+    model = _model(content.get("model"), settings, faults)
+    limits = document_limits(settings)
+    labels = _labels(content.get("labels"), limits, faults)
+    given_options = content.get("options")
+    options = Options() if given_options is None else read_options(given_options, ("options",), faults)
+    priority = _priority(content.get("priority"), faults, extract=extract)
+    deadline_s = _seconds(content, "deadline_s", settings.default_deadline_s, settings.max_deadline_s, faults)
+    ttl_s = _seconds(content, "result_ttl_s", settings.default_result_ttl_s, settings.max_result_ttl_s, faults)
+    metadata = _metadata(content.get("metadata"), settings, faults)
+    items = _items(content, max_documents, faults)
+    reader = DocumentReader(limits, labels, faults)
+    documents = reader.read(items)
+    _each_has_labels(labels, content.get("labels"), documents, faults)
+    if options is not None:
+        check_threshold(options, reader.all_labels, ("options",), faults)
+    if options is None or len(faults):
+        return None
+    return Submission(model, labels, options, tuple(documents), priority, deadline_s, ttl_s, metadata)
+
+
+def document_limits(settings: GatewaySettings) -> DocumentLimits:
+    """The limits of one document."""
+    return DocumentLimits(
+        bytes=settings.max_document_bytes,
+        id_length=settings.max_document_id_length,
+        labels=settings.max_labels,
+        label_length=settings.max_label_length,
+        description_length=settings.max_label_description_length,
+    )
+
+
+def _model(given: Any, settings: GatewaySettings, faults: Faults) -> str:
+    if given is None:
+        return settings.models[0]
+    if not isinstance(given, str):
+        faults.add(("model",), "must be a string")
+        return settings.models[0]
+    if given not in settings.models:
+        known = ", ".join(settings.models)
+        raise Problem("unknown_model", f"this service has {known}", [("/model", "is not a model of this service")])
+    return given
+
+
+def _labels(given: Any, limits: DocumentLimits, faults: Faults) -> Labels:
+    return {} if given is None else read_labels(given, ("labels",), limits, faults)
+
+
+def _each_has_labels(labels: Labels, given: Any, documents: Sequence[Document], faults: Faults) -> None:
+    """A job may leave its labels out only where no document needs them."""
+    if labels or given is not None:
+        return
+    bare = next((document.index for document in documents if document.labels is None), None)
+    if bare is not None:
+        faults.add(("labels",), f"is required, for document {bare} has no labels of its own")
+
+
+def _priority(given: Any, faults: Faults, *, extract: bool) -> Priority:
+    default = Priority.interactive if extract else Priority.standard
+    allowed = [Priority.interactive] if extract else list(Priority)
+    if given is None:
+        return default
+    if given not in allowed:
+        faults.add(("priority",), f"must be {' or '.join(allowed)}")
+        return default
+    return Priority(given)
+
+
+def _seconds(content: Mapping[str, Any], name: str, default: float, longest: float, faults: Faults) -> float:
+    given = content.get(name)
+    if given is None:
+        return default
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 1 <= given <= longest:
+        faults.add((name,), f"must be a number of seconds from 1 to {longest:g}")
+        return default
+    return given
+
+
+def _metadata(given: Any, settings: GatewaySettings, faults: Faults) -> dict[str, str]:
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        faults.add(("metadata",), "must be an object of strings")
+        return {}
+    if len(given) > settings.max_metadata_entries:
+        faults.add(("metadata",), f"must have at most {settings.max_metadata_entries} entries")
+        return {}
+    for name, value in given.items():
+        if not 1 <= len(name) <= _MAX_METADATA_KEY:
+            faults.add(("metadata", name), f"the name must have 1 to {_MAX_METADATA_KEY} characters")
+        elif not isinstance(value, str) or len(value) > settings.max_metadata_length:
+            faults.add(("metadata", name), f"must be a string of at most {settings.max_metadata_length} characters")
+        elif fault := character_fault(name) or character_fault(value):
+            faults.add(("metadata", name), fault)
+    return given
+
+
+def _items(content: Mapping[str, Any], max_documents: int, faults: Faults) -> Sequence[Any]:
+    if "documents" not in content:
+        faults.add(("documents",), "is required")
+        return ()
+    items = content["documents"]
+    if not isinstance(items, list):
+        faults.add(("documents",), "must be a list")
+        return ()
+    if not items:
+        faults.add(("documents",), "must have at least one document")
+        return ()
+    if len(items) > max_documents:
+        raise Problem("too_many_documents", f"{len(items)} documents, {max_documents} are allowed in one request")
+    return items

@@ -1,0 +1,250 @@
+"""The bodies of the API's answers, as models: what is sent, and what OpenAPI shows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.schema import DocumentErrorCode, DocumentStatus, JobStatus, LongText, OffsetUnit, Priority, Threshold
+
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-03-01T09:30:00.000Z"])]
+
+
+class Body(BaseModel):
+    """Base of every body: frozen."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class CountsBody(Body):
+    """Documents of a job by state; the six after `total` sum to it at every read."""
+
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    expired: int
+
+
+class UsageBody(Body):
+    """What a job's documents cost so far."""
+
+    characters: int
+    windows: int
+    windowed_documents: int
+    truncated_documents: int
+
+
+class ErrorCount(Body):
+    """How many documents failed with one code."""
+
+    code: DocumentErrorCode
+    count: int
+
+
+class JobUrls(Body):
+    """Where to go on with a job."""
+
+    self: str
+    results: str
+    cancel: str
+    events: str
+
+
+class JobBody(Body):
+    """A job."""
+
+    id: str = Field(examples=["job_01kb4t7w3vq9x2m5n8r6c1d0fz"])
+    object: Literal["job"] = "job"
+    status: JobStatus
+    status_reason: str | None = Field(description="Why the job does not move, or null.")
+    counts: CountsBody
+    progress: float = Field(ge=0, le=1, description="Finished documents as a fraction of all.")
+    eta_s: float | None = Field(description="Seconds the rest is expected to take; null where it is not known.")
+    queue_position: int | None = Field(description="Place among the jobs that wait, from 1; null once it runs.")
+    usage: UsageBody
+    model: str
+    model_revision: str | None
+    priority: Priority
+    created_at: Timestamp
+    started_at: Timestamp | None
+    finished_at: Timestamp | None
+    deadline_at: Timestamp
+    results_expire_at: Timestamp | None
+    error_summary: list[ErrorCount]
+    warnings: list[str]
+    urls: JobUrls
+    metadata: dict[str, str]
+    retry_of: str | None
+
+
+class EntityBody(Body):
+    """A span of a document: `text[start:end]` in the chosen offset unit equals `text`."""
+
+    start: int
+    end: int
+    text: str
+    label: str
+    score: float
+
+
+class DocumentErrorBody(Body):
+    """Why one document failed."""
+
+    code: DocumentErrorCode
+    detail: str
+    retryable: bool
+
+
+class ResultBody(Body):
+    """The outcome of one document."""
+
+    index: int
+    id: str
+    status: DocumentStatus
+    entities: list[EntityBody]
+    windows: int
+    truncated: bool
+    warnings: list[str]
+    attempts: int
+    error: DocumentErrorBody | None
+    text: str | None = Field(None, description="The text, where `options.return_text` asked for it; else absent.")
+
+
+class ResultsPage(Body):
+    """Finished documents in input order."""
+
+    data: list[ResultBody]
+    next_cursor: str | None = Field(description="Where to go on; null once every result of the job was read.")
+    complete: bool = Field(description="The job has ended, so that no result is still to come.")
+
+
+class Extraction(Body):
+    """A job that finished within the call, and its results."""
+
+    job: JobBody
+    results: list[ResultBody]
+
+
+class ModelBody(Body):
+    """A model that jobs may name; one without workers still takes jobs, which wait for it."""
+
+    name: str
+    default: bool
+    available: bool = Field(description="At least one worker has it loaded.")
+    workers: int
+    revision: str | None
+    reason: str | None = Field(description="Why its workers cannot start, or null.")
+    open_jobs: int
+    open_shards: int
+
+
+class ModelsPage(Body):
+    """The models of this service, the default first."""
+
+    data: list[ModelBody]
+    next_cursor: None = None
+
+
+class Probe(Body):
+    """Answer of a probe that is well."""
+
+    status: Literal["ok"] = "ok"
+
+
+class ProblemPlace(Body):
+    """One place of a request that is not valid."""
+
+    pointer: str = Field(description="JSON Pointer into the body, or `query:name`, `path:name`, `header:Name`.")
+    detail: str
+
+
+class ProblemBody(Body):
+    """RFC 9457 problem details, with `code` as the word to branch on."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[ProblemPlace] = Field(
+        [], description="Each place of the request that is not valid; may be absent."
+    )
+
+
+class OptionsIn(Body):
+    """How the model is asked; a document's own replace the job's one by one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    threshold: Threshold | dict[str, Threshold] = Field(
+        0.5, description="Score from which an entity counts, for all labels or label by label."
+    )
+    flat: bool = Field(True, description="No two entities overlap.")
+    multi_label: bool = Field(False, description="One span may have several labels.")
+    long_text: LongText = Field("window", description="What happens to a text longer than the model's window.")
+    offset_unit: OffsetUnit = Field("codepoint", description="What `start` and `end` count.")
+    return_text: bool = Field(False, description="Keep the text and hand it back with the result.")
+
+
+class DocumentIn(Body):
+    """One text of a job."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str | None = Field(None, description="Your name for it, unique in the job; by default its index.")
+    text: str
+    labels: list[str] | dict[str, str | None] | None = None
+    options: OptionsIn | None = None
+
+
+class JobRequest(Body):
+    """A job to run."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "labels": ["person", "organisation", "city"],
+                    "documents": [
+                        {"id": "a", "text": "Grace Hopper joined the Navy in New York."},
+                        {"id": "b", "text": "Marie Curie worked in Paris.", "labels": ["person", "city"]},
+                    ],
+                },
+                {
+                    "labels": {"drug": "a medicine by name", "dose": None},
+                    "options": {"threshold": {"drug": 0.4}, "multi_label": True},
+                    "documents": [{"text": "Take 200 mg ibuprofen twice a day."}],
+                    "priority": "interactive",
+                    "metadata": {"batch": "42"},
+                },
+            ]
+        },
+    )
+
+    documents: list[DocumentIn] = Field(min_length=1)
+    labels: list[str] | dict[str, str | None] | None = Field(
+        None,
+        description="What to find, as a list or as label and description; optional if every document has its own.",
+    )
+    options: OptionsIn | None = None
+    model: str | None = Field(None, description="One of GET /v1/models; by default the first.")
+    priority: Priority | None = Field(None, description="Which of the two queues; by default `standard`.")
+    deadline_s: float | None = Field(None, ge=1, description="Seconds after which unfinished documents expire.")
+    result_ttl_s: float | None = Field(None, ge=1, description="Seconds that results stay after the job's end.")
+    metadata: dict[str, str] | None = Field(None, description="Your own words, handed back with the job.")
+
+
+def json_schema(models: list[type[BaseModel]]) -> dict[str, Any]:
+    """The models' schemas by name, with references as OpenAPI writes them."""
+    found: dict[str, Any] = {}
+    for model in models:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        found.update(schema.pop("$defs", {}))
+        found[model.__name__] = schema
+    return found

@@ -1,0 +1,42 @@
+"""What the routes work with, made once by `gateway.app` and handed to each request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import redis.asyncio
+from fastapi import Depends, Request
+
+from gateway.settings import GatewaySettings
+from gateway.waiting import Waiter
+from jobs.codec import Codec
+from jobs.keys import KeyRing
+from jobs.ledger import AsyncLedger
+from jobs.metrics import GatewayMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a request needs that outlives it.
+
+    Attributes:
+        keys: None where `GLEANER_AUTH=off`.
+    """
+
+    settings: GatewaySettings
+    ledger: AsyncLedger
+    broker: redis.asyncio.Redis
+    codec: Codec
+    keys: KeyRing | None
+    waiter: Waiter
+    metrics: GatewayMetrics
+
+
+def services(request: Request) -> Services:
+    """The process's services, as a dependency."""
+    found: Services = request.app.state.services
+    return found
+
+
+ServicesDep = Annotated[Services, Depends(services)]

@@ -1,0 +1,256 @@
+"""Turns a `Submission` into a job: documents -> shards -> blobs -> the ledger -> the queue.
+
+Nothing is answered before the ledger has the job. A message that cannot be pushed is no error: upkeep publishes the
+shard again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+
+import orjson
+from redis.exceptions import RedisError
+
+from gateway.admission import Idempotency
+from gateway.auth import Caller
+from gateway.problems import Problem
+from gateway.request import Submission
+from gateway.services import Services
+from gateway.settings import GatewaySettings
+from gateway.views import job_body
+from jobs import ledger
+from jobs.codec import Codec
+from jobs.ledger import Created, LedgerUnavailableError, Limits, NewJob, place
+from jobs.queues import push_async
+from jobs.schema import Counts, Job, JobStatus, Usage
+from jobs.shards import cut, encode_documents
+
+log = logging.getLogger(__name__)
+
+_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
+_INLINE_CHARACTERS = 32 * 1024
+"""Shards of smaller jobs are packed in place; a thread would cost more than it saves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A job that is in the ledger.
+
+    Attributes:
+        body: the 202's JSON, the same bytes for the first answer and for its replays.
+        replayed: the Idempotency-Key had made the job before.
+    """
+
+    job_id: str
+    body: bytes
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    opts: bytes
+    meta: bytes
+    sizes: list[tuple[int, int]]
+    blobs: list[bytes]
+
+
+async def submit(
+    services: Services, caller: Caller, submission: Submission, idempotency: Idempotency | None, trace: str
+) -> Accepted:
+    """Make the job, or find the one that the same Idempotency-Key made.
+
+    Raises:
+        Problem: quota_exceeded, overloaded, idempotency_in_progress or idempotency_key_reused.
+        LedgerUnavailableError: the job may or may not exist; the same request with its key finds out.
+    """
+    if idempotency is None:
+        return await _create(services, caller, submission, None, 0, trace)
+    begun = await services.ledger.run(
+        ledger.idem_begin(caller.tenant, idempotency.key_hash, idempotency.nonce, idempotency.body_sha)
+    )
+    match begun.kind:
+        case "replay":
+            body = services.codec.decode(begun.answer, _answer_place(caller, idempotency))
+            return Accepted(orjson.loads(body)["id"], body, replayed=True)
+        case "reused":
+            raise Problem("idempotency_key_reused", "the Idempotency-Key came with another body or path before")
+        case "in_progress":
+            raise Problem(
+                "idempotency_in_progress",
+                "the first request with this Idempotency-Key is not answered yet",
+                headers={"Retry-After": "1"},
+            )
+    try:
+        return await _create(services, caller, submission, idempotency, begun.now, trace)
+    except BaseException:
+        # Frees the key if the job was not made; the ledger keeps it if it was.
+        with contextlib.suppress(LedgerUnavailableError):
+            await services.ledger.run(ledger.idem_drop(caller.tenant, idempotency.key_hash, idempotency.nonce))
+        raise
+
+
+async def _create(
+    services: Services,
+    caller: Caller,
+    submission: Submission,
+    idempotency: Idempotency | None,
+    created: int,
+    trace: str,
+) -> Accepted:
+    job_id = new_job_id()
+    characters = sum(len(document.text) for document in submission.documents)
+    if characters <= _INLINE_CHARACTERS:
+        packed = _pack(services.codec, job_id, submission)
+    else:
+        packed = await asyncio.to_thread(_pack, services.codec, job_id, submission)
+    body = b"" if idempotency is None else _first_view(job_id, caller, submission, characters, created)
+    new = NewJob(
+        id=job_id,
+        tenant=caller.tenant,
+        model=submission.model,
+        priority=submission.priority,
+        opts=packed.opts,
+        meta=packed.meta,
+        sizes=packed.sizes,
+        blobs=packed.blobs,
+        deadline_s=submission.deadline_s,
+        result_ttl_s=submission.result_ttl_s,
+        doc_ids=[(d.id, d.index) for d in submission.documents if d.id != str(d.index)],
+        trace=trace,
+        created=created,
+        idem="" if idempotency is None else idempotency.key_hash,
+        nonce="" if idempotency is None else idempotency.nonce,
+        answer=b"" if idempotency is None else services.codec.encode(body, _answer_place(caller, idempotency)),
+        limits=_limits(services.settings),
+    )
+    outcome = await services.ledger.run(ledger.create(new))
+    _refuse(outcome)
+    await _push(services, outcome)
+    services.metrics.submitted_documents.inc(len(submission.documents))
+    log.info("job.created", extra={"job_id": job_id, "documents": len(submission.documents)})
+    return Accepted(job_id, body or _first_view(job_id, caller, submission, characters, outcome.now))
+
+
+def _pack(codec: Codec, job_id: str, submission: Submission) -> _Packed:
+    sizes: list[tuple[int, int]] = []
+    blobs: list[bytes] = []
+    for shard, documents in enumerate(cut(submission.documents)):
+        sizes.append((len(documents), sum(len(document.text) for document in documents)))
+        blobs.append(codec.encode(encode_documents(documents), place("in", job_id, shard)))
+    opts = orjson.dumps({"labels": submission.labels, "options": submission.options.model_dump()})
+    return _Packed(
+        opts=codec.encode(opts, place("opts", job_id)),
+        meta=pack_metadata(codec, job_id, submission.metadata),
+        sizes=sizes,
+        blobs=blobs,
+    )
+
+
+def pack_metadata(codec: Codec, job_id: str, metadata: dict[str, str]) -> bytes:
+    """A job's metadata as stored; b"" where it has none."""
+    return codec.encode(orjson.dumps(metadata), place("meta", job_id)) if metadata else b""
+
+
+def unpack_metadata(codec: Codec, job: Job) -> dict[str, str]:
+    """What `pack_metadata` stored.
+
+    Raises:
+        CodecError: the blob cannot be read.
+    """
+    if not job.meta:
+        return {}
+    metadata: dict[str, str] = orjson.loads(codec.decode(job.meta, place("meta", job.id)))
+    return metadata
+
+
+def _first_view(job_id: str, caller: Caller, submission: Submission, characters: int, created: int) -> bytes:
+    """The job as it is when nothing of it has run: known before it is made, so that its key can keep the answer."""
+    total = len(submission.documents)
+    job = Job(
+        id=job_id,
+        tenant=caller.tenant,
+        status=JobStatus.queued,
+        status_reason=None,
+        counts=Counts(total, total, 0, 0, 0, 0, 0),
+        eta_s=None,
+        queue_position=None,
+        usage=Usage(characters=characters),
+        model=submission.model,
+        model_revision=None,
+        priority=submission.priority,
+        created_at=created,
+        started_at=None,
+        finished_at=None,
+        deadline_at=created + int(submission.deadline_s * 1000),
+        results_expire_at=None,
+        error_summary={},
+        opts=b"",
+        meta=b"",
+        retry_of=None,
+        retried_by=None,
+        version=1,
+        now=created,
+    )
+    return job_body(job, submission.metadata).model_dump_json().encode()
+
+
+def _limits(settings: GatewaySettings) -> Limits:
+    return Limits(
+        tenant_jobs=settings.tenant_max_open_jobs,
+        tenant_chars=settings.tenant_max_open_characters,
+        model_chars=settings.model_max_open_characters,
+        all_chars=settings.max_open_characters,
+    )
+
+
+def _refuse(outcome: Created) -> None:
+    """A job that was not made is a problem of its own kind; `exists` is our own call, repeated."""
+    retry = {"Retry-After": str(max(1, round(outcome.retry_after_s)))}
+    match outcome.kind:
+        case "created" | "exists":
+            return
+        case "quota":
+            raise Problem("quota_exceeded", "your tenant has as much open work as it may have", headers=retry)
+        case "overloaded":
+            raise Problem("overloaded", "the backlog is as long as it may be", headers=retry)
+        case "memory_full":
+            raise Problem("overloaded", "the job store has no room for this job now", headers=retry)
+        case "idem_lost":
+            raise Problem(
+                "idempotency_in_progress",
+                "another request with this Idempotency-Key took over",
+                headers={"Retry-After": "1"},
+            )
+        case _:
+            raise RuntimeError(f"create answered {outcome.kind}")
+
+
+async def _push(services: Services, outcome: Created) -> None:
+    if not outcome.publish:
+        return
+    try:
+        await push_async(services.broker, outcome.publish)
+    except (RedisError, OSError) as error:
+        log.warning(
+            "submit.push_failed",
+            extra={"job_id": outcome.publish[0].job, "reason": type(error).__name__},
+        )
+
+
+def _answer_place(caller: Caller, idempotency: Idempotency) -> str:
+    return f"answer:{caller.tenant}:{idempotency.key_hash}"
+
+
+def new_job_id() -> str:
+    """`job_` and 26 characters that sort by time: 48 bits of milliseconds, then 80 random ones (as a ULID)."""
+    number = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
+    digits = []
+    for _ in range(26):
+        number, digit = divmod(number, 32)
+        digits.append(_BASE32[digit])
+    return "job_" + "".join(reversed(digits))

@@ -1,0 +1,95 @@
+"""Turns what the ledger knows into the bodies that clients read: `Job` -> `JobBody`, `ModelView` -> `ModelBody`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from gateway.schemas import CountsBody, ErrorCount, JobBody, JobUrls, ModelBody, UsageBody
+from jobs.ledger import ModelView
+from jobs.schema import DocumentErrorCode, Job
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SLOWEST_POLL_S = 30
+
+
+def job_body(job: Job, metadata: Mapping[str, str]) -> JobBody:
+    """The job as the API serves it; `metadata` is `job.meta`, opened."""
+    counts = job.counts
+    return JobBody(
+        id=job.id,
+        status=job.status,
+        status_reason=job.status_reason,
+        counts=CountsBody(
+            total=counts.total,
+            queued=counts.queued,
+            running=counts.running,
+            succeeded=counts.succeeded,
+            failed=counts.failed,
+            cancelled=counts.cancelled,
+            expired=counts.expired,
+        ),
+        progress=round(counts.finished / counts.total, 4),
+        eta_s=job.eta_s,
+        queue_position=job.queue_position,
+        usage=UsageBody(
+            characters=job.usage.characters,
+            windows=job.usage.windows,
+            windowed_documents=job.usage.windowed_documents,
+            truncated_documents=job.usage.truncated_documents,
+        ),
+        model=job.model,
+        model_revision=job.model_revision,
+        priority=job.priority,
+        created_at=rfc3339(job.created_at),
+        started_at=_rfc3339_or_none(job.started_at),
+        finished_at=_rfc3339_or_none(job.finished_at),
+        deadline_at=rfc3339(job.deadline_at),
+        results_expire_at=_rfc3339_or_none(job.results_expire_at),
+        error_summary=[
+            ErrorCount(code=DocumentErrorCode(code), count=count) for code, count in job.error_summary.items()
+        ],
+        warnings=list(job.warnings),
+        urls=job_urls(job.id),
+        metadata=dict(metadata),
+        retry_of=job.retry_of,
+    )
+
+
+def job_urls(job_id: str) -> JobUrls:
+    """Where to go on with a job, relative to the service."""
+    here = f"/v1/jobs/{job_id}"
+    return JobUrls(self=here, results=f"{here}/results", cancel=f"{here}/cancel", events=f"{here}/events")
+
+
+def model_body(model: ModelView, *, default: bool) -> ModelBody:
+    """A model as the API serves it."""
+    return ModelBody(
+        name=model.name,
+        default=default,
+        available=model.workers > 0,
+        workers=model.workers,
+        revision=model.revision,
+        reason=model.reason,
+        open_jobs=model.open_jobs,
+        open_shards=model.open_shards,
+    )
+
+
+def retry_after_s(job: Job) -> int:
+    """When a client that polls should look again: half of what is left, within 1 to 30 s."""
+    return 1 if job.eta_s is None else min(max(1, round(job.eta_s / 2)), _SLOWEST_POLL_S)
+
+
+def etag(job: Job) -> str:
+    """A weak validator: the ETA moves without a new version."""
+    return f'W/"{job.version}"'
+
+
+def rfc3339(ms: int) -> str:
+    """UTC milliseconds since the epoch as RFC 3339 with milliseconds."""
+    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _rfc3339_or_none(ms: int | None) -> str | None:
+    return None if ms is None else rfc3339(ms)

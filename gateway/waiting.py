@@ -1,0 +1,196 @@
+"""Waits for jobs to change: one pub/sub connection for all requests of the process.
+
+A message is a hint only. Whoever waits subscribes, reads the job, sleeps, and reads again on every hint, after
+every reconnect, and every few seconds whatever happens: a lost message costs seconds and never an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+import redis.asyncio
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from jobs.ledger import channel
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+REREAD_S = 5.0
+_SUBSCRIBED_WITHIN_S = 1.0
+_RECONNECT_S = (0.1, 2.0)
+_IDLE = channel("-")
+"""Nothing is ever said here; it keeps the connection subscribed while nobody waits."""
+
+
+class _Channel:
+    """One job's channel: who listens, whether the server has confirmed it."""
+
+    def __init__(self) -> None:
+        self.listeners: set[asyncio.Event] = set()
+        self.confirmed = asyncio.Event()
+
+    def hint(self) -> None:
+        for listener in self.listeners:
+            listener.set()
+
+
+class Waiter:
+    """Wakes requests when their jobs change.
+
+    Args:
+        client: of the ledger's server, used for nothing else. Its own retries are switched off: redis-py would
+            reconnect from the reading and the sending side at once.
+        reread_s: about how often a waiting request looks again without any hint.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, *, reread_s: float = REREAD_S) -> None:
+        client.set_retry(Retry(NoBackoff(), 0))
+        self._client = client
+        self._reread_s = reread_s
+        self._channels: dict[str, _Channel] = {}
+        self._pubsub: PubSub | None = None
+        self._sending = asyncio.Lock()
+        self._draining = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._task = asyncio.create_task(self._listen(), name="waiter")
+
+    def drain(self) -> None:
+        """Let every wait end now with what it knows: the process is about to stop."""
+        self._draining.set()
+        for listened in self._channels.values():
+            listened.hint()
+
+    async def stop(self) -> None:
+        """Stop listening and give the connection back."""
+        self.drain()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._drop()
+
+    async def until(
+        self, job_id: str, seconds: float, read: Callable[[], Awaitable[T]], done: Callable[[T], bool]
+    ) -> T:
+        """The first value read of which `done` holds, or the last one when the time is over.
+
+        Args:
+            job_id: whose changes are hints to read again.
+            seconds: how long at most; 0 reads once.
+            read: reads the value; its exceptions end the wait.
+            done: whether there is nothing left to wait for.
+        """
+        end = _now() + seconds
+        if seconds <= 0:
+            return await read()
+        async with self._listening(job_id) as hint:
+            while True:
+                hint.clear()
+                value = await read()
+                left = end - _now()
+                if left <= 0 or self._draining.is_set() or done(value):
+                    return value
+                pause = min(left, _spread(self._reread_s))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await hint.wait()
+
+    @contextlib.asynccontextmanager
+    async def _listening(self, job_id: str) -> AsyncIterator[asyncio.Event]:
+        name = channel(job_id)
+        hint = asyncio.Event()
+        listened = self._channels.setdefault(name, _Channel())
+        listened.listeners.add(hint)
+        try:
+            if len(listened.listeners) == 1:
+                await self._send("subscribe", name)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SUBSCRIBED_WITHIN_S):
+                    await listened.confirmed.wait()
+            yield hint
+        finally:
+            listened.listeners.discard(hint)
+            if not listened.listeners:
+                self._channels.pop(name, None)
+                await self._send("unsubscribe", name)
+
+    async def _send(self, command: str, name: str) -> None:
+        """Tell the server, if it is there; if not, the listening task subscribes anew when it is back."""
+        async with self._sending:
+            if self._pubsub is None:
+                return
+            wanted = name in self._channels
+            if wanted != (command == "subscribe"):
+                return
+            with contextlib.suppress(RedisError, OSError):
+                await getattr(self._pubsub, command)(name)
+
+    async def _listen(self) -> None:
+        pause, longest = _RECONNECT_S
+        while True:
+            try:
+                await self._connect()
+                pause = _RECONNECT_S[0]
+                while True:
+                    await self._receive()
+            except (RedisError, OSError) as error:
+                log.warning("waiter.reconnecting", extra={"reason": type(error).__name__})
+            await self._drop()
+            await asyncio.sleep(_spread(pause))
+            pause = min(pause * 2, longest)
+
+    async def _connect(self) -> None:
+        async with self._sending:
+            pubsub = self._client.pubsub()
+            try:
+                await pubsub.subscribe(_IDLE, *self._channels)
+            except BaseException:
+                await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's gap
+                raise
+            self._pubsub = pubsub
+
+    async def _receive(self) -> None:
+        pubsub = self._pubsub
+        if pubsub is None:
+            raise ConnectionError
+        # Bounded, so that redis-py's health check runs and finds a connection that died in silence.
+        message = await pubsub.get_message(timeout=self._reread_s)
+        if message is None:
+            return
+        listened = self._channels.get(message["channel"].decode())
+        if listened is None:
+            return
+        if message["type"] == "subscribe":
+            listened.confirmed.set()
+        listened.hint()
+
+    async def _drop(self) -> None:
+        async with self._sending:
+            pubsub, self._pubsub = self._pubsub, None
+        for listened in self._channels.values():
+            listened.confirmed.clear()
+        if pubsub is not None:
+            with contextlib.suppress(RedisError, OSError):
+                await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's gap
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _spread(seconds: float) -> float:
+    """About so many seconds, so that many waiters do not act in step."""
+    return seconds * random.uniform(0.8, 1.2)  # nosec B311 - nothing secret
