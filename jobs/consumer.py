@@ -37,6 +37,7 @@ def consume(
         on_ready: called when the consumer takes messages.
         on_stop: called in the signal handler: it may set an Event and nothing more.
     """
+
     # Celery keeps weak references to receivers; these live as long as this call.
     def ready(**_: object) -> None:
         on_ready()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -14,25 +16,18 @@ RETRIES = 1
 
 def connect(url: str, timeout_s: float, name: str) -> redis.Redis:
     """A client for threads that answers bytes, within about twice `timeout_s`."""
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        socket_keepalive=True,
-        health_check_interval=15,
-        client_name=name,
-        retry=Retry(ConstantBackoff(0.05), RETRIES),
-    )
+    retry = Retry(ConstantBackoff(0.05), RETRIES)
+    return redis.Redis.from_url(url, retry=retry, **_options(url, timeout_s, name))
 
 
 def connect_async(url: str, timeout_s: float, name: str) -> redis.asyncio.Redis:
     """A client for the event loop that answers bytes, within about twice `timeout_s`."""
-    return redis.asyncio.Redis.from_url(
-        url,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        socket_keepalive=True,
-        health_check_interval=15,
-        client_name=name,
-        retry=AsyncRetry(ConstantBackoff(0.05), RETRIES),
-    )
+    retry = AsyncRetry(ConstantBackoff(0.05), RETRIES)
+    return redis.asyncio.Redis.from_url(url, retry=retry, **_options(url, timeout_s, name))
+
+
+def _options(url: str, timeout_s: float, name: str) -> dict[str, Any]:
+    options: dict[str, Any] = {"socket_timeout": timeout_s, "health_check_interval": 15, "client_name": name}
+    if not url.startswith("unix:"):  # a unix socket has neither
+        options |= {"socket_connect_timeout": timeout_s, "socket_keepalive": True}
+    return options

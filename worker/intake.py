@@ -106,7 +106,7 @@ class Intake:
         self._metrics.queue_wait.observe(max(0, claim.started - claim.created) / 1000)
         try:
             shard = self._decode(message, claim)
-            results = self._alone(shard, lease) if claim.alone else self._together(shard)
+            results = self._alone(shard, lease) if claim.alone else self._together(shard, lease)
         except Dropped:
             return self._give_back(message, lease)
         return self._complete(shard, lease, results)
@@ -118,12 +118,14 @@ class Intake:
         options = Options.model_validate(opts["options"])
         return Shard(message, claim, documents, opts["labels"], options)
 
-    def _together(self, shard: Shard) -> list[DocumentResult]:
+    def _together(self, shard: Shard, lease: Lease) -> list[DocumentResult]:
         """The shard's documents in whatever company the micro-batcher finds for them."""
         owner = ShardRef(shard.message.job, shard.message.shard)
         plans = [self._cut(document, shard, owner) for document in shard.documents]
         interactive = shard.message.queue.endswith(".interactive")
         flat = [window for plan in plans for window in plan.windows]
+        if lease.ended:
+            raise Dropped
         outcomes = self._batcher.submit(owner.job_id, flat, interactive=interactive).result()
         return self._merge(plans, outcomes, shard.claim.attempts)
 

@@ -18,7 +18,7 @@ RENEW_EVERY_S = ledger.LEASE_MS / 1000 / 4
 
 @dataclass(eq=False, slots=True)
 class Lease:
-    """A claim on a shard. `ended` is why it no longer holds: `stop` (job cancelled) or `lost`; empty while it does."""
+    """A claim on a shard. `ended` says why its holder should stop (stop, lost, drain), else it is empty."""
 
     message: Message
     nonce: str
@@ -67,6 +67,14 @@ class LeaseKeeper:
         """Shards held now."""
         with self._lock:
             return len(self._held)
+
+    def end_all(self) -> None:
+        """Ask every holder to give its shard back: the process must end."""
+        with self._lock:
+            leases = [lease for lease in self._held if not lease.ended]
+        for lease in leases:
+            lease.ended = "drain"
+            self._on_end(lease)
 
     def start(self) -> None:
         """Begin the rounds, the first at once."""

@@ -14,7 +14,7 @@ class WorkerSettings(Settings):
     """What a worker reads from `GLEANER_*`, once, at start."""
 
     metrics_port: int = Field(9102, ge=0, le=65535, description="Port of /metrics, /livez and /readyz.")
-    model: str = Field("gleaner-small", min_length=1, description="The one model this worker runs; of GLEANER_MODELS.")
+    model: str = Field("gleaner-small", min_length=1, description="The one model this worker runs.")
     model_source: str = Field(
         "",
         description="Where the weights come from: a folder, a hub id, or s3://, gs://, az://. "

@@ -1,0 +1,211 @@
+"""The worker's composition root: settings in, a process that takes shards until SIGTERM out.
+
+Start: probes, weights, warm-up, lease keeper, Celery. Stop, in the reverse order: Celery finishes what runs and
+returns what it reserved, the micro-batcher runs dry, the worker leaves its model's list.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic
+
+from celery import Celery, Task
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from jobs import ledger, queues, stores, telemetry
+from jobs.codec import Codec
+from jobs.consumer import consume, process_name
+from jobs.ledger import Ledger, LedgerUnavailableError, Message
+from jobs.metrics import WorkerMetrics
+from jobs.probes import ProbeServer
+from worker.contract import Engine, ShardRef
+from worker.intake import Intake
+from worker.leases import Lease, LeaseKeeper
+from worker.microbatch import MicroBatcher
+from worker.probes import Health, Watchdog
+from worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+START_FAILED_EXIT_CODE = 78
+"""EX_CONFIG: the model cannot be loaded; starting again will not help until somebody changes something."""
+GIVE_BACK_S = 10.0
+"""Kept of the grace period for giving unfinished shards back."""
+
+LoadEngine = Callable[[WorkerSettings], Engine]
+
+
+def run(settings: WorkerSettings, load: LoadEngine) -> int:
+    """Be a worker until SIGTERM; the exit code is 0 after a clean drain.
+
+    Args:
+        settings: read once, by the caller.
+        load: brings the engine; `load_engine` in production.
+    """
+    telemetry.configure(settings, "worker")
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    metrics = WorkerMetrics(registry)
+    health = Health(settings.hang_timeout_s)
+    probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, health.alive, health.ready)
+    probes.start()
+    store = Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-worker"))
+    try:
+        engine, budget = _warm(settings, load, metrics)
+    except Exception as error:  # whatever it is, the reason must reach those who wait for this model
+        log.exception("model.load_failed", extra={"model": settings.model})
+        _tell(store, settings.model, f"{type(error).__name__}: {error}")
+        probes.stop()
+        return START_FAILED_EXIT_CODE
+    exit_code = _serve(settings, engine, budget, store, metrics, health)
+    probes.stop()
+    return exit_code
+
+
+def load_engine(settings: WorkerSettings) -> Engine:
+    """The production engine: GLiNER on torch, with weights from where the settings say.
+
+    Raises:
+        ModelError: the weights are missing, broken, or carry pickles.
+    """
+    from worker import engine, models  # torch takes seconds to import, and only this process needs it
+
+    shipped = Path(__file__).parents[1] / "models" / settings.model
+    source = settings.model_source or (str(shipped) if shipped.is_dir() else settings.model)
+    resolved = models.resolve(source, settings.model_revision or None, settings.model_cache.expanduser())
+    return engine.load(resolved, settings.device, settings.precision)
+
+
+def _warm(settings: WorkerSettings, load: LoadEngine, metrics: WorkerMetrics) -> tuple[Engine, int]:
+    started = monotonic()
+    engine = load(settings)
+    budget = settings.microbatch_tokens or engine.warm_up()
+    metrics.load_seconds.set(monotonic() - started)
+    log.info(
+        "model.ready",
+        extra={
+            "model": settings.model,
+            "revision": engine.spec.revision,
+            "budget_tokens": budget,
+            "seconds": round(monotonic() - started, 2),
+        },
+    )
+    return engine, budget
+
+
+def _tell(store: Ledger, model: str, reason: str) -> None:
+    try:
+        store.run(ledger.model_trouble(model, reason[:500]))
+    except LedgerUnavailableError as error:
+        log.warning("model.trouble_untold", extra={"reason": str(error)})
+
+
+def _serve(
+    settings: WorkerSettings,
+    engine: Engine,
+    budget: int,
+    store: Ledger,
+    metrics: WorkerMetrics,
+    health: Health,
+) -> int:
+    name = process_name("worker")
+    revision, slots = engine.spec.revision, settings.worker_slots
+    draining, finished, too_late = Event(), Event(), Event()
+    marks = Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-worker-marks"))
+
+    def mark(shards: frozenset[ShardRef]) -> None:
+        try:
+            marks.run(ledger.mark(name, shards))
+        except LedgerUnavailableError as error:
+            log.warning("forward.unmarked", extra={"reason": str(error)})  # blame is lost, not work
+
+    batcher = MicroBatcher(engine, budget, before_forward=mark, observer=_Numbers(metrics))
+
+    def drop(lease: Lease) -> None:
+        batcher.drop(lease.message.job, lease.message.shard)
+
+    leases = LeaseKeeper(store, lambda: store.run(ledger.worker_seen(settings.model, name, slots, revision)), drop)
+    intake = Intake(
+        store=store,
+        broker=stores.connect(settings.broker_url, settings.store_timeout_s, "gleaner-worker-push"),
+        codec=Codec(key.get_secret_value() for key in settings.encryption_keys),
+        batcher=batcher,
+        tokenizer=engine,
+        leases=leases,
+        metrics=metrics,
+        worker=name,
+        revision=revision,
+        draining=too_late,
+    )
+    app = queues.celery_app(settings.broker_url, queues.model_queues([settings.model]), "worker")
+    _register(app, intake)
+
+    def give_back() -> None:
+        """Near the end of the grace period what has not started goes back to its queue."""
+        draining.wait()
+        if not finished.wait(max(0.0, settings.shutdown_grace_s - GIVE_BACK_S)):
+            log.warning("drain.giving_back", extra={"shards": leases.held()})
+            leases.end_all()
+            too_late.set()
+
+    def stop() -> None:  # in a signal handler
+        health.set_draining()
+        draining.set()
+
+    def ready() -> None:
+        health.set_ready()
+        metrics.ready.set(1)
+        log.info("worker.ready", extra={"worker": name, "slots": slots})
+
+    watchdog = Watchdog(health)
+    Thread(target=give_back, name="drain", daemon=True).start()
+    batcher.start()
+    health.watch(batcher)
+    leases.start()
+    watchdog.start()
+    exit_code = consume(app, name, slots, on_ready=ready, on_stop=stop)
+    finished.set()
+    metrics.ready.set(0)
+    batcher.close(timeout=GIVE_BACK_S)
+    watchdog.stop()
+    leases.stop()
+    _leave(store, settings.model, name)
+    return exit_code
+
+
+def _register(app: Celery, intake: Intake) -> None:
+    @app.task(name=queues.EXTRACT_TASK, bind=True)
+    def extract_shard(self: Task, job_id: str, shard: int, seq: int) -> str:  # type: ignore[type-arg]
+        taken_from = self.request.delivery_info or {}
+        return intake.extract_shard(Message(str(taken_from.get("routing_key", "")), job_id, shard, seq))
+
+
+def _leave(store: Ledger, model: str, name: str) -> None:
+    try:
+        store.run(ledger.worker_left(model, name))
+    except LedgerUnavailableError as error:
+        log.warning("worker.left_unsaid", extra={"reason": str(error)})  # its entry lapses in half a minute
+
+
+class _Numbers:
+    """The micro-batcher's numbers as Prometheus metrics."""
+
+    def __init__(self, metrics: WorkerMetrics) -> None:
+        self._metrics = metrics
+
+    def microbatch(self, windows: int, jobs: int, real: int, padded: int) -> None:
+        self._metrics.microbatch_windows.observe(windows)
+        self._metrics.microbatch_jobs.observe(jobs)
+        self._metrics.microbatch_tokens.labels("real").inc(real)
+        self._metrics.microbatch_tokens.labels("padded").inc(padded)
+
+    def stage(self, stage: str, seconds: float) -> None:
+        self._metrics.stage.labels(stage).observe(seconds)
+
+    def out_of_memory(self, action: str) -> None:
+        self._metrics.oom.labels(action).inc()
