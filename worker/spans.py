@@ -45,19 +45,34 @@ def combine(seen: Iterable[Seen], flat: bool, multi_label: bool) -> list[Span]:
 
 
 def _without_cut(seen: Sequence[Seen], flat: bool) -> list[Seen]:
-    """Leave out spans whose end is only the window's: another window saw a longer one there."""
-    crossed: set[tuple[int, int]] = set()
+    """Leave out spans whose end is only the window's: another window saw a longer one there.
+
+    Between sentences the longer one may itself be the mistake ("Tim Cook. Ada Lovelace"). A sentence's span yields
+    only to a better score, and not to one that also takes words from a span well inside the other sentence.
+    """
+    firm = {
+        word
+        for item in seen
+        if item.sight is Sight.alone and not (item.cut_left or item.cut_right)
+        for word in range(item.span.start, item.span.end)
+    }
+    across: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
     for item in seen:
-        label = -1 if flat else item.span.label
-        crossed.update((place, label) for place in range(item.span.start + 1, item.span.end))
-    kept = []
-    for item in seen:
-        label = -1 if flat else item.span.label
-        left = item.cut_left and (item.span.start, label) in crossed
-        right = item.cut_right and (item.span.end, label) in crossed
-        if not (left or right):
-            kept.append(item)
-    return kept
+        start, end, label, score = item.span
+        trusted = firm.isdisjoint(range(start, end))
+        for place in range(start + 1, end):
+            across[place, -1 if flat else label].append(score if trusted else 0.0)
+
+    def spoilt(item: Seen, place: int) -> bool:
+        scores = across.get((place, -1 if flat else item.span.label))
+        return scores is not None and (item.sight is not Sight.alone or max(scores) > item.span.score)
+
+    return [
+        item
+        for item in seen
+        if not (item.cut_left and spoilt(item, item.span.start))
+        and not (item.cut_right and spoilt(item, item.span.end))
+    ]
 
 
 def keep(ranked: Sequence[Span], flat: bool, multi_label: bool) -> list[Span]:
