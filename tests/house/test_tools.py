@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from tests.conftest import REQUIRE_TOOLS, Tool
+from tests.conftest import REQUIRE_TOOLS, ROOT, Tool
 
 ABSENT = "no-such-program"
 
@@ -19,3 +21,16 @@ def test_a_missing_tool_fails_in_the_pipeline(tool: Tool, monkeypatch: pytest.Mo
     monkeypatch.setenv(REQUIRE_TOOLS, "1")
     with pytest.raises(pytest.fail.Exception, match=ABSENT):
         tool(ABSENT)
+
+
+def test_the_tools_that_tests_ask_for_are_the_ones_make_brings() -> None:
+    """`make tools` brings every program that a test needs, and none that no test needs."""
+    [listed] = re.findall(r"^TOOLS := (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    brought = {pair.partition("=")[0] for pair in listed.split()}
+    asked = {
+        name
+        for path in (ROOT / "tests").rglob("*.py")
+        if "house" not in path.parts
+        for name in re.findall(r"\btool\(\"([^\"]+)\"\)", path.read_text())
+    }
+    assert asked == brought
