@@ -1,0 +1,60 @@
+"""Run a command that does not outlive its parent: `python child.py [--lock FILE] CMD…`.
+
+The kernel sends this process, which becomes the command, SIGTERM when the parent ends, SIGKILL included; so a
+killed `gleaner up` takes its supervisor along, and a killed supervisor its programs. Imports nothing but the
+standard library: it starts once per child.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+PARENT = "GLEANER_STACK_PARENT"
+"""Environment: the process id that must be the parent. Every child hands its own on to the next generation."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Bind this process's life to its parent's, then become the command."""
+    lock, command = _parse(arguments)
+    die_with_parent(int(os.environ.get(PARENT, os.getppid())))
+    if lock is not None:
+        _hold(lock)
+    os.environ[PARENT] = str(os.getpid())
+    os.execvp(command[0], command)  # nosec B606 - the command is our own, no shell is involved
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask for SIGTERM at the parent's end, and leave at once if that has come already."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:
+        raise SystemExit("the parent is gone")
+
+
+def _parse(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    rest = list(arguments)
+    lock = None
+    if rest[:1] == ["--lock"]:
+        lock, rest = rest[1], rest[2:]
+    if not rest:
+        raise SystemExit("usage: child.py [--lock FILE] CMD…")
+    return lock, rest
+
+
+def _hold(path: str) -> None:
+    """Lock a file for as long as the command lives: the descriptor stays open across exec."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.set_inheritable(descriptor, True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
