@@ -12,8 +12,8 @@ TERMINATORS = frozenset(".!?…。！？｡")  # noqa: RUF001
 WIDE_TERMINATORS = frozenset("。！？｡")  # noqa: RUF001  # no blank follows these
 CLOSERS = frozenset("\"')]}»”’›」』）")  # noqa: RUF001
 _ABBREVIATIONS = """
-mr mrs ms mx dr prof rev hon sr jr st mt ft lt col gen sgt capt cmdr gov sen rep pres vs no nos vol
-fig art sec ch pp ed eds approx ca cf eg ie al dept univ assn bros jan feb mar apr jun jul aug sep
+mr mrs ms mx dr prof rev hon sr jr st mt ft lt col gen sgt capt cmdr gov sen rep pres vs nos vol
+fig sec ch pp ed eds approx ca cf eg ie al dept univ assn bros jan feb mar apr jun jul aug sep
 sept oct nov dec
 """
 ABBREVIATIONS = frozenset(_ABBREVIATIONS.split())

@@ -29,8 +29,8 @@ from worker.sentences import sentences
 from worker.spans import Seen, Sight, combine
 
 MIN_OVERLAP_WORDS = 48
-MIN_TEXT_PIECES = 64
-"""A label whose prompt leaves the text less than this is refused."""
+MIN_TEXT_SHARE = 8
+"""A label whose prompt leaves the text less than one part in so many of a row is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ class _Text:
                 return
             length = reach - first
             overlap = min(max(MIN_OVERLAP_WORDS, 4 * self.spec.max_width), length // 2)
-            end = _latest(starts, reach, first + overlap + length // 4)
+            end = _latest(starts, reach, first + max(1, overlap + length // 4))
             yield first, end
             first = max(first + 1, _latest(starts, end - overlap, first + length // 8))
 
@@ -274,7 +274,7 @@ class _Asked:
         groups: list[tuple[int, ...]] = []
         group: tuple[int, ...] = ()
         for i, cost in enumerate(self.costs):
-            if free - cost < MIN_TEXT_PIECES:
+            if free - cost < self.spec.max_pieces // MIN_TEXT_SHARE:
                 return DocumentError(
                     DocumentErrorCode.input_too_long,
                     f"Label {i + 1} takes {cost} word pieces; the model reads {self.spec.max_pieces} at once.",

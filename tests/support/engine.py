@@ -1,0 +1,140 @@
+"""A stand-in for the model: same shape and timing, predictable entities, and faults on demand.
+
+It comes in through a composition root (`worker.app` takes an engine), never through a production setting.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from threading import Event
+
+from worker.contract import EngineBroken, ModelSpec, OutOfMemory, Span, Window
+from worker.spans import keep
+
+WORD = re.compile(r"\w+(?:[-_]\w+)*|\S")
+
+SPEC = ModelSpec(
+    max_words=256,
+    max_pieces=512,
+    max_width=12,
+    special_pieces=2,
+    label_marker="<<ENT>>",
+    text_marker="<<SEP>>",
+    revision="fake",
+)
+
+
+class Fault(StrEnum):
+    """Words that, anywhere in a micro-batch, make its forward pass go wrong."""
+
+    error = "FAULTERROR"
+    collate_error = "FAULTCOLLATE"
+    decode_error = "FAULTDECODE"
+    out_of_memory = "FAULTMEMORY"
+    broken = "FAULTBROKEN"
+    hang = "FAULTHANG"
+    exit = "FAULTEXIT"
+    segfault = "FAULTSEGFAULT"
+
+
+@dataclass
+class FakeEngine:
+    """Finds runs of capitalised words; their label follows from the text, their score from their length.
+
+    Attributes:
+        seconds_per_token: forward time per padded token (the demo model on two cores: about 2e-4).
+        seconds_per_forward: forward time on top.
+        budget: what `warm_up` returns.
+        memory_tokens: padded tokens above which a forward pass is out of memory.
+        hold: a pass with `Fault.hang` waits for this; never set, it hangs for ever.
+        forwards: the windows of every pass that was started.
+    """
+
+    spec: ModelSpec = SPEC
+    seconds_per_token: float = 0.0
+    seconds_per_forward: float = 0.0
+    budget: int = 2048
+    memory_tokens: int = 1 << 40
+    hold: Event = field(default_factory=Event)
+    forwards: list[tuple[Window, ...]] = field(default_factory=list)
+    released: int = 0
+
+    def split(self, text: str) -> list[tuple[int, int]]:
+        """Words as gliner's whitespace splitter cuts them."""
+        return [match.span() for match in WORD.finditer(text)]
+
+    def count(self, words: Sequence[str]) -> list[int]:
+        """A piece for every six letters."""
+        return [1 if word.startswith("<<") else -(-len(word) // 6) for word in words]
+
+    def collate(self, windows: Sequence[Window]) -> tuple[Window, ...]:
+        """The batch is the windows."""
+        self._fault(windows, Fault.collate_error)
+        return tuple(windows)
+
+    def forward(self, batch: tuple[Window, ...]) -> tuple[Window, ...]:
+        """Take the model's time, or go wrong."""
+        self.forwards.append(batch)
+        padded = len(batch) * max(window.pieces for window in batch)
+        if padded > self.memory_tokens or self._has(batch, Fault.out_of_memory):
+            raise OutOfMemory
+        if self._has(batch, Fault.hang):
+            self.hold.wait()
+        if self._has(batch, Fault.exit):
+            os._exit(70)
+        if self._has(batch, Fault.segfault):
+            os.kill(os.getpid(), signal.SIGSEGV)
+            signal.pause()
+        if self._has(batch, Fault.broken):
+            raise EngineBroken("fake")
+        self._fault(batch, Fault.error)
+        time.sleep(self.seconds_per_forward + self.seconds_per_token * padded)
+        return batch
+
+    def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[list[Span]]:
+        """The entities of each window."""
+        self._fault(batch, Fault.decode_error)
+        return [self._entities(window) for window in raw]
+
+    def warm_up(self) -> int:
+        """Nothing to warm up."""
+        return self.budget
+
+    def release_memory(self) -> None:
+        """Counts its calls."""
+        self.released += 1
+
+    def _entities(self, window: Window) -> list[Span]:
+        found, start = [], 0
+        words = window.words
+        while start < len(words):
+            end = start
+            while end < len(words) and words[end][:1].isupper() and end - start < self.spec.max_width:
+                end += 1
+            if end > start:
+                text = " ".join(words[start:end])
+                label = zlib.crc32(text.encode()) % len(window.prompts)
+                found.append(Span(start, end, label, 0.6 + min(0.39, len(text) / 100)))
+            start = max(end, start + 1)
+        above = sorted((s for s in found if s.score > window.thresholds[s.label]), key=lambda s: -s.score)
+        return keep(above, window.flat, window.multi_label)
+
+    def _fault(self, windows: Sequence[Window], fault: Fault) -> None:
+        if self._has(windows, fault):
+            raise ValueError(f"{fault} secret text of a document")
+
+    @staticmethod
+    def _has(windows: Sequence[Window], fault: Fault) -> bool:
+        return any(fault in window.words for window in windows)
+
+
+def small(max_words: int = 20, max_pieces: int = 60, max_width: int = 3) -> FakeEngine:
+    """A model with a tiny window, so that edges come often."""
+    return FakeEngine(replace(SPEC, max_words=max_words, max_pieces=max_pieces, max_width=max_width))

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.support.engine import FakeEngine
+from worker.sentences import sentences
+
+ENGINE = FakeEngine()
+
+
+def cut(text: str) -> list[str]:
+    """The sentences as text."""
+    offsets = ENGINE.split(text)
+    return [text[offsets[first][0] : offsets[last - 1][1]] for first, last in sentences(text, offsets)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One here. Two there.", ["One here.", "Two there."]),
+        ("Really?! Yes… Good.", ["Really?!", "Yes…", "Good."]),
+        ('She said "no." Then left.', ['She said "no."', "Then left."]),
+        ("lower case. goes on", ["lower case.", "goes on"]),
+        ("Dr. Smith met J. Doe of the U.S. Army.", ["Dr. Smith met J. Doe of the U.S. Army."]),
+        ("Pi is 3.14 at example.com today.", ["Pi is 3.14 at example.com today."]),
+        ("A title\n\nA text\nover two lines", ["A title", "A text\nover two lines"]),
+        ("他来了。她走了。", ["他来了。", "她走了。"]),
+        ("Great 🎉. Next 🚀!", ["Great 🎉.", "Next 🚀!"]),
+        ("no end", ["no end"]),
+        ("", []),
+    ],
+)
+def test_text_is_cut_where_sentences_end(text: str, expected: list[str]) -> None:
+    """Full stops after initials, abbreviations and inside numbers end nothing; blank lines and wide stops do."""
+    assert expected == cut(text)
+
+
+def test_sentences_cover_every_word_once() -> None:
+    """No word is lost or doubled between sentences."""
+    text = "A b. C d? E\n\nF g h. i (j.) K."
+    offsets = ENGINE.split(text)
+
+    found = sentences(text, offsets)
+
+    assert list(range(len(offsets))) == [i for first, last in found for i in range(first, last)]
