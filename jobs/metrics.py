@@ -100,21 +100,19 @@ class WorkerMetrics:
         )
 
 
-class CourierMetrics:
-    """What a courier counts."""
+class UpkeepMetrics:
+    """What upkeep counts, in the courier or a gateway that stands in for it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.republished = Counter(
             "gleaner_republished_total",
-            "Shards published again by upkeep, by cause; steady growth means a queue that loses messages.",
+            "Shards published again by upkeep, by cause; steady growth of message_lost or lease_lost is trouble.",
             ["cause"],
             registry=registry,
         )
         self.repairs = Counter(
-            "gleaner_ledger_repairs_total",
-            "Facts that upkeep's audit mended; should stay 0.",
-            registry=registry,
+            "gleaner_ledger_repairs_total", "Facts that upkeep's audit mended; should stay 0.", registry=registry
         )
-        self.upkeep_seconds = Histogram(
+        self.seconds = Histogram(
             "gleaner_upkeep_seconds", "Time of one upkeep tick.", buckets=_SECONDS, registry=registry
         )

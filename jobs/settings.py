@@ -40,6 +40,12 @@ class Settings(BaseSettings):
         le=30,
         description="How long one call to the ledger may take before it counts as down (seconds).",
     )
+    lease_s: float = Field(
+        60.0,
+        ge=1,
+        description="How long a worker's claim on a shard holds without a renewal (seconds); "
+        "workers renew four times as often. The same on every process.",
+    )
     shutdown_grace_s: float = Field(
         60.0, gt=0, description="How long a process may finish running work after SIGTERM (seconds)."
     )

@@ -140,6 +140,7 @@ def _serve(
         metrics=metrics,
         worker=name,
         revision=revision,
+        lease_ms=int(settings.lease_s * 1000),
         draining=too_late,
     )
     app = queues.celery_app(settings.broker_url, queues.model_queues([settings.model]), "worker")

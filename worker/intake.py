@@ -78,6 +78,7 @@ class Intake:
         metrics: WorkerMetrics,
         worker: str,
         revision: str,
+        lease_ms: int,
         draining: Event,
     ) -> None:
         self._store = store
@@ -89,13 +90,15 @@ class Intake:
         self._metrics = metrics
         self._worker = worker
         self._revision = revision
+        self._lease_ms = lease_ms
         self._draining = draining
 
     def extract_shard(self, message: Message) -> str:
         """Do what a message asks; the answer says what became of it, for the log and for Flower."""
         with bound(job_id=message.job, shard=message.shard):
             nonce = secrets.token_hex(8)
-            claim = self._persist(ledger.claim(message, nonce, self._worker, self._revision))
+            call = ledger.claim(message, nonce, self._worker, self._revision, lease_ms=self._lease_ms)
+            claim = self._persist(call)
             if claim.kind != "run":
                 log.info("shard.not_ours", extra={"answer": claim.kind})
                 return claim.kind

@@ -13,7 +13,7 @@ from jobs.ledger import Ledger, LedgerUnavailableError, Message
 
 log = logging.getLogger(__name__)
 
-RENEW_EVERY_S = ledger.LEASE_MS / 1000 / 4
+RENEWALS_A_LEASE = 4
 
 
 @dataclass(eq=False, slots=True)
@@ -32,7 +32,7 @@ class LeaseKeeper:
         store: the ledger.
         alive: called on every round, before the renewals: says that this worker is there.
         on_end: called once when a lease ends under its holder.
-        every_s: seconds between rounds, a quarter of a lease.
+        lease_s: how long a claim holds; a round every quarter of it.
     """
 
     def __init__(
@@ -40,12 +40,13 @@ class LeaseKeeper:
         store: Ledger,
         alive: Callable[[], None],
         on_end: Callable[[Lease], None],
-        every_s: float = RENEW_EVERY_S,
+        lease_s: float = ledger.LEASE_MS / 1000,
     ) -> None:
         self._store = store
         self._alive = alive
         self._on_end = on_end
-        self._every_s = every_s
+        self._lease_ms = int(lease_s * 1000)
+        self._every_s = lease_s / RENEWALS_A_LEASE
         self._held: set[Lease] = set()
         self._lock = Lock()
         self._stopping = Event()
@@ -105,7 +106,9 @@ class LeaseKeeper:
             leases = [lease for lease in self._held if not lease.ended]
         if not leases:
             return
-        answers = self._store.run(ledger.renew([(x.message.job, x.message.shard, x.nonce) for x in leases]))
+        answers = self._store.run(
+            ledger.renew([(x.message.job, x.message.shard, x.nonce) for x in leases], self._lease_ms)
+        )
         for lease, answer in zip(leases, answers, strict=True):
             if answer != "ok":
                 lease.ended = answer

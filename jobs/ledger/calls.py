@@ -286,9 +286,16 @@ def ping_write() -> Call[int]:
 # Upkeep's
 
 
-def beat() -> Call[Due]:
-    """Upkeep's tick: holds leases after an outage, and says what is due (100 of each at most)."""
-    return Call("beat", (LEASE_MS,), lambda r: Due(*(tuple(map(records.text, part)) for part in r)))
+def beat(lease_ms: int = LEASE_MS, silent_ms: int = 0) -> Call[Due | None]:
+    """Upkeep's tick: holds leases after an outage, and says what is due (100 of each at most).
+
+    None where another upkeep ticked within `silent_ms`.
+    """
+
+    def parse(reply: list[Any]) -> Due | None:
+        return Due(*(tuple(map(records.text, part)) for part in reply)) if reply else None
+
+    return Call("beat", (lease_ms, silent_ms), parse)
 
 
 def expire(job: str) -> Call[str]:
@@ -316,6 +323,11 @@ def look(slug: str) -> Call[tuple[tuple[str, int, str], ...]]:
     return Call("look", (slug,), parse)
 
 
+def queue_seq(queue: str) -> Call[int]:
+    """The latest seq given out for a queue."""
+    return Call("queue_seq", (queue,), int)
+
+
 def queue_tick(queue: str, seq: int, length: int, grace_ms: int = GRACE_MS) -> Call[tuple[Message, ...]]:
     """Publish again shards whose message is lost; `seq` was read before the broker's `length`."""
 
@@ -331,12 +343,13 @@ def unstage(job: str) -> Call[bool]:
     return Call("unstage", (job,), bool)
 
 
-def audit(job: str, queue: str = "") -> Call[tuple[int, tuple[Message, ...]]]:
+def audit(job: str) -> Call[tuple[int, tuple[Message, ...]]]:
     """Recompute an open job's counts and indexes from its shards; facts mended, and shards to push."""
 
     def parse(reply: list[Any]) -> tuple[int, tuple[Message, ...]]:
-        name = records.text(reply[1]) if len(reply) > 1 else queue
-        return int(reply[0]), _messages(name, job, reply[2:])
+        if len(reply) < 2:
+            return 0, ()
+        return int(reply[0]), _messages(records.text(reply[1]), job, reply[2:])
 
     return Call("audit", (job,), parse)
 

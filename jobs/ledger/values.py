@@ -182,9 +182,20 @@ class ModelView:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What upkeep's tick found: ids of jobs past their deadline, jobs to purge, lapsed stages; and all queues."""
+    """What upkeep's tick found.
+
+    Attributes:
+        deadlines: jobs past their deadline.
+        purge: terminal jobs past their results' time.
+        staging: submissions that never were committed.
+        queues: every queue that ever had a job.
+        slugs: every model that ever had one.
+        audit: one open job, each in its turn.
+    """
 
     deadlines: tuple[str, ...]
     purge: tuple[str, ...]
     staging: tuple[str, ...]
     queues: tuple[str, ...]
+    slugs: tuple[str, ...]
+    audit: tuple[str, ...]

@@ -1,10 +1,19 @@
 #!lua flags=allow-oom
--- beat(lease_ms): upkeep's tick. After a silence of more than 10 s (an outage) no lease expires for one lease, so
--- that workers can renew first. Returns what is due: jobs past their deadline, jobs to purge, lapsed stages; and
--- the queues there are.
-local lease = int(ARGV[1])
+-- beat(lease_ms, silent_ms): upkeep's tick. A stand-by (silent_ms > 0) is told to stay out while another's beat is
+-- younger. After a silence of more than 10 s (an outage) no lease expires for one lease, so that workers can renew
+-- first. Returns what is due: jobs past their deadline, jobs to purge, lapsed stages; all queues and models; and one
+-- open job to audit, each in its turn.
+local lease, silent = int(ARGV[1]), int(ARGV[2])
 local last = int(redis.call('HGET', key('sys'), 'beat'))
+if NOW - last < silent then return {} end
 if NOW - last > 10000 then redis.call('HSET', key('sys'), 'no_expire_until', NOW + lease) end
 redis.call('HSET', key('sys'), 'beat', NOW)
 local function due(name) return redis.call('ZRANGEBYSCORE', key(name), '-inf', NOW, 'LIMIT', 0, 100) end
-return {due('deadlines'), due('purge'), due('staging'), redis.call('SMEMBERS', key('queues'))}
+local open = redis.call('ZCARD', key('deadlines'))
+local audit = {}
+if open > 0 then
+  local turn = redis.call('HINCRBY', key('sys'), 'audit_turn', 1) % open
+  audit = redis.call('ZRANGE', key('deadlines'), turn, turn)
+end
+return {due('deadlines'), due('purge'), due('staging'), redis.call('SMEMBERS', key('queues')),
+  redis.call('SMEMBERS', key('slugs')), audit}

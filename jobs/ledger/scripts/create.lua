@@ -88,6 +88,7 @@ redis.call('HINCRBY', key('model:' .. h.slug), 'open_jobs', 1)
 redis.call('HINCRBY', key('model:' .. h.slug), 'open_chars', h.chars)
 redis.call('HINCRBY', key('q:' .. h.queue), 'jobs', 1)
 redis.call('SADD', key('queues'), h.queue)
+redis.call('SADD', key('slugs'), h.slug)
 redis.call('HINCRBY', key('sys'), 'open_chars', h.chars)
 redis.call('HINCRBY', key('sys'), 'reserve', reserve)
 if h.retry_of ~= '' then redis.call('HSET', key('job:' .. h.retry_of), 'retried_by', id) end

@@ -1,0 +1,163 @@
+"""Upkeep: the loop that repairs what was lost. Any number may run at once; every step compares before it sets.
+
+One tick: time (beat) -> jobs past their deadline, results past their time, lapsed stages -> lost messages of every
+queue -> silent leases and forgotten shards of every model -> one job's books audited.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from threading import Event, Thread
+from time import monotonic
+
+import redis
+from redis.exceptions import RedisError
+
+from jobs import ledger, queues
+from jobs.ledger import Due, Ledger, LedgerUnavailableError, Message, Returned
+from jobs.metrics import UpkeepMetrics
+
+log = logging.getLogger(__name__)
+
+
+class Upkeep:
+    """What one tick does.
+
+    Args:
+        store: the ledger.
+        broker: where lost messages are pushed again.
+        lease_s: how long a worker's claim holds.
+        grace_s: how long a published shard may stay behind messages already read before it counts as lost.
+    """
+
+    def __init__(
+        self,
+        store: Ledger,
+        broker: redis.Redis,
+        metrics: UpkeepMetrics,
+        *,
+        lease_s: float = ledger.LEASE_MS / 1000,
+        grace_s: float = ledger.GRACE_MS / 1000,
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._metrics = metrics
+        self._lease_ms = int(lease_s * 1000)
+        self._grace_ms = int(grace_s * 1000)
+
+    def tick(self, silent_s: float = 0.0) -> bool:
+        """Repair once; False if another upkeep ticked within `silent_s` and this one stayed out.
+
+        Raises:
+            LedgerUnavailableError: the ledger is down; the next tick goes on where this one stopped.
+            redis.exceptions.RedisError: the broker is down.
+        """
+        due = self._store.run(ledger.beat(self._lease_ms, int(silent_s * 1000)))
+        if due is None:
+            return False
+        started = monotonic()
+        self._end(due)
+        for queue in due.queues:
+            self._lost_messages(queue)
+        for slug in due.slugs:
+            self._look(slug)
+        for job in due.audit:
+            self._audit(job)
+        self._metrics.seconds.observe(monotonic() - started)
+        return True
+
+    def _end(self, due: Due) -> None:
+        for job in due.deadlines:
+            if self._store.run(ledger.expire(job)) == "expired":
+                log.info("job.expired", extra={"job_id": job})
+        for job in due.purge:
+            if self._store.run(ledger.purge(job)) == "purged":
+                log.info("job.purged", extra={"job_id": job})
+        for job in due.staging:
+            if self._store.run(ledger.unstage(job)):
+                log.info("stage.lapsed", extra={"job_id": job})
+
+    def _lost_messages(self, queue: str) -> None:
+        seq = self._store.run(ledger.queue_seq(queue))  # before the length: see queue_tick.lua
+        length = queues.length(self._broker, queue)
+        lost = self._store.run(ledger.queue_tick(queue, seq, length, self._grace_ms))
+        self._push(lost, "message_lost")
+
+    def _look(self, slug: str) -> None:
+        for job, shard, state in self._store.run(ledger.look(slug)):
+            if state == "r":
+                returned = self._store.run(ledger.lease_expired(job, shard))
+                self._returned(job, shard, returned, "lease_lost")
+            elif state == "f":
+                self._returned(job, shard, self._store.run(ledger.defer_over(job, shard)), "deferred")
+            else:  # waiting or published past the job's deadline
+                self._store.run(ledger.expire(job))
+
+    def _returned(self, job: str, shard: int, returned: Returned, cause: str) -> None:
+        if returned.kind in ("clean", "suspect", "cancelled"):
+            log.warning("lease.lost", extra={"job_id": job, "shard": shard, "answer": returned.kind})
+        self._push(returned.publish, cause)
+
+    def _audit(self, job: str) -> None:
+        mended, publish = self._store.run(ledger.audit(job))
+        if mended:
+            self._metrics.repairs.inc(mended)
+            log.error("ledger.mended", extra={"job_id": job, "facts": mended})
+        self._push(publish, "window")
+
+    def _push(self, messages: Sequence[Message], cause: str) -> None:
+        if messages:
+            queues.push(self._broker, messages)
+            self._metrics.republished.labels(cause).inc(len(messages))
+            log.info("shards.published", extra={"cause": cause, "shards": len(messages)})
+
+
+class UpkeepLoop:
+    """Ticks from a thread of its own until stopped; an outage ends a tick, never the loop.
+
+    Args:
+        every_s: seconds between ticks.
+        silent_s: 0 for a courier; a stand-by (the gateway) ticks only where nobody did for so long.
+    """
+
+    def __init__(self, upkeep: Upkeep, every_s: float = 1.0, silent_s: float = 0.0) -> None:
+        self._upkeep = upkeep
+        self._every_s = every_s
+        self._silent_s = silent_s
+        self._stopping = Event()
+        self._thread = Thread(target=self._loop, name="upkeep", daemon=True)
+        self._came_round = monotonic()
+        self._trouble: str | None = "no tick yet"
+
+    def start(self) -> None:
+        """Begin to tick, the first at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the tick that runs and end."""
+        self._stopping.set()
+        self._thread.join()
+
+    def trouble(self) -> str | None:
+        """Why the latest tick did not finish, or None."""
+        return self._trouble
+
+    def stalled_s(self) -> float:
+        """Seconds since the loop last came round."""
+        return monotonic() - self._came_round
+
+    def _loop(self) -> None:
+        while True:
+            self._came_round = monotonic()
+            try:
+                self._upkeep.tick(self._silent_s)
+                self._trouble = None
+            except (LedgerUnavailableError, RedisError, OSError) as error:
+                self._trouble = type(error).__name__
+                log.warning("upkeep.interrupted", extra={"reason": self._trouble})
+            except Exception as error:  # a bug in one repair must not end all repairs
+                self._trouble = type(error).__name__
+                log.exception("upkeep.failed")
+            if self._stopping.wait(self._every_s):
+                return
