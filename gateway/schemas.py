@@ -176,6 +176,16 @@ class ProblemBody(Body):
     )
 
 
+class ProblemKind(Body):
+    """An error code of this API."""
+
+    code: str
+    status: int
+    title: str
+    meaning: str
+    remedy: str
+
+
 class OptionsIn(Body):
     """How the model is asked; a document's own replace the job's one by one."""
 

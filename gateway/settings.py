@@ -53,8 +53,7 @@ class GatewaySettings(Settings):
     extract_wait_s: float = Field(
         30.0, gt=0, le=60, description="How long `POST /v1/extract` waits before it answers 202 (seconds)."
     )
-    max_wait_s: int = Field(60, ge=0, le=600, description="Longest `?wait=` and `Prefer: wait=` (seconds).")
-    max_page_size: int = Field(1000, ge=1, description="Most results of one JSON page.")
+    max_wait_s: int = Field(60, ge=0, le=60, description="Longest `?wait=` and `Prefer: wait=` (seconds).")
 
     tenant_max_open_jobs: int = Field(0, ge=0, description="Most open jobs of one tenant; 0 is no limit.")
     tenant_max_open_characters: int = Field(

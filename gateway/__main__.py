@@ -1,0 +1,109 @@
+"""`python -m gateway`: reads the settings, serves the API, and metrics and probes on the second port."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from gateway.app import create_app
+from gateway.settings import GatewaySettings
+from jobs import ledger, telemetry
+from jobs.keys import KeysError
+from jobs.ledger import Ledger, LedgerUnavailableError
+from jobs.probes import ProbeServer
+from jobs.stores import connect
+
+log = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """Ends long-polls as soon as the process is told to stop, so that they do not hold up its shutdown."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, *args: Any, **kwargs: Any) -> None:
+        """Listen, and say where: the port may have been chosen by the system."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(*args, **kwargs)
+        addresses = [socket.getsockname() for server in self.servers for socket in server.sockets]
+        log.info("gateway.listening", extra={"addresses": addresses})
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop taking requests, and let those that wait be answered now; a second SIGINT stops at once.
+
+        uvicorn's own would send itself the signal again in the end, so that the process dies of it; a drained
+        gateway exits 0.
+        """
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+        services = getattr(self._app.state, "services", None)
+        if self._loop is not None and services is not None:
+            self._loop.call_soon_threadsafe(services.waiter.drain)
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; 0 after a clean stop."""
+    settings = GatewaySettings()
+    telemetry.configure(settings, "gateway")
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    try:
+        app = create_app(settings, registry)
+    except KeysError as error:
+        log.error("gateway.no_keys", extra={"reason": str(error)})
+        return 1
+    server = _Server(_config(settings, app), app)
+    probes = _probes(settings, registry)
+    probes.start()
+    try:
+        server.run()
+    finally:
+        probes.stop()
+    return 0 if server.started else 1
+
+
+def _config(settings: GatewaySettings, app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,  # everything goes through jobs.telemetry
+        access_log=False,  # gateway.edge logs each request by its route, never by its path
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=int(settings.shutdown_grace_s),
+    )
+
+
+def _probes(settings: GatewaySettings, registry: CollectorRegistry) -> ProbeServer:
+    store = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-probes"))
+
+    def ready() -> str | None:
+        try:
+            store.run(ledger.ping_write())
+        except LedgerUnavailableError as error:
+            return f"the job store cannot be written: {error}"
+        return None
+
+    return ProbeServer(settings.metrics_host, settings.metrics_port, registry, lambda: None, ready)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

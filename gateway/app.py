@@ -1,0 +1,151 @@
+"""The gateway's composition root: settings in, a FastAPI app out that owns its connections while it runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CollectorRegistry
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway import docs_pages, openapi
+from gateway.edge import Edge, request_id
+from gateway.problems import Problem, ProblemCode
+from gateway.routes import extract, health, jobs, models, problems
+from gateway.services import Services
+from gateway.settings import GatewaySettings
+from gateway.waiting import Waiter
+from jobs.codec import Codec, CodecError
+from jobs.keys import KeyRing
+from jobs.ledger import AsyncLedger, LedgerUnavailableError
+from jobs.metrics import GatewayMetrics
+from jobs.stores import connect_async
+
+log = logging.getLogger(__name__)
+
+VERSION = "0.1.0"
+
+# FastAPI's own OpenTelemetry would put request bodies, which are texts, where traces go.
+_NO_TELEMETRY: Any = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+
+
+def create_app(settings: GatewaySettings, registry: CollectorRegistry | None = None) -> FastAPI:
+    """The gateway as an ASGI app.
+
+    Args:
+        settings: read once by the caller.
+        registry: where its metrics go; None for one of its own.
+
+    Raises:
+        KeysError: the keys file is missing or damaged.
+    """
+    keys = KeyRing(settings.keys_file.expanduser()) if settings.auth == "on" else None
+    metrics = GatewayMetrics(registry or CollectorRegistry())
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _running(settings, keys, metrics) as services:
+            app.state.services = services
+            yield
+
+    app = FastAPI(
+        title="Gleaner",
+        version=VERSION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
+    )
+    for module in (jobs, extract, models, health, problems):
+        app.include_router(module.router)
+    docs_pages.install(app)
+    openapi.install(app)
+    _handle_errors(app)
+    app.add_middleware(Edge, metrics=metrics)
+    return app
+
+
+@asynccontextmanager
+async def _running(
+    settings: GatewaySettings, keys: KeyRing | None, metrics: GatewayMetrics
+) -> AsyncIterator[Services]:
+    if settings.auth == "off":
+        log.warning("auth.off", extra={"host": settings.host})
+    store = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway")
+    listening = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-waiter")
+    broker = connect_async(settings.broker_url, settings.store_timeout_s, "gleaner-gateway-broker")
+    waiter = Waiter(listening)
+    waiter.start()
+    try:
+        yield Services(
+            settings=settings,
+            ledger=AsyncLedger(store),
+            broker=broker,
+            codec=Codec(key.get_secret_value() for key in settings.encryption_keys),
+            keys=keys,
+            waiter=waiter,
+            metrics=metrics,
+        )
+    finally:
+        await waiter.stop()
+        for client in (store, listening, broker):
+            await client.aclose()
+
+
+def _handle_errors(app: FastAPI) -> None:
+    """Every error leaves as problem+json; what no handler knows is `gateway.edge`'s."""
+
+    def answer(request: Request, problem: Problem) -> Response:
+        return problem.response(request_id(request.scope))
+
+    @app.exception_handler(Problem)
+    async def on_problem(request: Request, problem: Problem) -> Response:
+        return answer(request, problem)
+
+    @app.exception_handler(LedgerUnavailableError)
+    async def on_unavailable(request: Request, error: LedgerUnavailableError) -> Response:
+        log.warning("ledger.unavailable", extra={"reason": str(error)})
+        retry = {"Retry-After": "2"}
+        return answer(request, Problem("storage_unavailable", "the job store did not answer", headers=retry))
+
+    @app.exception_handler(CodecError)
+    async def on_unreadable(request: Request, error: CodecError) -> Response:
+        log.error("blob.unreadable", extra={"reason": str(error)})
+        return answer(request, Problem("internal_error", "what is stored of this job cannot be read"))
+
+    @app.exception_handler(RequestValidationError)
+    async def on_parameters(request: Request, error: RequestValidationError) -> Response:
+        places = [(_parameter(item), str(item["msg"]).removeprefix("Input ")) for item in error.errors()]
+        return answer(request, Problem("validation_failed", "a parameter is not valid", places))
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        return answer(request, _of_framework(error))
+
+
+def _parameter(item: Mapping[str, Any]) -> str:
+    kind, *rest = item["loc"]
+    return ":".join(map(str, (kind, *rest[:1])))
+
+
+def _of_framework(error: HTTPException) -> Problem:
+    """What the framework itself refuses: a path, a method; anything else is not expected."""
+    codes: dict[int, tuple[ProblemCode, str]] = {
+        404: ("not_found", "nothing is served at this path"),
+        405: ("method_not_allowed", "this path has no such method"),
+    }
+    code, detail = codes.get(error.status_code, ("internal_error", "the request could not be worked on"))
+    return Problem(code, detail, headers=error.headers)

@@ -1,0 +1,129 @@
+"""The outermost layer: request ids, security headers, metrics, one log line, and a last answer when all else fails.
+
+Pure ASGI, so that streams pass through untouched.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+import traceback
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.problems import Problem
+from jobs.metrics import GatewayMetrics
+from jobs.telemetry import bound
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = "gleaner.request_id"
+_CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_OTHER = "other"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_QUIET = frozenset({"/livez", "/readyz"})
+_SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+class StreamAbortedError(Exception):
+    """A response that has begun cannot be finished; the connection ends without its proper end."""
+
+
+class Edge:
+    """Wraps the app.
+
+    Args:
+        app: what answers.
+        metrics: where requests are counted.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: GatewayMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = scope[REQUEST_ID] = _request_id(scope)
+        status = 0
+        began = time.perf_counter()
+
+        async def send_dressed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in _SECURITY.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        with bound(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_dressed)
+            except ClientDisconnect:
+                status = status or 499  # nginx's word for it; nobody reads the answer
+            except StreamAbortedError as error:
+                # Returning without the last chunk makes the server cut the connection: the client sees a broken
+                # stream, not a short one.
+                log.warning("http.stream_aborted", extra={"reason": str(error)})
+            except Exception as error:  # noqa: BLE001  # the last resort: logged, counted and answered here
+                _log_failure(error)
+                if status == 0:
+                    problem = Problem("internal_error", "the request could not be worked on")
+                    await problem.response(request_id)(scope, receive, send_dressed)
+            finally:
+                self._note(scope, status, time.perf_counter() - began)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route, method = _route(scope), scope["method"] if scope["method"] in _METHODS else "other"
+        self._metrics.http_requests.labels(route, method, str(status)).inc()
+        self._metrics.http_seconds.labels(route, method).observe(seconds)
+        level = logging.DEBUG if route in _QUIET else logging.INFO
+        log.log(
+            level,
+            "http.request",
+            extra={"route": route, "method": method, "status": status, "ms": round(seconds * 1000, 1)},
+        )
+
+
+def request_id(scope: Scope) -> str:
+    """The id of the request of this scope."""
+    found: str = scope.get(REQUEST_ID, "")
+    return found
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's X-Request-ID if it is a plain token, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given: str = value.decode("latin-1")
+            if _CLIENT_ID.fullmatch(given):
+                return given
+    return secrets.token_hex(16)
+
+
+def _route(scope: Scope) -> str:
+    """The template of the API route that answered: never the path itself, which holds ids."""
+    route = scope.get("route")
+    path = getattr(route, "path_format", None) or getattr(route, "path", None)
+    return path or _OTHER
+
+
+def _log_failure(error: Exception) -> None:
+    """Where it failed and how, without the message, which may quote a text."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
+    log.error("http.failed", extra={"error": type(error).__name__, "where": where})

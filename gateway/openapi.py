@@ -1,0 +1,113 @@
+"""The OpenAPI document: request bodies that routes read by hand, errors per route, and how a caller signs in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from gateway.problems import MEDIA_TYPE, REGISTRY, Problem, ProblemCode
+from gateway.schemas import JobRequest, ProblemBody, json_schema
+
+SUMMARY = "Entity extraction with GLiNER as an asynchronous batch service"
+DESCRIPTION = """
+Submit texts and labels, get a job id at once; poll it, wait on it, or read results while it runs.
+
+- Send `Authorization: Bearer gl_…` or `X-API-Key: gl_…`.
+- An accepted job always ends, with one typed outcome per document; a bad document fails alone.
+- Errors are `application/problem+json` with a stable `code`.
+- Repeat a POST safely with an `Idempotency-Key`.
+"""
+
+TAGS = [
+    {"name": "jobs", "description": "Submit, follow, read, cancel, remove."},
+    {"name": "models", "description": "What jobs may ask for."},
+    {"name": "health", "description": "Probes; no key needed."},
+]
+
+ALWAYS: tuple[ProblemCode, ...] = ("unauthenticated", "forbidden", "internal_error", "storage_unavailable")
+SUBMIT: tuple[ProblemCode, ...] = (
+    "malformed_json",
+    "idempotency_in_progress",
+    "payload_too_large",
+    "too_many_documents",
+    "unsupported_media_type",
+    "validation_failed",
+    "unknown_model",
+    "idempotency_key_reused",
+    "quota_exceeded",
+    "overloaded",
+)
+JOB: tuple[ProblemCode, ...] = ("job_not_found", "job_purged")
+
+JOB_REQUEST = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobRequest"}}},
+    }
+}
+
+
+def header(name: str, description: str, example: str) -> dict[str, Any]:
+    """A request header that a route reads by hand."""
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": description,
+        "schema": {"type": "string"},
+        "example": example,
+    }
+
+
+IDEMPOTENCY_KEY = header(
+    "Idempotency-Key",
+    "Makes the request safe to repeat for 24 h: the first answer comes again, with `Idempotency-Replayed: true`.",
+    "5f0c6f9e-import-2026-03-01",
+)
+PREFER = header("Prefer", "`wait=n`: answer when the job ends, or after n seconds (at most 60).", "wait=10")
+
+
+def answers(*codes: ProblemCode) -> dict[int | str, dict[str, Any]]:
+    """The error responses of a route, by status, with an example for each code."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for code in (*codes, *ALWAYS):
+        kind = REGISTRY[code]
+        found = responses.setdefault(
+            kind.status,
+            {
+                "description": "",
+                "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}, "examples": {}}},
+            },
+        )
+        found["description"] = ", ".join(filter(None, (found["description"], f"`{code}`: {kind.title.lower()}")))
+        example = Problem(code, kind.meaning).body("0af7651916cd43dd8448eb211c80319c")
+        found["content"][MEDIA_TYPE]["examples"][code] = {"summary": kind.title, "value": example}
+    return responses
+
+
+def install(app: FastAPI) -> None:
+    """Let the app serve this document."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                summary=SUMMARY,
+                description=DESCRIPTION.strip(),
+                routes=app.routes,
+                tags=TAGS,
+                license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+                servers=[{"url": "/"}],
+            )
+            components = schema.setdefault("components", {}).setdefault("schemas", {})
+            for name, body in json_schema([JobRequest, ProblemBody]).items():
+                components.setdefault(name, body)
+            for unused in ("HTTPValidationError", "ValidationError"):
+                components.pop(unused, None)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way

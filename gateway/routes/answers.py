@@ -1,0 +1,117 @@
+"""What the routes share: a submission from head to ledger, a wait while the client is there, the job as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from gateway.admission import idempotency, read_body, trace_context
+from gateway.auth import Caller
+from gateway.lookup import owned_job
+from gateway.request import parse
+from gateway.services import Services
+from gateway.submission import Accepted, submit, unpack_metadata
+from gateway.views import etag, job_body, job_urls, retry_after_s
+from jobs.schema import Job
+
+T = TypeVar("T")
+
+_INLINE_BYTES = 64 * 1024
+"""Smaller bodies are parsed in place; a thread would cost more than it saves."""
+
+
+async def accept(
+    request: Request, services: Services, caller: Caller, *, max_documents: int, extract: bool = False
+) -> Accepted:
+    """Read, check and submit the request's job.
+
+    Raises:
+        Problem: whatever is wrong with the request, or with there being room for it.
+        LedgerUnavailableError: the job may or may not exist.
+        ClientDisconnect: the client went away before it was read.
+    """
+    settings = services.settings
+    body = await read_body(request, settings.max_body_bytes)
+    key = idempotency(request, body)
+
+    def read() -> Any:
+        return parse(body, settings, max_documents=max_documents, extract=extract)
+
+    submission = read() if len(body) <= _INLINE_BYTES else await asyncio.to_thread(read)
+    return await submit(services, caller, submission, key, trace_context(request))
+
+
+async def wait_for_end(request: Request, services: Services, caller: Caller, job_id: str, seconds: float) -> Job:
+    """The job when it ends, or as it is after so many seconds.
+
+    Raises:
+        Problem: job_not_found or job_purged.
+        ClientDisconnect: nobody waits for the answer any more.
+    """
+
+    async def read() -> Job:
+        return await owned_job(services, caller, job_id)
+
+    return await while_connected(
+        request, services.waiter.until(job_id, seconds, read, lambda job: job.status.terminal)
+    )
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result, unless the client goes away first; the work is then cancelled.
+
+    Raises:
+        ClientDisconnect: it did.
+    """
+    working = asyncio.create_task(work)
+    watching = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        for task in (working, watching):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def job_response(
+    services: Services, job: Job, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The job as a response, with its ETag, and when to look again while it is open."""
+    body = job_body(job, unpack_metadata(services.codec, job))
+    all_headers = {"ETag": etag(job), **(headers or {})}
+    if not job.status.terminal:
+        all_headers["Retry-After"] = str(retry_after_s(job))
+    return Response(body.model_dump_json(), status, media_type="application/json", headers=all_headers)
+
+
+def accepted_response(accepted: Accepted, headers: Mapping[str, str] | None = None) -> Response:
+    """The 202 of a submission: the stored answer, byte by byte."""
+    return Response(
+        accepted.body,
+        202,
+        media_type="application/json",
+        headers={"Retry-After": "1", **accepted_headers(accepted), **(headers or {})},
+    )
+
+
+def accepted_headers(accepted: Accepted) -> dict[str, str]:
+    """Where the job is, and whether it was made by this very request."""
+    headers = {"Location": job_urls(accepted.job_id).self}
+    if accepted.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return headers

@@ -1,0 +1,51 @@
+"""/v1/extract: a few documents, answered in the call."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from gateway import openapi, results
+from gateway.auth import Caller, require
+from gateway.routes.answers import accept, accepted_headers, accepted_response, job_response, wait_for_end
+from gateway.schemas import Extraction, JobBody
+from gateway.services import ServicesDep
+from gateway.submission import unpack_metadata
+from gateway.views import job_body
+from jobs.keys import Role
+from jobs.ledger import LedgerUnavailableError
+
+router = APIRouter(prefix="/v1/extract", tags=["jobs"])
+
+
+@router.post(
+    "",
+    operation_id="extract",
+    summary="Extract from a few documents in one call",
+    response_model=None,
+    responses={
+        200: {"model": Extraction, "description": "The job ended; its results."},
+        202: {"model": JobBody, "description": "It takes longer; follow the job."},
+        **openapi.answers(*openapi.SUBMIT),
+    },
+    openapi_extra={**openapi.JOB_REQUEST, "parameters": [openapi.IDEMPOTENCY_KEY]},
+)
+async def extract(
+    request: Request, services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.submitter))]
+) -> Response:
+    """The same body as a job's, with at most 32 documents; its priority is interactive."""
+    settings = services.settings
+    accepted = await accept(request, services, caller, max_documents=settings.extract_max_documents, extract=True)
+    headers = accepted_headers(accepted)
+    try:
+        job = await wait_for_end(request, services, caller, accepted.job_id, settings.extract_wait_s)
+        if not job.status.terminal:
+            return job_response(services, job, 202, headers)
+        rows = await results.read_all(services, caller, accepted.job_id)
+    except LedgerUnavailableError:
+        return accepted_response(accepted)  # the job is safe; only looking at it failed
+    body = job_body(job, unpack_metadata(services.codec, job)).model_dump_json().encode()
+    content = b'{"job":%b,"results":[%b]}' % (body, b",".join(rows))
+    return Response(content, media_type="application/json", headers=headers)

@@ -1,0 +1,32 @@
+"""/livez and /readyz: probes, without a key."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from gateway import openapi
+from gateway.schemas import Probe
+from gateway.services import ServicesDep
+from jobs import ledger
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez", operation_id="livez", summary="Is the process alive?")
+async def livez() -> Probe:
+    """Answers as long as the event loop turns."""
+    return Probe()
+
+
+@router.get(
+    "/readyz",
+    operation_id="readyz",
+    summary="Can it take requests?",
+    responses={
+        503: openapi.answers()[503],
+    },
+)
+async def readyz(services: ServicesDep) -> Probe:
+    """Writes to the job store: a store that only reads cannot take a job."""
+    await services.ledger.run(ledger.ping_write())
+    return Probe()
