@@ -4,6 +4,7 @@ Only the standard library and httpx are imported here; what else it needs is loo
 a missing package is `MissingExtra`, which names the extra to install.
 """
 
+from gleaner.stack.blueprint import StackOptions
 from gleaner.stack.datadir import DEFAULT, DataDir
 from gleaner.stack.errors import (
     AlreadyRunning,
@@ -14,7 +15,7 @@ from gleaner.stack.errors import (
     StackError,
     StartFailed,
 )
-from gleaner.stack.local import Event, LocalStack, StackOptions
+from gleaner.stack.local import Event, LocalStack
 
 __all__ = [
     "DEFAULT",
