@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Future
+from threading import Event
+
+import pytest
+
+from jobs.schema import DocumentErrorCode
+from tests.support.engine import FakeEngine, Fault
+from worker.contract import Dropped, EngineBroken, Failed, ShardRef, Window
+from worker.microbatch import Backlog, MicroBatcher
+
+WAIT_S = 10.0
+
+
+def window(text: str, job: str = "job", shard: int = 0, document: int = 0) -> Window:
+    """A window as `cut` would make it."""
+    words = tuple(text.split())
+    pieces = 5 + sum(FakeEngine().count(words))
+    return Window(ShardRef(job, shard), document, words, ("name",), (0.5,), True, False, pieces)
+
+
+def names(outcome: object) -> list[int]:
+    """Where an outcome's spans start."""
+    assert isinstance(outcome, tuple)
+    return [span.start for span in outcome]
+
+
+class Numbers:
+    """Collects what the micro-batcher reports."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, int, int, int]] = []
+        self.stages: list[str] = []
+        self.memory: list[str] = []
+
+    def microbatch(self, windows: int, jobs: int, real: int, padded: int) -> None:
+        """One micro-batch."""
+        self.batches.append((windows, jobs, real, padded))
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """One stage."""
+        assert seconds >= 0
+        self.stages.append(stage)
+
+    def out_of_memory(self, action: str) -> None:
+        """One full device."""
+        self.memory.append(action)
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    """An engine that no test leaves hanging."""
+    engine = FakeEngine()
+    yield engine
+    engine.hold.set()
+
+
+def together(engine: FakeEngine, texts: list[str], **options: object) -> tuple[list[object], Numbers]:
+    """Each text as its own job; all wait before the model starts, so that they meet in one micro-batch."""
+    numbers = Numbers()
+    batcher = MicroBatcher(engine, 2048, observer=numbers, **options)  # type: ignore[arg-type]
+    futures = [batcher.submit(f"job{i}", [window(text, f"job{i}")]) for i, text in enumerate(texts)]
+    with batcher:
+        return [future.result(WAIT_S)[0] for future in futures], numbers
+
+
+def test_each_shard_gets_its_own_windows_back_in_order(engine: FakeEngine) -> None:
+    """Windows of several lengths and jobs run together and come back to their owners, in order."""
+    with MicroBatcher(engine, 64) as batcher:
+        futures = [
+            batcher.submit(f"job{job}", [window("a " * n + "Ada", f"job{job}") for n in range(job, job + 5)])
+            for job in range(5)
+        ]
+        starts = [[names(outcome) for outcome in future.result(WAIT_S)] for future in futures]
+
+    assert [[[n] for n in range(job, job + 5)] for job in range(5)] == starts
+
+
+def test_jobs_meet_in_one_forward_and_numbers_say_so(engine: FakeEngine) -> None:
+    """What waits together runs together; windows, jobs and tokens are reported."""
+    outcomes, numbers = together(engine, ["Ada is here", "so is Bob now"])
+
+    assert [names(outcome) for outcome in outcomes] == [[0], [2]]
+    assert numbers.batches == [(2, 2, 17, 18)]
+    assert numbers.stages == ["collate", "forward", "decode"]
+
+
+@pytest.mark.parametrize("fault", [Fault.error, Fault.collate_error, Fault.decode_error])
+def test_a_bad_document_fails_alone_without_its_text(
+    engine: FakeEngine, fault: Fault, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error in any stage ends at its own window; the neighbours succeed; no message quotes the text."""
+    with caplog.at_level(logging.DEBUG):
+        outcomes, _ = together(engine, ["Ada", "Bob", f"x {fault}", "Cid", "Dan"])
+
+    bad = outcomes.pop(2)
+    assert Failed(DocumentErrorCode.inference_failed, "The model failed on it (ValueError).") == bad
+    assert [names(outcome) for outcome in outcomes] == [[0]] * 4
+    assert "secret" not in caplog.text
+
+
+def test_out_of_memory_halves_until_it_fits(engine: FakeEngine) -> None:
+    """A micro-batch too large for the device is halved until it fits; nothing fails."""
+    engine.memory_tokens = 20
+    outcomes, numbers = together(engine, ["Ada a"] * 16)
+
+    assert [names(outcome) for outcome in outcomes] == [[0]] * 16
+    assert {"split"} == set(numbers.memory)
+    assert engine.released == len(numbers.memory)
+
+
+def test_a_window_that_fits_no_device_fails_alone(engine: FakeEngine) -> None:
+    """Out of memory with one window left is that document's error only."""
+    outcomes, numbers = together(engine, ["Ada", f"x {Fault.out_of_memory}", "Bob"])
+
+    failed = outcomes.pop(1)
+    assert isinstance(failed, Failed)
+    assert DocumentErrorCode.out_of_memory is failed.code
+    assert [names(outcome) for outcome in outcomes] == [[0], [0]]
+    assert numbers.memory.count("failed") == 1
+
+
+def test_solo_windows_run_with_nothing_else(engine: FakeEngine) -> None:
+    """A suspect's windows have every forward pass to themselves."""
+    batcher = MicroBatcher(engine, 2048)
+    solo = batcher.submit("suspect", [window("Ada"), window("Bob")], solo=True)
+    others = batcher.submit("others", [window("Cid")] * 5)
+    with batcher:
+        solo.result(WAIT_S)
+        others.result(WAIT_S)
+
+    assert sorted(len(batch) for batch in engine.forwards) == [1, 1, 5]
+
+
+def test_the_hook_knows_the_shards_of_every_forward(engine: FakeEngine) -> None:
+    """Before each pass, halves included, the caller is told which shards are in it."""
+    seen: list[frozenset[ShardRef]] = []
+    together(engine, ["Ada", f"x {Fault.error}"], before_forward=seen.append)
+
+    both = frozenset({ShardRef("job0", 0), ShardRef("job1", 0)})
+    assert [both, frozenset({ShardRef("job0", 0)}), frozenset({ShardRef("job1", 0)})] == seen
+
+
+def test_what_the_hook_raises_goes_to_its_shards(engine: FakeEngine) -> None:
+    """If the part in a crash cannot be noted, the windows do not run, and their shards learn why."""
+
+    def hook(_: frozenset[ShardRef]) -> None:
+        raise ConnectionError
+
+    with MicroBatcher(engine, 2048, before_forward=hook) as batcher:
+        future = batcher.submit("job", [window("Ada")])
+        with pytest.raises(ConnectionError):
+            future.result(WAIT_S)
+        assert engine.forwards == []
+
+
+def test_drop_forgets_what_has_not_started(engine: FakeEngine) -> None:
+    """A cancelled job's waiting windows go, its future says so, another job's stay."""
+    batcher = MicroBatcher(engine, 2048)
+    gone = batcher.submit("gone", [window("Ada", "gone")] * 3)
+    kept = batcher.submit("kept", [window("Bob", "kept")])
+
+    assert batcher.drop("gone") == 3
+    with pytest.raises(Dropped):
+        gone.result(0)
+    with batcher:
+        kept.result(WAIT_S)
+    assert sum(len(batch) for batch in engine.forwards) == 1
+
+
+def test_drop_can_name_one_shard(engine: FakeEngine) -> None:
+    """A lost lease drops its own shard's windows, not the job's others."""
+    batcher = MicroBatcher(engine, 2048)
+    first = batcher.submit("job", [window("Ada", "job", 0)])
+    second = batcher.submit("job", [window("Bob", "job", 1)])
+
+    assert batcher.drop("job", 0) == 1
+    with batcher:
+        second.result(WAIT_S)
+    assert isinstance(first.exception(0), Dropped)
+
+
+def test_a_lost_device_fails_everything_at_once(engine: FakeEngine) -> None:
+    """After EngineBroken no document is blamed: futures raise it, new ones too, and the process can be ended."""
+    batcher = MicroBatcher(engine, 8)
+    futures: list[Future[object]] = [
+        batcher.submit("a", [window(f"x {Fault.broken}")]),  # type: ignore[list-item]
+        batcher.submit("b", [window("Ada")]),  # type: ignore[list-item]
+    ]
+    with batcher:
+        assert all(isinstance(future.exception(WAIT_S), EngineBroken) for future in futures)
+        assert batcher.broken
+        assert isinstance(batcher.submit("c", [window("Bob")]).exception(WAIT_S), EngineBroken)
+
+
+def test_a_hung_model_stops_the_tick(engine: FakeEngine) -> None:
+    """While a model call hangs, `last_tick` stands still and the backlog shows what is running."""
+    entered = Event()
+    now = [0.0]
+    batcher = MicroBatcher(engine, 2048, before_forward=lambda _: entered.set(), clock=lambda: now[0])
+    with batcher:
+        future = batcher.submit("job", [window(f"Ada {Fault.hang}")])
+        assert entered.wait(WAIT_S)
+        now[0] = 100.0
+        assert batcher.last_tick == 0.0
+        assert Backlog(windows=0, tokens=0, running=1) == batcher.backlog()
+        engine.hold.set()
+        future.result(WAIT_S)
+
+
+def test_close_finishes_what_was_accepted(engine: FakeEngine) -> None:
+    """Closing drains the queue, then refuses."""
+    batcher = MicroBatcher(engine, 8).start()
+    future = batcher.submit("job", [window("Ada")] * 20)
+
+    assert batcher.close(WAIT_S)
+    assert len(future.result(0)) == 20
+    with pytest.raises(RuntimeError, match="closed"):
+        batcher.submit("job", [window("Ada")])
+
+
+def test_no_windows_no_wait(engine: FakeEngine) -> None:
+    """A shard of refused documents has its answer at once."""
+    assert MicroBatcher(engine, 8).submit("job", []).result(0) == ()
