@@ -15,6 +15,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from gateway.courier import CourierSettings
 from gateway.problems import REGISTRY
 from gateway.settings import GatewaySettings
 from jobs.flower import FlowerSettings
@@ -40,8 +41,9 @@ its neighbours are not touched. The job's `error_summary` counts the codes.
 
 SETTINGS: tuple[tuple[str, str, type[Settings]], ...] = (
     ("Every process", "Gateway, worker, courier and Flower read these.", Settings),
-    ("Gateway", "`python -m gateway`; the courier (`python -m gateway.courier`) reads them too.", GatewaySettings),
+    ("Gateway", "`python -m gateway`.", GatewaySettings),
     ("Worker", "`python -m worker`.", WorkerSettings),
+    ("Courier", "`python -m gateway.courier`.", CourierSettings),
     ("Flower", "`python -m jobs.flower`.", FlowerSettings),
 )
 
