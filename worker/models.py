@@ -199,7 +199,7 @@ def _fetch(source: str, scheme: str, folder: Path) -> None:
     try:
         import fsspec
 
-        filesystem, path = fsspec.core.url_to_fs(source.rstrip("/"))
+        filesystem, path = fsspec.core.url_to_fs(source.rstrip("/"), skip_instance_cache=True)
     except ImportError as error:
         raise ExtraMissingError(f"{source}: needs `pip install 'gleaner-ner[{EXTRAS[scheme]}]'`.") from error
     try:
@@ -212,7 +212,9 @@ def _fetch(source: str, scheme: str, folder: Path) -> None:
                 continue  # never brought onto the machine; `check` says so if nothing else is there
             target.parent.mkdir(parents=True, exist_ok=True)
             filesystem.get_file(name, str(target))
-    except (OSError, ValueError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # every storage has errors of its own kind
         raise ModelNotFoundError(f"{source}: cannot be read ({type(error).__name__}: {error}).") from error
     if not any(partial.glob("*.safetensors")) and any(Path(name).suffix in PICKLES for name in names):
         raise PickleRefusedError(f"{source}: only pickled weights, and a pickle can run any code.")
