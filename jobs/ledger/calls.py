@@ -153,7 +153,7 @@ def claim(
         worker,
         max_version,
         message.queue,
-        LEASE_MS,
+        lease_ms,
         revision,
     )
     return Call("claim", args, parse)

@@ -150,9 +150,7 @@ def test_a_file_damaged_later_keeps_the_last_good_keys(path: Path) -> None:
     assert ring.verify(new.key) is None
 
 
-@pytest.mark.parametrize(
-    "content", [None, "", "[]", '{"version": 2, "keys": []}', '{"keys": [{"key_id": "k"}]}']
-)
+@pytest.mark.parametrize("content", [None, "", "[]", '{"version": 2, "keys": []}', '{"keys": [{"key_id": "k"}]}'])
 def test_a_missing_or_damaged_file_is_said_at_the_start(path: Path, content: str | None) -> None:
     """A gateway does not start on a file it cannot read."""
     if content is not None:

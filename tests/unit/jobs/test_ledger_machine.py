@@ -103,7 +103,9 @@ class LedgerMachine(RuleBasedStateMachine):
         elif shard.state == "running" and job.state in ("open", "cancelling"):
             assert claim.kind == "leased"
         else:
-            assert claim.kind == ("done" if shard.state == "done" and job.state in ("open", "cancelling") else "gone")
+            assert claim.kind == (
+                "done" if shard.state == "done" and job.state in ("open", "cancelling") else "gone"
+            )
         if not keep:
             job.messages.remove(message)
 
@@ -345,7 +347,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(240)
 def test_any_interleaving_keeps_the_promises(ledger_url: str) -> None:
-    """Whatever is claimed, lost, repeated, cancelled, expired or purged when: counts, results, indexes and sums hold."""
+    """Whatever is claimed, lost, repeated, cancelled or purged when: counts, results, indexes, sums hold."""
 
     class Machine(LedgerMachine):
         url = ledger_url

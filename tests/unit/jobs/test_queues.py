@@ -1,0 +1,84 @@
+"""Our message against Celery's own, and the names that KEDA, Flower and workers agree on."""
+
+from __future__ import annotations
+
+import base64
+
+import orjson
+import pytest
+import redis
+
+from jobs import names, queues
+from jobs.ledger import Message
+from jobs.schema import Priority
+
+QUEUE = names.queue("gleaner-small", Priority.standard)
+
+
+def test_our_envelope_has_the_shape_of_celerys_own(broker_url: str) -> None:
+    """A message built here differs from one that Celery sends only in who sent it and when."""
+    app = queues.celery_app(broker_url, [QUEUE], "worker")
+    message = Message(QUEUE, "job_1", 3, 7)
+    with redis.Redis.from_url(broker_url) as broker:
+        app.send_task(
+            queues.EXTRACT_TASK,
+            args=["job_1", 3, 7],
+            queue=QUEUE,
+            task_id="job_1.3.7",
+            headers={queues.VERSION_HEADER: names.WIRE_VERSION},
+            ignore_result=True,
+        )
+        theirs = orjson.loads(broker.rpop(queues.KEY_PREFIX + QUEUE))
+        queues.push(broker, [message])
+        ours = orjson.loads(broker.rpop(queues.KEY_PREFIX + QUEUE))
+    app.close()
+
+    def body(envelope: dict[str, str]) -> object:
+        return orjson.loads(base64.b64decode(envelope.pop("body")))
+
+    assert body(theirs) == body(ours)
+    for envelope in (theirs, ours):
+        for field in ("reply_to", "delivery_tag"):
+            envelope["properties"].pop(field)
+        for field in ("origin", "argsrepr"):
+            envelope["headers"].pop(field)
+    assert theirs == ours
+
+
+def test_push_keeps_the_order_of_publication(broker_url: str) -> None:
+    """Kombu takes from the right: what was published first is read first."""
+    messages = [Message(QUEUE, "job_1", n, n) for n in range(5)]
+    with redis.Redis.from_url(broker_url) as broker:
+        queues.push(broker, messages)
+        assert queues.length(broker, QUEUE) == 5
+        taken = [orjson.loads(broker.rpop(queues.KEY_PREFIX + QUEUE))["headers"]["id"] for _ in range(5)]
+    assert taken == [f"job_1.{n}.{n}" for n in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        pytest.param("gleaner-small", "gleaner-small", id="already a slug"),
+        pytest.param("urchade/gliner_medium-v2.1", "urchade-gliner-medium-v2-1-", id="hub id gets a hash"),
+        pytest.param("Gleaner-Small", "gleaner-small-", id="case counts"),
+    ],
+)
+def test_slugs_are_safe_and_distinct(model: str, expected: str) -> None:
+    """A slug is fit for keys and Kubernetes, and only a name that is its own slug goes without a hash."""
+    slug = names.slug(model)
+    assert slug.startswith(expected)
+    assert (len(slug) == len(expected)) == (slug == model)
+    assert set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://h:1/2", "redis://h:1/2"),
+        ("unix:///tmp/s.sock?db=3", "redis+socket:///tmp/s.sock?virtual_host=3"),
+        ("unix://:secret@/tmp/s.sock?db=3", "redis+socket://:secret@/tmp/s.sock?virtual_host=3"),
+    ],
+)
+def test_broker_urls_are_written_as_kombu_wants_them(url: str, expected: str) -> None:
+    """A unix socket has another scheme there; everything else stays."""
+    assert queues.celery_url(url) == expected

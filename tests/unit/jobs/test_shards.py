@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs import shards
+from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Entity
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+documents = st.builds(
+    Document,
+    index=st.integers(0, 10**6),
+    id=texts,
+    text=texts,
+    labels=st.none() | st.dictionaries(texts, st.none() | texts, max_size=3),
+    options=st.none() | st.just({"threshold": 0.25}),
+    error=st.none() | st.builds(DocumentError, st.sampled_from(list(DocumentErrorCode)), texts),
+)
+results = st.builds(
+    DocumentResult,
+    index=st.integers(0, 10**6),
+    id=texts,
+    status=st.sampled_from(list(DocumentStatus)),
+    entities=st.lists(
+        st.builds(Entity, st.integers(0, 99), st.integers(0, 99), texts, texts, st.floats(0, 1)), max_size=3
+    ).map(tuple),
+    windows=st.integers(0, 99),
+    truncated=st.booleans(),
+    warnings=st.lists(texts, max_size=2).map(tuple),
+    attempts=st.integers(0, 9),
+    error=st.none() | st.builds(DocumentError, st.sampled_from(list(DocumentErrorCode)), texts),
+    text=st.none() | texts,
+)
+
+
+@given(st.lists(texts, max_size=60), st.integers(1, 8), st.integers(1, 100))
+def test_cutting_keeps_every_document_in_order(bodies: list[str], most: int, characters: int) -> None:
+    """No document is lost, doubled or moved, and a shard is over its size only where it is a single document."""
+    whole = [Document(i, str(i), text) for i, text in enumerate(bodies)]
+    cut = list(shards.cut(whole, most, characters))
+    assert [d for shard in cut for d in shard] == whole
+    for shard in cut:
+        assert 0 < len(shard) <= most
+        assert len(shard) == 1 or sum(len(d.text) for d in shard) <= characters
+
+
+def test_a_huge_job_stays_below_the_most_shards() -> None:
+    """100,000 documents, long and short in the worst order, are fewer than 10,000 shards."""
+    half = shards.MAX_SHARD_CHARACTERS // 2 + 1
+    worst = (Document(i, str(i), "x" * (half if i % 100 == 0 else 1)) for i in range(100_000))
+    assert sum(1 for _ in shards.cut(worst)) <= shards.MAX_SHARDS
+
+
+@given(st.lists(documents, max_size=5))
+def test_payloads_survive_the_store(rows: list[Document]) -> None:
+    """A document is read back as it was written."""
+    assert list(shards.decode_documents(shards.encode_documents(rows))) == rows
+
+
+@given(st.lists(results, max_size=5))
+def test_results_survive_the_store(rows: list[DocumentResult]) -> None:
+    """A result is read back as it was written."""
+    assert list(shards.decode_results(shards.encode_results(rows))) == rows

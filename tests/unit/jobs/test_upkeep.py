@@ -1,0 +1,239 @@
+"""Upkeep against a real ledger and broker: each loss is found, once, and a healthy backlog is left alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import orjson
+import pytest
+import redis
+from prometheus_client import CollectorRegistry
+
+from jobs import ledger, names, queues
+from jobs.ledger import Ledger, Message
+from jobs.metrics import UpkeepMetrics
+from jobs.schema import Job, JobStatus, Priority
+from jobs.upkeep import Upkeep
+from tests.support.ledger import MODEL, new_job
+
+QUEUE = names.queue(MODEL, Priority.standard)
+
+
+@dataclass
+class House:
+    client: redis.Redis
+    broker: redis.Redis
+    store: Ledger
+    upkeep: Upkeep
+
+    def submit(self, job: str, shards: int = 1, **more: object) -> tuple[Message, ...]:
+        created = self.store.run(ledger.create(new_job(job, (1,) * shards, **more)))  # type: ignore[arg-type]
+        queues.push(self.broker, created.publish)
+        return created.publish
+
+    def take(self) -> Message | None:
+        """Pop a message as a worker would, which is where plain Celery loses it."""
+        raw = self.broker.rpop(queues.KEY_PREFIX + QUEUE)
+        if raw is None:
+            return None
+        job, shard, seq = orjson.loads(raw)["headers"]["id"].split(".")
+        return Message(QUEUE, job, int(shard), int(seq))
+
+    def job(self, name: str) -> Job:
+        view = self.store.run(ledger.view(name))
+        assert isinstance(view, Job)
+        return view
+
+    def age_beat(self) -> None:
+        """Pretend that upkeep has been ticking: no outage, leases may expire."""
+        self.store.run(ledger.beat())
+        self.client.hset("{gleaner}:sys", "no_expire_until", 0)
+
+
+@pytest.fixture
+def house(ledger_url: str, broker_url: str) -> Iterator[House]:
+    """An empty ledger and broker with an upkeep that has been ticking."""
+    with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
+        store = Ledger(client)
+        made = House(client, broker, store, Upkeep(store, broker, UpkeepMetrics(CollectorRegistry()), grace_s=0.05))
+        made.age_beat()
+        yield made
+
+
+def ticks(house: House, until: Callable[[], bool], most: int = 100) -> None:
+    """Tick as the courier does until a condition holds."""
+    for _ in range(most):
+        house.upkeep.tick()
+        if until():
+            return
+        time.sleep(0.02)
+    pytest.fail("upkeep did not get there")
+
+
+def test_a_popped_and_lost_message_is_published_again(house: House) -> None:
+    """A worker that died between taking a message and claiming its shard costs a grace, not the job."""
+    house.submit("job_1")
+    assert house.take() is not None  # and never claimed
+    ticks(house, lambda: queues.length(house.broker, QUEUE) == 1)
+    again = house.take()
+    assert again is not None
+    assert house.store.run(ledger.claim(again, "n", "w", "rev")).kind == "run"
+
+
+def test_a_healthy_backlog_is_not_multiplied(house: House) -> None:
+    """Messages that wait behind others are not lost: fifty ticks add none, however old they are."""
+    for n in range(20):
+        house.submit(f"job_{n}")
+    for _ in range(50):
+        house.upkeep.tick()
+        time.sleep(0.005)
+    assert queues.length(house.broker, QUEUE) == 20
+
+
+def test_the_queue_is_rebuilt_after_flushdb(house: House) -> None:
+    """An emptied broker gets one message for every published shard."""
+    for n in range(250):
+        house.submit(f"job_{n}", shards=2)
+    house.broker.flushdb()
+    ticks(house, lambda: queues.length(house.broker, QUEUE) == 500)
+    seen = {(m.job, m.shard) for m in iter(house.take, None)}
+    assert len(seen) == 500
+
+
+def test_two_upkeeps_publish_a_lost_shard_once(house: House) -> None:
+    """Racing replicas compare before they set."""
+    house.submit("job_1", shards=2)
+    house.broker.flushdb()
+    other = Upkeep(house.store, house.broker, UpkeepMetrics(CollectorRegistry()), grace_s=0.05)
+    for _ in range(30):
+        house.upkeep.tick()
+        other.tick()
+        time.sleep(0.01)
+    messages = list(iter(house.take, None))
+    latest = {m.shard: m for m in messages}
+    for message in latest.values():
+        assert house.store.run(ledger.claim(message, f"n{message.shard}", "w", "rev")).kind == "run"
+    assert {m.shard for m in messages} == {0, 1}
+
+
+def test_a_silent_worker_loses_its_shard(house: House) -> None:
+    """A lease that ran out brings the shard back; what the dead worker writes later is stale."""
+    [message] = house.submit("job_1")
+    house.take()
+    house.store.run(ledger.claim(message, "dead", "w1", "rev", lease_ms=10))
+    time.sleep(0.02)
+    ticks(house, lambda: queues.length(house.broker, QUEUE) == 1)
+    again = house.take()
+    assert again is not None
+    claim = house.store.run(ledger.claim(again, "live", "w2", "rev"))
+    assert (claim.kind, claim.attempts, claim.alone) == ("run", 2, False)
+    assert house.store.run(ledger.complete(message, "dead", b"x", b"", 1, 0, {}, {})).kind == "stale"
+    assert house.store.run(ledger.complete(again, "live", b"x", b"", 1, 0, {}, {})).kind == "stored"
+
+
+def test_an_outage_does_not_expire_leases(house: House) -> None:
+    """After a silence of upkeep itself, workers get a whole lease to renew before anything is taken from them."""
+    [message] = house.submit("job_1")
+    house.take()
+    house.store.run(ledger.claim(message, "n", "w", "rev", lease_ms=10))
+    house.client.hset("{gleaner}:sys", "beat", 0)
+    time.sleep(0.02)
+    for _ in range(5):
+        house.upkeep.tick()
+    assert house.store.run(ledger.renew([("job_1", 0, "n")])) == ("ok",)
+
+
+def test_blame_reaches_only_what_was_in_the_forward(house: House) -> None:
+    """A shard in the forward of a dying process runs alone next time; its neighbour in the process does not."""
+    inside, outside = house.submit("job_1", shards=2)
+    for message in (inside, outside):
+        house.take()
+        house.store.run(ledger.claim(message, f"n{message.shard}", "w", "rev", lease_ms=10))
+    house.store.run(ledger.mark("w", [("job_1", 0)]))
+    time.sleep(0.02)
+    ticks(house, lambda: queues.length(house.broker, QUEUE) == 2)
+    claims = [house.store.run(ledger.claim(m, f"again{m.shard}", "w", "rev")) for m in iter(house.take, None)]
+    assert sorted(claim.alone for claim in claims) == [False, True]
+
+
+def test_a_document_is_convicted_after_two_solo_deaths_and_its_neighbours_keep_their_results(house: House) -> None:
+    """Deaths while a document ran alone count for that document only, and partial results survive them."""
+    house.store.run(ledger.create(new_job("job_1", (3,))))
+    message = Message(QUEUE, "job_1", 0, 1)
+    for death, (alone, at, solo) in enumerate([(False, 0, 0), (True, 0, 0), (True, 1, 1), (True, 1, 2)]):
+        claim = house.store.run(ledger.claim(message, f"n{death}", "w", "rev", lease_ms=1))
+        assert (claim.alone, claim.at, claim.solo) == (alone, at, solo)
+        if death == 1:  # document 0 done, document 1 begins, and kills
+            assert house.store.run(ledger.step("job_1", 0, "n1", 0)) == "ok"
+            assert house.store.run(ledger.step("job_1", 0, "n1", 1, b"result of 0")) == "ok"
+        if death == 3:
+            assert claim.partial == (b"result of 0",)
+            assert house.store.run(ledger.step("job_1", 0, "n3", 2, b"worker_lost")) == "ok"
+            break
+        house.store.run(ledger.mark("w", [("job_1", 0)]))
+        time.sleep(0.01)
+        [message] = house.store.run(ledger.lease_expired("job_1", 0)).publish
+    done = house.store.run(ledger.complete(message, "n3", b"all", b"left", 2, 1, {}, {"worker_lost": 1}))
+    assert done.job_state == "partially_succeeded"
+
+
+def test_a_deadline_ends_a_job_and_keeps_what_finished(house: House) -> None:
+    """Finished documents stay succeeded, the rest are expired, and the job says so."""
+    first, _ = house.submit("job_1", shards=2, deadline_s=0.05)
+    house.store.run(ledger.claim(first, "n", "w", "rev"))
+    house.store.run(ledger.complete(first, "n", b"x", b"", 1, 0, {}, {}))
+    ticks(house, lambda: house.job("job_1").status.terminal)
+    job = house.job("job_1")
+    assert job.status is JobStatus.expired
+    assert (job.counts.succeeded, job.counts.expired) == (1, 1)
+
+
+def test_results_are_purged_past_their_time(house: House) -> None:
+    """After result_ttl nothing is left but the tombstone."""
+    [message] = house.submit("job_1", ttl_s=0.05)
+    house.store.run(ledger.claim(message, "n", "w", "rev"))
+    house.store.run(ledger.complete(message, "n", b"x", b"", 1, 0, {}, {}))
+    ticks(house, lambda: house.store.run(ledger.view("job_1")) == ledger.Gone("t1"))
+    assert list(house.client.keys("*job_1*")) == [b"{gleaner}:gone:job_1"]
+
+
+def test_a_newer_record_is_given_back_and_comes_again(house: House) -> None:
+    """An older worker hands a shard of a newer version back; it is published again for those who can."""
+    [message] = house.submit("job_1", version=2)
+    house.take()
+    assert house.store.run(ledger.claim(message, "n", "old", "rev")).kind == "newer"
+    house.client.zadd("{gleaner}:open:gleaner-small", {"job_1:0": 1})  # its half minute is over
+    ticks(house, lambda: queues.length(house.broker, QUEUE) == 1)
+    again = house.take()
+    assert again is not None
+    assert house.store.run(ledger.claim(again, "n", "new", "rev", max_version=2)).kind == "run"
+
+
+def test_a_lapsed_stage_returns_its_reservation(house: House) -> None:
+    """A submission that never was committed leaves nothing behind."""
+    house.store.run(ledger.stage("job_9", 0, [b"blob"], ttl_s=0.01))
+    time.sleep(0.02)
+    ticks(house, lambda: not house.client.exists("{gleaner}:in:job_9"))
+    house.upkeep.tick()
+    assert int(house.client.hget("{gleaner}:sys", "reserve") or 0) == 0
+
+
+def test_audit_mends_broken_books(house: House) -> None:
+    """Counts, open and pub that a crash or an operator broke are mended from the shard records."""
+    house.submit("job_1", shards=2)
+    house.client.hset("{gleaner}:job:job_1", mapping={"run": 5, "ok": 9})
+    house.client.delete("{gleaner}:open:gleaner-small", f"{{gleaner}}:pub:{QUEUE}")
+    house.upkeep.tick()
+    assert house.client.zcard("{gleaner}:open:gleaner-small") == 2
+    assert house.client.zcard(f"{{gleaner}}:pub:{QUEUE}") == 2
+    assert house.job("job_1").counts.queued == 2
+
+
+def test_a_stand_by_stays_out_while_a_courier_ticks(house: House) -> None:
+    """A gateway's upkeep does nothing while the beat is young, and steps in when it is old."""
+    house.upkeep.tick()
+    assert house.upkeep.tick(silent_s=30) is False
+    house.client.hset("{gleaner}:sys", "beat", 1)
+    assert house.upkeep.tick(silent_s=30) is True
