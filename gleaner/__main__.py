@@ -1,0 +1,5 @@
+"""`python -m gleaner` is the `gleaner` command."""
+
+from gleaner.cli import main
+
+main()

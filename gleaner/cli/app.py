@@ -1,0 +1,70 @@
+"""The `gleaner` command: every subcommand, global options, and what becomes of exceptions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from gleaner.cli import demo, extract, failures, jobs, keys, up
+from gleaner.cli.connection import Globals, Key, Url
+from gleaner.cli.failures import CommandError
+from gleaner.cli.journal import JournalError
+from gleaner.cli.readers import InputError
+from gleaner.errors import GleanerError
+from gleaner.stack.errors import StackError
+
+
+class _Commands(TyperGroup):
+    """Ends a command that raised with a sentence and a code instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand."""
+        try:
+            return super().invoke(ctx)
+        except GleanerError as failure:
+            raise _ended(failures.explain(failure), failures.GATEWAY) from failure
+        except (CommandError, InputError, JournalError) as failure:
+            raise _ended(str(failure), failures.USAGE) from failure
+        except StackError as failure:
+            raise _ended(str(failure), failures.STACK_FAILED) from failure
+        except KeyboardInterrupt:
+            raise typer.Exit(failures.INTERRUPTED) from None
+
+
+def _ended(sentence: str, code: int) -> typer.Exit:
+    # As Text: a path or an answer may hold what looks like markup.
+    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), sentence), soft_wrap=True)
+    return typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def gleaner(context: typer.Context, url: Url = None, key: Key = None) -> None:
+    """GLiNER entity extraction as an asynchronous batch service.
+
+    Exit codes: 0 all is well, 1 documents or the local stack failed, 2 usage, 3 no gateway or refused, 130 interrupted.
+    """
+    context.obj = Globals(url, key)
+
+
+app.command()(up.up)
+app.command()(demo.demo)
+app.command()(extract.extract)
+app.command()(jobs.jobs)
+app.command()(jobs.results)
+app.command()(jobs.cancel)
+app.command()(jobs.purge)
+app.command()(jobs.models)
+app.add_typer(keys.app, name="keys")

@@ -1,0 +1,220 @@
+"""The work behind `gleaner extract`: rows -> chunks -> jobs -> lines of output, resumable at every step."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from gleaner._calls import Labels, SubmitOptions
+from gleaner.cli.journal import Journal
+from gleaner.cli.readers import Row
+from gleaner.client import Client, Job
+from gleaner.errors import ApiError, GleanerError, Gone, NotFound
+from gleaner.models import JobInfo, Result
+
+CHUNK_DOCUMENTS: Final = 256
+CHUNK_CHARACTERS: Final = 1_000_000
+"""One job of the run: small enough to repeat, large enough to fill micro-batches. Part of a run's identity."""
+
+JOBS_AHEAD: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows submitted as one job."""
+
+    number: int
+    first: int
+    rows: tuple[Row, ...]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Documents of this run's output so far."""
+
+    documents: int = 0
+    failed: int = 0
+    entities: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+class Sink(Protocol):
+    """Where lines go. `position` is the output's length in bytes, once `commit` has returned."""
+
+    def write(self, line: str) -> None:
+        """Take a line, its newline included."""
+
+    def commit(self) -> int:
+        """Have everything so far on disk; answers the position."""
+
+
+class FileSink:
+    """A file, cut back to what the journal knows of."""
+
+    def __init__(self, path: Path, length: int) -> None:
+        self._file = path.open("r+b" if path.exists() else "w+b")
+        self._file.truncate(length)
+        self._file.seek(length)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def write(self, line: str) -> None:
+        """Take a line."""
+        # A lone surrogate (from a file's name, say) becomes its JSON escape.
+        self._file.write(line.encode(errors="backslashreplace"))
+
+    def commit(self) -> int:
+        """Sync, and answer the length."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+
+@dataclass(frozen=True, slots=True)
+class Under:
+    """A chunk under way: its job, and the ids its results get."""
+
+    chunk: int
+    first: int
+    ids: tuple[str, ...]
+    job: Job
+
+
+class Extraction:
+    """One run.
+
+    Args:
+        client: where jobs go.
+        labels: what to look for.
+        options: of every job.
+        sink: where results go, in input order.
+        journal: what makes it resumable; None for a run that is not.
+        on_progress: told how many documents are finished (those written and those still at the gateway).
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        labels: Labels | None,
+        options: SubmitOptions,
+        sink: Sink,
+        journal: Journal | None,
+        on_progress: Callable[[int], None],
+    ) -> None:
+        self._client = client
+        self._labels = labels
+        self._options = options
+        self._sink = sink
+        self._journal = journal
+        self._on_progress = on_progress
+        self._under_way: deque[Under] = deque()
+        self.tally = Tally()
+        if journal is not None:
+            self.tally.documents = journal.progress.documents
+            self.tally.failed = journal.progress.failed
+
+    def run(self, rows: Iterable[Row]) -> Tally:
+        """Extract from all rows; those the journal knows as written are skipped."""
+        written = self._journal.progress.written if self._journal else 0
+        for chunk in chunks(rows):
+            if chunk.number < written:
+                continue
+            if len(self._under_way) == JOBS_AHEAD:
+                self._finish_oldest()
+            ids = tuple(row.id for row in chunk.rows)
+            self._under_way.append(Under(chunk.number, chunk.first, ids, self._job(chunk)))
+            self._report()
+        while self._under_way:
+            self._finish_oldest()
+        if self._journal is not None:
+            self._journal.complete()
+        return self.tally
+
+    def cancel(self) -> None:
+        """Stop the jobs under way, as far as the gateway can be reached."""
+        for under in self._under_way:
+            with contextlib.suppress(GleanerError):
+                under.job.cancel()
+
+    def _job(self, chunk: Chunk) -> Job:
+        """The chunk's job: the one it had, if that is still there, else a new one."""
+        if self._journal is None:
+            return self._submit(chunk, self._options)
+        job_id, attempt = self._journal.progress.jobs.get(chunk.number, (None, 0))
+        if job_id is not None:
+            try:
+                return self._client.job(job_id)
+            except (NotFound, Gone):
+                attempt += 1
+        # A kill between this and the journal is harmless: the next run repeats the key and gets the same job.
+        key = f"{self._journal.progress.run}-{chunk.number}-{attempt}"
+        job = self._submit(chunk, {**self._options, "idempotency_key": key})
+        self._journal.submitted(chunk.number, job.id, attempt)
+        return job
+
+    def _submit(self, chunk: Chunk, options: SubmitOptions) -> Job:
+        return self._client.submit([row.document() for row in chunk.rows], self._labels, **options)
+
+    def _finish_oldest(self) -> None:
+        under = self._under_way[0]
+        under.job.wait(on_progress=self._look)
+        failed = 0
+        for result in under.job.results():
+            failed += self._write(under, result)
+        length = self._sink.commit()
+        self._under_way.popleft()
+        self.tally.documents += len(under.ids)
+        self.tally.failed += failed
+        if self._journal is not None:
+            self._journal.wrote(under.chunk, length, len(under.ids), failed)
+        self._report()
+
+    def _write(self, under: Under, result: Result) -> bool:
+        line = {**result.to_json(), "index": under.first + result.index, "id": under.ids[result.index]}
+        self._sink.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self.tally.entities += len(result.entities)
+        if not result.ok:
+            self.tally.errors[result.error.code if result.error else result.status] += 1
+        return not result.ok
+
+    def _look(self, info: JobInfo) -> None:
+        oldest, *others = self._under_way
+        oldest.job.info = info
+        for under in others:
+            if not under.job.done:
+                # Only for the progress bar: whatever is wrong shows when it is this job's turn.
+                with contextlib.suppress(ApiError):
+                    under.job.refresh()
+        self._report()
+
+    def _report(self) -> None:
+        at_gateway = sum(under.job.counts.finished for under in self._under_way)
+        self._on_progress(self.tally.documents + at_gateway)
+
+
+def chunks(rows: Iterable[Row]) -> Iterator[Chunk]:
+    """Cut rows, in order, into chunks; the same rows always give the same ones."""
+    number, first, characters = 0, 0, 0
+    held: list[Row] = []
+    for row in rows:
+        if held and (len(held) == CHUNK_DOCUMENTS or characters + len(row.text) > CHUNK_CHARACTERS):
+            yield Chunk(number, first, tuple(held))
+            number, first, characters = number + 1, first + len(held), 0
+            held = []
+        held.append(row)
+        characters += len(row.text)
+    if held:
+        yield Chunk(number, first, tuple(held))

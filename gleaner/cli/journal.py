@@ -1,0 +1,159 @@
+"""What an `extract` run has done, kept beside its output, so that the same command goes on where it was killed.
+
+`OUT.gleaner-state` is JSON lines, appended and synced: first what the run is, then `job` lines (a chunk was
+submitted as this job) and `written` lines (its results are in the output up to this byte). A run that finds it
+cuts the output back to the last such byte, so that a kill between the two leaves neither doubles nor holes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+SUFFIX = ".gleaner-state"
+_VERSION = 1
+
+
+class JournalError(Exception):
+    """The output belongs to something else; `str()` says what to do."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What is known of a run.
+
+    Attributes:
+        run: random word of this run; with a chunk's number and try it makes the Idempotency-Key.
+        jobs: chunk -> (job id, how many jobs this chunk has had).
+        written: chunks whose results are in the output; they are written in order.
+        bytes: the output's length after them.
+        documents: documents in them.
+        failed: how many of those did not succeed.
+        complete: True once the output is whole.
+    """
+
+    run: str
+    jobs: dict[int, tuple[str, int]] = field(default_factory=dict)
+    written: int = 0
+    bytes: int = 0
+    documents: int = 0
+    failed: int = 0
+    complete: bool = False
+
+
+class Journal:
+    """The journal of one output file, held by one process at a time."""
+
+    def __init__(self, descriptor: int, progress: Progress) -> None:
+        self._descriptor = descriptor
+        self.progress = progress
+
+    @classmethod
+    def open(cls, output: Path, fingerprint: str, *, overwrite: bool) -> Self:
+        """Begin a run, or find the one that was begun.
+
+        Args:
+            output: the file that results go to.
+            fingerprint: of inputs and options; the same for the same command on the same files.
+            overwrite: begin anew, whatever is there.
+
+        Raises:
+            JournalError: the output is another run's, or of unknown origin, or being written now.
+        """
+        path = output.with_name(output.name + SUFFIX)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise JournalError(f"another `gleaner extract` is writing {output}") from None
+            content = b"" if overwrite else os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+            lines, good = _lines(content)
+            if lines and output.exists():
+                progress = _progress(lines, fingerprint, output)
+            else:
+                _require_absent(output, path, overwrite)
+                progress, good = Progress(secrets.token_hex(8)), 0
+            os.ftruncate(descriptor, good)
+            os.lseek(descriptor, good, os.SEEK_SET)
+            journal = cls(descriptor, progress)
+            if good == 0:
+                journal._append({"v": _VERSION, "run": progress.run, "fingerprint": fingerprint})
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return journal
+
+    def submitted(self, chunk: int, job_id: str, attempt: int) -> None:
+        """A chunk is this job now."""
+        self.progress.jobs[chunk] = (job_id, attempt)
+        self._append({"chunk": chunk, "job": job_id, "try": attempt})
+
+    def wrote(self, chunk: int, length: int, documents: int, failed: int) -> None:
+        """A chunk's results are in the output, which is `length` bytes long now."""
+        progress = self.progress
+        progress.written, progress.bytes = chunk + 1, length
+        progress.documents += documents
+        progress.failed += failed
+        self._append({"written": chunk, "bytes": length, "documents": documents, "failed": failed})
+
+    def complete(self) -> None:
+        """The output is whole."""
+        self.progress.complete = True
+        self._append({"complete": True})
+
+    def close(self) -> None:
+        """Let another process have it."""
+        os.close(self._descriptor)
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        os.write(self._descriptor, json.dumps(entry).encode() + b"\n")
+        os.fsync(self._descriptor)
+
+
+def _lines(content: bytes) -> tuple[list[dict[str, Any]], int]:
+    """The whole entries, and where they end; a kill may have left half a line behind them."""
+    lines: list[dict[str, Any]] = []
+    good = 0
+    for line in content.splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+        good += len(line)
+    return lines, good
+
+
+def _progress(lines: list[dict[str, Any]], fingerprint: str, output: Path) -> Progress:
+    first, *rest = lines
+    if first.get("v") != _VERSION or first.get("fingerprint") != fingerprint:
+        raise JournalError(
+            f"{output} was begun with other files, labels or options; "
+            "choose another -o, or begin anew with --overwrite"
+        )
+    progress = Progress(first["run"])
+    for entry in rest:
+        if "job" in entry:
+            progress.jobs[entry["chunk"]] = (entry["job"], entry["try"])
+        elif "written" in entry:
+            progress.written, progress.bytes = entry["written"] + 1, entry["bytes"]
+            progress.documents += entry["documents"]
+            progress.failed += entry["failed"]
+        else:
+            progress.complete = True
+    if output.stat().st_size < progress.bytes:
+        raise JournalError(f"{output} is shorter than it was; begin anew with --overwrite")
+    return progress
+
+
+def _require_absent(output: Path, journal: Path, overwrite: bool) -> None:
+    if not overwrite and output.exists() and output.stat().st_size:
+        journal.unlink()
+        raise JournalError(f"{output} exists; choose another -o, or replace it with --overwrite")

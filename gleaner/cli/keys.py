@@ -1,0 +1,134 @@
+"""`gleaner keys`: edit the file of API keys, where it lies; a running gateway follows within two seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory
+from gleaner.cli.failures import CommandError
+
+if TYPE_CHECKING:
+    from jobs.keys import NewKey
+
+KeysFile = Annotated[
+    Path | None,
+    typer.Option("--keys-file", envvar="GLEANER_KEYS_FILE", help="The file. [default: keys.json in --data-dir]"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="A key's id, as `gleaner keys list` shows it.")]
+
+app = typer.Typer(no_args_is_help=True, help="Create, list, rotate and revoke API keys.")
+
+
+@app.command()
+def create(
+    tenant: Annotated[str, typer.Option(help="Whose key it is; tenants do not see each other's jobs.")],
+    role: Annotated[str, typer.Option(help="viewer, submitter or admin.")] = "submitter",
+    name: Annotated[str, typer.Option(help="A word to know it by.")] = "",
+    expires_in: Annotated[
+        str | None, typer.Option(help="How long it is good for, as 90d or 12h. [default: for ever]")
+    ] = None,
+    as_json: AsJson = False,
+    keys_file: KeysFile = None,
+    data_dir: DataDirectory = DEFAULT_DATA_DIR,
+) -> None:
+    """Make a key. It is shown this once: the file keeps its hash."""
+    keys = _keys()
+    expires_at = None if expires_in is None else datetime.now(UTC) + _duration(expires_in)
+    with _complaints(keys):
+        new = keys.create(_path(keys_file, data_dir), tenant=tenant, role=role, name=name, expires_at=expires_at)
+    _show(new, as_json)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False, keys_file: KeysFile = None, data_dir: DataDirectory = DEFAULT_DATA_DIR) -> None:
+    """List keys: ids, tenants, roles, and whether they are good; never the keys."""
+    keys = _keys()
+    with _complaints(keys):
+        records = keys.list_keys(_path(keys_file, data_dir))
+    if as_json:
+        for record in records:
+            typer.echo(record.model_dump_json(exclude={"sha256"}))
+        return
+    table = Table("key id", "tenant", "role", "name", "state", "expires", box=None)
+    now = datetime.now(UTC)
+    for record in records:
+        state = "good" if record.usable(now) else "revoked" if record.revoked_at else "expired"
+        expires = "never" if record.expires_at is None else record.expires_at.isoformat(timespec="seconds")
+        table.add_row(record.key_id, record.tenant, str(record.role), record.name, state, expires)
+    Console().print(table)
+
+
+@app.command()
+def rotate(
+    key_id: KeyId,
+    overlap: Annotated[str, typer.Option(help="How long the old key stays good, as 24h.")] = "24h",
+    as_json: AsJson = False,
+    keys_file: KeysFile = None,
+    data_dir: DataDirectory = DEFAULT_DATA_DIR,
+) -> None:
+    """Make a successor of a key and let the old one end after the overlap."""
+    keys = _keys()
+    with _complaints(keys):
+        new = keys.rotate(_path(keys_file, data_dir), key_id, overlap=_duration(overlap))
+    _show(new, as_json)
+
+
+@app.command()
+def revoke(key_id: KeyId, keys_file: KeysFile = None, data_dir: DataDirectory = DEFAULT_DATA_DIR) -> None:
+    """End a key now."""
+    keys = _keys()
+    with _complaints(keys):
+        keys.revoke(_path(keys_file, data_dir), key_id)
+    typer.echo(f"{key_id} is revoked")
+
+
+@contextlib.contextmanager
+def _complaints(keys: ModuleType) -> Iterator[None]:
+    """Turn the keys file's errors into the command's."""
+    try:
+        yield
+    except keys.KeysError as failure:
+        raise CommandError(str(failure)) from None
+
+
+def _keys() -> ModuleType:
+    try:
+        from jobs import keys
+    except ImportError:
+        raise CommandError("editing keys needs the service: pip install 'gleaner-ner[gateway]'") from None
+    return keys
+
+
+def _path(keys_file: Path | None, data_dir: Path) -> Path:
+    return (keys_file or data_dir / "keys.json").expanduser()
+
+
+def _show(new: NewKey, as_json: bool) -> None:
+    expires = None if new.expires_at is None else new.expires_at.isoformat()
+    if as_json:
+        shown = {"key_id": new.key_id, "key": new.key, "tenant": new.tenant, "role": str(new.role)}
+        typer.echo(json.dumps({**shown, "expires_at": expires}))
+        return
+    typer.echo(f"{new.key_id} ({new.role} of {new.tenant}, expires {expires or 'never'})")
+    typer.echo(new.key)
+    typer.echo("Keep it now: it is not shown again.", err=True)
+
+
+def _duration(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d+)([dhms])", text)
+    if match is None:
+        raise CommandError(f"{text!r} is no duration; write it as 90d, 12h, 30m or 45s")
+    unit = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}[match[2]]
+    return timedelta(**{unit: int(match[1])})

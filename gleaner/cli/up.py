@@ -1,0 +1,66 @@
+"""`gleaner up`: the whole service on this machine, until Ctrl-C."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory
+from gleaner.cli.watching import Narrator, stopped_by_signals
+from gleaner.stack import Interrupted, LocalStack, StackOptions
+
+
+def up(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 takes a free one.")] = 8000,
+    data_dir: DataDirectory = DEFAULT_DATA_DIR,
+    redis_url: Annotated[
+        str | None,
+        typer.Option(
+            help="The ledger's database on a Redis or Valkey that is there, as redis://HOST:6379/1; the broker "
+            "gets another database of it. [default: an embedded server]"
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    no_flower: Annotated[bool, typer.Option("--no-flower", help="Leave queue inspection out.")] = False,
+) -> None:
+    """Run gateway, workers, courier, Flower and an embedded server until Ctrl-C or SIGTERM.
+
+    Everything it keeps is below --data-dir: the admin key, the keys file, stack.json, data and logs.
+    """
+    console = Console()
+    narrator = Narrator(console)
+    stop_requested = threading.Event()
+    options = StackOptions(data_dir=data_dir, port=port, redis_url=redis_url, workers=workers, flower=not no_flower)
+    stack = LocalStack(options, on_event=narrator.tell, stop_requested=stop_requested)
+    with stopped_by_signals(stack, stop_requested, console):
+        try:
+            with narrator.spinning("starting"):
+                stack.start()
+            console.print(_table(stack), soft_wrap=True)
+            console.print("Ctrl-C stops everything in order.")
+            stack.watch()
+        except Interrupted:
+            return
+        finally:
+            with narrator.spinning("stopping: finishing what runs (Ctrl-C again to stop at once)"):
+                stack.stop()
+    console.print("stopped")
+
+
+def _table(stack: LocalStack) -> Table:
+    url = stack.facts["gateway_url"]
+    root: Path = stack.directory.root
+    table = Table("what", "where", box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(overflow="fold")
+    table.add_row("API", url)
+    table.add_row("API reference", f"{url}/docs")
+    if stack.facts["flower_url"]:
+        table.add_row("Flower", f"{stack.facts['flower_url']} (user and password in {root / 'stack.json'})")
+    table.add_row("admin key", str(stack.directory.admin_key))
+    table.add_row("logs", str(stack.directory.logs))
+    return table
