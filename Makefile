@@ -53,7 +53,7 @@ types: setup ## mypy --strict
 	$(BIN)/mypy
 
 imports: setup ## Who may import whom (import-linter)
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 bandit: setup ## Security lint
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(PACKAGES)
