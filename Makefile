@@ -12,7 +12,8 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest docs bench constraints clean
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos docs bench \
+  constraints clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +64,9 @@ secrets: setup ## No secret in a tracked file; an exception is marked on its own
 
 pytest: setup tools ## The tests: house, unit, integration, faults
 	$(BIN)/python -m pytest
+
+chaos: setup tools ## The fault tests alone: processes killed, the store away
+	$(BIN)/python -m pytest tests/faults
 
 docs: setup ## Write docs/settings.md and docs/errors.md again from the code
 	$(BIN)/python -m docs.generate
