@@ -54,7 +54,7 @@ app = typer.Typer(
 def gleaner(context: typer.Context, url: Url = None, key: Key = None) -> None:
     """GLiNER entity extraction as an asynchronous batch service.
 
-    Exit codes: 0 all is well, 1 documents or the local stack failed, 2 usage, 3 no gateway or refused, 130 interrupted.
+    Exit codes: 0 all is well, 1 documents or the stack failed, 2 usage, 3 no gateway or refused, 130 interrupted.
     """
     context.obj = Globals(url, key)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory
 from gleaner.cli.watching import Narrator, stopped_by_signals
@@ -52,15 +51,12 @@ def up(
     console.print("stopped")
 
 
-def _table(stack: LocalStack) -> Table:
+def _table(stack: LocalStack) -> Text:
+    """Two columns, never folded, so that every line can be copied."""
     url = stack.facts["gateway_url"]
-    root: Path = stack.directory.root
-    table = Table("what", "where", box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(overflow="fold")
-    table.add_row("API", url)
-    table.add_row("API reference", f"{url}/docs")
+    rows = [("API", url), ("API reference", f"{url}/docs")]
     if stack.facts["flower_url"]:
-        table.add_row("Flower", f"{stack.facts['flower_url']} (user and password in {root / 'stack.json'})")
-    table.add_row("admin key", str(stack.directory.admin_key))
-    table.add_row("logs", str(stack.directory.logs))
-    return table
+        where = f"user and password are in {stack.directory.stack_file}"
+        rows.append(("Flower", f"{stack.facts['flower_url']} ({where})"))
+    rows += [("admin key", str(stack.directory.admin_key)), ("logs", str(stack.directory.logs))]
+    return Text("\n").join(Text.assemble((f"{name:<15}", "bold"), value) for name, value in rows)
