@@ -131,6 +131,15 @@ local function error_counts(job)
   return out
 end
 
+local DELIVERY_TTL = 14 * 24 * 3600 * 1000 -- longer than the longest schedule; an ended one stays 7 days
+
+-- A delivery's time to be looked at, in its endpoint's list and, if earlier, in the list of endpoints.
+local function look_at(ep, id, at)
+  redis.call('ZADD', key('due:' .. ep), at, id)
+  redis.call('PEXPIRE', key('due:' .. ep), DELIVERY_TTL)
+  redis.call('ZADD', key('eps'), 'LT', at, ep)
+end
+
 -- Writes one delivery per endpoint that wants the event, with the payload frozen now; only if absent, so that a
 -- job that was rolled back and ran again sends the same webhook-id.
 local function outbox(job, event)
@@ -138,7 +147,7 @@ local function outbox(job, event)
   if job.hook and job.hook ~= '' then wanted[#wanted + 1] = job.hook end
   local seen = {}
   for _, ep in ipairs(wanted) do
-    local endpoint = redis.call('HMGET', key('ep:' .. ep), 'state', 'events')
+    local endpoint = redis.call('HMGET', key('ep:' .. ep), 'state', 'events', 'kind')
     local events = endpoint[2] or ''
     local wants = events == '' or string.find(',' .. events .. ',', ',' .. event .. ',', 1, true)
     local id = 'dlv_' .. redis.sha1hex(job.id .. ':' .. ep .. ':' .. event)
@@ -150,9 +159,11 @@ local function outbox(job, event)
         expired = int(job.exp), errors = error_counts(job)})
       redis.call('HSET', key('dlv:' .. id), 'ep', ep, 'event', event, 'payload', payload, 'meta', job.meta or '',
         'tenant', job.tenant, 'job', job.id, 'n', 0, 'next', NOW, 'state', 'due', 'created', NOW)
-      redis.call('ZADD', key('due:' .. ep), NOW, id)
-      redis.call('ZADD', key('eps'), 'LT', NOW, ep)
-      redis.call('ZADD', key('dlvs:' .. job.tenant), NOW, id)
+      redis.call('PEXPIRE', key('dlv:' .. id), DELIVERY_TTL)
+      look_at(ep, id, NOW)
+      redis.call('ZADD', key('dlvs:' .. ep), NOW, id)
+      redis.call('PEXPIRE', key('dlvs:' .. ep), DELIVERY_TTL)
+      if endpoint[3] == 'inline' then redis.call('PEXPIRE', key('ep:' .. ep), DELIVERY_TTL) end
     end
     seen[ep] = true
   end

@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- dlv_claim(id, nonce, lease_ms, cap): takes a delivery for one attempt. Answers run, or why not: gone, done,
+-- leased, early (its schedule moved on), held (endpoint disabled), busy (as many attempts under way at this receiver
+-- as may be). An attempt whose courier died is written down as interrupted; the schedule does not move.
+local id, nonce, lease, cap = ARGV[1], ARGV[2], int(ARGV[3]), int(ARGV[4])
+local d = fields(key('dlv:' .. id))
+if not d.ep then return {'gone'} end
+local same = d.state == 'flying' and d.nonce == nonce
+local lapsed = d.state == 'flying' and not same and int(d.lease) <= NOW
+if d.state == 'flying' then
+  if not same and not lapsed then return {'leased'} end
+elseif d.state ~= 'due' then return {'done'}
+elseif int(d.next) > NOW then return {'early'} end
+local ep = fields(key('ep:' .. d.ep))
+if ep.state ~= 'active' then return {'held'} end
+local fly = key('fly:' .. ep.lane)
+local limit = redis.call('EXISTS', key('bad:' .. ep.lane)) == 1 and 1 or cap
+if not same and redis.call('ZCOUNT', fly, NOW, '+inf') >= limit then
+  look_at(d.ep, id, NOW + 1000)
+  return {'busy'}
+end
+if lapsed then
+  local attempt = cjson.encode({at = int(d.at), status = 0, ms = NOW - int(d.at), error = 'interrupted'})
+  redis.call('RPUSH', key('att:' .. id), attempt .. '\n')
+end
+local started = same and int(d.at) or NOW
+redis.call('HSET', key('dlv:' .. id), 'state', 'flying', 'nonce', nonce, 'lease', NOW + lease, 'at', started)
+redis.call('PEXPIRE', key('dlv:' .. id), DELIVERY_TTL)
+redis.call('PEXPIRE', key('att:' .. id), DELIVERY_TTL)
+redis.call('ZREMRANGEBYSCORE', fly, '-inf', NOW)
+redis.call('ZADD', fly, NOW + lease, id)
+redis.call('PEXPIRE', fly, 2 * lease)
+look_at(d.ep, id, NOW + lease)
+return {'run', NOW, d.ep, d.job, d.event, d.payload, d.meta, int(d.n), ep.sealed}

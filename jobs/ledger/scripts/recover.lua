@@ -1,0 +1,17 @@
+#!lua flags=allow-oom
+-- recover(ep, since, skip): tries again what failed since a time; 500 deliveries a call, the first `skip` left out.
+-- Returns {queued, looked at}, or {-1, 0} where the endpoint is disabled.
+local ep, since, skip = ARGV[1], ARGV[2], int(ARGV[3])
+if redis.call('HGET', key('ep:' .. ep), 'state') ~= 'active' then return {-1, 0} end
+local found = redis.call('ZRANGEBYSCORE', key('dlvs:' .. ep), since, '+inf', 'LIMIT', skip, 500)
+local queued = 0
+for _, id in ipairs(found) do
+  if redis.call('HGET', key('dlv:' .. id), 'state') == 'failed' then
+    redis.call('HSET', key('dlv:' .. id), 'state', 'due', 'n', 0, 'next', NOW, 'ended', 0)
+    redis.call('PEXPIRE', key('dlv:' .. id), DELIVERY_TTL)
+    redis.call('PEXPIRE', key('att:' .. id), DELIVERY_TTL)
+    look_at(ep, id, NOW)
+    queued = queued + 1
+  end
+end
+return {queued, #found}
