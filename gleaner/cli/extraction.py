@@ -44,6 +44,13 @@ class Tally:
     entities: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
+    def add(self, other: Tally) -> None:
+        """Count these too."""
+        self.documents += other.documents
+        self.failed += other.failed
+        self.entities += other.entities
+        self.errors += other.errors
+
 
 class Sink(Protocol):
     """Where lines go. `position` is the output's length in bytes, once `commit` has returned."""
@@ -123,8 +130,8 @@ class Extraction:
         self._under_way: deque[Under] = deque()
         self.tally = Tally()
         if journal is not None:
-            self.tally.documents = journal.progress.documents
-            self.tally.failed = journal.progress.failed
+            done = journal.progress
+            self.tally = Tally(done.documents, done.failed, done.entities)
 
     def run(self, rows: Iterable[Row]) -> Tally:
         """Extract from all rows; those the journal knows as written are skipped."""
@@ -171,24 +178,23 @@ class Extraction:
     def _finish_oldest(self) -> None:
         under = self._under_way[0]
         under.job.wait(on_progress=self._look)
-        failed = 0
+        counted = Tally(len(under.ids))
         for result in under.job.results():
-            failed += self._write(under, result)
+            self._write(under, result, counted)
         length = self._sink.commit()
         self._under_way.popleft()
-        self.tally.documents += len(under.ids)
-        self.tally.failed += failed
+        self.tally.add(counted)
         if self._journal is not None:
-            self._journal.wrote(under.chunk, length, len(under.ids), failed)
+            self._journal.wrote(under.chunk, length, counted.documents, counted.failed, counted.entities)
         self._report()
 
-    def _write(self, under: Under, result: Result) -> bool:
+    def _write(self, under: Under, result: Result, counted: Tally) -> None:
         line = {**result.to_json(), "index": under.first + result.index, "id": under.ids[result.index]}
         self._sink.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self.tally.entities += len(result.entities)
+        counted.entities += len(result.entities)
         if not result.ok:
-            self.tally.errors[result.error.code if result.error else result.status] += 1
-        return not result.ok
+            counted.failed += 1
+            counted.errors[result.error.code if result.error else result.status] += 1
 
     def _look(self, info: JobInfo) -> None:
         oldest, *others = self._under_way

@@ -34,6 +34,7 @@ class Progress:
         bytes: the output's length after them.
         documents: documents in them.
         failed: how many of those did not succeed.
+        entities: in their results.
         complete: True once the output is whole.
     """
 
@@ -43,6 +44,7 @@ class Progress:
     bytes: int = 0
     documents: int = 0
     failed: int = 0
+    entities: int = 0
     complete: bool = False
 
 
@@ -94,13 +96,12 @@ class Journal:
         self.progress.jobs[chunk] = (job_id, attempt)
         self._append({"chunk": chunk, "job": job_id, "try": attempt})
 
-    def wrote(self, chunk: int, length: int, documents: int, failed: int) -> None:
+    def wrote(self, chunk: int, length: int, documents: int, failed: int, entities: int) -> None:
         """A chunk's results are in the output, which is `length` bytes long now."""
-        progress = self.progress
-        progress.written, progress.bytes = chunk + 1, length
-        progress.documents += documents
-        progress.failed += failed
-        self._append({"written": chunk, "bytes": length, "documents": documents, "failed": failed})
+        counted = {"documents": documents, "failed": failed, "entities": entities}
+        entry = {"written": chunk, "bytes": length, **counted}
+        _add(self.progress, entry)
+        self._append(entry)
 
     def complete(self) -> None:
         """The output is whole."""
@@ -143,14 +144,19 @@ def _progress(lines: list[dict[str, Any]], fingerprint: str, output: Path) -> Pr
         if "job" in entry:
             progress.jobs[entry["chunk"]] = (entry["job"], entry["try"])
         elif "written" in entry:
-            progress.written, progress.bytes = entry["written"] + 1, entry["bytes"]
-            progress.documents += entry["documents"]
-            progress.failed += entry["failed"]
+            _add(progress, entry)
         else:
             progress.complete = True
     if output.stat().st_size < progress.bytes:
         raise JournalError(f"{output} is shorter than it was; begin anew with --overwrite")
     return progress
+
+
+def _add(progress: Progress, entry: dict[str, Any]) -> None:
+    progress.written, progress.bytes = entry["written"] + 1, entry["bytes"]
+    progress.documents += entry["documents"]
+    progress.failed += entry["failed"]
+    progress.entities += entry["entities"]
 
 
 def _require_absent(output: Path, journal: Path, overwrite: bool) -> None:

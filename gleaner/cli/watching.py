@@ -37,16 +37,18 @@ class Narrator:
 
     def tell(self, event: Event) -> None:
         """Take an event."""
-        if event.kind == "starting":
-            self._waiting_for.append(event.name)
-        elif event.kind == "ready":
-            self._waiting_for.remove(event.name)
-        elif event.kind != "stopping":
-            line = Text.assemble((event.name, "bold"), " ", event.text)
-            line.stylize(_STYLES.get(event.kind, ""))
-            self._console.print(line, soft_wrap=True)
+        if event.kind == "stopping":
             return
-        self._status.update(f"starting: {', '.join(self._waiting_for)}" if self._waiting_for else "starting")
+        if event.kind in ("starting", "ready"):
+            if event.kind == "starting":
+                self._waiting_for.append(event.name)
+            else:
+                self._waiting_for.remove(event.name)
+            self._status.update(f"starting: {', '.join(self._waiting_for)}")
+            return
+        line = Text.assemble((event.name, "bold"), " ", event.text)
+        line.stylize(_STYLES.get(event.kind, ""))
+        self._console.print(line, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -61,14 +61,14 @@ def _picture(sample: Sample, result: Result) -> Text:
 
 def _summary(job: Job, results: list[Result], seconds: float) -> Text:
     labels = Counter(entity.label for result in results for entity in result.entities)
+    by_label = ", ".join(f"{label} {count}" for label, count in labels.most_common())
     failed = sum(not result.ok for result in results)
     usage = job.info.usage
     rows = (
         ("documents", f"{len(results)} ({failed} failed)"),
-        ("entities", f"{labels.total()}: {', '.join(f'{label} {count}' for label, count in labels.most_common())}"),
+        ("entities", f"{labels.total()}: {by_label}"),
         ("windows", f"{usage.windows} ({usage.windowed_documents} documents needed more than one)"),
         ("speed", f"{len(results) / seconds:.1f} documents/s, {usage.characters / seconds:,.0f} characters/s"),
     )
-    return Text("\n").join(
-        [Text(), *(Text.assemble((f"{name:<11}", "bold"), value) for name, value in rows), Text()]
-    )
+    lines = [Text.assemble((f"{name:<11}", "bold"), value) for name, value in rows]
+    return Text("\n").join([Text(), *lines, Text()])
