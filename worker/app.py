@@ -7,6 +7,8 @@ returns what it reserved, the micro-batcher runs dry, the worker leaves its mode
 from __future__ import annotations
 
 import logging
+import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
@@ -21,11 +23,12 @@ from jobs.consumer import consume, process_name
 from jobs.ledger import Ledger, LedgerUnavailableError, Message
 from jobs.metrics import WorkerMetrics
 from jobs.probes import ProbeServer
+from worker.blame import Blame
 from worker.contract import Engine, ShardRef
 from worker.intake import Intake
 from worker.leases import Lease, LeaseKeeper
 from worker.microbatch import MicroBatcher
-from worker.probes import Health, Watchdog
+from worker.probes import HUNG_EXIT_CODE, Health, Watchdog
 from worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -116,20 +119,32 @@ def _serve(
     name = process_name("worker")
     revision, slots = engine.spec.revision, settings.worker_slots
     draining, finished, too_late = Event(), Event(), Event()
+    # A restarted container has its predecessor's name and pid, but must not answer for its leases and marks.
+    incarnation = f"{name}#{secrets.token_hex(4)}"
     marks = Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-worker-marks"))
 
     def mark(shards: frozenset[ShardRef]) -> None:
         try:
-            marks.run(ledger.mark(name, shards))
+            marks.run(ledger.mark(incarnation, shards))
         except LedgerUnavailableError as error:
             log.warning("forward.unmarked", extra={"reason": str(error)})  # blame is lost, not work
 
-    batcher = MicroBatcher(engine, budget, before_forward=mark, observer=_Numbers(metrics))
+    blame = Blame(mark)
+    batcher = MicroBatcher(engine, budget, before_forward=blame.enter, observer=_Numbers(metrics))
 
     def drop(lease: Lease) -> None:
+        if lease.ended == "lost":
+            metrics.leases_lost.inc()
         batcher.drop(lease.message.job, lease.message.shard)
 
-    leases = LeaseKeeper(store, lambda: store.run(ledger.worker_seen(settings.model, name, slots, revision)), drop)
+    def seen() -> None:
+        store.run(ledger.worker_seen(settings.model, incarnation, slots, revision))
+
+    def end_broken() -> None:
+        log.critical("worker.device_lost")
+        os._exit(HUNG_EXIT_CODE)  # at once: a worker without its device would empty the queue into dead leases
+
+    leases = LeaseKeeper(store, seen, drop, settings.lease_s)
     intake = Intake(
         store=store,
         broker=stores.connect(settings.broker_url, settings.store_timeout_s, "gleaner-worker-push"),
@@ -138,10 +153,12 @@ def _serve(
         tokenizer=engine,
         leases=leases,
         metrics=metrics,
-        worker=name,
+        worker=incarnation,
         revision=revision,
         lease_ms=int(settings.lease_s * 1000),
         draining=too_late,
+        blame=blame,
+        on_broken=end_broken,
     )
     app = queues.celery_app(settings.broker_url, queues.model_queues([settings.model]), "worker")
     _register(app, intake)
@@ -163,7 +180,7 @@ def _serve(
         metrics.ready.set(1)
         log.info("worker.ready", extra={"worker": name, "slots": slots})
 
-    watchdog = Watchdog(health)
+    watchdog = Watchdog(health, min(5.0, settings.hang_timeout_s))
     Thread(target=give_back, name="drain", daemon=True).start()
     batcher.start()
     health.watch(batcher)
@@ -175,7 +192,7 @@ def _serve(
     batcher.close(timeout=GIVE_BACK_S)
     watchdog.stop()
     leases.stop()
-    _leave(store, settings.model, name)
+    _leave(store, settings.model, incarnation)
     return exit_code
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from threading import Event
 from typing import TypeVar
@@ -33,7 +34,8 @@ from jobs.schema import (
 from jobs.shards import decode_documents, decode_results, encode_documents, encode_results
 from jobs.telemetry import bound
 from worker import windows
-from worker.contract import Dropped, Outcome, ShardRef, Tokenizer
+from worker.blame import Blame, Gate
+from worker.contract import Dropped, EngineBroken, Outcome, ShardRef, Tokenizer
 from worker.leases import Lease, LeaseKeeper
 from worker.microbatch import MicroBatcher
 
@@ -64,6 +66,8 @@ class Intake:
         worker: this process's name in leases.
         revision: the loaded model's.
         draining: set once the process must end; a wait for the store then gives up.
+        blame: where shards are written down before their texts can do harm.
+        on_broken: ends the process: its device is lost, and every shard it takes would wait for a lease.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class Intake:
         revision: str,
         lease_ms: int,
         draining: Event,
+        blame: Blame,
+        on_broken: Callable[[], None],
     ) -> None:
         self._store = store
         self._broker = broker
@@ -92,26 +98,37 @@ class Intake:
         self._revision = revision
         self._lease_ms = lease_ms
         self._draining = draining
+        self._blame = blame
+        self._on_broken = on_broken
+        self._gate = Gate()
 
     def extract_shard(self, message: Message) -> str:
         """Do what a message asks; the answer says what became of it, for the log and for Flower."""
         with bound(job_id=message.job, shard=message.shard):
             nonce = secrets.token_hex(8)
             call = ledger.claim(message, nonce, self._worker, self._revision, lease_ms=self._lease_ms)
-            claim = self._persist(call)
-            if claim.kind != "run":
-                log.info("shard.not_ours", extra={"answer": claim.kind})
-                return claim.kind
-            with self._leases.hold(message, nonce) as lease, bound(trace_id=claim.trace or None):
-                return self._run(message, claim, lease)
+            try:
+                claim = self._persist(call)
+                if claim.kind != "run":
+                    log.info("shard.not_ours", extra={"answer": claim.kind})
+                    return claim.kind
+                with self._leases.hold(message, nonce) as lease, bound(trace_id=claim.trace or None):
+                    return self._run(message, claim, lease)
+            except LedgerUnavailableError:  # and the process must end: upkeep brings the shard back
+                log.warning("shard.left")
+                return "left"
 
     def _run(self, message: Message, claim: Claim, lease: Lease) -> str:
         self._metrics.queue_wait.observe(max(0, claim.started - claim.created) / 1000)
         try:
-            shard = self._decode(message, claim)
-            results = self._alone(shard, lease) if claim.alone else self._together(shard, lease)
+            with self._blame.hold(ShardRef(message.job, message.shard)):
+                shard = self._decode(message, claim)
+                results = self._alone(shard, lease) if claim.alone else self._together(shard, lease)
         except Dropped:
             return self._give_back(message, lease)
+        except EngineBroken:
+            self._on_broken()
+            raise
         return self._complete(shard, lease, results)
 
     def _decode(self, message: Message, claim: Claim) -> Shard:
@@ -124,16 +141,18 @@ class Intake:
     def _together(self, shard: Shard, lease: Lease) -> list[DocumentResult]:
         """The shard's documents in whatever company the micro-batcher finds for them."""
         owner = ShardRef(shard.message.job, shard.message.shard)
-        plans = [self._cut(document, shard, owner) for document in shard.documents]
-        interactive = shard.message.queue.endswith(".interactive")
-        flat = [window for plan in plans for window in plan.windows]
-        if lease.ended:
-            raise Dropped
-        outcomes = self._batcher.submit(owner.job_id, flat, interactive=interactive).result()
+        with self._gate.company(lease):
+            self._blame.enter({owner})
+            plans = [self._cut(document, shard, owner) for document in shard.documents]
+            self._blame.leave(owner)  # until its first forward
+            interactive = shard.message.queue.endswith(".interactive")
+            flat = [window for plan in plans for window in plan.windows]
+            future = self._batcher.submit(owner.job_id, flat, interactive=interactive)
+            outcomes = self._outcomes(future, lease, owner)
         return self._merge(plans, outcomes, shard.claim.attempts)
 
     def _alone(self, shard: Shard, lease: Lease) -> list[DocumentResult]:
-        """A suspect shard: nothing else in the process's forward, document by document, each result kept."""
+        """A suspect shard: nothing else at risk in this process, document by document, each result kept."""
         message, claim = shard.message, shard.claim
         owner = ShardRef(message.job, message.shard)
         results = [
@@ -142,21 +161,34 @@ class Intake:
             for result in decode_results(self._codec.decode(blob, place("part", message.job, message.shard, at)))
         ]
         kept = b""
-        for at in range(claim.at, len(shard.documents)):
-            answer = self._persist(ledger.step(message.job, message.shard, lease.nonce, at, kept))
-            if answer != "ok":
-                raise Dropped
-            document = shard.documents[at]
-            if at == claim.at and claim.solo >= SOLO_DEATHS:
-                result = _lost(document, claim.attempts)
-                log.error("document.worker_lost", extra={"index": document.index})
-            else:
-                plan = self._cut(document, shard, owner)
-                outcomes = self._batcher.submit(owner.job_id, list(plan.windows), solo=True).result()
-                [result] = self._merge([plan], outcomes, claim.attempts)
-            results.append(result)
-            kept = self._codec.encode(encode_results([result]), place("part", message.job, message.shard, at))
+        with self._gate.alone(lease):
+            for at in range(claim.at, len(shard.documents) + 1):
+                answer = self._persist(ledger.step(message.job, message.shard, lease.nonce, at, kept))
+                if answer != "ok" or lease.ended:
+                    raise Dropped
+                if at == len(shard.documents):
+                    break  # that step kept the last result, so that no later death is a document's
+                result = self._one(shard, shard.documents[at], at, lease, owner)
+                results.append(result)
+                kept = self._codec.encode(encode_results([result]), place("part", message.job, message.shard, at))
         return results
+
+    def _one(self, shard: Shard, document: Document, at: int, lease: Lease, owner: ShardRef) -> DocumentResult:
+        """One document of a suspect shard, on its own."""
+        claim = shard.claim
+        if at == claim.at and claim.solo >= SOLO_DEATHS:
+            log.error("document.worker_lost", extra={"index": document.index})
+            return _lost(document, claim.attempts)
+        self._blame.enter({owner})
+        plan = self._cut(document, shard, owner)
+        future = self._batcher.submit(owner.job_id, list(plan.windows), solo=True)
+        [result] = self._merge([plan], self._outcomes(future, lease, owner), claim.attempts)
+        return result
+
+    def _outcomes(self, future: Future[tuple[Outcome, ...]], lease: Lease, owner: ShardRef) -> tuple[Outcome, ...]:
+        if lease.ended:  # perhaps before the windows were there to be dropped
+            self._batcher.drop(owner.job_id, owner.shard)
+        return future.result()
 
     def _cut(self, document: Document, shard: Shard, owner: ShardRef) -> windows.Plan:
         try:
@@ -173,9 +205,17 @@ class Intake:
         results, start = [], 0
         for plan in plans:
             end = start + len(plan.windows)
-            results.append(windows.merge(plan, outcomes[start:end], attempts))
+            results.append(self._merge_one(plan, outcomes[start:end], attempts))
             start = end
         return results
+
+    def _merge_one(self, plan: windows.Plan, outcomes: Sequence[Outcome], attempts: int) -> DocumentResult:
+        try:
+            return windows.merge(plan, outcomes, attempts)
+        except Exception:  # promise 3, as in `_cut`
+            log.exception("document.merge_failed", extra={"index": plan.document.index})
+            failed = DocumentError(DocumentErrorCode.inference_failed, "the windows' spans could not be merged")
+            return windows.merge(replace(plan, refused=failed), (), attempts)
 
     def _complete(self, shard: Shard, lease: Lease, results: Sequence[DocumentResult]) -> str:
         message = shard.message

@@ -14,6 +14,7 @@ from jobs.ledger import Ledger, LedgerUnavailableError, Message
 log = logging.getLogger(__name__)
 
 RENEWALS_A_LEASE = 4
+RETRY_S = 1.0
 
 
 @dataclass(eq=False, slots=True)
@@ -88,12 +89,16 @@ class LeaseKeeper:
 
     def _loop(self) -> None:
         while True:
+            pause_s = self._every_s
             try:
                 self._alive()
                 self.renew()
             except LedgerUnavailableError as error:
                 log.warning("leases.renew_failed", extra={"reason": str(error)})
-            if self._stopping.wait(self._every_s):
+                pause_s = min(pause_s, RETRY_S)  # be the first when the store is back: every lease depends on it
+            except Exception:  # without rounds every lease would lapse while its shard runs
+                log.exception("leases.round_failed")
+            if self._stopping.wait(pause_s):
                 return
 
     def renew(self) -> None:

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- beat(lease_ms, silent_ms): upkeep's tick. A stand-by (silent_ms > 0) is told to stay out while another's beat is
--- younger. After a silence of more than 10 s (an outage) no lease expires for one lease, so that workers can renew
--- first. Returns what is due: jobs past their deadline, jobs to purge, lapsed stages; all queues and models; and one
--- open job to audit, each in its turn.
+-- younger. After a silence of more than 10 s (an outage; half a lease where leases are short) no lease expires for
+-- one lease, so that workers can renew first. Returns what is due: jobs past their deadline, jobs to purge, lapsed
+-- stages; all queues and models; and one open job to audit, each in its turn.
 local lease, silent = int(ARGV[1]), int(ARGV[2])
 local last = int(redis.call('HGET', key('sys'), 'beat'))
 if NOW - last < silent then return {} end
-if NOW - last > 10000 then redis.call('HSET', key('sys'), 'no_expire_until', NOW + lease) end
+if NOW - last > math.min(10000, lease / 2) then redis.call('HSET', key('sys'), 'no_expire_until', NOW + lease) end
 redis.call('HSET', key('sys'), 'beat', NOW)
 local function due(name) return redis.call('ZRANGEBYSCORE', key(name), '-inf', NOW, 'LIMIT', 0, 100) end
 local open = redis.call('ZCARD', key('deadlines'))

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- mark(worker, ttl_ms, job:shard...): the shards of the forward that begins now; they are the suspects if the
--- process dies in it. Outlives the lease.
+-- mark(worker, ttl_ms, job:shard...): the shards that are being cut, in the model or decoded from now on; they are
+-- the suspects if the process dies. Outlives the lease.
 local where = key('run:' .. ARGV[1])
 redis.call('DEL', where)
 if #ARGV > 2 then

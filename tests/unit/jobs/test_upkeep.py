@@ -145,6 +145,18 @@ def test_an_outage_does_not_expire_leases(house: House) -> None:
     assert house.store.run(ledger.renew([("job_1", 0, "n")])) == ("ok",)
 
 
+def test_short_leases_survive_a_short_outage(house: House) -> None:
+    """A silence of half a lease holds leases back, too: an outage of a few seconds must not end them all."""
+    [message] = house.submit("job_1")
+    house.take()
+    house.store.run(ledger.claim(message, "n", "w", "rev", lease_ms=10))
+    now = house.store.run(ledger.ping_write())
+    house.client.hset("{gleaner}:sys", "beat", now - 2000)
+    time.sleep(0.02)
+    Upkeep(house.store, house.broker, UpkeepMetrics(CollectorRegistry()), lease_s=2).tick()
+    assert house.store.run(ledger.renew([("job_1", 0, "n")])) == ("ok",)
+
+
 def test_blame_reaches_only_what_was_in_the_forward(house: House) -> None:
     """A shard in the forward of a dying process runs alone next time; its neighbour in the process does not."""
     inside, outside = house.submit("job_1", shards=2)
@@ -177,6 +189,19 @@ def test_a_document_is_convicted_after_two_solo_deaths_and_its_neighbours_keep_t
         [message] = house.store.run(ledger.lease_expired("job_1", 0)).publish
     done = house.store.run(ledger.complete(message, "n3", b"all", b"left", 2, 1, {}, {"worker_lost": 1}))
     assert done.job_state == "partially_succeeded"
+
+
+def test_a_death_with_two_possible_causes_convicts_neither(house: House) -> None:
+    """A shard that ran alone is not counted against when something else was at risk in the same process."""
+    message = Message(QUEUE, "job_1", 0, 1)
+    house.store.run(ledger.create(new_job("job_1")))
+    for death, at_risk in enumerate([["job_1"], ["job_1", "job_2"], ["job_1", "job_2"]]):
+        house.store.run(ledger.claim(message, f"n{death}", "w", "rev", lease_ms=1))
+        house.store.run(ledger.mark("w", [(job, 0) for job in at_risk]))
+        time.sleep(0.01)
+        [message] = house.store.run(ledger.lease_expired("job_1", 0)).publish
+    claim = house.store.run(ledger.claim(message, "n", "w", "rev"))
+    assert (claim.alone, claim.solo) == (True, 0)
 
 
 def test_a_deadline_ends_a_job_and_keeps_what_finished(house: House) -> None:

@@ -1,0 +1,112 @@
+"""What this process would be blamed for if it died now, written down before it can happen.
+
+A shard is at risk while its texts are cut, in the model, or being decoded: any of these can end the process. A
+shard that was at risk in a death runs alone from then on, behind the `Gate`: with nothing else at risk, the next
+death has one possible cause.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from threading import Condition, Lock
+
+from worker.contract import Dropped, ShardRef
+from worker.leases import Lease
+
+LOOK_S = 0.25
+"""How often who waits at the gate looks whether its lease still holds."""
+
+
+class Blame:
+    """The shards at risk in this process.
+
+    Args:
+        tell: writes the whole set down; called in the order of the changes.
+    """
+
+    def __init__(self, tell: Callable[[frozenset[ShardRef]], None]) -> None:
+        self._tell = tell
+        self._lock = Lock()
+        self._held: Counter[ShardRef] = Counter()
+        self._at_risk: set[ShardRef] = set()
+
+    @contextmanager
+    def hold(self, shard: ShardRef) -> Iterator[None]:
+        """For the length of the block the shard is this process's; only such can be at risk."""
+        with self._lock:
+            self._held[shard] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held -= Counter((shard,))
+                if shard not in self._held:
+                    self._at_risk.discard(shard)
+
+    def enter(self, shards: Iterable[ShardRef]) -> None:
+        """Something that may end the process is about to be done with these."""
+        with self._lock:
+            self._at_risk.update(self._held.keys() & set(shards))
+            self._tell(frozenset(self._at_risk))
+
+    def leave(self, shard: ShardRef) -> None:
+        """No text of it is touched for now; the next `enter` writes that down."""
+        with self._lock:
+            self._at_risk.discard(shard)
+
+
+class Gate:
+    """Lets many shards through in company, or one alone."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._inside = 0
+        self._alone = False
+        self._waiting_alone = 0
+
+    @contextmanager
+    def company(self, lease: Lease) -> Iterator[None]:
+        """Be inside with others; whoever waits to be alone goes first.
+
+        Raises:
+            Dropped: the lease ended meanwhile.
+        """
+        with self._changed:
+            self._wait(lambda: not self._alone and not self._waiting_alone, lease)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self, lease: Lease) -> Iterator[None]:
+        """Be the only one inside.
+
+        Raises:
+            Dropped: the lease ended meanwhile.
+        """
+        with self._changed:
+            self._waiting_alone += 1
+            try:
+                self._wait(lambda: not self._alone and not self._inside, lease)
+                self._alone = True
+            finally:
+                self._waiting_alone -= 1
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()
+
+    def _wait(self, free: Callable[[], bool], lease: Lease) -> None:
+        while not free():
+            if lease.ended:
+                raise Dropped
+            self._changed.wait(LOOK_S)
