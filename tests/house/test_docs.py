@@ -15,8 +15,9 @@ PAGES = sorted(
     if path.name != "LICENSE" and not path.name.endswith(".untracked.md")
 )
 OTHER_VARIABLES = {
-    "GLEANER_URL",  # the client command's
+    "GLEANER_URL",  # the gleaner command's
     "GLEANER_API_KEY",
+    "GLEANER_DATA_DIR",
     "GLEANER_REQUIRE_TOOLS",  # the tests'
 }
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
