@@ -1,7 +1,4 @@
-"""The courier's composition root: upkeep's timer, and the consumer of the webhooks queue.
-
-Webhook deliveries come with their own tasks; until then the queue is empty and upkeep is what a courier is for.
-"""
+"""The courier's composition root: upkeep's timer, webhooks' timer, and the consumer of the webhooks queue."""
 
 from __future__ import annotations
 
@@ -9,56 +6,75 @@ import logging
 import sys
 from threading import Event
 
+from celery import Celery
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from pydantic import Field
 
+from gateway.webhooks.deliverer import Deliverer, Rules
+from gateway.webhooks.delivery import Resolve, resolve
+from gateway.webhooks.dispatch import Dispatcher
+from gateway.webhooks.sending import make_sender
+from gateway.webhooks.settings import WebhookSettings
 from jobs import names, queues, stores, telemetry
+from jobs.codec import Codec
 from jobs.consumer import consume, process_name
 from jobs.ledger import Ledger
-from jobs.metrics import UpkeepMetrics
+from jobs.metrics import UpkeepMetrics, WebhookMetrics
 from jobs.probes import ProbeServer
-from jobs.settings import Settings
 from jobs.upkeep import Upkeep, UpkeepLoop
 
 log = logging.getLogger(__name__)
 
 STALLED_S = 120.0
-"""A tick that takes longer than this hangs; the process is to be started anew."""
+"""A timer that does not come round for this long hangs; the process is to be started anew."""
 
 
-class CourierSettings(Settings):
+class CourierSettings(WebhookSettings):
     """The courier's own settings."""
 
     metrics_port: int = Field(9103, ge=0, le=65535, description="Port of /metrics, /livez and /readyz.")
     courier_slots: int = Field(16, ge=1, le=256, description="Webhook deliveries under way at once.")
+    webhook_per_receiver: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Webhook deliveries under way at once to one receiver of a tenant; one while it fails.",
+    )
     upkeep_every_s: float = Field(1.0, gt=0, le=10, description="Seconds between two upkeep ticks.")
     upkeep_grace_s: float = Field(
         30.0, gt=0, description="How long a published shard may stay unread before its message counts as lost."
     )
 
 
-def run(settings: CourierSettings) -> int:
-    """Be a courier until SIGTERM; the exit code is 0 after a clean drain."""
+def rules(settings: CourierSettings) -> Rules:
+    """How this courier delivers."""
+    return Rules(
+        cap=settings.webhook_per_receiver,
+        lease_s=settings.webhook_timeout_s + 15,
+        public_url=settings.public_url,
+    )
+
+
+def run(settings: CourierSettings, how: Rules | None = None, find: Resolve = resolve) -> int:
+    """Be a courier until SIGTERM; the exit code is 0 after a clean drain.
+
+    Args:
+        settings: read once by the caller.
+        how: how deliveries are made; None: as the settings say.
+        find: how receivers' names are looked up.
+    """
     telemetry.configure(settings, "courier")
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-    upkeep = UpkeepLoop(
-        Upkeep(
-            Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-upkeep")),
-            stores.connect(settings.broker_url, settings.store_timeout_s, "gleaner-upkeep-push"),
-            UpkeepMetrics(registry),
-            lease_s=settings.lease_s,
-            grace_s=settings.upkeep_grace_s,
-        ),
-        settings.upkeep_every_s,
-    )
     consuming, draining = Event(), Event()
+    upkeep = _upkeep(settings, registry)
+    dispatcher, deliverer = _webhooks(settings, registry, how or rules(settings), find, draining)
 
     def alive() -> str | None:
-        stalled = upkeep.stalled_s()
-        return f"upkeep stands still for {stalled:.0f} s" if stalled > STALLED_S else None
+        stalled = max(upkeep.stalled_s(), dispatcher.stalled_s() if not draining.is_set() else 0.0)
+        return f"a timer stands still for {stalled:.0f} s" if stalled > STALLED_S else None
 
     def ready() -> str | None:
         if draining.is_set():
@@ -68,12 +84,57 @@ def run(settings: CourierSettings) -> int:
     probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, alive, ready)
     probes.start()
     upkeep.start()
+    dispatcher.start()
     app = queues.celery_app(settings.broker_url, [names.WEBHOOK_QUEUE], "courier")
+    _register(app, deliverer)
     name = process_name("courier")
     exit_code = consume(app, name, settings.courier_slots, on_ready=consuming.set, on_stop=draining.set)
+    draining.set()
+    dispatcher.join()
     upkeep.stop()
     probes.stop()
     return exit_code
+
+
+def _upkeep(settings: CourierSettings, registry: CollectorRegistry) -> UpkeepLoop:
+    upkeep = Upkeep(
+        Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-upkeep")),
+        stores.connect(settings.broker_url, settings.store_timeout_s, "gleaner-upkeep-push"),
+        UpkeepMetrics(registry),
+        lease_s=settings.lease_s,
+        grace_s=settings.upkeep_grace_s,
+    )
+    return UpkeepLoop(upkeep, settings.upkeep_every_s)
+
+
+def _webhooks(
+    settings: CourierSettings, registry: CollectorRegistry, how: Rules, find: Resolve, draining: Event
+) -> tuple[Dispatcher, Deliverer]:
+    metrics = WebhookMetrics(registry)
+    dispatcher = Dispatcher(
+        Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-dispatch")),
+        stores.connect(settings.broker_url, settings.store_timeout_s, "gleaner-dispatch-push"),
+        metrics,
+        slots=settings.courier_slots,
+        cap=how.cap,
+        stopping=draining,
+        again_s=how.again_s,
+    )
+    deliverer = Deliverer(
+        Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-deliver")),
+        Codec(key.get_secret_value() for key in settings.encryption_keys),
+        make_sender(settings, find),
+        metrics,
+        how,
+        draining,
+    )
+    return dispatcher, deliverer
+
+
+def _register(app: Celery, deliverer: Deliverer) -> None:
+    @app.task(name=queues.DELIVER_TASK)
+    def deliver(*ids: str) -> dict[str, int]:
+        return deliverer.deliver(ids)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,11 @@ class GatewayMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.store_down = Gauge(
+            "gleaner_store_down",
+            "1 while the gateway's circuit breaker to the ledger is open: every call is answered 503 at once.",
+            registry=registry,
+        )
         self.submitted_documents = Counter(
             "gleaner_submitted_documents_total", "Documents of accepted jobs.", registry=registry
         )
@@ -97,6 +102,35 @@ class WorkerMetrics:
         self.ready = Gauge("gleaner_model_ready", "1 once the model is loaded and warm.", registry=registry)
         self.load_seconds = Gauge(
             "gleaner_model_load_seconds", "Time to load and warm the model at start.", registry=registry
+        )
+
+
+class WebhookMetrics:
+    """What a courier counts about webhooks."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.attempts = Counter(
+            "gleaner_webhook_attempts_total",
+            "Attempts at deliveries by what came of them: delivered, retry (tried again later), failed (given up).",
+            ["outcome"],
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "gleaner_webhook_seconds",
+            "Time of one attempt; near 15 means receivers that do not answer.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.delay = Histogram(
+            "gleaner_webhook_first_attempt_delay_seconds",
+            "From the end of a job to the first attempt; grows when couriers are short.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.disabled = Gauge(
+            "gleaner_webhook_endpoints_disabled",
+            "Endpoints that get no events, by their owner's wish or after failures.",
+            registry=registry,
         )
 
 

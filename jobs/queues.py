@@ -7,7 +7,8 @@ gone), so nothing here is trusted with a job: the ledger publishes again what th
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
@@ -23,6 +24,7 @@ from jobs.schema import Priority
 
 KEY_PREFIX = "gleaner:q:"
 EXTRACT_TASK = "gleaner.extract_shard"
+DELIVER_TASK = "gleaner.deliver"
 VERSION_HEADER = "v"
 
 
@@ -103,12 +105,15 @@ def envelope(message: Message) -> bytes:
     Built here so that the gateway's event loop can push it with its own connection: `send_task` blocks and costs
     most of a submission. `tests/unit/jobs/test_queues.py` holds it against Celery's own.
     """
-    task_id = f"{message.job}.{message.shard}.{message.seq}"
     args = [message.job, message.shard, message.seq]
+    return _envelope(EXTRACT_TASK, f"{message.job}.{message.shard}.{message.seq}", message.queue, args)
+
+
+def _envelope(task: str, task_id: str, queue: str, args: list[Any]) -> bytes:
     body = orjson.dumps([args, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
     headers: dict[str, object] = {
         "lang": "py",
-        "task": EXTRACT_TASK,
+        "task": task,
         "id": task_id,
         "root_id": task_id,
         "parent_id": None,
@@ -122,7 +127,7 @@ def envelope(message: Message) -> bytes:
         "replaced_task_nesting": 0,
         "stamped_headers": None,
         "stamps": {},
-        "argsrepr": f"({message.job!r}, {message.shard}, {message.seq})",
+        "argsrepr": repr(tuple(args)),
         "kwargsrepr": "{}",
         "origin": "gleaner",
         "ignore_result": True,
@@ -132,7 +137,7 @@ def envelope(message: Message) -> bytes:
         "correlation_id": task_id,
         "reply_to": "",
         "delivery_mode": 2,
-        "delivery_info": {"exchange": "", "routing_key": message.queue},
+        "delivery_info": {"exchange": "", "routing_key": queue},
         "priority": 0,
         "body_encoding": "base64",
         "delivery_tag": str(uuid4()),
@@ -170,6 +175,19 @@ async def push_async(broker: redis.asyncio.Redis, messages: Iterable[Message]) -
     for message in messages:
         pipeline.lpush(KEY_PREFIX + message.queue, envelope(message))
     await pipeline.execute()
+
+
+def push_deliveries(broker: redis.Redis, groups: Iterable[Sequence[str]]) -> None:
+    """Put webhook deliveries into the couriers' queue: a message a group, which one courier tries in turn.
+
+    Raises:
+        redis.exceptions.RedisError: some may not have arrived; they come up again.
+    """
+    pipeline = broker.pipeline(transaction=False)
+    for group in groups:
+        message = _envelope(DELIVER_TASK, f"{group[0]}.{uuid4().hex[:8]}", names.WEBHOOK_QUEUE, list(group))
+        pipeline.lpush(KEY_PREFIX + names.WEBHOOK_QUEUE, message)
+    pipeline.execute()
 
 
 def length(broker: redis.Redis, queue: str) -> int:

@@ -201,7 +201,7 @@ def dlv_done(
     disable: str = "",
     only_failures_ms: int = ONLY_FAILURES_MS,
 ) -> Call[tuple[str, str]]:
-    """Store an attempt and what comes of it: (outcome or already, stale, gone; why the endpoint is disabled now)."""
+    """Store an attempt; (outcome, or already, stale, gone; why the endpoint is disabled from now on, or "")."""
     facts = {"at": attempt.at, "status": attempt.status, "ms": attempt.ms, "error": attempt.error}
     args = (
         delivery,

@@ -14,6 +14,7 @@ elseif int(d.next) > NOW then return {'early'} end
 local ep = fields(key('ep:' .. d.ep))
 if ep.state ~= 'active' then return {'held'} end
 local fly = key('fly:' .. ep.lane)
+redis.call('ZREM', key('hand:' .. ep.lane), id)
 local limit = redis.call('EXISTS', key('bad:' .. ep.lane)) == 1 and 1 or cap
 if not same and redis.call('ZCOUNT', fly, NOW, '+inf') >= limit then
   look_at(d.ep, id, NOW + 1000)

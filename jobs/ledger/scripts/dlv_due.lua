@@ -18,19 +18,27 @@ for _, ep in ipairs(ready) do
   else
     local limit = redis.call('EXISTS', key('bad:' .. record[2])) == 1 and 1 or cap
     local free = limit - redis.call('ZCOUNT', key('fly:' .. record[2]), NOW, '+inf')
-    local take = math.min(room, limit == 1 and 1 or 8 * cap)
-    if free > 0 then
+    -- Handed out and not claimed yet. Topped up when half are gone: more would only find the receiver busy.
+    local hand = key('hand:' .. record[2])
+    local out_now = redis.call('ZCOUNT', hand, NOW, '+inf')
+    local most = limit == 1 and 1 or 8 * cap
+    local take = out_now * 2 > most and 0 or math.min(room, most - out_now)
+    if free > 0 and take > 0 then
       local group = {ep}
       for _, id in ipairs(redis.call('ZRANGEBYSCORE', list, '-inf', NOW, 'LIMIT', 0, take)) do
         if redis.call('EXISTS', key('dlv:' .. id)) == 1 then
           redis.call('ZADD', list, NOW + again, id)
+          redis.call('ZADD', hand, NOW + again, id)
           group[#group + 1] = id
         else
           redis.call('ZREM', list, id)
         end
       end
       room = room - (#group - 1)
-      if #group > 1 then out[#out + 1] = group end
+      if #group > 1 then
+        out[#out + 1] = group
+        redis.call('PEXPIRE', hand, again)
+      end
     end
     local first = redis.call('ZRANGE', list, 0, 0, 'WITHSCORES')
     if not first[1] then redis.call('ZREM', key('eps'), ep)

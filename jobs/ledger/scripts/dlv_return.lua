@@ -2,6 +2,10 @@
 -- dlv_return(id...): deliveries that were handed out and not tried come up again at once.
 for _, id in ipairs(ARGV) do
   local d = redis.call('HMGET', key('dlv:' .. id), 'ep', 'state')
-  if d[1] and d[2] == 'due' and redis.call('ZSCORE', key('due:' .. d[1]), id) then look_at(d[1], id, NOW) end
+  if d[1] and d[2] == 'due' and redis.call('ZSCORE', key('due:' .. d[1]), id) then
+    local lane = redis.call('HGET', key('ep:' .. d[1]), 'lane')
+    if lane then redis.call('ZREM', key('hand:' .. lane), id) end
+    look_at(d[1], id, NOW)
+  end
 end
 return 1

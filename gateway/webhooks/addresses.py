@@ -1,0 +1,220 @@
+"""Which URLs and addresses a webhook may be sent to (SSRF). Pure: strings and addresses in, reasons out.
+
+A URL is read by one strict pattern, so that no second parser can read it otherwise. An address must be public:
+IPv6 is refused outside what is handed out as global unicast, and wherever it carries an IPv4 address in itself.
+The check counts at every attempt, on the address that is then connected to; the one at registration is a courtesy.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+_MAX_URL = 2048
+_MAX_HOST = 253
+_URL = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>\[[0-9a-f:.]{2,45}\]|[a-z0-9.-]+)"
+    r"(?::(?P<port>[1-9][0-9]{0,4}))?"
+    # RFC 3986's pchar; no fragment, and nothing that some parser takes for a slash or an end of the host.
+    r"(?P<target>(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?"
+    r"(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?)"
+)
+_AUTHORITY = re.compile(r"[A-Za-z]+://[^/?#]*")
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_PORTS = {"http": 80, "https": 443}
+
+_V4: tuple[tuple[str, str], ...] = (
+    ("0.0.0.0/8", "this network"),
+    ("10.0.0.0/8", "private"),
+    ("100.64.0.0/10", "carrier-grade NAT"),
+    ("127.0.0.0/8", "loopback"),
+    ("168.63.129.16/32", "cloud metadata"),  # Azure's, on a public address
+    ("169.254.0.0/16", "link-local"),  # cloud metadata too
+    ("172.16.0.0/12", "private"),
+    ("192.0.0.0/24", "reserved"),
+    ("192.0.2.0/24", "documentation"),
+    ("192.31.196.0/24", "reserved"),
+    ("192.52.193.0/24", "reserved"),
+    ("192.88.99.0/24", "6to4 relay"),
+    ("192.168.0.0/16", "private"),
+    ("192.175.48.0/24", "reserved"),
+    ("198.18.0.0/15", "benchmarking"),
+    ("198.51.100.0/24", "documentation"),
+    ("203.0.113.0/24", "documentation"),
+    ("224.0.0.0/4", "multicast"),
+    ("240.0.0.0/4", "reserved"),
+)
+_V6: tuple[tuple[str, str], ...] = (
+    ("::/128", "unspecified"),
+    ("::1/128", "loopback"),
+    ("::/96", "embeds an IPv4 address"),
+    ("::ffff:0:0/96", "embeds an IPv4 address"),
+    ("::ffff:0:0:0/96", "embeds an IPv4 address"),
+    ("64:ff9b:1::/48", "local NAT64"),
+    ("fc00::/7", "private"),
+    ("fe80::/10", "link-local"),
+    ("fec0::/10", "private"),
+    ("ff00::/8", "multicast"),
+    ("2001::/32", "Teredo"),
+    ("2001::/23", "reserved"),
+    ("2001:db8::/32", "documentation"),
+    ("2002::/16", "6to4"),
+    ("2620:4f:8000::/48", "reserved"),
+    ("3fff::/20", "documentation"),
+)
+_FORBIDDEN: tuple[tuple[Network, str], ...] = tuple(
+    (ipaddress.ip_network(network), reason) for network, reason in (*_V4, *_V6)
+)
+_GLOBAL_V6 = IPv6Network("2000::/3")
+_NAT64 = IPv6Network("64:ff9b::/96")
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
+
+
+class ForbiddenTargetError(Exception):
+    """A URL or an address that no webhook may be sent to.
+
+    Args:
+        code: url_forbidden or address_forbidden.
+        reason: a clause for the owner of the endpoint; never names an address that a name resolved to.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(code)
+        self.code = code
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A URL taken apart.
+
+    Attributes:
+        host: a lower-case name, or an address in its shortest form, without brackets.
+        literal: the address, where the URL has one instead of a name.
+        target: path and query as sent.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+    literal: Address | None
+
+    @property
+    def lane(self) -> str:
+        """The receiver: what its concurrency is counted by."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What this service may call.
+
+    Attributes:
+        allow: networks that are open whatever they are.
+        allow_http: plain http may be used.
+    """
+
+    allow: tuple[Network, ...] = ()
+    allow_http: bool = False
+
+    def read(self, url: str) -> Target:
+        """The URL, taken apart.
+
+        Raises:
+            ForbiddenTargetError: it is not plainly an http(s) URL, or one that may not be called.
+        """
+        target = parse(url)
+        if target.scheme == "http" and not self.allow_http:
+            raise ForbiddenTargetError("url_forbidden", "must begin with https://")
+        if target.literal is not None:
+            self.check(target.literal)
+        return target
+
+    def check(self, address: Address, *, own: bool = False) -> None:
+        """Refuse an address that is not public, or is this machine's own (`own`).
+
+        Raises:
+            ForbiddenTargetError: address_forbidden.
+        """
+        reason = "this service's own" if own else forbidden(address)
+        if reason is None or any(address in network for network in self.allow):
+            return
+        raise ForbiddenTargetError("address_forbidden", f"leads to an address that is {reason}")
+
+
+def parse(url: str) -> Target:
+    """The URL, taken apart; nothing is decoded, completed or forgiven.
+
+    Raises:
+        ForbiddenTargetError: it is anything but `http(s)://host[:port][/path][?query]` in plain ASCII.
+    """
+    if len(url) > _MAX_URL:
+        raise ForbiddenTargetError("url_forbidden", f"must have at most {_MAX_URL} characters")
+    authority = _AUTHORITY.match(url)
+    lowered = url if authority is None else authority[0].lower() + url[authority.end() :]
+    # ASCII first: some letters beyond it become plain ones when lowered.
+    match = _URL.fullmatch(lowered) if url.isascii() else None
+    if match is None:
+        raise ForbiddenTargetError("url_forbidden", f"must be a plain URL; {_hint(url)}")
+    scheme, host, port = match["scheme"], match["host"], int(match["port"] or _PORTS[match["scheme"]])
+    if not (port in _PORTS.values() or 1024 <= port <= 65535):
+        raise ForbiddenTargetError("url_forbidden", "the port must be 80, 443 or from 1024 to 65535")
+    literal = _literal(host)
+    name = str(literal) if literal is not None else _name(host)
+    target = match["target"]
+    return Target(scheme, name, port, target if target.startswith("/") else "/" + target, literal)
+
+
+def _hint(url: str) -> str:
+    rest = url.partition("://")[2]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in authority:
+        return "no user name or password"
+    if "#" in url:
+        return "no fragment (`#`)"
+    if not url.isascii() or "\\" in url or not url.isprintable() or " " in url:
+        return "letters beyond ASCII, spaces and backslashes are percent-encoded, names written in punycode"
+    return "`https://host/path`"
+
+
+def _literal(host: str) -> Address | None:
+    """The address that stands in place of a name; None for a name."""
+    try:
+        if host.startswith("["):
+            return IPv6Address(host[1:-1])
+        if _NUMBER.fullmatch(host.rpartition(".")[2]):
+            return IPv4Address(host)  # four decimal numbers without leading zeros, or nothing
+    except ValueError:
+        raise ForbiddenTargetError("url_forbidden", "has an address that is not written in the usual way") from None
+    return None
+
+
+def _name(host: str) -> str:
+    if len(host) > _MAX_HOST or not all(map(_LABEL.fullmatch, host.split("."))):
+        raise ForbiddenTargetError("url_forbidden", "has a host name that is not written in the usual way")
+    return host
+
+
+def forbidden(address: Address) -> str | None:
+    """Why an address is not public, or None."""
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            return "bound to an interface"
+        if address in _NAT64:  # networks without IPv4 reach public IPv4 this way
+            return forbidden(IPv4Address(int(address) & 0xFFFF_FFFF))
+        if (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP:
+            return "embeds an IPv4 address"
+    for network, reason in _FORBIDDEN:
+        if address.version == network.version and address in network:
+            return reason
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_V6:
+        return "not handed out"
+    return None if address.is_global and not address.is_multicast else "not public"

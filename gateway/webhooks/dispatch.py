@@ -1,0 +1,106 @@
+"""The courier's second timer: deliveries whose time has come go from the ledger into Celery's queue.
+
+The queue is kept short, so that what is urgent never waits behind what is many. Any number may run at once: the
+ledger hands out each delivery once, and again only if nobody claims it.
+"""
+
+from __future__ import annotations
+
+import logging
+from threading import Event, Thread
+from time import monotonic
+
+import redis
+from redis.exceptions import RedisError
+
+from jobs import names, queues
+from jobs.ledger import Ledger, LedgerUnavailableError, deliveries
+from jobs.metrics import WebhookMetrics
+
+log = logging.getLogger(__name__)
+
+_IDLE_S = 0.25
+_BUSY_S = 0.02
+_OUTAGE_S = 1.0
+_PER_MESSAGE = 8
+"""Deliveries to one receiver that share a message: Celery's own cost is most of a small delivery's."""
+
+
+class Dispatcher:
+    """Moves due deliveries into the queue from a thread of its own until stopped.
+
+    Args:
+        slots: deliveries this courier can have under way; the queue holds four times as many at most.
+        cap: attempts under way at one receiver.
+        stopping: set to end it.
+        again_s: a delivery that was queued and not claimed is queued again after this long.
+    """
+
+    def __init__(
+        self,
+        store: Ledger,
+        broker: redis.Redis,
+        metrics: WebhookMetrics,
+        *,
+        slots: int,
+        cap: int,
+        stopping: Event,
+        again_s: float = deliveries.AGAIN_MS / 1000,
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._metrics = metrics
+        self._most = 4 * slots
+        self._cap = cap
+        self._again_ms = int(again_s * 1000)
+        self._stopping = stopping
+        self._thread = Thread(target=self._loop, name="dispatch", daemon=True)
+        self._came_round = monotonic()
+
+    def start(self) -> None:
+        """Begin at once."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Return when the round that runs is over; `stopping` must be set."""
+        self._thread.join()
+
+    def stalled_s(self) -> float:
+        """Seconds since the loop last came round."""
+        return monotonic() - self._came_round
+
+    def tick(self) -> int:
+        """One round; how many deliveries were queued.
+
+        Raises:
+            LedgerUnavailableError: the ledger is down.
+            redis.exceptions.RedisError: the broker is; what was handed out comes up again.
+        """
+        waiting = queues.length(self._broker, names.WEBHOOK_QUEUE) * _PER_MESSAGE
+        room = self._most * _PER_MESSAGE - waiting
+        if room <= 0:
+            return 0
+        due = self._store.run(deliveries.dlv_due(room, self._cap, self._again_ms))
+        self._metrics.disabled.set(due.disabled)
+        messages = [
+            group[start : start + _PER_MESSAGE]
+            for group in due.groups
+            for start in range(0, len(group), _PER_MESSAGE)
+        ]
+        if messages:
+            queues.push_deliveries(self._broker, messages)
+        return sum(map(len, messages))
+
+    def _loop(self) -> None:
+        while True:
+            self._came_round = monotonic()
+            try:
+                pause = _BUSY_S if self.tick() else _IDLE_S
+            except (LedgerUnavailableError, RedisError, OSError) as error:
+                log.warning("dispatch.interrupted", extra={"reason": type(error).__name__})
+                pause = _OUTAGE_S
+            except Exception:  # a bug with one delivery must not end all of them
+                log.exception("dispatch.failed")
+                pause = _OUTAGE_S
+            if self._stopping.wait(pause):
+                return

@@ -1,0 +1,274 @@
+"""The registry of receivers: who is told, where, about what, and with which secret it is signed.
+
+URL, description and secrets are one sealed blob per endpoint: a URL often is a secret itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import orjson
+
+from gateway.problems import Problem
+from gateway.webhooks import payload, signing
+from gateway.webhooks.addresses import ForbiddenTargetError, Target
+from gateway.webhooks.delivery import Sender
+from gateway.webhooks.schedule import Answer
+from jobs.codec import Codec
+from jobs.ledger import AsyncLedger, deliveries, place
+from jobs.ledger.deliveries import Endpoint
+
+OVERLAP_MS = 24 * 3600 * 1000
+"""After a rotation the old secret signs along for this long."""
+INLINE_TTL_MS = 8 * 24 * 3600 * 1000
+"""A job's own endpoint outlives the job's deadline by this; the end of the job gives it time anew."""
+_OLD_SECRETS = 4
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A signing secret; `until` (UTC ms) is None for the current one."""
+
+    value: str
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What of an endpoint is sealed; the current secret comes first."""
+
+    url: str
+    description: str
+    secrets: tuple[Secret, ...]
+
+    def signing(self, now: int) -> list[str]:
+        """The secrets that sign at this time."""
+        return [secret.value for secret in self.secrets if secret.until is None or secret.until > now]
+
+    def seal(self, codec: Codec, endpoint: str) -> bytes:
+        """The card as stored."""
+        rows = [[secret.value, secret.until] for secret in self.secrets]
+        content = orjson.dumps({"url": self.url, "description": self.description, "secrets": rows})
+        return codec.encode(content, place("ep", endpoint))
+
+    @classmethod
+    def open(cls, codec: Codec, endpoint: str, sealed: bytes) -> Card:
+        """What `seal` made.
+
+        Raises:
+            CodecError: it cannot be read.
+        """
+        content = orjson.loads(codec.decode(sealed, place("ep", endpoint)))
+        return cls(content["url"], content["description"], tuple(Secret(*row) for row in content["secrets"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An endpoint of the caller's tenant, opened."""
+
+    record: Endpoint
+    card: Card
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a PATCH asks for; None leaves a thing as it is."""
+
+    url: str | None = None
+    description: str | None = None
+    events: tuple[str, ...] | None = None
+    every: bool | None = None
+    active: bool | None = None
+
+
+class Endpoints:
+    """Reads and changes endpoints for tenants.
+
+    Args:
+        store: the ledger.
+        codec: seals cards.
+        sender: checks URLs, and sends tests.
+    """
+
+    def __init__(self, store: AsyncLedger, codec: Codec, sender: Sender) -> None:
+        self._store = store
+        self._codec = codec
+        self._sender = sender
+        # Look-ups and tests wait for strangers: never in the threads that the rest of the gateway needs.
+        self._threads = ThreadPoolExecutor(16, thread_name_prefix="webhooks")
+
+    async def create(
+        self, tenant: str, url: str, description: str, events: Sequence[str], secret: str | None, *, every: bool
+    ) -> Known:
+        """Register an endpoint.
+
+        Raises:
+            Problem: webhook_url_forbidden, or quota_exceeded.
+        """
+        target = await self._check(url, "/url")
+        card = Card(url, description, (Secret(secret or signing.new_secret()),))
+        return await self._put(_new(tenant, target, "url", events, every=every), card)
+
+    async def inline(
+        self, tenant: str, url: str, events: Sequence[str], secret: str | None, deadline_s: float
+    ) -> Known:
+        """An endpoint for one job, gone a week after it.
+
+        Raises:
+            Problem: webhook_url_forbidden.
+        """
+        target = await self._check(url, "/webhook/url")
+        card = Card(url, "", (Secret(secret or signing.new_secret()),))
+        record = _new(tenant, target, "inline", events, every=False)
+        return await self._put(record, card, int(deadline_s * 1000) + INLINE_TTL_MS)
+
+    async def get(self, tenant: str, endpoint: str) -> Known:
+        """The tenant's endpoint.
+
+        Raises:
+            Problem: endpoint_not_found.
+        """
+        record = await self._store.run(deliveries.ep_get(endpoint))
+        if record is None or record.tenant != tenant:
+            raise _absent()
+        return self._open(record)
+
+    async def registered(self, tenant: str) -> list[Known]:
+        """The tenant's registered endpoints, oldest first."""
+        return [self._open(record) for record in await self._store.run(deliveries.ep_list(tenant))]
+
+    async def change(self, tenant: str, endpoint: str, changes: Changes) -> Known:
+        """Change what is given; one that is made active again gets what waited.
+
+        Raises:
+            Problem: endpoint_not_found or webhook_url_forbidden.
+        """
+        target = None if changes.url is None else await self._check(changes.url, "/url")
+
+        def apply(known: Known) -> Known:
+            record, card = known.record, known.card
+            if changes.events is not None:
+                record = replace(record, events=changes.events)
+            if changes.every is not None and record.kind == "url":
+                record = replace(record, every=changes.every)
+            if changes.active is not None:
+                record = replace(record, state="active" if changes.active else "disabled")
+            if target is not None and changes.url is not None:
+                record, card = replace(record, lane=_lane(tenant, target)), replace(card, url=changes.url)
+            if changes.description is not None:
+                card = replace(card, description=changes.description)
+            return Known(record, card)
+
+        return await self._update(tenant, endpoint, apply)
+
+    async def rotate(self, tenant: str, endpoint: str, secret: str | None) -> Known:
+        """A new current secret; the old ones sign along for 24 h from when each was replaced.
+
+        Raises:
+            Problem: endpoint_not_found.
+        """
+        fresh = secret or signing.new_secret()
+
+        def apply(known: Known) -> Known:
+            now = known.record.now
+            if known.card.secrets[0].value == fresh:
+                return known
+            old = [
+                replace(each, until=each.until or now + OVERLAP_MS)
+                for each in known.card.secrets
+                if each.value != fresh and (each.until is None or each.until > now)
+            ]
+            return Known(known.record, replace(known.card, secrets=(Secret(fresh), *old[:_OLD_SECRETS])))
+
+        return await self._update(tenant, endpoint, apply)
+
+    async def delete(self, tenant: str, endpoint: str) -> None:
+        """Forget the endpoint and what was still to be delivered to it.
+
+        Raises:
+            Problem: endpoint_not_found.
+        """
+        await self.get(tenant, endpoint)
+        await self._store.run(deliveries.ep_delete(endpoint))
+
+    async def test(self, tenant: str, endpoint: str) -> Answer:
+        """Send a signed `webhook.test` now, and say what came back; nothing is stored or repeated.
+
+        Raises:
+            Problem: endpoint_not_found.
+        """
+        known = await self.get(tenant, endpoint)
+        now = known.record.now
+        body = payload.test_event(endpoint, now)
+        headers = signing.headers(f"test_{secrets.token_hex(16)}", now // 1000, body, known.card.signing(now))
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._sender.post, known.card.url, headers, body
+        )
+
+    async def _check(self, url: str, at: str) -> Target:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._sender.check, url)
+        except ForbiddenTargetError as error:
+            raise Problem("webhook_url_forbidden", f"the URL {error.reason}", [(at, error.reason)]) from None
+
+    async def _put(self, record: Endpoint, card: Card, ttl_ms: int = 0) -> Known:
+        stored = replace(record, sealed=card.seal(self._codec, record.id))
+        if await self._store.run(deliveries.ep_put(stored, ttl_ms=ttl_ms)) == "full":
+            raise Problem(
+                "quota_exceeded", f"your tenant has {deliveries.MAX_ENDPOINTS} endpoints, the most there may be"
+            )
+        kept = await self._store.run(deliveries.ep_get(record.id))
+        if kept is None:
+            raise _absent()  # deleted in the same moment
+        return Known(kept, card)
+
+    async def _update(self, tenant: str, endpoint: str, apply: Callable[[Known], Known]) -> Known:
+        for _ in range(_TRIES):
+            known = await self.get(tenant, endpoint)
+            wanted = apply(known)
+            stored = replace(wanted.record, sealed=wanted.card.seal(self._codec, endpoint))
+            match await self._store.run(deliveries.ep_put(stored)):
+                case "ok":
+                    return await self.get(tenant, endpoint)
+                case "absent":
+                    raise _absent()
+        raise Problem(
+            "storage_unavailable", "others change this endpoint at the same time", headers={"Retry-After": "1"}
+        )
+
+    def _open(self, record: Endpoint) -> Known:
+        return Known(record, Card.open(self._codec, record.id, record.sealed))
+
+
+def _new(
+    tenant: str, target: Target, kind: Literal["url", "inline"], events: Sequence[str], *, every: bool
+) -> Endpoint:
+    return Endpoint(
+        id=f"ep_{secrets.token_hex(16)}",
+        tenant=tenant,
+        rev=0,
+        sealed=b"",
+        events=tuple(events),
+        kind=kind,
+        every=every,
+        lane=_lane(tenant, target),
+        state="active",
+        created=0,
+        now=0,
+    )
+
+
+def _lane(tenant: str, target: Target) -> str:
+    """One tenant's receiver; a hash, because a host may be told to nobody else."""
+    return hashlib.sha256(f"{tenant}\n{target.lane}".encode()).hexdigest()[:24]
+
+
+def _absent() -> Problem:
+    return Problem("endpoint_not_found", "your tenant has no webhook endpoint of this id")
