@@ -1,0 +1,194 @@
+"""Receivers of webhooks, good and hostile, on loopback: what a path is called is what it does."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Condition, Event
+
+
+@dataclass(frozen=True)
+class Request:
+    """What arrived, and when (time.monotonic)."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    at: float
+
+
+@dataclass
+class Receiver:
+    """A running receiver.
+
+    Attributes:
+        gate: requests to `/gate` are answered while it is set.
+        seen: every request, in order of arrival.
+    """
+
+    port: int
+    scheme: str = "http"
+    seen: list[Request] = field(default_factory=list)
+    gate: Event = field(default_factory=Event)
+    ending: Event = field(default_factory=Event)
+    arrived: Condition = field(default_factory=Condition)
+
+    def url(self, path: str, host: str = "127.0.0.1") -> str:
+        """A URL of this receiver."""
+        return f"{self.scheme}://{host}:{self.port}{path}"
+
+    def at(self, path: str) -> list[Request]:
+        """What arrived at one path."""
+        with self.arrived:
+            return [request for request in self.seen if request.path == path]
+
+    def wait(self, path: str, count: int, within_s: float = 20.0) -> list[Request]:
+        """What arrived at a path, once it is so many; fails the test otherwise."""
+        with self.arrived:
+            done = self.arrived.wait_for(lambda: sum(r.path == path for r in self.seen) >= count, within_s)
+            found = [request for request in self.seen if request.path == path]
+        assert done, f"{len(found)} of {count} requests to {path} in {within_s} s"
+        return found
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    receiver: Receiver
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that gives up is what these tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = 30
+
+    def log_message(self, *args: object) -> None:
+        """Quiet."""
+
+    def do_GET(self) -> None:
+        self._answer(200)
+
+    def do_POST(self) -> None:
+        receiver = self.server.receiver
+        body = self.rfile.read(int(self.headers.get("content-length", "0")))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        with receiver.arrived:
+            receiver.seen.append(Request(self.path, headers, body, time.monotonic()))
+            receiver.arrived.notify_all()
+        behave = getattr(self, "at_" + self.path.strip("/").split("/")[0].replace("-", "_"), None)
+        if behave is None:
+            self._answer(200)
+        else:
+            behave(receiver)
+
+    def _answer(self, status: int, body: bytes = b"ok", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def at_500(self, _: Receiver) -> None:
+        self._answer(500, b"broken")
+
+    def at_503(self, _: Receiver) -> None:
+        self._answer(503, b"later", Retry_After=self.path.rpartition("/")[2])
+
+    def at_429(self, _: Receiver) -> None:
+        self._answer(429, b"slower", Retry_After=self.path.rpartition("/")[2])
+
+    def at_410(self, _: Receiver) -> None:
+        self._answer(410, b"gone")
+
+    def at_disable(self, _: Receiver) -> None:
+        self._answer(200, webhook_delivery="disable")
+
+    def at_abort(self, _: Receiver) -> None:
+        self._answer(500, webhook_delivery="abort-message")
+
+    def at_redirect(self, _: Receiver) -> None:
+        self._answer(307, b"", Location="http://169.254.169.254/latest/meta-data")
+
+    def at_huge(self, _: Receiver) -> None:
+        """A body without end."""
+        self.send_response(200)
+        self.end_headers()
+        chunk = b"x" * 65536
+        for _round in range(16384):
+            self.wfile.write(chunk)
+
+    def at_huge_head(self, _: Receiver) -> None:
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        for _round in range(4096):
+            self.wfile.write(b"X-Filler: " + b"x" * 1000 + b"\r\n")
+
+    def at_silent(self, receiver: Receiver) -> None:
+        receiver.ending.wait(60)
+
+    def at_drip(self, receiver: Receiver) -> None:
+        """One byte of the head every now and then: alive by any timeout that begins anew with each byte."""
+        for byte in b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000:
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            if receiver.ending.wait(0.1):
+                return
+
+    def at_drip_body(self, receiver: Receiver) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "100000")
+        self.end_headers()
+        while not receiver.ending.wait(0.1):
+            self.wfile.write(b".")
+            self.wfile.flush()
+
+    def at_reset(self, _: Receiver) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def at_garbage(self, _: Receiver) -> None:
+        self.wfile.write(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")
+
+    def at_gate(self, receiver: Receiver) -> None:
+        if receiver.gate.wait(60):
+            self._answer(200)
+
+
+@contextmanager
+def receiving(tls: tuple[Path, Path] | None = None, client_ca: Path | None = None) -> Iterator[Receiver]:
+    """Run a receiver until the block ends.
+
+    Args:
+        tls: certificate chain and key.
+        client_ca: who must have signed the client's certificate.
+    """
+    server = _Server(("127.0.0.1", 0), _Handler)
+    receiver = server.receiver = Receiver(server.server_address[1])
+    if tls is not None:
+        receiver.scheme = "https"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
+        if client_ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(client_ca)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        receiver.ending.set()
+        receiver.gate.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
