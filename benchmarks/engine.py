@@ -59,8 +59,9 @@ def run(engine: Engine, texts: list[str], labels: Labels, budget: int) -> None:
         )
     seconds = time.perf_counter() - start
     stages = " ".join(f"{name} {spent:.2f}" for name, spent in {"cut": cutting, **tokens.seconds}.items())
+    real = tokens.real / tokens.padded
     print(
-        f"{budget:>7} {len(texts) / seconds:>8.1f} {tokens.real / seconds:>9.0f} {tokens.real / tokens.padded:>6.0%} "
+        f"{budget:>7} {len(texts) / seconds:>8.1f} {tokens.real / seconds:>9.0f} {real:>6.0%} "
         f"{tokens.windows / tokens.batches:>7.1f} {entities:>9} {seconds:>7.2f}   {stages}"
     )
 

@@ -45,7 +45,7 @@ def combine(seen: Iterable[Seen], flat: bool, multi_label: bool) -> list[Span]:
 
 
 def _without_cut(seen: Sequence[Seen], flat: bool) -> list[Seen]:
-    """Leave out spans whose end is only the window's: another window saw a longer one there.
+    """Leave out spans whose end is only the window's: another window saw a longer one, all of this one in it.
 
     Between sentences the longer one may itself be the mistake ("Tim Cook. Ada Lovelace"). A sentence's span yields
     only to a better score, and not to one that also takes words from a span well inside the other sentence.
@@ -56,16 +56,17 @@ def _without_cut(seen: Sequence[Seen], flat: bool) -> list[Seen]:
         if item.sight is Sight.alone and not (item.cut_left or item.cut_right)
         for word in range(item.span.start, item.span.end)
     }
-    across: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
+    across: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
     for item in seen:
-        start, end, label, score = item.span
-        trusted = firm.isdisjoint(range(start, end))
-        for place in range(start + 1, end):
-            across[place, -1 if flat else label].append(score if trusted else 0.0)
+        for place in range(item.span.start + 1, item.span.end):
+            across[place, -1 if flat else item.span.label].append(item.span)
 
     def spoilt(item: Seen, place: int) -> bool:
-        scores = across.get((place, -1 if flat else item.span.label))
-        return scores is not None and (item.sight is not Sight.alone or max(scores) > item.span.score)
+        start, end, label, score = item.span
+        longer = [s for s in across.get((place, -1 if flat else label), ()) if s.start <= start and end <= s.end]
+        if item.sight is Sight.alone:
+            longer = [s for s in longer if s.score > score and firm.isdisjoint(range(s.start, s.end))]
+        return bool(longer)
 
     return [
         item

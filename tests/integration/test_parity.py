@@ -18,6 +18,7 @@ from worker.contract import Engine, Outcome, ShardRef
 from worker.engine import load
 from worker.microbatch import MicroBatcher
 from worker.models import resolve
+from worker.text import Reading
 from worker.windows import Plan, cut, merge
 
 SHIPPED = Path(__file__).parents[2] / "models" / "gleaner-small"
@@ -181,13 +182,13 @@ def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, libra
 
 def _edges_inside(plan: Plan, planted: Sequence[tuple[int, str]]) -> int:
     """How many planted sentences touch or straddle an edge of a large window."""
-    edges = {plan.offsets[p.first][0] for p in plan.places if not p.alone}
-    edges |= {plan.offsets[p.last - 1][1] for p in plan.places if not p.alone}
+    edges = {plan.offsets[p.first][0] for p in plan.places if p.reading is Reading.large}
+    edges |= {plan.offsets[p.last - 1][1] for p in plan.places if p.reading is Reading.large}
     return sum(any(at <= edge <= at + len(part) for edge in edges) for at, part in planted)
 
 
 def test_two_hundred_labels_are_all_asked(engine: Engine) -> None:
-    """The library alone returns nothing for 200 labels: the prompt leaves the text no room. Ours are asked in passes."""
+    """The library alone finds nothing with 200 labels, which leave the text no room; ours are asked in passes."""
     labels: Labels = {f"kind number {i}": None for i in range(197)} | {
         "person": None,
         "place": None,

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Labels, Options
 from tests.support.engine import FakeEngine, small
 from worker.contract import Failed, Outcome, ShardRef
-from worker.windows import MIN_OVERLAP_WORDS, Plan, cut, merge
+from worker.text import MIN_OVERLAP_WORDS, Reading
+from worker.windows import Plan, cut, merge
 
 OWNER = ShardRef("job_1", 0)
 LABELS: Labels = {"person": None, "place": None}
@@ -71,7 +72,7 @@ def test_no_window_is_ever_too_long_and_no_word_or_label_is_left_out(words: list
 def test_windows_overlap_by_four_times_the_longest_entity() -> None:
     """Consecutive windows of a long text share at least max(48, 4 x max_width) words, sentences or not."""
     for text in ("word " * 2000, "This is a sentence of nine words. " * 200):
-        places = [p for p in plan_for(text, FakeEngine()).places if not p.alone]
+        places = [p for p in plan_for(text, FakeEngine()).places if p.reading is Reading.large]
 
         assert len(places) > 5
         assert all(a.last - b.first >= MIN_OVERLAP_WORDS for a, b in pairwise(places))
@@ -85,14 +86,14 @@ def test_windows_begin_and_end_with_sentences() -> None:
 
 
 def test_sentences_are_read_alone_too_unless_told_otherwise() -> None:
-    """A long text's sentences have windows of their own; without the sentence pass there are only large ones."""
+    """A long text's sentences have windows of their own; without close reading there are only large ones."""
     document = Document(0, "a", "Ada went home. " * 30)
 
     both = cut(document, LABELS, Options(), small(), OWNER)
-    large = cut(document, LABELS, Options(), small(), OWNER, sentence_pass=False)
+    large = cut(document, LABELS, Options(), small(), OWNER, close_reading=False)
 
-    assert sum(p.alone for p in both.places) == 30
-    assert not any(p.alone for p in large.places)
+    assert sum(p.reading is Reading.sentence for p in both.places) == 30
+    assert all(p.reading is Reading.large for p in large.places)
 
 
 @pytest.mark.parametrize("filler", ["so it went on and on", "so it went. And on it goes."])
@@ -133,7 +134,7 @@ def test_reject_refuses_a_long_text() -> None:
 
     assert result.error is not None
     assert DocumentErrorCode.input_too_long is result.error.code
-    assert "30 words" in result.error.detail
+    assert result.error.detail.startswith("30 words (30 word pieces) do not fit")
     assert not plan_for("Ada " * 20, small(), long_text="reject").refused
 
 
