@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,7 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway import docs_pages, openapi
+from gateway.durability import Barrier
 from gateway.edge import Edge, request_id
+from gateway.guard import GuardedLedger
 from gateway.problems import Problem, ProblemCode
 from gateway.routes import extract, health, jobs, models, problems
 from gateway.services import Services
@@ -23,13 +26,16 @@ from gateway.settings import GatewaySettings
 from gateway.waiting import Waiter
 from jobs.codec import Codec, CodecError
 from jobs.keys import KeyRing
-from jobs.ledger import AsyncLedger, LedgerUnavailableError
-from jobs.metrics import GatewayMetrics
-from jobs.stores import connect_async
+from jobs.ledger import Ledger, LedgerUnavailableError
+from jobs.metrics import GatewayMetrics, UpkeepMetrics
+from jobs.stores import connect, connect_async
+from jobs.upkeep import Upkeep, UpkeepLoop
 
 log = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
+STAND_BY_S = 30.0
+"""No courier has ticked for so long: this gateway does upkeep until one is back."""
 
 # FastAPI's own OpenTelemetry would put request bodies, which are texts, where traces go.
 _NO_TELEMETRY: Any = {
@@ -52,11 +58,12 @@ def create_app(settings: GatewaySettings, registry: CollectorRegistry | None = N
         KeysError: the keys file is missing or damaged.
     """
     keys = KeyRing(settings.keys_file.expanduser()) if settings.auth == "on" else None
-    metrics = GatewayMetrics(registry or CollectorRegistry())
+    registry = registry or CollectorRegistry()
+    metrics, upkeep = GatewayMetrics(registry), UpkeepMetrics(registry)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _running(settings, keys, metrics) as services:
+        async with _running(settings, keys, metrics, upkeep) as services:
             app.state.services = services
             yield
 
@@ -80,19 +87,24 @@ def create_app(settings: GatewaySettings, registry: CollectorRegistry | None = N
 
 @asynccontextmanager
 async def _running(
-    settings: GatewaySettings, keys: KeyRing | None, metrics: GatewayMetrics
+    settings: GatewaySettings, keys: KeyRing | None, metrics: GatewayMetrics, upkeep: UpkeepMetrics
 ) -> AsyncIterator[Services]:
     if settings.auth == "off":
         log.warning("auth.off", extra={"host": settings.host})
     store = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway")
     listening = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-waiter")
     broker = connect_async(settings.broker_url, settings.store_timeout_s, "gleaner-gateway-broker")
-    waiter = Waiter(listening)
+    syncing = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-barrier")
+    waiter, barrier = Waiter(listening), Barrier(syncing, settings.durability)
+    stand_by = _stand_by(settings, upkeep)
     waiter.start()
+    barrier.start()
+    stand_by.start()
     try:
         yield Services(
             settings=settings,
-            ledger=AsyncLedger(store),
+            ledger=GuardedLedger(store, settings.store_timeout_s, metrics),
+            barrier=barrier,
             broker=broker,
             codec=Codec(key.get_secret_value() for key in settings.encryption_keys),
             keys=keys,
@@ -101,8 +113,17 @@ async def _running(
         )
     finally:
         await waiter.stop()
-        for client in (store, listening, broker):
+        await barrier.stop()
+        await asyncio.to_thread(stand_by.stop)
+        for client in (store, listening, syncing, broker):
             await client.aclose()
+
+
+def _stand_by(settings: GatewaySettings, metrics: UpkeepMetrics) -> UpkeepLoop:
+    store = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-upkeep"))
+    broker = connect(settings.broker_url, settings.store_timeout_s, "gleaner-gateway-upkeep-push")
+    upkeep = Upkeep(store, broker, metrics, lease_s=settings.lease_s)
+    return UpkeepLoop(upkeep, every_s=STAND_BY_S / 3, silent_s=STAND_BY_S)
 
 
 def _handle_errors(app: FastAPI) -> None:

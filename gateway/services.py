@@ -8,6 +8,7 @@ from typing import Annotated
 import redis.asyncio
 from fastapi import Depends, Request
 
+from gateway.durability import Barrier
 from gateway.settings import GatewaySettings
 from gateway.waiting import Waiter
 from jobs.codec import Codec
@@ -26,6 +27,7 @@ class Services:
 
     settings: GatewaySettings
     ledger: AsyncLedger
+    barrier: Barrier
     broker: redis.asyncio.Redis
     codec: Codec
     keys: KeyRing | None

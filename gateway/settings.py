@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from jobs.settings import Settings
+from jobs.settings import Durability, Settings
 
 MIB = 1024 * 1024
 DAY_S = 24 * 3600
@@ -26,6 +26,12 @@ class GatewaySettings(Settings):
     keys_file: Path = Field(
         Path("~/.gleaner/keys.json"),
         description="The API keys file (`gleaner keys` edits it); changes count within two seconds.",
+    )
+
+    durability: Durability = Field(
+        "disk",
+        description="What a 202 waits for: `process`: the server has it; `disk`: its append-only file is on disk; "
+        "`replica`: a replica's too.",
     )
 
     max_body_bytes: int = Field(32 * MIB, ge=1, description="Largest JSON request body (bytes).")

@@ -44,7 +44,10 @@ async def accept(
         return parse(body, settings, max_documents=max_documents, extract=extract)
 
     submission = read() if len(body) <= _INLINE_BYTES else await asyncio.to_thread(read)
-    return await submit(services, caller, submission, key, trace_context(request))
+    accepted = await submit(services, caller, submission, key, trace_context(request))
+    if not extract:  # whose answer is the result; where it is a 202 after all, it is confirmed then
+        await services.barrier.confirm()
+    return accepted
 
 
 async def wait_for_end(request: Request, services: Services, caller: Caller, job_id: str, seconds: float) -> Job:

@@ -42,9 +42,11 @@ async def extract(
     try:
         job = await wait_for_end(request, services, caller, accepted.job_id, settings.extract_wait_s)
         if not job.status.terminal:
+            await services.barrier.confirm()
             return job_response(services, job, 202, headers)
         rows = await results.read_all(services, caller, accepted.job_id)
     except LedgerUnavailableError:
+        await services.barrier.confirm()
         return accepted_response(accepted)  # the job is safe; only looking at it failed
     body = job_body(job, unpack_metadata(services.codec, job)).model_dump_json().encode()
     content = b'{"job":%b,"results":[%b]}' % (body, b",".join(rows))

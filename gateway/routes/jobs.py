@@ -162,6 +162,7 @@ async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
     """End what has not begun; what finished is kept. Repeating it changes nothing."""
     await owned_job(services, caller, job_id)
     await services.ledger.run(ledger.cancel(job_id))
+    await services.barrier.confirm()
     job = await owned_job(services, caller, job_id)
     return job_response(services, job, 200 if job.status.terminal else 202)
 
@@ -185,4 +186,5 @@ async def delete_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
         raise Problem("job_not_terminal", "the job has not ended; cancel it first")
     if outcome != "purged":
         await owned_job(services, caller, job_id)  # says what became of it meanwhile
+    await services.barrier.confirm()
     return Response(status_code=204)

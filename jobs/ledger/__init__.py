@@ -37,7 +37,14 @@ from jobs.ledger.calls import (
     worker_seen,
 )
 from jobs.ledger.records import place
-from jobs.ledger.store import AsyncLedger, Ledger, LedgerUnavailableError, channel
+from jobs.ledger.store import (
+    BARRIER_KEY,
+    AsyncLedger,
+    Ledger,
+    LedgerRefusedError,
+    LedgerUnavailableError,
+    channel,
+)
 from jobs.ledger.values import (
     Call,
     Claim,
@@ -56,6 +63,7 @@ from jobs.ledger.values import (
 )
 
 __all__ = [
+    "BARRIER_KEY",
     "GRACE_MS",
     "LEASE_MS",
     "AsyncLedger",
@@ -67,6 +75,7 @@ __all__ = [
     "Gone",
     "IdemBegin",
     "Ledger",
+    "LedgerRefusedError",
     "LedgerUnavailableError",
     "Limits",
     "Message",

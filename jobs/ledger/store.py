@@ -13,10 +13,16 @@ from jobs.ledger.values import Call
 
 T = TypeVar("T")
 PREFIX = "{gleaner}:"
+BARRIER_KEY = f"{PREFIX}barrier"
+"""What a durability barrier writes before it waits for the disk."""
 
 
 class LedgerUnavailableError(Exception):
     """The store cannot be reached, did not answer in time, or refuses to write (full, read-only, loading)."""
+
+
+class LedgerRefusedError(LedgerUnavailableError):
+    """The store answered, but does not write now (full, read-only, loading); it may still read."""
 
 
 def channel(job: str) -> str:
@@ -82,4 +88,5 @@ def _unavailable(error: Exception, call: Call[T]) -> Exception:
     """A refusal of the server that is our own mistake (a broken script) must not pass for an outage."""
     if isinstance(error, ResponseError) and "script:" in str(error) and "OOM" not in str(error):
         return RuntimeError(f"ledger script {call.script}: {error}")
-    return LedgerUnavailableError(f"{call.script}: {type(error).__name__}")
+    kind = LedgerRefusedError if isinstance(error, ResponseError) else LedgerUnavailableError
+    return kind(f"{call.script}: {type(error).__name__}")

@@ -1,0 +1,70 @@
+"""Keeps a store that is down or slow from holding up the gateway: a deadline on every call, and a circuit breaker.
+
+While the store stays down every call fails at once; once a second one of them is let through to see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TypeVar
+
+import redis.asyncio
+from circuitbreaker import STATE_HALF_OPEN, STATE_OPEN, CircuitBreaker
+
+from jobs.ledger import AsyncLedger, Call, LedgerRefusedError, LedgerUnavailableError
+from jobs.metrics import GatewayMetrics
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+FAILURES_TO_OPEN = 3
+PROBE_EVERY_S = 1
+
+
+class GuardedLedger(AsyncLedger):
+    """The ledger behind a deadline and a breaker.
+
+    Args:
+        client: of the ledger's database.
+        deadline_s: how long one call may take in all, connecting and repeating included.
+        metrics: where the breaker's state is shown.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, deadline_s: float, metrics: GatewayMetrics) -> None:
+        super().__init__(client)
+        self._deadline_s = deadline_s
+        self._metrics = metrics
+        self._breaker = CircuitBreaker(FAILURES_TO_OPEN, PROBE_EVERY_S, _unreachable, "ledger")
+        self._probing = False
+
+    async def run(self, call: Call[T]) -> T:
+        """Take one transition, or fail at once while the store is known to be down.
+
+        Raises:
+            LedgerUnavailableError: it is not known whether the transition happened; repeating it is safe.
+        """
+        state = self._breaker.state
+        if state == STATE_OPEN or (state == STATE_HALF_OPEN and self._probing):
+            raise LedgerUnavailableError(f"{call.script}: the store is down")
+        self._probing = state == STATE_HALF_OPEN
+        try:
+            with self._breaker:
+                return await self._within_deadline(call)
+        finally:
+            self._probing = False
+            self._metrics.store_down.set(0 if self._breaker.closed else 1)
+            if self._breaker.closed != (state == "closed"):
+                log.warning("ledger.breaker", extra={"state": self._breaker.state})
+
+    async def _within_deadline(self, call: Call[T]) -> T:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await super().run(call)
+        except TimeoutError as error:
+            raise LedgerUnavailableError(f"{call.script}: no answer in {self._deadline_s:g} s") from error
+
+
+def _unreachable(kind: type[BaseException], error: BaseException) -> bool:
+    """A store that answers, be it with a refusal (full, read-only), is not down: reads still work."""
+    return issubclass(kind, LedgerUnavailableError) and not issubclass(kind, LedgerRefusedError)
