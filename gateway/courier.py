@@ -86,7 +86,7 @@ def run(settings: CourierSettings, how: Rules | None = None, find: Resolve = res
     upkeep.start()
     dispatcher.start()
     app = queues.celery_app(settings.broker_url, [names.WEBHOOK_QUEUE], "courier")
-    _register(app, deliverer)
+    _register(app, deliverer, dispatcher)
     name = process_name("courier")
     exit_code = consume(app, name, settings.courier_slots, on_ready=consuming.set, on_stop=draining.set)
     draining.set()
@@ -131,10 +131,13 @@ def _webhooks(
     return dispatcher, deliverer
 
 
-def _register(app: Celery, deliverer: Deliverer) -> None:
+def _register(app: Celery, deliverer: Deliverer, dispatcher: Dispatcher) -> None:
     @app.task(name=queues.DELIVER_TASK)
     def deliver(*ids: str) -> dict[str, int]:
-        return deliverer.deliver(ids)
+        try:
+            return deliverer.deliver(ids)
+        finally:
+            dispatcher.nudge()
 
 
 if __name__ == "__main__":

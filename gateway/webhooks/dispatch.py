@@ -20,7 +20,7 @@ from jobs.metrics import WebhookMetrics
 log = logging.getLogger(__name__)
 
 _IDLE_S = 0.25
-_BUSY_S = 0.02
+_BUSY_S = 0.01
 _OUTAGE_S = 1.0
 _PER_MESSAGE = 8
 """Deliveries to one receiver that share a message: Celery's own cost is most of a small delivery's."""
@@ -54,6 +54,7 @@ class Dispatcher:
         self._cap = cap
         self._again_ms = int(again_s * 1000)
         self._stopping = stopping
+        self._wake = Event()
         self._thread = Thread(target=self._loop, name="dispatch", daemon=True)
         self._came_round = monotonic()
 
@@ -64,6 +65,10 @@ class Dispatcher:
     def join(self) -> None:
         """Return when the round that runs is over; `stopping` must be set."""
         self._thread.join()
+
+    def nudge(self) -> None:
+        """There may be room in the queue again: look soon, not at the next turn."""
+        self._wake.set()
 
     def stalled_s(self) -> float:
         """Seconds since the loop last came round."""
@@ -95,12 +100,14 @@ class Dispatcher:
         while True:
             self._came_round = monotonic()
             try:
-                pause = _BUSY_S if self.tick() else _IDLE_S
+                pause = 0.0 if self.tick() else _IDLE_S
             except (LedgerUnavailableError, RedisError, OSError) as error:
                 log.warning("dispatch.interrupted", extra={"reason": type(error).__name__})
                 pause = _OUTAGE_S
             except Exception:  # a bug with one delivery must not end all of them
                 log.exception("dispatch.failed")
                 pause = _OUTAGE_S
-            if self._stopping.wait(pause):
+            self._wake.wait(pause)
+            if self._stopping.wait(_BUSY_S):  # many nudges make one round
                 return
+            self._wake.clear()

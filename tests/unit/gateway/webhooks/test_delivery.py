@@ -30,6 +30,7 @@ def sender(policy: Policy = LOCAL, find: Resolve | None = None, **options: objec
 
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
+    """One receiver for all of them; its paths do not know each other."""
     with receiving() as running:
         yield running
 
@@ -184,7 +185,7 @@ def test_tls_is_verified_against_the_name(tmp_path: Path) -> None:
 
 
 def test_a_receiver_without_tls_is_no_https_receiver(receiver: Receiver) -> None:
-    """https to a port that speaks plain http fails; nothing is sent in the clear."""
+    """TLS to a port that speaks plain http fails; nothing is sent in the clear."""
     url = receiver.url("/plain", "hooks.example.com").replace("http:", "https:")
     assert sender().post(url, {}, b"{}").error == "tls_failed"
     assert receiver.at("/plain") == []
