@@ -60,7 +60,7 @@ class Receiver:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+    daemon_threads = False  # closing waits for every connection, so that none is left to a later test
     request_queue_size = 128
     receiver: Receiver
 
@@ -70,7 +70,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = 30
+    timeout = 10
 
     def log_message(self, *args: object) -> None:
         """Quiet."""
