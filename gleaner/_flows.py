@@ -166,7 +166,7 @@ def request(call: Call[T], retry: Retry) -> Flow[T]:
         except httpx.UnsupportedProtocol as failure:
             raise TransportError(str(failure)) from failure
         except httpx.RequestError as failure:
-            error = TransportError(f"{call.method} {call.path}: {failure or type(failure).__name__}")
+            error = TransportError(f"{failure.request.url}: {failure or type(failure).__name__}")
             error.__cause__ = failure
         else:
             if response.is_success:

@@ -43,8 +43,12 @@ class Globals:
     key: str | None = None
 
 
-def connect(context: typer.Context, url: str | None, key: str | None, data_dir: Path) -> Client:
+def connect(
+    context: typer.Context, url: str | None, key: str | None, data_dir: Path, *, retries: int = 2
+) -> Client:
     """A client for the gateway that was named, or for the stack that runs in `data_dir`.
+
+    By default it gives up soon (about a second without an answer): somebody is waiting at the keyboard.
 
     Raises:
         NoGatewayError: there is neither.
@@ -62,4 +66,4 @@ def connect(context: typer.Context, url: str | None, key: str | None, data_dir: 
     if key is None and stack is not None and url.rstrip("/") == stack["gateway_url"]:
         with contextlib.suppress(OSError):
             key = directory.admin_key.read_text().strip()
-    return Client(url, key)
+    return Client(url, key, retries=retries)

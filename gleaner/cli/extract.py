@@ -34,6 +34,9 @@ from gleaner.cli.journal import Journal
 from gleaner.cli.readers import Columns, Format, Row
 from gleaner.client import Client
 
+_RETRIES = 6
+"""A gateway may be away for half a minute, as while it is replaced, before a run ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -100,7 +103,7 @@ def extract(
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
         inputs = stack.enter_context(_inputs(files, kind, Columns(text_column, id_column)))
-        client = stack.enter_context(connect(context, url, key, data_dir))
+        client = stack.enter_context(connect(context, url, key, data_dir, retries=_RETRIES))
         if output is None:
             tally = _to_stdout(client, labels, options, inputs, console)
         else:

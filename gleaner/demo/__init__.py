@@ -29,8 +29,9 @@ def documents(client: Client, console: Console) -> bool:
     seconds = time.monotonic() - began
     results = list(job.results())
     for sample, result in zip(shown, results, strict=True):
-        console.print(_picture(sample, result))
-    console.print(_summary(job, results, seconds))
+        # Lines are folded for the terminal alone: in a file they are whole.
+        console.print(_picture(sample, result), soft_wrap=not console.is_terminal)
+    console.print(_summary(job, results, seconds), soft_wrap=not console.is_terminal)
     return all(result.ok for result in results)
 
 
