@@ -4,7 +4,7 @@ PYTHON ?= python3
 # Local versions (torch 2.13.0+cpu) are not on the index, so the pin has none.
 TORCH := torch==2.13.0
 # Programs that tests run and pip cannot bring, as program=debian-package.
-TOOLS := redis-server=redis-server
+TOOLS := redis-server=redis-server faketime=faketime
 
 BIN := .venv/bin
 PACKAGES := gateway gleaner jobs worker
