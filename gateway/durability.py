@@ -7,12 +7,12 @@ one round trip serves all requests that came meanwhile (group commit). Source: t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 
 import redis.asyncio
 from redis.exceptions import RedisError, ResponseError
 
+from gateway.tasks import end
 from jobs.ledger import BARRIER_KEY, LedgerUnavailableError
 from jobs.settings import Durability
 
@@ -47,10 +47,7 @@ class Barrier:
 
     async def stop(self) -> None:
         """Stop; whoever still waits gets an error."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
         self._settle(self._take(), LedgerUnavailableError("barrier: stopping"))
 
     async def confirm(self) -> None:

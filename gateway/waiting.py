@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from gateway.tasks import end
 from jobs.ledger import channel
 
 log = logging.getLogger(__name__)
@@ -76,10 +77,7 @@ class Waiter:
     async def stop(self) -> None:
         """Stop listening and give the connection back."""
         self.drain()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
         await self._drop()
 
     async def until(
