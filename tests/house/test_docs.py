@@ -44,6 +44,13 @@ def test_every_setting_and_error_is_explained() -> None:
         assert [row for row in rows if re.search(r"\|\s*\|", row)] == []
 
 
+def test_every_transition_is_explained() -> None:
+    """The ledger's page names every script there is."""
+    page = (ROOT / "docs" / "ledger.md").read_text()
+    scripts = {path.stem for path in (ROOT / "jobs" / "ledger" / "scripts").glob("[a-z]*.lua")}
+    assert {name for name in scripts if f"`{name}`" not in page} == set()
+
+
 @every_page
 def test_make_commands_exist(page: Path) -> None:
     """A `make x` that a page names is a target."""
