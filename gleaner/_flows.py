@@ -138,7 +138,7 @@ class Retry:
         """Seconds until try `attempt + 1` (the first is 0), or None to give up."""
         if attempt >= self.retries:
             return None
-        jitter = random.uniform(0.5, 1.0)  # nosec B311 - spreads load, keeps no secret
+        jitter = random.uniform(0.5, 1.0)  # nosec B311
         backoff = jitter * min(self.cap_s, math.ldexp(self.base_s, attempt))
         if isinstance(error, TransportError):
             return backoff

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     if lock is not None:
         _hold(lock)
     os.environ[PARENT] = str(os.getpid())
-    os.execvp(command[0], command)  # nosec B606 - the command is our own, no shell is involved
+    os.execvp(command[0], command)  # nosec B606
 
 
 def die_with_parent(parent: int) -> None:

@@ -162,7 +162,7 @@ def _private_directory() -> Path:
     if len(directory) + len(_SOCKET) + 2 < SOCKET_PATH_LIMIT:
         return Path(directory)
     Path(directory).rmdir()
-    return Path(tempfile.mkdtemp(prefix="gleaner-", dir="/tmp"))  # nosec B108 - made afresh, for us alone
+    return Path(tempfile.mkdtemp(prefix="gleaner-", dir="/tmp"))  # nosec B108
 
 
 class _UnixConnection(HTTPConnection):

@@ -78,10 +78,11 @@ def test_no_log_holds_a_text_or_a_key(stack: RunningStack) -> None:
 
 @pytest.mark.timeout(180)
 def test_a_killed_worker_is_replaced(stack: RunningStack) -> None:
-    """A worker that dies is started again, stack.json names the new one, and work goes on."""
+    """A worker that dies is started again and said so, stack.json names the new one, and work goes on."""
     (before,) = stack.facts["pids"]["worker"]
     os.kill(before, signal.SIGKILL)
     until(lambda: stack.facts["pids"]["worker"] not in ([before], []))
+    assert "started again as process" in stack.output.read_text()
     with Client(stack.url, stack.key) as client:
         assert client.submit([SECRET], ["person"]).wait(timeout=90).status == "succeeded"
 

@@ -58,10 +58,11 @@ def gleaner(*arguments: str, stdin: str | None = None, limit_s: float = 60.0) ->
 
 @dataclass
 class RunningStack:
-    """A `gleaner up` that is ready."""
+    """A `gleaner up` that is ready; `output` is what it prints."""
 
     directory: Path
     process: subprocess.Popen[str]
+    output: Path
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def running_stack(
             cwd=cwd,
         )
     try:
-        stack = RunningStack(directory, process)
+        stack = RunningStack(directory, process, output)
         end = time.monotonic() + READY_LIMIT_S
         while not _written_since(directory / "stack.json", began):
             assert process.poll() is None, output.read_text()
