@@ -1,0 +1,190 @@
+"""A gateway for tests, in this process and on real stores, and a worker that takes real messages through the ledger.
+
+The worker knows no model: every label found as a word of the text is an entity. All else is the service's own path:
+claim, payload, results, complete.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import redis.asyncio
+from fastapi import FastAPI
+
+from gateway.app import create_app
+from gateway.settings import GatewaySettings
+from jobs import keys, ledger
+from jobs.codec import Codec
+from jobs.keys import Role
+from jobs.ledger import AsyncLedger, Claim, Message, place
+from jobs.queues import KEY_PREFIX, model_queues, push_async
+from jobs.schema import Document, DocumentResult, DocumentStatus, Entity, Labels
+from jobs.shards import decode_documents, encode_documents, encode_results
+from jobs.stores import connect_async
+
+
+@dataclass
+class Worker:
+    """Takes shards from the queues and finishes them, one at a time.
+
+    Attributes:
+        name: as the ledger lists it.
+        held: shards claimed and not finished, with their nonces.
+    """
+
+    store: AsyncLedger
+    broker: redis.asyncio.Redis
+    codec: Codec
+    models: tuple[str, ...]
+    name: str = "test-worker"
+    held: dict[Message, tuple[str, Claim]] = field(default_factory=dict)
+
+    async def messages(self) -> list[Message]:
+        """Everything in the queues, taken out."""
+        found: list[Message] = []
+        for queue in model_queues(self.models):
+            while (raw := await self.broker.rpop(KEY_PREFIX + queue)) is not None:
+                job, shard, seq = orjson.loads(base64.b64decode(orjson.loads(raw)["body"]))[0]
+                found.append(Message(queue, job, shard, seq))
+        return found
+
+    async def claim(self, message: Message) -> str:
+        """Take a shard's lease; what the ledger said."""
+        nonce = f"nonce-{message.job}-{message.shard}-{message.seq}"
+        claim = await self.store.run(ledger.claim(message, nonce, self.name, "rev-1"))
+        if claim.kind == "run":
+            self.held[message] = (nonce, claim)
+        return claim.kind
+
+    async def finish(self, message: Message) -> str:
+        """Run a shard that was claimed; what the ledger said."""
+        nonce, claim = self.held.pop(message)
+        opts = orjson.loads(self.codec.decode(claim.opts, place("opts", message.job)))
+        documents = decode_documents(self.codec.decode(claim.blob, place("in", message.job, message.shard)))
+        results = [_run(document, opts["labels"], opts["options"], claim.attempts) for document in documents]
+        failed = [document for document in documents if document.error]
+        errors: dict[str, int] = {}
+        for document in failed:
+            errors[str(document.error.code)] = errors.get(str(document.error.code), 0) + 1
+        done = await self.store.run(
+            ledger.complete(
+                message,
+                nonce,
+                self.codec.encode(encode_results(results), place("out", message.job, message.shard)),
+                self.codec.encode(encode_documents(failed), place("in", message.job, message.shard))
+                if failed
+                else b"",
+                len(documents) - len(failed),
+                len(failed),
+                {"windows": len(documents) - len(failed)},
+                errors,
+            )
+        )
+        await push_async(self.broker, done.publish)
+        return done.kind
+
+    async def work(self) -> int:
+        """Run everything there is, and what that publishes; how many shards."""
+        count = 0
+        while messages := await self.messages():
+            for message in messages:
+                if await self.claim(message) == "run":
+                    await self.finish(message)
+                    count += 1
+        return count
+
+
+def _run(document: Document, labels: Labels, options: dict[str, Any], attempts: int) -> DocumentResult:
+    if document.error is not None:
+        return DocumentResult(
+            document.index, document.id, DocumentStatus.failed, attempts=attempts, error=document.error
+        )
+    entities = tuple(
+        Entity(start, start + len(label), label, label, 0.9)
+        for label in (document.labels or labels)
+        if (start := document.text.find(label)) >= 0
+    )
+    return DocumentResult(
+        document.index,
+        document.id,
+        DocumentStatus.succeeded,
+        entities=tuple(sorted(entities, key=lambda entity: (entity.start, entity.end, entity.label))),
+        windows=1,
+        attempts=attempts,
+        text=document.text if options["return_text"] else None,
+    )
+
+
+@dataclass(frozen=True)
+class Api:
+    """A running gateway and its surroundings.
+
+    Attributes:
+        client: calls it as a submitter of the tenant `acme`.
+        keys: a key of each role of `acme`, and `other`: an admin of another tenant.
+        store, broker: straight to the stores, past the gateway.
+    """
+
+    app: FastAPI
+    client: httpx.AsyncClient
+    keys: dict[str, str]
+    store: redis.asyncio.Redis
+    broker: redis.asyncio.Redis
+    worker: Worker
+    keys_file: Path
+
+    async def submit(self, *texts: str, **fields: Any) -> str:
+        """A job of these texts; its id."""
+        body = {"labels": ["Ada"], "documents": [{"text": text} for text in texts], **fields}
+        # Escaped by hand: a lone surrogate is legal JSON, but httpx's own encoding refuses it.
+        headers = {"Content-Type": "application/json"}
+        response = await self.client.post("/v1/jobs", content=json.dumps(body), headers=headers)
+        assert response.status_code == 202, response.text
+        job_id: str = response.json()["id"]
+        return job_id
+
+    async def job(self, job_id: str, **params: Any) -> dict[str, Any]:
+        """The job's JSON."""
+        response = await self.client.get(f"/v1/jobs/{job_id}", params=params)
+        assert response.status_code == 200, response.text
+        body: dict[str, Any] = response.json()
+        return body
+
+    def as_role(self, role: str) -> dict[str, str]:
+        """Headers of a caller of this role, or of `other`."""
+        return {"Authorization": f"Bearer {self.keys[role]}"}
+
+
+@asynccontextmanager
+async def running_api(
+    ledger_url: str, broker_url: str, folder: Path, models: Iterable[str] = ("gleaner-small",), **settings: Any
+) -> AsyncIterator[Api]:
+    """A gateway on these stores, answered in this process."""
+    keys_file = folder / "keys.json"
+    made = {role.value: keys.create(keys_file, tenant="acme", role=role).key for role in Role}
+    made["other"] = keys.create(keys_file, tenant="umbrella", role=Role.admin).key
+    config = GatewaySettings(
+        redis_url=ledger_url, broker_url=broker_url, keys_file=keys_file, models=tuple(models), **settings
+    )
+    app = create_app(config)
+    store, broker = connect_async(ledger_url, 2, "test"), connect_async(broker_url, 2, "test")
+    worker = Worker(
+        AsyncLedger(store), broker, Codec(key.get_secret_value() for key in config.encryption_keys), tuple(models)
+    )
+    transport = httpx.ASGITransport(app=app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
+    ):
+        client.headers["Authorization"] = f"Bearer {made['submitter']}"
+        yield Api(app, client, made, store, broker, worker, keys_file)
+    await store.aclose()
+    await broker.aclose()
