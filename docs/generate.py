@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 from gateway.courier import CourierSettings
 from gateway.problems import REGISTRY
 from gateway.settings import GatewaySettings
+from gateway.webhooks.settings import WebhookSettings
 from jobs.flower import FlowerSettings
 from jobs.schema import DocumentErrorCode
 from jobs.settings import Settings
@@ -41,6 +42,7 @@ its neighbours are not touched. The job's `error_summary` counts the codes.
 
 SETTINGS: tuple[tuple[str, str, type[Settings]], ...] = (
     ("Every process", "Gateway, worker, courier and Flower read these.", Settings),
+    ("Webhooks", "Gateway and courier read these; give both the same.", WebhookSettings),
     ("Gateway", "`python -m gateway`.", GatewaySettings),
     ("Worker", "`python -m worker`.", WorkerSettings),
     ("Courier", "`python -m gateway.courier`.", CourierSettings),
@@ -117,9 +119,9 @@ PAGES = {"settings.md": settings_page, "errors.md": errors_page}
 
 
 def _rows(cls: type[Settings]) -> Iterator[tuple[str, ...]]:
-    inherited = set(Settings.model_fields) if cls is not Settings else set()
+    parents = [other.model_fields for _, _, other in SETTINGS if other is not cls and issubclass(cls, other)]
     for name, field in cls.model_fields.items():
-        if name in inherited and field.default == Settings.model_fields[name].default:
+        if any(name in fields and field.default == fields[name].default for fields in parents):
             continue
         yield f"`GLEANER_{name.upper()}`", _default(field), _meaning(field)
 

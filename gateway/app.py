@@ -20,10 +20,12 @@ from gateway.durability import Barrier
 from gateway.edge import Edge, request_id
 from gateway.guard import GuardedLedger
 from gateway.problems import Problem, ProblemCode
-from gateway.routes import extract, health, jobs, models, problems
+from gateway.routes import extract, health, jobs, models, problems, webhooks
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.waiting import Waiter
+from gateway.webhooks.endpoints import Endpoints
+from gateway.webhooks.sending import make_sender
 from jobs.codec import Codec, CodecError
 from jobs.keys import KeyRing
 from jobs.ledger import Ledger, LedgerUnavailableError
@@ -78,6 +80,8 @@ def create_app(settings: GatewaySettings, registry: CollectorRegistry | None = N
     )
     for module in (jobs, extract, models, health, problems):
         app.include_router(module.router)
+    for router in webhooks.ROUTERS:
+        app.include_router(router)
     docs_pages.install(app)
     openapi.install(app)
     _handle_errors(app)
@@ -100,15 +104,18 @@ async def _running(
     waiter.start()
     barrier.start()
     stand_by.start()
+    guarded = GuardedLedger(store, settings.store_timeout_s, metrics)
+    codec = Codec(key.get_secret_value() for key in settings.encryption_keys)
     try:
         yield Services(
             settings=settings,
-            ledger=GuardedLedger(store, settings.store_timeout_s, metrics),
+            ledger=guarded,
             barrier=barrier,
             broker=broker,
-            codec=Codec(key.get_secret_value() for key in settings.encryption_keys),
+            codec=codec,
             keys=keys,
             waiter=waiter,
+            endpoints=Endpoints(guarded, codec, make_sender(settings)),
             metrics=metrics,
         )
     finally:

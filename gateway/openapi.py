@@ -22,6 +22,7 @@ Submit texts and labels, get a job id at once; poll it, wait on it, or read resu
 
 TAGS = [
     {"name": "jobs", "description": "Submit, follow, read, cancel, remove."},
+    {"name": "webhooks", "description": "Who is told when a job ends, and what became of the telling."},
     {"name": "models", "description": "What jobs may ask for."},
     {"name": "health", "description": "Probes; no key needed."},
 ]
@@ -35,6 +36,8 @@ SUBMIT: tuple[ProblemCode, ...] = (
     "unsupported_media_type",
     "validation_failed",
     "unknown_model",
+    "webhook_url_forbidden",
+    "endpoint_not_found",
     "idempotency_key_reused",
     "quota_exceeded",
     "overloaded",

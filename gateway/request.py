@@ -22,6 +22,7 @@ from gateway.documents import (
 from gateway.faults import EnoughError, Faults
 from gateway.problems import Problem
 from gateway.settings import GatewaySettings
+from gateway.webhooks.request import InlineWebhook, read_webhook
 from jobs.schema import Document, Labels, Options, Priority
 
 _FIELDS = frozenset(
@@ -37,6 +38,7 @@ class Submission:
     Attributes:
         deadline_s: seconds from creation after which the job expires.
         result_ttl_s: seconds that results stay after the job's end.
+        webhook: whom to tell of the end; a str is the id of a registered endpoint.
     """
 
     model: str
@@ -47,6 +49,7 @@ class Submission:
     deadline_s: float
     result_ttl_s: float
     metadata: dict[str, str]
+    webhook: InlineWebhook | str | None = None
 
 
 def parse(body: bytes, settings: GatewaySettings, *, max_documents: int, extract: bool = False) -> Submission:
@@ -118,8 +121,6 @@ def _read(
 ) -> Submission | None:
     for name in content.keys() - _FIELDS:
         faults.add((name,), "is not a field of a job")
-    if content.get("webhook") is not None:
-        faults.add(("webhook",), "webhooks are not available in this version")
     model = _model(content.get("model"), settings, faults)
     limits = document_limits(settings)
     labels = _labels(content.get("labels"), limits, faults)
@@ -129,6 +130,7 @@ def _read(
     deadline_s = _seconds(content, "deadline_s", settings.default_deadline_s, settings.max_deadline_s, faults)
     ttl_s = _seconds(content, "result_ttl_s", settings.default_result_ttl_s, settings.max_result_ttl_s, faults)
     metadata = _metadata(content.get("metadata"), settings, faults)
+    webhook = read_webhook(content.get("webhook"), faults)
     items = _items(content, max_documents, faults)
     reader = DocumentReader(limits, labels, faults)
     documents = reader.read(items)
@@ -137,7 +139,7 @@ def _read(
         check_threshold(options, reader.all_labels, ("options",), faults)
     if options is None or len(faults):
         return None
-    return Submission(model, labels, options, tuple(documents), priority, deadline_s, ttl_s, metadata)
+    return Submission(model, labels, options, tuple(documents), priority, deadline_s, ttl_s, metadata, webhook)
 
 
 def document_limits(settings: GatewaySettings) -> DocumentLimits:

@@ -54,6 +54,13 @@ class JobUrls(Body):
     events: str
 
 
+class JobWebhook(Body):
+    """Whom the job's end is told."""
+
+    endpoint_id: str
+    secret: str | None = Field(description="The secret made for an inline webhook; null where you gave one.")
+
+
 class JobBody(Body):
     """A job."""
 
@@ -79,6 +86,7 @@ class JobBody(Body):
     urls: JobUrls
     metadata: dict[str, str]
     retry_of: str | None
+    webhook: JobWebhook | None = Field(None, description="In the answer to the submission only; null later.")
 
 
 class EntityBody(Body):
@@ -212,6 +220,17 @@ class DocumentIn(Body):
     options: OptionsIn | None = None
 
 
+class WebhookIn(Body):
+    """Whom to tell when the job ends: a URL of its own, or a registered endpoint."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str | None = Field(None, description="A public https URL.", examples=["https://example.com/hooks/gleaner"])
+    events: list[str] | None = Field(None, description="Only these; all by default.", examples=[["job.failed"]])
+    secret: str | None = Field(None, description="`whsec_…` to sign with; one is made, and shown once, if absent.")
+    endpoint_id: str | None = Field(None, description="Instead of a URL: an endpoint of your tenant.")
+
+
 class JobRequest(Body):
     """A job to run."""
 
@@ -247,6 +266,7 @@ class JobRequest(Body):
     priority: Priority | None = Field(None, description="Which of the two queues; by default `standard`.")
     deadline_s: float | None = Field(None, ge=1, description="Seconds after which unfinished documents expire.")
     result_ttl_s: float | None = Field(None, ge=1, description="Seconds that results stay after the job's end.")
+    webhook: WebhookIn | None = Field(None, description="Whom to tell when the job ends.")
     metadata: dict[str, str] | None = Field(None, description="Your own words, handed back with the job.")
 
 

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from gateway.durability import Barrier
 from gateway.settings import GatewaySettings
 from gateway.waiting import Waiter
+from gateway.webhooks.endpoints import Endpoints
 from jobs.codec import Codec
 from jobs.keys import KeyRing
 from jobs.ledger import AsyncLedger
@@ -32,6 +33,7 @@ class Services:
     codec: Codec
     keys: KeyRing | None
     waiter: Waiter
+    endpoints: Endpoints
     metrics: GatewayMetrics
 
 

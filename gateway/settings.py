@@ -8,13 +8,14 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from jobs.settings import Durability, Settings
+from gateway.webhooks.settings import WebhookSettings
+from jobs.settings import Durability
 
 MIB = 1024 * 1024
 DAY_S = 24 * 3600
 
 
-class GatewaySettings(Settings):
+class GatewaySettings(WebhookSettings):
     """Read once by `gateway.__main__`; limits are the ones that /v1/limits will serve."""
 
     host: str = Field("127.0.0.1", description="Address the API listens on.")

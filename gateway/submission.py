@@ -20,12 +20,14 @@ from gateway.admission import Idempotency
 from gateway.auth import Caller
 from gateway.problems import Problem
 from gateway.request import Submission
+from gateway.schemas import JobWebhook
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.views import job_body
+from gateway.webhooks.request import InlineWebhook
 from jobs import ledger
 from jobs.codec import Codec
-from jobs.ledger import Created, LedgerUnavailableError, Limits, NewJob, place
+from jobs.ledger import Created, LedgerUnavailableError, Limits, NewJob, deliveries, place
 from jobs.queues import push_async
 from jobs.schema import Counts, Job, JobStatus, Usage
 from jobs.shards import cut, encode_documents
@@ -49,6 +51,12 @@ class Accepted:
     job_id: str
     body: bytes
     replayed: bool = False
+
+    @property
+    def webhook(self) -> JobWebhook | None:
+        """The job's webhook, whose secret no later answer shows."""
+        found = orjson.loads(self.body).get("webhook")
+        return None if found is None else JobWebhook(**found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +116,8 @@ async def _create(
         packed = _pack(services.codec, job_id, submission)
     else:
         packed = await asyncio.to_thread(_pack, services.codec, job_id, submission)
-    body = b"" if idempotency is None else _first_view(job_id, caller, submission, characters, created)
+    webhook = await _webhook(services, caller, submission)
+    body = b"" if idempotency is None else _first_view(job_id, caller, submission, characters, created, webhook)
     new = NewJob(
         id=job_id,
         tenant=caller.tenant,
@@ -121,6 +130,7 @@ async def _create(
         deadline_s=submission.deadline_s,
         result_ttl_s=submission.result_ttl_s,
         doc_ids=[(d.id, d.index) for d in submission.documents if d.id != str(d.index)],
+        hook="" if webhook is None else webhook.endpoint_id,
         trace=trace,
         created=created,
         idem="" if idempotency is None else idempotency.key_hash,
@@ -129,11 +139,16 @@ async def _create(
         limits=_limits(services.settings),
     )
     outcome = await services.ledger.run(ledger.create(new))
-    _refuse(outcome)
+    try:
+        _refuse(outcome)
+    except Problem:
+        if webhook is not None and isinstance(submission.webhook, InlineWebhook):
+            await services.ledger.run(deliveries.ep_delete(webhook.endpoint_id))
+        raise
     await _push(services, outcome)
     services.metrics.submitted_documents.inc(len(submission.documents))
     log.info("job.created", extra={"job_id": job_id, "documents": len(submission.documents)})
-    return Accepted(job_id, body or _first_view(job_id, caller, submission, characters, outcome.now))
+    return Accepted(job_id, body or _first_view(job_id, caller, submission, characters, outcome.now, webhook))
 
 
 def _pack(codec: Codec, job_id: str, submission: Submission) -> _Packed:
@@ -168,7 +183,32 @@ def unpack_metadata(codec: Codec, job: Job) -> dict[str, str]:
     return metadata
 
 
-def _first_view(job_id: str, caller: Caller, submission: Submission, characters: int, created: int) -> bytes:
+async def _webhook(services: Services, caller: Caller, submission: Submission) -> JobWebhook | None:
+    """The endpoint that the job's end is told, made now if it is the job's own.
+
+    Raises:
+        Problem: webhook_url_forbidden or endpoint_not_found.
+    """
+    asked = submission.webhook
+    if asked is None:
+        return None
+    if isinstance(asked, str):
+        known = await services.endpoints.get(caller.tenant, asked)
+        return JobWebhook(endpoint_id=known.record.id, secret=None)
+    known = await services.endpoints.inline(
+        caller.tenant, asked.url, asked.events, asked.secret, submission.deadline_s
+    )
+    return JobWebhook(endpoint_id=known.record.id, secret=None if asked.secret else known.card.secrets[0].value)
+
+
+def _first_view(
+    job_id: str,
+    caller: Caller,
+    submission: Submission,
+    characters: int,
+    created: int,
+    webhook: JobWebhook | None,
+) -> bytes:
     """The job as it is when nothing of it has run: known before it is made, so that its key can keep the answer."""
     total = len(submission.documents)
     job = Job(
@@ -196,7 +236,7 @@ def _first_view(job_id: str, caller: Caller, submission: Submission, characters:
         version=1,
         now=created,
     )
-    return job_body(job, submission.metadata).model_dump_json().encode()
+    return job_body(job, submission.metadata, webhook).model_dump_json().encode()
 
 
 def _limits(settings: GatewaySettings) -> Limits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from gateway.schemas import CountsBody, ErrorCount, JobBody, JobUrls, ModelBody, UsageBody
+from gateway.schemas import CountsBody, ErrorCount, JobBody, JobUrls, JobWebhook, ModelBody, UsageBody
 from jobs.ledger import ModelView
 from jobs.schema import DocumentErrorCode, Job
 
@@ -13,7 +13,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SLOWEST_POLL_S = 30
 
 
-def job_body(job: Job, metadata: Mapping[str, str]) -> JobBody:
+def job_body(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None = None) -> JobBody:
     """The job as the API serves it; `metadata` is `job.meta`, opened."""
     counts = job.counts
     return JobBody(
@@ -53,6 +53,7 @@ def job_body(job: Job, metadata: Mapping[str, str]) -> JobBody:
         urls=job_urls(job.id),
         metadata=dict(metadata),
         retry_of=job.retry_of,
+        webhook=webhook,
     )
 
 

@@ -15,6 +15,7 @@ from gateway.admission import idempotency, read_body, trace_context
 from gateway.auth import Caller
 from gateway.lookup import owned_job
 from gateway.request import parse
+from gateway.schemas import JobWebhook
 from gateway.services import Services
 from gateway.submission import Accepted, submit, unpack_metadata
 from gateway.views import etag, job_body, job_urls, retry_after_s
@@ -92,10 +93,14 @@ async def _disconnected(request: Request) -> None:
 
 
 def job_response(
-    services: Services, job: Job, status: int = 200, headers: Mapping[str, str] | None = None
+    services: Services,
+    job: Job,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    webhook: JobWebhook | None = None,
 ) -> Response:
     """The job as a response, with its ETag, and when to look again while it is open."""
-    body = job_body(job, unpack_metadata(services.codec, job))
+    body = job_body(job, unpack_metadata(services.codec, job), webhook)
     all_headers = {"ETag": etag(job), **(headers or {})}
     if not job.status.terminal:
         all_headers["Retry-After"] = str(retry_after_s(job))

@@ -43,11 +43,11 @@ async def extract(
         job = await wait_for_end(request, services, caller, accepted.job_id, settings.extract_wait_s)
         if not job.status.terminal:
             await services.barrier.confirm()
-            return job_response(services, job, 202, headers)
+            return job_response(services, job, 202, headers, accepted.webhook)
         rows = await results.read_all(services, caller, accepted.job_id)
     except LedgerUnavailableError:
         await services.barrier.confirm()
         return accepted_response(accepted)  # the job is safe; only looking at it failed
-    body = job_body(job, unpack_metadata(services.codec, job)).model_dump_json().encode()
+    body = job_body(job, unpack_metadata(services.codec, job), accepted.webhook).model_dump_json().encode()
     content = b'{"job":%b,"results":[%b]}' % (body, b",".join(rows))
     return Response(content, media_type="application/json", headers=headers)

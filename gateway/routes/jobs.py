@@ -65,7 +65,8 @@ async def submit_job(request: Request, services: ServicesDep, caller: Submitter)
         job = await wait_for_end(request, services, caller, accepted.job_id, wait)
     except LedgerUnavailableError:
         return accepted_response(accepted, headers)  # the job is safe; only looking at it failed
-    return job_response(services, job, 200 if job.status.terminal else 202, headers)
+    status = 200 if job.status.terminal else 202
+    return job_response(services, job, status, headers, accepted.webhook)
 
 
 @router.get(
