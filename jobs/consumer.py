@@ -6,8 +6,11 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from celery import Celery, signals
+from kombu.transport.redis import Channel
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ def consume(
         on_ready: called when the consumer takes messages.
         on_stop: called in the signal handler: it may set an Event and nothing more.
     """
+    _mend_closed_channels()
 
     # Celery keeps weak references to receivers; these live as long as this call.
     def ready(**_: object) -> None:
@@ -66,3 +70,25 @@ def consume(
     worker.start()
     log.info("consumer.stopped", extra={"exit_code": worker.exitcode or 0})
     return int(worker.exitcode or 0)
+
+
+def _mend_closed_channels() -> None:
+    """Let kombu report a closed channel as what it is, a lost connection.
+
+    A message that is acked or restored after its connection was lost makes kombu 5.7 look for the address of no
+    connection: AttributeError, which Celery takes for a bug and ends the worker, whatever its retry settings say.
+    Every connection error it knows to survive; so that is what it gets. Remove once kombu does it itself.
+    """
+    closed: Any = Channel  # celery-types knows only its public side
+    original = closed._connparams
+    if hasattr(original, "mended"):
+        return
+
+    def connparams(channel: Channel, asynchronous: bool = False) -> dict[str, object]:
+        if channel.connection.client is None:
+            raise RedisConnectionError("the channel's connection is closed")
+        found: dict[str, object] = original(channel, asynchronous)
+        return found
+
+    connparams.mended = True  # type: ignore[attr-defined]  # once a process, however often it consumes
+    closed._connparams = connparams

@@ -95,7 +95,8 @@ class FakeEngine:
         if self._has(batch, Fault.broken):
             raise EngineBroken("fake")
         self._fault(batch, Fault.error)
-        time.sleep(self.seconds_per_forward + self.seconds_per_token * padded)
+        if seconds := self.seconds_per_forward + self.seconds_per_token * padded:
+            time.sleep(seconds)
         return batch
 
     def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[list[Span]]:

@@ -1,0 +1,126 @@
+"""One service for all fault tests, the table of what they saw, and how often each strikes."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.support.processes import House
+from tests.support.record import Record, Verdict
+
+LONG = os.environ.get("CHAOS") == "1"
+SEED = int(os.environ.get("CHAOS_SEED", "1"))
+
+
+@dataclass
+class Table:
+    """What each fault did, as printed in the end."""
+
+    rows: list[tuple[str, int, Verdict]] = field(default_factory=list)
+
+    def text(self) -> list[str]:
+        """The table's lines."""
+        lines = [
+            f"{'fault':44} {'times':>5} {'documents':>9} {'lost':>5} {'doubled':>7} {'rerun':>6} {'slowest s':>9}"
+        ]
+        merged: dict[str, list[tuple[int, Verdict]]] = {}
+        for fault, times, verdict in self.rows:
+            merged.setdefault(fault, []).append((times, verdict))
+        for fault, found in merged.items():
+            lines.append(
+                f"{fault:44} {sum(t for t, _ in found):5} {sum(v.documents for _, v in found):9} "
+                f"{sum(v.lost + v.wrong for _, v in found):5} {sum(v.doubled for _, v in found):7} "
+                f"{sum(v.rerun for _, v in found):6} {max(v.recovery_s for _, v in found):9.1f}"
+            )
+        return lines
+
+
+TABLE = pytest.StashKey[Table]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the table under the results."""
+    table = config.stash.get(TABLE, None)
+    if table and table.rows:
+        terminalreporter.section(f"faults (seed {SEED})")
+        for line in table.text():
+            terminalreporter.line(line)
+
+
+@dataclass
+class Strike:
+    """One fault test: the service, the record, and how often to strike."""
+
+    house: House
+    record: Record
+    rng: random.Random
+    table: Table
+    fault: str
+    times: int = 0
+
+    def often(self, short: int, long: int) -> range:
+        """As many times as this run strikes."""
+        self.times = long if LONG else short
+        return range(self.times)
+
+    def either(self, *ways: str) -> tuple[str, ...]:
+        """Each way the fault may strike."""
+        self.times = len(ways)
+        return ways
+
+    def lasts(self, short_s: float, long_s: float) -> float:
+        """As long as this run's fault lasts (seconds)."""
+        self.times = max(1, self.times)
+        return long_s if LONG else short_s
+
+    def check(self, within_s: float = 45.0) -> Verdict:
+        """The verdict on every document accepted, which must be clean."""
+        verdict = self.record.verdict(within_s)
+        self.table.rows.append((self.fault, max(1, self.times), verdict))
+        logs = "" if verdict.clean else "\n".join(child.tail(4) for child in self.house.children[-4:])
+        assert verdict.clean, f"{verdict}\n{logs}"
+        return verdict
+
+
+@pytest.fixture(scope="session")
+def shared_house() -> Iterator[House]:
+    """The service: two workers, two couriers, one gateway."""
+    house = House()
+    try:
+        yield house
+    finally:
+        house.close()
+
+
+@pytest.fixture
+def house(shared_house: House) -> House:
+    """The service, empty and with every process up."""
+    shared_house.server.mend()
+    with shared_house.server.client() as client:
+        client.config_set("appendfsync", "everysec")
+        client.config_set("maxmemory", 0)
+    for role, count in (("gateway", 1), ("courier", 2), ("worker", 2)):
+        for child in shared_house.of(role)[count:]:
+            child.kill()
+        for _ in range(count - len(shared_house.of(role))):
+            getattr(shared_house, role)()
+    for child in shared_house.children:
+        if child.alive():
+            child.wait_ready()
+    with shared_house.server.client() as client:
+        client.flushall()
+    time.sleep(0.6)  # a lease's quarter: the workers are on their list again
+    return shared_house
+
+
+@pytest.fixture
+def strike(house: House, request: pytest.FixtureRequest) -> Strike:
+    """What a fault test works with."""
+    table = request.config.stash.setdefault(TABLE, Table())
+    title = (request.function.__doc__ or request.node.name).split(".")[0].split(":")[0]
+    return Strike(house, Record(house, SEED), random.Random(SEED), table, title)

@@ -1,0 +1,88 @@
+"""Documents that kill, hang or fill their worker, among good neighbours: they alone fail."""
+
+from __future__ import annotations
+
+import time
+from threading import Event, Thread
+
+import pytest
+
+from tests.faults.conftest import LONG, Strike
+from tests.support.engine import Fault
+from tests.support.record import some_texts
+from tests.support.worker import DIES_IN_CUT, DIES_IN_DECODE
+
+
+class Supervisor:
+    """Starts a worker for each that ended, as Kubernetes or supervisord would."""
+
+    def __init__(self, strike: Strike, **settings: str) -> None:
+        self._strike = strike
+        self._settings = settings
+        self._stopping = Event()
+        self._thread = Thread(target=self._loop)
+        self.codes: list[int] = []
+
+    def __enter__(self) -> Supervisor:
+        self._strike.house.end("worker")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        worker = self._strike.house.worker(**self._settings)
+        while not self._stopping.wait(0.05):
+            if not worker.alive():
+                self.codes.append(worker.process.returncode)
+                worker = self._strike.house.worker(**self._settings)
+
+
+WAYS = {
+    "os._exit": Fault.exit,
+    "segfault in the model": Fault.segfault,
+    "endless loop": Fault.hang,
+    "device lost": Fault.broken,
+    "segfault in the tokenizer": DIES_IN_CUT,
+    "segfault in decoding": DIES_IN_DECODE,
+}
+
+
+@pytest.mark.parametrize(
+    "way", WAYS if LONG else ["segfault in the model", "endless loop", "segfault in the tokenizer"]
+)
+def test_a_document_that_kills(strike: Strike, way: str) -> None:
+    """Poison among good neighbours."""
+    strike.fault = f"Poison: {way}"
+    with Supervisor(strike, GLEANER_HANG_TIMEOUT_S="1") as supervisor:
+        for _ in strike.often(1, 3):
+            texts = some_texts(strike.rng, 12)
+            texts[7] += f" {WAYS[way]}"
+            strike.record.submit(texts, {7: "worker_lost"})
+            strike.record.submit(some_texts(strike.rng, 20))
+            strike.record.submit(some_texts(strike.rng, 3), priority="interactive")
+            settle(strike)
+        strike.check()
+    assert len(supervisor.codes) == 3 * strike.times  # once in company, twice alone
+
+
+def test_a_document_too_large_for_the_device(strike: Strike) -> None:
+    """Out of memory: the document fails alone, and no process dies."""
+    before = [worker.pid for worker in strike.house.of("worker")]
+    for _ in strike.often(2, 20):
+        texts = some_texts(strike.rng, 40)
+        texts[11] += f" {Fault.out_of_memory}"
+        texts[30] += f" {Fault.error}"
+        strike.record.submit(texts, {11: "out_of_memory", 30: "inference_failed"})
+    strike.check()
+    assert [worker.pid for worker in strike.house.of("worker")] == before
+
+
+def settle(strike: Strike, within_s: float = 60.0) -> None:
+    """Await that nothing is open."""
+    end = time.monotonic() + within_s
+    while strike.record.open_shards():
+        assert time.monotonic() < end, "the poison is still at work"
+        time.sleep(0.05)

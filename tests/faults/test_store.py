@@ -1,0 +1,211 @@
+"""The server dies, stalls, fills up and forgets, and connections to it break; what was accepted is finished."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import suppress
+
+import httpx
+import pytest
+from redis.exceptions import RedisError
+
+from jobs import ledger, names, queues
+from jobs.ledger import Ledger
+from jobs.schema import Priority
+from tests.faults.conftest import Strike
+from tests.support.processes import wait_for
+from tests.support.proxy import Proxy
+from tests.support.record import MODEL, Load, some_texts
+
+
+@pytest.mark.parametrize("policy", ["everysec", "always"])
+def test_server_sigkill(strike: Strike, policy: str) -> None:
+    """SIGKILL of the server while jobs come in and run: nothing acknowledged is lost."""
+    strike.fault += f", appendfsync {policy}"
+    with strike.house.server.client() as client:
+        client.config_set("appendfsync", policy)
+    with Load(strike.record) as load:
+        for _ in strike.often(2, 20):
+            load.wait(5)
+            time.sleep(strike.rng.random() * 0.5)
+            strike.house.server.kill()
+            strike.house.server.start()
+    strike.check()
+
+
+def test_server_down(strike: Strike) -> None:
+    """The server is down: 503 within two seconds, and everyone comes back by themselves."""
+    strike.often(1, 1)
+    with Load(strike.record) as load:
+        load.wait(5)
+        strike.house.server.kill()
+        slowest, end = 0.0, time.monotonic() + strike.lasts(3, 30)
+        [gateway] = strike.house.of("gateway")
+        while time.monotonic() < end:
+            began = time.monotonic()
+            answer = httpx.get(f"{gateway.url}/v1/jobs/{strike.record.entries[0].job}", timeout=10, trust_env=False)
+            slowest = max(slowest, time.monotonic() - began)
+            assert answer.status_code == 503
+        assert gateway.probe("/readyz")[0] == 503
+        strike.house.server.start()
+        load.wait(5)
+    strike.check()
+    assert slowest < 2.5  # two seconds, and half a one for two busy cores
+
+
+def test_server_sigstop(strike: Strike) -> None:
+    """SIGSTOP of the server: who waits for it gives up in time and comes back."""
+    strike.often(1, 1)
+    with Load(strike.record) as load:
+        load.wait(5)
+        strike.house.server.process.send_signal(signal.SIGSTOP)
+        time.sleep(strike.lasts(3, 20))
+        strike.house.server.process.send_signal(signal.SIGCONT)
+        load.wait(5)
+    strike.check()
+
+
+@pytest.mark.parametrize("fault", ["blackholed", "reset", "slow"])
+def test_connections(strike: Strike, fault: str) -> None:
+    """Connections of workers and courier: what is on the way comes again, and every process comes back."""
+    strike.fault = f"Connections {fault}, through a proxy"
+    strike.house.end("worker")
+    strike.house.end("courier")
+    with Proxy(strike.house.server.port) as proxy:
+        through = strike.house.by_tcp(proxy.port)
+        strike.house.courier(**through)
+        worker = strike.house.worker(**through)
+        for child in (*strike.house.of("courier"), worker):
+            child.wait_ready()
+        with Load(strike.record) as load:
+            for _ in strike.often(1, 10):
+                load.wait(3)
+                if fault == "blackholed":
+                    proxy.deaf(True)
+                    time.sleep(strike.lasts(3, 15))
+                    proxy.reset()
+                    proxy.deaf(False)
+                elif fault == "reset":
+                    proxy.reset()
+                else:
+                    proxy.latency_s = 0.02
+        strike.check(90)
+        strike.house.end("worker")
+        strike.house.end("courier")
+
+
+def test_client_kill(strike: Strike) -> None:
+    """CLIENT KILL of everyone, again and again."""
+    with Load(strike.record) as load, strike.house.server.client() as client:
+        for _ in strike.often(5, 60):
+            load.wait(1)
+            for kind in ("normal", "pubsub"):
+                client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+            time.sleep(strike.lasts(0.3, 1))
+    strike.check()
+
+
+def test_memory_full(strike: Strike) -> None:
+    """Full memory: nothing new is written, what runs is stored, and all goes on with room again."""
+    with strike.house.server.client() as client:
+        for _ in strike.often(1, 10):
+            for _ in range(8):
+                strike.record.submit(some_texts(strike.rng, 70))
+            before = client.hlen("{gleaner}:sys"), len(strike.record.entries)
+            client.config_set("maxmemory", client.info("memory")["used_memory"])
+            answer = strike.record.post(b'{"labels": ["a"], "documents": [{"text": "b"}]}', "full")
+            assert answer is not None
+            assert answer.status_code == 503
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert before == (client.hlen("{gleaner}:sys"), len(strike.record.entries))
+            time.sleep(strike.lasts(1.5, 5))
+            assert all(child.alive() for child in strike.house.of("worker"))
+            client.config_set("maxmemory", 0)
+            assert strike.record.post(b'{"labels": ["a"], "documents": []}', "again") is not None
+    strike.check(60)
+
+
+def test_flushdb_of_the_broker(strike: Strike) -> None:
+    """FLUSHDB of the broker: the queue is built again from the ledger."""
+    with Load(strike.record, most_open=200) as load:
+        for _ in strike.often(3, 20):
+            load.wait(5)
+            with strike.house.server.client(0) as broker:
+                broker.flushdb()
+    strike.check()
+
+
+def test_two_upkeeps(strike: Strike) -> None:
+    """Two couriers race to repair: each loss is published once."""
+    house, times = strike.house, strike.often(1, 10)
+    for worker in house.of("worker"):
+        worker.drain()
+    with house.server.client(0) as broker, house.server.client(1) as client:
+        for _ in times:
+            for _ in range(5):
+                strike.record.submit(some_texts(strike.rng, 100))
+            queue = names.queue(MODEL, Priority.standard)
+            published = client.zcard("{gleaner}:pub:" + queue)
+            broker.delete(queues.KEY_PREFIX + queue)
+            end = time.monotonic() + 20
+            while queues.length(broker, queue) < published:
+                assert time.monotonic() < end, "the queue is not built again"
+            time.sleep(3)  # several graces
+            assert queues.length(broker, queue) == published
+            worker = house.worker().wait_ready()
+            wait_for(lambda: not strike.record.open_shards(), 30, "all is done")
+            worker.drain()
+    house.worker()
+    strike.check()
+
+
+def test_courier_sigkill(strike: Strike) -> None:
+    """SIGKILL of couriers at any point: the other goes on with the repairs."""
+    with Load(strike.record) as load:
+        for _ in strike.often(2, 30):
+            load.wait(2)
+            strike.house.of("worker")[0].kill()
+            strike.house.of("courier")[0].kill()
+            strike.house.worker().wait_ready()
+            strike.house.courier()
+    strike.check()
+
+
+def test_gateway_killed_between_write_and_publish(strike: Strike) -> None:
+    """SIGKILL of a gateway between write and publish: the job runs, and the same key finds it."""
+    for _ in strike.often(2, 10):
+        texts = some_texts(strike.rng, 5)
+        doomed = strike.house.gateway("tests.support.gateway").wait_ready()
+        body = b'{"labels": ["person", "place", "product"], "documents": [{"text": "Anna of Berlin"}]}'
+        key = f"key-{strike.rng.random()}"
+        with suppress(httpx.HTTPError):
+            httpx.post(
+                f"{doomed.url}/v1/jobs",
+                content=body,
+                headers={"Idempotency-Key": key, "Content-Type": "application/json"},
+                timeout=1,
+                trust_env=False,
+            )
+        strike.house.await_strike()
+        doomed.kill()
+        answer = strike.record.post(body, key)
+        assert answer is not None
+        assert (answer.status_code, answer.headers.get("Idempotency-Replayed")) == (202, "true")
+        strike.record.remember(answer.json()["id"], ["Anna of Berlin"])
+        strike.record.submit(texts)
+    strike.check()
+
+
+def test_the_store_refuses_a_claim_of_a_dead_nonce(strike: Strike) -> None:
+    """A reply that is lost: the same claim again is the same lease, once."""
+    strike.house.end("worker")
+    job = strike.record.submit(["Anna of Berlin"])
+    with strike.house.server.client() as client, suppress(RedisError):
+        store = Ledger(client)
+        message = ledger.Message(names.queue(MODEL, Priority.standard), job, 0, 1)
+        claim = ledger.claim(message, "nonce", "w", "fake", lease_ms=1000)
+        assert store.run(claim).kind == store.run(claim).kind == "run"
+        assert store.run(ledger.claim(message, "other", "w2", "fake", lease_ms=1000)).kind == "leased"
+    strike.house.worker()
+    strike.check()

@@ -1,0 +1,22 @@
+"""`python -m tests.support.gateway`: the real gateway that stands still between the ledger's write and the push."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from gateway import submission
+from gateway.__main__ import main
+
+
+def never(*_: object) -> asyncio.Future[None]:
+    """Say that the moment has come, and do nothing more."""
+    Path(os.environ["TEST_STRIKE"]).touch()
+    return asyncio.get_running_loop().create_future()
+
+
+if __name__ == "__main__":
+    submission.push_async = never
+    sys.exit(main())

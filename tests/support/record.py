@@ -1,0 +1,255 @@
+"""The tests' own record of what was accepted, and the verdict on what became of it.
+
+It knows nothing of the ledger's inside: documents go in and results come out over HTTP, and what a document's
+result must be is computed here, without any process, queue or store.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Event, Lock, Thread
+from typing import Any, Self
+
+import httpx
+import orjson
+from redis.exceptions import RedisError
+
+from jobs import names, queues
+from jobs.schema import Document, Options, Priority
+from tests.support.engine import FakeEngine
+from tests.support.processes import House
+from worker import windows
+from worker.contract import ShardRef
+
+MODEL = "gleaner-small"
+LABELS = {"person": None, "place": None, "product": None}
+ACCEPT_S = 90.0
+WORDS = ("the", "and", "of", "with", "near", "under", "seldom", "Anna", "Berlin", "Delta", "Lima", "Otto", "Rio")
+
+
+def fault_free(texts: Sequence[str]) -> list[dict[str, Any]]:
+    """What the service answers for these texts when nothing goes wrong; attempts left out."""
+    engine, owner, rows = FakeEngine(), ShardRef("job", 0), []
+    for index, text in enumerate(texts):
+        plan = windows.cut(Document(index, str(index), text), LABELS, Options(), engine, owner)
+        outcomes = [tuple(spans) for spans in engine.decode(plan.windows, plan.windows)]
+        rows.append(windows.merge(plan, outcomes, 1).to_dict())
+        del rows[-1]["attempts"]
+    return orjson.loads(orjson.dumps(rows))
+
+
+def some_texts(rng: random.Random, count: int, longest: int = 40) -> list[str]:
+    """Short texts, now and then one of several windows."""
+
+    def one() -> str:
+        size = 700 if rng.random() < 0.02 else rng.randint(3, longest)
+        return " ".join(rng.choice(WORDS) for _ in range(size))
+
+    return [one() for _ in range(count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An accepted job: its texts, and the indexes of documents that are meant to fail, with their codes."""
+
+    job: str
+    texts: tuple[str, ...]
+    fails: dict[int, str]
+
+
+@dataclass
+class Verdict:
+    """What became of the accepted documents.
+
+    Attributes:
+        documents: accepted.
+        lost: without their one result, or with another's.
+        doubled: results beyond one a document.
+        wrong: results that are not the fault-free one.
+        rerun: documents that took more than one attempt; no harm.
+        leftovers: what the ledger and the broker still hold that they should not.
+        recovery_s: from the end of the fault until everything accepted was finished.
+    """
+
+    documents: int = 0
+    lost: int = 0
+    doubled: int = 0
+    wrong: int = 0
+    rerun: int = 0
+    leftovers: list[str] = field(default_factory=list)
+    recovery_s: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """True if every promise was kept."""
+        return not (self.lost or self.doubled or self.wrong or self.leftovers)
+
+
+class Record:
+    """Submits through the gateway and remembers what was accepted. Safe to share between threads."""
+
+    def __init__(self, house: House, seed: int = 1) -> None:
+        self.house = house
+        self.rng = random.Random(seed)
+        self.entries: list[Entry] = []
+        self.codes: dict[int, int] = {}
+        self.given_up = False
+        self._lock = Lock()
+
+    def submit(self, texts: Sequence[str], fails: dict[int, str] | None = None, **more: object) -> str:
+        """Hand a job in, again with the same Idempotency-Key until it is accepted; its id."""
+        key, end = uuid.uuid4().hex, time.monotonic() + ACCEPT_S
+        body = orjson.dumps(
+            {"labels": LABELS, "documents": [{"text": text} for text in texts], **more},
+        )
+        while True:
+            answer = self.post(body, key)
+            if answer is not None and answer.status_code == 202:
+                break
+            assert time.monotonic() < end, f"not accepted: {answer and answer.text}"
+            assert not self.given_up
+            time.sleep(0.1)
+        job: str = answer.json()["id"]
+        self.remember(job, texts, fails)
+        with self._lock:
+            again = self.rng.random() < 0.3
+        if again:  # a client that did not see the answer asks again: the same job
+            answer = self.post(body, key)
+            if answer is not None and answer.status_code == 202:
+                assert answer.json()["id"] == job
+        return job
+
+    def remember(self, job: str, texts: Sequence[str], fails: dict[int, str] | None = None) -> None:
+        """Hold the service to a job that it accepted."""
+        with self._lock:
+            self.entries.append(Entry(job, tuple(texts), fails or {}))
+
+    def post(self, body: bytes, key: str) -> httpx.Response | None:
+        """One try; None where no answer came."""
+        for gateway in self.house.of("gateway"):
+            with suppress(httpx.HTTPError):
+                headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+                answer = httpx.post(
+                    f"{gateway.url}/v1/jobs", content=body, headers=headers, timeout=10, trust_env=False
+                )
+                with self._lock:
+                    self.codes[answer.status_code] = self.codes.get(answer.status_code, 0) + 1
+                return answer
+        return None
+
+    def open_shards(self) -> int:
+        """Members of open:<model>, or 1 where the server does not say."""
+        try:
+            with self.house.server.client() as client:
+                return int(client.zcard("{gleaner}:open:" + names.slug(MODEL)))
+        except RedisError:
+            return 1
+
+    def verdict(self, within_s: float = 45.0) -> Verdict:
+        """Wait until nothing is open, then look at every accepted document."""
+        found, started = Verdict(), time.monotonic()
+        while self.open_shards() and time.monotonic() - started < within_s:
+            time.sleep(0.05)
+        found.recovery_s = time.monotonic() - started
+        [gateway, *_] = self.house.of("gateway")
+        with httpx.Client(base_url=gateway.url, timeout=20, trust_env=False) as client:
+            for entry in self.entries:
+                self._judge(client, entry, found)
+        self._leftovers(found)
+        del found.notes[5:]
+        return found
+
+    def _judge(self, client: httpx.Client, entry: Entry, found: Verdict) -> None:
+        total = len(entry.texts)
+        found.documents += total
+        job = client.get(f"/v1/jobs/{entry.job}").json()
+        counts = job.get("counts")
+        if counts is None:
+            found.lost += total
+            found.notes.append(f"{entry.job}: {job.get('code')}")
+            return
+        answer = client.get(f"/v1/jobs/{entry.job}/results", headers={"Accept": "application/x-ndjson"})
+        rows = [orjson.loads(line) for line in answer.content.splitlines()]
+        expected = {row["index"]: row for row in fault_free(entry.texts)}
+        seen: dict[int, dict[str, Any]] = {}
+        for row in rows:
+            found.rerun += row.pop("attempts") > 1
+            found.doubled += row["index"] in seen
+            seen[row["index"]] = row
+        for index in range(total):
+            row = seen.get(index)
+            if row is None:
+                found.lost += 1
+            elif index in entry.fails:
+                right = row["status"] == "failed" and row["error"]["code"] == entry.fails[index]
+                found.wrong += not right
+                if not right:
+                    found.notes.append(f"{entry.job}/{index}: {row['status']} {row['error']}")
+            elif row != expected[index]:
+                found.wrong += 1
+                found.notes.append(f"{entry.job}/{index}: {row['status']} {row['error']}")
+        ended = counts["succeeded"] + counts["failed"]
+        if counts["total"] != total or (len(seen) == total and ended != total):
+            found.leftovers.append(f"{entry.job}: counts {counts}")
+
+    def _leftovers(self, found: Verdict) -> None:
+        with self.house.server.client(1) as store, self.house.server.client(0) as broker:
+            held = {"open": self.open_shards()}
+            for priority in Priority:
+                queue = names.queue(MODEL, priority)
+                end = time.monotonic() + 5
+                while (length := queues.length(broker, queue)) and time.monotonic() < end:
+                    time.sleep(0.05)  # doubled messages are read and dropped
+                held |= {queue: length, f"pub {queue}": store.zcard("{gleaner}:pub:" + queue)}
+            sums = store.hmget("{gleaner}:sys", "open_chars", "reserve", "repairs")
+            held |= dict(zip(("open_chars", "reserve", "repairs"), (int(x or 0) for x in sums), strict=True))
+        found.leftovers += [f"{name}={value}" for name, value in held.items() if value]
+
+
+class Load:
+    """Keeps submitting small jobs, from threads of its own, until the block ends."""
+
+    def __init__(self, record: Record, clients: int = 2, most_open: int = 60, pause_s: float = 0.05) -> None:
+        self._record = record
+        self._most_open = most_open
+        self._pause_s = pause_s
+        self._stopping = Event()
+        self._errors: list[BaseException] = []
+        self._threads = [Thread(target=self._loop, args=(n,)) for n in range(clients)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stopping.set()
+        self._record.given_up = kind is not None
+        for thread in self._threads:
+            thread.join()
+        if self._errors and kind is None:
+            raise self._errors[0]
+
+    def wait(self, jobs: int, within_s: float = 30.0) -> None:
+        """Until so many more jobs are accepted."""
+        until, end = len(self._record.entries) + jobs, time.monotonic() + within_s
+        while len(self._record.entries) < until and not self._errors:
+            assert time.monotonic() < end, "no job is accepted any more"
+            time.sleep(0.02)
+
+    def _loop(self, number: int) -> None:
+        rng = random.Random(self._record.rng.random() + number)
+        try:
+            while not self._stopping.is_set():
+                if self._record.open_shards() < self._most_open:
+                    priority = rng.choice(["standard", "standard", "interactive"])
+                    self._record.submit(some_texts(rng, rng.choice([1, 5, 20, 70])), priority=priority)
+                self._stopping.wait(self._pause_s)
+        except BaseException as error:  # noqa: BLE001  # raised where the block ends
+            self._errors.append(error)
