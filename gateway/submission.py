@@ -34,7 +34,7 @@ from jobs.shards import cut, encode_documents
 
 log = logging.getLogger(__name__)
 
-_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"
+_BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # pragma: allowlist secret
 _INLINE_CHARACTERS = 32 * 1024
 """Shards of smaller jobs are packed in place; a thread would cost more than it saves."""
 
