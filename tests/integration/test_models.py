@@ -27,7 +27,7 @@ from worker.models import (
 )
 
 SHIPPED = Path(__file__).parents[2] / "models" / "gleaner-small"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
 
 
 @pytest.fixture
