@@ -15,7 +15,7 @@ from gleaner import Client
 from tests.support.local_stack import RunningStack, ended, gleaner, running_stack, until
 from tests.support.servers import RedisServer
 
-SECRET = "Ada Lovelace keeps this sentence to herself in London."
+SECRET = "Ada Lovelace keeps this sentence to herself in London."  # pragma: allowlist secret
 
 
 @pytest.mark.timeout(180)
