@@ -206,7 +206,7 @@ CONFUSING = [
     "https://example.com/\r\nHost: 127.0.0.1",
     "https://example.com\t.evil.example/",
     "https://user@example.com/",
-    "https://user:pass@example.com/",
+    "https://user:pass@example.com/",  # pragma: allowlist secret
     "https://8.8.8.8@127.0.0.1/",
     "https://127.0.0.1\\@example.com/",
     "https://example.com\\.evil.example/",
