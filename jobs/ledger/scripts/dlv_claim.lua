@@ -12,9 +12,12 @@ if d.state == 'flying' then
 elseif d.state ~= 'due' then return {'done'}
 elseif int(d.next) > NOW then return {'early'} end
 local ep = fields(key('ep:' .. d.ep))
-if ep.state ~= 'active' then return {'held'} end
+if ep.lane then redis.call('ZREM', key('hand:' .. ep.lane), id) end
+if ep.state ~= 'active' then
+  if ep.state then redis.call('ZADD', key('due:' .. d.ep), NOW, id) end -- goes on once the endpoint is active
+  return {'held'}
+end
 local fly = key('fly:' .. ep.lane)
-redis.call('ZREM', key('hand:' .. ep.lane), id)
 local limit = redis.call('EXISTS', key('bad:' .. ep.lane)) == 1 and 1 or cap
 if not same and redis.call('ZCOUNT', fly, NOW, '+inf') >= limit then
   look_at(d.ep, id, NOW + 1000)

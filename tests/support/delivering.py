@@ -1,0 +1,58 @@
+"""A courier's work done in the test's own process: no queue between the ledger and the attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event
+
+import redis
+from prometheus_client import CollectorRegistry
+
+from gateway.webhooks.deliverer import Deliverer, Rules
+from gateway.webhooks.sending import make_sender
+from gateway.webhooks.settings import WebhookSettings
+from jobs.codec import Codec
+from jobs.ledger import Ledger, deliveries
+from jobs.metrics import WebhookMetrics
+
+LOCAL = WebhookSettings(
+    webhook_allow=("127.0.0.0/8",), webhook_allow_http=True, webhook_timeout_s=2.0, webhook_connect_s=1.0
+)
+
+
+class Hands:
+    """Delivers what is due, one after the other, when told to."""
+
+    def __init__(self, client: redis.Redis, rules: Rules, codec: Codec) -> None:
+        self.client = client
+        self.store = Ledger(client)
+        self.deliverer = Deliverer(
+            self.store, codec, make_sender(LOCAL), WebhookMetrics(CollectorRegistry()), rules, Event()
+        )
+        self.rules = rules
+
+    def deliver_due(self) -> dict[str, int]:
+        """Everything that is due now; outcomes and how many came out so."""
+        outcomes: dict[str, int] = {}
+        while groups := self.store.run(deliveries.dlv_due(100, self.rules.cap)).groups:
+            for group in groups:
+                for outcome, count in self.deliverer.deliver(group).items():
+                    outcomes[outcome] = outcomes.get(outcome, 0) + count
+        return outcomes
+
+    def due_now(self, delivery: str) -> None:
+        """Lets the time pass until a delivery's next attempt."""
+        seconds, micros = self.client.time()  # type: ignore[misc]
+        now = int(seconds) * 1000 + int(micros) // 1000
+        ep = self.client.hget(f"{{gleaner}}:dlv:{delivery}", "ep").decode()  # type: ignore[union-attr]
+        self.client.hset(f"{{gleaner}}:dlv:{delivery}", "next", now)
+        self.client.zadd(f"{{gleaner}}:due:{ep}", {delivery: now})
+        self.client.zadd("{gleaner}:eps", {ep: now})
+
+
+@contextmanager
+def hands(url: str, rules: Rules | None = None, codec: Codec | None = None) -> Iterator[Hands]:
+    """Hands on a ledger."""
+    with redis.Redis.from_url(url) as client:
+        yield Hands(client, rules or Rules(), codec or Codec())
