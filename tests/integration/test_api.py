@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.exceptions import RedisError
 
 from gateway import submission
+from gateway.auth import Caller
+from gateway.edge import StreamAbortedError
+from gateway.results import read_page, stream
 from gateway.schemas import Extraction, JobBody, ModelsPage, ProblemBody, ResultsPage
+from jobs.keys import Role
+from jobs.results import Cursor
 from tests.support.api import Api, running_api
 
 pytestmark = pytest.mark.anyio
@@ -227,7 +231,7 @@ async def test_a_refused_submission_does_not_use_up_its_key(api: Api) -> None:
 
 
 async def test_the_answer_kept_for_a_key_is_sealed(ledger_url: str, broker_url: str, tmp_path: Path) -> None:
-    """With encryption keys nothing a client sent is readable in the store, its metadata in the kept answer neither."""
+    """With encryption keys nothing a client sent is readable in the store, nor in the answer kept for its key."""
     key = base64.b64encode(os.urandom(32)).decode()
     async with running_api(ledger_url, broker_url, tmp_path, encryption_keys=(key,)) as api:
         body = {
@@ -302,14 +306,9 @@ async def test_a_job_of_any_model_is_accepted_without_a_worker(
 
 async def test_extract_answers_with_results(api: Api) -> None:
     """200 with the job and every result, by way of the interactive queue."""
-
-    async def work_when_there() -> None:
-        while not await api.worker.work():
-            await asyncio.sleep(0)
-
     response, _ = await asyncio.gather(
         api.client.post("/v1/extract", json={"labels": ["Ada"], "documents": [{"text": "Ada"}, {"text": ""}]}),
-        work_when_there(),
+        api.worker.work_when_there(),
     )
 
     assert response.status_code == 200
@@ -506,12 +505,6 @@ async def test_responses_carry_security_headers(api: Api) -> None:
 
 async def test_a_stream_whose_job_vanishes_is_cut_not_ended(api: Api) -> None:
     """A client must be able to tell a broken stream from a short one."""
-    from gateway.auth import Caller
-    from gateway.edge import StreamAbortedError
-    from gateway.results import read_page, stream
-    from jobs.keys import Role
-    from jobs.results import Cursor
-
     job_id = await api.submit(*(f"Ada {n}" for n in range(70)))
     await api.worker.work()
     services, caller = api.app.state.services, Caller("k", "acme", Role.viewer)
@@ -547,9 +540,3 @@ async def test_counters_follow_requests_by_route(api: Api) -> None:
         if s.name.endswith("_total")
     }
     assert samples == {("/v1/jobs", "202"): 1, ("/v1/jobs/{job_id}", "200"): 1}
-
-
-def test_redis_errors_are_what_the_push_expects() -> None:
-    """A refused connection is one of the errors that a submission survives."""
-    assert issubclass(ConnectionError, OSError)
-    assert issubclass(RedisError, Exception)

@@ -1,4 +1,4 @@
-"""A gateway for tests, in this process and on real stores, and a worker that takes real messages through the ledger.
+"""A gateway for tests, in this process on real stores, and a worker that takes real messages through the ledger.
 
 The worker knows no model: every label found as a word of the text is an entity. All else is the service's own path:
 claim, payload, results, complete.
@@ -74,14 +74,15 @@ class Worker:
         errors: dict[str, int] = {}
         for document in failed:
             errors[str(document.error.code)] = errors.get(str(document.error.code), 0) + 1
+        leftover = b""
+        if failed:
+            leftover = self.codec.encode(encode_documents(failed), place("in", message.job, message.shard))
         done = await self.store.run(
             ledger.complete(
                 message,
                 nonce,
                 self.codec.encode(encode_results(results), place("out", message.job, message.shard)),
-                self.codec.encode(encode_documents(failed), place("in", message.job, message.shard))
-                if failed
-                else b"",
+                leftover,
                 len(documents) - len(failed),
                 len(failed),
                 {"windows": len(documents) - len(failed)},
@@ -100,6 +101,13 @@ class Worker:
                     await self.finish(message)
                     count += 1
         return count
+
+    async def work_when_there(self) -> int:
+        """As soon as a message comes, what `work` does."""
+        queues = [KEY_PREFIX + queue for queue in model_queues(self.models)]
+        queue, raw = await self.broker.brpop(queues, timeout=1.5)
+        await self.broker.rpush(queue, raw)
+        return await self.work()
 
 
 def _run(document: Document, labels: Labels, options: dict[str, Any], attempts: int) -> DocumentResult:
