@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.documents import character_fault
 from gateway.faults import Faults, Pointer
 from gateway.webhooks import signing
 from gateway.webhooks.payload import JOB_EVENTS
@@ -35,7 +36,7 @@ def read_webhook(given: Any, faults: Faults) -> InlineWebhook | str | None:
         faults.add((*at, name), "is not a known field")
     named = given.get("endpoint_id")
     if named is not None:
-        if not isinstance(named, str) or not 1 <= len(named) <= _ENDPOINT_LENGTH:
+        if not isinstance(named, str) or not 1 <= len(named) <= _ENDPOINT_LENGTH or character_fault(named):
             faults.add((*at, "endpoint_id"), "must be the id of an endpoint")
         if any(given.get(name) is not None for name in ("url", "events", "secret")):
             faults.add(at, "with `endpoint_id` nothing else is said here")
@@ -44,6 +45,8 @@ def read_webhook(given: Any, faults: Faults) -> InlineWebhook | str | None:
     if not isinstance(url, str):
         faults.add((*at, "url"), "is required, a string")
         url = ""
+    elif fault := character_fault(url):
+        faults.add((*at, "url"), fault)
     return InlineWebhook(
         url, read_events(given.get("events"), (*at, "events"), faults), read_secret(given, at, faults)
     )

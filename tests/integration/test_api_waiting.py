@@ -1,0 +1,227 @@
+"""Long-polls: woken by pub/sub, right without it, ended by disconnects and shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from starlette.types import Message, Scope
+
+from gateway.auth import Caller
+from gateway.lookup import owned_job
+from gateway.problems import Problem
+from gateway.waiting import Waiter
+from jobs.keys import Role
+from jobs.ledger import channel
+from jobs.schema import Job
+from jobs.stores import connect_async
+from tests.support.api import Api, running_api
+from tests.support.servers import RedisServer
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
+    """A gateway with the default settings."""
+    async with running_api(ledger_url, broker_url, tmp_path) as running:
+        yield running
+
+
+async def becomes(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Return once it holds; the test's own timeout ends it otherwise."""
+    while not await condition():  # noqa: ASYNC110  # it is the server's state, which sets no event here
+        await asyncio.sleep(0.005)
+
+
+async def listeners(api: Api, job_id: str) -> int:
+    """How many connections the server knows to listen to a job."""
+    ((_, count),) = await api.store.pubsub_numsub(channel(job_id))
+    return int(count)
+
+
+async def test_a_long_poll_is_answered_when_the_job_ends(api: Api) -> None:
+    """By the push, long before the wait is over or the next look would have come."""
+    job_id = await api.submit("Ada")
+    poll = asyncio.create_task(api.job(job_id, wait=60))
+    await becomes(lambda: _is(listeners(api, job_id), 1))
+
+    began = time.monotonic()
+    await api.worker.work()
+    job = await poll
+
+    assert job["status"] == "succeeded"
+    assert time.monotonic() - began < 1
+    await becomes(lambda: _is(listeners(api, job_id), 0))
+
+
+async def test_many_long_polls_share_one_subscription(api: Api) -> None:
+    """A hundred waiters cost the server one listener, and all are answered."""
+    job_id = await api.submit("Ada")
+    polls = [asyncio.create_task(api.job(job_id, wait=60)) for _ in range(100)]
+    await becomes(lambda: _is(listeners(api, job_id), 1))
+    await api.worker.work()
+
+    assert {job["status"] for job in await asyncio.gather(*polls)} == {"succeeded"}
+
+
+async def test_a_long_poll_on_an_ended_job_does_not_wait(api: Api) -> None:
+    """Nor does it subscribe."""
+    job_id = await api.submit("Ada")
+    await api.worker.work()
+
+    began = time.monotonic()
+    assert (await api.job(job_id, wait=60))["status"] == "succeeded"
+    assert time.monotonic() - began < 1
+
+
+async def test_a_long_poll_ends_when_its_time_is_over(api: Api) -> None:
+    """With the job as it is then."""
+    job_id = await api.submit("Ada")
+
+    began = time.monotonic()
+    assert (await api.job(job_id, wait=1))["status"] == "queued"
+    assert 0.9 < time.monotonic() - began < 3
+
+
+async def test_a_job_purged_while_waited_for_is_410(api: Api) -> None:
+    """The waiter learns of it at once, by way of the same channel."""
+    job_id = await api.submit("Ada")
+    messages = await api.worker.messages()
+    await api.worker.claim(messages[0])
+    services = api.app.state.services
+    caller = Caller("k", "acme", Role.viewer)
+
+    async def read() -> Job:
+        return await owned_job(services, caller, job_id)
+
+    waiting = asyncio.create_task(services.waiter.until(job_id, 60, read, lambda _: False))
+    await becomes(lambda: _is(listeners(api, job_id), 1))
+    await api.worker.finish(messages[0])
+    assert (await api.client.delete(f"/v1/jobs/{job_id}")).status_code == 204
+
+    with pytest.raises(Problem, match="job_purged"):
+        await waiting
+
+
+async def test_prefer_wait_answers_200_with_the_ended_job(api: Api) -> None:
+    """And says that it was honoured."""
+    body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
+    response, _ = await asyncio.gather(
+        api.client.post("/v1/jobs", json=body, headers={"Prefer": "wait=30"}), api.worker.work_when_there()
+    )
+
+    assert (response.status_code, response.json()["status"]) == (200, "succeeded")
+    assert response.headers["preference-applied"] == "wait=30"
+    assert response.headers["location"] == response.json()["urls"]["self"]
+
+
+async def test_prefer_wait_answers_202_when_it_takes_longer(api: Api) -> None:
+    """The client goes on with the job."""
+    body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
+    response = await api.client.post("/v1/jobs", json=body, headers={"Prefer": "wait=1"})
+
+    assert (response.status_code, response.json()["status"]) == (202, "queued")
+    assert response.headers["preference-applied"] == "wait=1"
+
+
+async def test_a_client_that_goes_away_ends_its_wait(api: Api) -> None:
+    """No subscription and no task is left behind, and nothing is sent."""
+    job_id = await api.submit("Ada")
+    gone = asyncio.Event()
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": f"/v1/jobs/{job_id}",
+        "raw_path": b"",
+        "root_path": "",
+        "query_string": b"wait=60",
+        "headers": [(b"x-api-key", api.keys["viewer"].encode())],
+        "client": ("127.0.0.1", 1),
+        "server": ("gateway", 80),
+        "state": {},
+    }
+    request = asyncio.create_task(api.app(scope, receive, send))
+    await becomes(lambda: _is(listeners(api, job_id), 1))
+    gone.set()
+    await request
+
+    assert sent == []
+    await becomes(lambda: _is(listeners(api, job_id), 0))
+
+
+async def test_a_draining_gateway_answers_its_long_polls_at_once(api: Api) -> None:
+    """A shutdown is not held up by clients that wait."""
+    job_id = await api.submit("Ada")
+    poll = asyncio.create_task(api.job(job_id, wait=60))
+    await becomes(lambda: _is(listeners(api, job_id), 1))
+
+    began = time.monotonic()
+    api.app.state.services.waiter.drain()
+    assert (await poll)["status"] == "queued"
+    assert time.monotonic() - began < 1
+
+
+async def test_a_lost_message_costs_seconds_and_no_answer(ledger_url: str) -> None:
+    """Without any hint the value is read again after about `reread_s`."""
+    waiter = Waiter(connect_async(ledger_url, 2, "test"), reread_s=0.1)
+    waiter.start()
+    values = iter(range(100))
+
+    async def read() -> int:
+        return next(values)
+
+    assert await waiter.until("job", 30, read, lambda value: value == 3) == 3
+    await waiter.stop()
+    await waiter._client.aclose()
+
+
+async def test_a_lost_connection_is_made_anew_and_everybody_reads_again(
+    redis_server: RedisServer, ledger_url: str
+) -> None:
+    """The server drops the listener; the waiter subscribes again and re-reads, without waiting for a message."""
+    client = connect_async(ledger_url, 2, "test-waiter")
+    waiter = Waiter(client, reread_s=3600)
+    waiter.start()
+    admin = connect_async(ledger_url, 2, "test")
+    state, reads = {"done": False}, 0
+
+    async def read() -> bool:
+        nonlocal reads
+        reads += 1
+        return state["done"]
+
+    waiting = asyncio.create_task(waiter.until("job", 30, read, bool))
+    await becomes(lambda: _reached(lambda: reads >= 1))
+    state["done"] = True
+    for connection in await admin.client_list():
+        if connection["name"] == "test-waiter":
+            await admin.client_kill_filter(_id=connection["id"])
+
+    assert await waiting
+    await waiter.stop()
+    await client.aclose()
+    await admin.aclose()
+
+
+async def _is(count: Awaitable[int], wanted: int) -> bool:
+    return await count == wanted
+
+
+async def _reached(condition: Callable[[], bool]) -> bool:
+    return condition()
