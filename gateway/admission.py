@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 import secrets
@@ -10,13 +9,12 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from gateway.bodies import BodyLimits, body_chunks
 from gateway.problems import Problem
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _PREFER_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
-_DRAIN_BYTES = 64 * 1024 * 1024
-_DRAIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,58 +26,33 @@ class Idempotency:
     nonce: str
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body of a JSON request, never more than `limit` bytes of it in memory.
+async def read_body(request: Request, limits: BodyLimits | int) -> bytes:
+    """The body of a JSON request, decompressed, never more than the limit of it in memory.
 
     Raises:
-        Problem: unsupported_media_type or payload_too_large.
+        Problem: unsupported_media_type, payload_too_large, bad_content_encoding or request_timeout.
         ClientDisconnect: the client went away.
     """
-    _check_type(request)
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        if "expect" not in request.headers:
-            await _drain(request)
-        raise _too_large(limit)
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            chunks.clear()
-            await _drain(request)
-            raise _too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
+    check_media_type(request, "application/json")
+    if isinstance(limits, int):
+        limits = BodyLimits(limits)
+    return b"".join([chunk async for chunk in body_chunks(request, limits)])
 
 
-async def _drain(request: Request) -> None:
-    """Read on for a while: a client that is still sending would see a reset instead of the answer."""
-    seen = 0
-    try:
-        async with asyncio.timeout(_DRAIN_S):
-            while seen < _DRAIN_BYTES:
-                message = await request.receive()
-                seen += len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return
+def check_media_type(request: Request, *allowed: str) -> str:
+    """The body's media type, one of `allowed`, in UTF-8.
 
-
-def _too_large(limit: int) -> Problem:
-    return Problem("payload_too_large", f"the body is larger than {limit} bytes")
-
-
-def _check_type(request: Request) -> None:
+    Raises:
+        Problem: unsupported_media_type.
+    """
     media_type, _, parameters = request.headers.get("content-type", "").partition(";")
     charset = re.search(r'charset\s*=\s*"?([^";\s]+)', parameters, re.IGNORECASE)
-    if media_type.strip().lower() != "application/json":
-        raise Problem("unsupported_media_type", "the Content-Type must be application/json")
+    found = media_type.strip().lower()
+    if found not in allowed:
+        raise Problem("unsupported_media_type", f"the Content-Type must be {' or '.join(allowed)}")
     if charset and charset[1].lower() not in ("utf-8", "utf8"):
         raise Problem("unsupported_media_type", "the charset must be UTF-8")
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise Problem("unsupported_media_type", "compressed bodies are not read in this version")
+    return found
 
 
 def idempotency(request: Request, body: bytes) -> Idempotency | None:

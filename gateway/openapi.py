@@ -27,14 +27,28 @@ TAGS = [
     {"name": "health", "description": "Probes; no key needed."},
 ]
 
-ALWAYS: tuple[ProblemCode, ...] = ("unauthenticated", "forbidden", "internal_error", "storage_unavailable")
-SUBMIT: tuple[ProblemCode, ...] = (
+ALWAYS: tuple[ProblemCode, ...] = (
+    "unauthenticated",
+    "forbidden",
+    "csrf_refused",
+    "https_required",
+    "rate_limited",
+    "internal_error",
+    "storage_unavailable",
+)
+BODY: tuple[ProblemCode, ...] = (
     "malformed_json",
-    "idempotency_in_progress",
+    "bad_content_encoding",
+    "request_timeout",
     "payload_too_large",
-    "too_many_documents",
     "unsupported_media_type",
     "validation_failed",
+)
+"""Of every route that reads a body."""
+SUBMIT: tuple[ProblemCode, ...] = (
+    *BODY,
+    "idempotency_in_progress",
+    "too_many_documents",
     "unknown_model",
     "webhook_url_forbidden",
     "endpoint_not_found",

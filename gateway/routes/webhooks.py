@@ -16,7 +16,7 @@ from gateway import openapi
 from gateway.admission import read_body
 from gateway.auth import Caller, require
 from gateway.faults import Faults
-from gateway.problems import Problem, ProblemCode
+from gateway.problems import Problem
 from gateway.request import load_json
 from gateway.schemas import json_schema
 from gateway.services import Services, ServicesDep
@@ -58,12 +58,7 @@ Submitter = Annotated[Caller, Depends(require(Role.submitter))]
 EndpointId = Annotated[str, Path(max_length=64, description="An endpoint's id.", examples=["ep_0af7651916cd43dd"])]
 DeliveryId = Annotated[str, Path(max_length=64, description="A delivery's id.", examples=["dlv_2fd4e1c67a2d28fc"])]
 
-_BODY: tuple[ProblemCode, ...] = (
-    "malformed_json",
-    "payload_too_large",
-    "unsupported_media_type",
-    "validation_failed",
-)
+_BODY = openapi.BODY
 
 
 def _takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
