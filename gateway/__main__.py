@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 from types import FrameType
 from typing import Any
 
@@ -23,6 +24,9 @@ from jobs.stores import connect
 
 log = logging.getLogger(__name__)
 
+STALLED_S = 30.0
+"""An event loop that stood still for so long will not come back."""
+
 
 class _Server(uvicorn.Server):
     """Ends long-polls as soon as the process is told to stop, so that they do not hold up its shutdown."""
@@ -31,6 +35,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._ticked = time.monotonic()
 
     async def startup(self, *args: Any, **kwargs: Any) -> None:
         """Listen, and say where: the port may have been chosen by the system."""
@@ -38,6 +43,16 @@ class _Server(uvicorn.Server):
         await super().startup(*args, **kwargs)
         addresses = [socket.getsockname() for server in self.servers for socket in server.sockets]
         log.info("gateway.listening", extra={"addresses": addresses})
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: the event loop turns."""
+        self._ticked = time.monotonic()
+        return await super().on_tick(counter)
+
+    def stalled(self) -> str | None:
+        """Why the process should be started anew, or None."""
+        silent = time.monotonic() - self._ticked
+        return f"the event loop has not turned for {silent:.0f} s" if silent > STALLED_S else None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop taking requests, and let those that wait be answered now; a second SIGINT stops at once.
@@ -66,7 +81,7 @@ def main() -> int:
         log.error("gateway.no_keys", extra={"reason": str(error)})
         return 1
     server = _Server(_config(settings, app), app)
-    probes = _probes(settings, registry)
+    probes = _probes(settings, registry, server)
     probes.start()
     try:
         server.run()
@@ -92,17 +107,19 @@ def _config(settings: GatewaySettings, app: FastAPI) -> uvicorn.Config:
     )
 
 
-def _probes(settings: GatewaySettings, registry: CollectorRegistry) -> ProbeServer:
+def _probes(settings: GatewaySettings, registry: CollectorRegistry, server: _Server) -> ProbeServer:
     store = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-probes"))
 
     def ready() -> str | None:
+        if not server.started or server.should_exit:
+            return "the API is not served"
         try:
             store.run(ledger.ping_write())
         except LedgerUnavailableError as error:
             return f"the job store cannot be written: {error}"
         return None
 
-    return ProbeServer(settings.metrics_host, settings.metrics_port, registry, lambda: None, ready)
+    return ProbeServer(settings.metrics_host, settings.metrics_port, registry, server.stalled, ready)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,145 @@
+"""`python -m gateway` as a process: starts, serves real sockets, drains, and says why it cannot start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from jobs import keys
+from jobs.ledger import channel
+from tests.support.processes import ROOT, Child, free_port, wait_for
+
+BODY = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
+
+
+def launch(folder: Path, settings: dict[str, str]) -> Child:
+    """Start a gateway; not waited for."""
+    log, port, probes = folder / "gateway.log", free_port(), free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("GLEANER_")},
+        "GLEANER_PORT": str(port),
+        "GLEANER_METRICS_PORT": str(probes),
+        "GLEANER_KEYS_FILE": str(folder / "keys.json"),
+        "GLEANER_SHUTDOWN_GRACE_S": "20",
+        **settings,
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    return Child("gateway", process, log, probes, f"http://127.0.0.1:{port}")
+
+
+@pytest.fixture
+def settings(ledger_url: str, broker_url: str) -> dict[str, str]:
+    """Where this test's stores are."""
+    return {"GLEANER_REDIS_URL": ledger_url, "GLEANER_BROKER_URL": broker_url, "GLEANER_MAX_BODY_BYTES": "100000"}
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, settings: dict[str, str]) -> Iterator[Child]:
+    """A running gateway."""
+    keys.create(tmp_path / "keys.json", tenant="acme", role="admin")
+    child = launch(tmp_path, settings)
+    try:
+        yield child.wait_ready()
+    finally:
+        child.kill()
+
+
+@pytest.fixture
+def client(tmp_path: Path, gateway: Child) -> Iterator[httpx.Client]:
+    """A caller with a key that the running gateway has not seen before."""
+    key = keys.create(tmp_path / "keys.json", tenant="acme", role="submitter").key
+    with httpx.Client(base_url=gateway.url, headers={"X-API-Key": key}, trust_env=False, timeout=60) as made:
+        wait_for(lambda: made.get("/v1/models").status_code == 200, 3, "the new key is known")
+        yield made
+
+
+def test_sigterm_answers_those_that_wait_and_exits_0(gateway: Child, client: httpx.Client, ledger_url: str) -> None:
+    """A rolling update costs a long-poll its wait, never its answer."""
+    job = client.post("/v1/jobs", json=BODY).json()
+    with ThreadPoolExecutor(1) as pool:
+        poll = pool.submit(client.get, f"/v1/jobs/{job['id']}", params={"wait": 60})
+        with redis.Redis.from_url(ledger_url) as store:
+            wait_for(lambda: store.pubsub_numsub(channel(job["id"]))[0][1] == 1, 5, "the long-poll is there")
+        gateway.send(signal.SIGTERM)
+
+        assert gateway.process.wait(10) == 0
+        assert (poll.result().status_code, poll.result().json()["status"]) == (200, "queued")
+
+
+def test_the_second_port_tells_how_it_is(gateway: Child) -> None:
+    """Metrics with route templates, alive, ready."""
+    httpx.get(f"{gateway.url}/nothing", trust_env=False)
+
+    assert gateway.probe("/livez") == (200, "ok")
+    assert gateway.probe("/readyz") == (200, "ok")
+    status, text = gateway.probe("/metrics")
+    assert status == 200
+    assert 'gleaner_http_requests_total{method="GET",route="other",status="404"} 1.0' in text
+    assert "process_resident_memory_bytes" in text
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_above_the_limit_gets_its_answer(client: httpx.Client, chunked: bool) -> None:
+    """413 and not a reset connection, though the client was still sending."""
+    body = b" " * 5_000_000
+    content = (body[at : at + 65536] for at in range(0, len(body), 65536)) if chunked else body
+    response = client.post("/v1/jobs", content=content, headers={"Content-Type": "application/json"})
+
+    assert (response.status_code, response.json()["code"]) == (413, "payload_too_large")
+
+
+def test_half_a_request_makes_no_job(gateway: Child, client: httpx.Client) -> None:
+    """A client that dies while it sends leaves nothing behind, and the gateway goes on."""
+    key = client.headers["X-API-Key"]
+    head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n"
+    with socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2]))) as raw:
+        raw.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode() + b'{"labels":')
+    wait_for(lambda: 'status="499"' in gateway.probe("/metrics")[1], 5, "the disconnect is counted")
+
+    assert client.get("/v1/models").json()["data"][0]["open_jobs"] == 0
+    assert "Traceback" not in gateway.tail(100)
+
+
+def test_results_stream_over_a_real_socket(client: httpx.Client) -> None:
+    """Chunked, and properly ended."""
+    job = client.post("/v1/jobs", json=BODY).json()["id"]
+    client.post(f"/v1/jobs/{job}/cancel")
+    with client.stream("GET", f"/v1/jobs/{job}/results", headers={"Accept": "application/x-ndjson"}) as response:
+        lines = [json.loads(line) for line in response.iter_lines()]
+
+    assert response.headers["transfer-encoding"] == "chunked"
+    assert [line["status"] for line in lines] == ["cancelled"]
+
+
+def test_the_log_is_json_lines_without_paths_or_ids_of_requests(gateway: Child, client: httpx.Client) -> None:
+    """Route templates; the query, which may hold anything, is never written."""
+    client.get("/v1/models", params={"x": "MARKER"})
+
+    log = gateway.log.read_text()
+    assert "MARKER" not in log
+    events = [json.loads(line) for line in log.splitlines()]
+    assert any(event["event"] == "http.request" and event["route"] == "/v1/models" for event in events)
+
+
+def test_a_missing_keys_file_is_said_and_ends_the_process(tmp_path: Path, settings: dict[str, str]) -> None:
+    """One clear line and exit code 1, no traceback."""
+    child = launch(tmp_path, settings)
+
+    assert child.process.wait(20) == 1
+    (line,) = child.log.read_text().splitlines()
+    assert json.loads(line)["event"] == "gateway.no_keys"
+    assert "keys.json" in json.loads(line)["reason"]
