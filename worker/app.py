@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 START_FAILED_EXIT_CODE = 78
 """EX_CONFIG: the model cannot be loaded; starting again will not help until somebody changes something."""
+CUT_SHORT_EXIT_CODE = 75
+"""EX_TEMPFAIL: the grace period was over before the drain; leases bring back what was held."""
 GIVE_BACK_S = 10.0
 """Kept of the grace period for giving unfinished shards back."""
 
@@ -164,12 +166,17 @@ def _serve(
     _register(app, intake)
 
     def give_back() -> None:
-        """Near the end of the grace period what has not started goes back to its queue."""
+        """Near the end of the grace period what has not started goes back to its queue; at its end, so be it."""
         draining.wait()
-        if not finished.wait(max(0.0, settings.shutdown_grace_s - GIVE_BACK_S)):
-            log.warning("drain.giving_back", extra={"shards": leases.held()})
-            leases.end_all()
-            too_late.set()
+        reserve_s = min(GIVE_BACK_S, settings.shutdown_grace_s)
+        if finished.wait(settings.shutdown_grace_s - reserve_s):
+            return
+        log.warning("drain.giving_back", extra={"shards": leases.held()})
+        leases.end_all()
+        too_late.set()
+        if not finished.wait(reserve_s):
+            log.error("drain.cut_short", extra={"shards": leases.held()})
+            os._exit(CUT_SHORT_EXIT_CODE)  # a store that does not answer can hold Celery up for minutes
 
     def stop() -> None:  # in a signal handler
         health.set_draining()
@@ -187,12 +194,12 @@ def _serve(
     leases.start()
     watchdog.start()
     exit_code = consume(app, name, slots, on_ready=ready, on_stop=stop)
-    finished.set()
     metrics.ready.set(0)
     batcher.close(timeout=GIVE_BACK_S)
     watchdog.stop()
     leases.stop()
     _leave(store, settings.model, incarnation)
+    finished.set()
     return exit_code
 
 

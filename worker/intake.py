@@ -121,6 +121,8 @@ class Intake:
     def _run(self, message: Message, claim: Claim, lease: Lease) -> str:
         self._metrics.queue_wait.observe(max(0, claim.started - claim.created) / 1000)
         try:
+            if lease.ended:  # taken while the process was already giving back
+                raise Dropped
             with self._blame.hold(ShardRef(message.job, message.shard)):
                 shard = self._decode(message, claim)
                 results = self._alone(shard, lease) if claim.alone else self._together(shard, lease)

@@ -49,15 +49,16 @@ class LeaseKeeper:
         self._lease_ms = int(lease_s * 1000)
         self._every_s = lease_s / RENEWALS_A_LEASE
         self._held: set[Lease] = set()
+        self._ending = ""
         self._lock = Lock()
         self._stopping = Event()
         self._thread = Thread(target=self._loop, name="leases", daemon=True)
 
     @contextmanager
     def hold(self, message: Message, nonce: str) -> Iterator[Lease]:
-        """Keep the claim alive for the length of the block."""
-        lease = Lease(message, nonce)
+        """Keep the claim alive for the length of the block; after `end_all` it has ended from the start."""
         with self._lock:
+            lease = Lease(message, nonce, self._ending)
             self._held.add(lease)
         try:
             yield lease
@@ -73,6 +74,7 @@ class LeaseKeeper:
     def end_all(self) -> None:
         """Ask every holder to give its shard back: the process must end."""
         with self._lock:
+            self._ending = "drain"
             leases = [lease for lease in self._held if not lease.ended]
         for lease in leases:
             lease.ended = "drain"

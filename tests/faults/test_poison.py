@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults.conftest import LONG, Strike
 from tests.support.engine import Fault
+from tests.support.processes import wait_for
 from tests.support.record import some_texts
 from tests.support.worker import DIES_IN_CUT, DIES_IN_DECODE
 
@@ -57,14 +58,15 @@ def test_a_document_that_kills(strike: Strike, way: str) -> None:
     """Poison among good neighbours."""
     strike.fault = f"Poison: {way}"
     with Supervisor(strike, GLEANER_HANG_TIMEOUT_S="1") as supervisor:
+        slowest = 0.0
         for _ in strike.often(1, 3):
             texts = some_texts(strike.rng, 12)
             texts[7] += f" {WAYS[way]}"
             strike.record.submit(texts, {7: "worker_lost"})
             strike.record.submit(some_texts(strike.rng, 20))
             strike.record.submit(some_texts(strike.rng, 3), priority="interactive")
-            settle(strike)
-        strike.check()
+            slowest = max(slowest, settle(strike))
+        strike.check().recovery_s = slowest
     assert len(supervisor.codes) == 3 * strike.times  # once in company, twice alone
 
 
@@ -80,9 +82,8 @@ def test_a_document_too_large_for_the_device(strike: Strike) -> None:
     assert [worker.pid for worker in strike.house.of("worker")] == before
 
 
-def settle(strike: Strike, within_s: float = 60.0) -> None:
-    """Await that nothing is open."""
-    end = time.monotonic() + within_s
-    while strike.record.open_shards():
-        assert time.monotonic() < end, "the poison is still at work"
-        time.sleep(0.05)
+def settle(strike: Strike, within_s: float = 60.0) -> float:
+    """Await that nothing is open; the seconds it took."""
+    began = time.monotonic()
+    wait_for(lambda: not strike.record.open_shards(), within_s, "the poison is found")
+    return time.monotonic() - began

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import suppress
+from threading import Thread
 
 import httpx
 import pytest
@@ -172,6 +173,13 @@ def test_courier_sigkill(strike: Strike) -> None:
     strike.check()
 
 
+def post_and_die(url: str, body: bytes, key: str) -> None:
+    """A POST whose answer never comes."""
+    headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+    with suppress(httpx.HTTPError):
+        httpx.post(f"{url}/v1/jobs", content=body, headers=headers, timeout=60, trust_env=False)
+
+
 def test_gateway_killed_between_write_and_publish(strike: Strike) -> None:
     """SIGKILL of a gateway between write and publish: the job runs, and the same key finds it."""
     for _ in strike.often(2, 10):
@@ -179,16 +187,11 @@ def test_gateway_killed_between_write_and_publish(strike: Strike) -> None:
         doomed = strike.house.gateway("tests.support.gateway").wait_ready()
         body = b'{"labels": ["person", "place", "product"], "documents": [{"text": "Anna of Berlin"}]}'
         key = f"key-{strike.rng.random()}"
-        with suppress(httpx.HTTPError):
-            httpx.post(
-                f"{doomed.url}/v1/jobs",
-                content=body,
-                headers={"Idempotency-Key": key, "Content-Type": "application/json"},
-                timeout=1,
-                trust_env=False,
-            )
+        doomed_post = Thread(target=post_and_die, args=(doomed.url, body, key))
+        doomed_post.start()
         strike.house.await_strike()
         doomed.kill()
+        doomed_post.join()
         answer = strike.record.post(body, key)
         assert answer is not None
         assert (answer.status_code, answer.headers.get("Idempotency-Replayed")) == (202, "true")

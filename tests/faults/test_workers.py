@@ -52,7 +52,7 @@ def test_sigterm_then_sigkill(strike: Strike) -> None:
     """SIGTERM, then SIGKILL past the grace: what was still in the model comes back after its lease."""
     strike.house.end("worker")
     for _ in strike.often(1, 10):
-        worker = strike.house.worker(GLEANER_SHUTDOWN_GRACE_S="1", TEST_SLOW_S="60").wait_ready()
+        worker = strike.house.worker(TEST_SLOW_S="60").wait_ready()
         strike.record.submit([SLOW, *some_texts(strike.rng, 40)])
         running(strike)
         worker.send(signal.SIGTERM)
