@@ -12,8 +12,9 @@ from tests.support.local_stack import RunningStack, running_stack
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A `gleaner up` with everything, ready."""
-    with running_stack(tmp_path_factory.mktemp("stack") / "home") as stack:
+    """A `gleaner up` with everything, ready; its model computes exactly as gliner itself does."""
+    exact = {"GLEANER_RUNTIME": "torch", "GLEANER_PRECISION": "fp32"}
+    with running_stack(tmp_path_factory.mktemp("stack") / "home", environment=exact) as stack:
         yield stack
 
 

@@ -88,7 +88,7 @@ def assert_same(expected: dict[tuple[int, int, str], float], result: DocumentRes
 
 @pytest.fixture(scope="module")
 def cases() -> list[Case]:
-    """300 texts of 3 to 150 words, six label sets, several thresholds and modes."""
+    """120 texts of 3 to 150 words, six label sets, several thresholds and modes."""
     random = Random(7)
     options = [
         Options(),
@@ -103,14 +103,14 @@ def cases() -> list[Case]:
             random.choice(LABEL_SETS),
             random.choice(options),
         )
-        for _ in range(300)
+        for _ in range(120)
     ]
 
 
 def test_any_company_gives_the_librarys_own_answer(engine: Engine, library: Any, cases: list[Case]) -> None:
-    """300 texts in two different mixes of micro-batches: same spans and labels as one by one, same scores."""
+    """Texts in two different mixes of micro-batches: same spans and labels as one by one, same scores."""
     expected = [predict(library, case) for case in cases]
-    assert sum(map(len, expected)) > 700
+    assert sum(map(len, expected)) > 250
 
     order = list(range(len(cases)))
     for budget in (4096, 700):
