@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+import redis
+from prometheus_client import CollectorRegistry
+
+from jobs import ledger, names, queues
+from jobs.codec import Codec
+from jobs.ledger import Call, Ledger, LedgerUnavailableError, Message, Page
+from jobs.metrics import WorkerMetrics
+from jobs.results import Cursor, documents
+from jobs.schema import Document, DocumentErrorCode, DocumentResult, DocumentStatus, Job, JobStatus, Priority
+from jobs.shards import encode_documents, encode_results
+from tests.support.engine import FakeEngine, Fault
+from tests.support.ledger import CODEC, MODEL, new_job
+from worker import windows
+from worker.blame import Blame
+from worker.contract import Dropped, EngineBroken, ShardRef
+from worker.intake import Intake
+from worker.leases import Lease, LeaseKeeper
+from worker.microbatch import MicroBatcher
+
+QUEUE = names.queue(MODEL, Priority.standard)
+
+
+class Moody(Ledger):
+    """A ledger whose replies can be lost: the transition happens, its caller learns nothing."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__(client)
+        self.lose: dict[str, int] = {}
+        self.ran: list[str] = []
+        self.before: dict[str, Callable[[], None]] = {}
+
+    def run(self, call: Call[Any]) -> Any:
+        """Take a transition, and lose its reply where asked."""
+        self.before.pop(call.script, lambda: None)()
+        answer = super().run(call)
+        self.ran.append(call.script)
+        if self.lose.get(call.script, 0):
+            self.lose[call.script] -= 1
+            raise LedgerUnavailableError(call.script)
+        return answer
+
+
+@dataclass
+class Worker:
+    """An intake with everything it needs, in this process."""
+
+    client: redis.Redis
+    store: Moody
+    batcher: MicroBatcher
+    leases: LeaseKeeper
+    intake: Intake
+    draining: Event = field(default_factory=Event)
+    broken: list[bool] = field(default_factory=list)
+    told: list[frozenset[ShardRef]] = field(default_factory=list)
+
+    def submit(self, job: str, *texts: str) -> Message:
+        """A job of one shard with these texts."""
+        rows = [Document(i, str(i), text) for i, text in enumerate(texts)]
+        new = new_job(job, (len(texts),))
+        blob = CODEC.encode(encode_documents(rows), ledger.place("in", job, 0))
+        return self.store.run(ledger.create(dataclasses.replace(new, blobs=[blob]))).publish[0]
+
+    def results(self, job: str) -> tuple[DocumentResult, ...]:
+        """What is stored of a job."""
+        page = self.store.run(ledger.page(job, 0))
+        assert isinstance(page, Page)
+        return documents(job, page, Codec(), Cursor(), 100).results
+
+    def job(self, job: str) -> Job:
+        """The job."""
+        found = self.store.run(ledger.view(job))
+        assert isinstance(found, Job)
+        return found
+
+    def die(self, message: Message, deaths: int, at: int = 0) -> Message:
+        """Let a worker die with the shard in hand so many times, the last times alone at document `at`."""
+        for death in range(deaths):
+            nonce = f"dead{death}"
+            claim = self.store.run(ledger.claim(message, nonce, "dead", "fake", lease_ms=1))
+            for document in range(at + 1) if claim.alone and not claim.at else ():
+                kept = self.kept(message, document - 1) if document else b""
+                assert self.store.run(ledger.step(message.job, 0, nonce, document, kept)) == "ok"
+            self.store.run(ledger.mark("dead", [(message.job, 0)]))
+            Event().wait(0.01)
+            [message] = self.store.run(ledger.lease_expired(message.job, 0)).publish
+        return message
+
+    def kept(self, message: Message, at: int) -> bytes:
+        """A partial result as a worker keeps it, recognisable by its attempts."""
+        result = DocumentResult(at, str(at), DocumentStatus.succeeded, windows=1, attempts=77)
+        return CODEC.encode(encode_results([result]), ledger.place("part", message.job, 0, at))
+
+
+@contextmanager
+def working(ledger_url: str, broker_url: str, engine: FakeEngine) -> Iterator[Worker]:
+    """A worker without Celery."""
+    with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
+        store, draining = Moody(client), Event()
+        told: list[frozenset[ShardRef]] = []
+        broken: list[bool] = []
+        blame = Blame(told.append)
+        batcher = MicroBatcher(engine, 500, before_forward=blame.enter)
+
+        def drop(lease: Lease) -> None:
+            batcher.drop(lease.message.job, lease.message.shard)
+
+        leases = LeaseKeeper(store, lambda: None, drop)
+        intake = Intake(
+            store=store,
+            broker=broker,
+            codec=CODEC,
+            batcher=batcher,
+            tokenizer=engine,
+            leases=leases,
+            metrics=WorkerMetrics(CollectorRegistry()),
+            worker="w",
+            revision="fake",
+            lease_ms=60_000,
+            draining=draining,
+            blame=blame,
+            on_broken=lambda: broken.append(True),
+        )
+        with batcher:
+            yield Worker(client, store, batcher, leases, intake, draining, broken, told)
+            engine.hold.set()
+
+
+@pytest.fixture
+def worker(ledger_url: str, broker_url: str) -> Iterator[Worker]:
+    """A worker with the fake engine."""
+    with working(ledger_url, broker_url, FakeEngine()) as made:
+        yield made
+
+
+def test_a_message_becomes_a_finished_shard(worker: Worker) -> None:
+    """Claim, cut, run, merge, store: the job is done, its input gone."""
+    message = worker.submit("job_1", "Anna of Berlin", "nobody")
+    assert worker.intake.extract_shard(message) == "stored"
+    first, second = worker.results("job_1")
+    assert [entity.text for entity in first.entities] == ["Anna", "Berlin"]
+    assert (second.status, second.entities) == (DocumentStatus.succeeded, ())
+    assert worker.job("job_1").status is JobStatus.succeeded
+    assert worker.intake.extract_shard(message) == "gone"
+
+
+@pytest.mark.parametrize("script", ["claim", "complete"])
+def test_a_lost_reply_is_asked_for_again(worker: Worker, script: str) -> None:
+    """The same claim is the same lease, and the same result is stored once: nothing runs twice."""
+    message = worker.submit("job_1", "Anna")
+    worker.store.lose = {script: 2}
+    assert worker.intake.extract_shard(message) == ("already" if script == "complete" else "stored")
+    assert worker.results("job_1")[0].attempts == 1
+    assert worker.job("job_1").counts.succeeded == 1
+
+
+def test_a_result_waits_for_the_store(worker: Worker) -> None:
+    """The message is not acked (the task does not return) before the result is stored."""
+    message = worker.submit("job_1", "Anna")
+    down = Event()
+
+    def fail() -> None:
+        if not down.is_set():
+            worker.store.before["complete"] = fail
+            raise LedgerUnavailableError("complete")
+
+    worker.store.before["complete"] = fail
+    answers: list[str] = []
+    thread = Thread(target=lambda: answers.append(worker.intake.extract_shard(message)))
+    thread.start()
+    thread.join(0.5)
+    assert thread.is_alive()
+    down.set()
+    thread.join(5)
+    assert answers == ["stored"]
+
+
+@pytest.mark.parametrize("script", ["claim", "complete"])
+def test_a_drain_ends_the_wait_for_the_store(worker: Worker, script: str) -> None:
+    """Once the process must end, a shard is left to its lease instead of holding the process up."""
+    message = worker.submit("job_1", "Anna")
+    worker.store.lose = {script: 1000}
+    worker.draining.set()
+    assert worker.intake.extract_shard(message) == "left"
+
+
+def test_a_lease_that_ends_just_before_the_windows_are_there(worker: Worker) -> None:
+    """Between the last look and the submission nothing is waiting that could be dropped; it is dropped after it."""
+    message = worker.submit("job_1", "Anna")
+    submit = worker.batcher.submit
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        worker.leases.end_all()
+        with worker.batcher._changed:  # the model thread does not get there first
+            future = submit(*args, **kwargs)
+            worker.batcher.drop("job_1", 0)
+            return future
+
+    worker.batcher.submit = late  # type: ignore[method-assign]
+    assert worker.intake.extract_shard(message) == "released"
+    assert worker.job("job_1").counts.queued == 1
+
+
+def test_a_shard_taken_while_giving_back_goes_back(worker: Worker) -> None:
+    """A message that arrives during the last moments is not lost for a lease: released, pushed, no attempt."""
+    message = worker.submit("job_1", "Anna")
+    worker.leases.end_all()
+    assert worker.intake.extract_shard(message) == "released"
+    assert queues.length(worker.intake._broker, QUEUE) == 1
+    claim = worker.store.run(ledger.claim(message, "n", "other", "fake"))
+    assert (claim.kind, claim.attempts) == ("run", 1)
+
+
+def test_a_cancelled_job_is_dropped(worker: Worker) -> None:
+    """A cancel that is learnt of while the texts are cut ends the shard without a forward pass."""
+    message = worker.submit("job_1", "Anna")
+
+    def cancelled(*args: Any) -> Any:
+        worker.store.run(ledger.cancel("job_1"))
+        worker.leases.renew()
+        raise Dropped
+
+    worker.intake._decode = cancelled  # type: ignore[method-assign]
+    assert worker.intake.extract_shard(message) == "cancelled"
+    assert worker.job("job_1").status is JobStatus.cancelled
+
+
+@pytest.mark.parametrize("step", ["cut", "merge"])
+def test_a_bug_that_one_document_meets_is_its_own(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Whatever a document does to the pure code around the model, its neighbours succeed."""
+    real = getattr(windows, step)
+
+    def faulty(first: Any, *args: Any, **kwargs: Any) -> Any:
+        document = first if step == "cut" else first.document
+        if document.text == "poison" and not getattr(first, "refused", None):
+            raise ZeroDivisionError
+        return real(first, *args, **kwargs)
+
+    monkeypatch.setattr(windows, step, faulty)
+    assert worker.intake.extract_shard(worker.submit("job_1", "Anna", "poison", "Otto")) == "stored"
+    codes = [result.error and result.error.code for result in worker.results("job_1")]
+    assert codes == [None, DocumentErrorCode.inference_failed, None]
+
+
+def test_a_lost_device_is_reported_once_it_is_met(worker: Worker) -> None:
+    """The process is to end; the shard stays claimed, so that its lease puts the blame where it belongs."""
+    message = worker.submit("job_1", f"{Fault.broken}")
+    with pytest.raises(EngineBroken):
+        worker.intake.extract_shard(message)
+    assert worker.broken == [True]
+    assert worker.told[-1] == {("job_1", 0)}
+    assert worker.job("job_1").counts.running == 1
+
+
+def test_a_shard_is_at_risk_from_its_first_text_on(worker: Worker) -> None:
+    """The ledger knows of a shard before its texts are cut, not only before they are in the model."""
+    seen: list[frozenset[ShardRef]] = []
+    cut = worker.intake._cut
+
+    def look(*args: Any) -> windows.Plan:
+        seen.append(worker.told[-1])
+        return cut(*args)
+
+    worker.intake._cut = look  # type: ignore[method-assign]
+    worker.intake.extract_shard(worker.submit("job_1", "Anna"))
+    assert seen == [{("job_1", 0)}]
+
+
+def test_a_suspect_goes_on_where_it_died(worker: Worker) -> None:
+    """Results kept before the death stand; the rest runs document by document."""
+    message = worker.die(worker.submit("job_1", "Anna", "Otto", "Rio"), deaths=2, at=1)
+    assert worker.intake.extract_shard(message) == "stored"
+    assert [result.attempts for result in worker.results("job_1")] == [77, 3, 3]
+    assert worker.client.keys("{gleaner}:part:*") == []
+
+
+def test_the_document_that_killed_twice_alone_is_given_up(worker: Worker) -> None:
+    """worker_lost for it, results for its neighbours, and its text is never touched again."""
+    message = worker.die(worker.submit("job_1", "Anna", f"{Fault.exit}", "Rio"), deaths=3, at=1)
+    assert worker.intake.extract_shard(message) == "stored"
+    codes = [result.error and result.error.code for result in worker.results("job_1")]
+    assert codes == [None, DocumentErrorCode.worker_lost, None]
+
+
+def test_a_death_after_the_last_document_is_nobodys(worker: Worker) -> None:
+    """Once every document of a suspect is kept, a death before the result is stored convicts none of them."""
+    message = worker.die(worker.submit("job_1", "Anna"), deaths=1)
+    worker.store.lose = {"complete": 1000}
+    worker.draining.set()
+    assert worker.intake.extract_shard(message) == "left"
+    record = worker.client.hget("{gleaner}:sh:job_1", "0")
+    assert record is not None
+    fields = record.decode().split("|")
+    assert (fields[0], fields[5]) == ("d", "1")  # stored, its reply lost; `at` is past the last document
