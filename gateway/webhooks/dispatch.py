@@ -16,21 +16,20 @@ from redis.exceptions import RedisError
 from jobs import names, queues
 from jobs.ledger import Ledger, LedgerUnavailableError, deliveries
 from jobs.metrics import WebhookMetrics
+from jobs.telemetry import failure
 
 log = logging.getLogger(__name__)
 
 _IDLE_S = 0.25
-_BUSY_S = 0.01
+_BUSY_S = 0.005
 _OUTAGE_S = 1.0
-_PER_MESSAGE = 8
-"""Deliveries to one receiver that share a message: Celery's own cost is most of a small delivery's."""
 
 
 class Dispatcher:
     """Moves due deliveries into the queue from a thread of its own until stopped.
 
     Args:
-        slots: deliveries this courier can have under way; the queue holds four times as many at most.
+        slots: attempts this courier can have under way; the queue holds four times as many messages at most.
         cap: attempts under way at one receiver.
         stopping: set to end it.
         again_s: a delivery that was queued and not claimed is queued again after this long.
@@ -75,26 +74,20 @@ class Dispatcher:
         return monotonic() - self._came_round
 
     def tick(self) -> int:
-        """One round; how many deliveries were queued.
+        """One round; how many messages were queued.
 
         Raises:
             LedgerUnavailableError: the ledger is down.
             redis.exceptions.RedisError: the broker is; what was handed out comes up again.
         """
-        waiting = queues.length(self._broker, names.WEBHOOK_QUEUE) * _PER_MESSAGE
-        room = self._most * _PER_MESSAGE - waiting
+        room = self._most - queues.length(self._broker, names.WEBHOOK_QUEUE)
         if room <= 0:
             return 0
-        due = self._store.run(deliveries.dlv_due(room, self._cap, self._again_ms))
+        due = self._store.run(deliveries.dlv_due(room * deliveries.PER_MESSAGE, self._cap, self._again_ms))
         self._metrics.disabled.set(due.disabled)
-        messages = [
-            group[start : start + _PER_MESSAGE]
-            for group in due.groups
-            for start in range(0, len(group), _PER_MESSAGE)
-        ]
-        if messages:
-            queues.push_deliveries(self._broker, messages)
-        return sum(map(len, messages))
+        if due.messages:
+            queues.push_deliveries(self._broker, due.messages)
+        return len(due.messages)
 
     def _loop(self) -> None:
         while True:
@@ -104,8 +97,8 @@ class Dispatcher:
             except (LedgerUnavailableError, RedisError, OSError) as error:
                 log.warning("dispatch.interrupted", extra={"reason": type(error).__name__})
                 pause = _OUTAGE_S
-            except Exception:  # a bug with one delivery must not end all of them
-                log.exception("dispatch.failed")
+            except Exception as error:  # noqa: BLE001  # a bug with one delivery must not end all of them
+                failure(log, "dispatch.failed", error)
                 pause = _OUTAGE_S
             self._wake.wait(pause)
             if self._stopping.wait(_BUSY_S):  # many nudges make one round

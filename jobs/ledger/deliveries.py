@@ -17,6 +17,8 @@ from jobs.ledger.values import Call
 
 MAX_ENDPOINTS = 100
 """Most endpoints a tenant may register; those of single jobs are not counted."""
+PER_MESSAGE = 16
+"""Most deliveries to one receiver in a message: Celery's own cost is most of a small delivery's."""
 AGAIN_MS = 60_000
 """A delivery that was handed out and not claimed comes up again after this long."""
 ONLY_FAILURES_MS = 120 * 3600 * 1000
@@ -106,9 +108,9 @@ class DeliveryClaim:
 
 @dataclass(frozen=True, slots=True)
 class DueDeliveries:
-    """Deliveries to try now, by endpoint; and how many endpoints are disabled."""
+    """Deliveries to try now, message by message; and how many endpoints are disabled."""
 
-    groups: tuple[tuple[str, ...], ...]
+    messages: tuple[tuple[str, ...], ...]
     disabled: int
 
 
@@ -166,14 +168,13 @@ def ep_delete(endpoint: str) -> Call[bool]:
 # A courier's
 
 
-def dlv_due(room: int, cap: int, again_ms: int = AGAIN_MS) -> Call[DueDeliveries]:
-    """Hand out at most `room` deliveries; receivers with `cap` attempts under way are left out."""
+def dlv_due(room: int, cap: int, again_ms: int = AGAIN_MS, most: int = PER_MESSAGE) -> Call[DueDeliveries]:
+    """Hand out at most `room` deliveries; a receiver gets no more than `cap` messages at once."""
 
     def parse(reply: list[Any]) -> DueDeliveries:
-        groups = tuple(tuple(text(part) for part in group[1:]) for group in reply[1:])
-        return DueDeliveries(groups, int(reply[0]))
+        return DueDeliveries(tuple(tuple(map(text, message)) for message in reply[1:]), int(reply[0]))
 
-    return Call("dlv_due", (room, cap, again_ms), parse)
+    return Call("dlv_due", (room, cap, again_ms, most), parse)
 
 
 def dlv_claim(delivery: str, nonce: str, lease_ms: int, cap: int) -> Call[DeliveryClaim]:

@@ -1,23 +1,15 @@
 """Couriers as processes of their own, and jobs that end so that they have something to deliver.
 
-`python -m tests.support.couriers RULES` is a courier with another schedule than production's: it comes in through
-the composition root, as JSON. Settings come from the environment, as ever.
+`python -m tests.support.couriers` is a courier with another schedule than production's: it comes in through the
+composition root, from the JSON in TEST_RULES. Settings come from the environment, as ever.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -30,93 +22,23 @@ from gateway.webhooks.schedule import Schedule
 from jobs import ledger
 from jobs.ledger import Ledger, deliveries
 from jobs.ledger.deliveries import Endpoint
-from tests.conftest import ROOT
 from tests.support.ledger import CODEC, new_job
+from tests.support.processes import Child, House
+
+HERE = {"GLEANER_WEBHOOK_ALLOW": "127.0.0.0/8,::1/128", "GLEANER_WEBHOOK_ALLOW_HTTP": "true"}
 
 
-@dataclass
-class Courier:
-    """A running courier process."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    log: Path
-
-    def wait_ready(self, within_s: float = 30) -> None:
-        """Return once it takes messages."""
-        end = time.monotonic() + within_s
-        while time.monotonic() < end and self.process.poll() is None:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=1):
-                    return
-            except OSError:
-                time.sleep(0.05)
-        raise RuntimeError(f"the courier is not ready:\n{self.log.read_text()[-4000:]}")
-
-    def metric(self, name: str) -> float:
-        """A metric's value, summed over its labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
-
-    def kill(self) -> None:
-        """SIGKILL: nothing is given back."""
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> int:
-        """SIGTERM; its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+def start_courier(house: House, rules: dict[str, Any] | None = None, **settings: object) -> Child:
+    """A courier that may call loopback, with these rules (see `Rules`; `delays_s`, `jitter`: the schedule's)."""
+    named = {f"GLEANER_{name.upper()}": str(value) for name, value in settings.items()}
+    given = {**house.by_socket(), **HERE, **named, "TEST_RULES": json.dumps(rules or {})}
+    return house.start("courier", "tests.support.couriers", given)
 
 
-@dataclass
-class Couriers:
-    """Starts couriers on one server; all are gone when the test is."""
-
-    redis_url: str
-    broker_url: str
-    directory: Path
-    started: list[Courier] = field(default_factory=list)
-
-    def start(self, rules: dict[str, Any] | None = None, **settings: object) -> Courier:
-        """A courier with these rules (see `Rules`; `delays_s` and `jitter` are the schedule's) and settings."""
-        port = _free_port()
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("GLEANER_")},
-            "GLEANER_REDIS_URL": self.redis_url,
-            "GLEANER_BROKER_URL": self.broker_url,
-            "GLEANER_METRICS_PORT": str(port),
-            "GLEANER_WEBHOOK_ALLOW": "127.0.0.0/8",
-            "GLEANER_WEBHOOK_ALLOW_HTTP": "true",
-            **{f"GLEANER_{name.upper()}": str(value) for name, value in settings.items()},
-        }
-        log = self.directory / f"courier-{len(self.started)}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.couriers", json.dumps(rules or {})],
-                cwd=ROOT,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        courier = Courier(process, port, log)
-        self.started.append(courier)
-        return courier
-
-
-@contextmanager
-def couriers_of(redis_url: str, broker_url: str, directory: Path) -> Iterator[Couriers]:
-    """Couriers that end with the block."""
-    couriers = Couriers(redis_url, broker_url, directory)
-    try:
-        yield couriers
-    finally:
-        for courier in couriers.started:
-            if courier.process.poll() is None:
-                courier.kill()
+def metric(courier: Child, name: str) -> float:
+    """A metric's value, summed over its labels."""
+    lines = courier.probe("/metrics")[1].splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 
 def add_endpoint(
@@ -151,14 +73,9 @@ def end_job(store: Ledger, job: str, *, tenant: str = "t1", ok: bool = True, **m
     assert store.run(ledger.complete(message, job, b"r", b"", *counts, {}, errors)).kind == "stored"
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def main() -> int:
     """Be a courier."""
-    given: dict[str, Any] = orjson.loads(sys.argv[1])
+    given: dict[str, Any] = orjson.loads(os.environ["TEST_RULES"])
     delays, jitter = tuple(given.pop("delays_s", Schedule().delays_s)), given.pop("jitter", 0.2)
     return run(CourierSettings(), Rules(schedule=Schedule(delays, jitter), **given))
 

@@ -35,9 +35,9 @@ class Hands:
     def deliver_due(self) -> dict[str, int]:
         """Everything that is due now; outcomes and how many came out so."""
         outcomes: dict[str, int] = {}
-        while groups := self.store.run(deliveries.dlv_due(100, self.rules.cap)).groups:
-            for group in groups:
-                for outcome, count in self.deliverer.deliver(group).items():
+        while messages := self.store.run(deliveries.dlv_due(100, self.rules.cap)).messages:
+            for message in messages:
+                for outcome, count in self.deliverer.deliver(message).items():
                     outcomes[outcome] = outcomes.get(outcome, 0) + count
         return outcomes
 

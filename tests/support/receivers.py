@@ -117,6 +117,17 @@ class _Handler(BaseHTTPRequestHandler):
     def at_abort(self, _: Receiver) -> None:
         self._answer(500, webhook_delivery="abort-message")
 
+    def at_flaky(self, receiver: Receiver) -> None:
+        """Every event fails the first time."""
+        event = self.headers["webhook-id"]
+        with receiver.arrived:
+            first = sum(request.headers.get("webhook-id") == event for request in receiver.seen) == 1
+        self._answer(503 if first else 200)
+
+    def at_slow(self, receiver: Receiver) -> None:
+        receiver.ending.wait(0.02)
+        self._answer(200)
+
     def at_redirect(self, _: Receiver) -> None:
         self._answer(307, b"", Location="http://169.254.169.254/latest/meta-data")
 

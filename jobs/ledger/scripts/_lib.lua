@@ -182,11 +182,15 @@ local function close(job)
   redis.call('HSET', key('job:' .. id), 'state', state, 'finished', NOW, 'purge_at', purge_at, 'run', 0)
   redis.call('ZREM', key('deadlines'), id)
   redis.call('ZREM', key('queued:' .. job.queue), id)
+  redis.call('ZREM', key('opened:' .. job.slug), id)
   redis.call('ZADD', key('purge'), purge_at, id)
   for _, name in ipairs({'job:', 'sh:', 'in:', 'out:', 'ids:', 'part:'}) do
     redis.call('PEXPIREAT', key(name .. id), purge_at + 3600000) -- a backstop; upkeep purges on time
   end
   redis.call('HINCRBY', key('tenant:' .. job.tenant), 'open_jobs', -1)
+  if job.by and job.by ~= '' and redis.call('HINCRBY', key('tenant:' .. job.tenant), 'jobs:' .. job.by, -1) <= 0 then
+    redis.call('HDEL', key('tenant:' .. job.tenant), 'jobs:' .. job.by)
+  end
   redis.call('HINCRBY', key('model:' .. job.slug), 'open_jobs', -1)
   redis.call('HINCRBY', key('q:' .. job.queue), 'jobs', -1)
   redis.call('HINCRBY', key('sys'), 'reserve', -int(job.reserve))

@@ -27,12 +27,14 @@ if h.retry_of ~= '' then
 end
 
 -- Room: of the tenant, of the model, of all, of the server's memory.
-local tenant = redis.call('HMGET', key('tenant:' .. h.tenant), 'open_jobs', 'open_chars')
+local by = h.by ~= '' and 'jobs:' .. h.by
+local tenant = redis.call('HMGET', key('tenant:' .. h.tenant), 'open_jobs', 'open_chars', by or 'jobs:')
 local model = redis.call('HMGET', key('model:' .. h.slug), 'open_chars', 'drain_rate')
 local sys = redis.call('HMGET', key('sys'), 'open_chars', 'reserve')
 local rate = math.max(1, tonumber(model[2] or '0') or 0)
 local function over(limit, have) return limit > 0 and have + h.chars > limit and have > 0 end
 if h.limits.tenant_jobs > 0 and int(tenant[1]) >= h.limits.tenant_jobs
+  or h.limits.key_jobs > 0 and int(tenant[3]) >= h.limits.key_jobs
   or over(h.limits.tenant_chars, int(tenant[2])) then
   return refuse('quota', math.max(1, int(tenant[2]) / rate / math.max(1, int(tenant[1]))))
 end
@@ -57,7 +59,7 @@ redis.call('HSET', job_key, 'ver', h.ver, 'tenant', h.tenant, 'model', h.model, 
   'priority', h.priority, 'state', 'queued', 'total', h.total, 'run', 0, 'ok', 0, 'failed', 0, 'canc', 0, 'exp', 0,
   'shards', shards, 'next', 0, 'inq', 0, 'created', created, 'deadline', deadline, 'ttl', h.ttl_ms, 'chars', h.chars,
   'left', h.chars, 'bytes', h.bytes, 'reserve', reserve, 'hook', h.hook, 'opts', opts, 'meta', meta, 'v', 1,
-  'trace', h.trace, 'retry_of', h.retry_of)
+  'trace', h.trace, 'retry_of', h.retry_of, 'by', h.by)
 local records = {}
 for i, size in ipairs(sizes) do
   records[#records + 1] = tostring(i - 1)
@@ -82,8 +84,10 @@ bulk('ZADD', key('open:' .. h.slug), members)
 redis.call('ZADD', key('deadlines'), deadline, id)
 redis.call('ZADD', key('jobs:' .. h.tenant), created, id)
 redis.call('ZADD', key('queued:' .. h.queue), created, id)
+redis.call('ZADD', key('opened:' .. h.slug), created, id)
 redis.call('HINCRBY', key('tenant:' .. h.tenant), 'open_jobs', 1)
 redis.call('HINCRBY', key('tenant:' .. h.tenant), 'open_chars', h.chars)
+if by then redis.call('HINCRBY', key('tenant:' .. h.tenant), by, 1) end
 redis.call('HINCRBY', key('model:' .. h.slug), 'open_jobs', 1)
 redis.call('HINCRBY', key('model:' .. h.slug), 'open_chars', h.chars)
 redis.call('HINCRBY', key('q:' .. h.queue), 'jobs', 1)

@@ -5,23 +5,29 @@
 local id, nonce, lease, cap = ARGV[1], ARGV[2], int(ARGV[3]), int(ARGV[4])
 local d = fields(key('dlv:' .. id))
 if not d.ep then return {'gone'} end
+local lane = redis.call('HGET', key('ep:' .. d.ep), 'lane') or ''
+
+local function refuse(why)
+  redis.call('ZREM', key('hand:' .. lane), id)
+  return {why}
+end
+
 local same = d.state == 'flying' and d.nonce == nonce
 local lapsed = d.state == 'flying' and not same and int(d.lease) <= NOW
 if d.state == 'flying' then
-  if not same and not lapsed then return {'leased'} end
-elseif d.state ~= 'due' then return {'done'}
-elseif int(d.next) > NOW then return {'early'} end
+  if not same and not lapsed then return refuse('leased') end
+elseif d.state ~= 'due' then return refuse('done')
+elseif int(d.next) > NOW then return refuse('early') end
 local ep = fields(key('ep:' .. d.ep))
-if ep.lane then redis.call('ZREM', key('hand:' .. ep.lane), id) end
 if ep.state ~= 'active' then
   if ep.state then redis.call('ZADD', key('due:' .. d.ep), NOW, id) end -- goes on once the endpoint is active
-  return {'held'}
+  return refuse('held')
 end
 local fly = key('fly:' .. ep.lane)
 local limit = redis.call('EXISTS', key('bad:' .. ep.lane)) == 1 and 1 or cap
 if not same and redis.call('ZCOUNT', fly, NOW, '+inf') >= limit then
   look_at(d.ep, id, NOW + 1000)
-  return {'busy'}
+  return refuse('busy')
 end
 if lapsed then
   local attempt = cjson.encode({at = int(d.at), status = 0, ms = NOW - int(d.at), error = 'interrupted'})

@@ -23,6 +23,7 @@ redis.call('PEXPIRE', where, ttl)
 redis.call('PEXPIRE', key('att:' .. id), ttl)
 if not ep[1] then return {outcome, ''} end -- its endpoint was deleted meanwhile
 redis.call('ZREM', key('fly:' .. ep[2]), id)
+redis.call('ZREM', key('hand:' .. ep[2]), id)
 if ended then redis.call('ZREM', key('due:' .. d.ep), id) else look_at(d.ep, id, NOW + int(delay)) end
 if outcome == 'delivered' then
   redis.call('UNLINK', key('bad:' .. ep[2]))
