@@ -11,6 +11,7 @@ from fastapi import Request
 
 from gateway.bodies import BodyLimits, body_chunks
 from gateway.problems import Problem
+from gateway.settings import GatewaySettings
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -37,6 +38,11 @@ async def read_body(request: Request, limits: BodyLimits | int) -> bytes:
     if isinstance(limits, int):
         limits = BodyLimits(limits)
     return b"".join([chunk async for chunk in body_chunks(request, limits)])
+
+
+def body_limits(settings: GatewaySettings, size: int) -> BodyLimits:
+    """The limits of a body of at most `size` bytes."""
+    return BodyLimits(size, settings.max_compression_ratio, settings.body_idle_s)
 
 
 def check_media_type(request: Request, *allowed: str) -> str:

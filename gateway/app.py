@@ -19,8 +19,9 @@ from gateway import docs_pages, openapi
 from gateway.durability import Barrier
 from gateway.edge import Edge, request_id
 from gateway.guard import GuardedLedger
+from gateway.limits import Limiter
 from gateway.problems import Problem, ProblemCode
-from gateway.routes import extract, health, jobs, models, problems, webhooks
+from gateway.routes import extract, health, jobs, limits, models, problems, session, webhooks
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.waiting import Waiter
@@ -78,10 +79,12 @@ def create_app(settings: GatewaySettings, registry: CollectorRegistry | None = N
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
     )
-    for module in (jobs, extract, models, health, problems):
+    for module in (jobs, extract, models, limits, health, problems):
         app.include_router(module.router)
     for router in webhooks.ROUTERS:
         app.include_router(router)
+    if settings.auth_cookie:
+        app.include_router(session.router)
     docs_pages.install(app)
     openapi.install(app)
     _handle_errors(app)
@@ -114,6 +117,7 @@ async def _running(
             broker=broker,
             codec=codec,
             keys=keys,
+            limiter=Limiter(store, settings, guarded),
             waiter=waiter,
             endpoints=Endpoints(guarded, codec, make_sender(settings)),
             metrics=metrics,

@@ -15,6 +15,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway import limits
+from gateway.auth import STANDINGS
 from gateway.problems import Problem
 from jobs.metrics import GatewayMetrics
 from jobs.telemetry import bound
@@ -66,6 +68,8 @@ class Edge:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
+                for name, value in limits.headers(scope.get(STANDINGS, {}).values()).items():
+                    headers[name] = value
                 for name, value in _SECURITY.items():
                     headers.setdefault(name, value)
             await send(message)

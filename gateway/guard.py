@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import redis.asyncio
@@ -44,25 +45,34 @@ class GuardedLedger(AsyncLedger):
         Raises:
             LedgerUnavailableError: it is not known whether the transition happened; repeating it is safe.
         """
+        unguarded = super().run
+        return await self.guarded(call.script, lambda: unguarded(call))
+
+    async def guarded(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do any work against the store under the same deadline and breaker.
+
+        Raises:
+            LedgerUnavailableError: from the work, or because the store is down or too slow.
+        """
         state = self._breaker.state
         if state == STATE_OPEN or (state == STATE_HALF_OPEN and self._probing):
-            raise LedgerUnavailableError(f"{call.script}: the store is down")
+            raise LedgerUnavailableError(f"{name}: the store is down")
         self._probing = state == STATE_HALF_OPEN
         try:
             with self._breaker:
-                return await self._within_deadline(call)
+                return await self._within_deadline(name, work)
         finally:
             self._probing = False
             self._metrics.store_down.set(0 if self._breaker.closed else 1)
             if self._breaker.closed != (state == "closed"):
                 log.warning("ledger.breaker", extra={"state": self._breaker.state})
 
-    async def _within_deadline(self, call: Call[T]) -> T:
+    async def _within_deadline(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         try:
             async with asyncio.timeout(self._deadline_s):
-                return await super().run(call)
+                return await work()
         except TimeoutError as error:
-            raise LedgerUnavailableError(f"{call.script}: no answer in {self._deadline_s:g} s") from error
+            raise LedgerUnavailableError(f"{name}: no answer in {self._deadline_s:g} s") from error
 
 
 def _unreachable(kind: type[BaseException], error: BaseException) -> bool:

@@ -9,6 +9,7 @@ import redis.asyncio
 from fastapi import Depends, Request
 
 from gateway.durability import Barrier
+from gateway.limits import Limiter
 from gateway.settings import GatewaySettings
 from gateway.waiting import Waiter
 from gateway.webhooks.endpoints import Endpoints
@@ -32,6 +33,7 @@ class Services:
     broker: redis.asyncio.Redis
     codec: Codec
     keys: KeyRing | None
+    limiter: Limiter
     waiter: Waiter
     endpoints: Endpoints
     metrics: GatewayMetrics

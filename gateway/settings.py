@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, IPvAnyNetwork, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from gateway.webhooks.settings import WebhookSettings
 from jobs.settings import Durability
 
 MIB = 1024 * 1024
 DAY_S = 24 * 3600
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
 
 class GatewaySettings(WebhookSettings):
@@ -29,6 +32,50 @@ class GatewaySettings(WebhookSettings):
         description="The API keys file (`gleaner keys` edits it); changes count within two seconds.",
     )
 
+    auth_query: bool = Field(
+        False,
+        description="Also take the key from `?api_key=`; query strings end up in proxies' logs, so only where a "
+        "client can send no header.",
+    )
+    auth_cookie: bool = Field(
+        False,
+        description="Also take the key from the cookie `gleaner_api_key`, which `POST /v1/session` sets, for "
+        "browsers; what changes something then needs the header `X-Gleaner-CSRF`.",
+    )
+    auth_failures_per_minute: int = Field(
+        120,
+        ge=0,
+        description="Attempts with bad keys a minute from one address (IPv6: one /64) before they are answered "
+        "429; 0 is no limit.",
+    )
+
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
+        (),
+        description="Addresses or networks, comma-separated, whose X-Forwarded-For and X-Forwarded-Proto are "
+        "believed.",
+    )
+    https: Literal["off", "redirect", "require"] = Field(
+        "off",
+        description="What plain HTTP gets, probes aside: `off`: answers; `redirect`: GET is sent to https, all "
+        "else refused; `require`: refused. HTTPS is the gateway's own or a trusted proxy's.",
+    )
+    hsts_s: int = Field(
+        31_536_000,
+        ge=0,
+        description="How long browsers shall keep to https (seconds), told where `https` is not `off`; 0 tells "
+        "nothing.",
+    )
+    tls_cert_file: Path | None = Field(None, description="Certificate chain (PEM); the API then speaks HTTPS.")
+    tls_key_file: Path | None = Field(None, description="Private key of the certificate (PEM).")
+    tls_client_ca_file: Path | None = Field(
+        None, description="Clients must show a certificate of this authority (PEM)."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Origins whose pages may call the API, comma-separated, as `https://app.example.com`; none by "
+        "default. Cookies are never taken from them.",
+    )
+
     durability: Durability = Field(
         "disk",
         description="What a 202 waits for: `process`: the server has it; `disk`: its append-only file is on disk; "
@@ -36,6 +83,20 @@ class GatewaySettings(WebhookSettings):
     )
 
     max_body_bytes: int = Field(32 * MIB, ge=1, description="Largest JSON request body (bytes).")
+    max_compression_ratio: int = Field(
+        100, ge=1, description="Most that a compressed request body, or any piece of it, may expand."
+    )
+    body_idle_s: float = Field(
+        30.0,
+        gt=0,
+        description="Longest silence within a request body (seconds); it must also bring 1 KiB a second.",
+    )
+    header_timeout_s: float = Field(
+        10.0, gt=0, description="How long a request's head may take, from the connection on (seconds)."
+    )
+    write_timeout_s: float = Field(
+        60.0, gt=0, description="How long a client may read nothing of an answer that waits for it (seconds)."
+    )
     max_documents: int = Field(10_000, ge=1, description="Most documents of a JSON job.")
     max_document_bytes: int = Field(
         MIB, ge=1, description="Largest text (UTF-8 bytes); a larger one fails alone with `document_too_large`."
@@ -62,6 +123,20 @@ class GatewaySettings(WebhookSettings):
     )
     max_wait_s: int = Field(60, ge=0, le=60, description="Longest `?wait=` and `Prefer: wait=` (seconds).")
 
+    key_requests_per_s: int = Field(0, ge=0, description="Requests a second of one key; 0 is no limit.")
+    key_submits_per_s: int = Field(0, ge=0, description="Submissions a second of one key; 0 is no limit.")
+    key_documents_per_day: int = Field(0, ge=0, description="Documents a day of one key; 0 is no limit.")
+    key_characters_per_day: int = Field(0, ge=0, description="Characters a day of one key; 0 is no limit.")
+    key_open_jobs: int = Field(
+        0,
+        ge=0,
+        description="Most open jobs of one key; 0 is no limit. `gleaner keys create` sets these five for a key "
+        "of its own.",
+    )
+    tenant_requests_per_s: int = Field(0, ge=0, description="Requests a second of one tenant; 0 is no limit.")
+    tenant_submits_per_s: int = Field(0, ge=0, description="Submissions a second of one tenant; 0 is no limit.")
+    tenant_documents_per_day: int = Field(0, ge=0, description="Documents a day of one tenant; 0 is no limit.")
+    tenant_characters_per_day: int = Field(0, ge=0, description="Characters a day of one tenant; 0 is no limit.")
     tenant_max_open_jobs: int = Field(0, ge=0, description="Most open jobs of one tenant; 0 is no limit.")
     tenant_max_open_characters: int = Field(
         0, ge=0, description="Most characters in open jobs of one tenant; 0 is no limit."
@@ -72,6 +147,29 @@ class GatewaySettings(WebhookSettings):
     max_open_characters: int = Field(
         0, ge=0, description="Most characters in open jobs of all; above it 503 `overloaded`; 0 is no limit."
     )
+
+    @field_validator("trusted_proxies", "cors_origins", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin; write it as https://app.example.com")
+        return origins
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("GLEANER_TLS_CERT_FILE and GLEANER_TLS_KEY_FILE go together")
+        if self.tls_client_ca_file is not None and self.tls_cert_file is None:
+            raise ValueError("GLEANER_TLS_CLIENT_CA_FILE needs GLEANER_TLS_CERT_FILE")
+        return self
 
     @model_validator(mode="after")
     def _auth_off_is_local(self) -> Self:

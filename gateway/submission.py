@@ -110,8 +110,21 @@ async def _create(
     created: int,
     trace: str,
 ) -> Accepted:
-    job_id = new_job_id()
     characters = sum(len(document.text) for document in submission.documents)
+    async with services.limiter.charge(caller, len(submission.documents), characters):
+        return await _make(services, caller, submission, characters, idempotency, created, trace)
+
+
+async def _make(
+    services: Services,
+    caller: Caller,
+    submission: Submission,
+    characters: int,
+    idempotency: Idempotency | None,
+    created: int,
+    trace: str,
+) -> Accepted:
+    job_id = new_job_id()
     if characters <= _INLINE_CHARACTERS:
         packed = _pack(services.codec, job_id, submission)
     else:
@@ -136,7 +149,8 @@ async def _create(
         idem="" if idempotency is None else idempotency.key_hash,
         nonce="" if idempotency is None else idempotency.nonce,
         answer=b"" if idempotency is None else services.codec.encode(body, _answer_place(caller, idempotency)),
-        limits=_limits(services.settings),
+        by=caller.key_id,
+        limits=_limits(services.settings, caller),
     )
     outcome = await services.ledger.run(ledger.create(new))
     try:
@@ -146,6 +160,7 @@ async def _create(
             await services.ledger.run(deliveries.ep_delete(webhook.endpoint_id))
         raise
     await _push(services, outcome)
+    services.metrics.submitted_jobs.inc()
     services.metrics.submitted_documents.inc(len(submission.documents))
     log.info("job.created", extra={"job_id": job_id, "documents": len(submission.documents)})
     return Accepted(job_id, body or _first_view(job_id, caller, submission, characters, outcome.now, webhook))
@@ -239,8 +254,9 @@ def _first_view(
     return job_body(job, submission.metadata, webhook).model_dump_json().encode()
 
 
-def _limits(settings: GatewaySettings) -> Limits:
+def _limits(settings: GatewaySettings, caller: Caller) -> Limits:
     return Limits(
+        key_jobs=caller.limits.open_jobs or settings.key_open_jobs,
         tenant_jobs=settings.tenant_max_open_jobs,
         tenant_chars=settings.tenant_max_open_characters,
         model_chars=settings.model_max_open_characters,
@@ -255,7 +271,9 @@ def _refuse(outcome: Created) -> None:
         case "created" | "exists":
             return
         case "quota":
-            raise Problem("quota_exceeded", "your tenant has as much open work as it may have", headers=retry)
+            raise Problem(
+                "quota_exceeded", "your key or tenant has as much open work as it may have", headers=retry
+            )
         case "overloaded":
             raise Problem("overloaded", "the backlog is as long as it may be", headers=retry)
         case "memory_full":

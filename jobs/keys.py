@@ -14,13 +14,13 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -52,6 +52,18 @@ class Role(StrEnum):
         return ranks.index(self) >= ranks.index(other)
 
 
+class KeyLimits(BaseModel):
+    """What one key may do, where it differs from what the gateway's settings say of all; None: as they say."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    requests_per_s: int | None = Field(None, ge=1)
+    submits_per_s: int | None = Field(None, ge=1)
+    documents_per_day: int | None = Field(None, ge=1)
+    characters_per_day: int | None = Field(None, ge=1)
+    open_jobs: int | None = Field(None, ge=1)
+
+
 class KeyRecord(BaseModel):
     """One key as the file keeps it."""
 
@@ -66,6 +78,7 @@ class KeyRecord(BaseModel):
     created_at: AwareDatetime
     expires_at: AwareDatetime | None = None
     revoked_at: AwareDatetime | None = None
+    limits: KeyLimits = KeyLimits()
 
     def usable(self, now: datetime) -> bool:
         """True while the key is neither revoked nor past its expiry."""
@@ -91,15 +104,29 @@ class NewKey:
 
 
 def create(
-    path: Path, *, tenant: str, role: Role | str, name: str = "", expires_at: datetime | None = None
+    path: Path,
+    *,
+    tenant: str,
+    role: Role | str,
+    name: str = "",
+    expires_at: datetime | None = None,
+    limits: Mapping[str, int | None] | None = None,
 ) -> NewKey:
     """Make a key and add it to the file, which is made, mode 600, if it is not there.
 
+    Args:
+        path: the file.
+        tenant: whose key it is.
+        role: what it may do.
+        name: a word to know it by.
+        expires_at: when it ends; None for never.
+        limits: fields of `KeyLimits`.
+
     Raises:
-        KeysError: the file is damaged, or the tenant's name, role or expiry is not valid.
+        KeysError: the file is damaged, or the tenant's name, role, expiry or limits are not valid.
     """
     with _editing(path) as keys:
-        new, record = _make(tenant, role, name, expires_at)
+        new, record = _make(tenant, role, name, expires_at, limits or {})
         keys.append(record)
     return new
 
@@ -114,7 +141,7 @@ def list_keys(path: Path) -> tuple[KeyRecord, ...]:
 
 
 def rotate(path: Path, key_id: str, *, overlap: timedelta = ROTATION_OVERLAP) -> NewKey:
-    """Make a successor of a key (same tenant, role, name) and let the old one end after `overlap`.
+    """Make a successor of a key (same tenant, role, name, limits) and let the old one end after `overlap`.
 
     The successor lives as long as the old key was made for, or for ever. An expiry that comes sooner than
     the overlap stays.
@@ -129,7 +156,7 @@ def rotate(path: Path, key_id: str, *, overlap: timedelta = ROTATION_OVERLAP) ->
         if not old.usable(now):
             raise KeysError(f"key {key_id} is revoked or expired; create a new one")
         lifetime = None if old.expires_at is None else now + (old.expires_at - old.created_at)
-        new, record = _make(old.tenant, old.role, old.name, lifetime)
+        new, record = _make(old.tenant, old.role, old.name, lifetime, old.limits.model_dump())
         end = now + overlap
         keys[position] = old.model_copy(update={"expires_at": min(end, old.expires_at or end)})
         keys.append(record)
@@ -198,7 +225,9 @@ class KeyRing:
             log.info("keys.reloaded", extra={"keys": len(self._by_hash)})
 
 
-def _make(tenant: str, role: Role | str, name: str, expires_at: datetime | None) -> tuple[NewKey, KeyRecord]:
+def _make(
+    tenant: str, role: Role | str, name: str, expires_at: datetime | None, limits: Mapping[str, Any]
+) -> tuple[NewKey, KeyRecord]:
     now = _now()
     key = KEY_PREFIX + secrets.token_urlsafe(32)
     if expires_at is not None and expires_at.tzinfo is not None and expires_at <= now:
@@ -212,6 +241,7 @@ def _make(tenant: str, role: Role | str, name: str, expires_at: datetime | None)
             name=name,
             created_at=now,
             expires_at=expires_at,
+            limits=KeyLimits(**limits),
         )
     except ValueError as error:
         raise KeysError(_explain(error)) from error

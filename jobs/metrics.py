@@ -32,6 +32,19 @@ class GatewayMetrics:
             "1 while the gateway's circuit breaker to the ledger is open: every call is answered 503 at once.",
             registry=registry,
         )
+        self.auth_failures = Counter(
+            "gleaner_auth_failures_total",
+            "Requests refused for their key: missing, bad (unknown, expired, revoked), limited (bad, and too many "
+            "from one address), csrf; a jump of bad or limited is somebody guessing, or a key that ran out.",
+            ["reason"],
+            registry=registry,
+        )
+        self.limited = Counter(
+            "gleaner_limited_total",
+            "Requests answered 429 by a limit of their key or tenant, by what was too much.",
+            ["measure", "scope"],
+            registry=registry,
+        )
         self.submitted_documents = Counter(
             "gleaner_submitted_documents_total", "Documents of accepted jobs.", registry=registry
         )

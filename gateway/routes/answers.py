@@ -11,7 +11,7 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from gateway.admission import idempotency, read_body, trace_context
+from gateway.admission import body_limits, idempotency, read_body, trace_context
 from gateway.auth import Caller
 from gateway.lookup import owned_job
 from gateway.request import parse
@@ -38,7 +38,7 @@ async def accept(
         ClientDisconnect: the client went away before it was read.
     """
     settings = services.settings
-    body = await read_body(request, settings.max_body_bytes)
+    body = await read_body(request, body_limits(settings, settings.max_body_bytes))
     key = idempotency(request, body)
 
     def read() -> Any:

@@ -33,7 +33,9 @@ router = APIRouter(prefix="/v1/extract", tags=["jobs"])
     openapi_extra={**openapi.JOB_REQUEST, "parameters": [openapi.IDEMPOTENCY_KEY]},
 )
 async def extract(
-    request: Request, services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.submitter))]
+    request: Request,
+    services: ServicesDep,
+    caller: Annotated[Caller, Depends(require(Role.submitter, submits=True))],
 ) -> Response:
     """The same body as a job's, with at most 32 documents; its priority is interactive."""
     settings = services.settings

@@ -35,6 +35,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 Viewer = Annotated[Caller, Depends(require(Role.viewer))]
 Submitter = Annotated[Caller, Depends(require(Role.submitter))]
+Submission = Annotated[Caller, Depends(require(Role.submitter, submits=True))]
 JobId = Annotated[str, Path(description="A job's id.", examples=["job_01kb4t7w3vq9x2m5n8r6c1d0fz"])]
 
 
@@ -51,7 +52,7 @@ JobId = Annotated[str, Path(description="A job's id.", examples=["job_01kb4t7w3v
     },
     openapi_extra={**openapi.JOB_REQUEST, "parameters": [openapi.IDEMPOTENCY_KEY, openapi.PREFER]},
 )
-async def submit_job(request: Request, services: ServicesDep, caller: Submitter) -> Response:
+async def submit_job(request: Request, services: ServicesDep, caller: Submission) -> Response:
     """Hand in documents and labels; the answer comes as soon as the job is safe.
 
     With `Prefer: wait=n` it comes when the job ends, or after n seconds.
@@ -162,7 +163,8 @@ async def get_results(
 async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) -> Response:
     """End what has not begun; what finished is kept. Repeating it changes nothing."""
     await owned_job(services, caller, job_id)
-    await services.ledger.run(ledger.cancel(job_id))
+    if await services.ledger.run(ledger.cancel(job_id)) == "closed":
+        services.metrics.jobs.labels("cancelled").inc()
     await services.barrier.confirm()
     job = await owned_job(services, caller, job_id)
     return job_response(services, job, 200 if job.status.terminal else 202)

@@ -25,6 +25,7 @@ from jobs.ledger.values import (
     Message,
     ModelView,
     NewJob,
+    OpenWork,
     Page,
     Returned,
     StoredShard,
@@ -88,7 +89,9 @@ def create(new: NewJob) -> Call[Created]:
         "trace": new.trace,
         "idem": new.idem,
         "nonce": new.nonce,
+        "by": new.by,
         "limits": {
+            "key_jobs": new.limits.key_jobs,
             "tenant_jobs": new.limits.tenant_jobs,
             "tenant_chars": new.limits.tenant_chars,
             "model_chars": new.limits.model_chars,
@@ -367,3 +370,8 @@ def _returned(job: str) -> Callable[[list[bytes]], Returned]:
         return Returned(kind, (Message(records.text(reply[3]), job, int(reply[1]), int(reply[2])),))
 
     return parse
+
+
+def open_work(tenant: str, by: str) -> Call[OpenWork]:
+    """What a tenant has open now, and how many jobs of it one of its keys submitted."""
+    return Call("open_work", (tenant, by), lambda r: OpenWork(*map(int, r)))

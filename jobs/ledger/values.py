@@ -35,10 +35,20 @@ class Message:
 class Limits:
     """Room that create must find, in open jobs and open characters; 0 is no limit."""
 
+    key_jobs: int = 0
     tenant_jobs: int = 0
     tenant_chars: int = 0
     model_chars: int = 0
     all_chars: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWork:
+    """Jobs and characters that a tenant has open, and the jobs of one of its keys."""
+
+    key_jobs: int
+    jobs: int
+    characters: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,7 @@ class NewJob:
         created: the ledger's time from `idem_begin`, or 0 for now.
         idem: hash of the Idempotency-Key, or "".
         answer: what a replay answers, kept with the key.
+        by: id of the API key that submits it, whose open jobs are counted; "" counts none.
     """
 
     id: str
@@ -75,6 +86,7 @@ class NewJob:
     idem: str = ""
     nonce: str = ""
     answer: bytes = b""
+    by: str = ""
     limits: Limits = Limits()
     version: int = names.WIRE_VERSION
 

@@ -1,0 +1,150 @@
+"""/v1/limits: what the caller may do, what is left of it, and what a 202 promises here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+
+from gateway import openapi
+from gateway.auth import Caller, require
+from gateway.bodies import ENCODINGS
+from gateway.limits import Standing
+from gateway.schemas import Body
+from gateway.services import ServicesDep
+from gateway.settings import GatewaySettings
+from jobs import ledger
+from jobs.keys import Role
+from jobs.settings import Durability
+
+router = APIRouter(prefix="/v1/limits", tags=["models"])
+
+
+class RateBody(Body):
+    """One rate, and what is left of it."""
+
+    name: str = Field(description="As in the `RateLimit` headers.", examples=["documents-tenant"])
+    measure: Literal["requests", "submits", "documents", "characters"]
+    scope: Literal["key", "tenant"]
+    limit: int
+    window_s: int = Field(description="The sliding window that the limit is for.")
+    remaining: int
+    resets_in_s: int = Field(description="When all of it is back if nothing more is asked for.")
+
+
+class OpenBody(Body):
+    """Open work, and the most there may be; null is no limit."""
+
+    key_jobs: int
+    key_jobs_limit: int | None
+    jobs: int
+    jobs_limit: int | None
+    characters: int
+    characters_limit: int | None
+
+
+class RequestLimits(Body):
+    """What one request may hold."""
+
+    body_bytes: int
+    documents: int
+    extract_documents: int
+    document_bytes: int
+    document_id_length: int
+    labels: int
+    label_length: int
+    label_description_length: int
+    metadata_entries: int
+    metadata_length: int
+    deadline_s: int
+    result_ttl_s: int
+    wait_s: int
+    content_encodings: list[str]
+    compression_ratio: int
+
+
+class DurabilityBody(Body):
+    """What an accepted job survives."""
+
+    accepted_when: Durability = Field(
+        description="A 202 means that the job is with the server (`process`), in its file on disk (`disk`), or on "
+        "a replica's too (`replica`)."
+    )
+    append_only: bool | None = Field(
+        description="Whether the server keeps an append-only file; null while no answer has waited for it. "
+        "Without one a job survives every process of Gleaner, but not the server's own end."
+    )
+
+
+class LimitsBody(Body):
+    """The caller's limits."""
+
+    object: Literal["limits"] = "limits"
+    tenant: str
+    key_id: str
+    role: Role
+    rates: list[RateBody] = Field(description="Those that are limited; a request must pass all of them.")
+    open: OpenBody
+    request: RequestLimits
+    durability: DurabilityBody
+
+
+@router.get("", operation_id="get_limits", summary="Your limits", responses=openapi.answers())
+async def get_limits(services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.viewer))]) -> LimitsBody:
+    """What your key and tenant may do, and what is left of it now."""
+    settings = services.settings
+    standings = await services.limiter.standings(caller)
+    work = await services.ledger.run(ledger.open_work(caller.tenant, caller.key_id))
+    return LimitsBody(
+        tenant=caller.tenant,
+        key_id=caller.key_id,
+        role=caller.role,
+        rates=[_rate(standing) for standing in standings],
+        open=OpenBody(
+            key_jobs=work.key_jobs,
+            key_jobs_limit=caller.limits.open_jobs or settings.key_open_jobs or None,
+            jobs=work.jobs,
+            jobs_limit=settings.tenant_max_open_jobs or None,
+            characters=work.characters,
+            characters_limit=settings.tenant_max_open_characters or None,
+        ),
+        request=_request(settings),
+        durability=DurabilityBody(
+            accepted_when=settings.durability,
+            append_only=None if settings.durability == "process" else services.barrier.append_only,
+        ),
+    )
+
+
+def _rate(standing: Standing) -> RateBody:
+    rule = standing.rule
+    return RateBody(
+        name=rule.name,
+        measure=rule.measure,
+        scope=rule.scope,
+        limit=rule.amount,
+        window_s=rule.window_s,
+        remaining=standing.remaining,
+        resets_in_s=standing.resets_s,
+    )
+
+
+def _request(settings: GatewaySettings) -> RequestLimits:
+    return RequestLimits(
+        body_bytes=settings.max_body_bytes,
+        documents=settings.max_documents,
+        extract_documents=settings.extract_max_documents,
+        document_bytes=settings.max_document_bytes,
+        document_id_length=settings.max_document_id_length,
+        labels=settings.max_labels,
+        label_length=settings.max_label_length,
+        label_description_length=settings.max_label_description_length,
+        metadata_entries=settings.max_metadata_entries,
+        metadata_length=settings.max_metadata_length,
+        deadline_s=settings.max_deadline_s,
+        result_ttl_s=settings.max_result_ttl_s,
+        wait_s=settings.max_wait_s,
+        content_encodings=list(ENCODINGS),
+        compression_ratio=settings.max_compression_ratio,
+    )
