@@ -10,7 +10,6 @@ import pytest
 
 from tests.conftest import ROOT
 
-NEWER = {"compression"}  # in the standard library of later Pythons than this one
 OURS = {"benchmarks", "docs", "gateway", "gleaner", "jobs", "tests", "worker"}
 STANDARD = sys.stdlib_module_names | {"compression"}
 """Python's own modules, those that came after 3.11 too: code that runs on newer ones may ask for them."""
@@ -42,7 +41,7 @@ def imported(folder: str) -> set[str]:
             else:
                 continue
             for name in (name.partition(".")[0] for name in names):
-                if name not in OURS and name not in STANDARD | NEWER:
+                if name not in OURS and name not in STANDARD:
                     [first, *_] = distributions.get(name, [name])
                     found.add(PART_OF.get(canonical(first), canonical(first)))
     return found
