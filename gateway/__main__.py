@@ -12,13 +12,14 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from jobs import ledger, telemetry
 from jobs.keys import KeysError
 from jobs.ledger import Ledger, LedgerUnavailableError
+from jobs.metrics import process
 from jobs.probes import ProbeServer
 from jobs.stores import connect
 
@@ -73,8 +74,7 @@ def main() -> int:
     telemetry.configure(settings, "gateway")
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
     registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
+    process(registry)
     try:
         app = create_app(settings, registry)
     except KeysError as error:

@@ -30,7 +30,8 @@ from gateway.webhooks.sending import make_sender
 from jobs.codec import Codec, CodecError
 from jobs.keys import KeyRing
 from jobs.ledger import Ledger, LedgerUnavailableError
-from jobs.metrics import GatewayMetrics, UpkeepMetrics
+from jobs.ledger.truth import truth
+from jobs.metrics import GatewayMetrics, QueueTruth, UpkeepMetrics
 from jobs.stores import connect, connect_async
 from jobs.upkeep import Upkeep, UpkeepLoop
 
@@ -62,11 +63,12 @@ def create_app(settings: GatewaySettings, registry: CollectorRegistry | None = N
     """
     keys = KeyRing(settings.keys_file.expanduser()) if settings.auth == "on" else None
     registry = registry or CollectorRegistry()
-    metrics, upkeep = GatewayMetrics(registry), UpkeepMetrics(registry)
+    metrics = GatewayMetrics(registry)
+    upkeep = UpkeepMetrics(registry, metrics.jobs)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _running(settings, keys, metrics, upkeep) as services:
+        async with _running(settings, keys, registry, metrics, upkeep) as services:
             app.state.services = services
             yield
 
@@ -94,7 +96,11 @@ def create_app(settings: GatewaySettings, registry: CollectorRegistry | None = N
 
 @asynccontextmanager
 async def _running(
-    settings: GatewaySettings, keys: KeyRing | None, metrics: GatewayMetrics, upkeep: UpkeepMetrics
+    settings: GatewaySettings,
+    keys: KeyRing | None,
+    registry: CollectorRegistry,
+    metrics: GatewayMetrics,
+    upkeep: UpkeepMetrics,
 ) -> AsyncIterator[Services]:
     if settings.auth == "off":
         log.warning("auth.off", extra={"host": settings.host})
@@ -104,6 +110,9 @@ async def _running(
     syncing = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-barrier")
     waiter, barrier = Waiter(listening), Barrier(syncing, settings.durability)
     stand_by = _stand_by(settings, upkeep)
+    counting = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-metrics"))
+    queue = QueueTruth(lambda: counting.run(truth(settings.models)), speaks=stand_by.ticks)
+    registry.register(queue)
     waiter.start()
     barrier.start()
     stand_by.start()
@@ -123,6 +132,7 @@ async def _running(
             metrics=metrics,
         )
     finally:
+        registry.unregister(queue)
         await waiter.stop()
         await barrier.stop()
         await asyncio.to_thread(stand_by.stop)

@@ -7,7 +7,7 @@ import sys
 from threading import Event
 
 from celery import Celery
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 from pydantic import Field
 
 from gateway.webhooks.deliverer import Deliverer, Rules
@@ -19,7 +19,8 @@ from jobs import names, queues, stores, telemetry
 from jobs.codec import Codec
 from jobs.consumer import consume, process_name
 from jobs.ledger import Ledger
-from jobs.metrics import UpkeepMetrics, WebhookMetrics
+from jobs.ledger.truth import truth
+from jobs.metrics import QueueTruth, UpkeepMetrics, WebhookMetrics, process
 from jobs.probes import ProbeServer
 from jobs.upkeep import Upkeep, UpkeepLoop
 
@@ -65,9 +66,7 @@ def run(settings: CourierSettings, how: Rules | None = None, find: Resolve = res
     """
     telemetry.configure(settings, "courier")
     registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
+    process(registry)
     consuming, draining = Event(), Event()
     upkeep = _upkeep(settings, registry)
     dispatcher, deliverer = _webhooks(settings, registry, how or rules(settings), find, draining)
@@ -81,6 +80,8 @@ def run(settings: CourierSettings, how: Rules | None = None, find: Resolve = res
             return "draining"
         return upkeep.trouble() if consuming.is_set() else "not consuming yet"
 
+    counting = Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-metrics"))
+    registry.register(QueueTruth(lambda: counting.run(truth(settings.models))))
     probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, alive, ready)
     probes.start()
     upkeep.start()

@@ -5,15 +5,43 @@ A process makes its own set on its own registry; nothing registers itself on imp
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, GCCollector, Histogram, PlatformCollector
+from prometheus_client import ProcessCollector as _ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from jobs.ledger.truth import Backlog, Truth
+
+OTHER_LABEL = "other"
+"""Stands for every entity label that the settings do not name: users' words are no metric labels."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_JOB_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 4 * 3600, 24 * 3600)
+
+
+def process(registry: CollectorRegistry) -> None:
+    """What every process shows of itself: processor, memory, files, interpreter, and the GPUs it can see."""
+    for collector in (_ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    with contextlib.suppress(Exception):  # no NVML library, no driver, no device: nothing to show
+        registry.register(Gpus())
+
+
+def ended_jobs(registry: CollectorRegistry) -> Counter:
+    """Jobs that this process ended; made once where a process ends jobs in two ways."""
+    return Counter("gleaner_jobs_total", "Jobs that this process ended, by status.", ["status"], registry=registry)
 
 
 class GatewayMetrics:
     """What the gateway counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self.jobs = ended_jobs(registry)
         self.http_requests = Counter(
             "gleaner_http_requests_total",
             "HTTP requests answered, by route template, method and status.",
@@ -45,6 +73,11 @@ class GatewayMetrics:
             ["measure", "scope"],
             registry=registry,
         )
+        self.submitted_jobs = Counter(
+            "gleaner_submitted_jobs_total",
+            "Jobs accepted; none for long: do callers fail?",
+            registry=registry,
+        )
         self.submitted_documents = Counter(
             "gleaner_submitted_documents_total", "Documents of accepted jobs.", registry=registry
         )
@@ -60,10 +93,29 @@ class WorkerMetrics:
             ["status", "code"],
             registry=registry,
         )
-        self.jobs = Counter(
-            "gleaner_jobs_total", "Jobs whose last shard this worker finished.", ["status"], registry=registry
+        self.jobs = ended_jobs(registry)
+        self.job_seconds = Histogram(
+            "gleaner_job_seconds",
+            "From a job's creation to its end by its last shard: what a client waits for.",
+            ["priority"],
+            buckets=_JOB_SECONDS,
+            registry=registry,
         )
-        self.entities = Counter("gleaner_entities_total", "Entities found.", registry=registry)
+        self.entities = Counter(
+            "gleaner_entities_total",
+            "Entities found, by label where GLEANER_METRIC_LABELS names it, else `other`.",
+            ["label"],
+            registry=registry,
+        )
+        self.scores = Counter(
+            "gleaner_entity_scores_total",
+            "Sum of the scores of entities found; over gleaner_entities_total it is the mean score.",
+            ["label"],
+            registry=registry,
+        )
+        self.words = Counter(
+            "gleaner_words_total", "Words of the documents read; entities per word show drift.", registry=registry
+        )
         self.windowed = Counter(
             "gleaner_windowed_documents_total", "Documents that took more than one window.", registry=registry
         )
@@ -72,13 +124,13 @@ class WorkerMetrics:
         )
         self.queue_wait = Histogram(
             "gleaner_queue_wait_seconds",
-            "From a job's creation to the claim of one of its shards; grows when workers are short.",
-            buckets=_SECONDS,
+            "From a job's creation to the first claim of its first shard; grows when workers are short.",
+            buckets=_JOB_SECONDS,
             registry=registry,
         )
         self.stage = Histogram(
             "gleaner_stage_seconds",
-            "Time in one stage of a micro-batch or a shard.",
+            "Time of a stage. Shard: fetch, cut, wait, merge, store. Micro-batch: collate, forward, decode.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
@@ -101,6 +153,11 @@ class WorkerMetrics:
             ["kind"],
             registry=registry,
         )
+        self.budget = Gauge(
+            "gleaner_microbatch_budget_tokens", "Padded tokens a micro-batch may have.", registry=registry
+        )
+        self.slots = Gauge("gleaner_worker_slots", "Shards this worker may hold at once.", registry=registry)
+        self.held = Gauge("gleaner_worker_shards", "Shards this worker holds now.", registry=registry)
         self.leases_lost = Counter(
             "gleaner_leases_lost_total",
             "Shards whose lease this worker lost while it ran them; above zero means stalls or outages.",
@@ -148,9 +205,14 @@ class WebhookMetrics:
 
 
 class UpkeepMetrics:
-    """What upkeep counts, in the courier or a gateway that stands in for it."""
+    """What upkeep counts, in the courier or a gateway that stands in for it.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    Args:
+        jobs: the process's count of ended jobs, if it has one already.
+    """
+
+    def __init__(self, registry: CollectorRegistry, jobs: Counter | None = None) -> None:
+        self.jobs = jobs or ended_jobs(registry)
         self.republished = Counter(
             "gleaner_republished_total",
             "Shards published again by upkeep, by cause; steady growth of message_lost or lease_lost is trouble.",
@@ -163,3 +225,95 @@ class UpkeepMetrics:
         self.seconds = Histogram(
             "gleaner_upkeep_seconds", "Time of one upkeep tick.", buckets=_SECONDS, registry=registry
         )
+
+
+_BACKLOG: tuple[tuple[str, str, Callable[[Backlog], float]], ...] = (
+    ("gleaner_open_shards", "Shards not finished: waiting, published or running.", lambda b: b.shards),
+    ("gleaner_open_jobs", "Jobs not finished.", lambda b: b.jobs),
+    ("gleaner_backlog_characters", "Characters of shards not finished.", lambda b: b.characters),
+    (
+        "gleaner_backlog_seconds",
+        "How long the backlog takes at the measured rate; the oldest job's age where none was measured.",
+        lambda b: b.seconds,
+    ),
+    ("gleaner_oldest_open_seconds", "Age of the oldest job not finished.", lambda b: b.oldest_s),
+    ("gleaner_drain_characters_per_second", "Characters a second that workers finish.", lambda b: b.drain_rate),
+    ("gleaner_live_workers", "Workers on the ledger's list.", lambda b: b.workers),
+    ("gleaner_model_trouble", "1 while workers of the model cannot start.", lambda b: b.trouble),
+)
+
+
+class QueueTruth(Collector):
+    """The queue as the ledger knows it, read when /metrics is asked for, so that it is never older than the scrape.
+
+    Args:
+        read: one call to the ledger.
+        speaks: False while somebody else shows the queue (a gateway speaks only while it stands in for couriers).
+    """
+
+    def __init__(self, read: Callable[[], Truth], speaks: Callable[[], bool] = lambda: True) -> None:
+        self._read = read
+        self._speaks = speaks
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: to register it must not read the ledger."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """The queue now, or `gleaner_store_up 0` alone."""
+        if not self._speaks():
+            return
+        up = GaugeMetricFamily("gleaner_store_up", "1 if the ledger answered just now.")
+        try:
+            truth = self._read()
+        except Exception:  # noqa: BLE001  # whatever keeps it from answering is told by this very metric
+            up.add_metric((), 0)
+            yield up
+            return
+        up.add_metric((), 1)
+        yield up
+        for name, help_, value in (
+            ("gleaner_store_memory_bytes", "Memory the ledger's server uses.", truth.memory_used),
+            ("gleaner_store_memory_limit_bytes", "Memory it may use; 0 is no limit.", truth.memory_max),
+            ("gleaner_store_durable", "1 if its append-only file is on and was written well.", int(truth.durable)),
+        ):
+            yield GaugeMetricFamily(name, help_, value=value)
+        for name, help_, of in _BACKLOG:
+            family = GaugeMetricFamily(name, help_, labels=["model"])
+            for backlog in truth.models:
+                family.add_metric([backlog.model], float(of(backlog)))
+            yield family
+
+
+class Gpus(Collector):
+    """The GPUs that this process can see, by NVML.
+
+    Raises:
+        Exception: there is no NVML library (the extra `gpu`), no driver, or no device.
+    """
+
+    def __init__(self, nvml: Any = None) -> None:
+        nvml = nvml or import_module("pynvml")  # optional: the extra `gpu`
+        nvml.nvmlInit()
+        self._nvml = nvml
+        self._devices = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering does not touch the device."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """One sample per device; a device that does not answer has none."""
+        nvml = self._nvml
+        used = GaugeMetricFamily("gleaner_gpu_memory_used_bytes", "Device memory in use by all.", labels=["gpu"])
+        total = GaugeMetricFamily("gleaner_gpu_memory_limit_bytes", "Device memory there is.", labels=["gpu"])
+        busy = GaugeMetricFamily("gleaner_gpu_busy_ratio", "Share of time in which a kernel ran.", labels=["gpu"])
+        heat = GaugeMetricFamily("gleaner_gpu_temperature_celsius", "Temperature of the device.", labels=["gpu"])
+        for number, device in enumerate(self._devices):
+            with contextlib.suppress(nvml.NVMLError):
+                memory, place = nvml.nvmlDeviceGetMemoryInfo(device), [str(number)]
+                used.add_metric(place, memory.used)
+                total.add_metric(place, memory.total)
+                busy.add_metric(place, nvml.nvmlDeviceGetUtilizationRates(device).gpu / 100)
+                heat.add_metric(place, nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU))
+        yield from (used, total, busy, heat)

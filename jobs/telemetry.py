@@ -1,22 +1,32 @@
 """Logging for every process: one JSON object a line, events as dotted names, context bound per task or request.
 
 `log.info("shard.completed", extra={"documents": 32})`: the message is the event's name, all else is a key. No text
-of a user, no label and no key is ever logged.
+of a user, no label and no key is ever logged: an exception is told by its class and place, never by its message,
+which may quote a text. That holds for libraries too, whatever they log.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from logging.handlers import RotatingFileHandler
+from types import TracebackType
+from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
 from jobs.settings import Settings
 
 _CONTEXT_KEYS = ("request_id", "trace_id", "job_id", "shard")
+_HOUSE = ("gateway", "gleaner", "jobs", "worker", "tests", "__main__")
+_FRAMES = 12
+_MESSAGE = 300
 _context: ContextVar[dict[str, object] | None] = ContextVar("gleaner_log_context", default=None)
 
 
@@ -28,6 +38,37 @@ def bound(**fields: object) -> Iterator[None]:
         yield
     finally:
         _context.reset(token)
+
+
+def failure(log: logging.Logger, event: str, error: BaseException, **facts: object) -> None:
+    """Log an error by its class and where it was raised; never by its message."""
+    log.error(event, extra={**_told(error), **facts})
+
+
+def configure(settings: Settings, service: str) -> None:
+    """Send this process's records, and those of its libraries, to stdout or a rotated file in one shape.
+
+    What nobody caught is logged in that shape too, in whatever thread it was.
+    """
+    handler: logging.Handler = logging.StreamHandler(sys.stdout)
+    if settings.log_file:
+        handler = RotatingFileHandler(
+            settings.log_file,
+            maxBytes=settings.log_file_bytes,
+            backupCount=settings.log_file_backups,
+            encoding="utf-8",
+            delay=True,
+        )
+    handler.addFilter(_Discreet())
+    handler.addFilter(_Context(service))
+    handler.setFormatter(_Json() if settings.log_format == "json" else _Plain())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    logging.captureWarnings(True)
+    for noisy in ("httpx", "httpcore", "urllib3", "filelock", "fsspec", "tornado.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    _catch_the_rest()
 
 
 class _Context(logging.Filter):
@@ -43,24 +84,83 @@ class _Context(logging.Filter):
         return True
 
 
-def configure(settings: Settings, service: str) -> None:
-    """Send this process's records, and those of its libraries, to stderr in one shape."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_Context(service))
-    if settings.log_format == "json":
-        handler.setFormatter(
-            JsonFormatter(
-                "%(asctime)s %(levelname)s %(name)s %(message)s %(service)s "
-                "%(request_id)s %(trace_id)s %(job_id)s %(shard)s",
-                rename_fields={"asctime": "timestamp", "levelname": "level", "message": "event", "name": "logger"},
-                datefmt="%Y-%m-%dT%H:%M:%S%z",
-            )
+class _Discreet(logging.Filter):
+    """Takes out of a record what may quote a text: exceptions' messages, tracebacks, what libraries attach."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
+            for name, value in _told(record.exc_info[1]).items():
+                setattr(record, name, value)
+        record.exc_info = record.exc_text = record.stack_info = None
+        if record.name.partition(".")[0] not in _HOUSE:
+            self._tame(record)
+        return True
+
+    @staticmethod
+    def _tame(record: logging.LogRecord) -> None:
+        """A library's record: its message without what exceptions say, one line; no fields of its own."""
+        known = set(vars(logging.makeLogRecord({}))) | {"error", "where"}
+        for name in set(vars(record)) - known:
+            delattr(record, name)
+        if isinstance(record.args, Mapping):  # Celery's: the whole task, its error's words and traceback with it
+            kept = {"exc": "", "traceback": "", "args": "", "kwargs": ""}
+            record.args = {**record.args, **{name: "" for name in kept if name in record.args}}
+        elif isinstance(record.args, tuple):
+            record.args = tuple(type(a).__name__ if isinstance(a, BaseException) else a for a in record.args)
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # its arguments do not fit its template
+            message = str(record.msg)
+        lines = message.strip().splitlines()
+        record.msg, record.args = (lines[0][:_MESSAGE].rstrip(" :") if lines else ""), None
+
+
+class _Json(JsonFormatter):
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s %(levelname)s %(name)s %(message)s %(service)s "
+            "%(request_id)s %(trace_id)s %(job_id)s %(shard)s",
+            rename_fields={"asctime": "timestamp", "levelname": "level", "message": "event", "name": "logger"},
         )
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(service)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(settings.log_level)
-    logging.captureWarnings(True)
-    for noisy in ("httpx", "httpcore", "urllib3", "filelock", "fsspec"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  # logging's
+        del datefmt
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+
+
+class _Plain(logging.Formatter):
+    """For a terminal: the event, then what a person wants to know of it."""
+
+    _SHOWN = frozenset(vars(logging.makeLogRecord({}))) | {"service", "message", "asctime"}
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(service)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts = {k: v for k, v in vars(record).items() if k not in self._SHOWN and v is not None}
+        return " ".join((super().format(record), *(f"{k}={v}" for k, v in facts.items())))
+
+
+def _told(error: BaseException) -> dict[str, object]:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-_FRAMES:]]
+    return {"error": type(error).__name__, "where": where}
+
+
+def _catch_the_rest() -> None:
+    log = logging.getLogger(__name__)
+
+    def of_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            return
+        failure(log, "process.failed", error.with_traceback(trace))
+
+    def of_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None:
+            failure(log, "thread.failed", args.exc_value, thread=args.thread.name if args.thread else "")
+
+    def unraisable(args: Any) -> None:
+        if args.exc_value is not None:
+            failure(log, "cleanup.failed", args.exc_value)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = of_process, of_thread, unraisable

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from jobs import ledger, queues
 from jobs.ledger import Due, Ledger, LedgerUnavailableError, Message, Returned
 from jobs.metrics import UpkeepMetrics
+from jobs.telemetry import failure
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Upkeep:
     def _end(self, due: Due) -> None:
         for job in due.deadlines:
             if self._store.run(ledger.expire(job)) == "expired":
+                self._metrics.jobs.labels("expired").inc()
                 log.info("job.expired", extra={"job_id": job})
         for job in due.purge:
             if self._store.run(ledger.purge(job)) == "purged":
@@ -129,6 +131,7 @@ class UpkeepLoop:
         self._thread = Thread(target=self._loop, name="upkeep", daemon=True)
         self._came_round = monotonic()
         self._trouble: str | None = "no tick yet"
+        self._ticked = False
 
     def start(self) -> None:
         """Begin to tick, the first at once."""
@@ -143,6 +146,10 @@ class UpkeepLoop:
         """Why the latest tick did not finish, or None."""
         return self._trouble
 
+    def ticks(self) -> bool:
+        """True while it is this loop that repairs; a stand-by's is False while another does."""
+        return self._ticked
+
     def stalled_s(self) -> float:
         """Seconds since the loop last came round."""
         return monotonic() - self._came_round
@@ -151,13 +158,13 @@ class UpkeepLoop:
         while True:
             self._came_round = monotonic()
             try:
-                self._upkeep.tick(self._silent_s)
+                self._ticked = self._upkeep.tick(self._silent_s)
                 self._trouble = None
             except (LedgerUnavailableError, RedisError, OSError) as error:
                 self._trouble = type(error).__name__
                 log.warning("upkeep.interrupted", extra={"reason": self._trouble})
-            except Exception as error:  # a bug in one repair must not end all repairs
+            except Exception as error:  # noqa: BLE001  # a bug in one repair must not end all repairs
                 self._trouble = type(error).__name__
-                log.exception("upkeep.failed")
+                failure(log, "upkeep.failed", error)
             if self._stopping.wait(self._every_s):
                 return

@@ -42,6 +42,11 @@ apt update || echo "tools: package lists cannot be fetched; trying with what is 
 
 for pair in "$@"; do
   program=${pair%%=*} package=${pair#*=}
+  # A package may bring several programs.
+  if [ -n "$(find "$dir/root" \( -path "*/bin/$program" -o -path "*/sbin/$program" \) | head -n 1)" ]; then
+    wrap "$program"
+    continue
+  fi
   # What apt would install here, dependencies included: `'uri' file size hash` a line.
   if ! wanted=$(apt --print-uris --no-install-recommends --yes install "$package" 2>&1); then
     echo "tools: $program left out: ${wanted##*$'\n'}" >&2

@@ -15,13 +15,13 @@ from threading import Event, Thread
 from time import monotonic
 
 from celery import Celery, Task
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 
 from jobs import ledger, queues, stores, telemetry
 from jobs.codec import Codec
 from jobs.consumer import consume, process_name
 from jobs.ledger import Ledger, LedgerUnavailableError, Message
-from jobs.metrics import WorkerMetrics
+from jobs.metrics import WorkerMetrics, process
 from jobs.probes import ProbeServer
 from worker.blame import Blame
 from worker.contract import Engine, ShardRef
@@ -52,9 +52,7 @@ def run(settings: WorkerSettings, load: LoadEngine) -> int:
     """
     telemetry.configure(settings, "worker")
     registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    GCCollector(registry=registry)
+    process(registry)
     metrics = WorkerMetrics(registry)
     health = Health(settings.hang_timeout_s)
     probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, health.alive, health.ready)
@@ -62,8 +60,8 @@ def run(settings: WorkerSettings, load: LoadEngine) -> int:
     store = Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-worker"))
     try:
         engine, budget = _warm(settings, load, metrics)
-    except Exception as error:  # whatever it is, the reason must reach those who wait for this model
-        log.exception("model.load_failed", extra={"model": settings.model})
+    except Exception as error:  # noqa: BLE001  # whatever it is, the reason must reach those who wait for this model
+        telemetry.failure(log, "model.load_failed", error, model=settings.model)
         _tell(store, settings.model, f"{type(error).__name__}: {error}")
         probes.stop()
         return START_FAILED_EXIT_CODE
@@ -147,6 +145,9 @@ def _serve(
         os._exit(HUNG_EXIT_CODE)  # at once: a worker without its device would empty the queue into dead leases
 
     leases = LeaseKeeper(store, seen, drop, settings.lease_s)
+    metrics.budget.set(budget)
+    metrics.slots.set(slots)
+    metrics.held.set_function(leases.held)
     intake = Intake(
         store=store,
         broker=stores.connect(settings.broker_url, settings.store_timeout_s, "gleaner-worker-push"),
@@ -161,6 +162,7 @@ def _serve(
         draining=too_late,
         blame=blame,
         on_broken=end_broken,
+        shown_labels=settings.metric_labels,
     )
     app = queues.celery_app(settings.broker_url, queues.model_queues([settings.model]), "worker")
     _register(app, intake)

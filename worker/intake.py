@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Event
+from time import monotonic, time
 from typing import TypeVar
 
 import orjson
@@ -21,7 +23,7 @@ from redis.exceptions import RedisError
 from jobs import ledger, queues
 from jobs.codec import Codec
 from jobs.ledger import Call, Claim, Ledger, LedgerUnavailableError, Message, place
-from jobs.metrics import WorkerMetrics
+from jobs.metrics import OTHER_LABEL, WorkerMetrics
 from jobs.schema import (
     Document,
     DocumentError,
@@ -32,7 +34,7 @@ from jobs.schema import (
     Options,
 )
 from jobs.shards import decode_documents, decode_results, encode_documents, encode_results
-from jobs.telemetry import bound
+from jobs.telemetry import bound, failure
 from worker import windows
 from worker.blame import Blame, Gate
 from worker.contract import Dropped, EngineBroken, Outcome, ShardRef, Tokenizer
@@ -68,6 +70,7 @@ class Intake:
         draining: set once the process must end; a wait for the store then gives up.
         blame: where shards are written down before their texts can do harm.
         on_broken: ends the process: its device is lost, and every shard it takes would wait for a lease.
+        shown_labels: entity labels that metrics may name.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Intake:
         draining: Event,
         blame: Blame,
         on_broken: Callable[[], None],
+        shown_labels: Iterable[str] = (),
     ) -> None:
         self._store = store
         self._broker = broker
@@ -100,6 +104,7 @@ class Intake:
         self._draining = draining
         self._blame = blame
         self._on_broken = on_broken
+        self._shown_labels = frozenset(shown_labels)
         self._gate = Gate()
 
     def extract_shard(self, message: Message) -> str:
@@ -119,12 +124,14 @@ class Intake:
                 return "left"
 
     def _run(self, message: Message, claim: Claim, lease: Lease) -> str:
-        self._metrics.queue_wait.observe(max(0, claim.started - claim.created) / 1000)
+        if message.shard == 0 and claim.attempts == 1:
+            self._metrics.queue_wait.observe(max(0, claim.started - claim.created) / 1000)
         try:
             if lease.ended:  # taken while the process was already giving back
                 raise Dropped
             with self._blame.hold(ShardRef(message.job, message.shard)):
-                shard = self._decode(message, claim)
+                with self._stage("fetch"):
+                    shard = self._decode(message, claim)
                 results = self._alone(shard, lease) if claim.alone else self._together(shard, lease)
         except Dropped:
             return self._give_back(message, lease)
@@ -145,13 +152,16 @@ class Intake:
         owner = ShardRef(shard.message.job, shard.message.shard)
         with self._gate.company(lease):
             self._blame.enter({owner})
-            plans = [self._cut(document, shard, owner) for document in shard.documents]
+            with self._stage("cut"):
+                plans = [self._cut(document, shard, owner) for document in shard.documents]
             self._blame.leave(owner)  # until its first forward
             interactive = shard.message.queue.endswith(".interactive")
             flat = [window for plan in plans for window in plan.windows]
             future = self._batcher.submit(owner.job_id, flat, interactive=interactive)
-            outcomes = self._outcomes(future, lease, owner)
-        return self._merge(plans, outcomes, shard.claim.attempts)
+            with self._stage("wait"):
+                outcomes = self._outcomes(future, lease, owner)
+        with self._stage("merge"):
+            return self._merge(plans, outcomes, shard.claim.attempts)
 
     def _alone(self, shard: Shard, lease: Lease) -> list[DocumentResult]:
         """A suspect shard: nothing else at risk in this process, document by document, each result kept."""
@@ -195,8 +205,8 @@ class Intake:
     def _cut(self, document: Document, shard: Shard, owner: ShardRef) -> windows.Plan:
         try:
             return windows.cut(document, shard.labels, shard.options, self._tokenizer, owner)
-        except Exception:  # promise 3: whatever a document does to us, it fails alone
-            log.exception("document.cut_failed", extra={"index": document.index})
+        except Exception as error:  # noqa: BLE001  # promise 3: whatever a document does to us, it fails alone
+            failure(log, "document.cut_failed", error, index=document.index)
             failed = DocumentError(DocumentErrorCode.inference_failed, "the text could not be cut into windows")
             blank = replace(document, text="", error=failed)
             return windows.cut(blank, shard.labels, shard.options, self._tokenizer, owner)
@@ -214,8 +224,8 @@ class Intake:
     def _merge_one(self, plan: windows.Plan, outcomes: Sequence[Outcome], attempts: int) -> DocumentResult:
         try:
             return windows.merge(plan, outcomes, attempts)
-        except Exception:  # promise 3, as in `_cut`
-            log.exception("document.merge_failed", extra={"index": plan.document.index})
+        except Exception as error:  # noqa: BLE001  # promise 3, as in `_cut`
+            failure(log, "document.merge_failed", error, index=plan.document.index)
             failed = DocumentError(DocumentErrorCode.inference_failed, "the windows' spans could not be merged")
             return windows.merge(replace(plan, refused=failed), (), attempts)
 
@@ -223,23 +233,24 @@ class Intake:
         message = shard.message
         failed = {r.index for r in results if r.status is DocumentStatus.failed}
         leftover = [document for document in shard.documents if document.index in failed]
-        done = self._persist(
-            ledger.complete(
-                message,
-                lease.nonce,
-                self._codec.encode(encode_results(results), place("out", message.job, message.shard)),
-                self._codec.encode(encode_documents(leftover), place("in", message.job, message.shard))
-                if leftover
-                else b"",
-                len(results) - len(failed),
-                len(failed),
-                _usage(results),
-                dict(Counter(r.error.code.value for r in results if r.error)),
+        with self._stage("store"):
+            done = self._persist(
+                ledger.complete(
+                    message,
+                    lease.nonce,
+                    self._codec.encode(encode_results(results), place("out", message.job, message.shard)),
+                    self._codec.encode(encode_documents(leftover), place("in", message.job, message.shard))
+                    if leftover
+                    else b"",
+                    len(results) - len(failed),
+                    len(failed),
+                    _usage(results),
+                    dict(Counter(r.error.code.value for r in results if r.error)),
+                )
             )
-        )
         self._push(done.publish)
         if done.kind == "stored":
-            self._count(results, done.job_state)
+            self._count(shard, results, done.job_state)
         log.info("shard.completed", extra={"answer": done.kind, "documents": len(results), "failed": len(failed)})
         return done.kind
 
@@ -271,15 +282,28 @@ class Intake:
                     raise
                 delay_s = min(2.0, delay_s * 2)
 
-    def _count(self, results: Sequence[DocumentResult], job_state: str) -> None:
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        began = monotonic()
+        yield
+        self._metrics.stage.labels(name).observe(monotonic() - began)
+
+    def _count(self, shard: Shard, results: Sequence[DocumentResult], job_state: str) -> None:
         for result in results:
             code = result.error.code.value if result.error else "ok"
             self._metrics.documents.labels(result.status.value, code).inc()
-            self._metrics.entities.inc(len(result.entities))
+            for entity in result.entities:
+                label = entity.label if entity.label in self._shown_labels else OTHER_LABEL
+                self._metrics.entities.labels(label).inc()
+                self._metrics.scores.labels(label).inc(entity.score)
+        self._metrics.words.inc(sum(len(document.text.split()) for document in shard.documents))
         self._metrics.windowed.inc(sum(r.windows > 1 for r in results))
         self._metrics.truncated.inc(sum(r.truncated for r in results))
         if job_state != "open":
             self._metrics.jobs.labels(job_state).inc()
+            # The ledger's clock at the start, ours at the end: `gleaner doctor` and an alert watch that they agree.
+            seconds = max(0.0, time() - shard.claim.created / 1000)
+            self._metrics.job_seconds.labels(shard.message.queue.rpartition(".")[2]).observe(seconds)
 
 
 def _lost(document: Document, attempts: int) -> DocumentResult:

@@ -10,6 +10,7 @@ from threading import Event, Lock, Thread
 
 from jobs import ledger
 from jobs.ledger import Ledger, LedgerUnavailableError, Message
+from jobs.telemetry import failure
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +99,8 @@ class LeaseKeeper:
             except LedgerUnavailableError as error:
                 log.warning("leases.renew_failed", extra={"reason": str(error)})
                 pause_s = min(pause_s, RETRY_S)  # be the first when the store is back: every lease depends on it
-            except Exception:  # without rounds every lease would lapse while its shard runs
-                log.exception("leases.round_failed")
+            except Exception as error:  # noqa: BLE001  # without rounds every lease would lapse while its shard runs
+                failure(log, "leases.round_failed", error)
             if self._stopping.wait(pause_s):
                 return
 

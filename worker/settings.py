@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from jobs.settings import Settings
 
@@ -35,6 +36,15 @@ class WorkerSettings(Settings):
     microbatch_tokens: int = Field(
         0, ge=0, description="Padded tokens of one micro-batch; 0: found at warm-up for the device."
     )
+    metric_labels: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Entity labels that metrics may name, comma-separated; all others count as `other`.",
+    )
     hang_timeout_s: float = Field(
         120.0, gt=0, description="A forward pass longer than this ends the process; its leases bring the work back."
     )
+
+    @field_validator("metric_labels", mode="before")
+    @classmethod
+    def _labels(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
