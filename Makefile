@@ -4,7 +4,7 @@ PYTHON ?= python3
 # Local versions (torch 2.13.0+cpu) are not on the index, so the pin has none.
 TORCH := torch==2.13.0
 # Programs that tests run and pip cannot bring, as program=debian-package.
-TOOLS := redis-server=redis-server faketime=faketime
+TOOLS := redis-server=redis-server faketime=faketime prometheus=prometheus promtool=prometheus prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager
 
 BIN := .venv/bin
 PACKAGES := gateway gleaner jobs worker
@@ -12,7 +12,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos docs bench \
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos soak docs bench \
   constraints clean
 
 help: ## List these commands
@@ -65,8 +65,11 @@ secrets: setup ## No secret in a tracked file; an exception is marked on its own
 pytest: setup tools ## The tests: house, unit, integration, faults
 	$(BIN)/python -m pytest
 
-chaos: setup tools ## The fault tests alone: processes killed, the store away
-	$(BIN)/python -m pytest tests/faults
+chaos: setup tools ## Every fault as often as it takes to believe it: 20 minutes and more, CHAOS_SEED=n
+	CHAOS=1 $(BIN)/python -m pytest tests/faults --timeout 1800
+
+soak: setup ## An hour of steady work, or SOAK_S seconds: does anything grow?
+	$(BIN)/python -m tests.faults.soak
 
 docs: setup ## Write docs/settings.md and docs/errors.md again from the code
 	$(BIN)/python -m docs.generate

@@ -200,7 +200,10 @@ class Intake:
     def _outcomes(self, future: Future[tuple[Outcome, ...]], lease: Lease, owner: ShardRef) -> tuple[Outcome, ...]:
         if lease.ended:  # perhaps before the windows were there to be dropped
             self._batcher.drop(owner.job_id, owner.shard)
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            self._blame.leave(owner)  # still inside the gate: who comes next must be the only one at risk
 
     def _cut(self, document: Document, shard: Shard, owner: ShardRef) -> windows.Plan:
         try:

@@ -44,7 +44,7 @@ WORKER_TTL_MS = 30_000
 
 
 def idem_begin(tenant: str, key_hash: str, nonce: str, body_sha: str) -> Call[IdemBegin]:
-    """Claim an Idempotency-Key for 60 s (again with the same nonce: another 60 s)."""
+    """Claim an Idempotency-Key for 20 s (again with the same nonce: another 20 s)."""
     return Call(
         "idem_begin",
         (tenant, key_hash, nonce, body_sha),

@@ -152,7 +152,7 @@ def test_two_upkeeps(strike: Strike) -> None:
             end = time.monotonic() + 20
             while queues.length(broker, queue) < published:
                 assert time.monotonic() < end, "the queue is not built again"
-            time.sleep(3)  # several graces
+            time.sleep(1.5)  # several graces
             assert queues.length(broker, queue) == published
             worker = house.worker().wait_ready()
             wait_for(lambda: not strike.record.open_shards(), 30, "all is done")

@@ -100,13 +100,14 @@ class Record:
         self.entries: list[Entry] = []
         self.codes: dict[int, int] = {}
         self.given_up = False
+        self.options: dict[str, object] = {}
         self._lock = Lock()
 
     def submit(self, texts: Sequence[str], fails: dict[int, str] | None = None, **more: object) -> str:
         """Hand a job in, again with the same Idempotency-Key until it is accepted; its id."""
         key, end = uuid.uuid4().hex, time.monotonic() + ACCEPT_S
         body = orjson.dumps(
-            {"labels": LABELS, "documents": [{"text": text} for text in texts], **more},
+            {"labels": LABELS, "documents": [{"text": text} for text in texts], **self.options, **more},
         )
         while True:
             answer = self.post(body, key)

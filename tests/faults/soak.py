@@ -1,0 +1,123 @@
+"""`make soak`: an hour (or SOAK_S seconds) of steady work; memory, files, connections and prefetch must stay flat.
+
+Prints a table, writes every sample to .cache/soak.csv (and a plot beside it where matplotlib is installed), and
+exits 1 if anything grew.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from jobs import names, queues
+from jobs.schema import Priority
+from tests.support.processes import ROOT, House
+from tests.support.record import MODEL, Load, Record
+
+SECONDS = float(os.environ.get("SOAK_S", "3600"))
+SAMPLES = 120
+GROWTH = 0.10
+"""The last quarter may be this much above the second; the first is warm-up."""
+FREE = {"rss_mib": 8.0, "fds": 4.0, "threads": 2.0, "connections": 6.0, "memory_mib": 4.0, "prefetch": 0.0}
+"""Growth that is noise, in the unit of each measure."""
+OUT = ROOT / ".cache" / "soak.csv"
+
+
+def sample(house: House) -> dict[str, float]:
+    """One row of measures."""
+    row: dict[str, float] = {}
+    seen: dict[str, int] = {}
+    for child in house.children:
+        seen[child.role] = seen.get(child.role, 0) + 1
+        name, process = f"{child.role}{seen[child.role]}", psutil.Process(child.pid)
+        with process.oneshot():
+            row[f"{name} rss_mib"] = process.memory_info().rss / 2**20
+            row[f"{name} fds"] = process.num_fds()
+            row[f"{name} threads"] = process.num_threads()
+    with house.server.client(1) as store, house.server.client(0) as broker:
+        row["server memory_mib"] = store.info("memory")["used_memory"] / 2**20
+        row["server connections"] = store.info("clients")["connected_clients"]
+        row["broker unacked"] = broker.hlen(f"{queues.KEY_PREFIX}unacked.worker")
+        row["broker queued"] = sum(queues.length(broker, names.queue(MODEL, p)) for p in Priority)
+    app = queues.celery_app(house.server.url(0), queues.model_queues([MODEL]), "soak")
+    for name, stats in sorted((app.control.inspect(timeout=2).stats() or {}).items()):
+        row[f"{name.partition('@')[0]} prefetch"] = stats["prefetch_count"]
+    app.close()
+    return row
+
+
+def verdicts(rows: list[dict[str, float]]) -> list[tuple[str, float, float, float, bool]]:
+    """Each measure's mean in the second and in the last quarter, its peak, and whether it grew."""
+    quarter = max(1, len(rows) // 4)
+    found = []
+    for name in rows[-1]:
+        early = statistics.fmean(row.get(name, 0.0) for row in rows[quarter : 2 * quarter] or rows)
+        late = statistics.fmean(row.get(name, 0.0) for row in rows[-quarter:])
+        free = FREE.get(name.rpartition(" ")[2])
+        grew = free is not None and late > early * (1 + GROWTH) + free
+        found.append((name, early, late, max(row.get(name, 0.0) for row in rows), grew))
+    return found
+
+
+def plot(rows: list[dict[str, float]], times: list[float], path: Path) -> None:
+    """One panel a unit."""
+    from matplotlib import pyplot
+
+    units = sorted({name.rpartition(" ")[2] for name in rows[-1]})
+    figure, panels = pyplot.subplots(len(units), 1, figsize=(10, 2.2 * len(units)), sharex=True)
+    for unit, panel in zip(units, panels, strict=True):
+        for name in (n for n in rows[-1] if n.endswith(f" {unit}")):
+            panel.plot(times, [row.get(name, 0.0) for row in rows], label=name)
+        panel.set_ylabel(unit)
+        panel.legend(fontsize=6, ncol=3)
+    panels[-1].set_xlabel("minutes")
+    figure.savefig(path, dpi=120)
+
+
+def main() -> int:
+    """Work and watch; 1 if a measure grew or a document was lost."""
+    house = House()
+    rows: list[dict[str, float]] = []
+    times: list[float] = []
+    try:
+        for start in (house.gateway, house.courier, house.worker, house.worker):
+            start().wait_ready()
+        record = Record(house)
+        record.options = {"result_ttl_s": 20}
+        began = time.monotonic()
+        with Load(record, most_open=40):
+            while (passed := time.monotonic() - began) < SECONDS:
+                rows.append(sample(house))
+                times.append(passed / 60)
+                time.sleep(max(0.2, SECONDS / SAMPLES))
+        record.entries = record.entries[-20:]  # older results are past their time, as they should be
+        clean = record.verdict().clean
+    finally:
+        house.close()
+    found = verdicts(rows)
+    OUT.parent.mkdir(exist_ok=True)
+    with OUT.open("w", newline="") as out:
+        table = csv.DictWriter(out, ["minutes", *rows[-1]], restval="", extrasaction="ignore")
+        table.writeheader()
+        table.writerows({"minutes": round(at, 3), **row} for at, row in zip(times, rows, strict=True))
+    if importlib.util.find_spec("matplotlib"):
+        plot(rows, times, OUT.with_suffix(".png"))
+    lines = [
+        f"{SECONDS:.0f} s, {sum(record.codes.values())} requests, {len(rows)} samples in {OUT.relative_to(ROOT)}",
+        f"{'measure':28} {'2nd quarter':>12} {'last':>10} {'peak':>10}",
+    ]
+    for name, early, late, peak, grew in found:
+        lines.append(f"{name:28} {early:12.1f} {late:10.1f} {peak:10.1f}{'  GREW' if grew else ''}")
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0 if clean and not any(grew for *_, grew in found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
