@@ -1,18 +1,15 @@
 """`make soak`: an hour (or SOAK_S seconds) of steady work; memory, files, connections and prefetch must stay flat.
 
-Prints a table, writes every sample to .cache/soak.csv (and a plot beside it where matplotlib is installed), and
-exits 1 if anything grew.
+Prints a table, writes every sample to .cache/soak.csv and a plot to .cache/soak.svg, exits 1 if anything grew.
 """
 
 from __future__ import annotations
 
 import csv
-import importlib.util
 import os
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import psutil
 
@@ -66,19 +63,21 @@ def verdicts(rows: list[dict[str, float]]) -> list[tuple[str, float, float, floa
     return found
 
 
-def plot(rows: list[dict[str, float]], times: list[float], path: Path) -> None:
-    """One panel a unit."""
-    from matplotlib import pyplot
-
-    units = sorted({name.rpartition(" ")[2] for name in rows[-1]})
-    figure, panels = pyplot.subplots(len(units), 1, figsize=(10, 2.2 * len(units)), sharex=True)
-    for unit, panel in zip(units, panels, strict=True):
-        for name in (n for n in rows[-1] if n.endswith(f" {unit}")):
-            panel.plot(times, [row.get(name, 0.0) for row in rows], label=name)
-        panel.set_ylabel(unit)
-        panel.legend(fontsize=6, ncol=3)
-    panels[-1].set_xlabel("minutes")
-    figure.savefig(path, dpi=120)
+def plot(rows: list[dict[str, float]], minutes: float) -> str:
+    """Every measure over time as SVG: a line each, scaled to its own peak, so that growth shows in any unit."""
+    width, height, left = 480, 26, 200
+    parts = []
+    for at, name in enumerate(rows[-1]):
+        values = [row.get(name, 0.0) for row in rows]
+        top, step = max(values) or 1.0, width / max(1, len(values) - 1)
+        line = " ".join(
+            f"{left + i * step:.1f},{(at + 1) * height - 20 * v / top:.1f}" for i, v in enumerate(values)
+        )
+        parts.append(f'<text x="4" y="{foot - 4}">{name}, peak {max(values):.0f}</text>')
+        parts.append(f'<polyline points="{line}" fill="none" stroke="#06c"/>')
+    size = f'width="{left + width + 10}" height="{(len(rows[-1]) + 1) * height}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="10">'
+    return "\n".join([head, f"<title>{minutes:.0f} minutes</title>", *parts, "</svg>"])
 
 
 def main() -> int:
@@ -107,8 +106,7 @@ def main() -> int:
         table = csv.DictWriter(out, ["minutes", *rows[-1]], restval="", extrasaction="ignore")
         table.writeheader()
         table.writerows({"minutes": round(at, 3), **row} for at, row in zip(times, rows, strict=True))
-    if importlib.util.find_spec("matplotlib"):
-        plot(rows, times, OUT.with_suffix(".png"))
+    OUT.with_suffix(".svg").write_text(plot(rows, times[-1]))
     lines = [
         f"{SECONDS:.0f} s, {sum(record.codes.values())} requests, {len(rows)} samples in {OUT.relative_to(ROOT)}",
         f"{'measure':28} {'2nd quarter':>12} {'last':>10} {'peak':>10}",
