@@ -70,9 +70,8 @@ def plot(rows: list[dict[str, float]], minutes: float) -> str:
     for at, name in enumerate(rows[-1]):
         values = [row.get(name, 0.0) for row in rows]
         top, step = max(values) or 1.0, width / max(1, len(values) - 1)
-        line = " ".join(
-            f"{left + i * step:.1f},{(at + 1) * height - 20 * v / top:.1f}" for i, v in enumerate(values)
-        )
+        foot = (at + 1) * height
+        line = " ".join(f"{left + i * step:.1f},{foot - 20 * v / top:.1f}" for i, v in enumerate(values))
         parts.append(f'<text x="4" y="{foot - 4}">{name}, peak {max(values):.0f}</text>')
         parts.append(f'<polyline points="{line}" fill="none" stroke="#06c"/>')
     size = f'width="{left + width + 10}" height="{(len(rows[-1]) + 1) * height}"'
