@@ -1,0 +1,280 @@
+{{/* Names ------------------------------------------------------------------ */}}
+
+{{- define "gleaner.fullname" -}}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 30 | trimSuffix "-" }}
+{{- else }}{{ $name := default .Chart.Name .Values.nameOverride -}}
+{{- ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) | trunc 30 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* A model's slug, as jobs.names.slug makes it. */}}
+{{- define "gleaner.slug" -}}
+{{- $plain := regexReplaceAll "[^a-z0-9]+" (lower .) "-" | trimAll "-" -}}
+{{- if eq $plain . }}{{ $plain }}{{ else }}{{ $plain }}-{{ sha256sum . | trunc 6 }}{{ end }}
+{{- end }}
+
+{{- define "gleaner.selector" -}}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- with .component }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- with .model }}
+gleaner.io/model: {{ include "gleaner.slug" . }}
+{{- end }}
+{{- end }}
+
+{{- define "gleaner.labels" -}}
+{{ include "gleaner.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- end }}
+
+{{/* image: dict root repository tag digest ours */}}
+{{- define "gleaner.image" -}}
+{{- $name := .repository -}}
+{{- if and .ours .root.Values.images.registry }}{{ $name = printf "%s/%s" (trimSuffix "/" .root.Values.images.registry) .repository }}{{ end -}}
+{{- if .digest }}{{ $name }}@{{ .digest }}{{ else }}{{ $name }}:{{ default .root.Chart.AppVersion .tag }}{{ end }}
+{{- end }}
+
+{{/* Settings and environment ---------------------------------------------- */}}
+
+{{/* A map of settings as environment variables. Numbers through toJson: Helm would print 33554432 as 3.3554432e+07. */}}
+{{- define "gleaner.settings" -}}
+{{- range $name, $value := . }}
+- name: GLEANER_{{ upper $name }}
+  {{- if kindIs "slice" $value }}
+  value: {{ join "," $value | quote }}
+  {{- else if kindIs "string" $value }}
+  value: {{ $value | quote }}
+  {{- else }}
+  value: {{ toJson $value | quote }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The default model first: the first name is the one of jobs that name none. */}}
+{{- define "gleaner.modelNames" -}}
+{{- $names := list .Values.defaultModel -}}
+{{- range $name, $_ := .Values.models }}{{ if ne $name $.Values.defaultModel }}{{ $names = append $names $name }}{{ end }}{{ end -}}
+{{- join "," $names }}
+{{- end }}
+
+{{- define "gleaner.valkeyHost" -}}{{ include "gleaner.fullname" . }}-valkey.{{ .Release.Namespace }}.svc{{- end }}
+
+{{/* How a process reaches ledger and broker; the password never stands in a manifest. */}}
+{{- define "gleaner.storeEnv" -}}
+{{- if .Values.valkey.enabled }}
+{{- $tls := .Values.valkey.tls.enabled }}
+{{- $address := printf "%s://:$(VALKEY_PASSWORD)@%s:6379" (ternary "rediss" "redis" $tls) (include "gleaner.valkeyHost" .) }}
+{{- $query := ternary "?ssl_ca_certs=/etc/valkey-tls/ca.crt" "" $tls }}
+- name: VALKEY_PASSWORD
+  valueFrom: {secretKeyRef: {name: {{ .Values.valkey.passwordSecret }}, key: password}}
+- name: GLEANER_REDIS_URL
+  value: {{ printf "%s/1%s" $address $query | quote }}
+- name: GLEANER_BROKER_URL
+  value: {{ printf "%s/0%s" $address $query | quote }}
+{{- else }}
+- name: GLEANER_REDIS_URL
+  valueFrom: {secretKeyRef: {name: {{ .Values.store.secret }}, key: ledger-url}}
+- name: GLEANER_BROKER_URL
+  valueFrom: {secretKeyRef: {name: {{ .Values.store.secret }}, key: broker-url}}
+{{- end }}
+{{- end }}
+
+{{- define "gleaner.encryptionEnv" -}}
+{{- with .Values.secrets.encryptionSecret }}
+- name: GLEANER_ENCRYPTION_KEYS
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: {{ $.Values.secrets.encryptionSecretKey }}}}
+{{- end }}
+{{- end }}
+
+{{/* Every process: env of a container. dict root settings (of this process) port */}}
+{{- define "gleaner.env" -}}
+- name: GLEANER_MODELS
+  value: {{ include "gleaner.modelNames" .root | quote }}
+- name: GLEANER_METRICS_PORT
+  value: {{ .port | quote }}
+{{- include "gleaner.storeEnv" .root }}
+{{- include "gleaner.encryptionEnv" .root }}
+{{- include "gleaner.settings" (mergeOverwrite (dict) .root.Values.settings .settings) }}
+{{- end }}
+
+{{- define "gleaner.tlsMount" -}}
+{{- if and .Values.valkey.enabled .Values.valkey.tls.enabled }}
+- {name: valkey-tls, mountPath: /etc/valkey-tls, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{/* Clients get the authority's certificate alone, never the server's key. */}}
+{{- define "gleaner.tlsVolume" -}}
+{{- if and .Values.valkey.enabled .Values.valkey.tls.enabled }}
+- name: valkey-tls
+  secret:
+    secretName: {{ .Values.valkey.tls.secret }}
+    items: [{key: ca.crt, path: ca.crt}]
+{{- end }}
+{{- end }}
+
+{{/* Pods ------------------------------------------------------------------- */}}
+
+{{/* Seconds from SIGTERM to SIGKILL: the process's own grace, and time to give back what it did not finish. */}}
+{{- define "gleaner.grace" -}}
+{{- $merged := mergeOverwrite (dict "shutdown_grace_s" 60) .root.Values.settings .settings -}}
+{{- add (ceil $merged.shutdown_grace_s | int) 20 }}
+{{- end }}
+
+{{- define "gleaner.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "gleaner.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* What every pod has. dict root component model values port */}}
+{{- define "gleaner.podMeta" -}}
+labels:
+  {{- include "gleaner.labels" . | nindent 2 }}
+  {{- with .values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- $annotations := .values.podAnnotations | default dict }}
+{{- if and .port .root.Values.monitoring.annotations }}
+{{- $annotations = mergeOverwrite (dict "prometheus.io/scrape" "true" "prometheus.io/port" (toString .port) "prometheus.io/path" "/metrics") $annotations }}
+{{- end }}
+{{- with $annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "gleaner.podSpec" -}}
+serviceAccountName: {{ include "gleaner.fullname" .root }}-{{ .component }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  {{- include "gleaner.podSecurity" .root | nindent 2 }}
+{{- with .root.Values.images.pullSecrets }}
+imagePullSecrets: {{ toJson . }}
+{{- end }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector: {{ toJson . }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations: {{ toJson . }}
+{{- end }}
+{{- if .values.affinity }}
+affinity: {{ toJson .values.affinity }}
+{{- end }}
+topologySpreadConstraints:
+  {{- range $key, $skew := dict "kubernetes.io/hostname" 1 "topology.kubernetes.io/zone" 1 }}
+  - maxSkew: {{ $skew }}
+    topologyKey: {{ $key }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "gleaner.selector" $ | nindent 8 }}
+  {{- end }}
+{{- end }}
+
+{{/* Liveness and readiness of the second port. dict startup (seconds) */}}
+{{- define "gleaner.probes" -}}
+startupProbe:
+  httpGet: {path: /readyz, port: metrics}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: {{ div (add .startup 1) 2 }}
+livenessProbe:
+  httpGet: {path: /livez, port: metrics}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+readinessProbe:
+  httpGet: {path: /readyz, port: metrics}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 2
+{{- end }}
+
+{{/* A model's values: the worker's defaults under what `models` says. dict root own */}}
+{{- define "gleaner.workerValues" -}}
+{{- mergeOverwrite (deepCopy .root.Values.worker) (deepCopy (default dict .own)) | toJson }}
+{{- end }}
+
+{{/* What every process's NetworkPolicy may reach to do its work. */}}
+{{- define "gleaner.storeEgress" -}}
+{{- if .Values.valkey.enabled }}
+- to:
+    - podSelector:
+        matchLabels:
+          {{- include "gleaner.selector" (dict "root" . "component" "valkey") | nindent 10 }}
+  ports: [{protocol: TCP, port: 6379}]
+{{- else }}
+- to:
+    {{- range .Values.store.networks }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+  ports: [{protocol: TCP, port: {{ .Values.store.port }}}]
+{{- end }}
+{{- end }}
+
+{{- define "gleaner.publicEgress" -}}
+- to:
+    - ipBlock:
+        cidr: 0.0.0.0/0
+        except: {{ toJson .root.Values.networkPolicy.privateNetworks }}
+  ports:
+    {{- range .ports }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- end }}
+
+{{- define "gleaner.webhookEgress" -}}
+{{- include "gleaner.publicEgress" (dict "root" . "ports" .Values.networkPolicy.webhookPorts) }}
+{{- with .Values.networkPolicy.webhookNetworks }}
+- to:
+    {{- range . }}
+    - ipBlock: {cidr: {{ . }}}
+    {{- end }}
+  ports:
+    {{- range $.Values.networkPolicy.webhookPorts }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* KEDA ------------------------------------------------------------------- */}}
+
+{{/* Where KEDA looks. The user `keda` of the chart's own Valkey may look at sizes and nothing else. */}}
+{{- define "gleaner.kedaAddress" -}}
+{{- if .Values.valkey.enabled -}}
+address: {{ include "gleaner.valkeyHost" . }}:6379
+username: keda
+enableTLS: {{ .Values.valkey.tls.enabled | quote }}
+{{- else -}}
+address: {{ .Values.store.address }}
+enableTLS: {{ .Values.store.tls | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "gleaner.kedaAuthRef" -}}
+{{- if or .Values.valkey.enabled .Values.store.kedaSecret }}
+authenticationRef: {name: {{ include "gleaner.fullname" . }}-store}
+{{- end }}
+{{- end }}

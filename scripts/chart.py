@@ -1,0 +1,216 @@
+"""Writes what is derived from the chart: `make chart-sync`; `--check` says what would change and fails.
+
+values.yaml (its comments) and the settings classes -> values.schema.json and README.md; alerts/ -> the chart's files/,
+because Helm reads only inside a chart; the chart's default render -> keda/*.yaml.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import helm_python as helm
+import yaml
+
+from gateway.courier import CourierSettings
+from gateway.settings import GatewaySettings
+from jobs.flower import FlowerSettings
+from jobs.settings import Settings
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).parents[1]
+CHART = ROOT / "charts" / "gleaner"
+CLASSES: dict[str, type[Settings]] = {
+    cls.__name__: cls for cls in (Settings, GatewaySettings, WorkerSettings, CourierSettings, FlowerSettings)
+}
+BY_TEMPLATE = {
+    *("redis_url", "broker_url", "models", "encryption_keys", "metrics_host", "metrics_port"),
+    *("host", "port", "auth", "keys_file", "model", "model_source", "model_revision", "model_cache"),
+    *("flower_host", "flower_port", "flower_password"),
+}
+"""Settings that templates or images set, from other values or because a container has no choice."""
+SECRET = {"webhook_proxy"}
+"""Settings that may hold a credential: they come by `extraEnv` from a Secret."""
+KEY = re.compile(r"^(?P<indent> *)(?P<name>[\w.-]+):(?: +(?P<value>.*))?$")
+
+
+@dataclass
+class Value:
+    """One documented value: where it is, what it means, and what may be put there."""
+
+    path: tuple[str, ...]
+    doc: str = ""
+    kind: str = "plain"  # plain, open, settings, models
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """Settings that the values of one process may name, as JSON schema properties."""
+    cls = CLASSES[name]
+    own = set(cls.model_fields) - (set() if cls is Settings else set(Settings.model_fields))
+    schema = cls.model_json_schema()["properties"]
+    found = {}
+    for key in sorted(own - BY_TEMPLATE - SECRET):
+        described = {k: v for k, v in schema[key].items() if k in ("description", "type", "enum", "items", *BOUNDS)}
+        if "type" not in described and "anyOf" in schema[key]:
+            described["type"] = "string"
+        found[key] = described
+    return found
+
+
+BOUNDS = ("minimum", "maximum", "exclusiveMinimum")
+
+
+def documented(text: str) -> Iterator[Value]:
+    """Every key of values.yaml with the comments above it."""
+    stack: list[tuple[int, str]] = []
+    doc, kind, more = "", "plain", {}
+    opaque: int | None = None
+    for line in text.splitlines():
+        comment = line.strip()
+        if comment.startswith("# -- "):
+            doc = comment.removeprefix("# -- ")
+        elif comment.startswith("# @schema "):
+            more = json.loads(comment.removeprefix("# @schema "))
+        elif comment.startswith("# @"):
+            kind = comment.removeprefix("# @")
+        elif (match := KEY.match(line)) and not comment.startswith("#"):
+            indent = len(match["indent"])
+            if opaque is not None and indent > opaque:
+                continue
+            opaque = None
+            stack = [(i, n) for i, n in stack if i < indent] + [(indent, match["name"])]
+            yield Value(tuple(name for _, name in stack), doc, kind, more)
+            if kind != "plain":
+                opaque = indent
+            doc, kind, more = "", "plain", {}
+
+
+def schema(values: dict[str, Any], notes: dict[tuple[str, ...], Value]) -> dict[str, Any]:
+    """values.schema.json: nothing that values.yaml does not have, and of the type it has there."""
+    top = _schema((), values, notes)
+    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart gleaner", **top}
+
+
+def _schema(path: tuple[str, ...], value: Any, notes: dict[tuple[str, ...], Value]) -> dict[str, Any]:
+    note = notes.get(path, Value(path))
+    found: dict[str, Any] = {"description": note.doc} if note.doc else {}
+    kind, _, name = note.kind.partition(" ")
+    if kind == "settings":
+        return {**found, "type": "object", "additionalProperties": False, "properties": settings_of(name)}
+    if kind == "models":
+        return {**found, "type": "object", "minProperties": 1, "additionalProperties": _worker(notes)}
+    if kind == "open":
+        return {**found, "type": "array" if isinstance(value, list) else "object"}
+    if isinstance(value, dict):
+        properties = {key: _schema((*path, key), item, notes) for key, item in value.items()}
+        return {**found, "type": "object", "additionalProperties": False, "properties": properties}
+    names = {bool: "boolean", int: "integer", str: "string", list: "array"}
+    found = {**found, "type": names[type(value)], **note.more}
+    return {k: v for k, v in found.items() if not (k == "type" and "enum" in found)}
+
+
+def _worker(notes: dict[tuple[str, ...], Value]) -> dict[str, Any]:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    return _schema(("worker",), values["worker"], notes)
+
+
+def readme(values: dict[str, Any], notes: list[Value]) -> str:
+    """The chart's README: how to install it, then every value."""
+    rows = []
+    for note in notes:
+        value = _at(values, note.path)
+        if note.kind == "plain" and isinstance(value, dict) and value:
+            continue
+        shown = json.dumps(value, ensure_ascii=False)
+        shown = shown if len(shown) <= 60 else "see values.yaml"
+        choices = note.more.get("enum")
+        doc = f"{note.doc} (one of {', '.join(choices)})" if choices else note.doc
+        rows.append(f"| `{'.'.join(note.path)}` | `{shown}` | {doc} |")
+    lead = (CHART / "README.lead.md").read_text()
+    return lead + "\n## Values\n\n| Value | Default | Meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def _at(values: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        values = values[name]
+    return values
+
+
+def keda_manifests() -> dict[str, str]:
+    """keda/*.yaml: what the chart makes by default of the objects that KEDA reads."""
+    with helm.Chart.load(str(CHART)) as chart:
+        rendered = chart.render({}, name="gleaner", namespace="gleaner")
+    found = {}
+    head = "# Written by `make chart-sync` from charts/gleaner with its defaults; edit the chart.\n"
+    for text in rendered.values():
+        for document in text.split("\n---"):
+            kind = re.search(r"^kind: (ScaledObject|TriggerAuthentication)$", document, re.MULTILINE)
+            if kind:
+                name = re.search(r"^  name: (\S+)$", document, re.MULTILINE)
+                assert name
+                file = f"{kind[1].lower()}-{name[1].removeprefix('gleaner-')}.yaml"
+                found[file] = head + _tidy(document)
+    return found
+
+
+def _tidy(document: str) -> str:
+    lines = document.strip().removeprefix("---").strip().splitlines()
+    return "\n".join(line for line in lines if line.strip()) + "\n"
+
+
+def wanted() -> dict[Path, str]:
+    """Every derived file and what it should be."""
+    text = (CHART / "values.yaml").read_text()
+    values = yaml.safe_load(text)
+    notes = list(documented(text))
+    by_path = {note.path: note for note in notes}
+    files = {
+        CHART / "values.schema.json": json.dumps(schema(values, by_path), indent=1, ensure_ascii=False) + "\n",
+        CHART / "README.md": readme(values, notes),
+    }
+    files |= {ROOT / "keda" / name: manifest for name, manifest in keda_manifests().items()}
+    alerts = ROOT / "alerts"
+    for path in sorted(alerts.glob("*.y*ml")):
+        if set(yaml.safe_load(path.read_text()) or {}) == {"groups"}:  # rules, not their tests nor Alertmanager's
+            files[CHART / "files" / "alerts" / path.name] = path.read_text()
+    for path in sorted(alerts.glob("dashboards/*.json")):
+        files[CHART / "files" / "dashboards" / path.name] = path.read_text()
+    return files
+
+
+def stale() -> list[Path]:
+    """Files under the chart's files/ and keda/ that nothing stands behind any more."""
+    expected = wanted()
+    present = [*(CHART / "files").glob("*/*"), *(ROOT / "keda").glob("*.yaml")]
+    return [path for path in present if path not in expected]
+
+
+def drift() -> list[str]:
+    """Derived files that are not what they should be."""
+    changed = [path for path, text in wanted().items() if not path.exists() or path.read_text() != text]
+    return [str(path.relative_to(ROOT)) for path in (*changed, *stale())]
+
+
+def main() -> int:
+    """Write, or check."""
+    if "--check" in sys.argv:
+        print("\n".join(drift()))
+        return bool(drift())
+    # An old schema would refuse new values when keda/ is rendered.
+    (CHART / "values.schema.json").unlink(missing_ok=True)
+    for path, text in wanted().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for path in stale():
+        path.unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

