@@ -57,13 +57,24 @@ def idem_drop(tenant: str, key_hash: str, nonce: str) -> Call[bool]:
     return Call("idem_drop", (tenant, key_hash, nonce), bool)
 
 
-def stage(job: str, first_shard: int, blobs: Sequence[bytes], ttl_s: float = 600) -> Call[str]:
-    """Keep payloads of a job that is still arriving, for `ttl_s` after the latest call."""
+def stage(
+    job: str,
+    first_shard: int,
+    blobs: Sequence[bytes],
+    doc_ids: Sequence[tuple[str, int]] = (),
+    ttl_s: float = 600,
+) -> Call[str]:
+    """Keep payloads of a job that is still arriving, for `ttl_s` after the latest call.
+
+    new, more, exists (the job was made), or memory_full. `doc_ids` are (document id, index) of documents whose id
+    is not their index. Without any payload, what is there is kept for longer.
+    """
     args: list[bytes | int] = []
     for offset, blob in enumerate(blobs):
         args += (first_shard + offset, blob)
-    size = sum(map(len, blobs))
-    return Call("stage", (job, size, int(ttl_s * 1000), *args), lambda r: records.text(r[0]))
+    ids = _pairs(doc_ids)
+    size = sum(map(len, blobs)) + len(ids)
+    return Call("stage", (job, size, int(ttl_s * 1000), ids, *args), records.text)
 
 
 def create(new: NewJob) -> Call[Created]:
@@ -89,6 +100,7 @@ def create(new: NewJob) -> Call[Created]:
         "trace": new.trace,
         "idem": new.idem,
         "nonce": new.nonce,
+        "body_sha": new.body_sha,
         "by": new.by,
         "limits": {
             "key_jobs": new.limits.key_jobs,
@@ -98,9 +110,6 @@ def create(new: NewJob) -> Call[Created]:
             "all_chars": new.limits.all_chars,
         },
     }
-    ids: list[str] = []
-    for doc_id, index in new.doc_ids:
-        ids += (doc_id, str(index))
 
     def parse(reply: list[bytes]) -> Created:
         return Created(
@@ -111,7 +120,7 @@ def create(new: NewJob) -> Call[Created]:
         )
 
     head = (orjson.dumps(header), new.opts, new.meta, new.answer, orjson.dumps(list(new.sizes)))
-    return Call("create", (*head, orjson.dumps(ids) if ids else b"", *new.blobs), parse)
+    return Call("create", (*head, _pairs(new.doc_ids), *new.blobs), parse)
 
 
 # A worker's life with a shard
@@ -341,9 +350,9 @@ def queue_tick(queue: str, seq: int, length: int, grace_ms: int = GRACE_MS) -> C
     return Call("queue_tick", (queue, seq, length, grace_ms), parse)
 
 
-def unstage(job: str) -> Call[bool]:
-    """Drop a lapsed stage and return its reservation; True if it was there."""
-    return Call("unstage", (job,), bool)
+def unstage(job: str, *, now: bool = False) -> Call[bool]:
+    """Drop a lapsed stage (`now`: any) and return its reservation; True if it was there."""
+    return Call("unstage", (job, int(now)), bool)
 
 
 def audit(job: str) -> Call[tuple[int, tuple[Message, ...]]]:
@@ -355,6 +364,13 @@ def audit(job: str) -> Call[tuple[int, tuple[Message, ...]]]:
         return int(reply[0]), _messages(records.text(reply[1]), job, reply[2:])
 
     return Call("audit", (job,), parse)
+
+
+def _pairs(doc_ids: Sequence[tuple[str, int]]) -> bytes:
+    flat: list[str] = []
+    for doc_id, index in doc_ids:
+        flat += (doc_id, str(index))
+    return orjson.dumps(flat) if flat else b""
 
 
 def _messages(queue: str, job: str, flat: Sequence[bytes]) -> tuple[Message, ...]:

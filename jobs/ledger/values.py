@@ -64,6 +64,7 @@ class NewJob:
         created: the ledger's time from `idem_begin`, or 0 for now.
         idem: hash of the Idempotency-Key, or "".
         answer: what a replay answers, kept with the key.
+        body_sha: hash of a stream's body, which the key learns now; "" where it knew.
         by: id of the API key that submits it, whose open jobs are counted; "" counts none.
     """
 
@@ -86,6 +87,7 @@ class NewJob:
     idem: str = ""
     nonce: str = ""
     answer: bytes = b""
+    body_sha: str = ""
     by: str = ""
     limits: Limits = Limits()
     version: int = names.WIRE_VERSION
@@ -105,9 +107,13 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class IdemBegin:
-    """`run`: this caller submits; `replay`: answer as stored; `reused`: other body; `in_progress`: being run."""
+    """What became of an Idempotency-Key.
 
-    kind: Literal["run", "replay", "reused", "in_progress"]
+    `run`: this caller submits; `replay`: answer as stored; `reused`: other body; `in_progress`: being run; `known`:
+    answered before, and to be asked again with the hash of the stream's body.
+    """
+
+    kind: Literal["run", "replay", "reused", "in_progress", "known"]
     answer: bytes
     now: int
 
@@ -211,3 +217,78 @@ class Due:
     queues: tuple[str, ...]
     slugs: tuple[str, ...]
     audit: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlace:
+    """A place in a tenant's list of jobs: right behind this one, whether or not it is still there."""
+
+    created: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobList:
+    """Jobs, newest first; `next` is where to go on, None at the end."""
+
+    jobs: tuple[Job, ...]
+    next: JobPlace | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDocument:
+    """A job, and the shard in which document `index` is; `shard` None where the job has no such document.
+
+    Its blob holds results where its state is d, else the payload.
+    """
+
+    job: Job
+    index: int
+    shard: StoredShard | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Payloads of documents that did not succeed, as (shard, blob).
+
+    Attributes:
+        next: the shard to go on with; None at the end.
+        hook: the endpoint that the job's end was told, or "".
+    """
+
+    job: Job
+    blobs: tuple[tuple[int, bytes], ...]
+    next: int | None
+    hook: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueBacklog:
+    """One queue of a model: its open jobs, those that have not begun, and shards published and unclaimed."""
+
+    priority: Priority
+    open_jobs: int
+    queued_jobs: int
+    published_shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is open of one model, in all its queues.
+
+    Attributes:
+        slots: shards that one worker holds at once, as the workers say.
+        drain_rate: characters a second, 0 if never measured.
+        oldest_ms: age of the oldest open job.
+    """
+
+    model: str
+    workers: int
+    slots: int
+    open_jobs: int
+    open_characters: int
+    open_shards: int
+    drain_rate: float
+    oldest_ms: int | None
+    reason: str | None
+    queues: tuple[QueueBacklog, ...]

@@ -67,10 +67,11 @@ for i, size in ipairs(sizes) do
     seq = 0, ndocs = size[1], done_nonce = '', worker = '', ok = 0, failed = 0, chars = size[2]})
 end
 bulk('HSET', key('sh:' .. id), records)
-bulk('HSET', key('ids:' .. id), ids)
+bulk('HSET', key('ids:' .. id), ids) -- staged ones are there
 for i = 1, inline do redis.call('HSET', in_key, i - 1, ARGV[6 + i]) end
 if inline == 0 then
   redis.call('PERSIST', in_key)
+  redis.call('PERSIST', key('ids:' .. id))
   redis.call('ZREM', key('staging'), id)
   redis.call('HDEL', key('staged'), id)
   redis.call('HINCRBY', key('sys'), 'reserve', -staged)
@@ -98,6 +99,7 @@ redis.call('HINCRBY', key('sys'), 'reserve', reserve)
 if h.retry_of ~= '' then redis.call('HSET', key('job:' .. h.retry_of), 'retried_by', id) end
 if idem then
   redis.call('HSET', idem, 'state', 'done', 'answer', answer)
+  if h.body_sha ~= '' then redis.call('HSET', idem, 'body_sha', h.body_sha) end -- a stream's, known only now
   redis.call('PEXPIRE', idem, 24 * 3600000)
 end
 local reply = {'created', created, '0', ''}

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- unstage(job): drops a stage that lapsed and returns its reservation, once.
+-- unstage(job, now): drops a stage that lapsed (now: any) and returns its reservation, once.
 local id = ARGV[1]
 local until_ = redis.call('ZSCORE', key('staging'), id)
-if not until_ or tonumber(until_) > NOW then return 0 end
+if not until_ or ARGV[2] ~= '1' and tonumber(until_) > NOW then return 0 end
 local reserved = int(redis.call('HGET', key('staged'), id))
-if redis.call('EXISTS', key('job:' .. id)) == 0 then redis.call('UNLINK', key('in:' .. id)) end
+if redis.call('EXISTS', key('job:' .. id)) == 0 then redis.call('UNLINK', key('in:' .. id), key('ids:' .. id)) end
 redis.call('ZREM', key('staging'), id)
 redis.call('HDEL', key('staged'), id)
 redis.call('HINCRBY', key('sys'), 'reserve', -reserved)

@@ -1,0 +1,112 @@
+"""What is read of the ledger besides one job or its results: lists, one document, leftovers, the backlog."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from jobs import names
+from jobs.ledger import records
+from jobs.ledger.values import (
+    Backlog,
+    Call,
+    FoundDocument,
+    Gone,
+    JobList,
+    JobPlace,
+    Leftovers,
+    QueueBacklog,
+    StoredShard,
+)
+from jobs.schema import JobStatus, Priority
+
+
+def list_jobs(
+    tenant: str,
+    limit: int,
+    *,
+    created_after: int | None = None,
+    behind: JobPlace | None = None,
+    statuses: Collection[JobStatus] = (),
+) -> Call[JobList]:
+    """A tenant's jobs, newest first, at most `limit`; without their options.
+
+    Args:
+        tenant: whose.
+        limit: most jobs.
+        created_after: only jobs created later (ms).
+        behind: the place that the list before ended at.
+        statuses: only jobs in one of these; all if empty.
+    """
+
+    def parse(reply: list[Any]) -> JobList:
+        jobs = tuple(records.job(records.text(row[0]), row[1]) for row in reply[3])
+        return JobList(jobs, JobPlace(int(reply[1]), records.text(reply[2])) if reply[0] else None)
+
+    after = "" if created_after is None else created_after
+    place = ("", "") if behind is None else (behind.created, behind.id)
+    return Call("list_jobs", (tenant, limit, after, *place, *sorted(statuses)), parse)
+
+
+def document(job: str, doc_id: str) -> Call[FoundDocument | Gone | None]:
+    """The shard that would hold a document of this id; the caller looks whether it does."""
+
+    def parse(reply: list[Any]) -> FoundDocument | Gone | None:
+        kind = records.text(reply[0])
+        if kind != "document":
+            return Gone(records.text(reply[1])) if kind == "gone" else None
+        found = records.job(job, reply[1])
+        if len(reply) == 2:
+            return FoundDocument(found, 0, None)
+        index, shard, state, attempts, blob = reply[2:]
+        return FoundDocument(found, int(index), StoredShard(int(shard), records.text(state), int(attempts), blob))
+
+    number = doc_id if doc_id.isascii() and doc_id.isdigit() and len(doc_id) < 10 else ""
+    return Call("document", (job, doc_id, number), parse)
+
+
+def leftovers(job: str, shard: int, max_bytes: int = 1 << 18) -> Call[Leftovers | Gone | None]:
+    """Payloads of a job's documents that did not succeed, from `shard` on, about `max_bytes` of them."""
+
+    def parse(reply: list[Any]) -> Leftovers | Gone | None:
+        kind = records.text(reply[0])
+        if kind != "page":
+            return Gone(records.text(reply[1])) if kind == "gone" else None
+        blobs = tuple((int(row[0]), row[1]) for row in reply[2])
+        following = int(reply[3])
+        return Leftovers(
+            records.job(job, reply[1]), blobs, None if following < 0 else following, records.text(reply[4])
+        )
+
+    return Call("leftovers", (job, shard, max_bytes), parse)
+
+
+def backlog(model: str) -> Call[Backlog]:
+    """What is open of a model, how fast it goes, and how its two queues stand."""
+    priorities = tuple(Priority)
+
+    def parse(reply: list[Any]) -> Backlog:
+        now, workers, slots, jobs, characters, shards = map(int, reply[:6])
+        oldest = records.text(reply[7])
+        queues = tuple(
+            QueueBacklog(priority, *map(int, row)) for priority, row in zip(priorities, reply[9:], strict=True)
+        )
+        return Backlog(
+            model=model,
+            workers=workers,
+            slots=slots,
+            open_jobs=jobs,
+            open_characters=characters,
+            open_shards=shards,
+            drain_rate=float(reply[6]),
+            oldest_ms=now - int(float(oldest)) if oldest else None,
+            reason=records.text(reply[8]) or None,
+            queues=queues,
+        )
+
+    return Call("backlog", (names.slug(model), *(names.queue(model, p) for p in priorities)), parse)
+
+
+def versions(jobs: Sequence[str]) -> Call[tuple[int, ...]]:
+    """Each job's version, -1 where there is no such job."""
+    return Call("versions", tuple(jobs), lambda reply: tuple(map(int, reply)))
