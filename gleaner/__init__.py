@@ -27,8 +27,10 @@ from gleaner.errors import (
     Unavailable,
     ValidationError,
     WaitTimeout,
+    WebhookVerificationError,
 )
 from gleaner.models import Counts, DocumentError, Entity, JobInfo, Model, Result, Usage
+from gleaner.webhooks import WebhookEndpoint, Webhooks, verify_webhook
 
 __all__ = [
     "ApiError",
@@ -60,4 +62,8 @@ __all__ = [
     "Usage",
     "ValidationError",
     "WaitTimeout",
+    "WebhookEndpoint",
+    "WebhookVerificationError",
+    "Webhooks",
+    "verify_webhook",
 ]

@@ -18,6 +18,7 @@ from gleaner import _flows as flows
 from gleaner._calls import Call, Document, JobPage, Labels, SubmitOptions
 from gleaner._flows import Flow, Retry, Run
 from gleaner.models import Counts, JobInfo, Model, Result
+from gleaner.webhooks import Webhooks
 
 T = TypeVar("T")
 OnProgress = Callable[[JobInfo], None]
@@ -189,6 +190,11 @@ class Client:
     def models(self) -> tuple[Model, ...]:
         """The models that jobs may name."""
         return self._call(calls.models())
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """Who is told when jobs end."""
+        return Webhooks(self)
 
     def close(self) -> None:
         """Close the connections. Jobs go on."""

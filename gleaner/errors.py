@@ -4,6 +4,7 @@
 
     GleanerError
     ├── TransportError              no answer at all: refused, reset, timed out, not TLS
+    ├── WebhookVerificationError    an event that is not genuine; nothing to do with a gateway's answer
     ├── WaitTimeout                 `job.wait(timeout)` ended first; the job goes on (also a TimeoutError)
     └── ApiError                    the gateway's answer, with `status`, `code`, `detail`, `request_id`
         ├── BadRequest              400 [malformed_json, bad_cursor]
@@ -42,6 +43,10 @@ class TransportError(GleanerError):
 
 class WaitTimeout(GleanerError, TimeoutError):
     """The job was not finished in the time `wait` was given; it goes on, and can be waited for again."""
+
+
+class WebhookVerificationError(GleanerError):
+    """An event whose signature does not fit, or whose time is not now."""
 
 
 class ApiError(GleanerError):

@@ -107,7 +107,7 @@ def draw(options: StackOptions, directory: DataDir, inherited: Mapping[str, str]
                 for kind in (plan.GATEWAY, plan.WORKER, plan.COURIER)
             },
         },
-        environment=_environment(options, directory, inherited, own, stores),
+        environment=_environment(options, directory, inherited, own, stores, gateway_port),
     )
 
 
@@ -117,6 +117,7 @@ def _environment(
     inherited: Mapping[str, str],
     own: Embedded | None,
     stores: Stores,
+    gateway_port: int,
 ) -> dict[str, str]:
     environment = {
         **inherited,
@@ -128,6 +129,10 @@ def _environment(
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
     }
+    # Receivers on this very machine: who runs the stack may call them.
+    environment.setdefault("GLEANER_WEBHOOK_ALLOW", "127.0.0.0/8,::1/128")
+    environment.setdefault("GLEANER_WEBHOOK_ALLOW_HTTP", "true")
+    environment.setdefault("GLEANER_PUBLIC_URL", f"http://{ports.LOOPBACK}:{gateway_port}")
     if options.workers > 1:
         share = max(1, (os.cpu_count() or 1) // options.workers)
         environment.setdefault("OMP_NUM_THREADS", str(share))

@@ -157,6 +157,7 @@ def test_a_jobs_life_by_commands(stack: RunningStack, client: Client) -> None:
 def test_demo() -> None:
     """The demo shows highlighted entities and a summary, and leaves with 0."""
     ran = gleaner("demo", limit_s=240)
+    assert "webhook    job.succeeded, signature verified" in ran.stdout
 
     assert ran.returncode == 0, ran.stderr
     assert "Maren Albers[person]" in ran.stdout

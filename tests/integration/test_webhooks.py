@@ -19,7 +19,7 @@ from jobs.ledger import Ledger, deliveries
 from jobs.ledger.deliveries import Delivery
 from jobs.queues import KEY_PREFIX
 from tests.support.certificates import Authority
-from tests.support.couriers import add_endpoint, end_job, metric, start_courier
+from tests.support.couriers import add_endpoint, end_job, start_courier
 from tests.support.processes import House, wait_for
 from tests.support.receivers import Receiver, receiving
 
@@ -209,8 +209,9 @@ def test_rate_and_a_dead_receiver(
         bare = min(count, 2_000) / (time.monotonic() - began)
     for n in range(count):
         end_job(store, f"job_{n}", tenant=tenants[n % 8])
-    courier = start_courier(house, None, **SHORT)
-    found = receiver.wait("/rate", count, 120)
+    # Patient, and soon back: where other work keeps both cores busy, a healthy receiver may be slow as well.
+    start_courier(house, {"delays_s": [1.0] * 9}, webhook_timeout_s=5)
+    found = receiver.wait("/rate", count, 90)
     rate = (count - 1) / (found[-1].at - found[0].at)
     assert len({request.headers["webhook-id"] for request in found}) == count
 
@@ -223,13 +224,12 @@ def test_rate_and_a_dead_receiver(
         end_job(store, f"dead_{n}", tenant="dead")
     receiver.wait("/silent", 1)
     beside = healthy_latencies(store, receiver, "/beside", [f"b{tenant}" for tenant in tenants], sample)
-    failed = metric(courier, "gleaner_webhook_attempts_total") - count - 2 * sample
     with capsys.disabled():
         sys.stdout.write(
             f"\n  webhooks: {rate:.0f}/s by one courier, {bare:.0f}/s by a bare client loop, "
             f"ratio {rate / bare:.2f};"
             f"\n  p99 from job end to arrival {percentile(alone, 0.99) * 1000:.0f} ms,"
-            f" {percentile(beside, 0.99) * 1000:.0f} ms beside a dead receiver ({failed:.0f} attempts there)\n"
+            f" {percentile(beside, 0.99) * 1000:.0f} ms beside a dead receiver"
+            f" ({len(receiver.at('/silent'))} attempts there)\n"
         )
-    assert failed >= 1
     assert percentile(beside, 0.99) < 5

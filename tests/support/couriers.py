@@ -35,12 +35,6 @@ def start_courier(house: House, rules: dict[str, Any] | None = None, **settings:
     return house.start("courier", "tests.support.couriers", given)
 
 
-def metric(courier: Child, name: str) -> float:
-    """A metric's value, summed over its labels."""
-    lines = courier.probe("/metrics")[1].splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
-
-
 def add_endpoint(
     store: Ledger,
     name: str,

@@ -1,0 +1,99 @@
+"""`verify_webhook` and the listener, held against the Standard Webhooks library."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from standardwebhooks import Webhook
+
+from gleaner import GleanerError, WebhookVerificationError, verify_webhook
+from gleaner.listening import Listener
+from gleaner.webhooks import new_secret
+
+BODY = json.dumps({"type": "job.succeeded", "data": {"metadata": {"a": "\u00e9"}}}, ensure_ascii=False).encode()
+
+
+def signed(secret: str, body: bytes = BODY, at: datetime | None = None, event: str = "dlv_1") -> dict[str, str]:
+    """Headers that the library makes."""
+    moment = at or datetime.now(UTC)
+    signature = Webhook(secret).sign(event, moment, body.decode())
+    return {
+        "webhook-id": event,
+        "webhook-timestamp": str(int(moment.timestamp())),
+        "webhook-signature": signature,
+    }
+
+
+def test_what_the_library_signs_is_accepted() -> None:
+    """As bytes or text, whatever the case of the headers' names."""
+    secret = new_secret()
+    headers = signed(secret)
+    for body in (BODY, BODY.decode()):
+        assert verify_webhook(body, headers, secret) == json.loads(BODY)
+    assert verify_webhook(BODY, {name.title(): value for name, value in headers.items()}, secret)
+    assert verify_webhook(BODY, httpx.Headers(headers), secret)
+
+
+def test_during_a_rotation() -> None:
+    """Either of two secrets fits either of two signatures; other versions of signatures are passed over."""
+    old, new = new_secret(), new_secret()
+    both = signed(new) | {"webhook-signature": f"v1a,xyz {signed(new)['webhook-signature']} v1,AAAA"}
+    assert verify_webhook(BODY, both, [old, new])
+    assert verify_webhook(BODY, both, new)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"webhook-id": "dlv_2"},
+        {"webhook-timestamp": "1"},
+        {"webhook-timestamp": "soon"},
+        {"webhook-timestamp": "99999999999"},
+        {"webhook-signature": ""},
+        {"webhook-signature": "v1,"},
+        {"webhook-signature": "v1,\u00e9"},
+        {"webhook-signature": "v2,AAAA"},
+    ],
+)
+def test_what_was_tampered_with_is_refused(change: dict[str, str]) -> None:
+    """Id, time and signature all count."""
+    secret = new_secret()
+    with pytest.raises(WebhookVerificationError):
+        verify_webhook(BODY, signed(secret) | change, secret)
+
+
+def test_other_bodies_secrets_and_times_are_refused() -> None:
+    """Also a good event that somebody sends again later, and one whose headers are missing."""
+    secret = new_secret()
+    headers = signed(secret)
+    sent = int(headers["webhook-timestamp"])
+    for body, given, key, now in (
+        (BODY + b" ", headers, secret, sent),
+        (BODY, headers, new_secret(), sent),
+        (BODY, headers, secret, sent + 301),
+        (BODY, headers, secret, sent - 301),
+        (BODY, {}, secret, sent),
+        (b"[]", signed(secret, b"[]"), secret, sent),
+        (b"{", signed(secret, b"{"), secret, sent),
+    ):
+        with pytest.raises(WebhookVerificationError):
+            verify_webhook(body, given, key, now=now)
+    assert verify_webhook(BODY, headers, secret, now=sent + 299)
+    assert issubclass(WebhookVerificationError, GleanerError)
+    with pytest.raises(ValueError, match="base64"):
+        verify_webhook(BODY, headers, "whsec_not base64")
+
+
+def test_the_listener_takes_what_is_genuine_and_nothing_else() -> None:
+    """204 and into the queue; 401 for a forgery, 413 for what is too long or of no length."""
+    secret = new_secret()
+    with Listener(secret) as listener, httpx.Client(trust_env=False) as client:
+        assert client.post(listener.url, content=BODY, headers=signed(new_secret())).status_code == 401
+        assert client.post(listener.url, content=BODY).status_code == 401
+        assert client.post(listener.url, content=iter([b"x"])).status_code == 413
+        assert client.post(listener.url, content=BODY, headers=signed(secret)).status_code == 204
+        assert listener.next(5) == json.loads(BODY)
+        assert listener.next(0.01) is None
