@@ -32,8 +32,7 @@ def test_hadolint_finds_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_a_dockerfile_is_pinnable_and_small(name: str) -> None:
-    """The base is an argument, so that a pipeline can give its digest; heredocs, which old builders lack, are not used;
-    the process gets SIGTERM because nothing stands before it."""
+    """The base is an argument (pipelines pin its digest), no heredocs (old builders), exec form for SIGTERM."""
     text = (ROOT / name).read_text()
     assert re.search(r"^ARG BASE=\S+$", text, re.MULTILINE)
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE))
