@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import signal
@@ -43,7 +44,7 @@ class DeadlyEngine(FakeEngine):
     def split(self, text: str) -> list[tuple[int, int]]:
         """Words, unless the text kills."""
         if DIES_IN_CUT in text:
-            os.kill(os.getpid(), signal.SIGSEGV)
+            ctypes.string_at(0)
         return super().split(text)
 
     def forward(self, batch: tuple[Window, ...]) -> tuple[Window, ...]:
@@ -56,7 +57,7 @@ class DeadlyEngine(FakeEngine):
     def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[list[Span]]:
         """Entities, unless the text kills."""
         if self._any(batch, DIES_IN_DECODE):
-            os.kill(os.getpid(), signal.SIGSEGV)
+            ctypes.string_at(0)
         return super().decode(batch, raw)
 
     @staticmethod
