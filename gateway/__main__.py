@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
+import ssl
 import sys
 import time
 from types import FrameType
@@ -16,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
+from gateway.wire import with_limits
 from jobs import ledger, telemetry
 from jobs.keys import KeysError
 from jobs.ledger import Ledger, LedgerUnavailableError
@@ -24,6 +27,10 @@ from jobs.probes import ProbeServer
 from jobs.stores import connect
 
 log = logging.getLogger(__name__)
+
+_MOST_FILES = 65_536
+_OWN_FILES = 256
+"""Kept free of clients: connections to the store, files, what uvicorn accepts in one go."""
 
 STALLED_S = 30.0
 """An event loop that stood still for so long will not come back."""
@@ -96,15 +103,30 @@ def _config(settings: GatewaySettings, app: FastAPI) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=with_limits(settings.header_timeout_s, settings.write_timeout_s, _connections()),
         ws="none",
         lifespan="on",
         log_config=None,  # everything goes through jobs.telemetry
         access_log=False,  # gateway.edge logs each request by its route, never by its path
         server_header=False,
-        proxy_headers=False,
+        proxy_headers=False,  # gateway.app trusts the proxies of the settings, and no others
+        ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
+        ssl_ca_certs=settings.tls_client_ca_file,
+        ssl_cert_reqs=ssl.CERT_REQUIRED if settings.tls_client_ca_file else ssl.CERT_NONE,
         timeout_graceful_shutdown=int(settings.shutdown_grace_s),
     )
+
+
+def _connections() -> int:
+    """As many connections as the system lets the process have, less what it needs for itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= most:
+        most = _MOST_FILES if soft == resource.RLIM_INFINITY else soft
+    else:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(1, most - _OWN_FILES)
 
 
 def _probes(settings: GatewaySettings, registry: CollectorRegistry, server: _Server) -> ProbeServer:

@@ -12,8 +12,10 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway import docs_pages, openapi
 from gateway.durability import Barrier
@@ -40,6 +42,15 @@ log = logging.getLogger(__name__)
 VERSION = "0.1.0"
 STAND_BY_S = 30.0
 """No courier has ticked for so long: this gateway does upkeep until one is back."""
+
+_CORS_IN = (
+    "Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID",
+    "Prefer", "X-API-Key", "X-Request-ID", "traceparent",
+)  # fmt: skip
+_CORS_OUT = (
+    "ETag", "Gleaner-Complete", "Idempotency-Replayed", "Location", "Preference-Applied", "RateLimit",
+    "RateLimit-Policy", "Retry-After", "X-Request-ID",
+)  # fmt: skip
 
 # FastAPI's own OpenTelemetry would put request bodies, which are texts, where traces go.
 _NO_TELEMETRY: Any = {
@@ -90,8 +101,24 @@ def create_app(settings: GatewaySettings, registry: CollectorRegistry | None = N
     docs_pages.install(app)
     openapi.install(app)
     _handle_errors(app)
-    app.add_middleware(Edge, metrics=metrics)
+    _wrap(app, settings, metrics)
     return app
+
+
+def _wrap(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
+    """What every request passes before a route, from the inside out."""
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST", "PATCH", "DELETE"),
+            allow_headers=_CORS_IN,
+            expose_headers=_CORS_OUT,
+            max_age=3600,
+        )
+    app.add_middleware(Edge, metrics=metrics, https=settings.https, hsts_s=settings.hsts_s)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[str(net) for net in settings.trusted_proxies])
 
 
 @asynccontextmanager

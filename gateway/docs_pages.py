@@ -13,7 +13,8 @@ from starlette.staticfiles import StaticFiles
 _ASSETS = "/docs/assets"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "font-src 'self' data:; connect-src 'self'; worker-src blob:; frame-ancestors 'none'; base-uri 'none'"
+    "font-src 'self' data:; connect-src 'self'; worker-src blob:; frame-ancestors 'none'; base-uri 'none'; "
+    "form-action 'none'"
 )
 _SWAGGER = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Gleaner API</title>

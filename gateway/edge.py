@@ -10,9 +10,11 @@ import re
 import secrets
 import time
 import traceback
+from typing import Literal
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import URL, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import limits
@@ -32,7 +34,10 @@ _SECURITY = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
 }
 
@@ -47,11 +52,17 @@ class Edge:
     Args:
         app: what answers.
         metrics: where requests are counted.
+        https: what plain HTTP gets, probes aside (as the setting of this name).
+        hsts_s: how long browsers shall keep to https; told over https, where it is enforced.
     """
 
-    def __init__(self, app: ASGIApp, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: GatewayMetrics, https: Literal["off", "redirect", "require"], hsts_s: int
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._https = https
+        self._hsts = f"max-age={hsts_s}" if https != "off" and hsts_s else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -70,13 +81,16 @@ class Edge:
                 headers["X-Request-ID"] = request_id
                 for name, value in limits.headers(scope.get(STANDINGS, {}).values()).items():
                     headers[name] = value
+                if self._hsts and scope["scheme"] == "https":
+                    headers["Strict-Transport-Security"] = self._hsts
                 for name, value in _SECURITY.items():
                     headers.setdefault(name, value)
             await send(message)
 
         with bound(request_id=request_id):
             try:
-                await self._app(scope, receive, send_dressed)
+                app = self._plain_http(scope) or self._app
+                await app(scope, receive, send_dressed)
             except ClientDisconnect:
                 status = status or 499  # nginx's word for it; nobody reads the answer
             except StreamAbortedError as error:
@@ -90,6 +104,16 @@ class Edge:
                     await problem.response(request_id)(scope, receive, send_dressed)
             finally:
                 self._note(scope, status, time.perf_counter() - began)
+
+    def _plain_http(self, scope: Scope) -> Response | None:
+        """What is answered to a request that should have come over https."""
+        if self._https == "off" or scope["scheme"] == "https" or scope["path"] in _QUIET:
+            return None
+        if self._https == "redirect" and scope["method"] in ("GET", "HEAD"):
+            return Response(status_code=308, headers={"Location": str(URL(scope=scope).replace(scheme="https"))})
+        # Not redirected: a body, or a key that sits in a script, would go in the clear for ever.
+        detail = "use https; a key that came over plain HTTP should be rotated"
+        return Problem("https_required", detail).response(request_id(scope))
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route, method = _route(scope), scope["method"] if scope["method"] in _METHODS else "other"

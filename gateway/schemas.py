@@ -192,6 +192,7 @@ class ProblemKind(Body):
     title: str
     meaning: str
     remedy: str
+    example: dict[str, Any] = Field(description="An answer with this code.")
 
 
 class OptionsIn(Body):

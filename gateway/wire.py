@@ -1,0 +1,130 @@
+"""The connection's side of a request: a slow or silent client is let go before it can hold up others.
+
+uvicorn itself waits for ever for the end of a request's head, and for a client to read its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+log = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES = 64 * 1024
+_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_BIG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Wire(HttpToolsProtocol):
+    """uvicorn's protocol with limits on time, size and number; `with_limits` makes one with numbers.
+
+    A connection is idle from its beginning, or from the end of an answer, until a request's head is complete. Where
+    there are more connections than the process may have, the one that is idle longest goes.
+    """
+
+    head_timeout_s: ClassVar[float]
+    write_timeout_s: ClassVar[float]
+    max_connections: ClassVar[int]
+    idle: ClassVar[dict[Wire, None]]
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Begin to wait for a head."""
+        super().connection_made(transport)
+        self._wait_for_head()
+        if len(self.connections) > self.max_connections and (longest := next(iter(self.idle), None)) is not None:
+            longest.let_go("connections", None)
+
+    def data_received(self, data: bytes) -> None:
+        """Count the bytes of a head that is not complete."""
+        if self.cycle is None or self.cycle.response_complete:
+            self._wait_for_head()
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
+            self.let_go("head_size", _BIG)
+
+    def on_message_begin(self) -> None:
+        """A head begins, perhaps behind another request in the same packet."""
+        super().on_message_begin()
+        self._wait_for_head()
+        self._head_bytes = max(1, self._head_bytes)
+
+    def on_headers_complete(self) -> None:
+        """The head is there: what follows is a request's own business."""
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """The next head may come."""
+        super().on_response_complete()
+        if not self.pipeline and not self.transport.is_closing():
+            self.idle[self] = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is waited for any more."""
+        self._stop_waiting()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client does not read; not for ever."""
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(self.write_timeout_s, self.let_go, "write", None)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+        super().resume_writing()
+
+    def let_go(self, reason: str, answer: bytes | None) -> None:
+        """End the connection, with a last word for a client that had begun to speak."""
+        self._stop_waiting()
+        log.debug("wire.let_go", extra={"reason": reason})
+        if self.transport.is_closing():
+            return
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answer is None or not self._head_bytes or answering:
+            self.transport.abort()
+            return
+        self.transport.write(answer)
+        self.transport.close()
+
+    def _wait_for_head(self) -> None:
+        if self._head_timer is None:
+            self._head_bytes = 0
+            self._head_timer = self.loop.call_later(self.head_timeout_s, self.let_go, "head_time", _SLOW)
+            self.idle[self] = None
+
+    def _stop_waiting(self) -> None:
+        self.idle.pop(self, None)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def with_limits(head_timeout_s: float, write_timeout_s: float, max_connections: int) -> type[Wire]:
+    """A protocol for one server.
+
+    Args:
+        head_timeout_s: how long a request's head may take.
+        write_timeout_s: how long a client may read nothing of an answer that waits for it.
+        max_connections: more than these, and idle ones go.
+    """
+    limits = {
+        "head_timeout_s": head_timeout_s,
+        "write_timeout_s": write_timeout_s,
+        "max_connections": max_connections,
+        "idle": {},
+    }
+    return type("LimitedWire", (Wire,), limits)
