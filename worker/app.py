@@ -124,10 +124,7 @@ def _serve(
     marks = Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-worker-marks"))
 
     def mark(shards: frozenset[ShardRef]) -> None:
-        try:
-            marks.run(ledger.mark(incarnation, shards))
-        except LedgerUnavailableError as error:
-            log.warning("forward.unmarked", extra={"reason": str(error)})  # blame is lost, not work
+        marks.run(ledger.mark(incarnation, shards))
 
     blame = Blame(mark)
     batcher = MicroBatcher(engine, budget, before_forward=blame.enter, observer=_Numbers(metrics))

@@ -7,14 +7,21 @@ death has one possible cause.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Condition, Lock
+from time import monotonic
 
+from jobs.ledger import LedgerUnavailableError
 from worker.contract import Dropped, ShardRef
 from worker.leases import Lease
 
+log = logging.getLogger(__name__)
+
+QUIET_S = 2.0
+"""How long nothing is written down after the store did not answer."""
 LOOK_S = 0.25
 """How often who waits at the gate looks whether its lease still holds."""
 
@@ -23,11 +30,14 @@ class Blame:
     """The shards at risk in this process.
 
     Args:
-        tell: writes the whole set down; called in the order of the changes.
+        tell: writes the whole set down; called in the order of the changes. May raise LedgerUnavailableError.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, tell: Callable[[frozenset[ShardRef]], None]) -> None:
+    def __init__(self, tell: Callable[[frozenset[ShardRef]], None], clock: Callable[[], float] = monotonic) -> None:
         self._tell = tell
+        self._clock = clock
+        self._quiet_until = 0.0
         self._lock = Lock()
         self._held: Counter[ShardRef] = Counter()
         self._at_risk: set[ShardRef] = set()
@@ -49,7 +59,17 @@ class Blame:
         """Something that may end the process is about to be done with these."""
         with self._lock:
             self._at_risk.update(self._held.keys() & set(shards))
+            if self._clock() >= self._quiet_until:
+                self._write()
+
+    def _write(self) -> None:
+        try:
             self._tell(frozenset(self._at_risk))
+        except LedgerUnavailableError as error:
+            # Blame is lost, not work. All of the worker's threads come through here, the model's too: were each to
+            # wait for a store that is down, the model would stand still until the watchdog took it for hung.
+            log.warning("blame.untold", extra={"reason": str(error)})
+            self._quiet_until = self._clock() + QUIET_S
 
     def leave(self, shard: ShardRef) -> None:
         """No text of it is touched for now; the next `enter` writes that down."""

@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from jobs.ledger import Message
+from jobs.ledger import LedgerUnavailableError, Message
 from worker.blame import Blame, Gate
 from worker.contract import Dropped, ShardRef
 from worker.leases import Lease
@@ -41,6 +41,21 @@ def test_a_shard_that_is_held_twice_stays_until_both_let_go() -> None:
             blame.enter({A})
         blame.enter({A})
     assert told == [{A}, {A}]
+
+
+def test_a_store_that_is_down_is_asked_once_in_a_while() -> None:
+    """Every thread of the worker, the model's too, comes through here: none may wait for each other's timeouts."""
+    now, asked = [0.0], list[float]()
+
+    def down(_: frozenset[ShardRef]) -> None:
+        asked.append(now[0])
+        raise LedgerUnavailableError("down")
+
+    blame = Blame(down, clock=lambda: now[0])
+    with blame.hold(A):
+        for now[0] in (0.0, 0.1, 1.9, 2.0, 2.1):
+            blame.enter({A})
+    assert asked == [0.0, 2.0]
 
 
 def test_many_in_company_or_one_alone() -> None:
