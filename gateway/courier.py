@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 from pydantic import Field
 
 from gateway.webhooks.deliverer import Deliverer, Rules
-from gateway.webhooks.delivery import Resolve, resolve
 from gateway.webhooks.dispatch import Dispatcher
+from gateway.webhooks.lookup import Resolve, resolve
 from gateway.webhooks.sending import make_sender
 from gateway.webhooks.settings import WebhookSettings
 from jobs import names, queues, stores, telemetry

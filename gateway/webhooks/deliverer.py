@@ -92,6 +92,8 @@ class Deliverer:
         if claim.kind != "run":
             log.debug("delivery.not_ours", extra={"delivery_id": delivery, "answer": claim.kind})
             return claim.kind
+        if claim.tried == 0:
+            self._metrics.delay.observe(max(0, claim.now - claim.created) / 1000)
         with bound(job_id=claim.job):
             answer = self._send(delivery, claim)
             return self._settle(delivery, nonce, claim, answer)

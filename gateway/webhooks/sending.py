@@ -7,7 +7,9 @@ import ssl
 from importlib.metadata import version
 
 from gateway.webhooks.addresses import Policy
-from gateway.webhooks.delivery import Proxy, Resolve, Sender, resolve
+from gateway.webhooks.delivery import Sender
+from gateway.webhooks.lookup import Resolve, resolve
+from gateway.webhooks.pinned import Proxy
 from gateway.webhooks.settings import WebhookSettings
 
 

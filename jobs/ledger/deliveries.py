@@ -104,6 +104,7 @@ class DeliveryClaim:
     meta: bytes = b""
     tried: int = 0
     sealed: bytes = b""
+    created: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +185,18 @@ def dlv_claim(delivery: str, nonce: str, lease_ms: int, cap: int) -> Call[Delive
         kind = text(reply[0])
         if kind != "run":
             return DeliveryClaim(kind)  # type: ignore[arg-type]  # a script's word
-        now, endpoint, job, event, payload, meta, tried, sealed = reply[1:]
+        now, endpoint, job, event, payload, meta, tried, sealed, created = reply[1:]
         return DeliveryClaim(
-            "run", int(now), text(endpoint), text(job), text(event), payload, meta, int(tried), sealed
+            "run",
+            int(now),
+            text(endpoint),
+            text(job),
+            text(event),
+            payload,
+            meta,
+            int(tried),
+            sealed,
+            int(created),
         )
 
     return Call("dlv_claim", (delivery, nonce, lease_ms, cap), parse)

@@ -16,19 +16,16 @@ from jobs.codec import Codec
 from jobs.ledger import Ledger, deliveries
 from jobs.metrics import WebhookMetrics
 
-LOCAL = WebhookSettings(
-    webhook_allow=("127.0.0.0/8",), webhook_allow_http=True, webhook_timeout_s=2.0, webhook_connect_s=1.0
-)
-
 
 class Hands:
     """Delivers what is due, one after the other, when told to."""
 
     def __init__(self, client: redis.Redis, rules: Rules, codec: Codec) -> None:
         self.client = client
+        local = WebhookSettings(webhook_allow=("127.0.0.0/8",), webhook_allow_http=True, webhook_timeout_s=5.0)
         self.store = Ledger(client)
         self.deliverer = Deliverer(
-            self.store, codec, make_sender(LOCAL), WebhookMetrics(CollectorRegistry()), rules, Event()
+            self.store, codec, make_sender(local), WebhookMetrics(CollectorRegistry()), rules, Event()
         )
         self.rules = rules
 

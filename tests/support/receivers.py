@@ -80,7 +80,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         receiver = self.server.receiver
-        body = self.rfile.read(int(self.headers.get("content-length", "0")))
+        length = int(self.headers.get("content-length", "0"))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            return  # its sender was killed in the middle
         headers = {name.lower(): value for name, value in self.headers.items()}
         with receiver.arrived:
             receiver.seen.append(Request(self.path, headers, body, time.monotonic()))

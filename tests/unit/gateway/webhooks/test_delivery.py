@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from gateway.webhooks.addresses import Address, ForbiddenTargetError, Policy
-from gateway.webhooks.delivery import KEPT_BYTES, Proxy, Resolve, Sender
+from gateway.webhooks.delivery import KEPT_BYTES, Sender
+from gateway.webhooks.lookup import Resolve
+from gateway.webhooks.pinned import Proxy
 from tests.support.certificates import Authority
 from tests.support.receivers import Receiver, receiving
 
@@ -216,7 +218,10 @@ def test_the_egress_proxy_gets_the_checked_address(receiver: Receiver) -> None:
         asked.append(head)
         with socket.create_connection(("127.0.0.1", receiver.port)) as onward, client:
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            onward.sendall(client.recv(65536) + client.recv(65536))
+            request = b""
+            while not request.endswith(b"{}"):
+                request += client.recv(65536)
+            onward.sendall(request)
             while piece := onward.recv(65536):
                 client.sendall(piece)
 
