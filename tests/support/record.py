@@ -176,6 +176,10 @@ class Record:
             found.notes.append(f"{entry.job}: {job.get('code')}")
             return
         answer = client.get(f"/v1/jobs/{entry.job}/results", headers={"Accept": "application/x-ndjson"})
+        if answer.status_code != 200:
+            found.lost += total
+            found.notes.append(f"{entry.job}: results {answer.status_code} {answer.text[:200]}")
+            return
         rows = [orjson.loads(line) for line in answer.content.splitlines()]
         expected = {row["index"]: row for row in fault_free(entry.texts)}
         seen: dict[int, dict[str, Any]] = {}
