@@ -1,7 +1,7 @@
 """Writes what is derived from the chart: `make chart-sync`; `--check` says what would change and fails.
 
-values.yaml (its comments) and the settings classes -> values.schema.json and README.md; alerts/ -> the chart's files/,
-because Helm reads only inside a chart; the chart's default render -> keda/*.yaml.
+values.yaml (its comments) and the settings classes -> values.schema.json and README.md; alerts/ -> the chart's
+files/, because Helm reads only inside a chart; the chart's default render -> keda/*.yaml.
 """
 
 from __future__ import annotations
@@ -50,12 +50,11 @@ class Value:
 
 
 def settings_of(name: str) -> dict[str, Any]:
-    """Settings that the values of one process may name, as JSON schema properties."""
+    """Settings that the values of one process may name, the shared ones too, as JSON schema properties."""
     cls = CLASSES[name]
-    own = set(cls.model_fields) - (set() if cls is Settings else set(Settings.model_fields))
     schema = cls.model_json_schema()["properties"]
     found = {}
-    for key in sorted(own - BY_TEMPLATE - SECRET):
+    for key in sorted(set(cls.model_fields) - BY_TEMPLATE - SECRET):
         described = {k: v for k, v in schema[key].items() if k in ("description", "type", "enum", "items", *BOUNDS)}
         if "type" not in described and "anyOf" in schema[key]:
             described["type"] = "string"

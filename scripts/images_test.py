@@ -261,7 +261,7 @@ def _run_job(roots: dict[str, Path]) -> dict[str, object]:
         "GLEANER_BROKER_URL": f"{url}/0",
         "GLEANER_METRICS_HOST": "127.0.0.1",
     }
-    api = {"GLEANER_HOST": "127.0.0.1", "GLEANER_PORT": str(API_PORT), "GLEANER_KEYS_FILE": "/tmp/keys.json"}  # noqa: S108 - inside the image
+    api = {"GLEANER_HOST": "127.0.0.1", "GLEANER_PORT": str(API_PORT), "GLEANER_KEYS_FILE": "/tmp/keys.json"}
 
     def probes(port: int) -> tuple[dict[str, str], str]:
         return {**shared, "GLEANER_METRICS_PORT": str(port)}, f"http://127.0.0.1:{port}/readyz"

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jobs import names
+from scripts import chart as derived
+from tests.conftest import ROOT
+from tests.ship.test_images import trivy
+from tests.support import chart
+
+GOLDEN = Path(__file__).parent / "golden"
+ALL_ON = chart.merged(
+    chart.overlay("prod"),
+    {"models": {"gleaner-small": {}, "Acme/NER v2": {"source": "s3://acme/ner", "revision": "abc"}}},
+)
+
+
+@pytest.fixture(scope="module")
+def defaults() -> list[chart.Manifest]:
+    """What the chart makes with no values given."""
+    return chart.manifests()
+
+
+@pytest.fixture(scope="module")
+def everything() -> list[chart.Manifest]:
+    """What it makes with all options of production on, and three models."""
+    return chart.manifests(ALL_ON)
+
+
+def test_derived_files_are_up_to_date() -> None:
+    """Schema, README, keda/ and the chart's files/ are what `make chart-sync` writes."""
+    assert derived.drift() == []
+
+
+def test_every_value_is_documented() -> None:
+    """Each key of values.yaml says what it is for."""
+    found = list(derived.documented((chart.CHART / "values.yaml").read_text()))
+    assert found
+    values = yaml.safe_load((chart.CHART / "values.yaml").read_text())
+    groups = {note.path for note in found if isinstance(derived._at(values, note.path), dict)}
+    assert [".".join(note.path) for note in found if not note.doc and note.path not in groups] == []
+
+
+# Settings in values and settings in code
+
+
+@pytest.mark.parametrize("name", derived.CLASSES)
+def test_every_setting_of_the_code_has_its_place_in_the_chart(name: str) -> None:
+    """A new setting is a value at once: it is in the schema, set by a template, or a Secret's business."""
+    cls = derived.CLASSES[name]
+    assert set(cls.model_fields) - set(derived.settings_of(name)) <= derived.BY_TEMPLATE | derived.SECRET
+
+
+def test_no_setting_of_the_chart_is_unknown_to_the_code(everything: list[chart.Manifest]) -> None:
+    """Each GLEANER_ variable that a template sets is read by the process that gets it."""
+    known = {f"GLEANER_{field.upper()}" for cls in derived.CLASSES.values() for field in cls.model_fields}
+    for label, spec in chart.pod_specs(everything):
+        for container in spec["containers"]:
+            named = {entry["name"] for entry in container.get("env", ()) if entry["name"].startswith("GLEANER_")}
+            if not label.startswith("Pod "):  # the test pod has the client's variables
+                assert named <= known, label
+
+
+def test_settings_reach_the_process_as_it_reads_them() -> None:
+    """Lists with commas, whole numbers without an exponent, a process's own over the shared ones."""
+    values = {
+        "settings": {"lease_s": 90, "log_level": "DEBUG"},
+        "gateway": {
+            "settings": {
+                "webhook_allow": ["10.0.0.0/8", "fd00::/8"],
+                "max_body_bytes": 67108864,
+                "log_level": "INFO",
+            }
+        },
+    }
+    documents = chart.manifests(values)
+    spec = chart.named(documents, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
+    env = chart.environment(spec)
+    assert env["GLEANER_WEBHOOK_ALLOW"] == "10.0.0.0/8,fd00::/8"
+    assert env["GLEANER_MAX_BODY_BYTES"] == "67108864"
+    assert (env["GLEANER_LEASE_S"], env["GLEANER_LOG_LEVEL"]) == ("90", "INFO")
+    courier = chart.named(documents, "Deployment", "gleaner-courier")["spec"]["template"]["spec"]
+    assert chart.environment(courier)["GLEANER_LOG_LEVEL"] == "DEBUG"
+
+
+# Pods
+
+
+def test_every_pod_is_restricted(everything: list[chart.Manifest]) -> None:
+    """Pod Security "restricted", a read-only root, no token, and resources, in every container there is."""
+    for label, spec in chart.pod_specs(everything):
+        security = spec["securityContext"]
+        assert security["runAsNonRoot"], label
+        assert security["runAsUser"] >= 10000, label
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, label
+        assert spec["automountServiceAccountToken"] is False, label
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), label
+        assert not [volume for volume in spec.get("volumes", ()) if "hostPath" in volume], label
+        for container in (*spec["containers"], *spec.get("initContainers", ())):
+            own = container["securityContext"]
+            assert own["readOnlyRootFilesystem"] is True, label
+            assert own["allowPrivilegeEscalation"] is False, label
+            assert own["capabilities"] == {"drop": ["ALL"]}, label
+            assert "memory" in container["resources"]["limits"], label
+
+
+def test_drains_have_their_time() -> None:
+    """The kill comes after the process's own grace, whatever that is set to, on each process."""
+    documents = chart.manifests(
+        {"settings": {"shutdown_grace_s": 60}, "worker": {"settings": {"shutdown_grace_s": 200}}}
+    )
+    graces = {
+        document["metadata"]["name"]: document["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        for document in chart.of_kind(documents, "Deployment")
+    }
+    assert graces["gleaner-gateway"] == 60 + 20 + 5
+    assert graces["gleaner-courier"] == 60 + 20
+    assert graces["gleaner-worker-gleaner-small"] == 200 + 20
+
+
+def test_probes_ask_what_the_process_answers(defaults: list[chart.Manifest]) -> None:
+    """Liveness is /livez, readiness /readyz, both on the second port; a model may take its time to load."""
+    for name, port in (("gateway", 9101), ("worker-gleaner-small", 9102), ("courier", 9103)):
+        spec = chart.named(defaults, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
+        [container] = spec["containers"]
+        ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+        assert ports["metrics"] == port
+        assert chart.environment(spec)["GLEANER_METRICS_PORT"] == str(port)
+        assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "metrics"}
+        assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
+        startup = container["startupProbe"]
+        assert startup["periodSeconds"] * startup["failureThreshold"] >= (600 if name.startswith("worker") else 60)
+
+
+def test_updates_add_before_they_take_away(defaults: list[chart.Manifest]) -> None:
+    """One more pod, none missing; both are values."""
+    for document in chart.of_kind(defaults, "Deployment"):
+        if document["metadata"]["name"] != "gleaner-flower":
+            assert document["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_replicas_belong_to_whoever_scales(defaults: list[chart.Manifest]) -> None:
+    """A Deployment that KEDA or an HPA scales names no replicas, or every upgrade would undo the scaling."""
+    scaled = {
+        each["spec"]["scaleTargetRef"]["name"]
+        for each in chart.of_kind(defaults, "ScaledObject", "HorizontalPodAutoscaler")
+    }
+    for document in chart.of_kind(defaults, "Deployment"):
+        assert ("replicas" in document["spec"]) is (document["metadata"]["name"] not in scaled)
+
+
+# Models and the store
+
+
+def test_each_model_has_its_own_worker(everything: list[chart.Manifest]) -> None:
+    """Deployment, ScaledObject and PDB by the model's slug, the same that the code makes, and its key for KEDA."""
+    for model in ALL_ON["models"]:
+        slug = names.slug(model)
+        spec = chart.named(everything, "Deployment", f"gleaner-worker-{slug}")["spec"]["template"]["spec"]
+        assert chart.environment(spec)["GLEANER_MODEL"] == model
+        scaled = chart.named(everything, "ScaledObject", f"gleaner-worker-{slug}")
+        assert scaled["spec"]["triggers"][0]["metadata"]["listName"] == f"{{gleaner}}:open:{slug}"
+        assert chart.named(everything, "PodDisruptionBudget", f"gleaner-worker-{slug}")
+    gateway = chart.named(everything, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
+    assert chart.environment(gateway)["GLEANER_MODELS"].split(",")[0] == ALL_ON["defaultModel"]
+    assert set(chart.environment(gateway)["GLEANER_MODELS"].split(",")) == set(ALL_ON["models"])
+
+
+def test_no_password_is_in_a_manifest(everything: list[chart.Manifest]) -> None:
+    """Secrets come by reference; URLs hold the name of a variable where the password goes."""
+    assert chart.of_kind(everything, "Secret") == []
+    gateway = chart.named(everything, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
+    env = chart.environment(gateway)
+    assert env["GLEANER_REDIS_URL"].startswith("rediss://:$(VALKEY_PASSWORD)@")
+    assert set(env["VALKEY_PASSWORD"]) == {"secretKeyRef"}
+    order = [entry["name"] for entry in gateway["containers"][0]["env"]]
+    assert order.index("VALKEY_PASSWORD") < order.index("GLEANER_REDIS_URL")  # or it would not be filled in
+
+
+def test_only_the_server_gets_its_private_key(everything: list[chart.Manifest]) -> None:
+    """Clients mount the authority's certificate alone."""
+    for label, spec in chart.pod_specs(everything):
+        for volume in spec.get("volumes", ()):
+            if volume.get("secret", {}).get("secretName") == "gleaner-valkey-tls" and "valkey" not in label:
+                assert [item["key"] for item in volume["secret"]["items"]] == ["ca.crt"], label
+
+
+# Flows
+
+
+def test_exactly_the_flows_of_the_security_guide() -> None:
+    """Who may reach whom, read off the policies, is the table in docs/security.md."""
+    policies = chart.of_kind(chart.manifests(), "NetworkPolicy")
+    flows = sorted({line for policy in policies for line in _flows(policy)})
+    page = (ROOT / "docs" / "security.md").read_text()
+    table = re.findall(r"^\| (\S+) \| (\S+) \| (\S+) \|", page.partition("## Network flows")[2], re.MULTILINE)
+    assert flows == sorted(" ".join(row) for row in table if row[0] not in ("from", "---"))
+
+
+def _flows(policy: chart.Manifest) -> list[str]:
+    spec = policy["spec"]
+    own = spec["podSelector"]["matchLabels"].get("app.kubernetes.io/component", "all")
+    found = []
+    for rule in spec.get("ingress", ()):
+        found += [
+            f"{peer} {own} {port['port']}"
+            for each in rule["from"]
+            for peer in _peers(each)
+            for port in rule["ports"]
+        ]
+    for rule in spec.get("egress", ()):
+        found += [
+            f"{own} {peer} {port['port']}" for each in rule["to"] for peer in _peers(each) for port in rule["ports"]
+        ]
+    return found
+
+
+def _peers(peer: dict[str, Any]) -> list[str]:
+    if "ipBlock" in peer:
+        return ["internet"]
+    if "namespaceSelector" in peer:
+        return [peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]]
+    selector = peer["podSelector"]
+    for expression in selector.get("matchExpressions", ()):
+        return list(expression["values"])
+    return [selector["matchLabels"]["app.kubernetes.io/component"]]
+
+
+def test_webhooks_cannot_reach_private_networks(defaults: list[chart.Manifest]) -> None:
+    """The courier's way out leaves out what is private, the clouds' metadata address too."""
+    policy = chart.named(defaults, "NetworkPolicy", "gleaner-courier")
+    [block] = [peer["ipBlock"] for rule in policy["spec"]["egress"] for peer in rule["to"] if "ipBlock" in peer]
+    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(block["except"])
+
+
+# Golden files: small, about what an operator looks at first
+
+
+@pytest.mark.parametrize("name", chart.OVERLAYS)
+def test_an_overlay_makes_what_it_made(name: str) -> None:
+    """What each overlay makes, in a few lines; delete the file to have it written anew."""
+    lines = [_line(document) for document in chart.manifests(chart.overlay(name))]
+    path = GOLDEN / f"{name}.txt"
+    text = "\n".join(sorted(lines)) + "\n"
+    if not path.exists():
+        path.write_text(text)
+    assert path.read_text() == text
+
+
+def _line(document: chart.Manifest) -> str:
+    spec = document.get("spec", {})
+    words = [document["kind"], document["metadata"]["name"]]
+    for _, pod in chart.pod_specs([document]):
+        for container in pod["containers"]:
+            limits = container["resources"]["limits"]
+            words.append(f"{container['image']} {' '.join(f'{k}={v}' for k, v in sorted(limits.items()))}")
+    if document["kind"] == "ScaledObject":
+        words.append(
+            f"{spec['minReplicaCount']}..{spec['maxReplicaCount']} by {[t['name'] for t in spec['triggers']]}"
+        )
+    if document["kind"] == "HorizontalPodAutoscaler":
+        words.append(f"{spec['minReplicas']}..{spec['maxReplicas']}")
+    if document["kind"] == "Ingress":
+        words.append(f"{spec.get('ingressClassName')} {spec['rules'][0]['host']}")
+    return "  ".join(words)
+
+
+# Scanners
+
+
+def test_trivy_finds_nothing_high(tmp_path: Path) -> None:
+    """No finding of HIGH or CRITICAL in any overlay, without an exception."""
+    for name in ("defaults", *chart.OVERLAYS):
+        values = {} if name == "defaults" else chart.overlay(name)
+        text = "\n---\n".join(yaml.safe_dump(document) for document in chart.manifests(values))
+        (tmp_path / f"{name}.yaml").write_text(text)
+    assert trivy(tmp_path, "HIGH,CRITICAL") == []
+
+
+def test_notes_say_what_to_do_next() -> None:
+    """After an install: the two next commands, and what is not protected."""
+    notes = next(text for path, text in chart.rendered().items() if path.endswith("NOTES.txt"))
+    assert "helm -n gleaner test gleaner" in notes
+    assert "not encrypted at rest" in notes
+    assert "first job starts one" in notes
