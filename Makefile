@@ -12,7 +12,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos soak docs bench \
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos soak alerts gameday docs bench \
   constraints clean
 
 help: ## List these commands
@@ -70,6 +70,12 @@ chaos: setup tools ## Every fault as often as it takes to believe it: 20 minutes
 
 soak: setup ## An hour of steady work, or SOAK_S seconds: does anything grow?
 	$(BIN)/python -m tests.faults.soak
+
+alerts: setup ## Write alerts/rules, alerts/tests and alerts/dashboards again from the code
+	$(BIN)/python -m alerts
+
+gameday: setup tools ## Six faults, one after the other: which alerts fire, and how soon; 10 minutes
+	$(BIN)/python -m tests.operations.gameday
 
 docs: setup ## Write docs/settings.md and docs/errors.md again from the code
 	$(BIN)/python -m docs.generate

@@ -1,0 +1,4 @@
+"""Alerts and dashboards as code: SLOs and causes in, Prometheus rules, their tests and Grafana dashboards out.
+
+`make alerts` writes `rules/`, `tests/` and `dashboards/`; a test fails while they and this code differ.
+"""

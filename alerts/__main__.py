@@ -1,0 +1,25 @@
+"""`python -m alerts`: writes rules, their tests, and dashboards."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from alerts.generate import files
+
+
+def main() -> None:
+    """Write every generated file."""
+    parser = argparse.ArgumentParser(prog="python -m alerts", description=main.__doc__)
+    parser.add_argument("--into", type=Path, default=Path(__file__).parent, help="folder to write into")
+    parser.add_argument("--runbooks", default=None, help="where docs/runbooks is served")
+    parser.add_argument("--grafana", default=None, help="where dashboards are, up to /d")
+    given = parser.parse_args()
+    for name, content in files(given.runbooks, given.grafana).items():
+        path = given.into / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

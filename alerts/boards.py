@@ -1,0 +1,46 @@
+"""Panels -> Grafana dashboards (schema of Grafana 11)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import DataSourceRef
+
+from alerts import panels
+from alerts.panels import Board, Panel
+
+_SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+_LETTERS = "ABCDEFGH"
+
+
+def build(board: Board) -> dict[str, Any]:
+    """One dashboard as Grafana imports it."""
+    made = (
+        dashboard.Dashboard(f"Gleaner / {board.title}")
+        .uid(f"gleaner-{board.name}")
+        .tags(["gleaner"])
+        .refresh("30s")
+        .time("now-3h", "now")
+        .timezone("browser")
+        .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+        .link(dashboard.DashboardLink("Gleaner").type("dashboards").tags(["gleaner"]).as_dropdown(True))
+    )
+    for panel in board.panels:
+        made = made.with_panel(_panel(panel))
+    document: dict[str, Any] = json.loads(JSONEncoder(sort_keys=True).encode(made.build()))
+    return document
+
+
+def _panel(panel: Panel) -> Any:
+    kind: Any = stat.Panel() if panel.single else timeseries.Panel()
+    made = kind.title(panel.title).description(panel.says).unit(panel.unit).datasource(_SOURCE).span(12).height(8)
+    for letter, (expr, legend) in zip(_LETTERS, panel.queries.items(), strict=False):
+        query = prometheus.Dataquery().expr(expr).legend_format(legend).ref_id(letter).datasource(_SOURCE)
+        made = made.with_target(query)
+    return made
+
+
+BOARDS = {board.name: build(board) for board in panels.BOARDS}
