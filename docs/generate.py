@@ -66,6 +66,11 @@ DOCUMENT_ERRORS: dict[DocumentErrorCode, tuple[str, str]] = {
         "The text holds half of a surrogate pair, which no UTF-8 can write, or a NUL character.",
         "Clean the text at its source.",
     ),
+    DocumentErrorCode.invalid_document: (
+        "With `on_bad_line=fail_document`, a line of an NDJSON submission that is not a document; the detail has its "
+        "number.",
+        "Correct that line and submit it again.",
+    ),
     DocumentErrorCode.out_of_memory: (
         "The document did not fit the worker's memory even alone.",
         "Retry on a larger worker, or split the text.",

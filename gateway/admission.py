@@ -67,15 +67,27 @@ def idempotency(request: Request, body: bytes) -> Idempotency | None:
     Raises:
         Problem: validation_failed, for a key that is no header token of 1 to 255 characters.
     """
+    key_hash = idempotency_key(request)
+    if key_hash is None:
+        return None
+    content = hashlib.sha256(request.url.path.encode() + b"\n")
+    content.update(body)
+    return Idempotency(key_hash, content.hexdigest(), secrets.token_hex(16))
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The hash of the request's Idempotency-Key; None where it has none.
+
+    Raises:
+        Problem: as `idempotency`.
+    """
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         detail = "must be 1 to 255 visible ASCII characters"
         raise Problem("validation_failed", f"Idempotency-Key {detail}", [("header:Idempotency-Key", detail)])
-    content = hashlib.sha256(request.url.path.encode() + b"\n")
-    content.update(body)
-    return Idempotency(hashlib.sha256(key.encode()).hexdigest(), content.hexdigest(), secrets.token_hex(16))
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def preferred_wait(request: Request, longest: int) -> int | None:

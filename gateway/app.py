@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,12 +23,25 @@ from gateway.edge import Edge, request_id
 from gateway.guard import GuardedLedger
 from gateway.limits import Limiter
 from gateway.problems import Problem, ProblemCode
-from gateway.routes import extract, health, jobs, limits, models, problems, session, webhooks
+from gateway.routes import (
+    events,
+    extract,
+    health,
+    jobs,
+    limits,
+    models,
+    problems,
+    queue,
+    results,
+    session,
+    webhooks,
+)
 from gateway.services import Services
 from gateway.settings import GatewaySettings
-from gateway.waiting import Waiter
+from gateway.waiting import Versions, Waiter
 from gateway.webhooks.endpoints import Endpoints
 from gateway.webhooks.sending import make_sender
+from jobs import ledger
 from jobs.codec import Codec, CodecError
 from jobs.keys import KeyRing
 from jobs.ledger import Ledger, LedgerUnavailableError
@@ -92,7 +105,7 @@ def create_app(settings: GatewaySettings, registry: CollectorRegistry | None = N
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
     )
-    for module in (jobs, extract, models, limits, health, problems):
+    for module in (jobs, results, events, extract, models, limits, queue, health, problems):
         app.include_router(module.router)
     for router in webhooks.ROUTERS:
         app.include_router(router)
@@ -135,7 +148,8 @@ async def _running(
     listening = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-waiter")
     broker = connect_async(settings.broker_url, settings.store_timeout_s, "gleaner-gateway-broker")
     syncing = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-barrier")
-    waiter, barrier = Waiter(listening), Barrier(syncing, settings.durability)
+    guarded = GuardedLedger(store, settings.store_timeout_s, metrics)
+    waiter, barrier = Waiter(listening, versions=_versions(guarded)), Barrier(syncing, settings.durability)
     stand_by = _stand_by(settings, upkeep)
     counting = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-metrics"))
     queue = QueueTruth(lambda: counting.run(truth(settings.models)), speaks=stand_by.ticks)
@@ -143,7 +157,6 @@ async def _running(
     waiter.start()
     barrier.start()
     stand_by.start()
-    guarded = GuardedLedger(store, settings.store_timeout_s, metrics)
     codec = Codec(key.get_secret_value() for key in settings.encryption_keys)
     try:
         yield Services(
@@ -165,6 +178,13 @@ async def _running(
         await asyncio.to_thread(stand_by.stop)
         for client in (store, listening, syncing, broker):
             await client.aclose()
+
+
+def _versions(guarded: GuardedLedger) -> Versions:
+    async def read(jobs: Sequence[str]) -> Sequence[int]:
+        return await guarded.run(ledger.versions(jobs))
+
+    return read
 
 
 def _stand_by(settings: GatewaySettings, metrics: UpkeepMetrics) -> UpkeepLoop:

@@ -17,6 +17,8 @@ from gateway.faults import Faults, Pointer
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels, Options
 
 _FIELDS = frozenset({"id", "text", "labels", "options"})
+_KNOWN_LABELS = 1000
+"""Different lists of labels that are remembered; a stream may bring no end of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,15 @@ class DocumentReader:
     def read(self, items: Sequence[Any]) -> list[Document]:
         """The documents, in order; faults are noted, and the list is then of no use."""
         documents = [
-            document for index, item in enumerate(items) if (document := self._document(index, item)) is not None
+            document
+            for index, item in enumerate(items)
+            if (document := self.read_one(index, item, ("documents", index))) is not None
         ]
         self._distinct(items, documents)
         return documents
 
-    def _document(self, index: int, item: Any) -> Document | None:
-        at: Pointer = ("documents", index)
+    def read_one(self, index: int, item: Any, at: Pointer = ()) -> Document | None:
+        """The document that stands at `at`; what is wrong is noted, and it is then of no use."""
         if not isinstance(item, dict):
             self._faults.add(at, "must be an object with `text`")
             return None
@@ -95,7 +99,7 @@ class DocumentReader:
             return self._known_labels[key]
         before = len(self._faults)
         labels = read_labels(given, (*at, "labels"), self._limits, self._faults)
-        if key is not None and len(self._faults) == before:
+        if key is not None and len(self._faults) == before and len(self._known_labels) < _KNOWN_LABELS:
             self._known_labels[key] = labels
         self.all_labels |= labels.keys()
         return labels

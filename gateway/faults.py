@@ -43,6 +43,11 @@ class Faults:
         for place, detail in validation_faults(error, value):
             self.add((*at, *place), detail)
 
+    def take(self) -> list[tuple[str, str]]:
+        """(JSON Pointer, what is wrong there) of all that was noted; forgotten here."""
+        found, self._found = self._found, []
+        return found
+
     def problem(self) -> Problem:
         """All that was noted, as one problem."""
         count = len(self._found)

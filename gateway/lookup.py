@@ -8,7 +8,7 @@ from gateway.auth import Caller
 from gateway.problems import Problem
 from gateway.services import Services
 from jobs import ledger
-from jobs.ledger import Gone, Page
+from jobs.ledger import FoundDocument, Gone, Leftovers, Page
 from jobs.schema import Job
 
 _JOB_ID = re.compile(r"job_[0-9a-z]{26}")
@@ -27,15 +27,41 @@ async def owned_job(services: Services, caller: Caller, job_id: str) -> Job:
     return found
 
 
-async def owned_page(services: Services, caller: Caller, job_id: str, shard: int) -> Page:
-    """Finished shards of the caller's job from `shard` on, with the job in the same moment.
+async def owned_page(services: Services, caller: Caller, job_id: str, shard: int, max_bytes: int) -> Page:
+    """Finished shards of the caller's job from `shard` on, about `max_bytes`, with the job in the same moment.
 
     Raises:
         Problem: job_not_found or job_purged.
     """
     _check_id(job_id)
-    found = await services.ledger.run(ledger.page(job_id, shard))
+    found = await services.ledger.run(ledger.page(job_id, shard, max_bytes))
     if not isinstance(found, Page) or found.job.tenant != caller.tenant:
+        raise _absent(found, caller)
+    return found
+
+
+async def owned_document(services: Services, caller: Caller, job_id: str, doc_id: str) -> FoundDocument:
+    """The caller's job, and the shard that would hold its document of this id.
+
+    Raises:
+        Problem: job_not_found or job_purged.
+    """
+    _check_id(job_id)
+    found = await services.ledger.run(ledger.document(job_id, doc_id))
+    if not isinstance(found, FoundDocument) or found.job.tenant != caller.tenant:
+        raise _absent(found, caller)
+    return found
+
+
+async def owned_leftovers(services: Services, caller: Caller, job_id: str, shard: int) -> Leftovers:
+    """Payloads of what did not succeed of the caller's job, from `shard` on.
+
+    Raises:
+        Problem: job_not_found or job_purged.
+    """
+    _check_id(job_id)
+    found = await services.ledger.run(ledger.leftovers(job_id, shard))
+    if not isinstance(found, Leftovers) or found.job.tenant != caller.tenant:
         raise _absent(found, caller)
     return found
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from gateway.problems import MEDIA_TYPE, REGISTRY, Problem, ProblemCode
-from gateway.schemas import JobRequest, ProblemBody, json_schema
+from gateway.schemas import DocumentIn, JobHead, JobRequest, ProblemBody, json_schema
 
 SUMMARY = "Entity extraction with GLiNER as an asynchronous batch service"
 DESCRIPTION = """
@@ -21,9 +21,10 @@ Submit texts and labels, get a job id at once; poll it, wait on it, or read resu
 """
 
 TAGS = [
-    {"name": "jobs", "description": "Submit, follow, read, cancel, remove."},
+    {"name": "jobs", "description": "Submit, list, follow, read, cancel, retry, remove."},
     {"name": "webhooks", "description": "Who is told when a job ends, and what became of the telling."},
-    {"name": "models", "description": "What jobs may ask for."},
+    {"name": "models", "description": "What jobs may ask for, and how much of it."},
+    {"name": "operations", "description": "How the service stands; admins only."},
     {"name": "health", "description": "Probes; no key needed."},
 ]
 
@@ -58,10 +59,25 @@ SUBMIT: tuple[ProblemCode, ...] = (
 )
 JOB: tuple[ProblemCode, ...] = ("job_not_found", "job_purged")
 
-JOB_REQUEST = {
+JOB_REQUEST: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobRequest"}}},
+    }
+}
+JOB_OR_LINES = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            **JOB_REQUEST["requestBody"]["content"],
+            "application/x-ndjson": {
+                "schema": {
+                    "type": "string",
+                    "description": "A JobHead, then a DocumentIn a line.",
+                },
+                "example": '{"labels":["person","city"]}\n{"id":"a","text":"Grace Hopper lived in New York."}\n',
+            },
+        },
     }
 }
 
@@ -83,6 +99,7 @@ IDEMPOTENCY_KEY = header(
     "Makes the request safe to repeat for 24 h: the first answer comes again, with `Idempotency-Replayed: true`.",
     "5f0c6f9e-import-2026-03-01",
 )
+CONTENT_ENCODING = header("Content-Encoding", "`gzip` or `zstd`, if the body is compressed.", "gzip")
 PREFER = header("Prefer", "`wait=n`: answer when the job ends, or after n seconds (at most 60).", "wait=10")
 
 
@@ -120,7 +137,7 @@ def install(app: FastAPI) -> None:
                 servers=[{"url": "/"}],
             )
             components = schema.setdefault("components", {}).setdefault("schemas", {})
-            for name, body in json_schema([JobRequest, ProblemBody]).items():
+            for name, body in json_schema([DocumentIn, JobHead, JobRequest, ProblemBody]).items():
                 components.setdefault(name, body)
             _replace_fastapi_s_validation_error(schema)
             app.openapi_schema = schema

@@ -25,15 +25,15 @@ from gateway.settings import GatewaySettings
 from gateway.webhooks.request import InlineWebhook, read_webhook
 from jobs.schema import Document, Labels, Options, Priority
 
-_FIELDS = frozenset(
-    {"model", "labels", "options", "documents", "priority", "deadline_s", "result_ttl_s", "webhook", "metadata"}
+HEAD_FIELDS = frozenset(
+    {"model", "labels", "options", "priority", "deadline_s", "result_ttl_s", "webhook", "metadata"}
 )
 _MAX_METADATA_KEY = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
-    """A checked request: everything a job is made of but its id.
+class Head:
+    """Everything a job is made of but its documents and its id, checked.
 
     Attributes:
         deadline_s: seconds from creation after which the job expires.
@@ -44,12 +44,19 @@ class Submission:
     model: str
     labels: Labels
     options: Options
-    documents: tuple[Document, ...]
     priority: Priority
     deadline_s: float
     result_ttl_s: float
     metadata: dict[str, str]
     webhook: InlineWebhook | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A checked request with all its documents."""
+
+    head: Head
+    documents: tuple[Document, ...]
 
 
 def parse(body: bytes, settings: GatewaySettings, *, max_documents: int, extract: bool = False) -> Submission:
@@ -119,27 +126,39 @@ def _malformed(detail: str) -> Problem:
 def _read(
     content: Mapping[str, Any], settings: GatewaySettings, faults: Faults, max_documents: int, *, extract: bool
 ) -> Submission | None:
-    for name in content.keys() - _FIELDS:
+    for name in content.keys() - HEAD_FIELDS - {"documents"}:
         faults.add((name,), "is not a field of a job")
-    model = _model(content.get("model"), settings, faults)
-    limits = document_limits(settings)
-    labels = _labels(content.get("labels"), limits, faults)
-    given_options = content.get("options")
-    options = Options() if given_options is None else read_options(given_options, ("options",), faults)
-    priority = _priority(content.get("priority"), faults, extract=extract)
-    deadline_s = _seconds(content, "deadline_s", settings.default_deadline_s, settings.max_deadline_s, faults)
-    ttl_s = _seconds(content, "result_ttl_s", settings.default_result_ttl_s, settings.max_result_ttl_s, faults)
-    metadata = _metadata(content.get("metadata"), settings, faults)
-    webhook = read_webhook(content.get("webhook"), faults)
+    head = read_head(content, settings, faults, extract=extract)
     items = _items(content, max_documents, faults)
-    reader = DocumentReader(limits, labels, faults)
+    reader = DocumentReader(document_limits(settings), head.labels, faults)
     documents = reader.read(items)
-    _each_has_labels(labels, content.get("labels"), documents, faults)
-    if options is not None:
-        check_threshold(options, reader.all_labels, ("options",), faults)
-    if options is None or len(faults):
-        return None
-    return Submission(model, labels, options, tuple(documents), priority, deadline_s, ttl_s, metadata, webhook)
+    _each_has_labels(head.labels, content.get("labels"), documents, faults)
+    check_threshold(head.options, reader.all_labels, ("options",), faults)
+    return None if len(faults) else Submission(head, tuple(documents))
+
+
+def read_head(
+    content: Mapping[str, Any], settings: GatewaySettings, faults: Faults, *, extract: bool = False
+) -> Head:
+    """What a job's body says besides its documents; what is wrong is noted, and the head is then of no use.
+
+    Raises:
+        Problem: unknown_model.
+        EnoughError: so many faults that looking on helps nobody.
+    """
+    options = content.get("options")
+    return Head(
+        model=_model(content.get("model"), settings, faults),
+        labels=_labels(content.get("labels"), document_limits(settings), faults),
+        options=(None if options is None else read_options(options, ("options",), faults)) or Options(),
+        priority=_priority(content.get("priority"), faults, extract=extract),
+        deadline_s=_seconds(content, "deadline_s", settings.default_deadline_s, settings.max_deadline_s, faults),
+        result_ttl_s=_seconds(
+            content, "result_ttl_s", settings.default_result_ttl_s, settings.max_result_ttl_s, faults
+        ),
+        metadata=_metadata(content.get("metadata"), settings, faults),
+        webhook=read_webhook(content.get("webhook"), faults),
+    )
 
 
 def document_limits(settings: GatewaySettings) -> DocumentLimits:

@@ -1,9 +1,11 @@
-"""Reads a job's results from a cursor on: stored shards -> JSON lines, a bounded piece at a time."""
+"""Reads a job's results from a cursor on: stored shards -> JSON or CSV, a bounded piece at a time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+import csv
+import io
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 
 import orjson
@@ -16,18 +18,26 @@ from gateway.services import Services
 from jobs.codec import Codec, CodecError
 from jobs.ledger import LedgerUnavailableError, Page
 from jobs.results import Cursor, documents
-from jobs.schema import DocumentStatus
+from jobs.schema import DocumentResult, DocumentStatus
 
 _MAX_PIECES = 8
 """A page that keeps few of many results is given back after so many reads, with a cursor to go on."""
 _INLINE_BYTES = 32 * 1024
 """Smaller pieces are decoded in place; a thread would cost more than it saves."""
+_PAGE_BYTES = 1 << 20
+_STREAM_BYTES = 1 << 17
+"""Stored bytes of a stream's piece: as objects they are some fifty times as many."""
 _ALL = 1 << 30
+
+Encode = Callable[[DocumentResult], bytes]
+
+CSV_COLUMNS = ("index", "id", "status", "start", "end", "text", "label", "score", "error")
+CSV_HEAD = (",".join(CSV_COLUMNS) + "\r\n").encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Results as JSON objects, in input order.
+    """Results as the client gets them, in input order.
 
     Attributes:
         next: where to go on; None once every result of the job was read.
@@ -39,6 +49,28 @@ class Piece:
     complete: bool
 
 
+def as_json(result: DocumentResult) -> bytes:
+    """One JSON object."""
+    return orjson.dumps(result.to_dict())
+
+
+def as_line(result: DocumentResult) -> bytes:
+    """One line of NDJSON."""
+    return orjson.dumps(result.to_dict(), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def as_csv(result: DocumentResult) -> bytes:
+    """A row for each entity, or a single one without entity; RFC 4180."""
+    lines = io.StringIO()
+    rows = csv.writer(lines)
+    head = (result.index, result.id, result.status.value)
+    for entity in result.entities:
+        rows.writerow((*head, entity.start, entity.end, entity.text, entity.label, entity.score, ""))
+    if not result.entities:
+        rows.writerow((*head, "", "", "", "", "", "" if result.error is None else result.error.code.value))
+    return lines.getvalue().encode()
+
+
 async def read_page(
     services: Services,
     caller: Caller,
@@ -48,7 +80,7 @@ async def read_page(
     statuses: Collection[DocumentStatus] = (),
     pieces: int = _MAX_PIECES,
 ) -> Piece:
-    """Up to `limit` results from `start` on, as far as they are finished without a gap.
+    """Up to `limit` results from `start` on as JSON objects, as far as they are finished without a gap.
 
     Raises:
         Problem: job_not_found or job_purged.
@@ -56,7 +88,7 @@ async def read_page(
     rows: list[bytes] = []
     at = start
     for _ in range(pieces):
-        piece = await _read_piece(services, caller, job_id, at, limit - len(rows), statuses)
+        piece = await _read_piece(services, caller, job_id, at, limit - len(rows), statuses, as_json, _PAGE_BYTES)
         rows += piece.rows
         if piece.next is None or piece.next == at or len(rows) >= limit:
             return Piece(tuple(rows), piece.next, piece.complete)
@@ -65,7 +97,7 @@ async def read_page(
 
 
 async def read_all(services: Services, caller: Caller, job_id: str) -> tuple[bytes, ...]:
-    """Every result of an ended job; for few documents.
+    """Every result of an ended job as JSON objects; for few documents.
 
     Raises:
         Problem: job_not_found or job_purged.
@@ -73,33 +105,64 @@ async def read_all(services: Services, caller: Caller, job_id: str) -> tuple[byt
     return (await read_page(services, caller, job_id, Cursor(), pieces=_ALL)).rows
 
 
-async def stream(
-    services: Services,
-    caller: Caller,
-    job_id: str,
-    first: Piece,
-    limit: int,
-    statuses: Collection[DocumentStatus] = (),
-) -> AsyncIterator[bytes]:
-    """NDJSON of `first` and what follows it, up to the end or the first unfinished document.
+class Stream:
+    """Results to the end, or to the first unfinished document, in constant memory.
 
-    Raises:
-        StreamAbortedError: the job vanished or the store went away, so that the stream must not end cleanly.
+    Args:
+        limit: most results.
+        statuses: only these; all if empty.
+        encode: what a result becomes.
     """
-    piece, sent = first, 0
-    while True:
-        if piece.rows:
-            yield b"\n".join(piece.rows) + b"\n"
-        sent += len(piece.rows)
-        at = piece.next
-        if at is None or sent >= limit:
-            return
-        try:
-            piece = await _read_piece(services, caller, job_id, at, limit - sent, statuses)
-        except (Problem, LedgerUnavailableError, CodecError) as error:
-            raise StreamAbortedError(type(error).__name__) from error
-        if piece.next == at:
-            return
+
+    def __init__(
+        self,
+        services: Services,
+        caller: Caller,
+        job_id: str,
+        limit: int,
+        statuses: Collection[DocumentStatus],
+        encode: Encode,
+    ) -> None:
+        self._services = services
+        self._caller = caller
+        self._job_id = job_id
+        self._limit = limit
+        self._statuses = statuses
+        self._encode = encode
+
+    async def begin(self, start: Cursor) -> Piece:
+        """The first piece.
+
+        Raises:
+            Problem: job_not_found or job_purged.
+        """
+        return await self._piece(start, self._limit)
+
+    async def run(self, first: Piece) -> AsyncIterator[bytes]:
+        """`first` and what follows it.
+
+        Raises:
+            StreamAbortedError: the job vanished or the store went away, so that the stream must not end cleanly.
+        """
+        piece, sent = first, 0
+        while True:
+            if piece.rows:
+                yield b"".join(piece.rows)
+            sent += len(piece.rows)
+            at = piece.next
+            if at is None or sent >= self._limit:
+                return
+            try:
+                piece = await self._piece(at, self._limit - sent)
+            except (Problem, LedgerUnavailableError, CodecError) as error:
+                raise StreamAbortedError(type(error).__name__) from error
+            if piece.next == at:
+                return
+
+    async def _piece(self, start: Cursor, limit: int) -> Piece:
+        return await _read_piece(
+            self._services, self._caller, self._job_id, start, limit, self._statuses, self._encode, _STREAM_BYTES
+        )
 
 
 async def _read_piece(
@@ -109,16 +172,24 @@ async def _read_piece(
     start: Cursor,
     limit: int,
     statuses: Collection[DocumentStatus],
+    encode: Encode,
+    max_bytes: int,
 ) -> Piece:
-    page = await owned_page(services, caller, job_id, start.shard)
-    args = (services.codec, job_id, page, start, limit, statuses)
+    page = await owned_page(services, caller, job_id, start.shard, max_bytes)
+    args = (services.codec, job_id, page, start, limit, statuses, encode)
     if sum(len(stored.blob) for stored in page.shards) <= _INLINE_BYTES:
         return _decode(*args)
     return await asyncio.to_thread(_decode, *args)
 
 
 def _decode(
-    codec: Codec, job_id: str, page: Page, start: Cursor, limit: int, statuses: Collection[DocumentStatus]
+    codec: Codec,
+    job_id: str,
+    page: Page,
+    start: Cursor,
+    limit: int,
+    statuses: Collection[DocumentStatus],
+    encode: Encode,
 ) -> Piece:
     batch = documents(job_id, page, codec, start, limit, statuses)
-    return Piece(tuple(orjson.dumps(result.to_dict()) for result in batch.results), batch.next, batch.complete)
+    return Piece(tuple(map(encode, batch.results)), batch.next, batch.complete)

@@ -85,8 +85,16 @@ class JobBody(Body):
     warnings: list[str]
     urls: JobUrls
     metadata: dict[str, str]
-    retry_of: str | None
+    retry_of: str | None = Field(description="The job whose unfinished documents these are.")
+    retried_by: str | None = Field(description="The job that retries this one.")
     webhook: JobWebhook | None = Field(None, description="In the answer to the submission only; null later.")
+
+
+class JobsPage(Body):
+    """Jobs of your tenant, newest first."""
+
+    data: list[JobBody]
+    next_cursor: str | None = Field(description="Where to go on; null at the end.")
 
 
 class EntityBody(Body):
@@ -166,7 +174,10 @@ class Probe(Body):
 class ProblemPlace(Body):
     """One place of a request that is not valid."""
 
-    pointer: str = Field(description="JSON Pointer into the body, or `query:name`, `path:name`, `header:Name`.")
+    pointer: str = Field(
+        description="JSON Pointer into the body, or `line:n` with a pointer into that line, or `query:name`, "
+        "`path:name`, `header:Name`."
+    )
     detail: str
 
 
@@ -232,7 +243,25 @@ class WebhookIn(Body):
     endpoint_id: str | None = Field(None, description="Instead of a URL: an endpoint of your tenant.")
 
 
-class JobRequest(Body):
+class JobHead(Body):
+    """First line of an NDJSON submission: everything of a job but its documents, which follow one a line."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    labels: list[str] | dict[str, str | None] | None = Field(
+        None,
+        description="What to find, as a list or as label and description; optional if every document has its own.",
+    )
+    options: OptionsIn | None = None
+    model: str | None = Field(None, description="One of GET /v1/models; by default the first.")
+    priority: Priority | None = Field(None, description="Which of the two queues; by default `standard`.")
+    deadline_s: float | None = Field(None, ge=1, description="Seconds after which unfinished documents expire.")
+    result_ttl_s: float | None = Field(None, ge=1, description="Seconds that results stay after the job's end.")
+    webhook: WebhookIn | None = Field(None, description="Whom to tell when the job ends.")
+    metadata: dict[str, str] | None = Field(None, description="Your own words, handed back with the job.")
+
+
+class JobRequest(JobHead):
     """A job to run."""
 
     model_config = ConfigDict(
@@ -258,17 +287,6 @@ class JobRequest(Body):
     )
 
     documents: list[DocumentIn] = Field(min_length=1)
-    labels: list[str] | dict[str, str | None] | None = Field(
-        None,
-        description="What to find, as a list or as label and description; optional if every document has its own.",
-    )
-    options: OptionsIn | None = None
-    model: str | None = Field(None, description="One of GET /v1/models; by default the first.")
-    priority: Priority | None = Field(None, description="Which of the two queues; by default `standard`.")
-    deadline_s: float | None = Field(None, ge=1, description="Seconds after which unfinished documents expire.")
-    result_ttl_s: float | None = Field(None, ge=1, description="Seconds that results stay after the job's end.")
-    webhook: WebhookIn | None = Field(None, description="Whom to tell when the job ends.")
-    metadata: dict[str, str] | None = Field(None, description="Your own words, handed back with the job.")
 
 
 def json_schema(models: list[type[BaseModel]]) -> dict[str, Any]:

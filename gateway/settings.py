@@ -98,6 +98,8 @@ class GatewaySettings(WebhookSettings):
         60.0, gt=0, description="How long a client may read nothing of an answer that waits for it (seconds)."
     )
     max_documents: int = Field(10_000, ge=1, description="Most documents of a JSON job.")
+    max_ndjson_bytes: int = Field(256 * MIB, ge=1, description="Largest NDJSON request body (bytes).")
+    max_ndjson_documents: int = Field(100_000, ge=1, description="Most documents of an NDJSON job.")
     max_document_bytes: int = Field(
         MIB, ge=1, description="Largest text (UTF-8 bytes); a larger one fails alone with `document_too_large`."
     )

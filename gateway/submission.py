@@ -11,6 +11,8 @@ import contextlib
 import logging
 import secrets
 import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import orjson
@@ -19,15 +21,16 @@ from redis.exceptions import RedisError
 from gateway.admission import Idempotency
 from gateway.auth import Caller
 from gateway.problems import Problem
-from gateway.request import Submission
+from gateway.request import Head, Submission
 from gateway.schemas import JobWebhook
 from gateway.services import Services
 from gateway.settings import GatewaySettings
+from gateway.staging import Staging
 from gateway.views import job_body
 from gateway.webhooks.request import InlineWebhook
 from jobs import ledger
 from jobs.codec import Codec
-from jobs.ledger import Created, LedgerUnavailableError, Limits, NewJob, deliveries, place
+from jobs.ledger import Created, IdemBegin, LedgerUnavailableError, Limits, NewJob, deliveries, place
 from jobs.queues import push_async
 from jobs.schema import Counts, Job, JobStatus, Usage
 from jobs.shards import cut, encode_documents
@@ -63,8 +66,18 @@ class Accepted:
 class _Packed:
     opts: bytes
     meta: bytes
-    sizes: list[tuple[int, int]]
-    blobs: list[bytes]
+    sizes: Sequence[tuple[int, int]]
+    blobs: Sequence[bytes] = ()
+    doc_ids: Sequence[tuple[str, int]] = ()
+    staged_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What a retry takes over of the job before it: its id, and the endpoint that is told, or ""."""
+
+    job_id: str
+    hook: str
 
 
 async def submit(
@@ -76,11 +89,53 @@ async def submit(
         Problem: quota_exceeded, overloaded, idempotency_in_progress or idempotency_key_reused.
         LedgerUnavailableError: the job may or may not exist; the same request with its key finds out.
     """
-    if idempotency is None:
-        return await _create(services, caller, submission, None, 0, trace)
-    begun = await services.ledger.run(
-        ledger.idem_begin(caller.tenant, idempotency.key_hash, idempotency.nonce, idempotency.body_sha)
-    )
+    documents = submission.documents
+    characters = sum(len(document.text) for document in documents)
+    created = 0
+    if idempotency is not None:
+        begun = await services.ledger.run(
+            ledger.idem_begin(caller.tenant, idempotency.key_hash, idempotency.nonce, idempotency.body_sha)
+        )
+        if (known := answered_before(services, caller, idempotency, begun)) is not None:
+            return known
+        created = begun.now
+    async with freed_if_refused(services, caller, idempotency):
+        job_id = new_job_id()
+        if characters <= _INLINE_CHARACTERS:
+            packed = _pack(services.codec, job_id, submission)
+        else:
+            packed = await asyncio.to_thread(_pack, services.codec, job_id, submission)
+        return await _charged(services, caller, job_id, submission.head, packed, idempotency, created, trace)
+
+
+async def commit(
+    services: Services,
+    caller: Caller,
+    head: Head,
+    staging: Staging,
+    idempotency: Idempotency | None,
+    created: int,
+    trace: str,
+    retried: Retried | None = None,
+) -> Accepted:
+    """Make the job whose documents are staged.
+
+    Raises:
+        Problem: quota_exceeded, overloaded, already_retried or idempotency_in_progress.
+        LedgerUnavailableError: the job may or may not exist.
+    """
+    packed = _Packed(*_pack_head(services.codec, staging.job_id, head), staging.sizes, staged_bytes=staging.size)
+    return await _charged(services, caller, staging.job_id, head, packed, idempotency, created, trace, retried)
+
+
+def answered_before(
+    services: Services, caller: Caller, idempotency: Idempotency, begun: IdemBegin
+) -> Accepted | None:
+    """The first answer to this Idempotency-Key, or None where the request is the first.
+
+    Raises:
+        Problem: idempotency_key_reused or idempotency_in_progress.
+    """
     match begun.kind:
         case "replay":
             body = services.codec.decode(begun.answer, _answer_place(caller, idempotency))
@@ -93,61 +148,80 @@ async def submit(
                 "the first request with this Idempotency-Key is not answered yet",
                 headers={"Retry-After": "1"},
             )
+    return None
+
+
+@asynccontextmanager
+async def freed_if_refused(
+    services: Services, caller: Caller, idempotency: Idempotency | None
+) -> AsyncIterator[None]:
+    """Frees the key if the block fails and the job was not made; the ledger keeps it if it was."""
     try:
-        return await _create(services, caller, submission, idempotency, begun.now, trace)
+        yield
     except BaseException:
-        # Frees the key if the job was not made; the ledger keeps it if it was.
-        with contextlib.suppress(LedgerUnavailableError):
-            await services.ledger.run(ledger.idem_drop(caller.tenant, idempotency.key_hash, idempotency.nonce))
+        if idempotency is not None:
+            with contextlib.suppress(LedgerUnavailableError):
+                await services.ledger.run(ledger.idem_drop(caller.tenant, idempotency.key_hash, idempotency.nonce))
         raise
 
 
-async def _create(
+async def _charged(
     services: Services,
     caller: Caller,
-    submission: Submission,
+    job_id: str,
+    head: Head,
+    packed: _Packed,
     idempotency: Idempotency | None,
     created: int,
     trace: str,
+    retried: Retried | None = None,
 ) -> Accepted:
-    characters = sum(len(document.text) for document in submission.documents)
-    async with services.limiter.charge(caller, len(submission.documents), characters):
-        return await _make(services, caller, submission, characters, idempotency, created, trace)
+    total = sum(documents for documents, _ in packed.sizes)
+    characters = sum(chars for _, chars in packed.sizes)
+    async with services.limiter.charge(caller, total, characters):
+        return await _make(services, caller, job_id, head, packed, idempotency, created, trace, retried)
 
 
 async def _make(
     services: Services,
     caller: Caller,
-    submission: Submission,
-    characters: int,
+    job_id: str,
+    head: Head,
+    packed: _Packed,
     idempotency: Idempotency | None,
     created: int,
     trace: str,
+    retried: Retried | None,
 ) -> Accepted:
-    job_id = new_job_id()
-    if characters <= _INLINE_CHARACTERS:
-        packed = _pack(services.codec, job_id, submission)
-    else:
-        packed = await asyncio.to_thread(_pack, services.codec, job_id, submission)
-    webhook = await _webhook(services, caller, submission)
-    body = b"" if idempotency is None else _first_view(job_id, caller, submission, characters, created, webhook)
+    total = sum(documents for documents, _ in packed.sizes)
+    characters = sum(chars for _, chars in packed.sizes)
+    webhook = await _webhook(services, caller, head, retried)
+
+    def first_view(at: int) -> bytes:
+        source = None if retried is None else retried.job_id
+        return _first_view(job_id, caller, head, (total, characters), at, webhook, source)
+
+    body = b"" if idempotency is None else first_view(created)
     new = NewJob(
         id=job_id,
         tenant=caller.tenant,
-        model=submission.model,
-        priority=submission.priority,
+        model=head.model,
+        priority=head.priority,
         opts=packed.opts,
         meta=packed.meta,
         sizes=packed.sizes,
         blobs=packed.blobs,
-        deadline_s=submission.deadline_s,
-        result_ttl_s=submission.result_ttl_s,
-        doc_ids=[(d.id, d.index) for d in submission.documents if d.id != str(d.index)],
+        deadline_s=head.deadline_s,
+        result_ttl_s=head.result_ttl_s,
+        doc_ids=packed.doc_ids,
+        bytes_in=packed.staged_bytes,
         hook="" if webhook is None else webhook.endpoint_id,
+        retry_of="" if retried is None else retried.job_id,
         trace=trace,
         created=created,
         idem="" if idempotency is None else idempotency.key_hash,
         nonce="" if idempotency is None else idempotency.nonce,
+        body_sha="" if idempotency is None else idempotency.body_sha,
         answer=b"" if idempotency is None else services.codec.encode(body, _answer_place(caller, idempotency)),
         by=caller.key_id,
         limits=_limits(services.settings, caller),
@@ -156,14 +230,13 @@ async def _make(
     try:
         _refuse(outcome)
     except Problem:
-        if webhook is not None and isinstance(submission.webhook, InlineWebhook):
+        if webhook is not None and isinstance(head.webhook, InlineWebhook):
             await services.ledger.run(deliveries.ep_delete(webhook.endpoint_id))
         raise
     await _push(services, outcome)
-    services.metrics.submitted_jobs.inc()
-    services.metrics.submitted_documents.inc(len(submission.documents))
-    log.info("job.created", extra={"job_id": job_id, "documents": len(submission.documents)})
-    return Accepted(job_id, body or _first_view(job_id, caller, submission, characters, outcome.now, webhook))
+    services.metrics.submitted_documents.inc(total)
+    log.info("job.created", extra={"job_id": job_id, "documents": total})
+    return Accepted(job_id, body or first_view(outcome.now))
 
 
 def _pack(codec: Codec, job_id: str, submission: Submission) -> _Packed:
@@ -172,13 +245,13 @@ def _pack(codec: Codec, job_id: str, submission: Submission) -> _Packed:
     for shard, documents in enumerate(cut(submission.documents)):
         sizes.append((len(documents), sum(len(document.text) for document in documents)))
         blobs.append(codec.encode(encode_documents(documents), place("in", job_id, shard)))
-    opts = orjson.dumps({"labels": submission.labels, "options": submission.options.model_dump()})
-    return _Packed(
-        opts=codec.encode(opts, place("opts", job_id)),
-        meta=pack_metadata(codec, job_id, submission.metadata),
-        sizes=sizes,
-        blobs=blobs,
-    )
+    ids = [(document.id, document.index) for document in submission.documents if document.id != str(document.index)]
+    return _Packed(*_pack_head(codec, job_id, submission.head), sizes, blobs, ids)
+
+
+def _pack_head(codec: Codec, job_id: str, head: Head) -> tuple[bytes, bytes]:
+    opts = orjson.dumps({"labels": head.labels, "options": head.options.model_dump()})
+    return codec.encode(opts, place("opts", job_id)), pack_metadata(codec, job_id, head.metadata)
 
 
 def pack_metadata(codec: Codec, job_id: str, metadata: dict[str, str]) -> bytes:
@@ -198,34 +271,35 @@ def unpack_metadata(codec: Codec, job: Job) -> dict[str, str]:
     return metadata
 
 
-async def _webhook(services: Services, caller: Caller, submission: Submission) -> JobWebhook | None:
+async def _webhook(services: Services, caller: Caller, head: Head, retried: Retried | None) -> JobWebhook | None:
     """The endpoint that the job's end is told, made now if it is the job's own.
 
     Raises:
         Problem: webhook_url_forbidden or endpoint_not_found.
     """
-    asked = submission.webhook
+    if retried is not None:
+        return JobWebhook(endpoint_id=retried.hook, secret=None) if retried.hook else None
+    asked = head.webhook
     if asked is None:
         return None
     if isinstance(asked, str):
         known = await services.endpoints.get(caller.tenant, asked)
         return JobWebhook(endpoint_id=known.record.id, secret=None)
-    known = await services.endpoints.inline(
-        caller.tenant, asked.url, asked.events, asked.secret, submission.deadline_s
-    )
+    known = await services.endpoints.inline(caller.tenant, asked.url, asked.events, asked.secret, head.deadline_s)
     return JobWebhook(endpoint_id=known.record.id, secret=None if asked.secret else known.card.secrets[0].value)
 
 
 def _first_view(
     job_id: str,
     caller: Caller,
-    submission: Submission,
-    characters: int,
+    head: Head,
+    size: tuple[int, int],
     created: int,
     webhook: JobWebhook | None,
+    retry_of: str | None,
 ) -> bytes:
     """The job as it is when nothing of it has run: known before it is made, so that its key can keep the answer."""
-    total = len(submission.documents)
+    total, characters = size
     job = Job(
         id=job_id,
         tenant=caller.tenant,
@@ -235,23 +309,23 @@ def _first_view(
         eta_s=None,
         queue_position=None,
         usage=Usage(characters=characters),
-        model=submission.model,
+        model=head.model,
         model_revision=None,
-        priority=submission.priority,
+        priority=head.priority,
         created_at=created,
         started_at=None,
         finished_at=None,
-        deadline_at=created + int(submission.deadline_s * 1000),
+        deadline_at=created + int(head.deadline_s * 1000),
         results_expire_at=None,
         error_summary={},
         opts=b"",
         meta=b"",
-        retry_of=None,
+        retry_of=retry_of,
         retried_by=None,
         version=1,
         now=created,
     )
-    return job_body(job, submission.metadata, webhook).model_dump_json().encode()
+    return job_body(job, head.metadata, webhook).model_dump_json().encode()
 
 
 def _limits(settings: GatewaySettings, caller: Caller) -> Limits:
@@ -278,6 +352,12 @@ def _refuse(outcome: Created) -> None:
             raise Problem("overloaded", "the backlog is as long as it may be", headers=retry)
         case "memory_full":
             raise Problem("overloaded", "the job store has no room for this job now", headers=retry)
+        case "stage_lost":
+            raise Problem(
+                "storage_unavailable", "the job store lost the upload; send it again", headers={"Retry-After": "1"}
+            )
+        case "retry_conflict":
+            raise Problem("already_retried", "another job retries this one already, or it was removed meanwhile")
         case "idem_lost":
             raise Problem(
                 "idempotency_in_progress",

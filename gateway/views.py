@@ -53,6 +53,7 @@ def job_body(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None =
         urls=job_urls(job.id),
         metadata=dict(metadata),
         retry_of=job.retry_of,
+        retried_by=job.retried_by,
         webhook=webhook,
     )
 
@@ -90,6 +91,11 @@ def etag(job: Job) -> str:
 def rfc3339(ms: int) -> str:
     """UTC milliseconds since the epoch as RFC 3339 with milliseconds."""
     return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def milliseconds(moment: datetime) -> int:
+    """An aware moment as UTC milliseconds since the epoch."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _rfc3339_or_none(ms: int | None) -> str | None:

@@ -1,7 +1,8 @@
 """Waits for jobs to change: one pub/sub connection for all requests of the process.
 
-A message is a hint only. Whoever waits subscribes, reads the job, sleeps, and reads again on every hint, after
-every reconnect, and every few seconds whatever happens: a lost message costs seconds and never an answer.
+A message is a hint only. Whoever waits subscribes, reads the job, sleeps, and reads again on every hint and after
+every reconnect. Every few seconds one call asks for the versions of all jobs that are waited for: a lost message
+costs seconds and never an answer.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import redis.asyncio
@@ -20,13 +21,16 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.tasks import end
-from jobs.ledger import channel
+from jobs.ledger import LedgerUnavailableError, channel
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Versions = Callable[[Sequence[str]], Awaitable[Sequence[int]]]
 
 REREAD_S = 5.0
+_LONGEST_S = 60.0
+"""However it comes, nobody waits longer than this without a look."""
 _SUBSCRIBED_WITHIN_S = 1.0
 _RECONNECT_S = (0.1, 2.0)
 _IDLE = channel("-")
@@ -36,7 +40,9 @@ _IDLE = channel("-")
 class _Channel:
     """One job's channel: who listens, whether the server has confirmed it."""
 
-    def __init__(self) -> None:
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        self.version: int | None = None
         self.listeners: set[asyncio.Event] = set()
         self.confirmed = asyncio.Event()
 
@@ -51,22 +57,30 @@ class Waiter:
     Args:
         client: of the ledger's server, used for nothing else. Its own retries are switched off: redis-py would
             reconnect from the reading and the sending side at once.
-        reread_s: about how often a waiting request looks again without any hint.
+        reread_s: about how often it is looked whether jobs have changed without any hint.
+        versions: reads the versions of jobs, all that are waited for in one call, so that waiting costs the store
+            next to nothing; without it every request reads its job again.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, *, reread_s: float = REREAD_S) -> None:
+    def __init__(
+        self, client: redis.asyncio.Redis, *, reread_s: float = REREAD_S, versions: Versions | None = None
+    ) -> None:
         client.set_retry(Retry(NoBackoff(), 0))
         self._client = client
         self._reread_s = reread_s
+        self._versions = versions
         self._channels: dict[str, _Channel] = {}
         self._pubsub: PubSub | None = None
         self._sending = asyncio.Lock()
         self._draining = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to listen."""
-        self._task = asyncio.create_task(self._listen(), name="waiter")
+        self._tasks = [
+            asyncio.create_task(self._listen(), name="waiter"),
+            asyncio.create_task(self._look(), name="waiter-look"),
+        ]
 
     def drain(self) -> None:
         """Let every wait end now with what it knows: the process is about to stop."""
@@ -77,7 +91,8 @@ class Waiter:
     async def stop(self) -> None:
         """Stop listening and give the connection back."""
         self.drain()
-        await end(self._task)
+        for task in self._tasks:
+            await end(task)
         await self._drop()
 
     async def until(
@@ -101,16 +116,26 @@ class Waiter:
                 left = end - _now()
                 if left <= 0 or self._draining.is_set() or done(value):
                     return value
-                pause = min(left, _spread(self._reread_s))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await hint.wait()
+                await _hinted(hint, min(left, _spread(_LONGEST_S)))
+
+    async def follow(
+        self, job_id: str, read: Callable[[], Awaitable[T]], silence_s: float
+    ) -> AsyncIterator[T | None]:
+        """What is read now and after every hint; None after each `silence_s` without one. Ends when draining."""
+        async with self._listening(job_id) as hint:
+            hint.set()
+            while not self._draining.is_set():
+                if hint.is_set():
+                    hint.clear()
+                    yield await read()
+                elif not await _hinted(hint, silence_s):
+                    yield None
 
     @contextlib.asynccontextmanager
     async def _listening(self, job_id: str) -> AsyncIterator[asyncio.Event]:
         name = channel(job_id)
         hint = asyncio.Event()
-        listened = self._channels.setdefault(name, _Channel())
+        listened = self._channels.setdefault(name, _Channel(job_id))
         listened.listeners.add(hint)
         try:
             if len(listened.listeners) == 1:
@@ -135,6 +160,22 @@ class Waiter:
                 return
             with contextlib.suppress(RedisError, OSError):
                 await getattr(self._pubsub, command)(name)
+
+    async def _look(self) -> None:
+        """Hints at what changed without a message."""
+        while True:
+            await asyncio.sleep(_spread(self._reread_s))
+            listened = list(self._channels.values())
+            if self._versions is None:
+                for one in listened:
+                    one.hint()
+            elif listened:
+                with contextlib.suppress(LedgerUnavailableError):
+                    versions = await self._versions([one.job_id for one in listened])
+                    for one, version in zip(listened, versions, strict=True):
+                        if one.version != version:
+                            one.version = version
+                            one.hint()
 
     async def _listen(self) -> None:
         pause, longest = _RECONNECT_S
@@ -183,6 +224,13 @@ class Waiter:
         if pubsub is not None:
             with contextlib.suppress(RedisError, OSError):
                 await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's gap
+
+
+async def _hinted(hint: asyncio.Event, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await hint.wait()
+    return hint.is_set()
 
 
 def _now() -> float:

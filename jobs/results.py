@@ -10,6 +10,8 @@ from jobs.ledger import Page, StoredShard, place
 from jobs.schema import DocumentResult, DocumentStatus
 from jobs.shards import decode_documents, decode_results
 
+_UNFINISHED = {"c": DocumentStatus.cancelled, "x": DocumentStatus.expired, "r": DocumentStatus.running}
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -64,9 +66,18 @@ def documents(
     return Batch(tuple(results), None if shard >= page.total else Cursor(shard, offset), page.job.status.terminal)
 
 
+def stored_document(job_id: str, stored: StoredShard, index: int, codec: Codec) -> DocumentResult | None:
+    """The result of the job's document `index`, which is in this shard; queued or running where it has none yet.
+
+    Raises:
+        CodecError: the stored blob cannot be read.
+    """
+    return next((row for row in _rows(job_id, stored, codec) if row.index == index), None)
+
+
 def _rows(job_id: str, stored: StoredShard, codec: Codec) -> tuple[DocumentResult, ...]:
     if stored.state == "d":
         return decode_results(codec.decode(stored.blob, place("out", job_id, stored.shard)))
-    status = DocumentStatus.cancelled if stored.state == "c" else DocumentStatus.expired
+    status = _UNFINISHED.get(stored.state, DocumentStatus.queued)
     payload = decode_documents(codec.decode(stored.blob, place("in", job_id, stored.shard)))
     return tuple(DocumentResult(d.index, d.id, status, attempts=stored.attempts) for d in payload)

@@ -60,6 +60,7 @@ class DocumentErrorCode(StrEnum):
     input_too_long = "input_too_long"
     empty_text = "empty_text"
     invalid_text = "invalid_text"
+    invalid_document = "invalid_document"
     out_of_memory = "out_of_memory"
     inference_failed = "inference_failed"
     worker_lost = "worker_lost"

@@ -11,13 +11,15 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from gateway.admission import body_limits, idempotency, read_body, trace_context
+from gateway.admission import body_limits, check_media_type, idempotency, read_body, trace_context
 from gateway.auth import Caller
 from gateway.lookup import owned_job
+from gateway.ndjson import MEDIA_TYPE, OnBadLine
 from gateway.request import parse
 from gateway.schemas import JobWebhook
 from gateway.services import Services
 from gateway.submission import Accepted, submit, unpack_metadata
+from gateway.upload import upload
 from gateway.views import etag, job_body, job_urls, retry_after_s
 from jobs.schema import Job
 
@@ -28,7 +30,13 @@ _INLINE_BYTES = 64 * 1024
 
 
 async def accept(
-    request: Request, services: Services, caller: Caller, *, max_documents: int, extract: bool = False
+    request: Request,
+    services: Services,
+    caller: Caller,
+    *,
+    max_documents: int,
+    extract: bool = False,
+    on_bad_line: OnBadLine = "reject",
 ) -> Accepted:
     """Read, check and submit the request's job.
 
@@ -38,6 +46,10 @@ async def accept(
         ClientDisconnect: the client went away before it was read.
     """
     settings = services.settings
+    if not extract and check_media_type(request, "application/json", MEDIA_TYPE) == MEDIA_TYPE:
+        accepted = await upload(request, services, caller, on_bad_line)
+        await services.barrier.confirm()
+        return accepted
     body = await read_body(request, body_limits(settings, settings.max_body_bytes))
     key = idempotency(request, body)
 

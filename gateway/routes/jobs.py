@@ -1,17 +1,20 @@
-"""/v1/jobs: submit, follow, read, cancel, remove."""
+"""/v1/jobs: submit, list, follow, cancel, retry, remove."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from starlette.responses import Response, StreamingResponse
+from pydantic import AwareDatetime
+from starlette.responses import Response
 
-from gateway import cursors, openapi, results
-from gateway.admission import preferred_wait
+from gateway import cursors, openapi
+from gateway.admission import idempotency, preferred_wait, trace_context
 from gateway.auth import Caller, require
 from gateway.lookup import owned_job
+from gateway.ndjson import OnBadLine
 from gateway.problems import Problem
+from gateway.retrying import retry
 from gateway.routes.answers import (
     accept,
     accepted_headers,
@@ -19,17 +22,17 @@ from gateway.routes.answers import (
     job_response,
     wait_for_end,
 )
-from gateway.schemas import JobBody, ResultsPage
+from gateway.schemas import JobBody, JobsPage
 from gateway.services import ServicesDep
-from gateway.views import etag
+from gateway.submission import unpack_metadata
+from gateway.views import etag, job_body, milliseconds
 from jobs import ledger
 from jobs.keys import Role
 from jobs.ledger import LedgerUnavailableError
-from jobs.schema import DocumentStatus
+from jobs.schema import JobStatus
 
-NDJSON = "application/x-ndjson"
-DEFAULT_LIMIT = 100
-MAX_LIMIT = 1000
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 100
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -50,14 +53,29 @@ JobId = Annotated[str, Path(description="A job's id.", examples=["job_01kb4t7w3v
         200: {"model": JobBody, "description": "The job ended within `Prefer: wait`."},
         **openapi.answers(*openapi.SUBMIT),
     },
-    openapi_extra={**openapi.JOB_REQUEST, "parameters": [openapi.IDEMPOTENCY_KEY, openapi.PREFER]},
+    openapi_extra={
+        **openapi.JOB_OR_LINES,
+        "parameters": [openapi.IDEMPOTENCY_KEY, openapi.PREFER, openapi.CONTENT_ENCODING],
+    },
 )
-async def submit_job(request: Request, services: ServicesDep, caller: Submission) -> Response:
+async def submit_job(
+    request: Request,
+    services: ServicesDep,
+    caller: Submission,
+    on_bad_line: Annotated[
+        OnBadLine,
+        Query(description="NDJSON only: a line that is no document rejects the job, or fails as a document."),
+    ] = "reject",
+) -> Response:
     """Hand in documents and labels; the answer comes as soon as the job is safe.
 
-    With `Prefer: wait=n` it comes when the job ends, or after n seconds.
+    As JSON, or for many documents as NDJSON, which is read as it comes: the first line holds everything but
+    `documents`, each further line is one document. With `Prefer: wait=n` the answer comes when the job ends, or
+    after n seconds.
     """
-    accepted = await accept(request, services, caller, max_documents=services.settings.max_documents)
+    accepted = await accept(
+        request, services, caller, max_documents=services.settings.max_documents, on_bad_line=on_bad_line
+    )
     wait = preferred_wait(request, services.settings.max_wait_s)
     if not wait:
         return accepted_response(accepted)
@@ -68,6 +86,39 @@ async def submit_job(request: Request, services: ServicesDep, caller: Submission
         return accepted_response(accepted, headers)  # the job is safe; only looking at it failed
     status = 200 if job.status.terminal else 202
     return job_response(services, job, status, headers, accepted.webhook)
+
+
+@router.get(
+    "",
+    operation_id="list_jobs",
+    summary="List your jobs",
+    responses={
+        200: {"description": "Newest first. A page may hold fewer jobs than asked for and yet have a next one."},
+        **openapi.answers("bad_cursor", "validation_failed"),
+    },
+)
+async def list_jobs(
+    services: ServicesDep,
+    caller: Viewer,
+    status: Annotated[list[JobStatus] | None, Query(description="Only jobs in one of these states.")] = None,
+    created_after: Annotated[AwareDatetime | None, Query(description="Only jobs created later than this.")] = None,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Most jobs.")] = DEFAULT_LIMIT,
+) -> JobsPage:
+    """Your tenant's jobs, newest first; a cursor stays good while jobs come and go."""
+    found = await services.ledger.run(
+        ledger.list_jobs(
+            caller.tenant,
+            limit,
+            created_after=None if created_after is None else milliseconds(created_after),
+            behind=cursors.decode_place(cursor),
+            statuses=frozenset(status or ()),
+        )
+    )
+    return JobsPage(
+        data=[job_body(job, unpack_metadata(services.codec, job)) for job in found.jobs],
+        next_cursor=None if found.next is None else cursors.encode_place(found.next),
+    )
 
 
 @router.get(
@@ -101,54 +152,6 @@ async def get_job(
     return job_response(services, job)
 
 
-@router.get(
-    "/{job_id}/results",
-    operation_id="get_results",
-    summary="Read a job's results",
-    response_model=None,
-    responses={
-        200: {
-            "description": "Finished documents in input order: a page, or all of them as lines where `Accept` "
-            "asks for `application/x-ndjson`; then the header `Gleaner-Complete` says whether the job had ended.",
-            "model": ResultsPage,
-            "content": {NDJSON: {"schema": {"type": "string", "description": "One result object a line."}}},
-        },
-        **openapi.answers("bad_cursor", *openapi.JOB, "validation_failed"),
-    },
-)
-async def get_results(
-    request: Request,
-    services: ServicesDep,
-    caller: Viewer,
-    job_id: JobId,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[
-        int | None,
-        Query(ge=1, le=MAX_LIMIT, description="Most results; 100 a page, all of an NDJSON stream by default."),
-    ] = None,
-    status: Annotated[list[DocumentStatus] | None, Query(description="Only results of this status.")] = None,
-) -> Response:
-    """Finished documents, in input order without gaps; also while the job runs."""
-    start, statuses = cursors.decode(cursor), frozenset(status or ())
-    if NDJSON in request.headers.get("accept", "").lower():
-        most = limit or services.settings.max_documents * 1000
-        first = await results.read_page(services, caller, job_id, start, most, statuses, pieces=1)
-        return StreamingResponse(
-            results.stream(services, caller, job_id, first, most, statuses),
-            media_type=NDJSON,
-            headers={"Gleaner-Complete": "true" if first.complete else "false"},
-        )
-    page = await results.read_page(services, caller, job_id, start, limit or DEFAULT_LIMIT, statuses)
-    next_cursor = "null" if page.next is None else f'"{cursors.encode(page.next)}"'
-    complete = "true" if page.complete else "false"
-    body = b'{"data":[%b],"next_cursor":%b,"complete":%b}' % (
-        b",".join(page.rows),
-        next_cursor.encode(),
-        complete.encode(),
-    )
-    return Response(body, media_type="application/json")
-
-
 @router.post(
     "/{job_id}/cancel",
     operation_id="cancel_job",
@@ -168,6 +171,40 @@ async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
     await services.barrier.confirm()
     job = await owned_job(services, caller, job_id)
     return job_response(services, job, 200 if job.status.terminal else 202)
+
+
+@router.post(
+    "/{job_id}/retry",
+    operation_id="retry_job",
+    summary="Retry what did not succeed",
+    status_code=202,
+    response_model=None,
+    responses={
+        202: {"model": JobBody, "description": "The new job; `retry_of` names this one."},
+        **openapi.answers(
+            *openapi.JOB,
+            "job_not_terminal",
+            "nothing_to_retry",
+            "already_retried",
+            "idempotency_in_progress",
+            "idempotency_key_reused",
+            "validation_failed",
+            "unknown_model",
+            "quota_exceeded",
+            "overloaded",
+        ),
+    },
+    openapi_extra={"parameters": [openapi.IDEMPOTENCY_KEY]},
+)
+async def retry_job(request: Request, services: ServicesDep, caller: Submission, job_id: JobId) -> Response:
+    """A new job of an ended one's failed, cancelled and expired documents, with the same labels and options.
+
+    Documents keep their ids. A job is retried once; what the retry leaves over is retried from there.
+    """
+    key = idempotency(request, b"")
+    accepted = await retry(services, caller, job_id, key, trace_context(request))
+    await services.barrier.confirm()
+    return accepted_response(accepted)
 
 
 @router.delete(

@@ -49,6 +49,8 @@ class RequestLimits(Body):
 
     body_bytes: int
     documents: int
+    ndjson_bytes: int
+    ndjson_documents: int
     extract_documents: int
     document_bytes: int
     document_id_length: int
@@ -134,6 +136,8 @@ def _request(settings: GatewaySettings) -> RequestLimits:
     return RequestLimits(
         body_bytes=settings.max_body_bytes,
         documents=settings.max_documents,
+        ndjson_bytes=settings.max_ndjson_bytes,
+        ndjson_documents=settings.max_ndjson_documents,
         extract_documents=settings.extract_max_documents,
         document_bytes=settings.max_document_bytes,
         document_id_length=settings.max_document_id_length,

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from gateway import submission
 from gateway.auth import Caller
 from gateway.edge import StreamAbortedError
-from gateway.results import read_page, stream
+from gateway.results import Stream, as_line
 from gateway.schemas import Extraction, JobBody, ModelsPage, ProblemBody, ResultsPage
 from jobs.keys import Role
 from jobs.results import Cursor
@@ -508,11 +509,12 @@ async def test_a_stream_whose_job_vanishes_is_cut_not_ended(api: Api) -> None:
     job_id = await api.submit(*(f"Ada {n}" for n in range(70)))
     await api.worker.work()
     services, caller = api.app.state.services, Caller("k", "acme", Role.viewer)
-    first = await read_page(services, caller, job_id, Cursor(), limit=10, pieces=1)
+    stream = Stream(services, caller, job_id, 1000, (), as_line)
+    first = replace(await stream.begin(Cursor()), next=Cursor(1))
     await api.client.delete(f"/v1/jobs/{job_id}")
 
     with pytest.raises(StreamAbortedError):
-        async for _ in stream(services, caller, job_id, first, 1000):
+        async for _ in stream.run(first):
             pass
 
 

@@ -96,7 +96,10 @@ redis.call('SADD', key('queues'), h.queue)
 redis.call('SADD', key('slugs'), h.slug)
 redis.call('HINCRBY', key('sys'), 'open_chars', h.chars)
 redis.call('HINCRBY', key('sys'), 'reserve', reserve)
-if h.retry_of ~= '' then redis.call('HSET', key('job:' .. h.retry_of), 'retried_by', id) end
+if h.retry_of ~= '' then
+  redis.call('HSET', key('job:' .. h.retry_of), 'retried_by', id)
+  changed(h.retry_of)
+end
 if idem then
   redis.call('HSET', idem, 'state', 'done', 'answer', answer)
   if h.body_sha ~= '' then redis.call('HSET', idem, 'body_sha', h.body_sha) end -- a stream's, known only now

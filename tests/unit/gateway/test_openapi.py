@@ -83,7 +83,8 @@ def test_the_fields_of_a_job_are_the_ones_that_are_read(document: dict[str, Any]
     from jobs.schema import Options
 
     schemas = document["components"]["schemas"]
-    assert set(schemas["JobRequest"]["properties"]) == request._FIELDS
+    assert set(schemas["JobHead"]["properties"]) == request.HEAD_FIELDS
+    assert set(schemas["JobRequest"]["properties"]) == request.HEAD_FIELDS | {"documents"}
     assert set(schemas["DocumentIn"]["properties"]) == documents._FIELDS
     assert set(schemas["OptionsIn"]["properties"]) == set(Options.model_fields)
     for name, field in Options.model_fields.items():

@@ -53,10 +53,10 @@ def test_a_minimal_body_gets_the_defaults() -> None:
     """Labels and texts are all that must be said."""
     got = submit(MINIMAL)
 
-    assert (got.model, got.priority) == ("gleaner-small", Priority.standard)
-    assert (got.deadline_s, got.result_ttl_s) == (86_400, 86_400)
-    assert got.labels == {"person": None}
-    assert got.options == Options()
+    assert (got.head.model, got.head.priority) == ("gleaner-small", Priority.standard)
+    assert (got.head.deadline_s, got.head.result_ttl_s) == (86_400, 86_400)
+    assert got.head.labels == {"person": None}
+    assert got.head.options == Options()
     assert [(d.index, d.id, d.text) for d in got.documents] == [(0, "0", DOCUMENT["text"])]
 
 
@@ -78,12 +78,12 @@ def test_everything_that_can_be_said_is_kept() -> None:
         }
     )
 
-    assert got.model == "other"
-    assert got.labels == {"drug": "a medicine", "dose": None, "unit": None}
-    assert got.options.threshold == {"drug": 1.0, "city": 0.2}
-    assert (got.options.flat, got.options.multi_label) == (False, True)
-    assert (got.priority, got.deadline_s, got.result_ttl_s) == (Priority.interactive, 60.5, 3600)
-    assert got.metadata == {"batch": "42"}
+    assert got.head.model == "other"
+    assert got.head.labels == {"drug": "a medicine", "dose": None, "unit": None}
+    assert got.head.options.threshold == {"drug": 1.0, "city": 0.2}
+    assert (got.head.options.flat, got.head.options.multi_label) == (False, True)
+    assert (got.head.priority, got.head.deadline_s, got.head.result_ttl_s) == (Priority.interactive, 60.5, 3600)
+    assert got.head.metadata == {"batch": "42"}
     first, second = got.documents
     assert (first.id, first.labels, first.options) == ("a", {"city": None}, {"threshold": {"city": 0.1}})
     assert (second.id, second.labels, second.options) == ("1", None, None)
@@ -101,7 +101,7 @@ def test_labels_may_be_left_out_where_every_document_has_its_own() -> None:
     """A job-wide list that nobody uses is not asked for."""
     own = {**DOCUMENT, "labels": ["city"]}
 
-    assert submit({"documents": [own]}).labels == {}
+    assert submit({"documents": [own]}).head.labels == {}
     assert refused({"documents": [own, DOCUMENT]}).errors == (
         ("/labels", "is required, for document 1 has no labels of its own"),
     )
@@ -269,8 +269,8 @@ def test_an_unknown_model_has_its_own_code() -> None:
 
 def test_an_extraction_is_interactive_and_cannot_be_standard() -> None:
     """The queue of /v1/extract is not a choice."""
-    assert submit(MINIMAL, extract=True).priority is Priority.interactive
-    assert submit(having(priority="interactive"), extract=True).priority is Priority.interactive
+    assert submit(MINIMAL, extract=True).head.priority is Priority.interactive
+    assert submit(having(priority="interactive"), extract=True).head.priority is Priority.interactive
     assert refused(having(priority="standard"), extract=True).errors[0][0] == "/priority"
 
 

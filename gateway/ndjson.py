@@ -1,0 +1,232 @@
+"""Reads a job that comes as lines: bytes in pieces of any size -> the head, then documents. Pure, constant memory.
+
+First line: everything of a JSON body but `documents`. Each further line: one document. Blank lines are skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gateway.documents import DocumentReader, string_fault
+from gateway.faults import EnoughError, Faults
+from gateway.problems import Problem
+from gateway.request import HEAD_FIELDS, Head, document_limits, load_json, read_head
+from gateway.settings import GatewaySettings
+from jobs.schema import Document, DocumentError, DocumentErrorCode
+
+MEDIA_TYPE = "application/x-ndjson"
+OnBadLine = Literal["reject", "fail_document"]
+
+_ESCAPED = 6
+"""A character may come as six bytes (`\\u0041`)."""
+_BESIDES_TEXT = 1 << 20
+"""Room in a line for id, labels and options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line by number, from 1; `content` is None where it is too long to be kept."""
+
+    number: int
+    content: bytes | None
+
+
+class Lines:
+    """Cuts pieces of a stream at its line feeds, and keeps no more than one line of it.
+
+    Args:
+        longest: most bytes of a line; of a longer one only its number is told.
+    """
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._begun = bytearray()
+        self._too_long = False
+        self._number = 0
+
+    def feed(self, data: bytes) -> Iterator[Line]:
+        """The lines that end in this piece."""
+        at = 0
+        while (end := data.find(b"\n", at)) >= 0:
+            self._keep(data, at, end)
+            yield self._end()
+            at = end + 1
+        self._keep(data, at, len(data))
+
+    def finish(self) -> Iterator[Line]:
+        """The last line, if no line feed ended it."""
+        if self._begun or self._too_long:
+            yield self._end()
+
+    def _keep(self, data: bytes, start: int, end: int) -> None:
+        if self._too_long or len(self._begun) + end - start > self._longest:
+            self._too_long = True
+            self._begun.clear()
+        else:
+            self._begun += data[start:end]
+
+    def _end(self) -> Line:
+        self._number += 1
+        line = Line(self._number, None if self._too_long else bytes(self._begun))
+        self._begun.clear()
+        self._too_long = False
+        return line
+
+
+class NdjsonReader:
+    """Reads one job from its lines.
+
+    Args:
+        settings: models and limits.
+        on_bad_line: whether a line that is no document rejects the job, or fails as a document of its own.
+
+    Attributes:
+        head: what the first line said; None before it was read.
+        count: documents read so far.
+    """
+
+    def __init__(self, settings: GatewaySettings, on_bad_line: OnBadLine = "reject") -> None:
+        self.head: Head | None = None
+        self.count = 0
+        self._settings = settings
+        self._rejects = on_bad_line == "reject"
+        self._lines = Lines(settings.max_document_bytes * _ESCAPED + _BESIDES_TEXT)
+        self._faults = Faults()
+        self._documents = DocumentReader(document_limits(settings), {}, self._faults)
+        self._ids: set[int] = set()
+        self._head_line = 1
+        self._unclaimed: set[str] = set()
+
+    def feed(self, data: bytes) -> list[Document]:
+        """The documents of the lines that end in this piece of the body.
+
+        Raises:
+            Problem: malformed_json, validation_failed, unknown_model or too_many_documents; the line is told.
+        """
+        return [document for line in self._lines.feed(data) if (document := self._line(line)) is not None]
+
+    def finish(self) -> list[Document]:
+        """What the end of the body completes.
+
+        Raises:
+            Problem: as `feed`; or nothing to do came in.
+        """
+        documents = [document for line in self._lines.finish() if (document := self._line(line)) is not None]
+        if self.head is None:
+            raise Problem("malformed_json", "the body has no line")
+        if not self.count:
+            raise Problem("validation_failed", "the body has no document behind its first line")
+        if self._unclaimed:
+            places = [(f"/options/threshold/{label}", "is not one of the labels") for label in self._unclaimed]
+            raise _rejected(self._head_line, sorted(places)[:20])
+        return documents
+
+    def _line(self, line: Line) -> Document | None:
+        if line.content is not None and not line.content.strip():
+            return None
+        if self.head is None:
+            self.head = self._read_head(line)
+            return None
+        if self.count >= self._settings.max_ndjson_documents:
+            limit = self._settings.max_ndjson_documents
+            raise Problem("too_many_documents", f"line {line.number}: {limit} documents are allowed in one request")
+        index, self.count = self.count, self.count + 1
+        if line.content is None:
+            detail = f"line {line.number} is too long for a text within {self._settings.max_document_bytes} bytes"
+            return self._failed(index, DocumentError(DocumentErrorCode.document_too_large, detail))
+        return self._read_document(index, line.number, line.content)
+
+    def _read_head(self, line: Line) -> Head:
+        self._head_line = line.number
+        if line.content is None:
+            raise _rejected(line.number, [("", "is too long")])
+        content = _load(line.number, line.content)
+        if not isinstance(content, dict):
+            raise _rejected(line.number, [("", "must be a JSON object with the job's labels")])
+        try:
+            for name in content.keys() - HEAD_FIELDS:
+                self._faults.add((name,), "is not a field of a job's first line")
+            head = read_head(content, self._settings, self._faults)
+        except EnoughError:
+            raise _rejected(line.number, self._faults.take()) from None
+        if len(self._faults):
+            raise _rejected(line.number, self._faults.take())
+        if isinstance(head.options.threshold, dict):
+            self._unclaimed = head.options.threshold.keys() - head.labels.keys()
+        self._documents = DocumentReader(document_limits(self._settings), head.labels, self._faults)
+        return head
+
+    def _read_document(self, index: int, number: int, content: bytes) -> Document:
+        try:
+            item = _load(number, content)
+        except Problem as problem:
+            if self._rejects:
+                raise
+            return self._failed(index, DocumentError(DocumentErrorCode.invalid_document, problem.detail))
+        document = self._checked(index, item)
+        if document is not None and not len(self._faults):
+            return document
+        rejection = _rejected(number, self._faults.take())
+        if self._rejects:
+            raise rejection
+        return self._failed(
+            index, DocumentError(DocumentErrorCode.invalid_document, rejection.detail), _id_of(item)
+        )
+
+    def _checked(self, index: int, item: Any) -> Document | None:
+        document = None
+        try:
+            document = self._documents.read_one(index, item)
+            if document is None:
+                return None
+            if document.labels is None and self.head is not None and not self.head.labels:
+                self._faults.add(("labels",), "is required, for the first line has none")
+            if hash(document.id) in self._ids:
+                what = "is the id of an earlier document" if "id" in item else "is missing, and its index is taken"
+                self._faults.add(("id",), what)
+        except EnoughError:
+            return None
+        if not len(self._faults):
+            # A hash is enough to tell ids apart (64 bits, seeded anew in every process) and needs little memory.
+            self._ids.add(hash(document.id))
+            if self._unclaimed and document.labels:
+                self._unclaimed -= document.labels.keys()
+            self._documents.all_labels.clear()
+        return document
+
+    def _failed(self, index: int, error: DocumentError, given_id: str | None = None) -> Document:
+        """A line that is no document, as one that fails: by the id it gave, or by its index."""
+        limit = self._settings.max_document_id_length
+        usable = given_id is not None and string_fault(given_id, limit) is None and hash(given_id) not in self._ids
+        name = given_id if usable and given_id is not None else str(index)
+        while hash(name) in self._ids:
+            name = f"#{name}"
+        self._ids.add(hash(name))
+        return Document(index=index, id=name, text="", error=error)
+
+
+def _id_of(item: Any) -> str | None:
+    given = item.get("id") if isinstance(item, dict) else None
+    return given if isinstance(given, str) else None
+
+
+def _load(number: int, content: bytes) -> Any:
+    """The line's JSON.
+
+    Raises:
+        Problem: malformed_json, with the line's number.
+    """
+    try:
+        return load_json(content)
+    except Problem as problem:
+        detail = problem.detail.removeprefix("line 1 ").replace("the body is", "it is")
+        raise Problem("malformed_json", f"line {number}: {detail}", [(f"line:{number}", detail)]) from None
+
+
+def _rejected(number: int, faults: list[tuple[str, str]]) -> Problem:
+    where = faults[0][0] if len(faults) == 1 else ""
+    what = faults[0][1] if len(faults) == 1 else f"{len(faults)} places are not valid"
+    detail = f"line {number}: {where} {what}" if where else f"line {number} {what}"
+    return Problem("validation_failed", detail, [(f"line:{number}{place}", told) for place, told in faults])

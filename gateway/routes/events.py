@@ -1,0 +1,108 @@
+"""/v1/jobs/{id}/events: a job's progress as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header
+from starlette.responses import Response, StreamingResponse
+
+from gateway import openapi
+from gateway.auth import Caller
+from gateway.edge import StreamAbortedError
+from gateway.lookup import owned_job
+from gateway.problems import Problem
+from gateway.routes.jobs import JobId, Viewer
+from gateway.services import Services, ServicesDep
+from gateway.submission import unpack_metadata
+from gateway.views import job_body
+from jobs.ledger import LedgerUnavailableError
+from jobs.schema import Job
+
+EVENT_STREAM = "text/event-stream"
+HEARTBEAT_S = 15.0
+"""A comment after so much silence, so that proxies and clients know that the stream lives."""
+CALM_S = 0.25
+"""Progress is told no more often than this."""
+_RETRY_MS = 1000
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+@router.get(
+    "/{job_id}/events",
+    operation_id="follow_job",
+    summary="Follow a job",
+    response_model=None,
+    responses={
+        200: {
+            "description": "`progress` events, and `terminal` as the last; the data of each is the job, its id the "
+            "job's version.",
+            "content": {
+                EVENT_STREAM: {
+                    "schema": {"type": "string"},
+                    "example": 'id: 3\nevent: progress\ndata: {"id":"job_01kb4t7w3vq9x2m5n8r6c1d0fz"}\n\n',
+                }
+            },
+        },
+        204: {"description": "The job has ended and `Last-Event-ID` is its last event: nothing is to come."},
+        **openapi.answers(*openapi.JOB, "validation_failed"),
+    },
+)
+async def follow_job(
+    services: ServicesDep,
+    caller: Viewer,
+    job_id: JobId,
+    last_event_id: Annotated[
+        str | None,
+        Header(max_length=64, description="The last event that was seen; what is told by then is not told again."),
+    ] = None,
+) -> Response:
+    """The job as it is now, then whenever it changes, to its end; states in between may be left out.
+
+    The stream also ends where the gateway stops: connect again with `Last-Event-ID`, as browsers do by themselves.
+    """
+    job = await owned_job(services, caller, job_id)
+    seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
+    if job.status.terminal and seen == job.version:
+        return Response(status_code=204)
+    return StreamingResponse(
+        _events(services, caller, job_id, seen),
+        media_type=EVENT_STREAM,
+        headers={"X-Accel-Buffering": "no"},  # nginx would keep events back
+    )
+
+
+async def _events(services: Services, caller: Caller, job_id: str, seen: int) -> AsyncIterator[bytes]:
+    """Events as they come; made one at a time, as the client takes them.
+
+    Raises:
+        StreamAbortedError: the job was removed.
+    """
+
+    async def read() -> Job | None:
+        try:
+            return await owned_job(services, caller, job_id)
+        except LedgerUnavailableError:
+            return None  # the stream outlives an outage: a later look finds what changed
+        except Problem as error:
+            raise StreamAbortedError(error.code) from error
+
+    yield f"retry: {_RETRY_MS}\n\n".encode()
+    async for job in services.waiter.follow(job_id, read, HEARTBEAT_S):
+        if job is None:
+            yield b": waiting\n\n"
+        elif job.version != seen or job.status.terminal:
+            seen = job.version
+            yield _event(services, job)
+            if job.status.terminal:
+                return
+            await asyncio.sleep(CALM_S)
+
+
+def _event(services: Services, job: Job) -> bytes:
+    name = "terminal" if job.status.terminal else "progress"
+    data = job_body(job, unpack_metadata(services.codec, job)).model_dump_json()
+    return f"id: {job.version}\nevent: {name}\ndata: {data}\n\n".encode()

@@ -1,0 +1,90 @@
+"""/v1/queue: the backlog of every model, over all tenants."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import Field
+
+from gateway import openapi
+from gateway.auth import Caller, require
+from gateway.schemas import Body
+from gateway.services import ServicesDep
+from jobs import ledger
+from jobs.keys import Role
+from jobs.ledger import Backlog
+from jobs.schema import Priority
+
+router = APIRouter(prefix="/v1/queue", tags=["operations"])
+
+
+class QueueBody(Body):
+    """One queue of a model."""
+
+    priority: Priority
+    open_jobs: int
+    queued_jobs: int = Field(description="Those of them that have not begun.")
+    published_shards: int = Field(description="Pieces of jobs that wait for a worker to take them.")
+
+
+class BacklogBody(Body):
+    """What is open of one model."""
+
+    model: str
+    workers: int = Field(description="Live workers.")
+    slots: int = Field(description="Pieces of jobs that one worker holds at once.")
+    reason: str | None = Field(description="Why its workers cannot start, or null.")
+    open_jobs: int
+    open_shards: int
+    open_characters: int
+    characters_per_s: float | None = Field(description="Measured speed of all its workers; null before the first.")
+    eta_s: float | None = Field(description="Seconds until all of it is done at that speed; null if not known.")
+    oldest_open_s: float | None = Field(description="Age of the oldest open job; null where none is open.")
+    queues: list[QueueBody]
+
+
+class QueuePage(Body):
+    """The backlog, the default model first."""
+
+    data: list[BacklogBody]
+    next_cursor: None = None
+
+
+@router.get(
+    "",
+    operation_id="get_queue",
+    summary="The backlog",
+    responses={200: {"description": "One entry a model."}, **openapi.answers()},
+)
+async def get_queue(services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.admin))]) -> QueuePage:
+    """What is open of every model, over all tenants, how fast it goes, and when it will be done."""
+    found = await asyncio.gather(*(services.ledger.run(ledger.backlog(name)) for name in services.settings.models))
+    return QueuePage(data=[_body(backlog) for backlog in found])
+
+
+def _body(backlog: Backlog) -> BacklogBody:
+    rate = backlog.drain_rate
+    eta_s = 0.0 if not backlog.open_characters else backlog.open_characters / rate if rate else None
+    return BacklogBody(
+        model=backlog.model,
+        workers=backlog.workers,
+        slots=backlog.slots,
+        reason=backlog.reason,
+        open_jobs=backlog.open_jobs,
+        open_shards=backlog.open_shards,
+        open_characters=backlog.open_characters,
+        characters_per_s=rate or None,
+        eta_s=None if eta_s is None else round(eta_s, 1),
+        oldest_open_s=None if backlog.oldest_ms is None else max(0, backlog.oldest_ms) / 1000,
+        queues=[
+            QueueBody(
+                priority=queue.priority,
+                open_jobs=queue.open_jobs,
+                queued_jobs=queue.queued_jobs,
+                published_shards=queue.published_shards,
+            )
+            for queue in backlog.queues
+        ],
+    )

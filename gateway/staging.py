@@ -1,0 +1,135 @@
+"""Keeps the documents of a job that is still arriving: documents -> shards -> blobs -> the ledger's stage.
+
+Whatever the job's size, only the shard being filled and one batch of blobs are in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from gateway.problems import Problem
+from gateway.services import Services
+from gateway.tasks import end
+from jobs import ledger
+from jobs.codec import Codec
+from jobs.ledger import LedgerUnavailableError, place
+from jobs.schema import Document
+from jobs.shards import cut, encode_documents
+
+KEEP_EVERY_S = 5.0
+"""How often a stage is kept from lapsing, and the Idempotency-Key with it."""
+_BATCH_BYTES = 1 << 20
+_BATCH_SHARDS = 32
+
+
+class Staging:
+    """Stages one job's documents, in order.
+
+    Attributes:
+        sizes: documents and characters of each shard so far.
+        size: bytes staged, ids included.
+        documents: how many so far.
+        characters: so many so far.
+    """
+
+    def __init__(self, services: Services, job_id: str) -> None:
+        self.job_id = job_id
+        self.sizes: list[tuple[int, int]] = []
+        self.size = self.documents = self.characters = 0
+        self._services = services
+        self._filling: list[Document] = []
+        self._blobs: list[bytes] = []
+        self._ids: list[tuple[str, int]] = []
+
+    async def add(self, documents: Sequence[Document]) -> None:
+        """Take the documents that follow.
+
+        Raises:
+            Problem: overloaded.
+            LedgerUnavailableError: the store does not answer.
+        """
+        if not documents:
+            return
+        self.documents += len(documents)
+        self.characters += sum(len(document.text) for document in documents)
+        self._ids += [(document.id, document.index) for document in documents if document.id != str(document.index)]
+        *full, last = cut([*self._filling, *documents])
+        self._filling = list(last)
+        await self._pack(full)
+
+    async def finish(self) -> None:
+        """Stage what is left.
+
+        Raises:
+            Problem, LedgerUnavailableError: as `add`.
+        """
+        if self._filling:
+            await self._pack([tuple(self._filling)])
+            self._filling = []
+        await self._flush()
+
+    async def keep(self) -> None:
+        """Keep what is staged from lapsing.
+
+        Raises:
+            LedgerUnavailableError: the store does not answer.
+        """
+        await self._services.ledger.run(ledger.stage(self.job_id, len(self.sizes), ()))
+
+    async def drop(self) -> None:
+        """Remove what is staged, unless it has become a job; if the store is away, it lapses."""
+        with contextlib.suppress(LedgerUnavailableError):
+            await self._services.ledger.run(ledger.unstage(self.job_id, now=True))
+
+    async def _pack(self, shards: Sequence[Sequence[Document]]) -> None:
+        for shard in shards:
+            number = len(self.sizes)
+            self.sizes.append((len(shard), sum(len(document.text) for document in shard)))
+            self._blobs.append(
+                await asyncio.to_thread(_blob, self._services.codec, place("in", self.job_id, number), shard)
+            )
+            if len(self._blobs) >= _BATCH_SHARDS or sum(map(len, self._blobs)) >= _BATCH_BYTES:
+                await self._flush()
+
+    async def _flush(self) -> None:
+        if not self._blobs:
+            return
+        first = len(self.sizes) - len(self._blobs)
+        outcome = await self._services.ledger.run(ledger.stage(self.job_id, first, self._blobs, self._ids))
+        if outcome == "memory_full":
+            detail = "the job store has no room for this job now"
+            raise Problem("overloaded", detail, headers={"Retry-After": "30"})
+        self.size += sum(map(len, self._blobs)) + sum(len(name) + 16 for name, _ in self._ids)
+        self._blobs, self._ids = [], []
+
+
+@asynccontextmanager
+async def staged(services: Services, job_id: str, *also: ledger.Call[object]) -> AsyncIterator[Staging]:
+    """A stage that is kept while the block runs, the calls `also` made as often; dropped if the block fails."""
+    staging = Staging(services, job_id)
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(KEEP_EVERY_S)
+            with contextlib.suppress(LedgerUnavailableError):
+                if staging.sizes:
+                    await staging.keep()
+                for call in also:
+                    await services.ledger.run(call)
+
+    keeping = asyncio.create_task(keep(), name="stage")
+    try:
+        yield staging
+    except BaseException:
+        await end(keeping)
+        await staging.drop()
+        raise
+    finally:
+        await end(keeping)
+
+
+def _blob(codec: Codec, at: str, shard: Sequence[Document]) -> bytes:
+    return codec.encode(encode_documents(shard), at)

@@ -1,0 +1,123 @@
+"""A job that comes as a stream: body -> lines -> documents -> stage, and at the end of the body one commit.
+
+Nothing is visible before the commit; a client that goes away leaves a stage that is dropped or lapses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from fastapi import Request
+
+from gateway.admission import Idempotency, body_limits, idempotency_key, trace_context
+from gateway.auth import Caller
+from gateway.bodies import body_chunks, drain
+from gateway.ndjson import NdjsonReader, OnBadLine
+from gateway.problems import Problem
+from gateway.services import Services
+from gateway.staging import staged
+from gateway.submission import Accepted, answered_before, commit, freed_if_refused, new_job_id
+from jobs import ledger
+
+_PIECE = 256 * 1024
+"""Bytes read at once: enough that going to a thread for it costs nothing."""
+
+
+async def upload(request: Request, services: Services, caller: Caller, on_bad_line: OnBadLine) -> Accepted:
+    """Read, check and submit the request's job, line by line.
+
+    Raises:
+        Problem: whatever is wrong with the request, or with there being room for it.
+        LedgerUnavailableError: the job may or may not exist.
+        ClientDisconnect: the client went away before it was read.
+    """
+    body = _Body(request, services, on_bad_line)
+    key_hash = idempotency_key(request)
+    if key_hash is None:
+        return await _submit(request, services, caller, body, None, 0, on_bad_line)
+    key = Idempotency(key_hash, "", secrets.token_hex(16))
+    begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key_hash, key.nonce, ""))
+    if begun.kind == "known":
+        return await _repeated(services, caller, body, key)
+    answered_before(services, caller, key, begun)
+    async with freed_if_refused(services, caller, key):
+        return await _submit(request, services, caller, body, key, begun.now, on_bad_line)
+
+
+async def _submit(
+    request: Request,
+    services: Services,
+    caller: Caller,
+    body: _Body,
+    key: Idempotency | None,
+    created: int,
+    on_bad_line: OnBadLine,
+) -> Accepted:
+    reader = NdjsonReader(services.settings, on_bad_line)
+    renewal = () if key is None else (ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, ""),)
+    async with staged(services, new_job_id(), *renewal) as staging:
+        try:
+            async for piece in body.pieces():
+                await staging.add(await asyncio.to_thread(reader.feed, piece))
+            await staging.add(await asyncio.to_thread(reader.finish))
+        except Problem as problem:
+            if not body.ended and "Connection" not in problem.headers:
+                await drain(request)
+            raise
+        await staging.finish()
+        if reader.head is None:
+            raise RuntimeError("a reader that finished has no head")
+        if key is not None:
+            key = replace(key, body_sha=body.sha())
+        return await commit(services, caller, reader.head, staging, key, created, trace_context(request))
+
+
+async def _repeated(services: Services, caller: Caller, body: _Body, key: Idempotency) -> Accepted:
+    """The first answer, if this is the same body again."""
+    async for _ in body.pieces():
+        pass
+    begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, body.sha()))
+    known = answered_before(services, caller, key, begun)
+    if known is None:
+        await services.ledger.run(ledger.idem_drop(caller.tenant, key.key_hash, key.nonce))
+        raise Problem(
+            "idempotency_in_progress", "the Idempotency-Key lapsed just now", headers={"Retry-After": "1"}
+        )
+    return known
+
+
+class _Body:
+    """The request's body in pieces of a fair size, and its hash."""
+
+    def __init__(self, request: Request, services: Services, on_bad_line: OnBadLine) -> None:
+        self.ended = False
+        self._chunks = body_chunks(request, body_limits(services.settings, services.settings.max_ndjson_bytes))
+        self._hash = hashlib.sha256(f"{request.url.path}\n{on_bad_line}\n".encode())
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body.
+
+        Raises:
+            Problem, ClientDisconnect: as `body_chunks`.
+        """
+        piece = bytearray()
+        try:
+            async for chunk in self._chunks:
+                self._hash.update(chunk)
+                piece += chunk
+                if len(piece) >= _PIECE:
+                    yield bytes(piece)
+                    piece.clear()
+        except Problem:
+            self.ended = True  # it was drained, or will not be
+            raise
+        self.ended = True
+        yield bytes(piece)
+
+    def sha(self) -> str:
+        """The hash of what was read, with the path and the choice of the query."""
+        return self._hash.hexdigest()
