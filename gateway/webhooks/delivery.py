@@ -52,7 +52,7 @@ class Sender:
         tls: ssl.SSLContext | None = None,
         proxy: Proxy | None = None,
         find: Resolve = resolve,
-        lookups: int = 32,
+        lookups: int = 128,
     ) -> None:
         self._policy = policy
         self._agent = agent

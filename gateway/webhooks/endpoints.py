@@ -101,8 +101,9 @@ class Endpoints:
         self._store = store
         self._codec = codec
         self._sender = sender
-        # Look-ups and tests wait for strangers: never in the threads that the rest of the gateway needs.
-        self._threads = ThreadPoolExecutor(16, thread_name_prefix="webhooks")
+        # Look-ups and tests wait for strangers: never in threads that anything else needs, nor in each other's.
+        self._checks = ThreadPoolExecutor(16, thread_name_prefix="webhook-check")
+        self._tests = ThreadPoolExecutor(8, thread_name_prefix="webhook-test")
 
     async def create(
         self, tenant: str, url: str, description: str, events: Sequence[str], secret: str | None, *, every: bool
@@ -209,12 +210,12 @@ class Endpoints:
         body = payload.test_event(endpoint, now)
         headers = signing.headers(f"test_{secrets.token_hex(16)}", now // 1000, body, known.card.signing(now))
         return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._sender.post, known.card.url, headers, body
+            self._tests, self._sender.post, known.card.url, headers, body
         )
 
     async def _check(self, url: str, at: str) -> Target:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._sender.check, url)
+            return await asyncio.get_running_loop().run_in_executor(self._checks, self._sender.check, url)
         except ForbiddenTargetError as error:
             raise Problem("webhook_url_forbidden", f"the URL {error.reason}", [(at, error.reason)]) from None
 

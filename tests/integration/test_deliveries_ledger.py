@@ -12,16 +12,19 @@ import redis
 from jobs.ledger import Ledger, deliveries
 from jobs.ledger.deliveries import Delivery, DeliveryAttempt
 from tests.support.couriers import add_endpoint, end_job
+from tests.support.servers import RedisServer
 
 FINE = DeliveryAttempt(1_772_366_400_000, 200, 5, "", b"ok")
 BAD = DeliveryAttempt(1_772_366_400_000, 500, 5, "http_error", b"no")
 LEASE = 60_000
 
 
-@pytest.fixture
-def client(ledger_url: str) -> Iterator[redis.Redis]:
-    """The server."""
-    with redis.Redis.from_url(ledger_url) as connected:
+@pytest.fixture(params=["redis_server", "redis7_server"])
+def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
+    """The embedded server, and the oldest one that is promised to work."""
+    server: RedisServer = request.getfixturevalue(request.param)
+    server.flush()
+    with redis.Redis.from_url(server.url(1)) as connected:
         yield connected
 
 
