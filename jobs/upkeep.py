@@ -46,18 +46,21 @@ class Upkeep:
         self._metrics = metrics
         self._lease_ms = int(lease_s * 1000)
         self._grace_ms = int(grace_s * 1000)
+        self._broker_trouble: RedisError | None = None
 
     def tick(self, silent_s: float = 0.0) -> bool:
         """Repair once; False if another upkeep ticked within `silent_s` and this one stayed out.
 
         Raises:
             LedgerUnavailableError: the ledger is down; the next tick goes on where this one stopped.
-            redis.exceptions.RedisError: the broker is down.
+            redis.exceptions.RedisError: the broker is down; what needs only the ledger was done all the same, and
+                what could not be pushed counts as lost and comes again.
         """
         due = self._store.run(ledger.beat(self._lease_ms, int(silent_s * 1000)))
         if due is None:
             return False
         started = monotonic()
+        self._broker_trouble = None
         self._end(due)
         for queue in due.queues:
             self._lost_messages(queue)
@@ -66,6 +69,8 @@ class Upkeep:
         for job in due.audit:
             self._audit(job)
         self._metrics.seconds.observe(monotonic() - started)
+        if self._broker_trouble is not None:
+            raise self._broker_trouble
         return True
 
     def _end(self, due: Due) -> None:
@@ -81,8 +86,14 @@ class Upkeep:
                 log.info("stage.lapsed", extra={"job_id": job})
 
     def _lost_messages(self, queue: str) -> None:
+        if self._broker_trouble is not None:
+            return  # one timeout a tick is enough
         seq = self._store.run(ledger.queue_seq(queue))  # before the length: see queue_tick.lua
-        length = queues.length(self._broker, queue)
+        try:
+            length = queues.length(self._broker, queue)
+        except RedisError as error:
+            self._broker_trouble = error
+            return
         lost = self._store.run(ledger.queue_tick(queue, seq, length, self._grace_ms))
         self._push(lost, "message_lost")
 
@@ -109,8 +120,12 @@ class Upkeep:
         self._push(publish, "window")
 
     def _push(self, messages: Sequence[Message], cause: str) -> None:
-        if messages:
-            queues.push(self._broker, messages)
+        if messages and self._broker_trouble is None:
+            try:
+                queues.push(self._broker, messages)
+            except RedisError as error:
+                self._broker_trouble = error
+                return
             self._metrics.republished.labels(cause).inc(len(messages))
             log.info("shards.published", extra={"cause": cause, "shards": len(messages)})
 

@@ -133,6 +133,20 @@ def test_a_silent_worker_loses_its_shard(house: House) -> None:
     assert house.store.run(ledger.complete(again, "live", b"x", b"", 1, 0, {}, {})).kind == "stored"
 
 
+def test_a_broker_that_is_down_stops_only_the_pushing(house: House) -> None:
+    """Leases and deadlines are the ledger's alone; the message follows once there is a broker again."""
+    [message] = house.submit("job_1")
+    house.take()
+    house.store.run(ledger.claim(message, "dead", "w1", "rev", lease_ms=10))
+    time.sleep(0.02)
+    nowhere = redis.Redis(port=1, socket_connect_timeout=1)
+    deaf = Upkeep(house.store, nowhere, UpkeepMetrics(CollectorRegistry()), grace_s=0.05)
+    with pytest.raises(redis.ConnectionError):
+        deaf.tick()
+    assert house.job("job_1").counts.running == 0
+    ticks(house, lambda: queues.length(house.broker, QUEUE) == 1)
+
+
 def test_an_outage_does_not_expire_leases(house: House) -> None:
     """After a silence of upkeep itself, workers get a whole lease to renew before anything is taken from them."""
     [message] = house.submit("job_1")
