@@ -85,7 +85,7 @@ async def get_results(
 
 
 @router.get(
-    "/{job_id}/documents/{doc_id}",
+    "/{job_id}/documents/{doc_id:path}",
     operation_id="get_document",
     summary="Read one document's result",
     response_model=None,

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway import cursors
 from gateway.problems import Problem
+from jobs.ledger import JobPlace
 from jobs.results import Cursor
 
 places = st.integers(0, 999_999_999)
@@ -27,6 +28,19 @@ def test_no_cursor_is_the_beginning() -> None:
     assert cursors.decode(None) == Cursor(0, 0)
 
 
+@given(st.integers(0, 10**15 - 1), st.text("0123456789abcdefghjkmnpqrstvwxyz", min_size=26, max_size=26))
+def test_a_place_in_the_list_of_jobs_comes_back_as_it_went(created: int, name: str) -> None:
+    """Likewise; and neither kind of cursor passes for the other."""
+    place = JobPlace(created, f"job_{name}")
+    text = cursors.encode_place(place)
+
+    assert cursors.decode_place(text) == place
+    assert text.replace("-", "").replace("_", "").isalnum()
+    assert isinstance(either(text), Problem)
+    with pytest.raises(Problem):
+        cursors.decode_place(cursors.encode(Cursor(created % 10**9, 0)))
+
+
 def either(text: str) -> Cursor | Problem:
     """What becomes of a cursor; anything but these two fails the test."""
     try:
@@ -39,6 +53,8 @@ def either(text: str) -> Cursor | Problem:
 def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     """Nothing a client invents, base64 or not, is an internal error or a negative place."""
     got = either(text)
+    with pytest.raises(Problem, match="bad_cursor"):
+        cursors.decode_place(text)
 
     if isinstance(got, Problem):
         assert got.code == "bad_cursor"
