@@ -103,6 +103,7 @@ def test_couriers_killed_during_deliveries_lose_nothing(
     with capsys.disabled():
         doubled = sum(times - 1 for times in arrived.values())
         sys.stdout.write(f"\n  {jobs} deliveries, {kills} kills: {doubled} doubled, {interrupted} interrupted\n")
+        sys.stdout.flush()
 
 
 def test_the_schedule_survives_courier_and_server(own_house: House, receiver: Receiver) -> None:
