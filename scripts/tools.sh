@@ -27,11 +27,21 @@ wrap() { # program: the unpacked one under bin/, or nothing if the system's own 
   local program=$1 real
   real=$(find "$dir/root" \( -path "*/bin/$program" -o -path "*/sbin/$program" \) | head -n 1)
   [ -n "$real" ] || return 0
+  # Debian's Alertmanager reads its own templates from this absolute place; as a relative one of equal length it is
+  # found where it was unpacked. Files are then to be named by absolute paths.
+  local shared=/usr/share/prometheus/alertmanager go=:
+  if grep -q "$shared" "$real"; then
+    LC_ALL=C sed -i "s#$shared#././/${shared#/usr/}#g" "$real"
+    go="cd \"\$root/usr\""
+  elif grep -q "././/${shared#/usr/}" "$real"; then
+    go="cd \"\$root/usr\""
+  fi
   # Relative to itself, so that the checkout may move.
   cat > "$dir/bin/$program" << WRAPPER
 #!/bin/sh
-root=\$(dirname "\$(readlink -f "\$0")")/../root
+root=\$(cd "\$(dirname "\$(readlink -f "\$0")")/../root" && pwd)
 export LD_LIBRARY_PATH="\$root/usr/lib/$triplet:\$root/lib/$triplet:\$root/usr/lib\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+$go
 exec "\$root/${real#"$dir/root/"}" "\$@"
 WRAPPER
   chmod +x "$dir/bin/$program"
