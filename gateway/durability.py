@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 WAIT_MS = 1500
 """Below the two seconds after which a client has its 503."""
+_NOT_CONFIRMED = ("appendonly", "unknown command")
+"""The server keeps no append-only file, or is older than Redis 7.2 and cannot say when it is on disk."""
 _COPIES: dict[Durability, tuple[int, int]] = {"process": (0, 0), "disk": (1, 0), "replica": (1, 1)}
 
 
@@ -39,7 +41,7 @@ class Barrier:
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.append_only = True
-        """False once the server said that its append-only file is off: a 202 then outlives processes only."""
+        """False once the server had no append-only file to wait for: a 202 then outlives processes only."""
 
     def start(self) -> None:
         """Begin to confirm."""
@@ -85,7 +87,7 @@ class Barrier:
         try:
             _, copies = await pipeline.execute()
         except ResponseError as error:
-            if "appendonly" not in str(error):
+            if not any(reason in str(error) for reason in _NOT_CONFIRMED):
                 raise LedgerUnavailableError(f"barrier: {type(error).__name__}") from error
             if self.append_only:
                 log.warning("durability.append_only_off")

@@ -21,6 +21,7 @@ from kombu import Queue
 from jobs import names
 from jobs.ledger import Message
 from jobs.schema import Priority
+from jobs.stores import secured, tls_options
 
 KEY_PREFIX = "gleaner:q:"
 EXTRACT_TASK = "gleaner.extract_shard"
@@ -39,6 +40,7 @@ def celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celery:
     app = Celery("gleaner", set_as_current=False)
     app.conf.update(
         broker_url=celery_url(broker_url),
+        broker_use_ssl=tls_options(broker_url) or None,
         task_queues=tuple(Queue(name) for name in queues),
         task_default_queue=names.WEBHOOK_QUEUE,
         task_create_missing_queues=False,
@@ -93,9 +95,9 @@ def celery_url(url: str) -> str:
     """A redis-py URL as kombu writes it (a unix socket is `redis+socket://` there)."""
     parts = urlsplit(url)
     if parts.scheme != "unix":
-        return url
+        return secured(url)
     query = parse_qs(parts.query)
-    host = f":{parts.password}@" if parts.password else ""
+    host = f"{parts.username or ''}:{parts.password}@" if parts.password else ""
     return f"redis+socket://{host}{parts.path}?virtual_host={query.get('db', ['0'])[0]}"
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from jobs.stores import secured
 
 Durability = Literal["process", "disk", "replica"]
 
@@ -24,6 +27,15 @@ class Settings(BaseSettings):
         "redis://127.0.0.1:6379/0",
         description="Celery's broker, in redis-py form; the same server with another database will do.",
     )
+    redis_ca_file: Path | None = Field(
+        None,
+        description="Authority (PEM) that must have signed the servers' certificates, for `rediss://` URLs; the "
+        "system's by default.",
+    )
+    redis_cert_file: Path | None = Field(
+        None, description="Certificate (PEM) that is shown to the servers, for `rediss://` URLs."
+    )
+    redis_key_file: Path | None = Field(None, description="Private key of that certificate (PEM).")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         ("gleaner-small",),
         min_length=1,
@@ -74,6 +86,15 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @model_validator(mode="after")
+    def _with_tls(self) -> Self:
+        if (self.redis_cert_file is None) != (self.redis_key_file is None):
+            raise ValueError("GLEANER_REDIS_CERT_FILE and GLEANER_REDIS_KEY_FILE go together")
+        for name in ("redis_url", "broker_url"):
+            url = secured(getattr(self, name), self.redis_ca_file, self.redis_cert_file, self.redis_key_file)
+            object.__setattr__(self, name, url)  # frozen for everybody else
+        return self
 
     @field_validator("models")
     @classmethod

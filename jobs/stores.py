@@ -1,8 +1,11 @@
-"""How every process reaches Redis: one place for timeouts, retries and names of connections."""
+"""How every process reaches Redis: one place for timeouts, retries, names of connections and TLS."""
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
@@ -12,6 +15,7 @@ from redis.retry import Retry
 
 RETRIES = 1
 """redis-py repeats ten times by default; transitions are safe to repeat, but a caller's deadline is ours."""
+_VERIFY = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 
 
 def connect(url: str, timeout_s: float, name: str) -> redis.Redis:
@@ -24,6 +28,32 @@ def connect_async(url: str, timeout_s: float, name: str) -> redis.asyncio.Redis:
     """A client for the event loop that answers bytes, within about twice `timeout_s`."""
     retry = AsyncRetry(ConstantBackoff(0.05), RETRIES)
     return redis.asyncio.Redis.from_url(url, retry=retry, **_options(url, timeout_s, name))
+
+
+def secured(url: str, ca: Path | None = None, certificate: Path | None = None, key: Path | None = None) -> str:
+    """A `rediss://` URL with how the server is checked and what it is shown; any other as it is.
+
+    What the URL says itself stays. redis-py, kombu and Flower all read it; kombu alone would check nothing of a
+    server whose URL does not ask for it.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return url
+    files = {"ssl_ca_certs": ca, "ssl_certfile": certificate, "ssl_keyfile": key}
+    wanted = {"ssl_cert_reqs": "required"} | {name: str(path) for name, path in files.items() if path is not None}
+    return urlunsplit(parts._replace(query=urlencode(wanted | dict(parse_qsl(parts.query)))))
+
+
+def tls_options(url: str) -> dict[str, Any]:
+    """A secured URL's TLS options as Celery's `broker_use_ssl` wants them; empty where it has none."""
+    parts = urlsplit(secured(url))
+    if parts.scheme != "rediss":
+        return {}
+    found: dict[str, Any] = {name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")}
+    found["ssl_cert_reqs"] = _VERIFY[found["ssl_cert_reqs"].lower().removeprefix("cert_")]
+    if "ssl_check_hostname" in found:
+        found["ssl_check_hostname"] = found["ssl_check_hostname"].lower() not in ("false", "0", "no")
+    return found
 
 
 def _options(url: str, timeout_s: float, name: str) -> dict[str, Any]:

@@ -1,0 +1,111 @@
+"""A Redis that speaks TLS only, knows nobody by default, and holds the users of docs/security-redis.md."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.exceptions import RedisError
+
+from tests.support.certificates import Authority
+from tests.support.processes import ROOT, free_port, wait_for
+
+ACL = re.compile(r"```acl\n(.*?)```", re.DOTALL)
+KEEPER = "keeper"
+"""The tests' own user, who may look at everything."""
+
+
+@dataclass(frozen=True)
+class Fortress:
+    """The running server.
+
+    Attributes:
+        settings: environment of a process that may enter, but for its URLs.
+    """
+
+    directory: Path
+    port: int
+    authority: Authority
+    settings: dict[str, str]
+
+    def url(self, user: str, db: int) -> str:
+        """A database as this user, in redis-py form."""
+        return f"rediss://{user}:{user}-password@localhost:{self.port}/{db}"
+
+    def urls(self, user: str) -> dict[str, str]:
+        """Environment of a process that enters as this user."""
+        return {**self.settings, "GLEANER_REDIS_URL": self.url(user, 1), "GLEANER_BROKER_URL": self.url(user, 0)}
+
+    def client(self, user: str = KEEPER, db: int = 1, **options: Any) -> redis.Redis:
+        """A client of the tests' own."""
+        files = {
+            "ssl_ca_certs": self.settings["GLEANER_REDIS_CA_FILE"],
+            "ssl_certfile": self.settings["GLEANER_REDIS_CERT_FILE"],
+            "ssl_keyfile": self.settings["GLEANER_REDIS_KEY_FILE"],
+        }
+        return redis.Redis.from_url(self.url(user, db), **{**files, "socket_timeout": 5, **options})
+
+    def denied(self) -> list[str]:
+        """What was refused to whom since the last look."""
+        with self.client() as client:
+            found = [f"{entry['username']}: {entry['reason']} {entry['object']}" for entry in client.acl_log()]
+            client.acl_log_reset()
+        return found
+
+
+def documented_users() -> str:
+    """The users as the page has them."""
+    found = ACL.search((ROOT / "docs" / "security-redis.md").read_text())
+    assert found is not None
+    return found[1]
+
+
+@contextmanager
+def fortress(binary: Path, directory: Path) -> Iterator[Fortress]:
+    """Run it until the block ends."""
+    authority = Authority.make(directory)
+    certificate, key = authority.issue("localhost")
+    shown, shown_key = authority.issue("gleaner")
+    users = directory / "users.acl"
+    users.write_text(documented_users() + f"user {KEEPER} on >{KEEPER}-password ~* &* +@all\n")
+    port = free_port()
+    options = {
+        "--dir": str(directory), "--bind": "127.0.0.1", "--port": "0", "--tls-port": str(port),
+        "--tls-cert-file": str(certificate), "--tls-key-file": str(key), "--tls-ca-cert-file": str(authority.path),
+        "--tls-auth-clients": "yes", "--aclfile": str(users), "--appendonly": "yes", "--save": "",
+        "--maxmemory-policy": "noeviction", "--hz": "100",
+    }  # fmt: skip
+    setpriv = shutil.which("setpriv")
+    guard = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
+    flat = [part for pair in options.items() for part in pair]
+    log = directory / "redis.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen([*guard, str(binary), *flat], stdout=output, stderr=subprocess.STDOUT)
+    settings = {
+        "GLEANER_REDIS_CA_FILE": str(authority.path),
+        "GLEANER_REDIS_CERT_FILE": str(shown),
+        "GLEANER_REDIS_KEY_FILE": str(shown_key),
+    }
+    running = Fortress(directory, port, authority, settings)
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            with running.client() as client:
+                return bool(client.ping())
+        except RedisError:
+            return False
+
+    try:
+        wait_for(answers, 10, "the server answers")
+        yield running
+    finally:
+        process.terminate()
+        process.wait(10)
