@@ -6,6 +6,11 @@ TORCH := torch==2.13.0
 # Programs that tests run and pip cannot bring, as program=debian-package.
 TOOLS := redis-server=redis-server faketime=faketime prometheus=prometheus promtool=prometheus prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager
 
+# In an environment of its own, for `make chart-test` alone: 250 MB that nothing else needs.
+CHECKOV := 3.3.30
+# Groovy, with which tests run the Jenkinsfile.
+GROOVY := npm-groovy-lint@18.0.0
+
 BIN := .venv/bin
 PACKAGES := gateway gleaner jobs worker
 INSTALLED := .venv/.installed
@@ -30,7 +35,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 tools: $(UNPACKED) ## Unpack the programs that some tests need into .tools/
 
 $(UNPACKED): Makefile scripts/tools.sh
-	@scripts/tools.sh .tools $(TOOLS) && touch $@
+	@scripts/tools.sh .tools $(TOOLS)
+	@npm install --silent --ignore-scripts --no-audit --no-fund --prefix .tools/groovy $(GROOVY) || echo 'tools: no npm; Groovy left out' >&2
+	@touch $@
 
 demo: setup ## See it work: start everything, extract entities from sample texts, stop
 	@$(BIN)/gleaner demo
@@ -76,6 +83,19 @@ alerts: setup ## Write alerts/rules, alerts/tests and alerts/dashboards again fr
 
 gameday: setup tools ## Six faults, one after the other: which alerts fire, and how soon; 10 minutes
 	$(BIN)/python -m tests.operations.gameday
+
+chart-test: setup tools ## Chart, KEDA, images and pipelines, and checkov on every overlay
+	$(BIN)/python -m pytest tests/ship
+	@test -x .cache/checkov/bin/checkov || ($(PYTHON) -m venv .cache/checkov && .cache/checkov/bin/pip install -qq checkov==$(CHECKOV))
+	$(BIN)/python -m scripts.render .cache/rendered
+	.cache/checkov/bin/checkov --directory .cache/rendered --framework kubernetes --config-file charts/checkov.yaml
+	.cache/checkov/bin/checkov --file Dockerfile.gateway Dockerfile.worker --framework dockerfile --config-file charts/checkov.yaml
+
+chart-sync: setup ## Write what is derived from the chart: schema, README, keda/, its copies of alerts/
+	$(BIN)/python -m scripts.chart
+
+images-test: setup ## Build both images without Docker and let them finish a job (root; buildah, mmdebstrap)
+	$(BIN)/python -m scripts.images_test
 
 docs: setup ## Write docs/settings.md and docs/errors.md again from the code
 	$(BIN)/python -m docs.generate
