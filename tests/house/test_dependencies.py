@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-OURS = {"benchmarks", "docs", "gateway", "gleaner", "jobs", "tests", "worker"}
+OURS = {"alerts", "benchmarks", "docs", "gateway", "gleaner", "jobs", "keda", "scripts", "tests", "worker"}
 STANDARD = sys.stdlib_module_names | {"compression"}
 """Python's own modules, those that came after 3.11 too: code that runs on newer ones may ask for them."""
 PART_OF = {
