@@ -30,12 +30,14 @@ def rules(listed: Iterable[Group], after: str | None = None) -> str:
     """A rule file.
 
     Args:
+        listed: its groups.
         after: how long every condition must hold instead of what the alert says; for a game day.
     """
-    written = [{"name": group.name, "rules": group.rules()} for group in listed]
+    written: list[dict[str, Any]] = [{"name": group.name, "rules": group.rules()} for group in listed]
     if after is not None:
-        for rule in (rule for group in written for rule in group["rules"] if "for" in rule):
-            rule["for"] = after  # type: ignore[index]  # a mapping, by the test above
+        for rule in (rule for group in written for rule in group["rules"]):
+            if rule.get("labels", {}).get("level") in ("L1", "L2"):  # higher levels are nothing but waiting
+                rule["for"] = after
     return MARK + _yaml({"groups": written})
 
 

@@ -32,9 +32,17 @@ def process(registry: CollectorRegistry) -> None:
         registry.register(Gpus())
 
 
+def _from_zero(counter: Counter, *values: str) -> Counter:
+    """Show these values of the one label at once: the first event would else be no increase but a beginning."""
+    for value in values:
+        counter.labels(value)
+    return counter
+
+
 def ended_jobs(registry: CollectorRegistry) -> Counter:
     """Jobs that this process ended; made once where a process ends jobs in two ways."""
-    return Counter("gleaner_jobs_total", "Jobs that this process ended, by status.", ["status"], registry=registry)
+    jobs = Counter("gleaner_jobs_total", "Jobs that this process ended, by status.", ["status"], registry=registry)
+    return _from_zero(jobs, "succeeded", "partially_succeeded", "failed", "cancelled", "expired")
 
 
 class GatewayMetrics:
@@ -153,6 +161,7 @@ class WorkerMetrics:
             ["kind"],
             registry=registry,
         )
+        _from_zero(self.microbatch_tokens, "real", "padded")
         self.budget = Gauge(
             "gleaner_microbatch_budget_tokens", "Padded tokens a micro-batch may have.", registry=registry
         )
@@ -169,6 +178,7 @@ class WorkerMetrics:
             ["action"],
             registry=registry,
         )
+        _from_zero(self.oom, "split", "failed")
         self.ready = Gauge("gleaner_model_ready", "1 once the model is loaded and warm.", registry=registry)
         self.load_seconds = Gauge(
             "gleaner_model_load_seconds", "Time to load and warm the model at start.", registry=registry
@@ -185,6 +195,7 @@ class WebhookMetrics:
             ["outcome"],
             registry=registry,
         )
+        _from_zero(self.attempts, "delivered", "retry", "failed")
         self.seconds = Histogram(
             "gleaner_webhook_seconds",
             "Time of one attempt; near 15 means receivers that do not answer.",
@@ -219,6 +230,7 @@ class UpkeepMetrics:
             ["cause"],
             registry=registry,
         )
+        _from_zero(self.republished, "message_lost", "lease_lost", "deferred", "window")
         self.repairs = Counter(
             "gleaner_ledger_repairs_total", "Facts that upkeep's audit mended; should stay 0.", registry=registry
         )

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from alerts import generate
+from tests.conftest import ROOT, Tool
+from tests.operations.conftest import MARKER, Watched
+from tests.support.processes import wait_for
+
+CONFIG = ROOT / "alerts" / "alertmanager.yml"
+TICKETS = {"ml": "tickets-ml", "integration": "tickets-integration", "platform": "tickets"}
+LEVELS = {"L2": "oncall", "L3": "owners", "L4": "incident"}
+
+
+def test_amtool_accepts_the_configuration(tool: Tool) -> None:
+    """Every receiver kind, route and time is one that Alertmanager knows."""
+    found = subprocess.run(
+        [str(tool("amtool")), "check-config", str(CONFIG)], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    for kind in ("slack", "email", "pagerduty", "opsgenie", "webhook"):
+        assert f"{kind}_configs" in CONFIG.read_text()
+
+
+@pytest.mark.parametrize("alert", list(generate.alerts()), ids=lambda alert: alert.name)
+def test_an_alert_reaches_those_it_is_for(tool: Tool, alert: generate.Alert) -> None:
+    """Pages go to the level's receiver, tickets to the team's."""
+    labels = {"team": "platform", "alertname": alert.name, **alert.labels()}
+    expected = TICKETS[labels["team"]] if alert.severity == "ticket" else LEVELS[labels["level"]]
+    found = subprocess.run(
+        [
+            *(str(tool("amtool")), "config", "routes", "test", f"--config.file={CONFIG}"),
+            f"--verify.receivers={expected}",
+            *(f"{name}={value}" for name, value in labels.items()),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.timeout(180)
+def test_a_killed_worker_is_told_and_its_return_too(watched: Watched) -> None:
+    """Prometheus fires, Alertmanager posts to the person on call, again when its successor has done the work."""
+    house, receiver = watched.house, watched.receiver
+
+    def posts(status: str) -> list[str]:
+        bodies = [json.loads(request.body) for request in receiver.at("/oncall")]
+        return [b["commonLabels"].get("alertname", "") for b in bodies if b["status"] == status]
+
+    for child in house.of("worker"):
+        child.drain()
+    job = watched.submit([f"{MARKER} waits for a worker"])
+    wait_for(lambda: "GleanerNoWorker" in posts("firing"), 60, "the page")
+    pages = watched.monitoring.pages() - {
+        "GleanerDocumentSuccessBurnFast"
+    }  # for the bad texts of this service's work
+    house.worker().wait_ready()
+    watched.monitoring.watch(house)
+    assert watched.ended(job) == "succeeded"
+    wait_for(lambda: "GleanerNoWorker" in posts("resolved"), 60, "the end of the page")
+    assert pages == {"GleanerNoWorker"}

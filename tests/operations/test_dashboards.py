@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import promql_parser
+import pytest
+
+from alerts import panels
+from alerts.panels import Board
+from tests.conftest import ROOT
+from tests.operations.conftest import Watched
+from tests.operations.test_rules import OTHERS, known_names, metric_names
+from tests.support.monitoring import INTERVAL
+
+SCHEMAS = Path(os.environ.get("GLEANER_SCHEMAS", ROOT.parent / "shared" / "crds"))
+BOARDS = pytest.mark.parametrize("board", panels.BOARDS, ids=lambda board: board.name)
+
+
+def document(board: Board) -> dict[str, Any]:
+    """The dashboard as it is committed."""
+    found: dict[str, Any] = json.loads((ROOT / "alerts" / "dashboards" / f"{board.name}.json").read_text())
+    return found
+
+
+@BOARDS
+def test_grafana_would_accept_the_dashboard(board: Board) -> None:
+    """Grafana's own JSON schema of version 11.6 has no objection."""
+    schema = SCHEMAS / "grafana__dashboard-v11.6.jsonschema.json"
+    if not schema.exists():
+        pytest.skip(f"Grafana's schema is not here: {schema.name} in GLEANER_SCHEMAS")
+    jsonschema.Draft7Validator(json.loads(schema.read_text())).validate(document(board))
+
+
+@BOARDS
+def test_every_expression_parses_and_reads_what_exists(board: Board) -> None:
+    """A renamed metric cannot empty a panel."""
+    known = known_names()
+    for panel in board.panels:
+        for expr in panel.queries:
+            promql_parser.parse(re.sub(r"\$__\w+", "5m", expr))
+            for metric in metric_names(expr):
+                assert metric in known or OTHERS.match(metric), (panel.title, metric)
+
+
+@BOARDS
+@pytest.mark.timeout(180)
+def test_no_panel_is_empty_after_a_real_run(board: Board, watched: Watched) -> None:
+    """Each expression finds samples in a Prometheus that scraped a service at work."""
+    empty = []
+    for panel in board.panels:
+        for expr in () if panel.elsewhere else panel.queries:
+            real = expr.replace("$__rate_interval", INTERVAL)
+            if not watched.monitoring.query(f"max_over_time(({real})[2m:1s])"):
+                empty.append((panel.title, expr))
+    assert empty == []
