@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 FAILURES_TO_OPEN = 3
 PROBE_EVERY_S = 1
+AT_ONCE = 64
+"""Calls under way; more wait their turn. redis-py's pool refuses the hundred and first connection, and the server
+works on one call at a time anyway."""
 
 
 class GuardedLedger(AsyncLedger):
@@ -38,6 +41,7 @@ class GuardedLedger(AsyncLedger):
         self._metrics = metrics
         self._breaker = CircuitBreaker(FAILURES_TO_OPEN, PROBE_EVERY_S, _unreachable, "ledger")
         self._probing = False
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def run(self, call: Call[T]) -> T:
         """Take one transition, or fail at once while the store is known to be down.
@@ -54,6 +58,10 @@ class GuardedLedger(AsyncLedger):
         Raises:
             LedgerUnavailableError: from the work, or because the store is down or too slow.
         """
+        async with self._turns:  # before the deadline begins: a crowd is no outage
+            return await self._guarded(name, work)
+
+    async def _guarded(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         state = self._breaker.state
         if state == STATE_OPEN or (state == STATE_HALF_OPEN and self._probing):
             raise LedgerUnavailableError(f"{name}: the store is down")
