@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,27 +15,10 @@ import redis
 
 from jobs import keys
 from jobs.ledger import channel
-from tests.support.processes import ROOT, Child, free_port, wait_for
+from tests.support.gateways import launch
+from tests.support.processes import Child, wait_for
 
 BODY = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
-
-
-def launch(folder: Path, settings: dict[str, str]) -> Child:
-    """Start a gateway; not waited for."""
-    log, port, probes = folder / "gateway.log", free_port(), free_port()
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("GLEANER_")},
-        "GLEANER_PORT": str(port),
-        "GLEANER_METRICS_PORT": str(probes),
-        "GLEANER_KEYS_FILE": str(folder / "keys.json"),
-        "GLEANER_SHUTDOWN_GRACE_S": "20",
-        **settings,
-    }
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gateway"], cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
-    return Child("gateway", process, log, probes, f"http://127.0.0.1:{port}")
 
 
 @pytest.fixture
