@@ -26,6 +26,7 @@ KeysFile = Annotated[
     typer.Option("--keys-file", envvar="GLEANER_KEYS_FILE", help="The file. [default: keys.json in --data-dir]"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many with this key.")]
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="A key's id, as `gleaner keys list` shows it.")]
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, rotate and revoke API keys.")
@@ -39,15 +40,32 @@ def create(
     expires_in: Annotated[
         str | None, typer.Option(help="How long it is good for, as 90d or 12h. [default: for ever]")
     ] = None,
+    requests_per_s: Limit = None,
+    submits_per_s: Limit = None,
+    documents_per_day: Limit = None,
+    characters_per_day: Limit = None,
+    open_jobs: Limit = None,
     as_json: AsJson = False,
     keys_file: KeysFile = None,
     data_dir: DataDirectory = DEFAULT_DATA_DIR,
 ) -> None:
-    """Make a key. It is shown this once: the file keeps its hash."""
+    """Make a key. It is shown this once: the file keeps its hash.
+
+    Limits that are not given are the gateway's, GLEANER_KEY_REQUESTS_PER_S and the like.
+    """
     keys = _keys()
     expires_at = None if expires_in is None else datetime.now(UTC) + _duration(expires_in)
+    limits = {
+        "requests_per_s": requests_per_s,
+        "submits_per_s": submits_per_s,
+        "documents_per_day": documents_per_day,
+        "characters_per_day": characters_per_day,
+        "open_jobs": open_jobs,
+    }
     with _complaints(keys):
-        new = keys.create(_path(keys_file, data_dir), tenant=tenant, role=role, name=name, expires_at=expires_at)
+        new = keys.create(
+            _path(keys_file, data_dir), tenant=tenant, role=role, name=name, expires_at=expires_at, limits=limits
+        )
     _show(new, as_json)
 
 
@@ -61,12 +79,13 @@ def list_(as_json: AsJson = False, keys_file: KeysFile = None, data_dir: DataDir
         for record in records:
             typer.echo(record.model_dump_json(exclude={"sha256"}))
         return
-    table = Table("key id", "tenant", "role", "name", "state", "expires", box=None)
+    table = Table("key id", "tenant", "role", "name", "state", "expires", "limits", box=None)
     now = datetime.now(UTC)
     for record in records:
         state = "good" if record.usable(now) else "revoked" if record.revoked_at else "expired"
         expires = "never" if record.expires_at is None else record.expires_at.isoformat(timespec="seconds")
-        table.add_row(record.key_id, record.tenant, str(record.role), record.name, state, expires)
+        limits = ", ".join(f"{name} {most}" for name, most in record.limits.model_dump(exclude_none=True).items())
+        table.add_row(record.key_id, record.tenant, str(record.role), record.name, state, expires, limits)
     Console().print(table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,11 @@ import pytest
 from fastapi import FastAPI
 
 from gateway.auth import Require
+from gateway.submission import new_job_id
+from jobs import keys, ledger
 from jobs.keys import Role
+from jobs.ledger import NewJob
+from jobs.schema import Priority
 from tests.support.api import Api, running_api
 
 pytestmark = pytest.mark.anyio
@@ -29,8 +34,10 @@ UNUSUAL = {
 }
 """Where the rule does not hold that a viewer may GET and all else takes a submitter."""
 
+PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 BODIES = {"/v1/webhook-endpoints/{endpoint_id}/recover": {"since": "2026-01-01T00:00:00Z"}}
 """What a route must be sent besides {}."""
+TENANTS = JOBS = 100
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ async def test_the_matrix_of_routes_and_roles(api: Api, who: str) -> None:
     for row in rows(api.app):
         if row.require is None:
             continue
-        path = re.sub(r"\{\w+\}", "none", row.path)
+        path = PARAMETER.sub("none", row.path)
         response = await api.client.request(
             row.method, path, headers=headers[who] if who in headers else _key(api, who), content=b"{"
         )
@@ -126,6 +133,55 @@ async def test_what_is_another_tenant_s_is_not_there_on_any_route(api: Api) -> N
         assert response.status_code not in (401, 403, 404), f"{row.method} {row.path}: {response.text}"
 
 
+async def test_a_hundred_tenants_see_a_hundred_jobs_of_their_own(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Page by page, at the same time, also with cursors of one another: no list holds another tenant's job."""
+    monkeypatch.setattr(keys, "RELOAD_EVERY_S", 0)
+    tenants = [f"tenant-{number:02}" for number in range(TENANTS)]
+    made = {name: keys.create(api.keys_file, tenant=name, role=Role.viewer).key for name in tenants}
+    owned: dict[str, set[str]] = {name: set() for name in tenants}
+    for _ in range(JOBS):
+        for name, job_id in zip(
+            tenants, await asyncio.gather(*(_job_of(api, name) for name in tenants)), strict=True
+        ):
+            owned[name].add(job_id)
+
+    async def page(name: str, cursor: str | None) -> dict[str, Any]:
+        params = {"limit": "40", **({"cursor": cursor} if cursor else {})}
+        answer = await api.client.get("/v1/jobs", params=params, headers={"X-API-Key": made[name]})
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    async def all_of(name: str) -> str:
+        seen: list[str] = []
+        first = cursor = None
+        while cursor is not None or first is None:
+            body = await page(name, cursor)
+            seen += [job["id"] for job in body["data"]]
+            cursor = body["next_cursor"]
+            first = first or cursor
+        assert len(seen) == JOBS
+        assert set(seen) == owned[name]
+        assert first is not None
+        return first
+
+    cursors = await asyncio.gather(*map(all_of, tenants))
+    for name, cursor in zip(tenants, reversed(cursors), strict=True):
+        ids = {job["id"] for job in (await page(name, cursor))["data"]}
+        assert ids <= owned[name]
+
+
+async def _job_of(api: Api, tenant: str) -> str:
+    """A job straight in the ledger: ten thousand submissions are another test's business."""
+    job_id = new_job_id()
+    new = NewJob(
+        id=job_id, tenant=tenant, model="gleaner-small", priority=Priority.standard,
+        opts=b"", sizes=[(1, 1)], blobs=[b"x"], deadline_s=3600, result_ttl_s=3600,
+    )  # fmt: skip
+    assert (await api.worker.store.run(ledger.create(new))).kind == "created"
+    return job_id
+
+
 def _key(api: Api, who: str) -> dict[str, str]:
     return {"X-API-Key": api.keys[who]}
 
@@ -151,9 +207,9 @@ async def _things(api: Api) -> dict[str, str]:
 
 
 async def _ask(api: Api, row: Row, ids: dict[str, str], who: str) -> Any:
-    for name in re.findall(r"\{(\w+)\}", row.path):
+    for name in PARAMETER.findall(row.path):
         assert name in ids, f"{row.path}: give this test an id for {{{name}}}"
-    path = row.path.format(**ids)
+    path = PARAMETER.sub(lambda match: ids[match[1]], row.path)
     body = {} if row.method in ("GET", "DELETE") else {"json": BODIES.get(row.path, {})}
     return await api.client.request(row.method, path, headers=_key(api, who), **body)  # type: ignore[arg-type]
 
