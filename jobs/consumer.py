@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, signals
+from celery.apps import worker as celery_worker
 from kombu.transport.redis import Channel
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -52,6 +53,8 @@ def consume(
     def keep_logging(**_: object) -> None:
         """A receiver of setup_logging keeps Celery from configuring logging; jobs.telemetry has."""
 
+    # Celery writes "Warm shutdown" past logging, straight to stderr; `consumer.stopped` says it in our shape.
+    celery_worker.safe_say = lambda *_, **__: None  # type: ignore[attr-defined]  # its stubs lack it
     signals.setup_logging.connect(keep_logging)
     signals.worker_ready.connect(ready)
     signals.worker_shutting_down.connect(stop)

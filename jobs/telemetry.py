@@ -157,7 +157,7 @@ def _catch_the_rest() -> None:
 
     def of_thread(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is not None:
-            failure(log, "thread.failed", args.exc_value, thread=args.thread.name if args.thread else "")
+            failure(log, "thread.failed", args.exc_value, in_thread=args.thread.name if args.thread else "")
 
     def unraisable(args: Any) -> None:
         if args.exc_value is not None:

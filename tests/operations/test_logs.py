@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from jobs import telemetry
+from jobs.settings import Settings
+from tests.conftest import ROOT
+from tests.operations.conftest import LABEL, WEBHOOKS
+from tests.support.engine import Fault
+from tests.support.processes import House, wait_for
+from tests.support.receivers import receiving
+
+TEXT = "Xylophonist Brambleworth"
+KEY = "gl_notarealkey_0123456789abcdef"
+FIELDS = {"timestamp", "level", "logger", "event", "service", "request_id", "trace_id", "job_id", "shard"}
+
+
+@pytest.fixture
+def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """This process's log; logging is as it was afterwards."""
+    root, stream = logging.getLogger(), io.StringIO()
+    kept = (root.handlers[:], root.level, sys.excepthook, threading.excepthook, sys.unraisablehook)
+    monkeypatch.setattr(sys, "stdout", stream)
+    telemetry.configure(Settings(), "test")
+    yield stream
+    root.handlers[:], root.level = kept[0], kept[1]
+    sys.excepthook, threading.excepthook, sys.unraisablehook = kept[2:]
+    logging.captureWarnings(False)
+
+
+def records(stream: io.StringIO) -> list[dict[str, object]]:
+    """What was logged."""
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_every_record_has_the_same_fields(output: io.StringIO) -> None:
+    """Context is bound for a block and gone after it."""
+    log = logging.getLogger("worker.test")
+    with telemetry.bound(job_id="job_1", shard=3, request_id="r", trace_id="t"):
+        log.info("shard.completed", extra={"documents": 2})
+    log.info("after")
+    first, second = records(output)
+    assert set(first) >= FIELDS
+    assert (first["job_id"], first["shard"], first["documents"]) == ("job_1", 3, 2)
+    assert (second["job_id"], second["request_id"]) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["worker.test", "celery.app.trace", "uvicorn.error", "asyncio", "tornado.general"])
+def test_an_exceptions_message_is_never_written(output: io.StringIO, name: str) -> None:
+    """Class and place are, whoever logs it and however: as exc_info, as an argument, in Celery's own mapping."""
+    log = logging.getLogger(name)
+    try:
+        raise ValueError(TEXT)
+    except ValueError as error:
+        log.exception("it.failed")
+        log.error("it failed: %s\n%s", error, "Traceback: " + TEXT) if name not in ("worker.test",) else None
+        context = {"exc": repr(error), "name": "t", "id": "1", "traceback": TEXT, "args": [TEXT], "kwargs": {}}
+        if name == "celery.app.trace":
+            log.error(
+                "Task %(name)s[%(id)s] raised unexpected: %(exc)s\n%(traceback)s", context, extra={"data": context}
+            )
+    assert TEXT not in output.getvalue()
+    assert records(output)[0]["error"] == "ValueError"
+    assert "test_logs.py" in str(records(output)[0]["where"])
+
+
+def test_what_nobody_caught_is_told_without_its_message(
+    output: io.StringIO, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A thread that dies, and a process that does."""
+
+    def dies() -> None:
+        raise RuntimeError(TEXT)
+
+    thread = threading.Thread(target=dies, name="doomed")
+    thread.start()
+    thread.join()
+    [found] = records(output)
+    assert (found["event"], found["error"], found["in_thread"]) == ("thread.failed", "RuntimeError", "doomed")
+    code = (
+        "from jobs import telemetry\nfrom jobs.settings import Settings\n"
+        f"telemetry.configure(Settings(), 'x')\nraise KeyError('{TEXT}')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["error"] == "KeyError"
+    assert TEXT not in ended.stdout + ended.stderr + "".join(capfd.readouterr())
+
+
+def test_a_log_file_is_rotated_by_size(tmp_path: Path, output: io.StringIO) -> None:
+    """Where asked, records go to a file that never grows beyond its size, with so many kept."""
+    path = tmp_path / "gleaner.log"
+    telemetry.configure(Settings(log_file=str(path), log_file_bytes=2000, log_file_backups=2), "test")
+    for number in range(60):
+        logging.getLogger("worker.test").info("event", extra={"number": number})
+    [handler] = logging.getLogger().handlers
+    handler.close()
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == ["gleaner.log", "gleaner.log.1", "gleaner.log.2"]
+    assert all(file.stat().st_size <= 2000 for file in files)
+    assert output.getvalue() == ""
+
+
+@pytest.mark.timeout(180)
+def test_no_process_ever_writes_a_text_a_label_or_a_key() -> None:
+    """Marker texts through every path, errors of the model and broken requests included; then every log is read.
+
+    Every line of every process is one JSON object of one shape: ours, Uvicorn's and Celery's.
+    """
+    house = House()
+    house.settings |= WEBHOOKS
+    try:
+        with receiving() as receiver:
+            gateway = house.gateway(GLEANER_LOG_LEVEL="DEBUG")
+            for child in (gateway, house.worker(), house.courier()):
+                child.wait_ready()
+            with httpx.Client(base_url=gateway.url, timeout=40, trust_env=False) as client:
+                _every_path(client, receiver.url("/500"))
+            for child in house.of("worker"):
+                wait_for(lambda child=child: "shard.completed" in child.log.read_text(), 20, "it worked")  # type: ignore[misc]
+            for child in house.children:
+                child.drain()
+        logs = {child.role: child.log.read_text() for child in house.children}
+    finally:
+        house.close()
+    for role, text in logs.items():
+        for secret in (*TEXT.split(), LABEL, KEY, "secret text of a document"):
+            assert secret not in text, (role, secret)
+        for line in text.splitlines():
+            assert line.startswith("{"), (role, line)
+            assert set(json.loads(line)) >= FIELDS, line
+    assert "http.request" in logs["gateway"]
+    assert "microbatch.window_failed" in logs["worker"]
+    assert "delivery.attempted" in logs["courier"]
+
+
+def _every_path(client: httpx.Client, hook: str) -> None:
+    texts = [
+        f"{TEXT} {fault}" for fault in (Fault.error, Fault.collate_error, Fault.decode_error, Fault.out_of_memory)
+    ]
+    documents = [{"text": text} for text in [TEXT, *texts, " ", TEXT * 3000]]
+    job = {"labels": [LABEL], "documents": documents, "metadata": {"k": TEXT}, "webhook": {"url": hook}}
+    keyed = {"Authorization": f"Bearer {KEY}", "Idempotency-Key": TEXT.replace(" ", "-")}
+    made = client.post("/v1/jobs", json=job, headers=keyed)
+    assert made.status_code == 202, made.text
+    where = f"/v1/jobs/{made.json()['id']}"
+    assert client.get(f"{where}?wait=20").json()["status"] == "partially_succeeded"
+    for path in (f"{where}/results", f"{where}/results?cursor={TEXT}", f"/v1/{TEXT}", f"{where}?wait={TEXT}"):
+        client.get(path, headers={"X-Request-ID": TEXT})
+    for body in (TEXT, json.dumps({TEXT: TEXT}), json.dumps({**job, "model": TEXT}), '{"documents": ["' + TEXT):
+        answer = client.post(
+            "/v1/jobs", content=body, headers={"Content-Type": "application/json", "X-API-Key": KEY}
+        )
+        assert 400 <= answer.status_code < 500
+    assert client.post("/v1/extract", json={"labels": [LABEL], "documents": [{"text": TEXT}]}).status_code == 200
+    client.post(f"{where}/retry", headers=keyed)
+    client.delete(where)
