@@ -67,8 +67,8 @@ def test_a_document_that_kills(strike: Strike, way: str) -> None:
             strike.record.submit(some_texts(strike.rng, 3), priority="interactive")
             slowest = max(slowest, settle(strike))
         strike.check().recovery_s = slowest
-    # Once in company and twice alone; a busy machine may lose a lease and with it what a death would have told.
-    assert 3 * strike.times <= len(supervisor.codes) <= 5 * strike.times
+    # Once in company, three times alone; a busy machine may lose a lease and with it what a death would have told.
+    assert 4 * strike.times <= len(supervisor.codes) <= 6 * strike.times
 
 
 def test_a_document_too_large_for_the_device(strike: Strike) -> None:

@@ -7,7 +7,7 @@ import time
 
 from tests.conftest import Tool
 from tests.faults.conftest import Strike
-from tests.support.processes import LEASE_S
+from tests.support.processes import LEASE_S, wait_for
 from tests.support.record import Load, some_texts
 from tests.support.worker import SLOW
 
@@ -58,7 +58,10 @@ def test_sigterm_then_sigkill(strike: Strike) -> None:
         worker.send(signal.SIGTERM)
         time.sleep(0.5)
         worker.kill()
-    strike.house.worker(TEST_SLOW_S="0").wait_ready()
+        successor = strike.house.worker(TEST_SLOW_S="0")
+        wait_for(lambda: not strike.record.open_shards(), 30, "its successor is done")
+        successor.kill()
+    strike.house.worker().wait_ready()
     strike.check()
 
 
@@ -110,7 +113,7 @@ def test_a_wrong_clock(strike: Strike, tool: Tool) -> None:
             preload = {"LD_PRELOAD": str(faketime), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
             strike.house.worker(**preload).wait_ready()
         strike.house.worker().wait_ready()
-        load.wait(int(strike.lasts(20, 400)))
+        load.wait(int(strike.lasts(20, 400)), within_s=strike.lasts(30, 400))
     assert strike.check().rerun == 0
 
 

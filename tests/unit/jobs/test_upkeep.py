@@ -184,7 +184,7 @@ def test_blame_reaches_only_what_was_in_the_forward(house: House) -> None:
     assert sorted(claim.alone for claim in claims) == [False, True]
 
 
-def test_a_document_is_convicted_after_two_solo_deaths_and_its_neighbours_keep_their_results(house: House) -> None:
+def test_solo_deaths_are_counted_for_the_document_that_ran(house: House) -> None:
     """Deaths while a document ran alone count for that document only, and partial results survive them."""
     house.store.run(ledger.create(new_job("job_1", (3,))))
     message = Message(QUEUE, "job_1", 0, 1)

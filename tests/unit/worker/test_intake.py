@@ -285,9 +285,9 @@ def test_a_suspect_goes_on_where_it_died(worker: Worker) -> None:
     assert worker.client.keys("{gleaner}:part:*") == []
 
 
-def test_the_document_that_killed_twice_alone_is_given_up(worker: Worker) -> None:
+def test_the_document_that_killed_three_times_alone_is_given_up(worker: Worker) -> None:
     """worker_lost for it, results for its neighbours, and its text is never touched again."""
-    message = worker.die(worker.submit("job_1", "Anna", f"{Fault.exit}", "Rio"), deaths=3, at=1)
+    message = worker.die(worker.submit("job_1", "Anna", f"{Fault.exit}", "Rio"), deaths=4, at=1)
     assert worker.intake.extract_shard(message) == "stored"
     codes = [result.error and result.error.code for result in worker.results("job_1")]
     assert codes == [None, DocumentErrorCode.worker_lost, None]
