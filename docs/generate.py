@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import types
 import typing
@@ -16,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from gateway.courier import CourierSettings
-from gateway.problems import REGISTRY
+from gateway.problems import REGISTRY, Problem
 from gateway.settings import GatewaySettings
 from gateway.webhooks.settings import WebhookSettings
 from jobs.flower import FlowerSettings
@@ -34,6 +35,7 @@ stops the process with a message that names the variable.
 PROBLEMS_LEAD = """\
 The answer is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code`, `request_id`,
 and with `errors` where places in the request are to blame. Branch on `code`; `detail` is for people and may change.
+The gateway serves each code's page, with an example, at its `type`: `/problems/{code}`.
 """
 DOCUMENTS_LEAD = """\
 A job that was accepted answers for every document. One that failed has `error` with `code`, `detail`, `retryable`;
@@ -67,8 +69,7 @@ DOCUMENT_ERRORS: dict[DocumentErrorCode, tuple[str, str]] = {
         "Clean the text at its source.",
     ),
     DocumentErrorCode.invalid_document: (
-        "With `on_bad_line=fail_document`, a line of an NDJSON submission that is not a document; the detail has its "
-        "number.",
+        "With `on_bad_line=fail_document`, a line of NDJSON that is no document; the detail has its number.",
         "Correct that line and submit it again.",
     ),
     DocumentErrorCode.out_of_memory: (
@@ -109,6 +110,10 @@ def errors_page() -> str:
     problems = sorted(REGISTRY.values(), key=lambda kind: kind.status)
     rows = ((str(kind.status), f"`{kind.code}`", kind.meaning, kind.remedy) for kind in problems)
     parts += [_table(("Status", "Code", "Meaning", "What to do"), rows)]
+    example = Problem(
+        "validation_failed", "/documents/3/text is required", [("/documents/3/text", "is required")]
+    ).body("req-1")
+    parts += ["An example:\n", f"```json\n{json.dumps(example, indent=2)}\n```\n"]
     parts += [
         "## A document fails\n",
         DOCUMENTS_LEAD,
