@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from gleaner.cli import demo, extract, failures, jobs, keys, up, webhooks
+from gleaner.cli import demo, doctor, extract, failures, jobs, keys, top, up, webhooks
 from gleaner.cli.connection import Globals, Key, Url
 from gleaner.cli.failures import CommandError
 from gleaner.cli.journal import JournalError
@@ -68,5 +68,7 @@ app.command()(jobs.results)
 app.command()(jobs.cancel)
 app.command()(jobs.purge)
 app.command()(jobs.models)
+app.command()(top.top)
+app.command()(doctor.doctor)
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhooks.app, name="webhooks")

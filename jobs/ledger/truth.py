@@ -44,6 +44,7 @@ class Truth:
 
     Attributes:
         memory_max: bytes the server may use; 0 is no limit.
+        upkeep_silent_s: since the latest tick of upkeep; None before the first.
         durable: it keeps an append-only file, and the last write and rewrite of it went well.
     """
 
@@ -52,6 +53,7 @@ class Truth:
     memory_max: int
     append_only: bool
     durable: bool
+    upkeep_silent_s: float | None
     models: tuple[Backlog, ...]
 
 
@@ -59,12 +61,11 @@ def truth(models: Sequence[str]) -> Call[Truth]:
     """Read it in one call, at a cost that does not grow with the queue."""
 
     def parse(reply: list[Any]) -> Truth:
-        now, used, most, append_only, write, rewrite = reply[:6]
+        now, used, most, append_only, write, rewrite, beat = reply[:7]
         good = bool(append_only) and text(write) == "ok" and text(rewrite) == "ok"
-        rows = zip(models, reply[6:], strict=True)
-        return Truth(
-            now, used, most, bool(append_only), good, tuple(_backlog(name, row, now) for name, row in rows)
-        )
+        rows = zip(models, reply[7:], strict=True)
+        backlogs = tuple(_backlog(name, row, now) for name, row in rows)
+        return Truth(now, used, most, bool(append_only), good, (now - beat) / 1000 if beat else None, backlogs)
 
     return Call("truth", tuple(map(names.slug, models)), parse)
 

@@ -4,7 +4,7 @@
 local info = redis.call('INFO', 'memory') .. redis.call('INFO', 'persistence')
 local function said(name) return string.match(info, name .. ':([%w]+)') or '' end
 local out = {NOW, int(said('used_memory')), int(said('maxmemory')), int(said('aof_enabled')),
-  said('aof_last_write_status'), said('aof_last_bgrewrite_status')}
+  said('aof_last_write_status'), said('aof_last_bgrewrite_status'), int(redis.call('HGET', key('sys'), 'beat'))}
 for _, slug in ipairs(ARGV) do
   local m = redis.call('HMGET', key('model:' .. slug), 'open_chars', 'open_jobs', 'drain_rate', 'reason')
   local oldest = redis.call('ZRANGE', key('opened:' .. slug), 0, 0, 'WITHSCORES')

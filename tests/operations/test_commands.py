@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gleaner.cli.doctor import Patient, examine
+from jobs import keys
+from tests.conftest import ROOT
+from tests.operations.conftest import Watched
+from tests.support.processes import House, Server
+
+
+def gleaner(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    return subprocess.run(
+        [sys.executable, "-m", "gleaner", *arguments],
+        cwd=ROOT,
+        env={"COLUMNS": "200", "PATH": "/usr/bin", "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(180)
+def test_top_shows_the_queue_workers_rates_and_errors(watched: Watched) -> None:
+    """One look of a service that has worked: its model's row, what came in, what failed."""
+    options = [f"--metrics=http://127.0.0.1:{child.probe_port}/metrics" for child in watched.house.children]
+    found = gleaner("top", "--once", *options)
+    assert found.returncode == 0, found.stderr
+    assert "gleaner-small" in found.stdout
+    assert "document inference_failed" in found.stdout
+    assert "webhook attempts" in found.stdout
+
+
+def test_top_without_a_stack_says_what_to_name(tmp_path: Path) -> None:
+    """Usage, not a traceback."""
+    found = gleaner("top", "--once", "--data-dir", str(tmp_path))
+    assert found.returncode == 2
+    assert "--metrics" in found.stderr
+
+
+@pytest.mark.timeout(180)
+def test_doctor_finds_a_good_deployment_good(watched: Watched, tmp_path: Path) -> None:
+    """Nothing is bad, and the command ends with 0."""
+    path = tmp_path / "keys.json"
+    keys.create(path, tenant="t", role="viewer")
+    server = watched.house.server
+    found = gleaner(
+        *("doctor", "--redis-url", server.url(1), "--broker-url", server.url(0), "--url", watched.url),
+        *("--keys-file", str(path), "--webhook", watched.receiver.url("/hook")),
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    for word in (
+        "store answers",
+        "clocks agree",
+        "noeviction",
+        "append-only file is on",
+        "upkeep ticked",
+        "keys file",
+    ):
+        assert word in found.stdout, found.stdout
+    assert "BAD" not in found.stdout
+
+
+@pytest.mark.timeout(180)
+def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
+    """A server that may drop keys and keeps no file, no upkeep, no keys, no gateway, a closed receiver."""
+    house = House(options=("--appendonly", "no", "--maxmemory-policy", "allkeys-lru", "--maxmemory", "100mb"))
+    try:
+        server: Server = house.server
+        nowhere = "http://127.0.0.1:9"
+        findings = list(
+            examine(Patient(server.url(1), server.url(0), ("m",), tmp_path / "none.json", nowhere, nowhere))
+        )
+    finally:
+        house.close()
+    bad = "\n".join(f"{finding.what}; {finding.remedy}" for finding in findings if finding.grade == "bad")
+    for word in ("allkeys-lru", "append-only file is off", "nobody does upkeep", "keys file", "gateway", nowhere):
+        assert word in bad, bad
+    assert all(finding.remedy for finding in findings if finding.grade != "good")
+
+
+def test_doctor_says_when_the_store_is_away() -> None:
+    """A check that cannot be made is a finding, and the others are made all the same."""
+    url = "redis://127.0.0.1:9/0"
+    findings = list(examine(Patient(url, url, ("m",), None, None, None)))
+    assert [finding.grade for finding in findings] == ["bad", "bad"]
