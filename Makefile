@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos soak alerts gameday docs bench \
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos contract bigjob soak alerts gameday docs bench \
   constraints clean
 
 help: ## List these commands
@@ -74,6 +74,12 @@ pytest: setup tools ## The tests: house, unit, integration, faults
 
 chaos: setup tools ## Every fault as often as it takes to believe it: 20 minutes and more, CHAOS_SEED=n
 	CHAOS=1 $(BIN)/python -m pytest tests/faults --timeout 1800
+
+contract: setup ## The API against its OpenAPI document, thousands of cases: 4 minutes, SCHEMA_S=n
+	SCHEMA_S=$${SCHEMA_S:-240} $(BIN)/python -m pytest tests/integration/test_api_contract.py -s
+
+bigjob: setup ## A job of 256 MiB through the gateway, with its memory watched
+	UPLOAD_MIB=256 $(BIN)/python -m pytest tests/integration/test_api_scale.py -k big_job -s
 
 soak: setup ## An hour of steady work, or SOAK_S seconds: does anything grow?
 	$(BIN)/python -m tests.faults.soak

@@ -56,6 +56,8 @@ SUBMIT: tuple[ProblemCode, ...] = (
     "idempotency_key_reused",
     "quota_exceeded",
     "overloaded",
+    "job_not_found",  # a repeated request waits for its job, which may have been removed since
+    "job_purged",
 )
 JOB: tuple[ProblemCode, ...] = ("job_not_found", "job_purged")
 
