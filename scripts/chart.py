@@ -175,9 +175,8 @@ def wanted() -> dict[Path, str]:
     }
     files |= {ROOT / "keda" / name: manifest for name, manifest in keda_manifests().items()}
     alerts = ROOT / "alerts"
-    for path in sorted(alerts.glob("*.y*ml")):
-        if set(yaml.safe_load(path.read_text()) or {}) == {"groups"}:  # rules, not their tests nor Alertmanager's
-            files[CHART / "files" / "alerts" / path.name] = path.read_text()
+    for path in sorted(alerts.glob("rules/*.yml")):
+        files[CHART / "files" / "alerts" / path.name] = path.read_text()
     for path in sorted(alerts.glob("dashboards/*.json")):
         files[CHART / "files" / "dashboards" / path.name] = path.read_text()
     return files

@@ -144,10 +144,10 @@ def test_the_charts_server_speaks_tls_and_knows_its_users(tool: Tool, tmp_path: 
         celery = queues.celery_app(url, ["q"], "worker")
         with celery.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
-        keda = f"rediss://keda:kedas@localhost:{port}/0?ssl_ca_certs={authority.path}"
+        keda = url.replace(":ours@", "keda:kedas@")
         with redis.Redis.from_url(keda) as client:
             assert client.eval(SIZE_QUERY, 1, "{gleaner}:open:gleaner-small") == 1
-        with pytest.raises(redis.ConnectionError), redis.Redis(port=port, password="ours") as client:
+        with pytest.raises(redis.ConnectionError), redis.Redis(port=port) as client:
             client.ping()
     finally:
         server.terminate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator
 
@@ -22,6 +23,7 @@ return redis.call(ask[kind], KEYS[1])
 """
 """What KEDA's redis scaler sends: the size of whatever the key is (pkg/scalers/redis_scaler.go, 2.20.2)."""
 MODEL = "gleaner-small"
+PASSWORD = secrets.token_hex(8)
 PACE = 15.0
 """Virtual seconds in a real one: an HPA period is a second here."""
 WORKERS = 3
@@ -46,14 +48,14 @@ def keda_user() -> list[str]:
     [config] = [each for each in chart.of_kind(chart.manifests(), "ConfigMap") if "start.sh" in each["data"]]
     found = re.search(r"user keda (on >%s .*?)\\n'", config["data"]["start.sh"])
     assert found
-    return found[1].replace("%s", "keda-password").split()
+    return found[1].replace("%s", PASSWORD).split()
 
 
 def as_keda(house: House, db: int) -> redis.Redis:
     """A connection with the rights that the chart gives KEDA, by TCP as KEDA comes."""
     with house.server.client() as client:
         client.execute_command("ACL", "SETUSER", "keda", "reset", *keda_user())
-    return redis.Redis(host="127.0.0.1", port=house.server.port, db=db, username="keda", password="keda-password")
+    return redis.Redis.from_url(house.server.tcp(db).replace("//", f"//keda:{PASSWORD}@"))
 
 
 def size(client: redis.Redis, key: str) -> int:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "gleaner"
 SCHEMAS = Path(os.environ.get("GLEANER_SCHEMAS", ROOT / ".." / "shared" / "crds"))
 """CRDs and schemas of other projects; too large and too foreign to be copied into this one."""
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+COMMIT = "0" * 40
 OVERLAYS = ("dev", "staging", "prod", "aws", "gcp", "azure", "onprem")
 NEEDED = {
     # A hub model is refused without a commit, and the overlay cannot know which one you evaluated.
@@ -159,6 +159,8 @@ def _strict(schema: Any) -> Any:
     open_ended = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
     if "properties" in schema and not open_ended:
         found["additionalProperties"] = False
+    if isinstance(found.get("pattern"), str):
+        found["pattern"] = found["pattern"].replace("^(?i)", "(?i)^")  # Go takes a flag anywhere, Python in front
     if schema.get("nullable") and "type" in found:
         found["type"] = [found["type"], "null"]
     return found
