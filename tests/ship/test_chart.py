@@ -268,6 +268,32 @@ def test_every_rule_and_dashboard_is_shipped(everything: list[chart.Manifest]) -
     assert shipped == {path.name: path.read_text() for path in (ROOT / "alerts" / "dashboards").glob("*.json")}
 
 
+def test_queries_name_metrics_that_exist() -> None:
+    """KEDA's second trigger and the canary's judge ask Prometheus for what our processes export."""
+    metrics = (ROOT / "jobs" / "metrics.py").read_text()
+    values = {
+        "keda": {"prometheusAddress": "http://prometheus:9090"},
+        "gateway": {"rollout": {"enabled": True, "prometheusAddress": "http://prometheus:9090"}},
+    }
+    documents = chart.of_kind(chart.manifests(values), "ScaledObject", "AnalysisTemplate")
+    asked = set(re.findall(r"gleaner_\w+", json.dumps([each["spec"] for each in documents])))
+    assert asked == {"gleaner_backlog_seconds", "gleaner_http_requests_total"}
+    assert {name for name in asked if f'"{name}"' not in metrics} == set()
+
+
+def test_manifests_beside_the_chart_are_valid() -> None:
+    """The priority classes that production names, and the pod that Jenkins works in."""
+    paths = [ROOT / "deploy" / name for name in ("priority-classes.yaml", "jenkins-agent.yaml")]
+    documents = [document for path in paths for document in yaml.safe_load_all(path.read_text())]
+    for document in documents:
+        if document["kind"] == "Pod":
+            document["metadata"]["name"] = "agent"  # Jenkins names it
+        chart.check(document, "1.34")
+    classes = {document["metadata"]["name"] for document in documents if document["kind"] == "PriorityClass"}
+    named = {spec.get("priorityClassName") for _, spec in chart.pod_specs(chart.manifests(chart.overlay("prod")))}
+    assert named - {None} == classes
+
+
 def test_alerts_find_their_jobs() -> None:
     """The jobs that rules ask for are the ones that PodMonitor and Compose's Prometheus make."""
     rules = "".join(path.read_text() for path in (ROOT / "alerts" / "rules").glob("*.yml"))
