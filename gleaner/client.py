@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -103,6 +104,14 @@ class Job(_Handle):
         self.info = self._client._call(calls.cancel(self.id))
         return self
 
+    def retry(self) -> Job:
+        """A new job of this one's failed, cancelled and expired documents.
+
+        Raises:
+            Conflict: this one has not ended, has nothing left over, or was retried before (`code` says which).
+        """
+        return Job(self._client, self._client._call(calls.retry(self.id, uuid.uuid4().hex)))
+
     def delete(self) -> None:
         """Purge input and results at once. The job must be terminal, else `Conflict`."""
         self._client._call(calls.delete(self.id))
@@ -141,7 +150,7 @@ class Client:
         """Submit documents as one job.
 
         Args:
-            documents: texts, or mappings with `text` and, if wanted, `id`, `labels`, `options`.
+            documents: texts, or mappings with `text` and, if wanted, `id`, `labels`, `options`. Many go as lines.
             labels: what to look for, in documents without labels of their own.
             **options: see `SubmitOptions`.
 
@@ -275,6 +284,10 @@ class AsyncJob(_Handle):
         self.info = await self._client._call(calls.cancel(self.id))
         return self
 
+    async def retry(self) -> AsyncJob:
+        """As `Job.retry`."""
+        return AsyncJob(self._client, await self._client._call(calls.retry(self.id, uuid.uuid4().hex)))
+
     async def delete(self) -> None:
         """As `Job.delete`."""
         await self._client._call(calls.delete(self.id))
@@ -327,6 +340,19 @@ class AsyncClient:
     async def job(self, job_id: str) -> AsyncJob:
         """As `Client.job`."""
         return AsyncJob(self, await self._call(calls.job(job_id)))
+
+    async def jobs(self, *, status: str | None = None, limit: int | None = None) -> AsyncIterator[AsyncJob]:
+        """As `Client.jobs`."""
+        cursor: str | None = None
+        left = limit
+        while left is None or left > 0:
+            page: JobPage = await self._call(calls.jobs(status, left and min(left, 100), cursor))
+            for info in page.jobs[:left]:
+                yield AsyncJob(self, info)
+            left = None if left is None else left - len(page.jobs)
+            cursor = page.next_cursor
+            if cursor is None:
+                return
 
     async def models(self) -> tuple[Model, ...]:
         """As `Client.models`."""

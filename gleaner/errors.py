@@ -10,8 +10,9 @@
         ├── BadRequest              400 [malformed_json, bad_cursor]
         ├── AuthenticationError     401 [unauthenticated]
         ├── PermissionDenied        403 [forbidden]
-        ├── NotFound                404 [job_not_found]
-        ├── Conflict                409 [idempotency_in_progress, job_not_terminal]
+        ├── NotFound                404 [job_not_found, document_not_found]
+        ├── Conflict                409 [idempotency_in_progress, job_not_terminal, nothing_to_retry,
+        │                           already_retried]
         ├── Gone                    410 [job_purged]
         ├── TooLarge                413 [payload_too_large, too_many_documents]
         ├── ValidationError         415, 422 [validation_failed, unknown_model, idempotency_key_reused,

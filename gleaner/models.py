@@ -69,6 +69,7 @@ class JobInfo:
     error_summary: Mapping[str, int] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     retry_of: str | None = None
+    retried_by: str | None = None
 
     @property
     def done(self) -> bool:
@@ -97,6 +98,7 @@ class JobInfo:
             error_summary={item["code"]: item["count"] for item in body.get("error_summary") or ()},
             metadata=body.get("metadata") or {},
             retry_of=body.get("retry_of"),
+            retried_by=body.get("retried_by"),
         )
 
 

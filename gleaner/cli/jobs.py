@@ -1,4 +1,4 @@
-"""`gleaner jobs`, `results`, `cancel`, `purge`, `models`: what is at the gateway, as tables or JSON."""
+"""`gleaner jobs`, `results`, `cancel`, `retry`, `purge`, `models`: what is at the gateway, as tables or JSON."""
 
 from __future__ import annotations
 
@@ -64,6 +64,19 @@ def cancel(
     with connect(context, url, key, data_dir) as client:
         handle = client.job(job).cancel()
     typer.echo(f"{handle.id} is {handle.status}")
+
+
+def retry(
+    context: typer.Context,
+    job: JobId,
+    url: Url = None,
+    key: Key = None,
+    data_dir: DataDirectory = DEFAULT_DATA_DIR,
+) -> None:
+    """Make a new job of a finished one's failed, cancelled and expired documents."""
+    with connect(context, url, key, data_dir) as client:
+        handle = client.job(job).retry()
+    typer.echo(f"{handle.id} retries {handle.counts.total} documents of {job}")
 
 
 def purge(
