@@ -1,0 +1,180 @@
+"""`make gameday`: six faults, one after the other; which alerts fire, how soon, and whether any other page does.
+
+Every wait of the rules is cut to a second; ranges and thresholds are the real ones.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from tests.conftest import TOOLS
+from tests.operations.conftest import MARKER, WEBHOOKS, Watched
+from tests.support.monitoring import monitoring
+from tests.support.processes import House, wait_for
+from tests.support.receivers import receiving
+
+BASE = {"GleanerEscalationL3", "GleanerEscalationL4"}
+
+
+@dataclass
+class Fault:
+    """One fault.
+
+    Attributes:
+        expected: the alert that must fire, within so many seconds of the fault.
+        related: pages that may fire with it.
+        strike: does it.
+    """
+
+    name: str
+    expected: str
+    within_s: float
+    strike: Callable[[Watched], None]
+    related: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a fault."""
+
+    fault: Fault
+    after_s: float | None
+    unrelated: frozenset[str]
+
+    @property
+    def good(self) -> bool:
+        """The alert fired in time, and no unrelated page did."""
+        return self.after_s is not None and self.after_s <= self.fault.within_s and not self.unrelated
+
+
+def kill_worker(watched: Watched) -> None:
+    """The only worker dies with work open."""
+    watched.house.end("worker")
+    watched.submit([f"{MARKER} waits"])
+
+
+def stop_store(watched: Watched) -> None:
+    """Redis is gone."""
+    watched.house.server.kill()
+
+
+def poison(watched: Watched) -> None:
+    """Documents that the model cannot bear."""
+    for _ in range(3):
+        watched.submit([f"{MARKER} is well", f"{MARKER} FAULTERROR", f"{MARKER} FAULTERROR"])
+        time.sleep(2)
+
+
+def slow_receiver(watched: Watched) -> None:
+    """A receiver that answers late, to many jobs."""
+    watched.receiver.gate.clear()
+    for _ in range(12):
+        watched.submit([f"{MARKER} tells"], webhook={"url": watched.receiver.url("/gate")})
+
+
+def flood(watched: Watched) -> None:
+    """More work than the worker does in hours, and more every moment, once its rate has been measured."""
+    for _ in range(8):
+        watched.ended(watched.submit([f"{MARKER} met Ada Lovelace"]))
+        time.sleep(1)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        watched.submit([f"{MARKER} FAULTSLOW " + "and so on " * 2000] * 40, priority="standard")
+        if "GleanerBacklogGrowing" in watched.monitoring.firing():
+            return
+
+
+def wrong_model(watched: Watched) -> None:
+    """A worker whose model is not there takes the place of the good one."""
+    for child in watched.house.of("worker"):
+        child.drain()
+    watched.house.worker(TEST_LOAD_FAILS="no such folder")
+
+
+FAULTS = (
+    Fault("worker killed", "GleanerNoWorker", 60, kill_worker),
+    Fault("Redis stopped", "GleanerRedisDown", 30, stop_store, {"GleanerErrorRatioHigh"}),
+    Fault("poison documents", "GleanerPoisonDocuments", 60, poison, {"GleanerDocumentSuccessBurnFast"}),
+    Fault("slow receiver", "GleanerWebhookReceiversSlow", 90, slow_receiver),
+    Fault("backlog flood", "GleanerBacklogGrowing", 90, flood),
+    Fault("wrong model path", "GleanerModelReloadLoop", 60, wrong_model, {"GleanerNoWorker"}),
+)
+
+
+def tool(name: str) -> Path:
+    """A program that `make tools` brought."""
+    return Path(shutil.which(name, path=str(TOOLS)) or shutil.which(name) or name)
+
+
+@contextmanager
+def a_service(directory: Path) -> Iterator[Watched]:
+    """A fresh service that has worked for a moment, and is watched."""
+    house = House()
+    house.settings |= WEBHOOKS
+    try:
+        with receiving() as receiver, monitoring(tool, directory, receiver.url("")) as watch:
+            gateway = house.gateway()
+            for child in (gateway, house.worker(TEST_SLOW_S="20"), house.courier()):
+                child.wait_ready()
+            watch.watch(house)
+            wait_for(lambda: len(watch.query("up == 1")) == 3, 30, "all three are scraped")
+            watched = Watched(house, watch, receiver, gateway.url)
+            for _ in range(5):
+                watched.ended(
+                    watched.submit([f"{MARKER} met Ada Lovelace"], webhook={"url": receiver.url("/hook")})
+                )
+            time.sleep(3)
+            yield watched
+            receiver.gate.set()
+    finally:
+        house.close()
+
+
+def play(fault: Fault) -> Outcome:
+    """Strike a fresh service, and watch what fires."""
+    directory = Path(tempfile.mkdtemp(prefix="gleaner-gameday-"))
+    pages: set[str] = set()
+    after: float | None = None
+    try:
+        with a_service(directory) as watched:
+            began = time.monotonic()
+            fault.strike(watched)
+            while time.monotonic() - began < fault.within_s:
+                try:
+                    pages |= watched.monitoring.pages()
+                    if fault.expected in watched.monitoring.firing():
+                        after = time.monotonic() - began
+                        break
+                except httpx.HTTPError:
+                    continue
+                time.sleep(0.5)
+            time.sleep(8)
+            pages |= watched.monitoring.pages()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return Outcome(fault, after, frozenset(pages - BASE - fault.related - {fault.expected}))
+
+
+def main() -> int:
+    """Play every fault, or those named on the command line; print the table."""
+    wanted = sys.argv[1:]
+    outcomes = [play(fault) for fault in FAULTS if not wanted or fault.name in wanted]
+    print(f"{'fault':20} {'alert':30} {'after s':>8} {'limit s':>8}  unrelated pages")
+    for one in outcomes:
+        after = "never" if one.after_s is None else f"{one.after_s:.1f}"
+        unrelated = ", ".join(sorted(one.unrelated)) or "none"
+        print(f"{one.fault.name:20} {one.fault.expected:30} {after:>8} {one.fault.within_s:8.0f}  {unrelated}")
+    return 0 if all(one.good for one in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
