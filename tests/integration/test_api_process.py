@@ -60,6 +60,22 @@ def test_sigterm_answers_those_that_wait_and_exits_0(gateway: Child, client: htt
         assert (poll.result().status_code, poll.result().json()["status"]) == (200, "queued")
 
 
+def test_sigterm_ends_event_streams(gateway: Child, client: httpx.Client) -> None:
+    """Cleanly, so that a client connects again, elsewhere, with the last event's id."""
+    job = client.post("/v1/jobs", json=BODY).json()
+    with client.stream("GET", job["urls"]["events"]) as events:
+        lines = events.iter_lines()
+        seen = [next(lines) for _ in range(5)]
+        gateway.send(signal.SIGTERM)
+        rest = list(lines)
+
+    assert events.headers["content-type"].startswith("text/event-stream")
+    assert [line.partition(":")[0] for line in seen] == ["retry", "", "id", "event", "data"]
+    assert json.loads(seen[4].removeprefix("data: "))["id"] == job["id"]
+    assert rest == [""]
+    assert gateway.process.wait(10) == 0
+
+
 def test_the_second_port_tells_how_it_is(gateway: Child) -> None:
     """Metrics with route templates, alive, ready."""
     httpx.get(f"{gateway.url}/nothing", trust_env=False)
