@@ -43,7 +43,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
             "content": {
                 EVENT_STREAM: {
                     "schema": {"type": "string"},
-                    "example": 'id: 3\nevent: progress\ndata: {"id":"job_01kb4t7w3vq9x2m5n8r6c1d0fz"}\n\n',
+                    "example": 'id: 3\nevent: progress\ndata: {"status":"running"}\n\n',
                 }
             },
         },
