@@ -41,7 +41,7 @@ from gateway.settings import GatewaySettings
 from gateway.waiting import Versions, Waiter
 from gateway.webhooks.endpoints import Endpoints
 from gateway.webhooks.sending import make_sender
-from jobs import ledger
+from jobs import ledger, tracing
 from jobs.codec import Codec, CodecError
 from jobs.keys import KeyRing
 from jobs.ledger import Ledger, LedgerUnavailableError
@@ -170,6 +170,7 @@ async def _running(
             waiter=waiter,
             endpoints=Endpoints(guarded, codec, make_sender(settings)),
             metrics=metrics,
+            tracer=tracing.start(settings, "gateway"),
         )
     finally:
         registry.unregister(queue)

@@ -17,6 +17,7 @@ from jobs.codec import Codec
 from jobs.keys import KeyRing
 from jobs.ledger import AsyncLedger
 from jobs.metrics import GatewayMetrics
+from jobs.tracing import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Services:
     waiter: Waiter
     endpoints: Endpoints
     metrics: GatewayMetrics
+    tracer: Tracer
 
 
 def services(request: Request) -> Services:

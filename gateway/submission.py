@@ -105,7 +105,8 @@ async def submit(
             packed = _pack(services.codec, job_id, submission)
         else:
             packed = await asyncio.to_thread(_pack, services.codec, job_id, submission)
-        return await _charged(services, caller, job_id, submission.head, packed, idempotency, created, trace)
+        with services.tracer.span("submit", trace, job_id=job_id, documents=len(documents)) as trace:
+            return await _charged(services, caller, job_id, submission.head, packed, idempotency, created, trace)
 
 
 async def commit(
@@ -125,7 +126,8 @@ async def commit(
         LedgerUnavailableError: the job may or may not exist.
     """
     packed = _Packed(*_pack_head(services.codec, staging.job_id, head), staging.sizes, staged_bytes=staging.size)
-    return await _charged(services, caller, staging.job_id, head, packed, idempotency, created, trace, retried)
+    with services.tracer.span("submit", trace, job_id=staging.job_id) as trace:
+        return await _charged(services, caller, staging.job_id, head, packed, idempotency, created, trace, retried)
 
 
 def answered_before(

@@ -76,6 +76,11 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = Field(
         "json", description="`json`: one object a line; `text`: for a terminal."
     )
+    trace_endpoint: str = Field(
+        "",
+        description="Base URL of an OTLP collector over HTTP (`http://host:4318`); needs the extra `otel`. "
+        "Empty: no traces.",
+    )
     log_file: str = Field("", description="Log to this file, rotated by size, instead of to standard output.")
     log_file_bytes: int = Field(10_000_000, ge=1000, description="Size at which the log file is rotated (bytes).")
     log_file_backups: int = Field(5, ge=1, description="Rotated log files that are kept.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
@@ -17,12 +17,13 @@ from time import monotonic
 from celery import Celery, Task
 from prometheus_client import CollectorRegistry
 
-from jobs import ledger, queues, stores, telemetry
+from jobs import ledger, queues, stores, telemetry, tracing
 from jobs.codec import Codec
 from jobs.consumer import consume, process_name
 from jobs.ledger import Ledger, LedgerUnavailableError, Message
 from jobs.metrics import WorkerMetrics, process
 from jobs.probes import ProbeServer
+from jobs.tracing import Tracer
 from worker.blame import Blame
 from worker.contract import Engine, ShardRef
 from worker.intake import Intake
@@ -127,7 +128,14 @@ def _serve(
         marks.run(ledger.mark(incarnation, shards))
 
     blame = Blame(mark)
-    batcher = MicroBatcher(engine, budget, before_forward=blame.enter, observer=_Numbers(metrics))
+    tracer, traces = tracing.start(settings, "worker"), dict[ShardRef, str]()
+    forwards = _Forwards(tracer, traces)
+
+    def before_forward(shards: frozenset[ShardRef]) -> None:
+        blame.enter(shards)
+        forwards.begin(shards)
+
+    batcher = MicroBatcher(engine, budget, before_forward=before_forward, observer=_Numbers(metrics, forwards.end))
 
     def drop(lease: Lease) -> None:
         if lease.ended == "lost":
@@ -160,6 +168,8 @@ def _serve(
         blame=blame,
         on_broken=end_broken,
         shown_labels=settings.metric_labels,
+        tracer=tracer,
+        traces=traces,
     )
     app = queues.celery_app(settings.broker_url, queues.model_queues([settings.model]), "worker")
     _register(app, intake)
@@ -216,11 +226,31 @@ def _leave(store: Ledger, model: str, name: str) -> None:
         log.warning("worker.left_unsaid", extra={"reason": str(error)})  # its entry lapses in half a minute
 
 
+class _Forwards:
+    """A span for each forward pass, linked to the traces of all its shards. Used by the model thread alone."""
+
+    def __init__(self, tracer: Tracer, traces: Mapping[ShardRef, str]) -> None:
+        self._tracer = tracer
+        self._traces = traces
+        self._end: Callable[[], None] = lambda: None
+
+    def begin(self, shards: frozenset[ShardRef]) -> None:
+        self._end()  # one that failed was never ended
+        if self._tracer.on:
+            links = [self._traces[shard] for shard in sorted(shards) if shard in self._traces]
+            self._end = self._tracer.begin("microbatch", links, shards=len(shards))
+
+    def end(self) -> None:
+        self._end()
+        self._end = lambda: None
+
+
 class _Numbers:
     """The micro-batcher's numbers as Prometheus metrics."""
 
-    def __init__(self, metrics: WorkerMetrics) -> None:
+    def __init__(self, metrics: WorkerMetrics, forward_done: Callable[[], None]) -> None:
         self._metrics = metrics
+        self._forward_done = forward_done
 
     def microbatch(self, windows: int, jobs: int, real: int, padded: int) -> None:
         self._metrics.microbatch_windows.observe(windows)
@@ -230,6 +260,8 @@ class _Numbers:
 
     def stage(self, stage: str, seconds: float) -> None:
         self._metrics.stage.labels(stage).observe(seconds)
+        if stage == "forward":
+            self._forward_done()
 
     def out_of_memory(self, action: str) -> None:
         self._metrics.oom.labels(action).inc()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -35,6 +35,7 @@ from jobs.schema import (
 )
 from jobs.shards import decode_documents, decode_results, encode_documents, encode_results
 from jobs.telemetry import bound, failure
+from jobs.tracing import Tracer
 from worker import windows
 from worker.blame import Blame, Gate
 from worker.contract import Dropped, EngineBroken, Outcome, ShardRef, Tokenizer
@@ -72,6 +73,7 @@ class Intake:
         blame: where shards are written down before their texts can do harm.
         on_broken: ends the process: its device is lost, and every shard it takes would wait for a lease.
         shown_labels: entity labels that metrics may name.
+        traces: kept to say which trace each shard that runs now belongs to.
     """
 
     def __init__(
@@ -91,6 +93,8 @@ class Intake:
         blame: Blame,
         on_broken: Callable[[], None],
         shown_labels: Iterable[str] = (),
+        tracer: Tracer | None = None,
+        traces: MutableMapping[ShardRef, str] | None = None,
     ) -> None:
         self._store = store
         self._broker = broker
@@ -106,6 +110,8 @@ class Intake:
         self._blame = blame
         self._on_broken = on_broken
         self._shown_labels = frozenset(shown_labels)
+        self._tracer = tracer or Tracer()
+        self._traces = traces if traces is not None else {}
         self._gate = Gate()
 
     def extract_shard(self, message: Message) -> str:
@@ -118,7 +124,12 @@ class Intake:
                 if claim.kind != "run":
                     log.info("shard.not_ours", extra={"answer": claim.kind})
                     return claim.kind
-                with self._leases.hold(message, nonce) as lease, bound(trace_id=claim.trace or None):
+                with (
+                    self._leases.hold(message, nonce) as lease,
+                    self._tracer.span("shard", claim.trace, job_id=message.job, shard=message.shard) as trace,
+                    self._traced(ShardRef(message.job, message.shard), trace),
+                    bound(trace_id=trace or None),
+                ):
                     return self._run(message, claim, lease)
             except LedgerUnavailableError:  # and the process must end: upkeep brings the shard back
                 log.warning("shard.left")
@@ -285,6 +296,15 @@ class Intake:
                 if self._draining.wait(delay_s):
                     raise
                 delay_s = min(2.0, delay_s * 2)
+
+    @contextmanager
+    def _traced(self, owner: ShardRef, trace: str) -> Iterator[None]:
+        if self._tracer.on:
+            self._traces[owner] = trace
+        try:
+            yield
+        finally:
+            self._traces.pop(owner, None)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

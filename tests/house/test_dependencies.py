@@ -71,12 +71,13 @@ def canonical(name: str) -> str:
     ("folder", "extras"),
     [
         ("gleaner", ("all",)),
-        ("jobs", ("jobs", "flower")),
+        ("jobs", ("jobs", "flower", "otel")),
         ("gateway", ("gateway",)),
         ("worker", ("worker",)),
         ("tests", ("dev",)),
         ("benchmarks", ("dev",)),
         ("docs", ("dev",)),
+        ("alerts", ("dev",)),
     ],
 )
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from gleaner.cli.doctor import Patient, examine
 from jobs import keys
 from tests.conftest import ROOT
-from tests.operations.conftest import Watched
+from tests.operations.conftest import MARKER, Watched
 from tests.support.processes import House, Server
 
 
@@ -29,7 +29,12 @@ def gleaner(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(180)
 def test_top_shows_the_queue_workers_rates_and_errors(watched: Watched) -> None:
     """One look of a service that has worked: its model's row, what came in, what failed."""
-    options = [f"--metrics=http://127.0.0.1:{child.probe_port}/metrics" for child in watched.house.children]
+    watched.ended(watched.submit([f"{MARKER} FAULTERROR"]))
+    options = [
+        f"--metrics=http://127.0.0.1:{child.probe_port}/metrics"
+        for child in watched.house.children
+        if child.alive()
+    ]
     found = gleaner("top", "--once", *options)
     assert found.returncode == 0, found.stderr
     assert "gleaner-small" in found.stdout
