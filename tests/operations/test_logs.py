@@ -21,7 +21,7 @@ from tests.support.processes import House, wait_for
 from tests.support.receivers import receiving
 
 TEXT = "Xylophonist Brambleworth"
-KEY = "gl_notarealkey_0123456789abcdef"
+KEY = "gl_notarealkey_0123456789abcdef"  # pragma: allowlist secret
 FIELDS = {"timestamp", "level", "logger", "event", "service", "request_id", "trace_id", "job_id", "shard"}
 
 
