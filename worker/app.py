@@ -62,8 +62,9 @@ def run(settings: WorkerSettings, load: LoadEngine) -> int:
     try:
         engine, budget = _warm(settings, load, metrics)
     except Exception as error:  # noqa: BLE001  # whatever it is, the reason must reach those who wait for this model
-        telemetry.failure(log, "model.load_failed", error, model=settings.model)
-        _tell(store, settings.model, f"{type(error).__name__}: {error}")
+        reason = f"{type(error).__name__}: {error}"  # no text of a user is in this process yet
+        telemetry.failure(log, "model.load_failed", error, model=settings.model, reason=reason)
+        _tell(store, settings.model, reason)
         probes.stop()
         return START_FAILED_EXIT_CODE
     exit_code = _serve(settings, engine, budget, store, metrics, health)
