@@ -28,7 +28,9 @@ def test_no_cursor_is_the_beginning() -> None:
     assert cursors.decode(None) == Cursor(0, 0)
 
 
-@given(st.integers(0, 10**15 - 1), st.text("0123456789abcdefghjkmnpqrstvwxyz", min_size=26, max_size=26))
+@given(
+    st.integers(0, 10**15 - 1), st.text("0123456789abcdefghjkmnpqrstvwxyz", min_size=26, max_size=26)
+)  # pragma: allowlist secret
 def test_a_place_in_the_list_of_jobs_comes_back_as_it_went(created: int, name: str) -> None:
     """Likewise; and neither kind of cursor passes for the other."""
     place = JobPlace(created, f"job_{name}")
