@@ -81,7 +81,7 @@ DOCUMENT_ERRORS: dict[DocumentErrorCode, tuple[str, str]] = {
         "Retry once; if it stays, report it with the job id and the document's index.",
     ),
     DocumentErrorCode.worker_lost: (
-        "Two worker processes died while they ran this document with nothing else.",
+        "Three worker processes died while they ran this document with nothing else.",
         "Look at the worker's log and memory; the document may be what kills it.",
     ),
 }

@@ -168,6 +168,7 @@ def _serve(
         draining=too_late,
         blame=blame,
         on_broken=end_broken,
+        close_reading=settings.close_reading,
         shown_labels=settings.metric_labels,
         tracer=tracer,
         traces=traces,

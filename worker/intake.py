@@ -72,6 +72,7 @@ class Intake:
         draining: set once the process must end; a wait for the store then gives up.
         blame: where shards are written down before their texts can do harm.
         on_broken: ends the process: its device is lost, and every shard it takes would wait for a lease.
+        close_reading: read long documents sentence by sentence, too.
         shown_labels: entity labels that metrics may name.
         traces: kept to say which trace each shard that runs now belongs to.
     """
@@ -92,6 +93,7 @@ class Intake:
         draining: Event,
         blame: Blame,
         on_broken: Callable[[], None],
+        close_reading: bool = True,
         shown_labels: Iterable[str] = (),
         tracer: Tracer | None = None,
         traces: MutableMapping[ShardRef, str] | None = None,
@@ -109,6 +111,7 @@ class Intake:
         self._draining = draining
         self._blame = blame
         self._on_broken = on_broken
+        self._close_reading = close_reading
         self._shown_labels = frozenset(shown_labels)
         self._tracer = tracer or Tracer()
         self._traces = traces if traces is not None else {}
@@ -219,7 +222,9 @@ class Intake:
 
     def _cut(self, document: Document, shard: Shard, owner: ShardRef) -> windows.Plan:
         try:
-            return windows.cut(document, shard.labels, shard.options, self._tokenizer, owner)
+            return windows.cut(
+                document, shard.labels, shard.options, self._tokenizer, owner, close_reading=self._close_reading
+            )
         except Exception as error:  # noqa: BLE001  # promise 3: whatever a document does to us, it fails alone
             failure(log, "document.cut_failed", error, index=document.index)
             failed = DocumentError(DocumentErrorCode.inference_failed, "the text could not be cut into windows")

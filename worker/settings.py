@@ -40,6 +40,12 @@ class WorkerSettings(Settings):
         (),
         description="Entity labels that metrics may name, comma-separated; all others count as `other`.",
     )
+    close_reading: bool = Field(
+        True,
+        description="Read a long document's sentences one by one beside its windows: small models overlook in a "
+        "full window what they find in the sentence alone. Doubles the cost of long documents; large models can do "
+        "without.",
+    )
     hang_timeout_s: float = Field(
         120.0, gt=0, description="A forward pass longer than this ends the process; its leases bring the work back."
     )
