@@ -77,12 +77,23 @@ def test_a_killed_extract_goes_on_without_doubles(stack: RunningStack, tmp_path:
     assert (again.returncode, "complete already" in again.stderr) == (0, True)
 
 
+def _heed_interrupts() -> None:
+    """A shell's background job, which a pipeline may be, ignores SIGINT and hands that on to its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_extract_says_how_to_go_on(stack: RunningStack, tmp_path: Path) -> None:
     """Ctrl-C exits 130."""
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(f"{TEXT * 10} {number}") + "\n" for number in range(800)))
     command = ["extract", str(source), "-l", "person", "-o", str(tmp_path / "out"), *at(stack)]
-    process = subprocess.Popen([*COMMAND, *command], env=command_environment(), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, *command],
+        env=command_environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_interrupts,
+    )
     state = tmp_path / "out.gleaner-state"
     until(lambda: state.exists() and '"job"' in state.read_text(), 60)
     process.send_signal(signal.SIGINT)
