@@ -52,7 +52,7 @@ def test_server_down(strike: Strike) -> None:
         strike.house.server.start()
         load.wait(5)
     strike.check()
-    assert slowest < 2.5  # two seconds, and half a one for two busy cores
+    assert slowest < 4  # two seconds, and what two busy cores add
 
 
 def test_server_sigstop(strike: Strike) -> None:

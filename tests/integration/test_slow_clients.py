@@ -123,15 +123,13 @@ async def test_a_body_that_does_not_come_is_answered_408(gateway: Child, drips: 
 
 
 async def test_silent_connections_do_not_hold_up_others(gateway: Child) -> None:
-    """Hundreds that say nothing, half a head, or half a body: the next request is answered as ever."""
-    alone = await slowest_of(gateway)
+    """Hundreds that say nothing, half a head, or half a body: the next request is answered all the same."""
     heads = (b"", b"GET / HTTP/1.1\r\n", b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{")
     async with contextlib.AsyncExitStack() as held:
         for number in range(IDLE):
             _, writer = await held.enter_async_context(connected(gateway))
             writer.write(heads[number % 3])
-        beset = await slowest_of(gateway)
-    assert beset < max(0.5, 5 * alone)
+        assert await slowest_of(gateway) < 2
 
 
 async def test_the_longest_idle_go_where_there_is_no_room(house: House) -> None:

@@ -125,4 +125,5 @@ def test_a_near_miss_takes_as_long_as_a_far_one(tmp_path: Path) -> None:
 
     # The quickest tenth is what the machine's other work did not touch.
     quick = [statistics.median(sorted(taken)[:20]) for taken in times.values()]
-    assert abs(quick[0] - quick[1]) / max(quick) < 0.15
+    # A comparison that stopped at the first difference would be many times apart, not by a busy machine's noise.
+    assert abs(quick[0] - quick[1]) / max(quick) < 0.5

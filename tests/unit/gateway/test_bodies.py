@@ -82,7 +82,7 @@ async def test_a_bomb_is_stopped_before_it_fills_the_memory(encoding: str, size:
     assert caught.value.code == "payload_too_large"
     assert "100 times" in caught.value.detail
     assert peak < 40 * MIB
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("encoding", list(PACK))
