@@ -15,7 +15,7 @@ from gateway.webhooks.dispatch import Dispatcher
 from gateway.webhooks.lookup import Resolve, resolve
 from gateway.webhooks.sending import make_sender
 from gateway.webhooks.settings import WebhookSettings
-from jobs import names, queues, stores, telemetry
+from jobs import names, queues, stores, telemetry, tracing
 from jobs.codec import Codec
 from jobs.consumer import consume, process_name
 from jobs.ledger import Ledger
@@ -81,7 +81,7 @@ def run(settings: CourierSettings, how: Rules | None = None, find: Resolve = res
         return upkeep.trouble() if consuming.is_set() else "not consuming yet"
 
     counting = Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-metrics"))
-    registry.register(QueueTruth(lambda: counting.run(truth(settings.models))))
+    registry.register(QueueTruth(lambda: counting.run(truth(settings.models.served))))
     probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, alive, ready)
     probes.start()
     upkeep.start()
@@ -128,6 +128,7 @@ def _webhooks(
         metrics,
         how,
         draining,
+        tracing.start(settings, "courier"),
     )
     return dispatcher, deliverer
 

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from jobs.settings import Settings
+from jobs.telemetry import bound
 
 _MOST_LINKS = 64
 
@@ -32,37 +33,65 @@ class Tracer:
 
     @contextmanager
     def span(
-        self, name: str, parent: str = "", links: Iterable[str] = (), **facts: str | int | float
+        self,
+        name: str,
+        parent: str = "",
+        links: Iterable[str] = (),
+        *,
+        outgoing: bool = False,
+        **facts: str | int | float,
     ) -> Iterator[str]:
-        """Time the block.
+        """Time the block; what it logs carries the trace's id.
 
         Args:
             name: what is done.
             parent: W3C traceparent of the span it belongs to, "" to begin a trace.
             links: traceparents of others it works for.
+            outgoing: the block is a call to another service (a client span).
             facts: attributes.
 
         Yields:
             The span's own traceparent, to be handed on; `parent` where tracing is off.
         """
         if self._tracer is None:
-            yield parent
+            with _logged(parent):
+                yield parent
             return
         from opentelemetry import trace
 
         with self._tracer.start_as_current_span(
             name,
             context=_parent_of(parent),
+            kind=trace.SpanKind.CLIENT if outgoing else trace.SpanKind.INTERNAL,
             links=_links(links),
             attributes=facts,
             record_exception=False,  # its message may quote a text
             set_status_on_exception=False,
         ) as span:
             try:
-                yield _written(span.get_span_context())
+                own = _written(span.get_span_context())
+                with _logged(own):
+                    yield own
             except BaseException as error:
                 span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
                 raise
+
+    def note(self, error: str = "", **facts: str | int | float) -> None:
+        """Add to the span of the block that runs what is known only now.
+
+        Args:
+            error: a code of ours; not "" marks the span as failed.
+            facts: attributes.
+        """
+        if self._tracer is None:
+            return
+        from opentelemetry import trace
+
+        span = trace.get_current_span()
+        span.set_attributes(facts)
+        if error:
+            span.set_attribute("error.type", error)
+            span.set_status(trace.StatusCode.ERROR, error)
 
     def begin(self, name: str, links: Iterable[str] = (), **facts: str | int | float) -> Callable[[], None]:
         """A span of its own trace that lasts until what is returned is called."""
@@ -70,6 +99,11 @@ class Tracer:
             return lambda: None
         end: Callable[[], None] = self._tracer.start_span(name, links=_links(links), attributes=facts).end
         return end
+
+
+def trace_id(traceparent: str) -> str | None:
+    """The trace that a traceparent belongs to, as logs name it; None for none."""
+    return traceparent[3:35] or None
 
 
 def start(settings: Settings, service: str) -> Tracer:
@@ -89,6 +123,15 @@ def start(settings: Settings, service: str) -> Tracer:
     exporter = OTLPSpanExporter(endpoint=f"{settings.trace_endpoint.rstrip('/')}/v1/traces")
     provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
     return Tracer(provider.get_tracer("gleaner"))
+
+
+@contextmanager
+def _logged(traceparent: str) -> Iterator[None]:
+    if not traceparent:
+        yield
+        return
+    with bound(trace_id=trace_id(traceparent)):
+        yield
 
 
 def _links(traceparents: Iterable[str]) -> list[Any]:

@@ -131,7 +131,6 @@ class Intake:
                     self._leases.hold(message, nonce) as lease,
                     self._tracer.span("shard", claim.trace, job_id=message.job, shard=message.shard) as trace,
                     self._traced(ShardRef(message.job, message.shard), trace),
-                    bound(trace_id=trace or None),
                 ):
                     return self._run(message, claim, lease)
             except LedgerUnavailableError:  # and the process must end: upkeep brings the shard back

@@ -27,6 +27,7 @@ from jobs.ledger import Call, Ledger, LedgerUnavailableError, deliveries, place
 from jobs.ledger.deliveries import DeliveryAttempt, DeliveryClaim
 from jobs.metrics import WebhookMetrics
 from jobs.telemetry import bound
+from jobs.tracing import Tracer
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -60,10 +61,18 @@ class Deliverer:
 
     Args:
         stopping: set once the process must end; what a message has not begun then goes back.
+        tracer: makes a span of each attempt.
     """
 
     def __init__(
-        self, store: Ledger, codec: Codec, sender: Sender, metrics: WebhookMetrics, rules: Rules, stopping: Event
+        self,
+        store: Ledger,
+        codec: Codec,
+        sender: Sender,
+        metrics: WebhookMetrics,
+        rules: Rules,
+        stopping: Event,
+        tracer: Tracer | None = None,
     ) -> None:
         self._store = store
         self._codec = codec
@@ -71,6 +80,7 @@ class Deliverer:
         self._metrics = metrics
         self._rules = rules
         self._stopping = stopping
+        self._tracer = tracer or Tracer()
 
     def deliver(self, ids: Sequence[str]) -> dict[str, int]:
         """Try these deliveries one after the other; how many came out how, for Flower."""
@@ -94,11 +104,23 @@ class Deliverer:
             return claim.kind
         if claim.tried == 0:
             self._metrics.delay.observe(max(0, claim.now - claim.created) / 1000)
-        with bound(job_id=claim.job):
-            answer = self._send(delivery, claim)
+        with (
+            bound(job_id=claim.job),
+            self._tracer.span(
+                "webhook",
+                claim.trace,
+                outgoing=True,
+                job_id=claim.job,
+                delivery_id=delivery,
+                endpoint_id=claim.endpoint,
+                attempt=claim.tried + 1,
+            ) as trace,
+        ):
+            answer = self._send(delivery, claim, trace)
+            self._tracer.note(answer.error, status=answer.status)
             return self._settle(delivery, nonce, claim, answer)
 
-    def _send(self, delivery: str, claim: DeliveryClaim) -> Answer:
+    def _send(self, delivery: str, claim: DeliveryClaim, trace: str) -> Answer:
         try:
             card = Card.open(self._codec, claim.endpoint, claim.sealed)
             meta = self._codec.decode(claim.meta, place("meta", claim.job)) if claim.meta else b"{}"
@@ -107,6 +129,8 @@ class Deliverer:
             return Answer(0, 0, error="unreadable")  # a key is missing here; another attempt may find it
         body = payload.job_event(claim.payload, orjson.loads(meta), self._rules.public_url)
         headers = signing.headers(delivery, claim.now // 1000, body, card.signing(claim.now))
+        if trace:
+            headers["traceparent"] = trace
         return self._sender.post(card.url, headers, body)
 
     def _settle(self, delivery: str, nonce: str, claim: DeliveryClaim, answer: Answer) -> str:

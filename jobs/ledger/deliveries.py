@@ -93,6 +93,7 @@ class DeliveryClaim:
         payload: the event frozen when the job ended.
         meta: the job's metadata as a blob at `place("meta", job)`, or b"".
         sealed: the endpoint's blob.
+        trace: W3C traceparent that the job was made under, or "".
     """
 
     kind: Literal["run", "gone", "done", "leased", "early", "held", "busy"]
@@ -105,6 +106,7 @@ class DeliveryClaim:
     tried: int = 0
     sealed: bytes = b""
     created: int = 0
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ def dlv_claim(delivery: str, nonce: str, lease_ms: int, cap: int) -> Call[Delive
         kind = text(reply[0])
         if kind != "run":
             return DeliveryClaim(kind)  # type: ignore[arg-type]  # a script's word
-        now, endpoint, job, event, payload, meta, tried, sealed, created = reply[1:]
+        now, endpoint, job, event, payload, meta, tried, sealed, created, trace = reply[1:]
         return DeliveryClaim(
             "run",
             int(now),
@@ -197,6 +199,7 @@ def dlv_claim(delivery: str, nonce: str, lease_ms: int, cap: int) -> Call[Delive
             int(tried),
             sealed,
             int(created),
+            text(trace),
         )
 
     return Call("dlv_claim", (delivery, nonce, lease_ms, cap), parse)

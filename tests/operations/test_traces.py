@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import defaultdict
@@ -8,14 +9,16 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.conftest import ROOT
-from tests.operations.conftest import LABEL, MARKER
-from tests.support.processes import House, wait_for
+from tests.operations.conftest import LABEL, MARKER, WEBHOOKS
+from tests.support.processes import Child, House, wait_for
 from tests.support.receivers import Receiver, receiving
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"  # pragma: allowlist secret
+KEY = "gl_notarealkey_0123456789abcdef"  # pragma: allowlist secret
+HOOK = "/500/hook?token=quetzal"
 
 
 def spans(collector: Receiver) -> dict[str, list[Span]]:
@@ -29,6 +32,14 @@ def spans(collector: Receiver) -> dict[str, list[Span]]:
     return found
 
 
+def events(child: Child, event: str) -> list[dict[str, object]]:
+    """A process's records of one event, of which there is at least one."""
+    records = map(json.loads, child.log.read_text().splitlines())
+    found = [record for record in records if record["event"] == event]
+    assert found, (child.role, event)
+    return found
+
+
 @pytest.fixture
 def house() -> Iterator[House]:
     """A server and nothing else yet."""
@@ -38,27 +49,64 @@ def house() -> Iterator[House]:
 
 
 @pytest.mark.timeout(120)
-def test_one_trace_leads_from_the_request_to_the_micro_batch(house: House) -> None:
-    """`traceparent` in -> submit -> every shard, and a micro-batch is linked to its shards; no text anywhere."""
-    with receiving() as collector:
-        house.settings["GLEANER_TRACE_ENDPOINT"] = collector.url("")
-        gateway, worker, _ = house.gateway().wait_ready(), house.worker().wait_ready(), house.courier()
-        job = {"labels": [LABEL], "documents": [{"text": f"{MARKER} met Ada FAULTERROR"}, {"text": MARKER}]}
-        headers = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+def test_one_trace_leads_from_the_request_to_the_webhook(house: House) -> None:
+    """`traceparent` in -> submit -> every shard, linked from its micro-batch -> each attempt -> the receiver.
+
+    No text, label, key, metadata or URL is in any span.
+    """
+    house.settings |= WEBHOOKS
+    with receiving() as receiver:
+        house.settings["GLEANER_TRACE_ENDPOINT"] = receiver.url("")
+        gateway, worker, courier = (house.gateway(), house.worker(), house.courier())
+        for child in (gateway, worker, courier):
+            child.wait_ready()
+        job = {
+            "labels": [LABEL],
+            "documents": [{"text": f"{MARKER} met Ada FAULTERROR"}, {"text": MARKER}],
+            "metadata": {"of": MARKER},
+            "webhook": {"url": receiver.url(HOOK)},
+        }
+        headers = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01", "X-API-Key": KEY}
         answer = httpx.post(f"{gateway.url}/v1/extract", json=job, headers=headers, timeout=40, trust_env=False)
         assert answer.status_code == 200
-        wait_for(lambda: {"submit", "shard", "microbatch"} <= set(spans(collector)), 20, "all spans")
-        assert worker.drain() == 0
-        found = spans(collector)
-        [submit], [shard] = found["submit"], found["shard"]
-        assert submit.trace_id.hex() == shard.trace_id.hex() == TRACE
-        assert submit.parent_span_id.hex() == "00f067aa0ba902b7"
-        assert shard.parent_span_id == submit.span_id
-        assert any(link.span_id == shard.span_id for batch in found["microbatch"] for link in batch.links)
-        assert f'"trace_id": "00-{TRACE}-{shard.span_id.hex()}-01"' in worker.log.read_text()
-        everything = b"".join(request.body for request in collector.at("/v1/traces"))
-    for secret in (*MARKER.split(), LABEL, "secret text"):
+        told, *_ = receiver.wait(HOOK, 1)
+        wait_for(lambda: {"submit", "shard", "microbatch", "webhook"} <= set(spans(receiver)), 20, "all spans")
+        assert (worker.drain(), courier.drain()) == (0, 0)
+        found = spans(receiver)
+        everything = b"".join(request.body for request in receiver.at("/v1/traces"))
+    [submit], [shard], [attempt, *_] = found["submit"], found["shard"], found["webhook"]
+    assert {span.trace_id.hex() for span in (submit, shard, attempt)} == {TRACE}
+    assert submit.parent_span_id.hex() == "00f067aa0ba902b7"
+    assert shard.parent_span_id == attempt.parent_span_id == submit.span_id
+    assert any(link.span_id == shard.span_id for batch in found["microbatch"] for link in batch.links)
+    assert told.headers["traceparent"] == f"00-{TRACE}-{attempt.span_id.hex()}-01"
+    facts = {fact.key: fact.value.string_value or fact.value.int_value for fact in attempt.attributes}
+    assert (facts["attempt"], facts["status"], facts["delivery_id"]) == (1, 500, told.headers["webhook-id"])
+    assert str(facts["endpoint_id"]).startswith("ep_")
+    assert attempt.kind == Span.SPAN_KIND_CLIENT
+    assert (attempt.status.code, attempt.status.message) == (Status.STATUS_CODE_ERROR, "http_error")
+    for log, event in ((gateway, "job.created"), (worker, "shard.completed"), (courier, "delivery.attempted")):
+        assert {record["trace_id"] for record in events(log, event)} == {TRACE}
+    for secret in (*MARKER.split(), LABEL, "secret text", HOOK, KEY):
         assert secret.encode() not in everything
+
+
+@pytest.mark.timeout(120)
+def test_without_tracing_the_callers_context_reaches_the_receiver_all_the_same(house: House) -> None:
+    """Whoever traces on both sides of us sees one trace; a job without a context sends none."""
+    house.settings |= WEBHOOKS
+    given = f"00-{TRACE}-00f067aa0ba902b7-01"
+    with receiving() as receiver:
+        gateway = house.gateway()
+        for child in (gateway, house.worker(), house.courier()):
+            child.wait_ready()
+        job = {"labels": [LABEL], "documents": [{"text": "Ada"}]}
+        for path, headers in (("/with", {"traceparent": given}), ("/without", {})):
+            body = {**job, "webhook": {"url": receiver.url(path)}}
+            httpx.post(f"{gateway.url}/v1/extract", json=body, headers=headers, timeout=40, trust_env=False)
+        [told], [untold] = receiver.wait("/with", 1), receiver.wait("/without", 1)
+    assert told.headers["traceparent"] == given
+    assert "traceparent" not in untold.headers
 
 
 def test_off_costs_nothing() -> None:

@@ -158,7 +158,8 @@ local function outbox(job, event)
         total = int(job.total), succeeded = int(job.ok), failed = int(job.failed), cancelled = int(job.canc),
         expired = int(job.exp), errors = error_counts(job)})
       redis.call('HSET', key('dlv:' .. id), 'ep', ep, 'event', event, 'payload', payload, 'meta', job.meta or '',
-        'tenant', job.tenant, 'job', job.id, 'n', 0, 'next', NOW, 'state', 'due', 'created', NOW)
+        'tenant', job.tenant, 'job', job.id, 'n', 0, 'next', NOW, 'state', 'due', 'created', NOW,
+        'trace', job.trace or '')
       redis.call('PEXPIRE', key('dlv:' .. id), DELIVERY_TTL)
       look_at(ep, id, NOW)
       redis.call('ZADD', key('dlvs:' .. ep), NOW, id)

@@ -41,4 +41,5 @@ redis.call('ZREMRANGEBYSCORE', fly, '-inf', NOW)
 redis.call('ZADD', fly, NOW + lease, id)
 redis.call('PEXPIRE', fly, 2 * lease)
 look_at(d.ep, id, NOW + lease)
-return {'run', NOW, d.ep, d.job, d.event, d.payload, d.meta, int(d.n), ep.sealed, int(d.created)}
+return {'run', NOW, d.ep, d.job, d.event, d.payload, d.meta, int(d.n), ep.sealed, int(d.created),
+  d.trace or ''}
