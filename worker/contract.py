@@ -33,6 +33,7 @@ class Window:
         flat: no two spans may overlap.
         multi_label: one span may have several labels.
         pieces: word pieces of prompt, words and special tokens together: the row's length in the model.
+        explain: its spans also say how the labels that lost scored.
     """
 
     owner: ShardRef
@@ -43,15 +44,21 @@ class Window:
     flat: bool
     multi_label: bool
     pieces: int
+    explain: bool = False
 
 
 class Span(NamedTuple):
-    """An entity in a window: words `start` up to, not including, `end`; `label` is an index into `prompts`."""
+    """An entity in a window: words `start` up to, not including, `end`; `label` is an index into `prompts`.
+
+    `others` are the labels that scored next best on these very words, with their scores, best first: at most three,
+    and only where the window asked to explain.
+    """
 
     start: int
     end: int
     label: int
     score: float
+    others: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

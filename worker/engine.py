@@ -22,8 +22,8 @@ from safetensors import safe_open
 from tokenizers import Tokenizer as BackendTokenizer
 
 from worker.contract import EngineBroken, ModelSpec, OutOfMemory, ShardRef, Span, Window
+from worker.decode import decode
 from worker.models import ModelBrokenError, Resolved
-from worker.spans import keep
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -133,14 +133,6 @@ def _spec(model: Any, revision: str) -> ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class _Label:
-    """What gliner's decoder carries as a span's "entity type"."""
-
-    index: int
-    threshold: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Batch:
     windows: tuple[Window, ...]
     tensors: dict[str, Any]
@@ -165,8 +157,7 @@ class TorchEngine:
         backend.no_padding()
         self._backend_json = backend.to_str()
         self._local = threading.local()
-        # gliner's own greedy choice takes quadratic time; this one chooses the same spans.
-        model.decoder.greedy_search = _greedy
+        self._tagged = isinstance(model, UniEncoderTokenGLiNER)
 
     @property
     def spec(self) -> ModelSpec:
@@ -207,9 +198,6 @@ class TorchEngine:
         lengths = tensors["attention_mask"].sum(dim=1).tolist()
         if lengths != [window.pieces for window in windows]:
             raise RuntimeError("a window's word pieces were counted wrong, or gliner cut it")
-        tensors["id_to_classes"] = [
-            {i + 1: _Label(i, threshold) for i, threshold in enumerate(window.thresholds)} for window in windows
-        ]
         return _Batch(tuple(windows), tensors)
 
     def forward(self, batch: _Batch) -> Any:
@@ -217,15 +205,11 @@ class TorchEngine:
         threshold = min(min(window.thresholds) for window in batch.windows)
         with _device_errors(), self._autocast():
             output = self._model.run_batch(batch.tensors, threshold=threshold)
-            if self._device == "cpu" and self._dtype is torch.float32:
-                return output
-            return type(output)(
-                **{
-                    name: (value.float() if value.is_floating_point() else value).cpu()
-                    for name, value in output.items()
-                    if isinstance(value, torch.Tensor)
-                }
-            )
+            return {
+                name: (value.float() if value.is_floating_point() else value).cpu().numpy()
+                for name in ("logits", "span_logits", "span_idx", "span_mask")
+                if (value := getattr(output, name, None)) is not None
+            }
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self._dtype is torch.float32:
@@ -234,15 +218,7 @@ class TorchEngine:
 
     def decode(self, batch: _Batch, raw: Any) -> list[list[Span]]:
         """The spans of each window, in the windows' order."""
-        with torch.inference_mode():
-            decoded = self._model.decode_batch(
-                raw,
-                batch.tensors,
-                threshold=[min(window.thresholds) for window in batch.windows],
-                flat_ner=[window.flat for window in batch.windows],
-                multi_label=[window.multi_label for window in batch.windows],
-            )
-        return [[Span(s.start, s.end + 1, s.entity_type.index, s.score) for s in spans] for spans in decoded]
+        return decode(batch.windows, raw, self._tagged)
 
     def warm_up(self) -> int:
         """Find the padded-token budget, run it once, and check that pieces are counted as gliner counts them.
@@ -288,14 +264,6 @@ class TorchEngine:
         """Give cached device memory back."""
         if self._device == "cuda":
             torch.cuda.empty_cache()
-
-
-def _greedy(spans: Sequence[Any], flat_ner: bool = True, multi_label: bool = False) -> list[Any]:
-    """Stand-in for gliner's `greedy_search` that knows a threshold per label and takes linear time."""
-    counted = sorted((s for s in spans if s.score > s.entity_type.threshold), key=lambda s: -s.score)
-    by_key = {(s.start, s.end + 1, s.entity_type.index): s for s in counted}
-    ranked = [Span(s.start, s.end + 1, s.entity_type.index, s.score) for s in counted]
-    return [by_key[s.start, s.end, s.label] for s in keep(ranked, flat_ner, multi_label)]
 
 
 @contextlib.contextmanager

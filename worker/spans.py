@@ -37,7 +37,7 @@ def combine(seen: Iterable[Seen], flat: bool, multi_label: bool) -> list[Span]:
     whole = _without_cut(list(seen), flat)
     best: dict[tuple[int, int, int], tuple[Sight, float]] = {}
     for item in whole:
-        start, end, label, score = item.span
+        start, end, label, score = item.span[:4]
         sight, known = best.get((start, end, label), (item.sight, score))
         best[start, end, label] = (min(sight, item.sight), max(known, score))
     ranked = sorted(best.items(), key=lambda pair: (pair[1][0], -pair[1][1]))
@@ -62,7 +62,7 @@ def _without_cut(seen: Sequence[Seen], flat: bool) -> list[Seen]:
             across[place, -1 if flat else item.span.label].append(item.span)
 
     def spoilt(item: Seen, place: int) -> bool:
-        start, end, label, score = item.span
+        start, end, label, score = item.span[:4]
         longer = [s for s in across.get((place, -1 if flat else label), ()) if s.start <= start and end <= s.end]
         if item.sight is Sight.alone:
             longer = [s for s in longer if s.score > score and firm.isdisjoint(range(s.start, s.end))]
