@@ -179,6 +179,13 @@ class WorkerMetrics:
             registry=registry,
         )
         _from_zero(self.oom, "split", "failed")
+        self.model = Gauge(
+            "gleaner_model_info",
+            "1, with the model and the revision that this worker runs: joined by instance, it splits any other number "
+            "by them, to compare a canary with what it is to replace.",
+            ["model", "revision"],
+            registry=registry,
+        )
         self.ready = Gauge("gleaner_model_ready", "1 once the model is loaded and warm.", registry=registry)
         self.load_seconds = Gauge(
             "gleaner_model_load_seconds", "Time to load and warm the model at start.", registry=registry
@@ -304,10 +311,9 @@ class Gpus(Collector):
         Exception: there is no NVML library (the extra `gpu`), no driver, or no device.
     """
 
-    def __init__(self, nvml: Any = None) -> None:
-        nvml = nvml or import_module("pynvml")  # optional: the extra `gpu`
+    def __init__(self) -> None:
+        self._nvml = nvml = import_module("pynvml")  # optional: the extra `gpu`
         nvml.nvmlInit()
-        self._nvml = nvml
         self._devices = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
 
     def describe(self) -> Iterable[Metric]:
@@ -315,17 +321,33 @@ class Gpus(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """One sample per device; a device that does not answer has none."""
+        """One sample per device and reading; what a device does not answer is left out (MIG has no utilisation)."""
         nvml = self._nvml
-        used = GaugeMetricFamily("gleaner_gpu_memory_used_bytes", "Device memory in use by all.", labels=["gpu"])
-        total = GaugeMetricFamily("gleaner_gpu_memory_limit_bytes", "Device memory there is.", labels=["gpu"])
-        busy = GaugeMetricFamily("gleaner_gpu_busy_ratio", "Share of time in which a kernel ran.", labels=["gpu"])
-        heat = GaugeMetricFamily("gleaner_gpu_temperature_celsius", "Temperature of the device.", labels=["gpu"])
-        for number, device in enumerate(self._devices):
-            with contextlib.suppress(nvml.NVMLError):
-                memory, place = nvml.nvmlDeviceGetMemoryInfo(device), [str(number)]
-                used.add_metric(place, memory.used)
-                total.add_metric(place, memory.total)
-                busy.add_metric(place, nvml.nvmlDeviceGetUtilizationRates(device).gpu / 100)
-                heat.add_metric(place, nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU))
-        yield from (used, total, busy, heat)
+        readings: tuple[tuple[str, str, Callable[[Any], float]], ...] = (
+            (
+                "gleaner_gpu_memory_used_bytes",
+                "Device memory in use by all.",
+                lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
+            ),
+            (
+                "gleaner_gpu_memory_limit_bytes",
+                "Device memory there is.",
+                lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).total,
+            ),
+            (
+                "gleaner_gpu_busy_ratio",
+                "Share of time in which a kernel ran.",
+                lambda gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100,
+            ),
+            (
+                "gleaner_gpu_temperature_celsius",
+                "Temperature of the device.",
+                lambda gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU),
+            ),
+        )
+        for name, help_, read in readings:
+            family = GaugeMetricFamily(name, help_, labels=["gpu"])
+            for number, device in enumerate(self._devices):
+                with contextlib.suppress(nvml.NVMLError):
+                    family.add_metric([str(number)], read(device))
+            yield family
