@@ -7,7 +7,7 @@ Pure: values in, values out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +23,18 @@ _KNOWN_LABELS = 1000
 
 @dataclass(frozen=True, slots=True)
 class DocumentLimits:
-    """What one document may have; lengths in characters, sizes in UTF-8 bytes."""
+    """What one document may have; lengths in characters, sizes in UTF-8 bytes.
+
+    Attributes:
+        hashing: `redact` may ask for tokens, since GLEANER_REDACT_KEY is set.
+    """
 
     bytes: int
     id_length: int
     labels: int
     label_length: int
     description_length: int
+    hashing: bool = False
 
 
 class DocumentReader:
@@ -38,12 +43,14 @@ class DocumentReader:
     Args:
         limits: what a document may have.
         labels: the job's labels, for documents without their own.
+        options: the job's options, which a document's own go on top of.
         faults: where breaches of the contract are noted.
     """
 
-    def __init__(self, limits: DocumentLimits, labels: Labels, faults: Faults) -> None:
+    def __init__(self, limits: DocumentLimits, labels: Labels, options: Options, faults: Faults) -> None:
         self._limits = limits
         self._labels = labels
+        self._options = options
         self._faults = faults
         self._known_labels: dict[tuple[str, ...], Labels] = {}
         self.all_labels = set(labels)
@@ -107,11 +114,17 @@ class DocumentReader:
     def _own_options(self, at: Pointer, given: Any, labels: Labels) -> dict[str, Any] | None:
         if given is None:
             return None
-        options = read_options(given, (*at, "options"), self._faults)
+        at = (*at, "options")
+        options = read_options(given, at, self._limits, self._faults)
         if options is None:
             return None
-        check_threshold(options, labels, (*at, "options"), self._faults)
-        return options.model_dump(include=options.model_fields_set)
+        check_named_labels(options, labels, at, self._faults)
+        own = options.model_dump(include=options.model_fields_set)
+        try:
+            self._options.merged(own)
+        except ValidationError as error:  # each is well by itself
+            self._faults.add_validation(error, given, at)
+        return own
 
     def _distinct(self, items: Sequence[Any], documents: Sequence[Document]) -> None:
         first: dict[str, int] = {}
@@ -201,20 +214,32 @@ def _description_fault(description: Any, limits: DocumentLimits) -> str | None:
     return f"the description {fault}" if fault else None
 
 
-def read_options(given: Any, at: Pointer, faults: Faults) -> Options | None:
+def read_options(given: Any, at: Pointer, limits: DocumentLimits, faults: Faults) -> Options | None:
     """The options given, checked without any conversion; None where something is wrong, which is noted."""
     if not isinstance(given, Mapping):
         faults.add(at, "must be an object")
         return None
     try:
-        return Options.model_validate(given, strict=True)
+        options = Options.model_validate(given, strict=True)
     except ValidationError as error:
         faults.add_validation(error, given, at)
         return None
+    if options.redaction and options.redaction.mode == "hash" and not limits.hashing:
+        faults.add((*at, "redact", "mode"), "cannot be `hash` here: this service has no GLEANER_REDACT_KEY")
+        return None
+    return options
 
 
-def check_threshold(options: Options, labels: Mapping[str, Any] | set[str], at: Pointer, faults: Faults) -> None:
-    """A threshold for a label that nobody asks for is a mistake in the name."""
+def named_labels(options: Options) -> Iterator[tuple[Pointer, str]]:
+    """The labels that options name, and where."""
     if isinstance(options.threshold, dict):
-        for label in options.threshold.keys() - set(labels):
-            faults.add((*at, "threshold", label), "is not one of the labels")
+        yield from ((("threshold", label), label) for label in options.threshold)
+    if options.redaction and options.redaction.labels:
+        yield from ((("redact", "labels", at), label) for at, label in enumerate(options.redaction.labels))
+
+
+def check_named_labels(options: Options, labels: Mapping[str, Any] | set[str], at: Pointer, faults: Faults) -> None:
+    """A label that nobody asks for is a mistake in the name."""
+    for place, label in named_labels(options):
+        if label not in labels:
+            faults.add((*at, *place), "is not one of the labels")

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.documents import DocumentReader, string_fault
-from gateway.faults import EnoughError, Faults
-from gateway.problems import Problem
+from gateway.documents import DocumentReader, named_labels, string_fault
+from gateway.faults import EnoughError, Faults, Pointer
+from gateway.problems import Problem, pointer
 from gateway.request import HEAD_FIELDS, Head, document_limits, load_json, read_head
 from gateway.settings import GatewaySettings
-from jobs.schema import Document, DocumentError, DocumentErrorCode
+from jobs.schema import Document, DocumentError, DocumentErrorCode, Options
 
 MEDIA_TYPE = "application/x-ndjson"
 OnBadLine = Literal["reject", "fail_document"]
@@ -94,10 +94,10 @@ class NdjsonReader:
         self._rejects = on_bad_line == "reject"
         self._lines = Lines(settings.max_document_bytes * _ESCAPED + _BESIDES_TEXT)
         self._faults = Faults()
-        self._documents = DocumentReader(document_limits(settings), {}, self._faults)
+        self._documents = DocumentReader(document_limits(settings), {}, Options(), self._faults)
         self._ids: set[int] = set()
         self._head_line = 1
-        self._unclaimed: set[str] = set()
+        self._unclaimed: dict[Pointer, str] = {}
 
     def feed(self, data: bytes) -> list[Document]:
         """The documents of the lines that end in this piece of the body.
@@ -119,7 +119,7 @@ class NdjsonReader:
         if not self.count:
             raise Problem("validation_failed", "the body has no document behind its first line")
         if self._unclaimed:
-            places = [(f"/options/threshold/{label}", "is not one of the labels") for label in self._unclaimed]
+            places = [(pointer(*place), "is not one of the labels") for place in self._unclaimed]
             raise _rejected(self._head_line, sorted(places)[:20])
         return documents
 
@@ -153,9 +153,10 @@ class NdjsonReader:
             raise _rejected(line.number, self._faults.take()) from None
         if len(self._faults):
             raise _rejected(line.number, self._faults.take())
-        if isinstance(head.options.threshold, dict):
-            self._unclaimed = head.options.threshold.keys() - head.labels.keys()
-        self._documents = DocumentReader(document_limits(self._settings), head.labels, self._faults)
+        named = named_labels(head.options)
+        self._unclaimed = {("options", *place): label for place, label in named if label not in head.labels}
+        limits = document_limits(self._settings)
+        self._documents = DocumentReader(limits, head.labels, head.options, self._faults)
         return head
 
     def _read_document(self, index: int, number: int, content: bytes) -> Document:
@@ -192,7 +193,8 @@ class NdjsonReader:
             # A hash is enough to tell ids apart (64 bits, seeded anew in every process) and needs little memory.
             self._ids.add(hash(document.id))
             if self._unclaimed and document.labels:
-                self._unclaimed -= document.labels.keys()
+                own = document.labels
+                self._unclaimed = {place: name for place, name in self._unclaimed.items() if name not in own}
             self._documents.all_labels.clear()
         return document
 

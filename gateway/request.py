@@ -15,7 +15,7 @@ from gateway.documents import (
     DocumentLimits,
     DocumentReader,
     character_fault,
-    check_threshold,
+    check_named_labels,
     read_labels,
     read_options,
 )
@@ -130,10 +130,10 @@ def _read(
         faults.add((name,), "is not a field of a job")
     head = read_head(content, settings, faults, extract=extract)
     items = _items(content, max_documents, faults)
-    reader = DocumentReader(document_limits(settings), head.labels, faults)
+    reader = DocumentReader(document_limits(settings), head.labels, head.options, faults)
     documents = reader.read(items)
     _each_has_labels(head.labels, content.get("labels"), documents, faults)
-    check_threshold(head.options, reader.all_labels, ("options",), faults)
+    check_named_labels(head.options, reader.all_labels, ("options",), faults)
     return None if len(faults) else Submission(head, tuple(documents))
 
 
@@ -146,11 +146,11 @@ def read_head(
         Problem: unknown_model.
         EnoughError: so many faults that looking on helps nobody.
     """
-    options = content.get("options")
+    options, limits = content.get("options"), document_limits(settings)
     return Head(
         model=_model(content.get("model"), settings, faults),
-        labels=_labels(content.get("labels"), document_limits(settings), faults),
-        options=(None if options is None else read_options(options, ("options",), faults)) or Options(),
+        labels=_labels(content.get("labels"), limits, faults),
+        options=(None if options is None else read_options(options, ("options",), limits, faults)) or Options(),
         priority=_priority(content.get("priority"), faults, extract=extract),
         deadline_s=_seconds(content, "deadline_s", settings.default_deadline_s, settings.max_deadline_s, faults),
         result_ttl_s=_seconds(
@@ -175,6 +175,7 @@ def document_limits(settings: GatewaySettings) -> DocumentLimits:
 def _model(given: Any, settings: GatewaySettings, faults: Faults) -> str:
     if given is None:
         return settings.models[0]
+        hashing=settings.redact_key is not None,
     if not isinstance(given, str):
         faults.add(("model",), "must be a string")
         return settings.models[0]

@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.schema import DocumentErrorCode, DocumentStatus, JobStatus, LongText, OffsetUnit, Priority, Threshold
+from jobs.schema import (
+    DocumentErrorCode,
+    DocumentStatus,
+    JobStatus,
+    LongText,
+    OffsetUnit,
+    Priority,
+    RedactMode,
+    Threshold,
+)
 
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-03-01T09:30:00.000Z"])]
 
@@ -97,14 +106,46 @@ class JobsPage(Body):
     next_cursor: str | None = Field(description="Where to go on; null at the end.")
 
 
-class EntityBody(Body):
-    """A span of a document: `text[start:end]` in the chosen offset unit equals `text`."""
+class RunnerUp(Body):
+    """A label that was not chosen."""
+
+    label: str
+    score: float
+
+
+class Range(Body):
+    """A part of a text, in the chosen offset unit."""
 
     start: int
     end: int
-    text: str
+
+
+class ExplanationBody(Body):
+    """Why an entity was found."""
+
+    runners_up: list[RunnerUp] = Field(
+        description="The labels that scored next best on the same words, at most three, best first."
+    )
+    window: Range = Field(description="What of the text the model saw at once.")
+    confidence: float | None = Field(
+        description="How often entities of this score are right, by the model's own calibration; null where the "
+        "model has none."
+    )
+
+
+class EntityBody(Body):
+    """A span of a document: `text[start:end]` in the chosen offset unit equals `text`, unless it was redacted."""
+
+    start: int
+    end: int
+    text: str = Field(description="With `options.redact`: what stands there in `redacted_text`.")
     label: str
     score: float
+    redacted_start: int | None = Field(
+        None, description="Its place in `redacted_text`, with `options.redact`; else absent."
+    )
+    redacted_end: int | None = Field(None, description="As `redacted_start`.")
+    explain: ExplanationBody | None = Field(None, description="With `options.explain`; else absent.")
 
 
 class DocumentErrorBody(Body):
@@ -128,6 +169,9 @@ class ResultBody(Body):
     attempts: int
     error: DocumentErrorBody | None
     text: str | None = Field(None, description="The text, where `options.return_text` asked for it; else absent.")
+    redacted_text: str | None = Field(
+        None, description="The text without what `options.redact` hides, where the document succeeded; else absent."
+    )
 
 
 class ResultsPage(Body):
@@ -219,6 +263,32 @@ class OptionsIn(Body):
     long_text: LongText = Field("window", description="What happens to a text longer than the model's window.")
     offset_unit: OffsetUnit = Field("codepoint", description="What `start` and `end` count.")
     return_text: bool = Field(False, description="Keep the text and hand it back with the result.")
+class RedactIn(Body):
+    """What the text shows in the place of entities."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mode: RedactMode = Field(
+        "label",
+        description="`label`: `[PERSON]`. `mask`: a character, repeated. `hash`: `[PERSON:3f9a1c2b7d4e5f60]`, the "
+        "same for the same value in all texts of your tenant; where the service has a key for it.",
+    )
+    labels: list[str] | None = Field(
+        None, min_length=1, description="Only these, of those asked for; by default all."
+    )
+    numbered: bool = Field(
+        False, description="With `label`: `[PERSON_1]`, the same for the same value in a document."
+    )
+    character: str = Field("*", min_length=1, max_length=1, description="With `mask`.")
+    length: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="With `mask`: so many characters; by default as many as the value is long in the offset unit, "
+        "so that offsets stay.",
+    )
+
+
 
 
 class DocumentIn(Body):
@@ -232,6 +302,12 @@ class DocumentIn(Body):
     options: OptionsIn | None = None
 
 
+    redact: RedactIn | bool = Field(
+        False,
+        description="Hand back the text without the entities found, and their values nowhere; `true` is "
+        "`{}`. Not with `return_text`.",
+    )
+    explain: bool = Field(False, description="Say of every entity why it was found.")
 class WebhookIn(Body):
     """Whom to tell when the job ends: a URL of its own, or a registered endpoint."""
 

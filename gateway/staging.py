@@ -17,7 +17,7 @@ from jobs import ledger
 from jobs.codec import Codec
 from jobs.ledger import LedgerUnavailableError, place
 from jobs.schema import Document
-from jobs.shards import cut, encode_documents
+from jobs.shards import cut, encode_documents, wire_version
 
 KEEP_EVERY_S = 5.0
 """How often a stage is kept from lapsing, and the Idempotency-Key with it."""
@@ -33,12 +33,14 @@ class Staging:
         size: bytes staged, ids included.
         documents: how many so far.
         characters: so many so far.
+        version: the wire version that a worker must know to run them.
     """
 
     def __init__(self, services: Services, job_id: str) -> None:
         self.job_id = job_id
         self.sizes: list[tuple[int, int]] = []
         self.size = self.documents = self.characters = 0
+        self.version = 1
         self._services = services
         self._filling: list[Document] = []
         self._blobs: list[bytes] = []
@@ -55,6 +57,7 @@ class Staging:
             return
         self.documents += len(documents)
         self.characters += sum(len(document.text) for document in documents)
+        self.version = max(self.version, wire_version(documents))
         self._ids += [(document.id, document.index) for document in documents if document.id != str(document.index)]
         *full, last = cut([*self._filling, *documents])
         self._filling = list(last)

@@ -33,7 +33,7 @@ from jobs.codec import Codec
 from jobs.ledger import Created, IdemBegin, LedgerUnavailableError, Limits, NewJob, deliveries, place
 from jobs.queues import push_async
 from jobs.schema import Counts, Job, JobStatus, Usage
-from jobs.shards import cut, encode_documents
+from jobs.shards import cut, encode_documents, wire_options, wire_version
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class _Packed:
     blobs: Sequence[bytes] = ()
     doc_ids: Sequence[tuple[str, int]] = ()
     staged_bytes: int = 0
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,12 @@ async def commit(
         Problem: quota_exceeded, overloaded, already_retried or idempotency_in_progress.
         LedgerUnavailableError: the job may or may not exist.
     """
-    packed = _Packed(*_pack_head(services.codec, staging.job_id, head), staging.sizes, staged_bytes=staging.size)
+    packed = _Packed(
+        *_pack_head(services.codec, staging.job_id, head),
+        staging.sizes,
+        staged_bytes=staging.size,
+        version=max(staging.version, wire_version((), head.options)),
+    )
     with services.tracer.span("submit", trace, job_id=staging.job_id) as trace:
         return await _charged(services, caller, staging.job_id, head, packed, idempotency, created, trace, retried)
 
@@ -228,6 +234,7 @@ async def _make(
         by=caller.key_id,
         limits=_limits(services.settings, caller),
     )
+        version=packed.version,
     outcome = await services.ledger.run(ledger.create(new))
     try:
         _refuse(outcome)
@@ -248,11 +255,12 @@ def _pack(codec: Codec, job_id: str, submission: Submission) -> _Packed:
         sizes.append((len(documents), sum(len(document.text) for document in documents)))
         blobs.append(codec.encode(encode_documents(documents), place("in", job_id, shard)))
     ids = [(document.id, document.index) for document in submission.documents if document.id != str(document.index)]
-    return _Packed(*_pack_head(codec, job_id, submission.head), sizes, blobs, ids)
+    version = wire_version(submission.documents, submission.head.options)
+    return _Packed(*_pack_head(codec, job_id, submission.head), sizes, blobs, ids, version=version)
 
 
 def _pack_head(codec: Codec, job_id: str, head: Head) -> tuple[bytes, bytes]:
-    opts = orjson.dumps({"labels": head.labels, "options": head.options.model_dump()})
+    opts = orjson.dumps({"labels": head.labels, "options": wire_options(head.options)})
     return codec.encode(opts, place("opts", job_id)), pack_metadata(codec, job_id, head.metadata)
 
 

@@ -32,6 +32,8 @@ class SubmitOptions(TypedDict, total=False):
         long_text: what happens to a text longer than the model's window.
         offset_unit: what `Entity.start` and `.end` count.
         return_text: have each result carry its text.
+        redact: have each result carry its text without the entities, `True` or as the API's `options.redact` says.
+        explain: have each entity say why it was found.
         priority: which of the two queues.
         deadline_s: seconds after which unfinished documents expire.
         result_ttl_s: seconds results are kept.
@@ -47,6 +49,8 @@ class SubmitOptions(TypedDict, total=False):
     long_text: Literal["window", "truncate", "reject"]
     offset_unit: Literal["codepoint", "utf16", "byte"]
     return_text: bool
+    redact: bool | Mapping[str, Any]
+    explain: bool
     priority: Literal["interactive", "standard"]
     deadline_s: float
     result_ttl_s: float
@@ -59,8 +63,18 @@ JSON_DOCUMENTS = 10_000
 JSON_CHARACTERS = 8_000_000
 """A larger job goes as lines, of which a gateway takes ten times as many. A character has up to four bytes, and
 a gateway's default for JSON is 32 MiB."""
+_PIECE_BYTES = 64 * 1024
 
-_MODEL_OPTIONS = ("threshold", "flat", "multi_label", "long_text", "offset_unit", "return_text")
+_MODEL_OPTIONS = (
+    "threshold",
+    "flat",
+    "multi_label",
+    "long_text",
+    "offset_unit",
+    "return_text",
+    "redact",
+    "explain",
+)
 _JOB_OPTIONS = ("model", "priority", "deadline_s", "result_ttl_s", "metadata", "webhook")
 
 

@@ -103,14 +103,69 @@ class JobInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an entity was found.
+
+    Attributes:
+        runners_up: the labels that scored next best on the same words, with their scores, best first.
+        window: what of the text the model saw at once, (start, end) in the offset unit asked for.
+        confidence: how often entities of this score are right, by the model's own calibration; None without one.
+    """
+
+    runners_up: tuple[tuple[str, float], ...]
+    window: tuple[int, int]
+    confidence: float | None
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Explanation:
+        """Read an `explain` object."""
+        others = tuple((other["label"], other["score"]) for other in body["runners_up"])
+        return cls(others, (body["window"]["start"], body["window"]["end"]), body.get("confidence"))
+
+    def to_json(self) -> dict[str, Any]:
+        """The object as the gateway writes it."""
+        return {
+            "runners_up": [{"label": label, "score": score} for label, score in self.runners_up],
+            "window": {"start": self.window[0], "end": self.window[1]},
+            "confidence": self.confidence,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
-    """A span of a document: `text[start:end]` in the offset unit asked for is `text`; score in 0..1."""
+    """A span of a document: `text[start:end]` in the offset unit asked for is `text`; score in 0..1.
+
+    Attributes:
+        redacted: its (start, end) in the result's `redacted_text`; `text` is then what stands there.
+        explain: why it was found, where `explain` asked for it.
+    """
 
     start: int
     end: int
     text: str
     label: str
     score: float
+    redacted: tuple[int, int] | None = None
+    explain: Explanation | None = None
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Entity:
+        """Read an entity object."""
+        start, explain = body.get("redacted_start"), body.get("explain")
+        return cls(
+            *(body[name] for name in ("start", "end", "text", "label", "score")),
+            redacted=None if start is None else (start, body["redacted_end"]),
+            explain=None if explain is None else Explanation.from_json(explain),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The entity as the gateway writes it."""
+        body = {name: getattr(self, name) for name in ("start", "end", "text", "label", "score")}
+        if self.redacted is not None:
+            body["redacted_start"], body["redacted_end"] = self.redacted
+        if self.explain is not None:
+            body["explain"] = self.explain.to_json()
+        return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +190,7 @@ class Result:
         truncated: True if the rest of a long text was dropped, as `long_text="truncate"` asks.
         error: set unless the document succeeded (cancelled and expired ones may have none).
         text: the document's text, where `return_text` asked for it.
+        redacted_text: the text without its entities, where `redact` asked for it.
     """
 
     index: int
@@ -147,6 +203,7 @@ class Result:
     attempts: int = 0
     error: DocumentError | None = None
     text: str | None = None
+    redacted_text: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -161,15 +218,14 @@ class Result:
             index=body["index"],
             id=body["id"],
             status=body["status"],
-            entities=tuple(
-                Entity(e["start"], e["end"], e["text"], e["label"], e["score"]) for e in body.get("entities") or ()
-            ),
+            entities=tuple(Entity.from_json(entity) for entity in body.get("entities") or ()),
             windows=body.get("windows") or 0,
             truncated=bool(body.get("truncated")),
             warnings=tuple(body.get("warnings") or ()),
             attempts=body.get("attempts") or 0,
             error=None if error is None else DocumentError(**_known(DocumentError, error)),
             text=body.get("text"),
+            redacted_text=body.get("redacted_text"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -178,10 +234,7 @@ class Result:
             "index": self.index,
             "id": self.id,
             "status": self.status,
-            "entities": [
-                {"start": e.start, "end": e.end, "text": e.text, "label": e.label, "score": e.score}
-                for e in self.entities
-            ],
+            "entities": [entity.to_json() for entity in self.entities],
             "windows": self.windows,
             "truncated": self.truncated,
             "warnings": list(self.warnings),
@@ -196,6 +249,8 @@ class Result:
         }
         if self.text is not None:
             body["text"] = self.text
+        if self.redacted_text is not None:
+            body["redacted_text"] = self.redacted_text
         return body
 
 

@@ -8,8 +8,12 @@ import re
 from jobs.schema import Priority
 
 WEBHOOK_QUEUE = "gleaner.webhooks"
-WIRE_VERSION = 1
-"""Version of messages and ledger records that this code writes; it reads this one and all before it."""
+WIRE_VERSION = 2
+"""The newest version of ledger records that this code reads, and all before it. A job is written with the lowest
+that says what it asks for (`jobs.shards.wire_version`), so that older workers take what they understand.
+
+1: the first. 2: options `redact` and `explain`.
+"""
 
 
 def slug(model: str) -> str:

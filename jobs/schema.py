@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Threshold = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 OffsetUnit = Literal["codepoint", "utf16", "byte"]
 LongText = Literal["window", "truncate", "reject"]
+RedactMode = Literal["label", "mask", "hash"]
 
 
 class Priority(StrEnum):
@@ -81,6 +82,39 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Redact(Strict):
+    """What a result's text shows in the place of entities.
+
+    Attributes:
+        mode: `label` shows `[PERSON]`; `mask` a character, repeated; `hash` a keyed token of the value, the same
+            for the same value in all texts of a tenant.
+        labels: entities of these only; None is all labels.
+        numbered: with `label`, `[PERSON_1]`: the same number for the same value within a document.
+        character: with `mask`.
+        length: with `mask`, so many characters; None is as many as the value is long in the offset unit.
+    """
+
+    mode: RedactMode = "label"
+    labels: Annotated[list[str], Field(min_length=1)] | None = None
+    numbered: bool = False
+    character: Annotated[str, Field(min_length=1, max_length=1)] = "*"
+    length: Annotated[int, Field(ge=1, le=64)] | None = None
+
+    @model_validator(mode="after")
+    def _of_one_mode(self) -> Self:
+        if self.mode != "label" and self.numbered:
+            raise ValueError("`numbered` is for mode `label`")
+        if self.mode != "mask" and (self.character != "*" or self.length is not None):
+            raise ValueError("`character` and `length` are for mode `mask`")
+        if not self.character.isprintable() or self.character.isspace():
+            raise ValueError("`character` must be one that can be seen")
+        return self
+
+    def covers(self, label: str) -> bool:
+        """Whether entities of this label are hidden."""
+        return self.labels is None or label in self.labels
+
+
 class Options(Strict):
     """How the model is asked, for a job or for one document (a document's own replace the job's one by one)."""
 
@@ -90,6 +124,19 @@ class Options(Strict):
     long_text: LongText = "window"
     offset_unit: OffsetUnit = "codepoint"
     return_text: bool = False
+    redact: Redact | bool = False
+    explain: bool = False
+
+    @model_validator(mode="after")
+    def _keeps_or_hides(self) -> Self:
+        if self.redact and self.return_text:
+            raise ValueError("`return_text` would keep the text that `redact` hides; ask for one of them")
+        return self
+
+    @property
+    def redaction(self) -> Redact | None:
+        """How to redact, or None."""
+        return Redact() if self.redact is True else self.redact or None
 
     def threshold_for(self, label: str) -> float:
         """The score from which an entity of this label counts; labels without one of their own have 0.5."""
@@ -134,14 +181,53 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an entity was found.
+
+    Attributes:
+        runners_up: the labels that scored next best on the same words, with their scores, best first.
+        window: what of the text the model saw at once, (start, end) in the chosen offset unit.
+        confidence: how often entities of this score are right, by the model's own calibration; None without one.
+    """
+
+    runners_up: tuple[tuple[str, float], ...]
+    window: tuple[int, int]
+    confidence: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
-    """A span of the text: `text[start:end]` in the chosen offset unit equals `text`; score in 0..1."""
+    """A span of the text: `text[start:end]` in the chosen offset unit equals `text`; score in 0..1.
+
+    Where the text was redacted, `text` is what stands there now: `redacted_text[slice(*redacted)]`.
+    """
 
     start: int
     end: int
     text: str
     label: str
     score: float
+    redacted: tuple[int, int] | None = None
+    explain: Explanation | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The entity as the API serves it."""
+        body: dict[str, Any] = {
+            "start": self.start,
+            "end": self.end,
+            "text": self.text,
+            "label": self.label,
+            "score": self.score,
+        }
+        if self.redacted is not None:
+            body["redacted_start"], body["redacted_end"] = self.redacted
+        if self.explain is not None:
+            body["explain"] = {
+                "runners_up": [{"label": label, "score": score} for label, score in self.explain.runners_up],
+                "window": {"start": self.explain.window[0], "end": self.explain.window[1]},
+                "confidence": self.explain.confidence,
+            }
+        return body
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +244,7 @@ class DocumentResult:
     attempts: int = 0
     error: DocumentError | None = None
     text: str | None = None
+    redacted_text: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The result as the API serves it."""
@@ -165,10 +252,7 @@ class DocumentResult:
             "index": self.index,
             "id": self.id,
             "status": self.status.value,
-            "entities": [
-                {"start": e.start, "end": e.end, "text": e.text, "label": e.label, "score": e.score}
-                for e in self.entities
-            ],
+            "entities": [entity.to_dict() for entity in self.entities],
             "windows": self.windows,
             "truncated": self.truncated,
             "warnings": list(self.warnings),
@@ -183,6 +267,8 @@ class DocumentResult:
         }
         if self.text is not None:
             body["text"] = self.text
+        if self.redacted_text is not None:
+            body["redacted_text"] = self.redacted_text
         return body
 
 

@@ -54,6 +54,12 @@ class Settings(BaseSettings):
     )
     lease_s: float = Field(
         60.0,
+    redact_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Secret behind the tokens of `redact` mode `hash`, for gateways and workers: at least 32 "
+        "characters (`openssl rand -base64 32`). Another key makes other tokens. Without it the mode is refused.",
+    )
         ge=1,
         description="How long a worker's claim on a shard holds without a renewal (seconds); "
         "workers renew four times as often. The same on every process.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple
 from typing import Any
 
 import orjson
@@ -14,11 +15,16 @@ from jobs.schema import (
     DocumentResult,
     DocumentStatus,
     Entity,
+    Explanation,
+    Options,
 )
 
 MAX_SHARD_DOCUMENTS = 32
 MAX_SHARD_CHARACTERS = 256 * 1024
 MAX_SHARDS = 10_000
+
+_NEWER_OPTIONS = {"redact": 2, "explain": 2}
+"""The wire version from which on workers know an option; those not named here always did."""
 
 
 def cut(
@@ -43,6 +49,18 @@ def cut(
         characters += len(document.text)
     if shard:
         yield tuple(shard)
+
+
+def wire_options(options: Options) -> dict[str, Any]:
+    """A job's options as stored: only what is asked for; an older worker would not take what it does not know."""
+    return options.model_dump(exclude_defaults=True)
+
+
+def wire_version(documents: Iterable[Document], options: Options | None = None) -> int:
+    """The wire version that a worker must know to run these documents as they ask."""
+    asked = set() if options is None else wire_options(options).keys()
+    own = (document.options.keys() for document in documents if document.options)
+    return max((_NEWER_OPTIONS.get(name, 1) for name in asked.union(*own)), default=1)
 
 
 def encode_documents(documents: Iterable[Document]) -> bytes:
@@ -99,6 +117,11 @@ def encode_results(results: Iterable[DocumentResult]) -> bytes:
             row["e"] = [result.error.code, result.error.detail]
         if result.text is not None:
             row["t"] = result.text
+        if result.redacted_text is not None:
+            row["r"] = result.redacted_text
+            row["rn"] = [e.redacted for e in result.entities]
+        if any(e.explain for e in result.entities):
+            row["x"] = [e.explain and astuple(e.explain) for e in result.entities]
         rows.append(row)
     return orjson.dumps(rows)
 
@@ -110,16 +133,34 @@ def decode_results(blob: bytes) -> tuple[DocumentResult, ...]:
             index=row["i"],
             id=row.get("id", str(row["i"])),
             status=DocumentStatus(row["s"]),
-            entities=tuple(Entity(*entity) for entity in row.get("n", ())),
+            entities=_entities(row),
             windows=row["w"],
             truncated=row.get("c", False),
             warnings=tuple(row.get("g", ())),
             attempts=row["a"],
             error=_error(row.get("e")),
             text=row.get("t"),
+            redacted_text=row.get("r"),
         )
         for row in orjson.loads(blob)
     )
+
+
+def _entities(row: dict[str, Any]) -> tuple[Entity, ...]:
+    """Kept in columns of their own, what only some results have does not trouble older readers."""
+    found = row.get("n", ())
+    if "rn" not in row and "x" not in row:
+        return tuple(Entity(*entity) for entity in found)
+    places = row.get("rn", (None,) * len(found))
+    reasons = row.get("x", (None,) * len(found))
+    return tuple(
+        Entity(*entity, redacted=place and (place[0], place[1]), explain=reason and _explanation(*reason))
+        for entity, place, reason in zip(found, places, reasons, strict=True)
+    )
+
+
+def _explanation(runners_up: list[list[Any]], window: list[int], confidence: float | None) -> Explanation:
+    return Explanation(tuple((label, score) for label, score in runners_up), (window[0], window[1]), confidence)
 
 
 def _error(stored: list[str] | None) -> DocumentError | None:

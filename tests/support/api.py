@@ -127,7 +127,7 @@ def _run(document: Document, labels: Labels, options: dict[str, Any], attempts: 
         entities=tuple(sorted(entities, key=lambda entity: (entity.start, entity.end, entity.label))),
         windows=1,
         attempts=attempts,
-        text=document.text if options["return_text"] else None,
+        text=document.text if options.get("return_text") else None,
     )
 
 
@@ -185,7 +185,10 @@ async def running_api(
     app = create_app(config)
     store, broker = connect_async(ledger_url, 2, "test"), connect_async(broker_url, 2, "test")
     worker = Worker(
-        AsyncLedger(store), broker, Codec(key.get_secret_value() for key in config.encryption_keys), tuple(models)
+        AsyncLedger(store),
+        broker,
+        Codec(key.get_secret_value() for key in config.encryption_keys),
+        config.models.served,
     )
     transport = httpx.ASGITransport(app=app)
     async with (

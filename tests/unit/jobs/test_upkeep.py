@@ -240,14 +240,14 @@ def test_results_are_purged_past_their_time(house: House) -> None:
 
 def test_a_newer_record_is_given_back_and_comes_again(house: House) -> None:
     """An older worker hands a shard of a newer version back; it is published again for those who can."""
-    [message] = house.submit("job_1", version=2)
+    [message] = house.submit("job_1", version=names.WIRE_VERSION + 1)
     house.take()
     assert house.store.run(ledger.claim(message, "n", "old", "rev")).kind == "newer"
     house.client.zadd("{gleaner}:open:gleaner-small", {"job_1:0": 1})  # its half minute is over
     ticks(house, lambda: queues.length(house.broker, QUEUE) == 1)
     again = house.take()
     assert again is not None
-    assert house.store.run(ledger.claim(again, "n", "new", "rev", max_version=2)).kind == "run"
+    assert house.store.run(ledger.claim(again, "n", "new", "rev", max_version=names.WIRE_VERSION + 1)).kind == "run"
 
 
 def test_a_lapsed_stage_returns_its_reservation(house: House) -> None:
