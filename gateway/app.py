@@ -192,7 +192,7 @@ def _stand_by(settings: GatewaySettings, metrics: UpkeepMetrics) -> UpkeepLoop:
     store = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-upkeep"))
     broker = connect(settings.broker_url, settings.store_timeout_s, "gleaner-gateway-upkeep-push")
     upkeep = Upkeep(store, broker, metrics, lease_s=settings.lease_s)
-    return UpkeepLoop(upkeep, every_s=STAND_BY_S / 3, silent_s=STAND_BY_S)
+    return UpkeepLoop(upkeep, silent_s=STAND_BY_S)
 
 
 def _handle_errors(app: FastAPI) -> None:

@@ -7,6 +7,7 @@ queue -> silent leases and forgotten shards of every model -> one job's books au
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Sequence
 from threading import Event, Thread
 from time import monotonic
@@ -47,6 +48,7 @@ class Upkeep:
         self._lease_ms = int(lease_s * 1000)
         self._grace_ms = int(grace_s * 1000)
         self._broker_trouble: RedisError | None = None
+        self._who = secrets.token_hex(8)
 
     def tick(self, silent_s: float = 0.0) -> bool:
         """Repair once; False if another upkeep ticked within `silent_s` and this one stayed out.
@@ -56,7 +58,7 @@ class Upkeep:
             redis.exceptions.RedisError: the broker is down; what needs only the ledger was done all the same, and
                 what could not be pushed counts as lost and comes again.
         """
-        due = self._store.run(ledger.beat(self._lease_ms, int(silent_s * 1000)))
+        due = self._store.run(ledger.beat(self._lease_ms, int(silent_s * 1000), self._who))
         if due is None:
             return False
         started = monotonic()
@@ -135,7 +137,7 @@ class UpkeepLoop:
 
     Args:
         every_s: seconds between ticks.
-        silent_s: 0 for a courier; a stand-by (the gateway) ticks only where nobody did for so long.
+        silent_s: 0 for a courier; a stand-by (the gateway) ticks only where nobody else did for so long.
     """
 
     def __init__(self, upkeep: Upkeep, every_s: float = 1.0, silent_s: float = 0.0) -> None:
@@ -181,5 +183,5 @@ class UpkeepLoop:
             except Exception as error:  # noqa: BLE001  # a bug in one repair must not end all repairs
                 self._trouble = type(error).__name__
                 failure(log, "upkeep.failed", error)
-            if self._stopping.wait(self._every_s):
+            if self._stopping.wait(self._every_s if self._ticked or not self._silent_s else self._silent_s / 3):
                 return

@@ -298,16 +298,16 @@ def ping_write() -> Call[int]:
 # Upkeep's
 
 
-def beat(lease_ms: int = LEASE_MS, silent_ms: int = 0) -> Call[Due | None]:
+def beat(lease_ms: int = LEASE_MS, silent_ms: int = 0, who: str = "") -> Call[Due | None]:
     """Upkeep's tick: holds leases after an outage, and says what is due (100 of each at most).
 
-    None where another upkeep ticked within `silent_ms`.
+    None where the latest tick was less than `silent_ms` ago and another's than `who`.
     """
 
     def parse(reply: list[Any]) -> Due | None:
         return Due(*(tuple(map(records.text, part)) for part in reply)) if reply else None
 
-    return Call("beat", (lease_ms, silent_ms), parse)
+    return Call("beat", (lease_ms, silent_ms, who), parse)
 
 
 def expire(job: str) -> Call[str]:

@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
--- beat(lease_ms, silent_ms): upkeep's tick. A stand-by (silent_ms > 0) is told to stay out while another's beat is
--- younger. After a silence of more than 10 s (an outage; half a lease where leases are short) no lease expires for
+-- beat(lease_ms, silent_ms, who): upkeep's tick. A stand-by (silent_ms > 0) is told to stay out while another's beat
+-- is younger; its own keeps it in, so that it ticks as often as a courier once it has stepped in. After a silence of more than 10 s (an outage; half a lease where leases are short) no lease expires for
 -- one lease, so that workers can renew first. Returns what is due: jobs past their deadline, jobs to purge, lapsed
 -- stages; all queues and models; and one open job to audit, each in its turn.
 local lease, silent = int(ARGV[1]), int(ARGV[2])
-local last = int(redis.call('HGET', key('sys'), 'beat'))
-if NOW - last < silent then return {} end
+local latest = redis.call('HMGET', key('sys'), 'beat', 'beat_by')
+local last = int(latest[1])
+if NOW - last < silent and latest[2] ~= ARGV[3] then return {} end
 if NOW - last > math.min(10000, lease / 2) then redis.call('HSET', key('sys'), 'no_expire_until', NOW + lease) end
-redis.call('HSET', key('sys'), 'beat', NOW)
+redis.call('HSET', key('sys'), 'beat', NOW, 'beat_by', ARGV[3])
 local function due(name) return redis.call('ZRANGEBYSCORE', key(name), '-inf', NOW, 'LIMIT', 0, 100) end
 local open = redis.call('ZCARD', key('deadlines'))
 local audit = {}

@@ -15,8 +15,9 @@ from jobs import ledger, names, queues
 from jobs.ledger import Ledger, Message
 from jobs.metrics import UpkeepMetrics
 from jobs.schema import Job, JobStatus, Priority
-from jobs.upkeep import Upkeep
+from jobs.upkeep import Upkeep, UpkeepLoop
 from tests.support.ledger import MODEL, new_job
+from tests.support.processes import wait_for
 
 QUEUE = names.queue(MODEL, Priority.standard)
 
@@ -271,8 +272,30 @@ def test_audit_mends_broken_books(house: House) -> None:
 
 
 def test_a_stand_by_stays_out_while_a_courier_ticks(house: House) -> None:
-    """A gateway's upkeep does nothing while the beat is young, and steps in when it is old."""
+    """It does nothing while another's beat is young, and steps in when that is old.
+
+    Then it stays in, and ticks as often as a courier, or leases would be held for ever. A second one stays out, and
+    a courier that is back ends it.
+    """
+    here, there = (Upkeep(house.store, house.broker, UpkeepMetrics(CollectorRegistry())) for _ in range(2))
     house.upkeep.tick()
-    assert house.upkeep.tick(silent_s=30) is False
+    assert here.tick(silent_s=30) is False
     house.client.hset("{gleaner}:sys", "beat", 1)
-    assert house.upkeep.tick(silent_s=30) is True
+    assert [here.tick(silent_s=30), there.tick(silent_s=30), here.tick(silent_s=30)] == [True, False, True]
+    house.upkeep.tick()
+    assert here.tick(silent_s=30) is False
+
+
+def test_a_stand_by_alone_brings_back_what_a_dead_worker_held(house: House) -> None:
+    """Leases are held for a moment after the silence that made it step in, not again at each of its ticks."""
+    [message] = house.submit("job_1")
+    house.take()
+    house.store.run(ledger.claim(message, "n", "w", "rev", lease_ms=10))
+    now = house.store.run(ledger.ping_write())
+    house.client.hset("{gleaner}:sys", "beat", now - 31_000)
+    alone = Upkeep(house.store, house.broker, UpkeepMetrics(CollectorRegistry()), lease_s=1)
+    loop = UpkeepLoop(alone, every_s=0.02, silent_s=30)
+    loop.start()
+    wait_for(lambda: queues.length(house.broker, QUEUE) == 1, 30, "the shard is published again")
+    assert loop.ticks()
+    loop.stop()
