@@ -1,0 +1,162 @@
+"""One-document jobs a second that the gateway accepts, beside a bare FastAPI route that does one Lua call.
+
+`python -m benchmarks.accept [--seconds S] [--clients N] [--rounds R]`. One process each, the same server, the same
+load from a process of its own, turn about; no worker runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import psutil
+import redis.asyncio
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
+
+from benchmarks.children import stack
+from benchmarks.texts import LABELS, documents
+from jobs.probes import ProbeServer
+
+KEEP = "redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) return redis.call('INCR', KEYS[1] .. ':n')"
+WARM_UP_S = 1.0
+
+
+class Text(BaseModel):
+    """A document of the bare route."""
+
+    text: str
+
+
+class Job(BaseModel):
+    """What the bare route takes."""
+
+    labels: list[str]
+    documents: list[Text]
+
+
+def main() -> None:
+    """Measure, or be one of the children."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accept", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each round")
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("gateway", "bare"), help="leave the other one out")
+    parser.add_argument("--child", choices=("bare", "load"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child == "bare":
+        _bare()
+    elif arguments.child == "load":
+        print(asyncio.run(_load(arguments.clients, arguments.seconds)))
+    else:
+        _compare(arguments.clients, arguments.seconds, arguments.rounds, arguments.only)
+
+
+def _compare(clients: int, seconds: float, rounds: int, only: str | None) -> None:
+    modules = {"gateway": ("gateway",), "bare": ("benchmarks.accept", "--child", "bare")}
+    if only:
+        modules = {only: modules[only]}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in modules}
+    with stack(modules) as running:
+        for _ in range(rounds):
+            for name, child in running.children.items():
+                found[name].append(_round(child.url, child.pid, running.key, clients, seconds))
+    print(f"{clients} clients, {rounds} rounds of {seconds:g} s\n")
+    print("| | jobs/s | spread | CPU ms a job |\n|---|---|---|---|")
+    for name, measured in found.items():
+        rates, costs = zip(*measured, strict=True)
+        spread = f"{min(rates):.0f}-{max(rates):.0f}"
+        print(f"| {name} | {statistics.median(rates):.0f} | {spread} | {statistics.median(costs):.2f} |")
+    if not only:
+        gateway, bare = (statistics.median(rate for rate, _ in found[name]) for name in ("gateway", "bare"))
+        print(f"\nratio {gateway / bare:.2f}")
+
+
+def _round(url: str, pid: int, key: str, clients: int, seconds: float) -> tuple[float, float]:
+    """Jobs a second, and CPU milliseconds of the server for each."""
+    more = ("--clients", str(clients), "--seconds", str(seconds))
+    command = (sys.executable, "-m", "benchmarks.accept", "--child", "load", *more)
+    server = psutil.Process(pid)
+    before = server.cpu_times()
+    environment = {**os.environ, "BENCH_URL": url, "BENCH_KEY": key}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    after = server.cpu_times()
+    jobs, took, everything = map(float, done.stdout.split())
+    spent = after.user + after.system - before.user - before.system
+    return jobs / took, 1000 * spent / everything
+
+
+async def _load(clients: int, seconds: float) -> str:
+    """Post one-document jobs on so many connections; jobs while measured, seconds, all jobs."""
+    url = urlsplit(os.environ["BENCH_URL"])
+    requests = [_request(text, os.environ["BENCH_KEY"]) for text in documents(200)]
+    answered = 0
+    end = time.monotonic() + WARM_UP_S + seconds
+
+    async def client(number: int) -> None:
+        nonlocal answered
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        while time.monotonic() < end:
+            writer.write(requests[(number + answered) % len(requests)])
+            head = await reader.readuntil(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 202"):
+                raise RuntimeError(head.decode())
+            await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+            answered += 1
+        writer.close()
+
+    work = asyncio.gather(*(client(number) for number in range(clients)))
+    await asyncio.sleep(WARM_UP_S)
+    began, before = time.monotonic(), answered
+    await work
+    return f"{answered - before} {time.monotonic() - began} {answered}"
+
+
+def _request(text: str, key: str) -> bytes:
+    body = json.dumps({"labels": list(LABELS), "documents": [{"text": text}]}).encode()
+    head = (
+        f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _bare() -> None:
+    """The route to compare with: a body in, one Lua call, an id out."""
+    app = FastAPI()
+    store = redis.asyncio.Redis.from_url(os.environ["GLEANER_REDIS_URL"])
+    keep = store.register_script(KEEP)
+
+    @app.post("/v1/jobs", status_code=202)
+    async def submit(job: Job) -> dict[str, str]:
+        job_id = os.urandom(13).hex()
+        await keep(keys=["bench:jobs"], args=[job_id, job.model_dump_json()])
+        return {"id": job_id, "status": "queued"}
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app, port=int(os.environ["GLEANER_PORT"]), loop="uvloop", http="httptools", log_level="error"
+        )
+    )
+    probes = ProbeServer(
+        "127.0.0.1",
+        int(os.environ["GLEANER_METRICS_PORT"]),
+        CollectorRegistry(),
+        lambda: None,
+        lambda: None if server.started else "starting",
+    )
+    probes.start()
+    server.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""A server, a gateway and a worker as children of a benchmark, each started as the module a benchmark names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs import keys
+from tests.support.processes import ROOT, Child, Server, free_port
+
+LEDGER_DB, BROKER_DB = 1, 0
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What runs: the server, the children by role, and the key of a submitter."""
+
+    server: Server
+    children: Mapping[str, Child]
+    key: str
+
+    @property
+    def url(self) -> str:
+        """The gateway's."""
+        return self.children["gateway"].url
+
+
+@contextmanager
+def stack(modules: Mapping[str, tuple[str, ...]], **settings: str) -> Iterator[Stack]:
+    """Start a server and these children; all are ready inside the block and ended after it.
+
+    Args:
+        modules: `python -m` arguments by role: gateway, worker.
+        settings: environment of all children.
+    """
+    with tempfile.TemporaryDirectory(prefix="gl-") as name, ExitStack() as ending:
+        folder = Path(name)
+        server = Server(folder)
+        ending.callback(server.stop)
+        key = keys.create(folder / "keys.json", tenant="bench", role="submitter").key
+        common = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("GLEANER_")},
+            "GLEANER_REDIS_URL": server.url(LEDGER_DB),
+            "GLEANER_BROKER_URL": server.url(BROKER_DB),
+            "GLEANER_KEYS_FILE": str(folder / "keys.json"),
+            **settings,
+        }
+        children = {}
+        for role, arguments in modules.items():
+            children[role] = child = launch(folder, role, arguments, common)
+            ending.callback(child.kill)
+        for child in children.values():
+            child.wait_ready()
+        yield Stack(server, children, key)
+
+
+def launch(folder: Path, role: str, arguments: tuple[str, ...], environment: Mapping[str, str]) -> Child:
+    """Start one child; not waited for."""
+    port, probes = free_port(), free_port()
+    log = folder / f"{role}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            env={**environment, "GLEANER_PORT": str(port), "GLEANER_METRICS_PORT": str(probes)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    return Child(role, process, log, probes, f"http://127.0.0.1:{port}")

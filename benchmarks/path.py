@@ -1,0 +1,201 @@
+"""Where the time of one `/v1/extract` goes on an idle stack: a line a stage, beside the bare model call.
+
+`python -m benchmarks.path [--calls N] [--pause MS] [--fake]`. Gateway and worker are the real ones; a composition
+root of this benchmark's own notes when they pass their stages (one clock serves all processes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.children import stack
+from benchmarks.texts import LABELS
+
+TEXT = "Ines Faber joined Northwind Foods in Lisbon on 3 March 2019 and took over the team that builds the tablet."
+SHIPPED = Path(__file__).parents[1] / "models" / "gleaner-small"
+MARKS = "BENCH_MARKS"
+WARM_UP = 20
+Spans = list[tuple[int, int]]
+Marks = list[tuple[int, str]]
+
+
+def main() -> None:
+    """Measure, or be one of the children."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.path", description=__doc__)
+    parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--pause", type=float, default=5.0, help="between two calls (ms)")
+    parser.add_argument("--fake", action="store_true", help="a model that takes no time: the path alone")
+    parser.add_argument("--child", choices=("gateway", "worker", "bare"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    pause_s = arguments.pause / 1000
+    if arguments.child:
+        sys.exit(_child(arguments.child, fake=arguments.fake, count=arguments.calls, pause_s=pause_s))
+    more = ("--fake",) if arguments.fake else ()
+    modules = {role: ("benchmarks.path", "--child", role, *more) for role in ("gateway", "worker")}
+    with tempfile.TemporaryDirectory(prefix="gl-") as name:
+        with stack(modules, **{MARKS: name}) as running:
+            calls = _calls(running.url, running.key, arguments.calls, pause_s)
+            for child in running.children.values():
+                child.drain()
+        marks = [(at, what) for file in Path(name).iterdir() for at, what in json.loads(file.read_text())]
+    path = _report(calls, marks)
+    if not arguments.fake:
+        bare = _bare(arguments.calls, pause_s)
+        print(f"\nbare model call {bare:.2f} ms; the path adds {path - bare:.2f} ms in the median")
+
+
+def _calls(url: str, key: str, count: int, pause_s: float) -> Spans:
+    body = {"labels": list(LABELS), "documents": [{"text": TEXT}]}
+    found = []
+    with httpx.Client(base_url=url, headers={"X-API-Key": key}, trust_env=False, timeout=60) as client:
+        for _ in range(WARM_UP + count):
+            time.sleep(pause_s)
+            began = time.monotonic_ns()
+            response = client.post("/v1/extract", json=body)
+            found.append((began, time.monotonic_ns()))
+            assert response.status_code == 200, response.text
+    return found[WARM_UP:]
+
+
+def _report(calls: Spans, marks: Marks) -> float:
+    """Print when, in the median, each stage is passed; returns the median of the whole (ms)."""
+    marks.sort()
+    offsets, at = defaultdict(list), 0
+    for began, ended in calls:
+        seen: set[str] = set()
+        while at < len(marks) and marks[at][0] < began:
+            at += 1
+        while at < len(marks) and marks[at][0] < ended:
+            moment, what = marks[at]
+            if what not in seen:
+                offsets[what].append((moment - began) / 1e6)
+            seen.add(what)
+            at += 1
+    whole = sorted((ended - began) / 1e6 for began, ended in calls)
+    rows = [(statistics.median(ms), what) for what, ms in offsets.items() if len(ms) > len(calls) / 2]
+    print(f"{'at ms':>8} {'+ ms':>7}  passed")
+    before = 0.0
+    for ms, what in [*sorted(rows), (statistics.median(whole), "client has the answer")]:
+        print(f"{ms:8.2f} {ms - before:7.2f}  {what}")
+        before = ms
+    print(f"{len(whole)} calls: p50 {whole[len(whole) // 2]:.2f} ms, p95 {whole[len(whole) * 95 // 100]:.2f} ms")
+    return statistics.median(whole)
+
+
+def _bare(count: int, pause_s: float) -> float:
+    """Median of the library's own call for the same text, in a process of its own (ms)."""
+    import subprocess
+
+    command = (sys.executable, "-m", "benchmarks.path", "--child", "bare")
+    more = ("--calls", str(count), "--pause", str(pause_s * 1000))
+    return float(subprocess.run((*command, *more), check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def _child(role: str, *, fake: bool, count: int, pause_s: float) -> int:
+    if role == "bare":
+        print(_predict(count, pause_s))
+        return 0
+    marks: Marks = []
+    try:
+        return _gateway(marks) if role == "gateway" else _worker(marks, fake=fake)
+    finally:
+        (Path(os.environ[MARKS]) / f"{role}.json").write_text(json.dumps(marks))
+
+
+def _predict(count: int, pause_s: float) -> float:
+    import torch
+    from gliner import GLiNER
+
+    from worker.engine import cpu_count
+
+    torch.set_num_threads(cpu_count())
+    model = GLiNER.from_pretrained(str(SHIPPED), local_files_only=True)
+    found = []
+    for _ in range(WARM_UP + count):
+        time.sleep(pause_s)
+        began = time.perf_counter()
+        model.predict_entities(TEXT, list(LABELS))
+        found.append((time.perf_counter() - began) * 1000)
+    return statistics.median(found[WARM_UP:])
+
+
+def _gateway(marks: Marks) -> int:
+    from gateway import submission
+    from gateway.__main__ import main as serve
+    from gateway.edge import Edge
+    from gateway.guard import GuardedLedger
+    from gateway.waiting import Waiter
+
+    _around_async(marks, Edge, "__call__", "gateway: request")
+    _around_async(marks, submission, "push_async", "gateway: push")
+    _around_async(marks, Waiter, "_receive", "", after="gateway: hint")
+    _around_async(marks, GuardedLedger, "run", "gateway: {0.script}")
+    return serve()
+
+
+def _worker(marks: Marks, *, fake: bool) -> int:
+    from jobs.ledger import Ledger
+    from tests.support.engine import FakeEngine
+    from worker import microbatch, windows
+    from worker.app import load_engine, run
+    from worker.contract import Engine
+    from worker.intake import Intake
+    from worker.settings import WorkerSettings
+
+    def load(settings: WorkerSettings) -> Engine:
+        engine: Engine = FakeEngine() if fake else load_engine(settings)
+        for stage in ("collate", "forward", "decode"):
+            _around(marks, engine, stage, f"worker: {stage}")
+        return engine
+
+    _around(marks, Intake, "extract_shard", "worker: message")
+    _around(marks, Ledger, "run", "worker: {0.script}")
+    _around(marks, windows, "cut", "worker: cut")
+    _around(marks, microbatch.MicroBatcher, "submit", "worker: submit")
+    return run(WorkerSettings(), load)
+
+
+def _around(marks: Marks, owner: Any, name: str, what: str) -> None:
+    made: Callable[..., Any] = getattr(owner, name)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _noted(marks, what, args):
+            return made(*args, **kwargs)
+
+    setattr(owner, name, call)
+
+
+def _around_async(marks: Marks, owner: Any, name: str, what: str, after: str = "") -> None:
+    made: Callable[..., Any] = getattr(owner, name)
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        with _noted(marks, what, args, after):
+            return await made(*args, **kwargs)
+
+    setattr(owner, name, call)
+
+
+@contextmanager
+def _noted(marks: Marks, what: str, args: tuple[Any, ...], after: str = "") -> Iterator[None]:
+    named = what.format(*(arg for arg in args if hasattr(arg, "script"))) if "{" in what else what
+    if named:
+        marks.append((time.monotonic_ns(), f"{named} begins"))
+    yield
+    marks.append((time.monotonic_ns(), after or f"{named} is done"))
+
+
+if __name__ == "__main__":
+    main()
