@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos contract bigjob soak alerts gameday docs bench \
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos contract bigjob million soak alerts gameday docs bench \
   constraints clean
 
 help: ## List these commands
@@ -80,6 +80,9 @@ contract: setup ## The API against its OpenAPI document, thousands of cases: 4 m
 
 bigjob: setup ## A job of 256 MiB through the gateway, with its memory watched
 	UPLOAD_MIB=256 $(BIN)/python -m pytest tests/integration/test_api_scale.py -k big_job -s
+
+million: setup ## A million documents through `gleaner extract`, killed ten times: 10 minutes, DOCUMENTS=n
+	DOCUMENTS=$${DOCUMENTS:-1000000} $(BIN)/python -m pytest tests/integration/test_cli_resume.py -s
 
 soak: setup ## An hour of steady work, or SOAK_S seconds: does anything grow?
 	$(BIN)/python -m tests.faults.soak

@@ -10,7 +10,9 @@ Importing this needs httpx alone. `gleaner.cli` and `gleaner.stack` bring their 
 """
 
 from gleaner._calls import Document, Labels, SubmitOptions
+from gleaner._flows import MapProgress
 from gleaner.client import AsyncClient, AsyncJob, Client, Job
+from gleaner.endpoints import AsyncWebhooks, DeliveryAttempt, WebhookDelivery, WebhookEndpoint, Webhooks
 from gleaner.errors import (
     ApiError,
     AuthenticationError,
@@ -29,29 +31,35 @@ from gleaner.errors import (
     WaitTimeout,
     WebhookVerificationError,
 )
-from gleaner.models import Counts, DocumentError, Entity, JobInfo, Model, Result, Usage
-from gleaner.webhooks import WebhookEndpoint, Webhooks, verify_webhook
+from gleaner.models import Counts, DocumentError, Entity, Explanation, JobInfo, Limits, Model, Rate, Result, Usage
+from gleaner.webhooks import verify_webhook
 
 __all__ = [
     "ApiError",
     "AsyncClient",
     "AsyncJob",
+    "AsyncWebhooks",
     "AuthenticationError",
     "BadRequest",
     "Client",
     "Conflict",
     "Counts",
+    "DeliveryAttempt",
     "Document",
     "DocumentError",
     "Entity",
+    "Explanation",
     "GleanerError",
     "Gone",
     "Job",
     "JobInfo",
     "Labels",
+    "Limits",
+    "MapProgress",
     "Model",
     "NotFound",
     "PermissionDenied",
+    "Rate",
     "RateLimited",
     "Result",
     "ServerError",
@@ -62,6 +70,7 @@ __all__ = [
     "Usage",
     "ValidationError",
     "WaitTimeout",
+    "WebhookDelivery",
     "WebhookEndpoint",
     "WebhookVerificationError",
     "Webhooks",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypedDict, TypeVar
 from urllib.parse import quote
 
 import httpx
 
-from gleaner.models import JobInfo, Model, Result
+from gleaner.models import JobInfo, Limits, Model, Result
 
 T = TypeVar("T")
 
@@ -84,7 +84,9 @@ class Call(Generic[T]):
 
     Attributes:
         parse: turns a 2xx answer into the value; may raise KeyError, TypeError or ValueError on nonsense.
+        content: the body; a large one in pieces, made again by every call, so that it can be sent again.
         patience_s: how long beyond the client's timeout the gateway may think, because it was asked to wait.
+        repeatable: False where twice is not the same as once: a lost answer is then not met by another try.
     """
 
     method: str
@@ -92,8 +94,9 @@ class Call(Generic[T]):
     parse: Callable[[httpx.Response], T]
     params: Mapping[str, str | int] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes | None = None
+    content: bytes | Callable[[], Iterator[bytes]] | None = None
     patience_s: float = 0.0
+    repeatable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +125,20 @@ class JobPage:
 
 
 def submit(documents: Sequence[Document], labels: Labels | None, options: SubmitOptions, key: str) -> Call[JobInfo]:
-    """POST /v1/jobs under an Idempotency-Key: as JSON, or as lines where it is too much for that."""
-    by_lines = _is_much(documents)
+    """POST /v1/jobs under an Idempotency-Key: as JSON, or as a stream of lines where it is too much for that."""
+
+    def parse(response: httpx.Response) -> JobInfo:
+        return JobInfo.from_json(response.json())
+
+    if not _is_much(documents):
+        return Call("POST", "/v1/jobs", parse, headers=_posted(key), content=_body(documents, labels, options))
+    head = _encode(_head(documents, labels, options))
     return Call(
         "POST",
         "/v1/jobs",
-        lambda response: JobInfo.from_json(response.json()),
-        headers=_posted(key, "application/x-ndjson" if by_lines else "application/json"),
-        content=(_lines if by_lines else _body)(documents, labels, options),
+        parse,
+        headers=_posted(key, "application/x-ndjson"),
+        content=lambda: _lines(head, documents),
     )
 
 
@@ -212,6 +221,11 @@ def models() -> Call[tuple[Model, ...]]:
     )
 
 
+def limits() -> Call[Limits]:
+    """GET what the caller may do."""
+    return Call("GET", "/v1/limits", lambda response: Limits.from_json(response.json()))
+
+
 def _is_much(documents: Sequence[Document]) -> bool:
     """Whether a JSON body could be above what a gateway takes."""
     if len(documents) > JSON_DOCUMENTS:
@@ -226,9 +240,14 @@ def _body(documents: Iterable[Document], labels: Labels | None, options: SubmitO
     return _encode({"documents": [_document(item) for item in documents], **head})
 
 
-def _lines(documents: Iterable[Document], labels: Labels | None, options: SubmitOptions) -> bytes:
-    head = _head(documents, labels, options)
-    return b"\n".join((_encode(head), *(_encode(_document(item)) for item in documents)))
+def _lines(head: bytes, documents: Iterable[Document]) -> Iterator[bytes]:
+    piece = bytearray(head)
+    for item in documents:
+        piece += b"\n" + _encode(_document(item))
+        if len(piece) >= _PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)
 
 
 def _document(item: Document) -> dict[str, Any]:

@@ -120,8 +120,8 @@ class Run(Generic[T]):
 class Retry:
     """When a request is sent again.
 
-    Only what is safe to repeat is repeated, which here is everything: reads, cancel and DELETE are idempotent
-    and submissions carry a key.
+    Only what is safe to repeat is repeated: reads, cancel and DELETE are idempotent and submissions carry a key.
+    What is not (a webhook endpoint is registered) is sent again only where it certainly was not heard.
 
     Attributes:
         retries: repetitions after the first try.
@@ -134,9 +134,10 @@ class Retry:
     cap_s: float = 20.0
     longest_s: float = 120.0
 
-    def delay(self, attempt: int, error: ApiError | TransportError) -> float | None:
+    def delay(self, attempt: int, error: ApiError | TransportError, *, repeatable: bool = True) -> float | None:
         """Seconds until try `attempt + 1` (the first is 0), or None to give up."""
-        if attempt >= self.retries:
+        unheard = isinstance(error, RateLimited) or isinstance(error.__cause__, httpx.ConnectError)
+        if attempt >= self.retries or not (repeatable or unheard):
             return None
         jitter = random.uniform(0.5, 1.0)  # nosec B311
         backoff = jitter * min(self.cap_s, math.ldexp(self.base_s, attempt))
@@ -172,7 +173,7 @@ def request(call: Call[T], retry: Retry) -> Flow[T]:
             if response.is_success:
                 return _parsed(call, response)
             error = from_response(response)
-        delay = retry.delay(attempt, error)
+        delay = retry.delay(attempt, error, repeatable=call.repeatable)
         if delay is None:
             raise error
         yield Sleep(delay)
@@ -287,11 +288,36 @@ def extract(
     return found
 
 
-def map_documents(labels: Labels | None, options: SubmitOptions, retry: Retry) -> Flow[None]:
+@dataclass(frozen=True, slots=True)
+class MapProgress:
+    """How far a `map` is.
+
+    Attributes:
+        done: results handed out.
+        failed: those of them whose document did not succeed.
+        submitted: documents read and submitted so far.
+        total: documents in all; None where the source has no length.
+    """
+
+    done: int = 0
+    failed: int = 0
+    submitted: int = 0
+    total: int | None = None
+
+
+def map_documents(
+    labels: Labels | None,
+    options: SubmitOptions,
+    retry: Retry,
+    total: int | None = None,
+    on_progress: Callable[[MapProgress], None] | None = None,
+) -> Flow[None]:
     """The results of any number of documents, in order, with a bounded number of them under way."""
     if "idempotency_key" in options:
         raise TypeError("map submits many jobs; they cannot share one idempotency_key")
     base, exhausted = 0, False
+    progress = MapProgress(total=total)
+    tell = on_progress or (lambda _progress: None)
     under_way: deque[tuple[int, JobInfo, list[bool]]] = deque()
     while under_way or not exhausted:
         while not exhausted and len(under_way) < WINDOWS_AHEAD:
@@ -301,8 +327,17 @@ def map_documents(labels: Labels | None, options: SubmitOptions, retry: Retry) -
                 named = [not isinstance(item, str) and "id" in item for item in window]
                 under_way.append((base, info, named))
                 base += len(window)
+                progress = replace(progress, submitted=base)
+                tell(progress)
         if under_way:
-            yield from _emit_window(*under_way.popleft(), retry)
+            first, info, named = under_way.popleft()
+            reader = ResultsReader(info, retry, page_size=None, status=None, follow=True)
+            while not reader.done:
+                page = yield from reader.next_page()
+                yield Emit(tuple(_renumbered(result, first, named) for result in page))
+                failed = sum(not result.ok for result in page)
+                progress = replace(progress, done=progress.done + len(page), failed=progress.failed + failed)
+                tell(progress)
 
 
 def _pull_window() -> Flow[tuple[list[Document], bool]]:
@@ -317,20 +352,10 @@ def _pull_window() -> Flow[tuple[list[Document], bool]]:
     return window, False
 
 
-def _emit_window(base: int, info: JobInfo, named: list[bool], retry: Retry) -> Flow[None]:
-    reader = ResultsReader(info, retry, page_size=None, status=None, follow=True)
-    while not reader.done:
-        page = yield from reader.next_page()
-        yield Emit(
-            tuple(
-                replace(
-                    result,
-                    index=base + result.index,
-                    id=result.id if named[result.index] else str(base + result.index),
-                )
-                for result in page
-            )
-        )
+def _renumbered(result: Result, first: int, named: Sequence[bool]) -> Result:
+    """A job's result as one of the whole: its index, and where the caller gave none, its id."""
+    index = first + result.index
+    return replace(result, index=index, id=result.id if named[result.index] else str(index))
 
 
 def _parsed(call: Call[T], response: httpx.Response) -> T:

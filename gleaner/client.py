@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence, Sized
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -17,12 +17,13 @@ import httpx
 from gleaner import _calls as calls
 from gleaner import _flows as flows
 from gleaner._calls import Call, Document, JobPage, Labels, SubmitOptions
-from gleaner._flows import Flow, Retry, Run
-from gleaner.models import Counts, JobInfo, Model, Result
-from gleaner.webhooks import Webhooks
+from gleaner._flows import Flow, MapProgress, Retry, Run
+from gleaner.endpoints import AsyncWebhooks, Webhooks
+from gleaner.models import Counts, JobInfo, Limits, Model, Result
 
 T = TypeVar("T")
 OnProgress = Callable[[JobInfo], None]
+OnMapProgress = Callable[[MapProgress], None]
 
 
 class _Handle:
@@ -175,10 +176,31 @@ class Client:
         self,
         documents: Iterable[Document],
         labels: Labels | None = None,
+        *,
+        on_progress: OnMapProgress | None = None,
         **options: Unpack[SubmitOptions],
     ) -> Iterator[Result]:
-        """The results of any number of documents, in order, read and submitted as results are consumed."""
-        return self._stream(flows.map_documents(labels, options, self._retry), iter(documents))
+        """The results of any number of documents, in order, read and submitted as results are consumed.
+
+        About a thousand documents are under way at once, whatever the source holds: memory stays flat.
+
+        Args:
+            documents: as for `submit`; a generator is read as it is needed.
+            labels: as for `submit`.
+            on_progress: called as documents are submitted and results handed out.
+            **options: as for `submit`, without `idempotency_key`: every job gets one of its own.
+
+        Example:
+            >>> seen = []
+            >>> texts = (f"Ada Lovelace wrote letter {number}." for number in range(300))
+            >>> results = client.map(texts, ["person"], on_progress=seen.append)
+            >>> sum(len(result.entities) for result in results)
+            300
+            >>> seen[-1]
+            MapProgress(done=300, failed=0, submitted=300, total=None)
+        """
+        flow = flows.map_documents(labels, options, self._retry, _length(documents), on_progress)
+        return self._stream(flow, iter(documents))
 
     def job(self, job_id: str) -> Job:
         """A job submitted earlier or elsewhere."""
@@ -199,6 +221,10 @@ class Client:
     def models(self) -> tuple[Model, ...]:
         """The models that jobs may name."""
         return self._call(calls.models())
+
+    def limits(self) -> Limits:
+        """What this key and tenant may do, and what is left of it now."""
+        return self._call(calls.limits())
 
     @property
     def webhooks(self) -> Webhooks:
@@ -245,7 +271,7 @@ class Client:
         if not isinstance(command, flows.Send):
             raise TypeError(f"{type(command).__name__} is for streams")
         try:
-            response = self._http.send(_request(self._http, command.call, self._timeout))
+            response = self._http.send(_request(self._http, command.call, _body(command.call), self._timeout))
         except httpx.RequestError as error:
             run.fail(error)
         else:
@@ -332,10 +358,13 @@ class AsyncClient:
         self,
         documents: Iterable[Document] | AsyncIterable[Document],
         labels: Labels | None = None,
+        *,
+        on_progress: OnMapProgress | None = None,
         **options: Unpack[SubmitOptions],
     ) -> AsyncIterator[Result]:
         """As `Client.map`; documents may come from an asynchronous iterable too."""
-        return self._stream(flows.map_documents(labels, options, self._retry), _asynchronous(documents))
+        flow = flows.map_documents(labels, options, self._retry, _length(documents), on_progress)
+        return self._stream(flow, _asynchronous(documents))
 
     async def job(self, job_id: str) -> AsyncJob:
         """As `Client.job`."""
@@ -357,6 +386,15 @@ class AsyncClient:
     async def models(self) -> tuple[Model, ...]:
         """As `Client.models`."""
         return await self._call(calls.models())
+
+    async def limits(self) -> Limits:
+        """As `Client.limits`."""
+        return await self._call(calls.limits())
+
+    @property
+    def webhooks(self) -> AsyncWebhooks:
+        """As `Client.webhooks`."""
+        return AsyncWebhooks(self)
 
     async def aclose(self) -> None:
         """Close the connections. Jobs go on."""
@@ -401,20 +439,31 @@ class AsyncClient:
         if not isinstance(command, flows.Send):
             raise TypeError(f"{type(command).__name__} is for streams")
         try:
-            response = await self._http.send(_request(self._http, command.call, self._timeout))
+            body = _body(command.call)
+            content = body if body is None or isinstance(body, bytes) else _asynchronous(body)
+            response = await self._http.send(_request(self._http, command.call, content, self._timeout))
         except httpx.RequestError as error:
             run.fail(error)
         else:
             run.answer(response)
 
 
-def _request(http: httpx.Client | httpx.AsyncClient, call: Call[Any], timeout_s: float) -> httpx.Request:
+def _body(call: Call[Any]) -> bytes | Iterator[bytes] | None:
+    return call.content() if callable(call.content) else call.content
+
+
+def _request(
+    http: httpx.Client | httpx.AsyncClient,
+    call: Call[Any],
+    content: bytes | Iterator[bytes] | AsyncIterator[bytes] | None,
+    timeout_s: float,
+) -> httpx.Request:
     return http.build_request(
         call.method,
         call.path,
         params=call.params,
         headers=call.headers,
-        content=call.content,
+        content=content,
         timeout=httpx.Timeout(timeout_s, read=timeout_s + call.patience_s),
     )
 
@@ -424,16 +473,21 @@ def _headers(key: str | None) -> dict[str, str]:
     return headers if key is None else {**headers, "Authorization": f"Bearer {key}"}
 
 
-def _listed(documents: Iterable[Document]) -> list[Document]:
+def _listed(documents: Iterable[Document]) -> Sequence[Document]:
+    """Documents that can be read again, for a submission may have to be repeated; a list is taken as it is."""
     if isinstance(documents, str):
         raise TypeError("documents is one string; give a list of texts")
-    return list(documents)
+    return documents if isinstance(documents, Sequence) else list(documents)
 
 
-async def _asynchronous(documents: Iterable[Document] | AsyncIterable[Document]) -> AsyncIterator[Document]:
-    if isinstance(documents, AsyncIterable):
-        async for document in documents:
-            yield document
+def _length(documents: object) -> int | None:
+    return len(documents) if isinstance(documents, Sized) else None
+
+
+async def _asynchronous(source: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+    if isinstance(source, AsyncIterable):
+        async for each in source:
+            yield each
     else:
-        for document in documents:
-            yield document
+        for each in source:
+            yield each

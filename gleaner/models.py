@@ -151,10 +151,14 @@ class Entity:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Entity:
         """Read an entity object."""
-        start, explain = body.get("redacted_start"), body.get("explain")
+        redacted, explain = body.get("redacted_start"), body.get("explain")
         return cls(
-            *(body[name] for name in ("start", "end", "text", "label", "score")),
-            redacted=None if start is None else (start, body["redacted_end"]),
+            start=body["start"],
+            end=body["end"],
+            text=body["text"],
+            label=body["label"],
+            score=body["score"],
+            redacted=None if redacted is None else (redacted, body["redacted_end"]),
             explain=None if explain is None else Explanation.from_json(explain),
         )
 
@@ -273,6 +277,56 @@ class Model:
             workers=body.get("workers") or 0,
             revision=body.get("revision"),
             reason=body.get("reason"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """One rate that is limited, and what is left of it.
+
+    Attributes:
+        measure: what is counted: requests, submits, documents or characters.
+        scope: over what: this key, or all of the tenant's.
+        window_s: the sliding window that the limit is for.
+        resets_in_s: when all of it is back if nothing more is asked for.
+    """
+
+    name: str
+    measure: str
+    scope: str
+    limit: int
+    window_s: int
+    remaining: int
+    resets_in_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the caller may do.
+
+    Attributes:
+        rates: those that are limited.
+        open: open work and the most there may be, by name; None is no limit.
+        request: what one request may hold, by name.
+    """
+
+    tenant: str
+    key_id: str
+    role: str
+    rates: tuple[Rate, ...] = ()
+    open: Mapping[str, int | None] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Limits:
+        """Read the answer of `/v1/limits`."""
+        return cls(
+            tenant=body["tenant"],
+            key_id=body["key_id"],
+            role=body["role"],
+            rates=tuple(Rate(**_known(Rate, each)) for each in body.get("rates") or ()),
+            open=body.get("open") or {},
+            request=body.get("request") or {},
         )
 
 

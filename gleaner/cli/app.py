@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from gleaner.cli import demo, doctor, extract, failures, jobs, keys, top, up, webhooks
+from gleaner.cli import demo, doctor, extract, failures, jobs, keys, service, top, up, webhooks
 from gleaner.cli.connection import Globals, Key, Url
 from gleaner.cli.failures import CommandError
 from gleaner.cli.journal import JournalError
@@ -44,7 +44,6 @@ def _ended(sentence: str, code: int) -> typer.Exit:
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -64,11 +63,13 @@ app.command()(up.up)
 app.command()(demo.demo)
 app.command()(extract.extract)
 app.command()(jobs.jobs)
+app.command()(jobs.watch)
 app.command()(jobs.results)
 app.command()(jobs.cancel)
 app.command()(jobs.retry)
 app.command()(jobs.purge)
-app.command()(jobs.models)
+app.command()(service.models)
+app.command()(service.limits)
 app.command()(top.top)
 app.command()(doctor.doctor)
 app.add_typer(keys.app, name="keys")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
 import typer
 
@@ -14,7 +17,17 @@ from gleaner.errors import GleanerError
 from gleaner.stack.datadir import DEFAULT as DEFAULT_DATA_DIR
 from gleaner.stack.datadir import DataDir
 
-__all__ = ["DEFAULT_DATA_DIR", "DataDirectory", "Globals", "Key", "NoGatewayError", "Url", "connect"]
+__all__ = [
+    "DEFAULT_DATA_DIR",
+    "DataDirectory",
+    "Gateway",
+    "Globals",
+    "NoGatewayError",
+    "Url",
+    "with_gateway",
+]
+
+P = ParamSpec("P")
 
 Url = Annotated[
     str | None,
@@ -43,27 +56,58 @@ class Globals:
     key: str | None = None
 
 
-def connect(
-    context: typer.Context, url: str | None, key: str | None, data_dir: Path, *, retries: int = 2
-) -> Client:
-    """A client for the gateway that was named, or for the stack that runs in `data_dir`.
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What the options say about the gateway; nothing is looked up before `client`."""
 
-    By default it gives up soon (about a second without an answer): somebody is waiting at the keyboard.
+    url: str | None
+    key: str | None
+    data_dir: Path
 
-    Raises:
-        NoGatewayError: there is neither.
-    """
-    given: Globals = context.find_object(Globals) or Globals()
-    url, key = url or given.url, key or given.key
-    directory = DataDir.at(data_dir)
-    stack = directory.read_stack()
-    if url is None:
-        if stack is None:
-            raise NoGatewayError(
-                f"no gateway: start one with `gleaner up`, or name it by --url (no stack runs in {directory.root})"
-            )
-        url = str(stack["gateway_url"])
-    if key is None and stack is not None and url.rstrip("/") == stack["gateway_url"]:
-        with contextlib.suppress(OSError):
-            key = directory.admin_key.read_text().strip()
-    return Client(url, key, retries=retries)
+    def client(self, *, retries: int = 2) -> Client:
+        """A client for the gateway that was named, or for the stack that runs in the data directory.
+
+        By default it gives up soon (about a second without an answer): somebody is waiting at the keyboard.
+
+        Raises:
+            NoGatewayError: there is neither.
+        """
+        url, key = self.url, self.key
+        directory = DataDir.at(self.data_dir)
+        stack = directory.read_stack()
+        if url is None:
+            if stack is None:
+                raise NoGatewayError(
+                    "no gateway: start one with `gleaner up`, or name it by --url "
+                    f"(no stack runs in {directory.root})"
+                )
+            url = str(stack["gateway_url"])
+        if key is None and stack is not None and url.rstrip("/") == stack["gateway_url"]:
+            with contextlib.suppress(OSError):
+                key = directory.admin_key.read_text().strip()
+        return Client(url, key, retries=retries)
+
+
+def with_gateway(command: Callable[Concatenate[Gateway, P], None]) -> Callable[..., None]:
+    """Give a command --url, --key and --data-dir, and hand it, as its first argument, what they say."""
+    hints = get_type_hints(command, include_extras=True)
+    _, *own = inspect.signature(command).parameters.values()
+
+    @functools.wraps(command)
+    def run(context: typer.Context, url: Url = None, key: Key = None, **given: Any) -> None:
+        before: Globals = context.find_object(Globals) or Globals()
+        gateway = Gateway(url or before.url, key or before.key, given.pop("data_dir"))
+        command(gateway, **given)  # type: ignore[call-arg]  # typer reads the signature below
+
+    parameters = [
+        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
+        *(each.replace(annotation=hints[each.name], kind=inspect.Parameter.KEYWORD_ONLY) for each in own),
+        inspect.Parameter("url", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Url),
+        inspect.Parameter("key", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Key),
+        inspect.Parameter(
+            "data_dir", inspect.Parameter.KEYWORD_ONLY, default=DEFAULT_DATA_DIR, annotation=DataDirectory
+        ),
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run

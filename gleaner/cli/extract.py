@@ -1,4 +1,4 @@
-"""`gleaner extract`: files in, JSON lines out, with a progress bar; the same command again goes on."""
+"""`gleaner extract`: files in, results out, with a progress bar; the same command again goes on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
@@ -26,12 +26,16 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from gleaner._calls import SubmitOptions
-from gleaner.cli import readers
-from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory, Key, Url, connect
+from gleaner._calls import Labels, SubmitOptions
+from gleaner.cli import readers, writers
+from gleaner.cli.asking import Label, LabelsFile, Threshold, read_labels, read_threshold
+from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.extraction import CHUNK_CHARACTERS, CHUNK_DOCUMENTS, Extraction, FileSink, Tally
+from gleaner.cli.failures import DOCUMENTS_FAILED
 from gleaner.cli.journal import Journal
+from gleaner.cli.output import print_json
 from gleaner.cli.readers import Columns, Format, Row
+from gleaner.cli.writers import Line, OutputFormat
 from gleaner.client import Client
 
 _RETRIES = 6
@@ -67,101 +71,178 @@ class Inputs:
             yield from readers.read(source.path, source.kind, self.columns, source.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The output file and how it is written.
+
+    Attributes:
+        lines: what grows during the run: the output itself, or JSON lines of which it is made at the end.
+    """
+
+    path: Path
+    kind: OutputFormat
+    lines: Path
+
+    @classmethod
+    def of(cls, path: Path, given: OutputFormat | None) -> Target:
+        """Parquet has its index at its end, half of it is nothing: it is made of lines, once all are there."""
+        kind = writers.format_of(path, given)
+        writers.require(kind)
+        grows = path if kind is not OutputFormat.parquet else path.with_name(f"{path.name}.gleaner-lines")
+        return cls(path, kind, grows)
+
+    def tidy(self) -> None:
+        """Remove the lines once the output is made of them."""
+        if self.lines != self.path:
+            self.lines.unlink(missing_ok=True)
+
+    @property
+    def line_kind(self) -> OutputFormat:
+        """How the lines are written."""
+        return self.kind if self.lines == self.path else OutputFormat.jsonl
+
+    def finish(self) -> None:
+        """Make the output of its lines, where they are not it."""
+        if self.lines != self.path:
+            with writers.writing(self.path, self.kind) as write:
+                for line in writers.read_lines(self.lines):
+                    write(line)
+
+
+@with_gateway
 def extract(
-    context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(help="Text, JSON lines, CSV or Parquet; `-` is standard input.")],
-    label: Annotated[
-        list[str] | None, typer.Option("--label", "-l", help="What to look for; repeat it for more.")
-    ] = None,
+    gateway: Gateway,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Text, HTML, JSON lines, CSV, TSV or Parquet; or patterns, 'in/**/*.txt'; `-` is stdin."
+        ),
+    ],
+    label: Label = None,
+    labels_file: LabelsFile = None,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="JSON lines, one a document; without it they are printed."),
+        Path | None, typer.Option("--output", "-o", help="The file to write; without it JSON lines are printed.")
     ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Score from which an entity counts. [default: 0.5]")
+    output_format: Annotated[
+        OutputFormat | None, typer.Option(help="How to write it. [default: by OUT's name, or jsonl]")
     ] = None,
+    threshold: Threshold = None,
     model: Annotated[str | None, typer.Option(help="One of `gleaner models`.")] = None,
     nested: Annotated[bool, typer.Option("--nested", help="Allow entities inside entities.")] = False,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Allow several labels for one span.")] = False,
+    long_text: Annotated[
+        Literal["window", "truncate", "reject"] | None, typer.Option(help="What long texts get. [default: window]")
+    ] = None,
+    offset_unit: Annotated[
+        Literal["codepoint", "utf16", "byte"] | None,
+        typer.Option(help="What start and end count. [default: codepoint, as Python does]"),
+    ] = None,
+    return_text: Annotated[
+        bool, typer.Option("--return-text", help="Have every result carry its text (JSON lines).")
+    ] = False,
     text_column: Annotated[str, typer.Option(help="Column or JSON field of the text.")] = "text",
     id_column: Annotated[str, typer.Option(help="Column or JSON field of the id, if rows have one.")] = "id",
     kind: Annotated[
         Format | None, typer.Option("--format", help="What the files are. [default: by their names]")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever OUT holds.")] = False,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDirectory = DEFAULT_DATA_DIR,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The summary as JSON: printed with -o, else on standard error.")
+    ] = False,
 ) -> None:
     """Extract entities from files.
 
-    Results come in input order, one JSON object a line, each with its document's id. If the run is interrupted
-    or killed, the same command goes on where it was, as long as OUT and OUT.gleaner-state are there.
+    Results come in input order: JSON lines, an object a document; or CSV, TSV, Parquet, a row an entity. If the run
+    is interrupted or killed, the same command goes on where it was, as long as OUT and OUT.gleaner-state are there.
     """
-    options = _options(threshold, model, nested, multi_label)
-    labels = _labels(label)
+    labels = read_labels(label, labels_file)
+    options = _options(
+        threshold=read_threshold(threshold, labels),
+        model=model,
+        flat=False if nested else None,
+        multi_label=multi_label or None,
+        long_text=long_text,
+        offset_unit=offset_unit,
+        return_text=return_text or None,
+    )
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
+        target = None if output is None else Target.of(output, output_format)
         inputs = stack.enter_context(_inputs(files, kind, Columns(text_column, id_column)))
-        client = stack.enter_context(connect(context, url, key, data_dir, retries=_RETRIES))
-        if output is None:
-            tally = _to_stdout(client, labels, options, inputs, console)
+        client = stack.enter_context(gateway.client(retries=_RETRIES))
+        if target is None:
+            tally = _to_stdout(client, labels, options, inputs, console, output_format or OutputFormat.jsonl)
         else:
-            journal = Journal.open(output, _fingerprint(inputs, labels, options), overwrite=overwrite)
+            print_ = _fingerprint(inputs, labels, options, target)
+            journal = Journal.open(target.path, print_, overwrite=overwrite, lines=target.lines)
             stack.callback(journal.close)
-            tally = _to_file(client, labels, options, inputs, output, journal, console)
+            tally = _to_file(client, labels, options, inputs, target, journal, console)
+    _summary(console, tally, output, as_json)
     if tally.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(DOCUMENTS_FAILED)
 
 
 def _to_stdout(
-    client: Client, labels: list[str] | None, options: SubmitOptions, inputs: Inputs, console: Console
+    client: Client,
+    labels: Labels | None,
+    options: SubmitOptions,
+    inputs: Inputs,
+    console: Console,
+    kind: OutputFormat,
 ) -> Tally:
     with _bar(console, inputs.total, 0) as on_progress:
-        run = Extraction(client, labels, options, _Stdout(), None, on_progress)
+        run = Extraction(client, labels, options, _Stdout(kind), None, on_progress)
         try:
-            tally = run.run(inputs.rows())
+            return run.run(inputs.rows())
         except KeyboardInterrupt:
             run.cancel()
             raise
-    _summary(console, tally)
-    return tally
 
 
 def _to_file(
     client: Client,
-    labels: list[str] | None,
+    labels: Labels | None,
     options: SubmitOptions,
     inputs: Inputs,
-    output: Path,
+    target: Target,
     journal: Journal,
     console: Console,
 ) -> Tally:
     before = journal.progress
     if before.complete:
-        console.print(f"{output} is complete already ({before.documents} documents); --overwrite begins anew")
-        return Tally(before.documents, before.failed)
+        target.tidy()
+        console.print(
+            f"{target.path} is complete already ({before.documents} documents); --overwrite begins anew",
+            soft_wrap=True,
+        )
+        return Tally(before.documents, before.failed, before.entities)
     if before.documents:
         console.print(f"going on after {before.documents} of {inputs.total} documents")
     try:
         with (
-            FileSink(output, before.bytes) as sink,
+            FileSink(target.lines, before.bytes, target.line_kind) as sink,
             _bar(console, inputs.total, before.documents) as on_progress,
         ):
             tally = Extraction(client, labels, options, sink, journal, on_progress).run(inputs.rows())
+        target.finish()
+        journal.complete()
+        target.tidy()
     except KeyboardInterrupt:
         console.print("interrupted; the same command goes on from here")
         raise
-    _summary(console, tally, output)
     return tally
 
 
 class _Stdout:
     """Results on standard output."""
 
-    def write(self, line: str) -> None:
-        """Print a line."""
-        sys.stdout.buffer.write(line.encode(errors="backslashreplace"))
+    def __init__(self, kind: OutputFormat) -> None:
+        head, self._encode = writers.encoder(kind)
+        sys.stdout.buffer.write(head)
+
+    def write(self, line: Line) -> None:
+        """Print a result."""
+        sys.stdout.buffer.write(self._encode(line))
 
     def commit(self) -> int:
         """Let the reader have it."""
@@ -197,36 +278,34 @@ class _Rate(TextColumn):
         return Text("" if task.speed is None else f"{task.speed:.1f} {self.text_format}")
 
 
-def _summary(console: Console, tally: Tally, output: Path | None = None) -> None:
+def _summary(console: Console, tally: Tally, output: Path | None, as_json: bool) -> None:
+    if as_json:
+        found = {
+            "documents": tally.documents,
+            "entities": tally.entities,
+            "failed": tally.failed,
+            "errors": dict(tally.errors),
+            "output": None if output is None else str(output),
+        }
+        print_json(found, to_stderr=output is None)
+        return
     where = f" -> {output}" if output else ""
-    console.print(f"{tally.documents} documents, {tally.entities} entities, {tally.failed} failed{where}")
+    console.print(
+        f"{tally.documents} documents, {tally.entities} entities, {tally.failed} failed{where}", soft_wrap=True
+    )
     for code, count in tally.errors.most_common():
         console.print(f"  {count} x {code}")
 
 
-def _options(threshold: float | None, model: str | None, nested: bool, multi_label: bool) -> SubmitOptions:
-    given: dict[str, Any] = {}
-    if threshold is not None:
-        given["threshold"] = threshold
-    if model is not None:
-        given["model"] = model
-    if nested:
-        given["flat"] = False
-    if multi_label:
-        given["multi_label"] = True
-    return cast("SubmitOptions", given)
-
-
-def _labels(label: list[str] | None) -> list[str] | None:
-    # None is right where every JSON line brings its own; the gateway says so if one does not.
-    return list(label) if label else None
+def _options(**given: Any) -> SubmitOptions:
+    return cast("SubmitOptions", {name: value for name, value in given.items() if value is not None})
 
 
 @contextlib.contextmanager
 def _inputs(files: list[Path], kind: Format | None, columns: Columns) -> Iterator[Inputs]:
     """Look at every file: is it readable, how many documents, what digest."""
     with tempfile.TemporaryDirectory(prefix="gleaner-") as spool:
-        sources = tuple(_source(path, kind, Path(spool)) for path in files)
+        sources = tuple(_source(path, kind, Path(spool)) for path in readers.expand(files))
         digest = hashlib.sha256()
         total = 0
         for source in sources:
@@ -249,7 +328,7 @@ def _source(path: Path, kind: Format | None, spool: Path) -> Source:
     return Source("stdin", spooled, kind or Format.txt)
 
 
-def _fingerprint(inputs: Inputs, labels: list[str] | None, options: SubmitOptions) -> str:
+def _fingerprint(inputs: Inputs, labels: Labels | None, options: SubmitOptions, target: Target) -> str:
     identity = {
         "inputs": inputs.digest,
         "columns": [inputs.columns.text, inputs.columns.id],
@@ -257,5 +336,6 @@ def _fingerprint(inputs: Inputs, labels: list[str] | None, options: SubmitOption
         "labels": labels,
         "options": dict(options),
         "chunks": [CHUNK_DOCUMENTS, CHUNK_CHARACTERS],
+        "output": target.kind,
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ from typing import Final, Protocol, Self
 from gleaner._calls import Labels, SubmitOptions
 from gleaner.cli.journal import Journal
 from gleaner.cli.readers import Row
+from gleaner.cli.writers import Line, OutputFormat, encoder
 from gleaner.client import Client, Job
 from gleaner.errors import ApiError, GleanerError, Gone, NotFound
 from gleaner.models import JobInfo, Result
@@ -53,22 +53,31 @@ class Tally:
 
 
 class Sink(Protocol):
-    """Where lines go. `position` is the output's length in bytes, once `commit` has returned."""
+    """Where results go."""
 
-    def write(self, line: str) -> None:
-        """Take a line, its newline included."""
+    def write(self, line: Line) -> None:
+        """Take a result."""
 
     def commit(self) -> int:
-        """Have everything so far on disk; answers the position."""
+        """Have everything so far on disk; answers the output's length in bytes."""
 
 
 class FileSink:
-    """A file, cut back to what the journal knows of."""
+    """A file, cut back to what the journal knows of.
 
-    def __init__(self, path: Path, length: int) -> None:
+    Args:
+        path: the file.
+        length: bytes of it that stay.
+        kind: how results are written.
+    """
+
+    def __init__(self, path: Path, length: int, kind: OutputFormat = OutputFormat.jsonl) -> None:
+        head, self._encode = encoder(kind)
         self._file = path.open("r+b" if path.exists() else "w+b")
         self._file.truncate(length)
         self._file.seek(length)
+        if length == 0:
+            self._file.write(head)
 
     def __enter__(self) -> Self:
         return self
@@ -78,10 +87,9 @@ class FileSink:
     ) -> None:
         self._file.close()
 
-    def write(self, line: str) -> None:
-        """Take a line."""
-        # A lone surrogate (from a file's name, say) becomes its JSON escape.
-        self._file.write(line.encode(errors="backslashreplace"))
+    def write(self, line: Line) -> None:
+        """Take a result."""
+        self._file.write(self._encode(line))
 
     def commit(self) -> int:
         """Sync, and answer the length."""
@@ -146,8 +154,6 @@ class Extraction:
             self._report()
         while self._under_way:
             self._finish_oldest()
-        if self._journal is not None:
-            self._journal.complete()
         return self.tally
 
     def cancel(self) -> None:
@@ -190,7 +196,7 @@ class Extraction:
 
     def _write(self, under: Under, result: Result, counted: Tally) -> None:
         line = {**result.to_json(), "index": under.first + result.index, "id": under.ids[result.index]}
-        self._sink.write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._sink.write(line)
         counted.entities += len(result.entities)
         if not result.ok:
             counted.failed += 1

@@ -1,132 +1,169 @@
-"""`gleaner jobs`, `results`, `cancel`, `retry`, `purge`, `models`: what is at the gateway, as tables or JSON."""
+"""`gleaner jobs`, `watch`, `results`, `cancel`, `retry`, `purge`: a job's life after its submission."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from datetime import datetime
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory, Key, Url, connect
+from gleaner.cli.connection import Gateway, with_gateway
+from gleaner.cli.failures import DOCUMENTS_FAILED
+from gleaner.cli.output import AsJson, local, print_json, print_table, seconds
+from gleaner.cli.writers import OutputFormat, encoder, format_of, writing
 from gleaner.models import JobInfo
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
 
+@with_gateway
 def jobs(
-    context: typer.Context,
+    gateway: Gateway,
     job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Show this job alone.")] = None,
     status: Annotated[str | None, typer.Option(help="Only jobs with this status.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
     as_json: AsJson = False,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDirectory = DEFAULT_DATA_DIR,
 ) -> None:
     """List jobs, newest first, or show one."""
-    with connect(context, url, key, data_dir) as client:
+    with gateway.client() as client:
         found = [client.job(job)] if job else list(client.jobs(status=status, limit=limit))
     if as_json:
         for one in found:
-            typer.echo(json.dumps(asdict(one.info), default=str))
-    else:
-        Console().print(_table([one.info for one in found]))
+            print_json(one.info)
+        return
+    print_table(
+        ("job", "status", "finished", "failed", "eta", "created"),
+        (
+            (
+                one.id,
+                one.status,
+                f"{one.counts.finished}/{one.counts.total}",
+                str(one.counts.failed),
+                seconds(one.info.eta_s),
+                local(one.info.created_at),
+            )
+            for one in found
+        ),
+    )
 
 
-def results(
-    context: typer.Context,
+@with_gateway
+def watch(
+    gateway: Gateway,
     job: JobId,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, help="Give up after so many seconds (exit code 3); the job goes on.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow a job to its end; exit code 1 if it did not succeed."""
+    with gateway.client() as client, _following(as_json) as tell:
+        ended = client.job(job).wait(timeout, on_progress=tell)
+    if not as_json:
+        typer.echo(_sentence(ended.info))
+    if ended.status != "succeeded":
+        raise typer.Exit(DOCUMENTS_FAILED)
+
+
+@with_gateway
+def results(
+    gateway: Gateway,
+    job: JobId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file instead of standard output; replaced if there.")
+    ] = None,
     status: Annotated[str | None, typer.Option(help="Only documents with this status.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for documents that are not finished yet.")] = False,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDirectory = DEFAULT_DATA_DIR,
+    kind: Annotated[
+        OutputFormat | None,
+        typer.Option("--format", help="How to write them. [default: by OUT's name, else jsonl]"),
+    ] = None,
 ) -> None:
-    """Print a job's results in input order, one JSON object a line."""
-    with connect(context, url, key, data_dir) as client:
-        for result in client.job(job).results(status=status, follow=follow):
-            typer.echo(json.dumps(result.to_json(), ensure_ascii=False))
+    """Print a job's results in input order: JSON, one object a line, or as --format says."""
+    with gateway.client() as client:
+        found = (result.to_json() for result in client.job(job).results(status=status, follow=follow))
+        if output is not None:
+            with writing(output, format_of(output, kind)) as write:
+                for line in found:
+                    write(line)
+            return
+        head, encode = encoder(kind or OutputFormat.jsonl)
+        sys.stdout.buffer.write(head)
+        for line in found:
+            sys.stdout.buffer.write(encode(line))
+            sys.stdout.buffer.flush()
 
 
-def cancel(
-    context: typer.Context,
-    job: JobId,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDirectory = DEFAULT_DATA_DIR,
-) -> None:
+@with_gateway
+def cancel(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
     """Stop a job; documents that are finished keep their results."""
-    with connect(context, url, key, data_dir) as client:
+    with gateway.client() as client:
         handle = client.job(job).cancel()
-    typer.echo(f"{handle.id} is {handle.status}")
-
-
-def retry(
-    context: typer.Context,
-    job: JobId,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDirectory = DEFAULT_DATA_DIR,
-) -> None:
-    """Make a new job of a finished one's failed, cancelled and expired documents."""
-    with connect(context, url, key, data_dir) as client:
-        handle = client.job(job).retry()
-    typer.echo(f"{handle.id} retries {handle.counts.total} documents of {job}")
-
-
-def purge(
-    context: typer.Context,
-    job: JobId,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDirectory = DEFAULT_DATA_DIR,
-) -> None:
-    """Delete a finished job's texts and results for good."""
-    with connect(context, url, key, data_dir) as client:
-        client.job(job).delete()
-    typer.echo(f"{job} is purged")
-
-
-def models(
-    context: typer.Context,
-    as_json: AsJson = False,
-    url: Url = None,
-    key: Key = None,
-    data_dir: DataDirectory = DEFAULT_DATA_DIR,
-) -> None:
-    """List the models that jobs may name."""
-    with connect(context, url, key, data_dir) as client:
-        found = client.models()
     if as_json:
-        for model in found:
-            typer.echo(json.dumps(asdict(model)))
+        print_json(handle.info)
+    else:
+        typer.echo(f"{handle.id} is {handle.status}")
+
+
+@with_gateway
+def retry(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
+    """Make a new job of a finished one's failed, cancelled and expired documents."""
+    with gateway.client() as client:
+        handle = client.job(job).retry()
+    if as_json:
+        print_json(handle.info)
+    else:
+        typer.echo(f"{handle.id} retries {handle.counts.total} documents of {job}")
+
+
+@with_gateway
+def purge(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
+    """Delete a finished job's texts and results for good."""
+    with gateway.client() as client:
+        client.job(job).delete()
+    if as_json:
+        print_json({"id": job, "purged": True})
+    else:
+        typer.echo(f"{job} is purged")
+
+
+@contextmanager
+def _following(as_json: bool) -> Iterator[Callable[[JobInfo], None]]:
+    """What `watch` does with every answer: a bar on a terminal, a line whenever something changed elsewhere."""
+    said: list[object] = []
+
+    def changed(info: JobInfo) -> bool:
+        now = (info.status, info.counts)
+        if said[-1:] == [now]:
+            return False
+        said[:] = [now]
+        return True
+
+    console = Console(stderr=True)
+    if as_json or not console.is_terminal:
+        yield lambda info: (print_json(info) if as_json else typer.echo(_sentence(info))) if changed(info) else None
         return
-    table = Table("model", "workers", "revision", "state", box=None)
-    for model in found:
-        state = "ready" if model.available else model.reason or "no worker now; jobs wait for one"
-        table.add_row(model.name, str(model.workers), model.revision or "", state)
-    Console().print(table)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[eta]}"), console=console, transient=True) as progress:
+        task = progress.add_task("", total=None, eta="")
+
+        def tell(info: JobInfo) -> None:
+            eta = "" if info.eta_s is None else f"eta {seconds(info.eta_s)}"
+            counts = info.counts
+            progress.update(task, total=counts.total, completed=counts.finished, description=info.status, eta=eta)
+
+        yield tell
 
 
-def _table(found: list[JobInfo]) -> Table:
-    table = Table("job", "status", "finished", "failed", "eta", "created", box=None)
-    for info in found:
-        counts = info.counts
-        table.add_row(
-            info.id,
-            info.status,
-            f"{counts.finished}/{counts.total}",
-            str(counts.failed),
-            "" if info.eta_s is None else f"{info.eta_s:.0f} s",
-            _local(info.created_at),
-        )
-    return table
-
-
-def _local(moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def _sentence(info: JobInfo) -> str:
+    counts = info.counts
+    eta = "" if info.done or info.eta_s is None else f", eta {seconds(info.eta_s)}"
+    why = "".join(f", {count} x {code}" for code, count in info.error_summary.items())
+    return (
+        f"{info.id} is {info.status}: {counts.finished}/{counts.total} finished, {counts.failed} failed{why}{eta}"
+    )

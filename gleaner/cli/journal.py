@@ -29,7 +29,7 @@ class Progress:
 
     Attributes:
         run: random word of this run; with a chunk's number and try it makes the Idempotency-Key.
-        jobs: chunk -> (job id, how many jobs this chunk has had).
+        jobs: chunk under way -> (job id, how many jobs this chunk has had).
         written: chunks whose results are in the output; they are written in order.
         bytes: the output's length after them.
         documents: documents in them.
@@ -56,13 +56,14 @@ class Journal:
         self.progress = progress
 
     @classmethod
-    def open(cls, output: Path, fingerprint: str, *, overwrite: bool) -> Self:
+    def open(cls, output: Path, fingerprint: str, *, overwrite: bool, lines: Path | None = None) -> Self:
         """Begin a run, or find the one that was begun.
 
         Args:
             output: the file that results go to.
             fingerprint: of inputs and options; the same for the same command on the same files.
             overwrite: begin anew, whatever is there.
+            lines: the file that grows, where that is another one, of which the output is made at the end.
 
         Raises:
             JournalError: the output is another run's, or of unknown origin, or being written now.
@@ -75,9 +76,13 @@ class Journal:
             except OSError:
                 raise JournalError(f"another `gleaner extract` is writing {output}") from None
             content = b"" if overwrite else os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-            lines, good = _lines(content)
-            if lines and output.exists():
-                progress = _progress(lines, fingerprint, output)
+            entries, good = _entries(content)
+            complete = any("complete" in entry for entry in entries)
+            growing = output if lines is None or complete else lines
+            if entries and growing.exists():
+                progress = _progress(entries, fingerprint, output)
+                if (lines is None or not complete) and growing.stat().st_size < progress.bytes:
+                    raise JournalError(f"{growing} is shorter than it was; begin anew with --overwrite")
             else:
                 _require_absent(output, path, overwrite)
                 progress, good = Progress(secrets.token_hex(8)), 0
@@ -117,23 +122,23 @@ class Journal:
         os.fsync(self._descriptor)
 
 
-def _lines(content: bytes) -> tuple[list[dict[str, Any]], int]:
+def _entries(content: bytes) -> tuple[list[dict[str, Any]], int]:
     """The whole entries, and where they end; a kill may have left half a line behind them."""
-    lines: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     good = 0
     for line in content.splitlines(keepends=True):
         if not line.endswith(b"\n"):
             break
         try:
-            lines.append(json.loads(line))
+            entries.append(json.loads(line))
         except ValueError:
             break
         good += len(line)
-    return lines, good
+    return entries, good
 
 
-def _progress(lines: list[dict[str, Any]], fingerprint: str, output: Path) -> Progress:
-    first, *rest = lines
+def _progress(entries: list[dict[str, Any]], fingerprint: str, output: Path) -> Progress:
+    first, *rest = entries
     if first.get("v") != _VERSION or first.get("fingerprint") != fingerprint:
         raise JournalError(
             f"{output} was begun with other files, labels or options; "
@@ -147,13 +152,12 @@ def _progress(lines: list[dict[str, Any]], fingerprint: str, output: Path) -> Pr
             _add(progress, entry)
         else:
             progress.complete = True
-    if output.stat().st_size < progress.bytes:
-        raise JournalError(f"{output} is shorter than it was; begin anew with --overwrite")
     return progress
 
 
 def _add(progress: Progress, entry: dict[str, Any]) -> None:
     progress.written, progress.bytes = entry["written"] + 1, entry["bytes"]
+    progress.jobs.pop(entry["written"], None)
     progress.documents += entry["documents"]
     progress.failed += entry["failed"]
     progress.entities += entry["entities"]

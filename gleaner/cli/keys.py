@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory
 from gleaner.cli.failures import CommandError
+from gleaner.cli.output import AsJson, duration, print_json, print_table
 
 if TYPE_CHECKING:
     from jobs.keys import NewKey
@@ -25,7 +22,6 @@ KeysFile = Annotated[
     Path | None,
     typer.Option("--keys-file", envvar="GLEANER_KEYS_FILE", help="The file. [default: keys.json in --data-dir]"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many with this key.")]
 KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="A key's id, as `gleaner keys list` shows it.")]
 
@@ -54,7 +50,7 @@ def create(
     Limits that are not given are the gateway's, GLEANER_KEY_REQUESTS_PER_S and the like.
     """
     keys = _keys()
-    expires_at = None if expires_in is None else datetime.now(UTC) + _duration(expires_in)
+    expires_at = None if expires_in is None else datetime.now(UTC) + duration(expires_in)
     limits = {
         "requests_per_s": requests_per_s,
         "submits_per_s": submits_per_s,
@@ -79,14 +75,14 @@ def list_(as_json: AsJson = False, keys_file: KeysFile = None, data_dir: DataDir
         for record in records:
             typer.echo(record.model_dump_json(exclude={"sha256"}))
         return
-    table = Table("key id", "tenant", "role", "name", "state", "expires", "limits", box=None)
     now = datetime.now(UTC)
+    rows = []
     for record in records:
         state = "good" if record.usable(now) else "revoked" if record.revoked_at else "expired"
         expires = "never" if record.expires_at is None else record.expires_at.isoformat(timespec="seconds")
         limits = ", ".join(f"{name} {most}" for name, most in record.limits.model_dump(exclude_none=True).items())
-        table.add_row(record.key_id, record.tenant, str(record.role), record.name, state, expires, limits)
-    Console().print(table)
+        rows.append((record.key_id, record.tenant, str(record.role), record.name, state, expires, limits))
+    print_table(("key id", "tenant", "role", "name", "state", "expires", "limits"), rows)
 
 
 @app.command()
@@ -100,17 +96,22 @@ def rotate(
     """Make a successor of a key and let the old one end after the overlap."""
     keys = _keys()
     with _complaints(keys):
-        new = keys.rotate(_path(keys_file, data_dir), key_id, overlap=_duration(overlap))
+        new = keys.rotate(_path(keys_file, data_dir), key_id, overlap=duration(overlap))
     _show(new, as_json)
 
 
 @app.command()
-def revoke(key_id: KeyId, keys_file: KeysFile = None, data_dir: DataDirectory = DEFAULT_DATA_DIR) -> None:
+def revoke(
+    key_id: KeyId, as_json: AsJson = False, keys_file: KeysFile = None, data_dir: DataDirectory = DEFAULT_DATA_DIR
+) -> None:
     """End a key now."""
     keys = _keys()
     with _complaints(keys):
         keys.revoke(_path(keys_file, data_dir), key_id)
-    typer.echo(f"{key_id} is revoked")
+    if as_json:
+        print_json({"key_id": key_id, "revoked": True})
+    else:
+        typer.echo(f"{key_id} is revoked")
 
 
 @contextlib.contextmanager
@@ -138,16 +139,8 @@ def _show(new: NewKey, as_json: bool) -> None:
     expires = None if new.expires_at is None else new.expires_at.isoformat()
     if as_json:
         shown = {"key_id": new.key_id, "key": new.key, "tenant": new.tenant, "role": str(new.role)}
-        typer.echo(json.dumps({**shown, "expires_at": expires}))
+        print_json({**shown, "expires_at": expires})
         return
     typer.echo(f"{new.key_id} ({new.role} of {new.tenant}, expires {expires or 'never'})")
     typer.echo(new.key)
     typer.echo("Keep it now: it is not shown again.", err=True)
-
-
-def _duration(text: str) -> timedelta:
-    match = re.fullmatch(r"(\d+)([dhms])", text)
-    if match is None:
-        raise CommandError(f"{text!r} is no duration; write it as 90d, 12h, 30m or 45s")
-    unit = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}[match[2]]
-    return timedelta(**{unit: int(match[1])})

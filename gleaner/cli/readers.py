@@ -1,15 +1,18 @@
-"""Files -> documents, one at a time: text (a document a file), JSON lines, CSV, Parquet."""
+"""Files -> documents, one at a time: text and HTML (a document a file), JSON lines, CSV, TSV, Parquet."""
 
 from __future__ import annotations
 
 import csv
+import glob
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from gleaner.cli import pages
 
 
 class InputError(Exception):
@@ -20,6 +23,7 @@ class Format(StrEnum):
     """How a file holds documents."""
 
     txt = "txt"
+    html = "html"
     jsonl = "jsonl"
     csv = "csv"
     tsv = "tsv"
@@ -30,6 +34,8 @@ _BY_SUFFIX: Mapping[str, Format] = {
     ".txt": Format.txt,
     ".text": Format.txt,
     ".md": Format.txt,
+    ".html": Format.html,
+    ".htm": Format.html,
     ".jsonl": Format.jsonl,
     ".ndjson": Format.jsonl,
     ".csv": Format.csv,
@@ -72,6 +78,25 @@ class Row:
         return document
 
 
+def expand(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files that paths and patterns name; a pattern that the shell left alone is filled in here, sorted.
+
+    Raises:
+        InputError: a pattern matches nothing, or a path is a folder.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; say which files, as '{path}/**/*.txt'")
+        if path.exists() or not glob.has_magic(str(path)):
+            yield path
+            continue
+        names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  # Path.glob takes no absolute one
+        files = [found for found in map(Path, names) if found.is_file()]
+        if not files:
+            raise InputError(f"no file matches {path}")
+        yield from files
+
+
 def format_of(path: Path, given: Format | None) -> Format:
     """What a file is, by its name unless said.
 
@@ -109,6 +134,10 @@ def _text(path: Path, _columns: Columns, name: str) -> Iterator[Row]:
     yield Row(name, path.read_text(encoding="utf-8-sig"))
 
 
+def _html(path: Path, _columns: Columns, name: str) -> Iterator[Row]:
+    yield Row(name, pages.text(path.read_bytes()))
+
+
 def _json_lines(path: Path, columns: Columns, name: str) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
@@ -144,7 +173,7 @@ def _parquet(path: Path, columns: Columns, name: str) -> Iterator[Row]:
     try:
         from pyarrow import ArrowInvalid, parquet
     except ImportError:
-        raise InputError(f"{name}: reading Parquet needs pyarrow: pip install pyarrow") from None
+        raise InputError(f"{name}: reading Parquet needs pyarrow: pip install 'gleaner-ner[frame]'") from None
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
@@ -161,6 +190,7 @@ def _parquet(path: Path, columns: Columns, name: str) -> Iterator[Row]:
 
 _READERS: Mapping[Format, Callable[[Path, Columns, str], Iterator[Row]]] = {
     Format.txt: _text,
+    Format.html: _html,
     Format.jsonl: _json_lines,
     Format.csv: _csv(","),
     Format.tsv: _csv("\t"),

@@ -1,0 +1,103 @@
+"""What a command asks of the model: --label and --labels-file -> labels, --threshold -> one or one a label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gleaner._calls import Labels
+from gleaner.cli.failures import CommandError
+
+Label = Annotated[list[str] | None, typer.Option("--label", "-l", help="What to look for; repeat it for more.")]
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="More labels: one a line, `label` or `label: description` (# begins a comment); or JSON, a list or an "
+        "object of label to description, in a file called .json."
+    ),
+]
+Threshold = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Score from which an entity counts, as 0.6, or for one label, as person=0.6; repeat it. [default: 0.5]"
+    ),
+]
+
+
+def read_labels(given: Sequence[str] | None, file: Path | None) -> Labels | None:
+    """Labels of both kinds, in order, each once; None where there are none: JSON lines may bring their own.
+
+    Raises:
+        CommandError: the file cannot be read, or holds something else.
+    """
+    found: dict[str, str | None] = dict.fromkeys(given or ())
+    if file is not None:
+        try:
+            content = file.read_text(encoding="utf-8-sig")
+            found.update(_from_json(content) if file.suffix.lower() == ".json" else _from_lines(content))
+        except OSError as failure:
+            raise CommandError(f"{file}: {failure.strerror or failure}") from None
+        except ValueError as failure:
+            raise CommandError(f"{file}: {failure}; write a label a line, or a JSON list or object") from None
+        if not found:
+            raise CommandError(f"{file}: no label in it")
+    if any(found.values()):
+        return found
+    return list(found) or None
+
+
+def read_threshold(given: Sequence[str] | None, labels: Labels | None) -> float | Mapping[str, float] | None:
+    """One score for all, or label by label, those that are not named getting the one for all.
+
+    Raises:
+        CommandError: one is not a score from 0 to 1, or names a label that is not looked for.
+    """
+    common: float | None = None
+    special: dict[str, float] = {}
+    for each in given or ():
+        label, named, score = each.rpartition("=")
+        if named:
+            special[label] = _score(score, each)
+        else:
+            common = _score(score, each)
+    if not special:
+        return common
+    if labels is not None and (strange := special.keys() - set(labels)):
+        raise CommandError(f"--threshold names {', '.join(sorted(strange))}, which is none of the labels")
+    if common is not None:
+        if labels is None:
+            raise CommandError("a threshold for all beside thresholds of labels needs the labels named by -l")
+        special = {**dict.fromkeys(labels, common), **special}
+    return special
+
+
+def _score(text: str, given: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        score = -1.0
+    if not 0.0 <= score <= 1.0:
+        raise CommandError(f"--threshold {given}: not a score from 0 to 1; write 0.6 or person=0.6")
+    return score
+
+
+def _from_lines(content: str) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for line in content.splitlines():
+        if line.strip() and not line.lstrip().startswith("#"):
+            label, _, description = line.partition(": ")
+            found[label.strip()] = description.strip() or None
+    return found
+
+
+def _from_json(content: str) -> dict[str, str | None]:
+    found: Any = json.loads(content)
+    if isinstance(found, list) and all(isinstance(each, str) for each in found):
+        return dict.fromkeys(found)
+    if isinstance(found, dict) and all(each is None or isinstance(each, str) for each in found.values()):
+        return found
+    raise ValueError("neither labels nor labels with descriptions")

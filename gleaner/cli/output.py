@@ -1,0 +1,63 @@
+"""What commands print and how they read times: a table for people, with --json an object a line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gleaner.cli.failures import CommandError
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON, an object a line, instead of text.")]
+
+
+def print_json(found: Any, *, to_stderr: bool = False) -> None:
+    """Print a value, a dataclass perhaps, as one line of JSON; moments in ISO 8601."""
+    value = asdict(found) if is_dataclass(found) and not isinstance(found, type) else found
+    typer.echo(json.dumps(value, ensure_ascii=False, default=_plain), err=to_stderr)
+
+
+def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print rows below the names of their columns."""
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def local(moment: datetime | None) -> str:
+    """A moment on this machine's clock; nothing where there is none."""
+    return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def seconds(value: float | None) -> str:
+    """A duration; nothing where it is not known."""
+    return "" if value is None else f"{value:.0f} s"
+
+
+def duration(text: str) -> timedelta:
+    """What 90d, 12h, 30m or 45s stands for.
+
+    Raises:
+        CommandError: it is none of these.
+    """
+    match = re.fullmatch(r"(\d+)([dhms])", text)
+    if match is None:
+        raise CommandError(f"{text!r} is no duration; write it as 90d, 12h, 30m or 45s")
+    unit = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}[match[2]]
+    return timedelta(**{unit: int(match[1])})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)
