@@ -5,7 +5,6 @@ import subprocess
 
 import httpx
 import pytest
-import redis
 
 from tests.conftest import ROOT, Tool
 from tests.operations.conftest import LABEL, MARKER, Watched
@@ -43,42 +42,6 @@ def test_labels_are_few_and_hold_no_word_of_a_user(watched: Watched) -> None:
         assert LABEL not in text
         assert re.search(r"job_[0-9a-z]{10}", text) is None
         assert len(text.splitlines()) < 1500
-
-
-@pytest.mark.timeout(180)
-def test_the_queue_that_is_shown_is_the_ledgers(watched: Watched) -> None:
-    """Open shards, characters and jobs agree with the ledger's own books while a backlog builds up and drains."""
-    house = watched.house
-    [courier] = house.of("courier")
-    client: redis.Redis = house.server.client()
-    texts = ["FAULTSLOW and some more"] * 3
-    jobs = [watched.submit(texts * (n + 1)) for n in range(3)]
-
-    def books() -> tuple[float, ...]:
-        sums = client.hmget("{gleaner}:model:gleaner-small", "open_chars", "open_jobs")
-        return (float(client.zcard("{gleaner}:open:gleaner-small")), *(float(value or 0) for value in sums))
-
-    def shown() -> tuple[float, ...]:
-        lines = dict(
-            line.rsplit(" ", 1) for line in courier.probe("/metrics")[1].splitlines() if not line.startswith("#")
-        )
-        names = ("open_shards", "backlog_characters", "open_jobs")
-        return tuple(float(lines[f'gleaner_{name}{{model="gleaner-small"}}']) for name in names)
-
-    agreed, looks, open_seen = 0, 0, 0
-    while True:
-        before, found, after = books(), shown(), books()
-        if before == after:  # nothing moved while we looked
-            assert found == before
-            agreed += 1
-            open_seen += before[0] > 0
-        looks += 1
-        if after[0] == 0:
-            break
-    assert agreed > looks / 2
-    assert open_seen > 0
-    assert all(watched.ended(job) == "succeeded" for job in jobs)
-    client.close()
 
 
 def test_a_gateway_is_silent_about_the_queue_while_a_courier_speaks(watched: Watched) -> None:

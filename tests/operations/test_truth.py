@@ -1,0 +1,116 @@
+"""The queue that metrics show is the ledger's, at every look of a run, whoever shows it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.processes import Child, House, wait_for
+
+COUNT = """
+local function key(name) return '{gleaner}:' .. name end
+local shards, characters, jobs, oldest = 0, 0, redis.call('ZRANGE', key('opened:gleaner-small'), 0, -1), 0
+for _, job in ipairs(jobs) do
+  local created = tonumber(redis.call('HGET', key('job:' .. job), 'created'))
+  if oldest == 0 or created < oldest then oldest = created end
+  for _, record in ipairs(redis.call('HVALS', key('sh:' .. job))) do
+    local parts = {}
+    for part in string.gmatch(record .. '|', '([^|]*)|') do parts[#parts + 1] = part end
+    if string.find('wprf', parts[1], 1, true) then
+      shards, characters = shards + 1, characters + tonumber(parts[14])
+    end
+  end
+end
+local time = redis.call('TIME')
+return {shards, characters, #jobs, oldest > 0 and tonumber(time[1]) - oldest / 1000 or 0,
+  redis.call('ZCOUNT', key('workers:gleaner-small'), time[1] * 1000, '+inf')}
+"""
+"""Counts every shard by its own record, which no metric looks at: they show sums that transitions keep."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What is open of the one model."""
+
+    shards: float
+    characters: float
+    jobs: float
+    oldest_s: float
+    workers: float
+
+    @property
+    def sizes(self) -> tuple[float, ...]:
+        """What only grows while nothing runs, and only shrinks while nothing comes."""
+        return astuple(self)[:3]
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    """A server and nothing else yet."""
+    made = House()
+    yield made
+    made.close()
+
+
+def counted(house: House) -> Queue:
+    """The queue by the ledger's records, at one moment."""
+    with house.server.client() as client:
+        found: Any = client.eval(COUNT, 0)
+    return Queue(*map(float, found))
+
+
+def shown(child: Child) -> Queue:
+    """The queue by a process's metrics."""
+    lines = dict(line.rsplit(" ", 1) for line in child.probe("/metrics")[1].splitlines() if line[0] != "#")
+    names = ("open_shards", "backlog_characters", "open_jobs", "oldest_open_seconds", "live_workers")
+    return Queue(*(float(lines[f'gleaner_{name}{{model="gleaner-small"}}']) for name in names))
+
+
+def watch(house: House, child: Child, way: Callable[[float, float], bool], until: Callable[[Queue], bool]) -> int:
+    """Hold what is shown against what was there just before and just after; how many looks saw something open."""
+    seen = 0
+    while True:
+        before, found, after = counted(house), shown(child), counted(house)
+        for first, middle, last in zip(before.sizes, found.sizes, after.sizes, strict=True):
+            assert way(first, middle), (before, found, after)
+            assert way(middle, last), (before, found, after)
+        if before.oldest_s and after.oldest_s > before.oldest_s:  # the same job, a moment later
+            assert before.oldest_s - 1.1 <= found.oldest_s <= after.oldest_s + 1.1  # TIME's seconds are whole here
+        assert found.workers in (before.workers, after.workers)
+        seen += found.shards > 0
+        if until(after):
+            return seen
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("speaker", ["courier", "gateway"])
+def test_the_queue_that_is_shown_is_the_ledgers_at_every_look(house: House, speaker: str) -> None:
+    """Shards, characters, jobs, age and workers, while a backlog builds up and while it drains.
+
+    With no courier alive a gateway that stands in for it shows them, without a gap, until a courier is back.
+    """
+    gateway = house.gateway().wait_ready()
+    child = house.courier().wait_ready() if speaker == "courier" else gateway
+    wait_for(lambda: "gleaner_open_shards" in child.probe("/metrics")[1], 20, "the queue is shown")
+
+    def submit() -> None:
+        with httpx.Client(base_url=gateway.url, trust_env=False, timeout=30) as client:
+            for number in range(40):
+                documents = [{"text": "a text and some more " * 20}] * (1 + number % 10)
+                assert client.post("/v1/jobs", json={"labels": ["l"], "documents": documents}).status_code == 202
+
+    clients = Thread(target=submit)
+    clients.start()
+    assert watch(house, child, operator.le, lambda queue: queue.jobs == 40) > 3
+    clients.join()
+    house.worker()
+    assert watch(house, child, operator.ge, lambda queue: queue.jobs == 0) > 3
+    if speaker == "gateway":
+        house.courier().wait_ready()
+        wait_for(lambda: "gleaner_open_shards" not in gateway.probe("/metrics")[1], 20, "the gateway is silent")
