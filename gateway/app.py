@@ -24,6 +24,7 @@ from gateway.guard import GuardedLedger
 from gateway.limits import Limiter
 from gateway.problems import Problem, ProblemCode
 from gateway.routes import (
+    console,
     events,
     extract,
     health,
@@ -112,6 +113,7 @@ def create_app(settings: GatewaySettings, registry: CollectorRegistry | None = N
     if settings.auth_cookie:
         app.include_router(session.router)
     docs_pages.install(app)
+    console.install(app)
     openapi.install(app)
     _handle_errors(app)
     _wrap(app, settings, metrics)
@@ -152,7 +154,7 @@ async def _running(
     waiter, barrier = Waiter(listening, versions=_versions(guarded)), Barrier(syncing, settings.durability)
     stand_by = _stand_by(settings, upkeep)
     counting = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-metrics"))
-    queue = QueueTruth(lambda: counting.run(truth(settings.models)), speaks=stand_by.ticks)
+    queue = QueueTruth(lambda: counting.run(truth(settings.models.served)), speaks=stand_by.ticks)
     registry.register(queue)
     waiter.start()
     barrier.start()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.documents import (
@@ -23,6 +23,7 @@ from gateway.faults import EnoughError, Faults
 from gateway.problems import Problem
 from gateway.settings import GatewaySettings
 from gateway.webhooks.request import InlineWebhook, read_webhook
+from jobs.routing import Models
 from jobs.schema import Document, Labels, Options, Priority
 
 HEAD_FIELDS = frozenset(
@@ -36,6 +37,7 @@ class Head:
     """Everything a job is made of but its documents and its id, checked.
 
     Attributes:
+        model: what the request asked for; once `routed`, the model that runs it.
         deadline_s: seconds from creation after which the job expires.
         result_ttl_s: seconds that results stay after the job's end.
         webhook: whom to tell of the end; a str is the id of a registered endpoint.
@@ -49,6 +51,10 @@ class Head:
     result_ttl_s: float
     metadata: dict[str, str]
     webhook: InlineWebhook | str | None = None
+
+    def routed(self, models: Models, tenant: str) -> Head:
+        """For the model that runs this tenant's jobs of the name asked for."""
+        return replace(self, model=models.run_on(self.model, tenant))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,18 +175,18 @@ def document_limits(settings: GatewaySettings) -> DocumentLimits:
         labels=settings.max_labels,
         label_length=settings.max_label_length,
         description_length=settings.max_label_description_length,
+        hashing=settings.redact_key is not None,
     )
 
 
 def _model(given: Any, settings: GatewaySettings, faults: Faults) -> str:
     if given is None:
-        return settings.models[0]
-        hashing=settings.redact_key is not None,
+        return settings.models.names[0]
     if not isinstance(given, str):
         faults.add(("model",), "must be a string")
-        return settings.models[0]
-    if given not in settings.models:
-        known = ", ".join(settings.models)
+        return settings.models.names[0]
+    if given not in settings.models.names:
+        known = ", ".join(settings.models.names)
         raise Problem("unknown_model", f"this service has {known}", [("/model", "is not a model of this service")])
     return given
 

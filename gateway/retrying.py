@@ -58,8 +58,8 @@ async def _retry(
         raise Problem("nothing_to_retry", "every document of the job succeeded")
     if job.retried_by is not None:
         raise Problem("already_retried", f"{job.retried_by} retries this job")
-    if job.model not in services.settings.models:
-        raise Problem("unknown_model", f"this service has {', '.join(services.settings.models)}")
+    if job.model not in services.settings.models.served:
+        raise Problem("unknown_model", f"this service has {', '.join(services.settings.models.served)}")
     head = _head(services.codec, job)
     renewal = () if key is None else (ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha),)
     async with staged(services, new_job_id(), *renewal) as staging:

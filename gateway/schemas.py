@@ -189,11 +189,24 @@ class Extraction(Body):
     results: list[ResultBody]
 
 
+class ShareBody(Body):
+    """One model of a split, and its weight against the others'."""
+
+    model: str
+    weight: int
+
+
 class ModelBody(Body):
     """A model that jobs may name; one without workers still takes jobs, which wait for it."""
 
     name: str
     default: bool
+    model: str = Field(
+        description="What runs your jobs of this name, and has the workers below; not `name` where that is split."
+    )
+    split: list[ShareBody] = Field(
+        description="Models that jobs of this name are split over, each tenant staying with one; empty: no split."
+    )
     available: bool = Field(description="At least one worker has it loaded.")
     workers: int
     revision: str | None
@@ -250,19 +263,6 @@ class ProblemKind(Body):
     example: dict[str, Any] = Field(description="An answer with this code.")
 
 
-class OptionsIn(Body):
-    """How the model is asked; a document's own replace the job's one by one."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    threshold: Threshold | dict[str, Threshold] = Field(
-        0.5, description="Score from which an entity counts, for all labels or label by label."
-    )
-    flat: bool = Field(True, description="No two entities overlap.")
-    multi_label: bool = Field(False, description="One span may have several labels.")
-    long_text: LongText = Field("window", description="What happens to a text longer than the model's window.")
-    offset_unit: OffsetUnit = Field("codepoint", description="What `start` and `end` count.")
-    return_text: bool = Field(False, description="Keep the text and hand it back with the result.")
 class RedactIn(Body):
     """What the text shows in the place of entities."""
 
@@ -289,6 +289,25 @@ class RedactIn(Body):
     )
 
 
+class OptionsIn(Body):
+    """How the model is asked; a document's own replace the job's one by one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    threshold: Threshold | dict[str, Threshold] = Field(
+        0.5, description="Score from which an entity counts, for all labels or label by label."
+    )
+    flat: bool = Field(True, description="No two entities overlap.")
+    multi_label: bool = Field(False, description="One span may have several labels.")
+    long_text: LongText = Field("window", description="What happens to a text longer than the model's window.")
+    offset_unit: OffsetUnit = Field("codepoint", description="What `start` and `end` count.")
+    return_text: bool = Field(False, description="Keep the text and hand it back with the result.")
+    redact: RedactIn | bool = Field(
+        False,
+        description="Hand back the text without the entities found, and their values nowhere; `true` is "
+        "`{}`. Not with `return_text`.",
+    )
+    explain: bool = Field(False, description="Say of every entity why it was found.")
 
 
 class DocumentIn(Body):
@@ -302,12 +321,6 @@ class DocumentIn(Body):
     options: OptionsIn | None = None
 
 
-    redact: RedactIn | bool = Field(
-        False,
-        description="Hand back the text without the entities found, and their values nowhere; `true` is "
-        "`{}`. Not with `return_text`.",
-    )
-    explain: bool = Field(False, description="Say of every entity why it was found.")
 class WebhookIn(Body):
     """Whom to tell when the job ends: a URL of its own, or a registered endpoint."""
 

@@ -107,7 +107,8 @@ async def submit(
         else:
             packed = await asyncio.to_thread(_pack, services.codec, job_id, submission)
         with services.tracer.span("submit", trace, job_id=job_id, documents=len(documents)) as trace:
-            return await _charged(services, caller, job_id, submission.head, packed, idempotency, created, trace)
+            head = submission.head.routed(services.settings.models, caller.tenant)
+            return await _charged(services, caller, job_id, head, packed, idempotency, created, trace)
 
 
 async def commit(
@@ -233,8 +234,8 @@ async def _make(
         answer=b"" if idempotency is None else services.codec.encode(body, _answer_place(caller, idempotency)),
         by=caller.key_id,
         limits=_limits(services.settings, caller),
-    )
         version=packed.version,
+    )
     outcome = await services.ledger.run(ledger.create(new))
     try:
         _refuse(outcome)

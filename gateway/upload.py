@@ -73,7 +73,8 @@ async def _submit(
             raise RuntimeError("a reader that finished has no head")
         if key is not None:
             key = replace(key, body_sha=body.sha())
-        return await commit(services, caller, reader.head, staging, key, created, trace_context(request))
+        head = reader.head.routed(services.settings.models, caller.tenant)
+        return await commit(services, caller, head, staging, key, created, trace_context(request))
 
 
 async def _repeated(services: Services, caller: Caller, body: _Body, key: Idempotency) -> Accepted:

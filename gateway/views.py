@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from gateway.schemas import CountsBody, ErrorCount, JobBody, JobUrls, JobWebhook, ModelBody, UsageBody
+from gateway.schemas import CountsBody, ErrorCount, JobBody, JobUrls, JobWebhook, ModelBody, ShareBody, UsageBody
 from jobs.ledger import ModelView
 from jobs.schema import DocumentErrorCode, Job
 
@@ -64,11 +64,13 @@ def job_urls(job_id: str) -> JobUrls:
     return JobUrls(self=here, results=f"{here}/results", cancel=f"{here}/cancel", events=f"{here}/events")
 
 
-def model_body(model: ModelView, *, default: bool) -> ModelBody:
-    """A model as the API serves it."""
+def model_body(name: str, model: ModelView, shares: Mapping[str, int], *, default: bool) -> ModelBody:
+    """A name that jobs may ask for, as the API serves it: `model` runs the caller's, `shares` are its split."""
     return ModelBody(
-        name=model.name,
+        name=name,
         default=default,
+        model=model.name,
+        split=[ShareBody(model=each, weight=weight) for each, weight in shares.items()],
         available=model.workers > 0,
         workers=model.workers,
         revision=model.revision,

@@ -24,7 +24,7 @@ def main() -> None:
     """Run Flower until SIGTERM."""
     settings = FlowerSettings()
     telemetry.configure(settings, "flower")
-    app = celery_app(settings.broker_url, [*model_queues(settings.models), names.WEBHOOK_QUEUE], "flower")
+    app = celery_app(settings.broker_url, [*model_queues(settings.models.served), names.WEBHOOK_QUEUE], "flower")
     app.start(["flower", *arguments(settings)])
 
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from jobs.routing import Models
 from jobs.stores import secured
 
 Durability = Literal["process", "disk", "replica"]
+
+
+def _models(value: object) -> object:
+    """A text, or its entries one by one."""
+    if isinstance(value, tuple | list):
+        value = ",".join(map(str, value))
+    return Models.parse(value) if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -36,15 +44,21 @@ class Settings(BaseSettings):
         None, description="Certificate (PEM) that is shown to the servers, for `rediss://` URLs."
     )
     redis_key_file: Path | None = Field(None, description="Private key of that certificate (PEM).")
-    models: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("gleaner-small",),
-        min_length=1,
-        description="Names a job may ask for, comma-separated; the first is the default.",
+    models: Annotated[Models, NoDecode, BeforeValidator(_models)] = Field(
+        Models.parse("gleaner-small"),
+        description="Names a job may ask for, comma-separated; the first is the default. "
+        "`name=model:90|other:10` splits a name's jobs over models by weight, each tenant staying with one.",
     )
     encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (),
         description="AES-256-GCM keys for texts and results at rest, base64 of 32 bytes each, comma-separated: "
         "the first encrypts, all decrypt.",
+    )
+    redact_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Secret behind the tokens of `redact` mode `hash`, for gateways and workers: at least 32 "
+        "characters (`openssl rand -base64 32`). Another key makes other tokens. Without it the mode is refused.",
     )
     store_timeout_s: float = Field(
         2.0,
@@ -54,12 +68,6 @@ class Settings(BaseSettings):
     )
     lease_s: float = Field(
         60.0,
-    redact_key: SecretStr | None = Field(
-        None,
-        min_length=32,
-        description="Secret behind the tokens of `redact` mode `hash`, for gateways and workers: at least 32 "
-        "characters (`openssl rand -base64 32`). Another key makes other tokens. Without it the mode is refused.",
-    )
         ge=1,
         description="How long a worker's claim on a shard holds without a renewal (seconds); "
         "workers renew four times as often. The same on every process.",
@@ -91,7 +99,7 @@ class Settings(BaseSettings):
     log_file_bytes: int = Field(10_000_000, ge=1000, description="Size at which the log file is rotated (bytes).")
     log_file_backups: int = Field(5, ge=1, description="Rotated log files that are kept.")
 
-    @field_validator("models", "encryption_keys", mode="before")
+    @field_validator("encryption_keys", mode="before")
     @classmethod
     def _comma_separated(cls, value: object) -> object:
         if isinstance(value, str):
@@ -106,10 +114,3 @@ class Settings(BaseSettings):
             url = secured(getattr(self, name), self.redis_ca_file, self.redis_cert_file, self.redis_key_file)
             object.__setattr__(self, name, url)  # frozen for everybody else
         return self
-
-    @field_validator("models")
-    @classmethod
-    def _distinct(cls, models: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(models)) != len(models):
-            raise ValueError("a model is listed twice")
-        return models

@@ -29,13 +29,15 @@ CLASSES: dict[str, type[Settings]] = {
     cls.__name__: cls for cls in (Settings, GatewaySettings, WorkerSettings, CourierSettings, FlowerSettings)
 }
 BY_TEMPLATE = {
-    *("redis_url", "broker_url", "models", "encryption_keys", "metrics_host", "metrics_port"),
+    *("redis_url", "broker_url", "models", "encryption_keys", "redact_key", "metrics_host", "metrics_port"),
     *("host", "port", "auth", "keys_file", "model", "model_source", "model_revision", "model_cache"),
     *("flower_host", "flower_port", "flower_password"),
 }
 """Settings that templates or images set, from other values or because a container has no choice."""
 SECRET = {"webhook_proxy"}
 """Settings that may hold a credential: they come by `extraEnv` from a Secret."""
+NAME = {"pattern": "^[^,|=]+$"}
+"""A model's name has no character of GLEANER_MODELS' own."""
 KEY = re.compile(r"^(?P<indent> *)(?P<name>[\w.-]+):(?: +(?P<value>.*))?$")
 
 
@@ -45,7 +47,7 @@ class Value:
 
     path: tuple[str, ...]
     doc: str = ""
-    kind: str = "plain"  # plain, open, settings, models
+    kind: str = "plain"  # plain, open, settings, models, splits
     more: dict[str, Any] = field(default_factory=dict)
 
 
@@ -103,7 +105,16 @@ def _schema(path: tuple[str, ...], value: Any, notes: dict[tuple[str, ...], Valu
     if kind == "settings":
         return {**found, "type": "object", "additionalProperties": False, "properties": settings_of(name)}
     if kind == "models":
-        return {**found, "type": "object", "minProperties": 1, "additionalProperties": _worker(notes)}
+        return {
+            **found,
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": NAME,
+            "additionalProperties": _worker(notes),
+        }
+    if kind == "splits":
+        weights = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "integer", "minimum": 0}}
+        return {**found, "type": "object", "propertyNames": NAME, "additionalProperties": weights}
     if kind == "open":
         return {**found, "type": "array" if isinstance(value, list) else "object"}
     if isinstance(value, dict):

@@ -91,6 +91,7 @@ def _warm(settings: WorkerSettings, load: LoadEngine, metrics: WorkerMetrics) ->
     engine = load(settings)
     budget = settings.microbatch_tokens or engine.warm_up()
     metrics.load_seconds.set(monotonic() - started)
+    metrics.model.labels(settings.model, engine.spec.revision).set(1)
     log.info(
         "model.ready",
         extra={
@@ -169,6 +170,7 @@ def _serve(
         blame=blame,
         on_broken=end_broken,
         close_reading=settings.close_reading,
+        redact_secret=settings.redact_key.get_secret_value() if settings.redact_key else "",
         shown_labels=settings.metric_labels,
         tracer=tracer,
         traces=traces,

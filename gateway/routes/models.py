@@ -24,9 +24,18 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
     responses={200: {"description": "The default model first."}, **openapi.answers()},
 )
 async def list_models(
-    services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.viewer))]
+    services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.viewer))]
 ) -> ModelsPage:
-    """The models of this service, with their live workers; one without workers still takes jobs."""
-    names = services.settings.models
-    found = await services.ledger.run(ledger.models(names))
-    return ModelsPage(data=[model_body(model, default=model.name == names[0]) for model in found])
+    """What jobs may ask for, with the workers of the model that would run yours; one without still takes jobs."""
+    models = services.settings.models
+    views = {view.name: view for view in await services.ledger.run(ledger.models(models.served))}
+    data = [
+        model_body(
+            name,
+            views[models.run_on(name, caller.tenant)],
+            models.splits.get(name, {}),
+            default=name == models.names[0],
+        )
+        for name in models.names
+    ]
+    return ModelsPage(data=data)

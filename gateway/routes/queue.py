@@ -60,7 +60,8 @@ class QueuePage(Body):
 )
 async def get_queue(services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.admin))]) -> QueuePage:
     """What is open of every model, over all tenants, how fast it goes, and when it will be done."""
-    found = await asyncio.gather(*(services.ledger.run(ledger.backlog(name)) for name in services.settings.models))
+    served = services.settings.models.served
+    found = await asyncio.gather(*(services.ledger.run(ledger.backlog(name)) for name in served))
     return QueuePage(data=[_body(backlog) for backlog in found])
 
 

@@ -60,7 +60,7 @@ def doctor(
         Path | None, typer.Option(envvar="GLEANER_KEYS_FILE", help="The keys file. [default: the local stack's]")
     ] = None,
     models: Annotated[
-        str, typer.Option(envvar="GLEANER_MODELS", help="Models, comma-separated.")
+        str, typer.Option(envvar="GLEANER_MODELS", help="Models, as the gateway has them.")
     ] = "gleaner-small",
     webhook: Annotated[str | None, typer.Option(help="A receiver's URL to reach from here.")] = None,
     url: Url = None,
@@ -75,7 +75,7 @@ def doctor(
     patient = Patient(
         str(store),
         str(broker_url or stack.get("broker_url") or store),
-        tuple(name.strip() for name in models.split(",") if name.strip()),
+        _served(models),
         keys_file or (directory.keys_file if stack else None),
         url or stack.get("gateway_url"),
         webhook,
@@ -89,6 +89,15 @@ def doctor(
         worst = max(worst, finding.grade, key=list(_SIGNS).index)
     if worst == "bad":
         raise typer.Exit(1)
+
+
+def _served(models: str) -> tuple[str, ...]:
+    from jobs.routing import Models
+
+    try:
+        return Models.parse(models).served
+    except ValueError as error:
+        raise CommandError(f"GLEANER_MODELS: {error}") from None
 
 
 def examine(patient: Patient) -> Iterator[Finding]:

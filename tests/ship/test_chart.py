@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from jobs import names
+from jobs.routing import Models
 from scripts import chart as derived
 from tests.conftest import ROOT
 from tests.ship.test_images import trivy
@@ -170,6 +171,41 @@ def test_each_model_has_its_own_worker(everything: list[chart.Manifest]) -> None
     gateway = chart.named(everything, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
     assert chart.environment(gateway)["GLEANER_MODELS"].split(",")[0] == ALL_ON["defaultModel"]
     assert set(chart.environment(gateway)["GLEANER_MODELS"].split(",")) == set(ALL_ON["models"])
+
+
+def test_a_split_changes_who_gets_jobs_and_nothing_else() -> None:
+    """One value moves weights: every process reads the same, each model keeps its worker and its scaling."""
+    values = {"models": {"gleaner-small": {}, "next": {}, "other": {}}}
+    split = {"modelSplits": {"gleaner-small": {"gleaner-small": 90, "next": 10}, "ab": {"next": 1, "other": 1}}}
+    plain, canary = chart.manifests(values), chart.manifests(values | split)
+    for name in ("gateway", "courier", "flower", "worker-next"):
+        spec = chart.named(canary, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
+        models = Models.parse(chart.environment(spec)["GLEANER_MODELS"])
+        assert models.names == ("gleaner-small", "ab", "next", "other")
+        assert set(models.served) == set(values["models"])
+        assert models.splits == split["modelSplits"]
+    assert chart.of_kind(plain, "ScaledObject") == chart.of_kind(canary, "ScaledObject")
+    assert len(chart.of_kind(canary, "ScaledObject")) == 3 + 1
+    by_default = chart.manifests(values | split | {"defaultModel": "ab"})
+    gateway = chart.named(by_default, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
+    assert Models.parse(chart.environment(gateway)["GLEANER_MODELS"]).names[0] == "ab"
+
+
+@pytest.mark.parametrize(
+    ("split", "complaint"),
+    [
+        ({"ab": {"none": 1}}, "not one of models"),
+        ({"ab": {"gleaner-small": 0}}, "weight above 0"),
+        ({"gleaner-small": {"next": 1}}, "leaves out the model of the same name"),
+        ({"ab": {"next": 0.5}}, "integer"),
+        ({"a|b": {"next": 1}}, "pattern"),
+        ({"ab": {}}, "minProperties"),
+    ],
+)
+def test_a_split_that_cannot_be_meant_is_refused(split: dict[str, dict[str, float]], complaint: str) -> None:
+    """Before anything is installed, in a sentence."""
+    with pytest.raises(Exception, match=complaint):
+        chart.manifests({"models": {"gleaner-small": {}, "next": {}}, "modelSplits": split})
 
 
 def test_no_password_is_in_a_manifest(everything: list[chart.Manifest]) -> None:

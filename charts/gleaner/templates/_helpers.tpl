@@ -54,11 +54,19 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end }}
 {{- end }}
 
-{{/* The default model first: the first name is the one of jobs that name none. */}}
+{{/* GLEANER_MODELS: every model and every split, the default first: the first is the one of jobs that name none. */}}
 {{- define "gleaner.modelNames" -}}
 {{- $names := list .Values.defaultModel -}}
-{{- range $name, $_ := .Values.models }}{{ if ne $name $.Values.defaultModel }}{{ $names = append $names $name }}{{ end }}{{ end -}}
-{{- join "," $names }}
+{{- range $name := concat (keys .Values.models) (keys .Values.modelSplits) | uniq | sortAlpha }}
+{{- if ne $name $.Values.defaultModel }}{{ $names = append $names $name }}{{ end }}
+{{- end -}}
+{{- $entries := list -}}
+{{- range $name := $names }}
+{{- $shares := list }}
+{{- range $model, $weight := get $.Values.modelSplits $name | default dict }}{{ $shares = append $shares (printf "%s:%d" $model (int $weight)) }}{{ end }}
+{{- $entries = append $entries (ternary (printf "%s=%s" $name (join "|" $shares)) $name (gt (len $shares) 0)) }}
+{{- end -}}
+{{- join "," $entries }}
 {{- end }}
 
 {{- define "gleaner.valkeyHost" -}}{{ include "gleaner.fullname" . }}-valkey.{{ .Release.Namespace }}.svc{{- end }}
@@ -87,6 +95,10 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- with .Values.secrets.encryptionSecret }}
 - name: GLEANER_ENCRYPTION_KEYS
   valueFrom: {secretKeyRef: {name: {{ . }}, key: {{ $.Values.secrets.encryptionSecretKey }}}}
+{{- end }}
+{{- with .Values.secrets.redactSecret }}
+- name: GLEANER_REDACT_KEY
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: {{ $.Values.secrets.redactSecretKey }}}}
 {{- end }}
 {{- end }}
 
