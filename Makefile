@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos contract bigjob million soak alerts gameday docs bench \
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos contract bigjob million soak alerts gameday docs site bench \
   constraints clean
 
 help: ## List these commands
@@ -109,6 +109,9 @@ images-test: setup ## Build both images without Docker and let them finish a job
 docs: setup ## Write docs/settings.md, docs/errors.md and the chart's schema again from the code
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m scripts.chart
+
+site: setup ## Build the docs site into .cache/site/html; a dead link ends it with an error
+	$(BIN)/python -m docs.site
 
 bench: setup ## Latency and throughput of the shipped model on this machine
 	$(BIN)/python -m benchmarks

@@ -1,4 +1,4 @@
-"""Turns code into the two reference pages: settings classes -> settings.md, error registries -> errors.md.
+"""Turns code into reference pages: settings classes -> settings.md, error registries -> errors.md; lists runbooks.
 
 `make docs` writes them; a test fails while a page and the code differ.
 """
@@ -40,6 +40,10 @@ The gateway serves each code's page, with an example, at its `type`: `/problems/
 DOCUMENTS_LEAD = """\
 A job that was accepted answers for every document. One that failed has `error` with `code`, `detail`, `retryable`;
 its neighbours are not touched. The job's `error_summary` counts the codes.
+"""
+RUNBOOKS_LEAD = """\
+One page an alert: meaning, impact, diagnosis with the exact commands, mitigation. A page wakes somebody, a ticket waits
+for the morning; who is asked next is in [escalation](../escalation.md).
 """
 
 SETTINGS: tuple[tuple[str, str, type[Settings]], ...] = (
@@ -125,7 +129,18 @@ def errors_page() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"settings.md": settings_page, "errors.md": errors_page}
+def runbooks_page() -> str:
+    """docs/runbooks/README.md as it should be: every runbook, and the first sentence of what its alert means."""
+    rows = []
+    for page in sorted((HERE / "runbooks").glob("Gleaner*.md")):
+        text = page.read_text(encoding="utf-8")
+        urgency = text.splitlines()[2].split(",")[0].lower()
+        meaning = text.partition("## Meaning\n\n")[2].partition(". ")[0].partition("\n")[0]
+        rows.append((f"[{page.stem}]({page.name})", urgency, meaning.rstrip(".") + "."))
+    return "\n".join((MARK, "# Runbooks\n", RUNBOOKS_LEAD, _table(("Alert", "Urgency", "Meaning"), iter(rows))))
+
+
+PAGES = {"settings.md": settings_page, "errors.md": errors_page, "runbooks/README.md": runbooks_page}
 
 
 def _rows(cls: type[Settings]) -> Iterator[tuple[str, ...]]:

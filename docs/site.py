@@ -1,0 +1,91 @@
+"""The docs site: the repository's own pages, and references made from the code.
+
+Pages are staged in the layout of the repository, so a relative link is right here and on a forge. What a page links to
+that is no page (a manifest, a picture) comes along; code is linked by nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from mkdocs.commands import build
+from mkdocs.config import load_config
+
+import gleaner
+from gateway.app import create_app
+from gateway.settings import GatewaySettings
+
+ROOT = Path(__file__).parent.parent
+PAGES = ROOT / ".cache" / "site" / "pages"
+SOURCES = ("*.md", "docs/**/*.md", "keda/*.md", "models/*/*.md", "charts/gleaner/README.md", "deploy/**/*.md")
+LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)|src=\"([^\"]+)\"")
+
+CLIENT = """\
+# Python client
+
+`pip install gleaner-ner` brings `gleaner`, which needs httpx, rich and typer alone.
+[What it does for you](../docs/api.md) over HTTP; every name here is exported by `gleaner`.
+
+"""
+HTTP = """\
+# HTTP API reference
+
+Made from the OpenAPI document that a gateway serves at `/openapi.json`; [the guide](../docs/api.md) has examples.
+
+[OAD(./openapi.json)]
+"""
+
+
+def stage() -> None:
+    """Put every page, what it links to, and the references into one folder."""
+    shutil.rmtree(PAGES, ignore_errors=True)
+    for page in sorted({page for pattern in SOURCES for page in ROOT.glob(pattern)}):
+        _copy(page)
+        for target in (match[1] or match[2] for match in LINK.finditer(page.read_text(encoding="utf-8"))):
+            linked = (page.parent / target).resolve()
+            if linked.is_file() and linked.suffix != ".md":
+                _copy(linked)
+    references = PAGES / "reference"
+    references.mkdir()
+    (references / "client.md").write_text(client_page(), encoding="utf-8")
+    (references / "cli.md").write_text(cli_page(), encoding="utf-8")
+    (references / "http.md").write_text(HTTP, encoding="utf-8")
+    api = create_app(GatewaySettings(auth="off"))
+    (references / "openapi.json").write_text(json.dumps(api.openapi()), encoding="utf-8")
+
+
+def _copy(file: Path) -> None:
+    place = PAGES / file.relative_to(ROOT)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, place)
+
+
+def client_page() -> str:
+    """What `gleaner` exports, for mkdocstrings to fill in."""
+    return CLIENT + "".join(f"::: gleaner.{name}\n\n" for name in gleaner.__all__)
+
+
+def cli_page() -> str:
+    """Every command and option, by typer's own writer."""
+    command = (sys.executable, "-m", "typer", "gleaner.cli.app", "utils", "docs", "--name", "gleaner")
+    written = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return written.stdout
+
+
+def main() -> None:
+    """Build the site; any broken link or page left out of the navigation ends it with an error."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    stage()
+    config = load_config(str(ROOT / "mkdocs.yml"), strict=True)
+    config.plugins.on_startup(command="build", dirty=False)
+    build.build(config)
+
+
+if __name__ == "__main__":
+    main()
