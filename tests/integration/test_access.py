@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 PUBLIC = {
     "/livez", "/readyz", "/problems/{code}",
-    "/openapi.json", "/docs", "/docs/start.js", "/docs/assets", "/redoc",
+    "/", "/console", "/openapi.json", "/docs", "/docs/start.js", "/docs/assets", "/redoc",
 }  # fmt: skip
 """What needs no key. A route of no key must be put here, by somebody who thought about it."""
 UNUSUAL = {

@@ -1,0 +1,183 @@
+/** Texts and labels in, entities out: submit, follow, and show. Built once; it stays as it was left. */
+
+import { newKey } from "../api.js";
+import { empty, fill, h } from "../dom.js";
+import { plural } from "../format.js";
+import { ndjson } from "../inputs.js";
+import { chips } from "../parts/chips.js";
+import { Loader } from "../parts/loader.js";
+import { isTerminal, progress } from "../parts/progress.js";
+import { Results } from "../parts/results.js";
+import { MAX_DOCUMENTS, texts } from "../parts/texts.js";
+import { problemBox } from "../problems.js";
+import { to } from "../router.js";
+import { EXAMPLES, LABEL_SETS } from "../samples.js";
+
+const INTERACTIVE = 32;
+const CALM_MS = 400;
+
+/** @param {any} ctx @param {Element} root */
+export function show(ctx, root) {
+  ctx.extract ??= new Extract(ctx);
+  fill(root, ctx.extract.element);
+  return { title: "Extract" };
+}
+
+class Extract {
+  constructor(ctx) {
+    this._ctx = ctx;
+    /** @type {Map<string, string|null>} */
+    this._labels = new Map();
+    this._texts = texts({ onchange: () => this._changed() });
+    this._chips = chips({ labels: this._labels, onchange: () => this._changed() });
+    this._button = h("button.button.primary.wide", { type: "submit" }, "Extract");
+    this._hint = h("p.quiet.tiny", { id: "submit-hint" });
+    this._output = h("div.output", {});
+    this._stop = new AbortController();
+    this.element = h("div.two", {}, this._form(), this._output);
+    this._welcome();
+    this._changed();
+  }
+
+  _form() {
+    const select = (id, values) => h("select", { id }, Object.entries(values).map(([value, text]) => h("option", { value }, text)));
+    const check = (id, text, on = false) => h("label.check", { for: id }, h("input", { type: "checkbox", id, checked: on }), h("span", {}, text));
+    this._flat = select("flat", { true: "Flat: no two overlap", false: "Nested: one inside another" });
+    this._floor = select("floor", { 0.05: ".05", 0.1: ".10", 0.3: ".30", 0.5: ".50" });
+    this._floor.value = "0.1";
+    this._long = select("long", { window: "Read all of it, in windows", truncate: "Cut it", reject: "Refuse it" });
+    this._model = h("select", { id: "model" }, h("option", { value: "" }, "default"));
+    this._name = h("input", { type: "text", id: "job-name", maxlength: 200, autocomplete: "off", dir: "auto" });
+    const field = (name, control) => h("div.field", {}, h("label", { for: control.id }, name), control);
+    const form = h("form.panel.composer", {
+      "aria-label": "New extraction",
+      onsubmit: (event) => { event.preventDefault(); this._submit(); },
+      onkeydown: (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); this._submit(); } },
+    },
+      this._texts.element,
+      h("div.field", {},
+        h("label", { for: "label-input" }, "Labels"), this._chips,
+        h("p.quiet.tiny", { id: "label-help" }, "Any words. With a description: ", h("code", {}, "drug: a medicine by name")),
+        h("div.row.suggestions", { role: "group", "aria-label": "Sets of labels" }, Object.entries(LABEL_SETS).map(([name, labels]) =>
+          h("button.button.small", { type: "button", onclick: () => this._useLabels(labels) }, name)))),
+      h("details.disclosure", {}, h("summary", {}, "Options"),
+        h("div.fields", {},
+          field("Entities", this._flat), field("Keep scores from", this._floor), field("Long texts", this._long),
+          field("Model", this._model), field("Name of the job", this._name)),
+        check("multi", "One span may have several labels"),
+        check("keep", "Keep texts with the results, to see them highlighted later and elsewhere")),
+      h("div.submit", {}, this._button, this._hint));
+    this._loadModels();
+    return form;
+  }
+
+  async _loadModels() {
+    try {
+      const { data } = await this._ctx.api.get("v1/models");
+      fill(this._model, data.map((model) => h("option", { value: model.default ? "" : model.name },
+        `${model.name}${model.available ? "" : " (no worker now; jobs wait)"}`)));
+    } catch { /* the default goes without a list */ }
+  }
+
+  _useLabels(labels) {
+    this._labels.clear();
+    for (const label of labels) this._labels.set(label, null);
+    this._chips.redraw();
+    this._changed();
+  }
+
+  _welcome() {
+    fill(this._output, empty("Nothing extracted yet",
+      "Paste texts or drop a file, name what you are looking for, and press Extract. Entities appear here, highlighted, while the job runs.",
+      h("div.row.center", {}, Object.entries(EXAMPLES).map(([name, example]) => h("button.button", {
+        type: "button",
+        onclick: () => { this._texts.set(example.text, "blocks"); this._useLabels(example.labels); this._button.focus(); },
+      }, `Try: ${name}`)))));
+  }
+
+  _changed() {
+    const count = this._texts.empty() ? 0 : this._texts.documents().length;
+    const missing = !this._ctx.may("submitter") ? "This key may only read; submitting needs a submitter's."
+      : !count ? "Add a text first." : !this._labels.size ? "Add at least one label."
+        : count > MAX_DOCUMENTS ? `At most ${plural(MAX_DOCUMENTS, "document")} in a page; use gleaner extract for more.` : "";
+    this._button.disabled = Boolean(missing);
+    this._button.textContent = count > 1 ? `Extract from ${plural(count, "document")}` : "Extract";
+    this._hint.textContent = missing || "Ctrl + Enter works, too.";
+  }
+
+  _head(count) {
+    const described = [...this._labels.values()].some(Boolean);
+    const name = this._name.value.trim();
+    return {
+      labels: described ? Object.fromEntries(this._labels) : [...this._labels.keys()],
+      options: {
+        threshold: Number(this._floor.value), flat: this._flat.value === "true", multi_label: this._checked("multi"),
+        long_text: this._long.value, offset_unit: "utf16", return_text: this._checked("keep"),
+      },
+      priority: count <= INTERACTIVE ? "interactive" : "standard",
+      ...(this._model.value ? { model: this._model.value } : {}),
+      ...(name ? { metadata: { name } } : {}),
+    };
+  }
+
+  _checked(id) {
+    return this.element.querySelector(`#${id}`).checked;
+  }
+
+  async _submit() {
+    this._changed();
+    if (this._button.disabled) return;
+    const documents = this._texts.documents();
+    const labels = [...this._labels.keys()];
+    const head = this._head(documents.length);
+    this._button.disabled = true;
+    this._button.textContent = "Submitting…";
+    this._stop.abort();
+    this._stop = new AbortController();
+    try {
+      const job = await this._ctx.api.call("POST", "v1/jobs", {
+        body: new Blob(ndjson(head, documents)),
+        headers: { "Content-Type": "application/x-ndjson", "Idempotency-Key": newKey() },
+      });
+      this._ctx.runs.set(job.id, { texts: documents.map((doc) => doc.text), labels, floor: head.options.threshold });
+      this._follow(job, this._stop.signal);
+    } catch (error) {
+      fill(this._output, problemBox(error));
+    } finally {
+      this._changed();
+    }
+  }
+
+  async _follow(job, signal) {
+    const { texts: own, labels, floor } = this._ctx.runs.get(job.id);
+    const state = progress();
+    const results = new Results({ name: job.id, labels, floor, threshold: 0.5, textOf: (result) => own[result.index] ?? null });
+    const fault = h("div");
+    const buttons = h("div.row");
+    fill(this._output,
+      h("div.panel", {}, h("div.row.between", {}, h("a.mono", { href: to("jobs", job.id) }, job.id), buttons), state, fault),
+      results.element);
+    if (innerWidth < 1000) this._output.scrollIntoView({ block: "start", behavior: "smooth" });
+    const loader = new Loader(this._ctx.api, job.id, signal, (found) => results.add(found));
+    const cancel = h("button.button.small", {
+      type: "button", onclick: () => this._ctx.api.call("POST", `v1/jobs/${job.id}/cancel`).catch((error) => fill(fault, problemBox(error))),
+    }, "Cancel");
+    const shown = (now) => {
+      state.show(now);
+      fill(buttons, !isTerminal(now) && cancel);
+    };
+    shown(job);
+    try {
+      let last = 0;
+      for await (const now of this._ctx.api.follow(job.id, signal)) {
+        shown(now);
+        if (Date.now() - last < CALM_MS && !isTerminal(now)) continue;
+        last = Date.now();
+        await loader.pull();
+      }
+      await loader.pull();
+    } catch (error) {
+      if (!signal.aborted) fill(fault, problemBox(error, () => this._follow(job, signal)));
+    }
+  }
+}

@@ -1,0 +1,53 @@
+/** The field of labels: chips, and an input that takes one or many at once. */
+
+import { fill, h } from "../dom.js";
+import { labels as parse } from "../inputs.js";
+
+/**
+ * @param {{labels: Map<string, string|null>, onchange: () => void}} state name -> description
+ * @returns {Element & {redraw: () => void}}
+ */
+export function chips({ labels, onchange }) {
+  const list = h("ul.chips", { "aria-label": "Chosen labels" });
+  const input = h("input", {
+    id: "label-input", type: "text", autocomplete: "off", maxlength: 2000, "aria-describedby": "label-help",
+    placeholder: "Type a label, press Enter", dir: "auto",
+  });
+  const take = () => {
+    for (const { name, description } of parse(input.value)) labels.set(name, description);
+    input.value = "";
+    redraw();
+    onchange();
+  };
+  input.addEventListener("keydown", (event) => {
+    if (event.isComposing) return;
+    if (event.key === "Enter" && !event.ctrlKey && !event.metaKey || event.key === ",") {
+      event.preventDefault();
+      take();
+    } else if (event.key === "Backspace" && !input.value && labels.size) {
+      labels.delete([...labels.keys()].at(-1));
+      redraw();
+      onchange();
+    }
+  });
+  input.addEventListener("blur", () => input.value.trim() && take());
+  input.addEventListener("paste", (event) => {
+    const text = event.clipboardData?.getData("text") ?? "";
+    if (!/[,;\n]/.test(text)) return;
+    event.preventDefault();
+    input.value += text;
+    take();
+  });
+  function redraw() {
+    fill(list, [...labels].map(([name, description], index) => h("li.chip", { data: { hue: String(index % 8) }, title: description },
+      h("bdi", {}, name),
+      description && h("span.quiet", { "aria-label": `described as ${description}` }, "…"),
+      h("button", {
+        type: "button", "aria-label": `Remove label ${name}`,
+        onclick: () => { labels.delete(name); redraw(); onchange(); input.focus(); },
+      }, "×"))));
+  }
+  redraw();
+  const box = h("div.chipbox", { onclick: (event) => event.target === box && input.focus() }, list, input);
+  return Object.assign(box, { redraw });
+}
