@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 import orjson
@@ -58,9 +58,9 @@ def wire_options(options: Options) -> dict[str, Any]:
 
 def wire_version(documents: Iterable[Document], options: Options | None = None) -> int:
     """The wire version that a worker must know to run these documents as they ask."""
-    asked = set() if options is None else wire_options(options).keys()
-    own = (document.options.keys() for document in documents if document.options)
-    return max((_NEWER_OPTIONS.get(name, 1) for name in asked.union(*own)), default=1)
+    asked = set({} if options is None else wire_options(options))
+    asked.update(*(document.options for document in documents if document.options))
+    return max((_NEWER_OPTIONS.get(name, 1) for name in asked), default=1)
 
 
 def encode_documents(documents: Iterable[Document]) -> bytes:
@@ -154,7 +154,7 @@ def _entities(row: dict[str, Any]) -> tuple[Entity, ...]:
     places = row.get("rn", (None,) * len(found))
     reasons = row.get("x", (None,) * len(found))
     return tuple(
-        Entity(*entity, redacted=place and (place[0], place[1]), explain=reason and _explanation(*reason))
+        replace(Entity(*entity), redacted=place and (place[0], place[1]), explain=reason and _explanation(*reason))
         for entity, place, reason in zip(found, places, reasons, strict=True)
     )
 

@@ -72,6 +72,10 @@ class Failed:
 Outcome = tuple[Span, ...] | Failed
 
 
+Knots = tuple[tuple[float, float], ...]
+"""A calibration: (score, share of the entities with this score that are right), both rising."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What windows must respect, read from the loaded model.
@@ -84,6 +88,7 @@ class ModelSpec:
         label_marker: the word that stands before every label in a prompt.
         text_marker: the word between prompt and text.
         revision: which weights these are.
+        calibration: what its scores are worth, where it ships that.
     """
 
     max_words: int
@@ -93,6 +98,7 @@ class ModelSpec:
     label_marker: str
     text_marker: str
     revision: str
+    calibration: Knots = ()
 
 
 class Tokenizer(Protocol):

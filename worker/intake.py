@@ -41,6 +41,7 @@ from worker.blame import Blame, Gate
 from worker.contract import Dropped, EngineBroken, Outcome, ShardRef, Tokenizer
 from worker.leases import Lease, LeaseKeeper
 from worker.microbatch import MicroBatcher
+from worker.redaction import tenant_key
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -73,6 +74,7 @@ class Intake:
         blame: where shards are written down before their texts can do harm.
         on_broken: ends the process: its device is lost, and every shard it takes would wait for a lease.
         close_reading: read long documents sentence by sentence, too.
+        redact_secret: what every tenant's key for tokens is derived from; "" where there are none.
         shown_labels: entity labels that metrics may name.
         traces: kept to say which trace each shard that runs now belongs to.
     """
@@ -94,6 +96,7 @@ class Intake:
         blame: Blame,
         on_broken: Callable[[], None],
         close_reading: bool = True,
+        redact_secret: str = "",
         shown_labels: Iterable[str] = (),
         tracer: Tracer | None = None,
         traces: MutableMapping[ShardRef, str] | None = None,
@@ -112,6 +115,7 @@ class Intake:
         self._blame = blame
         self._on_broken = on_broken
         self._close_reading = close_reading
+        self._redact_secret = redact_secret
         self._shown_labels = frozenset(shown_labels)
         self._tracer = tracer or Tracer()
         self._traces = traces if traces is not None else {}
@@ -222,7 +226,13 @@ class Intake:
     def _cut(self, document: Document, shard: Shard, owner: ShardRef) -> windows.Plan:
         try:
             return windows.cut(
-                document, shard.labels, shard.options, self._tokenizer, owner, close_reading=self._close_reading
+                document,
+                shard.labels,
+                shard.options,
+                self._tokenizer,
+                owner,
+                close_reading=self._close_reading,
+                redact_key=tenant_key(self._redact_secret, shard.claim.tenant) if self._redact_secret else None,
             )
         except Exception as error:  # noqa: BLE001  # promise 3: whatever a document does to us, it fails alone
             failure(log, "document.cut_failed", error, index=document.index)

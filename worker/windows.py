@@ -9,7 +9,7 @@ sentence by sentence, because small models overlook in a full window what they f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jobs.schema import (
     Document,
@@ -18,12 +18,15 @@ from jobs.schema import (
     DocumentResult,
     DocumentStatus,
     Entity,
+    Explanation,
     Labels,
     OffsetUnit,
     Options,
 )
-from worker.contract import Failed, Outcome, ShardRef, Span, Tokenizer, Window
+from worker.contract import Failed, Knots, Outcome, ShardRef, Span, Tokenizer, Window
+from worker.explaining import Reason, Sighting, confidence, reasons
 from worker.prompts import Asked
+from worker.redaction import Found, redact
 from worker.spans import Seen, Sight, combine
 from worker.text import Reading, Text
 
@@ -40,7 +43,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one document will be read: run `windows`, then hand their outcomes, in order, to `merge`."""
+    """How one document will be read: run `windows`, then hand their outcomes, in order, to `merge`.
+
+    `redact_key` is the tenant's, and `calibration` the model's.
+    """
 
     document: Document
     options: Options
@@ -51,6 +57,8 @@ class Plan:
     refused: DocumentError | None = None
     truncated: bool = False
     warnings: tuple[str, ...] = field(default=())
+    redact_key: bytes | None = field(default=None, repr=False)
+    calibration: Knots = ()
 
 
 def cut(
@@ -60,6 +68,7 @@ def cut(
     tokenizer: Tokenizer,
     owner: ShardRef,
     close_reading: bool = True,
+    redact_key: bytes | None = None,
 ) -> Plan:
     """Plan how to read a document.
 
@@ -71,12 +80,13 @@ def cut(
         owner: the shard the windows belong to.
         close_reading: read a long document's sentences one by one, too. Costs about as much again as the
             large windows do; large models can do without.
+        redact_key: what the tenant's tokens are made with; without it nothing can be redacted to tokens.
 
     Returns:
         A plan with at least one window, or with `refused` set and none.
     """
     options = options.merged(document.options)
-    refused = document.error or _unreadable(document.text)
+    refused = document.error or _unreadable(document.text) or _unredactable(options, redact_key)
     if refused is not None:
         return Plan(document, options, refused=refused)
     asked = Asked.of(labels if document.labels is None else document.labels, tokenizer)
@@ -105,6 +115,9 @@ def cut(
     if giants:
         truncated = True
         warnings.append(f"{giants} word(s) are longer than the model's window; only their beginning was read.")
+    if truncated and options.redaction:
+        detail = "The text cannot be read whole, and what is not read cannot be redacted."
+        return Plan(document, options, refused=DocumentError(DocumentErrorCode.input_too_long, detail))
     places = tuple(Place(first, last, group, reading) for group in passes for first, last, reading in ranges)
     return Plan(
         document,
@@ -115,6 +128,8 @@ def cut(
         offsets=text.offsets,
         truncated=truncated,
         warnings=tuple(warnings),
+        redact_key=redact_key,
+        calibration=asked.spec.calibration,
     )
 
 
@@ -134,16 +149,18 @@ def merge(plan: Plan, outcomes: Sequence[Outcome], attempts: int) -> DocumentRes
             error=error,
             text=text,
         )
+    entities, redacted = _entities(plan, outcomes)
     return DocumentResult(
         document.index,
         document.id,
         DocumentStatus.succeeded,
-        entities=_entities(plan, _spans(plan, outcomes)),
+        entities=entities,
         windows=len(plan.windows),
         truncated=plan.truncated,
         warnings=plan.warnings,
         attempts=attempts,
         text=text,
+        redacted_text=redacted,
     )
 
 
@@ -154,6 +171,12 @@ def _unreadable(text: str) -> DocumentError | None:
         text.encode()
     except UnicodeEncodeError:
         return DocumentError(DocumentErrorCode.invalid_text, "The text holds a lone surrogate.")
+    return None
+
+
+def _unredactable(options: Options, key: bytes | None) -> DocumentError | None:
+    if options.redaction and options.redaction.mode == "hash" and key is None:
+        return DocumentError(DocumentErrorCode.inference_failed, "The worker has no GLEANER_REDACT_KEY.")
     return None
 
 
@@ -170,15 +193,14 @@ def _window(
         flat=options.flat,
         multi_label=options.multi_label,
         pieces=min(pieces, asked.spec.max_pieces),
+        explain=options.explain,
     )
 
 
-def _spans(plan: Plan, outcomes: Sequence[Outcome]) -> list[Span]:
-    """The windows' spans in the document's words and labels."""
-    if len(plan.places) == 1:
-        return [s for outcome in outcomes if not isinstance(outcome, Failed) for s in outcome]
-    end = max(place.last for place in plan.places)
-    seen = []
+def _spans(plan: Plan, outcomes: Sequence[Outcome]) -> tuple[list[Span], list[Sighting]]:
+    """The windows' spans in the document's words and labels: those that count, and, to explain them, all."""
+    seen, sightings = [], []
+    end = max((place.last for place in plan.places), default=0)
     for place, outcome in zip(plan.places, outcomes, strict=True):
         for span in () if isinstance(outcome, Failed) else outcome:
             left = span.start == 0 and place.first > 0
@@ -186,20 +208,51 @@ def _spans(plan: Plan, outcomes: Sequence[Outcome]) -> list[Span]:
             sight = Sight.at_edge if left or right else Sight.inside
             if place.reading is Reading.sentence:
                 sight = Sight.alone
-            moved = Span(place.first + span.start, place.first + span.end, place.labels[span.label], span.score)
+            others = tuple((place.labels[label], score) for label, score in span.others)
+            moved = Span(
+                place.first + span.start, place.first + span.end, place.labels[span.label], span.score, others
+            )
             seen.append(Seen(moved, sight, left, right))
-    return combine(seen, plan.options.flat, plan.options.multi_label)
+            sightings.append(Sighting(moved, place.first, place.last))
+    if len(plan.places) == 1:
+        return [one.span for one in seen], sightings
+    return combine(seen, plan.options.flat, plan.options.multi_label), sightings
 
 
-def _entities(plan: Plan, spans: Sequence[Span]) -> tuple[Entity, ...]:
-    text = plan.document.text
-    ends = [(plan.offsets[s.start][0], plan.offsets[s.end - 1][1]) for s in spans]
-    at = _positions(text, {place for pair in ends for place in pair}, plan.options.offset_unit)
-    entities = [
-        Entity(at[start], at[end], text[start:end], plan.names[span.label], span.score)
-        for (start, end), span in zip(ends, spans, strict=True)
+def _entities(plan: Plan, outcomes: Sequence[Outcome]) -> tuple[tuple[Entity, ...], str | None]:
+    """The document's entities, and its text without them where that was asked for."""
+    spans, sightings = _spans(plan, outcomes)
+    text, unit, redaction = plan.document.text, plan.options.offset_unit, plan.options.redaction
+    found = [
+        Found(plan.offsets[s.start][0], plan.offsets[s.end - 1][1], plan.names[s.label], s.score) for s in spans
     ]
-    return tuple(sorted(entities, key=lambda e: (e.start, e.end, e.label)))
+    whys = reasons(spans, sightings) if plan.options.explain else []
+    windows = [(plan.offsets[why.window[0]][0], plan.offsets[why.window[1] - 1][1]) for why in whys]
+    ends = [*windows, *((one.start, one.end) for one in found)]
+    at = _positions(text, {place for pair in ends for place in pair}, unit)
+    entities = [
+        Entity(at[one.start], at[one.end], text[one.start : one.end], one.label, one.score) for one in found
+    ]
+    if whys:
+        entities = [
+            replace(entity, explain=_explanation(plan, entity.score, why, (at[window[0]], at[window[1]])))
+            for entity, why, window in zip(entities, whys, windows, strict=True)
+        ]
+    shown = None
+    if redaction:
+        redacted = redact(text, found, redaction, unit, plan.redact_key)
+        shown = redacted.text
+        at = _positions(shown, {place for pair in redacted.places for place in pair}, unit)
+        entities = [
+            replace(entity, text=shown[start:end], redacted=(at[start], at[end]))
+            for entity, (start, end) in zip(entities, redacted.places, strict=True)
+        ]
+    return tuple(sorted(entities, key=lambda e: (e.start, e.end, e.label))), shown
+
+
+def _explanation(plan: Plan, score: float, why: Reason, window: tuple[int, int]) -> Explanation:
+    runners_up = tuple((plan.names[label], other) for label, other in why.runners_up)
+    return Explanation(runners_up, window, confidence(score, plan.calibration))
 
 
 def _positions(text: str, places: set[int], unit: OffsetUnit) -> dict[int, int]:

@@ -132,6 +132,7 @@ def _environment(
     # Receivers on this very machine: who runs the stack may call them.
     environment.setdefault("GLEANER_WEBHOOK_ALLOW", "127.0.0.0/8,::1/128")
     environment.setdefault("GLEANER_WEBHOOK_ALLOW_HTTP", "true")
+    environment.setdefault("GLEANER_REDACT_KEY", directory.ensure_redact_key())
     environment.setdefault("GLEANER_PUBLIC_URL", f"http://{ports.LOOPBACK}:{gateway_port}")
     if options.workers > 1:
         share = max(1, (os.cpu_count() or 1) // options.workers)

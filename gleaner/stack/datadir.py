@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,6 +44,11 @@ class DataDir:
     def keys_file(self) -> Path:
         """The hashed keys."""
         return self.root / "keys.json"
+
+    @property
+    def redact_key(self) -> Path:
+        """The secret behind the tokens of redacted texts, mode 600."""
+        return self.root / "redact-key"
 
     @property
     def stack_file(self) -> Path:
@@ -91,6 +97,12 @@ class DataDir:
         except (OSError, ValueError):
             return None
         return content
+
+    def ensure_redact_key(self) -> str:
+        """The secret behind tokens, made where there is none: with another one no token would be found again."""
+        if not self.redact_key.exists():
+            write_private(self.redact_key, secrets.token_urlsafe(32) + "\n")
+        return self.redact_key.read_text().strip()
 
     def ensure_admin_key(self, create: Callable[[Path], str], is_good: Callable[[Path, str], bool]) -> None:
         """Have an admin key that works.

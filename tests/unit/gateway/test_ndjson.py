@@ -72,6 +72,16 @@ def test_a_body_is_a_head_and_documents() -> None:
             "validation_failed",
             "line:1/options/threshold/b",
         ),
+        (
+            b'{"labels":["a"],"options":{"redact":{"labels":["a","b"]}}}\n{"text":"x"}\n',
+            "validation_failed",
+            "line:1/options/redact/labels/1",
+        ),
+        (
+            b'{"labels":["a"],"options":{"redact":true}}\n{"text":"x","options":{"return_text":true}}\n',
+            "validation_failed",
+            "line:2/options",
+        ),
         (HEAD + b'{"text":"a"}\n' * 51, "too_many_documents", None),
     ],
 )
@@ -103,7 +113,7 @@ def test_a_bad_line_may_fail_as_a_document() -> None:
 
 def test_a_threshold_of_a_label_that_only_documents_have_is_fine() -> None:
     """As in a JSON body."""
-    head = b'{"labels":["a"],"options":{"threshold":{"b":0.5}}}\n'
+    head = b'{"labels":["a"],"options":{"threshold":{"b":0.5},"redact":{"labels":["b"]}}}\n'
 
     assert len(read(head + b'{"text":"x","labels":["b"]}\n{"text":"y"}\n')) == 2
 

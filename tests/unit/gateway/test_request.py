@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from gateway.faults import MAX_FAULTS
 from gateway.problems import Problem
 from gateway.request import Submission, parse
 from gateway.settings import GatewaySettings
-from jobs.schema import DocumentErrorCode, Options, Priority
+from jobs.schema import DocumentErrorCode, Options, Priority, Redact
 
 SETTINGS = GatewaySettings(models=("gleaner-small", "other"), max_document_bytes=1000, keys_file="keys.json")  # type: ignore[arg-type]
 DOCUMENT = {"text": "Ada Lovelace lived in London."}
@@ -87,6 +88,17 @@ def test_everything_that_can_be_said_is_kept() -> None:
     first, second = got.documents
     assert (first.id, first.labels, first.options) == ("a", {"city": None}, {"threshold": {"city": 0.1}})
     assert (second.id, second.labels, second.options) == ("1", None, None)
+
+
+def test_tokens_may_be_asked_for_where_there_is_a_key() -> None:
+    """And a document that redacts may be in a job whose texts are returned, if it says that its own is not."""
+    settings = SETTINGS.model_copy(update={"redact_key": SecretStr("k" * 32)})
+    own = {"redact": {"mode": "hash", "labels": ["person"]}, "return_text": False}
+    body = having(options={"return_text": True}, documents=[{**DOCUMENT, "options": own}])
+
+    [document] = parse(json.dumps(body).encode(), settings, max_documents=1).documents
+    redaction = Options(return_text=True).merged(document.options).redaction
+    assert redaction == Redact(mode="hash", labels=["person"])
 
 
 def test_null_means_absent() -> None:
@@ -180,6 +192,16 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
         (having(options={"threshold": {"person": 2}}), "/options/threshold/person"),
         (having(options={"threshold": {"person": None}}), "/options/threshold/person"),
         (having(options={"threshold": {"perso": 0.5}}), "/options/threshold/perso"),
+        (having(options={"redact": "mask"}), "/options/redact"),
+        (having(options={"redact": {"mode": "hide"}}), "/options/redact/mode"),
+        (having(options={"redact": {"mode": "hash"}}), "/options/redact/mode"),  # the service has no key
+        (having(options={"redact": {"labels": []}}), "/options/redact/labels"),
+        (having(options={"redact": {"labels": ["person", "city"]}}), "/options/redact/labels/1"),
+        (having(options={"redact": {"length": 8}}), "/options/redact"),
+        (having(options={"redact": {"mode": "mask", "character": " "}}), "/options/redact"),
+        (having(options={"redact": {"mode": "mask", "numbered": True}}), "/options/redact"),
+        (having(options={"redact": True, "return_text": True}), "/options"),
+        (having(options={"explain": 1}), "/options/explain"),
         (having(options={"flat": 1}), "/options/flat"),
         (having(options={"multi_label": "no"}), "/options/multi_label"),
         (having(options={"long_text": "cut"}), "/options/long_text"),
@@ -223,6 +245,14 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
         (document(labels=[" "]), "/documents/1/labels/0"),
         (document(options={"threshold": 3}), "/documents/1/options/threshold"),
         (document(options={"threshold": {"city": 0.5}}), "/documents/1/options/threshold/city"),
+        (document(options={"redact": {"labels": ["city"]}}), "/documents/1/options/redact/labels/0"),
+        (document(options={"redact": {"mode": "hash"}}), "/documents/1/options/redact/mode"),
+        (
+            having(
+                options={"return_text": True}, documents=[DOCUMENT, {**DOCUMENT, "options": {"redact": True}}]
+            ),
+            "/documents/1/options",
+        ),
         (document(options=7), "/documents/1/options"),
         (document(options={"colour": "red"}), "/documents/1/options/colour"),
     ],

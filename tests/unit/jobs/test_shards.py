@@ -1,10 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import shards
-from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Entity
+from jobs.schema import (
+    Document,
+    DocumentError,
+    DocumentErrorCode,
+    DocumentResult,
+    DocumentStatus,
+    Entity,
+    Explanation,
+    Options,
+)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 documents = st.builds(
@@ -22,7 +34,22 @@ results = st.builds(
     id=texts,
     status=st.sampled_from(list(DocumentStatus)),
     entities=st.lists(
-        st.builds(Entity, st.integers(0, 99), st.integers(0, 99), texts, texts, st.floats(0, 1)), max_size=3
+        st.builds(
+            Entity,
+            st.integers(0, 99),
+            st.integers(0, 99),
+            texts,
+            texts,
+            st.floats(0, 1),
+            explain=st.none()
+            | st.builds(
+                Explanation,
+                st.lists(st.tuples(texts, st.floats(0, 1)), max_size=2).map(tuple),
+                st.tuples(st.integers(0, 99), st.integers(0, 99)),
+                st.none() | st.floats(0, 1),
+            ),
+        ),
+        max_size=3,
     ).map(tuple),
     windows=st.integers(0, 99),
     truncated=st.booleans(),
@@ -61,3 +88,24 @@ def test_payloads_survive_the_store(rows: list[Document]) -> None:
 def test_results_survive_the_store(rows: list[DocumentResult]) -> None:
     """A result is read back as it was written."""
     assert list(shards.decode_results(shards.encode_results(rows))) == rows
+
+
+@given(results, st.integers(0, 99))
+def test_redacted_results_survive_the_store(result: DocumentResult, at: int) -> None:
+    """Where each entity went is kept beside it, so that readers who do not know of it find the rest unchanged."""
+    moved = tuple(replace(entity, redacted=(at, at + 1), explain=None) for entity in result.entities)
+    redacted = replace(result, entities=moved, redacted_text="[X]", text=None)
+    blob = shards.encode_results([redacted])
+    assert shards.decode_results(blob) == (redacted,)
+    assert all(len(entity) == 5 for entity in orjson.loads(blob)[0].get("n", ()))
+
+
+def test_a_job_says_what_its_worker_must_know() -> None:
+    """Older workers take every job that asks for nothing newer; of options not asked for they are not told."""
+    plain = Document(0, "0", "x", options={"threshold": 0.2})
+    odd = Document(1, "1", "x", options={"explain": False})
+    assert shards.wire_options(Options(flat=False)) == {"flat": False}
+    assert shards.wire_version([plain], Options(return_text=True, threshold=0.1)) == 1
+    assert shards.wire_version([plain, odd], Options()) == 2  # named, and so stored
+    assert shards.wire_version([], Options(redact=True)) == 2
+    assert shards.wire_version([]) == 1

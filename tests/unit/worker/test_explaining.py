@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.schema import Document, Options
+from tests.support.engine import FakeEngine, small
+from worker.contract import Outcome, ShardRef, Span
+from worker.explaining import Sighting, checked, confidence, reasons
+from worker.windows import cut, merge
+
+LABELS = {"a": None, "b": None, "c": None}
+
+
+def test_runners_up_come_from_every_window_that_saw_the_words() -> None:
+    """The best score of each other label counts, three at most; the window is that of the best score."""
+    kept = Span(3, 5, 0, 0.9)
+    seen = [
+        Sighting(Span(3, 5, 0, 0.8, ((1, 0.5), (2, 0.1))), 0, 9),
+        Sighting(Span(3, 5, 0, 0.9, ((1, 0.3), (3, 0.2))), 2, 7),
+        Sighting(Span(3, 5, 4, 0.7), 0, 9),
+        Sighting(Span(3, 6, 5, 0.95), 0, 9),
+    ]
+    [why] = reasons([kept], seen)
+    assert why.runners_up == ((4, 0.7), (1, 0.5), (3, 0.2))
+    assert why.window == (2, 7)
+
+
+def test_confidence_lies_between_the_knots() -> None:
+    """Outside them it is the nearest one's; without any it is unknown."""
+    knots = ((0.2, 0.1), (0.4, 0.5), (0.8, 0.9))
+    assert [confidence(score, knots) for score in (0.0, 0.2, 0.3, 0.4, 0.7, 0.8, 1.0)] == pytest.approx(
+        [0.1, 0.1, 0.3, 0.5, 0.8, 0.9, 0.9]
+    )
+    assert confidence(0.5, ()) is None
+    assert confidence(0.5, ((0.4, 0.6),)) == 0.6
+
+
+@pytest.mark.parametrize("bad", [[[0.5, 1.1]], [[0.5, 0.4], [0.5, 0.6]], [[0.1, 0.6], [0.2, 0.5]], [[0.1]]])
+def test_a_calibration_that_makes_no_sense_is_refused(bad: Any) -> None:
+    """A model that ships one does not start with it."""
+    with pytest.raises(ValueError, match=r"knots|unpack"):
+        checked(bad)
+
+
+def explained(text: str, engine: FakeEngine, **options: Any) -> Any:
+    """The result of a text whose spans have runners-up, through cut and merge."""
+    plan = cut(Document(0, "0", text), LABELS, Options(explain=True, **options), engine, ShardRef("j", 0))
+    assert all(window.explain for window in plan.windows)
+    outcomes: list[Outcome] = []
+    for window in plan.windows:
+        spans = engine.decode((window,), (window,))[0]
+        others = {span: tuple((at, 0.1) for at in range(3) if at != span.label) for span in spans}
+        outcomes.append(tuple(span._replace(others=others[span]) for span in spans))
+    return merge(plan, outcomes, attempts=1)
+
+
+def test_entities_say_why() -> None:
+    """A short text was seen whole; without a calibration the confidence is unknown."""
+    result = explained("é Ada met", FakeEngine(), offset_unit="byte")
+    [entity] = result.to_dict()["entities"]
+    assert {one["label"] for one in entity["explain"]["runners_up"]} == set(LABELS) - {entity["label"]}
+    assert entity["explain"]["window"] == {"start": 0, "end": 10}
+    assert entity["explain"]["confidence"] is None
+
+
+def test_of_a_long_text_the_window_holds_the_entity() -> None:
+    """And is smaller than the text."""
+    text = " ".join(f"Ada{n} went home." for n in range(40))
+    result = explained(text, small())
+    assert len(result.entities) == 40
+    for entity in result.entities:
+        assert entity.explain is not None
+        start, end = entity.explain.window
+        assert start <= entity.start < entity.end <= end
+        assert end - start < len(text)
+        assert entity.text in text[start:end]
+
+
+def test_only_where_asked() -> None:
+    """An entity of other requests has no such field."""
+    plan = cut(Document(0, "0", "Ada met"), LABELS, Options(), FakeEngine(), ShardRef("j", 0))
+    result = merge(plan, [tuple(FakeEngine().decode(plan.windows, plan.windows)[0])], attempts=1)
+    assert "explain" not in result.to_dict()["entities"][0]
