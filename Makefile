@@ -12,7 +12,7 @@ CHECKOV := 3.3.30
 GROOVY := npm-groovy-lint@18.0.0
 
 BIN := .venv/bin
-PACKAGES := gateway gleaner jobs worker
+PACKAGES := alerts gateway gleaner jobs worker
 INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.dashboard import DataSourceRef
+from grafana_foundation_sdk.models.dashboard import DashboardLinkType, DataSourceRef
 
 from alerts import panels
 from alerts.panels import Board, Panel
@@ -26,7 +26,7 @@ def build(board: Board) -> dict[str, Any]:
         .time("now-3h", "now")
         .timezone("browser")
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .link(dashboard.DashboardLink("Gleaner").type("dashboards").tags(["gleaner"]).as_dropdown(True))
+        .link(dashboard.DashboardLink("Gleaner").type(DashboardLinkType.DASHBOARDS).tags(["gleaner"]).as_dropdown(True))
     )
     for panel in board.panels:
         made = made.with_panel(_panel(panel))

@@ -1,0 +1,84 @@
+"""The gateway: gone, failing, slow; certificates."""
+
+from __future__ import annotations
+
+from alerts.model import Alert, Case, Group
+
+_5XX = 'gleaner_http_requests_total{route!~"/livez|/readyz",status=~"5.."}'
+_ALL = 'gleaner_http_requests_total{route!~"/livez|/readyz"}'
+_503 = 'gleaner_http_requests_total{route="/v1/jobs",method="POST",status="503"}'
+_202 = 'gleaner_http_requests_total{route="/v1/jobs",method="POST",status="202"}'
+_SUBMIT = 'gleaner_http_request_seconds_bucket{route="/v1/jobs",method="POST"'
+
+GROUP = Group(
+    "gleaner-api",
+    (
+        Alert(
+            name="GleanerGatewayDown",
+            expr='sum(up{job=~".*gleaner-gateway.*"}) == 0 or absent(up{job=~".*gleaner-gateway.*"})',
+            after="2m",
+            severity="page",
+            team="platform",
+            summary="No gateway runs.",
+            description="Nobody can submit or read. Jobs that were accepted go on.",
+            board="api",
+            fires=Case({'up{job="gleaner-gateway"}': "0x10"}, "4m"),
+            quiet=Case({'up{job="gleaner-gateway"}': "1x10"}, "4m"),
+        ),
+        Alert(
+            name="GleanerErrorRatioHigh",
+            expr=f"""(sum(rate({_5XX}[5m])) / sum(rate({_ALL}[5m]))) > 0.05
+              and sum(rate({_ALL}[5m])) > 0.1""",
+            after="5m",
+            severity="page",
+            team="platform",
+            summary="More than one request in twenty fails.",
+            description="{{ $value | humanizePercentage }} of requests are answered with 5xx.",
+            board="api",
+            of_store=True,
+            fires=Case({_503: "0+10x20", _202: "0+90x20"}, "12m", value="10%"),
+            quiet=Case({_503: "0+1x20", _202: "0+99x20"}, "12m"),
+        ),
+        Alert(
+            name="GleanerLatencySpike",
+            expr='histogram_quantile(0.95, sum by (le) (rate(gleaner_http_request_seconds_bucket{route="/v1/jobs",'
+            'method="POST"}[5m]))) > 1',
+            after="5m",
+            severity="ticket",
+            team="platform",
+            summary="Submitting takes more than a second.",
+            description="95 % of submissions take up to {{ $value | humanizeDuration }}: the store's disk, large bodies, or "
+            "a gateway short of processor.",
+            board="api",
+            of_store=True,
+            fires=Case(
+                {
+                    f'{_SUBMIT},le="1.0"}}': "0x20",
+                    f'{_SUBMIT},le="2.5"}}': "0+60x20",
+                    f'{_SUBMIT},le="+Inf"}}': "0+60x20",
+                },
+                "12m",
+                value="2.425s",
+            ),
+            quiet=Case({f'{_SUBMIT},le="1.0"}}': "0+60x20", f'{_SUBMIT},le="+Inf"}}': "0+60x20"}, "12m"),
+        ),
+        Alert(
+            name="GleanerCertificateExpiry",
+            expr="""(certmanager_certificate_expiration_timestamp_seconds{name=~".*gleaner.*"}
+              or probe_ssl_earliest_cert_expiry{job=~".*gleaner.*"}) - time() < 14 * 86400""",
+            after="1h",
+            severity="ticket",
+            team="platform",
+            summary="A certificate of Gleaner ends within two weeks.",
+            description="It lasts {{ $value | humanizeDuration }}; its renewal should have come.",
+            board="overview",
+            fires=Case(
+                {'probe_ssl_earliest_cert_expiry{job="gleaner-tls"}': "864000x70"},
+                "65m",
+                {"job": "gleaner-tls"},
+                "9d 22h 55m 0s",
+            ),
+            quiet=Case({'probe_ssl_earliest_cert_expiry{job="gleaner-tls"}': "8640000x70"}, "65m"),
+        ),
+    ),
+)

@@ -1,0 +1,131 @@
+"""Work that waits too long, goes round, or does not come at all."""
+
+from __future__ import annotations
+
+from alerts.model import Alert, Case, Group
+
+_M = 'model="gleaner-small"'
+_MODEL = {"model": "gleaner-small"}
+_HPA = "kube_horizontalpodautoscaler"
+_WORKERS = 'horizontalpodautoscaler=~".*gleaner.*worker.*"'
+_HPA_NAME = 'horizontalpodautoscaler="keda-hpa-gleaner-worker"'
+
+GROUP = Group(
+    "gleaner-queue",
+    (
+        Alert(
+            name="GleanerNoWorker",
+            expr="max by (model) (gleaner_open_shards) > 0 and max by (model) (gleaner_live_workers) == 0",
+            after="5m",
+            severity="page",
+            team="platform",
+            summary="Work waits for {{ $labels.model }}, and no worker is there.",
+            description="{{ $value | humanize }} shards are open. Workers crash, cannot be scheduled, or were not "
+            "scaled up from zero.",
+            board="queue",
+            of_store=True,
+            fires=Case(
+                {f"gleaner_open_shards{{{_M}}}": "4x10", f"gleaner_live_workers{{{_M}}}": "0x10"}, "7m", _MODEL, "4"
+            ),
+            quiet=Case({f"gleaner_open_shards{{{_M}}}": "0x10", f"gleaner_live_workers{{{_M}}}": "0x10"}, "7m"),
+        ),
+        Alert(
+            name="GleanerBacklogGrowing",
+            expr=f"""max by (model) (gleaner_backlog_seconds) > 1800
+              and max by (model) (deriv(gleaner_backlog_characters[15m])) > 0
+              unless on () (max({_HPA}_status_current_replicas{{{_WORKERS}}})
+                < max({_HPA}_spec_max_replicas{{{_WORKERS}}}))""",
+            after="10m",
+            severity="page",
+            team="platform",
+            summary="The backlog of {{ $labels.model }} grows and no more workers will come.",
+            description="At the measured rate it takes {{ $value | humanizeDuration }}. Raise the workers' maximum, or "
+            "lower what is accepted.",
+            board="queue",
+            of_store=True,
+            fires=Case(
+                {
+                    f"gleaner_backlog_seconds{{{_M}}}": "3600x40",
+                    f"gleaner_backlog_characters{{{_M}}}": "0+1000x40",
+                    f"{_HPA}_status_current_replicas{{{_HPA_NAME}}}": "8x40",
+                    f"{_HPA}_spec_max_replicas{{{_HPA_NAME}}}": "8x40",
+                },
+                "30m",
+                _MODEL,
+                "1h 0m 0s",
+            ),
+            quiet=Case(
+                {
+                    f"gleaner_backlog_seconds{{{_M}}}": "3600x40",
+                    f"gleaner_backlog_characters{{{_M}}}": "0+1000x40",
+                    f"{_HPA}_status_current_replicas{{{_HPA_NAME}}}": "3x40",
+                    f"{_HPA}_spec_max_replicas{{{_HPA_NAME}}}": "8x40",
+                },
+                "30m",
+            ),
+        ),
+        Alert(
+            name="GleanerOldestShardTooOld",
+            expr="max by (model) (gleaner_oldest_open_seconds) > 4 * 3600",
+            after="5m",
+            severity="page",
+            team="platform",
+            summary="A job of {{ $labels.model }} has been open for more than four hours.",
+            description="It is {{ $value | humanizeDuration }} old. Either it is huge, or a shard of it goes round.",
+            board="queue",
+            of_store=True,
+            fires=Case({f"gleaner_oldest_open_seconds{{{_M}}}": "18000x10"}, "8m", _MODEL, "5h 0m 0s"),
+            quiet=Case({f"gleaner_oldest_open_seconds{{{_M}}}": "3000x10"}, "8m"),
+        ),
+        Alert(
+            name="GleanerUpkeepRepublishing",
+            expr='sum(increase(gleaner_republished_total{cause=~"message_lost|lease_lost"}[15m])) > 20',
+            after="5m",
+            severity="ticket",
+            team="platform",
+            summary="Upkeep keeps publishing shards that were lost.",
+            description="{{ $value | humanize }} in 15 minutes: workers die, stall, or lose the store.",
+            board="queue",
+            of_store=True,
+            fires=Case({'gleaner_republished_total{cause="lease_lost"}': "0+10x40"}, "30m", value="150"),
+            quiet=Case({'gleaner_republished_total{cause="deferred"}': "0+10x40"}, "30m"),
+        ),
+        Alert(
+            name="GleanerLedgerRepaired",
+            expr="sum(increase(gleaner_ledger_repairs_total[1h])) > 0",
+            after="0m",
+            severity="ticket",
+            team="platform",
+            summary="Upkeep's audit found the ledger's books wrong and mended them.",
+            description="{{ $value | humanize }} facts in an hour. This should never happen: it is a bug or lost writes.",
+            board="queue",
+            fires=Case({"gleaner_ledger_repairs_total": "0x10 2x60"}, "30m", value="2"),
+            quiet=Case({"gleaner_ledger_repairs_total": "2x60"}, "30m"),
+        ),
+        Alert(
+            name="GleanerNoSubmissions",
+            expr="""sum(increase(gleaner_submitted_jobs_total[1h])) == 0
+              and sum(increase(gleaner_submitted_jobs_total[1h] offset 1w)) > 20""",
+            after="15m",
+            severity="ticket",
+            team="integration",
+            summary="No job for an hour, where a week ago there were some.",
+            description="Callers may be unable to reach the gateway, or fail before it.",
+            board="overview",
+            fires=Case({"gleaner_submitted_jobs_total": "0+10x20 200x1100"}, "10200m", step=10),
+            quiet=Case({"gleaner_submitted_jobs_total": "0+10x1100"}, "10200m", step=10),
+        ),
+        Alert(
+            name="GleanerCourierDown",
+            expr='sum(up{job=~".*gleaner-courier.*"}) == 0 or absent(up{job=~".*gleaner-courier.*"})',
+            after="3m",
+            severity="page",
+            team="platform",
+            summary="No courier runs.",
+            description="Webhooks are not delivered; a gateway does upkeep meanwhile.",
+            board="webhooks",
+            fires=Case({'up{job="gleaner-courier"}': "0x10"}, "5m"),
+            quiet=Case({'up{job="gleaner-courier"}': "1x10"}, "5m"),
+        ),
+    ),
+)

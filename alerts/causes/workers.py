@@ -1,0 +1,143 @@
+"""Workers that are not ready, restart, lose shards, or meet documents and memory they cannot bear; GPUs."""
+
+from __future__ import annotations
+
+from alerts.model import Alert, Case, Group
+
+_M = 'model="gleaner-small"'
+_MODEL = {"model": "gleaner-small"}
+
+GROUP = Group(
+    "gleaner-workers",
+    (
+        Alert(
+            name="GleanerWorkerNotReady",
+            expr="gleaner_model_ready == 0",
+            after="10m",
+            severity="ticket",
+            team="ml",
+            summary="Worker {{ $labels.instance }} is not ready.",
+            description="Its model is still loading or warming up, or it does not end its drain.",
+            board="model",
+            fires=Case({'gleaner_model_ready{instance="a:9102"}': "0x20"}, "12m", {"instance": "a:9102"}),
+            quiet=Case({'gleaner_model_ready{instance="a:9102"}': "0x3 1x20"}, "12m"),
+        ),
+        Alert(
+            name="GleanerModelReloadLoop",
+            expr="max by (model) (gleaner_model_trouble) > 0",
+            after="2m",
+            severity="page",
+            team="ml",
+            summary="Workers of {{ $labels.model }} cannot load their model.",
+            description="They end, are started again, and end. `gleaner models` says why.",
+            board="model",
+            of_store=True,
+            fires=Case({f"gleaner_model_trouble{{{_M}}}": "1x10"}, "4m", _MODEL),
+            quiet=Case({f"gleaner_model_trouble{{{_M}}}": "0x10"}, "4m"),
+        ),
+        Alert(
+            name="GleanerWorkerRestarting",
+            expr='sum by (instance) (changes(process_start_time_seconds{job=~".*gleaner-worker.*"}[15m])) > 2',
+            after="0m",
+            severity="ticket",
+            team="ml",
+            summary="Worker {{ $labels.instance }} starts again and again.",
+            description="{{ $value | humanize }} times in 15 minutes: killed for memory, hung model calls, or a document "
+            "that kills it.",
+            board="resources",
+            fires=Case(
+                {'process_start_time_seconds{job="gleaner-worker",instance="a"}': "100x2 200x2 300x2 400x2"},
+                "11m",
+                {"instance": "a"},
+                "3",
+            ),
+            quiet=Case({'process_start_time_seconds{job="gleaner-worker",instance="a"}': "100x5 200x9"}, "11m"),
+        ),
+        Alert(
+            name="GleanerLeasesLost",
+            expr="sum(increase(gleaner_leases_lost_total[15m])) > 5",
+            after="0m",
+            severity="ticket",
+            team="platform",
+            summary="Workers lose shards they are working on.",
+            description="{{ $value | humanize }} in 15 minutes: they stall longer than a lease, or cannot reach the store.",
+            board="queue",
+            of_store=True,
+            fires=Case({"gleaner_leases_lost_total": "0+1x30"}, "20m", value="15"),
+            quiet=Case({"gleaner_leases_lost_total": "3x30"}, "20m"),
+        ),
+        Alert(
+            name="GleanerPoisonDocuments",
+            expr="""sum by (code) (increase(gleaner_documents_total{
+              code=~"worker_lost|inference_failed|out_of_memory"}[15m])) > 2""",
+            after="0m",
+            severity="ticket",
+            team="ml",
+            summary="Documents fail in the model with {{ $labels.code }}.",
+            description="{{ $value | humanize }} in 15 minutes. Each failed alone; find what they have in common.",
+            board="errors",
+            fires=Case(
+                {'gleaner_documents_total{status="failed",code="worker_lost"}': "0+1x30"},
+                "20m",
+                {"code": "worker_lost"},
+                "15",
+            ),
+            quiet=Case({'gleaner_documents_total{status="failed",code="empty_text"}': "0+9x30"}, "20m"),
+        ),
+        Alert(
+            name="GleanerOutOfMemoryLadder",
+            expr="sum by (action) (increase(gleaner_oom_total[15m])) > 3",
+            after="0m",
+            severity="ticket",
+            team="ml",
+            summary="Micro-batches do not fit the device's memory ({{ $labels.action }}).",
+            description="{{ $value | humanize }} times in 15 minutes. Each is repeated in halves; the budget is too large.",
+            board="model",
+            fires=Case({'gleaner_oom_total{action="split"}': "0+1x30"}, "20m", {"action": "split"}, "15"),
+            quiet=Case({'gleaner_oom_total{action="split"}': "2x30"}, "20m"),
+        ),
+        Alert(
+            name="GleanerGpuMemoryHigh",
+            expr="max by (instance, gpu) (gleaner_gpu_memory_used_bytes / gleaner_gpu_memory_limit_bytes) > 0.95",
+            after="10m",
+            severity="ticket",
+            team="ml",
+            summary="GPU {{ $labels.gpu }} of {{ $labels.instance }} is nearly full.",
+            description="{{ $value | humanizePercentage }} of its memory is in use; the next long text may not fit.",
+            board="resources",
+            fires=Case(
+                {
+                    'gleaner_gpu_memory_used_bytes{instance="a",gpu="0"}': "97x20",
+                    'gleaner_gpu_memory_limit_bytes{instance="a",gpu="0"}': "100x20",
+                },
+                "12m",
+                {"instance": "a", "gpu": "0"},
+                "97%",
+            ),
+            quiet=Case(
+                {
+                    'gleaner_gpu_memory_used_bytes{instance="a",gpu="0"}': "80x20",
+                    'gleaner_gpu_memory_limit_bytes{instance="a",gpu="0"}': "100x20",
+                },
+                "12m",
+            ),
+        ),
+        Alert(
+            name="GleanerGpuHot",
+            expr="max by (instance, gpu) (gleaner_gpu_temperature_celsius) > 87",
+            after="5m",
+            severity="page",
+            team="platform",
+            summary="GPU {{ $labels.gpu }} of {{ $labels.instance }} is hot.",
+            description="{{ $value | humanize }} degrees: it slows itself down, and may switch off.",
+            board="resources",
+            fires=Case(
+                {'gleaner_gpu_temperature_celsius{instance="a",gpu="0"}': "90x9"},
+                "7m",
+                {"instance": "a", "gpu": "0"},
+                "90",
+            ),
+            quiet=Case({'gleaner_gpu_temperature_celsius{instance="a",gpu="0"}': "75x9"}, "7m"),
+        ),
+    ),
+)
