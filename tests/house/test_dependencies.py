@@ -23,8 +23,6 @@ PART_OF = {
     "tokenizers": "transformers",
 }
 """Distributions that another one always brings, and whose version is that one's business."""
-OPTIONAL = {"pyarrow"}
-"""Not in any user's extra: `gleaner extract` says what to install when it meets a Parquet file."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -70,7 +68,7 @@ def canonical(name: str) -> str:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("gleaner", ("all",)),
+        ("gleaner", ("all", "datasets", "eval", "frame", "spacy")),
         ("jobs", ("jobs", "flower", "otel")),
         ("gateway", ("gateway",)),
         ("worker", ("worker",)),
@@ -82,7 +80,7 @@ def canonical(name: str) -> str:
 )
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
     """A clean installation with a process's extra has everything that process imports."""
-    assert imported(folder) - declared(*extras) - OPTIONAL == set()
+    assert imported(folder) - declared(*extras) == set()
 
 
 def test_what_is_declared_is_pinned() -> None:

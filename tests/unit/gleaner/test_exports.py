@@ -1,0 +1,130 @@
+"""Results as spaCy documents, IOB2 tags and Label Studio tasks: nested and overlapping entities, offset units."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import spacy
+from spacy.tokens import DocBin
+
+from gleaner import exports
+from gleaner.frame import MissingExtraError
+from gleaner.models import DocumentError, Entity, Result
+
+TEXT = "😀 The University of London's library, Zoë said."
+UNIVERSITY, LONDON, ZOE = "University of London", "London", "Zoë"
+
+
+def measured(text: str, unit: str) -> int:
+    """A text's length in a unit."""
+    return {"codepoint": len(text), "utf16": len(text.encode("utf-16-le")) // 2, "byte": len(text.encode())}[unit]
+
+
+def entity(text: str, label: str, unit: str = "codepoint") -> Entity:
+    """A part of TEXT as an entity."""
+    start = measured(TEXT[: TEXT.index(text)], unit)
+    return Entity(start, start + measured(text, unit), text, label, 0.5 + len(text) / 100)
+
+
+def result(*entities: Entity, text: str | None = None) -> Result:
+    """A document's outcome."""
+    return Result(0, "a", "succeeded", entities, text=text)
+
+
+def nested(unit: str = "codepoint") -> Result:
+    """One entity inside another, and one beside them."""
+    return result(entity(UNIVERSITY, "school", unit), entity(LONDON, "city", unit), entity(ZOE, "person", unit))
+
+
+FAILED = Result(1, "b", "failed", error=DocumentError("empty_text", "it is empty"))
+
+every_unit = pytest.mark.parametrize("unit", ["codepoint", "utf16", "byte"])
+
+
+@every_unit
+def test_a_doc_has_every_entity_in_spans_and_the_longer_ones_in_ents(unit: exports.OffsetUnit) -> None:
+    """Nested entities are kept in doc.spans with their scores; doc.ents cannot hold them and keeps the longer."""
+    [doc] = exports.docs([nested(unit)], [TEXT], offset_unit=unit)
+
+    group = doc.spans[exports.SPANS_KEY]
+    assert [(span.text, span.label_) for span in group] == [
+        (UNIVERSITY, "school"),
+        (LONDON, "city"),
+        (ZOE, "person"),
+    ]
+    assert group.attrs["scores"] == pytest.approx([0.7, 0.56, 0.53])
+    assert [(span.text, span.label_) for span in doc.ents] == [(UNIVERSITY, "school"), (ZOE, "person")]
+    assert doc.user_data["id"] == "a"
+
+
+def test_an_entity_within_a_token_takes_the_token() -> None:
+    """A tokenizer that cuts otherwise than the model moves the entity's ends outwards, never inwards."""
+    [doc] = exports.docs([result(Entity(0, 3, "New", "x", 0.9))], ["NewYork is big"], nlp=spacy.blank("en"))
+    assert [span.text for span in doc.ents] == ["NewYork"]
+
+
+def test_a_docbin_comes_back_from_disk(tmp_path: Path) -> None:
+    """What `spacy train` reads has entities, spans and ids; failed documents are not in it."""
+    exports.docbin([nested(), FAILED], [TEXT, ""]).to_disk(tmp_path / "a.spacy")
+
+    [doc] = DocBin(store_user_data=True).from_disk(tmp_path / "a.spacy").get_docs(spacy.blank("xx").vocab)
+    assert [span.label_ for span in doc.ents] == ["school", "person"]
+    assert (len(doc.spans[exports.SPANS_KEY]), doc.user_data["id"]) == (3, "a")
+
+
+@every_unit
+def test_iob2_has_one_tag_a_token(unit: exports.OffsetUnit) -> None:
+    """The longer of two overlapping entities has the tokens; entities side by side begin anew."""
+    [pairs] = exports.iob2([nested(unit)], [TEXT], offset_unit=unit)
+
+    assert [pair for pair in pairs if pair[1] != "O"] == [
+        ("University", "B-school"),
+        ("of", "I-school"),
+        ("London", "I-school"),
+        ("Zoë", "B-person"),
+    ]
+    assert [token for token, _ in pairs] == [
+        *("😀", "The", "University", "of", "London", "'", "s", "library", ",", "Zoë", "said", ".")
+    ]
+
+
+def test_iob2_takes_another_tokenizer() -> None:
+    """A token that an entity touches belongs to it, wherever the tokenizer cuts."""
+
+    def halves(text: str) -> list[tuple[int, int]]:
+        return [(0, 6), (6, len(text))]
+
+    [pairs] = exports.iob2([result(Entity(4, 8, "x", "x", 0.9))], ["0123456789"], tokenize=halves)
+    assert pairs == [("012345", "B-x"), ("6789", "I-x")]
+
+
+@every_unit
+def test_label_studio_counts_code_points(unit: exports.OffsetUnit) -> None:
+    """Tasks have the text and every entity, with offsets that cut it in Python, whatever the job's unit."""
+    [task] = exports.label_studio([nested(unit), FAILED], [TEXT, ""], offset_unit=unit, from_name="ner")
+
+    [prediction] = task["predictions"]
+    values = [region["value"] for region in prediction["result"]]
+    assert [TEXT[each["start"] : each["end"]] for each in values] == [UNIVERSITY, LONDON, ZOE]
+    assert {region["from_name"] for region in prediction["result"]} == {"ner"}
+    assert len({region["id"] for region in prediction["result"]}) == 3
+    assert prediction["score"] == pytest.approx(0.53)
+
+
+def test_texts_may_come_with_the_results() -> None:
+    """return_text spares the texts; without either the error says what to do; a wrong number of texts is told."""
+    [pairs] = exports.iob2([result(text="Ada")])
+    assert pairs == [("Ada", "O")]
+    with pytest.raises(ValueError, match="return_text=True"):
+        list(exports.iob2([result()]))
+    with pytest.raises(ValueError, match="shorter"):
+        list(exports.iob2([result(), result()], ["Ada"]))
+
+
+def test_without_spacy_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever lacks a library is told how to install it."""
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(MissingExtraError, match=r"gleaner-ner\[spacy\]"):
+        list(exports.docs([], []))
