@@ -1,6 +1,7 @@
-"""Measures a local stack: latency of one text, speed of one large job, speed of many small jobs.
+"""Every measurement of this house in one run: the same texts, the same cores, turn about, medians of rounds.
 
-`python -m benchmarks [--documents N] [--workers N]`. Starts a stack of its own, prints a table.
+`python -m benchmarks [--quick] [--only SECTION …] [--commit]`. Prints tables beside the committed figures and
+says what became slower; writes .cache/figures.json, with --commit benchmarks/figures.json and docs/performance.svg.
 """
 
 from __future__ import annotations
@@ -8,112 +9,282 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import httpx
-from prometheus_client.parser import text_string_to_metric_families
+from benchmarks import accuracy, figures, medium, peers, scale
+from benchmarks.contestants import (
+    Contestant,
+    EngineAlone,
+    Library,
+    Run,
+    best_batch_size,
+    in_batches,
+    in_sorted_batches,
+    one_by_one,
+)
+from benchmarks.figures import Figures, Speed, Value
+from benchmarks.service import ManyClients, OneJob, Service, cycle, forward_s, percentile
+from benchmarks.texts import Mix, mixes
+from worker.app import load_engine
+from worker.settings import WorkerSettings
 
-from benchmarks.texts import LABELS, documents
-from gleaner import Client
-from gleaner.stack import LocalStack, StackOptions
+ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "models" / "gleaner-small"
+OUTPUT = ROOT / ".cache" / "figures.json"
+USUAL = "lognormal"
+LOAD = 0.7
+"""Part of the capacity at which latency is measured."""
 
-CALLS = 100
-CLIENTS = 16
-Row = tuple[str, str]
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured: enough for figures worth keeping, or a look (`--quick`)."""
+
+    documents: int = 128
+    rounds: int = 5
+    other_rounds: int = 3
+    peer_documents: int = 64
+    medium_documents: int = 24
+    calls: int = 200
+    load_s: float = 20.0
+    examples: int | None = None
+    scale_documents: int = 5000
+    workers: tuple[int, ...] = (1, 2, 4)
+    grow_documents: int = 600
+    tenfold_documents: int = 1000
+
+
+QUICK = Size(32, 2, 1, 16, 6, 50, 4.0, 60, 600, (1, 2), 150, 100)
 
 
 def main() -> None:
-    """Run every measurement on a fresh stack."""
+    """Measure, print, write."""
+    sections: dict[str, Callable[[Figures, Size], None]] = {
+        "speed": _speed,
+        "medium": _medium,
+        "accuracy": _accuracy,
+        "path": _path,
+        "scale": _scale,
+    }
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--documents", type=int, default=1000, help="documents of each throughput measurement")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="a look, in under two minutes")
+    parser.add_argument("--only", nargs="+", choices=sections, default=list(sections))
+    parser.add_argument("--commit", action="store_true", help="write the figures and the plot that are committed")
+    parser.add_argument("--install-serve", action="store_true", help="make gliner.serve's environment first")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="gl-") as folder:
-        options = StackOptions(data_dir=Path(folder), port=0, workers=arguments.workers, flower=False)
-        with LocalStack(options) as stack, Client(stack.facts["gateway_url"], stack.key) as client:
-            texts = documents(arguments.documents)
-            cores = len(os.sched_getaffinity(0))
-            print(f"{cores} cores, {arguments.workers} worker(s), {len(texts)} documents, {_size(texts)}\n")
-            print("| measured | |\n|---|---|")
-            metrics = stack.facts["metrics"]["worker"]
-            for title, measure in (
-                (f"{CALLS} calls of /v1/extract, one after the other", _latency),
-                ("one job", _one_job),
-                (f"a job for each document, {CLIENTS} clients", _many_jobs),
-            ):
-                before = _totals(metrics)
-                for name, value in measure(client, texts):
-                    print(f"| {title}: {name} | {value} |")
-                print(f"| {title}: windows, jobs in a micro-batch | {_company(before, _totals(metrics))} |")
+    if arguments.install_serve:
+        peers.GlinerServe.install()
+    committed = Figures.read(figures.COMMITTED)
+    now = Figures.new()
+    if len(arguments.only) < len(sections):  # the other sections are those of the run before
+        before = Figures.read(OUTPUT)
+        now.speeds, now.values = before.speeds, before.values
+    warnings.simplefilter("ignore")  # gliner's and torch's own
+    for name in arguments.only:
+        print(f"{name} …", flush=True)
+        sections[name](now, QUICK if arguments.quick else Size())
+        now.write(OUTPUT)
+    print(f"\n{now.machine}, {now.taken}")
+    print("\n".join(figures.tables(now, committed)))
+    if arguments.commit:
+        now.write(figures.COMMITTED)
+        figures.plot(now)
 
 
-def _latency(client: Client, texts: Sequence[str]) -> Iterator[Row]:
-    client.extract([texts[0]], LABELS)
-    seconds = [_timed(lambda text=text: client.extract([text], LABELS)) for text in texts[:CALLS]]
-    cuts = statistics.quantiles(seconds, n=20)
-    yield "p50", f"{1000 * statistics.median(seconds):.0f} ms"
-    yield "p95", f"{1000 * cuts[-1]:.0f} ms"
+def _speed(now: Figures, size: Size) -> None:
+    """gleaner-small: everybody on the usual mix, the better ones on the others; then latency under load."""
+    texts = mixes(size.documents)
+    with ExitStack() as ending:
+        model = medium.load(SHIPPED)
+        batch = best_batch_size(model, texts[USUAL])
+        engine = _engine(WorkerSettings())
+        service = ending.enter_context(Service.started())
+        library = (
+            Library("predict_entities", one_by_one, model),
+            Library(figures.BASE, in_batches, model),
+            Library(f"inference, sorted, batch {batch}", in_sorted_batches(batch), model),
+        )
+        ours = (engine, OneJob(service), ManyClients(service))
+        slow: list[Any] = [peers.CeleryTask(SHIPPED)]
+        if peers.GlinerServe.here():
+            slow.append(peers.GlinerServe(SHIPPED))
+        for one in slow:
+            ending.callback(one.close)
+        some = {one.name: size.peer_documents for one in slow}
+        found = _contest("gleaner-small", USUAL, texts[USUAL], (*library, *slow, *ours), size.rounds, some)
+        if len(slow) == 1:
+            recorded = f"{peers.GlinerServe.name} (recorded, not measured here)"
+            found.append(Speed("gleaner-small", USUAL, recorded, 0, [peers.SERVE_RECORDED], {}))
+        now.put([one for one in found if one])
+        for mix in list(texts) if size.other_rounds > 1 else []:
+            if mix != USUAL:
+                contest = _contest("gleaner-small", mix, texts[mix], (*library[1:], *ours), size.other_rounds)
+                now.put(contest)
+        now.values["service"] = list(_service(now, size, texts[USUAL], engine, service))
+    now.values["ratios"] = list(_ratios(now))
 
 
-def _one_job(client: Client, texts: Sequence[str]) -> Iterator[Row]:
-    def run() -> None:
-        job = client.submit(texts, LABELS).wait()
-        assert job.counts.succeeded == len(texts), job.counts
-
-    yield from _speed(texts, _timed(run))
+def _engine(settings: WorkerSettings) -> EngineAlone:
+    engine = load_engine(settings)
+    return EngineAlone(engine, settings.microbatch_tokens or engine.warm_up())
 
 
-def _many_jobs(client: Client, texts: Sequence[str]) -> Iterator[Row]:
-    def run() -> None:
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            jobs = list(pool.map(lambda text: client.submit([text], LABELS), texts))
-            for job in pool.map(lambda job: job.wait(), jobs):
-                assert job.status == "succeeded", job.status
-
-    yield from _speed(texts, _timed(run))
-
-
-def _speed(texts: Sequence[str], seconds: float) -> Iterator[Row]:
-    yield "time", f"{seconds:.1f} s"
-    yield "documents a second", f"{len(texts) / seconds:.1f}"
-    yield "characters a second", f"{sum(map(len, texts)) / seconds:,.0f}"
-
-
-def _timed(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def _size(texts: Sequence[str]) -> str:
-    lengths = sorted(map(len, texts))
-    return f"{lengths[len(lengths) // 2]} characters in the median, {lengths[-1]} at most"
-
-
-def _totals(urls: Sequence[str]) -> dict[str, float]:
-    """The workers' micro-batch sums and counts, added up."""
-    totals: dict[str, float] = {}
-    for url in urls:
-        for family in text_string_to_metric_families(httpx.get(url).text):
-            for sample in family.samples:
-                if sample.name.startswith("gleaner_microbatch_") and sample.name.endswith(("_sum", "_count")):
-                    totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
-    return totals
+def _contest(
+    model: str,
+    name: str,
+    mix: Mix,
+    contestants: Sequence[Contestant],
+    rounds: int,
+    documents: Mapping[str, int] | None = None,
+) -> list[Speed]:
+    """Everybody once to warm up, then everybody in turn, so often; some get fewer documents."""
+    few = {one.name: cycle(mix, (documents or {}).get(one.name, len(mix.texts))) for one in contestants}
+    for one in contestants:
+        one.run(cycle(mix, min(16, len(mix.texts))))
+    runs: dict[str, list[Run]] = {one.name: [] for one in contestants}
+    for _ in range(rounds):
+        for one in contestants:
+            runs[one.name].append(one.run(few[one.name]))
+    alone = runs[contestants[0].name][0].spans
+    return [
+        Speed(
+            model,
+            name,
+            contestant,
+            len(few[contestant].texts),
+            [len(few[contestant].texts) / run.seconds for run in done],
+            _cpu_ms(done, len(few[contestant].texts)),
+            done[-1].fill,
+            sum(a != b for a, b in zip(done[-1].spans, alone, strict=False)),
+        )
+        for contestant, done in runs.items()
+    ]
 
 
-def _company(before: dict[str, float], after: dict[str, float]) -> str:
-    """Mean windows and mean jobs of a micro-batch between two looks."""
+def _cpu_ms(runs: Sequence[Run], documents: int) -> dict[str, float]:
+    parts = runs[0].cpu_s
+    return {part: 1000 * statistics.median(run.cpu_s[part] for run in runs) / documents for part in parts}
 
-    def moved(name: str) -> float:
-        return after.get(name, 0.0) - before.get(name, 0.0)
 
-    batches = moved("gleaner_microbatch_windows_count") or 1.0
-    windows, jobs = moved("gleaner_microbatch_windows_sum"), moved("gleaner_microbatch_jobs_sum")
-    return f"{windows / batches:.1f}, {jobs / batches:.1f}"
+def _service(now: Figures, size: Size, mix: Mix, engine: EngineAlone, service: Service) -> list[Value]:
+    """CPU by part, latency at a part of the capacity, and memory."""
+    before = service.metrics()
+    service.one_job(cycle(mix, 2 * len(mix.texts)))
+    microbatch_s = forward_s(before, service.metrics())
+    capacity = now.find("gleaner-small", USUAL, ManyClients.name)
+    job = now.find("gleaner-small", USUAL, OneJob.name)
+    alone = now.find("gleaner-small", USUAL, EngineAlone.name)
+    assert capacity
+    assert job
+    assert alone
+    rate = LOAD * capacity.median
+    late = service.at_rate(cycle(mix, max(20, int(rate * size.load_s))), rate).latencies_s
+    p99 = percentile(late, 99)
+    model = 1000 * engine.model_cpu_s(mix) / len(mix.texts)
+    memory = service.rss_mb()
+    total = sum(ms for part, ms in job.cpu_ms.items() if part != "client")
+    return [
+        Value("CPU a document: model", model, "ms"),
+        Value("CPU a document: Python in the engine", alone.cpu_ms["all"] - model, "ms"),
+        Value("CPU a document: worker beside the engine", job.cpu_ms["worker"] - alone.cpu_ms["all"], "ms"),
+        Value("CPU a document: gateway", job.cpu_ms["gateway"], "ms"),
+        Value("CPU a document: server", job.cpu_ms["server"], "ms"),
+        Value("CPU a document: all of Gleaner", total, "ms", "<= 250"),
+        Value("documents a second a node", job.median, "", ">= 100"),
+        Value("one micro-batch in the model", 1000 * microbatch_s, "ms"),
+        Value(f"median at {LOAD:.0%} of the capacity", 1000 * statistics.median(late), "ms"),
+        Value(f"p99 at {LOAD:.0%} of the capacity", 1000 * p99, "ms", "<= 500"),
+        Value("p99 in micro-batches", p99 / microbatch_s, "", "<= 4"),
+        *(Value(f"memory: {part}", mb, "MB", "<= 3000" * (part == "worker")) for part, mb in memory.items()),
+    ]
+
+
+def _ratios(now: Figures) -> list[Value]:
+    """What the issue promises, as ratios within one run."""
+
+    def rate(contestant: str, mix: str = USUAL) -> float:
+        found = [
+            one
+            for one in now.speeds
+            if (one.model, one.mix) == ("gleaner-small", mix) and one.contestant.startswith(contestant)
+        ]
+        return found[0].median if found else 0.0
+
+    engine, crowd = rate(EngineAlone.name), rate(ManyClients.name)
+    best = now.find("gleaner-small", USUAL, EngineAlone.name)
+    rows = [
+        Value("engine / inference", engine / rate(figures.BASE), "", ">= 3.5"),
+        Value("engine / inference sorted", engine / rate("inference, sorted"), "", ">= 1.8"),
+        Value("one job / engine", rate(OneJob.name) / engine, "", ">= 0.95"),
+        Value("32 clients / gliner.serve", crowd / rate(peers.GlinerServe.name), "", ">= 3.5"),
+        Value("32 clients / celery task", crowd / rate(peers.CeleryTask.name), "", ">= 8"),
+        Value("fill under backlog", (best.fill if best else None) or 0.0, "", ">= 0.92"),
+    ]
+    if many := rate(EngineAlone.name, "ten label sets"):
+        rows.append(Value("ten label sets / one", many / engine, "", ">= 0.9"))
+    return rows
+
+
+def _medium(now: Figures, size: Size) -> None:
+    """The DeBERTa-sized model; bf16 is forced, because agreement of random weights means nothing."""
+    folder = medium.medium()
+    mix = mixes(size.medium_documents)[USUAL]
+    model = medium.load(folder)
+    batch = best_batch_size(model, mix, (4, 8)) if size.rounds > 2 else 8
+    settings = WorkerSettings.model_validate({"model_source": str(folder), "precision": "bf16"})
+    contestants = (
+        Library(figures.BASE, in_batches, model),
+        Library(f"inference, sorted, batch {batch}", in_sorted_batches(batch), model),
+        _engine(settings),
+    )
+    now.put(_contest("medium (random weights)", USUAL, mix, contestants, min(3, size.rounds)))
+    ours = now.find("medium (random weights)", USUAL, EngineAlone.name)
+    multiple = now.multiple(ours) if ours else None
+    now.values["medium"] = [Value("engine / inference", multiple or 0.0, "", ">= 3")]
+
+
+def _accuracy(now: Figures, size: Size) -> None:
+    """F1 of every way beside fp32's."""
+    read = accuracy.examples(size.examples)
+    if read is None:
+        print("accuracy: no data (GLEANER_DATA); left out")
+        return
+    scores = accuracy.measure(*read)
+    base = next(iter(scores.values()))
+    now.values["accuracy"] = [
+        Value(f"F1, {way}", score, "", f">= {base - accuracy.POINTS:.2f}") for way, score in scores.items()
+    ]
+
+
+def _path(now: Figures, size: Size) -> None:
+    """The way around the model."""
+
+
+def _scale(now: Figures, size: Size) -> None:
+    """One ledger's limit, growth with workers, and ten times the documents."""
+    cores = len(os.sched_getaffinity(0))
+    costs = scale.measure(size.scale_documents, scale.FAKE_PACE_S)
+    rows = [
+        Value("CPU a document in a large job: server", 1e6 * costs.server_s, "µs"),
+        Value("CPU a document in a large job: gateway", 1e6 * costs.gateway_s, "µs"),
+        Value("CPU a document in a large job: worker outside the model", 1e6 * costs.worker_s, "µs"),
+        Value("commands a document", costs.commands),
+        Value("memory of an open document", costs.open_bytes, "bytes"),
+        Value("documents a second of one ledger", costs.ledger_rate),
+        Value("workers of one ledger", costs.workers_per_ledger),
+    ]
+    for one in scale.grow(costs, size.workers, scale.FAKE_PACE_S, cores, size.grow_documents):
+        rows.append(Value(f"{one.workers} workers, measured", one.measured, "documents/s"))
+        rows.append(Value(f"{one.workers} workers, predicted", one.predicted, "documents/s"))
+    ten = scale.tenfold(size.tenfold_documents, scale.FAKE_PACE_S / 4)
+    rows.append(Value("ten times the documents: time", ten.time, "", "<= 10.5"))
+    rows.extend(Value(f"ten times the documents: {part} grew", mb, "MB") for part, mb in ten.grown_mb.items())
+    now.values["scale"] = rows
 
 
 if __name__ == "__main__":

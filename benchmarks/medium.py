@@ -18,7 +18,7 @@ from gliner.model import UniEncoderSpanGLiNER
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import DebertaV2Config, PreTrainedTokenizerFast
 
-from benchmarks.texts import LABELS, lognormal
+from benchmarks.texts import LABELS, documents
 
 FOLDER = Path(__file__).parents[1] / ".cache" / "gleaner-medium-random-2"
 """The number goes up when the builder changes what it writes."""
@@ -95,7 +95,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     trainer = trainers.WordPieceTrainer(
         vocab_size=VOCABULARY, special_tokens=list(SPECIAL), show_progress=False, min_frequency=1
     )
-    backend.train_from_iterator([*lognormal(300, seed=SEED), " ".join(LABELS)], trainer)
+    backend.train_from_iterator([*documents(300, seed=SEED), " ".join(LABELS)], trainer)
     ends = [(name, backend.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     backend.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     return PreTrainedTokenizerFast(
@@ -127,7 +127,7 @@ def _move_scores(model: Any) -> None:
 
 
 def _logits(model: Any) -> torch.Tensor:
-    texts = [" ".join(text.split()[:30]) for text in lognormal(24, seed=SEED + 1)]
+    texts = [" ".join(text.split()[:30]) for text in documents(24, seed=SEED + 1)]
     words = [[word for word, *_ in model.data_processor.words_splitter(text)] for text in texts]
     batch = model.collate_batch(
         [{"tokenized_text": row, "ner": None} for row in words], list(LABELS), model.create_collator()

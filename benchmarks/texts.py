@@ -56,7 +56,7 @@ class Mix:
         return len(set(self.labels)) == 1
 
 
-def lognormal(count: int, seed: int = 0) -> list[str]:
+def documents(count: int, seed: int = 0) -> list[str]:
     """Texts whose lengths are lognormal, 36 words in the median, as in real traffic."""
     rng = random.Random(seed)
     spread = NormalDist(math.log(MEDIAN_WORDS), 0.8)
@@ -68,7 +68,7 @@ def lognormal(count: int, seed: int = 0) -> list[str]:
 def mixes(count: int, seed: int = 0) -> Mapping[str, Mix]:
     """Every mix, each of that many documents ('long': a quarter as many)."""
     rng = random.Random(seed)
-    usual = lognormal(count, seed)
+    usual = documents(count, seed)
     sets = tuple(rng.choice(_LABEL_SETS) for _ in usual)
     return {
         "lognormal": _shared(usual),
@@ -79,11 +79,6 @@ def mixes(count: int, seed: int = 0) -> Mapping[str, Mix]:
         ),
         "ten label sets": Mix(tuple(usual), sets),
     }
-
-
-def documents(count: int, seed: int = 0) -> list[str]:
-    """That many texts of the usual mix."""
-    return lognormal(count, seed)
 
 
 def _shared(texts: list[str]) -> Mix:
