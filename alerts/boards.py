@@ -26,7 +26,12 @@ def build(board: Board) -> dict[str, Any]:
         .time("now-3h", "now")
         .timezone("browser")
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .link(dashboard.DashboardLink("Gleaner").type(DashboardLinkType.DASHBOARDS).tags(["gleaner"]).as_dropdown(True))
+        .link(
+            dashboard.DashboardLink("Gleaner")
+            .type(DashboardLinkType.DASHBOARDS)
+            .tags(["gleaner"])
+            .as_dropdown(True)
+        )
     )
     for panel in board.panels:
         made = made.with_panel(_panel(panel))

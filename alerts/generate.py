@@ -42,10 +42,10 @@ def rules(listed: Iterable[Group], after: str | None = None) -> str:
 
 
 def unit_tests(name: str, group: Group) -> dict[str, str]:
-    """Promtool's test files for a rule file: for each alert a case that fires and one that does not."""
+    """Promtool's test files for a rule file: for each alert cases that fire and cases that do not."""
     steps: dict[int, list[dict[str, Any]]] = {}
     for alert in group.alerts:
-        for case, fires in ((alert.fires, True), (alert.quiet, False)):
+        for case, fires in alert.cases:
             steps.setdefault(case.step, []).append(_case(alert, case, fires=fires))
     return {
         f"tests/{name}.yml" if step == 1 else f"tests/{name}-every-{step}m.yml": MARK

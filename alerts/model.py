@@ -43,6 +43,7 @@ class Alert:
         board: the dashboard (without its prefix) that shows it.
         of_store: a consequence of a dead store, silenced while GleanerRedisDown fires.
         more: labels beyond severity, team and level.
+        also: further cases, and whether it fires in them.
     """
 
     name: str
@@ -58,6 +59,12 @@ class Alert:
     of_store: bool = False
     level: str = ""
     more: Mapping[str, str] = field(default_factory=dict)
+    also: Sequence[tuple[Case, bool]] = ()
+
+    @property
+    def cases(self) -> Sequence[tuple[Case, bool]]:
+        """What promtool tries, and whether it fires."""
+        return ((self.fires, True), (self.quiet, False), *self.also)
 
     def labels(self) -> dict[str, str]:
         """What Alertmanager routes and inhibits by."""

@@ -9,6 +9,16 @@ _MODEL = {"model": "gleaner-small"}
 _HPA = "kube_horizontalpodautoscaler"
 _WORKERS = 'horizontalpodautoscaler=~".*gleaner.*worker.*"'
 _HPA_NAME = 'horizontalpodautoscaler="keda-hpa-gleaner-worker"'
+_FRESH = {f"gleaner_backlog_seconds{{{_M}}}": "0+60x20", f"gleaner_backlog_characters{{{_M}}}": "0+1000x20"}
+
+
+def _finishing(model: str) -> dict[str, str]:
+    """A worker of the model at work."""
+    return {
+        'gleaner_documents_total{job="gleaner-worker",instance="a",status="succeeded",code="ok"}': "0+5x20",
+        f'gleaner_model_info{{job="gleaner-worker",instance="a",model="{model}",revision="1"}}': "1x20",
+    }
+
 
 GROUP = Group(
     "gleaner-queue",
@@ -31,16 +41,20 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerBacklogGrowing",
-            expr=f"""max by (model) (gleaner_backlog_seconds) > 1800
-              and max by (model) (deriv(gleaner_backlog_characters[15m])) > 0
+            expr=f"""(max by (model) (gleaner_backlog_seconds) > 1800
+                and max by (model) (deriv(gleaner_backlog_characters[15m])) > 0
+              or max by (model) (gleaner_backlog_seconds)
+                and max by (model) (delta(gleaner_backlog_characters[10m])) > 0
+                unless max by (model) (max_over_time(gleaner_model_info[10m])
+                  and on (job, instance) increase(gleaner_documents_total[10m]) > 0))
               unless on () (max({_HPA}_status_current_replicas{{{_WORKERS}}})
                 < max({_HPA}_spec_max_replicas{{{_WORKERS}}}))""",
             after="10m",
             severity="page",
             team="platform",
             summary="The backlog of {{ $labels.model }} grows and no more workers will come.",
-            description="At the measured rate it takes {{ $value | humanizeDuration }}. Raise the workers' maximum, or "
-            "lower what is accepted.",
+            description="At the measured rate it takes {{ $value | humanizeDuration }}; or nothing was finished for ten "
+            "minutes, and that is how old its oldest job is. Raise the workers' maximum, or lower what is accepted.",
             board="queue",
             of_store=True,
             fires=Case(
@@ -62,6 +76,13 @@ GROUP = Group(
                     f"{_HPA}_spec_max_replicas{{{_HPA_NAME}}}": "8x40",
                 },
                 "30m",
+            ),
+            also=(
+                (  # a fresh deployment: no rate was measured yet, and nothing comes out
+                    Case({**_FRESH, **_finishing("other")}, "14m", _MODEL, "14m 0s"),
+                    True,
+                ),
+                (Case({**_FRESH, **_finishing("gleaner-small")}, "14m"), False),
             ),
         ),
         Alert(

@@ -43,12 +43,12 @@ def test_promtool_accepts_every_rule(tool: Tool, rules: list[Path]) -> None:
 
 
 def test_every_alert_fires_when_it_should_and_only_then(tool: Tool) -> None:
-    """Promtool runs one case that fires and one that does not for each alert, labels and words compared."""
+    """Promtool runs cases that fire and cases that do not for each alert, labels and words compared."""
     files = sorted((ROOT / "alerts" / "tests").glob("*.yml"))
     found = run(tool("promtool"), "test", "rules", *map(str, files))
     assert found.returncode == 0, found.stdout + found.stderr
     cases = [case["name"] for path in files for case in yaml.safe_load(path.read_text())["tests"]]
-    assert sorted(cases) == sorted(f"{name} {what}" for name in ALERTS for what in ("fires", "is quiet"))
+    assert set(cases) == {f"{name} {what}" for name in ALERTS for what in ("fires", "is quiet")}
 
 
 def test_every_alert_says_what_a_person_needs() -> None:
