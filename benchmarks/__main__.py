@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accuracy, figures, medium, peers, scale
+from benchmarks import accept, accuracy, figures, medium, path, peers, scale
 from benchmarks.contestants import (
     Contestant,
     EngineAlone,
@@ -52,6 +52,7 @@ class Size:
     medium_documents: int = 24
     calls: int = 200
     load_s: float = 20.0
+    accept_s: float = 5.0
     examples: int | None = None
     scale_documents: int = 5000
     workers: tuple[int, ...] = (1, 2, 4)
@@ -59,7 +60,7 @@ class Size:
     tenfold_documents: int = 1000
 
 
-QUICK = Size(32, 2, 1, 16, 6, 50, 4.0, 60, 600, (1, 2), 150, 100)
+QUICK = Size(32, 2, 1, 16, 6, 50, 4.0, 1.0, 60, 600, (1, 2), 150, 100)
 
 
 def main() -> None:
@@ -263,6 +264,17 @@ def _accuracy(now: Figures, size: Size) -> None:
 
 def _path(now: Figures, size: Size) -> None:
     """The way around the model."""
+    call, bare = path.measure(size.calls)
+    rates = accept.measure(peers.CLIENTS, size.accept_s, min(3, size.rounds))
+    jobs, cpu = rates["gateway"]
+    now.values["path"] = [
+        Value("/v1/extract of one short text, idle stack", call, "ms"),
+        Value("the bare model call", bare, "ms"),
+        Value("the path adds", call - bare, "ms", "<= 6"),
+        Value("one-document jobs accepted a second", jobs),
+        Value("CPU of the gateway for each", cpu, "ms"),
+        Value("accepted / bare route", jobs / rates["bare"][0], "", ">= 0.5"),
+    ]
 
 
 def _scale(now: Figures, size: Size) -> None:

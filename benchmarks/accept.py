@@ -58,10 +58,11 @@ def main() -> None:
     elif arguments.child == "load":
         print(asyncio.run(_load(arguments.clients, arguments.seconds)))
     else:
-        _compare(arguments.clients, arguments.seconds, arguments.rounds, arguments.only)
+        measure(arguments.clients, arguments.seconds, arguments.rounds, arguments.only)
 
 
-def _compare(clients: int, seconds: float, rounds: int, only: str | None) -> None:
+def measure(clients: int, seconds: float, rounds: int, only: str | None = None) -> dict[str, tuple[float, float]]:
+    """Print and return medians by name: jobs a second, and CPU milliseconds of the server for each."""
     modules = {"gateway": ("gateway",), "bare": ("benchmarks.accept", "--child", "bare")}
     if only:
         modules = {only: modules[only]}
@@ -72,13 +73,15 @@ def _compare(clients: int, seconds: float, rounds: int, only: str | None) -> Non
                 found[name].append(_round(child.url, child.pid, running.key, clients, seconds))
     print(f"{clients} clients, {rounds} rounds of {seconds:g} s\n")
     print("| | jobs/s | spread | CPU ms a job |\n|---|---|---|---|")
+    medians = {}
     for name, measured in found.items():
         rates, costs = zip(*measured, strict=True)
         spread = f"{min(rates):.0f}-{max(rates):.0f}"
-        print(f"| {name} | {statistics.median(rates):.0f} | {spread} | {statistics.median(costs):.2f} |")
+        medians[name] = statistics.median(rates), statistics.median(costs)
+        print(f"| {name} | {medians[name][0]:.0f} | {spread} | {medians[name][1]:.2f} |")
     if not only:
-        gateway, bare = (statistics.median(rate for rate, _ in found[name]) for name in ("gateway", "bare"))
-        print(f"\nratio {gateway / bare:.2f}")
+        print(f"\nratio {medians['gateway'][0] / medians['bare'][0]:.2f}")
+    return medians
 
 
 def _round(url: str, pid: int, key: str, clients: int, seconds: float) -> tuple[float, float]:

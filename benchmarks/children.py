@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import keys
-from tests.support.processes import ROOT, Child, Server, free_port
+from tests.support.processes import ROOT, Child, Server, free_port, wait_for
 
 LEDGER_DB, BROKER_DB = 1, 0
+READY_S = 180.0
+"""A worker's first start with a model may try several runtimes."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def stack(modules: Mapping[str, tuple[str, ...]], **settings: str) -> Iterator[S
             children[role] = child = launch(folder, role, arguments, common)
             ending.callback(child.kill)
         for child in children.values():
-            child.wait_ready()
+            wait_for(child.ready, READY_S, f"{child.role} is ready: {child.tail()}")
         yield Stack(server, children, key)
 
 

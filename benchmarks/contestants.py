@@ -172,7 +172,7 @@ class EngineAlone:
     def model_cpu_s(self, mix: Mix) -> float:
         """CPU seconds of the forward passes alone: those of one run, done again with nothing beside them."""
         keeping = _Keeping(self._engine)
-        EngineAlone(keeping, self._budget).run(mix)  # type: ignore[arg-type]
+        EngineAlone(keeping, self._budget).run(mix)
         before = time.process_time()
         for batch in keeping.batches:
             self._engine.forward(batch)

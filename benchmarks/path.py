@@ -43,18 +43,22 @@ def main() -> None:
     pause_s = arguments.pause / 1000
     if arguments.child:
         sys.exit(_child(arguments.child, fake=arguments.fake, count=arguments.calls, pause_s=pause_s))
-    more = ("--fake",) if arguments.fake else ()
+    path, bare = measure(arguments.calls, pause_s, fake=arguments.fake)
+    if bare:
+        print(f"\nbare model call {bare:.2f} ms; the path adds {path - bare:.2f} ms in the median")
+
+
+def measure(calls: int, pause_s: float = 0.005, *, fake: bool = False) -> tuple[float, float]:
+    """Print the stages; medians of a call and of the bare model call (ms; 0 for a fake model)."""
+    more = ("--fake",) if fake else ()
     modules = {role: ("benchmarks.path", "--child", role, *more) for role in ("gateway", "worker")}
     with tempfile.TemporaryDirectory(prefix="gl-") as name:
         with stack(modules, **{MARKS: name}) as running:
-            calls = _calls(running.url, running.key, arguments.calls, pause_s)
+            spans = _calls(running.url, running.key, calls, pause_s)
             for child in running.children.values():
                 child.drain()
         marks = [(at, what) for file in Path(name).iterdir() for at, what in json.loads(file.read_text())]
-    path = _report(calls, marks)
-    if not arguments.fake:
-        bare = _bare(arguments.calls, pause_s)
-        print(f"\nbare model call {bare:.2f} ms; the path adds {path - bare:.2f} ms in the median")
+    return _report(spans, marks), 0.0 if fake else _bare(calls, pause_s)
 
 
 def _calls(url: str, key: str, count: int, pause_s: float) -> Spans:

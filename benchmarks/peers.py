@@ -1,7 +1,7 @@
 """The nearest peers, each with 32 clients: gliner's own Ray Serve deployment, and a plain Celery task a request.
 
 Ray has an environment of its own, .cache/serve, made on request; without it the speed recorded below stands in.
-The child of each is this file: `python -m benchmarks.peers celery`, and with that Python `benchmarks/peers.py serve`.
+The child of each is this file: `python -m benchmarks.peers celery`, or `benchmarks/peers.py serve` with its Python.
 """
 
 from __future__ import annotations

@@ -27,10 +27,10 @@ def cpu_s(pid: int) -> float:
     """CPU seconds of a process so far; those of its children too, unless it is this very process."""
     own = psutil.Process(pid)
     family = [own] if pid == psutil.Process().pid else [own, *own.children(recursive=True)]
-    return sum(times.user + times.system for times in (one.cpu_times() for one in family))
+    return float(sum(times.user + times.system for times in (one.cpu_times() for one in family)))
 
 
 def rss_mb(pid: int) -> float:
     """Resident memory of a process and its children."""
     own = psutil.Process(pid)
-    return sum(one.memory_info().rss for one in (own, *own.children(recursive=True))) / 1e6
+    return float(sum(one.memory_info().rss for one in (own, *own.children(recursive=True))) / 1e6)
