@@ -42,8 +42,8 @@ A job that was accepted answers for every document. One that failed has `error` 
 its neighbours are not touched. The job's `error_summary` counts the codes.
 """
 RUNBOOKS_LEAD = """\
-One page an alert: meaning, impact, diagnosis with the exact commands, mitigation. A page wakes somebody, a ticket waits
-for the morning; who is asked next is in [escalation](../escalation.md).
+One page an alert: meaning, impact, diagnosis with the exact commands, mitigation. A page wakes somebody, a ticket
+waits for the morning; who is asked next is in [escalation](../escalation.md).
 """
 
 SETTINGS: tuple[tuple[str, str, type[Settings]], ...] = (

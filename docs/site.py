@@ -1,7 +1,7 @@
 """The docs site: the repository's own pages, and references made from the code.
 
-Pages are staged in the layout of the repository, so a relative link is right here and on a forge. What a page links to
-that is no page (a manifest, a picture) comes along; code is linked by nobody.
+Pages are staged in the layout of the repository, so a relative link is right here and on a forge. What a page links
+to that is no page (a manifest, a picture) comes along; code is linked by nobody.
 """
 
 from __future__ import annotations
