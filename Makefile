@@ -4,7 +4,7 @@ PYTHON ?= python3
 # Local versions (torch 2.13.0+cpu) are not on the index, so the pin has none.
 TORCH := torch==2.13.0
 # Programs that tests run and pip cannot bring, as program=debian-package.
-TOOLS := redis-server=redis-server faketime=faketime prometheus=prometheus promtool=prometheus prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager
+TOOLS := redis-server=redis-server faketime=faketime prometheus=prometheus promtool=prometheus prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager chromium=chromium
 
 # In an environment of its own, for `make chart-test` alone: 250 MB that nothing else needs.
 CHECKOV := 3.3.30
@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos contract bigjob million soak alerts gameday docs site bench \
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos contract bigjob million soak alerts gameday docs site screenshots bench \
   constraints clean
 
 help: ## List these commands
@@ -112,6 +112,9 @@ docs: setup ## Write docs/settings.md, docs/errors.md and the chart's schema aga
 
 site: setup ## Build the docs site into .cache/site/html; a dead link ends it with an error
 	$(BIN)/python -m docs.site
+
+screenshots: setup tools ## Take the pictures of the console in docs/pictures/console again
+	$(BIN)/python -m tests.console.pictures
 
 bench: setup ## Latency and throughput of the shipped model on this machine
 	$(BIN)/python -m benchmarks

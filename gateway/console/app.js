@@ -42,6 +42,12 @@ class App {
     document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); this._main.focus(); });
     await this.signIn();
     start((route) => this._show(route));
+    addEventListener("hashchange", async () => {
+      if (!session.takeKeyFromAddress()) return;
+      this.signOut("", session.key());
+      await this.signIn();
+      this._show(parse(location.hash));
+    });
   }
 
   /** Find out who the key is; without one, whether one is needed. @returns {Promise<unknown>} an error, or null */
@@ -55,14 +61,14 @@ class App {
     }
   }
 
-  /** @param {string} [why] */
-  signOut(why = "") {
+  /** Forget whose page this was. @param {string} [why] @param {string|null} [next] the key of who comes next */
+  signOut(why = "", next = null) {
     const was = this.me !== null;
-    session.setKey(null);
+    session.setKey(next);
     this.me = null;
     this.runs.clear();
     this.extract = null;
-    if (was) this._show(this._route, why);
+    if (was && next === null) this._show(this._route, why);
   }
 
   again() {

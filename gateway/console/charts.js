@@ -9,7 +9,7 @@ const WIDTH = 320, HEIGHT = 88, LEFT = 2, TOP = 8, BOTTOM = 6;
  * @returns {{paths: string[], area: string, top: number, last: {x: number, y: number}|null}} runs without gaps
  */
 export function geometry(values) {
-  const top = niceTop(Math.max(0, ...values.filter((v) => v !== null)));
+  const top = niceTop(1.15 * Math.max(0, ...values.filter((v) => v !== null)));
   const x = (/** @type {number} */ i) => LEFT + ((WIDTH - 2 * LEFT - 6) * i) / Math.max(1, values.length - 1);
   const y = (/** @type {number} */ v) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - v / top);
   const runs = [];
@@ -26,11 +26,11 @@ export function geometry(values) {
   return { paths: runs.map(line), area, top, last: end ? { x: end[0], y: end[1] } : null };
 }
 
-/** The next of 1, 2, 5 times a power of ten. @param {number} value */
+/** The next of 1, 2, 3, 5 times a power of ten. @param {number} value */
 export function niceTop(value) {
   if (value <= 1) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value) ?? value;
+  return [1, 2, 3, 5, 10].map((step) => step * power).find((step) => step >= value) ?? value;
 }
 
 /**

@@ -48,7 +48,8 @@ export function ago(moment, now = Date.now()) {
   if (!moment) return "–";
   const seconds = (now - Date.parse(moment)) / 1000;
   if (Math.abs(seconds) < 5) return "just now";
-  return seconds < 0 ? `in ${duration(-seconds)}` : `${duration(seconds)} ago`;
+  const told = duration(Math.round(Math.abs(seconds)) < 90 ? Math.round(Math.abs(seconds)) : Math.abs(seconds)).replace(".0 s", " s");
+  return seconds < 0 ? `in ${told}` : `${told} ago`;
 }
 
 /** @param {string} word snake_case */

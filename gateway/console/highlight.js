@@ -9,11 +9,12 @@
 /**
  * The entities with offsets that index a JavaScript string, whatever unit the job asked for.
  * A job does not tell its unit; the entities' own texts do.
- * @param {string} text @param {Entity[]} entities
+ * @param {string} text @param {Entity[]} entities @param {"utf16"|"codepoint"|"byte"} [likely] tried first
  * @returns {Entity[]|null} null: they do not belong to this text
  */
-export function inUtf16(text, entities) {
-  for (const map of [(/** @type {number} */ n) => n, codepoints(text), bytes(text)]) {
+export function inUtf16(text, entities, likely = "utf16") {
+  const units = { utf16: (/** @type {number} */ n) => n, codepoint: codepoints(text), byte: bytes(text) };
+  for (const map of new Set([units[likely], ...Object.values(units)])) {
     const moved = entities.map((each) => ({ ...each, start: map(each.start), end: map(each.end) }));
     if (moved.every((each) => text.slice(each.start, each.end) === each.text)) return moved;
   }
@@ -21,6 +22,7 @@ export function inUtf16(text, entities) {
 }
 
 function codepoints(text) {
+  if (!/[\ud800-\udfff]/.test(text)) return (/** @type {number} */ n) => n;
   return lazily(text, () => 1);
 }
 

@@ -7,7 +7,7 @@ const ADVICE = {
   unauthenticated: "Sign in with a good key.",
   forbidden: "Ask for a key of a higher role.",
   rate_limited: "Wait a little, then try again.",
-  quota_exceeded: "What is allowed is used up for now; the limits are under your account.",
+  quota_exceeded: "What your key or tenant may ask for is used up for now.",
   overloaded: "The service has more work than it takes; try again later.",
   storage_unavailable: "The service cannot reach its store; nothing was changed.",
   job_purged: "Its texts and results were removed.",

@@ -17,12 +17,14 @@ export function setKey(value) {
 /**
  * Take the key out of a link `/#key=gl_…`, and out of the address and the history at once.
  * A fragment is never sent to a server.
+ * @returns {boolean} whether there was one
  */
 export function takeKeyFromAddress() {
   const match = /^#key=([\w.~-]{1,512})$/.exec(location.hash);
-  if (!match) return;
+  if (!match) return false;
   history.replaceState(null, "", `${location.pathname}${location.search}#/extract`);
   setKey(match[1]);
+  return true;
 }
 
 /** @returns {"auto"|"light"|"dark"} */

@@ -43,7 +43,7 @@ def demo(
                 local.stop()
     if not succeeded:
         raise typer.Exit(DOCUMENTS_FAILED)
-    console.print("stopped; `gleaner up` starts it to stay", highlight=False)
+    console.print("stopped; `gleaner up` starts it to stay, with a console in the browser", highlight=False)
 
 
 @contextlib.contextmanager

@@ -45,6 +45,7 @@ class Extract {
     this._flat = select("flat", { true: "Flat: no two overlap", false: "Nested: one inside another" });
     this._floor = select("floor", { 0.05: ".05", 0.1: ".10", 0.3: ".30", 0.5: ".50" });
     this._floor.value = "0.1";
+    this._unit = select("unit", { codepoint: "Characters, as Python", utf16: "UTF-16 units, as JavaScript", byte: "Bytes of UTF-8" });
     this._long = select("long", { window: "Read all of it, in windows", truncate: "Cut it", reject: "Refuse it" });
     this._model = h("select", { id: "model" }, h("option", { value: "" }, "default"));
     this._name = h("input", { type: "text", id: "job-name", maxlength: 200, autocomplete: "off", dir: "auto" });
@@ -62,7 +63,7 @@ class Extract {
           h("button.button.small", { type: "button", onclick: () => this._useLabels(labels) }, name)))),
       h("details.disclosure", {}, h("summary", {}, "Options"),
         h("div.fields", {},
-          field("Entities", this._flat), field("Keep scores from", this._floor), field("Long texts", this._long),
+          field("Entities", this._flat), field("Keep scores from", this._floor), field("Long texts", this._long), field("Offsets count", this._unit),
           field("Model", this._model), field("Name of the job", this._name)),
         check("multi", "One span may have several labels"),
         check("keep", "Keep texts with the results, to see them highlighted later and elsewhere")),
@@ -112,7 +113,7 @@ class Extract {
       labels: described ? Object.fromEntries(this._labels) : [...this._labels.keys()],
       options: {
         threshold: Number(this._floor.value), flat: this._flat.value === "true", multi_label: this._checked("multi"),
-        long_text: this._long.value, offset_unit: "utf16", return_text: this._checked("keep"),
+        long_text: this._long.value, offset_unit: this._unit.value, return_text: this._checked("keep"),
       },
       priority: count <= INTERACTIVE ? "interactive" : "standard",
       ...(this._model.value ? { model: this._model.value } : {}),
@@ -139,7 +140,7 @@ class Extract {
         body: new Blob(ndjson(head, documents)),
         headers: { "Content-Type": "application/x-ndjson", "Idempotency-Key": newKey() },
       });
-      this._ctx.runs.set(job.id, { texts: documents.map((doc) => doc.text), labels, floor: head.options.threshold });
+      this._ctx.runs.set(job.id, { texts: documents.map((doc) => doc.text), labels, floor: head.options.threshold, unit: head.options.offset_unit });
       this._follow(job, this._stop.signal);
     } catch (error) {
       fill(this._output, problemBox(error));
@@ -149,9 +150,9 @@ class Extract {
   }
 
   async _follow(job, signal) {
-    const { texts: own, labels, floor } = this._ctx.runs.get(job.id);
+    const { texts: own, labels, floor, unit } = this._ctx.runs.get(job.id);
     const state = progress();
-    const results = new Results({ name: job.id, labels, floor, threshold: 0.5, textOf: (result) => own[result.index] ?? null });
+    const results = new Results({ name: job.id, labels, floor, unit, threshold: 0.5, textOf: (result) => own[result.index] ?? null });
     const fault = h("div");
     const buttons = h("div.row");
     fill(this._output,

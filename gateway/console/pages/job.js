@@ -32,7 +32,7 @@ class Job {
     this._more = h("div.row.center");
     const own = this._run?.texts;
     this._results = new Results({
-      name: id, labels: this._run?.labels ?? [], floor: this._run?.floor ?? 0, threshold: this._run ? 0.5 : 0,
+      name: id, labels: this._run?.labels ?? [], floor: this._run?.floor ?? 0, unit: this._run?.unit, threshold: this._run ? 0.5 : 0,
       textOf: (result) => result.text ?? own?.[result.index] ?? null,
     });
     if (!own) this._results.note("texts are shown where the job kept them (return_text) or this page submitted them");

@@ -8,10 +8,11 @@ const FIRST = 4000, MORE = 20_000, MAX_LANES = 4;
 
 /**
  * @param {string} text @param {import("../highlight.js").Entity[]} entities @param {(label: string) => number} hueOf
+ * @param {"utf16"|"codepoint"|"byte"} [unit] what offsets count, where it is known
  * @returns {Element|null} null: the entities are not of this text
  */
-export function markedText(text, entities, hueOf) {
-  const placed = inUtf16(text, entities);
+export function markedText(text, entities, hueOf, unit) {
+  const placed = inUtf16(text, entities, unit);
   if (placed === null) return null;
   const body = h("div.text", { dir: "auto" });
   const box = h("div", {}, body);

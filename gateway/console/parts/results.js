@@ -15,11 +15,13 @@ const DOCUMENTS_A_PAGE = 20, ROWS_A_PAGE = 100;
  * @property {string[]} labels known before any result
  * @property {number} floor the lowest score that results hold
  * @property {number} threshold to begin with
+ * @property {"utf16"|"codepoint"|"byte"} [unit] what offsets count, where it is known
  * @property {(result: any) => string|null} textOf the document's text, where the page has it
  */
 export class Results {
   /** @param {Options} options */
-  constructor({ name, labels, floor, threshold, textOf }) {
+  constructor({ name, labels, floor, threshold, textOf, unit }) {
+    this._unit = unit;
     this._name = name;
     this._textOf = textOf;
     this._floor = floor;
@@ -171,7 +173,7 @@ export class Results {
   _card(result) {
     const { entities } = filtered(result, this._filter);
     const text = this._textOf(result);
-    const marked = text === null ? null : markedText(text, entities, this._hueOf);
+    const marked = text === null ? null : markedText(text, entities, this._hueOf, this._unit);
     const facts = [
       result.status === "succeeded" && plural(entities.length, "entity", "entities"),
       result.windows > 1 && `read in ${plural(result.windows, "window")}`,

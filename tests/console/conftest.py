@@ -1,0 +1,90 @@
+"""A Chromium that drives the console of the stack, and that lets nothing bad pass unseen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, sync_playwright
+
+from jobs import keys
+from jobs.keys import Role
+from tests.conftest import Tool
+from tests.console.tour import chromium
+from tests.support.local_stack import RunningStack
+
+_REFUSED = re.compile(r"status of (401|403|404|409|410|422)")
+"""What Chromium says by itself of an answer that is no success; the page shows it to the user."""
+
+
+@pytest.fixture(scope="module")
+def browser(tool: Tool) -> Iterator[Browser]:
+    """One Chromium for the tests of a file: Playwright's loop must not run beside those of other tests."""
+    executable = tool("chromium")
+    with sync_playwright() as playwright, chromium(playwright, executable) as browser:
+        yield browser
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A tab, and who is to sign in there."""
+
+    page: Page
+    url: str
+    key: str
+
+
+@pytest.fixture(scope="session")
+def console_key(stack: RunningStack) -> str:
+    """An admin of a tenant that only these tests use."""
+    return keys.create(stack.directory / "keys.json", tenant="console", role=Role.admin).key
+
+
+@contextmanager
+def watched(page: Page) -> Iterator[None]:
+    """Fail at the end of the block for any error in the page, breach of its policy, or request to elsewhere."""
+    bad: list[str] = []
+
+    def said(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not _REFUSED.search(message.text):
+            bad.append(f"{message.type}: {message.text}")
+
+    def asked(request: Request) -> None:
+        here = page.url.split("/")[2] if page.url.startswith("http") else ""
+        if here and not request.url.startswith("blob:") and request.url.split("/")[2] != here:
+            bad.append(f"elsewhere: {request.url}")
+
+    def opened(dialog: Dialog) -> None:
+        bad.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    page.on("pageerror", lambda error: bad.append(f"error: {error}"))
+    page.on("console", said)
+    page.on("request", asked)
+    page.on("dialog", opened)
+    yield
+    assert bad == []
+
+
+@pytest.fixture
+def tab(browser: Browser, stack: RunningStack, console_key: str) -> Iterator[Opened]:
+    """A new tab, watched, not signed in."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 850}, base_url=stack.url, accept_downloads=True
+    )
+    page = context.new_page()
+    page.set_default_timeout(15_000)
+    with watched(page):
+        yield Opened(page, stack.url, console_key)
+    context.close()
+
+
+@pytest.fixture
+def page(tab: Opened) -> Page:
+    """A tab that is signed in."""
+    tab.page.goto(f"/#key={tab.key}")
+    tab.page.get_by_role("button", name="Sign out").wait_for()
+    return tab.page

@@ -1,0 +1,185 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { geometry, niceTop } from "../../gateway/console/charts.js";
+import { eventsOf } from "../../gateway/console/events.js";
+import { toCsv, toJsonl } from "../../gateway/console/exports.js";
+import { countByLabel, filtered, newFilter, passes } from "../../gateway/console/filter.js";
+import { ago, bytes, duration, score } from "../../gateway/console/format.js";
+import { inUtf16, lanes, segments } from "../../gateway/console/highlight.js";
+import { documents, fromCsv, fromJsonl, idColumn, labels, ndjson, split, textColumn } from "../../gateway/console/inputs.js";
+import { parse, to } from "../../gateway/console/router.js";
+
+/** The entity of the first occurrence of some words. */
+function entity(text, words, label, score = 0.9) {
+  const start = text.indexOf(words);
+  return { start, end: start + words.length, text: words, label, score };
+}
+
+const joined = (parts) => parts.map((each) => each.text).join("");
+
+test("segments put the text together again, whatever overlaps", () => {
+  const text = "The Bank of New York Mellon in New York";
+  const found = [
+    entity(text, "Bank of New York Mellon", "org"), entity(text, "New York", "city"), entity(text, "York Mellon in", "odd"),
+  ];
+  const parts = segments(text, found);
+  assert.equal(joined(parts), text);
+  assert.deepEqual(parts.map((each) => [each.text, each.covers.map((c) => c.entity.label).sort()]), [
+    ["The ", []], ["Bank of ", ["org"]], ["New ", ["city", "org"]], ["York", ["city", "odd", "org"]], [" Mellon", ["odd", "org"]],
+    [" in", ["odd"]], [" New York", []],
+  ]);
+  assert.deepEqual(parts.flatMap((each) => each.ends.map((e) => e.label)), ["city", "org", "odd"]);
+});
+
+test("what overlaps has a line of its own, the inner one nearer the text", () => {
+  const text = "the Bank of New York and Paris";
+  const [outer, inner, alone] = [entity(text, "Bank of New York", "org"), entity(text, "New York", "city"), entity(text, "Paris", "city")];
+  const found = lanes([alone, inner, outer]);
+  assert.deepEqual([found.get(inner), found.get(outer), found.get(alone)], [0, 1, 0]);
+});
+
+test("the same words under two labels are drawn on two lines", () => {
+  const text = "Jordan";
+  const found = [entity(text, "Jordan", "person"), entity(text, "Jordan", "country")];
+  assert.deepEqual([...lanes(found).values()].sort(), [0, 1]);
+  assert.equal(segments(text, found)[0].ends.length, 2);
+});
+
+test("a text without entities is one segment, an empty one none", () => {
+  assert.deepEqual(segments("abc", []).map((each) => each.text), ["abc"]);
+  assert.deepEqual(segments("", []), []);
+});
+
+test("a limit cuts the text, and an entity over the cut still covers its part", () => {
+  const text = "Grace Hopper wrote";
+  const parts = segments(text, [entity(text, "Grace Hopper", "person")], 5);
+  assert.deepEqual(parts.map((each) => [each.text, each.covers.length, each.ends.length]), [["Grace", 1, 0]]);
+});
+
+test("entities outside the text are left out", () => {
+  assert.equal(segments("abc", [{ start: 2, end: 9, text: "", label: "x", score: 1 }])[0].covers.length, 0);
+});
+
+test("offsets in any unit find the same words behind emoji and other scripts", () => {
+  const text = "👋🏽 Zoë met 李明 and דנה in São Paulo 🇧🇷";
+  for (const words of ["Zoë", "李明", "דנה", "São Paulo"]) {
+    const start = text.indexOf(words);
+    const before = text.slice(0, start);
+    const units = {
+      utf16: [start, start + words.length],
+      codepoint: [[...before].length, [...before + words].length],
+      byte: [Buffer.byteLength(before), Buffer.byteLength(before + words)],
+    };
+    for (const [unit, [from, to]] of Object.entries(units)) {
+      const [moved] = inUtf16(text, [{ start: from, end: to, text: words, label: "x", score: 1 }], "codepoint");
+      assert.deepEqual([moved.start, moved.end], [start, start + words.length], `${words} in ${unit}`);
+    }
+  }
+});
+
+test("entities of another text are seen to be so", () => {
+  assert.equal(inUtf16("abc", [{ start: 0, end: 2, text: "xy", label: "x", score: 1 }]), null);
+});
+
+test("many entities are cut in time that grows with their number", () => {
+  const text = "ab ".repeat(20_000);
+  const found = Array.from({ length: 20_000 }, (_, i) => ({ start: 3 * i, end: 3 * i + 2, text: "ab", label: "x", score: 1 }));
+  const began = performance.now();
+  assert.equal(joined(segments(text, found)), text);
+  assert.ok(performance.now() - began < 2000);
+});
+
+test("a threshold counts from itself on, and a label's own goes before the common one", () => {
+  const filter = newFilter(0.5);
+  filter.byLabel.set("drug", 0.8);
+  const result = { entities: [{ label: "drug", score: 0.79 }, { label: "drug", score: 0.8 }, { label: "city", score: 0.5 }, { label: "city", score: 0.4999 }] };
+  assert.deepEqual(result.entities.map((each) => passes(filter, each)), [false, true, true, false]);
+  assert.deepEqual([...countByLabel([result], ["drug", "city", "date"], filter)], [["drug", 1], ["city", 1], ["date", 0]]);
+  filter.hidden.add("city");
+  assert.deepEqual(filtered(result, filter).entities, [{ label: "drug", score: 0.8 }]);
+  assert.equal(countByLabel([result], [], filter).get("city"), 1, "what is hidden is still counted");
+});
+
+test("CSV has the API's columns, quotes what must be quoted, and a row for a document without entities", () => {
+  const made = toCsv([
+    { index: 0, id: 'a,"b"', status: "succeeded", entities: [{ start: 0, end: 3, text: "x\ny", label: "l", score: 0.5 }], error: null },
+    { index: 1, id: "1", status: "failed", entities: [], error: { code: "empty_text" } },
+  ]);
+  assert.deepEqual(made, [
+    "index,id,status,start,end,text,label,score,error\r\n", '0,"a,""b""",succeeded,0,3,"x\ny",l,0.5,\r\n', "1,1,failed,,,,,,empty_text\r\n",
+  ]);
+  assert.deepEqual(toJsonl([{ a: 1 }, { a: 2 }]), ['{"a":1}\n', '{"a":2}\n']);
+});
+
+test("texts are split as asked", () => {
+  const text = "one\ntwo\r\n\r\nthree\n \n\n";
+  assert.deepEqual(split(text, "whole"), [{ text }]);
+  assert.deepEqual(split(text, "lines").map((each) => each.text), ["one", "two", "three"]);
+  assert.deepEqual(split(text, "blocks").map((each) => each.text), ["one\ntwo", "three"]);
+  assert.deepEqual(split(" \n ", "whole"), []);
+});
+
+test("JSON lines are objects or strings; other lines are told and left out", () => {
+  const table = fromJsonl('{"id": 7, "text": "a"}\n"b"\n\n[1]\nnope\n');
+  assert.deepEqual(table.rows, [{ id: "7", text: "a" }, { text: "b" }]);
+  assert.deepEqual(table.faults, ["line 4 is neither an object nor a string", "line 5 is not JSON"]);
+});
+
+test("CSV is read with quotes, line breaks in cells, and its own separator", () => {
+  const table = fromCsv('\uFEFFid;text\n1;"a; ""b""\nc"\r\n2;d\n\n3\n');
+  assert.deepEqual(table.columns, ["id", "text"]);
+  assert.deepEqual(table.rows, [{ id: "1", text: 'a; "b"\nc' }, { id: "2", text: "d" }, { id: "3", text: "" }]);
+  assert.deepEqual(table.faults, ["row 5 has 1 cells, the header 2"]);
+});
+
+test("the columns of texts and ids are guessed; ids that repeat are left out", () => {
+  const table = fromCsv("key,note,long\n1,a,a long text\n1,b,another one\n");
+  assert.deepEqual([textColumn(table), idColumn(table)], ["long", "key"]);
+  assert.deepEqual(documents(table, "long", "key"), [{ text: "a long text" }, { text: "another one" }]);
+  assert.deepEqual(documents(table, "note", "long"), [{ text: "a", id: "a long text" }, { text: "b", id: "another one" }]);
+});
+
+test("labels may be typed many at once, and with a description", () => {
+  assert.deepEqual(labels("person, drug: a medicine by name;  "), [
+    { name: "person", description: null }, { name: "drug", description: "a medicine by name" },
+  ]);
+});
+
+test("a submission is its head and a document a line, also where a text has line breaks", () => {
+  const lines = ndjson({ labels: ["a"] }, [{ text: "x\ny" }]).join("").split("\n");
+  assert.deepEqual(lines.filter(Boolean).map((line) => JSON.parse(line)), [{ labels: ["a"] }, { text: "x\ny" }]);
+});
+
+test("events are read however the stream is cut", async () => {
+  const stream = 'retry: 1000\n\n: waiting\n\nid: 3\nevent: progress\ndata: {"a":1}\n\nid: 4\r\nevent: terminal\r\ndata: x\r\ndata: y\r\n\r\n';
+  for (const size of [1, 7, 1000]) {
+    const chunks = (async function* () { for (let i = 0; i < stream.length; i += size) yield stream.slice(i, i + size); })();
+    const found = [];
+    for await (const event of eventsOf(chunks)) found.push(event);
+    assert.deepEqual(found, [{ event: "progress", id: "3", data: '{"a":1}' }, { event: "terminal", id: "4", data: "x\ny" }]);
+  }
+});
+
+test("a hash names a page, an id and a query; a broken one names no id", () => {
+  assert.deepEqual([parse("#/jobs/job_1?status=failed").id, parse("#/jobs/job_1?status=failed").query.get("status")], ["job_1", "failed"]);
+  assert.equal(parse("").name, "extract");
+  assert.equal(parse("#/jobs/%E0%A4%A").id, "");
+  assert.equal(parse(to("jobs", "a/b?c")).id, "a/b?c");
+});
+
+test("numbers are told as people tell them", () => {
+  assert.deepEqual([score(0.999), score(1), score(0.5)], [".99", "1.00", ".50"]);
+  assert.deepEqual([duration(0.2), duration(3.21), duration(75), duration(600), duration(7200)], ["200 ms", "3.2 s", "75 s", "10 min", "2.0 h"]);
+  assert.equal(ago("2026-03-01T09:30:00Z", Date.parse("2026-03-01T09:32:00Z")), "2 min ago");
+  assert.equal(bytes(2_500_000), "2.4 MB");
+});
+
+test("a plot has its last point at the right, gaps as gaps, and a round top", () => {
+  const { paths, last, top } = geometry([1, null, 3, 4]);
+  assert.equal(paths.length, 2);
+  assert.ok(last.x > 300);
+  assert.equal(top, 5);
+  assert.deepEqual([niceTop(0), niceTop(11), niceTop(270)], [1, 20, 300]);
+  assert.equal(geometry([null]).last, null);
+});
