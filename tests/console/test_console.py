@@ -83,6 +83,9 @@ def test_a_job_from_paste_to_download(page: Page, client: Client) -> None:
     expect(page.locator(".summary")).to_contain_text(f"{len(entities)} entities in 2 documents")
     slider.fill("1")
     expect(page.locator("mark")).to_have_count(0)
+    [asked] = client.extract([STORY], list(LABELS), threshold=0.8)
+    slider.fill("0.8")
+    expect(page.locator("mark")).to_have_text([entity.text for entity in asked.entities])
     slider.fill("0.5")
     expect(page.locator("mark")).to_have_count(len(seen))
 
