@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from gleaner.cli import demo, doctor, extract, failures, jobs, keys, service, top, up, webhooks
+from gleaner.cli import demo, doctor, evaluate, extract, failures, jobs, keys, redact, service, top, up, webhooks
 from gleaner.cli.connection import Globals, Key, Url
 from gleaner.cli.failures import CommandError
 from gleaner.cli.journal import JournalError
@@ -62,6 +62,9 @@ def gleaner(context: typer.Context, url: Url = None, key: Key = None) -> None:
 app.command()(up.up)
 app.command()(demo.demo)
 app.command()(extract.extract)
+app.command()(redact.redact)
+app.command()(evaluate.evaluate)
+app.command()(evaluate.suggest_thresholds)
 app.command()(jobs.jobs)
 app.command()(jobs.watch)
 app.command()(jobs.results)

@@ -156,7 +156,7 @@ def extract(
     is interrupted or killed, the same command goes on where it was, as long as OUT and OUT.gleaner-state are there.
     """
     labels = read_labels(label, labels_file)
-    options = _options(
+    options = given_options(
         threshold=read_threshold(threshold, labels),
         model=model,
         flat=False if nested else None,
@@ -165,10 +165,33 @@ def extract(
         offset_unit=offset_unit,
         return_text=return_text or None,
     )
+    columns = Columns(text_column, id_column)
+    run(gateway, files, kind, columns, labels, options, output, output_format, overwrite=overwrite, as_json=as_json)
+
+
+def run(
+    gateway: Gateway,
+    files: list[Path],
+    kind: Format | None,
+    columns: Columns,
+    labels: Labels | None,
+    options: SubmitOptions,
+    output: Path | None,
+    output_format: OutputFormat | None,
+    *,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Have the gateway work on every document of the files, and write its results.
+
+    Raises:
+        typer.Exit: some documents failed.
+        InputError, JournalError, CommandError, GleanerError: as they say.
+    """
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
         target = None if output is None else Target.of(output, output_format)
-        inputs = stack.enter_context(_inputs(files, kind, Columns(text_column, id_column)))
+        inputs = stack.enter_context(_inputs(files, kind, columns))
         client = stack.enter_context(gateway.client(retries=_RETRIES))
         if target is None:
             tally = _to_stdout(client, labels, options, inputs, console, output_format or OutputFormat.jsonl)
@@ -297,7 +320,8 @@ def _summary(console: Console, tally: Tally, output: Path | None, as_json: bool)
         console.print(f"  {count} x {code}")
 
 
-def _options(**given: Any) -> SubmitOptions:
+def given_options(**given: Any) -> SubmitOptions:
+    """Those that were given."""
     return cast("SubmitOptions", {name: value for name, value in given.items() if value is not None})
 
 

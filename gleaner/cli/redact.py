@@ -1,0 +1,76 @@
+"""`gleaner redact`: files in, their texts without the entities out; resumable, as `gleaner extract` is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from gleaner.cli import extract
+from gleaner.cli.asking import Label, LabelsFile, Threshold, read_labels, read_threshold
+from gleaner.cli.connection import Gateway, with_gateway
+from gleaner.cli.failures import CommandError
+from gleaner.cli.readers import Columns, Format
+from gleaner.cli.writers import OutputFormat
+
+
+@with_gateway
+def redact(
+    gateway: Gateway,
+    files: Annotated[list[Path], typer.Argument(help="Files or patterns as for `gleaner extract`; `-` is stdin.")],
+    label: Label = None,
+    labels_file: LabelsFile = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="JSON lines, one a document; without it they are printed.")
+    ] = None,
+    mode: Annotated[
+        Literal["label", "mask", "hash"],
+        typer.Option(
+            help="What stands for an entity: [PERSON]; a character, repeated; or [PERSON:3f9a1c2b7d4e5f60], the "
+            "same for the same value everywhere, where the service has a key."
+        ),
+    ] = "label",
+    hide: Annotated[
+        list[str] | None, typer.Option(help="Hide only these of the labels; repeat it for more. [default: all]")
+    ] = None,
+    numbered: Annotated[
+        bool, typer.Option("--numbered", help="[PERSON_1]: the same number for the same value in a document.")
+    ] = False,
+    character: Annotated[str | None, typer.Option(help="The mask's. [default: *]")] = None,
+    length: Annotated[
+        int | None, typer.Option(min=1, max=64, help="The mask's. [default: the value's own, so that offsets stay]")
+    ] = None,
+    threshold: Threshold = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Have every entity say why it was found.")] = False,
+    model: Annotated[str | None, typer.Option(help="One of `gleaner models`.")] = None,
+    text_column: Annotated[str, typer.Option(help="Column or JSON field of the text.")] = "text",
+    id_column: Annotated[str, typer.Option(help="Column or JSON field of the id, if rows have one.")] = "id",
+    kind: Annotated[
+        Format | None, typer.Option("--format", help="What the files are. [default: by their names]")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever OUT holds.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The summary as JSON: printed with -o, else on standard error.")
+    ] = False,
+) -> None:
+    """Write texts without what the model finds in them.
+
+    Each line has `redacted_text`, and where its entities were and are. No value of a hidden entity is in the
+    output, nor kept by the service once its document has succeeded. If the run is interrupted or killed, the same
+    command goes on where it was. A model misses some of what it looks for: a low --threshold hides more, and too
+    much.
+    """
+    labels = read_labels(label, labels_file)
+    if hide and labels is not None and (strange := set(hide) - set(labels)):
+        raise CommandError(f"--hide names {', '.join(sorted(strange))}, which is none of the labels")
+    how: dict[str, Any] = {"mode": mode, "labels": hide or None, "character": character, "length": length}
+    options = extract.given_options(
+        threshold=read_threshold(threshold, labels),
+        model=model,
+        explain=explain or None,
+        redact={name: value for name, value in how.items() if value is not None}
+        | ({"numbered": True} if numbered else {}),
+    )
+    columns, lines = Columns(text_column, id_column), OutputFormat.jsonl
+    extract.run(gateway, files, kind, columns, labels, options, output, lines, overwrite=overwrite, as_json=as_json)
