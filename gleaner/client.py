@@ -81,6 +81,14 @@ class Job(_Handle):
 
         Raises:
             WaitTimeout: it was not terminal in time.
+
+        Example:
+            >>> seen = []
+            >>> job = client.submit(["Ada Lovelace"], ["person"])
+            >>> job.wait(timeout=60, on_progress=lambda info: seen.append(info.counts.finished)).status
+            'succeeded'
+            >>> seen[-1]
+            1
         """
         self.info = self._client._drive(flows.wait(self.info, timeout, on_progress, self._client._retry))
         return self
@@ -121,12 +129,21 @@ class Job(_Handle):
 class Client:
     """A gateway, from ordinary code. Thread-safe; use it as a context manager, or `close` it.
 
+    What met no answer, a 429 or a 503 is sent again with growing pauses, or after Retry-After. Submissions carry an
+    Idempotency-Key, so that one that was heard after all is not done twice.
+
     Args:
         url: the gateway, as `http://127.0.0.1:8000`.
         key: an API key; None where the gateway asks for none.
         timeout: seconds one request may take, beyond what the gateway was asked to wait.
         retries: how often a request that met no answer, a 429 or a 503 is repeated.
         transport: another way to send, as httpx takes it.
+
+    Example:
+        >>> with Client(url, key) as client:
+        ...     [result] = client.extract(["Ada Lovelace lived in London."], ["person", "city"])
+        >>> [(entity.text, entity.label) for entity in result.entities]
+        [('Ada Lovelace', 'person'), ('London', 'city')]
     """
 
     def __init__(
@@ -160,6 +177,14 @@ class Client:
             TooLarge: split it, or use `map`.
             RateLimited: retries are used up, or the gateway asked for a longer wait than they cover.
             Unavailable: likewise.
+
+        Example:
+            >>> documents = [{"id": "letter", "text": "Ada Lovelace lived in London."}, {"id": "note", "text": ""}]
+            >>> job = client.submit(documents, ["person", "city"], threshold={"person": 0.4}).wait()
+            >>> job.status, job.info.error_summary
+            ('partially_succeeded', {'empty_text': 1})
+            >>> [(result.id, result.ok, len(result.entities)) for result in job.results()]
+            [('letter', True, 2), ('note', False, 0)]
         """
         return Job(self, self._drive(flows.submit(_listed(documents), labels, options, self._retry)))
 
@@ -169,7 +194,13 @@ class Client:
         labels: Labels | None = None,
         **options: Unpack[SubmitOptions],
     ) -> list[Result]:
-        """The results of a few documents, in order, waited for."""
+        """The results of a few documents, in order, waited for.
+
+        Example:
+            >>> [result] = client.extract(["Ada Lovelace lived in London."], {"city": "a town"}, offset_unit="byte")
+            >>> result.entities[0].text, result.entities[0].start
+            ('London', 22)
+        """
         return self._drive(flows.extract(_listed(texts), labels, options, self._retry))
 
     def map(
@@ -320,7 +351,15 @@ class AsyncJob(_Handle):
 
 
 class AsyncClient:
-    """A gateway, from asyncio; arguments and methods as `Client`'s."""
+    """A gateway, from asyncio; arguments and methods as `Client`'s.
+
+    Example:
+        >>> async def people(texts):
+        ...     async with AsyncClient(url, key) as client:
+        ...         return [result.entities[0].text async for result in client.map(texts, ["person"])]
+        >>> asyncio.run(people(["Ada Lovelace wrote.", "Grace Hopper sailed."]))
+        ['Ada Lovelace', 'Grace Hopper']
+    """
 
     def __init__(
         self,

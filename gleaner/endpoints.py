@@ -113,7 +113,9 @@ class Webhooks:
     """The tenant's webhook endpoints, as `client.webhooks`.
 
     Example:
-        >>> endpoint = client.webhooks.create("https://example.com/hooks", events=["job.failed"])
+        A receiver on this machine, which a local stack may call; elsewhere it is a public https URL.
+
+        >>> endpoint = client.webhooks.create("http://127.0.0.1:9000/", events=["job.failed"])
         >>> endpoint.secret.startswith("whsec_")
         True
         >>> client.webhooks.delete(endpoint.id)

@@ -7,19 +7,21 @@
     ├── WebhookVerificationError    an event that is not genuine; nothing to do with a gateway's answer
     ├── WaitTimeout                 `job.wait(timeout)` ended first; the job goes on (also a TimeoutError)
     └── ApiError                    the gateway's answer, with `status`, `code`, `detail`, `request_id`
-        ├── BadRequest              400 [malformed_json, bad_cursor]
+        ├── BadRequest              400, 405 [malformed_json, bad_content_encoding, bad_cursor, method_not_allowed]
         ├── AuthenticationError     401 [unauthenticated]
-        ├── PermissionDenied        403 [forbidden]
-        ├── NotFound                404 [job_not_found, document_not_found]
+        ├── PermissionDenied        403 [forbidden, csrf_refused, https_required]
+        ├── NotFound                404 [not_found, job_not_found, document_not_found, endpoint_not_found,
+        │                           delivery_not_found]
         ├── Conflict                409 [idempotency_in_progress, job_not_terminal, nothing_to_retry,
-        │                           already_retried]
+        │                           already_retried, endpoint_disabled]
         ├── Gone                    410 [job_purged]
         ├── TooLarge                413 [payload_too_large, too_many_documents]
         ├── ValidationError         415, 422 [validation_failed, unknown_model, idempotency_key_reused,
         │                           unsupported_media_type, webhook_url_forbidden], with `errors`
         ├── RateLimited             429 [rate_limited, quota_exceeded], with `retry_after`
-        ├── Unavailable             502, 503, 504 [overloaded, storage_unavailable], with `retry_after`
-        └── ServerError             any other answer that is none of the above
+        ├── Unavailable             408, 502, 503, 504 [request_timeout, overloaded, storage_unavailable],
+        │                           with `retry_after`
+        └── ServerError             any other answer [internal_error]
 
 A document that fails is no exception: its `Result` carries the `error`.
 """
@@ -87,7 +89,7 @@ class ApiError(GleanerError):
 
 
 class BadRequest(ApiError):
-    """The request could not be read."""
+    """The request could not be read, or its path takes no such method."""
 
 
 class AuthenticationError(ApiError):
@@ -99,11 +101,11 @@ class PermissionDenied(ApiError):
 
 
 class NotFound(ApiError):
-    """No such job, or another tenant's."""
+    """No such job, document, endpoint or delivery, or another tenant's."""
 
 
 class Conflict(ApiError):
-    """The job's state, or a request still running under the same Idempotency-Key, forbids this."""
+    """The state of the job or endpoint, or a request still running under the same Idempotency-Key, forbids this."""
 
 
 class Gone(ApiError):
@@ -123,11 +125,11 @@ class RateLimited(ApiError):
 
 
 class Unavailable(ApiError):
-    """The service is overloaded or its store is down; `retry_after` says when to come back."""
+    """Overloaded, the store down, or the body too slow; `retry_after` says when to come back."""
 
 
 class ServerError(ApiError):
-    """An answer this client cannot explain."""
+    """The service's own mistake, or an answer this client cannot explain."""
 
 
 _BY_STATUS: Mapping[int, type[ApiError]] = {
@@ -135,6 +137,8 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
     401: AuthenticationError,
     403: PermissionDenied,
     404: NotFound,
+    405: BadRequest,
+    408: Unavailable,
     409: Conflict,
     410: Gone,
     413: TooLarge,

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory, Url
 from gleaner.cli.failures import CommandError
+from gleaner.cli.output import AsJson, print_json
 from gleaner.stack.datadir import DataDir
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 SKEW_S = 2.0
 FULL = 0.7
+IN_FLIGHT = 16
+"""Messages of a worker that it has taken, and whose shards it is about to claim, at most."""
 OLDEST_SERVER = (7, 0)
 _SIGNS = {"good": ("ok  ", "green"), "warning": ("warn", "yellow"), "bad": ("BAD ", "bold red")}
 
@@ -63,6 +66,7 @@ def doctor(
         str, typer.Option(envvar="GLEANER_MODELS", help="Models, as the gateway has them.")
     ] = "gleaner-small",
     webhook: Annotated[str | None, typer.Option(help="A receiver's URL to reach from here.")] = None,
+    as_json: AsJson = False,
     url: Url = None,
     data_dir: DataDirectory = DEFAULT_DATA_DIR,
 ) -> None:
@@ -80,14 +84,17 @@ def doctor(
         url or stack.get("gateway_url"),
         webhook,
     )
-    console, worst = Console(), "good"
+    console, bad = Console(), False
     for finding in examine(patient):
+        bad = bad or finding.grade == "bad"
+        if as_json:
+            print_json(finding)
+            continue
         sign, style = _SIGNS[finding.grade]
         console.print(Text.assemble((sign, style), " ", finding.what), soft_wrap=True)
         if finding.remedy:
             console.print(Text(f"     -> {finding.remedy}"), soft_wrap=True)
-        worst = max(worst, finding.grade, key=list(_SIGNS).index)
-    if worst == "bad":
+    if bad:
         raise typer.Exit(1)
 
 
@@ -178,6 +185,12 @@ def _queue(patient: Patient) -> Iterator[Finding]:
     for model in seen.models:
         waiting = sum(queues.length(broker, names.queue(model.model, priority)) for priority in Priority)
         state = f"{model.model}: {model.shards} open shards, {waiting} messages, {model.workers} workers"
+        if model.published - waiting > IN_FLIGHT * max(1, model.workers):
+            yield Finding(
+                "warning",
+                f"{model.model}: {model.published} shards wait by the ledger, {waiting} messages in the broker",
+                "upkeep publishes lost ones within a minute; if not, do all use one broker?",
+            )
         if model.trouble:
             yield Finding("bad", f"{state}; they cannot load the model", "`gleaner models` has the reason")
         elif model.shards and not model.workers:

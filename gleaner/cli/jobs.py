@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.failures import DOCUMENTS_FAILED
 from gleaner.cli.output import AsJson, local, print_json, print_table, seconds
-from gleaner.cli.writers import OutputFormat, encoder, format_of, writing
+from gleaner.cli.writers import OutputFormat, format_of, printing, writing
 from gleaner.models import JobInfo
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id.")]
@@ -85,18 +84,10 @@ def results(
     ] = None,
 ) -> None:
     """Print a job's results in input order: JSON, one object a line, or as --format says."""
-    with gateway.client() as client:
-        found = (result.to_json() for result in client.job(job).results(status=status, follow=follow))
-        if output is not None:
-            with writing(output, format_of(output, kind)) as write:
-                for line in found:
-                    write(line)
-            return
-        head, encode = encoder(kind or OutputFormat.jsonl)
-        sys.stdout.buffer.write(head)
-        for line in found:
-            sys.stdout.buffer.write(encode(line))
-            sys.stdout.buffer.flush()
+    form = format_of(output, kind)
+    with printing(form) if output is None else writing(output, form) as write, gateway.client() as client:
+        for result in client.job(job).results(status=status, follow=follow):
+            write(result.to_json())
 
 
 @with_gateway

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import httpx
 import typer
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory
 from gleaner.cli.failures import CommandError
+from gleaner.cli.output import print_json
 from gleaner.stack.datadir import DataDir
 
 Labels = frozenset[tuple[str, str]]
@@ -63,6 +64,7 @@ def top(
     ] = None,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Print one look and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One look as a JSON object.")] = False,
     data_dir: DataDirectory = DEFAULT_DATA_DIR,
 ) -> None:
     """Watch queues, workers, rates, the oldest job and errors; Ctrl-C ends it."""
@@ -70,15 +72,19 @@ def top(
     console = Console()
     with httpx.Client(timeout=3, trust_env=False) as client:
         before = look(client, urls)
-        time.sleep(min(every, 1.0) if once else 0)
-        if once:
-            console.print(picture(before, look(client, urls)))
+        if once or as_json:
+            time.sleep(min(every, 1.0))
+            seen = state(before, look(client, urls))
+            if as_json:
+                print_json(seen)
+            else:
+                console.print(picture(seen))
             return
-        with Live(picture(before, before), console=console, refresh_per_second=4) as live:
+        with Live(picture(state(before, before)), console=console, refresh_per_second=4) as live:
             while True:
                 time.sleep(every)
                 now = look(client, urls)
-                live.update(picture(before, now))
+                live.update(picture(state(before, now)))
                 before = now
 
 
@@ -104,62 +110,128 @@ def look(client: httpx.Client, urls: Iterable[str]) -> Sight:
     return Sight(time.monotonic(), samples, tuple(silent))
 
 
-def picture(before: Sight, now: Sight) -> Group:
-    """Two looks as something to print: sums from the second, rates from their difference."""
-    seconds = max(now.at - before.at, 0.001)
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One model's backlog."""
 
-    def rate(name: str) -> float:
-        return max(0.0, now.total(name) - before.total(name)) / seconds
+    model: str
+    trouble: bool
+    open_shards: int
+    open_jobs: int
+    backlog_s: float
+    oldest_s: float
+    workers: int
+    characters_per_s: float
 
-    queue = Table("model", "open shards", "jobs", "backlog", "oldest", "workers", "characters/s", box=None)
-    for model, shards in sorted(now.by("gleaner_open_shards", "model").items()):
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What is counted: how fast it goes now, and how much it is in all."""
+
+    what: str
+    per_s: float
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Two looks, understood: sums from the second, rates from their difference.
+
+    Attributes:
+        store: up, down, or unknown where no courier answers.
+        errors: how often what went wrong since the processes' start.
+        silent: addresses that did not answer.
+    """
+
+    queues: tuple[Queue, ...]
+    rates: tuple[Rate, ...]
+    shards_held: int
+    slots: int
+    store: Literal["up", "down", "unknown"]
+    errors: Mapping[str, int]
+    silent: tuple[str, ...]
+
+
+def state(before: Sight, now: Sight) -> State:
+    """What two looks mean."""
+    elapsed = max(now.at - before.at, 0.001)
+    queues = []
+    for model in sorted(now.by("gleaner_open_shards", "model")):
 
         def of(name: str, model: str = model) -> float:
             return now.total(name, model=model)
 
-        trouble = " (cannot load)" if of("gleaner_model_trouble") else ""
+        queues.append(
+            Queue(
+                model=model,
+                trouble=bool(of("gleaner_model_trouble")),
+                open_shards=int(of("gleaner_open_shards")),
+                open_jobs=int(of("gleaner_open_jobs")),
+                backlog_s=of("gleaner_backlog_seconds"),
+                oldest_s=of("gleaner_oldest_open_seconds"),
+                workers=int(of("gleaner_live_workers")),
+                characters_per_s=of("gleaner_drain_characters_per_second"),
+            )
+        )
+    rates = (
+        Rate(what, max(0.0, now.total(name) - before.total(name)) / elapsed, int(now.total(name)))
+        for what, name in (
+            ("requests", "gleaner_http_requests_total"),
+            ("documents", "gleaner_documents_total"),
+            ("jobs ended", "gleaner_jobs_total"),
+            ("entities", "gleaner_entities_total"),
+            ("webhook attempts", "gleaner_webhook_attempts_total"),
+        )
+    )
+    known = bool(now.samples.get("gleaner_store_up"))
+    return State(
+        queues=tuple(queues),
+        rates=tuple(rates),
+        shards_held=int(now.total("gleaner_worker_shards")),
+        slots=int(now.total("gleaner_worker_slots")),
+        store="unknown" if not known else "up" if now.total("gleaner_store_up") else "down",
+        errors=_errors(now),
+        silent=now.silent,
+    )
+
+
+def picture(seen: State) -> Group:
+    """The state as something to print."""
+    queue = Table("model", "open shards", "jobs", "backlog", "oldest", "workers", "characters/s", box=None)
+    for each in seen.queues:
         queue.add_row(
-            model + trouble,
-            f"{shards:.0f}",
-            f"{of('gleaner_open_jobs'):.0f}",
-            _span(of("gleaner_backlog_seconds")),
-            _span(of("gleaner_oldest_open_seconds")),
-            f"{of('gleaner_live_workers'):.0f}",
-            f"{of('gleaner_drain_characters_per_second'):.0f}",
+            each.model + (" (cannot load)" if each.trouble else ""),
+            str(each.open_shards),
+            str(each.open_jobs),
+            _span(each.backlog_s),
+            _span(each.oldest_s),
+            str(each.workers),
+            f"{each.characters_per_s:.0f}",
         )
     rates = Table("", "per second", "in all", box=None)
-    for title, name in (
-        ("requests", "gleaner_http_requests_total"),
-        ("documents", "gleaner_documents_total"),
-        ("jobs ended", "gleaner_jobs_total"),
-        ("entities", "gleaner_entities_total"),
-        ("webhook attempts", "gleaner_webhook_attempts_total"),
-    ):
-        rates.add_row(title, f"{rate(name):.1f}", f"{now.total(name):.0f}")
-    held, slots = now.total("gleaner_worker_shards"), now.total("gleaner_worker_slots")
-    lines = [Text(f"workers hold {held:.0f} of {slots:.0f} shards")]
-    if not now.samples.get("gleaner_store_up"):
+    for rate in seen.rates:
+        rates.add_row(rate.what, f"{rate.per_s:.1f}", str(rate.total))
+    lines = [Text(f"workers hold {seen.shards_held} of {seen.slots} shards")]
+    if seen.store == "unknown":
         lines.append(Text("no courier answers: the queue is not known", style="red"))
-    elif not now.total("gleaner_store_up"):
+    elif seen.store == "down":
         lines.append(Text("the store does not answer", style="red"))
-    lines += [Text(f"no answer from {url}", style="red") for url in now.silent]
-    return Group(queue, Text(), rates, Text(), *lines, _errors(now))
+    lines += [Text(f"no answer from {url}", style="red") for url in seen.silent]
+    told = ", ".join(f"{what} {count}" for what, count in seen.errors.items())
+    errors = Text(f"errors since start: {told or 'none'}", style="yellow" if told else "green")
+    return Group(queue, Text(), rates, Text(), *lines, errors)
 
 
-def _errors(now: Sight) -> Text:
+def _errors(now: Sight) -> dict[str, int]:
+    documents, answers = now.by("gleaner_documents_total", "code"), now.by("gleaner_http_requests_total", "status")
     found = {
-        **{f"document {code}": n for code, n in now.by("gleaner_documents_total", "code").items() if code != "ok"},
-        **{
-            f"HTTP {status}": n
-            for status, n in now.by("gleaner_http_requests_total", "status").items()
-            if status.startswith("5")
-        },
+        **{f"document {code}": count for code, count in documents.items() if code != "ok"},
+        **{f"HTTP {status}": count for status, count in answers.items() if status.startswith("5")},
         "leases lost": now.total("gleaner_leases_lost_total"),
         "webhooks given up": now.total("gleaner_webhook_attempts_total", outcome="failed"),
         "out of memory": now.total("gleaner_oom_total"),
     }
-    told = ", ".join(f"{what} {count:.0f}" for what, count in found.items() if count)
-    return Text(f"errors since start: {told or 'none'}", style="yellow" if told else "green")
+    return {what: int(count) for what, count in found.items() if count}
 
 
 def _span(seconds: float) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory
+from gleaner.cli.output import print_json
 from gleaner.cli.watching import Narrator, stopped_by_signals
 from gleaner.stack import Interrupted, LocalStack, StackOptions
 
@@ -26,12 +27,16 @@ def up(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     no_flower: Annotated[bool, typer.Option("--no-flower", help="Leave queue inspection out.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print stack.json in one line once all is ready, all else to stderr."),
+    ] = False,
 ) -> None:
     """Run gateway, workers, courier, Flower and an embedded server until Ctrl-C or SIGTERM.
 
     Everything it keeps is below --data-dir: the admin key, the keys file, stack.json, data and logs.
     """
-    console = Console()
+    console = Console(stderr=as_json)
     narrator = Narrator(console)
     stop_requested = threading.Event()
     options = StackOptions(data_dir=data_dir, port=port, redis_url=redis_url, workers=workers, flower=not no_flower)
@@ -40,6 +45,8 @@ def up(
         try:
             with narrator.spinning("starting"):
                 stack.start()
+            if as_json:
+                print_json(stack.facts)
             console.print(_table(stack), soft_wrap=True)
             console.print("Ctrl-C stops everything in order.")
             stack.watch()
@@ -54,7 +61,7 @@ def up(
 def _table(stack: LocalStack) -> Text:
     """Two columns, never folded, so that every line can be copied."""
     url = stack.facts["gateway_url"]
-    rows = [("API", url), ("API reference", f"{url}/docs")]
+    rows = [("console", f"{url}/ (sign in with the admin key)"), ("API", url), ("API reference", f"{url}/docs")]
     if stack.facts["flower_url"]:
         where = f"user and password are in {stack.directory.stack_file}"
         rows.append(("Flower", f"{stack.facts['flower_url']} ({where})"))

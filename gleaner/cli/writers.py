@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -84,6 +85,24 @@ def writing(path: Path, kind: OutputFormat) -> Iterator[Callable[[Line], object]
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def printing(kind: OutputFormat) -> Iterator[Callable[[Line], object]]:
+    """Takes results one by one and prints each at once.
+
+    Raises:
+        CommandError: the format is none that can be printed.
+    """
+    head, encode = encoder(kind)
+    output = sys.stdout.buffer
+    output.write(head)
+
+    def write(line: Line) -> None:
+        output.write(encode(line))
+        output.flush()
+
+    yield write
 
 
 def require(kind: OutputFormat) -> None:

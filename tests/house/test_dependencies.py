@@ -17,6 +17,7 @@ PART_OF = {
     "boto3": "moto",
     "httpcore": "httpx",
     "huggingface-hub": "transformers",
+    "pillow": "matplotlib",
     "pydantic-core": "pydantic",
     "safetensors": "transformers",
     "starlette": "fastapi",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
 from gleaner import AuthenticationError, Client
 from tests.support.local_stack import COMMAND, RunningStack, command_environment, gleaner, until
@@ -41,6 +42,33 @@ def test_extract_files_of_several_kinds(stack: RunningStack, tmp_path: Path) -> 
     found = lines(output.read_text())
     assert [line["id"] for line in found] == [files[0], "b1", "c1"]
     assert [entity["text"] for entity in found[2]["entities"]] == ["Ada Lovelace", "Charles Babbage", "London"]
+
+
+def test_extract_pages_by_a_pattern_to_parquet(stack: RunningStack, tmp_path: Path) -> None:
+    """HTML through a quoted pattern, labels from a file, thresholds of their own; the summary as JSON."""
+    (tmp_path / "in").mkdir()
+    for name in ("a.html", "b.html"):
+        (tmp_path / "in" / name).write_text(
+            f"<style>x</style><h1>{name}</h1><p>Ada <b>Lovelace</b> met Charles Babbage in London."
+        )
+    (tmp_path / "labels.txt").write_text("person\ncity: a town or village\n")
+    output = tmp_path / "out.parquet"
+    command = ["extract", f"{tmp_path}/**/*.html", "--labels-file", str(tmp_path / "labels.txt")]
+    command += ["--threshold", "0.4", "--threshold", "city=1.0", "-o", str(output), "--json", *at(stack)]
+    ran = gleaner(*command)
+
+    assert ran.returncode == 0, ran.stderr
+    summary = {"documents": 2, "entities": 4, "failed": 0, "errors": {}, "output": str(output)}
+    assert lines(ran.stdout) == [summary]
+    rows = parquet.read_table(output).to_pylist()
+    assert [(row["index"], row["text"]) for row in rows] == [
+        (index, name) for index in (0, 1) for name in ("Ada Lovelace", "Charles Babbage")
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("in", "labels.txt", "out.parquet", "out.parquet.gleaner-state")
+    ]
+    again = gleaner(*command)
+    assert (again.returncode, lines(again.stdout), "complete already" in again.stderr) == (0, [summary], True)
 
 
 def test_extract_from_stdin_to_stdout_with_a_failure(stack: RunningStack) -> None:
@@ -111,6 +139,11 @@ def test_an_interrupted_extract_says_how_to_go_on(stack: RunningStack, tmp_path:
         (["models", "--url", "http://127.0.0.1:9"], 3, "cannot be reached: http://127.0.0.1:9/v1/models"),
         (["keys", "list", "--data-dir", "no-such"], 2, "keys file"),
         (["no-such-command"], 2, "No such command"),
+        (["extract", "no-such/*.txt", "-l", "x", "--url", "http://127.0.0.1:9"], 2, "no file matches"),
+        (["extract", "-", "-l", "x", "--threshold", "2", "--url", "http://127.0.0.1:9"], 2, "write 0.6"),
+        (["extract", "-", "--labels-file", "no.txt", "--url", "http://127.0.0.1:9"], 2, "no.txt: No such file"),
+        (["results", "job_1", "--format", "parquet", "--url", "http://127.0.0.1:9"], 2, "name a file with -o"),
+        (["webhooks", "recover", "ep_1", "--since", "soon", "--url", "http://127.0.0.1:9"], 2, "write it as 90d"),
     ],
 )
 def test_errors_say_what_to_do(arguments: list[str], code: int, said: str) -> None:
@@ -160,9 +193,26 @@ def test_a_jobs_life_by_commands(stack: RunningStack, client: Client) -> None:
     assert "succeeded" in gleaner("jobs", job.id, *at(stack)).stdout
     (line,) = lines(gleaner("results", job.id, *at(stack)).stdout)
     assert line["entities"][0]["text"] == "Ada Lovelace"
+    watched = gleaner("watch", job.id, "--json", *at(stack))
+    assert (watched.returncode, [line["status"] for line in lines(watched.stdout)]) == (0, ["succeeded"])
+    assert "1/1 finished" in gleaner("watch", job.id, *at(stack)).stdout
+    assert gleaner("results", job.id, "--format", "csv", *at(stack)).stdout.startswith("index,id,status,start")
+    assert lines(gleaner("limits", "--json", *at(stack)).stdout)[0]["request"]["documents"] == 10_000
+    assert "documents" in gleaner("limits", *at(stack)).stdout
     assert gleaner("cancel", job.id, *at(stack)).returncode == 0
     assert gleaner("purge", job.id, *at(stack)).returncode == 0
     assert gleaner("jobs", job.id, *at(stack)).returncode == 3
+
+
+def test_watch_says_how_it_ended(stack: RunningStack, client: Client) -> None:
+    """A job that did not succeed is exit code 1, one that takes longer than --timeout is 3; the job goes on."""
+    failed = client.submit([""], ["person"]).wait(timeout=60)
+    told = gleaner("watch", failed.id, *at(stack))
+    assert (told.returncode, "1 failed, 1 x empty_text" in told.stdout) == (1, True)
+    slow = client.submit([f"{TEXT * 20} {number}" for number in range(500)], ["person"])
+    late = gleaner("watch", slow.id, "--timeout", "0.1", *at(stack))
+    slow.cancel()
+    assert (late.returncode, "still" in late.stderr) == (3, True)
 
 
 def test_demo() -> None:

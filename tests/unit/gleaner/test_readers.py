@@ -9,7 +9,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from gleaner.cli.readers import Columns, Format, InputError, Row, format_of, read
+from gleaner.cli.readers import Columns, Format, InputError, Row, expand, format_of, read
 
 COLUMNS = Columns()
 
@@ -100,6 +100,30 @@ def test_a_missing_file_is_an_input_error(tmp_path: Path) -> None:
     """No traceback for a typo."""
     with pytest.raises(InputError, match="No such file"):
         rows(tmp_path / "no.txt", Format.txt)
+
+
+def test_a_page_is_one_document(tmp_path: Path) -> None:
+    """HTML is read as its text, in which offsets count; an encoding that is not what it says is an input error."""
+    path = tmp_path / "a.html"
+    path.write_text("<h1>Ada</h1><p>Lovelace &amp; co")
+    assert rows(path, format_of(path, None)) == [Row(str(path), "Ada\nLovelace & co")]
+    path.write_bytes(b"<p>\xff")
+    with pytest.raises(InputError, match="not UTF-8"):
+        rows(path, Format.html)
+
+
+def test_patterns_that_the_shell_left_alone(tmp_path: Path) -> None:
+    """They are filled in, sorted; one that matches nothing, and a folder, are told."""
+    for name in ("b/2.txt", "b/10.txt", "a.txt", "c.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = expand([tmp_path / "**/*.txt", tmp_path / "c.csv", Path("-"), tmp_path / "missing.txt"])
+    names = [path.name for path in found]
+    assert names == ["a.txt", "10.txt", "2.txt", "c.csv", "-", "missing.txt"]
+    with pytest.raises(InputError, match="no file matches"):
+        list(expand([tmp_path / "*.md"]))
+    with pytest.raises(InputError, match=r"is a folder; say which files, as '.*/\*\*/\*\.txt'"):
+        list(expand([tmp_path / "b"]))
 
 
 def test_formats_by_name() -> None:

@@ -1,0 +1,36 @@
+"""The tree of exceptions against the gateway's own registry of error codes."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+from gateway.problems import REGISTRY, Problem
+from gleaner import errors
+
+
+def documented() -> dict[str, str]:
+    """Code to the exception under whose name the module's docstring lists it."""
+    found: dict[str, str] = {}
+    tree = errors.__doc__ or ""
+    for name, rest in re.findall(r"[├└]── (\w+) +(.*?)(?=[├└]──|\n\n)", tree, re.DOTALL):
+        for codes in re.findall(r"\[([\w,\s│]+)\]", rest):
+            found |= dict.fromkeys(re.findall(r"\w+", codes), name)
+    return found
+
+
+@pytest.mark.parametrize("code", REGISTRY)
+def test_every_code_has_its_exception(code: str) -> None:
+    """What the gateway may answer is raised as the class that the tree names for it, with its code to branch on."""
+    response = Problem(REGISTRY[code].code, "so it is").response("req")
+    raised = errors.from_response(httpx.Response(response.status_code, content=bytes(response.body)))
+
+    assert (type(raised).__name__, raised.code, raised.detail) == (documented().get(code), code, "so it is")
+    assert isinstance(raised, errors.ServerError) == (REGISTRY[code].status == 500)
+
+
+def test_the_tree_names_no_code_that_is_gone() -> None:
+    """A code that the gateway does not know any more is not promised."""
+    assert documented().keys() <= REGISTRY.keys()

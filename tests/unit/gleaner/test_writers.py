@@ -1,0 +1,86 @@
+"""Results become files: every document in each of them, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from gleaner.cli.failures import CommandError
+from gleaner.cli.writers import COLUMNS, OutputFormat, encoder, format_of, writing
+from gleaner.models import DocumentError, Entity, Result
+
+ENTITIES = (Entity(0, 3, "Ada", "person", 0.9), Entity(8, 14, 'a "b",\nc', "x", 0.5))
+RESULTS = [
+    Result(0, "a", "succeeded", ENTITIES).to_json(),
+    Result(1, "b\ud800", "failed", error=DocumentError("empty_text", "it is empty")).to_json(),
+    Result(2, "c", "succeeded").to_json(),
+]
+ROWS = [
+    (0, "a", "succeeded", 0, 3, "Ada", "person", 0.9, None),
+    (0, "a", "succeeded", 8, 14, 'a "b",\nc', "x", 0.5, None),
+    (1, "b\\ud800", "failed", None, None, None, None, None, "empty_text"),
+    (2, "c", "succeeded", None, None, None, None, None, None),
+]
+
+
+def written(path: Path) -> Path:
+    """The results in a file."""
+    with writing(path, format_of(path, None)) as write:
+        for result in RESULTS:
+            write(result)
+    return path
+
+
+@pytest.mark.parametrize(("name", "delimiter"), [("out.csv", ","), ("out.TSV", "\t")])
+def test_a_table_has_a_row_an_entity_and_no_document_is_missing(tmp_path: Path, name: str, delimiter: str) -> None:
+    """Quotes and newlines are kept; a document without entities has one row."""
+    with written(tmp_path / name).open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file, delimiter=delimiter)
+    assert tuple(head) == COLUMNS
+    assert rows == [["" if cell is None else str(cell) for cell in row] for row in ROWS]
+
+
+def test_parquet_has_the_same_rows_with_their_types(tmp_path: Path) -> None:
+    """Numbers are numbers, what is not there is null."""
+    table = parquet.read_table(written(tmp_path / "out.parquet"))
+    assert [tuple(row.values()) for row in table.to_pylist()] == ROWS
+    assert str(table.schema.field("start").type) == "int64"
+    assert str(table.schema.field("score").type) == "double"
+
+
+def test_json_lines_have_all_there_is(tmp_path: Path) -> None:
+    """Whatever the gateway said of each document."""
+    lines = written(tmp_path / "out").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == RESULTS
+
+
+@pytest.mark.parametrize("kind", OutputFormat)
+def test_a_file_that_is_cut_off_is_not_there(tmp_path: Path, kind: OutputFormat) -> None:
+    """What was there before stays, and nothing else is left behind."""
+    (tmp_path / "out").write_text("before")
+
+    def interrupted() -> None:
+        with writing(tmp_path / "out", kind) as write:
+            write(RESULTS[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:
+    """No documents, no rows, but a file that reads."""
+    with writing(tmp_path / "out.parquet", OutputFormat.parquet):
+        pass
+    assert parquet.read_table(tmp_path / "out.parquet").column_names == list(COLUMNS)
+
+
+def test_parquet_is_not_printed() -> None:
+    """It needs a file, and the error says so."""
+    with pytest.raises(CommandError, match="-o"):
+        encoder(OutputFormat.parquet)
