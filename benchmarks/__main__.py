@@ -237,7 +237,7 @@ def _medium(now: Figures, size: Size) -> None:
     mix = mixes(size.medium_documents)[USUAL]
     model = medium.load(folder)
     batch = best_batch_size(model, mix, (4, 8)) if size.rounds > 2 else 8
-    settings = WorkerSettings.model_validate({"model_source": str(folder), "precision": "bf16"})
+    settings = WorkerSettings.model_validate({"model_source": str(folder), "runtime": "torch", "precision": "bf16"})
     contestants = (
         Library(figures.BASE, in_batches, model),
         Library(f"inference, sorted, batch {batch}", in_sorted_batches(batch), model),

@@ -38,18 +38,19 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=200)
     parser.add_argument("--pause", type=float, default=5.0, help="between two calls (ms)")
     parser.add_argument("--fake", action="store_true", help="a model that takes no time: the path alone")
-    parser.add_argument("--child", choices=("gateway", "worker", "bare"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=("gateway", "worker", "library"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     pause_s = arguments.pause / 1000
     if arguments.child:
         sys.exit(_child(arguments.child, fake=arguments.fake, count=arguments.calls, pause_s=pause_s))
-    path, bare = measure(arguments.calls, pause_s, fake=arguments.fake)
-    if bare:
-        print(f"\nbare model call {bare:.2f} ms; the path adds {path - bare:.2f} ms in the median")
+    path, model = measure(arguments.calls, pause_s, fake=arguments.fake)
+    print(f"\ncollate, forward and decode {model:.2f} ms; the path adds {path - model:.2f} ms in the median")
+    if not arguments.fake:
+        print(f"the library's own call {_library(arguments.calls, pause_s):.2f} ms")
 
 
 def measure(calls: int, pause_s: float = 0.005, *, fake: bool = False) -> tuple[float, float]:
-    """Print the stages; medians of a call and of the bare model call (ms; 0 for a fake model)."""
+    """Print the stages; medians of a call, and of the bare model call in it: collate, forward, decode (ms)."""
     more = ("--fake",) if fake else ()
     modules = {role: ("benchmarks.path", "--child", role, *more) for role in ("gateway", "worker")}
     with tempfile.TemporaryDirectory(prefix="gl-") as name:
@@ -58,7 +59,7 @@ def measure(calls: int, pause_s: float = 0.005, *, fake: bool = False) -> tuple[
             for child in running.children.values():
                 child.drain()
         marks = [(at, what) for file in Path(name).iterdir() for at, what in json.loads(file.read_text())]
-    return _report(spans, marks), 0.0 if fake else _bare(calls, pause_s)
+    return _report(spans, marks)
 
 
 def _calls(url: str, key: str, count: int, pause_s: float) -> Spans:
@@ -74,8 +75,8 @@ def _calls(url: str, key: str, count: int, pause_s: float) -> Spans:
     return found[WARM_UP:]
 
 
-def _report(calls: Spans, marks: Marks) -> float:
-    """Print when, in the median, each stage is passed; returns the median of the whole (ms)."""
+def _report(calls: Spans, marks: Marks) -> tuple[float, float]:
+    """Print when, in the median, each stage is passed; medians of the whole and of the model in it (ms)."""
     marks.sort()
     offsets, at = defaultdict(list), 0
     for began, ended in calls:
@@ -96,20 +97,21 @@ def _report(calls: Spans, marks: Marks) -> float:
         print(f"{ms:8.2f} {ms - before:7.2f}  {what}")
         before = ms
     print(f"{len(whole)} calls: p50 {whole[len(whole) // 2]:.2f} ms, p95 {whole[len(whole) * 95 // 100]:.2f} ms")
-    return statistics.median(whole)
+    inside = zip(offsets["worker: collate begins"], offsets["worker: decode is done"], strict=False)
+    return statistics.median(whole), statistics.median(done - begun for begun, done in inside)
 
 
-def _bare(count: int, pause_s: float) -> float:
+def _library(count: int, pause_s: float) -> float:
     """Median of the library's own call for the same text, in a process of its own (ms)."""
     import subprocess
 
-    command = (sys.executable, "-m", "benchmarks.path", "--child", "bare")
+    command = (sys.executable, "-m", "benchmarks.path", "--child", "library")
     more = ("--calls", str(count), "--pause", str(pause_s * 1000))
     return float(subprocess.run((*command, *more), check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def _child(role: str, *, fake: bool, count: int, pause_s: float) -> int:
-    if role == "bare":
+    if role == "library":
         print(_predict(count, pause_s))
         return 0
     marks: Marks = []

@@ -63,7 +63,7 @@ class Costs:
     @property
     def workers_per_ledger(self) -> int:
         """Workers that one ledger feeds."""
-        return int(self.ledger_rate / self.worker_rate)
+        return math.floor(round(self.ledger_rate / self.worker_rate, 6))
 
     def rate(self, workers: int, cores: int) -> float:
         """Documents a second of so many workers when everything runs on so many cores and the model on none."""

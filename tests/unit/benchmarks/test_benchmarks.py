@@ -1,0 +1,122 @@
+"""Each benchmark on next to nothing: its output is complete and answers agree. Times are not looked at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import accept, accuracy, figures, medium, path, scale
+from benchmarks.contestants import EngineAlone, Library, in_batches, in_sorted_batches, one_by_one
+from benchmarks.figures import Figures, Speed, Value
+from benchmarks.texts import MEDIAN_WORDS, documents, mixes
+from tests.support.engine import FakeEngine
+from worker.app import load_engine
+from worker.settings import WorkerSettings
+
+MIX = "ten label sets"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The DeBERTa-sized model with one layer."""
+    return medium.medium(tmp_path_factory.mktemp("model") / "medium", layers=1)
+
+
+def test_texts_are_the_same_for_the_same_seed_and_of_the_lengths_promised() -> None:
+    """What was measured last year can be measured again."""
+    texts = documents(101, seed=3)
+    assert texts == documents(101, seed=3) != documents(101, seed=4)
+    assert sorted(len(text.split()) for text in texts)[50] == MEDIAN_WORDS
+    assert {name: mix.shared for name, mix in mixes(40).items()} == {
+        "lognormal": True,
+        "short": True,
+        "long": True,
+        "one long in 32": True,
+        "ten label sets": False,
+    }
+
+
+def test_every_way_through_the_library_and_the_engine_finds_the_same(tiny: Path) -> None:
+    """Contestants are comparable: the same texts, the same model, the same answers."""
+    model, mix = medium.load(tiny), mixes(6)[MIX]
+    ours = load_engine(
+        WorkerSettings.model_validate({"model_source": str(tiny), "runtime": "torch", "precision": "fp32"})
+    )
+    ways = [
+        Library("one by one", one_by_one, model),
+        Library("batches", in_batches, model),
+        Library("sorted", in_sorted_batches(4), model),
+        EngineAlone(ours, 2048),
+    ]
+    alone, *others = [way.run(mix) for way in ways]
+    assert [list(run.spans) for run in others] == [list(alone.spans)] * 3
+    assert sum(map(len, alone.spans)) > 0
+    assert others[-1].fill
+    assert EngineAlone(ours, 2048).model_cpu_s(mix) > 0
+
+
+def test_f1_counts_only_whole_and_rightly_named_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words become characters; a span that is off by one is as wrong as none."""
+    assert accuracy.f1([frozenset({(0, 4, "a"), (5, 9, "b")})], [frozenset({(0, 4, "a"), (5, 8, "b")})]) == 50
+    (tmp_path / "ner").mkdir()
+    line = {"tokenized_text": ["In", "New", "York"], "ner": [[1, 2, "city"]], "space": ["city", "person"]}
+    (tmp_path / "ner" / "dev.jsonl").write_text(json.dumps(line))
+    monkeypatch.setenv("GLEANER_DATA", str(tmp_path))
+    read = accuracy.examples()
+    assert read is not None
+    assert read[0].texts == ("In New York",)
+    assert read[1] == [frozenset({(3, 11, "city")})]
+    assert accuracy.f1(EngineAlone(FakeEngine(), 512).run(read[0]).spans, read[1]) == 0  # it also takes "In"
+    monkeypatch.setenv("GLEANER_DATA", str(tmp_path / "nowhere"))
+    assert accuracy.examples() is None
+
+
+def test_costs_say_what_limits_a_ledger() -> None:
+    """Numbers in, numbers out: more workers help until the ledger, or the cores, are full."""
+    costs = scale.Costs(1e-3, 1e-3, 2e-3, 0.02, 1000, 3)
+    assert (costs.worker_rate, costs.ledger_rate, costs.workers_per_ledger) == pytest.approx((50, 700, 14))
+    assert [costs.rate(n, 64) for n in (1, 4, 100)] == pytest.approx([50, 200, 1000])
+    assert costs.rate(100, cores=2) == pytest.approx(500)
+    assert [costs.cells(rate, 0, 1e9) for rate in (100, 700, 701)] == [1, 1, 2]
+    assert costs.cells(1, 1e7, 1e9) == 15
+    assert scale.cost_per_million(100, 0.36) == pytest.approx(1)
+
+
+def test_workers_with_a_fake_model_finish_a_job_and_their_costs_are_found() -> None:
+    """Real gateway, ledger, Celery and worker; every part's cost is a number that can be."""
+    costs = scale.measure(70, 1e-5)
+    assert min(costs.server_s, costs.gateway_s, costs.worker_s) >= 0
+    assert min(costs.model_s, costs.open_bytes, costs.commands) > 0
+
+
+def test_the_path_and_the_gateway_are_measured() -> None:
+    """Whole and model are there, and so are both routes."""
+    whole, model = path.measure(4, 0, fake=True)
+    assert 0 <= model < whole
+    rates = accept.measure(clients=2, seconds=0.2, rounds=1)
+    assert all(rate > 0 for rate, _ in (rates["gateway"], rates["bare"]))
+
+
+def test_figures_are_kept_shown_plotted_and_compared(tmp_path: Path) -> None:
+    """A tenth less of the library's speed is a regression, on whatever machine; missed targets are marked."""
+
+    def speeds(ours: float, library: float) -> Figures:
+        found = Figures("2 cores", "2026-11-24", values={"scale": [Value("1 workers, measured", 5.0, "", ">= 9")]})
+        pairs = ((figures.BASE, library), (EngineAlone.name, ours))
+        found.put(
+            [Speed("gleaner-small", "lognormal", name, 9, [rate], {"all": 1.0}, 0.9, 0) for name, rate in pairs]
+        )
+        return found
+
+    committed, same, worse = speeds(40.0, 10.0), speeds(78.0, 20.0), speeds(60.0, 20.0)
+    committed.write(tmp_path / "figures.json")
+    committed = Figures.read(tmp_path / "figures.json")
+    assert list(figures.regressions(same, committed)) == []
+    assert len(list(figures.regressions(worse, committed))) == 1
+    shown = "\n".join(figures.tables(worse, committed))
+    assert "SLOWER" in shown
+    assert ">= 9 ✗" in shown
+    figures.plot(worse, tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").read_text().startswith("<?xml")
