@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from jobs import names
 from jobs.ledger.records import text
 from jobs.ledger.values import Call
+from jobs.schema import Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,7 @@ class Backlog:
         drain_rate: characters a second that its workers finish; 0 if never measured.
         oldest_s: age of its oldest open job, 0 if none is open.
         trouble: its workers cannot start.
+        published: shards that a message in a queue, or on its way to a claim, stands for.
     """
 
     model: str
@@ -29,6 +32,7 @@ class Backlog:
     oldest_s: float
     workers: int
     trouble: bool
+    published: int
 
     @property
     def seconds(self) -> float:
@@ -67,10 +71,11 @@ def truth(models: Sequence[str]) -> Call[Truth]:
         backlogs = tuple(_backlog(name, row, now) for name, row in rows)
         return Truth(now, used, most, bool(append_only), good, (now - beat) / 1000 if beat else None, backlogs)
 
-    return Call("truth", tuple(map(names.slug, models)), parse)
+    args = ((names.slug(name), *(names.queue(name, priority) for priority in Priority)) for name in models)
+    return Call("truth", tuple(chain.from_iterable(args)), parse)
 
 
 def _backlog(name: str, row: list[Any], now: int) -> Backlog:
-    shards, characters, jobs, rate, oldest, workers, trouble = row
+    shards, characters, jobs, rate, oldest, workers, trouble, published = row
     age = max(0.0, (now - float(oldest)) / 1000) if float(oldest) else 0.0
-    return Backlog(name, shards, characters, jobs, float(rate), age, workers, bool(trouble))
+    return Backlog(name, shards, characters, jobs, float(rate), age, workers, bool(trouble), published)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from gleaner.cli.doctor import Patient, examine
@@ -95,3 +96,22 @@ def test_doctor_says_when_the_store_is_away() -> None:
     url = "redis://127.0.0.1:9/0"
     findings = list(examine(Patient(url, url, ("m",), None, None, None)))
     assert [finding.grade for finding in findings] == ["bad", "bad"]
+
+
+@pytest.mark.timeout(120)
+def test_doctor_holds_the_queue_against_the_ledger() -> None:
+    """An emptied broker, or one that is not the gateway's, shows before upkeep has mended it."""
+    house = House()
+    try:
+        gateway = house.gateway().wait_ready()
+        body = {"labels": ["l"], "documents": [{"text": "t"}]}
+        for _ in range(20):
+            httpx.post(f"{gateway.url}/v1/jobs", json=body, timeout=30, trust_env=False).raise_for_status()
+        patient = Patient(house.server.url(1), house.server.url(0), ("gleaner-small",), None, None, None)
+        told = [finding.what for finding in examine(patient)]
+        house.server.client(0).flushdb()
+        found = [finding.what for finding in examine(patient)]
+    finally:
+        house.close()
+    assert set(found) - set(told) >= {"gleaner-small: 20 shards wait by the ledger, 0 messages in the broker"}
+    assert any("20 open shards, 20 messages, 0 workers" in what for what in told)
