@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import httpx
 import pytest
 
 from alerts import generate
@@ -23,6 +27,54 @@ def test_amtool_accepts_the_configuration(tool: Tool) -> None:
     assert found.returncode == 0, found.stdout + found.stderr
     for kind in ("slack", "email", "pagerduty", "opsgenie", "webhook"):
         assert f"{kind}_configs" in CONFIG.read_text()
+
+
+def test_amlint_has_no_objection() -> None:
+    """No route that nobody reaches, no inhibition that reaches too far, none that our rules cannot meet."""
+    rules = f"--rules={ROOT / 'alerts' / 'rules' / '*.yml'}"
+    found = subprocess.run(
+        [str(Path(sys.executable).parent / "amlint"), "check", "--strict", rules, str(CONFIG)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.timeout(180)
+def test_a_cause_silences_its_consequences_and_nobody_elses(watched: Watched) -> None:
+    """No worker of one model explains that model's backlog, not another's; a dead store those that depend on it."""
+    alerts = [
+        {"alertname": "GleanerNoWorker", "severity": "page", "model": "a", "depends": "store"},
+        {"alertname": "GleanerBacklogGrowing", "severity": "page", "model": "a", "depends": "store"},
+        {"alertname": "GleanerBacklogGrowing", "severity": "page", "model": "b", "depends": "store"},
+        {"alertname": "GleanerGpuHot", "severity": "page", "gpu": "0"},
+    ]
+    dead = {"alertname": "GleanerRedisDown", "severity": "page", "cluster": "elsewhere"}
+    with httpx.Client(base_url=watched.monitoring.alertmanager, timeout=10, trust_env=False) as client:
+
+        def post(*labels: dict[str, str], ends: float = 600) -> None:
+            until = (datetime.now(UTC) + timedelta(seconds=ends)).isoformat()
+            client.post(
+                "/api/v2/alerts", json=[{"labels": {**one, "made": "up"}, "endsAt": until} for one in labels]
+            ).raise_for_status()
+
+        def inhibited() -> set[tuple[str, str]]:
+            found = client.get("/api/v2/alerts").json()
+            return {
+                (alert["labels"]["alertname"], alert["labels"].get("model", ""))
+                for alert in found
+                if alert["status"]["inhibitedBy"] and alert["labels"].get("made") == "up"
+            }
+
+        try:
+            post(*alerts, dead)
+            wait_for(lambda: inhibited() == {("GleanerBacklogGrowing", "a")}, 20, "one backlog is explained")
+            post({**dead, "cluster": ""})
+            depends = {("GleanerNoWorker", "a"), ("GleanerBacklogGrowing", "a"), ("GleanerBacklogGrowing", "b")}
+            wait_for(lambda: inhibited() == depends, 20, "all that depends on the store is")
+        finally:
+            post(*alerts, dead, {**dead, "cluster": ""}, ends=-1)
 
 
 @pytest.mark.parametrize("alert", list(generate.alerts()), ids=lambda alert: alert.name)
@@ -50,7 +102,8 @@ def test_a_killed_worker_is_told_and_its_return_too(watched: Watched) -> None:
 
     def posts(status: str) -> list[str]:
         bodies = [json.loads(request.body) for request in receiver.at("/oncall")]
-        return [b["commonLabels"].get("alertname", "") for b in bodies if b["status"] == status]
+        ours = [body["commonLabels"] for body in bodies if body["status"] == status]
+        return [labels["alertname"] for labels in ours if labels.get("model") == "gleaner-small"]
 
     for child in house.of("worker"):
         child.drain()
