@@ -116,8 +116,8 @@ site: setup ## Build the docs site into .cache/site/html; a dead link ends it wi
 screenshots: setup tools ## Take the pictures of the console in docs/pictures/console again
 	$(BIN)/python -m tests.console.pictures
 
-bench: setup ## Latency and throughput of the shipped model on this machine
-	$(BIN)/python -m benchmarks
+bench: setup ## Gleaner, gliner and peers on the same texts, F1, scale: 15 minutes; BENCH=--quick: a look
+	$(BIN)/python -m benchmarks $(BENCH)
 
 constraints: ## Pin every dependency again, newest allowed versions
 	rm -rf .cache/pin && mkdir -p .cache && $(PYTHON) -m venv .cache/pin

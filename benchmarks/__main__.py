@@ -37,6 +37,8 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "models" / "gleaner-small"
 OUTPUT = ROOT / ".cache" / "figures.json"
 USUAL = "lognormal"
+PRICE = 0.10
+"""USD an hour of a machine of two compute-optimised cores: an input, set on 24 November 2026. Put yours."""
 LOAD = 0.7
 """Part of the capacity at which latency is measured."""
 
@@ -92,9 +94,10 @@ def main() -> None:
         now.write(OUTPUT)
     print(f"\n{now.machine}, {now.taken}")
     print("\n".join(figures.tables(now, committed)))
+    for line in figures.regressions(now, committed):
+        print(f"SLOWER than committed: {line}")
     if arguments.commit:
-        now.write(figures.COMMITTED)
-        figures.plot(now)
+        figures.publish(now)
 
 
 def _speed(now: Figures, size: Size) -> None:
@@ -197,6 +200,7 @@ def _service(now: Figures, size: Size, mix: Mix, engine: EngineAlone, service: S
         Value("CPU a document: server", job.cpu_ms["server"], "ms"),
         Value("CPU a document: all of Gleaner", total, "ms", "<= 250"),
         Value("documents a second a node", job.median, "", ">= 100"),
+        Value(f"a million documents at {PRICE:.2f} USD an hour", scale.cost_per_million(job.median, PRICE), "USD"),
         Value("one micro-batch in the model", 1000 * microbatch_s, "ms"),
         Value(f"median at {LOAD:.0%} of the capacity", 1000 * statistics.median(late), "ms"),
         Value(f"p99 at {LOAD:.0%} of the capacity", 1000 * p99, "ms", "<= 500"),
@@ -285,6 +289,12 @@ def _scale(now: Figures, size: Size) -> None:
         Value("CPU a document in a large job: server", 1e6 * costs.server_s, "µs"),
         Value("CPU a document in a large job: gateway", 1e6 * costs.gateway_s, "µs"),
         Value("CPU a document in a large job: worker outside the model", 1e6 * costs.worker_s, "µs"),
+        Value(
+            "CPU a document: Celery, ledger, Python outside the model",
+            1e3 * (costs.worker_s + costs.server_s),
+            "ms",
+            "<= 0.4",
+        ),
         Value("commands a document", costs.commands),
         Value("memory of an open document", costs.open_bytes, "bytes"),
         Value("documents a second of one ledger", costs.ledger_rate),

@@ -15,6 +15,8 @@ from typing import Any
 HERE = Path(__file__).parent
 COMMITTED = HERE / "figures.json"
 PLOT = HERE.parent / "docs" / "performance.svg"
+PAGE = HERE.parent / "docs" / "performance.md"
+BEGIN, END = "<!-- written by python -m benchmarks --commit -->", "<!-- end -->"
 BASE = "inference, batch 8"
 """What the others are a multiple of: the library as most people call it."""
 SLOWER = 0.9
@@ -138,27 +140,38 @@ def machine() -> str:
     return ", ".join(part for part in parts if part)
 
 
-def tables(now: Figures, committed: Figures) -> Iterator[str]:
-    """Lines of Markdown: a table for each model and mix, one for each section of values, and what became slower."""
+def tables(now: Figures, committed: Figures | None = None) -> Iterator[str]:
+    """Lines of Markdown: a table for each model and mix, and one for each section of values.
+
+    Args:
+        now: what is shown.
+        committed: what it is shown beside, in a last column.
+    """
+    old, last = committed or Figures(), " committed |" if committed else ""
     for model, mix in dict.fromkeys((one.model, one.mix) for one in now.speeds):
         rows = [one for one in now.speeds if (one.model, one.mix) == (model, mix)]
         yield from ("", f"**{model}, {mix}**", "")
-        yield "| | documents/s | spread | times library | fill | differ | CPU ms a document | committed |"
-        yield "|---|---|---|---|---|---|---|---|"
-        yield from (_row(now, committed, one) for one in rows)
+        yield "| | documents/s | spread | times library | fill | differ | CPU ms a document |" + last
+        yield "|---|---|---|---|---|---|---|" + "---|" * bool(committed)
+        for one in rows:
+            before = old.find(*_key(one))
+            yield _row(now, one) + (f" {before.median:.1f} |" if before else " |" * bool(committed))
     for section, values in now.values.items():
-        old = {one.name: one for one in committed.values.get(section, [])}
-        yield from ("", f"**{section}**", "", "| | | target | committed |", "|---|---|---|---|")
+        was = {one.name: one for one in old.values.get(section, [])}
+        yield from ("", f"**{section}**", "", "| | | target |" + last, "|---|---|---|" + "---|" * bool(committed))
         for one in values:
             verdict = {None: "", True: " ✓", False: " ✗"}[one.kept]
-            before = f"{old[one.name].value:.4g}" if one.name in old else ""
-            yield f"| {one.name} | {one.value:.4g} {one.unit} | {one.target}{verdict} | {before} |"
-    slower = list(regressions(now, committed))
-    yield from ("", *(f"SLOWER than committed: {line}" for line in slower)) if slower else ()
+            row = f"| {one.name} | {_short(one.value)} {one.unit} | {one.target}{verdict} |"
+            then = f" {_short(was[one.name].value)} |" if one.name in was else " |"
+            yield row + then * bool(committed)
 
 
-def _row(now: Figures, committed: Figures, one: Speed) -> str:
-    multiple, before = now.multiple(one), committed.find(*_key(one))
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _row(now: Figures, one: Speed) -> str:
+    multiple = now.multiple(one)
     cells = (
         one.contestant,
         f"{one.median:.1f}",
@@ -167,7 +180,6 @@ def _row(now: Figures, committed: Figures, one: Speed) -> str:
         f"{one.fill:.2f}" if one.fill else "",
         "" if one.differ is None else f"{one.differ}",
         " ".join(f"{part} {ms:.1f}" for part, ms in one.cpu_ms.items()),
-        f"{before.median:.1f}" if before else "",
     )
     return f"| {' | '.join(cells)} |"
 
@@ -179,6 +191,16 @@ def regressions(now: Figures, committed: Figures) -> Iterator[str]:
         was, ratio = (committed.multiple(before) if before else None), now.multiple(one)
         if was and ratio and ratio < SLOWER * was:
             yield f"{one.model}, {one.mix}, {one.contestant}: {ratio:.2f} times the library, was {was:.2f}"
+
+
+def publish(figures: Figures) -> None:
+    """Keep the figures: as JSON, as the plot, and in the page about performance between its two marks."""
+    figures.write(COMMITTED)
+    plot(figures)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    shown = "\n".join([BEGIN, "", f"{figures.machine}, {figures.taken}.", *tables(figures), "", END])
+    PAGE.write_text(before + shown + after, encoding="utf-8")
 
 
 def plot(figures: Figures, file: Path = PLOT) -> None:
