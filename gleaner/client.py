@@ -82,7 +82,7 @@ class Job(_Handle):
         Raises:
             WaitTimeout: it was not terminal in time.
 
-        Example:
+        Examples:
             >>> seen = []
             >>> job = client.submit(["Ada Lovelace"], ["person"])
             >>> job.wait(timeout=60, on_progress=lambda info: seen.append(info.counts.finished)).status
@@ -139,7 +139,7 @@ class Client:
         retries: how often a request that met no answer, a 429 or a 503 is repeated.
         transport: another way to send, as httpx takes it.
 
-    Example:
+    Examples:
         >>> with Client(url, key) as client:
         ...     [result] = client.extract(["Ada Lovelace lived in London."], ["person", "city"])
         >>> [(entity.text, entity.label) for entity in result.entities]
@@ -178,7 +178,7 @@ class Client:
             RateLimited: retries are used up, or the gateway asked for a longer wait than they cover.
             Unavailable: likewise.
 
-        Example:
+        Examples:
             >>> documents = [{"id": "letter", "text": "Ada Lovelace lived in London."}, {"id": "note", "text": ""}]
             >>> job = client.submit(documents, ["person", "city"], threshold={"person": 0.4}).wait()
             >>> job.status, job.info.error_summary
@@ -196,7 +196,7 @@ class Client:
     ) -> list[Result]:
         """The results of a few documents, in order, waited for.
 
-        Example:
+        Examples:
             >>> [result] = client.extract(["Ada Lovelace lived in London."], {"city": "a town"}, offset_unit="byte")
             >>> result.entities[0].text, result.entities[0].start
             ('London', 22)
@@ -221,7 +221,7 @@ class Client:
             on_progress: called as documents are submitted and results handed out.
             **options: as for `submit`, without `idempotency_key`: every job gets one of its own.
 
-        Example:
+        Examples:
             >>> seen = []
             >>> texts = (f"Ada Lovelace wrote letter {number}." for number in range(300))
             >>> results = client.map(texts, ["person"], on_progress=seen.append)
@@ -353,7 +353,7 @@ class AsyncJob(_Handle):
 class AsyncClient:
     """A gateway, from asyncio; arguments and methods as `Client`'s.
 
-    Example:
+    Examples:
         >>> async def people(texts):
         ...     async with AsyncClient(url, key) as client:
         ...         return [result.entities[0].text async for result in client.map(texts, ["person"])]

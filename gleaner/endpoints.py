@@ -112,7 +112,7 @@ class WebhookDelivery:
 class Webhooks:
     """The tenant's webhook endpoints, as `client.webhooks`.
 
-    Example:
+    Examples:
         A receiver on this machine, which a local stack may call; elsewhere it is a public https URL.
 
         >>> endpoint = client.webhooks.create("http://127.0.0.1:9000/", events=["job.failed"])

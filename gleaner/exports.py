@@ -56,7 +56,7 @@ def docs(
         MissingExtraError: spaCy is not installed.
         ValueError: results and texts are not of the same number, or a text is missing.
 
-    Example:
+    Examples:
         >>> texts = ["Ada Lovelace lived in London."]
         >>> [doc] = docs(client.extract(texts, ["person", "city"]), texts)
         >>> [(entity.text, entity.label_) for entity in doc.ents]
@@ -90,7 +90,7 @@ def docbin(
 ) -> DocBin:
     """`docs` as one `DocBin`, which `spacy train` reads; arguments and errors as of `docs`.
 
-    Example:
+    Examples:
         >>> texts = ["Ada Lovelace lived in London."] * 3
         >>> len(docbin(client.extract(texts, ["person"]), texts))
         3
@@ -104,7 +104,7 @@ def docbin(
 def words(text: str) -> Iterator[tuple[int, int]]:
     """Words and single punctuation marks, as GLiNER's own splitter cuts a text.
 
-    Example:
+    Examples:
         >>> text = "Don't panic!"
         >>> [text[start:end] for start, end in words(text)]
         ['Don', "'", 't', 'panic', '!']
@@ -133,7 +133,7 @@ def iob2(
     Raises:
         ValueError: results and texts are not of the same number, or a text is missing.
 
-    Example:
+    Examples:
         >>> result = Result(0, "0", "succeeded", (Entity(0, 12, "Ada Lovelace", "person", 0.9),))
         >>> list(iob2([result], ["Ada Lovelace wrote."]))
         [[('Ada', 'B-person'), ('Lovelace', 'I-person'), ('wrote', 'O'), ('.', 'O')]]
@@ -171,7 +171,7 @@ def label_studio(
     Raises:
         ValueError: results and texts are not of the same number, or a text is missing.
 
-    Example:
+    Examples:
         >>> result = Result(0, "a", "succeeded", (Entity(0, 3, "Ada", "person", 0.9),))
         >>> [task] = label_studio([result], ["Ada wrote."])
         >>> task["data"], task["predictions"][0]["result"][0]["value"]

@@ -59,7 +59,7 @@ def extract(
     Raises:
         TypeError: `data` is no frame, or a text is none.
 
-    Example:
+    Examples:
         >>> import pandas
         >>> df = pandas.DataFrame({"text": ["Ada Lovelace met Charles Babbage in London."]})
         >>> found = extract(client, df, labels=["person", "city"])
@@ -97,7 +97,7 @@ def annotate(
     Raises:
         TypeError: `data` is no frame, or a text is none.
 
-    Example:
+    Examples:
         >>> import polars
         >>> df = polars.DataFrame({"text": ["Ada Lovelace lived in London.", ""]})
         >>> found = annotate(client, df, labels=["person"])
@@ -120,7 +120,7 @@ def entities(results: Iterable[Result], library: Library = "pandas") -> Any:
     Raises:
         MissingExtraError: the library is not installed.
 
-    Example:
+    Examples:
         >>> found = entities(client.extract(["Ada Lovelace lived in London."], ["person", "city"]))
         >>> found["label"].tolist()
         ['person', 'city']

@@ -45,7 +45,7 @@ def verify_webhook(
         WebhookVerificationError: it did not come from who knows the secret, or not just now.
         ValueError: a secret is none.
 
-    Example:
+    Examples:
         >>> headers = {"webhook-id": "1", "webhook-timestamp": "1700000000", "webhook-signature": "v1,AAAA"}
         >>> verify_webhook(b"{}", headers, new_secret(), now=1700000000)
         Traceback (most recent call last):
