@@ -23,9 +23,10 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
-from benchmarks.children import stack
+from benchmarks.children import Stack, stack
 from benchmarks.texts import LABELS, documents
 from jobs.probes import ProbeServer
+from tests.support.processes import Child
 
 KEEP = "redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) return redis.call('INCR', KEYS[1] .. ':n')"
 WARM_UP_S = 1.0
@@ -48,7 +49,7 @@ def main() -> None:
     """Measure, or be one of the children."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accept", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each round")
-    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("gateway", "bare"), help="leave the other one out")
     parser.add_argument("--child", choices=("bare", "load"), help=argparse.SUPPRESS)
@@ -66,36 +67,43 @@ def measure(clients: int, seconds: float, rounds: int, only: str | None = None) 
     modules = {"gateway": ("gateway",), "bare": ("benchmarks.accept", "--child", "bare")}
     if only:
         modules = {only: modules[only]}
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in modules}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in modules}
     with stack(modules) as running:
         for _ in range(rounds):
             for name, child in running.children.items():
-                found[name].append(_round(child.url, child.pid, running.key, clients, seconds))
+                found[name].append(_round(running, child, clients, seconds))
     print(f"{clients} clients, {rounds} rounds of {seconds:g} s\n")
-    print("| | jobs/s | spread | CPU ms a job |\n|---|---|---|---|")
+    print("| | jobs/s | spread | CPU ms a job | of the store |\n|---|---|---|---|---|")
     medians = {}
     for name, measured in found.items():
-        rates, costs = zip(*measured, strict=True)
+        rates, costs, stores = zip(*measured, strict=True)
         spread = f"{min(rates):.0f}-{max(rates):.0f}"
-        medians[name] = statistics.median(rates), statistics.median(costs)
-        print(f"| {name} | {medians[name][0]:.0f} | {spread} | {medians[name][1]:.2f} |")
+        medians[name] = rate, cost = statistics.median(rates), statistics.median(costs)
+        print(f"| {name} | {rate:.0f} | {spread} | {cost:.2f} | {statistics.median(stores):.2f} |")
     if not only:
         print(f"\nratio {medians['gateway'][0] / medians['bare'][0]:.2f}")
     return medians
 
 
-def _round(url: str, pid: int, key: str, clients: int, seconds: float) -> tuple[float, float]:
-    """Jobs a second, and CPU milliseconds of the server for each."""
+def _round(running: Stack, child: Child, clients: int, seconds: float) -> tuple[float, float, float]:
+    """Jobs a second, and CPU milliseconds of the child and of the store for each."""
     more = ("--clients", str(clients), "--seconds", str(seconds))
     command = (sys.executable, "-m", "benchmarks.accept", "--child", "load", *more)
-    server = psutil.Process(pid)
-    before = server.cpu_times()
-    environment = {**os.environ, "BENCH_URL": url, "BENCH_KEY": key}
+    environment = {**os.environ, "BENCH_URL": child.url, "BENCH_KEY": running.key}
+    pids = (child.pid, running.server.process.pid)
+    before = [_cpu_s(pid) for pid in pids]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    after = server.cpu_times()
+    spent = [_cpu_s(pid) - so_far for pid, so_far in zip(pids, before, strict=True)]
     jobs, took, everything = map(float, done.stdout.split())
-    spent = after.user + after.system - before.user - before.system
-    return jobs / took, 1000 * spent / everything
+    own, store = (1000 * seconds / everything for seconds in spent)
+    return jobs / took, own, store
+
+
+def _cpu_s(pid: int) -> float:
+    """Of the process and its children."""
+    process = psutil.Process(pid)
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
 
 
 async def _load(clients: int, seconds: float) -> str:

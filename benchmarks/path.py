@@ -139,14 +139,14 @@ def _predict(count: int, pause_s: float) -> float:
 
 
 def _gateway(marks: Marks) -> int:
-    from gateway import submission
     from gateway.__main__ import main as serve
     from gateway.edge import Edge
     from gateway.guard import GuardedLedger
     from gateway.waiting import Waiter
+    from jobs.queues import Pusher
 
     _around_async(marks, Edge, "__call__", "gateway: request")
-    _around_async(marks, submission, "push_async", "gateway: push")
+    _around_async(marks, Pusher, "push", "gateway: push")
     _around_async(marks, Waiter, "_receive", "", after="gateway: hint")
     _around_async(marks, GuardedLedger, "run", "gateway: {0.script}")
     return serve()

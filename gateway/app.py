@@ -48,6 +48,7 @@ from jobs.keys import KeyRing
 from jobs.ledger import Ledger, LedgerUnavailableError
 from jobs.ledger.truth import truth
 from jobs.metrics import GatewayMetrics, QueueTruth, UpkeepMetrics
+from jobs.queues import Pusher
 from jobs.stores import connect, connect_async
 from jobs.upkeep import Upkeep, UpkeepLoop
 
@@ -165,7 +166,7 @@ async def _running(
             settings=settings,
             ledger=guarded,
             barrier=barrier,
-            broker=broker,
+            pusher=Pusher(broker),
             codec=codec,
             keys=keys,
             limiter=Limiter(store, settings, guarded),

@@ -10,9 +10,10 @@ import re
 import secrets
 import time
 import traceback
+from collections.abc import Iterable
 from typing import Literal
 
-from starlette.datastructures import URL, MutableHeaders
+from starlette.datastructures import URL
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,21 +26,27 @@ from jobs.telemetry import bound
 
 log = logging.getLogger(__name__)
 
+RawHeader = tuple[bytes, bytes]
+
 REQUEST_ID = "gleaner.request_id"
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _OTHER = "other"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUIET = frozenset({"/livez", "/readyz"})
-_SECURITY = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cache-Control": "no-store",
-}
+_SECURITY: tuple[RawHeader, ...] = tuple(
+    (name.lower().encode(), value.encode())
+    for name, value in {
+        "X-Content-Type-Options": "nosniff",
+        "X-Frame-Options": "DENY",
+        "Referrer-Policy": "no-referrer",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; "
+        "form-action 'none'",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+        "Cache-Control": "no-store",
+    }.items()
+)
 
 
 class StreamAbortedError(Exception):
@@ -77,14 +84,7 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                for name, value in limits.headers(scope.get(STANDINGS, {}).values()).items():
-                    headers[name] = value
-                if self._hsts and scope["scheme"] == "https":
-                    headers["Strict-Transport-Security"] = self._hsts
-                for name, value in _SECURITY.items():
-                    headers.setdefault(name, value)
+                message["headers"] = self._dressed(scope, message["headers"], request_id)
             await send(message)
 
         with bound(request_id=request_id):
@@ -104,6 +104,17 @@ class Edge:
                     await problem.response(request_id)(scope, receive, send_dressed)
             finally:
                 self._note(scope, status, time.perf_counter() - began)
+
+    def _dressed(self, scope: Scope, headers: Iterable[RawHeader], request_id: str) -> list[RawHeader]:
+        """The answer's headers with ours: what a route set itself stays, what only we know replaces it."""
+        ours = {b"x-request-id": request_id.encode("latin-1")}
+        for name, value in limits.headers(scope.get(STANDINGS, {}).values()).items():
+            ours[name.lower().encode()] = value.encode("latin-1")
+        if self._hsts and scope["scheme"] == "https":
+            ours[b"strict-transport-security"] = self._hsts.encode()
+        dressed = [header for header in headers if header[0] not in ours]
+        taken = {name for name, _ in dressed}
+        return [*dressed, *ours.items(), *(header for header in _SECURITY if header[0] not in taken)]
 
     def _plain_http(self, scope: Scope) -> Response | None:
         """What is answered to a request that should have come over https."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-import redis.asyncio
 from fastapi import Depends, Request
 
 from gateway.durability import Barrier
@@ -17,6 +16,7 @@ from jobs.codec import Codec
 from jobs.keys import KeyRing
 from jobs.ledger import AsyncLedger
 from jobs.metrics import GatewayMetrics
+from jobs.queues import Pusher
 from jobs.tracing import Tracer
 
 
@@ -31,7 +31,7 @@ class Services:
     settings: GatewaySettings
     ledger: AsyncLedger
     barrier: Barrier
-    broker: redis.asyncio.Redis
+    pusher: Pusher
     codec: Codec
     keys: KeyRing | None
     limiter: Limiter
@@ -41,8 +41,8 @@ class Services:
     tracer: Tracer
 
 
-def services(request: Request) -> Services:
-    """The process's services, as a dependency."""
+async def services(request: Request) -> Services:
+    """The process's services, as a dependency; a plain function would cost a thread for each request."""
     found: Services = request.app.state.services
     return found
 

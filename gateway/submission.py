@@ -31,7 +31,6 @@ from gateway.webhooks.request import InlineWebhook
 from jobs import ledger
 from jobs.codec import Codec
 from jobs.ledger import Created, IdemBegin, LedgerUnavailableError, Limits, NewJob, deliveries, place
-from jobs.queues import push_async
 from jobs.schema import Counts, Job, JobStatus, Usage
 from jobs.shards import cut, encode_documents, wire_options, wire_version
 
@@ -383,7 +382,7 @@ async def _push(services: Services, outcome: Created) -> None:
     if not outcome.publish:
         return
     try:
-        await push_async(services.broker, outcome.publish)
+        await services.pusher.push(outcome.publish)
     except (RedisError, OSError) as error:
         log.warning(
             "submit.push_failed",

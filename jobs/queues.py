@@ -7,6 +7,7 @@ gone), so nothing here is trusted with a job: the ledger publishes again what th
 from __future__ import annotations
 
 import base64
+import secrets
 from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,6 +20,7 @@ from celery import Celery
 from kombu import Queue
 
 from jobs import names
+from jobs.grouping import Grouped
 from jobs.ledger import Message
 from jobs.schema import Priority
 from jobs.stores import secured, tls_options
@@ -101,6 +103,28 @@ def celery_url(url: str) -> str:
     return f"redis+socket://{host}{parts.path}?virtual_host={query.get('db', ['0'])[0]}"
 
 
+_EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+_HEADERS: dict[str, object] = {
+    "lang": "py",
+    "parent_id": None,
+    "group": None,
+    "group_index": None,
+    "shadow": None,
+    "retries": 0,
+    "eta": None,
+    "expires": None,
+    "timelimit": [None, None],
+    "replaced_task_nesting": 0,
+    "stamped_headers": None,
+    "stamps": {},
+    "kwargsrepr": "{}",
+    "origin": "gleaner",
+    "ignore_result": True,
+    VERSION_HEADER: names.WIRE_VERSION,
+}
+_PROPERTIES = {"reply_to": "", "delivery_mode": 2, "priority": 0, "body_encoding": "base64"}
+
+
 def envelope(message: Message) -> bytes:
     """A shard's message as kombu's Redis transport stores it, of Celery's task protocol 2.
 
@@ -112,45 +136,25 @@ def envelope(message: Message) -> bytes:
 
 
 def _envelope(task: str, task_id: str, queue: str, args: list[Any]) -> bytes:
-    body = orjson.dumps([args, {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
-    headers: dict[str, object] = {
-        "lang": "py",
-        "task": task,
-        "id": task_id,
-        "root_id": task_id,
-        "parent_id": None,
-        "group": None,
-        "group_index": None,
-        "shadow": None,
-        "retries": 0,
-        "eta": None,
-        "expires": None,
-        "timelimit": [None, None],
-        "replaced_task_nesting": 0,
-        "stamped_headers": None,
-        "stamps": {},
-        "argsrepr": repr(tuple(args)),
-        "kwargsrepr": "{}",
-        "origin": "gleaner",
-        "ignore_result": True,
-        VERSION_HEADER: names.WIRE_VERSION,
-    }
-    properties = {
-        "correlation_id": task_id,
-        "reply_to": "",
-        "delivery_mode": 2,
-        "delivery_info": {"exchange": "", "routing_key": queue},
-        "priority": 0,
-        "body_encoding": "base64",
-        "delivery_tag": str(uuid4()),
-    }
+    body = orjson.dumps([args, {}, _EMBEDDED])
     return orjson.dumps(
         {
             "body": base64.b64encode(body).decode(),
             "content-encoding": "utf-8",
             "content-type": "application/json",
-            "headers": headers,
-            "properties": properties,
+            "headers": {
+                **_HEADERS,
+                "task": task,
+                "id": task_id,
+                "root_id": task_id,
+                "argsrepr": repr(tuple(args)),
+            },
+            "properties": {
+                **_PROPERTIES,
+                "correlation_id": task_id,
+                "delivery_info": {"exchange": "", "routing_key": queue},
+                "delivery_tag": f"{task_id}.{secrets.token_hex(4)}",
+            },
         }
     )
 
@@ -167,16 +171,39 @@ def push(broker: redis.Redis, messages: Iterable[Message]) -> None:
     pipeline.execute()
 
 
-async def push_async(broker: redis.asyncio.Redis, messages: Iterable[Message]) -> None:
-    """Put messages into their queues, in order, in one round trip.
+class Pusher:
+    """Pushes for the event loop; what is published at the same moment shares a round trip.
 
-    Raises:
-        redis.exceptions.RedisError: some may not have arrived; upkeep publishes those again.
+    Args:
+        broker: of the broker's database.
     """
-    pipeline = broker.pipeline(transaction=False)
-    for message in messages:
-        pipeline.lpush(KEY_PREFIX + message.queue, envelope(message))
-    await pipeline.execute()
+
+    def __init__(self, broker: redis.asyncio.Redis) -> None:
+        self._broker = broker
+        self._grouped: Grouped[Sequence[Message], None] = Grouped(self._push)
+
+    async def push(self, messages: Sequence[Message]) -> None:
+        """Put messages into their queues, in order.
+
+        Raises:
+            redis.exceptions.RedisError: some may not have arrived; upkeep publishes those again.
+        """
+        await self._grouped.ask(messages)
+
+    async def _push(self, groups: Sequence[Sequence[Message]]) -> Sequence[None]:
+        queued: dict[str, list[bytes]] = {}
+        for messages in groups:
+            for message in messages:
+                queued.setdefault(KEY_PREFIX + message.queue, []).append(envelope(message))
+        if len(queued) == 1:
+            [(key, envelopes)] = queued.items()
+            await self._broker.lpush(key, *envelopes)
+        else:
+            pipeline = self._broker.pipeline(transaction=False)
+            for key, envelopes in queued.items():
+                pipeline.lpush(key, *envelopes)
+            await pipeline.execute()
+        return [None] * len(groups)
 
 
 def push_deliveries(broker: redis.Redis, groups: Iterable[Sequence[str]]) -> None:

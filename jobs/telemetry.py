@@ -7,6 +7,7 @@ which may quote a text. That holds for libraries too, whatever they log.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -15,11 +16,12 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from logging.handlers import RotatingFileHandler
 from types import TracebackType
 from typing import Any
 
-from pythonjsonlogger.json import JsonFormatter
+import orjson
 
 from jobs.settings import Settings
 
@@ -78,9 +80,9 @@ class _Context(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.service = self._service
+        known, given = vars(record), _context.get() or {}
         for key in _CONTEXT_KEYS:
-            if not hasattr(record, key):
-                setattr(record, key, (_context.get() or {}).get(key))
+            known.setdefault(key, given.get(key))
         return True
 
 
@@ -115,17 +117,31 @@ class _Discreet(logging.Filter):
         record.msg, record.args = (lines[0][:_MESSAGE].rstrip(" :") if lines else ""), None
 
 
-class _Json(JsonFormatter):
-    def __init__(self) -> None:
-        super().__init__(
-            "%(asctime)s %(levelname)s %(name)s %(message)s %(service)s "
-            "%(request_id)s %(trace_id)s %(job_id)s %(shard)s",
-            rename_fields={"asctime": "timestamp", "levelname": "level", "message": "event", "name": "logger"},
-        )
+class _Json(logging.Formatter):
+    """One JSON object: what every record has, then what the event adds."""
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  # logging's
-        del datefmt
-        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+    _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"service", "message", "asctime", *_CONTEXT_KEYS}
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts = vars(record)
+        told = {
+            "timestamp": f"{_second(int(record.created))}.{int(record.msecs):03d}Z",
+            "level": record.levelname,
+            "logger": record.name,
+            "event": record.getMessage(),
+            "service": facts.get("service"),
+            **{key: facts.get(key) for key in _CONTEXT_KEYS},
+            **{key: value for key, value in facts.items() if key not in self._OWN},
+        }
+        try:
+            return orjson.dumps(told, default=str).decode()
+        except TypeError:  # half a character of a file's name, a key that is no string
+            return json.dumps(told, default=str)
+
+
+@lru_cache(4)
+def _second(moment: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
 
 
 class _Plain(logging.Formatter):

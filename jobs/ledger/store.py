@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from jobs.grouping import Grouped
 from jobs.ledger import scripts
 from jobs.ledger.values import Call
 
 T = TypeVar("T")
 PREFIX = "{gleaner}:"
+_LARGE_BYTES = 64 * 1024
+"""A call with so much to send goes alone: others would wait for it."""
 BARRIER_KEY = f"{PREFIX}barrier"
 """What a durability barrier writes before it waits for the disk."""
 
@@ -58,7 +62,7 @@ class Ledger:
 
 
 class AsyncLedger:
-    """The ledger for the event loop.
+    """The ledger for the event loop; calls that are made at the same moment share a round trip.
 
     Args:
         client: an asynchronous redis-py client of the ledger's database that returns bytes.
@@ -66,6 +70,7 @@ class AsyncLedger:
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
+        self._grouped: Grouped[Call[Any], Any] = Grouped(self._evaluate)
 
     async def run(self, call: Call[T]) -> T:
         """Take one transition.
@@ -73,15 +78,31 @@ class AsyncLedger:
         Raises:
             LedgerUnavailableError: it is not known whether the transition happened; repeating it is safe.
         """
-        script = scripts.load(call.script)
+        large = sum(len(arg) for arg in call.args if isinstance(arg, bytes)) > _LARGE_BYTES
         try:
-            try:
-                reply = await self._client.evalsha(script.sha, 1, PREFIX, *call.args)
-            except NoScriptError:
-                reply = await self._client.eval(script.source, 1, PREFIX, *call.args)
+            reply = await (self._alone(call) if large else self._grouped.ask(call))
         except (RedisError, OSError) as error:
             raise _unavailable(error, call) from error
         return call.parse(reply)
+
+    async def _evaluate(self, calls: Sequence[Call[Any]]) -> Sequence[Any]:
+        if len(calls) == 1:
+            return [await self._alone(calls[0])]
+        pipeline = self._client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.evalsha(scripts.load(call.script).sha, 1, PREFIX, *call.args)
+        replies = await pipeline.execute(raise_on_error=False)
+        return [
+            await self._alone(call) if isinstance(reply, NoScriptError) else reply
+            for call, reply in zip(calls, replies, strict=True)
+        ]
+
+    async def _alone(self, call: Call[Any]) -> Any:
+        script = scripts.load(call.script)
+        try:
+            return await self._client.evalsha(script.sha, 1, PREFIX, *call.args)
+        except NoScriptError:
+            return await self._client.eval(script.source, 1, PREFIX, *call.args)
 
 
 def _unavailable(error: Exception, call: Call[T]) -> Exception:

@@ -13,7 +13,7 @@ import httpx
 import orjson
 import pytest
 
-from jobs.queues import KEY_PREFIX, model_queues, push_async
+from jobs.queues import KEY_PREFIX, Pusher, model_queues
 from tests.support.api import running_api
 from tests.support.processes import READY_S, House, free_port, wait_for
 from tests.support.receivers import receiving
@@ -146,7 +146,7 @@ async def test_a_key_is_changed_without_a_pause(ledger_url: str, broker_url: str
             messages = await api.worker.messages()
             assert await api.worker.claim(messages[0]) == "run"
             await api.worker.finish(messages[0])
-            await push_async(api.broker, messages[1:])  # for the next step's worker
+            await Pusher(api.broker).push(messages[1:])  # for the next step's worker
             for job_id in jobs:
                 assert (await api.job(job_id))["metadata"]["step"] in "012"
                 assert (await api.client.get(f"/v1/jobs/{job_id}/results")).status_code == 200

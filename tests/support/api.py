@@ -25,7 +25,7 @@ from jobs import keys, ledger
 from jobs.codec import Codec
 from jobs.keys import Role
 from jobs.ledger import AsyncLedger, Claim, Message, place
-from jobs.queues import KEY_PREFIX, model_queues, push_async
+from jobs.queues import KEY_PREFIX, Pusher, model_queues
 from jobs.schema import Document, DocumentResult, DocumentStatus, Entity, Labels
 from jobs.shards import decode_documents, encode_documents, encode_results
 from jobs.stores import connect_async
@@ -89,7 +89,7 @@ class Worker:
                 errors,
             )
         )
-        await push_async(self.broker, done.publish)
+        await Pusher(self.broker).push(done.publish)
         return done.kind
 
     async def work(self) -> int:

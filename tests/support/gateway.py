@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-from gateway import submission
 from gateway.__main__ import main
+from jobs.queues import Pusher
 
 
 def never(*_: object) -> asyncio.Future[None]:
@@ -18,5 +18,5 @@ def never(*_: object) -> asyncio.Future[None]:
 
 
 if __name__ == "__main__":
-    submission.push_async = never
+    Pusher.push = never
     sys.exit(main())
