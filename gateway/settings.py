@@ -79,7 +79,7 @@ class GatewaySettings(WebhookSettings):
     durability: Durability = Field(
         "disk",
         description="What a 202 waits for: `process`: the server has it; `disk`: its append-only file is on disk; "
-        "`replica`: a replica's too.",
+        "`replica`: and a replica has it, too.",
     )
 
     max_body_bytes: int = Field(32 * MIB, ge=1, description="Largest JSON request body (bytes).")

@@ -18,24 +18,28 @@ import redis
 import redis.asyncio
 from celery import Celery
 from kombu import Queue
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from jobs import names
 from jobs.grouping import Grouped
 from jobs.ledger import Message
 from jobs.schema import Priority
-from jobs.stores import secured, tls_options
+from jobs.sentinels import Sentinels
+from jobs.stores import secured, sentinel_options, tls_options
 
 KEY_PREFIX = "gleaner:q:"
 EXTRACT_TASK = "gleaner.extract_shard"
 DELIVER_TASK = "gleaner.deliver"
 VERSION_HEADER = "v"
+_SENTINEL_TIMEOUT_S = 4.0
 
 
 def celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celery:
     """The Celery app of one process. Nothing is connected before it is used.
 
     Args:
-        broker_url: in redis-py form.
+        broker_url: in redis-py form, or of Sentinels (`jobs.sentinels`).
         queues: what this process may consume; also what Flower asks the length of.
         role: worker or courier: names connections and keeps one role's unacked messages from another's.
     """
@@ -83,9 +87,19 @@ def celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celery:
             "socket_keepalive": True,
             "health_check_interval": 10,
             "client_name": f"gleaner-{role}",
+            **_sentinel_transport(broker_url, role),
         },
     )
     return app
+
+
+def _sentinel_transport(broker_url: str, role: str) -> dict[str, Any]:
+    if (sentinels := Sentinels.of(broker_url)) is None:
+        return {}
+    own = sentinel_options(broker_url, _SENTINEL_TIMEOUT_S)
+    if role != "flower":  # which reads this, too, for connections of its own kind, and has a retry for them
+        own["retry"] = Retry(NoBackoff(), 0)
+    return {"master_name": sentinels.master, "sentinel_kwargs": own}
 
 
 def model_queues(models: Iterable[str]) -> list[str]:
@@ -95,6 +109,8 @@ def model_queues(models: Iterable[str]) -> list[str]:
 
 def celery_url(url: str) -> str:
     """A redis-py URL as kombu writes it (a unix socket is `redis+socket://` there)."""
+    if (sentinels := Sentinels.of(url)) is not None:
+        return sentinels.celery_url()
     parts = urlsplit(url)
     if parts.scheme != "unix":
         return secured(url)

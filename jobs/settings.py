@@ -24,16 +24,23 @@ def _models(value: object) -> object:
 class Settings(BaseSettings):
     """What gateway, worker, courier and Flower all need to find the store and to speak of models alike."""
 
-    model_config = SettingsConfigDict(env_prefix="GLEANER_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="GLEANER_",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # URLs and keys are passwords
+    )
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/1",
         description="The ledger's Redis or Valkey, in redis-py form "
-        "(`redis://`, `rediss://`, `unix:///path?db=1`).",
+        "(`redis://`, `rediss://`, `unix:///path?db=1`), or behind Sentinel "
+        "(`redis+sentinel://:password@host:26379,host:26379/master/1`, `rediss+sentinel://`).",
     )
     broker_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Celery's broker, in redis-py form; the same server with another database will do.",
+        description="Celery's broker, in the same forms; the same server with another database will do.",
     )
     redis_ca_file: Path | None = Field(
         None,

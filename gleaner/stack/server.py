@@ -6,6 +6,7 @@ stops it by SIGKILL, and keeps no append-only file by default.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,13 +85,16 @@ def external(url: str, broker_url: str | None) -> Stores:
     parts = urlsplit(url)
     query = dict(pair.partition("=")[::2] for pair in parts.query.split("&") if pair)
     by_query = parts.scheme == "unix" or "db" in query
-    mine = query.get("db", "0") if by_query else (parts.path.strip("/") or "0")
+    path, _, database = parts.path.rpartition("/")  # a Sentinel URL has the master's name in front
+    if "+sentinel" in parts.scheme and not path:
+        path, database = parts.path, ""
+    mine = query.get("db", "0") if by_query else (database or "0")
     other = "1" if mine == "0" else "0"
     if by_query:
         query["db"] = other
         broker = parts._replace(query="&".join(f"{name}={value}" for name, value in query.items()))
     else:
-        broker = parts._replace(path=f"/{other}")
+        broker = parts._replace(path=f"{path}/{other}")
     # urlunsplit drops the empty authority of unix:///path; redis-py needs it.
     text = urlunsplit(broker)
     return Stores(url, text if "://" in text else text.replace(":", "://", 1))
@@ -100,10 +104,12 @@ def answers(url: str) -> str | None:
     """None if the server at `url` answers a PING, else why not (loading its file is a reason)."""
     try:
         import redis
+
+        from jobs.stores import connect
     except ImportError:
         raise MissingExtra("redis") from None
     try:
-        with redis.Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as client:
+        with connect(url, 2.0, "gleaner-up") as client:
             client.ping()
     except (redis.RedisError, OSError, ValueError) as failure:
         return str(failure) or type(failure).__name__
@@ -133,4 +139,5 @@ def _quoted(value: str) -> str:
 
 def _without_password(url: str) -> str:
     parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":…@") if parts.password else url
+    shown = url.replace(f":{parts.password}@", ":…@") if parts.password else url
+    return re.sub(r"(?<=sentinel_password=)[^&]*", "…", shown)

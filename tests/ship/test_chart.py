@@ -219,6 +219,35 @@ def test_no_password_is_in_a_manifest(everything: list[chart.Manifest]) -> None:
     assert order.index("VALKEY_PASSWORD") < order.index("GLEANER_REDIS_URL")  # or it would not be filled in
 
 
+def test_a_store_behind_sentinel_is_looked_at_through_it() -> None:
+    """KEDA's other scaler, the same keys; NetworkPolicies let Sentinels' ports through, too."""
+    sentinel = {"addresses": ["s-0.data:26379", "s-1.data:26379"], "master": "gleaner", "password": True}
+    store = {"sentinel": sentinel, "networks": ["10.1.0.0/16"], "tls": True, "kedaSecret": "keda"}
+    documents = chart.manifests({"valkey": {"enabled": False}, "store": store})
+    worker = chart.named(documents, "ScaledObject", "gleaner-worker-gleaner-small")["spec"]["triggers"][0]
+    assert (worker["type"], worker["authenticationRef"]) == ("redis-sentinel", {"name": "gleaner-store"})
+    assert worker["metadata"] == {
+        "addresses": "s-0.data:26379,s-1.data:26379",
+        "sentinelMaster": "gleaner",
+        "enableTLS": "true",
+        "databaseIndex": "1",
+        "listName": "{gleaner}:open:gleaner-small",
+        "listLength": "32",
+        "activationListLength": "0",
+    }
+    courier = chart.named(documents, "ScaledObject", "gleaner-courier")["spec"]["triggers"][0]
+    assert (courier["type"], courier["metadata"]["databaseIndex"]) == ("redis-sentinel", "0")
+    [auth] = chart.of_kind(documents, "TriggerAuthentication")
+    assert [each["parameter"] for each in auth["spec"]["secretTargetRef"]] == [
+        "username",
+        "password",
+        "sentinelPassword",
+    ]
+    for process in ("gateway", "worker", "courier", "flower"):
+        egress = chart.named(documents, "NetworkPolicy", f"gleaner-{process}")["spec"]["egress"][0]
+        assert [port["port"] for port in egress["ports"]] == [6379, 26379]
+
+
 def test_only_the_server_gets_its_private_key(everything: list[chart.Manifest]) -> None:
     """Clients mount the authority's certificate alone."""
     for label, spec in chart.pod_specs(everything):

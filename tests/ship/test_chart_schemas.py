@@ -13,6 +13,13 @@ import pytest
 from tests.support import chart
 
 VERSIONS = [f"1.{minor}" for minor in range(30, 37)]
+
+
+def _behind_sentinel(**sentinel: Any) -> dict[str, Any]:
+    watched = {"addresses": ["s-0.data:26379"], "master": "gleaner"} | sentinel
+    return {"valkey": {"enabled": False}, "store": {"networks": ["10.9.0.0/24"], "sentinel": watched}}
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "defaults": {},
     "external store": {
@@ -24,6 +31,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
             "tls": True,
             "kedaSecret": "store-keda",
         },
+    },
+    "sentinel": _behind_sentinel(),
+    "split models": {
+        "models": {"one": {}, "two": {}},
+        "defaultModel": "one",
+        "modelSplits": {"one": {"one": 9, "two": 1}},
     },
     "canary": {"gateway": {"rollout": {"enabled": True, "prometheusAddress": "http://prometheus:9090"}}},
     "blue and green": {"gateway": {"rollout": {"enabled": True, "strategy": "blueGreen"}}},
@@ -122,6 +135,10 @@ def test_helm_lints_clean(values: dict[str, Any]) -> None:
         ({"models": {"gleaner-small": {}, "a" * 40: {}}}, "too long"),
         ({"externalSecrets": {"enabled": True}}, "store.name"),
         ({"backup": {"enabled": True}}, "destination"),
+        (_behind_sentinel(master=""), "store.sentinel.master"),
+        (_behind_sentinel(addresses=["s-0"]), "host:port"),
+        (_behind_sentinel(password=True), "store.kedaSecret"),
+        (chart.merged(_behind_sentinel(), {"store": {"address": "s:1"}}), "give one"),
     ],
 )
 def test_values_that_cannot_work_are_refused(values: dict[str, Any], words: str) -> None:

@@ -121,6 +121,7 @@ class Server:
     """
 
     def __init__(self, directory: Path, *options: str) -> None:
+        directory.mkdir(exist_ok=True)
         self._directory = directory
         self._options = options
         self._log = directory / "server.log"
@@ -146,9 +147,10 @@ class Server:
         self.process.kill()
         self.process.wait()
 
-    def start(self) -> None:
-        """Start again with what the append-only file holds."""
+    def start(self, *options: str) -> None:
+        """Start again with what the append-only file holds, and with more options."""
         self.socket.unlink(missing_ok=True)
+        self._options += options
         self.process = self._launch()
         self._await_answer()
 

@@ -242,7 +242,12 @@ readinessProbe:
     {{- range .Values.store.networks }}
     - ipBlock: {cidr: {{ . }}}
     {{- end }}
-  ports: [{protocol: TCP, port: {{ .Values.store.port }}}]
+  {{- $ports := list (toString .Values.store.port) }}
+  {{- range .Values.store.sentinel.addresses }}{{ $ports = append $ports (last (splitList ":" .)) }}{{ end }}
+  ports:
+    {{- range uniq $ports }}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
 {{- end }}
 {{- end }}
 
@@ -280,9 +285,18 @@ address: {{ include "gleaner.valkeyHost" . }}:6379
 username: keda
 enableTLS: {{ .Values.valkey.tls.enabled | quote }}
 {{- else -}}
+{{- with .Values.store.sentinel.addresses -}}
+addresses: {{ join "," . | quote }}
+sentinelMaster: {{ $.Values.store.sentinel.master | quote }}
+{{ else -}}
 address: {{ .Values.store.address }}
+{{ end -}}
 enableTLS: {{ .Values.store.tls | quote }}
 {{- end }}
+{{- end }}
+
+{{- define "gleaner.kedaType" -}}
+{{- if and (not .Values.valkey.enabled) .Values.store.sentinel.addresses }}redis-sentinel{{ else }}redis{{ end }}
 {{- end }}
 
 {{- define "gleaner.kedaAuthRef" -}}

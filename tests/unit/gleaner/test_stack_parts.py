@@ -27,6 +27,11 @@ from tests.support.servers import RedisServer
         ("rediss://h:1/5?ssl_cert_reqs=none", "rediss://h:1/0?ssl_cert_reqs=none"),
         ("unix:///s.sock?db=1", "unix:///s.sock?db=0"),
         ("unix:///s.sock", "unix:///s.sock?db=1"),
+        (
+            "redis+sentinel://:pw@h:1,i:2/m/1?sentinel_username=x",
+            "redis+sentinel://:pw@h:1,i:2/m/0?sentinel_username=x",
+        ),
+        ("redis+sentinel://h/m", "redis+sentinel://h/m/1"),
     ],
 )
 def test_the_broker_gets_another_database_of_the_ledgers_server(ledger: str, broker: str) -> None:
@@ -37,7 +42,13 @@ def test_the_broker_gets_another_database_of_the_ledgers_server(ledger: str, bro
 def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
     """A wrong --redis-url is a clear error that does not show the password."""
     (port,) = ports.free(1)
-    stores = server.external(f"redis://:hush@127.0.0.1:{port}/1", None)
+    sentinel = f"redis+sentinel://:hush@127.0.0.1:{port}/m/1?sentinel_password=hush"
+    for url in (f"redis://:hush@127.0.0.1:{port}/1", sentinel):
+        _refused(url, port)
+
+
+def _refused(url: str, port: int) -> None:
+    stores = server.external(url, None)
     with pytest.raises(ServerUnreachable) as raised:
         server.require(stores)
 
