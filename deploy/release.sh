@@ -71,7 +71,8 @@ deploy() { # environment registry [model revision]
   options+=(--set "images.worker.digest=$(digest WORKER)")
   if [ "$1" = prod ]; then
     options+=(--set "models.gliner-medium-v2\.1.imageDigest=$(digest WORKER_CUDA)")
-    options+=(--set "models.gliner-medium-v2\.1.revision=${3:?the commit of the production model}")
+    # Without one the overlay's own pin holds.
+    [ -z "${3:-}" ] || options+=(--set "models.gliner-medium-v2\.1.revision=$3")
   fi
   # --rollback-on-failure is Helm 4's word for --atomic: what does not become ready is taken back.
   run helm upgrade --install gleaner charts/gleaner --namespace gleaner --create-namespace \

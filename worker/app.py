@@ -82,7 +82,9 @@ def load_engine(settings: WorkerSettings) -> Engine:
 
     shipped = Path(__file__).parents[1] / "models" / settings.model
     source = settings.model_source or (str(shipped) if shipped.is_dir() else settings.model)
-    resolved = models.resolve(source, settings.model_revision or None, settings.model_cache.expanduser())
+    cache = settings.model_cache.expanduser()
+    backbone = settings.model_backbone_revision or None
+    resolved = models.resolve(source, settings.model_revision or None, cache, backbone)
     return engine.load(resolved, settings.device, settings.precision)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,14 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
+from worker import backbone
+from worker.contract import Knots
+from worker.explaining import checked
+
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az"}
 CONFIG = "gliner_config.json"
 MANIFEST = "gleaner-manifest.json"
+CALIBRATION = "calibration.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 HUB_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model")
 
@@ -53,19 +59,21 @@ class ExtraMissingError(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A complete, checked model folder and which weights it holds."""
+    """A complete, checked model folder, which weights it holds, and what their scores are worth if it says so."""
 
     folder: Path
     revision: str
+    calibration: Knots = ()
 
 
-def resolve(source: str, revision: str | None, cache_dir: Path) -> Resolved:
+def resolve(source: str, revision: str | None, cache_dir: Path, backbone_revision: str | None = None) -> Resolved:
     """Bring a model to this machine.
 
     Args:
         source: a folder, a hub id (`owner/name`), or an s3://, gs:// or az:// address of a folder.
         revision: a hub commit, tag or branch; for others the SHA-256 (or its beginning) the weights must have.
         cache_dir: where remote files are kept.
+        backbone_revision: the hub commit of a model's backbone, where the tokenizer comes from that.
 
     Returns:
         The folder and its revision: a hub's commit, otherwise the first 12 hex of the files' SHA-256.
@@ -79,14 +87,29 @@ def resolve(source: str, revision: str | None, cache_dir: Path) -> Resolved:
     elif Path(source).is_dir():
         folder = Path(source)
     elif _is_hub_id(source):
-        return _hub(source, revision, cache_dir)
+        return _hub(source, revision, cache_dir, backbone_revision)
     else:
         raise ModelNotFoundError(f"{source}: no such folder, and not a hub id or an s3://, gs://, az:// address.")
     check(folder)
     found = _digest(_hashes(folder))
     if revision and not found.startswith(revision[: len(found)]):
         raise ModelBrokenError(f"{source}: revision {revision} was asked for, but the files are {found[:12]}.")
-    return Resolved(folder, found[:12])
+    return Resolved(folder, found[:12], calibration(folder))
+
+
+def calibration(folder: Path) -> Knots:
+    """What the model's scores are worth, by its calibration.json (`gleaner evaluate` makes one); () without one.
+
+    Raises:
+        ModelBrokenError: the file is no calibration.
+    """
+    path = folder / CALIBRATION
+    if not path.is_file():
+        return ()
+    try:
+        return checked(json.loads(path.read_text(encoding="utf-8"))["knots"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelBrokenError(f"{path}: no calibration ({error}).") from error
 
 
 def check(folder: Path) -> None:
@@ -153,24 +176,27 @@ def _is_hub_id(source: str) -> bool:
     return bool(slash and owner and name) and "/" not in name and not source.startswith((".", "~"))
 
 
-def _hub(source: str, revision: str | None, cache_dir: Path) -> Resolved:
+def _hub(source: str, revision: str | None, cache_dir: Path, backbone_revision: str | None) -> Resolved:
     """Fetch from the hub (HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE honoured); its cache goes by content."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    try:
-        folder = Path(
-            snapshot_download(
-                source, revision=revision, cache_dir=cache_dir / "hub", allow_patterns=list(HUB_PATTERNS)
+    def fetch(name: str, commit: str | None, patterns: Sequence[str]) -> Path:
+        try:
+            found = snapshot_download(
+                name, revision=commit, cache_dir=cache_dir / "hub", allow_patterns=list(patterns)
             )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        where = f" at revision {revision}" if revision else ""
-        raise ModelNotFoundError(f"{source}: not on the hub{where} ({type(error).__name__}).") from error
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            where = f" at revision {commit}" if commit else ""
+            raise ModelNotFoundError(f"{name}: not on the hub{where} ({type(error).__name__}).") from error
+        return Path(found)
+
+    folder = fetch(source, revision, HUB_PATTERNS)
     if not any(folder.glob("*.safetensors")):
         raise PickleRefusedError(f"{source}: the hub has no safetensors weights for it; pickles are refused.")
     check(folder)
-    return Resolved(folder, folder.name)
+    whole = backbone.complete(folder, backbone_revision, cache_dir, fetch)
+    return Resolved(whole, folder.name, calibration(folder))
 
 
 def _remote(source: str, scheme: str, revision: str | None, cache_dir: Path) -> Path:

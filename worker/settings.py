@@ -22,14 +22,24 @@ class WorkerSettings(Settings):
         "Empty: the model's name (`gleaner-small`: the shipped one).",
     )
     model_revision: str = Field("", description="Commit or tag of a hub id; pin it in production.")
+    model_backbone_revision: str = Field(
+        "",
+        description="Commit of the hub repository that a model without a tokenizer takes it from; pin it, too.",
+    )
     model_cache: Path = Field(
         Path("~/.cache/gleaner/models"), description="Where fetched weights are kept, checksummed."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a CUDA device if there is one.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 or fp16 on CUDA, fp32 on CPU."
+        "auto",
+        description="auto: bf16 or fp16 on CUDA; on a CPU bf16 or fp32, whichever is faster with the same answers.",
     )
-    runtime: Literal["auto", "torch"] = Field("auto", description="What runs the forward pass.")
+    runtime: Literal["auto", "torch", "onnx", "openvino"] = Field(
+        "auto",
+        description="What runs the forward pass. auto: tried once at the first start, and the fastest taken whose "
+        "answers are torch's; the choice is kept in the model cache. Exactly the library's scores: `torch` with "
+        "precision `fp32`.",
+    )
     worker_slots: int = Field(
         32, ge=1, le=256, description="Shards a worker holds at once: about two micro-batches' worth."
     )

@@ -20,6 +20,7 @@ PART_OF = {
     "pillow": "matplotlib",
     "pydantic-core": "pydantic",
     "safetensors": "transformers",
+    "sentencepiece": "gliner",
     "starlette": "fastapi",
     "tokenizers": "transformers",
 }

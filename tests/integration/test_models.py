@@ -6,16 +6,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.support.hub import commit, hub
 from worker.engine import load
 from worker.models import (
     ExtraMissingError,
@@ -27,7 +25,6 @@ from worker.models import (
 )
 
 SHIPPED = Path(__file__).parents[2] / "models" / "gleaner-small"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"  # pragma: allowlist secret
 
 
 @pytest.fixture
@@ -171,65 +168,6 @@ def test_s3_without_a_model_is_said_so(bucket: str, tmp_path: Path) -> None:
     assert [path for path in (tmp_path / "objects").iterdir() if path.suffix == ""] == []
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's API as a snapshot download needs."""
-
-    def do_HEAD(self) -> None:
-        """A file's metadata."""
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        """A file, or the repository's listing."""
-        self.answer(body=True)
-
-    def answer(self, body: bool) -> None:
-        """The repository owner/small at one commit; anything else is 404."""
-        files = {path.name: path for path in SHIPPED.iterdir()}
-        if self.path.startswith("/api/models/owner/small/tree/"):
-            tree = [
-                {"type": "file", "path": name, "size": path.stat().st_size, "oid": name}
-                for name, path in files.items()
-            ]
-            return self.send(json.dumps(tree).encode(), "application/json", body)
-        if self.path.startswith("/api/models/owner/small"):
-            listing = [{"rfilename": name} for name in [*files, "pytorch_model.bin"]]
-            content = json.dumps({"id": "owner/small", "sha": COMMIT, "siblings": listing}).encode()
-            return self.send(content, "application/json", body)
-        name = self.path.rsplit("/", 1)[-1]
-        if self.path.startswith("/owner/small/resolve/") and name in files:
-            return self.send(files[name].read_bytes(), "application/octet-stream", body)
-        self.send_response(404)
-        self.send_header("X-Error-Code", "RepoNotFound")
-        self.send_header("Content-Length", "0")
-        return self.end_headers()
-
-    def send(self, content: bytes, kind: str, body: bool) -> None:
-        """200 with the headers that the hub's client reads."""
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("ETag", f'"{sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Quiet."""
-
-
-@contextmanager
-def hub() -> Iterator[str]:
-    """A hub on this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 def test_a_hub_id_is_fetched_pinned_and_without_pickles(tmp_path: Path) -> None:
     """HF_ENDPOINT is honoured; the revision is the commit; pickles stay away; afterwards it works offline."""
     code = (
@@ -251,12 +189,12 @@ def test_a_hub_id_is_fetched_pinned_and_without_pickles(tmp_path: Path) -> None:
             check=False,
         )
 
-    with hub() as url:
+    with hub({"owner/small": SHIPPED}) as url:
         found = fetch("owner/small", HF_ENDPOINT=url)
         absent = fetch("owner/absent", HF_ENDPOINT=url)
     offline = fetch("owner/small", HF_HUB_OFFLINE="1")
 
-    assert COMMIT in found.stdout, found.stderr
+    assert commit("owner/small") in found.stdout, found.stderr
     assert found.stdout == offline.stdout, offline.stderr
     assert "ModelNotFoundError: owner/absent: not on the hub" in absent.stderr
     assert not list(tmp_path.rglob("*.bin"))

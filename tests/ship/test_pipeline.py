@@ -151,5 +151,6 @@ def test_a_dry_release_prints_the_commands_that_it_would_run(tmp_path: Path) -> 
     assert "--values charts/gleaner/values-prod.yaml" in deploy
     assert "images.gateway.digest=sha256:dry-run" in deploy
     assert "models.gliner-medium-v2\\.1.revision=0123abc" in deploy
+    assert "revision" not in step("deploy", "prod", registry)[0]  # the overlay's own pin holds
     assert step("smoke", "prod") == ["helm test gleaner --namespace gleaner --logs --timeout 20m"]
     assert step("rollback", "prod") == ["helm rollback gleaner --namespace gleaner --wait --timeout 30m"]

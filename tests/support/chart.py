@@ -20,12 +20,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "gleaner"
 SCHEMAS = Path(os.environ.get("GLEANER_SCHEMAS", ROOT / ".." / "shared" / "crds"))
 """CRDs and schemas of other projects; too large and too foreign to be copied into this one."""
-COMMIT = "0" * 40
 OVERLAYS = ("dev", "staging", "prod", "aws", "gcp", "azure", "onprem")
-NEEDED = {
-    # A hub model is refused without a commit, and the overlay cannot know which one you evaluated.
-    "prod": {"models": {"gliner-medium-v2.1": {"revision": COMMIT}}},
-}
 
 Manifest = dict[str, Any]
 
@@ -38,9 +33,9 @@ _Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.c
 
 
 def overlay(name: str) -> dict[str, Any]:
-    """Values of an overlay, with what it leaves to its user."""
-    values = yaml.safe_load((CHART / f"values-{name}.yaml").read_text())
-    return merged(values, NEEDED.get(name, {}))
+    """Values of an overlay."""
+    values: dict[str, Any] = yaml.safe_load((CHART / f"values-{name}.yaml").read_text())
+    return values
 
 
 def merged(*layers: dict[str, Any]) -> dict[str, Any]:
