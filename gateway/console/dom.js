@@ -47,6 +47,19 @@ export function fill(element, ...children) {
   return element;
 }
 
+/**
+ * Draw an element anew, and leave the focus where it was: on what has the same name.
+ * @param {Element} element @param {() => void} draw
+ */
+export function keepingFocus(element, draw) {
+  const active = document.activeElement;
+  const name = element.contains(active) ? (active.getAttribute("aria-label") ?? active.getAttribute("href")) : null;
+  draw();
+  if (name === null) return;
+  const same = [...element.querySelectorAll("[aria-label], [href]")].find((each) => (each.getAttribute("aria-label") ?? each.getAttribute("href")) === name);
+  same?.focus({ preventScroll: true });
+}
+
 /** Say something for a moment, also to screen readers. @param {string} text @param {"ok"|"bad"} [kind] */
 export function toast(text, kind = "ok") {
   const box = document.getElementById("toasts");

@@ -36,7 +36,7 @@ def sign_in(page: Page, url: str, key: str) -> None:
 
 def extract(page: Page, text: str, labels: tuple[str, ...] = LABELS, split: str = "blocks") -> str:
     """Submit texts on the page Extract, and wait for the job's end; its id."""
-    page.goto("/#/extract")
+    page.get_by_role("link", name="Extract").click()
     page.get_by_label("Texts", exact=True).fill(text)
     page.get_by_label("Read as").select_option(split)
     for label in labels:

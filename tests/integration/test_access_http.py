@@ -33,7 +33,7 @@ def gateway(ledger_url: str, broker_url: str, tmp_path: Path) -> Any:
     return start
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/nowhere", "/docs", "/redoc", "/problems/forbidden", "/livez"])
+@pytest.mark.parametrize("path", ["/", "/v1/models", "/nowhere", "/docs", "/redoc", "/problems/none", "/livez"])
 async def test_every_answer_defends_the_browser_that_shows_it(gateway: Any, path: str) -> None:
     """No sniffing, framing, referrers, caching, or content from elsewhere; the request has an id."""
     async with gateway() as api:
@@ -54,7 +54,7 @@ async def test_every_answer_defends_the_browser_that_shows_it(gateway: Any, path
 async def test_no_page_loads_anything_from_elsewhere(gateway: Any) -> None:
     """Swagger UI and ReDoc come from this very server."""
     async with gateway() as api:
-        for page in ("/docs", "/redoc"):
+        for page in ("/", "/docs", "/redoc"):
             assert "//" not in (await api.client.get(page)).text.replace("<!doctype html>", "")
 
 

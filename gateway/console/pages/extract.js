@@ -47,6 +47,7 @@ class Extract {
     this._floor.value = "0.1";
     this._unit = select("unit", { codepoint: "Characters, as Python", utf16: "UTF-16 units, as JavaScript", byte: "Bytes of UTF-8" });
     this._long = select("long", { window: "Read all of it, in windows", truncate: "Cut it", reject: "Refuse it" });
+    this._redact = select("redact", { "": "No", label: "By label: [PERSON]", mask: "Masked: ******" });
     this._model = h("select", { id: "model" }, h("option", { value: "" }, "default"));
     this._name = h("input", { type: "text", id: "job-name", maxlength: 200, autocomplete: "off", dir: "auto" });
     const field = (name, control) => h("div.field", {}, h("label", { for: control.id }, name), control);
@@ -63,9 +64,10 @@ class Extract {
           h("button.button.small", { type: "button", onclick: () => this._useLabels(labels) }, name)))),
       h("details.disclosure", {}, h("summary", {}, "Options"),
         h("div.fields", {},
-          field("Entities", this._flat), field("Keep scores from", this._floor), field("Long texts", this._long), field("Offsets count", this._unit),
+          field("Entities", this._flat), field("Keep scores from", this._floor), field("Long texts", this._long), field("Offsets count", this._unit), field("Redact texts", this._redact),
           field("Model", this._model), field("Name of the job", this._name)),
         check("multi", "One span may have several labels"),
+        check("explain", "Explain entities: the labels that came next, in the table"),
         check("keep", "Keep texts with the results, to see them highlighted later and elsewhere")),
       h("div.submit", {}, this._button, this._hint));
     this._loadModels();
@@ -107,13 +109,15 @@ class Extract {
   }
 
   _head(count) {
+    const redact = this._redact.value;
     const described = [...this._labels.values()].some(Boolean);
     const name = this._name.value.trim();
     return {
       labels: described ? Object.fromEntries(this._labels) : [...this._labels.keys()],
       options: {
         threshold: Number(this._floor.value), flat: this._flat.value === "true", multi_label: this._checked("multi"),
-        long_text: this._long.value, offset_unit: this._unit.value, return_text: this._checked("keep"),
+        long_text: this._long.value, offset_unit: this._unit.value, return_text: !redact && this._checked("keep"),
+        explain: this._checked("explain"), ...(redact ? { redact: { mode: redact } } : {}),
       },
       priority: count <= INTERACTIVE ? "interactive" : "standard",
       ...(this._model.value ? { model: this._model.value } : {}),

@@ -1,6 +1,6 @@
 /** Jobs of the tenant: newest first, by status, searched among those that are loaded. */
 
-import { empty, fill, h } from "../dom.js";
+import { empty, fill, h, keepingFocus } from "../dom.js";
 import { ago, between, duration, number, plural, when } from "../format.js";
 import { jobButtons } from "../parts/jobs.js";
 import { bar, isTerminal, pill } from "../parts/progress.js";
@@ -74,10 +74,9 @@ class Jobs {
       const page = await this._page(null);
       const fresh = new Map(page.data.map((job) => [job.id, job]));
       const older = this._jobs.slice(page.data.length).filter((job) => !fresh.has(job.id));
-      const before = JSON.stringify(this._jobs);
       this._jobs = this._jobs.length > A_PAGE ? [...page.data, ...older] : page.data;
       if (this._jobs.length <= A_PAGE) this._cursor = page.next_cursor;
-      if (JSON.stringify(this._jobs) !== before && !this._body.contains(document.activeElement)) this._draw();
+      keepingFocus(this._body, () => this._draw());
     } catch { /* what is shown stays; the next look may work */ }
   }
 

@@ -1,7 +1,7 @@
 /** The backlog of every model, over all tenants, sampled while the page is open. For admins. */
 
 import { lineChart } from "../charts.js";
-import { empty, fill, h } from "../dom.js";
+import { empty, fill, h, keepingFocus } from "../dom.js";
 import { compact, duration, number } from "../format.js";
 import { problemBox } from "../problems.js";
 
@@ -46,7 +46,7 @@ class Queue {
       }
       fill(this._fault);
       this._told.textContent = `looked at ${new Date().toLocaleTimeString("en-GB")}, every ${EVERY_MS / 1000} s while this page is seen`;
-      fill(this._body, data.map((each) => this._model(each)));
+      keepingFocus(this._body, () => fill(this._body, data.map((each) => this._model(each))));
     } catch (error) {
       if (!this._stop.signal.aborted) fill(this._fault, problemBox(error));
     }

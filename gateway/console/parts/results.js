@@ -34,6 +34,7 @@ export class Results {
     this._page = 0;
     this._due = 0;
     this._note = "";
+    this._drawn = "";
     this._hueOf = (/** @type {string} */ label) => this._hues.get(label) ?? 0;
     this._build();
     this.redraw();
@@ -83,15 +84,15 @@ export class Results {
       h("div.toolbar", {},
         h("label.threshold", {}, h("span", {}, "Threshold"), this._slider, this._output),
         choice("View", { text: "Text", table: "Table" }, this._view, (v) => { this._view = v; }),
-        choice("Documents", { all: "All", found: "With entities", failed: "Not succeeded" }, this._which, (v) => { this._which = v; }),
-        h("div.row", {},
-          h("button.button.small", { type: "button", onclick: () => this._download("jsonl") }, "JSONL"),
-          h("button.button.small", { type: "button", onclick: () => this._download("csv") }, "CSV"))),
+        choice("Documents", { all: "All", found: "With entities", failed: "Not succeeded" }, this._which, (v) => { this._which = v; })),
       h("p.quiet.tiny", { id: "threshold-note" },
         `The model kept what scores ${score(this._floor)} or more. Thresholds filter here in the page, at once and without asking it again; downloads hold what is shown.`),
       this._legend,
       h("details.disclosure", {}, h("summary", {}, "A threshold for each label"), this._own),
-      this._summary, this._list, this._pages);
+      h("div.row.between", {}, this._summary, h("div.row", {}, h("span.quiet", {}, "Download"),
+        h("button.button.small", { type: "button", "aria-label": "Download JSONL", onclick: () => this._download("jsonl") }, "JSONL"),
+        h("button.button.small", { type: "button", "aria-label": "Download CSV", onclick: () => this._download("csv") }, "CSV"))),
+      this._list, this._pages);
   }
 
   _soon() {
@@ -111,10 +112,14 @@ export class Results {
     const part = rows.slice(this._page * size, (this._page + 1) * size);
     const entities = [...counts].reduce((sum, [label, count]) => sum + (this._filter.hidden.has(label) ? 0 : count), 0);
     this._summary.textContent = `${plural(entities, "entity", "entities")} in ${plural(this._results.length, "document")}${this._note ? ` · ${this._note}` : ""}`;
+    this._drawPages(rows.length, size, this._view === "text" ? "document" : "row");
+    const key = JSON.stringify([this._view, this._filter.threshold, [...this._filter.byLabel], [...this._filter.hidden],
+      part.map((each) => (this._view === "text" ? each.index : [each.result.index, each.entity.start, each.entity.end, each.entity.label]))]);
+    if (part.length && key === this._drawn) return; // what is read, unfolded or selected there stays so
+    this._drawn = key;
     if (!part.length) fill(this._list, this._results.length ? empty("Nothing to show", "No document fits these filters. Lower the threshold, or show all documents.") : "");
     else if (this._view === "text") fill(this._list, part.map((result) => this._card(result)));
     else fill(this._list, this._table(part));
-    this._drawPages(rows.length, size, this._view === "text" ? "document" : "row");
   }
 
   _chosen() {
@@ -172,12 +177,14 @@ export class Results {
 
   _card(result) {
     const { entities } = filtered(result, this._filter);
-    const text = this._textOf(result);
-    const marked = text === null ? null : markedText(text, entities, this._hueOf, this._unit);
+    const text = result.redacted_text ?? this._textOf(result);
+    const placed = "redacted_text" in result ? entities.map((each) => ({ ...each, start: each.redacted_start, end: each.redacted_end })) : entities;
+    const marked = text === null ? null : markedText(text, placed, this._hueOf, this._unit);
     const facts = [
       result.status === "succeeded" && plural(entities.length, "entity", "entities"),
       result.windows > 1 && `read in ${plural(result.windows, "window")}`,
       result.truncated && "cut",
+      "redacted_text" in result && "redacted",
       ...result.warnings,
     ].filter(Boolean);
     return h("article.document", {},
@@ -190,13 +197,16 @@ export class Results {
   }
 
   _table(rows) {
+    const explained = rows.some(({ entity }) => entity.explain);
     return h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Entities" }, h("table", {},
       h("thead", {}, h("tr", {}, ["Document", "Text", "Label", "Score", "Start", "End"].map((name, index) =>
-        h(index > 2 ? "th.num" : "th", { scope: "col" }, name)))),
+        h(index > 2 ? "th.num" : "th", { scope: "col" }, name)),
+      explained && [h("th.num", { scope: "col" }, "Right in"), h("th", { scope: "col" }, "Next best")])),
       h("tbody", {}, rows.map(({ result, entity }) => h("tr", {},
         h("td", {}, h("bdi", {}, result.id)), h("td", {}, h("bdi", {}, entity.text)),
-        h("td", {}, h("span.swatch", { data: { hue: String(this._hueOf(entity.label) % 8) }, aria: { hidden: true } }), h("bdi", {}, entity.label)),
-        h("td.num", {}, entity.score.toFixed(3)), h("td.num", {}, entity.start), h("td.num", {}, entity.end))))));
+        h("td", {}, h("span.named", {}, h("span.swatch", { data: { hue: String(this._hueOf(entity.label) % 8) }, aria: { hidden: true } }), h("bdi", {}, entity.label))),
+        h("td.num", {}, entity.score.toFixed(3)), h("td.num", {}, entity.start), h("td.num", {}, entity.end),
+        explained && why(entity.explain))))));
   }
 
   _drawPages(total, size, what) {
@@ -224,3 +234,12 @@ export class Results {
   }
 }
 
+
+/** Why an entity was found: how often such a score is right, and which labels came next. @param {any} explain */
+function why(explain) {
+  const next = (explain?.runners_up ?? []).filter((each) => each.score >= 0.01);
+  return [
+    h("td.num", {}, explain?.confidence === null || !explain ? "–" : `${Math.round(100 * explain.confidence)} %`),
+    h("td", {}, next.length ? next.map((each) => `${each.label} ${score(each.score)}`).join(", ") : "–"),
+  ];
+}
