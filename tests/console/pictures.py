@@ -18,7 +18,7 @@ from tests.support.local_stack import running_stack
 from tests.support.receivers import receiving
 
 PICTURES = ROOT / "docs" / "pictures" / "console"
-WIDE, NARROW = (1280, 860), (390, 844)
+WIDE, TALL, NARROW = (1280, 860), (1280, 1120), (390, 844)
 TEXTS = (
     "Maren Albers, who leads Norderlicht, opened the office in Rotterdam on 14 March 2024.",
     "Björn Ångström of Siemens flew from Munich to Tokyo on Monday.",
@@ -47,6 +47,7 @@ def main() -> None:
         sign_in(page, stack.url, stack.key)
         job_id = _use(Client(stack.url, stack.key), page, receiver.url("/hooks/gleaner"))
         for name, opened in pages(job_id).items():
+            page.set_viewport_size(_size(TALL if name == "job" else WIDE))
             opened(page)
             if name == "webhooks":
                 page.get_by_text("Deliveries", exact=True).click()
@@ -64,7 +65,7 @@ def main() -> None:
 
 
 def _use(client: Client, page: Page, receiver: str) -> str:
-    """A few jobs of all kinds, an endpoint that hears of them, and the example; its job's id."""
+    """A few jobs of all kinds, an endpoint that hears of them, and the example; the job whose page is shown."""
     page.goto("/#/webhooks")
     page.get_by_text("New endpoint").click()
     page.get_by_label("URL").fill(receiver)
@@ -72,14 +73,15 @@ def _use(client: Client, page: Page, receiver: str) -> str:
     page.get_by_role("button", name="Register endpoint").click()
     page.get_by_role("button", name="I have it").click()
     labels = ["person", "organization", "location", "date"]
-    client.submit([*TEXTS, " "], labels, metadata={"name": "Morning news"}).wait(timeout=60)
+    shown = client.submit([*TEXTS, " "], labels, metadata={"name": "Morning news"}, return_text=True)
+    shown.wait(timeout=60)
     client.submit(list(TEXTS) * 40, labels, metadata={"name": "Archive, March"}).wait(timeout=120)
     stopped = client.submit(list(TEXTS) * 2000, labels, metadata={"name": "Archive, all"})
     stopped.cancel()
     stopped.wait(timeout=120)
-    job_id = show_example(page)
+    show_example(page)
     client.submit(list(TEXTS) * 2500, labels, metadata={"name": "Archive, second try"})
-    return job_id
+    return shown.id
 
 
 def _both(page: Page, name: str, themes: tuple[str, ...] = ("light", "dark")) -> None:

@@ -32,11 +32,14 @@ class Job {
     this._more = h("div.row.center");
     const own = this._run?.texts;
     this._results = new Results({
-      name: id, labels: this._run?.labels ?? [], floor: this._run?.floor ?? 0, unit: this._run?.unit, threshold: this._run ? 0.5 : 0,
+      name: id, labels: this._run?.labels ?? [], floor: this._run?.floor ?? null, unit: this._run?.unit, threshold: this._run ? 0.5 : 0,
       textOf: (result) => result.text ?? own?.[result.index] ?? null,
     });
-    if (!own) this._results.note("texts are shown where the job kept them (return_text) or this page submitted them");
-    this._loader = new Loader(ctx.api, id, this._stop.signal, (found) => this._results.add(found));
+    this._loader = new Loader(ctx.api, id, this._stop.signal, (found) => {
+      this._results.add(found);
+      const bare = found.some((each) => each.status === "succeeded" && each.text == null && each.redacted_text == null);
+      if (bare && !own) this._results.note("without texts: the job did not keep them (return_text), and this page did not submit it");
+    });
     this.element = h("div.page", {},
       h("p.tiny", {}, h("a", { href: "#/jobs" }, "← Jobs")),
       h("div.row.between.heading", {}, h("h1.mono", {}, id), h("div.row", {}, copyButton(id, "Copy id"), this._buttons)),

@@ -13,7 +13,7 @@ const DOCUMENTS_A_PAGE = 20, ROWS_A_PAGE = 100;
  * @typedef {Object} Options
  * @property {string} name of downloaded files
  * @property {string[]} labels known before any result
- * @property {number} floor the lowest score that results hold
+ * @property {number|null} floor the lowest score that results hold; null where the page does not know
  * @property {number} threshold to begin with
  * @property {"utf16"|"codepoint"|"byte"} [unit] what offsets count, where it is known
  * @property {(result: any) => string|null} textOf the document's text, where the page has it
@@ -24,11 +24,12 @@ export class Results {
     this._unit = unit;
     this._name = name;
     this._textOf = textOf;
-    this._floor = floor;
+    this._known = floor !== null;
+    this._floor = floor ?? 0;
     /** @type {any[]} */
     this._results = [];
     this._hues = new Map(labels.map((label, index) => [label, index]));
-    this._filter = newFilter(Math.max(threshold, floor));
+    this._filter = newFilter(Math.max(threshold, this._floor));
     this._view = "text";
     this._which = "all";
     this._page = 0;
@@ -86,7 +87,7 @@ export class Results {
         choice("View", { text: "Text", table: "Table" }, this._view, (v) => { this._view = v; }),
         choice("Documents", { all: "All", found: "With entities", failed: "Not succeeded" }, this._which, (v) => { this._which = v; })),
       h("p.quiet.tiny", { id: "threshold-note" },
-        `The model kept what scores ${score(this._floor)} or more. Thresholds filter here in the page, at once and without asking it again; downloads hold what is shown.`),
+        `${this._known ? `The model kept what scores ${score(this._floor)} or more.` : "What is here reached the job's own threshold."} Thresholds filter here in the page, at once and without asking it again; downloads hold what is shown.`),
       this._legend,
       h("details.disclosure", {}, h("summary", {}, "A threshold for each label"), this._own),
       h("div.row.between", {}, this._summary, h("div.row", {}, h("span.quiet", {}, "Download"),
