@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import statistics
+import sys
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -18,6 +21,7 @@ from typing import Any
 
 from benchmarks import accept, accuracy, figures, medium, path, peers, scale
 from benchmarks.contestants import (
+    BATCH_SIZES,
     Contestant,
     EngineAlone,
     Library,
@@ -37,6 +41,8 @@ ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "models" / "gleaner-small"
 OUTPUT = ROOT / ".cache" / "figures.json"
 USUAL = "lognormal"
+SORTED = "inference, sorted, best batch"
+MEDIUM = "medium (random weights)"
 PRICE = 0.10
 """USD an hour of a machine of two compute-optimised cores: an input, set on 24 November 2026. Put yours."""
 LOAD = 0.7
@@ -47,10 +53,10 @@ LOAD = 0.7
 class Size:
     """How much is measured: enough for figures worth keeping, or a look (`--quick`)."""
 
-    documents: int = 128
+    documents: int = 96
     rounds: int = 5
+    peer_rounds: int = 2
     other_rounds: int = 3
-    peer_documents: int = 64
     medium_documents: int = 24
     calls: int = 200
     load_s: float = 20.0
@@ -62,13 +68,14 @@ class Size:
     tenfold_documents: int = 1000
 
 
-QUICK = Size(32, 2, 1, 16, 6, 50, 4.0, 1.0, 60, 600, (1, 2), 150, 100)
+QUICK = Size(32, 2, 1, 0, 6, 50, 4.0, 1.0, 60, 600, (1, 2), 150, 100)
 
 
 def main() -> None:
     """Measure, print, write."""
     sections: dict[str, Callable[[Figures, Size], None]] = {
         "speed": _speed,
+        "mixes": _mixes,
         "medium": _medium,
         "accuracy": _accuracy,
         "path": _path,
@@ -87,10 +94,12 @@ def main() -> None:
     if len(arguments.only) < len(sections):  # the other sections are those of the run before
         before = Figures.read(OUTPUT)
         now.speeds, now.values = before.speeds, before.values
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # children end with their blocks
     warnings.simplefilter("ignore")  # gliner's and torch's own
     for name in arguments.only:
-        print(f"{name} …", flush=True)
+        began = time.monotonic()
         sections[name](now, QUICK if arguments.quick else Size())
+        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
         now.write(OUTPUT)
     print(f"\n{now.machine}, {now.taken}")
     print("\n".join(figures.tables(now, committed)))
@@ -101,36 +110,51 @@ def main() -> None:
 
 
 def _speed(now: Figures, size: Size) -> None:
-    """gleaner-small: everybody on the usual mix, the better ones on the others; then latency under load."""
-    texts = mixes(size.documents)
+    """gleaner-small on the usual mix: everybody; then latency under load."""
+    mix = mixes(size.documents)[USUAL]
     with ExitStack() as ending:
-        model = medium.load(SHIPPED)
-        batch = best_batch_size(model, texts[USUAL])
+        library = _library(medium.load(SHIPPED), mix)
         engine = _engine(WorkerSettings())
         service = ending.enter_context(Service.started())
-        library = (
-            Library("predict_entities", one_by_one, model),
-            Library(figures.BASE, in_batches, model),
-            Library(f"inference, sorted, batch {batch}", in_sorted_batches(batch), model),
-        )
         ours = (engine, OneJob(service), ManyClients(service))
         slow: list[Any] = [peers.CeleryTask(SHIPPED)]
         if peers.GlinerServe.here():
             slow.append(peers.GlinerServe(SHIPPED))
         for one in slow:
             ending.callback(one.close)
-        some = {one.name: size.peer_documents for one in slow}
-        found = _contest("gleaner-small", USUAL, texts[USUAL], (*library, *slow, *ours), size.rounds, some)
+        fewer = {peers.CeleryTask.name: size.peer_rounds}
+        found = _contest("gleaner-small", USUAL, mix, (*library, *slow, *ours), size.rounds, fewer)
         if len(slow) == 1:
             recorded = f"{peers.GlinerServe.name} (recorded, not measured here)"
             found.append(Speed("gleaner-small", USUAL, recorded, 0, [peers.SERVE_RECORDED], {}))
-        now.put([one for one in found if one])
-        for mix in list(texts) if size.other_rounds > 1 else []:
-            if mix != USUAL:
-                contest = _contest("gleaner-small", mix, texts[mix], (*library[1:], *ours), size.other_rounds)
-                now.put(contest)
-        now.values["service"] = list(_service(now, size, texts[USUAL], engine, service))
-    now.values["ratios"] = list(_ratios(now))
+        now.put(found)
+        now.values["service"] = _service(now, size, mix, engine, service)
+    now.values["ratios"] = _ratios(now)
+
+
+def _mixes(now: Figures, size: Size) -> None:
+    """gleaner-small on the other mixes: the library in batches, the engine, and the service with one job."""
+    if not size.other_rounds:
+        return
+    texts = mixes(size.documents)
+    library = _library(medium.load(SHIPPED), texts[USUAL])
+    with Service.started() as service:
+        contestants = (*library, _engine(WorkerSettings()), OneJob(service))
+        for name, mix in texts.items():
+            if name != USUAL:
+                now.put(_contest("gleaner-small", name, mix, contestants, size.other_rounds))
+    now.values["ratios"] = _ratios(now)
+
+
+def _library(model: Any, mix: Mix, sizes: Sequence[int] = BATCH_SIZES) -> tuple[Library, ...]:
+    """The library's three ways; the best batch size is found on this mix."""
+    best = best_batch_size(model, mix, sizes)
+    print(f"{SORTED}: batches of {best}")
+    return (
+        Library("predict_entities", one_by_one, model),
+        Library(figures.BASE, in_batches, model),
+        Library(SORTED, in_sorted_batches(best), model),
+    )
 
 
 def _engine(settings: WorkerSettings) -> EngineAlone:
@@ -144,30 +168,27 @@ def _contest(
     mix: Mix,
     contestants: Sequence[Contestant],
     rounds: int,
-    documents: Mapping[str, int] | None = None,
+    fewer: Mapping[str, int] | None = None,
 ) -> list[Speed]:
-    """Everybody once to warm up, then everybody in turn, so often; some get fewer documents."""
-    few = {one.name: cycle(mix, (documents or {}).get(one.name, len(mix.texts))) for one in contestants}
+    """Everybody once to warm up, then everybody in turn, so often; `fewer` rounds for the slow.
+
+    What the first one finds is what the others are held against.
+    """
+    count = len(mix.texts)
     for one in contestants:
-        one.run(cycle(mix, min(16, len(mix.texts))))
+        one.run(cycle(mix, min(16, count)))
     runs: dict[str, list[Run]] = {one.name: [] for one in contestants}
-    for _ in range(rounds):
+    for number in range(rounds):
         for one in contestants:
-            runs[one.name].append(one.run(few[one.name]))
+            if number < (fewer or {}).get(one.name, rounds):
+                runs[one.name].append(one.run(mix))
     alone = runs[contestants[0].name][0].spans
-    return [
-        Speed(
-            model,
-            name,
-            contestant,
-            len(few[contestant].texts),
-            [len(few[contestant].texts) / run.seconds for run in done],
-            _cpu_ms(done, len(few[contestant].texts)),
-            done[-1].fill,
-            sum(a != b for a, b in zip(done[-1].spans, alone, strict=False)),
-        )
-        for contestant, done in runs.items()
-    ]
+    found = []
+    for contestant, done in runs.items():
+        differ = sum(a != b for a, b in zip(done[-1].spans, alone, strict=True))
+        rates = [count / run.seconds for run in done]
+        found.append(Speed(model, name, contestant, count, rates, _cpu_ms(done, count), done[-1].fill, differ))
+    return found
 
 
 def _cpu_ms(runs: Sequence[Run], documents: int) -> dict[str, float]:
@@ -224,7 +245,7 @@ def _ratios(now: Figures) -> list[Value]:
     best = now.find("gleaner-small", USUAL, EngineAlone.name)
     rows = [
         Value("engine / inference", engine / rate(figures.BASE), "", ">= 3.5"),
-        Value("engine / inference sorted", engine / rate("inference, sorted"), "", ">= 1.8"),
+        Value("engine / inference sorted", engine / rate(SORTED), "", ">= 1.8"),
         Value("one job / engine", rate(OneJob.name) / engine, "", ">= 0.95"),
         Value("32 clients / gliner.serve", crowd / rate(peers.GlinerServe.name), "", ">= 3.5"),
         Value("32 clients / celery task", crowd / rate(peers.CeleryTask.name), "", ">= 8"),
@@ -240,15 +261,10 @@ def _medium(now: Figures, size: Size) -> None:
     folder = medium.medium()
     mix = mixes(size.medium_documents)[USUAL]
     model = medium.load(folder)
-    batch = best_batch_size(model, mix, (4, 8)) if size.rounds > 2 else 8
     settings = WorkerSettings.model_validate({"model_source": str(folder), "runtime": "torch", "precision": "bf16"})
-    contestants = (
-        Library(figures.BASE, in_batches, model),
-        Library(f"inference, sorted, batch {batch}", in_sorted_batches(batch), model),
-        _engine(settings),
-    )
-    now.put(_contest("medium (random weights)", USUAL, mix, contestants, min(3, size.rounds)))
-    ours = now.find("medium (random weights)", USUAL, EngineAlone.name)
+    contestants = (*_library(model, mix, (8,)), _engine(settings))
+    now.put(_contest(MEDIUM, USUAL, mix, contestants, min(3, size.rounds)))
+    ours = now.find(MEDIUM, USUAL, EngineAlone.name)
     multiple = now.multiple(ours) if ours else None
     now.values["medium"] = [Value("engine / inference", multiple or 0.0, "", ">= 3")]
 
