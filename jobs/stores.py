@@ -31,8 +31,8 @@ def connect(url: str, timeout_s: float, name: str) -> redis.Redis:
     if (sentinels := Sentinels.of(url)) is None:
         return redis.Redis.from_url(url, **options)
     own = sentinel_options(url, timeout_s) | {"retry": Retry(NoBackoff(), 0)}
-    manager: Any = redis.sentinel.Sentinel  # untyped
-    found: redis.Redis = manager(sentinels.addresses, sentinel_kwargs=own).master_for(
+    asked: Any = _Asked  # untyped in redis-py
+    found: redis.Redis = asked(sentinels.addresses, sentinel_kwargs=own).master_for(
         sentinels.master, **sentinels.server, **_tls(url), **options
     )
     return found
@@ -44,11 +44,35 @@ def connect_async(url: str, timeout_s: float, name: str) -> redis.asyncio.Redis:
     if (sentinels := Sentinels.of(url)) is None:
         return redis.asyncio.Redis.from_url(url, **options)
     own = sentinel_options(url, timeout_s) | {"retry": AsyncRetry(NoBackoff(), 0)}
-    manager: Any = redis.asyncio.sentinel.Sentinel  # untyped
-    found: redis.asyncio.Redis = manager(sentinels.addresses, sentinel_kwargs=own).master_for(
+    asked: Any = _AskedAsync  # untyped in redis-py
+    found: redis.asyncio.Redis = asked(sentinels.addresses, sentinel_kwargs=own).master_for(
         sentinels.master, **sentinels.server, **_tls(url), **options
     )
     return found
+
+
+class _Asked(redis.sentinel.Sentinel):
+    """Sentinels that are hung up on after each question, for it comes with a new connection to the master only."""
+
+    def discover_master(self, service_name: str) -> Any:
+        """Where the master is."""
+        try:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]  # redis-py's
+        finally:
+            for sentinel in self.sentinels:
+                sentinel.connection_pool.disconnect(inuse_connections=False)
+
+
+class _AskedAsync(redis.asyncio.sentinel.Sentinel):
+    """As `_Asked`; nobody else would close what the event loop leaves open."""
+
+    async def discover_master(self, service_name: str) -> Any:
+        """Where the master is."""
+        try:
+            return await super().discover_master(service_name)
+        finally:
+            for sentinel in self.sentinels:
+                await sentinel.connection_pool.disconnect(inuse_connections=False)
 
 
 def secured(url: str, ca: Path | None = None, certificate: Path | None = None, key: Path | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -73,7 +74,9 @@ def test_a_worker_says_how_it_is(house: House) -> None:
     wait_for(lambda: worker.probe("/livez")[0] == 200, 20, "it is alive")
     worker.wait_ready()
     wait_for(lambda: workers(house) == 1, 5, "it is on the list")
-    assert "gleaner_model_ready 1.0" in worker.probe("/metrics")[1]
+    metrics = worker.probe("/metrics")[1]
+    assert "gleaner_model_ready 1.0" in metrics
+    assert re.search(rf'gleaner_model_info{{model="{MODEL}",revision="[^"]+"}} 1.0', metrics)
     assert worker.drain() == 0
     assert workers(house) == 0
 

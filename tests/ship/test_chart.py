@@ -221,8 +221,8 @@ def test_no_password_is_in_a_manifest(everything: list[chart.Manifest]) -> None:
 
 def test_a_store_behind_sentinel_is_looked_at_through_it() -> None:
     """KEDA's other scaler, the same keys; NetworkPolicies let Sentinels' ports through, too."""
-    sentinel = {"addresses": ["s-0.data:26379", "s-1.data:26379"], "master": "gleaner", "password": True}
-    store = {"sentinel": sentinel, "networks": ["10.1.0.0/16"], "tls": True, "kedaSecret": "keda"}
+    sentinel = {"addresses": ["s-0.data:26379", "s-1.data:26379"], "master": "gleaner", "auth": True}
+    store = {"sentinel": sentinel, "networks": ["10.1.0.0/16"], "tls": True, "kedaSecret": "store-keda"}
     documents = chart.manifests({"valkey": {"enabled": False}, "store": store})
     worker = chart.named(documents, "ScaledObject", "gleaner-worker-gleaner-small")["spec"]["triggers"][0]
     assert (worker["type"], worker["authenticationRef"]) == ("redis-sentinel", {"name": "gleaner-store"})

@@ -137,7 +137,7 @@ def test_helm_lints_clean(values: dict[str, Any]) -> None:
         ({"backup": {"enabled": True}}, "destination"),
         (_behind_sentinel(master=""), "store.sentinel.master"),
         (_behind_sentinel(addresses=["s-0"]), "host:port"),
-        (_behind_sentinel(password=True), "store.kedaSecret"),
+        (_behind_sentinel(auth=True), "store.kedaSecret"),
         (chart.merged(_behind_sentinel(), {"store": {"address": "s:1"}}), "give one"),
     ],
 )
