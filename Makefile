@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos contract bigjob million soak alerts gameday docs site screenshots bench \
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
   constraints clean
 
 help: ## List these commands
@@ -90,7 +90,10 @@ soak: setup ## An hour of steady work, or SOAK_S seconds: does anything grow?
 alerts: setup ## Write alerts/rules, alerts/tests and alerts/dashboards again from the code
 	$(BIN)/python -m alerts
 
-gameday: setup tools ## Six faults, one after the other: which alerts fire, and how soon; 10 minutes
+pictures: setup tools ## Draw docs/pictures from two minutes of a real service
+	$(BIN)/python -m tests.operations.pictures
+
+gameday: setup tools ## Six faults, one after the other: which alerts fire, and how soon; 5 minutes
 	$(BIN)/python -m tests.operations.gameday
 
 chart-test: setup tools ## Chart, KEDA, images and pipelines, and checkov on every overlay

@@ -162,7 +162,7 @@ BOARDS: tuple[Board, ...] = (
                 "percentunit",
                 {
                     f'sum(rate(gleaner_microbatch_tokens_total{{kind="padded"}}{_I})) '
-                    f"/ (sum(rate(gleaner_microbatch_windows_count{_I})) * avg(gleaner_microbatch_budget_tokens))": "fill"
+                    f"/ (sum(rate(gleaner_microbatch_windows_count{_I})) * avg(gleaner_microbatch_budget_tokens > 0))": "fill"
                 },
                 "Of the token budget; low while there is a backlog means windows that do not fit together.",
             ),
