@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 import gleaner
 from gleaner import AsyncClient, Client, _calls
 from tests.support.gateways import running_gateway
+from tests.support.processes import free_port
 
 Where = tuple[str, str]
 
@@ -61,3 +64,44 @@ def test_a_large_job_goes_as_lines(where: Where, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(gleaner.ValidationError) as refused:
             client.submit([*documents, {"txt": ""}], ["person"])
     assert refused.value.errors[0][0] == "line:202/txt"
+
+    async def again() -> int:
+        async with AsyncClient(*where) as client:
+            return (await client.submit(documents, {"person": "a human"})).counts.total
+
+    assert asyncio.run(again()) == 200
+
+
+def test_webhook_endpoints_in_both_forms(ledger_url: str, broker_url: str, tmp_path: Path) -> None:
+    """Registered, looked at, disabled, enabled, rotated, with nothing delivered yet, and removed."""
+    receiver = f"http://127.0.0.1:{free_port()}/"
+    allowed = {"GLEANER_WEBHOOK_ALLOW": "127.0.0.0/8", "GLEANER_WEBHOOK_ALLOW_HTTP": "true"}
+    with running_gateway(tmp_path, ledger_url, broker_url, **allowed) as (gateway, key):
+        with Client(gateway.url, key) as client:
+            made = client.webhooks.create(receiver, events=["job.failed"])
+            assert client.webhooks.get(made.id) == client.webhooks.list()[0] == replace(made, secret=None)
+            assert client.webhooks.disable(made.id).status == "disabled"
+            with pytest.raises(gleaner.Conflict, match="endpoint_disabled"):
+                client.webhooks.recover(made.id, datetime.now(UTC) - timedelta(hours=1))
+            assert client.webhooks.enable(made.id).status == "active"
+            assert client.webhooks.rotate(made.id) != made.secret
+            assert list(client.webhooks.deliveries(made.id)) == []
+            with pytest.raises(gleaner.NotFound):
+                client.webhooks.redeliver("dlv_none")
+
+        async def again() -> None:
+            async with AsyncClient(gateway.url, key) as client:
+                assert (await client.webhooks.disable(made.id)).disabled_reason == "by_owner"
+                assert (await client.webhooks.enable(made.id)).status == "active"
+                assert (await client.webhooks.test(made.id))["delivered"] is False
+                assert await client.webhooks.recover(made.id, datetime.now(UTC) - timedelta(hours=1)) == 0
+                assert [each async for each in client.webhooks.deliveries(made.id, limit=3)] == []
+                assert await client.webhooks.rotate(made.id) != made.secret
+                other = await client.webhooks.create(f"{receiver}other")
+                assert [each.id for each in await client.webhooks.list()] == [made.id, other.id]
+                await client.webhooks.delete(made.id)
+                with pytest.raises(gleaner.NotFound):
+                    await client.webhooks.get(made.id)
+                assert (await client.limits()).tenant == "acme"
+
+        asyncio.run(again())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,9 @@ def test_top_shows_the_queue_workers_rates_and_errors(watched: Watched) -> None:
     assert "gleaner-small" in found.stdout
     assert "document inference_failed" in found.stdout
     assert "webhook attempts" in found.stdout
+    seen = json.loads(gleaner("top", "--json", *options).stdout)
+    assert (seen["queues"][0]["model"], seen["store"], seen["silent"]) == ("gleaner-small", "up", [])
+    assert seen["errors"]["document inference_failed"] >= 1
 
 
 def test_top_without_a_stack_says_what_to_name(tmp_path: Path) -> None:
@@ -71,6 +75,8 @@ def test_doctor_finds_a_good_deployment_good(watched: Watched, tmp_path: Path) -
     ):
         assert word in found.stdout, found.stdout
     assert "BAD" not in found.stdout
+    said = gleaner("doctor", "--json", "--redis-url", server.url(1), "--broker-url", server.url(0))
+    assert {json.loads(line)["grade"] for line in said.stdout.splitlines()} <= {"good", "warning"}
 
 
 @pytest.mark.timeout(180)

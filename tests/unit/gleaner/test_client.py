@@ -12,6 +12,7 @@ import pytest
 
 import gleaner
 from gleaner import AsyncClient, Client
+from gleaner import _calls as calls
 from tests.support.scripted_http import Answer, Asked, ScriptedServer, problem
 
 
@@ -114,6 +115,32 @@ def test_retries_end(run: Run) -> None:
 
     assert (raised.value.code, raised.value.retry_after) == ("quota_exceeded", 0.0)
     assert len(server.asked) == 3
+
+
+def test_what_is_not_safe_to_repeat_is_not_repeated() -> None:
+    """A new endpoint whose answer got lost may be there: nobody registers it twice; a 429 was certainly no."""
+    endpoint = {"id": "ep_1", "url": "http://127.0.0.1:9/", "status": "active", "secret": "s"}
+    server = ScriptedServer(
+        problem(429, "rate_limited", headers={"Retry-After": "0"}), Answer(drop=True), Answer(201, endpoint)
+    )
+    with server.running(), Client(server.url) as client:
+        with pytest.raises(gleaner.TransportError):
+            client.webhooks.create("http://127.0.0.1:9/")
+        assert len(server.asked) == 2
+        assert client.webhooks.create("http://127.0.0.1:9/").id == "ep_1"
+
+
+def test_a_large_body_is_made_again_for_a_repetition() -> None:
+    """Many documents go as pieces of lines, the same ones whenever they are sent, and a list is not copied."""
+    documents = [f"Ada {number} " + "x" * 1000 for number in range(300)]
+    call = calls.submit(documents, ["person"], {}, "key")
+    assert isinstance(call.content, bytes)
+    call = calls.submit(documents * 40, ["person"], {}, "key")
+    assert callable(call.content)
+    first, second = list(call.content()), list(call.content())
+    assert first == second
+    assert max(map(len, first)) < 70_000
+    assert b"".join(first).count(b"\n") == 12_000
 
 
 def test_a_long_retry_after_is_not_slept_through() -> None:
@@ -310,14 +337,17 @@ def test_map_keeps_order_over_many_jobs() -> None:
             read += 1
             yield f"Ada {number}"
 
+    seen: list[gleaner.MapProgress] = []
     server = counting_gateway()
     with server.running(), Client(server.url) as client:
-        results = client.map(source(), ["person"])
+        results = client.map(source(), ["person"], on_progress=seen.append)
         first = next(results)
         assert read <= 4 * 256
         indexes = [first.index, *(found.index for found in results)]
 
     assert list(range(2000)) == indexes
+    assert seen[-1] == gleaner.MapProgress(done=2000, failed=0, submitted=2000, total=None)
+    assert [each.done for each in seen] == sorted(each.done for each in seen)
     assert sum(asked.method == "POST" for asked in server.asked) == 8
 
 

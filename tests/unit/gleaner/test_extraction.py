@@ -162,6 +162,40 @@ def test_a_deleted_output_is_begun_anew(tmp_path: Path) -> None:
     assert len(lines(output)) == len(ROWS)
 
 
+def test_an_output_that_is_made_of_lines_at_the_end(tmp_path: Path) -> None:
+    """Killed before or after it was made of them, a run goes on with the lines; whole, it needs them no more."""
+    output, grows = tmp_path / "out.parquet", tmp_path / "lines"
+
+    def opened() -> Journal:
+        return Journal.open(output, "print", overwrite=False, lines=grows)
+
+    journal = opened()
+    grows.write_text("x" * 10)
+    journal.wrote(0, 10, 5, 0, 7)
+    journal.close()
+    for made in (False, True):
+        if made:
+            output.write_text("table")
+        journal = opened()
+        assert (journal.progress.documents, journal.progress.complete) == (5, False)
+        journal.close()
+    grows.write_text("x")
+    with pytest.raises(JournalError, match="shorter"):
+        opened()
+    grows.write_text("x" * 10)
+    journal = opened()
+    journal.complete()
+    journal.close()
+    grows.unlink()
+    journal = opened()
+    assert journal.progress.complete
+    journal.close()
+    output.unlink()
+    journal = opened()
+    assert (journal.progress.documents, journal.progress.complete) == (0, False)
+    journal.close()
+
+
 def test_a_shortened_output_is_refused(tmp_path: Path) -> None:
     """An output that lost lines cannot be gone on with."""
     output = tmp_path / "out"
