@@ -26,7 +26,7 @@ MultiLabel = Annotated[bool, typer.Option("--multi-label", help="Allow several l
 AsJson = Annotated[bool, typer.Option("--json", help="All numbers as one JSON object.")]
 Precision = Annotated[
     float | None,
-    typer.Option(min=0.0, max=1.0, help="Thresholds with this precision and the best recall, instead of the best F1."),
+    typer.Option(min=0.0, max=1.0, help="The best recall with this precision, instead of the best F1."),
 ]
 
 

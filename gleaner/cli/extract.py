@@ -30,12 +30,12 @@ from gleaner._calls import Labels, SubmitOptions
 from gleaner.cli import readers, writers
 from gleaner.cli.asking import Label, LabelsFile, Threshold, read_labels, read_threshold
 from gleaner.cli.connection import Gateway, with_gateway
-from gleaner.cli.extraction import CHUNK_CHARACTERS, CHUNK_DOCUMENTS, Extraction, FileSink, Tally
+from gleaner.cli.extraction import CHUNK_CHARACTERS, CHUNK_DOCUMENTS, Extraction, FileSink, Sink, Tally
 from gleaner.cli.failures import DOCUMENTS_FAILED
 from gleaner.cli.journal import Journal
 from gleaner.cli.output import print_json
 from gleaner.cli.readers import Columns, Format, Row
-from gleaner.cli.writers import Line, OutputFormat
+from gleaner.cli.writers import Line, OutputFormat, Table
 from gleaner.client import Client
 
 _RETRIES = 6
@@ -76,20 +76,22 @@ class Target:
     """The output file and how it is written.
 
     Attributes:
+        table: what rows it has, where it is a table.
         lines: what grows during the run: the output itself, or JSON lines of which it is made at the end.
     """
 
     path: Path
     kind: OutputFormat
+    table: Table
     lines: Path
 
     @classmethod
-    def of(cls, path: Path, given: OutputFormat | None) -> Target:
+    def of(cls, path: Path, given: OutputFormat | None, table: Table) -> Target:
         """Parquet has its index at its end, half of it is nothing: it is made of lines, once all are there."""
         kind = writers.format_of(path, given)
         writers.require(kind)
         grows = path if kind is not OutputFormat.parquet else path.with_name(f"{path.name}.gleaner-lines")
-        return cls(path, kind, grows)
+        return cls(path, kind, table, grows)
 
     def tidy(self) -> None:
         """Remove the lines once the output is made of them."""
@@ -104,7 +106,7 @@ class Target:
     def finish(self) -> None:
         """Make the output of its lines, where they are not it."""
         if self.lines != self.path:
-            with writers.writing(self.path, self.kind) as write:
+            with writers.writing(self.path, self.kind, self.table) as write:
                 for line in writers.read_lines(self.lines):
                     write(line)
 
@@ -165,8 +167,27 @@ def extract(
         offset_unit=offset_unit,
         return_text=return_text or None,
     )
-    columns = Columns(text_column, id_column)
-    run(gateway, files, kind, columns, labels, options, output, output_format, overwrite=overwrite, as_json=as_json)
+    wanted = Wanted(output, output_format, writers.ENTITIES, overwrite, as_json)
+    run(gateway, files, kind, Columns(text_column, id_column), labels, options, wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a command shall write.
+
+    Attributes:
+        path: where to; None prints it.
+        kind: how; None goes by the path's name.
+        table: of what, where that is a table.
+        overwrite: begin anew, whatever is there.
+        as_json: the summary as JSON.
+    """
+
+    path: Path | None
+    kind: OutputFormat | None
+    table: Table
+    overwrite: bool
+    as_json: bool
 
 
 def run(
@@ -176,11 +197,7 @@ def run(
     columns: Columns,
     labels: Labels | None,
     options: SubmitOptions,
-    output: Path | None,
-    output_format: OutputFormat | None,
-    *,
-    overwrite: bool,
-    as_json: bool,
+    wanted: Wanted,
 ) -> None:
     """Have the gateway work on every document of the files, and write its results.
 
@@ -190,17 +207,18 @@ def run(
     """
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
-        target = None if output is None else Target.of(output, output_format)
+        target = None if wanted.path is None else Target.of(wanted.path, wanted.kind, wanted.table)
         inputs = stack.enter_context(_inputs(files, kind, columns))
         client = stack.enter_context(gateway.client(retries=_RETRIES))
         if target is None:
-            tally = _to_stdout(client, labels, options, inputs, console, output_format or OutputFormat.jsonl)
+            sink = _Stdout(wanted.kind or OutputFormat.jsonl, wanted.table)
+            tally = _to_stdout(client, labels, options, inputs, console, sink)
         else:
             print_ = _fingerprint(inputs, labels, options, target)
-            journal = Journal.open(target.path, print_, overwrite=overwrite, lines=target.lines)
+            journal = Journal.open(target.path, print_, overwrite=wanted.overwrite, lines=target.lines)
             stack.callback(journal.close)
             tally = _to_file(client, labels, options, inputs, target, journal, console)
-    _summary(console, tally, output, as_json)
+    _summary(console, tally, wanted.path, wanted.as_json)
     if tally.failed:
         raise typer.Exit(DOCUMENTS_FAILED)
 
@@ -211,10 +229,10 @@ def _to_stdout(
     options: SubmitOptions,
     inputs: Inputs,
     console: Console,
-    kind: OutputFormat,
+    sink: Sink,
 ) -> Tally:
     with _bar(console, inputs.total, 0) as on_progress:
-        run = Extraction(client, labels, options, _Stdout(kind), None, on_progress)
+        run = Extraction(client, labels, options, sink, None, on_progress)
         try:
             return run.run(inputs.rows())
         except KeyboardInterrupt:
@@ -243,7 +261,7 @@ def _to_file(
         console.print(f"going on after {before.documents} of {inputs.total} documents")
     try:
         with (
-            FileSink(target.lines, before.bytes, target.line_kind) as sink,
+            FileSink(target.lines, before.bytes, target.line_kind, target.table) as sink,
             _bar(console, inputs.total, before.documents) as on_progress,
         ):
             tally = Extraction(client, labels, options, sink, journal, on_progress).run(inputs.rows())
@@ -259,8 +277,8 @@ def _to_file(
 class _Stdout:
     """Results on standard output."""
 
-    def __init__(self, kind: OutputFormat) -> None:
-        head, self._encode = writers.encoder(kind)
+    def __init__(self, kind: OutputFormat, table: Table) -> None:
+        head, self._encode = writers.encoder(kind, table)
         sys.stdout.buffer.write(head)
 
     def write(self, line: Line) -> None:

@@ -14,7 +14,7 @@ from typing import Final, Protocol, Self
 from gleaner._calls import Labels, SubmitOptions
 from gleaner.cli.journal import Journal
 from gleaner.cli.readers import Row
-from gleaner.cli.writers import Line, OutputFormat, encoder
+from gleaner.cli.writers import ENTITIES, Line, OutputFormat, Table, encoder
 from gleaner.client import Client, Job
 from gleaner.errors import ApiError, GleanerError, Gone, NotFound
 from gleaner.models import JobInfo, Result
@@ -69,10 +69,13 @@ class FileSink:
         path: the file.
         length: bytes of it that stay.
         kind: how results are written.
+        table: of what, where that is a table.
     """
 
-    def __init__(self, path: Path, length: int, kind: OutputFormat = OutputFormat.jsonl) -> None:
-        head, self._encode = encoder(kind)
+    def __init__(
+        self, path: Path, length: int, kind: OutputFormat = OutputFormat.jsonl, table: Table = ENTITIES
+    ) -> None:
+        head, self._encode = encoder(kind, table)
         self._file = path.open("r+b" if path.exists() else "w+b")
         self._file.truncate(length)
         self._file.seek(length)

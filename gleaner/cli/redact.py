@@ -12,7 +12,7 @@ from gleaner.cli.asking import Label, LabelsFile, Threshold, read_labels, read_t
 from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.failures import CommandError
 from gleaner.cli.readers import Columns, Format
-from gleaner.cli.writers import OutputFormat
+from gleaner.cli.writers import TEXTS, OutputFormat
 
 
 @with_gateway
@@ -22,7 +22,10 @@ def redact(
     label: Label = None,
     labels_file: LabelsFile = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="JSON lines, one a document; without it they are printed.")
+        Path | None, typer.Option("--output", "-o", help="The file to write; without it JSON lines are printed.")
+    ] = None,
+    output_format: Annotated[
+        OutputFormat | None, typer.Option(help="How to write it. [default: by OUT's name, or jsonl]")
     ] = None,
     mode: Annotated[
         Literal["label", "mask", "hash"],
@@ -56,7 +59,8 @@ def redact(
 ) -> None:
     """Write texts without what the model finds in them.
 
-    Each line has `redacted_text`, and where its entities were and are. No value of a hidden entity is in the
+    As JSON lines, each with `redacted_text` and where its entities were and are; or as CSV, TSV or Parquet, a row a
+    document, its `text` the redacted one. No value of a hidden entity is in the
     output, nor kept by the service once its document has succeeded. If the run is interrupted or killed, the same
     command goes on where it was. A model misses some of what it looks for: a low --threshold hides more, and too
     much.
@@ -72,5 +76,5 @@ def redact(
         redact={name: value for name, value in how.items() if value is not None}
         | ({"numbered": True} if numbered else {}),
     )
-    columns, lines = Columns(text_column, id_column), OutputFormat.jsonl
-    extract.run(gateway, files, kind, columns, labels, options, output, lines, overwrite=overwrite, as_json=as_json)
+    wanted = extract.Wanted(output, output_format, TEXTS, overwrite, as_json)
+    extract.run(gateway, files, kind, Columns(text_column, id_column), labels, options, wanted)

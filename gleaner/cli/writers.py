@@ -1,7 +1,7 @@
-"""Results -> files: JSON lines with all there is, or a table with a row an entity (CSV, TSV, Parquet).
+"""Results -> files: JSON lines with all there is, or a table (CSV, TSV, Parquet).
 
-The table's columns are those of the gateway's own CSV. A document without entities has one row, with its error's
-code if it failed, so that no document is missing.
+A table of entities has a row for each, in the columns of the gateway's own CSV; a document without entities has one
+row, with its error's code if it failed, so that no document is missing. A table of texts has a row a document.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,14 @@ Encode = Callable[[Line], bytes]
 COLUMNS: Final = ("index", "id", "status", "start", "end", "text", "label", "score", "error")
 _PARQUET_ROWS: Final = 32_768
 """Rows of a row group: what conversion holds in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns, and what rows of them a result has; None where a cell is empty."""
+
+    columns: tuple[str, ...]
+    rows: Callable[[Line], Iterator[Sequence[Any]]]
 
 
 class OutputFormat(StrEnum):
@@ -45,7 +54,26 @@ def format_of(path: Path | None, given: OutputFormat | None) -> OutputFormat:
     return names.get(suffix, OutputFormat.jsonl)
 
 
-def encoder(kind: OutputFormat) -> tuple[bytes, Encode]:
+def entity_rows(line: Line) -> Iterator[Sequence[Any]]:
+    """A row an entity."""
+    head = (line["index"], line["id"], line["status"])
+    for each in line["entities"]:
+        yield (*head, each["start"], each["end"], each["text"], each["label"], each["score"], None)
+    if not line["entities"]:
+        yield (*head, None, None, None, None, None, line["error"] and line["error"]["code"])
+
+
+def text_rows(line: Line) -> Iterator[Sequence[Any]]:
+    """One row, with the redacted text."""
+    error = line["error"] and line["error"]["code"]
+    yield (line["index"], line["id"], line["status"], line.get("redacted_text"), error)
+
+
+ENTITIES: Final = Table(COLUMNS, entity_rows)
+TEXTS: Final = Table(("index", "id", "status", "text", "error"), text_rows)
+
+
+def encoder(kind: OutputFormat, table: Table = ENTITIES) -> tuple[bytes, Encode]:
     """The first bytes of a file, and what turns each result into the bytes that follow.
 
     Raises:
@@ -56,28 +84,19 @@ def encoder(kind: OutputFormat) -> tuple[bytes, Encode]:
     if kind is OutputFormat.parquet:
         raise CommandError("Parquet cannot be printed; name a file with -o")
     delimiter = "," if kind is OutputFormat.csv else "\t"
-    return _separated([COLUMNS], delimiter), lambda line: _separated(rows(line), delimiter)
-
-
-def rows(line: Line) -> Iterator[Sequence[Any]]:
-    """A result's rows of the table; None where a cell is empty."""
-    head = (line["index"], line["id"], line["status"])
-    for each in line["entities"]:
-        yield (*head, each["start"], each["end"], each["text"], each["label"], each["score"], None)
-    if not line["entities"]:
-        yield (*head, None, None, None, None, None, line["error"] and line["error"]["code"])
+    return _separated([table.columns], delimiter), lambda line: _separated(table.rows(line), delimiter)
 
 
 @contextmanager
-def writing(path: Path, kind: OutputFormat) -> Iterator[Callable[[Line], object]]:
+def writing(path: Path, kind: OutputFormat, table: Table = ENTITIES) -> Iterator[Callable[[Line], object]]:
     """Takes results one by one; the file is there, whole, once the block has ended without an error."""
     part = path.with_name(path.name + ".gleaner-part")
     try:
         if kind is OutputFormat.parquet:
-            with _parquet(part) as write:
+            with _parquet(part, table) as write:
                 yield write
         else:
-            head, encode = encoder(kind)
+            head, encode = encoder(kind, table)
             with part.open("wb") as file:
                 file.write(head)
                 yield lambda line: file.write(encode(line))
@@ -126,25 +145,25 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[Callable[[Line], object]]:
+def _parquet(path: Path, table: Table) -> Iterator[Callable[[Line], object]]:
     require(OutputFormat.parquet)
     import pyarrow
     from pyarrow import parquet
 
     whole, real, text = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
     types = {"index": whole, "start": whole, "end": whole, "score": real}
-    schema = pyarrow.schema([(name, types.get(name, text)) for name in COLUMNS])
+    schema = pyarrow.schema([(name, types.get(name, text)) for name in table.columns])
     held: list[Sequence[Any]] = []
 
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
 
         def flush() -> None:
             columns = [[_sayable(cell) for cell in column] for column in zip(*held, strict=True)]
-            writer.write_table(pyarrow.table(dict(zip(COLUMNS, columns, strict=True)), schema=schema))
+            writer.write_table(pyarrow.table(dict(zip(table.columns, columns, strict=True)), schema=schema))
             held.clear()
 
         def write(line: Line) -> None:
-            held.extend(rows(line))
+            held.extend(table.rows(line))
             if len(held) >= _PARQUET_ROWS:
                 flush()
 

@@ -13,6 +13,7 @@ from starlette.types import Message, Scope
 
 from gateway.routes import events
 from gateway.schemas import JobsPage, ResultBody
+from jobs import ledger
 from jobs.ledger import channel
 from tests.support.api import Api, running_api
 
@@ -341,3 +342,29 @@ async def test_a_removed_job_s_events_are_cut(api: Api) -> None:
     await api.client.delete(f"/v1/jobs/{job_id}")
     with pytest.raises(StreamAbortedError, match="job_purged"):
         await anext(stream)
+
+
+@pytest.mark.parametrize(
+    ("head", "document", "taken"),
+    [
+        ({}, {}, "run"),
+        ({"flat": False, "return_text": True}, {"threshold": 0.2}, "run"),
+        ({"redact": True}, {}, "newer"),
+        ({}, {"explain": True}, "newer"),
+    ],
+)
+@pytest.mark.parametrize("by_lines", [False, True])
+async def test_an_older_worker_leaves_what_it_cannot_do(
+    api: Api, head: dict[str, Any], document: dict[str, Any], taken: str, by_lines: bool
+) -> None:
+    """A job that asks for an option of wire version 2 waits for a worker of today; every other is for both."""
+    first, line = {"labels": ["Ada"], "options": head}, {"text": "Ada", "options": document}
+    if by_lines:
+        body = f"{json.dumps(first)}\n{json.dumps(line)}"
+        sent = await api.client.post("/v1/jobs", content=body, headers={"Content-Type": "application/x-ndjson"})
+    else:
+        sent = await api.client.post("/v1/jobs", json={**first, "documents": [line]})
+    assert sent.status_code == 202, sent.text
+    [message] = await api.worker.messages()
+    old = await api.worker.store.run(ledger.claim(message, "n", "old", "rev", max_version=1))
+    assert old.kind == taken

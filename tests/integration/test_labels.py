@@ -119,6 +119,12 @@ def test_redact_writes_texts_and_goes_on(stack: RunningStack, tmp_path: Path) ->
         ("b", "[PERSON_1] lived in New York."),
     ]
     assert "Hopper" not in output.read_text()
+    table = tmp_path / "out.csv"
+    assert gleaner(*command, str(table), *environment).returncode == 0
+    assert table.read_text().splitlines()[:2] == [
+        "index,id,status,text,error",
+        "0,a,succeeded,[PERSON_1] lived in London.,",
+    ]
     assert "complete already" in gleaner(*command, str(output), *environment).stderr
     strange = gleaner("redact", str(source), "-l", "person", "--hide", "persn", *environment)
     assert strange.returncode == 2

@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from gleaner.cli.failures import CommandError
-from gleaner.cli.writers import COLUMNS, OutputFormat, encoder, format_of, writing
+from gleaner.cli.writers import COLUMNS, TEXTS, OutputFormat, encoder, format_of, writing
 from gleaner.models import DocumentError, Entity, Result
 
 ENTITIES = (Entity(0, 3, "Ada", "person", 0.9), Entity(8, 14, 'a "b",\nc', "x", 0.5))
@@ -84,3 +84,16 @@ def test_parquet_is_not_printed() -> None:
     """It needs a file, and the error says so."""
     with pytest.raises(CommandError, match="-o"):
         encoder(OutputFormat.parquet)
+
+
+def test_a_table_of_texts_has_a_row_a_document(tmp_path: Path) -> None:
+    """For `gleaner redact`: the redacted text, or why there is none."""
+    redacted = [Result(0, "a", "succeeded", ENTITIES, redacted_text="[PERSON] met").to_json(), RESULTS[1]]
+    with writing(tmp_path / "out.parquet", OutputFormat.parquet, TEXTS) as write:
+        for result in redacted:
+            write(result)
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        (0, "a", "succeeded", "[PERSON] met", None),
+        (1, "b\\ud800", "failed", None, "empty_text"),
+    ]

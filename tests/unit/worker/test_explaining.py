@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.schema import Document, Options
+from tests.conftest import ROOT
 from tests.support.engine import FakeEngine, small
+from worker import models
 from worker.contract import Outcome, ShardRef, Span
 from worker.explaining import Sighting, checked, confidence, reasons
 from worker.windows import cut, merge
@@ -42,6 +45,20 @@ def test_a_calibration_that_makes_no_sense_is_refused(bad: Any) -> None:
     """A model that ships one does not start with it."""
     with pytest.raises(ValueError, match=r"knots|unpack"):
         checked(bad)
+
+
+def test_a_model_may_ship_a_calibration(tmp_path: Path) -> None:
+    """One that makes no sense ends the start, and is named; the shipped model's makes sense."""
+    assert models.calibration(tmp_path) == ()
+    file = tmp_path / models.CALIBRATION
+    file.write_text('{"version": 1, "knots": [[0.2, 0.1], [0.9, 1]]}')
+    assert models.calibration(tmp_path) == ((0.2, 0.1), (0.9, 1.0))
+    for broken in ("{}", "[]", '{"knots": [[0.9, 0.1], [0.2, 0.3]]}', '{"knots": 7}', "{"):
+        file.write_text(broken)
+        with pytest.raises(models.ModelBrokenError, match=r"calibration\.json"):
+            models.calibration(tmp_path)
+    shipped = models.calibration(ROOT / "models" / "gleaner-small")
+    assert confidence(0.2, shipped) < confidence(0.5, shipped) < confidence(0.95, shipped)  # type: ignore[operator]
 
 
 def explained(text: str, engine: FakeEngine, **options: Any) -> Any:
