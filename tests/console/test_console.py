@@ -13,7 +13,8 @@ import pytest
 from playwright.sync_api import FilePayload, Page, expect
 
 from gleaner import Client
-from tests.console.conftest import Opened
+from jobs.keys import Role
+from tests.console.conftest import Opened, usable_key
 from tests.console.tour import LABELS, extract
 from tests.support.local_stack import RunningStack
 from tests.support.receivers import receiving
@@ -330,6 +331,21 @@ def test_signing_in_by_keyboard_alone(tab: Opened) -> None:
     page.keyboard.press("Enter")
     page.keyboard.press("Control+Enter")
     expect(page.locator("mark").first).to_have_text("Anna Berg")
+
+
+def test_a_viewer_is_offered_only_what_it_may_do(tab: Opened, stack: RunningStack) -> None:
+    """No submitting, cancelling or queue; the reason is there in words."""
+    page = tab.page
+    page.goto(f"/#key={usable_key(stack, Role.viewer)}")
+    page.get_by_role("button", name="Sign out").wait_for()
+    expect(page.locator("[type=submit]")).to_be_disabled()
+    expect(page.locator("#submit-hint")).to_contain_text("submitter")
+    assert page.get_by_role("link", name="Queue").count() == 0
+    page.goto("/#/queue")
+    expect(page.get_by_text("For admins")).to_be_visible()
+    page.goto("/#/jobs")
+    page.locator("h1").wait_for()
+    assert page.get_by_role("button", name="Purge").count() == 0
 
 
 def test_a_refusal_is_told_in_words(page: Page) -> None:

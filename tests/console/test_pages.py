@@ -44,6 +44,22 @@ def test_every_page_is_accessible_in_both_themes(toured: tuple[Page, str], name:
     assert _overflow(page) <= 0
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_what_pages_unfold_is_accessible_too(toured: tuple[Page, str], theme: str) -> None:
+    """Options, thresholds, the table of entities, and a question before something is removed."""
+    page, job_id = toured
+    page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+    pages(job_id)["extract"](page)
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    page.get_by_role("button", name="Table").click()
+    assert _findings(page) == []
+    page.get_by_role("button", name="Text", exact=True).click()
+    pages(job_id)["jobs"](page)
+    page.get_by_role("button", name="Purge").first.click()
+    assert _findings(page) == []
+    page.get_by_role("button", name="Keep").click()
+
+
 @pytest.mark.parametrize("name", ["extract", "jobs", "job", "webhooks", "queue"])
 def test_every_page_fits_a_telephone(toured: tuple[Page, str], name: str) -> None:
     """At 390 pixels nothing is cut off at the right."""
