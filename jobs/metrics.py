@@ -181,9 +181,9 @@ class WorkerMetrics:
         _from_zero(self.oom, "split", "failed")
         self.model = Gauge(
             "gleaner_model_info",
-            "1, with the model and the revision that this worker runs: joined by instance, it splits any other "
-            "number by them, to compare a canary with what it is to replace.",
-            ["model", "revision"],
+            "1, with the model and the revision that this worker runs, and on what: joined by instance, it splits any "
+            "other number by them, to compare a canary with what it is to replace.",
+            ["model", "revision", "runtime", "precision"],
             registry=registry,
         )
         self.ready = Gauge("gleaner_model_ready", "1 once the model is loaded and warm.", registry=registry)

@@ -73,7 +73,7 @@ def run(settings: WorkerSettings, load: LoadEngine) -> int:
 
 
 def load_engine(settings: WorkerSettings) -> Engine:
-    """The production engine: GLiNER on torch, with weights from where the settings say.
+    """The production engine: GLiNER, with weights from where the settings say, on the fastest runtime.
 
     Raises:
         ModelError: the weights are missing, broken, or carry pickles.
@@ -85,7 +85,7 @@ def load_engine(settings: WorkerSettings) -> Engine:
     cache = settings.model_cache.expanduser()
     backbone = settings.model_backbone_revision or None
     resolved = models.resolve(source, settings.model_revision or None, cache, backbone)
-    return engine.load(resolved, settings.device, settings.precision)
+    return engine.load(resolved, settings.device, settings.precision, settings.runtime, cache)
 
 
 def _warm(settings: WorkerSettings, load: LoadEngine, metrics: WorkerMetrics) -> tuple[Engine, int]:
@@ -93,12 +93,15 @@ def _warm(settings: WorkerSettings, load: LoadEngine, metrics: WorkerMetrics) ->
     engine = load(settings)
     budget = settings.microbatch_tokens or engine.warm_up()
     metrics.load_seconds.set(monotonic() - started)
-    metrics.model.labels(settings.model, engine.spec.revision).set(1)
+    spec = engine.spec
+    metrics.model.labels(settings.model, spec.revision, spec.runtime, spec.precision).set(1)
     log.info(
         "model.ready",
         extra={
             "model": settings.model,
             "revision": engine.spec.revision,
+            "runtime": engine.spec.runtime,
+            "precision": engine.spec.precision,
             "budget_tokens": budget,
             "seconds": round(monotonic() - started, 2),
         },

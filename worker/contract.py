@@ -98,6 +98,8 @@ class ModelSpec:
     label_marker: str
     text_marker: str
     revision: str
+    runtime: str = "torch"
+    precision: str = "fp32"
     calibration: Knots = ()
 
 

@@ -42,17 +42,7 @@ def decode(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[list
         scores: what the model returned.
         tagged: `logits` are of (row, word, label, start | end | inside); else of (row, first word, width, label).
     """
-    logits = scores.get("span_logits", scores["logits"])
-    thresholds = _thresholds(windows, logits.shape[-2 if logits is scores["logits"] and tagged else -1])
-    lengths = np.array([len(window.words) for window in windows])
-    if "span_logits" in scores:
-        found = _listed(scores, thresholds)
-    elif tagged:
-        found = _tagged(logits, thresholds, lengths)
-    else:
-        found = _dense(logits, thresholds, lengths)
-    order = np.lexsort((-found.scores, found.rows))  # stable: equal scores stay in gliner's order
-    found = _Found(*(column[order] for column in found))
+    found = _candidates(windows, scores, tagged)
     bounds = np.searchsorted(found.rows, np.arange(len(windows) + 1)).tolist()
     columns = [column.tolist() for column in (found.starts, found.ends, found.labels, found.scores)]
     spans = []
@@ -65,6 +55,28 @@ def decode(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[list
             kept = [_explained(span, row, at[span[:3]], window, scores, tagged) for span in kept]
         spans.append(kept)
     return spans
+
+
+def candidates(windows: Sequence[Window], scores: Scores, tagged: bool) -> dict[tuple[int, ...], float]:
+    """Score of each (row, first word, word after the last, label) above its threshold, overlapping or not."""
+    found = _candidates(windows, scores, tagged)
+    keys = zip(*(column.tolist() for column in (found.rows, found.starts, found.ends, found.labels)), strict=True)
+    return dict(zip(keys, found.scores.tolist(), strict=True))
+
+
+def _candidates(windows: Sequence[Window], scores: Scores, tagged: bool) -> _Found:
+    """By row, the best first."""
+    logits = scores.get("span_logits", scores["logits"])
+    thresholds = _thresholds(windows, logits.shape[-2 if logits is scores["logits"] and tagged else -1])
+    lengths = np.array([len(window.words) for window in windows])
+    if "span_logits" in scores:
+        found = _listed(scores, thresholds)
+    elif tagged:
+        found = _tagged(logits, thresholds, lengths)
+    else:
+        found = _dense(logits, thresholds, lengths)
+    order = np.lexsort((-found.scores, found.rows))  # stable: equal scores stay in gliner's order
+    return _Found(*(column[order] for column in found))
 
 
 def _thresholds(windows: Sequence[Window], labels: int) -> Array:

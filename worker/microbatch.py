@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Queue
 from threading import Condition, Thread
 from time import monotonic
@@ -66,10 +66,19 @@ class _Item:
     ticket: _Ticket
     slot: int
     waiting: Waiting
+    copies: list[_Item] = field(default_factory=list)  # others that ask the very same
+
+    @property
+    def question(self) -> tuple[object, ...]:
+        """All that its answer depends on."""
+        window = self.window
+        return window.words, window.prompts, window.thresholds, window.flat, window.multi_label, window.explain
 
 
 class MicroBatcher:
     """Runs windows through the engine in micro-batches.
+
+    Of windows in flight that ask the same of the same words, one runs, and all get its spans.
 
     Args:
         engine: the model.
@@ -96,6 +105,7 @@ class MicroBatcher:
         self._clock = clock
         self._changed = Condition()
         self._items: list[_Item] = []  # waiting, oldest first
+        self._asked: dict[tuple[object, ...], _Item] = {}  # waiting or running, by question
         self._again: deque[list[_Item]] = deque()  # halves of a micro-batch that failed
         self._running = 0
         self._turns = Turns()
@@ -169,9 +179,20 @@ class MicroBatcher:
             if self._broken:
                 ticket.future.set_exception(EngineBroken("the device is lost"))
                 return ticket.future
-            self._items.extend(items)
+            self._items.extend(item for item in items if not self._joined(item))
             self._changed.notify_all()
         return ticket.future
+
+    def _joined(self, item: _Item) -> bool:
+        """Whether its answer comes with another's, which it would not have to wait for longer than for its own."""
+        if item.waiting.solo:
+            return False  # it may end the process: nobody else's fate hangs on it
+        other = self._asked.get(item.question)
+        if other is None or (item.waiting.interactive and not other.waiting.interactive):
+            self._asked[item.question] = item
+            return False
+        other.copies.append(item)
+        return True
 
     def drop(self, job_id: str, shard: int | None = None) -> int:
         """Forget a job's windows (or one shard's) that have not started; their futures raise `Dropped`.
@@ -187,6 +208,15 @@ class MicroBatcher:
         with self._changed:
             gone = [item for item in self._items if dropped(item)]
             self._items = [item for item in self._items if not dropped(item)]
+            for item in self._items:
+                gone += [copy for copy in item.copies if dropped(copy)]
+                item.copies = [copy for copy in item.copies if not dropped(copy)]
+            orphans = [copy for item in gone for copy in item.copies]
+            gone += [copy for copy in orphans if dropped(copy)]
+            self._forget(gone)
+            # Who waited for a dropped one goes to the end of the queue, or on to another that asks the same.
+            self._items += [copy for copy in orphans if not dropped(copy) and not self._joined(copy)]
+            self._changed.notify_all()
         _fail(gone, Dropped("cancelled before it ran"))
         return len(gone)
 
@@ -299,6 +329,7 @@ class MicroBatcher:
     def _settle(self, items: list[_Item], outcomes: Sequence[Outcome] | Exception) -> None:
         with self._changed:
             self._running -= len(items)
+            items, outcomes = self._with_copies(items, outcomes)
             done = {} if isinstance(outcomes, Exception) else self._record(items, outcomes)
             self._changed.notify_all()
         if isinstance(outcomes, Exception):
@@ -306,6 +337,20 @@ class MicroBatcher:
         for ticket, found in done.items():
             if not ticket.future.done():
                 ticket.future.set_result(found)
+
+    def _forget(self, items: Iterable[_Item]) -> None:
+        for item in items:
+            if self._asked.get(item.question) is item:
+                del self._asked[item.question]
+
+    def _with_copies(
+        self, items: list[_Item], outcomes: Sequence[Outcome] | Exception
+    ) -> tuple[list[_Item], Sequence[Outcome] | Exception]:
+        self._forget(items)
+        all_items = [each for item in items for each in (item, *item.copies)]
+        if isinstance(outcomes, Exception):
+            return all_items, outcomes
+        return all_items, [o for item, o in zip(items, outcomes, strict=True) for _ in (item, *item.copies)]
 
     def _record(self, items: Iterable[_Item], outcomes: Sequence[Outcome]) -> dict[_Ticket, tuple[Outcome, ...]]:
         done = {}
@@ -324,8 +369,9 @@ class MicroBatcher:
             self._running -= len(lost) - len(self._items)
             self._again.clear()
             self._items = []
+            self._asked.clear()
             self._changed.notify_all()
-        _fail(lost, error)
+        _fail([each for item in lost for each in (item, *item.copies)], error)
 
     def _observe(self, windows: Sequence[Window], padded: int) -> None:
         if self._observer:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from threading import Event
 
 import pytest
@@ -105,7 +106,7 @@ def test_a_bad_document_fails_alone_without_its_text(
 def test_out_of_memory_halves_until_it_fits(engine: FakeEngine) -> None:
     """A micro-batch too large for the device is halved until it fits; nothing fails."""
     engine.memory_tokens = 20
-    outcomes, numbers = together(engine, ["Ada a"] * 16)
+    outcomes, numbers = together(engine, [f"Ada {letter}" for letter in "abcdefghijklmnop"])
 
     assert [names(outcome) for outcome in outcomes] == [[0]] * 16
     assert {"split"} == set(numbers.memory)
@@ -127,7 +128,7 @@ def test_solo_windows_run_with_nothing_else(engine: FakeEngine) -> None:
     """A suspect's windows have every forward pass to themselves."""
     batcher = MicroBatcher(engine, 2048)
     solo = batcher.submit("suspect", [window("Ada"), window("Bob")], solo=True)
-    others = batcher.submit("others", [window("Cid")] * 5)
+    others = batcher.submit("others", [window(f"Cid {i}") for i in range(5)])
     with batcher:
         solo.result(WAIT_S)
         others.result(WAIT_S)
@@ -225,3 +226,47 @@ def test_close_finishes_what_was_accepted(engine: FakeEngine) -> None:
 def test_no_windows_no_wait(engine: FakeEngine) -> None:
     """A shard of refused documents has its answer at once."""
     assert MicroBatcher(engine, 8).submit("job", []).result(0) == ()
+
+
+def test_the_same_question_in_flight_is_answered_once(engine: FakeEngine) -> None:
+    """Three jobs ask the same of the same words, a fourth another threshold: two rows run, all get their spans."""
+    batcher = MicroBatcher(engine, 2048)
+    other = replace(window("Ada of Rome", "job3"), thresholds=(0.6,))
+    futures = [batcher.submit(f"job{i}", [window("Ada of Rome", f"job{i}")]) for i in range(3)]
+    futures.append(batcher.submit("job3", [other, window("Ada of Rome", "job3")]))
+    assert batcher.backlog().windows == 2
+    with batcher:
+        results = [[names(outcome) for outcome in future.result(WAIT_S)] for future in futures]
+
+    assert results == [[[0, 2]]] * 3 + [[[0, 2]] * 2]
+    assert [len(rows) for rows in engine.forwards] == [2]
+
+
+def test_who_shares_an_answer_survives_the_others_cancellation(engine: FakeEngine) -> None:
+    """The one that would have run is dropped, and so is one that shared with it; the third is run."""
+    batcher = MicroBatcher(engine, 2048)
+    futures = [batcher.submit(f"job{i}", [window("Ada of Rome", f"job{i}")]) for i in range(3)]
+    assert batcher.drop("job0") == batcher.drop("job2") == 1
+    with batcher:
+        assert names(futures[1].result(WAIT_S)[0]) == [0, 2]
+
+    for gone in (futures[0], futures[2]):
+        with pytest.raises(Dropped):
+            gone.result(0)
+    assert len(engine.forwards) == 1
+
+
+def test_an_urgent_or_suspect_window_shares_with_nobody_that_it_would_wait_for(engine: FakeEngine) -> None:
+    """An interactive one does not wait for a standard one's turn, and one that may end the process runs alone."""
+    batcher = MicroBatcher(engine, 2048)
+    text = "Ada of Rome"
+    batcher.submit("standard", [window(text, "standard")])
+    batcher.submit("urgent", [window(text, "urgent")], interactive=True)
+    batcher.submit("suspect", [window(text, "suspect")], solo=True)
+    assert batcher.backlog().windows == 3
+    batcher.submit("urgent too", [window(text, "urgent too")], interactive=True)
+    with batcher:
+        pass
+
+    assert engine.forwards[0][0].owner.job_id == "urgent"
+    assert sorted(len(rows) for rows in engine.forwards) == [1] * len(engine.forwards)

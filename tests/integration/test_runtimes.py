@@ -1,0 +1,185 @@
+"""Every runtime against gliner's own answers, and how one of them is chosen and remembered."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import torch
+from gliner import GLiNER
+
+from jobs.schema import Options
+from tests.integration.test_parity import SHIPPED, Case, extract, predict, scores
+from tests.support.texts import LABEL_SETS, passage
+from worker import exports, selection
+from worker.contract import Engine
+from worker.engine import load
+from worker.models import ModelBrokenError, Resolved, resolve
+
+NEAR = 0.05
+TOLERANCE = {"fp32": 1e-3, "bf16": NEAR}
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Resolved:
+    """The shipped model."""
+    return resolve(str(SHIPPED), None, Path("unused"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model cache; the first test that needs an export fills it."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[tuple[Case, dict[Any, float]]]:
+    """Texts with six label sets and what gliner says of each alone."""
+    random = Random(11)
+    library = GLiNER.from_pretrained(str(SHIPPED), local_files_only=True)
+    found = [
+        Case(passage(random, random.choice((3, 12, 30, 60))), random.choice(LABEL_SETS), Options())
+        for _ in range(24)
+    ]
+    return [(case, predict(library, case)) for case in found]
+
+
+def differing(engine: Engine, cases: list[tuple[Case, dict[Any, float]]], tolerance: float) -> list[Any]:
+    """Spans that are missing, added, or scored otherwise, but for those near the threshold in sloppy precisions."""
+    near = 0.0 if tolerance < NEAR else NEAR
+    found = []
+    for (case, expected), result in zip(cases, extract(engine, [case for case, _ in cases], 1024), strict=True):
+        ours = scores(result)
+        for key in expected.keys() | ours.keys():
+            least = case.options.threshold + near  # type: ignore[operator]
+            if key in expected and key in ours:
+                if abs(expected[key] - ours[key]) > tolerance:
+                    found.append((key, expected[key], ours[key]))
+            elif max(expected.get(key, 0.0), ours.get(key, 0.0)) > least:
+                found.append((key, expected.get(key), ours.get(key)))
+    return found
+
+
+@pytest.mark.parametrize(("runtime", "precision"), [("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")])
+def test_mixed_label_sets_on_every_runtime(
+    shipped: Resolved, cache: Path, cases: list[tuple[Case, dict[Any, float]]], runtime: Any, precision: Any
+) -> None:
+    """Six label sets in a micro-batch: the library's spans; in 16 bits but for those near the threshold."""
+    if runtime == "openvino" and precision not in _openvino_precisions():
+        pytest.skip("this CPU does not compute in that precision")
+    engine = load(shipped, "cpu", precision, runtime, cache)
+
+    assert (engine.spec.runtime, engine.spec.precision) == (runtime, precision)
+    assert differing(engine, cases, TOLERANCE[precision]) == []
+    assert engine.warm_up() >= 256
+
+
+def _openvino_precisions() -> tuple[str, ...]:
+    from worker.runtimes.openvino import precisions
+
+    return precisions()
+
+
+@pytest.fixture
+def events(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What is logged."""
+    with caplog.at_level(logging.INFO, "worker.selection"):
+        yield caplog
+
+
+def test_the_choice_is_tried_once_and_remembered(
+    shipped: Resolved,
+    cache: Path,
+    cases: list[tuple[Case, dict[Any, float]]],
+    events: pytest.LogCaptureFixture,
+) -> None:
+    """The first start tries all candidates and says how they did; the second one only loads the chosen one."""
+    first = load(shipped, "cpu", cache_dir=cache)
+    [event] = [record for record in events.records if record.getMessage() == "runtime.tried"]
+    tried = {(trial["runtime"], trial["precision"]): trial for trial in vars(event)["trials"]}
+    assert {("torch", "fp32"), ("onnx", "fp32"), ("openvino", "fp32")} <= set(tried)
+    assert [trial["refused"] for trial in tried.values()] == [None] * len(tried)
+    assert (first.spec.runtime, first.spec.precision) in tried
+    assert differing(first, cases, NEAR) == []
+
+    events.clear()
+    second = load(shipped, "cpu", cache_dir=cache)
+
+    assert not events.records
+    assert second.spec == first.spec
+
+
+def test_a_damaged_export_is_made_anew(shipped: Resolved, cache: Path) -> None:
+    """An export that is not what was written, by its checksum, is not loaded."""
+    load(shipped, "cpu", "fp32", "onnx", cache)
+    folder = exports.place(cache, shipped.revision) / "onnx"
+    damaged = (folder / exports.FILE).read_bytes()[:-1] + b"x"
+    (folder / exports.FILE).write_bytes(damaged)
+
+    load(shipped, "cpu", "fp32", "onnx", cache)
+
+    assert (folder / exports.FILE).read_bytes() != damaged
+    assert set(json.loads((folder / exports.MANIFEST).read_text())) == {exports.FILE}
+
+
+def test_what_cannot_be_exported_is_passed_over_unless_asked_for(
+    shipped: Resolved, tmp_path: Path, events: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its own choice a worker says why and runs on torch; a runtime asked for by name is an error."""
+
+    def refuse(*_: object) -> None:
+        raise ValueError("no such operator")
+
+    monkeypatch.setattr(exports, "_export", refuse)
+
+    assert load(shipped, "cpu", "fp32", cache_dir=tmp_path).spec.runtime == "torch"
+    [event] = [record for record in events.records if record.getMessage() == "runtime.tried"]
+    assert "no such operator" in str(vars(event)["trials"])
+    with pytest.raises(ModelBrokenError, match="no such operator"):
+        load(shipped, "cpu", "fp32", "openvino", tmp_path)
+
+
+def test_a_runtime_that_disagrees_is_never_chosen(
+    shipped: Resolved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However fast: its scores are not torch's in 32 bits."""
+    run = selection.TorchRuntime.run
+
+    def wrong(self: Any, arrays: Any, threshold: float) -> Any:
+        return {"logits": run(self, arrays, threshold)["logits"] + 0.5 * (self._dtype is torch.bfloat16)}
+
+    monkeypatch.setattr(selection.TorchRuntime, "run", wrong)
+    both = [selection.Candidate("torch", precision) for precision in ("fp32", "bf16")]
+
+    monkeypatch.setattr("worker.engine.allowed", lambda *_: both)
+    assert load(shipped, "cpu", cache_dir=tmp_path).spec.precision == "fp32"
+    monkeypatch.setattr("worker.engine.allowed", lambda *_: [both[1]] * 2)
+    with pytest.raises(ModelBrokenError, match="scores differ"):
+        load(shipped, "cpu", cache_dir=tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_leaves_torch(shipped: Resolved, tmp_path: Path) -> None:
+    """No place for an export: torch, with the weights where they are; asked for by name, it is said so."""
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+
+    assert load(shipped, "cpu", "fp32", cache_dir=blocked).spec.runtime == "torch"
+    with pytest.raises(ModelBrokenError, match="cannot be exported"):
+        load(shipped, "cpu", "fp32", "openvino", blocked)
+
+
+@pytest.mark.parametrize(
+    ("precision", "runtime", "message"),
+    [("bf16", "onnx", "GLEANER_RUNTIME=onnx"), ("fp16", "auto", "GLEANER_PRECISION=fp16")],
+)
+def test_what_this_device_cannot_do_is_said(precision: Any, runtime: Any, message: str, shipped: Resolved) -> None:
+    """Settings that no runtime can follow."""
+    with pytest.raises(ValueError, match=message):
+        load(shipped, "cpu", precision, runtime)

@@ -1,0 +1,150 @@
+"""A model's graph in ONNX form, for runtimes other than torch: exported once per revision, cached, checked."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from transformers.models.deberta_v2 import modeling_deberta_v2
+
+from worker.collate import Arrays
+from worker.graph import Graph
+
+OPSET = 19
+FILE = "model.onnx"
+MANIFEST = "manifest.json"
+VERSION = 1
+"""To be counted up when the graph changes: what older versions exported is then left alone, and made anew."""
+
+
+class ExportError(Exception):
+    """The graph cannot be exported, or the cache cannot be written; the message says which."""
+
+
+def place(cache_dir: Path, revision: str) -> Path:
+    """The folder for what is derived from these weights."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in revision)
+    return cache_dir / "runtimes" / f"{name}-v{VERSION}"
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other workers on this machine out until we have made what they need, too.
+
+    Raises:
+        ExportError: nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock")
+        lock.acquire()
+    except OSError as error:
+        raise ExportError(f"{folder}: {type(error).__name__}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def exported(graph: Graph, example: Arrays, folder: Path) -> Path:
+    """The ONNX file, from the cache if it is there and sound. The folder must be locked.
+
+    Args:
+        graph: the forward pass; on the CPU.
+        example: inputs to trace it with: rows of unlike lengths, unlike numbers of labels.
+        folder: from `place`.
+
+    Raises:
+        ExportError: this graph has no ONNX form, or the disk is full.
+    """
+    target = folder / "onnx"
+    if not _sound(target):
+        partial = folder / "onnx.partial"
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            _export(graph, example, partial / FILE)
+            (partial / MANIFEST).write_text(json.dumps(_hashes(partial)), encoding="utf-8")
+            shutil.rmtree(target, ignore_errors=True)
+            partial.replace(target)
+        except Exception as error:  # torch has many kinds, none of them ours to know
+            shutil.rmtree(partial, ignore_errors=True)
+            raise ExportError(f"{type(error).__name__}: {str(error)[:300]}") from error
+    return target / FILE
+
+
+def _export(graph: Graph, example: Arrays, path: Path) -> None:
+    if not graph.exportable:
+        raise ValueError("the model returns more than one score for each span and label")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer, about what is fixed in the graph; agreement is measured
+        with torch.inference_mode(), _straight_deberta():
+            torch.onnx.export(
+                _LogitsAlone(graph),
+                tuple(torch.from_numpy(example[name]) for name in graph.inputs),
+                str(path),
+                input_names=list(graph.inputs),
+                output_names=["logits"],
+                dynamic_axes=_axes(graph.inputs),
+                opset_version=OPSET,
+                dynamo=False,
+            )
+
+
+@contextlib.contextmanager
+def _straight_deberta() -> Iterator[None]:
+    """DeBERTa without its one branch, for keys and queries of unlike lengths, which an encoder never has.
+
+    The branch is a script inside transformers, so it would be in the graph, and OpenVINO refuses it there.
+    """
+    script = modeling_deberta_v2.build_rpos
+
+    def always_alike(_query: Any, _key: Any, relative_pos: torch.Tensor, *_sizes: int) -> torch.Tensor:
+        return relative_pos
+
+    modeling_deberta_v2.build_rpos = always_alike
+    try:
+        yield
+    finally:
+        modeling_deberta_v2.build_rpos = script
+
+
+def _axes(inputs: Sequence[str]) -> dict[str, dict[int, str]]:
+    own = {"text_lengths": {0: "rows"}, "span_idx": {0: "rows", 1: "spans"}, "span_mask": {0: "rows", 1: "spans"}}
+    axes = {name: own.get(name, {0: "rows", 1: "pieces"}) for name in inputs}
+    return {**axes, "logits": {0: "rows", 1: "words", 2: "third", 3: "fourth"}}
+
+
+class _LogitsAlone(torch.nn.Module):
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self._graph = graph
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self._graph(*tensors)[0]
+        return logits
+
+
+def _sound(folder: Path) -> bool:
+    try:
+        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(expected and expected == _hashes(folder))
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != MANIFEST:
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found

@@ -1,0 +1,94 @@
+"""A model's forward pass from named tensors to scores: as gliner has it, or by a cheaper way to the same scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as functional
+from gliner.modeling.context_encoders import IdentityContextEncoder
+from gliner.modeling.span_rep import SpanMarkerV0
+
+INPUTS = ("input_ids", "attention_mask", "words_mask", "text_lengths")
+OUTPUTS = ("logits", "span_logits", "span_idx", "span_mask")
+
+
+class Graph(torch.nn.Module):
+    """Tensors in the order of `inputs` -> tensors in the order of `OUTPUTS`; the last three may be missing.
+
+    Attributes:
+        inputs: names, as `worker.collate` gives them.
+        exportable: `logits` alone are all there is to know.
+    """
+
+    inputs: tuple[str, ...] = INPUTS
+    exportable = True
+
+    def __init__(self, core: Any) -> None:
+        super().__init__()
+        self.core = core
+
+    def forward(self, *tensors: torch.Tensor, **hints: Any) -> tuple[torch.Tensor, ...]:
+        """Run the model.
+
+        Args:
+            tensors: the inputs.
+            hints: lengths as lists, which spare the device a question, and the least threshold.
+        """
+        raise NotImplementedError
+
+
+class LibraryGraph(Graph):
+    """The forward pass as gliner has it."""
+
+    def __init__(self, core: Any, spans: bool) -> None:
+        super().__init__(core)
+        self.inputs = (*INPUTS, "span_idx", "span_mask") if spans else INPUTS
+        self.exportable = not getattr(core.config, "represent_spans", False)
+
+    def forward(self, *tensors: torch.Tensor, **hints: Any) -> tuple[torch.Tensor, ...]:
+        """Run the model."""
+        output = self.core(**dict(zip(self.inputs, tensors, strict=True)), **hints)
+        return tuple(value for name in OUTPUTS if (value := getattr(output, name, None)) is not None)
+
+
+class MarkerGraph(Graph):
+    """Spans scored from their first and last word (`markerV0`) without ever building a vector for each span.
+
+    gliner projects the two words' vectors, joined, twice, and multiplies the result with every label's vector. The
+    first projection of a joined vector is the sum of two projections, one a word instead of one a span. The second
+    is linear, and can so be applied to the few labels instead of the many spans. The scores are the same but for
+    rounding; a third of the model's work is gone.
+    """
+
+    def __init__(self, core: Any) -> None:
+        super().__init__(core)
+        self._head = core.span_rep_layer.span_rep_layer
+        self._width = core.config.max_width
+
+    @staticmethod
+    def fits(core: Any) -> bool:
+        """Whether this is such a model."""
+        layer = getattr(core, "span_rep_layer", None)
+        return (
+            layer is not None
+            and type(layer.span_rep_layer) is SpanMarkerV0
+            and isinstance(layer.context_encoder, IdentityContextEncoder)
+        )
+
+    def forward(self, *tensors: torch.Tensor, **hints: Any) -> tuple[torch.Tensor, ...]:
+        """Run the model; its only output is `logits`."""
+        input_ids, attention_mask, words_mask, text_lengths = tensors
+        hints.pop("threshold", None)
+        seen = self.core.get_representations(input_ids, attention_mask, text_lengths, words_mask, **hints)
+        words, head = seen.words_embedding, self._head
+        first, second = head.out_project[0], head.out_project[-1]
+        size = words.shape[-1]
+        starts = functional.linear(head.project_start(words).relu(), first.weight[:, :size], first.bias)
+        ends = functional.linear(head.project_end(words).relu(), first.weight[:, size:])
+        ends = functional.pad(ends, (0, 0, 0, self._width - 1))  # spans over the end: decoding leaves them out
+        prompts = self.core.prompt_rep_layer(seen.prompts_embedding)
+        labels = (prompts @ second.weight).transpose(1, 2)
+        count = starts.shape[1]
+        scores = [(starts + ends[:, width : width + count]).relu() @ labels for width in range(self._width)]
+        return (torch.stack(scores, dim=2) + (prompts @ second.bias)[:, None, None, :],)

@@ -1,0 +1,108 @@
+"""What we take from gliner: a model folder becomes a loaded model, its tokenizer, and its forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from gliner import GLiNER
+from gliner.model import UniEncoderSpanGLiNER, UniEncoderTokenGLiNER
+from safetensors import safe_open
+from tokenizers import Tokenizer as BackendTokenizer
+
+from worker.collate import Layout
+from worker.contract import ModelSpec
+from worker.graph import Graph, LibraryGraph, MarkerGraph
+from worker.models import ModelBrokenError, Resolved
+from worker.tokens import FastTokenizer
+
+
+def load_gliner(folder: Path, device: str) -> Any:
+    """The model as gliner loads it, all its weights from the file.
+
+    Raises:
+        ModelBrokenError: the files do not make a model this version can run.
+    """
+    try:
+        model = GLiNER.from_pretrained(str(folder), local_files_only=True, map_location=device)
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelBrokenError(f"{folder}: gliner cannot load it: {type(error).__name__}: {error}") from error
+    if type(model) not in (UniEncoderSpanGLiNER, UniEncoderTokenGLiNER):
+        name = type(model).__name__
+        raise ModelBrokenError(f"{folder}: architecture {name} is not supported; use a uni-encoder.")
+    missing = _missing_weights(model.model.state_dict(), folder)
+    if missing:
+        raise ModelBrokenError(f"{folder}: {len(missing)} weights are not in the file, {missing[0]} first.")
+    return model
+
+
+def _missing_weights(state: dict[str, torch.Tensor], folder: Path) -> list[str]:
+    """Weights that gliner left at random values without a word: in the model, but not in its file."""
+    names: set[str] = set()
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            names.update(file.keys())
+    shared = {state[name].data_ptr() for name in names if name in state}
+    return sorted(
+        name
+        for name, value in state.items()
+        # BERT's pooler is built, but GLiNER never runs it; tied weights are stored once.
+        if name not in names and ".pooler." not in name and value.data_ptr() not in shared
+    )
+
+
+def tokenizer(model: Any, source: Resolved) -> FastTokenizer:
+    """How the model sees text."""
+    backend = BackendTokenizer.from_str(model.data_processor.transformer_tokenizer.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    # The language-specific splitters make no promise about threads.
+    threadsafe = model.config.words_splitter_type == "whitespace"
+    return FastTokenizer(_spec(model, source), model.data_processor.words_splitter, threadsafe, backend.to_str())
+
+
+def _spec(model: Any, source: Resolved) -> ModelSpec:
+    """The model's limits."""
+    tokenizer, config = model.data_processor.transformer_tokenizer, model.config
+    encoder = config.encoder_config
+    limits = [tokenizer.model_max_length]
+    if getattr(encoder, "position_embedding_type", "absolute") == "absolute" and not getattr(
+        encoder, "relative_attention", False
+    ):
+        limits.append(getattr(encoder, "max_position_embeddings", limits[0]))
+    return ModelSpec(
+        max_words=config.max_len,
+        max_pieces=min(limits),
+        max_width=getattr(config, "max_width", None) or 12,
+        special_pieces=tokenizer.num_special_tokens_to_add(),
+        label_marker=model.data_processor.ent_token,
+        text_marker=model.data_processor.sep_token,
+        revision=source.revision,
+        calibration=source.calibration,
+    )
+
+
+def layout(model: Any, inputs: Sequence[str]) -> Layout:
+    """How the model wants its rows, its graph having these inputs."""
+    tokenizer = model.data_processor.transformer_tokenizer
+    return Layout(
+        pad_id=tokenizer.pad_token_id or 0,
+        pad_left=tokenizer.padding_side == "left",
+        pooling=getattr(model.config, "subtoken_pooling", None) or "first",
+        span_width=model.config.max_width if "span_idx" in inputs else 0,
+    )
+
+
+def is_tagger(model: Any) -> bool:
+    """Whether the model tags words instead of scoring spans."""
+    return isinstance(model, UniEncoderTokenGLiNER)
+
+
+def graph(model: Any) -> Graph:
+    """The model's forward pass, by the cheapest way to the same scores."""
+    spans = isinstance(model, UniEncoderSpanGLiNER)
+    if spans and MarkerGraph.fits(model.model):
+        return MarkerGraph(model.model).eval()
+    return LibraryGraph(model.model, spans).eval()

@@ -1,0 +1,1 @@
+"""What runs a forward pass: each file here brings one way from named arrays to scores, and nothing else."""

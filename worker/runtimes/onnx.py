@@ -1,0 +1,46 @@
+"""The forward pass on ONNX Runtime, on CPUs, in 32 bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime
+
+from worker.collate import Arrays
+from worker.contract import OutOfMemory
+from worker.decode import Scores
+
+ERRORS_ONLY = 3
+
+
+class OnnxRuntime:
+    """An exported graph.
+
+    Args:
+        path: the export.
+        threads: cores to use.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = ERRORS_ONLY
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._inputs = [port.name for port in self._session.get_inputs()]
+
+    def run(self, arrays: Arrays, threshold: float) -> Scores:
+        """Scores; an exported graph has no use for the threshold.
+
+        Raises:
+            OutOfMemory: the batch did not fit.
+        """
+        try:
+            [logits] = self._session.run(["logits"], {name: arrays[name] for name in self._inputs})
+        except Exception as error:
+            if "alloc" in str(error).lower():
+                raise OutOfMemory from error
+            raise
+        return {"logits": logits}
+
+    def release_memory(self) -> None:
+        """Nothing is kept back that could be given."""
