@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from benchmarks.children import stack
-from benchmarks.service import Service, cycle
-from benchmarks.texts import Mix, mixes
+from benchmarks.service import Service
+from benchmarks.texts import usual
 
 LEDGER_SHARE = 0.7
 """Part of its one core that a ledger should use: above, answers wait for each other."""
@@ -101,26 +101,28 @@ def fakes(workers: int, pace_s: float) -> Iterator[Service]:
 
 def measure(count: int, pace_s: float) -> Costs:
     """What a document costs in one large job, from a run with one worker of no model time to speak of."""
-    mix = mixes(64)["lognormal"]
     with fakes(1, 0.0) as service:
-        service.one_job(cycle(mix, 200))
+        service.one_job(usual(200))
         info, usage = service.server_info(), service.usage()
-        service.one_job(cycle(mix, count))
+        service.one_job(usual(count))
         spent, after = usage.spent(), service.server_info()
         commands = float(after["total_commands_processed"]) - float(info["total_commands_processed"])
         open_bytes = _open_bytes(service, min(count, 2000))
-    with fakes(1, pace_s) as service:
-        service.one_job(cycle(mix, 100))
-        few = min(count, 400)
-        seconds = service.one_job(cycle(mix, few)).seconds
     return Costs(
         spent["server"] / count,
         spent["gateway"] / count,
         spent["worker"] / count,
-        seconds / few,
+        model_s(pace_s, min(count, 400)),
         open_bytes,
         commands / count,
     )
+
+
+def model_s(pace_s: float, count: int) -> float:
+    """Seconds a document of one worker whose model has this pace."""
+    with fakes(1, pace_s) as service:
+        service.one_job(usual(100))
+        return service.one_job(usual(count, seed=1)).seconds / count
 
 
 def _open_bytes(service: Service, count: int) -> float:
@@ -134,13 +136,12 @@ def _open_bytes(service: Service, count: int) -> float:
 
 def grow(costs: Costs, sizes: tuple[int, ...], pace_s: float, cores: int, documents_each: int) -> list[Growth]:
     """Throughput with so many workers each, beside the prediction."""
-    mix = mixes(64)["lognormal"]
     found = []
     for workers in sizes:
         with fakes(workers, pace_s) as service:
-            service.one_job(cycle(mix, 50 * workers))
+            service.one_job(usual(50 * workers))
             count = documents_each * workers
-            seconds = service.one_job(cycle(mix, count)).seconds
+            seconds = service.one_job(usual(count)).seconds
         found.append(Growth(workers, count / seconds, costs.rate(workers, cores)))
     return found
 
@@ -155,13 +156,12 @@ class Tenfold:
 
 def tenfold(count: int, pace_s: float) -> Tenfold:
     """A job of `count` documents, then one of ten times as many, on the same processes."""
-    mix: Mix = mixes(64)["lognormal"]
     with fakes(1, pace_s) as service:
-        service.one_job(cycle(mix, count))
+        service.one_job(usual(count))
         began = time.perf_counter()
-        service.one_job(cycle(mix, count))
+        service.one_job(usual(count))
         small, before = time.perf_counter() - began, service.rss_mb()
         began = time.perf_counter()
-        service.one_job(cycle(mix, 10 * count))
+        service.one_job(usual(10 * count))
         large, after = time.perf_counter() - began, service.rss_mb()
     return Tenfold(large / small, {part: after[part] - before[part] for part in ("gateway", "worker")})

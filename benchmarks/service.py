@@ -5,7 +5,6 @@ One big job, single texts from 32 clients, and single texts at random moments at
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -156,12 +155,6 @@ def forward_s(before: Mapping[tuple[str, ...], float], after: Mapping[tuple[str,
     """Mean seconds of a micro-batch in the model between two looks."""
     count = moved(before, after, ("gleaner_stage_seconds_count", "forward"))
     return moved(before, after, ("gleaner_stage_seconds_sum", "forward")) / count if count else 0.0
-
-
-def cycle(mix: Mix, count: int) -> Mix:
-    """So many texts of a mix, from its beginning again where it is shorter."""
-    texts, labels = (itertools.islice(itertools.cycle(part), count) for part in (mix.texts, mix.labels))
-    return Mix(tuple(texts), tuple(labels))  # type: ignore[arg-type]
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

@@ -55,6 +55,10 @@ class Mix:
         """Whether all texts have the same labels."""
         return len(set(self.labels)) == 1
 
+    def first(self, count: int) -> Mix:
+        """Its first texts."""
+        return Mix(self.texts[:count], self.labels[:count])
+
 
 def documents(count: int, seed: int = 0) -> list[str]:
     """Texts whose lengths are lognormal, 36 words in the median, as in real traffic."""
@@ -65,19 +69,23 @@ def documents(count: int, seed: int = 0) -> list[str]:
     return [_text(rng, words) for words in lengths]
 
 
+def usual(count: int, seed: int = 0) -> Mix:
+    """So many documents of the usual mix, with the usual labels."""
+    return _shared(documents(count, seed))
+
+
 def mixes(count: int, seed: int = 0) -> Mapping[str, Mix]:
     """Every mix, each of that many documents ('long': a quarter as many)."""
     rng = random.Random(seed)
-    usual = documents(count, seed)
-    sets = tuple(rng.choice(_LABEL_SETS) for _ in usual)
+    sets = tuple(rng.choice(_LABEL_SETS) for _ in range(count))
     return {
-        "lognormal": _shared(usual),
+        "lognormal": usual(count, seed),
         "short": _shared([_text(rng, rng.uniform(5, 15)) for _ in range(count)]),
         "long": _shared([_text(rng, rng.uniform(150, MOST_WORDS)) for _ in range(max(2, count // 4))]),
         "one long in 32": _shared(
             [_text(rng, MOST_WORDS if i % 32 == 16 else rng.uniform(5, 15)) for i in range(count)]
         ),
-        "ten label sets": Mix(tuple(usual), sets),
+        "ten label sets": Mix(usual(count, seed).texts, sets),
     }
 
 
