@@ -62,7 +62,7 @@ def shells(answer: dict[str, Any]) -> Shells:
 def test_jenkins_goes_from_commit_to_production(recorded: dict[str, Any]) -> None:
     """Tests first; build, scan, push, sign; staging, its smoke test; a person; production and its smoke test."""
     assert [stage for stage, _ in shells(recorded["main"])] == [
-        *("Lint", "Unit", "Integration", "Faults", "Chart", "Build", "Scan", "Push", "Sign"),
+        *("Lint", "Unit", "Integration", "Operations", "Faults", "Chart", "Build", "Scan", "Push", "Sign"),
         *("Deploy staging", "Smoke test staging", "Deploy prod", "Smoke test prod"),
     ]
     asked = [path for path, step, _ in recorded["main"]["steps"] if step == "input"]
