@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -166,9 +167,12 @@ def test_a_failed_start_shows_the_culprits_log_and_leaves_nothing(tmp_path: Path
 
 @pytest.mark.timeout(180)
 def test_a_server_that_is_there(tmp_path: Path, redis_server: RedisServer) -> None:
-    """--redis-url starts no server, uses that one, and leaves it running."""
+    """--redis-url starts no server, uses that one, and leaves it running; --json tells where all is, once ready."""
     redis_server.flush()
-    with running_stack(tmp_path / "home", "--no-flower", "--redis-url", redis_server.url(3)) as stack:
+    with running_stack(tmp_path / "home", "--no-flower", "--json", "--redis-url", redis_server.url(3)) as stack:
+        until(lambda: "gateway_url" in stack.output.read_text())
+        [told] = [json.loads(line) for line in stack.output.read_text().splitlines() if line.startswith("{")]
+        assert told.items() <= stack.facts.items()
         assert stack.facts["pids"]["server"] is None
         assert stack.facts["redis_url"] == redis_server.url(3)
         with Client(stack.url, stack.key) as client:
