@@ -5,8 +5,9 @@ from __future__ import annotations
 import httpx
 import orjson
 
+from gleaner.cli.doctor import Patient, examine
 from tests.support.processes import READY_S, House, Server, free_port, wait_for
-from tests.support.record import LABELS, Load, Record
+from tests.support.record import LABELS, MODEL, Load, Record
 from tests.support.sentinels import SERVER, Sentinels, sentinels_over
 
 ENDED = {"succeeded", "partially_succeeded", "failed"}
@@ -22,6 +23,8 @@ def test_what_was_accepted_survives_the_masters_death() -> None:
             flower = _start(house, sentinels)
             _fail_over(house, replica, sentinels)
             wait_for(lambda: _queues(flower) == {0}, READY_S, "Flower counts at the new master")
+            found = list(examine(Patient(sentinels.url(1), sentinels.url(0), (MODEL,), None, None, None)))
+            assert "the store answers" in found[0].what  # `gleaner doctor` asks Sentinel, too
             [gateway] = house.of("gateway")
             assert [child.drain() for child in (gateway, *house.of("worker"), *house.of("courier"))] == [0] * 3
     finally:
