@@ -181,8 +181,8 @@ class WorkerMetrics:
         _from_zero(self.oom, "split", "failed")
         self.model = Gauge(
             "gleaner_model_info",
-            "1, with the model and the revision that this worker runs, and on what: joined by instance, it splits any "
-            "other number by them, to compare a canary with what it is to replace.",
+            "1, with the model and the revision that this worker runs, and on what: joined by instance, it splits "
+            "any other number by them, to compare a canary with what it is to replace.",
             ["model", "revision", "runtime", "precision"],
             registry=registry,
         )
