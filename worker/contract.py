@@ -7,7 +7,7 @@ Only `worker.engine` and `worker.models` know torch and gliner; everyone else kn
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from jobs.schema import DocumentErrorCode
@@ -34,6 +34,8 @@ class Window:
         multi_label: one span may have several labels.
         pieces: word pieces of prompt, words and special tokens together: the row's length in the model.
         explain: its spans also say how the labels that lost scored.
+        ids: the word pieces of prompt and words, without special ones and not limited by the model's length.
+        counts: how many of them each word of the prompt, then each of the text, has.
     """
 
     owner: ShardRef
@@ -45,6 +47,8 @@ class Window:
     multi_label: bool
     pieces: int
     explain: bool = False
+    ids: Sequence[int] = field(default=(), compare=False, repr=False)
+    counts: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
 
 class Span(NamedTuple):
@@ -103,6 +107,13 @@ class ModelSpec:
     calibration: Knots = ()
 
 
+class Encoded(NamedTuple):
+    """The ids of words' pieces, one word after the other, and how many each word has."""
+
+    ids: Sequence[int]
+    counts: list[int]
+
+
 class Tokenizer(Protocol):
     """How the model sees text. Safe to call from many threads at once."""
 
@@ -115,8 +126,8 @@ class Tokenizer(Protocol):
         """Where the words are: (start, end) in code points."""
         ...
 
-    def count(self, words: Sequence[str]) -> list[int]:
-        """Word pieces of each word, not limited by the model's length."""
+    def encode(self, words: Sequence[str]) -> Encoded:
+        """The words' pieces, special ones aside, not limited by the model's length."""
         ...
 
 

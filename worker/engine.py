@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 
+from jobs.schema import Document, Options
 from worker import library
 from worker.collate import Arrays, Layout, collate
 from worker.contract import ModelSpec, OutOfMemory, ShardRef, Span, Window
@@ -20,6 +21,7 @@ from worker.exports import place
 from worker.models import Resolved
 from worker.selection import Precision, RuntimeName, Selection, Selector, allowed
 from worker.tokens import FastTokenizer
+from worker.windows import cut
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -94,7 +96,7 @@ class _Parts:
     tagged: bool
 
     def collate(self, windows: Sequence[Window]) -> Arrays:
-        return collate(windows, self.tokenizer.spec, self.layout, self.tokenizer.backend)
+        return collate(windows, self.layout)
 
     def decode(self, windows: Sequence[Window], scores: Scores) -> list[list[Span]]:
         return decode(windows, scores, self.tagged)
@@ -119,7 +121,7 @@ class GlinerEngine:
         tokenizer = parts.tokenizer
         self._spec = replace(tokenizer.spec, **asdict(selection.candidate))
         self.split = tokenizer.split
-        self.count = tokenizer.count
+        self.encode = tokenizer.encode
 
     @property
     def spec(self) -> ModelSpec:
@@ -173,14 +175,10 @@ class GlinerEngine:
         return next(size for size, speed in speeds.items() if speed >= enough)
 
     def _window(self, words: int) -> Window:
-        marker, separator, label, word = self.count(
-            [self.spec.label_marker, self.spec.text_marker, "person", "the"]
-        )
-        prompt = self.spec.special_pieces + marker + separator + label
-        words = min(words, self.spec.max_words, (self.spec.max_pieces - prompt) // word)
-        return Window(
-            ShardRef("warm-up", 0), 0, ("the",) * words, ("person",), (0.5,), True, False, prompt + words * word
-        )
+        """A row of so many words, or of as many as there is room for."""
+        text = " ".join(["the"] * min(words, self.spec.max_words))
+        options = Options(long_text="truncate")
+        return cut(Document(0, "0", text), {"person": None}, options, self, ShardRef("warm-up", 0)).windows[0]
 
     def _timed(self, windows: Sequence[Window]) -> float:
         start = time.perf_counter()

@@ -87,12 +87,23 @@ def _spec(model: Any, source: Resolved) -> ModelSpec:
 def layout(model: Any, inputs: Sequence[str]) -> Layout:
     """How the model wants its rows, its graph having these inputs."""
     tokenizer = model.data_processor.transformer_tokenizer
+    before, after = _special(tokenizer, model.data_processor.sep_token)
     return Layout(
+        before=before,
+        after=after,
         pad_id=tokenizer.pad_token_id or 0,
         pad_left=tokenizer.padding_side == "left",
         pooling=getattr(model.config, "subtoken_pooling", None) or "first",
         span_width=model.config.max_width if "span_idx" in inputs else 0,
     )
+
+
+def _special(tokenizer: Any, word: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The pieces that the tokenizer puts around a row."""
+    encoding = tokenizer([[word]], is_split_into_words=True)
+    words, ids = encoding.word_ids(0), encoding["input_ids"][0]
+    real = [i for i, number in enumerate(words) if number is not None]
+    return tuple(ids[: real[0]]), tuple(ids[real[-1] + 1 :])
 
 
 def is_tagger(model: Any) -> bool:

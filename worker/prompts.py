@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from jobs.schema import DocumentError, DocumentErrorCode, Labels
 from worker.contract import ModelSpec, Tokenizer
@@ -19,12 +20,14 @@ class Asked:
 
     Attributes:
         costs: word pieces of each label in the prompt, its marker included.
+        pieces: the ids of the label marker's pieces, of the text marker's, and of each prompt's.
         fixed: word pieces of a row that are neither label nor text.
     """
 
     names: tuple[str, ...]
     prompts: tuple[str, ...]
     costs: tuple[int, ...]
+    pieces: tuple[tuple[int, ...], ...]
     fixed: int
     spec: ModelSpec
     warnings: tuple[str, ...]
@@ -42,15 +45,24 @@ class Asked:
                     prompt = prompt.replace(mark, " ")
                     warnings.append("A label holds a marker of the model's own; it was asked for without it.")
             prompts.append(prompt)
-        marker, text_marker, *costs = tokenizer.count([*marks, *prompts])
+        ids, counts = tokenizer.encode([*marks, *prompts])
+        ends = list(accumulate(counts, initial=0))
+        marker, text_marker, *costs = counts
         return cls(
             names=tuple(labels),
             prompts=tuple(prompts),
             costs=tuple(marker + cost for cost in costs),
+            pieces=tuple(tuple(ids[first:last]) for first, last in pairwise(ends)),
             fixed=spec.special_pieces + text_marker,
             spec=spec,
             warnings=tuple(dict.fromkeys(warnings)),
         )
+
+    def words(self, group: Sequence[int]) -> list[tuple[int, ...]]:
+        """The pieces of each word of the prompt for a group of labels; an empty label has no word of its own."""
+        marker, text_marker, *prompts = self.pieces
+        marked = [word for i in group for word in ((marker, prompts[i]) if self.prompts[i] else (marker,))]
+        return [*marked, text_marker]
 
     def room(self, passes: Sequence[tuple[int, ...]]) -> int:
         """Word pieces left for the text beside the largest prompt."""

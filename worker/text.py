@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
@@ -34,6 +34,7 @@ class Text:
         offsets: start and end of each word.
         pieces: word pieces of each word.
         total: word pieces of all words before each word, and of all words.
+        ids: the pieces.
     """
 
     text: str
@@ -41,15 +42,17 @@ class Text:
     words: tuple[str, ...]
     pieces: tuple[int, ...]
     total: tuple[int, ...]
+    ids: Sequence[int]
     spec: ModelSpec
 
     @classmethod
     def of(cls, text: str, tokenizer: Tokenizer) -> Text:
-        """Split and count."""
+        """Split and encode."""
         offsets = tuple(tokenizer.split(text))
         words = tuple(text[start:end] for start, end in offsets)
-        pieces = tuple(tokenizer.count(words))
-        return cls(text, offsets, words, pieces, tuple(accumulate(pieces, initial=0)), tokenizer.spec)
+        ids, pieces = tokenizer.encode(words)
+        total = tuple(accumulate(pieces, initial=0))
+        return cls(text, offsets, words, tuple(pieces), total, ids, tokenizer.spec)
 
     def cost(self, first: int, last: int) -> int:
         """Word pieces of a range of words."""

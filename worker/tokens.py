@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 
 from tokenizers import Tokenizer as BackendTokenizer
 
-from worker.contract import ModelSpec
+from worker.contract import Encoded, ModelSpec
 
-COUNT_AT_ONCE = 4_096
-"""Words per tokenizer call when counting, so that a long text needs no long tensor."""
+AT_ONCE = 4_096
+"""Words per tokenizer call, so that a long text needs no long tensor."""
 
 Splitter = Callable[[str], Iterable[tuple[str, int, int]]]
 
@@ -43,19 +44,20 @@ class FastTokenizer:
         with self._split_lock:
             return [(start, end) for _, start, end in self._splitter(text)]
 
-    def count(self, words: Sequence[str]) -> list[int]:
-        """Word pieces of each word, special tokens aside."""
-        counts = [0] * len(words)
-        for first in range(0, len(words), COUNT_AT_ONCE):
-            part = list(words[first : first + COUNT_AT_ONCE])
-            encoding = self.backend.encode(part, is_pretokenized=True, add_special_tokens=False)
+    def encode(self, words: Sequence[str]) -> Encoded:
+        """The words' pieces, special tokens aside."""
+        counts, ids = [0] * len(words), array("i")
+        for first in range(0, len(words), AT_ONCE):
+            part = list(words[first : first + AT_ONCE])
+            encoding = self._backend.encode(part, is_pretokenized=True, add_special_tokens=False)
+            ids.extend(encoding.ids)
             for word in encoding.word_ids:
                 if word is not None:
                     counts[first + word] += 1
-        return counts
+        return Encoded(ids, counts)
 
     @property
-    def backend(self) -> BackendTokenizer:
+    def _backend(self) -> BackendTokenizer:
         """This thread's own tokenizer: fast tokenizers are not thread-safe."""
         if not hasattr(self._local, "tokenizer"):
             self._local.tokenizer = BackendTokenizer.from_str(self._backend_json)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from jobs.schema import (
     Document,
@@ -184,6 +185,7 @@ def _window(
     place: Place, text: Text, asked: Asked, options: Options, document: Document, owner: ShardRef
 ) -> Window:
     pieces = asked.fixed + asked.cost(place.labels) + text.cost(place.first, place.last)
+    prompt = asked.words(place.labels)
     return Window(
         owner=owner,
         document=document.index,
@@ -194,6 +196,8 @@ def _window(
         multi_label=options.multi_label,
         pieces=min(pieces, asked.spec.max_pieces),
         explain=options.explain,
+        ids=[*chain.from_iterable(prompt), *text.ids[text.total[place.first] : text.total[place.last]]],
+        counts=(*map(len, prompt), *text.pieces[place.first : place.last]),
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from threading import Event
 
-from worker.contract import EngineBroken, ModelSpec, OutOfMemory, Span, Window
+from worker.contract import Encoded, EngineBroken, ModelSpec, OutOfMemory, Span, Window
 from worker.spans import keep
 
 WORD = re.compile(r"\w+(?:[-_]\w+)*|\S")
@@ -73,6 +73,11 @@ class FakeEngine:
     def count(self, words: Sequence[str]) -> list[int]:
         """A piece for every six letters."""
         return [1 if word.startswith("<<") else -(-len(word) // 6) for word in words]
+
+    def encode(self, words: Sequence[str]) -> Encoded:
+        """Pieces without meaning."""
+        counts = self.count(words)
+        return Encoded([0] * sum(counts), counts)
 
     def collate(self, windows: Sequence[Window]) -> tuple[Window, ...]:
         """The batch is the windows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 from gliner import GLiNER
 
+from jobs.schema import Document, Labels, Options
 from tests.support.texts import LABEL_SETS, passage
 from worker import library
-from worker.collate import Layout, collate
+from worker.collate import collate
 from worker.contract import ShardRef, Window
 from worker.models import resolve
+from worker.windows import cut
 
 SHIPPED = Path(__file__).parents[3] / "models" / "gleaner-small"
 
@@ -25,15 +28,10 @@ def model() -> Any:
     return GLiNER.from_pretrained(str(SHIPPED), local_files_only=True)
 
 
-def window(model: Any, text: str, prompts: tuple[str, ...]) -> Window:
-    """A row, counted."""
+def window(model: Any, text: str, labels: Labels) -> Window:
+    """A row as `cut` makes it."""
     tokenizer = library.tokenizer(model, resolve(str(SHIPPED), None, Path("unused")))
-    words = tuple(text[start:end] for start, end in tokenizer.split(text))
-    spec = tokenizer.spec
-    asked = [piece for prompt in prompts for piece in (spec.label_marker, prompt)]
-    pieces = spec.special_pieces + sum(tokenizer.count([*asked, spec.text_marker, *words]))
-    pieces = min(pieces, spec.max_pieces)
-    return Window(ShardRef("job", 0), 0, words, prompts, (0.5,) * len(prompts), True, False, pieces)
+    return cut(Document(0, "0", text), labels, Options(), tokenizer, ShardRef("job", 0)).windows[0]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +44,7 @@ def windows(model: Any) -> list[Window]:
         "I \u2764\ufe0f Tokyo (antidisestablishmentarianism)",
         *(passage(random, 30) for _ in range(6)),
     ]
-    return [window(model, text, tuple(random.choice(LABEL_SETS))) for text in texts]
+    return [window(model, text, random.choice(LABEL_SETS)) for text in texts]
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -55,7 +53,6 @@ def test_arrays_are_those_of_gliners_collator(
     model: Any, windows: list[Window], pooling: str, side: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pieces, masks, words and spans, whatever stands for a word and wherever rows are filled up."""
-    tokenizer = library.tokenizer(model, resolve(str(SHIPPED), None, Path("unused")))
     monkeypatch.setattr(model.config, "subtoken_pooling", pooling)
     monkeypatch.setattr(model.data_processor.transformer_tokenizer, "padding_side", side)
     expected = model.collate_batch(
@@ -64,8 +61,7 @@ def test_arrays_are_those_of_gliners_collator(
         model.create_collator(),
     )
 
-    layout = Layout(0, side == "left", pooling, model.config.max_width)
-    found = collate(windows, tokenizer.spec, layout, tokenizer.backend)
+    found = collate(windows, library.layout(model, ("span_idx",)))
 
     assert set(found) == {
         "input_ids",
@@ -83,8 +79,7 @@ def test_arrays_are_those_of_gliners_collator(
 
 def test_a_wrong_count_is_noticed(model: Any, windows: list[Window]) -> None:
     """A row that has other pieces than it was budgeted for is no silent cut."""
-    tokenizer = library.tokenizer(model, resolve(str(SHIPPED), None, Path("unused")))
-    long = Window(ShardRef("job", 0), 0, ("word",), ("person",), (0.5,), True, False, 999)
+    wrong = replace(windows[0], pieces=windows[0].pieces + 1)
 
     with pytest.raises(RuntimeError, match="counted wrong"):
-        collate([windows[0], long], tokenizer.spec, library.layout(model, ()), tokenizer.backend)
+        collate([windows[1], wrong], library.layout(model, ()))
