@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from benchmarks.contestants import EngineAlone, Spans
 from benchmarks.texts import Mix
 from worker.app import load_engine
+from worker.models import ModelError
+from worker.selection import allowed
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[1]
@@ -55,25 +57,16 @@ def f1(found: Sequence[Spans], right: Sequence[Spans]) -> float:
     return 200 * hits / total if total else 100.0
 
 
-def ways() -> Iterator[tuple[str, str]]:
-    """Runtime and precision of everything the worker offers on a CPU, torch in fp32 first."""
-    yield "torch", "fp32"
-    yield "torch", "bf16"
-    for runtime in get_args(WorkerSettings.model_fields["runtime"].annotation):
-        if runtime not in ("auto", "torch"):
-            yield runtime, "auto"
-
-
 def measure(mix: Mix, right: Sequence[Spans]) -> dict[str, float]:
-    """F1 by way; a way that this machine has not is left out."""
+    """F1 by runtime and precision, torch in fp32 first; what the worker's own calibration refuses is left out."""
     scores = {}
-    for runtime, precision in ways():
-        settings = WorkerSettings.model_validate({"runtime": runtime, "precision": precision, "device": "cpu"})
+    for way in allowed("cpu", "auto", "auto"):
+        asked = {"runtime": way.runtime, "precision": way.precision, "device": "cpu"}
         try:
-            engine = load_engine(settings)
-        except (ImportError, ValueError) as error:
-            print(f"{runtime} {precision}: not here ({error})")
+            engine = load_engine(WorkerSettings.model_validate(asked))
+        except ModelError as error:
+            print(f"{way.runtime} {way.precision}: {error}")
             continue
         found = EngineAlone(engine, engine.warm_up()).run(mix).spans
-        scores[f"{runtime} {precision}"] = f1(found, right)
+        scores[f"{way.runtime} {way.precision}"] = f1(found, right)
     return scores
