@@ -214,8 +214,8 @@ def run(
             sink = _Stdout(wanted.kind or OutputFormat.jsonl, wanted.table)
             tally = _to_stdout(client, labels, options, inputs, console, sink)
         else:
-            print_ = _fingerprint(inputs, labels, options, target)
-            journal = Journal.open(target.path, print_, overwrite=wanted.overwrite, lines=target.lines)
+            fingerprint = _fingerprint(inputs, labels, options, target)
+            journal = Journal.open(target.path, fingerprint, overwrite=wanted.overwrite, lines=target.lines)
             stack.callback(journal.close)
             tally = _to_file(client, labels, options, inputs, target, journal, console)
     _summary(console, tally, wanted.path, wanted.as_json)
