@@ -167,7 +167,7 @@ def tables(now: Figures, committed: Figures | None = None) -> Iterator[str]:
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def _row(now: Figures, one: Speed) -> str:
@@ -222,6 +222,10 @@ def plot(figures: Figures, file: Path = PLOT) -> None:
         ]
         if points:
             right.plot(*zip(*sorted(points), strict=True), style, label=kind)
+    if not right.lines:
+        right.remove()
+        drawing.savefig(file, metadata={"Date": None})
+        return
     right.set_xlabel("workers (a model that only takes its time)")
     right.set_ylabel("documents a second")
     right.set_ylim(bottom=0)
