@@ -91,15 +91,15 @@ def _round(running: Stack, child: Child, clients: int, seconds: float) -> tuple[
     command = (sys.executable, "-m", "benchmarks.accept", "--child", "load", *more)
     environment = {**os.environ, "BENCH_URL": child.url, "BENCH_KEY": running.key}
     pids = (child.pid, running.server.process.pid)
-    before = [_cpu_s(pid) for pid in pids]
+    before = [cpu_s(pid) for pid in pids]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    spent = [_cpu_s(pid) - so_far for pid, so_far in zip(pids, before, strict=True)]
+    spent = [cpu_s(pid) - so_far for pid, so_far in zip(pids, before, strict=True)]
     jobs, took, everything = map(float, done.stdout.split())
     own, store = (1000 * seconds / everything for seconds in spent)
     return jobs / took, own, store
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Of the process and its children."""
     process = psutil.Process(pid)
     times = [one.cpu_times() for one in (process, *process.children(recursive=True))]

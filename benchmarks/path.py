@@ -23,6 +23,7 @@ import httpx
 
 from benchmarks.children import stack
 from benchmarks.texts import LABELS
+from worker.contract import Engine, Window
 
 TEXT = "Ines Faber joined Northwind Foods in Lisbon on 3 March 2019 and took over the team that builds the tablet."
 SHIPPED = Path(__file__).parents[1] / "models" / "gleaner-small"
@@ -154,15 +155,13 @@ def _gateway(marks: Marks) -> int:
 
 def _worker(marks: Marks, *, fake: bool) -> int:
     from jobs.ledger import Ledger
-    from tests.support.engine import FakeEngine
     from worker import microbatch, windows
     from worker.app import load_engine, run
-    from worker.contract import Engine
     from worker.intake import Intake
     from worker.settings import WorkerSettings
 
     def load(settings: WorkerSettings) -> Engine:
-        engine: Engine = FakeEngine() if fake else load_engine(settings)
+        engine: Engine = _fake() if fake else load_engine(settings)
         for stage in ("collate", "forward", "decode"):
             _around(marks, engine, stage, f"worker: {stage}")
         return engine
@@ -172,6 +171,19 @@ def _worker(marks: Marks, *, fake: bool) -> int:
     _around(marks, windows, "cut", "worker: cut")
     _around(marks, microbatch.MicroBatcher, "submit", "worker: submit")
     return run(WorkerSettings(), load)
+
+
+def _fake() -> Engine:
+    from tests.support.engine import FakeEngine
+
+    class Fleeting(FakeEngine):
+        """Remembers no forward pass."""
+
+        def forward(self, batch: tuple[Window, ...]) -> tuple[Window, ...]:
+            self.forwards.clear()
+            return super().forward(batch)
+
+    return Fleeting()
 
 
 def _around(marks: Marks, owner: Any, name: str, what: str) -> None:

@@ -96,13 +96,25 @@ async def read_page(
     return Piece(tuple(rows), at, piece.complete)
 
 
-async def read_all(services: Services, caller: Caller, job_id: str) -> tuple[bytes, ...]:
-    """Every result of an ended job as JSON objects; for few documents.
+async def first_page(services: Services, caller: Caller, job_id: str) -> Page:
+    """The job as it is, with the results that a first piece may hold.
 
     Raises:
         Problem: job_not_found or job_purged.
     """
-    return (await read_page(services, caller, job_id, Cursor(), pieces=_ALL)).rows
+    return await owned_page(services, caller, job_id, Cursor().shard, _PAGE_BYTES)
+
+
+async def read_all(services: Services, caller: Caller, page: Page) -> tuple[bytes, ...]:
+    """Every result of an ended job, whose first page is there, as JSON objects; for few documents.
+
+    Raises:
+        Problem: job_not_found or job_purged.
+    """
+    first = await _piece_of(services, page, Cursor(), _ALL, (), as_json)
+    if first.next is None:
+        return first.rows
+    return first.rows + (await read_page(services, caller, page.job.id, first.next, pieces=_ALL)).rows
 
 
 class Stream:
@@ -176,7 +188,18 @@ async def _read_piece(
     max_bytes: int,
 ) -> Piece:
     page = await owned_page(services, caller, job_id, start.shard, max_bytes)
-    args = (services.codec, job_id, page, start, limit, statuses, encode)
+    return await _piece_of(services, page, start, limit, statuses, encode)
+
+
+async def _piece_of(
+    services: Services,
+    page: Page,
+    start: Cursor,
+    limit: int,
+    statuses: Collection[DocumentStatus],
+    encode: Encode,
+) -> Piece:
+    args = (services.codec, page.job.id, page, start, limit, statuses, encode)
     if sum(len(stored.blob) for stored in page.shards) <= _INLINE_BYTES:
         return _decode(*args)
     return await asyncio.to_thread(_decode, *args)

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from gateway.tasks import end
 from jobs.ledger import LedgerUnavailableError, channel
+from jobs.schema import JobStatus
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ _LONGEST_S = 60.0
 """However it comes, nobody waits longer than this without a look."""
 _SUBSCRIBED_WITHIN_S = 1.0
 _RECONNECT_S = (0.1, 2.0)
+_OPEN = frozenset(status.value.encode() for status in JobStatus if not status.terminal)
+"""What is announced of a job that goes on."""
 _IDLE = channel("-")
 """Nothing is ever said here; it keeps the connection subscribed while nobody waits."""
 
@@ -43,12 +46,14 @@ class _Channel:
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.version: int | None = None
-        self.listeners: set[asyncio.Event] = set()
+        self.listeners: dict[asyncio.Event, bool] = {}
+        """True for those who wait for nothing but the end."""
         self.confirmed = asyncio.Event()
 
-    def hint(self) -> None:
-        for listener in self.listeners:
-            listener.set()
+    def hint(self, *, ended: bool = True) -> None:
+        for listener, for_the_end in self.listeners.items():
+            if ended or not for_the_end:
+                listener.set()
 
 
 class Waiter:
@@ -101,7 +106,7 @@ class Waiter:
         """The first value read of which `done` holds, or the last one when the time is over.
 
         Args:
-            job_id: whose changes are hints to read again.
+            job_id: whose end is a hint to read again; other changes of it are not looked at.
             seconds: how long at most; 0 reads once.
             read: reads the value; its exceptions end the wait.
             done: whether there is nothing left to wait for.
@@ -109,7 +114,7 @@ class Waiter:
         end = _now() + seconds
         if seconds <= 0:
             return await read()
-        async with self._listening(job_id) as hint:
+        async with self._listening(job_id, for_the_end=True) as hint:
             while True:
                 hint.clear()
                 value = await read()
@@ -132,11 +137,11 @@ class Waiter:
                     yield None
 
     @contextlib.asynccontextmanager
-    async def _listening(self, job_id: str) -> AsyncIterator[asyncio.Event]:
+    async def _listening(self, job_id: str, *, for_the_end: bool = False) -> AsyncIterator[asyncio.Event]:
         name = channel(job_id)
         hint = asyncio.Event()
         listened = self._channels.setdefault(name, _Channel(job_id))
-        listened.listeners.add(hint)
+        listened.listeners[hint] = for_the_end
         try:
             if len(listened.listeners) == 1:
                 await self._send("subscribe", name)
@@ -145,7 +150,7 @@ class Waiter:
                     await listened.confirmed.wait()
             yield hint
         finally:
-            listened.listeners.discard(hint)
+            listened.listeners.pop(hint, None)
             if not listened.listeners:
                 self._channels.pop(name, None)
                 await self._send("unsubscribe", name)
@@ -214,7 +219,7 @@ class Waiter:
             return
         if message["type"] == "subscribe":
             listened.confirmed.set()
-        listened.hint()
+        listened.hint(ended=message["data"] not in _OPEN)
 
     async def _drop(self) -> None:
         async with self._sending:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import orjson
 import redis
 import redis.asyncio
-from celery import Celery
-from kombu import Queue
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -27,6 +25,9 @@ from jobs.ledger import Message
 from jobs.schema import Priority
 from jobs.sentinels import Sentinels
 from jobs.stores import secured, sentinel_options, tls_options
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 KEY_PREFIX = "gleaner:q:"
 EXTRACT_TASK = "gleaner.extract_shard"
@@ -43,6 +44,9 @@ def celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celery:
         queues: what this process may consume; also what Flower asks the length of.
         role: worker or courier: names connections and keeps one role's unacked messages from another's.
     """
+    from celery import Celery  # a gateway pushes without it, and starts sooner
+    from kombu import Queue
+
     app = Celery("gleaner", set_as_current=False)
     app.conf.update(
         broker_url=celery_url(broker_url),

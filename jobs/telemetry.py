@@ -29,6 +29,8 @@ _CONTEXT_KEYS = ("request_id", "trace_id", "job_id", "shard")
 _HOUSE = ("gateway", "gleaner", "jobs", "worker", "tests", "__main__")
 _FRAMES = 12
 _MESSAGE = 300
+_CHATTY = ("celery.worker.strategy", "celery.app.trace")
+"""A line for each message that comes and one for each that is done; `shard.completed` says more than both."""
 _context: ContextVar[dict[str, object] | None] = ContextVar("gleaner_log_context", default=None)
 
 
@@ -68,7 +70,7 @@ def configure(settings: Settings, service: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
     logging.captureWarnings(True)
-    for noisy in ("httpx", "httpcore", "urllib3", "filelock", "fsspec", "tornado.access"):
+    for noisy in (*_CHATTY, "httpx", "httpcore", "urllib3", "filelock", "fsspec", "tornado.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     _catch_the_rest()
 

@@ -131,15 +131,15 @@ def _serve(
     incarnation = f"{name}#{secrets.token_hex(4)}"
     marks = Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-worker-marks"))
 
-    def mark(shards: frozenset[ShardRef]) -> None:
-        marks.run(ledger.mark(incarnation, shards))
+    def mark(shards: frozenset[ShardRef], left: frozenset[ShardRef]) -> None:
+        marks.run(ledger.mark(incarnation, shards, left))
 
     blame = Blame(mark)
     tracer, traces = tracing.start(settings, "worker"), dict[ShardRef, str]()
     forwards = _Forwards(tracer, traces)
 
     def before_forward(shards: frozenset[ShardRef]) -> None:
-        blame.enter(shards)
+        blame.enter(shards, exactly=True)
         forwards.begin(shards)
 
     batcher = MicroBatcher(engine, budget, before_forward=before_forward, observer=_Numbers(metrics, forwards.end))

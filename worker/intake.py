@@ -125,7 +125,10 @@ class Intake:
         """Do what a message asks; the answer says what became of it, for the log and for Flower."""
         with bound(job_id=message.job, shard=message.shard):
             nonce = secrets.token_hex(8)
-            call = ledger.claim(message, nonce, self._worker, self._revision, lease_ms=self._lease_ms)
+            company = self._gate.open
+            call = ledger.claim(
+                message, nonce, self._worker, self._revision, lease_ms=self._lease_ms, at_risk=company
+            )
             try:
                 claim = self._persist(call)
                 if claim.kind != "run":
@@ -136,18 +139,18 @@ class Intake:
                     self._tracer.span("shard", claim.trace, job_id=message.job, shard=message.shard) as trace,
                     self._traced(ShardRef(message.job, message.shard), trace),
                 ):
-                    return self._run(message, claim, lease)
+                    return self._run(message, claim, lease, told=company and not claim.alone)
             except LedgerUnavailableError:  # and the process must end: upkeep brings the shard back
                 log.warning("shard.left")
                 return "left"
 
-    def _run(self, message: Message, claim: Claim, lease: Lease) -> str:
+    def _run(self, message: Message, claim: Claim, lease: Lease, *, told: bool) -> str:
         if message.shard == 0 and claim.attempts == 1:
             self._metrics.queue_wait.observe(max(0, claim.started - claim.created) / 1000)
         try:
             if lease.ended:  # taken while the process was already giving back
                 raise Dropped
-            with self._blame.hold(ShardRef(message.job, message.shard)):
+            with self._blame.hold(ShardRef(message.job, message.shard), told=told):
                 with self._stage("fetch"):
                     shard = self._decode(message, claim)
                 results = self._alone(shard, lease) if claim.alone else self._together(shard, lease)
@@ -168,11 +171,18 @@ class Intake:
     def _together(self, shard: Shard, lease: Lease) -> list[DocumentResult]:
         """The shard's documents in whatever company the micro-batcher finds for them."""
         owner = ShardRef(shard.message.job, shard.message.shard)
-        with self._gate.company(lease):
+
+        def step_back() -> None:
+            self._blame.leave(owner)
+            self._blame.tidy()  # who is alone must be the only one at risk
+
+        with self._gate.company(lease, step_back):
             self._blame.enter({owner})
             with self._stage("cut"):
                 plans = [self._cut(document, shard, owner) for document in shard.documents]
             self._blame.leave(owner)  # until its first forward
+            if self._batcher.backlog().running:  # which may be a while
+                self._blame.tidy()
             interactive = shard.message.queue.endswith(".interactive")
             flat = [window for plan in plans for window in plan.windows]
             future = self._batcher.submit(owner.job_id, flat, interactive=interactive)
@@ -209,7 +219,7 @@ class Intake:
         if at == claim.at and claim.solo >= SOLO_DEATHS:
             log.error("document.worker_lost", extra={"index": document.index})
             return _lost(document, claim.attempts)
-        self._blame.enter({owner})
+        self._blame.enter({owner}, exactly=True)
         plan = self._cut(document, shard, owner)
         future = self._batcher.submit(owner.job_id, list(plan.windows), solo=True)
         [result] = self._merge([plan], self._outcomes(future, lease, owner), claim.attempts)
@@ -279,6 +289,7 @@ class Intake:
             )
         self._push(done.publish)
         if done.kind == "stored":
+            self._blame.forget(ShardRef(message.job, message.shard))
             self._count(shard, results, done.job_state)
         log.info("shard.completed", extra={"answer": done.kind, "documents": len(results), "failed": len(failed)})
         return done.kind
@@ -287,6 +298,8 @@ class Intake:
         """The job was cancelled, the lease lost, or the process must end: the ledger decides what comes of it."""
         returned = self._persist(ledger.release(message.job, message.shard, lease.nonce))
         self._push(returned.publish)
+        if returned.kind != "stale":
+            self._blame.forget(ShardRef(message.job, message.shard))
         log.info("shard.given_back", extra={"answer": returned.kind})
         return returned.kind
 

@@ -16,11 +16,13 @@ from gateway.auth import Caller
 from gateway.lookup import owned_job
 from gateway.ndjson import MEDIA_TYPE, OnBadLine
 from gateway.request import parse
+from gateway.results import first_page
 from gateway.schemas import JobWebhook
 from gateway.services import Services
 from gateway.submission import Accepted, submit, unpack_metadata
 from gateway.upload import upload
 from gateway.views import etag, job_body, job_urls, retry_after_s
+from jobs.ledger import Page
 from jobs.schema import Job
 
 T = TypeVar("T")
@@ -76,6 +78,17 @@ async def wait_for_end(request: Request, services: Services, caller: Caller, job
 
     return await while_connected(
         request, services.waiter.until(job_id, seconds, read, lambda job: job.status.terminal)
+    )
+
+
+async def wait_for_page(request: Request, services: Services, caller: Caller, job_id: str, seconds: float) -> Page:
+    """As `wait_for_end`, with the first results: one look at the end instead of two."""
+
+    async def read() -> Page:
+        return await first_page(services, caller, job_id)
+
+    return await while_connected(
+        request, services.waiter.until(job_id, seconds, read, lambda page: page.job.status.terminal)
     )
 
 

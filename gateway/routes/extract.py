@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from gateway import openapi, results
 from gateway.auth import Caller, require
-from gateway.routes.answers import accept, accepted_headers, accepted_response, job_response, wait_for_end
+from gateway.routes.answers import accept, accepted_headers, accepted_response, job_response, wait_for_page
 from gateway.schemas import Extraction, JobBody
 from gateway.services import ServicesDep
 from gateway.submission import unpack_metadata
@@ -42,11 +42,12 @@ async def extract(
     accepted = await accept(request, services, caller, max_documents=settings.extract_max_documents, extract=True)
     headers = accepted_headers(accepted)
     try:
-        job = await wait_for_end(request, services, caller, accepted.job_id, settings.extract_wait_s)
+        page = await wait_for_page(request, services, caller, accepted.job_id, settings.extract_wait_s)
+        job = page.job
         if not job.status.terminal:
             await services.barrier.confirm()
             return job_response(services, job, 202, headers, accepted.webhook)
-        rows = await results.read_all(services, caller, accepted.job_id)
+        rows = await results.read_all(services, caller, page)
     except LedgerUnavailableError:
         await services.barrier.confirm()
         return accepted_response(accepted)  # the job is safe; only looking at it failed

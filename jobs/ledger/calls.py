@@ -134,8 +134,12 @@ def claim(
     *,
     max_version: int = names.WIRE_VERSION,
     lease_ms: int = LEASE_MS,
+    at_risk: bool = False,
 ) -> Call[Claim]:
-    """Take a shard for `worker`, or learn why its message is to be dropped."""
+    """Take a shard for `worker`, or learn why its message is to be dropped.
+
+    `at_risk` marks it in the same step, unless it has to run alone.
+    """
 
     def parse(reply: list[Any]) -> Claim:
         kind = records.text(reply[0])
@@ -167,14 +171,15 @@ def claim(
         message.queue,
         lease_ms,
         revision,
+        MARK_TTL_MS if at_risk else 0,
     )
     return Call("claim", args, parse)
 
 
-def mark(worker: str, shards: Iterable[tuple[str, int]]) -> Call[None]:
-    """Write down the shards of the forward that begins now: the suspects if the process dies in it."""
-    members = (f"{job}:{shard}" for job, shard in shards)
-    return Call("mark", (worker, MARK_TTL_MS, *members), lambda _: None)
+def mark(worker: str, shards: Iterable[tuple[str, int]], left: Iterable[tuple[str, int]] = ()) -> Call[None]:
+    """Write down the suspects if the process dies now: `shards` from now on, those that `left` no more."""
+    gone, members = ([f"{job}:{shard}" for job, shard in some] for some in (left, shards))
+    return Call("mark", (worker, MARK_TTL_MS, len(gone), *gone, *members), lambda _: None)
 
 
 def renew(leases: Sequence[tuple[str, int, str]], lease_ms: int = LEASE_MS) -> Call[tuple[str, ...]]:

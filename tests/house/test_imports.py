@@ -22,7 +22,7 @@ def loaded_by(module: str) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("gateway.app", {"torch", "gliner", "transformers", "worker"}),
+        ("gateway.app", {"torch", "gliner", "transformers", "worker", "celery", "kombu"}),
         ("gateway.courier", {"torch", "gliner", "transformers", "worker"}),
         ("worker.app", {"fastapi", "starlette", "uvicorn", "gateway"}),
     ],

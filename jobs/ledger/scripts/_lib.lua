@@ -68,10 +68,10 @@ local function write_shard(id, shard, record)
   redis.call('HSET', key('sh:' .. id), shard, pack_shard(record))
 end
 
--- Bumps the version and tells those who wait.
+-- Bumps the version and tells those who wait, and the state, so that who waits for the end need not look before.
 local function changed(id)
-  local v = redis.call('HINCRBY', key('job:' .. id), 'v', 1)
-  redis.call('PUBLISH', key('ch:' .. id), v)
+  redis.call('HINCRBY', key('job:' .. id), 'v', 1)
+  redis.call('PUBLISH', key('ch:' .. id), redis.call('HGET', key('job:' .. id), 'state') or '')
 end
 
 -- Marks one shard published under a new seq; the caller pushes the message.

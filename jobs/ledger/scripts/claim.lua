@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- claim(job, shard, seq, nonce, worker, max_ver, queue, lease_ms, revision): takes the shard for this worker, or
--- says why the message is to be dropped. `head` moves first, always: it tells upkeep how far the queue was read.
-local id, shard, seq, nonce, worker, max_ver, queue, lease, revision = unpack(ARGV)
+-- claim(job, shard, seq, nonce, worker, max_ver, queue, lease_ms, revision, mark_ttl_ms): takes the shard for this
+-- worker, or says why the message is to be dropped. `head` moves first, always: it tells upkeep how far the queue was
+-- read. With `mark_ttl_ms` above 0 a shard that need not run alone is on the worker's list of those at risk at once.
+local id, shard, seq, nonce, worker, max_ver, queue, lease, revision, mark_ttl = unpack(ARGV)
 local q = key('q:' .. queue)
 local have = redis.call('HMGET', q, 'seq', 'head')
 local job = read_job(id)
@@ -33,6 +34,10 @@ else
 end
 write_shard(id, shard, record)
 redis.call('ZADD', key('open:' .. job.slug), record.until_, member(id, shard))
+if int(mark_ttl) > 0 and record.mode == 0 then
+  redis.call('SADD', key('run:' .. worker), member(id, shard))
+  redis.call('PEXPIRE', key('run:' .. worker), mark_ttl)
+end
 local reply = {'run', redis.call('HGET', key('in:' .. id), shard), job.opts, record.attempts, record.mode, record.at,
   record.solo, job.tenant, job.trace or '', int(job.started) > 0 and int(job.started) or NOW, int(job.created)}
 for i = 0, record.at - 1 do

@@ -16,6 +16,7 @@ redis.call('HSET', key('out:' .. id), shard, result)
 for i = 0, record.at do redis.call('HDEL', key('part:' .. id), shard .. ':' .. i) end
 record.st, record.done_nonce, record.nonce, record.ok, record.failed = 'd', nonce, '', ok, failed
 write_shard(id, shard, record)
+redis.call('SREM', key('run:' .. record.worker), member(id, shard))
 settle(job, shard, record.chars)
 local where = key('job:' .. id)
 job.run = redis.call('HINCRBY', where, 'run', -record.ndocs)

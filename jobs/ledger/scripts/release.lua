@@ -5,6 +5,7 @@ local id, shard, nonce = unpack(ARGV)
 local job = read_job(id)
 local record = job and read_shard(id, shard)
 if not record or terminal(job) or record.st ~= 'r' or record.nonce ~= nonce then return {'stale'} end
+redis.call('SREM', key('run:' .. record.worker), member(id, shard))
 job.run = redis.call('HINCRBY', key('job:' .. id), 'run', -record.ndocs)
 local reply
 if job.state == 'cancelling' then

@@ -163,7 +163,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data(), suspect=st.booleans())
     def worker_dies(self, data: st.DataObject, suspect: bool) -> None:
         job, index, shard = data.draw(st.sampled_from(self.running()))
-        self.ledger.run(ledger.mark("w1", [(job.id, index)] if suspect else []))
+        this = [(job.id, index)]
+        self.ledger.run(ledger.mark("w1", this if suspect else [], left=[] if suspect else this))
         self.ledger.run(ledger.renew([(job.id, index, shard.nonce)], lease_ms=1))
         time.sleep(0.003)
         returned = self.ledger.run(ledger.lease_expired(job.id, index))

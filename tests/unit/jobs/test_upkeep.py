@@ -178,11 +178,27 @@ def test_blame_reaches_only_what_was_in_the_forward(house: House) -> None:
     for message in (inside, outside):
         house.take()
         house.store.run(ledger.claim(message, f"n{message.shard}", "w", "rev", lease_ms=10))
-    house.store.run(ledger.mark("w", [("job_1", 0)]))
+    house.store.run(ledger.mark("w", [("job_1", 0), ("job_1", 1)]))
+    house.store.run(ledger.mark("w", [("job_1", 0)], left=[("job_1", 1)]))
     time.sleep(0.02)
     ticks(house, lambda: queues.length(house.broker, QUEUE) == 2)
     claims = [house.store.run(ledger.claim(m, f"again{m.shard}", "w", "rev")) for m in iter(house.take, None)]
     assert sorted(claim.alone for claim in claims) == [False, True]
+
+
+def test_a_shard_is_at_risk_from_its_claim_to_its_completion(house: House) -> None:
+    """Most shards need no word of their own to be blamed rightly; one given back is off the list, too."""
+
+    def at_risk() -> set[bytes]:
+        return set(house.store._client.smembers("{gleaner}:run:w"))  # type: ignore[arg-type]  # redis-py's gap
+
+    first, second = house.submit("job_1", shards=2)
+    for message in (first, second):
+        house.store.run(ledger.claim(message, f"n{message.shard}", "w", "rev", at_risk=True))
+    assert at_risk() == {b"job_1:0", b"job_1:1"}
+    house.store.run(ledger.complete(first, "n0", b"x", b"", 1, 0, {}, {}))
+    house.store.run(ledger.release("job_1", 1, "n1"))
+    assert at_risk() == set()
 
 
 def test_solo_deaths_are_counted_for_the_document_that_ran(house: House) -> None:

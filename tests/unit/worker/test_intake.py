@@ -61,7 +61,6 @@ class Worker:
     intake: Intake
     draining: Event = field(default_factory=Event)
     broken: list[bool] = field(default_factory=list)
-    told: list[frozenset[ShardRef]] = field(default_factory=list)
 
     def submit(self, job: str, *texts: str) -> Message:
         """A job of one shard with these texts."""
@@ -95,6 +94,10 @@ class Worker:
             [message] = self.store.run(ledger.lease_expired(message.job, 0)).publish
         return message
 
+    def at_risk(self) -> set[bytes]:
+        """The suspects if this worker died now."""
+        return set(self.client.smembers("{gleaner}:run:w"))
+
     def kept(self, message: Message, at: int) -> bytes:
         """A partial result as a worker keeps it, recognisable by its attempts."""
         result = DocumentResult(at, str(at), DocumentStatus.succeeded, windows=1, attempts=77)
@@ -106,10 +109,13 @@ def working(ledger_url: str, broker_url: str, engine: FakeEngine) -> Iterator[Wo
     """A worker without Celery."""
     with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
         store, draining = Moody(client), Event()
-        told: list[frozenset[ShardRef]] = []
         broken: list[bool] = []
-        blame = Blame(told.append)
-        batcher = MicroBatcher(engine, 500, before_forward=blame.enter)
+        blame = Blame(lambda at_risk, left: store.run(ledger.mark("w", at_risk, left)))
+
+        def before_forward(shards: frozenset[ShardRef]) -> None:
+            blame.enter(shards, exactly=True)
+
+        batcher = MicroBatcher(engine, 500, before_forward=before_forward)
 
         def drop(lease: Lease) -> None:
             batcher.drop(lease.message.job, lease.message.shard)
@@ -131,7 +137,7 @@ def working(ledger_url: str, broker_url: str, engine: FakeEngine) -> Iterator[Wo
             on_broken=lambda: broken.append(True),
         )
         with batcher:
-            yield Worker(client, store, batcher, leases, intake, draining, broken, told)
+            yield Worker(client, store, batcher, leases, intake, draining, broken)
             engine.hold.set()
 
 
@@ -259,22 +265,23 @@ def test_a_lost_device_is_reported_once_it_is_met(worker: Worker) -> None:
     with pytest.raises(EngineBroken):
         worker.intake.extract_shard(message)
     assert worker.broken == [True]
-    assert worker.told[-1] == {("job_1", 0)}
+    assert worker.at_risk() == {b"job_1:0"}
     assert worker.job("job_1").counts.running == 1
 
 
 def test_a_shard_is_at_risk_from_its_first_text_on(worker: Worker) -> None:
     """The ledger knows of a shard before its texts are cut, not only before they are in the model."""
-    seen: list[frozenset[ShardRef]] = []
+    seen: list[set[bytes]] = []
     cut = worker.intake._cut
 
     def look(*args: Any) -> windows.Plan:
-        seen.append(worker.told[-1])
+        seen.append(worker.at_risk())
         return cut(*args)
 
     worker.intake._cut = look  # type: ignore[method-assign]
     worker.intake.extract_shard(worker.submit("job_1", "Anna"))
-    assert seen == [{("job_1", 0)}]
+    assert seen == [{b"job_1:0"}]
+    assert worker.at_risk() == set()
 
 
 def test_a_suspect_goes_on_where_it_died(worker: Worker) -> None:
