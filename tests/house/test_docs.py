@@ -20,6 +20,7 @@ OTHER_VARIABLES = {
     "GLEANER_API_KEY",
     "GLEANER_DATA_DIR",
     "GLEANER_REQUIRE_TOOLS",  # the tests'
+    "GLEANER_DATA",  # the benchmarks'
 }
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
