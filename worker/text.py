@@ -47,12 +47,21 @@ class Text:
 
     @classmethod
     def of(cls, text: str, tokenizer: Tokenizer) -> Text:
-        """Split and encode."""
-        offsets = tuple(tokenizer.split(text))
+        """Split and encode.
+
+        A word without a piece (a variation selector, say) is left out: the model would not see it, and gliner,
+        which numbers the words that it sees, would shift every entity after it.
+        """
+        found = tokenizer.split(text)
+        ids, counts = tokenizer.encode([text[start:end] for start, end in found])
+        offsets, pieces = [], []
+        for place, count in zip(found, counts, strict=True):
+            if count or not any(counts):
+                offsets.append(place)
+                pieces.append(count)
         words = tuple(text[start:end] for start, end in offsets)
-        ids, pieces = tokenizer.encode(words)
         total = tuple(accumulate(pieces, initial=0))
-        return cls(text, offsets, words, tuple(pieces), total, ids, tokenizer.spec)
+        return cls(text, tuple(offsets), words, tuple(pieces), total, ids, tokenizer.spec)
 
     def cost(self, first: int, last: int) -> int:
         """Word pieces of a range of words."""

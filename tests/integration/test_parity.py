@@ -189,6 +189,24 @@ def _edges_inside(plan: Plan, planted: Sequence[tuple[int, str]]) -> int:
     return sum(any(at <= edge <= at + len(part) for edge in edges) for at, part in planted)
 
 
+def test_a_character_that_the_model_does_not_see_shifts_nothing(engine: Engine) -> None:
+    """Behind a variation selector, as in most emoji hearts, gliner's own spans are a word off; ours are not."""
+    heart, selector = "\u2764", "\ufe0f"
+    text = f'"We love Paris {heart}", wrote Ada Lovelace about the iPhone!'
+    cases = [
+        Case(case, LABEL_SETS[1], Options(threshold=0.3)) for case in (text, text.replace(heart, heart + selector))
+    ]
+
+    plain, selected = extract(engine, cases)
+
+    assert "Ada Lovelace" in [entity.text for entity in plain.entities]
+    assert [(e.text, e.label, e.score) for e in selected.entities] == [
+        (e.text, e.label, pytest.approx(e.score, abs=TOLERANCE)) for e in plain.entities
+    ]
+    [alone] = extract(engine, [Case(selector, LABEL_SETS[1], Options())])
+    assert (alone.error, alone.entities) == (None, ())
+
+
 def test_two_hundred_labels_are_all_asked(engine: Engine) -> None:
     """The library alone finds nothing with 200 labels, which leave the text no room; ours are asked in passes."""
     labels: Labels = {f"kind number {i}": None for i in range(197)} | {

@@ -59,7 +59,7 @@ SENTENCES = (
     "In {place}, {person} signed a contract with {firm} 🎉.",
     "The {product} costs $1,299.00 at {firm} (see https://example.com/shop?id=7).",
     "Dr. {person} was given {product} on {date}; the U.S. clinic in {place} agreed.",
-    '"We love {place} ❤️", wrote {person} about the {product}!',
+    '"We love {place} ❤", wrote {person} about the {product}!',
     "Was {person} ever in {place}?",
 )
 FILLER = (
