@@ -13,6 +13,10 @@ from worker.decode import Scores
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
+SHAPES_KEPT = 64
+"""OpenVINO keeps compiled kernels for each input shape, 5,000 of them by default, and micro-batches have many:
+gleaner-small took 2.2 GB after 500 of them, and kept growing. With 64 it stays at 0.6 GB and is no slower."""
+
 
 def precisions() -> tuple[str, ...]:
     """What this CPU computes in hardware."""
@@ -35,6 +39,7 @@ class OpenVinoRuntime:
             "PERFORMANCE_HINT": "LATENCY",  # one micro-batch at a time, on all cores
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "CPU_RUNTIME_CACHE_CAPACITY": SHAPES_KEPT,
         }
         model = core.compile_model(core.read_model(path), "CPU", options)
         self._inputs = [port.get_any_name() for port in model.inputs]
