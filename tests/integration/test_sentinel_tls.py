@@ -51,7 +51,8 @@ def _sentinel(binary: Path, server: Fortress) -> Iterator[int]:
 
 
 def _settings(server: Fortress, port: int, password: str) -> Settings:
-    url = f"rediss+sentinel://{KEEPER}:{KEEPER}-password@localhost:{port}/gleaner/0?sentinel_password={password}"
+    keeper = f"{KEEPER}:{KEEPER}-password"
+    url = f"rediss+sentinel://{keeper}@localhost:{port}/gleaner/0?sentinel_password={password}"
     files = {name.removeprefix("GLEANER_").lower(): value for name, value in server.settings.items()}
     return Settings(redis_url=url, broker_url=url, **files)  # type: ignore[arg-type]
 
