@@ -69,8 +69,9 @@ bandit: setup ## Security lint
 secrets: setup ## No secret in a tracked file; an exception is marked on its own line
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
 
-pytest: setup tools ## The tests: house, unit, integration, faults
+pytest: setup tools ## The tests: house, unit, integration, console, operations, faults, ship
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/ship
 
 chaos: setup tools ## Every fault as often as it takes to believe it: 20 minutes and more, CHAOS_SEED=n
 	CHAOS=1 $(BIN)/python -m pytest tests/faults --timeout 1800
