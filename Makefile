@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
   constraints clean
 
 help: ## List these commands
@@ -45,7 +45,9 @@ demo: setup ## See it work: start everything, extract entities from sample texts
 up: setup ## Start the local stack; Ctrl-C stops it
 	@$(BIN)/gleaner up
 
-test: setup tools fast pytest ## Every check and every test, the fast ones first
+test: setup tools ## Every check and every test, the fast ones first
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target fast ship
+	@$(MAKE) --no-print-directory pytest
 
 fast: lint types imports bandit secrets ## The static checks alone
 
@@ -69,8 +71,10 @@ bandit: setup ## Security lint
 secrets: setup ## No secret in a tracked file; an exception is marked on its own line
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
 
-pytest: setup tools ## The tests: house, unit, integration, console, operations, faults, ship
+pytest: setup tools ## The tests: house, unit, integration, console, operations, faults
 	$(BIN)/python -m pytest
+
+ship: setup tools ## The tests of chart, KEDA, images and pipelines, in a process of their own
 	$(BIN)/python -m pytest tests/ship
 
 chaos: setup tools ## Every fault as often as it takes to believe it: 20 minutes and more, CHAOS_SEED=n
