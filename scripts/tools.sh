@@ -9,7 +9,7 @@ set -euo pipefail
 
 dir=$1
 shift
-mkdir -p "$dir/bin" "$dir/root" "$dir/apt/lists/partial" "$dir/apt/debs"
+mkdir -p "$dir/bin" "$dir/debian" "$dir/apt/lists/partial" "$dir/apt/debs"
 dir=$(cd "$dir" && pwd)
 
 if ! command -v apt-get > /dev/null || ! command -v dpkg > /dev/null; then
@@ -25,25 +25,25 @@ apt() {
 
 wrap() { # program: the unpacked one under bin/, or nothing if the system's own serves
   local program=$1 real
-  real=$dir/root/usr/lib/$program/$program # Chromium's own: its launcher under bin/ names absolute places
-  [ -x "$real" ] || real=$(find "$dir/root" \( -path "*/bin/$program" -o -path "*/sbin/$program" \) | head -n 1)
+  real=$dir/debian/usr/lib/$program/$program # Chromium's own: its launcher under bin/ names absolute places
+  [ -x "$real" ] || real=$(find "$dir/debian" \( -path "*/bin/$program" -o -path "*/sbin/$program" \) | head -n 1)
   [ -n "$real" ] || return 0
   # Debian's Alertmanager reads its own templates from this absolute place; as a relative one of equal length it is
   # found where it was unpacked. Files are then to be named by absolute paths.
   local shared=/usr/share/prometheus/alertmanager go=:
   if grep -q "$shared" "$real"; then
     LC_ALL=C sed -i "s#$shared#././/${shared#/usr/}#g" "$real"
-    go="cd \"\$root/usr\""
+    go="cd \"\$debian/usr\""
   elif grep -q "././/${shared#/usr/}" "$real"; then
-    go="cd \"\$root/usr\""
+    go="cd \"\$debian/usr\""
   fi
   # Relative to itself, so that the checkout may move.
   cat > "$dir/bin/$program" << WRAPPER
 #!/bin/sh
-root=\$(cd "\$(dirname "\$(readlink -f "\$0")")/../root" && pwd)
-export LD_LIBRARY_PATH="\$root/usr/lib/$triplet:\$root/lib/$triplet:\$root/usr/lib:\$root/usr/lib/$triplet/pulseaudio\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+debian=\$(cd "\$(dirname "\$(readlink -f "\$0")")/../debian" && pwd)
+export LD_LIBRARY_PATH="\$debian/usr/lib/$triplet:\$debian/lib/$triplet:\$debian/usr/lib:\$debian/usr/lib/$triplet/pulseaudio\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
 $go
-exec "\$root/${real#"$dir/root/"}" "\$@"
+exec "\$debian/${real#"$dir/debian/"}" "\$@"
 WRAPPER
   chmod +x "$dir/bin/$program"
 }
@@ -54,7 +54,7 @@ apt update || echo "tools: package lists cannot be fetched; trying with what is 
 for pair in "$@"; do
   program=${pair%%=*} package=${pair#*=}
   # A package may bring several programs.
-  if [ -n "$(find "$dir/root" \( -path "*/bin/$program" -o -path "*/sbin/$program" \) | head -n 1)" ]; then
+  if [ -n "$(find "$dir/debian" \( -path "*/bin/$program" -o -path "*/sbin/$program" \) | head -n 1)" ]; then
     wrap "$program"
     continue
   fi
@@ -67,7 +67,7 @@ for pair in "$@"; do
   if [ -n "$names" ]; then
     # shellcheck disable=SC2086 # one word per package
     (cd "$dir/apt/debs" && apt download $names)
-    for deb in "$dir"/apt/debs/*.deb; do dpkg -x "$deb" "$dir/root"; done
+    for deb in "$dir"/apt/debs/*.deb; do dpkg -x "$deb" "$dir/debian"; done
     rm -f "$dir"/apt/debs/*.deb
   fi
   wrap "$program"

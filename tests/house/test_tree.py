@@ -26,10 +26,10 @@ def tracked() -> list[Path]:
 
 
 def text_lines() -> Iterator[tuple[Path, int, str]]:
-    """Every line of every text file but this one."""
+    """Every line of every text file."""
     for path in tracked():
         content = path.read_bytes()
-        if b"\0" in content[:8192] or path == Path(__file__):
+        if b"\0" in content[:8192]:
             continue
         for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
             yield path.relative_to(ROOT), number, line
@@ -38,16 +38,19 @@ def text_lines() -> Iterator[tuple[Path, int, str]]:
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("cd /home/alice/gleaner", True),
-        ("see /root/.cache", True),
-        ("https://example.org/home/", False),
-        ("$ROOT/work/file", False),
-        ("/var/lib/gleaner", False),
+        ("cd |home|alice|gleaner", True),
+        ("see |root|.cache", True),
+        ("https:||example.org|home|", False),
+        ("$ROOT|work|file", False),
+        ("|var|lib|gleaner", False),
     ],
 )
 def test_a_machines_path_is_recognised(line: str, found: bool) -> None:
-    """The pattern below sees absolute paths of one machine, not parts of addresses or of relative paths."""
-    assert bool(MACHINE_PATH.search(line)) is found
+    """The pattern sees absolute paths of one machine, not parts of addresses or of relative paths.
+
+    They stand here with `|` for `/`: this file names none either.
+    """
+    assert bool(MACHINE_PATH.search(line.replace("|", "/"))) is found
 
 
 def test_no_file_names_a_path_of_one_machine() -> None:
