@@ -20,11 +20,16 @@ _PREFER_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;]
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """An Idempotency-Key with the request it came with; the key itself is kept as a hash only."""
+    """An Idempotency-Key with the request it came with; the key itself is kept as a hash only.
+
+    Attributes:
+        begun: the ledger's time when the key was taken (ms); 0 before.
+    """
 
     key_hash: str
     body_sha: str
     nonce: str
+    begun: int = 0
 
 
 async def read_body(request: Request, limits: BodyLimits | int) -> bytes:

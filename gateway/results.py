@@ -111,7 +111,7 @@ async def read_all(services: Services, caller: Caller, page: Page) -> tuple[byte
     Raises:
         Problem: job_not_found or job_purged.
     """
-    first = await _piece_of(services, page, Cursor(), _ALL, (), as_json)
+    first = await _piece_of(services.codec, page, Cursor(), _ALL, (), as_json)
     if first.next is None:
         return first.rows
     return first.rows + (await read_page(services, caller, page.job.id, first.next, pieces=_ALL)).rows
@@ -188,31 +188,20 @@ async def _read_piece(
     max_bytes: int,
 ) -> Piece:
     page = await owned_page(services, caller, job_id, start.shard, max_bytes)
-    return await _piece_of(services, page, start, limit, statuses, encode)
+    return await _piece_of(services.codec, page, start, limit, statuses, encode)
 
 
 async def _piece_of(
-    services: Services,
-    page: Page,
-    start: Cursor,
-    limit: int,
-    statuses: Collection[DocumentStatus],
-    encode: Encode,
-) -> Piece:
-    args = (services.codec, page.job.id, page, start, limit, statuses, encode)
-    if sum(len(stored.blob) for stored in page.shards) <= _INLINE_BYTES:
-        return _decode(*args)
-    return await asyncio.to_thread(_decode, *args)
-
-
-def _decode(
     codec: Codec,
-    job_id: str,
     page: Page,
     start: Cursor,
     limit: int,
     statuses: Collection[DocumentStatus],
     encode: Encode,
 ) -> Piece:
-    batch = documents(job_id, page, codec, start, limit, statuses)
-    return Piece(tuple(map(encode, batch.results)), batch.next, batch.complete)
+    def read() -> Piece:
+        batch = documents(page.job.id, page, codec, start, limit, statuses)
+        return Piece(tuple(map(encode, batch.results)), batch.next, batch.complete)
+
+    small = sum(len(stored.blob) for stored in page.shards) <= _INLINE_BYTES
+    return read() if small else await asyncio.to_thread(read)

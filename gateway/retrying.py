@@ -11,19 +11,12 @@ import orjson
 from gateway.admission import Idempotency
 from gateway.auth import Caller
 from gateway.lookup import owned_job, owned_leftovers
+from gateway.packing import unpack_metadata
 from gateway.problems import Problem
 from gateway.request import Head
 from gateway.services import Services
 from gateway.staging import Staging, staged
-from gateway.submission import (
-    Accepted,
-    Retried,
-    answered_before,
-    commit,
-    freed_if_refused,
-    new_job_id,
-    unpack_metadata,
-)
+from gateway.submission import Accepted, Retried, answered_before, commit, freed_if_refused, new_job_id
 from jobs import ledger
 from jobs.codec import Codec
 from jobs.ledger import place
@@ -40,17 +33,15 @@ async def retry(services: Services, caller: Caller, job_id: str, key: Idempotenc
         LedgerUnavailableError: the new job may or may not exist.
     """
     if key is None:
-        return await _retry(services, caller, job_id, None, 0, trace)
+        return await _retry(services, caller, job_id, None, trace)
     begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha))
     if (known := answered_before(services, caller, key, begun)) is not None:
         return known
     async with freed_if_refused(services, caller, key):
-        return await _retry(services, caller, job_id, key, begun.now, trace)
+        return await _retry(services, caller, job_id, replace(key, begun=begun.now), trace)
 
 
-async def _retry(
-    services: Services, caller: Caller, job_id: str, key: Idempotency | None, created: int, trace: str
-) -> Accepted:
+async def _retry(services: Services, caller: Caller, job_id: str, key: Idempotency | None, trace: str) -> Accepted:
     job = await owned_job(services, caller, job_id)
     if not job.status.terminal:
         raise Problem("job_not_terminal", "the job has not ended; cancel it first")
@@ -64,7 +55,7 @@ async def _retry(
     renewal = () if key is None else (ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha),)
     async with staged(services, new_job_id(), *renewal) as staging:
         hook = await _stage_leftovers(services, caller, job_id, staging)
-        return await commit(services, caller, head, staging, key, created, trace, Retried(job_id, hook))
+        return await commit(services, caller, head, staging, key, trace, Retried(job_id, hook))
 
 
 async def _stage_leftovers(services: Services, caller: Caller, job_id: str, staging: Staging) -> str:

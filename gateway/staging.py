@@ -10,14 +10,14 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from gateway.packing import own_ids, pack_shard, size_of
 from gateway.problems import Problem
 from gateway.services import Services
 from gateway.tasks import end
 from jobs import ledger
-from jobs.codec import Codec
-from jobs.ledger import LedgerUnavailableError, place
+from jobs.ledger import LedgerUnavailableError
 from jobs.schema import Document
-from jobs.shards import cut, encode_documents, wire_version
+from jobs.shards import cut, wire_version
 
 KEEP_EVERY_S = 5.0
 """How often a stage is kept from lapsing, and the Idempotency-Key with it."""
@@ -32,14 +32,13 @@ class Staging:
         sizes: documents and characters of each shard so far.
         size: bytes staged, ids included.
         documents: how many so far.
-        characters: so many so far.
         version: the wire version that a worker must know to run them.
     """
 
     def __init__(self, services: Services, job_id: str) -> None:
         self.job_id = job_id
         self.sizes: list[tuple[int, int]] = []
-        self.size = self.documents = self.characters = 0
+        self.size = self.documents = 0
         self.version = 1
         self._services = services
         self._filling: list[Document] = []
@@ -56,9 +55,8 @@ class Staging:
         if not documents:
             return
         self.documents += len(documents)
-        self.characters += sum(len(document.text) for document in documents)
         self.version = max(self.version, wire_version(documents))
-        self._ids += [(document.id, document.index) for document in documents if document.id != str(document.index)]
+        self._ids += own_ids(documents)
         *full, last = cut([*self._filling, *documents])
         self._filling = list(last)
         await self._pack(full)
@@ -90,9 +88,9 @@ class Staging:
     async def _pack(self, shards: Sequence[Sequence[Document]]) -> None:
         for shard in shards:
             number = len(self.sizes)
-            self.sizes.append((len(shard), sum(len(document.text) for document in shard)))
+            self.sizes.append(size_of(shard))
             self._blobs.append(
-                await asyncio.to_thread(_blob, self._services.codec, place("in", self.job_id, number), shard)
+                await asyncio.to_thread(pack_shard, self._services.codec, self.job_id, number, shard)
             )
             if len(self._blobs) >= _BATCH_SHARDS or sum(map(len, self._blobs)) >= _BATCH_BYTES:
                 await self._flush()
@@ -132,7 +130,3 @@ async def staged(services: Services, job_id: str, *also: ledger.Call[object]) ->
         raise
     finally:
         await end(keeping)
-
-
-def _blob(codec: Codec, at: str, shard: Sequence[Document]) -> bytes:
-    return codec.encode(encode_documents(shard), at)

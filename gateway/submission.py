@@ -1,4 +1,4 @@
-"""Turns a `Submission` into a job: documents -> shards -> blobs -> the ledger -> the queue.
+"""Turns a `Submission`, or what was staged, into a job: packed -> charged -> the ledger -> the queue.
 
 Nothing is answered before the ledger has the job. A message that cannot be pushed is no error: upkeep publishes the
 shard again.
@@ -11,28 +11,27 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 from redis.exceptions import RedisError
 
 from gateway.admission import Idempotency
 from gateway.auth import Caller
+from gateway.packing import Packed, pack, pack_head
 from gateway.problems import Problem
 from gateway.request import Head, Submission
 from gateway.schemas import JobWebhook
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.staging import Staging
-from gateway.views import job_body
+from gateway.views import job_body, unbegun
 from gateway.webhooks.request import InlineWebhook
 from jobs import ledger
-from jobs.codec import Codec
-from jobs.ledger import Created, IdemBegin, LedgerUnavailableError, Limits, NewJob, deliveries, place
-from jobs.schema import Counts, Job, JobStatus, Usage
-from jobs.shards import cut, encode_documents, wire_options, wire_version
+from jobs.ledger import Created, IdemBegin, LedgerUnavailableError, Limits, NewJob, deliveries
+from jobs.shards import wire_version
 
 log = logging.getLogger(__name__)
 
@@ -62,17 +61,6 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Packed:
-    opts: bytes
-    meta: bytes
-    sizes: Sequence[tuple[int, int]]
-    blobs: Sequence[bytes] = ()
-    doc_ids: Sequence[tuple[str, int]] = ()
-    staged_bytes: int = 0
-    version: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class Retried:
     """What a retry takes over of the job before it: its id, and the endpoint that is told, or ""."""
 
@@ -81,7 +69,7 @@ class Retried:
 
 
 async def submit(
-    services: Services, caller: Caller, submission: Submission, idempotency: Idempotency | None, trace: str
+    services: Services, caller: Caller, submission: Submission, key: Idempotency | None, trace: str
 ) -> Accepted:
     """Make the job, or find the one that the same Idempotency-Key made.
 
@@ -89,25 +77,20 @@ async def submit(
         Problem: quota_exceeded, overloaded, idempotency_in_progress or idempotency_key_reused.
         LedgerUnavailableError: the job may or may not exist; the same request with its key finds out.
     """
-    documents = submission.documents
-    characters = sum(len(document.text) for document in documents)
-    created = 0
-    if idempotency is not None:
-        begun = await services.ledger.run(
-            ledger.idem_begin(caller.tenant, idempotency.key_hash, idempotency.nonce, idempotency.body_sha)
-        )
-        if (known := answered_before(services, caller, idempotency, begun)) is not None:
+    if key is not None:
+        begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha))
+        if (known := answered_before(services, caller, key, begun)) is not None:
             return known
-        created = begun.now
-    async with freed_if_refused(services, caller, idempotency):
-        job_id = new_job_id()
-        if characters <= _INLINE_CHARACTERS:
-            packed = _pack(services.codec, job_id, submission)
+        key = replace(key, begun=begun.now)
+    async with freed_if_refused(services, caller, key):
+        job_id, documents = new_job_id(), submission.documents
+        if sum(len(document.text) for document in documents) <= _INLINE_CHARACTERS:
+            packed = pack(services.codec, job_id, submission)
         else:
-            packed = await asyncio.to_thread(_pack, services.codec, job_id, submission)
+            packed = await asyncio.to_thread(pack, services.codec, job_id, submission)
         with services.tracer.span("submit", trace, job_id=job_id, documents=len(documents)) as trace:
             head = submission.head.routed(services.settings.models, caller.tenant)
-            return await _charged(services, caller, job_id, head, packed, idempotency, created, trace)
+            return await _make(services, caller, head, packed, key, trace)
 
 
 async def commit(
@@ -115,8 +98,7 @@ async def commit(
     caller: Caller,
     head: Head,
     staging: Staging,
-    idempotency: Idempotency | None,
-    created: int,
+    key: Idempotency | None,
     trace: str,
     retried: Retried | None = None,
 ) -> Accepted:
@@ -126,19 +108,18 @@ async def commit(
         Problem: quota_exceeded, overloaded, already_retried or idempotency_in_progress.
         LedgerUnavailableError: the job may or may not exist.
     """
-    packed = _Packed(
-        *_pack_head(services.codec, staging.job_id, head),
+    packed = Packed(
+        staging.job_id,
+        *pack_head(services.codec, staging.job_id, head),
         staging.sizes,
+        max(staging.version, wire_version((), head.options)),
         staged_bytes=staging.size,
-        version=max(staging.version, wire_version((), head.options)),
     )
     with services.tracer.span("submit", trace, job_id=staging.job_id) as trace:
-        return await _charged(services, caller, staging.job_id, head, packed, idempotency, created, trace, retried)
+        return await _make(services, caller, head, packed, key, trace, retried)
 
 
-def answered_before(
-    services: Services, caller: Caller, idempotency: Idempotency, begun: IdemBegin
-) -> Accepted | None:
+def answered_before(services: Services, caller: Caller, key: Idempotency, begun: IdemBegin) -> Accepted | None:
     """The first answer to this Idempotency-Key, or None where the request is the first.
 
     Raises:
@@ -146,7 +127,7 @@ def answered_before(
     """
     match begun.kind:
         case "replay":
-            body = services.codec.decode(begun.answer, _answer_place(caller, idempotency))
+            body = services.codec.decode(begun.answer, _answer_place(caller, key))
             return Accepted(orjson.loads(body)["id"], body, replayed=True)
         case "reused":
             raise Problem("idempotency_key_reused", "the Idempotency-Key came with another body or path before")
@@ -160,125 +141,70 @@ def answered_before(
 
 
 @asynccontextmanager
-async def freed_if_refused(
-    services: Services, caller: Caller, idempotency: Idempotency | None
-) -> AsyncIterator[None]:
+async def freed_if_refused(services: Services, caller: Caller, key: Idempotency | None) -> AsyncIterator[None]:
     """Frees the key if the block fails and the job was not made; the ledger keeps it if it was."""
     try:
         yield
     except BaseException:
-        if idempotency is not None:
+        if key is not None:
             with contextlib.suppress(LedgerUnavailableError):
-                await services.ledger.run(ledger.idem_drop(caller.tenant, idempotency.key_hash, idempotency.nonce))
+                await services.ledger.run(ledger.idem_drop(caller.tenant, key.key_hash, key.nonce))
         raise
-
-
-async def _charged(
-    services: Services,
-    caller: Caller,
-    job_id: str,
-    head: Head,
-    packed: _Packed,
-    idempotency: Idempotency | None,
-    created: int,
-    trace: str,
-    retried: Retried | None = None,
-) -> Accepted:
-    total = sum(documents for documents, _ in packed.sizes)
-    characters = sum(chars for _, chars in packed.sizes)
-    async with services.limiter.charge(caller, total, characters):
-        return await _make(services, caller, job_id, head, packed, idempotency, created, trace, retried)
 
 
 async def _make(
     services: Services,
     caller: Caller,
-    job_id: str,
     head: Head,
-    packed: _Packed,
-    idempotency: Idempotency | None,
-    created: int,
+    packed: Packed,
+    key: Idempotency | None,
     trace: str,
-    retried: Retried | None,
+    retried: Retried | None = None,
 ) -> Accepted:
-    total = sum(documents for documents, _ in packed.sizes)
-    characters = sum(chars for _, chars in packed.sizes)
-    webhook = await _webhook(services, caller, head, retried)
+    documents, characters = packed.documents, packed.characters
+    async with services.limiter.charge(caller, documents, characters):
+        webhook = await _webhook(services, caller, head, retried)
+        new = NewJob(
+            id=packed.job_id,
+            tenant=caller.tenant,
+            model=head.model,
+            priority=head.priority,
+            opts=packed.opts,
+            meta=packed.meta,
+            sizes=packed.sizes,
+            blobs=packed.blobs,
+            deadline_s=head.deadline_s,
+            result_ttl_s=head.result_ttl_s,
+            doc_ids=packed.doc_ids,
+            bytes_in=packed.staged_bytes,
+            hook="" if webhook is None else webhook.endpoint_id,
+            retry_of="" if retried is None else retried.job_id,
+            trace=trace,
+            by=caller.key_id,
+            limits=_limits(services.settings, caller),
+            version=packed.version,
+        )
 
-    def first_view(at: int) -> bytes:
-        source = None if retried is None else retried.job_id
-        return _first_view(job_id, caller, head, (total, characters), at, webhook, source)
+        def answer(created: int) -> bytes:
+            return job_body(unbegun(new, created), head.metadata, webhook).model_dump_json().encode()
 
-    body = b"" if idempotency is None else first_view(created)
-    new = NewJob(
-        id=job_id,
-        tenant=caller.tenant,
-        model=head.model,
-        priority=head.priority,
-        opts=packed.opts,
-        meta=packed.meta,
-        sizes=packed.sizes,
-        blobs=packed.blobs,
-        deadline_s=head.deadline_s,
-        result_ttl_s=head.result_ttl_s,
-        doc_ids=packed.doc_ids,
-        bytes_in=packed.staged_bytes,
-        hook="" if webhook is None else webhook.endpoint_id,
-        retry_of="" if retried is None else retried.job_id,
-        trace=trace,
-        created=created,
-        idem="" if idempotency is None else idempotency.key_hash,
-        nonce="" if idempotency is None else idempotency.nonce,
-        body_sha="" if idempotency is None else idempotency.body_sha,
-        answer=b"" if idempotency is None else services.codec.encode(body, _answer_place(caller, idempotency)),
-        by=caller.key_id,
-        limits=_limits(services.settings, caller),
-        version=packed.version,
-    )
-    outcome = await services.ledger.run(ledger.create(new))
-    try:
-        _refuse(outcome)
-    except Problem:
-        if webhook is not None and isinstance(head.webhook, InlineWebhook):
-            await services.ledger.run(deliveries.ep_delete(webhook.endpoint_id))
-        raise
-    await _push(services, outcome)
-    services.metrics.submitted_documents.inc(total)
-    log.info("job.created", extra={"job_id": job_id, "documents": total})
-    return Accepted(job_id, body or first_view(outcome.now))
-
-
-def _pack(codec: Codec, job_id: str, submission: Submission) -> _Packed:
-    sizes: list[tuple[int, int]] = []
-    blobs: list[bytes] = []
-    for shard, documents in enumerate(cut(submission.documents)):
-        sizes.append((len(documents), sum(len(document.text) for document in documents)))
-        blobs.append(codec.encode(encode_documents(documents), place("in", job_id, shard)))
-    ids = [(document.id, document.index) for document in submission.documents if document.id != str(document.index)]
-    version = wire_version(submission.documents, submission.head.options)
-    return _Packed(*_pack_head(codec, job_id, submission.head), sizes, blobs, ids, version=version)
-
-
-def _pack_head(codec: Codec, job_id: str, head: Head) -> tuple[bytes, bytes]:
-    opts = orjson.dumps({"labels": head.labels, "options": wire_options(head.options)})
-    return codec.encode(opts, place("opts", job_id)), pack_metadata(codec, job_id, head.metadata)
-
-
-def pack_metadata(codec: Codec, job_id: str, metadata: dict[str, str]) -> bytes:
-    """A job's metadata as stored; b"" where it has none."""
-    return codec.encode(orjson.dumps(metadata), place("meta", job_id)) if metadata else b""
-
-
-def unpack_metadata(codec: Codec, job: Job) -> dict[str, str]:
-    """What `pack_metadata` stored.
-
-    Raises:
-        CodecError: the blob cannot be read.
-    """
-    if not job.meta:
-        return {}
-    metadata: dict[str, str] = orjson.loads(codec.decode(job.meta, place("meta", job.id)))
-    return metadata
+        body = b"" if key is None else answer(key.begun)  # known before the job is made, so that its key keeps it
+        if key is not None:
+            sealed = services.codec.encode(body, _answer_place(caller, key))
+            new = replace(
+                new, created=key.begun, idem=key.key_hash, nonce=key.nonce, body_sha=key.body_sha, answer=sealed
+            )
+        outcome = await services.ledger.run(ledger.create(new))
+        try:
+            _refuse(outcome)
+        except Problem:
+            if webhook is not None and isinstance(head.webhook, InlineWebhook):
+                await services.ledger.run(deliveries.ep_delete(webhook.endpoint_id))
+            raise
+        await _push(services, outcome)
+    services.metrics.submitted_documents.inc(documents)
+    log.info("job.created", extra={"job_id": new.id, "documents": documents})
+    return Accepted(new.id, body or answer(outcome.now))
 
 
 async def _webhook(services: Services, caller: Caller, head: Head, retried: Retried | None) -> JobWebhook | None:
@@ -297,45 +223,6 @@ async def _webhook(services: Services, caller: Caller, head: Head, retried: Retr
         return JobWebhook(endpoint_id=known.record.id, secret=None)
     known = await services.endpoints.inline(caller.tenant, asked.url, asked.events, asked.secret, head.deadline_s)
     return JobWebhook(endpoint_id=known.record.id, secret=None if asked.secret else known.card.secrets[0].value)
-
-
-def _first_view(
-    job_id: str,
-    caller: Caller,
-    head: Head,
-    size: tuple[int, int],
-    created: int,
-    webhook: JobWebhook | None,
-    retry_of: str | None,
-) -> bytes:
-    """The job as it is when nothing of it has run: known before it is made, so that its key can keep the answer."""
-    total, characters = size
-    job = Job(
-        id=job_id,
-        tenant=caller.tenant,
-        status=JobStatus.queued,
-        status_reason=None,
-        counts=Counts(total, total, 0, 0, 0, 0, 0),
-        eta_s=None,
-        queue_position=None,
-        usage=Usage(characters=characters),
-        model=head.model,
-        model_revision=None,
-        priority=head.priority,
-        created_at=created,
-        started_at=None,
-        finished_at=None,
-        deadline_at=created + int(head.deadline_s * 1000),
-        results_expire_at=None,
-        error_summary={},
-        opts=b"",
-        meta=b"",
-        retry_of=retry_of,
-        retried_by=None,
-        version=1,
-        now=created,
-    )
-    return job_body(job, head.metadata, webhook).model_dump_json().encode()
 
 
 def _limits(settings: GatewaySettings, caller: Caller) -> Limits:
@@ -390,8 +277,8 @@ async def _push(services: Services, outcome: Created) -> None:
         )
 
 
-def _answer_place(caller: Caller, idempotency: Idempotency) -> str:
-    return f"answer:{caller.tenant}:{idempotency.key_hash}"
+def _answer_place(caller: Caller, key: Idempotency) -> str:
+    return f"answer:{caller.tenant}:{key.key_hash}"
 
 
 def new_job_id() -> str:

@@ -38,14 +38,14 @@ async def upload(request: Request, services: Services, caller: Caller, on_bad_li
     body = _Body(request, services, on_bad_line)
     key_hash = idempotency_key(request)
     if key_hash is None:
-        return await _submit(request, services, caller, body, None, 0, on_bad_line)
+        return await _submit(request, services, caller, body, None, on_bad_line)
     key = Idempotency(key_hash, "", secrets.token_hex(16))
     begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key_hash, key.nonce, ""))
     if begun.kind == "known":
         return await _repeated(services, caller, body, key)
     answered_before(services, caller, key, begun)
     async with freed_if_refused(services, caller, key):
-        return await _submit(request, services, caller, body, key, begun.now, on_bad_line)
+        return await _submit(request, services, caller, body, replace(key, begun=begun.now), on_bad_line)
 
 
 async def _submit(
@@ -54,7 +54,6 @@ async def _submit(
     caller: Caller,
     body: _Body,
     key: Idempotency | None,
-    created: int,
     on_bad_line: OnBadLine,
 ) -> Accepted:
     reader = NdjsonReader(services.settings, on_bad_line)
@@ -74,7 +73,7 @@ async def _submit(
         if key is not None:
             key = replace(key, body_sha=body.sha())
         head = reader.head.routed(services.settings.models, caller.tenant)
-        return await commit(services, caller, head, staging, key, created, trace_context(request))
+        return await commit(services, caller, head, staging, key, trace_context(request))
 
 
 async def _repeated(services: Services, caller: Caller, body: _Body, key: Idempotency) -> Accepted:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from gateway.schemas import CountsBody, ErrorCount, JobBody, JobUrls, JobWebhook, ModelBody, ShareBody, UsageBody
-from jobs.ledger import ModelView
-from jobs.schema import DocumentErrorCode, Job
+from jobs.ledger import ModelView, NewJob
+from jobs.schema import Counts, DocumentErrorCode, Job, JobStatus, Usage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SLOWEST_POLL_S = 30
@@ -55,6 +55,36 @@ def job_body(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None =
         retry_of=job.retry_of,
         retried_by=job.retried_by,
         webhook=webhook,
+    )
+
+
+def unbegun(new: NewJob, created: int) -> Job:
+    """The job as it is when nothing of it has run; `created` is the ledger's time (ms)."""
+    total = sum(documents for documents, _ in new.sizes)
+    return Job(
+        id=new.id,
+        tenant=new.tenant,
+        status=JobStatus.queued,
+        status_reason=None,
+        counts=Counts(total, total, 0, 0, 0, 0, 0),
+        eta_s=None,
+        queue_position=None,
+        usage=Usage(characters=sum(characters for _, characters in new.sizes)),
+        model=new.model,
+        model_revision=None,
+        priority=new.priority,
+        created_at=created,
+        started_at=None,
+        finished_at=None,
+        deadline_at=created + int(new.deadline_s * 1000),
+        results_expire_at=None,
+        error_summary={},
+        opts=new.opts,
+        meta=new.meta,
+        retry_of=new.retry_of or None,
+        retried_by=None,
+        version=1,
+        now=created,
     )
 
 

@@ -15,11 +15,12 @@ from gateway.admission import body_limits, check_media_type, idempotency, read_b
 from gateway.auth import Caller
 from gateway.lookup import owned_job
 from gateway.ndjson import MEDIA_TYPE, OnBadLine
+from gateway.packing import unpack_metadata
 from gateway.request import parse
 from gateway.results import first_page
 from gateway.schemas import JobWebhook
 from gateway.services import Services
-from gateway.submission import Accepted, submit, unpack_metadata
+from gateway.submission import Accepted, submit
 from gateway.upload import upload
 from gateway.views import etag, job_body, job_urls, retry_after_s
 from jobs.ledger import Page

@@ -13,10 +13,10 @@ from gateway import openapi
 from gateway.auth import Caller
 from gateway.edge import StreamAbortedError
 from gateway.lookup import owned_job
+from gateway.packing import unpack_metadata
 from gateway.problems import Problem
 from gateway.routes.jobs import JobId, Viewer
 from gateway.services import Services, ServicesDep
-from gateway.submission import unpack_metadata
 from gateway.views import job_body
 from jobs.ledger import LedgerUnavailableError
 from jobs.schema import Job

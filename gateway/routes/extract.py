@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from gateway import openapi, results
 from gateway.auth import Caller, require
+from gateway.packing import unpack_metadata
 from gateway.routes.answers import accept, accepted_headers, accepted_response, job_response, wait_for_page
 from gateway.schemas import Extraction, JobBody
 from gateway.services import ServicesDep
-from gateway.submission import unpack_metadata
 from gateway.views import job_body
 from jobs.keys import Role
 from jobs.ledger import LedgerUnavailableError

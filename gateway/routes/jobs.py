@@ -13,6 +13,7 @@ from gateway.admission import idempotency, preferred_wait, trace_context
 from gateway.auth import Caller, require
 from gateway.lookup import owned_job
 from gateway.ndjson import OnBadLine
+from gateway.packing import unpack_metadata
 from gateway.problems import Problem
 from gateway.retrying import retry
 from gateway.routes.answers import (
@@ -24,7 +25,6 @@ from gateway.routes.answers import (
 )
 from gateway.schemas import JobBody, JobsPage
 from gateway.services import ServicesDep
-from gateway.submission import unpack_metadata
 from gateway.views import etag, job_body, milliseconds
 from jobs import ledger
 from jobs.keys import Role

@@ -1,0 +1,99 @@
+"""A job as it is stored: its head -> blobs, its documents -> the payload of each shard; metadata read back.
+
+Pure; every blob is encoded for the one place where it lies (`jobs.ledger.place`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from gateway.request import Head, Submission
+from jobs.codec import Codec
+from jobs.ledger import place
+from jobs.schema import Document, Job
+from jobs.shards import cut, encode_documents, wire_options, wire_version
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What is stored of a job.
+
+    Attributes:
+        opts: labels and options.
+        meta: the metadata, or b"".
+        sizes: documents and characters of each shard, in order.
+        version: the wire version that a worker must know to run it.
+        blobs: the shards' payloads in order; none where they are staged.
+        doc_ids: (document id, index) of documents whose id is not their index; none where they are staged.
+        staged_bytes: size of what is staged, ids included.
+    """
+
+    job_id: str
+    opts: bytes
+    meta: bytes
+    sizes: Sequence[tuple[int, int]]
+    version: int
+    blobs: Sequence[bytes] = ()
+    doc_ids: Sequence[tuple[str, int]] = ()
+    staged_bytes: int = 0
+
+    @property
+    def documents(self) -> int:
+        """How many it has."""
+        return sum(documents for documents, _ in self.sizes)
+
+    @property
+    def characters(self) -> int:
+        """How many they have (code points)."""
+        return sum(characters for _, characters in self.sizes)
+
+
+def pack(codec: Codec, job_id: str, submission: Submission) -> Packed:
+    """A job that came in one piece."""
+    documents = submission.documents
+    shards = list(cut(documents))
+    return Packed(
+        job_id,
+        *pack_head(codec, job_id, submission.head),
+        list(map(size_of, shards)),
+        wire_version(documents, submission.head.options),
+        blobs=[pack_shard(codec, job_id, number, shard) for number, shard in enumerate(shards)],
+        doc_ids=own_ids(documents),
+    )
+
+
+def pack_head(codec: Codec, job_id: str, head: Head) -> tuple[bytes, bytes]:
+    """A job's labels and options, and its metadata (b"" where it has none)."""
+    opts = orjson.dumps({"labels": head.labels, "options": wire_options(head.options)})
+    meta = codec.encode(orjson.dumps(head.metadata), place("meta", job_id)) if head.metadata else b""
+    return codec.encode(opts, place("opts", job_id)), meta
+
+
+def pack_shard(codec: Codec, job_id: str, number: int, documents: Sequence[Document]) -> bytes:
+    """A shard's payload."""
+    return codec.encode(encode_documents(documents), place("in", job_id, number))
+
+
+def size_of(documents: Sequence[Document]) -> tuple[int, int]:
+    """Documents and characters."""
+    return len(documents), sum(len(document.text) for document in documents)
+
+
+def own_ids(documents: Sequence[Document]) -> list[tuple[str, int]]:
+    """Ids and indexes of documents whose id is not their index."""
+    return [(document.id, document.index) for document in documents if document.id != str(document.index)]
+
+
+def unpack_metadata(codec: Codec, job: Job) -> dict[str, str]:
+    """A job's metadata.
+
+    Raises:
+        CodecError: the blob cannot be read.
+    """
+    if not job.meta:
+        return {}
+    metadata: dict[str, str] = orjson.loads(codec.decode(job.meta, place("meta", job.id)))
+    return metadata
