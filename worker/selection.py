@@ -231,8 +231,11 @@ class Selector:
         if self._folder is not None:
             path = self._folder / CHOICE.format(_fingerprint(wanted, self._threads))
             partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps({"runtime": choice.runtime, "precision": choice.precision}))
-            partial.replace(path)
+            try:
+                partial.write_text(json.dumps(asdict(choice)), encoding="utf-8")
+                partial.replace(path)
+            except OSError as error:  # a full disk: the next start tries them all again
+                log.warning("runtime.choice_unwritten", extra={"reason": type(error).__name__})
 
 
 def _only_torch(wanted: Sequence[Candidate], reason: str) -> list[Candidate]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -14,6 +16,7 @@ import torch
 from gliner import GLiNER
 
 from jobs.schema import Options
+from tests.conftest import ROOT
 from tests.integration.test_parity import SHIPPED, Case, extract, predict, scores
 from tests.support.texts import LABEL_SETS, passage
 from worker import exports, selection
@@ -81,6 +84,41 @@ def test_mixed_label_sets_on_every_runtime(
     assert engine.warm_up() >= 256
 
 
+FILL = """
+import resource, sys
+from pathlib import Path
+from worker.contract import OutOfMemory
+from worker.engine import load
+from worker.models import resolve
+
+engine = load(resolve(sys.argv[1], None, Path("unused")), "cpu", "fp32", sys.argv[2], Path(sys.argv[3]))
+row = engine._window(256)
+before = engine.forward(engine.collate([row] * 2))["logits"]
+large = engine.collate([row] * 200)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20, hard))
+try:
+    engine.forward(large)
+except OutOfMemory:
+    print("full")
+resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+engine.release_memory()
+print(abs(engine.forward(engine.collate([row] * 2))["logits"] - before).max() < 1e-4)
+"""
+
+
+@pytest.mark.parametrize("runtime", ["torch", "onnx", "openvino"])
+def test_a_full_memory_is_known_and_survived(cache: Path, runtime: str) -> None:
+    """A pass that finds no memory is told from a broken one, and the next smaller one gives what it gave before."""
+    run = subprocess.run(
+        [sys.executable, "-c", FILL, str(SHIPPED), runtime, str(cache)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+    assert run.stdout.split() == ["full", "True"], run.stderr
+
+
 def _openvino_precisions() -> tuple[str, ...]:
     from worker.runtimes.openvino import precisions
 
@@ -137,7 +175,11 @@ def test_what_cannot_be_exported_is_passed_over_unless_asked_for(
     def refuse(*_: object) -> None:
         raise ValueError("no such operator")
 
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
     monkeypatch.setattr(exports, "_export", refuse)
+    monkeypatch.setattr(Path, "write_text", full)  # the choice cannot be kept, either
 
     assert load(shipped, "cpu", "fp32", cache_dir=tmp_path).spec.runtime == "torch"
     [event] = [record for record in events.records if record.getMessage() == "runtime.tried"]

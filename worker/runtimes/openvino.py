@@ -34,16 +34,19 @@ class OpenVinoRuntime:
     """
 
     def __init__(self, path: Path, precision: str, threads: int) -> None:
-        core = openvino.Core()
-        options = {
+        self._core = openvino.Core()
+        self._model = self._core.read_model(path)
+        self._options = {
             "PERFORMANCE_HINT": "LATENCY",  # one micro-batch at a time, on all cores
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": HINTS[precision],
             "CPU_RUNTIME_CACHE_CAPACITY": SHAPES_KEPT,
         }
-        model = core.compile_model(core.read_model(path), "CPU", options)
-        self._inputs = [port.get_any_name() for port in model.inputs]
-        self._request = model.create_infer_request()
+        self._inputs = [port.get_any_name() for port in self._model.inputs]
+        self._request: openvino.InferRequest | None = self._compiled()
+
+    def _compiled(self) -> openvino.InferRequest:
+        return self._core.compile_model(self._model, "CPU", self._options).create_infer_request()
 
     def run(self, arrays: Arrays, threshold: float) -> Scores:
         """Scores; an exported graph has no use for the threshold.
@@ -52,8 +55,11 @@ class OpenVinoRuntime:
             OutOfMemory: the batch did not fit.
         """
         try:
+            self._request = self._request or self._compiled()
             outputs = self._request.infer({name: arrays[name] for name in self._inputs}, share_inputs=True)
         except Exception as error:
+            # What was compiled keeps half of the failed pass's shapes, and fails on any other from then on.
+            self._request = None
             if "alloc" in str(error).lower():
                 raise OutOfMemory from error
             raise
