@@ -159,6 +159,9 @@ class Intake:
         except EngineBroken:
             self._on_broken()
             raise
+        except Exception:
+            self._blame.tidy()  # the process lives: when this lease runs out, that is no death of the shard's
+            raise
         return self._complete(shard, lease, results)
 
     def _decode(self, message: Message, claim: Claim) -> Shard:
@@ -297,9 +300,9 @@ class Intake:
     def _give_back(self, message: Message, lease: Lease) -> str:
         """The job was cancelled, the lease lost, or the process must end: the ledger decides what comes of it."""
         returned = self._persist(ledger.release(message.job, message.shard, lease.nonce))
-        self._push(returned.publish)
         if returned.kind != "stale":
             self._blame.forget(ShardRef(message.job, message.shard))
+        self._push(returned.publish)
         log.info("shard.given_back", extra={"answer": returned.kind})
         return returned.kind
 

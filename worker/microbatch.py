@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Queue
@@ -160,7 +160,7 @@ class MicroBatcher:
 
         Returns:
             A future of one outcome per window, in order. It raises `Dropped` after `drop`, `EngineBroken` if the
-            device is lost, and what `before_forward` raised.
+            device is lost, and what `before_forward` raised; never while one of its windows is in the model.
 
         Raises:
             RuntimeError: after `close`.
@@ -197,6 +197,8 @@ class MicroBatcher:
     def drop(self, job_id: str, shard: int | None = None) -> int:
         """Forget a job's windows (or one shard's) that have not started; their futures raise `Dropped`.
 
+        A future of which other windows have started waits for these: until then they may end the process.
+
         Returns:
             How many windows were dropped.
         """
@@ -216,8 +218,9 @@ class MicroBatcher:
             self._forget(gone)
             # Who waited for a dropped one goes to the end of the queue, or on to another that asks the same.
             self._items += [copy for copy in orphans if not dropped(copy) and not self._joined(copy)]
+            done = self._record(gone, [None] * len(gone))
             self._changed.notify_all()
-        _fail(gone, Dropped("cancelled before it ran"))
+        _answer(done)
         return len(gone)
 
     def close(self, timeout: float | None = None) -> bool:
@@ -334,9 +337,7 @@ class MicroBatcher:
             self._changed.notify_all()
         if isinstance(outcomes, Exception):
             _fail(items, outcomes)
-        for ticket, found in done.items():
-            if not ticket.future.done():
-                ticket.future.set_result(found)
+        _answer(done)
 
     def _forget(self, items: Iterable[_Item]) -> None:
         for item in items:
@@ -352,7 +353,10 @@ class MicroBatcher:
             return all_items, outcomes
         return all_items, [o for item, o in zip(items, outcomes, strict=True) for _ in (item, *item.copies)]
 
-    def _record(self, items: Iterable[_Item], outcomes: Sequence[Outcome]) -> dict[_Ticket, tuple[Outcome, ...]]:
+    def _record(
+        self, items: Iterable[_Item], outcomes: Sequence[Outcome | None]
+    ) -> dict[_Ticket, tuple[Outcome, ...]]:
+        """Note what became of windows, None if dropped; tickets of which none is missing now."""
         done = {}
         for item, outcome in zip(items, outcomes, strict=True):
             item.ticket.outcomes[item.slot] = outcome
@@ -381,6 +385,16 @@ class MicroBatcher:
     def _stage(self, stage: str, seconds: float) -> None:
         if self._observer:
             self._observer.stage(stage, seconds)
+
+
+def _answer(done: Mapping[_Ticket, tuple[Outcome, ...]]) -> None:
+    for ticket, found in done.items():
+        if ticket.future.done():
+            continue
+        if len(found) == len(ticket.outcomes):
+            ticket.future.set_result(found)
+        else:
+            ticket.future.set_exception(Dropped("cancelled before it ran"))
 
 
 def _fail(items: Iterable[_Item], error: Exception) -> None:

@@ -12,7 +12,7 @@ import redis
 from prometheus_client import CollectorRegistry
 
 from jobs import ledger, names, queues
-from jobs.codec import Codec
+from jobs.codec import Codec, CodecError
 from jobs.ledger import Call, Ledger, LedgerUnavailableError, Message, Page
 from jobs.metrics import WorkerMetrics
 from jobs.results import Cursor, documents
@@ -267,6 +267,15 @@ def test_a_lost_device_is_reported_once_it_is_met(worker: Worker) -> None:
     assert worker.broken == [True]
     assert worker.at_risk() == {b"job_1:0"}
     assert worker.job("job_1").counts.running == 1
+
+
+def test_a_shard_that_cannot_be_read_is_no_suspect(worker: Worker) -> None:
+    """A missing key kills nobody: its lease runs out in a living worker, and no document is convicted for that."""
+    message = worker.submit("job_1", "Anna")
+    worker.client.hset("{gleaner}:in:job_1", "0", b"unreadable")
+    with pytest.raises(CodecError):
+        worker.intake.extract_shard(message)
+    assert worker.at_risk() == set()
 
 
 def test_a_shard_is_at_risk_from_its_first_text_on(worker: Worker) -> None:

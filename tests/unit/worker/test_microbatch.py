@@ -172,6 +172,19 @@ def test_drop_forgets_what_has_not_started(engine: FakeEngine) -> None:
     assert sum(len(batch) for batch in engine.forwards) == 1
 
 
+def test_a_drop_waits_for_what_is_in_the_model(engine: FakeEngine) -> None:
+    """A window that may end the process still has its owner, which can be blamed for it."""
+    entered = Event()
+    batcher = MicroBatcher(engine, 8, before_forward=lambda _: entered.set())
+    future = batcher.submit("job", [window(f"Ada {Fault.hang}"), window("Bob")])
+    with batcher:
+        assert entered.wait(WAIT_S)
+        assert batcher.drop("job") == 1
+        assert not future.done()
+        engine.hold.set()
+        assert isinstance(future.exception(WAIT_S), Dropped)
+
+
 def test_drop_can_name_one_shard(engine: FakeEngine) -> None:
     """A lost lease drops its own shard's windows, not the job's others."""
     batcher = MicroBatcher(engine, 2048)
@@ -254,6 +267,21 @@ def test_who_shares_an_answer_survives_the_others_cancellation(engine: FakeEngin
         with pytest.raises(Dropped):
             gone.result(0)
     assert len(engine.forwards) == 1
+
+
+@pytest.mark.parametrize("fault", [Fault.error, Fault.decode_error, Fault.broken])
+def test_who_shares_an_answer_shares_its_failure(engine: FakeEngine, fault: Fault) -> None:
+    """Nobody waits for ever for a window that failed; only the one that ran was at risk."""
+    seen: list[frozenset[ShardRef]] = []
+    batcher = MicroBatcher(engine, 2048, before_forward=seen.append)
+    futures = [batcher.submit(f"job{i}", [window(f"Ada {fault}", f"job{i}")]) for i in range(3)]
+    with batcher:
+        if fault is Fault.broken:
+            assert all(isinstance(future.exception(WAIT_S), EngineBroken) for future in futures)
+        else:
+            assert all(isinstance(future.result(WAIT_S)[0], Failed) for future in futures)
+
+    assert seen == [frozenset({ShardRef("job0", 0)})]
 
 
 def test_an_urgent_or_suspect_window_shares_with_nobody_that_it_would_wait_for(engine: FakeEngine) -> None:
