@@ -54,14 +54,12 @@ class Text:
         """
         found = tokenizer.split(text)
         ids, counts = tokenizer.encode([text[start:end] for start, end in found])
-        offsets, pieces = [], []
-        for place, count in zip(found, counts, strict=True):
-            if count or not any(counts):
-                offsets.append(place)
-                pieces.append(count)
-        words = tuple(text[start:end] for start, end in offsets)
-        total = tuple(accumulate(pieces, initial=0))
-        return cls(text, tuple(offsets), words, tuple(pieces), total, ids, tokenizer.spec)
+        if any(counts):
+            found = [place for place, count in zip(found, counts, strict=True) if count]
+            counts = [count for count in counts if count]
+        words = tuple(text[start:end] for start, end in found)
+        total = tuple(accumulate(counts, initial=0))
+        return cls(text, tuple(found), words, tuple(counts), total, ids, tokenizer.spec)
 
     def cost(self, first: int, last: int) -> int:
         """Word pieces of a range of words."""
