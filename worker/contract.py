@@ -1,7 +1,7 @@
 """What passes between the pure code and the model: windows in, spans out, and the engine between them.
 
 ``Document -> windows.cut -> Window -> microbatch -> Engine.collate | forward | decode -> Span -> windows.merge``.
-Only `worker.engine` and `worker.models` know torch and gliner; everyone else knows this page.
+Only the files around `worker.engine` know torch and gliner; everyone else knows this page.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ OUTPUTS = ("logits", "span_logits", "span_idx", "span_mask")
 class Graph(torch.nn.Module):
     """Tensors in the order of `inputs` -> tensors in the order of `OUTPUTS`; the last three may be missing.
 
+    `forward` also takes hints: lengths as lists, which spare the device a question, and the least threshold.
+
     Attributes:
         inputs: names, as `worker.collate` gives them.
         exportable: `logits` alone are all there is to know.
@@ -27,15 +29,6 @@ class Graph(torch.nn.Module):
     def __init__(self, core: Any) -> None:
         super().__init__()
         self.core = core
-
-    def forward(self, *tensors: torch.Tensor, **hints: Any) -> tuple[torch.Tensor, ...]:
-        """Run the model.
-
-        Args:
-            tensors: the inputs.
-            hints: lengths as lists, which spare the device a question, and the least threshold.
-        """
-        raise NotImplementedError
 
 
 class LibraryGraph(Graph):
@@ -58,7 +51,7 @@ class MarkerGraph(Graph):
     gliner projects the two words' vectors, joined, twice, and multiplies the result with every label's vector. The
     first projection of a joined vector is the sum of two projections, one a word instead of one a span. The second
     is linear, and can so be applied to the few labels instead of the many spans. The scores are the same but for
-    rounding; a third of the model's work is gone.
+    rounding.
     """
 
     def __init__(self, core: Any) -> None:
