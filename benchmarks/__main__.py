@@ -1,7 +1,8 @@
 """Every measurement of this house in one run: the same texts, the same cores, turn about, medians of rounds.
 
 `python -m benchmarks [--quick] [--only SECTION …] [--commit]`. Prints tables beside the committed figures and
-says what became slower; writes .cache/figures.json, with --commit benchmarks/figures.json and docs/performance.svg.
+says what became slower; writes .cache/figures.json (not with --quick), with --commit benchmarks/figures.json, the
+tables of docs/performance.md and its plot.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,6 @@ from typing import Any
 
 from benchmarks import accept, accuracy, figures, medium, path, peers, scale
 from benchmarks.contestants import (
-    BATCH_SIZES,
     Contestant,
     EngineAlone,
     Library,
@@ -56,11 +56,15 @@ LOAD = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: enough for figures worth keeping, or a look (`--quick`)."""
+    """How much is measured: enough for figures worth keeping, or a look (`--quick`).
+
+    Attributes:
+        most_s: of one contestant's rounds on one mix; after it the slow, or a busy machine, begin no other round.
+    """
 
     documents: int = 96
     rounds: int = 5
-    peer_rounds: int = 3
+    most_s: float = 20.0
     other_rounds: int = 3
     medium_documents: int = 24
     calls: int = 200
@@ -73,7 +77,7 @@ class Size:
     tenfold_documents: int = 500
 
 
-QUICK = Size(32, 2, 1, 0, 6, 50, 4.0, 1.0, 60, 600, (1, 2), 150, 100)
+QUICK = Size(32, 2, 2.0, 0, 6, 50, 4.0, 1.0, 60, 600, (1, 2), 150, 100)
 
 
 def main() -> None:
@@ -92,6 +96,8 @@ def main() -> None:
     parser.add_argument("--commit", action="store_true", help="write the figures and the plot that are committed")
     parser.add_argument("--install-serve", action="store_true", help="make gliner.serve's environment first")
     arguments = parser.parse_args()
+    if arguments.quick and arguments.commit:
+        parser.error("a quick look is nothing to commit")
     if arguments.install_serve:
         peers.GlinerServe.install()
     committed = Figures.read(figures.COMMITTED)
@@ -105,7 +111,8 @@ def main() -> None:
         began = time.monotonic()
         sections[name](now, QUICK if arguments.quick else Size())
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
-        now.write(OUTPUT)
+        if not arguments.quick:
+            now.write(OUTPUT)
     print(f"\n{now.machine}, {now.taken}")
     print("\n".join(figures.tables(now, committed)))
     for line in figures.regressions(now, committed):
@@ -118,7 +125,8 @@ def _speed(now: Figures, size: Size) -> None:
     """gleaner-small on the usual mix: everybody; then latency under load."""
     mix = usual(size.documents)
     with ExitStack() as ending:
-        library = _library(medium.load(SHIPPED), mix)
+        model = medium.load(SHIPPED)
+        library = _library(model, best_batch_size(model, mix))
         engine = _engine(WorkerSettings())
         service = ending.enter_context(Service.started())
         ours = (engine, OneJob(service), ManyClients(service))
@@ -127,8 +135,7 @@ def _speed(now: Figures, size: Size) -> None:
             slow.append(peers.GlinerServe(SHIPPED))
         for one in slow:
             ending.callback(one.close)
-        fewer = {peers.CeleryTask.name: size.peer_rounds}
-        found = _contest("gleaner-small", USUAL, mix, (*library, *slow, *ours), size.rounds, fewer)
+        found = _contest("gleaner-small", USUAL, mix, (*library, *slow, *ours), size.rounds, size.most_s)
         if len(slow) == 1:
             recorded = f"{peers.GlinerServe.name} (recorded, not measured here)"
             found.append(Speed("gleaner-small", USUAL, recorded, 0, [peers.SERVE_RECORDED], {}))
@@ -142,18 +149,18 @@ def _mixes(now: Figures, size: Size) -> None:
     if not size.other_rounds:
         return
     texts = mixes(size.documents)
-    library = _library(medium.load(SHIPPED), texts[USUAL])
+    model = medium.load(SHIPPED)
+    library = _library(model, best_batch_size(model, texts[USUAL]))
     with Service.started() as service:
-        contestants = (*library, _engine(WorkerSettings()), OneJob(service))
+        contestants: tuple[Contestant, ...] = (*library, _engine(WorkerSettings()), OneJob(service))
         for name, mix in texts.items():
             if name != USUAL:
-                now.put(_contest("gleaner-small", name, mix, contestants, size.other_rounds))
+                now.put(_contest("gleaner-small", name, mix, contestants, size.other_rounds, size.most_s))
     now.values["ratios"] = _ratios(now)
 
 
-def _library(model: Any, mix: Mix, sizes: Sequence[int] = BATCH_SIZES) -> tuple[Library, ...]:
-    """The library's three ways; the best batch size is found on this mix."""
-    best = best_batch_size(model, mix, sizes)
+def _library(model: Any, best: int) -> tuple[Library, ...]:
+    """The library's three ways."""
     print(f"{SORTED}: batches of {best}")
     return (
         Library("predict_entities", one_by_one, model),
@@ -173,9 +180,9 @@ def _contest(
     mix: Mix,
     contestants: Sequence[Contestant],
     rounds: int,
-    fewer: Mapping[str, int] | None = None,
+    most_s: float,
 ) -> list[Speed]:
-    """Everybody once to warm up, then everybody in turn, so often; `fewer` rounds for the slow.
+    """Everybody once to warm up, then everybody in turn, so often, or until somebody's rounds took `most_s`.
 
     What the first one finds is what the others are held against.
     """
@@ -183,9 +190,9 @@ def _contest(
     for one in contestants:
         one.run(mix.first(WARM_UP))
     runs: dict[str, list[Run]] = {one.name: [] for one in contestants}
-    for number in range(rounds):
+    for _ in range(rounds):
         for one in contestants:
-            if number < (fewer or {}).get(one.name, rounds):
+            if sum(run.seconds for run in runs[one.name]) < most_s:
                 runs[one.name].append(one.run(mix))
     alone = runs[contestants[0].name][0].spans
     found = []
@@ -238,28 +245,25 @@ def _service(now: Figures, size: Size, mix: Mix, engine: EngineAlone, service: S
 
 
 def _ratios(now: Figures) -> list[Value]:
-    """What the issue promises, as ratios within one run."""
+    """What is promised, as ratios within one run, of what was measured."""
 
     def rate(contestant: str, mix: str = USUAL) -> float:
-        found = [
-            one
-            for one in now.speeds
-            if (one.model, one.mix) == ("gleaner-small", mix) and one.contestant.startswith(contestant)
-        ]
-        return found[0].median if found else 0.0
+        found = (one for one in now.speeds if (one.model, one.mix) == ("gleaner-small", mix))
+        return next((one.median for one in found if one.contestant.startswith(contestant)), 0.0)
 
     engine, crowd = rate(EngineAlone.name), rate(ManyClients.name)
     best = now.find("gleaner-small", USUAL, EngineAlone.name)
-    rows = [
-        Value("engine / inference", engine / rate(figures.BASE), "", ">= 3.5"),
-        Value("engine / inference sorted", engine / rate(SORTED), "", ">= 1.8"),
-        Value("one job / engine", rate(OneJob.name) / engine, "", ">= 0.95"),
-        Value("32 clients / gliner.serve", crowd / rate(peers.GlinerServe.name), "", ">= 3.5"),
-        Value("32 clients / celery task", crowd / rate(peers.CeleryTask.name), "", ">= 8"),
-        Value("fill under backlog", (best.fill if best else None) or 0.0, "", ">= 0.92"),
-    ]
-    if many := rate(EngineAlone.name, "ten label sets"):
-        rows.append(Value("ten label sets / one", many / engine, "", ">= 0.9"))
+    pairs = (
+        ("engine / inference", engine, rate(figures.BASE), ">= 3.5"),
+        ("engine / inference sorted", engine, rate(SORTED), ">= 1.8"),
+        ("one job / engine", rate(OneJob.name), engine, ">= 0.95"),
+        ("32 clients / gliner.serve", crowd, rate(peers.GlinerServe.name), ">= 3.5"),
+        ("32 clients / celery task", crowd, rate(peers.CeleryTask.name), ">= 8"),
+        ("ten label sets / one", rate(EngineAlone.name, "ten label sets"), engine, ">= 0.9"),
+    )
+    rows = [Value(name, ours / theirs, "", target) for name, ours, theirs, target in pairs if ours and theirs]
+    if best and best.fill:
+        rows.append(Value("fill under backlog", best.fill, "", ">= 0.92"))
     return rows
 
 
@@ -269,8 +273,8 @@ def _medium(now: Figures, size: Size) -> None:
     mix = usual(size.medium_documents)
     model = medium.load(folder)
     settings = WorkerSettings.model_validate({"model_source": str(folder), "runtime": "torch", "precision": "bf16"})
-    contestants = (*_library(model, mix, (8,)), _engine(settings))
-    now.put(_contest(MEDIUM, USUAL, mix, contestants, min(3, size.rounds)))
+    contestants: tuple[Contestant, ...] = (*_library(model, 8), _engine(settings))
+    now.put(_contest(MEDIUM, USUAL, mix, contestants, min(3, size.rounds), size.most_s))
     ours = now.find(MEDIUM, USUAL, EngineAlone.name)
     multiple = now.multiple(ours) if ours else None
     now.values["medium"] = [Value("engine / inference", multiple or 0.0, "", ">= 3")]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import statistics
 import subprocess
@@ -16,7 +15,6 @@ import sys
 import time
 from urllib.parse import urlsplit
 
-import psutil
 import redis.asyncio
 import uvicorn
 from fastapi import FastAPI
@@ -24,7 +22,9 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
 from benchmarks.children import Stack, stack
+from benchmarks.load import post, response
 from benchmarks.texts import LABELS, documents
+from benchmarks.usage import cpu_s
 from jobs.probes import ProbeServer
 from tests.support.processes import Child
 
@@ -99,17 +99,12 @@ def _round(running: Stack, child: Child, clients: int, seconds: float) -> tuple[
     return jobs / took, own, store
 
 
-def cpu_s(pid: int) -> float:
-    """Of the process and its children."""
-    process = psutil.Process(pid)
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-    return sum(time.user + time.system for time in times)
-
-
 async def _load(clients: int, seconds: float) -> str:
     """Post one-document jobs on so many connections; jobs while measured, seconds, all jobs."""
     url = urlsplit(os.environ["BENCH_URL"])
-    requests = [_request(text, os.environ["BENCH_KEY"]) for text in documents(200)]
+    key = {"X-API-Key": os.environ["BENCH_KEY"]}
+    bodies = ({"labels": LABELS, "documents": [{"text": text}]} for text in documents(200))
+    requests = [post("/v1/jobs", body, key) for body in bodies]
     answered = 0
     end = time.monotonic() + WARM_UP_S + seconds
 
@@ -118,10 +113,7 @@ async def _load(clients: int, seconds: float) -> str:
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
         while time.monotonic() < end:
             writer.write(requests[(number + answered) % len(requests)])
-            head = await reader.readuntil(b"\r\n\r\n")
-            if not head.startswith(b"HTTP/1.1 202"):
-                raise RuntimeError(head.decode())
-            await reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
+            await response(reader, status=202)
             answered += 1
         writer.close()
 
@@ -130,15 +122,6 @@ async def _load(clients: int, seconds: float) -> str:
     began, before = time.monotonic(), answered
     await work
     return f"{answered - before} {time.monotonic() - began} {answered}"
-
-
-def _request(text: str, key: str) -> bytes:
-    body = json.dumps({"labels": list(LABELS), "documents": [{"text": text}]}).encode()
-    head = (
-        f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 def _bare() -> None:

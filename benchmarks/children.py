@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import keys
-from tests.support.processes import ROOT, Child, Server, free_port, wait_for
+from tests.support.processes import ROOT, Child, Server, free_port, guard, wait_for
 
 LEDGER_DB, BROKER_DB = 1, 0
 READY_S = 180.0
@@ -55,20 +55,20 @@ def stack(modules: Mapping[str, tuple[str, ...]], **settings: str) -> Iterator[S
         }
         children = {}
         for role, arguments in modules.items():
-            children[role] = child = launch(folder, role, arguments, common)
+            children[role] = child = _launch(folder, role, arguments, common)
             ending.callback(child.kill)
         for child in children.values():
             wait_for(child.ready, READY_S, f"{child.role} is ready: {child.tail()}")
         yield Stack(server, children, key)
 
 
-def launch(folder: Path, role: str, arguments: tuple[str, ...], environment: Mapping[str, str]) -> Child:
+def _launch(folder: Path, role: str, arguments: tuple[str, ...], environment: Mapping[str, str]) -> Child:
     """Start one child; not waited for."""
     port, probes = free_port(), free_port()
     log = folder / f"{role}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            [*guard(), sys.executable, "-m", *arguments],
             cwd=ROOT,
             env={**environment, "GLEANER_PORT": str(port), "GLEANER_METRICS_PORT": str(probes)},
             stdout=output,

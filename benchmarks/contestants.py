@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from benchmarks.texts import Mix
@@ -119,18 +119,14 @@ class Counted:
 
     real: int = 0
     padded: int = 0
-    batches: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
 
     def microbatch(self, windows: int, jobs: int, real: int, padded: int) -> None:
         """One micro-batch."""
-        self.batches += 1
         self.real += real
         self.padded += padded
 
     def stage(self, stage: str, seconds: float) -> None:
-        """One stage of one micro-batch."""
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        """Not looked at."""
 
     def out_of_memory(self, action: str) -> None:
         """Not expected here."""
@@ -144,11 +140,10 @@ class EngineAlone:
     def __init__(self, engine: Engine, budget: int) -> None:
         self._engine = engine
         self._budget = budget
-        self.counted = Counted()
 
     def run(self, mix: Mix) -> Run:
         """Every text of the mix, once, as shards of one job."""
-        self.counted = counted = Counted()
+        counted = Counted()
         cpu, began = time.process_time(), time.perf_counter()
         with MicroBatcher(self._engine, self._budget, observer=counted) as batcher:
             shards = []

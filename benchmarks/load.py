@@ -58,7 +58,7 @@ async def _run(url: str, plan: Sequence[tuple[float, bytes]], clients: int) -> l
             await asyncio.sleep(max(0.0, start + due - time.perf_counter()))
             began = max(start + due, start) if due else time.perf_counter()
             writer.write(request)
-            body = await _response(reader)
+            body = await response(reader)
             answers[i] = Answer(orjson.loads(body), time.perf_counter() - began)
         writer.close()
 
@@ -66,11 +66,16 @@ async def _run(url: str, plan: Sequence[tuple[float, bytes]], clients: int) -> l
     return [answer for answer in answers if answer is not None]
 
 
-async def _response(reader: asyncio.StreamReader) -> bytes:
+async def response(reader: asyncio.StreamReader, status: int = 200) -> bytes:
+    """The body of the next response.
+
+    Raises:
+        RuntimeError: its status is another one.
+    """
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = head.partition(b"content-length:")[2].split(b"\r\n")[0]
     body = await (reader.readexactly(int(length)) if length else _chunks(reader))
-    if not head.startswith(b"http/1.1 200"):
+    if not head.startswith(f"http/1.1 {status}".encode()):
         raise RuntimeError(f"{head.decode()}{body.decode(errors='replace')}")
     return body
 

@@ -158,7 +158,7 @@ class GlinerServe:
         answers = load.closed(self._url, requests, CLIENTS)
         seconds = time.perf_counter() - began
         found = [spans(answer.body["entities"]) for answer in answers]
-        return Run(seconds, found, usage.spent(), latencies_s=[answer.seconds for answer in answers])
+        return Run(seconds, found, usage.spent())
 
     def close(self) -> None:
         """End its processes."""
