@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,19 @@ def shells(answer: dict[str, Any]) -> Shells:
 def test_jenkins_goes_from_commit_to_production(recorded: dict[str, Any]) -> None:
     """Tests first; build, scan, push, sign; staging, its smoke test; a person; production and its smoke test."""
     assert [stage for stage, _ in shells(recorded["main"])] == [
-        *("Lint", "Unit", "Integration", "Operations", "Faults", "Chart", "Build", "Scan", "Push", "Sign"),
+        *("Lint", "Unit", "Integration", "Console", "Operations", "Faults", "Chart"),
+        *("Build", "Scan", "Push", "Sign"),
         *("Deploy staging", "Smoke test staging", "Deploy prod", "Smoke test prod"),
     ]
     asked = [path for path, step, _ in recorded["main"]["steps"] if step == "input"]
     assert [path.endswith("stage:Promote/steps") for path in asked] == [True]
+
+
+def test_jenkins_runs_every_test(recorded: dict[str, Any]) -> None:
+    """Each folder that `make test` runs has its stage; tests/ship is in `make chart-test`."""
+    named = {path for _, command in shells(recorded["main"]) for path in re.findall(r"\btests/\w+", command)}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert named == set(project["tool"]["pytest"]["ini_options"]["testpaths"])
 
 
 def test_jenkins_ships_from_main_alone(recorded: dict[str, Any]) -> None:
