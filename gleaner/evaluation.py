@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import add
 from typing import Any, NamedTuple
 
 STEPS = tuple(step / 100 for step in range(5, 100))
@@ -143,7 +144,8 @@ def best(choices: Sequence[Choice], precision: float | None = None) -> Choice | 
 def calibration(documents: Iterable[Judged]) -> list[tuple[float, float]]:
     """What scores are worth: knots (score, share that is right), both rising, with straight lines between them.
 
-    Isotonic regression: bins of equally many entities by score, neighbours that do not rise pooled.
+    Isotonic regression: bins of equally many entities by score, neighbours that do not rise pooled; so are those
+    whose scores are the same as written, as many are of a model that is sure of itself.
 
     Raises:
         ValueError: too few entities to say.
@@ -152,11 +154,26 @@ def calibration(documents: Iterable[Judged]) -> list[tuple[float, float]]:
     if len(pairs) < 2 * _KNOT_ENTITIES:
         raise ValueError(f"{len(pairs)} found entities are too few; {2 * _KNOT_ENTITIES} are the least")
     size = max(_KNOT_ENTITIES, len(pairs) // _KNOTS)
-    pools: list[tuple[int, float, int]] = []  # entities, sum of scores, right ones
+    pools: list[_Pool] = []
     for first in range(0, len(pairs) - size + 1, size):
         part = pairs[first:] if len(pairs) - first < 2 * size else pairs[first : first + size]
-        pools.append((len(part), sum(score for score, _ in part), sum(right for _, right in part)))
-        while len(pools) > 1 and pools[-2][2] * pools[-1][0] >= pools[-1][2] * pools[-2][0]:
+        pools.append(_Pool(len(part), sum(score for score, _ in part), sum(right for _, right in part)))
+        while len(pools) > 1 and not pools[-2].below(pools[-1]):
             last = pools.pop()
-            pools[-1] = (pools[-1][0] + last[0], pools[-1][1] + last[1], pools[-1][2] + last[2])
-    return [(round(total / count, 4), round(right / count, 4)) for count, total, right in pools]
+            pools[-1] = _Pool(*map(add, pools[-1], last))
+    return [(pool.score, round(pool.right / pool.entities, 4)) for pool in pools]
+
+
+class _Pool(NamedTuple):
+    """Entities of neighbouring scores."""
+
+    entities: int
+    scores: float
+    right: int
+
+    @property
+    def score(self) -> float:
+        return round(self.scores / self.entities, 4)
+
+    def below(self, other: _Pool) -> bool:
+        return self.score < other.score and self.right * other.entities < other.right * self.entities

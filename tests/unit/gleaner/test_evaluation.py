@@ -15,6 +15,7 @@ from gleaner.cli.gold import Gold, all_labels, read_gold
 from gleaner.cli.readers import InputError
 from gleaner.cli.reports import print_report, schemes, shares_kept, suggestions
 from gleaner.evaluation import STEPS, Choice, Judged, Quality, Span, best, calibration, kept, quality, sweep
+from worker.explaining import checked
 
 ADA, BOB, ELY = Span(0, 3, "person"), Span(8, 11, "person"), Span(15, 18, "city")
 WRONG, LONGER = Span(20, 24, "city"), Span(8, 14, "person")
@@ -147,6 +148,15 @@ def test_a_calibration_rises_from_score_to_share() -> None:
     assert knots[-1] == (pytest.approx(0.84, abs=0.02), 1.0)
     with pytest.raises(ValueError, match="too few"):
         calibration(DOCUMENTS)
+
+
+def test_a_calibration_of_equal_scores_can_be_read_by_a_worker() -> None:
+    """A model that gives most entities 1.0 has one knot there, whatever shares the bins behind it have."""
+    found = {Span(n, n + 1, "x"): 0.5 + n / 1000 if n < 40 else 1.0 for n in range(400)}
+    right = [span for span in found if span.start % 4]
+    knots = calibration([judged(right, found)])
+    assert [score for score, _ in knots].count(1.0) == 1
+    assert checked(knots) == tuple(knots)
 
 
 def gold_file(tmp_path: Path, *lines: Any) -> Path:
