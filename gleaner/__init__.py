@@ -11,7 +11,8 @@ Importing this needs httpx alone. `gleaner.cli` and `gleaner.stack` bring their 
 
 from gleaner._calls import Document, Labels, SubmitOptions
 from gleaner._flows import MapProgress
-from gleaner.client import AsyncClient, AsyncJob, Client, Job
+from gleaner.aio import AsyncClient, AsyncJob
+from gleaner.client import Client, Job
 from gleaner.endpoints import AsyncWebhooks, DeliveryAttempt, WebhookDelivery, WebhookEndpoint, Webhooks
 from gleaner.errors import (
     ApiError,

@@ -117,10 +117,10 @@ class Extracted:
 
 
 @dataclass(frozen=True, slots=True)
-class JobPage:
-    """A stretch of the tenant's jobs, newest first."""
+class Listed(Generic[T]):
+    """A stretch of a list; another follows where there is a cursor."""
 
-    jobs: tuple[JobInfo, ...]
+    items: tuple[T, ...]
     next_cursor: str | None
 
 
@@ -167,14 +167,10 @@ def job(job_id: str, wait_s: int = 0) -> Call[JobInfo]:
     )
 
 
-def jobs(status: str | None = None, limit: int | None = None, cursor: str | None = None) -> Call[JobPage]:
-    """GET the tenant's jobs, newest first."""
-
-    def parse(response: httpx.Response) -> JobPage:
-        body = response.json()
-        return JobPage(tuple(JobInfo.from_json(item) for item in body["data"]), body.get("next_cursor"))
-
-    return Call("GET", "/v1/jobs", parse, params=_given(status=status, limit=limit, cursor=cursor))
+def jobs(status: str | None, limit: int | None, cursor: str | None) -> Call[Listed[JobInfo]]:
+    """GET the tenant's jobs, newest first; a page of at most `limit` of them."""
+    params = given(status=status, limit=limit and min(limit, 100), cursor=cursor)
+    return Call("GET", "/v1/jobs", listed(JobInfo.from_json), params=params)
 
 
 def results(job_id: str, cursor: str | None, limit: int | None, status: str | None) -> Call[Page]:
@@ -188,7 +184,7 @@ def results(job_id: str, cursor: str | None, limit: int | None, status: str | No
             bool(body.get("complete", True)),
         )
 
-    params = _given(cursor=cursor, limit=limit, status=status)
+    params = given(cursor=cursor, limit=limit, status=status)
     return Call("GET", f"{_job_path(job_id)}/results", parse, params=params)
 
 
@@ -298,5 +294,16 @@ def _job_path(job_id: str) -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}"
 
 
-def _given(**params: str | int | None) -> dict[str, str | int]:
+def given(**params: str | int | None) -> dict[str, str | int]:
+    """Those parameters that were given."""
     return {name: value for name, value in params.items() if value is not None}
+
+
+def listed(item: Callable[[Mapping[str, Any]], T]) -> Callable[[httpx.Response], Listed[T]]:
+    """Reads an answer that lists such items."""
+
+    def parse(response: httpx.Response) -> Listed[T]:
+        body = response.json()
+        return Listed(tuple(item(each) for each in body["data"]), body.get("next_cursor"))
+
+    return parse

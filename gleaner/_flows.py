@@ -2,7 +2,7 @@
 
 `Client` and `AsyncClient` are two drivers of the same flows, so retrying, waiting, paging and windowing are
 written once. A driver answers `Send` with the response (or throws `httpx.RequestError` in), `Sleep` with
-nothing, `Pull` with the next document or `END`, and hands the results of `Emit` to the caller.
+nothing, `Pull` with the next document or `END`, and hands what `Emit` has to the caller.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 import httpx
 
 from gleaner import _calls as calls
-from gleaner._calls import Call, Document, Labels, SubmitOptions
+from gleaner._calls import Call, Document, Labels, Listed, SubmitOptions
 from gleaner.errors import (
     ApiError,
     Conflict,
@@ -65,9 +65,9 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Hand these to the caller, in order."""
+    """Hand these to the caller, in order: results, or what a list is of."""
 
-    results: tuple[Result, ...]
+    found: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +216,21 @@ def wait(
         if not info.done and clock() - began < 0.2:
             # A gateway that is shutting down answers at once; do not turn that into a busy loop.
             yield Sleep(min(max(deadline - clock(), 0.0), 0.25))
+
+
+def listed(
+    page: Callable[[int | None, str | None], Call[Listed[Any]]], limit: int | None, retry: Retry
+) -> Flow[None]:
+    """What a list is of, page by page, at most `limit`; `page` is asked for so many after this cursor."""
+    cursor: str | None = None
+    left = limit
+    while left is None or left > 0:
+        found = yield from request(page(left, cursor), retry)
+        yield Emit(found.items[:left])
+        left = None if left is None else left - len(found.items)
+        cursor = found.next_cursor
+        if cursor is None:
+            return
 
 
 class ResultsReader:

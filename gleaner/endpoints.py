@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import httpx
 
-from gleaner._calls import Call
+from gleaner import _flows as flows
+from gleaner._calls import Call, Listed, given, listed
 
 if TYPE_CHECKING:
-    from gleaner.client import AsyncClient, Client
+    from gleaner.aio import AsyncClient
+    from gleaner.client import Client
 
 T = TypeVar("T")
 
@@ -172,14 +174,8 @@ class Webhooks:
         self, endpoint_id: str, *, status: str | None = None, limit: int | None = None
     ) -> Iterator[WebhookDelivery]:
         """What was and is to be sent to an endpoint in the last seven days, newest first; at most `limit`."""
-        cursor: str | None = None
-        left = limit
-        while left is None or left > 0:
-            found, cursor = self._client._call(_deliveries(endpoint_id, status, left, cursor))
-            yield from found[:left]
-            left = None if left is None else left - len(found)
-            if cursor is None:
-                return
+        client = self._client
+        return client._stream(flows.listed(partial(_deliveries, endpoint_id, status), limit, client._retry))
 
     def redeliver(self, delivery_id: str) -> WebhookDelivery:
         """Send an event again, whatever became of it, under the same id.
@@ -244,19 +240,12 @@ class AsyncWebhooks:
         """As `Webhooks.rotate`."""
         return await self._client._call(_rotate(endpoint_id, secret))
 
-    async def deliveries(
+    def deliveries(
         self, endpoint_id: str, *, status: str | None = None, limit: int | None = None
     ) -> AsyncIterator[WebhookDelivery]:
         """As `Webhooks.deliveries`."""
-        cursor: str | None = None
-        left = limit
-        while left is None or left > 0:
-            found, cursor = await self._client._call(_deliveries(endpoint_id, status, left, cursor))
-            for each in found[:left]:
-                yield each
-            left = None if left is None else left - len(found)
-            if cursor is None:
-                return
+        client = self._client
+        return client._stream(flows.listed(partial(_deliveries, endpoint_id, status), limit, client._retry))
 
     async def redeliver(self, delivery_id: str) -> WebhookDelivery:
         """As `Webhooks.redeliver`."""
@@ -310,14 +299,9 @@ def _rotate(endpoint_id: str, secret: str | None) -> Call[str]:
 
 def _deliveries(
     endpoint_id: str, status: str | None, limit: int | None, cursor: str | None
-) -> Call[tuple[builtins.list[WebhookDelivery], str | None]]:
-    def parse(response: httpx.Response) -> tuple[list[WebhookDelivery], str | None]:
-        body = response.json()
-        return [WebhookDelivery.from_json(item) for item in body["data"]], body.get("next_cursor")
-
-    given = {"status": status, "limit": limit and min(limit, 200), "cursor": cursor}
-    params = {name: value for name, value in given.items() if value is not None}
-    return Call("GET", f"{_at(endpoint_id)}/deliveries", parse, params=params)
+) -> Call[Listed[WebhookDelivery]]:
+    params = given(status=status, limit=limit and min(limit, 200), cursor=cursor)
+    return Call("GET", f"{_at(endpoint_id)}/deliveries", listed(WebhookDelivery.from_json), params=params)
 
 
 def _redeliver(delivery_id: str) -> Call[WebhookDelivery]:

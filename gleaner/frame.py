@@ -17,7 +17,8 @@ from importlib import import_module
 from typing import Any, Final, Literal, TypeVar, Unpack
 
 from gleaner._calls import Labels, SubmitOptions
-from gleaner.client import Client, OnMapProgress
+from gleaner._sending import OnMapProgress
+from gleaner.client import Client
 from gleaner.models import Result
 
 F = TypeVar("F")

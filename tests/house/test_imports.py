@@ -32,7 +32,7 @@ def test_a_process_does_not_load_the_other_side(module: str, absent: set[str]) -
     assert not loaded_by(module) & absent
 
 
-@pytest.mark.parametrize("module", ["gleaner", "gleaner.client", "gleaner.frame", "gleaner.exports"])
+@pytest.mark.parametrize("module", ["gleaner", "gleaner.client", "gleaner.aio", "gleaner.frame", "gleaner.exports"])
 def test_the_client_needs_httpx_alone(module: str) -> None:
     """`import gleaner` in a notebook costs httpx and nothing else of other people's."""
     assert loaded_by(module) - loaded_by("httpx") == {"gleaner"}

@@ -10,7 +10,14 @@ import pytest
 from gleaner import Client
 from tests.support.local_stack import RunningStack
 
-MODULES = ("gleaner.client", "gleaner.endpoints", "gleaner.exports", "gleaner.frame", "gleaner.webhooks")
+MODULES = (
+    "gleaner.aio",
+    "gleaner.client",
+    "gleaner.endpoints",
+    "gleaner.exports",
+    "gleaner.frame",
+    "gleaner.webhooks",
+)
 
 
 def examples() -> list[doctest.DocTest]:
