@@ -31,6 +31,10 @@ class _Commands(TyperGroup):
             raise _ended(str(failure), failures.USAGE) from failure
         except StackError as failure:
             raise _ended(str(failure), failures.STACK_FAILED) from failure
+        except OSError as failure:
+            if failure.filename is None:  # no file of the user's: a broken pipe, say, or a mistake of ours
+                raise
+            raise _ended(f"{failure.filename}: {failure.strerror}", failures.USAGE) from failure
         except KeyboardInterrupt:
             raise typer.Exit(failures.INTERRUPTED) from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -100,6 +101,8 @@ def writing(path: Path, kind: OutputFormat, table: Table = ENTITIES) -> Iterator
             with part.open("wb") as file:
                 file.write(head)
                 yield lambda line: file.write(encode(line))
+        with part.open("rb") as written:
+            os.fsync(written.fileno())  # before it takes the place of a good one, or of the lines it was made of
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)

@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from gleaner.cli import failures
 from gleaner.cli.app import app
@@ -87,6 +89,16 @@ def test_completion_for_the_shell_that_asks() -> None:
         ["bash", "-c", line], env=command_environment(), capture_output=True, text=True, check=True
     ).stdout
     assert "COMPREPLY" in said
+
+
+@pytest.mark.parametrize("command", [["extract", "in.txt", "-l", "person"], ["results", "job_1"]])
+def test_an_output_that_cannot_be_made_is_told_in_a_sentence(command: list[str], tmp_path: Path) -> None:
+    """With exit code 2, before the gateway is asked for anything, and without a traceback."""
+    (tmp_path / "in.txt").write_text("Ada")
+    given = [str(tmp_path / word) if word == "in.txt" else word for word in command]
+    ran = CliRunner().invoke(app, [*given, "-o", str(tmp_path / "none" / "out"), "--url", "http://127.0.0.1:9"])
+    assert (ran.exit_code, type(ran.exception)) == (failures.USAGE, SystemExit)
+    assert "No such file or directory" in ran.stderr
 
 
 def test_the_page_has_every_exit_code() -> None:
