@@ -9,6 +9,7 @@ import helm_python as helm
 import jsonschema
 import kubernetes_validate
 import pytest
+from kubernetes_validate import utils
 
 from tests.support import chart
 
@@ -62,8 +63,10 @@ every_case = pytest.mark.parametrize("values", CASES.values(), ids=CASES)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_kubernetes_takes_every_manifest(version: str) -> None:
+def test_kubernetes_takes_every_manifest(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each overlay and option passes the strict schema of each Kubernetes version that is promised."""
+    read_once = functools.cache(utils.schema_contents)  # or it parses all definitions again for every manifest
+    monkeypatch.setattr(utils, "schema_contents", read_once)
     for document, label in _different().values():
         try:
             chart.check(document, version)
@@ -147,6 +150,7 @@ def test_values_that_cannot_work_are_refused(values: dict[str, Any], words: str)
         chart.rendered(values)
 
 
+@functools.cache
 @functools.cache
 def _different() -> dict[str, tuple[dict[str, Any], str]]:
     """Kubernetes' own kinds among all cases' manifests, equal ones once, each with the case it is from."""
