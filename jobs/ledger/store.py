@@ -70,7 +70,7 @@ class AsyncLedger:
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
-        self._grouped: Grouped[Call[Any], Any] = Grouped(self._evaluate)
+        self._grouped: Grouped[Call[Any], Any] = Grouped(self._together)
 
     async def run(self, call: Call[T]) -> T:
         """Take one transition.
@@ -78,31 +78,27 @@ class AsyncLedger:
         Raises:
             LedgerUnavailableError: it is not known whether the transition happened; repeating it is safe.
         """
+        script = scripts.load(call.script)
         large = sum(len(arg) for arg in call.args if isinstance(arg, bytes)) > _LARGE_BYTES
         try:
-            reply = await (self._alone(call) if large else self._grouped.ask(call))
+            try:
+                reply = await (self._evaluate(call) if large else self._grouped.ask(call))
+            except NoScriptError:
+                reply = await self._client.eval(script.source, 1, PREFIX, *call.args)
         except (RedisError, OSError) as error:
             raise _unavailable(error, call) from error
         return call.parse(reply)
 
-    async def _evaluate(self, calls: Sequence[Call[Any]]) -> Sequence[Any]:
+    async def _evaluate(self, call: Call[Any]) -> Any:
+        return await self._client.evalsha(scripts.load(call.script).sha, 1, PREFIX, *call.args)
+
+    async def _together(self, calls: Sequence[Call[Any]]) -> Sequence[Any]:
         if len(calls) == 1:
-            return [await self._alone(calls[0])]
+            return [await self._evaluate(calls[0])]
         pipeline = self._client.pipeline(transaction=False)
         for call in calls:
             pipeline.evalsha(scripts.load(call.script).sha, 1, PREFIX, *call.args)
-        replies = await pipeline.execute(raise_on_error=False)
-        return [
-            await self._alone(call) if isinstance(reply, NoScriptError) else reply
-            for call, reply in zip(calls, replies, strict=True)
-        ]
-
-    async def _alone(self, call: Call[Any]) -> Any:
-        script = scripts.load(call.script)
-        try:
-            return await self._client.evalsha(script.sha, 1, PREFIX, *call.args)
-        except NoScriptError:
-            return await self._client.eval(script.source, 1, PREFIX, *call.args)
+        return await pipeline.execute(raise_on_error=False)
 
 
 def _unavailable(error: Exception, call: Call[T]) -> Exception:

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- beat(lease_ms, silent_ms, who): upkeep's tick. A stand-by (silent_ms > 0) is told to stay out while another's beat
--- is younger; its own keeps it in, so that it ticks as often as a courier once it has stepped in. After a silence of more than 10 s (an outage; half a lease where leases are short) no lease expires for
--- one lease, so that workers can renew first. Returns what is due: jobs past their deadline, jobs to purge, lapsed
--- stages; all queues and models; and one open job to audit, each in its turn.
+-- is younger; its own keeps it in, so that it ticks as often as a courier once it has stepped in. After a silence of
+-- more than 10 s (an outage; half a lease where leases are short) no lease expires for one lease, so that workers can
+-- renew first. Returns what is due: jobs past their deadline, jobs to purge, lapsed stages; all queues and models; and
+-- one open job to audit, each in its turn.
 local lease, silent = int(ARGV[1]), int(ARGV[2])
 local latest = redis.call('HMGET', key('sys'), 'beat', 'beat_by')
 local last = int(latest[1])
