@@ -13,6 +13,8 @@ import logging
 from typing import Any
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.tasks import end
@@ -33,12 +35,14 @@ class Barrier:
     """Confirms writes.
 
     Args:
-        client: of the ledger's server, of one connection, used for nothing else.
+        client: of the ledger's server, of one connection, used for nothing else. Its own retries are switched off:
+            after a fail-over a second try would ask a server that never had what was written.
         durability: `process`: nothing is confirmed; `disk`: the server's own append-only file is fsynced;
             `replica`: one replica has it, too.
     """
 
     def __init__(self, client: redis.asyncio.Redis, durability: Durability) -> None:
+        client.set_retry(Retry(NoBackoff(), 0))
         self._client = client
         self._copies = _COPIES[durability]
         self._waiting: list[asyncio.Future[None]] = []
@@ -77,7 +81,7 @@ class Barrier:
             try:
                 await self._wait()
             except LedgerUnavailableError as error:
-                self._settle(group, error)
+                self._settle(group + self._take(), error)  # written to the same server as the group's
             except asyncio.CancelledError:
                 self._settle(group, LedgerUnavailableError("barrier: stopping"))
                 raise
@@ -86,10 +90,11 @@ class Barrier:
 
     async def _wait(self) -> None:
         disks, replicas = self._copies
+        replica_ms = WAIT_MS // 2 if replicas else 0
         pipeline = self._client.pipeline(transaction=False)
         pipeline.set(BARRIER_KEY, 1)
-        pipeline.execute_command("WAIT", replicas, WAIT_MS // 2)
-        pipeline.execute_command("WAITAOF", disks, 0, WAIT_MS // 2)
+        pipeline.execute_command("WAIT", replicas, replica_ms)
+        pipeline.execute_command("WAITAOF", disks, 0, WAIT_MS - replica_ms)
         try:
             written, reached, synced = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError) as error:
