@@ -58,7 +58,7 @@ export class Api {
     const problem = await answer.json().catch(() => ({ title: answer.statusText }));
     problem.request_id ||= answer.headers.get("X-Request-ID");
     problem.retryAfter = Number(answer.headers.get("Retry-After")) || null;
-    if (answer.status === 401) this._onSignedOut();
+    if (answer.status === 401 && key === this._key()) this._onSignedOut(); // not for who was here before
     throw new ApiError(answer.status, problem);
   }
 
@@ -115,12 +115,29 @@ async function* chunks(answer) {
   }
 }
 
-/** @param {number} ms @param {AbortSignal} [signal] */
+/** @param {number} ms @param {AbortSignal} signal ends it early */
 export function pause(ms, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener("abort", () => { clearTimeout(timer); resolve(undefined); }, { once: true });
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve(undefined);
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
+    if (signal.aborted) done();
   });
+}
+
+/**
+ * Look now, and again and again until the signal, one look at a time; not while nobody sees the page.
+ * @param {number} ms between two looks @param {() => Promise<void>} look never fails @param {AbortSignal} signal
+ */
+export async function every(ms, look, signal) {
+  while (!signal.aborted) {
+    if (!document.hidden) await look();
+    await pause(ms, signal);
+  }
 }
 
 /** A new Idempotency-Key; also where the page is not a secure context. */

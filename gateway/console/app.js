@@ -8,7 +8,7 @@ import * as jobs from "./pages/jobs.js";
 import * as queue from "./pages/queue.js";
 import * as signin from "./pages/signin.js";
 import * as webhooks from "./pages/webhooks.js";
-import { problemBox } from "./problems.js";
+import { inWords, problemBox } from "./problems.js";
 import { parse, start, to } from "./router.js";
 import * as session from "./session.js";
 
@@ -25,9 +25,13 @@ class App {
     /** @type {any} GET /v1/limits: who I am */
     this.me = null;
     this.extract = null;
+    /** What the page of the queue saw, by model. @type {Map<string, any[]>} */
+    this.queueSamples = new Map();
+    /** Why there is nobody signed in, where that must be told. */
+    this.why = "";
     this._main = document.getElementById("main");
     this._top = document.getElementById("top");
-    this._leave = () => {};
+    this._shown = new AbortController();
     this._route = parse("");
   }
 
@@ -54,9 +58,11 @@ class App {
   async signIn() {
     try {
       this.me = await this.api.get("v1/limits");
+      this.why = "";
       return null;
     } catch (error) {
       this.me = null;
+      if (error.status !== 401) this.why = inWords(error);
       return error;
     }
   }
@@ -66,27 +72,28 @@ class App {
     const was = this.me !== null;
     session.setKey(next);
     this.me = null;
+    this.why = was ? why : "";
     this.runs.clear();
+    this.queueSamples.clear();
+    this.extract?.stop();
     this.extract = null;
-    if (was && next === null) this._show(this._route, why);
+    if (was && next === null) this._show(this._route);
   }
 
   again() {
     this._show(this._route);
   }
 
-  _show(route, why = "") {
+  _show(route) {
     const same = route.name === this._route.name && route.id === this._route.id;
-    this._leave();
-    this._leave = () => {};
+    this._shown.abort();
+    this._shown = new AbortController();
     this._route = route;
     this._frame(route.name);
     const page = this.me === null ? signin : route.name === "jobs" && route.id ? job : PAGES[route.name];
     try {
       if (!page) throw new Error("There is no such page.");
-      const shown = page.show(this, this._main, route, why);
-      this._leave = shown.leave ?? this._leave;
-      document.title = `${shown.title} · Gleaner`;
+      document.title = `${page.show(this, this._main, route, this._shown.signal)} · Gleaner`;
     } catch (error) {
       fill(this._main, problemBox(error));
     }

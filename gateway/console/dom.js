@@ -1,7 +1,7 @@
 /** Elements from data. Text only ever becomes a text node; nothing here parses HTML. */
 
 const SVG = "http://www.w3.org/2000/svg";
-const SVG_TAGS = new Set(["svg", "path", "line", "circle", "g", "polyline", "rect", "text", "title"]);
+const SVG_TAGS = new Set(["svg", "path", "line", "circle"]);
 
 /**
  * An element.
@@ -13,7 +13,7 @@ const SVG_TAGS = new Set(["svg", "path", "line", "circle", "g", "polyline", "rec
  */
 export function h(tag, props = {}, ...children) {
   const [name, ...classes] = tag.split(".");
-  const svg = SVG_TAGS.has(name) && (name !== "title" || props.svg);
+  const svg = SVG_TAGS.has(name);
   const element = svg ? document.createElementNS(SVG, name) : document.createElement(name);
   if (classes.length) element.setAttribute("class", classes.join(" "));
   for (const [key, value] of Object.entries(props)) setProp(element, key, value, svg);
@@ -22,13 +22,13 @@ export function h(tag, props = {}, ...children) {
 }
 
 function setProp(element, key, value, svg) {
-  if (value === null || value === undefined || value === false || key === "svg") return;
+  if (value === null || value === undefined || value === false) return;
   if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
   else if (key === "data") Object.assign(element.dataset, value);
   else if (key === "vars") for (const [name, each] of Object.entries(value)) element.style.setProperty(name, each);
   else if (key === "aria") for (const [name, each] of Object.entries(value)) element.setAttribute(`aria-${name}`, String(each));
   else if (key === "class") element.classList.add(...String(value).split(" ").filter(Boolean));
-  else if (!svg && (key === "value" || key === "checked" || key === "disabled" || key === "textContent")) element[key] = value;
+  else if (!svg && (key === "value" || key === "checked" || key === "disabled")) element[key] = value;
   else element.setAttribute(key, value === true ? "" : String(value));
 }
 

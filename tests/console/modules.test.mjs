@@ -8,6 +8,7 @@ import { countByLabel, filtered, newFilter, passes } from "../../gateway/console
 import { ago, bytes, duration, score } from "../../gateway/console/format.js";
 import { inUtf16, lanes, segments } from "../../gateway/console/highlight.js";
 import { documents, fromCsv, fromJsonl, idColumn, labels, ndjson, split, textColumn } from "../../gateway/console/inputs.js";
+import { refreshed } from "../../gateway/console/pages/jobs.js";
 import { parse, to } from "../../gateway/console/router.js";
 
 /** The entity of the first occurrence of some words. */
@@ -166,6 +167,16 @@ test("a hash names a page, an id and a query; a broken one names no id", () => {
   assert.equal(parse("").name, "extract");
   assert.equal(parse("#/jobs/%E0%A4%A").id, "");
   assert.equal(parse(to("jobs", "a/b?c")).id, "a/b?c");
+});
+
+test("the newest jobs push none out of the list that is loaded", () => {
+  const job = (n) => ({ id: `job_${n}`, created_at: `2026-03-01T09:00:0${n}.000Z` });
+  const ids = (jobs) => jobs.map((each) => each.id.at(-1)).join("");
+  const loaded = [5, 4, 3, 2, 1].map(job);
+  assert.equal(ids(refreshed(loaded, { data: [7, 6, 5].map(job), next_cursor: "x" })), "7654321");
+  assert.equal(ids(refreshed(loaded, { data: [5, 3].map(job), next_cursor: "x" })), "5321", "what left the newest page");
+  assert.equal(ids(refreshed(loaded, { data: [], next_cursor: "x" })), "54321", "a page may be empty, and yet have a next one");
+  assert.equal(ids(refreshed(loaded, { data: [5].map(job), next_cursor: null })), "5");
 });
 
 test("numbers are told as people tell them", () => {

@@ -333,6 +333,23 @@ def test_signing_in_by_keyboard_alone(tab: Opened) -> None:
     expect(page.locator("mark").first).to_have_text("Anna Berg")
 
 
+def test_a_job_is_submitted_once_and_followed_no_further_than_its_owner_stays(page: Page) -> None:
+    """Pressing twice makes one job; signing out ends its stream, and nothing of it is asked for again."""
+    lines = "\n".join([json.dumps(STORY)] * LONG_JOB)
+    file: FilePayload = {"name": "long.jsonl", "mimeType": "application/json", "buffer": lines.encode()}
+    page.get_by_label("Choose files").set_input_files(file)
+    page.get_by_role("button", name="General").click()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(f"{request.method} {request.url.partition('/v1/')[2]}"))
+    page.locator("form.composer").evaluate("form => { form.requestSubmit(); form.requestSubmit(); }")
+    job_id = page.locator(".output a.mono").inner_text()
+    assert [each for each in asked if each.startswith("POST")] == ["POST jobs"]
+    expect(page.locator(".output .pill")).to_have_text("running")
+    with page.expect_event("requestfailed", lambda request: request.url.endswith(f"{job_id}/events")):
+        page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("API key").wait_for()
+
+
 def test_a_viewer_is_offered_only_what_it_may_do(tab: Opened, stack: RunningStack) -> None:
     """No submitting, cancelling or queue; the reason is there in words."""
     page = tab.page

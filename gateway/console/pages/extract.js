@@ -20,7 +20,7 @@ const CALM_MS = 400;
 export function show(ctx, root) {
   ctx.extract ??= new Extract(ctx);
   fill(root, ctx.extract.element);
-  return { title: "Extract" };
+  return "Extract";
 }
 
 class Extract {
@@ -34,6 +34,7 @@ class Extract {
     this._hint = h("p.quiet.tiny", { id: "submit-hint" });
     this._output = h("div.output", {});
     this._stop = new AbortController();
+    this._submitting = false;
     this.element = h("div.two", {}, this._form(), this._output);
     this._welcome();
     this._changed();
@@ -103,8 +104,8 @@ class Extract {
     const missing = !this._ctx.may("submitter") ? "This key may only read; submitting needs a submitter's."
       : !count ? "Add a text first." : !this._labels.size ? "Add at least one label."
         : count > MAX_DOCUMENTS ? `At most ${plural(MAX_DOCUMENTS, "document")} in a page; use gleaner extract for more.` : "";
-    this._button.disabled = Boolean(missing);
-    this._button.textContent = count > 1 ? `Extract from ${plural(count, "document")}` : "Extract";
+    this._button.disabled = this._submitting || Boolean(missing);
+    this._button.textContent = this._submitting ? "Submitting…" : count > 1 ? `Extract from ${plural(count, "document")}` : "Extract";
     this._hint.textContent = missing || "Ctrl + Enter works, too.";
   }
 
@@ -135,22 +136,30 @@ class Extract {
     const documents = this._texts.documents();
     const labels = [...this._labels.keys()];
     const head = this._head(documents.length);
-    this._button.disabled = true;
-    this._button.textContent = "Submitting…";
-    this._stop.abort();
+    this._submitting = true;
+    this._changed();
+    this.stop();
     this._stop = new AbortController();
+    const { signal } = this._stop;
     try {
       const job = await this._ctx.api.call("POST", "v1/jobs", {
         body: new Blob(ndjson(head, documents)),
         headers: { "Content-Type": "application/x-ndjson", "Idempotency-Key": newKey() },
       });
+      if (signal.aborted) return;
       this._ctx.runs.set(job.id, { texts: documents.map((doc) => doc.text), labels, floor: head.options.threshold, unit: head.options.offset_unit });
-      this._follow(job, this._stop.signal);
+      this._follow(job, signal);
     } catch (error) {
       fill(this._output, problemBox(error));
     } finally {
+      this._submitting = false;
       this._changed();
     }
+  }
+
+  /** Follow the job no further. */
+  stop() {
+    this._stop.abort();
   }
 
   async _follow(job, signal) {

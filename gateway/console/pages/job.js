@@ -1,7 +1,7 @@
 /** One job: where it stands, how it went, what failed and why, and its results. */
 
 import { copyButton, fill, h } from "../dom.js";
-import { ago, between, duration, number, plural, when } from "../format.js";
+import { ago, between, duration, number, plural, when, words } from "../format.js";
 import { jobButtons } from "../parts/jobs.js";
 import { Loader } from "../parts/loader.js";
 import { isTerminal, progress } from "../parts/progress.js";
@@ -11,19 +11,19 @@ import { to } from "../router.js";
 
 const FIRST = 500;
 
-/** @param {any} ctx @param {Element} root @param {any} route */
-export function show(ctx, root, route) {
-  const page = new Job(ctx, route.id);
+/** @param {any} ctx @param {Element} root @param {any} route @param {AbortSignal} signal */
+export function show(ctx, root, route, signal) {
+  const page = new Job(ctx, route.id, signal);
   fill(root, page.element);
   page.begin();
-  return { title: "Job", leave: () => page.leave() };
+  return "Job";
 }
 
 class Job {
-  constructor(ctx, id) {
+  constructor(ctx, id, signal) {
     this._ctx = ctx;
     this._id = id;
-    this._stop = new AbortController();
+    this._signal = signal;
     this._run = ctx.runs.get(id) ?? null;
     this._state = progress();
     this._buttons = h("div.row");
@@ -35,7 +35,7 @@ class Job {
       name: id, labels: this._run?.labels ?? [], floor: this._run?.floor ?? null, unit: this._run?.unit, threshold: this._run ? 0.5 : 0,
       textOf: (result) => result.text ?? own?.[result.index] ?? null,
     });
-    this._loader = new Loader(ctx.api, id, this._stop.signal, (found) => {
+    this._loader = new Loader(ctx.api, id, signal, (found) => {
       this._results.add(found);
       const bare = found.some((each) => each.status === "succeeded" && each.text == null && each.redacted_text == null);
       if (bare && !own) this._results.note("without texts: the job did not keep them (return_text), and this page did not submit it");
@@ -46,23 +46,19 @@ class Job {
       this._fault, this._state, this._facts, h("h2", {}, "Results"), this._results.element, this._more);
   }
 
-  leave() {
-    this._stop.abort();
-  }
-
   async begin() {
     try {
-      const job = await this._ctx.api.get(`v1/jobs/${encodeURIComponent(this._id)}`, {}, this._stop.signal);
+      const job = await this._ctx.api.get(`v1/jobs/${encodeURIComponent(this._id)}`, {}, this._signal);
       this._draw(job);
       if (!isTerminal(job)) {
-        for await (const now of this._ctx.api.follow(this._id, this._stop.signal)) {
+        for await (const now of this._ctx.api.follow(this._id, this._signal)) {
           this._draw(now);
           if (this._results.count < FIRST) await this._loader.pull(FIRST);
         }
       }
       await this._load();
     } catch (error) {
-      if (this._stop.signal.aborted) return;
+      if (this._signal.aborted) return;
       fill(this._fault, problemBox(error));
       if (error.status === 404 || error.status === 410) this._results.element.remove();
     }
@@ -73,9 +69,9 @@ class Job {
     try {
       await this._loader.pull(most);
     } catch (error) {
-      if (!this._stop.signal.aborted) fill(this._fault, problemBox(error));
+      if (!this._signal.aborted) fill(this._fault, problemBox(error));
     }
-    if (this._loader.done || this._stop.signal.aborted) return;
+    if (this._loader.done || this._signal.aborted) return;
     fill(this._more,
       h("button.button", { type: "button", onclick: () => this._load(FIRST) }, `Load ${FIRST} more`),
       h("button.button", { type: "button", onclick: () => this._load(Infinity) }, "Load all"));
@@ -93,7 +89,7 @@ function timeline(job) {
   const steps = [
     ["Created", job.created_at, ""],
     ["Started", job.started_at, job.started_at ? `after ${duration(between(job.created_at, job.started_at))}` : ""],
-    [over ? job.status.replaceAll("_", " ") : "Ends by", over ? job.finished_at : job.deadline_at,
+    [over ? words(job.status) : "Ends by", over ? job.finished_at : job.deadline_at,
       over && job.started_at ? `after ${duration(between(job.started_at, job.finished_at))} of work` : ""],
     ["Results go", job.results_expire_at, job.results_expire_at ? ago(job.results_expire_at) : ""],
   ];

@@ -1,5 +1,6 @@
 /** The backlog of every model, over all tenants, sampled while the page is open. For admins. */
 
+import { every } from "../api.js";
 import { lineChart } from "../charts.js";
 import { empty, fill, h, keepingFocus } from "../dom.js";
 import { compact, duration, number } from "../format.js";
@@ -7,39 +8,32 @@ import { problemBox } from "../problems.js";
 
 const EVERY_MS = 2000, SAMPLES = 150;
 
-/** @param {any} ctx @param {Element} root */
-export function show(ctx, root) {
+/** @param {any} ctx @param {Element} root @param {any} _route @param {AbortSignal} signal */
+export function show(ctx, root, _route, signal) {
   if (!ctx.may("admin")) {
     fill(root, empty("For admins", "The queue shows the work of all tenants; it needs a key of the role admin."));
-    return { title: "Queue" };
+    return "Queue";
   }
-  const page = new Queue(ctx);
+  const page = new Queue(ctx, signal);
   fill(root, page.element);
-  page.look();
-  return { title: "Queue", leave: () => page.leave() };
+  every(EVERY_MS, () => page.look(), signal);
+  return "Queue";
 }
 
 class Queue {
-  constructor(ctx) {
+  constructor(ctx, signal) {
     this._ctx = ctx;
-    /** Samples by model; kept while the tab is. @type {Map<string, any[]>} */
-    this._samples = ctx.queueSamples ??= new Map();
-    this._stop = new AbortController();
+    this._signal = signal;
+    this._samples = ctx.queueSamples;
     this._fault = h("div");
     this._body = h("div.stack");
     this._told = h("span.quiet", {});
     this.element = h("div.page", {}, h("div.row.between.heading", {}, h("h1", {}, "Queue"), this._told), this._fault, this._body);
-    this._timer = setInterval(() => document.hidden || this.look(), EVERY_MS);
-  }
-
-  leave() {
-    clearInterval(this._timer);
-    this._stop.abort();
   }
 
   async look() {
     try {
-      const { data } = await this._ctx.api.get("v1/queue", {}, this._stop.signal);
+      const { data } = await this._ctx.api.get("v1/queue", {}, this._signal);
       for (const each of data) {
         const held = this._samples.get(each.model) ?? [];
         this._samples.set(each.model, [...held, { at: Date.now(), ...each }].slice(-SAMPLES));
@@ -48,7 +42,7 @@ class Queue {
       this._told.textContent = `looked at ${new Date().toLocaleTimeString("en-GB")}, every ${EVERY_MS / 1000} s while this page is seen`;
       keepingFocus(this._body, () => fill(this._body, data.map((each) => this._model(each))));
     } catch (error) {
-      if (!this._stop.signal.aborted) fill(this._fault, problemBox(error));
+      if (!this._signal.aborted) fill(this._fault, problemBox(error));
     }
   }
 

@@ -4,10 +4,10 @@ import { fill, h } from "../dom.js";
 import { problemBox } from "../problems.js";
 import { setKey } from "../session.js";
 
-/** @param {any} ctx @param {Element} root @param {any} _route @param {string} why */
-export function show(ctx, root, _route, why) {
+/** @param {any} ctx @param {Element} root */
+export function show(ctx, root) {
   const input = h("input", { id: "key", type: "password", autocomplete: "off", spellcheck: "false", required: true, placeholder: "gl_…" });
-  const fault = h("div", {}, why && h("p.note", { role: "status" }, why));
+  const fault = h("div", {}, ctx.why && h("p.note", { role: "status" }, ctx.why));
   const button = h("button.button.primary.wide", { type: "submit" }, "Sign in");
   const submit = async (event) => {
     event.preventDefault();
@@ -31,5 +31,5 @@ export function show(ctx, root, _route, why) {
         "; elsewhere an administrator makes one with ", h("code", {}, "gleaner keys create"), "."),
       h("p.tiny", {}, h("a", { href: "docs" }, "API reference")))));
   input.focus();
-  return { title: "Sign in" };
+  return "Sign in";
 }

@@ -8,18 +8,18 @@ import { to } from "../router.js";
 const EVENTS = ["job.succeeded", "job.partially_succeeded", "job.failed", "job.cancelled", "job.expired"];
 const RECOVER_MS = 7 * 86_400_000;
 
-/** @param {any} ctx @param {Element} root */
-export function show(ctx, root) {
-  const page = new Webhooks(ctx);
+/** @param {any} ctx @param {Element} root @param {any} _route @param {AbortSignal} signal */
+export function show(ctx, root, _route, signal) {
+  const page = new Webhooks(ctx, signal);
   fill(root, page.element);
   page.load();
-  return { title: "Webhooks", leave: () => page.leave() };
+  return "Webhooks";
 }
 
 class Webhooks {
-  constructor(ctx) {
+  constructor(ctx, signal) {
     this._ctx = ctx;
-    this._stop = new AbortController();
+    this._signal = signal;
     this._list = h("div.stack");
     this._secret = h("div", { "aria-live": "polite" });
     this.element = h("div.page", {},
@@ -28,17 +28,13 @@ class Webhooks {
       this._secret, ctx.may("submitter") && this._form(), this._list);
   }
 
-  leave() {
-    this._stop.abort();
-  }
-
   async load() {
     try {
-      const { data } = await this._ctx.api.get("v1/webhook-endpoints", {}, this._stop.signal);
+      const { data } = await this._ctx.api.get("v1/webhook-endpoints", {}, this._signal);
       fill(this._list, data.length ? data.map((each) => this._endpoint(each)) : empty("No endpoint yet",
         "Register the https address of your own service above, and it is told when a job ends."));
     } catch (error) {
-      if (!this._stop.signal.aborted) fill(this._list, problemBox(error, () => this.load()));
+      if (!this._signal.aborted) fill(this._list, problemBox(error, () => this.load()));
     }
   }
 
@@ -129,12 +125,12 @@ class Webhooks {
       Object.entries({ "": "all", pending: "pending", delivered: "delivered", failed: "failed" }).map(([value, text]) => h("option", { value }, text)));
     const load = async (more = false) => {
       try {
-        const page = await this._ctx.api.get(`v1/webhook-endpoints/${endpoint.id}/deliveries`, { status, limit: 20, cursor: more ? cursor : null }, this._stop.signal);
+        const page = await this._ctx.api.get(`v1/webhook-endpoints/${endpoint.id}/deliveries`, { status, limit: 20, cursor: more ? cursor : null }, this._signal);
         rows = more ? [...rows, ...page.data] : page.data;
         cursor = page.next_cursor;
         draw();
       } catch (error) {
-        if (!this._stop.signal.aborted) fill(body, problemBox(error, () => load()));
+        if (!this._signal.aborted) fill(body, problemBox(error, () => load()));
       }
     };
     const again = async (delivery) => {
@@ -143,7 +139,7 @@ class Webhooks {
         rows = rows.map((each) => (each.id === now.id ? now : each));
         toast("It is sent again.");
         draw();
-        setTimeout(() => this._stop.signal.aborted || load(), 1500);
+        setTimeout(() => this._signal.aborted || load(), 1500);
       } catch (error) {
         toast(inWords(error), "bad");
       }

@@ -235,7 +235,6 @@ export class Results {
   }
 }
 
-
 /** Why an entity was found: how often such a score is right, and which labels came next. @param {any} explain */
 function why(explain) {
   const next = (explain?.runners_up ?? []).filter((each) => each.score >= 0.01);
