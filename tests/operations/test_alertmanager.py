@@ -19,12 +19,15 @@ TICKETS = {"ml": "tickets-ml", "integration": "tickets-integration", "platform":
 LEVELS = {"L2": "oncall", "L3": "owners", "L4": "incident"}
 
 
+def accepted(*command: str | Path) -> None:
+    """Run a program that must have no objection."""
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
 def test_amtool_accepts_the_configuration(tool: Tool) -> None:
     """Every receiver kind, route and time is one that Alertmanager knows."""
-    found = subprocess.run(
-        [str(tool("amtool")), "check-config", str(CONFIG)], capture_output=True, text=True, check=False
-    )
-    assert found.returncode == 0, found.stdout + found.stderr
+    accepted(tool("amtool"), "check-config", CONFIG)
     for kind in ("slack", "email", "pagerduty", "opsgenie", "webhook"):
         assert f"{kind}_configs" in CONFIG.read_text()
 
@@ -32,13 +35,7 @@ def test_amtool_accepts_the_configuration(tool: Tool) -> None:
 def test_amlint_has_no_objection() -> None:
     """No route that nobody reaches, no inhibition that reaches too far, none that our rules cannot meet."""
     rules = f"--rules={ROOT / 'alerts' / 'rules' / '*.yml'}"
-    found = subprocess.run(
-        [str(Path(sys.executable).parent / "amlint"), "check", "--strict", rules, str(CONFIG)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == 0, found.stdout + found.stderr
+    accepted(Path(sys.executable).parent / "amlint", "check", "--strict", rules, CONFIG)
 
 
 @pytest.mark.timeout(180)
@@ -82,17 +79,9 @@ def test_an_alert_reaches_those_it_is_for(tool: Tool, alert: generate.Alert) -> 
     """Pages go to the level's receiver, tickets to the team's."""
     labels = {"team": "platform", "alertname": alert.name, **alert.labels()}
     expected = TICKETS[labels["team"]] if alert.severity == "ticket" else LEVELS[labels["level"]]
-    found = subprocess.run(
-        [
-            *(str(tool("amtool")), "config", "routes", "test", f"--config.file={CONFIG}"),
-            f"--verify.receivers={expected}",
-            *(f"{name}={value}" for name, value in labels.items()),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == 0, found.stdout + found.stderr
+    asked = (f"{name}={value}" for name, value in labels.items())
+    verify = (f"--config.file={CONFIG}", f"--verify.receivers={expected}")
+    accepted(tool("amtool"), "config", "routes", "test", *verify, *asked)
 
 
 @pytest.mark.timeout(180)
