@@ -27,6 +27,10 @@ Threshold = Annotated[
     ),
 ]
 
+Model = Annotated[str | None, typer.Option(help="One of `gleaner models`.")]
+Nested = Annotated[bool, typer.Option("--nested", help="Allow entities inside entities.")]
+MultiLabel = Annotated[bool, typer.Option("--multi-label", help="Allow several labels for one span.")]
+
 
 def read_labels(given: Sequence[str] | None, file: Path | None) -> Labels | None:
     """Labels of both kinds, in order, each once; None where there are none: JSON lines may bring their own.

@@ -12,17 +12,15 @@ import typer
 
 from gleaner._calls import SubmitOptions
 from gleaner.cli import plots, readers, reports
-from gleaner.cli.asking import Label, LabelsFile, Threshold, read_labels, read_threshold
+from gleaner.cli.asking import Label, LabelsFile, Model, MultiLabel, Nested, Threshold, read_labels, read_threshold
 from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.failures import DOCUMENTS_FAILED, CommandError
 from gleaner.cli.gold import all_labels, judge, read_gold
 from gleaner.cli.output import print_json
 from gleaner.cli.readers import Columns
+from gleaner.cli.runs import TextField
 from gleaner.evaluation import Judged, calibration, sweep
 
-Model = Annotated[str | None, typer.Option(help="One of `gleaner models`.")]
-Nested = Annotated[bool, typer.Option("--nested", help="Allow entities inside entities.")]
-MultiLabel = Annotated[bool, typer.Option("--multi-label", help="Allow several labels for one span.")]
 AsJson = Annotated[bool, typer.Option("--json", help="All numbers as one JSON object.")]
 Precision = Annotated[
     float | None,
@@ -100,7 +98,7 @@ def suggest_thresholds(
     model: Model = None,
     nested: Nested = False,
     multi_label: MultiLabel = False,
-    text_column: Annotated[str, typer.Option(help="Column or JSON field of the text.")] = "text",
+    text_column: TextField = "text",
     as_json: AsJson = False,
 ) -> None:
     """Find a threshold for each label.

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from gleaner.cli import extract
-from gleaner.cli.asking import Label, LabelsFile, Threshold, read_labels, read_threshold
+from gleaner.cli import runs
+from gleaner.cli.asking import Label, LabelsFile, Model, Threshold, read_labels, read_threshold
 from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.failures import CommandError
-from gleaner.cli.readers import Columns, Format
-from gleaner.cli.writers import TEXTS, OutputFormat
+from gleaner.cli.readers import Columns
+from gleaner.cli.runs import IdField, Kind, Output, Overwrite, Summary, TextField, Written
+from gleaner.cli.writers import TEXTS
 
 
 @with_gateway
@@ -21,12 +22,8 @@ def redact(
     files: Annotated[list[Path], typer.Argument(help="Files or patterns as for `gleaner extract`; `-` is stdin.")],
     label: Label = None,
     labels_file: LabelsFile = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file to write; without it JSON lines are printed.")
-    ] = None,
-    output_format: Annotated[
-        OutputFormat | None, typer.Option(help="How to write it. [default: by OUT's name, or jsonl]")
-    ] = None,
+    output: Output = None,
+    output_format: Written = None,
     mode: Annotated[
         Literal["label", "mask", "hash"],
         typer.Option(
@@ -46,16 +43,12 @@ def redact(
     ] = None,
     threshold: Threshold = None,
     explain: Annotated[bool, typer.Option("--explain", help="Have every entity say why it was found.")] = False,
-    model: Annotated[str | None, typer.Option(help="One of `gleaner models`.")] = None,
-    text_column: Annotated[str, typer.Option(help="Column or JSON field of the text.")] = "text",
-    id_column: Annotated[str, typer.Option(help="Column or JSON field of the id, if rows have one.")] = "id",
-    kind: Annotated[
-        Format | None, typer.Option("--format", help="What the files are. [default: by their names]")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, whatever OUT holds.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="The summary as JSON: printed with -o, else on standard error.")
-    ] = False,
+    model: Model = None,
+    text_column: TextField = "text",
+    id_column: IdField = "id",
+    kind: Kind = None,
+    overwrite: Overwrite = False,
+    as_json: Summary = False,
 ) -> None:
     """Write texts without what the model finds in them.
 
@@ -69,12 +62,12 @@ def redact(
     if hide and labels is not None and (strange := set(hide) - set(labels)):
         raise CommandError(f"--hide names {', '.join(sorted(strange))}, which is none of the labels")
     how: dict[str, Any] = {"mode": mode, "labels": hide or None, "character": character, "length": length}
-    options = extract.given_options(
+    options = runs.given_options(
         threshold=read_threshold(threshold, labels),
         model=model,
         explain=explain or None,
         redact={name: value for name, value in how.items() if value is not None}
         | ({"numbered": True} if numbered else {}),
     )
-    wanted = extract.Wanted(output, output_format, TEXTS, overwrite, as_json)
-    extract.run(gateway, files, kind, Columns(text_column, id_column), labels, options, wanted)
+    wanted = runs.Wanted(output, output_format, TEXTS, overwrite, as_json)
+    runs.run(gateway, files, kind, Columns(text_column, id_column), labels, options, wanted)
