@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,12 +13,12 @@ import torch
 from filelock import FileLock
 from transformers.models.deberta_v2 import modeling_deberta_v2
 
+from worker.checksums import seal, sound
 from worker.collate import Arrays
 from worker.graph import Graph
 
 OPSET = 19
 FILE = "model.onnx"
-MANIFEST = "manifest.json"
 VERSION = 1
 """To be counted up when the graph changes: what older versions exported is then left alone, and made anew."""
 
@@ -66,13 +64,13 @@ def exported(graph: Graph, example: Arrays, folder: Path) -> Path:
         ExportError: this graph has no ONNX form, or the disk is full.
     """
     target = folder / "onnx"
-    if not _sound(target):
+    if not sound(target):
         partial = folder / "onnx.partial"
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
             _export(graph, example, partial / FILE)
-            (partial / MANIFEST).write_text(json.dumps(_hashes(partial)), encoding="utf-8")
+            seal(partial)
             shutil.rmtree(target, ignore_errors=True)
             partial.replace(target)
         except Exception as error:  # torch has many kinds, none of them ours to know
@@ -131,20 +129,3 @@ class _LogitsAlone(torch.nn.Module):
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self._graph(*tensors)[0]
         return logits
-
-
-def _sound(folder: Path) -> bool:
-    try:
-        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(expected and expected == _hashes(folder))
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    found = {}
-    for path in sorted(folder.iterdir()):
-        if path.name != MANIFEST:
-            with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found

@@ -18,14 +18,15 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from worker import backbone
+from worker import backbone, checksums
 from worker.contract import Knots
 from worker.explaining import checked
 
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az"}
 CONFIG = "gliner_config.json"
-MANIFEST = "gleaner-manifest.json"
 CALIBRATION = "calibration.json"
+FILES = (".json", ".safetensors", ".txt", ".model")
+"""What a model consists of: the SHA-256 over these is its revision."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 HUB_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model")
 
@@ -91,7 +92,7 @@ def resolve(source: str, revision: str | None, cache_dir: Path, backbone_revisio
     else:
         raise ModelNotFoundError(f"{source}: no such folder, and not a hub id or an s3://, gs://, az:// address.")
     check(folder)
-    found = _digest(_hashes(folder))
+    found = _digest(checksums.hashes(folder, FILES))
     if revision and not found.startswith(revision[: len(found)]):
         raise ModelBrokenError(f"{source}: revision {revision} was asked for, but the files are {found[:12]}.")
     return Resolved(folder, found[:12], calibration(folder))
@@ -154,19 +155,6 @@ def _check_safetensors(path: Path) -> None:
         raise ModelBrokenError(f"{path}: damaged or cut short ({size} bytes); fetch it again.") from error
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path.suffix in (".json", ".safetensors", ".txt", ".model") and path.name != MANIFEST
-    )
-    found = {}
-    for path in files:
-        with path.open("rb") as file:
-            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
 def _digest(hashes: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
@@ -205,18 +193,10 @@ def _remote(source: str, scheme: str, revision: str | None, cache_dir: Path) -> 
     folder = cache_dir / "objects" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if not _sound(folder):
+        if not checksums.sound(folder, FILES):
             shutil.rmtree(folder, ignore_errors=True)
             _fetch(source, scheme, folder)
     return folder
-
-
-def _sound(folder: Path) -> bool:
-    try:
-        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(expected == _hashes(folder))
 
 
 def _fetch(source: str, scheme: str, folder: Path) -> None:
@@ -245,5 +225,5 @@ def _fetch(source: str, scheme: str, folder: Path) -> None:
     if not any(partial.glob("*.safetensors")) and any(Path(name).suffix in PICKLES for name in names):
         raise PickleRefusedError(f"{source}: only pickled weights, and a pickle can run any code.")
     check(partial)
-    (partial / MANIFEST).write_text(json.dumps(_hashes(partial)), encoding="utf-8")
+    checksums.seal(partial, FILES)
     partial.replace(folder)

@@ -20,6 +20,7 @@ from tests.conftest import ROOT
 from tests.integration.test_parity import SHIPPED, Case, extract, predict, scores
 from tests.support.texts import LABEL_SETS, passage
 from worker import exports, selection
+from worker.checksums import MANIFEST
 from worker.contract import Engine
 from worker.engine import load
 from worker.models import ModelBrokenError, Resolved, resolve
@@ -164,7 +165,7 @@ def test_a_damaged_export_is_made_anew(shipped: Resolved, cache: Path) -> None:
     load(shipped, "cpu", "fp32", "onnx", cache)
 
     assert (folder / exports.FILE).read_bytes() != damaged
-    assert set(json.loads((folder / exports.MANIFEST).read_text())) == {exports.FILE}
+    assert set(json.loads((folder / MANIFEST).read_text())) == {exports.FILE}
 
 
 def test_what_cannot_be_exported_is_passed_over_unless_asked_for(
