@@ -23,6 +23,8 @@ from gleaner._calls import Call, Document, Labels, Listed, SubmitOptions
 from gleaner.errors import (
     ApiError,
     Conflict,
+    Gone,
+    NotFound,
     RateLimited,
     ServerError,
     TransportError,
@@ -173,6 +175,8 @@ def request(call: Call[T], retry: Retry) -> Flow[T]:
             if response.is_success:
                 return _parsed(call, response)
             error = from_response(response)
+            if attempt and call.method == "DELETE" and isinstance(error, (Gone, NotFound)):
+                return _parsed(call, response)  # a try before this one did it, and its answer was lost
         delay = retry.delay(attempt, error, repeatable=call.repeatable)
         if delay is None:
             raise error

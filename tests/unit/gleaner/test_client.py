@@ -378,6 +378,16 @@ def test_cancel_and_delete() -> None:
     assert [asked.method for asked in server.asked] == ["GET", "POST", "DELETE"]
 
 
+def test_a_deletion_whose_answer_was_lost_is_done() -> None:
+    """The repetition finds nothing, which is what was asked for; a first try that finds nothing is told."""
+    server = ScriptedServer(Answer(body=job()), Answer(drop=True), *[problem(410, "job_purged")] * 2)
+    with server.running(), Client(server.url) as client:
+        handle = client.job("job_1")
+        handle.delete()
+        with pytest.raises(gleaner.Gone):
+            handle.delete()
+
+
 def test_jobs_are_paged_up_to_the_limit() -> None:
     """`jobs(limit)` follows cursors and stops at the limit."""
     listing = Answer(body={"data": [job(), job()], "next_cursor": "c"})
