@@ -62,7 +62,7 @@ def watched(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wa
             watch.watch(house)
             made = Watched(house, watch, receiver, gateway.url)
             wait_for(lambda: len(watch.query("up == 1")) == 3, 30, "all three are scraped")
-            _work(made, 14)
+            _work(made, 8)
             yield made
     finally:
         house.close()
