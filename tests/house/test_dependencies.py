@@ -81,6 +81,7 @@ def canonical(name: str) -> str:
         ("benchmarks", ("dev",)),
         ("docs", ("dev",)),
         ("alerts", ("dev",)),
+        ("scripts", ("dev",)),
     ],
 )
 def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
