@@ -226,9 +226,12 @@ def _is_much(documents: Sequence[Document]) -> bool:
     """Whether a JSON body could be above what a gateway takes."""
     if len(documents) > JSON_DOCUMENTS:
         return True
-    return (
-        sum(len(item if isinstance(item, str) else item.get("text") or "") for item in documents) > JSON_CHARACTERS
-    )
+    return sum(map(characters, documents)) > JSON_CHARACTERS
+
+
+def characters(item: Document) -> int:
+    """Those of a document's text; a text that is null is the gateway's to refuse."""
+    return len(item if isinstance(item, str) else item.get("text") or "")
 
 
 def _body(documents: Iterable[Document], labels: Labels | None, options: SubmitOptions) -> bytes:

@@ -361,13 +361,13 @@ def map_documents(
 
 def _pull_window() -> Flow[tuple[list[Document], bool]]:
     window: list[Document] = []
-    characters = 0
-    while len(window) < WINDOW_DOCUMENTS and characters < WINDOW_CHARACTERS:
+    held = 0
+    while len(window) < WINDOW_DOCUMENTS and held < WINDOW_CHARACTERS:
         item: Document | _End = yield Pull()
         if isinstance(item, _End):
             return window, True
         window.append(item)
-        characters += len(item if isinstance(item, str) else item.get("text", ""))
+        held += calls.characters(item)
     return window, False
 
 
