@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Queue
 from threading import Condition, Thread
 from time import monotonic
@@ -19,7 +19,8 @@ from typing import Any, Protocol, Self
 
 from jobs.schema import DocumentErrorCode
 from worker.choice import Turns, Waiting, choose
-from worker.contract import Dropped, Engine, EngineBroken, Failed, Outcome, OutOfMemory, ShardRef, Window
+from worker.contract import Engine, EngineBroken, Failed, Outcome, OutOfMemory, ShardRef, Window
+from worker.tickets import Item, Questions, Ticket, everyone
 
 log = logging.getLogger(__name__)
 
@@ -53,28 +54,6 @@ class Backlog:
     running: int
 
 
-@dataclass(eq=False, slots=True)
-class _Ticket:
-    future: Future[tuple[Outcome, ...]]
-    outcomes: list[Outcome | None]
-    missing: int
-
-
-@dataclass(eq=False, slots=True)
-class _Item:
-    window: Window
-    ticket: _Ticket
-    slot: int
-    waiting: Waiting
-    copies: list[_Item] = field(default_factory=list)  # others that ask the very same
-
-    @property
-    def question(self) -> tuple[object, ...]:
-        """All that its answer depends on."""
-        window = self.window
-        return window.words, window.prompts, window.thresholds, window.flat, window.multi_label, window.explain
-
-
 class MicroBatcher:
     """Runs windows through the engine in micro-batches.
 
@@ -104,15 +83,15 @@ class MicroBatcher:
         self._observer = observer
         self._clock = clock
         self._changed = Condition()
-        self._items: list[_Item] = []  # waiting, oldest first
-        self._asked: dict[tuple[object, ...], _Item] = {}  # waiting or running, by question
-        self._again: deque[list[_Item]] = deque()  # halves of a micro-batch that failed
+        self._items: list[Item] = []  # waiting, oldest first
+        self._questions = Questions()  # of those that wait or run
+        self._again: deque[list[Item]] = deque()  # halves of a micro-batch that failed
         self._running = 0
         self._turns = Turns()
         self._closing = False
         self._broken = False
         self._last_tick = clock()
-        self._decoding: Queue[tuple[list[_Item], Any, Any] | None] = Queue(DECODE_AHEAD)
+        self._decoding: Queue[tuple[list[Item], Any, Any] | None] = Queue(DECODE_AHEAD)
         self._threads = (
             Thread(target=self._run_model, name="model", daemon=True),
             Thread(target=self._run_decoder, name="decoder", daemon=True),
@@ -165,12 +144,12 @@ class MicroBatcher:
         Raises:
             RuntimeError: after `close`.
         """
-        ticket = _Ticket(Future(), [None] * len(windows), len(windows))
+        ticket = Ticket(len(windows))
         if not windows:
             ticket.future.set_result(())
             return ticket.future
         items = [
-            _Item(window, ticket, slot, Waiting(job_id, window.pieces, interactive, solo))
+            Item(window, ticket, slot, Waiting(job_id, window.pieces, interactive, solo))
             for slot, window in enumerate(windows)
         ]
         with self._changed:
@@ -179,20 +158,9 @@ class MicroBatcher:
             if self._broken:
                 ticket.future.set_exception(EngineBroken("the device is lost"))
                 return ticket.future
-            self._items.extend(item for item in items if not self._joined(item))
+            self._items.extend(item for item in items if not self._questions.joined(item))
             self._changed.notify_all()
         return ticket.future
-
-    def _joined(self, item: _Item) -> bool:
-        """Whether its answer comes with another's, which it would not have to wait for longer than for its own."""
-        if item.waiting.solo:
-            return False  # it may end the process: nobody else's fate hangs on it
-        other = self._asked.get(item.question)
-        if other is None or (item.waiting.interactive and not other.waiting.interactive):
-            self._asked[item.question] = item
-            return False
-        other.copies.append(item)
-        return True
 
     def drop(self, job_id: str, shard: int | None = None) -> int:
         """Forget a job's windows (or one shard's) that have not started; their futures raise `Dropped`.
@@ -203,7 +171,7 @@ class MicroBatcher:
             How many windows were dropped.
         """
 
-        def dropped(item: _Item) -> bool:
+        def dropped(item: Item) -> bool:
             owner = item.window.owner
             return owner.job_id == job_id and shard in (None, owner.shard)
 
@@ -215,12 +183,13 @@ class MicroBatcher:
                 item.copies = [copy for copy in item.copies if not dropped(copy)]
             orphans = [copy for item in gone for copy in item.copies]
             gone += [copy for copy in orphans if dropped(copy)]
-            self._forget(gone)
+            self._questions.forget(gone)
             # Who waited for a dropped one goes to the end of the queue, or on to another that asks the same.
-            self._items += [copy for copy in orphans if not dropped(copy) and not self._joined(copy)]
-            done = self._record(gone, [None] * len(gone))
+            self._items += [copy for copy in orphans if not dropped(copy) and not self._questions.joined(copy)]
+            done = [item.ticket for item in gone if item.ticket.record(item.slot, None)]
             self._changed.notify_all()
-        _answer(done)
+        for ticket in done:
+            ticket.settle()
         return len(gone)
 
     def close(self, timeout: float | None = None) -> bool:
@@ -240,7 +209,7 @@ class MicroBatcher:
             del items  # an idle loop must not keep texts
         self._decoding.put(None)
 
-    def _take(self) -> list[_Item] | None:
+    def _take(self) -> list[Item] | None:
         """The next micro-batch; None once everything is done after `close`."""
         with self._changed:
             while True:
@@ -253,7 +222,7 @@ class MicroBatcher:
                     return None
                 self._changed.wait(TICK_S)
 
-    def _choose(self) -> list[_Item]:
+    def _choose(self) -> list[Item]:
         choice = choose([item.waiting for item in self._items], self._turns, self._budget)
         self._turns = choice.turns
         chosen = set(choice.picked)
@@ -262,7 +231,7 @@ class MicroBatcher:
         self._running += len(items)
         return items
 
-    def _run(self, items: list[_Item]) -> None:
+    def _run(self, items: list[Item]) -> None:
         windows = [item.window for item in items]
         padded = len(windows) * max(window.pieces for window in windows)
         try:
@@ -301,7 +270,7 @@ class MicroBatcher:
                 self._settle(items, outcomes)
             del job, items, batch, raw
 
-    def _out_of_memory(self, items: list[_Item], padded: int) -> None:
+    def _out_of_memory(self, items: list[Item], padded: int) -> None:
         self._engine.release_memory()
         action = "split" if len(items) > 1 else "failed"
         log.warning("microbatch.out_of_memory", extra={"windows": len(items), "tokens": padded, "action": action})
@@ -314,7 +283,7 @@ class MicroBatcher:
             failed = Failed(DocumentErrorCode.out_of_memory, "The device's memory is too small for this document.")
             self._settle(items, [failed])
 
-    def _halve(self, items: list[_Item], error: Exception) -> None:
+    def _halve(self, items: list[Item], error: Exception) -> None:
         """Find the window that an error comes from; say only the error's kind, its message may quote the text."""
         if len(items) > 1:
             self._requeue_halves(items)
@@ -323,49 +292,27 @@ class MicroBatcher:
         log.error("microbatch.window_failed", extra={"error": name, "document": items[0].window.document})
         self._settle(items, [Failed(DocumentErrorCode.inference_failed, f"The model failed on it ({name}).")])
 
-    def _requeue_halves(self, items: list[_Item]) -> None:
+    def _requeue_halves(self, items: list[Item]) -> None:
         middle = len(items) // 2
         with self._changed:
             self._again.extendleft((items[middle:], items[:middle]))
             self._changed.notify_all()
 
-    def _settle(self, items: list[_Item], outcomes: Sequence[Outcome] | Exception) -> None:
+    def _settle(self, items: list[Item], outcomes: Sequence[Outcome] | Exception) -> None:
+        done: list[Ticket] = []
         with self._changed:
             self._running -= len(items)
-            items, outcomes = self._with_copies(items, outcomes)
-            done = {} if isinstance(outcomes, Exception) else self._record(items, outcomes)
+            self._questions.forget(items)
+            if not isinstance(outcomes, Exception):
+                for item, outcome in zip(items, outcomes, strict=True):
+                    done += [each.ticket for each in everyone([item]) if each.ticket.record(each.slot, outcome)]
             self._changed.notify_all()
         if isinstance(outcomes, Exception):
             _fail(items, outcomes)
-        _answer(done)
+        for ticket in done:
+            ticket.settle()
 
-    def _forget(self, items: Iterable[_Item]) -> None:
-        for item in items:
-            if self._asked.get(item.question) is item:
-                del self._asked[item.question]
-
-    def _with_copies(
-        self, items: list[_Item], outcomes: Sequence[Outcome] | Exception
-    ) -> tuple[list[_Item], Sequence[Outcome] | Exception]:
-        self._forget(items)
-        all_items = [each for item in items for each in (item, *item.copies)]
-        if isinstance(outcomes, Exception):
-            return all_items, outcomes
-        return all_items, [o for item, o in zip(items, outcomes, strict=True) for _ in (item, *item.copies)]
-
-    def _record(
-        self, items: Iterable[_Item], outcomes: Sequence[Outcome | None]
-    ) -> dict[_Ticket, tuple[Outcome, ...]]:
-        """Note what became of windows, None if dropped; tickets of which none is missing now."""
-        done = {}
-        for item, outcome in zip(items, outcomes, strict=True):
-            item.ticket.outcomes[item.slot] = outcome
-            item.ticket.missing -= 1
-            if not item.ticket.missing:
-                done[item.ticket] = tuple(o for o in item.ticket.outcomes if o is not None)
-        return done
-
-    def _break(self, items: list[_Item], error: EngineBroken) -> None:
+    def _break(self, items: list[Item], error: EngineBroken) -> None:
         log.critical("engine.broken", extra={"error": str(error)})
         with self._changed:
             self._broken = True
@@ -373,9 +320,9 @@ class MicroBatcher:
             self._running -= len(lost) - len(self._items)
             self._again.clear()
             self._items = []
-            self._asked.clear()
+            self._questions = Questions()
             self._changed.notify_all()
-        _fail([each for item in lost for each in (item, *item.copies)], error)
+        _fail(lost, error)
 
     def _observe(self, windows: Sequence[Window], padded: int) -> None:
         if self._observer:
@@ -387,17 +334,6 @@ class MicroBatcher:
             self._observer.stage(stage, seconds)
 
 
-def _answer(done: Mapping[_Ticket, tuple[Outcome, ...]]) -> None:
-    for ticket, found in done.items():
-        if ticket.future.done():
-            continue
-        if len(found) == len(ticket.outcomes):
-            ticket.future.set_result(found)
-        else:
-            ticket.future.set_exception(Dropped("cancelled before it ran"))
-
-
-def _fail(items: Iterable[_Item], error: Exception) -> None:
-    for ticket in dict.fromkeys(item.ticket for item in items):
-        if not ticket.future.done():
-            ticket.future.set_exception(error)
+def _fail(items: Iterable[Item], error: Exception) -> None:
+    for item in everyone(items):
+        item.ticket.fail(error)

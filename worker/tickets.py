@@ -1,0 +1,97 @@
+"""Who waits for a window's answer: the future of those it was submitted with, and others that ask the very same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from worker.choice import Waiting
+from worker.contract import Dropped, Outcome, Window
+
+
+class Ticket:
+    """Windows that were submitted together, and their future.
+
+    Args:
+        windows: how many.
+    """
+
+    def __init__(self, windows: int) -> None:
+        self.future: Future[tuple[Outcome, ...]] = Future()
+        self._outcomes: list[Outcome | None] = [None] * windows
+        self._missing = windows
+
+    def record(self, slot: int, outcome: Outcome | None) -> bool:
+        """Note what became of one window, None if it was dropped; True once none is missing."""
+        self._outcomes[slot] = outcome
+        self._missing -= 1
+        return not self._missing
+
+    def settle(self) -> None:
+        """Give the future its outcomes, or `Dropped` if one of the windows was."""
+        if self.future.done():
+            return
+        found = tuple(outcome for outcome in self._outcomes if outcome is not None)
+        if len(found) == len(self._outcomes):
+            self.future.set_result(found)
+        else:
+            self.future.set_exception(Dropped("cancelled before it ran"))
+
+    def fail(self, error: Exception) -> None:
+        """Give the future an error."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+@dataclass(eq=False, slots=True)
+class Item:
+    """One window of a ticket.
+
+    Attributes:
+        slot: its place in the ticket.
+        copies: others that ask the very same and get its answer.
+    """
+
+    window: Window
+    ticket: Ticket
+    slot: int
+    waiting: Waiting
+    copies: list[Item] = field(default_factory=list)
+
+    @property
+    def question(self) -> tuple[object, ...]:
+        """All that its answer depends on."""
+        window = self.window
+        return window.words, window.prompts, window.thresholds, window.flat, window.multi_label, window.explain
+
+
+def everyone(items: Iterable[Item]) -> Iterator[Item]:
+    """Items, each with its copies."""
+    for item in items:
+        yield item
+        yield from item.copies
+
+
+class Questions:
+    """What is being asked: of items in flight with the same question one runs, the others are its copies."""
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[object, ...], Item] = {}
+
+    def joined(self, item: Item) -> bool:
+        """Whether its answer comes with another's, which it would not have to wait for longer than for its own."""
+        if item.waiting.solo:
+            return False  # it may end the process: nobody else's fate hangs on it
+        other = self._asked.get(item.question)
+        if other is None or (item.waiting.interactive and not other.waiting.interactive):
+            self._asked[item.question] = item
+            return False
+        other.copies.append(item)
+        return True
+
+    def forget(self, items: Iterable[Item]) -> None:
+        """These get an answer now, or none: whoever asks the same from here on asks anew."""
+        for item in items:
+            if self._asked.get(item.question) is item:
+                del self._asked[item.question]
