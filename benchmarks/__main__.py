@@ -16,7 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Size:
         most_s: of one contestant's rounds on one mix; after it the slow, or a busy machine, begin no other round.
     """
 
-    documents: int = 96
+    documents: int = 192
     rounds: int = 5
     most_s: float = 20.0
     other_rounds: int = 3
@@ -128,7 +128,7 @@ def _speed(now: Figures, size: Size) -> None:
         model = medium.load(SHIPPED)
         library = _library(model, best_batch_size(model, mix))
         engine = _engine(WorkerSettings())
-        service = ending.enter_context(Service.started())
+        service = ending.enter_context(_service_like(engine))
         ours = (engine, OneJob(service), ManyClients(service))
         slow: list[Any] = [peers.CeleryTask(SHIPPED)]
         if peers.GlinerServe.here():
@@ -151,8 +151,9 @@ def _mixes(now: Figures, size: Size) -> None:
     texts = mixes(size.documents)
     model = medium.load(SHIPPED)
     library = _library(model, best_batch_size(model, texts[USUAL]))
-    with Service.started() as service:
-        contestants: tuple[Contestant, ...] = (*library, _engine(WorkerSettings()), OneJob(service))
+    engine = _engine(WorkerSettings())
+    with _service_like(engine) as service:
+        contestants: tuple[Contestant, ...] = (*library, engine, OneJob(service))
         for name, mix in texts.items():
             if name != USUAL:
                 now.put(_contest("gleaner-small", name, mix, contestants, size.other_rounds, size.most_s))
@@ -172,6 +173,11 @@ def _library(model: Any, best: int) -> tuple[Library, ...]:
 def _engine(settings: WorkerSettings) -> EngineAlone:
     engine = load_engine(settings)
     return EngineAlone(engine, settings.microbatch_tokens or engine.warm_up())
+
+
+def _service_like(engine: EngineAlone) -> AbstractContextManager[Service]:
+    """A service whose worker forms micro-batches as large as the engine does: what differs is the way there."""
+    return Service.started(GLEANER_MICROBATCH_TOKENS=str(engine.budget))
 
 
 def _contest(

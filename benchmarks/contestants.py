@@ -133,19 +133,23 @@ class Counted:
 
 
 class EngineAlone:
-    """Gleaner's windows, micro-batcher and engine in this process, without HTTP, ledger or Celery."""
+    """Gleaner's windows, micro-batcher and engine in this process, without HTTP, ledger or Celery.
+
+    Attributes:
+        budget: padded tokens a micro-batch may have.
+    """
 
     name = "gleaner engine"
 
     def __init__(self, engine: Engine, budget: int) -> None:
         self._engine = engine
-        self._budget = budget
+        self.budget = budget
 
     def run(self, mix: Mix) -> Run:
         """Every text of the mix, once, as shards of one job."""
         counted = Counted()
         cpu, began = time.process_time(), time.perf_counter()
-        with MicroBatcher(self._engine, self._budget, observer=counted) as batcher:
+        with MicroBatcher(self._engine, self.budget, observer=counted) as batcher:
             shards = []
             for first in range(0, len(mix.texts), SHARD):
                 plans = [self._plan(i, mix) for i in range(first, min(first + SHARD, len(mix.texts)))]
@@ -167,7 +171,7 @@ class EngineAlone:
     def model_cpu_s(self, mix: Mix) -> float:
         """CPU seconds of the forward passes alone: those of one run, done again with nothing beside them."""
         keeping = _Keeping(self._engine)
-        EngineAlone(keeping, self._budget).run(mix)
+        EngineAlone(keeping, self.budget).run(mix)
         before = time.process_time()
         for batch in keeping.batches:
             self._engine.forward(batch)
