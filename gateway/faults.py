@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -57,6 +58,30 @@ class Faults:
         else:
             detail = f"{'at least ' if count >= MAX_FAULTS else ''}{count} places of the request are not valid"
         return Problem("validation_failed", detail, self._found)
+
+
+@contextmanager
+def collected() -> Iterator[Faults]:
+    """Faults to note in the block; its end raises them all as one problem.
+
+    Raises:
+        Problem: validation_failed.
+    """
+    faults = Faults()
+    try:
+        yield faults
+    except EnoughError:
+        raise faults.problem() from None
+    if len(faults):
+        raise faults.problem()
+
+
+def invalid(error: ValidationError, value: Any) -> Problem:
+    """What pydantic found in a body, as one problem."""
+    faults = Faults()
+    with suppress(EnoughError):
+        faults.add_validation(error, value)
+    return faults.problem()
 
 
 def validation_faults(error: ValidationError, value: Any) -> list[tuple[Pointer, str]]:

@@ -19,7 +19,7 @@ from gateway.documents import (
     read_labels,
     read_options,
 )
-from gateway.faults import EnoughError, Faults
+from gateway.faults import Faults, collected
 from gateway.problems import Problem
 from gateway.settings import GatewaySettings
 from gateway.webhooks.request import InlineWebhook, read_webhook
@@ -77,18 +77,21 @@ def parse(body: bytes, settings: GatewaySettings, *, max_documents: int, extract
     Raises:
         Problem: malformed_json, validation_failed, unknown_model or too_many_documents.
     """
+    content = load_object(body)
+    with collected() as faults:
+        return _read(content, settings, faults, max_documents, extract=extract)
+
+
+def load_object(body: bytes) -> dict[str, Any]:
+    """The body's JSON object.
+
+    Raises:
+        Problem: malformed_json; or validation_failed, for another value.
+    """
     content = load_json(body)
-    faults = Faults()
-    try:
-        if not isinstance(content, dict):
-            faults.add((), "must be a JSON object")
-            raise EnoughError
-        submission = _read(content, settings, faults, max_documents, extract=extract)
-    except EnoughError:
-        raise faults.problem() from None
-    if submission is None or len(faults):
-        raise faults.problem()
-    return submission
+    if not isinstance(content, dict):
+        raise Problem("validation_failed", "the body must be a JSON object", [("", "must be a JSON object")])
+    return content
 
 
 def load_json(body: bytes) -> Any:
@@ -131,7 +134,7 @@ def _malformed(detail: str) -> Problem:
 
 def _read(
     content: Mapping[str, Any], settings: GatewaySettings, faults: Faults, max_documents: int, *, extract: bool
-) -> Submission | None:
+) -> Submission:
     for name in content.keys() - HEAD_FIELDS - {"documents"}:
         faults.add((name,), "is not a field of a job")
     head = read_head(content, settings, faults, extract=extract)
@@ -140,7 +143,7 @@ def _read(
     documents = reader.read(items)
     _each_has_labels(head.labels, content.get("labels"), documents, faults)
     check_named_labels(head.options, reader.all_labels, ("options",), faults)
-    return None if len(faults) else Submission(head, tuple(documents))
+    return Submission(head, tuple(documents))
 
 
 def read_head(

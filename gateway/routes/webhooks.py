@@ -15,9 +15,9 @@ from starlette.responses import Response
 from gateway import openapi
 from gateway.admission import read_body
 from gateway.auth import Caller, require
-from gateway.faults import Faults
+from gateway.faults import Faults, collected, invalid
 from gateway.problems import Problem
-from gateway.request import load_json
+from gateway.request import load_object
 from gateway.schemas import json_schema
 from gateway.services import Services, ServicesDep
 from gateway.views import rfc3339
@@ -78,11 +78,10 @@ def _takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
 async def create(request: Request, services: ServicesDep, caller: Submitter) -> EndpointWithSecret:
     """Hear of jobs that end. The secret is shown here and never again."""
     asked, content = await _read(request, EndpointIn)
-    faults = Faults()
-    events = read_events(asked.events, ("events",), faults)
-    secret = read_secret(content, (), faults)
-    _check_description(asked.description, faults)
-    _refuse(faults)
+    with collected() as faults:
+        events = read_events(asked.events, ("events",), faults)
+        secret = read_secret(content, (), faults)
+        _check_description(asked.description, faults)
     known = await services.endpoints.create(
         caller.tenant, asked.url, asked.description, events, secret, every=asked.all_jobs
     )
@@ -120,10 +119,9 @@ async def update(
 ) -> EndpointBody:
     """Change what is given. `{"status": "active"}` brings a disabled one back, and what waited for it is sent."""
     asked, content = await _read(request, EndpointPatch)
-    faults = Faults()
-    events = read_events(asked.events, ("events",), faults) if "events" in content else None
-    _check_description(asked.description or "", faults)
-    _refuse(faults)
+    with collected() as faults:
+        events = read_events(asked.events, ("events",), faults) if "events" in content else None
+        _check_description(asked.description or "", faults)
     changes = Changes(
         url=asked.url,
         description=asked.description,
@@ -166,9 +164,8 @@ async def rotate(
 ) -> RotatedBody:
     """A new secret, shown once; the old one signs along for 24 hours, so that the receiver can change in peace."""
     _, content = await _read(request, RotateIn, empty=True)
-    faults = Faults()
-    secret = read_secret(content, (), faults)
-    _refuse(faults)
+    with collected() as faults:
+        secret = read_secret(content, (), faults)
     known = await services.endpoints.rotate(caller.tenant, endpoint_id, secret)
     await services.barrier.confirm()
     current, *old = known.card.secrets
@@ -289,26 +286,16 @@ async def _read(request: Request, model: type[M], *, empty: bool = False) -> tup
     """
     if empty and request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return model(), {}
-    content = load_json(await read_body(request, _MAX_BODY))
-    faults = Faults()
-    if not isinstance(content, dict):
-        faults.add((), "must be a JSON object")
-        raise faults.problem()
+    content = load_object(await read_body(request, _MAX_BODY))
     try:
         return model.model_validate(content, strict=True), content
     except ValidationError as error:
-        faults.add_validation(error, content)
-        raise faults.problem() from None
+        raise invalid(error, content) from None
 
 
 def _check_description(text: str, faults: Faults) -> None:
     if len(text) > MAX_DESCRIPTION or not text.isprintable():
         faults.add(("description",), f"must be at most {MAX_DESCRIPTION} printable characters")
-
-
-def _refuse(faults: Faults) -> None:
-    if len(faults):
-        raise faults.problem()
 
 
 def _since(text: str) -> int:
@@ -318,9 +305,8 @@ def _since(text: str) -> int:
             return max(0, int(moment.timestamp() * 1000))
     except (ValueError, OverflowError):
         pass
-    faults = Faults()
-    faults.add(("since",), "must be an RFC 3339 time with its offset, as 2026-03-01T09:30:00Z")
-    raise faults.problem()
+    told = "must be an RFC 3339 time with its offset, as 2026-03-01T09:30:00Z"
+    raise Problem("validation_failed", f"/since {told}", [("/since", told)])
 
 
 def _encode(place: tuple[int, int]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
+from gateway.faults import MAX_FAULTS
 from gateway.webhooks.views import DeliveriesBody, EndpointBody, EndpointsPage, EndpointWithSecret
 from tests.support.api import Api, running_api
 from tests.support.delivering import Hands, hands
@@ -376,6 +377,20 @@ async def test_what_is_wrong_with_an_endpoint(api: Api, body: Any, place: str) -
     response = await api.client.post(ALL, json=body)
     assert (response.status_code, response.json()["code"]) == (422, "validation_failed")
     assert [fault["pointer"] for fault in response.json()["errors"]] == [place]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"url": "https://example.com", "events": [f"x{number}" for number in range(30)]},
+        {"url": "https://example.com", **dict.fromkeys((f"x{number}" for number in range(30)), 1)},
+    ],
+)
+async def test_very_much_that_is_wrong_with_an_endpoint(api: Api, body: Any) -> None:
+    """A 422 with the first places, of events and of unknown fields alike."""
+    response = await api.client.post(ALL, json=body)
+    assert (response.status_code, response.json()["code"]) == (422, "validation_failed")
+    assert len(response.json()["errors"]) == MAX_FAULTS
 
 
 @pytest.mark.parametrize(
