@@ -126,7 +126,7 @@ def _predict(count: int, pause_s: float) -> float:
     import torch
     from gliner import GLiNER
 
-    from worker.engine import cpu_count
+    from jobs.cores import cpu_count
 
     torch.set_num_threads(cpu_count())
     model = GLiNER.from_pretrained(str(SHIPPED), local_files_only=True)

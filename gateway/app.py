@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -45,18 +44,14 @@ from gateway.webhooks.sending import make_sender
 from jobs import ledger, tracing
 from jobs.codec import Codec, CodecError
 from jobs.keys import KeyRing
-from jobs.ledger import Ledger, LedgerUnavailableError
-from jobs.ledger.truth import truth
-from jobs.metrics import GatewayMetrics, QueueTruth, UpkeepMetrics
+from jobs.ledger import LedgerUnavailableError
+from jobs.metrics import GatewayMetrics
 from jobs.queues import Pusher
-from jobs.stores import connect, connect_async
-from jobs.upkeep import Upkeep, UpkeepLoop
+from jobs.stores import connect_async
 
 log = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
-STAND_BY_S = 30.0
-"""No courier has ticked for so long: this gateway does upkeep until one is back."""
 
 _CORS_IN = (
     "Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID",
@@ -77,24 +72,22 @@ _NO_TELEMETRY: Any = {
 }
 
 
-def create_app(settings: GatewaySettings, registry: CollectorRegistry | None = None) -> FastAPI:
+def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None) -> FastAPI:
     """The gateway as an ASGI app.
 
     Args:
         settings: read once by the caller.
-        registry: where its metrics go; None for one of its own.
+        metrics: where it counts; None for some that nobody sees.
 
     Raises:
         KeysError: the keys file is missing or damaged.
     """
     keys = KeyRing(settings.keys_file.expanduser()) if settings.auth == "on" else None
-    registry = registry or CollectorRegistry()
-    metrics = GatewayMetrics(registry)
-    upkeep = UpkeepMetrics(registry, metrics.jobs)
+    counts = metrics or GatewayMetrics(CollectorRegistry())
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _running(settings, keys, registry, metrics, upkeep) as services:
+        async with _running(settings, keys, counts) as services:
             app.state.services = services
             yield
 
@@ -117,7 +110,7 @@ def create_app(settings: GatewaySettings, registry: CollectorRegistry | None = N
     console.install(app)
     openapi.install(app)
     _handle_errors(app)
-    _wrap(app, settings, metrics)
+    _wrap(app, settings, counts)
     return app
 
 
@@ -139,11 +132,7 @@ def _wrap(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics) -> N
 
 @asynccontextmanager
 async def _running(
-    settings: GatewaySettings,
-    keys: KeyRing | None,
-    registry: CollectorRegistry,
-    metrics: GatewayMetrics,
-    upkeep: UpkeepMetrics,
+    settings: GatewaySettings, keys: KeyRing | None, metrics: GatewayMetrics
 ) -> AsyncIterator[Services]:
     if settings.auth == "off":
         log.warning("auth.off", extra={"host": settings.host})
@@ -153,13 +142,8 @@ async def _running(
     syncing = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-barrier")
     guarded = GuardedLedger(store, settings.store_timeout_s, metrics)
     waiter, barrier = Waiter(listening, versions=_versions(guarded)), Barrier(syncing, settings.durability)
-    stand_by = _stand_by(settings, upkeep)
-    counting = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-metrics"))
-    queue = QueueTruth(lambda: counting.run(truth(settings.models.served)), speaks=stand_by.ticks)
-    registry.register(queue)
     waiter.start()
     barrier.start()
-    stand_by.start()
     codec = Codec(key.get_secret_value() for key in settings.encryption_keys)
     try:
         yield Services(
@@ -176,10 +160,8 @@ async def _running(
             tracer=tracing.start(settings, "gateway"),
         )
     finally:
-        registry.unregister(queue)
         await waiter.stop()
         await barrier.stop()
-        await asyncio.to_thread(stand_by.stop)
         for client in (store, listening, syncing, broker):
             await client.aclose()
 
@@ -189,13 +171,6 @@ def _versions(guarded: GuardedLedger) -> Versions:
         return await guarded.run(ledger.versions(jobs))
 
     return read
-
-
-def _stand_by(settings: GatewaySettings, metrics: UpkeepMetrics) -> UpkeepLoop:
-    store = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-upkeep"))
-    broker = connect(settings.broker_url, settings.store_timeout_s, "gleaner-gateway-upkeep-push")
-    upkeep = Upkeep(store, broker, metrics, lease_s=settings.lease_s)
-    return UpkeepLoop(upkeep, silent_s=STAND_BY_S)
 
 
 def _handle_errors(app: FastAPI) -> None:

@@ -23,6 +23,13 @@ class GatewaySettings(WebhookSettings):
 
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
+    gateway_processes: int = Field(
+        1,
+        ge=0,
+        le=64,
+        description="Processes that serve the port together; 0 is one a core. Limits of a process, such as open "
+        "files, are each one's own. In Kubernetes more replicas come first.",
+    )
     auth: Literal["on", "off"] = Field(
         "on",
         description="`off` makes every caller an admin of the tenant `default`; loopback `GLEANER_HOST` only.",

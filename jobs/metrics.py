@@ -24,9 +24,15 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _JOB_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 4 * 3600, 24 * 3600)
 
 
-def process(registry: CollectorRegistry) -> None:
-    """What every process shows of itself: processor, memory, files, interpreter, and the GPUs it can see."""
-    for collector in (_ProcessCollector, PlatformCollector, GCCollector):
+def process(registry: CollectorRegistry, usage: Collector | None = None) -> None:
+    """What every process shows of itself: processor, memory, files, interpreter, and the GPUs it can see.
+
+    Args:
+        registry: where to show it.
+        usage: processor, memory and files, where they are more than this process's own.
+    """
+    registry.register(usage or _ProcessCollector(registry=None))
+    for collector in (PlatformCollector, GCCollector):
         collector(registry=registry)
     with contextlib.suppress(Exception):  # no NVML library, no driver, no device: nothing to show
         registry.register(Gpus())
@@ -67,6 +73,7 @@ class GatewayMetrics:
             "gleaner_store_down",
             "1 while the gateway's circuit breaker to the ledger is open: every call is answered 503 at once.",
             registry=registry,
+            multiprocess_mode="livemax",
         )
         self.auth_failures = Counter(
             "gleaner_auth_failures_total",
@@ -89,6 +96,26 @@ class GatewayMetrics:
         self.submitted_documents = Counter(
             "gleaner_submitted_documents_total", "Documents of accepted jobs.", registry=registry
         )
+
+
+class ProcessesMetrics:
+    """What a gateway of several processes counts of them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.serving = Gauge(
+            "gleaner_gateway_processes",
+            "Processes that serve the API now, where GLEANER_GATEWAY_PROCESSES asks for several.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.ended = Counter(
+            "gleaner_gateway_processes_ended_total",
+            "Gateway processes that were started anew: died, or stalled (its event loop stood still, so it was "
+            "killed); should stay 0.",
+            ["reason"],
+            registry=registry,
+        )
+        _from_zero(self.ended, "died", "stalled")
 
 
 class WorkerMetrics:

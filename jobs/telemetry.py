@@ -49,10 +49,15 @@ def failure(log: logging.Logger, event: str, error: BaseException, **facts: obje
     log.error(event, extra={**_told(error), **facts})
 
 
-def configure(settings: Settings, service: str) -> None:
+def configure(settings: Settings, service: str, **facts: object) -> None:
     """Send this process's records, and those of its libraries, to stdout or a rotated file in one shape.
 
     What nobody caught is logged in that shape too, in whatever thread it was.
+
+    Args:
+        settings: where to, how, and from which level on.
+        service: the kind of process.
+        facts: more that every record is to say.
     """
     handler: logging.Handler = logging.StreamHandler(sys.stdout)
     if settings.log_file:
@@ -64,7 +69,7 @@ def configure(settings: Settings, service: str) -> None:
             delay=True,
         )
     handler.addFilter(_Discreet())
-    handler.addFilter(_Context(service))
+    handler.addFilter(_Context(service, facts))
     handler.setFormatter(_Json() if settings.log_format == "json" else _Plain())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -76,13 +81,13 @@ def configure(settings: Settings, service: str) -> None:
 
 
 class _Context(logging.Filter):
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, facts: Mapping[str, object]) -> None:
         super().__init__()
-        self._service = service
+        self._facts = {"service": service, **facts}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.service = self._service
         known, given = vars(record), _context.get() or {}
+        known.update(self._facts)
         for key in _CONTEXT_KEYS:
             known.setdefault(key, given.get(key))
         return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from jobs.cores import cpu_count
 from jobs.schema import Document, Options
 from worker import library
 from worker.collate import Arrays, Layout, collate
@@ -69,16 +69,6 @@ def load(
     folder = None if cache_dir is None else place(cache_dir, model.revision)
     selection = Selector(graph, parts, target, threads, folder).select(wanted)
     return GlinerEngine(parts, selection, target)
-
-
-def cpu_count() -> int:
-    """Cores this process may really use: its affinity and its cgroup's quota, not the host's."""
-    cores = float(len(os.sched_getaffinity(0)))
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, int(quota) / int(period))
-    return max(1, int(cores))
 
 
 def _device(device: Device) -> str:

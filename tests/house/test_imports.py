@@ -23,12 +23,16 @@ def loaded_by(module: str) -> set[str]:
     ("module", "absent"),
     [
         ("gateway.app", {"torch", "gliner", "transformers", "worker", "celery", "kombu"}),
+        ("gateway.processes", {"fastapi", "starlette", "uvicorn", "celery", "kombu"}),
         ("gateway.courier", {"torch", "gliner", "transformers", "worker"}),
         ("worker.app", {"fastapi", "starlette", "uvicorn", "gateway"}),
     ],
 )
 def test_a_process_does_not_load_the_other_side(module: str, absent: set[str]) -> None:
-    """The gateway starts without torch, the worker without a web framework, whatever their libraries pull in."""
+    """The gateway starts without torch, the worker without a web framework, whatever their libraries pull in.
+
+    A parent of gateway processes has neither: what serves is in its children.
+    """
     assert not loaded_by(module) & absent
 
 
