@@ -157,6 +157,14 @@ class WorkerMetrics:
         self.truncated = Counter(
             "gleaner_truncated_documents_total", "Documents cut by request of the client.", registry=registry
         )
+        self.cached = Counter(
+            "gleaner_result_cache_documents_total",
+            "Documents looked up in the result cache: hit, miss, or unread (it did not answer, the model did); "
+            "few hits mean that it is not worth having, unread that the store is slow or refuses.",
+            ["outcome"],
+            registry=registry,
+        )
+        _from_zero(self.cached, "hit", "miss", "unread")
         self.queue_wait = Histogram(
             "gleaner_queue_wait_seconds",
             "From a job's creation to the first claim of its first shard; grows when workers are short.",

@@ -25,7 +25,8 @@ from jobs.metrics import WorkerMetrics, process
 from jobs.probes import ProbeServer
 from jobs.tracing import Tracer
 from worker.blame import Blame
-from worker.contract import Engine, ShardRef
+from worker.cache import TIMEOUT_S, ResultCache
+from worker.contract import Engine, ModelSpec, ShardRef
 from worker.intake import Intake
 from worker.leases import Lease, LeaseKeeper
 from worker.microbatch import MicroBatcher
@@ -160,10 +161,11 @@ def _serve(
     metrics.budget.set(budget)
     metrics.slots.set(slots)
     metrics.held.set_function(leases.held)
+    codec = Codec(key.get_secret_value() for key in settings.encryption_keys)
     intake = Intake(
         store=store,
         broker=stores.connect(settings.broker_url, settings.store_timeout_s, "gleaner-worker-push"),
-        codec=Codec(key.get_secret_value() for key in settings.encryption_keys),
+        codec=codec,
         batcher=batcher,
         tokenizer=engine,
         leases=leases,
@@ -175,6 +177,7 @@ def _serve(
         blame=blame,
         on_broken=end_broken,
         close_reading=settings.close_reading,
+        cache=_cache(settings, engine.spec, codec, metrics) if settings.result_cache_ttl_s else None,
         redact_secret=settings.redact_key.get_secret_value() if settings.redact_key else "",
         shown_labels=settings.metric_labels,
         tracer=tracer,
@@ -219,6 +222,22 @@ def _serve(
     _leave(store, settings.model, incarnation)
     finished.set()
     return exit_code
+
+
+def _cache(settings: WorkerSettings, spec: ModelSpec, codec: Codec, metrics: WorkerMetrics) -> ResultCache:
+    """The result cache, with a connection of its own that gives up soon, keyed with every secret there is."""
+    patience_s = min(TIMEOUT_S, settings.store_timeout_s)
+    keys = [key.get_secret_value() if key else "" for key in (*settings.encryption_keys[:1], settings.redact_key)]
+    return ResultCache(
+        Ledger(stores.connect(settings.redis_url, patience_s, "gleaner-worker-cache")),
+        codec,
+        settings.result_cache_ttl_s,
+        secret="\n".join(keys).encode(),
+        model=settings.model,
+        spec=spec,
+        close_reading=settings.close_reading,
+        metrics=metrics,
+    )
 
 
 def _register(app: Celery, intake: Intake) -> None:

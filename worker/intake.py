@@ -38,6 +38,7 @@ from jobs.telemetry import bound, failure
 from jobs.tracing import Tracer
 from worker import windows
 from worker.blame import Blame, Gate
+from worker.cache import Known, ResultCache
 from worker.contract import Dropped, EngineBroken, Outcome, ShardRef, Tokenizer
 from worker.leases import Lease, LeaseKeeper
 from worker.microbatch import MicroBatcher
@@ -60,6 +61,7 @@ class Shard:
     documents: tuple[Document, ...]
     labels: Labels
     options: Options
+    known: Known
 
 
 class Intake:
@@ -74,6 +76,7 @@ class Intake:
         blame: where shards are written down before their texts can do harm.
         on_broken: ends the process: its device is lost, and every shard it takes would wait for a lease.
         close_reading: read long documents sentence by sentence, too.
+        cache: what was answered before; None where everything is to be read anew.
         redact_secret: what every tenant's key for tokens is derived from; "" where there are none.
         shown_labels: entity labels that metrics may name.
         traces: kept to say which trace each shard that runs now belongs to.
@@ -96,6 +99,7 @@ class Intake:
         blame: Blame,
         on_broken: Callable[[], None],
         close_reading: bool = True,
+        cache: ResultCache | None = None,
         redact_secret: str = "",
         shown_labels: Iterable[str] = (),
         tracer: Tracer | None = None,
@@ -115,6 +119,7 @@ class Intake:
         self._blame = blame
         self._on_broken = on_broken
         self._close_reading = close_reading
+        self._cache = cache
         self._redact_secret = redact_secret
         self._shown_labels = frozenset(shown_labels)
         self._tracer = tracer or Tracer()
@@ -168,11 +173,15 @@ class Intake:
         job, codec = message.job, self._codec
         opts = orjson.loads(codec.decode(claim.opts, place("opts", job)))
         documents = decode_documents(codec.decode(claim.blob, place("in", job, message.shard)))
-        options = Options.model_validate(opts["options"])
-        return Shard(message, claim, documents, opts["labels"], options)
+        labels, options = opts["labels"], Options.model_validate(opts["options"])
+        known = self._cache.known(claim, documents, labels, options) if self._cache else Known()
+        return Shard(message, claim, documents, labels, options, known)
 
     def _together(self, shard: Shard, lease: Lease) -> list[DocumentResult]:
-        """The shard's documents in whatever company the micro-batcher finds for them."""
+        """The shard's documents in whatever company the micro-batcher finds for them; known answers need none."""
+        documents = shard.known.unanswered(shard.documents)
+        if not documents:
+            return shard.known.joined(())
         owner = ShardRef(shard.message.job, shard.message.shard)
 
         def step_back() -> None:
@@ -182,7 +191,7 @@ class Intake:
         with self._gate.company(lease, step_back):
             self._blame.enter({owner})
             with self._stage("cut"):
-                plans = [self._cut(document, shard, owner) for document in shard.documents]
+                plans = [self._cut(document, shard, owner) for document in documents]
             self._blame.leave(owner)  # until its first forward
             if self._batcher.backlog().running:  # which may be a while
                 self._blame.tidy()
@@ -192,7 +201,7 @@ class Intake:
             with self._stage("wait"):
                 outcomes = self._outcomes(future, lease, owner)
         with self._stage("merge"):
-            return self._merge(plans, outcomes, shard.claim.attempts)
+            return shard.known.joined(self._merge(plans, outcomes, shard.claim.attempts))
 
     def _alone(self, shard: Shard, lease: Lease) -> list[DocumentResult]:
         """A suspect shard: nothing else at risk in this process, document by document, each result kept."""
@@ -288,6 +297,8 @@ class Intake:
                     len(failed),
                     _usage(results),
                     dict(Counter(r.error.code.value for r in results if r.error)),
+                    shard.known.learned(results),
+                    self._cache.ttl_ms if self._cache else 0,
                 )
             )
         self._push(done.publish)

@@ -56,6 +56,13 @@ class WorkerSettings(Settings):
         "full window what they find in the sentence alone. Doubles the cost of long documents; large models can do "
         "without.",
     )
+    result_cache_ttl_s: int = Field(
+        0,
+        ge=0,
+        le=30 * 24 * 3600,
+        description="For how long a document that a tenant sends again, with the same labels and options, is "
+        "answered from its earlier result instead of by the model (seconds), while that result is kept. 0: never.",
+    )
     hang_timeout_s: float = Field(
         120.0, gt=0, description="A forward pass longer than this ends the process; its leases bring the work back."
     )

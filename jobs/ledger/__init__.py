@@ -37,7 +37,7 @@ from jobs.ledger.calls import (
     worker_left,
     worker_seen,
 )
-from jobs.ledger.reading import backlog, document, leftovers, list_jobs, versions
+from jobs.ledger.reading import backlog, document, leftovers, list_jobs, recall, versions
 from jobs.ledger.records import place
 from jobs.ledger.store import (
     BARRIER_KEY,
@@ -68,6 +68,7 @@ from jobs.ledger.values import (
     Page,
     QueueBacklog,
     Returned,
+    StoredAnswer,
     StoredShard,
 )
 
@@ -99,6 +100,7 @@ __all__ = [
     "Page",
     "QueueBacklog",
     "Returned",
+    "StoredAnswer",
     "StoredShard",
     "audit",
     "backlog",
@@ -127,6 +129,7 @@ __all__ = [
     "purge",
     "queue_seq",
     "queue_tick",
+    "recall",
     "release",
     "renew",
     "stage",

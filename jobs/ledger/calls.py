@@ -202,8 +202,13 @@ def complete(
     failed: int,
     usage: dict[str, int],
     errors: dict[str, int],
+    answers: Iterable[tuple[str, int]] = (),
+    keep_ms: int = 0,
 ) -> Call[Completed]:
-    """Store a shard's results, once; `leftover` is the payload of its failed documents, kept for a retry."""
+    """Store a shard's results, once; `leftover` is the payload of its failed documents, kept for a retry.
+
+    `answers` are (question, place of its result), for `recall` to find for `keep_ms`.
+    """
 
     def parse(reply: list[bytes]) -> Completed:
         kind = records.text(reply[0])
@@ -212,7 +217,9 @@ def complete(
         return Completed("stored", records.text(reply[1]), _messages(message.queue, message.job, reply[2:]))
 
     numbers = (succeeded, failed, orjson.dumps(usage), orjson.dumps(errors))
-    return Call("complete", (message.job, message.shard, nonce, result, leftover, *numbers), parse)
+    known = [part for answer in answers for part in answer]
+    args = (message.job, message.shard, nonce, result, leftover, *numbers, keep_ms, *known)
+    return Call("complete", args, parse)
 
 
 def release(job: str, shard: int, nonce: str) -> Call[Returned]:

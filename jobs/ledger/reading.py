@@ -1,4 +1,4 @@
-"""What is read of the ledger besides one job or its results: lists, one document, leftovers, the backlog."""
+"""What is read of the ledger besides one job or its results: lists, a document, leftovers, answers, the backlog."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from jobs.ledger.values import (
     JobPlace,
     Leftovers,
     QueueBacklog,
+    StoredAnswer,
     StoredShard,
 )
 from jobs.schema import JobStatus, Priority
@@ -79,6 +80,24 @@ def leftovers(job: str, shard: int, max_bytes: int = 1 << 18) -> Call[Leftovers 
         )
 
     return Call("leftovers", (job, shard, max_bytes), parse)
+
+
+def recall(
+    tenant: str, questions: Sequence[str], max_bytes: int = 1 << 22
+) -> Call[tuple[StoredAnswer | None, ...]]:
+    """Where the tenant's answers to these questions lie, in about `max_bytes` of results; None: nowhere."""
+
+    def parse(reply: list[Any]) -> tuple[StoredAnswer | None, ...]:
+        blobs = {(records.text(job), int(shard)): blob for job, shard, blob in reply[1]}
+
+        def answer(place: bytes | None) -> StoredAnswer | None:
+            job, shard, at = records.text(place).rsplit(":", 2) if place else ("", 0, 0)
+            blob = blobs.get((job, int(shard)))
+            return None if blob is None else StoredAnswer(job, int(shard), int(at), blob)
+
+        return tuple(map(answer, reply[0]))
+
+    return Call("recall", (tenant, max_bytes, *questions), parse)
 
 
 def backlog(model: str) -> Call[Backlog]:

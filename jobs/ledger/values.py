@@ -176,6 +176,16 @@ class StoredShard:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """A document's result in a finished shard of another job: the one at `at` in the results that `blob` holds."""
+
+    job: str
+    shard: int
+    at: int
+    blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Finished shards from a cursor on, of `total` shards, and the job in the same moment."""
 

@@ -81,11 +81,14 @@ def test_a_marker_is_found_nowhere() -> None:
         assert messages
         bodies = [base64.b64decode(orjson.loads(raw)["body"]) for raw in messages]
 
-        house.worker().wait_ready()
+        worker = house.worker(GLEANER_RESULT_CACHE_TTL_S="60").wait_ready()
         path = f"/v1/jobs/{sent.json()['id']}"
         assert client.get(path, params={"wait": 30}).json()["status"] == "partially_succeeded"
         results = client.get(f"{path}/results").text
         assert results.count(MARKER) > 10
+        again = client.post("/v1/extract", json=job())
+        assert again.json()["results"] == client.get(f"{path}/results").json()["data"]
+        assert 'gleaner_result_cache_documents_total{outcome="hit"} 2.0' in worker.probe("/metrics")[1]
         refused = client.post("/v1/jobs", json={**job(), MARKER: 1, "documents": [{"text": MARKER, MARKER: 2}]})
         assert refused.status_code == 422
         client.get(f"/v1/jobs/{MARKER}?wait={MARKER}", headers={"X-Request-ID": f"{MARKER} no token"})

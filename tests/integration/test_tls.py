@@ -50,11 +50,12 @@ def service(tool: Tool) -> Iterator[Service]:
         with fortress(binary, directory) as server:
             hooks = {"GLEANER_WEBHOOK_ALLOW": "127.0.0.0/8", "GLEANER_WEBHOOK_ALLOW_HTTP": "true"}
             limits = {"GLEANER_TENANT_REQUESTS_PER_S": "1000", "GLEANER_KEY_DOCUMENTS_PER_DAY": "1000"}
+            cached = {"GLEANER_RESULT_CACHE_TTL_S": "60"}
             gateway = {**server.urls("gateway"), "GLEANER_PORT": str(port), **hooks, **limits}
             flower = {"GLEANER_FLOWER_PORT": str(flower_port), "GLEANER_FLOWER_PASSWORD": "pw"}
             started = [
                 house.start("gateway", "gateway", gateway),
-                house.start("worker", "tests.support.worker", server.urls("worker")),
+                house.start("worker", "tests.support.worker", {**server.urls("worker"), **cached}),
                 house.start("courier", "gateway.courier", {**server.urls("courier"), **hooks}),
             ]
             house.start("flower", "jobs.flower", {**server.urls("flower"), **flower})

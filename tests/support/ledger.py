@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jobs import ledger
 from jobs.codec import Codec
 from jobs.ledger import NewJob
-from jobs.schema import Document, Options, Priority
+from jobs.schema import Document, Priority
 from jobs.shards import encode_documents
 
 CODEC = Codec()
@@ -22,6 +22,8 @@ def new_job(
     priority: Priority = Priority.standard,
     deadline_s: float = 600,
     ttl_s: float = 600,
+    codec: Codec = CODEC,
+    opts: bytes = b'{"labels": {"person": null}, "options": {}}',
     **more: object,
 ) -> NewJob:
     """A job with shards of so many documents, each document's text naming its place."""
@@ -29,14 +31,13 @@ def new_job(
     for shard, documents in enumerate(sizes):
         rows = [Document(index + i, str(index + i), f"text {index + i}") for i in range(documents)]
         index += documents
-        blobs.append(CODEC.encode(encode_documents(rows), ledger.place("in", job, shard)))
-    opts = b'{"labels": {"person": null}, "options": %s}' % Options().model_dump_json().encode()
+        blobs.append(codec.encode(encode_documents(rows), ledger.place("in", job, shard)))
     fields: dict[str, object] = {
         "id": job,
         "tenant": tenant,
         "model": MODEL,
         "priority": priority,
-        "opts": CODEC.encode(opts, ledger.place("opts", job)),
+        "opts": codec.encode(opts, ledger.place("opts", job)),
         "sizes": [(documents, 7 * documents) for documents in sizes],
         "blobs": blobs,
         "deadline_s": deadline_s,

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- complete(job, shard, nonce, result, leftover, ok, failed, usage, errors): one atomic step: results in, counts
--- moved, payload dropped, next shards published, the job closed if it was the last.
+-- complete(job, shard, nonce, result, leftover, ok, failed, usage, errors, keep_ms, (question, at)...): one atomic
+-- step: results in, counts moved, payload dropped, next shards published, the job closed if it was the last. For
+-- keep_ms a question leads to its answer, the result `at` of this shard.
 local id, shard, nonce, result, leftover = unpack(ARGV, 1, 5)
 local ok, failed, usage, errors = int(ARGV[6]), int(ARGV[7]), cjson.decode(ARGV[8]), cjson.decode(ARGV[9])
 local job = read_job(id)
@@ -26,6 +27,12 @@ job.inq = redis.call('HINCRBY', where, 'inq', -1)
 for name, value in pairs(usage) do redis.call('HINCRBY', where, 'usage_' .. name, value) end
 for code, count in pairs(errors) do
   job['err:' .. code] = redis.call('HINCRBY', where, 'err:' .. code, count)
+end
+
+if #ARGV > 10 and redis.call('HGET', key('sys'), 'tight') ~= '1' then
+  for i = 11, #ARGV, 2 do -- pcall: no refusal here may keep a shard from its end
+    redis.pcall('SET', key('ans:' .. ARGV[i]), member(id, shard) .. ':' .. ARGV[i + 1], 'PX', ARGV[10])
+  end
 end
 
 -- The model's drain rate, characters a second: a moving average over spans of five seconds and more.

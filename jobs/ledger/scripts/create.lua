@@ -96,6 +96,8 @@ redis.call('SADD', key('queues'), h.queue)
 redis.call('SADD', key('slugs'), h.slug)
 redis.call('HINCRBY', key('sys'), 'open_chars', h.chars)
 redis.call('HINCRBY', key('sys'), 'reserve', reserve)
+-- Jobs are refused above 70 %: for them, and not for the result cache, is what is left above half.
+redis.call('HSET', key('sys'), 'tight', most > 0 and used > 0.5 * most and 1 or 0)
 if h.retry_of ~= '' then
   redis.call('HSET', key('job:' .. h.retry_of), 'retried_by', id)
   changed(h.retry_of)

@@ -1,0 +1,159 @@
+"""An intake with all it needs in the test's own process: real ledger, micro-batcher and leases, no Celery."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+import orjson
+import redis
+from prometheus_client import CollectorRegistry
+
+from jobs import ledger
+from jobs.codec import Codec
+from jobs.ledger import Call, Ledger, LedgerUnavailableError, Message, Page
+from jobs.metrics import WorkerMetrics
+from jobs.results import Cursor, documents
+from jobs.schema import Document, DocumentResult, DocumentStatus, Job, Labels
+from jobs.shards import encode_documents, encode_results
+from tests.support.ledger import CODEC, new_job
+from worker.blame import Blame
+from worker.cache import ResultCache
+from worker.contract import Engine, ShardRef
+from worker.intake import Intake
+from worker.leases import Lease, LeaseKeeper
+from worker.microbatch import MicroBatcher
+
+
+class Moody(Ledger):
+    """A ledger whose replies can be lost: the transition happens, its caller learns nothing."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__(client)
+        self.lose: dict[str, int] = {}
+        self.ran: list[str] = []
+        self.before: dict[str, Callable[[], None]] = {}
+
+    def run(self, call: Call[Any]) -> Any:
+        """Take a transition, and lose its reply where asked."""
+        self.before.pop(call.script, lambda: None)()
+        answer = super().run(call)
+        self.ran.append(call.script)
+        if self.lose.get(call.script, 0):
+            self.lose[call.script] -= 1
+            raise LedgerUnavailableError(call.script)
+        return answer
+
+
+@dataclass
+class Worker:
+    """An intake with everything it needs, in this process."""
+
+    client: redis.Redis
+    store: Moody
+    batcher: MicroBatcher
+    leases: LeaseKeeper
+    intake: Intake
+    metrics: WorkerMetrics
+    codec: Codec = CODEC
+    draining: Event = field(default_factory=Event)
+    broken: list[bool] = field(default_factory=list)
+
+    def submit(
+        self,
+        job: str,
+        *texts: str | Document,
+        tenant: str = "t1",
+        labels: Labels | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Message:
+        """A job of one shard with these texts."""
+        rows = [Document(i, str(i), text) if isinstance(text, str) else text for i, text in enumerate(texts)]
+        opts = {"labels": labels or {"person": None}, "options": options or {}}
+        new = new_job(job, (len(texts),), tenant=tenant, codec=self.codec, opts=orjson.dumps(opts))
+        blob = self.codec.encode(encode_documents(rows), ledger.place("in", job, 0))
+        return self.store.run(ledger.create(dataclasses.replace(new, blobs=[blob]))).publish[0]
+
+    def results(self, job: str) -> tuple[DocumentResult, ...]:
+        """What is stored of a job."""
+        page = self.store.run(ledger.page(job, 0))
+        assert isinstance(page, Page)
+        return documents(job, page, self.codec, Cursor(), 100).results
+
+    def job(self, job: str) -> Job:
+        """The job."""
+        found = self.store.run(ledger.view(job))
+        assert isinstance(found, Job)
+        return found
+
+    def die(self, message: Message, deaths: int, at: int = 0) -> Message:
+        """Let a worker die with the shard in hand so many times, the last times alone at document `at`."""
+        for death in range(deaths):
+            nonce = f"dead{death}"
+            claim = self.store.run(ledger.claim(message, nonce, "dead", "fake", lease_ms=1))
+            for document in range(at + 1) if claim.alone and not claim.at else ():
+                kept = self.kept(message, document - 1) if document else b""
+                assert self.store.run(ledger.step(message.job, 0, nonce, document, kept)) == "ok"
+            self.store.run(ledger.mark("dead", [(message.job, 0)]))
+            Event().wait(0.01)
+            [message] = self.store.run(ledger.lease_expired(message.job, 0)).publish
+        return message
+
+    def at_risk(self) -> set[bytes]:
+        """The suspects if this worker died now."""
+        return set(self.client.smembers("{gleaner}:run:w"))
+
+    def kept(self, message: Message, at: int) -> bytes:
+        """A partial result as a worker keeps it, recognisable by its attempts."""
+        result = DocumentResult(at, str(at), DocumentStatus.succeeded, windows=1, attempts=77)
+        return self.codec.encode(encode_results([result]), ledger.place("part", message.job, 0, at))
+
+
+@contextmanager
+def working(
+    ledger_url: str,
+    broker_url: str,
+    engine: Engine,
+    codec: Codec = CODEC,
+    cache: Callable[[Ledger, WorkerMetrics], ResultCache] | None = None,
+    redact_secret: str = "",
+) -> Iterator[Worker]:
+    """A worker without Celery."""
+    with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
+        store, draining = Moody(client), Event()
+        broken: list[bool] = []
+        blame = Blame(lambda at_risk, left: store.run(ledger.mark("w", at_risk, left)))
+
+        def before_forward(shards: frozenset[ShardRef]) -> None:
+            blame.enter(shards, exactly=True)
+
+        batcher = MicroBatcher(engine, 500, before_forward=before_forward)
+
+        def drop(lease: Lease) -> None:
+            batcher.drop(lease.message.job, lease.message.shard)
+
+        leases = LeaseKeeper(store, lambda: None, drop)
+        metrics = WorkerMetrics(CollectorRegistry())
+        intake = Intake(
+            store=store,
+            broker=broker,
+            codec=codec,
+            batcher=batcher,
+            tokenizer=engine,
+            leases=leases,
+            metrics=metrics,
+            worker="w",
+            revision="fake",
+            lease_ms=60_000,
+            draining=draining,
+            blame=blame,
+            on_broken=lambda: broken.append(True),
+            cache=cache and cache(store, metrics),
+            redact_secret=redact_secret,
+        )
+        with batcher:
+            yield Worker(client, store, batcher, leases, intake, metrics, codec, draining, broken)

@@ -1,0 +1,165 @@
+"""What was asked before: documents -> questions, keyed hashes of all that an answer depends on -> earlier answers.
+
+The cache holds no answers. A question leads to a result that the ledger keeps for the job that it was found for;
+it goes with that, at the end of the job's time or by its DELETE. Whatever fails here, the model answers.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from time import monotonic
+
+import orjson
+
+from jobs import ledger
+from jobs.codec import Codec, CodecError
+from jobs.ledger import Claim, Ledger, StoredAnswer, place
+from jobs.metrics import WorkerMetrics
+from jobs.schema import Document, DocumentResult, DocumentStatus, Labels, Options
+from jobs.shards import decode_results
+from jobs.telemetry import failure
+from worker.contract import ModelSpec
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 0.5
+"""How long the store may take over a look-up: the model is an answer away."""
+QUIET_S = 10.0
+"""How long nothing is looked up after the store did not answer."""
+_PURPOSE = "gleaner result cache 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a shard asks, and what of it is known, by the places of its documents.
+
+    Attributes:
+        questions: what each document asks; "" where no answer is to be kept. None at all where there is no cache.
+        answers: what was answered before, as results of this shard.
+    """
+
+    questions: tuple[str, ...] = ()
+    answers: Mapping[int, DocumentResult] = field(default_factory=dict)
+
+    def unanswered(self, documents: Sequence[Document]) -> list[Document]:
+        """The documents that are left for the model."""
+        return [document for at, document in enumerate(documents) if at not in self.answers]
+
+    def joined(self, fresh: Sequence[DocumentResult]) -> list[DocumentResult]:
+        """All results, in order: earlier answers, and the model's of what was left for it."""
+        rest = iter(fresh)
+        return [self.answers.get(at) or next(rest) for at in range(len(self.answers) + len(fresh))]
+
+    def learned(self, results: Sequence[DocumentResult]) -> list[tuple[str, int]]:
+        """Questions that the model has answered now, with the places of their results."""
+        return [
+            (question, at)
+            for at, (question, result) in enumerate(zip(self.questions, results, strict=False))
+            if question and at not in self.answers and result.status is DocumentStatus.succeeded
+        ]
+
+
+class ResultCache:
+    """Knows what was asked before.
+
+    Args:
+        store: the ledger, by a connection of the cache's own that gives up after `TIMEOUT_S`.
+        codec: opens results.
+        ttl_s: for how long an answer is given again.
+        secret: keys the questions, so that nobody can try texts against them; it also says how values are redacted.
+        model, spec, close_reading: who reads, and how: another reader's answers are others.
+        metrics: where hits and misses are counted.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        store: Ledger,
+        codec: Codec,
+        ttl_s: float,
+        *,
+        secret: bytes,
+        model: str,
+        spec: ModelSpec,
+        close_reading: bool,
+        metrics: WorkerMetrics,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.ttl_ms = int(ttl_s * 1000)
+        self._store = store
+        self._codec = codec
+        self._looked_up = metrics.cached
+        self._clock = clock
+        self._quiet_until = 0.0
+        reader = orjson.dumps([_PURPOSE, version("gleaner-ner"), model, spec, close_reading])
+        self._key = hmac.digest(secret, reader, "sha256")
+
+    def known(self, claim: Claim, documents: Sequence[Document], labels: Labels, options: Options) -> Known:
+        """What a claimed shard asks, and what of it is known.
+
+        A suspect shard looks nothing up: document by document, it is to be found out what kills.
+        """
+        key = hmac.digest(self._key, claim.tenant.encode(), "sha256")
+        questions = tuple(_question(key, document, labels, options) for document in documents)
+        asked = {at: question for at, question in enumerate(questions) if question}
+        if claim.alone or not asked:
+            return Known(questions)
+        found = {
+            at: replace(answer, index=documents[at].index, id=documents[at].id, attempts=claim.attempts)
+            for at, answer in zip(asked, self._look_up(claim.tenant, list(asked.values())), strict=True)
+            if answer is not None
+        }
+        return Known(questions, found)
+
+    def _look_up(self, tenant: str, questions: Sequence[str]) -> Sequence[DocumentResult | None]:
+        if self._clock() >= self._quiet_until:
+            try:
+                stored = self._store.run(ledger.recall(tenant, questions))
+                found = list(self._opened(stored))
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is only a miss
+                if self._quiet_until == 0.0:  # once an outage
+                    failure(log, "cache.unread", error)
+                self._quiet_until = self._clock() + QUIET_S
+            else:
+                self._quiet_until = 0.0
+                hits = sum(answer is not None for answer in found)
+                self._looked_up.labels("hit").inc(hits)
+                self._looked_up.labels("miss").inc(len(found) - hits)
+                return found
+        self._looked_up.labels("unread").inc(len(questions))
+        return [None] * len(questions)
+
+    def _opened(self, stored: Iterable[StoredAnswer | None]) -> Iterator[DocumentResult | None]:
+        """The results; those of a shard, sent once, are opened once."""
+        opened: dict[tuple[str, int], tuple[DocumentResult, ...]] = {}
+        for one in stored:
+            if one is None:
+                yield None
+                continue
+            shard = one.job, one.shard
+            if shard not in opened:
+                opened[shard] = self._results(one)
+            yield opened[shard][one.at] if one.at < len(opened[shard]) else None
+
+    def _results(self, one: StoredAnswer) -> tuple[DocumentResult, ...]:
+        try:
+            return decode_results(self._codec.decode(one.blob, place("out", one.job, one.shard)))
+        except CodecError:  # its key is gone, say
+            return ()
+
+
+def _question(key: bytes, document: Document, labels: Labels, options: Options) -> str:
+    """All that a document's answer depends on but for who reads it; its id and index are not."""
+    if document.error is not None:
+        return ""
+    asked = labels if document.labels is None else document.labels
+    try:
+        how = options.merged(document.options).model_dump()
+        whole = orjson.dumps([document.text, list(asked.items()), how], option=orjson.OPT_SORT_KEYS)
+    except (TypeError, ValueError):  # the document is going to fail, and why is not to be said here
+        return ""
+    return hmac.digest(key, whole, "sha256").hex()
