@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from threading import Thread
 
 from prometheus_client import CollectorRegistry
@@ -43,14 +45,16 @@ def main(place: Place) -> int:
         return 1
     server = Server(settings, app, callback_notify=beat, timeout_notify=BEAT_S)
     overdue_s = settings.shutdown_grace_s + OVERDUE_S
-    Thread(target=_end_with_parent, args=(line, overdue_s), name="parent", daemon=True).start()
+    ending = Thread(target=_end_with_parent, args=(line, place.folder, overdue_s), name="parent", daemon=True)
+    ending.start()
     server.run([socket.socket(fileno=number) for number in place.listening])
     return 0 if server.started else 1
 
 
-def _end_with_parent(line: socket.socket, overdue_s: float) -> None:
+def _end_with_parent(line: socket.socket, folder: Path, overdue_s: float) -> None:
     line.recv(1)  # nothing is ever said: it returns when the other end is closed, however the parent died
     log.warning("gateway.parent_gone")
+    shutil.rmtree(folder, ignore_errors=True)  # the parent's to remove; what is open stays usable
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(overdue_s)
     os._exit(1)  # nobody else is there to end it

@@ -59,11 +59,16 @@ class Place(BaseModel):
 
 def run(settings: GatewaySettings, count: int) -> int:
     """Serve with so many processes until SIGTERM or SIGINT; 0 if all of them stopped cleanly."""
+    try:
+        listening = listen(settings.host, settings.port)
+    except OSError as error:
+        log.error("gateway.cannot_listen", extra={"reason": str(error)})
+        return 1
     with tempfile.TemporaryDirectory(prefix="gleaner-gateway-") as name:
         folder = Path(name)
         metric_files.keep_in(folder, "parent")
         own, shown = CollectorRegistry(), CollectorRegistry()
-        parent = Processes(settings, folder, ProcessesMetrics(own))
+        parent = Processes(settings, listening, folder, ProcessesMetrics(own))
         metric_files.show(folder, shown)
         process(shown, metric_files.Family(parent.pids))
         with beside(settings, shown, UpkeepMetrics(own), parent.stalled, parent.serves):
@@ -91,15 +96,18 @@ class Processes:
 
     Args:
         settings: read once by the caller; each child reads its own.
+        listening: what they accept from.
         folder: where metrics are kept.
         metrics: of the parent alone.
     """
 
-    def __init__(self, settings: GatewaySettings, folder: Path, metrics: ProcessesMetrics) -> None:
+    def __init__(
+        self, settings: GatewaySettings, listening: list[socket.socket], folder: Path, metrics: ProcessesMetrics
+    ) -> None:
         self._settings = settings
+        self._listening = listening
         self._folder = folder
         self._metrics = metrics
-        self._sockets = _listen(settings.host, settings.port)
         self._children: dict[int, _Child] = {}
         self._stopping = asyncio.Event()
         self._overdue = float("inf")
@@ -167,7 +175,7 @@ class Processes:
         return child
 
     async def _start(self, number: int, line: socket.socket) -> asyncio.subprocess.Process:
-        listening = tuple(listener.fileno() for listener in self._sockets)
+        listening = tuple(listener.fileno() for listener in self._listening)
         place = Place(number=number, line=line.fileno(), listening=listening, folder=self._folder)
         environment = dict(os.environ)
         if self._settings.log_file:  # processes that rotate one file would lose each other's lines
@@ -202,7 +210,7 @@ class Processes:
     def _stop(self) -> None:
         self._stopping.set()
         self._overdue = time.monotonic() + self._settings.shutdown_grace_s + OVERDUE_S
-        for listener in self._sockets:
+        for listener in self._listening:
             listener.close()  # or the system would take connections that nobody accepts
         self._send(signal.SIGTERM)
 
@@ -223,7 +231,7 @@ class Processes:
         return True
 
 
-def _listen(host: str, port: int) -> list[socket.socket]:
+def listen(host: str, port: int) -> list[socket.socket]:
     """One socket for each address of the host, as an event loop makes them.
 
     Raises:

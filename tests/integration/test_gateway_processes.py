@@ -25,7 +25,7 @@ from jobs.ledger import channel
 from jobs.metrics import ProcessesMetrics
 from tests.conftest import Tool
 from tests.support.gateways import launch
-from tests.support.processes import Child, free_port, wait_for
+from tests.support.processes import Child, wait_for
 from tests.support.servers import RedisServer
 
 BODY = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
@@ -55,15 +55,9 @@ def launched(folder: Path, settings: dict[str, str]) -> Iterator[Child]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, str]) -> Iterator[Child]:
-    """One that tests leave as it was."""
-    with launched(tmp_path_factory.mktemp("gateway"), settings) as child:
-        yield child
-
-
-@pytest.fixture
-def gateway(tmp_path: Path, settings: dict[str, str]) -> Iterator[Child]:
-    """One that a test may end."""
-    with launched(tmp_path, settings) as child:
+    """One that tests leave as it was, but for the last."""
+    folder = tmp_path_factory.mktemp("gateway")
+    with launched(folder, {**settings, "TMPDIR": str(folder)}) as child:
         yield child
 
 
@@ -160,9 +154,10 @@ def test_one_that_dies_is_replaced_and_takes_nothing_with_it(shared: Child, sett
     assert of_upkeep(settings) == 1
 
 
-def test_sigterm_drains_all_and_exits_0(gateway: Child, settings: dict[str, str]) -> None:
+def test_sigterm_drains_all_and_exits_0(tmp_path: Path, settings: dict[str, str]) -> None:
     """Whoever waits, at whichever process, is answered at once; nobody is left to listen."""
     with (
+        launched(tmp_path, settings) as gateway,
         httpx.Client(base_url=gateway.url, trust_env=False, timeout=60) as client,
         ThreadPoolExecutor(6) as pool,
         redis.Redis.from_url(settings["GLEANER_REDIS_URL"]) as store,
@@ -180,21 +175,18 @@ def test_sigterm_drains_all_and_exits_0(gateway: Child, settings: dict[str, str]
     assert not [pid for pid in there if Path(f"/proc/{pid}").exists()]
 
 
-def test_children_end_with_a_parent_that_is_killed(gateway: Child) -> None:
-    """Nobody serves on behind its back, on a port that the next one wants."""
-    there = children(gateway)
-    gateway.kill()
+@pytest.mark.parametrize("lacking", ["gateway.no_keys", "gateway.cannot_listen"])
+def test_what_no_process_can_start_with_ends_the_gateway(
+    tmp_path: Path, settings: dict[str, str], lacking: str
+) -> None:
+    """Keys that are not there, a port that is taken: it is said, and not tried again for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = {"GLEANER_PORT": str(other.getsockname()[1])}
+        more = {"gateway.no_keys": {"GLEANER_AUTH": "on"}, "gateway.cannot_listen": taken}
+        child = launch(tmp_path, {**settings, **more[lacking]})
 
-    wait_for(lambda: not listens(gateway), 10, "the port is free")
-    wait_for(lambda: not [pid for pid in there if Path(f"/proc/{pid}").exists()], 10, "they are gone")
-
-
-def test_what_no_process_can_start_with_ends_the_gateway(tmp_path: Path, settings: dict[str, str]) -> None:
-    """A missing keys file is said, and not tried again for ever."""
-    child = launch(tmp_path, {**settings, "GLEANER_AUTH": "on"})
-
-    assert child.process.wait(20) == 1
-    assert events(child, "gateway.no_keys")
+        assert child.process.wait(20) == 1
+    assert events(child, lacking)
     assert not listens(child)
 
 
@@ -203,11 +195,10 @@ async def test_one_that_hangs_is_killed(
     tmp_path: Path, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event loop that stands still answers nobody; the other one goes on, and a new one is started."""
-    own = {"GLEANER_PORT": str(free_port()), "GLEANER_LOG_FILE": str(tmp_path / "log")}
-    for name, value in {**settings, **own}.items():
+    for name, value in {**settings, "GLEANER_LOG_FILE": str(tmp_path / "log")}.items():
         monkeypatch.setenv(name, value)
-    registry = CollectorRegistry()
-    parent = processes.Processes(GatewaySettings(), tmp_path, ProcessesMetrics(registry))
+    registry, listening = CollectorRegistry(), processes.listen("127.0.0.1", 0)
+    parent = processes.Processes(GatewaySettings(), listening, tmp_path, ProcessesMetrics(registry))
     running = asyncio.create_task(parent.run(2))
     await until(lambda: registry.get_sample_value("gleaner_gateway_processes") == 2)
     hanging, other = parent.pids()
@@ -223,6 +214,17 @@ async def test_one_that_hangs_is_killed(
     assert await running == 0
     logs = {path.name for path in tmp_path.glob("log*")}  # noqa: ASYNC240  # nobody else waits
     assert logs == {"log-0", "log-1"}
+
+
+def test_children_end_with_a_parent_that_is_killed(shared: Child) -> None:
+    """Nobody serves on behind its back, on a port that the next one wants; no file of it is left."""
+    there = children(shared)
+    assert len(list(shared.log.parent.glob("gleaner-gateway-*"))) == 1
+    shared.kill()
+
+    wait_for(lambda: not listens(shared), 10, "the port is free")
+    wait_for(lambda: not [pid for pid in there if Path(f"/proc/{pid}").exists()], 10, "they are gone")
+    assert not list(shared.log.parent.glob("gleaner-gateway-*"))
 
 
 async def until(condition: Callable[[], bool]) -> None:
