@@ -26,6 +26,24 @@ GROUP = Group(
             quiet=Case({'up{job="gleaner-gateway"}': "1x10"}, "4m"),
         ),
         Alert(
+            name="GleanerGatewayProcessesEnding",
+            expr="sum by (instance) (increase(gleaner_gateway_processes_ended_total[15m])) > 2",
+            after="0m",
+            severity="ticket",
+            team="platform",
+            summary="Processes of gateway {{ $labels.instance }} end again and again.",
+            description="{{ $value | humanize }} in 15 minutes: killed for memory, a native crash, or an event loop that "
+            "stood still. They are started anew inside the pod, so Kubernetes counts no restart.",
+            board="api",
+            fires=Case(
+                {'gleaner_gateway_processes_ended_total{instance="a:9101"}': "0+1x30"},
+                "20m",
+                {"instance": "a:9101"},
+                "15",
+            ),
+            quiet=Case({'gleaner_gateway_processes_ended_total{instance="a:9101"}': "3x30"}, "20m"),
+        ),
+        Alert(
             name="GleanerErrorRatioHigh",
             expr=f"""(sum(rate({_5XX}[5m])) / sum(rate({_ALL}[5m]))) > 0.05
               and sum(rate({_ALL}[5m])) > 0.1""",
