@@ -202,6 +202,7 @@ async def _make(
                 await services.ledger.run(deliveries.ep_delete(webhook.endpoint_id))
             raise
         await _push(services, outcome)
+    services.metrics.submitted_jobs.inc()
     services.metrics.submitted_documents.inc(documents)
     log.info("job.created", extra={"job_id": new.id, "documents": documents})
     return Accepted(new.id, body or answer(outcome.now))

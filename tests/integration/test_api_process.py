@@ -88,6 +88,18 @@ def test_the_second_port_tells_how_it_is(gateway: Child) -> None:
     assert "process_resident_memory_bytes" in text
 
 
+def test_what_is_accepted_is_counted(gateway: Child, client: httpx.Client) -> None:
+    """By jobs and by documents: an alert looks at whether any still come."""
+    client.post("/v1/jobs", json={**BODY, "documents": [{"text": "Ada"}, {"text": "Bob"}]})
+    lines = '{"labels":["Ada"]}\n{"text":"Ada"}\n'
+    client.post("/v1/jobs", content=lines, headers={"Content-Type": "application/x-ndjson"})
+    client.post("/v1/jobs", json={})
+
+    text = gateway.probe("/metrics")[1]
+    assert "gleaner_submitted_jobs_total 2.0" in text
+    assert "gleaner_submitted_documents_total 3.0" in text
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_above_the_limit_gets_its_answer(client: httpx.Client, chunked: bool) -> None:
     """413 and not a reset connection, though the client was still sending."""
