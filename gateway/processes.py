@@ -10,6 +10,7 @@ with a server of its own making, and it leaves the children behind when it dies.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -140,7 +141,7 @@ class Processes:
     async def _keep(self, number: int) -> int:
         """Have a child at this place until told to stop; the last one's exit code."""
         pause_s = 0.0
-        while True:
+        while not self._stopping.is_set():
             child = await self._lived(number)
             code = child.process.returncode or 0
             if self._stopping.is_set():
@@ -149,11 +150,14 @@ class Processes:
                 self._stop()
                 return 1
             reason = "stalled" if child.killed else "died"
-            log.error("gateway.process_ended", extra={"place": number, "reason": reason, "exit_code": code})
+            facts = {"place": number, "pid": child.process.pid, "reason": reason, "exit_code": code}
+            log.error("gateway.process_ended", extra=facts)
             self._metrics.ended.labels(reason).inc()
             pause_s = 0.0 if child.serves else min(_LONGEST_PAUSE_S, 2 * pause_s or 1.0)
-            if await self._stopped_within(pause_s):
-                return 0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._stopping.wait()
+        return 0
 
     async def _lived(self, number: int) -> _Child:
         """A child from its start to its end."""
@@ -221,14 +225,6 @@ class Processes:
 
     def _count(self) -> None:
         self._metrics.serving.set(sum(child.serves for child in self._children.values()))
-
-    async def _stopped_within(self, seconds: float) -> bool:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return False
-        return True
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
