@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.contract import Window
+from worker.contract import Window, row_length
 
+WORD_STEP = 16
 Arrays = Mapping[str, NDArray[Any]]
 """A model's inputs by gliner's names."""
 
@@ -24,6 +25,7 @@ class Layout:
         after: ... and at its end.
         pad_id: the piece that fills a row up.
         pad_left: fill up on the left.
+        longest: pieces that a row may have.
         pooling: which pieces stand for a word: its `first`, its `last`, or (`mean`, `max`) all.
         span_width: longest span in words, where the model wants spans listed; else 0.
     """
@@ -32,6 +34,7 @@ class Layout:
     after: tuple[int, ...]
     pad_id: int
     pad_left: bool
+    longest: int
     pooling: str
     span_width: int
 
@@ -42,7 +45,7 @@ def collate(windows: Sequence[Window], layout: Layout) -> Arrays:
     Raises:
         RuntimeError: a row has not the pieces it was counted to have.
     """
-    shape = len(windows), max(window.pieces for window in windows)
+    shape = len(windows), min(row_length(max(window.pieces for window in windows)), layout.longest)
     ids, mask, words = np.full(shape, layout.pad_id), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     special = len(layout.before) + len(layout.after)
     for row, window in enumerate(windows):
@@ -58,6 +61,11 @@ def collate(windows: Sequence[Window], layout: Layout) -> Arrays:
     lengths = np.array([[len(window.words)] for window in windows])
     arrays = {"input_ids": ids, "attention_mask": mask, "words_mask": words, "text_lengths": lengths}
     return {**arrays, **_spans(lengths, layout.span_width)} if layout.span_width else arrays
+
+
+def word_slots(words: Any) -> Any:
+    """Words that a micro-batch has room for, where its longest text has so many; for the reason of `row_length`."""
+    return (words + WORD_STEP - 1) // WORD_STEP * WORD_STEP
 
 
 def _words(window: Window, pieces: int, pooling: str) -> NDArray[np.int64]:
@@ -81,7 +89,7 @@ def _words(window: Window, pieces: int, pooling: str) -> NDArray[np.int64]:
 
 def _spans(lengths: NDArray[Any], width: int) -> dict[str, NDArray[Any]]:
     """Every start and width, and which of them end in the row."""
-    starts = np.repeat(np.arange(int(lengths.max())), width)
+    starts = np.repeat(np.arange(word_slots(int(lengths.max()))), width)
     ends = starts + np.tile(np.arange(width), len(starts) // width)
     mask = ends[None] < lengths
     return {"span_idx": np.stack([starts, ends], axis=1)[None] * mask[..., None], "span_mask": mask}

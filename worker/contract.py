@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol
 
 from jobs.schema import DocumentErrorCode
 
+ROW_STEP = 8
+
 
 class ShardRef(NamedTuple):
     """Which shard of which job a window came from."""
@@ -49,6 +51,14 @@ class Window:
     explain: bool = False
     ids: Sequence[int] = field(default=(), compare=False, repr=False)
     counts: tuple[int, ...] = field(default=(), compare=False, repr=False)
+
+
+def row_length(pieces: int) -> int:
+    """Pieces of a row, padding included, whose longest window has so many: few lengths, so few shapes.
+
+    Runtimes prepare kernels for every shape they meet, which takes OpenVINO longer than a short text itself.
+    """
+    return -(-pieces // ROW_STEP) * ROW_STEP
 
 
 class Span(NamedTuple):

@@ -31,7 +31,7 @@ CPU_BUDGETS = (256, 512, 1024, 2048)
 CPU_ROUNDS = 4
 CPU_FORWARD_S = 0.4
 """A forward pass on a CPU should not be longer: others wait for it."""
-GOOD_ENOUGH = 0.92
+GOOD_ENOUGH = 0.9
 """Of the best speed: rows of one length have no padding, real ones have more in larger micro-batches."""
 CUDA_FORWARD_S = 0.1
 CUDA_BUDGETS = (16_384, 32_768, 65_536)

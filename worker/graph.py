@@ -9,6 +9,8 @@ import torch.nn.functional as functional
 from gliner.modeling.context_encoders import IdentityContextEncoder
 from gliner.modeling.span_rep import SpanMarkerV0
 
+from worker.collate import word_slots
+
 INPUTS = ("input_ids", "attention_mask", "words_mask", "text_lengths")
 OUTPUTS = ("logits", "span_logits", "span_idx", "span_mask")
 
@@ -58,6 +60,7 @@ class MarkerGraph(Graph):
         super().__init__(core)
         self._head = core.span_rep_layer.span_rep_layer
         self._width = core.config.max_width
+        self._recurrent = hasattr(core, "rnn")
 
     @staticmethod
     def fits(core: Any) -> bool:
@@ -73,8 +76,13 @@ class MarkerGraph(Graph):
         """Run the model; its only output is `logits`."""
         input_ids, attention_mask, words_mask, text_lengths = tensors
         hints.pop("threshold", None)
+        room = word_slots(text_lengths.max()) - text_lengths.max()
+        if not self._recurrent:
+            text_lengths = text_lengths + room  # in a mask that only a recurrent layer looks at
         seen = self.core.get_representations(input_ids, attention_mask, text_lengths, words_mask, **hints)
         words, head = seen.words_embedding, self._head
+        if self._recurrent:
+            words = functional.pad(words, (0, 0, 0, room))
         first, second = head.out_project[0], head.out_project[-1]
         size = words.shape[-1]
         starts = functional.linear(head.project_start(words).relu(), first.weight[:, :size], first.bias)

@@ -66,15 +66,9 @@ def tokenizer(model: Any, source: Resolved) -> FastTokenizer:
 def _spec(model: Any, source: Resolved) -> ModelSpec:
     """The model's limits."""
     tokenizer, config = model.data_processor.transformer_tokenizer, model.config
-    encoder = config.encoder_config
-    limits = [tokenizer.model_max_length]
-    if getattr(encoder, "position_embedding_type", "absolute") == "absolute" and not getattr(
-        encoder, "relative_attention", False
-    ):
-        limits.append(getattr(encoder, "max_position_embeddings", limits[0]))
     return ModelSpec(
         max_words=config.max_len,
-        max_pieces=min(limits),
+        max_pieces=_max_pieces(model),
         max_width=getattr(config, "max_width", None) or 12,
         special_pieces=tokenizer.num_special_tokens_to_add(),
         label_marker=model.data_processor.ent_token,
@@ -82,6 +76,15 @@ def _spec(model: Any, source: Resolved) -> ModelSpec:
         revision=source.revision,
         calibration=source.calibration,
     )
+
+
+def _max_pieces(model: Any) -> int:
+    """Pieces a row may have: the tokenizer's limit, and that of positions that are numbered."""
+    encoder, limit = model.config.encoder_config, model.data_processor.transformer_tokenizer.model_max_length
+    numbered = getattr(encoder, "position_embedding_type", "absolute") == "absolute"
+    if numbered and not getattr(encoder, "relative_attention", False):
+        limit = min(limit, getattr(encoder, "max_position_embeddings", limit))
+    return int(limit)
 
 
 def layout(model: Any, inputs: Sequence[str]) -> Layout:
@@ -93,6 +96,7 @@ def layout(model: Any, inputs: Sequence[str]) -> Layout:
         after=after,
         pad_id=tokenizer.pad_token_id or 0,
         pad_left=tokenizer.padding_side == "left",
+        longest=_max_pieces(model),
         pooling=getattr(model.config, "subtoken_pooling", None) or "first",
         span_width=model.config.max_width if "span_idx" in inputs else 0,
     )

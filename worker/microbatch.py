@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 
 from jobs.schema import DocumentErrorCode
 from worker.choice import Turns, Waiting, choose
-from worker.contract import Engine, EngineBroken, Failed, Outcome, OutOfMemory, ShardRef, Window
+from worker.contract import Engine, EngineBroken, Failed, Outcome, OutOfMemory, ShardRef, Window, row_length
 from worker.tickets import Item, Questions, Ticket, everyone
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class MicroBatcher:
             ticket.future.set_result(())
             return ticket.future
         items = [
-            Item(window, ticket, slot, Waiting(job_id, window.pieces, interactive, solo))
+            Item(window, ticket, slot, Waiting(job_id, row_length(window.pieces), interactive, solo))
             for slot, window in enumerate(windows)
         ]
         with self._changed:
@@ -233,7 +233,7 @@ class MicroBatcher:
 
     def _run(self, items: list[Item]) -> None:
         windows = [item.window for item in items]
-        padded = len(windows) * max(window.pieces for window in windows)
+        padded = len(windows) * row_length(max(window.pieces for window in windows))
         try:
             self._before_forward(frozenset(window.owner for window in windows))
         except Exception as error:  # noqa: BLE001  # theirs to judge: the owner of the shards gets it

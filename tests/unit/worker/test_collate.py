@@ -14,8 +14,8 @@ from gliner import GLiNER
 from jobs.schema import Document, Labels, Options
 from tests.support.texts import LABEL_SETS, passage
 from worker import library
-from worker.collate import collate
-from worker.contract import ShardRef, Window
+from worker.collate import WORD_STEP, collate
+from worker.contract import ROW_STEP, ShardRef, Window
 from worker.models import resolve
 from worker.windows import cut
 
@@ -47,12 +47,14 @@ def windows(model: Any) -> list[Window]:
     return [window(model, text, random.choice(LABEL_SETS)) for text in texts]
 
 
+@pytest.mark.parametrize("rows", [slice(None), slice(2, None)], ids=["longest", "usual"])
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("pooling", ["first", "last", "mean", "max"])
 def test_arrays_are_those_of_gliners_collator(
-    model: Any, windows: list[Window], pooling: str, side: str, monkeypatch: pytest.MonkeyPatch
+    model: Any, windows: list[Window], pooling: str, side: str, rows: slice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pieces, masks, words and spans, whatever stands for a word and wherever rows are filled up."""
+    """Pieces, masks, words and spans, filled up to few shapes, whatever stands for a word, on whichever side."""
+    windows = windows[rows]
     monkeypatch.setattr(model.config, "subtoken_pooling", pooling)
     monkeypatch.setattr(model.data_processor.transformer_tokenizer, "padding_side", side)
     expected = model.collate_batch(
@@ -72,9 +74,22 @@ def test_arrays_are_those_of_gliners_collator(
         "span_mask",
     }
     spans = expected["span_mask"].unsqueeze(-1) * expected["span_idx"]  # the model multiplies them first
+    assert found["input_ids"].shape[1] % ROW_STEP == 0
+    assert found["span_idx"].shape[1] % (WORD_STEP * model.config.max_width) == 0
     for name, array in found.items():
-        wanted = spans if name == "span_idx" else expected[name]
-        assert np.array_equal(wanted.numpy(), array), name
+        wanted = (spans if name == "span_idx" else expected[name]).numpy()
+        more = array.shape[1] - wanted.shape[1]
+        places = (0, more) if side == "right" or name.startswith("span") else (more, 0)
+        filling = model.data_processor.transformer_tokenizer.pad_token_id if name == "input_ids" else 0
+        around = ((0, 0), places, *[(0, 0)] * (array.ndim - 2))
+        assert np.array_equal(np.pad(wanted, around, constant_values=filling), array), name
+
+
+def test_a_row_is_never_longer_than_the_model_reads(model: Any, windows: list[Window]) -> None:
+    """Its positions end where the model's do, also where that is between two of the lengths that rows have."""
+    layout = replace(library.layout(model, ()), longest=windows[0].pieces + 1)
+
+    assert collate(windows[:1], layout)["input_ids"].shape[1] == windows[0].pieces + 1
 
 
 def test_a_wrong_count_is_noticed(model: Any, windows: list[Window]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.schema import DocumentErrorCode
 from tests.support.engine import FakeEngine, Fault
-from worker.contract import Dropped, EngineBroken, Failed, ShardRef, Window
+from worker.contract import Dropped, EngineBroken, Failed, ShardRef, Window, row_length
 from worker.microbatch import Backlog, MicroBatcher
 
 WAIT_S = 10.0
@@ -85,7 +85,7 @@ def test_jobs_meet_in_one_forward_and_numbers_say_so(engine: FakeEngine) -> None
     outcomes, numbers = together(engine, ["Ada is here", "so is Bob now"])
 
     assert [names(outcome) for outcome in outcomes] == [[0], [2]]
-    assert numbers.batches == [(2, 2, 17, 18)]
+    assert numbers.batches == [(2, 2, 17, 2 * row_length(9))]
     assert numbers.stages == ["collate", "forward", "decode"]
 
 
