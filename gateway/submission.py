@@ -28,6 +28,7 @@ from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.staging import Staging
 from gateway.views import job_body, unbegun
+from gateway.waiting import Expected
 from gateway.webhooks.request import InlineWebhook
 from jobs import ledger
 from jobs.ledger import Created, IdemBegin, LedgerUnavailableError, Limits, NewJob, deliveries
@@ -69,9 +70,14 @@ class Retried:
 
 
 async def submit(
-    services: Services, caller: Caller, submission: Submission, key: Idempotency | None, trace: str
+    services: Services,
+    caller: Caller,
+    submission: Submission,
+    key: Idempotency | None,
+    trace: str,
+    expected: Expected | None = None,
 ) -> Accepted:
-    """Make the job, or find the one that the same Idempotency-Key made.
+    """Make the job, or find the one that the same Idempotency-Key made; who waits for a new one is told its end.
 
     Raises:
         Problem: quota_exceeded, overloaded, idempotency_in_progress or idempotency_key_reused.
@@ -90,7 +96,7 @@ async def submit(
             packed = await asyncio.to_thread(pack, services.codec, job_id, submission)
         with services.tracer.span("submit", trace, job_id=job_id, documents=len(documents)) as trace:
             head = submission.head.routed(services.settings.models, caller.tenant)
-            return await _make(services, caller, head, packed, key, trace)
+            return await _make(services, caller, head, packed, key, trace, expected=expected)
 
 
 async def commit(
@@ -160,6 +166,7 @@ async def _make(
     key: Idempotency | None,
     trace: str,
     retried: Retried | None = None,
+    expected: Expected | None = None,
 ) -> Accepted:
     documents, characters = packed.documents, packed.characters
     async with services.limiter.charge(caller, documents, characters):
@@ -181,6 +188,7 @@ async def _make(
             retry_of="" if retried is None else retried.job_id,
             trace=trace,
             by=caller.key_id,
+            waiter="" if expected is None else expected.name_for(packed.job_id),
             limits=_limits(services.settings, caller),
             version=packed.version,
         )

@@ -2,7 +2,8 @@
 
 A message is a hint only. Whoever waits subscribes, reads the job, sleeps, and reads again on every hint and after
 every reconnect. Every few seconds one call asks for the versions of all jobs that are waited for: a lost message
-costs seconds and never an answer.
+costs seconds and never an answer. A job that is made to be waited for names the channel that the process listens to
+anyway, before it can end: this wait begins with sleep.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -36,16 +38,15 @@ _SUBSCRIBED_WITHIN_S = 1.0
 _RECONNECT_S = (0.1, 2.0)
 _OPEN = frozenset(status.value.encode() for status in JobStatus if not status.terminal)
 """What is announced of a job that goes on."""
-_IDLE = channel("-")
-"""Nothing is ever said here; it keeps the connection subscribed while nobody waits."""
 
 
 class _Channel:
-    """One job's channel: who listens, whether the server has confirmed it."""
+    """One job's channel: who listens, whether it was subscribed, whether the server has confirmed it."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.version: int | None = None
+        self.subscribed = False
         self.listeners: dict[asyncio.Event, bool] = {}
         """True for those who wait for nothing but the end."""
         self.confirmed = asyncio.Event()
@@ -54,6 +55,23 @@ class _Channel:
         for listener, for_the_end in self.listeners.items():
             if ended or not for_the_end:
                 listener.set()
+
+
+class Expected:
+    """A job that this request makes and then waits for.
+
+    Attributes:
+        job_id: once it is made and tells its end here; else None, and it must be subscribed to.
+    """
+
+    def __init__(self, waiter: Waiter) -> None:
+        self._waiter = waiter
+        self.hint = asyncio.Event()
+        self.job_id: str | None = None
+
+    def name_for(self, job_id: str) -> str:
+        """The channel's name to make the job with; "" while the store cannot be listened to."""
+        return self._waiter.expect(job_id, self)
 
 
 class Waiter:
@@ -75,6 +93,8 @@ class Waiter:
         self._reread_s = reread_s
         self._versions = versions
         self._channels: dict[str, _Channel] = {}
+        self._name = f"gateway-{secrets.token_hex(8)}"
+        self._heard = False
         self._pubsub: PubSub | None = None
         self._sending = asyncio.Lock()
         self._draining = asyncio.Event()
@@ -100,8 +120,31 @@ class Waiter:
             await end(task)
         await self._drop()
 
+    @contextlib.asynccontextmanager
+    async def expecting(self) -> AsyncIterator[Expected]:
+        """Around making a job and waiting for it."""
+        expected = Expected(self)
+        try:
+            yield expected
+        finally:
+            if expected.job_id is not None:
+                await self._leave(expected.job_id, expected.hint)
+
+    def expect(self, job_id: str, expected: Expected) -> str:
+        """The name of the channel where this process hears of jobs it made; "" while it hears of none."""
+        if not self._heard:
+            return ""
+        expected.job_id = job_id
+        self._channels.setdefault(channel(job_id), _Channel(job_id)).listeners[expected.hint] = True
+        return self._name
+
     async def until(
-        self, job_id: str, seconds: float, read: Callable[[], Awaitable[T]], done: Callable[[T], bool]
+        self,
+        job_id: str,
+        seconds: float,
+        read: Callable[[], Awaitable[T]],
+        done: Callable[[T], bool],
+        expected: Expected | None = None,
     ) -> T:
         """The first value read of which `done` holds, or the last one when the time is over.
 
@@ -110,18 +153,28 @@ class Waiter:
             seconds: how long at most; 0 reads once.
             read: reads the value; its exceptions end the wait.
             done: whether there is nothing left to wait for.
+            expected: from before the job was made.
         """
         end = _now() + seconds
         if seconds <= 0:
             return await read()
+        if expected is not None and expected.job_id == job_id:
+            if not self._draining.is_set():
+                await _hinted(expected.hint, min(seconds, _spread(_LONGEST_S)))
+            return await self._reading(expected.hint, end, read, done)
         async with self._listening(job_id, for_the_end=True) as hint:
-            while True:
-                hint.clear()
-                value = await read()
-                left = end - _now()
-                if left <= 0 or self._draining.is_set() or done(value):
-                    return value
-                await _hinted(hint, min(left, _spread(_LONGEST_S)))
+            return await self._reading(hint, end, read, done)
+
+    async def _reading(
+        self, hint: asyncio.Event, end: float, read: Callable[[], Awaitable[T]], done: Callable[[T], bool]
+    ) -> T:
+        while True:
+            hint.clear()
+            value = await read()
+            left = end - _now()
+            if left <= 0 or self._draining.is_set() or done(value):
+                return value
+            await _hinted(hint, min(left, _spread(_LONGEST_S)))
 
     async def follow(
         self, job_id: str, read: Callable[[], Awaitable[T]], silence_s: float
@@ -143,16 +196,23 @@ class Waiter:
         listened = self._channels.setdefault(name, _Channel(job_id))
         listened.listeners[hint] = for_the_end
         try:
-            if len(listened.listeners) == 1:
+            if not listened.subscribed:
+                listened.subscribed = True
                 await self._send("subscribe", name)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SUBSCRIBED_WITHIN_S):
                     await listened.confirmed.wait()
             yield hint
         finally:
-            listened.listeners.pop(hint, None)
-            if not listened.listeners:
-                self._channels.pop(name, None)
+            await self._leave(job_id, hint)
+
+    async def _leave(self, job_id: str, hint: asyncio.Event) -> None:
+        name = channel(job_id)
+        listened = self._channels[name]
+        listened.listeners.pop(hint, None)
+        if not listened.listeners:
+            del self._channels[name]
+            if listened.subscribed:
                 await self._send("unsubscribe", name)
 
     async def _send(self, command: str, name: str) -> None:
@@ -199,8 +259,10 @@ class Waiter:
     async def _connect(self) -> None:
         async with self._sending:
             pubsub = self._client.pubsub()
+            for listened in self._channels.values():
+                listened.subscribed = True
             try:
-                await pubsub.subscribe(_IDLE, *self._channels)
+                await pubsub.subscribe(channel(self._name), *self._channels)
             except BaseException:
                 await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's gap
                 raise
@@ -214,7 +276,13 @@ class Waiter:
         message = await pubsub.get_message(timeout=self._reread_s)
         if message is None:
             return
-        listened = self._channels.get(message["channel"].decode())
+        name = message["channel"].decode()
+        if name == channel(self._name):
+            self._heard = True
+            if message["type"] != "message":
+                return
+            name = channel(message["data"].decode())  # a job of ours, which has ended
+        listened = self._channels.get(name)
         if listened is None:
             return
         if message["type"] == "subscribe":
@@ -224,6 +292,7 @@ class Waiter:
     async def _drop(self) -> None:
         async with self._sending:
             pubsub, self._pubsub = self._pubsub, None
+        self._heard = False
         for listened in self._channels.values():
             listened.confirmed.clear()
         if pubsub is not None:

@@ -23,6 +23,7 @@ from gateway.services import Services
 from gateway.submission import Accepted, submit
 from gateway.upload import upload
 from gateway.views import etag, job_body, job_urls, retry_after_s
+from gateway.waiting import Expected
 from jobs.ledger import Page
 from jobs.schema import Job
 
@@ -38,17 +39,17 @@ async def accept(
     caller: Caller,
     *,
     max_documents: int,
-    extract: bool = False,
     on_bad_line: OnBadLine = "reject",
+    expected: Expected | None = None,
 ) -> Accepted:
-    """Read, check and submit the request's job.
+    """Read, check and submit the request's job; of /v1/extract if its end is expected in this very request.
 
     Raises:
         Problem: whatever is wrong with the request, or with there being room for it.
         LedgerUnavailableError: the job may or may not exist.
         ClientDisconnect: the client went away before it was read.
     """
-    settings = services.settings
+    settings, extract = services.settings, expected is not None
     if not extract and check_media_type(request, "application/json", MEDIA_TYPE) == MEDIA_TYPE:
         accepted = await upload(request, services, caller, on_bad_line)
         await services.barrier.confirm()
@@ -60,7 +61,7 @@ async def accept(
         return parse(body, settings, max_documents=max_documents, extract=extract)
 
     submission = read() if len(body) <= _INLINE_BYTES else await asyncio.to_thread(read)
-    accepted = await submit(services, caller, submission, key, trace_context(request))
+    accepted = await submit(services, caller, submission, key, trace_context(request), expected)
     if not extract:  # whose answer is the result; where it is a 202 after all, it is confirmed then
         await services.barrier.confirm()
     return accepted
@@ -82,14 +83,16 @@ async def wait_for_end(request: Request, services: Services, caller: Caller, job
     )
 
 
-async def wait_for_page(request: Request, services: Services, caller: Caller, job_id: str, seconds: float) -> Page:
-    """As `wait_for_end`, with the first results: one look at the end instead of two."""
+async def wait_for_page(
+    request: Request, services: Services, caller: Caller, job_id: str, seconds: float, expected: Expected
+) -> Page:
+    """As `wait_for_end`, with the first results: one look at the end instead of two, and none before."""
 
     async def read() -> Page:
         return await first_page(services, caller, job_id)
 
     return await while_connected(
-        request, services.waiter.until(job_id, seconds, read, lambda page: page.job.status.terminal)
+        request, services.waiter.until(job_id, seconds, read, lambda page: page.job.status.terminal, expected)
     )
 
 

@@ -12,8 +12,9 @@ from gateway.auth import Caller, require
 from gateway.packing import unpack_metadata
 from gateway.routes.answers import accept, accepted_headers, accepted_response, job_response, wait_for_page
 from gateway.schemas import Extraction, JobBody
-from gateway.services import ServicesDep
+from gateway.services import Services, ServicesDep
 from gateway.views import job_body
+from gateway.waiting import Expected
 from jobs.keys import Role
 from jobs.ledger import LedgerUnavailableError
 
@@ -38,11 +39,16 @@ async def extract(
     caller: Annotated[Caller, Depends(require(Role.submitter, submits=True))],
 ) -> Response:
     """The same body as a job's, with at most 32 documents; its priority is interactive."""
-    settings = services.settings
-    accepted = await accept(request, services, caller, max_documents=settings.extract_max_documents, extract=True)
+    async with services.waiter.expecting() as expected:
+        return await _answer(request, services, caller, expected)
+
+
+async def _answer(request: Request, services: Services, caller: Caller, expected: Expected) -> Response:
+    most, wait_s = services.settings.extract_max_documents, services.settings.extract_wait_s
+    accepted = await accept(request, services, caller, max_documents=most, expected=expected)
     headers = accepted_headers(accepted)
     try:
-        page = await wait_for_page(request, services, caller, accepted.job_id, settings.extract_wait_s)
+        page = await wait_for_page(request, services, caller, accepted.job_id, wait_s, expected)
         job = page.job
         if not job.status.terminal:
             await services.barrier.confirm()

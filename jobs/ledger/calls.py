@@ -102,6 +102,7 @@ def create(new: NewJob) -> Call[Created]:
         "nonce": new.nonce,
         "body_sha": new.body_sha,
         "by": new.by,
+        "waiter": new.waiter,
         "limits": {
             "key_jobs": new.limits.key_jobs,
             "tenant_jobs": new.limits.tenant_jobs,

@@ -66,6 +66,7 @@ class NewJob:
         answer: what a replay answers, kept with the key.
         body_sha: hash of a stream's body, which the key learns now; "" where it knew.
         by: id of the API key that submits it, whose open jobs are counted; "" counts none.
+        waiter: a channel's name where the job's end is announced too; "" for none.
     """
 
     id: str
@@ -89,6 +90,7 @@ class NewJob:
     answer: bytes = b""
     body_sha: str = ""
     by: str = ""
+    waiter: str = ""
     limits: Limits = Limits()
     version: int = names.WIRE_VERSION
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.types import Message, Scope
@@ -15,7 +16,7 @@ from gateway.lookup import owned_job
 from gateway.problems import Problem
 from gateway.waiting import Waiter
 from jobs.keys import Role
-from jobs.ledger import channel
+from jobs.ledger import Call, channel
 from jobs.schema import Job
 from jobs.stores import connect_async
 from tests.support.api import Api, running_api
@@ -175,6 +176,45 @@ async def test_a_draining_gateway_answers_its_long_polls_at_once(api: Api) -> No
     api.app.state.services.waiter.drain()
     assert (await poll)["status"] == "queued"
     assert time.monotonic() - began < 1
+
+
+async def test_extract_listens_to_no_channel_of_its_own(api: Api) -> None:
+    """The job names the channel of the process that made it, and one look at its end is all."""
+    body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
+    services, looks = api.app.state.services, list[str]()
+    asking = services.ledger.run
+
+    async def run(call: Call[Any]) -> Any:
+        looks.append(call.script)
+        return await asking(call)
+
+    services.ledger.run = run
+    await becomes(lambda: _reached(lambda: services.waiter._heard))
+    subscribed = await api.store.pubsub_channels()
+    extracting = asyncio.create_task(api.client.post("/v1/extract", json=body))
+    await becomes(lambda: _reached(lambda: "create" in looks))
+    assert await api.store.pubsub_channels() == subscribed
+    await api.worker.work_when_there()
+
+    response = await extracting
+    assert response.json()["results"][0]["entities"][0]["text"] == "Ada"
+    assert [name for name in looks if name in ("create", "page", "view")] == ["create", "page"]
+
+
+async def test_an_expected_end_whose_message_was_lost_is_found(ledger_url: str) -> None:
+    """Within about `reread_s`, as for every other wait."""
+    waiter = Waiter(connect_async(ledger_url, 2, "test"), reread_s=0.1)
+    waiter.start()
+
+    async def read() -> bool:
+        return True
+
+    async with waiter.expecting() as expected:
+        await becomes(lambda: _reached(lambda: expected.name_for("job") != ""))
+        assert await waiter.until("job", 30, read, bool, expected)
+    assert waiter._channels == {}
+    await waiter.stop()
+    await waiter._client.aclose()
 
 
 async def test_a_lost_message_costs_seconds_and_no_answer(ledger_url: str) -> None:

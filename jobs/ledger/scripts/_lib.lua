@@ -69,9 +69,15 @@ local function write_shard(id, shard, record)
 end
 
 -- Bumps the version and tells those who wait, and the state, so that who waits for the end need not look before.
+-- The process that made the job to wait for it hears of the end where it always listens.
 local function changed(id)
   redis.call('HINCRBY', key('job:' .. id), 'v', 1)
-  redis.call('PUBLISH', key('ch:' .. id), redis.call('HGET', key('job:' .. id), 'state') or '')
+  local found = redis.call('HMGET', key('job:' .. id), 'state', 'waiter')
+  local state, waiter = found[1] or '', found[2] or ''
+  redis.call('PUBLISH', key('ch:' .. id), state)
+  if waiter ~= '' and state ~= 'queued' and state ~= 'running' and state ~= 'cancelling' then
+    redis.call('PUBLISH', key('ch:' .. waiter), id)
+  end
 end
 
 -- Marks one shard published under a new seq; the caller pushes the message.

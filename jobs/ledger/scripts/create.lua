@@ -59,7 +59,7 @@ redis.call('HSET', job_key, 'ver', h.ver, 'tenant', h.tenant, 'model', h.model, 
   'priority', h.priority, 'state', 'queued', 'total', h.total, 'run', 0, 'ok', 0, 'failed', 0, 'canc', 0, 'exp', 0,
   'shards', shards, 'next', 0, 'inq', 0, 'created', created, 'deadline', deadline, 'ttl', h.ttl_ms, 'chars', h.chars,
   'left', h.chars, 'bytes', h.bytes, 'reserve', reserve, 'hook', h.hook, 'opts', opts, 'meta', meta, 'v', 1,
-  'trace', h.trace, 'retry_of', h.retry_of, 'by', h.by)
+  'trace', h.trace, 'retry_of', h.retry_of, 'by', h.by, 'waiter', h.waiter)
 local records = {}
 for i, size in ipairs(sizes) do
   records[#records + 1] = tostring(i - 1)
