@@ -1,44 +1,53 @@
 """The ledger: the job store in Redis and the only source of truth.
 
-`calls` are its transitions as values, `store` runs them on a server, `scripts/` holds their Lua. Nobody else knows
-a Redis key.
+`calls` are its transitions as values, `repair` those of upkeep, `reading` what only looks; `store` runs them on a
+server, `scripts/` holds their Lua. Nobody else knows a Redis key.
 """
 
 from jobs.ledger.calls import (
-    GRACE_MS,
     LEASE_MS,
-    audit,
-    beat,
     cancel,
     claim,
     complete,
     create,
-    defer_over,
-    expire,
     idem_begin,
     idem_drop,
-    lease_expired,
-    look,
     mark,
     model_trouble,
-    models,
-    open_work,
-    page,
     ping_write,
     purge,
-    queue_seq,
-    queue_tick,
     release,
     renew,
     stage,
     step,
-    unstage,
-    view,
     worker_left,
     worker_seen,
 )
-from jobs.ledger.reading import backlog, document, leftovers, list_jobs, recall, versions
+from jobs.ledger.reading import (
+    backlog,
+    document,
+    leftovers,
+    list_jobs,
+    models,
+    open_work,
+    page,
+    recall,
+    versions,
+    view,
+)
 from jobs.ledger.records import place
+from jobs.ledger.repair import (
+    GRACE_MS,
+    audit,
+    beat,
+    defer_over,
+    expire,
+    lease_expired,
+    look,
+    queue_seq,
+    queue_tick,
+    unstage,
+)
 from jobs.ledger.store import (
     BARRIER_KEY,
     AsyncLedger,

@@ -7,7 +7,7 @@ ids and nonces.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -19,23 +19,14 @@ from jobs.ledger.values import (
     Claim,
     Completed,
     Created,
-    Due,
-    Gone,
     IdemBegin,
     Message,
-    ModelView,
     NewJob,
-    OpenWork,
-    Page,
     Returned,
-    StoredShard,
 )
-from jobs.schema import Job
 
 LEASE_MS = 60_000
 """How long a claim holds without a renewal; workers renew four times as often."""
-GRACE_MS = 30_000
-"""How long a published shard may go unread behind later ones before its message counts as lost."""
 MARK_TTL_MS = 10 * 60_000
 WORKER_TTL_MS = 30_000
 
@@ -117,7 +108,7 @@ def create(new: NewJob) -> Call[Created]:
             records.text(reply[0]),  # type: ignore[arg-type]  # a script's word
             int(reply[1]),
             float(reply[2]),
-            _messages(queue, new.id, reply[4:]),
+            records.messages(queue, new.id, reply[4:]),
         )
 
     head = (orjson.dumps(header), new.opts, new.meta, new.answer, orjson.dumps(list(new.sizes)))
@@ -215,7 +206,7 @@ def complete(
         kind = records.text(reply[0])
         if kind != "stored":
             return Completed(kind)  # type: ignore[arg-type]  # a script's word
-        return Completed("stored", records.text(reply[1]), _messages(message.queue, message.job, reply[2:]))
+        return Completed("stored", records.text(reply[1]), records.messages(message.queue, message.job, reply[2:]))
 
     numbers = (succeeded, failed, orjson.dumps(usage), orjson.dumps(errors))
     known = [part for answer in answers for part in answer]
@@ -225,7 +216,7 @@ def complete(
 
 def release(job: str, shard: int, nonce: str) -> Call[Returned]:
     """Give a shard back unfinished (drain, stop); never an attempt."""
-    return Call("release", (job, shard, nonce), _returned(job))
+    return Call("release", (job, shard, nonce), records.returned(job))
 
 
 def worker_seen(model: str, worker: str, slots: int, revision: str) -> Call[None]:
@@ -247,31 +238,6 @@ def model_trouble(model: str, reason: str) -> Call[None]:
 # A client's
 
 
-def view(job: str) -> Call[Job | Gone | None]:
-    """The job as it is now; Gone where it was purged; None where it never was."""
-
-    def parse(reply: list[Any]) -> Job | Gone | None:
-        kind = records.text(reply[0])
-        if kind == "job":
-            return records.job(job, reply[1])
-        return Gone(records.text(reply[1])) if kind == "gone" else None
-
-    return Call("view", (job,), parse)
-
-
-def page(job: str, shard: int, max_bytes: int = 1 << 20) -> Call[Page | Gone | None]:
-    """Finished shards from `shard` on, up to the first unfinished one or about `max_bytes`."""
-
-    def parse(reply: list[Any]) -> Page | Gone | None:
-        kind = records.text(reply[0])
-        if kind == "page":
-            rows = tuple(StoredShard(int(r[0]), records.text(r[1]), int(r[2]), r[3]) for r in reply[2])
-            return Page(records.job(job, reply[1]), rows, int(reply[3]))
-        return Gone(records.text(reply[1])) if kind == "gone" else None
-
-    return Call("page", (job, shard, max_bytes), parse)
-
-
 def cancel(job: str) -> Call[str]:
     """closed, cancelling (something still runs), already, or absent."""
     return Call("cancel", (job,), records.text)
@@ -282,101 +248,9 @@ def purge(job: str) -> Call[str]:
     return Call("purge", (job,), records.text)
 
 
-def models(model_names: Sequence[str]) -> Call[tuple[ModelView, ...]]:
-    """Workers, revision, backlog and trouble of each model."""
-
-    def parse(reply: list[Any]) -> tuple[ModelView, ...]:
-        return tuple(
-            ModelView(
-                name,
-                int(row[0]),
-                records.text(row[1]) or None,
-                records.text(row[2]) or None,
-                int(row[3]),
-                int(row[4]),
-                float(row[5]),
-                int(row[6]),
-            )
-            for name, row in zip(model_names, reply, strict=True)
-        )
-
-    return Call("models", tuple(map(names.slug, model_names)), parse)
-
-
 def ping_write() -> Call[int]:
     """A real write; the ledger's time."""
     return Call("ping_write", (), int)
-
-
-# Upkeep's
-
-
-def beat(lease_ms: int = LEASE_MS, silent_ms: int = 0, who: str = "") -> Call[Due | None]:
-    """Upkeep's tick: holds leases after an outage, and says what is due (100 of each at most).
-
-    None where the latest tick was less than `silent_ms` ago and another's than `who`.
-    """
-
-    def parse(reply: list[Any]) -> Due | None:
-        return Due(*(tuple(map(records.text, part)) for part in reply)) if reply else None
-
-    return Call("beat", (lease_ms, silent_ms, who), parse)
-
-
-def expire(job: str) -> Call[str]:
-    """Close a job past its deadline: expired, already, early or absent."""
-    return Call("expire", (job,), records.text)
-
-
-def lease_expired(job: str, shard: int) -> Call[Returned]:
-    """Bring back a shard whose worker went silent."""
-    return Call("lease_expired", (job, shard), _returned(job))
-
-
-def defer_over(job: str, shard: int) -> Call[Returned]:
-    """Publish again a shard that an older worker gave back as newer."""
-    return Call("defer_over", (job, shard), _returned(job))
-
-
-def look(slug: str) -> Call[tuple[tuple[str, int, str], ...]]:
-    """(job, shard, state) of open shards whose time to be looked at has come, 200 at most."""
-
-    def parse(reply: list[bytes]) -> tuple[tuple[str, int, str], ...]:
-        flat = list(map(records.text, reply))
-        return tuple((flat[i], int(flat[i + 1]), flat[i + 2]) for i in range(0, len(flat), 3))
-
-    return Call("look", (slug,), parse)
-
-
-def queue_seq(queue: str) -> Call[int]:
-    """The latest seq given out for a queue."""
-    return Call("queue_seq", (queue,), int)
-
-
-def queue_tick(queue: str, seq: int, length: int, grace_ms: int = GRACE_MS) -> Call[tuple[Message, ...]]:
-    """Publish again shards whose message is lost; `seq` was read before the broker's `length`."""
-
-    def parse(reply: list[bytes]) -> tuple[Message, ...]:
-        flat = list(map(records.text, reply))
-        return tuple(Message(queue, flat[i], int(flat[i + 1]), int(flat[i + 2])) for i in range(0, len(flat), 3))
-
-    return Call("queue_tick", (queue, seq, length, grace_ms), parse)
-
-
-def unstage(job: str, *, now: bool = False) -> Call[bool]:
-    """Drop a lapsed stage (`now`: any) and return its reservation; True if it was there."""
-    return Call("unstage", (job, int(now)), bool)
-
-
-def audit(job: str) -> Call[tuple[int, tuple[Message, ...]]]:
-    """Recompute an open job's counts and indexes from its shards; facts mended, and shards to push."""
-
-    def parse(reply: list[Any]) -> tuple[int, tuple[Message, ...]]:
-        if len(reply) < 2:
-            return 0, ()
-        return int(reply[0]), _messages(records.text(reply[1]), job, reply[2:])
-
-    return Call("audit", (job,), parse)
 
 
 def _pairs(doc_ids: Sequence[tuple[str, int]]) -> bytes:
@@ -384,23 +258,3 @@ def _pairs(doc_ids: Sequence[tuple[str, int]]) -> bytes:
     for doc_id, index in doc_ids:
         flat += (doc_id, str(index))
     return orjson.dumps(flat) if flat else b""
-
-
-def _messages(queue: str, job: str, flat: Sequence[bytes]) -> tuple[Message, ...]:
-    pairs = list(map(int, flat))
-    return tuple(Message(queue, job, pairs[i], pairs[i + 1]) for i in range(0, len(pairs), 2))
-
-
-def _returned(job: str) -> Callable[[list[bytes]], Returned]:
-    def parse(reply: list[bytes]) -> Returned:
-        kind = records.text(reply[0])
-        if len(reply) < 4:
-            return Returned(kind)
-        return Returned(kind, (Message(records.text(reply[3]), job, int(reply[1]), int(reply[2])),))
-
-    return parse
-
-
-def open_work(tenant: str, by: str) -> Call[OpenWork]:
-    """What a tenant has open now, and how many jobs of it one of its keys submitted."""
-    return Call("open_work", (tenant, by), lambda r: OpenWork(*map(int, r)))

@@ -1,4 +1,4 @@
-"""What is read of the ledger besides one job or its results: lists, a document, leftovers, answers, the backlog."""
+"""What is read of the ledger: a job, its results, lists, a document, leftovers, answers, the backlog."""
 
 from __future__ import annotations
 
@@ -15,11 +15,39 @@ from jobs.ledger.values import (
     JobList,
     JobPlace,
     Leftovers,
+    ModelView,
+    OpenWork,
+    Page,
     QueueBacklog,
     StoredAnswer,
     StoredShard,
 )
-from jobs.schema import JobStatus, Priority
+from jobs.schema import Job, JobStatus, Priority
+
+
+def view(job: str) -> Call[Job | Gone | None]:
+    """The job as it is now; Gone where it was purged; None where it never was."""
+
+    def parse(reply: list[Any]) -> Job | Gone | None:
+        kind = records.text(reply[0])
+        if kind == "job":
+            return records.job(job, reply[1])
+        return Gone(records.text(reply[1])) if kind == "gone" else None
+
+    return Call("view", (job,), parse)
+
+
+def page(job: str, shard: int, max_bytes: int = 1 << 20) -> Call[Page | Gone | None]:
+    """Finished shards from `shard` on, up to the first unfinished one or about `max_bytes`."""
+
+    def parse(reply: list[Any]) -> Page | Gone | None:
+        kind = records.text(reply[0])
+        if kind == "page":
+            rows = tuple(StoredShard(int(r[0]), records.text(r[1]), int(r[2]), r[3]) for r in reply[2])
+            return Page(records.job(job, reply[1]), rows, int(reply[3]))
+        return Gone(records.text(reply[1])) if kind == "gone" else None
+
+    return Call("page", (job, shard, max_bytes), parse)
 
 
 def list_jobs(
@@ -129,3 +157,29 @@ def backlog(model: str) -> Call[Backlog]:
 def versions(jobs: Sequence[str]) -> Call[tuple[int, ...]]:
     """Each job's version, -1 where there is no such job."""
     return Call("versions", tuple(jobs), lambda reply: tuple(map(int, reply)))
+
+
+def models(model_names: Sequence[str]) -> Call[tuple[ModelView, ...]]:
+    """Workers, revision, backlog and trouble of each model."""
+
+    def parse(reply: list[Any]) -> tuple[ModelView, ...]:
+        return tuple(
+            ModelView(
+                name,
+                int(row[0]),
+                records.text(row[1]) or None,
+                records.text(row[2]) or None,
+                int(row[3]),
+                int(row[4]),
+                float(row[5]),
+                int(row[6]),
+            )
+            for name, row in zip(model_names, reply, strict=True)
+        )
+
+    return Call("models", tuple(map(names.slug, model_names)), parse)
+
+
+def open_work(tenant: str, by: str) -> Call[OpenWork]:
+    """What a tenant has open now, and how many jobs of it one of its keys submitted."""
+    return Call("open_work", (tenant, by), lambda r: OpenWork(*map(int, r)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from jobs.ledger.values import Message, Returned
 from jobs.schema import Counts, Job, JobStatus, Priority, Usage
 
 NO_WORKER_MS = 10 * 60_000
@@ -88,3 +89,21 @@ def _eta(status: JobStatus, left: int, backlog: int, jobs: int, rate: float) -> 
     if rate <= 0:
         return None
     return round(min(max(backlog, left), left * max(1, jobs)) / rate, 1)
+
+
+def messages(queue: str, job: str, flat: Sequence[bytes]) -> tuple[Message, ...]:
+    """A job's published shards, from (shard, seq, ...)."""
+    pairs = list(map(int, flat))
+    return tuple(Message(queue, job, pairs[i], pairs[i + 1]) for i in range(0, len(pairs), 2))
+
+
+def returned(job: str) -> Callable[[list[bytes]], Returned]:
+    """Reads what became of a shard that was given back, and what is to be pushed."""
+
+    def parse(reply: list[bytes]) -> Returned:
+        kind = text(reply[0])
+        if len(reply) < 4:
+            return Returned(kind)
+        return Returned(kind, (Message(text(reply[3]), job, int(reply[1]), int(reply[2])),))
+
+    return parse
