@@ -67,13 +67,25 @@ class GuardedLedger(AsyncLedger):
             raise LedgerUnavailableError(f"{name}: the store is down")
         self._probing = state == STATE_HALF_OPEN
         try:
-            with self._breaker:
-                return await self._within_deadline(name, work)
+            return await self._counted(self._within_deadline(name, work))
         finally:
             self._probing = False
             self._metrics.store_down.set(0 if self._breaker.closed else 1)
             if self._breaker.closed != (state == "closed"):
                 log.warning("ledger.breaker", extra={"state": self._breaker.state})
+
+    async def _counted(self, work: Awaitable[T]) -> T:
+        """Tell the breaker how it ends. Calls that shared a round trip share its failure, which counts once."""
+        try:
+            answer = await work
+        except Exception as error:
+            last = self._breaker.last_failure
+            if last is None or error.__cause__ is None or error.__cause__ is not last.__cause__:
+                with self._breaker:
+                    raise
+            raise
+        self._breaker.reset()
+        return answer
 
     async def _within_deadline(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         try:

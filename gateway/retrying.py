@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import orjson
+from pydantic import ValidationError
 
 from gateway.admission import Idempotency
 from gateway.auth import Caller
@@ -80,11 +81,16 @@ def _open(codec: Codec, job_id: str, shard: int, blob: bytes) -> Sequence[Docume
 
 def _head(codec: Codec, job: Job) -> Head:
     opts = orjson.loads(codec.decode(job.opts, place("opts", job.id)))
+    try:
+        options = Options.model_validate(opts["options"])
+    except ValidationError:  # a newer gateway took them: in a rolling update the next one asked may know them
+        detail = "the job asks for what this process is too old to know; another will"
+        raise Problem("storage_unavailable", detail, headers={"Retry-After": "5"}) from None
     ended, stays_until = job.finished_at or job.now, job.results_expire_at or job.now
     return Head(
         model=job.model,
         labels=opts["labels"],
-        options=Options.model_validate(opts["options"]),
+        options=options,
         priority=job.priority,
         deadline_s=(job.deadline_at - job.created_at) / 1000,
         result_ttl_s=max(1, stays_until - ended) / 1000,

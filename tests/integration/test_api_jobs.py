@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from starlette.types import Message, Scope
 
 from gateway.routes import events
 from gateway.schemas import JobsPage, ResultBody
 from jobs import ledger
-from jobs.ledger import channel
+from jobs.ledger import channel, place
 from tests.support.api import Api, running_api
 
 pytestmark = pytest.mark.anyio
@@ -190,6 +191,25 @@ async def test_a_retry_can_be_repeated_with_a_key(api: Api) -> None:
     ]
     assert (first.status_code, first.content) == (again.status_code, again.content)
     assert again.headers["idempotency-replayed"] == "true"
+
+
+async def test_a_retry_of_what_only_a_newer_gateway_knows_is_put_off(api: Api) -> None:
+    """In a rolling update an old gateway may be asked to repeat a newer one's job: 503, and the key stays free."""
+    job_id = await api.submit("Ada")
+    await api.client.post(f"/v1/jobs/{job_id}/cancel")
+    key, where = f"{{gleaner}}:job:{job_id}", place("opts", job_id)
+    known = await api.store.hget(key, "opts")
+    opts = orjson.loads(api.worker.codec.decode(known, where))
+    opts["options"]["of_tomorrow"] = True
+    await api.store.hset(key, "opts", api.worker.codec.encode(orjson.dumps(opts), where))
+
+    headers = {"Idempotency-Key": "k"}
+    response = await api.client.post(f"/v1/jobs/{job_id}/retry", headers=headers)
+    assert (response.status_code, response.json()["code"]) == (503, "storage_unavailable")
+    assert int(response.headers["retry-after"]) > 0
+
+    await api.store.hset(key, "opts", known)
+    assert (await api.client.post(f"/v1/jobs/{job_id}/retry", headers=headers)).status_code == 202
 
 
 async def test_results_as_csv(api: Api) -> None:
