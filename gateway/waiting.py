@@ -3,7 +3,7 @@
 A message is a hint only. Whoever waits subscribes, reads the job, sleeps, and reads again on every hint and after
 every reconnect. Every few seconds one call asks for the versions of all jobs that are waited for: a lost message
 costs seconds and never an answer. A job that is made to be waited for names the channel that the process listens to
-anyway, before it can end: this wait begins with sleep.
+anyway, before it can end: this wait begins with sleep, and small results come with the message that ends it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from redis.exceptions import RedisError
 from gateway.tasks import end
 from jobs.ledger import LedgerUnavailableError, channel
 from jobs.schema import JobStatus
+from jobs.telemetry import failure
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ T = TypeVar("T")
 Versions = Callable[[Sequence[str]], Awaitable[Sequence[int]]]
 
 REREAD_S = 5.0
+TOLD_BYTES = 16 * 1024
+"""Results up to this size come with the announcement of their job's end. Who does not read is cut off by the server
+at 8 MiB: hundreds of them."""
 _LONGEST_S = 60.0
 """However it comes, nobody waits longer than this without a look."""
 _SUBSCRIBED_WITHIN_S = 1.0
@@ -50,6 +54,7 @@ class _Channel:
         self.listeners: dict[asyncio.Event, bool] = {}
         """True for those who wait for nothing but the end."""
         self.confirmed = asyncio.Event()
+        self.told = b""
 
     def hint(self, *, ended: bool = True) -> None:
         for listener, for_the_end in self.listeners.items():
@@ -68,6 +73,11 @@ class Expected:
         self._waiter = waiter
         self.hint = asyncio.Event()
         self.job_id: str | None = None
+
+    @property
+    def told(self) -> bytes:
+        """What was announced with the job's end, for `ledger.announced`; b"" if nothing was."""
+        return b"" if self.job_id is None else self._waiter.told(self.job_id)
 
     def name_for(self, job_id: str) -> str:
         """The channel's name to make the job with; "" while the store cannot be listened to."""
@@ -93,7 +103,7 @@ class Waiter:
         self._reread_s = reread_s
         self._versions = versions
         self._channels: dict[str, _Channel] = {}
-        self._name = f"gateway-{secrets.token_hex(8)}"
+        self._name = f"gateway-{secrets.token_hex(8)}:{TOLD_BYTES}"
         self._heard = False
         self._pubsub: PubSub | None = None
         self._sending = asyncio.Lock()
@@ -137,6 +147,10 @@ class Waiter:
         expected.job_id = job_id
         self._channels.setdefault(channel(job_id), _Channel(job_id)).listeners[expected.hint] = True
         return self._name
+
+    def told(self, job_id: str) -> bytes:
+        """What was announced with the end of a job that is expected; b"" if nothing was."""
+        return self._channels[channel(job_id)].told
 
     async def until(
         self,
@@ -235,12 +249,17 @@ class Waiter:
                 for one in listened:
                     one.hint()
             elif listened:
-                with contextlib.suppress(LedgerUnavailableError):
+                try:
                     versions = await self._versions([one.job_id for one in listened])
-                    for one, version in zip(listened, versions, strict=True):
-                        if one.version != version:
-                            one.version = version
-                            one.hint()
+                except LedgerUnavailableError:
+                    continue
+                except Exception as error:  # noqa: BLE001  # who looks no more would not be missed until a message is
+                    failure(log, "waiter.look_failed", error)
+                    continue
+                for one, version in zip(listened, versions, strict=True):
+                    if one.version != version:
+                        one.version = version
+                        one.hint()
 
     async def _listen(self) -> None:
         pause, longest = _RECONNECT_S
@@ -250,7 +269,7 @@ class Waiter:
                 pause = _RECONNECT_S[0]
                 while True:
                     await self._receive()
-            except (RedisError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever it is: nobody else would listen
                 log.warning("waiter.reconnecting", extra={"reason": type(error).__name__})
             await self._drop()
             await asyncio.sleep(_spread(pause))
@@ -276,15 +295,17 @@ class Waiter:
         message = await pubsub.get_message(timeout=self._reread_s)
         if message is None:
             return
-        name = message["channel"].decode()
+        name, told = message["channel"].decode(), b""
         if name == channel(self._name):
             self._heard = True
             if message["type"] != "message":
                 return
-            name = channel(message["data"].decode())  # a job of ours, which has ended
+            job_id, _, told = message["data"].partition(b"\n")
+            name = channel(job_id.decode(errors="replace"))  # a job of ours, which has ended
         listened = self._channels.get(name)
         if listened is None:
             return
+        listened.told = told
         if message["type"] == "subscribe":
             listened.confirmed.set()
         listened.hint(ended=message["data"] not in _OPEN)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from gateway.admission import body_limits, check_media_type, idempotency, read_body, trace_context
 from gateway.auth import Caller
-from gateway.lookup import owned_job
+from gateway.lookup import announced_page, owned_job
 from gateway.ndjson import MEDIA_TYPE, OnBadLine
 from gateway.packing import unpack_metadata
 from gateway.request import parse
@@ -86,10 +86,10 @@ async def wait_for_end(request: Request, services: Services, caller: Caller, job
 async def wait_for_page(
     request: Request, services: Services, caller: Caller, job_id: str, seconds: float, expected: Expected
 ) -> Page:
-    """As `wait_for_end`, with the first results: one look at the end instead of two, and none before."""
+    """As `wait_for_end`, with the first results: one look at the end, or none where the end was told with them."""
 
     async def read() -> Page:
-        return await first_page(services, caller, job_id)
+        return announced_page(caller, job_id, expected.told) or await first_page(services, caller, job_id)
 
     return await while_connected(
         request, services.waiter.until(job_id, seconds, read, lambda page: page.job.status.terminal, expected)

@@ -24,6 +24,7 @@ from jobs.ledger.calls import (
     worker_seen,
 )
 from jobs.ledger.reading import (
+    announced,
     backlog,
     document,
     leftovers,
@@ -111,6 +112,7 @@ __all__ = [
     "Returned",
     "StoredAnswer",
     "StoredShard",
+    "announced",
     "audit",
     "backlog",
     "beat",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import struct
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from jobs import names
@@ -24,6 +25,10 @@ from jobs.ledger.values import (
 )
 from jobs.schema import Job, JobStatus, Priority
 
+_LENGTH = struct.Struct(">I")
+_ROW = 4
+"""Of a page's row: shard, state, attempts, blob."""
+
 
 def view(job: str) -> Call[Job | Gone | None]:
     """The job as it is now; Gone where it was purged; None where it never was."""
@@ -43,11 +48,36 @@ def page(job: str, shard: int, max_bytes: int = 1 << 20) -> Call[Page | Gone | N
     def parse(reply: list[Any]) -> Page | Gone | None:
         kind = records.text(reply[0])
         if kind == "page":
-            rows = tuple(StoredShard(int(r[0]), records.text(r[1]), int(r[2]), r[3]) for r in reply[2])
-            return Page(records.job(job, reply[1]), rows, int(reply[3]))
+            return _page(job, reply[1], reply[2], int(reply[3]))
         return Gone(records.text(reply[1])) if kind == "gone" else None
 
     return Call("page", (job, shard, max_bytes), parse)
+
+
+def announced(job: str, told: bytes) -> Page | None:
+    """The only page of an ended job, as `complete` announced it to the job's waiter; None: it is to be read."""
+    try:
+        parts = _parts(told)
+        return _page(job, parts[_ROW:], [parts[:_ROW]], 1)
+    except (LookupError, ValueError, struct.error):  # of a worker that tells it otherwise
+        return None
+
+
+def _page(job: str, described: Sequence[bytes], rows: Iterable[Sequence[Any]], total: int) -> Page:
+    shards = tuple(StoredShard(int(row[0]), records.text(row[1]), int(row[2]), row[3]) for row in rows)
+    return Page(records.job(job, described), shards, total)
+
+
+def _parts(told: bytes) -> list[bytes]:
+    """What stands in a row, each part behind its length."""
+    parts, at = [], 0
+    while at < len(told):
+        (size,) = _LENGTH.unpack_from(told, at)
+        at += _LENGTH.size + size
+        parts.append(told[at - size : at])
+    if at != len(told):
+        raise ValueError("cut short")
+    return parts
 
 
 def list_jobs(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from gateway.lookup import owned_job
 from gateway.problems import Problem
 from gateway.waiting import Waiter
 from jobs.keys import Role
-from jobs.ledger import Call, channel
+from jobs.ledger import Call, channel, scripts
 from jobs.schema import Job
 from jobs.stores import connect_async
 from tests.support.api import Api, running_api
@@ -178,27 +181,117 @@ async def test_a_draining_gateway_answers_its_long_polls_at_once(api: Api) -> No
     assert time.monotonic() - began < 1
 
 
-async def test_extract_listens_to_no_channel_of_its_own(api: Api) -> None:
-    """The job names the channel of the process that made it, and one look at its end is all."""
-    body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
-    services, looks = api.app.state.services, list[str]()
+@asynccontextmanager
+async def looks(api: Api) -> AsyncIterator[list[str]]:
+    """The scripts that the gateway runs meanwhile for a client's sake; it is listening to the store by then."""
+    services, found = api.app.state.services, list[str]()
     asking = services.ledger.run
 
     async def run(call: Call[Any]) -> Any:
-        looks.append(call.script)
+        if call.script in ("create", "page", "view"):
+            found.append(call.script)
         return await asking(call)
 
     services.ledger.run = run
     await becomes(lambda: _reached(lambda: services.waiter._heard))
-    subscribed = await api.store.pubsub_channels()
-    extracting = asyncio.create_task(api.client.post("/v1/extract", json=body))
-    await becomes(lambda: _reached(lambda: "create" in looks))
-    assert await api.store.pubsub_channels() == subscribed
-    await api.worker.work_when_there()
+    yield found
+    services.ledger.run = asking
 
-    response = await extracting
+
+async def test_extract_listens_to_no_channel_of_its_own(api: Api) -> None:
+    """The job names the channel of the process that made it, and its results come with the word of its end."""
+    body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
+    async with looks(api) as found:
+        subscribed = await api.store.pubsub_channels()
+        extracting = asyncio.create_task(api.client.post("/v1/extract", json=body))
+        await becomes(lambda: _reached(lambda: "create" in found))
+        assert await api.store.pubsub_channels() == subscribed
+        await api.worker.work_when_there()
+        response = await extracting
+
     assert response.json()["results"][0]["entities"][0]["text"] == "Ada"
-    assert [name for name in looks if name in ("create", "page", "view")] == ["create", "page"]
+    assert found == ["create"]
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_extract_answers_what_a_look_would_find(
+    ledger_url: str, broker_url: str, tmp_path: Path, sealed: bool
+) -> None:
+    """Also where the store is encrypted, where documents failed, and with the job's metadata."""
+    settings = {"encryption_keys": (base64.b64encode(bytes(32)).decode(),)} if sealed else {}
+    body = {"labels": ["Ada"], "documents": [{"text": "Ada"}, {"text": ""}], "metadata": {"of": "Zürich"}}
+    async with running_api(ledger_url, broker_url, tmp_path, **settings) as api, looks(api) as found:
+        response, _ = await asyncio.gather(api.client.post("/v1/extract", json=body), api.worker.work_when_there())
+        assert found == ["create"]
+        answer = response.json()
+        assert answer["job"] == await api.job(answer["job"]["id"])
+        assert answer["job"]["counts"]["failed"] == 1
+        assert answer["results"] == (await api.client.get(answer["job"]["urls"]["results"])).json()["data"]
+
+
+@pytest.mark.parametrize("worker", ["that tells no results", "whose words are another's"])
+async def test_extract_reads_what_it_is_not_told(api: Api, monkeypatch: pytest.MonkeyPatch, worker: str) -> None:
+    """An older worker announces the id alone, a newer one perhaps in other words: a hint, as every message."""
+    old, new = "changed(id, told)\nreturn", "changed(id)\nreturn"
+    if worker == "whose words are another's":
+        old, new = ">I4", ">I2"
+    made = scripts.load
+
+    def load(name: str) -> scripts.Script:
+        source = made(name).source
+        if name == "complete":
+            assert old in source
+            source = source.replace(old, new)
+        return scripts.Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+    monkeypatch.setattr(scripts, "load", load)
+    body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
+    async with looks(api) as found:
+        response, _ = await asyncio.gather(api.client.post("/v1/extract", json=body), api.worker.work_when_there())
+
+    assert response.json()["results"][0]["entities"][0]["text"] == "Ada"
+    assert found == ["create", "page"]
+
+
+async def test_what_a_stranger_announces_ends_no_wait(api: Api) -> None:
+    """Words about a job that has not ended, of this process or none, are looked into and found untrue."""
+    body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
+    name = channel(api.app.state.services.waiter._name)
+    async with looks(api) as found:
+        extracting = asyncio.create_task(api.client.post("/v1/extract", json=body))
+        await becomes(lambda: _is(api.store.zcard("{gleaner}:jobs:acme"), 1))
+        job_id: Any = (await api.store.zrange("{gleaner}:jobs:acme", 0, -1))[0]
+        for words in (b"\xff\xfe", b"job_0\nword", job_id + b"\nword", job_id + b"\n" + bytes(40)):
+            await api.store.publish(name, words)
+        await becomes(lambda: _reached(lambda: "page" in found))
+        assert not extracting.done()
+        await api.worker.work()
+        response = await extracting
+
+    assert response.json()["results"][0]["entities"][0]["text"] == "Ada"
+
+
+async def test_a_purge_right_behind_the_end_is_seen(ledger_url: str) -> None:
+    """What was told of the end is forgotten with the next change."""
+    client = connect_async(ledger_url, 2, "test")
+    waiter = Waiter(client, reread_s=3600)
+    waiter.start()
+
+    async def read() -> bool:
+        return True
+
+    admin = connect_async(ledger_url, 2, "test")
+    async with waiter.expecting() as expected:
+        await becomes(lambda: _reached(lambda: expected.name_for("job") != ""))
+        following = waiter.follow("job", read, 30)
+        assert await anext(following)
+        await admin.publish(channel(waiter._name), b"job\nresults")
+        await becomes(lambda: _reached(lambda: expected.told == b"results"))
+        await admin.publish(channel("job"), b"succeeded")
+        await becomes(lambda: _reached(lambda: expected.told == b""))
+    await waiter.stop()
+    await client.aclose()
+    await admin.aclose()
 
 
 async def test_an_expected_end_whose_message_was_lost_is_found(ledger_url: str) -> None:

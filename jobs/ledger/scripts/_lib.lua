@@ -69,14 +69,15 @@ local function write_shard(id, shard, record)
 end
 
 -- Bumps the version and tells those who wait, and the state, so that who waits for the end need not look before.
--- The process that made the job to wait for it hears of the end where it always listens.
-local function changed(id)
+-- The process that made the job to wait for it hears of the end where it always listens: of its id, or what `told`
+-- makes of it.
+local function changed(id, told)
   redis.call('HINCRBY', key('job:' .. id), 'v', 1)
   local found = redis.call('HMGET', key('job:' .. id), 'state', 'waiter')
   local state, waiter = found[1] or '', found[2] or ''
   redis.call('PUBLISH', key('ch:' .. id), state)
   if waiter ~= '' and state ~= 'queued' and state ~= 'running' and state ~= 'cancelling' then
-    redis.call('PUBLISH', key('ch:' .. waiter), id)
+    redis.call('PUBLISH', key('ch:' .. waiter), told and told(id, waiter) or id)
   end
 end
 
@@ -250,4 +251,21 @@ local function describe(job)
     flat[#flat + 1] = value
   end
   return flat
+end
+
+-- The job as it is, with its finished shards from `first` on, up to the first unfinished one or about `most` bytes.
+-- Cancelled and expired shards come with their payload.
+local function page(job, first, most)
+  local rows, bytes = {}, 0
+  for shard = first, int(job.shards) - 1 do
+    local record = read_shard(job.id, shard)
+    local blob
+    if record.st == 'd' then blob = redis.call('HGET', key('out:' .. job.id), shard)
+    elseif record.st == 'c' or record.st == 'x' then blob = redis.call('HGET', key('in:' .. job.id), shard)
+    else break end
+    rows[#rows + 1] = {shard, record.st, record.attempts, blob or ''}
+    bytes = bytes + #(blob or '')
+    if bytes >= most then break end
+  end
+  return {'page', describe(job), rows, int(job.shards)}
 end

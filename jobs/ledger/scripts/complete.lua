@@ -4,6 +4,27 @@
 -- keep_ms a question leads to its answer, the result `at` of this shard.
 local id, shard, nonce, result, leftover = unpack(ARGV, 1, 5)
 local ok, failed, usage, errors = int(ARGV[6]), int(ARGV[7]), cjson.decode(ARGV[8]), cjson.decode(ARGV[9])
+
+-- What is announced of the job's end to the process that waits: the id, and behind a line's end the job with its
+-- results, where all of them are in one shard and small. A waiter's name ends in the bytes that it takes (`name:n`).
+local function told(_, waiter)
+  local job = read_job(id)
+  if int(job.shards) ~= 1 or #result + #job.opts + #(job.meta or '') > int(string.match(waiter, ':(%d+)$')) then
+    return id
+  end
+  local found, parts = page(job, 0, 1), {id, '\n'}
+  local function add(values)
+    for _, value in ipairs(values) do
+      local text = tostring(value)
+      parts[#parts + 1] = struct.pack('>I4', #text)
+      parts[#parts + 1] = text
+    end
+  end
+  add(found[3][1])
+  add(found[2])
+  return table.concat(parts)
+end
+
 local job = read_job(id)
 local record = job and read_shard(id, shard)
 if record and record.st == 'd' and record.done_nonce == nonce then return {'already'} end
@@ -54,5 +75,5 @@ if int(job.ok) + int(job.failed) + int(job.canc) + int(job.exp) == int(job.total
 elseif job.state ~= 'cancelling' then
   for _, value in ipairs(publish_next(job)) do reply[#reply + 1] = value end
 end
-changed(id)
+changed(id, told)
 return reply

@@ -1,0 +1,113 @@
+"""What `complete` announces to the process that waits for a job: its id, and where they are small, its results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import redis
+from redis.client import PubSub
+
+from jobs import ledger
+from jobs.ledger import Ledger, Message, NewJob, Page, channel
+from jobs.stores import connect
+from tests.support.ledger import new_job
+
+WAITER = "gateway-0123456789abcdef:100"
+
+
+@pytest.fixture
+def client(ledger_url: str) -> Iterator[redis.Redis]:
+    """The ledger's database."""
+    made = connect(ledger_url, 2, "test")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def store(client: redis.Redis) -> Ledger:
+    """The ledger."""
+    return Ledger(client)
+
+
+def listener(client: redis.Redis, waiter: str) -> PubSub:
+    """Listens where a waiter does."""
+    listening: PubSub = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis-py's
+    listening.subscribe(channel(waiter))
+    listening.get_message(timeout=1)
+    return listening
+
+
+def told(client: redis.Redis, store: Ledger, job: NewJob, result: bytes, failed: int = 0) -> list[bytes]:
+    """What is announced where the job's waiter listens while its first shard goes through."""
+    listening = listener(client, job.waiter)
+    [first, *_] = store.run(ledger.create(job)).publish
+    assert finish(store, first, result, failed) == "stored"
+    client.publish(channel(job.waiter), "last")
+    heard = []
+    while (message := listening.get_message(timeout=1)) is None or message["data"] != b"last":
+        heard += [message["data"]] if message else []
+    listening.close()
+    return heard
+
+
+def finish(store: Ledger, message: Message, result: bytes, failed: int = 0) -> str:
+    """Claim and complete a shard of one document."""
+    assert store.run(ledger.claim(message, "nonce", "worker", "rev-1")).kind == "run"
+    errors = {"empty_text": failed} if failed else {}
+    done = ledger.complete(message, "nonce", result, b"left" * failed, 1 - failed, failed, {"windows": 1}, errors)
+    return store.run(done).kind
+
+
+@pytest.mark.parametrize("failed", [0, 1])
+def test_small_results_are_told_with_the_end(client: redis.Redis, store: Ledger, failed: int) -> None:
+    """They are what a look at the job would find, whatever bytes they consist of."""
+    job = new_job("job_1", meta=b"\n\x00meta\xff", waiter=WAITER)
+    [announced] = told(client, store, job, b"\x00result\n\xff", failed)
+
+    job_id, _, rest = announced.partition(b"\n")
+    assert job_id == b"job_1"
+    page, read = ledger.announced("job_1", rest), store.run(ledger.page("job_1", 0))
+    assert page is not None
+    assert isinstance(read, Page)
+    assert replace(page, job=replace(page.job, now=read.job.now)) == read
+    assert page.job.status.terminal
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        pytest.param(new_job("job_1", waiter=WAITER, meta=b"m" * 90), id="too large"),
+        pytest.param(
+            new_job("job_1", waiter="gateway-0123456789abcdef"), id="of a gateway that takes the id alone"
+        ),
+    ],
+)
+def test_else_the_id_alone_is_told(client: redis.Redis, store: Ledger, job: NewJob) -> None:
+    """Whoever hears it reads the job."""
+    assert told(client, store, job, b"result") == [b"job_1"]
+
+
+def test_of_several_shards_the_id_alone_is_told(client: redis.Redis, store: Ledger) -> None:
+    """And only at the end of the last."""
+    job = new_job("job_1", (1, 1), waiter=WAITER)
+    assert told(client, store, job, b"result") == []
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 40, -1])
+def test_what_cannot_be_read_is_no_page(client: redis.Redis, store: Ledger, cut: int) -> None:
+    """It is a hint then, as every other message."""
+    [announced] = told(client, store, new_job("job_1", waiter=WAITER), b"result")
+    assert ledger.announced("job_1", announced.partition(b"\n")[2][:cut]) is None
+
+
+def test_an_end_that_no_worker_brings_is_told_by_its_id(client: redis.Redis, store: Ledger) -> None:
+    """A cancel, a deadline."""
+    listening = listener(client, WAITER)
+    store.run(ledger.create(new_job("job_1", waiter=WAITER)))
+    assert store.run(ledger.cancel("job_1")) == "closed"
+    message = listening.get_message(timeout=1)
+    listening.close()
+    assert message is not None
+    assert message["data"] == b"job_1"
