@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
-
-import torch
 
 from jobs.cores import cpu_count
 from jobs.schema import Document, Options
-from worker import library
-from worker.collate import Arrays, Layout, collate
+from worker import remembered
+from worker.collate import Arrays
 from worker.contract import ModelSpec, OutOfMemory, ShardRef, Span, Window
-from worker.decode import Scores, candidates, decode
-from worker.exports import place
+from worker.decode import Scores
 from worker.models import Resolved
-from worker.selection import Precision, RuntimeName, Selection, Selector, allowed
-from worker.tokens import FastTokenizer
+from worker.parts import Parts
+from worker.remembered import Asked, Device, Precision, RuntimeName, Selection
 from worker.windows import cut
-
-Device = Literal["auto", "cpu", "cuda"]
 
 CPU_ROW_WORDS = 48
 CPU_BUDGETS = (256, 512, 1024, 2048)
@@ -57,44 +52,35 @@ def load(
         ModelBrokenError: the files do not make a model this version can run, or not on the runtime asked for.
         ValueError: the device or the runtime is not there, or cannot compute in that precision.
     """
-    target = _device(device)
-    threads = cpu_count()
-    if target == "cpu":
-        torch.set_num_threads(threads)
-    wanted = allowed(target, runtime, precision)
-    loaded = library.load_gliner(model.folder, target)
-    graph = library.graph(loaded)
-    tokenizer = library.tokenizer(loaded, model)
-    parts = _Parts(tokenizer, library.layout(loaded, graph.inputs), library.is_tagger(loaded))
-    folder = None if cache_dir is None else place(cache_dir, model.revision)
-    selection = Selector(graph, parts, target, threads, folder).select(wanted)
-    return GlinerEngine(parts, selection, target)
+    asked = Asked(_device(device), runtime, precision, cpu_count())
+    folder = None if cache_dir is None else remembered.place(cache_dir, model)
+    selection = remembered.again(folder, asked) if folder else None
+    if selection is None:
+        from worker.selection import select  # with gliner and torch, which take seconds to import
+
+        selection = select(model, asked, folder)
+    return GlinerEngine(selection, asked.device)
 
 
 def _device(device: Device) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cpu" or (device == "auto" and not _has_driver()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
         raise ValueError("GLEANER_DEVICE=cuda, but torch sees no CUDA device.")
-    return device
+    return "cpu"
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What is the same on every runtime: from windows to arrays, and from scores to spans."""
-
-    tokenizer: FastTokenizer
-    layout: Layout
-    tagged: bool
-
-    def collate(self, windows: Sequence[Window]) -> Arrays:
-        return collate(windows, self.layout)
-
-    def decode(self, windows: Sequence[Window], scores: Scores) -> list[list[Span]]:
-        return decode(windows, scores, self.tagged)
-
-    def candidates(self, windows: Sequence[Window], scores: Scores) -> dict[tuple[int, ...], float]:
-        return candidates(windows, scores, self.tagged)
+def _has_driver() -> bool:
+    """Whether torch need be asked for a CUDA device: without the driver's library it sees none."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +92,13 @@ class _Batch:
 class GlinerEngine:
     """A GLiNER uni-encoder on one device."""
 
-    def __init__(self, parts: _Parts, selection: Selection, device: str) -> None:
-        self._parts = parts
+    def __init__(self, selection: Selection, device: str) -> None:
+        self._parts = Parts(selection.found.model)
         self._runtime = selection.run_by
         self._device = device
-        tokenizer = parts.tokenizer
-        self._spec = replace(tokenizer.spec, **asdict(selection.candidate))
-        self.split = tokenizer.split
-        self.encode = tokenizer.encode
+        self._spec = replace(self._parts.tokenizer.spec, **asdict(selection.found.candidate))
+        self.split = self._parts.tokenizer.split
+        self.encode = self._parts.tokenizer.encode
 
     @property
     def spec(self) -> ModelSpec:

@@ -13,24 +13,16 @@ import torch
 from filelock import FileLock
 from transformers.models.deberta_v2 import modeling_deberta_v2
 
-from worker.checksums import seal, sound
+from worker.checksums import seal
 from worker.collate import Arrays
 from worker.graph import Graph
+from worker.remembered import EXPORT, GRAPH, export
 
 OPSET = 19
-FILE = "model.onnx"
-VERSION = 2
-"""To be counted up when the graph changes: what older versions exported is then left alone, and made anew."""
 
 
 class ExportError(Exception):
     """The graph cannot be exported, or the cache cannot be written; the message says which."""
-
-
-def place(cache_dir: Path, revision: str) -> Path:
-    """The folder for what is derived from these weights."""
-    name = "".join(letter if letter.isalnum() else "-" for letter in revision)
-    return cache_dir / "runtimes" / f"{name}-v{VERSION}"
 
 
 @contextlib.contextmanager
@@ -58,25 +50,26 @@ def exported(graph: Graph, example: Arrays, folder: Path) -> Path:
     Args:
         graph: the forward pass; on the CPU.
         example: inputs to trace it with: rows of unlike lengths, unlike numbers of labels.
-        folder: from `place`.
+        folder: from `remembered.place`.
 
     Raises:
         ExportError: this graph has no ONNX form, or the disk is full.
     """
-    target = folder / "onnx"
-    if not sound(target):
-        partial = folder / "onnx.partial"
+    found = export(folder)
+    if found is None:
+        target, partial = folder / EXPORT, folder / f"{EXPORT}.partial"
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            _export(graph, example, partial / FILE)
+            _export(graph, example, partial / GRAPH)
             seal(partial)
             shutil.rmtree(target, ignore_errors=True)
             partial.replace(target)
+            found = target / GRAPH
         except Exception as error:  # torch has many kinds, none of them ours to know
             shutil.rmtree(partial, ignore_errors=True)
             raise ExportError(f"{type(error).__name__}: {str(error)[:300]}") from error
-    return target / FILE
+    return found
 
 
 def _export(graph: Graph, example: Arrays, path: Path) -> None:

@@ -1,13 +1,14 @@
-"""What we take from gliner: a model folder becomes a loaded model, its tokenizer, and its forward pass."""
+"""What we take from gliner: a model folder becomes a loaded model, its description, and its forward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from gliner import GLiNER
+from gliner.data_processing.tokenizer import WhitespaceTokenSplitter, WordsSplitter
 from gliner.model import UniEncoderSpanGLiNER, UniEncoderTokenGLiNER
 from safetensors import safe_open
 from tokenizers import Tokenizer as BackendTokenizer
@@ -16,7 +17,7 @@ from worker.collate import Layout
 from worker.contract import ModelSpec
 from worker.graph import Graph, LibraryGraph, MarkerGraph
 from worker.models import ModelBrokenError, Resolved
-from worker.tokens import FastTokenizer
+from worker.parts import Described
 
 
 def load_gliner(folder: Path, device: str) -> Any:
@@ -53,14 +54,26 @@ def _missing_weights(state: dict[str, torch.Tensor], folder: Path) -> list[str]:
     )
 
 
-def tokenizer(model: Any, source: Resolved) -> FastTokenizer:
-    """How the model sees text."""
+def described(model: Any, source: Resolved, inputs: Sequence[str]) -> Described:
+    """What there is to know of the model beside its graph, which has these inputs."""
     backend = BackendTokenizer.from_str(model.data_processor.transformer_tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
-    # The language-specific splitters make no promise about threads.
-    threadsafe = model.config.words_splitter_type == "whitespace"
-    return FastTokenizer(_spec(model, source), model.data_processor.words_splitter, threadsafe, backend.to_str())
+    words = model.data_processor.words_splitter.splitter
+    return Described(
+        spec=_spec(model, source),
+        layout=layout(model, inputs),
+        tagged=isinstance(model, UniEncoderTokenGLiNER),
+        word=words.whitespace_pattern.pattern if type(words) is WhitespaceTokenSplitter else "",
+        splitter=model.config.words_splitter_type,
+        pieces=backend.to_str(),
+    )
+
+
+def splitter(name: str) -> Callable[[str], Iterable[tuple[str, int, int]]]:
+    """What yields word, start and end for models that need more than a regular expression."""
+    found: Callable[[str], Iterable[tuple[str, int, int]]] = WordsSplitter(name)
+    return found
 
 
 def _spec(model: Any, source: Resolved) -> ModelSpec:
@@ -108,11 +121,6 @@ def _special(tokenizer: Any, word: str) -> tuple[tuple[int, ...], tuple[int, ...
     words, ids = encoding.word_ids(0), encoding["input_ids"][0]
     real = [i for i, number in enumerate(words) if number is not None]
     return tuple(ids[: real[0]]), tuple(ids[real[-1] + 1 :])
-
-
-def is_tagger(model: Any) -> bool:
-    """Whether the model tags words instead of scoring spans."""
-    return isinstance(model, UniEncoderTokenGLiNER)
 
 
 def graph(model: Any) -> Graph:

@@ -60,11 +60,16 @@ class ExtraMissingError(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A complete, checked model folder, which weights it holds, and what their scores are worth if it says so."""
+    """A complete, checked model folder, which weights it holds, and what their scores are worth if it says so.
+
+    Attributes:
+        backbone: the commit that the tokenizer is from, where that is not the model's own.
+    """
 
     folder: Path
     revision: str
     calibration: Knots = ()
+    backbone: str = ""
 
 
 def resolve(source: str, revision: str | None, cache_dir: Path, backbone_revision: str | None = None) -> Resolved:
@@ -184,7 +189,8 @@ def _hub(source: str, revision: str | None, cache_dir: Path, backbone_revision: 
         raise PickleRefusedError(f"{source}: the hub has no safetensors weights for it; pickles are refused.")
     check(folder)
     whole = backbone.complete(folder, backbone_revision, cache_dir, fetch)
-    return Resolved(whole, folder.name, calibration(folder))
+    commit = folder.name
+    return Resolved(whole, commit, calibration(folder), whole.name.removeprefix(commit).removeprefix("-"))
 
 
 def _remote(source: str, scheme: str, revision: str | None, cache_dir: Path) -> Path:

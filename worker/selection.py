@@ -6,85 +6,39 @@ beside the export, for this machine and these versions, so that the next start o
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
 import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal, Protocol
 
 import torch
 
-from worker import agreement, exports
+from worker import agreement, exports, library
 from worker.agreement import Trial
-from worker.collate import Arrays
-from worker.contract import Tokenizer, Window
-from worker.decode import Scores
 from worker.exports import ExportError
 from worker.graph import Graph
-from worker.models import ModelBrokenError
+from worker.models import ModelBrokenError, Resolved
+from worker.parts import Described, Parts
+from worker.remembered import (
+    Asked,
+    Precision,
+    Remembered,
+    RuntimeName,
+    Selection,
+    installed,
+    recall,
+    remember,
+)
+from worker.runtimes import Candidate, Runtime, of_export
 from worker.runtimes.torch import TorchRuntime
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
 
 HOPELESS = 3.0
 """A candidate this much slower than the best at its first reading, which is always slow, needs no second."""
-PACKAGES = ("gliner", "numpy", "onnxruntime", "openvino", "torch", "transformers")
-"""Another version of one of these may change which runtime is fastest, or whether it agrees."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-CHOICE = "choice-{}.json"
 
 log = logging.getLogger(__name__)
-
-
-class Runtime(Protocol):
-    """Runs a forward pass."""
-
-    def run(self, arrays: Arrays, threshold: float) -> Scores:
-        """Scores of a micro-batch; `threshold` is the least that any of its rows asks for."""
-        ...
-
-    def release_memory(self) -> None:
-        """Give cached device memory back."""
-        ...
-
-
-class Parts(Protocol):
-    """What is the same on every runtime."""
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The model's eyes."""
-        ...
-
-    def collate(self, windows: Sequence[Window]) -> Arrays:
-        """Windows as a model's inputs."""
-        ...
-
-    def candidates(self, windows: Sequence[Window], scores: Scores) -> dict[tuple[int, ...], float]:
-        """Score of each row, first word, word after the last, and label above its threshold."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A runtime in a precision."""
-
-    runtime: str
-    precision: str
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The runtime, and what it is."""
-
-    run_by: Runtime
-    candidate: Candidate
 
 
 def allowed(device: str, runtime: RuntimeName, precision: Precision) -> list[Candidate]:
@@ -100,11 +54,11 @@ def allowed(device: str, runtime: RuntimeName, precision: Precision) -> list[Can
         found = [Candidate("torch", "fp32")]
         if torch.ops.mkldnn._is_mkldnn_bf16_supported() or precision == "bf16":
             found.append(Candidate("torch", "bf16"))
-        if _installed("openvino"):
+        if installed("openvino"):
             from worker.runtimes.openvino import precisions
 
             found += [Candidate("openvino", name) for name in precisions()]
-        if _installed("onnxruntime"):
+        if installed("onnxruntime"):
             found.append(Candidate("onnx", "fp32"))
     wanted = [c for c in found if runtime in ("auto", c.runtime) and precision in ("auto", c.precision)]
     if not wanted:
@@ -113,12 +67,25 @@ def allowed(device: str, runtime: RuntimeName, precision: Precision) -> list[Can
     return wanted
 
 
-def _installed(package: str) -> bool:
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+def select(model: Resolved, asked: Asked, folder: Path | None) -> Selection:
+    """Load the model with torch, and find out what runs it fastest.
+
+    Args:
+        model: the weights' folder.
+        asked: what the settings and the machine allow.
+        folder: where exports and choices are kept; None: only torch, and nothing is remembered.
+
+    Raises:
+        ModelBrokenError: the files do not make a model this version can run, or no allowed runtime can run it, or
+            none agrees with torch in 32 bits.
+        ValueError: nothing is allowed.
+    """
+    if asked.device == "cpu":
+        torch.set_num_threads(asked.threads)
+    wanted = allowed(asked.device, asked.runtime, asked.precision)
+    loaded = library.load_gliner(model.folder, asked.device)
+    graph = library.graph(loaded)
+    return Selector(graph, library.described(loaded, model, graph.inputs), asked, folder).select(wanted)
 
 
 class Selector:
@@ -126,19 +93,18 @@ class Selector:
 
     Args:
         graph: the forward pass.
-        parts: what goes around it.
-        device: where torch runs.
-        threads: cores to use.
+        model: what goes around it.
+        asked: what the settings and the machine allow.
         folder: where exports and choices are kept; None: only torch, and nothing is remembered.
     """
 
-    def __init__(self, graph: Graph, parts: Parts, device: str, threads: int, folder: Path | None) -> None:
+    def __init__(self, graph: Graph, model: Described, asked: Asked, folder: Path | None) -> None:
         self._graph = graph
-        self._parts = parts
-        self._device = device
-        self._threads = threads
+        self._model = model
+        self._parts = Parts(model)
+        self._asked = asked
         self._folder = folder
-        self._batches = agreement.micro_batches(parts.tokenizer)
+        self._batches = agreement.micro_batches(self._parts.tokenizer)
 
     def select(self, wanted: Sequence[Candidate]) -> Selection:
         """The runtime.
@@ -147,31 +113,29 @@ class Selector:
             ModelBrokenError: none of them can run the model, or none agrees with torch in 32 bits.
         """
         if len(wanted) == 1 and wanted[0].runtime == "torch":
-            return Selection(self._built(wanted[0]), wanted[0])
+            return self._selection(wanted[0], self._built(wanted[0]))
         if self._folder is None:
             return self._calibrated(_only_torch(wanted, "GLEANER_MODEL_CACHE is not set"))
         try:
             with exports.locked(self._folder):
-                return self._remembered(wanted, self._folder) or self._calibrated(wanted)
+                return self._again(wanted, self._folder) or self._calibrated(wanted)
         except ExportError as error:
             log.warning("runtime.cache_unusable", extra={"reason": str(error)})
             self._folder = None
             return self._calibrated(_only_torch(wanted, str(error)))
 
-    def _remembered(self, wanted: Sequence[Candidate], folder: Path) -> Selection | None:
-        path = folder / CHOICE.format(_fingerprint(wanted, self._threads))
+    def _again(self, wanted: Sequence[Candidate], folder: Path) -> Selection | None:
+        """What was chosen before, or by another worker while this one waited."""
+        found = recall(folder, self._asked)
         try:
-            choice = Candidate(**json.loads(path.read_text(encoding="utf-8")))
-            if choice in wanted:
-                return Selection(self._built(choice), choice)
-        except FileNotFoundError:
-            pass
+            if found and found.model == self._model and found.candidate in wanted:
+                return self._selection(found.candidate, self._built(found.candidate))
         except Exception as error:  # noqa: BLE001  # whatever is wrong with it, the next thing is to choose again
             log.warning("runtime.choice_unusable", extra={"reason": f"{type(error).__name__}: {error}"})
         return None
 
     def _calibrated(self, wanted: Sequence[Candidate]) -> Selection:
-        expected, _ = self._read(TorchRuntime(self._graph, self._device, torch.float32))
+        expected, _ = self._read(TorchRuntime(self._graph, self._asked.device, torch.float32))
         best: Selection | None = None
         trials: list[Trial] = []
         for candidate in wanted:
@@ -179,13 +143,17 @@ class Selector:
             runtime, trial = self._tried(candidate, expected, fastest_s)
             trials.append(trial)
             if runtime is not None and trial.seconds < fastest_s:
-                best = Selection(runtime, candidate)
+                best = self._selection(candidate, runtime)
         log.info("runtime.tried", extra={"trials": [asdict(trial) for trial in trials]})
         if best is None:
             reasons = "; ".join(f"{trial.runtime} {trial.precision}: {trial.refused}" for trial in trials)
             raise ModelBrokenError(f"no runtime that may be used can run the model. {reasons}")
-        self._remember(wanted, best.candidate)
+        if self._folder is not None:
+            remember(self._folder, self._asked, best.found)
         return best
+
+    def _selection(self, candidate: Candidate, runtime: Runtime) -> Selection:
+        return Selection(runtime, Remembered(candidate, self._model))
 
     def _tried(
         self, candidate: Candidate, expected: agreement.Seen, fastest_s: float
@@ -215,27 +183,11 @@ class Selector:
 
     def _built(self, candidate: Candidate) -> Runtime:
         if candidate.runtime == "torch":
-            return TorchRuntime(self._graph, self._device, DTYPES[candidate.precision])
+            return TorchRuntime(self._graph, self._asked.device, DTYPES[candidate.precision])
         if self._folder is None:
             raise ExportError("there is no folder to export to")
         path = exports.exported(self._graph, self._parts.collate(self._batches[0]), self._folder)
-        if candidate.runtime == "onnx":
-            from worker.runtimes.onnx import OnnxRuntime
-
-            return OnnxRuntime(path, self._threads)
-        from worker.runtimes.openvino import OpenVinoRuntime
-
-        return OpenVinoRuntime(path, candidate.precision, self._threads)
-
-    def _remember(self, wanted: Sequence[Candidate], choice: Candidate) -> None:
-        if self._folder is not None:
-            path = self._folder / CHOICE.format(_fingerprint(wanted, self._threads))
-            partial = path.with_suffix(".partial")
-            try:
-                partial.write_text(json.dumps(asdict(choice)), encoding="utf-8")
-                partial.replace(path)
-            except OSError as error:  # a full disk: the next start tries them all again
-                log.warning("runtime.choice_unwritten", extra={"reason": type(error).__name__})
+        return of_export(candidate, path, self._asked.threads)
 
 
 def _only_torch(wanted: Sequence[Candidate], reason: str) -> list[Candidate]:
@@ -243,15 +195,3 @@ def _only_torch(wanted: Sequence[Candidate], reason: str) -> list[Candidate]:
     if not found:
         raise ModelBrokenError(f"the model cannot be exported for another runtime: {reason}")
     return found
-
-
-def _fingerprint(wanted: Sequence[Candidate], threads: int) -> str:
-    """This machine, these packages, this question."""
-    versions = [f"{package} {importlib.metadata.version(package)}" for package in PACKAGES if _installed(package)]
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-        cpu = [line for line in lines if line.split("\t")[0] in ("model name", "flags", "Features")]
-    except OSError:
-        cpu = []
-    parts = [*versions, *cpu, str(threads), *(str(candidate) for candidate in wanted)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
 import threading
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from tokenizers import Tokenizer as BackendTokenizer
 
@@ -14,7 +14,7 @@ from worker.contract import Encoded, ModelSpec
 AT_ONCE = 4_096
 """Words per tokenizer call, so that a long text needs no long tensor."""
 
-Splitter = Callable[[str], Iterable[tuple[str, int, int]]]
+Split = Callable[[str], list[tuple[int, int]]]
 
 
 class FastTokenizer:
@@ -22,16 +22,15 @@ class FastTokenizer:
 
     Args:
         spec: the model's limits.
-        splitter: gliner's, which yields word, start, end.
-        threadsafe: whether the splitter may be called by several threads at once.
-        backend_json: a tokenizer that neither cuts nor pads.
+        pieces: a tokenizer that neither cuts nor pads, as JSON.
+        word: a regular expression for words; empty: gliner's splitter says what they are.
+        splitter: gliner's name of it.
     """
 
-    def __init__(self, spec: ModelSpec, splitter: Splitter, threadsafe: bool, backend_json: str) -> None:
+    def __init__(self, spec: ModelSpec, pieces: str, word: str, splitter: str) -> None:
         self._spec = spec
-        self._splitter = splitter
-        self._split_lock = contextlib.nullcontext() if threadsafe else threading.Lock()
-        self._backend_json = backend_json
+        self._pieces = pieces
+        self._split = _by_pattern(word) if word else _by_gliner(splitter)
         self._local = threading.local()
 
     @property
@@ -41,8 +40,7 @@ class FastTokenizer:
 
     def split(self, text: str) -> list[tuple[int, int]]:
         """Where the model's splitter sees words: (start, end) in code points."""
-        with self._split_lock:
-            return [(start, end) for _, start, end in self._splitter(text)]
+        return self._split(text)
 
     def encode(self, words: Sequence[str]) -> Encoded:
         """The words' pieces, special tokens aside."""
@@ -60,6 +58,23 @@ class FastTokenizer:
     def _backend(self) -> BackendTokenizer:
         """This thread's own tokenizer: fast tokenizers are not thread-safe."""
         if not hasattr(self._local, "tokenizer"):
-            self._local.tokenizer = BackendTokenizer.from_str(self._backend_json)
+            self._local.tokenizer = BackendTokenizer.from_str(self._pieces)
         tokenizer: BackendTokenizer = self._local.tokenizer
         return tokenizer
+
+
+def _by_pattern(word: str) -> Split:
+    find = re.compile(word).finditer
+    return lambda text: [match.span() for match in find(text)]
+
+
+def _by_gliner(name: str) -> Split:
+    from worker import library  # seconds to import; only models of some languages need it
+
+    splitter, lock = library.splitter(name), threading.Lock()  # those make no promise about threads
+
+    def split(text: str) -> list[tuple[int, int]]:
+        with lock:
+            return [(start, end) for _, start, end in splitter(text)]
+
+    return split

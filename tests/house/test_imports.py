@@ -26,12 +26,14 @@ def loaded_by(module: str) -> set[str]:
         ("gateway.processes", {"fastapi", "starlette", "uvicorn", "celery", "kombu"}),
         ("gateway.courier", {"torch", "gliner", "transformers", "worker"}),
         ("worker.app", {"fastapi", "starlette", "uvicorn", "gateway"}),
+        ("worker.engine", {"torch", "gliner", "transformers", "openvino", "onnxruntime"}),
     ],
 )
 def test_a_process_does_not_load_the_other_side(module: str, absent: set[str]) -> None:
     """The gateway starts without torch, the worker without a web framework, whatever their libraries pull in.
 
-    A parent of gateway processes has neither: what serves is in its children.
+    A parent of gateway processes has neither: what serves is in its children. A worker has the library only once it
+    needs it.
     """
     assert not loaded_by(module) & absent
 

@@ -7,6 +7,8 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,14 +17,15 @@ import pytest
 import torch
 from gliner import GLiNER
 
+from jobs.cores import cpu_count
 from jobs.schema import Options
 from tests.conftest import ROOT
 from tests.integration.test_parity import SHIPPED, Case, extract, predict, scores
 from tests.support.texts import LABEL_SETS, passage
-from worker import exports, selection
+from worker import agreement, exports, remembered, selection
 from worker.checksums import MANIFEST
 from worker.contract import Engine
-from worker.engine import load
+from worker.engine import GlinerEngine, load
 from worker.models import ModelBrokenError, Resolved, resolve
 
 NEAR = 0.05
@@ -155,17 +158,78 @@ def test_the_choice_is_tried_once_and_remembered(
     assert second.spec == first.spec
 
 
+AGAIN = """
+import json, sys
+from pathlib import Path
+from worker.agreement import micro_batches
+from worker.engine import load
+from worker.models import resolve
+
+engine = load(resolve(sys.argv[1], None, Path("unused")), "auto", "fp32", "openvino", Path(sys.argv[2]))
+spans = [engine.decode(batch, engine.forward(batch)) for batch in map(engine.collate, micro_batches(engine))]
+heavy = {"gliner", "safetensors", "torch", "transformers"} & set(sys.modules)
+print(json.dumps([sorted(heavy), repr(engine.spec), spans]))
+"""
+
+
+def test_a_later_start_needs_neither_gliner_nor_torch_and_answers_the_same(shipped: Resolved, cache: Path) -> None:
+    """What was kept of the model is all there is to it: the same limits, words, pieces and spans."""
+    asked = remembered.Asked("cpu", "openvino", "fp32", cpu_count())
+    first = GlinerEngine(selection.select(shipped, asked, remembered.place(cache, shipped)), "cpu")
+    run = subprocess.run(
+        [sys.executable, "-c", AGAIN, str(SHIPPED), str(cache)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    heavy, spec, later = json.loads(run.stdout)
+
+    assert heavy == []
+    assert spec == repr(first.spec)
+    batches = [first.collate(windows) for windows in agreement.micro_batches(first)]
+    for batch, found in zip(batches, later, strict=True):
+        for ours, theirs in zip(first.decode(batch, first.forward(batch)), found, strict=True):
+            assert [[*span] for span in ours] == [[*s[:3], pytest.approx(s[3], abs=1e-5), ()] for s in theirs]
+    assert sum(len(row) for found in later for row in found) > 10
+
+
+@pytest.mark.parametrize("harm", ["damaged", "of another kind"])
+def test_what_was_remembered_is_used_only_as_it_was_written(
+    shipped: Resolved, cache: Path, events: pytest.LogCaptureFixture, harm: str
+) -> None:
+    """A choice that is not what was written is tried anew, and is right for the start after that."""
+    load(shipped, "cpu", "fp32", "onnx", cache)
+    folder, asked = remembered.place(cache, shipped), remembered.Asked("cpu", "onnx", "fp32", cpu_count())
+    [path] = (path for path in folder.glob("choice-*") if b'"onnx"' in path.read_bytes()[:99])
+    whole = path.read_bytes()
+    body = whole.partition(b"\n")[2].replace(b'"tagged":false', b'"tagged":"perhaps"')
+    path.write_bytes(whole[:-9] if harm == "damaged" else sha256(body).hexdigest().encode() + b"\n" + body)
+    assert remembered.again(folder, asked) is None
+
+    events.clear()
+    load(shipped, "cpu", "fp32", "onnx", cache)
+
+    assert "runtime.tried" in [record.getMessage() for record in events.records]
+    assert path.read_bytes() == whole
+    assert remembered.again(folder, asked)
+
+
+def test_another_backbone_has_another_place(shipped: Resolved, tmp_path: Path) -> None:
+    """The tokenizer may come from a repository of its own: what was made with another one is not used."""
+    places = {remembered.place(tmp_path, replace(shipped, backbone=commit)) for commit in ("", "a1", "b2")}
+    assert len(places) == 3
+
+
 def test_a_damaged_export_is_made_anew(shipped: Resolved, cache: Path) -> None:
     """An export that is not what was written, by its checksum, is not loaded."""
     load(shipped, "cpu", "fp32", "onnx", cache)
-    folder = exports.place(cache, shipped.revision) / "onnx"
-    damaged = (folder / exports.FILE).read_bytes()[:-1] + b"x"
-    (folder / exports.FILE).write_bytes(damaged)
+    folder = remembered.place(cache, shipped) / remembered.EXPORT
+    damaged = (folder / remembered.GRAPH).read_bytes()[:-1] + b"x"
+    (folder / remembered.GRAPH).write_bytes(damaged)
 
     load(shipped, "cpu", "fp32", "onnx", cache)
 
-    assert (folder / exports.FILE).read_bytes() != damaged
-    assert set(json.loads((folder / MANIFEST).read_text())) == {exports.FILE}
+    assert (folder / remembered.GRAPH).read_bytes() != damaged
+    assert set(json.loads((folder / MANIFEST).read_text())) == {remembered.GRAPH}
 
 
 def test_what_cannot_be_exported_is_passed_over_unless_asked_for(
@@ -180,7 +244,7 @@ def test_what_cannot_be_exported_is_passed_over_unless_asked_for(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(exports, "_export", refuse)
-    monkeypatch.setattr(Path, "write_text", full)  # the choice cannot be kept, either
+    monkeypatch.setattr(Path, "write_bytes", full)  # the choice cannot be kept, either
 
     assert load(shipped, "cpu", "fp32", cache_dir=tmp_path).spec.runtime == "torch"
     [event] = [record for record in events.records if record.getMessage() == "runtime.tried"]
@@ -201,9 +265,9 @@ def test_a_runtime_that_disagrees_is_never_chosen(
     monkeypatch.setattr(selection.TorchRuntime, "run", wrong)
     both = [selection.Candidate("torch", precision) for precision in ("fp32", "bf16")]
 
-    monkeypatch.setattr("worker.engine.allowed", lambda *_: both)
+    monkeypatch.setattr(selection, "allowed", lambda *_: both)
     assert load(shipped, "cpu", cache_dir=tmp_path).spec.precision == "fp32"
-    monkeypatch.setattr("worker.engine.allowed", lambda *_: [both[1]] * 2)
+    monkeypatch.setattr(selection, "allowed", lambda *_: [both[1]] * 2)
     with pytest.raises(ModelBrokenError, match="scores differ"):
         load(shipped, "cpu", cache_dir=tmp_path)
 

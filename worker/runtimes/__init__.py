@@ -1,1 +1,44 @@
 """What runs a forward pass: each file here brings one way from named arrays to scores, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from worker.collate import Arrays
+from worker.decode import Scores
+
+OF_EXPORT = ("onnx", "openvino")
+"""Runtimes that need no more than the exported graph."""
+
+
+class Runtime(Protocol):
+    """Runs a forward pass."""
+
+    def run(self, arrays: Arrays, threshold: float) -> Scores:
+        """Scores of a micro-batch; `threshold` is the least that any of its rows asks for."""
+        ...
+
+    def release_memory(self) -> None:
+        """Give cached device memory back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A runtime in a precision."""
+
+    runtime: str
+    precision: str
+
+
+def of_export(candidate: Candidate, path: Path, threads: int) -> Runtime:
+    """One of `OF_EXPORT`."""
+    if candidate.runtime == "onnx":
+        from worker.runtimes.onnx import OnnxRuntime
+
+        return OnnxRuntime(path, threads)
+    from worker.runtimes.openvino import OpenVinoRuntime
+
+    return OpenVinoRuntime(path, candidate.precision, threads)

@@ -17,6 +17,7 @@ from worker import library
 from worker.collate import WORD_STEP, collate
 from worker.contract import ROW_STEP, ShardRef, Window
 from worker.models import resolve
+from worker.parts import Parts
 from worker.windows import cut
 
 SHIPPED = Path(__file__).parents[3] / "models" / "gleaner-small"
@@ -30,7 +31,8 @@ def model() -> Any:
 
 def window(model: Any, text: str, labels: Labels) -> Window:
     """A row as `cut` makes it."""
-    tokenizer = library.tokenizer(model, resolve(str(SHIPPED), None, Path("unused")))
+    described = library.described(model, resolve(str(SHIPPED), None, Path("unused")), ())
+    tokenizer = Parts(described).tokenizer
     return cut(Document(0, "0", text), labels, Options(), tokenizer, ShardRef("job", 0)).windows[0]
 
 

@@ -16,10 +16,11 @@ from benchmarks.medium import medium
 from jobs.schema import Document, Options
 from tests.support.texts import LABEL_SETS, passage
 from worker import exports, library
-from worker.collate import Arrays, collate
+from worker.collate import Arrays
 from worker.contract import ShardRef
 from worker.graph import LibraryGraph, MarkerGraph
 from worker.models import resolve
+from worker.parts import Parts
 from worker.windows import cut
 
 SHIPPED = Path(__file__).parents[3] / "models" / "gleaner-small"
@@ -35,16 +36,16 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def batches(model: Any, folder: Path) -> list[Arrays]:
     """Micro-batches of several shapes, rows of unlike lengths and numbers of labels."""
-    random, tokenizer = Random(7), library.tokenizer(model, resolve(str(folder), None, Path("unused")))
-    layout = library.layout(model, ("span_idx",))
+    random, source = Random(7), resolve(str(folder), None, Path("unused"))
+    parts = Parts(library.described(model, source, ("span_idx",)))
     made = []
     for rows, words in SIZES:
         texts = [" ".join(passage(random, 9).split()[: words - row]) for row in range(rows)]
         plans = [
-            cut(Document(0, "0", text), LABEL_SETS[row % 3], Options(), tokenizer, ShardRef("job", 0))
+            cut(Document(0, "0", text), LABEL_SETS[row % 3], Options(), parts.tokenizer, ShardRef("job", 0))
             for row, text in enumerate(texts)
         ]
-        made.append(collate([plan.windows[0] for plan in plans], layout))
+        made.append(parts.collate([plan.windows[0] for plan in plans]))
     return made
 
 
