@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
+
+import orjson
 
 from jobs import names
 from jobs.ledger import records
@@ -24,10 +25,6 @@ from jobs.ledger.values import (
     StoredShard,
 )
 from jobs.schema import Job, JobStatus, Priority
-
-_LENGTH = struct.Struct(">I")
-_ROW = 4
-"""Of a page's row: shard, state, attempts, blob."""
 
 
 def view(job: str) -> Call[Job | Gone | None]:
@@ -56,28 +53,20 @@ def page(job: str, shard: int, max_bytes: int = 1 << 20) -> Call[Page | Gone | N
 
 def announced(job: str, told: bytes) -> Page | None:
     """The only page of an ended job, as `complete` announced it to the job's waiter; None: it is to be read."""
+    head, _, blobs = told.partition(b"\n")
     try:
-        parts = _parts(told)
-        return _page(job, parts[_ROW:], [parts[:_ROW]], 1)
-    except (LookupError, ValueError, struct.error):  # of a worker that tells it otherwise
+        described, row, (result, opts, meta) = orjson.loads(head)
+        if len(blobs) != result + opts + meta:
+            return None
+        described += ("opts", blobs[result : result + opts], "meta", blobs[result + opts :])
+        return _page(job, described, [[*row, blobs[:result]]], 1)
+    except (LookupError, TypeError, ValueError):  # of a worker that tells it otherwise
         return None
 
 
-def _page(job: str, described: Sequence[bytes], rows: Iterable[Sequence[Any]], total: int) -> Page:
+def _page(job: str, described: Sequence[Any], rows: Iterable[Sequence[Any]], total: int) -> Page:
     shards = tuple(StoredShard(int(row[0]), records.text(row[1]), int(row[2]), row[3]) for row in rows)
     return Page(records.job(job, described), shards, total)
-
-
-def _parts(told: bytes) -> list[bytes]:
-    """What stands in a row, each part behind its length."""
-    parts, at = [], 0
-    while at < len(told):
-        (size,) = _LENGTH.unpack_from(told, at)
-        at += _LENGTH.size + size
-        parts.append(told[at - size : at])
-    if at != len(told):
-        raise ValueError("cut short")
-    return parts
 
 
 def list_jobs(

@@ -252,20 +252,3 @@ local function describe(job)
   end
   return flat
 end
-
--- The job as it is, with its finished shards from `first` on, up to the first unfinished one or about `most` bytes.
--- Cancelled and expired shards come with their payload.
-local function page(job, first, most)
-  local rows, bytes = {}, 0
-  for shard = first, int(job.shards) - 1 do
-    local record = read_shard(job.id, shard)
-    local blob
-    if record.st == 'd' then blob = redis.call('HGET', key('out:' .. job.id), shard)
-    elseif record.st == 'c' or record.st == 'x' then blob = redis.call('HGET', key('in:' .. job.id), shard)
-    else break end
-    rows[#rows + 1] = {shard, record.st, record.attempts, blob or ''}
-    bytes = bytes + #(blob or '')
-    if bytes >= most then break end
-  end
-  return {'page', describe(job), rows, int(job.shards)}
-end

@@ -5,26 +5,6 @@
 local id, shard, nonce, result, leftover = unpack(ARGV, 1, 5)
 local ok, failed, usage, errors = int(ARGV[6]), int(ARGV[7]), cjson.decode(ARGV[8]), cjson.decode(ARGV[9])
 
--- What is announced of the job's end to the process that waits: the id, and behind a line's end the job with its
--- results, where all of them are in one shard and small. A waiter's name ends in the bytes that it takes (`name:n`).
-local function told(_, waiter)
-  local job = read_job(id)
-  if int(job.shards) ~= 1 or #result + #job.opts + #(job.meta or '') > int(string.match(waiter, ':(%d+)$')) then
-    return id
-  end
-  local found, parts = page(job, 0, 1), {id, '\n'}
-  local function add(values)
-    for _, value in ipairs(values) do
-      local text = tostring(value)
-      parts[#parts + 1] = struct.pack('>I4', #text)
-      parts[#parts + 1] = text
-    end
-  end
-  add(found[3][1])
-  add(found[2])
-  return table.concat(parts)
-end
-
 local job = read_job(id)
 local record = job and read_shard(id, shard)
 if record and record.st == 'd' and record.done_nonce == nonce then return {'already'} end
@@ -35,7 +15,9 @@ end
 if leftover == '' then redis.call('HDEL', key('in:' .. id), shard)
 else redis.call('HSET', key('in:' .. id), shard, leftover) end
 redis.call('HSET', key('out:' .. id), shard, result)
-for i = 0, record.at do redis.call('HDEL', key('part:' .. id), shard .. ':' .. i) end
+if record.mode == 1 then
+  for i = 0, record.at do redis.call('HDEL', key('part:' .. id), shard .. ':' .. i) end
+end
 record.st, record.done_nonce, record.nonce, record.ok, record.failed = 'd', nonce, '', ok, failed
 write_shard(id, shard, record)
 redis.call('SREM', key('run:' .. record.worker), member(id, shard))
@@ -43,9 +25,11 @@ settle(job, shard, record.chars)
 local where = key('job:' .. id)
 job.run = redis.call('HINCRBY', where, 'run', -record.ndocs)
 job.ok = redis.call('HINCRBY', where, 'ok', ok)
-job.failed = redis.call('HINCRBY', where, 'failed', failed)
+if failed > 0 then job.failed = redis.call('HINCRBY', where, 'failed', failed) end
 job.inq = redis.call('HINCRBY', where, 'inq', -1)
-for name, value in pairs(usage) do redis.call('HINCRBY', where, 'usage_' .. name, value) end
+for name, value in pairs(usage) do
+  if value > 0 then redis.call('HINCRBY', where, 'usage_' .. name, value) end
+end
 for code, count in pairs(errors) do
   job['err:' .. code] = redis.call('HINCRBY', where, 'err:' .. code, count)
 end
@@ -75,5 +59,19 @@ if int(job.ok) + int(job.failed) + int(job.canc) + int(job.exp) == int(job.total
 elseif job.state ~= 'cancelling' then
   for _, value in ipairs(publish_next(job)) do reply[#reply + 1] = value end
 end
+
+-- What is announced of the job's end to the process that waits: the id; and in two lines more, where the shard was the
+-- job's only one and its results are small, what `page` would answer: in JSON, then the blobs that JSON cannot hold.
+-- A waiter's name ends in the bytes that it takes (`name:n`).
+local function told(_, waiter)
+  local ended = read_job(id)
+  local opts, meta = ended.opts, ended.meta or ''
+  local sizes = {#result, #opts, #meta}
+  if int(ended.shards) ~= 1 or sizes[1] + sizes[2] + sizes[3] > int(string.match(waiter, ':(%d+)$')) then return id end
+  ended.opts, ended.meta = nil, nil
+  local page = cjson.encode({describe(ended), {shard, record.st, record.attempts}, sizes})
+  return table.concat({id, '\n', page, '\n', result, opts, meta})
+end
+
 changed(id, told)
 return reply
