@@ -44,7 +44,7 @@ def load(
     Args:
         model: the weights' folder, from `worker.models.resolve`.
         device: `auto` takes CUDA where there is one.
-        precision: `auto` on a CPU is the fastest whose answers agree, on CUDA bf16 (fp16 on older cards).
+        precision: `auto` on a CPU is the fastest whose answers agree, on CUDA bf16 (fp16 on older cards) if its do.
         runtime: `auto` is the fastest whose answers agree.
         cache_dir: where exports and the choice are kept; without it there is only torch, and nothing is remembered.
 
@@ -52,7 +52,8 @@ def load(
         ModelBrokenError: the files do not make a model this version can run, or not on the runtime asked for.
         ValueError: the device or the runtime is not there, or cannot compute in that precision.
     """
-    asked = Asked(_device(device), runtime, precision, cpu_count())
+    target = _device(device)
+    asked = Asked(target, runtime, precision, cpu_count(), _card() if target == "cuda" else "")
     folder = None if cache_dir is None else remembered.place(cache_dir, model)
     selection = remembered.again(folder, asked) if folder else None
     if selection is None:
@@ -72,6 +73,12 @@ def _device(device: Device) -> str:
     if device == "cuda":
         raise ValueError("GLEANER_DEVICE=cuda, but torch sees no CUDA device.")
     return "cpu"
+
+
+def _card() -> str:
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def _has_driver() -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as functional
@@ -13,6 +14,7 @@ from worker.collate import word_slots
 
 INPUTS = ("input_ids", "attention_mask", "words_mask", "text_lengths")
 OUTPUTS = ("logits", "span_logits", "span_idx", "span_mask")
+ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 
 
 class Graph(torch.nn.Module):
@@ -80,16 +82,34 @@ class MarkerGraph(Graph):
         if not self._recurrent:
             text_lengths = text_lengths + room  # in a mask that only a recurrent layer looks at
         seen = self.core.get_representations(input_ids, attention_mask, text_lengths, words_mask, **hints)
-        words, head = seen.words_embedding, self._head
+        words = seen.words_embedding
         if self._recurrent:
             words = functional.pad(words, (0, 0, 0, room))
+        return (self._scored(words, seen.prompts_embedding),)
+
+    def _scored(self, words: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        """Scores of (row, first word, width, label) from the vectors of words and of labels' markers."""
+        head = self._head
         first, second = head.out_project[0], head.out_project[-1]
         size = words.shape[-1]
         starts = functional.linear(head.project_start(words).relu(), first.weight[:, :size], first.bias)
         ends = functional.linear(head.project_end(words).relu(), first.weight[:, size:])
         ends = functional.pad(ends, (0, 0, 0, self._width - 1))  # spans over the end: decoding leaves them out
-        prompts = self.core.prompt_rep_layer(seen.prompts_embedding)
+        prompts = self.core.prompt_rep_layer(prompts)
         labels = (prompts @ second.weight).transpose(1, 2)
         count = starts.shape[1]
         scores = [(starts + ends[:, width : width + count]).relu() @ labels for width in range(self._width)]
-        return (torch.stack(scores, dim=2) + (prompts @ second.bias)[:, None, None, :],)
+        every: torch.Tensor = torch.stack(scores, dim=2) + (prompts @ second.bias)[:, None, None, :]
+        return every
+
+
+def lean(module: ModuleT, dtype: torch.dtype) -> ModuleT:
+    """A copy whose linear layers have the weights that autocast would make in every pass; it shares the rest."""
+    linear = [part for part in module.modules() if isinstance(part, torch.nn.Linear)]
+    own = {id(weight) for part in linear for weight in part.parameters() if weight.dtype is not dtype}
+    shared = {id(one): one for one in (*module.parameters(), *module.buffers()) if id(one) not in own}
+    made = copy.deepcopy(module, shared)
+    for part in made.modules():
+        if isinstance(part, torch.nn.Linear):
+            part.to(dtype)
+    return made

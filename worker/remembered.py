@@ -23,7 +23,7 @@ from worker.runtimes import OF_EXPORT, Candidate, Runtime, of_export
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
+RuntimeName = Literal["auto", "torch", "cudagraphs", "onnx", "openvino"]
 
 PACKAGES = ("gleaner-ner", "gliner", "numpy", "onnxruntime", "openvino", "tokenizers", "torch", "transformers")
 """Another version of one of these may change how a model reads, which runtime is fastest, or whether it agrees."""
@@ -38,12 +38,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What settings and machine ask for; `device` is the one it comes to."""
+    """What settings and machine ask for; `device` is the one it comes to, `card` what a CUDA device is called."""
 
     device: str
     runtime: RuntimeName
     precision: Precision
     threads: int
+    card: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -284,7 +284,11 @@ def test_a_cache_that_cannot_be_written_leaves_torch(shipped: Resolved, tmp_path
 
 @pytest.mark.parametrize(
     ("precision", "runtime", "message"),
-    [("bf16", "onnx", "GLEANER_RUNTIME=onnx"), ("fp16", "auto", "GLEANER_PRECISION=fp16")],
+    [
+        ("bf16", "onnx", "GLEANER_RUNTIME=onnx"),
+        ("fp16", "auto", "GLEANER_PRECISION=fp16"),
+        ("auto", "cudagraphs", "not on this cpu"),
+    ],
 )
 def test_what_this_device_cannot_do_is_said(precision: Any, runtime: Any, message: str, shipped: Resolved) -> None:
     """Settings that no runtime can follow."""

@@ -10,14 +10,14 @@ import torch
 from worker.collate import Arrays
 from worker.contract import EngineBroken, OutOfMemory
 from worker.decode import Scores
-from worker.graph import OUTPUTS, Graph
+from worker.graph import OUTPUTS, Graph, lean
 
 
 class TorchRuntime:
     """A graph on one device, in one precision."""
 
     def __init__(self, graph: Graph, device: str, dtype: torch.dtype) -> None:
-        self._graph = graph
+        self._graph = graph if dtype is torch.float32 else lean(graph, dtype)
         self._device = device
         self._dtype = dtype
 
@@ -33,7 +33,7 @@ class TorchRuntime:
             "token_lengths": arrays["attention_mask"].sum(axis=1).tolist(),
             "word_lengths": arrays["text_lengths"][:, 0].tolist(),
         }
-        with _device_errors(), torch.inference_mode(), self._autocast():
+        with device_errors(), torch.inference_mode(), self._autocast():
             outputs = self._graph(*(self._there(arrays, name) for name in self._graph.inputs), **hints)
             scores = ((value.float() if value.is_floating_point() else value).cpu().numpy() for value in outputs)
             return dict(zip(OUTPUTS, scores, strict=False))
@@ -54,7 +54,7 @@ class TorchRuntime:
 
 
 @contextlib.contextmanager
-def _device_errors() -> Iterator[None]:
+def device_errors() -> Iterator[None]:
     """Tell a full device and a lost one from an ordinary failure."""
     try:
         yield

@@ -1,0 +1,139 @@
+"""The forward pass on a CUDA device, against gliner's own answers on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.medium import medium
+from jobs.schema import Options
+from tests.integration.test_parity import Case
+from tests.integration.test_runtimes import NEAR, SHIPPED, cases, differing, shipped
+from tests.support.texts import LABEL_SETS, passage
+from tests.unit.worker.test_graph import batches
+from worker import library
+from worker.collate import Arrays
+from worker.contract import OutOfMemory
+from worker.engine import CUDA_BUDGETS, load
+from worker.fixed import FixedGraph
+from worker.graph import MarkerGraph
+from worker.models import Resolved
+from worker.runtimes.cudagraphs import CudaGraphsRuntime
+from worker.runtimes.replays import SIGHTS
+from worker.runtimes.torch import TorchRuntime
+
+__all__ = ["cases", "shipped"]  # fixtures
+
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
+    pytest.mark.timeout(300),
+]
+LONGEST = 512
+Made = Callable[[torch.dtype], tuple[CudaGraphsRuntime, TorchRuntime]]
+
+
+@pytest.fixture(scope="module", params=["shipped", "recurrent"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BERT without, and DeBERTa with a recurrent layer over the words."""
+    return SHIPPED if request.param == "shipped" else medium(tmp_path_factory.mktemp("models") / "medium", layers=2)
+
+
+@pytest.fixture(scope="module")
+def made(folder: Path) -> list[Arrays]:
+    """Micro-batches of several shapes."""
+    return batches(library.load_gliner(folder, "cpu"), folder)
+
+
+@pytest.fixture(scope="module")
+def runtimes(folder: Path) -> Made:
+    """Makes ours, and the plain one in 32 bits that it is held against."""
+    core = library.load_gliner(folder, "cuda").model
+    plain = TorchRuntime(MarkerGraph(core).eval(), "cuda", torch.float32)
+    return lambda dtype: (CudaGraphsRuntime(FixedGraph(core, "cuda", dtype).eval(), dtype, LONGEST), plain)
+
+
+def apart(found: Any, wanted: Any, arrays: Arrays) -> float:
+    """By how much scores of spans that the texts have differ, at most."""
+    return max(
+        float(np.abs(found["logits"][row, at, : length - at] - wanted["logits"][row, at, : length - at]).max())
+        for row, [length] in enumerate(arrays["text_lengths"])
+        for at in range(length)
+    )
+
+
+@pytest.mark.parametrize("runtime", ["torch", "cudagraphs"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_answers_are_those_of_the_library(
+    shipped: Resolved, cases: list[tuple[Case, dict[Any, float]]], runtime: Any, precision: Any
+) -> None:
+    """Six label sets in a micro-batch, again and again, so that recorded passes answer, too."""
+    engine = load(shipped, "cuda", precision, runtime)
+
+    assert (engine.spec.runtime, engine.spec.precision) == (runtime, precision)
+    for _ in range(SIGHTS + 2):
+        assert differing(engine, cases, 1e-2 if precision == "fp32" else NEAR) == []
+    assert engine.warm_up() in CUDA_BUDGETS
+
+
+def test_a_recorded_pass_gives_what_a_plain_one_gives(runtimes: Made, made: list[Arrays]) -> None:
+    """Shapes in turn: none writes over what another one found, even where that is looked at much later."""
+    ours, plain = runtimes(torch.float32)
+    found = [(arrays, ours.run(arrays, 0.5)) for _ in range(SIGHTS + 3) for arrays in made]
+
+    assert len(ours._replays) >= 2
+    assert max(apart(scores, plain.run(arrays, 0.5), arrays) for arrays, scores in found) < 0.05
+
+
+def test_a_model_that_asks_the_device_runs_without_recordings(
+    runtimes: Made, made: list[Arrays], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recording fails, once; the device is none the worse for it, and all answers are right."""
+    ours, plain = runtimes(torch.float32)
+    forward = FixedGraph.forward
+
+    def asking(self: Any, *tensors: Any, **sizes: Any) -> Any:
+        assert tensors[0].sum().item() >= 0
+        return forward(self, *tensors, **sizes)
+
+    monkeypatch.setattr(FixedGraph, "forward", asking)
+    for _ in range(SIGHTS + 3):
+        for arrays in made:
+            assert apart(ours.run(arrays, 0.5), plain.run(arrays, 0.5), arrays) < 0.05
+    assert len(ours._replays) == 0
+    assert torch.ones(3, device="cuda").sum().item() == 3
+
+
+def test_a_full_device_is_known_and_survived(runtimes: Made, made: list[Arrays]) -> None:
+    """A pass too large for it is told from a lost device; recordings are given up, and come back."""
+    ours, plain = runtimes(torch.float32)
+    for _ in range(SIGHTS + 1):
+        ours.run(made[-1], 0.5)
+    free, total = torch.cuda.mem_get_info()
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (total - free + 2**30) / total))
+    try:
+        with pytest.raises(OutOfMemory):
+            ours.run({name: np.tile(array, (4000, 1)) for name, array in made[-1].items()}, 0.5)
+        ours.release_memory()
+        assert len(ours._replays) == 0
+        for _ in range(SIGHTS + 1):
+            assert apart(ours.run(made[-1], 0.5), plain.run(made[-1], 0.5), made[-1]) < 0.05
+        assert len(ours._replays) == 1
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def test_the_faster_way_is_chosen_and_remembered(shipped: Resolved, tmp_path: Path) -> None:
+    """Of all that agree; the second start has the same, and gives the same answers."""
+    first = load(shipped, "cuda", cache_dir=tmp_path)
+    second = load(shipped, "cuda", cache_dir=tmp_path)
+
+    assert first.spec == second.spec
+    random = Random(3)
+    some = [(Case(passage(random, 30), LABEL_SETS[0], Options()), {})]
+    assert differing(first, some, NEAR) == differing(second, some, NEAR)
