@@ -158,7 +158,11 @@ class Engine(Tokenizer, Protocol):
         ...
 
     def decode(self, batch: Any, raw: Any) -> list[list[Span]]:
-        """The spans of each window, in the windows' order."""
+        """The spans of each window, in the windows' order.
+
+        Raises:
+            EngineBroken: the device was lost with the scores still on their way.
+        """
         ...
 
     def warm_up(self) -> int:

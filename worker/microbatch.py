@@ -264,6 +264,8 @@ class MicroBatcher:
                 spans = self._engine.decode(batch, raw)
                 self._stage("decode", self._clock() - start)
                 outcomes = [tuple(found) for _, found in zip(items, spans, strict=True)]
+            except EngineBroken as error:  # scores may still be on their way from the device
+                self._break(items, error)
             except Exception as error:  # noqa: BLE001
                 self._halve(items, error)
             else:

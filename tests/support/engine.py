@@ -39,6 +39,7 @@ class Fault(StrEnum):
     decode_error = "FAULTDECODE"
     out_of_memory = "FAULTMEMORY"
     broken = "FAULTBROKEN"
+    broken_late = "FAULTLATE"  # found out only when the scores are looked at
     hang = "FAULTHANG"
     exit = "FAULTEXIT"
     segfault = "FAULTSEGFAULT"
@@ -107,6 +108,8 @@ class FakeEngine:
     def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[list[Span]]:
         """The entities of each window."""
         self._fault(batch, Fault.decode_error)
+        if self._has(batch, Fault.broken_late):
+            raise EngineBroken("fake")
         return [self._entities(window) for window in raw]
 
     def warm_up(self) -> int:

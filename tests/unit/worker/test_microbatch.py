@@ -210,6 +210,14 @@ def test_a_lost_device_fails_everything_at_once(engine: FakeEngine) -> None:
         assert isinstance(batcher.submit("c", [window("Bob")]).exception(WAIT_S), EngineBroken)
 
 
+def test_a_device_that_is_lost_while_scores_travel_is_no_documents_fault(engine: FakeEngine) -> None:
+    """What the decoder hears of the device is what the model's thread would have heard."""
+    with MicroBatcher(engine, 8) as batcher:
+        future = batcher.submit("a", [window(f"x {Fault.broken_late}"), window("Ada")])
+        assert isinstance(future.exception(WAIT_S), EngineBroken)
+        assert batcher.broken
+
+
 def test_a_hung_model_stops_the_tick(engine: FakeEngine) -> None:
     """While a model call hangs, `last_tick` stands still and the backlog shows what is running."""
     entered = Event()
