@@ -100,6 +100,7 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
     )
+    app.include_router(jobs.submitting)
     for module in (jobs, results, events, extract, models, limits, queue, health, problems):
         app.include_router(module.router)
     for router in webhooks.ROUTERS:

@@ -57,11 +57,15 @@ class Require:
         self,
         request: Request,
         services: ServicesDep,
-        bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
-        header: Annotated[str | None, Security(_HEADER)],
+        _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
+        _header: Annotated[str | None, Security(_HEADER)],
     ) -> Caller:
+        """The caller of a request, for FastAPI; where a key may lie is named for the OpenAPI document."""
+        return await self.admitted(request, services)
+
+    async def admitted(self, request: Request, services: Services) -> Caller:
         """The caller of a request."""
-        caller = await self._caller(request, services, bearer.credentials if bearer is not None else header)
+        caller = await self._caller(request, services)
         request.scope[STANDINGS] = caller.standings
         try:
             await services.limiter.admit(caller, submits=self.submits)
@@ -71,9 +75,11 @@ class Require:
             raise
         return caller
 
-    async def _caller(self, request: Request, services: Services, presented: str | None) -> Caller:
+    async def _caller(self, request: Request, services: Services) -> Caller:
         if services.keys is None:
             return Caller("local", LOCAL_TENANT, Role.admin)
+        bearer = await _BEARER(request)
+        presented = await _HEADER(request) if bearer is None else bearer.credentials
         if not presented:
             presented = _beside_the_headers(request, services)
         if not presented:

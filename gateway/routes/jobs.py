@@ -11,6 +11,7 @@ from starlette.responses import Response
 from gateway import cursors, openapi
 from gateway.admission import idempotency, preferred_wait, trace_context
 from gateway.auth import Caller, require
+from gateway.direct import Direct
 from gateway.lookup import owned_job
 from gateway.ndjson import OnBadLine
 from gateway.packing import unpack_metadata
@@ -34,6 +35,7 @@ from jobs.schema import JobStatus
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 
+submitting = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=Direct)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 Viewer = Annotated[Caller, Depends(require(Role.viewer))]
@@ -42,7 +44,7 @@ Submission = Annotated[Caller, Depends(require(Role.submitter, submits=True))]
 JobId = Annotated[str, Path(description="A job's id.", examples=["job_01kb4t7w3vq9x2m5n8r6c1d0fz"])]
 
 
-@router.post(
+@submitting.post(
     "",
     operation_id="submit_job",
     summary="Submit a job",
