@@ -31,7 +31,7 @@ CLASSES: dict[str, type[Settings]] = {
 BY_TEMPLATE = {
     *("redis_url", "broker_url", "models", "encryption_keys", "redact_key", "metrics_host", "metrics_port"),
     *("host", "port", "auth", "keys_file", "model", "model_source", "model_revision", "model_cache"),
-    *("flower_host", "flower_port", "flower_password"),
+    *("flower_host", "flower_port", "flower_password", "gpu_shared_by"),
 }
 """Settings that templates or images set, from other values or because a container has no choice."""
 SECRET = {"webhook_proxy"}

@@ -86,7 +86,9 @@ def load_engine(settings: WorkerSettings) -> Engine:
     cache = settings.model_cache.expanduser()
     backbone = settings.model_backbone_revision or None
     resolved = models.resolve(source, settings.model_revision or None, cache, backbone)
-    return engine.load(resolved, settings.device, settings.precision, settings.runtime, cache)
+    return engine.load(
+        resolved, settings.device, settings.precision, settings.runtime, cache, settings.gpu_shared_by
+    )
 
 
 def _warm(settings: WorkerSettings, load: LoadEngine, metrics: WorkerMetrics) -> tuple[Engine, int]:

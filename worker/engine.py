@@ -30,6 +30,8 @@ GOOD_ENOUGH = 0.9
 """Of the best speed: rows of one length have no padding, real ones have more in larger micro-batches."""
 CUDA_FORWARD_S = 0.1
 CUDA_BUDGETS = (16_384, 32_768, 65_536)
+SHARED_MEMORY = 0.9
+"""Part of a shared card's memory that its processes divide; beside it CUDA takes some for each of them."""
 
 
 def load(
@@ -38,6 +40,7 @@ def load(
     precision: Precision = "auto",
     runtime: RuntimeName = "auto",
     cache_dir: Path | None = None,
+    gpu_shared_by: int = 1,
 ) -> GlinerEngine:
     """Load a model for inference.
 
@@ -47,13 +50,14 @@ def load(
         precision: `auto` on a CPU is the fastest whose answers agree, on CUDA bf16 (fp16 on older cards) if its do.
         runtime: `auto` is the fastest whose answers agree.
         cache_dir: where exports and the choice are kept; without it there is only torch, and nothing is remembered.
+        gpu_shared_by: processes like this one on the CUDA device.
 
     Raises:
         ModelBrokenError: the files do not make a model this version can run, or not on the runtime asked for.
         ValueError: the device or the runtime is not there, or cannot compute in that precision.
     """
     target = _device(device)
-    asked = Asked(target, runtime, precision, cpu_count(), _card() if target == "cuda" else "")
+    asked = Asked(target, runtime, precision, cpu_count(), _card(gpu_shared_by) if target == "cuda" else "")
     folder = None if cache_dir is None else remembered.place(cache_dir, model)
     selection = remembered.again(folder, asked) if folder else None
     if selection is None:
@@ -75,9 +79,12 @@ def _device(device: Device) -> str:
     return "cpu"
 
 
-def _card() -> str:
+def _card(shared_by: int) -> str:
+    """The CUDA device's name. Of a shared one this process takes no more than its part of the memory."""
     import torch
 
+    if shared_by > 1:
+        torch.cuda.set_per_process_memory_fraction(SHARED_MEMORY / shared_by)
     return torch.cuda.get_device_name()
 
 

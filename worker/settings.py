@@ -34,11 +34,14 @@ class WorkerSettings(Settings):
         "auto",
         description="auto: bf16 or fp16 on CUDA; on a CPU bf16 or fp32, whichever is faster with the same answers.",
     )
-    runtime: Literal["auto", "torch", "onnx", "openvino"] = Field(
+    runtime: Literal["auto", "torch", "cudagraphs", "onnx", "openvino"] = Field(
         "auto",
         description="What runs the forward pass. auto: tried once at the first start, and the fastest taken whose "
         "answers are torch's; the choice is kept in the model cache. Exactly the library's scores: `torch` with "
-        "precision `fp32`.",
+        "precision `fp32`. `cudagraphs` is torch without a question to the CUDA device, and needs one.",
+    )
+    gpu_shared_by: int = Field(
+        1, ge=1, le=16, description="Workers on this worker's GPU: each keeps to its part of the GPU's memory."
     )
     worker_slots: int = Field(
         32, ge=1, le=256, description="Shards a worker holds at once: about two micro-batches' worth."

@@ -208,6 +208,20 @@ def test_a_split_that_cannot_be_meant_is_refused(split: dict[str, dict[str, floa
         chart.manifests({"models": {"gleaner-small": {}, "next": {}}, "modelSplits": split})
 
 
+def test_workers_that_share_a_gpu_ask_for_a_part_of_it() -> None:
+    """By the device plugin's name for parts, and each keeps to its part of the memory; others are as before."""
+    gpu = {"resources": {"limits": {"memory": "8Gi", "nvidia.com/gpu": 1}}}
+    values = {"models": {"gleaner-small": gpu, "shared": gpu | {"gpu": {"sharedBy": 3}}}}
+    documents = chart.manifests(values)
+    found = {}
+    for model in values["models"]:
+        spec = chart.named(documents, "Deployment", f"gleaner-worker-{model}")["spec"]["template"]["spec"]
+        parts = chart.environment(spec).get("GLEANER_GPU_SHARED_BY")
+        found[model] = (spec["containers"][0]["resources"]["limits"], parts)
+    assert found["gleaner-small"] == (gpu["resources"]["limits"], None)
+    assert found["shared"] == ({"memory": "8Gi", "nvidia.com/gpu.shared": 1}, "3")
+
+
 def test_no_password_is_in_a_manifest(everything: list[chart.Manifest]) -> None:
     """Secrets come by reference; URLs hold the name of a variable where the password goes."""
     assert chart.of_kind(everything, "Secret") == []

@@ -229,6 +229,18 @@ readinessProbe:
 {{- mergeOverwrite (deepCopy .root.Values.worker) (deepCopy (default dict .own)) | toJson }}
 {{- end }}
 
+{{/* A worker's resources. One of a shared GPU asks for a part of it, by the name that the device plugin gives such parts. */}}
+{{- define "gleaner.workerResources" -}}
+{{- $resources := deepCopy .resources }}
+{{- if gt (int .gpu.sharedBy) 1 }}
+{{- range $kind := list "requests" "limits" }}
+{{- $of := get $resources $kind | default dict }}
+{{- if hasKey $of "nvidia.com/gpu" }}{{ $_ := set $resources $kind (set (omit $of "nvidia.com/gpu") $.gpu.sharedResource 1) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- toJson $resources }}
+{{- end }}
+
 {{/* What every process's NetworkPolicy may reach to do its work. */}}
 {{- define "gleaner.storeEgress" -}}
 {{- if .Values.valkey.enabled }}
