@@ -22,11 +22,12 @@ from jobs.schema import DocumentResult, DocumentStatus
 
 _MAX_PIECES = 8
 """A page that keeps few of many results is given back after so many reads, with a cursor to go on."""
-_INLINE_BYTES = 32 * 1024
+_INLINE_BYTES = 8 * 1024
 """Smaller pieces are decoded in place; a thread would cost more than it saves."""
 _PAGE_BYTES = 1 << 20
-_STREAM_BYTES = 1 << 17
-"""Stored bytes of a stream's piece: as objects they are some fifty times as many."""
+_STREAM_BYTES = 16 * 1024
+"""Stored bytes of a stream's piece, which is in memory several times over: as it is stored, as objects, as rows, as
+one chunk, in the socket's buffer, where texts that compress well are fifty times as many bytes."""
 _ALL = 1 << 30
 
 Encode = Callable[[DocumentResult], bytes]
