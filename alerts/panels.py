@@ -113,8 +113,10 @@ BOARDS: tuple[Board, ...] = (
             Panel(
                 "Held of slots",
                 "percentunit",
-                {"sum(gleaner_worker_shards) / sum(gleaner_worker_slots)": "held"},
-                "Near 1 while there is a backlog.",
+                {
+                    "sum by (priority) (gleaner_worker_shards) / sum by (priority) (gleaner_worker_slots)": "{{priority}}"
+                },
+                "Near 1 while the priority has a backlog; neither takes the other's slots.",
             ),
             Panel(
                 "Published again", "ops", _rate("gleaner_republished_total", "cause"), "Lost messages and leases."
@@ -201,6 +203,21 @@ BOARDS: tuple[Board, ...] = (
                 },
                 "Documents of several windows, and those cut by request.",
             ),
+            Panel(
+                "Result cache",
+                "ops",
+                _rate("gleaner_result_cache_documents_total", "outcome"),
+                "Documents looked up; unread: the store is slow or refuses. None where it is off.",
+            ),
+            Panel(
+                "Answered from the cache",
+                "percentunit",
+                {
+                    f'sum(rate(gleaner_result_cache_documents_total{{outcome="hit"}}{_I})) '
+                    f"/ sum(rate(gleaner_result_cache_documents_total{_I}))": "hits"
+                },
+                "Of the documents looked up; below a few percent it is not worth its memory.",
+            ),
         ),
     ),
     Board(
@@ -241,6 +258,22 @@ BOARDS: tuple[Board, ...] = (
                 "short",
                 {"max(gleaner_store_down)": "open"},
                 "1: every call is answered 503 at once.",
+            ),
+            Panel(
+                "Gateway processes",
+                "short",
+                {"sum by (instance) (gleaner_gateway_processes)": "{{instance}}"},
+                "That serve now, of several behind one port.",
+                elsewhere=True,
+            ),
+            Panel(
+                "Gateway processes started anew",
+                "short",
+                {
+                    "sum by (instance, reason) (increase(gleaner_gateway_processes_ended_total[15m]))": "{{instance}} {{reason}}"
+                },
+                "Within 15 minutes; more than two raise an alert.",
+                elsewhere=True,
             ),
         ),
     ),

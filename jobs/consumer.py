@@ -6,10 +6,15 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery import Celery, signals
 from celery.apps import worker as celery_worker
+from celery.bootsteps import StartStopStep
+from celery.worker import state
+from celery.worker.consumer import Consumer, Tasks
+from kombu.common import ignore_errors
 from kombu.transport.redis import Channel
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -29,7 +34,7 @@ def consume(
     on_ready: Callable[[], None],
     on_stop: Callable[[], None],
 ) -> int:
-    """Take messages on `slots` threads until SIGTERM, finish what runs, return the exit code.
+    """Take messages of the app's queues until SIGTERM, finish what runs, return the exit code.
 
     SIGTERM is Celery's warm shutdown: running tasks finish, reserved messages go back at once, a second SIGTERM
     changes nothing. The soft and cold shutdowns are broken on the threads pool in 5.7 and never asked for.
@@ -37,7 +42,7 @@ def consume(
     Args:
         app: from `jobs.queues.celery_app`.
         name: `process_name(...)`.
-        slots: threads, and messages held at once.
+        slots: messages of each queue held at once, a thread for each.
         on_ready: called when the consumer takes messages.
         on_stop: called in the signal handler: it may set an Event and nothing more.
     """
@@ -58,10 +63,11 @@ def consume(
     signals.setup_logging.connect(keep_logging)
     signals.worker_ready.connect(ready)
     signals.worker_shutting_down.connect(stop)
+    app.steps["consumer"].add(_slots_of_its_own(slots))
     worker = app.Worker(
         hostname=name,
         pool_cls="threads",
-        concurrency=slots,
+        concurrency=slots * len(app.conf.task_queues),
         loglevel=logging.INFO,
         quiet=True,
         without_gossip=True,  # no worker elects or asks another anything
@@ -73,6 +79,54 @@ def consume(
     worker.start()
     log.info("consumer.stopped", extra={"exit_code": worker.exitcode or 0})
     return int(worker.exitcode or 0)
+
+
+def _slots_of_its_own(slots: int) -> type[StartStopStep]:
+    """A step of Celery's consumer that gives every queue its own slots: a flood in one shuts out no other.
+
+    Celery takes from all its queues by one blocking pop, and counts what it holds of them together. Here each queue
+    has a channel, and so a pop of its own, which is only sent while the queue has a free slot: no message is taken
+    that would have to wait for one.
+    """
+
+    class SlotsOfItsOwn(StartStopStep):
+        requires = (Tasks,)
+
+        def __init__(self, parent: Consumer, **kwargs: object) -> None:
+            super().__init__(parent, **kwargs)
+            self._consumers: list[Any] = []
+
+        def start(self, parent: Any) -> None:
+            """After Celery has made its own consumer, and before it would begin to take messages."""
+            parent.task_consumer.consume = lambda: None  # it only says, to Flower, what is taken here
+            self._consumers = [
+                parent.app.amqp.TaskConsumer(
+                    parent.connection.channel(), [queue], on_decode_error=parent.on_decode_error
+                )
+                for queue in parent.task_consumer.queues
+            ]
+            for consumer in self._consumers:
+                [queue] = consumer.queues
+                consumer.channel.qos.can_consume = partial(has_room, queue.name, slots)
+                consumer.on_message = parent.create_task_handler()
+                consumer.consume()
+
+        def stop(self, parent: Any) -> None:
+            """Take no more; what runs is acknowledged on the same channel, which ends with the connection."""
+            for consumer in self._consumers:
+                ignore_errors(parent, consumer.cancel)
+
+    return SlotsOfItsOwn
+
+
+def has_room(queue: str, slots: int) -> bool:
+    """Whether this process holds fewer than `slots` messages of the queue.
+
+    By Celery's own list of requests, which a message leaves however its task ends: one that was counted apart could
+    be forgotten, and its slot with it.
+    """
+    held = list(state.requests.values())  # a copy in one step: threads take out theirs
+    return len(held) < slots or sum(each.delivery_info["routing_key"] == queue for each in held) < slots
 
 
 def _mend_closed_channels() -> None:

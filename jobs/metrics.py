@@ -200,8 +200,15 @@ class WorkerMetrics:
         self.budget = Gauge(
             "gleaner_microbatch_budget_tokens", "Padded tokens a micro-batch may have.", registry=registry
         )
-        self.slots = Gauge("gleaner_worker_slots", "Shards this worker may hold at once.", registry=registry)
-        self.held = Gauge("gleaner_worker_shards", "Shards this worker holds now.", registry=registry)
+        self.slots = Gauge(
+            "gleaner_worker_slots",
+            "Shards this worker may hold at once, of each priority.",
+            ["priority"],
+            registry=registry,
+        )
+        self.held = Gauge(
+            "gleaner_worker_shards", "Shards this worker holds now, by priority.", ["priority"], registry=registry
+        )
         self.leases_lost = Counter(
             "gleaner_leases_lost_total",
             "Shards whose lease this worker lost while it ran them; above zero means stalls or outages.",

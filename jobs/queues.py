@@ -68,8 +68,8 @@ def celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celery:
         broker_connection_max_retries=None,  # pods wait for the broker instead of exiting after 100 tries
         broker_channel_error_retry=True,  # a full or read-only broker (an error reply) must not end the worker
         broker_connection_timeout=5,
-        worker_prefetch_multiplier=1,  # reserve no more than can run: the rest belongs to other workers
-        worker_disable_prefetch=True,  # belt and braces: prefetch counts were seen to drift under acks_late
+        worker_prefetch_multiplier=1,  # what inspection shows; jobs.consumer says what a process may hold
+        worker_enable_prefetch_count_reduction=False,
         worker_eta_task_limit=64,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the lease decides, not the connection
         worker_soft_shutdown_timeout=0,  # soft shutdown is broken on the threads pool in 5.7

@@ -6,23 +6,26 @@ returns what it reserved, the micro-batcher runs dry, the worker leaves its mode
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, local
 from time import monotonic
 
 from celery import Celery, Task
 from prometheus_client import CollectorRegistry
 
-from jobs import ledger, queues, stores, telemetry, tracing
+from jobs import ledger, names, queues, stores, telemetry, tracing
 from jobs.codec import Codec
 from jobs.consumer import consume, process_name
 from jobs.ledger import Ledger, LedgerUnavailableError, Message
 from jobs.metrics import WorkerMetrics, process
 from jobs.probes import ProbeServer
+from jobs.schema import Priority
 from jobs.tracing import Tracer
 from worker.blame import Blame
 from worker.cache import TIMEOUT_S, ResultCache
@@ -161,8 +164,10 @@ def _serve(
 
     leases = LeaseKeeper(store, seen, drop, settings.lease_s)
     metrics.budget.set(budget)
-    metrics.slots.set(slots)
-    metrics.held.set_function(leases.held)
+    for priority in Priority:
+        queue = names.queue(settings.model, priority)
+        metrics.slots.labels(priority.value).set(slots)
+        metrics.held.labels(priority.value).set_function(partial(leases.held, queue))
     codec = Codec(key.get_secret_value() for key in settings.encryption_keys)
     intake = Intake(
         store=store,
@@ -206,6 +211,8 @@ def _serve(
         draining.set()
 
     def ready() -> None:
+        gc.collect()
+        gc.freeze()  # what is there now stays: to look through it again stops all threads, for a third of a second
         health.set_ready()
         metrics.ready.set(1)
         log.info("worker.ready", extra={"worker": name, "slots": slots})
@@ -256,8 +263,8 @@ def _leave(store: Ledger, model: str, name: str) -> None:
         log.warning("worker.left_unsaid", extra={"reason": str(error)})  # its entry lapses in half a minute
 
 
-class _Forwards:
-    """A span for each forward pass, linked to the traces of all its shards. Used by the model thread alone."""
+class _Forwards(local):
+    """A span for each forward pass, linked to the traces of all its shards. Each model thread has its own."""
 
     def __init__(self, tracer: Tracer, traces: Mapping[ShardRef, str]) -> None:
         self._tracer = tracer

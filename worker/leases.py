@@ -67,10 +67,10 @@ class LeaseKeeper:
             with self._lock:
                 self._held.discard(lease)
 
-    def held(self) -> int:
-        """Shards held now."""
+    def held(self, queue: str = "") -> int:
+        """Shards held now, of one queue or of all."""
         with self._lock:
-            return len(self._held)
+            return sum(queue in ("", lease.message.queue) for lease in self._held)
 
     def end_all(self) -> None:
         """Ask every holder to give its shard back: the process must end."""

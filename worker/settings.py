@@ -44,7 +44,10 @@ class WorkerSettings(Settings):
         1, ge=1, le=16, description="Workers on this worker's GPU: each keeps to its part of the GPU's memory."
     )
     worker_slots: int = Field(
-        32, ge=1, le=256, description="Shards a worker holds at once: about two micro-batches' worth."
+        32,
+        ge=1,
+        le=256,
+        description="Shards of each priority that a worker holds at once: about two micro-batches' worth.",
     )
     microbatch_tokens: int = Field(
         0, ge=0, description="Padded tokens of one micro-batch; 0: found at warm-up for the device."

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from jobs import ledger
 from jobs.ledger import Ledger
-from jobs.schema import Job
+from jobs.schema import Job, Priority
 from tests.support.processes import House, wait_for
-from tests.support.record import Record, some_texts
+from tests.support.record import WORDS, Record, some_texts
 
 SLOTS = 8
 PACE_S = "5e-5"
 MICROBATCH_DOCUMENTS = 64
 """About what fits the fake engine's budget of 2,048 tokens at these lengths."""
+SHARD_WORDS = 30_000
+"""So many that a shard has room for one document."""
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +67,25 @@ def test_interactive_first_and_standard_not_last(house: House) -> None:
         asked += 1
     assert not view(house, standard).status.terminal or view(house, standard).counts.finished == 600
     assert view(house, standard).counts.finished > before
+    assert record.verdict(60).clean
+
+
+@pytest.mark.parametrize(
+    ("flooded", "other"), [(Priority.standard, Priority.interactive), (Priority.interactive, Priority.standard)]
+)
+def test_a_flood_takes_its_own_slots_alone(house: House, flooded: Priority, other: Priority) -> None:
+    """One document of the other priority is done before a single one of the large shards that fill every slot."""
+    flood, record = Record(house, seed=4), Record(house, seed=5)
+    large = flood.submit(
+        [" ".join(flood.rng.choices(WORDS, k=SHARD_WORDS)) for _ in range(2 * SLOTS)], priority=flooded
+    )
+    wait_for(lambda: view(house, large).counts.running == SLOTS, 30, "every slot is held")
+    small = record.submit(["Anna of Berlin"], priority=other)
+    wait_for(lambda: view(house, small).status.terminal, 30, "the small job is done")
+    assert view(house, large).counts.finished == 0
+    [gateway] = house.of("gateway")
+    httpx.post(f"{gateway.url}/v1/jobs/{large}/cancel", timeout=10, trust_env=False).raise_for_status()
+    wait_for(lambda: view(house, large).status.terminal, 30, "the flood is over")
     assert record.verdict(60).clean
 
 
