@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import accept, accuracy, figures, medium, path, peers, scale
+from benchmarks import accept, accuracy, figures, gpu, medium, path, peers, scale
 from benchmarks.contestants import (
     Contestant,
     EngineAlone,
@@ -50,6 +50,8 @@ WARM_UP = 64
 """Texts that everybody reads first: enough for each of a peer's processes to load its model."""
 FASTER = 20
 """Times gleaner-small's speed on two cores: fast enough that the cores around the model are full."""
+GPU_TIMES = 64
+"""Times the texts of other parts that a GPU is given: it reads as many in the same time."""
 LOAD = 0.7
 """Part of the capacity at which latency is measured."""
 
@@ -86,6 +88,7 @@ def main() -> None:
         "speed": _speed,
         "mixes": _mixes,
         "medium": _medium,
+        "gpu": _gpu,
         "accuracy": _accuracy,
         "path": _path,
         "scale": _scale,
@@ -284,6 +287,14 @@ def _medium(now: Figures, size: Size) -> None:
     ours = now.find(MEDIUM, USUAL, EngineAlone.name)
     multiple = now.multiple(ours) if ours else None
     now.values["medium"] = [Value("engine / inference", multiple or 0.0, "", ">= 3")]
+
+
+def _gpu(now: Figures, size: Size) -> None:
+    """The DeBERTa-sized model on a CUDA device."""
+    if not gpu.here():
+        print("gpu: torch sees no CUDA device; left out")
+        return
+    now.values["gpu"] = gpu.measure(GPU_TIMES * size.documents, size.load_s)
 
 
 def _accuracy(now: Figures, size: Size) -> None:

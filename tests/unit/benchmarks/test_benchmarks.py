@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accept, accuracy, figures, medium, path, scale
+from benchmarks import accept, accuracy, figures, gpu, medium, path, scale
 from benchmarks.contestants import EngineAlone, Library, in_batches, in_sorted_batches, one_by_one
 from benchmarks.figures import Figures, Speed, Value
 from benchmarks.texts import MEDIAN_WORDS, documents, mixes
@@ -55,6 +55,13 @@ def test_every_way_through_the_library_and_the_engine_finds_the_same(tiny: Path)
     assert sum(map(len, alone.spans)) > 0
     assert others[-1].fill
     assert EngineAlone(ours, 2048).model_cpu_s(mix) > 0
+
+
+def test_how_busy_a_model_is_kept_is_a_part_of_the_time() -> None:
+    """Of what a device's figures are made: with a model that only takes its time, nearly all of it."""
+    found = gpu.backlog(FakeEngine(seconds_per_token=1e-5), 2048, mixes(64)["lognormal"])
+    assert 0.3 < found.busy <= 1
+    assert found.rate * found.forward_ms / 1000 == pytest.approx(found.busy)
 
 
 def test_f1_counts_only_whole_and_rightly_named_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
