@@ -13,12 +13,12 @@ from celery import Celery, signals
 from celery.apps import worker as celery_worker
 from celery.bootsteps import StartStopStep
 from celery.worker import state
-from celery.worker.consumer import Consumer, Tasks
+from celery.worker.consumer import Consumer, Events, Tasks
 from kombu.common import ignore_errors
-from kombu.transport.redis import Channel
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 log = logging.getLogger(__name__)
+
+EVENTS_EVERY_S = 0.5
 
 
 def process_name(role: str) -> str:
@@ -36,8 +36,8 @@ def consume(
 ) -> int:
     """Take messages of the app's queues until SIGTERM, finish what runs, return the exit code.
 
-    SIGTERM is Celery's warm shutdown: running tasks finish, reserved messages go back at once, a second SIGTERM
-    changes nothing. The soft and cold shutdowns are broken on the threads pool in 5.7 and never asked for.
+    SIGTERM is Celery's warm shutdown: running tasks finish, and a second SIGTERM changes nothing. The soft and cold
+    shutdowns are broken on the threads pool in 5.7 and never asked for.
 
     Args:
         app: from `jobs.queues.celery_app`.
@@ -46,7 +46,6 @@ def consume(
         on_ready: called when the consumer takes messages.
         on_stop: called in the signal handler: it may set an Event and nothing more.
     """
-    _mend_closed_channels()
 
     # Celery keeps weak references to receivers; these live as long as this call.
     def ready(**_: object) -> None:
@@ -64,6 +63,7 @@ def consume(
     signals.worker_ready.connect(ready)
     signals.worker_shutting_down.connect(stop)
     app.steps["consumer"].add(_slots_of_its_own(slots))
+    app.steps["consumer"].add(_EventsLater)
     worker = app.Worker(
         hostname=name,
         pool_cls="threads",
@@ -107,6 +107,8 @@ def _slots_of_its_own(slots: int) -> type[StartStopStep]:
             ]
             for consumer in self._consumers:
                 [queue] = consumer.queues
+                # What was taken is running, since nothing waits for a slot: a lost connection gives none back.
+                consumer.channel.do_restore = False
                 consumer.channel.qos.can_consume = partial(has_room, queue.name, slots)
                 consumer.on_message = parent.create_task_handler()
                 consumer.consume()
@@ -129,23 +131,23 @@ def has_room(queue: str, slots: int) -> bool:
     return len(held) < slots or sum(each.delivery_info["routing_key"] == queue for each in held) < slots
 
 
-def _mend_closed_channels() -> None:
-    """Let kombu report a closed channel as what it is, a lost connection.
+class _EventsLater(StartStopStep):
+    """Sends the events that Flower shows of tasks twice a second.
 
-    A message that is acked or restored after its connection was lost makes kombu 5.7 look for the address of no
-    connection: AttributeError, which Celery takes for a bug and ends the worker, whatever its retry settings say.
-    Every connection error it knows to survive; so that is what it gets. Remove once kombu does it itself.
+    Celery sends each as it comes: between taking a message and working on it, for a client that waits.
     """
-    closed: Any = Channel  # celery-types knows only its public side
-    original = closed._connparams
-    if hasattr(original, "mended"):
-        return
 
-    def connparams(channel: Channel, asynchronous: bool = False) -> dict[str, object]:
-        if channel.connection.client is None:
-            raise RedisConnectionError("the channel's connection is closed")
-        found: dict[str, object] = original(channel, asynchronous)
-        return found
+    requires = (Events,)
 
-    connparams.mended = True  # type: ignore[attr-defined]  # once a process, however often it consumes
-    closed._connparams = connparams
+    def start(self, parent: Any) -> None:
+        """From now on."""
+        dispatcher = parent.event_dispatcher
+        dispatcher.on_send_buffered = None
+        dispatcher.buffer_limit = 1000  # of a flood, which nobody should have to send in one piece
+        self._timer = parent.timer.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush)
+
+    def stop(self, parent: Any) -> None:
+        """No timer runs while the process drains: again as they come."""
+        self._timer.cancel()
+        parent.event_dispatcher.on_send_buffered = parent.on_send_event_buffered
+        parent.event_dispatcher.flush()

@@ -42,7 +42,7 @@ def celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celery:
     Args:
         broker_url: in redis-py form, or of Sentinels (`jobs.sentinels`).
         queues: what this process may consume; also what Flower asks the length of.
-        role: worker or courier: names connections and keeps one role's unacked messages from another's.
+        role: worker or courier: names connections.
     """
     from celery import Celery  # a gateway pushes without it, and starts sooner
     from kombu import Queue
@@ -78,13 +78,9 @@ def celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celery:
         worker_redirect_stdouts=False,
         broker_transport_options={
             "global_keyprefix": KEY_PREFIX,
-            # Only how soon an unacked message comes back when everything else failed; correctness never uses it.
-            "visibility_timeout": 900,
-            "unacked_restore_interval": 10,  # sweep every 10 s; the default is 100
-            "unacked_restore_throttle": 1,
-            "unacked_key": f"unacked.{role}",  # one role's sweep must not move another's messages
-            "unacked_index_key": f"unacked_index.{role}",
-            "unacked_mutex_key": f"unacked_mutex.{role}",
+            # Who is killed loses what it took: the ledger finds out by itself. kombu's own record of what was taken
+            # costs a round trip before a message is worked on and one after, and loses messages all the same.
+            "ack_emulation": False,
             "priority_steps": [0],  # priorities are queues of their own; KEDA and Flower see one list a queue
             "socket_timeout": 10,
             "socket_connect_timeout": 5,

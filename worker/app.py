@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import secrets
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,8 @@ START_FAILED_EXIT_CODE = 78
 """EX_CONFIG: the model cannot be loaded; starting again will not help until somebody changes something."""
 CUT_SHORT_EXIT_CODE = 75
 """EX_TEMPFAIL: the grace period was over before the drain; leases bring back what was held."""
+SWITCH_S = 2e-4
+"""How long one thread may keep the others from the interpreter. Python's own 5 ms are a short text's whole way."""
 GIVE_BACK_S = 10.0
 """Kept of the grace period for giving unfinished shards back."""
 
@@ -56,6 +59,7 @@ def run(settings: WorkerSettings, load: LoadEngine) -> int:
         load: brings the engine; `load_engine` in production.
     """
     telemetry.configure(settings, "worker")
+    sys.setswitchinterval(SWITCH_S)
     registry = CollectorRegistry()
     process(registry)
     metrics = WorkerMetrics(registry)

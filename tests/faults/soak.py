@@ -41,7 +41,6 @@ def sample(house: House) -> dict[str, float]:
     with house.server.client(1) as store, house.server.client(0) as broker:
         row["server memory_mib"] = store.info("memory")["used_memory"] / 2**20
         row["server connections"] = store.info("clients")["connected_clients"]
-        row["broker unacked"] = broker.hlen(f"{queues.KEY_PREFIX}unacked.worker")
         row["broker queued"] = sum(queues.length(broker, names.queue(MODEL, p)) for p in Priority)
     app = queues.celery_app(house.server.url(0), queues.model_queues([MODEL]), "soak")
     for name, stats in sorted((app.control.inspect(timeout=2).stats() or {}).items()):

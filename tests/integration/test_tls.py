@@ -138,7 +138,7 @@ def test_nobody_may_do_what_no_process_needs(service: Service, user: str, comman
         ("worker", "ZRANGE {gleaner}:jobs:acme 0 -1"),
         ("worker", "GET {gleaner}:limit:x"),
         ("worker", "LPUSH gleaner:q:gleaner.webhooks x"),
-        ("courier", "HGETALL gleaner:q:unacked.worker"),
+        ("courier", "HGETALL gleaner:q:unacked"),
         ("flower", "LPUSH gleaner:q:gleaner.webhooks x"),
         ("flower", "BRPOP gleaner:q:gleaner.gleaner-small.standard 1"),
         ("flower", "HGETALL {gleaner}:job:x"),

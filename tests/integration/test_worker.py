@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import signal
 import time
 from collections.abc import Iterator
 
+import orjson
 import pytest
 
 from jobs import ledger
@@ -93,6 +95,37 @@ def test_sigterm_finishes_what_runs(house: House, record: Record) -> None:
     verdict = record.verdict(1)
     assert verdict.clean
     assert verdict.rerun == 0
+
+
+def test_a_message_under_way_is_on_no_list_of_the_broker_s(house: House, record: Record) -> None:
+    """The ledger knows who works on what; a second record would be a round trip before the work and one after."""
+    worker = house.worker()
+    begin(house, record, worker)
+    with house.server.client(0) as broker:
+        assert {key for key in broker.keys("gleaner:q:*") if not key.startswith(b"gleaner:q:_kombu.")} == set()
+    assert record.verdict(10).clean
+
+
+def test_flower_hears_of_every_task_also_in_a_drain(house: House, record: Record) -> None:
+    """Events go out twice a second, and the last ones with the process."""
+    worker = house.worker()
+    with house.server.client(0) as broker:
+        heard = broker.pubsub(ignore_subscribe_messages=True)
+        heard.psubscribe("gleaner:q:/0.celeryev/*")
+        begin(house, record, worker)
+        kinds = list[str]()
+
+        def told(kind: str) -> bool:
+            while (message := heard.get_message()) is not None:
+                body = orjson.loads(base64.b64decode(orjson.loads(message["data"])["body"]))
+                kinds.extend(event["type"] for event in (body if isinstance(body, list) else [body]))
+            return kind in kinds
+
+        wait_for(lambda: told("task-started"), 2, "the task is known to have started")
+        assert not told("task-succeeded")
+        assert worker.drain() == 0
+        wait_for(lambda: told("task-succeeded"), 2, "and to have ended")
+        heard.close()
 
 
 def test_a_drain_gives_back_what_has_not_begun(house: House, record: Record) -> None:

@@ -16,7 +16,7 @@ from threading import Event
 from typing import Any
 
 from celery import Celery
-from kombu.transport import redis as transport
+from kombu.transport import virtual
 
 from jobs import queues
 from jobs.ledger import scripts
@@ -82,7 +82,8 @@ def strike_in_take() -> None:
         Path(os.environ["TEST_STRIKE"]).touch()
         signal.pause()
 
-    transport.QoS.append = append
+    taking: Any = virtual.QoS
+    taking.append = append
 
 
 def forget_fences() -> None:
@@ -106,7 +107,12 @@ def forget_after(seconds: float) -> None:
 
     def celery_app(*args: Any, **kwargs: Any) -> Celery:
         app = made(*args, **kwargs)
-        app.conf.broker_transport_options |= {"visibility_timeout": seconds, "unacked_restore_interval": 1}
+        app.conf.broker_transport_options |= {
+            "ack_emulation": True,
+            "visibility_timeout": seconds,
+            "unacked_restore_interval": 1,
+            "unacked_restore_throttle": 1,
+        }
         return app
 
     queues.celery_app = celery_app
