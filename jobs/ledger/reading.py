@@ -55,10 +55,11 @@ def announced(job: str, told: bytes) -> Page | None:
     """The only page of an ended job, as `complete` announced it to the job's waiter; None: it is to be read."""
     head, _, blobs = told.partition(b"\n")
     try:
-        described, row, (result, opts, meta) = orjson.loads(head)
+        ended, row, (result, opts, meta) = orjson.loads(head)
         if len(blobs) != result + opts + meta:
             return None
-        described += ("opts", blobs[result : result + opts], "meta", blobs[result + opts :])
+        ended |= {"opts": blobs[result : result + opts], "meta": blobs[result + opts :]}
+        described = [part for field in ended.items() for part in field]
         return _page(job, described, [[*row, blobs[:result]]], 1)
     except (LookupError, TypeError, ValueError):  # of a worker that tells it otherwise
         return None

@@ -23,7 +23,7 @@ def place(kind: str, job: str, shard: int | None = None, at: int | None = None) 
 
 
 def job(job_id: str, flat: Sequence[bytes]) -> Job:
-    """A job from `describe` of the scripts."""
+    """A job from `describe` of the scripts; of one that has ended, its own fields are enough."""
     h = {text(flat[i]): flat[i + 1] for i in range(0, len(flat), 2)}
 
     def number(name: str) -> int:
@@ -44,7 +44,9 @@ def job(job_id: str, flat: Sequence[bytes]) -> Job:
         status=status,
         status_reason=_reason(status, h, number),
         counts=counts,
-        eta_s=_eta(status, number("left"), number("model_chars"), number("queue_jobs"), float(h["drain_rate"])),
+        eta_s=_eta(
+            status, number("left"), number("model_chars"), number("queue_jobs"), float(h.get("drain_rate") or 0)
+        ),
         queue_position=number("position") or None if status is JobStatus.queued else None,
         usage=Usage(
             characters=number("chars"),

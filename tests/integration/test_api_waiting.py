@@ -234,7 +234,7 @@ async def test_extract_reads_what_it_is_not_told(api: Api, monkeypatch: pytest.M
     """An older worker announces the id alone, a newer one perhaps in other words: a hint, as every message."""
     old, new = "changed(id, told)\nreturn", "changed(id)\nreturn"
     if worker == "whose words are another's":
-        old, new = "{describe(ended), ", "{"
+        old, new = "{ended, ", "{"
     made = scripts.load
 
     def load(name: str) -> scripts.Script:

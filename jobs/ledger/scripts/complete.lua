@@ -68,8 +68,8 @@ local function told(_, waiter)
   local opts, meta = ended.opts, ended.meta or ''
   local sizes = {#result, #opts, #meta}
   if int(ended.shards) ~= 1 or sizes[1] + sizes[2] + sizes[3] > int(string.match(waiter, ':(%d+)$')) then return id end
-  ended.opts, ended.meta = nil, nil
-  local page = cjson.encode({describe(ended), {shard, record.st, record.attempts}, sizes})
+  ended.opts, ended.meta, ended.now = nil, nil, NOW
+  local page = cjson.encode({ended, {shard, record.st, record.attempts}, sizes})
   return table.concat({id, '\n', page, '\n', result, opts, meta})
 end
 
