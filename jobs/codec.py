@@ -10,8 +10,9 @@ import base64
 import binascii
 import hashlib
 import os
-import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 import zstandard
 from cryptography.exceptions import InvalidTag
@@ -24,6 +25,29 @@ MAX_BLOB_BYTES = 64 * 1024 * 1024
 
 class CodecError(Exception):
     """A blob could not be read: damaged, moved, or sealed with a key that is not configured."""
+
+
+T = TypeVar("T")
+
+
+class _Spare(Generic[T]):
+    """What only one thread may use at a time: as many as were ever used at once, not one for each thread.
+
+    A zstd context is half a megabyte and more, and a worker has a thread for each shard that it holds.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._free: list[T] = []
+
+    @contextmanager
+    def one(self) -> Iterator[T]:
+        try:
+            taken = self._free.pop()
+        except IndexError:
+            taken = self._make()
+        yield taken
+        self._free.append(taken)  # not one that failed
 
 
 class Codec:
@@ -42,11 +66,13 @@ class Codec:
             raw = _key_bytes(key)
             self._keys[hashlib.sha256(raw).digest()[:4]] = AESGCM(raw)
         self._first = next(iter(self._keys), None)
-        self._local = threading.local()  # zstd contexts are not safe to share
+        self._compressors = _Spare(lambda: zstandard.ZstdCompressor(level=_LEVEL))
+        self._decompressors = _Spare(zstandard.ZstdDecompressor)
 
     def encode(self, blob: bytes, place: str) -> bytes:
         """The stored form of a blob that belongs to `place`."""
-        packed = self._compressor().compress(blob)
+        with self._compressors.one() as compressor:
+            packed = compressor.compress(blob)
         if self._first is None:
             return _PLAIN + packed
         nonce = os.urandom(12)
@@ -61,7 +87,8 @@ class Codec:
         """
         try:
             packed = self._open(stored, place)
-            return self._decompressor().decompress(packed, max_output_size=MAX_BLOB_BYTES)
+            with self._decompressors.one() as decompressor:
+                return decompressor.decompress(packed, max_output_size=MAX_BLOB_BYTES)
         except zstandard.ZstdError as error:
             raise CodecError(f"blob of {place} is damaged") from error
 
@@ -78,18 +105,6 @@ class Codec:
             return key.decrypt(body[4:16], body[16:], place.encode())
         except InvalidTag as error:
             raise CodecError(f"blob of {place} is damaged or was moved") from error
-
-    def _compressor(self) -> zstandard.ZstdCompressor:
-        if not hasattr(self._local, "compressor"):
-            self._local.compressor = zstandard.ZstdCompressor(level=_LEVEL)
-        compressor: zstandard.ZstdCompressor = self._local.compressor
-        return compressor
-
-    def _decompressor(self) -> zstandard.ZstdDecompressor:
-        if not hasattr(self._local, "decompressor"):
-            self._local.decompressor = zstandard.ZstdDecompressor()
-        decompressor: zstandard.ZstdDecompressor = self._local.decompressor
-        return decompressor
 
 
 def _key_bytes(key: str) -> bytes:

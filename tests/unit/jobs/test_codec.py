@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import base64
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,3 +58,28 @@ def test_a_bad_key_is_said_at_start() -> None:
         Codec(["*"])
     with pytest.raises(ValueError, match="32 bytes"):
         Codec(["AAAA"])
+
+
+def test_threads_share_what_only_one_may_use_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A context is half a megabyte: there are as many as were in use at once, however many threads there are."""
+    made: list[object] = []
+    real = zstandard.ZstdCompressor
+
+    def compressor(level: int) -> zstandard.ZstdCompressor:
+        made.append(level)
+        return real(level=level)
+
+    monkeypatch.setattr("jobs.codec.zstandard.ZstdCompressor", compressor)
+    codec = Codec()
+    blobs = [os.urandom(2000) * n for n in range(1, 33)]
+
+    def there_and_back(blob: bytes) -> bytes:
+        return codec.decode(codec.encode(blob, "p"), "p")
+
+    for blob in blobs:
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(there_and_back, blob).result() == blob
+    assert len(made) == 1
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(there_and_back, blobs * 20)) == blobs * 20
+    assert len(made) <= 8
