@@ -142,7 +142,12 @@ class Tokenizer(Protocol):
 
 
 class Engine(Tokenizer, Protocol):
-    """A loaded model. `collate` and `forward` are called by one thread, `decode` by another."""
+    """A loaded model. `collate` and `forward` are called by `streams` threads, `decode` by another one."""
+
+    @property
+    def streams(self) -> int:
+        """Forward passes that may run at once: several where that takes less time than one after the other."""
+        ...
 
     def collate(self, windows: Sequence[Window]) -> Any:
         """Windows as padded tensors."""

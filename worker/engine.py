@@ -104,12 +104,17 @@ class _Batch:
 
 
 class GlinerEngine:
-    """A GLiNER uni-encoder on one device."""
+    """A GLiNER uni-encoder on one device.
+
+    Attributes:
+        streams: forward passes that may run at once.
+    """
 
     def __init__(self, selection: Selection, device: str) -> None:
         self._parts = Parts(selection.found.model)
         self._runtime = selection.run_by
         self._device = device
+        self.streams = self._runtime.streams
         self._spec = replace(self._parts.tokenizer.spec, **asdict(selection.found.candidate))
         self.split = self._parts.tokenizer.split
         self.encode = self._parts.tokenizer.encode

@@ -1,12 +1,13 @@
 """Windows of many shards and jobs become micro-batches, and each shard gets its own windows' spans back.
 
-Greedy: the model never waits while there is work. One thread collates and runs the model, another decodes.
+Greedy: the model never waits while there is work. A thread a stream collates and runs the model, another decodes.
 Whatever goes wrong with a micro-batch is narrowed down by halving it, until only the guilty window fails.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -63,7 +64,7 @@ class MicroBatcher:
         engine: the model.
         budget_tokens: padded tokens a micro-batch may have.
         before_forward: called before every forward pass with the shards in it, so that their part in a crash is
-            known; what it raises goes to the futures of those windows.
+            known, by the thread that runs it; what it raises goes to the futures of those windows.
         observer: where numbers go.
         clock: monotonic seconds.
     """
@@ -90,15 +91,15 @@ class MicroBatcher:
         self._turns = Turns()
         self._closing = False
         self._broken = False
-        self._last_tick = clock()
+        self._ticks = dict.fromkeys(range(engine.streams), clock())
         self._decoding: Queue[tuple[list[Item], Any, Any] | None] = Queue(DECODE_AHEAD)
         self._threads = (
-            Thread(target=self._run_model, name="model", daemon=True),
+            *(Thread(target=self._run_model, args=[n], name=f"model-{n}", daemon=True) for n in self._ticks),
             Thread(target=self._run_decoder, name="decoder", daemon=True),
         )
 
     def start(self) -> Self:
-        """Start the two threads; what was submitted before waits for this."""
+        """Start the threads; what was submitted before waits for this."""
         for thread in self._threads:
             thread.start()
         return self
@@ -113,8 +114,8 @@ class MicroBatcher:
 
     @property
     def last_tick(self) -> float:
-        """When the model thread last came round, by the clock; it stands still while a model call hangs."""
-        return self._last_tick
+        """When all model threads last had come round, by the clock; it stands still while a model call hangs."""
+        return min(self._ticks.values())
 
     @property
     def broken(self) -> bool:
@@ -203,17 +204,18 @@ class MicroBatcher:
                 thread.join(None if deadline is None else max(0.0, deadline - monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _run_model(self) -> None:
-        while (items := self._take()) is not None:
+    def _run_model(self, stream: int) -> None:
+        while (items := self._take(stream)) is not None:
             self._run(items)
             del items  # an idle loop must not keep texts
+        self._ticks[stream] = math.inf
         self._decoding.put(None)
 
-    def _take(self) -> list[Item] | None:
+    def _take(self, stream: int) -> list[Item] | None:
         """The next micro-batch; None once everything is done after `close`."""
         with self._changed:
             while True:
-                self._last_tick = self._clock()
+                self._ticks[stream] = self._clock()
                 if self._again:
                     return self._again.popleft()
                 if self._items:
@@ -257,6 +259,10 @@ class MicroBatcher:
             self._decoding.put((items, batch, raw))
 
     def _run_decoder(self) -> None:
+        for _ in self._ticks:  # until every model thread has ended
+            self._decode()
+
+    def _decode(self) -> None:
         while (job := self._decoding.get()) is not None:
             items, batch, raw = job
             try:
@@ -279,7 +285,8 @@ class MicroBatcher:
         if self._observer:
             self._observer.out_of_memory(action)
         if len(items) > 1:
-            self._budget = min(self._budget, padded * 3 // 4)
+            with self._changed:
+                self._budget = min(self._budget, padded * 3 // 4)
             self._requeue_halves(items)
         else:
             failed = Failed(DocumentErrorCode.out_of_memory, "The device's memory is too small for this document.")

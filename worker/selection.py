@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -177,14 +178,20 @@ class Selector:
         return runtime, replace(trial, seconds=round(seconds, 3))
 
     def _read(self, runtime: Runtime) -> tuple[agreement.Seen, float]:
-        """What it makes of the built-in texts, and in how many seconds."""
-        seen: dict[tuple[int, ...], float] = {}
+        """What it makes of the built-in texts, and in how many seconds where all its streams read."""
         start = time.perf_counter()
+        with ThreadPoolExecutor(runtime.streams) as pool:
+            readers = [pool.submit(self._seen, runtime) for _ in range(runtime.streams)]
+            seen = [reader.result() for reader in readers]
+        return seen[0], (time.perf_counter() - start) / runtime.streams
+
+    def _seen(self, runtime: Runtime) -> agreement.Seen:
+        seen: dict[tuple[int, ...], float] = {}
         for i, windows in enumerate(self._batches):
             scores = runtime.run(self._parts.collate(windows), agreement.THRESHOLD)
             found = self._parts.candidates(windows, scores)
             seen |= {(i, *key): score for key, score in found.items()}
-        return seen, time.perf_counter() - start
+        return seen
 
     def _built(self, candidate: Candidate) -> Runtime:
         if candidate.runtime == "torch":

@@ -74,7 +74,11 @@ def everyone(items: Iterable[Item]) -> Iterator[Item]:
 
 
 class Questions:
-    """What is being asked: of items in flight with the same question one runs, the others are its copies."""
+    """What is being asked: of items in flight with the same question one runs, the others are its copies.
+
+    Only the one that runs is at risk with its shard: a copy may join while it does, when it is too late to write
+    its own shard down. Should the text end the process, the copies come back, and one of them runs and is at risk.
+    """
 
     def __init__(self) -> None:
         self._asked: dict[tuple[object, ...], Item] = {}

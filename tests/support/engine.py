@@ -53,6 +53,7 @@ class FakeEngine:
         seconds_per_token: forward time per padded token (the demo model on two cores: about 2e-4).
         seconds_per_forward: forward time on top.
         budget: what `warm_up` returns.
+        streams: passes that may run at once.
         memory_tokens: padded tokens above which a forward pass is out of memory.
         hold: a pass with `Fault.hang` waits for this; never set, it hangs for ever.
         forwards: the windows of every pass that was started.
@@ -62,6 +63,7 @@ class FakeEngine:
     seconds_per_token: float = 0.0
     seconds_per_forward: float = 0.0
     budget: int = 2048
+    streams: int = 1
     memory_tokens: int = 1 << 40
     hold: Event = field(default_factory=Event)
     forwards: list[tuple[Window, ...]] = field(default_factory=list)

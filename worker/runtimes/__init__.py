@@ -16,6 +16,11 @@ OF_EXPORT = ("onnx", "openvino")
 class Runtime(Protocol):
     """Runs a forward pass."""
 
+    @property
+    def streams(self) -> int:
+        """Passes that may run at once, each called from a thread of its own, without one waiting for another."""
+        ...
+
     def run(self, arrays: Arrays, threshold: float) -> Scores:
         """Scores of a micro-batch; `threshold` is the least that any of its rows asks for."""
         ...

@@ -32,6 +32,8 @@ class CudaGraphsRuntime:
         longest: pieces that a row may have.
     """
 
+    streams = 1
+
     def __init__(self, graph: FixedGraph, dtype: torch.dtype, longest: int) -> None:
         self._graph = graph
         self._dtype = dtype

@@ -21,6 +21,8 @@ class OnnxRuntime:
         threads: cores to use.
     """
 
+    streams = 1
+
     def __init__(self, path: Path, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -16,6 +16,8 @@ from worker.graph import OUTPUTS, Graph, lean
 class TorchRuntime:
     """A graph on one device, in one precision."""
 
+    streams = 1
+
     def __init__(self, graph: Graph, device: str, dtype: torch.dtype) -> None:
         self._graph = graph if dtype is torch.float32 else lean(graph, dtype)
         self._device = device

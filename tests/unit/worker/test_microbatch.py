@@ -306,3 +306,69 @@ def test_an_urgent_or_suspect_window_shares_with_nobody_that_it_would_wait_for(e
 
     assert engine.forwards[0][0].owner.job_id == "urgent"
     assert sorted(len(rows) for rows in engine.forwards) == [1] * len(engine.forwards)
+
+
+def test_streams_run_micro_batches_beside_each_other(engine: FakeEngine) -> None:
+    """While one stream's pass hangs the other reads on, and both passes' shards have been told of before."""
+    engine.streams = 2
+    entered = Event()
+    seen: list[frozenset[ShardRef]] = []
+
+    def hook(shards: frozenset[ShardRef]) -> None:
+        seen.append(shards)
+        entered.set()
+
+    with MicroBatcher(engine, 2048, before_forward=hook) as batcher:
+        hanging = batcher.submit("slow", [window(f"Ada {Fault.hang}", "slow")])
+        assert entered.wait(WAIT_S)
+        for i in range(3):
+            assert names(batcher.submit(f"job{i}", [window(f"Bob {i}", f"job{i}")]).result(WAIT_S)[0]) == [0]
+        assert not hanging.done()
+        assert Backlog(windows=0, tokens=0, running=1) == batcher.backlog()
+        engine.hold.set()
+        hanging.result(WAIT_S)
+
+    assert seen == [frozenset({ShardRef(job, 0)}) for job in ("slow", "job0", "job1", "job2")]
+
+
+def test_one_hung_stream_of_two_stops_the_tick(engine: FakeEngine) -> None:
+    """A stream that reads on does not hide one that hangs."""
+    engine.streams = 2
+    entered = Event()
+    now = [0.0]
+    batcher = MicroBatcher(engine, 2048, before_forward=lambda _: entered.set(), clock=lambda: now[0])
+    with batcher:
+        hanging = batcher.submit("slow", [window(f"Ada {Fault.hang}", "slow")])
+        assert entered.wait(WAIT_S)
+        now[0] = 100.0
+        batcher.submit("job", [window("Bob")]).result(WAIT_S)
+        assert batcher.last_tick == 0.0
+        engine.hold.set()
+        hanging.result(WAIT_S)
+
+    assert batcher.last_tick > 0.0
+
+
+def test_close_waits_for_every_stream(engine: FakeEngine) -> None:
+    """Closing finishes what all the streams have, and what a decoding that failed puts back."""
+    engine.streams = 2
+    batcher = MicroBatcher(engine, 8).start()
+    futures = [batcher.submit("job", [window(text)] * 5) for text in ("Ada", f"x {Fault.decode_error}", "Bob")]
+
+    assert batcher.close(WAIT_S)
+    assert [len(future.result(0)) for future in futures] == [5, 5, 5]
+
+
+def test_a_device_lost_in_one_stream_is_lost_to_all(engine: FakeEngine) -> None:
+    """What the other stream runs is still answered; whatever waits fails."""
+    engine.streams = 2
+    entered = Event()
+    batcher = MicroBatcher(engine, 8, before_forward=lambda _: entered.set())
+    with batcher:
+        running = batcher.submit("slow", [window(f"Ada {Fault.hang}", "slow")])
+        assert entered.wait(WAIT_S)
+        lost = [batcher.submit("a", [window(f"x {Fault.broken}")]), batcher.submit("b", [window("Bob")])]
+        assert all(isinstance(future.exception(WAIT_S), EngineBroken) for future in lost)
+        engine.hold.set()
+        assert names(running.result(WAIT_S)[0]) == [0]
+        assert batcher.backlog().running == 0
