@@ -64,9 +64,9 @@ class Service:
         """Each text a job of its own, from 32 clients."""
         return self._calls(mix, lambda requests: load.closed(self._stack.url, requests, CLIENTS))
 
-    def at_rate(self, mix: Mix, rate: float) -> Run:
+    def at_rate(self, mix: Mix, rate: float, seed: int = 0) -> Run:
         """Each text a job of its own, at random moments, `rate` a second in the mean."""
-        return self._calls(mix, lambda requests: load.steady(self._stack.url, requests, rate))
+        return self._calls(mix, lambda requests: load.steady(self._stack.url, requests, rate, seed))
 
     def _calls(self, mix: Mix, send: Any) -> Run:
         requests = [
