@@ -138,6 +138,7 @@ class _EventsLater(StartStopStep):
     """
 
     requires = (Events,)
+    _timer: Any = None
 
     def start(self, parent: Any) -> None:
         """From now on."""
@@ -148,6 +149,9 @@ class _EventsLater(StartStopStep):
 
     def stop(self, parent: Any) -> None:
         """No timer runs while the process drains: again as they come."""
+        if self._timer is None:  # the connection was lost before this had begun
+            return
         self._timer.cancel()
+        self._timer = None
         parent.event_dispatcher.on_send_buffered = parent.on_send_event_buffered
         parent.event_dispatcher.flush()
