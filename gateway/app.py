@@ -46,7 +46,7 @@ from jobs.codec import Codec, CodecError
 from jobs.keys import KeyRing
 from jobs.ledger import LedgerUnavailableError
 from jobs.metrics import GatewayMetrics
-from jobs.queues import Pusher
+from jobs.pushing import Pusher, databases_of_one
 from jobs.stores import connect_async
 
 log = logging.getLogger(__name__)
@@ -145,13 +145,15 @@ async def _running(
     waiter, barrier = Waiter(listening, versions=_versions(guarded)), Barrier(syncing, settings.durability)
     waiter.start()
     barrier.start()
+    pusher = Pusher(broker, databases_of_one(settings.redis_url, settings.broker_url))
+    pusher.start(store)
     codec = Codec(key.get_secret_value() for key in settings.encryption_keys)
     try:
         yield Services(
             settings=settings,
             ledger=guarded,
             barrier=barrier,
-            pusher=Pusher(broker),
+            pusher=pusher,
             codec=codec,
             keys=keys,
             limiter=Limiter(store, settings, guarded),
@@ -163,6 +165,7 @@ async def _running(
     finally:
         await waiter.stop()
         await barrier.stop()
+        await pusher.stop()
         for client in (store, listening, syncing, broker):
             await client.aclose()
 

@@ -1,19 +1,20 @@
-"""Keeps a store that is down or slow from holding up the gateway: a deadline on every call, and a circuit breaker.
+"""Keeps a store that is down or slow from holding up the gateway: a deadline on every round trip, and a breaker.
 
-While the store stays down every call fails at once; once a second one of them is let through to see.
+While the store stays down every one fails at once; once a second one of them is let through to see.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
 
 import redis.asyncio
 from circuitbreaker import STATE_HALF_OPEN, STATE_OPEN, CircuitBreaker
+from redis.exceptions import RedisError, ResponseError
 
-from jobs.ledger import AsyncLedger, Call, LedgerRefusedError, LedgerUnavailableError
+from jobs.ledger import AsyncLedger, Call, LedgerUnavailableError
 from jobs.metrics import GatewayMetrics
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,8 @@ T = TypeVar("T")
 FAILURES_TO_OPEN = 3
 PROBE_EVERY_S = 1
 AT_ONCE = 64
-"""Calls under way; more wait their turn. redis-py's pool refuses the hundred and first connection, and the server
-works on one call at a time anyway."""
+"""Round trips under way; more wait their turn. redis-py's pool refuses the hundred and first connection, and the
+server works on one at a time anyway."""
 
 
 class GuardedLedger(AsyncLedger):
@@ -31,7 +32,7 @@ class GuardedLedger(AsyncLedger):
 
     Args:
         client: of the ledger's database.
-        deadline_s: how long one call may take in all, connecting and repeating included.
+        deadline_s: how long a round trip may take in all, connecting and repeating included.
         metrics: where the breaker's state is shown.
     """
 
@@ -43,14 +44,10 @@ class GuardedLedger(AsyncLedger):
         self._probing = False
         self._turns = asyncio.Semaphore(AT_ONCE)
 
-    async def run(self, call: Call[T]) -> T:
-        """Take one transition, or fail at once while the store is known to be down.
-
-        Raises:
-            LedgerUnavailableError: it is not known whether the transition happened; repeating it is safe.
-        """
-        unguarded = super().run
-        return await self.guarded(call.script, lambda: unguarded(call))
+    async def _round_trip(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """As any ledger's, or fail at once while the store is known to be down."""
+        asked = super()._round_trip
+        return await self.guarded(", ".join(sorted({call.script for call in calls})), lambda: asked(calls))
 
     async def guarded(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Do any work against the store under the same deadline and breaker.
@@ -75,12 +72,12 @@ class GuardedLedger(AsyncLedger):
                 log.warning("ledger.breaker", extra={"state": self._breaker.state})
 
     async def _counted(self, work: Awaitable[T]) -> T:
-        """Tell the breaker how it ends. Calls that shared a round trip share its failure, which counts once."""
+        """Tell the breaker how it ends. What was under way when another failed counts with it, once."""
+        last = self._breaker.last_failure
         try:
             answer = await work
         except Exception as error:
-            last = self._breaker.last_failure
-            if last is None or error.__cause__ is None or error.__cause__ is not last.__cause__:
+            if isinstance(error, LedgerUnavailableError) or self._breaker.last_failure is last:
                 with self._breaker:
                     raise
             raise
@@ -97,4 +94,4 @@ class GuardedLedger(AsyncLedger):
 
 def _unreachable(kind: type[BaseException], error: BaseException) -> bool:
     """A store that answers, be it with a refusal (full, read-only), is not down: reads still work."""
-    return issubclass(kind, LedgerUnavailableError) and not issubclass(kind, LedgerRefusedError)
+    return issubclass(kind, RedisError | OSError | LedgerUnavailableError) and not issubclass(kind, ResponseError)

@@ -16,7 +16,7 @@ from jobs.codec import Codec
 from jobs.keys import KeyRing
 from jobs.ledger import AsyncLedger
 from jobs.metrics import GatewayMetrics
-from jobs.queues import Pusher
+from jobs.pushing import Pusher
 from jobs.tracing import Tracer
 
 

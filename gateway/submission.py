@@ -27,10 +27,10 @@ from gateway.schemas import JobWebhook
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.staging import Staging
-from gateway.views import job_body, unbegun
+from gateway.views import job_json, unbegun
 from gateway.waiting import Expected
 from gateway.webhooks.request import InlineWebhook
-from jobs import ledger
+from jobs import ledger, names
 from jobs.ledger import Created, IdemBegin, LedgerUnavailableError, Limits, NewJob, deliveries
 from jobs.shards import wire_version
 
@@ -194,7 +194,7 @@ async def _make(
         )
 
         def answer(created: int) -> bytes:
-            return job_body(unbegun(new, created), head.metadata, webhook).model_dump_json().encode()
+            return job_json(unbegun(new, created), head.metadata, webhook)
 
         body = b"" if key is None else answer(key.begun)  # known before the job is made, so that its key keeps it
         if key is not None:
@@ -202,7 +202,8 @@ async def _make(
             new = replace(
                 new, created=key.begun, idem=key.key_hash, nonce=key.nonce, body_sha=key.body_sha, answer=sealed
             )
-        outcome = await services.ledger.run(ledger.create(new))
+        within = services.pusher.within(names.queue(new.model, new.priority))
+        outcome = await services.ledger.run(ledger.create(new, within))
         try:
             _refuse(outcome)
         except Problem:

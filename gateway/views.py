@@ -1,61 +1,55 @@
-"""Turns what the ledger knows into the bodies that clients read: `Job` -> `JobBody`, `ModelView` -> `ModelBody`."""
+"""Turns what the ledger knows into what clients read: `Job` -> a `JobBody`'s JSON, `ModelView` -> `ModelBody`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from gateway.schemas import CountsBody, ErrorCount, JobBody, JobUrls, JobWebhook, ModelBody, ShareBody, UsageBody
+import orjson
+
+from gateway.schemas import JobWebhook, ModelBody, ShareBody
 from jobs.ledger import ModelView, NewJob
-from jobs.schema import Counts, DocumentErrorCode, Job, JobStatus, Usage
+from jobs.schema import Counts, Job, JobStatus, Usage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SLOWEST_POLL_S = 30
 
 
-def job_body(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None = None) -> JobBody:
-    """The job as the API serves it; `metadata` is `job.meta`, opened."""
-    counts = job.counts
-    return JobBody(
-        id=job.id,
-        status=job.status,
-        status_reason=job.status_reason,
-        counts=CountsBody(
-            total=counts.total,
-            queued=counts.queued,
-            running=counts.running,
-            succeeded=counts.succeeded,
-            failed=counts.failed,
-            cancelled=counts.cancelled,
-            expired=counts.expired,
-        ),
-        progress=round(counts.finished / counts.total, 4),
-        eta_s=job.eta_s,
-        queue_position=job.queue_position,
-        usage=UsageBody(
-            characters=job.usage.characters,
-            windows=job.usage.windows,
-            windowed_documents=job.usage.windowed_documents,
-            truncated_documents=job.usage.truncated_documents,
-        ),
-        model=job.model,
-        model_revision=job.model_revision,
-        priority=job.priority,
-        created_at=rfc3339(job.created_at),
-        started_at=_rfc3339_or_none(job.started_at),
-        finished_at=_rfc3339_or_none(job.finished_at),
-        deadline_at=rfc3339(job.deadline_at),
-        results_expire_at=_rfc3339_or_none(job.results_expire_at),
-        error_summary=[
-            ErrorCount(code=DocumentErrorCode(code), count=count) for code, count in job.error_summary.items()
-        ],
-        warnings=list(job.warnings),
-        urls=job_urls(job.id),
-        metadata=dict(metadata),
-        retry_of=job.retry_of,
-        retried_by=job.retried_by,
-        webhook=webhook,
-    )
+def job_json(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None = None) -> bytes:
+    """The job as the API serves it, a `JobBody`; `metadata` is `job.meta`, opened."""
+    here = job_url(job.id)
+    body = {
+        "id": job.id,
+        "object": "job",
+        "status": job.status,
+        "status_reason": job.status_reason,
+        "counts": job.counts,
+        "progress": round(job.counts.finished / job.counts.total, 4),
+        "eta_s": job.eta_s,
+        "queue_position": job.queue_position,
+        "usage": job.usage,
+        "model": job.model,
+        "model_revision": job.model_revision,
+        "priority": job.priority,
+        "created_at": rfc3339(job.created_at),
+        "started_at": _rfc3339_or_none(job.started_at),
+        "finished_at": _rfc3339_or_none(job.finished_at),
+        "deadline_at": rfc3339(job.deadline_at),
+        "results_expire_at": _rfc3339_or_none(job.results_expire_at),
+        "error_summary": [{"code": code, "count": count} for code, count in job.error_summary.items()],
+        "warnings": job.warnings,
+        "urls": {
+            "self": here,
+            "results": results_url(job.id),
+            "cancel": f"{here}/cancel",
+            "events": f"{here}/events",
+        },
+        "metadata": metadata,
+        "retry_of": job.retry_of,
+        "retried_by": job.retried_by,
+        "webhook": None if webhook is None else webhook.model_dump(),
+    }
+    return orjson.dumps(body)
 
 
 def unbegun(new: NewJob, created: int) -> Job:
@@ -88,10 +82,14 @@ def unbegun(new: NewJob, created: int) -> Job:
     )
 
 
-def job_urls(job_id: str) -> JobUrls:
-    """Where to go on with a job, relative to the service."""
-    here = f"/v1/jobs/{job_id}"
-    return JobUrls(self=here, results=f"{here}/results", cancel=f"{here}/cancel", events=f"{here}/events")
+def job_url(job_id: str) -> str:
+    """Where a job is, relative to the service."""
+    return f"/v1/jobs/{job_id}"
+
+
+def results_url(job_id: str) -> str:
+    """Where a job's results are, relative to the service."""
+    return f"{job_url(job_id)}/results"
 
 
 def model_body(name: str, model: ModelView, shares: Mapping[str, int], *, default: bool) -> ModelBody:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import cache
 
 from jobs.schema import Priority
 
@@ -16,6 +17,7 @@ that says what it asks for (`jobs.shards.wire_version`), so that older workers t
 """
 
 
+@cache
 def slug(model: str) -> str:
     """The model's name as used in keys, queues and Kubernetes names.
 

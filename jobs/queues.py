@@ -6,21 +6,18 @@ gone), so nothing here is trusted with a job: the ledger publishes again what th
 
 from __future__ import annotations
 
-import base64
-import secrets
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 import orjson
 import redis
-import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from jobs import names
-from jobs.grouping import Grouped
 from jobs.ledger import Message
 from jobs.schema import Priority
 from jobs.sentinels import Sentinels
@@ -138,38 +135,40 @@ _HEADERS: dict[str, object] = {
     "ignore_result": True,
     VERSION_HEADER: names.WIRE_VERSION,
 }
-_PROPERTIES = {"reply_to": "", "delivery_mode": 2, "priority": 0, "body_encoding": "base64"}
+_PROPERTIES = {"reply_to": "", "delivery_mode": 2, "priority": 0}
+
+
+@cache
+def template(queue: str) -> bytes:
+    """A queue's messages, with `<job>`, `<shard>` and `<seq>` to be put in, as kombu's Redis transport stores them.
+
+    Of Celery's task protocol 2. Made here so that the ledger's script can push it, or the gateway's event loop with
+    a connection of its own: `send_task` blocks and costs most of a submission. `tests/unit/jobs/test_queues.py`
+    holds it against Celery's own.
+    """
+    arguments = '["<job>",<shard>,<seq>]'
+    return _envelope(EXTRACT_TASK, "<job>.<shard>.<seq>", queue, arguments, "('<job>', <shard>, <seq>)")
 
 
 def envelope(message: Message) -> bytes:
-    """A shard's message as kombu's Redis transport stores it, of Celery's task protocol 2.
-
-    Built here so that the gateway's event loop can push it with its own connection: `send_task` blocks and costs
-    most of a submission. `tests/unit/jobs/test_queues.py` holds it against Celery's own.
-    """
-    args = [message.job, message.shard, message.seq]
-    return _envelope(EXTRACT_TASK, f"{message.job}.{message.shard}.{message.seq}", message.queue, args)
+    """A shard's message."""
+    written = template(message.queue).replace(b"<job>", message.job.encode())
+    return written.replace(b"<shard>", b"%d" % message.shard).replace(b"<seq>", b"%d" % message.seq)
 
 
-def _envelope(task: str, task_id: str, queue: str, args: list[Any]) -> bytes:
-    body = orjson.dumps([args, {}, _EMBEDDED])
+def _envelope(task: str, task_id: str, queue: str, arguments: str, shown: str) -> bytes:
+    """A message; its arguments as JSON, and as Flower shows them. A body without `body_encoding` is plain."""
     return orjson.dumps(
         {
-            "body": base64.b64encode(body).decode(),
+            "body": f"[{arguments},{{}},{orjson.dumps(_EMBEDDED).decode()}]",
             "content-encoding": "utf-8",
             "content-type": "application/json",
-            "headers": {
-                **_HEADERS,
-                "task": task,
-                "id": task_id,
-                "root_id": task_id,
-                "argsrepr": repr(tuple(args)),
-            },
+            "headers": {**_HEADERS, "task": task, "id": task_id, "root_id": task_id, "argsrepr": shown},
             "properties": {
                 **_PROPERTIES,
                 "correlation_id": task_id,
                 "delivery_info": {"exchange": "", "routing_key": queue},
-                "delivery_tag": f"{task_id}.{secrets.token_hex(4)}",
+                "delivery_tag": task_id,
             },
         }
     )
@@ -187,41 +186,6 @@ def push(broker: redis.Redis, messages: Iterable[Message]) -> None:
     pipeline.execute()
 
 
-class Pusher:
-    """Pushes for the event loop; what is published at the same moment shares a round trip.
-
-    Args:
-        broker: of the broker's database.
-    """
-
-    def __init__(self, broker: redis.asyncio.Redis) -> None:
-        self._broker = broker
-        self._grouped: Grouped[Sequence[Message], None] = Grouped(self._push)
-
-    async def push(self, messages: Sequence[Message]) -> None:
-        """Put messages into their queues, in order.
-
-        Raises:
-            redis.exceptions.RedisError: some may not have arrived; upkeep publishes those again.
-        """
-        await self._grouped.ask(messages)
-
-    async def _push(self, groups: Sequence[Sequence[Message]]) -> Sequence[None]:
-        queued: dict[str, list[bytes]] = {}
-        for messages in groups:
-            for message in messages:
-                queued.setdefault(KEY_PREFIX + message.queue, []).append(envelope(message))
-        if len(queued) == 1:
-            [(key, envelopes)] = queued.items()
-            await self._broker.lpush(key, *envelopes)
-        else:
-            pipeline = self._broker.pipeline(transaction=False)
-            for key, envelopes in queued.items():
-                pipeline.lpush(key, *envelopes)
-            await pipeline.execute()
-        return [None] * len(groups)
-
-
 def push_deliveries(broker: redis.Redis, groups: Iterable[Sequence[str]]) -> None:
     """Put webhook deliveries into the couriers' queue: a message a group, which one courier tries in turn.
 
@@ -230,7 +194,8 @@ def push_deliveries(broker: redis.Redis, groups: Iterable[Sequence[str]]) -> Non
     """
     pipeline = broker.pipeline(transaction=False)
     for group in groups:
-        message = _envelope(DELIVER_TASK, f"{group[0]}.{uuid4().hex[:8]}", names.WEBHOOK_QUEUE, list(group))
+        task_id, arguments = f"{group[0]}.{uuid4().hex[:8]}", orjson.dumps(list(group)).decode()
+        message = _envelope(DELIVER_TASK, task_id, names.WEBHOOK_QUEUE, arguments, repr(tuple(group)))
         pipeline.lpush(KEY_PREFIX + names.WEBHOOK_QUEUE, message)
     pipeline.execute()
 

@@ -22,7 +22,7 @@ from gateway.schemas import JobWebhook
 from gateway.services import Services
 from gateway.submission import Accepted, submit
 from gateway.upload import upload
-from gateway.views import etag, job_body, job_urls, retry_after_s
+from gateway.views import etag, job_json, job_url, retry_after_s
 from gateway.waiting import Expected
 from jobs.ledger import Page
 from jobs.schema import Job
@@ -129,11 +129,11 @@ def job_response(
     webhook: JobWebhook | None = None,
 ) -> Response:
     """The job as a response, with its ETag, and when to look again while it is open."""
-    body = job_body(job, unpack_metadata(services.codec, job), webhook)
+    body = job_json(job, unpack_metadata(services.codec, job), webhook)
     all_headers = {"ETag": etag(job), **(headers or {})}
     if not job.status.terminal:
         all_headers["Retry-After"] = str(retry_after_s(job))
-    return Response(body.model_dump_json(), status, media_type="application/json", headers=all_headers)
+    return Response(body, status, media_type="application/json", headers=all_headers)
 
 
 def accepted_response(accepted: Accepted, headers: Mapping[str, str] | None = None) -> Response:
@@ -148,7 +148,7 @@ def accepted_response(accepted: Accepted, headers: Mapping[str, str] | None = No
 
 def accepted_headers(accepted: Accepted) -> dict[str, str]:
     """Where the job is, and whether it was made by this very request."""
-    headers = {"Location": job_urls(accepted.job_id).self}
+    headers = {"Location": job_url(accepted.job_id)}
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
     return headers

@@ -17,7 +17,7 @@ from gateway.packing import unpack_metadata
 from gateway.problems import Problem
 from gateway.routes.jobs import JobId, Viewer
 from gateway.services import Services, ServicesDep
-from gateway.views import job_body
+from gateway.views import job_json
 from jobs.ledger import LedgerUnavailableError
 from jobs.schema import Job
 
@@ -103,6 +103,6 @@ async def _events(services: Services, caller: Caller, job_id: str, seen: int) ->
 
 
 def _event(services: Services, job: Job) -> bytes:
-    name = "terminal" if job.status.terminal else "progress"
-    data = job_body(job, unpack_metadata(services.codec, job)).model_dump_json()
-    return f"id: {job.version}\nevent: {name}\ndata: {data}\n\n".encode()
+    name = b"terminal" if job.status.terminal else b"progress"
+    data = job_json(job, unpack_metadata(services.codec, job))
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (job.version, name, data)

@@ -14,7 +14,7 @@ from gateway.packing import unpack_metadata
 from gateway.routes.answers import accept, accepted_headers, accepted_response, job_response, wait_for_page
 from gateway.schemas import Extraction, JobBody
 from gateway.services import Services, ServicesDep
-from gateway.views import job_body
+from gateway.views import job_json
 from gateway.waiting import Expected
 from jobs.keys import Role
 from jobs.ledger import LedgerUnavailableError
@@ -58,6 +58,6 @@ async def _answer(request: Request, services: Services, caller: Caller, expected
     except LedgerUnavailableError:
         await services.barrier.confirm()
         return accepted_response(accepted)  # the job is safe; only looking at it failed
-    body = job_body(job, unpack_metadata(services.codec, job), accepted.webhook).model_dump_json().encode()
+    body = job_json(job, unpack_metadata(services.codec, job), accepted.webhook)
     content = b'{"job":%b,"results":[%b]}' % (body, b",".join(rows))
     return Response(content, media_type="application/json", headers=headers)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from gateway.views import job_urls, rfc3339
+from gateway.views import results_url, rfc3339
 
 JOB_EVENTS = ("job.succeeded", "job.partially_succeeded", "job.failed", "job.cancelled", "job.expired")
 TEST_EVENT = "webhook.test"
@@ -28,7 +28,7 @@ def job_event(frozen: bytes, metadata: Mapping[str, str], public_url: str) -> by
         "status": event["status"],
         "counts": {"total": event["total"], "queued": 0, "running": 0, **ended},
         "error_summary": list(event["errors"] or ()),  # Lua writes an empty list as {}
-        "results_url": public_url.rstrip("/") + job_urls(job_id).results,
+        "results_url": public_url.rstrip("/") + results_url(job_id),
         "results_expire_at": rfc3339(event["results_expire_at"]),
         "metadata": dict(metadata),
     }

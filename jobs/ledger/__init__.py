@@ -53,7 +53,6 @@ from jobs.ledger.store import (
     BARRIER_KEY,
     AsyncLedger,
     Ledger,
-    LedgerRefusedError,
     LedgerUnavailableError,
     channel,
 )
@@ -80,6 +79,7 @@ from jobs.ledger.values import (
     Returned,
     StoredAnswer,
     StoredShard,
+    Within,
 )
 
 __all__ = [
@@ -99,7 +99,6 @@ __all__ = [
     "JobList",
     "JobPlace",
     "Ledger",
-    "LedgerRefusedError",
     "LedgerUnavailableError",
     "Leftovers",
     "Limits",
@@ -112,6 +111,7 @@ __all__ = [
     "Returned",
     "StoredAnswer",
     "StoredShard",
+    "Within",
     "announced",
     "audit",
     "backlog",

@@ -23,6 +23,7 @@ from jobs.ledger.values import (
     Message,
     NewJob,
     Returned,
+    Within,
 )
 
 LEASE_MS = 60_000
@@ -68,8 +69,11 @@ def stage(
     return Call("stage", (job, size, int(ttl_s * 1000), ids, *args), records.text)
 
 
-def create(new: NewJob) -> Call[Created]:
-    """Make a job and its shards visible in one step, and publish as many as the window has room for."""
+def create(new: NewJob, within: Within | None = None) -> Call[Created]:
+    """Make a job and its shards visible in one step, and publish as many as the window has room for.
+
+    `within`: how their messages are pushed in the same step; what could not be is in the answer, as without it.
+    """
     queue = names.queue(new.model, new.priority)
     characters = sum(chars for _, chars in new.sizes)
     header = {
@@ -94,6 +98,7 @@ def create(new: NewJob) -> Call[Created]:
         "body_sha": new.body_sha,
         "by": new.by,
         "waiter": new.waiter,
+        "push": None if within is None else [within.database, within.back, within.key],
         "limits": {
             "key_jobs": new.limits.key_jobs,
             "tenant_jobs": new.limits.tenant_jobs,
@@ -112,7 +117,8 @@ def create(new: NewJob) -> Call[Created]:
         )
 
     head = (orjson.dumps(header), new.opts, new.meta, new.answer, orjson.dumps(list(new.sizes)))
-    return Call("create", (*head, _pairs(new.doc_ids), *new.blobs), parse)
+    template = b"" if within is None else within.template
+    return Call("create", (*head, _pairs(new.doc_ids), template, *new.blobs), parse)
 
 
 # A worker's life with a shard

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
 import redis
@@ -23,10 +23,6 @@ BARRIER_KEY = f"{PREFIX}barrier"
 
 class LedgerUnavailableError(Exception):
     """The store cannot be reached, did not answer in time, or refuses to write (full, read-only, loading)."""
-
-
-class LedgerRefusedError(LedgerUnavailableError):
-    """The store answered, but does not write now (full, read-only, loading); it may still read."""
 
 
 def channel(job: str) -> str:
@@ -62,7 +58,7 @@ class Ledger:
 
 
 class AsyncLedger:
-    """The ledger for the event loop; calls that are made at the same moment share a round trip.
+    """The ledger for the event loop; calls that are made at the same moment share round trips.
 
     Args:
         client: an asynchronous redis-py client of the ledger's database that returns bytes.
@@ -70,7 +66,7 @@ class AsyncLedger:
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
-        self._grouped: Grouped[Call[Any], Any] = Grouped(self._together)
+        self._grouped: Grouped[Call[Any], Any] = Grouped(self._round_trip)
 
     async def run(self, call: Call[T]) -> T:
         """Take one transition.
@@ -78,32 +74,48 @@ class AsyncLedger:
         Raises:
             LedgerUnavailableError: it is not known whether the transition happened; repeating it is safe.
         """
-        script = scripts.load(call.script)
         large = sum(len(arg) for arg in call.args if isinstance(arg, bytes)) > _LARGE_BYTES
         try:
-            try:
-                reply = await (self._evaluate(call) if large else self._grouped.ask(call))
-            except NoScriptError:
-                reply = await self._client.eval(script.source, 1, PREFIX, *call.args)
+            reply = await (self._alone(call) if large else self._grouped.ask(call))
         except (RedisError, OSError) as error:
             raise _unavailable(error, call) from error
         return call.parse(reply)
 
-    async def _evaluate(self, call: Call[Any]) -> Any:
-        return await self._client.evalsha(scripts.load(call.script).sha, 1, PREFIX, *call.args)
+    async def _round_trip(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """An answer or the server's error for each; the one place that every call passes."""
+        replies = await self._together(calls)
+        for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
+            if isinstance(reply, NoScriptError):
+                source = scripts.load(call.script).source
+                replies[i] = await _told(self._client.eval(source, 1, PREFIX, *call.args))
+        return replies
 
-    async def _together(self, calls: Sequence[Call[Any]]) -> Sequence[Any]:
+    async def _alone(self, call: Call[Any]) -> Any:
+        [reply] = await self._round_trip([call])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def _together(self, calls: Sequence[Call[Any]]) -> list[Any]:
         if len(calls) == 1:
-            return [await self._evaluate(calls[0])]
+            [call] = calls
+            return [await _told(self._client.evalsha(scripts.load(call.script).sha, 1, PREFIX, *call.args))]
         pipeline = self._client.pipeline(transaction=False)
         for call in calls:
             pipeline.evalsha(scripts.load(call.script).sha, 1, PREFIX, *call.args)
         return await pipeline.execute(raise_on_error=False)
 
 
+async def _told(answer: Awaitable[Any]) -> Any:
+    """An answer, or what the server says instead."""
+    try:
+        return await answer
+    except ResponseError as error:
+        return error
+
+
 def _unavailable(error: Exception, call: Call[T]) -> Exception:
     """A refusal of the server that is our own mistake (a broken script) must not pass for an outage."""
     if isinstance(error, ResponseError) and "script:" in str(error) and "OOM" not in str(error):
         return RuntimeError(f"ledger script {call.script}: {error}")
-    kind = LedgerRefusedError if isinstance(error, ResponseError) else LedgerUnavailableError
-    return kind(f"{call.script}: {type(error).__name__}")
+    return LedgerUnavailableError(f"{call.script}: {type(error).__name__}")

@@ -96,8 +96,25 @@ class NewJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Within:
+    """How `create` pushes what it publishes itself, to a broker on the ledger's own server.
+
+    Attributes:
+        database: the broker's.
+        back: the ledger's.
+        key: the list that is the queue.
+        template: a message, with `<job>`, `<shard>` and `<seq>` to be put in.
+    """
+
+    database: int
+    back: int
+    key: str
+    template: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Created:
-    """What became of a submission; `publish` is to be pushed where kind is `created`."""
+    """What became of a submission; `publish` is still to be pushed where kind is `created`."""
 
     kind: Literal[
         "created", "exists", "quota", "overloaded", "memory_full", "idem_lost", "stage_lost", "retry_conflict"

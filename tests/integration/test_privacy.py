@@ -13,7 +13,8 @@ import httpx
 import orjson
 import pytest
 
-from jobs.queues import KEY_PREFIX, Pusher, model_queues
+from jobs.pushing import Pusher
+from jobs.queues import KEY_PREFIX, model_queues
 from tests.support.api import running_api
 from tests.support.processes import READY_S, House, free_port, wait_for
 from tests.support.receivers import receiving
@@ -79,7 +80,7 @@ def test_a_marker_is_found_nowhere() -> None:
             queues = [KEY_PREFIX + queue for queue in model_queues(["gleaner-small"])]
             messages = [raw for queue in queues for raw in broker.lrange(queue, 0, -1)]
         assert messages
-        bodies = [base64.b64decode(orjson.loads(raw)["body"]) for raw in messages]
+        bodies = [orjson.loads(raw)["body"].encode() for raw in messages]
 
         worker = house.worker(GLEANER_RESULT_CACHE_TTL_S="60").wait_ready()
         path = f"/v1/jobs/{sent.json()['id']}"

@@ -6,7 +6,6 @@ claim, payload, results, complete.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -25,7 +24,8 @@ from jobs import keys, ledger
 from jobs.codec import Codec
 from jobs.keys import Role
 from jobs.ledger import AsyncLedger, Claim, Message, place
-from jobs.queues import KEY_PREFIX, Pusher, model_queues
+from jobs.pushing import Pusher
+from jobs.queues import KEY_PREFIX, model_queues
 from jobs.schema import Document, DocumentResult, DocumentStatus, Entity, Labels
 from jobs.shards import decode_documents, encode_documents, encode_results
 from jobs.stores import connect_async
@@ -52,7 +52,7 @@ class Worker:
         found: list[Message] = []
         for queue in model_queues(self.models):
             while (raw := await self.broker.rpop(KEY_PREFIX + queue)) is not None:
-                job, shard, seq = orjson.loads(base64.b64decode(orjson.loads(raw)["body"]))[0]
+                job, shard, seq = orjson.loads(orjson.loads(raw)["body"])[0]
                 found.append(Message(queue, job, shard, seq))
         return found
 

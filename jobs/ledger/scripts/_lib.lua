@@ -92,16 +92,16 @@ local function publish_one(job, shard, record)
 end
 
 -- How many of a job's shards may be in the queue at once: two per live slot, shared among the queue's open jobs.
-local function window(job)
-  local live = redis.call('ZCOUNT', key('workers:' .. job.slug), NOW, '+inf')
-  local slots = live * int(redis.call('HGET', key('model:' .. job.slug), 'slots'))
-  local open = math.max(1, int(redis.call('HGET', key('q:' .. job.queue), 'jobs')))
-  return math.min(64, math.max(2, math.ceil(2 * slots / open)))
+local function window(slug, slots, open)
+  local live = redis.call('ZCOUNT', key('workers:' .. slug), NOW, '+inf')
+  return math.min(64, math.max(2, math.ceil(2 * live * slots / math.max(1, open))))
 end
 
 -- Publishes the next waiting shards within the window; returns {shard, seq, shard, seq, ...}.
 local function publish_next(job)
-  local inq, next_, shards, limit = int(job.inq), int(job.next), int(job.shards), window(job)
+  local inq, next_, shards = int(job.inq), int(job.next), int(job.shards)
+  local slots = int(redis.call('HGET', key('model:' .. job.slug), 'slots'))
+  local limit = window(job.slug, slots, int(redis.call('HGET', key('q:' .. job.queue), 'jobs')))
   local out = {}
   while inq < limit and next_ < shards do
     local record = read_shard(job.id, next_)

@@ -1,12 +1,27 @@
 #!lua
--- create(header, opts, meta, answer, sizes, ids, blob...): makes a job and its shards visible, or says why not.
--- header: JSON object; sizes: JSON [[ndocs, chars], ...]; ids: JSON [doc id, place, ...] or ''. Blobs are the
--- shards' payloads in order; none where they were staged.
+-- create(header, opts, meta, answer, sizes, ids, template, blob...): makes a job and its shards visible, or says why
+-- not. header: JSON object; sizes: JSON [[ndocs, chars], ...]; ids: JSON [doc id, place, ...] or ''; template: of a
+-- message to be pushed here, or ''. Blobs are the shards' payloads in order; none where they were staged.
 local h = cjson.decode(ARGV[1])
 local opts, meta, answer, sizes = ARGV[2], ARGV[3], ARGV[4], cjson.decode(ARGV[5])
 local ids = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or {}
-local id, inline, shards = h.id, #ARGV - 6, #sizes
+local id, inline, shards = h.id, #ARGV - 7, #sizes
 local job_key, in_key = key('job:' .. id), key('in:' .. id)
+
+-- Puts messages into the broker's database; false where the server refuses: then the caller tries. Nothing may follow
+-- that needs the ledger's database, should the way back be refused, too.
+local function pushed(published)
+  local database, back, list = unpack(h.push)
+  local messages = {}
+  for i = 1, #published, 2 do
+    local names = {job = id, shard = published[i], seq = published[i + 1]}
+    messages[#messages + 1] = string.gsub(ARGV[7], '<(%a+)>', names)
+  end
+  if redis.pcall('SELECT', database).err then return false end
+  local answer = redis.pcall('LPUSH', list, unpack(messages))
+  redis.pcall('SELECT', back)
+  return type(answer) == 'number'
+end
 
 local function refuse(kind, retry_after)
   return {kind, NOW, tostring(retry_after or 0), ''}
@@ -26,10 +41,12 @@ if h.retry_of ~= '' then
   end
 end
 
--- Room: of the tenant, of the model, of all, of the server's memory.
+-- Room: of the tenant, of the model, of all, of the server's memory. What is read here is written back below, for a
+-- script's every command costs.
 local by = h.by ~= '' and 'jobs:' .. h.by
 local tenant = redis.call('HMGET', key('tenant:' .. h.tenant), 'open_jobs', 'open_chars', by or 'jobs:')
-local model = redis.call('HMGET', key('model:' .. h.slug), 'open_chars', 'drain_rate')
+local model = redis.call('HMGET', key('model:' .. h.slug), 'open_chars', 'drain_rate', 'open_jobs', 'slots')
+local queue = redis.call('HMGET', key('q:' .. h.queue), 'jobs', 'seq')
 local sys = redis.call('HMGET', key('sys'), 'open_chars', 'reserve')
 local rate = math.max(1, tonumber(model[2] or '0') or 0)
 local function over(limit, have) return limit > 0 and have + h.chars > limit and have > 0 end
@@ -53,51 +70,55 @@ if most > 0 and used + int(sys[2]) - staged + reserve > 0.7 * most then return r
 -- From here on only writes.
 local created = math.abs(NOW - h.created) < 60000 and h.created or NOW
 local deadline = created + h.deadline_ms
-local job = {id = id, tenant = h.tenant, slug = h.slug, queue = h.queue, deadline = deadline, inq = 0, next = 0,
-  shards = shards}
+local open, seq = int(queue[1]) + 1, int(queue[2])
+local first = math.min(shards, window(h.slug, int(model[4]), open)) -- so many are published now
 redis.call('HSET', job_key, 'ver', h.ver, 'tenant', h.tenant, 'model', h.model, 'slug', h.slug, 'queue', h.queue,
   'priority', h.priority, 'state', 'queued', 'total', h.total, 'run', 0, 'ok', 0, 'failed', 0, 'canc', 0, 'exp', 0,
-  'shards', shards, 'next', 0, 'inq', 0, 'created', created, 'deadline', deadline, 'ttl', h.ttl_ms, 'chars', h.chars,
+  'shards', shards, 'next', first, 'inq', first, 'created', created, 'deadline', deadline, 'ttl', h.ttl_ms, 'chars', h.chars,
   'left', h.chars, 'bytes', h.bytes, 'reserve', reserve, 'hook', h.hook, 'opts', opts, 'meta', meta, 'v', 1,
   'trace', h.trace, 'retry_of', h.retry_of, 'by', h.by, 'waiter', h.waiter)
-local records = {}
+local records, members, published, messages = {}, {}, {}, {}
 for i, size in ipairs(sizes) do
-  records[#records + 1] = tostring(i - 1)
-  records[#records + 1] = pack_shard({st = 'w', nonce = '', until_ = 0, attempts = 0, mode = 0, at = 0, solo = 0,
-    seq = 0, ndocs = size[1], done_nonce = '', worker = '', ok = 0, failed = 0, chars = size[2]})
+  local shard, out = i - 1, i <= first
+  records[#records + 1] = tostring(shard)
+  records[#records + 1] = pack_shard({st = out and 'p' or 'w', nonce = '', until_ = 0, attempts = 0, mode = 0, at = 0,
+    solo = 0, seq = out and seq + i or 0, ndocs = size[1], done_nonce = '', worker = '', ok = 0, failed = 0,
+    chars = size[2]})
+  members[#members + 1] = deadline + SLACK
+  members[#members + 1] = member(id, shard)
+  if out then
+    published[#published + 1] = seq + i
+    published[#published + 1] = member(id, shard)
+    messages[#messages + 1] = tostring(shard)
+    messages[#messages + 1] = tostring(seq + i)
+  end
 end
 bulk('HSET', key('sh:' .. id), records)
 bulk('HSET', key('ids:' .. id), ids) -- staged ones are there
-for i = 1, inline do redis.call('HSET', in_key, i - 1, ARGV[6 + i]) end
+for i = 1, inline do redis.call('HSET', in_key, i - 1, ARGV[7 + i]) end
 if inline == 0 then
   redis.call('PERSIST', in_key)
   redis.call('PERSIST', key('ids:' .. id))
   redis.call('ZREM', key('staging'), id)
   redis.call('HDEL', key('staged'), id)
-  redis.call('HINCRBY', key('sys'), 'reserve', -staged)
-end
-local members = {}
-for i = 1, shards do
-  members[#members + 1] = deadline + SLACK
-  members[#members + 1] = member(id, i - 1)
 end
 bulk('ZADD', key('open:' .. h.slug), members)
+bulk('ZADD', key('pub:' .. h.queue), published)
 redis.call('ZADD', key('deadlines'), deadline, id)
 redis.call('ZADD', key('jobs:' .. h.tenant), created, id)
 redis.call('ZADD', key('queued:' .. h.queue), created, id)
 redis.call('ZADD', key('opened:' .. h.slug), created, id)
-redis.call('HINCRBY', key('tenant:' .. h.tenant), 'open_jobs', 1)
-redis.call('HINCRBY', key('tenant:' .. h.tenant), 'open_chars', h.chars)
-if by then redis.call('HINCRBY', key('tenant:' .. h.tenant), by, 1) end
-redis.call('HINCRBY', key('model:' .. h.slug), 'open_jobs', 1)
-redis.call('HINCRBY', key('model:' .. h.slug), 'open_chars', h.chars)
-redis.call('HINCRBY', key('q:' .. h.queue), 'jobs', 1)
-redis.call('SADD', key('queues'), h.queue)
-redis.call('SADD', key('slugs'), h.slug)
-redis.call('HINCRBY', key('sys'), 'open_chars', h.chars)
-redis.call('HINCRBY', key('sys'), 'reserve', reserve)
+redis.call('HSET', key('tenant:' .. h.tenant), 'open_jobs', int(tenant[1]) + 1, 'open_chars', int(tenant[2]) + h.chars)
+if by then redis.call('HSET', key('tenant:' .. h.tenant), by, int(tenant[3]) + 1) end
+redis.call('HSET', key('model:' .. h.slug), 'open_jobs', int(model[3]) + 1, 'open_chars', int(model[1]) + h.chars)
+redis.call('HSET', key('q:' .. h.queue), 'jobs', open, 'seq', seq + first)
+if not queue[1] then -- its first job
+  redis.call('SADD', key('queues'), h.queue)
+  redis.call('SADD', key('slugs'), h.slug)
+end
 -- Jobs are refused above 70 %: for them, and not for the result cache, is what is left above half.
-redis.call('HSET', key('sys'), 'tight', most > 0 and used > 0.5 * most and 1 or 0)
+redis.call('HSET', key('sys'), 'open_chars', int(sys[1]) + h.chars, 'reserve', int(sys[2]) - staged + reserve,
+  'tight', most > 0 and used > 0.5 * most and 1 or 0)
 if h.retry_of ~= '' then
   redis.call('HSET', key('job:' .. h.retry_of), 'retried_by', id)
   changed(h.retry_of)
@@ -108,5 +129,6 @@ if idem then
   redis.call('PEXPIRE', idem, 24 * 3600000)
 end
 local reply = {'created', created, '0', ''}
-for _, value in ipairs(publish_next(job)) do reply[#reply + 1] = value end
+if ARGV[7] ~= '' and pushed(messages) then return reply end
+for _, value in ipairs(messages) do reply[#reply + 1] = value end
 return reply

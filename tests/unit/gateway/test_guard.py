@@ -19,8 +19,8 @@ pytestmark = pytest.mark.anyio
 CALLERS = 4 * FAILURES_TO_OPEN
 
 
-async def test_a_round_trip_that_fails_counts_once_however_many_shared_it() -> None:
-    """Callers of one moment share a round trip: its failure is one, and the breaker opens at the third."""
+async def test_what_fails_at_one_moment_counts_once_however_many_asked() -> None:
+    """Callers of one moment share a few round trips: they fail as one, and the breaker opens at the third time."""
     registry = CollectorRegistry()
     client = connect_async(f"redis://127.0.0.1:{free_port()}/0", 1, "test")
     guarded = GuardedLedger(client, 5, GatewayMetrics(registry))

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import re
 
+import orjson
 import pytest
 
+from gateway.schemas import JobBody, JobWebhook
 from gateway.submission import new_job_id
-from gateway.views import etag, job_body, retry_after_s, rfc3339
+from gateway.views import etag, job_json, retry_after_s, rfc3339
 from jobs.schema import Counts, Job, JobStatus, Priority, Usage
 
 
@@ -42,7 +44,7 @@ def job(**fields: object) -> Job:
 
 def test_the_tenant_and_the_stored_blobs_are_not_shown() -> None:
     """A job's JSON holds what the contract names, and nothing of the store."""
-    body = job_body(job(opts=b"secret"), {"a": "b"}).model_dump()
+    body = orjson.loads(job_json(job(opts=b"secret"), {"a": "b"}))
 
     assert {"tenant", "opts", "meta", "version", "now"}.isdisjoint(body)
     assert body["metadata"] == {"a": "b"}
@@ -54,6 +56,25 @@ def test_the_tenant_and_the_stored_blobs_are_not_shown() -> None:
         "cancel": "/v1/jobs/job_1/cancel",
         "events": "/v1/jobs/job_1/events",
     }
+
+
+def test_a_job_is_what_the_openapi_document_says() -> None:
+    """Its JSON is that of the documented body, field by field in the same order."""
+    ended = job(
+        status=JobStatus.partially_succeeded,
+        eta_s=0.5,
+        queue_position=2,
+        model_revision="r",
+        started_at=1_700_000_000_002,
+        finished_at=1_700_000_000_003,
+        results_expire_at=1_700_000_000_004,
+        warnings=("w",),
+        retry_of="job_0",
+        retried_by="job_2",
+    )
+    for given, webhook in ((job(), None), (ended, JobWebhook(endpoint_id="ep_1", secret="s"))):
+        told = job_json(given, {"a": "b"}, webhook)
+        assert JobBody.model_validate_json(told).model_dump_json().encode() == told
 
 
 @pytest.mark.parametrize(

@@ -33,16 +33,31 @@ def test_our_envelope_has_the_shape_of_celerys_own(broker_url: str) -> None:
         ours = orjson.loads(broker.rpop(queues.KEY_PREFIX + QUEUE))
     app.close()
 
-    def body(envelope: dict[str, str]) -> object:
-        return orjson.loads(base64.b64decode(envelope.pop("body")))
-
-    assert body(theirs) == body(ours)
+    assert orjson.loads(base64.b64decode(theirs.pop("body"))) == orjson.loads(ours.pop("body"))
+    assert theirs["properties"].pop("body_encoding") == "base64"
     for envelope in (theirs, ours):
         for field in ("reply_to", "delivery_tag"):
             envelope["properties"].pop(field)
         for field in ("origin", "argsrepr"):
             envelope["headers"].pop(field)
     assert theirs == ours
+
+
+def test_kombu_reads_our_message_as_its_own(broker_url: str) -> None:
+    """What a worker's consumer gets of it is the task's arguments."""
+    app = queues.celery_app(broker_url, [QUEUE], "worker")
+    with redis.Redis.from_url(broker_url) as broker:
+        queues.push(broker, [Message(QUEUE, "job_1", 3, 7)])
+    with app.connection_for_read() as connection:
+        message = connection.default_channel.basic_get(QUEUE)
+        assert message.payload == [
+            ["job_1", 3, 7],
+            {},
+            {"callbacks": None, "errbacks": None, "chain": None, "chord": None},
+        ]
+        assert message.headers["id"] == "job_1.3.7"
+        message.ack()
+    app.close()
 
 
 def test_push_keeps_the_order_of_publication(broker_url: str) -> None:
