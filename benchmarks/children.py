@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,16 @@ READY_S = 180.0
 
 @dataclass(frozen=True)
 class Stack:
-    """What runs: the server, the children by role, and the key of a submitter."""
+    """What runs: the server, the children by role, and the key of a submitter.
+
+    Attributes:
+        launch: starts one more of this role as `python -m` with these arguments, and does not wait for it.
+    """
 
     server: Server
     children: Mapping[str, Child]
     key: str
+    launch: Callable[[str, tuple[str, ...]], Child]
 
     @property
     def url(self) -> str:
@@ -53,13 +58,16 @@ def stack(modules: Mapping[str, tuple[str, ...]], **settings: str) -> Iterator[S
             "GLEANER_KEYS_FILE": str(folder / "keys.json"),
             **settings,
         }
-        children = {}
-        for role, arguments in modules.items():
-            children[role] = child = _launch(folder, role, arguments, common)
+
+        def launch(role: str, arguments: tuple[str, ...]) -> Child:
+            child = _launch(folder, role, arguments, common)
             ending.callback(child.kill)
+            return child
+
+        children = {role: launch(role, arguments) for role, arguments in modules.items()}
         for child in children.values():
             wait_for(child.ready, READY_S, f"{child.role} is ready: {child.tail()}")
-        yield Stack(server, children, key)
+        yield Stack(server, children, key, launch)
 
 
 def _launch(folder: Path, role: str, arguments: tuple[str, ...], environment: Mapping[str, str]) -> Child:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 import string
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 from benchmarks.children import stack
 from benchmarks.service import Service
-from benchmarks.texts import usual
+from benchmarks.texts import Mix, usual
 
 LEDGER_SHARE = 0.7
 """Part of its one core that a ledger should use: above, answers wait for each other."""
@@ -28,6 +29,8 @@ NOBODY = "nobody"
 """A model that has no worker."""
 FAKE_PACE_S = 2.3e-4
 """Seconds a padded token takes in gleaner-small on two cores, bf16."""
+AT_REST, REST_MB, MOST_JOBS = 4, 0.5, 24
+"""A process is at rest when it grew by less over so many jobs; after so many jobs it is taken as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +158,28 @@ class Tenfold:
 
 
 def tenfold(count: int, pace_s: float) -> Tenfold:
-    """A job of `count` documents, then one of ten times as many, on the same processes."""
+    """Jobs of `count` documents until the processes have come to rest, then one of ten times as many.
+
+    The first jobs fill what is kept and bounded: threads, their heaps, buffers of connections. That takes a few of
+    more documents than a worker holds at once, and has nothing to do with a job's size.
+    """
     with fakes(1, pace_s) as service:
-        service.one_job(usual(count))
-        began = time.perf_counter()
-        service.one_job(usual(count))
-        small, before = time.perf_counter() - began, service.rss_mb()
+        small, before = _at_rest(service, usual(count))
         began = time.perf_counter()
         service.one_job(usual(10 * count))
         large, after = time.perf_counter() - began, service.rss_mb()
-    return Tenfold(large / small, {part: after[part] - before[part] for part in ("gateway", "worker")})
+    return Tenfold(large / small, {part: after[part] - before[part] for part in before})
+
+
+def _at_rest(service: Service, mix: Mix) -> tuple[float, dict[str, float]]:
+    """Seconds of the job once nobody's memory grows with it any more, and that memory."""
+    seconds: list[float] = []
+    seen: list[dict[str, float]] = []
+    while len(seen) < MOST_JOBS:
+        began = time.perf_counter()
+        service.one_job(mix)
+        seconds.append(time.perf_counter() - began)
+        seen.append({part: mb for part, mb in service.rss_mb().items() if part in ("gateway", "worker")})
+        if len(seen) > AT_REST and all(mb - seen[-1 - AT_REST][part] < REST_MB for part, mb in seen[-1].items()):
+            break
+    return statistics.median(seconds[-AT_REST:]), seen[-1]

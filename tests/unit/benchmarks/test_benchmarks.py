@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accept, accuracy, figures, gpu, medium, path, scale
+from benchmarks import accept, accuracy, figures, gpu, medium, path, scale, starts
 from benchmarks.contestants import EngineAlone, Library, in_batches, in_sorted_batches, one_by_one
 from benchmarks.figures import Figures, Speed, Value
 from benchmarks.texts import MEDIAN_WORDS, documents, mixes
@@ -96,6 +96,15 @@ def test_workers_with_a_fake_model_finish_a_job_and_their_costs_are_found() -> N
     costs = scale.measure(70, 1e-5)
     assert min(costs.server_s, costs.gateway_s, costs.worker_s) >= 0
     assert min(costs.model_s, costs.open_bytes, costs.commands) > 0
+
+
+def test_starts_are_measured_from_exec_to_the_first_answer() -> None:
+    """A worker is ready before what waited for it is done; memory is never above its peak."""
+    first, later = starts.workers(1, "tests.support.worker")
+    for one in (first, later):
+        assert one.ready_s > 0
+        assert one.answer_s > 0
+        assert 0 < one.rss_mb <= one.peak_mb
 
 
 def test_the_path_and_the_gateway_are_measured() -> None:
