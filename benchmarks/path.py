@@ -167,10 +167,8 @@ def _gateway(marks: Marks) -> int:
     from gateway.edge import Edge
     from gateway.guard import GuardedLedger
     from gateway.waiting import Waiter
-    from jobs.queues import Pusher
 
     _around_async(marks, Edge, "__call__", "gateway: request")
-    _around_async(marks, Pusher, "push", "gateway: push")
     _around_async(marks, Waiter, "_receive", "", after="gateway: hint")
     _around_async(marks, GuardedLedger, "run", "gateway: {0.script}")
     return serve()
