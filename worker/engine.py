@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from worker.remembered import Asked, Device, Precision, RuntimeName, Selection
 from worker.windows import cut
 
 CPU_ROW_WORDS = 48
-CPU_BUDGETS = (256, 512, 1024, 2048)
-"""Padded tokens tried at warm-up. More make a token hardly cheaper, but rows less alike, and others wait."""
+CPU_BUDGETS = (256, 512, 1024)
+"""Padded tokens tried at warm-up, the most of them in all streams together. More make a token hardly cheaper, but
+rows less alike, and others wait."""
 CPU_ROUNDS = 4
 CPU_FORWARD_S = 0.4
 """A forward pass on a CPU should not be longer: others wait for it."""
@@ -158,16 +160,18 @@ class GlinerEngine:
         return budget
 
     def _cpu_budget(self) -> int:
-        """The smallest micro-batch at which a token is about as cheap as it gets."""
+        """The smallest micro-batch at which a token is about as cheap as it gets, with all streams busy."""
         row = self._window(CPU_ROW_WORDS)
-        batches = {size: [row] * max(1, size // row.pieces) for size in CPU_BUDGETS}
+        sizes = [size for size in CPU_BUDGETS if size * self.streams <= CPU_BUDGETS[-1]] or CPU_BUDGETS[:1]
+        batches = {size: [row] * max(1, size // row.pieces) for size in sizes}
         speeds: dict[int, float] = {}
-        for _ in range(CPU_ROUNDS):  # turn about, and the best: others who use the cores must not choose
-            for size, rows in batches.items():
-                seconds = self._timed(rows)
-                speeds[size] = max(speeds.get(size, 0.0), len(rows) * row.pieces / seconds)
-                if seconds > CPU_FORWARD_S:
-                    break
+        with ThreadPoolExecutor(self.streams) as pool:
+            for _ in range(CPU_ROUNDS):  # turn about, and the best: others who use the cores must not choose
+                for size, rows in batches.items():
+                    seconds = max(pool.map(self._timed, [rows] * self.streams))
+                    speeds[size] = max(speeds.get(size, 0.0), len(rows) * row.pieces / seconds)
+                    if seconds > CPU_FORWARD_S:
+                        break
         enough = GOOD_ENOUGH * max(speeds.values())
         return next(size for size, speed in speeds.items() if speed >= enough)
 
