@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest unit served ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
   constraints clean
 
 help: ## List these commands
@@ -46,8 +46,8 @@ up: setup ## Start the local stack; Ctrl-C stops it
 	@$(BIN)/gleaner up
 
 test: setup tools ## Every check and every test, the fast ones first
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target fast ship
-	@$(MAKE) --no-print-directory pytest
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target fast ship unit
+	@$(MAKE) --no-print-directory served
 
 fast: lint types imports bandit secrets ## The static checks alone
 
@@ -71,8 +71,13 @@ bandit: setup ## Security lint
 secrets: setup ## No secret in a tracked file; an exception is marked on its own line
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
 
-pytest: setup tools ## The tests: house, unit, integration, console, operations, faults
-	$(BIN)/python -m pytest
+pytest: unit served ## The tests: house, unit, integration, console, operations, faults
+
+unit: setup tools ## The tests of house and unit, which other work beside them does not disturb
+	$(BIN)/python -m pytest tests/house tests/unit
+
+served: setup tools ## The tests with whole processes: integration, console, operations, faults
+	$(BIN)/python -m pytest tests/integration tests/console tests/operations tests/faults
 
 ship: setup tools ## The tests of chart, KEDA, images and pipelines, in a process of their own
 	$(BIN)/python -m pytest tests/ship

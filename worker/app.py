@@ -43,7 +43,7 @@ START_FAILED_EXIT_CODE = 78
 """EX_CONFIG: the model cannot be loaded; starting again will not help until somebody changes something."""
 CUT_SHORT_EXIT_CODE = 75
 """EX_TEMPFAIL: the grace period was over before the drain; leases bring back what was held."""
-SWITCH_S = 2e-4
+SWITCH_S = 1e-3
 """How long one thread may keep the others from the interpreter. Python's own 5 ms are a short text's whole way."""
 GIVE_BACK_S = 10.0
 """Kept of the grace period for giving unfinished shards back."""
