@@ -21,8 +21,8 @@ stream keeps its own."""
 
 MOST_STREAMS = 2
 """Threads that share a pass wait for each other after every operation, and for one whose core somebody else took
-for a moment. Two passes beside each other, on half of the cores each, read two fifths more texts on two cores. More
-streams would leave a text alone a smaller part of the cores."""
+for a moment. Two passes beside each other, on half of the cores each, read a tenth to two fifths more texts on two
+cores. More streams would leave a text alone a smaller part of the cores."""
 
 
 def precisions() -> tuple[str, ...]:
