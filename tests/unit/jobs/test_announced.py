@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,24 +10,9 @@ from redis.client import PubSub
 
 from jobs import ledger
 from jobs.ledger import Ledger, Message, NewJob, Page, channel
-from jobs.stores import connect
 from tests.support.ledger import new_job
 
 WAITER = "gateway-0123456789abcdef:100"
-
-
-@pytest.fixture
-def client(ledger_url: str) -> Iterator[redis.Redis]:
-    """The ledger's database."""
-    made = connect(ledger_url, 2, "test")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(client: redis.Redis) -> Ledger:
-    """The ledger."""
-    return Ledger(client)
 
 
 def listener(client: redis.Redis, waiter: str) -> PubSub:

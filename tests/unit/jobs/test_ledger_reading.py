@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
-import pytest
 import redis
 
 from jobs import ledger
 from jobs.ledger import Backlog, FoundDocument, JobPlace, Ledger, Leftovers, NewJob
 from jobs.schema import JobStatus
 from jobs.shards import decode_documents
-from jobs.stores import connect
 from tests.support.ledger import CODEC, MODEL, new_job
-
-
-@pytest.fixture
-def client(ledger_url: str) -> Iterator[redis.Redis]:
-    """The ledger's database."""
-    made = connect(ledger_url, 2, "test")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(client: redis.Redis) -> Ledger:
-    """The ledger."""
-    return Ledger(client)
 
 
 def listed(store: Ledger, limit: int = 100, behind: JobPlace | None = None, **filters: object) -> list[str]:
