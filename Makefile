@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest unit served ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest unit integration faults ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
   constraints clean
 
 help: ## List these commands
@@ -46,8 +46,7 @@ up: setup ## Start the local stack; Ctrl-C stops it
 	@$(BIN)/gleaner up
 
 test: setup tools ## Every check and every test, the fast ones first
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target fast ship unit
-	@$(MAKE) --no-print-directory served
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target fast ship unit integration faults
 
 fast: lint types imports bandit secrets ## The static checks alone
 
@@ -71,13 +70,16 @@ bandit: setup ## Security lint
 secrets: setup ## No secret in a tracked file; an exception is marked on its own line
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
 
-pytest: unit served ## The tests: house, unit, integration, console, operations, faults
+pytest: unit integration faults ## The tests but those of ship
 
 unit: setup tools ## The tests of house and unit, which other work beside them does not disturb
 	$(BIN)/python -m pytest tests/house tests/unit
 
-served: setup tools ## The tests with whole processes: integration, console, operations, faults
-	$(BIN)/python -m pytest tests/integration tests/console tests/operations tests/faults
+integration: setup tools ## The tests of the whole service; it starts servers of its own, as `faults` does
+	$(BIN)/python -m pytest tests/integration
+
+faults: setup tools ## The tests of console, operations, and everything that can break
+	$(BIN)/python -m pytest tests/console tests/operations tests/faults
 
 ship: setup tools ## The tests of chart, KEDA, images and pipelines, in a process of their own
 	$(BIN)/python -m pytest tests/ship
