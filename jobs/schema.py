@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -195,8 +195,7 @@ class Explanation:
     confidence: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Entity:
+class Entity(NamedTuple):
     """A span of the text: `text[start:end]` in the chosen offset unit equals `text`; score in 0..1.
 
     Where the text was redacted, `text` is what stands there now: `redacted_text[slice(*redacted)]`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from typing import Any
 
 import orjson
@@ -108,7 +108,7 @@ def encode_results(results: Iterable[DocumentResult]) -> bytes:
         if result.id != str(result.index):
             row["id"] = result.id
         if result.entities:
-            row["n"] = [[e.start, e.end, e.text, e.label, e.score] for e in result.entities]
+            row["n"] = [e[:5] for e in result.entities]
         if result.truncated:
             row["c"] = True
         if result.warnings:
@@ -154,7 +154,7 @@ def _entities(row: dict[str, Any]) -> tuple[Entity, ...]:
     places = row.get("rn", (None,) * len(found))
     reasons = row.get("x", (None,) * len(found))
     return tuple(
-        replace(Entity(*entity), redacted=place and (place[0], place[1]), explain=reason and _explanation(*reason))
+        Entity(*entity)._replace(redacted=place and (place[0], place[1]), explain=reason and _explanation(*reason))
         for entity, place, reason in zip(found, places, reasons, strict=True)
     )
 

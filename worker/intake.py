@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -42,6 +42,7 @@ from worker.cache import Known, ResultCache
 from worker.contract import Dropped, EngineBroken, Outcome, ShardRef, Tokenizer
 from worker.leases import Lease, LeaseKeeper
 from worker.microbatch import MicroBatcher
+from worker.prompts import remembering
 from worker.redaction import tenant_key
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ class Intake:
         self._codec = codec
         self._batcher = batcher
         self._tokenizer = tokenizer
+        self._ask = remembering(tokenizer)
         self._leases = leases
         self._metrics = metrics
         self._worker = worker
@@ -255,6 +257,7 @@ class Intake:
                 owner,
                 close_reading=self._close_reading,
                 redact_key=tenant_key(self._redact_secret, shard.claim.tenant) if self._redact_secret else None,
+                ask=self._ask,
             )
         except Exception as error:  # noqa: BLE001  # promise 3: whatever a document does to us, it fails alone
             failure(log, "document.cut_failed", error, index=document.index)
@@ -354,13 +357,16 @@ class Intake:
         self._metrics.stage.labels(name).observe(monotonic() - began)
 
     def _count(self, shard: Shard, results: Sequence[DocumentResult], job_state: str) -> None:
+        ends = Counter((r.status.value, r.error.code.value if r.error else "ok") for r in results)
+        for end, count in ends.items():
+            self._metrics.documents.labels(*end).inc(count)
+        scores: defaultdict[str, list[float]] = defaultdict(list)
         for result in results:
-            code = result.error.code.value if result.error else "ok"
-            self._metrics.documents.labels(result.status.value, code).inc()
             for entity in result.entities:
-                label = entity.label if entity.label in self._shown_labels else OTHER_LABEL
-                self._metrics.entities.labels(label).inc()
-                self._metrics.scores.labels(label).inc(entity.score)
+                scores[entity.label if entity.label in self._shown_labels else OTHER_LABEL].append(entity.score)
+        for label, found in scores.items():
+            self._metrics.entities.labels(label).inc(len(found))
+            self._metrics.scores.labels(label).inc(sum(found))
         self._metrics.words.inc(sum(len(document.text.split()) for document in shard.documents))
         self._metrics.windowed.inc(sum(r.windows > 1 for r in results))
         self._metrics.truncated.inc(sum(r.truncated for r in results))

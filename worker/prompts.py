@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from functools import cached_property, lru_cache
+from itertools import accumulate, chain, pairwise
+from typing import NamedTuple
 
 from jobs.schema import DocumentError, DocumentErrorCode, Labels
 from worker.contract import ModelSpec, Tokenizer
@@ -12,9 +14,29 @@ from worker.text import Text
 
 MIN_TEXT_SHARE = 8
 """A label whose prompt leaves the text less than one part in so many of a row is refused."""
+SETS_KEPT = 32
+"""Sets of labels that are remembered, those asked for last."""
 
 
-@dataclass(frozen=True, slots=True)
+class Prompt(NamedTuple):
+    """What one row asks for.
+
+    Attributes:
+        labels: which of all labels, by their places.
+        texts: as what the model is asked for each.
+        cost: word pieces of them all, their markers included.
+        ids: the prompt's pieces, the text's marker included.
+        counts: how many of them each word of the prompt has.
+    """
+
+    labels: tuple[int, ...]
+    texts: tuple[str, ...]
+    cost: int
+    ids: list[int]
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Asked:
     """The labels as the model is asked for them: a description where there is one, as gliner does it.
 
@@ -58,27 +80,34 @@ class Asked:
             warnings=tuple(dict.fromkeys(warnings)),
         )
 
-    def words(self, group: Sequence[int]) -> list[tuple[int, ...]]:
-        """The pieces of each word of the prompt for a group of labels; an empty label has no word of its own."""
+    @cached_property
+    def everything(self) -> Prompt:
+        """The prompt for all labels at once."""
+        return self._prompt(tuple(range(len(self.names))))
+
+    def _prompt(self, labels: tuple[int, ...]) -> Prompt:
+        """The prompt for some of the labels; an empty one has no word of its own."""
         marker, text_marker, *prompts = self.pieces
-        marked = [word for i in group for word in ((marker, prompts[i]) if self.prompts[i] else (marker,))]
-        return [*marked, text_marker]
+        marked = [word for i in labels for word in ((marker, prompts[i]) if self.prompts[i] else (marker,))]
+        words = [*marked, text_marker]
+        return Prompt(
+            labels,
+            tuple(self.prompts[i] for i in labels),
+            sum(self.costs[i] for i in labels),
+            [*chain.from_iterable(words)],
+            tuple(map(len, words)),
+        )
 
-    def room(self, passes: Sequence[tuple[int, ...]]) -> int:
+    def room(self, passes: Sequence[Prompt]) -> int:
         """Word pieces left for the text beside the largest prompt."""
-        return self.spec.max_pieces - self.fixed - max(self.cost(group) for group in passes)
+        return self.spec.max_pieces - self.fixed - max(prompt.cost for prompt in passes)
 
-    def cost(self, group: Sequence[int]) -> int:
-        """Word pieces of a group of labels in the prompt."""
-        return sum(self.costs[i] for i in group)
-
-    def passes(self, text: Text) -> list[tuple[int, ...]] | DocumentError:
+    def passes(self, text: Text) -> list[Prompt] | DocumentError:
         """Groups of labels to ask for together: all at once if they fit beside the text or in half a row."""
-        everything = tuple(range(len(self.names)))
-        distinct = len(set(self.prompts)) == len(self.prompts)
         free = self.spec.max_pieces - self.fixed
-        if distinct and text.fits(0, len(text.words), free - self.cost(everything)):
-            return [everything]
+        distinct = len(set(self.prompts)) == len(self.prompts)
+        if distinct and text.fits(0, len(text.words), free - self.everything.cost):
+            return [self.everything]
         groups: list[tuple[int, ...]] = []
         group: tuple[int, ...] = ()
         for i, cost in enumerate(self.costs):
@@ -87,9 +116,18 @@ class Asked:
                     DocumentErrorCode.input_too_long,
                     f"Label {i + 1} takes {cost} word pieces; the model reads {self.spec.max_pieces} at once.",
                 )
-            full = self.cost(group) + cost > free // 2
+            full = sum(self.costs[j] for j in group) + cost > free // 2
             if group and (full or self.prompts[i] in (self.prompts[j] for j in group)):
                 groups.append(group)
                 group = ()
             group = (*group, i)
-        return [*groups, group]
+        return [self._prompt(group) for group in (*groups, group)]
+
+
+Ask = Callable[[Labels, Tokenizer], Asked]
+
+
+def remembering(tokenizer: Tokenizer) -> Ask:
+    """`Asked.of` for this tokenizer, which counts a set of labels once."""
+    kept = lru_cache(SETS_KEPT)(lambda labels: Asked.of(dict(labels), tokenizer))
+    return lambda labels, _: kept(tuple(labels.items()))

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import accumulate
+from itertools import accumulate, compress
 
 from worker.contract import ModelSpec, Tokenizer
 from worker.sentences import sentences
@@ -53,13 +53,12 @@ class Text:
         which numbers the words that it sees, would shift every entity after it.
         """
         found = tokenizer.split(text)
-        ids, counts = tokenizer.encode([text[start:end] for start, end in found])
-        if any(counts):
-            found = [place for place, count in zip(found, counts, strict=True) if count]
-            counts = [count for count in counts if count]
-        words = tuple(text[start:end] for start, end in found)
+        words = [text[start:end] for start, end in found]
+        ids, counts = tokenizer.encode(words)
+        if any(counts) and not all(counts):
+            found, words, counts = (list(compress(each, counts)) for each in (found, words, counts))
         total = tuple(accumulate(counts, initial=0))
-        return cls(text, tuple(found), words, tuple(counts), total, ids, tokenizer.spec)
+        return cls(text, tuple(found), tuple(words), tuple(counts), total, ids, tokenizer.spec)
 
     def cost(self, first: int, last: int) -> int:
         """Word pieces of a range of words."""

@@ -8,9 +8,9 @@ sentence by sentence, because small models overlook in a full window what they f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
 
 from jobs.schema import (
     Document,
@@ -26,20 +26,23 @@ from jobs.schema import (
 )
 from worker.contract import Failed, Knots, Outcome, ShardRef, Span, Tokenizer, Window
 from worker.explaining import Reason, Sighting, confidence, reasons
-from worker.prompts import Asked
+from worker.prompts import Ask, Asked, Prompt
 from worker.redaction import Found, redact
 from worker.spans import Seen, Sight, combine
 from worker.text import Reading, Text
 
+_ORDER = itemgetter(0, 1, 3)
+"""Entities are sorted by start, end, label."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a window lies: words `first` up to `last` of the document, asking for these of its labels."""
+    """Where a window lies, and why: words `first` up to `last` of the document, asking for these of its labels."""
 
     first: int
     last: int
-    labels: tuple[int, ...]
     reading: Reading
+    labels: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ def cut(
     owner: ShardRef,
     close_reading: bool = True,
     redact_key: bytes | None = None,
+    ask: Ask = Asked.of,
 ) -> Plan:
     """Plan how to read a document.
 
@@ -82,6 +86,7 @@ def cut(
         close_reading: read a long document's sentences one by one, too. Costs about as much again as the
             large windows do; large models can do without.
         redact_key: what the tenant's tokens are made with; without it nothing can be redacted to tokens.
+        ask: says how the model is asked for labels; `prompts.remembering`, where many documents ask for the same.
 
     Returns:
         A plan with at least one window, or with `refused` set and none.
@@ -90,7 +95,7 @@ def cut(
     refused = document.error or _unreadable(document.text) or _unredactable(options, redact_key)
     if refused is not None:
         return Plan(document, options, refused=refused)
-    asked = Asked.of(labels if document.labels is None else document.labels, tokenizer)
+    asked = ask(labels if document.labels is None else document.labels, tokenizer)
     text = Text.of(document.text, tokenizer)
     passes = asked.passes(text)
     if isinstance(passes, DocumentError):
@@ -112,19 +117,19 @@ def cut(
         warnings.append(f"Read the first {ranges[0][1]} of {len(text.words)} words.")
     elif not whole:
         ranges = text.ranges(room, close_reading)
-    giants = sum(pieces > room for pieces in text.pieces[: max(last for _, last, _ in ranges)])
+    giants = 0 if whole else sum(pieces > room for pieces in text.pieces[: max(last for _, last, _ in ranges)])
     if giants:
         truncated = True
         warnings.append(f"{giants} word(s) are longer than the model's window; only their beginning was read.")
     if truncated and options.redaction:
         detail = "The text cannot be read whole, and what is not read cannot be redacted."
         return Plan(document, options, refused=DocumentError(DocumentErrorCode.input_too_long, detail))
-    places = tuple(Place(first, last, group, reading) for group in passes for first, last, reading in ranges)
+    rows = [(Place(*span, prompt.labels), prompt) for prompt in passes for span in ranges]
     return Plan(
         document,
         options,
-        windows=tuple(_window(place, text, asked, options, document, owner) for place in places),
-        places=places,
+        windows=tuple(_window(place, prompt, text, asked, options, document, owner) for place, prompt in rows),
+        places=tuple(place for place, _ in rows),
         names=asked.names,
         offsets=text.offsets,
         truncated=truncated,
@@ -150,7 +155,7 @@ def merge(plan: Plan, outcomes: Sequence[Outcome], attempts: int) -> DocumentRes
             error=error,
             text=text,
         )
-    entities, redacted = _entities(plan, outcomes)
+    entities, redacted = _entities(plan, [outcome for outcome in outcomes if not isinstance(outcome, Failed)])
     return DocumentResult(
         document.index,
         document.id,
@@ -182,31 +187,33 @@ def _unredactable(options: Options, key: bytes | None) -> DocumentError | None:
 
 
 def _window(
-    place: Place, text: Text, asked: Asked, options: Options, document: Document, owner: ShardRef
+    place: Place, prompt: Prompt, text: Text, asked: Asked, options: Options, document: Document, owner: ShardRef
 ) -> Window:
-    pieces = asked.fixed + asked.cost(place.labels) + text.cost(place.first, place.last)
-    prompt = asked.words(place.labels)
+    pieces = asked.fixed + prompt.cost + text.cost(place.first, place.last)
     return Window(
         owner=owner,
         document=document.index,
         words=text.words[place.first : place.last],
-        prompts=tuple(asked.prompts[i] for i in place.labels),
+        prompts=prompt.texts,
         thresholds=tuple(options.threshold_for(asked.names[i]) for i in place.labels),
         flat=options.flat,
         multi_label=options.multi_label,
         pieces=min(pieces, asked.spec.max_pieces),
         explain=options.explain,
-        ids=[*chain.from_iterable(prompt), *text.ids[text.total[place.first] : text.total[place.last]]],
-        counts=(*map(len, prompt), *text.pieces[place.first : place.last]),
+        ids=[*prompt.ids, *text.ids[text.total[place.first] : text.total[place.last]]],
+        counts=prompt.counts + text.pieces[place.first : place.last],
     )
 
 
-def _spans(plan: Plan, outcomes: Sequence[Outcome]) -> tuple[list[Span], list[Sighting]]:
+def _spans(plan: Plan, found: Sequence[Sequence[Span]]) -> tuple[Sequence[Span], list[Sighting]]:
     """The windows' spans in the document's words and labels: those that count, and, to explain them, all."""
+    if len(plan.places) == 1:  # asked for all labels, from the first word on: nothing moves
+        [place], [spans] = plan.places, found
+        return spans, [Sighting(span, place.first, place.last) for span in spans if plan.options.explain]
     seen, sightings = [], []
-    end = max((place.last for place in plan.places), default=0)
-    for place, outcome in zip(plan.places, outcomes, strict=True):
-        for span in () if isinstance(outcome, Failed) else outcome:
+    end = max(place.last for place in plan.places)
+    for place, spans in zip(plan.places, found, strict=True):
+        for span in spans:
             left = span.start == 0 and place.first > 0
             right = place.first + span.end == place.last and place.last < end
             sight = Sight.at_edge if left or right else Sight.inside
@@ -218,12 +225,10 @@ def _spans(plan: Plan, outcomes: Sequence[Outcome]) -> tuple[list[Span], list[Si
             )
             seen.append(Seen(moved, sight, left, right))
             sightings.append(Sighting(moved, place.first, place.last))
-    if len(plan.places) == 1:
-        return [one.span for one in seen], sightings
     return combine(seen, plan.options.flat, plan.options.multi_label), sightings
 
 
-def _entities(plan: Plan, outcomes: Sequence[Outcome]) -> tuple[tuple[Entity, ...], str | None]:
+def _entities(plan: Plan, outcomes: Sequence[Sequence[Span]]) -> tuple[tuple[Entity, ...], str | None]:
     """The document's entities, and its text without them where that was asked for."""
     spans, sightings = _spans(plan, outcomes)
     text, unit, redaction = plan.document.text, plan.options.offset_unit, plan.options.redaction
@@ -232,26 +237,23 @@ def _entities(plan: Plan, outcomes: Sequence[Outcome]) -> tuple[tuple[Entity, ..
     ]
     whys = reasons(spans, sightings) if plan.options.explain else []
     windows = [(plan.offsets[why.window[0]][0], plan.offsets[why.window[1] - 1][1]) for why in whys]
-    ends = [*windows, *((one.start, one.end) for one in found)]
-    at = _positions(text, {place for pair in ends for place in pair}, unit)
-    entities = [
-        Entity(at[one.start], at[one.end], text[one.start : one.end], one.label, one.score) for one in found
-    ]
+    at = _positions(text, [*windows, *((one.start, one.end) for one in found)], unit)
+    entities = [Entity(at[start], at[end], text[start:end], label, score) for start, end, label, score in found]
     if whys:
         entities = [
-            replace(entity, explain=_explanation(plan, entity.score, why, (at[window[0]], at[window[1]])))
+            entity._replace(explain=_explanation(plan, entity.score, why, (at[window[0]], at[window[1]])))
             for entity, why, window in zip(entities, whys, windows, strict=True)
         ]
     shown = None
     if redaction:
         redacted = redact(text, found, redaction, unit, plan.redact_key)
         shown = redacted.text
-        at = _positions(shown, {place for pair in redacted.places for place in pair}, unit)
+        at = _positions(shown, redacted.places, unit)
         entities = [
-            replace(entity, text=shown[start:end], redacted=(at[start], at[end]))
+            entity._replace(text=shown[start:end], redacted=(at[start], at[end]))
             for entity, (start, end) in zip(entities, redacted.places, strict=True)
         ]
-    return tuple(sorted(entities, key=lambda e: (e.start, e.end, e.label))), shown
+    return tuple(sorted(entities, key=_ORDER)), shown
 
 
 def _explanation(plan: Plan, score: float, why: Reason, window: tuple[int, int]) -> Explanation:
@@ -259,13 +261,13 @@ def _explanation(plan: Plan, score: float, why: Reason, window: tuple[int, int])
     return Explanation(runners_up, window, confidence(score, plan.calibration))
 
 
-def _positions(text: str, places: set[int], unit: OffsetUnit) -> dict[int, int]:
+def _positions(text: str, places: Iterable[tuple[int, int]], unit: OffsetUnit) -> Mapping[int, int] | range:
     """Code point positions -> positions in the client's unit."""
     if unit == "codepoint" or text.isascii():
-        return {place: place for place in places}
+        return range(len(text) + 1)
     at: dict[int, int] = {}
     before = position = 0
-    for place in sorted(places):
+    for place in sorted({place for pair in places for place in pair}):
         part = text[before:place]
         position += len(part.encode()) if unit == "byte" else len(part.encode("utf-16-le")) // 2
         at[place], before = position, place

@@ -41,6 +41,7 @@ results = st.builds(
             texts,
             texts,
             st.floats(0, 1),
+            redacted=st.none(),
             explain=st.none()
             | st.builds(
                 Explanation,
@@ -93,7 +94,7 @@ def test_results_survive_the_store(rows: list[DocumentResult]) -> None:
 @given(results, st.integers(0, 99))
 def test_redacted_results_survive_the_store(result: DocumentResult, at: int) -> None:
     """Where each entity went is kept beside it, so that readers who do not know of it find the rest unchanged."""
-    moved = tuple(replace(entity, redacted=(at, at + 1), explain=None) for entity in result.entities)
+    moved = tuple(entity._replace(redacted=(at, at + 1), explain=None) for entity in result.entities)
     redacted = replace(result, entities=moved, redacted_text="[X]", text=None)
     blob = shards.encode_results([redacted])
     assert shards.decode_results(blob) == (redacted,)
