@@ -84,33 +84,35 @@ class FakeEngine:
 
     def collate(self, windows: Sequence[Window]) -> tuple[Window, ...]:
         """The batch is the windows."""
-        self._fault(windows, Fault.collate_error)
+        self._fault(self._words(windows), Fault.collate_error)
         return tuple(windows)
 
     def forward(self, batch: tuple[Window, ...]) -> tuple[Window, ...]:
         """Take the model's time, or go wrong."""
         self.forwards.append(batch)
         padded = len(batch) * max(window.pieces for window in batch)
-        if padded > self.memory_tokens or self._has(batch, Fault.out_of_memory):
+        words = self._words(batch)
+        if padded > self.memory_tokens or Fault.out_of_memory in words:
             raise OutOfMemory
-        if self._has(batch, Fault.hang):
+        if Fault.hang in words:
             self.hold.wait()
-        if self._has(batch, Fault.exit):
+        if Fault.exit in words:
             os._exit(70)
-        if self._has(batch, Fault.segfault):
+        if Fault.segfault in words:
             os.kill(os.getpid(), signal.SIGSEGV)
             signal.pause()
-        if self._has(batch, Fault.broken):
+        if Fault.broken in words:
             raise EngineBroken("fake")
-        self._fault(batch, Fault.error)
+        self._fault(words, Fault.error)
         if seconds := self.seconds_per_forward + self.seconds_per_token * padded:
             time.sleep(seconds)
         return batch
 
     def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[list[Span]]:
         """The entities of each window."""
-        self._fault(batch, Fault.decode_error)
-        if self._has(batch, Fault.broken_late):
+        words = self._words(batch)
+        self._fault(words, Fault.decode_error)
+        if Fault.broken_late in words:
             raise EngineBroken("fake")
         return [self._entities(window) for window in raw]
 
@@ -123,27 +125,28 @@ class FakeEngine:
         self.released += 1
 
     def _entities(self, window: Window) -> list[Span]:
-        found, start = [], 0
+        found, end = [], 0
         words = window.words
-        while start < len(words):
-            end = start
-            while end < len(words) and words[end][:1].isupper() and end - start < self.spec.max_width:
+        for start in (i for i, word in enumerate(words) if word[0].isupper()):
+            if start < end:
+                continue
+            end = start + 1
+            while end < len(words) and words[end][0].isupper() and end - start < self.spec.max_width:
                 end += 1
-            if end > start:
-                text = " ".join(words[start:end])
-                label = zlib.crc32(text.encode()) % len(window.prompts)
-                found.append(Span(start, end, label, 0.6 + min(0.39, len(text) / 100)))
-            start = max(end, start + 1)
+            text = " ".join(words[start:end])
+            label = zlib.crc32(text.encode()) % len(window.prompts)
+            found.append(Span(start, end, label, 0.6 + min(0.39, len(text) / 100)))
         above = sorted((s for s in found if s.score > window.thresholds[s.label]), key=lambda s: -s.score)
         return keep(above, window.flat, window.multi_label)
 
-    def _fault(self, windows: Sequence[Window], fault: Fault) -> None:
-        if self._has(windows, fault):
+    @staticmethod
+    def _fault(words: frozenset[str], fault: Fault) -> None:
+        if fault in words:
             raise ValueError(f"{fault} secret text of a document")
 
     @staticmethod
-    def _has(windows: Sequence[Window], fault: Fault) -> bool:
-        return any(fault in window.words for window in windows)
+    def _words(windows: Sequence[Window]) -> frozenset[str]:
+        return frozenset().union(*(window.words for window in windows))
 
 
 def small(max_words: int = 20, max_pieces: int = 60, max_width: int = 3) -> FakeEngine:
