@@ -142,7 +142,7 @@ class Tokenizer(Protocol):
 
 
 class Engine(Tokenizer, Protocol):
-    """A loaded model. `collate` and `forward` are called by `streams` threads, `decode` by another one."""
+    """A loaded model. `streams` threads call `collate`, `forward` and `decode`, and another one `decode`."""
 
     @property
     def streams(self) -> int:

@@ -1,6 +1,7 @@
 """Windows of many shards and jobs become micro-batches, and each shard gets its own windows' spans back.
 
-Greedy: the model never waits while there is work. A thread a stream collates and runs the model, another decodes.
+Greedy: the model never waits while there is work. A thread a stream collates and runs the model; another decodes,
+or the stream's own where a second stream stands by for what comes next.
 Whatever goes wrong with a micro-batch is narrowed down by halving it, until only the guilty window fails.
 """
 
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 DECODE_AHEAD = 2
 """Micro-batches that may wait for decoding; their scores take memory."""
+LOOK_AHEAD = 256
+"""Windows among which a micro-batch is chosen: enough of like length. To look through all of a large job's, which
+are a thousand, took a millisecond for each micro-batch, with everybody else locked out."""
 
 
 class Observer(Protocol):
@@ -88,6 +92,7 @@ class MicroBatcher:
         self._questions = Questions()  # of those that wait or run
         self._again: deque[list[Item]] = deque()  # halves of a micro-batch that failed
         self._running = 0
+        self._idle = 0  # streams that wait for work
         self._turns = Turns()
         self._closing = False
         self._broken = False
@@ -159,8 +164,9 @@ class MicroBatcher:
             if self._broken:
                 ticket.future.set_exception(EngineBroken("the device is lost"))
                 return ticket.future
-            self._items.extend(item for item in items if not self._questions.joined(item))
-            self._changed.notify_all()
+            new = [item for item in items if not self._questions.joined(item)]
+            self._items += new
+            self._changed.notify(len(new))  # a stream that wakes for nothing takes the interpreter from the others
         return ticket.future
 
     def drop(self, job_id: str, shard: int | None = None) -> int:
@@ -222,16 +228,30 @@ class MicroBatcher:
                     return self._choose()
                 if self._closing and not self._running:
                     return None
+                self._idle += 1
                 self._changed.wait(TICK_S)
+                self._idle -= 1
 
     def _choose(self) -> list[Item]:
-        choice = choose([item.waiting for item in self._items], self._turns, self._budget)
+        seen = self._seen()
+        choice = choose([self._items[i].waiting for i in seen], self._turns, self._budget)
         self._turns = choice.turns
-        chosen = set(choice.picked)
-        items = [self._items[i] for i in choice.picked]
-        self._items = [item for i, item in enumerate(self._items) if i not in chosen]
+        chosen = [seen[i] for i in choice.picked]
+        items = [self._items[i] for i in chosen]
+        for i in sorted(chosen, reverse=True):
+            del self._items[i]
         self._running += len(items)
         return items
+
+    def _seen(self) -> Sequence[int]:
+        """What a choice looks at: the oldest that wait, and the oldest of each job that has none among them."""
+        seen = list(range(min(LOOK_AHEAD, len(self._items))))
+        known = {self._items[i].waiting.job for i in seen}
+        for i in range(LOOK_AHEAD, len(self._items)):
+            if (owner := self._items[i].waiting.job) not in known:
+                known.add(owner)
+                seen.append(i)
+        return seen
 
     def _run(self, items: list[Item]) -> None:
         windows = [item.window for item in items]
@@ -256,27 +276,31 @@ class MicroBatcher:
         except Exception as error:  # noqa: BLE001  # any fault of a document must end at that document
             self._halve(items, error)
         else:
-            self._decoding.put((items, batch, raw))
+            with self._changed:
+                relieved = self._idle > 0 and not self._items and not self._again
+            if relieved:  # a hand-over to the decoder would only take time
+                self._decode(items, batch, raw)
+            else:
+                self._decoding.put((items, batch, raw))
 
     def _run_decoder(self) -> None:
         for _ in self._ticks:  # until every model thread has ended
-            self._decode()
+            while (job := self._decoding.get()) is not None:
+                self._decode(*job)
+                del job
 
-    def _decode(self) -> None:
-        while (job := self._decoding.get()) is not None:
-            items, batch, raw = job
-            try:
-                start = self._clock()
-                spans = self._engine.decode(batch, raw)
-                self._stage("decode", self._clock() - start)
-                outcomes = [tuple(found) for _, found in zip(items, spans, strict=True)]
-            except EngineBroken as error:  # scores may still be on their way from the device
-                self._break(items, error)
-            except Exception as error:  # noqa: BLE001
-                self._halve(items, error)
-            else:
-                self._settle(items, outcomes)
-            del job, items, batch, raw
+    def _decode(self, items: list[Item], batch: Any, raw: Any) -> None:
+        try:
+            start = self._clock()
+            spans = self._engine.decode(batch, raw)
+            self._stage("decode", self._clock() - start)
+            outcomes = [tuple(found) for _, found in zip(items, spans, strict=True)]
+        except EngineBroken as error:  # scores may still be on their way from the device
+            self._break(items, error)
+        except Exception as error:  # noqa: BLE001
+            self._halve(items, error)
+        else:
+            self._settle(items, outcomes)
 
     def _out_of_memory(self, items: list[Item], padded: int) -> None:
         self._engine.release_memory()
@@ -315,7 +339,8 @@ class MicroBatcher:
             if not isinstance(outcomes, Exception):
                 for item, outcome in zip(items, outcomes, strict=True):
                     done += [each.ticket for each in everyone([item]) if each.ticket.record(each.slot, outcome)]
-            self._changed.notify_all()
+            if self._closing:  # and these may have been the last that the streams waited for
+                self._changed.notify_all()
         if isinstance(outcomes, Exception):
             _fail(items, outcomes)
         for ticket in done:

@@ -4,14 +4,16 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
-from threading import Event
+from threading import Event, current_thread
+from time import monotonic
 
 import pytest
 
 from jobs.schema import DocumentErrorCode
 from tests.support.engine import FakeEngine, Fault
-from worker.contract import Dropped, EngineBroken, Failed, ShardRef, Window, row_length
-from worker.microbatch import Backlog, MicroBatcher
+from worker import microbatch
+from worker.contract import Dropped, EngineBroken, Failed, ShardRef, Span, Window, row_length
+from worker.microbatch import LOOK_AHEAD, Backlog, MicroBatcher
 
 WAIT_S = 10.0
 
@@ -372,3 +374,82 @@ def test_a_device_lost_in_one_stream_is_lost_to_all(engine: FakeEngine) -> None:
         engine.hold.set()
         assert names(running.result(WAIT_S)[0]) == [0]
         assert batcher.backlog().running == 0
+
+
+class Decoding(FakeEngine):
+    """Notes which thread decodes."""
+
+    def __init__(self, streams: int) -> None:
+        super().__init__(streams=streams)
+        self.decoders: list[str] = []
+
+    def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[list[Span]]:
+        """As any."""
+        self.decoders.append(current_thread().name.partition("-")[0])
+        return super().decode(batch, raw)
+
+
+class Clock:
+    """Says when all of so many streams wait for work, and which have looked for some since."""
+
+    def __init__(self, streams: int) -> None:
+        self.looked: set[str] = set()
+        self.all_wait = Event()
+        self._streams = streams
+
+    def __call__(self) -> float:
+        """Monotonic seconds."""
+        if (name := current_thread().name).startswith("model"):
+            self.looked.add(name)
+            if len(self.looked) == self._streams:
+                self.all_wait.set()
+        return monotonic()
+
+
+@pytest.mark.parametrize(("streams", "by"), [(1, "decoder"), (2, "model")])
+def test_a_stream_decodes_itself_only_while_another_stands_by(streams: int, by: str) -> None:
+    """A lone text is handed to no other thread, unless the next one would have to wait for its decoding."""
+    engine, clock = Decoding(streams), Clock(streams)
+    with MicroBatcher(engine, 2048, clock=clock) as batcher:
+        assert clock.all_wait.wait(WAIT_S)
+        batcher.submit("job", [window("Ada")]).result(WAIT_S)
+
+    assert [by] == engine.decoders
+
+
+def test_two_waiting_micro_batches_leave_decoding_to_the_decoder() -> None:
+    """While more waits, the streams go on with that."""
+    engine = Decoding(2)
+    batcher = MicroBatcher(engine, 8)
+    future = batcher.submit("job", [window(f"Ada {i}") for i in range(20)])
+    with batcher:
+        future.result(WAIT_S)
+
+    assert {"decoder"} == set(engine.decoders[:10])
+
+
+def test_a_lone_window_wakes_one_stream(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others sleep on: each that woke would take the interpreter from the one that has work."""
+    monkeypatch.setattr(microbatch, "TICK_S", WAIT_S)
+    engine.streams = 4
+    clock = Clock(engine.streams)
+    with MicroBatcher(engine, 2048, clock=clock) as batcher:
+        assert clock.all_wait.wait(WAIT_S)
+        clock.looked.clear()
+        batcher.submit("job", [window("Ada")]).result(WAIT_S)
+        woken = set(clock.looked)
+
+    assert len(woken) == 1
+
+
+def test_a_newcomer_is_seen_behind_all_that_a_large_job_has_waiting(engine: FakeEngine) -> None:
+    """A choice looks at a part of what waits, and at every job's oldest."""
+    batcher = MicroBatcher(engine, 64)
+    large = batcher.submit("large", [window(f"Ada {i}", "large") for i in range(3 * LOOK_AHEAD)])
+    small = batcher.submit("small", [window("Bob", "small")])
+    with batcher:
+        small.result(WAIT_S)
+        large.result(WAIT_S)
+
+    assert "small" in {row.owner.job_id for rows in engine.forwards[:2] for row in rows}
+    assert sum(map(len, engine.forwards)) == 3 * LOOK_AHEAD + 1
