@@ -1,5 +1,8 @@
 """Where the time of one `/v1/extract` goes on an idle stack: a line a stage, beside the bare model call.
 
+The bare model call is what the engine alone takes for the text, as `predict_entities` does in the library: cut it
+into words and pieces, collate, forward, decode. All the rest is the path.
+
 `python -m benchmarks.path [--calls N] [--pause MS] [--fake]`. Gateway and worker are the real ones; a composition
 root of this benchmark's own notes when they pass their stages (one clock serves all processes).
 """
@@ -14,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -48,13 +51,13 @@ def main() -> None:
     if arguments.child:
         sys.exit(_child(arguments.child, fake=arguments.fake, count=arguments.calls, pause_s=pause_s))
     path, model = measure(arguments.calls, pause_s, fake=arguments.fake)
-    print(f"\ncollate, forward and decode {model:.2f} ms; the path adds {path - model:.2f} ms in the median")
+    print(f"\nthe engine alone {model:.2f} ms: cut, collate, forward, decode; the path adds {path - model:.2f} ms")
     if not arguments.fake:
         print(f"the library's own call {_library(arguments.calls, pause_s):.2f} ms")
 
 
 def measure(calls: int, pause_s: float = 0.005, *, fake: bool = False) -> tuple[float, float]:
-    """Print the stages; medians of a call, and of the bare model call in it: collate, forward, decode (ms)."""
+    """Print the stages; medians of a call, and of the bare model call in it (ms)."""
     more = ("--fake",) if fake else ()
     modules = {role: ("benchmarks.path", "--child", role, *more) for role in ("gateway", "worker")}
     with tempfile.TemporaryDirectory(prefix="gl-") as name:
@@ -100,7 +103,7 @@ def _by_httpx(url: str, key: str, count: int, pause_s: float) -> float:
 
 
 def _report(calls: Spans, marks: Marks) -> tuple[float, float]:
-    """Print when, in the median, each stage is passed; medians of the whole and of the model in it (ms)."""
+    """Print when, in the median, each stage is passed; medians of the whole and of the bare model call (ms)."""
     marks.sort()
     offsets, at = defaultdict(list), 0
     for began, ended in calls:
@@ -121,8 +124,15 @@ def _report(calls: Spans, marks: Marks) -> tuple[float, float]:
         print(f"{ms:8.2f} {ms - before:7.2f}  {what}")
         before = ms
     print(f"{len(whole)} calls: p50 {whole[len(whole) // 2]:.2f} ms, p95 {whole[len(whole) * 95 // 100]:.2f} ms")
-    inside = zip(offsets["worker: collate begins"], offsets["worker: decode is done"], strict=False)
-    return statistics.median(whole), statistics.median(done - begun for begun, done in inside)
+    cut, model = _between(offsets, "cut", "cut"), _between(offsets, "collate", "decode")
+    print(f"cut {cut:.2f} ms, collate to decode {model:.2f} ms; a call less the latter {before - model:.2f} ms")
+    return before, cut + model
+
+
+def _between(offsets: Mapping[str, Sequence[float]], first: str, last: str) -> float:
+    """Median from the beginning of one stage of the worker to the end of another (ms)."""
+    pairs = zip(offsets[f"worker: {first} begins"], offsets[f"worker: {last} is done"], strict=True)
+    return statistics.median(done - begun for begun, done in pairs)
 
 
 def _library(count: int, pause_s: float) -> float:
