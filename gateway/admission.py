@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from gateway.bodies import BodyLimits, body_chunks
+from gateway.bodies import BodyChunks, BodyLimits
 from gateway.problems import Problem
 from gateway.settings import GatewaySettings
 
@@ -42,7 +42,7 @@ async def read_body(request: Request, limits: BodyLimits | int) -> bytes:
     check_media_type(request, "application/json")
     if isinstance(limits, int):
         limits = BodyLimits(limits)
-    return b"".join([chunk async for chunk in body_chunks(request, limits)])
+    return b"".join([chunk async for chunk in BodyChunks(request, limits)])
 
 
 def body_limits(settings: GatewaySettings, size: int) -> BodyLimits:
@@ -56,7 +56,10 @@ def check_media_type(request: Request, *allowed: str) -> str:
     Raises:
         Problem: unsupported_media_type.
     """
-    media_type, _, parameters = request.headers.get("content-type", "").partition(";")
+    given = request.headers.get("content-type", "")
+    if given in allowed:
+        return given
+    media_type, _, parameters = given.partition(";")
     charset = re.search(r'charset\s*=\s*"?([^";\s]+)', parameters, re.IGNORECASE)
     found = media_type.strip().lower()
     if found not in allowed:

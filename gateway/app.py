@@ -17,6 +17,7 @@ from starlette.responses import Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway import docs_pages, openapi
+from gateway.direct import direct
 from gateway.durability import Barrier
 from gateway.edge import Edge, request_id
 from gateway.guard import GuardedLedger
@@ -100,6 +101,7 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
     )
+    app.router.routes[:0] = direct(jobs.submitting, extract.router)
     app.include_router(jobs.submitting)
     for module in (jobs, results, events, extract, models, limits, queue, health, problems):
         app.include_router(module.router)
@@ -137,7 +139,7 @@ async def _running(
 ) -> AsyncIterator[Services]:
     if settings.auth == "off":
         log.warning("auth.off", extra={"host": settings.host})
-    store = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway")
+    store = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway", watched=True)
     listening = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-waiter")
     broker = connect_async(settings.broker_url, settings.store_timeout_s, "gleaner-gateway-broker")
     syncing = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-barrier")

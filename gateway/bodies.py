@@ -10,9 +10,9 @@ import asyncio
 import sys
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -57,60 +57,74 @@ class _Inflater(Protocol):
     def whole(self) -> bool: ...
 
 
-async def body_chunks(request: Request, limits: BodyLimits) -> AsyncIterator[bytes]:
-    """The body's bytes, decompressed.
+class BodyChunks:
+    """The body's bytes, decompressed, piece by piece. A class: the loop keeps books on asynchronous generators.
 
-    Raises:
+    Raises (when read):
         Problem: unsupported_media_type, payload_too_large, bad_content_encoding or request_timeout.
         ClientDisconnect: the client went away.
     """
-    inflater = _inflater(request)
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limits.size:
-        if "expect" not in request.headers:
-            await drain(request)
-        raise _too_large(limits.size)
-    sent = size = 0
-    async for chunk in _received(request, limits.idle_s):
-        sent += len(chunk)
-        room = _room(limits, sent, size, len(chunk), compressed=inflater is not None)
-        for piece in (chunk,) if inflater is None else _inflate(inflater, chunk):
-            size, room = size + len(piece), room - len(piece)
-            if room < 0:
-                await drain(request)
-                raise _too_large(limits.size) if size > limits.size else _expands(limits.ratio)
-            yield piece
-    if inflater is not None and not inflater.whole():
-        raise _bad_encoding("ends in its middle")
 
+    def __init__(self, request: Request, limits: BodyLimits) -> None:
+        self._request = request
+        self._limits = limits
+        self._inflater = _inflater(request)
+        self._pieces: Iterator[bytes] = iter(())
+        self._began = time.monotonic()
+        self._sent = self._size = self._room = 0
+        self._more = True
 
-def _room(limits: BodyLimits, sent: int, size: int, chunk: int, *, compressed: bool) -> int:
-    """How many bytes this chunk may become."""
-    room = limits.size - size
-    if not compressed:
-        return room
-    total = max(FREE_EXPANSION, limits.ratio * sent) - size
-    return min(room, total, max(FREE_EXPANSION, limits.ratio * chunk))
+    def __aiter__(self) -> Self:
+        """Itself."""
+        return self
 
+    async def __anext__(self) -> bytes:
+        """What comes next."""
+        while (piece := next(self._pieces, None)) is None:
+            if not self._more:
+                if self._inflater is not None and not self._inflater.whole():
+                    raise _bad_encoding("ends in its middle")
+                raise StopAsyncIteration
+            await self._receive()
+        self._size, self._room = self._size + len(piece), self._room - len(piece)
+        if self._room < 0:
+            await drain(self._request)
+            size, ratio = self._limits.size, self._limits.ratio
+            raise _too_large(size) if self._size > size else _expands(ratio)
+        return piece
 
-async def _received(request: Request, idle_s: float) -> AsyncIterator[bytes]:
-    began, received = time.monotonic(), 0
-    while True:
-        latest = began + idle_s + received / SLOWEST_BYTES_PER_S
+    async def _receive(self) -> None:
+        if not self._sent:
+            await self._check_declared()
+        latest = self._began + self._limits.idle_s + self._sent / SLOWEST_BYTES_PER_S
         try:
-            async with asyncio.timeout(min(idle_s, latest - time.monotonic())):
-                message = await request.receive()
+            async with asyncio.timeout(min(self._limits.idle_s, latest - time.monotonic())):
+                message = await self._request.receive()
         except TimeoutError:
             # The rest of the body is not waited for, so the connection cannot be used again.
             detail = "the body came too slowly"
             raise Problem("request_timeout", detail, headers={"Connection": "close"}) from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        if body := message.get("body", b""):
-            received += len(body)
-            yield body
-        if not message.get("more_body", False):
-            return
+        chunk, self._more = message.get("body", b""), message.get("more_body", False)
+        self._sent += len(chunk)
+        self._room = self._room_for(len(chunk))
+        self._pieces = iter((chunk,)) if self._inflater is None else _inflate(self._inflater, chunk)
+
+    async def _check_declared(self) -> None:
+        declared = self._request.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > self._limits.size:
+            if "expect" not in self._request.headers:
+                await drain(self._request)
+            raise _too_large(self._limits.size)
+
+    def _room_for(self, chunk: int) -> int:
+        """How many bytes a chunk may become."""
+        room = self._limits.size - self._size
+        if self._inflater is None:
+            return room
+        total = max(FREE_EXPANSION, self._limits.ratio * self._sent) - self._size
+        return min(room, total, max(FREE_EXPANSION, self._limits.ratio * chunk))
 
 
 async def drain(request: Request) -> None:

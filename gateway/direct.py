@@ -1,39 +1,47 @@
-"""A route that is called without FastAPI's resolving of dependencies, where there is nothing to resolve.
+"""Routes that are called without FastAPI, where there is nothing to resolve.
 
-Resolving takes longer than everything that a submission is checked for.
+Finding a route and resolving its dependencies takes longer than everything that a submission is checked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
-
-from fastapi import Request
+from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
-from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
+from starlette.types import Receive, Scope, Send
 
 from gateway.auth import Require
 from gateway.services import Services
 
 
-class Direct(APIRoute):
-    """Calls its endpoint with request, services and caller.
+class Direct(BaseRoute):
+    """Stands before a route and takes its requests without a query: calls it with request, services and caller.
 
-    What else the endpoint takes is read of the query and has defaults: a request with a query goes FastAPI's way.
-    The OpenAPI document is made of the signature, as of any route.
+    What else the route takes is read of the query and has defaults. With a query a request goes FastAPI's way, and
+    so does the OpenAPI document.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What answers a request."""
-        resolving, endpoint = super().get_route_handler(), self.endpoint
-        [rule] = (each.call for each in self.dependant.dependencies if isinstance(each.call, Require))
+    def __init__(self, route: APIRoute) -> None:
+        self.path, self.methods, self.dependant = route.path, route.methods or set(), route.dependant
+        self._found = {"route": route, "endpoint": route.endpoint, "path_params": {}}
+        self._endpoint = route.endpoint
+        [self._rule] = (each.call for each in route.dependant.dependencies if isinstance(each.call, Require))
 
-        async def handle(request: Request) -> Response:
-            if request.scope["query_string"]:
-                return await resolving(request)
-            services: Services = request.app.state.services
-            caller = await rule.admitted(request, services)
-            response: Response = await endpoint(request=request, services=services, caller=caller)
-            return response
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """All of a request or nothing."""
+        if scope["path"] == self.path and scope["method"] in self.methods and not scope["query_string"]:
+            return Match.FULL, self._found
+        return Match.NONE, {}
 
-        return handle
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        request = Request(scope, receive, send)
+        services: Services = request.app.state.services
+        caller = await self._rule.admitted(request, services)
+        response = await self._endpoint(request=request, services=services, caller=caller)
+        await response(scope, receive, send)
+
+
+def direct(*routers: APIRouter) -> list[BaseRoute]:
+    """What stands before the routes of these routers, whose paths have no parameters."""
+    return [Direct(route) for router in routers for route in router.routes if isinstance(route, APIRoute)]

@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -81,6 +80,10 @@ class Rule:
     def key(self) -> str:
         """Where it is counted; a change of the amount begins a new count of its own."""
         return self.item.key_for(self.measure, self.scope, self.owner)
+
+
+Charge = Sequence[tuple[Rule, int]]
+"""How much was counted of which rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,26 +181,29 @@ class Limiter:
         for rule in self.rules(caller, *measures):
             await self._take(caller, rule, 1)
 
-    @asynccontextmanager
-    async def charge(self, caller: Caller, documents: int, characters: int) -> AsyncIterator[None]:
-        """Count a job's documents and characters; what the block refuses is given back.
+    async def charge(self, caller: Caller, documents: int, characters: int) -> Charge:
+        """Count a job's documents and characters; what is not made a job of them after all is to be given back.
 
         Raises:
             Problem: quota_exceeded.
             LedgerUnavailableError: the store does not answer.
         """
         costs: dict[Measure, int] = {"documents": documents, "characters": characters}
-        taken: list[Rule] = []
+        taken: list[tuple[Rule, int]] = []
         try:
             for rule in self.rules(caller, *costs):
                 await self._take(caller, rule, costs[rule.measure])
-                taken.append(rule)
-            yield
+                taken.append((rule, costs[rule.measure]))
         except BaseException:
-            for rule in taken:
-                with contextlib.suppress(LedgerUnavailableError):
-                    await self._hit(rule, -costs[rule.measure])
+            await self.give_back(taken)
             raise
+        return taken
+
+    async def give_back(self, charge: Charge) -> None:
+        """Take back what was counted, as far as the store answers."""
+        for rule, cost in charge:
+            with contextlib.suppress(LedgerUnavailableError):
+                await self._hit(rule, -cost)
 
     async def failed_attempt(self, address: str) -> None:
         """Count a bad key from an address.

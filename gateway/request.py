@@ -30,6 +30,7 @@ HEAD_FIELDS = frozenset(
     {"model", "labels", "options", "priority", "deadline_s", "result_ttl_s", "webhook", "metadata"}
 )
 _MAX_METADATA_KEY = 64
+_DEFAULTS = Options()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class Head:
 
     def routed(self, models: Models, tenant: str) -> Head:
         """For the model that runs this tenant's jobs of the name asked for."""
-        return replace(self, model=models.run_on(self.model, tenant))
+        model = models.run_on(self.model, tenant)
+        return self if model == self.model else replace(self, model=model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def load_json(body: bytes) -> Any:
         Problem: malformed_json.
     """
     try:
-        return json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_object)
+        return _JSON.decode(body.decode())
     except UnicodeDecodeError as error:
         raise _malformed(f"the body is not UTF-8 (byte {error.start})") from None
     except json.JSONDecodeError as error:
@@ -126,6 +128,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         # Python would keep the last and drop the others without a word.
         raise _JsonError("an object says the same name twice")
     return content
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
 
 
 def _malformed(detail: str) -> Problem:
@@ -159,7 +164,7 @@ def read_head(
     return Head(
         model=_model(content.get("model"), settings, faults),
         labels=_labels(content.get("labels"), limits, faults),
-        options=(None if options is None else read_options(options, ("options",), limits, faults)) or Options(),
+        options=(None if options is None else read_options(options, ("options",), limits, faults)) or _DEFAULTS,
         priority=_priority(content.get("priority"), faults, extract=extract),
         deadline_s=_seconds(content, "deadline_s", settings.default_deadline_s, settings.max_deadline_s, faults),
         result_ttl_s=_seconds(

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -46,19 +46,15 @@ class Accepted:
     """A job that is in the ledger.
 
     Attributes:
-        body: the 202's JSON, the same bytes for the first answer and for its replays.
+        answer: the 202's JSON, the same bytes for the first answer and for its replays.
+        webhook: the job's, whose secret no later answer shows.
         replayed: the Idempotency-Key had made the job before.
     """
 
     job_id: str
-    body: bytes
+    answer: Callable[[], bytes]
+    webhook: JobWebhook | None = None
     replayed: bool = False
-
-    @property
-    def webhook(self) -> JobWebhook | None:
-        """The job's webhook, whose secret no later answer shows."""
-        found = orjson.loads(self.body).get("webhook")
-        return None if found is None else JobWebhook(**found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +79,31 @@ async def submit(
         Problem: quota_exceeded, overloaded, idempotency_in_progress or idempotency_key_reused.
         LedgerUnavailableError: the job may or may not exist; the same request with its key finds out.
     """
-    if key is not None:
-        begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha))
-        if (known := answered_before(services, caller, key, begun)) is not None:
-            return known
-        key = replace(key, begun=begun.now)
+    if key is None:
+        return await _submit(services, caller, submission, None, trace, expected)
+    begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha))
+    if (known := answered_before(services, caller, key, begun)) is not None:
+        return known
     async with freed_if_refused(services, caller, key):
-        job_id, documents = new_job_id(), submission.documents
-        if sum(len(document.text) for document in documents) <= _INLINE_CHARACTERS:
-            packed = pack(services.codec, job_id, submission)
-        else:
-            packed = await asyncio.to_thread(pack, services.codec, job_id, submission)
-        with services.tracer.span("submit", trace, job_id=job_id, documents=len(documents)) as trace:
-            head = submission.head.routed(services.settings.models, caller.tenant)
-            return await _make(services, caller, head, packed, key, trace, expected=expected)
+        return await _submit(services, caller, submission, replace(key, begun=begun.now), trace, expected)
+
+
+async def _submit(
+    services: Services,
+    caller: Caller,
+    submission: Submission,
+    key: Idempotency | None,
+    trace: str,
+    expected: Expected | None,
+) -> Accepted:
+    job_id, documents = new_job_id(), submission.documents
+    if sum(len(document.text) for document in documents) <= _INLINE_CHARACTERS:
+        packed = pack(services.codec, job_id, submission)
+    else:
+        packed = await asyncio.to_thread(pack, services.codec, job_id, submission)
+    with services.tracer.span("submit", trace, job_id=job_id, documents=len(documents)) as trace:
+        head = submission.head.routed(services.settings.models, caller.tenant)
+        return await _make(services, caller, head, packed, key, trace, expected=expected)
 
 
 async def commit(
@@ -134,7 +141,9 @@ def answered_before(services: Services, caller: Caller, key: Idempotency, begun:
     match begun.kind:
         case "replay":
             body = services.codec.decode(begun.answer, _answer_place(caller, key))
-            return Accepted(orjson.loads(body)["id"], body, replayed=True)
+            shown = orjson.loads(body)
+            webhook = JobWebhook(**shown["webhook"]) if shown.get("webhook") else None
+            return Accepted(shown["id"], lambda: body, webhook, replayed=True)
         case "reused":
             raise Problem("idempotency_key_reused", "the Idempotency-Key came with another body or path before")
         case "in_progress":
@@ -147,14 +156,13 @@ def answered_before(services: Services, caller: Caller, key: Idempotency, begun:
 
 
 @asynccontextmanager
-async def freed_if_refused(services: Services, caller: Caller, key: Idempotency | None) -> AsyncIterator[None]:
+async def freed_if_refused(services: Services, caller: Caller, key: Idempotency) -> AsyncIterator[None]:
     """Frees the key if the block fails and the job was not made; the ledger keeps it if it was."""
     try:
         yield
     except BaseException:
-        if key is not None:
-            with contextlib.suppress(LedgerUnavailableError):
-                await services.ledger.run(ledger.idem_drop(caller.tenant, key.key_hash, key.nonce))
+        with contextlib.suppress(LedgerUnavailableError):
+            await services.ledger.run(ledger.idem_drop(caller.tenant, key.key_hash, key.nonce))
         raise
 
 
@@ -168,8 +176,8 @@ async def _make(
     retried: Retried | None = None,
     expected: Expected | None = None,
 ) -> Accepted:
-    documents, characters = packed.documents, packed.characters
-    async with services.limiter.charge(caller, documents, characters):
+    charge = await services.limiter.charge(caller, packed.documents, packed.characters)
+    try:
         webhook = await _webhook(services, caller, head, retried)
         new = NewJob(
             id=packed.job_id,
@@ -192,29 +200,37 @@ async def _make(
             limits=_limits(services.settings, caller),
             version=packed.version,
         )
+        return await _create(services, caller, head, new, key, webhook)
+    except BaseException:
+        await services.limiter.give_back(charge)
+        raise
 
-        def answer(created: int) -> bytes:
-            return job_json(unbegun(new, created), head.metadata, webhook)
 
-        body = b"" if key is None else answer(key.begun)  # known before the job is made, so that its key keeps it
-        if key is not None:
-            sealed = services.codec.encode(body, _answer_place(caller, key))
-            new = replace(
-                new, created=key.begun, idem=key.key_hash, nonce=key.nonce, body_sha=key.body_sha, answer=sealed
-            )
-        within = services.pusher.within(names.queue(new.model, new.priority))
-        outcome = await services.ledger.run(ledger.create(new, within))
-        try:
-            _refuse(outcome)
-        except Problem:
-            if webhook is not None and isinstance(head.webhook, InlineWebhook):
-                await services.ledger.run(deliveries.ep_delete(webhook.endpoint_id))
-            raise
-        await _push(services, outcome)
+async def _create(
+    services: Services, caller: Caller, head: Head, new: NewJob, key: Idempotency | None, webhook: JobWebhook | None
+) -> Accepted:
+    def answer(created: int) -> bytes:
+        return job_json(unbegun(new, created), head.metadata, webhook)
+
+    if key is not None:  # which keeps the answer, known before the job is made
+        sealed = services.codec.encode(answer(key.begun), _answer_place(caller, key))
+        new = replace(
+            new, created=key.begun, idem=key.key_hash, nonce=key.nonce, body_sha=key.body_sha, answer=sealed
+        )
+    within = services.pusher.within(names.queue(new.model, new.priority))
+    outcome = await services.ledger.run(ledger.create(new, within))
+    try:
+        _refuse(outcome)
+    except Problem:
+        if webhook is not None and isinstance(head.webhook, InlineWebhook):
+            await services.ledger.run(deliveries.ep_delete(webhook.endpoint_id))
+        raise
+    await _push(services, outcome)
+    documents = sum(documents for documents, _ in new.sizes)
     services.metrics.submitted_jobs.inc()
     services.metrics.submitted_documents.inc(documents)
     log.info("job.created", extra={"job_id": new.id, "documents": documents})
-    return Accepted(new.id, body or answer(outcome.now))
+    return Accepted(new.id, lambda: answer(new.created or outcome.now), webhook)
 
 
 async def _webhook(services: Services, caller: Caller, head: Head, retried: Retried | None) -> JobWebhook | None:

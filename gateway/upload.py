@@ -15,7 +15,7 @@ from fastapi import Request
 
 from gateway.admission import Idempotency, body_limits, idempotency_key, trace_context
 from gateway.auth import Caller
-from gateway.bodies import body_chunks, drain
+from gateway.bodies import BodyChunks, drain
 from gateway.ndjson import NdjsonReader, OnBadLine
 from gateway.problems import Problem
 from gateway.services import Services
@@ -95,14 +95,14 @@ class _Body:
 
     def __init__(self, request: Request, services: Services, on_bad_line: OnBadLine) -> None:
         self.ended = False
-        self._chunks = body_chunks(request, body_limits(services.settings, services.settings.max_ndjson_bytes))
+        self._chunks = BodyChunks(request, body_limits(services.settings, services.settings.max_ndjson_bytes))
         self._hash = hashlib.sha256(f"{request.url.path}\n{on_bad_line}\n".encode())
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body.
 
         Raises:
-            Problem, ClientDisconnect: as `body_chunks`.
+            Problem, ClientDisconnect: as `BodyChunks`.
         """
         piece = bytearray()
         try:

@@ -10,8 +10,7 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 import zstandard
@@ -28,6 +27,7 @@ class CodecError(Exception):
 
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class _Spare(Generic[T]):
@@ -40,14 +40,14 @@ class _Spare(Generic[T]):
         self._make = make
         self._free: list[T] = []
 
-    @contextmanager
-    def one(self) -> Iterator[T]:
+    def use(self, work: Callable[[T], R]) -> R:
         try:
             taken = self._free.pop()
         except IndexError:
             taken = self._make()
-        yield taken
+        done = work(taken)
         self._free.append(taken)  # not one that failed
+        return done
 
 
 class Codec:
@@ -71,8 +71,7 @@ class Codec:
 
     def encode(self, blob: bytes, place: str) -> bytes:
         """The stored form of a blob that belongs to `place`."""
-        with self._compressors.one() as compressor:
-            packed = compressor.compress(blob)
+        packed = self._compressors.use(lambda one: one.compress(blob))
         if self._first is None:
             return _PLAIN + packed
         nonce = os.urandom(12)
@@ -87,8 +86,7 @@ class Codec:
         """
         try:
             packed = self._open(stored, place)
-            with self._decompressors.one() as decompressor:
-                return decompressor.decompress(packed, max_output_size=MAX_BLOB_BYTES)
+            return self._decompressors.use(lambda one: one.decompress(packed, max_output_size=MAX_BLOB_BYTES))
         except zstandard.ZstdError as error:
             raise CodecError(f"blob of {place} is damaged") from error
 

@@ -48,8 +48,10 @@ class Role(StrEnum):
 
     def includes(self, other: Role) -> bool:
         """True if a key of this role may do what `other` may."""
-        ranks = tuple(Role)
-        return ranks.index(self) >= ranks.index(other)
+        return self is other or _RANKS.index(self) >= _RANKS.index(other)
+
+
+_RANKS = tuple(Role)
 
 
 class KeyLimits(BaseModel):

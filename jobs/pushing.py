@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _PORT = 6379
 _AGAIN_S = 1.0
+_ANSWERS_S = 5.0
 
 
 class Pusher:
@@ -58,7 +59,8 @@ class Pusher:
         """Ask until both ends have answered."""
         while True:
             try:
-                here, there = [(await client.info("server"))["run_id"] for client in (ledger, self._broker)]
+                async with asyncio.timeout(_ANSWERS_S):
+                    here, there = [(await client.info("server"))["run_id"] for client in (ledger, self._broker)]
             except (ResponseError, KeyError) as error:
                 log.warning("pusher.unproven", extra={"reason": type(error).__name__})  # may not ask: it stays so
                 return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
@@ -102,23 +101,26 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         ClientDisconnect: it did.
     """
-    working = asyncio.create_task(work)
-    watching = asyncio.create_task(_disconnected(request))
+    gone = False
+
+    async def watch(working: asyncio.Task[Any]) -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        working.cancel()
+
+    working = asyncio.current_task()
+    assert working is not None
+    watching = asyncio.create_task(watch(working))
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientDisconnect
+        return await work
+    except asyncio.CancelledError:
+        if gone and not working.uncancel():
+            raise ClientDisconnect from None
+        raise
     finally:
-        for task in (working, watching):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+        watching.cancel()
 
 
 def job_response(
@@ -139,7 +141,7 @@ def job_response(
 def accepted_response(accepted: Accepted, headers: Mapping[str, str] | None = None) -> Response:
     """The 202 of a submission: the stored answer, byte by byte."""
     return Response(
-        accepted.body,
+        accepted.answer(),
         202,
         media_type="application/json",
         headers={"Retry-After": "1", **accepted_headers(accepted), **(headers or {})},

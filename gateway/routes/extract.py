@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from gateway import openapi, results
 from gateway.auth import Caller, require
-from gateway.direct import Direct
 from gateway.packing import unpack_metadata
 from gateway.routes.answers import accept, accepted_headers, accepted_response, job_response, wait_for_page
 from gateway.schemas import Extraction, JobBody
@@ -19,7 +18,7 @@ from gateway.waiting import Expected
 from jobs.keys import Role
 from jobs.ledger import LedgerUnavailableError
 
-router = APIRouter(prefix="/v1/extract", tags=["jobs"], route_class=Direct)
+router = APIRouter(prefix="/v1/extract", tags=["jobs"])
 
 
 @router.post(

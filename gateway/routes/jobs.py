@@ -12,7 +12,6 @@ from starlette.responses import Response
 from gateway import cursors, openapi
 from gateway.admission import idempotency, preferred_wait, trace_context
 from gateway.auth import Caller, require
-from gateway.direct import Direct
 from gateway.lookup import owned_job
 from gateway.ndjson import OnBadLine
 from gateway.packing import unpack_metadata
@@ -36,7 +35,7 @@ from jobs.schema import JobStatus
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
 
-submitting = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=Direct)
+submitting = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 Viewer = Annotated[Caller, Depends(require(Role.viewer))]

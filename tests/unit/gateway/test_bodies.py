@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
 
-from gateway.bodies import FREE_EXPANSION, BodyLimits, body_chunks
+from gateway.bodies import FREE_EXPANSION, BodyChunks, BodyLimits
 from gateway.problems import Problem
 
 if sys.version_info >= (3, 14):
@@ -40,7 +40,7 @@ def request(encoding: str, chunks: Iterable[bytes]) -> Request:
 
 async def read(encoding: str, chunks: Iterable[bytes], limits: BodyLimits) -> bytes:
     """The whole body."""
-    return b"".join([piece async for piece in body_chunks(request(encoding, chunks), limits)])
+    return b"".join([piece async for piece in BodyChunks(request(encoding, chunks), limits)])
 
 
 def cut(data: bytes, size: int) -> list[bytes]:
