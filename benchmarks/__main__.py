@@ -352,6 +352,7 @@ def _scale(now: Figures, size: Size) -> None:
         Value("CPU a document in a large job: server", 1e6 * costs.server_s, "µs"),
         Value("CPU a document in a large job: gateway", 1e6 * costs.gateway_s, "µs"),
         Value("CPU a document in a large job: worker outside the model", 1e6 * costs.worker_s, "µs"),
+        Value("CPU a document in a large job: the model's stand-in, left out", 1e6 * costs.stand_in_s, "µs"),
         Value(
             "CPU a document: Celery, ledger, Python outside the model",
             1e3 * (costs.worker_s + costs.server_s),

@@ -17,7 +17,12 @@ from dataclasses import dataclass
 
 from benchmarks.children import stack
 from benchmarks.service import Service
-from benchmarks.texts import Mix, usual
+from benchmarks.texts import LABELS, Mix, usual
+from jobs.schema import Document, Options
+from jobs.shards import MAX_SHARD_DOCUMENTS
+from tests.support.engine import FakeEngine
+from worker.contract import ShardRef
+from worker.windows import cut
 
 LEDGER_SHARE = 0.7
 """Part of its one core that a ledger should use: above, answers wait for each other."""
@@ -44,6 +49,7 @@ class Costs:
         model_s: wall time of the model, which a worker has one of.
         open_bytes: memory of the ledger for a document that is not finished.
         commands: of the server.
+        stand_in_s: of what stands in for the model; `worker_s` leaves it out.
     """
 
     server_s: float
@@ -52,6 +58,7 @@ class Costs:
     model_s: float
     open_bytes: float
     commands: float
+    stand_in_s: float = 0.0
 
     @property
     def worker_rate(self) -> float:
@@ -70,7 +77,7 @@ class Costs:
 
     def rate(self, workers: int, cores: int) -> float:
         """Documents a second of so many workers when everything runs on so many cores and the model on none."""
-        by_cores = cores / (self.server_s + self.gateway_s + self.worker_s)
+        by_cores = cores / (self.server_s + self.gateway_s + self.worker_s + self.stand_in_s)
         return min(workers * self.worker_rate, 1 / self.server_s, by_cores)
 
     def cells(self, rate: float, backlog: float, maxmemory_bytes: float) -> int:
@@ -104,6 +111,7 @@ def fakes(workers: int, pace_s: float) -> Iterator[Service]:
 
 def measure(count: int, pace_s: float) -> Costs:
     """What a document costs in one large job, from a run with one worker of no model time to speak of."""
+    stand_in_s = _stand_in_s(min(count, 2000))
     with fakes(1, 0.0) as service:
         service.one_job(usual(200))
         info, usage = service.server_info(), service.usage()
@@ -114,11 +122,25 @@ def measure(count: int, pace_s: float) -> Costs:
     return Costs(
         spent["server"] / count,
         spent["gateway"] / count,
-        spent["worker"] / count,
+        spent["worker"] / count - stand_in_s,
         model_s(pace_s, min(count, 400)),
         open_bytes,
         commands / count,
+        stand_in_s,
     )
+
+
+def _stand_in_s(count: int) -> float:
+    """CPU seconds a document of the stand-in's own collate, forward and decode, which are the model's part."""
+    engine, owner = FakeEngine(), ShardRef("job", 0)
+    labels = dict.fromkeys(LABELS)
+    plans = [cut(Document(0, "0", text), labels, Options(), engine, owner) for text in usual(count).texts]
+    windows = [window for plan in plans for window in plan.windows]
+    began = time.process_time()
+    for first in range(0, len(windows), MAX_SHARD_DOCUMENTS):
+        batch = engine.collate(windows[first : first + MAX_SHARD_DOCUMENTS])
+        engine.decode(batch, engine.forward(batch))
+    return (time.process_time() - began) / count
 
 
 def model_s(pace_s: float, count: int) -> float:

@@ -232,13 +232,14 @@ def _entities(plan: Plan, outcomes: Sequence[Sequence[Span]]) -> tuple[tuple[Ent
     """The document's entities, and its text without them where that was asked for."""
     spans, sightings = _spans(plan, outcomes)
     text, unit, redaction = plan.document.text, plan.options.offset_unit, plan.options.redaction
-    found = [
-        Found(plan.offsets[s.start][0], plan.offsets[s.end - 1][1], plan.names[s.label], s.score) for s in spans
-    ]
+    ends = [(plan.offsets[span.start][0], plan.offsets[span.end - 1][1]) for span in spans]
     whys = reasons(spans, sightings) if plan.options.explain else []
     windows = [(plan.offsets[why.window[0]][0], plan.offsets[why.window[1] - 1][1]) for why in whys]
-    at = _positions(text, [*windows, *((one.start, one.end) for one in found)], unit)
-    entities = [Entity(at[start], at[end], text[start:end], label, score) for start, end, label, score in found]
+    at = _positions(text, [*windows, *ends], unit)
+    entities = [
+        Entity(at[start], at[end], text[start:end], plan.names[span.label], span.score)
+        for (start, end), span in zip(ends, spans, strict=True)
+    ]
     if whys:
         entities = [
             entity._replace(explain=_explanation(plan, entity.score, why, (at[window[0]], at[window[1]])))
@@ -246,6 +247,7 @@ def _entities(plan: Plan, outcomes: Sequence[Sequence[Span]]) -> tuple[tuple[Ent
         ]
     shown = None
     if redaction:
+        found = [Found(*end, plan.names[span.label], span.score) for end, span in zip(ends, spans, strict=True)]
         redacted = redact(text, found, redaction, unit, plan.redact_key)
         shown = redacted.text
         at = _positions(shown, redacted.places, unit)
