@@ -59,7 +59,7 @@ def embedded(directory: DataDir, port: int) -> Embedded:
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",
-        "hz": "100",  # how often WAITAOF's waiters are answered: 3.5 ms instead of 30-100
+        "hz": "500",  # how often WAITAOF's waiters are answered: 1.6 ms; 5.7 with 100, 30-100 with 10
         "maxmemory-policy": "noeviction",
         "databases": "16",
         "daemonize": "no",

@@ -20,7 +20,7 @@ def test_the_server_is_set_up_like_the_local_stacks(ledger_url: str) -> None:
     """Durability and eviction are what the ledger needs: an append-only file, nothing ever evicted."""
     with redis.Redis.from_url(ledger_url) as client:
         settings = client.config_get("appendonly", "maxmemory-policy", "hz", "save")
-    assert settings == {"appendonly": "yes", "maxmemory-policy": "noeviction", "hz": "100", "save": ""}
+    assert settings == {"appendonly": "yes", "maxmemory-policy": "noeviction", "hz": "500", "save": ""}
 
 
 @pytest.mark.anyio

@@ -80,7 +80,7 @@ def fortress(binary: Path, directory: Path) -> Iterator[Fortress]:
         "--dir": str(directory), "--bind": "127.0.0.1", "--port": "0", "--tls-port": str(port),
         "--tls-cert-file": str(certificate), "--tls-key-file": str(key), "--tls-ca-cert-file": str(authority.path),
         "--tls-auth-clients": "yes", "--aclfile": str(users), "--appendonly": "yes", "--save": "",
-        "--maxmemory-policy": "noeviction", "--hz": "100",
+        "--maxmemory-policy": "noeviction", "--hz": "500",
     }  # fmt: skip
     setpriv = shutil.which("setpriv")
     guard = [setpriv, "--pdeathsig", "KILL"] if setpriv else []

@@ -176,7 +176,7 @@ class Server:
             "--appendfsync": "everysec",
             "--save": "",
             "--maxmemory-policy": "noeviction",
-            "--hz": "100",
+            "--hz": "500",
         }
         flat = [part for pair in settings.items() for part in pair]
         with self._log.open("ab") as log:

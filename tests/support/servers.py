@@ -38,7 +38,7 @@ class RedisServer:
 
 @contextmanager
 def redis_server_at(binary: Path, *options: str) -> Iterator[RedisServer]:
-    """Run a server like the local stack's (append-only file, noeviction, hz 100) until the block ends.
+    """Run a server like the local stack's (append-only file, noeviction, hz 500) until the block ends.
 
     The directory lies under /tmp whatever TMPDIR says, because a socket's path has a limit. The child dies
     with its parent where `setpriv` exists, so that a killed test run leaves nothing behind.
@@ -86,7 +86,7 @@ def _command(binary: Path, directory: Path, options: tuple[str, ...]) -> list[st
         "--appendfsync": "everysec",
         "--save": "",
         "--maxmemory-policy": "noeviction",
-        "--hz": "100",
+        "--hz": "500",
         "--daemonize": "no",
     }
     return [*guard, str(binary), *(part for pair in settings.items() for part in pair), *options]
