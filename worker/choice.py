@@ -13,6 +13,12 @@ STANDARD_SHARE = 0.2
 """Part of the model's work that standard jobs keep while interactive ones are waiting all the time."""
 
 
+INTERACTIVE_TOKENS = 256
+"""Interactive micro-batches have half of the budget, but not less than this, or all of it. On two cores 32 clients
+were served as fast with 256 tokens as with 512, and their slowest calls a fifth sooner; a backlog is read a third
+faster with 512."""
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """What the choice knows of a window. `pieces` is its length in the model, in tokens."""
@@ -45,8 +51,8 @@ def choose(waiting: Sequence[Waiting], turns: Turns, budget: int) -> Choice:
     Args:
         waiting: all windows that wait, oldest first; not empty.
         turns: from the choice before.
-        budget: longest window times number of windows may not exceed this many tokens; a window that alone is
-            over it runs alone.
+        budget: longest window times number of windows may not exceed this many tokens, for interactive ones half of
+            them; a window that alone is over it runs alone.
     """
     served = _served(waiting, turns)
     urgent = [i for i, w in enumerate(waiting) if w.interactive]
@@ -55,7 +61,8 @@ def choose(waiting: Sequence[Waiting], turns: Turns, budget: int) -> Choice:
     turn_of_standard = bool(standard) and turns.owed >= max(least, waiting[standard[0]].pieces)
     lane = standard if not urgent or turn_of_standard else urgent
     lead = min(lane, key=lambda i: served[waiting[i].job])
-    picked = _filled(waiting, lead, lane, budget)
+    room = max(budget // 2, min(INTERACTIVE_TOKENS, budget)) if lane is urgent else budget
+    picked = _filled(waiting, lead, lane, room)
     for i in picked:
         served[waiting[i].job] += waiting[i].pieces
     owed = turns.owed

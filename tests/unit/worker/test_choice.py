@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,6 +83,18 @@ def test_a_forward_pass_mixes_jobs() -> None:
     waiting = [Waiting(f"job{i}", 100 + i) for i in range(30)]
 
     assert len(choose(waiting, Turns(), BUDGET).picked) == 9
+
+
+@pytest.mark.parametrize(
+    ("budget", "standard", "interactive"), [(1024, 16, 8), (512, 8, 4), (256, 4, 4), (128, 2, 2)]
+)
+def test_interactive_micro_batches_are_half_as_large(budget: int, standard: int, interactive: int) -> None:
+    """Who waits for an answer waits for fewer others; but a small micro-batch is not halved."""
+
+    def windows(urgent: bool) -> int:
+        return len(choose([Waiting("job", 64, interactive=urgent)] * 20, Turns(), budget).picked)
+
+    assert (windows(urgent=False), windows(urgent=True)) == (standard, interactive)
 
 
 def test_the_oldest_window_of_a_job_goes_first() -> None:
