@@ -56,7 +56,8 @@ class Text:
         words = [text[start:end] for start, end in found]
         ids, counts = tokenizer.encode(words)
         if any(counts) and not all(counts):
-            found, words, counts = (list(compress(each, counts)) for each in (found, words, counts))
+            found, words = list(compress(found, counts)), list(compress(words, counts))
+            counts = [*filter(None, counts)]
         total = tuple(accumulate(counts, initial=0))
         return cls(text, tuple(found), tuple(words), tuple(counts), total, ids, tokenizer.spec)
 
