@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -110,8 +110,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         gone = True
         working.cancel()
 
-    working = asyncio.current_task()
-    assert working is not None
+    working = cast("asyncio.Task[Any]", asyncio.current_task())  # where there is a coroutine, there is a task
     watching = asyncio.create_task(watch(working))
     try:
         return await work
