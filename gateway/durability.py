@@ -3,7 +3,8 @@
 One connection sends a write and WAITAOF behind it; its return confirms every write answered before it was sent, so
 one round trip serves all requests that came meanwhile (group commit). A replica is waited for with WAIT: it tells
 at once that it has a write, and only once a second that its disk has it (measured: 1 ms and 1 s). Source: the
-commands' pages.
+commands' pages. With `appendfsync everysec`, Valkey 9.1 answers WAITAOF once the file is written, before its fsync
+(redis/redis#13793 is the same defect); with `always` the answer is true.
 """
 
 from __future__ import annotations

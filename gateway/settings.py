@@ -85,8 +85,9 @@ class GatewaySettings(WebhookSettings):
 
     durability: Durability = Field(
         "disk",
-        description="What a 202 waits for: `process`: the server has it; `disk`: its append-only file is on disk; "
-        "`replica`: and a replica has it, too.",
+        description="What a 202 waits for: `process`: the server has it; `disk`: it says that its append-only file "
+        "is on disk, which Valkey does too soon unless it runs with `appendfsync always`; `replica`: and a replica "
+        "has it, too.",
     )
 
     max_body_bytes: int = Field(32 * MIB, ge=1, description="Largest JSON request body (bytes).")

@@ -130,6 +130,14 @@ def test_a_snapshot_alone_would_have_been_ignored(tmp_path: Path) -> None:
             assert client.get("kept") == value
 
 
+def test_the_file_may_go_to_disk_before_every_answer() -> None:
+    """With `always` a 202 outlives a loss of power; a word that the server does not know is refused before it starts."""
+    assert "appendfsync everysec" in script("valkey.conf").splitlines()
+    assert "appendfsync always" in script("valkey.conf", {"valkey": {"appendfsync": "always"}}).splitlines()
+    with pytest.raises(Exception, match="appendfsync"):
+        script("valkey.conf", {"valkey": {"appendfsync": "never"}})
+
+
 def test_the_charts_server_speaks_tls_and_knows_its_users(tool: Tool, tmp_path: Path) -> None:
     """The chart's configuration and start script on Debian's server: rediss:// for us and KEDA, plain refused."""
     authority = Authority.make(tmp_path)
