@@ -131,7 +131,7 @@ def test_a_snapshot_alone_would_have_been_ignored(tmp_path: Path) -> None:
 
 
 def test_the_file_may_go_to_disk_before_every_answer() -> None:
-    """With `always` a 202 outlives a loss of power; a word that the server does not know is refused before it starts."""
+    """With `always` a 202 outlives a loss of power; a word that the server does not know is refused."""
     assert "appendfsync everysec" in script("valkey.conf").splitlines()
     assert "appendfsync always" in script("valkey.conf", {"valkey": {"appendfsync": "always"}}).splitlines()
     with pytest.raises(Exception, match="appendfsync"):
