@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest unit integration faults ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest unit integration faults shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
   constraints clean
 
 help: ## List these commands
@@ -47,6 +47,7 @@ up: setup ## Start the local stack; Ctrl-C stops it
 
 test: setup tools ## Every check and every test, the fast ones first
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target fast ship unit integration faults
+	@$(MAKE) --no-print-directory shown
 
 fast: lint types imports bandit secrets ## The static checks alone
 
@@ -70,7 +71,7 @@ bandit: setup ## Security lint
 secrets: setup ## No secret in a tracked file; an exception is marked on its own line
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
 
-pytest: unit integration faults ## The tests but those of ship
+pytest: unit integration faults shown ## The tests but those of ship
 
 unit: setup tools ## The tests of house and unit, which other work beside them does not disturb
 	$(BIN)/python -m pytest tests/house tests/unit
@@ -78,8 +79,11 @@ unit: setup tools ## The tests of house and unit, which other work beside them d
 integration: setup tools ## The tests of the whole service; it starts servers of its own, as `faults` does
 	$(BIN)/python -m pytest tests/integration
 
-faults: setup tools ## The tests of console, operations, and everything that can break
-	$(BIN)/python -m pytest tests/console tests/operations tests/faults
+faults: setup tools ## The tests that kill, stop, starve and mislead every process
+	$(BIN)/python -m pytest tests/faults
+
+shown: setup tools ## The tests of console and operations, which look at a service while it works: with nothing beside them
+	$(BIN)/python -m pytest tests/console tests/operations
 
 ship: setup tools ## The tests of chart, KEDA, images and pipelines, in a process of their own
 	$(BIN)/python -m pytest tests/ship

@@ -33,6 +33,9 @@ return {shards, characters, #jobs, oldest > 0 and tonumber(time[1]) - oldest / 1
 """
 """Counts every shard by its own record, which no metric looks at: they show sums that transitions keep."""
 
+JOBS = 200
+"""Enough for several looks while they come in: a gateway takes some hundreds a second."""
+
 
 @dataclass(frozen=True)
 class Queue:
@@ -101,13 +104,13 @@ def test_the_queue_that_is_shown_is_the_ledgers_at_every_look(house: House, spea
 
     def submit() -> None:
         with httpx.Client(base_url=gateway.url, trust_env=False, timeout=30) as client:
-            for number in range(40):
+            for number in range(JOBS):
                 documents = [{"text": "a text and some more " * 20}] * (1 + number % 10)
                 assert client.post("/v1/jobs", json={"labels": ["l"], "documents": documents}).status_code == 202
 
     clients = Thread(target=submit)
     clients.start()
-    assert watch(house, child, operator.le, lambda queue: queue.jobs == 40) > 3
+    assert watch(house, child, operator.le, lambda queue: queue.jobs == JOBS) > 3
     clients.join()
     house.worker()
     assert watch(house, child, operator.ge, lambda queue: queue.jobs == 0) > 3
