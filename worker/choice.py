@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 
 STANDARD_SHARE = 0.2
 """Part of the model's work that standard jobs keep while interactive ones are waiting all the time."""
-
-
 INTERACTIVE_TOKENS = 256
 """Interactive micro-batches have half of the budget, but not less than this, or all of it. On two cores 32 clients
 were served as fast with 256 tokens as with 512; a backlog takes a fifth less of the worker's CPU with 512."""

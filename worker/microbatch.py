@@ -30,8 +30,8 @@ TICK_S = 1.0
 DECODE_AHEAD = 2
 """Micro-batches that may wait for decoding; their scores take memory."""
 LOOK_AHEAD = 256
-"""Windows among which a micro-batch is chosen: enough of like length. To look through all of a large job's, which
-are a thousand, took a millisecond for each micro-batch, with everybody else locked out."""
+"""Windows of one priority among which a micro-batch is chosen: enough of like length. To look through all of a
+large job's, which are a thousand, took a millisecond for each micro-batch, with everybody else locked out."""
 
 
 class Observer(Protocol):
@@ -244,13 +244,14 @@ class MicroBatcher:
         return items
 
     def _seen(self) -> Sequence[int]:
-        """What a choice looks at: the oldest that wait, and the oldest of each job that has none among them."""
-        seen = list(range(min(LOOK_AHEAD, len(self._items))))
-        known = {self._items[i].waiting.job for i in seen}
-        for i in range(LOOK_AHEAD, len(self._items)):
-            if (owner := self._items[i].waiting.job) not in known:
-                known.add(owner)
+        """What a choice looks at: the oldest of either priority, and the oldest of each other job."""
+        seen, jobs, room = [], set[str](), {True: LOOK_AHEAD, False: LOOK_AHEAD}
+        for i, item in enumerate(self._items):
+            waiting = item.waiting
+            if room[waiting.interactive] or waiting.job not in jobs:
+                jobs.add(waiting.job)
                 seen.append(i)
+                room[waiting.interactive] = max(0, room[waiting.interactive] - 1)
         return seen
 
     def _run(self, items: list[Item]) -> None:

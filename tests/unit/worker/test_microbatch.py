@@ -453,3 +453,15 @@ def test_a_newcomer_is_seen_behind_all_that_a_large_job_has_waiting(engine: Fake
 
     assert "small" in {row.owner.job_id for rows in engine.forwards[:2] for row in rows}
     assert sum(map(len, engine.forwards)) == 3 * LOOK_AHEAD + 1
+
+
+def test_an_urgent_job_fills_its_micro_batch_behind_all_that_a_large_job_has_waiting(engine: FakeEngine) -> None:
+    """Its windows run together, not one at a time because only the first was looked at."""
+    batcher = MicroBatcher(engine, 512)
+    large = batcher.submit("large", [window(f"Ada {i}", "large") for i in range(3 * LOOK_AHEAD)])
+    urgent = batcher.submit("urgent", [window(f"Bob {i}", "urgent") for i in range(8)], interactive=True)
+    with batcher:
+        urgent.result(WAIT_S)
+        large.result(WAIT_S)
+
+    assert [row.owner.job_id for row in engine.forwards[0]] == ["urgent"] * 8
