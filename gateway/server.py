@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from gateway.once import STALLED_S
 from gateway.settings import GatewaySettings
 from gateway.wire import with_limits
+from jobs import heap
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Server(uvicorn.Server):
     async def startup(self, *args: Any, **kwargs: Any) -> None:
         """Listen, and say where: the port may have been chosen by the system."""
         self._loop = asyncio.get_running_loop()
+        heap.return_freed()
         await super().startup(*args, **kwargs)
         gc.collect()
         gc.freeze()  # what is there now stays: to look through it again and again costs a tenth of all time

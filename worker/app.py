@@ -20,7 +20,7 @@ from time import monotonic
 from celery import Celery, Task
 from prometheus_client import CollectorRegistry
 
-from jobs import ledger, names, queues, stores, telemetry, tracing
+from jobs import heap, ledger, names, queues, stores, telemetry, tracing
 from jobs.codec import Codec
 from jobs.consumer import consume, process_name
 from jobs.ledger import Ledger, LedgerUnavailableError, Message
@@ -60,6 +60,7 @@ def run(settings: WorkerSettings, load: LoadEngine) -> int:
     """
     telemetry.configure(settings, "worker")
     sys.setswitchinterval(SWITCH_S)
+    heap.return_freed()
     registry = CollectorRegistry()
     process(registry)
     metrics = WorkerMetrics(registry)
