@@ -1,22 +1,23 @@
 """What an answer promises: waits until the server has what was written on disk, or on a replica.
 
-One connection sends a write and WAITAOF behind it; its return confirms every write answered before it was sent, so
-one round trip serves all requests that came meanwhile (group commit). A replica is waited for with WAIT: it tells
-at once that it has a write, and only once a second that its disk has it (measured: 1 ms and 1 s). Source: the
-commands' pages. With `appendfsync everysec`, Valkey 9.1 answers WAITAOF once the file is written, before its fsync
-(redis/redis#13793 is the same defect); with `always` the answer is true.
+One connection sends a write and, once that is answered, WAITAOF; its return confirms every write answered before
+the first was sent, so one turn serves all requests that came meanwhile (group commit). Sent together they would
+wait for a tick of the server, or for a moment in which nobody writes (1.5 ms instead of 0.4 at 500 ticks a second,
+36 instead of 1.5 beside four busy writers). A replica is waited for with WAIT: it tells at once that it has a
+write, and only once a second that its disk has it (measured: 1 ms and 1 s). Source: the commands' pages. With
+`appendfsync everysec`, Valkey 9.1 answers WAITAOF once the file is written, before its fsync (redis/redis#13793 is
+the same defect); with `always` the answer is true.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.tasks import end
 from jobs.ledger import BARRIER_KEY, LedgerUnavailableError
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 WAIT_MS = 1500
 """Below the two seconds after which a client has its 503."""
+AT_A_TURN = 16
+"""Answers sent in one turn of the event loop: were it all, everybody's next request would come at the same moment,
+and gateway and store would work in turn, each idle while the other works."""
 _NOT_CONFIRMED = ("appendonly", "unknown command")
 """The server keeps no append-only file, or is older than Redis 7.2 and cannot say when it is on disk."""
 _COPIES: dict[Durability, tuple[int, int]] = {"process": (0, 0), "disk": (1, 0), "replica": (1, 1)}
@@ -81,46 +85,41 @@ class Barrier:
             group = self._take()
             try:
                 await self._wait()
+                for first in range(0, len(group), AT_A_TURN):
+                    self._settle(group[first : first + AT_A_TURN], None)
+                    await asyncio.sleep(0)
             except LedgerUnavailableError as error:
                 self._settle(group + self._take(), error)  # written to the same server as the group's
             except asyncio.CancelledError:
                 self._settle(group, LedgerUnavailableError("barrier: stopping"))
                 raise
-            else:
-                self._settle(group, None)
 
     async def _wait(self) -> None:
         disks, replicas = self._copies
         replica_ms = WAIT_MS // 2 if replicas else 0
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.set(BARRIER_KEY, 1)
-        pipeline.execute_command("WAIT", replicas, replica_ms)
-        pipeline.execute_command("WAITAOF", disks, 0, WAIT_MS - replica_ms)
         try:
-            written, reached, synced = await pipeline.execute(raise_on_error=False)
+            async with self._client.client() as one:  # connection: by another, another server might answer
+                await one.set(BARRIER_KEY, 1)
+                if replicas and await one.wait(replicas, replica_ms) < replicas:
+                    raise LedgerUnavailableError("barrier: no replica had it in time")
+                if not await self._synced(one, disks, WAIT_MS - replica_ms):
+                    raise LedgerUnavailableError("barrier: not on disk in time")
         except (RedisError, OSError) as error:
             raise LedgerUnavailableError(f"barrier: {type(error).__name__}") from error
-        for answer in (written, reached):
-            if isinstance(answer, Exception):
-                raise LedgerUnavailableError(f"barrier: {type(answer).__name__}") from answer
-        if reached < replicas:
-            raise LedgerUnavailableError("barrier: no replica had it in time")
-        if self._keeps_file(synced) and synced[0] < disks:
-            raise LedgerUnavailableError("barrier: not on disk in time")
 
-    def _keeps_file(self, synced: Any) -> bool:
-        """By the answer to WAITAOF; a server that keeps none is told once in the log.
-
-        Raises:
-            LedgerUnavailableError: the answer is another error.
-        """
-        refused = isinstance(synced, Exception)
-        if refused and not any(reason in str(synced) for reason in _NOT_CONFIRMED):
-            raise LedgerUnavailableError(f"barrier: {type(synced).__name__}") from synced
-        if refused and self.append_only:
-            log.warning("durability.append_only_off")
-        self.append_only = not refused
-        return self.append_only
+    async def _synced(self, one: redis.asyncio.Redis, disks: int, within_ms: int) -> bool:
+        """True if the file has it, or the server keeps none, which is told once in the log."""
+        try:
+            synced, _ = await one.waitaof(disks, 0, within_ms)
+        except ResponseError as error:
+            if not any(reason in str(error) for reason in _NOT_CONFIRMED):
+                raise
+            if self.append_only:
+                log.warning("durability.append_only_off")
+            self.append_only = False
+            return True
+        self.append_only = True
+        return bool(synced >= disks)
 
     def _take(self) -> list[asyncio.Future[None]]:
         group, self._waiting = self._waiting, []

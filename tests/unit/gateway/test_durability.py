@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import redis.asyncio
 
-from gateway.durability import Barrier
+from gateway.durability import AT_A_TURN, Barrier
 from jobs.ledger import LedgerUnavailableError
 from jobs.settings import Durability
 from jobs.stores import connect_async
@@ -60,6 +61,51 @@ async def test_what_a_lost_server_answered_is_not_confirmed_by_the_next(ledger_u
         assert all(isinstance(error, LedgerUnavailableError) for error in errors), errors
         await made.confirm()
     await admin.aclose()
+
+
+async def test_a_wait_does_not_move_to_another_connection(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a new one, a server that lost the write would say at once that it has all that this connection wrote."""
+    admin, execute = connect_async(ledger_url, 10, "test"), redis.asyncio.Redis.execute_command
+
+    async def cut_off(client: redis.asyncio.Redis, *args: Any, **options: Any) -> Any:
+        if args[0] == "WAITAOF":
+            found = await admin.client_list()
+            [own] = [one["id"] for one in found if one["name"] == "test-barrier"]
+            await admin.client_kill_filter(_id=own)
+        return await execute(client, *args, **options)
+
+    async with barrier(ledger_url, "disk") as made:
+        monkeypatch.setattr(redis.asyncio.Redis, "execute_command", cut_off)
+        with pytest.raises(LedgerUnavailableError):
+            await made.confirm()
+        monkeypatch.undo()
+        await made.confirm()
+    await admin.aclose()
+
+
+async def test_the_servers_ticks_are_not_waited_for(ledger_url: str) -> None:
+    """A server that looks once in a while whether somebody's wait is over answers at once, for there is none."""
+    admin = connect_async(ledger_url, 10, "test")
+    before = (await admin.config_get("hz"))["hz"]
+    await admin.config_set("hz", 1)
+    try:
+        async with barrier(ledger_url, "disk") as made, asyncio.timeout(1):
+            for _ in range(10):
+                await made.confirm()
+    finally:
+        await admin.config_set("hz", before)
+        await admin.aclose()
+
+
+async def test_a_large_group_is_answered_a_part_at_a_turn(ledger_url: str) -> None:
+    """So that the first of them are back with their next requests while the last are being answered."""
+    async with barrier(ledger_url, "disk") as made:
+        waiting = [asyncio.create_task(made.confirm()) for _ in range(3 * AT_A_TURN)]
+        seen = set()
+        while not all(one.done() for one in waiting):
+            await asyncio.sleep(0)
+            seen.add(sum(one.done() for one in waiting))
+    assert {0, AT_A_TURN, 2 * AT_A_TURN, 3 * AT_A_TURN} == seen
 
 
 async def _blocked(admin: redis.asyncio.Redis) -> bool:
