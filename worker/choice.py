@@ -6,7 +6,7 @@ them, fill the micro-batch as far as padding them costs less than the forward pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 STANDARD_SHARE = 0.2
@@ -51,13 +51,14 @@ def choose(waiting: Sequence[Waiting], turns: Turns, budget: int) -> Choice:
         budget: longest window times number of windows may not exceed this many tokens, for interactive ones half of
             them; a window that alone is over it runs alone.
     """
-    served = _served(waiting, turns)
+    jobs = {w.job for w in waiting}
+    served = _served(jobs, turns)
     urgent = [i for i, w in enumerate(waiting) if w.interactive]
-    standard = [i for i, w in enumerate(waiting) if not w.interactive]
+    standard = [i for i, w in enumerate(waiting) if not w.interactive] if urgent else range(len(waiting))
     least = budget // 8  # even a tiny forward pass takes time
     turn_of_standard = bool(standard) and turns.owed >= max(least, waiting[standard[0]].pieces)
     lane = standard if not urgent or turn_of_standard else urgent
-    lead = min(lane, key=lambda i: served[waiting[i].job])
+    lead = lane[0] if len(jobs) == 1 else min(lane, key=lambda i: served[waiting[i].job])
     room = max(budget // 2, min(INTERACTIVE_TOKENS, budget)) if lane is urgent else budget
     picked = _filled(waiting, lead, lane, room)
     for i in picked:
@@ -69,9 +70,8 @@ def choose(waiting: Sequence[Waiting], turns: Turns, budget: int) -> Choice:
     return Choice(picked, Turns(served, min(owed, budget)))
 
 
-def _served(waiting: Sequence[Waiting], turns: Turns) -> dict[str, int]:
+def _served(jobs: Set[str], turns: Turns) -> dict[str, int]:
     """Tokens served, of the jobs that wait; a newcomer starts level with the job that had least."""
-    jobs = dict.fromkeys(w.job for w in waiting)
     known = [turns.served[job] for job in jobs if job in turns.served]
     floor = min(known, default=0)
     return {job: turns.served.get(job, floor) for job in jobs}
@@ -82,10 +82,15 @@ def _filled(waiting: Sequence[Waiting], lead: int, lane: Sequence[int], budget: 
     if first.solo or 2 * first.pieces > budget:
         return (lead,)
     worth = budget // 16  # about what a forward pass of its own would cost
-    near = [i for i in lane if i != lead and not waiting[i].solo and abs(waiting[i].pieces - first.pieces) <= worth]
-    near.sort(key=lambda i: (abs(waiting[i].pieces - first.pieces), i))
+    far = {i: abs(waiting[i].pieces - first.pieces) for i in lane}
+    near = [i for i, distance in far.items() if distance <= worth]
+    near.sort(key=far.__getitem__)  # the older of two that are as far
     picked, longest = [lead], first.pieces
     for i in near:
+        if longest * (len(picked) + 1) > budget:
+            break
+        if i == lead or waiting[i].solo:
+            continue
         pieces = waiting[i].pieces
         grown = max(longest, pieces)
         padding = longest - pieces if pieces <= longest else len(picked) * (pieces - longest)

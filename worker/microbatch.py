@@ -245,13 +245,17 @@ class MicroBatcher:
 
     def _seen(self) -> Sequence[int]:
         """What a choice looks at: the oldest of either priority, and the oldest of each other job."""
-        seen, jobs, room = [], set[str](), {True: LOOK_AHEAD, False: LOOK_AHEAD}
+        if len(self._items) <= LOOK_AHEAD:
+            return range(len(self._items))
+        seen, jobs, room = list[int](), set[str](), {True: LOOK_AHEAD, False: LOOK_AHEAD}
         for i, item in enumerate(self._items):
             waiting = item.waiting
-            if room[waiting.interactive] or waiting.job not in jobs:
-                jobs.add(waiting.job)
-                seen.append(i)
-                room[waiting.interactive] = max(0, room[waiting.interactive] - 1)
+            if room[waiting.interactive]:
+                room[waiting.interactive] -= 1
+            elif waiting.job in jobs:
+                continue
+            jobs.add(waiting.job)
+            seen.append(i)
         return seen
 
     def _run(self, items: list[Item]) -> None:
