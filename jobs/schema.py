@@ -6,6 +6,7 @@ A request flows ``bytes -> JobRequest -> Document`` (gateway), a result flows
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -138,9 +139,10 @@ class Options(Strict):
         """How to redact, or None."""
         return Redact() if self.redact is True else self.redact or None
 
-    def threshold_for(self, label: str) -> float:
-        """The score from which an entity of this label counts; labels without one of their own have 0.5."""
-        return self.threshold.get(label, 0.5) if isinstance(self.threshold, dict) else self.threshold
+    def thresholds(self, labels: Sequence[str]) -> tuple[float, ...]:
+        """The score from which an entity of each label counts; labels without one of their own have 0.5."""
+        of = self.threshold
+        return tuple(of.get(label, 0.5) for label in labels) if isinstance(of, dict) else (of,) * len(labels)
 
     def merged(self, override: dict[str, Any] | None) -> Options:
         """These options with a document's own on top."""

@@ -117,6 +117,14 @@ class ModelSpec:
     calibration: Knots = ()
 
 
+class Words(NamedTuple):
+    """A text's words, and where each of them begins and ends in it, in code points."""
+
+    words: list[str]
+    starts: list[int]
+    ends: list[int]
+
+
 class Encoded(NamedTuple):
     """The ids of words' pieces, one word after the other, and how many each word has."""
 
@@ -132,8 +140,8 @@ class Tokenizer(Protocol):
         """The model's limits."""
         ...
 
-    def split(self, text: str) -> list[tuple[int, int]]:
-        """Where the words are: (start, end) in code points."""
+    def split(self, text: str) -> Words:
+        """The text's words, as the model sees them."""
         ...
 
     def encode(self, words: Sequence[str]) -> Encoded:

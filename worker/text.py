@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate, compress
 
-from worker.contract import ModelSpec, Tokenizer
+from worker.contract import ModelSpec, Tokenizer, Words
 from worker.sentences import sentences
 
 MIN_OVERLAP_WORDS = 48
@@ -26,19 +27,36 @@ class Reading(StrEnum):
     part = "part"
 
 
+Split = Callable[[str], Words]
+
+
+def by_pattern(word: str) -> Split:
+    """Cuts a text into words by a regular expression, which has no groups."""
+    cut = re.compile(f"({word})").split
+
+    def split(text: str) -> Words:
+        parts = cut(text)  # a gap, a word, a gap, ..., a gap: without a match object for each
+        at = [*accumulate(map(len, parts))]
+        return Words(parts[1::2], at[:-1:2], at[1::2])
+
+    return split
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """A text in the model's words and word pieces.
 
     Attributes:
-        offsets: start and end of each word.
+        starts: where each word begins.
+        ends: where each word ends.
         pieces: word pieces of each word.
         total: word pieces of all words before each word, and of all words.
         ids: the pieces.
     """
 
     text: str
-    offsets: tuple[tuple[int, int], ...]
+    starts: Sequence[int]
+    ends: Sequence[int]
     words: tuple[str, ...]
     pieces: tuple[int, ...]
     total: tuple[int, ...]
@@ -53,13 +71,13 @@ class Text:
         which numbers the words that it sees, would shift every entity after it.
         """
         found = tokenizer.split(text)
-        words = [text[start:end] for start, end in found]
-        ids, counts = tokenizer.encode(words)
+        ids, counts = tokenizer.encode(found.words)
         if any(counts) and not all(counts):
-            found, words = list(compress(found, counts)), list(compress(words, counts))
+            words, starts, ends = found
+            found = Words([*compress(words, counts)], [*compress(starts, counts)], [*compress(ends, counts)])
             counts = [*filter(None, counts)]
         total = tuple(accumulate(counts, initial=0))
-        return cls(text, tuple(found), tuple(words), tuple(counts), total, ids, tokenizer.spec)
+        return cls(text, found.starts, found.ends, tuple(found.words), tuple(counts), total, ids, tokenizer.spec)
 
     def cost(self, first: int, last: int) -> int:
         """Word pieces of a range of words."""
@@ -76,7 +94,7 @@ class Text:
 
     def ranges(self, room: int, close_reading: bool) -> list[tuple[int, int, Reading]]:
         """All windows of a long text: (first word, one past the last, why)."""
-        found = sentences(self.text, self.offsets)
+        found = sentences(self.text, [*zip(self.starts, self.ends, strict=True)])
         starts = [first for first, _ in found]
         ranges: dict[tuple[int, int], Reading] = {}
         begin = 0

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 
 from tokenizers import Tokenizer as BackendTokenizer
 
-from worker.contract import Encoded, ModelSpec
+from worker.contract import Encoded, ModelSpec, Words
+from worker.text import Split, by_pattern
 
 WORDS_KEPT = 16_384
 """Words whose pieces are kept, those used last: five of six in mixed English texts, for some 4 MB."""
 LONGEST_KEPT = 32
 """Characters of a word that is kept; what is longer comes once."""
-
-Split = Callable[[str], list[tuple[int, int]]]
 
 
 class FastTokenizer:
@@ -26,7 +24,7 @@ class FastTokenizer:
     Args:
         spec: the model's limits.
         pieces: a tokenizer that neither cuts nor pads, as JSON.
-        word: a regular expression for words; empty: gliner's splitter says what they are.
+        word: a regular expression for words, without groups; empty: gliner's splitter says what they are.
         splitter: gliner's name of it.
     """
 
@@ -37,15 +35,15 @@ class FastTokenizer:
         self._backend = BackendTokenizer.from_str(pieces)
         # A word has the same pieces in any company, and finding them takes a tokenizer 10 µs and more.
         self._kept = lru_cache(WORDS_KEPT)(self._pieces)
-        self._split = _by_pattern(word) if word else _by_gliner(splitter)
+        self._split = by_pattern(word) if word else _by_gliner(splitter)
 
     @property
     def spec(self) -> ModelSpec:
         """The model's limits."""
         return self._spec
 
-    def split(self, text: str) -> list[tuple[int, int]]:
-        """Where the model's splitter sees words: (start, end) in code points."""
+    def split(self, text: str) -> Words:
+        """The words that the model's splitter sees."""
         return self._split(text)
 
     def encode(self, words: Sequence[str]) -> Encoded:
@@ -57,18 +55,15 @@ class FastTokenizer:
         return tuple(self._backend.encode((word,), is_pretokenized=True, add_special_tokens=False).ids)
 
 
-def _by_pattern(word: str) -> Split:
-    find = re.compile(word).finditer
-    return lambda text: [match.span() for match in find(text)]
-
-
 def _by_gliner(name: str) -> Split:
     from worker import library  # seconds to import; only models of some languages need it
 
     splitter, lock = library.splitter(name), threading.Lock()  # those make no promise about threads
 
-    def split(text: str) -> list[tuple[int, int]]:
+    def split(text: str) -> Words:
         with lock:
-            return [(start, end) for _, start, end in splitter(text)]
+            found = [(start, end) for _, start, end in splitter(text)]
+        words = [text[start:end] for start, end in found]
+        return Words(words, [start for start, _ in found], [end for _, end in found])
 
     return split

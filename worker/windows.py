@@ -49,7 +49,7 @@ class Place:
 class Plan:
     """How one document will be read: run `windows`, then hand their outcomes, in order, to `merge`.
 
-    `redact_key` is the tenant's, and `calibration` the model's.
+    `starts` and `ends` are its words', `redact_key` is the tenant's, and `calibration` the model's.
     """
 
     document: Document
@@ -57,7 +57,8 @@ class Plan:
     windows: tuple[Window, ...] = ()
     places: tuple[Place, ...] = ()
     names: tuple[str, ...] = ()
-    offsets: tuple[tuple[int, int], ...] = ()
+    starts: Sequence[int] = ()
+    ends: Sequence[int] = ()
     refused: DocumentError | None = None
     truncated: bool = False
     warnings: tuple[str, ...] = field(default=())
@@ -131,7 +132,8 @@ def cut(
         windows=tuple(_window(place, prompt, text, asked, options, document, owner) for place, prompt in rows),
         places=tuple(place for place, _ in rows),
         names=asked.names,
-        offsets=text.offsets,
+        starts=text.starts,
+        ends=text.ends,
         truncated=truncated,
         warnings=tuple(warnings),
         redact_key=redact_key,
@@ -195,7 +197,7 @@ def _window(
         document=document.index,
         words=text.words[place.first : place.last],
         prompts=prompt.texts,
-        thresholds=tuple(options.threshold_for(asked.names[i]) for i in place.labels),
+        thresholds=options.thresholds([asked.names[i] for i in place.labels]),
         flat=options.flat,
         multi_label=options.multi_label,
         pieces=min(pieces, asked.spec.max_pieces),
@@ -232,9 +234,9 @@ def _entities(plan: Plan, outcomes: Sequence[Sequence[Span]]) -> tuple[tuple[Ent
     """The document's entities, and its text without them where that was asked for."""
     spans, sightings = _spans(plan, outcomes)
     text, unit, redaction = plan.document.text, plan.options.offset_unit, plan.options.redaction
-    ends = [(plan.offsets[span.start][0], plan.offsets[span.end - 1][1]) for span in spans]
+    ends = [(plan.starts[span.start], plan.ends[span.end - 1]) for span in spans]
     whys = reasons(spans, sightings) if plan.options.explain else []
-    windows = [(plan.offsets[why.window[0]][0], plan.offsets[why.window[1] - 1][1]) for why in whys]
+    windows = [(plan.starts[why.window[0]], plan.ends[why.window[1] - 1]) for why in whys]
     at = _positions(text, [*windows, *ends], unit)
     entities = [
         Entity(at[start], at[end], text[start:end], plan.names[span.label], span.score)

@@ -184,8 +184,8 @@ def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, libra
 
 def _edges_inside(plan: Plan, planted: Sequence[tuple[int, str]]) -> int:
     """How many planted sentences touch or straddle an edge of a large window."""
-    edges = {plan.offsets[p.first][0] for p in plan.places if p.reading is Reading.large}
-    edges |= {plan.offsets[p.last - 1][1] for p in plan.places if p.reading is Reading.large}
+    edges = {plan.starts[p.first] for p in plan.places if p.reading is Reading.large}
+    edges |= {plan.ends[p.last - 1] for p in plan.places if p.reading is Reading.large}
     return sum(any(at <= edge <= at + len(part) for edge in edges) for at, part in planted)
 
 

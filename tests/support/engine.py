@@ -6,7 +6,6 @@ It comes in through a composition root (`worker.app` takes an engine), never thr
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 import zlib
@@ -15,10 +14,12 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from threading import Event
 
-from worker.contract import Encoded, EngineBroken, ModelSpec, OutOfMemory, Span, Window
+from worker.contract import Encoded, EngineBroken, ModelSpec, OutOfMemory, Span, Window, Words
 from worker.spans import keep
+from worker.text import by_pattern
 
-WORD = re.compile(r"\w+(?:[-_]\w+)*|\S")
+WORD = r"\w+(?:[-_]\w+)*|\S"
+SPLIT = by_pattern(WORD)
 
 SPEC = ModelSpec(
     max_words=256,
@@ -69,9 +70,9 @@ class FakeEngine:
     forwards: list[tuple[Window, ...]] = field(default_factory=list)
     released: int = 0
 
-    def split(self, text: str) -> list[tuple[int, int]]:
+    def split(self, text: str) -> Words:
         """Words as gliner's whitespace splitter cuts them."""
-        return [match.span() for match in WORD.finditer(text)]
+        return SPLIT(text)
 
     def count(self, words: Sequence[str]) -> list[int]:
         """A piece for every six letters."""

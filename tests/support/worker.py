@@ -22,7 +22,7 @@ from jobs import queues
 from jobs.ledger import scripts
 from tests.support.engine import FakeEngine
 from worker.app import run
-from worker.contract import Span, Window
+from worker.contract import Span, Window, Words
 from worker.settings import WorkerSettings
 
 DIES_IN_CUT = "FAULTCUT"
@@ -41,7 +41,7 @@ class DeadlyEngine(FakeEngine):
     pace_s = 1e-4
     slow_s = 1.5
 
-    def split(self, text: str) -> list[tuple[int, int]]:
+    def split(self, text: str) -> Words:
         """Words, unless the text kills."""
         if DIES_IN_CUT in text:
             ctypes.string_at(0)

@@ -10,7 +10,7 @@ ENGINE = FakeEngine()
 
 def cut(text: str) -> list[str]:
     """The sentences as text."""
-    offsets = ENGINE.split(text)
+    offsets = [*zip(*ENGINE.split(text)[1:], strict=True)]
     return [text[offsets[first][0] : offsets[last - 1][1]] for first, last in sentences(text, offsets)]
 
 
@@ -38,7 +38,7 @@ def test_text_is_cut_where_sentences_end(text: str, expected: list[str]) -> None
 def test_sentences_cover_every_word_once() -> None:
     """No word is lost or doubled between sentences."""
     text = "A b. C d? E\n\nF g h. i (j.) K."
-    offsets = ENGINE.split(text)
+    offsets = [*zip(*ENGINE.split(text)[1:], strict=True)]
 
     found = sentences(text, offsets)
 

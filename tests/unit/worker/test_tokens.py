@@ -30,12 +30,12 @@ def impatient() -> Iterator[None]:
 @pytest.mark.usefixtures("impatient")
 def test_threads_that_share_a_tokenizer_get_what_one_alone_gets() -> None:
     """The same words and pieces, whoever else encodes at that moment."""
-    tokenizer = FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD.pattern, "whitespace")
+    tokenizer = FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD, "whitespace")
     random = Random(3)
     texts = [passage(random, random.choice((3, 30, 90))) for _ in range(60)]
 
     def read(text: str) -> tuple[list[str], list[int], list[int]]:
-        words = [text[start:end] for start, end in tokenizer.split(text)]
+        words = tokenizer.split(text).words
         ids, counts = tokenizer.encode(words)
         return words, list(ids), counts
 
@@ -73,7 +73,7 @@ def _trained(kind: str) -> Tokenizer:
 def test_words_have_the_pieces_that_the_library_gives_them_together(kind: str) -> None:
     """Each word by itself, kept or not, is what gliner reads in a row of words; a word may have no piece."""
     backend = _trained(kind)
-    tokenizer = FastTokenizer(SPEC, backend.to_str(), WORD.pattern, "whitespace")
+    tokenizer = FastTokenizer(SPEC, backend.to_str(), WORD, "whitespace")
     odd = [
         "<<ENT>>",
         "a<<ENT>>b",
