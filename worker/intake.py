@@ -195,7 +195,8 @@ class Intake:
             with self._stage("cut"):
                 plans = [self._cut(document, shard, owner) for document in documents]
             self._blame.leave(owner)  # until its first forward
-            if self._batcher.backlog().running:  # which may be a while
+            _, running = self._batcher.held
+            if running:  # which may be a while
                 self._blame.tidy()
             interactive = shard.message.queue.endswith(".interactive")
             flat = [window for plan in plans for window in plan.windows]

@@ -12,7 +12,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from queue import Queue
 from threading import Condition, Thread
 from time import monotonic
@@ -48,15 +47,6 @@ class Observer(Protocol):
     def out_of_memory(self, action: str) -> None:
         """The device was full; `split` or `failed` says what was done."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What the micro-batcher holds now: windows and tokens waiting, windows in the model or being decoded."""
-
-    windows: int
-    tokens: int
-    running: int
 
 
 class MicroBatcher:
@@ -127,10 +117,11 @@ class MicroBatcher:
         """True once the device is lost: every future fails with EngineBroken, and the process must end."""
         return self._broken
 
-    def backlog(self) -> Backlog:
-        """What is held now."""
+    @property
+    def held(self) -> tuple[int, int]:
+        """Windows that wait, and windows in the model or being decoded."""
         with self._changed:
-            return Backlog(len(self._items), sum(i.window.pieces for i in self._items), self._running)
+            return len(self._items), self._running
 
     def submit(
         self, job_id: str, windows: Sequence[Window], *, interactive: bool = False, solo: bool = False

@@ -87,9 +87,10 @@ class Questions:
         """Whether its answer comes with another's, which it would not have to wait for longer than for its own."""
         if item.waiting.solo:
             return False  # it may end the process: nobody else's fate hangs on it
-        other = self._asked.get(item.question)
+        question = item.question
+        other = self._asked.get(question)
         if other is None or (item.waiting.interactive and not other.waiting.interactive):
-            self._asked[item.question] = item
+            self._asked[question] = item
             return False
         other.copies.append(item)
         return True
@@ -97,5 +98,6 @@ class Questions:
     def forget(self, items: Iterable[Item]) -> None:
         """These get an answer now, or none: whoever asks the same from here on asks anew."""
         for item in items:
-            if self._asked.get(item.question) is item:
-                del self._asked[item.question]
+            question = item.question
+            if self._asked.get(question) is item:
+                del self._asked[question]

@@ -13,7 +13,7 @@ from jobs.schema import DocumentErrorCode
 from tests.support.engine import FakeEngine, Fault
 from worker import microbatch
 from worker.contract import Dropped, EngineBroken, Failed, ShardRef, Span, Window, row_length
-from worker.microbatch import LOOK_AHEAD, Backlog, MicroBatcher
+from worker.microbatch import LOOK_AHEAD, MicroBatcher
 
 WAIT_S = 10.0
 
@@ -230,7 +230,7 @@ def test_a_hung_model_stops_the_tick(engine: FakeEngine) -> None:
         assert entered.wait(WAIT_S)
         now[0] = 100.0
         assert batcher.last_tick == 0.0
-        assert Backlog(windows=0, tokens=0, running=1) == batcher.backlog()
+        assert batcher.held == (0, 1)
         engine.hold.set()
         future.result(WAIT_S)
 
@@ -257,7 +257,7 @@ def test_the_same_question_in_flight_is_answered_once(engine: FakeEngine) -> Non
     other = replace(window("Ada of Rome", "job3"), thresholds=(0.6,))
     futures = [batcher.submit(f"job{i}", [window("Ada of Rome", f"job{i}")]) for i in range(3)]
     futures.append(batcher.submit("job3", [other, window("Ada of Rome", "job3")]))
-    assert batcher.backlog().windows == 2
+    assert batcher.held == (2, 0)
     with batcher:
         results = [[names(outcome) for outcome in future.result(WAIT_S)] for future in futures]
 
@@ -301,7 +301,7 @@ def test_an_urgent_or_suspect_window_shares_with_nobody_that_it_would_wait_for(e
     batcher.submit("standard", [window(text, "standard")])
     batcher.submit("urgent", [window(text, "urgent")], interactive=True)
     batcher.submit("suspect", [window(text, "suspect")], solo=True)
-    assert batcher.backlog().windows == 3
+    assert batcher.held == (3, 0)
     batcher.submit("urgent too", [window(text, "urgent too")], interactive=True)
     with batcher:
         pass
@@ -326,7 +326,7 @@ def test_streams_run_micro_batches_beside_each_other(engine: FakeEngine) -> None
         for i in range(3):
             assert names(batcher.submit(f"job{i}", [window(f"Bob {i}", f"job{i}")]).result(WAIT_S)[0]) == [0]
         assert not hanging.done()
-        assert Backlog(windows=0, tokens=0, running=1) == batcher.backlog()
+        assert batcher.held == (0, 1)
         engine.hold.set()
         hanging.result(WAIT_S)
 
@@ -373,7 +373,7 @@ def test_a_device_lost_in_one_stream_is_lost_to_all(engine: FakeEngine) -> None:
         assert all(isinstance(future.exception(WAIT_S), EngineBroken) for future in lost)
         engine.hold.set()
         assert names(running.result(WAIT_S)[0]) == [0]
-        assert batcher.backlog().running == 0
+        assert batcher.held[1] == 0
 
 
 class Decoding(FakeEngine):
