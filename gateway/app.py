@@ -17,7 +17,7 @@ from starlette.responses import Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway import docs_pages, openapi
-from gateway.direct import direct
+from gateway.direct import Direct
 from gateway.durability import Barrier
 from gateway.edge import Edge, request_id
 from gateway.guard import GuardedLedger
@@ -101,7 +101,6 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
     )
-    app.router.routes[:0] = direct(jobs.submitting, extract.router)
     app.include_router(jobs.submitting)
     for module in (jobs, results, events, extract, models, limits, queue, health, problems):
         app.include_router(module.router)
@@ -119,6 +118,7 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
 
 def _wrap(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
     """What every request passes before a route, from the inside out."""
+    app.add_middleware(Direct, routers=(jobs.submitting, extract.router), problem=_problem)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -182,32 +182,30 @@ def _versions(guarded: GuardedLedger) -> Versions:
 def _handle_errors(app: FastAPI) -> None:
     """Every error leaves as problem+json; what no handler knows is `gateway.edge`'s."""
 
-    def answer(request: Request, problem: Problem) -> Response:
-        return problem.response(request_id(request.scope))
+    async def answer(request: Request, error: Exception) -> Response:
+        return _problem(error).response(request_id(request.scope))
 
-    @app.exception_handler(Problem)
-    async def on_problem(request: Request, problem: Problem) -> Response:
-        return answer(request, problem)
+    for kind in (Problem, LedgerUnavailableError, CodecError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, answer)
 
-    @app.exception_handler(LedgerUnavailableError)
-    async def on_unavailable(request: Request, error: LedgerUnavailableError) -> Response:
-        log.warning("ledger.unavailable", extra={"reason": str(error)})
-        retry = {"Retry-After": "2"}
-        return answer(request, Problem("storage_unavailable", "the job store did not answer", headers=retry))
 
-    @app.exception_handler(CodecError)
-    async def on_unreadable(request: Request, error: CodecError) -> Response:
-        log.error("blob.unreadable", extra={"reason": str(error)})
-        return answer(request, Problem("internal_error", "what is stored of this job cannot be read"))
-
-    @app.exception_handler(RequestValidationError)
-    async def on_parameters(request: Request, error: RequestValidationError) -> Response:
-        places = [(_parameter(item), str(item["msg"]).removeprefix("Input ")) for item in error.errors()]
-        return answer(request, Problem("validation_failed", "a parameter is not valid", places))
-
-    @app.exception_handler(HTTPException)
-    async def on_http(request: Request, error: HTTPException) -> Response:
-        return answer(request, _of_framework(error))
+def _problem(error: Exception) -> Problem:
+    """What a client is told of an error; one that nobody is told is raised."""
+    match error:
+        case Problem():
+            return error
+        case LedgerUnavailableError():
+            log.warning("ledger.unavailable", extra={"reason": str(error)})
+            return Problem("storage_unavailable", "the job store did not answer", headers={"Retry-After": "2"})
+        case CodecError():
+            log.error("blob.unreadable", extra={"reason": str(error)})
+            return Problem("internal_error", "what is stored of this job cannot be read")
+        case RequestValidationError():
+            places = [(_parameter(item), str(item["msg"]).removeprefix("Input ")) for item in error.errors()]
+            return Problem("validation_failed", "a parameter is not valid", places)
+        case HTTPException():
+            return _of_framework(error)
+    raise error
 
 
 def _parameter(item: Mapping[str, Any]) -> str:

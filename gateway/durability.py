@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import redis.asyncio
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
@@ -95,31 +97,35 @@ class Barrier:
                 raise
 
     async def _wait(self) -> None:
-        disks, replicas = self._copies
-        replica_ms = WAIT_MS // 2 if replicas else 0
+        pool = self._client.connection_pool
         try:
-            async with self._client.client() as one:  # connection: by another, another server might answer
-                await one.set(BARRIER_KEY, 1)
-                if replicas and await one.wait(replicas, replica_ms) < replicas:
-                    raise LedgerUnavailableError("barrier: no replica had it in time")
-                if not await self._synced(one, disks, WAIT_MS - replica_ms):
-                    raise LedgerUnavailableError("barrier: not on disk in time")
+            connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py's gap
+            try:
+                await self._written(connection)
+            finally:
+                await pool.release(connection)
         except (RedisError, OSError) as error:
             raise LedgerUnavailableError(f"barrier: {type(error).__name__}") from error
 
-    async def _synced(self, one: redis.asyncio.Redis, disks: int, within_ms: int) -> bool:
-        """True if the file has it, or the server keeps none, which is told once in the log."""
+    async def _written(self, connection: AbstractConnection) -> None:
+        """Write and wait on one connection: by another, another server might answer."""
+        disks, replicas = self._copies
+        replica_ms = WAIT_MS // 2 if replicas else 0
+        await _asked(connection, "SET", BARRIER_KEY, 1)
+        if replicas and await _asked(connection, "WAIT", replicas, replica_ms) < replicas:
+            raise LedgerUnavailableError("barrier: no replica had it in time")
         try:
-            synced, _ = await one.waitaof(disks, 0, within_ms)
+            synced, _ = await _asked(connection, "WAITAOF", disks, 0, WAIT_MS - replica_ms)
         except ResponseError as error:
             if not any(reason in str(error) for reason in _NOT_CONFIRMED):
                 raise
             if self.append_only:
                 log.warning("durability.append_only_off")
             self.append_only = False
-            return True
+            return
         self.append_only = True
-        return bool(synced >= disks)
+        if synced < disks:
+            raise LedgerUnavailableError("barrier: not on disk in time")
 
     def _take(self) -> list[asyncio.Future[None]]:
         group, self._waiting = self._waiting, []
@@ -134,3 +140,8 @@ class Barrier:
                 future.set_result(None)
             else:
                 future.set_exception(error)
+
+
+async def _asked(connection: AbstractConnection, *command: str | int) -> Any:
+    await connection.send_command(*command)
+    return await connection.read_response()

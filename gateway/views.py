@@ -120,7 +120,7 @@ def etag(job: Job) -> str:
 
 def rfc3339(ms: int) -> str:
     """UTC milliseconds since the epoch as RFC 3339 with milliseconds."""
-    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19]}.{ms % 1000:03d}Z"
 
 
 def milliseconds(moment: datetime) -> int:

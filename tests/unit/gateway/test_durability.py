@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from redis.asyncio.connection import AbstractConnection
 
 from gateway.durability import AT_A_TURN, Barrier
 from jobs.ledger import LedgerUnavailableError
@@ -65,17 +66,17 @@ async def test_what_a_lost_server_answered_is_not_confirmed_by_the_next(ledger_u
 
 async def test_a_wait_does_not_move_to_another_connection(ledger_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a new one, a server that lost the write would say at once that it has all that this connection wrote."""
-    admin, execute = connect_async(ledger_url, 10, "test"), redis.asyncio.Redis.execute_command
+    admin, send = connect_async(ledger_url, 10, "test"), AbstractConnection.send_command
 
-    async def cut_off(client: redis.asyncio.Redis, *args: Any, **options: Any) -> Any:
+    async def cut_off(connection: AbstractConnection, *args: Any, **options: Any) -> Any:
         if args[0] == "WAITAOF":
             found = await admin.client_list()
             [own] = [one["id"] for one in found if one["name"] == "test-barrier"]
             await admin.client_kill_filter(_id=own)
-        return await execute(client, *args, **options)
+        return await send(connection, *args, **options)
 
     async with barrier(ledger_url, "disk") as made:
-        monkeypatch.setattr(redis.asyncio.Redis, "execute_command", cut_off)
+        monkeypatch.setattr(AbstractConnection, "send_command", cut_off)
         with pytest.raises(LedgerUnavailableError):
             await made.confirm()
         monkeypatch.undo()
