@@ -103,7 +103,7 @@ class Within:
         database: the broker's.
         back: the ledger's.
         key: the list that is the queue.
-        template: a message, with `<job>`, `<shard>` and `<seq>` to be put in.
+        template: a message, a format (%) of job, shard and seq, six times.
     """
 
     database: int

@@ -12,6 +12,8 @@ from jobs.shards import encode_documents
 
 CODEC = Codec()
 MODEL = "gleaner-small"
+LOOKED_AT_S = 0.15
+"""After this, `create` has asked anew how much memory there is."""
 
 
 def new_job(

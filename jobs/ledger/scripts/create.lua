@@ -1,7 +1,8 @@
 #!lua
 -- create(header, opts, meta, answer, sizes, ids, template, blob...): makes a job and its shards visible, or says why
 -- not. header: JSON object; sizes: JSON [[ndocs, chars], ...]; ids: JSON [doc id, place, ...] or ''; template: of a
--- message to be pushed here, or ''. Blobs are the shards' payloads in order; none where they were staged.
+-- message to be pushed here (job, shard and seq put in, six times), or ''. Blobs are the shards' payloads in order; none
+-- where they were staged.
 local h = cjson.decode(ARGV[1])
 local opts, meta, answer, sizes = ARGV[2], ARGV[3], ARGV[4], cjson.decode(ARGV[5])
 local ids = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or {}
@@ -14,8 +15,9 @@ local function pushed(published)
   local database, back, list = unpack(h.push)
   local messages = {}
   for i = 1, #published, 2 do
-    local names = {job = id, shard = published[i], seq = published[i + 1]}
-    messages[#messages + 1] = string.gsub(ARGV[7], '<(%a+)>', names)
+    local named = {id, published[i], published[i + 1]}
+    for place = 4, 18 do named[place] = named[place - 3] end
+    messages[#messages + 1] = string.format(ARGV[7], unpack(named))
   end
   if redis.pcall('SELECT', database).err then return false end
   local answer = redis.pcall('LPUSH', list, unpack(messages))
@@ -47,7 +49,7 @@ local by = h.by ~= '' and 'jobs:' .. h.by
 local tenant = redis.call('HMGET', key('tenant:' .. h.tenant), 'open_jobs', 'open_chars', by or 'jobs:')
 local model = redis.call('HMGET', key('model:' .. h.slug), 'open_chars', 'drain_rate', 'open_jobs', 'slots')
 local queue = redis.call('HMGET', key('q:' .. h.queue), 'jobs', 'seq')
-local sys = redis.call('HMGET', key('sys'), 'open_chars', 'reserve')
+local sys = redis.call('HMGET', key('sys'), 'open_chars', 'reserve', 'looked', 'used', 'most')
 local rate = math.max(1, tonumber(model[2] or '0') or 0)
 local function over(limit, have) return limit > 0 and have + h.chars > limit and have > 0 end
 if h.limits.tenant_jobs > 0 and int(tenant[1]) >= h.limits.tenant_jobs
@@ -61,8 +63,11 @@ end
 if over(h.limits.all_chars, int(sys[1])) then
   return refuse('overloaded', math.max(1, (int(sys[1]) + h.chars - h.limits.all_chars) / rate))
 end
-local info = redis.call('INFO', 'memory')
-local used, most = int(string.match(info, 'used_memory:(%d+)')), int(string.match(info, 'maxmemory:(%d+)'))
+local looked, used, most = int(sys[3]), int(sys[4]), int(sys[5])
+if math.abs(NOW - looked) > 100 then -- INFO is an eighth of the whole; what is made meanwhile is in the reserve
+  local info = redis.call('INFO', 'memory')
+  looked, used, most = NOW, int(string.match(info, 'used_memory:(%d+)')), int(string.match(info, 'maxmemory:(%d+)'))
+end
 local staged = inline == 0 and int(redis.call('HGET', key('staged'), id)) or 0
 local reserve = h.bytes * 3
 if most > 0 and used + int(sys[2]) - staged + reserve > 0.7 * most then return refuse('memory_full', 30) end
@@ -118,7 +123,7 @@ if not queue[1] then -- its first job
 end
 -- Jobs are refused above 70 %: for them, and not for the result cache, is what is left above half.
 redis.call('HSET', key('sys'), 'open_chars', int(sys[1]) + h.chars, 'reserve', int(sys[2]) - staged + reserve,
-  'tight', most > 0 and used > 0.5 * most and 1 or 0)
+  'tight', most > 0 and used > 0.5 * most and 1 or 0, 'looked', looked, 'used', used, 'most', most)
 if h.retry_of ~= '' then
   redis.call('HSET', key('job:' .. h.retry_of), 'retried_by', id)
   changed(h.retry_of)

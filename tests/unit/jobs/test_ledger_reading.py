@@ -10,7 +10,7 @@ from jobs import ledger
 from jobs.ledger import Backlog, FoundDocument, JobPlace, Ledger, Leftovers, NewJob
 from jobs.schema import JobStatus
 from jobs.shards import decode_documents
-from tests.support.ledger import CODEC, MODEL, new_job
+from tests.support.ledger import CODEC, LOOKED_AT_S, MODEL, new_job
 
 
 def listed(store: Ledger, limit: int = 100, behind: JobPlace | None = None, **filters: object) -> list[str]:
@@ -132,6 +132,21 @@ def test_a_stage_is_refused_where_memory_is_full(store: Ledger, client: redis.Re
     finally:
         client.config_set("maxmemory", 0)
     assert not client.exists("{gleaner}:in:job_1")
+
+
+def test_a_job_is_refused_where_memory_is_full(store: Ledger, client: redis.Redis) -> None:
+    """A moment later at the latest: the server is not asked for each of many jobs."""
+    client.config_resetstat()
+    for number in range(50):
+        assert store.run(ledger.create(new_job(f"job_{number}"))).kind == "created"
+    asked = client.info("commandstats")["cmdstat_info"]["calls"]  # type: ignore[index]
+    assert asked < 25
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.75))  # type: ignore[index,operator]
+    try:
+        time.sleep(LOOKED_AT_S)
+        assert store.run(ledger.create(new_job("job_late"))).kind == "memory_full"
+    finally:
+        client.config_set("maxmemory", 0)
 
 
 def test_a_stream_s_key_learns_its_hash_at_the_end(store: Ledger) -> None:
