@@ -69,8 +69,7 @@ def configure(settings: Settings, service: str, **facts: object) -> None:
             delay=True,
         )
     handler.addFilter(_Discreet())
-    handler.addFilter(_Context(service, facts))
-    handler.setFormatter(_Json() if settings.log_format == "json" else _Plain())
+    handler.setFormatter((_Json if settings.log_format == "json" else _Plain)({"service": service, **facts}))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
@@ -86,19 +85,6 @@ def _spare() -> None:
     for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         setattr(logging, name, False)
     logging._srcfile = None
-
-
-class _Context(logging.Filter):
-    def __init__(self, service: str, facts: Mapping[str, object]) -> None:
-        super().__init__()
-        self._facts = {"service": service, **facts}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        known, given = vars(record), _context.get() or {}
-        known.update(self._facts)
-        for key in _CONTEXT_KEYS:
-            known.setdefault(key, given.get(key))
-        return True
 
 
 class _Discreet(logging.Filter):
@@ -132,21 +118,29 @@ class _Discreet(logging.Filter):
         record.msg, record.args = (lines[0][:_MESSAGE].rstrip(" :") if lines else ""), None
 
 
-class _Json(logging.Formatter):
-    """One JSON object: what every record has, then what the event adds."""
+_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
-    _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"service", "message", "asctime", *_CONTEXT_KEYS}
+
+class _Json(logging.Formatter):
+    """One JSON object: what every record has, then what the event adds.
+
+    Args:
+        facts: of this process.
+    """
+
+    def __init__(self, facts: Mapping[str, object]) -> None:
+        super().__init__()
+        self._facts = {**facts, **dict.fromkeys(_CONTEXT_KEYS)}
 
     def format(self, record: logging.LogRecord) -> str:
-        facts = vars(record)
         told = {
             "timestamp": f"{_second(int(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
             "event": record.getMessage(),
-            "service": facts.get("service"),
-            **{key: facts.get(key) for key in _CONTEXT_KEYS},
-            **{key: value for key, value in facts.items() if key not in self._OWN},
+            **self._facts,
+            **(_context.get() or {}),
+            **_added(record),
         }
         try:
             return orjson.dumps(told, default=str).decode()
@@ -162,14 +156,20 @@ def _second(moment: int) -> str:
 class _Plain(logging.Formatter):
     """For a terminal: the event, then what a person wants to know of it."""
 
-    _SHOWN = frozenset(vars(logging.makeLogRecord({}))) | {"service", "message", "asctime"}
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(service)s %(name)s: %(message)s")
+    def __init__(self, facts: Mapping[str, object]) -> None:
+        super().__init__(f"%(asctime)s %(levelname)-7s {facts['service']} %(name)s: %(message)s")
+        self._facts = {key: value for key, value in facts.items() if key != "service"}
 
     def format(self, record: logging.LogRecord) -> str:
-        facts = {k: v for k, v in vars(record).items() if k not in self._SHOWN and v is not None}
-        return " ".join((super().format(record), *(f"{k}={v}" for k, v in facts.items())))
+        added = _added(record)
+        facts = {**added, **self._facts, **(_context.get() or {}), **added}  # it comes first, and it wins
+        told = (f"{key}={value}" for key, value in facts.items() if value is not None)
+        return " ".join((super().format(record), *told))
+
+
+def _added(record: logging.LogRecord) -> dict[str, object]:
+    """What the event adds to what every record has."""
+    return {key: value for key, value in vars(record).items() if key not in _OWN}
 
 
 def _told(error: BaseException) -> dict[str, object]:
