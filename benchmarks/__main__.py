@@ -1,13 +1,14 @@
 """Every measurement of this house in one run: the same texts, the same cores, turn about, medians of rounds.
 
 `python -m benchmarks [--quick] [--only SECTION …] [--commit]`. Prints tables beside the committed figures and
-says what became slower; writes .cache/figures.json (not with --quick), with --commit benchmarks/figures.json, the
-tables of docs/performance.md and its plot.
+says what became slower; writes .cache/figures.json (not with --quick), with --commit this machine's file in
+benchmarks/measured, the tables of docs/performance.md and its plot.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import signal
 import sys
 import time
@@ -34,10 +35,11 @@ def main() -> None:
         parser.error("a quick look is nothing to commit")
     if arguments.install_serve:
         peers.GlinerServe.install()
-    committed = Figures.read(figures.COMMITTED)
     now = Figures.new()
-    if len(arguments.only) < len(SECTIONS):  # the other sections are those of the run before
-        before = Figures.read(OUTPUT)
+    committed = Figures.read(figures.committed(now.machine))
+    if len(arguments.only) < len(SECTIONS):  # the other sections are those of this machine's run before
+        last = Figures.read(OUTPUT)
+        before = last if last.machine == now.machine else copy.deepcopy(committed)
         now.speeds, now.values = before.speeds, before.values
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # children end with their blocks
     warnings.simplefilter("ignore")  # gliner's and torch's own

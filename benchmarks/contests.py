@@ -26,6 +26,7 @@ from benchmarks.contestants import (
 from benchmarks.figures import Figures, Speed, Value
 from benchmarks.service import ManyClients, OneJob, Service, forward_s, percentile
 from benchmarks.texts import Mix, mixes, usual
+from worker import selection
 from worker.app import load_engine
 from worker.settings import WorkerSettings
 
@@ -247,11 +248,15 @@ def _ratios(now: Figures) -> list[Value]:
 
 
 def deberta(now: Figures, size: Size) -> None:
-    """The DeBERTa-sized model; bf16 is forced, because agreement of random weights means nothing."""
+    """The DeBERTa-sized model; bf16 is forced where there is any, for agreement of random weights means nothing."""
     folder = medium.medium()
     mix = usual(size.medium_documents)
     model = medium.load(folder)
-    settings = WorkerSettings.model_validate({"model_source": str(folder), "runtime": "torch", "precision": "bf16"})
+    here = {way.precision for way in selection.allowed("cpu", "torch", "auto")}
+    precision = "bf16" if "bf16" in here else "fp32"
+    settings = WorkerSettings.model_validate(
+        {"model_source": str(folder), "runtime": "torch", "precision": precision}
+    )
     contestants: tuple[Contestant, ...] = (*_library(model, 8), _engine(settings))
     now.put(_contest(MEDIUM, USUAL, mix, contestants, min(3, size.rounds), size.most_s))
     ours = now.find(MEDIUM, USUAL, EngineAlone.name)

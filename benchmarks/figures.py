@@ -1,10 +1,11 @@
-"""What was measured: kept as JSON, shown as tables and a plot, compared with what is committed."""
+"""What was measured: kept as JSON by machine, shown as tables and a plot, compared with that machine's before."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-COMMITTED = HERE / "figures.json"
+COMMITTED = HERE / "measured"
+"""A file for each machine: between processors even ratios differ, by what each of them is good at."""
 PLOT = HERE.parent / "docs" / "performance.svg"
 PAGE = HERE.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- written by python -m benchmarks --commit -->", "<!-- end -->"
@@ -134,10 +136,15 @@ def machine() -> str:
     flags = facts.get("flags", "").split()
     wide = next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags), "")
     extra = [wide, "bf16" if {"avx512_bf16", "amx_bf16"} & set(flags) else ""]
-    model = facts.get("model name", platform.machine())
+    model = re.sub(r"\((R|TM)\)| Processor", "", facts.get("model name", platform.machine()))
     virtual = "VM" if "hypervisor" in flags else ""
     parts = [f"{len(os.sched_getaffinity(0))} cores", f"{model} {virtual}".strip(), *extra]
     return ", ".join(part for part in parts if part)
+
+
+def committed(here: str, folder: Path = COMMITTED) -> Path:
+    """The file of a machine."""
+    return folder / f"{re.sub('[^a-z0-9]+', '-', here.lower()).strip('-')}.json"
 
 
 def tables(now: Figures, committed: Figures | None = None) -> Iterator[str]:
@@ -193,14 +200,15 @@ def regressions(now: Figures, committed: Figures) -> Iterator[str]:
             yield f"{one.model}, {one.mix}, {one.contestant}: {ratio:.2f} times the library, was {was:.2f}"
 
 
-def publish(figures: Figures) -> None:
-    """Keep the figures: as JSON, as the plot, and in the page about performance between its two marks."""
-    figures.write(COMMITTED)
-    plot(figures)
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+def publish(now: Figures, folder: Path = COMMITTED, page: Path = PAGE, picture: Path = PLOT) -> None:
+    """Keep the figures: as JSON, as the plot, and in the page about performance, with those of other machines."""
+    now.write(committed(now.machine, folder))
+    plot(now, picture)
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    shown = "\n".join([BEGIN, "", f"{figures.machine}, {figures.taken}.", *tables(figures), "", END])
-    PAGE.write_text(before + shown + after, encoding="utf-8")
+    everyone = sorted(map(Figures.read, folder.glob("*.json")), key=lambda one: one.taken, reverse=True)
+    shown = [line for one in everyone for line in (f"### {one.machine}, {one.taken}", *tables(one), "")]
+    page.write_text("\n".join([before + BEGIN, "", *shown, END + after]), encoding="utf-8")
 
 
 def plot(figures: Figures, file: Path = PLOT) -> None:

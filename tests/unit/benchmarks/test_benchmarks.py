@@ -136,3 +136,16 @@ def test_figures_are_kept_shown_plotted_and_compared(tmp_path: Path) -> None:
     assert ">= 9 ✗" in shown
     figures.plot(worse, tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").read_text().startswith("<?xml")
+
+
+def test_each_machine_has_figures_of_its_own(tmp_path: Path) -> None:
+    """What one publishes stands on the page before those of others, which stay; its own are replaced."""
+    page, plot = tmp_path / "page.md", tmp_path / "plot.svg"
+    page.write_text(f"before\n\n{figures.BEGIN}\nold\n{figures.END}\n\nafter\n")
+    for machine, taken, value in (("2 cores, A", "1", 1.0), ("4 cores, B", "2", 2.0), ("4 cores, B", "3", 4.0)):
+        figures.publish(Figures(machine, taken, values={"path": [Value("a", value)]}), tmp_path, page, plot)
+    assert sorted(file.name for file in tmp_path.glob("*.json")) == ["2-cores-a.json", "4-cores-b.json"]
+    rows = ("before", "### 4 cores, B, 3", "| a | 4.00  |  |", "### 2 cores, A, 1", "| a | 1.00  |  |", "after")
+    shown = page.read_text()
+    assert [line for line in shown.splitlines() if line in rows] == list(rows)
+    assert "old" not in shown
