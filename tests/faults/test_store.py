@@ -15,7 +15,7 @@ from jobs import ledger, names, queues
 from jobs.ledger import Ledger
 from jobs.schema import Priority
 from tests.faults.conftest import Strike
-from tests.support.ledger import LOOKED_AT_S
+from tests.support.ledger import forget_memory
 from tests.support.processes import wait_for
 from tests.support.proxy import Proxy
 from tests.support.record import MODEL, Load, some_texts
@@ -116,7 +116,7 @@ def test_memory_full(strike: Strike) -> None:
                 strike.record.submit(some_texts(strike.rng, 70))
             jobs = client.zcard("{gleaner}:jobs:default")
             client.config_set("maxmemory", client.info("memory")["used_memory"])
-            time.sleep(LOOKED_AT_S)
+            forget_memory(client)
             answer = strike.record.post(b'{"labels": ["a"], "documents": [{"text": "b"}]}', "full")
             assert answer is not None
             assert answer.status_code == 503

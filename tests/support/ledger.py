@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import redis
+
 from jobs import ledger
 from jobs.codec import Codec
 from jobs.ledger import NewJob
@@ -12,8 +14,6 @@ from jobs.shards import encode_documents
 
 CODEC = Codec()
 MODEL = "gleaner-small"
-LOOKED_AT_S = 0.15
-"""After this, `create` has asked anew how much memory there is."""
 
 
 def new_job(
@@ -47,3 +47,8 @@ def new_job(
         **more,
     }
     return NewJob(**fields)  # type: ignore[arg-type]
+
+
+def forget_memory(client: redis.Redis) -> None:
+    """Have the next `create` ask how much memory there is; by itself it asks ten times a second."""
+    client.hdel("{gleaner}:sys", "looked")

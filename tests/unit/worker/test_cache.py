@@ -3,7 +3,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from jobs.metrics import WorkerMetrics
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Labels, Options
 from tests.support.engine import SPEC, FakeEngine, Fault
 from tests.support.intake import Worker, working
-from tests.support.ledger import CODEC, LOOKED_AT_S
+from tests.support.ledger import CODEC, forget_memory
 from tests.support.processes import wait_for
 from worker.cache import QUIET_S, ResultCache
 from worker.contract import ModelSpec
@@ -322,11 +321,11 @@ def test_a_store_that_is_half_full_keeps_its_room_for_jobs(worker: Worker) -> No
     limit = int(worker.client.config_get("maxmemory")["maxmemory"])
     try:
         worker.client.config_set("maxmemory", int(used * 1.7))
-        time.sleep(LOOKED_AT_S)
+        forget_memory(worker.client)
         assert answered(worker, "job_1", "Anna")[1] == (1, 0)
         assert worker.client.keys(KEYS) == []
         worker.client.config_set("maxmemory", used * 10)
-        time.sleep(LOOKED_AT_S)
+        forget_memory(worker.client)
         answered(worker, "job_2", "Anna")
         assert len(worker.client.keys(KEYS)) == 1
     finally:
