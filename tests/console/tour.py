@@ -35,7 +35,7 @@ def sign_in(page: Page, url: str, key: str) -> None:
 
 
 def extract(page: Page, text: str, labels: tuple[str, ...] = LABELS, split: str = "blocks") -> str:
-    """Submit texts on the page Extract, and wait for the job's end; its id."""
+    """Submit a shard's texts on the page Extract, and wait until what was found is shown; the job's id."""
     page.get_by_role("link", name="Extract").click()
     page.get_by_label("Texts", exact=True).fill(text)
     page.get_by_label("Read as").select_option(split)
@@ -44,6 +44,7 @@ def extract(page: Page, text: str, labels: tuple[str, ...] = LABELS, split: str 
         page.keyboard.press("Enter")
     page.get_by_role("button", name="Extract", exact=False).and_(page.locator("[type=submit]")).click()
     page.locator(".output .pill.is-succeeded, .output .pill.is-partially_succeeded").wait_for()
+    page.locator(".documents article").first.wait_for()  # results are fetched once the job has ended
     return page.locator(".output a.mono").inner_text()
 
 
