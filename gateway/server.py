@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import resource
 import signal
@@ -48,9 +47,7 @@ class Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         heap.return_freed()
         await super().startup(*args, **kwargs)
-        gc.collect()
-        gc.freeze()  # what is there now stays: to look through it again and again costs a tenth of all time
-        gc.set_threshold(10_000, 20, 20)  # requests leave hardly a cycle; with 700 it takes a twentieth of the CPU
+        heap.settle()
         addresses = [socket.getsockname() for server in self.servers for socket in server.sockets]
         log.info("gateway.listening", extra={"addresses": addresses})
 

@@ -6,7 +6,6 @@ returns what it reserved, the micro-batcher runs dry, the worker leaves its mode
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import secrets
@@ -216,9 +215,7 @@ def _serve(
         draining.set()
 
     def ready() -> None:
-        gc.collect()
-        gc.freeze()  # what is there now stays: to look through it again stops all threads, for a third of a second
-        gc.set_threshold(10_000, 20, 20)  # shards leave hardly a cycle; with 700 it takes a twentieth of the CPU
+        heap.settle()
         health.set_ready()
         metrics.ready.set(1)
         log.info("worker.ready", extra={"worker": name, "slots": slots})

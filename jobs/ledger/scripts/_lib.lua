@@ -19,6 +19,12 @@ local function bulk(command, where, items)
   end
 end
 
+-- Bytes that the server uses, and that it may; 0: as many as it likes.
+local function memory()
+  local info = redis.call('INFO', 'memory')
+  return int(string.match(info, 'used_memory:(%d+)')), int(string.match(info, 'maxmemory:(%d+)'))
+end
+
 local function fields(where)
   local flat, record = redis.call('HGETALL', where), {}
   for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end

@@ -65,8 +65,7 @@ if over(h.limits.all_chars, int(sys[1])) then
 end
 local looked, used, most = int(sys[3]), int(sys[4]), int(sys[5])
 if math.abs(NOW - looked) > 100 then -- INFO is an eighth of the whole; what is made meanwhile is in the reserve
-  local info = redis.call('INFO', 'memory')
-  looked, used, most = NOW, int(string.match(info, 'used_memory:(%d+)')), int(string.match(info, 'maxmemory:(%d+)'))
+  looked, used, most = NOW, memory()
 end
 local staged = inline == 0 and int(redis.call('HGET', key('staged'), id)) or 0
 local reserve = h.bytes * 3

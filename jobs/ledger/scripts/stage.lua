@@ -3,8 +3,7 @@
 -- ids: JSON [doc id, index, ...] or ''. Without payloads it only keeps what is there for longer.
 local id, bytes, ttl, ids = ARGV[1], int(ARGV[2]), int(ARGV[3]), ARGV[4] ~= '' and cjson.decode(ARGV[4]) or {}
 if redis.call('EXISTS', key('job:' .. id)) == 1 then return 'exists' end
-local info = redis.call('INFO', 'memory')
-local used, most = int(string.match(info, 'used_memory:(%d+)')), int(string.match(info, 'maxmemory:(%d+)'))
+local used, most = memory()
 local reserved = int(redis.call('HGET', key('sys'), 'reserve'))
 if bytes > 0 and most > 0 and used + reserved + bytes * 3 > 0.7 * most then return 'memory_full' end
 local new = redis.call('EXISTS', key('in:' .. id)) == 0
