@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest unit integration faults shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest unit integration faults security shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
   constraints clean
 
 help: ## List these commands
@@ -46,7 +46,7 @@ up: setup ## Start the local stack; Ctrl-C stops it
 	@$(BIN)/gleaner up
 
 test: setup tools ## Every check and every test, the fast ones first
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target fast ship unit integration faults
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target fast ship unit integration faults security
 	@$(MAKE) --no-print-directory shown
 
 fast: lint types imports bandit secrets ## The static checks alone
@@ -71,7 +71,7 @@ bandit: setup ## Security lint
 secrets: setup ## No secret in a tracked file; an exception is marked on its own line
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
 
-pytest: unit integration faults shown ## The tests but those of ship
+pytest: unit integration faults security shown ## The tests but those of ship
 
 unit: setup tools ## The tests of house and unit, which other work beside them does not disturb
 	$(BIN)/python -m pytest tests/house tests/unit
@@ -81,6 +81,9 @@ integration: setup tools ## The tests of the whole service; it starts servers of
 
 faults: setup tools ## The tests that kill, stop, starve and mislead every process
 	$(BIN)/python -m pytest tests/faults
+
+security: setup tools ## The attacks of one hostile tenant, each of which must cost the others nothing
+	$(BIN)/python -m pytest tests/security
 
 shown: setup tools ## The tests of console and operations, which look at a service while it works: with nothing beside them
 	$(BIN)/python -m pytest tests/console tests/operations
