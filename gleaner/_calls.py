@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypedDict, TypeVar
@@ -10,6 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
+from gleaner._json import encode_json
 from gleaner.models import JobInfo, Limits, Model, Result
 
 T = TypeVar("T")
@@ -132,7 +132,7 @@ def submit(documents: Sequence[Document], labels: Labels | None, options: Submit
 
     if not _is_much(documents):
         return Call("POST", "/v1/jobs", parse, headers=_posted(key), content=_body(documents, labels, options))
-    head = _encode(_head(documents, labels, options))
+    head = encode_json(_head(labels, options), "the job")
     return Call(
         "POST",
         "/v1/jobs",
@@ -235,14 +235,14 @@ def characters(item: Document) -> int:
 
 
 def _body(documents: Iterable[Document], labels: Labels | None, options: SubmitOptions) -> bytes:
-    head = _head(documents, labels, options)
-    return _encode({"documents": [_document(item) for item in documents], **head})
+    head = _head(labels, options)
+    return encode_json({"documents": [_document(item) for item in documents], **head}, "the request")
 
 
 def _lines(head: bytes, documents: Iterable[Document]) -> Iterator[bytes]:
     piece = bytearray(head)
-    for item in documents:
-        piece += b"\n" + _encode(_document(item))
+    for index, item in enumerate(documents):
+        piece += b"\n" + encode_json(_document(item), f"document {index}")
         if len(piece) >= _PIECE_BYTES:
             yield bytes(piece)
             piece.clear()
@@ -253,11 +253,7 @@ def _document(item: Document) -> dict[str, Any]:
     return {"text": item} if isinstance(item, str) else dict(item)
 
 
-def _head(documents: Iterable[Document], labels: Labels | None, options: SubmitOptions) -> dict[str, Any]:
-    if isinstance(documents, str):
-        raise TypeError("documents is one string; give a list of texts")
-    if isinstance(labels, str):
-        raise TypeError("labels is one string; give a list of labels")
+def _head(labels: Labels | None, options: SubmitOptions) -> dict[str, Any]:
     body: dict[str, Any] = {}
     if labels is not None:
         body["labels"] = dict(labels) if isinstance(labels, Mapping) else list(labels)
@@ -270,14 +266,6 @@ def _head(documents: Iterable[Document], labels: Labels | None, options: SubmitO
     if model_options:
         body["options"] = model_options
     return body
-
-
-def _encode(body: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
-        # A lone surrogate has no UTF-8. Escaped, it travels, and its document fails alone at the gateway.
-        return json.dumps(body, separators=(",", ":")).encode()
 
 
 def _extracted(response: httpx.Response) -> Extracted:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import AsyncIterator, Callable, Iterator, Sized
 from typing import Any
 
 import httpx
 
-from gleaner._calls import Call, Document
+from gleaner._calls import Call
 from gleaner._flows import MapProgress
 from gleaner.models import Counts, JobInfo
 
@@ -75,13 +75,6 @@ def headers(key: str | None) -> dict[str, str]:
     """What every request carries."""
     common = {"Accept": "application/json", "User-Agent": "gleaner-python"}
     return common if key is None else {**common, "Authorization": f"Bearer {key}"}
-
-
-def held(documents: Iterable[Document]) -> Sequence[Document]:
-    """Documents that can be read again, for a submission may have to be repeated; a list is taken as it is."""
-    if isinstance(documents, str):
-        raise TypeError("documents is one string; give a list of texts")
-    return documents if isinstance(documents, Sequence) else list(documents)
 
 
 def length(documents: object) -> int | None:

@@ -13,7 +13,9 @@ import httpx
 from gleaner import _calls as calls
 from gleaner import _flows as flows
 from gleaner import _sending as sending
+from gleaner._arguments import check_documents_async, hold_documents, hold_labels, refuse_other_collections
 from gleaner._calls import Call, Document, Labels, SubmitOptions
+from gleaner._connection import Connection
 from gleaner._flows import Flow, Retry, Run
 from gleaner._sending import Handle, OnMapProgress, OnProgress
 from gleaner.endpoints import AsyncWebhooks
@@ -85,7 +87,7 @@ class AsyncClient:
     ) -> None:
         self._timeout = timeout
         self._retry = Retry(retries)
-        self._http = httpx.AsyncClient(base_url=url, headers=sending.headers(key), transport=transport)
+        self._connection = Connection(httpx.AsyncClient, url, sending.headers(key), transport)
 
     async def submit(
         self,
@@ -94,7 +96,7 @@ class AsyncClient:
         **options: Unpack[SubmitOptions],
     ) -> AsyncJob:
         """As `Client.submit`."""
-        flow = flows.submit(sending.held(documents), labels, options, self._retry)
+        flow = flows.submit(hold_documents(documents), hold_labels(labels), options, self._retry)
         return AsyncJob(self, await self._drive(flow))
 
     async def extract(
@@ -104,7 +106,7 @@ class AsyncClient:
         **options: Unpack[SubmitOptions],
     ) -> list[Result]:
         """As `Client.extract`."""
-        return await self._drive(flows.extract(sending.held(texts), labels, options, self._retry))
+        return await self._drive(flows.extract(hold_documents(texts), hold_labels(labels), options, self._retry))
 
     def map(
         self,
@@ -115,8 +117,11 @@ class AsyncClient:
         **options: Unpack[SubmitOptions],
     ) -> AsyncIterator[Result]:
         """As `Client.map`; documents may come from an asynchronous iterable too."""
-        flow = flows.map_documents(labels, options, self._retry, sending.length(documents), on_progress)
-        return self._stream(flow, _asynchronous(documents))
+        refuse_other_collections(documents)
+        flow = flows.map_documents(
+            hold_labels(labels), options, self._retry, sending.length(documents), on_progress
+        )
+        return self._stream(flow, check_documents_async(_asynchronous(documents)))
 
     async def job(self, job_id: str) -> AsyncJob:
         """As `Client.job`."""
@@ -143,7 +148,8 @@ class AsyncClient:
 
     async def aclose(self) -> None:
         """Close the connections. Jobs go on."""
-        await self._http.aclose()
+        if not self._connection.inherited:
+            await self._connection.http.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -184,9 +190,10 @@ class AsyncClient:
         try:
             body = sending.body(command.call)
             content = body if body is None or isinstance(body, bytes) else _asynchronous(body)
-            response = await self._http.send(sending.request(self._http, command.call, content, self._timeout))
+            http = self._connection.http
+            response = await http.send(sending.request(http, command.call, content, self._timeout))
         except httpx.RequestError as error:
-            run.fail(error)
+            run.fail(self._connection.name_proxy(error))
         else:
             run.answer(response)
 

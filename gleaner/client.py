@@ -16,7 +16,9 @@ import httpx
 from gleaner import _calls as calls
 from gleaner import _flows as flows
 from gleaner import _sending as sending
+from gleaner._arguments import check_documents, hold_documents, hold_labels, refuse_other_collections
 from gleaner._calls import Call, Document, Labels, SubmitOptions
+from gleaner._connection import Connection
 from gleaner._flows import Flow, Retry, Run
 from gleaner._sending import Handle, OnMapProgress, OnProgress
 from gleaner.endpoints import Webhooks
@@ -94,6 +96,9 @@ class Job(Handle):
 class Client:
     """A gateway, from ordinary code. Thread-safe; use it as a context manager, or `close` it.
 
+    It may be made before a fork (gunicorn --preload, Celery prefork, multiprocessing): each process then opens its
+    connections itself.
+
     What met no answer, a 429 or a 503 is sent again with growing pauses, or after Retry-After. Submissions carry an
     Idempotency-Key, so that one that was heard after all is not done twice.
 
@@ -122,7 +127,7 @@ class Client:
     ) -> None:
         self._timeout = timeout
         self._retry = Retry(retries)
-        self._http = httpx.Client(base_url=url, headers=sending.headers(key), transport=transport)
+        self._connection = Connection(httpx.Client, url, sending.headers(key), transport)
 
     def submit(
         self,
@@ -151,7 +156,9 @@ class Client:
             >>> [(result.id, result.ok, len(result.entities)) for result in job.results()]
             [('letter', True, 2), ('note', False, 0)]
         """
-        return Job(self, self._drive(flows.submit(sending.held(documents), labels, options, self._retry)))
+        return Job(
+            self, self._drive(flows.submit(hold_documents(documents), hold_labels(labels), options, self._retry))
+        )
 
     def extract(
         self,
@@ -166,7 +173,7 @@ class Client:
             >>> result.entities[0].text, result.entities[0].start
             ('London', 22)
         """
-        return self._drive(flows.extract(sending.held(texts), labels, options, self._retry))
+        return self._drive(flows.extract(hold_documents(texts), hold_labels(labels), options, self._retry))
 
     def map(
         self,
@@ -195,8 +202,11 @@ class Client:
             >>> seen[-1]
             MapProgress(done=300, failed=0, submitted=300, total=None)
         """
-        flow = flows.map_documents(labels, options, self._retry, sending.length(documents), on_progress)
-        return self._stream(flow, iter(documents))
+        refuse_other_collections(documents)
+        flow = flows.map_documents(
+            hold_labels(labels), options, self._retry, sending.length(documents), on_progress
+        )
+        return self._stream(flow, check_documents(documents))
 
     def job(self, job_id: str) -> Job:
         """A job submitted earlier or elsewhere."""
@@ -222,7 +232,8 @@ class Client:
 
     def close(self) -> None:
         """Close the connections. Jobs go on."""
-        self._http.close()
+        if not self._connection.inherited:
+            self._connection.http.close()
 
     def __enter__(self) -> Self:
         return self
@@ -259,11 +270,10 @@ class Client:
             return
         if not isinstance(command, flows.Send):
             raise TypeError(f"{type(command).__name__} is for streams")
+        http = self._connection.http
         try:
-            response = self._http.send(
-                sending.request(self._http, command.call, sending.body(command.call), self._timeout)
-            )
+            response = http.send(sending.request(http, command.call, sending.body(command.call), self._timeout))
         except httpx.RequestError as error:
-            run.fail(error)
+            run.fail(self._connection.name_proxy(error))
         else:
             run.answer(response)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import httpx
 
 from gleaner import _flows as flows
 from gleaner._calls import Call, Listed, given, listed
+from gleaner._json import encode_json
 
 if TYPE_CHECKING:
     from gleaner.aio import AsyncClient
@@ -259,6 +259,8 @@ class AsyncWebhooks:
 def _create(
     url: str, events: Sequence[str] | None, description: str, secret: str | None, all_jobs: bool
 ) -> Call[WebhookEndpoint]:
+    if isinstance(events, str):
+        raise TypeError("events is one string; give a list of events")
     body = {
         "url": url,
         "events": None if events is None else [*events],
@@ -330,6 +332,6 @@ def _send(
     *,
     repeatable: bool = False,
 ) -> Call[T]:
-    content = None if body is None else json.dumps(body).encode()
+    content = None if body is None else encode_json(body, "the request")
     headers = {} if body is None else {"Content-Type": "application/json"}
     return Call(method, path, parse, headers=headers, content=content, repeatable=repeatable)

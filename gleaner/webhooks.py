@@ -14,36 +14,41 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gleaner.errors import WebhookVerificationError
 
 TOLERANCE_S = 300
 """How far a timestamp may lie from now: an old event that somebody sends again is not genuine."""
+SECRET_BYTES = range(24, 65)
+"""Lengths of a secret's key that Standard Webhooks allows, and the gateway makes and takes."""
 _PREFIX = "whsec_"
+_NAMES = ("webhook-id", "webhook-timestamp", "webhook-signature")
 
 
 def verify_webhook(
-    body: bytes | str,
-    headers: Mapping[str, str],
+    body: bytes | bytearray | memoryview | str,
+    headers: Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]],
     secret: str | Sequence[str],
     *,
     tolerance_s: float = TOLERANCE_S,
     now: float | None = None,
 ) -> dict[str, Any]:
-    """The event, if its signature is good.
+    """Return the event, if its signature is good.
 
     Args:
         body: exactly as it arrived; parsing and writing it again changes the bytes.
-        headers: the request's; upper or lower case.
+        headers: the request's, upper or lower case: a mapping, or pairs as in an ASGI scope.
         secret: the endpoint's `whsec_…`, or several of which one must fit.
         tolerance_s: how far its timestamp may lie from now.
         now: Unix time; the clock's by default.
 
     Raises:
-        WebhookVerificationError: it did not come from who knows the secret, or not just now.
-        ValueError: a secret is none.
+        WebhookVerificationError: the event does not come from a holder of the secret, or not just now.
+        ValueError: a secret is empty, or no `whsec_` with 24 to 64 bytes in base64. An empty one, as from an unset
+            variable, would let anybody sign.
+        TypeError: the body or the headers were parsed into something else.
 
     Examples:
         >>> headers = {"webhook-id": "1", "webhook-timestamp": "1700000000", "webhook-signature": "v1,AAAA"}
@@ -51,40 +56,105 @@ def verify_webhook(
         Traceback (most recent call last):
         gleaner.errors.WebhookVerificationError: no signature fits
     """
-    content = body.encode() if isinstance(body, str) else body
-    found = {name.lower(): value for name, value in headers.items()}
-    try:
-        event_id, timestamp, signatures = (found[f"webhook-{name}"] for name in ("id", "timestamp", "signature"))
-        at = int(timestamp)
-    except (KeyError, ValueError):
-        raise WebhookVerificationError("a webhook header is missing or is not one") from None
-    if abs((time.time() if now is None else now) - at) > tolerance_s:
+    keys = _parse_secrets(secret)
+    content = _to_bytes(body)
+    event_id, timestamp, signatures = _read_headers(headers)
+    # int() also reads signs, blanks and underscores; 15 digits are beyond any clock, and still exact as a float.
+    if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 15):
+        raise WebhookVerificationError("the timestamp is not a Unix time in seconds")
+    if abs((time.time() if now is None else now) - int(timestamp)) > tolerance_s:
         raise WebhookVerificationError("the timestamp is too far from now")
-    signed = b".".join((event_id.encode(), str(at).encode(), content))
-    presented = [part.removeprefix("v1,") for part in signatures.split() if part.startswith("v1,")]
-    for each in (secret,) if isinstance(secret, str) else secret:
-        expected = base64.b64encode(hmac.new(_key(each), signed, hashlib.sha256).digest())
-        if any(hmac.compare_digest(expected, signature.encode()) for signature in presented):
-            return _event(content)
+    signed = b".".join((event_id.encode("utf-8", "surrogatepass"), timestamp.encode(), content))
+    presented = [
+        part.removeprefix("v1,").encode("utf-8", "surrogatepass")
+        for part in signatures.split()
+        if part.startswith("v1,")
+    ]
+    for key in keys:
+        expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest())
+        if any(hmac.compare_digest(expected, signature) for signature in presented):
+            return _parse_event(content)
     raise WebhookVerificationError("no signature fits")
 
 
 def new_secret() -> str:
-    """A secret to give along with a webhook, where you want to know it beforehand."""
+    """Return a secret to give along with a webhook, where you want to know it beforehand."""
     return _PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
-def _key(secret: str) -> bytes:
+def _parse_secrets(secret: str | Sequence[str]) -> list[bytes]:
+    """Return the keys of all secrets; raise ValueError where one is unfit, for each would be accepted."""
+    secrets_given = [secret] if isinstance(secret, str) else list(secret or ())
+    if not secrets_given:
+        raise ValueError("no webhook secret is given")
+    return [_parse_secret(item) for item in secrets_given]
+
+
+def _parse_secret(secret: str) -> bytes:
+    if not isinstance(secret, str):
+        raise ValueError(f"a webhook secret is a string, not {type(secret).__name__}")
     try:
-        return base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
-    except binascii.Error:
+        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
         raise ValueError("a webhook secret is `whsec_` and base64") from None
+    if len(key) not in SECRET_BYTES:
+        raise ValueError(
+            "the webhook secret is empty; is its variable set?"
+            if not key
+            else "a webhook secret has 24 to 64 bytes"
+        )
+    return key
 
 
-def _event(content: bytes) -> dict[str, Any]:
+def _to_bytes(body: object) -> bytes:
+    if isinstance(body, str):
+        return body.encode("utf-8", "surrogatepass")
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    raise TypeError(
+        f"body is {type(body).__name__}; give the request's bytes as they arrived, not what they parse to"
+    )
+
+
+def _read_headers(headers: Any) -> tuple[str, str, str]:
+    """Return id, timestamp and signatures.
+
+    Raises:
+        WebhookVerificationError: one is missing, or there twice.
+        TypeError: these are no headers.
+    """
+    pairs = headers.items() if isinstance(headers, Mapping) or hasattr(headers, "items") else headers
+    values: dict[str, str] = {}
+    try:
+        for name, value in pairs:
+            lowered = _to_text(name).lower()
+            if lowered not in _NAMES:
+                continue
+            if isinstance(value, list | tuple):
+                [value] = value
+            if lowered in values:
+                raise WebhookVerificationError(f"the header {lowered} is there twice")
+            values[lowered] = _to_text(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError("headers is a mapping of names to values, or pairs of them") from error
+    missing = [name for name in _NAMES if name not in values]
+    if missing:
+        raise WebhookVerificationError(f"the header {missing[0]} is missing")
+    return values[_NAMES[0]], values[_NAMES[1]], values[_NAMES[2]]
+
+
+def _to_text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, str):
+        return value
+    raise TypeError(f"{type(value).__name__} in the headers")
+
+
+def _parse_event(content: bytes) -> dict[str, Any]:
     try:
         event = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         event = None
     if not isinstance(event, dict):
         raise WebhookVerificationError("the body is no event")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 from datetime import UTC, datetime
 
@@ -85,6 +88,60 @@ def test_other_bodies_secrets_and_times_are_refused() -> None:
     assert issubclass(WebhookVerificationError, GleanerError)
     with pytest.raises(ValueError, match="base64"):
         verify_webhook(BODY, headers, "whsec_not base64")
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", [], ["", new_secret()], [new_secret(), "whsec_"], "whsec_QUJD"])
+def test_an_empty_or_short_secret_is_refused(secret: str | list[str]) -> None:
+    """An unset variable must not let anybody sign, also where it is only one of two secrets."""
+    forged = hmac.new(b"", b"dlv_1.1700000000." + BODY, hashlib.sha256).digest()
+    headers = {
+        "webhook-id": "dlv_1",
+        "webhook-timestamp": "1700000000",
+        "webhook-signature": f"v1,{base64.b64encode(forged).decode()}",
+    }
+    with pytest.raises(ValueError, match="secret"):
+        verify_webhook(BODY, headers, secret, now=1700000000)
+
+
+def test_headers_and_bodies_come_in_the_forms_of_servers() -> None:
+    """As ASGI's pairs of bytes, as lists of values, as views of bytes; parsed bodies are named."""
+    secret = new_secret()
+    headers = signed(secret)
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    lists = {name: [value] for name, value in headers.items()}
+    for form in (pairs, lists, list(headers.items())):
+        assert verify_webhook(memoryview(BODY), form, secret) == json.loads(BODY)  # type: ignore[arg-type]
+    assert verify_webhook(bytearray(BODY), headers, secret)
+    with pytest.raises(TypeError, match="not what they parse to"):
+        verify_webhook(json.loads(BODY), headers, secret)
+    with pytest.raises(TypeError, match="headers"):
+        verify_webhook(BODY, 7, secret)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"webhook-timestamp": "9" * 400},
+        {"webhook-timestamp": "1_700_000_000"},
+        {"webhook-timestamp": " 1700000000"},
+        {"webhook-timestamp": "\u0661\u0667"},
+        {"webhook-signature": "v1,\udcff"},
+        {"webhook-id": "\ud800"},
+        {"Webhook-Id": "dlv_1"},
+    ],
+)
+def test_odd_headers_are_refused_and_raise_nothing_else(change: dict[str, str]) -> None:
+    """What a stranger sends cannot end in another exception; a header that is there twice is refused."""
+    secret = new_secret()
+    with pytest.raises(WebhookVerificationError):
+        verify_webhook(BODY, signed(secret) | change, secret)
+
+
+def test_a_deeply_nested_event_is_refused() -> None:
+    """Its signature may be good; it is no event."""
+    secret, body = new_secret(), b"[" * 100_000
+    with pytest.raises(WebhookVerificationError, match="no event"):
+        verify_webhook(body, signed(secret, body), secret)
 
 
 def test_the_listener_takes_what_is_genuine_and_nothing_else() -> None:
