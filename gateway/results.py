@@ -17,6 +17,7 @@ from gateway.problems import Problem
 from gateway.services import Services
 from jobs.codec import Codec, CodecError
 from jobs.ledger import LedgerUnavailableError, Page
+from jobs.lines import escape_line_breaks
 from jobs.results import Cursor, documents
 from jobs.schema import DocumentResult, DocumentStatus
 
@@ -52,12 +53,12 @@ class Piece:
 
 def as_json(result: DocumentResult) -> bytes:
     """One JSON object."""
-    return orjson.dumps(result.to_dict())
+    return escape_line_breaks(orjson.dumps(result.to_dict()))
 
 
 def as_line(result: DocumentResult) -> bytes:
     """One line of NDJSON."""
-    return orjson.dumps(result.to_dict(), option=orjson.OPT_APPEND_NEWLINE)
+    return as_json(result) + b"\n"
 
 
 def as_csv(result: DocumentResult) -> bytes:

@@ -9,6 +9,7 @@ import orjson
 
 from gateway.schemas import JobWebhook, ModelBody, ShareBody
 from jobs.ledger import ModelView, NewJob
+from jobs.lines import escape_line_breaks
 from jobs.schema import Counts, Job, JobStatus, Usage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,7 +50,7 @@ def job_json(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None =
         "retried_by": job.retried_by,
         "webhook": None if webhook is None else webhook.model_dump(),
     }
-    return orjson.dumps(body)
+    return escape_line_breaks(orjson.dumps(body))
 
 
 def unbegun(new: NewJob, created: int) -> Job:
