@@ -43,7 +43,7 @@ from gateway.waiting import Versions, Waiter
 from gateway.webhooks.endpoints import Endpoints
 from gateway.webhooks.sending import make_sender
 from jobs import ledger, tracing
-from jobs.codec import Codec, CodecError
+from jobs.codec import CodecError, make_codec
 from jobs.keys import KeyRing
 from jobs.ledger import LedgerUnavailableError
 from jobs.metrics import GatewayMetrics
@@ -149,7 +149,7 @@ async def _running(
     barrier.start()
     pusher = Pusher(broker, databases_of_one(settings.redis_url, settings.broker_url))
     pusher.start(store)
-    codec = Codec(key.get_secret_value() for key in settings.encryption_keys)
+    codec = make_codec(settings)
     try:
         yield Services(
             settings=settings,

@@ -16,7 +16,7 @@ from gateway.webhooks.lookup import Resolve, resolve
 from gateway.webhooks.sending import make_sender
 from gateway.webhooks.settings import WebhookSettings
 from jobs import names, queues, stores, telemetry, tracing
-from jobs.codec import Codec
+from jobs.codec import make_codec
 from jobs.consumer import consume, process_name
 from jobs.ledger import Ledger
 from jobs.ledger.truth import truth
@@ -123,7 +123,7 @@ def _webhooks(
     )
     deliverer = Deliverer(
         Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-deliver")),
-        Codec(key.get_secret_value() for key in settings.encryption_keys),
+        make_codec(settings),
         make_sender(settings, find),
         metrics,
         how,

@@ -61,6 +61,16 @@ class Settings(BaseSettings):
         description="AES-256-GCM keys for texts and results at rest, base64 of 32 bytes each, comma-separated: "
         "the first encrypts, all decrypt.",
     )
+    encryption_format: Literal[1, 2] = Field(
+        1,
+        description="How new blobs are encrypted: `1` with the first key, `2` with a key derived from it for each "
+        "job, so that a key never wears out. Set `2` once every process reads it (see upgrades).",
+    )
+    encryption_required: bool = Field(
+        False,
+        description="Refuse stored texts, results and endpoints that are not encrypted. Set it once nothing is "
+        "left that was written without keys.",
+    )
     redact_key: SecretStr | None = Field(
         None,
         min_length=32,
@@ -112,6 +122,11 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("encryption_format", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        return int(value) if isinstance(value, str) and value.isdecimal() else value
 
     @model_validator(mode="after")
     def _with_tls(self) -> Self:

@@ -20,7 +20,7 @@ from celery import Celery, Task
 from prometheus_client import CollectorRegistry
 
 from jobs import heap, ledger, names, queues, stores, telemetry, tracing
-from jobs.codec import Codec
+from jobs.codec import Codec, make_codec
 from jobs.consumer import consume, process_name
 from jobs.ledger import Ledger, LedgerUnavailableError, Message
 from jobs.metrics import WorkerMetrics, process
@@ -172,7 +172,7 @@ def _serve(
         queue = names.queue(settings.model, priority)
         metrics.slots.labels(priority.value).set(slots)
         metrics.held.labels(priority.value).set_function(partial(leases.held, queue))
-    codec = Codec(key.get_secret_value() for key in settings.encryption_keys)
+    codec = make_codec(settings)
     intake = Intake(
         store=store,
         broker=stores.connect(settings.broker_url, settings.store_timeout_s, "gleaner-worker-push"),
