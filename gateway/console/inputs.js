@@ -1,113 +1,60 @@
 /**
- * Pasted text and files -> documents. Pure.
+ * Pasted text, bytes of files and typed labels -> what is submitted. Pure.
  *
- * @typedef {{text: string, id?: string}} Doc
- * @typedef {{rows: Record<string, string>[], columns: string[], faults: string[]}} Table
+ * @typedef {import("./tables.js").Doc} Doc
  */
+
+/** Encodings to choose from for a file that is not UTF-8; names of the WHATWG's, with where they are met. */
+export const ENCODINGS = {
+  "windows-1252": "Western (Windows)", "windows-1250": "Central European", "windows-1251": "Cyrillic", "iso-8859-2": "Latin 2",
+  "koi8-r": "KOI8-R", macintosh: "Mac Roman", "utf-16le": "UTF-16", gb18030: "Chinese, simplified", big5: "Chinese, traditional",
+  shift_jis: "Japanese (Shift JIS)", "euc-jp": "Japanese (EUC)", "euc-kr": "Korean",
+};
+
+const KINDS = { "PK\u0003\u0004": "a ZIP or Office file", "%PDF": "a PDF", "\u001f\u008b": "compressed by gzip", "\u00d0\u00cf\u0011\u00e0": "an old Office file" };
+
+/** Why bytes are no text at all, or "". @param {Uint8Array} bytes */
+export function binaryKind(bytes) {
+  const head = String.fromCharCode(...bytes.subarray(0, 4));
+  return Object.entries(KINDS).find(([magic]) => head.startsWith(magic))?.[1] ?? "";
+}
+
+/**
+ * The text of a file, without its byte order mark; null where it is in another encoding than this.
+ * @param {Uint8Array} bytes @param {string} [encoding] by its byte order mark, or UTF-8, if not given
+ */
+export function decode(bytes, encoding) {
+  const mark = bytes[0] === 0xff && bytes[1] === 0xfe ? "utf-16le" : bytes[0] === 0xfe && bytes[1] === 0xff ? "utf-16be" : "utf-8";
+  try {
+    const text = new TextDecoder(encoding ?? mark, { fatal: true }).decode(bytes);
+    return !encoding && mark === "utf-8" && text.slice(0, 1000).includes("\u0000") ? null : text; // UTF-16 without a mark
+  } catch {
+    return null;
+  }
+}
 
 /** @param {string} text @param {"whole"|"lines"|"blocks"} how @returns {Doc[]} */
 export function split(text, how) {
-  const parts = how === "whole" ? [text] : text.split(how === "lines" ? /\r?\n/ : /\r?\n[ \t]*\r?\n/);
+  const parts = how === "whole" ? [text] : text.split(how === "lines" ? /\r\n|\r|\n/ : /(?:\r\n|\r|\n)[ \t]*(?:\r\n|\r|\n)/);
   return parts.map((part) => (how === "whole" ? part : part.trim())).filter((part) => part.trim()).map((part) => ({ text: part }));
 }
 
-/** JSON lines, of objects or of strings. @param {string} content @returns {Table} */
-export function fromJsonl(content) {
-  const table = { rows: [], columns: new Set(), faults: [] };
-  content.split("\n").forEach((line, index) => {
-    if (!line.trim()) return;
-    let value;
-    try {
-      value = JSON.parse(line);
-    } catch {
-      table.faults.push(`line ${index + 1} is not JSON`);
-      return;
-    }
-    if (typeof value === "string") value = { text: value };
-    if (value === null || typeof value !== "object" || Array.isArray(value)) {
-      table.faults.push(`line ${index + 1} is neither an object nor a string`);
-      return;
-    }
-    const row = {};
-    for (const [name, each] of Object.entries(value)) {
-      if (typeof each === "string" || typeof each === "number") row[name] = String(each);
-    }
-    Object.keys(row).forEach((name) => table.columns.add(name));
-    table.rows.push(row);
-  });
-  return { ...table, columns: [...table.columns] };
-}
-
-/** CSV (RFC 4180) with a header; `,`, `;` or tab, whichever the header has most of. @param {string} content @returns {Table} */
-export function fromCsv(content) {
-  const lines = cells(content.replace(/^\uFEFF/, ""));
-  const header = lines.shift() ?? [];
-  const faults = [];
-  const rows = [];
-  lines.forEach((line, index) => {
-    if (line.length === 1 && line[0] === "") return;
-    if (line.length !== header.length) faults.push(`row ${index + 2} has ${line.length} cells, the header ${header.length}`);
-    rows.push(Object.fromEntries(header.map((name, at) => [name, line[at] ?? ""])));
-  });
-  return { rows, columns: header, faults };
-}
-
-function cells(content) {
-  const first = content.slice(0, content.search(/\r?\n|$/));
-  const comma = [",", ";", "\t"].reduce((best, each) => (first.split(each).length > first.split(best).length ? each : best));
-  const lines = [];
-  let line = [], value = "", quoted = false;
-  for (let i = 0; i < content.length; i++) {
-    const c = content[i];
-    if (quoted) {
-      if (c !== '"') value += c;
-      else if (content[i + 1] === '"') value += content[++i];
-      else quoted = false;
-    } else if (c === '"' && value === "") quoted = true;
-    else if (c === comma) { line.push(value); value = ""; }
-    else if (c === "\n") { line.push(value.replace(/\r$/, "")); lines.push(line); line = []; value = ""; }
-    else value += c;
-  }
-  if (value || line.length) lines.push([...line, value]);
-  return lines;
-}
-
-/** The column that holds the texts, by name or by length. @param {Table} table */
-export function textColumn(table) {
-  const named = ["text", "content", "body", "document", "sentence"].find((name) => table.columns.includes(name));
-  if (named) return named;
-  const length = (/** @type {string} */ name) => table.rows.slice(0, 50).reduce((sum, row) => sum + (row[name] ?? "").length, 0);
-  return table.columns.reduce((best, each) => (length(each) > length(best) ? each : best), table.columns[0] ?? "");
-}
-
-/** @param {Table} table */
-export const idColumn = (table) => ["id", "doc_id", "document_id", "key"].find((name) => table.columns.includes(name)) ?? "";
-
 /**
- * @param {Table} table @param {string} text @param {string} id "" for none
- * @returns {Doc[]} ids are left out where they are not unique
- */
-export function documents(table, text, id) {
-  const ids = table.rows.map((row) => row[id] ?? "");
-  const usable = id !== "" && ids.every(Boolean) && new Set(ids).size === ids.length;
-  return table.rows.map((row, index) => ({ text: row[text] ?? "", ...(usable ? { id: ids[index] } : {}) }));
-}
-
-/**
- * A label as typed: `drug`, or with a description, `drug: a medicine by name`.
+ * Labels as typed: `drug`, several with commas, or with a description, `drug: a medicine by name`. A description runs to
+ * the end of its line: it may have commas.
  * @param {string} typed @returns {{name: string, description: string|null}[]}
  */
 export function labels(typed) {
-  return typed.split(/[,;\n]/).map((part) => {
-    const at = part.indexOf(": ");
-    return at < 0
-      ? { name: part.trim(), description: null }
-      : { name: part.slice(0, at).trim(), description: part.slice(at + 2).trim() || null };
-  }).filter((label) => label.name);
+  return typed.split(/[\r\n]+/).flatMap((line) => {
+    const [names, ...described] = line.split(": ");
+    const description = described.join(": ").trim() || null;
+    const parts = names.split(/[,;]/).map((name) => name.trim()).filter(Boolean);
+    return parts.map((name, index) => ({ name, description: index === parts.length - 1 ? description : null }));
+  });
 }
 
 /**
- * The body of a submission: a head, then a document a line.
+ * The body of a submission: a head, then one document per line.
  * @param {Record<string, any>} head @param {Doc[]} docs
  * @returns {string[]}
  */

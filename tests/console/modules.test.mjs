@@ -7,9 +7,10 @@ import { toCsv, toJsonl } from "../../gateway/console/exports.js";
 import { countByLabel, filtered, newFilter, passes } from "../../gateway/console/filter.js";
 import { ago, bytes, duration, score } from "../../gateway/console/format.js";
 import { inUtf16, lanes, segments } from "../../gateway/console/highlight.js";
-import { documents, fromCsv, fromJsonl, idColumn, labels, ndjson, split, textColumn } from "../../gateway/console/inputs.js";
+import { binaryKind, decode, labels, ndjson, split } from "../../gateway/console/inputs.js";
 import { refreshed } from "../../gateway/console/pages/jobs.js";
 import { parse, to } from "../../gateway/console/router.js";
+import { documents, fromCsv, fromJson, fromJsonl, idColumn, readTable, textColumn } from "../../gateway/console/tables.js";
 
 /** The entity of the first occurrence of some words. */
 function entity(text, words, label, score = 0.9) {
@@ -113,6 +114,17 @@ test("CSV has the API's columns, quotes what must be quoted, and a row for a doc
   assert.deepEqual(toJsonl([{ a: 1 }, { a: 2 }]), ['{"a":1}\n', '{"a":2}\n']);
 });
 
+test("what a spreadsheet would run, and what ends a line elsewhere, is written as text", () => {
+  const [, first, second] = toCsv([{
+    index: 0, id: "=1+1", status: "succeeded", error: null,
+    entities: [{ start: 0, end: 3, text: "+47 22", label: "@l", score: 0.5 }, { start: 0, end: 1, text: "\tx", label: "a-b", score: 1 }],
+  }]);
+  assert.deepEqual([first, second], ["0,'=1+1,succeeded,0,3,'+47 22,'@l,0.5,\r\n", "0,'=1+1,succeeded,0,1,'\tx,a-b,1,\r\n"]);
+  const [line] = toJsonl([{ text: "a\u2028b\u0085c" }]);
+  assert.equal(line, '{"text":"a\\u2028b\\u0085c"}\n');
+  assert.deepEqual(JSON.parse(line), { text: "a\u2028b\u0085c" });
+});
+
 test("texts are split as asked", () => {
   const text = "one\ntwo\r\n\r\nthree\n \n\n";
   assert.deepEqual(split(text, "whole"), [{ text }]);
@@ -121,33 +133,124 @@ test("texts are split as asked", () => {
   assert.deepEqual(split(" \n ", "whole"), []);
 });
 
-test("JSON lines are objects or strings; other lines are told and left out", () => {
-  const table = fromJsonl('{"id": 7, "text": "a"}\n"b"\n\n[1]\nnope\n');
-  assert.deepEqual(table.rows, [{ id: "7", text: "a" }, { text: "b" }]);
-  assert.deepEqual(table.faults, ["line 4 is neither an object nor a string", "line 5 is not JSON"]);
-});
+const values = (table) => table.rows.map((row) => row.values);
 
-test("CSV is read with quotes, line breaks in cells, and its own separator", () => {
-  const table = fromCsv('\uFEFFid;text\n1;"a; ""b""\nc"\r\n2;d\n\n3\n');
-  assert.deepEqual(table.columns, ["id", "text"]);
-  assert.deepEqual(table.rows, [{ id: "1", text: 'a; "b"\nc' }, { id: "2", text: "d" }, { id: "3", text: "" }]);
-  assert.deepEqual(table.faults, ["row 5 has 1 cells, the header 2"]);
-});
-
-test("the columns of texts and ids are guessed; ids that repeat are left out", () => {
-  const table = fromCsv("key,note,long\n1,a,a long text\n1,b,another one\n");
-  assert.deepEqual([textColumn(table), idColumn(table)], ["long", "key"]);
-  assert.deepEqual(documents(table, "long", "key"), [{ text: "a long text" }, { text: "another one" }]);
-  assert.deepEqual(documents(table, "note", "long"), [{ text: "a", id: "a long text" }, { text: "b", id: "another one" }]);
-});
-
-test("labels may be typed many at once, and with a description", () => {
-  assert.deepEqual(labels("person, drug: a medicine by name;  "), [
-    { name: "person", description: null }, { name: "drug", description: "a medicine by name" },
+test("JSON lines are objects or strings; other lines are faults with their number", () => {
+  const table = fromJsonl('{"id": 7, "text": "a"}\n"b"\n\n[1]\nnope\n{"id": 12345678901234567890, "text": "c"}');
+  assert.deepEqual(values(table), [{ id: "7", text: "a" }, { text: "b" }]);
+  assert.deepEqual(table.faults, [
+    "line 5 is not JSON", "line 4 is neither an object nor a string",
+    "line 6: id is a number too large to be read exactly; put it in quotes",
   ]);
 });
 
-test("a submission is its head and a document a line, also where a text has line breaks", () => {
+test("a .json file is an array, an object, or lines", () => {
+  const rows = [{ text: "a" }, { text: "b" }];
+  assert.deepEqual(values(fromJson(JSON.stringify(rows, null, 2))), rows);
+  assert.deepEqual(values(fromJson('{"text": "a"}')), [{ text: "a" }]);
+  assert.deepEqual(values(fromJson('{"text": "a"}\n{"text": "b"}\n')), rows);
+  assert.deepEqual(fromJson("[1]").faults, ["item 1 is neither an object nor a string"]);
+  assert.deepEqual(values(readTable("x.JSON", '["a"]')), [{ text: "a" }]);
+  assert.equal(readTable("x.md", "a"), null);
+});
+
+test("a row's own labels and options go along; those of another meaning are faults, unless they are not to be used", () => {
+  const table = fromJsonl('{"text":"a","labels":["x"],"options":{"flat":false}}\n{"text":"b","labels":[[0,5,"PER"]]}\n{"text":"c","labels":{"x":"y"}}\n{"text":"d","options":[1]}');
+  const { docs, faults } = documents(table, "text", "");
+  assert.deepEqual(docs, [{ text: "a", labels: ["x"], options: { flat: false } }, { text: "c", labels: { x: "y" } }]);
+  assert.deepEqual(faults, ["line 2: its labels are not a list of strings", "line 4: its options are no object"]);
+  assert.deepEqual(documents(table, "text", "", false).docs.map((doc) => doc.text), ["a", "b", "c", "d"]);
+  assert.deepEqual(documents(table, "text", "", false).faults, []);
+});
+
+test("CSV is read with quotes, line breaks in cells, and its own separator", () => {
+  const table = fromCsv('id;text\r\n1;"a; ""b""\r\nc"\r\n2;d\r3;\n\n"4";5" pipe');
+  assert.deepEqual(table.columns, ["id", "text"]);
+  assert.deepEqual(values(table), [
+    { id: "1", text: 'a; "b"\r\nc' }, { id: "2", text: "d" }, { id: "3", text: "" }, { id: "4", text: '5" pipe' },
+  ]);
+  assert.deepEqual([table.faults, table.broken], [[], false]);
+});
+
+test("no row is cut, merged or garbled: it is a fault with its line", () => {
+  const cut = fromCsv("id,text\n1,Ada lived in London, near Grace\n2,b\n3\n");
+  assert.deepEqual(values(cut), [{ id: "2", text: "b" }]);
+  assert.deepEqual(cut.faults, [
+    "line 2 has 3 cells, the header 2; is a text with “,” not in quotes?", "line 4 has 1 cells, the header 2; is a text with “,” not in quotes?",
+  ]);
+  assert.deepEqual(fromCsv("text\nAda, Countess of Lovelace\n").rows, []);
+  const open = fromCsv('id,text\n1,"a\nb"\n2,"never closed\n3,c\n');
+  assert.deepEqual([open.broken, open.rows, open.faults], [true, [], ["the quote that opens in line 4 is never closed"]]);
+  const escaped = fromCsv('id,text\n1,"Ada said \\"hello\\""\n2,b\n');
+  assert.deepEqual(values(escaped), [{ id: "2", text: "b" }]);
+  assert.match(escaped.faults[0], /^line 2: text follows a closing quote/);
+  const twice = fromCsv("text,text\na,b\n");
+  assert.deepEqual([twice.broken, twice.faults], [true, ["the header names “text” twice"]]);
+});
+
+test("quotes in TSV are literal unless the whole cell is in quotes, and never swallow rows", () => {
+  const tsv = (content) => values(fromCsv(content, "\t"));
+  assert.deepEqual(tsv('id\ttext\n1\t"Hi" she said\n2\t"a ""b"""\n3\t"two\nlines"\n4\t"open\n'), [
+    { id: "1", text: '"Hi" she said' }, { id: "2", text: 'a "b"' }, { id: "3", text: "two\nlines" }, { id: "4", text: '"open' },
+  ]);
+  assert.deepEqual(tsv('id\ttext\n1\t"Hello there\n2\tHe said "\n'), [{ id: "1", text: '"Hello there' }, { id: "2", text: 'He said "' }]);
+  assert.deepEqual(tsv('text\n"Hello there\nHe said "\n'), [{ text: '"Hello there' }, { text: 'He said "' }]);
+  assert.deepEqual(tsv("id\ttext\n1\t\n"), [{ id: "1", text: "" }]);
+});
+
+test("a file of open quotes is read in time that grows with its size", () => {
+  for (const comma of [",", "\t"]) {
+    const began = performance.now();
+    fromCsv(`id${comma}text\n${`1${comma}"x\n`.repeat(100_000)}`, comma);
+    fromCsv(`id${comma}text\n${`1${comma}"x" y\n`.repeat(100_000)}`, comma);
+    fromCsv(`id${comma}text\n1${comma}${'"'.repeat(1_000_001)}`, comma);
+    assert.ok(performance.now() - began < 3000);
+  }
+});
+
+test("every table of strings that is written as CSV is read back", () => {
+  const parts = ["", "a", '"', ",", "\n", "\r\n", "'", " ", "é", '""', "=1"];
+  let seed = 7;
+  const pick = () => parts[(seed = (seed * 1103515245 + 12345) % 2147483648) % parts.length];
+  for (let round = 0; round < 300; round++) {
+    const rows = Array.from({ length: 4 }, () => ({ id: `x${pick()}${pick()}`, text: pick() + pick() + pick() }));
+    const quoted = (cell) => `"${cell.replaceAll('"', '""')}"`;
+    const content = ["id,text", ...rows.map((row) => `${quoted(row.id)},${quoted(row.text)}`)].join("\r\n");
+    assert.deepEqual(values(fromCsv(content, ",")), rows, content);
+  }
+});
+
+test("the columns of texts and ids are guessed; ids that repeat are left out, and texts that are empty are counted", () => {
+  const table = fromCsv("key,note,long\n1,a,a long text\n1,b,another one\n2, ,c\n");
+  assert.deepEqual([textColumn(table), idColumn(table)], ["long", "key"]);
+  assert.deepEqual(documents(table, "long", "key"), {
+    docs: [{ text: "a long text" }, { text: "another one" }, { text: "c" }], faults: [], notes: ["key is empty or repeats: documents are numbered"],
+  });
+  assert.deepEqual(documents(table, "note", "long").docs[0], { text: "a", id: "a long text" });
+  assert.deepEqual(documents(table, "note", "long").notes, ["1 without a text will fail"]);
+});
+
+test("bytes that are not UTF-8 are not text until their encoding is chosen", () => {
+  const bytes = (...all) => Uint8Array.from(all);
+  assert.equal(decode(bytes(0x5a, 0x6f, 0xeb)), null);
+  assert.equal(decode(bytes(0x5a, 0x6f, 0xeb), "windows-1252"), "Zoë");
+  assert.equal(decode(bytes(0xef, 0xbb, 0xbf, 0x61)), "a");
+  assert.equal(decode(bytes(0xff, 0xfe, 0x61, 0)), "a");
+  assert.equal(decode(bytes(0xfe, 0xff, 0, 0x61)), "a");
+  assert.equal(decode(bytes(0x61, 0, 0x62, 0)), null, "UTF-16 without a mark");
+  assert.equal(binaryKind(bytes(0x50, 0x4b, 3, 4)), "a ZIP or Office file");
+  assert.equal(binaryKind(bytes(0x61)), "");
+});
+
+test("labels may be typed many at once; a description runs to the end of its line", () => {
+  assert.deepEqual(labels("person, drug: a medicine, by name\ncity; country\n"), [
+    { name: "person", description: null }, { name: "drug", description: "a medicine, by name" },
+    { name: "city", description: null }, { name: "country", description: null },
+  ]);
+  assert.deepEqual(labels("city: a town or village, not a country"), [{ name: "city", description: "a town or village, not a country" }]);
+});
+
+test("a submission is its head and one document per line, also where a text has line breaks", () => {
   const lines = ndjson({ labels: ["a"] }, [{ text: "x\ny" }]).join("").split("\n");
   assert.deepEqual(lines.filter(Boolean).map((line) => JSON.parse(line)), [{ labels: ["a"] }, { text: "x\ny" }]);
 });

@@ -60,7 +60,7 @@ class Extract {
       this._texts.element,
       h("div.field", {},
         h("label", { for: "label-input" }, "Labels"), this._chips,
-        h("p.quiet.tiny", { id: "label-help" }, "Any words. With a description: ", h("code", {}, "drug: a medicine by name")),
+        h("p.quiet.tiny", { id: "label-help" }, "Any words. With a description to the end of its line: ", h("code", {}, "drug: a medicine, by name")),
         h("div.row.suggestions", { role: "group", "aria-label": "Sets of labels" }, Object.entries(LABEL_SETS).map(([name, labels]) =>
           h("button.button.small", { type: "button", onclick: () => this._useLabels(labels) }, name)))),
       h("details.disclosure", {}, h("summary", {}, "Options"),
@@ -102,8 +102,8 @@ class Extract {
   _changed() {
     const count = this._texts.empty() ? 0 : this._texts.documents().length;
     const missing = !this._ctx.may("submitter") ? "This key may only read; submitting needs a submitter's."
-      : !count ? "Add a text first." : !this._labels.size ? "Add at least one label."
-        : count > MAX_DOCUMENTS ? `At most ${plural(MAX_DOCUMENTS, "document")} in a page; use gleaner extract for more.` : "";
+      : this._texts.refusal() || (!count ? "Add a text first." : !this._labels.size ? "Add at least one label."
+        : count > MAX_DOCUMENTS ? `At most ${plural(MAX_DOCUMENTS, "document")} in a page; use gleaner extract for more.` : "");
     this._button.disabled = this._submitting || Boolean(missing);
     this._button.textContent = this._submitting ? "Submitting…" : count > 1 ? `Extract from ${plural(count, "document")}` : "Extract";
     this._hint.textContent = missing || "Ctrl + Enter works, too.";

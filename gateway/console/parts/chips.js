@@ -13,15 +13,17 @@ export function chips({ labels, onchange }) {
     id: "label-input", type: "text", autocomplete: "off", maxlength: 2000, "aria-describedby": "label-help",
     placeholder: "Type a label, press Enter", dir: "auto",
   });
-  const take = () => {
-    for (const { name, description } of parse(input.value)) labels.set(name, description);
+  /** @param {string} [typed] an input of one line drops line ends, so what is pasted comes here */
+  const take = (typed = input.value) => {
+    for (const { name, description } of parse(typed)) labels.set(name, description);
     input.value = "";
     redraw();
     onchange();
   };
   input.addEventListener("keydown", (event) => {
     if (event.isComposing) return;
-    if (event.key === "Enter" && !event.ctrlKey && !event.metaKey || event.key === ",") {
+    const comma = event.key === "," && !input.value.includes(": "); // a description may have commas
+    if (event.key === "Enter" && !event.ctrlKey && !event.metaKey || comma) {
       event.preventDefault();
       take();
     } else if (event.key === "Backspace" && !input.value && labels.size) {
@@ -35,8 +37,7 @@ export function chips({ labels, onchange }) {
     const text = event.clipboardData?.getData("text") ?? "";
     if (!/[,;\n]/.test(text)) return;
     event.preventDefault();
-    input.value += text;
-    take();
+    take(input.value + text);
   });
   function redraw() {
     fill(list, [...labels].map(([name, description], index) => h("li.chip", { data: { hue: String(index % 8) }, title: description },
