@@ -1,7 +1,7 @@
 /** The page's composition root: session, API, router, and what is around the pages. */
 
 import { Api } from "./api.js";
-import { fill, h } from "./dom.js";
+import { fill, h, toast } from "./dom.js";
 import * as extract from "./pages/extract.js";
 import * as job from "./pages/job.js";
 import * as jobs from "./pages/jobs.js";
@@ -32,6 +32,8 @@ class App {
     this._main = document.getElementById("main");
     this._top = document.getElementById("top");
     this._shown = new AbortController();
+    this._offer = new AbortController();
+    this._hash = "#/extract";
     this._route = parse("");
   }
 
@@ -42,16 +44,32 @@ class App {
 
   async begin() {
     session.applyTheme();
-    session.takeKeyFromAddress();
+    const offered = session.takeKeyFromAddress(this._hash);
+    addEventListener("hashchange", () => this._takeOffer(session.takeKeyFromAddress(this._hash)));
     document.getElementById("skip").addEventListener("click", (event) => { event.preventDefault(); this._main.focus(); });
     await this.signIn();
     start((route) => this._show(route));
-    addEventListener("hashchange", async () => {
-      if (!session.takeKeyFromAddress()) return;
-      this.signOut("", session.key());
-      await this.signIn();
-      this._show(parse(location.hash));
-    });
+    await this._takeOffer(offered);
+  }
+
+  /** Ask whether to sign in with a link's key; only the latest one counts. @param {string|null} key */
+  async _takeOffer(key) {
+    if (key === null) return;
+    this._offer.abort();
+    const { signal } = this._offer = new AbortController();
+    try {
+      if (key === "") throw new Error("it is not written as one");
+      const who = await new Api(() => key, () => undefined).get("v1/limits", {}, signal);
+      if (this.me?.key_id === who.key_id) return toast(`You are signed in as ${who.tenant} already.`);
+      if (!await signin.askToSignIn(who, key, this.me, signal)) return;
+    } catch (error) {
+      if (!signal.aborted) toast(`The link's key was not used: ${inWords(error)}`, "bad");
+      return;
+    }
+    this.signOut("", key);
+    await this.signIn();
+    history.replaceState(null, "", `${location.pathname}${location.search}#/extract`);
+    this._show(parse(location.hash));
   }
 
   /** Find out who the key is; without one, whether one is needed. @returns {Promise<unknown>} an error, or null */
@@ -89,6 +107,7 @@ class App {
     this._shown.abort();
     this._shown = new AbortController();
     this._route = route;
+    this._hash = location.hash || this._hash;
     this._frame(route.name);
     const page = this.me === null ? signin : route.name === "jobs" && route.id ? job : PAGES[route.name];
     try {

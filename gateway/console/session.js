@@ -15,16 +15,17 @@ export function setKey(value) {
 }
 
 /**
- * Take the key out of a link `/#key=gl_…`, and out of the address and the history at once.
+ * Take the key out of a link `/#key=gl_…`, and out of the address and the history at once. It is not used yet:
+ * whoever made the link may want the reader to work as somebody else.
  * A fragment is never sent to a server.
- * @returns {boolean} whether there was one
+ * @param {string} hash what the address says instead
+ * @returns {string|null} the key; "" if what the link has is none; null if the address has no key
  */
-export function takeKeyFromAddress() {
-  const match = /^#key=([\w.~-]{1,512})$/.exec(location.hash);
-  if (!match) return false;
-  history.replaceState(null, "", `${location.pathname}${location.search}#/extract`);
-  setKey(match[1]);
-  return true;
+export function takeKeyFromAddress(hash) {
+  if (!location.hash.startsWith("#key=")) return null;
+  const offered = location.hash.slice("#key=".length);
+  history.replaceState(null, "", `${location.pathname}${location.search}${hash}`);
+  return /^[\w.~-]{1,256}$/.test(offered) ? offered : "";
 }
 
 /** @returns {"auto"|"light"|"dark"} */

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, 
 from jobs import keys
 from jobs.keys import Role
 from tests.conftest import Tool
-from tests.console.tour import chromium
+from tests.console.tour import chromium, sign_in
 from tests.support.local_stack import RunningStack
 
 _REFUSED = re.compile(r"status of (401|403|404|409|410|422)")
@@ -97,6 +97,5 @@ def tab(browser: Browser, stack: RunningStack, console_key: str) -> Iterator[Ope
 @pytest.fixture
 def page(tab: Opened) -> Page:
     """A tab that is signed in."""
-    tab.page.goto(f"/#key={tab.key}")
-    tab.page.get_by_role("button", name="Sign out").wait_for()
+    sign_in(tab.page, tab.url, tab.key)
     return tab.page

@@ -15,7 +15,7 @@ from playwright.sync_api import FilePayload, Page, expect
 from gleaner import Client
 from jobs.keys import Role
 from tests.console.conftest import Opened, usable_key
-from tests.console.tour import LABELS, extract
+from tests.console.tour import LABELS, extract, sign_in
 from tests.support.local_stack import RunningStack
 from tests.support.receivers import receiving
 
@@ -295,8 +295,7 @@ def test_the_queue_is_drawn_from_what_is_seen(page: Page) -> None:
 def test_the_key_stays_in_the_tab(tab: Opened, stack: RunningStack) -> None:
     """From a link it leaves the address at once; it is in no storage that outlives the tab, and in no log."""
     page = tab.page
-    page.goto(f"/#key={tab.key}")
-    page.get_by_role("button", name="Sign out").wait_for()
+    sign_in(page, tab.url, tab.key)
     assert page.url == f"{tab.url}/#/extract"
     assert tab.key not in page.evaluate("JSON.stringify(localStorage) + document.cookie + location.href")
     assert page.evaluate("sessionStorage.length") == 1
@@ -304,8 +303,7 @@ def test_the_key_stays_in_the_tab(tab: Opened, stack: RunningStack) -> None:
     page.get_by_role("button", name="Sign out").click()
     page.get_by_label("API key").wait_for()
     assert page.evaluate("sessionStorage.length") == 0
-    page.goto(f"/#key={tab.key}")  # in the same tab: only the fragment changes
-    page.get_by_role("button", name="Sign out").wait_for()
+    sign_in(page, tab.url, tab.key)  # in the same tab: only the fragment changes
     assert page.url == f"{tab.url}/#/extract"
     for log in (stack.directory / "logs").iterdir():
         assert tab.key not in log.read_text(), log.name
@@ -355,8 +353,7 @@ def test_a_job_is_submitted_once_and_followed_no_further_than_its_owner_stays(pa
 def test_a_viewer_is_offered_only_what_it_may_do(tab: Opened, stack: RunningStack) -> None:
     """No submitting, cancelling or queue; the reason is there in words."""
     page = tab.page
-    page.goto(f"/#key={usable_key(stack, Role.viewer)}")
-    page.get_by_role("button", name="Sign out").wait_for()
+    sign_in(page, tab.url, usable_key(stack, Role.viewer))
     expect(page.locator("[type=submit]")).to_be_disabled()
     expect(page.locator("#submit-hint")).to_contain_text("submitter")
     assert page.get_by_role("link", name="Queue").count() == 0

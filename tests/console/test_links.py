@@ -1,0 +1,87 @@
+"""Links that carry a key: nobody is signed in, or made somebody else, without having said yes."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from jobs import keys
+from jobs.keys import Role
+from tests.console.conftest import Opened, usable_key
+from tests.console.tour import sign_in
+from tests.support.local_stack import RunningStack
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="session")
+def other_key(stack: RunningStack) -> str:
+    """Return the key of a submitter of another tenant, which the gateway knows."""
+    made = keys.create(stack.directory / "keys.json", tenant="mallory", role=Role.submitter).key
+    usable_key(stack, Role.viewer)  # made later: once it is good, so is the one before
+    return made
+
+
+def session_key(page: Page) -> str | None:
+    """Return the key that the tab keeps."""
+    value: str | None = page.evaluate("sessionStorage.getItem('gleaner.key')")
+    return value
+
+
+def test_a_link_signs_nobody_in_unasked(tab: Opened, other_key: str) -> None:
+    """The page names the tenant and the role, and keeps nothing until the answer is yes; no leaves all as it was."""
+    page = tab.page
+    page.goto(f"/#key={other_key}")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Sign in as tenant mallory?")
+    expect(dialog).to_contain_text("role submitter")
+    assert page.url == f"{tab.url}/#/extract"
+    assert page.evaluate("sessionStorage.length + localStorage.length") == 0
+    page.keyboard.press("Enter")  # the focus is on no
+    expect(dialog).to_have_count(0)
+    assert session_key(page) is None
+    expect(page.get_by_label("API key")).to_be_visible()
+
+    sign_in(page, tab.url, other_key)
+    expect(page.locator(".who")).to_have_text("mallory · submitter")
+    assert session_key(page) == other_key
+
+
+@pytest.mark.parametrize("way", ["load", "hashchange"])
+def test_a_link_replaces_no_session_unasked(page: Page, tab: Opened, other_key: str, way: str) -> None:
+    """Who is signed in stays so, is warned in so many words, and finds the page again where it was."""
+    page.goto("/#/jobs")
+    page.locator("h1").wait_for()
+    if way == "load":
+        page.goto("/docs")
+        page.goto(f"/#key={other_key}")
+    else:
+        page.evaluate("key => { location.hash = `key=${key}`; }", other_key)
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("alert")).to_contain_text("You are signed in already")
+    assert other_key not in page.url
+    assert session_key(page) == tab.key
+    expect(page.locator(".who")).to_contain_text("console")
+    dialog.get_by_role("button", name="Stay console").click()
+    expect(page.locator(".who")).to_have_text("console · admin")
+    assert session_key(page) == tab.key
+    assert page.url == f"{tab.url}/#/{'extract' if way == 'load' else 'jobs'}"
+    page.reload()
+    expect(page.locator(".who")).to_have_text("console · admin")
+
+    sign_in(page, tab.url, other_key)
+    expect(page.locator(".who")).to_have_text("mallory · submitter")
+
+
+def test_only_the_latest_link_is_asked_about(page: Page, tab: Opened, other_key: str) -> None:
+    """A second link closes the first one's question; a key that is not good, or none, changes nothing."""
+    page.evaluate("key => { location.hash = `key=${key}`; }", other_key)
+    page.get_by_role("dialog").wait_for()
+    for bad in ("gl_unknown", "%3Cimg%20src=x%3E", "", "x" * 300):
+        page.evaluate("key => { location.hash = `key=${key}`; }", bad)
+        expect(page.locator(".toast.bad").last).to_contain_text("was not used")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert page.url == f"{tab.url}/#/extract"
+    page.evaluate("key => { location.hash = `key=${key}`; }", tab.key)
+    expect(page.locator(".toast", has_text="signed in as console already")).to_be_visible()
+    assert session_key(page) == tab.key
