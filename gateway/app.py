@@ -160,7 +160,7 @@ async def _running(
             keys=keys,
             limiter=Limiter(store, settings, guarded),
             waiter=waiter,
-            endpoints=Endpoints(guarded, codec, make_sender(settings)),
+            endpoints=Endpoints(guarded, codec, make_sender(settings), settings.tenant_max_inline_webhooks),
             metrics=metrics,
             tracer=tracing.start(settings, "gateway"),
         )

@@ -151,6 +151,12 @@ class GatewaySettings(WebhookSettings):
     tenant_max_open_characters: int = Field(
         0, ge=0, description="Most characters in open jobs of one tenant; 0 is no limit."
     )
+    tenant_max_inline_webhooks: int = Field(
+        10_000,
+        ge=0,
+        description="Most webhooks of single jobs (`webhook.url`) of one tenant that wait for their job or their "
+        "receiver; 0 is no limit. Registered endpoints do not count.",
+    )
     model_max_open_characters: int = Field(
         0, ge=0, description="Most characters in open jobs of one model; above it 503 `overloaded`; 0 is no limit."
     )

@@ -178,7 +178,7 @@ async def _make(
 ) -> Accepted:
     charge = await services.limiter.charge(caller, packed.documents, packed.characters)
     try:
-        webhook = await _webhook(services, caller, head, retried)
+        webhook = await _webhook(services, caller, head, packed.job_id, retried)
         new = NewJob(
             id=packed.job_id,
             tenant=caller.tenant,
@@ -233,11 +233,13 @@ async def _create(
     return Accepted(new.id, lambda: answer(new.created or outcome.now), webhook)
 
 
-async def _webhook(services: Services, caller: Caller, head: Head, retried: Retried | None) -> JobWebhook | None:
+async def _webhook(
+    services: Services, caller: Caller, head: Head, job: str, retried: Retried | None
+) -> JobWebhook | None:
     """The endpoint that the job's end is told, made now if it is the job's own.
 
     Raises:
-        Problem: webhook_url_forbidden or endpoint_not_found.
+        Problem: webhook_url_forbidden, endpoint_not_found or quota_exceeded.
     """
     if retried is not None:
         return JobWebhook(endpoint_id=retried.hook, secret=None) if retried.hook else None
@@ -247,7 +249,9 @@ async def _webhook(services: Services, caller: Caller, head: Head, retried: Retr
     if isinstance(asked, str):
         known = await services.endpoints.get(caller.tenant, asked)
         return JobWebhook(endpoint_id=known.record.id, secret=None)
-    known = await services.endpoints.inline(caller.tenant, asked.url, asked.events, asked.secret, head.deadline_s)
+    known = await services.endpoints.inline(
+        caller.tenant, job, asked.url, asked.events, asked.secret, head.deadline_s
+    )
     return JobWebhook(endpoint_id=known.record.id, secret=None if asked.secret else known.card.secrets[0].value)
 
 

@@ -7,6 +7,7 @@ ledger hands out each delivery once, and again only if nobody claims it.
 from __future__ import annotations
 
 import logging
+import secrets
 from threading import Event, Thread
 from time import monotonic
 
@@ -49,6 +50,8 @@ class Dispatcher:
         self._store = store
         self._broker = broker
         self._metrics = metrics
+        self._name = secrets.token_hex(8)  # a restarted process must not inherit what its predecessor has under way
+        self._slots = slots
         self._most = 4 * slots
         self._cap = cap
         self._again_ms = int(again_s * 1000)
@@ -73,21 +76,20 @@ class Dispatcher:
         """Seconds since the loop last came round."""
         return monotonic() - self._came_round
 
-    def tick(self) -> int:
-        """One round; how many messages were queued.
+    def tick(self) -> bool:
+        """Queue what is due; return True if there may be more.
 
         Raises:
             LedgerUnavailableError: the ledger is down.
             redis.exceptions.RedisError: the broker is; what was handed out comes up again.
         """
-        room = self._most - queues.length(self._broker, names.WEBHOOK_QUEUE)
-        if room <= 0:
-            return 0
-        due = self._store.run(deliveries.dlv_due(room * deliveries.PER_MESSAGE, self._cap, self._again_ms))
+        room = max(0, self._most - queues.length(self._broker, names.WEBHOOK_QUEUE))
+        call = deliveries.dlv_due(room, self._cap, self._again_ms, courier=self._name, slots=self._slots)
+        due = self._store.run(call)
         self._metrics.disabled.set(due.disabled)
         if due.messages:
             queues.push_deliveries(self._broker, due.messages)
-        return len(due.messages)
+        return bool(due.messages) or due.more
 
     def _loop(self) -> None:
         while True:

@@ -95,10 +95,12 @@ class Endpoints:
         store: the ledger.
         codec: seals cards.
         sender: checks URLs, and sends tests.
+        most_inline: open endpoints of single jobs that a tenant may have; 0 is no limit.
     """
 
-    def __init__(self, store: AsyncLedger, codec: Codec, sender: Sender) -> None:
+    def __init__(self, store: AsyncLedger, codec: Codec, sender: Sender, most_inline: int = 0) -> None:
         self._store = store
+        self._most_inline = most_inline
         self._codec = codec
         self._sender = sender
         # Look-ups and tests wait for strangers: never in threads that anything else needs, nor in each other's.
@@ -118,17 +120,29 @@ class Endpoints:
         return await self._put(_new(tenant, target, "url", events, every=every), card)
 
     async def inline(
-        self, tenant: str, url: str, events: Sequence[str], secret: str | None, deadline_s: float
+        self, tenant: str, job: str, url: str, events: Sequence[str], secret: str | None, deadline_s: float
     ) -> Known:
-        """An endpoint for one job, gone a week after it.
+        """Make an endpoint for one job, gone a week after it.
 
         Raises:
-            Problem: webhook_url_forbidden.
+            Problem: webhook_url_forbidden, or quota_exceeded.
         """
         target = await self._check(url, "/webhook/url")
         card = Card(url, "", (Secret(secret or signing.new_secret()),))
         record = _new(tenant, target, "inline", events, every=False)
-        return await self._put(record, card, int(deadline_s * 1000) + INLINE_TTL_MS)
+        stored = replace(record, sealed=card.seal(self._codec, record.id))
+        call = deliveries.ep_put(
+            stored, ttl_ms=int(deadline_s * 1000) + INLINE_TTL_MS, most=self._most_inline, job=job
+        )
+        if await self._store.run(call) == "full":
+            raise Problem(
+                "quota_exceeded",
+                f"{self._most_inline} webhooks of single jobs of your tenant wait for their job or their receiver, "
+                "the most there may be; register an endpoint (POST /v1/webhook-endpoints) and name it in "
+                "`webhook.endpoint_id`",
+                headers={"Retry-After": "30"},
+            )
+        return Known(stored, card)
 
     async def get(self, tenant: str, endpoint: str) -> Known:
         """The tenant's endpoint.
@@ -219,9 +233,9 @@ class Endpoints:
         except ForbiddenTargetError as error:
             raise Problem("webhook_url_forbidden", f"the URL {error.reason}", [(at, error.reason)]) from None
 
-    async def _put(self, record: Endpoint, card: Card, ttl_ms: int = 0) -> Known:
+    async def _put(self, record: Endpoint, card: Card) -> Known:
         stored = replace(record, sealed=card.seal(self._codec, record.id))
-        if await self._store.run(deliveries.ep_put(stored, ttl_ms=ttl_ms)) == "full":
+        if await self._store.run(deliveries.ep_put(stored)) == "full":
             raise Problem(
                 "quota_exceeded", f"your tenant has {deliveries.MAX_ENDPOINTS} endpoints, the most there may be"
             )

@@ -111,10 +111,11 @@ class DeliveryClaim:
 
 @dataclass(frozen=True, slots=True)
 class DueDeliveries:
-    """Deliveries to try now, message by message; and how many endpoints are disabled."""
+    """Deliveries to try now, message by message; how many endpoints are disabled; and is more due at once."""
 
     messages: tuple[tuple[str, ...], ...]
     disabled: int
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +130,16 @@ class DeliveriesPage:
 
 
 def ep_put(
-    endpoint: Endpoint, *, ttl_ms: int = 0, most: int = MAX_ENDPOINTS
+    endpoint: Endpoint, *, ttl_ms: int = 0, most: int = MAX_ENDPOINTS, job: str = ""
 ) -> Call[Literal["ok", "conflict", "absent", "full"]]:
-    """Make an endpoint (`rev` 0) or change it as it was read; an inline one is kept `ttl_ms` unless a job ends."""
+    """Make an endpoint (`rev` 0) or change it as it was read.
+
+    Args:
+        endpoint: as it is to be.
+        ttl_ms: an inline one is kept for this long unless its job ends.
+        most: endpoints of its kind that the tenant may have; of inline ones the open count, and 0 is no limit.
+        job: an inline one's.
+    """
     args = (
         endpoint.id,
         endpoint.tenant,
@@ -144,6 +152,7 @@ def ep_put(
         endpoint.lane,
         ttl_ms,
         most,
+        job,
     )
     return Call("ep_put", args, text)  # type: ignore[arg-type]  # a script's word
 
@@ -171,13 +180,31 @@ def ep_delete(endpoint: str) -> Call[bool]:
 # A courier's
 
 
-def dlv_due(room: int, cap: int, again_ms: int = AGAIN_MS, most: int = PER_MESSAGE) -> Call[DueDeliveries]:
-    """Hand out at most `room` deliveries; a receiver gets no more than `cap` messages at once."""
+def dlv_due(
+    room: int,
+    cap: int,
+    again_ms: int = AGAIN_MS,
+    most: int = PER_MESSAGE,
+    *,
+    courier: str = "",
+    slots: int = 0,
+) -> Call[DueDeliveries]:
+    """Hand out at most `room` messages of deliveries, tenants in turns.
+
+    Args:
+        room: messages that the queue has room for; 0 only makes the caller's slots known.
+        cap: messages that one receiver may have at once.
+        again_ms: a delivery that is not claimed for this long is handed out again.
+        most: deliveries in one message.
+        courier: a name of the calling process; its slots are shared among the tenants.
+        slots: deliveries that the calling process can have under way.
+    """
 
     def parse(reply: list[Any]) -> DueDeliveries:
-        return DueDeliveries(tuple(tuple(map(text, message)) for message in reply[1:]), int(reply[0]))
+        messages = tuple(tuple(map(text, message)) for message in reply[2:])
+        return DueDeliveries(messages, int(reply[0]), more=bool(reply[1]))
 
-    return Call("dlv_due", (room, cap, again_ms, most), parse)
+    return Call("dlv_due", (room, cap, again_ms, most, courier, slots), parse)
 
 
 def dlv_claim(delivery: str, nonce: str, lease_ms: int, cap: int) -> Call[DeliveryClaim]:

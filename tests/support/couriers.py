@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -45,15 +45,14 @@ def add_endpoint(
     every: bool = True,
     secret: str | None = None,
     lane: str | None = None,
+    kind: Literal["url", "inline"] = "url",
 ) -> str:
     """An endpoint straight into the ledger, no gateway asked; its secret."""
     secret = secret or signing.new_secret()
     card = Card(url, "", (Secret(secret),))
     sealed = card.seal(CODEC, name)
-    record = Endpoint(
-        name, tenant, 0, sealed, tuple(events), "url", every, lane or name, "active", created=0, now=0
-    )
-    assert store.run(deliveries.ep_put(record, most=10_000)) == "ok"
+    record = Endpoint(name, tenant, 0, sealed, tuple(events), kind, every, lane or name, "active", created=0, now=0)
+    assert store.run(deliveries.ep_put(record, most=10_000, ttl_ms=3_600_000)) == "ok"
     return secret
 
 

@@ -131,6 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
         receiver.ending.wait(0.02)
         self._answer(200)
 
+    def at_wait(self, receiver: Receiver) -> None:
+        """`/wait/<seconds>/...` answers after so long."""
+        receiver.ending.wait(float(self.path.split("/")[2]))
+        self._answer(200)
+
     def at_redirect(self, _: Receiver) -> None:
         self._answer(307, b"", Location="http://169.254.169.254/latest/meta-data")
 

@@ -153,6 +153,28 @@ local function look_at(ep, id, at)
   redis.call('ZADD', key('eps'), 'LT', at, ep)
 end
 
+-- The average time of an attempt (ms) by receiver, or by tenant ('@tenant'); new attempts count for a fifth of it, and it
+-- is forgotten ten minutes after the last. Most answer at once, and nothing is kept of them.
+local function note_pace(name, ms)
+  local known = redis.call('GET', key('pace:' .. name))
+  local average = math.floor(0.8 * int(known) + 0.2 * ms)
+  if average >= 500 then redis.call('SET', key('pace:' .. name), average, 'PX', 600000)
+  elseif known then redis.call('UNLINK', key('pace:' .. name)) end
+end
+
+local function is_slow(name) return int(redis.call('GET', key('pace:' .. name))) > 5000 end
+
+-- Attempts that may be under way at a receiver: one while it fails, two while it is slow.
+local function lane_limit(lane, cap)
+  if redis.call('EXISTS', key('bad:' .. lane)) == 1 then return 1 end
+  return is_slow(lane) and math.min(2, cap) or cap
+end
+
+-- A message whose last delivery this is was dealt with: its receiver and its tenant may have another.
+local function leave_hand(lane, tenant, id)
+  for _, pool in ipairs({lane, '@' .. tenant, '@', '~'}) do redis.call('ZREM', key('hand:' .. pool), id) end
+end
+
 -- Writes one delivery per endpoint that wants the event, with the payload frozen now; only if absent, so that a
 -- job that was rolled back and ran again sends the same webhook-id.
 local function outbox(job, event)

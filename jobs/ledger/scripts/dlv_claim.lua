@@ -8,7 +8,7 @@ if not d.ep then return {'gone'} end
 local lane = redis.call('HGET', key('ep:' .. d.ep), 'lane') or ''
 
 local function refuse(why)
-  redis.call('ZREM', key('hand:' .. lane), id)
+  leave_hand(lane, d.tenant, id)
   return {why}
 end
 
@@ -24,8 +24,7 @@ if ep.state ~= 'active' then
   return refuse('held')
 end
 local fly = key('fly:' .. ep.lane)
-local limit = redis.call('EXISTS', key('bad:' .. ep.lane)) == 1 and 1 or cap
-if not same and redis.call('ZCOUNT', fly, NOW, '+inf') >= limit then
+if not same and redis.call('ZCOUNT', fly, NOW, '+inf') >= lane_limit(ep.lane, cap) then
   look_at(d.ep, id, NOW + 1000)
   return refuse('busy')
 end

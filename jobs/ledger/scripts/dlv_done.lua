@@ -11,6 +11,7 @@ if d.done_nonce == nonce then return {'already', ''} end
 local ours = d.state == 'flying' and d.nonce == nonce
 -- A courier that was thought dead and delivered after all is believed; its failures are not.
 if not ours and (outcome ~= 'delivered' or d.state == 'delivered') then return {'stale', ''} end
+local ms = int(cjson.decode(attempt).ms)
 local ep_key = key('ep:' .. d.ep)
 local ep = redis.call('HMGET', ep_key, 'state', 'lane', 'first_fail')
 local ended = outcome ~= 'retry'
@@ -21,9 +22,14 @@ redis.call('RPUSH', key('att:' .. id), attempt .. '\n' .. body)
 redis.call('LTRIM', key('att:' .. id), -50, -1)
 redis.call('PEXPIRE', where, ttl)
 redis.call('PEXPIRE', key('att:' .. id), ttl)
-if not ep[1] then return {outcome, ''} end -- its endpoint was deleted meanwhile
+if not ep[1] then -- its endpoint was deleted meanwhile
+  leave_hand('', d.tenant, id)
+  return {outcome, ''}
+end
 redis.call('ZREM', key('fly:' .. ep[2]), id)
-redis.call('ZREM', key('hand:' .. ep[2]), id)
+leave_hand(ep[2], d.tenant, id)
+note_pace(ep[2], ms)
+note_pace('@' .. d.tenant, ms)
 if ended then redis.call('ZREM', key('due:' .. d.ep), id) else look_at(d.ep, id, NOW + int(delay)) end
 if outcome == 'delivered' then
   redis.call('UNLINK', key('bad:' .. ep[2]))
