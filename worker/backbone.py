@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,13 +17,15 @@ from typing import Any
 
 from filelock import FileLock
 
+from worker.model_configs import load
+from worker.model_errors import ModelBrokenError
+from worker.model_files import CALIBRATION, CONFIG, SIZES, TOKENIZER, WEIGHTS
+
 log = logging.getLogger(__name__)
 
-CONFIG = "gliner_config.json"
-TOKENIZER = "tokenizer_config.json"
-PATTERNS = ("config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "*.model", "vocab.*",
-            "merges.txt")  # fmt: skip
+FILES = tuple(name for name in SIZES if name not in (CONFIG, WEIGHTS, CALIBRATION))
 """A tokenizer in any of its forms and the encoder's shape: never its weights, which the model has itself."""
+_HUB_ID = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*")
 
 
 def complete(
@@ -34,14 +37,22 @@ def complete(
         folder: a snapshot, named by its commit.
         revision: the backbone's commit, or None for its main branch.
         cache_dir: where the complete folder is kept.
-        fetch: brings a hub repository's files of some patterns at a revision; a snapshot, named by its commit.
+        fetch: brings a hub repository's files of these names at a revision; a snapshot, named by its commit.
+
+    Raises:
+        ModelBrokenError: the configuration names no repository, or its files are not what is needed.
     """
-    config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config = load(folder / CONFIG)
     if (folder / TOKENIZER).is_file() and config.get("encoder_config"):
         return folder
-    backbone = fetch(config["model_name"], revision, PATTERNS)
+    name = config.get("model_name")
+    if not isinstance(name, str) or not _HUB_ID.fullmatch(name):
+        raise ModelBrokenError(
+            f"{folder / CONFIG}: model_name is no hub id, and the tokenizer is not there either."
+        )
+    backbone = fetch(name, revision, FILES)
     if revision is None:
-        log.warning("model.backbone_unpinned", extra={"backbone": config["model_name"], "revision": backbone.name})
+        log.warning("model.backbone_unpinned", extra={"backbone": name, "revision": backbone.name})
     whole = cache_dir / "complete" / f"{folder.name}-{backbone.name}"
     whole.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{whole}.lock"):
@@ -55,12 +66,15 @@ def _join(folder: Path, backbone: Path, config: dict[str, Any], whole: Path) -> 
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     for source in (backbone, folder):  # what both have is the model's
-        for path in source.iterdir():
-            target = partial / path.name
-            target.unlink(missing_ok=True)
-            target.symlink_to(path.resolve())
+        for path in (source / name for name in SIZES):
+            if path.is_file():
+                target = partial / path.name
+                target.unlink(missing_ok=True)
+                target.symlink_to(path.resolve())
     if not config.get("encoder_config"):
-        config["encoder_config"] = json.loads((backbone / "config.json").read_text(encoding="utf-8"))
+        if not (backbone / "config.json").is_file():
+            raise ModelBrokenError(f"{folder}: its backbone has no config.json, and the model no encoder_config.")
+        config["encoder_config"] = load(backbone / "config.json")
     if not (folder / TOKENIZER).is_file():
         # The backbone's tokenizer lacks the model's own tokens: gliner adds them, in the order of training, where
         # it is not told that they are there.

@@ -4,31 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 
 MANIFEST = "gleaner-manifest.json"
 
 
-def hashes(folder: Path, suffixes: Collection[str] = ()) -> dict[str, str]:
-    """SHA-256 in hex of each file by its path in the folder; only of files that end so, if endings are given."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != MANIFEST and (not suffixes or path.suffix in suffixes):
-            with path.open("rb") as file:
-                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+def hash_file(path: Path) -> str:
+    """Return a file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def seal(folder: Path, suffixes: Collection[str] = ()) -> None:
+def hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 in hex of every file in a folder by its path in it, the list aside."""
+    return hash_all(
+        {
+            path.relative_to(folder).as_posix(): path
+            for path in folder.rglob("*")
+            if path.is_file() and path.name != MANIFEST
+        }
+    )
+
+
+def hash_all(files: Mapping[str, Path]) -> dict[str, str]:
+    """Return the SHA-256 in hex of each file by its name here."""
+    return {name: hash_file(path) for name, path in sorted(files.items())}
+
+
+def seal(folder: Path) -> None:
     """Write the list."""
-    (folder / MANIFEST).write_text(json.dumps(hashes(folder, suffixes)), encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(hashes(folder)), encoding="utf-8")
 
 
-def sound(folder: Path, suffixes: Collection[str] = ()) -> bool:
-    """Whether there is a list and the files are those on it, unchanged."""
+def sound(folder: Path) -> bool:
+    """Return whether there is a list and the files are those on it, all of them, unchanged."""
     try:
         expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return bool(expected and expected == hashes(folder, suffixes))
+    return bool(expected and expected == hashes(folder))

@@ -1,57 +1,23 @@
-"""What we take from gliner: a model folder becomes a loaded model, its description, and its forward pass."""
+"""What we take from gliner: a loaded model becomes its description and its forward pass."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-import torch
-from gliner import GLiNER
 from gliner.data_processing.tokenizer import WhitespaceTokenSplitter, WordsSplitter
 from gliner.model import UniEncoderSpanGLiNER, UniEncoderTokenGLiNER
-from safetensors import safe_open
 from tokenizers import Tokenizer as BackendTokenizer
 
 from worker.collate import Layout
 from worker.contract import ModelSpec
 from worker.graph import Graph, LibraryGraph, MarkerGraph
+from worker.loading import load_gliner as load_gliner
 from worker.models import ModelBrokenError, Resolved
 from worker.parts import Described
 
-
-def load_gliner(folder: Path, device: str) -> Any:
-    """The model as gliner loads it, all its weights from the file.
-
-    Raises:
-        ModelBrokenError: the files do not make a model this version can run.
-    """
-    try:
-        model = GLiNER.from_pretrained(str(folder), local_files_only=True, map_location=device)
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelBrokenError(f"{folder}: gliner cannot load it: {type(error).__name__}: {error}") from error
-    if type(model) not in (UniEncoderSpanGLiNER, UniEncoderTokenGLiNER):
-        name = type(model).__name__
-        raise ModelBrokenError(f"{folder}: architecture {name} is not supported; use a uni-encoder.")
-    missing = _missing_weights(model.model.state_dict(), folder)
-    if missing:
-        raise ModelBrokenError(f"{folder}: {len(missing)} weights are not in the file, {missing[0]} first.")
-    return model
-
-
-def _missing_weights(state: dict[str, torch.Tensor], folder: Path) -> list[str]:
-    """Weights that gliner left at random values without a word: in the model, but not in its file."""
-    names: set[str] = set()
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            names.update(file.keys())
-    shared = {state[name].data_ptr() for name in names if name in state}
-    return sorted(
-        name
-        for name, value in state.items()
-        # BERT's pooler is built, but GLiNER never runs it; tied weights are stored once.
-        if name not in names and ".pooler." not in name and value.data_ptr() not in shared
-    )
+MAX_SPECIAL_TOKENS = 16
+"""Tokens around a row. Published tokenizers add one to three."""
 
 
 def described(model: Any, source: Resolved, inputs: Sequence[str]) -> Described:
@@ -77,13 +43,22 @@ def splitter(name: str) -> Callable[[str], Iterable[tuple[str, int, int]]]:
 
 
 def _spec(model: Any, source: Resolved) -> ModelSpec:
-    """The model's limits."""
+    """Return the model's limits.
+
+    Raises:
+        ModelBrokenError: the tokenizer makes rows longer than any model needs.
+    """
     tokenizer, config = model.data_processor.transformer_tokenizer, model.config
+    special = tokenizer.num_special_tokens_to_add()
+    if special > MAX_SPECIAL_TOKENS:
+        raise ModelBrokenError(
+            f"the tokenizer adds {special:,} tokens to every row; {MAX_SPECIAL_TOKENS} are allowed."
+        )
     return ModelSpec(
         max_words=config.max_len,
         max_pieces=_max_pieces(model),
         max_width=getattr(config, "max_width", None) or 12,
-        special_pieces=tokenizer.num_special_tokens_to_add(),
+        special_pieces=special,
         label_marker=model.data_processor.ent_token,
         text_marker=model.data_processor.sep_token,
         revision=source.revision,

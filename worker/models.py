@@ -1,61 +1,52 @@
 """A model's name becomes a local folder and a revision: hub id, local folder, or s3://, gs://, az:// address.
 
 Remote files go into a cache, one folder per address and revision, filled under a lock and checked by SHA-256 before
-every use; what is broken is fetched again. Weights must be safetensors: a pickle can run code, so it is refused.
+every use; what is broken is fetched again. A model is data: only the files of `model_files.SIZES` are fetched or
+read, weights from safetensors alone, and whatever could run code is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
 from filelock import FileLock
 
-from worker import backbone, checksums
+from worker import backbone, checksums, model_configs, model_files, model_weights
 from worker.contract import Knots
 from worker.explaining import checked
+from worker.model_errors import (
+    ExtraMissingError,
+    ModelBrokenError,
+    ModelError,
+    ModelNotFoundError,
+    PickleRefusedError,
+)
+from worker.model_files import CALIBRATION, CONFIG, DOCUMENTS, SIZES, WEIGHTS
+
+__all__ = [
+    "CALIBRATION",
+    "CONFIG",
+    "ExtraMissingError",
+    "ModelBrokenError",
+    "ModelError",
+    "ModelNotFoundError",
+    "PickleRefusedError",
+    "Resolved",
+    "calibration",
+    "check",
+    "resolve",
+]
 
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az"}
-CONFIG = "gliner_config.json"
-CALIBRATION = "calibration.json"
-FILES = (".json", ".safetensors", ".txt", ".model")
-"""What a model consists of: the SHA-256 over these is its revision."""
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
-HUB_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model")
-
-
-class ModelError(Exception):
-    """A model cannot be had; the message says what to do.
-
-    ModelError
-     +- ModelNotFoundError    no such folder, address, hub id or revision
-     +- ModelBrokenError      files missing, damaged, or not a model we can run
-     +- PickleRefusedError    only pickled weights
-     +- ExtraMissingError     the storage's Python package is not installed
-    """
-
-
-class ModelNotFoundError(ModelError):
-    """There is nothing at the source."""
-
-
-class ModelBrokenError(ModelError):
-    """The files are incomplete, damaged, or not a model that can be run."""
-
-
-class PickleRefusedError(ModelError):
-    """The weights are pickled, and a pickle can run any code."""
-
-
-class ExtraMissingError(ModelError):
-    """The source needs a package that is not installed."""
+SHA256_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +55,14 @@ class Resolved:
 
     Attributes:
         backbone: the commit that the tokenizer is from, where that is not the model's own.
+        files: SHA-256 of the files that were checked, by name; what is loaded must be those.
     """
 
     folder: Path
     revision: str
     calibration: Knots = ()
     backbone: str = ""
+    files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
 def resolve(source: str, revision: str | None, cache_dir: Path, backbone_revision: str | None = None) -> Resolved:
@@ -96,15 +89,15 @@ def resolve(source: str, revision: str | None, cache_dir: Path, backbone_revisio
         return _hub(source, revision, cache_dir, backbone_revision)
     else:
         raise ModelNotFoundError(f"{source}: no such folder, and not a hub id or an s3://, gs://, az:// address.")
-    check(folder)
-    found = _digest(checksums.hashes(folder, FILES))
-    if revision and not found.startswith(revision[: len(found)]):
-        raise ModelBrokenError(f"{source}: revision {revision} was asked for, but the files are {found[:12]}.")
-    return Resolved(folder, found[:12], calibration(folder))
+    hashes = checksums.hash_all(check(folder))
+    digest = _digest({name: value for name, value in hashes.items() if not name.endswith(DOCUMENTS)})
+    if revision and not digest.startswith(revision[: len(digest)]):
+        raise ModelBrokenError(f"{source}: revision {revision} was asked for, but the files are {digest[:12]}.")
+    return Resolved(folder, digest[:12], calibration(folder), files=hashes)
 
 
 def calibration(folder: Path) -> Knots:
-    """What the model's scores are worth, by its calibration.json (`gleaner evaluate` makes one); () without one.
+    """Return what the model's scores are worth, by its calibration.json (`gleaner evaluate` makes one); () without.
 
     Raises:
         ModelBrokenError: the file is no calibration.
@@ -113,51 +106,32 @@ def calibration(folder: Path) -> Knots:
     if not path.is_file():
         return ()
     try:
-        return checked(json.loads(path.read_text(encoding="utf-8"))["knots"])
+        return checked(orjson.loads(model_files.read(path))["knots"])
     except (ValueError, TypeError, KeyError) as error:
         raise ModelBrokenError(f"{path}: no calibration ({error}).") from error
 
 
-def check(folder: Path) -> None:
-    """Make sure that a folder is a complete model without pickles.
+def check(folder: Path) -> dict[str, Path]:
+    """Make sure that a folder is a complete model, and nothing but data.
+
+    Returns:
+        All its files by their paths in it.
 
     Raises:
-        ModelBrokenError: a file is missing or damaged.
-        PickleRefusedError: there are weights, but only pickled ones.
+        ModelBrokenError: a file is missing, damaged, or could run code or exhaust the machine.
+        PickleRefusedError: there are pickles.
     """
-    if not (folder / CONFIG).is_file():
-        raise ModelBrokenError(f"{folder}: no {CONFIG}; is this a GLiNER model?")
-    try:
-        json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelBrokenError(f"{folder / CONFIG}: not JSON.") from error
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
-        if pickles:
-            raise PickleRefusedError(
-                f"{folder}: only pickled weights ({', '.join(pickles)}), and a pickle can run any code. "
-                "Convert them: GLiNER.from_pretrained(...).save_pretrained(..., safe_serialization=True)."
-            )
-        raise ModelBrokenError(f"{folder}: no model.safetensors.")
-    for path in weights:
-        _check_safetensors(path)
+    files = model_files.listing(folder)
+    files.pop(checksums.MANIFEST, None)
+    model_files.refuse_code(folder, files)
+    _check_content(folder, files)
+    return files
 
 
-def _check_safetensors(path: Path) -> None:
-    """Read the header and compare the length it promises; the tensors themselves are read when loading."""
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            header_size = int.from_bytes(file.read(8), "little")
-            if not 2 <= header_size <= size - 8:
-                raise ValueError("header size")
-            header: dict[str, Any] = json.loads(file.read(header_size))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        if 8 + header_size + max(ends, default=0) != size:
-            raise ValueError("length")
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ModelBrokenError(f"{path}: damaged or cut short ({size} bytes); fetch it again.") from error
+def _check_content(folder: Path, names: Mapping[str, Path], bare: bool = False) -> None:
+    model_files.require(folder, names, bare)
+    model_configs.check(folder, bare)
+    model_weights.read_shapes(folder / WEIGHTS)
 
 
 def _digest(hashes: dict[str, str]) -> str:
@@ -171,26 +145,50 @@ def _is_hub_id(source: str) -> bool:
 
 def _hub(source: str, revision: str | None, cache_dir: Path, backbone_revision: str | None) -> Resolved:
     """Fetch from the hub (HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE honoured); its cache goes by content."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import is_offline_mode, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    def fetch(name: str, commit: str | None, patterns: Sequence[str]) -> Path:
+    def fetch(name: str, commit: str | None, names: Sequence[str]) -> Path:
+        cache, patterns = cache_dir / "hub", list(names)
         try:
-            found = snapshot_download(
-                name, revision=commit, cache_dir=cache_dir / "hub", allow_patterns=list(patterns)
-            )
+            if not is_offline_mode():
+                plan = snapshot_download(
+                    name, revision=commit, cache_dir=cache, allow_patterns=patterns, dry_run=True
+                )
+                for file in plan:
+                    _refuse_large(name, file.filename, file.file_size)
+            folder = snapshot_download(name, revision=commit, cache_dir=cache, allow_patterns=patterns)
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
             where = f" at revision {commit}" if commit else ""
             raise ModelNotFoundError(f"{name}: not on the hub{where} ({type(error).__name__}).") from error
-        return Path(found)
+        return Path(folder)
 
-    folder = fetch(source, revision, HUB_PATTERNS)
-    if not any(folder.glob("*.safetensors")):
-        raise PickleRefusedError(f"{source}: the hub has no safetensors weights for it; pickles are refused.")
-    check(folder)
+    folder = fetch(source, revision, tuple(SIZES))
+    names = {name: folder / name for name in SIZES if (folder / name).is_file()}
+    if WEIGHTS not in names:
+        raise PickleRefusedError(f"{source}: the hub has no {WEIGHTS} for it; pickles are refused.")
+    _check_content(folder, names, bare=True)
     whole = backbone.complete(folder, backbone_revision, cache_dir, fetch)
+    names = {name: whole / name for name in SIZES if (whole / name).is_file()}
+    _check_content(whole, names)
     commit = folder.name
-    return Resolved(whole, commit, calibration(folder), whole.name.removeprefix(commit).removeprefix("-"))
+    return Resolved(
+        whole, commit, calibration(folder), whole.name.removeprefix(commit).removeprefix("-"), _hub_hashes(names)
+    )
+
+
+def _hub_hashes(files: Mapping[str, Path]) -> dict[str, str]:
+    """Return the files' SHA-256. That of the weights is their name in the hub's cache: loading compares it."""
+    hashes = checksums.hash_all({name: path for name, path in files.items() if name != WEIGHTS})
+    blob = files[WEIGHTS].resolve().name
+    return hashes | {WEIGHTS: blob} if len(blob) == SHA256_LENGTH else hashes
+
+
+def _refuse_large(source: str, name: str, size: int | None) -> None:
+    if (size or 0) > SIZES.get(name, 0):
+        raise ModelBrokenError(
+            f"{source}: {name} has {size:,} bytes, more than the {SIZES.get(name, 0):,} it may have."
+        )
 
 
 def _remote(source: str, scheme: str, revision: str | None, cache_dir: Path) -> Path:
@@ -199,7 +197,7 @@ def _remote(source: str, scheme: str, revision: str | None, cache_dir: Path) -> 
     folder = cache_dir / "objects" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if not checksums.sound(folder, FILES):
+        if not checksums.sound(folder):
             shutil.rmtree(folder, ignore_errors=True)
             _fetch(source, scheme, folder)
     return folder
@@ -215,21 +213,42 @@ def _fetch(source: str, scheme: str, folder: Path) -> None:
     except ImportError as error:
         raise ExtraMissingError(f"{source}: needs `pip install 'gleaner-ner[{EXTRAS[scheme]}]'`.") from error
     try:
-        names = [name for name in filesystem.find(path) if not name.endswith("/")]
-        if not names:
-            raise ModelNotFoundError(f"{source}: nothing there.")
-        for name in names:
-            target = partial / os.path.relpath(name, path)
-            if target.suffix in PICKLES:
-                continue  # never brought onto the machine; `check` says so if nothing else is there
-            target.parent.mkdir(parents=True, exist_ok=True)
-            filesystem.get_file(name, str(target))
+        sizes = _remote_sizes(source, path, filesystem.ls(path, detail=True))
+        partial.mkdir(parents=True)
+        for name in sizes.keys() & SIZES.keys():
+            filesystem.get_file(f"{path}/{name}", str(partial / name))
+            if (partial / name).stat().st_size != sizes[name]:
+                raise ModelBrokenError(f"{source}: {name} changed while it was fetched; start again.")
     except ModelError:
+        shutil.rmtree(partial, ignore_errors=True)
         raise
+    except FileNotFoundError as error:
+        raise ModelNotFoundError(f"{source}: nothing there.") from error
     except Exception as error:  # every storage has errors of its own kind
         raise ModelNotFoundError(f"{source}: cannot be read ({type(error).__name__}: {error}).") from error
-    if not any(partial.glob("*.safetensors")) and any(Path(name).suffix in PICKLES for name in names):
-        raise PickleRefusedError(f"{source}: only pickled weights, and a pickle can run any code.")
     check(partial)
-    checksums.seal(partial, FILES)
+    checksums.seal(partial)
     partial.replace(folder)
+
+
+def _remote_sizes(source: str, path: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the sizes in bytes of the files in an object store's folder, by name; folders in it are no part of it.
+
+    Raises:
+        ModelNotFoundError: there is nothing.
+        ModelBrokenError: a name could lead elsewhere, or a file of the model is too large.
+        PickleRefusedError: there are no weights but pickled ones.
+    """
+    names = {str(entry["name"]).removeprefix(path).removeprefix("/"): entry for entry in entries}
+    names.pop("", None)  # the folder itself, as some tools write it
+    if not names:
+        raise ModelNotFoundError(f"{source}: nothing there.")
+    if len(names) > model_files.MAX_FILES:
+        raise ModelBrokenError(f"{source}: more than {model_files.MAX_FILES:,} objects; is this a model's folder?")
+    model_files.refuse_odd_names(source, (name.removesuffix("/") for name in names))
+    sizes = {name: int(entry.get("size") or 0) for name, entry in names.items() if entry.get("type") != "directory"}
+    for name in sizes.keys() & SIZES.keys():
+        _refuse_large(source, name, sizes[name])
+    if WEIGHTS not in sizes:
+        model_files.refuse_code(source, sizes)
+    return sizes

@@ -20,6 +20,7 @@ from worker import agreement, exports, library
 from worker.agreement import Trial
 from worker.exports import ExportError
 from worker.graph import Graph
+from worker.loading import explained
 from worker.models import ModelBrokenError, Resolved
 from worker.parts import Described, Parts
 from worker.remembered import (
@@ -88,9 +89,11 @@ def select(model: Resolved, asked: Asked, folder: Path | None) -> Selection:
     if asked.device == "cpu":
         torch.set_num_threads(asked.threads)
     wanted = allowed(asked.device, asked.runtime, asked.precision)
-    loaded = library.load_gliner(model.folder, asked.device)
+    loaded = library.load_gliner(model.folder, asked.device, model.files)
     graph = library.graph(loaded)
-    return Selector(graph, library.described(loaded, model, graph.inputs), asked, folder).select(wanted)
+    with explained(model.folder):
+        description = library.described(loaded, model, graph.inputs)
+    return Selector(graph, description, asked, folder).select(wanted)
 
 
 class Selector:

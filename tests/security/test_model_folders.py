@@ -1,0 +1,487 @@
+"""A model's author gets no code run: folders, hub repositories and buckets that try to, and that try to exhaust."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import boto3
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
+
+from tests.conftest import ROOT
+from worker import model_configs
+from worker.models import ModelBrokenError, ModelError, PickleRefusedError, Resolved, resolve
+
+SHIPPED = ROOT / "models" / "gleaner-small"
+SMALL_FILES = [path for path in SHIPPED.iterdir() if path.suffix == ".json"]
+HEADER = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+
+
+def _safetensors(header: bytes, data: bytes = b"\0") -> bytes:
+    return len(header).to_bytes(8, "little") + header + data
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The shipped model's files with weights of one byte: enough for all checks before loading."""
+    made = tmp_path / "model"
+    made.mkdir()
+    for path in SMALL_FILES:
+        shutil.copy(path, made)
+    (made / "model.safetensors").write_bytes(_safetensors(HEADER))
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped model, whole, for a test to copy."""
+    return Path(shutil.copytree(SHIPPED, tmp_path_factory.mktemp("whole") / "model"))
+
+
+def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def _refused(folder: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        resolve(str(folder), None, folder.parent / "cache")
+    return str(caught.value)
+
+
+def test_the_folder_itself_is_a_model(folder: Path) -> None:
+    """What the tests here start from is accepted: it is their changes that are refused."""
+    assert resolve(str(folder), None, folder.parent).folder == folder
+
+
+class _Recorder(BaseHTTPRequestHandler):
+    requests: list[str]
+
+    def do_GET(self) -> None:
+        """Write it down, and answer with code."""
+        self.requests.append(self.path)
+        body = b"import pathlib; pathlib.Path('ran').touch()\nclass Evil: pass\n"
+        self.send_response(200)
+        self.send_header("ETag", '"1"')
+        self.send_header("X-Repo-Commit", "f" * 40)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+ATTEMPTS = """
+import pathlib, sys
+from worker import library
+from worker.models import resolve
+
+for folder in map(pathlib.Path, sys.argv[1:]):
+    for attempt in (lambda: resolve(str(folder), None, folder.parent), lambda: library.load_gliner(folder, "cpu")):
+        try:
+            attempt()
+        except Exception as error:
+            print(type(error).__name__, error)
+"""
+
+
+def test_a_configuration_that_names_code_runs_none(folder: Path, tmp_path: Path) -> None:
+    """Neither a class on a hub nor one beside the weights is asked for, not by checking and not by loading."""
+    remote, local = tmp_path / "remote", Path(shutil.copytree(folder, tmp_path / "local"))
+    folder.rename(remote)
+    for made, reference in ((remote, "evil/repo--evil.Evil"), (local, "evil.Evil")):
+        changes = {"auto_map": {"AutoModel": reference}, "_name_or_path": str(made)}
+        _edit(
+            made / "gliner_config.json", lambda content, changes=changes: content["encoder_config"].update(changes)
+        )
+    (local / "evil.py").write_text("import pathlib; pathlib.Path('ran').touch()\nclass Evil: pass\n")
+    seen: list[str] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Hub", (_Recorder,), {"requests": seen}))
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environment |= {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hf")}
+    try:
+        run = subprocess.run(
+            [sys.executable, "-c", ATTEMPTS, str(remote), str(local)],
+            env=environment | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True, timeout=180,
+            check=True,
+        )  # fmt: skip
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert [line.split()[0] for line in run.stdout.splitlines()] == ["ModelBrokenError"] * 4, run.stdout
+    assert run.stdout.count("auto_map names code") == 3  # and once evil.py, which is seen first
+    assert seen == []
+    assert not list(tmp_path.rglob("ran"))
+
+
+def _nested(content: Any, depth: int) -> Any:
+    for level in range(depth):
+        content = [content] if level % 2 else {"deeper": content}
+    return content
+
+
+@pytest.mark.parametrize("name", ["gliner_config.json", "config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("depth", [0, 1, 6])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("auto_map", {"AutoTokenizer": ["evil.Evil", None]}),
+        ("custom_pipelines", {"ner": {"impl": "evil.Evil"}}),
+        ("trust_remote_code", True),
+        ("quantization_config", {"quant_method": "evil"}),
+        ("_attn_implementation", "evil/kernel"),
+        ("attn_implementation", "kernels-community/flash-attn3"),
+        ("gguf_file", "evil.gguf"),
+        ("init_inputs", ["/etc/passwd"]),
+    ],
+)
+def test_keys_that_bring_code_are_refused_at_any_depth(
+    folder: Path, name: str, depth: int, key: str, value: object
+) -> None:
+    """Every file that transformers or gliner reads settings from; the message names the key and what to do."""
+    _edit(folder / name, lambda c: c.update({"x": _nested({key: value}, depth)} if depth else {key: value}))
+
+    assert key in _refused(folder)
+
+
+@given(st.lists(st.sampled_from(["a", "b", "list"]), max_size=12))
+def test_no_nesting_hides_a_key(steps: list[str]) -> None:
+    """Whatever an object is wrapped in."""
+    content: Any = {"auto_map": {"AutoModel": "evil.Evil"}}
+    for step in steps:
+        content = [1, content] if step == "list" else {step: content, "z": None}
+    with pytest.raises(ModelBrokenError, match="auto_map"):
+        model_configs._check_values(Path("config.json"), {"x": content})
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("gliner_config.json", "encoder_config", {"model_type": "vision-encoder-decoder"}),
+        ("gliner_config.json", "encoder_config", {"model_type": "timm_backbone"}),
+        ("gliner_config.json", "encoder_config", {"model_type": ["bert"]}),
+        ("gliner_config.json", "encoder_config", None),
+        ("gliner_config.json", "encoder_config", "owner/name"),
+        ("gliner_config.json", "span_encoder_config", {"model_type": "evil"}),
+        ("gliner_config.json", "labels_encoder", "evil/repo"),
+        ("gliner_config.json", "labels_encoder_config", {"model_type": "bert"}),
+        ("gliner_config.json", "labels_decoder", "evil/repo"),
+        ("gliner_config.json", "labels_decoder_config", {"model_type": "gpt2"}),
+        ("gliner_config.json", "decoder_config", {"model_type": "gpt2"}),
+        ("gliner_config.json", "relations_layer", "dot"),
+        ("gliner_config.json", "model_type", "gliner_streaming_span"),
+        ("gliner_config.json", "words_splitter_type", "hanlp"),
+        ("config.json", "model_type", "vision-encoder-decoder"),
+        ("tokenizer_config.json", "tokenizer_class", "Trainer"),
+        ("tokenizer_config.json", "tokenizer_class", ["evil.Evil"]),
+    ],
+)
+def test_only_encoders_and_tokenizers_that_are_built_in(folder: Path, name: str, key: str, value: object) -> None:
+    """What else a configuration may ask for is refused before gliner or transformers see it."""
+    _edit(folder / name, lambda c: c.update({key: value}))
+
+    assert key in _refused(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "extra/optimizer.pt", "x.PKL", "y.ckpt", "z.joblib", "w.h5"])
+def test_a_pickle_beside_good_weights_is_refused(folder: Path, name: str) -> None:
+    """A decoy in safetensors makes no pickle harmless; the message says what to do."""
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"\x80\x04.")
+
+    with pytest.raises(PickleRefusedError, match="Delete them"):
+        resolve(str(folder), None, folder.parent)
+
+
+def test_a_decoy_is_no_model(folder: Path) -> None:
+    """Weights have one name; any other safetensors file does not stand for them."""
+    (folder / "model.safetensors").rename(folder / "decoy.safetensors")
+    assert "decoy.safetensors is not read" in _refused(folder)
+
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    assert "pytorch_model.bin" in _refused(folder)
+
+
+@pytest.mark.parametrize("name", ["evil.py", "sub/evil.PY", "evil.so", "evil.so.1", "evil.pyc", "__init__.py"])
+def test_code_beside_the_weights_is_refused(folder: Path, name: str) -> None:
+    """Even where nothing names it."""
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).touch()
+
+    assert name in _refused(folder)
+
+
+def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> None:
+    """Neither a file nor a folder may lie elsewhere, but in the hub's own cache."""
+    outside = tmp_path / "outside.json"
+    outside.write_text("{}")
+    (folder / "special_tokens_map.json").symlink_to(outside)
+    assert "leads out" in _refused(folder)
+
+    (folder / "special_tokens_map.json").unlink()
+    (folder / "sub").symlink_to(tmp_path)
+    assert "leads out" in _refused(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b'{"hidden_size": NaN}',
+        b"[]",
+        b"\xff\xfe",
+        b'{"a":[' + b"[]," * 2_000_000 + b"[]]}",
+        b'{"a":"' + b"x" * 5_000_000 + b'"}',
+    ],
+    ids=["lists", "objects", "nan", "no object", "no text", "many values", "large"],
+)
+@pytest.mark.parametrize("name", ["gliner_config.json", "config.json"])
+def test_a_json_bomb_is_one_sentence(folder: Path, name: str, content: bytes) -> None:
+    """No RecursionError, and no memory worth a word."""
+    (folder / name).write_bytes(content)
+
+    assert name in _refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("header", "data"),
+    [
+        (b"[" * 100_000 + b"]" * 100_000, b"\0"),
+        (HEADER[:-1] + b',"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', b"\0"),
+        (b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}', b"\0\0"),
+        (b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[-1,0]}}', b""),
+        (b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,1]}}', b"\0"),
+        (b'{"a":{"dtype":"EVIL","shape":[1],"data_offsets":[0,1]}}', b"\0"),
+        (b'{"a":{"dtype":"U8","shape":[1.0],"data_offsets":[0,1]}}', b"\0"),
+        (b'{"a":{"dtype":"U8","shape":[true],"data_offsets":[0,1]}}', b"\0"),
+        (b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"__metadata__":{"a":["b"]}}', b"\0"),
+        (b'{"a":[]}', b""),
+        (b'{"a":{"dtype":"U8","shape":[18446744073709551615,18446744073709551615],"data_offsets":[0,1]}}', b"\0"),
+        (b"[]", b""),
+    ],
+)  # fmt: skip
+def test_a_malformed_header_is_one_sentence(folder: Path, header: bytes, data: bytes) -> None:
+    """Depth, overlaps, gaps, offsets outside, wrong types: ModelBrokenError, and the file's name."""
+    (folder / "model.safetensors").write_bytes(_safetensors(header, data))
+
+    assert "model.safetensors: damaged or cut short" in _refused(folder)
+
+
+def test_a_header_longer_than_any_is_not_read(folder: Path) -> None:
+    """Its length is the file's word, and no reason to read all of it."""
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write((2**33).to_bytes(8, "little"))
+        file.truncate(2**34 - 1)
+
+    assert "damaged" in _refused(folder)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_for_weights_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    """Whatever a file holds, reading its header ends in shapes or in ModelBrokenError."""
+    from worker.model_weights import read_shapes
+
+    path = tmp_path_factory.getbasetemp() / "any.safetensors"
+    path.write_bytes(content)
+    with contextlib.suppress(ModelBrokenError):
+        read_shapes(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated"}}, "repeats"),
+        ({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a|a)+$"}, "behavior": "Isolated"}}, "repeats"),
+        ({"normalizer": {"type": "Replace", "pattern": {"Regex": "a*a*a*a*b"}, "content": ""}}, "open-ended"),
+        ({"normalizer": {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}}, "times longer"),
+        ({"normalizer": {"type": "Sequence", "normalizers":
+            [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 40}}, "times longer"),
+        ({"normalizer": {"type": "Prepend", "prepend": "a" * 1000}}, "prepends"),
+        ({"padding": {"strategy": {"Fixed": 10**12}, "pad_id": 0}}, "pads"),
+    ],
+)  # fmt: skip
+def test_a_tokenizer_that_blows_up_on_a_text_is_refused(folder: Path, change: dict[str, Any], reason: str) -> None:
+    """Patterns that run away, replacements and padding without end."""
+    _edit(folder / "tokenizer.json", lambda c: c.update(change))
+
+    assert reason in _refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_hidden_layers", 10**9), ("vocab_size", 2**40), ("hidden_size", 2**33), ("num_labels", 10**9)],
+)
+def test_a_number_that_no_model_has_is_refused(folder: Path, key: str, value: int) -> None:
+    """Before anything is made of it."""
+    _edit(folder / "gliner_config.json", lambda c: c["encoder_config"].update({key: value}))
+
+    assert key in _refused(folder)
+
+
+def test_every_file_counts_and_documents_do_not(folder: Path) -> None:
+    """A revision says that all that could be read is the same; a README is read by people alone."""
+    first = resolve(str(folder), None, folder.parent).revision
+    (folder / "README.md").write_text("new")
+    assert resolve(str(folder), None, folder.parent).revision == first
+    for name in ("vocab.txt", "other.onnx", "sub/chat_template.jinja"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+        revision = resolve(str(folder), None, folder.parent).revision
+        assert revision != first
+        first = revision
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "intermediate_size", "max_position_embeddings", "vocab_size"])
+def test_memory_is_bound_by_the_file_before_any_is_taken(whole: Path, tmp_path: Path, key: str) -> None:
+    """A configuration of numbers that are each possible, for weights that the file does not hold."""
+    from worker import library
+
+    made = _copy(whole, tmp_path)
+    _edit(made / "gliner_config.json", lambda c: c["encoder_config"].update({key: 12 * 2**18}))
+
+    with pytest.raises(ModelBrokenError, match="describes a model of"):
+        library.load_gliner(made, "cpu")
+
+
+def _copy(whole: Path, tmp_path: Path) -> Path:
+    """Copy the small files and link to the large one, which no test changes."""
+    made = tmp_path / "copy"
+    made.mkdir()
+    for path in whole.iterdir():
+        if path.suffix == ".safetensors":
+            os.link(path, made / path.name)
+        else:
+            shutil.copy(path, made)
+    return made
+
+
+def test_files_that_change_after_the_check_are_not_loaded(whole: Path, tmp_path: Path) -> None:
+    """Loading takes what was checked: another configuration, a new file and other weights are refused."""
+    from worker.engine import load
+
+    made = _copy(whole, tmp_path)
+    checked = resolve(str(made), None, tmp_path)
+
+    def refused(model: Resolved) -> None:
+        with pytest.raises(ModelBrokenError, match="changed since it was checked"):
+            load(model, "cpu", "fp32", "torch")
+
+    config = (made / "gliner_config.json").read_bytes()
+    (made / "gliner_config.json").write_bytes(config.replace(b'"max_len": 256', b'"max_len": 255'))
+    refused(checked)
+    (made / "gliner_config.json").write_bytes(config)
+    (made / "added_tokens.json").write_text("{}")
+    refused(checked)
+    (made / "added_tokens.json").unlink()
+    weights = (made / "model.safetensors").read_bytes()
+    (made / "model.safetensors").unlink()
+    (made / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    refused(checked)
+
+
+def test_nothing_elsewhere_is_read(whole: Path, tmp_path: Path) -> None:
+    """Paths of another machine in a published configuration are left alone, and the model loads."""
+    from worker import library
+
+    made = _copy(whole, tmp_path)
+    _edit(made / "gliner_config.json", lambda c: c.update(model_name=str(tmp_path)))
+    _edit(made / "tokenizer_config.json", lambda c: c.update(tokenizer_file=str(tmp_path / "evil.json")))
+    (tmp_path / "evil.json").write_text("{}")
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "EVIL", "auto_mapping": {"a": "b"}}')
+
+    assert library.load_gliner(made, "cpu").data_processor.transformer_tokenizer.vocab_size > 30_000
+    assert os.environ.get("TRANSFORMERS_OFFLINE") is None
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Callable[[dict[str, bytes]], str]]:
+    """A real (moto) S3 server: objects by key become the address of the folder `m` in a new bucket."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    count = iter(range(1_000))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",  # pragma: allowlist secret
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            patch.setenv(name, value)
+
+        def fill(objects: dict[str, bytes]) -> str:
+            s3, name = boto3.client("s3"), f"bucket-{next(count)}"
+            s3.create_bucket(Bucket=name)
+            for path in SMALL_FILES:
+                s3.upload_file(str(path), name, f"m/{path.name}")
+            s3.put_object(Bucket=name, Key="m/model.safetensors", Body=_safetensors(HEADER))
+            for key, body in objects.items():
+                s3.put_object(Bucket=name, Key=key, Body=body)
+            return f"s3://{name}/m"
+
+        yield fill
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "m/../../../escaped/sitecustomize.py",
+        "m/../escaped.json",
+        "m/..\\..\\escaped.json",
+        "m/C:escaped.json",
+    ],
+)
+def test_an_object_key_that_leads_out_of_the_cache_is_refused(
+    bucket: Callable[[dict[str, bytes]], str], tmp_path: Path, key: str
+) -> None:
+    """Nothing is written outside the cache, nothing of such a name in it, and the message names the object."""
+    cache = tmp_path / "a" / "b" / "cache"
+    with pytest.raises(ModelBrokenError, match="could lead out"):
+        resolve(bucket({key: b"evil"}), None, cache)
+
+    assert not [path for path in tmp_path.rglob("*") if "escaped" in path.name or path.suffix == ".py"]
+
+
+def test_only_files_of_a_model_come_from_a_bucket(
+    bucket: Callable[[dict[str, bytes]], str], tmp_path: Path
+) -> None:
+    """Code, pickles, other names and folders stay where they are; a model of that bucket works without them."""
+    names = ("evil.py", "pytorch_model.bin", "sub/evil.json", "x.json", ".hidden.json", "README.md")
+    found = resolve(bucket({f"m/{name}": b"x" for name in names}), None, tmp_path)
+
+    assert {path.name for path in found.folder.iterdir()} == {
+        "gleaner-manifest.json", "model.safetensors", *(path.name for path in SMALL_FILES),
+    }  # fmt: skip
+
+
+def test_the_size_of_an_object_is_bound_before_it_is_fetched(
+    bucket: Callable[[dict[str, bytes]], str], tmp_path: Path
+) -> None:
+    """A configuration of megabytes is none."""
+    with pytest.raises(ModelBrokenError, match="more than the"):
+        resolve(bucket({"m/gliner_config.json": b" " * 5_000_000}), None, tmp_path)
+    assert not list(tmp_path.rglob("*.json"))

@@ -1,0 +1,30 @@
+"""The reasons why a model cannot be had."""
+
+from __future__ import annotations
+
+
+class ModelError(Exception):
+    """A model cannot be had; the message says what to do.
+
+    ModelError
+     +- ModelNotFoundError    no such folder, address, hub id or revision
+     +- ModelBrokenError      files missing, damaged, unsafe, or not a model we can run
+     +- PickleRefusedError    pickled weights
+     +- ExtraMissingError     the storage's Python package is not installed
+    """
+
+
+class ModelNotFoundError(ModelError):
+    """There is nothing at the source."""
+
+
+class ModelBrokenError(ModelError):
+    """The files are incomplete, damaged, unsafe, or not a model that can be run."""
+
+
+class PickleRefusedError(ModelError):
+    """The weights are pickled, and a pickle can run any code."""
+
+
+class ExtraMissingError(ModelError):
+    """The source needs a package that is not installed."""
