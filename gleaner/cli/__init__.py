@@ -3,6 +3,7 @@
 
 def main() -> None:
     """Run the command and leave with its exit code."""
-    from gleaner.cli.app import app
+    from gleaner.cli.app import app, prepare_streams
 
+    prepare_streams()
     app()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import sys
 from typing import Any
 
 import typer
@@ -11,9 +15,10 @@ from typer.core import TyperGroup
 
 from gleaner.cli import demo, doctor, evaluate, extract, failures, jobs, keys, redact, service, top, up, webhooks
 from gleaner.cli.connection import Globals, Key, Url
+from gleaner.cli.escaping import plain
 from gleaner.cli.failures import CommandError
 from gleaner.cli.journal import JournalError
-from gleaner.cli.readers import InputError
+from gleaner.cli.rows import InputError
 from gleaner.errors import GleanerError
 from gleaner.stack.errors import StackError
 
@@ -32,16 +37,24 @@ class _Commands(TyperGroup):
         except StackError as failure:
             raise _ended(str(failure), failures.STACK_FAILED) from failure
         except OSError as failure:
-            if failure.filename is None:  # no file of the user's: a broken pipe, say, or a mistake of ours
+            if failure.errno == errno.EPIPE:  # whoever read our output has enough; typer ends quietly
                 raise
-            raise _ended(f"{failure.filename}: {failure.strerror}", failures.USAGE) from failure
+            where = "" if failure.filename is None else f"{os.fsdecode(failure.filename)}: "
+            raise _ended(f"{where}{failure.strerror or failure}", failures.USAGE) from failure
         except KeyboardInterrupt:
             raise typer.Exit(failures.INTERRUPTED) from None
 
 
+def prepare_streams() -> None:
+    """Have standard output and error take every text: what their encoding lacks is printed as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _ended(sentence: str, code: int) -> typer.Exit:
-    # As Text: a path or an answer may hold what looks like markup.
-    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), sentence), soft_wrap=True)
+    # As Text, escaped: a path or an answer may hold what looks like markup, or steers a terminal.
+    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), plain(sentence, keep="\n")), soft_wrap=True)
     return typer.Exit(code)
 
 

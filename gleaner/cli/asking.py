@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +18,8 @@ Label = Annotated[list[str] | None, typer.Option("--label", "-l", help="What to 
 LabelsFile = Annotated[
     Path | None,
     typer.Option(
-        help="More labels: one a line, `label` or `label: description` (# begins a comment); or JSON, a list or an "
-        "object of label to description, in a file called .json."
+        help="More labels: one per line, `label` or `label: description` (# begins a comment); or JSON, a list or "
+        "an object of label to description, in a file called .json."
     ),
 ]
 Threshold = Annotated[
@@ -38,6 +40,8 @@ def read_labels(given: Sequence[str] | None, file: Path | None) -> Labels | None
     Raises:
         CommandError: the file cannot be read, or holds something else.
     """
+    for label in given or ():
+        _require_one(label, "-l")
     found: dict[str, str | None] = dict.fromkeys(given or ())
     if file is not None:
         try:
@@ -45,8 +49,10 @@ def read_labels(given: Sequence[str] | None, file: Path | None) -> Labels | None
             found.update(_from_json(content) if file.suffix.lower() == ".json" else _from_lines(content))
         except OSError as failure:
             raise CommandError(f"{file}: {failure.strerror or failure}") from None
+        except UnicodeDecodeError as failure:
+            raise CommandError(f"{file}: not UTF-8 (byte 0x{failure.object[failure.start]:02x})") from None
         except ValueError as failure:
-            raise CommandError(f"{file}: {failure}; write a label a line, or a JSON list or object") from None
+            raise CommandError(f"{file}: {failure}; write one label per line, or a JSON list or object") from None
         if not found:
             raise CommandError(f"{file}: no label in it")
     if any(found.values()):
@@ -89,19 +95,56 @@ def _score(text: str, given: str) -> float:
     return score
 
 
+def _require_one(label: str, where: str) -> None:
+    """Raise where several labels were written as one; a comma in a description is well.
+
+    Raises:
+        CommandError: they were; says how to write them.
+    """
+    name = label.partition(": ")[0]
+    parts = [part.strip() for part in name.split(",")]
+    if len(parts) > 1:
+        one_by_one = " ".join(f"-l {shlex.quote(part)}" for part in parts if part)
+        raise CommandError(
+            f"{where}: {label!r} would be one label; write {one_by_one}, or one per line in --labels-file; a label "
+            "that has a comma goes into a --labels-file of JSON"
+        )
+
+
 def _from_lines(content: str) -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for line in content.splitlines():
+    labels: dict[str, str | None] = {}
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", content), start=1):
         if line.strip() and not line.lstrip().startswith("#"):
             label, _, description = line.partition(": ")
-            found[label.strip()] = description.strip() or None
-    return found
+            _require_one(line.strip(), f"line {number}")
+            _add(labels, label.strip(), description.strip() or None, f"line {number}: ")
+    return labels
 
 
 def _from_json(content: str) -> dict[str, str | None]:
-    found: Any = json.loads(content)
-    if isinstance(found, list) and all(isinstance(each, str) for each in found):
-        return dict.fromkeys(found)
-    if isinstance(found, dict) and all(each is None or isinstance(each, str) for each in found.values()):
-        return found
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        labels: dict[str, Any] = {}
+        for label, description in items:
+            _add(labels, label, description, "")
+        return labels
+
+    try:
+        value: Any = json.loads(content, object_pairs_hook=pairs)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if isinstance(value, list) and all(isinstance(label, str) for label in value):
+        return dict.fromkeys(value)
+    if isinstance(value, dict) and all(each is None or isinstance(each, str) for each in value.values()):
+        return value
     raise ValueError("neither labels nor labels with descriptions")
+
+
+def _add(labels: dict[str, Any], label: str, description: Any, where: str) -> None:
+    """Add a label.
+
+    Raises:
+        ValueError: it is there with another description.
+    """
+    if label in labels and labels[label] != description:
+        raise ValueError(f"{where}the label {label!r} is there twice, with different descriptions")
+    labels[label] = description

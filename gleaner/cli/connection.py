@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
+import httpx
 import typer
 
 from gleaner.client import Client
@@ -85,7 +86,14 @@ class Gateway:
         if key is None and stack is not None and url.rstrip("/") == stack["gateway_url"]:
             with contextlib.suppress(OSError):
                 key = directory.admin_key.read_text().strip()
-        return Client(url, key, retries=retries)
+        try:
+            return Client(url, key, retries=retries)
+        except ImportError as failure:  # as httpx's, where a proxy variable asks for SOCKS and socksio is not there
+            raise NoGatewayError(f"{failure}; or unset the proxy variables (ALL_PROXY, HTTP_PROXY)") from None
+        except (ValueError, httpx.InvalidURL) as failure:
+            raise NoGatewayError(
+                f"{failure}; is {url} a URL as http://host:8000, and are the proxy variables' values URLs?"
+            ) from None
 
 
 def with_gateway(command: Callable[Concatenate[Gateway, P], None]) -> Callable[..., None]:

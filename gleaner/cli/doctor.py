@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory, Url
+from gleaner.cli.escaping import plain
 from gleaner.cli.failures import CommandError
 from gleaner.cli.output import AsJson, print_json
 from gleaner.stack.datadir import DataDir
@@ -91,9 +92,9 @@ def doctor(
             print_json(finding)
             continue
         sign, style = _SIGNS[finding.grade]
-        console.print(Text.assemble((sign, style), " ", finding.what), soft_wrap=True)
+        console.print(Text.assemble((sign, style), " ", plain(finding.what)), soft_wrap=True)
         if finding.remedy:
-            console.print(Text(f"     -> {finding.remedy}"), soft_wrap=True)
+            console.print(Text(f"     -> {plain(finding.remedy)}"), soft_wrap=True)
     if bad:
         raise typer.Exit(1)
 

@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
+from rich.console import Console
 
-from gleaner._calls import SubmitOptions
-from gleaner.cli import plots, readers, reports
+from gleaner._calls import Labels, SubmitOptions
+from gleaner.cli import plots, reports
 from gleaner.cli.asking import Label, LabelsFile, Model, MultiLabel, Nested, Threshold, read_labels, read_threshold
 from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.failures import DOCUMENTS_FAILED, CommandError
 from gleaner.cli.gold import all_labels, judge, read_gold
-from gleaner.cli.output import print_json
-from gleaner.cli.readers import Columns
-from gleaner.cli.runs import TextField
+from gleaner.cli.inputs import OnBadLine, look_at
+from gleaner.cli.output import print_json, say
+from gleaner.cli.outputs import Outputs
+from gleaner.cli.reading import BadLine, Delimiter, Encoding, Ignored, Kind, QuotesOption, Reads, Split, TextField
+from gleaner.cli.rows import Row
+from gleaner.client import Client
 from gleaner.evaluation import Judged, calibration, sweep
 
 AsJson = Annotated[bool, typer.Option("--json", help="All numbers as one JSON object.")]
@@ -59,6 +63,9 @@ def evaluate(
     `eval`.
     """
     evaluator = _evaluator()
+    written = tuple(path for path in (plot, calibration_file) if path is not None)
+    also = () if labels_file is None else (labels_file,)
+    Outputs(written, overwrite=True, read=(*files, *also)).check()
     gold = read_gold(files)
     labels = read_labels(label, labels_file) or all_labels(gold)
     at = read_threshold(threshold, labels)
@@ -67,7 +74,8 @@ def evaluate(
         documents, failed = judge(client, gold, labels, _options(model, nested, multi_label, chosen))
     report = {
         "documents": len(documents),
-        "failed": failed,
+        "failed": failed.total(),
+        "errors": dict(failed),
         "threshold": chosen,
         "overall": reports.schemes(evaluator, documents, chosen, list(labels)),
         "sweep": [reports.row(one) for one in sweep(documents, reports.TABLE)],
@@ -99,6 +107,13 @@ def suggest_thresholds(
     nested: Nested = False,
     multi_label: MultiLabel = False,
     text_column: TextField = "text",
+    kind: Kind = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    quotes: QuotesOption = None,
+    ignore_columns: Ignored = None,
+    split: Split = False,
+    on_bad_line: BadLine = OnBadLine.reject,
     as_json: AsJson = False,
 ) -> None:
     """Find a threshold for each label.
@@ -115,7 +130,8 @@ def suggest_thresholds(
             documents, failed = judge(client, rows, labels, options)
             report = {
                 "documents": len(documents),
-                "failed": failed,
+                "failed": failed.total(),
+                "errors": dict(failed),
                 **reports.suggestions(documents, labels, precision),
             }
         else:
@@ -123,17 +139,49 @@ def suggest_thresholds(
                 raise CommandError("which labels? Name them by -l or --labels-file")
             if precision is not None:
                 raise CommandError("precision can only be told from texts whose entities are known: --gold")
-            results = client.map(_texts(files, text_column), labels, **options)
-            scores, total, failed = _scores(results)
-            report = {"documents": total, "failed": failed, "kept": reports.shares_kept(scores, labels)}
+            reads = Reads.of(
+                kind,
+                text_column,
+                delimiter=delimiter,
+                encoding=encoding,
+                quotes=quotes,
+                ignored=ignore_columns,
+                split=split,
+                on_bad_line=on_bad_line,
+            )
+            report = _count_kept(client, files, reads, labels, options)
     if as_json:
         print_json(report)
     elif gold:
         reports.print_suggestions(report)
     else:
         reports.print_kept(report)
-    if report["failed"]:
+    if report["failed"] or report.get("skipped"):
         raise typer.Exit(DOCUMENTS_FAILED)
+
+
+def _count_kept(
+    client: Client, files: list[Path], reads: Reads, labels: Labels, options: SubmitOptions
+) -> dict[str, Any]:
+    """Return what thresholds keep of the entities in the files' texts, and how many documents failed and why.
+
+    Raises:
+        InputError: a file or a line of it is no document.
+    """
+    console = Console(stderr=True)
+    with look_at(files, reads.kind, reads.reading, reads.on_bad_line, Outputs()) as inputs:
+        for note in (*inputs.notes, *inputs.faults.lines()):
+            say(console, note)
+        faulty: Counter[str] = Counter()
+        scores, total, failed = _scores(client.map(_documents(inputs.rows(), faulty), labels, **options))
+        failed += faulty
+        return {
+            "documents": total + faulty.total(),
+            "failed": failed.total(),
+            "errors": dict(failed),
+            **({"skipped": inputs.skipped} if inputs.skipped else {}),
+            "kept": reports.shares_kept(scores, labels),
+        }
 
 
 def _options(
@@ -167,17 +215,23 @@ def _write_calibration(path: Path, documents: Sequence[Judged]) -> None:
     path.write_text(json.dumps({"version": 1, "knots": knots, "made_of": made_of}) + "\n")
 
 
-def _texts(files: list[Path], column: str) -> Iterator[str]:
-    for path in readers.expand(files):
-        for row in readers.read(path, readers.format_of(path, None), Columns(text=column)):
-            yield row.text
+def _documents(rows: Iterable[Row], faulty: Counter[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows that can be submitted; the others are counted."""
+    for row in rows:
+        if row.fault is None:
+            yield row.document()
+        else:
+            faulty["invalid_document"] += 1
 
 
-def _scores(results: Iterable[Any]) -> tuple[dict[str, list[float]], int, int]:
+def _scores(results: Iterable[Any]) -> tuple[dict[str, list[float]], int, Counter[str]]:
     scores: dict[str, list[float]] = {}
-    counts: Counter[bool] = Counter()
+    failed: Counter[str] = Counter()
+    total = 0
     for result in results:
-        counts[result.ok] += 1
+        total += 1
+        if not result.ok:
+            failed[result.error.code if result.error else result.status] += 1
         for entity in result.entities:
             scores.setdefault(entity.label, []).append(entity.score)
-    return scores, counts.total(), counts[False]
+    return scores, total, failed

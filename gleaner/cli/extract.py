@@ -19,8 +19,20 @@ from gleaner.cli.asking import (
     read_threshold,
 )
 from gleaner.cli.connection import Gateway, with_gateway
-from gleaner.cli.readers import Columns
-from gleaner.cli.runs import IdField, Kind, Output, Overwrite, Summary, TextField, Written
+from gleaner.cli.inputs import OnBadLine
+from gleaner.cli.reading import (
+    BadLine,
+    Delimiter,
+    Encoding,
+    IdField,
+    Ignored,
+    Kind,
+    QuotesOption,
+    Reads,
+    Split,
+    TextField,
+)
+from gleaner.cli.runs import Bom, CsvCells, Output, Overwrite, Summary, Written
 
 
 @with_gateway
@@ -29,7 +41,8 @@ def extract(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Text, HTML, JSON lines, CSV, TSV or Parquet; or patterns, 'in/**/*.txt'; `-` is stdin."
+            help="Text, HTML, JSON lines, CSV, TSV or Parquet, .gz and .zst too; or patterns, 'in/**/*.txt'; `-` "
+            "is stdin."
         ),
     ],
     label: Label = None,
@@ -51,15 +64,24 @@ def extract(
         bool, typer.Option("--return-text", help="Have every result carry its text (JSON lines).")
     ] = False,
     text_column: TextField = "text",
-    id_column: IdField = "id",
+    id_column: IdField = None,
     kind: Kind = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    quotes: QuotesOption = None,
+    ignore_columns: Ignored = None,
+    split: Split = False,
+    on_bad_line: BadLine = OnBadLine.reject,
+    csv: CsvCells = None,
+    bom: Bom = False,
     overwrite: Overwrite = False,
     as_json: Summary = False,
 ) -> None:
     """Extract entities from files.
 
     Results come in input order: JSON lines, an object a document; or CSV, TSV, Parquet, a row an entity. If the run
-    is interrupted or killed, the same command goes on where it was, as long as OUT and OUT.gleaner-state are there.
+    is interrupted or killed, the same command goes on where it was, as long as OUT.gleaner-lines and
+    OUT.gleaner-state are there. Nothing is submitted before every file was read once and found right.
     """
     labels = read_labels(label, labels_file)
     options = runs.given_options(
@@ -71,5 +93,26 @@ def extract(
         offset_unit=offset_unit,
         return_text=return_text or None,
     )
-    wanted = runs.Wanted(output, output_format, writers.ENTITIES, overwrite, as_json)
-    runs.run(gateway, files, kind, Columns(text_column, id_column), labels, options, wanted)
+    wanted = runs.Wanted.of(
+        output,
+        output_format,
+        writers.ENTITIES,
+        cells=csv,
+        bom=bom,
+        overwrite=overwrite,
+        as_json=as_json,
+        read=labels_file,
+    )
+    reads = Reads.of(
+        kind,
+        text_column,
+        id_column,
+        delimiter=delimiter,
+        encoding=encoding,
+        quotes=quotes,
+        ignored=ignore_columns,
+        unit=offset_unit,
+        split=split,
+        on_bad_line=on_bad_line,
+    )
+    runs.run(gateway, files, reads, labels, options, wanted)

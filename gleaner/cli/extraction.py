@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from gleaner._calls import Labels, SubmitOptions
 from gleaner.cli.journal import Journal
-from gleaner.cli.readers import Row
-from gleaner.cli.writers import ENTITIES, Line, OutputFormat, Table, encoder
+from gleaner.cli.rows import BOM, Row
+from gleaner.cli.writers import ENTITIES, Form, Line, Table, encoder
 from gleaner.client import Client, Job
 from gleaner.errors import ApiError, GleanerError, Gone, NotFound
-from gleaner.models import JobInfo, Result
+from gleaner.models import DocumentError, JobInfo, Result
 
 CHUNK_DOCUMENTS: Final = 256
 CHUNK_CHARACTERS: Final = 1_000_000
@@ -68,14 +69,12 @@ class FileSink:
     Args:
         path: the file.
         length: bytes of it that stay.
-        kind: how results are written.
+        form: how results are written.
         table: of what, where that is a table.
     """
 
-    def __init__(
-        self, path: Path, length: int, kind: OutputFormat = OutputFormat.jsonl, table: Table = ENTITIES
-    ) -> None:
-        head, self._encode = encoder(kind, table)
+    def __init__(self, path: Path, length: int, form: Form | None = None, table: Table = ENTITIES) -> None:
+        head, self._encode = encoder(form or Form(), table)
         self._file = path.open("r+b" if path.exists() else "w+b")
         self._file.truncate(length)
         self._file.seek(length)
@@ -103,12 +102,19 @@ class FileSink:
 
 @dataclass(frozen=True, slots=True)
 class Under:
-    """A chunk under way: its job, and the ids its results get."""
+    """A chunk under way.
+
+    Attributes:
+        rows: its rows, without their texts.
+        sent: places of those that are in the job; the others fail here.
+        job: None where no row could be submitted.
+    """
 
     chunk: int
     first: int
-    ids: tuple[str, ...]
-    job: Job
+    rows: tuple[Row, ...]
+    sent: tuple[int, ...]
+    job: Job | None
 
 
 class Extraction:
@@ -152,8 +158,10 @@ class Extraction:
                 continue
             if len(self._under_way) == JOBS_AHEAD:
                 self._finish_oldest()
-            ids = tuple(row.id for row in chunk.rows)
-            self._under_way.append(Under(chunk.number, chunk.first, ids, self._job(chunk)))
+            sent = tuple(place for place, row in enumerate(chunk.rows) if row.fault is None)
+            job = self._job(chunk) if sent else None
+            rows = tuple(replace(row, text="", labels=None, options=None) for row in chunk.rows)
+            self._under_way.append(Under(chunk.number, chunk.first, rows, sent, job))
             self._report()
         while self._under_way:
             self._finish_oldest()
@@ -162,8 +170,9 @@ class Extraction:
     def cancel(self) -> None:
         """Stop the jobs under way, as far as the gateway can be reached."""
         for under in self._under_way:
-            with contextlib.suppress(GleanerError):
-                under.job.cancel()
+            if under.job is not None:
+                with contextlib.suppress(GleanerError):
+                    under.job.cancel()
 
     def _job(self, chunk: Chunk) -> Job:
         """The chunk's job: the one it had, if that is still there, else a new one."""
@@ -182,14 +191,24 @@ class Extraction:
         return job
 
     def _submit(self, chunk: Chunk, options: SubmitOptions) -> Job:
-        return self._client.submit([row.document() for row in chunk.rows], self._labels, **options)
+        rows = [row for row in chunk.rows if row.fault is None]
+        try:
+            return self._client.submit([row.document() for row in rows], self._labels, **options)
+        except ApiError as failure:
+            failure.errors = tuple((_locate(pointer, rows), detail) for pointer, detail in failure.errors)
+            raise
 
     def _finish_oldest(self) -> None:
         under = self._under_way[0]
-        under.job.wait(on_progress=self._look)
-        counted = Tally(len(under.ids))
-        for result in under.job.results():
-            self._write(under, result, counted)
+        if under.job is not None:
+            under.job.wait(on_progress=self._look)
+        counted, place = Tally(len(under.rows)), 0
+        for result in () if under.job is None else under.job.results():
+            to = under.sent[result.index]
+            self._fail(under, place, to, counted)
+            self._write(under, to, result, counted)
+            place = to + 1
+        self._fail(under, place, len(under.rows), counted)
         length = self._sink.commit()
         self._under_way.popleft()
         self.tally.add(counted)
@@ -197,26 +216,42 @@ class Extraction:
             self._journal.wrote(under.chunk, length, counted.documents, counted.failed, counted.entities)
         self._report()
 
-    def _write(self, under: Under, result: Result, counted: Tally) -> None:
-        line = {**result.to_json(), "index": under.first + result.index, "id": under.ids[result.index]}
-        self._sink.write(line)
+    def _fail(self, under: Under, start: int, end: int, counted: Tally) -> None:
+        """Write the rows between two places, none of which was submitted, as failed documents.
+
+        Raises:
+            GleanerError: one of them was submitted, and the gateway has no result of it.
+        """
+        for place in range(start, end):
+            row = under.rows[place]
+            if row.fault is None:
+                raise GleanerError(
+                    f"the gateway has no result of {row.where or row.id}; run the same command again"
+                )
+            error = DocumentError("invalid_document", row.fault)
+            self._write(under, place, Result(place, row.id, "failed", error=error), counted)
+
+    def _write(self, under: Under, place: int, result: Result, counted: Tally) -> None:
+        row = under.rows[place]
+        line = {**result.to_json(), "index": under.first + place, "id": row.id}
+        self._sink.write(_move(line, row))
         counted.entities += len(result.entities)
         if not result.ok:
             counted.failed += 1
             counted.errors[result.error.code if result.error else result.status] += 1
 
     def _look(self, info: JobInfo) -> None:
-        oldest, *others = self._under_way
-        oldest.job.info = info
-        for under in others:
-            if not under.job.done:
+        oldest, *others = (under.job for under in self._under_way if under.job is not None)
+        oldest.info = info
+        for job in others:
+            if not job.done:
                 # Only for the progress bar: whatever is wrong shows when it is this job's turn.
                 with contextlib.suppress(ApiError):
-                    under.job.refresh()
+                    job.refresh()
         self._report()
 
     def _report(self) -> None:
-        at_gateway = sum(under.job.counts.finished for under in self._under_way)
+        at_gateway = sum(under.job.counts.finished for under in self._under_way if under.job is not None)
         self._on_progress(self.tally.documents + at_gateway)
 
 
@@ -233,3 +268,23 @@ def chunks(rows: Iterable[Row]) -> Iterator[Chunk]:
         characters += len(row.text)
     if held:
         yield Chunk(number, first, tuple(held))
+
+
+def _locate(pointer: str, rows: list[Row]) -> str:
+    """Return where in the files a place of the request is, or the pointer itself."""
+    match = re.match(r"/documents/(\d+)(/.*)?$", pointer)
+    if match is None or int(match[1]) >= len(rows):
+        return pointer
+    return f"{rows[int(match[1])].where}{match[2] or ''}"
+
+
+def _move(line: dict[str, Any], row: Row) -> dict[str, Any]:
+    """Return a result whose offsets count from where its text's file begins."""
+    if row.marked and "text" in line:
+        line["text"] = BOM + line["text"]
+    if row.base:
+        for entity in line["entities"]:
+            spans = [entity, *([entity["explain"]["window"]] if "explain" in entity else [])]
+            for span in spans:
+                span["start"], span["end"] = span["start"] + row.base, span["end"] + row.base
+    return line

@@ -1,15 +1,20 @@
-"""Gold: texts with the entities that are right in them -> what a gateway finds there, beside it."""
+"""Gold, texts with the entities that are right in them -> what a gateway finds there, next to it."""
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gleaner._calls import Document, Labels, SubmitOptions
-from gleaner.cli.readers import InputError
+from gleaner.cli.inputs import Faults
+from gleaner.cli.jsonrows import parse_json
+from gleaner.cli.lines import Lines
+from gleaner.cli.opening import open_text
+from gleaner.cli.readers import expand
+from gleaner.cli.rows import Fault, InputError, encoding_fault, undecoded
 from gleaner.client import Client
 from gleaner.evaluation import Judged, Span
 
@@ -28,12 +33,19 @@ class Gold:
 
 
 def read_gold(files: Sequence[Path]) -> list[Gold]:
-    """The lines of gold files: `{"text", "entities": [{"start", "end", "label"}], "labels"?}`, in code points.
+    """Return gold files' lines: `{"text", "entities": [{"start", "end", "label"}], "labels"?}`, in code points.
 
     Raises:
-        InputError: a file is missing, or a line is something else; says which and what.
+        InputError: files are missing, or lines are something else; says which and what, of all of them.
     """
-    gold = [one for file in files for one in _read(file)]
+    gold: list[Gold] = []
+    faults = Faults()
+    for path in files:
+        for file in expand(path) or (path,):
+            for item in _read(file):
+                faults.add(item) if isinstance(item, Fault) else gold.append(item)
+    if faults.count:
+        raise InputError("\n  ".join(faults.lines()))
     if not any(one.entities for one in gold):
         raise InputError("no gold: there is no entity in the files")
     return gold
@@ -48,18 +60,21 @@ def all_labels(gold: Sequence[Gold]) -> list[str]:
     return list(found)
 
 
-def judge(client: Client, gold: Sequence[Gold], labels: Labels, options: SubmitOptions) -> tuple[list[Judged], int]:
-    """What the gateway finds in each text beside what is right; and how many texts failed, which found nothing.
+def judge(
+    client: Client, gold: Sequence[Gold], labels: Labels, options: SubmitOptions
+) -> tuple[list[Judged], Counter[str]]:
+    """Return what the gateway finds in each text with what is right, and why texts failed, which found nothing.
 
     Only these labels are judged; a text with labels of its own is asked for all of its own, as it was once read.
     """
     judged: list[Judged] = []
-    failed = 0
+    failed: Counter[str] = Counter()
     asked = labels if any(one.labels is None for one in gold) else None
     for one, result in zip(gold, client.map(map(_document, gold), asked, **options), strict=True):
         found = {Span(e.start, e.end, e.label): e.score for e in result.entities if e.label in labels}
         judged.append(Judged(frozenset(span for span in one.entities if span.label in labels), found))
-        failed += not result.ok
+        if not result.ok:
+            failed[result.error.code if result.error else result.status] += 1
     return judged, failed
 
 
@@ -67,33 +82,44 @@ def _document(one: Gold) -> Document:
     return {"text": one.text} if one.labels is None else {"text": one.text, "labels": list(one.labels)}
 
 
-def _read(file: Path) -> Iterator[Gold]:
+def _read(file: Path) -> Iterator[Gold | Fault]:
     try:
-        with file.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _gold(line, f"{file}, line {number}")
+        with open_text(file, None) as opened:
+            lines = Lines(opened.stream, str(file))
+            while True:
+                lines.begin()
+                line = lines.read()
+                if not line:
+                    return
+                if not line.isspace():
+                    where = f"{file}, line {lines.number}"
+                    try:
+                        if byte := undecoded(line):
+                            raise InputError(f"{where}: {encoding_fault(byte, None)}")
+                        yield _gold(line, where)
+                    except InputError as failure:
+                        yield Fault(where, str(failure).removeprefix(f"{where}: "), where)
     except OSError as failure:
-        raise InputError(f"{file}: {failure.strerror or failure}") from None
-    except UnicodeDecodeError as failure:
-        raise InputError(f"{file}: not UTF-8 (at byte {failure.start}); convert it first") from None
+        yield Fault(str(file), failure.strerror or str(failure), str(file))
+    except InputError as failure:
+        yield Fault(str(file), str(failure), str(file))
 
 
 def _gold(line: str, where: str) -> Gold:
     try:
-        row: Any = json.loads(line)
+        row: Any = parse_json(line)
         text, labels = row["text"], row.get("labels")
         spans = [Span(each["start"], each["end"], each["label"]) for each in row["entities"]]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise InputError(
             f'{where}: not gold; write {{"text": …, "entities": [{{"start": 0, "end": 3, "label": "person"}}]}}'
         ) from None
-    if not isinstance(text, str) or not all(isinstance(span.label, str) for span in spans):
+    names = [] if labels is None else labels
+    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not isinstance(text, str) or not named or not all(isinstance(span.label, str) for span in spans):
         raise InputError(f"{where}: text and labels must be strings")
     for span in spans:
-        if not (
-            isinstance(span.start, int) and isinstance(span.end, int) and 0 <= span.start < span.end <= len(text)
-        ):
+        if not (type(span.start) is int and type(span.end) is int and 0 <= span.start < span.end <= len(text)):
             raise InputError(f"{where}: an entity from {span.start} to {span.end} is not within the text")
     if labels is not None and (stray := {span.label for span in spans} - set(labels)):
         raise InputError(f"{where}: entities of {', '.join(sorted(stray))}, which is none of its labels")

@@ -12,9 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gleaner.cli.connection import Gateway, with_gateway
+from gleaner.cli.escaping import plain
 from gleaner.cli.failures import DOCUMENTS_FAILED
-from gleaner.cli.output import AsJson, local, print_json, print_table, seconds
-from gleaner.cli.writers import OutputFormat, format_of, printing, writing
+from gleaner.cli.output import AsJson, local, print_json, print_line, print_table, seconds
+from gleaner.cli.outputs import require_free
+from gleaner.cli.runs import Bom, CsvCells
+from gleaner.cli.writers import Cells, Form, OutputFormat, format_of, printing, require, writing
 from gleaner.models import JobInfo
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id.")]
@@ -64,7 +67,7 @@ def watch(
     with gateway.client() as client, _following(as_json) as tell:
         ended = client.job(job).wait(timeout, on_progress=tell)
     if not as_json:
-        typer.echo(_sentence(ended.info))
+        print_line(_sentence(ended.info))
     if ended.status != "succeeded":
         raise typer.Exit(DOCUMENTS_FAILED)
 
@@ -82,9 +85,14 @@ def results(
         OutputFormat | None,
         typer.Option("--format", help="How to write them. [default: by OUT's name, else jsonl]"),
     ] = None,
+    csv: CsvCells = None,
+    bom: Bom = False,
 ) -> None:
     """Print a job's results in input order: JSON, one object a line, or as --format says."""
-    form = format_of(output, kind)
+    form = Form(format_of(output, kind), csv or Cells.guarded, bom)
+    require(form.kind)
+    if output is not None:
+        require_free(output)
     with printing(form) if output is None else writing(output, form) as write, gateway.client() as client:
         for result in client.job(job).results(status=status, follow=follow):
             write(result.to_json())
@@ -98,7 +106,7 @@ def cancel(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
     if as_json:
         print_json(handle.info)
     else:
-        typer.echo(f"{handle.id} is {handle.status}")
+        print_line(f"{handle.id} is {handle.status}")
 
 
 @with_gateway
@@ -109,7 +117,7 @@ def retry(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
     if as_json:
         print_json(handle.info)
     else:
-        typer.echo(f"{handle.id} retries {handle.counts.total} documents of {job}")
+        print_line(f"{handle.id} retries {handle.counts.total} documents of {job}")
 
 
 @with_gateway
@@ -120,7 +128,7 @@ def purge(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"id": job, "purged": True})
     else:
-        typer.echo(f"{job} is purged")
+        print_line(f"{job} is purged")
 
 
 @contextmanager
@@ -137,16 +145,23 @@ def _following(as_json: bool) -> Iterator[Callable[[JobInfo], None]]:
 
     console = Console(stderr=True)
     if as_json or not console.is_terminal:
-        yield lambda info: (print_json(info) if as_json else typer.echo(_sentence(info))) if changed(info) else None
+        yield lambda info: (print_json(info) if as_json else print_line(_sentence(info))) if changed(info) else None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, TextColumn("{task.fields[eta]}"), console=console, transient=True) as progress:
         task = progress.add_task("", total=None, eta="")
 
         def tell(info: JobInfo) -> None:
             eta = "" if info.eta_s is None else f"eta {seconds(info.eta_s)}"
             counts = info.counts
-            progress.update(task, total=counts.total, completed=counts.finished, description=info.status, eta=eta)
+            progress.update(
+                task, total=counts.total, completed=counts.finished, description=plain(info.status), eta=eta
+            )
 
         yield tell
 

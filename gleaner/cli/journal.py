@@ -1,8 +1,9 @@
-"""What an `extract` run has done, kept beside its output, so that the same command goes on where it was killed.
+"""What an `extract` run has done, kept next to its output, so that the same command goes on where it was killed.
 
+Results go to `OUT.gleaner-lines`, which becomes OUT once all are there: what OUT held before stays until then.
 `OUT.gleaner-state` is JSON lines, appended and synced: first what the run is, then `job` lines (a chunk was
-submitted as this job) and `written` lines (its results are in the output up to this byte). A run that finds it
-cuts the output back to the last such byte, so that a kill between the two leaves neither doubles nor holes.
+submitted as this job) and `written` lines (its results are written up to this byte). A run that finds it cuts the
+written lines back to the last such byte, so that a kill between the two leaves neither doubles nor holes.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-SUFFIX = ".gleaner-state"
-_VERSION = 1
+from gleaner.cli.outputs import LINES, STATE, helper
+
+_VERSION = 2
 
 
 class JournalError(Exception):
@@ -56,19 +58,18 @@ class Journal:
         self.progress = progress
 
     @classmethod
-    def open(cls, output: Path, fingerprint: str, *, overwrite: bool, lines: Path | None = None) -> Self:
+    def open(cls, output: Path, fingerprint: str, *, overwrite: bool) -> Self:
         """Begin a run, or find the one that was begun.
 
         Args:
-            output: the file that results go to.
+            output: the file that results go to in the end.
             fingerprint: of inputs and options; the same for the same command on the same files.
-            overwrite: begin anew, whatever is there.
-            lines: the file that grows, where that is another one, of which the output is made at the end.
+            overwrite: begin again, whatever is there.
 
         Raises:
             JournalError: the output is another run's, or of unknown origin, or being written now.
         """
-        path = output.with_name(output.name + SUFFIX)
+        path, lines = helper(output, STATE), helper(output, LINES)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
@@ -77,13 +78,8 @@ class Journal:
                 raise JournalError(f"another `gleaner extract` is writing {output}") from None
             content = b"" if overwrite else os.pread(descriptor, os.fstat(descriptor).st_size, 0)
             entries, good = _entries(content)
-            complete = any("complete" in entry for entry in entries)
-            growing = output if lines is None or complete else lines
-            if entries and growing.exists():
-                progress = _progress(entries, fingerprint, output)
-                if (lines is None or not complete) and growing.stat().st_size < progress.bytes:
-                    raise JournalError(f"{growing} is shorter than it was; begin anew with --overwrite")
-            else:
+            progress = _progress(entries, fingerprint, output) if entries else None
+            if progress is None or not _goes_on(progress, output, lines):
                 _require_absent(output, path, overwrite)
                 progress, good = Progress(secrets.token_hex(8)), 0
             os.ftruncate(descriptor, good)
@@ -102,23 +98,25 @@ class Journal:
         self._append({"chunk": chunk, "job": job_id, "try": attempt})
 
     def wrote(self, chunk: int, length: int, documents: int, failed: int, entities: int) -> None:
-        """A chunk's results are in the output, which is `length` bytes long now."""
+        """A chunk's results are written; the lines are `length` bytes long now."""
         counted = {"documents": documents, "failed": failed, "entities": entities}
         entry = {"written": chunk, "bytes": length, **counted}
         _add(self.progress, entry)
         self._append(entry)
 
-    def complete(self) -> None:
-        """The output is whole."""
-        self.progress.complete = True
-        self._append({"complete": True})
+    def complete(self, size: int) -> None:
+        """Note that the output is whole, and how many bytes it has."""
+        self.progress.complete, self.progress.bytes = True, size
+        self._append({"complete": True, "bytes": size})
 
     def close(self) -> None:
         """Let another process have it."""
         os.close(self._descriptor)
 
     def _append(self, entry: dict[str, Any]) -> None:
-        os.write(self._descriptor, json.dumps(entry).encode() + b"\n")
+        line = json.dumps(entry).encode() + b"\n"
+        while line:  # a full disk may take a part; the next write then says so
+            line = line[os.write(self._descriptor, line) :]
         os.fsync(self._descriptor)
 
 
@@ -140,9 +138,10 @@ def _entries(content: bytes) -> tuple[list[dict[str, Any]], int]:
 def _progress(entries: list[dict[str, Any]], fingerprint: str, output: Path) -> Progress:
     first, *rest = entries
     if first.get("v") != _VERSION or first.get("fingerprint") != fingerprint:
+        begun = "by another version of gleaner, or " if first.get("v") != _VERSION else ""
         raise JournalError(
-            f"{output} was begun with other files, labels or options; "
-            "choose another -o, or begin anew with --overwrite"
+            f"{output} was begun {begun}with other files, labels or options; "
+            "choose another -o, or begin again with --overwrite"
         )
     progress = Progress(first["run"])
     for entry in rest:
@@ -151,8 +150,29 @@ def _progress(entries: list[dict[str, Any]], fingerprint: str, output: Path) -> 
         elif "written" in entry:
             _add(progress, entry)
         else:
-            progress.complete = True
+            progress.complete, progress.bytes = True, entry["bytes"]
     return progress
+
+
+def _goes_on(progress: Progress, output: Path, lines: Path) -> bool:
+    """Return True where what the run wrote is still there; moved back from the output if a kill came right after.
+
+    Raises:
+        JournalError: it is there, but is not what the run wrote.
+    """
+    if progress.complete:
+        if not output.exists():
+            return False
+        if output.stat().st_size != progress.bytes:
+            raise JournalError(f"{output} was changed since it was written; begin again with --overwrite")
+        return True
+    if not lines.exists() and progress.bytes and output.exists() and output.stat().st_size == progress.bytes:
+        output.replace(lines)
+    if not lines.exists():
+        return progress.bytes == 0
+    if lines.stat().st_size < progress.bytes:
+        raise JournalError(f"{lines} is shorter than it was; begin again with --overwrite")
+    return True
 
 
 def _add(progress: Progress, entry: dict[str, Any]) -> None:

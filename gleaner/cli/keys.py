@@ -13,7 +13,7 @@ import typer
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory
 from gleaner.cli.failures import CommandError
-from gleaner.cli.output import AsJson, duration, print_json, print_table
+from gleaner.cli.output import AsJson, duration, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from jobs.keys import NewKey
@@ -73,7 +73,7 @@ def list_(as_json: AsJson = False, keys_file: KeysFile = None, data_dir: DataDir
         records = keys.list_keys(_path(keys_file, data_dir))
     if as_json:
         for record in records:
-            typer.echo(record.model_dump_json(exclude={"sha256"}))
+            print_json(record.model_dump(mode="json", exclude={"sha256"}))
         return
     now = datetime.now(UTC)
     rows = []
@@ -111,7 +111,7 @@ def revoke(
     if as_json:
         print_json({"key_id": key_id, "revoked": True})
     else:
-        typer.echo(f"{key_id} is revoked")
+        print_line(f"{key_id} is revoked")
 
 
 @contextlib.contextmanager
@@ -141,6 +141,6 @@ def _show(new: NewKey, as_json: bool) -> None:
         shown = {"key_id": new.key_id, "key": new.key, "tenant": new.tenant, "role": str(new.role)}
         print_json({**shown, "expires_at": expires})
         return
-    typer.echo(f"{new.key_id} ({new.role} of {new.tenant}, expires {expires or 'never'})")
-    typer.echo(new.key)
-    typer.echo("Keep it now: it is not shown again.", err=True)
+    print_line(f"{new.key_id} ({new.role} of {new.tenant}, expires {expires or 'never'})")
+    print_line(new.key)
+    print_line("Keep it now: it is not shown again.", to_stderr=True)

@@ -11,29 +11,14 @@ _BLOCKS: Final = re.compile(
     r"address|article|aside|blockquote|body|br|caption|d[dlt]|details|dialog|div|fieldset|figcaption|figure|footer|"
     r"form|h[1-6]|header|hr|li|main|nav|ol|option|p|pre|section|summary|table|tbody|t[dhr]|tfoot|thead|title|ul"
 )
-_CHARSET: Final = re.compile(rb"""<meta[^>]{0,200}?charset=["']?\s*([\w-]+)""", re.IGNORECASE)
 _SPACE: Final = re.compile(r"[ \t\r\n\f]+")
 """What HTML folds; a no-break space stays."""
 
 
-def text(page: bytes) -> str:
-    """The page's text: one line a block, spaces folded, without scripts and styles.
-
-    The encoding is a byte order mark's, else the page's own word, else UTF-8.
-
-    Raises:
-        UnicodeDecodeError: it is another one.
-    """
-    named = _CHARSET.search(page[:2048])
-    encoding = "utf-8-sig" if named is None else named[1].decode()
-    if page.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encoding = "utf-16"
-    try:
-        markup = page.decode(encoding)
-    except LookupError:
-        markup = page.decode("utf-8-sig")
+def text(markup: str) -> str:
+    """Return the page's text: one line a block, spaces folded, without scripts and styles."""
     reader = _Reader()
-    reader.feed(markup.removeprefix("\ufeff"))
+    reader.feed(markup)
     reader.close()
     lines = (_SPACE.sub(" ", line).strip(" ") for line in reader.blocks())
     return "\n".join(line for line in lines if line)

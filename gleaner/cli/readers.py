@@ -1,36 +1,49 @@
-"""Files -> documents, one at a time: text and HTML (a document a file), JSON lines, CSV, TSV, Parquet."""
+"""Files -> documents: text and HTML (one document per file), JSON, CSV, TSV, Parquet (one per line or row)."""
 
 from __future__ import annotations
 
-import csv
 import glob
-import json
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-from gleaner.cli import pages
+from gleaner.cli import pages, tables
+from gleaner.cli.jsonrows import read_json_lines, read_json_list
+from gleaner.cli.lines import Lines
+from gleaner.cli.opening import decode_page, open_bytes, open_text, read_text, refuse_other
+from gleaner.cli.rows import (
+    RECORD_CHARACTERS,
+    Columns,
+    Fault,
+    InputError,
+    Reading,
+    Row,
+    encoding_fault,
+    make_row,
+    require_column,
+    undecoded,
+)
+from gleaner.cli.splitting import split_row
+from gleaner.cli.tables import Note
 
-
-class InputError(Exception):
-    """A file that cannot be read as what it is said to be; `str()` says where and what to do."""
+__all__ = ["Columns", "Fault", "Format", "InputError", "Reading", "Row", "expand", "format_of", "read"]
 
 
 class Format(StrEnum):
     """How a file holds documents."""
 
     txt = "txt"
+    lines = "lines"
     html = "html"
     jsonl = "jsonl"
+    json = "json"
     csv = "csv"
     tsv = "tsv"
     parquet = "parquet"
 
 
-_BY_SUFFIX: Mapping[str, Format] = {
+_BY_SUFFIX: Final[Mapping[str, Format]] = {
     ".txt": Format.txt,
     ".text": Format.txt,
     ".md": Format.txt,
@@ -38,185 +51,158 @@ _BY_SUFFIX: Mapping[str, Format] = {
     ".htm": Format.html,
     ".jsonl": Format.jsonl,
     ".ndjson": Format.jsonl,
+    ".json": Format.json,
     ".csv": Format.csv,
     ".tsv": Format.tsv,
+    ".tab": Format.tsv,
     ".parquet": Format.parquet,
     ".pq": Format.parquet,
 }
+_PACKED: Final = frozenset({".gz", ".zst"})
+_REMEDIES: Final[Mapping[str, str]] = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "a spreadsheet is not read; save it as CSV"),
+    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pptx"), "this kind is not read; save it as text or HTML"),
+    ".pdf": "a PDF is not read; extract its text first, as with pdftotext",
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".bz2", ".xz"), "this kind is not read; unpack it first"),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Where a row keeps its text and its id; rows without the id column are numbered."""
+def expand(path: Path) -> list[Path] | None:
+    """Return the files that a pattern names, sorted; None where the path is no pattern but a file's.
 
-    text: str = "text"
-    id: str = "id"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A document before it is submitted.
-
-    Attributes:
-        id: what its result is called in the output; need not be unique.
-        labels: its own labels, from a JSON line that has some.
-        options: its own options, likewise.
-    """
-
-    id: str
-    text: str
-    labels: Any = None
-    options: Any = None
-
-    def document(self) -> dict[str, Any]:
-        """The document as the client submits it; ids stay here, so that equal ones do no harm."""
-        document: dict[str, Any] = {"text": self.text}
-        if self.labels is not None:
-            document["labels"] = self.labels
-        if self.options is not None:
-            document["options"] = self.options
-        return document
-
-
-def expand(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files that paths and patterns name; a pattern that the shell left alone is filled in here, sorted.
+    The part of the path that exists as it is written is no pattern, as a folder called `dir[x]`.
 
     Raises:
-        InputError: a pattern matches nothing, or a path is a folder.
+        InputError: the pattern matches nothing, or the path is a folder.
     """
-    for path in paths:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder; say which files, as '{path}/**/*.txt'")
-        if path.exists() or not glob.has_magic(str(path)):
-            yield path
-            continue
-        names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  # Path.glob takes no absolute one
-        files = [found for found in map(Path, names) if found.is_file()]
-        if not files:
-            raise InputError(f"no file matches {path}")
-        yield from files
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; say which files, as '{path}/**/*.txt'")
+    if path.exists() or not glob.has_magic(str(path)):
+        return None
+    literal, parts = Path(path.anchor), list(path.parts[bool(path.anchor) :])
+    while len(parts) > 1 and (literal / parts[0]).exists():
+        literal /= parts.pop(0)
+    pattern = str(Path(glob.escape(str(literal)), *parts))
+    names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute one
+    files = [file for file in map(Path, names) if file.is_file()]
+    if not files:
+        raise InputError(f"no file matches {path}")
+    return files
 
 
 def format_of(path: Path, given: Format | None) -> Format:
-    """What a file is, by its name unless said.
+    """Return what a file is, by its name unless said.
 
     Raises:
         InputError: the name does not tell.
     """
-    found = given or _BY_SUFFIX.get(path.suffix.lower())
-    if found is None:
-        known = ", ".join(Format)
-        raise InputError(f"{path}: what kind of file is this? Say --format ({known})")
-    return found
+    if given is not None:
+        return given
+    suffix = path.suffix.lower()
+    if suffix in _PACKED:
+        suffix = Path(path.stem).suffix.lower()
+    kind = _BY_SUFFIX.get(suffix)
+    if kind is None:
+        remedy = _REMEDIES.get(suffix) or f"what kind of file is this? Say --format ({', '.join(Format)})"
+        raise InputError(f"{path}: {remedy}")
+    return kind
 
 
-def read(path: Path, kind: Format, columns: Columns, name: str | None = None) -> Iterator[Row]:
-    """The documents of one file, in order.
+def read(
+    path: Path,
+    kind: Format,
+    reading: Reading,
+    name: str | None = None,
+    note: Note = lambda _said: None,
+) -> Iterator[Row | Fault]:
+    """Yield the documents of one file, in order, and what of it is none.
+
+    A fault of the file itself, which is missing or broken, comes last.
 
     Args:
         path: the file.
         kind: how it holds them.
-        columns: where rows keep text and id.
-        name: what the file is called in ids and errors, if not by its path.
-
-    Raises:
-        InputError: the file is missing, or is not of that kind.
+        reading: where rows keep text and id, and how the file is decoded.
+        name: what the file is called in ids and messages, if not by its path.
+        note: takes what was assumed, for the user to see.
     """
+    called = name or str(path)
     try:
-        yield from _READERS[kind](path, columns, name or str(path))
+        for row in _READERS[kind](path, reading, called, note):
+            yield from split_row(row, reading.unit) if reading.split and isinstance(row, Row) else (row,)
     except OSError as failure:
-        raise InputError(f"{name or path}: {failure.strerror or failure}") from None
-    except UnicodeDecodeError as failure:
-        raise InputError(f"{name or path}: not UTF-8 (at byte {failure.start}); convert it first") from None
+        yield _file_fault(called, failure.strerror or str(failure))
+    except InputError as failure:
+        yield _file_fault(called, str(failure))
+    except UnicodeError:
+        yield _file_fault(called, encoding_fault("sequence", reading.encoding))
 
 
-def _text(path: Path, _columns: Columns, name: str) -> Iterator[Row]:
-    yield Row(name, path.read_text(encoding="utf-8-sig"))
+def _file_fault(name: str, why: str) -> Fault:
+    where, _, rest = why.partition(": ")
+    return Fault(where, rest, name) if where.startswith(name) else Fault(name, why, name)
 
 
-def _html(path: Path, _columns: Columns, name: str) -> Iterator[Row]:
-    yield Row(name, pages.text(path.read_bytes()))
+def _read_text(path: Path, reading: Reading, name: str, _note: Note) -> Iterator[Row]:
+    text, opened = read_text(path, reading.encoding)
+    marked = opened.marked and reading.unit == "byte"
+    yield Row(name, text, where=name, base=3 if marked else 0, marked=marked)
 
 
-def _json_lines(path: Path, columns: Columns, name: str) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as failure:
-                raise InputError(f"{name}, line {number}: not JSON ({failure})") from None
-            if isinstance(row, str):
-                row = {columns.text: row}
-            if not isinstance(row, dict):
-                raise InputError(f"{name}, line {number}: neither an object nor a string")
-            yield _row(row, columns, f"{name}, line {number}", number, row.get("labels"), row.get("options"))
+def _read_text_lines(path: Path, reading: Reading, name: str, _note: Note) -> Iterator[Row | Fault]:
+    with open_text(path, reading.encoding) as opened:
+        lines = Lines(opened.stream, name)
+        while True:
+            lines.begin()
+            line = lines.read()
+            if not line:
+                return
+            if not line.isspace():
+                number, where = str(lines.number), f"{name}, line {lines.number}"
+                byte = undecoded(line)
+                yield (
+                    Fault(where, encoding_fault(byte, reading.encoding), number)
+                    if byte
+                    else Row(number, line.rstrip("\r\n"), where=where)
+                )
 
 
-def _csv(delimiter: str) -> Callable[[Path, Columns, str], Iterator[Row]]:
-    def rows(path: Path, columns: Columns, name: str) -> Iterator[Row]:
-        csv.field_size_limit(sys.maxsize)  # a cell is a whole document
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=delimiter)
-            _require_column(columns.text, reader.fieldnames or (), name)
-            try:
-                for number, row in enumerate(reader, start=1):
-                    yield _row(row, columns, f"{name}, row {number}", number)
-            except csv.Error as failure:
-                raise InputError(f"{name}, line {reader.line_num}: {failure}") from None
-
-    return rows
+def _read_page(path: Path, reading: Reading, name: str, _note: Note) -> Iterator[Row]:
+    with open_bytes(path) as file:
+        page = file.read(RECORD_CHARACTERS + 1)
+    if len(page) > RECORD_CHARACTERS:
+        raise InputError(f"larger than {RECORD_CHARACTERS} bytes")
+    refuse_other(page[:64])
+    yield Row(name, pages.text(decode_page(page, reading.encoding)), where=name)
 
 
-def _parquet(path: Path, columns: Columns, name: str) -> Iterator[Row]:
+def _read_parquet(path: Path, reading: Reading, name: str, _note: Note) -> Iterator[Row | Fault]:
     try:
-        from pyarrow import ArrowInvalid, parquet
+        from pyarrow import ArrowException, parquet
     except ImportError:
-        raise InputError(f"{name}: reading Parquet needs pyarrow: pip install 'gleaner-ner[frame]'") from None
+        raise InputError("reading Parquet needs pyarrow: pip install 'gleaner-ner[frame]'") from None
+    columns = reading.columns
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            _require_column(columns.text, names, name)
-            wanted = [column for column in (columns.text, columns.id) if column in names]
+            require_column(columns, names, name)
+            wanted = [column for column in (columns.text, columns.id_name) if column in names]
             number = 0
             for batch in file.iter_batches(batch_size=1024, columns=wanted):
                 for row in batch.to_pylist():
                     number += 1
-                    yield _row(row, columns, f"{name}, row {number}", number)
-    except ArrowInvalid as failure:
-        raise InputError(f"{name}: not Parquet ({failure})") from None
+                    yield make_row(row, reading, f"{name}, row {number}", number)
+    except ArrowException as failure:
+        raise InputError(f"not Parquet ({failure})") from None
 
 
-_READERS: Mapping[Format, Callable[[Path, Columns, str], Iterator[Row]]] = {
-    Format.txt: _text,
-    Format.html: _html,
-    Format.jsonl: _json_lines,
-    Format.csv: _csv(","),
-    Format.tsv: _csv("\t"),
-    Format.parquet: _parquet,
+_READERS: Final[Mapping[Format, Callable[[Path, Reading, str, Note], Iterable[Row | Fault]]]] = {
+    Format.txt: _read_text,
+    Format.lines: _read_text_lines,
+    Format.html: _read_page,
+    Format.jsonl: read_json_lines,
+    Format.json: read_json_list,
+    Format.csv: tables.read_csv,
+    Format.tsv: tables.read_tsv,
+    Format.parquet: _read_parquet,
 }
-
-
-def _row(
-    row: Mapping[str, Any],
-    columns: Columns,
-    where: str,
-    number: int,
-    labels: Any = None,
-    options: Any = None,
-) -> Row:
-    text = row.get(columns.text)
-    if text is None:
-        # A hole in the data is one document's matter: it is submitted, and fails alone as empty_text.
-        text = ""
-    if not isinstance(text, str):
-        raise InputError(f"{where}: {columns.text!r} is not text but {type(text).__name__}")
-    own = row.get(columns.id)
-    return Row(str(number) if own is None or own == "" else str(own), text, labels, options)
-
-
-def _require_column(column: str, names: Any, name: str) -> None:
-    if column not in names:
-        there = ", ".join(names) or "none"
-        raise InputError(f"{name}: no column {column!r}; choose with --text-column (there are: {there})")

@@ -11,8 +11,20 @@ from gleaner.cli import runs
 from gleaner.cli.asking import Label, LabelsFile, Model, Threshold, read_labels, read_threshold
 from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.failures import CommandError
-from gleaner.cli.readers import Columns
-from gleaner.cli.runs import IdField, Kind, Output, Overwrite, Summary, TextField, Written
+from gleaner.cli.inputs import OnBadLine
+from gleaner.cli.reading import (
+    BadLine,
+    Delimiter,
+    Encoding,
+    IdField,
+    Ignored,
+    Kind,
+    QuotesOption,
+    Reads,
+    Split,
+    TextField,
+)
+from gleaner.cli.runs import Bom, CsvCells, Output, Overwrite, Summary, Written
 from gleaner.cli.writers import TEXTS
 
 
@@ -45,8 +57,16 @@ def redact(
     explain: Annotated[bool, typer.Option("--explain", help="Have every entity say why it was found.")] = False,
     model: Model = None,
     text_column: TextField = "text",
-    id_column: IdField = "id",
+    id_column: IdField = None,
     kind: Kind = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    quotes: QuotesOption = None,
+    ignore_columns: Ignored = None,
+    split: Split = False,
+    on_bad_line: BadLine = OnBadLine.reject,
+    csv: CsvCells = None,
+    bom: Bom = False,
     overwrite: Overwrite = False,
     as_json: Summary = False,
 ) -> None:
@@ -69,5 +89,25 @@ def redact(
         redact={name: value for name, value in how.items() if value is not None}
         | ({"numbered": True} if numbered else {}),
     )
-    wanted = runs.Wanted(output, output_format, TEXTS, overwrite, as_json)
-    runs.run(gateway, files, kind, Columns(text_column, id_column), labels, options, wanted)
+    wanted = runs.Wanted.of(
+        output,
+        output_format,
+        TEXTS,
+        cells=csv,
+        bom=bom,
+        overwrite=overwrite,
+        as_json=as_json,
+        read=labels_file,
+    )
+    reads = Reads.of(
+        kind,
+        text_column,
+        id_column,
+        delimiter=delimiter,
+        encoding=encoding,
+        quotes=quotes,
+        ignored=ignore_columns,
+        split=split,
+        on_bad_line=on_bad_line,
+    )
+    runs.run(gateway, files, reads, labels, options, wanted)

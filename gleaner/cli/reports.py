@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
-import typer
-
 from gleaner._calls import Labels
-from gleaner.cli.output import print_table
+from gleaner.cli.escaping import dump_json
+from gleaner.cli.output import print_line, print_table
 from gleaner.evaluation import STEPS, Choice, Judged, best, kept, sweep
 
 FLOOR: Final = STEPS[0]
@@ -93,13 +91,12 @@ def _share(count: int, scores: Sequence[float]) -> float:
 def print_report(report: Report) -> None:
     """Print all of an evaluation."""
     overall = report["overall"]
-    failed = f", {report['failed']} failed" if report["failed"] else ""
-    typer.echo(f"{report['documents']} documents{failed}; at threshold {_said(report['threshold'])}:\n")
+    print_line(f"{_counted(report)}; at threshold {_said(report['threshold'])}:\n")
     print_table(
         ("", "gold", "found", "precision", "recall", "F1"),
         ((scheme, *_cells(overall["all"][scheme])) for scheme in SCHEMES),
     )
-    typer.echo()
+    print_line("")
     print_table(
         ("label", "gold", "found", "precision", "recall", "F1", "F1 partial"),
         (
@@ -107,17 +104,19 @@ def print_report(report: Report) -> None:
             for label, schemes in overall["labels"].items()
         ),
     )
-    typer.echo()
+    print_line("")
     print_table(
         ("threshold", "gold", "found", "precision", "recall", "F1", ""),
         ((f"{row['threshold']:.2f}", *_cells(row), "█" * round(row["f1"] * 30)) for row in report["sweep"]),
     )
-    typer.echo()
+    print_line("")
     print_suggestions(report)
 
 
 def print_suggestions(report: Report) -> None:
     """Print each label's threshold, and all of them ready to paste."""
+    if report["failed"]:
+        print_line(f"{_counted(report)}\n")
     print_table(
         ("label", "threshold", "gold", "found", "precision", "recall", "F1"),
         (
@@ -126,12 +125,12 @@ def print_suggestions(report: Report) -> None:
         ),
     )
     if report["flags"]:
-        typer.echo(f"\noptions: {json.dumps(report['options'], ensure_ascii=False)}\nflags:   {report['flags']}")
+        print_line(f"\noptions: {dump_json(report['options'])}\nflags:   {report['flags']}")
 
 
 def print_kept(report: Report) -> None:
     """Print what thresholds keep."""
-    typer.echo(f"{report['documents']} documents; entities that a threshold keeps, of those above {FLOOR}:\n")
+    print_line(f"{_counted(report)}; entities that a threshold keeps, of those above {FLOOR}:\n")
     shown = [step for step in TABLE if round(step * 100) % 10 == 0]
     print_table(
         ("label", f"above {FLOOR}", *(f"{step:.1f}" for step in shown)),
@@ -140,7 +139,15 @@ def print_kept(report: Report) -> None:
             for label, rows in report["kept"].items()
         ),
     )
-    typer.echo("\nWhich of them are right only somebody who reads the texts can say: mark some, and use --gold.")
+    print_line("\nWhich of them are right only somebody who reads the texts can say: mark some, and use --gold.")
+
+
+def _counted(report: Report) -> str:
+    """Return the number of documents, and how many of them failed or were skipped, and why."""
+    why = ", ".join(f"{count} x {code}" for code, count in report["errors"].items())
+    failed = f", {report['failed']} failed ({why})" if report["failed"] else ""
+    skipped = f", {report['skipped']} skipped" if report.get("skipped") else ""
+    return f"{report['documents']} documents{failed}{skipped}"
 
 
 def _cells(row: Mapping[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory
+from gleaner.cli.escaping import plain
 from gleaner.cli.failures import CommandError
 from gleaner.cli.output import print_json
 from gleaner.stack.datadir import DataDir
@@ -200,7 +201,7 @@ def picture(seen: State) -> Group:
     queue = Table("model", "open shards", "jobs", "backlog", "oldest", "workers", "characters/s", box=None)
     for each in seen.queues:
         queue.add_row(
-            each.model + (" (cannot load)" if each.trouble else ""),
+            Text(plain(each.model) + (" (cannot load)" if each.trouble else "")),
             str(each.open_shards),
             str(each.open_jobs),
             _span(each.backlog_s),
@@ -216,8 +217,8 @@ def picture(seen: State) -> Group:
         lines.append(Text("no courier answers: the queue is not known", style="red"))
     elif seen.store == "down":
         lines.append(Text("the store does not answer", style="red"))
-    lines += [Text(f"no answer from {url}", style="red") for url in seen.silent]
-    told = ", ".join(f"{what} {count}" for what, count in seen.errors.items())
+    lines += [Text(f"no answer from {plain(url)}", style="red") for url in seen.silent]
+    told = ", ".join(f"{plain(what)} {count}" for what, count in seen.errors.items())
     errors = Text(f"errors since start: {told or 'none'}", style="yellow" if told else "green")
     return Group(queue, Text(), rates, Text(), *lines, errors)
 

@@ -11,6 +11,7 @@ from types import FrameType
 from rich.console import Console
 from rich.text import Text
 
+from gleaner.cli.escaping import plain
 from gleaner.stack import Event, LocalStack
 
 _STYLES = {"ended": "yellow", "given_up": "red", "restarted": "yellow"}
@@ -46,7 +47,7 @@ class Narrator:
                 self._waiting_for.remove(event.name)
             self._status.update(f"starting: {', '.join(self._waiting_for)}")
             return
-        line = Text.assemble((event.name, "bold"), " ", event.text)
+        line = Text.assemble((event.name, "bold"), " ", plain(event.text))
         line.stylize(_STYLES.get(event.kind, ""))
         self._console.print(line, soft_wrap=True)
 

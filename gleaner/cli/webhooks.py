@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from rich.console import Console
 
 from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.failures import DOCUMENTS_FAILED, CommandError
-from gleaner.cli.output import AsJson, duration, local, print_json, print_table
+from gleaner.cli.output import AsJson, duration, local, print_json, print_line, print_table
 from gleaner.client import Client
 from gleaner.endpoints import WebhookEndpoint
 from gleaner.listening import Listener
@@ -62,7 +61,7 @@ def listen(
         while count is None or seen < count:
             found = listener.next(0.5)
             if found is not None:
-                typer.echo(json.dumps(found, ensure_ascii=False))
+                print_json(found)
                 seen += 1
 
 
@@ -121,7 +120,7 @@ def redeliver(
     if as_json:
         print_json(found)
     else:
-        typer.echo(f"{found.id} ({found.event} of {found.job_id}) is {found.status}")
+        print_line(f"{found.id} ({found.event} of {found.job_id}) is {found.status}")
 
 
 @app.command()
@@ -138,7 +137,7 @@ def recover(
     if as_json:
         print_json({"endpoint_id": endpoint, "recovered": count})
     else:
-        typer.echo(f"{count} events are sent again")
+        print_line(f"{count} events are sent again")
 
 
 @endpoints.command("list")
@@ -185,8 +184,8 @@ def create(
     if as_json:
         print_json(made)
         return
-    typer.echo(f"{made.id} hears of {'all events' if made.events is None else ', '.join(made.events)}")
-    typer.echo(f"secret, shown this once: {made.secret}")
+    print_line(f"{made.id} hears of {'all events' if made.events is None else ', '.join(made.events)}")
+    print_line(f"secret, shown this once: {made.secret}")
 
 
 @endpoints.command()
@@ -198,7 +197,7 @@ def delete(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = False) -> N
     if as_json:
         print_json({"id": endpoint, "deleted": True})
     else:
-        typer.echo(f"{endpoint} is gone")
+        print_line(f"{endpoint} is gone")
 
 
 @endpoints.command()
@@ -227,9 +226,9 @@ def try_out(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = False) -> 
         print_json(answer)
     else:
         said = f"status {answer['status']}" if answer["status"] else f"no answer ({answer['error']})"
-        typer.echo(f"{'delivered' if answer['delivered'] else 'failed'}: {said} after {answer['latency_ms']} ms")
+        print_line(f"{'delivered' if answer['delivered'] else 'failed'}: {said} after {answer['latency_ms']} ms")
         if answer["body"]:
-            typer.echo(answer["body"])
+            print_line("\n".join(f"  {line}" for line in str(answer["body"]).splitlines()))
     if not answer["delivered"]:
         raise typer.Exit(DOCUMENTS_FAILED)
 
@@ -243,14 +242,14 @@ def rotate(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = False) -> N
     if as_json:
         print_json({"id": endpoint, "secret": secret})
     else:
-        typer.echo(secret)
+        print_line(secret)
 
 
 def _show_status(endpoint: WebhookEndpoint, as_json: bool) -> None:
     if as_json:
         print_json(_without_secret(endpoint))
     else:
-        typer.echo(f"{endpoint.id} is {_status(endpoint)}")
+        print_line(f"{endpoint.id} is {_status(endpoint)}")
 
 
 def _status(endpoint: WebhookEndpoint) -> str:

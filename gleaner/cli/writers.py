@@ -1,11 +1,12 @@
 """Results -> files: JSON lines with all there is, or a table (CSV, TSV, Parquet).
 
 A table of entities has a row for each, in the columns of the gateway's own CSV; a document without entities has one
-row, with its error's code if it failed, so that no document is missing. A table of texts has a row a document.
+row, with its error's code if it failed, so that no document is missing. A table of texts has a row per document.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -18,7 +19,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from gleaner.cli.escaping import dump_json, guard_cell, plain
 from gleaner.cli.failures import CommandError
+from gleaner.cli.outputs import PART, helper
 
 Line = Mapping[str, Any]
 """A result as JSON, `Result.to_json`."""
@@ -46,8 +49,33 @@ class OutputFormat(StrEnum):
     parquet = "parquet"
 
 
+class Cells(StrEnum):
+    """What becomes of a text in CSV or TSV that a spreadsheet would run as a formula."""
+
+    guarded = "guarded"
+    raw = "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How an output is written.
+
+    Attributes:
+        cells: of CSV and TSV.
+        bom: CSV and TSV begin with a byte order mark, by which Excel knows UTF-8.
+    """
+
+    kind: OutputFormat = OutputFormat.jsonl
+    cells: Cells = Cells.guarded
+    bom: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in (OutputFormat.csv, OutputFormat.tsv) and (self.bom or self.cells is Cells.raw):
+            raise CommandError(f"--csv raw and --bom are for CSV and TSV, not for {self.kind}")
+
+
 def format_of(path: Path | None, given: OutputFormat | None) -> OutputFormat:
-    """How a file is written: as said, else by its name, else as JSON lines."""
+    """Return how a file is written: as said, else by its name, else as JSON lines."""
     if given is not None or path is None:
         return given or OutputFormat.jsonl
     suffix = path.suffix.lower().lstrip(".")
@@ -56,7 +84,7 @@ def format_of(path: Path | None, given: OutputFormat | None) -> OutputFormat:
 
 
 def entity_rows(line: Line) -> Iterator[Sequence[Any]]:
-    """A row an entity."""
+    """Yield one row per entity."""
     head = (line["index"], line["id"], line["status"])
     for each in line["entities"]:
         yield (*head, each["start"], each["end"], each["text"], each["label"], each["score"], None)
@@ -65,7 +93,7 @@ def entity_rows(line: Line) -> Iterator[Sequence[Any]]:
 
 
 def text_rows(line: Line) -> Iterator[Sequence[Any]]:
-    """One row, with the redacted text."""
+    """Yield one row, with the redacted text."""
     error = line["error"] and line["error"]["code"]
     yield (line["index"], line["id"], line["status"], line.get("redacted_text"), error)
 
@@ -74,61 +102,96 @@ ENTITIES: Final = Table(COLUMNS, entity_rows)
 TEXTS: Final = Table(("index", "id", "status", "text", "error"), text_rows)
 
 
-def encoder(kind: OutputFormat, table: Table = ENTITIES) -> tuple[bytes, Encode]:
-    """The first bytes of a file, and what turns each result into the bytes that follow.
+def encoder(form: Form, table: Table = ENTITIES) -> tuple[bytes, Encode]:
+    """Return the first bytes of a file, and what turns each result into the bytes that follow.
 
     Raises:
         CommandError: the format is none that can be written line by line.
     """
-    if kind is OutputFormat.jsonl:
-        return b"", _as_json
-    if kind is OutputFormat.parquet:
+    if form.kind is OutputFormat.jsonl:
+        return b"", lambda line: (dump_json(line) + "\n").encode()
+    if form.kind is OutputFormat.parquet:
         raise CommandError("Parquet cannot be printed; name a file with -o")
-    delimiter = "," if kind is OutputFormat.csv else "\t"
-    return _separated([table.columns], delimiter), lambda line: _separated(table.rows(line), delimiter)
+    delimiter = "," if form.kind is OutputFormat.csv else "\t"
+    guard = guard_cell if form.cells is Cells.guarded else _leave
+    head = (codecs.BOM_UTF8 if form.bom else b"") + _separated([table.columns], delimiter, _leave)
+    return head, lambda line: _separated(table.rows(line), delimiter, guard)
 
 
 @contextmanager
-def writing(path: Path, kind: OutputFormat, table: Table = ENTITIES) -> Iterator[Callable[[Line], object]]:
-    """Takes results one by one; the file is there, whole, once the block has ended without an error."""
-    part = path.with_name(path.name + ".gleaner-part")
+def writing(path: Path, form: Form, table: Table = ENTITIES) -> Iterator[Callable[[Line], object]]:
+    """Take results one by one; the file is there, whole, once the block has ended without an error."""
+    part = helper(path, PART)
     try:
-        if kind is OutputFormat.parquet:
+        if form.kind is OutputFormat.parquet:
             with _parquet(part, table) as write:
                 yield write
         else:
-            head, encode = encoder(kind, table)
+            head, encode = encoder(form, table)
             with part.open("wb") as file:
                 file.write(head)
                 yield lambda line: file.write(encode(line))
-        with part.open("rb") as written:
-            os.fsync(written.fileno())  # before it takes the place of a good one, or of the lines it was made of
-        part.replace(path)
+        put_in_place(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-@contextmanager
-def printing(kind: OutputFormat) -> Iterator[Callable[[Line], object]]:
-    """Takes results one by one and prints each at once.
+def put_in_place(part: Path, path: Path) -> None:
+    """Have a whole file take the place of another, or of none; a link stays one."""
+    with part.open("rb") as written:
+        os.fsync(written.fileno())  # before it takes the place of a good one, or of the lines it was made of
+    part.replace(path.resolve())
+
+
+class Printer:
+    """Results on standard output; on a terminal, characters that would steer it are shown as escapes.
 
     Raises:
-        CommandError: the format is none that can be printed.
+        CommandError: the format is none that can be printed, or standard output is closed.
     """
-    head, encode = encoder(kind)
-    output = sys.stdout.buffer
-    output.write(head)
+
+    def __init__(self, form: Form, table: Table = ENTITIES) -> None:
+        head, self._encode = encoder(form, table)
+        if sys.stdout is None:
+            raise CommandError("standard output is closed; name a file with -o")
+        self._terminal = sys.stdout.isatty()
+        self._put(head)
+
+    def write(self, line: Line) -> None:
+        """Print a result."""
+        self._put(self._encode(line))
+
+    def commit(self) -> int:
+        """Let the reader have it."""
+        sys.stdout.buffer.flush()
+        return 0
+
+    def _put(self, encoded: bytes) -> None:
+        if self._terminal:
+            encoded = plain(encoded.decode(), keep="\r\n\t").encode()
+        sys.stdout.buffer.write(encoded)
+
+
+@contextmanager
+def printing(form: Form) -> Iterator[Callable[[Line], object]]:
+    """Take results one by one and print each at once.
+
+    Raises:
+        CommandError: the format is none that can be printed, or standard output is closed.
+    """
+    printer = Printer(form)
 
     def write(line: Line) -> None:
-        output.write(encode(line))
-        output.flush()
+        printer.write(line)
+        printer.commit()
 
     yield write
+    printer.commit()
 
 
 def require(kind: OutputFormat) -> None:
-    """See that a format can be written here, before any work is done for it.
+    """Raise where a format cannot be written here, before any work is done for it.
 
     Raises:
         CommandError: a library is missing; says which.
@@ -141,7 +204,7 @@ def require(kind: OutputFormat) -> None:
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """JSON lines that were written here."""
+    """Yield the results of JSON lines that were written here."""
     with path.open("rb") as file:
         for line in file:
             yield json.loads(line)
@@ -180,11 +243,11 @@ def _sayable(cell: Any) -> Any:
     return cell.encode(errors="backslashreplace").decode() if isinstance(cell, str) else cell
 
 
-def _as_json(line: Line) -> bytes:
-    return (json.dumps(line, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+def _leave(cell: Any) -> Any:
+    return cell
 
 
-def _separated(lines: Any, delimiter: str) -> bytes:
+def _separated(lines: Any, delimiter: str, guard: Callable[[Any], Any]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, delimiter=delimiter).writerows(lines)
+    csv.writer(text, delimiter=delimiter).writerows([guard(cell) for cell in line] for line in lines)
     return text.getvalue().encode(errors="backslashreplace")

@@ -31,9 +31,12 @@ def test_labels_from_a_file(tmp_path: Path, name: str, content: str, found: Any)
     ("name", "content", "said"),
     [
         ("a.txt", "# none\n", "no label in it"),
-        ("a.json", "{", "write a label a line, or a JSON list or object"),
+        ("a.json", "{", "write one label per line, or a JSON list or object"),
         ("a.json", '{"a": 1}', "neither labels nor"),
         ("no.txt", None, "No such file"),
+        ("a.json", "[" * 100_000, "nested too deeply"),
+        ("a.json", '{"a": "x", "a": "y"}', "there twice"),
+        ("a.txt", "a: x\nb\na: y\n", "line 3: the label 'a' is there twice"),
     ],
 )
 def test_a_file_that_holds_no_labels_is_told(tmp_path: Path, name: str, content: str | None, said: str) -> None:
@@ -68,3 +71,21 @@ def test_what_is_no_threshold_is_told(given: list[str]) -> None:
     """A score out of 0..1, or of a label that nobody looks for."""
     with pytest.raises(CommandError, match="--threshold"):
         read_threshold(given, ["person"])
+
+
+@pytest.mark.parametrize("given", ["person,city", "person, city", "a,b,c"])
+def test_labels_written_as_one_are_told(given: str) -> None:
+    """A comma parts no labels, and a label with one is hardly meant."""
+    with pytest.raises(CommandError, match="-l "):
+        read_labels([given], None)
+
+
+def test_a_comma_may_be_in_a_description_or_in_json(tmp_path: Path) -> None:
+    """So every label can be written."""
+    (tmp_path / "a.txt").write_text("date: day, month or year\n")
+    (tmp_path / "a.json").write_text('["food, drink"]')
+    assert read_labels(None, tmp_path / "a.txt") == {"date": "day, month or year"}
+    assert read_labels(None, tmp_path / "a.json") == ["food, drink"]
+    (tmp_path / "a.txt").write_text("person, city\n")
+    with pytest.raises(CommandError, match=r"line 1: 'person, city' would be one label"):
+        read_labels(None, tmp_path / "a.txt")

@@ -12,8 +12,8 @@ from nervaluate import Evaluator
 
 from gleaner.cli.failures import CommandError
 from gleaner.cli.gold import Gold, all_labels, read_gold
-from gleaner.cli.readers import InputError
 from gleaner.cli.reports import print_report, schemes, shares_kept, suggestions
+from gleaner.cli.rows import InputError
 from gleaner.evaluation import STEPS, Choice, Judged, Quality, Span, best, calibration, kept, quality, sweep
 from worker.explaining import checked
 
@@ -220,6 +220,7 @@ def test_a_report_can_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path
     report = {
         "documents": 2,
         "failed": 1,
+        "errors": {"empty_text": 1},
         "threshold": {"person": 0.5},
         "overall": schemes(Evaluator, DOCUMENTS, 0.5, labels),
         "sweep": [],
@@ -227,7 +228,7 @@ def test_a_report_can_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path
     }
     print_report(report)
     shown = capsys.readouterr().out
-    assert "2 documents, 1 failed; at threshold person=0.5" in shown
+    assert "2 documents, 1 failed (1 x empty_text); at threshold person=0.5" in shown
     assert "flags:   --threshold person=" in shown
     plots.sweep(tmp_path / "sweep.png", DOCUMENTS, labels)
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")

@@ -13,8 +13,11 @@ import pytest
 
 from gleaner import Client
 from gleaner.cli.extraction import CHUNK_DOCUMENTS, Extraction, FileSink, Tally, chunks
-from gleaner.cli.journal import SUFFIX, Journal, JournalError
-from gleaner.cli.readers import Row
+from gleaner.cli.journal import Journal, JournalError
+from gleaner.cli.outputs import LINES, STATE, helper
+from gleaner.cli.rows import Row
+from gleaner.cli.runs import Target
+from gleaner.cli.writers import ENTITIES, Form
 from gleaner.errors import GleanerError
 from tests.support.scripted_http import Answer, Asked, ScriptedServer, problem
 
@@ -74,8 +77,13 @@ def extract(gateway: Gateway, output: Path, *, overwrite: bool = False, rows: li
     with client_of(gateway) as client:
         journal = Journal.open(output, "print", overwrite=overwrite)
         try:
-            with FileSink(output, journal.progress.bytes) as sink:
-                return Extraction(client, ["x"], {}, sink, journal, lambda _done: None).run(rows)
+            target = Target(output, Form(), ENTITIES)
+            if journal.progress.complete:
+                return Tally(journal.progress.documents, journal.progress.failed)
+            with FileSink(target.lines, journal.progress.bytes) as sink:
+                tally = Extraction(client, ["x"], {}, sink, journal, lambda _done: None).run(rows)
+            target.finish(journal)
+            return tally
         finally:
             journal.close()
 
@@ -114,7 +122,8 @@ def test_results_written_but_not_noted_are_written_once(tmp_path: Path) -> None:
     gateway = Gateway()
     output = tmp_path / "out"
     extract(gateway, output)
-    journal = tmp_path / f"out{SUFFIX}"
+    journal = helper(output, STATE)
+    output.replace(helper(output, LINES))
     entries = journal.read_text().splitlines(keepends=True)
     first_written = next(number for number, entry in enumerate(entries) if "written" in entry)
     journal.write_text("".join(entries[: first_written + 1]) + '{"written": 1, "byt')
@@ -124,7 +133,7 @@ def test_results_written_but_not_noted_are_written_once(tmp_path: Path) -> None:
     assert [line["id"] for line in lines(output)] == [row.id for row in ROWS]
 
 
-def test_a_job_that_is_gone_is_submitted_anew(tmp_path: Path) -> None:
+def test_a_job_that_is_gone_is_submitted_again(tmp_path: Path) -> None:
     """Results that expired before they were fetched are made again, under another key."""
     gateway = Gateway(refuse_from=5)
     with pytest.raises(GleanerError):
@@ -138,12 +147,12 @@ def test_a_job_that_is_gone_is_submitted_anew(tmp_path: Path) -> None:
 
 
 def test_another_runs_output_is_left_alone(tmp_path: Path) -> None:
-    """Other inputs or options, or an output of unknown origin, are refused; --overwrite begins anew."""
+    """Other inputs or options, or an output of unknown origin, are refused; --overwrite begins again."""
     output = tmp_path / "out"
     extract(Gateway(), output)
     with pytest.raises(JournalError, match="--overwrite"):
         Journal.open(output, "another print", overwrite=False)
-    (tmp_path / f"out{SUFFIX}").unlink()
+    helper(output, STATE).unlink()
     with pytest.raises(JournalError, match="exists"):
         Journal.open(output, "print", overwrite=False)
 
@@ -152,7 +161,7 @@ def test_another_runs_output_is_left_alone(tmp_path: Path) -> None:
     assert len(lines(output)) == 3
 
 
-def test_a_deleted_output_is_begun_anew(tmp_path: Path) -> None:
+def test_a_deleted_output_is_begun_again(tmp_path: Path) -> None:
     """Whoever deletes the output wants it made again, whatever the journal says."""
     output = tmp_path / "out"
     extract(Gateway(), output)
@@ -162,31 +171,32 @@ def test_a_deleted_output_is_begun_anew(tmp_path: Path) -> None:
     assert len(lines(output)) == len(ROWS)
 
 
-def test_an_output_that_is_made_of_lines_at_the_end(tmp_path: Path) -> None:
-    """Killed before or after it was made of them, a run goes on with the lines; whole, it needs them no more."""
-    output, grows = tmp_path / "out.parquet", tmp_path / "lines"
+def test_an_output_is_there_once_it_is_whole(tmp_path: Path) -> None:
+    """Killed anywhere around the moment when the lines become the output, a run goes on, and nothing is lost."""
+    output = tmp_path / "out.jsonl"
+    grows = helper(output, LINES)
 
     def opened() -> Journal:
-        return Journal.open(output, "print", overwrite=False, lines=grows)
+        return Journal.open(output, "print", overwrite=False)
 
     journal = opened()
     grows.write_text("x" * 10)
     journal.wrote(0, 10, 5, 0, 7)
     journal.close()
-    for made in (False, True):
-        if made:
-            output.write_text("table")
+    for moved in (False, True):
+        if moved:
+            grows.replace(output)
         journal = opened()
-        assert (journal.progress.documents, journal.progress.complete) == (5, False)
+        assert (journal.progress.documents, journal.progress.complete, grows.exists()) == (5, False, True)
         journal.close()
     grows.write_text("x")
     with pytest.raises(JournalError, match="shorter"):
         opened()
     grows.write_text("x" * 10)
     journal = opened()
-    journal.complete()
+    grows.replace(output)
+    journal.complete(10)
     journal.close()
-    grows.unlink()
     journal = opened()
     assert journal.progress.complete
     journal.close()
@@ -196,13 +206,69 @@ def test_an_output_that_is_made_of_lines_at_the_end(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_shortened_output_is_refused(tmp_path: Path) -> None:
-    """An output that lost lines cannot be gone on with."""
+def test_an_output_that_was_changed_is_refused(tmp_path: Path) -> None:
+    """What somebody edited is neither called complete nor gone on with."""
     output = tmp_path / "out"
     extract(Gateway(), output)
     output.write_text("")
-    with pytest.raises(JournalError, match="shorter"):
+    with pytest.raises(JournalError, match="was changed"):
         Journal.open(output, "print", overwrite=False)
+
+
+def test_what_an_output_held_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    """`--overwrite` with a gateway that is lost on the way costs nothing."""
+    output = tmp_path / "out"
+    output.write_text("precious")
+    with pytest.raises(GleanerError):
+        extract(Gateway(refuse_from=5), output, overwrite=True)
+    assert output.read_text() == "precious"
+    extract(Gateway(), output)
+    assert len(lines(output)) == len(ROWS)
+
+
+def test_rows_that_are_no_documents_fail_in_their_places(tmp_path: Path) -> None:
+    """They are not submitted; a chunk of nothing else is no job."""
+    bad = [Row(f"bad {number}", "", fault="in.csv, line 3: 3 cells") for number in range(CHUNK_DOCUMENTS + 1)]
+    rows = [ROWS[1], bad[0], ROWS[2], *bad[1:]]
+    gateway = Gateway()
+    tally = extract(gateway, tmp_path / "out", rows=rows)
+
+    written = lines(tmp_path / "out")
+    assert [(line["index"], line["id"]) for line in written] == [(n, row.id) for n, row in enumerate(rows)]
+    assert [line["status"] for line in written[:4]] == ["succeeded", "failed", "succeeded", "failed"]
+    assert written[1]["error"]["detail"] == "in.csv, line 3: 3 cells"
+    assert (len(gateway.jobs), tally.errors) == (1, {"invalid_document": CHUNK_DOCUMENTS + 1})
+
+
+def test_a_result_that_is_missing_is_told(tmp_path: Path) -> None:
+    """A gateway that hands out fewer results than documents does not make a shorter output."""
+
+    class Forgetful(Gateway):
+        def _results(self, job_id: str) -> list[dict[str, Any]]:
+            return super()._results(job_id)[:-1]
+
+    with pytest.raises(GleanerError, match="no result of"):
+        extract(Forgetful(), tmp_path / "out")
+
+
+def test_a_refusal_names_file_and_line(tmp_path: Path) -> None:
+    """The gateway speaks of places in a request that nobody sees."""
+
+    def refuse(_asked: Asked) -> Answer:
+        return problem(422, "validation_failed", errors=[{"pointer": "/documents/1/labels/0", "detail": "is bad"}])
+
+    rows = [
+        Row("a", "x", fault="no"),
+        Row("b", "x", where="in.jsonl, line 2"),
+        Row("c", "x", where="in.jsonl, line 3"),
+    ]
+    with (
+        ScriptedServer(behaviour=refuse).running() as server,
+        Client(server.url, retries=0) as client,
+        FileSink(tmp_path / "out", 0) as sink,
+        pytest.raises(GleanerError, match=r"in.jsonl, line 3/labels/0: is bad"),
+    ):
+        Extraction(client, ["x"], {}, sink, None, lambda _done: None).run(rows)
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
