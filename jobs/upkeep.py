@@ -96,8 +96,9 @@ class Upkeep:
         except RedisError as error:
             self._broker_trouble = error
             return
-        lost = self._store.run(ledger.queue_tick(queue, seq, length, self._grace_ms))
+        lost, turns = self._store.run(ledger.queue_tick(queue, seq, length, self._grace_ms))
         self._push(lost, "message_lost")
+        self._push(turns, "window")
 
     def _look(self, slug: str) -> None:
         for job, shard, state in self._store.run(ledger.look(slug)):
@@ -115,11 +116,10 @@ class Upkeep:
         self._push(returned.publish, cause)
 
     def _audit(self, job: str) -> None:
-        mended, publish = self._store.run(ledger.audit(job))
+        mended = self._store.run(ledger.audit(job))
         if mended:
             self._metrics.repairs.inc(mended)
             log.error("ledger.mended", extra={"job_id": job, "facts": mended})
-        self._push(publish, "window")
 
     def _push(self, messages: Sequence[Message], cause: str) -> None:
         if messages and self._broker_trouble is None:

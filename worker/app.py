@@ -47,6 +47,10 @@ SWITCH_S = 1e-3
 GIVE_BACK_S = 10.0
 """Kept of the grace period for giving unfinished shards back."""
 
+SPARE_SHARE = 4
+"""Slots for which there is one spare: the ledger publishes as many shards of one tenant as it knows of slots, so that a
+shard of another tenant finds a spare one at once."""
+
 LoadEngine = Callable[[WorkerSettings], Engine]
 
 
@@ -226,7 +230,7 @@ def _serve(
     health.watch(batcher)
     leases.start()
     watchdog.start()
-    exit_code = consume(app, name, slots, on_ready=ready, on_stop=stop)
+    exit_code = consume(app, name, slots + spare_slots(slots), on_ready=ready, on_stop=stop)
     metrics.ready.set(0)
     batcher.close(timeout=GIVE_BACK_S)
     watchdog.stop()
@@ -305,3 +309,8 @@ class _Numbers:
 
     def out_of_memory(self, action: str) -> None:
         self._metrics.oom.labels(action).inc()
+
+
+def spare_slots(slots: int) -> int:
+    """Return the slots of a queue that are kept for shards of a tenant that comes later."""
+    return max(1, slots // SPARE_SHARE)

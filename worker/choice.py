@@ -1,7 +1,8 @@
 """Which waiting windows run next: the micro-batcher's one decision, as a pure function.
 
-The job that had least so far is served next, its oldest window leads, and windows of like length, whoever owns
-them, fill the micro-batch as far as padding them costs less than the forward pass it saves.
+The tenant that had least so far is served next, of its jobs the one that had least; its oldest window leads, and
+windows of like length, whoever owns them, fill the micro-batch as far as padding them costs less than the forward
+pass it saves. By tenant first, since one of them may have a hundred jobs.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ class Waiting:
     pieces: int
     interactive: bool = False
     solo: bool = False
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """What was served so far: tokens of each waiting job, and what standard jobs are owed for standing back."""
+    """Tokens served so far, of each waiting job and tenant, and those that standard jobs are owed for standing back."""
 
     served: Mapping[str, int] = field(default_factory=dict)
+    tenants: Mapping[str, int] = field(default_factory=dict)
     owed: float = 0.0
 
 
@@ -52,29 +55,32 @@ def choose(waiting: Sequence[Waiting], turns: Turns, budget: int) -> Choice:
             them; a window that alone is over it runs alone.
     """
     jobs = {w.job for w in waiting}
-    served = _served(jobs, turns)
+    served = _served(jobs, turns.served)
+    tenants = _served({w.tenant for w in waiting}, turns.tenants)
     urgent = [i for i, w in enumerate(waiting) if w.interactive]
     standard = [i for i, w in enumerate(waiting) if not w.interactive] if urgent else range(len(waiting))
     least = budget // 8  # even a tiny forward pass takes time
     turn_of_standard = bool(standard) and turns.owed >= max(least, waiting[standard[0]].pieces)
     lane = standard if not urgent or turn_of_standard else urgent
-    lead = lane[0] if len(jobs) == 1 else min(lane, key=lambda i: served[waiting[i].job])
+    lead = (
+        lane[0] if len(jobs) == 1 else min(lane, key=lambda i: (tenants[waiting[i].tenant], served[waiting[i].job]))
+    )
     room = max(budget // 2, min(INTERACTIVE_TOKENS, budget)) if lane is urgent else budget
     picked = _filled(waiting, lead, lane, room)
     for i in picked:
         served[waiting[i].job] += waiting[i].pieces
+        tenants[waiting[i].tenant] += waiting[i].pieces
     owed = turns.owed
     if urgent and standard:
         cost = max(least, len(picked) * max(waiting[i].pieces for i in picked))
         owed += -cost if lane is standard else cost * STANDARD_SHARE / (1 - STANDARD_SHARE)
-    return Choice(picked, Turns(served, min(owed, budget)))
+    return Choice(picked, Turns(served, tenants, min(owed, budget)))
 
 
-def _served(jobs: Set[str], turns: Turns) -> dict[str, int]:
-    """Tokens served, of the jobs that wait; a newcomer starts level with the job that had least."""
-    known = [turns.served[job] for job in jobs if job in turns.served]
-    floor = min(known, default=0)
-    return {job: turns.served.get(job, floor) for job in jobs}
+def _served(names: Set[str], before: Mapping[str, int]) -> dict[str, int]:
+    """Return tokens served, by job or tenant that waits; a newcomer starts level with the one that had least."""
+    floor = min((before[name] for name in names if name in before), default=0)
+    return {name: before.get(name, floor) for name in names}
 
 
 def _filled(waiting: Sequence[Waiting], lead: int, lane: Sequence[int], budget: int) -> tuple[int, ...]:

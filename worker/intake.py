@@ -200,7 +200,7 @@ class Intake:
                 self._blame.tidy()
             interactive = shard.message.queue.endswith(".interactive")
             flat = [window for plan in plans for window in plan.windows]
-            future = self._batcher.submit(owner.job_id, flat, interactive=interactive)
+            future = self._batcher.submit(owner.job_id, flat, tenant=shard.claim.tenant, interactive=interactive)
             with self._stage("wait"):
                 outcomes = self._outcomes(future, lease, owner)
         with self._stage("merge"):
@@ -236,7 +236,7 @@ class Intake:
             return _lost(document, claim.attempts)
         self._blame.enter({owner}, exactly=True)
         plan = self._cut(document, shard, owner)
-        future = self._batcher.submit(owner.job_id, list(plan.windows), solo=True)
+        future = self._batcher.submit(owner.job_id, list(plan.windows), tenant=claim.tenant, solo=True)
         [result] = self._merge([plan], self._outcomes(future, lease, owner), claim.attempts)
         return result
 

@@ -124,12 +124,19 @@ class MicroBatcher:
             return len(self._items), self._running
 
     def submit(
-        self, job_id: str, windows: Sequence[Window], *, interactive: bool = False, solo: bool = False
+        self,
+        job_id: str,
+        windows: Sequence[Window],
+        *,
+        tenant: str = "",
+        interactive: bool = False,
+        solo: bool = False,
     ) -> Future[tuple[Outcome, ...]]:
         """Queue a job's windows.
 
         Args:
-            job_id: whose turn they are charged to.
+            job_id: whose turn they are charged to, among those of its tenant.
+            tenant: whose turn that is charged to first.
             windows: what to run; may be empty.
             interactive: before standard windows.
             solo: each runs with nothing else in the forward pass.
@@ -146,7 +153,7 @@ class MicroBatcher:
             ticket.future.set_result(())
             return ticket.future
         items = [
-            Item(window, ticket, slot, Waiting(job_id, row_length(window.pieces), interactive, solo))
+            Item(window, ticket, slot, Waiting(job_id, row_length(window.pieces), interactive, solo, tenant))
             for slot, window in enumerate(windows)
         ]
         with self._changed:

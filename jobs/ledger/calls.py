@@ -212,7 +212,7 @@ def complete(
         kind = records.text(reply[0])
         if kind != "stored":
             return Completed(kind)  # type: ignore[arg-type]  # a script's word
-        return Completed("stored", records.text(reply[1]), records.messages(message.queue, message.job, reply[2:]))
+        return Completed("stored", records.text(reply[1]), records.turns(message.queue, reply[2:]))
 
     numbers = (succeeded, failed, orjson.dumps(usage), orjson.dumps(errors))
     known = [part for answer in answers for part in answer]

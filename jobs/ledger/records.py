@@ -99,6 +99,11 @@ def messages(queue: str, job: str, flat: Sequence[bytes]) -> tuple[Message, ...]
     return tuple(Message(queue, job, pairs[i], pairs[i + 1]) for i in range(0, len(pairs), 2))
 
 
+def turns(queue: str, flat: Sequence[bytes]) -> tuple[Message, ...]:
+    """Return published shards of any jobs, from (job, shard, seq, ...)."""
+    return tuple(Message(queue, text(flat[i]), int(flat[i + 1]), int(flat[i + 2])) for i in range(0, len(flat), 3))
+
+
 def returned(job: str) -> Callable[[list[bytes]], Returned]:
     """Reads what became of a shard that was given back, and what is to be pushed."""
 

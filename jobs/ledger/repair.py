@@ -54,12 +54,16 @@ def queue_seq(queue: str) -> Call[int]:
     return Call("queue_seq", (queue,), int)
 
 
-def queue_tick(queue: str, seq: int, length: int, grace_ms: int = GRACE_MS) -> Call[tuple[Message, ...]]:
-    """Publish again shards whose message is lost; `seq` was read before the broker's `length`."""
+def queue_tick(
+    queue: str, seq: int, length: int, grace_ms: int = GRACE_MS
+) -> Call[tuple[tuple[Message, ...], tuple[Message, ...]]]:
+    """Publish again shards whose message is lost, and those that their tenant's share has room for.
 
-    def parse(reply: list[bytes]) -> tuple[Message, ...]:
-        flat = list(map(records.text, reply))
-        return tuple(Message(queue, flat[i], int(flat[i + 1]), int(flat[i + 2])) for i in range(0, len(flat), 3))
+    `seq` was read before the broker's `length`. Return both kinds, to be pushed.
+    """
+
+    def parse(reply: list[list[bytes]]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+        return records.turns(queue, reply[0]), records.turns(queue, reply[1])
 
     return Call("queue_tick", (queue, seq, length, grace_ms), parse)
 
@@ -69,12 +73,6 @@ def unstage(job: str, *, now: bool = False) -> Call[bool]:
     return Call("unstage", (job, int(now)), bool)
 
 
-def audit(job: str) -> Call[tuple[int, tuple[Message, ...]]]:
-    """Recompute an open job's counts and indexes from its shards; facts mended, and shards to push."""
-
-    def parse(reply: list[Any]) -> tuple[int, tuple[Message, ...]]:
-        if len(reply) < 2:
-            return 0, ()
-        return int(reply[0]), records.messages(records.text(reply[1]), job, reply[2:])
-
-    return Call("audit", (job,), parse)
+def audit(job: str) -> Call[int]:
+    """Recompute an open job's counts and indexes from its shards; return how many facts were mended."""
+    return Call("audit", (job,), int)

@@ -87,40 +87,85 @@ local function changed(id, told)
   end
 end
 
+-- Shards of a tenant that are published or running in a queue, by when they were published.
+local function in_flight(queue, tenant) return key('flight:' .. queue .. ':' .. tenant) end
+
+-- Jobs of a tenant that have shards to publish, by the seq of the latest: who was served longest ago comes first.
+local function waiting_jobs(queue, tenant) return key('wait:' .. queue .. ':' .. tenant) end
+
 -- Marks one shard published under a new seq; the caller pushes the message.
 local function publish_one(job, shard, record)
   local seq = redis.call('HINCRBY', key('q:' .. job.queue), 'seq', 1)
   record.st, record.seq, record.nonce, record.worker, record.until_ = 'p', seq, '', '', 0
   write_shard(job.id, shard, record)
   redis.call('ZADD', key('pub:' .. job.queue), seq, member(job.id, shard))
+  redis.call('ZADD', in_flight(job.queue, job.tenant), NOW, member(job.id, shard))
   redis.call('ZADD', key('open:' .. job.slug), int(job.deadline) + SLACK, member(job.id, shard))
   return seq
 end
 
--- How many of a job's shards may be in the queue at once: two per live slot, shared among the queue's open jobs.
-local function window(slug, slots, open)
+-- How many of a tenant's shards may be in flight at once: the slots of all live workers, divided among the tenants that
+-- have more to publish than they may. A tenant that needs less than its share takes none of it away from the others,
+-- and a newcomer finds a slot: workers have more of them than they say (`spare slots` of jobs/consumer.py).
+local function share(slug, queue, slots)
   local live = redis.call('ZCOUNT', key('workers:' .. slug), NOW, '+inf')
-  return math.min(64, math.max(2, math.ceil(2 * live * slots / math.max(1, open))))
+  local hungry = redis.call('ZCARD', key('hungry:' .. queue))
+  return math.min(256, math.max(2, math.ceil(live * slots / math.max(1, hungry))))
 end
 
--- Publishes the next waiting shards within the window; returns {shard, seq, shard, seq, ...}.
-local function publish_next(job)
-  local inq, next_, shards = int(job.inq), int(job.next), int(job.shards)
-  local slots = int(redis.call('HGET', key('model:' .. job.slug), 'slots'))
-  local limit = window(job.slug, slots, int(redis.call('HGET', key('q:' .. job.queue), 'jobs')))
-  local out = {}
-  while inq < limit and next_ < shards do
+local function enter_turn(job, seq)
+  redis.call('ZADD', waiting_jobs(job.queue, job.tenant), seq, job.id)
+  redis.call('ZADD', key('hungry:' .. job.queue), 'NX', NOW, job.tenant)
+end
+
+local function leave_turn(queue, tenant, id)
+  local where = waiting_jobs(queue, tenant)
+  redis.call('ZREM', where, id)
+  if redis.call('EXISTS', where) == 0 then redis.call('ZREM', key('hungry:' .. queue), tenant) end
+end
+
+-- Publishes one shard of a job that waits for its turn; returns shard and seq, or nil where it has none left.
+local function publish_in_turn(job)
+  local next_, shards = int(job.next), int(job.shards)
+  while next_ < shards do
     local record = read_shard(job.id, next_)
-    if record and record.st == 'w' then
-      local seq = publish_one(job, next_, record)
-      out[#out + 1] = tostring(next_)
-      out[#out + 1] = tostring(seq)
-      inq = inq + 1
-    end
     next_ = next_ + 1
+    if record and record.st == 'w' then
+      local seq = publish_one(job, next_ - 1, record)
+      redis.call('HINCRBY', key('job:' .. job.id), 'inq', 1)
+      redis.call('HSET', key('job:' .. job.id), 'next', next_)
+      if next_ < shards then enter_turn(job, seq)
+      else leave_turn(job.queue, job.tenant, job.id) end
+      return next_ - 1, seq
+    end
   end
-  redis.call('HSET', key('job:' .. job.id), 'inq', inq, 'next', next_)
-  job.inq, job.next = inq, next_
+  redis.call('HSET', key('job:' .. job.id), 'next', next_)
+  leave_turn(job.queue, job.tenant, job.id)
+end
+
+-- Publishes what a tenant's share has room for, its jobs in turn; returns {job, shard, seq, ...}.
+local function publish_next(queue, tenant, slug)
+  local out, where = {}, waiting_jobs(queue, tenant)
+  if redis.call('EXISTS', where) == 0 then return out end
+  local room = share(slug, queue, int(redis.call('HGET', key('model:' .. slug), 'slots')))
+    - redis.call('ZCARD', in_flight(queue, tenant))
+  for _ = 1, room + 100 do -- at most as many ghosts
+    local id = room > 0 and redis.call('ZRANGE', where, 0, 0)[1]
+    if not id then break end
+    local have = redis.call('HMGET', key('job:' .. id), 'state', 'next', 'shards', 'deadline')
+    local state = have[1]
+    if state ~= 'queued' and state ~= 'running' then leave_turn(queue, tenant, id)
+    else
+      local shard, seq = publish_in_turn({id = id, queue = queue, tenant = tenant, slug = slug, next = have[2],
+        shards = have[3], deadline = have[4]})
+      if shard then
+        out[#out + 1] = id
+        out[#out + 1] = tostring(shard)
+        out[#out + 1] = tostring(seq)
+        room = room - 1
+      end
+    end
+  end
   return out
 end
 
@@ -128,6 +173,7 @@ end
 local function settle(job, shard, chars)
   redis.call('ZREM', key('open:' .. job.slug), member(job.id, shard))
   redis.call('ZREM', key('pub:' .. job.queue), member(job.id, shard))
+  redis.call('ZREM', in_flight(job.queue, job.tenant), member(job.id, shard))
   redis.call('HINCRBY', key('model:' .. job.slug), 'open_chars', -chars)
   redis.call('HINCRBY', key('tenant:' .. job.tenant), 'open_chars', -chars)
   redis.call('HINCRBY', key('sys'), 'open_chars', -chars)
@@ -253,6 +299,8 @@ local function end_shards(job, st, ends)
   bulk('HSET', key('sh:' .. job.id), records)
   bulk('ZREM', key('open:' .. job.slug), gone)
   bulk('ZREM', key('pub:' .. job.queue), gone)
+  bulk('ZREM', in_flight(job.queue, job.tenant), gone)
+  leave_turn(job.queue, job.tenant, job.id)
   redis.call('HINCRBY', key('model:' .. job.slug), 'open_chars', -chars)
   redis.call('HINCRBY', key('tenant:' .. job.tenant), 'open_chars', -chars)
   redis.call('HINCRBY', key('sys'), 'open_chars', -chars)

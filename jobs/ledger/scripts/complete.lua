@@ -56,9 +56,10 @@ local reply = {'stored', 'open'}
 if int(job.ok) + int(job.failed) + int(job.canc) + int(job.exp) == int(job.total) then
   close(job)
   reply[2] = job.state
-elseif job.state ~= 'cancelling' then
-  for _, value in ipairs(publish_next(job)) do reply[#reply + 1] = value end
+elseif int(job.next) < int(job.shards) and job.state ~= 'cancelling' then
+  redis.call('ZADD', waiting_jobs(job.queue, job.tenant), 'NX', 0, id) -- an older gateway's job
 end
+for _, value in ipairs(publish_next(job.queue, job.tenant, job.slug)) do reply[#reply + 1] = value end
 
 -- What is announced of the job's end to the process that waits: the id; and in two lines more, where the shard was the
 -- job's only one and its results are small, what `page` would answer: in JSON, then the blobs that JSON cannot hold.

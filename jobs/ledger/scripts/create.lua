@@ -75,13 +75,17 @@ if most > 0 and used + int(sys[2]) - staged + reserve > 0.7 * most then return r
 local created = math.abs(NOW - h.created) < 60000 and h.created or NOW
 local deadline = created + h.deadline_ms
 local open, seq = int(queue[1]) + 1, int(queue[2])
-local first = math.min(shards, window(h.slug, int(model[4]), open)) -- so many are published now
+local flight = in_flight(h.queue, h.tenant)
+-- A job behind others of its tenant waits for its turn; the first of a tenant starts at once.
+local room = redis.call('EXISTS', waiting_jobs(h.queue, h.tenant)) == 0
+  and share(h.slug, h.queue, int(model[4])) - redis.call('ZCARD', flight) or 0
+local first = math.max(0, math.min(shards, room)) -- so many are published now
 redis.call('HSET', job_key, 'ver', h.ver, 'tenant', h.tenant, 'model', h.model, 'slug', h.slug, 'queue', h.queue,
   'priority', h.priority, 'state', 'queued', 'total', h.total, 'run', 0, 'ok', 0, 'failed', 0, 'canc', 0, 'exp', 0,
   'shards', shards, 'next', first, 'inq', first, 'created', created, 'deadline', deadline, 'ttl', h.ttl_ms, 'chars', h.chars,
   'left', h.chars, 'bytes', h.bytes, 'reserve', reserve, 'hook', h.hook, 'opts', opts, 'meta', meta, 'v', 1,
   'trace', h.trace, 'retry_of', h.retry_of, 'by', h.by, 'waiter', h.waiter)
-local records, members, published, messages = {}, {}, {}, {}
+local records, members, published, messages, flying = {}, {}, {}, {}, {}
 for i, size in ipairs(sizes) do
   local shard, out = i - 1, i <= first
   records[#records + 1] = tostring(shard)
@@ -93,6 +97,8 @@ for i, size in ipairs(sizes) do
   if out then
     published[#published + 1] = seq + i
     published[#published + 1] = member(id, shard)
+    flying[#flying + 1] = NOW
+    flying[#flying + 1] = member(id, shard)
     messages[#messages + 1] = tostring(shard)
     messages[#messages + 1] = tostring(seq + i)
   end
@@ -108,6 +114,8 @@ if inline == 0 then
 end
 bulk('ZADD', key('open:' .. h.slug), members)
 bulk('ZADD', key('pub:' .. h.queue), published)
+bulk('ZADD', flight, flying)
+if first < shards then enter_turn({id = id, queue = h.queue, tenant = h.tenant}, 0) end
 redis.call('ZADD', key('deadlines'), deadline, id)
 redis.call('ZADD', key('jobs:' .. h.tenant), created, id)
 redis.call('ZADD', key('queued:' .. h.queue), created, id)
@@ -133,6 +141,6 @@ if idem then
   redis.call('PEXPIRE', idem, 24 * 3600000)
 end
 local reply = {'created', created, '0', ''}
-if ARGV[7] ~= '' and pushed(messages) then return reply end
+if ARGV[7] ~= '' and (#messages == 0 or pushed(messages)) then return reply end
 for _, value in ipairs(messages) do reply[#reply + 1] = value end
 return reply

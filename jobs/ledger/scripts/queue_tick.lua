@@ -23,4 +23,21 @@ for _, name in ipairs(lost) do
   end
 end
 if #reply > 0 then redis.call('HINCRBY', key('sys'), 'republished', #reply / 3) end
-return reply
+-- Tenants with more to publish, those looked at longest ago: a share may have room since nothing of theirs ended by
+-- `complete` (a cancel, new workers), or may seem full by shards that an older process took off the queue.
+local turns = {}
+for _, tenant in ipairs(redis.call('ZRANGE', key('hungry:' .. queue), 0, 19)) do
+  redis.call('ZADD', key('hungry:' .. queue), NOW, tenant)
+  local flight = in_flight(queue, tenant)
+  for _, name in ipairs(redis.call('ZRANGE', flight, 0, 99)) do
+    local id, shard = string.match(name, '^(.*):(%d+)$')
+    local record = read_shard(id, shard)
+    if not record or record.st ~= 'p' and record.st ~= 'r' and record.st ~= 'f' then redis.call('ZREM', flight, name) end
+  end
+  local id = redis.call('ZRANGE', waiting_jobs(queue, tenant), 0, 0)[1]
+  local slug = id and redis.call('HGET', key('job:' .. id), 'slug')
+  if slug then for _, value in ipairs(publish_next(queue, tenant, slug)) do turns[#turns + 1] = value end
+  elseif id then leave_turn(queue, tenant, id)
+  else redis.call('ZREM', key('hungry:' .. queue), tenant) end
+end
+return {reply, turns}

@@ -59,7 +59,10 @@ def test_rows_come_back(rows: list[list[object]], safe: bool, delimiter: str) ->
     read = list(csv.reader(io.StringIO(written, newline=""), delimiter=delimiter))
     texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
     guarded = [
-        [guard_cell(text) if safe and isinstance(cell, str) else text for cell, text in zip(row, shown, strict=True)]
+        [
+            guard_cell(text) if safe and isinstance(cell, str) else text
+            for cell, text in zip(row, shown, strict=True)
+        ]
         for row, shown in zip(rows, texts, strict=True)
     ]
     assert read == guarded

@@ -86,7 +86,7 @@ def test_a_popped_and_lost_message_is_published_again(house: House) -> None:
 def test_a_healthy_backlog_is_not_multiplied(house: House) -> None:
     """Messages that wait behind others are not lost: fifty ticks add none, however old they are."""
     for n in range(20):
-        house.submit(f"job_{n}")
+        house.submit(f"job_{n}", tenant=f"t{n}")
     for _ in range(50):
         house.upkeep.tick()
         time.sleep(0.005)
@@ -96,7 +96,7 @@ def test_a_healthy_backlog_is_not_multiplied(house: House) -> None:
 def test_the_queue_is_rebuilt_after_flushdb(house: House) -> None:
     """An emptied broker gets one message for every published shard."""
     for n in range(250):
-        house.submit(f"job_{n}", shards=2)
+        house.submit(f"job_{n}", shards=2, tenant=f"t{n}")
     house.broker.flushdb()
     ticks(house, lambda: queues.length(house.broker, QUEUE) == 500)
     seen = {(m.job, m.shard) for m in iter(house.take, None)}

@@ -137,3 +137,15 @@ def test_a_job_that_returns_has_no_credit_from_its_absence() -> None:
     choice = choose([Waiting("a", 100), Waiting("new", 100)], turns, BUDGET)
 
     assert choice.turns.served["new"] >= 5000
+
+
+def test_tenants_take_turns_before_jobs() -> None:
+    """A tenant with a hundred jobs gets half of the work next to a tenant with one."""
+    turns, tokens = Turns(), Counter[str]()
+    for _ in range(100):
+        waiting = [Waiting(f"a{number}", BUDGET, tenant="a") for number in range(100)]
+        waiting.append(Waiting("b0", BUDGET, tenant="b"))
+        choice = choose(waiting, turns, BUDGET)
+        turns = choice.turns
+        tokens.update(waiting[i].tenant for i in choice.picked)
+    assert tokens == {"a": 50, "b": 50}
