@@ -12,7 +12,7 @@ from pydantic import Field
 
 from gateway.webhooks.deliverer import Deliverer, Rules
 from gateway.webhooks.dispatch import Dispatcher
-from gateway.webhooks.lookup import Resolve, resolve
+from gateway.webhooks.lookup import Resolve
 from gateway.webhooks.sending import make_sender
 from gateway.webhooks.settings import WebhookSettings
 from jobs import names, queues, stores, telemetry, tracing
@@ -56,13 +56,13 @@ def rules(settings: CourierSettings) -> Rules:
     )
 
 
-def run(settings: CourierSettings, how: Rules | None = None, find: Resolve = resolve) -> int:
+def run(settings: CourierSettings, how: Rules | None = None, find: Resolve | None = None) -> int:
     """Be a courier until SIGTERM; the exit code is 0 after a clean drain.
 
     Args:
         settings: read once by the caller.
         how: how deliveries are made; None: as the settings say.
-        find: how receivers' names are looked up.
+        find: looks receivers' names up; None: as the settings say.
     """
     telemetry.configure(settings, "courier")
     registry = CollectorRegistry()
@@ -109,7 +109,7 @@ def _upkeep(settings: CourierSettings, registry: CollectorRegistry) -> UpkeepLoo
 
 
 def _webhooks(
-    settings: CourierSettings, registry: CollectorRegistry, how: Rules, find: Resolve, draining: Event
+    settings: CourierSettings, registry: CollectorRegistry, how: Rules, find: Resolve | None, draining: Event
 ) -> tuple[Dispatcher, Deliverer]:
     metrics = WebhookMetrics(registry)
     dispatcher = Dispatcher(

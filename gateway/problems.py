@@ -245,8 +245,8 @@ REGISTRY: Mapping[str, ProblemType] = {
             "webhook_url_forbidden",
             422,
             "Webhook URL not allowed",
-            "The URL is not plain https, or leads to an address that is not public.",
-            "Use a public https URL; whoever runs the service can open networks with GLEANER_WEBHOOK_ALLOW.",
+            "The URL is not plain https, or its host does not exist or leads to an address that is not public.",
+            "Use a public https URL; whoever runs the service can open receivers with GLEANER_WEBHOOK_ALLOW.",
         ),
         ProblemType(
             "idempotency_key_reused",

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from gateway.webhooks.allowed import Allowed
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -77,6 +80,10 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 
+NOT_PUBLIC = "has a host that does not exist or leads to an address that is not public"
+"""One clause for both: else it would say which internal names there are."""
+
+
 class ForbiddenTargetError(Exception):
     """A URL or an address that no webhook may be sent to.
 
@@ -113,20 +120,24 @@ class Target:
         return f"{self.host}:{self.port}"
 
 
+def _nobody(_: Address) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What this service may call.
 
     Attributes:
-        allow: networks that are open whatever they are.
+        allow: receivers that are open although they are not public.
         allow_http: plain http may be used.
     """
 
-    allow: tuple[Network, ...] = ()
+    allow: tuple[Allowed, ...] = ()
     allow_http: bool = False
 
-    def read(self, url: str) -> Target:
-        """The URL, taken apart.
+    def read(self, url: str, tenant: str) -> Target:
+        """Take a tenant's URL apart.
 
         Raises:
             ForbiddenTargetError: it is not plainly an http(s) URL, or one that may not be called.
@@ -135,19 +146,34 @@ class Policy:
         if target.scheme == "http" and not self.allow_http:
             raise ForbiddenTargetError("url_forbidden", "must begin with https://")
         if target.literal is not None:
-            self.check(target.literal)
+            self.check(target, [target.literal], tenant)
         return target
 
-    def check(self, address: Address, *, own: bool = False) -> None:
-        """Refuse an address that is not public, or is this machine's own (`own`).
+    def check(
+        self, target: Target, addresses: Sequence[Address], tenant: str, own: Callable[[Address], bool] = _nobody
+    ) -> bool:
+        """Refuse a target if one of its addresses is neither public nor allowed; return True if all are public.
+
+        Args:
+            target: the URL.
+            addresses: what it leads to.
+            tenant: whose URL it is.
+            own: tells this machine's own addresses, which are not public.
 
         Raises:
-            ForbiddenTargetError: address_forbidden.
+            ForbiddenTargetError: address_forbidden; for a name the reason does not say what it leads to.
         """
-        reason = "this service's own" if own else forbidden(address)
-        if reason is None or any(address in network for network in self.allow):
-            return
-        raise ForbiddenTargetError("address_forbidden", f"leads to an address that is {reason}")
+        public = True
+        for address in addresses:
+            reason = forbidden(address) or ("this service's own" if own(address) else None)
+            if reason is None:
+                continue
+            path = target.target.partition("?")[0]
+            if not any(entry.covers(tenant, target.host, target.port, path, address) for entry in self.allow):
+                clause = f"leads to an address that is {reason}" if target.literal is not None else NOT_PUBLIC
+                raise ForbiddenTargetError("address_forbidden", clause)
+            public = False
+        return public
 
 
 def parse(url: str) -> Target:

@@ -131,7 +131,7 @@ class Deliverer:
         headers = signing.headers(delivery, claim.now // 1000, body, card.signing(claim.now))
         if trace:
             headers["traceparent"] = trace
-        return self._sender.post(card.url, headers, body)
+        return self._sender.post(claim.tenant, card.url, headers, body)
 
     def _settle(self, delivery: str, nonce: str, claim: DeliveryClaim, answer: Answer) -> str:
         now = datetime.fromtimestamp(claim.now / 1000 + answer.latency_ms / 1000, UTC)

@@ -8,16 +8,15 @@ network backend. It knows no redirects, no cookies, no proxies from the environm
 
 from __future__ import annotations
 
-import socket
 import ssl
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import httpcore
 
-from gateway.webhooks.addresses import Address, ForbiddenTargetError, Policy, Target
-from gateway.webhooks.lookup import Resolve, own, resolve
+from gateway.webhooks.addresses import NOT_PUBLIC, Address, ForbiddenTargetError, Policy, Target
+from gateway.webhooks.lookup import Resolve, UnknownNameError, own
 from gateway.webhooks.pinned import Pinned, Proxy, SendError
 from gateway.webhooks.schedule import Answer
 
@@ -38,21 +37,19 @@ class Sender:
         total_s: for the whole try.
         tls: verifies receivers; may carry a client certificate.
         proxy: an egress proxy.
-        find: how names are looked up.
-        lookups: look-ups under way at once; one that hangs holds its place for as long as the system lets it.
+        find: looks names up, in the thread of its caller and in bounded time.
     """
 
     def __init__(
         self,
         policy: Policy,
+        find: Resolve,
         *,
         agent: str,
         connect_s: float = 5.0,
         total_s: float = 15.0,
         tls: ssl.SSLContext | None = None,
         proxy: Proxy | None = None,
-        find: Resolve = resolve,
-        lookups: int = 128,
     ) -> None:
         self._policy = policy
         self._agent = agent
@@ -61,39 +58,46 @@ class Sender:
         self._tls = tls or ssl.create_default_context()
         self._proxy = proxy
         self._find = find
-        self._resolving = ThreadPoolExecutor(lookups, thread_name_prefix="resolve")
 
-    def check(self, url: str) -> Target:
-        """Refuse a URL that cannot be called now; a name that cannot be looked up for the moment passes.
+    def read(self, url: str, tenant: str) -> Target:
+        """Take a tenant's URL apart; nothing is looked up.
 
         Raises:
             ForbiddenTargetError: with a reason for the owner.
         """
-        target = self._policy.read(url)
-        try:
-            self._addresses(target, self._connect_s)
-        except SendError as error:
-            if error.code == "name_unknown":
-                raise ForbiddenTargetError("address_forbidden", "has a host name that does not exist") from None
-        return target
+        return self._policy.read(url, tenant)
 
-    def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
-        """One try; every way it can end is an `Answer`."""
+    def check(self, target: Target, tenant: str) -> None:
+        """Refuse a target that cannot be called now; a name that cannot be looked up for the moment passes.
+
+        Raises:
+            ForbiddenTargetError: with a reason for the owner.
+        """
+        try:
+            self._addresses(target, tenant)
+        except SendError:
+            return
+
+    def post(self, tenant: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Try once to send a tenant's payload; every way it can end is an `Answer`."""
         began = time.monotonic()
         try:
-            target = self._policy.read(url)
-            answer = self._post(target, headers, body, began)
+            target = self._policy.read(url, tenant)
+            addresses, public = self._addresses(target, tenant)
+            answer = self._post(target, addresses, headers, body, began)
+            if not public:  # what answers there is not the tenant's to read
+                answer = replace(answer, body=b"")
         except ForbiddenTargetError as error:
-            answer = Answer(0, 0, error=error.code)
+            return Answer(0, 0, error=error.code)  # no time: it would say what the name leads to
         except SendError as error:
             answer = Answer(0, 0, error=error.code)
         latency = round((time.monotonic() - began) * 1000)
         return Answer(answer.status, latency, answer.body, answer.error, answer.retry_after, answer.wish)
 
-    def _post(self, target: Target, headers: dict[str, str], body: bytes, began: float) -> Answer:
-        backend = Pinned(
-            self._addresses(target, self._connect_s), began + self._connect_s, began + self._total_s, self._proxy
-        )
+    def _post(
+        self, target: Target, addresses: Sequence[Address], headers: dict[str, str], body: bytes, began: float
+    ) -> Answer:
+        backend = Pinned(addresses, began + self._connect_s, began + self._total_s, self._proxy)
         host = f"[{target.host}]" if target.literal is not None and target.literal.version == 6 else target.host
         default = {"http": 80, "https": 443}[target.scheme]
         all_headers = {
@@ -121,28 +125,21 @@ class Sender:
         except httpcore.NetworkError:
             raise SendError("connection_lost") from None
 
-    def _addresses(self, target: Target, within_s: float) -> Sequence[Address]:
-        """The target's addresses, each of them checked: one bad one refuses all."""
-        found = [target.literal] if target.literal is not None else self._look_up(target, within_s)
-        for address in found:
-            self._policy.check(address, own=own(address))
-        return found[:_ADDRESSES]
+    def _addresses(self, target: Target, tenant: str) -> tuple[Sequence[Address], bool]:
+        """Return the target's addresses, all checked (one bad one refuses all), and True if all are public."""
+        found = [target.literal] if target.literal is not None else self._look_up(target)
+        public = self._policy.check(target, found, tenant, own)
+        return found[:_ADDRESSES], public
 
-    def _look_up(self, target: Target, within_s: float) -> Sequence[Address]:
+    def _look_up(self, target: Target) -> Sequence[Address]:
         try:
-            found = self._resolving.submit(self._find, target.host, target.port).result(within_s)
+            return self._find(target.host, target.port)
+        except UnknownNameError:
+            raise ForbiddenTargetError("address_forbidden", NOT_PUBLIC) from None
         except TimeoutError:
             raise SendError("dns_timeout") from None
-        except socket.gaierror as error:
-            raise SendError("name_unknown" if error.errno in _UNKNOWN else "dns_failed") from None
         except (OSError, UnicodeError):
             raise SendError("dns_failed") from None
-        if not found:
-            raise SendError("name_unknown")
-        return found
-
-
-_UNKNOWN = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
 def _answer(response: httpcore.Response) -> Answer:
@@ -167,6 +164,6 @@ def _start(response: httpcore.Response) -> bytes:
             kept += chunk
             if len(kept) >= KEPT_BYTES:
                 break
-    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, SendError):
         pass
     return bytes(kept[:KEPT_BYTES])

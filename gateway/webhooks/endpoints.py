@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,9 +18,11 @@ import orjson
 
 from gateway.problems import Problem
 from gateway.webhooks import payload, signing
-from gateway.webhooks.addresses import ForbiddenTargetError, Target
+from gateway.webhooks.addresses import NOT_PUBLIC, ForbiddenTargetError, Target
 from gateway.webhooks.delivery import Sender
+from gateway.webhooks.lookup import LOOKUP_S
 from gateway.webhooks.schedule import Answer
+from gateway.webhooks.tenant_slots import TenantSlots
 from jobs.codec import Codec
 from jobs.ledger import AsyncLedger, deliveries, place
 from jobs.ledger.deliveries import Endpoint
@@ -103,9 +106,11 @@ class Endpoints:
         self._most_inline = most_inline
         self._codec = codec
         self._sender = sender
-        # Look-ups and tests wait for strangers: never in threads that anything else needs, nor in each other's.
+        # Look-ups and tests wait for strangers: never in threads that anything else needs, nor in each other's; and
+        # one tenant's never in all of them.
         self._checks = ThreadPoolExecutor(16, thread_name_prefix="webhook-check")
-        self._tests = ThreadPoolExecutor(8, thread_name_prefix="webhook-test")
+        self._tests = ThreadPoolExecutor(16, thread_name_prefix="webhook-test")
+        self._checking, self._testing = TenantSlots(4), TenantSlots(2)
 
     async def create(
         self, tenant: str, url: str, description: str, events: Sequence[str], secret: str | None, *, every: bool
@@ -115,7 +120,7 @@ class Endpoints:
         Raises:
             Problem: webhook_url_forbidden, or quota_exceeded.
         """
-        target = await self._check(url, "/url")
+        target = await self._check(tenant, url, "/url")
         card = Card(url, description, (Secret(secret or signing.new_secret()),))
         return await self._put(_new(tenant, target, "url", events, every=every), card)
 
@@ -127,7 +132,7 @@ class Endpoints:
         Raises:
             Problem: webhook_url_forbidden, or quota_exceeded.
         """
-        target = await self._check(url, "/webhook/url")
+        target = await self._check(tenant, url, "/webhook/url")
         card = Card(url, "", (Secret(secret or signing.new_secret()),))
         record = _new(tenant, target, "inline", events, every=False)
         stored = replace(record, sealed=card.seal(self._codec, record.id))
@@ -165,7 +170,7 @@ class Endpoints:
         Raises:
             Problem: endpoint_not_found or webhook_url_forbidden.
         """
-        target = None if changes.url is None else await self._check(changes.url, "/url")
+        target = None if changes.url is None else await self._check(tenant, changes.url, "/url")
 
         def apply(known: Known) -> Known:
             record, card = known.record, known.card
@@ -217,21 +222,55 @@ class Endpoints:
         """Send a signed `webhook.test` now, and say what came back; nothing is stored or repeated.
 
         Raises:
-            Problem: endpoint_not_found.
+            Problem: endpoint_not_found, or rate_limited while two of the tenant's tests are under way.
         """
         known = await self.get(tenant, endpoint)
+        if not self._testing.take(tenant):
+            raise Problem(
+                "rate_limited", "two of your tenant's tests wait for their receivers", headers={"Retry-After": "15"}
+            )
+        began = time.monotonic()
         now = known.record.now
         body = payload.test_event(endpoint, now)
         headers = signing.headers(f"test_{secrets.token_hex(16)}", now // 1000, body, known.card.signing(now))
-        return await asyncio.get_running_loop().run_in_executor(
-            self._tests, self._sender.post, known.card.url, headers, body
+        running = asyncio.get_running_loop().run_in_executor(
+            self._tests, self._sender.post, tenant, known.card.url, headers, body
         )
+        running.add_done_callback(lambda _: self._testing.give_back(tenant))
+        answer = await asyncio.shield(running)
+        if answer.error == "address_forbidden":
+            await _sleep_until(began)
+        return answer
 
-    async def _check(self, url: str, at: str) -> Target:
+    async def _check(self, tenant: str, url: str, at: str) -> Target:
+        """Take the URL apart and look its name up; one that is not answered in time passes: attempts look again.
+
+        Raises:
+            Problem: webhook_url_forbidden.
+        """
+        began = time.monotonic()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._checks, self._sender.check, url)
+            target = self._sender.read(url, tenant)
+            await self._look_up(target, tenant, began)
         except ForbiddenTargetError as error:
+            if error.reason == NOT_PUBLIC:
+                await _sleep_until(began)
             raise Problem("webhook_url_forbidden", f"the URL {error.reason}", [(at, error.reason)]) from None
+        return target
+
+    async def _look_up(self, target: Target, tenant: str, began: float) -> None:
+        if not await self._checking.wait(tenant, LOOKUP_S):
+            return
+        running = asyncio.get_running_loop().run_in_executor(self._checks, self._sender.check, target, tenant)
+
+        def release(ended: asyncio.Future[None]) -> None:
+            self._checking.give_back(tenant)
+            ended.exception()  # nobody may be left to read it
+
+        running.add_done_callback(release)
+        done, _ = await asyncio.wait([running], timeout=max(0.1, began + LOOKUP_S + 0.5 - time.monotonic()))
+        for finished in done:
+            finished.result()
 
     async def _put(self, record: Endpoint, card: Card) -> Known:
         stored = replace(record, sealed=card.seal(self._codec, record.id))
@@ -260,6 +299,12 @@ class Endpoints:
 
     def _open(self, record: Endpoint) -> Known:
         return Known(record, Card.open(self._codec, record.id, record.sealed))
+
+
+async def _sleep_until(began: float) -> None:
+    """Wait until one or three seconds after `began`: how long a refusal took says nothing about the name."""
+    took = time.monotonic() - began
+    await asyncio.sleep(max(0.0, (1.0 if took < 1.0 else 3.0) - took))
 
 
 def _new(

@@ -1,32 +1,288 @@
-"""What the system says about names and addresses: a name's addresses, and whether an address is this machine's."""
+"""Looks up names for webhooks, by /etc/hosts and DNS, within a deadline; and finds out whose an address is.
+
+The system's getaddrinfo has no deadline: a name server that never answers holds its thread for half a minute. This
+resolver reads the same files (search domains and ndots included) and gives up in time. What it learns is kept for
+the record's TTL, addresses only: a reply may be 64 KiB long.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import dns.exception
+import dns.name
+import dns.nameserver
+import dns.rdatatype
+import dns.resolver
 
 from gateway.webhooks.addresses import Address
 
+T = TypeVar("T")
 Resolve = Callable[[str, int], Sequence[Address]]
-"""Every address of a name (and port); OSError where there is none."""
+"""Every address of a name (and port), in bounded time; TimeoutError or another OSError where there is none."""
+
+LOOKUP_S = 2.0
+"""Longest that a look-up takes, all search domains and servers included."""
+_SERVER_S = 0.8
+"""Longest wait for one server before the next one is asked."""
+_MOST_ADDRESSES = 64
+_MOST_KEPT = 4096
+_LONGEST_KEPT_S = 300.0
+_UNKNOWN_KEPT_S = 5.0
 
 
-def resolve(host: str, port: int) -> Sequence[Address]:
-    """Every address of a name, in the system's order.
+class UnknownNameError(OSError):
+    """A name that does not exist, or has no address."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """A name's addresses (none: it does not exist) and for how many seconds they hold."""
+
+    addresses: tuple[Address, ...]
+    ttl_s: float
+
+
+class Resolver:
+    """Looks names up. Safe to share between threads; a look-up runs in its caller's thread.
+
+    Args:
+        servers: name servers as (address, port) in place of those in `conf`.
+        conf: the system's resolver configuration; read again when it changes.
+        hosts: names that need no server; read again when it changes.
+        within_s: longest time of a look-up, in seconds.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[tuple[str, int]] = (),
+        *,
+        conf: Path = Path("/etc/resolv.conf"),
+        hosts: Path = Path("/etc/hosts"),
+        within_s: float = LOOKUP_S,
+    ) -> None:
+        self._servers = servers
+        self._within_s = within_s
+        self._kept = _Kept()
+        self._names = _File(hosts, _read_hosts)
+        self._resolver = _File(conf, self._configured)
+
+    def __call__(self, host: str, port: int) -> Sequence[Address]:
+        """Return the addresses of a name, those with a route first.
+
+        Raises:
+            UnknownNameError: it has none.
+            TimeoutError: no server answered in time.
+            OSError: the servers failed, or the answer is of no use.
+        """
+        deadline = time.monotonic() + self._within_s
+        addresses = self._local(host) or self._kept.get(host)
+        if addresses is None:
+            answers = self._ask(host, deadline)
+            self._kept.put(host, answers)
+            addresses = answers.addresses
+        if not addresses:
+            raise UnknownNameError("no such name")
+        return sorted(addresses, key=lambda address: not has_route(address, port))
+
+    def _local(self, host: str) -> tuple[Address, ...] | None:
+        names = self._names.read()
+        if host in names:
+            return names[host]
+        if host == "localhost" or host.endswith(".localhost"):  # RFC 6761: never a question for a server
+            return ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")
+        return None
+
+    def _ask(self, host: str, deadline: float) -> _Answers:
+        resolver = self._resolver.read()
+        failed: OSError | None = None
+        ttl_s = _UNKNOWN_KEPT_S
+        for name in _candidates(host, resolver):
+            try:
+                answers = _addresses(resolver, name, deadline)
+            except TimeoutError:
+                raise
+            except OSError as error:  # another search domain's server may be well
+                failed = error
+                continue
+            if answers.addresses:
+                return answers
+            ttl_s = min(ttl_s, answers.ttl_s)
+        if failed is not None:
+            raise failed
+        return _Answers((), ttl_s)
+
+    def _configured(self, path: Path) -> dns.resolver.Resolver:
+        try:
+            resolver = dns.resolver.Resolver(str(path))
+        except (dns.resolver.NoResolverConfiguration, OSError):
+            resolver = dns.resolver.Resolver(configure=False)
+            resolver.nameservers = ["127.0.0.1"]  # as glibc does
+        resolver.timeout = min(resolver.timeout, _SERVER_S)
+        if self._servers:
+            resolver.nameservers = [dns.nameserver.Do53Nameserver(*server) for server in self._servers]
+        return resolver
+
+
+def read_servers(servers: Sequence[str]) -> list[tuple[str, int]]:
+    """Parse name servers: `address`, `address:port` or `[address]:port`.
 
     Raises:
-        OSError: it has none, or nobody knows.
+        ValueError: one is none of them.
     """
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return list(dict.fromkeys(_address(sockaddr) for *_, sockaddr in found))
+    parsed = []
+    for server in servers:
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:]+)\]|([0-9.]+)):([0-9]{1,5})", server)
+        address, port = (match[1] or match[2], int(match[3])) if match else (server, 53)
+        try:
+            parsed.append((str(ipaddress.ip_address(address)), port))
+        except ValueError:
+            raise ValueError(
+                f"{server!r} is no name server; write 10.0.0.10, 10.0.0.10:5353 or [fd00::10]:5353"
+            ) from None
+    return parsed
 
 
-def _address(sockaddr: tuple[object, ...]) -> Address:
-    text = str(sockaddr[0])
-    if len(sockaddr) == 4 and sockaddr[3] and "%" not in text:
-        text += f"%{sockaddr[3]}"  # an address bound to an interface stays recognisable
-    return ipaddress.ip_address(text)
+def _candidates(host: str, resolver: dns.resolver.Resolver) -> Iterator[dns.name.Name]:
+    """Yield the full names that a short one may mean, in the order of resolv.conf(5)."""
+    name = dns.name.from_text(host, None)
+    domains = resolver.search or ([resolver.domain] if resolver.domain != dns.name.root else [])
+    few_dots = len(name) - 1 < (1 if resolver.ndots is None else resolver.ndots)
+    if not few_dots:
+        yield name.concatenate(dns.name.root)
+    for domain in domains:
+        try:
+            yield name.concatenate(domain)
+        except dns.name.NameTooLong:
+            continue
+    if few_dots:
+        yield name.concatenate(dns.name.root)
+
+
+def _addresses(resolver: dns.resolver.Resolver, name: dns.name.Name, deadline: float) -> _Answers:
+    """Return the addresses of a full name, of both families; none where it does not exist.
+
+    Raises:
+        TimeoutError: no server answered in time.
+        OSError: the servers failed, or there are too many addresses.
+    """
+    four = _records(resolver, name, dns.rdatatype.A, deadline)
+    if four is None:
+        return _Answers((), _UNKNOWN_KEPT_S)
+    try:
+        six = _records(resolver, name, dns.rdatatype.AAAA, deadline)
+    except OSError:
+        if not four.addresses:
+            raise
+        six = None  # some servers do not answer for AAAA; what is not known is not called
+    both = [answers for answers in (six, four) if answers is not None]
+    addresses = tuple(dict.fromkeys(address for answers in both for address in answers.addresses))
+    if len(addresses) > _MOST_ADDRESSES:
+        raise OSError("too many addresses")
+    return _Answers(addresses, min(answers.ttl_s for answers in both))
+
+
+def _records(
+    resolver: dns.resolver.Resolver, name: dns.name.Name, kind: dns.rdatatype.RdataType, deadline: float
+) -> _Answers | None:
+    """Return a name's records of one kind; None where the name does not exist."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    try:
+        answer = resolver.resolve(name, kind, raise_on_no_answer=False, lifetime=left, search=False)
+    except dns.resolver.NXDOMAIN:
+        return None
+    except dns.exception.Timeout:
+        raise TimeoutError from None
+    except dns.exception.DNSException as error:
+        raise OSError(type(error).__name__) from None
+    found = tuple(ipaddress.ip_address(record.address) for record in answer.rrset or ())
+    return _Answers(found, min(float(answer.chaining_result.minimum_ttl), _LONGEST_KEPT_S))
+
+
+class _File(Generic[T]):
+    """What a file says; read again when it changes."""
+
+    def __init__(self, path: Path, parse: Callable[[Path], T]) -> None:
+        self._path = path
+        self._parse = parse
+        self._seen: tuple[object, T] | None = None
+
+    def read(self) -> T:
+        """Return what the file says now."""
+        try:
+            stat = self._path.stat()
+            state: object = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        except OSError:
+            state = None
+        if self._seen is None or self._seen[0] != state:
+            self._seen = (state, self._parse(self._path))
+        return self._seen[1]
+
+
+class _Kept:
+    """Addresses of the names that were asked for last, each for as long as it holds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._names: OrderedDict[str, tuple[float, tuple[Address, ...]]] = OrderedDict()
+
+    def get(self, host: str) -> tuple[Address, ...] | None:
+        """Return what is known; None: ask."""
+        with self._lock:
+            until, addresses = self._names.get(host, (0.0, ()))
+            if until <= time.monotonic():
+                self._names.pop(host, None)
+                return None
+            self._names.move_to_end(host)
+            return addresses
+
+    def put(self, host: str, answers: _Answers) -> None:
+        """Keep a name's addresses; the name that nobody asked for the longest time goes."""
+        with self._lock:
+            self._names[host] = (time.monotonic() + answers.ttl_s, answers.addresses)
+            self._names.move_to_end(host)
+            if len(self._names) > _MOST_KEPT:
+                self._names.popitem(last=False)
+
+
+def _read_hosts(path: Path) -> dict[str, tuple[Address, ...]]:
+    """Return the names of a hosts file with their addresses; lines that are none are left out, as glibc does."""
+    names: dict[str, list[Address]] = {}
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        address, *aliases = line.partition("#")[0].split() or [""]
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            continue
+        for alias in aliases:
+            names.setdefault(alias.lower(), []).append(parsed)
+    return {name: tuple(dict.fromkeys(addresses)) for name, addresses in names.items()}
+
+
+def has_route(address: Address, port: int) -> bool:
+    """Return True if this machine knows a way to an address; nothing is sent."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(address), port))
+    except OSError:
+        return False
+    return True
 
 
 def own(address: Address) -> bool:

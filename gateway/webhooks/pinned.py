@@ -14,6 +14,9 @@ import httpcore
 from gateway.webhooks.addresses import Address
 
 _HEAD_BYTES = 8192
+_ANSWER_BYTES = 128 * 1024
+"""Most bytes of an answer that are read: interim answers (100 Continue) have no end by themselves."""
+_PIECE_BYTES = 16 * 1024
 
 
 class SendError(Exception):
@@ -126,14 +129,20 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, inner: httpcore.NetworkStream, backend: Pinned) -> None:
         self._inner = inner
         self._backend = backend
+        self._left_bytes = _ANSWER_BYTES
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See httpcore."""
-        return self._inner.read(max_bytes, self._backend.left())
+        piece = self._inner.read(min(max_bytes, _PIECE_BYTES), self._backend.left())
+        self._left_bytes -= len(piece)
+        if self._left_bytes < 0:
+            raise SendError("protocol_error")
+        return piece
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """See httpcore."""
-        self._inner.write(buffer, self._backend.left())
+        for start in range(0, len(buffer), _PIECE_BYTES):  # each write below may wait for as long as it is given
+            self._inner.write(buffer[start : start + _PIECE_BYTES], self._backend.left())
 
     def close(self) -> None:
         """See httpcore."""

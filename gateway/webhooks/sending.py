@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from importlib.metadata import version
 
 from gateway.webhooks.addresses import Policy
+from gateway.webhooks.allowed import read_allowed
 from gateway.webhooks.delivery import Sender
-from gateway.webhooks.lookup import Resolve, resolve
+from gateway.webhooks.lookup import Resolve, Resolver, read_servers
 from gateway.webhooks.pinned import Proxy
 from gateway.webhooks.settings import WebhookSettings
 
 
-def make_sender(settings: WebhookSettings, find: Resolve = resolve) -> Sender:
+def make_sender(settings: WebhookSettings, find: Resolve | None = None) -> Sender:
     """The sender that these settings describe.
 
     Raises:
@@ -22,15 +22,15 @@ def make_sender(settings: WebhookSettings, find: Resolve = resolve) -> Sender:
     """
     return Sender(
         Policy(
-            allow=tuple(ipaddress.ip_network(network) for network in settings.webhook_allow),
+            allow=read_allowed(",".join(settings.webhook_allow)),
             allow_http=settings.webhook_allow_http,
         ),
+        find or Resolver(read_servers(settings.webhook_nameservers)),
         agent=f"gleaner-webhooks/{version('gleaner-ner')}",
         connect_s=settings.webhook_connect_s,
         total_s=settings.webhook_timeout_s,
         tls=_tls(settings),
         proxy=Proxy.read(settings.webhook_proxy.get_secret_value()) if settings.webhook_proxy else None,
-        find=find,
     )
 
 

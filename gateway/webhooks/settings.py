@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
+from gateway.webhooks.allowed import read_allowed
+from gateway.webhooks.lookup import read_servers
 from jobs.settings import Settings
 
 
@@ -17,7 +18,14 @@ class WebhookSettings(Settings):
 
     webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Networks (CIDR, comma-separated) that webhooks may go to although they are not public.",
+        description="Receivers that webhooks may go to although they are not public, comma-separated: "
+        "`hooks.internal:8443`, `hooks.internal:8443/path`, `10.20.0.0/16:8443`, `[fd00::/8]:8000-8100`, or "
+        "`10.20.0.0/16` for every port; with `tenant=` before it, for one tenant alone.",
+    )
+    webhook_nameservers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Name servers (`address` or `address:port`, comma-separated) to look receivers' names up at; "
+        "empty: those of the system.",
     )
     webhook_allow_http: bool = Field(False, description="`true` lets webhooks go to plain `http://` URLs.")
     webhook_connect_s: float = Field(
@@ -43,12 +51,19 @@ class WebhookSettings(Settings):
         "put before the paths in webhooks; empty leaves them paths.",
     )
 
-    @field_validator("webhook_allow", mode="before")
+    @field_validator("webhook_allow", "webhook_nameservers", mode="before")
     @classmethod
-    def _networks(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        parts = tuple(part.strip() for part in value.split(",") if part.strip())
-        for part in parts:
-            ipaddress.ip_network(part)
-        return parts
+    def _split(cls, value: object) -> object:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _entries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        read_allowed(",".join(value))
+        return value
+
+    @field_validator("webhook_nameservers")
+    @classmethod
+    def _servers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        read_servers(value)
+        return value

@@ -68,7 +68,7 @@ class TestBody(Body):
     status: int | None = Field(description="HTTP status; null if there was no answer.")
     latency_ms: int
     error: str | None = Field(description="Class of what went wrong, or null.")
-    body: str = Field(description="The first 2 kB of what it said.")
+    body: str = Field(description="The first 2 kB of what it said; empty where GLEANER_WEBHOOK_ALLOW opened it.")
 
 
 class AttemptBody(Body):
@@ -78,7 +78,9 @@ class AttemptBody(Body):
     status: int | None = Field(description="HTTP status; null if there was no answer.")
     latency_ms: int
     error: str | None = Field(description="Class of what went wrong, or null.")
-    body: str = Field(description="The first 2 kB of what the receiver said.")
+    body: str = Field(
+        description="The first 2 kB of what the receiver said; empty where GLEANER_WEBHOOK_ALLOW opened it."
+    )
 
 
 class DeliveryBody(Body):

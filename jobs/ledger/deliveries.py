@@ -94,6 +94,7 @@ class DeliveryClaim:
         meta: the job's metadata as a blob at `place("meta", job)`, or b"".
         sealed: the endpoint's blob.
         trace: W3C traceparent that the job was made under, or "".
+        tenant: whose delivery it is.
     """
 
     kind: Literal["run", "gone", "done", "leased", "early", "held", "busy"]
@@ -107,6 +108,7 @@ class DeliveryClaim:
     sealed: bytes = b""
     created: int = 0
     trace: str = ""
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,7 @@ def dlv_claim(delivery: str, nonce: str, lease_ms: int, cap: int) -> Call[Delive
         kind = text(reply[0])
         if kind != "run":
             return DeliveryClaim(kind)  # type: ignore[arg-type]  # a script's word
-        now, endpoint, job, event, payload, meta, tried, sealed, created, trace = reply[1:]
+        now, endpoint, job, event, payload, meta, tried, sealed, created, trace, tenant = reply[1:]
         return DeliveryClaim(
             "run",
             int(now),
@@ -227,6 +229,7 @@ def dlv_claim(delivery: str, nonce: str, lease_ms: int, cap: int) -> Call[Delive
             sealed,
             int(created),
             text(trace),
+            text(tenant),
         )
 
     return Call("dlv_claim", (delivery, nonce, lease_ms, cap), parse)

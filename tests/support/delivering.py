@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event
+from typing import Any
 
 import redis
 from prometheus_client import CollectorRegistry
@@ -20,9 +21,10 @@ from jobs.metrics import WebhookMetrics
 class Hands:
     """Delivers what is due, one after the other, when told to."""
 
-    def __init__(self, client: redis.Redis, rules: Rules, codec: Codec) -> None:
+    def __init__(self, client: redis.Redis, rules: Rules, codec: Codec, **settings: Any) -> None:
         self.client = client
-        local = WebhookSettings(webhook_allow=("127.0.0.0/8",), webhook_allow_http=True, webhook_timeout_s=5.0)
+        settings = {"webhook_allow": ("127.0.0.0/8",), **settings}
+        local = WebhookSettings(webhook_allow_http=True, webhook_timeout_s=5.0, **settings)
         self.store = Ledger(client)
         self.deliverer = Deliverer(
             self.store, codec, make_sender(local), WebhookMetrics(CollectorRegistry()), rules, Event()
@@ -49,7 +51,7 @@ class Hands:
 
 
 @contextmanager
-def hands(url: str, rules: Rules | None = None, codec: Codec | None = None) -> Iterator[Hands]:
-    """Hands on a ledger."""
+def hands(url: str, rules: Rules | None = None, codec: Codec | None = None, **settings: Any) -> Iterator[Hands]:
+    """Hands on a ledger; they may call loopback unless the settings say otherwise."""
     with redis.Redis.from_url(url) as client:
-        yield Hands(client, rules or Rules(), codec or Codec())
+        yield Hands(client, rules or Rules(), codec or Codec(), **settings)

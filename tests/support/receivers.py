@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import ssl
 import struct
@@ -146,6 +147,23 @@ class _Handler(BaseHTTPRequestHandler):
         chunk = b"x" * 65536
         for _round in range(16384):
             self.wfile.write(chunk)
+
+    def at_continue(self, _: Receiver) -> None:
+        """Interim answers without end."""
+        for _round in range(100_000):
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
+
+    def at_bomb(self, _: Receiver) -> None:
+        """A small body that is 100 MB when unpacked."""
+        self._answer(200, gzip.compress(bytes(100_000_000)), Content_Encoding="gzip")
+
+    def at_chunks(self, _: Receiver) -> None:
+        """Chunks of one byte with an extension of 200 each, without end."""
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for _round in range(100_000):
+            self.wfile.write((b"1;" + b"x" * 200 + b"\r\na\r\n") * 10)
 
     def at_huge_head(self, _: Receiver) -> None:
         self.wfile.write(b"HTTP/1.1 200 OK\r\n")

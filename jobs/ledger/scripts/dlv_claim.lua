@@ -41,4 +41,4 @@ redis.call('ZADD', fly, NOW + lease, id)
 redis.call('PEXPIRE', fly, 2 * lease)
 look_at(d.ep, id, NOW + lease)
 return {'run', NOW, d.ep, d.job, d.event, d.payload, d.meta, int(d.n), ep.sealed, int(d.created),
-  d.trace or ''}
+  d.trace or '', d.tenant}

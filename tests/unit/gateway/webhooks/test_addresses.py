@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.webhooks.addresses import ForbiddenTargetError, Policy, forbidden, parse
+from gateway.webhooks.allowed import read_allowed
 
 PRIVATE_V4 = [
     "0.0.0.0",
@@ -152,19 +153,22 @@ def test_nat64_is_what_it_embeds(number: int) -> None:
 
 def test_networks_that_are_opened() -> None:
     """GLEANER_WEBHOOK_ALLOW opens what it names and nothing beside it; it opens the machine's own addresses too."""
-    policy = Policy(allow=(ipaddress.ip_network("10.1.0.0/16"), ipaddress.ip_network("fd00::/8")))
+    policy, target = Policy(allow=read_allowed("10.1.0.0/16,fd00::/8")), parse("https://hooks.example/")
     for text in ("10.1.2.3", "fd12::1"):
-        policy.check(ipaddress.ip_address(text))
-        policy.check(ipaddress.ip_address(text), own=True)
+        assert not policy.check(target, [ipaddress.ip_address(text)], "t")
+        assert not policy.check(target, [ipaddress.ip_address(text)], "t", lambda _: True)
+    assert policy.check(target, [ipaddress.ip_address("8.8.8.8")], "t")
     for text in ("10.2.0.1", "127.0.0.1", "::ffff:10.1.2.3"):
         with pytest.raises(ForbiddenTargetError):
-            policy.check(ipaddress.ip_address(text))
+            policy.check(target, [ipaddress.ip_address(text)], "t")
+        with pytest.raises(ForbiddenTargetError):  # one bad one is enough
+            policy.check(target, [ipaddress.ip_address("10.1.2.3"), ipaddress.ip_address(text)], "t")
 
 
 def test_this_machines_own_public_address_is_refused() -> None:
     """A service must not be made to call itself, on whatever address it listens."""
     with pytest.raises(ForbiddenTargetError):
-        Policy().check(ipaddress.ip_address("8.8.8.8"), own=True)
+        Policy().check(parse("https://8.8.8.8/"), [ipaddress.ip_address("8.8.8.8")], "t", lambda _: True)
 
 
 @pytest.mark.parametrize(
@@ -292,8 +296,8 @@ def test_parsing_never_fails_otherwise(text: str) -> None:
 def test_plain_http_and_private_literals() -> None:
     """Plain http only where it is allowed; a private address in the URL itself is refused before any look-up."""
     with pytest.raises(ForbiddenTargetError):
-        Policy().read("http://example.com/")
-    assert Policy(allow_http=True).read("http://example.com/").port == 80
+        Policy().read("http://example.com/", "t")
+    assert Policy(allow_http=True).read("http://example.com/", "t").port == 80
     for url in ("https://10.0.0.1/", "https://[::ffff:10.0.0.1]/", "https://[::1]/"):
         with pytest.raises(ForbiddenTargetError):
-            Policy().read(url)
+            Policy().read(url, "t")
