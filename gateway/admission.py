@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from gateway.bodies import BodyChunks, BodyLimits
+from gateway.body_memory import FREE_BYTES, Holding
 from gateway.problems import Problem
 from gateway.settings import GatewaySettings
 
@@ -32,17 +33,37 @@ class Idempotency:
     begun: int = 0
 
 
-async def read_body(request: Request, limits: BodyLimits | int) -> bytes:
-    """The body of a JSON request, decompressed, never more than the limit of it in memory.
+async def read_body(request: Request, limits: BodyLimits | int, holding: Holding | None = None) -> bytearray:
+    """Read the body of a JSON request, decompressed, never more than the limit of it in memory.
+
+    Args:
+        request: not read yet.
+        limits: of the body; a number is its size.
+        holding: holds the body's bytes; None for bodies that are small by their limit.
 
     Raises:
-        Problem: unsupported_media_type, payload_too_large, bad_content_encoding or request_timeout.
+        Problem: unsupported_media_type, payload_too_large, bad_content_encoding, request_timeout or overloaded.
         ClientDisconnect: the client went away.
     """
     check_media_type(request, "application/json")
     if isinstance(limits, int):
         limits = BodyLimits(limits)
-    return b"".join([chunk async for chunk in BodyChunks(request, limits)])
+    chunks = BodyChunks(request, limits)
+    body = bytearray()
+    room = FREE_BYTES
+    try:
+        if holding is not None and FREE_BYTES < (declared := chunks.declared() or 0) <= limits.size:
+            room = declared
+            await holding.set(room)
+        async for chunk in chunks:
+            if holding is not None and len(body) + len(chunk) > room:
+                room = min(limits.size, max(len(body) + len(chunk), 2 * room))
+                await holding.set(room)
+            body += chunk
+    except Problem:
+        await chunks.drain()
+        raise
+    return body
 
 
 def body_limits(settings: GatewaySettings, size: int) -> BodyLimits:
@@ -69,7 +90,7 @@ def check_media_type(request: Request, *allowed: str) -> str:
     return found
 
 
-def idempotency(request: Request, body: bytes) -> Idempotency | None:
+def idempotency(request: Request, body: bytes | bytearray) -> Idempotency | None:
     """The request's Idempotency-Key, bound to its path and body; None where it has none.
 
     Raises:

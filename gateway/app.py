@@ -17,6 +17,7 @@ from starlette.responses import Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway import docs_pages, openapi
+from gateway.body_memory import BodyMemory
 from gateway.direct import Direct
 from gateway.durability import Barrier
 from gateway.edge import Edge, request_id
@@ -153,6 +154,7 @@ async def _running(
     try:
         yield Services(
             settings=settings,
+            body_memory=BodyMemory(settings.body_memory_bytes or 2 * settings.max_body_bytes),
             ledger=guarded,
             barrier=barrier,
             pusher=pusher,

@@ -7,6 +7,7 @@ how far any one piece of it does, so that no piece can fill the memory.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 import zlib
@@ -35,6 +36,11 @@ SLOWEST_BYTES_PER_S = 1024
 _WINDOW_LOG_MAX = 23  # 8 MiB, what RFC 9659 allows for zstd over HTTP
 _DRAIN_BYTES = 64 * MIB
 _DRAIN_S = 10.0
+_FREE_FRAMES = 64
+_FRAME_BYTES = 1024
+"""Frames of a compressed body must bring this much each on average, beyond the first few: each costs work."""
+_FREE_SENT = MIB
+"""A compressed body may be this much longer than the limit on what comes out of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,8 @@ class BodyLimits:
 
 
 class _Inflater(Protocol):
+    window: int
+
     def feed(self, data: bytes) -> Iterator[bytes]: ...
     def whole(self) -> bool: ...
 
@@ -60,18 +68,22 @@ class _Inflater(Protocol):
 class BodyChunks:
     """The body's bytes, decompressed, piece by piece. A class: the loop keeps books on asynchronous generators.
 
+    Attributes:
+        size: bytes that came out so far.
+
     Raises (when read):
         Problem: unsupported_media_type, payload_too_large, bad_content_encoding or request_timeout.
         ClientDisconnect: the client went away.
     """
 
     def __init__(self, request: Request, limits: BodyLimits) -> None:
+        self.size = 0
         self._request = request
         self._limits = limits
         self._inflater = _inflater(request)
         self._pieces: Iterator[bytes] = iter(())
         self._began = time.monotonic()
-        self._sent = self._size = self._room = 0
+        self._sent = self._room = 0
         self._more = True
 
     def __aiter__(self) -> Self:
@@ -86,11 +98,11 @@ class BodyChunks:
                     raise _bad_encoding("ends in its middle")
                 raise StopAsyncIteration
             await self._receive()
-        self._size, self._room = self._size + len(piece), self._room - len(piece)
+        self.size, self._room = self.size + len(piece), self._room - len(piece)
         if self._room < 0:
-            await drain(self._request)
+            await self.drain()
             size, ratio = self._limits.size, self._limits.ratio
-            raise _too_large(size) if self._size > size else _expands(ratio)
+            raise _too_large(size) if self.size > size else _expands(ratio)
         return piece
 
     async def _receive(self) -> None:
@@ -103,42 +115,53 @@ class BodyChunks:
         except TimeoutError:
             # The rest of the body is not waited for, so the connection cannot be used again.
             detail = "the body came too slowly"
+            self._more = False
             raise Problem("request_timeout", detail, headers={"Connection": "close"}) from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk, self._more = message.get("body", b""), message.get("more_body", False)
         self._sent += len(chunk)
+        if self._sent > self._limits.size + _FREE_SENT:
+            await self.drain()
+            raise _too_large(self._limits.size)
         self._room = self._room_for(len(chunk))
         self._pieces = iter((chunk,)) if self._inflater is None else _inflate(self._inflater, chunk)
+
+    def declared(self) -> int | None:
+        """Return the size that the body says to have, where it is not compressed and says it (bytes)."""
+        declared = self._request.headers.get("content-length", "")
+        return int(declared) if self._inflater is None and declared.isdigit() else None
+
+    def window(self) -> int:
+        """Return the bytes of what came out that the decompressor keeps."""
+        return 0 if self._inflater is None else min(self.size, self._inflater.window)
+
+    async def drain(self) -> None:
+        """Read on for a while if more is to come: a client that is still sending would see a reset, no answer."""
+        if not self._sent and "expect" in self._request.headers:
+            return
+        seen = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                while self._more and seen < _DRAIN_BYTES:
+                    message = await self._request.receive()
+                    seen += len(message.get("body", b""))
+                    self._more = message.get("more_body", False)
+        self._more = False
 
     async def _check_declared(self) -> None:
         declared = self._request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._limits.size:
-            if "expect" not in self._request.headers:
-                await drain(self._request)
+            await self.drain()
             raise _too_large(self._limits.size)
 
     def _room_for(self, chunk: int) -> int:
         """How many bytes a chunk may become."""
-        room = self._limits.size - self._size
+        room = self._limits.size - self.size
         if self._inflater is None:
             return room
-        total = max(FREE_EXPANSION, self._limits.ratio * self._sent) - self._size
+        total = max(FREE_EXPANSION, self._limits.ratio * self._sent) - self.size
         return min(room, total, max(FREE_EXPANSION, self._limits.ratio * chunk))
-
-
-async def drain(request: Request) -> None:
-    """Read on for a while: a client that is still sending would see a reset instead of the answer."""
-    seen = 0
-    try:
-        async with asyncio.timeout(_DRAIN_S):
-            while seen < _DRAIN_BYTES:
-                message = await request.receive()
-                seen += len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return
 
 
 def _inflater(request: Request) -> _Inflater | None:
@@ -162,18 +185,43 @@ def _inflate(inflater: _Inflater, chunk: bytes) -> Iterator[bytes]:
         raise _bad_encoding("is not what it says") from None
 
 
+class _Frames:
+    """Counts the frames of a compressed body, which may be joined end to end."""
+
+    def __init__(self) -> None:
+        self._frames = self._size = 0
+
+    def count(self) -> None:
+        """Note that another frame begins.
+
+        Raises:
+            Problem: they are many for what came out of them.
+        """
+        self._frames += 1
+        if self._frames > _FREE_FRAMES + self._size // _FRAME_BYTES:
+            raise _bad_encoding("has too many small parts")
+
+    def add(self, piece: bytes) -> None:
+        """Note what came out."""
+        self._size += len(piece)
+
+
 class _Gzip:
+    window = 32 * 1024
+
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(wbits=31)
-        self._begun = False
+        self._frames = _Frames()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while data:
-            if self._stream.eof:  # gzip files may be joined end to end
+            if self._stream.eof:
+                self._frames.count()
                 self._stream = zlib.decompressobj(wbits=31)
             piece = self._stream.decompress(data, PIECE)
             data = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
             if piece:
+                self._frames.add(piece)
                 yield piece
 
     def whole(self) -> bool:
@@ -181,8 +229,11 @@ class _Gzip:
 
 
 class _Zstd:
+    window = 1 << _WINDOW_LOG_MAX
+
     def __init__(self) -> None:
         self._stream = self._new()
+        self._frames = _Frames()
 
     @staticmethod
     def _new() -> zstd.ZstdDecompressor:
@@ -190,11 +241,13 @@ class _Zstd:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while True:
-            if self._stream.eof:  # and so may zstd's frames
+            if self._stream.eof:
                 if not data:
                     return
+                self._frames.count()
                 self._stream = self._new()
             if piece := self._stream.decompress(data, PIECE):
+                self._frames.add(piece)
                 yield piece
             if self._stream.eof:
                 data = self._stream.unused_data

@@ -7,18 +7,22 @@ Pure: values in, values out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
+from gateway.characters import label_fault, label_key, string_fault
 from gateway.faults import Faults, Pointer
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels, Options
 
+NOT_A_LABEL = "is not one of the labels"
 _FIELDS = frozenset({"id", "text", "labels", "options"})
-_KNOWN_LABELS = 1000
-"""Different lists of labels that are remembered; a stream may bring no end of them."""
+_NAMED_PER_LABEL = 10
+"""A job's options may name the labels of many documents, but no more than so many times `max_labels`."""
+_KNOWN_LABELS = 5000
+"""Labels in the lists that are remembered; a stream may bring no end of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +57,34 @@ class DocumentReader:
         self._options = options
         self._faults = faults
         self._known_labels: dict[tuple[str, ...], Labels] = {}
-        self.all_labels = set(labels)
+        self._remembered = 0
+        self._unclaimed: dict[str, list[Pointer]] = {}
+        for place, label in named_labels(options):
+            if label not in labels:
+                self._unclaimed.setdefault(label, []).append(place)
 
-    def read(self, items: Sequence[Any]) -> list[Document]:
-        """The documents, in order; faults are noted, and the list is then of no use."""
-        documents = [
-            document
-            for index, item in enumerate(items)
-            if (document := self.read_one(index, item, ("documents", index))) is not None
-        ]
-        self._distinct(items, documents)
-        return documents
+    def unclaimed(self) -> list[Pointer]:
+        """Return the places in the job's options that name a label which nobody asked for so far."""
+        return [place for places in self._unclaimed.values() for place in places]
+
+    def read(self, items: Iterable[Any], *, need_labels: bool) -> Iterator[Document]:
+        """Yield the documents, in order; once a fault is noted, only look for more of them.
+
+        Args:
+            items: the elements of `documents`.
+            need_labels: the job has no labels, so that every document must have its own.
+        """
+        first: dict[str, tuple[int, bool]] = {}
+        for index, item in enumerate(items):
+            document = self.read_one(index, item, ("documents", index))
+            if document is None:
+                continue
+            self._check_distinct(document, item.get("id") is not None, first)
+            if need_labels and document.labels is None:
+                need_labels = False  # one document is enough to name
+                self._faults.add(("labels",), f"is required, for document {index} has no labels of its own")
+            if not len(self._faults):
+                yield document
 
     def read_one(self, index: int, item: Any, at: Pointer = ()) -> Document | None:
         """The document that stands at `at`; what is wrong is noted, and it is then of no use."""
@@ -106,9 +127,11 @@ class DocumentReader:
             return self._known_labels[key]
         before = len(self._faults)
         labels = read_labels(given, (*at, "labels"), self._limits, self._faults)
-        if key is not None and len(self._faults) == before and len(self._known_labels) < _KNOWN_LABELS:
+        for label in labels:
+            self._unclaimed.pop(label, None)
+        if key is not None and len(self._faults) == before and self._remembered < _KNOWN_LABELS:
             self._known_labels[key] = labels
-        self.all_labels |= labels.keys()
+            self._remembered += len(labels)
         return labels
 
     def _own_options(self, at: Pointer, given: Any, labels: Labels) -> dict[str, Any] | None:
@@ -126,16 +149,13 @@ class DocumentReader:
             self._faults.add_validation(error, given, at)
         return own
 
-    def _distinct(self, items: Sequence[Any], documents: Sequence[Document]) -> None:
-        first: dict[str, int] = {}
-        for document in documents:
-            earlier = first.setdefault(document.id, document.index)
-            if earlier == document.index:
-                continue
-            # A document without an id is known by its index, which another may have claimed as its id.
-            named = next(i for i in (document.index, earlier) if items[i].get("id") is not None)
-            other = earlier if named == document.index else document.index
-            self._faults.add(("documents", named, "id"), f"is the id of document {other} too")
+    def _check_distinct(self, document: Document, named: bool, first: dict[str, tuple[int, bool]]) -> None:
+        earlier, earlier_named = first.setdefault(document.id, (document.index, named))
+        if earlier == document.index:
+            return
+        # A document without an id is known by its index, which another may have claimed as its id.
+        wrong, other = (document.index, earlier) if named or not earlier_named else (earlier, document.index)
+        self._faults.add(("documents", wrong, "id"), f"is the id of document {other} too")
 
 
 def text_error(text: str, max_bytes: int) -> DocumentError | None:
@@ -159,29 +179,6 @@ def text_error(text: str, max_bytes: int) -> DocumentError | None:
     return None
 
 
-def string_fault(value: Any, longest: int) -> str | None:
-    """What is wrong with a short string of a client (an id, a label), or None."""
-    if not isinstance(value, str):
-        return "must be a string"
-    if not value or value.isspace():
-        return "must not be empty or white space only"
-    if len(value) > longest:
-        return f"must have at most {longest} characters"
-    return character_fault(value)
-
-
-def character_fault(value: str) -> str | None:
-    """Why a string cannot be stored or sent as it is, or None."""
-    if "\x00" in value:
-        return "must not hold a NUL character"
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return "must not hold half of a surrogate pair"
-    return None
-
-
 def read_labels(given: Any, at: Pointer, limits: DocumentLimits, faults: Faults) -> Labels:
     """Labels as given, a list or a map to descriptions; what is wrong is noted."""
     pairs: list[tuple[Any, Any, str | int]]
@@ -196,13 +193,15 @@ def read_labels(given: Any, at: Pointer, limits: DocumentLimits, faults: Faults)
         faults.add(at, f"must have 1 to {limits.labels} labels, not {len(pairs)}")
         return {}
     labels: Labels = {}
+    keys: set[str] = set()
     for label, description, place in pairs:
-        fault = string_fault(label, limits.label_length) or _description_fault(description, limits)
+        fault = label_fault(label, limits.label_length) or _description_fault(description, limits)
         if fault:
             faults.add((*at, place), fault)
-        elif label in labels:
-            faults.add((*at, place), "is a label given before")
+        elif (key := label_key(label)) in keys:
+            faults.add((*at, place), f"{'is' if label in labels else 'looks the same as'} a label given before")
         else:
+            keys.add(key)
             labels[label] = description or None
     return labels
 
@@ -210,7 +209,7 @@ def read_labels(given: Any, at: Pointer, limits: DocumentLimits, faults: Faults)
 def _description_fault(description: Any, limits: DocumentLimits) -> str | None:
     if description is None or description == "":
         return None
-    fault = string_fault(description, limits.description_length)
+    fault = label_fault(description, limits.description_length)
     return f"the description {fault}" if fault else None
 
 
@@ -219,6 +218,15 @@ def read_options(given: Any, at: Pointer, limits: DocumentLimits, faults: Faults
     if not isinstance(given, Mapping):
         faults.add(at, "must be an object")
         return None
+    most = _NAMED_PER_LABEL * limits.labels
+    redact = given.get("redact")
+    listed: dict[Pointer, Any] = {("threshold",): given.get("threshold")}
+    if isinstance(redact, dict):
+        listed["redact", "labels"] = redact.get("labels")
+    for place, names in listed.items():
+        if isinstance(names, dict | list) and len(names) > most:
+            faults.add((*at, *place), f"must name at most {most} labels")
+            return None
     try:
         options = Options.model_validate(given, strict=True)
     except ValidationError as error:
@@ -238,8 +246,8 @@ def named_labels(options: Options) -> Iterator[tuple[Pointer, str]]:
         yield from ((("redact", "labels", at), label) for at, label in enumerate(options.redaction.labels))
 
 
-def check_named_labels(options: Options, labels: Mapping[str, Any] | set[str], at: Pointer, faults: Faults) -> None:
-    """A label that nobody asks for is a mistake in the name."""
+def check_named_labels(options: Options, labels: Labels, at: Pointer, faults: Faults) -> None:
+    """Note the labels that options name and nobody asks for: they are mistakes in the name."""
     for place, label in named_labels(options):
         if label not in labels:
-            faults.add((*at, *place), "is not one of the labels")
+            faults.add((*at, *place), NOT_A_LABEL)

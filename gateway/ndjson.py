@@ -1,18 +1,31 @@
 """Reads a job that comes as lines: bytes in pieces of any size -> the head, then documents. Pure, constant memory.
 
-First line: everything of a JSON body but `documents`. Each further line: one document. Blank lines are skipped.
+First line: everything of a JSON body but `documents`. Each further line: one document. Blank lines are skipped, as
+long as they are few.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.documents import DocumentReader, named_labels, string_fault
-from gateway.faults import EnoughError, Faults, Pointer
+from gateway.characters import string_fault
+from gateway.documents import NOT_A_LABEL, DocumentReader
+from gateway.faults import MAX_FAULTS, EnoughError, Faults
+from gateway.json_text import (
+    HEAD_COST,
+    MAX_HEAD_BYTES,
+    TOO_MANY_VALUES,
+    TooManyValuesError,
+    check_values,
+    document_cost,
+    load_json,
+    too_many_documents,
+)
 from gateway.problems import Problem, pointer
-from gateway.request import HEAD_FIELDS, Head, document_limits, load_json, read_head
+from gateway.request import HEAD_FIELDS, Head, document_limits, read_head
 from gateway.settings import GatewaySettings
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Options
 
@@ -23,6 +36,11 @@ _ESCAPED = 6
 """A character may come as six bytes (`\\u0041`)."""
 _BESIDES_TEXT = 1 << 20
 """Room in a line for id, labels and options."""
+_FREE_BLANKS = 1000
+"""Blank lines that a body may have in addition to one for each document."""
+_BLANKS = re.compile(rb"(?:[ \t\r\v\f]*+\n)++")
+_BYTES_PER_DOCUMENT = 75
+"""What is remembered of a document that was read: the hash of its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +56,13 @@ class Lines:
 
     Args:
         longest: most bytes of a line; of a longer one only its number is told.
+
+    Attributes:
+        blanks: blank lines that were left out so far.
     """
 
     def __init__(self, longest: int) -> None:
+        self.blanks = 0
         self._longest = longest
         self._begun = bytearray()
         self._too_long = False
@@ -49,11 +71,21 @@ class Lines:
     def feed(self, data: bytes) -> Iterator[Line]:
         """The lines that end in this piece."""
         at = 0
-        while (end := data.find(b"\n", at)) >= 0:
+        while True:
+            if not self._begun and not self._too_long and (blank := _BLANKS.match(data, at)) is not None:
+                lines = data.count(b"\n", at, blank.end())
+                self._number, self.blanks, at = self._number + lines, self.blanks + lines, blank.end()
+            end = data.find(b"\n", at)
+            if end < 0:
+                break
             self._keep(data, at, end)
             yield self._end()
             at = end + 1
         self._keep(data, at, len(data))
+
+    def kept(self) -> int:
+        """Return the bytes of the line that has begun."""
+        return len(self._begun)
 
     def finish(self) -> Iterator[Line]:
         """The last line, if no line feed ended it."""
@@ -97,7 +129,6 @@ class NdjsonReader:
         self._documents = DocumentReader(document_limits(settings), {}, Options(), self._faults)
         self._ids: set[int] = set()
         self._head_line = 1
-        self._unclaimed: dict[Pointer, str] = {}
 
     def feed(self, data: bytes) -> list[Document]:
         """The documents of the lines that end in this piece of the body.
@@ -105,7 +136,17 @@ class NdjsonReader:
         Raises:
             Problem: malformed_json, validation_failed, unknown_model or too_many_documents; the line is told.
         """
-        return [document for line in self._lines.feed(data) if (document := self._line(line)) is not None]
+        documents = [document for line in self._lines.feed(data) if (document := self._line(line)) is not None]
+        self._check_blanks()
+        return documents
+
+    def memory_bytes(self) -> int:
+        """Return about what is kept between two pieces (bytes)."""
+        return self.line_bytes() + _BYTES_PER_DOCUMENT * len(self._ids)
+
+    def line_bytes(self) -> int:
+        """Return the bytes of the line that has begun."""
+        return self._lines.kept()
 
     def finish(self) -> list[Document]:
         """What the end of the body completes.
@@ -118,33 +159,40 @@ class NdjsonReader:
             raise Problem("malformed_json", "the body has no line")
         if not self.count:
             raise Problem("validation_failed", "the body has no document behind its first line")
-        if self._unclaimed:
-            places = [(pointer(*place), "is not one of the labels") for place in self._unclaimed]
-            raise _rejected(self._head_line, sorted(places)[:20])
+        if unclaimed := self._documents.unclaimed():
+            places = [(pointer("options", *place), NOT_A_LABEL) for place in unclaimed]
+            raise _rejected(self._head_line, sorted(places)[:MAX_FAULTS])
         return documents
 
     def _line(self, line: Line) -> Document | None:
         if line.content is not None and not line.content.strip():
+            self._lines.blanks += 1  # cut between two pieces, or without a line feed
             return None
         if self.head is None:
             self.head = self._read_head(line)
             return None
         if self.count >= self._settings.max_ndjson_documents:
-            limit = self._settings.max_ndjson_documents
-            raise Problem("too_many_documents", f"line {line.number}: {limit} documents are allowed in one request")
+            raise too_many_documents(self._settings.max_ndjson_documents)
         index, self.count = self.count, self.count + 1
         if line.content is None:
             detail = f"line {line.number} is too long for a text within {self._settings.max_document_bytes} bytes"
             return self._failed(index, DocumentError(DocumentErrorCode.document_too_large, detail))
         return self._read_document(index, line.number, line.content)
 
+    def _check_blanks(self) -> None:
+        if self._lines.blanks > _FREE_BLANKS + self.count:
+            raise Problem("validation_failed", f"the body has {self._lines.blanks} blank lines; leave them out")
+
     def _read_head(self, line: Line) -> Head:
         self._head_line = line.number
-        if line.content is None:
-            raise _rejected(line.number, [("", "is too long")])
-        content = _load(line.number, line.content)
+        if line.content is None or len(line.content) > MAX_HEAD_BYTES:
+            raise _rejected(line.number, [("", f"is longer than {MAX_HEAD_BYTES} bytes")])
+        content = _load(line.number, line.content, HEAD_COST)
         if not isinstance(content, dict):
             raise _rejected(line.number, [("", "must be a JSON object with the job's labels")])
+        if "text" in content and not content.keys() & {"documents", "model", "options"}:
+            detail = 'must be the job\'s head, such as {"labels": ["person"]}; documents follow, one per line'
+            raise _rejected(line.number, [("", detail)])
         try:
             for name in content.keys() - HEAD_FIELDS:
                 self._faults.add((name,), "is not a field of a job's first line")
@@ -153,15 +201,13 @@ class NdjsonReader:
             raise _rejected(line.number, self._faults.take()) from None
         if len(self._faults):
             raise _rejected(line.number, self._faults.take())
-        named = named_labels(head.options)
-        self._unclaimed = {("options", *place): label for place, label in named if label not in head.labels}
         limits = document_limits(self._settings)
         self._documents = DocumentReader(limits, head.labels, head.options, self._faults)
         return head
 
     def _read_document(self, index: int, number: int, content: bytes) -> Document:
         try:
-            item = _load(number, content)
+            item = _load(number, content, document_cost(self._settings.max_labels))
         except Problem as problem:
             if self._rejects:
                 raise
@@ -192,10 +238,6 @@ class NdjsonReader:
         if not len(self._faults):
             # A hash is enough to tell ids apart (64 bits, seeded anew in every process) and needs little memory.
             self._ids.add(hash(document.id))
-            if self._unclaimed and document.labels:
-                own = document.labels
-                self._unclaimed = {place: name for place, name in self._unclaimed.items() if name not in own}
-            self._documents.all_labels.clear()
         return document
 
     def _failed(self, index: int, error: DocumentError, given_id: str | None = None) -> Document:
@@ -214,14 +256,17 @@ def _id_of(item: Any) -> str | None:
     return given if isinstance(given, str) else None
 
 
-def _load(number: int, content: bytes) -> Any:
-    """The line's JSON.
+def _load(number: int, content: bytes, most_cost: int) -> Any:
+    """Decode the line's JSON.
 
     Raises:
-        Problem: malformed_json, with the line's number.
+        Problem: malformed_json or validation_failed, with the line's number.
     """
     try:
+        check_values(content, most_cost)
         return load_json(content)
+    except TooManyValuesError:
+        raise _rejected(number, [("", TOO_MANY_VALUES)]) from None
     except Problem as problem:
         detail = problem.detail.removeprefix("line 1 ").replace("the body is", "it is")
         raise Problem("malformed_json", f"line {number}: {detail}", [(f"line:{number}", detail)]) from None

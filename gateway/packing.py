@@ -5,12 +5,12 @@ Pure; every blob is encoded for the one place where it lies (`jobs.ledger.place`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import orjson
 
-from gateway.request import Head, Submission
+from gateway.request import Head
 from jobs.codec import Codec
 from jobs.ledger import place
 from jobs.schema import Document, Job
@@ -51,17 +51,40 @@ class Packed:
         return sum(characters for _, characters in self.sizes)
 
 
-def pack(codec: Codec, job_id: str, submission: Submission) -> Packed:
-    """A job that came in one piece."""
-    documents = submission.documents
-    shards = list(cut(documents))
+@dataclass(frozen=True, slots=True)
+class PackedDocuments:
+    """A job's documents as they are stored; the attributes are those of `Packed`."""
+
+    job_id: str
+    sizes: Sequence[tuple[int, int]]
+    version: int
+    blobs: Sequence[bytes]
+    doc_ids: Sequence[tuple[str, int]]
+
+
+def pack_documents(codec: Codec, job_id: str, documents: Iterable[Document]) -> PackedDocuments:
+    """Pack the documents of a job that came in one piece; no more than a shard of them is in memory at once."""
+    sizes: list[tuple[int, int]] = []
+    blobs: list[bytes] = []
+    ids: list[tuple[str, int]] = []
+    version = 1
+    for shard in cut(documents):
+        blobs.append(pack_shard(codec, job_id, len(sizes), shard))
+        sizes.append(size_of(shard))
+        ids += own_ids(shard)
+        version = max(version, wire_version(shard))
+    return PackedDocuments(job_id, sizes, version, blobs, ids)
+
+
+def pack(codec: Codec, head: Head, documents: PackedDocuments) -> Packed:
+    """Pack a job that came in one piece."""
     return Packed(
-        job_id,
-        *pack_head(codec, job_id, submission.head),
-        list(map(size_of, shards)),
-        wire_version(documents, submission.head.options),
-        blobs=[pack_shard(codec, job_id, number, shard) for number, shard in enumerate(shards)],
-        doc_ids=own_ids(documents),
+        documents.job_id,
+        *pack_head(codec, documents.job_id, head),
+        documents.sizes,
+        max(documents.version, wire_version((), head.options)),
+        blobs=documents.blobs,
+        doc_ids=documents.doc_ids,
     )
 
 

@@ -6,25 +6,21 @@ together.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from gateway.documents import (
-    DocumentLimits,
-    DocumentReader,
-    character_fault,
-    check_named_labels,
-    read_labels,
-    read_options,
-)
+from gateway.characters import character_fault, control_fault
+from gateway.documents import NOT_A_LABEL, DocumentLimits, DocumentReader, read_labels, read_options
 from gateway.faults import Faults, collected
+from gateway.json_text import Items, Text, document_cost, load_job, too_many_documents
 from gateway.problems import Problem
 from gateway.settings import GatewaySettings
 from gateway.webhooks.request import InlineWebhook, read_webhook
 from jobs.routing import Models
 from jobs.schema import Document, Labels, Options, Priority
+
+T = TypeVar("T")
 
 HEAD_FIELDS = frozenset(
     {"model", "labels", "options", "priority", "deadline_s", "result_ttl_s", "webhook", "metadata"}
@@ -60,95 +56,56 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
-    """A checked request with all its documents."""
+class Submission(Generic[T]):
+    """A checked request with its documents, or with what was made of them."""
 
     head: Head
-    documents: tuple[Document, ...]
+    documents: T
 
 
-def parse(body: bytes, settings: GatewaySettings, *, max_documents: int, extract: bool = False) -> Submission:
-    """The submission that a JSON body asks for.
+def parse(
+    body: Text,
+    settings: GatewaySettings,
+    take: Callable[[Iterator[Document]], T],
+    *,
+    max_documents: int,
+    extract: bool = False,
+) -> Submission[T]:
+    """Return the submission that a JSON body asks for.
 
     Args:
         body: the request's bytes, already bounded.
         settings: models and limits.
+        take: gets the documents, which are not all in memory at once; it must take them all.
         max_documents: most documents of this kind of request.
         extract: the priority is interactive and cannot be chosen.
 
     Raises:
-        Problem: malformed_json, validation_failed, unknown_model or too_many_documents.
+        Problem: malformed_json, validation_failed, unknown_model, payload_too_large or too_many_documents.
     """
-    content = load_object(body)
+    content = load_job(body, max_documents, document_cost(settings.max_labels), settings.max_document_bytes)
     with collected() as faults:
-        return _read(content, settings, faults, max_documents, extract=extract)
-
-
-def load_object(body: bytes) -> dict[str, Any]:
-    """The body's JSON object.
-
-    Raises:
-        Problem: malformed_json; or validation_failed, for another value.
-    """
-    content = load_json(body)
-    if not isinstance(content, dict):
-        raise Problem("validation_failed", "the body must be a JSON object", [("", "must be a JSON object")])
-    return content
-
-
-def load_json(body: bytes) -> Any:
-    """The body's JSON value; strings may hold lone surrogates.
-
-    Raises:
-        Problem: malformed_json.
-    """
-    try:
-        return _JSON.decode(body.decode())
-    except UnicodeDecodeError as error:
-        raise _malformed(f"the body is not UTF-8 (byte {error.start})") from None
-    except json.JSONDecodeError as error:
-        raise _malformed(f"line {error.lineno} column {error.colno}: {error.msg}") from None
-    except RecursionError:
-        raise _malformed("the body is nested too deeply") from None
-    except ValueError as error:
-        raise _malformed(str(error) if isinstance(error, _JsonError) else "a number has too many digits") from None
-
-
-class _JsonError(ValueError):
-    """JSON that Python reads and this API does not."""
-
-
-def _refuse_constant(name: str) -> None:
-    raise _JsonError(f"{name} is not JSON")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        # Python would keep the last and drop the others without a word.
-        raise _JsonError("an object says the same name twice")
-    return content
-
-
-_JSON = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
-
-
-def _malformed(detail: str) -> Problem:
-    return Problem("malformed_json", detail)
+        return _read(content, settings, faults, take, max_documents, extract=extract)
 
 
 def _read(
-    content: Mapping[str, Any], settings: GatewaySettings, faults: Faults, max_documents: int, *, extract: bool
-) -> Submission:
+    content: Mapping[str, Any],
+    settings: GatewaySettings,
+    faults: Faults,
+    take: Callable[[Iterator[Document]], T],
+    max_documents: int,
+    *,
+    extract: bool,
+) -> Submission[T]:
     for name in content.keys() - HEAD_FIELDS - {"documents"}:
         faults.add((name,), "is not a field of a job")
     head = read_head(content, settings, faults, extract=extract)
     items = _items(content, max_documents, faults)
     reader = DocumentReader(document_limits(settings), head.labels, head.options, faults)
-    documents = reader.read(items)
-    _each_has_labels(head.labels, content.get("labels"), documents, faults)
-    check_named_labels(head.options, reader.all_labels, ("options",), faults)
-    return Submission(head, tuple(documents))
+    taken = take(reader.read(items, need_labels=not head.labels and content.get("labels") is None))
+    for place in reader.unclaimed():
+        faults.add(("options", *place), NOT_A_LABEL)
+    return Submission(head, taken)
 
 
 def read_head(
@@ -203,15 +160,6 @@ def _labels(given: Any, limits: DocumentLimits, faults: Faults) -> Labels:
     return {} if given is None else read_labels(given, ("labels",), limits, faults)
 
 
-def _each_has_labels(labels: Labels, given: Any, documents: Sequence[Document], faults: Faults) -> None:
-    """A job may leave its labels out only where no document needs them."""
-    if labels or given is not None:
-        return
-    bare = next((document.index for document in documents if document.labels is None), None)
-    if bare is not None:
-        faults.add(("labels",), f"is required, for document {bare} has no labels of its own")
-
-
 def _priority(given: Any, faults: Faults, *, extract: bool) -> Priority:
     default = Priority.interactive if extract else Priority.standard
     allowed = [Priority.interactive] if extract else list(Priority)
@@ -247,22 +195,22 @@ def _metadata(given: Any, settings: GatewaySettings, faults: Faults) -> dict[str
             faults.add(("metadata", name), f"the name must have 1 to {_MAX_METADATA_KEY} characters")
         elif not isinstance(value, str) or len(value) > settings.max_metadata_length:
             faults.add(("metadata", name), f"must be a string of at most {settings.max_metadata_length} characters")
-        elif fault := character_fault(name) or character_fault(value):
+        elif fault := character_fault(name) or control_fault(name) or character_fault(value):
             faults.add(("metadata", name), fault)
     return given
 
 
-def _items(content: Mapping[str, Any], max_documents: int, faults: Faults) -> Sequence[Any]:
+def _items(content: Mapping[str, Any], max_documents: int, faults: Faults) -> Items | Sequence[Any]:
     if "documents" not in content:
         faults.add(("documents",), "is required")
         return ()
     items = content["documents"]
-    if not isinstance(items, list):
+    if not isinstance(items, list | Items):
         faults.add(("documents",), "must be a list")
         return ()
-    if not items:
+    if not len(items):
         faults.add(("documents",), "must have at least one document")
         return ()
     if len(items) > max_documents:
-        raise Problem("too_many_documents", f"{len(items)} documents, {max_documents} are allowed in one request")
+        raise too_many_documents(max_documents)
     return items

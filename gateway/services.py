@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from gateway.body_memory import BodyMemory
 from gateway.durability import Barrier
 from gateway.limits import Limiter
 from gateway.settings import GatewaySettings
@@ -29,6 +30,7 @@ class Services:
     """
 
     settings: GatewaySettings
+    body_memory: BodyMemory
     ledger: AsyncLedger
     barrier: Barrier
     pusher: Pusher

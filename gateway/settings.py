@@ -91,6 +91,13 @@ class GatewaySettings(WebhookSettings):
     )
 
     max_body_bytes: int = Field(32 * MIB, ge=1, description="Largest JSON request body (bytes).")
+    body_memory_bytes: int = Field(
+        0,
+        ge=0,
+        description="Bytes of request bodies that a process keeps at once, half of it at most for one tenant; a "
+        "request that does not fit in ten seconds is answered 503 `overloaded`. At least twice `max_body_bytes`, "
+        "which 0 stands for.",
+    )
     max_compression_ratio: int = Field(
         100, ge=1, description="Most that a compressed request body, or any piece of it, may expand."
     )
@@ -191,6 +198,12 @@ class GatewaySettings(WebhookSettings):
     def _auth_off_is_local(self) -> Self:
         if self.auth == "off" and not _is_loopback(self.host):
             raise ValueError("GLEANER_AUTH=off needs a loopback GLEANER_HOST such as 127.0.0.1")
+        return self
+
+    @model_validator(mode="after")
+    def _largest_body_fits(self) -> Self:
+        if 0 < self.body_memory_bytes < 2 * self.max_body_bytes:
+            raise ValueError("GLEANER_BODY_MEMORY_BYTES is less than twice GLEANER_MAX_BODY_BYTES")
         return self
 
     @model_validator(mode="after")

@@ -6,12 +6,11 @@ shard again.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -20,7 +19,7 @@ from redis.exceptions import RedisError
 
 from gateway.admission import Idempotency
 from gateway.auth import Caller
-from gateway.packing import Packed, pack, pack_head
+from gateway.packing import Packed, PackedDocuments, pack, pack_head
 from gateway.problems import Problem
 from gateway.request import Head, Submission
 from gateway.schemas import JobWebhook
@@ -37,8 +36,6 @@ from jobs.shards import wire_version
 log = logging.getLogger(__name__)
 
 _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # pragma: allowlist secret
-_INLINE_CHARACTERS = 32 * 1024
-"""Shards of smaller jobs are packed in place; a thread would cost more than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,41 +65,39 @@ class Retried:
 async def submit(
     services: Services,
     caller: Caller,
-    submission: Submission,
+    read: Callable[[], Awaitable[Submission[PackedDocuments]]],
     key: Idempotency | None,
     trace: str,
     expected: Expected | None = None,
 ) -> Accepted:
-    """Make the job, or find the one that the same Idempotency-Key made; who waits for a new one is told its end.
+    """Make the job that `read` reads, or find the one that the same Idempotency-Key made.
+
+    The client that waits for the end of a new job is `expected` to get it.
 
     Raises:
-        Problem: quota_exceeded, overloaded, idempotency_in_progress or idempotency_key_reused.
+        Problem: what `read` raises; quota_exceeded, overloaded, idempotency_in_progress or idempotency_key_reused.
         LedgerUnavailableError: the job may or may not exist; the same request with its key finds out.
     """
     if key is None:
-        return await _submit(services, caller, submission, None, trace, expected)
+        return await _submit(services, caller, await read(), None, trace, expected)
     begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha))
     if (known := answered_before(services, caller, key, begun)) is not None:
         return known
     async with freed_if_refused(services, caller, key):
-        return await _submit(services, caller, submission, replace(key, begun=begun.now), trace, expected)
+        return await _submit(services, caller, await read(), replace(key, begun=begun.now), trace, expected)
 
 
 async def _submit(
     services: Services,
     caller: Caller,
-    submission: Submission,
+    submission: Submission[PackedDocuments],
     key: Idempotency | None,
     trace: str,
     expected: Expected | None,
 ) -> Accepted:
-    job_id, documents = new_job_id(), submission.documents
-    if sum(len(document.text) for document in documents) <= _INLINE_CHARACTERS:
-        packed = pack(services.codec, job_id, submission)
-    else:
-        packed = await asyncio.to_thread(pack, services.codec, job_id, submission)
-    with services.tracer.span("submit", trace, job_id=job_id, documents=len(documents)) as trace:
-        head = submission.head.routed(services.settings.models, caller.tenant)
+    head = submission.head.routed(services.settings.models, caller.tenant)
+    packed = pack(services.codec, head, submission.documents)
+    with services.tracer.span("submit", trace, job_id=packed.job_id, documents=packed.documents) as trace:
         return await _make(services, caller, head, packed, key, trace, expected=expected)
 
 

@@ -15,16 +15,20 @@ from fastapi import Request
 
 from gateway.admission import Idempotency, body_limits, idempotency_key, trace_context
 from gateway.auth import Caller
-from gateway.bodies import BodyChunks, drain
+from gateway.bodies import BodyChunks
+from gateway.body_memory import FREE_BYTES, LARGE_BYTES, Holding
 from gateway.ndjson import NdjsonReader, OnBadLine
 from gateway.problems import Problem
 from gateway.services import Services
 from gateway.staging import staged
 from gateway.submission import Accepted, answered_before, commit, freed_if_refused, new_job_id
 from jobs import ledger
+from jobs.schema import Document
 
 _PIECE = 256 * 1024
 """Bytes read at once: enough that going to a thread for it costs nothing."""
+_STAGED = 512 * 1024
+"""About what else an upload keeps: a shard that fills and blobs on their way to the store (bytes)."""
 
 
 async def upload(request: Request, services: Services, caller: Caller, on_bad_line: OnBadLine) -> Accepted:
@@ -58,14 +62,16 @@ async def _submit(
 ) -> Accepted:
     reader = NdjsonReader(services.settings, on_bad_line)
     renewal = () if key is None else (ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, ""),)
-    async with staged(services, new_job_id(), *renewal) as staging:
+    async with (
+        services.body_memory.hold(caller.tenant) as holding,
+        staged(services, new_job_id(), *renewal) as staging,
+    ):
         try:
             async for piece in body.pieces():
-                await staging.add(await asyncio.to_thread(reader.feed, piece))
+                await staging.add(await _fed(holding, reader, body, piece))
             await staging.add(await asyncio.to_thread(reader.finish))
-        except Problem as problem:
-            if not body.ended and "Connection" not in problem.headers:
-                await drain(request)
+        except Problem:
+            await body.drain()
             raise
         await staging.finish()
         if reader.head is None:
@@ -74,6 +80,16 @@ async def _submit(
             key = replace(key, body_sha=body.sha())
         head = reader.head.routed(services.settings.models, caller.tenant)
         return await commit(services, caller, head, staging, key, trace_context(request))
+
+
+async def _fed(holding: Holding, reader: NdjsonReader, body: _Body, piece: bytes) -> list[Document]:
+    """Return the documents that end in a piece; what is kept is held, and long lines are parsed one by one."""
+    if body.size() > FREE_BYTES:
+        await holding.set(reader.memory_bytes() + len(piece) + body.buffered() + _STAGED)
+    if reader.line_bytes() + len(piece) <= LARGE_BYTES:
+        return await asyncio.to_thread(reader.feed, piece)
+    async with holding.parsing():
+        return await asyncio.to_thread(reader.feed, piece)
 
 
 async def _repeated(services: Services, caller: Caller, body: _Body, key: Idempotency) -> Accepted:
@@ -94,30 +110,36 @@ class _Body:
     """The request's body in pieces of a fair size, and its hash."""
 
     def __init__(self, request: Request, services: Services, on_bad_line: OnBadLine) -> None:
-        self.ended = False
         self._chunks = BodyChunks(request, body_limits(services.settings, services.settings.max_ndjson_bytes))
         self._hash = hashlib.sha256(f"{request.url.path}\n{on_bad_line}\n".encode())
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body.
+        """Yield the body.
 
         Raises:
             Problem, ClientDisconnect: as `BodyChunks`.
         """
         piece = bytearray()
-        try:
-            async for chunk in self._chunks:
-                self._hash.update(chunk)
-                piece += chunk
-                if len(piece) >= _PIECE:
-                    yield bytes(piece)
-                    piece.clear()
-        except Problem:
-            self.ended = True  # it was drained, or will not be
-            raise
-        self.ended = True
+        async for chunk in self._chunks:
+            self._hash.update(chunk)
+            piece += chunk
+            if len(piece) >= _PIECE:
+                yield bytes(piece)
+                piece.clear()
         yield bytes(piece)
 
+    async def drain(self) -> None:
+        """Read on for a while, as `BodyChunks.drain`."""
+        await self._chunks.drain()
+
+    def size(self) -> int:
+        """Return the bytes that were read."""
+        return self._chunks.size
+
+    def buffered(self) -> int:
+        """Return the bytes that a decompressor keeps."""
+        return self._chunks.window()
+
     def sha(self) -> str:
-        """The hash of what was read, with the path and the choice of the query."""
+        """Return the hash of what was read, with the path and the choice of the query."""
         return self._hash.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from fastapi import Request
@@ -12,14 +13,15 @@ from starlette.responses import Response
 
 from gateway.admission import body_limits, check_media_type, idempotency, read_body, trace_context
 from gateway.auth import Caller
+from gateway.body_memory import LARGE_BYTES
 from gateway.lookup import announced_page, owned_job
 from gateway.ndjson import MEDIA_TYPE, OnBadLine
-from gateway.packing import unpack_metadata
-from gateway.request import parse
+from gateway.packing import PackedDocuments, pack_documents, unpack_metadata
+from gateway.request import Submission, parse
 from gateway.results import first_page
 from gateway.schemas import JobWebhook
 from gateway.services import Services
-from gateway.submission import Accepted, submit
+from gateway.submission import Accepted, new_job_id, submit
 from gateway.upload import upload
 from gateway.views import etag, job_json, job_url, retry_after_s
 from gateway.waiting import Expected
@@ -29,7 +31,7 @@ from jobs.schema import Job
 T = TypeVar("T")
 
 _INLINE_BYTES = 64 * 1024
-"""Smaller bodies are parsed in place; a thread would cost more than it saves."""
+"""Smaller bodies are parsed and packed in place; a thread would cost more than it saves."""
 
 
 async def accept(
@@ -53,14 +55,26 @@ async def accept(
         accepted = await upload(request, services, caller, on_bad_line)
         await services.barrier.confirm()
         return accepted
-    body = await read_body(request, body_limits(settings, settings.max_body_bytes))
-    key = idempotency(request, body)
+    async with services.body_memory.hold(caller.tenant) as holding:
+        body = await read_body(request, body_limits(settings, settings.max_body_bytes), holding)
+        large = len(body) > LARGE_BYTES
 
-    def read() -> Any:
-        return parse(body, settings, max_documents=max_documents, extract=extract)
+        def parsed() -> Submission[PackedDocuments]:
+            take = partial(pack_documents, services.codec, new_job_id())
+            submission = parse(body, settings, take, max_documents=max_documents, extract=extract)
+            body.clear()
+            return submission
 
-    submission = read() if len(body) <= _INLINE_BYTES else await asyncio.to_thread(read)
-    accepted = await submit(services, caller, submission, key, trace_context(request), expected)
+        async def read() -> Submission[PackedDocuments]:
+            if len(body) <= _INLINE_BYTES:
+                return parsed()
+            if not large:
+                return await asyncio.to_thread(parsed)
+            async with holding.parsing():
+                return await asyncio.to_thread(parsed)
+
+        key = await asyncio.to_thread(idempotency, request, body) if large else idempotency(request, body)
+        accepted = await submit(services, caller, read, key, trace_context(request), expected)
     if not extract:  # whose answer is the result; where it is a 202 after all, it is confirmed then
         await services.barrier.confirm()
     return accepted

@@ -16,8 +16,8 @@ from gateway import openapi
 from gateway.admission import read_body
 from gateway.auth import Caller, require
 from gateway.faults import Faults, collected, invalid
+from gateway.json_text import load_object
 from gateway.problems import Problem
-from gateway.request import load_object
 from gateway.schemas import json_schema
 from gateway.services import Services, ServicesDep
 from gateway.views import rfc3339

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.documents import character_fault
+from gateway.characters import character_fault
 from gateway.faults import Faults, Pointer
 from gateway.webhooks import signing
 from gateway.webhooks.payload import JOB_EVENTS

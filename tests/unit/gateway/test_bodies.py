@@ -119,6 +119,47 @@ async def test_no_bytes_at_all_break_it(encoding: str, data: bytes) -> None:
         assert len(await read(encoding, cut(data, 3), BodyLimits(10_000))) <= 10_000
 
 
+@pytest.mark.parametrize("encoding", list(PACK))
+@pytest.mark.parametrize("size", [50, 65_536])
+async def test_empty_parts_without_end_are_refused(encoding: str, size: int) -> None:
+    """Each costs work and brings nothing."""
+    packed = PACK[encoding](b"{}") + PACK[encoding](b"") * 20_000
+    with pytest.raises(Problem) as caught:
+        await read(encoding, cut(packed, size), BodyLimits(MIB))
+    assert (caught.value.code, "many small parts" in caught.value.detail) == ("bad_content_encoding", True)
+
+
+@pytest.mark.parametrize("encoding", list(PACK))
+async def test_many_parts_of_a_fair_size_are_read(encoding: str) -> None:
+    """As block-wise compressors write them."""
+    block = os.urandom(2000)
+    assert await read(encoding, cut(PACK[encoding](block) * 400, 65_536), BodyLimits(MIB)) == block * 400
+
+
+async def test_a_compressed_body_is_not_longer_than_what_comes_out_of_it() -> None:
+    """A stream that brings nothing ends."""
+    packed = gzip.compress(b"x")[:10] + b"\x00\x00\x00\xff\xff" * 700_000
+    with pytest.raises(Problem, match="payload_too_large"):
+        await read("gzip", cut(packed, 65_536), BodyLimits(MIB))
+
+
+@pytest.mark.parametrize("rest", [0, 2])
+async def test_a_refusal_reads_what_is_still_to_come_and_no_more(rest: int) -> None:
+    """A client that still sends gets the answer; one that has sent everything is not waited for."""
+    pending = [b"x" * 2000, *[b"y"] * rest]
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": pending.pop(0), "more_body": bool(pending)}  # fails after the end
+
+    chunks = BodyChunks(
+        Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive), BodyLimits(9)
+    )
+    with pytest.raises(Problem, match="payload_too_large"):
+        await anext(chunks)
+    await chunks.drain()
+    assert pending == []
+
+
 async def test_other_encodings_are_refused_by_name() -> None:
     """415, and which would do."""
     with pytest.raises(Problem) as caught:

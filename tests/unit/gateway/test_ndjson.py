@@ -65,6 +65,12 @@ def test_a_body_is_a_head_and_documents() -> None:
         (HEAD + b'{"id":"1","text":"a"}\n{"text":"a"}\n', "validation_failed", "line:3/id"),
         (b'{}\n{"text":"a"}\n', "validation_failed", "line:2/labels"),
         (HEAD + b'{"text":NaN}\n', "malformed_json", "line:2"),
+        (HEAD + b'{"id":"a\\r\\nb","text":"x"}\n', "validation_failed", "line:2/id"),
+        (HEAD + b'{"text":"x","labels":["\xe2\x80\x8b"]}\n', "validation_failed", "line:2/labels/0"),
+        (HEAD + b'{"text":"x","x":[' + b"{}," * 50_000 + b"{}]}\n", "validation_failed", "line:2"),
+        (b'{"labels":["a"],"options":[' + b"{}," * 50_000 + b"{}]}\n", "validation_failed", "line:1"),
+        (b'{"labels":["a"]' + b" " * 1_100_000 + b"}\n", "validation_failed", "line:1"),
+        (HEAD + b'{"text":"a"}\n' + b" \r\n" * 1002, "validation_failed", None),
         (HEAD + b'{"text":"a","text":"b"}\n', "malformed_json", "line:2"),
         (HEAD + b"[" * 100_000 + b"\n", "malformed_json", "line:2"),
         (
@@ -91,6 +97,51 @@ def test_a_broken_line_is_told_by_its_number(body: bytes, code: str, pointer: st
 
     assert problem.code == code
     assert pointer is None or pointer in [place for place, _ in problem.errors]
+
+
+def test_a_body_without_a_head_is_told_what_is_missing() -> None:
+    """The most common mistake: documents from the first line on."""
+    assert "the job's head, such as" in refusal(b'{"text":"a"}\n{"text":"b"}\n').detail
+    assert "the job's head, such as" in refusal(b'{"id":"1","text":"a","labels":["x"]}\n').detail
+
+
+def test_byte_order_marks_are_skipped() -> None:
+    """At the beginning, and where files were joined."""
+    bom = b"\xef\xbb\xbf"
+    documents = read(bom + HEAD + bom + b'{"text":"a"}\n' + bom + b'{"text":"b"}')
+
+    assert [d.text for d in documents] == ["a", "b"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_other_encodings_are_named(encoding: str) -> None:
+    """What Windows calls Unicode."""
+    assert (
+        f"it is {encoding[:6].upper()}; send UTF-8"
+        in refusal('{"labels":["a"]}\n{"text":"x"}'.encode(encoding)).detail
+    )
+
+
+def test_a_few_blank_lines_are_skipped() -> None:
+    """One for each document and a thousand more, however they are cut."""
+    body = HEAD + b'{"text":"a"}\n\n \r\n' * 10 + b"\n" * 900
+
+    for size in (1, 3, 10_000):
+        documents = read(*(body[at : at + size] for at in range(0, len(body), size)))
+        assert len(documents) == 10
+    assert [line.number for line in Lines(100).feed(b"\n\n \na\n\nb\n")] == [4, 6]
+
+
+def test_a_bad_id_or_label_may_fail_as_a_document() -> None:
+    """By its index: the id cannot be used."""
+    body = HEAD + b'{"id":"a\\nb","text":"x"}\n{"id":"c","text":"x","labels":["\xef\xb8\x8f"]}\n{"text":"y"}\n'
+    documents = read(body, on_bad_line="fail_document")
+
+    assert [(d.id, d.error and d.error.code.value) for d in documents] == [
+        ("0", "invalid_document"),
+        ("c", "invalid_document"),
+        ("2", None),
+    ]
 
 
 def test_a_bad_line_may_fail_as_a_document() -> None:
@@ -194,7 +245,7 @@ def test_lines_and_json_say_the_same(documents: list[dict[str, Any]]) -> None:
         except Problem as problem:
             return problem.code
 
-    expected = outcome(lambda: list(parse(body, SETTINGS, max_documents=50).documents))
+    expected = outcome(lambda: parse(body, SETTINGS, list, max_documents=50).documents)
     assert outcome(lambda: read(lines)) == expected
 
 
