@@ -1,7 +1,8 @@
 """Writes what is derived from the chart: `make chart-sync`; `--check` says what would change and fails.
 
 values.yaml (its comments) and the settings classes -> values.schema.json and README.md; alerts/ -> the chart's
-files/, because Helm reads only inside a chart; the chart's default render -> keda/*.yaml.
+files/, because Helm reads only inside a chart; docs/security-redis.md and deploy/valkey/start.sh -> its
+Valkey's start script; the chart's default render -> keda/*.yaml.
 """
 
 from __future__ import annotations
@@ -174,6 +175,18 @@ def _tidy(document: str) -> str:
     return "\n".join(line for line in lines if line.strip()) + "\n"
 
 
+def documented_users() -> str:
+    """Return the store's users as docs/security-redis.md has them, one per line.
+
+    Raises:
+        LookupError: the page has no such block.
+    """
+    block = re.search(r"```acl\n(.*?)\n```", (ROOT / "docs" / "security-redis.md").read_text(), re.DOTALL)
+    if block is None:
+        raise LookupError("docs/security-redis.md has no block ```acl")
+    return block[1]
+
+
 def wanted() -> dict[Path, str]:
     """Every derived file and what it should be."""
     text = (CHART / "values.yaml").read_text()
@@ -184,6 +197,8 @@ def wanted() -> dict[Path, str]:
         CHART / "values.schema.json": json.dumps(schema(values, by_path), indent=1, ensure_ascii=False) + "\n",
         CHART / "README.md": readme(values, notes),
     }
+    start = (ROOT / "deploy" / "valkey" / "start.sh").read_text()
+    files[CHART / "files" / "valkey" / "start.sh"] = start.replace("@USERS@", documented_users())
     files |= {ROOT / "keda" / name: manifest for name, manifest in keda_manifests().items()}
     alerts = ROOT / "alerts"
     for path in sorted(alerts.glob("rules/*.yml")):

@@ -114,7 +114,7 @@ def test_keda_counts_and_sees_nothing_else(service: Service) -> None:
                 keda.execute_command(*command.split())
 
 
-@pytest.mark.parametrize("user", ["gateway", "worker", "courier", "flower", "keda"])
+@pytest.mark.parametrize("user", ["gateway", "worker", "courier", "flower", "keda", "backup"])
 @pytest.mark.parametrize(
     "command",
     [
@@ -142,6 +142,10 @@ def test_nobody_may_do_what_no_process_needs(service: Service, user: str, comman
         ("flower", "LPUSH gleaner:q:gleaner.webhooks x"),
         ("flower", "BRPOP gleaner:q:gleaner.gleaner-small.standard 1"),
         ("flower", "HGETALL {gleaner}:job:x"),
+        ("keda", "SCARD {gleaner}:open:x"),
+        ("keda", "ZRANGE {gleaner}:open:x 0 -1"),
+        ("backup", "GET {gleaner}:sys"),
+        ("backup", "INFO"),
     ],
 )
 def test_each_may_do_its_own_and_not_another_s(service: Service, user: str, command: str) -> None:

@@ -227,7 +227,7 @@ def test_no_password_is_in_a_manifest(everything: list[chart.Manifest]) -> None:
     assert chart.of_kind(everything, "Secret") == []
     gateway = chart.named(everything, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
     env = chart.environment(gateway)
-    assert env["GLEANER_REDIS_URL"].startswith("rediss://:$(VALKEY_PASSWORD)@")
+    assert env["GLEANER_REDIS_URL"].startswith("rediss://gateway:$(VALKEY_PASSWORD)@")
     assert set(env["VALKEY_PASSWORD"]) == {"secretKeyRef"}
     order = [entry["name"] for entry in gateway["containers"][0]["env"]]
     assert order.index("VALKEY_PASSWORD") < order.index("GLEANER_REDIS_URL")  # or it would not be filled in

