@@ -152,19 +152,29 @@ def library_of(data: object) -> Library:
 
 
 def _texts(library: Library, data: Any, name: str) -> Iterator[str]:
+    """Return the texts of a column, a missing one as "".
+
+    Raises:
+        TypeError: one is something else, which is known before the first is submitted.
+    """
     for row, text in enumerate(_column(library, data, name)):
-        if isinstance(text, str):
-            yield text
-        elif text is None or type(text).__name__ == "NAType" or text != text:  # NaN is not itself
-            yield ""
-        else:
+        if not isinstance(text, str) and not _is_missing(text):
             raise TypeError(f"row {row}: {name!r} is not text but {type(text).__name__}")
+    return (text if isinstance(text, str) else "" for text in _column(library, data, name))
+
+
+def _is_missing(value: Any) -> bool:
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or bool(value != value)
+    )  # NaN is not itself
 
 
 def _column(library: Library, data: Any, name: str) -> Iterator[Any]:
     there = list(data.column_names if library == "datasets" else data.columns)
     if name not in there:
         raise TypeError(f"no column {name!r}; there are: {', '.join(map(str, there))}")
+    if there.count(name) > 1:
+        raise TypeError(f"{there.count(name)} columns are called {name!r}; rename all but one")
     if library == "datasets":
         return (row[name] for row in data.select_columns([name]))  # batch by batch from disk
     return iter(data[name])

@@ -1,4 +1,4 @@
-"""Text from files and from the service -> what a terminal, a line reader and a spreadsheet take as text alone."""
+"""Text from files and from the service -> what a terminal and a line reader take as text alone."""
 
 from __future__ import annotations
 
@@ -10,19 +10,6 @@ _BIDI: Final = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 _SEPARATORS: Final = "\x85\u2028\u2029"
 _HIDDEN: Final = re.compile(rf"[\x00-\x1f\x7f-\x9f{_SEPARATORS}{_BIDI}\ud800-\udfff]")
 _IN_JSON: Final = re.compile(rf"[\x7f-\x9f{_SEPARATORS}{_BIDI}\ud800-\udfff]")
-_FORMULA: Final = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-    "\r",
-    "\n",
-    "\uff1d",
-    "\uff0b",
-    "\uff0d",
-    "\uff20",
-)  # full-width ones too
 
 
 def plain(text: object, keep: str = "") -> str:
@@ -52,11 +39,6 @@ def dump_json(value: Any, default: Any = None) -> str:
         if text.isascii() and "\x7f" not in text
         else _IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
     )
-
-
-def guard_cell(cell: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula: a text that would be one gets a leading `'`."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def _escape(character: str) -> str:

@@ -20,6 +20,7 @@ from gleaner.cli.gold import all_labels, judge, read_gold
 from gleaner.cli.inputs import OnBadLine, look_at
 from gleaner.cli.output import print_json, say
 from gleaner.cli.outputs import Outputs
+from gleaner.cli.readers import expand
 from gleaner.cli.reading import BadLine, Delimiter, Encoding, Ignored, Kind, QuotesOption, Reads, Split, TextField
 from gleaner.cli.rows import Row
 from gleaner.client import Client
@@ -65,6 +66,7 @@ def evaluate(
     evaluator = _evaluator()
     written = tuple(path for path in (plot, calibration_file) if path is not None)
     also = () if labels_file is None else (labels_file,)
+    files = [file for path in files for file in expand(path) or (path,)]
     Outputs(written, overwrite=True, read=(*files, *also)).check()
     gold = read_gold(files)
     labels = read_labels(label, labels_file) or all_labels(gold)

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -189,9 +189,15 @@ def _digest(sources: tuple[Source | Fault, ...]) -> str:
 def _source(path: Path, kind: Format | None, spool: Path, reading: Reading) -> Source | Fault:
     if str(path) != "-":
         try:
-            return Source(str(path), path, readers.format_of(path, kind))
+            source = Source(str(path), path, readers.format_of(path, kind))
         except InputError as failure:
             return Fault(str(path), str(failure).partition(": ")[2], str(path))
+        if not path.is_fifo():
+            return source
+        spooled = spool / f"pipe{len(list(spool.iterdir()))}"  # it can be read once: the shell's <( … )
+        with path.open("rb") as pipe, spooled.open("wb") as file:
+            shutil.copyfileobj(pipe, file)
+        return replace(source, path=spooled)
     if sys.stdin is None:
         raise InputError("standard input is closed; name a file")
     # Read twice like any file, and so resumable: the same bytes on standard input are the same run.

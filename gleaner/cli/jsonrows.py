@@ -11,6 +11,7 @@ from typing import Any, Final
 from gleaner.cli.lines import Lines
 from gleaner.cli.opening import open_text
 from gleaner.cli.rows import (
+    BOM,
     RECORD_CHARACTERS,
     Fault,
     InputError,
@@ -58,9 +59,10 @@ def read_json_lines(path: Path, reading: Reading, name: str, _note: object) -> I
                 yield Fault(where, encoding_fault(byte, reading.encoding), str(number))
                 continue
             try:
-                value = parse_json(line)
+                value = parse_json(line.removeprefix(BOM))  # files with marks may have been joined
+                _require_single(line, value, reading.columns.text)
             except ValueError as failure:
-                yield Fault(where, f"not JSON ({failure}){_hint(line, number)}", str(number))
+                yield Fault(where, f"not a JSON document ({failure}){_hint(line, number)}", str(number))
                 continue
             yield _as_row(value, reading, where, number)
 
@@ -155,6 +157,18 @@ class _Elements:
 
     def _broken(self, why: str) -> InputError:
         return InputError(f"{self._name}, line {self._line}: {why}")
+
+
+def _require_single(line: str, value: Any, name: str) -> None:
+    """Raise where an object has its text twice, of which the last would be taken in silence.
+
+    Raises:
+        ValueError: it has.
+    """
+    if isinstance(value, dict) and line.count(f'"{name}"') > 1:
+        pairs = json.loads(line.removeprefix(BOM), object_pairs_hook=list)
+        if sum(field == name for field, _ in pairs) > 1:
+            raise ValueError(f"the field {name!r} is there twice")
 
 
 def _as_row(value: Any, reading: Reading, where: str, number: int) -> Row | Fault:

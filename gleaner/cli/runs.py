@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,7 +192,8 @@ def _to_stdout(
     console: Console,
     sink: Sink,
 ) -> Tally:
-    with _bar(console, inputs.total, 0) as on_progress:
+    # On one terminal, results and a bar would stand in each other's lines.
+    with _bar(console, inputs.total, 0, hidden=sys.stdout.isatty()) as on_progress:
         run = Extraction(client, labels, options, sink, None, on_progress)
         try:
             return run.run(inputs.rows())
@@ -235,7 +237,7 @@ def _to_file(
 
 
 @contextlib.contextmanager
-def _bar(console: Console, total: int, done: int) -> Iterator[Callable[[int], None]]:
+def _bar(console: Console, total: int, done: int, *, hidden: bool = False) -> Iterator[Callable[[int], None]]:
     """Show a progress bar on a terminal; it takes the number of finished documents."""
     progress = Progress(
         TextColumn("extracting"),
@@ -246,7 +248,7 @@ def _bar(console: Console, total: int, done: int) -> Iterator[Callable[[int], No
         TextColumn("eta"),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=hidden or not console.is_terminal,
         transient=True,
     )
     with progress:

@@ -6,9 +6,6 @@ row, with its error's code if it failed, so that no document is missing. A table
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import json
 import os
 import sys
@@ -19,9 +16,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from gleaner.cli.escaping import dump_json, guard_cell, plain
+from gleaner.cli.escaping import dump_json, plain
 from gleaner.cli.failures import CommandError
 from gleaner.cli.outputs import PART, helper
+from jobs.cells import BOM, write_row
 
 Line = Mapping[str, Any]
 """A result as JSON, `Result.to_json`."""
@@ -113,9 +111,13 @@ def encoder(form: Form, table: Table = ENTITIES) -> tuple[bytes, Encode]:
     if form.kind is OutputFormat.parquet:
         raise CommandError("Parquet cannot be printed; name a file with -o")
     delimiter = "," if form.kind is OutputFormat.csv else "\t"
-    guard = guard_cell if form.cells is Cells.guarded else _leave
-    head = (codecs.BOM_UTF8 if form.bom else b"") + _separated([table.columns], delimiter, _leave)
-    return head, lambda line: _separated(table.rows(line), delimiter, guard)
+    safe = form.cells is Cells.guarded
+
+    def encode(line: Line) -> bytes:
+        rows = (write_row(row, delimiter, safe=safe) for row in table.rows(line))
+        return "".join(rows).encode(errors="backslashreplace")
+
+    return (BOM if form.bom else b"") + write_row(table.columns, delimiter).encode(), encode
 
 
 @contextmanager
@@ -169,7 +171,7 @@ class Printer:
 
     def _put(self, encoded: bytes) -> None:
         if self._terminal:
-            encoded = plain(encoded.decode(), keep="\r\n\t").encode()
+            encoded = plain(encoded.decode().replace("\r\n", "\n"), keep="\n\t").encode()
         sys.stdout.buffer.write(encoded)
 
 
@@ -241,13 +243,3 @@ def _parquet(path: Path, table: Table) -> Iterator[Callable[[Line], object]]:
 def _sayable(cell: Any) -> Any:
     # A lone surrogate (from a file's name, say) has no UTF-8; it becomes its escape, as in the other formats.
     return cell.encode(errors="backslashreplace").decode() if isinstance(cell, str) else cell
-
-
-def _leave(cell: Any) -> Any:
-    return cell
-
-
-def _separated(lines: Any, delimiter: str, guard: Callable[[Any], Any]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, delimiter=delimiter).writerows([guard(cell) for cell in line] for line in lines)
-    return text.getvalue().encode(errors="backslashreplace")

@@ -126,6 +126,7 @@ def test_evaluate_overwrites_no_gold(gateway: EchoGateway) -> None:
     ):
         result = ran(gateway, "evaluate", "gold.jsonl", *options)
         assert (result.exit_code, "read and written" in result.stderr) == (2, True), result.stderr
+    assert ran(gateway, "evaluate", "*.jsonl", "--plot", "gold.jsonl").exit_code == 2
     assert Path("gold.jsonl").read_text() == gold
 
 
@@ -160,6 +161,16 @@ def test_the_same_pattern_goes_on_although_it_matches_the_output(gateway: EchoGa
     assert ran(gateway, *command, "--overwrite").exit_code == 0
     assert len(lines("found.jsonl")) == 600
     assert ran(gateway, "extract", *shell, "-l", "x", "-o", "found.jsonl", "--overwrite").exit_code == 2
+
+
+def test_a_pipe_is_read_once(gateway: EchoGateway) -> None:
+    """As the shell's `<( … )` is: its documents are all there, and so is a run that goes on."""
+    os.mkfifo("pipe.jsonl")
+    for _ in range(2):
+        feeding = subprocess.Popen(["sh", "-c", 'printf \'"Ada"\\n"Ada"\\n\' > pipe.jsonl'])
+        result = ran(gateway, "extract", "pipe.jsonl", "-l", "x", "-o", "out")
+        assert (result.exit_code, feeding.wait(10), len(lines("out"))) == (0, 0, 2), result.stderr
+    assert "complete already" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["w.txt", "w.md", "-"])

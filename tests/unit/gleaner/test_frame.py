@@ -152,3 +152,22 @@ def test_a_library_that_is_not_there_is_named_with_its_extra(monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(frame.MissingExtraError, match=r"gleaner-ner\[frame\]"):
         frame.entities([], "polars")
+
+
+def test_what_is_no_text_is_told_before_anything_is_submitted(client: Client) -> None:
+    """However far down it is: a number, or one of two columns with the same name."""
+    data = pandas.DataFrame({"body": ["Ada"] * 5000 + [5]})
+    with pytest.raises(TypeError, match="row 5000: 'body' is not text but int"):
+        frame.extract(client, data, text="body", labels=["x"])
+    twice = pandas.DataFrame([["Ada", "Bob"]], columns=["body", "body"])
+    with pytest.raises(TypeError, match="2 columns are called 'body'"):
+        frame.annotate(client, twice, text="body", labels=["x"])
+
+
+def test_every_kind_of_missing_text_fails_alone(client: Client) -> None:
+    """None, NaN, NA and NaT alike."""
+    data = pandas.DataFrame(
+        {"body": pandas.Series(["Ada", None, float("nan"), pandas.NA, pandas.NaT], dtype=object)}
+    )
+    found = frame.annotate(client, data, text="body", labels=["x"])
+    assert found["entities_error"].tolist() == [None, *["empty_text"] * 4]

@@ -64,11 +64,15 @@ def test_json_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("{", "line 2: not JSON"),
+        ("{", "line 2: not a JSON document"),
         ("[1]", "line 2: neither"),
-        ("[" * 100_000, "line 2: not JSON .nested too deeply"),
-        ('{"a":' * 100_000, "line 2: not JSON .nested too deeply"),
+        ("[" * 100_000, "line 2: not a JSON document .nested too deeply"),
+        ('{"a":' * 100_000, "line 2: not a JSON document .nested too deeply"),
         ('{"body": "x"}', r"line 2: no field 'text'; choose with --text-column \(there are: 'body'\)"),
+        (
+            '{"text": "x", "a": {"text": 1}, "text": "y"}',
+            "line 2: not a JSON document .the field 'text' is there twice",
+        ),
         ('{"text": ["x"]}', "line 2: 'text' is not text but a list"),
         ('{"text": "x", "id": {"a": 1}}', "line 2: the id 'id' is neither text nor a number"),
         ('{"text": "x", "id": "a\\nb"}', "line 2: the id .* holds a control character"),
