@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from starlette.responses import Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway import docs_pages, openapi
+from gateway.anonymous import AnonymousRate
 from gateway.body_memory import BodyMemory
 from gateway.direct import Direct
 from gateway.durability import Barrier
@@ -24,6 +26,7 @@ from gateway.edge import Edge, request_id
 from gateway.guard import GuardedLedger
 from gateway.limits import Limiter
 from gateway.problems import Problem, ProblemCode
+from gateway.readiness import Readiness
 from gateway.routes import (
     console,
     events,
@@ -39,13 +42,16 @@ from gateway.routes import (
     webhooks,
 )
 from gateway.services import Services
+from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
+from gateway.streams import Streams
+from gateway.tasks import end
 from gateway.waiting import Versions, Waiter
 from gateway.webhooks.endpoints import Endpoints
 from gateway.webhooks.sending import make_sender
 from jobs import ledger, tracing
 from jobs.codec import CodecError, make_codec
-from jobs.keys import KeyRing
+from jobs.keys import RELOAD_EVERY_S, KeyRing
 from jobs.ledger import LedgerUnavailableError
 from jobs.metrics import GatewayMetrics
 from jobs.pushing import Pusher, databases_of_one
@@ -84,12 +90,15 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
     Raises:
         KeysError: the keys file is missing or damaged.
     """
-    keys = KeyRing(settings.keys_file.expanduser()) if settings.auth == "on" else None
+    keys: KeyRing | None = None
+    if settings.auth == "on":
+        keys = KeyRing(settings.keys_file.expanduser(), max_stale_s=settings.keys_max_stale_s)
     counts = metrics or GatewayMetrics(CollectorRegistry())
+    anonymous = AnonymousRate(settings.anonymous_per_minute, counts)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _running(settings, keys, counts) as services:
+        async with _running(settings, keys, counts, anonymous) as services:
             app.state.services = services
             yield
 
@@ -97,6 +106,7 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
         title="Gleaner",
         version=VERSION,
         lifespan=lifespan,
+        openapi_url="/openapi.json" if settings.docs == "on" else None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -107,17 +117,18 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
         app.include_router(module.router)
     for router in webhooks.ROUTERS:
         app.include_router(router)
-    if settings.auth_cookie:
+    if settings.auth_cookie and keys is not None:
         app.include_router(session.router)
-    docs_pages.install(app)
+    if settings.docs == "on":
+        docs_pages.install(app)
     console.install(app)
     openapi.install(app)
     _handle_errors(app)
-    _wrap(app, settings, counts)
+    _wrap(app, settings, counts, anonymous)
     return app
 
 
-def _wrap(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
+def _wrap(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, anonymous: AnonymousRate) -> None:
     """What every request passes before a route, from the inside out."""
     app.add_middleware(Direct, routers=(jobs.submitting, extract.router), problem=_problem)
     if settings.cors_origins:
@@ -129,14 +140,14 @@ def _wrap(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics) -> N
             expose_headers=_CORS_OUT,
             max_age=3600,
         )
-    app.add_middleware(Edge, metrics=metrics, https=settings.https, hsts_s=settings.hsts_s)
+    app.add_middleware(Edge, metrics=metrics, anonymous=anonymous, https=settings.https, hsts_s=settings.hsts_s)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[str(net) for net in settings.trusted_proxies])
 
 
 @asynccontextmanager
 async def _running(
-    settings: GatewaySettings, keys: KeyRing | None, metrics: GatewayMetrics
+    settings: GatewaySettings, keys: KeyRing | None, metrics: GatewayMetrics, anonymous: AnonymousRate
 ) -> AsyncIterator[Services]:
     if settings.auth == "off":
         log.warning("auth.off", extra={"host": settings.host})
@@ -150,6 +161,7 @@ async def _running(
     barrier.start()
     pusher = Pusher(broker, databases_of_one(settings.redis_url, settings.broker_url))
     pusher.start(store)
+    watching = asyncio.create_task(_watch(keys, metrics), name="keys") if keys is not None else None
     codec = make_codec(settings)
     try:
         yield Services(
@@ -160,18 +172,33 @@ async def _running(
             pusher=pusher,
             codec=codec,
             keys=keys,
-            limiter=Limiter(store, settings, guarded),
+            limiter=Limiter(settings, guarded),
+            sessions=Sessions(guarded, settings),
+            streams=Streams(settings, metrics),
+            anonymous=anonymous,
+            readiness=Readiness(guarded),
             waiter=waiter,
             endpoints=Endpoints(guarded, codec, make_sender(settings), settings.tenant_max_inline_webhooks),
             metrics=metrics,
             tracer=tracing.start(settings, "gateway"),
         )
     finally:
+        if watching is not None:
+            await end(watching)
         await waiter.stop()
         await barrier.stop()
         await pusher.stop()
         for client in (store, listening, syncing, broker):
             await client.aclose()
+
+
+async def _watch(keys: KeyRing, metrics: GatewayMetrics) -> None:
+    """Look at the keys file also while nobody calls, so that its age is known and shown."""
+    while True:
+        keys.refresh()
+        metrics.keys_file_ok.set(1 if keys.readable else 0)
+        metrics.keys_file_stale.set(keys.stale_s)
+        await asyncio.sleep(RELOAD_EVERY_S)
 
 
 def _versions(guarded: GuardedLedger) -> Versions:

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import limits
+from gateway.anonymous import AnonymousRate
 from gateway.auth import STANDINGS
 from gateway.problems import Problem
 from jobs.metrics import GatewayMetrics
@@ -59,15 +60,22 @@ class Edge:
     Args:
         app: what answers.
         metrics: where requests are counted.
+        anonymous: where requests without a key are counted.
         https: what plain HTTP gets, probes aside (as the setting of this name).
         hsts_s: how long browsers shall keep to https; told over https, where it is enforced.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: GatewayMetrics, https: Literal["off", "redirect", "require"], hsts_s: int
+        self,
+        app: ASGIApp,
+        metrics: GatewayMetrics,
+        anonymous: AnonymousRate,
+        https: Literal["off", "redirect", "require"],
+        hsts_s: int,
     ) -> None:
         self._app = app
         self._metrics = metrics
+        self._anonymous = anonymous
         self._https = https
         self._hsts = f"max-age={hsts_s}" if https != "off" and hsts_s else ""
 
@@ -89,7 +97,7 @@ class Edge:
 
         with bound(request_id=request_id):
             try:
-                app = self._plain_http(scope) or self._app
+                app = self._plain_http(scope) or self._refusal(scope) or self._app
                 await app(scope, receive, send_dressed)
             except ClientDisconnect:
                 status = status or 499  # nginx's word for it; nobody reads the answer
@@ -125,6 +133,20 @@ class Edge:
         # Not redirected: a body, or a key that sits in a script, would go in the clear for ever.
         detail = "use https; a key that came over plain HTTP should be rotated"
         return Problem("https_required", detail).response(request_id(scope))
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """What is answered to who asks too often for what needs no key; the API's routes count for themselves.
+
+        Probes are not counted: where clients' addresses are not known, as behind a proxy that is not trusted,
+        somebody else's requests must not make the gateway look dead.
+        """
+        if scope["path"].startswith("/v1/") or scope["path"] in _QUIET:
+            return None
+        try:
+            self._anonymous.take(scope["client"][0] if scope["client"] else "")
+        except Problem as problem:
+            return problem.response(request_id(scope))
+        return None
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route, method = _route(scope), scope["method"] if scope["method"] in _METHODS else "other"

@@ -1,52 +1,49 @@
-"""How much a key and a tenant may ask for: requests and submissions a second, documents and characters a day.
+"""How much a key and a tenant may ask for: requests, reads and submits a second, documents and characters a day.
 
-Sliding windows of the `limits` library in the ledger's server, so that all gateways count together; where nothing
-is limited nothing is asked of the server. Open jobs are counted by the ledger itself (`create`).
+Sliding windows in the ledger, so that all gateways count together; the rules of a request are counted in one round
+trip, and where nothing is limited nothing is asked of the server. Open jobs are counted by the ledger itself
+(`create`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ipaddress
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Literal
 
-import redis.asyncio
-from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute, RateLimitItemPerSecond
-from limits.aio.storage import RedisStorage
-from redis.exceptions import RedisError
-
-from gateway.guard import GuardedLedger
 from gateway.problems import Problem, ProblemCode
 from gateway.settings import GatewaySettings
 from jobs.keys import KeyLimits, Role
-from jobs.ledger import LedgerUnavailableError
-from jobs.ledger.store import PREFIX
+from jobs.ledger import AsyncLedger, LedgerUnavailableError
+from jobs.ledger.access import RateWindow, Take, take_rates
 
-T = TypeVar("T")
 Scope = Literal["key", "tenant", "address"]
-Measure = Literal["requests", "submits", "documents", "characters", "failures"]
+Measure = Literal["requests", "submits", "reads", "documents", "characters", "failures"]
 
 _CODES: dict[Measure, ProblemCode] = {
     "requests": "rate_limited",
     "submits": "rate_limited",
+    "reads": "rate_limited",
     "failures": "rate_limited",
     "documents": "quota_exceeded",
     "characters": "quota_exceeded",
 }
-_WINDOWS: dict[Measure, type[RateLimitItem]] = {
-    "requests": RateLimitItemPerSecond,
-    "submits": RateLimitItemPerSecond,
-    "failures": RateLimitItemPerMinute,
-    "documents": RateLimitItemPerDay,
-    "characters": RateLimitItemPerDay,
+_WINDOWS: dict[Measure, tuple[int, str]] = {
+    "requests": (1, "second"),
+    "submits": (1, "second"),
+    "reads": (1, "second"),
+    "failures": (60, "minute"),
+    "documents": (86_400, "day"),
+    "characters": (86_400, "day"),
 }
+"""Length (seconds) and name of the window of each."""
 _SETTINGS: dict[Measure, str] = {
     "requests": "requests_per_s",
     "submits": "submits_per_s",
+    "reads": "reads_per_s",
     "documents": "documents_per_day",
     "characters": "characters_per_day",
 }
@@ -67,19 +64,14 @@ class Rule:
         return f"{self.measure}-{self.scope}"
 
     @property
-    def item(self) -> RateLimitItem:
-        """The rule as `limits` knows it."""
-        return _WINDOWS[self.measure](self.amount)
-
-    @property
     def window_s(self) -> int:
         """Length of its window (seconds)."""
-        return self.item.get_expiry()
+        return _WINDOWS[self.measure][0]
 
-    @property
-    def key(self) -> str:
-        """Where it is counted; a change of the amount begins a new count of its own."""
-        return self.item.key_for(self.measure, self.scope, self.owner)
+    def take(self, cost: int) -> Take:
+        """Return what the ledger is to count; a change of the amount begins a new count."""
+        name = f"LIMITER/{self.measure}/{self.scope}/{self.owner}/{self.amount}/1/{_WINDOWS[self.measure][1]}"
+        return Take(name, self.amount, self.window_s, cost)
 
 
 Charge = Sequence[tuple[Rule, int]]
@@ -105,6 +97,8 @@ class Caller:
 
     Attributes:
         limits: of the key, where they differ from everyone's.
+        key_hash: SHA-256 of the key; "" where `GLEANER_AUTH=off`.
+        session: SHA-256 of the browser's session that stands for the key; "" where the key itself came.
         standings: of the rules that this request was held against, by name; for its answer's headers.
     """
 
@@ -112,6 +106,8 @@ class Caller:
     tenant: str
     role: Role
     limits: KeyLimits = field(default_factory=KeyLimits)
+    key_hash: str = field(default="", repr=False)
+    session: str = field(default="", repr=False)
     standings: dict[str, Standing] = field(default_factory=dict, compare=False)
 
 
@@ -141,19 +137,11 @@ class Limiter:
     """Holds requests against the rules of who sends them.
 
     Args:
-        client: of the ledger's database.
         settings: everyone's limits.
-        ledger: whose deadline and breaker the counts are under, too.
+        ledger: where is counted.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, settings: GatewaySettings, ledger: GuardedLedger) -> None:
-        options = {"connection_pool": client.connection_pool}
-        self._storage = RedisStorage(
-            "async+redis://",
-            implementation="redispy",
-            key_prefix=f"{PREFIX}limit",
-            **options,  # type: ignore[arg-type]  # its options are typed for URLs
-        )
+    def __init__(self, settings: GatewaySettings, ledger: AsyncLedger) -> None:
         self._settings = settings
         self._ledger = ledger
 
@@ -170,16 +158,20 @@ class Limiter:
                 found.append(Rule(measure, "tenant", caller.tenant, of_tenant))
         return found
 
-    async def admit(self, caller: Caller, *, submits: bool) -> None:
+    async def admit(self, caller: Caller, *, submits: bool, cost: int = 1) -> None:
         """Count one request.
+
+        Args:
+            caller: whose.
+            submits: it makes a job; all others are reads.
+            cost: what a read costs the store, in reads of one job.
 
         Raises:
             Problem: rate_limited.
             LedgerUnavailableError: the store does not answer.
         """
-        measures: tuple[Measure, ...] = ("requests", "submits") if submits else ("requests",)
-        for rule in self.rules(caller, *measures):
-            await self._take(caller, rule, 1)
+        costs: dict[Measure, int] = {"requests": 1, "submits": 1} if submits else {"requests": 1, "reads": cost}
+        await self._take(caller, costs)
 
     async def charge(self, caller: Caller, documents: int, characters: int) -> Charge:
         """Count a job's documents and characters; what is not made a job of them after all is to be given back.
@@ -188,22 +180,13 @@ class Limiter:
             Problem: quota_exceeded.
             LedgerUnavailableError: the store does not answer.
         """
-        costs: dict[Measure, int] = {"documents": documents, "characters": characters}
-        taken: list[tuple[Rule, int]] = []
-        try:
-            for rule in self.rules(caller, *costs):
-                await self._take(caller, rule, costs[rule.measure])
-                taken.append((rule, costs[rule.measure]))
-        except BaseException:
-            await self.give_back(taken)
-            raise
-        return taken
+        return await self._take(caller, {"documents": documents, "characters": characters})
 
     async def give_back(self, charge: Charge) -> None:
         """Take back what was counted, as far as the store answers."""
-        for rule, cost in charge:
+        if charge:
             with contextlib.suppress(LedgerUnavailableError):
-                await self._hit(rule, -cost)
+                await self._ledger.run(take_rates([rule.take(-cost) for rule, cost in charge]))
 
     async def failed_attempt(self, address: str) -> None:
         """Count a bad key from an address.
@@ -214,14 +197,14 @@ class Limiter:
         """
         if not self._settings.auth_failures_per_minute:
             return
-        rule = Rule("failures", "address", _network(address), self._settings.auth_failures_per_minute)
+        rule = Rule("failures", "address", network(address), self._settings.auth_failures_per_minute)
         with contextlib.suppress(LedgerUnavailableError):
-            if not await self._hit(rule, 1):
-                window = await self._window(rule)
+            taken = await self._ledger.run(take_rates([rule.take(1)]))
+            if taken.refused is not None:
                 raise Problem(
                     "rate_limited",
                     "too many attempts with bad keys from this address",
-                    headers={"Retry-After": _seconds(window.fits_in(rule, 1))},
+                    headers={"Retry-After": _seconds(_window(taken.windows[0]).fits_in(rule, 1))},
                 )
 
     async def standings(self, caller: Caller) -> list[Standing]:
@@ -231,44 +214,46 @@ class Limiter:
             LedgerUnavailableError: the store does not answer.
         """
         rules = self.rules(caller)
-        windows = await asyncio.gather(*(self._window(rule) for rule in rules))
-        return [_standing(rule, window) for rule, window in zip(rules, windows, strict=True)]
+        if not rules:
+            return []
+        taken = await self._ledger.run(take_rates([rule.take(0) for rule in rules]))
+        return [_standing(rule, _window(window)) for rule, window in zip(rules, taken.windows, strict=True)]
 
-    async def _take(self, caller: Caller, rule: Rule, cost: int) -> None:
-        passed = await self._hit(rule, cost)
-        window = await self._window(rule)
-        standing = caller.standings[rule.name] = _standing(rule, window)
-        if passed:
-            return
-        left = f"{standing.remaining} of {rule.amount} {rule.measure} are left to your {rule.scope}"
-        if cost > rule.amount:
-            raise Problem(_CODES[rule.measure], f"{left}, {cost} are more than it may ever have at once")
-        raise Problem(
-            _CODES[rule.measure],
-            f"{left} in {_window_name(rule)}",
-            headers={"Retry-After": _seconds(window.fits_in(rule, cost))},
-        )
+    async def _take(self, caller: Caller, costs: Mapping[Measure, int]) -> Charge:
+        """Count all of it or nothing; the standings end with the rule that has no room, if one has none."""
+        charge = [(rule, _cost(rule, costs[rule.measure])) for rule in self.rules(caller, *costs)]
+        if not charge:
+            return charge
+        taken = await self._ledger.run(take_rates([rule.take(cost) for rule, cost in charge]))
+        windows = [_window(window) for window in taken.windows]
+        last = len(charge) if taken.refused is None else taken.refused + 1
+        for (rule, _), window in list(zip(charge, windows, strict=True))[:last]:
+            caller.standings[rule.name] = _standing(rule, window)
+        if taken.refused is None:
+            return charge
+        rule, cost = charge[taken.refused]
+        raise _refusal(caller.standings[rule.name], windows[taken.refused], cost)
 
-    async def _hit(self, rule: Rule, cost: int) -> bool:
-        async def work() -> bool:
-            return await self._storage.acquire_sliding_window_entry(rule.key, rule.amount, rule.window_s, cost)
 
-        return await self._asked(work)
+def _cost(rule: Rule, cost: int) -> int:
+    """Return what a rule counts: a read that costs more than the rule allows takes all there is."""
+    return min(cost, rule.amount) if rule.measure == "reads" else cost
 
-    async def _window(self, rule: Rule) -> _Window:
-        async def work() -> _Window:
-            return _Window(*await self._storage.get_sliding_window(rule.key, rule.window_s))
 
-        return await self._asked(work)
+def _refusal(standing: Standing, window: _Window, cost: int) -> Problem:
+    rule = standing.rule
+    left = f"{standing.remaining} of {rule.amount} {rule.measure} are left to your {rule.scope}"
+    if cost > rule.amount:
+        return Problem(_CODES[rule.measure], f"{left}, {cost} are more than it may ever have at once")
+    return Problem(
+        _CODES[rule.measure],
+        f"{left} in {_window_name(rule)}",
+        headers={"Retry-After": _seconds(window.fits_in(rule, cost))},
+    )
 
-    async def _asked(self, work: Callable[[], Awaitable[T]]) -> T:
-        async def translated() -> T:
-            try:
-                return await work()
-            except (RedisError, OSError) as error:
-                raise LedgerUnavailableError(f"limits: {type(error).__name__}") from error
 
-        return await self._ledger.guarded("limits", translated)
+def _window(window: RateWindow) -> _Window:
+    return _Window(window.previous, window.previous_ms / 1000, window.current, window.current_ms / 1000)
 
 
 def headers(standings: Iterable[Standing]) -> dict[str, str]:
@@ -296,8 +281,8 @@ def _window_name(rule: Rule) -> str:
     return {1: "a second", 60: "a minute"}.get(rule.window_s, "24 hours")
 
 
-def _network(address: str) -> str:
-    """What counts as one address: an IPv6 subscriber has a whole /64."""
+def network(address: str) -> str:
+    """Return what counts as one address: an IPv6 subscriber has a whole /64."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

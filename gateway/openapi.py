@@ -35,6 +35,7 @@ ALWAYS: tuple[ProblemCode, ...] = (
     "https_required",
     "rate_limited",
     "internal_error",
+    "keys_unavailable",
     "storage_unavailable",
 )
 BODY: tuple[ProblemCode, ...] = (

@@ -44,6 +44,7 @@ ProblemCode = Literal[
     "rate_limited",
     "quota_exceeded",
     "internal_error",
+    "keys_unavailable",
     "overloaded",
     "storage_unavailable",
 ]
@@ -259,7 +260,8 @@ REGISTRY: Mapping[str, ProblemType] = {
             "rate_limited",
             429,
             "Too many requests",
-            "Your key, your tenant, or attempts with bad keys from your address, came faster than is allowed.",
+            "Your key, your tenant, or requests without a good key from your address, came faster than is allowed; "
+            "or you hold too many streams and waits open.",
             "Wait for Retry-After; `RateLimit` tells how much is left, GET /v1/limits all of it.",
         ),
         ProblemType(
@@ -275,6 +277,13 @@ REGISTRY: Mapping[str, ProblemType] = {
             "Internal error",
             "Something went wrong in the service itself.",
             "Repeat the request (with its Idempotency-Key); report the request_id if it stays.",
+        ),
+        ProblemType(
+            "keys_unavailable",
+            503,
+            "Keys cannot be checked",
+            "The service has been unable to read its keys file for too long, so that it accepts no key.",
+            "Repeat the request after Retry-After; whoever runs the service has to mend the keys file.",
         ),
         ProblemType(
             "overloaded",

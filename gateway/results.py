@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import time
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 
 import orjson
 
-from gateway.auth import Caller
+from gateway.auth import Caller, recheck
 from gateway.edge import StreamAbortedError
 from gateway.lookup import owned_page
 from gateway.problems import Problem
 from gateway.services import Services
+from gateway.waiting import CHECK_S
 from jobs.codec import Codec, CodecError
 from jobs.ledger import LedgerUnavailableError, Page
 from jobs.lines import escape_line_breaks
@@ -143,6 +145,7 @@ class Stream:
         self._limit = limit
         self._statuses = statuses
         self._encode = encode
+        self._checked_at = time.monotonic()
 
     async def begin(self, start: Cursor) -> Piece:
         """The first piece.
@@ -156,7 +159,8 @@ class Stream:
         """`first` and what follows it.
 
         Raises:
-            StreamAbortedError: the job vanished or the store went away, so that the stream must not end cleanly.
+            StreamAbortedError: the job vanished, the key is not good any more, or the store went away, so that the
+                stream must not end cleanly.
         """
         piece, sent = first, 0
         while True:
@@ -167,11 +171,19 @@ class Stream:
             if at is None or sent >= self._limit:
                 return
             try:
+                await self._recheck()
                 piece = await self._piece(at, self._limit - sent)
             except (Problem, LedgerUnavailableError, CodecError) as error:
-                raise StreamAbortedError(type(error).__name__) from error
+                reason = error.code if isinstance(error, Problem) else type(error).__name__
+                raise StreamAbortedError(reason) from error
             if piece.next == at:
                 return
+
+    async def _recheck(self) -> None:
+        now = time.monotonic()
+        if now - self._checked_at >= CHECK_S:
+            self._checked_at = now
+            await recheck(self._services, self._caller)
 
     async def _piece(self, start: Cursor, limit: int) -> Piece:
         return await _read_piece(

@@ -7,10 +7,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from gateway.anonymous import AnonymousRate
 from gateway.body_memory import BodyMemory
 from gateway.durability import Barrier
 from gateway.limits import Limiter
+from gateway.readiness import Readiness
+from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
+from gateway.streams import Streams
 from gateway.waiting import Waiter
 from gateway.webhooks.endpoints import Endpoints
 from jobs.codec import Codec
@@ -37,6 +41,10 @@ class Services:
     codec: Codec
     keys: KeyRing | None
     limiter: Limiter
+    sessions: Sessions
+    streams: Streams
+    anonymous: AnonymousRate
+    readiness: Readiness
     waiter: Waiter
     endpoints: Endpoints
     metrics: GatewayMetrics

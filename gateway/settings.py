@@ -38,6 +38,13 @@ class GatewaySettings(WebhookSettings):
         Path("~/.gleaner/keys.json"),
         description="The API keys file (`gleaner keys` edits it); changes count within two seconds.",
     )
+    keys_max_stale_s: int = Field(
+        600,
+        ge=0,
+        description="How long the keys last read stay in force while the keys file is missing or damaged "
+        "(seconds); then every key gets 503 `keys_unavailable` until the file can be read. 0 is for as long as the "
+        "process runs.",
+    )
 
     auth_query: bool = Field(
         False,
@@ -46,14 +53,27 @@ class GatewaySettings(WebhookSettings):
     )
     auth_cookie: bool = Field(
         False,
-        description="Also take the key from the cookie `gleaner_api_key`, which `POST /v1/session` sets, for "
-        "browsers; what changes something then needs the header `X-Gleaner-CSRF`.",
+        description="Sign browsers in with `POST /v1/session`, which sets a session's cookie: "
+        "`__Host-gleaner_session` over https, `gleaner_session` over plain HTTP. What changes something then needs "
+        "the header `X-Gleaner-CSRF`. Behind a proxy that ends https, name it in `GLEANER_TRUSTED_PROXIES`.",
+    )
+    session_lifetime_s: int = Field(
+        12 * 3600, ge=60, description="How long a browser's session lasts (seconds); it ends earlier with its key."
     )
     auth_failures_per_minute: int = Field(
         120,
         ge=0,
         description="Attempts with bad keys a minute from one address (IPv6: one /64) before they are answered "
         "429; 0 is no limit.",
+    )
+    anonymous_per_minute: int = Field(
+        6000,
+        ge=0,
+        description="Requests without a key a minute from one address (IPv6: one /64) to one gateway process, of "
+        "pages, of documents and of the API; more get 429. Probes are not counted. 0 is no limit.",
+    )
+    docs: Literal["on", "off"] = Field(
+        "on", description="`off` serves no API reference: /docs, /redoc and /openapi.json are 404."
     )
 
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
@@ -140,18 +160,38 @@ class GatewaySettings(WebhookSettings):
     )
     max_wait_s: int = Field(60, ge=0, le=60, description="Longest `?wait=` and `Prefer: wait=` (seconds).")
 
+    key_streams: int = Field(
+        256,
+        ge=0,
+        description="Event streams, streams of results and waits of one key that one gateway process holds open; "
+        "more get 429. Waits of `POST /v1/extract` are not counted. 0 is no limit.",
+    )
+    tenant_streams: int = Field(512, ge=0, description="The same of one tenant; 0 is no limit.")
+
     key_requests_per_s: int = Field(0, ge=0, description="Requests a second of one key; 0 is no limit.")
     key_submits_per_s: int = Field(0, ge=0, description="Submissions a second of one key; 0 is no limit.")
+    key_reads_per_s: int = Field(
+        0,
+        ge=0,
+        description="Reads a second of one key, and whatever else is no submission: 1 for one job, 5 for a list, "
+        "up to 5 for a page of results; 0 is no limit. The chart has 50.",
+    )
     key_documents_per_day: int = Field(0, ge=0, description="Documents a day of one key; 0 is no limit.")
     key_characters_per_day: int = Field(0, ge=0, description="Characters a day of one key; 0 is no limit.")
     key_open_jobs: int = Field(
         0,
         ge=0,
-        description="Most open jobs of one key; 0 is no limit. `gleaner keys create` sets these five for a key "
-        "of its own.",
+        description="Most open jobs of one key; 0 is no limit. `gleaner keys create` sets these six for a single "
+        "key.",
     )
     tenant_requests_per_s: int = Field(0, ge=0, description="Requests a second of one tenant; 0 is no limit.")
     tenant_submits_per_s: int = Field(0, ge=0, description="Submissions a second of one tenant; 0 is no limit.")
+    tenant_reads_per_s: int = Field(
+        0,
+        ge=0,
+        description="Reads a second of one tenant, counted as for `key_reads_per_s`; 0 is no limit. The chart has "
+        "100.",
+    )
     tenant_documents_per_day: int = Field(0, ge=0, description="Documents a day of one tenant; 0 is no limit.")
     tenant_characters_per_day: int = Field(0, ge=0, description="Characters a day of one tenant; 0 is no limit.")
     tenant_max_open_jobs: int = Field(0, ge=0, description="Most open jobs of one tenant; 0 is no limit.")

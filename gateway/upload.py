@@ -14,7 +14,7 @@ from dataclasses import replace
 from fastapi import Request
 
 from gateway.admission import Idempotency, body_limits, idempotency_key, trace_context
-from gateway.auth import Caller
+from gateway.auth import Caller, recheck
 from gateway.bodies import BodyChunks
 from gateway.body_memory import FREE_BYTES, LARGE_BYTES, Holding
 from gateway.ndjson import NdjsonReader, OnBadLine
@@ -78,6 +78,7 @@ async def _submit(
             raise RuntimeError("a reader that finished has no head")
         if key is not None:
             key = replace(key, body_sha=body.sha())
+        await recheck(services, caller)  # a slow body takes hours
         head = reader.head.routed(services.settings.models, caller.tenant)
         return await commit(services, caller, head, staging, key, trace_context(request))
 

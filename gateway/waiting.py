@@ -36,12 +36,18 @@ REREAD_S = 5.0
 TOLD_BYTES = 16 * 1024
 """Results up to this size come with the announcement of their job's end. Who does not read is cut off by the server
 at 8 MiB: hundreds of them."""
+CHECK_S = 2.0
+"""A wait is checked this often."""
 _LONGEST_S = 60.0
 """However it comes, nobody waits longer than this without a look."""
 _SUBSCRIBED_WITHIN_S = 1.0
 _RECONNECT_S = (0.1, 2.0)
 _OPEN = frozenset(status.value.encode() for status in JobStatus if not status.terminal)
 """What is announced of a job that goes on."""
+
+
+async def _pass() -> None:
+    """Check nothing."""
 
 
 class _Channel:
@@ -159,6 +165,7 @@ class Waiter:
         read: Callable[[], Awaitable[T]],
         done: Callable[[T], bool],
         expected: Expected | None = None,
+        check: Callable[[], Awaitable[None]] = _pass,
     ) -> T:
         """The first value read of which `done` holds, or the last one when the time is over.
 
@@ -168,19 +175,25 @@ class Waiter:
             read: reads the value; its exceptions end the wait.
             done: whether there is nothing left to wait for.
             expected: from before the job was made.
+            check: called after every wait, and every `CHECK_S` of one; its exceptions end the wait.
         """
         end = _now() + seconds
         if seconds <= 0:
             return await read()
         if expected is not None and expected.job_id == job_id:
             if not self._draining.is_set():
-                await _hinted(expected.hint, min(seconds, _spread(_LONGEST_S)))
-            return await self._reading(expected.hint, end, read, done)
+                await _hinted_or_checked(expected.hint, min(seconds, _spread(_LONGEST_S)), check)
+            return await self._reading(expected.hint, end, read, done, check)
         async with self._listening(job_id, for_the_end=True) as hint:
-            return await self._reading(hint, end, read, done)
+            return await self._reading(hint, end, read, done, check)
 
     async def _reading(
-        self, hint: asyncio.Event, end: float, read: Callable[[], Awaitable[T]], done: Callable[[T], bool]
+        self,
+        hint: asyncio.Event,
+        end: float,
+        read: Callable[[], Awaitable[T]],
+        done: Callable[[T], bool],
+        check: Callable[[], Awaitable[None]],
     ) -> T:
         while True:
             hint.clear()
@@ -188,7 +201,7 @@ class Waiter:
             left = end - _now()
             if left <= 0 or self._draining.is_set() or done(value):
                 return value
-            await _hinted(hint, min(left, _spread(_LONGEST_S)))
+            await _hinted_or_checked(hint, min(left, _spread(_LONGEST_S)), check)
 
     async def follow(
         self, job_id: str, read: Callable[[], Awaitable[T]], silence_s: float
@@ -319,6 +332,14 @@ class Waiter:
         if pubsub is not None:
             with contextlib.suppress(RedisError, OSError):
                 await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's gap
+
+
+async def _hinted_or_checked(hint: asyncio.Event, seconds: float, check: Callable[[], Awaitable[None]]) -> None:
+    """Wait for the hint, and check once it is there or the time is over, and in between."""
+    end = _now() + seconds
+    while not await _hinted(hint, min(CHECK_S, end - _now())) and _now() < end:
+        await check()
+    await check()
 
 
 async def _hinted(hint: asyncio.Event, seconds: float) -> bool:

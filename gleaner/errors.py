@@ -19,8 +19,8 @@
         ├── ValidationError         415, 422 [validation_failed, unknown_model, idempotency_key_reused,
         │                           unsupported_media_type, webhook_url_forbidden], with `errors`
         ├── RateLimited             429 [rate_limited, quota_exceeded], with `retry_after`
-        ├── Unavailable             408, 502, 503, 504 [request_timeout, overloaded, storage_unavailable],
-        │                           with `retry_after`
+        ├── Unavailable             408, 502, 503, 504 [request_timeout, overloaded, storage_unavailable,
+        │                           keys_unavailable], with `retry_after`
         └── ServerError             any other answer [internal_error]
 
 A document that fails is no exception: its `Result` carries the `error`.
@@ -125,7 +125,7 @@ class RateLimited(ApiError):
 
 
 class Unavailable(ApiError):
-    """Overloaded, the store down, or the body too slow; `retry_after` says when to come back."""
+    """Overloaded, the store down, keys that cannot be checked, or the body too slow; `retry_after` says when to come back."""
 
 
 class ServerError(ApiError):

@@ -13,6 +13,7 @@ import hmac
 import logging
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 KEY_PREFIX = "gl_"
 MAX_KEY_CHARACTERS = 256
 """Longer credentials are refused unhashed."""
+MAX_FILE_BYTES = 16 << 20
+"""A larger file is refused unread: about 40,000 keys."""
 RELOAD_EVERY_S = 1.0
 ROTATION_OVERLAP = timedelta(hours=24)
 
@@ -37,6 +40,10 @@ Tenant = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0
 
 class KeysError(Exception):
     """The keys file cannot be read, is not one, or does not hold the key that was asked for."""
+
+
+class KeysStaleError(Exception):
+    """The keys file has been unreadable for so long that none of the keys last read is accepted any more."""
 
 
 class Role(StrEnum):
@@ -61,6 +68,7 @@ class KeyLimits(BaseModel):
 
     requests_per_s: int | None = Field(None, ge=1)
     submits_per_s: int | None = Field(None, ge=1)
+    reads_per_s: int | None = Field(None, ge=1)
     documents_per_day: int | None = Field(None, ge=1)
     characters_per_day: int | None = Field(None, ge=1)
     open_jobs: int | None = Field(None, ge=1)
@@ -181,49 +189,91 @@ def revoke(path: Path, key_id: str) -> KeyRecord:
 class KeyRing:
     """The usable keys of a file, kept current while the process runs.
 
-    Not for several threads at once. A file that becomes unreadable or damaged later leaves the last good
-    keys in force and is logged, so that a half-done edit by hand locks nobody out.
+    Not for several threads at once. A file that becomes unreadable or damaged later leaves the last good keys in
+    force for `max_stale_s`, so that an edit that is not finished locks nobody out; then every key is refused, for a
+    key that was revoked in the meantime would still open the door.
 
     Args:
         path: the keys file.
+        max_stale_s: how long the last good keys stay in force (seconds); 0: as long as the process runs.
         clock: monotonic seconds, for the reload interval.
 
     Raises:
         KeysError: the file is missing or damaged at the start.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, *, max_stale_s: float = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._max_stale_s = max_stale_s
         self._clock = clock
         self._looked_at = clock()
         self._signature = _signature(path)
         self._by_hash = {record.sha256: record for record in _read(path)}
+        self._bad_since: float | None = None
+        self._reason = ""
+        self._closed = False
 
     def verify(self, presented: str, now: datetime | None = None) -> KeyRecord | None:
-        """The record of a presented key, or None if it is unknown, revoked or expired."""
-        self._refresh()
+        """Return the record of a presented key, or None if it is unknown, revoked or expired.
+
+        Raises:
+            KeysStaleError: the file has been unreadable for too long.
+        """
         if len(presented) > MAX_KEY_CHARACTERS or not presented.isascii():
             return None
-        digest = _digest(presented)
+        return self.find(_digest(presented), now)
+
+    def find(self, sha256: str, now: datetime | None = None) -> KeyRecord | None:
+        """Return the record of the key with this hash, or None if it is unknown, revoked or expired.
+
+        Raises:
+            KeysStaleError: the file has been unreadable for too long.
+        """
+        self.refresh()
+        if self._closed:
+            raise KeysStaleError(self._reason)
         # The look-up's timing tells about a hash, which nobody can choose; the comparison is constant-time.
-        record = self._by_hash.get(digest)
-        if record is None or not hmac.compare_digest(record.sha256, digest):
+        record = self._by_hash.get(sha256)
+        if record is None or not hmac.compare_digest(record.sha256, sha256):
             return None
         return record if record.usable(now or _now()) else None
 
-    def _refresh(self) -> None:
-        if self._clock() - self._looked_at < RELOAD_EVERY_S:
+    @property
+    def stale_s(self) -> float:
+        """How long the file has been unreadable (seconds); 0 while it can be read."""
+        return 0.0 if self._bad_since is None else self._clock() - self._bad_since
+
+    @property
+    def readable(self) -> bool:
+        """True if the file could be read when it was last looked at."""
+        return self._bad_since is None
+
+    def refresh(self) -> None:
+        """Read the file again if it has changed, once in `RELOAD_EVERY_S` at most."""
+        now = self._clock()
+        if now - self._looked_at < RELOAD_EVERY_S:
             return
-        self._looked_at = self._clock()
+        self._looked_at = now
         signature = _signature(self._path)
-        if signature == self._signature:
-            return
-        self._signature = signature
+        if signature is None or signature != self._signature:
+            self._reload(signature)
+        if not self._closed and self._max_stale_s and self.stale_s >= self._max_stale_s:
+            self._closed = True
+            log.error("keys.closed", extra={"reason": self._reason, "stale_s": round(self.stale_s)})
+
+    def _reload(self, signature: tuple[int, ...] | None) -> None:
         try:
             self._by_hash = {record.sha256: record for record in _read(self._path)}
         except KeysError as error:
-            log.warning("keys.reload_failed", extra={"reason": str(error)})
+            # A file that was not read at all may be readable at the next look without having changed.
+            self._signature = None if isinstance(error.__cause__, OSError) else signature
+            if self._bad_since is None:
+                self._bad_since = self._clock()
+            if str(error) != self._reason:
+                self._reason = str(error)
+                log.warning("keys.reload_failed", extra={"reason": self._reason})
         else:
+            self._signature, self._bad_since, self._reason, self._closed = signature, None, "", False
             log.info("keys.reloaded", extra={"keys": len(self._by_hash)})
 
 
@@ -280,12 +330,35 @@ def _editing(path: Path) -> Iterator[list[KeyRecord]]:
 
 def _read(path: Path) -> tuple[KeyRecord, ...]:
     try:
-        return _KeysFile.model_validate_json(path.read_bytes()).keys
+        content = _read_bytes(path)
     except OSError as error:
         raise KeysError(f"cannot read the keys file {path}: {error.strerror}") from error
+    try:
+        records = _KeysFile.model_validate_json(content).keys
     except ValidationError as error:
         # The chained error would quote the file's content, hashes included.
         raise KeysError(f"{path} is not a keys file: {_explain(error)}") from None
+    for name in ("key_id", "sha256"):
+        values = [getattr(record, name) for record in records]
+        if len(set(values)) < len(values):
+            # Which of the two counts would be chance, and one of them may be revoked.
+            raise KeysError(f"{path} holds two keys with the same {name}; remove one")
+    return records
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Return the file's content; never waits, as opening a pipe would."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise KeysError(f"{path} is not a file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > MAX_FILE_BYTES:
+        raise KeysError(f"the keys file {path} is larger than {MAX_FILE_BYTES >> 20} MiB")
+    return content
 
 
 def _write(path: Path, content: _KeysFile) -> None:
@@ -307,12 +380,13 @@ def _write(path: Path, content: _KeysFile) -> None:
         os.close(directory)
 
 
-def _signature(path: Path) -> tuple[int, int, int] | None:
+def _signature(path: Path) -> tuple[int, ...] | None:
+    """Return what changes with the file, also when only its mode or the link that leads to it does."""
     try:
-        stat = path.stat()
+        found = path.stat()
     except OSError:
         return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 def _digest(key: str) -> str:

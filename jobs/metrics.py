@@ -75,16 +75,30 @@ class GatewayMetrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.keys_file_ok = Gauge(
+            "gleaner_keys_file_ok",
+            "1 while the keys file can be read; 0: the keys last read stay in force, revoked ones too.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.keys_file_ok.set(1)
+        self.keys_file_stale = Gauge(
+            "gleaner_keys_file_stale_seconds",
+            "How long the keys file has been unreadable; above GLEANER_KEYS_MAX_STALE_S every key is refused.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.auth_failures = Counter(
             "gleaner_auth_failures_total",
             "Requests refused for their key: missing, bad (unknown, expired, revoked), limited (bad, and too many "
-            "from one address), csrf; a jump of bad or limited is somebody guessing, or a key that ran out.",
+            "from one address), csrf, closed (the keys file cannot be read); a jump of bad or limited is somebody "
+            "guessing, or a key that ran out.",
             ["reason"],
             registry=registry,
         )
         self.limited = Counter(
             "gleaner_limited_total",
-            "Requests answered 429 by a limit of their key or tenant, by what was too much.",
+            "Requests answered 429 by a limit of their key, tenant or address, by what was too much.",
             ["measure", "scope"],
             registry=registry,
         )

@@ -44,6 +44,24 @@ GROUP = Group(
             quiet=Case({'gleaner_gateway_processes_ended_total{instance="a:9101"}': "3x30"}, "20m"),
         ),
         Alert(
+            name="GleanerKeysFileUnreadable",
+            expr="max by (instance) (gleaner_keys_file_stale_seconds) > 0",
+            after="2m",
+            severity="page",
+            team="platform",
+            summary="Gateway {{ $labels.instance }} cannot read its API keys.",
+            description="For {{ $value | humanizeDuration }} the keys file has been missing or damaged. Keys revoked "
+            "since are still accepted; after GLEANER_KEYS_MAX_STALE_S every key is refused.",
+            board="api",
+            fires=Case(
+                {'gleaner_keys_file_stale_seconds{instance="a:9101"}': "0 30+60x10"},
+                "5m",
+                {"instance": "a:9101"},
+                "4m 30s",
+            ),
+            quiet=Case({'gleaner_keys_file_stale_seconds{instance="a:9101"}': "0 30 0x10"}, "5m"),
+        ),
+        Alert(
             name="GleanerErrorRatioHigh",
             expr=f"""(sum(rate({_5XX}[5m])) / sum(rate({_ALL}[5m]))) > 0.05
               and sum(rate({_ALL}[5m])) > 0.1""",

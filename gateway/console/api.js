@@ -58,8 +58,13 @@ export class Api {
     const problem = await answer.json().catch(() => ({ title: answer.statusText }));
     problem.request_id ||= answer.headers.get("X-Request-ID");
     problem.retryAfter = Number(answer.headers.get("Retry-After")) || null;
-    if (answer.status === 401 && key === this._key()) this._onSignedOut(); // not for who was here before
-    throw new ApiError(answer.status, problem);
+    throw this._refused({ status: answer.status, ...problem }, key);
+  }
+
+  /** @param {Record<string, any>} problem @param {string|null} key that was refused */
+  _refused(problem, key) {
+    if (problem.status === 401 && key === this._key()) this._onSignedOut(); // not for who was here before
+    return new ApiError(problem.status, problem);
   }
 
   /** A JSON answer; null for one without a body. @returns {Promise<any>} */
@@ -83,10 +88,12 @@ export class Api {
     while (!signal.aborted) {
       try {
         const headers = { Accept: "text/event-stream", ...(last ? { "Last-Event-ID": last } : {}) };
+        const key = this._key();
         const answer = await this.send("GET", `v1/jobs/${encodeURIComponent(id)}/events`, { headers, signal });
         if (answer.status === 204) return;
         for await (const event of eventsOf(chunks(answer))) {
           failures = 0;
+          if (event.event === "error") throw this._refused(JSON.parse(event.data), key);
           last = event.id || last;
           if (event.data) yield JSON.parse(event.data);
           if (event.event === "terminal") return;

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from gateway.admission import body_limits, check_media_type, idempotency, read_body, trace_context
-from gateway.auth import Caller
+from gateway.auth import Caller, recheck
 from gateway.body_memory import LARGE_BYTES
 from gateway.lookup import announced_page, owned_job
 from gateway.ndjson import MEDIA_TYPE, OnBadLine
@@ -57,6 +57,7 @@ async def accept(
         return accepted
     async with services.body_memory.hold(caller.tenant) as holding:
         body = await read_body(request, body_limits(settings, settings.max_body_bytes), holding)
+        await recheck(services, caller)
         large = len(body) > LARGE_BYTES
 
         def parsed() -> Submission[PackedDocuments]:
@@ -84,7 +85,7 @@ async def wait_for_end(request: Request, services: Services, caller: Caller, job
     """The job when it ends, or as it is after so many seconds.
 
     Raises:
-        Problem: job_not_found or job_purged.
+        Problem: job_not_found or job_purged; or the caller's key is not good any more.
         ClientDisconnect: nobody waits for the answer any more.
     """
 
@@ -92,7 +93,10 @@ async def wait_for_end(request: Request, services: Services, caller: Caller, job
         return await owned_job(services, caller, job_id)
 
     return await while_connected(
-        request, services.waiter.until(job_id, seconds, read, lambda job: job.status.terminal)
+        request,
+        services.waiter.until(
+            job_id, seconds, read, lambda job: job.status.terminal, check=partial(recheck, services, caller)
+        ),
     )
 
 
@@ -105,7 +109,15 @@ async def wait_for_page(
         return announced_page(caller, job_id, expected.told) or await first_page(services, caller, job_id)
 
     return await while_connected(
-        request, services.waiter.until(job_id, seconds, read, lambda page: page.job.status.terminal, expected)
+        request,
+        services.waiter.until(
+            job_id,
+            seconds,
+            read,
+            lambda page: page.job.status.terminal,
+            expected,
+            partial(recheck, services, caller),
+        ),
     )
 
 

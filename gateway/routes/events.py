@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header
-from starlette.responses import Response, StreamingResponse
+import orjson
+from fastapi import APIRouter, Header, Request
+from starlette.responses import Response
 
 from gateway import openapi
-from gateway.auth import Caller
-from gateway.edge import StreamAbortedError
+from gateway.auth import Caller, recheck
+from gateway.edge import StreamAbortedError, request_id
 from gateway.lookup import owned_job
 from gateway.packing import unpack_metadata
 from gateway.problems import Problem
 from gateway.routes.jobs import JobId, Viewer
 from gateway.services import Services, ServicesDep
+from gateway.streams import HeldResponse
 from gateway.views import job_json
+from gateway.waiting import CHECK_S
 from jobs.ledger import LedgerUnavailableError
 from jobs.schema import Job
 
@@ -39,7 +44,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
     responses={
         200: {
             "description": "`progress` events, and `terminal` as the last; the data of each is the job, its id the "
-            "job's version.",
+            "job's version. `error` is the last one where the key is not good any more; its data is a problem.",
             "content": {
                 EVENT_STREAM: {
                     "schema": {"type": "string"},
@@ -52,6 +57,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
     },
 )
 async def follow_job(
+    request: Request,
     services: ServicesDep,
     caller: Viewer,
     job_id: JobId,
@@ -64,18 +70,23 @@ async def follow_job(
 
     The stream also ends where the gateway stops: connect again with `Last-Event-ID`, as browsers do by themselves.
     """
-    job = await owned_job(services, caller, job_id)
-    seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
-    if job.status.terminal and seen == job.version:
-        return Response(status_code=204)
-    return StreamingResponse(
-        _events(services, caller, job_id, seen),
-        media_type=EVENT_STREAM,
-        headers={"X-Accel-Buffering": "no"},  # nginx would keep events back
-    )
+    with contextlib.ExitStack() as held:
+        held.enter_context(services.streams.hold(caller))
+        job = await owned_job(services, caller, job_id)
+        seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
+        if job.status.terminal and seen == job.version:
+            return Response(status_code=204)
+        return HeldResponse(
+            _events(services, caller, job_id, seen, request_id(request.scope)),
+            held.pop_all(),
+            media_type=EVENT_STREAM,
+            headers={"X-Accel-Buffering": "no"},  # nginx would keep events back
+        )
 
 
-async def _events(services: Services, caller: Caller, job_id: str, seen: int) -> AsyncIterator[bytes]:
+async def _events(
+    services: Services, caller: Caller, job_id: str, seen: int, request: str = ""
+) -> AsyncIterator[bytes]:
     """Events as they come; made one at a time, as the client takes them.
 
     Raises:
@@ -91,15 +102,22 @@ async def _events(services: Services, caller: Caller, job_id: str, seen: int) ->
             raise StreamAbortedError(error.code) from error
 
     yield f"retry: {_RETRY_MS}\n\n".encode()
-    async for job in services.waiter.follow(job_id, read, HEARTBEAT_S):
-        if job is None:
-            yield b": waiting\n\n"
-        elif job.version != seen or job.status.terminal:
-            seen = job.version
+    silent_since = time.monotonic()
+    async for job in services.waiter.follow(job_id, read, CHECK_S):
+        try:
+            await recheck(services, caller)
+        except Problem as problem:
+            yield b"event: error\ndata: %b\n\n" % orjson.dumps(problem.body(request))
+            return
+        if job is not None and (job.version != seen or job.status.terminal):
+            silent_since, seen = time.monotonic(), job.version
             yield _event(services, job)
             if job.status.terminal:
                 return
             await asyncio.sleep(CALM_S)
+        elif time.monotonic() - silent_since >= HEARTBEAT_S:
+            silent_since = time.monotonic()
+            yield b": waiting\n\n"
 
 
 def _event(services: Services, job: Job) -> bytes:

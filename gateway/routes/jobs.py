@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Annotated
 
 import orjson
@@ -11,7 +12,7 @@ from starlette.responses import Response
 
 from gateway import cursors, openapi
 from gateway.admission import idempotency, preferred_wait, trace_context
-from gateway.auth import Caller, require
+from gateway.auth import LIST_COST, Caller, require
 from gateway.lookup import owned_job
 from gateway.ndjson import OnBadLine
 from gateway.packing import unpack_metadata
@@ -25,7 +26,8 @@ from gateway.routes.answers import (
     wait_for_end,
 )
 from gateway.schemas import JobBody, JobsPage
-from gateway.services import ServicesDep
+from gateway.services import Services, ServicesDep
+from gateway.submission import Accepted
 from gateway.views import etag, job_json, milliseconds
 from jobs import ledger
 from jobs.keys import Role
@@ -79,8 +81,20 @@ async def submit_job(
         request, services, caller, max_documents=services.settings.max_documents, on_bad_line=on_bad_line
     )
     wait = preferred_wait(request, services.settings.max_wait_s)
-    if not wait:
-        return accepted_response(accepted)
+    with ExitStack() as held:
+        try:
+            if wait:
+                held.enter_context(services.streams.hold(caller))
+        except Problem:
+            wait = 0  # the job is made; a wait is a preference
+        if not wait:
+            return accepted_response(accepted)
+        return await _wait_for_accepted(request, services, caller, accepted, wait)
+
+
+async def _wait_for_accepted(
+    request: Request, services: Services, caller: Caller, accepted: Accepted, wait: int
+) -> Response:
     headers = {"Preference-Applied": f"wait={wait}", **accepted_headers(accepted)}
     try:
         job = await wait_for_end(request, services, caller, accepted.job_id, wait)
@@ -105,7 +119,7 @@ async def submit_job(
 )
 async def list_jobs(
     services: ServicesDep,
-    caller: Viewer,
+    caller: Annotated[Caller, Depends(require(Role.viewer, cost=LIST_COST))],
     status: Annotated[list[JobStatus] | None, Query(description="Only jobs in one of these states.")] = None,
     created_after: Annotated[AwareDatetime | None, Query(description="Only jobs created later than this.")] = None,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
@@ -151,7 +165,8 @@ async def get_job(
     job = await owned_job(services, caller, job_id)
     seconds = min(wait, services.settings.max_wait_s)
     if seconds and not job.status.terminal:
-        job = await wait_for_end(request, services, caller, job_id, seconds)
+        with services.streams.hold(caller):
+            job = await wait_for_end(request, services, caller, job_id, seconds)
     if etag(job) in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers={"ETag": etag(job)})
     return job_response(services, job)

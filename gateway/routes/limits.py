@@ -25,7 +25,7 @@ class RateBody(Body):
     """One rate, and what is left of it."""
 
     name: str = Field(description="As in the `RateLimit` headers.", examples=["documents-tenant"])
-    measure: Literal["requests", "submits", "documents", "characters"]
+    measure: Literal["requests", "submits", "reads", "documents", "characters"]
     scope: Literal["key", "tenant"]
     limit: int
     window_s: int = Field(description="The sliding window that the limit is for.")

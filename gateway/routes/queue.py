@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from gateway import openapi
-from gateway.auth import Caller, require
+from gateway.auth import LIST_COST, Caller, require
 from gateway.schemas import Body
 from gateway.services import ServicesDep
 from jobs import ledger
@@ -58,7 +58,9 @@ class QueuePage(Body):
     summary="The backlog",
     responses={200: {"description": "One entry a model."}, **openapi.answers()},
 )
-async def get_queue(services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.admin))]) -> QueuePage:
+async def get_queue(
+    services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.admin, cost=LIST_COST))]
+) -> QueuePage:
     """What is open of every model, over all tenants, how fast it goes, and when it will be done."""
     served = services.settings.models.served
     found = await asyncio.gather(*(services.ledger.run(ledger.backlog(name)) for name in served))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
-from starlette.responses import Response, StreamingResponse
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.responses import Response
 
 from gateway import cursors, openapi
+from gateway.auth import LIST_COST, Caller, require
 from gateway.lookup import owned_document
 from gateway.ndjson import MEDIA_TYPE as NDJSON
 from gateway.problems import Problem
@@ -17,7 +19,9 @@ from gateway.results import CSV_HEAD, Piece, Stream, as_csv, as_json, as_line, r
 from gateway.routes.jobs import JobId, Viewer
 from gateway.schemas import ResultBody, ResultsPage
 from gateway.services import ServicesDep
+from gateway.streams import HeldResponse
 from jobs.codec import Codec
+from jobs.keys import Role
 from jobs.ledger import FoundDocument
 from jobs.results import stored_document
 from jobs.schema import DocumentResult, DocumentStatus
@@ -28,6 +32,15 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+def _page_cost(request: Request) -> int:
+    """Return what a page of results costs: the more results it may read, the more; most where it looks for few."""
+    query = request.query_params
+    limit = query.get("limit", str(DEFAULT_LIMIT))
+    if "status" in query or not limit.isascii() or not limit.isdigit() or len(limit) > len(str(MAX_LIMIT)):
+        return LIST_COST
+    return min(LIST_COST, 1 + int(limit) // (MAX_LIMIT // 4))
 
 
 @router.get(
@@ -52,7 +65,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 async def get_results(
     request: Request,
     services: ServicesDep,
-    caller: Viewer,
+    caller: Annotated[Caller, Depends(require(Role.viewer, cost=_page_cost))],
     job_id: JobId,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[
@@ -67,12 +80,15 @@ async def get_results(
     if kind != JSON:
         most = limit or services.settings.max_ndjson_documents
         stream = Stream(services, caller, job_id, most, statuses, as_csv if kind == CSV else as_line)
-        first = await stream.begin(start)
-        return StreamingResponse(
-            _behind(CSV_HEAD, stream, first) if kind == CSV else stream.run(first),
-            media_type=f"{CSV}; charset=utf-8; header=present" if kind == CSV else NDJSON,
-            headers={"Gleaner-Complete": "true" if first.complete else "false"},
-        )
+        with ExitStack() as held:
+            held.enter_context(services.streams.hold(caller))
+            first = await stream.begin(start)
+            return HeldResponse(
+                _behind(CSV_HEAD, stream, first) if kind == CSV else stream.run(first),
+                held.pop_all(),
+                media_type=f"{CSV}; charset=utf-8; header=present" if kind == CSV else NDJSON,
+                headers={"Gleaner-Complete": "true" if first.complete else "false"},
+            )
     page = await read_page(services, caller, job_id, start, limit or DEFAULT_LIMIT, statuses)
     next_cursor = "null" if page.next is None else f'"{cursors.encode(page.next)}"'
     complete = "true" if page.complete else "false"

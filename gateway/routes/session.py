@@ -8,12 +8,11 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from gateway import openapi
-from gateway.auth import COOKIE, Caller, require
+from gateway.auth import Caller, key_in_headers, require
 from gateway.problems import Problem
 from gateway.services import ServicesDep
+from gateway.sessions import LEGACY_COOKIE
 from jobs.keys import Role
-
-LASTS_S = 12 * 3600
 
 router = APIRouter(prefix="/v1/session", tags=["health"])
 
@@ -21,47 +20,56 @@ router = APIRouter(prefix="/v1/session", tags=["health"])
 @router.post(
     "",
     operation_id="create_session",
-    summary="Keep the key in a cookie",
+    summary="Sign a browser in",
     status_code=204,
     response_model=None,
-    responses={204: {"description": "The browser has the cookie, for twelve hours."}, **openapi.answers()},
+    responses={204: {"description": "The browser has the cookie."}, **openapi.answers()},
 )
 async def create_session(
-    request: Request, services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.viewer))]
+    request: Request, services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.viewer))]
 ) -> Response:
-    """Sign a browser in with the key of this request's header. Scripts cannot read the cookie."""
-    key = _of_headers(request)
-    if key is None:
+    """Begin a session with the key of this request's header; it ends with the key, at sign-out, or in time.
+
+    Scripts cannot read the cookie, which holds a token of the session and not the key.
+    """
+    sessions = services.sessions
+    if key_in_headers(request) is None:
         raise Problem("unauthenticated", "a session begins with the key in a header")
     response = Response(status_code=204)
-    secure = _secure(request, services)
-    response.set_cookie(COOKIE, key, max_age=LASTS_S, secure=secure, httponly=True, samesite="strict")
+    response.set_cookie(
+        sessions.cookie_name(request),
+        await sessions.begin(caller.key_hash),
+        max_age=sessions.lifetime_s,
+        secure=sessions.is_secure(request),
+        httponly=True,
+        samesite="strict",
+    )
+    _drop(response, sessions.is_secure(request), LEGACY_COOKIE)
     return response
 
 
 @router.delete(
     "",
     operation_id="delete_session",
-    summary="Forget the cookie",
+    summary="Sign a browser out",
     status_code=204,
     response_model=None,
-    responses={204: {"description": "The browser has dropped the cookie."}, **openapi.answers()},
+    responses={
+        204: {"description": "The session has ended, and the browser has dropped the cookie."},
+        **openapi.answers(),
+    },
 )
 async def delete_session(
     request: Request, services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.viewer))]
 ) -> Response:
-    """Sign a browser out; the key itself stays good."""
-    response = Response(status_code=204)
-    response.delete_cookie(COOKIE, secure=_secure(request, services), httponly=True, samesite="strict")
+    """End the session of this browser's cookie; the key itself stays good."""
+    response, name = Response(status_code=204), services.sessions.cookie_name(request)
+    if token := request.cookies.get(name):
+        await services.sessions.end(token)
+    _drop(response, services.sessions.is_secure(request), name)
+    _drop(response, services.sessions.is_secure(request), LEGACY_COOKIE)
     return response
 
 
-def _of_headers(request: Request) -> str | None:
-    kind, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if kind.lower() == "bearer" and credentials:
-        return credentials
-    return request.headers.get("x-api-key")
-
-
-def _secure(request: Request, services: ServicesDep) -> bool:
-    return request.url.scheme == "https" or services.settings.https != "off"
+def _drop(response: Response, secure: bool, name: str) -> None:
+    response.delete_cookie(name, secure=secure, httponly=True, samesite="strict")

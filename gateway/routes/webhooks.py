@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from gateway import openapi
 from gateway.admission import read_body
-from gateway.auth import Caller, require
+from gateway.auth import LIST_COST, Caller, require
 from gateway.faults import Faults, collected, invalid
 from gateway.json_text import load_object
 from gateway.problems import Problem
@@ -54,7 +54,9 @@ single = APIRouter(prefix="/v1/deliveries", tags=["webhooks"])
 ROUTERS = (endpoints, single)
 
 Viewer = Annotated[Caller, Depends(require(Role.viewer))]
+Lister = Annotated[Caller, Depends(require(Role.viewer, cost=LIST_COST))]
 Submitter = Annotated[Caller, Depends(require(Role.submitter))]
+Recoverer = Annotated[Caller, Depends(require(Role.submitter, cost=LIST_COST))]
 EndpointId = Annotated[str, Path(max_length=64, description="An endpoint's id.", examples=["ep_0af7651916cd43dd"])]
 DeliveryId = Annotated[str, Path(max_length=64, description="A delivery's id.", examples=["dlv_2fd4e1c67a2d28fc"])]
 
@@ -90,7 +92,7 @@ async def create(request: Request, services: ServicesDep, caller: Submitter) -> 
 
 
 @endpoints.get("", operation_id="list_webhook_endpoints", summary="List the endpoints", responses=openapi.answers())
-async def registered(services: ServicesDep, caller: Viewer) -> EndpointsPage:
+async def registered(services: ServicesDep, caller: Lister) -> EndpointsPage:
     """Your tenant's registered endpoints, oldest first; those of single jobs are not among them."""
     found = await services.endpoints.registered(caller.tenant)
     return EndpointsPage(data=[EndpointBody(**endpoint_fields(known)) for known in found])
@@ -196,7 +198,7 @@ async def test(services: ServicesDep, caller: Submitter, endpoint_id: EndpointId
 )
 async def listed(
     services: ServicesDep,
-    caller: Viewer,
+    caller: Lister,
     endpoint_id: EndpointId,
     status: Annotated[Literal["pending", "delivered", "failed"] | None, Query(description="Only these.")] = None,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
@@ -223,7 +225,7 @@ async def listed(
     openapi_extra=_takes(RecoverIn),
 )
 async def recover(
-    request: Request, services: ServicesDep, caller: Submitter, endpoint_id: EndpointId
+    request: Request, services: ServicesDep, caller: Recoverer, endpoint_id: EndpointId
 ) -> RecoveredBody:
     """Try again whatever failed since a time, each with its whole schedule before it."""
     asked, _ = await _read(request, RecoverIn)

@@ -38,6 +38,7 @@ def create(
     ] = None,
     requests_per_s: Limit = None,
     submits_per_s: Limit = None,
+    reads_per_s: Limit = None,
     documents_per_day: Limit = None,
     characters_per_day: Limit = None,
     open_jobs: Limit = None,
@@ -54,6 +55,7 @@ def create(
     limits = {
         "requests_per_s": requests_per_s,
         "submits_per_s": submits_per_s,
+        "reads_per_s": reads_per_s,
         "documents_per_day": documents_per_day,
         "characters_per_day": characters_per_day,
         "open_jobs": open_jobs,

@@ -29,7 +29,7 @@ def session_key(page: Page) -> str | None:
 
 
 def test_a_link_signs_nobody_in_unasked(tab: Opened, other_key: str) -> None:
-    """The page names the tenant and the role, and keeps nothing until the answer is yes; no leaves all as it was."""
+    """The page names tenant and role, and keeps nothing until the answer is yes; no leaves all as it was."""
     page = tab.page
     page.goto(f"/#key={other_key}")
     dialog = page.get_by_role("dialog")

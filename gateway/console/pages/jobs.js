@@ -9,6 +9,8 @@ import { problemBox } from "../problems.js";
 import { to } from "../router.js";
 
 const REFRESH_MS = 3000, A_PAGE = 50;
+/** Calls for a page of jobs of a rare status; a button goes on from there. */
+const MOST_CALLS = 5;
 const STATES = {
   "": "All", "queued,running,cancelling": "Open", succeeded: "Succeeded", "partially_succeeded,failed": "With failures",
   "cancelled,expired": "Cancelled or expired",
@@ -67,7 +69,11 @@ class Jobs {
     const status = this._status;
     try {
       const query = { limit: A_PAGE, cursor: more ? this._cursor : null, status: status ? status.split(",") : null };
-      const page = await this._ctx.api.get("v1/jobs", query, this._signal);
+      let page = await this._ctx.api.get("v1/jobs", query, this._signal);
+      // The service looks at some hundred jobs a call: of a rare status the first pages may hold none.
+      for (let calls = 1; !page.data.length && page.next_cursor && calls < MOST_CALLS; calls++) {
+        page = await this._ctx.api.get("v1/jobs", { ...query, cursor: page.next_cursor }, this._signal);
+      }
       if (status !== this._status) return; // another list was asked for meanwhile
       this._jobs = more ? [...this._jobs, ...page.data] : refreshed(this._jobs, page);
       if (more || this._jobs.length === page.data.length) this._cursor = page.next_cursor;

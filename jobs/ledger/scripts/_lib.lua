@@ -311,17 +311,26 @@ local function end_shards(job, st, ends)
   return documents, running
 end
 
--- What a reader needs of a job, as a flat list of name, value (see calls.py).
-local function describe(job)
-  local model = redis.call('HMGET', key('model:' .. job.slug), 'open_chars', 'drain_rate', 'reason')
+-- What a reader needs of a job, as a flat list of name, value (see calls.py). `models` keeps what jobs of a queue share
+-- from one job of a list to the next.
+local function describe(job, models)
+  local shared = models and models[job.queue]
+  if not shared then
+    local model = redis.call('HMGET', key('model:' .. job.slug), 'open_chars', 'drain_rate', 'reason')
+    shared = {
+      workers = redis.call('ZCOUNT', key('workers:' .. job.slug), NOW, '+inf'),
+      jobs = int(redis.call('HGET', key('q:' .. job.queue), 'jobs')),
+      chars = int(model[1]), rate = model[2] or '0', reason = model[3] or ''}
+    if models then models[job.queue] = shared end
+  end
   local flat = {
     'now', NOW,
     'position', (redis.call('ZRANK', key('queued:' .. job.queue), job.id) or -2) + 1,
-    'workers', redis.call('ZCOUNT', key('workers:' .. job.slug), NOW, '+inf'),
-    'queue_jobs', int(redis.call('HGET', key('q:' .. job.queue), 'jobs')),
-    'model_chars', int(model[1]),
-    'drain_rate', model[2] or '0',
-    'model_reason', model[3] or ''}
+    'workers', shared.workers,
+    'queue_jobs', shared.jobs,
+    'model_chars', shared.chars,
+    'drain_rate', shared.rate,
+    'model_reason', shared.reason}
   for name, value in pairs(job) do
     flat[#flat + 1] = name
     flat[#flat + 1] = value

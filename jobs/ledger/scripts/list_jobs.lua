@@ -1,24 +1,29 @@
 #!lua flags=allow-oom
 -- list_jobs(tenant, limit, after, before, before_id, state...): a tenant's jobs, newest first, created after `after`
 -- and behind the place (before, before_id); only those in one of the states, if any is named. Looks at SCAN jobs at
--- most. Members whose job lapsed are removed when met.
-local SCAN, STEP = 2000, 100
+-- most: a rare state takes several calls, and other callers get their turn in between. Members whose job lapsed are
+-- removed when met, once and for all: SWEEP of them at most.
+local SCAN, SWEEP, STEP = 200, 2000, 100
 local tenant, limit, after, before, before_id = ARGV[1], int(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local where, wanted = key('jobs:' .. tenant), {}
 for i = 6, #ARGV do wanted[ARGV[i]] = true end
 local highest = before ~= '' and before or '+inf'
 local lowest = after ~= '' and '(' .. after or '-inf'
-local rows, lapsed, at, at_id, more = {}, {}, '', '', false
+local rows, lapsed, models, at, at_id, more = {}, {}, {}, '', '', false
 local offset, scanned = 0, 0
+local function enough() return #rows >= limit or scanned >= SCAN or #lapsed >= SWEEP end
 
 local function take(id)
   local state = redis.call('HGET', key('job:' .. id), 'state')
   if not state then
     lapsed[#lapsed + 1] = id
-  elseif #ARGV < 6 or wanted[state] then
+    return
+  end
+  scanned = scanned + 1
+  if #ARGV < 6 or wanted[state] then
     local job = read_job(id)
     job.opts = '' -- labels are not listed
-    rows[#rows + 1] = {id, describe(job)}
+    rows[#rows + 1] = {id, describe(job, models)}
   end
 end
 
@@ -28,15 +33,15 @@ repeat
   for i = 1, #found, 2 do
     local id, score = found[i], found[i + 1]
     if not (score == before and id >= before_id) then
-      if #rows >= limit or scanned >= SCAN then
+      if enough() then
         more = true
         break
       end
       take(id)
-      scanned, at, at_id = scanned + 1, score, id
+      at, at_id = score, id
     end
   end
   offset = offset + STEP
-until not more or #rows >= limit or scanned >= SCAN
+until not more or enough()
 bulk('ZREM', where, lapsed)
 return {more and at_id ~= '' and 1 or 0, at, at_id, rows}

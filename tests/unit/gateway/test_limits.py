@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limits import Rule, _network, _Window
+from gateway.limits import Rule, _Window, network
 from jobs import keys
 from tests.support.api import Api, running_api
 
@@ -197,7 +197,7 @@ async def test_bad_keys_from_one_address_are_slowed_and_good_ones_are_not(limite
 )
 def test_what_counts_as_one_address(address: str, counted: str) -> None:
     """Whoever has an IPv6 network has one count for it."""
-    assert _network(address) == counted
+    assert network(address) == counted
 
 
 @given(
@@ -228,6 +228,6 @@ async def test_a_store_that_is_gone_is_no_open_door(limited: Any) -> None:
         async def broken(*_: object) -> None:
             raise ConnectionRefusedError
 
-        api.app.state.services.limiter._storage.acquire_sliding_window_entry = broken
+        api.app.state.services.limiter._ledger._client.execute_command = broken
         answer = await api.client.get("/v1/models")
         assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")

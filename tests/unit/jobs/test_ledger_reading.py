@@ -63,6 +63,22 @@ def test_a_filter_looks_at_a_bounded_number_and_goes_on(store: Ledger, client: r
     assert listed(store, statuses=[JobStatus.queued]) == []
 
 
+def test_a_rare_state_costs_a_bounded_look_a_call(store: Ledger) -> None:
+    """200 jobs that do not fit are passed in one call; all of them in as many calls as that takes, none twice."""
+    now = store.run(ledger.ping_write())
+    for n in range(410):
+        store.run(ledger.create(new_job(f"job_{n:03}", created=now + n)))
+    store.run(ledger.cancel("job_000"))
+
+    place, found, passed = None, [], []
+    while not passed or place is not None:
+        page = store.run(ledger.list_jobs("t1", 10, statuses=[JobStatus.cancelled], behind=place))
+        found += [job.id for job in page.jobs]
+        place = page.next
+        passed.append(410 if place is None else 410 - int(place.id.removeprefix("job_")))
+    assert (found, passed) == (["job_000"], [200, 400, 410])
+
+
 def test_a_document_is_found_by_index_and_by_id(store: Ledger) -> None:
     """Whichever shard it is in; a number past the end is none."""
     store.run(ledger.create(new_job("job_1", sizes=(2, 1, 3), doc_ids=[("x", 4)])))
