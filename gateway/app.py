@@ -46,6 +46,7 @@ from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
 from gateway.streams import Streams
 from gateway.tasks import end
+from gateway.turns import Turns
 from gateway.waiting import Versions, Waiter
 from gateway.webhooks.endpoints import Endpoints
 from gateway.webhooks.sending import make_sender
@@ -178,6 +179,7 @@ async def _running(
             anonymous=anonymous,
             readiness=Readiness(guarded),
             waiter=waiter,
+            turns=Turns(),
             endpoints=Endpoints(guarded, codec, make_sender(settings), settings.tenant_max_inline_webhooks),
             metrics=metrics,
             tracer=tracing.start(settings, "gateway"),

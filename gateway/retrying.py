@@ -19,7 +19,7 @@ from gateway.services import Services
 from gateway.staging import Staging, staged
 from gateway.submission import Accepted, Retried, answered_before, commit, freed_if_refused, new_job_id
 from jobs import ledger
-from jobs.codec import Codec
+from jobs.codec import Codec, Packed
 from jobs.ledger import place
 from jobs.schema import Document, Job, Options
 from jobs.shards import decode_documents
@@ -66,17 +66,22 @@ async def _stage_leftovers(services: Services, caller: Caller, job_id: str, stag
     while shard is not None:
         page = await owned_leftovers(services, caller, job_id, shard)
         for number, blob in page.blobs:
-            documents = await asyncio.to_thread(_open, services.codec, job_id, number, blob)
-            await staging.add(
-                [replace(document, index=staging.documents + n) for n, document in enumerate(documents)]
-            )
+            packed = services.codec.unseal(blob, place("in", job_id, number))
+            turn = await services.turns.take(caller.tenant, packed.size)
+            try:
+                documents = await asyncio.to_thread(_open, services.codec, packed)
+                await staging.add(
+                    [replace(document, index=staging.documents + n) for n, document in enumerate(documents)]
+                )
+            finally:
+                turn.end()
         shard, hook = page.next, page.hook
     await staging.finish()
     return hook
 
 
-def _open(codec: Codec, job_id: str, shard: int, blob: bytes) -> Sequence[Document]:
-    return decode_documents(codec.decode(blob, place("in", job_id, shard)))
+def _open(codec: Codec, packed: Packed) -> Sequence[Document]:
+    return decode_documents(codec.unpack(packed))
 
 
 def _head(codec: Codec, job: Job) -> Head:

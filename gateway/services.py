@@ -15,6 +15,7 @@ from gateway.readiness import Readiness
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
 from gateway.streams import Streams
+from gateway.turns import Turns
 from gateway.waiting import Waiter
 from gateway.webhooks.endpoints import Endpoints
 from jobs.codec import Codec
@@ -31,6 +32,7 @@ class Services:
 
     Attributes:
         keys: None where `GLEANER_AUTH=off`.
+        turns: bounds what is decoded of results at once.
     """
 
     settings: GatewaySettings
@@ -46,6 +48,7 @@ class Services:
     anonymous: AnonymousRate
     readiness: Readiness
     waiter: Waiter
+    turns: Turns
     endpoints: Endpoints
     metrics: GatewayMetrics
     tracer: Tracer

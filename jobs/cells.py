@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 _FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-"""What a spreadsheet takes for a formula's beginning: ASCII, its full-width forms, and what is skipped before it."""
+"""What a spreadsheet takes for a formula's beginning, in ASCII and full width, and what it skips before it."""
 _QUOTED = re.compile('["\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]')
 """A quote, and every character at which some reader ends a line."""
 BOM = "\ufeff".encode()

@@ -1,16 +1,20 @@
-"""Turns a page of stored shards into documents' results in input order, with the cursor behind them."""
+"""Reads stored shards row by row: a finished shard's results, or what stands for them where it never ran."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jobs.codec import Codec
-from jobs.ledger import Page, StoredShard, place
+from jobs.codec import Codec, Packed
+from jobs.ledger import StoredShard, place
 from jobs.schema import DocumentResult, DocumentStatus
-from jobs.shards import decode_documents, decode_results
+from jobs.shards import decode_document, decode_result, row_index, split_rows
 
 _UNFINISHED = {"c": DocumentStatus.cancelled, "x": DocumentStatus.expired, "r": DocumentStatus.running}
+_STATUS = re.compile(rb'\{"i":\d+,"s":"([a-z]+)"')
+_AT_ONCE_BYTES = 1 << 20
+"""A larger shard is decompressed piece by piece: its rows are then in memory one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,62 +26,54 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Results from a cursor on.
+class Row:
+    """One document of a stored shard, not decoded yet.
 
     Attributes:
-        results: finished documents in input order.
-        next: where to go on; None once every result of the job was read.
-        complete: the job is terminal, so that no result is still to come.
+        raw: its row as stored.
+        last: no other follows in the shard.
     """
 
-    results: tuple[DocumentResult, ...]
-    next: Cursor | None
-    complete: bool
+    shard: StoredShard
+    raw: bytes
+    last: bool
+
+    @property
+    def index(self) -> int:
+        """The document's."""
+        return row_index(self.raw)
+
+    @property
+    def status(self) -> DocumentStatus:
+        """The document's, read without decoding the rest."""
+        if self.shard.state != "d":
+            return _UNFINISHED.get(self.shard.state, DocumentStatus.queued)
+        match = _STATUS.match(self.raw)
+        return DocumentStatus(match[1].decode()) if match else self.result().status
+
+    def result(self) -> DocumentResult:
+        """Decode it."""
+        if self.shard.state == "d":
+            return decode_result(self.raw)
+        document = decode_document(self.raw)
+        return DocumentResult(document.index, document.id, self.status, attempts=self.shard.attempts)
 
 
-def documents(
-    job_id: str,
-    page: Page,
-    codec: Codec,
-    start: Cursor,
-    limit: int,
-    statuses: Collection[DocumentStatus] = (),
-) -> Batch:
-    """At most `limit` results from `start` on, only those of `statuses` if any are named.
-
-    `page` is what `ledger.page(job_id, start.shard)` answered.
+def open_shard(job_id: str, stored: StoredShard, codec: Codec) -> Packed:
+    """Return what is stored of a shard, authenticated and still compressed.
 
     Raises:
-        CodecError: a stored blob cannot be read.
+        CodecError: it cannot be read.
     """
-    results: list[DocumentResult] = []
-    shard, offset = start.shard, start.offset
-    for stored in page.shards:
-        rows = _rows(job_id, stored, codec)
-        shard, offset = stored.shard, start.offset if stored.shard == start.shard else 0
-        for row in rows[offset:]:
-            if len(results) == limit:
-                return Batch(tuple(results), Cursor(shard, offset), page.job.status.terminal)
-            offset += 1
-            if not statuses or row.status in statuses:
-                results.append(row)
-        shard, offset = stored.shard + 1, 0
-    return Batch(tuple(results), None if shard >= page.total else Cursor(shard, offset), page.job.status.terminal)
+    return codec.unseal(stored.blob, place("out" if stored.state == "d" else "in", job_id, stored.shard))
 
 
-def stored_document(job_id: str, stored: StoredShard, index: int, codec: Codec) -> DocumentResult | None:
-    """The result of the job's document `index`, which is in this shard; queued or running where it has none yet.
+def read_rows(stored: StoredShard, packed: Packed, codec: Codec, offset: int = 0) -> Iterator[Row]:
+    """Yield the rows of a shard that `open_shard` opened, in input order, from the row `offset` on.
 
     Raises:
-        CodecError: the stored blob cannot be read.
+        CodecError: it is damaged; rows may have been read before that shows.
     """
-    return next((row for row in _rows(job_id, stored, codec) if row.index == index), None)
-
-
-def _rows(job_id: str, stored: StoredShard, codec: Codec) -> tuple[DocumentResult, ...]:
-    if stored.state == "d":
-        return decode_results(codec.decode(stored.blob, place("out", job_id, stored.shard)))
-    status = _UNFINISHED.get(stored.state, DocumentStatus.queued)
-    payload = decode_documents(codec.decode(stored.blob, place("in", job_id, stored.shard)))
-    return tuple(DocumentResult(d.index, d.id, status, attempts=stored.attempts) for d in payload)
+    pieces = codec.pieces(packed) if packed.size > _AT_ONCE_BYTES else iter((codec.unpack(packed),))
+    for raw, last in split_rows(pieces, offset):
+        yield Row(stored, raw, last)

@@ -81,68 +81,114 @@ def encode_documents(documents: Iterable[Document]) -> bytes:
 
 
 def decode_documents(payload: bytes) -> tuple[Document, ...]:
-    """The documents that `encode_documents` wrote."""
-    return tuple(
-        Document(
-            index=row["i"],
-            id=row.get("id", str(row["i"])),
-            text=row["t"],
-            labels=row.get("l"),
-            options=row.get("o"),
-            error=_error(row.get("e")),
-        )
-        for row in orjson.loads(payload)
+    """Return the documents that `encode_documents` wrote."""
+    return tuple(map(_document, orjson.loads(payload)))
+
+
+def _document(row: dict[str, Any]) -> Document:
+    return Document(
+        index=row["i"],
+        id=row.get("id", str(row["i"])),
+        text=row["t"],
+        labels=row.get("l"),
+        options=row.get("o"),
+        error=_error(row.get("e")),
     )
 
 
 def encode_results(results: Iterable[DocumentResult]) -> bytes:
-    """A finished shard's results as JSON bytes, defaults left out."""
-    rows: list[dict[str, Any]] = []
-    for result in results:
-        row: dict[str, Any] = {
-            "i": result.index,
-            "s": result.status,
-            "w": result.windows,
-            "a": result.attempts,
-        }
-        if result.id != str(result.index):
-            row["id"] = result.id
-        if result.entities:
-            row["n"] = [e[:5] for e in result.entities]
-        if result.truncated:
-            row["c"] = True
-        if result.warnings:
-            row["g"] = result.warnings
-        if result.error is not None:
-            row["e"] = [result.error.code, result.error.detail]
-        if result.text is not None:
-            row["t"] = result.text
-        if result.redacted_text is not None:
-            row["r"] = result.redacted_text
-            row["rn"] = [e.redacted for e in result.entities]
-        if any(e.explain for e in result.entities):
-            row["x"] = [e.explain and astuple(e.explain) for e in result.entities]
-        rows.append(row)
-    return orjson.dumps(rows)
+    """Return a finished shard's results as JSON bytes, defaults left out.
+
+    Written row by row, so that no more than one result is in memory as objects in addition to those given.
+    """
+    return b"[%b]" % b",".join(map(_result_row, results))
+
+
+def _result_row(result: DocumentResult) -> bytes:
+    row: dict[str, Any] = {
+        "i": result.index,
+        "s": result.status,
+        "w": result.windows,
+        "a": result.attempts,
+    }
+    if result.id != str(result.index):
+        row["id"] = result.id
+    if result.entities:
+        row["n"] = [e[:5] for e in result.entities]
+    if result.truncated:
+        row["c"] = True
+    if result.warnings:
+        row["g"] = result.warnings
+    if result.error is not None:
+        row["e"] = [result.error.code, result.error.detail]
+    if result.text is not None:
+        row["t"] = result.text
+    if result.redacted_text is not None:
+        row["r"] = result.redacted_text
+        row["rn"] = [e.redacted for e in result.entities]
+    if any(e.explain for e in result.entities):
+        row["x"] = [e.explain and astuple(e.explain) for e in result.entities]
+    return orjson.dumps(row)
 
 
 def decode_results(blob: bytes) -> tuple[DocumentResult, ...]:
-    """The results that `encode_results` wrote."""
-    return tuple(
-        DocumentResult(
-            index=row["i"],
-            id=row.get("id", str(row["i"])),
-            status=DocumentStatus(row["s"]),
-            entities=_entities(row),
-            windows=row["w"],
-            truncated=row.get("c", False),
-            warnings=tuple(row.get("g", ())),
-            attempts=row["a"],
-            error=_error(row.get("e")),
-            text=row.get("t"),
-            redacted_text=row.get("r"),
-        )
-        for row in orjson.loads(blob)
+    """Return the results that `encode_results` wrote."""
+    return tuple(map(_result, orjson.loads(blob)))
+
+
+def split_rows(pieces: Iterable[bytes], skip: int = 0) -> Iterator[tuple[bytes, bool]]:
+    """Cut what `encode_results` or `encode_documents` wrote into its rows, and say which is the last.
+
+    `skip` rows are left out. No more is in memory than a piece and the row that it ends in.
+    """
+    buffer, begin, row = bytearray(), 1, 0  # 1: behind the bracket
+    for piece in pieces:
+        scan = max(begin, len(buffer) - len(_ROW_ENDS) + 1)
+        buffer += piece
+        while (at := buffer.find(_ROW_ENDS, scan)) >= 0:
+            if row >= skip:
+                yield bytes(memoryview(buffer)[begin : at + 1]), False
+            row += 1
+            begin = scan = at + 2
+        del buffer[:begin]
+        begin = 0
+    if len(buffer) > 1 and row >= skip:
+        yield bytes(memoryview(buffer)[:-1]), True
+
+
+_ROW_ENDS = b'},{"i":'
+"""Where a row ends and the next begins. In a string the quote would have a backslash before it, and no row holds an
+object behind another one: labels and options are followed by another key."""
+
+
+def row_index(row: bytes) -> int:
+    """Return the index of the document that a row is about."""
+    return int(row[5 : row.index(b",", 5)])
+
+
+def decode_result(row: bytes) -> DocumentResult:
+    """Return one of the rows of `encode_results`."""
+    return _result(orjson.loads(row))
+
+
+def decode_document(row: bytes) -> Document:
+    """Return one of the rows of `encode_documents`."""
+    return _document(orjson.loads(row))
+
+
+def _result(row: dict[str, Any]) -> DocumentResult:
+    return DocumentResult(
+        index=row["i"],
+        id=row.get("id", str(row["i"])),
+        status=DocumentStatus(row["s"]),
+        entities=_entities(row),
+        windows=row["w"],
+        truncated=row.get("c", False),
+        warnings=tuple(row.get("g", ())),
+        attempts=row["a"],
+        error=_error(row.get("e")),
+        text=row.get("t"),
+        redacted_text=row.get("r"),
     )
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from time import monotonic
@@ -17,10 +18,10 @@ import orjson
 
 from jobs import ledger
 from jobs.codec import Codec, CodecError
-from jobs.ledger import Claim, Ledger, StoredAnswer, place
+from jobs.ledger import Claim, Ledger, StoredAnswer, StoredShard
 from jobs.metrics import WorkerMetrics
+from jobs.results import open_shard, read_rows
 from jobs.schema import Document, DocumentResult, DocumentStatus, Labels, Options
-from jobs.shards import decode_results
 from jobs.telemetry import failure
 from worker.contract import ModelSpec
 
@@ -133,23 +134,29 @@ class ResultCache:
         self._looked_up.labels("unread").inc(len(questions))
         return [None] * len(questions)
 
-    def _opened(self, stored: Iterable[StoredAnswer | None]) -> Iterator[DocumentResult | None]:
-        """The results; those of a shard, sent once, are opened once."""
-        opened: dict[tuple[str, int], tuple[DocumentResult, ...]] = {}
-        for one in stored:
-            if one is None:
+    def _opened(self, stored: Sequence[StoredAnswer | None]) -> Iterator[DocumentResult | None]:
+        """The results; a shard, sent once, is opened once, and of its results only those are decoded."""
+        opened: dict[tuple[str, int], dict[int, DocumentResult]] = {}
+        wanted: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
+        for answer in stored:
+            if answer is not None:
+                wanted[answer.job, answer.shard].add(answer.at)
+        for answer in stored:
+            if answer is None:
                 yield None
                 continue
-            shard = one.job, one.shard
+            shard = answer.job, answer.shard
             if shard not in opened:
-                opened[shard] = self._results(one)
-            yield opened[shard][one.at] if one.at < len(opened[shard]) else None
+                opened[shard] = self._results(answer, wanted[shard])
+            yield opened[shard].get(answer.at)
 
-    def _results(self, one: StoredAnswer) -> tuple[DocumentResult, ...]:
+    def _results(self, answer: StoredAnswer, places: Collection[int]) -> dict[int, DocumentResult]:
+        shard = StoredShard(answer.shard, "d", 0, answer.blob)
         try:
-            return decode_results(self._codec.decode(one.blob, place("out", one.job, one.shard)))
+            rows = read_rows(shard, open_shard(answer.job, shard, self._codec), self._codec)
+            return {at: row.result() for at, row in enumerate(rows) if at in places}
         except CodecError:  # its key is gone, say
-            return ()
+            return {}
 
 
 def _question(key: bytes, document: Document, labels: Labels, options: Options) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -18,9 +19,10 @@ from gateway.lookup import announced_page, owned_job
 from gateway.ndjson import MEDIA_TYPE, OnBadLine
 from gateway.packing import PackedDocuments, pack_documents, unpack_metadata
 from gateway.request import Submission, parse
-from gateway.results import first_page
+from gateway.results import Reader, first_page
 from gateway.schemas import JobWebhook
 from gateway.services import Services
+from gateway.streams import HeldResponse
 from gateway.submission import Accepted, new_job_id, submit
 from gateway.upload import upload
 from gateway.views import etag, job_json, job_url, retry_after_s
@@ -146,6 +148,41 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         raise
     finally:
         watching.cancel()
+
+
+async def results_response(
+    reader: Reader,
+    head: bytes = b"",
+    end: Callable[[Reader], bytes] = lambda _: b"",
+    headers: Mapping[str, str] | None = None,
+    hold: AbstractContextManager[None] | None = None,
+) -> Response:
+    """Return JSON with what `reader` reads between `head` and `end`: whole if it is small, else as a stream.
+
+    A stream is counted by `hold`, if it is given, until it ends.
+
+    Raises:
+        Problem: job_not_found or job_purged; rate_limited by `hold`.
+        LedgerUnavailableError: the store does not answer.
+    """
+    first = await reader.begin()
+    if reader.done:
+        return Response(head + first + end(reader), media_type="application/json", headers=headers)
+    with ExitStack() as held:
+        if hold is not None:
+            held.enter_context(hold)
+        content = stream_results(reader, first, head, end)
+        return HeldResponse(content, held.pop_all(), "application/json", headers)
+
+
+async def stream_results(
+    reader: Reader, first: bytes, head: bytes = b"", end: Callable[[Reader], bytes] = lambda _: b""
+) -> AsyncIterator[bytes]:
+    """Yield `head`, what `reader` began to read with `first`, and the `end`."""
+    async for piece in reader.run(head + first):
+        yield piece
+    if tail := end(reader):
+        yield tail
 
 
 def job_response(

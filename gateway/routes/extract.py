@@ -7,16 +7,27 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from gateway import openapi, results
+from gateway import openapi
 from gateway.auth import Caller, require
+from gateway.encoding import Wanted
 from gateway.packing import unpack_metadata
-from gateway.routes.answers import accept, accepted_headers, accepted_response, job_response, wait_for_page
+from gateway.results import Reader
+from gateway.routes.answers import (
+    accept,
+    accepted_headers,
+    accepted_response,
+    job_response,
+    results_response,
+    wait_for_page,
+)
+from gateway.rows import as_json
 from gateway.schemas import Extraction, JobBody
 from gateway.services import Services, ServicesDep
 from gateway.views import job_json
 from gateway.waiting import Expected
 from jobs.keys import Role
 from jobs.ledger import LedgerUnavailableError
+from jobs.results import Cursor
 
 router = APIRouter(prefix="/v1/extract", tags=["jobs"])
 
@@ -53,10 +64,9 @@ async def _answer(request: Request, services: Services, caller: Caller, expected
         if not job.status.terminal:
             await services.barrier.confirm()
             return job_response(services, job, 202, headers, accepted.webhook)
-        rows = await results.read_all(services, caller, page)
+        body = job_json(job, unpack_metadata(services.codec, job), accepted.webhook)
+        reader = Reader(services, caller, job.id, Cursor(), Wanted(as_json, between=b","), page)
+        return await results_response(reader, b'{"job":%b,"results":[' % body, lambda _: b"]}", headers)
     except LedgerUnavailableError:
         await services.barrier.confirm()
         return accepted_response(accepted)  # the job is safe; only looking at it failed
-    body = job_json(job, unpack_metadata(services.codec, job), accepted.webhook)
-    content = b'{"job":%b,"results":[%b]}' % (body, b",".join(rows))
-    return Response(content, media_type="application/json", headers=headers)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -12,24 +13,32 @@ from starlette.responses import Response
 
 from gateway import cursors, openapi
 from gateway.auth import LIST_COST, Caller, require
-from gateway.lookup import owned_document
+from gateway.encoding import Wanted
 from gateway.ndjson import MEDIA_TYPE as NDJSON
 from gateway.problems import Problem
-from gateway.results import CSV_HEAD, Piece, Stream, as_csv, as_json, as_line, read_page
+from gateway.results import Reader, read_document
+from gateway.routes.answers import results_response, stream_results
 from gateway.routes.jobs import JobId, Viewer
+from gateway.rows import CSV_HEAD, as_csv, as_json, as_line
 from gateway.schemas import ResultBody, ResultsPage
 from gateway.services import ServicesDep
 from gateway.streams import HeldResponse
-from jobs.codec import Codec
+from jobs.cells import BOM
 from jobs.keys import Role
-from jobs.ledger import FoundDocument
-from jobs.results import stored_document
-from jobs.schema import DocumentResult, DocumentStatus
+from jobs.schema import DocumentStatus
 
 JSON = "application/json"
 CSV = "text/csv"
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
+
+
+class CsvCells(StrEnum):
+    """How texts are written to CSV."""
+
+    safe = "safe"
+    raw = "raw"
+
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -50,7 +59,8 @@ def _page_cost(request: Request) -> int:
     response_model=None,
     responses={
         200: {
-            "description": "Finished documents in input order: a page, or where `Accept` asks for "
+            "description": "Finished documents in input order: a page of at most `limit` and about 8 MiB, or where "
+            "`Accept` asks for "
             "`application/x-ndjson` or `text/csv` all of them; then the header `Gleaner-Complete` says whether the "
             "job had ended.",
             "model": ResultsPage,
@@ -73,31 +83,35 @@ async def get_results(
         Query(ge=1, le=MAX_LIMIT, description="Most results; 100 a page, all of a stream by default."),
     ] = None,
     status: Annotated[list[DocumentStatus] | None, Query(description="Only results of this status.")] = None,
+    csv: Annotated[
+        CsvCells,
+        Query(
+            description="Of CSV: `safe` puts `'` before a text that a spreadsheet would run as a formula (it "
+            "begins with `=`, `+`, `-`, `@`, a tab or a line break), `raw` leaves texts as they are."
+        ),
+    ] = CsvCells.safe,
+    bom: Annotated[bool, Query(description="Of CSV: begin with a byte order mark, as Excel needs.")] = False,
 ) -> Response:
     """Finished documents, in input order without gaps; also while the job runs."""
     start, statuses = cursors.decode(cursor), frozenset(status or ())
     kind = accepted(request.headers.get("accept", ""), JSON, NDJSON, CSV)
-    if kind != JSON:
-        most = limit or services.settings.max_ndjson_documents
-        stream = Stream(services, caller, job_id, most, statuses, as_csv if kind == CSV else as_line)
-        with ExitStack() as held:
-            held.enter_context(services.streams.hold(caller))
-            first = await stream.begin(start)
-            return HeldResponse(
-                _behind(CSV_HEAD, stream, first) if kind == CSV else stream.run(first),
-                held.pop_all(),
-                media_type=f"{CSV}; charset=utf-8; header=present" if kind == CSV else NDJSON,
-                headers={"Gleaner-Complete": "true" if first.complete else "false"},
-            )
-    page = await read_page(services, caller, job_id, start, limit or DEFAULT_LIMIT, statuses)
-    next_cursor = "null" if page.next is None else f'"{cursors.encode(page.next)}"'
-    complete = "true" if page.complete else "false"
-    body = b'{"data":[%b],"next_cursor":%b,"complete":%b}' % (
-        b",".join(page.rows),
-        next_cursor.encode(),
-        complete.encode(),
-    )
-    return Response(body, media_type=JSON)
+    if kind == JSON:
+        page = Wanted(as_json, limit or DEFAULT_LIMIT, statuses, between=b",", paged=True)
+        reader = Reader(services, caller, job_id, start, page)
+        return await results_response(reader, b'{"data":[', _end_page, hold=services.streams.hold(caller))
+    encode = partial(as_csv, safe=csv is CsvCells.safe) if kind == CSV else as_line
+    stream = Wanted(encode, limit or services.settings.max_ndjson_documents, statuses)
+    reader = Reader(services, caller, job_id, start, stream)
+    head = (BOM if bom else b"") + CSV_HEAD if kind == CSV else b""
+    with ExitStack() as held:
+        held.enter_context(services.streams.hold(caller))
+        first = await reader.begin()
+        return HeldResponse(
+            stream_results(reader, first, head),
+            held.pop_all(),
+            media_type=f"{CSV}; charset=utf-8; header=present" if kind == CSV else NDJSON,
+            headers={"Gleaner-Complete": "true" if reader.complete else "false"},
+        )
 
 
 @router.get(
@@ -117,11 +131,18 @@ async def get_document(
     doc_id: Annotated[str, Path(description="The document's id; its index where it has none.", examples=["0"])],
 ) -> Response:
     """The outcome of one document, by the id that it was submitted with."""
-    found = await owned_document(services, caller, job_id, doc_id)
-    result = _one(found, doc_id, services.codec)
-    if result is None:
+    document = await read_document(services, caller, job_id, doc_id)
+    if document is None:
         raise Problem("document_not_found", "the job has no document of this id")
-    return Response(as_json(result), media_type=JSON)
+    if isinstance(document, bytes):
+        return Response(document, media_type=JSON)
+    return await results_response(document, hold=services.streams.hold(caller))
+
+
+def _end_page(reader: Reader) -> bytes:
+    next_cursor = "null" if reader.next is None else f'"{cursors.encode(reader.next)}"'
+    complete = "true" if reader.complete else "false"
+    return f'],"next_cursor":{next_cursor},"complete":{complete}}}'.encode()
 
 
 def accepted(accept: str, *offered: str) -> str:
@@ -134,16 +155,3 @@ def accepted(accept: str, *offered: str) -> str:
         if kind.strip() in offered and wish > quality:
             best, quality = kind.strip(), wish
     return best
-
-
-async def _behind(head: bytes, stream: Stream, first: Piece) -> AsyncIterator[bytes]:
-    yield head
-    async for piece in stream.run(first):
-        yield piece
-
-
-def _one(found: FoundDocument, doc_id: str, codec: Codec) -> DocumentResult | None:
-    if found.shard is None:
-        return None
-    result = stored_document(found.job.id, found.shard, found.index, codec)
-    return result if result is not None and result.id == doc_id else None

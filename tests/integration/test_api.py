@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ import pytest
 from gateway import submission
 from gateway.auth import Caller
 from gateway.edge import StreamAbortedError
-from gateway.results import Stream, as_line
+from gateway.encoding import Wanted
+from gateway.results import Reader
+from gateway.rows import as_line
 from gateway.schemas import Extraction, JobBody, ModelsPage, ProblemBody, ResultsPage
 from jobs.keys import Role
 from jobs.results import Cursor
@@ -506,16 +507,20 @@ async def test_responses_carry_security_headers(api: Api) -> None:
 
 async def test_a_stream_whose_job_vanishes_is_cut_not_ended(api: Api) -> None:
     """A client must be able to tell a broken stream from a short one."""
-    job_id = await api.submit(*(f"Ada {n}" for n in range(70)))
+    job_id = await api.submit(*(f"Ada {n}" + 10_000 * "." for n in range(70)), options={"return_text": True})
     await api.worker.work()
     services, caller = api.app.state.services, Caller("k", "acme", Role.viewer)
-    stream = Stream(services, caller, job_id, 1000, (), as_line)
-    first = replace(await stream.begin(Cursor()), next=Cursor(1))
+    reader = Reader(services, caller, job_id, Cursor(), Wanted(as_line))
+    first = await reader.begin()
+    assert not reader.done
     await api.client.delete(f"/v1/jobs/{job_id}")
 
+    async def read_to_the_end() -> None:
+        async for _ in reader.run(first):
+            reader._drop()  # as for a client that reads slowly
+
     with pytest.raises(StreamAbortedError):
-        async for _ in stream.run(first):
-            pass
+        await read_to_the_end()
 
 
 async def test_nothing_readable_of_a_client_reaches_the_queue(api: Api) -> None:

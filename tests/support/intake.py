@@ -17,7 +17,7 @@ from jobs import ledger
 from jobs.codec import Codec
 from jobs.ledger import Call, Ledger, LedgerUnavailableError, Message, Page
 from jobs.metrics import WorkerMetrics
-from jobs.results import Cursor, documents
+from jobs.results import open_shard, read_rows
 from jobs.schema import Document, DocumentResult, DocumentStatus, Job, Labels
 from jobs.shards import encode_documents, encode_results
 from tests.support.ledger import CODEC, new_job
@@ -82,7 +82,11 @@ class Worker:
         """What is stored of a job."""
         page = self.store.run(ledger.page(job, 0))
         assert isinstance(page, Page)
-        return documents(job, page, self.codec, Cursor(), 100).results
+        return tuple(
+            row.result()
+            for stored in page.shards
+            for row in read_rows(stored, open_shard(job, stored, self.codec), self.codec)
+        )
 
     def job(self, job: str) -> Job:
         """The job."""

@@ -58,14 +58,11 @@ def test_rows_come_back(rows: list[list[object]], safe: bool, delimiter: str) ->
     written = "".join(write_row(row, delimiter, safe=safe) for row in rows)
     read = list(csv.reader(io.StringIO(written, newline=""), delimiter=delimiter))
     texts = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    guarded = [
-        [
-            guard_cell(text) if safe and isinstance(cell, str) else text
-            for cell, text in zip(row, shown, strict=True)
-        ]
-        for row, shown in zip(rows, texts, strict=True)
+    expected = [
+        [guard_cell(text) if safe and isinstance(cell, str) else text for cell, text in zip(*pair, strict=True)]
+        for pair in zip(rows, texts, strict=True)
     ]
-    assert read == guarded
+    assert read == expected
 
 
 @given(st.text(alphabet="ab" + LINE_ENDS, max_size=6))

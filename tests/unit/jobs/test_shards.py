@@ -110,3 +110,33 @@ def test_a_job_says_what_its_worker_must_know() -> None:
     assert shards.wire_version([plain, odd], Options()) == 2  # named, and so stored
     assert shards.wire_version([], Options(redact=True)) == 2
     assert shards.wire_version([]) == 1
+
+
+TEXTS = st.text(max_size=20) | st.sampled_from(['},{"i":', '"},{"i":0}', '\\"},{"i":1', "},{", "]"])
+
+
+@given(
+    texts=st.lists(st.tuples(TEXTS, TEXTS), max_size=5),
+    cuts=st.integers(1, 40),
+    skip=st.integers(0, 6),
+)
+def test_rows_are_cut_wherever_the_pieces_end(texts: list[tuple[str, str]], cuts: int, skip: int) -> None:
+    """Rows read one at a time are the rows read at once, whatever is in texts, ids, labels and options."""
+    documents = [
+        Document(n, doc_id or "id", text, {"i": None, text: doc_id}, {"threshold": {"i": 0.5, text: 0.5}})
+        for n, (doc_id, text) in enumerate(texts)
+    ]
+    entity = [Entity(0, 1, text, doc_id, 0.5) for doc_id, text in texts]
+    results = [
+        DocumentResult(n, doc_id or "id", DocumentStatus.succeeded, tuple(entity), warnings=(text,), text=text)
+        for n, (doc_id, text) in enumerate(texts)
+    ]
+    for blob, decode, rows in (
+        (shards.encode_documents(documents), shards.decode_document, documents),
+        (shards.encode_results(results), shards.decode_result, results),
+    ):
+        pieces = [blob[at : at + cuts] for at in range(0, len(blob), cuts)]
+        cut = list(shards.split_rows(pieces, skip))
+        assert [decode(row) for row, _ in cut] == rows[skip:]
+        assert [shards.row_index(row) for row, _ in cut] == [row.index for row in rows[skip:]]
+        assert [last for _, last in cut] == [row is rows[-1] for row in rows[skip:]]
