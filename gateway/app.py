@@ -141,7 +141,14 @@ def _wrap(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, anon
             expose_headers=_CORS_OUT,
             max_age=3600,
         )
-    app.add_middleware(Edge, metrics=metrics, anonymous=anonymous, https=settings.https, hsts_s=settings.hsts_s)
+    app.add_middleware(
+        Edge,
+        metrics=metrics,
+        anonymous=anonymous,
+        https=settings.https,
+        hsts_s=settings.hsts_s,
+        hosts=settings.https_hosts,
+    )
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[str(net) for net in settings.trusted_proxies])
 

@@ -10,10 +10,10 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal
+from urllib.parse import quote
 
-from starlette.datastructures import URL
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,6 +31,7 @@ RawHeader = tuple[bytes, bytes]
 
 REQUEST_ID = "gleaner.request_id"
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _OTHER = "other"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _QUIET = frozenset({"/livez", "/readyz"})
@@ -62,6 +63,7 @@ class Edge:
         metrics: where requests are counted.
         anonymous: where requests without a key are counted.
         https: what plain HTTP gets, probes aside (as the setting of this name).
+        hosts: where plain HTTP is redirected to; none: to the Host of the request.
         hsts_s: how long browsers shall keep to https; told over https, where it is enforced.
     """
 
@@ -72,11 +74,13 @@ class Edge:
         anonymous: AnonymousRate,
         https: Literal["off", "redirect", "require"],
         hsts_s: int,
+        hosts: Collection[str] = (),
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._anonymous = anonymous
         self._https = https
+        self._hosts = frozenset(host.lower() for host in hosts)
         self._hsts = f"max-age={hsts_s}" if https != "off" and hsts_s else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,7 +133,11 @@ class Edge:
         if self._https == "off" or scope["scheme"] == "https" or scope["path"] in _QUIET:
             return None
         if self._https == "redirect" and scope["method"] in ("GET", "HEAD"):
-            return Response(status_code=308, headers={"Location": str(URL(scope=scope).replace(scheme="https"))})
+            host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+            if (match := _HOST.fullmatch(host)) and (not self._hosts or match["name"].lower() in self._hosts):
+                return Response(status_code=308, headers={"Location": f"https://{host}{_target(scope)}"})
+            detail = "use https; the request's Host is not one that it is sent to"
+            return Problem("https_required", detail).response(request_id(scope))
         # Not redirected: a body, or a key that sits in a script, would go in the clear for ever.
         detail = "use https; a key that came over plain HTTP should be rotated"
         return Problem("https_required", detail).response(request_id(scope))
@@ -174,6 +182,13 @@ def _request_id(scope: Scope) -> str:
             if _CLIENT_ID.fullmatch(given):
                 return given
     return secrets.token_hex(16)
+
+
+def _target(scope: Scope) -> str:
+    """Return path and query as they came."""
+    path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    query: bytes = scope["query_string"]
+    return (path + b"?" + query if query else path).decode("latin-1")
 
 
 def _route(scope: Scope) -> str:

@@ -86,6 +86,11 @@ class GatewaySettings(WebhookSettings):
         description="What plain HTTP gets, probes aside: `off`: answers; `redirect`: GET is sent to https, all "
         "else refused; `require`: refused. HTTPS is the gateway's own or a trusted proxy's.",
     )
+    https_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Host names, comma-separated, that `https=redirect` sends browsers to; none: whatever Host the "
+        "request names.",
+    )
     hsts_s: int = Field(
         31_536_000,
         ge=0,
@@ -211,7 +216,7 @@ class GatewaySettings(WebhookSettings):
         0, ge=0, description="Most characters in open jobs of all; above it 503 `overloaded`; 0 is no limit."
     )
 
-    @field_validator("trusted_proxies", "cors_origins", mode="before")
+    @field_validator("trusted_proxies", "cors_origins", "https_hosts", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         if isinstance(value, str):

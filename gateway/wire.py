@@ -14,7 +14,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_URL_BYTES = 16 * 1024
+MAX_HEADERS = 256
+MAX_PIPELINED = 64
+"""Requests of one connection that may wait for the answer to the one before."""
+_FRAMING_PER_BYTE = 8
+"""What carries a body (sizes of chunks, extensions, trailers) may be a head's size, and this much a byte of it."""
+_FREE_PIECES = 16 * 1024
+_PIECE_BYTES = 64
+"""A body may come in so many pieces, and in more if they have this size on average."""
 _SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_BAD = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_LONG = b"HTTP/1.1 414 URI Too Long\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _BIG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -33,6 +44,9 @@ class Wire(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
+    _head_size = 0
+    _framing = _body = _pieces = 0
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait for a head."""
@@ -42,25 +56,64 @@ class Wire(HttpToolsProtocol):
             longest.let_go("connections", None)
 
     def data_received(self, data: bytes) -> None:
-        """Count the bytes of a head that is not complete."""
+        """Count the bytes of a head that is not complete, and those of a body that are not its own."""
+        if self._refused:
+            return
         if self.cycle is None or self.cycle.response_complete:
             self._wait_for_head()
         if self._head_timer is not None:
             self._head_bytes += len(data)
+        self._framing += len(data)
         super().data_received(data)
-        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
-            self.let_go("head_size", _BIG)
+        if self.transport.is_closing():
+            return
+        if self._head_timer is not None:
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse("head_size", _BIG)
+        elif self._framing > MAX_HEAD_BYTES + _FRAMING_PER_BYTE * self._body:
+            self._refuse("framing", _BAD)
 
     def on_message_begin(self) -> None:
         """A head begins, perhaps behind another request in the same packet."""
         super().on_message_begin()
         self._wait_for_head()
         self._head_bytes = max(1, self._head_bytes)
+        self._head_size = self._framing = self._body = self._pieces = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head; fields behind a body (trailers) are nothing to anybody."""
+        if self._head_timer is not None:
+            self._head_size += len(name) + len(value) + len(": \r\n")
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is there: what follows is a request's own business."""
-        self._stop_waiting()
-        super().on_headers_complete()
+        if self._refused:
+            return
+        if len(self.url) > MAX_URL_BYTES:
+            self._refuse("url_size", _LONG)
+        elif self._head_size + len(self.url) > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            self._refuse("head_size", _BIG)
+        elif len(self.pipeline) >= MAX_PIPELINED:
+            self._refuse("pipeline", None)
+        else:
+            self._stop_waiting()
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Count the pieces of a body: each costs work, however small it is."""
+        self._framing -= len(body)
+        self._body += len(body)
+        self._pieces += 1
+        if not self._refused and self._pieces > _FREE_PIECES + self._body // _PIECE_BYTES:
+            self._refuse("pieces", _BAD)
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is there."""
+        if not self._refused:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The next head may come."""
@@ -99,6 +152,10 @@ class Wire(HttpToolsProtocol):
             return
         self.transport.write(answer)
         self.transport.close()
+
+    def _refuse(self, reason: str, answer: bytes | None) -> None:
+        self._refused = True
+        self.let_go(reason, answer)
 
     def _wait_for_head(self) -> None:
         if self._head_timer is None:

@@ -110,6 +110,25 @@ async def test_plain_http_is_sent_to_https_where_that_is_safe(gateway: Any) -> N
         assert (posted.status_code, posted.json()["code"]) == (403, "https_required")
 
 
+@pytest.mark.parametrize(
+    "host", ["evil.example/x", "a b", "a@evil.example", "a?b", "a:b", "[::1]:x", "", "a#", "ä"]
+)
+async def test_nobody_is_sent_to_a_host_that_is_none(gateway: Any, host: str) -> None:
+    """The Host of a request is text from outside."""
+    async with gateway(https="redirect") as api:
+        answer = await api.client.get("/v1/models", headers={"Host": host.encode("latin-1")})
+        assert (answer.status_code, "location" in answer.headers) == (403, False)
+
+
+async def test_the_hosts_to_be_sent_to_can_be_named(gateway: Any) -> None:
+    """In any case of letters, with any port; the path stays as it came."""
+    async with gateway(https="redirect", https_hosts="api.example.com, [::1]") as api:
+        for host, to in (("API.example.com", "https://API.example.com"), ("[::1]:8443", "https://[::1]:8443")):
+            answer = await api.client.get("/v1/jobs/a%2Fb", headers={"Host": host})
+            assert answer.headers["location"] == f"{to}/v1/jobs/a%2Fb"
+        assert (await api.client.get("/v1/models", headers={"Host": "evil.example"})).status_code == 403
+
+
 async def test_forwarded_headers_of_strangers_are_not_believed(gateway: Any) -> None:
     """Only of the proxies that the settings name."""
     for trusted in ("", "10.0.0.0/8"):
