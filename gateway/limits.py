@@ -256,6 +256,20 @@ def _window(window: RateWindow) -> _Window:
     return _Window(window.previous, window.previous_ms / 1000, window.current, window.current_ms / 1000)
 
 
+def max_stored_bytes(settings: GatewaySettings, caller: Caller) -> int:
+    """Return the most bytes that the caller's tenant may keep in the store when this key adds to it; 0: any."""
+    return caller.limits.stored_bytes or settings.tenant_max_stored_bytes
+
+
+def quota_of_stored(stored_bytes: int, most: int) -> Problem:
+    """Return the refusal of what would make a tenant keep more than `most` bytes."""
+    detail = (
+        f"your tenant keeps {stored_bytes} bytes of the {most} it may, too many to add this; DELETE jobs whose "
+        "results you have read and endpoints you do not use, or ask for a shorter result_ttl_s"
+    )
+    return Problem("quota_exceeded", detail, headers={"Retry-After": "10"})
+
+
 def headers(standings: Iterable[Standing]) -> dict[str, str]:
     """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers) of these rules."""
     listed = list(standings)

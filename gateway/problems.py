@@ -34,6 +34,7 @@ ProblemCode = Literal[
     "already_retried",
     "endpoint_disabled",
     "job_purged",
+    "texts_dropped",
     "payload_too_large",
     "too_many_documents",
     "unsupported_media_type",
@@ -204,8 +205,16 @@ REGISTRY: Mapping[str, ProblemType] = {
             "job_purged",
             410,
             "Job purged",
-            "The job existed and was removed, by DELETE or because its results expired.",
-            "Submit it again; a longer `result_ttl_s` keeps results longer.",
+            "The job, or the one that this Idempotency-Key made, was removed, by DELETE or because its results "
+            "expired.",
+            "Submit it again, under a new Idempotency-Key; a longer `result_ttl_s` keeps results longer.",
+        ),
+        ProblemType(
+            "texts_dropped",
+            410,
+            "Texts dropped",
+            "The job was cancelled, and the time in which it could be retried is over: its texts are not kept.",
+            "Submit the documents again; `retry_text_ttl_s` of GET /v1/limits says how long a retry is possible.",
         ),
         ProblemType(
             "payload_too_large",
@@ -268,8 +277,10 @@ REGISTRY: Mapping[str, ProblemType] = {
             "quota_exceeded",
             429,
             "Quota exceeded",
-            "Your key or tenant has as much open work as it may have, or has used up what it may hand in a day.",
-            "Wait for Retry-After, or for open jobs to finish; GET /v1/limits tells what is left.",
+            "Your key or tenant has as much open work, or keeps as many bytes, as it may, or has used up what it "
+            "may hand in a day.",
+            "Wait for Retry-After or for open jobs to finish, DELETE jobs whose results were read; GET /v1/limits "
+            "tells what is left.",
         ),
         ProblemType(
             "internal_error",

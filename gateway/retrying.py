@@ -26,11 +26,11 @@ from jobs.shards import decode_documents
 
 
 async def retry(services: Services, caller: Caller, job_id: str, key: Idempotency | None, trace: str) -> Accepted:
-    """The job that runs an ended one's failed, cancelled and expired documents again.
+    """The job that runs an ended one's failed, cancelled and expired documents again; their texts move to it.
 
     Raises:
-        Problem: job_not_found, job_purged, job_not_terminal, nothing_to_retry, already_retried, or what a
-            submission is refused for.
+        Problem: job_not_found, job_purged, job_not_terminal, nothing_to_retry, already_retried, texts_dropped, or
+            what a submission is refused for.
         LedgerUnavailableError: the new job may or may not exist.
     """
     if key is None:
@@ -54,7 +54,7 @@ async def _retry(services: Services, caller: Caller, job_id: str, key: Idempoten
         raise Problem("unknown_model", f"this service has {', '.join(services.settings.models.served)}")
     head = _head(services.codec, job)
     renewal = () if key is None else (ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha),)
-    async with staged(services, new_job_id(), *renewal) as staging:
+    async with staged(services, caller, new_job_id(), *renewal) as staging:
         hook = await _stage_leftovers(services, caller, job_id, staging)
         return await commit(services, caller, head, staging, key, trace, Retried(job_id, hook))
 
@@ -65,6 +65,8 @@ async def _stage_leftovers(services: Services, caller: Caller, job_id: str, stag
     hook = ""
     while shard is not None:
         page = await owned_leftovers(services, caller, job_id, shard)
+        if page.dropped:
+            raise Problem("texts_dropped", "the texts of a cancelled job stay for a retry for a while only")
         for number, blob in page.blobs:
             packed = services.codec.unseal(blob, place("in", job_id, number))
             turn = await services.turns.take(caller.tenant, packed.size)

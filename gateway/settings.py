@@ -139,6 +139,9 @@ class GatewaySettings(WebhookSettings):
     )
     max_documents: int = Field(10_000, ge=1, description="Most documents of a JSON job.")
     max_ndjson_bytes: int = Field(256 * MIB, ge=1, description="Largest NDJSON request body (bytes).")
+    max_upload_s: int = Field(
+        3600, ge=1, description="How long an NDJSON upload may take, for what came of it is stored (seconds)."
+    )
     max_ndjson_documents: int = Field(100_000, ge=1, description="Most documents of an NDJSON job.")
     max_document_bytes: int = Field(
         MIB, ge=1, description="Largest text (UTF-8 bytes); a larger one fails alone with `document_too_large`."
@@ -158,6 +161,13 @@ class GatewaySettings(WebhookSettings):
         DAY_S, ge=1, description="How long results stay after the job's end where the job does not say (seconds)."
     )
     max_result_ttl_s: int = Field(DAY_S, ge=1, description="Longest stay of results a job may ask for (seconds).")
+
+    retry_text_ttl_s: int = Field(
+        3600,
+        ge=1,
+        description="How long the texts of a cancelled job stay for a retry (seconds), at most as long as its "
+        "results.",
+    )
 
     extract_max_documents: int = Field(32, ge=1, description="Most documents of one `POST /v1/extract`.")
     extract_wait_s: float = Field(
@@ -208,6 +218,13 @@ class GatewaySettings(WebhookSettings):
         ge=0,
         description="Most webhooks of single jobs (`webhook.url`) of one tenant that wait for their job or their "
         "receiver; 0 is no limit. Registered endpoints do not count.",
+    )
+    tenant_max_stored_bytes: int = Field(
+        0,
+        ge=0,
+        description="Most bytes that one tenant keeps in the store: texts, results, metadata, webhooks; above it "
+        "429 `quota_exceeded`, and what runs still ends. A key may have a limit of its own for its tenant; 0 is no "
+        "limit.",
     )
     model_max_open_characters: int = Field(
         0, ge=0, description="Most characters in open jobs of one model; above it 503 `overloaded`; 0 is no limit."

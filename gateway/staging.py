@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from gateway.limits import Caller, max_stored_bytes, quota_of_stored
 from gateway.packing import own_ids, pack_shard, size_of
 from gateway.problems import Problem
 from gateway.services import Services
@@ -35,8 +37,10 @@ class Staging:
         version: the wire version that a worker must know to run them.
     """
 
-    def __init__(self, services: Services, job_id: str) -> None:
+    def __init__(self, services: Services, caller: Caller, job_id: str) -> None:
         self.job_id = job_id
+        self._caller = caller
+        self._ends_at = time.monotonic() + services.settings.max_upload_s
         self.sizes: list[tuple[int, int]] = []
         self.size = self.documents = 0
         self.version = 1
@@ -49,9 +53,13 @@ class Staging:
         """Take the documents that follow.
 
         Raises:
-            Problem: overloaded.
+            Problem: overloaded, quota_exceeded, or request_timeout: they take longer than `max_upload_s`.
             LedgerUnavailableError: the store does not answer.
         """
+        if time.monotonic() > self._ends_at:
+            longest = self._services.settings.max_upload_s
+            detail = f"the upload took longer than {longest} s; send it in several jobs"
+            raise Problem("request_timeout", detail, headers={"Connection": "close"})
         if not documents:
             return
         self.documents += len(documents)
@@ -99,7 +107,13 @@ class Staging:
         if not self._blobs:
             return
         first = len(self.sizes) - len(self._blobs)
-        outcome = await self._services.ledger.run(ledger.stage(self.job_id, first, self._blobs, self._ids))
+        tenant, most = self._caller.tenant, max_stored_bytes(self._services.settings, self._caller)
+        outcome = await self._services.ledger.run(
+            ledger.stage(self.job_id, first, self._blobs, self._ids, tenant=tenant, max_stored_bytes=most)
+        )
+        if outcome == "stored":
+            work = await self._services.ledger.run(ledger.open_work(tenant, self._caller.key_id))
+            raise quota_of_stored(work.stored_bytes, most)
         if outcome == "memory_full":
             detail = "the job store has no room for this job now"
             raise Problem("overloaded", detail, headers={"Retry-After": "30"})
@@ -108,9 +122,11 @@ class Staging:
 
 
 @asynccontextmanager
-async def staged(services: Services, job_id: str, *also: ledger.Call[object]) -> AsyncIterator[Staging]:
+async def staged(
+    services: Services, caller: Caller, job_id: str, *also: ledger.Call[object]
+) -> AsyncIterator[Staging]:
     """A stage that is kept while the block runs, the calls `also` made as often; dropped if the block fails."""
-    staging = Staging(services, job_id)
+    staging = Staging(services, caller, job_id)
 
     async def keep() -> None:
         while True:

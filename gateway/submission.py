@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from gateway.admission import Idempotency
 from gateway.auth import Caller
+from gateway.limits import max_stored_bytes, quota_of_stored
 from gateway.packing import Packed, PackedDocuments, pack, pack_head
 from gateway.problems import Problem
 from gateway.request import Head, Submission
@@ -43,8 +44,8 @@ class Accepted:
     """A job that is in the ledger.
 
     Attributes:
-        answer: the 202's JSON, the same bytes for the first answer and for its replays.
-        webhook: the job's, whose secret no later answer shows.
+        answer: the 202's JSON, the same bytes for the first answer and for its replays but for a webhook's secret.
+        webhook: the job's, whose secret no later answer shows, a replay neither.
         replayed: the Idempotency-Key had made the job before.
     """
 
@@ -131,7 +132,7 @@ def answered_before(services: Services, caller: Caller, key: Idempotency, begun:
     """The first answer to this Idempotency-Key, or None where the request is the first.
 
     Raises:
-        Problem: idempotency_key_reused or idempotency_in_progress.
+        Problem: idempotency_key_reused, idempotency_in_progress, or job_purged.
     """
     match begun.kind:
         case "replay":
@@ -141,6 +142,8 @@ def answered_before(services: Services, caller: Caller, key: Idempotency, begun:
             return Accepted(shown["id"], lambda: body, webhook, replayed=True)
         case "reused":
             raise Problem("idempotency_key_reused", "the Idempotency-Key came with another body or path before")
+        case "purged":
+            raise Problem("job_purged", "the job that this Idempotency-Key made was removed; use a new key")
         case "in_progress":
             raise Problem(
                 "idempotency_in_progress",
@@ -190,6 +193,7 @@ async def _make(
             hook="" if webhook is None else webhook.endpoint_id,
             retry_of="" if retried is None else retried.job_id,
             trace=trace,
+            text_ttl_s=services.settings.retry_text_ttl_s,
             by=caller.key_id,
             waiter="" if expected is None else expected.name_for(packed.job_id),
             limits=_limits(services.settings, caller),
@@ -204,18 +208,19 @@ async def _make(
 async def _create(
     services: Services, caller: Caller, head: Head, new: NewJob, key: Idempotency | None, webhook: JobWebhook | None
 ) -> Accepted:
-    def answer(created: int) -> bytes:
+    def answer(created: int, webhook: JobWebhook | None = webhook) -> bytes:
         return job_json(unbegun(new, created), head.metadata, webhook)
 
-    if key is not None:  # which keeps the answer, known before the job is made
-        sealed = services.codec.encode(answer(key.begun), _answer_place(caller, key))
+    if key is not None:  # which keeps the answer, known before the job is made; a secret is shown once
+        shown = None if webhook is None else webhook.model_copy(update={"secret": None})
+        sealed = services.codec.encode(answer(key.begun, shown), _answer_place(caller, key))
         new = replace(
             new, created=key.begun, idem=key.key_hash, nonce=key.nonce, body_sha=key.body_sha, answer=sealed
         )
     within = services.pusher.within(names.queue(new.model, new.priority))
     outcome = await services.ledger.run(ledger.create(new, within))
     try:
-        _refuse(outcome)
+        _refuse(outcome, new.limits)
     except Problem:
         if webhook is not None and isinstance(head.webhook, InlineWebhook):
             await services.ledger.run(deliveries.ep_delete(webhook.endpoint_id))
@@ -245,7 +250,13 @@ async def _webhook(
         known = await services.endpoints.get(caller.tenant, asked)
         return JobWebhook(endpoint_id=known.record.id, secret=None)
     known = await services.endpoints.inline(
-        caller.tenant, job, asked.url, asked.events, asked.secret, head.deadline_s
+        caller.tenant,
+        job,
+        asked.url,
+        asked.events,
+        asked.secret,
+        head.deadline_s,
+        max_stored_bytes=max_stored_bytes(services.settings, caller),
     )
     return JobWebhook(endpoint_id=known.record.id, secret=None if asked.secret else known.card.secrets[0].value)
 
@@ -255,12 +266,13 @@ def _limits(settings: GatewaySettings, caller: Caller) -> Limits:
         key_jobs=caller.limits.open_jobs or settings.key_open_jobs,
         tenant_jobs=settings.tenant_max_open_jobs,
         tenant_chars=settings.tenant_max_open_characters,
+        tenant_stored=max_stored_bytes(settings, caller),
         model_chars=settings.model_max_open_characters,
         all_chars=settings.max_open_characters,
     )
 
 
-def _refuse(outcome: Created) -> None:
+def _refuse(outcome: Created, limits: Limits) -> None:
     """A job that was not made is a problem of its own kind; `exists` is our own call, repeated."""
     retry = {"Retry-After": str(max(1, round(outcome.retry_after_s)))}
     match outcome.kind:
@@ -270,6 +282,8 @@ def _refuse(outcome: Created) -> None:
             raise Problem(
                 "quota_exceeded", "your key or tenant has as much open work as it may have", headers=retry
             )
+        case "stored":
+            raise quota_of_stored(outcome.stored_bytes, limits.tenant_stored)
         case "overloaded":
             raise Problem("overloaded", "the backlog is as long as it may be", headers=retry)
         case "memory_full":

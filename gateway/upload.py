@@ -64,7 +64,7 @@ async def _submit(
     renewal = () if key is None else (ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, ""),)
     async with (
         services.body_memory.hold(caller.tenant) as holding,
-        staged(services, new_job_id(), *renewal) as staging,
+        staged(services, caller, new_job_id(), *renewal) as staging,
     ):
         try:
             async for piece in body.pieces():

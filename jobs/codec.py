@@ -132,6 +132,10 @@ class Codec:
         """
         return self.unpack(self.unseal(stored, place))
 
+    def pack(self, blob: bytes, place: str) -> Packed:
+        """Return what `unseal` would of a blob that is not stored."""
+        return Packed(place, len(blob), self._compressors.use(lambda one: one.compress(blob)))
+
     def unseal(self, stored: bytes, place: str) -> Packed:
         """Return the blob authenticated and still compressed, in no more memory than `stored`.
 

@@ -72,6 +72,7 @@ class KeyLimits(BaseModel):
     documents_per_day: int | None = Field(None, ge=1)
     characters_per_day: int | None = Field(None, ge=1)
     open_jobs: int | None = Field(None, ge=1)
+    stored_bytes: int | None = Field(None, ge=1)  # of the key's tenant, when this key adds to it
 
 
 class KeyRecord(BaseModel):

@@ -6,11 +6,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import orjson
+
 from jobs.codec import Codec, Packed
 from jobs.ledger import StoredShard, place
-from jobs.schema import DocumentResult, DocumentStatus
-from jobs.shards import decode_document, decode_result, row_index, split_rows
+from jobs.schema import Document, DocumentResult, DocumentStatus
+from jobs.shards import decode_document, decode_result, encode_documents, row_index, split_rows
 
+_IDS_ONLY = b"ids:"
+"""How a shard begins whose texts were dropped: no blob of the codec, but its documents' ids in the clear."""
 _UNFINISHED = {"c": DocumentStatus.cancelled, "x": DocumentStatus.expired, "r": DocumentStatus.running}
 _STATUS = re.compile(rb'\{"i":\d+,"s":"([a-z]+)"')
 _AT_ONCE_BYTES = 1 << 20
@@ -65,7 +69,10 @@ def open_shard(job_id: str, stored: StoredShard, codec: Codec) -> Packed:
     Raises:
         CodecError: it cannot be read.
     """
-    return codec.unseal(stored.blob, place("out" if stored.state == "d" else "in", job_id, stored.shard))
+    where = place("out" if stored.state == "d" else "in", job_id, stored.shard)
+    if stored.blob.startswith(_IDS_ONLY):
+        return codec.pack(_payload_of_ids(stored.blob), where)
+    return codec.unseal(stored.blob, where)
 
 
 def read_rows(stored: StoredShard, packed: Packed, codec: Codec, offset: int = 0) -> Iterator[Row]:
@@ -77,3 +84,10 @@ def read_rows(stored: StoredShard, packed: Packed, codec: Codec, offset: int = 0
     pieces = codec.pieces(packed) if packed.size > _AT_ONCE_BYTES else iter((codec.unpack(packed),))
     for raw, last in split_rows(pieces, offset):
         yield Row(stored, raw, last)
+
+
+def _payload_of_ids(blob: bytes) -> bytes:
+    """Return the payload of a shard whose texts were dropped (`drop_texts` of the ledger): ids without texts."""
+    first, count, named = orjson.loads(blob[len(_IDS_ONLY) :])
+    names = dict(zip(named[::2], named[1::2], strict=True)) if named else {}  # Lua writes an empty list as {}
+    return encode_documents([Document(at, names.get(at, str(at)), "") for at in range(first, first + count)])

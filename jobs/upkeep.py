@@ -1,7 +1,8 @@
 """Upkeep: the loop that repairs what was lost. Any number may run at once; every step compares before it sets.
 
-One tick: time (beat) -> jobs past their deadline, results past their time, lapsed stages -> lost messages of every
-queue -> silent leases and forgotten shards of every model -> one job's books audited.
+One tick: time (beat) -> jobs past their deadline, results past their time, lapsed stages, texts past theirs,
+the rest of what was deleted, one tenant's stored bytes -> lost messages of every queue -> silent leases and
+forgotten shards of every model -> one job's books audited.
 """
 
 from __future__ import annotations
@@ -81,11 +82,18 @@ class Upkeep:
                 self._metrics.jobs.labels("expired").inc()
                 log.info("job.expired", extra={"job_id": job})
         for job in due.purge:
-            if self._store.run(ledger.purge(job)) == "purged":
+            if self._store.run(ledger.purge(job, erase=False)) == "purged":
                 log.info("job.purged", extra={"job_id": job})
         for job in due.staging:
             if self._store.run(ledger.unstage(job)):
                 log.info("stage.lapsed", extra={"job_id": job})
+        for job in due.texts:
+            if self._store.run(ledger.drop_texts(job)):
+                log.info("job.texts_dropped", extra={"job_id": job})
+        for record in due.wipes:
+            self._store.run(ledger.wipe(record))
+        for tenant in due.sweep:
+            self._store.run(ledger.sweep(tenant))
 
     def _lost_messages(self, queue: str) -> None:
         if self._broker_trouble is not None:

@@ -206,6 +206,7 @@ async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
             "job_not_terminal",
             "nothing_to_retry",
             "already_retried",
+            "texts_dropped",
             "idempotency_in_progress",
             "idempotency_key_reused",
             "validation_failed",
@@ -219,7 +220,8 @@ async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
 async def retry_job(request: Request, services: ServicesDep, caller: Submission, job_id: JobId) -> Response:
     """A new job of an ended one's failed, cancelled and expired documents, with the same labels and options.
 
-    Documents keep their ids. A job is retried once; what the retry leaves over is retried from there.
+    Documents keep their ids. A job is retried once, and its texts move to the retry; what that leaves over is
+    retried from there. A cancelled job can be retried for the `retry_text_ttl_s` of GET /v1/limits.
     """
     key = idempotency(request, b"")
     accepted = await retry(services, caller, job_id, key, trace_context(request))
@@ -234,12 +236,16 @@ async def retry_job(request: Request, services: ServicesDep, caller: Submission,
     status_code=204,
     response_model=None,
     responses={
-        204: {"description": "Texts and results are gone."},
+        204: {"description": "Texts, results and metadata are gone."},
         **openapi.answers(*openapi.JOB, "job_not_terminal"),
     },
 )
 async def delete_job(services: ServicesDep, caller: Submitter, job_id: JobId) -> Response:
-    """Remove an ended job's texts and results at once; its id answers 410 for seven days."""
+    """Remove an ended job and all that was said of it at once; its id answers 410 for seven days.
+
+    That is texts, results, metadata, what its Idempotency-Key answers, its own webhook endpoint with its secret,
+    and its deliveries. One that is still to come to a registered endpoint goes out without metadata.
+    """
     await owned_job(services, caller, job_id)
     outcome = await services.ledger.run(ledger.purge(job_id))
     if outcome == "not_terminal":

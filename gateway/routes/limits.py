@@ -10,7 +10,7 @@ from pydantic import Field
 from gateway import openapi
 from gateway.auth import Caller, require
 from gateway.bodies import ENCODINGS
-from gateway.limits import Standing
+from gateway.limits import Standing, max_stored_bytes
 from gateway.schemas import Body
 from gateway.services import ServicesDep
 from gateway.settings import GatewaySettings
@@ -44,6 +44,16 @@ class OpenBody(Body):
     characters_limit: int | None
 
 
+class StoredBody(Body):
+    """What your tenant keeps in the store."""
+
+    bytes: int = Field(
+        description="Texts, results, metadata, endpoints, deliveries and answers to Idempotency-Keys, with about "
+        "what the store needs around them."
+    )
+    bytes_limit: int | None = Field(description="The most there may be; null is no limit.")
+
+
 class RequestLimits(Body):
     """What one request may hold."""
 
@@ -61,6 +71,8 @@ class RequestLimits(Body):
     metadata_length: int
     deadline_s: int
     result_ttl_s: int
+    retry_text_ttl_s: int = Field(description="How long a cancelled job can be retried.")
+    upload_s: int = Field(description="How long an NDJSON upload may take.")
     wait_s: int
     content_encodings: list[str]
     compression_ratio: int
@@ -88,6 +100,7 @@ class LimitsBody(Body):
     role: Role
     rates: list[RateBody] = Field(description="Those that are limited; a request must pass all of them.")
     open: OpenBody
+    stored: StoredBody
     request: RequestLimits
     durability: DurabilityBody
 
@@ -111,6 +124,7 @@ async def get_limits(services: ServicesDep, caller: Annotated[Caller, Depends(re
             characters=work.characters,
             characters_limit=settings.tenant_max_open_characters or None,
         ),
+        stored=StoredBody(bytes=work.stored_bytes, bytes_limit=max_stored_bytes(settings, caller) or None),
         request=_request(settings),
         durability=DurabilityBody(
             accepted_when=settings.durability,
@@ -148,6 +162,8 @@ def _request(settings: GatewaySettings) -> RequestLimits:
         metadata_length=settings.max_metadata_length,
         deadline_s=settings.max_deadline_s,
         result_ttl_s=settings.max_result_ttl_s,
+        retry_text_ttl_s=settings.retry_text_ttl_s,
+        upload_s=settings.max_upload_s,
         wait_s=settings.max_wait_s,
         content_encodings=list(ENCODINGS),
         compression_ratio=settings.max_compression_ratio,

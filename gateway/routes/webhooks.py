@@ -17,6 +17,7 @@ from gateway.admission import read_body
 from gateway.auth import LIST_COST, Caller, require
 from gateway.faults import Faults, collected, invalid
 from gateway.json_text import load_object
+from gateway.limits import max_stored_bytes
 from gateway.problems import Problem
 from gateway.schemas import json_schema
 from gateway.services import Services, ServicesDep
@@ -85,7 +86,13 @@ async def create(request: Request, services: ServicesDep, caller: Submitter) -> 
         secret = read_secret(content, (), faults)
         _check_description(asked.description, faults)
     known = await services.endpoints.create(
-        caller.tenant, asked.url, asked.description, events, secret, every=asked.all_jobs
+        caller.tenant,
+        asked.url,
+        asked.description,
+        events,
+        secret,
+        every=asked.all_jobs,
+        max_stored_bytes=max_stored_bytes(services.settings, caller),
     )
     await services.barrier.confirm()
     return EndpointWithSecret(**endpoint_fields(known), secret=known.card.secrets[0].value)

@@ -9,13 +9,14 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import orjson
 
+from gateway.limits import quota_of_stored
 from gateway.problems import Problem
 from gateway.webhooks import payload, signing
 from gateway.webhooks.addresses import NOT_PUBLIC, ForbiddenTargetError, Target
@@ -23,14 +24,15 @@ from gateway.webhooks.delivery import Sender
 from gateway.webhooks.lookup import LOOKUP_S
 from gateway.webhooks.schedule import Answer
 from gateway.webhooks.tenant_slots import TenantSlots
+from jobs import ledger
 from jobs.codec import Codec
 from jobs.ledger import AsyncLedger, deliveries, place
-from jobs.ledger.deliveries import Endpoint
+from jobs.ledger.deliveries import Endpoint, Put
 
 OVERLAP_MS = 24 * 3600 * 1000
 """After a rotation the old secret signs along for this long."""
 INLINE_TTL_MS = 8 * 24 * 3600 * 1000
-"""A job's own endpoint outlives the job's deadline by this; the end of the job gives it time anew."""
+"""A job's own endpoint outlives the job's deadline by this; the job's end sets another time."""
 _OLD_SECRETS = 4
 _TRIES = 5
 
@@ -113,7 +115,15 @@ class Endpoints:
         self._checking, self._testing = TenantSlots(4), TenantSlots(2)
 
     async def create(
-        self, tenant: str, url: str, description: str, events: Sequence[str], secret: str | None, *, every: bool
+        self,
+        tenant: str,
+        url: str,
+        description: str,
+        events: Sequence[str],
+        secret: str | None,
+        *,
+        every: bool,
+        max_stored_bytes: int = 0,
     ) -> Known:
         """Register an endpoint.
 
@@ -122,12 +132,21 @@ class Endpoints:
         """
         target = await self._check(tenant, url, "/url")
         card = Card(url, description, (Secret(secret or signing.new_secret()),))
-        return await self._put(_new(tenant, target, "url", events, every=every), card)
+        record = _new(tenant, target, "url", events, every=every)
+        return await self._put(record, card, max_stored_bytes=max_stored_bytes)
 
     async def inline(
-        self, tenant: str, job: str, url: str, events: Sequence[str], secret: str | None, deadline_s: float
+        self,
+        tenant: str,
+        job: str,
+        url: str,
+        events: Sequence[str],
+        secret: str | None,
+        deadline_s: float,
+        *,
+        max_stored_bytes: int = 0,
     ) -> Known:
-        """Make an endpoint for one job, gone a week after it.
+        """Make an endpoint for one job, gone an hour after that was delivered, and with the job's DELETE.
 
         Raises:
             Problem: webhook_url_forbidden, or quota_exceeded.
@@ -136,17 +155,16 @@ class Endpoints:
         card = Card(url, "", (Secret(secret or signing.new_secret()),))
         record = _new(tenant, target, "inline", events, every=False)
         stored = replace(record, sealed=card.seal(self._codec, record.id))
+        ttl_ms = int(deadline_s * 1000) + INLINE_TTL_MS
         call = deliveries.ep_put(
-            stored, ttl_ms=int(deadline_s * 1000) + INLINE_TTL_MS, most=self._most_inline, job=job
+            stored, ttl_ms=ttl_ms, most=self._most_inline, job=job, max_stored_bytes=max_stored_bytes
         )
-        if await self._store.run(call) == "full":
-            raise Problem(
-                "quota_exceeded",
-                f"{self._most_inline} webhooks of single jobs of your tenant wait for their job or their receiver, "
-                "the most there may be; register an endpoint (POST /v1/webhook-endpoints) and name it in "
-                "`webhook.endpoint_id`",
-                headers={"Retry-After": "30"},
-            )
+        full = (
+            f"{self._most_inline} webhooks of single jobs of your tenant wait for their job or their receiver, the "
+            "most there may be; register an endpoint (POST /v1/webhook-endpoints) and name it in "
+            "`webhook.endpoint_id`"
+        )
+        await self._made(call, tenant, full, max_stored_bytes, {"Retry-After": "30"})
         return Known(stored, card)
 
     async def get(self, tenant: str, endpoint: str) -> Known:
@@ -272,16 +290,35 @@ class Endpoints:
         for finished in done:
             finished.result()
 
-    async def _put(self, record: Endpoint, card: Card) -> Known:
+    async def _put(self, record: Endpoint, card: Card, *, max_stored_bytes: int) -> Known:
         stored = replace(record, sealed=card.seal(self._codec, record.id))
-        if await self._store.run(deliveries.ep_put(stored)) == "full":
-            raise Problem(
-                "quota_exceeded", f"your tenant has {deliveries.MAX_ENDPOINTS} endpoints, the most there may be"
-            )
+        call = deliveries.ep_put(stored, max_stored_bytes=max_stored_bytes)
+        full = f"your tenant has {deliveries.MAX_ENDPOINTS} endpoints, the most there may be"
+        await self._made(call, record.tenant, full, max_stored_bytes)
         kept = await self._store.run(deliveries.ep_get(record.id))
         if kept is None:
             raise _absent()  # deleted in the same moment
         return Known(kept, card)
+
+    async def _made(
+        self,
+        put: ledger.Call[Put],
+        tenant: str,
+        full: str,
+        most_bytes: int,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Make an endpoint.
+
+        Raises:
+            Problem: quota_exceeded.
+        """
+        match await self._store.run(put):
+            case "full":
+                raise Problem("quota_exceeded", full, headers=headers)
+            case "stored":
+                work = await self._store.run(ledger.open_work(tenant, ""))
+                raise quota_of_stored(work.stored_bytes, most_bytes)
 
     async def _update(self, tenant: str, endpoint: str, apply: Callable[[Known], Known]) -> Known:
         for _ in range(_TRIES):

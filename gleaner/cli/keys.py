@@ -42,6 +42,9 @@ def create(
     documents_per_day: Limit = None,
     characters_per_day: Limit = None,
     open_jobs: Limit = None,
+    stored_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Most bytes that its tenant may keep for this key to add to it.")
+    ] = None,
     as_json: AsJson = False,
     keys_file: KeysFile = None,
     data_dir: DataDirectory = DEFAULT_DATA_DIR,
@@ -59,6 +62,7 @@ def create(
         "documents_per_day": documents_per_day,
         "characters_per_day": characters_per_day,
         "open_jobs": open_jobs,
+        "stored_bytes": stored_bytes,
     }
     with _complaints(keys):
         new = keys.create(

@@ -55,18 +55,21 @@ def stage(
     blobs: Sequence[bytes],
     doc_ids: Sequence[tuple[str, int]] = (),
     ttl_s: float = 600,
+    *,
+    tenant: str = "",
+    max_stored_bytes: int = 0,
 ) -> Call[str]:
     """Keep payloads of a job that is still arriving, for `ttl_s` after the latest call.
 
-    new, more, exists (the job was made), or memory_full. `doc_ids` are (document id, index) of documents whose id
-    is not their index. Without any payload, what is there is kept for longer.
+    new, more, exists (the job was made), memory_full, or stored (the tenant would keep more than
+    `max_stored_bytes`; 0 is no limit). `doc_ids` are (document id, index) of documents whose id is not their index.
+    Without any payload, what is there is kept for longer.
     """
     args: list[bytes | int] = []
     for offset, blob in enumerate(blobs):
         args += (first_shard + offset, blob)
     ids = _pairs(doc_ids)
-    size = sum(map(len, blobs)) + len(ids)
-    return Call("stage", (job, size, int(ttl_s * 1000), ids, *args), records.text)
+    return Call("stage", (job, int(ttl_s * 1000), ids, tenant, max_stored_bytes, *args), records.text)
 
 
 def create(new: NewJob, within: Within | None = None) -> Call[Created]:
@@ -98,11 +101,13 @@ def create(new: NewJob, within: Within | None = None) -> Call[Created]:
         "body_sha": new.body_sha,
         "by": new.by,
         "waiter": new.waiter,
+        "text_ttl_ms": int(new.text_ttl_s * 1000),
         "push": None if within is None else [within.database, within.back, within.key],
         "limits": {
             "key_jobs": new.limits.key_jobs,
             "tenant_jobs": new.limits.tenant_jobs,
             "tenant_chars": new.limits.tenant_chars,
+            "tenant_stored": new.limits.tenant_stored,
             "model_chars": new.limits.model_chars,
             "all_chars": new.limits.all_chars,
         },
@@ -114,6 +119,7 @@ def create(new: NewJob, within: Within | None = None) -> Call[Created]:
             int(reply[1]),
             float(reply[2]),
             records.messages(queue, new.id, reply[4:]),
+            int(reply[3] or 0),
         )
 
     head = (orjson.dumps(header), new.opts, new.meta, new.answer, orjson.dumps(list(new.sizes)))
@@ -249,9 +255,13 @@ def cancel(job: str) -> Call[str]:
     return Call("cancel", (job,), records.text)
 
 
-def purge(job: str) -> Call[str]:
-    """purged, not_terminal, gone (was purged before), or absent."""
-    return Call("purge", (job,), records.text)
+def purge(job: str, *, erase: bool = True) -> Call[str]:
+    """purged, not_terminal, gone (was purged before), or absent.
+
+    `erase` removes whatever was said of the job as well: what its Idempotency-Key answers, its own endpoint, and
+    its deliveries, of which those still to come go out without metadata. Without it deliveries go on as they are.
+    """
+    return Call("purge", (job, int(erase)), records.text)
 
 
 def ping_write() -> Call[int]:

@@ -15,6 +15,8 @@ import orjson
 from jobs.ledger.records import text
 from jobs.ledger.values import Call
 
+Put = Literal["ok", "conflict", "absent", "full", "stored"]
+"""What becomes of an endpoint that is made or changed."""
 MAX_ENDPOINTS = 100
 """Most endpoints a tenant may register; those of single jobs are not counted."""
 PER_MESSAGE = 16
@@ -90,8 +92,8 @@ class DeliveryClaim:
 
     Attributes:
         tried: attempts that count for the schedule so far.
-        payload: the event frozen when the job ended.
-        meta: the job's metadata as a blob at `place("meta", job)`, or b"".
+        payload: the event frozen when the job ended; stored once for all of its deliveries.
+        meta: the job's metadata as a blob at `place("meta", job)`, or b"": it has none, or was erased.
         sealed: the endpoint's blob.
         trace: W3C traceparent that the job was made under, or "".
         tenant: whose delivery it is.
@@ -132,15 +134,16 @@ class DeliveriesPage:
 
 
 def ep_put(
-    endpoint: Endpoint, *, ttl_ms: int = 0, most: int = MAX_ENDPOINTS, job: str = ""
-) -> Call[Literal["ok", "conflict", "absent", "full"]]:
-    """Make an endpoint (`rev` 0) or change it as it was read.
+    endpoint: Endpoint, *, ttl_ms: int = 0, most: int = MAX_ENDPOINTS, job: str = "", max_stored_bytes: int = 0
+) -> Call[Put]:
+    """Make an endpoint (`rev` 0) or change it as it was read; `full` and `stored` are the two limits.
 
     Args:
         endpoint: as it is to be.
         ttl_ms: an inline one is kept for this long unless its job ends.
         most: endpoints of its kind that the tenant may have; of inline ones the open count, and 0 is no limit.
         job: an inline one's.
+        max_stored_bytes: what its tenant may keep in all; 0 is no limit.
     """
     args = (
         endpoint.id,
@@ -155,6 +158,7 @@ def ep_put(
         ttl_ms,
         most,
         job,
+        max_stored_bytes,
     )
     return Call("ep_put", args, text)  # type: ignore[arg-type]  # a script's word
 

@@ -123,9 +123,8 @@ def leftovers(job: str, shard: int, max_bytes: int = 1 << 18) -> Call[Leftovers 
             return Gone(records.text(reply[1])) if kind == "gone" else None
         blobs = tuple((int(row[0]), row[1]) for row in reply[2])
         following = int(reply[3])
-        return Leftovers(
-            records.job(job, reply[1]), blobs, None if following < 0 else following, records.text(reply[4])
-        )
+        rest = None if following < 0 else following
+        return Leftovers(records.job(job, reply[1]), blobs, rest, records.text(reply[4]), bool(reply[5]))
 
     return Call("leftovers", (job, shard, max_bytes), parse)
 
@@ -201,5 +200,5 @@ def models(model_names: Sequence[str]) -> Call[tuple[ModelView, ...]]:
 
 
 def open_work(tenant: str, by: str) -> Call[OpenWork]:
-    """What a tenant has open now, and how many jobs of it one of its keys submitted."""
+    """What a tenant has open and keeps now, and how many open jobs one of its keys submitted."""
     return Call("open_work", (tenant, by), lambda r: OpenWork(*map(int, r)))

@@ -73,6 +73,21 @@ def unstage(job: str, *, now: bool = False) -> Call[bool]:
     return Call("unstage", (job, int(now)), bool)
 
 
+def drop_texts(job: str) -> Call[bool]:
+    """Drop the texts of a cancelled job, whose time for a retry is over; True if they were there."""
+    return Call("drop_texts", (job,), bool)
+
+
+def wipe(record: str) -> Call[bool]:
+    """Remove more of what was deleted (a record of `Due.wipes`); True if some is left."""
+    return Call("wipe", (record,), bool)
+
+
+def sweep(tenant: str) -> Call[int]:
+    """Take off a tenant's stored bytes what lapsed by itself, some records a call; how many bytes were wrong."""
+    return Call("sweep", (tenant,), int)
+
+
 def audit(job: str) -> Call[int]:
     """Recompute an open job's counts and indexes from its shards; return how many facts were mended."""
     return Call("audit", (job,), int)

@@ -33,22 +33,24 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Room that create must find, in open jobs and open characters; 0 is no limit."""
+    """Room that create must find: in open jobs, open characters, and bytes that are stored; 0 is no limit."""
 
     key_jobs: int = 0
     tenant_jobs: int = 0
     tenant_chars: int = 0
+    tenant_stored: int = 0
     model_chars: int = 0
     all_chars: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class OpenWork:
-    """Jobs and characters that a tenant has open, and the jobs of one of its keys."""
+    """Jobs and characters that a tenant has open, the jobs of one of its keys, and the bytes it keeps in all."""
 
     key_jobs: int
     jobs: int
     characters: int
+    stored_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class NewJob:
         answer: what a replay answers, kept with the key.
         body_sha: hash of a stream's body, which the key learns now; "" where it knew.
         by: id of the API key that submits it, whose open jobs are counted; "" counts none.
+        text_ttl_s: how long a cancelled job's texts stay for a retry; 0: as long as its results.
         waiter: a channel's name where the job's end is announced too; "" for none.
     """
 
@@ -91,6 +94,7 @@ class NewJob:
     body_sha: str = ""
     by: str = ""
     waiter: str = ""
+    text_ttl_s: float = 0
     limits: Limits = Limits()
     version: int = names.WIRE_VERSION
 
@@ -114,14 +118,27 @@ class Within:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """What became of a submission; `publish` is still to be pushed where kind is `created`."""
+    """What became of a submission; `publish` is still to be pushed where kind is `created`.
+
+    Attributes:
+        stored_bytes: what the tenant keeps, where that is why the job was refused (`stored`).
+    """
 
     kind: Literal[
-        "created", "exists", "quota", "overloaded", "memory_full", "idem_lost", "stage_lost", "retry_conflict"
+        "created",
+        "exists",
+        "quota",
+        "stored",
+        "overloaded",
+        "memory_full",
+        "idem_lost",
+        "stage_lost",
+        "retry_conflict",
     ]
     now: int
     retry_after_s: float = 0.0
     publish: tuple[Message, ...] = ()
+    stored_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +146,11 @@ class IdemBegin:
     """What became of an Idempotency-Key.
 
     `run`: this caller submits; `replay`: answer as stored; `reused`: other body; `in_progress`: being run; `known`:
-    answered before, and to be asked again with the hash of the stream's body.
+    answered before, and to be asked again with the hash of the stream's body; `purged`: the job that it made was
+    removed, and the answer with it.
     """
 
-    kind: Literal["run", "replay", "reused", "in_progress", "known"]
+    kind: Literal["run", "replay", "reused", "in_progress", "known", "purged"]
     answer: bytes
     now: int
 
@@ -238,6 +256,9 @@ class Due:
         queues: every queue that ever had a job.
         slugs: every model that ever had one.
         audit: one open job, each in its turn.
+        texts: cancelled jobs whose texts have been kept for a retry long enough.
+        wipes: what is still to be removed of deleted endpoints and jobs, for `wipe`.
+        sweep: one tenant of those that keep anything.
     """
 
     deadlines: tuple[str, ...]
@@ -246,6 +267,9 @@ class Due:
     queues: tuple[str, ...]
     slugs: tuple[str, ...]
     audit: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+    wipes: tuple[str, ...] = ()
+    sweep: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,12 +307,14 @@ class Leftovers:
     Attributes:
         next: the shard to go on with; None at the end.
         hook: the endpoint that the job's end was told, or "".
+        dropped: the texts are not kept any more.
     """
 
     job: Job
     blobs: tuple[tuple[int, bytes], ...]
     next: int | None
     hook: str
+    dropped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,14 +261,14 @@ def test_changes_of_an_endpoint_do_not_overwrite_each_other(store: Ledger) -> No
 
 
 def test_deleting_ends_what_was_due(store: Ledger) -> None:
-    """Also where a message for it is already under way."""
+    """They are removed with it, also where a message for one, or an attempt at it, is already under way."""
     add_endpoint(store, "ep_1", "http://a/")
     end_job(store, "job_1")
     end_job(store, "job_2")
     first, second = ids(store)
     claim(store, first, "n1")
     store.run(deliveries.ep_delete("ep_1"))
-    assert store.run(deliveries.dlv_done(first, "n1", "retry", BAD, delay_ms=1)) == ("retry", "")
-    assert claim(store, second, "n2") == "held"
+    assert store.run(deliveries.dlv_done(first, "n1", "retry", BAD, delay_ms=1)) == ("gone", "")
+    assert claim(store, second, "n2") == "gone"
     assert ids(store) == []
     assert store.run(deliveries.ep_get("ep_1")) is None

@@ -105,13 +105,13 @@ async def test_a_registered_endpoint_hears_of_every_job(api: Api, receiver: Rece
 
 
 async def test_an_inline_webhook_gets_a_secret_once(api: Api, receiver: Receiver, courier: Hands) -> None:
-    """In the 202, and in its replay; no later answer has it. Only this job is told there."""
+    """In the first 202; no later answer has it, a replay neither. Only this job is told there."""
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}], "webhook": {"url": receiver.url("/inline")}}
     first = await api.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k1"})
     again = await api.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k1"})
     assert first.status_code == again.status_code == 202
-    assert first.json() == again.json()
     webhook = first.json()["webhook"]
+    assert again.json() == {**first.json(), "webhook": {**webhook, "secret": None}}
     await api.submit("another job")
     await api.worker.work()
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}

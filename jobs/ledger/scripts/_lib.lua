@@ -12,11 +12,13 @@ local CHUNK = 1000 -- unpack fails near 8,000 items
 local function int(value) return tonumber(value) or 0 end
 local function member(id, shard) return id .. ':' .. shard end
 
--- In chunks: redis.call(command, where, items...)
+-- In chunks: redis.call(command, where, items...); the sum of what the server answers.
 local function bulk(command, where, items)
+  local sum = 0
   for first = 1, #items, CHUNK do
-    redis.call(command, where, unpack(items, first, math.min(first + CHUNK - 1, #items)))
+    sum = sum + int(redis.call(command, where, unpack(items, first, math.min(first + CHUNK - 1, #items))))
   end
+  return sum
 end
 
 -- Bytes that the server uses, and that it may; 0: as many as it likes.
@@ -30,6 +32,37 @@ local function fields(where)
   for i = 1, #flat, 2 do record[flat[i]] = flat[i + 1] end
   return record
 end
+
+-- What a tenant keeps. `kept:<tenant>` has the bytes of each of its records, `stored` in `tenant:<tenant>` their sum;
+-- both move in the step that moves the bytes. A record is a job's id (a stage's, too), d:<delivery>, e:<endpoint>,
+-- v:<job> (its event) or u:<hour> (all answers to Idempotency-Keys that lapse within that hour: they are many and
+-- small). To the lengths of what is stored is added what the server needs for a record, about as much as it measures.
+local JOB_BYTES, SHARD_BYTES, ID_BYTES = 2048, 256, 64
+local DELIVERY_BYTES, ENDPOINT_BYTES, ANSWER_BYTES, QUESTION_BYTES = 1024, 512, 256, 128
+local HOUR = 3600 * 1000
+local ANSWER_TTL = 24 * HOUR
+
+-- Adds bytes (or takes them away) to one of the tenant's records; the record goes when nothing is left of it.
+local function keep(tenant, record, bytes)
+  if bytes == 0 then return end
+  local rest = redis.call('HINCRBY', key('kept:' .. tenant), record, bytes)
+  if rest <= 0 then
+    redis.call('HDEL', key('kept:' .. tenant), record)
+    bytes = bytes - rest -- a record has no less than nothing: an older version did not count all of it
+  end
+  local sum = redis.call('HINCRBY', key('tenant:' .. tenant), 'stored', bytes)
+  if sum < 0 then redis.call('HSET', key('tenant:' .. tenant), 'stored', 0) end
+  if sum == bytes then redis.call('SADD', key('tenants'), tenant) end
+end
+
+-- Takes all bytes of a record off the tenant.
+local function forget(tenant, record)
+  local bytes = int(redis.call('HGET', key('kept:' .. tenant), record))
+  if bytes ~= 0 then keep(tenant, record, -bytes) end
+end
+
+-- The record of an answer that lapses at this time.
+local function answer_record(lapses) return 'u:' .. math.floor(lapses / HOUR) end
 
 -- The job's hash as a table, or nil.
 local function read_job(id)
@@ -190,7 +223,8 @@ local function error_counts(job)
   return out
 end
 
-local DELIVERY_TTL = 14 * 24 * 3600 * 1000 -- longer than the longest schedule; an ended one stays 7 days
+local DELIVERY_TTL = 14 * 24 * HOUR -- longer than the longest schedule; an ended one stays 7 days
+local DELIVERIES = 5000 -- so many of an endpoint are kept; beyond that ended ones go before their time
 
 -- A delivery's time to be looked at, in its endpoint's list and, if earlier, in the list of endpoints.
 local function look_at(ep, id, at)
@@ -221,34 +255,131 @@ local function leave_hand(lane, tenant, id)
   for _, pool in ipairs({lane, '@' .. tenant, '@', '~'}) do redis.call('ZREM', key('hand:' .. pool), id) end
 end
 
--- Writes one delivery per endpoint that wants the event, with the payload frozen now; only if absent, so that a
--- job that was rolled back and ran again sends the same webhook-id.
+local function delivery_id(job, ep, event) return 'dlv_' .. redis.sha1hex(job .. ':' .. ep .. ':' .. event) end
+
+-- Removes a delivery with its attempts, and the event with its last delivery; not its place in the endpoint's lists.
+local function unlink_delivery(id)
+  local d = redis.call('HMGET', key('dlv:' .. id), 'tenant', 'job', 'state')
+  redis.call('UNLINK', key('dlv:' .. id), key('att:' .. id))
+  if not d[1] then return end
+  if d[3] == 'due' or d[3] == 'flying' then leave_hand('', d[1], id) end
+  forget(d[1], 'd:' .. id)
+  local event = key('event:' .. d[2])
+  if redis.call('EXISTS', event) == 1 and redis.call('HINCRBY', event, 'refs', -1) <= 0 then
+    redis.call('UNLINK', event)
+    forget(d[1], 'v:' .. d[2])
+  end
+end
+
+-- Keeps what became of an attempt; of the 50 latest.
+local function add_attempt(tenant, id, attempt)
+  local list, grown = key('att:' .. id), #attempt
+  for _ = 51, redis.call('RPUSH', list, attempt) do grown = grown - #redis.call('LPOP', list) end
+  keep(tenant, 'd:' .. id, grown)
+end
+
+-- Removes the endpoint's oldest deliveries, `most` of them; true if there are more.
+local function unlink_deliveries(ep, most)
+  local list = key('dlvs:' .. ep)
+  for _, id in ipairs(redis.call('ZRANGE', list, 0, most - 1)) do unlink_delivery(id) end
+  redis.call('ZREMRANGEBYRANK', list, 0, most - 1)
+  return redis.call('EXISTS', list) == 1
+end
+
+-- Forgets an endpoint and its deliveries; what is more than one step may do is upkeep's.
+local function unlink_endpoint(ep, tenant)
+  redis.call('UNLINK', key('ep:' .. ep), key('due:' .. ep))
+  redis.call('ZREM', key('eps'), ep)
+  redis.call('SREM', key('eps_off'), ep)
+  redis.call('ZREM', key('epl:' .. tenant), ep)
+  redis.call('SREM', key('eps:' .. tenant), ep)
+  redis.call('ZREM', key('epi:' .. tenant), ep)
+  forget(tenant, 'e:' .. ep)
+  if unlink_deliveries(ep, 500) then redis.call('SADD', key('wipes'), 'e:' .. ep) end
+end
+
+-- Room for one more delivery of the endpoint: beyond DELIVERIES the oldest two go, if they have ended.
+local function trim_deliveries(ep)
+  local list = key('dlvs:' .. ep)
+  if redis.call('ZCARD', list) <= DELIVERIES then return end
+  for _, id in ipairs(redis.call('ZRANGE', list, 0, 1)) do
+    local state = redis.call('HGET', key('dlv:' .. id), 'state')
+    if state ~= 'due' and state ~= 'flying' then
+      unlink_delivery(id)
+      redis.call('ZREM', list, id)
+    end
+  end
+end
+
+-- Writes one delivery per endpoint that wants the event; only if absent, so that a job that was rolled back and ran
+-- again sends the same webhook-id. The event itself, frozen now, is written once for all of them.
 local function outbox(job, event)
   local wanted = redis.call('SMEMBERS', key('eps:' .. job.tenant))
   if job.hook and job.hook ~= '' then wanted[#wanted + 1] = job.hook end
-  local seen = {}
+  local seen, written = {}, {}
   for _, ep in ipairs(wanted) do
     local endpoint = redis.call('HMGET', key('ep:' .. ep), 'state', 'events', 'kind')
     local events = endpoint[2] or ''
     local wants = events == '' or string.find(',' .. events .. ',', ',' .. event .. ',', 1, true)
-    local id = 'dlv_' .. redis.sha1hex(job.id .. ':' .. ep .. ':' .. event)
+    local id = delivery_id(job.id, ep, event)
     if endpoint[1] == 'active' and wants and not seen[ep]
       and redis.call('EXISTS', key('dlv:' .. id)) == 0 then
-      local payload = cjson.encode({
-        event = event, job_id = job.id, status = job.state, finished = NOW, results_expire_at = NOW + int(job.ttl),
-        total = int(job.total), succeeded = int(job.ok), failed = int(job.failed), cancelled = int(job.canc),
-        expired = int(job.exp), errors = error_counts(job)})
-      redis.call('HSET', key('dlv:' .. id), 'ep', ep, 'event', event, 'payload', payload, 'meta', job.meta or '',
-        'tenant', job.tenant, 'job', job.id, 'n', 0, 'next', NOW, 'state', 'due', 'created', NOW,
-        'trace', job.trace or '')
+      redis.call('HSET', key('dlv:' .. id), 'ep', ep, 'event', event, 'tenant', job.tenant, 'job', job.id, 'n', 0,
+        'next', NOW, 'state', 'due', 'created', NOW, 'trace', job.trace or '')
       redis.call('PEXPIRE', key('dlv:' .. id), DELIVERY_TTL)
       look_at(ep, id, NOW)
       redis.call('ZADD', key('dlvs:' .. ep), NOW, id)
       redis.call('PEXPIRE', key('dlvs:' .. ep), DELIVERY_TTL)
+      trim_deliveries(ep)
       if endpoint[3] == 'inline' then redis.call('PEXPIRE', key('ep:' .. ep), DELIVERY_TTL) end
+      written[#written + 1] = 'd:' .. id
     end
     seen[ep] = true
   end
+  if #written == 0 then return end
+  local payload = cjson.encode({
+    event = event, job_id = job.id, status = job.state, finished = NOW, results_expire_at = NOW + int(job.ttl),
+    total = int(job.total), succeeded = int(job.ok), failed = int(job.failed), cancelled = int(job.canc),
+    expired = int(job.exp), errors = error_counts(job)})
+  local where = key('event:' .. job.id)
+  local new = redis.call('HSETNX', where, event, payload) == 1
+  redis.call('HINCRBY', where, 'refs', #written)
+  redis.call('PEXPIRE', where, DELIVERY_TTL)
+  if new then keep(job.tenant, 'v:' .. job.id, #payload) end
+  for _, record in ipairs(written) do keep(job.tenant, record, DELIVERY_BYTES) end
+end
+
+-- Drops the texts that an ended job left over, and takes their bytes off its tenant. Of a shard that never ran its
+-- documents' ids stay, for the results name them: `ids:`, then JSON [first index, documents, {index, id, ...}].
+local function drop_texts(job)
+  local where, ids, shards = key('in:' .. job.id), {}, {}
+  local flat = redis.call('HGETALL', key('ids:' .. job.id))
+  for i = 1, #flat, 2 do ids[int(flat[i + 1])] = flat[i] end
+  flat = redis.call('HGETALL', key('sh:' .. job.id))
+  for i = 1, #flat, 2 do shards[int(flat[i])] = unpack_shard(flat[i + 1]) end
+  local first, left, names = 0, 0, {}
+  for shard = 0, int(job.shards) - 1 do
+    local record = shards[shard]
+    if record.st == 'c' or record.st == 'x' then
+      local owned = {}
+      for index = first, first + record.ndocs - 1 do
+        if ids[index] then
+          owned[#owned + 1] = index
+          owned[#owned + 1] = ids[index]
+        end
+      end
+      names[#names + 1] = shard
+      names[#names + 1] = 'ids:' .. cjson.encode({first, record.ndocs, owned})
+      left = left + #names[#names]
+    end
+    first = first + record.ndocs
+  end
+  redis.call('UNLINK', where)
+  bulk('HSET', where, names)
+  redis.call('PEXPIREAT', where, int(job.purge_at) + HOUR)
+  keep(job.tenant, job.id, left - int(job.texts))
+  redis.call('HSET', key('job:' .. job.id), 'texts', left, 'texts_gone', 1)
+  redis.call('ZREM', key('texts'), job.id)
 end
 
 -- Ends the job, once: state, times, sums, purge, outbox. `job` must hold the counts as they are now.
@@ -266,8 +397,9 @@ local function close(job)
   redis.call('ZREM', key('queued:' .. job.queue), id)
   redis.call('ZREM', key('opened:' .. job.slug), id)
   redis.call('ZADD', key('purge'), purge_at, id)
-  for _, name in ipairs({'job:', 'sh:', 'in:', 'out:', 'ids:', 'part:'}) do
-    redis.call('PEXPIREAT', key(name .. id), purge_at + 3600000) -- a backstop; upkeep purges on time
+  if state == 'cancelled' and int(job.text_ttl) > 0 then redis.call('ZADD', key('texts'), NOW + int(job.text_ttl), id) end
+  for _, name in ipairs({'job:', 'sh:', 'in:', 'out:', 'ids:', 'part:', 'asked:'}) do
+    redis.call('PEXPIREAT', key(name .. id), purge_at + HOUR) -- a backstop; upkeep purges on time
   end
   redis.call('HINCRBY', key('tenant:' .. job.tenant), 'open_jobs', -1)
   if job.by and job.by ~= '' and redis.call('HINCRBY', key('tenant:' .. job.tenant), 'jobs:' .. job.by, -1) <= 0 then

@@ -12,21 +12,25 @@ if not record or terminal(job) or record.st ~= 'r' or record.nonce ~= nonce or o
   return {'stale'}
 end
 
+local had = redis.call('HSTRLEN', key('in:' .. id), shard)
+local grown = #result + #leftover - had -- bytes that the job keeps from now on
 if leftover == '' then redis.call('HDEL', key('in:' .. id), shard)
 else redis.call('HSET', key('in:' .. id), shard, leftover) end
 redis.call('HSET', key('out:' .. id), shard, result)
 if record.mode == 1 then
-  for i = 0, record.at do redis.call('HDEL', key('part:' .. id), shard .. ':' .. i) end
+  for i = 0, record.at do
+    grown = grown - redis.call('HSTRLEN', key('part:' .. id), shard .. ':' .. i)
+    redis.call('HDEL', key('part:' .. id), shard .. ':' .. i)
+  end
 end
 record.st, record.done_nonce, record.nonce, record.ok, record.failed = 'd', nonce, '', ok, failed
 write_shard(id, shard, record)
 redis.call('SREM', key('run:' .. record.worker), member(id, shard))
 settle(job, shard, record.chars)
 local where = key('job:' .. id)
-job.run = redis.call('HINCRBY', where, 'run', -record.ndocs)
-job.ok = redis.call('HINCRBY', where, 'ok', ok)
-if failed > 0 then job.failed = redis.call('HINCRBY', where, 'failed', failed) end
-job.inq = redis.call('HINCRBY', where, 'inq', -1)
+job.run, job.ok, job.failed = int(job.run) - record.ndocs, int(job.ok) + ok, int(job.failed) + failed
+job.inq, job.texts = int(job.inq) - 1, math.max(0, int(job.texts) + #leftover - had)
+redis.call('HSET', where, 'run', job.run, 'ok', job.ok, 'failed', job.failed, 'inq', job.inq, 'texts', job.texts)
 for name, value in pairs(usage) do
   if value > 0 then redis.call('HINCRBY', where, 'usage_' .. name, value) end
 end
@@ -35,10 +39,15 @@ for code, count in pairs(errors) do
 end
 
 if #ARGV > 10 and redis.call('HGET', key('sys'), 'tight') ~= '1' then
+  local asked = {}
   for i = 11, #ARGV, 2 do -- pcall: no refusal here may keep a shard from its end
     redis.pcall('SET', key('ans:' .. ARGV[i]), member(id, shard) .. ':' .. ARGV[i + 1], 'PX', ARGV[10])
+    asked[#asked + 1] = ARGV[i]
+    grown = grown + 2 * #ARGV[i] + QUESTION_BYTES
   end
+  bulk('SADD', key('asked:' .. id), asked) -- they go with the job
 end
+keep(job.tenant, id, grown)
 
 -- The model's drain rate, characters a second: a moving average over spans of five seconds and more.
 local mkey = key('model:' .. job.slug)

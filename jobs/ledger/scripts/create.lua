@@ -25,8 +25,8 @@ local function pushed(published)
   return type(answer) == 'number'
 end
 
-local function refuse(kind, retry_after)
-  return {kind, NOW, tostring(retry_after or 0), ''}
+local function refuse(kind, retry_after, stored)
+  return {kind, NOW, tostring(retry_after or 0), tostring(stored or '')}
 end
 
 if redis.call('EXISTS', job_key) == 1 then
@@ -46,7 +46,7 @@ end
 -- Room: of the tenant, of the model, of all, of the server's memory. What is read here is written back below, for a
 -- script's every command costs.
 local by = h.by ~= '' and 'jobs:' .. h.by
-local tenant = redis.call('HMGET', key('tenant:' .. h.tenant), 'open_jobs', 'open_chars', by or 'jobs:')
+local tenant = redis.call('HMGET', key('tenant:' .. h.tenant), 'open_jobs', 'open_chars', by or 'jobs:', 'stored')
 local model = redis.call('HMGET', key('model:' .. h.slug), 'open_chars', 'drain_rate', 'open_jobs', 'slots')
 local queue = redis.call('HMGET', key('q:' .. h.queue), 'jobs', 'seq')
 local sys = redis.call('HMGET', key('sys'), 'open_chars', 'reserve', 'looked', 'used', 'most')
@@ -57,6 +57,16 @@ if h.limits.tenant_jobs > 0 and int(tenant[1]) >= h.limits.tenant_jobs
   or over(h.limits.tenant_chars, int(tenant[2])) then
   return refuse('quota', math.max(1, int(tenant[2]) / rate / math.max(1, int(tenant[1]))))
 end
+-- Bytes: what is stored of the job beyond its stage, of which of its texts; what the job's end adds is not refused.
+local stage = inline == 0 and redis.call('HMGET', key('stage:' .. id), 'texts', 'ids', 'tenant') or {}
+local bytes, texts, lapses = JOB_BYTES + SHARD_BYTES * shards + #opts + #meta, int(stage[1]), NOW + ANSWER_TTL
+for i = 1, inline do bytes, texts = bytes + #ARGV[7 + i], texts + #ARGV[7 + i] end
+for i = 1, #ids, 2 do bytes = bytes + #ids[i] + ID_BYTES end
+local staged_bytes = int(stage[1]) + int(stage[2])
+if stage[3] ~= h.tenant then bytes, staged_bytes = bytes + staged_bytes, 0 end -- nobody's was counted
+local answered = idem and #answer + ANSWER_BYTES or 0
+local stored = int(tenant[4]) + bytes + answered
+if int(h.limits.tenant_stored) > 0 and stored > h.limits.tenant_stored then return refuse('stored', 60, int(tenant[4])) end
 if over(h.limits.model_chars, int(model[1])) then
   return refuse('overloaded', math.max(1, (int(model[1]) + h.chars - h.limits.model_chars) / rate))
 end
@@ -84,7 +94,8 @@ redis.call('HSET', job_key, 'ver', h.ver, 'tenant', h.tenant, 'model', h.model, 
   'priority', h.priority, 'state', 'queued', 'total', h.total, 'run', 0, 'ok', 0, 'failed', 0, 'canc', 0, 'exp', 0,
   'shards', shards, 'next', first, 'inq', first, 'created', created, 'deadline', deadline, 'ttl', h.ttl_ms, 'chars', h.chars,
   'left', h.chars, 'bytes', h.bytes, 'reserve', reserve, 'hook', h.hook, 'opts', opts, 'meta', meta, 'v', 1,
-  'trace', h.trace, 'retry_of', h.retry_of, 'by', h.by, 'waiter', h.waiter)
+  'trace', h.trace, 'retry_of', h.retry_of, 'by', h.by, 'waiter', h.waiter, 'texts', texts, 'text_ttl', h.text_ttl_ms,
+  'idem', h.idem)
 local records, members, published, messages, flying = {}, {}, {}, {}, {}
 for i, size in ipairs(sizes) do
   local shard, out = i - 1, i <= first
@@ -111,6 +122,7 @@ if inline == 0 then
   redis.call('PERSIST', key('ids:' .. id))
   redis.call('ZREM', key('staging'), id)
   redis.call('HDEL', key('staged'), id)
+  redis.call('UNLINK', key('stage:' .. id))
 end
 bulk('ZADD', key('open:' .. h.slug), members)
 bulk('ZADD', key('pub:' .. h.queue), published)
@@ -120,7 +132,10 @@ redis.call('ZADD', key('deadlines'), deadline, id)
 redis.call('ZADD', key('jobs:' .. h.tenant), created, id)
 redis.call('ZADD', key('queued:' .. h.queue), created, id)
 redis.call('ZADD', key('opened:' .. h.slug), created, id)
-redis.call('HSET', key('tenant:' .. h.tenant), 'open_jobs', int(tenant[1]) + 1, 'open_chars', int(tenant[2]) + h.chars)
+redis.call('HSET', key('tenant:' .. h.tenant), 'open_jobs', int(tenant[1]) + 1, 'open_chars', int(tenant[2]) + h.chars,
+  'stored', stored)
+redis.call('HSET', key('kept:' .. h.tenant), id, bytes + staged_bytes)
+if int(tenant[4]) == 0 then redis.call('SADD', key('tenants'), h.tenant) end
 if by then redis.call('HSET', key('tenant:' .. h.tenant), by, int(tenant[3]) + 1) end
 redis.call('HSET', key('model:' .. h.slug), 'open_jobs', int(model[3]) + 1, 'open_chars', int(model[1]) + h.chars)
 redis.call('HSET', key('q:' .. h.queue), 'jobs', open, 'seq', seq + first)
@@ -133,12 +148,14 @@ redis.call('HSET', key('sys'), 'open_chars', int(sys[1]) + h.chars, 'reserve', i
   'tight', most > 0 and used > 0.5 * most and 1 or 0, 'looked', looked, 'used', used, 'most', most)
 if h.retry_of ~= '' then
   redis.call('HSET', key('job:' .. h.retry_of), 'retried_by', id)
+  drop_texts(read_job(h.retry_of)) -- they are this job's now
   changed(h.retry_of)
 end
 if idem then
-  redis.call('HSET', idem, 'state', 'done', 'answer', answer)
+  redis.call('HSET', idem, 'state', 'done', 'answer', answer, 'job', id, 'lapses', lapses)
   if h.body_sha ~= '' then redis.call('HSET', idem, 'body_sha', h.body_sha) end -- a stream's, known only now
-  redis.call('PEXPIRE', idem, 24 * 3600000)
+  redis.call('PEXPIRE', idem, ANSWER_TTL)
+  redis.call('HINCRBY', key('kept:' .. h.tenant), answer_record(lapses), answered)
 end
 local reply = {'created', created, '0', ''}
 if ARGV[7] ~= '' and (#messages == 0 or pushed(messages)) then return reply end

@@ -28,17 +28,26 @@ if not same and redis.call('ZCOUNT', fly, NOW, '+inf') >= lane_limit(ep.lane, ca
   look_at(d.ep, id, NOW + 1000)
   return refuse('busy')
 end
+local event = redis.call('HMGET', key('event:' .. d.job), d.event, 'meta')
+local payload = event[1] or d.payload -- an older version wrote it, and the metadata, into each delivery
+if not payload then
+  redis.call('HSET', key('dlv:' .. id), 'state', 'failed', 'ended', NOW)
+  redis.call('ZREM', key('due:' .. d.ep), id)
+  return refuse('done')
+end
+local meta = not d.erased and (d.meta or event[2] or redis.call('HGET', key('job:' .. d.job), 'meta')) or ''
 if lapsed then
   local attempt = cjson.encode({at = int(d.at), status = 0, ms = NOW - int(d.at), error = 'interrupted'})
-  redis.call('RPUSH', key('att:' .. id), attempt .. '\n')
+  add_attempt(d.tenant, id, attempt .. '\n')
 end
 local started = same and int(d.at) or NOW
 redis.call('HSET', key('dlv:' .. id), 'state', 'flying', 'nonce', nonce, 'lease', NOW + lease, 'at', started)
 redis.call('PEXPIRE', key('dlv:' .. id), DELIVERY_TTL)
 redis.call('PEXPIRE', key('att:' .. id), DELIVERY_TTL)
+redis.call('PEXPIRE', key('event:' .. d.job), DELIVERY_TTL)
 redis.call('ZREMRANGEBYSCORE', fly, '-inf', NOW)
 redis.call('ZADD', fly, NOW + lease, id)
 redis.call('PEXPIRE', fly, 2 * lease)
 look_at(d.ep, id, NOW + lease)
-return {'run', NOW, d.ep, d.job, d.event, d.payload, d.meta, int(d.n), ep.sealed, int(d.created),
+return {'run', NOW, d.ep, d.job, d.event, payload, meta, int(d.n), ep.sealed, int(d.created),
   d.trace or '', d.tenant}

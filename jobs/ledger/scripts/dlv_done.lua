@@ -13,18 +13,22 @@ local ours = d.state == 'flying' and d.nonce == nonce
 if not ours and (outcome ~= 'delivered' or d.state == 'delivered') then return {'stale', ''} end
 local ms = int(cjson.decode(attempt).ms)
 local ep_key = key('ep:' .. d.ep)
-local ep = redis.call('HMGET', ep_key, 'state', 'lane', 'first_fail')
+local ep = redis.call('HMGET', ep_key, 'state', 'lane', 'first_fail', 'kind')
 local ended = outcome ~= 'retry'
-local ttl = ended and 7 * 24 * 3600 * 1000 or DELIVERY_TTL
+local ttl = ended and 7 * 24 * HOUR or DELIVERY_TTL
+if ended and ep[4] == 'inline' then ttl = outcome == 'delivered' and HOUR or 24 * HOUR end -- a job's own goes soon
 redis.call('HSET', where, 'state', ended and outcome or 'due', 'n', int(d.n) + 1, 'done_nonce', nonce, 'nonce', '',
   'next', ended and 0 or NOW + int(delay), 'ended', ended and NOW or 0)
-redis.call('RPUSH', key('att:' .. id), attempt .. '\n' .. body)
-redis.call('LTRIM', key('att:' .. id), -50, -1)
+add_attempt(d.tenant, id, attempt .. '\n' .. (d.erased and '' or body)) -- a receiver may answer with what it was sent
 redis.call('PEXPIRE', where, ttl)
 redis.call('PEXPIRE', key('att:' .. id), ttl)
 if not ep[1] then -- its endpoint was deleted meanwhile
   leave_hand('', d.tenant, id)
   return {outcome, ''}
+end
+if ended and ep[4] == 'inline' then
+  redis.call('PEXPIRE', ep_key, ttl)
+  if int(redis.call('HGET', key('event:' .. d.job), 'refs')) == 1 then redis.call('PEXPIRE', key('event:' .. d.job), ttl) end
 end
 redis.call('ZREM', key('fly:' .. ep[2]), id)
 leave_hand(ep[2], d.tenant, id)

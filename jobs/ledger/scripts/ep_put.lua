@@ -1,9 +1,9 @@
 #!lua
--- ep_put(ep, tenant, rev, sealed, events, state, kind, every, lane, ttl_ms, most, job): makes (rev 0) or changes (rev as
--- it was read) an endpoint. every: '1' if it hears of every job of its tenant. most: endpoints of this kind that the
--- tenant may have; of inline ones those count whose job is open or whose deliveries are (0: any number). job: an inline
--- one's. Returns ok, conflict, absent or full.
-local ep, tenant, rev, sealed, events, state, kind, every, lane, ttl, most, job = unpack(ARGV)
+-- ep_put(ep, tenant, rev, sealed, events, state, kind, every, lane, ttl_ms, most, job, most_bytes): makes (rev 0) or
+-- changes (rev as it was read) an endpoint. every: '1' if it hears of every job of its tenant. most: endpoints of this
+-- kind that the tenant may have; of inline ones those count whose job is open or whose deliveries are (0: any number).
+-- job: an inline one's. most_bytes: what the tenant may keep in all, 0 any. Returns ok, conflict, absent, full or stored.
+local ep, tenant, rev, sealed, events, state, kind, every, lane, ttl, most, job, most_bytes = unpack(ARGV)
 local where, mine, all = key('ep:' .. ep), key('epl:' .. tenant), key('eps:' .. tenant)
 local known = redis.call('HMGET', where, 'rev', 'sealed', 'state', 'tenant')
 local open = key('epi:' .. tenant) -- inline endpoints by when they were last seen to be open
@@ -29,9 +29,14 @@ if int(rev) == 0 then
     forget_ended_endpoints()
     if redis.call('ZCARD', open) >= int(most) then return 'full' end
   end
-  redis.call('HSET', where, 'created', NOW)
 elseif not known[1] then return 'absent'
 elseif known[1] ~= rev then return 'conflict' end
+local had = int(redis.call('HGET', key('kept:' .. tenant), 'e:' .. ep))
+local bytes = ENDPOINT_BYTES + #sealed + #events
+local stored = int(redis.call('HGET', key('tenant:' .. tenant), 'stored'))
+if bytes > had and int(most_bytes) > 0 and stored + bytes - had > int(most_bytes) then return 'stored' end
+keep(tenant, 'e:' .. ep, bytes - had)
+if int(rev) == 0 then redis.call('HSET', where, 'created', NOW) end
 redis.call('HSET', where, 'tenant', tenant, 'rev', int(rev) + 1, 'sealed', sealed, 'events', events, 'state', state,
   'kind', kind, 'every', every, 'lane', lane)
 if kind == 'inline' then

@@ -1,7 +1,7 @@
 #!lua
 -- idem_begin(tenant, hash, nonce, body_sha): claims an Idempotency-Key for a while, or says what became of it. A lapsed
 -- claim is no danger (create checks the nonce); it is what a client waits after its first request was cut off.
--- An empty body_sha is a stream's, whose hash is known at its end only: it may be `known`, to be asked again then.
+-- A job that was removed took its answer along: `purged`. An empty body_sha is a stream's, whose hash is known at its end only: it may be `known`, to be asked again then.
 local PENDING = 20000
 local tenant, hash, nonce, sha = unpack(ARGV)
 local where = key('idem:' .. tenant .. ':' .. hash)
@@ -11,6 +11,7 @@ if not known[1] then
   redis.call('PEXPIRE', where, PENDING)
   return {'run', '', NOW}
 end
+if known[1] == 'gone' then return {'purged', '', NOW} end
 if sha == '' and known[1] == 'done' then return {'known', '', NOW} end
 if sha ~= '' and known[3] ~= '' and known[3] ~= sha then return {'reused', '', NOW} end
 if known[1] == 'done' then return {'replay', known[4], NOW} end

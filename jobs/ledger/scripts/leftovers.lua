@@ -1,6 +1,6 @@
 #!lua flags=no-writes
 -- leftovers(job, shard, max_bytes): payloads of the documents that did not succeed, from `shard` on, up to about
--- max_bytes or SCAN shards; with the job as it is in the same moment.
+-- max_bytes or SCAN shards; with the job as it is in the same moment, and whether its texts are gone.
 local SCAN = 1000
 local id, first, most = ARGV[1], int(ARGV[2]), int(ARGV[3])
 local job = read_job(id)
@@ -20,4 +20,5 @@ while next_ < int(job.shards) and next_ < first + SCAN and bytes < most do
   end
   next_ = next_ + 1
 end
-return {'page', describe(job), rows, next_ < int(job.shards) and next_ or -1, job.hook or ''}
+return {'page', describe(job), rows, next_ < int(job.shards) and next_ or -1, job.hook or '',
+  job.texts_gone and 1 or 0}

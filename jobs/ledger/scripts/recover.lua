@@ -6,12 +6,15 @@ if redis.call('HGET', key('ep:' .. ep), 'state') ~= 'active' then return {-1, 0}
 local found = redis.call('ZRANGEBYSCORE', key('dlvs:' .. ep), since, '+inf', 'LIMIT', skip, 500)
 local queued = 0
 for _, id in ipairs(found) do
-  if redis.call('HGET', key('dlv:' .. id), 'state') == 'failed' then
+  local d = redis.call('HMGET', key('dlv:' .. id), 'state', 'job')
+  if d[1] == 'failed' then
     redis.call('HSET', key('dlv:' .. id), 'state', 'due', 'n', 0, 'next', NOW, 'ended', 0)
     redis.call('PEXPIRE', key('dlv:' .. id), DELIVERY_TTL)
     redis.call('PEXPIRE', key('att:' .. id), DELIVERY_TTL)
+    redis.call('PEXPIRE', key('event:' .. d[2]), DELIVERY_TTL)
     look_at(ep, id, NOW)
     queued = queued + 1
   end
 end
+if queued > 0 then redis.call('PEXPIRE', key('ep:' .. ep), DELIVERY_TTL, 'XX') end -- a job's own
 return {queued, #found}

@@ -9,6 +9,10 @@ end
 if job.state == 'cancelling' then return 'stop' end
 if at ~= record.at then record.solo = 0 end
 record.at = at
-if result ~= '' then redis.call('HSET', key('part:' .. id), shard .. ':' .. (at - 1), result) end
+if result ~= '' then
+  local place = shard .. ':' .. (at - 1)
+  keep(job.tenant, id, #result - redis.call('HSTRLEN', key('part:' .. id), place))
+  redis.call('HSET', key('part:' .. id), place, result)
+end
 write_shard(id, shard, record)
 return 'ok'
