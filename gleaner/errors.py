@@ -125,7 +125,7 @@ class RateLimited(ApiError):
 
 
 class Unavailable(ApiError):
-    """Overloaded, the store down, keys that cannot be checked, or the body too slow; `retry_after` says when to come back."""
+    """Overloaded, store or keys out of reach, or the body too slow; `retry_after` says when to come back."""
 
 
 class ServerError(ApiError):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
+from gleaner import Client
 from jobs import keys
-from jobs.keys import Role
+from jobs.keys import KeyRing, Role
 from tests.console.conftest import Opened, usable_key
 from tests.console.tour import sign_in
 from tests.support.local_stack import RunningStack
@@ -85,3 +86,20 @@ def test_only_the_latest_link_is_asked_about(page: Page, tab: Opened, other_key:
     page.evaluate("key => { location.hash = `key=${key}`; }", tab.key)
     expect(page.locator(".toast", has_text="signed in as console already")).to_be_visible()
     assert session_key(page) == tab.key
+
+
+def test_a_revoked_key_signs_the_page_out(tab: Opened, stack: RunningStack) -> None:
+    """Also while it only listens: the stream of a job's events says why it ends."""
+    key = usable_key(stack, Role.submitter)
+    with Client(stack.url, key) as owner, Client(stack.url, tab.key) as admin:
+        texts = [f"Anna Berg the {n}th lives in Rome with {n + 1} cats. " * 40 for n in range(3_000)]
+        job = owner.submit(texts, ["person"])
+        sign_in(tab.page, tab.url, key)
+        tab.page.goto(f"/#/jobs/{job.id}")
+        tab.page.get_by_text(job.id).first.wait_for()
+        record = KeyRing(stack.directory / "keys.json").verify(key)
+        assert record is not None
+        keys.revoke(stack.directory / "keys.json", record.key_id)
+        expect(tab.page.get_by_text("The key is not good any more.")).to_be_visible(timeout=20_000)
+        assert session_key(tab.page) is None
+        admin.job(job.id).cancel()
