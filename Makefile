@@ -18,7 +18,7 @@ UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
 .PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest unit integration faults security shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
-  constraints clean
+  constraints locks clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -148,6 +148,13 @@ constraints: ## Pin every dependency again, newest allowed versions
 	(echo '# Written by `make constraints`: what `pip install -c constraints.txt -e .[dev]` installs.'; \
 	  .cache/pin/bin/pip freeze --exclude-editable --exclude pip --exclude setuptools | sed 's/+[a-z0-9.]*$$//') > constraints.txt
 	rm -rf .cache/pin
+	$(MAKE) locks
+
+locks: ## Pin the images' packages by hash, in the versions of constraints.txt
+	rm -rf .cache/uv && mkdir -p .cache && $(PYTHON) -m venv .cache/uv
+	.cache/uv/bin/pip install -qq --disable-pip-version-check uv
+	$(PYTHON) -m scripts.locks .cache/uv/bin/uv
+	rm -rf .cache/uv
 
 clean: ## Remove what these commands made, .venv and .tools included
 	rm -rf .venv .tools .cache dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

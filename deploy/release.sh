@@ -17,6 +17,13 @@ run() {
   if [ "${DRY_RUN:-}" = 1 ]; then printf '%s\n' "$*"; else "$@"; fi
 }
 
+# What each argument looks like: whoever may start a pipeline chooses them, and they go into names and options.
+name='[A-Za-z0-9][A-Za-z0-9._-]*'
+registry="$name(:[0-9]+)?(/$name)*"
+expect() { # pattern what value
+  [[ $3 =~ ^($1)$ ]] || { printf 'release.sh: %q is no %s\n' "$3" "$2" >&2 && exit 2; }
+}
+
 images=(gateway worker worker-cuda)
 tag() { # registry version image: the CUDA variant is a tag of the worker's repository
   case $3 in
@@ -90,6 +97,17 @@ rollback() { # environment
 
 step=$1
 shift
+case $step in
+  build | scan | push)
+    expect "$registry" registry "$1" && expect "$name" version "$2"
+    [ "$step" != build ] || expect "$registry(:$name)?(@sha256:[0-9a-f]+)?" 'base image' "$3"
+    ;;
+  deploy | smoke | rollback)
+    expect 'staging|prod' environment "$1"
+    [ "$step" != deploy ] || expect "$registry" registry "$2"
+    [ "$step" != deploy ] || expect '[0-9a-f]*' 'model revision' "${3:-}"
+    ;;
+esac
 case $step in
   build | scan | push | sign | deploy | smoke | rollback) "$step" "$@" ;;
   *) echo "release.sh: no step $step" >&2 && exit 2 ;;

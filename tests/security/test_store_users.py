@@ -69,14 +69,18 @@ def test_a_release_from_before_keeps_its_one_password(tmp_path: Path) -> None:
     """During an upgrade old processes still enter; without `password` in the Secret nobody does so."""
     with _valkey(tmp_path, write_users(tmp_path, {"VALKEY_PASSWORD": "old", **PASSWORDS})) as port:
         assert redis.Redis(port=port, password="old").config_get("maxmemory")  # pragma: allowlist secret
-        assert redis.Redis(port=port, username="gateway", password="secret-of-gateway").ping()
+        assert redis.Redis(
+            port=port, username="gateway", password="secret-of-gateway"
+        ).ping()  # pragma: allowlist secret
 
 
 def test_valkey_takes_them_and_each_enters_as_himself(tmp_path: Path) -> None:
     """The rules are Valkey's, not only Redis'; no name, another's password and the plain hash are refused."""
     with _valkey(tmp_path, write_users(tmp_path, PASSWORDS)) as port:
         for name in USERS:
-            client = redis.Redis(port=port, username=name, password=f"secret-of-{name}", db=1)
+            client = redis.Redis(
+                port=port, username=name, password=f"secret-of-{name}", db=1
+            )  # pragma: allowlist secret
             assert client.ping()
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.flushall()

@@ -7,13 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
+from scripts import locks
 from tests.conftest import ROOT
 from tests.support import chart
 from tests.support.fortress import write_users
@@ -141,6 +144,62 @@ def test_compose_s_passwords_reach_the_processes_and_the_server(tmp_path: Path) 
     assert hashlib.sha256(passwords["courier"].encode()).hexdigest() in users
     assert "flower-page" not in users
     assert re.findall(r"^user (\w+) on", users, re.MULTILINE) == ["gateway", "courier", "worker", "flower"]
+
+
+def _pins(path: Path) -> dict[str, str]:
+    """Each package of a lock with its version."""
+    return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^ ;]+)", path.read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", [*locks.EXTRAS, "cuda", "build"])
+def test_every_package_of_an_image_is_pinned_by_hash(name: str) -> None:
+    """Each entry has SHA-256 hashes, and the version that the tests ran with."""
+    path = ROOT / "locks" / f"{name}.txt"
+    for entry in list(locks._entries(path.read_text()))[1:]:
+        assert re.match(r"[a-z0-9._-]+==\S+( ; .*)? \\\n( +--hash=sha256:[0-9a-f]{64}( \\\n)?)+$", entry), entry
+    tested = dict(re.findall(r"^([^#=\s]+)==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    tested = {re.sub(r"[-_.]+", "-", package).lower(): version for package, version in tested.items()}
+    pins = _pins(path)
+    assert {package: tested[package] for package in pins if package in tested} == {
+        package: version for package, version in pins.items() if package in tested
+    }
+    if name != "cuda":
+        assert not [package for package in pins if package.startswith(("torch", "nvidia", "cuda"))]
+
+
+@pytest.mark.parametrize("name", locks.EXTRAS)
+def test_a_lock_holds_all_that_its_extras_need(name: str) -> None:
+    """A dependency that was added to pyproject.toml and not to the locks would be missing in the image."""
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    rest = [*needed["dependencies"], f"gleaner-ner[{','.join(locks.EXTRAS[name])}]"]
+    pins = _pins(ROOT / "locks" / f"{name}.txt")
+    while rest:
+        requirement = Requirement(rest.pop())
+        if requirement.name == "gleaner-ner":
+            rest += [each for extra in requirement.extras for each in needed["optional-dependencies"][extra]]
+        elif requirement.marker is None or requirement.marker.evaluate({"python_version": "3.11"}):
+            package = re.sub(r"[-_.]+", "-", requirement.name).lower()
+            if package != "torch":
+                assert package in pins
+                assert requirement.specifier.contains(pins[package], prereleases=True), package
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_images_install_nothing_without_a_hash(name: str) -> None:
+    """There are locks with hashes, wheels that were made here, or torch from its own index and no other."""
+    text = re.sub(r"\\\n\s*", "", (ROOT / name).read_text())
+    installs = re.findall(r"pip install [^&|;]*", text)
+    assert installs
+    for install in installs:
+        hashed = "--require-hashes" in install and "--only-binary :all:" in install
+        own = "--no-deps --no-index" in install
+        torch = '--no-deps --only-binary :all: --index-url "${TORCH_INDEX}" --requirement torch.txt' in install
+        assert hashed or own or torch, install
+    assert "extra-index-url" not in text
+    version = re.findall(r"^ARG TORCH=(\S+)$", text, re.MULTILINE)
+    pinned = re.search(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert pinned
+    assert set(version) <= {pinned[1]}
 
 
 def trivy(folder: Path, severity: str = "UNKNOWN,LOW,MEDIUM,HIGH,CRITICAL") -> list[str]:

@@ -39,6 +39,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
     runs = {"main": "-", "branch": "BRANCH=topic", "rollback": "ROLLBACK=prod"}
+    runs["evil"] = "ROLLBACK=prod; touch x"
     folder = tmp_path_factory.mktemp("jenkins")
     for number, (name, text) in enumerate(BROKEN.items()):
         (folder / str(number)).write_text(text)
@@ -63,7 +64,7 @@ def shells(answer: dict[str, Any]) -> Shells:
 def test_jenkins_goes_from_commit_to_production(recorded: dict[str, Any]) -> None:
     """Tests first; build, scan, push, sign; staging, its smoke test; a person; production and its smoke test."""
     assert [stage for stage, _ in shells(recorded["main"])] == [
-        *("Lint", "Unit", "Integration", "Console", "Operations", "Faults", "Chart"),
+        *("Lint", "Unit", "Integration", "Console", "Operations", "Faults", "Security", "Chart"),
         *("Build", "Scan", "Push", "Sign"),
         *("Deploy staging", "Smoke test staging", "Deploy prod", "Smoke test prod"),
     ]
@@ -85,7 +86,50 @@ def test_jenkins_ships_from_main_alone(recorded: dict[str, Any]) -> None:
 
 def test_jenkins_rolls_back_and_does_nothing_else(recorded: dict[str, Any]) -> None:
     """Asked to roll an environment back, the pipeline neither tests nor builds."""
-    assert shells(recorded["rollback"]) == [("Rollback", "deploy/release.sh rollback prod")]
+    assert shells(recorded["rollback"]) == [("Rollback", 'deploy/release.sh rollback "$ROLLBACK"')]
+
+
+def test_no_parameter_becomes_a_shell_s_text(recorded: dict[str, Any]) -> None:
+    """Whoever may start a build chooses parameters: they are variables in quotes, in both pipelines."""
+    evil = [command for name in ("evil", "main", "rollback") for _, command in shells(recorded[name])]
+    evil += [argument for _, step, argument in recorded["evil"]["steps"] if step in ("sh", "echo")]
+    assert not [command for command in evil if "touch" in command or "c0ffee" in command]
+    assert "${params" not in (ROOT / "Jenkinsfile").read_text()
+    for job in workflow()["jobs"].values():
+        for step in job["steps"]:
+            assert "${{" not in step.get("run", "")
+    for command in evil + [s.get("run", "") for job in workflow()["jobs"].values() for s in job["steps"]]:
+        for before in re.findall(r"(.)\$[A-Z]", command):
+            assert before == '"', command
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("rollback", "prod; touch x"), ("rollback", "--kube-context=x"), ("rollback", ""), ("smoke", "production"),
+        ("build", "r.example.com/g $(touch x)", "c0ffee", "base"), ("build", "r.example.com/g", "c0ffee", "-base"),
+        ("build", "--volume=/:/host", "c0ffee", "base"), ("build", "r/g", "../x", "base"), ("push", "r/../g", "v"),
+        ("deploy", "prod", "r/g,images.gateway.tag=evil"), ("deploy", "prod", "r/g", "abc --set x=y"),
+        ("deploy", "prod", "r/g", "main"), ("scan", "r/g\nx", "v"),
+    ],
+)  # fmt: skip
+def test_an_argument_that_is_none_is_refused(arguments: tuple[str, ...]) -> None:
+    """release.sh knows what registries, versions, images, environments and commits look like."""
+    run = subprocess.run(
+        ["bash", str(RELEASE), *arguments], env={"DRY_RUN": "1", "PATH": os.environ["PATH"]},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (run.returncode, run.stdout) == (2, "")
+    assert "is no " in run.stderr
+
+
+def test_actions_are_pinned_by_commit() -> None:
+    """A tag can be moved. One action's commit could not be checked here, and its line says so."""
+    lines = (ROOT / ".github" / "workflows" / "ship.yaml").read_text().splitlines()
+    used = [line for line in lines if "uses:" in line]
+    assert len(used) >= 8
+    for line in used:
+        assert re.search(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line) or "to be pinned by commit" in line, line
 
 
 @pytest.mark.parametrize("name", BROKEN)

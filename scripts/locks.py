@@ -1,0 +1,73 @@
+"""Pins every package of the images by hash: pyproject.toml and constraints.txt -> locks/*.txt, by uv.
+
+One lock per part of an image, each whole in itself: `worker` and the extras that the Dockerfile adds to it. torch
+is in none, because its index is what differs between the worker's targets; what its CUDA build needs is in `cuda`.
+Run it as `make locks`, which brings uv.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LOCKS = ROOT / "locks"
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "gateway": ("gateway", "flower"),
+    "worker": ("worker",),
+    **{name: ("worker", name) for name in ("openvino", "onnx", "s3", "gs", "az")},
+}
+"""Each lock and the extras of pyproject.toml that it holds."""
+BUILDERS = "hatchling\n"
+"""What makes the package itself; no part of an image."""
+FROM_TORCH = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)==")
+PYTHON = "3.11"
+
+
+def main() -> int:
+    """Write all locks."""
+    uv = sys.argv[1] if len(sys.argv) > 1 else "uv"
+    LOCKS.mkdir(exist_ok=True)
+    cuda: list[str] = []
+    for name, extras in EXTRAS.items():
+        flags = [flag for extra in extras for flag in ("--extra", extra)]
+        entries = list(_entries(_compile(uv, [str(ROOT / "pyproject.toml"), *flags])))
+        cuda = [entry for entry in entries if FROM_TORCH.match(entry) and not entry.startswith("torch==")] or cuda
+        _write(name, [entry for entry in entries if not FROM_TORCH.match(entry)])
+    _write("cuda", cuda)
+    with tempfile.NamedTemporaryFile("w", suffix=".in") as builders:
+        builders.write(BUILDERS)
+        builders.flush()
+        _write("build", list(_entries(_compile(uv, [builders.name]))))
+    return 0
+
+
+def _compile(uv: str, what: Sequence[str]) -> str:
+    command = [uv, "pip", "compile", *what, "--constraints", str(ROOT / "constraints.txt"), "--universal"]
+    command += ["--generate-hashes", "--python-version", PYTHON, "--no-header", "--no-annotate", "--quiet"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def _entries(text: str) -> Iterator[str]:
+    """Yield each package with its hashes."""
+    entry: list[str] = []
+    for line in text.splitlines():
+        if entry and not line.startswith(" "):
+            yield "\n".join(entry)
+            entry = []
+        entry.append(line)
+    if entry:
+        yield "\n".join(entry)
+
+
+def _write(name: str, entries: Sequence[str]) -> None:
+    head = "# Written by `make locks` from pyproject.toml and constraints.txt.\n"
+    (LOCKS / f"{name}.txt").write_text(head + "\n".join(entries) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
