@@ -5,7 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 from itertools import pairwise
+from typing import NamedTuple
 
 from worker.contract import Knots, Span
 
@@ -35,25 +37,45 @@ class Reason:
 
 
 def reasons(kept: Iterable[Span], sightings: Iterable[Sighting]) -> list[Reason]:
-    """Why each of `kept` was, by everything that was seen.
+    """Return why each of `kept` was, by everything that was seen; linear in both, however many labels share words.
 
     A label asked for in another pass than the span's own is a runner-up where it passed its threshold there.
     """
-    seen: dict[tuple[int, int], list[Sighting]] = {}
+    by_words: dict[tuple[int, int], list[Sighting]] = {}
     for sighting in sightings:
-        seen.setdefault((sighting.span.start, sighting.span.end), []).append(sighting)
-    return [_reason(span, seen[span.start, span.end]) for span in kept]
+        by_words.setdefault((sighting.span.start, sighting.span.end), []).append(sighting)
+    views: dict[tuple[int, int], _View] = {}
+    whys = []
+    for span in kept:
+        words = span.start, span.end
+        if words not in views:
+            views[words] = _view(by_words[words])
+        ranked, windows = views[words]
+        others = [other for other in ranked if other[0] != span.label][:RUNNERS_UP]
+        whys.append(Reason(tuple(others), windows[span.label]))
+    return whys
 
 
-def _reason(span: Span, seen: Sequence[Sighting]) -> Reason:
-    best = max((one for one in seen if one.span.label == span.label), key=lambda one: one.span.score)
-    others: dict[int, float] = {}
-    for one in seen:
-        for label, score in ((one.span.label, one.span.score), *one.span.others):
-            others[label] = max(score, others.get(label, 0.0))
-    others.pop(span.label, None)
-    ranked = sorted(others.items(), key=lambda other: (-other[1], other[0]))
-    return Reason(tuple(ranked[:RUNNERS_UP]), (best.first, best.last))
+class _View(NamedTuple):
+    """All that was seen on the same words: (label, score) of the best labels, and each kept label's best window."""
+
+    ranked: list[tuple[int, float]]
+    windows: dict[int, tuple[int, int]]
+
+
+def _view(seen: Iterable[Sighting]) -> _View:
+    scores: dict[int, float] = {}
+    own: dict[int, float] = {}
+    windows: dict[int, tuple[int, int]] = {}
+    for sighting in seen:
+        span = sighting.span
+        if span.score > own.get(span.label, -1.0):
+            own[span.label] = span.score
+            windows[span.label] = sighting.first, sighting.last
+        for label, score in ((span.label, span.score), *span.others):
+            scores[label] = max(score, scores.get(label, 0.0))
+    best = nsmallest(RUNNERS_UP + 1, scores.items(), key=lambda other: (-other[1], other[0]))
+    return _View(best, windows)
 
 
 def confidence(score: float, calibration: Knots) -> float | None:

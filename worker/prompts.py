@@ -108,20 +108,21 @@ class Asked:
         distinct = len(set(self.prompts)) == len(self.prompts)
         if distinct and text.fits(0, len(text.words), free - self.everything.cost):
             return [self.everything]
-        groups: list[tuple[int, ...]] = []
-        group: tuple[int, ...] = ()
+        groups: list[list[int]] = [[]]
+        taken, prompts = 0, set[str]()
         for i, cost in enumerate(self.costs):
             if free - cost < self.spec.max_pieces // MIN_TEXT_SHARE:
                 return DocumentError(
                     DocumentErrorCode.input_too_long,
                     f"Label {i + 1} takes {cost} word pieces; the model reads {self.spec.max_pieces} at once.",
                 )
-            full = sum(self.costs[j] for j in group) + cost > free // 2
-            if group and (full or self.prompts[i] in (self.prompts[j] for j in group)):
-                groups.append(group)
-                group = ()
-            group = (*group, i)
-        return [self._prompt(group) for group in (*groups, group)]
+            if groups[-1] and (taken + cost > free // 2 or self.prompts[i] in prompts):
+                groups.append([])
+                taken, prompts = 0, set[str]()
+            groups[-1].append(i)
+            taken += cost
+            prompts.add(self.prompts[i])
+        return [self._prompt(tuple(group)) for group in groups]
 
 
 Ask = Callable[[Labels, Tokenizer], Asked]

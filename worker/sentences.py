@@ -29,31 +29,32 @@ def sentences(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, 
     Returns:
         (first word, one past the last word) of each sentence; together they cover all words.
     """
-    found: list[tuple[int, int]] = []
-    first = 0
+    ranges: list[tuple[int, int]] = []
+    first = mark = 0
     for i in range(len(offsets) - 1):
-        if _ends_here(text, offsets, i):
-            found.append((first, i + 1))
+        # Closers hide the mark that they follow; it is carried along, for there may be a million of them.
+        if not (i and text[offsets[i][0]] in CLOSERS and offsets[i - 1][1] == offsets[i][0]):
+            mark = i
+        if _ends_here(text, offsets, i, mark):
+            ranges.append((first, i + 1))
             first = i + 1
     if first < len(offsets):
-        found.append((first, len(offsets)))
-    return found
+        ranges.append((first, len(offsets)))
+    return ranges
 
 
-def _ends_here(text: str, offsets: Sequence[tuple[int, int]], i: int) -> bool:
+def _ends_here(text: str, offsets: Sequence[tuple[int, int]], i: int, mark: int) -> bool:
+    """Return whether a sentence ends after word `i`; `mark` is the word that closers up to `i` follow."""
     gap = text[offsets[i][1] : offsets[i + 1][0]]
     if gap.count("\n") > 1 or "\u2029" in gap:
         return True
-    last = i
-    while last > 0 and text[offsets[last][0]] in CLOSERS and offsets[last - 1][1] == offsets[last][0]:
-        last -= 1
-    mark = text[offsets[last][0]]
-    if mark not in TERMINATORS:
+    sign = text[offsets[mark][0]]
+    if sign not in TERMINATORS:
         return False
     following = text[offsets[i + 1][0]]
     if not gap:
-        return mark in WIDE_TERMINATORS and following not in CLOSERS and following not in TERMINATORS
-    return mark != "." or not _abbreviated(text, offsets, last)
+        return sign in WIDE_TERMINATORS and following not in CLOSERS and following not in TERMINATORS
+    return sign != "." or not _abbreviated(text, offsets, mark)
 
 
 def _abbreviated(text: str, offsets: Sequence[tuple[int, int]], stop: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -56,10 +57,12 @@ def _without_cut(seen: Sequence[Seen], flat: bool) -> list[Seen]:
         if item.sight is Sight.alone and not (item.cut_left or item.cut_right)
         for word in range(item.span.start, item.span.end)
     }
+    cuts = sorted({item.span.start for item in seen if item.cut_left} | {i.span.end for i in seen if i.cut_right})
     across: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
-    for item in seen:
-        for place in range(item.span.start + 1, item.span.end):
-            across[place, -1 if flat else item.span.label].append(item.span)
+    for item in seen if cuts else ():
+        start, end, label = item.span[:3]
+        for place in cuts[bisect_right(cuts, start) : bisect_left(cuts, end)]:
+            across[place, -1 if flat else label].append(item.span)
 
     def spoilt(item: Seen, place: int) -> bool:
         start, end, label, score = item.span[:4]
@@ -89,7 +92,7 @@ def keep(ranked: Sequence[Span], flat: bool, multi_label: bool) -> list[Span]:
     Returns:
         The kept spans by start.
     """
-    chosen = _Flat() if flat else _Nested(max((s.end - s.start for s in ranked), default=0))
+    chosen = _Flat() if flat else _Nested()
     kept = []
     for span in ranked:
         taken = (span.start, span.end) in chosen.ranges
@@ -114,18 +117,18 @@ class _Flat:
 
 
 class _Nested:
-    def __init__(self, width: int) -> None:
+    def __init__(self) -> None:
         self.ranges: set[tuple[int, int]] = set()
-        self._width = width
-        self._ends: defaultdict[int, set[int]] = defaultdict(set)
+        self._first_start: dict[int, int] = {}  # by end
+        self._last_end: dict[int, int] = {}  # by start
 
     def fits(self, start: int, end: int) -> bool:
-        before = (e for s in range(start - self._width + 1, start) for e in self._ends.get(s, ()))
-        if any(start < e < end for e in before):
-            return False
-        within = (e for s in range(start + 1, end) for e in self._ends.get(s, ()))
-        return not any(e > end for e in within)
+        return all(
+            self._first_start.get(at, start) >= start and self._last_end.get(at, end) <= end
+            for at in range(start + 1, end)
+        )
 
     def add(self, start: int, end: int) -> None:
         self.ranges.add((start, end))
-        self._ends[start].add(end)
+        self._first_start[end] = min(start, self._first_start.get(end, start))
+        self._last_end[start] = max(end, self._last_end.get(start, end))
