@@ -61,8 +61,22 @@ DOCUMENT_ERRORS: dict[DocumentErrorCode, tuple[str, str]] = {
         "Split the text into several documents.",
     ),
     DocumentErrorCode.input_too_long: (
-        "The text needs more than one window and `long_text` is `reject`, or a label is too long for the model.",
-        "Use `long_text: window`, or shorter labels.",
+        (
+            "The text needs more than one window and `long_text` is `reject`; or it needs more windows than one "
+            "may have, which its labels multiply; or a label is too long for the model."
+        ),
+        "Use `long_text: window`, fewer or shorter labels, or split the text.",
+    ),
+    DocumentErrorCode.too_costly: (
+        (
+            "To cut the text and to merge what was found took more processor time than a document may have "
+            "(GLEANER_DOCUMENT_BUDGET_S)."
+        ),
+        "Split the text, or raise the thresholds.",
+    ),
+    DocumentErrorCode.too_many_entities: (
+        "More entities pass the thresholds than a result can hold, and the text was to be redacted.",
+        "Raise the thresholds, or split the text.",
     ),
     DocumentErrorCode.empty_text: (
         "The text is empty or only white space.",
@@ -73,8 +87,11 @@ DOCUMENT_ERRORS: dict[DocumentErrorCode, tuple[str, str]] = {
         "Clean the text at its source.",
     ),
     DocumentErrorCode.invalid_document: (
-        "With `on_bad_line=fail_document`, a line of NDJSON that is no document; the detail has its number.",
-        "Correct that line and submit it again.",
+        (
+            "With `on_bad_line=fail_document`, a line of NDJSON that is no document; the detail has its number. Or "
+            "the model can read none of the labels."
+        ),
+        "Correct it and submit it again.",
     ),
     DocumentErrorCode.out_of_memory: (
         "The document did not fit the worker's memory even alone.",

@@ -60,6 +60,8 @@ class DocumentErrorCode(StrEnum):
 
     document_too_large = "document_too_large"
     input_too_long = "input_too_long"
+    too_costly = "too_costly"
+    too_many_entities = "too_many_entities"
     empty_text = "empty_text"
     invalid_text = "invalid_text"
     invalid_document = "invalid_document"

@@ -28,12 +28,14 @@ from jobs.probes import ProbeServer
 from jobs.schema import Priority
 from jobs.tracing import Tracer
 from worker.blame import Blame
+from worker.bounds import Limits
 from worker.cache import TIMEOUT_S, ResultCache
 from worker.contract import Engine, ModelSpec, ShardRef
 from worker.intake import Intake
 from worker.leases import Lease, LeaseKeeper
 from worker.microbatch import MicroBatcher
 from worker.probes import HUNG_EXIT_CODE, Health, Watchdog
+from worker.progress import Progress
 from worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -148,7 +150,7 @@ def _serve(
     def mark(shards: frozenset[ShardRef], left: frozenset[ShardRef]) -> None:
         marks.run(ledger.mark(incarnation, shards, left))
 
-    blame = Blame(mark)
+    blame, progress = Blame(mark), Progress()
     tracer, traces = tracing.start(settings, "worker"), dict[ShardRef, str]()
     forwards = _Forwards(tracer, traces)
 
@@ -192,6 +194,9 @@ def _serve(
         blame=blame,
         on_broken=end_broken,
         close_reading=settings.close_reading,
+        limits=Limits(settings.max_document_windows, settings.max_document_entities),
+        budget_s=settings.document_budget_s,
+        progress=progress,
         cache=_cache(settings, engine.spec, codec, metrics) if settings.result_cache_ttl_s else None,
         redact_secret=settings.redact_key.get_secret_value() if settings.redact_key else "",
         shown_labels=settings.metric_labels,
@@ -227,7 +232,7 @@ def _serve(
     watchdog = Watchdog(health, min(5.0, settings.hang_timeout_s))
     Thread(target=give_back, name="drain", daemon=True).start()
     batcher.start()
-    health.watch(batcher)
+    health.watch(batcher, progress)
     leases.start()
     watchdog.start()
     exit_code = consume(app, name, slots + spare_slots(slots), on_ready=ready, on_stop=stop)

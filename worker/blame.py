@@ -1,7 +1,7 @@
 """What this process would be blamed for if it died now, written down before it can happen.
 
-A shard is at risk while its texts are cut, in the model, or being decoded: any of these can end the process. A
-shard that was at risk in a death runs alone from then on, behind the `Gate`: with nothing else at risk, the next
+A shard is at risk while its texts are cut, in the model, decoded or merged: any of these can end the process. A
+shard that was at risk in a death runs alone from then on, behind `worker.gate`: with nothing else at risk, the next
 death has one possible cause.
 """
 
@@ -11,12 +11,11 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from threading import Condition, Lock
+from threading import Lock
 from time import monotonic
 
 from jobs.ledger import LedgerUnavailableError
-from worker.contract import Dropped, ShardRef
-from worker.leases import Lease
+from worker.contract import ShardRef
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +23,6 @@ QUIET_S = 2.0
 """How long nothing is written down after the store did not answer."""
 REPEAT_S = 60.0
 """What is at risk for so long is written down again: the list lapses, and a store may lose its latest second."""
-LOOK_S = 0.25
-"""How often who waits at the gate looks whether its lease still holds."""
 
 
 class Blame:
@@ -82,6 +79,12 @@ class Blame:
             if exactly or not self._at_risk <= self._told:
                 self._write()
 
+    def only(self, shard: ShardRef) -> None:
+        """This one alone is about to be in danger; nobody else's text is touched."""
+        with self._lock:
+            self._at_risk = {shard} & self._held.keys()
+            self._write()
+
     def leave(self, shard: ShardRef) -> None:
         """No text of it is touched for now; the next that is written down says so."""
         with self._lock:
@@ -111,69 +114,3 @@ class Blame:
         else:
             self._told = set(self._at_risk)
             self._told_at = now
-
-
-class Gate:
-    """Lets many shards through in company, or one alone."""
-
-    def __init__(self) -> None:
-        self._changed = Condition()
-        self._inside = 0
-        self._alone = False
-        self._waiting_alone = 0
-
-    @property
-    def open(self) -> bool:
-        """True while company would not have to wait."""
-        return not self._alone and not self._waiting_alone
-
-    @contextmanager
-    def company(self, lease: Lease, before_waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Be inside with others; whoever waits to be alone goes first.
-
-        Args:
-            lease: its end is the end of the wait.
-            before_waiting: called if it has to wait.
-
-        Raises:
-            Dropped: the lease ended meanwhile.
-        """
-        with self._changed:
-            if not self.open:
-                before_waiting()
-            self._wait(lambda: self.open, lease)
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._inside -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def alone(self, lease: Lease) -> Iterator[None]:
-        """Be the only one inside.
-
-        Raises:
-            Dropped: the lease ended meanwhile.
-        """
-        with self._changed:
-            self._waiting_alone += 1
-            try:
-                self._wait(lambda: not self._alone and not self._inside, lease)
-                self._alone = True
-            finally:
-                self._waiting_alone -= 1
-                self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._alone = False
-                self._changed.notify_all()
-
-    def _wait(self, free: Callable[[], bool], lease: Lease) -> None:
-        while not free():
-            if lease.ended:
-                raise Dropped
-            self._changed.wait(LOOK_S)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.contract import Span, Window
+from worker.contract import Span, Spans, Window
 from worker.spans import keep
 
 Array = NDArray[Any]
@@ -21,6 +21,8 @@ Scores = Mapping[str, Array]
 
 OTHERS = 3
 """Runner-up labels of an explained span."""
+PACKED = 64
+"""A window's spans beyond this many are kept in columns."""
 
 
 class _Found(NamedTuple):
@@ -34,49 +36,55 @@ class _Found(NamedTuple):
     at: Array
 
 
-def decode(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[list[Span]]:
-    """The spans of each window, by start.
+_Many = Mapping[int, int]
+"""Candidates that rows had, of rows that had too many: the worst of them are left out."""
+
+
+def decode(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[Sequence[Span]]:
+    """Return the spans of each window, by start, of the `most` best candidates that it asks for.
 
     Args:
         windows: the rows of the forward pass.
         scores: what the model returned.
         tagged: `logits` are of (row, word, label, start | end | inside); else of (row, first word, width, label).
     """
-    found = _candidates(windows, scores, tagged)
+    found, many = _candidates(windows, scores, tagged)
     bounds = np.searchsorted(found.rows, np.arange(len(windows) + 1)).tolist()
-    columns = [column.tolist() for column in (found.starts, found.ends, found.labels, found.scores)]
-    spans = []
+    spans: list[Sequence[Span]] = []
     for row, window in enumerate(windows):
-        first, last = bounds[row], bounds[row + 1]
-        ranked = [Span(*values) for values in zip(*(c[first:last] for c in columns), strict=True)]
+        part = slice(bounds[row], min(bounds[row + 1], bounds[row] + window.most))
+        columns = (column[part].tolist() for column in (found.starts, found.ends, found.labels, found.scores))
+        ranked = [Span(*values) for values in zip(*columns, strict=True)]
         kept = keep(ranked, window.flat, window.multi_label) if ranked else ranked
         if window.explain and kept:
-            at = {span[:3]: place for span, place in zip(ranked, found.at[first:last].tolist(), strict=True)}
+            at = {span[:3]: place for span, place in zip(ranked, found.at[part].tolist(), strict=True)}
             kept = [_explained(span, row, at[span[:3]], window, scores, tagged) for span in kept]
-        spans.append(kept)
+        left_out = max(0, many.get(row, 0) - window.most)
+        spans.append(Spans(kept, left_out) if left_out or len(kept) > PACKED else kept)
     return spans
 
 
 def candidates(windows: Sequence[Window], scores: Scores, tagged: bool) -> dict[tuple[int, ...], float]:
     """Score of each (row, first word, word after the last, label) above its threshold, overlapping or not."""
-    found = _candidates(windows, scores, tagged)
+    found, _ = _candidates(windows, scores, tagged)
     keys = zip(*(column.tolist() for column in (found.rows, found.starts, found.ends, found.labels)), strict=True)
     return dict(zip(keys, found.scores.tolist(), strict=True))
 
 
-def _candidates(windows: Sequence[Window], scores: Scores, tagged: bool) -> _Found:
+def _candidates(windows: Sequence[Window], scores: Scores, tagged: bool) -> tuple[_Found, _Many]:
     """By row, the best first."""
     logits = scores.get("span_logits", scores["logits"])
     thresholds = _thresholds(windows, logits.shape[-2 if logits is scores["logits"] and tagged else -1])
     lengths = np.array([len(window.words) for window in windows])
+    most = np.array([window.most for window in windows])
     if "span_logits" in scores:
-        found = _listed(scores, thresholds)
+        found, many = _listed(scores, thresholds, most)
     elif tagged:
-        found = _tagged(logits, thresholds, lengths)
+        found, many = _tagged(logits, thresholds, lengths, most)
     else:
-        found = _dense(logits, thresholds, lengths)
+        found, many = _dense(logits, thresholds, lengths, most)
     order = np.lexsort((-found.scores, found.rows))  # stable: equal scores stay in gliner's order
-    return _Found(*(column[order] for column in found))
+    return _Found(*(column[order] for column in found)), many
 
 
 def _thresholds(windows: Sequence[Window], labels: int) -> Array:
@@ -92,49 +100,88 @@ def _sigmoid(logits: Array) -> Array:
         return np.asarray(1.0 / (1.0 + np.exp(-logits.astype(np.float64))), np.float32)
 
 
-def _above(logits: Array, thresholds: Array) -> tuple[Array, ...]:
-    """Indexes of scores above their threshold, and those scores; only what may be above it goes through exp."""
+def _above(logits: Array, thresholds: Array, real: Array, most: Array) -> tuple[tuple[Array, ...], Array, _Many]:
+    """Return indexes of scores above their threshold, those scores, and how many rows with too many had.
+
+    Only what may be above it goes through exp. Of a row with too many the best stay, and what is as good as the
+    last of them: at threshold 0 a window has a hundred thousand, each of which is an object later on.
+    """
     with np.errstate(divide="ignore"):
         least = np.log(thresholds) - np.log1p(-np.minimum(thresholds, 1.0))  # the threshold as a logit
-    places = np.nonzero(logits > least - np.float32(1e-3))
+    over = logits > least - np.float32(1e-3)
+    over &= real
+    many: dict[int, int] = {}
+    if np.count_nonzero(over) > most.min():
+        counts = over.sum(axis=tuple(range(1, over.ndim)))
+        many = {row: int(counts[row]) for row in np.nonzero(counts > most)[0].tolist()}
+    for row in many:
+        above = logits[row][over[row]]
+        over[row] &= logits[row] >= np.partition(above, -most[row])[-most[row]]
+    places = np.nonzero(over)
     scores = _sigmoid(logits[places])
     sure = scores > np.broadcast_to(thresholds, logits.shape)[places]
-    return (*(place[sure] for place in places), scores[sure])
+    places = tuple(place[sure] for place in places)
+    return places, scores[sure], many
 
 
-def _dense(logits: Array, thresholds: Array, lengths: Array) -> _Found:
-    rows, starts, widths, labels, scores = _above(logits, thresholds[:, None, None, :])
-    ends = starts + widths + 1
-    found = _Found(rows, starts, ends, labels, scores, widths)
-    return _Found(*(column[ends <= lengths[rows]] for column in found))
+def _dense(logits: Array, thresholds: Array, lengths: Array, most: Array) -> tuple[_Found, _Many]:
+    _, words, widths, _ = logits.shape
+    last = np.arange(words)[:, None] + np.arange(widths)
+    real = last < lengths[:, None, None]
+    places, scores, many = _above(logits, thresholds[:, None, None, :], real[..., None], most)
+    rows, starts, widths, labels = places
+    return _Found(rows, starts, starts + widths + 1, labels, scores, widths), many
 
 
-def _listed(scores: Scores, thresholds: Array) -> _Found:
-    rows, places, labels, found = _above(scores["span_logits"], thresholds[:, None, :])
+def _listed(scores: Scores, thresholds: Array, most: Array) -> tuple[_Found, _Many]:
+    real = scores["span_mask"].astype(bool)[..., None]
+    (rows, places, labels), found, many = _above(scores["span_logits"], thresholds[:, None, :], real, most)
     index = scores["span_idx"][rows, places]
-    candidates = _Found(rows, index[:, 0], index[:, 1] + 1, labels, found, places)
-    return _Found(*(column[scores["span_mask"][rows, places].astype(bool)] for column in candidates))
+    return _Found(rows, index[:, 0], index[:, 1] + 1, labels, found, places), many
 
 
-def _tagged(logits: Array, thresholds: Array, lengths: Array) -> _Found:
+def _tagged(logits: Array, thresholds: Array, lengths: Array, most: Array) -> tuple[_Found, _Many]:
     """Spans from a start to an end with no word between that is not inside; the score is the least of them all."""
     found: list[_Found] = []
+    many: dict[int, int] = {}
     scores = _sigmoid(logits)
     over = scores > thresholds[:, None, :, None]
     over[..., 2] = scores[..., 2] >= thresholds[:, None, :]  # as gliner has it
     over &= (np.arange(logits.shape[1]) < lengths[:, None])[:, :, None, None]
-    for row, start, label in zip(*np.nonzero(over[..., 0] & over[..., 2]), strict=True):
-        inside = over[row, start:, label, 2]
-        reach = len(inside) if inside.all() else int(inside.argmin())
-        ends = np.nonzero(over[row, start : start + reach, label, 1])[0]
-        least = np.minimum.accumulate(scores[row, start : start + reach, label, 2])[ends]
-        least = np.minimum(np.minimum(least, scores[row, start + ends, label, 1]), scores[row, start, label, 0])
-        same = np.zeros_like(ends)
-        found.append(_Found(same + row, same + start, start + ends + 1, same + label, least, same))
+    for row in range(len(logits)):
+        of_row: list[_Found] = []
+        held = count = 0
+        for start, label in zip(*np.nonzero(over[row, :, :, 0] & over[row, :, :, 2]), strict=True):
+            inside = over[row, start:, label, 2]
+            reach = len(inside) if inside.all() else int(inside.argmin())
+            ends = np.nonzero(over[row, start : start + reach, label, 1])[0]
+            least = np.minimum.accumulate(scores[row, start : start + reach, label, 2])[ends]
+            least = np.minimum(np.minimum(least, scores[row, start + ends, label, 1]), scores[row, start, label, 0])
+            same = np.zeros_like(ends)
+            of_row.append(_Found(same + row, same + start, start + ends + 1, same + label, least, same))
+            count += len(ends)
+            held += len(ends)
+            if held > 4 * most[row]:  # as many as words times words times labels
+                of_row = [_best(of_row, most[row])]
+                held = most[row]
+        found += of_row
+        if count > most[row]:
+            many[row] = count
     if not found:
         none = np.zeros(0, np.int64)
-        return _Found(none, none, none, none, none.astype(np.float32), none)
-    return _Found(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+        return _Found(none, none, none, none, none.astype(np.float32), none), many
+    return _Found(*_joined(found)), many
+
+
+def _joined(found: Sequence[_Found]) -> Sequence[Array]:
+    return [np.concatenate(columns) for columns in zip(*found, strict=True)]
+
+
+def _best(found: Sequence[_Found], most: int) -> _Found:
+    """Return the candidates of the highest scores, in their order."""
+    columns = _joined(found)
+    order = np.sort(np.argsort(-columns[4], kind="stable")[:most])
+    return _Found(*(column[order] for column in columns))
 
 
 def _explained(span: Span, row: int, at: int, window: Window, scores: Scores, tagged: bool) -> Span:

@@ -121,6 +121,7 @@ class GlinerEngine:
         self._spec = replace(self._parts.tokenizer.spec, **asdict(selection.found.candidate))
         self.split = self._parts.tokenizer.split
         self.encode = self._parts.tokenizer.encode
+        self.reserved = self._parts.tokenizer.reserved
 
     @property
     def spec(self) -> ModelSpec:
@@ -136,7 +137,7 @@ class GlinerEngine:
         threshold = min(min(window.thresholds) for window in batch.windows)
         return self._runtime.run(batch.arrays, threshold)
 
-    def decode(self, batch: _Batch, raw: Scores) -> list[list[Span]]:
+    def decode(self, batch: _Batch, raw: Scores) -> Sequence[Sequence[Span]]:
         """The spans of each window, in the windows' order."""
         return self._parts.decode(batch.windows, raw)
 

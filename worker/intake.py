@@ -9,9 +9,8 @@ import logging
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event
 from time import monotonic, time
 from typing import TypeVar
@@ -34,15 +33,18 @@ from jobs.schema import (
     Options,
 )
 from jobs.shards import decode_documents, decode_results, encode_documents, encode_results
-from jobs.telemetry import bound, failure
+from jobs.telemetry import bound
 from jobs.tracing import Tracer
-from worker import windows
-from worker.blame import Blame, Gate
+from worker.blame import Blame
+from worker.bounds import Limits
 from worker.cache import Known, ResultCache
-from worker.contract import Dropped, EngineBroken, Outcome, ShardRef, Tokenizer
+from worker.contract import Dropped, EngineBroken, ShardRef, Tokenizer
+from worker.documents import DocumentRunner, Work
+from worker.gate import Gate
 from worker.leases import Lease, LeaseKeeper
+from worker.merging import size_of
 from worker.microbatch import MicroBatcher
-from worker.prompts import remembering
+from worker.progress import Progress
 from worker.redaction import tenant_key
 
 log = logging.getLogger(__name__)
@@ -77,6 +79,9 @@ class Intake:
         blame: where shards are written down before their texts can do harm.
         on_broken: ends the process: its device is lost, and every shard it takes would wait for a lease.
         close_reading: read long documents sentence by sentence, too.
+        limits: what a document's result may need.
+        budget_s: processor seconds that a document may take outside the model.
+        progress: where threads say that their work on documents has not come to a stop.
         cache: what was answered before; None where everything is to be read anew.
         redact_secret: what every tenant's key for tokens is derived from; "" where there are none.
         shown_labels: entity labels that metrics may name.
@@ -100,6 +105,9 @@ class Intake:
         blame: Blame,
         on_broken: Callable[[], None],
         close_reading: bool = True,
+        limits: Limits | None = None,
+        budget_s: float = 10.0,
+        progress: Progress | None = None,
         cache: ResultCache | None = None,
         redact_secret: str = "",
         shown_labels: Iterable[str] = (),
@@ -109,9 +117,6 @@ class Intake:
         self._store = store
         self._broker = broker
         self._codec = codec
-        self._batcher = batcher
-        self._tokenizer = tokenizer
-        self._ask = remembering(tokenizer)
         self._leases = leases
         self._metrics = metrics
         self._worker = worker
@@ -120,13 +125,24 @@ class Intake:
         self._draining = draining
         self._blame = blame
         self._on_broken = on_broken
-        self._close_reading = close_reading
+        self._limits = limits or Limits()
         self._cache = cache
         self._redact_secret = redact_secret
         self._shown_labels = frozenset(shown_labels)
         self._tracer = tracer or Tracer()
         self._traces = traces if traces is not None else {}
-        self._gate = Gate()
+        self._gate = Gate(budget_s)
+        self._runner = DocumentRunner(
+            batcher,
+            tokenizer,
+            blame,
+            self._gate,
+            progress or Progress(),
+            limits=self._limits,
+            budget_s=budget_s,
+            close_reading=close_reading,
+            stage=self._stage,
+        )
 
     def extract_shard(self, message: Message) -> str:
         """Do what a message asks; the answer says what became of it, for the log and for Flower."""
@@ -180,109 +196,47 @@ class Intake:
         return Shard(message, claim, documents, labels, options, known)
 
     def _together(self, shard: Shard, lease: Lease) -> list[DocumentResult]:
-        """The shard's documents in whatever company the micro-batcher finds for them; known answers need none."""
+        """The shard's documents in company; known answers need none."""
         documents = shard.known.unanswered(shard.documents)
-        if not documents:
-            return shard.known.joined(())
-        owner = ShardRef(shard.message.job, shard.message.shard)
-
-        def step_back() -> None:
-            self._blame.leave(owner)
-            self._blame.tidy()  # who is alone must be the only one at risk
-
-        with self._gate.company(lease, step_back):
-            self._blame.enter({owner})
-            with self._stage("cut"):
-                plans = [self._cut(document, shard, owner) for document in documents]
-            self._blame.leave(owner)  # until its first forward
-            _, running = self._batcher.held
-            if running:  # which may be a while
-                self._blame.tidy()
-            interactive = shard.message.queue.endswith(".interactive")
-            flat = [window for plan in plans for window in plan.windows]
-            future = self._batcher.submit(owner.job_id, flat, tenant=shard.claim.tenant, interactive=interactive)
-            with self._stage("wait"):
-                outcomes = self._outcomes(future, lease, owner)
-        with self._stage("merge"):
-            return shard.known.joined(self._merge(plans, outcomes, shard.claim.attempts))
+        return shard.known.joined(self._runner.together(self._work(shard, documents), lease) if documents else ())
 
     def _alone(self, shard: Shard, lease: Lease) -> list[DocumentResult]:
         """A suspect shard: nothing else at risk in this process, document by document, each result kept."""
         message, claim = shard.message, shard.claim
-        owner = ShardRef(message.job, message.shard)
         results = [
             result
             for at, blob in enumerate(claim.partial)
             for result in decode_results(self._codec.decode(blob, place("part", message.job, message.shard, at)))
         ]
-        kept = b""
-        with self._gate.alone(lease):
-            for at in range(claim.at, len(shard.documents) + 1):
-                answer = self._persist(ledger.step(message.job, message.shard, lease.nonce, at, kept))
-                if answer != "ok" or lease.ended:
-                    raise Dropped
-                if at == len(shard.documents):
-                    break  # that step kept the last result, so that no later death is a document's
-                result = self._one(shard, shard.documents[at], at, lease, owner)
-                results.append(result)
-                kept = self._codec.encode(encode_results([result]), place("part", message.job, message.shard, at))
+        work, kept = self._work(shard, shard.documents), b""
+        for at in range(claim.at, len(shard.documents) + 1):
+            answer = self._persist(ledger.step(message.job, message.shard, lease.nonce, at, kept))
+            if answer != "ok" or lease.ended:
+                raise Dropped
+            if at == len(shard.documents):
+                break  # that step kept the last result, so that no later death is a document's
+            document = shard.documents[at]
+            if at == claim.at and claim.solo >= SOLO_DEATHS:
+                log.error("document.worker_lost", extra={"index": document.index})
+                results.append(_lost(document, claim.attempts))
+            else:
+                left = self._limits.shard_bytes - sum(map(size_of, results))
+                results.append(self._runner.one(work, document, lease, left))
+            kept = self._codec.encode(encode_results(results[-1:]), place("part", message.job, message.shard, at))
         return results
 
-    def _one(self, shard: Shard, document: Document, at: int, lease: Lease, owner: ShardRef) -> DocumentResult:
-        """One document of a suspect shard, on its own."""
-        claim = shard.claim
-        if at == claim.at and claim.solo >= SOLO_DEATHS:
-            log.error("document.worker_lost", extra={"index": document.index})
-            return _lost(document, claim.attempts)
-        self._blame.enter({owner}, exactly=True)
-        plan = self._cut(document, shard, owner)
-        future = self._batcher.submit(owner.job_id, list(plan.windows), tenant=claim.tenant, solo=True)
-        [result] = self._merge([plan], self._outcomes(future, lease, owner), claim.attempts)
-        return result
-
-    def _outcomes(self, future: Future[tuple[Outcome, ...]], lease: Lease, owner: ShardRef) -> tuple[Outcome, ...]:
-        if lease.ended:  # perhaps before the windows were there to be dropped
-            self._batcher.drop(owner.job_id, owner.shard)
-        try:
-            return future.result()
-        finally:
-            self._blame.leave(owner)  # still inside the gate: who comes next must be the only one at risk
-
-    def _cut(self, document: Document, shard: Shard, owner: ShardRef) -> windows.Plan:
-        try:
-            return windows.cut(
-                document,
-                shard.labels,
-                shard.options,
-                self._tokenizer,
-                owner,
-                close_reading=self._close_reading,
-                redact_key=tenant_key(self._redact_secret, shard.claim.tenant) if self._redact_secret else None,
-                ask=self._ask,
-            )
-        except Exception as error:  # noqa: BLE001  # promise 3: whatever a document does to us, it fails alone
-            failure(log, "document.cut_failed", error, index=document.index)
-            failed = DocumentError(DocumentErrorCode.inference_failed, "the text could not be cut into windows")
-            blank = replace(document, text="", error=failed)
-            return windows.cut(blank, shard.labels, shard.options, self._tokenizer, owner)
-
-    def _merge(
-        self, plans: Sequence[windows.Plan], outcomes: Sequence[Outcome], attempts: int
-    ) -> list[DocumentResult]:
-        results, start = [], 0
-        for plan in plans:
-            end = start + len(plan.windows)
-            results.append(self._merge_one(plan, outcomes[start:end], attempts))
-            start = end
-        return results
-
-    def _merge_one(self, plan: windows.Plan, outcomes: Sequence[Outcome], attempts: int) -> DocumentResult:
-        try:
-            return windows.merge(plan, outcomes, attempts)
-        except Exception as error:  # noqa: BLE001  # promise 3, as in `_cut`
-            failure(log, "document.merge_failed", error, index=plan.document.index)
-            failed = DocumentError(DocumentErrorCode.inference_failed, "the windows' spans could not be merged")
-            return windows.merge(replace(plan, refused=failed), (), attempts)
+    def _work(self, shard: Shard, documents: Sequence[Document]) -> Work:
+        key = tenant_key(self._redact_secret, shard.claim.tenant) if self._redact_secret else None
+        return Work(
+            owner=ShardRef(shard.message.job, shard.message.shard),
+            documents=documents,
+            labels=shard.labels,
+            options=shard.options,
+            redact_key=key,
+            attempts=shard.claim.attempts,
+            tenant=shard.claim.tenant,
+            interactive=shard.message.queue.endswith(".interactive"),
+        )
 
     def _complete(self, shard: Shard, lease: Lease, results: Sequence[DocumentResult]) -> str:
         message = shard.message

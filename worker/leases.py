@@ -15,6 +15,8 @@ from jobs.telemetry import failure
 log = logging.getLogger(__name__)
 
 RENEWALS_A_LEASE = 4
+CANCEL_S = 5.0
+"""A round is the way in which a worker learns of a cancelled job: they come at least so often."""
 RETRY_S = 1.0
 
 
@@ -34,7 +36,7 @@ class LeaseKeeper:
         store: the ledger.
         alive: called on every round, before the renewals: says that this worker is there.
         on_end: called once when a lease ends under its holder.
-        lease_s: how long a claim holds; a round every quarter of it.
+        lease_s: how long a claim holds; a round every quarter of it, and every `CANCEL_S`.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class LeaseKeeper:
         self._alive = alive
         self._on_end = on_end
         self._lease_ms = int(lease_s * 1000)
-        self._every_s = lease_s / RENEWALS_A_LEASE
+        self._every_s = min(CANCEL_S, lease_s / RENEWALS_A_LEASE)
         self._held: set[Lease] = set()
         self._ending = ""
         self._lock = Lock()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from queue import Queue
 from threading import Condition, Thread
 from time import monotonic
@@ -20,12 +21,25 @@ from typing import Any, Protocol, Self
 
 from jobs.schema import DocumentErrorCode
 from worker.choice import Turns, Waiting, choose
-from worker.contract import Engine, EngineBroken, Failed, Outcome, OutOfMemory, ShardRef, Window, row_length
+from worker.contract import (
+    Dropped,
+    Engine,
+    EngineBroken,
+    Failed,
+    Outcome,
+    OutOfMemory,
+    ShardRef,
+    Spans,
+    Window,
+    row_length,
+)
 from worker.tickets import Item, Questions, Ticket, everyone
 
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
+LOOK_S = 0.25
+"""How often who waits for the model to be empty looks whether it still should."""
 DECODE_AHEAD = 2
 """Micro-batches that may wait for decoding; their scores take memory."""
 LOOK_AHEAD = 256
@@ -84,9 +98,11 @@ class MicroBatcher:
         self._running = 0
         self._idle = 0  # streams that wait for work
         self._turns = Turns()
+        self._exclusive = False
         self._closing = False
         self._broken = False
         self._ticks = dict.fromkeys(range(engine.streams), clock())
+        self._decoding_since = math.inf
         self._decoding: Queue[tuple[list[Item], Any, Any] | None] = Queue(DECODE_AHEAD)
         self._threads = (
             *(Thread(target=self._run_model, args=[n], name=f"model-{n}", daemon=True) for n in self._ticks),
@@ -109,8 +125,13 @@ class MicroBatcher:
 
     @property
     def last_tick(self) -> float:
-        """When all model threads last had come round, by the clock; it stands still while a model call hangs."""
-        return min(self._ticks.values())
+        """When all threads last had come round, by the clock; it stands still while a call of the model hangs."""
+        return min(*self._ticks.values(), self._decoding_since)
+
+    @property
+    def budget(self) -> int:
+        """Padded tokens that a micro-batch may have now."""
+        return self._budget
 
     @property
     def broken(self) -> bool:
@@ -197,6 +218,30 @@ class MicroBatcher:
             ticket.settle()
         return len(gone)
 
+    @contextmanager
+    def exclusively(self, ended: Callable[[], bool]) -> Iterator[None]:
+        """Run nothing but solo windows during the block, which begins when all others have left the model.
+
+        Args:
+            ended: looked at during the wait.
+
+        Raises:
+            Dropped: it has ended.
+        """
+        with self._changed:
+            self._exclusive = True
+        try:
+            with self._changed:
+                while self._running:
+                    if ended():
+                        raise Dropped
+                    self._changed.wait(LOOK_S)
+            yield
+        finally:
+            with self._changed:
+                self._exclusive = False
+                self._changed.notify_all()
+
     def close(self, timeout: float | None = None) -> bool:
         """Take no more, finish what is there; returns whether that was done within `timeout` seconds."""
         with self._changed:
@@ -222,8 +267,12 @@ class MicroBatcher:
                 self._ticks[stream] = self._clock()
                 if self._again:
                     return self._again.popleft()
-                if self._items:
+                if self._items and not self._exclusive:
                     return self._choose()
+                solo = next((i for i, item in enumerate(self._items) if item.waiting.solo), None)
+                if solo is not None and not self._running:
+                    self._running += 1
+                    return [self._items.pop(solo)]
                 if self._closing and not self._running:
                     return None
                 self._idle += 1
@@ -289,7 +338,9 @@ class MicroBatcher:
     def _run_decoder(self) -> None:
         for _ in self._ticks:  # until every model thread has ended
             while (job := self._decoding.get()) is not None:
+                self._decoding_since = self._clock()
                 self._decode(*job)
+                self._decoding_since = math.inf
                 del job
 
     def _decode(self, items: list[Item], batch: Any, raw: Any) -> None:
@@ -297,7 +348,9 @@ class MicroBatcher:
             start = self._clock()
             spans = self._engine.decode(batch, raw)
             self._stage("decode", self._clock() - start)
-            outcomes = [tuple(found) for _, found in zip(items, spans, strict=True)]
+            outcomes = [
+                found if isinstance(found, Spans) else tuple(found) for _, found in zip(items, spans, strict=True)
+            ]
         except EngineBroken as error:  # scores may still be on their way from the device
             self._break(items, error)
         except Exception as error:  # noqa: BLE001
@@ -342,7 +395,7 @@ class MicroBatcher:
             if not isinstance(outcomes, Exception):
                 for item, outcome in zip(items, outcomes, strict=True):
                     done += [each.ticket for each in everyone([item]) if each.ticket.record(each.slot, outcome)]
-            if self._closing:  # and these may have been the last that the streams waited for
+            if self._closing or self._exclusive:  # and these may have been the last that somebody waited for
                 self._changed.notify_all()
         if isinstance(outcomes, Exception):
             _fail(items, outcomes)

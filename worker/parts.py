@@ -48,7 +48,7 @@ class Parts:
         """Windows as a model's inputs."""
         return collate(windows, self._layout)
 
-    def decode(self, windows: Sequence[Window], scores: Scores) -> list[list[Span]]:
+    def decode(self, windows: Sequence[Window], scores: Scores) -> Sequence[Sequence[Span]]:
         """The spans of each window."""
         return decode(windows, scores, self._tagged)
 

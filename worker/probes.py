@@ -9,6 +9,7 @@ from threading import Event, Thread
 from time import monotonic
 
 from worker.microbatch import MicroBatcher
+from worker.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +23,14 @@ class Health:
     def __init__(self, hang_timeout_s: float) -> None:
         self._hang_timeout_s = hang_timeout_s
         self._batcher: MicroBatcher | None = None
+        self._progress = Progress()
         self._ready = Event()
         self._draining = Event()
 
-    def watch(self, batcher: MicroBatcher) -> None:
-        """The model is loaded and its loop runs."""
+    def watch(self, batcher: MicroBatcher, progress: Progress | None = None) -> None:
+        """The model is loaded and its loop runs; `progress` is of the threads that work on documents around it."""
         self._batcher = batcher
+        self._progress = progress or self._progress
 
     def set_ready(self) -> None:
         """Messages are being taken."""
@@ -43,8 +46,14 @@ class Health:
             return None  # loading; the start-up probe bounds it
         if self._batcher.broken:
             return "the device is lost"
-        stalled = monotonic() - self._batcher.last_tick
-        return f"the model loop stands still for {stalled:.0f} s" if stalled > self._hang_timeout_s else None
+        now = monotonic()
+        for what, since in (
+            ("model loop", self._batcher.last_tick),
+            ("work on a document", self._progress.last_tick),
+        ):
+            if now - since > self._hang_timeout_s:
+                return f"the {what} stands still for {now - since:.0f} s"
+        return None
 
     def ready(self) -> str | None:
         """Why the process takes no work, or None."""

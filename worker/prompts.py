@@ -14,6 +14,8 @@ from worker.text import Text
 
 MIN_TEXT_SHARE = 8
 """A label whose prompt leaves the text less than one part in so many of a row is refused."""
+LISTED = 5
+"""Labels that a warning lists."""
 SETS_KEPT = 32
 """Sets of labels that are remembered, those asked for last."""
 
@@ -62,12 +64,16 @@ class Asked:
         prompts, warnings = [], []
         for name, description in labels.items():
             prompt = description or name
-            for mark in marks:  # such a label would be read as two
+            for mark in {*marks, *tokenizer.reserved}:  # the model would take it for an end of labels, or of all
                 if mark in prompt:
                     prompt = prompt.replace(mark, " ")
                     warnings.append("A label holds a marker of the model's own; it was asked for without it.")
-            prompts.append(prompt)
+            prompts.append(prompt.strip() and prompt)
         ids, counts = tokenizer.encode([*marks, *prompts])
+        mute = [i + 1 for i, count in enumerate(counts[len(marks) :]) if not count]
+        if mute:  # an empty prompt takes the answers of all others
+            which = ", ".join(map(str, mute[:LISTED])) + (", ..." if len(mute) > LISTED else "")
+            warnings.append(f"Label {which}: the model cannot read it, and it was not asked for.")
         ends = list(accumulate(counts, initial=0))
         marker, text_marker, *costs = counts
         return cls(
@@ -83,13 +89,17 @@ class Asked:
     @cached_property
     def everything(self) -> Prompt:
         """The prompt for all labels at once."""
-        return self._prompt(tuple(range(len(self.names))))
+        return self._prompt(self.readable)
+
+    @cached_property
+    def readable(self) -> tuple[int, ...]:
+        """The labels that have a token; the others are not asked for."""
+        return tuple(i for i, ids in enumerate(self.pieces[2:]) if ids)
 
     def _prompt(self, labels: tuple[int, ...]) -> Prompt:
-        """The prompt for some of the labels; an empty one has no word of its own."""
+        """The prompt for some of the labels."""
         marker, text_marker, *prompts = self.pieces
-        marked = [word for i in labels for word in ((marker, prompts[i]) if self.prompts[i] else (marker,))]
-        words = [*marked, text_marker]
+        words = [*(word for i in labels for word in (marker, prompts[i])), text_marker]
         return Prompt(
             labels,
             tuple(self.prompts[i] for i in labels),
@@ -103,14 +113,17 @@ class Asked:
         return self.spec.max_pieces - self.fixed - max(prompt.cost for prompt in passes)
 
     def passes(self, text: Text) -> list[Prompt] | DocumentError:
-        """Groups of labels to ask for together: all at once if they fit beside the text or in half a row."""
+        """Return groups of labels to ask for together: all at once if they fit beside the text or in half a row."""
         free = self.spec.max_pieces - self.fixed
-        distinct = len(set(self.prompts)) == len(self.prompts)
+        if not self.readable:
+            return DocumentError(DocumentErrorCode.invalid_document, "The model can read none of the labels.")
+        distinct = len({self.prompts[i] for i in self.readable}) == len(self.readable)
         if distinct and text.fits(0, len(text.words), free - self.everything.cost):
             return [self.everything]
         groups: list[list[int]] = [[]]
         taken, prompts = 0, set[str]()
-        for i, cost in enumerate(self.costs):
+        for i in self.readable:
+            cost = self.costs[i]
             if free - cost < self.spec.max_pieces // MIN_TEXT_SHARE:
                 return DocumentError(
                     DocumentErrorCode.input_too_long,

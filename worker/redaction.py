@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from jobs.schema import OffsetUnit, Redact
+from worker.bounds import Budget
+from worker.written import continues
 
 _PURPOSE = b"gleaner redact 1\0"
+COMPOSED_AT_ONCE = 256
 _TOKEN_HEX = 16
 """64 bits: of a hundred million values no two are likely to share a token by chance."""
 
@@ -55,7 +58,14 @@ def tenant_key(secret: str, tenant: str) -> bytes:
     return hmac.digest(secret.encode(), _PURPOSE + tenant.encode(), "sha256")
 
 
-def redact(text: str, found: Sequence[Found], how: Redact, unit: OffsetUnit, key: bytes | None) -> Redacted:
+def redact(
+    text: str,
+    found: Sequence[Found],
+    how: Redact,
+    unit: OffsetUnit,
+    key: bytes | None,
+    budget: Budget | None = None,
+) -> Redacted:
     """Hide the entities that `how` covers.
 
     Args:
@@ -64,16 +74,19 @@ def redact(text: str, found: Sequence[Found], how: Redact, unit: OffsetUnit, key
         how: which to hide, and what to show instead.
         unit: what a mask's length is counted in.
         key: for mode `hash`, from `tenant_key`.
+        budget: checked on the way.
 
     Raises:
         ValueError: mode `hash` without a key.
+        TooCostlyError, Dropped: by the budget.
     """
-    regions = _regions(one for one in found if how.covers(one.label))
+    budget = budget or Budget()
+    regions = _regions(text, (one for one in found if how.covers(one.label)), budget)
     show = _shown(how, unit, key)
     parts: list[str] = []
     now: list[tuple[int, int]] = []
     before = length = 0
-    for region in regions:
+    for region in budget.over(regions):
         shown = show(text[region.start : region.end], region.label)
         parts += (text[before : region.start], shown)
         start = length + region.start - before
@@ -82,16 +95,25 @@ def redact(text: str, found: Sequence[Found], how: Redact, unit: OffsetUnit, key
     return Redacted("".join((*parts, text[before:])), _places(found, regions, now))
 
 
-def _regions(hidden: Iterable[Found]) -> list[_Region]:
+def _regions(text: str, hidden: Iterable[Found], budget: Budget) -> list[_Region]:
+    """What is hidden: spans that overlap as one, each up to the ends of its written words."""
     regions: list[_Region] = []
     best: Found | None = None
-    for one in sorted(hidden, key=lambda one: (one.start, -one.end)):
-        if best is not None and one.start < regions[-1].end:
+    for one in budget.over(sorted(hidden, key=lambda one: (one.start, -one.end))):
+        before = regions[-1].end if regions else 0
+        start = max(one.start, before)
+        while before < start < len(text) and continues(text, start):
+            start -= 1
+        joined = regions and (one.start < before or (0 < before == start and continues(text, start)))
+        end = max(one.end, before)
+        while 0 < end < len(text) and continues(text, end):
+            end += 1
+        if joined and best is not None:
             best = max(best, one, key=_rank)
-            regions[-1] = _Region(regions[-1].start, max(regions[-1].end, one.end), best.label)
+            regions[-1] = _Region(regions[-1].start, end, best.label)
         else:
             best = one
-            regions.append(_Region(one.start, one.end, one.label))
+            regions.append(_Region(start, end, one.label))
     return regions
 
 
@@ -150,8 +172,12 @@ def _token(key: bytes, value: str) -> str:
 
 
 def _same(value: str) -> str:
-    """The value without what makes no other of it: a line break in a name, how an accent is written."""
-    return " ".join(unicodedata.normalize("NFC", value).split())
+    """The value without what makes no other of it: a line break in a name, how an accent is written.
+
+    Composed in slices: a long run of marks takes quadratic time.
+    """
+    slices = (value[at : at + COMPOSED_AT_ONCE] for at in range(0, len(value), COMPOSED_AT_ONCE))
+    return " ".join("".join(unicodedata.normalize("NFC", part) for part in slices).split())
 
 
 def _length(value: str, unit: OffsetUnit) -> int:

@@ -6,7 +6,10 @@ A wrong cut costs little, because a long document is also read in overlapping wi
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+
+from worker.bounds import Budget
 
 TERMINATORS = frozenset(".!?…。！？｡")  # noqa: RUF001
 WIDE_TERMINATORS = frozenset("。！？｡")  # noqa: RUF001  # no blank follows these
@@ -17,49 +20,48 @@ fig sec ch pp ed eds approx ca cf eg ie al dept univ assn bros jan feb mar apr j
 sept oct nov dec
 """
 ABBREVIATIONS = frozenset(_ABBREVIATIONS.split())
+LONGEST = 6
+"""Letters of the longest abbreviation."""
 
 
-def sentences(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def sentence_starts(
+    text: str, starts: Sequence[int], ends: Sequence[int], budget: Budget | None = None
+) -> array[int]:
     """Cut words into sentences.
 
     Args:
         text: the whole text.
-        offsets: start and end of every word in it.
+        starts: where every word begins in it.
+        ends: where every word ends.
+        budget: checked on the way.
 
     Returns:
-        (first word, one past the last word) of each sentence; together they cover all words.
+        The first word of each sentence; a sentence ends where the next begins.
     """
-    ranges: list[tuple[int, int]] = []
-    first = mark = 0
-    for i in range(len(offsets) - 1):
+    budget = budget or Budget()
+    firsts = array("i", [0] if starts else [])
+    mark = 0
+    for i in budget.over(range(len(starts) - 1)):
         # Closers hide the mark that they follow; it is carried along, for there may be a million of them.
-        if not (i and text[offsets[i][0]] in CLOSERS and offsets[i - 1][1] == offsets[i][0]):
+        if not (i and text[starts[i]] in CLOSERS and ends[i - 1] == starts[i]):
             mark = i
-        if _ends_here(text, offsets, i, mark):
-            ranges.append((first, i + 1))
-            first = i + 1
-    if first < len(offsets):
-        ranges.append((first, len(offsets)))
-    return ranges
+        gap = text[ends[i] : starts[i + 1]]
+        if gap.count("\n") > 1 or "\u2029" in gap:
+            firsts.append(i + 1)
+        elif (sign := text[starts[mark]]) in TERMINATORS:
+            following = text[starts[i + 1]]
+            if not gap:
+                ended = sign in WIDE_TERMINATORS and following not in CLOSERS and following not in TERMINATORS
+            else:
+                ended = sign != "." or not _abbreviated(text, starts, ends, mark)
+            if ended:
+                firsts.append(i + 1)
+    return firsts
 
 
-def _ends_here(text: str, offsets: Sequence[tuple[int, int]], i: int, mark: int) -> bool:
-    """Return whether a sentence ends after word `i`; `mark` is the word that closers up to `i` follow."""
-    gap = text[offsets[i][1] : offsets[i + 1][0]]
-    if gap.count("\n") > 1 or "\u2029" in gap:
-        return True
-    sign = text[offsets[mark][0]]
-    if sign not in TERMINATORS:
+def _abbreviated(text: str, starts: Sequence[int], ends: Sequence[int], stop: int) -> bool:
+    """Return whether the full stop at word `stop` belongs to an initial ("J.") or a known abbreviation ("Dr.")."""
+    if stop == 0 or ends[stop - 1] != starts[stop]:
         return False
-    following = text[offsets[i + 1][0]]
-    if not gap:
-        return sign in WIDE_TERMINATORS and following not in CLOSERS and following not in TERMINATORS
-    return sign != "." or not _abbreviated(text, offsets, mark)
-
-
-def _abbreviated(text: str, offsets: Sequence[tuple[int, int]], stop: int) -> bool:
-    """True where the full stop at word `stop` belongs to an initial ("J.") or a known abbreviation ("Dr.")."""
-    if stop == 0 or offsets[stop - 1][1] != offsets[stop][0]:
-        return False
-    word = text[slice(*offsets[stop - 1])]
-    return (len(word) == 1 and word.isalpha()) or word.lower() in ABBREVIATIONS
+    word = text[starts[stop - 1] : ends[stop - 1]]
+    return (len(word) == 1 and word.isalpha()) or (len(word) <= LONGEST and word.lower() in ABBREVIATIONS)

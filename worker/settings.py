@@ -70,7 +70,28 @@ class WorkerSettings(Settings):
         "answered from its earlier result instead of by the model (seconds), while that result is kept. 0: never.",
     )
     hang_timeout_s: float = Field(
-        120.0, gt=0, description="A forward pass longer than this ends the process; its leases bring the work back."
+        120.0,
+        gt=0,
+        description="A forward pass, or a step of the work around it, that takes longer ends the process; "
+        "its leases bring the work back.",
+    )
+    document_budget_s: float = Field(
+        10.0,
+        gt=0,
+        description="Processor seconds that a document may take outside the model, to be cut into windows and "
+        "merged from them; above it fails as `too_costly`. A shard that runs alone holds others up for no longer.",
+    )
+    max_document_windows: int = Field(
+        32_000,
+        ge=1,
+        description="Most windows of a document: the ranges in which a long text is read, times the passes that "
+        "its labels need; above it fails as `input_too_long`.",
+    )
+    max_document_entities: int = Field(
+        50_000,
+        ge=1,
+        description="Most entities of a document. Those of the lowest scores are left out, which a warning says; a "
+        "document that is to be redacted fails as `too_many_entities`.",
     )
 
     @field_validator("metric_labels", mode="before")

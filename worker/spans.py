@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from worker.bounds import Budget
 from worker.contract import Span
 
 
@@ -29,23 +30,27 @@ class Seen:
     cut_right: bool = False
 
 
-def combine(seen: Iterable[Seen], flat: bool, multi_label: bool) -> list[Span]:
+def combine(seen: Iterable[Seen], flat: bool, multi_label: bool, budget: Budget | None = None) -> list[Span]:
     """Merge what all windows saw.
 
     A span that ends where its window was cut is dropped if another window saw a span run on over that place.
     Spans found twice keep their best score. Of overlapping ones, the model's own greedy rule decides.
+
+    Raises:
+        TooCostlyError, Dropped: by the budget.
     """
-    whole = _without_cut(list(seen), flat)
+    budget = budget or Budget()
+    whole = _without_cut(list(seen), flat, budget)
     best: dict[tuple[int, int, int], tuple[Sight, float]] = {}
-    for item in whole:
+    for item in budget.over(whole):
         start, end, label, score = item.span[:4]
         sight, known = best.get((start, end, label), (item.sight, score))
         best[start, end, label] = (min(sight, item.sight), max(known, score))
     ranked = sorted(best.items(), key=lambda pair: (pair[1][0], -pair[1][1]))
-    return keep([Span(*key, score) for key, (_, score) in ranked], flat, multi_label)
+    return keep([Span(*key, score) for key, (_, score) in ranked], flat, multi_label, budget)
 
 
-def _without_cut(seen: Sequence[Seen], flat: bool) -> list[Seen]:
+def _without_cut(seen: Sequence[Seen], flat: bool, budget: Budget) -> list[Seen]:
     """Leave out spans whose end is only the window's: another window saw a longer one, all of this one in it.
 
     Between sentences the longer one may itself be the mistake ("Tim Cook. Ada Lovelace"). A sentence's span yields
@@ -59,7 +64,7 @@ def _without_cut(seen: Sequence[Seen], flat: bool) -> list[Seen]:
     }
     cuts = sorted({item.span.start for item in seen if item.cut_left} | {i.span.end for i in seen if i.cut_right})
     across: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
-    for item in seen if cuts else ():
+    for item in budget.over(seen if cuts else ()):
         start, end, label = item.span[:3]
         for place in cuts[bisect_right(cuts, start) : bisect_left(cuts, end)]:
             across[place, -1 if flat else label].append(item.span)
@@ -73,13 +78,13 @@ def _without_cut(seen: Sequence[Seen], flat: bool) -> list[Seen]:
 
     return [
         item
-        for item in seen
+        for item in budget.over(seen)
         if not (item.cut_left and spoilt(item, item.span.start))
         and not (item.cut_right and spoilt(item, item.span.end))
     ]
 
 
-def keep(ranked: Sequence[Span], flat: bool, multi_label: bool) -> list[Span]:
+def keep(ranked: Sequence[Span], flat: bool, multi_label: bool, budget: Budget | None = None) -> list[Span]:
     """The model's greedy choice among overlapping spans, best first, in time linear in their number.
 
     gliner compares every candidate with every kept span, which takes hours for a long text at threshold 0.
@@ -88,13 +93,14 @@ def keep(ranked: Sequence[Span], flat: bool, multi_label: bool) -> list[Span]:
         ranked: candidates, the preferred first.
         flat: kept spans share no word; otherwise they may nest, but not straddle each other.
         multi_label: the same words may be kept under several labels.
+        budget: checked on the way.
 
     Returns:
         The kept spans by start.
     """
     chosen = _Flat() if flat else _Nested()
     kept = []
-    for span in ranked:
+    for span in budget.over(ranked) if budget else ranked:
         taken = (span.start, span.end) in chosen.ranges
         if (taken and multi_label) or (not taken and chosen.fits(span.start, span.end)):
             chosen.add(span.start, span.end)

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import re
+from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import accumulate, compress
+from itertools import accumulate, chain, compress, islice, pairwise
+from unicodedata import normalize
 
-from worker.contract import ModelSpec, Tokenizer, Words
-from worker.sentences import sentences
+from worker.bounds import Budget
+from worker.contract import Encoded, ModelSpec, Tokenizer, Words
+from worker.sentences import sentence_starts
+from worker.written import Split, is_mark
 
 MIN_OVERLAP_WORDS = 48
 LONG_SENTENCE_WORDS = 48
 PART_WORDS = 32
 """What seems one sentence of more words than the first may be text without full stops; it is also read in
 half-overlapping parts of the second."""
+
+
+ENCODED_AT_ONCE = 4096
+"""Words that go to the tokenizer in one call, which nothing can interrupt."""
+LONGEST_COMPOSED = 64
+"""Characters of a word whose marks are composed with its letters."""
 
 
 class Reading(StrEnum):
@@ -27,16 +37,13 @@ class Reading(StrEnum):
     part = "part"
 
 
-Split = Callable[[str], Words]
-
-
 def by_pattern(word: str) -> Split:
     """Cuts a text into words by a regular expression, which has no groups."""
     cut = re.compile(f"({word})").split
 
     def split(text: str) -> Words:
         parts = cut(text)  # a gap, a word, a gap, ..., a gap: without a match object for each
-        at = [*accumulate(map(len, parts))]
+        at = array("i", accumulate(map(len, parts)))
         return Words(parts[1::2], at[:-1:2], at[1::2])
 
     return split
@@ -57,27 +64,37 @@ class Text:
     text: str
     starts: Sequence[int]
     ends: Sequence[int]
-    words: tuple[str, ...]
-    pieces: tuple[int, ...]
-    total: tuple[int, ...]
+    words: Sequence[str]
+    pieces: Sequence[int]
+    total: Sequence[int]
     ids: Sequence[int]
     spec: ModelSpec
 
     @classmethod
-    def of(cls, text: str, tokenizer: Tokenizer) -> Text:
+    def of(cls, text: str, tokenizer: Tokenizer, budget: Budget | None = None) -> Text:
         """Split and encode.
 
         A word without a piece (a variation selector, say) is left out: the model would not see it, and gliner,
         which numbers the words that it sees, would shift every entity after it.
+
+        Raises:
+            TooCostlyError, Dropped: by the budget.
         """
-        found = tokenizer.split(text)
-        ids, counts = tokenizer.encode(found.words)
+        budget = budget or Budget()
+        split = tokenizer.split(text)
+        budget.check()
+        marked = not text.isascii() and any(map(is_mark, set(text)))
+        ids, counts = _encoded(map(_composed, split.words) if marked else split.words, tokenizer, budget)
         if any(counts) and not all(counts):
-            words, starts, ends = found
-            found = Words([*compress(words, counts)], [*compress(starts, counts)], [*compress(ends, counts)])
+            words, starts, ends = split
+            split = Words(
+                [*compress(words, counts)],
+                array("i", compress(starts, counts)),
+                array("i", compress(ends, counts)),
+            )
             counts = [*filter(None, counts)]
-        total = tuple(accumulate(counts, initial=0))
-        return cls(text, found.starts, found.ends, tuple(found.words), tuple(counts), total, ids, tokenizer.spec)
+        total = array("i", accumulate(counts, initial=0))
+        return cls(text, split.starts, split.ends, split.words, counts, total, ids, tokenizer.spec)
 
     def cost(self, first: int, last: int) -> int:
         """Word pieces of a range of words."""
@@ -92,25 +109,39 @@ class Text:
         by_pieces = bisect_right(self.total, self.total[first] + room, lo=first) - 1
         return min(last, first + self.spec.max_words, by_pieces)
 
-    def ranges(self, room: int, close_reading: bool) -> list[tuple[int, int, Reading]]:
-        """All windows of a long text: (first word, one past the last, why)."""
-        found = sentences(self.text, [*zip(self.starts, self.ends, strict=True)])
-        starts = [first for first, _ in found]
+    def ranges(
+        self, room: int, close_reading: bool, most: int, budget: Budget
+    ) -> list[tuple[int, int, Reading]] | None:
+        """Return all windows of a long text: (first word, one past the last, why); None where they are over `most`.
+
+        Raises:
+            TooCostlyError, Dropped: by the budget.
+        """
+        starts = sentence_starts(self.text, self.starts, self.ends, budget)
         ranges: dict[tuple[int, int], Reading] = {}
-        begin = 0
-        for giant in (i for i, pieces in enumerate(self.pieces) if pieces > room):
-            ranges |= dict.fromkeys(self._overlapping(begin, giant, room, starts), Reading.large)
-            ranges[giant, giant + 1] = Reading.large
-            begin = giant + 1
-        ranges |= dict.fromkeys(self._overlapping(begin, len(self.words), room, starts), Reading.large)
-        for first, last in found if close_reading else ():
-            for part in _parts(first, last):
+        for window in self._large(room, starts, budget):
+            ranges[window] = Reading.large
+            if len(ranges) > most:
+                return None
+        for first, last in pairwise(chain(starts, (len(self.words),))) if close_reading else ():
+            why = Reading.sentence if last - first <= LONG_SENTENCE_WORDS else Reading.part
+            for part in budget.over(_parts(first, last)):
                 if self.fits(*part, room):
-                    short = last - first <= LONG_SENTENCE_WORDS
-                    ranges.setdefault(part, Reading.sentence if short else Reading.part)
+                    ranges.setdefault(part, why)
+            if len(ranges) > most:
+                return None
         return [(first, last, reading) for (first, last), reading in ranges.items()]
 
-    def _overlapping(self, first: int, last: int, room: int, starts: list[int]) -> Iterator[tuple[int, int]]:
+    def _large(self, room: int, starts: Sequence[int], budget: Budget) -> Iterator[tuple[int, int]]:
+        """Overlapping windows as large as they can be; a word that fits no window has one to itself."""
+        begin = 0
+        for giant in (i for i, pieces in enumerate(budget.over(self.pieces)) if pieces > room):
+            yield from self._overlapping(begin, giant, room, starts)
+            yield giant, giant + 1
+            begin = giant + 1
+        yield from self._overlapping(begin, len(self.words), room, starts)
+
+    def _overlapping(self, first: int, last: int, room: int, starts: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Cut words `first` to `last` at sentence starts where there is one in reach, else between words."""
         while first < last:
             reach = self.reach(first, last, room)
@@ -124,6 +155,22 @@ class Text:
             first = max(first + 1, _latest(starts, end - overlap, first + length // 8))
 
 
+def _composed(word: str) -> str:
+    """Return a word as vocabularies know it, é as one letter; composing long runs of marks takes quadratic time."""
+    return word if word.isascii() or len(word) > LONGEST_COMPOSED else normalize("NFC", word)
+
+
+def _encoded(words: Iterable[str], tokenizer: Tokenizer, budget: Budget) -> Encoded:
+    remaining = iter(words)
+    ids, counts = array("i"), list[int]()
+    while part := [*islice(remaining, ENCODED_AT_ONCE)]:
+        encoded = tokenizer.encode(part)
+        ids.extend(encoded.ids)
+        counts += encoded.counts
+        budget.check()
+    return Encoded(ids, counts)
+
+
 def _parts(first: int, last: int) -> Iterator[tuple[int, int]]:
     """A sentence, and if it is suspiciously long, overlapping parts of it."""
     yield first, last
@@ -132,7 +179,7 @@ def _parts(first: int, last: int) -> Iterator[tuple[int, int]]:
             yield start, min(last, start + PART_WORDS)
 
 
-def _latest(starts: list[int], at_most: int, at_least: int) -> int:
+def _latest(starts: Sequence[int], at_most: int, at_least: int) -> int:
     """The latest sentence start in a range, or the range's end if there is none."""
     i = bisect_right(starts, at_most) - 1
     return starts[i] if i >= 0 and starts[i] >= at_least else at_most

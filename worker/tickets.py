@@ -63,7 +63,8 @@ class Item:
     def question(self) -> tuple[object, ...]:
         """All that its answer depends on."""
         window = self.window
-        return window.words, window.prompts, window.thresholds, window.flat, window.multi_label, window.explain
+        how = window.flat, window.multi_label, window.explain, window.most
+        return window.words, window.prompts, window.thresholds, how
 
 
 def everyone(items: Iterable[Item]) -> Iterator[Item]:

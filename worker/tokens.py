@@ -10,10 +10,13 @@ from itertools import chain
 from tokenizers import Tokenizer as BackendTokenizer
 
 from worker.contract import Encoded, ModelSpec, Words
-from worker.text import Split, by_pattern
+from worker.text import by_pattern
+from worker.written import Split, join_marks
 
 WORDS_KEPT = 16_384
 """Words whose pieces are kept, those used last: five of six in mixed English texts, for some 4 MB."""
+LONGEST_CALL = 4096
+"""Characters of a word in one call of the tokenizer, which nothing can interrupt."""
 LONGEST_KEPT = 32
 """Characters of a word that is kept; what is longer comes once."""
 
@@ -35,7 +38,9 @@ class FastTokenizer:
         self._backend = BackendTokenizer.from_str(pieces)
         # A word has the same pieces in any company, and finding them takes a tokenizer 10 µs and more.
         self._kept = lru_cache(WORDS_KEPT)(self._pieces)
-        self._split = by_pattern(word) if word else _by_gliner(splitter)
+        self._split = join_marks(by_pattern(word) if word else _by_gliner(splitter))
+        added = self._backend.get_added_tokens_decoder().values()
+        self.reserved = tuple(sorted({token.content for token in added if token.content.strip()}))
 
     @property
     def spec(self) -> ModelSpec:
@@ -52,7 +57,14 @@ class FastTokenizer:
         return Encoded([*chain.from_iterable(pieces)], [*map(len, pieces)])
 
     def _pieces(self, word: str) -> tuple[int, ...]:
-        return tuple(self._backend.encode((word,), is_pretokenized=True, add_special_tokens=False).ids)
+        """Return a word's pieces; of one that no row has room for, its beginning's."""
+        pieces: list[int] = []
+        for at in range(0, len(word), LONGEST_CALL):
+            part = word[at : at + LONGEST_CALL]
+            pieces += self._backend.encode((part,), is_pretokenized=True, add_special_tokens=False).ids
+            if len(pieces) > self._spec.max_pieces:
+                break
+        return tuple(pieces)
 
 
 def _by_gliner(name: str) -> Split:

@@ -16,10 +16,11 @@ from jobs.schema import Document, DocumentErrorCode, DocumentResult, Labels, Opt
 from tests.support.texts import FILLER, LABEL_SETS, passage, sentence
 from worker.contract import Engine, Outcome, ShardRef
 from worker.engine import load
+from worker.merging import Findings, merge
 from worker.microbatch import MicroBatcher
 from worker.models import resolve
 from worker.text import Reading
-from worker.windows import Plan, cut, merge
+from worker.windows import Plan, cut
 
 SHIPPED = Path(__file__).parents[2] / "models" / "gleaner-small"
 TOLERANCE = 1e-3
@@ -72,7 +73,7 @@ def extract(engine: Engine, cases: Sequence[Case], budget: int = 2048) -> list[D
         batcher.submit(f"job{job}", plan.windows) for job, plan in enumerate(plans)
     ]
     with batcher:
-        return [merge(plan, f.result(WAIT_S), 1) for plan, f in zip(plans, futures, strict=True)]
+        return [merge(plan, Findings.of(plan, f.result(WAIT_S)), 1) for plan, f in zip(plans, futures, strict=True)]
 
 
 def scores(result: DocumentResult) -> dict[tuple[int, int, str], float]:
@@ -168,7 +169,7 @@ def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, libra
 
     with MicroBatcher(engine, 2048) as batcher:
         outcomes = batcher.submit("job", plan.windows).result(WAIT_S)
-    result = merge(plan, outcomes, 1)
+    result = merge(plan, Findings.of(plan, outcomes), 1)
 
     wanted = {(start + at, end + at, label) for at, part in planted for start, end, label in alone[part]}
     assert len(wanted) > 600
@@ -178,7 +179,7 @@ def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, libra
         options = plan.options.model_copy(update={"offset_unit": unit})
         size = {"utf-32-le": 4, "utf-16-le": 2, "utf-8": 1}[width]
         encoded = text.encode(width)
-        for entity in merge(replace(plan, options=options), outcomes, 1).entities:
+        for entity in merge(replace(plan, options=options), Findings.of(plan, outcomes), 1).entities:
             assert entity.text == encoded[entity.start * size : entity.end * size].decode(width)
 
 

@@ -67,6 +67,7 @@ class FakeEngine:
     streams: int = 1
     memory_tokens: int = 1 << 40
     hold: Event = field(default_factory=Event)
+    reserved: tuple[str, ...] = ("<<ENT>>", "<<SEP>>")
     forwards: list[tuple[Window, ...]] = field(default_factory=list)
     released: int = 0
 

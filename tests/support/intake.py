@@ -125,8 +125,9 @@ def working(
     codec: Codec = CODEC,
     cache: Callable[[Ledger, WorkerMetrics], ResultCache] | None = None,
     redact_secret: str = "",
+    **bounds: Any,
 ) -> Iterator[Worker]:
-    """A worker without Celery."""
+    """A worker without Celery; `bounds` are its intake's budget, limits and progress."""
     with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
         store, draining = Moody(client), Event()
         broken: list[bool] = []
@@ -158,6 +159,7 @@ def working(
             on_broken=lambda: broken.append(True),
             cache=cache and cache(store, metrics),
             redact_secret=redact_secret,
+            **bounds,
         )
         with batcher:
             yield Worker(client, store, batcher, leases, intake, metrics, codec, draining, broken)

@@ -25,6 +25,7 @@ from tests.support.engine import FakeEngine
 from tests.support.processes import House
 from worker import windows
 from worker.contract import ShardRef
+from worker.merging import Findings, merge
 
 MODEL = "gleaner-small"
 LABELS = {"person": None, "place": None, "product": None}
@@ -38,7 +39,7 @@ def fault_free(texts: Sequence[str]) -> list[dict[str, Any]]:
     for index, text in enumerate(texts):
         plan = windows.cut(Document(index, str(index), text), LABELS, Options(), engine, owner)
         outcomes = [tuple(spans) for spans in engine.decode(plan.windows, plan.windows)]
-        rows.append(windows.merge(plan, outcomes, 1).to_dict())
+        rows.append(merge(plan, Findings.of(plan, outcomes), 1).to_dict())
         del rows[-1]["attempts"]
     return orjson.loads(orjson.dumps(rows))
 

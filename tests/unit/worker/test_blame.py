@@ -1,21 +1,10 @@
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from threading import Event
-
-import pytest
-
-from jobs.ledger import LedgerUnavailableError, Message
-from worker.blame import Blame, Gate
-from worker.contract import Dropped, ShardRef
-from worker.leases import Lease
+from jobs.ledger import LedgerUnavailableError
+from worker.blame import Blame
+from worker.contract import ShardRef
 
 A, B = ShardRef("a", 0), ShardRef("b", 0)
-
-
-def lease() -> Lease:
-    """A lease that holds."""
-    return Lease(Message("q", "job", 0, 1), "n")
 
 
 class Told:
@@ -110,40 +99,13 @@ def test_a_store_that_is_down_is_asked_once_in_a_while() -> None:
     assert asked == [0.0, 2.0]
 
 
-def test_many_in_company_or_one_alone() -> None:
-    """Who is alone waits for company to leave, newcomers wait behind it, and all get their turn."""
-    gate, release, order = Gate(), Event(), list[str]()
-
-    def company(name: str, wait: bool = False) -> None:
-        with gate.company(lease()):
-            order.append(name)
-            if wait:
-                assert release.wait(5)
-
-    def alone() -> None:
-        with gate.alone(lease()):
-            order.append("alone")
-
-    with ThreadPoolExecutor() as pool:
-        inside = [pool.submit(company, name, True) for name in ("a", "b")]
-        while len(order) < 2:
-            pass
-        lonely = pool.submit(alone)
-        while not gate._waiting_alone:
-            pass
-        late = pool.submit(company, "late")
-        release.set()
-        for future in (*inside, lonely, late):
-            future.result(5)
-    assert order[2:] == ["alone", "late"]
-
-
-@pytest.mark.parametrize("way", ["company", "alone"])
-def test_who_waits_leaves_when_its_lease_ends(way: str) -> None:
-    """A cancel or a drain must not wait at the gate; and whoever gave up holds nobody up."""
-    gate, ended = Gate(), lease()
-    ended.ended = "drain"
-    with gate.alone(lease()), pytest.raises(Dropped), getattr(gate, way)(ended):
-        pass
-    with gate.company(lease()):
-        pass
+def test_only_one_is_at_risk_where_nobody_else_is_touched() -> None:
+    """Shards that have been in the model, or that a claim wrote down, are not blamed for one that runs alone."""
+    told = Told()
+    blame = Blame(told)
+    with blame.hold(A, told=True), blame.hold(B):
+        blame.enter({A}, exactly=True)
+        blame.only(B)
+        blame.leave(B)
+        blame.enter({A}, exactly=True)
+    assert told.lists == [{"b"}, {"a"}]

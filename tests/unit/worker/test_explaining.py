@@ -11,7 +11,8 @@ from tests.support.engine import FakeEngine, small
 from worker import models
 from worker.contract import Outcome, ShardRef, Span
 from worker.explaining import Sighting, checked, confidence, reasons
-from worker.windows import cut, merge
+from worker.merging import Findings, merge
+from worker.windows import cut
 
 LABELS = {"a": None, "b": None, "c": None}
 
@@ -70,7 +71,7 @@ def explained(text: str, engine: FakeEngine, **options: Any) -> Any:
         spans = engine.decode((window,), (window,))[0]
         others = {span: tuple((at, 0.1) for at in range(3) if at != span.label) for span in spans}
         outcomes.append(tuple(span._replace(others=others[span]) for span in spans))
-    return merge(plan, outcomes, attempts=1)
+    return merge(plan, Findings.of(plan, outcomes), attempts=1)
 
 
 def test_entities_say_why() -> None:
@@ -98,5 +99,5 @@ def test_of_a_long_text_the_window_holds_the_entity() -> None:
 def test_only_where_asked() -> None:
     """An entity of other requests has no such field."""
     plan = cut(Document(0, "0", "Ada met"), LABELS, Options(), FakeEngine(), ShardRef("j", 0))
-    result = merge(plan, [tuple(FakeEngine().decode(plan.windows, plan.windows)[0])], attempts=1)
+    result = merge(plan, Findings.of(plan, [tuple(FakeEngine().decode(plan.windows, plan.windows)[0])]), attempts=1)
     assert "explain" not in result.to_dict()["entities"][0]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -13,8 +15,9 @@ from jobs.schema import DocumentErrorCode, DocumentStatus, JobStatus, Priority
 from tests.support.engine import FakeEngine, Fault
 from tests.support.intake import Worker, working
 from tests.support.ledger import MODEL
-from worker import windows
-from worker.contract import Dropped, EngineBroken
+from worker import merging, windows
+from worker.bounds import Budget
+from worker.contract import Dropped, EngineBroken, Window
 
 QUEUE = names.queue(MODEL, Priority.standard)
 
@@ -123,7 +126,8 @@ def test_a_bug_that_one_document_meets_is_its_own(
     worker: Worker, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Whatever a document does to the pure code around the model, its neighbours succeed."""
-    real = getattr(windows, step)
+    module = windows if step == "cut" else merging
+    real = getattr(module, step)
 
     def faulty(first: Any, *args: Any, **kwargs: Any) -> Any:
         document = first if step == "cut" else first.document
@@ -131,7 +135,7 @@ def test_a_bug_that_one_document_meets_is_its_own(
             raise ZeroDivisionError
         return real(first, *args, **kwargs)
 
-    monkeypatch.setattr(windows, step, faulty)
+    monkeypatch.setattr(module, step, faulty)
     assert worker.intake.extract_shard(worker.submit("job_1", "Anna", "poison", "Otto")) == "stored"
     codes = [result.error and result.error.code for result in worker.results("job_1")]
     assert codes == [None, DocumentErrorCode.inference_failed, None]
@@ -159,13 +163,13 @@ def test_a_shard_that_cannot_be_read_is_no_suspect(worker: Worker) -> None:
 def test_a_shard_is_at_risk_from_its_first_text_on(worker: Worker) -> None:
     """The ledger knows of a shard before its texts are cut, not only before they are in the model."""
     seen: list[set[bytes]] = []
-    cut = worker.intake._cut
+    cut = worker.intake._runner._cut
 
-    def look(*args: Any) -> windows.Plan:
+    def look(*args: Any) -> Any:
         seen.append(worker.at_risk())
         return cut(*args)
 
-    worker.intake._cut = look  # type: ignore[method-assign]
+    worker.intake._runner._cut = look  # type: ignore[method-assign]
     worker.intake.extract_shard(worker.submit("job_1", "Anna"))
     assert seen == [{b"job_1:0"}]
     assert worker.at_risk() == set()
@@ -197,3 +201,114 @@ def test_a_death_after_the_last_document_is_nobodys(worker: Worker) -> None:
     assert record is not None
     fields = record.decode().split("|")
     assert (fields[0], fields[5]) == ("d", "1")  # stored, its reply lost; `at` is past the last document
+
+
+def test_a_suspect_that_takes_long_leaves_the_worker_to_others_in_between(ledger_url: str, broker_url: str) -> None:
+    """Alone for a turn at a time: others get theirs, and at no moment is anybody at risk next to it."""
+    engine = FakeEngine(seconds_per_forward=0.02)
+    with working(ledger_url, broker_url, engine, budget_s=0.2) as worker:
+        suspect = worker.die(worker.submit("job_1", "Anna went. " * 250, "Otto"), deaths=1)
+        others = [worker.submit(f"job_2{at}", "Rio", "Lima") for at in range(3)]
+        seen: list[tuple[set[str], set[bytes]]] = []
+        forward = engine.forward
+
+        def look(batch: tuple[Window, ...]) -> tuple[Window, ...]:
+            seen.append(({window.owner.job_id for window in batch}, worker.at_risk()))
+            return forward(batch)
+
+        engine.forward = look  # type: ignore[method-assign]
+        with ThreadPoolExecutor() as pool:
+            slow = pool.submit(worker.intake.extract_shard, suspect)
+            while not seen:
+                pass
+            began = monotonic()
+            for message in others:
+                assert pool.submit(worker.intake.extract_shard, message).result(20) == "stored"
+            assert monotonic() - began < 5
+            assert not slow.done()
+            assert slow.result(60) == "stored"
+    assert [result.status for result in worker.results("job_1")] == [DocumentStatus.succeeded] * 2
+    for jobs_in_model, at_risk in seen:
+        assert at_risk == {f"{job}:0".encode() for job in jobs_in_model}
+
+
+@pytest.mark.parametrize("deaths", [0, 1])
+@pytest.mark.parametrize("where", ["cut", "wait", "merge"])
+def test_work_ends_with_its_lease_wherever_it_is(
+    ledger_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch, where: str, deaths: int
+) -> None:
+    """A cancel ends a shard, suspect or not, in cutting, in the model, and in merging; and the next one runs."""
+    reached = Event()
+
+    def endless(*args: Any, budget: Budget | None = None) -> Any:
+        reached.set()
+        budget = budget or args[3]
+        while True:
+            budget.check()
+
+    def spin(*args: Any, **kwargs: Any) -> Any:
+        return endless(*args, budget=kwargs.get("budget"))
+
+    with working(ledger_url, broker_url, FakeEngine(seconds_per_forward=0.01), budget_s=60) as worker:
+        if where != "wait":
+            monkeypatch.setattr(windows if where == "cut" else merging, where, spin)
+        message = worker.die(
+            worker.submit("job_1", "Anna went. " * (3000 if where == "wait" else 150)), deaths=deaths
+        )
+        with ThreadPoolExecutor() as pool:
+            running = pool.submit(worker.intake.extract_shard, message)
+            while (not reached.is_set() and where != "wait") or (not worker.batcher.held[1] and where == "wait"):
+                pass
+            worker.store.run(ledger.cancel("job_1"))
+            worker.leases.renew()
+            began = monotonic()
+            assert running.result(10) == "cancelled"
+            assert monotonic() - began < 2
+        monkeypatch.undo()
+        assert worker.batcher.held == (0, 0)
+        assert worker.intake.extract_shard(worker.submit("job_2", "Anna")) == "stored"
+        assert worker.at_risk() == set()
+
+
+@pytest.mark.parametrize("deaths", [0, 1])
+@pytest.mark.parametrize("step", ["cut", "merge"])
+def test_a_document_over_its_budget_fails_alone(
+    ledger_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch, step: str, deaths: int
+) -> None:
+    """Too costly, in company or alone, where its neighbours succeed."""
+    module = windows if step == "cut" else merging
+    real = getattr(module, step)
+
+    def costly(first: Any, *args: Any, **kwargs: Any) -> Any:
+        document = first if step == "cut" else first.document
+        while document.text == "costly":
+            (kwargs.get("budget") or args[2]).check()
+        return real(first, *args, **kwargs)
+
+    monkeypatch.setattr(module, step, costly)
+    with working(ledger_url, broker_url, FakeEngine(), budget_s=0.1) as worker:
+        message = worker.die(worker.submit("job_1", "Anna", "costly", "Otto"), deaths=deaths)
+        assert worker.intake.extract_shard(message) == "stored"
+        codes = [result.error and result.error.code for result in worker.results("job_1")]
+        assert codes == [None, DocumentErrorCode.too_costly, None]
+
+
+def test_heavy_documents_are_cut_one_after_the_other(worker: Worker) -> None:
+    """Threads share an interpreter: at once they would only take more memory, and others' turns."""
+    most = now = 0
+    cut = windows.cut
+
+    def counted(document: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+        try:
+            return cut(document, *args, **kwargs)
+        finally:
+            now -= 1
+
+    messages = [worker.submit(f"job_{at}", "so it went on. " * 6000) for at in range(4)]
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.setattr(windows, "cut", counted)
+        assert [*pool.map(worker.intake.extract_shard, messages)] == ["stored"] * 4
+    assert most == 1

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from threading import Event
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from worker import windows
 from worker.contract import EngineBroken, ShardRef, Window
 from worker.microbatch import MicroBatcher
 from worker.probes import HUNG_EXIT_CODE, Health, Watchdog
+from worker.progress import Progress
 
 
 @pytest.fixture
@@ -96,3 +98,42 @@ def test_a_pause_of_one_look_kills_nobody(engine: FakeEngine) -> None:
     watchdog.stop()
     batcher.close(5)
     assert codes == []
+
+
+def test_work_around_the_model_that_stands_still_is_seen(engine: FakeEngine) -> None:
+    """A thread stuck in cutting or merging fails liveness, as does a stuck decoder; one that waits does not."""
+    health, progress, go_on = Health(1.5), Progress(), Event()  # an idle loop comes round each second
+
+    def stuck() -> None:
+        with progress.working():
+            go_on.wait(5)
+
+    with MicroBatcher(engine, 100) as batcher:
+        health.watch(batcher, progress)
+        thread = Thread(target=stuck)
+        thread.start()
+        while health.alive() is None:
+            time.sleep(0.01)
+        assert "work on a document" in str(health.alive())
+        go_on.set()
+        thread.join()
+        assert health.alive() is None
+        with progress.working():
+            progress.rest()
+            time.sleep(1.7)
+            assert health.alive() is None
+
+        decode, hold = engine.decode, Event()
+
+        def hang(*arguments: Any) -> Any:
+            hold.wait(5)
+            return decode(*arguments)
+
+        engine.decode = hang  # type: ignore[method-assign]
+        futures = [batcher.submit("job", some(f"Ada {at}")) for at in range(3)]
+        while health.alive() is None:
+            time.sleep(0.01)
+        assert "model loop" in str(health.alive())
+        hold.set()
+        for future in futures:
+            future.result(5)

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from jobs.schema import Document, DocumentStatus, Entity, OffsetUnit, Options, Redact
 from tests.support.engine import FakeEngine, small
 from worker.contract import Outcome, ShardRef
+from worker.merging import Findings, merge
 from worker.redaction import Found, Redacted, redact, tenant_key
-from worker.windows import cut, merge
+from worker.windows import cut
+from worker.written import continues
 
 KEY = tenant_key("a secret that is long enough to be one", "acme")
 TEXT = "Ada Lovelace met Bob at Ada Lovelace's house in Ely."
@@ -109,11 +111,17 @@ def texts_with_entities(draw: st.DrawFn) -> tuple[str, list[Found]]:
 def test_nothing_hidden_stays_and_nothing_else_changes(
     given_: tuple[str, list[Found]], mode: dict[str, Any], unit: OffsetUnit, labels: list[str] | None
 ) -> None:
-    """Take the shown parts out again and what is left is the text without the hidden characters, in order."""
+    """Take the shown parts out again and what is left is the text without the hidden words, in order."""
     text, found = given_
     how = Redact(**mode, labels=labels)
     left = redact(text, found, how, unit, KEY)
     hidden = {at for one in found if how.covers(one.label) for at in range(one.start, one.end)}
+    for at in range(1, len(text)):
+        if at - 1 in hidden and continues(text, at):
+            hidden.add(at)
+    for at in range(len(text) - 1, 0, -1):
+        if at in hidden and continues(text, at):
+            hidden.add(at - 1)
 
     covers = [place for one, place in zip(found, left.places, strict=True) if how.covers(one.label)]
     gone = {at for start, end in covers for at in range(start, end)}
@@ -140,7 +148,7 @@ def extract(text: str, engine: FakeEngine, key: bytes | None = KEY, **options: A
         Document(0, "0", text), {"a": None, "b": None}, Options(**options), engine, ShardRef("j", 0), redact_key=key
     )
     outcomes: list[Outcome] = [tuple(engine.decode((w,), (w,))[0]) for w in plan.windows]
-    return merge(plan, outcomes, attempts=1)
+    return merge(plan, Findings.of(plan, outcomes), attempts=1)
 
 
 @given(st.lists(st.sampled_from(["Ada", "Zoë", "😀", "met", "at", "É😀"]), min_size=1, max_size=60), units)

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.support.engine import FakeEngine
-from worker.sentences import sentences
+from worker.sentences import sentence_starts
 
 ENGINE = FakeEngine()
 
 
 def cut(text: str) -> list[str]:
     """The sentences as text."""
-    offsets = [*zip(*ENGINE.split(text)[1:], strict=True)]
-    return [text[offsets[first][0] : offsets[last - 1][1]] for first, last in sentences(text, offsets)]
+    _, starts, ends = ENGINE.split(text)
+    firsts = [*sentence_starts(text, starts, ends), len(starts)]
+    return [text[starts[first] : ends[last - 1]] for first, last in pairwise(firsts)]
 
 
 @pytest.mark.parametrize(
@@ -38,8 +41,10 @@ def test_text_is_cut_where_sentences_end(text: str, expected: list[str]) -> None
 def test_sentences_cover_every_word_once() -> None:
     """No word is lost or doubled between sentences."""
     text = "A b. C d? E\n\nF g h. i (j.) K."
-    offsets = [*zip(*ENGINE.split(text)[1:], strict=True)]
+    _, starts, ends = ENGINE.split(text)
 
-    found = sentences(text, offsets)
+    firsts = sentence_starts(text, starts, ends)
 
-    assert list(range(len(offsets))) == [i for first, last in found for i in range(first, last)]
+    assert firsts[0] == 0
+    assert sorted(set(firsts)) == [*firsts]
+    assert firsts[-1] < len(starts)

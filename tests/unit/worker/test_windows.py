@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Labels, Options
 from tests.support.engine import FakeEngine, small
 from worker.contract import Failed, Outcome, ShardRef
+from worker.merging import Findings, merge
 from worker.text import MIN_OVERLAP_WORDS, Reading
-from worker.windows import Plan, cut, merge
+from worker.windows import Plan, cut
 
 OWNER = ShardRef("job_1", 0)
 LABELS: Labels = {"person": None, "place": None}
@@ -26,7 +27,7 @@ def run(plan: Plan, engine: FakeEngine) -> DocumentResult:
     outcomes: list[Outcome] = [
         tuple(engine.decode((window,), engine.forward(engine.collate([window])))[0]) for window in plan.windows
     ]
-    return merge(plan, outcomes, attempts=1)
+    return merge(plan, Findings.of(plan, outcomes), attempts=1)
 
 
 def extract(text: str, engine: FakeEngine, labels: Labels = LABELS, **options: object) -> DocumentResult:
@@ -226,9 +227,9 @@ def test_a_documents_own_labels_and_options_replace_the_jobs() -> None:
 def test_unreadable_texts_fail_alone(text: str, code: str) -> None:
     """Blank texts and lone surrogates get their error and no window."""
     plan = plan_for(text, FakeEngine())
-    result = merge(plan, [], attempts=2)
+    result = merge(plan, Findings.of(plan, []), attempts=2)
 
-    assert plan.windows == ()
+    assert not plan.windows
     assert result.error is not None
     assert (code, DocumentStatus.failed, 2) == (result.error.code.value, result.status, result.attempts)
 
@@ -238,7 +239,7 @@ def test_an_error_from_the_gateway_passes_through() -> None:
     error = DocumentError(DocumentErrorCode.document_too_large, "too large")
     plan = cut(Document(0, "a", "", error=error), LABELS, Options(), FakeEngine(), OWNER)
 
-    assert error == merge(plan, [], attempts=1).error
+    assert error == merge(plan, Findings.of(plan, []), attempts=1).error
 
 
 def test_one_failed_window_fails_the_document() -> None:
@@ -247,7 +248,7 @@ def test_one_failed_window_fails_the_document() -> None:
     outcomes: list[Outcome] = [() for _ in plan.windows]
     outcomes[-1] = Failed(DocumentErrorCode.out_of_memory, "too small")
 
-    result = merge(plan, outcomes, attempts=1)
+    result = merge(plan, Findings.of(plan, outcomes), attempts=1)
 
     assert (DocumentStatus.failed, ()) == (result.status, result.entities)
     assert result.error == DocumentError(DocumentErrorCode.out_of_memory, "too small")
