@@ -208,7 +208,7 @@ def test_a_suspect_that_takes_long_leaves_the_worker_to_others_in_between(ledger
     engine = FakeEngine(seconds_per_forward=0.02)
     with working(ledger_url, broker_url, engine, budget_s=0.2) as worker:
         suspect = worker.die(worker.submit("job_1", "Anna went. " * 250, "Otto"), deaths=1)
-        others = [worker.submit(f"job_2{at}", "Rio", "Lima") for at in range(3)]
+        others = [worker.submit(f"job_2{at}", "Rio", "Lima", tenant=f"other{at}") for at in range(3)]
         seen: list[tuple[set[str], set[bytes]]] = []
         forward = engine.forward
 
@@ -307,7 +307,7 @@ def test_heavy_documents_are_cut_one_after_the_other(worker: Worker) -> None:
         finally:
             now -= 1
 
-    messages = [worker.submit(f"job_{at}", "so it went on. " * 6000) for at in range(4)]
+    messages = [worker.submit(f"job_{at}", "so it went on. " * 6000, tenant=f"t{at}") for at in range(4)]
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
         patch.setattr(windows, "cut", counted)
         assert [*pool.map(worker.intake.extract_shard, messages)] == ["stored"] * 4
