@@ -15,10 +15,11 @@ import pytest
 from gleaner import Client
 from tests.support.local_stack import RunningStack, running_stack, until
 
+pytestmark = pytest.mark.timeout(400)
 CLOSERS = ")" * 140_000
 EASY_S = 10.0
 """Most seconds that a short text may take next to an attack, on two cores that other tests use as well."""
-RESTART_S = 60.0
+RESTART_S = 120.0
 
 
 @pytest.fixture(scope="module")
