@@ -23,7 +23,9 @@ from prometheus_client import CollectorRegistry
 
 from gateway.auth import Caller
 from gateway.edge import StreamAbortedError
-from gateway.results import Piece, Stream, as_line
+from gateway.encoding import Wanted
+from gateway.results import Reader
+from gateway.rows import as_line
 from jobs import keys
 from jobs.keys import KeyRing, KeysError, KeysStaleError, Role
 from jobs.ledger import Ledger, deliveries
@@ -146,8 +148,8 @@ async def test_a_stream_of_results_is_cut_when_its_key_is_revoked(
         caller = Caller(record.key_id, record.tenant, record.role, key_hash=record.sha256)
         job = await api.submit("Ada", "Bob")
         await api.worker.work()
-        stream = Stream(api.app.state.services, caller, job, 9, (), as_line)
-        pieces = stream.run(Piece((b"{}\n",), Cursor(), complete=True))
+        reader = Reader(api.app.state.services, caller, job, Cursor(), Wanted(as_line))
+        pieces = reader.run(b"{}\n")
         assert await anext(pieces) == b"{}\n"
         keys.revoke(api.keys_file, record.key_id)
         with pytest.raises(StreamAbortedError, match="unauthenticated"):
