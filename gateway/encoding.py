@@ -6,7 +6,7 @@ Pure: what is read and decoded when, and in how much memory, is the caller's to 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 
 from gateway.rows import Encode
@@ -19,6 +19,7 @@ PIECE_BYTES = 64 * 1024
 """What is handed to the connection at once: what a slow client costs, with as much again in the socket's buffer."""
 PAGE_BYTES = 8 << 20
 """Largest JSON page, a single larger result aside."""
+_NO_LIMIT = 1 << 60
 SCANNED_BYTES = 64 << 20
 """A page that keeps few of many results is given back after so many decoded bytes, with a cursor to go on."""
 
@@ -46,7 +47,7 @@ class Progress:
     """How far a reader has come.
 
     Attributes:
-        at: the result that comes next, or that is being written.
+        shard, offset: the result that comes next, or that is being written.
         written: its bytes that were written already.
         results: results written.
         size: bytes of all that was written.
@@ -55,13 +56,32 @@ class Progress:
         full: nothing more is wanted.
     """
 
-    at: Cursor = field(default_factory=Cursor)
+    shard: int = 0
+    offset: int = 0
     written: int = 0
     results: int = 0
     size: int = 0
     scanned: int = 0
     opening: int = 0
     full: bool = False
+
+    @property
+    def at(self) -> Cursor:
+        """The result that comes next, or that is being written."""
+        return Cursor(self.shard, self.offset)
+
+    def end_result(self, last: bool) -> None:
+        """Go on behind a result that is written; `last` of its shard."""
+        self.results += 1
+        self.written = 0
+        self.skip_result(last)
+
+    def skip_result(self, last: bool) -> None:
+        """Go on behind a result."""
+        if last:
+            self.shard, self.offset = self.shard + 1, 0
+        else:
+            self.offset += 1
 
 
 def encode_shards(
@@ -74,25 +94,36 @@ def encode_shards(
     Raises:
         CodecError: a stored blob cannot be read.
     """
+    encode, statuses, between, paged = wanted.encode, wanted.statuses, wanted.between, wanted.paged
+    limit = _NO_LIMIT if wanted.limit is None else wanted.limit
     for stored in shards:
         packed = open_shard(job_id, stored, codec)
         progress.opening = packed.size
         yield b""
-        offset = progress.at.offset if progress.at.shard == stored.shard else 0
-        for row in read_rows(stored, packed, codec, offset):
-            if not wanted.statuses or row.status in wanted.statuses:
-                if _is_too_much(row, wanted, progress):
+        if progress.shard != stored.shard:
+            progress.shard, progress.offset = stored.shard, 0
+        for row in read_rows(stored, packed, codec, progress.offset):
+            if not statuses or row.status in statuses:
+                if paged and _is_too_much(row, progress):
                     progress.full = True
                     return
-                yield from _encode_row(row, wanted, progress)
-            offset += 1
-            progress.at = Cursor(stored.shard + 1) if row.last else Cursor(stored.shard, offset)
-            if wanted.limit is not None and progress.results >= wanted.limit:
-                progress.full = True
-                return
-        progress.at = Cursor(stored.shard + 1)  # also where the cursor was behind its end
+                parts = encode(row.result())
+                if isinstance(parts, tuple) and not progress.written and len(parts[0]) <= PIECE_BYTES:
+                    part = between + parts[0] if progress.results else parts[0]
+                    progress.size += len(part)
+                    progress.end_result(row.last)
+                    yield part
+                else:
+                    yield from _in_pieces(parts, between, progress)
+                    progress.end_result(row.last)
+                if progress.results >= limit:
+                    progress.full = True
+                    return
+            else:
+                progress.skip_result(row.last)
+        progress.shard, progress.offset = stored.shard + 1, 0  # also where the cursor was behind its end
         progress.scanned += packed.size
-        if wanted.paged and progress.scanned >= SCANNED_BYTES:
+        if paged and progress.scanned >= SCANNED_BYTES:
             progress.full = True
             return
 
@@ -118,21 +149,18 @@ def take_piece(parts: Iterator[bytes], progress: Progress, most: int, allowance:
     return b"".join(piece), True
 
 
-def _is_too_much(row: Row, wanted: Wanted, progress: Progress) -> bool:
+def _is_too_much(row: Row, progress: Progress) -> bool:
     """Say whether a page is full without this row; the first always has room."""
-    begun = progress.results and not progress.written
-    return bool(wanted.paged and begun and progress.size + len(row.raw) > PAGE_BYTES)
+    begun = progress.results > 0 and not progress.written
+    return begun and progress.size + len(row.raw) > PAGE_BYTES
 
 
-def _encode_row(row: Row, wanted: Wanted, progress: Progress) -> Iterator[bytes]:
+def _in_pieces(parts: Iterable[bytes], between: bytes, progress: Progress) -> Iterator[bytes]:
     behind = progress.written
-    parts = wanted.encode(row.result())
-    for part in chain((wanted.between,), parts) if progress.results else parts:
+    for part in chain((between,), parts) if progress.results else parts:
         for first in range(min(behind, len(part)), len(part), PIECE_BYTES):
             piece = part[first : first + PIECE_BYTES]
             progress.written += len(piece)
             progress.size += len(piece)
             yield piece
         behind -= min(behind, len(part))
-    progress.results += 1
-    progress.written = 0

@@ -71,7 +71,7 @@ class Reader:
         self._job_id = job_id
         self._wanted = wanted
         self._page = page
-        self._progress = Progress(start)
+        self._progress = Progress(start.shard, start.offset)
         self._turn: Turn | None = None
         self._since: float | None = None
         self._cost_s = 0.0
@@ -154,7 +154,7 @@ class Reader:
                 self._cost_s = self._since - began
             if ended:
                 self._parts = None
-                self.done = self._progress.full or self._progress.at.shard >= self._total
+                self.done = self._progress.full or self._progress.shard >= self._total
             elif self._progress.opening > turn.size:
                 self._drop()
             if self.done or self._is_others_turn():
@@ -175,9 +175,9 @@ class Reader:
     async def _fetch(self) -> bool:
         """Get the shards that come next; False if there are none."""
         page, self._page = self._page, None
-        at = self._progress.at
         if page is None:
-            page = await owned_page(self._services, self._caller, self._job_id, at.shard, _STORED_BYTES)
+            first = self._progress.shard
+            page = await owned_page(self._services, self._caller, self._job_id, first, _STORED_BYTES)
         self.complete, self._total = page.job.status.terminal, page.total
         if not page.shards:
             self.done = True
@@ -279,7 +279,7 @@ class _Place:
     def find(self) -> bytes | Cursor | None:
         """The document's JSON, or its place where that is large; None where it is not of this id."""
         for offset, row in enumerate(read_rows(self.shard, self.packed, self.codec)):
-            if row.index == self.document.index:
+            if row.document == self.document.index:
                 result = row.result()
                 if result.id != self.doc_id:
                     return None

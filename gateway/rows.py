@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -16,6 +17,7 @@ from jobs.lines import escape_line_breaks
 from jobs.schema import DocumentResult, Entity
 
 Encode = Callable[[DocumentResult], Iterable[bytes]]
+"""A result -> its bytes, in parts: a tuple where there is one."""
 
 CSV_COLUMNS = ("index", "id", "status", "start", "end", "text", "label", "score", "error")
 CSV_HEAD = write_row(CSV_COLUMNS).encode()
@@ -24,11 +26,14 @@ _ENTITIES = 256
 _NO_ENTITIES = b'"entities":[]'
 
 
-def as_json(result: DocumentResult) -> Iterator[bytes]:
-    """Yield one JSON object."""
+def as_json(result: DocumentResult) -> Iterable[bytes]:
+    """Return one JSON object."""
     if len(result.entities) <= _ENTITIES:
-        yield _json(result.to_dict())
-        return
+        return (_json(result.to_dict()),)
+    return _json_parts(result)
+
+
+def _json_parts(result: DocumentResult) -> Iterator[bytes]:
     # The first of its kind: in a string before it, an id, its quotes would have a backslash before them.
     head, _, tail = _json(replace(result, entities=()).to_dict()).partition(_NO_ENTITIES)
     yield head + _NO_ENTITIES[:-1]
@@ -37,14 +42,15 @@ def as_json(result: DocumentResult) -> Iterator[bytes]:
     yield _NO_ENTITIES[-1:] + tail
 
 
-def as_line(result: DocumentResult) -> Iterator[bytes]:
-    """Yield one line of NDJSON."""
-    yield from as_json(result)
-    yield b"\n"
+def as_line(result: DocumentResult) -> Iterable[bytes]:
+    """Return one line of NDJSON."""
+    if len(result.entities) <= _ENTITIES:
+        return (_json(result.to_dict()) + b"\n",)
+    return chain(_json_parts(result), (b"\n",))
 
 
-def as_csv(result: DocumentResult, *, safe: bool = True) -> Iterator[bytes]:
-    """Yield a row for each entity, or a single one without entity; RFC 4180.
+def as_csv(result: DocumentResult, *, safe: bool = True) -> Iterable[bytes]:
+    """Return a row for each entity, or a single one without entity; RFC 4180.
 
     `safe` guards texts that a spreadsheet would run as formulas.
     """

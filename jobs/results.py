@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -29,8 +30,7 @@ class Cursor:
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):  # made for each document: half of the time of a frozen dataclass
     """One document of a stored shard, not decoded yet.
 
     Attributes:
@@ -43,8 +43,8 @@ class Row:
     last: bool
 
     @property
-    def index(self) -> int:
-        """The document's."""
+    def document(self) -> int:
+        """The document's index."""
         return row_index(self.raw)
 
     @property

@@ -336,6 +336,35 @@ async def test_extract_hands_over_to_the_job_when_it_takes_long(
         assert again.json()["job"]["id"] == slow.json()["id"]
 
 
+async def test_large_answers_are_whole_in_any_form(api: Api) -> None:
+    """A result that is sent as a stream says what a small one says: in the call, as a page, alone."""
+    texts = [f"Ada {n} " + "x" * 300_000 for n in range(3)]
+    body = {"labels": ["Ada"], "documents": [{"text": text} for text in texts], "options": {"return_text": True}}
+    asking = asyncio.create_task(api.client.post("/v1/extract", json=body))
+    await api.worker.work_when_there()
+    answer = (await asking).json()
+    assert [result["text"] for result in answer["results"]] == texts
+    job = answer["job"]["id"]
+    page = (await api.client.get(f"/v1/jobs/{job}/results")).json()
+    assert (page["data"], page["next_cursor"], page["complete"]) == (answer["results"], None, True)
+    for n in range(3):
+        assert (await api.client.get(f"/v1/jobs/{job}/documents/{n}")).json() == answer["results"][n]
+    assert (await api.client.get(f"/v1/jobs/{job}/documents/3")).status_code == 404
+
+
+async def test_what_is_left_of_large_documents_is_retried(api: Api) -> None:
+    """A retry opens what did not run, as large as it is, and leaves nothing out."""
+    texts = [f"Ada {n} " + "x" * 300_000 for n in range(3)]
+    job_id = await api.submit(*texts, options={"return_text": True})
+    await api.client.post(f"/v1/jobs/{job_id}/cancel")
+    page = (await api.client.get(f"/v1/jobs/{job_id}/results")).json()
+    assert [row["status"] for row in page["data"]] == 3 * ["cancelled"]
+    retried = (await api.client.post(f"/v1/jobs/{job_id}/retry")).json()["id"]
+    await api.worker.work()
+    rows = (await api.client.get(f"/v1/jobs/{retried}/results")).json()["data"]
+    assert [row["text"] for row in rows] == texts
+
+
 async def test_extract_takes_few_documents(api: Api) -> None:
     """33 are too many."""
     body = {"labels": ["a"], "documents": [{"text": "b"}] * 33}

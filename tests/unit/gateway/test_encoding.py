@@ -55,7 +55,7 @@ def read(store: Ledger, job: str, wanted: Wanted, *, drop: bool = False) -> list
     rows: list[dict[str, Any]] = []
     at = Cursor()
     while True:
-        progress, text = Progress(at), b""
+        progress, text = Progress(at.shard, at.offset), b""
         while not progress.full:
             page = page_of(store, job, progress.at.shard)
             parts = encode_shards(job, page.shards, CODEC, wanted, progress)
@@ -133,7 +133,7 @@ def stored(rows: list[DocumentResult], shard: int = 0) -> ledger.StoredShard:
 @pytest.mark.parametrize("cursor", [Cursor(0, 5), Cursor(7, 0), Cursor(999_999_999, 999_999_999)])
 def test_a_cursor_behind_everything_finds_nothing(cursor: Cursor) -> None:
     """A place that does not exist is the end of its shard, never an error or a repeated result."""
-    progress = Progress(cursor)
+    progress = Progress(cursor.shard, cursor.offset)
     shards = [stored(succeeded(0, 2))] if cursor.shard == 0 else []
     assert take_piece(encode_shards("job_1", shards, CODEC, Wanted(as_line), progress), progress, MOST, MOST) == (
         b"",
@@ -149,7 +149,7 @@ def test_a_page_ends_before_it_is_too_large(monkeypatch: pytest.MonkeyPatch) -> 
     at, pages = Cursor(), []
     shards = [stored(succeeded(3 * n, 3, text=size * "x"), n) for n, size in enumerate((40_000, 300_000, 70_000))]
     while at.shard < 3:
-        progress = Progress(at)
+        progress = Progress(at.shard, at.offset)
         parts = encode_shards("job_1", shards[at.shard :], CODEC, wanted, progress)
         rows = json.loads(b"[" + b"".join(parts) + b"]")
         pages.append([row["index"] for row in rows])
