@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from starlette.responses import Response
 
+from jobs.lines import escape_line_breaks
+
 ProblemCode = Literal[
     "malformed_json",
     "bad_content_encoding",
@@ -360,7 +362,7 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's own word
     def response(self, request_id: str) -> Response:
         """The problem as an HTTP response."""
         return Response(
-            json.dumps(self.body(request_id), ensure_ascii=False).encode(),
+            escape_line_breaks(json.dumps(self.body(request_id), ensure_ascii=False).encode()),
             status_code=self.status,
             media_type=MEDIA_TYPE,
             headers=self.headers,
