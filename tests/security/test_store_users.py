@@ -18,6 +18,7 @@ from tests.support.fortress import USERS, write_users
 from tests.support.processes import free_port, guard, wait_for
 
 PASSWORDS = {f"{name.upper()}_PASSWORD": f"secret-of-{name}" for name in USERS}
+OLD = "of-an-older-release"
 
 
 @contextmanager
@@ -38,6 +39,10 @@ def _valkey(directory: Path, users: Path) -> Iterator[int]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _enter(port: int, name: str | None, password: str) -> redis.Redis:
+    return redis.Redis(port=port, username=name, password=password, db=1)
 
 
 def test_the_users_file_holds_hashes_and_no_one_else(tmp_path: Path) -> None:
@@ -67,20 +72,16 @@ def test_passwords_may_come_from_files(tmp_path: Path) -> None:
 
 def test_a_release_from_before_keeps_its_one_password(tmp_path: Path) -> None:
     """During an upgrade old processes still enter; without `password` in the Secret nobody does so."""
-    with _valkey(tmp_path, write_users(tmp_path, {"VALKEY_PASSWORD": "old", **PASSWORDS})) as port:
-        assert redis.Redis(port=port, password="old").config_get("maxmemory")  # pragma: allowlist secret
-        assert redis.Redis(
-            port=port, username="gateway", password="secret-of-gateway"
-        ).ping()  # pragma: allowlist secret
+    with _valkey(tmp_path, write_users(tmp_path, {"VALKEY_PASSWORD": OLD, **PASSWORDS})) as port:
+        assert _enter(port, None, OLD).config_get("maxmemory")
+        assert _enter(port, "gateway", PASSWORDS["GATEWAY_PASSWORD"]).ping()
 
 
 def test_valkey_takes_them_and_each_enters_as_himself(tmp_path: Path) -> None:
     """The rules are Valkey's, not only Redis'; no name, another's password and the plain hash are refused."""
     with _valkey(tmp_path, write_users(tmp_path, PASSWORDS)) as port:
         for name in USERS:
-            client = redis.Redis(
-                port=port, username=name, password=f"secret-of-{name}", db=1
-            )  # pragma: allowlist secret
+            client = _enter(port, name, f"secret-of-{name}")
             assert client.ping()
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.flushall()
@@ -89,7 +90,7 @@ def test_valkey_takes_them_and_each_enters_as_himself(tmp_path: Path) -> None:
         digest = hashlib.sha256(b"secret-of-gateway").hexdigest()
         for name, password in (("gateway", "secret-of-worker"), ("gateway", digest), ("default", "")):
             with pytest.raises(redis.exceptions.AuthenticationError):
-                redis.Redis(port=port, username=name, password=password).ping()
+                _enter(port, name, password).ping()
 
 
 def test_the_backups_user_gets_a_snapshot_and_no_key(tmp_path: Path) -> None:

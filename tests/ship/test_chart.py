@@ -90,6 +90,38 @@ def test_settings_reach_the_process_as_it_reads_them() -> None:
     assert chart.environment(courier)["GLEANER_LOG_LEVEL"] == "DEBUG"
 
 
+def _gateway(values: dict[str, Any]) -> dict[str, Any]:
+    documents = chart.manifests(values)
+    return chart.environment(chart.named(documents, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"])
+
+
+def test_the_gateway_knows_its_ingress() -> None:
+    """Proxies, https and the hosts it may be sent to come from the values beside the ingress; settings win."""
+    edge = {"trustedProxies": ["10.0.0.0/8", "fd00::/8"], "https": "redirect"}
+    env = _gateway({"gateway": edge, "ingress": {"enabled": True, "host": "ner.example.com"}})
+    assert env["GLEANER_TRUSTED_PROXIES"] == "10.0.0.0/8,fd00::/8"
+    assert (env["GLEANER_HTTPS"], env["GLEANER_HTTPS_HOSTS"]) == ("redirect", "ner.example.com")
+    env = _gateway({"gateway": {**edge, "settings": {"https": "require"}}})
+    assert env["GLEANER_HTTPS"] == "require"
+    assert not {name for name in _gateway({}) if "HTTPS" in name or "PROXIES" in name}
+    for name in chart.OVERLAYS:
+        env = _gateway(chart.overlay(name))
+        assert ("GLEANER_TRUSTED_PROXIES" in env) == (name != "dev")
+
+
+@pytest.mark.parametrize(
+    ("maxmemory", "stored"),
+    [("1400mb", 350 * 2**20), ("8gb", 2 * 2**30), ("1g", 250_000_000), ("4000", 1000), ("2GB", 2**29)],
+)
+def test_a_tenant_keeps_a_quarter_of_the_store_at_most(maxmemory: str, stored: int) -> None:
+    """One tenant cannot fill the store for all; where it runs elsewhere its size is not known."""
+    assert _gateway({"valkey": {"maxmemory": maxmemory}})["GLEANER_TENANT_MAX_STORED_BYTES"] == str(stored)
+    own = {"gateway": {"settings": {"tenant_max_stored_bytes": 7}}}
+    assert _gateway(own)["GLEANER_TENANT_MAX_STORED_BYTES"] == "7"
+    outside = {"valkey": {"enabled": False}, "store": {"address": "s:1", "networks": ["10.0.0.0/8"]}}
+    assert "GLEANER_TENANT_MAX_STORED_BYTES" not in _gateway(outside)
+
+
 # Pods
 
 
@@ -423,3 +455,6 @@ def test_notes_say_what_to_do_next() -> None:
     assert "helm -n gleaner test gleaner" in notes
     assert "not encrypted at rest" in notes
     assert "first job starts one" in notes
+    assert "trustedProxies" not in notes
+    open_to_all = chart.rendered({"ingress": {"enabled": True}})
+    assert "WARNING: gateway.trustedProxies is empty" in "".join(open_to_all.values())

@@ -144,6 +144,9 @@ def test_helm_lints_clean(values: dict[str, Any]) -> None:
         (_behind_sentinel(master=""), "store.sentinel.master"),
         (_behind_sentinel(addresses=["s-0"]), "host:port"),
         (_behind_sentinel(auth=True), "store.kedaSecret"),
+        ({"gateway": {"https": "redirect"}, "ingress": {"enabled": True}}, "gateway.trustedProxies"),
+        ({"gateway": {"https": "on"}}, "https"),
+        ({"valkey": {"maxmemory": "a lot"}}, "1400mb or 8gb"),
         (chart.merged(_behind_sentinel(), {"store": {"address": "s:1"}}), "give one"),
     ],
 )

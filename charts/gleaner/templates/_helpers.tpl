@@ -114,6 +114,27 @@ queues and workers, gets the broker alone. dict root component
 {{- end }}
 {{- end }}
 
+{{/* A quarter of Valkey's memory in bytes, in Valkey's units: k, m and g are powers of 1000, kb, mb and gb of 1024. */}}
+{{- define "gleaner.quarterOfStore" -}}
+{{- $size := lower .Values.valkey.maxmemory }}
+{{- $units := dict "" 1 "b" 1 "k" 1000 "kb" 1024 "m" 1000000 "mb" 1048576 "g" 1000000000 "gb" 1073741824 }}
+{{- div (mul (regexFind "^[0-9]+" $size | int64) (get $units (regexFind "[a-z]*$" $size) | int64)) 4 }}
+{{- end }}
+
+{{/* The gateway's settings: its own, and under them what other values come to. */}}
+{{- define "gleaner.gatewaySettings" -}}
+{{- $derived := dict }}
+{{- with .Values.gateway.trustedProxies }}{{ $_ := set $derived "trusted_proxies" . }}{{ end }}
+{{- if ne .Values.gateway.https "off" }}
+{{- $_ := set $derived "https" .Values.gateway.https }}
+{{- if .Values.ingress.enabled }}{{ $_ := set $derived "https_hosts" (list .Values.ingress.host) }}
+{{- else if .Values.gatewayApi.enabled }}{{ $_ := set $derived "https_hosts" .Values.gatewayApi.hostnames }}
+{{- end }}
+{{- end }}
+{{- if .Values.valkey.enabled }}{{ $_ := set $derived "tenant_max_stored_bytes" (include "gleaner.quarterOfStore" . | int64) }}{{ end }}
+{{- mergeOverwrite $derived .Values.gateway.settings | toJson }}
+{{- end }}
+
 {{/* Every process: env of a container. dict root component settings (of this process) port */}}
 {{- define "gleaner.env" -}}
 - name: GLEANER_MODELS
