@@ -46,7 +46,8 @@ up: setup ## Start the local stack; Ctrl-C stops it
 	@$(BIN)/gleaner up
 
 test: setup tools ## Every check and every test, the fast ones first
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target fast ship unit integration faults security
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target fast ship unit integration faults
+	@$(MAKE) --no-print-directory security
 	@$(MAKE) --no-print-directory shown
 
 fast: lint types imports bandit secrets ## The static checks alone
