@@ -144,6 +144,12 @@ def test_one_tenants_attacks_cost_the_others_nothing_they_notice(deployed: Runni
         with Watch(pids) as watch:
             during = live_as_victim(client, receiver, ATTACK_S)
             answers, _ = attack.communicate(timeout=60)
+        with Client(deployed.url, attacker) as hostile:
+            began = time.monotonic()
+            for job in [*hostile.jobs(status="running"), *hostile.jobs(status="queued")]:
+                job.cancel()
+            until(lambda: not list(hostile.jobs(status="cancelling")))
+            stopped = time.monotonic() - began
         grown = store.info("memory")["used_memory"] - kept
     figures = {
         "median_alone_ms": 1000 * statistics.median(alone.extracts),
@@ -155,6 +161,7 @@ def test_one_tenants_attacks_cost_the_others_nothing_they_notice(deployed: Runni
         "gateway_mb": watch.most["gateway"] / MIB,
         "worker_ratio": watch.most["worker"] / idle,
         "store_grew_mb": grown / MIB,
+        "cancelled_after_s": stopped,
         "answers": json.loads(answers),
     }
     sys.stdout.write(json.dumps(figures, indent=2))
@@ -165,6 +172,7 @@ def test_one_tenants_attacks_cost_the_others_nothing_they_notice(deployed: Runni
     assert figures["longest_webhook_s"] < 2, figures
     assert figures["gateway_mb"] < 256, figures
     assert figures["worker_ratio"] < 1.5, figures
+    assert stopped < 10, figures
     assert grown < STORED_LIMIT, figures
 
 
