@@ -50,8 +50,8 @@ GIVE_BACK_S = 10.0
 """Kept of the grace period for giving unfinished shards back."""
 
 SPARE_SHARE = 4
-"""Slots for which there is one spare: the ledger publishes as many shards of one tenant as it knows of slots, so that a
-shard of another tenant finds a spare one at once."""
+"""Slots for which there is one spare: the ledger publishes as many shards of one tenant as it knows of slots, so
+that a shard of another tenant finds a spare one at once."""
 
 LoadEngine = Callable[[WorkerSettings], Engine]
 

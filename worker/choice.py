@@ -30,7 +30,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """Tokens served so far, of each waiting job and tenant, and those that standard jobs are owed for standing back."""
+    """Tokens served so far, of each waiting job and tenant, and tokens owed to standard jobs for standing back."""
 
     served: Mapping[str, int] = field(default_factory=dict)
     tenants: Mapping[str, int] = field(default_factory=dict)
