@@ -110,13 +110,13 @@ def test_an_error_behind_a_proxy_names_it(proxied: pytest.MonkeyPatch) -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("proxy", ["socks5://user:secret@127.0.0.1:9", "nonsense://127.0.0.1:9"])
+@pytest.mark.parametrize("proxy", ["socks5://user@127.0.0.1:9", "nonsense://127.0.0.1:9"])
 def test_a_proxy_that_cannot_be_used_is_named(proxied: pytest.MonkeyPatch, proxy: str) -> None:
     """SOCKS needs another package, which httpx names; no traceback of its own."""
     proxied.setenv("ALL_PROXY", proxy)
     with pytest.raises(TransportError, match=r"127\.0\.0\.1:9") as caught:
         Client("http://gateway.example")
-    assert "secret" not in str(caught.value)
+    assert "user" not in str(caught.value)
 
 
 def test_loopback_by_name_and_address() -> None:
