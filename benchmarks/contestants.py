@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from benchmarks.texts import Mix
 from jobs.schema import Document, Options
 from worker.contract import Engine, ShardRef
+from worker.merging import Findings, merge
 from worker.microbatch import MicroBatcher
-from worker.windows import cut, merge
+from worker.windows import cut
 
 SHARD = 32
 BATCH_SIZES = (4, 8, 16, 32)
@@ -158,7 +159,8 @@ class EngineAlone:
             for plans, future in shards:
                 outcomes = iter(future.result())
                 for plan in plans:
-                    result = merge(plan, [next(outcomes) for _ in plan.windows], 1)
+                    findings = Findings.of(plan, [next(outcomes) for _ in plan.windows])
+                    result = merge(plan, findings, 1)
                     found.append(frozenset((e.start, e.end, e.label) for e in result.entities))
         seconds = time.perf_counter() - began
         return Run(seconds, found, {"all": time.process_time() - cpu}, counted.real / counted.padded)
