@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest unit integration faults security shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
+.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest unit integration faults security fuzz shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
   constraints locks clean
 
 help: ## List these commands
@@ -82,6 +82,9 @@ integration: setup tools ## The tests of the whole service; it starts servers of
 
 faults: setup tools ## The tests that kill, stop, starve and mislead every process
 	$(BIN)/python -m pytest tests/faults
+
+fuzz: setup ## Fuzz every parser of outside bytes for a minute, as `security` does, or FUZZ_S seconds; FUZZ_SEED=n
+	FUZZ_S=$${FUZZ_S:-60} $(BIN)/python -m tests.fuzz $(FUZZ)
 
 security: setup tools ## The attacks of one hostile tenant, each of which must cost the others nothing
 	$(BIN)/python -m pytest tests/security

@@ -21,12 +21,12 @@ import orjson
 from gateway.webhooks import payload, signing
 from gateway.webhooks.delivery import Sender
 from gateway.webhooks.endpoints import Card
-from gateway.webhooks.schedule import STANDARD, Answer, Schedule
+from gateway.webhooks.schedule import STANDARD, Answer, Schedule, Verdict
 from jobs.codec import Codec, CodecError
 from jobs.ledger import Call, Ledger, LedgerUnavailableError, deliveries, place
 from jobs.ledger.deliveries import DeliveryAttempt, DeliveryClaim
 from jobs.metrics import WebhookMetrics
-from jobs.telemetry import bound
+from jobs.telemetry import bound, failure
 from jobs.tracing import Tracer
 
 log = logging.getLogger(__name__)
@@ -116,9 +116,23 @@ class Deliverer:
                 attempt=claim.tried + 1,
             ) as trace,
         ):
-            answer = self._send(delivery, claim, trace)
+            answer, verdict = self._judged(delivery, claim, trace)
             self._tracer.note(answer.error, status=answer.status)
-            return self._settle(delivery, nonce, claim, answer)
+            return self._settle(delivery, nonce, claim, answer, verdict)
+
+    def _judged(self, delivery: str, claim: DeliveryClaim, trace: str) -> tuple[Answer, Verdict]:
+        """Make the attempt and judge it; a fault of ours counts as a failure: nothing is repeated without end."""
+        try:
+            answer = self._send(delivery, claim, trace)
+            return answer, self._judge(claim, answer)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the schedule must move
+            failure(log, "delivery.broken", error, delivery_id=delivery)
+            answer = Answer(0, 0, error="internal_error")
+            return answer, STANDARD.judge(answer, claim.tried, random.random(), datetime.now(UTC))
+
+    def _judge(self, claim: DeliveryClaim, answer: Answer) -> Verdict:
+        now = datetime.fromtimestamp(claim.now / 1000 + answer.latency_ms / 1000, UTC)
+        return self._rules.schedule.judge(answer, claim.tried, random.random(), now)
 
     def _send(self, delivery: str, claim: DeliveryClaim, trace: str) -> Answer:
         try:
@@ -133,9 +147,7 @@ class Deliverer:
             headers["traceparent"] = trace
         return self._sender.post(claim.tenant, card.url, headers, body)
 
-    def _settle(self, delivery: str, nonce: str, claim: DeliveryClaim, answer: Answer) -> str:
-        now = datetime.fromtimestamp(claim.now / 1000 + answer.latency_ms / 1000, UTC)
-        verdict = self._rules.schedule.judge(answer, claim.tried, random.random(), now)
+    def _settle(self, delivery: str, nonce: str, claim: DeliveryClaim, answer: Answer, verdict: Verdict) -> str:
         attempt = DeliveryAttempt(
             claim.now, answer.status, answer.latency_ms, answer.error, self._kept(delivery, answer)
         )

@@ -14,8 +14,9 @@ import httpcore
 from gateway.webhooks.addresses import Address
 
 _HEAD_BYTES = 8192
-_ANSWER_BYTES = 128 * 1024
-"""Most bytes of an answer that are read: interim answers (100 Continue) have no end by themselves."""
+_ANSWER_BYTES = 32 * 1024
+"""Most bytes of an answer that are read. Interim answers (100 Continue) have no end by themselves, and h11 takes
+250 bytes of memory for each byte of a status line."""
 _PIECE_BYTES = 16 * 1024
 
 

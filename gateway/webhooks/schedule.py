@@ -11,6 +11,9 @@ DELAYS_S: tuple[float, ...] = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_00
 """Seconds before the second, third, ... attempt; the first is made at once."""
 
 
+_LONGEST_DATE = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came of one HTTP try.
@@ -88,12 +91,12 @@ def _disable(answer: Answer) -> str:
 
 def _seconds(retry_after: str, now: datetime) -> float | None:
     """A Retry-After as seconds from now; None where it is absent or nonsense."""
-    value = retry_after.strip()
+    value = retry_after.strip()[:_LONGEST_DATE]
     if value.isascii() and value.isdigit():
         return float(value[:9])
     try:
         until = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)

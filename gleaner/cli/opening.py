@@ -11,12 +11,12 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 import webencodings
 
+from gleaner.cli.pages import Parser
 from gleaner.cli.rows import RECORD_CHARACTERS, InputError, encoding_fault, undecoded
 
 _ERRORS: Final = "gleaner.undecoded"
@@ -189,7 +189,7 @@ def find_charset(page: bytes) -> str | None:
     return scan.charset or (None if declared is None else declared[1].decode())
 
 
-class _Prescan(HTMLParser):
+class _Prescan(Parser):
     charset: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

@@ -24,7 +24,15 @@ def text(markup: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-class _Reader(HTMLParser):
+class Parser(HTMLParser):
+    """Takes `<![` for a comment, as browsers do; Python's parser breaks on names it does not know there."""
+
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        """Skip a marked section; return where it ends."""
+        return self.parse_bogus_comment(i)
+
+
+class _Reader(Parser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self._blocks: list[list[str]] = [[]]

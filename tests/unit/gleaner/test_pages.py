@@ -77,6 +77,8 @@ def test_the_user_knows_better_than_the_page() -> None:
         ("a < b & c", "a < b & c"),
         ("<svg><text>x</text></svg>a</svg></p>", "a"),
         ("", ""),
+        ("<p>a<![-- x --><p>b<![endif]--><p>c<![CDATA[d]]>e", "a\nb\nce"),
+        ("<p>a<![", "a<!["),
     ],
 )
 def test_broken_pages_lose_no_more_than_they_must(page: str, seen: str) -> None:

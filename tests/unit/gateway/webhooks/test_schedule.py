@@ -66,6 +66,9 @@ def test_jitter_is_a_fifth(tried: int) -> None:
         ("soon", 300),
         ("\u0663", 300),
         ("1e9", 300),
+        ("Wed, 9999999999999999999918 May 2033 03:33:20 GMT", 300),
+        ("Wed, 18 May 2033 03:33:20 +99999999999999999999", 300),
+        ("9" * 5000, 600),
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])

@@ -1,0 +1,1 @@
+"""Fuzzing of every parser of bytes from outside: exceptions, time and memory."""
