@@ -353,6 +353,15 @@ class QueueTruth(Collector):
             ("gleaner_store_durable", "1 if its append-only file is on and was written well.", int(truth.durable)),
         ):
             yield GaugeMetricFamily(name, help_, value=value)
+        kept = GaugeMetricFamily(
+            "gleaner_tenant_stored_bytes",
+            "What a tenant keeps in the store, of the 20 that keep most (operators make tenants): look when memory "
+            "is short.",
+            labels=["tenant"],
+        )
+        for tenant, size in truth.stored:
+            kept.add_metric([tenant], size)
+        yield kept
         for name, help_, of in _BACKLOG:
             family = GaugeMetricFamily(name, help_, labels=["model"])
             for backlog in truth.models:

@@ -15,6 +15,7 @@ from gateway.services import ServicesDep
 from jobs import ledger
 from jobs.keys import Role
 from jobs.ledger import Backlog
+from jobs.ledger.truth import truth
 from jobs.schema import Priority
 
 router = APIRouter(prefix="/v1/queue", tags=["operations"])
@@ -45,10 +46,18 @@ class BacklogBody(Body):
     queues: list[QueueBody]
 
 
+class TenantBody(Body):
+    """What a tenant keeps in the store."""
+
+    tenant: str
+    stored_bytes: int
+
+
 class QueuePage(Body):
     """The backlog, the default model first."""
 
     data: list[BacklogBody]
+    tenants: list[TenantBody] = Field(description="The 20 that keep most in the store, the most first.")
     next_cursor: None = None
 
 
@@ -64,7 +73,11 @@ async def get_queue(
     """What is open of every model, over all tenants, how fast it goes, and when it will be done."""
     served = services.settings.models.served
     found = await asyncio.gather(*(services.ledger.run(ledger.backlog(name)) for name in served))
-    return QueuePage(data=[_body(backlog) for backlog in found])
+    stored = (await services.ledger.run(truth(()))).stored
+    return QueuePage(
+        data=[_body(backlog) for backlog in found],
+        tenants=[TenantBody(tenant=tenant, stored_bytes=size) for tenant, size in stored],
+    )
 
 
 def _body(backlog: Backlog) -> BacklogBody:

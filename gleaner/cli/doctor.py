@@ -183,6 +183,10 @@ def _queue(patient: Patient) -> Iterator[Finding]:
         yield Finding("bad", "nobody does upkeep", "start a courier; lost work is not found without one")
     else:
         yield Finding("good", f"upkeep ticked {silent:.0f} s ago")
+    if seen.memory_max and seen.memory_used > FULL * seen.memory_max and seen.stored:
+        kept = ", ".join(f"{tenant} {size / seen.memory_max:.0%}" for tenant, size in seen.stored[:3])
+        remedy = "lower GLEANER_TENANT_MAX_STORED_BYTES; the runbook GleanerRedisMemoryHigh removes what is there"
+        yield Finding("warning", f"of the store's memory tenants keep: {kept}", remedy)
     for model in seen.models:
         waiting = sum(queues.length(broker, names.queue(model.model, priority)) for priority in Priority)
         state = f"{model.model}: {model.shards} open shards, {waiting} messages, {model.workers} workers"

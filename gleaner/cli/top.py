@@ -53,7 +53,7 @@ class Sight:
 
 _SHARED = (
     *("gleaner_open_", "gleaner_backlog_", "gleaner_oldest_", "gleaner_drain_", "gleaner_live_"),
-    *("gleaner_model_trouble", "gleaner_store_"),
+    *("gleaner_model_trouble", "gleaner_store_", "gleaner_tenant_stored_"),
 )
 """The ledger's numbers, which every courier shows alike: taken once, not summed."""
 
@@ -140,6 +140,7 @@ class State:
 
     Attributes:
         store: up, down, or unknown where no courier answers.
+        stored: bytes that tenants keep in the store, the most first.
         errors: how often what went wrong since the processes' start.
         silent: addresses that did not answer.
     """
@@ -149,6 +150,7 @@ class State:
     shards_held: int
     slots: int
     store: Literal["up", "down", "unknown"]
+    stored: Mapping[str, int]
     errors: Mapping[str, int]
     silent: tuple[str, ...]
 
@@ -191,6 +193,7 @@ def state(before: Sight, now: Sight) -> State:
         shards_held=int(now.total("gleaner_worker_shards")),
         slots=int(now.total("gleaner_worker_slots")),
         store="unknown" if not known else "up" if now.total("gleaner_store_up") else "down",
+        stored=_stored(now),
         errors=_errors(now),
         silent=now.silent,
     )
@@ -218,9 +221,17 @@ def picture(seen: State) -> Group:
     elif seen.store == "down":
         lines.append(Text("the store does not answer", style="red"))
     lines += [Text(f"no answer from {plain(url)}", style="red") for url in seen.silent]
+    if seen.stored:
+        kept = ", ".join(f"{plain(tenant)} {size / 1e6:.1f} MB" for tenant, size in list(seen.stored.items())[:5])
+        lines.append(Text(f"tenants keep in the store: {kept}"))
     told = ", ".join(f"{plain(what)} {count}" for what, count in seen.errors.items())
     errors = Text(f"errors since start: {told or 'none'}", style="yellow" if told else "green")
     return Group(queue, Text(), rates, Text(), *lines, errors)
+
+
+def _stored(now: Sight) -> dict[str, int]:
+    found = now.by("gleaner_tenant_stored_bytes", "tenant")
+    return {tenant: int(size) for tenant, size in sorted(found.items(), key=lambda item: -item[1])}
 
 
 def _errors(now: Sight) -> dict[str, int]:

@@ -50,6 +50,7 @@ class Truth:
         memory_max: bytes the server may use; 0 is no limit.
         upkeep_silent_s: since the latest tick of upkeep; None before the first.
         durable: it keeps an append-only file, and the last write and rewrite of it went well.
+        stored: (tenant, bytes that it keeps in the store) of the 20 that keep most, the most first.
     """
 
     now: int
@@ -59,6 +60,7 @@ class Truth:
     durable: bool
     upkeep_silent_s: float | None
     models: tuple[Backlog, ...]
+    stored: tuple[tuple[str, int], ...] = ()
 
 
 def truth(models: Sequence[str]) -> Call[Truth]:
@@ -67,9 +69,11 @@ def truth(models: Sequence[str]) -> Call[Truth]:
     def parse(reply: list[Any]) -> Truth:
         now, used, most, append_only, write, rewrite, beat = reply[:7]
         good = bool(append_only) and text(write) == "ok" and text(rewrite) == "ok"
-        rows = zip(models, reply[7:], strict=True)
+        stored = tuple((text(tenant), int(size)) for tenant, size in reply[7])
+        rows = zip(models, reply[8:], strict=True)
         backlogs = tuple(_backlog(name, row, now) for name, row in rows)
-        return Truth(now, used, most, bool(append_only), good, (now - beat) / 1000 if beat else None, backlogs)
+        silent = (now - beat) / 1000 if beat else None
+        return Truth(now, used, most, bool(append_only), good, silent, backlogs, stored)
 
     args = ((names.slug(name), *(names.queue(name, priority) for priority in Priority)) for name in models)
     return Call("truth", tuple(chain.from_iterable(args)), parse)

@@ -399,3 +399,14 @@ async def test_deliveries_have_their_metadata_after_results_expired(
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
     [sent] = receiver.at("/all")
     assert b'"order":"A-1"' in sent.body
+
+
+async def test_an_operator_sees_which_tenant_keeps_most(api: Api) -> None:
+    """By an admin's key, over all tenants."""
+    await post(api, size=100_000)
+    await api.client.post(
+        "/v1/jobs", json={"labels": ["Ada"], "documents": [{"text": "x"}]}, headers=api.as_role("other")
+    )
+    page = (await api.client.get("/v1/queue", headers=api.as_role("other"))).json()
+    assert [row["tenant"] for row in page["tenants"]] == ["acme", "umbrella"]
+    assert page["tenants"][0]["stored_bytes"] == await stored_bytes(api)

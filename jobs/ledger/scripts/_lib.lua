@@ -298,7 +298,7 @@ local function unlink_endpoint(ep, tenant)
   if unlink_deliveries(ep, 500) then redis.call('SADD', key('wipes'), 'e:' .. ep) end
 end
 
--- Room for one more delivery of the endpoint: beyond DELIVERIES the oldest two go, if they have ended.
+-- Beyond DELIVERIES of an endpoint its oldest two go, if they have ended.
 local function trim_deliveries(ep)
   local list = key('dlvs:' .. ep)
   if redis.call('ZCARD', list) <= DELIVERIES then return end
@@ -330,7 +330,6 @@ local function outbox(job, event)
       look_at(ep, id, NOW)
       redis.call('ZADD', key('dlvs:' .. ep), NOW, id)
       redis.call('PEXPIRE', key('dlvs:' .. ep), DELIVERY_TTL)
-      trim_deliveries(ep)
       if endpoint[3] == 'inline' then redis.call('PEXPIRE', key('ep:' .. ep), DELIVERY_TTL) end
       written[#written + 1] = 'd:' .. id
     end

@@ -34,7 +34,10 @@ redis.call('ZREM', key('fly:' .. ep[2]), id)
 leave_hand(ep[2], d.tenant, id)
 note_pace(ep[2], ms)
 note_pace('@' .. d.tenant, ms)
-if ended then redis.call('ZREM', key('due:' .. d.ep), id) else look_at(d.ep, id, NOW + int(delay)) end
+if ended then
+  redis.call('ZREM', key('due:' .. d.ep), id)
+  trim_deliveries(d.ep)
+else look_at(d.ep, id, NOW + int(delay)) end
 if outcome == 'delivered' then
   redis.call('UNLINK', key('bad:' .. ep[2]))
   redis.call('HDEL', ep_key, 'fails', 'first_fail')

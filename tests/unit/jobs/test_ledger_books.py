@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from jobs import ledger
 from jobs.ledger import Call, Ledger, Message, deliveries
 from jobs.ledger.deliveries import DeliveryAttempt, Endpoint
+from jobs.ledger.truth import truth
 from jobs.schema import Job
 from tests.support.ledger import forget_memory, new_job
 from tests.support.recount import recount, stored
@@ -263,3 +264,33 @@ def test_a_cancelled_jobs_texts_go_and_its_documents_keep_their_names(store: Led
     assert isinstance(page.job, Job)
     assert left.dropped
     assert not any(b"text" in shard.blob for shard in page.shards)
+
+
+def test_the_twenty_tenants_that_keep_most_are_shown(store: Ledger, client: redis.Redis) -> None:
+    """The most first: metrics never have a label for everybody."""
+    for n in range(30):
+        tenant = f"tenant-{n:02}"
+        store.run(ledger.create(new_job(f"job_{n}", tenant=tenant, meta=b"m" * 100 * n)))
+    shown = store.run(truth(())).stored
+    assert [tenant for tenant, _ in shown] == [f"tenant-{n:02}" for n in range(29, 9, -1)]
+    assert dict(shown) == {tenant: size for tenant, size in stored(client).items() if tenant >= "tenant-10"}
+
+
+def test_an_endpoint_keeps_a_bounded_number_of_ended_deliveries(store: Ledger, client: redis.Redis) -> None:
+    """The oldest go when another ends; those that are still to come stay."""
+    store.run(deliveries.ep_put(endpoint("ep_1", "t1", "url")))
+    for n in range(3):
+        created = store.run(ledger.create(new_job(f"job_{n}")))
+        store.run(ledger.cancel(f"job_{n}"))
+        assert created.kind == "created"
+    [first, second, third] = (
+        delivery for message in store.run(deliveries.dlv_due(10, 4)).messages for delivery in message
+    )
+    client.zadd("{gleaner}:dlvs:ep_1", {f"dlv_{n}": 9e15 + n for n in range(5000)})
+    for delivery in (first, second):
+        store.run(deliveries.dlv_claim(delivery, "n", 60_000, 4))
+        attempt = DeliveryAttempt(1, 200, 5, "", b"")
+        assert store.run(deliveries.dlv_done(delivery, "n", "delivered", attempt))[0] == "delivered"
+    assert store.run(deliveries.dlv_view(first)) is None
+    assert store.run(deliveries.dlv_view(third)) is not None
+    assert stored(client) == recount(client)
