@@ -14,7 +14,7 @@
         │                           delivery_not_found]
         ├── Conflict                409 [idempotency_in_progress, job_not_terminal, nothing_to_retry,
         │                           already_retried, endpoint_disabled]
-        ├── Gone                    410 [job_purged]
+        ├── Gone                    410 [job_purged, texts_dropped]
         ├── TooLarge                413 [payload_too_large, too_many_documents]
         ├── ValidationError         415, 422 [validation_failed, unknown_model, idempotency_key_reused,
         │                           unsupported_media_type, webhook_url_forbidden], with `errors`
