@@ -212,7 +212,7 @@ async def _create(
         return job_json(unbegun(new, created), head.metadata, webhook)
 
     if key is not None:  # which keeps the answer, known before the job is made; a secret is shown once
-        shown = None if webhook is None else webhook.model_copy(update={"secret": None})  # nosec B105
+        shown = None if webhook is None else JobWebhook(endpoint_id=webhook.endpoint_id, secret=None)
         sealed = services.codec.encode(answer(key.begun, shown), _answer_place(caller, key))
         new = replace(
             new, created=key.begun, idem=key.key_hash, nonce=key.nonce, body_sha=key.body_sha, answer=sealed

@@ -244,7 +244,7 @@ async def delete_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
     """Remove an ended job and all that was said of it at once; its id answers 410 for seven days.
 
     That is texts, results, metadata, what its Idempotency-Key answers, its own webhook endpoint with its secret,
-    and its deliveries. One that is still to come to a registered endpoint goes out without metadata.
+    and its deliveries. One that is still to come goes out without metadata.
     """
     await owned_job(services, caller, job_id)
     outcome = await services.ledger.run(ledger.purge(job_id))

@@ -42,8 +42,9 @@ if lapsed then
 end
 local started = same and int(d.at) or NOW
 redis.call('HSET', key('dlv:' .. id), 'state', 'flying', 'nonce', nonce, 'lease', NOW + lease, 'at', started)
-redis.call('PEXPIRE', key('dlv:' .. id), DELIVERY_TTL)
-redis.call('PEXPIRE', key('att:' .. id), DELIVERY_TTL)
+local ttl = d.erased and ep.kind == 'inline' and HOUR or DELIVERY_TTL
+redis.call('PEXPIRE', key('dlv:' .. id), ttl)
+redis.call('PEXPIRE', key('att:' .. id), ttl)
 redis.call('PEXPIRE', key('event:' .. d.job), DELIVERY_TTL)
 redis.call('ZREMRANGEBYSCORE', fly, '-inf', NOW)
 redis.call('ZADD', fly, NOW + lease, id)

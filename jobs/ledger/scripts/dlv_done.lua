@@ -49,6 +49,10 @@ else
   redis.call('HSET', ep_key, 'last_fail', NOW)
   if disable == '' and NOW - int(ep[3] or NOW) >= int(patience) then disable = 'only_failures' end
 end
+if ended and d.erased and ep[4] == 'inline' then -- its job was deleted
+  unlink_endpoint(d.ep, d.tenant)
+  return {outcome, ''}
+end
 if disable == '' or ep[1] ~= 'active' then return {outcome, ''} end
 redis.call('HSET', ep_key, 'state', 'disabled', 'reason', disable, 'disabled_at', NOW)
 redis.call('SADD', key('eps_off'), d.ep)

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- purge(job, erase): removes a terminal job but for a tombstone that knows its tenant for 7 days. Where its time is over
 -- its deliveries go on, and have its metadata; to erase is to remove every trace: the answers to its Idempotency-Key,
--- its own endpoint, what was delivered, the bodies that receivers answered with. A delivery to a registered endpoint
--- that is still to come keeps what nobody typed: the job's id, state and counts.
+-- its own endpoint, what was delivered, the bodies that receivers answered with. A delivery that is still to come keeps
+-- what nobody typed: the job's id, state and counts; to its own endpoint for an hour, and both go once it has ended.
 local id, erase = ARGV[1], ARGV[2] == '1'
 local job = read_job(id)
 if not job then
@@ -30,7 +30,16 @@ end
 local endpoints, told = redis.call('ZRANGE', key('epl:' .. tenant), 0, -1), false
 local hook = job.hook or ''
 if hook ~= '' and redis.call('HGET', key('ep:' .. hook), 'kind') == 'inline' then
-  if erase then unlink_endpoint(hook, tenant) else endpoints[#endpoints + 1] = hook end
+  local delivery = delivery_id(id, hook, 'job.' .. job.state)
+  local state = redis.call('HGET', key('dlv:' .. delivery), 'state')
+  if not erase or state == 'due' or state == 'flying' then endpoints[#endpoints + 1] = hook
+  else unlink_endpoint(hook, tenant) end
+  if erase then
+    for _, where in ipairs({'ep:' .. hook, 'due:' .. hook, 'dlvs:' .. hook, 'dlv:' .. delivery}) do
+      redis.call('PEXPIRE', key(where), HOUR)
+    end
+    if #endpoints == 1 then redis.call('PEXPIRE', event, HOUR) end -- nobody else waits for it
+  end
 end
 for _, ep in ipairs(endpoints) do
   local delivery = delivery_id(id, ep, 'job.' .. job.state)
