@@ -353,6 +353,7 @@ def test_a_store_that_does_not_let_the_cache_write_loses_nothing(worker: Worker)
         "ACL", "SETUSER", name, "on", "nopass", "+@all", "resetkeys", "~{gleaner}:", "resetchannels", "&*",
         *(f"~{{gleaner}}:{kind}*" for kind in ("job", "sh", "in", "out", "part", "ids", "open", "pub", "q", "run")),
         *(f"~{{gleaner}}:{kind}*" for kind in ("work", "mod", "ten", "dead", "pur", "sys", "ep", "due", "dlv")),
+        *(f"~{{gleaner}}:{kind}*" for kind in ("flight", "wait", "hungry", "asked", "kept", "texts", "event")),
     )  # fmt: skip
     message = worker.submit("job_1", "Anna")
     try:
