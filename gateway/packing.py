@@ -12,8 +12,9 @@ import orjson
 
 from gateway.request import Head
 from jobs.codec import Codec
+from jobs.cost import Costs
 from jobs.ledger import place
-from jobs.schema import Document, Job
+from jobs.schema import Document, Job, Labels
 from jobs.shards import cut, encode_documents, wire_options, wire_version
 
 
@@ -24,7 +25,8 @@ class Packed:
     Attributes:
         opts: labels and options.
         meta: the metadata, or b"".
-        sizes: documents and characters of each shard, in order.
+        sizes: documents and cost (`jobs.cost`) of each shard, in order.
+        characters: of all documents (code points).
         version: the wire version that a worker must know to run it.
         blobs: the shards' payloads in order; none where they are staged.
         doc_ids: (document id, index) of documents whose id is not their index; none where they are staged.
@@ -36,6 +38,7 @@ class Packed:
     meta: bytes
     sizes: Sequence[tuple[int, int]]
     version: int
+    characters: int
     blobs: Sequence[bytes] = ()
     doc_ids: Sequence[tuple[str, int]] = ()
     staged_bytes: int = 0
@@ -46,9 +49,9 @@ class Packed:
         return sum(documents for documents, _ in self.sizes)
 
     @property
-    def characters(self) -> int:
-        """How many they have (code points)."""
-        return sum(characters for _, characters in self.sizes)
+    def cost(self) -> int:
+        """What they cost together."""
+        return sum(cost for _, cost in self.sizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +61,24 @@ class PackedDocuments:
     job_id: str
     sizes: Sequence[tuple[int, int]]
     version: int
+    characters: int
     blobs: Sequence[bytes]
     doc_ids: Sequence[tuple[str, int]]
 
 
-def pack_documents(codec: Codec, job_id: str, documents: Iterable[Document]) -> PackedDocuments:
+def pack_documents(codec: Codec, job_id: str, documents: Iterable[Document], labels: Labels) -> PackedDocuments:
     """Pack the documents of a job that came in one piece; no more than a shard of them is in memory at once."""
     sizes: list[tuple[int, int]] = []
     blobs: list[bytes] = []
     ids: list[tuple[str, int]] = []
-    version = 1
-    for shard in cut(documents):
+    version, characters, costs = 1, 0, Costs(labels)
+    for shard in cut(documents, weigh=costs.weigh):
         blobs.append(pack_shard(codec, job_id, len(sizes), shard))
-        sizes.append(size_of(shard))
+        sizes.append((len(shard), sum(map(costs.of, shard))))
+        characters += count_characters(shard)
         ids += own_ids(shard)
         version = max(version, wire_version(shard))
-    return PackedDocuments(job_id, sizes, version, blobs, ids)
+    return PackedDocuments(job_id, sizes, version, characters, blobs, ids)
 
 
 def pack(codec: Codec, head: Head, documents: PackedDocuments) -> Packed:
@@ -83,6 +88,7 @@ def pack(codec: Codec, head: Head, documents: PackedDocuments) -> Packed:
         *pack_head(codec, documents.job_id, head),
         documents.sizes,
         max(documents.version, wire_version((), head.options)),
+        documents.characters,
         blobs=documents.blobs,
         doc_ids=documents.doc_ids,
     )
@@ -100,9 +106,9 @@ def pack_shard(codec: Codec, job_id: str, number: int, documents: Sequence[Docum
     return codec.encode(encode_documents(documents), place("in", job_id, number))
 
 
-def size_of(documents: Sequence[Document]) -> tuple[int, int]:
-    """Documents and characters."""
-    return len(documents), sum(len(document.text) for document in documents)
+def count_characters(documents: Sequence[Document]) -> int:
+    """Return the characters of the texts (code points)."""
+    return sum(len(document.text) for document in documents)
 
 
 def own_ids(documents: Sequence[Document]) -> list[tuple[str, int]]:

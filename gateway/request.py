@@ -66,7 +66,7 @@ class Submission(Generic[T]):
 def parse(
     body: Text,
     settings: GatewaySettings,
-    take: Callable[[Iterator[Document]], T],
+    take: Callable[[Iterator[Document], Labels], T],
     *,
     max_documents: int,
     extract: bool = False,
@@ -76,7 +76,7 @@ def parse(
     Args:
         body: the request's bytes, already bounded.
         settings: models and limits.
-        take: gets the documents, which are not all in memory at once; it must take them all.
+        take: gets the documents, which are not all in memory at once, and the job's labels; it must take them all.
         max_documents: most documents of this kind of request.
         extract: the priority is interactive and cannot be chosen.
 
@@ -92,7 +92,7 @@ def _read(
     content: Mapping[str, Any],
     settings: GatewaySettings,
     faults: Faults,
-    take: Callable[[Iterator[Document]], T],
+    take: Callable[[Iterator[Document], Labels], T],
     max_documents: int,
     *,
     extract: bool,
@@ -102,7 +102,8 @@ def _read(
     head = read_head(content, settings, faults, extract=extract)
     items = _items(content, max_documents, faults)
     reader = DocumentReader(document_limits(settings), head.labels, head.options, faults)
-    taken = take(reader.read(items, need_labels=not head.labels and content.get("labels") is None))
+    documents = reader.read(items, need_labels=not head.labels and content.get("labels") is None)
+    taken = take(documents, head.labels)
     for place in reader.unclaimed():
         faults.add(("options", *place), NOT_A_LABEL)
     return Submission(head, taken)

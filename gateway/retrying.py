@@ -55,6 +55,7 @@ async def _retry(services: Services, caller: Caller, job_id: str, key: Idempoten
     head = _head(services.codec, job)
     renewal = () if key is None else (ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha),)
     async with staged(services, caller, new_job_id(), *renewal) as staging:
+        staging.ask_for(head.labels)
         hook = await _stage_leftovers(services, caller, job_id, staging)
         return await commit(services, caller, head, staging, key, trace, Retried(job_id, hook))
 

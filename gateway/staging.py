@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from gateway.limits import Caller, max_stored_bytes, quota_of_stored
-from gateway.packing import own_ids, pack_shard, size_of
+from gateway.packing import count_characters, own_ids, pack_shard
 from gateway.problems import Problem
 from gateway.services import Services
 from gateway.tasks import end
 from jobs import ledger
+from jobs.cost import Costs
 from jobs.ledger import LedgerUnavailableError
-from jobs.schema import Document
+from jobs.schema import Document, Labels
 from jobs.shards import cut, wire_version
 
 KEEP_EVERY_S = 5.0
@@ -31,7 +32,8 @@ class Staging:
     """Stages one job's documents, in order.
 
     Attributes:
-        sizes: documents and characters of each shard so far.
+        sizes: documents and cost (`jobs.cost`) of each shard so far.
+        characters: of all documents so far (code points).
         size: bytes staged, ids included.
         documents: how many so far.
         version: the wire version that a worker must know to run them.
@@ -42,12 +44,17 @@ class Staging:
         self._caller = caller
         self._ends_at = time.monotonic() + services.settings.max_upload_s
         self.sizes: list[tuple[int, int]] = []
-        self.size = self.documents = 0
+        self.size = self.documents = self.characters = 0
+        self._costs = Costs({})
         self.version = 1
         self._services = services
         self._filling: list[Document] = []
         self._blobs: list[bytes] = []
         self._ids: list[tuple[str, int]] = []
+
+    def ask_for(self, labels: Labels) -> None:
+        """Take the job's labels; documents without their own follow."""
+        self._costs = Costs(labels)
 
     async def add(self, documents: Sequence[Document]) -> None:
         """Take the documents that follow.
@@ -65,7 +72,7 @@ class Staging:
         self.documents += len(documents)
         self.version = max(self.version, wire_version(documents))
         self._ids += own_ids(documents)
-        *full, last = cut([*self._filling, *documents])
+        *full, last = cut([*self._filling, *documents], weigh=self._costs.weigh)
         self._filling = list(last)
         await self._pack(full)
 
@@ -96,7 +103,8 @@ class Staging:
     async def _pack(self, shards: Sequence[Sequence[Document]]) -> None:
         for shard in shards:
             number = len(self.sizes)
-            self.sizes.append(size_of(shard))
+            self.sizes.append((len(shard), sum(map(self._costs.of, shard))))
+            self.characters += count_characters(shard)
             self._blobs.append(
                 await asyncio.to_thread(pack_shard, self._services.codec, self.job_id, number, shard)
             )

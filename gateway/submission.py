@@ -122,6 +122,7 @@ async def commit(
         *pack_head(services.codec, staging.job_id, head),
         staging.sizes,
         max(staging.version, wire_version((), head.options)),
+        staging.characters,
         staged_bytes=staging.size,
     )
     with services.tracer.span("submit", trace, job_id=staging.job_id) as trace:
@@ -174,7 +175,7 @@ async def _make(
     retried: Retried | None = None,
     expected: Expected | None = None,
 ) -> Accepted:
-    charge = await services.limiter.charge(caller, packed.documents, packed.characters)
+    charge = await services.limiter.charge(caller, packed.documents, packed.cost)
     try:
         webhook = await _webhook(services, caller, head, packed.job_id, retried)
         new = NewJob(
@@ -185,6 +186,7 @@ async def _make(
             opts=packed.opts,
             meta=packed.meta,
             sizes=packed.sizes,
+            characters=packed.characters,
             blobs=packed.blobs,
             deadline_s=head.deadline_s,
             result_ttl_s=head.result_ttl_s,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from fastapi import Request
@@ -20,7 +20,7 @@ from gateway.body_memory import FREE_BYTES, LARGE_BYTES, Holding
 from gateway.ndjson import NdjsonReader, OnBadLine
 from gateway.problems import Problem
 from gateway.services import Services
-from gateway.staging import staged
+from gateway.staging import Staging, staged
 from gateway.submission import Accepted, answered_before, commit, freed_if_refused, new_job_id
 from jobs import ledger
 from jobs.schema import Document
@@ -68,8 +68,8 @@ async def _submit(
     ):
         try:
             async for piece in body.pieces():
-                await staging.add(await _fed(holding, reader, body, piece))
-            await staging.add(await asyncio.to_thread(reader.finish))
+                await _stage(staging, reader, await _fed(holding, reader, body, piece))
+            await _stage(staging, reader, await asyncio.to_thread(reader.finish))
         except Problem:
             await body.drain()
             raise
@@ -91,6 +91,12 @@ async def _fed(holding: Holding, reader: NdjsonReader, body: _Body, piece: bytes
         return await asyncio.to_thread(reader.feed, piece)
     async with holding.parsing():
         return await asyncio.to_thread(reader.feed, piece)
+
+
+async def _stage(staging: Staging, reader: NdjsonReader, documents: Sequence[Document]) -> None:
+    if reader.head is not None and not staging.documents:
+        staging.ask_for(reader.head.labels)
+    await staging.add(documents)
 
 
 async def _repeated(services: Services, caller: Caller, body: _Body, key: Idempotency) -> Accepted:

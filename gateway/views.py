@@ -64,7 +64,7 @@ def unbegun(new: NewJob, created: int) -> Job:
         counts=Counts(total, total, 0, 0, 0, 0, 0),
         eta_s=None,
         queue_position=None,
-        usage=Usage(characters=sum(characters for _, characters in new.sizes)),
+        usage=Usage(characters=new.characters),
         model=new.model,
         model_revision=None,
         priority=new.priority,

@@ -16,9 +16,13 @@ ROW_TOKENS = 512
 TOKEN_BYTES = 3
 """UTF-8 bytes of a token of a label: rather few, for random letters have less than words."""
 MARKER_TOKENS = 2
+FREE_TOKENS = 64
+"""Tokens of labels that add nothing to a short text: about fifteen labels' worth."""
 CHARACTERS_A_TOKEN = 4
 """Characters of a token of a text."""
 SETS_KEPT = 64
+_WEIGHT = 4
+_WEIGHT_ADDED = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +38,10 @@ class LabelCost:
     passes: int
 
     def of_text(self, characters: int) -> int:
-        """Return the cost of a text in characters: at least the labels', which are read with every text."""
+        """Return the cost of a text in characters: at least that of many labels, which are read with every text."""
         whole = self.tokens + characters // CHARACTERS_A_TOKEN <= ROW_TOKENS
-        return max(characters * (1 if whole else self.passes), self.tokens * CHARACTERS_A_TOKEN)
+        floor = max(0, self.tokens - FREE_TOKENS) * CHARACTERS_A_TOKEN
+        return max(characters * (1 if whole else self.passes), floor)
 
 
 def label_cost(labels: Labels) -> LabelCost:
@@ -68,3 +73,7 @@ class Costs:
         labels = document.labels
         cost = self._job if labels is None else self._of_labels(tuple(labels.items()))
         return cost.of_text(len(document.text))
+
+    def weigh(self, document: Document) -> int:
+        """Return what a document counts for when shards are cut: its cost, within what keeps a job's shards few."""
+        return min(self.of(document), _WEIGHT * len(document.text) + _WEIGHT_ADDED)

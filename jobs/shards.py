@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple
 from typing import Any
 
@@ -31,22 +31,24 @@ def cut(
     documents: Iterable[Document],
     max_documents: int = MAX_SHARD_DOCUMENTS,
     max_characters: int = MAX_SHARD_CHARACTERS,
+    weigh: Callable[[Document], int] = lambda document: len(document.text),
 ) -> Iterator[tuple[Document, ...]]:
     """Slice documents, in order, into shards.
 
     A shard ends before the document that would take it past `max_documents` or `max_characters`
-    (code points); a longer document is a shard of its own. Characters decide so that a worker's slot
-    frees about every micro-batch, whatever the mix of lengths.
+    (code points, or what `jobs.cost` makes of them); a longer document is a shard by itself. Characters
+    decide so that a worker's slot frees about every micro-batch, whatever the mix of lengths.
     """
     shard: list[Document] = []
     characters = 0
     for document in documents:
-        full = len(shard) >= max_documents or characters + len(document.text) > max_characters
+        weight = weigh(document)
+        full = len(shard) >= max_documents or characters + weight > max_characters
         if shard and full:
             yield tuple(shard)
             shard, characters = [], 0
         shard.append(document)
-        characters += len(document.text)
+        characters += weight
     if shard:
         yield tuple(shard)
 

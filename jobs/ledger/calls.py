@@ -78,7 +78,6 @@ def create(new: NewJob, within: Within | None = None) -> Call[Created]:
     `within`: how their messages are pushed in the same step; what could not be is in the answer, as without it.
     """
     queue = names.queue(new.model, new.priority)
-    characters = sum(chars for _, chars in new.sizes)
     header = {
         "id": new.id,
         "tenant": new.tenant,
@@ -88,7 +87,8 @@ def create(new: NewJob, within: Within | None = None) -> Call[Created]:
         "priority": new.priority,
         "ver": new.version,
         "total": sum(documents for documents, _ in new.sizes),
-        "chars": characters,
+        "chars": new.characters,
+        "cost": sum(cost for _, cost in new.sizes),
         "bytes": new.bytes_in or sum(map(len, new.blobs)),
         "created": new.created,
         "deadline_ms": int(new.deadline_s * 1000),

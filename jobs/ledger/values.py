@@ -60,7 +60,8 @@ class NewJob:
     Attributes:
         opts: encoded blob of the job's labels and options, at place `records.place("opts", id)`.
         meta: encoded blob of its metadata, or b"".
-        sizes: documents and characters of each shard, in order.
+        sizes: documents and cost (`jobs.cost`) of each shard, in order.
+        characters: of all documents, as the client counts them.
         blobs: encoded payloads in order; empty where they were staged.
         doc_ids: (document id, index) of documents whose id is not their index.
         created: the ledger's time from `idem_begin`, or 0 for now.
@@ -81,6 +82,7 @@ class NewJob:
     blobs: Sequence[bytes]
     deadline_s: float
     result_ttl_s: float
+    characters: int = 0
     meta: bytes = b""
     doc_ids: Sequence[tuple[str, int]] = ()
     bytes_in: int = 0

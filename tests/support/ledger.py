@@ -41,6 +41,7 @@ def new_job(
         "priority": priority,
         "opts": codec.encode(opts, ledger.place("opts", job)),
         "sizes": [(documents, 7 * documents) for documents in sizes],
+        "characters": 7 * sum(sizes),
         "blobs": blobs,
         "deadline_s": deadline_s,
         "result_ttl_s": ttl_s,

@@ -1,6 +1,6 @@
 #!lua
 -- create(header, opts, meta, answer, sizes, ids, template, blob...): makes a job and its shards visible, or says why
--- not. header: JSON object; sizes: JSON [[ndocs, chars], ...]; ids: JSON [doc id, place, ...] or ''; template: of a
+-- not. header: JSON object; sizes: JSON [[ndocs, cost], ...]; ids: JSON [doc id, place, ...] or ''; template: of a
 -- message to be pushed here (job, shard and seq put in, six times), or ''. Blobs are the shards' payloads in order; none
 -- where they were staged.
 local h = cjson.decode(ARGV[1])
@@ -51,7 +51,7 @@ local model = redis.call('HMGET', key('model:' .. h.slug), 'open_chars', 'drain_
 local queue = redis.call('HMGET', key('q:' .. h.queue), 'jobs', 'seq')
 local sys = redis.call('HMGET', key('sys'), 'open_chars', 'reserve', 'looked', 'used', 'most')
 local rate = math.max(1, tonumber(model[2] or '0') or 0)
-local function over(limit, have) return limit > 0 and have + h.chars > limit and have > 0 end
+local function over(limit, have) return limit > 0 and have + h.cost > limit and have > 0 end
 if h.limits.tenant_jobs > 0 and int(tenant[1]) >= h.limits.tenant_jobs
   or h.limits.key_jobs > 0 and int(tenant[3]) >= h.limits.key_jobs
   or over(h.limits.tenant_chars, int(tenant[2])) then
@@ -68,10 +68,10 @@ local answered = idem and #answer + ANSWER_BYTES or 0
 local stored = int(tenant[4]) + bytes + answered
 if int(h.limits.tenant_stored) > 0 and stored > h.limits.tenant_stored then return refuse('stored', 60, int(tenant[4])) end
 if over(h.limits.model_chars, int(model[1])) then
-  return refuse('overloaded', math.max(1, (int(model[1]) + h.chars - h.limits.model_chars) / rate))
+  return refuse('overloaded', math.max(1, (int(model[1]) + h.cost - h.limits.model_chars) / rate))
 end
 if over(h.limits.all_chars, int(sys[1])) then
-  return refuse('overloaded', math.max(1, (int(sys[1]) + h.chars - h.limits.all_chars) / rate))
+  return refuse('overloaded', math.max(1, (int(sys[1]) + h.cost - h.limits.all_chars) / rate))
 end
 local looked, used, most = int(sys[3]), int(sys[4]), int(sys[5])
 if math.abs(NOW - looked) > 100 then -- INFO is an eighth of the whole; what is made meanwhile is in the reserve
@@ -93,7 +93,7 @@ local first = math.max(0, math.min(shards, room)) -- so many are published now
 redis.call('HSET', job_key, 'ver', h.ver, 'tenant', h.tenant, 'model', h.model, 'slug', h.slug, 'queue', h.queue,
   'priority', h.priority, 'state', 'queued', 'total', h.total, 'run', 0, 'ok', 0, 'failed', 0, 'canc', 0, 'exp', 0,
   'shards', shards, 'next', first, 'inq', first, 'created', created, 'deadline', deadline, 'ttl', h.ttl_ms, 'chars', h.chars,
-  'left', h.chars, 'bytes', h.bytes, 'reserve', reserve, 'hook', h.hook, 'opts', opts, 'meta', meta, 'v', 1,
+  'left', h.cost, 'bytes', h.bytes, 'reserve', reserve, 'hook', h.hook, 'opts', opts, 'meta', meta, 'v', 1,
   'trace', h.trace, 'retry_of', h.retry_of, 'by', h.by, 'waiter', h.waiter, 'texts', texts, 'text_ttl', h.text_ttl_ms,
   'idem', h.idem)
 local records, members, published, messages, flying = {}, {}, {}, {}, {}
@@ -132,19 +132,19 @@ redis.call('ZADD', key('deadlines'), deadline, id)
 redis.call('ZADD', key('jobs:' .. h.tenant), created, id)
 redis.call('ZADD', key('queued:' .. h.queue), created, id)
 redis.call('ZADD', key('opened:' .. h.slug), created, id)
-redis.call('HSET', key('tenant:' .. h.tenant), 'open_jobs', int(tenant[1]) + 1, 'open_chars', int(tenant[2]) + h.chars,
+redis.call('HSET', key('tenant:' .. h.tenant), 'open_jobs', int(tenant[1]) + 1, 'open_chars', int(tenant[2]) + h.cost,
   'stored', stored)
 redis.call('HSET', key('kept:' .. h.tenant), id, bytes + staged_bytes)
 if int(tenant[4]) == 0 then redis.call('SADD', key('tenants'), h.tenant) end
 if by then redis.call('HSET', key('tenant:' .. h.tenant), by, int(tenant[3]) + 1) end
-redis.call('HSET', key('model:' .. h.slug), 'open_jobs', int(model[3]) + 1, 'open_chars', int(model[1]) + h.chars)
+redis.call('HSET', key('model:' .. h.slug), 'open_jobs', int(model[3]) + 1, 'open_chars', int(model[1]) + h.cost)
 redis.call('HSET', key('q:' .. h.queue), 'jobs', open, 'seq', seq + first)
 if not queue[1] then -- its first job
   redis.call('SADD', key('queues'), h.queue)
   redis.call('SADD', key('slugs'), h.slug)
 end
 -- Jobs are refused above 70 %: for them, and not for the result cache, is what is left above half.
-redis.call('HSET', key('sys'), 'open_chars', int(sys[1]) + h.chars, 'reserve', int(sys[2]) - staged + reserve,
+redis.call('HSET', key('sys'), 'open_chars', int(sys[1]) + h.cost, 'reserve', int(sys[2]) - staged + reserve,
   'tight', most > 0 and used > 0.5 * most and 1 or 0, 'looked', looked, 'used', used, 'most', most)
 if h.retry_of ~= '' then
   redis.call('HSET', key('job:' .. h.retry_of), 'retried_by', id)

@@ -245,7 +245,9 @@ def test_lines_and_json_say_the_same(documents: list[dict[str, Any]]) -> None:
         except Problem as problem:
             return problem.code
 
-    expected = outcome(lambda: parse(body, SETTINGS, list, max_documents=50).documents)
+    expected = outcome(
+        lambda: parse(body, SETTINGS, lambda documents, _: list(documents), max_documents=50).documents
+    )
     assert outcome(lambda: read(lines)) == expected
 
 

@@ -22,7 +22,7 @@ MINIMAL: dict[str, Any] = {"labels": ["person"], "documents": [DOCUMENT]}
 def submit(body: object, **limits: Any) -> Submission[tuple[Document, ...]]:
     """Parse a body as POST /v1/jobs would."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return parse(raw, SETTINGS, tuple, **{"max_documents": 10, **limits})
+    return parse(raw, SETTINGS, lambda documents, _: tuple(documents), **{"max_documents": 10, **limits})
 
 
 def refused(body: object, **limits: Any) -> Problem:
@@ -96,7 +96,9 @@ def test_tokens_may_be_asked_for_where_there_is_a_key() -> None:
     own = {"redact": {"mode": "hash", "labels": ["person"]}, "return_text": False}
     body = having(options={"return_text": True}, documents=[{**DOCUMENT, "options": own}])
 
-    [document] = parse(json.dumps(body).encode(), settings, tuple, max_documents=1).documents
+    [document] = parse(
+        json.dumps(body).encode(), settings, lambda documents, _: tuple(documents), max_documents=1
+    ).documents
     redaction = Options(return_text=True).merged(document.options).redaction
     assert redaction == Redact(mode="hash", labels=["person"])
 

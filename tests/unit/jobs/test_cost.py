@@ -1,0 +1,89 @@
+"""What documents cost a model is known before one sees them: quotas, estimates and scaling go by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from string import ascii_lowercase
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs import shards
+from jobs.cost import Costs, label_cost
+from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels, Options
+from tests.support.engine import SPEC, WORD
+from worker.contract import ShardRef
+from worker.tokens import FastTokenizer
+from worker.windows import cut
+
+PIECES = Path(__file__).parents[3] / "models" / "gleaner-small" / "tokenizer.json"
+FEW: Labels = dict.fromkeys(("person", "organisation", "place", "date", "product"))
+
+
+def document(text: str, labels: Labels | None = None) -> Document:
+    """A document."""
+    return Document(0, "0", text, labels=labels)
+
+
+def test_a_text_with_few_labels_costs_its_characters() -> None:
+    """Long or short, as it always did."""
+    costs = Costs(FEW)
+    assert [costs.of(document("a " * n)) for n in (1, 50, 50_000)] == [2, 100, 100_000]
+    error = DocumentError(DocumentErrorCode.empty_text, "empty")
+    assert costs.of(Document(0, "0", "", error=error)) == 0
+
+
+def words(count: int, letters: int) -> str:
+    """Random words, which no tokenizer knows."""
+    random = Random(count)
+    return " ".join("".join(random.choices(ascii_lowercase, k=letters)) for _ in range(count))
+
+
+@pytest.mark.parametrize("labels", [
+    FEW,
+    {f"kind of thing number {at}": None for at in range(40)},
+    {f"{at} {words(25, 4)}": None for at in range(100)},
+    {f"label {at}": "an event that has a place and a time, with those who took part " * 4 for at in range(30)},
+])  # fmt: skip
+def test_passes_are_estimated_without_a_tokenizer(labels: Labels) -> None:
+    """Within a factor of two of what the shipped model's tokenizer comes to."""
+    tokenizer = FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD, "whitespace")
+    plan = cut(document("a " * 4000), labels, Options(), tokenizer, ShardRef("job", 0))
+    assert plan.read is not None
+    passes, estimate = len(plan.read.passes), label_cost(labels).passes
+    assert passes / 2 <= estimate <= 2 * passes
+    assert Costs(labels).of(document("a " * 4000)) == 8000 * estimate
+
+
+def test_many_labels_cost_even_with_a_short_text() -> None:
+    """They are read with each; a document's own labels count as the job's do."""
+    many: Labels = {f"{at} {words(25, 4)}": None for at in range(100)}
+    assert Costs(many).of(document("Ada")) > 5000
+    assert Costs(FEW).of(document("Ada", labels=many)) == Costs(many).of(document("Ada"))
+    assert Costs(many).of(document("Ada", labels=FEW)) == 3
+
+
+@given(st.lists(st.tuples(st.integers(0, 3000), st.booleans()), max_size=60))
+def test_shards_are_cut_by_cost(sizes: list[tuple[int, bool]]) -> None:
+    """No shard has more than it may but for a single document."""
+    many: Labels = {f"{at} {words(10, 4)}": None for at in range(60)}
+    costs = Costs(FEW)
+    whole = [
+        Document(at, str(at), "x" * size, labels=many if own else None) for at, (size, own) in enumerate(sizes)
+    ]
+    parts = list(shards.cut(whole, 8, 20_000, weigh=costs.weigh))
+    assert [one for part in parts for one in part] == whole
+    assert all(len(part) == 1 or sum(map(costs.weigh, part)) <= 20_000 for part in parts)
+
+
+@pytest.mark.parametrize("size", [1, 2000, 8000, shards.MAX_SHARD_CHARACTERS // 8 + 1])
+def test_costly_labels_do_not_make_too_many_shards(size: int) -> None:
+    """As many documents as a job may have, or as a stream may hold, are fewer than 10,000 shards."""
+    many: Labels = {f"{at} {words(25, 4)}": "x" * 1000 for at in range(100)}
+    costs = Costs(many)
+    count = min(100_000, (256 << 20) // size)
+    text = "x" * size
+    documents = (Document(at, "", text) for at in range(count))
+    assert sum(1 for _ in shards.cut(documents, weigh=costs.weigh)) <= shards.MAX_SHARDS
