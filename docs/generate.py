@@ -83,7 +83,7 @@ DOCUMENT_ERRORS: dict[DocumentErrorCode, tuple[str, str]] = {
         "Leave the document out.",
     ),
     DocumentErrorCode.invalid_text: (
-        "The text holds half of a surrogate pair, which no UTF-8 can write, or a NUL character.",
+        "The text holds half of a surrogate pair, which no UTF-8 can write.",
         "Clean the text at its source.",
     ),
     DocumentErrorCode.invalid_document: (

@@ -174,8 +174,6 @@ def text_error(text: str, max_bytes: int) -> DocumentError | None:
         return DocumentError(
             DocumentErrorCode.document_too_large, f"the text is larger than {max_bytes} bytes in UTF-8"
         )
-    if "\x00" in text:
-        return DocumentError(DocumentErrorCode.invalid_text, "the text holds a NUL character")
     return None
 
 

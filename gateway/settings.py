@@ -192,7 +192,9 @@ class GatewaySettings(WebhookSettings):
         "up to 5 for a page of results; 0 is no limit. The chart has 50.",
     )
     key_documents_per_day: int = Field(0, ge=0, description="Documents a day of one key; 0 is no limit.")
-    key_characters_per_day: int = Field(0, ge=0, description="Characters a day of one key; 0 is no limit.")
+    key_characters_per_day: int = Field(
+        0, ge=0, description="Characters a day of one key, as open ones are counted; 0 is no limit."
+    )
     key_open_jobs: int = Field(
         0,
         ge=0,
@@ -208,10 +210,15 @@ class GatewaySettings(WebhookSettings):
         "100.",
     )
     tenant_documents_per_day: int = Field(0, ge=0, description="Documents a day of one tenant; 0 is no limit.")
-    tenant_characters_per_day: int = Field(0, ge=0, description="Characters a day of one tenant; 0 is no limit.")
+    tenant_characters_per_day: int = Field(
+        0, ge=0, description="Characters a day of one tenant, as open ones are counted; 0 is no limit."
+    )
     tenant_max_open_jobs: int = Field(0, ge=0, description="Most open jobs of one tenant; 0 is no limit.")
     tenant_max_open_characters: int = Field(
-        0, ge=0, description="Most characters in open jobs of one tenant; 0 is no limit."
+        0,
+        ge=0,
+        description="Most characters in open jobs of one tenant, those of a text once for each pass that its "
+        "labels need (about 256 tokens of labels a pass); 0 is no limit.",
     )
     tenant_max_inline_webhooks: int = Field(
         10_000,
@@ -227,10 +234,14 @@ class GatewaySettings(WebhookSettings):
         "limit.",
     )
     model_max_open_characters: int = Field(
-        0, ge=0, description="Most characters in open jobs of one model; above it 503 `overloaded`; 0 is no limit."
+        0,
+        ge=0,
+        description="Most characters in open jobs of one model, counted so; above it 503 `overloaded`. 0: none.",
     )
     max_open_characters: int = Field(
-        0, ge=0, description="Most characters in open jobs of all; above it 503 `overloaded`; 0 is no limit."
+        0,
+        ge=0,
+        description="Most characters in open jobs of all, counted so; above it 503 `overloaded`; 0 is no limit.",
     )
 
     @field_validator("trusted_proxies", "cors_origins", "https_hosts", mode="before")

@@ -305,7 +305,11 @@ class UpkeepMetrics:
 _BACKLOG: tuple[tuple[str, str, Callable[[Backlog], float]], ...] = (
     ("gleaner_open_shards", "Shards not finished: waiting, published or running.", lambda b: b.shards),
     ("gleaner_open_jobs", "Jobs not finished.", lambda b: b.jobs),
-    ("gleaner_backlog_characters", "Characters of shards not finished.", lambda b: b.characters),
+    (
+        "gleaner_backlog_characters",
+        "Characters of shards not finished, once for each pass that labels need.",
+        lambda b: b.characters,
+    ),
     (
         "gleaner_backlog_seconds",
         "How long the backlog takes at the measured rate; the oldest job's age where none was measured.",

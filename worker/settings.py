@@ -85,7 +85,7 @@ class WorkerSettings(Settings):
         32_000,
         ge=1,
         description="Most windows of a document: the ranges in which a long text is read, times the passes that "
-        "its labels need; above it fails as `input_too_long`.",
+        "its labels need; above it is not read sentence by sentence, or fails as `input_too_long`.",
     )
     max_document_entities: int = Field(
         50_000,

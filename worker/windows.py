@@ -24,6 +24,8 @@ SPANS_A_WINDOW = 512
 """Candidate spans of a window that are looked at: so many for each word, and so many more. An explained span takes
 more memory: a quarter of them."""
 
+_NOT_CLOSELY = "The text was read in large windows only: its sentences are more windows than a document may have."
+
 Range = tuple[int, int, Reading]
 """First word, one past the last, and why they are read."""
 
@@ -213,7 +215,11 @@ def cut(
         truncated = ranges[0][1] < len(text.words)
         warnings.append(f"Read the first {ranges[0][1]} of {len(text.words)} words.")
     elif not whole:
-        several = text.ranges(room, close_reading, limits.windows // len(passes), budget)
+        most = limits.windows // len(passes)
+        several = text.ranges(room, close_reading, most, budget)
+        if several is None and close_reading:
+            several = text.ranges(room, False, most, budget)
+            warnings.append(_NOT_CLOSELY)
         if several is None:
             return refuse(_too_many(limits, len(passes)))
         ranges = several

@@ -16,8 +16,10 @@ Split = Callable[[str], Words]
 
 JOINERS = frozenset("\u00ad\u200c\u200d\u2060\ufeff")
 """Invisible characters inside of words: soft hyphen, (non-)joiner, word joiner, no-break space of no width."""
-INVISIBLE = JOINERS | {"\u200b"}
-"""A space of no width as well: it ends a word for the model, but the eye sees one word."""
+_CONTROLS = frozenset(map(chr, (*range(9), *range(0x0E, 0x1C), 0x7F)))
+INVISIBLE = JOINERS | _CONTROLS | {"\u200b"}
+"""Spaces of no width and the control characters of broken PDFs as well: they end a word for the model, but not for
+the eye."""
 _UNSPACED = ("THAI ", "LAO ", "KHMER ", "MYANMAR ", "TIBETAN ", "TAI ", "NEW TAI ", "JAVANESE ", "BALINESE ")
 """Scripts without blanks between words: a letter after a mark may begin another word."""
 _UNSPACED_LETTERS = (*_UNSPACED, "CJK ", "HIRAGANA ", "KATAKANA ", "HALFWIDTH KATAKANA ", "BOPOMOFO ", "YI ")

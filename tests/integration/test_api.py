@@ -76,7 +76,7 @@ async def test_the_body_of_a_202_is_what_a_read_right_after_says(api: Api) -> No
 
 async def test_bad_documents_fail_alone_on_the_whole_path(api: Api) -> None:
     """Empty, broken and oversize texts become typed results; their neighbours succeed."""
-    job_id = await api.submit("Ada", "", "a\x00b", "a\ud800b", "x" * 5_000_000, " \n", "Ada")
+    job_id = await api.submit("Ada", "", "\udfffa", "a\ud800b", "x" * 5_000_000, " \n", "Ada")
     await api.worker.work()
 
     job = await api.job(job_id)

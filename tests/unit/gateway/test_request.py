@@ -354,7 +354,6 @@ def test_an_extraction_is_interactive_and_cannot_be_standard() -> None:
     [
         ("", DocumentErrorCode.empty_text),
         (" \n\t\u00a0\u2003", DocumentErrorCode.empty_text),
-        ("a\x00b", DocumentErrorCode.invalid_text),
         ("a\ud800b", DocumentErrorCode.invalid_text),
         ("\udfff\ud800", DocumentErrorCode.invalid_text),
         ("x" * 1001, DocumentErrorCode.document_too_large),
@@ -417,3 +416,9 @@ def test_no_bytes_are_an_internal_error(body: bytes) -> None:
 
     assert isinstance(got, Problem)
     assert got.code in ("malformed_json", "validation_failed")
+
+
+def test_control_characters_of_a_text_are_read() -> None:
+    """PDFs have them, and a model reads past them."""
+    [read, _] = submit(having(documents=[{"text": "a\x00b\x1fc"}, DOCUMENT])).documents
+    assert (read.text, read.error) == ("a\x00b\x1fc", None)

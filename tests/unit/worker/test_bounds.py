@@ -224,7 +224,11 @@ def test_work_ends_wherever_it_is(steps: int) -> None:
 def test_too_many_windows_are_refused_before_they_are_made() -> None:
     """Label passes multiply windows; the error says by how many."""
     labels = {f"{at} " + "x" * 100: None for at in range(100)}
-    plan = cut(Document(0, "0", "a " * 2000), labels, Options(), FakeEngine(), OWNER, limits=Limits(windows=500))
+    few = Limits(windows=500)
+    plan = cut(Document(0, "0", "a " * 2000), labels, Options(), FakeEngine(), OWNER, limits=few)
+    assert 0 < len(plan.windows) <= 500
+    assert "large windows only" in plan.warnings[0]
+    plan = cut(Document(0, "0", "a " * 20_000), labels, Options(), FakeEngine(), OWNER, limits=few)
     assert plan.refused is not None
     assert plan.refused.code is DocumentErrorCode.input_too_long
     assert "passes over it" in plan.refused.detail
