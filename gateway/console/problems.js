@@ -11,6 +11,7 @@ const ADVICE = {
   overloaded: "The service has more work than it takes; try again later.",
   storage_unavailable: "The service cannot reach its store; nothing was changed.",
   job_purged: "Its texts and results were removed.",
+  texts_dropped: "Its texts are not kept any more: submit them again.",
   payload_too_large: "Send less at once, or use `gleaner extract` for large files.",
   too_many_documents: "Send less at once, or use `gleaner extract` for large files.",
 };

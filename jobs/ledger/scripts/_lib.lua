@@ -358,7 +358,7 @@ local function drop_texts(job)
   for i = 1, #flat, 2 do shards[int(flat[i])] = unpack_shard(flat[i + 1]) end
   local first, left, names = 0, 0, {}
   for shard = 0, int(job.shards) - 1 do
-    local record = shards[shard]
+    local record = shards[shard] or {ndocs = 0} -- its TTL may have been faster
     if record.st == 'c' or record.st == 'x' then
       local owned = {}
       for index = first, first + record.ndocs - 1 do
