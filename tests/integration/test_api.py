@@ -18,6 +18,7 @@ from gateway.results import Reader
 from gateway.routes import answers
 from gateway.rows import as_line
 from gateway.schemas import Extraction, JobBody, ModelsPage, ProblemBody, ResultsPage
+from gateway.submission import new_job_id
 from jobs.keys import Role
 from jobs.results import Cursor
 from tests.support.api import Api, running_api
@@ -397,7 +398,7 @@ async def test_a_store_that_cannot_be_reached_is_503(broker_url: str, tmp_path: 
     """storage_unavailable with Retry-After on every route that needs it, readyz included; livez stays well."""
     async with running_api(f"unix://{tmp_path}/nothing", broker_url, tmp_path) as api:
         body = {"labels": ["a"], "documents": [{"text": "b"}]}
-        job = f"/v1/jobs/{submission.new_job_id()}"
+        job = f"/v1/jobs/{new_job_id()}"
         for response in (
             await api.client.post("/v1/jobs", json=body),
             await api.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"}),
@@ -479,7 +480,7 @@ async def test_bad_input_gets_its_documented_error(api: Api, content: bytes, sta
 
 async def test_every_error_is_a_problem(api: Api) -> None:
     """Unknown paths, wrong methods, bad parameters: one shape."""
-    job = f"/v1/jobs/{submission.new_job_id()}"
+    job = f"/v1/jobs/{new_job_id()}"
     for method, path, status, code in (
         ("GET", "/nothing", 404, "not_found"),
         ("GET", "/v1/jobs/", 404, "not_found"),
