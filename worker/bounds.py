@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,11 +82,16 @@ class Budget:
             raise TooCostlyError
 
     def over(self, items: Iterable[T]) -> Iterator[T]:
-        """Yield the items, with a check every `STEP` of them.
+        """Return an iterator of the items, with a check every `STEP` of them.
 
         Raises:
             TooCostlyError, Dropped: as `check`.
         """
+        if isinstance(items, (list, tuple, array)) and len(items) < STEP:
+            return iter(items)
+        return self._in_steps(items)
+
+    def _in_steps(self, items: Iterable[T]) -> Iterator[T]:
         remaining = iter(items)
         while batch := tuple(islice(remaining, STEP)):
             yield from batch

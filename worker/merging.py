@@ -170,8 +170,9 @@ def size_of(result: DocumentResult) -> int:
 def _spans(plan: Plan, found: Sequence[Sequence[Span]], budget: Budget) -> tuple[Sequence[Span], list[Sighting]]:
     """The windows' spans in the document's words and labels: those that count, and, to explain them, all."""
     explain = plan.options.explain
-    if len(plan.windows) == 1 and plan.place(0).labels == tuple(range(len(plan.names))):  # nothing moves
-        place, [spans] = plan.place(0), found
+    place = plan.place(0)
+    if len(plan.windows) == 1 and len(place.labels) == len(plan.names):  # nothing moves
+        [spans] = found
         return spans, [Sighting(span, place.first, place.last) for span in spans if explain]
     seen, sightings = [], []
     end = plan.last_word
@@ -205,36 +206,40 @@ def _entities(
     left_out = findings.left_out + over
     if left_out and redaction:
         return (), None, left_out
-    ends = [(plan.starts[span.start], plan.ends[span.end - 1]) for span in budget.over(spans)]
-    whys = reasons(spans, budget.over(sightings)) if plan.options.explain else []
-    windows = [(plan.starts[why.window[0]], plan.ends[why.window[1] - 1]) for why in budget.over(whys)]
+    budget.check()  # from here on each loop is over no more than a document may have
+    first, last, names = plan.starts, plan.ends, plan.names
+    ends = [(first[span.start], last[span.end - 1]) for span in spans]
+    whys = reasons(spans, sightings) if plan.options.explain else []
+    windows = [(first[why.window[0]], last[why.window[1] - 1]) for why in whys]
     at = _positions(text, [*windows, *ends], unit)
     entities = [
-        Entity(at[start], at[end], text[start:end], plan.names[span.label], span.score)
-        for (start, end), span in budget.over(zip(ends, spans, strict=True))
+        Entity(at[start], at[end], text[start:end], names[span.label], span.score)
+        for (start, end), span in zip(ends, spans, strict=True)
     ]
     if whys:
         entities = [
             entity._replace(explain=_explanation(plan, entity.score, why, (at[window[0]], at[window[1]])))
-            for entity, why, window in budget.over(zip(entities, whys, windows, strict=True))
+            for entity, why, window in zip(entities, whys, windows, strict=True)
         ]
     shown = None
     if redaction:
-        found = [Found(*end, plan.names[span.label], span.score) for end, span in zip(ends, spans, strict=True)]
+        found = [Found(*end, names[span.label], span.score) for end, span in zip(ends, spans, strict=True)]
         redacted = redact(text, found, redaction, unit, plan.redact_key, budget)
         shown = redacted.text
         at = _positions(shown, redacted.places, unit)
         entities = [
             entity._replace(text=shown[start:end], redacted=(at[start], at[end]))
-            for entity, (start, end) in budget.over(zip(entities, redacted.places, strict=True))
+            for entity, (start, end) in zip(entities, redacted.places, strict=True)
         ]
     return tuple(sorted(entities, key=_ORDER)), shown, left_out
 
 
 def _bounded(plan: Plan, spans: Sequence[Span], most_bytes: int, budget: Budget) -> tuple[Sequence[Span], int]:
     """The spans that a result has room for, those of the highest scores, and how many it has none for."""
-    longest = max((plan.ends[span.end - 1] - plan.starts[span.start] for span in spans), default=0)
-    if len(spans) <= SURELY_SMALL and longest <= SHORT:
+    text, starts, ends = plan.document.text, plan.starts, plan.ends
+    if len(spans) <= SURELY_SMALL and (
+        len(text) <= SHORT or all(ends[span.end - 1] - starts[span.start] <= SHORT for span in spans)
+    ):
         return spans, 0
     fixed = ENTITY_BYTES + (EXPLANATION_BYTES if plan.options.explain else 0)
     names = [fixed + len(orjson.dumps(name)) for name in plan.names]
@@ -242,7 +247,7 @@ def _bounded(plan: Plan, spans: Sequence[Span], most_bytes: int, budget: Budget)
     ranked = sorted(range(len(spans)), key=lambda at: -spans[at].score)
     for at in budget.over(ranked[: plan.limits.entities]):
         span = spans[at]
-        value = plan.document.text[plan.starts[span.start] : plan.ends[span.end - 1]]
+        value = text[starts[span.start] : ends[span.end - 1]]
         left -= names[span.label] + len(orjson.dumps(value))
         if left < 0:
             break

@@ -96,6 +96,11 @@ class Asked:
         """The labels that have a token; the others are not asked for."""
         return tuple(i for i, ids in enumerate(self.pieces[2:]) if ids)
 
+    @cached_property
+    def distinct(self) -> bool:
+        """True where no two labels are asked for alike."""
+        return len({self.prompts[i] for i in self.readable}) == len(self.readable)
+
     def _prompt(self, labels: tuple[int, ...]) -> Prompt:
         """The prompt for some of the labels."""
         marker, text_marker, *prompts = self.pieces
@@ -117,8 +122,7 @@ class Asked:
         free = self.spec.max_pieces - self.fixed
         if not self.readable:
             return DocumentError(DocumentErrorCode.invalid_document, "The model can read none of the labels.")
-        distinct = len({self.prompts[i] for i in self.readable}) == len(self.readable)
-        if distinct and text.fits(0, len(text.words), free - self.everything.cost):
+        if self.distinct and text.fits(0, len(text.words), free - self.everything.cost):
             return [self.everything]
         groups: list[list[int]] = [[]]
         taken, prompts = 0, set[str]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate, chain, compress, islice, pairwise
@@ -14,7 +14,7 @@ from unicodedata import normalize
 from worker.bounds import Budget
 from worker.contract import Encoded, ModelSpec, Tokenizer, Words
 from worker.sentences import sentence_starts
-from worker.written import Split, is_mark
+from worker.written import Split, has_marks
 
 MIN_OVERLAP_WORDS = 48
 LONG_SENTENCE_WORDS = 48
@@ -83,8 +83,8 @@ class Text:
         budget = budget or Budget()
         split = tokenizer.split(text)
         budget.check()
-        marked = not text.isascii() and any(map(is_mark, set(text)))
-        ids, counts = _encoded(map(_composed, split.words) if marked else split.words, tokenizer, budget)
+        words = [*map(_composed, split.words)] if has_marks(text) else split.words
+        ids, counts = _encoded(words, tokenizer, budget)
         if any(counts) and not all(counts):
             words, starts, ends = split
             split = Words(
@@ -160,7 +160,9 @@ def _composed(word: str) -> str:
     return word if word.isascii() or len(word) > LONGEST_COMPOSED else normalize("NFC", word)
 
 
-def _encoded(words: Iterable[str], tokenizer: Tokenizer, budget: Budget) -> Encoded:
+def _encoded(words: Sequence[str], tokenizer: Tokenizer, budget: Budget) -> Encoded:
+    if len(words) <= ENCODED_AT_ONCE:
+        return tokenizer.encode(words)
     remaining = iter(words)
     ids, counts = array("i"), list[int]()
     while part := [*islice(remaining, ENCODED_AT_ONCE)]:

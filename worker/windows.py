@@ -8,7 +8,7 @@ sentence by sentence, because small models overlook in a full window what they f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import overload
@@ -58,6 +58,11 @@ class Windows(Sequence[Window]):
         self._options = options
         self._owner = owner
         self._read = read
+        names = read.asked.names
+        self._thresholds = [options.thresholds([names[i] for i in prompt.labels]) for prompt in read.passes]
+
+    def __iter__(self) -> Iterator[Window]:
+        return map(self.__getitem__, range(len(self)))
 
     def __len__(self) -> int:
         return len(self._read.passes) * len(self._read.ranges)
@@ -89,11 +94,6 @@ class Windows(Sequence[Window]):
             ids=[*prompt.ids, *text.ids[text.total[first] : text.total[last]]],
             counts=(*prompt.counts, *text.pieces[first:last]),
         )
-
-    @cached_property
-    def _thresholds(self) -> Sequence[tuple[float, ...]]:
-        names = self._read.asked.names
-        return [self._options.thresholds([names[i] for i in prompt.labels]) for prompt in self._read.passes]
 
 
 @dataclass(frozen=True)

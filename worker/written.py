@@ -6,6 +6,7 @@ its word, and the word in two; half of a name is then neither recognised nor hid
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from array import array
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ Split = Callable[[str], Words]
 
 JOINERS = frozenset("\u00ad\u200c\u200d\u2060\ufeff")
 """Invisible characters inside of words: soft hyphen, (non-)joiner, word joiner, no-break space of no width."""
+_MAYBE = re.compile("[\u00ad\u0300-\U0010ffff]")
+"""Quickly found in a text: what may be a mark or a joiner, and is not in texts of Western Europe."""
 _CONTROLS = frozenset(map(chr, (*range(9), *range(0x0E, 0x1C), 0x7F)))
 INVISIBLE = JOINERS | _CONTROLS | {"\u200b"}
 """Spaces of no width and the control characters of broken PDFs as well: they end a word for the model, but not for
@@ -32,7 +35,7 @@ def join_marks(split: Split) -> Split:
     """
 
     def split_written(text: str) -> Words:
-        if text.isascii() or not (marks := _marks(text)):
+        if text.isascii() or not _MAYBE.search(text) or not (marks := _marks(text)):
             return split(text)
         shadow = split(text.translate({ord(mark): shown for mark, shown in marks.items()}))
         if not shadow.words:
@@ -45,6 +48,11 @@ def join_marks(split: Split) -> Split:
         return Words([text[start:end] for start, end in zip(starts, ends, strict=True)], starts, ends)
 
     return split_written
+
+
+def has_marks(text: str) -> bool:
+    """Return whether a text has combining marks."""
+    return not text.isascii() and _MAYBE.search(text) is not None and any(map(is_mark, set(text)))
 
 
 def is_mark(character: str) -> bool:
