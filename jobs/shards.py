@@ -23,6 +23,12 @@ MAX_SHARD_DOCUMENTS = 32
 MAX_SHARD_CHARACTERS = 256 * 1024
 MAX_SHARDS = 10_000
 
+_OLDER_CODES = {
+    DocumentErrorCode.too_costly: DocumentErrorCode.input_too_long,
+    DocumentErrorCode.too_many_entities: DocumentErrorCode.input_too_long,
+}
+"""Codes that older gateways do not know, and what they read instead."""
+
 _NEWER_OPTIONS = {"redact": 2, "explain": 2}
 """The wire version from which on workers know an option; those not named here always did."""
 
@@ -122,7 +128,10 @@ def _result_row(result: DocumentResult) -> bytes:
     if result.warnings:
         row["g"] = result.warnings
     if result.error is not None:
-        row["e"] = [result.error.code, result.error.detail]
+        code = result.error.code
+        row["e"] = [_OLDER_CODES.get(code, code), result.error.detail]
+        if code in _OLDER_CODES:
+            row["ec"] = code
     if result.text is not None:
         row["t"] = result.text
     if result.redacted_text is not None:
@@ -188,7 +197,7 @@ def _result(row: dict[str, Any]) -> DocumentResult:
         truncated=row.get("c", False),
         warnings=tuple(row.get("g", ())),
         attempts=row["a"],
-        error=_error(row.get("e")),
+        error=_error(row.get("e"), row.get("ec")),
         text=row.get("t"),
         redacted_text=row.get("r"),
     )
@@ -211,5 +220,9 @@ def _explanation(runners_up: list[list[Any]], window: list[int], confidence: flo
     return Explanation(tuple((label, score) for label, score in runners_up), (window[0], window[1]), confidence)
 
 
-def _error(stored: list[str] | None) -> DocumentError | None:
-    return None if stored is None else DocumentError(DocumentErrorCode(stored[0]), stored[1])
+def _error(stored: list[str] | None, newer: str | None = None) -> DocumentError | None:
+    """The error; a code that this version does not know has one in its place that every version knows."""
+    if stored is None:
+        return None
+    code = newer if newer in _OLDER_CODES else stored[0]
+    return DocumentError(DocumentErrorCode(code), stored[1])

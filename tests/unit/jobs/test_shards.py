@@ -140,3 +140,12 @@ def test_rows_are_cut_wherever_the_pieces_end(texts: list[tuple[str, str]], cuts
         assert [decode(row) for row, _ in cut] == rows[skip:]
         assert [shards.row_index(row) for row, _ in cut] == [row.index for row in rows[skip:]]
         assert [last for _, last in cut] == [row is rows[-1] for row in rows[skip:]]
+
+
+def test_an_older_gateway_reads_errors_it_does_not_know() -> None:
+    """New codes stand beside one that every version knows; and a newer version's are read as that one."""
+    error = DocumentError(DocumentErrorCode.too_costly, "why")
+    row = orjson.loads(shards.encode_results([DocumentResult(0, "0", DocumentStatus.failed, error=error)]))[0]
+    assert (row["e"], row["ec"]) == (["input_too_long", "why"], "too_costly")
+    [result] = shards.decode_results(orjson.dumps([{**row, "ec": "of_tomorrow"}]))
+    assert result.error == DocumentError(DocumentErrorCode.input_too_long, "why")
