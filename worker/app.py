@@ -34,6 +34,7 @@ from worker.contract import Engine, ModelSpec, ShardRef
 from worker.intake import Intake
 from worker.leases import Lease, LeaseKeeper
 from worker.microbatch import MicroBatcher
+from worker.observer import Observer
 from worker.probes import HUNG_EXIT_CODE, Health, Watchdog
 from worker.progress import Progress
 from worker.settings import WorkerSettings
@@ -294,7 +295,7 @@ class _Forwards(local):
         self._end = lambda: None
 
 
-class _Numbers:
+class _Numbers(Observer):
     """The micro-batcher's numbers as Prometheus metrics."""
 
     def __init__(self, metrics: WorkerMetrics, forward_done: Callable[[], None]) -> None:

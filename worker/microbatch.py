@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from queue import Queue
 from threading import Condition, Thread
 from time import monotonic
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from jobs.schema import DocumentErrorCode
 from worker.choice import Turns, Waiting, choose
@@ -29,11 +29,13 @@ from worker.contract import (
     Outcome,
     OutOfMemory,
     ShardRef,
+    Span,
     Spans,
     Window,
     row_length,
 )
-from worker.tickets import Item, Questions, Ticket, everyone
+from worker.observer import Observer
+from worker.tickets import Item, Questions, Ticket, everyone, fail_all
 
 log = logging.getLogger(__name__)
 
@@ -45,22 +47,6 @@ DECODE_AHEAD = 2
 LOOK_AHEAD = 256
 """Windows of one priority among which a micro-batch is chosen: enough of like length. To look through all of a
 large job's, which are a thousand, took a millisecond for each micro-batch, with everybody else locked out."""
-
-
-class Observer(Protocol):
-    """Where the micro-batcher's numbers go."""
-
-    def microbatch(self, windows: int, jobs: int, real: int, padded: int) -> None:
-        """A micro-batch is about to run: its windows, the jobs they belong to, tokens without and with padding."""
-        ...
-
-    def stage(self, stage: str, seconds: float) -> None:
-        """A stage (`collate`, `forward`, `decode`) took this long."""
-        ...
-
-    def out_of_memory(self, action: str) -> None:
-        """The device was full; `split` or `failed` says what was done."""
-        ...
 
 
 class MicroBatcher:
@@ -89,7 +75,7 @@ class MicroBatcher:
         self._engine = engine
         self._budget = budget_tokens
         self._before_forward = before_forward
-        self._observer = observer
+        self._observer = observer or Observer()
         self._clock = clock
         self._changed = Condition()
         self._items: list[Item] = []  # waiting, oldest first
@@ -228,8 +214,7 @@ class MicroBatcher:
         Raises:
             Dropped: it has ended.
         """
-        with self._changed:
-            self._exclusive = True
+        self._exclusive = True
         try:
             with self._changed:
                 while self._running:
@@ -313,14 +298,15 @@ class MicroBatcher:
         except Exception as error:  # noqa: BLE001  # theirs to judge: the owner of the shards gets it
             self._settle(items, error)
             return
-        self._observe(windows, padded)
+        jobs, real = len({window.owner.job_id for window in windows}), sum(window.pieces for window in windows)
+        self._observer.microbatch(len(windows), jobs, real, padded)
         try:
             start = self._clock()
             batch = self._engine.collate(windows)
             collated = self._clock()
             raw = self._engine.forward(batch)
-            self._stage("collate", collated - start)
-            self._stage("forward", self._clock() - collated)
+            self._observer.stage("collate", collated - start)
+            self._observer.stage("forward", self._clock() - collated)
         except OutOfMemory:
             self._out_of_memory(items, padded)
         except EngineBroken as error:
@@ -347,10 +333,8 @@ class MicroBatcher:
         try:
             start = self._clock()
             spans = self._engine.decode(batch, raw)
-            self._stage("decode", self._clock() - start)
-            outcomes = [
-                found if isinstance(found, Spans) else tuple(found) for _, found in zip(items, spans, strict=True)
-            ]
+            self._observer.stage("decode", self._clock() - start)
+            outcomes = [_outcome(found) for _, found in zip(items, spans, strict=True)]
         except EngineBroken as error:  # scores may still be on their way from the device
             self._break(items, error)
         except Exception as error:  # noqa: BLE001
@@ -362,8 +346,7 @@ class MicroBatcher:
         self._engine.release_memory()
         action = "split" if len(items) > 1 else "failed"
         log.warning("microbatch.out_of_memory", extra={"windows": len(items), "tokens": padded, "action": action})
-        if self._observer:
-            self._observer.out_of_memory(action)
+        self._observer.out_of_memory(action)
         if len(items) > 1:
             with self._changed:
                 self._budget = min(self._budget, padded * 3 // 4)
@@ -398,7 +381,7 @@ class MicroBatcher:
             if self._closing or self._exclusive:  # and these may have been the last that somebody waited for
                 self._changed.notify_all()
         if isinstance(outcomes, Exception):
-            _fail(items, outcomes)
+            fail_all(items, outcomes)
         for ticket in done:
             ticket.settle()
 
@@ -412,18 +395,8 @@ class MicroBatcher:
             self._items = []
             self._questions = Questions()
             self._changed.notify_all()
-        _fail(lost, error)
-
-    def _observe(self, windows: Sequence[Window], padded: int) -> None:
-        if self._observer:
-            jobs = len({window.owner.job_id for window in windows})
-            self._observer.microbatch(len(windows), jobs, sum(window.pieces for window in windows), padded)
-
-    def _stage(self, stage: str, seconds: float) -> None:
-        if self._observer:
-            self._observer.stage(stage, seconds)
+        fail_all(lost, error)
 
 
-def _fail(items: Iterable[Item], error: Exception) -> None:
-    for item in everyone(items):
-        item.ticket.fail(error)
+def _outcome(spans: Sequence[Span]) -> Outcome:
+    return spans if isinstance(spans, Spans) else tuple(spans)

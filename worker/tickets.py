@@ -74,6 +74,12 @@ def everyone(items: Iterable[Item]) -> Iterator[Item]:
         yield from item.copies
 
 
+def fail_all(items: Iterable[Item], error: Exception) -> None:
+    """Give the futures of items and of their copies an error."""
+    for item in everyone(items):
+        item.ticket.fail(error)
+
+
 class Questions:
     """What is being asked: of items in flight with the same question one runs, the others are its copies.
 

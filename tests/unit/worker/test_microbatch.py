@@ -14,6 +14,7 @@ from tests.support.engine import FakeEngine, Fault
 from worker import microbatch
 from worker.contract import Dropped, EngineBroken, Failed, ShardRef, Span, Window, row_length
 from worker.microbatch import LOOK_AHEAD, MicroBatcher
+from worker.observer import Observer
 
 WAIT_S = 10.0
 
@@ -31,7 +32,7 @@ def names(outcome: object) -> list[int]:
     return [span.start for span in outcome]
 
 
-class Numbers:
+class Numbers(Observer):
     """Collects what the micro-batcher reports."""
 
     def __init__(self) -> None:
