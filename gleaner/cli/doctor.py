@@ -190,7 +190,7 @@ def _queue(patient: Patient) -> Iterator[Finding]:
     for model in seen.models:
         waiting = sum(queues.length(broker, names.queue(model.model, priority)) for priority in Priority)
         state = f"{model.model}: {model.shards} open shards, {waiting} messages, {model.workers} workers"
-        if model.published - waiting > IN_FLIGHT * max(1, model.workers):
+        if model.published - waiting > IN_FLIGHT * model.workers:
             yield Finding(
                 "warning",
                 f"{model.model}: {model.published} shards wait by the ledger, {waiting} messages in the broker",

@@ -87,7 +87,7 @@ def _scratch(name: str) -> Callable[[bytes], Path]:
 
 
 def _read_body(data: bytes) -> None:
-    parse_body(data, _SETTINGS, list, max_documents=100)
+    parse_body(data, _SETTINGS, lambda documents, _labels: list(documents), max_documents=100)
 
 
 def _read_lines(data: bytes) -> None:

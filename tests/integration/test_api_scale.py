@@ -153,7 +153,8 @@ async def test_a_thousand_waiters_cost_little_and_hear_at_once(
     ledger_url: str, broker_url: str, tmp_path: Path
 ) -> None:
     """Each waits for a job of its own: nearly no work while nothing happens, and the answer comes with the end."""
-    with running_gateway(tmp_path, ledger_url, broker_url) as (gateway, key):
+    unlimited = {"GLEANER_KEY_STREAMS": "0", "GLEANER_TENANT_STREAMS": "0"}
+    with running_gateway(tmp_path, ledger_url, broker_url, **unlimited) as (gateway, key):
         store = Ledger(connect(ledger_url, 5, "test"))
         made = [store.run(ledger.create(new_job(_job_id(n), tenant="acme"))) for n in range(WAITERS)]
         polls = [Poll(int(gateway.url.rpartition(":")[2]), key, _job_id(n)) for n in range(WAITERS)]

@@ -119,5 +119,5 @@ def test_doctor_holds_the_queue_against_the_ledger() -> None:
         found = [finding.what for finding in examine(patient)]
     finally:
         house.close()
-    assert set(found) - set(told) >= {"gleaner-small: 20 shards wait by the ledger, 0 messages in the broker"}
-    assert any("20 open shards, 20 messages, 0 workers" in what for what in told)
+    assert set(found) - set(told) >= {"gleaner-small: 2 shards wait by the ledger, 0 messages in the broker"}
+    assert any("20 open shards, 2 messages, 0 workers" in what for what in told)

@@ -248,7 +248,7 @@ async def test_tarpits_hold_their_own_tenant_alone(api: Api, names: NameServer) 
         names.records[f"fresh{n}.example"] = [PUBLIC]
         began = time.monotonic()
         assert (await register(api, f"https://fresh{n}.example/hook", "other")).status_code == 201
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 2.5
     began = time.monotonic()
     statuses = await asyncio.gather(*tarpits)
     assert time.monotonic() - began < 2 * SLOW
