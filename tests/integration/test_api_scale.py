@@ -13,6 +13,7 @@ import random
 import statistics
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -170,14 +171,15 @@ async def test_a_thousand_waiters_cost_little_and_hear_at_once(
         await asyncio.sleep(5)  # a whole round of looking
         idle = (sum(process.cpu_times()[:2]) - idle) / 5
         waits = []
-        for poll, created, task in zip(polls[:50], made, tasks, strict=False):
-            (message,) = created.publish
-            began = await asyncio.to_thread(finish, store, message)
+        # Two of a tenant's shards are in flight where no worker is alive: each that ends publishes the next job's.
+        ready = deque(message for created in made for message in created.publish)
+        for poll, task in zip(polls[:50], tasks, strict=False):
+            began = await asyncio.to_thread(finish, store, ready)
             await task
             waits.append(poll.answered - began)
         began = time.monotonic()
-        for created in made[50:]:
-            await asyncio.to_thread(finish, store, created.publish[0])
+        while ready:
+            await asyncio.to_thread(finish, store, ready)
         await asyncio.gather(*tasks)
         burst = time.monotonic() - began
         store._client.close()
@@ -195,9 +197,12 @@ def _job_id(number: int) -> str:
     return f"job_{number:026d}"
 
 
-def finish(store: Ledger, message: ledger.Message) -> float:
-    """Run a job of one document; when its completion was sent to the store."""
+def finish(store: Ledger, ready: deque[ledger.Message]) -> float:
+    """Run the next job of one document; return when its completion was sent to the store."""
+    message = ready.popleft()
     store.run(ledger.claim(message, "n", "w", "rev"))
     began = time.monotonic()
-    assert store.run(ledger.complete(message, "n", b"r", b"", 1, 0, {}, {})).kind == "stored"
+    done = store.run(ledger.complete(message, "n", b"r", b"", 1, 0, {}, {}))
+    assert done.kind == "stored"
+    ready.extend(done.publish)
     return began
