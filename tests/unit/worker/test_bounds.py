@@ -24,7 +24,8 @@ PIECES = Path(__file__).parents[3] / "models" / "gleaner-small" / "tokenizer.jso
 CHARACTERS = 128 * 1024
 MOST_GROWTH = 2.4
 UNLIMITED = Limits(windows=1 << 30, entities=1 << 30, document_bytes=1 << 40)
-TRIES = 6
+TRIES = 40
+"""Most of which run only under a neighbour's load, or where the growth is really too high."""
 
 KINDS = {
     "letters": "a",
