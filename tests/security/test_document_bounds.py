@@ -15,7 +15,7 @@ import pytest
 from gleaner import Client
 from tests.support.local_stack import RunningStack, running_stack, until
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
 CLOSERS = ")" * 140_000
 EASY_S = 10.0
 """Most seconds that a short text may take next to an attack, on two cores that other tests use as well."""

@@ -22,6 +22,8 @@ from tests.support.processes import Child, wait_for
 from tests.support.servers import RedisServer
 from tests.support.watching import Watch
 
+pytestmark = pytest.mark.alone
+
 JSON, LINES = "application/json", "application/x-ndjson"
 HEAD = b'{"labels":["person"]}\n'
 MOST_MIB = 256

@@ -27,7 +27,7 @@ from tests.support.ledger import CODEC, new_job
 from tests.support.processes import Child
 from tests.support.servers import RedisServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.alone, pytest.mark.anyio]
 
 MIB = 1 << 20
 MOST_RSS = 256 * MIB

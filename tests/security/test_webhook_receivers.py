@@ -36,6 +36,8 @@ from tests.support.receivers import Receiver, receiving
 from tests.support.servers import RedisServer
 from tests.support.tunnel import tunnel
 
+pytestmark = pytest.mark.alone
+
 ALL = "/v1/webhook-endpoints"
 PUBLIC = "93.184.216.34"
 SLOW = 6.0

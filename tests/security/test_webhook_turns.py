@@ -18,6 +18,8 @@ from tests.support.processes import House
 from tests.support.receivers import Receiver, receiving
 from tests.support.servers import RedisServer
 
+pytestmark = pytest.mark.alone
+
 SLOTS = 16
 LEASE = 60_000
 

@@ -16,6 +16,8 @@ from tests.support.processes import Child
 from tests.support.servers import RedisServer
 from tests.support.watching import Watch
 
+pytestmark = pytest.mark.alone
+
 MORE_MIB = 40
 """How much more memory a connection may make a gateway need for a while."""
 GET = b"GET /livez HTTP/1.1\r\nHost: a\r\n"
