@@ -99,7 +99,14 @@ def load_engine(settings: WorkerSettings) -> Engine:
     source = settings.model_source or (str(shipped) if shipped.is_dir() else settings.model)
     cache = settings.model_cache.expanduser()
     backbone = settings.model_backbone_revision or None
-    resolved = models.resolve(source, settings.model_revision or None, cache, backbone)
+    resolved = models.resolve(
+        source,
+        settings.model_revision or None,
+        cache,
+        backbone,
+        convert=settings.model_convert,
+        variant=settings.model_variant,
+    )
     return engine.load(
         resolved, settings.device, settings.precision, settings.runtime, cache, settings.gpu_shared_by
     )

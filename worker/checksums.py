@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 MANIFEST = "gleaner-manifest.json"
+SOURCES = "made from"
+"""The key under which a list has the files that its own were made of."""
 
 
 def hash_file(path: Path) -> str:
@@ -32,15 +34,32 @@ def hash_all(files: Mapping[str, Path]) -> dict[str, str]:
     return {name: hash_file(path) for name, path in sorted(files.items())}
 
 
-def seal(folder: Path) -> None:
-    """Write the list."""
-    (folder / MANIFEST).write_text(json.dumps(hashes(folder)), encoding="utf-8")
+def seal(folder: Path, sources: Mapping[str, str] | None = None) -> None:
+    """Write the list.
+
+    Args:
+        folder: whose files it lists.
+        sources: SHA-256 of the files that these were made of, by name; kept with the list.
+    """
+    listed: dict[str, object] = dict(hashes(folder))
+    if sources:
+        listed[SOURCES] = dict(sources)
+    (folder / MANIFEST).write_text(json.dumps(listed), encoding="utf-8")
 
 
 def sound(folder: Path) -> bool:
     """Return whether there is a list and the files are those on it, all of them, unchanged."""
-    try:
-        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+    expected = sealed(folder)
     return bool(expected and expected == hashes(folder))
+
+
+def sealed(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 in hex of each file on a folder's list; of files in the folder nothing is read."""
+    try:
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(listed, dict):
+        return {}
+    listed.pop(SOURCES, None)
+    return listed

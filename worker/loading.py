@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from itertools import chain
 from math import prod
@@ -54,7 +54,8 @@ def load_gliner(folder: Path, device: str, files: Mapping[str, str] | None = Non
     if type(model) not in (UniEncoderSpanGLiNER, UniEncoderTokenGLiNER):
         name = type(model).__name__
         raise ModelBrokenError(f"{folder}: architecture {name} is not supported; use a uni-encoder.")
-    missing = _missing_weights(model.model.state_dict(), shapes)
+    aliases = model_weights.read_aliases(folder / WEIGHTS)
+    missing = _missing_weights(model.model.state_dict(), shapes.keys() | aliases)
     if missing:
         raise ModelBrokenError(f"{folder}: {len(missing)} weights are not in the file, {missing[0]} first.")
     expected = (files or {}).get(WEIGHTS)
@@ -189,7 +190,7 @@ def _refuse_oversized(folder: Path, copy: Path, shapes: Mapping[str, model_weigh
         )
 
 
-def _missing_weights(state: Mapping[str, torch.Tensor], names: Mapping[str, model_weights.Shape]) -> list[str]:
+def _missing_weights(state: Mapping[str, torch.Tensor], names: Set[str]) -> list[str]:
     """Return weights that gliner left at random values without a word: in the model, but not in its file."""
     shared = {state[name].data_ptr() for name in names if name in state}
     return sorted(

@@ -6,7 +6,7 @@ class by its name; so everything that could choose code is checked here, before 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,32 @@ REFUSED = frozenset(
      "use_kernels", "kernel_config", "use_kernel_forward", "auto_mapping", "peft_config")
 )  # fmt: skip
 """Keys that name code, or a loader that brings code with it. Null, false and empty are harmless."""
-OTHER_PARTS = ("labels_encoder", "labels_encoder_config", "labels_decoder", "labels_decoder_config",
-               "decoder_config", "relations_layer", "triples_layer")  # fmt: skip
+OTHER_PARTS: Mapping[str, str] = {
+    "labels_encoder": "a bi-encoder",
+    "labels_encoder_config": "a bi-encoder",
+    "labels_decoder": "a GLiNER that generates labels",
+    "labels_decoder_config": "a GLiNER that generates labels",
+    "decoder_config": "a GLiNER with a decoder",
+    "relations_layer": "a GLiNER for relations",
+    "triples_layer": "a GLiNER for relations",
+}
+"""Keys that only architectures have that are not supported."""
+OTHER_TYPES: Mapping[str, str] = {
+    "bi_encoder": "a bi-encoder",
+    "relex": "a GLiNER for relations",
+    "decoder": "a GLiNER that generates labels",
+    "streaming": "a GLiNER for streams",
+}
+"""What `model_type` holds of them."""
+OTHER_LIBRARIES: Mapping[str, str] = {
+    "extractor": "a GLiNER2 model",
+    "gliner2": "a GLiNER2 model",
+    "gliclass": "a GLiClass model",
+    "glirel": "a GLiREL model",
+    "gliformer": "a GLiFormer model",
+}
+"""What `model_type` of config.json begins with in models of related libraries."""
+_SUGGESTION = "Gleaner runs GLiNER's uni-encoders, urchade/gliner_medium-v2.1 for one."
 
 
 def check(folder: Path, bare: bool = False) -> None:
@@ -87,6 +111,58 @@ def check(folder: Path, bare: bool = False) -> None:
             raise ModelBrokenError(f"{folder / name}: more than {MAX_TOKENIZER_VALUES:,} lines.")
 
 
+def identify(source: str, names: Collection[str], fetch: Callable[[str], Path]) -> None:
+    """Refuse what is no GLiNER model, or one of an architecture that is not supported, by its configuration alone.
+
+    Args:
+        source: the model, for messages.
+        names: the files there.
+        fetch: brings one of the small ones.
+
+    Raises:
+        ModelBrokenError: it is another kind of model; the message says which.
+    """
+    if CONFIG in names:
+        other = _other_architecture(load(fetch(CONFIG)))
+        if other:
+            raise ModelBrokenError(f"{source}: {other}, an architecture that is not supported. {_SUGGESTION}")
+        return
+    kind = _other_library(names, fetch)
+    if kind:
+        raise ModelBrokenError(f"{source}: this is {kind}; it has no {CONFIG}. {_SUGGESTION}")
+    raise ModelBrokenError(f"{source}: no {CONFIG}; is this a GLiNER model?")
+
+
+def _other_architecture(content: Mapping[str, Any]) -> str:
+    """Return what a GLiNER's configuration describes and by which key, if that is not supported; else ""."""
+    for key, kind in OTHER_PARTS.items():
+        if content.get(key):
+            return f"{key} says that this is {kind}"
+    model_type = content.get("model_type")
+    for part, kind in OTHER_TYPES.items():
+        if isinstance(model_type, str) and part in model_type:
+            return f"model_type {model_type[:60]!r} says that this is {kind}"
+    return ""
+
+
+def _other_library(names: Collection[str], fetch: Callable[[str], Path]) -> str:
+    """Return what a model without GLiNER's configuration is, as far as its files say; else ""."""
+    if "glirel_config.json" in names:
+        return "a GLiREL model"
+    if "adapter_config.json" in names:
+        return "an adapter (LoRA), not a whole model; merge it into its model and save that"
+    if "config.json" not in names:
+        return "a GLiNER2 model" if "encoder_config/config.json" in names else ""
+    content = load(fetch("config.json"))
+    model_type, classes = content.get("model_type"), content.get("architectures")
+    name = model_type if isinstance(model_type, str) else ""
+    for beginning, kind in OTHER_LIBRARIES.items():
+        if name.lower().startswith(beginning):
+            return kind
+    first = classes[0] if isinstance(classes, list) and classes and isinstance(classes[0], str) else name
+    return f"a {first[:60]} of transformers, not a GLiNER model" if first else ""
+
+
 def load(path: Path, most_values: int = MAX_VALUES) -> dict[str, Any]:
     """Return a JSON file's object, which takes no more memory than its limits allow.
 
@@ -109,17 +185,12 @@ def _check_model(folder: Path, bare: bool) -> None:
     path = folder / CONFIG
     content = load(path)
     _check_values(path, content)
-    other = [key for key in OTHER_PARTS if content.get(key)]
-    if other or content.get("model_type") == "gliner_streaming_span":
-        raise ModelBrokenError(
-            f"{path}: {', '.join(other) or 'model_type'}: this architecture is not supported; use a uni-encoder."
-        )
+    other = _other_architecture(content)
+    if other:
+        raise ModelBrokenError(f"{path}: {other}, an architecture that is not supported. {_SUGGESTION}")
     encoder = content.get("encoder_config")
     if encoder is None and not bare:
-        raise ModelBrokenError(
-            f"{path}: no encoder_config. Put the content of its backbone's config.json there, or name the model by "
-            "its hub id, which brings it."
-        )
+        raise ModelBrokenError(f"{path}: no encoder_config. Put the content of its backbone's config.json there.")
     if encoder is not None:
         _check_type(path, "encoder_config", encoder, MODEL_TYPES)
     if content.get("span_encoder_config") is not None:

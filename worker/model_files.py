@@ -10,16 +10,17 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
+from worker import weight_files
 from worker.model_errors import ModelBrokenError, PickleRefusedError
+from worker.weight_files import WEIGHTS as WEIGHTS
 
 CONFIG = "gliner_config.json"
-WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer_config.json"
 CALIBRATION = "calibration.json"
 _MIB = 2**20
 SIZES: Mapping[str, int] = {
     CONFIG: 4 * _MIB,
-    WEIGHTS: 16 * 2**30,
+    WEIGHTS: weight_files.MAX_BYTES,
     CALIBRATION: _MIB,
     "config.json": 4 * _MIB,
     TOKENIZER: 16 * _MIB,
@@ -36,6 +37,7 @@ SIZES: Mapping[str, int] = {
     "tokenizer.model": 16 * _MIB,
 }
 """The files a model consists of, and the most bytes each may have. mT5's tokenizer.json, a big one, has 17 MB."""
+SMALL = tuple(name for name in SIZES if name != WEIGHTS)
 MAX_FILES = 10_000
 """Files and folders in a model's folder: more is another kind of folder, and hashing it would take the day."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".h5", ".hdf5", ".keras",
@@ -44,7 +46,6 @@ CODE = (".py", ".pyc", ".pyo", ".pyd", ".pyx", ".pyz", ".dll", ".dylib", ".exe",
 DOCUMENTS = (".md", ".gitattributes", ".gitignore")
 """Endings of what only people read: no part of a model's revision."""
 _LIBRARY = re.compile(r"\.so(\.\d+)*$")
-_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors$|model\.safetensors\.index\.json$")
 
 
 def listing(folder: Path) -> dict[str, Path]:
@@ -69,6 +70,11 @@ def listing(folder: Path) -> dict[str, Path]:
     return files
 
 
+def largest(name: str) -> int:
+    """Return the most bytes that a file of this name may have; 0: it is no file of a model."""
+    return SIZES.get(name, weight_files.MAX_BYTES if weight_files.is_weights(name) else 0)
+
+
 def refuse_code(folder: Path | str, names: Iterable[str]) -> None:
     """Refuse files that hold code or pickles, whatever they lie next to.
 
@@ -86,9 +92,8 @@ def refuse_code(folder: Path | str, names: Iterable[str]) -> None:
     pickles = [name for name in everything if is_pickle(name)]
     if pickles:
         raise PickleRefusedError(
-            f"{folder}: pickled weights ({', '.join(pickles[:5])}), and a pickle can run any code. Delete them if "
-            f"{WEIGHTS} is there too. If they are all there is, convert them: "
-            "GLiNER.from_pretrained(...).save_pretrained(..., safe_serialization=True)."
+            f"{folder}: pickles ({', '.join(pickles[:5])}), and a pickle can run any code. Delete them: they "
+            "are not the model's weights, or those are there as safetensors, too."
         )
 
 
@@ -103,7 +108,7 @@ def is_pickle(name: str) -> bool:
 
 
 def require(folder: Path, names: Iterable[str], bare: bool = False) -> None:
-    """Raise unless the files of a model are all there, each no larger than it may be.
+    """Raise unless the files that a model is loaded from are all there, each no larger than it may be.
 
     Args:
         folder: where they lie.
@@ -116,21 +121,21 @@ def require(folder: Path, names: Iterable[str], bare: bool = False) -> None:
     present = set(names)
     if CONFIG not in present:
         raise ModelBrokenError(f"{folder}: no {CONFIG}; is this a GLiNER model?")
-    if WEIGHTS not in present:
-        shards = [name for name in sorted(present) if _SHARD.search(name)]
-        others = [name for name in sorted(present) if name.endswith(".safetensors")]
-        hint = f" Save the shards as one file ({shards[0]} is there)." if shards else ""
-        hint = hint or (f" {others[0]} is not read: only {WEIGHTS} is." if others else "")
-        raise ModelBrokenError(f"{folder}: no {WEIGHTS}.{hint}")
     if TOKENIZER not in present and not bare:
-        raise ModelBrokenError(
-            f"{folder}: no {TOKENIZER}. Copy the tokenizer's files there from the repository of the model's "
-            f"backbone (model_name in {CONFIG}), or name the model by its hub id, which brings them."
-        )
-    for name in sorted(present & SIZES.keys()):
-        size = (folder / name).stat().st_size
-        if size > SIZES[name]:
-            raise ModelBrokenError(f"{folder / name}: {size:,} bytes, more than the {SIZES[name]:,} it may have.")
+        raise ModelBrokenError(f"{folder}: no {TOKENIZER}. Copy the files of its backbone's tokenizer there.")
+    for name in sorted(present):
+        if largest(name):
+            refuse_large(str(folder), name, (folder / name).stat().st_size)
+
+
+def refuse_large(source: str, name: str, size: int | None) -> None:
+    """Refuse a file that is larger than it may be.
+
+    Raises:
+        ModelBrokenError: it is.
+    """
+    if (size or 0) > largest(name):
+        raise ModelBrokenError(f"{source}: {name} has {size:,} bytes, more than the {largest(name):,} it may have.")
 
 
 def refuse_odd_names(source: str, names: Iterable[str]) -> None:
@@ -172,7 +177,7 @@ def _roots(folder: Path) -> list[Path]:
     if home.parent.name == "snapshots":
         roots.append(home.parents[1] / "blobs")
     if home.parent.name == "complete":
-        roots.append(home.parents[1] / "hub")
+        roots += [home.parents[1] / name for name in ("hub", "objects", "weights")]
     return roots
 
 

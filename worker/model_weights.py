@@ -10,11 +10,12 @@ import orjson
 
 from worker.model_errors import ModelBrokenError
 
+METADATA = "__metadata__"
 MAX_HEADER_BYTES = 8 * 2**20
 MAX_VALUES = 1_000_000
 """A header of a thousand tensors has some 10,000 values and 100 kB."""
 MAX_DIMENSIONS = 8
-_WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
+WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
            "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}  # fmt: skip
 
 Shape = tuple[int, ...]
@@ -26,6 +27,28 @@ def read_shapes(path: Path) -> dict[str, Shape]:
     Raises:
         ModelBrokenError: the file is cut short or damaged, or its header is not what the format allows.
     """
+    header, _ = read_header(path)
+    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != METADATA}
+
+
+def read_aliases(path: Path) -> frozenset[str]:
+    """Return the names of tensors that equal one in the file and are in it under that name alone.
+
+    safetensors writes such tensors as metadata, and gliner restores them from there.
+
+    Raises:
+        ModelBrokenError: as `read_shapes`.
+    """
+    header, _ = read_header(path)
+    return frozenset(name for name, stored in header.get(METADATA, {}).items() if stored in header)
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return a file's header, checked, and the place in the file where its tensors begin.
+
+    Raises:
+        ModelBrokenError: as `read_shapes`.
+    """
     size = path.stat().st_size
     try:
         with path.open("rb") as file:
@@ -35,30 +58,32 @@ def read_shapes(path: Path) -> dict[str, Shape]:
             raw = file.read(length)
         if raw.count(b"[") + raw.count(b"{") + raw.count(b",") > MAX_VALUES:
             raise ValueError("too many values in the header")
-        return _parse(orjson.loads(raw), size - 8 - length)
+        header = orjson.loads(raw)
+        _check(header, size - 8 - length)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelBrokenError(
             f"{path}: damaged or cut short ({size} bytes; {str(error)[:100]}); fetch it again."
         ) from error
+    return header, 8 + length
 
 
-def _parse(header: Any, length: int) -> dict[str, Shape]:
-    """Return the shapes; the tensors must fill the file from end to end, none in another's place."""
+def _check(header: Any, length: int) -> None:
+    """Raise unless the tensors fill the file from end to end, none in another's place."""
     if not isinstance(header, dict):
         raise TypeError("the header is no object")
-    metadata = header.pop("__metadata__", {})
+    metadata = header.get(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise TypeError("the metadata is no object of strings")
-    shapes: dict[str, Shape] = {}
     places: list[tuple[int, int]] = []
     for name, entry in header.items():
-        width, shape, (begin, end) = _WIDTHS[entry["dtype"]], entry["shape"], entry["data_offsets"]
+        if name == METADATA:
+            continue
+        width, shape, (begin, end) = WIDTHS[entry["dtype"]], entry["shape"], entry["data_offsets"]
         numbers = [*shape, begin, end]
         if len(shape) > MAX_DIMENSIONS or not all(type(number) is int and number >= 0 for number in numbers):
             raise ValueError("a shape or an offset is no list of whole numbers")
         if begin + prod(shape) * width != end:
             raise ValueError("a tensor's length is not that of its shape")
-        shapes[name] = tuple(shape)
         places.append((begin, end))
     at = 0
     for begin, end in sorted(places):
@@ -67,4 +92,3 @@ def _parse(header: Any, length: int) -> dict[str, Shape]:
         at = end
     if at != length:
         raise ValueError("the tensors end elsewhere than the file")
-    return shapes

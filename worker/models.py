@@ -1,25 +1,35 @@
 """A model's name becomes a local folder and a revision: hub id, local folder, or s3://, gs://, az:// address.
 
 Remote files go into a cache, one folder per address and revision, filled under a lock and checked by SHA-256 before
-every use; what is broken is fetched again. A model is data: only the files of `model_files.SIZES` are fetched or
-read, weights from safetensors alone, and whatever could run code is refused.
+every use; what is broken is fetched again. A model is data: only the files of `model_files.SIZES` and of
+`weight_files` are fetched or read, and whatever could run code is refused. What a folder lacks is added in the
+cache: weights in one file (`conversion`), a tokenizer and the encoder's shape (`backbone`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 from urllib.parse import urlsplit
 
 import orjson
-from filelock import FileLock
 
-from worker import backbone, checksums, model_configs, model_files, model_weights
+from worker import (
+    backbone,
+    checksums,
+    conversion,
+    model_configs,
+    model_files,
+    model_hub,
+    model_store,
+    model_weights,
+    weight_files,
+)
 from worker.contract import Knots
 from worker.explaining import checked
 from worker.model_errors import (
@@ -29,11 +39,14 @@ from worker.model_errors import (
     ModelNotFoundError,
     PickleRefusedError,
 )
-from worker.model_files import CALIBRATION, CONFIG, DOCUMENTS, SIZES, WEIGHTS
+from worker.model_files import CALIBRATION, CONFIG, DOCUMENTS, SIZES, SMALL, WEIGHTS
+from worker.weight_files import WeightFiles
 
 __all__ = [
     "CALIBRATION",
     "CONFIG",
+    "SIZES",
+    "Convert",
     "ExtraMissingError",
     "ModelBrokenError",
     "ModelError",
@@ -45,8 +58,9 @@ __all__ = [
     "resolve",
 ]
 
-EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az"}
-SHA256_LENGTH = 64
+Convert = Literal["auto", "true", "false"]
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+"""A commit, or the SHA-256 of a folder, or the beginning of one: what names content, unlike a branch or a tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,35 +79,83 @@ class Resolved:
     files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
-def resolve(source: str, revision: str | None, cache_dir: Path, backbone_revision: str | None = None) -> Resolved:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A source and how it is to be taken."""
+
+    source: str
+    revision: str | None
+    variant: str
+    convert: Convert
+
+    def choose_weights(self, names: Iterable[str]) -> WeightFiles:
+        """Return the files to take the weights from.
+
+        Raises:
+            ModelBrokenError: there are none, or not all.
+            PickleRefusedError: they are pickled, and are not to be converted.
+        """
+        weights = weight_files.choose(self.source, names, self.variant)
+        pinned = bool(self.revision and _COMMIT.fullmatch(self.revision))
+        if weights.pickled and not (self.convert == "true" or (self.convert == "auto" and pinned)):
+            pin = f" --revision {self.revision}" if self.revision else ""
+            raise PickleRefusedError(
+                f"{self.source}: its weights are pickled ({weights.names[0]}), and a pickle can run any code. To "
+                "have them converted, in a process that may do nothing else, set GLEANER_MODEL_CONVERT=true or pin "
+                "GLEANER_MODEL_REVISION to a commit. Or convert them once: "
+                f"`gleaner model convert {self.source} FOLDER{pin}`, and set GLEANER_MODEL_SOURCE=FOLDER."
+            )
+        return weights
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """A source's files on this machine, checked but perhaps not complete; `weights` are among them."""
+
+    folder: Path
+    revision: str
+    files: Mapping[str, str]
+    weights: WeightFiles
+    place: str = ""
+
+
+def resolve(
+    source: str,
+    revision: str | None,
+    cache_dir: Path,
+    backbone_revision: str | None = None,
+    *,
+    convert: Convert = "auto",
+    variant: str = "",
+) -> Resolved:
     """Bring a model to this machine.
 
     Args:
         source: a folder, a hub id (`owner/name`), or an s3://, gs:// or az:// address of a folder.
-        revision: a hub commit, tag or branch; for others the SHA-256 (or its beginning) the weights must have.
-        cache_dir: where remote files are kept.
+        revision: a hub commit, tag or branch; for others the SHA-256 (or its beginning) the files must have.
+        cache_dir: where remote files are kept, and what is made of a model's files.
         backbone_revision: the hub commit of a model's backbone, where the tokenizer comes from that.
+        convert: convert pickled weights where there are no others; `auto`: of a revision that names its content.
+        variant: which weights to take where there are several, `fp16` of model.fp16.safetensors.
 
     Returns:
-        The folder and its revision: a hub's commit, otherwise the first 12 hex of the files' SHA-256.
+        The folder and its revision: a hub's commit, otherwise the first 12 hex of the files' SHA-256; and the
+        variant where one was asked for.
 
     Raises:
         ModelError: see its subclasses.
     """
+    request, hub = _Request(source, revision, variant, convert), model_hub.Hub(cache_dir)
     scheme = urlsplit(source).scheme
-    if scheme in EXTRAS:
-        folder = _remote(source, scheme, revision, cache_dir)
+    if scheme in model_store.EXTRAS:
+        origin = _from_store(request, scheme, cache_dir)
     elif Path(source).is_dir():
-        folder = Path(source)
+        origin = _from_folder(request, Path(source))
     elif _is_hub_id(source):
-        return _hub(source, revision, cache_dir, backbone_revision)
+        origin = _from_hub(request, hub)
     else:
         raise ModelNotFoundError(f"{source}: no such folder, and not a hub id or an s3://, gs://, az:// address.")
-    hashes = checksums.hash_all(check(folder))
-    digest = _digest({name: value for name, value in hashes.items() if not name.endswith(DOCUMENTS)})
-    if revision and not digest.startswith(revision[: len(digest)]):
-        raise ModelBrokenError(f"{source}: revision {revision} was asked for, but the files are {digest[:12]}.")
-    return Resolved(folder, digest[:12], calibration(folder), files=hashes)
+    return _complete(request, origin, backbone_revision, cache_dir, hub)
 
 
 def calibration(folder: Path) -> Knots:
@@ -111,8 +173,13 @@ def calibration(folder: Path) -> Knots:
         raise ModelBrokenError(f"{path}: no calibration ({error}).") from error
 
 
-def check(folder: Path) -> dict[str, Path]:
-    """Make sure that a folder is a complete model, and nothing but data.
+def check(folder: Path, choose: Callable[[Iterable[str]], WeightFiles] | None = None) -> dict[str, Path]:
+    """Make sure that a folder is a model, and nothing but data.
+
+    Args:
+        folder: the folder.
+        choose: says which of its files hold the weights, and refuses where none may; by default they must be as
+            they are loaded.
 
     Returns:
         All its files by their paths in it.
@@ -123,19 +190,71 @@ def check(folder: Path) -> dict[str, Path]:
     """
     files = model_files.listing(folder)
     files.pop(checksums.MANIFEST, None)
-    model_files.refuse_code(folder, files)
-    _check_content(folder, files)
+    _check_files(folder, files, choose)
     return files
 
 
-def _check_content(folder: Path, names: Mapping[str, Path], bare: bool = False) -> None:
-    model_files.require(folder, names, bare)
+def _check_files(
+    folder: Path, files: Mapping[str, Path], choose: Callable[[Iterable[str]], WeightFiles] | None = None
+) -> WeightFiles:
+    """Check a model's files, of which a tokenizer and an encoder may be missing where `choose` is given."""
+    bare = choose is not None
+    model_configs.identify(str(folder), files, lambda name: folder / name)
+    pickles = weight_files.choose(str(folder), files) if bare else WeightFiles((WEIGHTS,))
+    model_files.refuse_code(folder, files.keys() - set(pickles.names if pickles.pickled else ()))
+    weights = choose(files) if choose is not None else pickles
+    if not set(weights.names) <= files.keys():
+        raise ModelBrokenError(f"{folder}: no {weights.names[0]}.")
+    model_files.require(folder, files, bare)
     model_configs.check(folder, bare)
-    model_weights.read_shapes(folder / WEIGHTS)
+    if not weights.pickled:
+        for name in weights.names:
+            model_weights.read_shapes(folder / name)
+    total = sum((folder / name).stat().st_size for name in weights.names)
+    if total > weight_files.MAX_BYTES:
+        raise ModelBrokenError(f"{folder}: its weights have {total:,} bytes, more than {weight_files.MAX_BYTES:,}.")
+    return weights
 
 
-def _digest(hashes: dict[str, str]) -> str:
-    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+def _from_folder(request: _Request, folder: Path) -> _Origin:
+    weights = request.choose_weights
+    files = check(folder, weights)
+    hashes = checksums.hash_all(files)
+    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+    return _Origin(folder, _folder_revision(request, hashes), hashes, weights(files), place)
+
+
+def _from_store(request: _Request, scheme: str, cache_dir: Path) -> _Origin:
+    """Fetch an object store's folder into the cache unless a sound copy is there."""
+
+    def select(names: Collection[str], fetch_file: Callable[[str], Path]) -> Sequence[str]:
+        model_configs.identify(request.source, names, fetch_file)
+        if not any(weight_files.is_weights(name) for name in names):
+            model_files.refuse_code(request.source, names)
+        weights = request.choose_weights(names)
+        return [*(name for name in SMALL if name in names), *weights.names]
+
+    key = (request.revision or "") + (f"#{request.variant}" if request.variant else "")
+    folder = model_store.fetch(
+        request.source, scheme, key, cache_dir, select, lambda partial: check(partial, request.choose_weights)
+    )
+    return _from_folder(request, folder)
+
+
+def _folder_revision(request: _Request, hashes: Mapping[str, str]) -> str:
+    """Return the revision of files that carry no commit.
+
+    Raises:
+        ModelBrokenError: another one was asked for.
+    """
+    content = {name: value for name, value in hashes.items() if not name.endswith(DOCUMENTS)}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    revision = request.revision
+    if revision and not digest.startswith(revision[: len(digest)]):
+        raise ModelBrokenError(
+            f"{request.source}: revision {revision} was asked for, but the files are {digest[:12]}."
+        )
+    return digest[:12]
 
 
 def _is_hub_id(source: str) -> bool:
@@ -143,112 +262,40 @@ def _is_hub_id(source: str) -> bool:
     return bool(slash and owner and name) and "/" not in name and not source.startswith((".", "~"))
 
 
-def _hub(source: str, revision: str | None, cache_dir: Path, backbone_revision: str | None) -> Resolved:
-    """Fetch from the hub (HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE honoured); its cache goes by content."""
-    from huggingface_hub import is_offline_mode, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    def fetch(name: str, commit: str | None, names: Sequence[str]) -> Path:
-        cache, patterns = cache_dir / "hub", list(names)
-        try:
-            if not is_offline_mode():
-                plan = snapshot_download(
-                    name, revision=commit, cache_dir=cache, allow_patterns=patterns, dry_run=True
-                )
-                for file in plan:
-                    _refuse_large(name, file.filename, file.file_size)
-            folder = snapshot_download(name, revision=commit, cache_dir=cache, allow_patterns=patterns)
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-            where = f" at revision {commit}" if commit else ""
-            raise ModelNotFoundError(f"{name}: not on the hub{where} ({type(error).__name__}).") from error
-        return Path(folder)
-
-    folder = fetch(source, revision, tuple(SIZES))
-    names = {name: folder / name for name in SIZES if (folder / name).is_file()}
-    if WEIGHTS not in names:
-        raise PickleRefusedError(f"{source}: the hub has no {WEIGHTS} for it; pickles are refused.")
-    _check_content(folder, names, bare=True)
-    whole = backbone.complete(folder, backbone_revision, cache_dir, fetch)
-    names = {name: whole / name for name in SIZES if (whole / name).is_file()}
-    _check_content(whole, names)
-    commit = folder.name
-    return Resolved(
-        whole, commit, calibration(folder), whole.name.removeprefix(commit).removeprefix("-"), _hub_hashes(names)
-    )
+def _from_hub(request: _Request, hub: model_hub.Hub) -> _Origin:
+    """Fetch from the hub: first what is small, and the weights only where that is a model to be run."""
+    source = request.source
+    listed = hub.list_files(source, request.revision)
+    folder = hub.fetch_checked(source, request.revision, SMALL, listed)
+    there = listed.keys() if listed is not None else {path.name for path in folder.iterdir()}
+    model_configs.identify(source, there, lambda name: folder / name)
+    weights = request.choose_weights(there)
+    folder = hub.fetch_checked(source, folder.name, (*SMALL, *weights.names), listed)
+    names = [name for name in (*SMALL, *weights.names) if (folder / name).is_file()]
+    files = {name: folder / name for name in names}
+    _check_files(folder, files, lambda _: weights)
+    return _Origin(folder, folder.name, model_hub.hash_files(files, weights.names), weights)
 
 
-def _hub_hashes(files: Mapping[str, Path]) -> dict[str, str]:
-    """Return the files' SHA-256. That of the weights is their name in the hub's cache: loading compares it."""
-    hashes = checksums.hash_all({name: path for name, path in files.items() if name != WEIGHTS})
-    blob = files[WEIGHTS].resolve().name
-    return hashes | {WEIGHTS: blob} if len(blob) == SHA256_LENGTH else hashes
-
-
-def _refuse_large(source: str, name: str, size: int | None) -> None:
-    if (size or 0) > SIZES.get(name, 0):
-        raise ModelBrokenError(
-            f"{source}: {name} has {size:,} bytes, more than the {SIZES.get(name, 0):,} it may have."
-        )
-
-
-def _remote(source: str, scheme: str, revision: str | None, cache_dir: Path) -> Path:
-    """Fetch an object store's folder into the cache unless a sound copy is there."""
-    name = hashlib.sha256(f"{source.rstrip('/')}@{revision or ''}".encode()).hexdigest()[:16]
-    folder = cache_dir / "objects" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not checksums.sound(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            _fetch(source, scheme, folder)
-    return folder
-
-
-def _fetch(source: str, scheme: str, folder: Path) -> None:
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        import fsspec
-
-        filesystem, path = fsspec.core.url_to_fs(source.rstrip("/"), skip_instance_cache=True)
-    except ImportError as error:
-        raise ExtraMissingError(f"{source}: needs `pip install 'gleaner-ner[{EXTRAS[scheme]}]'`.") from error
-    try:
-        sizes = _remote_sizes(source, path, filesystem.ls(path, detail=True))
-        partial.mkdir(parents=True)
-        for name in sizes.keys() & SIZES.keys():
-            filesystem.get_file(f"{path}/{name}", str(partial / name))
-            if (partial / name).stat().st_size != sizes[name]:
-                raise ModelBrokenError(f"{source}: {name} changed while it was fetched; start again.")
-    except ModelError:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    except FileNotFoundError as error:
-        raise ModelNotFoundError(f"{source}: nothing there.") from error
-    except Exception as error:  # every storage has errors of its own kind
-        raise ModelNotFoundError(f"{source}: cannot be read ({type(error).__name__}: {error}).") from error
-    check(partial)
-    checksums.seal(partial)
-    partial.replace(folder)
-
-
-def _remote_sizes(source: str, path: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return the sizes in bytes of the files in an object store's folder, by name; folders in it are no part of it.
-
-    Raises:
-        ModelNotFoundError: there is nothing.
-        ModelBrokenError: a name could lead elsewhere, or a file of the model is too large.
-        PickleRefusedError: there are no weights but pickled ones.
-    """
-    names = {str(entry["name"]).removeprefix(path).removeprefix("/"): entry for entry in entries}
-    names.pop("", None)  # the folder itself, as some tools write it
-    if not names:
-        raise ModelNotFoundError(f"{source}: nothing there.")
-    if len(names) > model_files.MAX_FILES:
-        raise ModelBrokenError(f"{source}: more than {model_files.MAX_FILES:,} objects; is this a model's folder?")
-    model_files.refuse_odd_names(source, (name.removesuffix("/") for name in names))
-    sizes = {name: int(entry.get("size") or 0) for name, entry in names.items() if entry.get("type") != "directory"}
-    for name in sizes.keys() & SIZES.keys():
-        _refuse_large(source, name, sizes[name])
-    if WEIGHTS not in sizes:
-        model_files.refuse_code(source, sizes)
-    return sizes
+def _complete(
+    request: _Request, origin: _Origin, backbone_revision: str | None, cache_dir: Path, hub: model_hub.Hub
+) -> Resolved:
+    """Return the origin's folder, or one in the cache that has what it lacks."""
+    revision = f"{origin.revision}-{request.variant}" if request.variant else origin.revision
+    knots = calibration(origin.folder)
+    part = backbone.find(request.source, origin.folder, backbone_revision, hub.fetch)
+    if part is None and origin.weights.names == (WEIGHTS,):
+        return Resolved(origin.folder, revision, knots, files=origin.files)
+    [*names] = origin.weights.names
+    if origin.weights.ready:
+        path, digest = (origin.folder / names[0]).resolve(), origin.files[names[0]]
+    else:
+        path, digest = conversion.provide(origin.folder, origin.weights, origin.files, cache_dir)
+    made = "" if names == [WEIGHTS] else digest[:12]
+    commit = part.commit if part else ""
+    name = "-".join(piece for piece in (origin.revision, commit, origin.place, made) if piece)
+    whole = backbone.join(origin.folder, part, path, cache_dir / "complete" / name)
+    files = {name: whole / name for name in SIZES if (whole / name).is_file()}
+    _check_files(whole, files)
+    small = checksums.hash_all({name: path for name, path in files.items() if name != WEIGHTS})
+    return Resolved(whole, revision, knots, commit, small | {WEIGHTS: digest})

@@ -29,6 +29,18 @@ class WorkerSettings(Settings):
     model_cache: Path = Field(
         Path("~/.cache/gleaner/models"), description="Where fetched weights are kept, checksummed."
     )
+    model_convert: Literal["auto", "true", "false"] = Field(
+        "auto",
+        description="Convert pickled weights (`pytorch_model.bin`) to safetensors where a model has no others: "
+        "once, in a process without secrets, network or write access. auto: where `GLEANER_MODEL_REVISION` is a "
+        "commit, or the SHA-256 of a folder.",
+    )
+    model_variant: str = Field(
+        "",
+        pattern=r"^[a-z0-9_]{0,32}$",
+        description="Which weights of a model to take where it has several: `fp16` is `model.fp16.safetensors`. "
+        "Empty: the usual ones, or the only ones there are.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a CUDA device if there is one.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",

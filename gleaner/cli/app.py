@@ -13,7 +13,21 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from gleaner.cli import demo, doctor, evaluate, extract, failures, jobs, keys, redact, service, top, up, webhooks
+from gleaner.cli import (
+    demo,
+    doctor,
+    evaluate,
+    extract,
+    failures,
+    jobs,
+    keys,
+    model,
+    redact,
+    service,
+    top,
+    up,
+    webhooks,
+)
 from gleaner.cli.connection import Globals, Key, Url
 from gleaner.cli.escaping import plain
 from gleaner.cli.failures import CommandError
@@ -93,4 +107,5 @@ app.command()(service.limits)
 app.command()(top.top)
 app.command()(doctor.doctor)
 app.add_typer(keys.app, name="keys")
+app.add_typer(model.app, name="model")
 app.add_typer(webhooks.app, name="webhooks")
