@@ -198,11 +198,19 @@ class Tokenizer(Protocol):
 
 
 class Engine(Tokenizer, Protocol):
-    """A loaded model. `streams` threads call `collate`, `forward` and `decode`, and another one `decode`."""
+    """A loaded model. `streams` threads call `collate`, `forward` and `decode`, and another one `decode`.
+
+    Where there is an express, one more thread calls all three with micro-batches that fit it.
+    """
 
     @property
     def streams(self) -> int:
         """Forward passes that may run at once: several where that takes less time than one after the other."""
+        ...
+
+    @property
+    def express_tokens(self) -> int:
+        """Padded tokens of a micro-batch that may run beside those of all streams; 0: none may."""
         ...
 
     def collate(self, windows: Sequence[Window]) -> Any:

@@ -111,6 +111,7 @@ class GlinerEngine:
 
     Attributes:
         streams: forward passes that may run at once.
+        express_tokens: padded tokens of one that may run beside them.
     """
 
     def __init__(self, selection: Selection, device: str) -> None:
@@ -118,6 +119,7 @@ class GlinerEngine:
         self._runtime = selection.run_by
         self._device = device
         self.streams = self._runtime.streams
+        self.express_tokens = self._runtime.express_tokens
         self._spec = replace(self._parts.tokenizer.spec, **asdict(selection.found.candidate))
         self.split = self._parts.tokenizer.split
         self.encode = self._parts.tokenizer.encode

@@ -1,7 +1,8 @@
 """Windows of many shards and jobs become micro-batches, and each shard gets its own windows' spans back.
 
 Greedy: the model never waits while there is work. A thread a stream collates and runs the model; another decodes,
-or the stream's own where a second stream stands by for what comes next.
+or the stream's own where a second stream stands by for what comes next. Short interactive texts have an express of
+their own beside the streams, where the engine has one, so that they wait for nobody's long rows.
 Whatever goes wrong with a micro-batch is narrowed down by halving it, until only the guilty window fails.
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from queue import Queue
-from threading import Condition, Thread
+from threading import Condition, RLock, Thread
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -77,7 +78,10 @@ class MicroBatcher:
         self._before_forward = before_forward
         self._observer = observer or Observer()
         self._clock = clock
-        self._changed = Condition()
+        lock = RLock()
+        self._changed = Condition(lock)  # streams wait on it, and who waits for the model to be empty
+        self._express_changed = Condition(lock)
+        self._express_idle = False
         self._items: list[Item] = []  # waiting, oldest first
         self._questions = Questions()  # of those that wait or run
         self._again: deque[list[Item]] = deque()  # halves of a micro-batch that failed
@@ -87,7 +91,7 @@ class MicroBatcher:
         self._exclusive = False
         self._closing = False
         self._broken = False
-        self._ticks = dict.fromkeys(range(engine.streams), clock())
+        self._ticks = dict.fromkeys(range(engine.streams + (engine.express_tokens > 0)), clock())
         self._decoding_since = math.inf
         self._decoding: Queue[tuple[list[Item], Any, Any] | None] = Queue(DECODE_AHEAD)
         self._threads = (
@@ -171,8 +175,19 @@ class MicroBatcher:
                 return ticket.future
             new = [item for item in items if not self._questions.joined(item)]
             self._items += new
-            self._changed.notify(len(new))  # a stream that wakes for nothing takes the interpreter from the others
+            self._wake_for(new)
         return ticket.future
+
+    def _wake_for(self, items: Sequence[Item]) -> None:
+        """Wake no more threads than are of use: one that wakes for nothing takes the interpreter from others."""
+        fast = self._express_idle and any(self._takes_express(item) for item in items)
+        if fast:
+            self._express_changed.notify()
+        self._changed.notify(len(items) - fast)
+
+    def _wake_all(self) -> None:
+        self._changed.notify_all()
+        self._express_changed.notify_all()
 
     def drop(self, job_id: str, shard: int | None = None) -> int:
         """Forget a job's windows (or one shard's) that have not started; their futures raise `Dropped`.
@@ -199,7 +214,7 @@ class MicroBatcher:
             # Who waited for a dropped one goes to the end of the queue, or on to another that asks the same.
             self._items += [copy for copy in orphans if not dropped(copy) and not self._questions.joined(copy)]
             done = [item.ticket for item in gone if item.ticket.record(item.slot, None)]
-            self._changed.notify_all()
+            self._wake_all()
         for ticket in done:
             ticket.settle()
         return len(gone)
@@ -225,13 +240,13 @@ class MicroBatcher:
         finally:
             with self._changed:
                 self._exclusive = False
-                self._changed.notify_all()
+                self._wake_all()
 
     def close(self, timeout: float | None = None) -> bool:
         """Take no more, finish what is there; returns whether that was done within `timeout` seconds."""
         with self._changed:
             self._closing = True
-            self._changed.notify_all()
+            self._wake_all()
         deadline = None if timeout is None else monotonic() + timeout
         for thread in self._threads:
             if thread.ident is not None:
@@ -239,8 +254,9 @@ class MicroBatcher:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run_model(self, stream: int) -> None:
-        while (items := self._take(stream)) is not None:
-            self._run(items)
+        express = stream == self._engine.streams
+        while (items := self._take_express(stream) if express else self._take(stream)) is not None:
+            self._run(items, decode_here=express)
             del items  # an idle loop must not keep texts
         self._ticks[stream] = math.inf
         self._decoding.put(None)
@@ -253,7 +269,7 @@ class MicroBatcher:
                 if self._again:
                     return self._again.popleft()
                 if self._items and not self._exclusive:
-                    return self._choose()
+                    return self._choose(self._seen(), self._budget)
                 solo = next((i for i, item in enumerate(self._items) if item.waiting.solo), None)
                 if solo is not None and not self._running:
                     self._running += 1
@@ -264,9 +280,28 @@ class MicroBatcher:
                 self._changed.wait(TICK_S)
                 self._idle -= 1
 
-    def _choose(self) -> list[Item]:
-        seen = self._seen()
-        choice = choose([self._items[i].waiting for i in seen], self._turns, self._budget)
+    def _take_express(self, stream: int) -> list[Item] | None:
+        """The next micro-batch of short interactive texts; None once everything is done after `close`."""
+        with self._express_changed:
+            while True:
+                self._ticks[stream] = self._clock()
+                short = [] if self._exclusive else [i for i in self._seen() if self._takes_express(self._items[i])]
+                if short:
+                    items = self._choose(short, min(self._engine.express_tokens, self._budget))
+                    self._changed.notify(len(self._items))  # what was left to it and does not fit
+                    return items
+                if self._closing and not self._running and not self._items and not self._again:
+                    return None
+                self._express_idle = True
+                self._express_changed.wait(TICK_S)
+                self._express_idle = False
+
+    def _takes_express(self, item: Item) -> bool:
+        waiting = item.waiting
+        return waiting.interactive and not waiting.solo and waiting.pieces <= self._engine.express_tokens
+
+    def _choose(self, seen: Sequence[int], budget: int) -> list[Item]:
+        choice = choose([self._items[i].waiting for i in seen], self._turns, budget)
         self._turns = choice.turns
         chosen = [seen[i] for i in choice.picked]
         items = [self._items[i] for i in chosen]
@@ -290,7 +325,7 @@ class MicroBatcher:
             seen.append(i)
         return seen
 
-    def _run(self, items: list[Item]) -> None:
+    def _run(self, items: list[Item], *, decode_here: bool) -> None:
         windows = [item.window for item in items]
         padded = len(windows) * row_length(max(window.pieces for window in windows))
         try:
@@ -316,7 +351,7 @@ class MicroBatcher:
         else:
             with self._changed:
                 relieved = self._idle > 0 and not self._items and not self._again
-            if relieved:  # a hand-over to the decoder would only take time
+            if relieved or decode_here:  # a hand-over to the decoder would only take time
                 self._decode(items, batch, raw)
             else:
                 self._decoding.put((items, batch, raw))
@@ -379,7 +414,7 @@ class MicroBatcher:
                 for item, outcome in zip(items, outcomes, strict=True):
                     done += [each.ticket for each in everyone([item]) if each.ticket.record(each.slot, outcome)]
             if self._closing or self._exclusive:  # and these may have been the last that somebody waited for
-                self._changed.notify_all()
+                self._wake_all()
         if isinstance(outcomes, Exception):
             fail_all(items, outcomes)
         for ticket in done:
@@ -394,7 +429,7 @@ class MicroBatcher:
             self._again.clear()
             self._items = []
             self._questions = Questions()
-            self._changed.notify_all()
+            self._wake_all()
         fail_all(lost, error)
 
 

@@ -7,12 +7,14 @@ import logging
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gliner import GLiNER
@@ -121,6 +123,20 @@ def test_a_full_memory_is_known_and_survived(cache: Path, runtime: str) -> None:
     )  # fmt: skip
 
     assert run.stdout.split() == ["full", "True"], run.stderr
+
+
+def test_small_passes_run_beside_those_of_all_streams(shipped: Resolved, cache: Path) -> None:
+    """On a compiled graph that is theirs, with the scores that they have alone, and so have the others."""
+    engine = load(shipped, "cpu", "fp32", "openvino", cache)
+    large, small = (engine.collate([engine._window(words)]) for words in (256, 20))
+    expected = [engine.forward(batch)["logits"] for batch in (large, small)]
+    assert small.arrays["input_ids"].size <= engine.express_tokens < large.arrays["input_ids"].size
+
+    batches = [*[large] * engine.streams, small]
+    with ThreadPoolExecutor(len(batches)) as pool:
+        for _ in range(10):
+            for batch, scored in zip(batches, pool.map(engine.forward, batches), strict=True):
+                np.testing.assert_allclose(scored["logits"], expected[batch is small], atol=1e-4)
 
 
 def _openvino_precisions() -> tuple[str, ...]:

@@ -55,6 +55,7 @@ class FakeEngine:
         seconds_per_forward: forward time on top.
         budget: what `warm_up` returns.
         streams: passes that may run at once.
+        express_tokens: padded tokens of one that may run beside them.
         memory_tokens: padded tokens above which a forward pass is out of memory.
         hold: a pass with `Fault.hang` waits for this; never set, it hangs for ever.
         forwards: the windows of every pass that was started.
@@ -65,6 +66,7 @@ class FakeEngine:
     seconds_per_forward: float = 0.0
     budget: int = 2048
     streams: int = 1
+    express_tokens: int = 0
     memory_tokens: int = 1 << 40
     hold: Event = field(default_factory=Event)
     reserved: tuple[str, ...] = ("<<ENT>>", "<<SEP>>")

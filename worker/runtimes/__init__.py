@@ -21,6 +21,11 @@ class Runtime(Protocol):
         """Passes that may run at once, each called from a thread of its own, without one waiting for another."""
         ...
 
+    @property
+    def express_tokens(self) -> int:
+        """Padded tokens of a pass that may run beside those of all streams, from one more thread; 0: none may."""
+        ...
+
     def run(self, arrays: Arrays, threshold: float) -> Scores:
         """Scores of a micro-batch; `threshold` is the least that any of its rows asks for."""
         ...

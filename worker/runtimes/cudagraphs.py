@@ -33,6 +33,7 @@ class CudaGraphsRuntime:
     """
 
     streams = 1
+    express_tokens = 0
 
     def __init__(self, graph: FixedGraph, dtype: torch.dtype, longest: int) -> None:
         self._graph = graph

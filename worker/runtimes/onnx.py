@@ -22,6 +22,7 @@ class OnnxRuntime:
     """
 
     streams = 1
+    express_tokens = 0
 
     def __init__(self, path: Path, threads: int) -> None:
         options = onnxruntime.SessionOptions()

@@ -12,6 +12,8 @@ from worker.collate import Arrays
 from worker.contract import OutOfMemory
 from worker.decode import Scores
 
+_Requests = list[openvino.InferRequest]
+
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 KERNELS_KEPT = 512
@@ -23,6 +25,12 @@ MOST_STREAMS = 2
 """Threads that share a pass wait for each other after every operation, and for one whose core somebody else took
 for a moment. Two passes beside each other, on half of the cores each, read a tenth to two fifths more texts on two
 cores. More streams would leave a text alone a smaller part of the cores."""
+
+EXPRESS_TOKENS = 256
+EXPRESS_MODEL_BYTES = 256 << 20
+"""Of the export of a model that has an express. Beside two long rows a short text took 103 ms on it, and 701 in turn
+with them; beside ordinary micro-batches 67 and 182; the others lost nothing (two busy cores, medians). It costs the
+memory of a second copy of the weights, as OpenVINO lays them out."""
 
 
 def precisions() -> tuple[str, ...]:
@@ -36,6 +44,7 @@ class OpenVinoRuntime:
 
     Attributes:
         streams: passes that may run at once, on as many cores each.
+        express_tokens: padded tokens of a pass that may run beside them; 0 for large models.
 
     Args:
         path: the ONNX export.
@@ -45,6 +54,7 @@ class OpenVinoRuntime:
 
     def __init__(self, path: Path, precision: str, threads: int) -> None:
         self.streams = MOST_STREAMS if threads % MOST_STREAMS == 0 else 1
+        self.express_tokens = EXPRESS_TOKENS if path.stat().st_size <= EXPRESS_MODEL_BYTES else 0
         self._core = openvino.Core()
         self._model = self._core.read_model(path)
         self._options = {
@@ -57,11 +67,17 @@ class OpenVinoRuntime:
         # What its Python side prepares at the first use of an array, two threads at once would wait for for ever.
         _ = openvino.Tensor(np.zeros(1), shared_memory=True).data
         self._lock = Lock()
-        self._idle: list[openvino.InferRequest] | None = self._compiled()
+        self._idle: tuple[_Requests, _Requests] | None = self._compiled()
 
-    def _compiled(self) -> list[openvino.InferRequest]:
-        compiled = self._core.compile_model(self._model, "CPU", self._options)
-        return [compiled.create_infer_request() for _ in range(self.streams)]
+    def _compiled(self) -> tuple[_Requests, _Requests]:
+        """Requests for passes of any size, and for small ones."""
+        streams = self._core.compile_model(self._model, "CPU", self._options)
+        requests = [streams.create_infer_request() for _ in range(self.streams)]
+        if not self.express_tokens:
+            return requests, []
+        alone = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
+        express = self._core.compile_model(self._model, "CPU", {**self._options, **alone})
+        return requests, [express.create_infer_request()]
 
     def run(self, arrays: Arrays, threshold: float) -> Scores:
         """Scores; an exported graph has no use for the threshold.
@@ -69,9 +85,11 @@ class OpenVinoRuntime:
         Raises:
             OutOfMemory: the batch did not fit.
         """
+        small = arrays["input_ids"].size <= self.express_tokens
         with self._lock:
             idle = self._idle = self._compiled() if self._idle is None else self._idle
-            request = idle.pop()
+            requests = next(kind for kind in (idle[::-1] if small else idle) if kind)
+            request = requests.pop()
         try:
             outputs = request.infer({name: arrays[name] for name in self._inputs}, share_inputs=True)
             logits = np.array(outputs[0], np.float32)  # a copy: the next pass writes over it
@@ -83,7 +101,7 @@ class OpenVinoRuntime:
                 raise OutOfMemory from error
             raise
         with self._lock:
-            idle.append(request)
+            requests.append(request)
         return {"logits": logits}
 
     def release_memory(self) -> None:

@@ -17,6 +17,7 @@ class TorchRuntime:
     """A graph on one device, in one precision."""
 
     streams = 1
+    express_tokens = 0
 
     def __init__(self, graph: Graph, device: str, dtype: torch.dtype) -> None:
         self._graph = graph if dtype is torch.float32 else lean(graph, dtype)

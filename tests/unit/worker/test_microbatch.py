@@ -466,3 +466,63 @@ def test_an_urgent_job_fills_its_micro_batch_behind_all_that_a_large_job_has_wai
         large.result(WAIT_S)
 
     assert [row.owner.job_id for row in engine.forwards[0]] == ["urgent"] * 8
+
+
+def test_a_short_urgent_text_waits_for_no_stream(engine: FakeEngine) -> None:
+    """Its express runs it while all streams are taken; long and standard texts wait for a stream."""
+    engine.express_tokens = 64
+    entered = Event()
+    with MicroBatcher(engine, 2048, before_forward=lambda _: entered.set()) as batcher:
+        hanging = batcher.submit("slow", [window(f"Ada {Fault.hang}", "slow")])
+        assert entered.wait(WAIT_S)
+        standard = batcher.submit("job", [window("Bob")])
+        long = batcher.submit("long", [window("Bob " * 100, "long")], interactive=True)
+        for i in range(3):
+            urgent = batcher.submit(f"urgent{i}", [window(f"Eve {i}", f"urgent{i}")] * 20, interactive=True)
+            assert len(urgent.result(WAIT_S)) == 20
+        assert not any(future.done() for future in (hanging, standard, long))
+        engine.hold.set()
+        for future in (hanging, standard, long):
+            future.result(WAIT_S)
+
+
+def test_what_does_not_fit_the_express_goes_to_the_streams(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request of many short texts that wakes the express is not left to it alone."""
+    monkeypatch.setattr(microbatch, "TICK_S", 1000.0)
+    engine.express_tokens = 16
+    clock = Clock(2)
+    with MicroBatcher(engine, 2048, clock=clock) as batcher:
+        assert clock.all_wait.wait(WAIT_S)
+        for i in range(20):
+            mixed = [window(f"Ada {i}"), window("Bob " * 100), *[window(f"Eve {i} {n}") for n in range(20)]]
+            assert len(batcher.submit(f"job{i}", mixed, interactive=True).result(WAIT_S)) == 22
+
+
+def test_the_express_keeps_out_while_a_suspect_runs_alone(engine: FakeEngine) -> None:
+    """It waits for the end of the block, as the streams do, and closing waits for it."""
+    engine.express_tokens = 64
+    with MicroBatcher(engine, 2048) as batcher:
+        with batcher.exclusively(lambda: False):
+            urgent = batcher.submit("urgent", [window("Eve")], interactive=True)
+            assert len(batcher.submit("suspect", [window("Ada")], solo=True).result(WAIT_S)) == 1
+            assert not urgent.done()
+        urgent.result(WAIT_S)
+    assert batcher.held == (0, 0)
+
+
+def test_a_hung_express_stops_the_tick(engine: FakeEngine) -> None:
+    """The watchdog sees it as it sees a stream."""
+    engine.express_tokens = 64
+    entered = Event()
+    now = [0.0]
+    batcher = MicroBatcher(engine, 2048, before_forward=lambda _: entered.set(), clock=lambda: now[0])
+    with batcher:
+        hanging = batcher.submit("slow", [window(f"Ada {Fault.hang}", "slow")], interactive=True)
+        assert entered.wait(WAIT_S)
+        now[0] = 100.0
+        batcher.submit("job", [window("Bob")]).result(WAIT_S)
+        assert batcher.last_tick == 0.0
+        engine.hold.set()
+        hanging.result(WAIT_S)
