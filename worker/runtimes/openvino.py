@@ -28,7 +28,7 @@ cores. More streams would leave a text alone a smaller part of the cores."""
 
 EXPRESS_TOKENS = 256
 EXPRESS_MODEL_BYTES = 256 << 20
-"""Of the export of a model that has an express. Beside two long rows a short text took 103 ms on it, and 701 in turn
+"""Of the export of a model that has an express. Beside two long rows a short text took 103 ms on it, 701 in turn
 with them; beside ordinary micro-batches 67 and 182; the others lost nothing (two busy cores, medians). It costs the
 memory of a second copy of the weights, as OpenVINO lays them out."""
 
