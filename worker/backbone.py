@@ -90,31 +90,46 @@ def join(folder: Path, backbone: Backbone | None, weights: Path, whole: Path) ->
         whole: the folder to make, below the cache, named by all that goes into it.
     """
     whole.parent.mkdir(parents=True, exist_ok=True)
+    config = json.dumps(_configure(folder, backbone))
     with FileLock(f"{whole}.lock"):
-        if not whole.is_dir() or not all(path.exists() for path in whole.iterdir()):  # links to what was removed
-            _join(folder, backbone, weights, whole)
+        if not _is_whole(whole, config):
+            _join(folder, backbone, weights, config, whole)
     return whole
 
 
-def _join(folder: Path, backbone: Backbone | None, weights: Path, whole: Path) -> None:
+def _is_whole(whole: Path, config: str) -> bool:
+    """Return whether a folder has this configuration, and no links to what was removed."""
+    if not whole.is_dir() or not all(path.exists() for path in whole.iterdir()):
+        return False
+    return (whole / CONFIG).is_file() and (whole / CONFIG).read_text(encoding="utf-8") == config
+
+
+def _configure(folder: Path, backbone: Backbone | None) -> dict[str, Any]:
+    """Return a model's configuration with what it lacks."""
+    config: dict[str, Any] = load(folder / CONFIG)
+    if backbone and not config.get("encoder_config"):
+        encoder, tokens = load(backbone.folder / "config.json"), config.get("vocab_size")
+        if isinstance(tokens, int) and tokens > 0:
+            encoder["vocab_size"] = tokens  # as gliner does: the model's table has its own tokens, too
+        config["encoder_config"] = encoder
+    if not (folder / TOKENIZER).is_file():
+        # The backbone's tokenizer lacks the model's own tokens: gliner adds them, in the order of training, where
+        # it is not told that they are there.
+        config |= {"class_token_index": -1, "vocab_size": -1}
+    return config
+
+
+def _join(folder: Path, backbone: Backbone | None, weights: Path, config: str, whole: Path) -> None:
     partial = whole.with_name(f"{whole.name}.partial")
     for old in (partial, whole):
         shutil.rmtree(old, ignore_errors=True)
     partial.mkdir()
     for source in (*([backbone.folder] if backbone else []), folder):  # what both have is the model's
-        for path in (source / name for name in SIZES if name != WEIGHTS):
+        for path in (source / name for name in SIZES if name not in (CONFIG, WEIGHTS)):
             if path.is_file():
                 target = partial / path.name
                 target.unlink(missing_ok=True)
                 target.symlink_to(path.resolve())
     (partial / WEIGHTS).symlink_to(weights.resolve())
-    config: dict[str, Any] = load(folder / CONFIG)
-    if backbone and not config.get("encoder_config"):
-        config["encoder_config"] = load(backbone.folder / "config.json")
-    if not (folder / TOKENIZER).is_file():
-        # The backbone's tokenizer lacks the model's own tokens: gliner adds them, in the order of training, where
-        # it is not told that they are there.
-        config |= {"class_token_index": -1, "vocab_size": -1}
-    (partial / CONFIG).unlink()
-    (partial / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    (partial / CONFIG).write_text(config, encoding="utf-8")
     partial.replace(whole)

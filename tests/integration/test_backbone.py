@@ -29,7 +29,7 @@ TINY = {"hidden_size": 32, "max_len": 64, "max_width": 4, "dropout": 0.0, "span_
 TEXT = "Ada Lovelace worked with Charles Babbage in London"
 
 
-def _backbone(folder: Path) -> None:
+def make_backbone(folder: Path) -> None:
     """A repository like the backbone's: a SentencePiece model and no class of tokenizer named."""
     folder.mkdir()
     words = f"{TEXT} person place".split()
@@ -45,7 +45,14 @@ def _backbone(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False, "vocab_type": "spm"}))
 
 
-def _bare(whole: Path, folder: Path) -> None:
+def make_whole(backbone: Path, folder: Path) -> Path:
+    """Make a small model of this backbone, with the tokens that gliner adds to its tokenizer."""
+    config: dict[str, Any] = TINY | {"model_name": str(backbone)}
+    GLiNER.from_config(config, backbone_from_pretrained=False).save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def make_bare(whole: Path, folder: Path) -> None:
     """The same model as the hub has it: no tokenizer, no encoder, the backbone by name."""
     folder.mkdir()
     config = json.loads((whole / "gliner_config.json").read_text())
@@ -72,11 +79,9 @@ def _fetched(url: str, tmp_path: Path, *revisions: str) -> dict[str, str]:
 
 def test_it_becomes_whole_and_answers_the_same(tmp_path: Path) -> None:
     """Tokenizer and encoder come with the model, pinned, without a backbone's weights; then no hub is needed."""
-    _backbone(tmp_path / "backbone")
-    config: dict[str, Any] = TINY | {"model_name": str(tmp_path / "backbone")}
-    model = GLiNER.from_config(config, backbone_from_pretrained=False)
-    model.save_pretrained(tmp_path / "whole", safe_serialization=True)
-    _bare(tmp_path / "whole", tmp_path / "bare")
+    make_backbone(tmp_path / "backbone")
+    make_bare(make_whole(tmp_path / "backbone", tmp_path / "whole"), tmp_path / "bare")
+    model = GLiNER.from_pretrained(str(tmp_path / "whole"), local_files_only=True)
 
     with hub({"owner/bare": tmp_path / "bare", "owner/backbone": tmp_path / "backbone"}) as url:
         found = _fetched(url, tmp_path, commit("owner/bare"), commit("owner/backbone"))
