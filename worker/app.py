@@ -108,7 +108,13 @@ def load_engine(settings: WorkerSettings) -> Engine:
         variant=settings.model_variant,
     )
     return engine.load(
-        resolved, settings.device, settings.precision, settings.runtime, cache, settings.gpu_shared_by
+        resolved,
+        settings.device,
+        settings.precision,
+        settings.runtime,
+        cache,
+        settings.gpu_shared_by,
+        settings.max_row_tokens,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, NamedTuple, Protocol, overload
 
 from jobs.schema import DocumentErrorCode
@@ -40,6 +41,7 @@ class Window:
         most: candidate spans that are looked at, those of the highest scores.
         ids: the word pieces of prompt and words, without special ones and not limited by the model's length.
         counts: how many of them each word of the prompt, then each of the text, has.
+        weight: tokens of a micro-batch's budget that each of its pieces takes.
     """
 
     owner: ShardRef
@@ -54,6 +56,12 @@ class Window:
     most: int = 1 << 16
     ids: Sequence[int] = field(default=(), compare=False, repr=False)
     counts: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    weight: float = field(default=1.0, compare=False)
+
+    @property
+    def cost(self) -> int:
+        """Return the tokens of a micro-batch's budget that it takes as the longest row, padding included."""
+        return row_length(ceil(self.pieces * self.weight))
 
 
 def row_length(pieces: int) -> int:
@@ -143,6 +151,8 @@ class ModelSpec:
         text_marker: the word between prompt and text.
         revision: which weights these are.
         calibration: what its scores are worth, where it ships that.
+        labels_included: labels of a row that its tokens stand for in a micro-batch's budget; a row that asks for
+            more counts as proportionally more tokens. 0: labels take next to nothing.
     """
 
     max_words: int
@@ -155,6 +165,7 @@ class ModelSpec:
     runtime: str = "torch"
     precision: str = "fp32"
     calibration: Knots = ()
+    labels_included: int = 0
 
 
 class Words(NamedTuple):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from jobs.cores import cpu_count
-from jobs.schema import Document, Options
+from jobs.schema import Document, Labels, Options
 from worker import remembered
 from worker.collate import Arrays
 from worker.contract import ModelSpec, OutOfMemory, ShardRef, Span, Window
@@ -28,6 +28,8 @@ rows less alike, and others wait."""
 CPU_ROUNDS = 4
 CPU_FORWARD_S = 0.4
 """A forward pass on a CPU should not be longer: others wait for it."""
+LONG_WORD = "the" * 8
+"""A word of several tokens: a full window of them has as many tokens as a row may have."""
 GOOD_ENOUGH = 0.98
 """Of the best speed. With rows of one length the sizes are within a tenth of each other; a real job took a fifth
 less of the worker's CPU with 512 tokens than with 256, which were 0.91 to 0.98 as fast here."""
@@ -44,6 +46,7 @@ def load(
     runtime: RuntimeName = "auto",
     cache_dir: Path | None = None,
     gpu_shared_by: int = 1,
+    most_tokens: int = 0,
 ) -> GlinerEngine:
     """Load a model for inference.
 
@@ -54,13 +57,15 @@ def load(
         runtime: `auto` is the fastest whose answers agree.
         cache_dir: where exports and the choice are kept; without it there is only torch, and nothing is remembered.
         gpu_shared_by: processes like this one on the CUDA device.
+        most_tokens: tokens that a row may have; 0: by the model's words. The model's own limits hold in any case.
 
     Raises:
         ModelBrokenError: the files do not make a model this version can run, or not on the runtime asked for.
         ValueError: the device or the runtime is not there, or cannot compute in that precision.
     """
     target = _device(device)
-    asked = Asked(target, runtime, precision, cpu_count(), _card(gpu_shared_by) if target == "cuda" else "")
+    card = _card(gpu_shared_by) if target == "cuda" else ""
+    asked = Asked(target, runtime, precision, cpu_count(), card, most_tokens)
     folder = None if cache_dir is None else remembered.place(cache_dir, model)
     selection = remembered.again(folder, asked) if folder else None
     if selection is None:
@@ -144,21 +149,22 @@ class GlinerEngine:
         return self._parts.decode(batch.windows, raw)
 
     def warm_up(self) -> int:
-        """Find the padded-token budget, and run a full window once.
+        """Find the padded-token budget, and run the largest rows once: the most words, and the most tokens.
 
         Raises:
-            OutOfMemory: not even one full window fits the device.
+            OutOfMemory: not even one of them fits the device.
         """
-        full = self._window(self.spec.max_words)
-        self._timed([full])
+        self._timed([self._window(self.spec.max_words)])
+        longest = self._window(self.spec.max_words, LONG_WORD)
+        self._timed([longest])
         if self._device == "cpu":
             return self._cpu_budget()
-        budget = full.pieces
+        budget = longest.pieces
         with contextlib.suppress(OutOfMemory):
             for candidate in CUDA_BUDGETS:
-                self._timed([full] * max(1, candidate // full.pieces))
+                self._timed([longest] * max(1, candidate // longest.cost))
                 budget = candidate
-                if self._timed([full] * max(1, candidate // full.pieces)) > CUDA_FORWARD_S:
+                if self._timed([longest] * max(1, candidate // longest.cost)) > CUDA_FORWARD_S:
                     break
         self.release_memory()
         return budget
@@ -179,11 +185,12 @@ class GlinerEngine:
         enough = GOOD_ENOUGH * max(speeds.values())
         return next(size for size, speed in speeds.items() if speed >= enough)
 
-    def _window(self, words: int) -> Window:
-        """A row of so many words, or of as many as there is room for."""
-        text = " ".join(["the"] * min(words, self.spec.max_words))
+    def _window(self, words: int, word: str = "the") -> Window:
+        """Return a row of `words` words, or of as many as fit, with the labels that a row's tokens stand for."""
+        text = " ".join([word] * min(words, self.spec.max_words))
+        labels: Labels = {f"person {number}": None for number in range(1, max(1, self.spec.labels_included) + 1)}
         options = Options(long_text="truncate")
-        return cut(Document(0, "0", text), {"person": None}, options, self, ShardRef("warm-up", 0)).windows[0]
+        return cut(Document(0, "0", text), labels, options, self, ShardRef("warm-up", 0)).windows[0]
 
     def _timed(self, windows: Sequence[Window]) -> float:
         start = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from typing import Any
 
 from gliner.data_processing.tokenizer import WhitespaceTokenSplitter, WordsSplitter
@@ -15,20 +16,33 @@ from worker.graph import Graph, LibraryGraph, MarkerGraph
 from worker.loading import load_gliner as load_gliner
 from worker.models import ModelBrokenError, Resolved
 from worker.parts import Described
+from worker.rows import row_tokens
 
 MAX_SPECIAL_TOKENS = 16
 """Tokens around a row. Published tokenizers add one to three."""
 
 
-def described(model: Any, source: Resolved, inputs: Sequence[str]) -> Described:
-    """What there is to know of the model beside its graph, which has these inputs."""
+LABELS_INCLUDED = 16
+"""Labels of a token model's row that its tokens stand for: its scorer has four vectors for each word and label."""
+POSITION_TABLES = ("position_embeddings", "embed_positions")
+
+
+def described(model: Any, source: Resolved, inputs: Sequence[str], most_tokens: int = 0) -> Described:
+    """Return what there is to know of the model in addition to its graph.
+
+    Args:
+        model: as gliner loaded it.
+        source: where it came from.
+        inputs: what its graph wants.
+        most_tokens: tokens that a row may have, where neither tokenizer nor encoder has fewer; 0: by its words.
+    """
     backend = BackendTokenizer.from_str(model.data_processor.transformer_tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
     words = model.data_processor.words_splitter.splitter
     return Described(
-        spec=_spec(model, source),
-        layout=layout(model, inputs),
+        spec=_spec(model, source, most_tokens),
+        layout=layout(model, inputs, most_tokens),
         tagged=isinstance(model, UniEncoderTokenGLiNER),
         word=words.whitespace_pattern.pattern if type(words) is WhitespaceTokenSplitter else "",
         splitter=model.config.words_splitter_type,
@@ -42,7 +56,7 @@ def splitter(name: str) -> Callable[[str], Iterable[tuple[str, int, int]]]:
     return found
 
 
-def _spec(model: Any, source: Resolved) -> ModelSpec:
+def _spec(model: Any, source: Resolved, most_tokens: int) -> ModelSpec:
     """Return the model's limits.
 
     Raises:
@@ -56,27 +70,42 @@ def _spec(model: Any, source: Resolved) -> ModelSpec:
         )
     return ModelSpec(
         max_words=config.max_len,
-        max_pieces=_max_pieces(model),
+        max_pieces=_row_tokens(model, most_tokens),
         max_width=getattr(config, "max_width", None) or 12,
         special_pieces=special,
         label_marker=model.data_processor.ent_token,
         text_marker=model.data_processor.sep_token,
         revision=source.revision,
         calibration=source.calibration,
+        labels_included=LABELS_INCLUDED if isinstance(model, UniEncoderTokenGLiNER) else 0,
     )
 
 
-def _max_pieces(model: Any) -> int:
-    """Pieces a row may have: the tokenizer's limit, and that of positions that are numbered."""
-    encoder, limit = model.config.encoder_config, model.data_processor.transformer_tokenizer.model_max_length
-    numbered = getattr(encoder, "position_embedding_type", "absolute") == "absolute"
-    if numbered and not getattr(encoder, "relative_attention", False):
-        limit = min(limit, getattr(encoder, "max_position_embeddings", limit))
-    return int(limit)
+def _row_tokens(model: Any, most_tokens: int) -> int:
+    """Return the tokens that a row may have.
+
+    Raises:
+        ModelBrokenError: too few for any text.
+    """
+    stated = model.data_processor.transformer_tokenizer.model_max_length
+    return row_tokens(model.config.max_len, stated, _positions(model), most_tokens)
 
 
-def layout(model: Any, inputs: Sequence[str]) -> Layout:
-    """How the model wants its rows, its graph having these inputs."""
+def _positions(model: Any) -> float:
+    """Return how many positions the encoder has numbers for; infinite where positions are relative."""
+    config = model.config.encoder_config
+    numbered = getattr(config, "position_embedding_type", "absolute") == "absolute"
+    relative = not numbered or getattr(config, "relative_attention", False)
+    limits = [inf if relative else getattr(config, "max_position_embeddings", inf)]
+    for name, table in model.model.token_rep_layer.bert_layer.model.named_modules():
+        if name.rpartition(".")[2] in POSITION_TABLES and hasattr(table, "weight"):
+            filler = getattr(table, "padding_idx", None)  # RoBERTa counts from the position after the padding's
+            limits.append(table.weight.shape[0] - (0 if filler is None else filler + 1))
+    return min(limits)
+
+
+def layout(model: Any, inputs: Sequence[str], most_tokens: int = 0) -> Layout:
+    """Return how the model wants its rows, its graph having these inputs."""
     tokenizer = model.data_processor.transformer_tokenizer
     before, after = _special(tokenizer, model.data_processor.sep_token)
     return Layout(
@@ -84,7 +113,7 @@ def layout(model: Any, inputs: Sequence[str]) -> Layout:
         after=after,
         pad_id=tokenizer.pad_token_id or 0,
         pad_left=tokenizer.padding_side == "left",
-        longest=_max_pieces(model),
+        longest=_row_tokens(model, most_tokens),
         pooling=getattr(model.config, "subtoken_pooling", None) or "first",
         span_width=model.config.max_width if "span_idx" in inputs else 0,
     )

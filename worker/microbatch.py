@@ -164,7 +164,7 @@ class MicroBatcher:
             ticket.future.set_result(())
             return ticket.future
         items = [
-            Item(window, ticket, slot, Waiting(job_id, row_length(window.pieces), interactive, solo, tenant))
+            Item(window, ticket, slot, Waiting(job_id, window.cost, interactive, solo, tenant))
             for slot, window in enumerate(windows)
         ]
         with self._changed:
@@ -343,7 +343,7 @@ class MicroBatcher:
             self._observer.stage("collate", collated - start)
             self._observer.stage("forward", self._clock() - collated)
         except OutOfMemory:
-            self._out_of_memory(items, padded)
+            self._out_of_memory(items, len(windows) * max(window.cost for window in windows))
         except EngineBroken as error:
             self._break(items, error)
         except Exception as error:  # noqa: BLE001  # any fault of a document must end at that document
@@ -377,14 +377,14 @@ class MicroBatcher:
         else:
             self._settle(items, outcomes)
 
-    def _out_of_memory(self, items: list[Item], padded: int) -> None:
+    def _out_of_memory(self, items: list[Item], tokens: int) -> None:
         self._engine.release_memory()
         action = "split" if len(items) > 1 else "failed"
-        log.warning("microbatch.out_of_memory", extra={"windows": len(items), "tokens": padded, "action": action})
+        log.warning("microbatch.out_of_memory", extra={"windows": len(items), "tokens": tokens, "action": action})
         self._observer.out_of_memory(action)
         if len(items) > 1:
             with self._changed:
-                self._budget = min(self._budget, padded * 3 // 4)
+                self._budget = min(self._budget, tokens * 3 // 4)
             self._requeue_halves(items)
         else:
             failed = Failed(DocumentErrorCode.out_of_memory, "The device's memory is too small for this document.")

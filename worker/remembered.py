@@ -38,13 +38,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What settings and machine ask for; `device` is the one it comes to, `card` what a CUDA device is called."""
+    """What settings and machine ask for.
+
+    Attributes:
+        device: the one that is used.
+        card: what a CUDA device is called.
+        most_tokens: tokens that a row may have; 0: by the model.
+    """
 
     device: str
     runtime: RuntimeName
     precision: Precision
     threads: int
     card: str = ""
+    most_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

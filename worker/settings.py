@@ -10,6 +10,8 @@ from pydantic_settings import NoDecode
 
 from jobs.settings import Settings
 
+LEAST_ROW_TOKENS = 128
+
 
 class WorkerSettings(Settings):
     """What a worker reads from `GLEANER_*`, once, at start."""
@@ -64,6 +66,13 @@ class WorkerSettings(Settings):
     microbatch_tokens: int = Field(
         0, ge=0, description="Padded tokens of one micro-batch; 0: found at warm-up for the device."
     )
+    max_row_tokens: int = Field(
+        0,
+        ge=0,
+        description="Tokens of one row of the model: labels, words and special tokens together. 0: twice the words "
+        "that the model reads at once, rounded up to 512 (384 words: 1024), at most 4096. A lower limit of the "
+        "tokenizer or of the encoder's positions holds in any case; memory grows with the square of it.",
+    )
     metric_labels: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Entity labels that metrics may name, comma-separated; all others count as `other`.",
@@ -105,6 +114,13 @@ class WorkerSettings(Settings):
         description="Most entities of a document. Those of the lowest scores are left out, which a warning says; a "
         "document that is to be redacted fails as `too_many_entities`.",
     )
+
+    @field_validator("max_row_tokens")
+    @classmethod
+    def _row(cls, value: int) -> int:
+        if 0 < value < LEAST_ROW_TOKENS:
+            raise ValueError(f"must be 0 or at least {LEAST_ROW_TOKENS}: labels and text share a row")
+        return value
 
     @field_validator("metric_labels", mode="before")
     @classmethod

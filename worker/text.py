@@ -21,8 +21,8 @@ LONG_SENTENCE_WORDS = 48
 PART_WORDS = 32
 """What seems one sentence of more words than the first may be text without full stops; it is also read in
 half-overlapping parts of the second."""
-
-
+DENSE = 6
+"""Word pieces for each word above which a range is no running text but an attachment, say."""
 ENCODED_AT_ONCE = 4096
 """Words that go to the tokenizer in one call, which nothing can interrupt."""
 LONGEST_COMPOSED = 64
@@ -126,11 +126,16 @@ class Text:
         for first, last in pairwise(chain(starts, (len(self.words),))) if close_reading else ():
             why = Reading.sentence if last - first <= LONG_SENTENCE_WORDS else Reading.part
             for part in budget.over(_parts(first, last)):
-                if self.fits(*part, room):
+                if self.fits(*part, room) and not self._is_large(*part, room):
                     ranges.setdefault(part, why)
             if len(ranges) > most:
                 return None
         return [(first, last, reading) for (first, last), reading in ranges.items()]
+
+    def _is_large(self, first: int, last: int, room: int) -> bool:
+        """Return whether a range, read closely, would be one more large window: base64 is nearly all such."""
+        cost = self.cost(first, last)
+        return 2 * cost > room and cost > DENSE * (last - first)
 
     def _large(self, room: int, starts: Sequence[int], budget: Budget) -> Iterator[tuple[int, int]]:
         """Overlapping windows as large as they can be; a word that fits no window has one to itself."""
@@ -150,6 +155,8 @@ class Text:
                 return
             length = reach - first
             overlap = min(max(MIN_OVERLAP_WORDS, 4 * self.spec.max_width), length // 2)
+            if self.cost(first, reach) > DENSE * length:  # each window is expensive, and says little
+                overlap = min(overlap, max(self.spec.max_width, length // 4))
             end = _latest(starts, reach, first + max(1, overlap + length // 4))
             yield first, end
             first = max(first + 1, _latest(starts, end - overlap, first + length // 8))

@@ -93,6 +93,7 @@ class Windows(Sequence[Window]):
             most=most // 4 if options.explain else most,
             ids=[*prompt.ids, *text.ids[text.total[first] : text.total[last]]],
             counts=(*prompt.counts, *text.pieces[first:last]),
+            weight=_weight(len(prompt.labels), asked.spec.labels_included),
         )
 
 
@@ -241,6 +242,10 @@ def cut(
         redact_key=redact_key,
         limits=limits,
     )
+
+
+def _weight(labels: int, included: int) -> float:
+    return max(1.0, labels / included) if included else 1.0
 
 
 def _too_long(text: Text, room: int) -> DocumentError:
