@@ -27,7 +27,7 @@ RuntimeName = Literal["auto", "torch", "cudagraphs", "onnx", "openvino"]
 
 PACKAGES = ("gleaner-ner", "gliner", "numpy", "onnxruntime", "openvino", "tokenizers", "torch", "transformers")
 """Another version of one of these may change how a model reads, which runtime is fastest, or whether it agrees."""
-VERSION = 3
+VERSION = 4
 """To be counted up when the graph or the description changes: what older versions kept is then left alone."""
 EXPORT = "onnx"
 GRAPH = "model.onnx"
