@@ -7,14 +7,13 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock
-from transformers.models.deberta_v2 import modeling_deberta_v2
 
 from worker.checksums import seal
 from worker.collate import Arrays
+from worker.deberta import with_lean_encoder
 from worker.graph import Graph
 from worker.remembered import EXPORT, GRAPH, export
 
@@ -75,11 +74,12 @@ def exported(graph: Graph, example: Arrays, folder: Path) -> Path:
 def _export(graph: Graph, example: Arrays, path: Path) -> None:
     if not graph.exportable:
         raise ValueError("the model returns more than one score for each span and label")
+    lean = with_lean_encoder(graph)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about what is fixed in the graph; agreement is measured
-        with torch.inference_mode(), _straight_deberta():
+        with torch.inference_mode():
             torch.onnx.export(
-                _LogitsAlone(graph).eval(),  # torch leaves all within it as it found the outermost: dropout and all
+                _LogitsAlone(lean).eval(),  # torch leaves all within it as it found the outermost: dropout and all
                 tuple(torch.from_numpy(example[name]) for name in graph.inputs),
                 str(path),
                 input_names=list(graph.inputs),
@@ -88,24 +88,6 @@ def _export(graph: Graph, example: Arrays, path: Path) -> None:
                 opset_version=OPSET,
                 dynamo=False,
             )
-
-
-@contextlib.contextmanager
-def _straight_deberta() -> Iterator[None]:
-    """DeBERTa without its one branch, for keys and queries of unlike lengths, which an encoder never has.
-
-    The branch is a script inside transformers, so it would be in the graph, and OpenVINO refuses it there.
-    """
-    script = modeling_deberta_v2.build_rpos
-
-    def always_alike(_query: Any, _key: Any, relative_pos: torch.Tensor, *_sizes: int) -> torch.Tensor:
-        return relative_pos
-
-    modeling_deberta_v2.build_rpos = always_alike
-    try:
-        yield
-    finally:
-        modeling_deberta_v2.build_rpos = script
 
 
 def _axes(inputs: Sequence[str]) -> dict[str, dict[int, str]]:

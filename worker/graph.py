@@ -11,7 +11,6 @@ from gliner.modeling.context_encoders import IdentityContextEncoder
 from gliner.modeling.span_rep import SpanMarkerV0
 
 from worker.collate import word_slots
-from worker.recurrent import without_packing
 
 INPUTS = ("input_ids", "attention_mask", "words_mask", "text_lengths")
 OUTPUTS = ("logits", "span_logits", "span_idx", "span_mask")
@@ -37,7 +36,7 @@ class Graph(torch.nn.Module):
 
 
 class LibraryGraph(Graph):
-    """The forward pass as gliner has it, or with a `PaddedBiLSTM`."""
+    """The forward pass as gliner has it."""
 
     def __init__(self, core: Any, spans: bool) -> None:
         super().__init__(core)
@@ -60,7 +59,7 @@ class MarkerGraph(Graph):
     """
 
     def __init__(self, core: Any) -> None:
-        super().__init__(without_packing(core))
+        super().__init__(core)
         self._head = core.span_rep_layer.span_rep_layer
         self._width = core.config.max_width
         self._recurrent = hasattr(core, "rnn")
@@ -92,7 +91,7 @@ class MarkerGraph(Graph):
         """Scores of (row, first word, width, label) from the vectors of words and of labels' markers."""
         head = self._head
         first, second = head.out_project[0], head.out_project[-1]
-        size = words.shape[-1]
+        size = first.in_features // 2  # a constant, so that an export has the two halves as weights
         starts = functional.linear(head.project_start(words).relu(), first.weight[:, :size], first.bias)
         ends = functional.linear(head.project_end(words).relu(), first.weight[:, size:])
         ends = functional.pad(ends, (0, 0, 0, self._width - 1))  # spans over the end: decoding leaves them out

@@ -9,6 +9,7 @@ import torch
 
 from worker.collate import Arrays
 from worker.contract import EngineBroken, OutOfMemory
+from worker.deberta import with_lean_encoder
 from worker.decode import Scores
 from worker.graph import OUTPUTS, Graph, lean
 
@@ -20,7 +21,9 @@ class TorchRuntime:
     express_tokens = 0
 
     def __init__(self, graph: Graph, device: str, dtype: torch.dtype) -> None:
-        self._graph = graph if dtype is torch.float32 else lean(graph, dtype)
+        if dtype is not torch.float32:  # which is the library's own, for others to be compared with
+            graph = lean(with_lean_encoder(graph) if device == "cpu" else graph, dtype)
+        self._graph = graph
         self._device = device
         self._dtype = dtype
 
