@@ -24,16 +24,13 @@ class FixedGraph(MarkerGraph):
 
     Args:
         core: gliner's model; left as it is.
-        device: where it is.
         dtype: what products are computed in, by autocast.
     """
 
-    def __init__(self, core: Any, device: str, dtype: torch.dtype) -> None:
+    def __init__(self, core: Any, dtype: torch.dtype) -> None:
         super().__init__(lean(core, dtype))
-        self._device = device
         self._marker = core.config.class_token_index
         self._after_marker = not core.config.embed_ent_token
-        self._recurrent_layer = TwoWays(core.rnn.lstm) if self._recurrent else None
         if isinstance(self.core.token_rep_layer.bert_layer.model, DebertaV2Model):
             layers: Any = self.core.token_rep_layer.bert_layer.model.encoder
             layers.get_rel_pos = _Positions(layers.get_rel_pos)
@@ -52,9 +49,9 @@ class FixedGraph(MarkerGraph):
         input_ids, attention_mask, words_mask, text_lengths = tensors
         pieces = self.core.token_rep_layer(input_ids, attention_mask)
         words = gathered(pieces, words_mask, sizes["words"])
-        if self._recurrent_layer is not None:
-            with torch.autocast(self._device, enabled=False):  # cuDNN knows no bf16 here
-                words = self._recurrent_layer(words.float(), text_lengths)
+        if self._recurrent:
+            mask = torch.arange(sizes["words"], device=words.device) < text_lengths
+            words = self.core.rnn(words, mask)
         markers = input_ids.eq(self._marker) & attention_mask.gt(0)
         numbers = markers.cumsum(1) * markers
         if self._after_marker:
@@ -74,42 +71,6 @@ def gathered(pieces: torch.Tensor, numbers: torch.Tensor, count: int) -> torch.T
     wanted = torch.arange(1, count + 1, device=numbers.device)
     chosen = (numbers[:, None, :] == wanted[None, :, None]).to(pieces.dtype)
     return (chosen @ pieces) / chosen.sum(-1, keepdim=True).clamp(min=1)
-
-
-class TwoWays(torch.nn.Module):
-    """A bidirectional LSTM over rows that are filled up.
-
-    gliner packs the rows, which makes other work of every mix of lengths. The way on never sees what follows the
-    row's end; for the way back the row itself is turned round, and its filling stays behind it.
-
-    Args:
-        lstm: whose weights are copied.
-    """
-
-    def __init__(self, lstm: torch.nn.LSTM) -> None:
-        super().__init__()
-        names = [f"l{layer}" for layer in range(lstm.num_layers)]
-        self._on = torch.nn.ModuleList(_one_way(lstm, name) for name in names)
-        self._back = torch.nn.ModuleList(_one_way(lstm, f"{name}_reverse") for name in names)
-
-    def forward(self, words: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Words as they are seen from both ends of their row; what follows its end means nothing."""
-        at = torch.arange(words.shape[1], device=words.device)[None, :]
-        turned = torch.where(at < lengths, lengths - 1 - at, at)[..., None]
-        for on, back in zip(self._on, self._back, strict=True):
-            there, _ = on(words)
-            again, _ = back(words.gather(1, turned.expand_as(words)))
-            words = torch.cat([there, again.gather(1, turned.expand_as(again))], dim=-1)
-        return words
-
-
-def _one_way(lstm: torch.nn.LSTM, name: str) -> torch.nn.LSTM:
-    weights = {kind: getattr(lstm, f"{kind}_{name}") for kind in ("weight_ih", "weight_hh")}
-    if lstm.bias:
-        weights |= {kind: getattr(lstm, f"{kind}_{name}") for kind in ("bias_ih", "bias_hh")}
-    made = torch.nn.LSTM(weights["weight_ih"].shape[1], lstm.hidden_size, bias=lstm.bias, batch_first=True)
-    made.load_state_dict({f"{kind}_l0": value for kind, value in weights.items()})
-    return made.to(weights["weight_ih"].device)
 
 
 class _Positions:

@@ -11,6 +11,7 @@ from gliner.modeling.context_encoders import IdentityContextEncoder
 from gliner.modeling.span_rep import SpanMarkerV0
 
 from worker.collate import word_slots
+from worker.recurrent import without_packing
 
 INPUTS = ("input_ids", "attention_mask", "words_mask", "text_lengths")
 OUTPUTS = ("logits", "span_logits", "span_idx", "span_mask")
@@ -36,7 +37,7 @@ class Graph(torch.nn.Module):
 
 
 class LibraryGraph(Graph):
-    """The forward pass as gliner has it."""
+    """The forward pass as gliner has it, or with a `PaddedBiLSTM`."""
 
     def __init__(self, core: Any, spans: bool) -> None:
         super().__init__(core)
@@ -59,7 +60,7 @@ class MarkerGraph(Graph):
     """
 
     def __init__(self, core: Any) -> None:
-        super().__init__(core)
+        super().__init__(without_packing(core))
         self._head = core.span_rep_layer.span_rep_layer
         self._width = core.config.max_width
         self._recurrent = hasattr(core, "rnn")

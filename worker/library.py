@@ -16,6 +16,7 @@ from worker.graph import Graph, LibraryGraph, MarkerGraph
 from worker.loading import load_gliner as load_gliner
 from worker.models import ModelBrokenError, Resolved
 from worker.parts import Described
+from worker.recurrent import without_packing
 from worker.rows import row_tokens
 
 MAX_SPECIAL_TOKENS = 16
@@ -132,4 +133,4 @@ def graph(model: Any) -> Graph:
     spans = isinstance(model, UniEncoderSpanGLiNER)
     if spans and MarkerGraph.fits(model.model):
         return MarkerGraph(model.model).eval()
-    return LibraryGraph(model.model, spans).eval()
+    return LibraryGraph(without_packing(model.model), spans).eval()

@@ -212,7 +212,7 @@ class Selector:
 
         if not FixedGraph.fits(self._graph.core):
             raise ValueError("what this model launches hangs on what the device computes")
-        graph = FixedGraph(self._graph.core, "cuda", dtype).eval()
+        graph = FixedGraph(self._graph.core, dtype).eval()
         return CudaGraphsRuntime(graph, dtype, self._parts.tokenizer.spec.max_pieces)
 
 

@@ -58,7 +58,7 @@ def runtimes(folder: Path) -> Made:
     """Makes ours, and the plain one in 32 bits that it is held against."""
     core = library.load_gliner(folder, "cuda").model
     plain = TorchRuntime(MarkerGraph(core).eval(), "cuda", torch.float32)
-    return lambda dtype: (CudaGraphsRuntime(FixedGraph(core, "cuda", dtype).eval(), dtype, LONGEST), plain)
+    return lambda dtype: (CudaGraphsRuntime(FixedGraph(core, dtype).eval(), dtype, LONGEST), plain)
 
 
 def apart(found: Any, wanted: Any, arrays: Arrays) -> float:

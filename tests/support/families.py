@@ -92,7 +92,7 @@ class Family:
     embed_ent_token: bool = True
     span_mode: str | None = None
     model_max_length: int | None = 512
-    max_words: int = 48
+    max_words: int = 64
     max_width: int = 6
     vocabulary: int = 1200
     layers: int = 2

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from tests.unit.worker.test_graph import batches, folder, of_words
 from worker import library
 from worker.collate import Arrays, word_slots
-from worker.fixed import FixedGraph, TwoWays
+from worker.fixed import FixedGraph
 from worker.graph import LibraryGraph, MarkerGraph, lean
 
 __all__ = ["folder"]  # a fixture: two models, the shipped one, and one with a recurrent layer and DeBERTa
@@ -48,7 +48,7 @@ def sizes(graph: FixedGraph, arrays: Arrays) -> dict[str, int]:
 def test_scores_are_those_of_gliner_in_every_shape(model: Any, made: list[Arrays]) -> None:
     """As they are, and filled up with rows, pieces, words and labels that mean nothing."""
     theirs = LibraryGraph(model.model, spans=True).eval()
-    ours = FixedGraph(model.model, "cpu", torch.float32).eval()
+    ours = FixedGraph(model.model, torch.float32).eval()
     for arrays in made:
         told = sizes(ours, arrays)
         more = {name: size + 8 for name, size in told.items()}
@@ -67,7 +67,7 @@ def test_scores_are_those_of_gliner_in_every_shape(model: Any, made: list[Arrays
 
 def test_nothing_is_asked_of_the_device(model: Any, made: list[Arrays]) -> None:
     """Tensors without values pass: no length, branch or list of places hangs on what was computed. gliner's do."""
-    ours, theirs = FixedGraph(model.model, "cpu", torch.bfloat16).eval(), MarkerGraph(model.model).eval()
+    ours, theirs = FixedGraph(model.model, torch.bfloat16).eval(), MarkerGraph(model.model).eval()
     told = sizes(ours, made[-1])
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.inference_mode():
         empty = [mode.from_tensor(tensor) for tensor in tensors(made[-1], ours.inputs)]
@@ -90,18 +90,3 @@ def test_weights_made_beforehand_are_those_that_autocast_makes(model: Any, made:
     assert ready.core.prompt_rep_layer[0].weight.dtype is torch.bfloat16
     words = [one.core.token_rep_layer.get_input_embeddings().weight.data_ptr() for one in (plain, ready)]
     assert words[0] == words[1]
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-def test_both_ways_through_a_row_are_those_of_packed_rows(layers: int) -> None:
-    """Rows of unlike lengths, an empty one among them, whatever they are filled up with."""
-    torch.manual_seed(4)
-    lstm = torch.nn.LSTM(6, 5, layers, bidirectional=True, batch_first=True)
-    words, lengths = torch.randn(4, 9, 6), torch.tensor([[9], [1], [4], [0]])
-    packed = torch.nn.utils.rnn.pack_padded_sequence(words[:3], [9, 1, 4], batch_first=True, enforce_sorted=False)
-    wanted, _ = torch.nn.utils.rnn.pad_packed_sequence(lstm(packed)[0], batch_first=True)
-
-    found = TwoWays(lstm)(words, lengths)
-
-    for row, length in enumerate([9, 1, 4]):
-        assert torch.allclose(found[row, :length], wanted[row, :length], atol=1e-6)
