@@ -106,6 +106,7 @@ def load_engine(settings: WorkerSettings) -> Engine:
         backbone,
         convert=settings.model_convert,
         variant=settings.model_variant,
+        splitter=settings.word_splitter,
     )
     return engine.load(
         resolved,
@@ -115,6 +116,7 @@ def load_engine(settings: WorkerSettings) -> Engine:
         cache,
         settings.gpu_shared_by,
         settings.max_row_tokens,
+        settings.word_splitter,
     )
 
 

@@ -153,6 +153,7 @@ class ModelSpec:
         calibration: what its scores are worth, where it ships that.
         labels_included: labels of a row that its tokens stand for in a micro-batch's budget; a row that asks for
             more counts as proportionally more tokens. 0: labels take next to nothing.
+        splitter: what cuts texts into words, the model's own or another that was set: other words, other answers.
     """
 
     max_words: int
@@ -166,6 +167,7 @@ class ModelSpec:
     precision: str = "fp32"
     calibration: Knots = ()
     labels_included: int = 0
+    splitter: str = "whitespace"
 
 
 class Words(NamedTuple):

@@ -19,6 +19,7 @@ from worker.decode import Scores
 from worker.models import Resolved
 from worker.parts import Parts
 from worker.remembered import Asked, Device, Precision, RuntimeName, Selection
+from worker.splitters import Splitter
 from worker.windows import cut
 
 CPU_ROW_WORDS = 48
@@ -47,6 +48,7 @@ def load(
     cache_dir: Path | None = None,
     gpu_shared_by: int = 1,
     most_tokens: int = 0,
+    splitter: str = Splitter.MODEL,
 ) -> GlinerEngine:
     """Load a model for inference.
 
@@ -58,14 +60,16 @@ def load(
         cache_dir: where exports and the choice are kept; without it there is only torch, and nothing is remembered.
         gpu_shared_by: processes like this one on the CUDA device.
         most_tokens: tokens that a row may have; 0: by the model's words. The model's own limits hold in any case.
+        splitter: what cuts texts into words; by default the model's own splitter.
 
     Raises:
         ModelBrokenError: the files do not make a model this version can run, or not on the runtime asked for.
+        ExtraMissingError: the splitter's package is not installed.
         ValueError: the device or the runtime is not there, or cannot compute in that precision.
     """
     target = _device(device)
     card = _card(gpu_shared_by) if target == "cuda" else ""
-    asked = Asked(target, runtime, precision, cpu_count(), card, most_tokens)
+    asked = Asked(target, runtime, precision, cpu_count(), card, most_tokens, splitter)
     folder = None if cache_dir is None else remembered.place(cache_dir, model)
     selection = remembered.again(folder, asked) if folder else None
     if selection is None:

@@ -10,6 +10,7 @@ from gliner.data_processing.tokenizer import WhitespaceTokenSplitter, WordsSplit
 from gliner.model import UniEncoderSpanGLiNER, UniEncoderTokenGLiNER
 from tokenizers import Tokenizer as BackendTokenizer
 
+from worker import splitters
 from worker.collate import Layout
 from worker.contract import ModelSpec
 from worker.graph import Graph, LibraryGraph, MarkerGraph
@@ -18,6 +19,7 @@ from worker.models import ModelBrokenError, Resolved
 from worker.parts import Described
 from worker.recurrent import without_packing
 from worker.rows import row_tokens
+from worker.splitters import Splitter
 
 MAX_SPECIAL_TOKENS = 16
 """Tokens around a row. Published tokenizers add one to three."""
@@ -28,7 +30,9 @@ LABELS_INCLUDED = 16
 POSITION_TABLES = ("position_embeddings", "embed_positions")
 
 
-def described(model: Any, source: Resolved, inputs: Sequence[str], most_tokens: int = 0) -> Described:
+def described(
+    model: Any, source: Resolved, inputs: Sequence[str], most_tokens: int = 0, splitter: str = Splitter.MODEL
+) -> Described:
     """Return what there is to know of the model in addition to its graph.
 
     Args:
@@ -36,17 +40,20 @@ def described(model: Any, source: Resolved, inputs: Sequence[str], most_tokens: 
         source: where it came from.
         inputs: what its graph wants.
         most_tokens: tokens that a row may have, where neither tokenizer nor encoder has fewer; 0: by its words.
+        splitter: what cuts texts into words in the place of the model's own splitter.
+
+    Raises:
+        ModelError: rows are too long or too short, or the splitter cannot be had here.
     """
     backend = BackendTokenizer.from_str(model.data_processor.transformer_tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
-    words = model.data_processor.words_splitter.splitter
+    name = splitters.choose(source.folder, model.config.words_splitter_type, splitter)
     return Described(
-        spec=_spec(model, source, most_tokens),
+        spec=_spec(model, source, most_tokens, name),
         layout=layout(model, inputs, most_tokens),
         tagged=isinstance(model, UniEncoderTokenGLiNER),
-        word=words.whitespace_pattern.pattern if type(words) is WhitespaceTokenSplitter else "",
-        splitter=model.config.words_splitter_type,
+        word=WhitespaceTokenSplitter().whitespace_pattern.pattern if name == Splitter.WHITESPACE else "",
         pieces=backend.to_str(),
     )
 
@@ -57,7 +64,7 @@ def splitter(name: str) -> Callable[[str], Iterable[tuple[str, int, int]]]:
     return found
 
 
-def _spec(model: Any, source: Resolved, most_tokens: int) -> ModelSpec:
+def _spec(model: Any, source: Resolved, most_tokens: int, splitter: str) -> ModelSpec:
     """Return the model's limits.
 
     Raises:
@@ -78,6 +85,7 @@ def _spec(model: Any, source: Resolved, most_tokens: int) -> ModelSpec:
         text_marker=model.data_processor.sep_token,
         revision=source.revision,
         calibration=source.calibration,
+        splitter=splitter,
         labels_included=LABELS_INCLUDED if isinstance(model, UniEncoderTokenGLiNER) else 0,
     )
 

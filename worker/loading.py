@@ -41,12 +41,18 @@ def load_gliner(folder: Path, device: str, files: Mapping[str, str] | None = Non
         device: where its weights go.
         files: SHA-256 of the files as they were checked, by name; without it they are only checked now.
 
+    Returns:
+        The model, which cuts texts at blanks; its configuration still names its own splitter.
+
     Raises:
         ModelBrokenError: the files do not make a model this version can run, or are others than were checked.
     """
     with _temporary() as copy:
         _stage(folder, copy, files or {})
         model_configs.check(copy)
+        # A splitter may need packages, or fetch models: `worker.splitters` makes the one that is used.
+        splitter = model_configs.load(copy / CONFIG).get("words_splitter_type", "whitespace")
+        _rewrite(copy / CONFIG, {"words_splitter_type": "whitespace"})
         shapes = model_weights.read_shapes(copy / WEIGHTS)
         with _offline(), explained(folder):
             _refuse_oversized(folder, copy, shapes)
@@ -61,6 +67,7 @@ def load_gliner(folder: Path, device: str, files: Mapping[str, str] | None = Non
     expected = (files or {}).get(WEIGHTS)
     if expected and hash_file(folder / WEIGHTS) != expected:
         raise _changed(folder / WEIGHTS)
+    model.config.words_splitter_type = splitter
     return model
 
 

@@ -197,7 +197,10 @@ def _check_model(folder: Path, bare: bool) -> None:
         _check_type(path, "span_encoder_config", content["span_encoder_config"], SPAN_ENCODERS)
     splitter = content.get("words_splitter_type", "whitespace")
     if not isinstance(splitter, str) or splitter not in SPLITTERS:
-        raise ModelBrokenError(f"{path}: words_splitter_type {str(splitter)[:60]!r} is not supported.")
+        raise ModelBrokenError(
+            f"{path}: words_splitter_type {str(splitter)[:60]!r} is not supported. Set it to "
+            "whitespace there, or to char for Chinese, Japanese, Thai and other scripts without blanks."
+        )
 
 
 def _check_type(path: Path, key: str, config: Any, allowed: frozenset[str]) -> None:

@@ -28,6 +28,7 @@ from worker import (
     model_hub,
     model_store,
     model_weights,
+    splitters,
     weight_files,
 )
 from worker.contract import Knots
@@ -40,6 +41,7 @@ from worker.model_errors import (
     PickleRefusedError,
 )
 from worker.model_files import CALIBRATION, CONFIG, DOCUMENTS, SIZES, SMALL, WEIGHTS
+from worker.splitters import Splitter
 from worker.weight_files import WeightFiles
 
 __all__ = [
@@ -87,6 +89,17 @@ class _Request:
     revision: str | None
     variant: str
     convert: Convert
+    splitter: str
+
+    def identify(self, names: Collection[str], fetch: Callable[[str], Path]) -> None:
+        """Refuse by its configuration, before anything large is fetched, what cannot be run here.
+
+        Raises:
+            ModelError: it is another kind of model, or its splitter cannot be had.
+        """
+        model_configs.identify(self.source, names, fetch)
+        configured = model_configs.load(fetch(CONFIG)).get("words_splitter_type")
+        splitters.choose(self.source, configured, self.splitter)
 
     def choose_weights(self, names: Iterable[str]) -> WeightFiles:
         """Return the files to take the weights from.
@@ -127,6 +140,7 @@ def resolve(
     *,
     convert: Convert = "auto",
     variant: str = "",
+    splitter: str = Splitter.MODEL,
 ) -> Resolved:
     """Bring a model to this machine.
 
@@ -137,6 +151,7 @@ def resolve(
         backbone_revision: the hub commit of a model's backbone, where the tokenizer comes from that.
         convert: convert pickled weights where there are no others; `auto`: of a revision that names its content.
         variant: which weights to take where there are several, `fp16` of model.fp16.safetensors.
+        splitter: what is to cut texts into words; the model's own splitter must be one that can be had here.
 
     Returns:
         The folder and its revision: a hub's commit, otherwise the first 12 hex of the files' SHA-256; and the
@@ -145,7 +160,7 @@ def resolve(
     Raises:
         ModelError: see its subclasses.
     """
-    request, hub = _Request(source, revision, variant, convert), model_hub.Hub(cache_dir)
+    request, hub = _Request(source, revision, variant, convert, splitter), model_hub.Hub(cache_dir)
     scheme = urlsplit(source).scheme
     if scheme in model_store.EXTRAS:
         origin = _from_store(request, scheme, cache_dir)
@@ -219,6 +234,7 @@ def _check_files(
 def _from_folder(request: _Request, folder: Path) -> _Origin:
     weights = request.choose_weights
     files = check(folder, weights)
+    request.identify(files, lambda name: folder / name)
     hashes = checksums.hash_all(files)
     place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
     return _Origin(folder, _folder_revision(request, hashes), hashes, weights(files), place)
@@ -228,7 +244,7 @@ def _from_store(request: _Request, scheme: str, cache_dir: Path) -> _Origin:
     """Fetch an object store's folder into the cache unless a sound copy is there."""
 
     def select(names: Collection[str], fetch_file: Callable[[str], Path]) -> Sequence[str]:
-        model_configs.identify(request.source, names, fetch_file)
+        request.identify(names, fetch_file)
         if not any(weight_files.is_weights(name) for name in names):
             model_files.refuse_code(request.source, names)
         weights = request.choose_weights(names)
@@ -268,7 +284,7 @@ def _from_hub(request: _Request, hub: model_hub.Hub) -> _Origin:
     listed = hub.list_files(source, request.revision)
     folder = hub.fetch_checked(source, request.revision, SMALL, listed)
     there = listed.keys() if listed is not None else {path.name for path in folder.iterdir()}
-    model_configs.identify(source, there, lambda name: folder / name)
+    request.identify(there, lambda name: folder / name)
     weights = request.choose_weights(there)
     folder = hub.fetch_checked(source, folder.name, (*SMALL, *weights.names), listed)
     names = [name for name in (*SMALL, *weights.names) if (folder / name).is_file()]

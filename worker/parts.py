@@ -23,8 +23,7 @@ class Described:
         spec: its limits.
         layout: how it wants its rows.
         tagged: it tags words instead of scoring spans.
-        word: a regular expression for what is a word to it; empty where only gliner's splitter can say.
-        splitter: gliner's name of that splitter.
+        word: a regular expression for what is a word to it; empty where only its splitter can say.
         pieces: its tokenizer, which neither cuts nor pads, as `tokenizers` writes it.
     """
 
@@ -32,7 +31,6 @@ class Described:
     layout: Layout
     tagged: bool
     word: str
-    splitter: str
     pieces: str
 
 
@@ -40,7 +38,7 @@ class Parts:
     """A described model's tokenizer, collator and decoder."""
 
     def __init__(self, described: Described) -> None:
-        self.tokenizer = FastTokenizer(described.spec, described.pieces, described.word, described.splitter)
+        self.tokenizer = FastTokenizer(described.spec, described.pieces, described.word, described.spec.splitter)
         self._layout = described.layout
         self._tagged = described.tagged
 

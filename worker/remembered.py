@@ -20,6 +20,7 @@ from worker.checksums import sound
 from worker.models import Resolved
 from worker.parts import Described
 from worker.runtimes import OF_EXPORT, Candidate, Runtime, of_export
+from worker.splitters import Splitter
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -44,6 +45,7 @@ class Asked:
         device: the one that is used.
         card: what a CUDA device is called.
         most_tokens: tokens that a row may have; 0: by the model.
+        splitter: what cuts texts into words.
     """
 
     device: str
@@ -52,6 +54,7 @@ class Asked:
     threads: int
     card: str = ""
     most_tokens: int = 0
+    splitter: str = Splitter.MODEL
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,7 @@ def select(model: Resolved, asked: Asked, folder: Path | None) -> Selection:
     loaded = library.load_gliner(model.folder, asked.device, model.files)
     graph = library.graph(loaded)
     with explained(model.folder):
-        description = library.described(loaded, model, graph.inputs, asked.most_tokens)
+        description = library.described(loaded, model, graph.inputs, asked.most_tokens, asked.splitter)
     return Selector(graph, description, asked, folder).select(wanted)
 
 

@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Sequence
 
 from worker.bounds import Budget
+from worker.written import is_unspaced
 
 TERMINATORS = frozenset(".!?…。！？｡")  # noqa: RUF001
 WIDE_TERMINATORS = frozenset("。！？｡")  # noqa: RUF001  # no blank follows these
@@ -64,4 +65,7 @@ def _abbreviated(text: str, starts: Sequence[int], ends: Sequence[int], stop: in
     if stop == 0 or ends[stop - 1] != starts[stop]:
         return False
     word = text[starts[stop - 1] : ends[stop - 1]]
-    return (len(word) == 1 and word.isalpha()) or (len(word) <= LONGEST and word.lower() in ABBREVIATIONS)
+    initial = (
+        len(word) == 1 and word.isalpha() and not is_unspaced(word)
+    )  # a Chinese character is a word, no initial
+    return initial or (len(word) <= LONGEST and word.lower() in ABBREVIATIONS)

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from jobs.settings import Settings
+from worker.splitters import Splitter
 
 LEAST_ROW_TOKENS = 128
 
@@ -72,6 +73,13 @@ class WorkerSettings(Settings):
         description="Tokens of one row of the model: labels, words and special tokens together. 0: twice the words "
         "that the model reads at once, rounded up to 512 (384 words: 1024), at most 4096. A lower limit of the "
         "tokenizer or of the encoder's positions holds in any case; memory grows with the square of it.",
+    )
+    word_splitter: Splitter = Field(
+        Splitter.MODEL,
+        description="What cuts texts into the words of which entities are made. model: what the model was trained "
+        "with. char: as whitespace, but each character of Chinese, Japanese, Thai, Lao, Khmer and Burmese is a "
+        "word, so that entities are found inside of texts without blanks. spacy: spaCy's rules for English; needs "
+        "`gleaner-ner[spacy]`.",
     )
     metric_labels: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate, chain, compress, islice, pairwise
+from typing import Any
 from unicodedata import normalize
 
 from worker.bounds import Budget
@@ -38,8 +39,12 @@ class Reading(StrEnum):
 
 
 def by_pattern(word: str) -> Split:
-    """Cuts a text into words by a regular expression, which has no groups."""
-    cut = re.compile(f"({word})").split
+    """Return a splitter by a regular expression for words, which has no groups."""
+    return by_gaps(re.compile(f"({word})").split)
+
+
+def by_gaps(cut: Callable[[str], list[Any]]) -> Split:
+    """Return a splitter by what cuts a text into a gap, a word, a gap, ..., a gap."""
 
     def split(text: str) -> Words:
         parts = cut(text)  # a gap, a word, a gap, ..., a gap: without a match object for each

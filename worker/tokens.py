@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 
 from tokenizers import Tokenizer as BackendTokenizer
 
+from worker import splitters
 from worker.contract import Encoded, ModelSpec, Words
-from worker.text import by_pattern
-from worker.written import Split, join_marks
 
 WORDS_KEPT = 16_384
 """Words whose pieces are kept, those used last: five of six in mixed English texts, for some 4 MB."""
@@ -27,8 +25,11 @@ class FastTokenizer:
     Args:
         spec: the model's limits.
         pieces: a tokenizer that neither cuts nor pads, as JSON.
-        word: a regular expression for words, without groups; empty: gliner's splitter says what they are.
-        splitter: gliner's name of it.
+        word: a regular expression for words, without groups; empty: the splitter says what they are.
+        splitter: its name.
+
+    Raises:
+        ModelError: the splitter cannot be had here.
     """
 
     def __init__(self, spec: ModelSpec, pieces: str, word: str, splitter: str) -> None:
@@ -38,7 +39,7 @@ class FastTokenizer:
         self._backend = BackendTokenizer.from_str(pieces)
         # A word has the same pieces in any company, and finding them takes a tokenizer 10 µs and more.
         self._kept = lru_cache(WORDS_KEPT)(self._pieces)
-        self._split = join_marks(by_pattern(word) if word else _by_gliner(splitter))
+        self._split = splitters.make(splitter, word)
         added = self._backend.get_added_tokens_decoder().values()
         self.reserved = tuple(sorted({token.content for token in added if token.content.strip()}))
 
@@ -65,17 +66,3 @@ class FastTokenizer:
             if len(pieces) > self._spec.max_pieces:
                 break
         return tuple(pieces)
-
-
-def _by_gliner(name: str) -> Split:
-    from worker import library  # seconds to import; only models of some languages need it
-
-    splitter, lock = library.splitter(name), threading.Lock()  # those make no promise about threads
-
-    def split(text: str) -> Words:
-        with lock:
-            found = [(start, end) for _, start, end in splitter(text)]
-        words = [text[start:end] for start, end in found]
-        return Words(words, [start for start, _ in found], [end for _, end in found])
-
-    return split

@@ -69,9 +69,9 @@ def continues(text: str, at: int) -> bool:
         return True
     if character in INVISIBLE:
         return before.isalnum() or is_mark(before) or before in INVISIBLE
-    if not character.isalnum() or _is_unspaced(character):
+    if not character.isalnum() or is_unspaced(character):
         return False
-    return before in INVISIBLE or ((before.isalnum() or is_mark(before)) and not _is_unspaced(before))
+    return before in INVISIBLE or ((before.isalnum() or is_mark(before)) and not is_unspaced(before))
 
 
 def _marks(text: str) -> Mapping[str, str]:
@@ -92,5 +92,6 @@ def _end_of_marks(text: str, end: int, marks: Mapping[str, str]) -> int:
     return last
 
 
-def _is_unspaced(letter: str) -> bool:
+def is_unspaced(letter: str) -> bool:
+    """Return whether a letter is of a script without blanks between words."""
     return letter > "\u0dff" and unicodedata.name(letter, "").startswith(_UNSPACED_LETTERS)

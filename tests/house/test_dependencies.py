@@ -76,7 +76,7 @@ def canonical(name: str) -> str:
         ("gleaner", ("all", "datasets", "eval", "frame", "spacy")),
         ("jobs", ("jobs", "flower", "otel")),
         ("gateway", ("gateway",)),
-        ("worker", ("worker", "onnx", "openvino")),
+        ("worker", ("worker", "onnx", "openvino", "spacy")),
         ("tests", ("dev",)),
         ("benchmarks", ("dev",)),
         ("docs", ("dev",)),
