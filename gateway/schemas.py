@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.schema import (
+    DEFAULT_THRESHOLD,
     DocumentErrorCode,
     DocumentStatus,
     JobStatus,
@@ -18,6 +19,11 @@ from jobs.schema import (
 )
 
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-03-01T09:30:00.000Z"])]
+
+
+def drop_default(schema: dict[str, Any]) -> None:
+    """Leave out the default of a field that depends on the model."""
+    schema.pop("default", None)
 
 
 class Body(BaseModel):
@@ -84,6 +90,10 @@ class JobBody(Body):
     usage: UsageBody
     model: str
     model_revision: str | None
+    default_threshold: float | None = Field(
+        description="Score from which an entity counts where neither the job nor the document names one: that of "
+        "the worker that began it. Null before."
+    )
     priority: Priority
     created_at: Timestamp
     started_at: Timestamp | None
@@ -196,6 +206,15 @@ class ShareBody(Body):
     weight: int
 
 
+class ModelLimits(Body):
+    """What a model reads at once; longer documents and more labels are read in several passes."""
+
+    words_per_window: int = Field(description="Words of a text, as the model cuts it: punctuation counts.")
+    tokens_per_row: int = Field(description="Tokens of labels and text together.")
+    words_per_entity: int = Field(description="Words of the longest entity that it finds.")
+    labels: int = Field(description="Labels of a document, at most.")
+
+
 class ModelBody(Body):
     """A model that jobs may name; one without workers still takes jobs, which wait for it."""
 
@@ -210,6 +229,10 @@ class ModelBody(Body):
     available: bool = Field(description="At least one worker has it loaded.")
     workers: int
     revision: str | None
+    default_threshold: float | None = Field(
+        description="Score from which an entity counts where a request names none; null before a worker said it."
+    )
+    limits: ModelLimits | None = Field(description="Null before a worker said them.")
     reason: str | None = Field(description="Why its workers cannot start, or null.")
     open_jobs: int
     open_shards: int
@@ -295,7 +318,10 @@ class OptionsIn(Body):
     model_config = ConfigDict(extra="forbid")
 
     threshold: Threshold | dict[str, Threshold] = Field(
-        0.5, description="Score from which an entity counts, for all labels or label by label."
+        DEFAULT_THRESHOLD,
+        description="Score from which an entity counts, for all labels or label by label. By default the model's, "
+        "which GET /v1/models has: 0.5 unless the service sets another.",
+        json_schema_extra=drop_default,
     )
     flat: bool = Field(True, description="No two entities overlap.")
     multi_label: bool = Field(False, description="One span may have several labels.")

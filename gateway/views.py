@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from gateway.schemas import JobWebhook, ModelBody, ShareBody
+from gateway.schemas import JobWebhook, ModelBody, ModelLimits, ShareBody
 from jobs.ledger import ModelView, NewJob
 from jobs.lines import escape_line_breaks
 from jobs.schema import Counts, Job, JobStatus, Usage
@@ -31,6 +31,7 @@ def job_json(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None =
         "usage": job.usage,
         "model": job.model,
         "model_revision": job.model_revision,
+        "default_threshold": job.default_threshold,
         "priority": job.priority,
         "created_at": rfc3339(job.created_at),
         "started_at": _rfc3339_or_none(job.started_at),
@@ -93,8 +94,11 @@ def results_url(job_id: str) -> str:
     return f"{job_url(job_id)}/results"
 
 
-def model_body(name: str, model: ModelView, shares: Mapping[str, int], *, default: bool) -> ModelBody:
+def model_body(
+    name: str, model: ModelView, shares: Mapping[str, int], *, default: bool, max_labels: int
+) -> ModelBody:
     """A name that jobs may ask for, as the API serves it: `model` runs the caller's, `shares` are its split."""
+    facts = model.facts
     return ModelBody(
         name=name,
         default=default,
@@ -103,6 +107,15 @@ def model_body(name: str, model: ModelView, shares: Mapping[str, int], *, defaul
         available=model.workers > 0,
         workers=model.workers,
         revision=model.revision,
+        default_threshold=facts.default_threshold if facts else None,
+        limits=None
+        if facts is None
+        else ModelLimits(
+            words_per_window=facts.words_per_window,
+            tokens_per_row=facts.tokens_per_row,
+            words_per_entity=facts.words_per_entity,
+            labels=max_labels,
+        ),
         reason=model.reason,
         open_jobs=model.open_jobs,
         open_shards=model.open_shards,

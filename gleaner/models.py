@@ -48,6 +48,7 @@ class JobInfo:
     Attributes:
         progress: finished documents as a fraction of all, 0..1.
         eta_s: seconds the gateway expects the rest to take; None while it cannot know.
+        default_threshold: score from which an entity counts where the request names none; None before it runs.
         error_summary: how many documents failed with which code.
     """
 
@@ -61,6 +62,7 @@ class JobInfo:
     usage: Usage = field(default_factory=Usage)
     model: str = ""
     model_revision: str | None = None
+    default_threshold: float | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -90,6 +92,7 @@ class JobInfo:
             usage=Usage(**_known(Usage, body.get("usage"))),
             model=body.get("model") or "",
             model_revision=body.get("model_revision"),
+            default_threshold=body.get("default_threshold"),
             created_at=_time(body.get("created_at")),
             started_at=_time(body.get("started_at")),
             finished_at=_time(body.get("finished_at")),
@@ -260,13 +263,22 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model jobs may name; one without workers still takes jobs, which wait for it."""
+    """A model jobs may name; one without workers still takes jobs, which wait for it.
+
+    Attributes:
+        default_threshold: score from which an entity counts where a request names none; None before a worker
+            announced it.
+        limits: words_per_window, tokens_per_row, words_per_entity and labels, at most; empty before a worker
+            announced them.
+    """
 
     name: str
     available: bool = False
     workers: int = 0
     revision: str | None = None
     reason: str | None = None
+    default_threshold: float | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Model:
@@ -277,6 +289,8 @@ class Model:
             workers=body.get("workers") or 0,
             revision=body.get("revision"),
             reason=body.get("reason"),
+            default_threshold=body.get("default_threshold"),
+            limits=body.get("limits") or {},
         )
 
 

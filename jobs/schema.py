@@ -6,13 +6,15 @@ A request flows ``bytes -> JobRequest -> Document`` (gateway), a result flows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+DEFAULT_THRESHOLD = 0.5
+"""The score from which an entity counts where neither a request nor the model says another, as in gliner."""
 Threshold = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 OffsetUnit = Literal["codepoint", "utf16", "byte"]
 LongText = Literal["window", "truncate", "reject"]
@@ -119,9 +121,13 @@ class Redact(Strict):
 
 
 class Options(Strict):
-    """How the model is asked, for a job or for one document (a document's own replace the job's one by one)."""
+    """How the model is asked, for a job or for one document (a document's own replace the job's one by one).
 
-    threshold: Threshold | dict[str, Threshold] = 0.5
+    Attributes:
+        threshold: None, which cannot be asked for: the model's default.
+    """
+
+    threshold: Threshold | dict[str, Threshold] | None = None
     flat: bool = True
     multi_label: bool = False
     long_text: LongText = "window"
@@ -129,6 +135,13 @@ class Options(Strict):
     return_text: bool = False
     redact: Redact | bool = False
     explain: bool = False
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _refuse_null(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("must be a number, or an object of numbers by label")
+        return value
 
     @model_validator(mode="after")
     def _keeps_or_hides(self) -> Self:
@@ -142,13 +155,25 @@ class Options(Strict):
         return Redact() if self.redact is True else self.redact or None
 
     def thresholds(self, labels: Sequence[str]) -> tuple[float, ...]:
-        """The score from which an entity of each label counts; labels without one of their own have 0.5."""
+        """Return the score from which an entity of each label counts; labels without one have 0.5."""
+        of = DEFAULT_THRESHOLD if self.threshold is None else self.threshold
+        if isinstance(of, dict):
+            return tuple(of.get(label, DEFAULT_THRESHOLD) for label in labels)
+        return (of,) * len(labels)
+
+    def with_default(self, labels: Iterable[str], threshold: float) -> Options:
+        """Return these options with a model's default threshold for all, or for the labels, that have none."""
         of = self.threshold
-        return tuple(of.get(label, 0.5) for label in labels) if isinstance(of, dict) else (of,) * len(labels)
+        if isinstance(of, dict):
+            of = {label: of.get(label, threshold) for label in labels}
+            return self.model_copy(update={"threshold": of})
+        return self.model_copy(update={"threshold": threshold}) if of is None else self
 
     def merged(self, override: dict[str, Any] | None) -> Options:
         """These options with a document's own on top."""
-        return self if not override else Options.model_validate({**self.model_dump(), **override})
+        return (
+            self if not override else Options.model_validate({**self.model_dump(exclude_defaults=True), **override})
+        )
 
 
 Labels = dict[str, str | None]
@@ -308,6 +333,7 @@ class Job:
     """A job as read from the ledger in one atomic step. Times are UTC milliseconds since the epoch.
 
     `opts` (labels and options) and `meta` (metadata) are blobs as stored; `jobs.codec` opens them.
+    `default_threshold` is that of the worker that began it, None before.
     """
 
     id: str
@@ -334,3 +360,4 @@ class Job:
     version: int
     now: int
     warnings: tuple[str, ...] = field(default=())
+    default_threshold: float | None = None

@@ -22,10 +22,10 @@ from prometheus_client import CollectorRegistry
 from jobs import heap, ledger, names, queues, stores, telemetry, tracing
 from jobs.codec import Codec, make_codec
 from jobs.consumer import consume, process_name
-from jobs.ledger import Ledger, LedgerUnavailableError, Message
+from jobs.ledger import Ledger, LedgerUnavailableError, Message, ModelFacts
 from jobs.metrics import WorkerMetrics, process
 from jobs.probes import ProbeServer
-from jobs.schema import Priority
+from jobs.schema import DEFAULT_THRESHOLD, Priority
 from jobs.tracing import Tracer
 from worker.blame import Blame
 from worker.bounds import Limits
@@ -181,8 +181,10 @@ def _serve(
             metrics.leases_lost.inc()
         batcher.drop(lease.message.job, lease.message.shard)
 
+    facts = model_facts(settings, engine.spec)
+
     def seen() -> None:
-        store.run(ledger.worker_seen(settings.model, incarnation, slots, revision))
+        store.run(ledger.worker_seen(settings.model, incarnation, slots, revision, facts))
 
     def end_broken() -> None:
         log.critical("worker.device_lost")
@@ -205,6 +207,7 @@ def _serve(
         metrics=metrics,
         worker=incarnation,
         revision=revision,
+        default_threshold=facts.default_threshold,
         lease_ms=int(settings.lease_s * 1000),
         draining=too_late,
         blame=blame,
@@ -259,6 +262,17 @@ def _serve(
     _leave(store, settings.model, incarnation)
     finished.set()
     return exit_code
+
+
+def model_facts(settings: WorkerSettings, spec: ModelSpec) -> ModelFacts:
+    """Return what this worker's model can do, for clients to know."""
+    threshold = spec.default_threshold if settings.model_threshold is None else settings.model_threshold
+    return ModelFacts(
+        words_per_window=spec.max_words,
+        tokens_per_row=spec.max_pieces,
+        words_per_entity=spec.max_width,
+        default_threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+    )
 
 
 def _cache(settings: WorkerSettings, spec: ModelSpec, codec: Codec, metrics: WorkerMetrics) -> ResultCache:

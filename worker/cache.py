@@ -105,7 +105,9 @@ class ResultCache:
         A suspect shard looks nothing up: document by document, it is to be found out what kills.
         """
         key = hmac.digest(self._key, claim.tenant.encode(), "sha256")
-        questions = tuple(_question(key, document, labels, options) for document in documents)
+        questions = tuple(
+            _question(key, document, labels, options, claim.default_threshold) for document in documents
+        )
         asked = {at: question for at, question in enumerate(questions) if question}
         if claim.alone or not asked:
             return Known(questions)
@@ -159,13 +161,13 @@ class ResultCache:
             return {}
 
 
-def _question(key: bytes, document: Document, labels: Labels, options: Options) -> str:
+def _question(key: bytes, document: Document, labels: Labels, options: Options, default_threshold: float) -> str:
     """All that a document's answer depends on but for who reads it; its id and index are not."""
     if document.error is not None:
         return ""
     asked = labels if document.labels is None else document.labels
     try:
-        how = options.merged(document.options).model_dump()
+        how = options.merged(document.options).with_default(asked, default_threshold).model_dump()
         whole = orjson.dumps([document.text, list(asked.items()), how], option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError):  # the document is going to fail, and why is not to be said here
         return ""

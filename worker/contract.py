@@ -151,6 +151,7 @@ class ModelSpec:
         text_marker: the word between prompt and text.
         revision: which weights these are.
         calibration: what its scores are worth, where it ships that.
+        default_threshold: the score from which an entity counts where a request names none, where it ships that.
         labels_included: labels of a row that its tokens stand for in a micro-batch's budget; a row that asks for
             more counts as proportionally more tokens. 0: labels take next to nothing.
         splitter: what cuts texts into words, the model's own or another that was set: other words, other answers.
@@ -168,6 +169,7 @@ class ModelSpec:
     calibration: Knots = ()
     labels_included: int = 0
     splitter: str = "whitespace"
+    default_threshold: float | None = None
 
 
 class Words(NamedTuple):

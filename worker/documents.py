@@ -14,7 +14,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, Labels, Options
+from jobs.schema import (
+    DEFAULT_THRESHOLD,
+    Document,
+    DocumentError,
+    DocumentErrorCode,
+    DocumentResult,
+    Labels,
+    Options,
+)
 from jobs.telemetry import failure
 from worker import merging, windows
 from worker.blame import Blame
@@ -48,6 +56,7 @@ class Work:
     Attributes:
         redact_key: the tenant's, for redaction to tokens.
         attempts: how often the shard was begun.
+        default_threshold: where neither options nor a document's own name one.
     """
 
     owner: ShardRef
@@ -58,6 +67,7 @@ class Work:
     attempts: int
     tenant: str = ""
     interactive: bool = False
+    default_threshold: float = DEFAULT_THRESHOLD
 
 
 @dataclass(slots=True)
@@ -233,6 +243,7 @@ class DocumentRunner:
                     ask=self._ask,
                     limits=self._limits,
                     budget=budget,
+                    default_threshold=work.default_threshold,
                 )
         except Dropped:
             raise

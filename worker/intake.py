@@ -24,6 +24,7 @@ from jobs.codec import Codec
 from jobs.ledger import Call, Claim, Ledger, LedgerUnavailableError, Message, place
 from jobs.metrics import OTHER_LABEL, WorkerMetrics
 from jobs.schema import (
+    DEFAULT_THRESHOLD,
     Document,
     DocumentError,
     DocumentErrorCode,
@@ -75,6 +76,7 @@ class Intake:
         broker: where the next shards' messages are pushed.
         worker: this process's name in leases.
         revision: the loaded model's.
+        default_threshold: the model's, for jobs that this worker begins and that name none.
         draining: set once the process must end; a wait for the store then gives up.
         blame: where shards are written down before their texts can do harm.
         on_broken: ends the process: its device is lost, and every shard it takes would wait for a lease.
@@ -101,6 +103,7 @@ class Intake:
         worker: str,
         revision: str,
         lease_ms: int,
+        default_threshold: float = DEFAULT_THRESHOLD,
         draining: Event,
         blame: Blame,
         on_broken: Callable[[], None],
@@ -122,6 +125,7 @@ class Intake:
         self._worker = worker
         self._revision = revision
         self._lease_ms = lease_ms
+        self._default_threshold = default_threshold
         self._draining = draining
         self._blame = blame
         self._on_broken = on_broken
@@ -150,7 +154,13 @@ class Intake:
             nonce = secrets.token_hex(8)
             company = self._gate.open
             call = ledger.claim(
-                message, nonce, self._worker, self._revision, lease_ms=self._lease_ms, at_risk=company
+                message,
+                nonce,
+                self._worker,
+                self._revision,
+                lease_ms=self._lease_ms,
+                at_risk=company,
+                default_threshold=self._default_threshold,
             )
             try:
                 claim = self._persist(call)
@@ -234,6 +244,7 @@ class Intake:
             options=shard.options,
             redact_key=key,
             attempts=shard.claim.attempts,
+            default_threshold=shard.claim.default_threshold,
             tenant=shard.claim.tenant,
             interactive=shard.message.queue.endswith(".interactive"),
         )

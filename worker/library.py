@@ -86,8 +86,17 @@ def _spec(model: Any, source: Resolved, most_tokens: int, splitter: str) -> Mode
         revision=source.revision,
         calibration=source.calibration,
         splitter=splitter,
+        default_threshold=_default_threshold(config),
         labels_included=LABELS_INCLUDED if isinstance(model, UniEncoderTokenGLiNER) else 0,
     )
+
+
+def _default_threshold(config: Any) -> float | None:
+    """Return the threshold that a model's configuration names; None where it names none that can be one."""
+    value = getattr(config, "default_threshold", None)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= 1 else None
 
 
 def _row_tokens(model: Any, most_tokens: int) -> int:

@@ -44,6 +44,14 @@ class WorkerSettings(Settings):
         description="Which weights of a model to take where it has several: `fp16` is `model.fp16.safetensors`. "
         "Empty: the usual ones, or the only ones there are.",
     )
+    model_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Score from which an entity counts where a request names none; published cards say 0.3 for "
+        "some models. Empty: `default_threshold` of the model's gliner_config.json if it has that, else 0.5. Set "
+        "it when all gateways and workers are of a version that knows it.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a CUDA device if there is one.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",

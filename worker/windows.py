@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import overload
 
-from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels, Options
+from jobs.schema import DEFAULT_THRESHOLD, Document, DocumentError, DocumentErrorCode, Labels, Options
 from worker.bounds import Budget, Limits
 from worker.contract import Knots, ShardRef, Tokenizer, Window
 from worker.prompts import Ask, Asked, Prompt
@@ -168,6 +168,7 @@ def cut(
     ask: Ask = Asked.of,
     limits: Limits | None = None,
     budget: Budget | None = None,
+    default_threshold: float = DEFAULT_THRESHOLD,
 ) -> Plan:
     """Plan how to read a document.
 
@@ -183,6 +184,7 @@ def cut(
         ask: says how the model is asked for labels; `prompts.remembering`, where many documents ask for the same.
         limits: how many windows and entities it may have.
         budget: checked on the way.
+        default_threshold: the score from which an entity counts where the options name none.
 
     Returns:
         A plan with at least one window, or with `refused` set and none.
@@ -190,7 +192,8 @@ def cut(
     Raises:
         TooCostlyError, Dropped: by the budget.
     """
-    options = options.merged(document.options)
+    wanted = labels if document.labels is None else document.labels
+    options = options.merged(document.options).with_default(wanted, default_threshold)
     limits, budget = limits or Limits(), budget or Budget()
 
     def refuse(error: DocumentError) -> Plan:
@@ -199,7 +202,7 @@ def cut(
     refused = document.error or _unreadable(document.text) or _unredactable(options, redact_key)
     if refused is not None:
         return refuse(refused)
-    asked = ask(labels if document.labels is None else document.labels, tokenizer)
+    asked = ask(wanted, tokenizer)
     text = Text.of(document.text, tokenizer, budget)
     passes = asked.passes(text)
     if isinstance(passes, DocumentError):

@@ -35,6 +35,7 @@ async def list_models(
             views[models.run_on(name, caller.tenant)],
             models.splits.get(name, {}),
             default=name == models.names[0],
+            max_labels=services.settings.max_labels,
         )
         for name in models.names
     ]

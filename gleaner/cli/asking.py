@@ -25,7 +25,8 @@ LabelsFile = Annotated[
 Threshold = Annotated[
     list[str] | None,
     typer.Option(
-        help="Score from which an entity counts, as 0.6, or for one label, as person=0.6; repeat it. [default: 0.5]"
+        help="Score from which an entity counts, as 0.6, or for one label, as person=0.6; repeat it. "
+        "[default: the model's]"
     ),
 ]
 

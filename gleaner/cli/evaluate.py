@@ -71,8 +71,8 @@ def evaluate(
     gold = read_gold(files)
     labels = read_labels(label, labels_file) or all_labels(gold)
     at = read_threshold(threshold, labels)
-    chosen: float | Mapping[str, float] = 0.5 if at is None else at
     with gateway.client(retries=6) as client:
+        chosen = _default_threshold(client, model) if at is None else at
         documents, failed = judge(client, gold, labels, _options(model, nested, multi_label, chosen))
     report = {
         "documents": len(documents),
@@ -184,6 +184,14 @@ def _count_kept(
             **({"skipped": inputs.skipped} if inputs.skipped else {}),
             "kept": reports.shares_kept(scores, labels),
         }
+
+
+def _default_threshold(client: Client, model: str | None) -> float:
+    """Return the threshold that the service would use for this model, or the first one."""
+    for served in client.models():
+        if model in (None, served.name):
+            return 0.5 if served.default_threshold is None else served.default_threshold
+    return 0.5
 
 
 def _options(

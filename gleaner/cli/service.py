@@ -17,10 +17,17 @@ def models(gateway: Gateway, as_json: AsJson = False) -> None:
         return
     states = ("ready" if each.available else each.reason or "no worker now; jobs wait for one" for each in found)
     print_table(
-        ("model", "workers", "revision", "state"),
+        ("model", "workers", "revision", "threshold", "words at once", "state"),
         (
-            (each.name, str(each.workers), each.revision or "", state)
-            for each, state in zip(found, states, strict=True)
+            (
+                model.name,
+                str(model.workers),
+                model.revision or "",
+                "" if model.default_threshold is None else f"{model.default_threshold:g}",
+                str(model.limits.get("words_per_window", "")),
+                state,
+            )
+            for model, state in zip(found, states, strict=True)
         ),
     )
 

@@ -8,6 +8,7 @@ ids and nonces.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -21,10 +22,12 @@ from jobs.ledger.values import (
     Created,
     IdemBegin,
     Message,
+    ModelFacts,
     NewJob,
     Returned,
     Within,
 )
+from jobs.schema import DEFAULT_THRESHOLD
 
 LEASE_MS = 60_000
 """How long a claim holds without a renewal; workers renew four times as often."""
@@ -139,17 +142,19 @@ def claim(
     max_version: int = names.WIRE_VERSION,
     lease_ms: int = LEASE_MS,
     at_risk: bool = False,
+    default_threshold: float = DEFAULT_THRESHOLD,
 ) -> Call[Claim]:
     """Take a shard for `worker`, or learn why its message is to be dropped.
 
-    `at_risk` marks it in the same step, unless it has to run alone.
+    `at_risk` marks it in the same step, unless it has to run alone. `default_threshold` is the job's from now on,
+    where no other worker began it.
     """
 
     def parse(reply: list[Any]) -> Claim:
         kind = records.text(reply[0])
         if kind != "run":
             return Claim(kind)  # type: ignore[arg-type]  # a script's word
-        blob, opts, attempts, mode, at, solo, tenant, trace, started, created = reply[1:11]
+        blob, opts, attempts, mode, at, solo, tenant, trace, started, created, threshold = reply[1:12]
         return Claim(
             "run",
             blob,
@@ -162,7 +167,8 @@ def claim(
             records.text(trace),
             int(started),
             int(created),
-            tuple(reply[11:]),
+            tuple(reply[12:]),
+            float(threshold),
         )
 
     args = (
@@ -176,6 +182,7 @@ def claim(
         lease_ms,
         revision,
         MARK_TTL_MS if at_risk else 0,
+        default_threshold,
     )
     return Call("claim", args, parse)
 
@@ -231,15 +238,16 @@ def release(job: str, shard: int, nonce: str) -> Call[Returned]:
     return Call("release", (job, shard, nonce), records.returned(job))
 
 
-def worker_seen(model: str, worker: str, slots: int, revision: str) -> Call[None]:
-    """Keep a worker on its model's list for the next half minute."""
-    args = (names.slug(model), worker, WORKER_TTL_MS, slots, revision)
+def worker_seen(model: str, worker: str, slots: int, revision: str, facts: ModelFacts | None = None) -> Call[None]:
+    """Keep a worker on its model's list for the next half minute, and say what the model can do."""
+    told = orjson.dumps({"revision": revision, **asdict(facts)}) if facts else b""
+    args = (names.slug(model), worker, WORKER_TTL_MS, slots, revision, told)
     return Call("worker_seen", args, lambda _: None)
 
 
 def worker_left(model: str, worker: str) -> Call[None]:
     """Take a worker off its model's list."""
-    return Call("worker_seen", (names.slug(model), worker, 0, 0, ""), lambda _: None)
+    return Call("worker_seen", (names.slug(model), worker, 0, 0, "", b""), lambda _: None)
 
 
 def model_trouble(model: str, reason: str) -> Call[None]:

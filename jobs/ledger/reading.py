@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ from jobs.ledger.values import (
     JobList,
     JobPlace,
     Leftovers,
+    ModelFacts,
     ModelView,
     OpenWork,
     Page,
@@ -192,11 +194,21 @@ def models(model_names: Sequence[str]) -> Call[tuple[ModelView, ...]]:
                 int(row[4]),
                 float(row[5]),
                 int(row[6]),
+                _facts(row[7], row[1]),
             )
             for name, row in zip(model_names, reply, strict=True)
         )
 
     return Call("models", tuple(map(names.slug, model_names)), parse)
+
+
+def _facts(stored: bytes, revision: bytes) -> ModelFacts | None:
+    """Return what a model can do, if that was announced for the revision that it has now."""
+    content = orjson.loads(stored) if stored else {}
+    if content.pop("revision", None) != records.text(revision):
+        return None
+    names_of = {field.name for field in fields(ModelFacts)}
+    return ModelFacts(**{name: value for name, value in content.items() if name in names_of})
 
 
 def open_work(tenant: str, by: str) -> Call[OpenWork]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from jobs.ledger.values import Message, Returned
-from jobs.schema import Counts, Job, JobStatus, Priority, Usage
+from jobs.schema import DEFAULT_THRESHOLD, Counts, Job, JobStatus, Priority, Usage
 
 NO_WORKER_MS = 10 * 60_000
 """A job that waited this long with no live worker says so in `status_reason`."""
@@ -72,6 +72,8 @@ def job(job_id: str, flat: Sequence[bytes]) -> Job:
         version=number("v"),
         now=number("now"),
         warnings=warnings,
+        # Workers of older versions recorded none; they knew this one alone.
+        default_threshold=float(h.get("threshold") or DEFAULT_THRESHOLD) if revision else None,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from jobs import names
-from jobs.schema import Job, Priority
+from jobs.schema import DEFAULT_THRESHOLD, Job, Priority
 
 T = TypeVar("T")
 
@@ -164,6 +164,7 @@ class Claim:
     Attributes:
         solo: deaths of processes while they ran the document `at` alone.
         partial: encoded results of the documents before `at`, of a shard that runs alone.
+        default_threshold: the job's, where neither it nor a document names one.
     """
 
     kind: Literal["run", "done", "leased", "gone", "newer"]
@@ -178,6 +179,7 @@ class Claim:
     started: int = 0
     created: int = 0
     partial: tuple[bytes, ...] = ()
+    default_threshold: float = DEFAULT_THRESHOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,23 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a model's workers say that it can do.
+
+    Attributes:
+        words_per_window: words that it reads at once.
+        tokens_per_row: tokens that it reads at once, labels included.
+        words_per_entity: words of the longest entity that it finds.
+        default_threshold: the score from which an entity counts where a request names none.
+    """
+
+    words_per_window: int = 0
+    tokens_per_row: int = 0
+    words_per_entity: int = 0
+    default_threshold: float = DEFAULT_THRESHOLD
+
+
+@dataclass(frozen=True, slots=True)
 class ModelView:
     """A model as its workers and its backlog show it; `drain_rate` in characters a second, 0 if never measured."""
 
@@ -245,6 +264,7 @@ class ModelView:
     open_characters: int
     drain_rate: float
     open_shards: int
+    facts: ModelFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

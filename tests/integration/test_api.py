@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.auth import Caller
@@ -19,8 +20,10 @@ from gateway.routes import answers
 from gateway.rows import as_line
 from gateway.schemas import Extraction, JobBody, ModelsPage, ProblemBody, ResultsPage
 from gateway.submission import new_job_id
+from jobs import ledger
 from jobs.keys import Role
 from jobs.results import Cursor
+from jobs.schema import Job
 from tests.support.api import Api, running_api
 
 pytestmark = pytest.mark.anyio
@@ -31,6 +34,42 @@ async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator
     """A gateway with the default settings."""
     async with running_api(ledger_url, broker_url, tmp_path) as running:
         yield running
+
+
+async def test_models_say_their_threshold_and_limits(api: Api) -> None:
+    """As their workers announced them; null before, and the labels' limit is the service's."""
+    [before] = (await api.client.get("/v1/models")).json()["data"]
+    assert (before["default_threshold"], before["limits"]) == (None, None)
+
+    facts = ledger.ModelFacts(words_per_window=384, tokens_per_row=512, words_per_entity=12, default_threshold=0.3)
+    await api.worker.store.run(ledger.worker_seen(before["name"], "w", 4, "rev-1", facts))
+
+    [after] = (await api.client.get("/v1/models")).json()["data"]
+    assert after["default_threshold"] == 0.3
+    assert after["limits"] == {
+        "words_per_window": 384, "tokens_per_row": 512, "words_per_entity": 12, "labels": 100,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "stored"), [({}, {}), ({"threshold": 0.5}, {"threshold": 0.5})])
+async def test_a_threshold_is_stored_where_it_was_asked_for(
+    api: Api, options: dict[str, Any], stored: dict[str, Any]
+) -> None:
+    """0.5 too, so that it stays 0.5 on a model with another default; null is refused, as ever."""
+    body = {"labels": ["Ada"], "documents": [{"text": "Ada"}], "options": options}
+    job = (await api.client.post("/v1/jobs", json=body)).json()["id"]
+    found = await api.worker.store.run(ledger.view(job))
+    assert isinstance(found, Job)
+    opts = orjson.loads(api.worker.codec.decode(found.opts, ledger.place("opts", job)))
+    assert opts["options"] == stored
+
+    for at in ("options", "own"):
+        null = {"threshold": None}
+        document = {"text": "Ada"} | ({"options": null} if at == "own" else {})
+        request = body | {"documents": [document], "options": null if at == "options" else {}}
+        refused = await api.client.post("/v1/jobs", json=request)
+        assert refused.status_code == 422
+        assert "threshold" in refused.json()["errors"][0]["pointer"]
 
 
 async def test_a_job_goes_from_submission_to_results(api: Api) -> None:
@@ -46,11 +85,13 @@ async def test_a_job_goes_from_submission_to_results(api: Api) -> None:
     assert response.headers["location"] == response.json()["urls"]["self"]
     assert response.headers["retry-after"] == "1"
     first = JobBody.model_validate(response.json(), strict=False)
+    assert first.default_threshold is None
     assert (first.status, first.counts.queued, first.metadata) == ("queued", 2, {"batch": "42"})
 
     assert await api.worker.work() == 1
     job = await api.job(first.id)
     assert (job["status"], job["progress"], job["model_revision"]) == ("succeeded", 1.0, "rev-1")
+    assert job["default_threshold"] == 0.5
     assert job["counts"] == {
         "total": 2, "queued": 0, "running": 0, "succeeded": 2, "failed": 0, "cancelled": 0, "expired": 0,
     }  # fmt: skip

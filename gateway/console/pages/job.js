@@ -115,6 +115,7 @@ function usage(job) {
     seconds > 0 && ["Speed", `${number(Math.round(used.characters / seconds))} characters/s`],
     ["Model", job.model],
     job.model_revision && ["Revision", h("span.mono.clip", { title: job.model_revision }, job.model_revision)],
+    typeof job.default_threshold === "number" && ["Default threshold", String(job.default_threshold)],
     ["Priority", job.priority],
   ]));
 }

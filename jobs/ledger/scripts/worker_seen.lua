@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- worker_seen(slug, worker, ttl_ms, slots, revision): a live worker of the model; ttl 0 takes it off the list.
-local slug, worker, ttl, slots, revision = unpack(ARGV)
+-- worker_seen(slug, worker, ttl_ms, slots, revision, facts): a live worker of the model; ttl 0 takes it off the list.
+-- facts: JSON of what the model can do, with its revision: an older worker of another one leaves it as it is.
+local slug, worker, ttl, slots, revision, facts = unpack(ARGV)
 local where = key('workers:' .. slug)
 redis.call('ZREMRANGEBYSCORE', where, '-inf', NOW - 3600000)
 if int(ttl) == 0 then
@@ -8,5 +9,5 @@ if int(ttl) == 0 then
   return 0
 end
 redis.call('ZADD', where, NOW + int(ttl), worker)
-redis.call('HSET', key('model:' .. slug), 'rev', revision, 'slots', slots, 'reason', '')
+redis.call('HSET', key('model:' .. slug), 'rev', revision, 'slots', slots, 'reason', '', 'facts', facts)
 return 1

@@ -89,8 +89,8 @@ def test_the_fields_of_a_job_are_the_ones_that_are_read(document: dict[str, Any]
     assert set(schemas["JobRequest"]["properties"]) == request.HEAD_FIELDS | {"documents"}
     assert set(schemas["DocumentIn"]["properties"]) == documents._FIELDS
     assert set(schemas["OptionsIn"]["properties"]) == set(Options.model_fields)
-    for name, field in Options.model_fields.items():
-        assert schemas["OptionsIn"]["properties"][name]["default"] == field.default
+    for name, field in Options.model_fields.items():  # the threshold's default is the model's
+        assert schemas["OptionsIn"]["properties"][name].get("default") == field.default
 
 
 def test_the_docs_pages_load_nothing_from_elsewhere() -> None:

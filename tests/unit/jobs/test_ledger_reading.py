@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from itertools import count
 
+import orjson
 import redis
 
-from jobs import ledger
-from jobs.ledger import Backlog, FoundDocument, JobPlace, Ledger, Leftovers, NewJob
-from jobs.schema import JobStatus
+from jobs import ledger, names
+from jobs.ledger import Backlog, FoundDocument, JobPlace, Ledger, Leftovers, ModelFacts, NewJob
+from jobs.schema import Job, JobStatus
 from jobs.shards import decode_documents
 from tests.support.ledger import CODEC, MODEL, new_job
 from tests.support.processes import wait_for
@@ -91,6 +92,52 @@ def test_a_document_is_found_by_index_and_by_id(store: Ledger) -> None:
     assert [shard_of(str(n)) for n in range(7)] == [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 2), None]
     assert (shard_of("x"), shard_of("y"), shard_of("-1"), shard_of("9" * 400)) == ((4, 2), None, None, None)
     assert store.run(ledger.document("job_2", "0")) is None
+
+
+def test_a_job_keeps_the_default_threshold_of_the_worker_that_began_it(store: Ledger) -> None:
+    """Shards that others take are read with it, too; what an older worker began is read with 0.5."""
+    created = store.run(ledger.create(new_job("job_1", sizes=(1, 1))))
+    first = store.run(ledger.claim(created.publish[0], "n", "w", "rev", default_threshold=0.3))
+    again = store.run(ledger.claim(created.publish[0], "n", "w", "rev", default_threshold=0.3))
+    second = store.run(ledger.claim(created.publish[1], "n", "other", "rev-2", default_threshold=0.7))
+
+    assert (first.default_threshold, again.default_threshold, second.default_threshold) == (0.3, 0.3, 0.3)
+    assert first.partial == second.partial == ()
+    assert _job(store, "job_1").default_threshold == 0.3
+
+
+def test_a_job_that_an_older_worker_began_is_read_with_its_threshold(store: Ledger, client: redis.Redis) -> None:
+    """Which was 0.5, and was not recorded."""
+    created = store.run(ledger.create(new_job("job_1", sizes=(1, 1))))
+    assert _job(store, "job_1").default_threshold is None
+    store.run(ledger.claim(created.publish[0], "n", "w", "rev", default_threshold=0.3))
+    client.hdel("{gleaner}:job:job_1", "threshold")
+
+    assert _job(store, "job_1").default_threshold == 0.5
+    second = store.run(ledger.claim(created.publish[1], "n", "other", "rev", default_threshold=0.3))
+    assert second.default_threshold == 0.5
+
+
+def _job(store: Ledger, name: str) -> Job:
+    found = store.run(ledger.view(name))
+    assert isinstance(found, Job)
+    return found
+
+
+def test_facts_of_a_model_are_those_of_its_revision(store: Ledger, client: redis.Redis) -> None:
+    """An older worker announces none; its revision is then without facts, and unknown facts are left alone."""
+    facts = ModelFacts(384, 512, 12, 0.3)
+    store.run(ledger.worker_seen(MODEL, "w", 32, "rev", facts))
+    [view] = store.run(ledger.models([MODEL]))
+    assert view.facts == facts
+    stored = orjson.loads(client.hget(f"{{gleaner}}:model:{names.slug(MODEL)}", "facts"))
+    client.hset(f"{{gleaner}}:model:{names.slug(MODEL)}", "facts", orjson.dumps(stored | {"newer": 1}))
+    [view] = store.run(ledger.models([MODEL]))
+    assert view.facts == facts
+
+    client.hset(f"{{gleaner}}:model:{names.slug(MODEL)}", "rev", "older")
+    [view] = store.run(ledger.models([MODEL]))
+    assert view.facts is None
 
 
 def test_leftovers_are_what_did_not_succeed(store: Ledger) -> None:

@@ -11,7 +11,7 @@ import pytest
 from jobs import ledger, names, queues
 from jobs.codec import CodecError
 from jobs.ledger import LedgerUnavailableError
-from jobs.schema import DocumentErrorCode, DocumentStatus, JobStatus, Priority
+from jobs.schema import Document, DocumentErrorCode, DocumentStatus, JobStatus, Priority
 from tests.support.engine import FakeEngine, Fault
 from tests.support.intake import Worker, working
 from tests.support.ledger import MODEL
@@ -38,6 +38,29 @@ def test_a_message_becomes_a_finished_shard(worker: Worker) -> None:
     assert (second.status, second.entities) == (DocumentStatus.succeeded, ())
     assert worker.job("job_1").status is JobStatus.succeeded
     assert worker.intake.extract_shard(message) == "gone"
+
+
+@pytest.mark.parametrize(
+    ("options", "own", "thresholds"),
+    [
+        ({}, None, (0.3, 0.3)),
+        ({"threshold": 0.5}, None, (0.5, 0.5)),
+        ({"threshold": {"city": 0.9}}, None, (0.3, 0.9)),
+        ({"threshold": 0.6}, {"threshold": {"city": 0.9}}, (0.3, 0.9)),
+        ({"flat": False}, {"explain": True}, (0.3, 0.3)),
+    ],
+)
+def test_the_model_s_default_threshold_is_for_what_names_none(
+    ledger_url: str, broker_url: str, options: dict[str, Any], own: dict[str, Any] | None, thresholds: tuple[float]
+) -> None:
+    """For a whole job, for labels without one, under a document's own options; the job says which it was."""
+    engine = FakeEngine()
+    with working(ledger_url, broker_url, engine, default_threshold=0.3) as worker:
+        document = Document(0, "0", "Anna of Berlin", options=own)
+        message = worker.submit("job_1", document, labels={"person": None, "city": None}, options=options)
+        worker.intake.extract_shard(message)
+        assert worker.job("job_1").default_threshold == 0.3
+    assert engine.forwards[-1][0].thresholds == thresholds
 
 
 @pytest.mark.parametrize("script", ["claim", "complete"])
