@@ -163,8 +163,10 @@ class MicroBatcher:
         if not windows:
             ticket.future.set_result(())
             return ticket.future
+        short = sum(window.cost for window in windows) <= self._engine.express_tokens
+        express = interactive and short and not solo
         items = [
-            Item(window, ticket, slot, Waiting(job_id, window.cost, interactive, solo, tenant))
+            Item(window, ticket, slot, Waiting(job_id, window.cost, interactive, solo, tenant), express=express)
             for slot, window in enumerate(windows)
         ]
         with self._changed:
@@ -180,10 +182,10 @@ class MicroBatcher:
 
     def _wake_for(self, items: Sequence[Item]) -> None:
         """Wake no more threads than are of use: one that wakes for nothing takes the interpreter from others."""
-        fast = self._express_idle and any(self._takes_express(item) for item in items)
-        if fast:
+        if self._express_idle and items and items[0].express:
             self._express_changed.notify()
-        self._changed.notify(len(items) - fast)
+        else:
+            self._changed.notify(len(items))
 
     def _wake_all(self) -> None:
         self._changed.notify_all()
@@ -285,20 +287,16 @@ class MicroBatcher:
         with self._express_changed:
             while True:
                 self._ticks[stream] = self._clock()
-                short = [] if self._exclusive else [i for i in self._seen() if self._takes_express(self._items[i])]
+                short = [] if self._exclusive else [i for i in self._seen() if self._items[i].express]
                 if short:
                     items = self._choose(short, min(self._engine.express_tokens, self._budget))
-                    self._changed.notify(len(self._items))  # what was left to it and does not fit
+                    self._changed.notify(len(short) - len(items))  # what was left to it and does not fit
                     return items
                 if self._closing and not self._running and not self._items and not self._again:
                     return None
                 self._express_idle = True
                 self._express_changed.wait(TICK_S)
                 self._express_idle = False
-
-    def _takes_express(self, item: Item) -> bool:
-        waiting = item.waiting
-        return waiting.interactive and not waiting.solo and waiting.pieces <= self._engine.express_tokens
 
     def _choose(self, seen: Sequence[int], budget: int) -> list[Item]:
         choice = choose([self._items[i].waiting for i in seen], self._turns, budget)

@@ -51,6 +51,7 @@ class Item:
     Attributes:
         slot: its place in the ticket.
         copies: others that ask the very same and get its answer.
+        express: it belongs to a short interactive text, and need not wait for a stream.
     """
 
     window: Window
@@ -58,6 +59,7 @@ class Item:
     slot: int
     waiting: Waiting
     copies: list[Item] = field(default_factory=list)
+    express: bool = False
 
     @property
     def question(self) -> tuple[object, ...]:

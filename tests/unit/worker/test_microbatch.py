@@ -478,26 +478,30 @@ def test_a_short_urgent_text_waits_for_no_stream(engine: FakeEngine) -> None:
         standard = batcher.submit("job", [window("Bob")])
         long = batcher.submit("long", [window("Bob " * 100, "long")], interactive=True)
         for i in range(3):
-            urgent = batcher.submit(f"urgent{i}", [window(f"Eve {i}", f"urgent{i}")] * 20, interactive=True)
-            assert len(urgent.result(WAIT_S)) == 20
-        assert not any(future.done() for future in (hanging, standard, long))
+            urgent = batcher.submit(f"urgent{i}", [window(f"Eve {i}", f"urgent{i}")], interactive=True)
+            assert len(urgent.result(WAIT_S)) == 1
+        many = batcher.submit("many", [window(f"Eve {i}", "many") for i in range(20)], interactive=True)
+        assert not any(future.done() for future in (hanging, standard, long, many))
         engine.hold.set()
-        for future in (hanging, standard, long):
+        for future in (hanging, standard, long, many):
             future.result(WAIT_S)
 
 
 def test_what_does_not_fit_the_express_goes_to_the_streams(
     engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request of many short texts that wakes the express is not left to it alone."""
+    """Texts that come while the express is woken, and are too many for it, are not left to it alone."""
     monkeypatch.setattr(microbatch, "TICK_S", 1000.0)
     engine.express_tokens = 16
     clock = Clock(2)
     with MicroBatcher(engine, 2048, clock=clock) as batcher:
         assert clock.all_wait.wait(WAIT_S)
         for i in range(20):
-            mixed = [window(f"Ada {i}"), window("Bob " * 100), *[window(f"Eve {i} {n}") for n in range(20)]]
-            assert len(batcher.submit(f"job{i}", mixed, interactive=True).result(WAIT_S)) == 22
+            futures = [
+                batcher.submit(f"job{n}", [window(f"Ada {i} {n} " + "Bob " * (n % 3))], interactive=True)
+                for n in range(20)
+            ]
+            assert all(len(future.result(WAIT_S)) == 1 for future in futures)
 
 
 def test_the_express_keeps_out_while_a_suspect_runs_alone(engine: FakeEngine) -> None:
