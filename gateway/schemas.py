@@ -334,6 +334,11 @@ class OptionsIn(Body):
         "`{}`. Not with `return_text`.",
     )
     explain: bool = Field(False, description="Say of every entity why it was found.")
+    merge_adjacent: bool | None = Field(
+        None,
+        description="Make one entity of adjacent ones of a label, with only blanks and at most one line break "
+        "between them. By default `false`, unless the model is served with another default.",
+    )
 
 
 class DocumentIn(Body):

@@ -34,6 +34,7 @@ class SubmitOptions(TypedDict, total=False):
         return_text: have each result carry its text.
         redact: have each result carry its text without the entities, `True` or as the API's `options.redact` says.
         explain: have each entity say why it was found.
+        merge_adjacent: make one entity of adjacent ones of a label; by default as the model needs it.
         priority: which of the two queues.
         deadline_s: seconds after which unfinished documents expire.
         result_ttl_s: seconds results are kept.
@@ -51,6 +52,7 @@ class SubmitOptions(TypedDict, total=False):
     return_text: bool
     redact: bool | Mapping[str, Any]
     explain: bool
+    merge_adjacent: bool
     priority: Literal["interactive", "standard"]
     deadline_s: float
     result_ttl_s: float
@@ -74,6 +76,7 @@ _MODEL_OPTIONS = (
     "return_text",
     "redact",
     "explain",
+    "merge_adjacent",
 )
 _JOB_OPTIONS = ("model", "priority", "deadline_s", "result_ttl_s", "metadata", "webhook")
 

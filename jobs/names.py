@@ -9,11 +9,11 @@ from functools import cache
 from jobs.schema import Priority
 
 WEBHOOK_QUEUE = "gleaner.webhooks"
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 """The newest version of ledger records that this code reads, and all before it. A job is written with the lowest
 that says what it asks for (`jobs.shards.wire_version`), so that older workers take what they understand.
 
-1: the first. 2: options `redact` and `explain`.
+1: the first. 2: options `redact` and `explain`. 3: option `merge_adjacent`.
 """
 
 

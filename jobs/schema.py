@@ -125,6 +125,7 @@ class Options(Strict):
 
     Attributes:
         threshold: None, which cannot be asked for: the model's default.
+        merge_adjacent: make one entity of adjacent ones of a label; None: as the model's workers are set.
     """
 
     threshold: Threshold | dict[str, Threshold] | None = None
@@ -135,6 +136,7 @@ class Options(Strict):
     return_text: bool = False
     redact: Redact | bool = False
     explain: bool = False
+    merge_adjacent: bool | None = None
 
     @field_validator("threshold", mode="before")
     @classmethod

@@ -29,7 +29,7 @@ _OLDER_CODES = {
 }
 """Codes that older gateways do not know, and what they read instead."""
 
-_NEWER_OPTIONS = {"redact": 2, "explain": 2}
+_NEWER_OPTIONS = {"redact": 2, "explain": 2, "merge_adjacent": 3}
 """The wire version from which on workers know an option; those not named here always did."""
 
 

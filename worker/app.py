@@ -117,6 +117,7 @@ def load_engine(settings: WorkerSettings) -> Engine:
         settings.gpu_shared_by,
         settings.max_row_tokens,
         settings.word_splitter,
+        settings.merge_adjacent,
     )
 
 

@@ -155,6 +155,7 @@ class ModelSpec:
         labels_included: labels of a row that its tokens stand for in a micro-batch's budget; a row that asks for
             more counts as proportionally more tokens. 0: labels take next to nothing.
         splitter: what cuts texts into words, the model's own or another that was set: other words, other answers.
+        merge_adjacent: merge adjacent entities of a label where a request does not say whether to.
     """
 
     max_words: int
@@ -170,6 +171,7 @@ class ModelSpec:
     labels_included: int = 0
     splitter: str = "whitespace"
     default_threshold: float | None = None
+    merge_adjacent: bool = False
 
 
 class Words(NamedTuple):

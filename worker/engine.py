@@ -49,6 +49,7 @@ def load(
     gpu_shared_by: int = 1,
     most_tokens: int = 0,
     splitter: str = Splitter.MODEL,
+    merge_adjacent: bool = False,
 ) -> GlinerEngine:
     """Load a model for inference.
 
@@ -61,6 +62,7 @@ def load(
         gpu_shared_by: processes like this one on the CUDA device.
         most_tokens: tokens that a row may have; 0: by the model's words. The model's own limits hold in any case.
         splitter: what cuts texts into words; by default the model's own splitter.
+        merge_adjacent: merge adjacent entities of a label where a request does not say whether to.
 
     Raises:
         ModelBrokenError: the files do not make a model this version can run, or not on the runtime asked for.
@@ -76,7 +78,7 @@ def load(
         from worker.selection import select  # with gliner and torch, which take seconds to import
 
         selection = select(model, asked, folder)
-    return GlinerEngine(selection, asked.device)
+    return GlinerEngine(selection, asked.device, merge_adjacent)
 
 
 def _device(device: Device) -> str:
@@ -123,13 +125,15 @@ class GlinerEngine:
         express_tokens: padded tokens of one that may run beside them.
     """
 
-    def __init__(self, selection: Selection, device: str) -> None:
+    def __init__(self, selection: Selection, device: str, merge_adjacent: bool = False) -> None:
         self._parts = Parts(selection.found.model)
         self._runtime = selection.run_by
         self._device = device
         self.streams = self._runtime.streams
         self.express_tokens = self._runtime.express_tokens
-        self._spec = replace(self._parts.tokenizer.spec, **asdict(selection.found.candidate))
+        self._spec = replace(
+            self._parts.tokenizer.spec, **asdict(selection.found.candidate), merge_adjacent=merge_adjacent
+        )
         self.split = self._parts.tokenizer.split
         self.encode = self._parts.tokenizer.encode
         self.reserved = self._parts.tokenizer.reserved

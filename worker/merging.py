@@ -16,6 +16,7 @@ from jobs.schema import (
     Explanation,
     OffsetUnit,
 )
+from worker.adjacent import Key, merge_adjacent
 from worker.bounds import Budget
 from worker.contract import Failed, Outcome, Span, Spans
 from worker.explaining import Reason, Sighting, confidence, reasons
@@ -202,6 +203,9 @@ def _entities(
     """The document's entities, its text without them where that was asked for, and how many spans were left out."""
     spans, sightings = _spans(plan, findings.by_window(), budget)
     text, unit, redaction = plan.document.text, plan.options.offset_unit, plan.options.redaction
+    weakest: Mapping[Key, Span] = {}
+    if plan.options.merge_adjacent:
+        spans, weakest = merge_adjacent(spans, text, plan.starts, plan.ends, budget)
     spans, over = _bounded(plan, spans, most_bytes, budget)
     left_out = findings.left_out + over
     if left_out and redaction:
@@ -209,7 +213,7 @@ def _entities(
     budget.check()  # from here on each loop is over no more than a document may have
     first, last, names = plan.starts, plan.ends, plan.names
     ends = [(first[span.start], last[span.end - 1]) for span in spans]
-    whys = reasons(spans, sightings) if plan.options.explain else []
+    whys = reasons([weakest.get(span[:3], span) for span in spans], sightings) if plan.options.explain else []
     windows = [(first[why.window[0]], last[why.window[1] - 1]) for why in whys]
     at = _positions(text, [*windows, *ends], unit)
     entities = [

@@ -89,6 +89,11 @@ class WorkerSettings(Settings):
         "word, so that entities are found inside of texts without blanks. spacy: spaCy's rules for English; needs "
         "`gleaner-ner[spacy]`.",
     )
+    merge_adjacent: bool = Field(
+        False,
+        description="Make one entity of adjacent ones of a label where a request does not say whether to: for "
+        "models that mark the words of an entity one by one, such as NuNER_Zero.",
+    )
     metric_labels: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Entity labels that metrics may name, comma-separated; all others count as `other`.",

@@ -194,6 +194,8 @@ def cut(
     """
     wanted = labels if document.labels is None else document.labels
     options = options.merged(document.options).with_default(wanted, default_threshold)
+    if options.merge_adjacent is None and tokenizer.spec.merge_adjacent:
+        options = options.model_copy(update={"merge_adjacent": True})
     limits, budget = limits or Limits(), budget or Budget()
 
     def refuse(error: DocumentError) -> Plan:

@@ -32,6 +32,13 @@ Threshold = Annotated[
 
 Model = Annotated[str | None, typer.Option(help="One of `gleaner models`.")]
 Nested = Annotated[bool, typer.Option("--nested", help="Allow entities inside entities.")]
+MergeAdjacent = Annotated[
+    bool | None,
+    typer.Option(
+        "--merge-adjacent/--no-merge-adjacent",
+        help="Make one entity of those of a label that only blanks separate. [default: as the model needs]",
+    ),
+]
 MultiLabel = Annotated[bool, typer.Option("--multi-label", help="Allow several labels for one span.")]
 
 

@@ -11,6 +11,7 @@ from gleaner.cli import runs, writers
 from gleaner.cli.asking import (
     Label,
     LabelsFile,
+    MergeAdjacent,
     Model,
     MultiLabel,
     Nested,
@@ -53,6 +54,7 @@ def extract(
     model: Model = None,
     nested: Nested = False,
     multi_label: MultiLabel = False,
+    merge_adjacent: MergeAdjacent = None,
     long_text: Annotated[
         Literal["window", "truncate", "reject"] | None, typer.Option(help="What long texts get. [default: window]")
     ] = None,
@@ -89,6 +91,7 @@ def extract(
         model=model,
         flat=False if nested else None,
         multi_label=multi_label or None,
+        merge_adjacent=merge_adjacent,
         long_text=long_text,
         offset_unit=offset_unit,
         return_text=return_text or None,

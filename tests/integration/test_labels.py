@@ -168,3 +168,24 @@ def test_thresholds_are_suggested_from_gold_alone(stack: RunningStack, gold: Pat
     assert "only somebody who reads the texts" in blind.stdout
     assert gleaner("suggest-thresholds", str(gold), *environment).returncode == 2
     assert gleaner("suggest-thresholds", str(gold), "-l", "x", "--precision", "1", *environment).returncode == 2
+
+
+def test_adjacent_entities_become_one_where_asked(stack: RunningStack, client: Client, tmp_path: Path) -> None:
+    """By the client, for one document, and by the command; asked for or not, other entities are the same."""
+    text = "Ada Lovelace Grace Hopper Marie Curie met."  # in which the model finds two persons, next to each other
+    apart, *_ = client.extract([text], LABELS, merge_adjacent=False)
+    pieces = {"text": text, "options": {"merge_adjacent": False}}
+    merged, alone = client.extract([text, pieces], LABELS, merge_adjacent=True)
+    usual, *_ = client.extract([text], LABELS)
+    path, output = tmp_path / "text.txt", tmp_path / "out.jsonl"
+    path.write_text(text)
+    asked = ("-l", "person", "-l", "city", "--merge-adjacent", "-o", str(output))
+    run = gleaner("extract", str(path), *asked, "--data-dir", str(stack.directory))
+
+    assert [entity.text for entity in usual.entities] == ["Ada Lovelace Grace Hopper", "Marie Curie"]
+    assert apart.entities == alone.entities == usual.entities
+    [one] = merged.entities
+    assert (one.text, one.label) == (text.removesuffix(" met."), "person")
+    assert one.score == min(entity.score for entity in usual.entities)
+    assert run.returncode == 0, run.stderr
+    assert [entity["text"] for entity in json.loads(output.read_text())["entities"]] == [one.text]

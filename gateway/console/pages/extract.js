@@ -68,6 +68,7 @@ class Extract {
           field("Entities", this._flat), field("Keep scores from", this._floor), field("Long texts", this._long), field("Offsets count", this._unit), field("Redact texts", this._redact),
           field("Model", this._model), field("Name of the job", this._name)),
         check("multi", "One span may have several labels"),
+        check("merge", "Make one entity of adjacent ones of a label"),
         check("explain", "Explain entities: the labels that came next, in the table"),
         check("keep", "Keep texts with the results, to see them highlighted later and elsewhere")),
       h("div.submit", {}, this._button, this._hint));
@@ -118,7 +119,7 @@ class Extract {
       options: {
         threshold: Number(this._floor.value), flat: this._flat.value === "true", multi_label: this._checked("multi"),
         long_text: this._long.value, offset_unit: this._unit.value, return_text: !redact && this._checked("keep"),
-        explain: this._checked("explain"), ...(redact ? { redact: { mode: redact } } : {}),
+        explain: this._checked("explain"), ...(this._checked("merge") ? { merge_adjacent: true } : {}), ...(redact ? { redact: { mode: redact } } : {}),
       },
       priority: count <= INTERACTIVE ? "interactive" : "standard",
       ...(this._model.value ? { model: this._model.value } : {}),

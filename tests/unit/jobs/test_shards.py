@@ -109,6 +109,7 @@ def test_a_job_says_what_its_worker_must_know() -> None:
     assert shards.wire_version([plain], Options(return_text=True, threshold=0.1)) == 1
     assert shards.wire_version([plain, odd], Options()) == 2  # named, and so stored
     assert shards.wire_version([], Options(redact=True)) == 2
+    assert shards.wire_version([], Options(merge_adjacent=False)) == 3
     assert shards.wire_version([]) == 1
 
 
