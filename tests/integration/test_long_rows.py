@@ -9,9 +9,11 @@ from random import Random
 
 import pytest
 
+from gleaner.client import Client
 from jobs.schema import Document, DocumentErrorCode, DocumentResult, Labels, Options
 from tests.conftest import Checkpoint
 from tests.support.families import Backbone, Family
+from tests.support.local_stack import running_stack
 from tests.support.scripts import SCRIPTS
 from worker.contract import ShardRef
 from worker.engine import GlinerEngine, load
@@ -154,3 +156,26 @@ def test_warm_up_runs_the_longest_row(checkpoint: Checkpoint, monkeypatch: pytes
 
     assert 0.9 * BOUND <= max(width for _, width in shapes) <= BOUND
     assert max(labels) == engine.spec.labels_included > 1
+
+
+def test_no_document_ends_a_worker(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """Through a whole stack whose model states no limit: every document is answered, and nobody was restarted."""
+    environment = {
+        "GLEANER_MODEL_SOURCE": str(checkpoint(Family(Backbone.MT5, model_max_length=None))),
+        "GLEANER_RUNTIME": "torch",
+        "GLEANER_PRECISION": "fp32",
+        "GLEANER_WORD_SPLITTER": "char",
+        "GLEANER_HANG_TIMEOUT_S": "30",
+    }
+    with running_stack(tmp_path / "home", environment=environment) as stack:
+        before = stack.descendants()
+        documents = [
+            {"text": text, "labels": labels, "options": {"threshold": 0.9}} for text, labels in TEXTS.values()
+        ]
+        with Client(stack.url, stack.key) as client:
+            results = client.extract(documents, FEW)
+        after = stack.descendants()
+
+    assert {result.attempts for result in results} == {1}
+    assert [result.truncated for result in results] == [True, False, False, False]  # the word of 40 kB alone
+    assert after == before
