@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from gliner import GLiNER
 
-from jobs.schema import Document, DocumentErrorCode, DocumentResult, Labels, Options
+from jobs.schema import DEFAULT_THRESHOLD, Document, DocumentErrorCode, DocumentResult, Labels, Options
 from tests.support.texts import FILLER, LABEL_SETS, passage, sentence
 from worker.contract import Engine, Outcome, ShardRef
 from worker.engine import load
@@ -54,8 +54,9 @@ def predict(library: Any, case: Case) -> dict[tuple[int, int, str], float]:
     """What gliner says of the text alone."""
     labels = {label: description or label for label, description in case.labels.items()}
     options = case.options
+    threshold = DEFAULT_THRESHOLD if options.threshold is None else options.threshold
     found = library.predict_entities(
-        case.text, labels, threshold=options.threshold, flat_ner=options.flat, multi_label=options.multi_label
+        case.text, labels, threshold=threshold, flat_ner=options.flat, multi_label=options.multi_label
     )
     return {(e["start"], e["end"], e["label"]): e["score"] for e in found}
 
