@@ -146,6 +146,11 @@ class EngineAlone:
         self._engine = engine
         self.budget = budget
 
+    @property
+    def runs_on(self) -> str:
+        """Return the runtime and precision that the engine's calibration chose."""
+        return f"{self._engine.spec.runtime} {self._engine.spec.precision}"
+
     def run(self, mix: Mix) -> Run:
         """Every text of the mix, once, as shards of one job."""
         counted = Counted()

@@ -26,7 +26,6 @@ from benchmarks.contestants import (
 from benchmarks.figures import Figures, Speed, Value
 from benchmarks.service import ManyClients, OneJob, Service, forward_s, percentile
 from benchmarks.texts import Mix, mixes, usual
-from worker import selection
 from worker.app import load_engine
 from worker.settings import WorkerSettings
 
@@ -248,17 +247,19 @@ def _ratios(now: Figures) -> list[Value]:
 
 
 def deberta(now: Figures, size: Size) -> None:
-    """The DeBERTa-sized model; bf16 is forced where there is any, for agreement of random weights means nothing."""
+    """The DeBERTa-sized model, on what `auto` chooses for it here."""
     folder = medium.medium()
     mix = usual(size.medium_documents)
     model = medium.load(folder)
-    here = {way.precision for way in selection.allowed("cpu", "torch", "auto")}
-    precision = "bf16" if "bf16" in here else "fp32"
-    settings = WorkerSettings.model_validate(
-        {"model_source": str(folder), "runtime": "torch", "precision": precision}
-    )
-    contestants: tuple[Contestant, ...] = (*_library(model, 8), _engine(settings))
+    engine = _engine(WorkerSettings.model_validate({"model_source": str(folder)}))
+    print(f"{MEDIUM}: {engine.runs_on}")
+    contestants: tuple[Contestant, ...] = (*_library(model, 8), engine)
     now.put(_contest(MEDIUM, USUAL, mix, contestants, min(3, size.rounds), size.most_s))
     ours = now.find(MEDIUM, USUAL, EngineAlone.name)
     multiple = now.multiple(ours) if ours else None
-    now.values["medium"] = [Value("engine / inference", multiple or 0.0, "", ">= 3")]
+    words = statistics.mean(len(text.split()) for text in mix.texts) * ours.median if ours else 0.0
+    target = ">= 6" if engine.runs_on.endswith("bf16") else ">= 4"
+    now.values["medium"] = [
+        Value("engine / inference", multiple or 0.0, "", target),
+        Value("words a second", words, "", ">= 513"),
+    ]
