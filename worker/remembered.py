@@ -23,7 +23,7 @@ from worker.runtimes import OF_EXPORT, Candidate, Runtime, of_export
 from worker.splitters import Splitter
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 RuntimeName = Literal["auto", "torch", "cudagraphs", "onnx", "openvino"]
 
 PACKAGES = ("gleaner-ner", "gliner", "numpy", "onnxruntime", "openvino", "tokenizers", "torch", "transformers")

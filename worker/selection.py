@@ -55,7 +55,7 @@ def allowed(device: str, runtime: RuntimeName, precision: Precision) -> list[Can
     if device == "cuda":
         half = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
         precisions = (half, "fp32") if precision == "auto" else (precision,)
-        found = [Candidate(name, each) for each in precisions for name in ("torch", "cudagraphs")]
+        found = [Candidate(name, each) for each in precisions if each in DTYPES for name in ("torch", "cudagraphs")]
     else:
         found = [Candidate("torch", "fp32")]
         if torch.ops.mkldnn._is_mkldnn_bf16_supported() or precision == "bf16":
@@ -63,7 +63,8 @@ def allowed(device: str, runtime: RuntimeName, precision: Precision) -> list[Can
         if installed("openvino"):
             from worker.runtimes import openvino
 
-            found += [Candidate("openvino", name) for name in openvino.precisions()]
+            asked = ("int8",) if precision == "int8" else openvino.precisions()  # `auto` keeps the answers
+            found += [Candidate("openvino", name) for name in asked]
         if installed("onnxruntime"):
             found.append(Candidate("onnx", "fp32"))
     wanted = [c for c in found if runtime in ("auto", c.runtime) and precision in ("auto", c.precision)]

@@ -53,9 +53,10 @@ class WorkerSettings(Settings):
         "it when all gateways and workers are of a version that knows it.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a CUDA device if there is one.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
         "auto",
-        description="auto: bf16 or fp16 on CUDA; on a CPU bf16 or fp32, whichever is faster with the same answers.",
+        description="auto: bf16 or fp16 on CUDA; on a CPU bf16 or fp32, whichever is faster with the same answers. "
+        "int8, with OpenVINO only, is faster on processors with VNNI, and changes some answers: measure on yours.",
     )
     runtime: Literal["auto", "torch", "cudagraphs", "onnx", "openvino"] = Field(
         "auto",

@@ -31,7 +31,7 @@ from worker.engine import GlinerEngine, load
 from worker.models import ModelBrokenError, Resolved, resolve
 
 NEAR = 0.05
-TOLERANCE = {"fp32": 1e-3, "bf16": NEAR}
+TOLERANCE = {"fp32": 1e-3, "bf16": NEAR, "int8": 2 * NEAR}
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -62,7 +62,7 @@ def cases() -> list[tuple[Case, dict[Any, float]]]:
 
 def differing(engine: Engine, cases: list[tuple[Case, dict[Any, float]]], tolerance: float) -> list[Any]:
     """Spans that are missing, added, or scored otherwise, but for those near the threshold in sloppy precisions."""
-    near = 0.0 if tolerance < NEAR else NEAR
+    near = 0.0 if tolerance < NEAR else tolerance
     found = []
     for (case, expected), result in zip(cases, extract(engine, [case for case, _ in cases], 1024), strict=True):
         ours = scores(result)
@@ -76,12 +76,15 @@ def differing(engine: Engine, cases: list[tuple[Case, dict[Any, float]]], tolera
     return found
 
 
-@pytest.mark.parametrize(("runtime", "precision"), [("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")])
+@pytest.mark.parametrize(
+    ("runtime", "precision"),
+    [("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8")],
+)
 def test_mixed_label_sets_on_every_runtime(
     shipped: Resolved, cache: Path, cases: list[tuple[Case, dict[Any, float]]], runtime: Any, precision: Any
 ) -> None:
-    """Six label sets in a micro-batch: the library's spans; in 16 bits but for those near the threshold."""
-    if runtime == "openvino" and precision not in _openvino_precisions():
+    """Six label sets in a micro-batch: the library's spans; in 16 or 8 bits but for those near the threshold."""
+    if runtime == "openvino" and precision not in (*_openvino_precisions(), "int8"):
         pytest.skip("this CPU does not compute in that precision")
     engine = load(shipped, "cpu", precision, runtime, cache)
 
@@ -298,11 +301,18 @@ def test_a_cache_that_cannot_be_written_leaves_torch(shipped: Resolved, tmp_path
         load(shipped, "cpu", "fp32", "openvino", blocked)
 
 
+def test_eight_bits_are_never_chosen() -> None:
+    """They change answers: only who asks for them gets them, and only with OpenVINO."""
+    assert selection.allowed("cpu", "auto", "int8") == [selection.Candidate("openvino", "int8")]
+    assert "int8" not in {candidate.precision for candidate in selection.allowed("cpu", "auto", "auto")}
+
+
 @pytest.mark.parametrize(
     ("precision", "runtime", "message"),
     [
         ("bf16", "onnx", "GLEANER_RUNTIME=onnx"),
         ("fp16", "auto", "GLEANER_PRECISION=fp16"),
+        ("int8", "torch", "GLEANER_PRECISION=int8"),
         ("auto", "cudagraphs", "not on this cpu"),
     ],
 )
