@@ -1,23 +1,34 @@
-"""Which runtime a model runs on: the fastest whose scores on built-in texts are those of torch in 32 bits. Pure.
+# ruff: noqa: RUF001  # letters of other alphabets look like Latin ones
+"""The rule by which a runtime may run a model: its scores are the library's for one text alone. Pure.
 
-`worker.selection` loads and times the candidates; this page has the texts, the rule of agreement.
+`worker.selection` loads and times the candidates; this page has the texts, and how near scores must be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from jobs.schema import Document, Labels, Options
 from worker.contract import ShardRef, Tokenizer, Window
+from worker.decode import Scores
 from worker.windows import cut
 
-THRESHOLD = 0.3
-"""Scores below it are of no interest; it is also what a score counts as that only one of two runtimes found."""
-MARGIN = 0.05
-"""So much may a score differ, and so may a span come or go whose score is that near its threshold."""
-Seen = Mapping[tuple[int, ...], float]
-"""Score of each micro-batch, row, first word, word after the last, and label."""
+MARGINS: Mapping[str, float] = {"fp32": 1e-3, "fp16": 0.01, "bf16": 0.05, "int8": 0.2}
+"""The most by which a score may differ.
+
+In 32 bits rounding moves scores by some 1e-5; what is further off is another computation, such as one that reads
+padding. bf16 has 8 significant bits: a logit of 8 is off by 0.03 when it is written down, and by 0.2 after a dozen
+layers, of which at most a quarter reaches a score. fp16 has 11 bits; int8 has 7 for weights, and is taken only by who
+asks for it.
+"""
+Rows = list[NDArray[Any]]
+"""For each row the scores of all that the model scores of its text, whether they mean an entity or not."""
 ROWS = 8
 """Of a micro-batch when timing; about what fits a CPU's caches."""
 
@@ -68,6 +79,26 @@ _TEXTS = (
 )
 
 
+_SCRIPTS = (
+    "Die Deutsche Bank eröffnete eine Filiale in München.",
+    "José García viajó el martes a São Paulo.",
+    "Владимир Петров приехал в Москву.",
+    "Η Άννα Παπαδοπούλου ζει στην Αθήνα.",
+    "नरेंद्र मोदी नई दिल्ली में थे।",
+    "ولد محمد علي في القاهرة.",
+    "דוד כהן נולד בתל אביב.",
+    "สมชายเกิดที่กรุงเทพมหานคร",
+    "李明在北京大学学习。",
+    "山田太郎は大阪で会見を開いた。",
+    "김철수는 서울대학교에서 공부한다.",
+    "Teo Marsh ❤️ Paris 🎉!",
+)
+"""Short texts: in a micro-batch with one of `_TEXTS` that is at least four times as long."""
+LONG = 40
+"""Words of such a text, from which on it is cut: longer ones would only take time."""
+COMPANIES = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """How a candidate did: seconds for the texts, or why it is out."""
@@ -79,30 +110,56 @@ class Trial:
 
 
 def micro_batches(tokenizer: Tokenizer) -> list[list[Window]]:
-    """The built-in texts as micro-batches of like lengths, each with several sets of labels."""
-    windows = [
-        window
-        for i, text in enumerate(_TEXTS)
-        for window in cut(
-            Document(i, str(i), text),
-            _SETS[i % len(_SETS)],
-            Options(threshold=THRESHOLD),
-            tokenizer,
-            ShardRef("agreement", 0),
-        ).windows
-    ]
+    """Return built-in texts as micro-batches of like lengths, each with several sets of labels: for timing."""
+    windows = [window for i, text in enumerate(_TEXTS) for window in _windows(i, text, tokenizer)]
     windows.sort(key=lambda window: window.pieces)
     return [windows[i : i + ROWS] for i in range(0, len(windows), ROWS)]
 
 
-def disagreement(expected: Seen, found: Seen) -> str | None:
-    """How the scores differ by more than they may; None where they agree.
+def companies(tokenizer: Tokenizer) -> list[list[Window]]:
+    """Return micro-batches of short texts next to one four times as long, and of one text alone."""
+    longest = sorted(_TEXTS, key=len)[-COMPANIES:]
+    batches = []
+    for number, text in enumerate(longest):
+        texts = (*_SCRIPTS[number::COMPANIES], " ".join(text.split()[:LONG]))
+        rows = [_windows(number + i, each, tokenizer)[0] for i, each in enumerate(texts)]
+        batches += [rows, rows[:1]]
+    return batches
+
+
+def _windows(number: int, text: str, tokenizer: Tokenizer) -> Sequence[Window]:
+    document = Document(number, str(number), text)
+    return cut(document, _SETS[number % len(_SETS)], Options(), tokenizer, ShardRef("agreement", 0)).windows
+
+
+def rows_of(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[NDArray[Any]]:
+    """Return the scores of each row's own words and labels, without those of padding.
+
+    Args:
+        windows: the rows of the forward pass.
+        scores: what the model returned.
+        tagged: `logits` are of (row, word, label, start | end | inside); else of (row, first word, width, label).
+    """
+    rows = []
+    for window, logits in zip(windows, scores["logits"], strict=True):
+        words, labels = len(window.words), len(window.prompts)
+        if tagged:
+            own = logits[:words, :labels]
+        else:
+            last = np.arange(words)[:, None] + np.arange(logits.shape[1])
+            own = logits[:words, :, :labels][last < words]
+        with np.errstate(over="ignore"):
+            rows.append(1.0 / (1.0 + np.exp(-own.astype(np.float64))))
+    return rows
+
+
+def disagreement(expected: Sequence[Rows], found: Sequence[Rows], precision: str) -> str | None:
+    """Return how the scores of micro-batches differ by more than that precision allows; None where they agree.
 
     Scores are compared before overlaps are settled: where two spans overlap whose scores are all but equal, either
     may win, and that says nothing about a runtime.
     """
-    apart = [
-        abs(expected.get(key, THRESHOLD) - found.get(key, THRESHOLD)) for key in expected.keys() | found.keys()
-    ]
-    over = sum(difference > MARGIN for difference in apart)
-    return f"{over} of {len(apart)} scores differ, by up to {max(apart):.3f}" if over else None
+    pairs = zip(chain.from_iterable(expected), chain.from_iterable(found), strict=True)
+    apart = np.concatenate([np.abs(one - other).ravel() for one, other in pairs])
+    over = np.count_nonzero(~(apart <= MARGINS[precision]))  # what is no number is over
+    return f"{over:,} of {len(apart):,} scores differ, by up to {apart.max():.3f}" if over else None

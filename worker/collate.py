@@ -39,13 +39,19 @@ class Layout:
     span_width: int
 
 
-def collate(windows: Sequence[Window], layout: Layout) -> Arrays:
-    """The model's inputs for a micro-batch.
+def collate(windows: Sequence[Window], layout: Layout, exact: bool = False) -> Arrays:
+    """Return the model's inputs for a micro-batch.
+
+    Args:
+        windows: its rows.
+        layout: how the model wants them.
+        exact: pad to the longest row, as gliner does, not to a whole step.
 
     Raises:
         RuntimeError: a row has not the pieces it was counted to have.
     """
-    shape = len(windows), min(row_length(max(window.pieces for window in windows)), layout.longest)
+    longest = max(window.pieces for window in windows)
+    shape = len(windows), longest if exact else min(row_length(longest), layout.longest)
     ids, mask, words = np.full(shape, layout.pad_id), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     special = len(layout.before) + len(layout.after)
     for row, window in enumerate(windows):
@@ -60,7 +66,10 @@ def collate(windows: Sequence[Window], layout: Layout) -> Arrays:
         words[row, begin : begin + len(real)] = _words(window, len(real), layout.pooling)
     lengths = np.array([[len(window.words)] for window in windows])
     arrays = {"input_ids": ids, "attention_mask": mask, "words_mask": words, "text_lengths": lengths}
-    return {**arrays, **_spans(lengths, layout.span_width)} if layout.span_width else arrays
+    if not layout.span_width:
+        return arrays
+    slots = int(lengths.max()) if exact else int(word_slots(int(lengths.max())))
+    return {**arrays, **_spans(lengths, slots, layout.span_width)}
 
 
 def word_slots(words: Any) -> Any:
@@ -87,9 +96,9 @@ def _words(window: Window, pieces: int, pooling: str) -> NDArray[np.int64]:
     return alone
 
 
-def _spans(lengths: NDArray[Any], width: int) -> dict[str, NDArray[Any]]:
-    """Every start and width, and which of them end in the row."""
-    starts = np.repeat(np.arange(word_slots(int(lengths.max()))), width)
+def _spans(lengths: NDArray[Any], slots: int, width: int) -> dict[str, NDArray[Any]]:
+    """Return every start and width, and which of them end in the row."""
+    starts = np.repeat(np.arange(slots), width)
     ends = starts + np.tile(np.arange(width), len(starts) // width)
     mask = ends[None] < lengths
     return {"span_idx": np.stack([starts, ends], axis=1)[None] * mask[..., None], "span_mask": mask}

@@ -17,7 +17,7 @@ from worker.spans import keep
 
 Array = NDArray[Any]
 Scores = Mapping[str, Array]
-"""A model's outputs by gliner's names: `logits`; of some models `span_logits` with `span_idx` and `span_mask`."""
+"""A model's outputs by gliner's names: `logits`."""
 
 OTHERS = 3
 """Runner-up labels of an explained span."""
@@ -64,22 +64,13 @@ def decode(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[Sequ
     return spans
 
 
-def candidates(windows: Sequence[Window], scores: Scores, tagged: bool) -> dict[tuple[int, ...], float]:
-    """Score of each (row, first word, word after the last, label) above its threshold, overlapping or not."""
-    found, _ = _candidates(windows, scores, tagged)
-    keys = zip(*(column.tolist() for column in (found.rows, found.starts, found.ends, found.labels)), strict=True)
-    return dict(zip(keys, found.scores.tolist(), strict=True))
-
-
 def _candidates(windows: Sequence[Window], scores: Scores, tagged: bool) -> tuple[_Found, _Many]:
     """By row, the best first."""
-    logits = scores.get("span_logits", scores["logits"])
-    thresholds = _thresholds(windows, logits.shape[-2 if logits is scores["logits"] and tagged else -1])
+    logits = scores["logits"]
+    thresholds = _thresholds(windows, logits.shape[-2 if tagged else -1])
     lengths = np.array([len(window.words) for window in windows])
     most = np.array([window.most for window in windows])
-    if "span_logits" in scores:
-        found, many = _listed(scores, thresholds, most)
-    elif tagged:
+    if tagged:
         found, many = _tagged(logits, thresholds, lengths, most)
     else:
         found, many = _dense(logits, thresholds, lengths, most)
@@ -133,13 +124,6 @@ def _dense(logits: Array, thresholds: Array, lengths: Array, most: Array) -> tup
     return _Found(rows, starts, starts + widths + 1, labels, scores, widths), many
 
 
-def _listed(scores: Scores, thresholds: Array, most: Array) -> tuple[_Found, _Many]:
-    real = scores["span_mask"].astype(bool)[..., None]
-    (rows, places, labels), found, many = _above(scores["span_logits"], thresholds[:, None, :], real, most)
-    index = scores["span_idx"][rows, places]
-    return _Found(rows, index[:, 0], index[:, 1] + 1, labels, found, places), many
-
-
 def _tagged(logits: Array, thresholds: Array, lengths: Array, most: Array) -> tuple[_Found, _Many]:
     """Spans from a start to an end with no word between that is not inside; the score is the least of them all."""
     found: list[_Found] = []
@@ -186,9 +170,7 @@ def _best(found: Sequence[_Found], most: int) -> _Found:
 
 def _explained(span: Span, row: int, at: int, window: Window, scores: Scores, tagged: bool) -> Span:
     """The span with its runner-up labels."""
-    if "span_logits" in scores:
-        by_label = _sigmoid(scores["span_logits"][row, at])
-    elif tagged:
+    if tagged:
         words = _sigmoid(scores["logits"][row, span.start : span.end])
         by_label = np.minimum(words[:, :, 2].min(axis=0), np.minimum(words[0, :, 0], words[-1, :, 1]))
     else:

@@ -149,8 +149,7 @@ class GlinerEngine:
 
     def forward(self, batch: _Batch) -> Scores:
         """Run the model; the scores are on the CPU."""
-        threshold = min(min(window.thresholds) for window in batch.windows)
-        return self._runtime.run(batch.arrays, threshold)
+        return self._runtime.run(batch.arrays)
 
     def decode(self, batch: _Batch, raw: Scores) -> Sequence[Sequence[Span]]:
         """The spans of each window, in the windows' order."""

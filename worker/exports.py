@@ -72,8 +72,6 @@ def exported(graph: Graph, example: Arrays, folder: Path) -> Path:
 
 
 def _export(graph: Graph, example: Arrays, path: Path) -> None:
-    if not graph.exportable:
-        raise ValueError("the model returns more than one score for each span and label")
     lean = with_lean_encoder(graph)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about what is fixed in the graph; agreement is measured

@@ -45,7 +45,7 @@ class FixedGraph(MarkerGraph):
         )
 
     def forward(self, *tensors: torch.Tensor, **sizes: Any) -> tuple[torch.Tensor, ...]:
-        """Run the model; its only output is `logits`."""
+        """Run the model."""
         input_ids, attention_mask, words_mask, text_lengths = tensors
         pieces = self.core.token_rep_layer(input_ids, attention_mask)
         words = gathered(pieces, words_mask, sizes["words"])

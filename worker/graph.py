@@ -14,22 +14,19 @@ from worker.collate import word_slots
 from worker.recurrent import without_packing
 
 INPUTS = ("input_ids", "attention_mask", "words_mask", "text_lengths")
-OUTPUTS = ("logits", "span_logits", "span_idx", "span_mask")
 ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 
 
 class Graph(torch.nn.Module):
-    """Tensors in the order of `inputs` -> tensors in the order of `OUTPUTS`; the last three may be missing.
+    """Tensors in the order of `inputs` -> a tuple of the logits alone.
 
-    `forward` also takes hints: lengths as lists, which spare the device a question, and the least threshold.
+    `forward` also takes hints: lengths as lists, which spare the device a question.
 
     Attributes:
         inputs: names, as `worker.collate` gives them.
-        exportable: `logits` alone are all there is to know.
     """
 
     inputs: tuple[str, ...] = INPUTS
-    exportable = True
 
     def __init__(self, core: Any) -> None:
         super().__init__()
@@ -42,12 +39,10 @@ class LibraryGraph(Graph):
     def __init__(self, core: Any, spans: bool) -> None:
         super().__init__(core)
         self.inputs = (*INPUTS, "span_idx", "span_mask") if spans else INPUTS
-        self.exportable = not getattr(core.config, "represent_spans", False)
 
     def forward(self, *tensors: torch.Tensor, **hints: Any) -> tuple[torch.Tensor, ...]:
         """Run the model."""
-        output = self.core(**dict(zip(self.inputs, tensors, strict=True)), **hints)
-        return tuple(value for name in OUTPUTS if (value := getattr(output, name, None)) is not None)
+        return (self.core(**dict(zip(self.inputs, tensors, strict=True)), **hints).logits,)
 
 
 class MarkerGraph(Graph):
@@ -76,9 +71,8 @@ class MarkerGraph(Graph):
         )
 
     def forward(self, *tensors: torch.Tensor, **hints: Any) -> tuple[torch.Tensor, ...]:
-        """Run the model; its only output is `logits`."""
+        """Run the model."""
         input_ids, attention_mask, words_mask, text_lengths = tensors
-        hints.pop("threshold", None)
         room = word_slots(text_lengths.max()) - text_lengths.max()
         if not self._recurrent:
             text_lengths = text_lengths + room  # in a mask that only a recurrent layer looks at

@@ -151,3 +151,9 @@ def graph(model: Any) -> Graph:
     if spans and MarkerGraph.fits(model.model):
         return MarkerGraph(model.model).eval()
     return LibraryGraph(without_packing(model.model), spans).eval()
+
+
+def reference(model: Any, most_tokens: int = 0) -> tuple[Graph, Layout]:
+    """Return the forward pass exactly as gliner has it, and how it wants its rows."""
+    graph = LibraryGraph(model.model, isinstance(model, UniEncoderSpanGLiNER)).eval()
+    return graph, layout(model, graph.inputs, most_tokens)

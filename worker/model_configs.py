@@ -142,6 +142,9 @@ def _other_architecture(content: Mapping[str, Any]) -> str:
     for part, kind in OTHER_TYPES.items():
         if isinstance(model_type, str) and part in model_type:
             return f"model_type {model_type[:60]!r} says that this is {kind}"
+    if content.get("represent_spans") and content.get("span_mode") == "token_level":
+        # gliner picks those spans by the least threshold of a batch, so that answers depend on the other texts.
+        return "represent_spans says that this is a token model that also scores spans"
     return ""
 
 

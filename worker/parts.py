@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from worker.collate import Arrays, Layout, collate
 from worker.contract import ModelSpec, Span, Window
-from worker.decode import Scores, candidates, decode
+from worker.decode import Scores, decode
 from worker.tokens import FastTokenizer
 
 
@@ -49,7 +49,3 @@ class Parts:
     def decode(self, windows: Sequence[Window], scores: Scores) -> Sequence[Sequence[Span]]:
         """The spans of each window."""
         return decode(windows, scores, self._tagged)
-
-    def candidates(self, windows: Sequence[Window], scores: Scores) -> dict[tuple[int, ...], float]:
-        """Score of each row, first word, word after the last, and label above its threshold."""
-        return candidates(windows, scores, self._tagged)

@@ -1,7 +1,8 @@
 """A model's graph becomes the runtime that runs it: of those that settings and machine allow, the fastest one.
 
-Each candidate reads a few built-in texts; what differs from torch in 32 bits is out. The choice is remembered
-beside the export, for this machine and these versions, so that the next start only loads it.
+Each candidate reads built-in texts beside each other; what gives other scores than gliner's own pass over one text
+alone is out. The choice is remembered next to the export, for this machine and these versions, so that the next
+start only loads it.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from worker import agreement, exports, library
 from worker.agreement import Trial
+from worker.collate import collate
+from worker.contract import Window
 from worker.exports import ExportError
-from worker.graph import Graph
 from worker.loading import explained
 from worker.models import ModelBrokenError, Resolved
-from worker.parts import Described, Parts
+from worker.parts import Parts
 from worker.remembered import (
     Asked,
     Precision,
@@ -84,44 +88,52 @@ def select(model: Resolved, asked: Asked, folder: Path | None) -> Selection:
 
     Raises:
         ModelBrokenError: the files do not make a model this version can run, or no allowed runtime can run it, or
-            none agrees with torch in 32 bits.
+            none agrees with the library, or answers depend on the texts that a text is batched with.
         ValueError: nothing is allowed.
     """
     if asked.device == "cpu":
         torch.set_num_threads(asked.threads)
+    else:
+        torch.backends.cudnn.allow_tf32 = False  # of the LSTM, which is small: in 32 bits scores are to be exact
     wanted = allowed(asked.device, asked.runtime, asked.precision)
     loaded = library.load_gliner(model.folder, asked.device, model.files)
-    graph = library.graph(loaded)
-    with explained(model.folder):
-        description = library.described(loaded, model, graph.inputs, asked.most_tokens, asked.splitter)
-    return Selector(graph, description, asked, folder).select(wanted)
+    return Selector(loaded, model, asked, folder).select(wanted)
 
 
 class Selector:
     """Chooses for one loaded model.
 
     Args:
-        graph: the forward pass.
-        model: what goes around it.
+        loaded: gliner's model.
+        model: where it came from.
         asked: what the settings and the machine allow.
         folder: where exports and choices are kept; None: only torch, and nothing is remembered.
+
+    Raises:
+        ModelBrokenError: the model cannot be described.
     """
 
-    def __init__(self, graph: Graph, model: Described, asked: Asked, folder: Path | None) -> None:
-        self._graph = graph
-        self._model = model
-        self._parts = Parts(model)
+    def __init__(self, loaded: Any, model: Resolved, asked: Asked, folder: Path | None) -> None:
+        self._graph = library.graph(loaded)
+        with explained(model.folder):
+            self._model = library.described(loaded, model, self._graph.inputs, asked.most_tokens, asked.splitter)
+            reference, self._layout = library.reference(loaded, asked.most_tokens)
+        self._reference = TorchRuntime(reference, asked.device, torch.float32)
+        self._parts = Parts(self._model)
         self._asked = asked
         self._folder = folder
         self._batches = agreement.micro_batches(self._parts.tokenizer)
+        self._companies = agreement.companies(self._parts.tokenizer)
 
     def select(self, wanted: Sequence[Candidate]) -> Selection:
         """The runtime.
 
         Raises:
-            ModelBrokenError: none of them can run the model, or none agrees with torch in 32 bits.
+            ModelBrokenError: none of them can run the model, none agrees with the library, or answers depend on the
+                texts that a text is batched with.
         """
         if len(wanted) == 1 and wanted[0].runtime == "torch":
+            self._refuse_padding_readers(self._companies[:2])
             return self._selection(wanted[0], self._built(wanted[0]))
         if self._folder is None:
             return self._calibrated(_only_torch(wanted, "GLEANER_MODEL_CACHE is not set"))
@@ -143,8 +155,31 @@ class Selector:
             log.warning("runtime.choice_unusable", extra={"reason": f"{type(error).__name__}: {error}"})
         return None
 
+    def _refuse_padding_readers(self, batches: Sequence[Sequence[Window]]) -> list[agreement.Rows]:
+        """Compare torch in 32 bits with the library's own pass over each row alone and without padding.
+
+        Returns:
+            The library's scores of each micro-batch.
+
+        Raises:
+            ModelBrokenError: a row's scores depend on its padding, and so on the rows beside it.
+        """
+        expected = [[self._alone(window) for window in windows] for windows in batches]
+        found = self._rows(TorchRuntime(self._graph, self._asked.device, torch.float32), batches)
+        if refused := agreement.disagreement(expected, found, "fp32"):
+            raise ModelBrokenError(
+                f"the model gives a text other scores beside a longer text than alone ({refused}): its head reads "
+                "padding, as span_mode markerV1 and markerV2, span_encoder_config and fuse_layers do. Such models "
+                "are not supported; use one with span_mode markerV0, or a token model, without these."
+            )
+        return expected
+
+    def _alone(self, window: Window) -> NDArray[Any]:
+        scores = self._reference.run(collate([window], self._layout, exact=True))
+        return agreement.rows_of([window], scores, self._model.tagged)[0]
+
     def _calibrated(self, wanted: Sequence[Candidate]) -> Selection:
-        expected, _ = self._read(TorchRuntime(self._graph, self._asked.device, torch.float32))
+        expected = self._refuse_padding_readers([*self._batches, *self._companies])
         best: Selection | None = None
         trials: list[Trial] = []
         for candidate in wanted:
@@ -165,15 +200,15 @@ class Selector:
         return Selection(runtime, Remembered(candidate, self._model))
 
     def _tried(
-        self, candidate: Candidate, expected: agreement.Seen, fastest_s: float
+        self, candidate: Candidate, expected: Sequence[agreement.Rows], fastest_s: float
     ) -> tuple[Runtime | None, Trial]:
         trial = Trial(candidate.runtime, candidate.precision)
         try:
             runtime = self._built(candidate)
             for _ in range(SETTLING.get(candidate.runtime, 0) + 1):
                 found, seconds = self._read(runtime)
-                refused = agreement.disagreement(expected, found)
-                if refused:
+                found += self._rows(runtime, self._companies)
+                if refused := agreement.disagreement(expected, found, candidate.precision):
                     return None, replace(trial, refused=refused)
             if seconds < HOPELESS * fastest_s:
                 seconds = min(seconds, self._read(runtime)[1])  # the first time it had to find its memory
@@ -181,21 +216,20 @@ class Selector:
             return None, replace(trial, refused=f"{type(error).__name__}: {str(error)[:300]}")
         return runtime, replace(trial, seconds=round(seconds, 3))
 
-    def _read(self, runtime: Runtime) -> tuple[agreement.Seen, float]:
-        """What it makes of the built-in texts, and in how many seconds where all its streams read."""
+    def _read(self, runtime: Runtime) -> tuple[list[agreement.Rows], float]:
+        """Return its scores of the texts for timing, and the seconds it takes them with all streams busy."""
         start = time.perf_counter()
         with ThreadPoolExecutor(runtime.streams) as pool:
-            readers = [pool.submit(self._seen, runtime) for _ in range(runtime.streams)]
-            seen = [reader.result() for reader in readers]
-        return seen[0], (time.perf_counter() - start) / runtime.streams
+            readers = [pool.submit(self._rows, runtime, self._batches) for _ in range(runtime.streams)]
+            read = [reader.result() for reader in readers]
+        return read[0], (time.perf_counter() - start) / runtime.streams
 
-    def _seen(self, runtime: Runtime) -> agreement.Seen:
-        seen: dict[tuple[int, ...], float] = {}
-        for i, windows in enumerate(self._batches):
-            scores = runtime.run(self._parts.collate(windows), agreement.THRESHOLD)
-            found = self._parts.candidates(windows, scores)
-            seen |= {(i, *key): score for key, score in found.items()}
-        return seen
+    def _rows(self, runtime: Runtime, batches: Sequence[Sequence[Window]]) -> list[agreement.Rows]:
+        scores = (runtime.run(self._parts.collate(windows)) for windows in batches)
+        return [
+            agreement.rows_of(windows, found, self._model.tagged)
+            for windows, found in zip(batches, scores, strict=True)
+        ]
 
     def _built(self, candidate: Candidate) -> Runtime:
         if candidate.runtime == "torch":

@@ -87,10 +87,10 @@ def test_answers_are_those_of_the_library(
 def test_a_recorded_pass_gives_what_a_plain_one_gives(runtimes: Made, made: list[Arrays]) -> None:
     """Shapes in turn: none writes over what another one found, even where that is looked at much later."""
     ours, plain = runtimes(torch.float32)
-    found = [(arrays, ours.run(arrays, 0.5)) for _ in range(SIGHTS + 3) for arrays in made]
+    found = [(arrays, ours.run(arrays)) for _ in range(SIGHTS + 3) for arrays in made]
 
     assert len(ours._replays) >= 2
-    assert max(apart(scores, plain.run(arrays, 0.5), arrays) for arrays, scores in found) < 0.05
+    assert max(apart(scores, plain.run(arrays), arrays) for arrays, scores in found) < 0.05
 
 
 def test_a_model_that_asks_the_device_runs_without_recordings(
@@ -107,7 +107,7 @@ def test_a_model_that_asks_the_device_runs_without_recordings(
     monkeypatch.setattr(FixedGraph, "forward", asking)
     for _ in range(SIGHTS + 3):
         for arrays in made:
-            assert apart(ours.run(arrays, 0.5), plain.run(arrays, 0.5), arrays) < 0.05
+            assert apart(ours.run(arrays), plain.run(arrays), arrays) < 0.05
     assert len(ours._replays) == 0
     assert torch.ones(3, device="cuda").sum().item() == 3
 
@@ -116,16 +116,16 @@ def test_a_full_device_is_known_and_survived(runtimes: Made, made: list[Arrays])
     """A pass too large for it is told from a lost device; recordings are given up, and come back."""
     ours, plain = runtimes(torch.float32)
     for _ in range(SIGHTS + 1):
-        ours.run(made[-1], 0.5)
+        ours.run(made[-1])
     free, total = torch.cuda.mem_get_info()
     torch.cuda.set_per_process_memory_fraction(min(1.0, (total - free + 2**30) / total))
     try:
         with pytest.raises(OutOfMemory):
-            ours.run({name: np.tile(array, (4000, 1)) for name, array in made[-1].items()}, 0.5)
+            ours.run({name: np.tile(array, (4000, 1)) for name, array in made[-1].items()})
         ours.release_memory()
         assert len(ours._replays) == 0
         for _ in range(SIGHTS + 1):
-            assert apart(ours.run(made[-1], 0.5), plain.run(made[-1], 0.5), made[-1]) < 0.05
+            assert apart(ours.run(made[-1]), plain.run(made[-1]), made[-1]) < 0.05
         assert len(ours._replays) == 1
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

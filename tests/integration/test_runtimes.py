@@ -278,8 +278,8 @@ def test_a_runtime_that_disagrees_is_never_chosen(
     """However fast: its scores are not torch's in 32 bits."""
     run = selection.TorchRuntime.run
 
-    def wrong(self: Any, arrays: Any, threshold: float) -> Any:
-        return {"logits": run(self, arrays, threshold)["logits"] + 0.5 * (self._dtype is torch.bfloat16)}
+    def wrong(self: Any, arrays: Any) -> Any:
+        return {"logits": run(self, arrays)["logits"] + 0.5 * (self._dtype is torch.bfloat16)}
 
     monkeypatch.setattr(selection.TorchRuntime, "run", wrong)
     both = [selection.Candidate("torch", precision) for precision in ("fp32", "bf16")]

@@ -208,7 +208,7 @@ def _spread(model: Any, seed: int) -> None:
             last.bias.mul_(factor)
             missing = -factor * float(logits.quantile(1 - ABOVE))
             # A span's score is its vector times the label's: what is added to all labels must be like most spans.
-            last.bias.add_(missing if spans is None else missing * spans / spans.square().sum())
+            last.bias.add_(missing if hasattr(core, "scorer") else missing * spans / spans.square().sum())
 
 
 def _scores(model: Any) -> tuple[torch.Tensor, torch.Tensor | None]:

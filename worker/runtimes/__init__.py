@@ -26,8 +26,8 @@ class Runtime(Protocol):
         """Padded tokens of a pass that may run beside those of all streams, from one more thread; 0: none may."""
         ...
 
-    def run(self, arrays: Arrays, threshold: float) -> Scores:
-        """Scores of a micro-batch; `threshold` is the least that any of its rows asks for."""
+    def run(self, arrays: Arrays) -> Scores:
+        """Return the scores of a micro-batch."""
         ...
 
     def release_memory(self) -> None:

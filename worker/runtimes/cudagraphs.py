@@ -44,8 +44,8 @@ class CudaGraphsRuntime:
         self._pool: Any = None  # one pass at a time: all recordings share the memory of what lies in between
         self._replays: Replays[_Recording] = Replays(self._recorded)
 
-    def run(self, arrays: Arrays, threshold: float) -> Scores:
-        """Scores, still on their way; the device has computed them. The threshold changes nothing here.
+    def run(self, arrays: Arrays) -> Scores:
+        """Return the scores, still on their way; the device has computed them.
 
         Raises:
             OutOfMemory: the batch did not fit.

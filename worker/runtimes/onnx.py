@@ -31,8 +31,8 @@ class OnnxRuntime:
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._inputs = [port.name for port in self._session.get_inputs()]
 
-    def run(self, arrays: Arrays, threshold: float) -> Scores:
-        """Scores; an exported graph has no use for the threshold.
+    def run(self, arrays: Arrays) -> Scores:
+        """Return the scores of a micro-batch.
 
         Raises:
             OutOfMemory: the batch did not fit.

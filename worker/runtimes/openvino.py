@@ -86,8 +86,8 @@ class OpenVinoRuntime:
         express = self._core.compile_model(self._model, "CPU", {**self._options, **alone})
         return requests, [express.create_infer_request()]
 
-    def run(self, arrays: Arrays, threshold: float) -> Scores:
-        """Scores; an exported graph has no use for the threshold.
+    def run(self, arrays: Arrays) -> Scores:
+        """Return the scores of a micro-batch.
 
         Raises:
             OutOfMemory: the batch did not fit.

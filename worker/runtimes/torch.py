@@ -11,7 +11,7 @@ from worker.collate import Arrays
 from worker.contract import EngineBroken, OutOfMemory
 from worker.deberta import with_lean_encoder
 from worker.decode import Scores
-from worker.graph import OUTPUTS, Graph, lean
+from worker.graph import Graph, lean
 
 
 class TorchRuntime:
@@ -27,7 +27,7 @@ class TorchRuntime:
         self._device = device
         self._dtype = dtype
 
-    def run(self, arrays: Arrays, threshold: float) -> Scores:
+    def run(self, arrays: Arrays) -> Scores:
         """Scores, back on the CPU, so that decoding never waits for the device.
 
         Raises:
@@ -35,14 +35,12 @@ class TorchRuntime:
             EngineBroken: the device is lost.
         """
         hints = {
-            "threshold": threshold,
             "token_lengths": arrays["attention_mask"].sum(axis=1).tolist(),
             "word_lengths": arrays["text_lengths"][:, 0].tolist(),
         }
         with device_errors(), torch.inference_mode(), self._autocast():
-            outputs = self._graph(*(self._there(arrays, name) for name in self._graph.inputs), **hints)
-            scores = ((value.float() if value.is_floating_point() else value).cpu().numpy() for value in outputs)
-            return dict(zip(OUTPUTS, scores, strict=False))
+            [logits] = self._graph(*(self._there(arrays, name) for name in self._graph.inputs), **hints)
+            return {"logits": logits.float().cpu().numpy()}
 
     def _there(self, arrays: Arrays, name: str) -> torch.Tensor:
         tensor = torch.from_numpy(arrays[name])

@@ -95,25 +95,6 @@ def test_spans_are_those_of_gliners_token_decoder(rows: list[Window], seed: int)
     )
 
 
-@settings(deadline=None)
-@given(windows, st.integers(0, 10_000))
-def test_listed_spans_are_those_of_gliners_token_decoder(rows: list[Window], seed: int) -> None:
-    """Spans proposed by the model and scored on their own."""
-    count, words, labels = size(rows)
-    random = np.random.default_rng(seed)
-    pairs = [(start, end) for start in range(words) for end in range(start, words)]
-    chosen = [random.permutation(len(pairs))[:5] for _ in rows]
-    most = max(map(len, chosen))
-    index = np.array([[pairs[i] for i in row] + [(0, 0)] * (most - len(row)) for row in chosen])
-    mask = random.random((count, most)) < 0.8
-    scores = {"span_logits": random_scores(seed, count, most, labels), "span_idx": index, "span_mask": mask}
-    tensors = {name: torch.from_numpy(value) for name, value in scores.items()}
-
-    found = decode(rows, {"logits": random_scores(seed, count, words, labels, 3), **scores}, True)
-
-    assert_same(library(TokenDecoder(None), rows, **tensors), found)
-
-
 def test_each_label_has_its_threshold_before_overlaps_are_settled() -> None:
     """A span below its own label's threshold does not push out one that is above its."""
     logits = np.full((1, 2, WIDTH, 2), -9.0, np.float32)
