@@ -24,8 +24,8 @@ MARGINS: Mapping[str, float] = {"fp32": 1e-3, "fp16": 0.01, "bf16": 0.05, "int8"
 
 In 32 bits rounding moves scores by some 1e-5; what is further off is another computation, such as one that reads
 padding. bf16 has 8 significant bits: a logit of 8 is off by 0.03 when it is written down, and by 0.2 after a dozen
-layers, of which at most a quarter reaches a score. fp16 has 11 bits; int8 has 7 for weights, and only who asks for it
-has it.
+layers, of which at most a quarter reaches a score. fp16 has 11 bits; int8 has 7, for weights, and is
+run only on request.
 """
 Rows = list[NDArray[Any]]
 """For each row the scores of all that the model scores of its text, whether they mean an entity or not."""
