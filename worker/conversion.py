@@ -12,6 +12,7 @@ import logging
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -100,6 +101,7 @@ def convert(paths: Sequence[Path], names: Sequence[str], target: Path, most: int
 
     Raises:
         PickleRefusedError: they hold something else than weights, or the process ended without a word.
+        ModelBrokenError: torch cannot be imported, or the disk is full.
     """
     # Their own names, so that messages say what the user knows; a hub's cache names files by their content.
     for number, (path, name) in enumerate(zip(paths, names, strict=True)):
@@ -107,28 +109,34 @@ def convert(paths: Sequence[Path], names: Sequence[str], target: Path, most: int
         (target.parent / f"{number}" / name).symlink_to(path)
     sources = [str(target.parent / f"{number}" / name) for number, name in enumerate(names)]
     seconds = 180 + sum(path.stat().st_size for path in paths) / SLOWEST
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-B", str(PROGRAM), str(target), str(most), *sources],
-        env={"OMP_NUM_THREADS": "1"},
-        cwd=target.parent,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        raw, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        raise PickleRefusedError(f"{names[0]}: converting it took more than {seconds:.0f} s. {_REMEDY}") from None
-    finally:
-        process.kill()
-        process.wait()
+    with tempfile.TemporaryFile(dir=target.parent) as said:  # a file, whose size the process cannot exceed
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-B", str(PROGRAM), str(target), str(most), *sources],
+            env={"OMP_NUM_THREADS": "1"},
+            cwd=target.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            took = f"{names[0]}: converting it took more than {seconds:.0f} s"
+            raise PickleRefusedError(f"{took}. {_REMEDY}") from None
+        finally:
+            process.kill()
+            process.wait()
+        said.seek(0)
+        answer = _parse(said.read(MAX_ANSWER))
     for number in range(len(names)):
         shutil.rmtree(target.parent / f"{number}")
-    answer = _parse(raw[:MAX_ANSWER])
+    if "fault" in answer:
+        raise ModelBrokenError(f"{names[0]}: it cannot be converted on this machine: {answer['fault']}.")
     if "tensors" not in answer or process.returncode != 0:
         reason = answer.get("error") or f"{names[0]}: the process that converted it ended with {process.returncode}"
         raise PickleRefusedError(f"{reason}. {_REMEDY}")
-    log.info("model.converted", extra={"tensors": answer["tensors"], "confined": answer["confined"]})
+    level = logging.INFO if answer["confined"] else logging.WARNING  # the kernel has no filter for the process
+    log.log(level, "model.converted", extra={"tensors": answer["tensors"], "confined": answer["confined"]})
 
 
 _REMEDY = "The model was not loaded. Ask its publisher for safetensors, or take another model."

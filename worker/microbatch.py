@@ -88,6 +88,7 @@ class MicroBatcher:
         self._running = 0
         self._idle = 0  # streams that wait for work
         self._turns = Turns()
+        self._express_turns = Turns()  # apart: a choice forgets whom it does not see
         self._exclusive = False
         self._closing = False
         self._broken = False
@@ -271,12 +272,13 @@ class MicroBatcher:
                 if self._again:
                     return self._again.popleft()
                 if self._items and not self._exclusive:
-                    return self._choose(self._seen(), self._budget)
+                    items, self._turns = self._choose(self._seen(), self._turns, self._budget)
+                    return items
                 solo = next((i for i, item in enumerate(self._items) if item.waiting.solo), None)
                 if solo is not None and not self._running:
                     self._running += 1
                     return [self._items.pop(solo)]
-                if self._closing and not self._running:
+                if self._closing and not self._running and not self._items:
                     return None
                 self._idle += 1
                 self._changed.wait(TICK_S)
@@ -289,7 +291,8 @@ class MicroBatcher:
                 self._ticks[stream] = self._clock()
                 short = [] if self._exclusive else [i for i in self._seen() if self._items[i].express]
                 if short:
-                    items = self._choose(short, min(self._engine.express_tokens, self._budget))
+                    budget = min(self._engine.express_tokens, self._budget)
+                    items, self._express_turns = self._choose(short, self._express_turns, budget)
                     self._changed.notify(len(short) - len(items))  # what was left to it and does not fit
                     return items
                 if self._closing and not self._running and not self._items and not self._again:
@@ -298,15 +301,14 @@ class MicroBatcher:
                 self._express_changed.wait(TICK_S)
                 self._express_idle = False
 
-    def _choose(self, seen: Sequence[int], budget: int) -> list[Item]:
-        choice = choose([self._items[i].waiting for i in seen], self._turns, budget)
-        self._turns = choice.turns
+    def _choose(self, seen: Sequence[int], turns: Turns, budget: int) -> tuple[list[Item], Turns]:
+        choice = choose([self._items[i].waiting for i in seen], turns, budget)
         chosen = [seen[i] for i in choice.picked]
         items = [self._items[i] for i in chosen]
         for i in sorted(chosen, reverse=True):
             del self._items[i]
         self._running += len(items)
-        return items
+        return items, choice.turns
 
     def _seen(self) -> Sequence[int]:
         """What a choice looks at: the oldest of either priority, and the oldest of each other job."""

@@ -29,7 +29,7 @@ LIMITS: Mapping[str, int] = {"num_labels": 10_000, "max_width": 512, "max_len": 
 
 MODEL_TYPES = frozenset(
     ("albert", "bert", "big_bird", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2",
-     "distilbert", "electra", "ernie", "eurobert", "flaubert", "fnet", "funnel", "ibert", "layoutlm",
+     "distilbert", "electra", "ernie", "eurobert", "flaubert", "funnel", "ibert", "layoutlm",
      "longformer", "luke", "megatron-bert", "mobilebert", "modernbert", "mpnet", "mra", "mt5", "nomic_bert",
      "nystromformer", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "squeezebert",
      "t5", "umt5", "xlm", "xlm-roberta", "xlm-roberta-xl", "xmod", "yoso")

@@ -101,15 +101,23 @@ class _Request:
         configured = model_configs.load(fetch(CONFIG)).get("words_splitter_type")
         splitters.choose(self.source, configured, self.splitter)
 
-    def choose_weights(self, names: Iterable[str]) -> WeightFiles:
+    def choose_weights(self, names: Iterable[str], commit: str = "") -> WeightFiles:
         """Return the files to take the weights from.
+
+        Args:
+            names: all files there.
+            commit: what a hub's revision stands for; a tag may look like a commit.
 
         Raises:
             ModelBrokenError: there are none, or not all.
             PickleRefusedError: they are pickled, and are not to be converted.
         """
         weights = weight_files.choose(self.source, names, self.variant)
-        pinned = bool(self.revision and _COMMIT.fullmatch(self.revision))
+        pinned = bool(
+            self.revision
+            and _COMMIT.fullmatch(self.revision)
+            and (commit or self.revision).startswith(self.revision)
+        )
         if weights.pickled and not (self.convert == "true" or (self.convert == "auto" and pinned)):
             pin = f" --revision {self.revision}" if self.revision else ""
             raise PickleRefusedError(
@@ -285,7 +293,7 @@ def _from_hub(request: _Request, hub: model_hub.Hub) -> _Origin:
     folder = hub.fetch_checked(source, request.revision, SMALL, listed)
     there = listed.keys() if listed is not None else {path.name for path in folder.iterdir()}
     request.identify(there, lambda name: folder / name)
-    weights = request.choose_weights(there)
+    weights = request.choose_weights(there, commit=folder.name)
     folder = hub.fetch_checked(source, folder.name, (*SMALL, *weights.names), listed)
     names = [name for name in (*SMALL, *weights.names) if (folder / name).is_file()]
     files = {name: folder / name for name in names}

@@ -168,9 +168,10 @@ class Selector:
         found = self._rows(TorchRuntime(self._graph, self._asked.device, torch.float32), batches)
         if refused := agreement.disagreement(expected, found, "fp32"):
             raise ModelBrokenError(
-                f"the model gives a text other scores beside a longer text than alone ({refused}): its head reads "
-                "padding, as span_mode markerV1 and markerV2, span_encoder_config and fuse_layers do. Such models "
-                "are not supported; use one with span_mode markerV0, or a token model, without these."
+                f"the model gives a text other scores beside a longer text than alone ({refused}): it reads "
+                "padding, as some encoders do, and heads with span_mode markerV1 and markerV2, "
+                "span_encoder_config and fuse_layers. Such models are not supported; use one with span_mode "
+                "markerV0, or a token model, without these."
             )
         return expected
 

@@ -42,7 +42,7 @@ class WorkerSettings(Settings):
         "",
         pattern=r"^[a-z0-9_]{0,32}$",
         description="Which weights of a model to take where it has several: `fp16` is `model.fp16.safetensors`. "
-        "Empty: the usual ones, or the only ones there are.",
+        "Empty: the usual ones in safetensors, else the only variant in safetensors, else the pickles.",
     )
     model_threshold: float | None = Field(
         None,

@@ -6,6 +6,7 @@ What needs a package that is not installed is refused with a sentence, before an
 from __future__ import annotations
 
 import importlib.util
+import re
 import threading
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -18,6 +19,9 @@ from worker.written import JOINERS, Split, join_marks
 
 WORD = r"\w+(?:[-_]\w+)*|\S"
 """What is a word to gliner's splitter `whitespace`."""
+LONGEST_RUN = 4096
+"""Characters without a blank; a text with more is cut as by `whitespace`. spaCy takes such a run apart a character
+at a time, each with a copy of the rest, and cannot be interrupted."""
 LONGEST_SPACY = 2**31 - 1
 """Characters that spaCy may cut; its own limit, a million, is for parsers."""
 
@@ -144,6 +148,8 @@ def _by_spacy() -> Callable[[str], Iterable[tuple[int, int]]]:
     nlp.max_length = LONGEST_SPACY
 
     def split(text: str) -> list[tuple[int, int]]:
+        if any(len(run) > LONGEST_RUN for run in text.split()):
+            return [match.span() for match in re.finditer(WORD, text)]
         with nlp.memory_zone():
             return [(token.idx, token.idx + len(token)) for token in nlp.make_doc(text)]
 

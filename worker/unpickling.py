@@ -68,13 +68,20 @@ def main(arguments: Sequence[str]) -> int:
             answer: dict[str, Any] = {"tensors": convert(sources, file, most), "confined": confined}
     except RefusedError as refusal:
         answer = {"error": str(refusal)}
+    except ImportError as error:
+        answer = {"fault": f"a package is missing ({' '.join(str(error).split())[:200]})"}
     except MemoryError:
         answer = {"error": f"{sources[0].name}: it needs more memory than weights of its size do"}
     except Exception as error:  # noqa: BLE001  # torch raises whatever it likes on odd files; each is a refusal
         text = " ".join(str(error).split())[:200]
-        answer = {"error": f"{sources[0].name}: torch cannot read it ({type(error).__name__}: {text})"}
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        answer = (
+            {"fault": "the disk is full"}
+            if full
+            else {"error": f"{sources[0].name}: torch cannot read it ({type(error).__name__}: {text})"}
+        )
     sys.stdout.write(json.dumps(answer))
-    return int("error" in answer)
+    return int("tensors" not in answer)
 
 
 def convert(sources: Sequence[Path], file: IO[bytes], most: int) -> int:

@@ -252,11 +252,12 @@ def test_a_pickled_hub_model_is_fetched_only_where_it_may_be_converted(
     pickled = checkpoint(USUAL, Weights.PICKLE)
     with hub({"owner/pickled": pickled}) as url:
         [branch] = _resolve(tmp_path / "cache", "owner/pickled", revision="main", HF_ENDPOINT=url)
+        [tag] = _resolve(tmp_path / "cache", "owner/pickled", revision="20240101", HF_ENDPOINT=url)
         assert not list((tmp_path / "cache").rglob("*.bin"))
         [pinned] = _resolve(tmp_path / "cache", "owner/pickled", revision=commit("owner/pickled"), HF_ENDPOINT=url)
     [offline] = _resolve(tmp_path / "cache", "owner/pickled", revision=commit("owner/pickled"), HF_HUB_OFFLINE="1")
     [unreachable] = _resolve(tmp_path / "cache", "owner/pickled", revision=commit("owner/pickled"), HF_ENDPOINT=url)
-    assert branch[0] == "PickleRefusedError"
+    assert branch[0] == tag[0] == "PickleRefusedError"
     assert "`gleaner model convert owner/pickled FOLDER --revision main`" in branch[1]
     assert pinned[1] == commit("owner/pickled")
     assert offline == pinned == unreachable

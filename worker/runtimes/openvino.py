@@ -59,6 +59,7 @@ class OpenVinoRuntime:
     def __init__(self, path: Path, precision: str, threads: int) -> None:
         self.streams = MOST_STREAMS if threads % MOST_STREAMS == 0 else 1
         self.express_tokens = EXPRESS_TOKENS if path.stat().st_size <= EXPRESS_MODEL_BYTES else 0
+        self._threads = threads
         self._core = openvino.Core()
         self._model = self._core.read_model(path)
         self._options = {
@@ -82,7 +83,7 @@ class OpenVinoRuntime:
         requests = [streams.create_infer_request() for _ in range(self.streams)]
         if not self.express_tokens:
             return requests, []
-        alone = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
+        alone = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": max(1, self._threads // self.streams)}
         express = self._core.compile_model(self._model, "CPU", {**self._options, **alone})
         return requests, [express.create_infer_request()]
 

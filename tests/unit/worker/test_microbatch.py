@@ -530,3 +530,17 @@ def test_a_hung_express_stops_the_tick(engine: FakeEngine) -> None:
         assert batcher.last_tick == 0.0
         engine.hold.set()
         hanging.result(WAIT_S)
+
+
+def test_the_express_leaves_the_turns_of_others_alone(engine: FakeEngine) -> None:
+    """Tenants with a backlog go on taking turns, whatever passes them on the express."""
+    engine.express_tokens = 64
+    batcher = MicroBatcher(engine, 8)
+    for tenant in ("a", "b"):
+        batcher.submit(tenant, [window(f"{tenant} {i}", tenant) for i in range(20)], tenant=tenant)
+    served: list[str] = []
+    for i in range(6):
+        urgent = batcher.submit(f"c{i}", [window(f"Eve {i}", "c")], tenant="c", interactive=True)
+        assert [item.ticket.future for item in batcher._take_express(1) or ()] == [urgent]
+        served += sorted({item.waiting.tenant for item in batcher._take(0) or ()})
+    assert served == ["a", "b"] * 3

@@ -141,6 +141,7 @@ def test_spacy_is_gliners_and_keeps_no_words() -> None:
     for text, words in zip(texts, read, strict=True):
         assert [*zip(words.words, words.starts, words.ends, strict=True)] == [*library(text)]
     assert len(split("a " * 600_000).words) == 600_000
+    assert len(split("(" * 1_000_000).words) == 1_000_000  # hours with spaCy
 
 
 def test_stanza_is_refused_with_what_to_do() -> None:
