@@ -56,6 +56,10 @@ class Grouped(Generic[Asked, Answer]):
             answers = await self._ask([asked for asked, _ in group])
         except Exception as error:  # noqa: BLE001  # theirs to judge: each of the group gets it
             answers = [error] * len(group)
+        except asyncio.CancelledError:
+            for _, future in group:  # or they would wait without end
+                future.cancel()
+            raise
         for (_, future), answer in zip(group, answers, strict=True):
             if future.done():  # its task was cancelled meanwhile
                 continue

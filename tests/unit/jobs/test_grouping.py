@@ -73,6 +73,18 @@ async def test_a_caller_that_goes_away_takes_nobody_with_it() -> None:
     assert gone.cancelled()
 
 
+async def test_a_round_trip_that_is_cancelled_leaves_nobody_waiting() -> None:
+    """Whatever cancels it, the whole group learns of it."""
+
+    async def ask(group: Sequence[int]) -> Sequence[int]:
+        raise asyncio.CancelledError
+
+    grouped = Grouped(ask)
+    async with asyncio.timeout(5):
+        ends = await asyncio.gather(grouped.ask(1), grouped.ask(2), return_exceptions=True)
+    assert [type(end) for end in ends] == [asyncio.CancelledError] * 2
+
+
 async def test_a_server_that_was_started_anew_answers_each_of_a_group(store: AsyncLedger) -> None:
     """It knows no script then; and a script that breaks is an error of its own call alone."""
     await store._client.script_flush()
