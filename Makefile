@@ -45,8 +45,9 @@ demo: setup ## See it work: start everything, extract entities from sample texts
 up: setup ## Start the local stack; Ctrl-C stops it
 	@$(BIN)/gleaner up
 
+# Three at a time on two cores: half of the time they wait for servers and processes.
 test: setup tools ## Every check and every test; those that measure run last, with nothing beside them
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target integration fast ship unit faults security
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target integration unit fast security faults ship
 	@$(MAKE) --no-print-directory attacks
 	@$(MAKE) --no-print-directory shown
 
