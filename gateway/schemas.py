@@ -207,7 +207,7 @@ class ShareBody(Body):
 
 
 class ModelLimits(Body):
-    """What a model reads at once; longer documents and more labels are read in several passes."""
+    """Limits of one pass of a model; longer documents and more labels are read in several passes."""
 
     words_per_window: int = Field(description="Words of a text, as the model cuts it: punctuation counts.")
     tokens_per_row: int = Field(description="Tokens of labels and text together.")

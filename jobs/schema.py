@@ -121,7 +121,7 @@ class Redact(Strict):
 
 
 class Options(Strict):
-    """How the model is asked, for a job or for one document (a document's own replace the job's one by one).
+    """Options of a job, or of one document: those that a document has replace the job's one by one.
 
     Attributes:
         threshold: None, which cannot be asked for: the model's default.

@@ -240,8 +240,8 @@ def release(job: str, shard: int, nonce: str) -> Call[Returned]:
 
 def worker_seen(model: str, worker: str, slots: int, revision: str, facts: ModelFacts | None = None) -> Call[None]:
     """Keep a worker on its model's list for the next half minute, and say what the model can do."""
-    told = orjson.dumps({"revision": revision, **asdict(facts)}) if facts else b""
-    args = (names.slug(model), worker, WORKER_TTL_MS, slots, revision, told)
+    announcement = orjson.dumps({"revision": revision, **asdict(facts)}) if facts else b""
+    args = (names.slug(model), worker, WORKER_TTL_MS, slots, revision, announcement)
     return Call("worker_seen", args, lambda _: None)
 
 

@@ -237,7 +237,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a model's workers say that it can do.
+    """Facts about a model, announced by its workers.
 
     Attributes:
         words_per_window: words that it reads at once.

@@ -37,7 +37,7 @@ async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator
 
 
 async def test_models_say_their_threshold_and_limits(api: Api) -> None:
-    """As their workers announced them; null before, and the labels' limit is the service's."""
+    """They are those that the workers announced, and null before; the limit of labels is the service's."""
     [before] = (await api.client.get("/v1/models")).json()["data"]
     assert (before["default_threshold"], before["limits"]) == (None, None)
 

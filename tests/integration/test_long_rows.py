@@ -69,7 +69,7 @@ def _run(engine: GlinerEngine, text: str, labels: Labels) -> tuple[Plan, Documen
 
 @pytest.mark.parametrize("family", NO_LIMIT, ids=str)
 def test_no_document_is_a_row_without_end(checkpoint: Checkpoint, family: Family) -> None:
-    """One document takes seconds and little memory, whatever its words and labels are."""
+    """Any words and labels of a document take seconds and little memory."""
     engine = load(Resolved(checkpoint(family), "x"), "cpu", "fp32", "torch")
     assert engine.spec.max_pieces == BOUND
     _run(engine, SENTENCE * 30, FEW)
@@ -137,7 +137,7 @@ def test_a_limit_that_leaves_no_room_is_refused(checkpoint: Checkpoint) -> None:
 
 
 def test_warm_up_runs_the_longest_row(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not fit the machine is found out at start; a token model has the labels that its budget is for."""
+    """Warm-up fails where a full row does not fit the machine; a token model's row has the labels of its budget."""
     engine = load(
         Resolved(checkpoint(Family(architecture="UniEncoderToken", model_max_length=None)), "x"),
         "cpu", "fp32", "torch",

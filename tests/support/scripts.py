@@ -25,4 +25,4 @@ SCRIPTS = {
     "blanks": "Marie Curie\tmet Pierre\r\nin Paris \n\n and\u2003Warsaw",
     "short": "Oslo",
 }
-"""One text of each kind, by its name. No sentence is of a published corpus."""
+"""Texts by the name of their kind. No sentence is of a published corpus."""
