@@ -25,7 +25,7 @@ from gateway.submission import Accepted, answered_before, commit, freed_if_refus
 from jobs import ledger
 from jobs.schema import Document
 
-_PIECE = 256 * 1024
+_PIECE = 128 * 1024
 """Bytes read at once: enough that going to a thread for it costs nothing."""
 _STAGED = 512 * 1024
 """About what else an upload keeps: a shard that fills and blobs on their way to the store (bytes)."""
@@ -126,13 +126,13 @@ class _Body:
         Raises:
             Problem, ClientDisconnect: as `BodyChunks`.
         """
-        piece = bytearray()
+        piece, size = bytearray(), FREE_BYTES  # no more, until memory is held for it: many may wait for that
         async for chunk in self._chunks:
             self._hash.update(chunk)
             piece += chunk
-            if len(piece) >= _PIECE:
-                yield bytes(piece)
-                piece.clear()
+            if len(piece) >= size:
+                full, piece, size = bytes(piece), bytearray(), _PIECE
+                yield full
         yield bytes(piece)
 
     async def drain(self) -> None:

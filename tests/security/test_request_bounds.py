@@ -164,8 +164,7 @@ def test_a_tenant_that_sends_much_slowly_holds_up_itself_alone(
         with ThreadPoolExecutor(connections) as pool:
             list(pool.map(send, opened))
         assert post(child, tenants[1], large).status_code == 202
-    # The aim is MOST_MIB; on two idle cores, forty unfinished lines and this request took 270.
-    assert watch.peak_mib < MOST_MIB + 32
+    assert watch.peak_mib < MOST_MIB
 
 
 def test_memory_is_given_back(gateway: tuple[Child, list[str]]) -> None:
