@@ -334,14 +334,15 @@ def test_streams_run_micro_batches_beside_each_other(engine: FakeEngine) -> None
     assert seen == [frozenset({ShardRef(job, 0)}) for job in ("slow", "job0", "job1", "job2")]
 
 
-def test_one_hung_stream_of_two_stops_the_tick(engine: FakeEngine) -> None:
-    """A stream that reads on does not hide one that hangs."""
-    engine.streams = 2
+@pytest.mark.parametrize("express", [False, True], ids=["a stream", "the express"])
+def test_one_of_two_that_hangs_stops_the_tick(engine: FakeEngine, express: bool) -> None:
+    """A stream that reads on does not hide another stream, or the express, that hangs."""
+    engine.streams, engine.express_tokens = (1, 64) if express else (2, 0)
     entered = Event()
     now = [0.0]
     batcher = MicroBatcher(engine, 2048, before_forward=lambda _: entered.set(), clock=lambda: now[0])
     with batcher:
-        hanging = batcher.submit("slow", [window(f"Ada {Fault.hang}", "slow")])
+        hanging = batcher.submit("slow", [window(f"Ada {Fault.hang}", "slow")], interactive=express)
         assert entered.wait(WAIT_S)
         now[0] = 100.0
         batcher.submit("job", [window("Bob")]).result(WAIT_S)
@@ -514,22 +515,6 @@ def test_the_express_keeps_out_while_a_suspect_runs_alone(engine: FakeEngine) ->
             assert not urgent.done()
         urgent.result(WAIT_S)
     assert batcher.held == (0, 0)
-
-
-def test_a_hung_express_stops_the_tick(engine: FakeEngine) -> None:
-    """The watchdog sees it as it sees a stream."""
-    engine.express_tokens = 64
-    entered = Event()
-    now = [0.0]
-    batcher = MicroBatcher(engine, 2048, before_forward=lambda _: entered.set(), clock=lambda: now[0])
-    with batcher:
-        hanging = batcher.submit("slow", [window(f"Ada {Fault.hang}", "slow")], interactive=True)
-        assert entered.wait(WAIT_S)
-        now[0] = 100.0
-        batcher.submit("job", [window("Bob")]).result(WAIT_S)
-        assert batcher.last_tick == 0.0
-        engine.hold.set()
-        hanging.result(WAIT_S)
 
 
 def test_the_express_leaves_the_turns_of_others_alone(engine: FakeEngine) -> None:
