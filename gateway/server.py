@@ -18,6 +18,7 @@ from gateway.once import STALLED_S
 from gateway.settings import GatewaySettings
 from gateway.wire import with_limits
 from jobs import heap
+from jobs.cores import share_interpreter
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Server(uvicorn.Server):
         """Listen, and say where: the port may have been chosen by the system."""
         self._loop = asyncio.get_running_loop()
         heap.return_freed()
+        share_interpreter()
         await super().startup(*args, **kwargs)
         heap.settle()
         addresses = [socket.getsockname() for server in self.servers for socket in server.sockets]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from jobs import heap, ledger, names, queues, stores, telemetry, tracing
 from jobs.codec import Codec, make_codec
 from jobs.consumer import consume, process_name
+from jobs.cores import share_interpreter
 from jobs.ledger import Ledger, LedgerUnavailableError, Message, ModelFacts
 from jobs.metrics import WorkerMetrics, process
 from jobs.probes import ProbeServer
@@ -45,8 +45,6 @@ START_FAILED_EXIT_CODE = 78
 """EX_CONFIG: the model cannot be loaded; starting again will not help until somebody changes something."""
 CUT_SHORT_EXIT_CODE = 75
 """EX_TEMPFAIL: the grace period was over before the drain; leases bring back what was held."""
-SWITCH_S = 1e-3
-"""How long one thread may keep the others from the interpreter. Python's own 5 ms are a short text's whole way."""
 GIVE_BACK_S = 10.0
 """Kept of the grace period for giving unfinished shards back."""
 
@@ -65,7 +63,7 @@ def run(settings: WorkerSettings, load: LoadEngine) -> int:
         load: brings the engine; `load_engine` in production.
     """
     telemetry.configure(settings, "worker")
-    sys.setswitchinterval(SWITCH_S)
+    share_interpreter()
     heap.return_freed()
     registry = CollectorRegistry()
     process(registry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
+from threading import get_native_id
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,7 @@ from worker.checksums import MANIFEST
 from worker.contract import Engine
 from worker.engine import GlinerEngine, load
 from worker.models import ModelBrokenError, Resolved, resolve
+from worker.runtimes.openvino import STREAM_NICENESS
 
 NEAR = 0.05
 TOLERANCE = {"fp32": 1e-3, "bf16": NEAR, "int8": 2 * NEAR}
@@ -140,6 +143,16 @@ def test_small_passes_run_beside_those_of_all_streams(shipped: Resolved, cache: 
         for _ in range(10):
             for batch, scored in zip(batches, pool.map(engine.forward, batches), strict=True):
                 np.testing.assert_allclose(scored["logits"], expected[batch is small], atol=1e-4)
+
+
+def test_streams_leave_the_cores_to_short_passes_and_to_python(shipped: Resolved, cache: Path) -> None:
+    """Threads that compute passes of any size have a lower priority, and no other has."""
+    engine = load(shipped, "cpu", "fp32", "openvino", cache)
+    threads = [int(entry.name) for entry in Path("/proc/self/task").iterdir()]
+    own = os.getpriority(os.PRIO_PROCESS, get_native_id())
+    added = [os.getpriority(os.PRIO_PROCESS, thread) - own for thread in threads]
+    assert set(added) == {0, STREAM_NICENESS}
+    assert added.count(STREAM_NICENESS) >= engine.streams
 
 
 def _openvino_precisions() -> tuple[str, ...]:
