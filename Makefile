@@ -76,7 +76,7 @@ secrets: setup ## No secret in a tracked file; an exception is marked on its own
 pytest: unit integration faults security attacks shown ## The tests but those of ship
 
 unit: setup tools ## The tests of house and unit, which other work beside them does not disturb
-	$(BIN)/python -m pytest tests/house tests/unit
+	$(BIN)/python -m pytest tests/repo tests/unit
 
 integration: setup tools ## The tests of the whole service; it starts servers of its own, as `faults` does
 	$(BIN)/python -m pytest tests/integration
@@ -103,13 +103,13 @@ chaos: setup tools ## Every fault as often as it takes to believe it: 20 minutes
 	CHAOS=1 $(BIN)/python -m pytest tests/faults --timeout 1800
 
 contract: setup ## The API against its OpenAPI document, thousands of cases: 4 minutes, SCHEMA_S=n
-	SCHEMA_S=$${SCHEMA_S:-240} $(BIN)/python -m pytest tests/integration/test_api_contract.py -s
+	SCHEMA_S=$${SCHEMA_S:-240} $(BIN)/python -m pytest tests/integration/api/test_api_contract.py -s
 
 bigjob: setup ## A job of 256 MiB through the gateway, with its memory watched
-	UPLOAD_MIB=256 $(BIN)/python -m pytest tests/integration/test_api_scale.py -k big_job -s
+	UPLOAD_MIB=256 $(BIN)/python -m pytest tests/integration/api/test_api_scale.py -k big_job -s
 
 million: setup ## A million documents through `gleaner extract`, killed ten times: 10 minutes, DOCUMENTS=n
-	DOCUMENTS=$${DOCUMENTS:-1000000} $(BIN)/python -m pytest tests/integration/test_cli_resume.py -s
+	DOCUMENTS=$${DOCUMENTS:-1000000} $(BIN)/python -m pytest tests/integration/client/test_cli_resume.py -s
 
 soak: setup ## An hour of steady work, or SOAK_S seconds: does anything grow?
 	$(BIN)/python -m tests.faults.soak

@@ -16,8 +16,8 @@ import warnings
 from pathlib import Path
 
 from benchmarks import figures, peers
-from benchmarks.contests import QUICK, Size
 from benchmarks.figures import Figures
+from benchmarks.measurements.contests import QUICK, Size
 from benchmarks.sections import SECTIONS
 
 OUTPUT = Path(__file__).parents[1] / ".cache" / "figures.json"

@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobs import keys
-from tests.support.processes import ROOT, Child, Server, free_port, guard, wait_for
+from jobs import api_keys
+from tests.support.processes.harness import ROOT, Child, Server, free_port, guard, wait_for
 
 LEDGER_DB, BROKER_DB = 1, 0
 READY_S = 180.0
@@ -50,7 +50,7 @@ def stack(modules: Mapping[str, tuple[str, ...]], **settings: str) -> Iterator[S
         folder = Path(name)
         server = Server(folder)
         ending.callback(server.stop)
-        key = keys.create(folder / "keys.json", tenant="bench", role="submitter").key
+        key = api_keys.create(folder / "keys.json", tenant="bench", role="submitter").key
         common = {
             **{k: v for k, v in os.environ.items() if not k.startswith("GLEANER_")},
             "GLEANER_REDIS_URL": server.url(LEDGER_DB),

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from benchmarks.texts import Mix
 from jobs.schema import Document, Options
-from worker.contract import Engine, ShardRef
-from worker.merging import Findings, merge
-from worker.microbatch import MicroBatcher
-from worker.windows import cut
+from worker.batching.batcher import MicroBatcher
+from worker.protocols import Engine, ShardRef
+from worker.text.merging import Findings, merge
+from worker.text.windows import cut
 
 SHARD = 32
 BATCH_SIZES = (4, 8, 16, 32)

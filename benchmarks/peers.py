@@ -39,7 +39,7 @@ class CeleryTask:
     def __init__(self, model: Path) -> None:
         from celery import Celery
 
-        from tests.support.processes import Server
+        from tests.support.processes.harness import Server
 
         self._folder = tempfile.TemporaryDirectory(prefix="gl-")
         self._server = Server(Path(self._folder.name))
@@ -95,7 +95,7 @@ class GlinerServe:
     name = "gliner.serve"
 
     def __init__(self, model: Path) -> None:
-        from tests.support.processes import free_port
+        from tests.support.processes.harness import free_port
 
         port = free_port()
         self._url = f"http://127.0.0.1:{port}"

@@ -6,9 +6,10 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 
-from benchmarks import accept, accuracy, contests, gpu, path, peers, scale, starts
-from benchmarks.contests import Size
+from benchmarks import peers
 from benchmarks.figures import Figures, Value
+from benchmarks.measurements import accept, accuracy, contests, gpu, path, scale, starts
+from benchmarks.measurements.contests import Size
 
 FASTER = 20
 """Times gleaner-small's speed on two cores: fast enough that the cores around the model are full."""

@@ -16,11 +16,11 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway.courier import CourierSettings
-from gateway.problems import REGISTRY, Problem
+from gateway.courier.app import CourierSettings
+from gateway.http.problems import REGISTRY, Problem
 from gateway.settings import GatewaySettings
 from gateway.webhooks.settings import WebhookSettings
-from jobs.flower import FlowerSettings
+from jobs.queue.flower import FlowerSettings
 from jobs.schema import DocumentErrorCode
 from jobs.settings import Settings
 from worker.settings import WorkerSettings
@@ -52,7 +52,7 @@ SETTINGS: tuple[tuple[str, str, type[Settings]], ...] = (
     ("Gateway", "`python -m gateway`.", GatewaySettings),
     ("Worker", "`python -m worker`.", WorkerSettings),
     ("Courier", "`python -m gateway.courier`.", CourierSettings),
-    ("Flower", "`python -m jobs.flower`.", FlowerSettings),
+    ("Flower", "`python -m jobs.queue.flower`.", FlowerSettings),
 )
 
 DOCUMENT_ERRORS: dict[DocumentErrorCode, tuple[str, str]] = {

@@ -7,12 +7,12 @@ import sys
 
 from prometheus_client import CollectorRegistry
 
-from gateway.once import beside
+from gateway.http.background_services import beside
 from gateway.settings import GatewaySettings
-from jobs import telemetry
-from jobs.cores import cpu_count
-from jobs.keys import KeysError
-from jobs.metrics import GatewayMetrics, UpkeepMetrics, process
+from jobs.api_keys import KeysError
+from jobs.observability import logs
+from jobs.observability.metrics import GatewayMetrics, UpkeepMetrics, process
+from jobs.process.cpu import cpu_count
 
 log = logging.getLogger(__name__)
 
@@ -20,18 +20,18 @@ log = logging.getLogger(__name__)
 def main() -> int:
     """Serve until SIGTERM or SIGINT; 0 after a clean stop."""
     settings = GatewaySettings()
-    telemetry.configure(settings, "gateway")
+    logs.configure(settings, "gateway")
     count = settings.gateway_processes or cpu_count()
     if count == 1:
         return _alone(settings)
-    from gateway import processes  # and not the app, which its children load
+    from gateway.http import processes  # and not the app, which its children load
 
     return processes.run(settings, count)
 
 
 def _alone(settings: GatewaySettings) -> int:
     from gateway.app import create_app
-    from gateway.server import Server
+    from gateway.http.server import Server
 
     registry = CollectorRegistry()
     process(registry)

@@ -17,16 +17,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from gateway import docs_pages, openapi
-from gateway.anonymous import AnonymousRate
-from gateway.body_memory import BodyMemory
-from gateway.direct import Direct
-from gateway.durability import Barrier
-from gateway.edge import Edge, request_id
-from gateway.guard import GuardedLedger
-from gateway.limits import Limiter
-from gateway.problems import Problem, ProblemCode
-from gateway.readiness import Readiness
+from gateway.access.anonymous import AnonymousRate
+from gateway.access.rate_limits import Limiter
+from gateway.access.sessions import Sessions
+from gateway.access.streams import Streams
+from gateway.http import docs_pages, openapi
+from gateway.http.direct import Direct
+from gateway.http.middleware import Edge, request_id
+from gateway.http.problems import Problem, ProblemCode
+from gateway.http.readiness import Readiness
+from gateway.http.services import Services
+from gateway.http.tasks import end
+from gateway.reading.job_waiter import Versions, Waiter
+from gateway.reading.turns import Turns
 from gateway.routes import (
     console,
     events,
@@ -41,22 +44,20 @@ from gateway.routes import (
     session,
     webhooks,
 )
-from gateway.services import Services
-from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
-from gateway.streams import Streams
-from gateway.tasks import end
-from gateway.turns import Turns
-from gateway.waiting import Versions, Waiter
+from gateway.store.circuit_breaker import GuardedLedger
+from gateway.store.durability import Barrier
+from gateway.submission.body_memory import BodyMemory
 from gateway.webhooks.endpoints import Endpoints
-from gateway.webhooks.sending import make_sender
-from jobs import ledger, tracing
+from gateway.webhooks.sender_factory import make_sender
+from jobs import ledger
+from jobs.api_keys import RELOAD_EVERY_S, KeyRing
 from jobs.codec import CodecError, make_codec
-from jobs.keys import RELOAD_EVERY_S, KeyRing
 from jobs.ledger import LedgerUnavailableError
-from jobs.metrics import GatewayMetrics
-from jobs.pushing import Pusher, databases_of_one
-from jobs.stores import connect_async
+from jobs.observability import tracing
+from jobs.observability.metrics import GatewayMetrics
+from jobs.queue.publisher import Pusher, databases_of_one
+from jobs.redis.clients import connect_async
 
 log = logging.getLogger(__name__)
 
@@ -218,7 +219,7 @@ def _versions(guarded: GuardedLedger) -> Versions:
 
 
 def _handle_errors(app: FastAPI) -> None:
-    """Every error leaves as problem+json; what no handler knows is `gateway.edge`'s."""
+    """Every error leaves as problem+json; what no handler knows is `gateway.http.middleware`'s."""
 
     async def answer(request: Request, error: Exception) -> Response:
         return _problem(error).response(request_id(request.scope))

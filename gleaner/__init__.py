@@ -6,14 +6,13 @@
         for result in client.submit(["Ada Lovelace lived in London."], ["person", "city"]).results():
             print(result.id, [(entity.text, entity.label) for entity in result.entities])
 
-Importing this needs httpx alone. `gleaner.cli` and `gleaner.stack` bring their own needs.
+Importing this needs httpx alone. `gleaner.cli` and `gleaner.localstack` bring their own needs.
 """
 
-from gleaner._calls import Document, Labels, SubmitOptions
-from gleaner._flows import MapProgress
 from gleaner.aio import AsyncClient, AsyncJob
 from gleaner.client import Client, Job
-from gleaner.endpoints import AsyncWebhooks, DeliveryAttempt, WebhookDelivery, WebhookEndpoint, Webhooks
+from gleaner.client.calls import Document, Labels, SubmitOptions
+from gleaner.client.flows import MapProgress
 from gleaner.errors import (
     ApiError,
     AuthenticationError,
@@ -33,6 +32,7 @@ from gleaner.errors import (
     WebhookVerificationError,
 )
 from gleaner.models import Counts, DocumentError, Entity, Explanation, JobInfo, Limits, Model, Rate, Result, Usage
+from gleaner.webhook_endpoints import AsyncWebhooks, DeliveryAttempt, WebhookDelivery, WebhookEndpoint, Webhooks
 from gleaner.webhooks import verify_webhook
 
 __all__ = [

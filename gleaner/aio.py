@@ -10,16 +10,15 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from gleaner import _calls as calls
-from gleaner import _flows as flows
-from gleaner import _sending as sending
-from gleaner._arguments import check_documents_async, hold_documents, hold_labels, refuse_other_collections
-from gleaner._calls import Call, Document, Labels, SubmitOptions
-from gleaner._connection import Connection
-from gleaner._flows import Flow, Retry, Run
-from gleaner._sending import Handle, OnMapProgress, OnProgress
-from gleaner.endpoints import AsyncWebhooks
+from gleaner.client import calls, flows
+from gleaner.client import transport as sending
+from gleaner.client.arguments import check_documents_async, hold_documents, hold_labels, refuse_other_collections
+from gleaner.client.calls import Call, Document, Labels, SubmitOptions
+from gleaner.client.connection import Connection
+from gleaner.client.flows import Flow, Retry, Run
+from gleaner.client.transport import Handle, OnMapProgress, OnProgress
 from gleaner.models import JobInfo, Limits, Model, Result
+from gleaner.webhook_endpoints import AsyncWebhooks
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from gleaner.frame import MissingExtraError
+from gleaner.dataframes import MissingExtraError
 from gleaner.models import Entity, Result
 
 if TYPE_CHECKING:

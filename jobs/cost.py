@@ -45,7 +45,7 @@ class LabelCost:
 
 
 def label_cost(labels: Labels) -> LabelCost:
-    """Return what labels add to each text, as `worker.prompts` will group them."""
+    """Return what labels add to each text, as `worker.text.prompts` will group them."""
     costs = [MARKER_TOKENS + -(-len((text or name).encode()) // TOKEN_BYTES) for name, text in labels.items()]
     passes, taken = 1, 0
     for cost in costs:

@@ -8,8 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from jobs.redis.clients import secured
 from jobs.routing import Models
-from jobs.stores import secured
 
 Durability = Literal["process", "disk", "replica"]
 

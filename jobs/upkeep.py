@@ -16,10 +16,11 @@ from time import monotonic
 import redis
 from redis.exceptions import RedisError
 
-from jobs import ledger, queues
+from jobs import ledger
 from jobs.ledger import Due, Ledger, LedgerUnavailableError, Message, Returned
-from jobs.metrics import UpkeepMetrics
-from jobs.telemetry import failure
+from jobs.observability.logs import failure
+from jobs.observability.metrics import UpkeepMetrics
+from jobs.queue import celery_queues
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class Upkeep:
             return  # one timeout a tick is enough
         seq = self._store.run(ledger.queue_seq(queue))  # before the length: see queue_tick.lua
         try:
-            length = queues.length(self._broker, queue)
+            length = celery_queues.length(self._broker, queue)
         except RedisError as error:
             self._broker_trouble = error
             return
@@ -132,7 +133,7 @@ class Upkeep:
     def _push(self, messages: Sequence[Message], cause: str) -> None:
         if messages and self._broker_trouble is None:
             try:
-                queues.push(self._broker, messages)
+                celery_queues.push(self._broker, messages)
             except RedisError as error:
                 self._broker_trouble = error
                 return

@@ -18,9 +18,9 @@ from typing import Any
 import helm_python as helm
 import yaml
 
-from gateway.courier import CourierSettings
+from gateway.courier.app import CourierSettings
 from gateway.settings import GatewaySettings
-from jobs.flower import FlowerSettings
+from jobs.queue.flower import FlowerSettings
 from jobs.settings import Settings
 from worker.settings import WorkerSettings
 

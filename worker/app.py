@@ -18,26 +18,30 @@ from time import monotonic
 from celery import Celery, Task
 from prometheus_client import CollectorRegistry
 
-from jobs import heap, ledger, names, queues, stores, telemetry, tracing
+from jobs import ledger, naming
 from jobs.codec import Codec, make_codec
-from jobs.consumer import consume, process_name
-from jobs.cores import share_interpreter
 from jobs.ledger import Ledger, LedgerUnavailableError, Message, ModelFacts
-from jobs.metrics import WorkerMetrics, process
-from jobs.probes import ProbeServer
+from jobs.observability import logs, tracing
+from jobs.observability.metrics import WorkerMetrics, process
+from jobs.observability.probes import ProbeServer
+from jobs.observability.tracing import Tracer
+from jobs.process import memory
+from jobs.process.cpu import share_interpreter
+from jobs.queue import celery_queues
+from jobs.queue.consumer import consume, process_name
+from jobs.redis import clients
 from jobs.schema import DEFAULT_THRESHOLD, Priority
-from jobs.tracing import Tracer
-from worker.blame import Blame
-from worker.bounds import Limits
-from worker.cache import TIMEOUT_S, ResultCache
-from worker.contract import Engine, ModelSpec, ShardRef
-from worker.intake import Intake
-from worker.leases import Lease, LeaseKeeper
-from worker.microbatch import MicroBatcher
-from worker.observer import Observer
-from worker.probes import HUNG_EXIT_CODE, Health, Watchdog
-from worker.progress import Progress
+from worker.batching.batcher import MicroBatcher
+from worker.batching.observer import Observer
+from worker.health import HUNG_EXIT_CODE, Health, Watchdog
+from worker.protocols import Engine, ModelSpec, ShardRef
 from worker.settings import WorkerSettings
+from worker.shards.bounds import Limits
+from worker.shards.crash_suspects import Blame
+from worker.shards.leases import Lease, LeaseKeeper
+from worker.shards.progress import Progress
+from worker.shards.result_cache import TIMEOUT_S, ResultCache
+from worker.shards.runner import Intake
 
 log = logging.getLogger(__name__)
 
@@ -62,21 +66,21 @@ def run(settings: WorkerSettings, load: LoadEngine) -> int:
         settings: read once, by the caller.
         load: brings the engine; `load_engine` in production.
     """
-    telemetry.configure(settings, "worker")
+    logs.configure(settings, "worker")
     share_interpreter()
-    heap.return_freed()
+    memory.return_freed()
     registry = CollectorRegistry()
     process(registry)
     metrics = WorkerMetrics(registry)
     health = Health(settings.hang_timeout_s)
     probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, health.alive, health.ready)
     probes.start()
-    store = Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-worker"))
+    store = Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-worker"))
     try:
         engine, budget = _warm(settings, load, metrics)
     except Exception as error:  # noqa: BLE001  # whatever it is, the reason must reach those who wait for this model
         reason = f"{type(error).__name__}: {error}"  # no text of a user is in this process yet
-        telemetry.failure(log, "model.load_failed", error, model=settings.model, reason=reason)
+        logs.failure(log, "model.load_failed", error, model=settings.model, reason=reason)
         _tell(store, settings.model, reason)
         probes.stop()
         return START_FAILED_EXIT_CODE
@@ -91,13 +95,14 @@ def load_engine(settings: WorkerSettings) -> Engine:
     Raises:
         ModelError: the weights are missing, broken, or carry pickles.
     """
-    from worker import engine, models  # torch takes seconds to import, and only this process needs it
+    from worker.model import engine
+    from worker.model.sources import resolve  # torch takes seconds to import, and only this process needs it
 
     shipped = Path(__file__).parents[1] / "models" / settings.model
     source = settings.model_source or (str(shipped) if shipped.is_dir() else settings.model)
     cache = settings.model_cache.expanduser()
     backbone = settings.model_backbone_revision or None
-    resolved = models.resolve(
+    resolved = resolve.resolve(
         source,
         settings.model_revision or None,
         cache,
@@ -160,7 +165,7 @@ def _serve(
     draining, finished, too_late = Event(), Event(), Event()
     # A restarted container has its predecessor's name and pid, but must not answer for its leases and marks.
     incarnation = f"{name}#{secrets.token_hex(4)}"
-    marks = Ledger(stores.connect(settings.redis_url, settings.store_timeout_s, "gleaner-worker-marks"))
+    marks = Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-worker-marks"))
 
     def mark(shards: frozenset[ShardRef], left: frozenset[ShardRef]) -> None:
         marks.run(ledger.mark(incarnation, shards, left))
@@ -192,13 +197,13 @@ def _serve(
     leases = LeaseKeeper(store, seen, drop, settings.lease_s)
     metrics.budget.set(budget)
     for priority in Priority:
-        queue = names.queue(settings.model, priority)
+        queue = naming.queue(settings.model, priority)
         metrics.slots.labels(priority.value).set(slots)
         metrics.held.labels(priority.value).set_function(partial(leases.held, queue))
     codec = make_codec(settings)
     intake = Intake(
         store=store,
-        broker=stores.connect(settings.broker_url, settings.store_timeout_s, "gleaner-worker-push"),
+        broker=clients.connect(settings.broker_url, settings.store_timeout_s, "gleaner-worker-push"),
         codec=codec,
         batcher=batcher,
         tokenizer=engine,
@@ -221,7 +226,7 @@ def _serve(
         tracer=tracer,
         traces=traces,
     )
-    app = queues.celery_app(settings.broker_url, queues.model_queues([settings.model]), "worker")
+    app = celery_queues.celery_app(settings.broker_url, celery_queues.model_queues([settings.model]), "worker")
     _register(app, intake)
 
     def give_back() -> None:
@@ -242,7 +247,7 @@ def _serve(
         draining.set()
 
     def ready() -> None:
-        heap.settle()
+        memory.settle()
         health.set_ready()
         metrics.ready.set(1)
         log.info("worker.ready", extra={"worker": name, "slots": slots})
@@ -279,7 +284,7 @@ def _cache(settings: WorkerSettings, spec: ModelSpec, codec: Codec, metrics: Wor
     patience_s = min(TIMEOUT_S, settings.store_timeout_s)
     keys = [key.get_secret_value() if key else "" for key in (*settings.encryption_keys[:1], settings.redact_key)]
     return ResultCache(
-        Ledger(stores.connect(settings.redis_url, patience_s, "gleaner-worker-cache")),
+        Ledger(clients.connect(settings.redis_url, patience_s, "gleaner-worker-cache")),
         codec,
         settings.result_cache_ttl_s,
         secret="\n".join(keys).encode(),
@@ -291,7 +296,7 @@ def _cache(settings: WorkerSettings, spec: ModelSpec, codec: Codec, metrics: Wor
 
 
 def _register(app: Celery, intake: Intake) -> None:
-    @app.task(name=queues.EXTRACT_TASK, bind=True)
+    @app.task(name=celery_queues.EXTRACT_TASK, bind=True)
     def extract_shard(self: Task, job_id: str, shard: int, seq: int) -> str:  # type: ignore[type-arg]
         taken_from = self.request.delivery_info or {}
         return intake.extract_shard(Message(str(taken_from.get("routing_key", "")), job_id, shard, seq))

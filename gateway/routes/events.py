@@ -12,17 +12,17 @@ import orjson
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
-from gateway import openapi
-from gateway.auth import Caller, recheck
-from gateway.edge import StreamAbortedError, request_id
-from gateway.lookup import owned_job
-from gateway.packing import unpack_metadata
-from gateway.problems import Problem
+from gateway.access.auth import Caller, recheck
+from gateway.access.streams import HeldResponse
+from gateway.http import openapi
+from gateway.http.middleware import StreamAbortedError, request_id
+from gateway.http.problems import Problem
+from gateway.http.services import Services, ServicesDep
+from gateway.reading.job_access import owned_job
+from gateway.reading.job_waiter import CHECK_S
+from gateway.reading.views import job_json
 from gateway.routes.jobs import JobId, Viewer
-from gateway.services import Services, ServicesDep
-from gateway.streams import HeldResponse
-from gateway.views import job_json
-from gateway.waiting import CHECK_S
+from gateway.submission.packing import unpack_metadata
 from jobs.ledger import LedgerUnavailableError
 from jobs.schema import Job
 

@@ -7,12 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from gateway import openapi
-from gateway.auth import Caller, require
-from gateway.encoding import Wanted
-from gateway.packing import unpack_metadata
-from gateway.results import Reader
-from gateway.routes.answers import (
+from gateway.access.auth import Caller, require
+from gateway.http import openapi
+from gateway.http.schemas import Extraction, JobBody
+from gateway.http.services import Services, ServicesDep
+from gateway.reading.encoding import Wanted
+from gateway.reading.job_waiter import Expected
+from gateway.reading.results import Reader
+from gateway.reading.rows import as_json
+from gateway.reading.views import job_json
+from gateway.submission.accept import (
     accept,
     accepted_headers,
     accepted_response,
@@ -20,12 +24,8 @@ from gateway.routes.answers import (
     results_response,
     wait_for_page,
 )
-from gateway.rows import as_json
-from gateway.schemas import Extraction, JobBody
-from gateway.services import Services, ServicesDep
-from gateway.views import job_json
-from gateway.waiting import Expected
-from jobs.keys import Role
+from gateway.submission.packing import unpack_metadata
+from jobs.api_keys import Role
 from jobs.ledger import LedgerUnavailableError
 from jobs.results import Cursor
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from gateway import openapi
-from gateway.schemas import Probe
-from gateway.services import ServicesDep
+from gateway.http import openapi
+from gateway.http.schemas import Probe
+from gateway.http.services import ServicesDep
 
 router = APIRouter(tags=["health"])
 

@@ -10,27 +10,28 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import AwareDatetime
 from starlette.responses import Response
 
-from gateway import cursors, openapi
-from gateway.admission import idempotency, preferred_wait, trace_context
-from gateway.auth import LIST_COST, Caller, require
-from gateway.lookup import owned_job
-from gateway.ndjson import OnBadLine
-from gateway.packing import unpack_metadata
-from gateway.problems import Problem
-from gateway.retrying import retry
-from gateway.routes.answers import (
+from gateway.access.auth import LIST_COST, Caller, require
+from gateway.http import openapi
+from gateway.http.problems import Problem
+from gateway.http.schemas import JobBody, JobsPage
+from gateway.http.services import Services, ServicesDep
+from gateway.reading import cursors
+from gateway.reading.job_access import owned_job
+from gateway.reading.views import etag, job_json, milliseconds
+from gateway.submission.accept import (
     accept,
     accepted_headers,
     accepted_response,
     job_response,
     wait_for_end,
 )
-from gateway.schemas import JobBody, JobsPage
-from gateway.services import Services, ServicesDep
-from gateway.submission import Accepted
-from gateway.views import etag, job_json, milliseconds
+from gateway.submission.create import Accepted
+from gateway.submission.headers import idempotency, preferred_wait, trace_context
+from gateway.submission.ndjson import OnBadLine
+from gateway.submission.packing import unpack_metadata
+from gateway.submission.retry import retry
 from jobs import ledger
-from jobs.keys import Role
+from jobs.api_keys import Role
 from jobs.ledger import LedgerUnavailableError
 from jobs.schema import JobStatus
 

@@ -7,15 +7,15 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from gateway import openapi
-from gateway.auth import Caller, require
-from gateway.bodies import ENCODINGS
-from gateway.limits import Standing, max_stored_bytes
-from gateway.schemas import Body
-from gateway.services import ServicesDep
+from gateway.access.auth import Caller, require
+from gateway.access.rate_limits import Standing, max_stored_bytes
+from gateway.http import openapi
+from gateway.http.schemas import Body
+from gateway.http.services import ServicesDep
 from gateway.settings import GatewaySettings
+from gateway.submission.body import ENCODINGS
 from jobs import ledger
-from jobs.keys import Role
+from jobs.api_keys import Role
 from jobs.settings import Durability
 
 router = APIRouter(prefix="/v1/limits", tags=["models"])

@@ -6,13 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
-from gateway import openapi
-from gateway.auth import Caller, require
-from gateway.schemas import ModelsPage
-from gateway.services import ServicesDep
-from gateway.views import model_body
+from gateway.access.auth import Caller, require
+from gateway.http import openapi
+from gateway.http.schemas import ModelsPage
+from gateway.http.services import ServicesDep
+from gateway.reading.views import model_body
 from jobs import ledger
-from jobs.keys import Role
+from jobs.api_keys import Role
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 

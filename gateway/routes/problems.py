@@ -9,9 +9,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import HTMLResponse, Response
 
-from gateway import openapi
-from gateway.problems import REGISTRY, Problem
-from gateway.schemas import ProblemKind
+from gateway.http import openapi
+from gateway.http.problems import REGISTRY, Problem
+from gateway.http.schemas import ProblemKind
 
 router = APIRouter(prefix="/problems", tags=["health"])
 

@@ -8,14 +8,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from gateway import openapi
-from gateway.auth import LIST_COST, Caller, require
-from gateway.schemas import Body
-from gateway.services import ServicesDep
+from gateway.access.auth import LIST_COST, Caller, require
+from gateway.http import openapi
+from gateway.http.schemas import Body
+from gateway.http.services import ServicesDep
 from jobs import ledger
-from jobs.keys import Role
+from jobs.api_keys import Role
 from jobs.ledger import Backlog
-from jobs.ledger.truth import truth
+from jobs.ledger.stats import truth
 from jobs.schema import Priority
 
 router = APIRouter(prefix="/v1/queue", tags=["operations"])

@@ -11,20 +11,21 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from gateway import cursors, openapi
-from gateway.auth import LIST_COST, Caller, require
-from gateway.encoding import Wanted
-from gateway.ndjson import MEDIA_TYPE as NDJSON
-from gateway.problems import Problem
-from gateway.results import Reader, read_document
-from gateway.routes.answers import results_response, stream_results
+from gateway.access.auth import LIST_COST, Caller, require
+from gateway.access.streams import HeldResponse
+from gateway.http import openapi
+from gateway.http.problems import Problem
+from gateway.http.schemas import ResultBody, ResultsPage
+from gateway.http.services import ServicesDep
+from gateway.reading import cursors
+from gateway.reading.encoding import Wanted
+from gateway.reading.results import Reader, read_document
+from gateway.reading.rows import CSV_HEAD, as_csv, as_json, as_line
 from gateway.routes.jobs import JobId, Viewer
-from gateway.rows import CSV_HEAD, as_csv, as_json, as_line
-from gateway.schemas import ResultBody, ResultsPage
-from gateway.services import ServicesDep
-from gateway.streams import HeldResponse
+from gateway.submission.accept import results_response, stream_results
+from gateway.submission.ndjson import MEDIA_TYPE as NDJSON
+from jobs.api_keys import Role
 from jobs.cells import BOM
-from jobs.keys import Role
 from jobs.schema import DocumentStatus
 
 JSON = "application/json"

@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from gateway import openapi
-from gateway.auth import Caller, key_in_headers, require
-from gateway.problems import Problem
-from gateway.services import ServicesDep
-from gateway.sessions import LEGACY_COOKIE
-from jobs.keys import Role
+from gateway.access.auth import Caller, key_in_headers, require
+from gateway.access.sessions import LEGACY_COOKIE
+from gateway.http import openapi
+from gateway.http.problems import Problem
+from gateway.http.services import ServicesDep
+from jobs.api_keys import Role
 
 router = APIRouter(prefix="/v1/session", tags=["health"])
 

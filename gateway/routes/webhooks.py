@@ -12,16 +12,16 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from gateway import openapi
-from gateway.admission import read_body
-from gateway.auth import LIST_COST, Caller, require
-from gateway.faults import Faults, collected, invalid
-from gateway.json_text import load_object
-from gateway.limits import max_stored_bytes
-from gateway.problems import Problem
-from gateway.schemas import json_schema
-from gateway.services import Services, ServicesDep
-from gateway.views import rfc3339
+from gateway.access.auth import LIST_COST, Caller, require
+from gateway.access.rate_limits import max_stored_bytes
+from gateway.http import openapi
+from gateway.http.problems import Problem
+from gateway.http.schemas import json_schema
+from gateway.http.services import Services, ServicesDep
+from gateway.reading.views import rfc3339
+from gateway.submission.headers import read_body
+from gateway.submission.json_text import load_object
+from gateway.submission.validation import Faults, collected, invalid
 from gateway.webhooks.endpoints import Changes
 from gateway.webhooks.request import MAX_DESCRIPTION, read_events, read_secret
 from gateway.webhooks.views import (
@@ -41,9 +41,9 @@ from gateway.webhooks.views import (
     endpoint_fields,
     test_body,
 )
-from jobs.keys import Role
-from jobs.ledger import deliveries
-from jobs.ledger.deliveries import Delivery
+from jobs.api_keys import Role
+from jobs.ledger import webhooks
+from jobs.ledger.webhooks import Delivery
 
 M = TypeVar("M", bound=BaseModel)
 _MAX_BODY = 64 * 1024
@@ -215,7 +215,7 @@ async def listed(
     start = _decode(cursor)
     await services.endpoints.get(caller.tenant, endpoint_id)
     page = await services.ledger.run(
-        deliveries.dlv_list(endpoint_id, start, limit, None if status is None else _STATES[status])
+        webhooks.dlv_list(endpoint_id, start, limit, None if status is None else _STATES[status])
     )
     return DeliveriesBody(
         data=[delivery_body(services.codec, delivery) for delivery in page.deliveries],
@@ -240,7 +240,7 @@ async def recover(
     await services.endpoints.get(caller.tenant, endpoint_id)
     recovered, skip = 0, 0
     while True:
-        queued, looked = await services.ledger.run(deliveries.recover(endpoint_id, since, skip))
+        queued, looked = await services.ledger.run(webhooks.recover(endpoint_id, since, skip))
         if queued < 0:
             raise _disabled()
         recovered, skip = recovered + queued, skip + looked
@@ -271,7 +271,7 @@ async def delivery(services: ServicesDep, caller: Viewer, delivery_id: DeliveryI
 async def redeliver(services: ServicesDep, caller: Submitter, delivery_id: DeliveryId) -> DeliveryBody:
     """Send an event again, whatever became of it, under the same `webhook-id`."""
     await _owned(services, caller, delivery_id)
-    match await services.ledger.run(deliveries.redeliver(delivery_id)):
+    match await services.ledger.run(webhooks.redeliver(delivery_id)):
         case "disabled":
             raise _disabled()
         case "absent":
@@ -281,7 +281,7 @@ async def redeliver(services: ServicesDep, caller: Submitter, delivery_id: Deliv
 
 
 async def _owned(services: Services, caller: Caller, delivery_id: str) -> Delivery:
-    found = await services.ledger.run(deliveries.dlv_view(delivery_id))
+    found = await services.ledger.run(webhooks.dlv_view(delivery_id))
     if found is None or found.tenant != caller.tenant:
         raise _no_delivery()
     return found

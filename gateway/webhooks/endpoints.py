@@ -16,18 +16,18 @@ from typing import Literal
 
 import orjson
 
-from gateway.limits import quota_of_stored
-from gateway.problems import Problem
+from gateway.access.rate_limits import quota_of_stored
+from gateway.http.problems import Problem
 from gateway.webhooks import payload, signing
 from gateway.webhooks.addresses import NOT_PUBLIC, ForbiddenTargetError, Target
-from gateway.webhooks.delivery import Sender
-from gateway.webhooks.lookup import LOOKUP_S
+from gateway.webhooks.dns import LOOKUP_S
 from gateway.webhooks.schedule import Answer
+from gateway.webhooks.sender import Sender
 from gateway.webhooks.tenant_slots import TenantSlots
 from jobs import ledger
 from jobs.codec import Codec
-from jobs.ledger import AsyncLedger, deliveries, place
-from jobs.ledger.deliveries import Endpoint, Put
+from jobs.ledger import AsyncLedger, place, webhooks
+from jobs.ledger.webhooks import Endpoint, Put
 
 OVERLAP_MS = 24 * 3600 * 1000
 """After a rotation the old secret signs along for this long."""
@@ -156,7 +156,7 @@ class Endpoints:
         record = _new(tenant, target, "inline", events, every=False)
         stored = replace(record, sealed=card.seal(self._codec, record.id))
         ttl_ms = int(deadline_s * 1000) + INLINE_TTL_MS
-        call = deliveries.ep_put(
+        call = webhooks.ep_put(
             stored, ttl_ms=ttl_ms, most=self._most_inline, job=job, max_stored_bytes=max_stored_bytes
         )
         full = (
@@ -173,14 +173,14 @@ class Endpoints:
         Raises:
             Problem: endpoint_not_found.
         """
-        record = await self._store.run(deliveries.ep_get(endpoint))
+        record = await self._store.run(webhooks.ep_get(endpoint))
         if record is None or record.tenant != tenant:
             raise _absent()
         return self._open(record)
 
     async def registered(self, tenant: str) -> list[Known]:
         """The tenant's registered endpoints, oldest first."""
-        return [self._open(record) for record in await self._store.run(deliveries.ep_list(tenant))]
+        return [self._open(record) for record in await self._store.run(webhooks.ep_list(tenant))]
 
     async def change(self, tenant: str, endpoint: str, changes: Changes) -> Known:
         """Change what is given; one that is made active again gets what waited.
@@ -234,7 +234,7 @@ class Endpoints:
             Problem: endpoint_not_found.
         """
         await self.get(tenant, endpoint)
-        await self._store.run(deliveries.ep_delete(endpoint))
+        await self._store.run(webhooks.ep_delete(endpoint))
 
     async def test(self, tenant: str, endpoint: str) -> Answer:
         """Send a signed `webhook.test` now, and say what came back; nothing is stored or repeated.
@@ -292,10 +292,10 @@ class Endpoints:
 
     async def _put(self, record: Endpoint, card: Card, *, max_stored_bytes: int) -> Known:
         stored = replace(record, sealed=card.seal(self._codec, record.id))
-        call = deliveries.ep_put(stored, max_stored_bytes=max_stored_bytes)
-        full = f"your tenant has {deliveries.MAX_ENDPOINTS} endpoints, the most there may be"
+        call = webhooks.ep_put(stored, max_stored_bytes=max_stored_bytes)
+        full = f"your tenant has {webhooks.MAX_ENDPOINTS} endpoints, the most there may be"
         await self._made(call, record.tenant, full, max_stored_bytes)
-        kept = await self._store.run(deliveries.ep_get(record.id))
+        kept = await self._store.run(webhooks.ep_get(record.id))
         if kept is None:
             raise _absent()  # deleted in the same moment
         return Known(kept, card)
@@ -325,7 +325,7 @@ class Endpoints:
             known = await self.get(tenant, endpoint)
             wanted = apply(known)
             stored = replace(wanted.record, sealed=wanted.card.seal(self._codec, endpoint))
-            match await self._store.run(deliveries.ep_put(stored)):
+            match await self._store.run(webhooks.ep_put(stored)):
                 case "ok":
                     return await self.get(tenant, endpoint)
                 case "absent":

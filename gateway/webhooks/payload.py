@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from gateway.views import results_url, rfc3339
+from gateway.reading.views import results_url, rfc3339
 
 JOB_EVENTS = ("job.succeeded", "job.partially_succeeded", "job.failed", "job.cancelled", "job.expired")
 TEST_EVENT = "webhook.test"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.characters import character_fault
-from gateway.faults import Faults, Pointer
+from gateway.submission.characters import character_fault
+from gateway.submission.validation import Faults, Pointer
 from gateway.webhooks import signing
 from gateway.webhooks.payload import JOB_EVENTS
 

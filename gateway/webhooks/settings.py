@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from gateway.webhooks.allowed import read_allowed
-from gateway.webhooks.lookup import read_servers
+from gateway.webhooks.dns import read_servers
 from jobs.settings import Settings
 
 

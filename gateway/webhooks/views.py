@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from gateway.schemas import Body, Timestamp
-from gateway.views import rfc3339
+from gateway.http.schemas import Body, Timestamp
+from gateway.reading.views import rfc3339
 from gateway.webhooks.endpoints import Known
 from gateway.webhooks.schedule import Answer
 from jobs.codec import Codec, CodecError
 from jobs.ledger import place
-from jobs.ledger.deliveries import Delivery, DeliveryAttempt
+from jobs.ledger.webhooks import Delivery, DeliveryAttempt
 
 _STATES: dict[str, Literal["pending", "delivering", "delivered", "failed"]] = {
     "due": "pending",

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from gleaner.cli import (
+from gleaner.cli import exit_codes
+from gleaner.cli.commands import (
     demo,
     doctor,
     evaluate,
     extract,
-    failures,
     jobs,
     keys,
     model,
@@ -30,11 +30,11 @@ from gleaner.cli import (
 )
 from gleaner.cli.connection import Globals, Key, Url
 from gleaner.cli.escaping import plain
-from gleaner.cli.failures import CommandError
-from gleaner.cli.journal import JournalError
-from gleaner.cli.rows import InputError
+from gleaner.cli.exit_codes import CommandError
+from gleaner.cli.files.journal import JournalError
+from gleaner.cli.files.rows import InputError
 from gleaner.errors import GleanerError
-from gleaner.stack.errors import StackError
+from gleaner.localstack.errors import StackError
 
 
 class _Commands(TyperGroup):
@@ -45,18 +45,18 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except GleanerError as failure:
-            raise _ended(failures.explain(failure), failures.GATEWAY) from failure
+            raise _ended(exit_codes.explain(failure), exit_codes.GATEWAY) from failure
         except (CommandError, InputError, JournalError) as failure:
-            raise _ended(str(failure), failures.USAGE) from failure
+            raise _ended(str(failure), exit_codes.USAGE) from failure
         except StackError as failure:
-            raise _ended(str(failure), failures.STACK_FAILED) from failure
+            raise _ended(str(failure), exit_codes.STACK_FAILED) from failure
         except OSError as failure:
             if failure.errno == errno.EPIPE:  # whoever read our output has enough; typer ends quietly
                 raise
             where = "" if failure.filename is None else f"{os.fsdecode(failure.filename)}: "
-            raise _ended(f"{where}{failure.strerror or failure}", failures.USAGE) from failure
+            raise _ended(f"{where}{failure.strerror or failure}", exit_codes.USAGE) from failure
         except KeyboardInterrupt:
-            raise typer.Exit(failures.INTERRUPTED) from None
+            raise typer.Exit(exit_codes.INTERRUPTED) from None
 
 
 def prepare_streams() -> None:

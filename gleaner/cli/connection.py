@@ -15,8 +15,8 @@ import typer
 
 from gleaner.client import Client
 from gleaner.errors import GleanerError
-from gleaner.stack.datadir import DEFAULT as DEFAULT_DATA_DIR
-from gleaner.stack.datadir import DataDir
+from gleaner.localstack.datadir import DEFAULT as DEFAULT_DATA_DIR
+from gleaner.localstack.datadir import DataDir
 
 __all__ = [
     "DEFAULT_DATA_DIR",

@@ -12,11 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from gleaner._calls import Labels, SubmitOptions
-from gleaner.cli.journal import Journal
-from gleaner.cli.rows import BOM, Row
-from gleaner.cli.writers import ENTITIES, Form, Line, Table, encoder
+from gleaner.cli.files.journal import Journal
+from gleaner.cli.files.rows import BOM, Row
+from gleaner.cli.files.writers import ENTITIES, Form, Line, Table, encoder
 from gleaner.client import Client, Job
+from gleaner.client.calls import Labels, SubmitOptions
 from gleaner.errors import ApiError, GleanerError, Gone, NotFound
 from gleaner.models import DocumentError, JobInfo, Result
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gleaner.cli.escaping import dump_json, plain
-from gleaner.cli.failures import CommandError
+from gleaner.cli.exit_codes import CommandError
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, one object per line, instead of text.")]
 

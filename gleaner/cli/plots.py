@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gleaner.cli.failures import CommandError
+from gleaner.cli.exit_codes import CommandError
 from gleaner.evaluation import STEPS, Judged
 from gleaner.evaluation import sweep as swept
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Final
 
-from gleaner._calls import Labels
 from gleaner.cli.escaping import dump_json
 from gleaner.cli.output import print_line, print_table
+from gleaner.client.calls import Labels
 from gleaner.evaluation import STEPS, Choice, Judged, best, kept, sweep
 
 FLOOR: Final = STEPS[0]

@@ -17,8 +17,8 @@ from rich.text import Text
 from gleaner.client import Client, Job
 from gleaner.demo.highlight import around, colours, highlight, whole
 from gleaner.demo.samples import Sample, samples
-from gleaner.listening import Listener
 from gleaner.models import Result
+from gleaner.webhook_listener import Listener
 from gleaner.webhooks import new_secret
 
 _LONG = 900

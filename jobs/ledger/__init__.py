@@ -4,7 +4,7 @@
 server, `scripts/` holds their Lua. Nobody else knows a Redis key.
 """
 
-from jobs.ledger.calls import (
+from jobs.ledger.commands import (
     LEASE_MS,
     cancel,
     claim,
@@ -23,21 +23,7 @@ from jobs.ledger.calls import (
     worker_left,
     worker_seen,
 )
-from jobs.ledger.reading import (
-    announced,
-    backlog,
-    document,
-    leftovers,
-    list_jobs,
-    models,
-    open_work,
-    page,
-    recall,
-    versions,
-    view,
-)
-from jobs.ledger.records import place
-from jobs.ledger.repair import (
+from jobs.ledger.maintenance import (
     GRACE_MS,
     audit,
     beat,
@@ -52,6 +38,20 @@ from jobs.ledger.repair import (
     unstage,
     wipe,
 )
+from jobs.ledger.parsing import place
+from jobs.ledger.reading import (
+    announced,
+    backlog,
+    document,
+    leftovers,
+    list_jobs,
+    models,
+    open_work,
+    page,
+    recall,
+    versions,
+    view,
+)
 from jobs.ledger.store import (
     BARRIER_KEY,
     AsyncLedger,
@@ -59,7 +59,7 @@ from jobs.ledger.store import (
     LedgerUnavailableError,
     channel,
 )
-from jobs.ledger.values import (
+from jobs.ledger.types import (
     Backlog,
     Call,
     Claim,

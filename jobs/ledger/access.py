@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.ledger.records import text
-from jobs.ledger.values import Call
+from jobs.ledger.parsing import text
+from jobs.ledger.types import Call
 
 MAX_SESSIONS = 100
 """Most sessions of one API key at once, so that signing in again and again does not fill the server."""

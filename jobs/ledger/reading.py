@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from jobs import names
-from jobs.ledger import records
-from jobs.ledger.values import (
+from jobs import naming
+from jobs.ledger import parsing
+from jobs.ledger.types import (
     Backlog,
     Call,
     FoundDocument,
@@ -33,10 +33,10 @@ def view(job: str) -> Call[Job | Gone | None]:
     """The job as it is now; Gone where it was purged; None where it never was."""
 
     def parse(reply: list[Any]) -> Job | Gone | None:
-        kind = records.text(reply[0])
+        kind = parsing.text(reply[0])
         if kind == "job":
-            return records.job(job, reply[1])
-        return Gone(records.text(reply[1])) if kind == "gone" else None
+            return parsing.job(job, reply[1])
+        return Gone(parsing.text(reply[1])) if kind == "gone" else None
 
     return Call("view", (job,), parse)
 
@@ -45,10 +45,10 @@ def page(job: str, shard: int, max_bytes: int = 1 << 20) -> Call[Page | Gone | N
     """Finished shards from `shard` on, up to the first unfinished one or about `max_bytes`."""
 
     def parse(reply: list[Any]) -> Page | Gone | None:
-        kind = records.text(reply[0])
+        kind = parsing.text(reply[0])
         if kind == "page":
             return _page(job, reply[1], reply[2], int(reply[3]))
-        return Gone(records.text(reply[1])) if kind == "gone" else None
+        return Gone(parsing.text(reply[1])) if kind == "gone" else None
 
     return Call("page", (job, shard, max_bytes), parse)
 
@@ -68,8 +68,8 @@ def announced(job: str, told: bytes) -> Page | None:
 
 
 def _page(job: str, described: Sequence[Any], rows: Iterable[Sequence[Any]], total: int) -> Page:
-    shards = tuple(StoredShard(int(row[0]), records.text(row[1]), int(row[2]), row[3]) for row in rows)
-    return Page(records.job(job, described), shards, total)
+    shards = tuple(StoredShard(int(row[0]), parsing.text(row[1]), int(row[2]), row[3]) for row in rows)
+    return Page(parsing.job(job, described), shards, total)
 
 
 def list_jobs(
@@ -91,8 +91,8 @@ def list_jobs(
     """
 
     def parse(reply: list[Any]) -> JobList:
-        jobs = tuple(records.job(records.text(row[0]), row[1]) for row in reply[3])
-        return JobList(jobs, JobPlace(int(reply[1]), records.text(reply[2])) if reply[0] else None)
+        jobs = tuple(parsing.job(parsing.text(row[0]), row[1]) for row in reply[3])
+        return JobList(jobs, JobPlace(int(reply[1]), parsing.text(reply[2])) if reply[0] else None)
 
     after = "" if created_after is None else created_after
     place = ("", "") if behind is None else (behind.created, behind.id)
@@ -103,14 +103,14 @@ def document(job: str, doc_id: str) -> Call[FoundDocument | Gone | None]:
     """The shard that would hold a document of this id; the caller looks whether it does."""
 
     def parse(reply: list[Any]) -> FoundDocument | Gone | None:
-        kind = records.text(reply[0])
+        kind = parsing.text(reply[0])
         if kind != "document":
-            return Gone(records.text(reply[1])) if kind == "gone" else None
-        found = records.job(job, reply[1])
+            return Gone(parsing.text(reply[1])) if kind == "gone" else None
+        found = parsing.job(job, reply[1])
         if len(reply) == 2:
             return FoundDocument(found, 0, None)
         index, shard, state, attempts, blob = reply[2:]
-        return FoundDocument(found, int(index), StoredShard(int(shard), records.text(state), int(attempts), blob))
+        return FoundDocument(found, int(index), StoredShard(int(shard), parsing.text(state), int(attempts), blob))
 
     number = doc_id if doc_id.isascii() and doc_id.isdigit() and len(doc_id) < 10 else ""
     return Call("document", (job, doc_id, number), parse)
@@ -120,13 +120,13 @@ def leftovers(job: str, shard: int, max_bytes: int = 1 << 18) -> Call[Leftovers 
     """Payloads of a job's documents that did not succeed, from `shard` on, about `max_bytes` of them."""
 
     def parse(reply: list[Any]) -> Leftovers | Gone | None:
-        kind = records.text(reply[0])
+        kind = parsing.text(reply[0])
         if kind != "page":
-            return Gone(records.text(reply[1])) if kind == "gone" else None
+            return Gone(parsing.text(reply[1])) if kind == "gone" else None
         blobs = tuple((int(row[0]), row[1]) for row in reply[2])
         following = int(reply[3])
         rest = None if following < 0 else following
-        return Leftovers(records.job(job, reply[1]), blobs, rest, records.text(reply[4]), bool(reply[5]))
+        return Leftovers(parsing.job(job, reply[1]), blobs, rest, parsing.text(reply[4]), bool(reply[5]))
 
     return Call("leftovers", (job, shard, max_bytes), parse)
 
@@ -137,10 +137,10 @@ def recall(
     """Where the tenant's answers to these questions lie, in about `max_bytes` of results; None: nowhere."""
 
     def parse(reply: list[Any]) -> tuple[StoredAnswer | None, ...]:
-        blobs = {(records.text(job), int(shard)): blob for job, shard, blob in reply[1]}
+        blobs = {(parsing.text(job), int(shard)): blob for job, shard, blob in reply[1]}
 
         def answer(place: bytes | None) -> StoredAnswer | None:
-            job, shard, at = records.text(place).rsplit(":", 2) if place else ("", 0, 0)
+            job, shard, at = parsing.text(place).rsplit(":", 2) if place else ("", 0, 0)
             blob = blobs.get((job, int(shard)))
             return None if blob is None else StoredAnswer(job, int(shard), int(at), blob)
 
@@ -155,7 +155,7 @@ def backlog(model: str) -> Call[Backlog]:
 
     def parse(reply: list[Any]) -> Backlog:
         now, workers, slots, jobs, characters, shards = map(int, reply[:6])
-        oldest = records.text(reply[7])
+        oldest = parsing.text(reply[7])
         queues = tuple(
             QueueBacklog(priority, *map(int, row)) for priority, row in zip(priorities, reply[9:], strict=True)
         )
@@ -168,11 +168,11 @@ def backlog(model: str) -> Call[Backlog]:
             open_shards=shards,
             drain_rate=float(reply[6]),
             oldest_ms=now - int(float(oldest)) if oldest else None,
-            reason=records.text(reply[8]) or None,
+            reason=parsing.text(reply[8]) or None,
             queues=queues,
         )
 
-    return Call("backlog", (names.slug(model), *(names.queue(model, p) for p in priorities)), parse)
+    return Call("backlog", (naming.slug(model), *(naming.queue(model, p) for p in priorities)), parse)
 
 
 def versions(jobs: Sequence[str]) -> Call[tuple[int, ...]]:
@@ -188,8 +188,8 @@ def models(model_names: Sequence[str]) -> Call[tuple[ModelView, ...]]:
             ModelView(
                 name,
                 int(row[0]),
-                records.text(row[1]) or None,
-                records.text(row[2]) or None,
+                parsing.text(row[1]) or None,
+                parsing.text(row[2]) or None,
                 int(row[3]),
                 int(row[4]),
                 float(row[5]),
@@ -199,13 +199,13 @@ def models(model_names: Sequence[str]) -> Call[tuple[ModelView, ...]]:
             for name, row in zip(model_names, reply, strict=True)
         )
 
-    return Call("models", tuple(map(names.slug, model_names)), parse)
+    return Call("models", tuple(map(naming.slug, model_names)), parse)
 
 
 def _facts(stored: bytes, revision: bytes) -> ModelFacts | None:
     """Return what a model can do, if that was announced for the revision that it has now."""
     content = orjson.loads(stored) if stored else {}
-    if content.pop("revision", None) != records.text(revision):
+    if content.pop("revision", None) != parsing.text(revision):
         return None
     names_of = {field.name for field in fields(ModelFacts)}
     return ModelFacts(**{name: value for name, value in content.items() if name in names_of})

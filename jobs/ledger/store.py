@@ -9,9 +9,9 @@ import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from jobs.grouping import Grouped
-from jobs.ledger import scripts
-from jobs.ledger.values import Call
+from jobs.ledger import lua
+from jobs.ledger.types import Call
+from jobs.redis.pipelining import Grouped
 
 T = TypeVar("T")
 PREFIX = "{gleaner}:"
@@ -46,7 +46,7 @@ class Ledger:
         Raises:
             LedgerUnavailableError: it is not known whether the transition happened; repeating it is safe.
         """
-        script = scripts.load(call.script)
+        script = lua.load(call.script)
         try:
             try:
                 reply = self._client.evalsha(script.sha, 1, PREFIX, *call.args)
@@ -86,7 +86,7 @@ class AsyncLedger:
         replies = await self._together(calls)
         for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
             if isinstance(reply, NoScriptError):
-                source = scripts.load(call.script).source
+                source = lua.load(call.script).source
                 replies[i] = await _told(self._client.eval(source, 1, PREFIX, *call.args))
         return replies
 
@@ -99,10 +99,10 @@ class AsyncLedger:
     async def _together(self, calls: Sequence[Call[Any]]) -> list[Any]:
         if len(calls) == 1:
             [call] = calls
-            return [await _told(self._client.evalsha(scripts.load(call.script).sha, 1, PREFIX, *call.args))]
+            return [await _told(self._client.evalsha(lua.load(call.script).sha, 1, PREFIX, *call.args))]
         pipeline = self._client.pipeline(transaction=False)
         for call in calls:
-            pipeline.evalsha(scripts.load(call.script).sha, 1, PREFIX, *call.args)
+            pipeline.evalsha(lua.load(call.script).sha, 1, PREFIX, *call.args)
         return await pipeline.execute(raise_on_error=False)
 
 

@@ -12,11 +12,11 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, sync_playwright
 
-from jobs import keys
-from jobs.keys import Role
+from jobs import api_keys
+from jobs.api_keys import Role
 from tests.conftest import Tool
 from tests.console.tour import chromium, sign_in
-from tests.support.local_stack import RunningStack
+from tests.support.processes.local_stack import RunningStack
 
 _REFUSED = re.compile(r"status of (401|403|404|409|410|422)")
 """What Chromium says by itself of an answer that is no success; the page shows it to the user."""
@@ -47,7 +47,7 @@ def console_key(stack: RunningStack) -> str:
 
 def usable_key(stack: RunningStack, role: Role) -> str:
     """A new key of that tenant, once the gateway has seen it; asked for seldom, as bad keys are slowed down."""
-    made = keys.create(stack.directory / "keys.json", tenant="console", role=role).key
+    made = api_keys.create(stack.directory / "keys.json", tenant="console", role=role).key
     for _ in range(20):
         if httpx.get(f"{stack.url}/v1/limits", headers={"X-API-Key": made}).status_code == 200:
             return made

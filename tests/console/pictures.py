@@ -14,8 +14,8 @@ from playwright.sync_api import Page, sync_playwright
 from gleaner import Client
 from tests.conftest import ROOT, TOOLS
 from tests.console.tour import chromium, pages, show_example, sign_in
-from tests.support.local_stack import running_stack
-from tests.support.receivers import receiving
+from tests.support.processes.local_stack import running_stack
+from tests.support.servers.receivers import receiving
 
 PICTURES = ROOT / "docs" / "pictures" / "console"
 WIDE, TALL, NARROW = (1280, 860), (1280, 1120), (390, 844)

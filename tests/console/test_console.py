@@ -13,11 +13,11 @@ import pytest
 from playwright.sync_api import FilePayload, Page, expect
 
 from gleaner import Client
-from jobs.keys import Role
+from jobs.api_keys import Role
 from tests.console.conftest import Opened, usable_key
 from tests.console.tour import LABELS, extract, sign_in
-from tests.support.local_stack import RunningStack
-from tests.support.receivers import receiving
+from tests.support.processes.local_stack import RunningStack
+from tests.support.servers.receivers import receiving
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from gleaner import Client
-from tests.support.local_stack import RunningStack
+from tests.support.processes.local_stack import RunningStack
 
 Submitted = Callable[[], list[str | None]]
 

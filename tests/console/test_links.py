@@ -6,11 +6,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from gleaner import Client
-from jobs import keys
-from jobs.keys import KeyRing, Role
+from jobs import api_keys
+from jobs.api_keys import KeyRing, Role
 from tests.console.conftest import Opened, usable_key
 from tests.console.tour import sign_in
-from tests.support.local_stack import RunningStack
+from tests.support.processes.local_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(scope="session")
 def other_key(stack: RunningStack) -> str:
     """Return the key of a submitter of another tenant, which the gateway knows."""
-    made = keys.create(stack.directory / "keys.json", tenant="mallory", role=Role.submitter).key
+    made = api_keys.create(stack.directory / "keys.json", tenant="mallory", role=Role.submitter).key
     usable_key(stack, Role.viewer)  # made later: once it is good, so is the one before
     return made
 
@@ -99,7 +99,7 @@ def test_a_revoked_key_signs_the_page_out(tab: Opened, stack: RunningStack) -> N
         tab.page.get_by_text(job.id).first.wait_for()
         record = KeyRing(stack.directory / "keys.json").verify(key)
         assert record is not None
-        keys.revoke(stack.directory / "keys.json", record.key_id)
+        api_keys.revoke(stack.directory / "keys.json", record.key_id)
         expect(tab.page.get_by_text("The key is not good any more.")).to_be_visible(timeout=20_000)
         assert session_key(tab.page) is None
         admin.job(job.id).cancel()

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.console.conftest import watched
 from tests.console.tour import pages, show_example, sign_in
-from tests.support.local_stack import RunningStack
+from tests.support.processes.local_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(120)
 

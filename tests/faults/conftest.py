@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.support.processes import House
+from tests.support.processes.harness import House
 from tests.support.record import Record, Verdict
 
 LONG = os.environ.get("CHAOS") == "1"

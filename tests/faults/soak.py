@@ -13,9 +13,10 @@ import time
 
 import psutil
 
-from jobs import names, queues
+from jobs import naming
+from jobs.queue import celery_queues
 from jobs.schema import Priority
-from tests.support.processes import ROOT, House
+from tests.support.processes.harness import ROOT, House
 from tests.support.record import MODEL, Load, Record
 
 SECONDS = float(os.environ.get("SOAK_S", "3600"))
@@ -41,8 +42,8 @@ def sample(house: House) -> dict[str, float]:
     with house.server.client(1) as store, house.server.client(0) as broker:
         row["server memory_mib"] = store.info("memory")["used_memory"] / 2**20
         row["server connections"] = store.info("clients")["connected_clients"]
-        row["broker queued"] = sum(queues.length(broker, names.queue(MODEL, p)) for p in Priority)
-    app = queues.celery_app(house.server.url(0), queues.model_queues([MODEL]), "soak")
+        row["broker queued"] = sum(celery_queues.length(broker, naming.queue(MODEL, p)) for p in Priority)
+    app = celery_queues.celery_app(house.server.url(0), celery_queues.model_queues([MODEL]), "soak")
     for name, stats in sorted((app.control.inspect(timeout=2).stats() or {}).items()):
         row[f"{name.partition('@')[0]} prefetch"] = stats["prefetch_count"]
     app.close()

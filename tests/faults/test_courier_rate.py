@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from jobs.ledger import Ledger
-from tests.support.couriers import add_endpoint, end_job, start_courier
-from tests.support.processes import House
-from tests.support.receivers import Receiver, receiving
+from tests.support.processes.couriers import add_endpoint, end_job, start_courier
+from tests.support.processes.harness import House
+from tests.support.servers.receivers import Receiver, receiving
 
 LONG = os.environ.get("CHAOS") == "1"
 pytestmark = pytest.mark.timeout(300)

@@ -9,9 +9,9 @@ import pytest
 
 from tests.faults.conftest import LONG, Strike
 from tests.support.engine import Fault
-from tests.support.processes import wait_for
+from tests.support.processes.harness import wait_for
+from tests.support.processes.worker import DIES_IN_CUT, DIES_IN_DECODE
 from tests.support.record import some_texts
-from tests.support.worker import DIES_IN_CUT, DIES_IN_DECODE
 
 
 class Supervisor:

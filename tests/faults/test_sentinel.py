@@ -5,10 +5,10 @@ from __future__ import annotations
 import httpx
 import orjson
 
-from gleaner.cli.doctor import Patient, examine
-from tests.support.processes import READY_S, House, Server, free_port, wait_for
+from gleaner.cli.commands.doctor import Patient, examine
+from tests.support.processes.harness import READY_S, House, Server, free_port, wait_for
 from tests.support.record import LABELS, MODEL, Load, Record
-from tests.support.sentinels import SERVER, Sentinels, sentinels_over
+from tests.support.servers.sentinels import SERVER, Sentinels, sentinels_over
 
 ENDED = {"succeeded", "partially_succeeded", "failed"}
 
@@ -37,7 +37,7 @@ def _start(house: House, sentinels: Sentinels) -> int:
     urls, port = sentinels.urls(), free_port()
     children = [house.gateway(GLEANER_DURABILITY="replica", **urls), house.worker(**urls), house.courier(**urls)]
     house.start(
-        "flower", "jobs.flower", {"GLEANER_FLOWER_PORT": str(port), "GLEANER_FLOWER_PASSWORD": "pw", **urls}
+        "flower", "jobs.queue.flower", {"GLEANER_FLOWER_PORT": str(port), "GLEANER_FLOWER_PASSWORD": "pw", **urls}
     )
     for child in children:
         child.wait_ready()

@@ -11,14 +11,15 @@ import httpx
 import pytest
 from redis.exceptions import RedisError
 
-from jobs import ledger, names, queues
+from jobs import ledger, naming
 from jobs.ledger import Ledger
+from jobs.queue import celery_queues
 from jobs.schema import Priority
 from tests.faults.conftest import Strike
 from tests.support.ledger import forget_memory
-from tests.support.processes import wait_for
-from tests.support.proxy import Proxy
+from tests.support.processes.harness import wait_for
 from tests.support.record import MODEL, Load, some_texts
+from tests.support.servers.proxy import Proxy
 
 
 @pytest.mark.parametrize("policy", ["everysec", "always"])
@@ -148,14 +149,14 @@ def test_two_upkeeps(strike: Strike) -> None:
         for _ in times:
             for _ in range(5):
                 strike.record.submit(some_texts(strike.rng, 100))
-            queue = names.queue(MODEL, Priority.standard)
+            queue = naming.queue(MODEL, Priority.standard)
             published = client.zcard("{gleaner}:pub:" + queue)
-            broker.delete(queues.KEY_PREFIX + queue)
+            broker.delete(celery_queues.KEY_PREFIX + queue)
             end = time.monotonic() + 20
-            while queues.length(broker, queue) < published:
+            while celery_queues.length(broker, queue) < published:
                 assert time.monotonic() < end, "the queue is not built again"
             time.sleep(1.5)  # several graces
-            assert queues.length(broker, queue) == published
+            assert celery_queues.length(broker, queue) == published
             worker = house.worker().wait_ready()
             wait_for(lambda: not strike.record.open_shards(), 30, "all is done")
             worker.drain()
@@ -186,7 +187,7 @@ def test_gateway_killed_between_write_and_publish(strike: Strike) -> None:
     """SIGKILL of a gateway between write and publish: the job runs, and the same key finds it."""
     for _ in strike.often(2, 10):
         texts = some_texts(strike.rng, 5)
-        doomed = strike.house.gateway("tests.support.gateway").wait_ready()
+        doomed = strike.house.gateway("tests.support.processes.gateway").wait_ready()
         body = b'{"labels": ["person", "place", "product"], "documents": [{"text": "Anna of Berlin"}]}'
         key = f"key-{strike.rng.random()}"
         doomed_post = Thread(target=post_and_die, args=(doomed.url, body, key))
@@ -208,7 +209,7 @@ def test_the_store_refuses_a_claim_of_a_dead_nonce(strike: Strike) -> None:
     job = strike.record.submit(["Anna of Berlin"])
     with strike.house.server.client() as client, suppress(RedisError):
         store = Ledger(client)
-        message = ledger.Message(names.queue(MODEL, Priority.standard), job, 0, 1)
+        message = ledger.Message(naming.queue(MODEL, Priority.standard), job, 0, 1)
         claim = ledger.claim(message, "nonce", "w", "fake", lease_ms=1000)
         assert store.run(claim).kind == store.run(claim).kind == "run"
         assert store.run(ledger.claim(message, "other", "w2", "fake", lease_ms=1000)).kind == "leased"

@@ -7,9 +7,9 @@ import time
 
 from tests.conftest import Tool
 from tests.faults.conftest import Strike
-from tests.support.processes import LEASE_S, wait_for
+from tests.support.processes.harness import LEASE_S, wait_for
+from tests.support.processes.worker import SLOW
 from tests.support.record import Load, some_texts
-from tests.support.worker import SLOW
 
 
 def test_sigkill(strike: Strike) -> None:

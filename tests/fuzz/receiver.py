@@ -15,9 +15,9 @@ import dns.rrset
 
 from gateway.webhooks.addresses import Policy
 from gateway.webhooks.allowed import read_allowed
-from gateway.webhooks.delivery import KEPT_BYTES, Sender
-from gateway.webhooks.lookup import Resolver
+from gateway.webhooks.dns import Resolver
 from gateway.webhooks.schedule import STANDARD
+from gateway.webhooks.sender import KEPT_BYTES, Sender
 from tests.fuzz.harness import Target
 
 

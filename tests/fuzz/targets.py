@@ -20,30 +20,31 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from starlette.requests import ClientDisconnect
 
-from gateway import admission, cursors
-from gateway.bodies import BodyLimits
-from gateway.ndjson import NdjsonReader
-from gateway.problems import Problem
-from gateway.request import parse as parse_body
+from gateway.http.problems import Problem
+from gateway.reading import cursors
 from gateway.settings import GatewaySettings
+from gateway.submission import headers
+from gateway.submission.body import BodyLimits
+from gateway.submission.ndjson import NdjsonReader
+from gateway.submission.parsing import parse as parse_body
 from gateway.webhooks.addresses import ForbiddenTargetError
 from gateway.webhooks.addresses import parse as parse_url
 from gateway.webhooks.allowed import read_allowed
-from gateway.webhooks.lookup import read_servers
+from gateway.webhooks.dns import read_servers
 from gleaner import WebhookVerificationError, verify_webhook
-from gleaner.cli.asking import read_labels
-from gleaner.cli.failures import CommandError
-from gleaner.cli.readers import Format, read
-from gleaner.cli.rows import Columns, Quotes, Reading
+from gleaner.cli.exit_codes import CommandError
+from gleaner.cli.files.readers import Format, read
+from gleaner.cli.files.rows import Columns, Quotes, Reading
+from gleaner.cli.label_options import read_labels
+from jobs.api_keys import KeysError, list_keys
 from jobs.codec import Codec, CodecError
-from jobs.keys import KeysError, list_keys
 from jobs.ledger import JobPlace
 from jobs.results import Cursor
 from tests.conftest import ROOT
 from tests.fuzz.harness import Target
 from tests.fuzz.receiver import answer_target, reply_target
-from worker import model_configs, model_tokenizer, model_weights
-from worker.model_errors import ModelBrokenError
+from worker.model.errors import ModelBrokenError
+from worker.model.sources import configs, safetensors, tokenizers
 
 _SETTINGS = GatewaySettings()
 _DOCUMENT = {
@@ -114,16 +115,16 @@ def _request(headers: Mapping[bytes, bytes], body: bytes = b"") -> Request:
 
 def _read_encoded(encoding: bytes, data: bytes) -> None:
     request = _request({b"content-type": b"application/json", b"content-encoding": encoding}, data)
-    asyncio.run(admission.read_body(request, BodyLimits(1_000_000)))
+    asyncio.run(headers.read_body(request, BodyLimits(1_000_000)))
 
 
 def _read_headers(data: bytes) -> None:
     value = data.replace(b"\n", b" ").replace(b"\r", b" ")  # as the server hands them on
     names = (b"content-type", b"idempotency-key", b"prefer", b"traceparent", b"content-encoding", b"authorization")
     request = _request(dict.fromkeys(names, value))
-    admission.preferred_wait(request, 60)
-    admission.trace_context(request)
-    for refusing in (admission.idempotency_key, functools.partial(admission.check_media_type)):
+    headers.preferred_wait(request, 60)
+    headers.trace_context(request)
+    for refusing in (headers.idempotency_key, functools.partial(headers.check_media_type)):
         try:
             refusing(request)
         except Problem:
@@ -146,15 +147,15 @@ def _read_files(kind: Format, quotes: Quotes, write: Callable[[bytes], Path], da
 
 def _read_tokenizer(write: Callable[[bytes], Path], data: bytes) -> None:
     path = write(data)
-    model_tokenizer.check(path, model_configs.load(path))
+    tokenizers.check(path, configs.load(path))
 
 
 def _read_model_folder(write: Callable[[bytes], Path], data: bytes) -> None:
-    model_configs.check(write(data).parent)
+    configs.check(write(data).parent)
 
 
 def _read_weights(write: Callable[[bytes], Path], data: bytes) -> None:
-    model_weights.read_shapes(write(data))
+    safetensors.read_shapes(write(data))
 
 
 def _read_keys(write: Callable[[bytes], Path], data: bytes) -> None:

@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.medium import medium
+from benchmarks.measurements.medium import medium
 from jobs.schema import Options
-from tests.integration.test_parity import Case
-from tests.integration.test_runtimes import NEAR, SHIPPED, cases, differing, shipped
+from tests.integration.model.test_parity import Case
+from tests.integration.model.test_runtimes import NEAR, SHIPPED, cases, differing, shipped
 from tests.support.texts import LABEL_SETS, passage
-from tests.unit.worker.test_graph import batches
-from worker import library
-from worker.collate import Arrays
-from worker.contract import OutOfMemory
-from worker.engine import CUDA_BUDGETS, load
-from worker.fixed import FixedGraph
-from worker.graph import MarkerGraph
-from worker.models import Resolved
-from worker.runtimes.cudagraphs import CudaGraphsRuntime
-from worker.runtimes.replays import SIGHTS
-from worker.runtimes.torch import TorchRuntime
+from tests.unit.worker.model.test_graph import batches
+from worker.model import gliner_loader
+from worker.model.collate import Arrays
+from worker.model.engine import CUDA_BUDGETS, load
+from worker.model.graph import MarkerGraph
+from worker.model.runtimes.cudagraphs import CudaGraphsRuntime
+from worker.model.runtimes.graph_cache import SIGHTS
+from worker.model.runtimes.torch import TorchRuntime
+from worker.model.sources.resolve import Resolved
+from worker.model.static_graph import FixedGraph
+from worker.protocols import OutOfMemory
 
 __all__ = ["cases", "shipped"]  # fixtures
 
@@ -50,13 +50,13 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def made(folder: Path) -> list[Arrays]:
     """Micro-batches of several shapes."""
-    return batches(library.load_gliner(folder, "cpu"), folder)
+    return batches(gliner_loader.load_gliner(folder, "cpu"), folder)
 
 
 @pytest.fixture(scope="module")
 def runtimes(folder: Path) -> Made:
     """Makes ours, and the plain one in 32 bits that it is held against."""
-    core = library.load_gliner(folder, "cuda").model
+    core = gliner_loader.load_gliner(folder, "cuda").model
     plain = TorchRuntime(MarkerGraph(core).eval(), "cuda", torch.float32)
     return lambda dtype: (CudaGraphsRuntime(FixedGraph(core, dtype).eval(), dtype, LONGEST), plain)
 

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from tests.conftest import Tool
-from tests.support.monitoring import Monitoring, monitoring
-from tests.support.processes import House, wait_for
-from tests.support.receivers import Receiver, receiving
+from tests.support.processes.harness import House, wait_for
+from tests.support.processes.monitoring import Monitoring, monitoring
+from tests.support.servers.receivers import Receiver, receiving
 
 MARKER = "Zanzibar Quillfeather"
 """Stands in every text; it must appear in no log and no metric."""

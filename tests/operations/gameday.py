@@ -18,9 +18,9 @@ import httpx
 
 from tests.conftest import TOOLS
 from tests.operations.conftest import MARKER, WEBHOOKS, Watched
-from tests.support.monitoring import monitoring
-from tests.support.processes import House, wait_for
-from tests.support.receivers import receiving
+from tests.support.processes.harness import House, wait_for
+from tests.support.processes.monitoring import monitoring
+from tests.support.servers.receivers import receiving
 
 BASE = {"GleanerEscalationL3", "GleanerEscalationL4"}
 

@@ -29,9 +29,9 @@ from gleaner.demo.samples import samples
 from tests.conftest import ROOT
 from tests.operations.conftest import WEBHOOKS, Watched
 from tests.operations.gameday import tool
-from tests.support.monitoring import Monitoring, monitoring
-from tests.support.processes import House, wait_for
-from tests.support.receivers import receiving
+from tests.support.processes.harness import House, wait_for
+from tests.support.processes.monitoring import Monitoring, monitoring
+from tests.support.servers.receivers import receiving
 
 SHOWN = ("overview", "queue", "model", "webhooks")
 INTO = ROOT / "docs" / "pictures"

@@ -12,7 +12,7 @@ import pytest
 from alerts import generate
 from tests.conftest import ROOT, Tool
 from tests.operations.conftest import MARKER, Watched
-from tests.support.processes import wait_for
+from tests.support.processes.harness import wait_for
 
 CONFIG = ROOT / "alerts" / "alertmanager.yml"
 TICKETS = {"ml": "tickets-ml", "integration": "tickets-integration", "platform": "tickets"}

@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gleaner.cli.doctor import Patient, examine
-from jobs import keys
+from gleaner.cli.commands.doctor import Patient, examine
+from jobs import api_keys
 from tests.conftest import ROOT
 from tests.operations.conftest import MARKER, Watched
-from tests.support.processes import House, Server
+from tests.support.processes.harness import House, Server
 
 
 def gleaner(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -58,7 +58,7 @@ def test_top_without_a_stack_says_what_to_name(tmp_path: Path) -> None:
 def test_doctor_finds_a_good_deployment_good(watched: Watched, tmp_path: Path) -> None:
     """Nothing is bad, and the command ends with 0."""
     path = tmp_path / "keys.json"
-    keys.create(path, tenant="t", role="viewer")
+    api_keys.create(path, tenant="t", role="viewer")
     server = watched.house.server
     found = gleaner(
         *("doctor", "--redis-url", server.url(1), "--broker-url", server.url(0), "--url", watched.url),

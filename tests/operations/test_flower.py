@@ -9,7 +9,7 @@ import pytest
 
 from tests.operations.conftest import MARKER
 from tests.operations.test_logs import FIELDS
-from tests.support.processes import Child, House, free_port, wait_for
+from tests.support.processes.harness import Child, House, free_port, wait_for
 
 LOGIN = ("ops", "a-long-password")  # pragma: allowlist secret
 PREFIX = "/flower"
@@ -38,7 +38,7 @@ def start_flower(house: House, **more: str) -> tuple[Child, httpx.Client]:
         **house.by_socket(),
         **more,
     }
-    child = house.start("flower", "jobs.flower", settings)
+    child = house.start("flower", "jobs.queue.flower", settings)
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}{PREFIX}", auth=LOGIN, timeout=10, trust_env=False)
 
     def up() -> bool:

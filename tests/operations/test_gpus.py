@@ -15,7 +15,7 @@ from ctypes import CFUNCTYPE, c_int, c_uint, c_ulonglong, c_void_p
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from jobs import metrics
+from jobs.observability import metrics
 
 SUCCESS, NOT_SUPPORTED, DRIVER_NOT_LOADED, GPU_IS_LOST = 0, 3, 9, 15
 GIB = 2**30

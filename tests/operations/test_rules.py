@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from alerts import generate, panels
-from jobs.metrics import GatewayMetrics, UpkeepMetrics, WebhookMetrics, WorkerMetrics
+from jobs.observability.metrics import GatewayMetrics, UpkeepMetrics, WebhookMetrics, WorkerMetrics
 from tests.conftest import ROOT, Tool
 
 ALERTS = {alert.name: alert for alert in generate.alerts()}

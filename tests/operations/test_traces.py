@@ -13,8 +13,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.conftest import ROOT
 from tests.operations.conftest import LABEL, MARKER, WEBHOOKS
-from tests.support.processes import Child, House, wait_for
-from tests.support.receivers import Receiver, receiving
+from tests.support.processes.harness import Child, House, wait_for
+from tests.support.servers.receivers import Receiver, receiving
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"  # pragma: allowlist secret
 KEY = "gl_notarealkey_0123456789abcdef"  # pragma: allowlist secret

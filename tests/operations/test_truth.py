@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.processes import Child, House, wait_for
+from tests.support.processes.harness import Child, House, wait_for
 
 COUNT = """
 local function key(name) return '{gleaner}:' .. name end

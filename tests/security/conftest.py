@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from gleaner import Client
-from tests.support.local_stack import RunningStack
+from tests.support.processes.local_stack import RunningStack
 
 
 @pytest.fixture

@@ -22,11 +22,11 @@ import redis
 import yaml
 
 from gleaner import AuthenticationError, Client
-from jobs import keys
-from jobs.keys import Role
+from jobs import api_keys
+from jobs.api_keys import Role
 from tests.conftest import ROOT
-from tests.support.local_stack import RunningStack, command_environment, running_stack, until
-from tests.support.receivers import Receiver, receiving
+from tests.support.processes.local_stack import RunningStack, command_environment, running_stack, until
+from tests.support.servers.receivers import Receiver, receiving
 
 pytestmark = pytest.mark.alone
 
@@ -125,7 +125,7 @@ def test_one_tenants_attacks_cost_the_others_nothing_they_notice(deployed: Runni
     """
     path = deployed.directory / "keys.json"
     attacker, victim, neighbour = (
-        keys.create(path, tenant=name, role=Role.submitter).key for name in ("attacker", "victim", "neighbour")
+        api_keys.create(path, tenant=name, role=Role.submitter).key for name in ("attacker", "victim", "neighbour")
     )
     facts = deployed.facts
     store = redis.Redis.from_url(facts["redis_url"])

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
 from tests.conftest import ROOT
-from worker import model_configs
-from worker.models import ModelBrokenError, ModelError, PickleRefusedError, Resolved, resolve
+from worker.model.sources import configs
+from worker.model.sources.resolve import ModelBrokenError, ModelError, PickleRefusedError, Resolved, resolve
 
 SHIPPED = ROOT / "models" / "gleaner-small"
 SMALL_FILES = [path for path in SHIPPED.iterdir() if path.suffix == ".json"]
@@ -91,7 +91,7 @@ class _Recorder(BaseHTTPRequestHandler):
 ATTEMPTS = """
 import pathlib, sys
 from worker import library
-from worker.models import resolve
+from worker.model.sources.resolve import resolve
 
 for folder in map(pathlib.Path, sys.argv[1:]):
     for attempt in (lambda: resolve(str(folder), None, folder.parent), lambda: library.load_gliner(folder, "cpu")):
@@ -171,7 +171,7 @@ def test_no_nesting_hides_a_key(steps: list[str]) -> None:
     for step in steps:
         content = [1, content] if step == "list" else {step: content, "z": None}
     with pytest.raises(ModelBrokenError, match="auto_map"):
-        model_configs._check_values(Path("config.json"), {"x": content})
+        configs._check_values(Path("config.json"), {"x": content})
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_any_bytes_for_weights_are_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     """Whatever a file holds, reading its header ends in shapes or in ModelBrokenError."""
-    from worker.model_weights import read_shapes
+    from worker.model.sources.safetensors import read_shapes
 
     path = tmp_path_factory.getbasetemp() / "any.safetensors"
     path.write_bytes(content)
@@ -357,13 +357,13 @@ def test_every_file_counts_and_documents_do_not(folder: Path) -> None:
 @pytest.mark.parametrize("key", ["hidden_size", "intermediate_size", "max_position_embeddings", "vocab_size"])
 def test_memory_is_bound_by_the_file_before_any_is_taken(whole: Path, tmp_path: Path, key: str) -> None:
     """A configuration of numbers that are each possible, for weights that the file does not hold."""
-    from worker import library
+    from worker.model import gliner_loader
 
     made = _copy(whole, tmp_path)
     _edit(made / "gliner_config.json", lambda c: c["encoder_config"].update({key: 12 * 2**18}))
 
     with pytest.raises(ModelBrokenError, match="describes a model of"):
-        library.load_gliner(made, "cpu")
+        gliner_loader.load_gliner(made, "cpu")
 
 
 def _copy(whole: Path, tmp_path: Path) -> Path:
@@ -380,7 +380,7 @@ def _copy(whole: Path, tmp_path: Path) -> Path:
 
 def test_files_that_change_after_the_check_are_not_loaded(whole: Path, tmp_path: Path) -> None:
     """Loading takes what was checked: another configuration, a new file and other weights are refused."""
-    from worker.engine import load
+    from worker.model.engine import load
 
     made = _copy(whole, tmp_path)
     checked = resolve(str(made), None, tmp_path)
@@ -404,7 +404,7 @@ def test_files_that_change_after_the_check_are_not_loaded(whole: Path, tmp_path:
 
 def test_nothing_elsewhere_is_read(whole: Path, tmp_path: Path) -> None:
     """Paths of another machine in a published configuration are left alone, and the model loads."""
-    from worker import library
+    from worker.model import gliner_loader
 
     made = _copy(whole, tmp_path)
     _edit(made / "gliner_config.json", lambda c: c.update(model_name=str(tmp_path)))
@@ -412,7 +412,7 @@ def test_nothing_elsewhere_is_read(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "evil.json").write_text("{}")
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "EVIL", "auto_mapping": {"a": "b"}}')
 
-    assert library.load_gliner(made, "cpu").data_processor.transformer_tokenizer.vocab_size > 30_000
+    assert gliner_loader.load_gliner(made, "cpu").data_processor.transformer_tokenizer.vocab_size > 30_000
     assert os.environ.get("TRANSFORMERS_OFFLINE") is None
 
 

@@ -22,8 +22,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.conftest import ROOT
-from worker import checksums, conversion
-from worker.models import ModelBrokenError, PickleRefusedError, resolve
+from worker.model.sources import checksums, conversion
+from worker.model.sources.resolve import ModelBrokenError, PickleRefusedError, resolve
 
 SHIPPED = ROOT / "models" / "gleaner-small"
 PROGRAM = ROOT / "worker" / "unpickling.py"

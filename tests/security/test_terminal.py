@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gleaner import Client
-from tests.support.echo_gateway import EchoGateway
-from tests.support.local_stack import COMMAND, RunningStack, command_environment, gleaner
+from tests.support.processes.echo_gateway import EchoGateway
+from tests.support.processes.local_stack import COMMAND, RunningStack, command_environment, gleaner
 from tests.support.scripted_http import Answer, Asked, ScriptedServer
 
 pytestmark = pytest.mark.timeout(120)

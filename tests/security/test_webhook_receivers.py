@@ -21,20 +21,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from gateway.courier.attempts import Rules
 from gateway.webhooks.addresses import Policy
 from gateway.webhooks.allowed import read_allowed
-from gateway.webhooks.deliverer import Rules
-from gateway.webhooks.delivery import KEPT_BYTES, Sender
 from gateway.webhooks.schedule import Answer, Schedule, Verdict
-from jobs.ledger import deliveries
+from gateway.webhooks.sender import KEPT_BYTES, Sender
+from jobs.ledger import webhooks
 from tests.support.api import Api, running_api
-from tests.support.couriers import add_endpoint, end_job
 from tests.support.delivering import hands
 from tests.support.ledger import CODEC
-from tests.support.name_server import NameServer, name_server
-from tests.support.receivers import Receiver, receiving
-from tests.support.servers import RedisServer
-from tests.support.tunnel import tunnel
+from tests.support.processes.couriers import add_endpoint, end_job
+from tests.support.servers.name_server import NameServer, name_server
+from tests.support.servers.receivers import Receiver, receiving
+from tests.support.servers.redis_servers import RedisServer
+from tests.support.servers.tunnel import tunnel
 
 pytestmark = pytest.mark.alone
 
@@ -107,7 +107,7 @@ def test_no_answer_makes_the_courier_repeat_an_attempt_without_end(
         add_endpoint(courier.store, "ep_1", receiver.url("/far-future"))
         end_job(courier.store, "job_1")
         assert courier.deliver_due() == {"retry": 1}
-        [delivery] = courier.store.run(deliveries.dlv_list("ep_1", None, 10)).deliveries
+        [delivery] = courier.store.run(webhooks.dlv_list("ep_1", None, 10)).deliveries
         assert ([attempt.error for attempt in delivery.attempts], delivery.state) == ([error], "due")
 
 

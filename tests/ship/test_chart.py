@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs import names
+from jobs import naming
 from jobs.routing import Models
 from scripts import chart as derived
 from tests.conftest import ROOT
@@ -194,7 +194,7 @@ def test_replicas_belong_to_whoever_scales(defaults: list[chart.Manifest]) -> No
 def test_each_model_has_its_own_worker(everything: list[chart.Manifest]) -> None:
     """Deployment, ScaledObject and PDB by the model's slug, the same that the code makes, and its key for KEDA."""
     for model in ALL_ON["models"]:
-        slug = names.slug(model)
+        slug = naming.slug(model)
         spec = chart.named(everything, "Deployment", f"gleaner-worker-{slug}")["spec"]["template"]["spec"]
         assert chart.environment(spec)["GLEANER_MODEL"] == model
         scaled = chart.named(everything, "ScaledObject", f"gleaner-worker-{slug}")

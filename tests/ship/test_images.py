@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from scripts import locks
 from tests.conftest import ROOT
 from tests.support import chart
-from tests.support.fortress import write_users
+from tests.support.servers.tls_acl_redis import write_users
 
 DOCKERFILES = ("Dockerfile.gateway", "Dockerfile.worker")
 BIN = Path(sys.executable).parent
@@ -87,7 +87,7 @@ def test_compose_runs_what_the_images_hold() -> None:
     services = compose()["services"]
     for name in ("gateway", "worker"):
         assert services[name]["command"] == ["-m", name]
-    for name, module in (("courier", "gateway.courier"), ("flower", "jobs.flower")):
+    for name, module in (("courier", "gateway.courier"), ("flower", "jobs.queue.flower")):
         assert services[name]["command"] == ["-m", module]
         assert (ROOT / (module.replace(".", "/") + ".py")).exists()
     for name in ("gateway", "worker", "courier"):

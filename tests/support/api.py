@@ -20,15 +20,15 @@ from fastapi import FastAPI
 
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
-from jobs import keys, ledger
+from jobs import api_keys, ledger
+from jobs.api_keys import Role
 from jobs.codec import Codec
-from jobs.keys import Role
 from jobs.ledger import AsyncLedger, Claim, Message, place
-from jobs.pushing import Pusher
-from jobs.queues import KEY_PREFIX, model_queues
+from jobs.queue.celery_queues import KEY_PREFIX, model_queues
+from jobs.queue.publisher import Pusher
+from jobs.redis.clients import connect_async
 from jobs.schema import Document, DocumentResult, DocumentStatus, Entity, Labels
 from jobs.shards import decode_documents, encode_documents, encode_results
-from jobs.stores import connect_async
 
 
 @dataclass
@@ -177,8 +177,8 @@ async def running_api(
 ) -> AsyncIterator[Api]:
     """A gateway on these stores, answered in this process."""
     keys_file = folder / "keys.json"
-    made = {role.value: keys.create(keys_file, tenant="acme", role=role).key for role in Role}
-    made["other"] = keys.create(keys_file, tenant="umbrella", role=Role.admin).key
+    made = {role.value: api_keys.create(keys_file, tenant="acme", role=role).key for role in Role}
+    made["other"] = api_keys.create(keys_file, tenant="umbrella", role=Role.admin).key
     config = GatewaySettings(
         redis_url=ledger_url, broker_url=broker_url, keys_file=keys_file, models=tuple(models), **settings
     )

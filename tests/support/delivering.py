@@ -10,12 +10,12 @@ from typing import Any
 import redis
 from prometheus_client import CollectorRegistry
 
-from gateway.webhooks.deliverer import Deliverer, Rules
-from gateway.webhooks.sending import make_sender
+from gateway.courier.attempts import Deliverer, Rules
+from gateway.webhooks.sender_factory import make_sender
 from gateway.webhooks.settings import WebhookSettings
 from jobs.codec import Codec
-from jobs.ledger import Ledger, deliveries
-from jobs.metrics import WebhookMetrics
+from jobs.ledger import Ledger, webhooks
+from jobs.observability.metrics import WebhookMetrics
 
 
 class Hands:
@@ -34,7 +34,7 @@ class Hands:
     def deliver_due(self) -> dict[str, int]:
         """Everything that is due now; outcomes and how many came out so."""
         outcomes: dict[str, int] = {}
-        while messages := self.store.run(deliveries.dlv_due(100, self.rules.cap)).messages:
+        while messages := self.store.run(webhooks.dlv_due(100, self.rules.cap)).messages:
             for message in messages:
                 for outcome, count in self.deliverer.deliver(message).items():
                     outcomes[outcome] = outcomes.get(outcome, 0) + count

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from threading import Event
 
-from worker.contract import Encoded, EngineBroken, ModelSpec, OutOfMemory, Span, Window, Words
-from worker.spans import keep
-from worker.text import by_pattern
+from worker.protocols import Encoded, EngineBroken, ModelSpec, OutOfMemory, Span, Window, Words
+from worker.text.spans import keep
+from worker.text.words import by_pattern
 
 WORD = r"\w+(?:[-_]\w+)*|\S"
 SPLIT = by_pattern(WORD)

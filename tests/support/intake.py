@@ -16,17 +16,17 @@ from prometheus_client import CollectorRegistry
 from jobs import ledger
 from jobs.codec import Codec
 from jobs.ledger import Call, Ledger, LedgerUnavailableError, Message, Page
-from jobs.metrics import WorkerMetrics
+from jobs.observability.metrics import WorkerMetrics
 from jobs.results import open_shard, read_rows
 from jobs.schema import Document, DocumentResult, DocumentStatus, Job, Labels
 from jobs.shards import encode_documents, encode_results
 from tests.support.ledger import CODEC, new_job
-from worker.blame import Blame
-from worker.cache import ResultCache
-from worker.contract import Engine, ShardRef
-from worker.intake import Intake
-from worker.leases import Lease, LeaseKeeper
-from worker.microbatch import MicroBatcher
+from worker.batching.batcher import MicroBatcher
+from worker.protocols import Engine, ShardRef
+from worker.shards.crash_suspects import Blame
+from worker.shards.leases import Lease, LeaseKeeper
+from worker.shards.result_cache import ResultCache
+from worker.shards.runner import Intake
 
 
 class Moody(Ledger):

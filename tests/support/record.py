@@ -19,13 +19,14 @@ import httpx
 import orjson
 from redis.exceptions import RedisError
 
-from jobs import names, queues
+from jobs import naming
+from jobs.queue import celery_queues
 from jobs.schema import Document, Options, Priority
 from tests.support.engine import FakeEngine
-from tests.support.processes import House
-from worker import windows
-from worker.contract import ShardRef
-from worker.merging import Findings, merge
+from tests.support.processes.harness import House
+from worker.protocols import ShardRef
+from worker.text import windows
+from worker.text.merging import Findings, merge
 
 MODEL = "gleaner-small"
 LABELS = {"person": None, "place": None, "product": None}
@@ -149,7 +150,7 @@ class Record:
         """Members of open:<model>, or 1 where the server does not say."""
         try:
             with self.house.server.client() as client:
-                return int(client.zcard("{gleaner}:open:" + names.slug(MODEL)))
+                return int(client.zcard("{gleaner}:open:" + naming.slug(MODEL)))
         except RedisError:
             return 1
 
@@ -208,9 +209,9 @@ class Record:
         with self.house.server.client(1) as store, self.house.server.client(0) as broker:
             held = {"open": self.open_shards()}
             for priority in Priority:
-                queue = names.queue(MODEL, priority)
+                queue = naming.queue(MODEL, priority)
                 end = time.monotonic() + 5
-                while (length := queues.length(broker, queue)) and time.monotonic() < end:
+                while (length := celery_queues.length(broker, queue)) and time.monotonic() < end:
                     time.sleep(0.05)  # doubled messages are read and dropped
                 held |= {queue: length, f"pub {queue}": store.zcard("{gleaner}:pub:" + queue)}
             sums = store.hmget("{gleaner}:sys", "open_chars", "reserve", "repairs")

@@ -7,7 +7,7 @@
 {{- end }}
 {{- end }}
 
-{{/* A model's slug, as jobs.names.slug makes it. */}}
+{{/* A model's slug, as jobs.naming.slug makes it. */}}
 {{- define "gleaner.slug" -}}
 {{- $plain := regexReplaceAll "[^a-z0-9]+" (lower .) "-" | trimAll "-" -}}
 {{- if eq $plain . }}{{ $plain }}{{ else }}{{ $plain }}-{{ sha256sum . | trunc 6 }}{{ end }}

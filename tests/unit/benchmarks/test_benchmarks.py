@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accept, accuracy, figures, gpu, medium, path, scale, starts
+from benchmarks import figures
 from benchmarks.contestants import EngineAlone, Library, in_batches, in_sorted_batches, one_by_one
 from benchmarks.figures import Figures, Speed, Value
+from benchmarks.measurements import accept, accuracy, gpu, medium, path, scale, starts
 from benchmarks.texts import MEDIAN_WORDS, documents, mixes
 from tests.support.engine import FakeEngine
 from worker.app import load_engine
@@ -100,7 +101,7 @@ def test_workers_with_a_fake_model_finish_a_job_and_their_costs_are_found() -> N
 
 def test_starts_are_measured_from_exec_to_the_first_answer() -> None:
     """A worker is ready before what waited for it is done; memory is never above its peak."""
-    first, later = starts.workers(1, "tests.support.worker")
+    first, later = starts.workers(1, "tests.support.processes.worker")
     for one in (first, later):
         assert one.ready_s > 0
         assert one.answer_s > 0

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nervaluate import Evaluator
 
-from gleaner.cli.failures import CommandError
-from gleaner.cli.gold import Gold, all_labels, read_gold
+from gleaner.cli.exit_codes import CommandError
+from gleaner.cli.files.rows import InputError
+from gleaner.cli.gold_data import Gold, all_labels, read_gold
 from gleaner.cli.reports import print_report, schemes, shares_kept, suggestions
-from gleaner.cli.rows import InputError
 from gleaner.evaluation import STEPS, Choice, Judged, Quality, Span, best, calibration, kept, quality, sweep
-from worker.explaining import checked
+from worker.text.explanations import checked
 
 ADA, BOB, ELY = Span(0, 3, "person"), Span(8, 11, "person"), Span(15, 18, "city")
 WRONG, LONGER = Span(20, 24, "city"), Span(8, 14, "person")

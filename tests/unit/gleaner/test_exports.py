@@ -10,7 +10,7 @@ import spacy
 from spacy.tokens import DocBin
 
 from gleaner import exports
-from gleaner.frame import MissingExtraError
+from gleaner.dataframes import MissingExtraError
 from gleaner.models import DocumentError, Entity, Result
 
 TEXT = "😀 The University of London's library, Zoë said."

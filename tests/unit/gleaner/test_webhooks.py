@@ -13,7 +13,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from gleaner import GleanerError, WebhookVerificationError, verify_webhook
-from gleaner.listening import Listener
+from gleaner.webhook_listener import Listener
 from gleaner.webhooks import new_secret
 
 BODY = json.dumps({"type": "job.succeeded", "data": {"metadata": {"a": "\u00e9"}}}, ensure_ascii=False).encode()

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from jobs.ledger import Ledger
-from jobs.stores import connect
+from jobs.redis.clients import connect
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from jobs import shards
 from jobs.cost import Costs, label_cost
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels, Options
 from tests.support.engine import SPEC, WORD
-from worker.contract import ShardRef
-from worker.tokens import FastTokenizer
-from worker.windows import cut
+from worker.model.tokenizer import FastTokenizer
+from worker.protocols import ShardRef
+from worker.text.windows import cut
 
 PIECES = Path(__file__).parents[3] / "models" / "gleaner-small" / "tokenizer.json"
 FEW: Labels = dict.fromkeys(("person", "organisation", "place", "date", "product"))

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from jobs import ledger
-from jobs.ledger import Call, Ledger, Message, deliveries
-from jobs.ledger.deliveries import DeliveryAttempt, Endpoint
-from jobs.ledger.truth import truth
+from jobs.ledger import Call, Ledger, Message, webhooks
+from jobs.ledger.stats import truth
+from jobs.ledger.webhooks import DeliveryAttempt, Endpoint
 from jobs.schema import Job
 from tests.support.ledger import forget_memory, new_job
 from tests.support.recount import recount, stored
@@ -71,7 +71,7 @@ class BooksMachine(RuleBasedStateMachine):
         new = new_job(name, sizes, tenant=tenant, deadline_s=0.001, meta=b"m" * data.draw(st.integers(0, 50)))
         new = replace(new, text_ttl_s=60, doc_ids=[("ä" * 3, 0)] if named else (), answer=b"answer")
         if hook:
-            self.take(deliveries.ep_put(endpoint(f"ep_{name}", tenant, "inline"), ttl_ms=60_000, job=name), repeat)
+            self.take(webhooks.ep_put(endpoint(f"ep_{name}", tenant, "inline"), ttl_ms=60_000, job=name), repeat)
             new = replace(new, hook=f"ep_{name}")
         if idem:
             self.ledger.run(ledger.idem_begin(tenant, name, "nonce", "sha"))
@@ -146,22 +146,22 @@ class BooksMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["ep_1", "ep_2"]), rev=st.integers(0, 2), size=st.integers(1, 50))
     def put_endpoint(self, name: str, rev: int, size: int) -> None:
-        known = self.ledger.run(deliveries.ep_get(name))
+        known = self.ledger.run(webhooks.ep_get(name))
         made = endpoint(name, TENANTS[name == "ep_2"], "url", size)
-        self.take(deliveries.ep_put(replace(made, rev=rev if known is None else known.rev)))
+        self.take(webhooks.ep_put(replace(made, rev=rev if known is None else known.rev)))
 
     @rule(name=st.sampled_from(["ep_1", "ep_2"]))
     def delete_endpoint(self, name: str) -> None:
-        self.take(deliveries.ep_delete(name))
+        self.take(webhooks.ep_delete(name))
 
     @rule(outcome=st.sampled_from(["delivered", "retry", "failed"]), lapsed=st.booleans(), repeat=st.booleans())
     def deliver(self, outcome: str, lapsed: bool, repeat: bool) -> None:
-        for message in self.ledger.run(deliveries.dlv_due(1, 4, again_ms=1)).messages:
+        for message in self.ledger.run(webhooks.dlv_due(1, 4, again_ms=1)).messages:
             for delivery in message:
-                claim = deliveries.dlv_claim(delivery, f"n{self.serial}", 0 if lapsed else 60_000, 4)
+                claim = webhooks.dlv_claim(delivery, f"n{self.serial}", 0 if lapsed else 60_000, 4)
                 if self.ledger.run(claim).kind == "run":
                     attempt = DeliveryAttempt(1, 500, 5, "x", b"body")
-                    self.take(deliveries.dlv_done(delivery, f"n{self.serial}", outcome, attempt), repeat)  # type: ignore[arg-type]
+                    self.take(webhooks.dlv_done(delivery, f"n{self.serial}", outcome, attempt), repeat)  # type: ignore[arg-type]
                 self.serial += 1
 
     @rule()
@@ -201,7 +201,7 @@ def test_what_a_tenant_keeps_is_what_is_stored_for_it(ledger_url: str) -> None:
 @pytest.mark.parametrize("kind", ["job", "dlv", "ep", "event", "stage"])
 def test_what_a_ttl_took_is_taken_off_the_count(store: Ledger, client: redis.Redis, kind: str) -> None:
     """Upkeep finds what is not there any more, whichever key lapsed, and counts what is left."""
-    store.run(deliveries.ep_put(endpoint("ep_1", "t1", "url")))
+    store.run(webhooks.ep_put(endpoint("ep_1", "t1", "url")))
     created = store.run(ledger.create(new_job("job_1", meta=b"meta")))
     store.run(ledger.claim(created.publish[0], "n", "w", "rev"))
     store.run(ledger.complete(created.publish[0], "n", b"result", b"", 1, 0, {}, {}))
@@ -278,19 +278,19 @@ def test_the_twenty_tenants_that_keep_most_are_shown(store: Ledger, client: redi
 
 def test_an_endpoint_keeps_a_bounded_number_of_ended_deliveries(store: Ledger, client: redis.Redis) -> None:
     """The oldest go when another ends; those that are still to come stay."""
-    store.run(deliveries.ep_put(endpoint("ep_1", "t1", "url")))
+    store.run(webhooks.ep_put(endpoint("ep_1", "t1", "url")))
     for n in range(3):
         created = store.run(ledger.create(new_job(f"job_{n}")))
         store.run(ledger.cancel(f"job_{n}"))
         assert created.kind == "created"
     [first, second, third] = (
-        delivery for message in store.run(deliveries.dlv_due(10, 4)).messages for delivery in message
+        delivery for message in store.run(webhooks.dlv_due(10, 4)).messages for delivery in message
     )
     client.zadd("{gleaner}:dlvs:ep_1", {f"dlv_{n}": 9e15 + n for n in range(5000)})
     for delivery in (first, second):
-        store.run(deliveries.dlv_claim(delivery, "n", 60_000, 4))
+        store.run(webhooks.dlv_claim(delivery, "n", 60_000, 4))
         attempt = DeliveryAttempt(1, 200, 5, "", b"")
-        assert store.run(deliveries.dlv_done(delivery, "n", "delivered", attempt))[0] == "delivered"
-    assert store.run(deliveries.dlv_view(first)) is None
-    assert store.run(deliveries.dlv_view(third)) is not None
+        assert store.run(webhooks.dlv_done(delivery, "n", "delivered", attempt))[0] == "delivered"
+    assert store.run(webhooks.dlv_view(first)) is None
+    assert store.run(webhooks.dlv_view(third)) is not None
     assert stored(client) == recount(client)

@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from jobs import ledger, names
+from jobs import ledger, naming
 from jobs.ledger import Ledger, Message
 from jobs.schema import Job, JobStatus, Priority
 from tests.support.ledger import MODEL, new_job
 
 P = "{gleaner}:"
-SLUG = names.slug(MODEL)
+SLUG = naming.slug(MODEL)
 SHARE = 2
 """Shards of one tenant in flight where no worker is alive."""
 
@@ -118,7 +118,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def complete(self, data: st.DataObject, split: int, repeat: bool, leftover: bool) -> None:
         job, index, shard = data.draw(st.sampled_from(self.running()))
         ok = min(split, shard.documents)
-        message = Message(names.queue(MODEL, job.priority), job.id, index, 0)
+        message = Message(naming.queue(MODEL, job.priority), job.id, index, 0)
         self.serial += 1
         result = f"result {self.serial}".encode()
         call = ledger.complete(
@@ -148,7 +148,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         job, index, shard = data.draw(st.sampled_from(self.running()))
         returned = self.ledger.run(ledger.release(job.id, index, shard.nonce))
-        self.dead.append((Message(names.queue(MODEL, job.priority), job.id, index, 0), shard.nonce))
+        self.dead.append((Message(naming.queue(MODEL, job.priority), job.id, index, 0), shard.nonce))
         self.back(job, shard, returned.kind in ("cancelled",))
         self.published(returned.publish)
 
@@ -174,7 +174,7 @@ class LedgerMachine(RuleBasedStateMachine):
         returned = self.ledger.run(ledger.lease_expired(job.id, index))
         assert returned.kind == ("cancelled" if job.state == "cancelling" else "suspect" if suspect else "clean")
         assert self.ledger.run(ledger.lease_expired(job.id, index)).kind in ("early", "gone")
-        self.dead.append((Message(names.queue(MODEL, job.priority), job.id, index, 0), shard.nonce))
+        self.dead.append((Message(naming.queue(MODEL, job.priority), job.id, index, 0), shard.nonce))
         self.back(job, shard, returned.kind == "cancelled")
         self.published(returned.publish)
 
@@ -214,7 +214,7 @@ class LedgerMachine(RuleBasedStateMachine):
             word = "cancelled" if job.state == "cancelling" else "expired"
             for index, shard in enumerate(job.shards):
                 if shard.state == "running":
-                    self.dead.append((Message(names.queue(MODEL, job.priority), job.id, index, 0), shard.nonce))
+                    self.dead.append((Message(naming.queue(MODEL, job.priority), job.id, index, 0), shard.nonce))
                 if shard.state in ("waiting", "published", "running"):
                     shard.state = word
             self.settle(job)
@@ -237,8 +237,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data(), grace=st.booleans())
     def queue_lost(self, data: st.DataObject, grace: bool) -> None:
         """The broker forgot everything: two ticks past the grace publish each published shard again, once."""
-        queue = names.queue(MODEL, data.draw(st.sampled_from(list(Priority))))
-        mine = [j for j in self.jobs.values() if names.queue(MODEL, j.priority) == queue]
+        queue = naming.queue(MODEL, data.draw(st.sampled_from(list(Priority))))
+        mine = [j for j in self.jobs.values() if naming.queue(MODEL, j.priority) == queue]
         for job in mine:
             job.messages.clear()
         seq = int(self.client.hget(f"{P}q:{queue}", "seq") or 0)
@@ -256,7 +256,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(priority=st.sampled_from(list(Priority)))
     def tick(self, priority: Priority) -> None:
         """No tenant waits with room in its share, whatever made the room."""
-        queue = names.queue(MODEL, priority)
+        queue = naming.queue(MODEL, priority)
         self.published(self.ledger.run(ledger.queue_tick(queue, 0, 1, grace_ms=60_000))[1])
         for tenant in ("t1", "t2"):
             mine = [j for j in self.jobs.values() if (j.tenant, j.priority) == (tenant, priority)]
@@ -273,7 +273,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """The set of shards in flight holds those that are, and never more than a share."""
         for tenant in ("t1", "t2"):
             for priority in Priority:
-                kept = self.client.zcard(f"{P}flight:{names.queue(MODEL, priority)}:{tenant}")
+                kept = self.client.zcard(f"{P}flight:{naming.queue(MODEL, priority)}:{tenant}")
                 assert kept == self.in_flight(tenant, priority) <= SHARE
 
     @invariant()
@@ -319,7 +319,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def published_shards_are_watched(self) -> None:
         for priority in Priority:
-            queue = names.queue(MODEL, priority)
+            queue = naming.queue(MODEL, priority)
             published = {
                 f"{job.id}:{i}"
                 for job in self.jobs.values()

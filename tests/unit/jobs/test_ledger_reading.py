@@ -8,12 +8,12 @@ from itertools import count
 import orjson
 import redis
 
-from jobs import ledger, names
+from jobs import ledger, naming
 from jobs.ledger import Backlog, FoundDocument, JobPlace, Ledger, Leftovers, ModelFacts, NewJob
 from jobs.schema import Job, JobStatus
 from jobs.shards import decode_documents
 from tests.support.ledger import CODEC, MODEL, new_job
-from tests.support.processes import wait_for
+from tests.support.processes.harness import wait_for
 
 
 def listed(store: Ledger, limit: int = 100, behind: JobPlace | None = None, **filters: object) -> list[str]:
@@ -130,12 +130,12 @@ def test_facts_of_a_model_are_those_of_its_revision(store: Ledger, client: redis
     store.run(ledger.worker_seen(MODEL, "w", 32, "rev", facts))
     [view] = store.run(ledger.models([MODEL]))
     assert view.facts == facts
-    stored = orjson.loads(client.hget(f"{{gleaner}}:model:{names.slug(MODEL)}", "facts"))
-    client.hset(f"{{gleaner}}:model:{names.slug(MODEL)}", "facts", orjson.dumps(stored | {"newer": 1}))
+    stored = orjson.loads(client.hget(f"{{gleaner}}:model:{naming.slug(MODEL)}", "facts"))
+    client.hset(f"{{gleaner}}:model:{naming.slug(MODEL)}", "facts", orjson.dumps(stored | {"newer": 1}))
     [view] = store.run(ledger.models([MODEL]))
     assert view.facts == facts
 
-    client.hset(f"{{gleaner}}:model:{names.slug(MODEL)}", "rev", "older")
+    client.hset(f"{{gleaner}}:model:{naming.slug(MODEL)}", "rev", "older")
     [view] = store.run(ledger.models([MODEL]))
     assert view.facts is None
 

@@ -11,15 +11,16 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry
 
-from jobs import ledger, names, queues
+from jobs import ledger, naming
 from jobs.ledger import Ledger, Message
-from jobs.metrics import UpkeepMetrics
+from jobs.observability.metrics import UpkeepMetrics
+from jobs.queue import celery_queues
 from jobs.schema import Job, JobStatus, Priority
 from jobs.upkeep import Upkeep, UpkeepLoop
 from tests.support.ledger import MODEL, new_job
-from tests.support.processes import wait_for
+from tests.support.processes.harness import wait_for
 
-QUEUE = names.queue(MODEL, Priority.standard)
+QUEUE = naming.queue(MODEL, Priority.standard)
 
 
 @dataclass
@@ -31,12 +32,12 @@ class House:
 
     def submit(self, job: str, shards: int = 1, **more: object) -> tuple[Message, ...]:
         created = self.store.run(ledger.create(new_job(job, (1,) * shards, **more)))  # type: ignore[arg-type]
-        queues.push(self.broker, created.publish)
+        celery_queues.push(self.broker, created.publish)
         return created.publish
 
     def take(self) -> Message | None:
         """Pop a message as a worker would, which is where plain Celery loses it."""
-        raw = self.broker.rpop(queues.KEY_PREFIX + QUEUE)
+        raw = self.broker.rpop(celery_queues.KEY_PREFIX + QUEUE)
         if raw is None:
             return None
         job, shard, seq = orjson.loads(raw)["headers"]["id"].split(".")
@@ -77,7 +78,7 @@ def test_a_popped_and_lost_message_is_published_again(house: House) -> None:
     """A worker that died between taking a message and claiming its shard costs a grace, not the job."""
     house.submit("job_1")
     assert house.take() is not None  # and never claimed
-    ticks(house, lambda: queues.length(house.broker, QUEUE) == 1)
+    ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 1)
     again = house.take()
     assert again is not None
     assert house.store.run(ledger.claim(again, "n", "w", "rev")).kind == "run"
@@ -90,7 +91,7 @@ def test_a_healthy_backlog_is_not_multiplied(house: House) -> None:
     for _ in range(50):
         house.upkeep.tick()
         time.sleep(0.005)
-    assert queues.length(house.broker, QUEUE) == 20
+    assert celery_queues.length(house.broker, QUEUE) == 20
 
 
 def test_the_queue_is_rebuilt_after_flushdb(house: House) -> None:
@@ -98,7 +99,7 @@ def test_the_queue_is_rebuilt_after_flushdb(house: House) -> None:
     for n in range(250):
         house.submit(f"job_{n}", shards=2, tenant=f"t{n}")
     house.broker.flushdb()
-    ticks(house, lambda: queues.length(house.broker, QUEUE) == 500)
+    ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 500)
     seen = {(m.job, m.shard) for m in iter(house.take, None)}
     assert len(seen) == 500
 
@@ -125,7 +126,7 @@ def test_a_silent_worker_loses_its_shard(house: House) -> None:
     house.take()
     house.store.run(ledger.claim(message, "dead", "w1", "rev", lease_ms=10))
     time.sleep(0.02)
-    ticks(house, lambda: queues.length(house.broker, QUEUE) == 1)
+    ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 1)
     again = house.take()
     assert again is not None
     claim = house.store.run(ledger.claim(again, "live", "w2", "rev"))
@@ -145,7 +146,7 @@ def test_a_broker_that_is_down_stops_only_the_pushing(house: House) -> None:
     with pytest.raises(redis.ConnectionError):
         deaf.tick()
     assert house.job("job_1").counts.running == 0
-    ticks(house, lambda: queues.length(house.broker, QUEUE) == 1)
+    ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 1)
 
 
 def test_an_outage_does_not_expire_leases(house: House) -> None:
@@ -181,7 +182,7 @@ def test_blame_reaches_only_what_was_in_the_forward(house: House) -> None:
     house.store.run(ledger.mark("w", [("job_1", 0), ("job_1", 1)]))
     house.store.run(ledger.mark("w", [("job_1", 0)], left=[("job_1", 1)]))
     time.sleep(0.02)
-    ticks(house, lambda: queues.length(house.broker, QUEUE) == 2)
+    ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 2)
     claims = [house.store.run(ledger.claim(m, f"again{m.shard}", "w", "rev")) for m in iter(house.take, None)]
     assert sorted(claim.alone for claim in claims) == [False, True]
 
@@ -257,14 +258,16 @@ def test_results_are_purged_past_their_time(house: House) -> None:
 
 def test_a_newer_record_is_given_back_and_comes_again(house: House) -> None:
     """An older worker hands a shard of a newer version back; it is published again for those who can."""
-    [message] = house.submit("job_1", version=names.WIRE_VERSION + 1)
+    [message] = house.submit("job_1", version=naming.WIRE_VERSION + 1)
     house.take()
     assert house.store.run(ledger.claim(message, "n", "old", "rev")).kind == "newer"
     house.client.zadd("{gleaner}:open:gleaner-small", {"job_1:0": 1})  # its half minute is over
-    ticks(house, lambda: queues.length(house.broker, QUEUE) == 1)
+    ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 1)
     again = house.take()
     assert again is not None
-    assert house.store.run(ledger.claim(again, "n", "new", "rev", max_version=names.WIRE_VERSION + 1)).kind == "run"
+    assert (
+        house.store.run(ledger.claim(again, "n", "new", "rev", max_version=naming.WIRE_VERSION + 1)).kind == "run"
+    )
 
 
 def test_a_lapsed_stage_returns_its_reservation(house: House) -> None:
@@ -312,6 +315,6 @@ def test_a_stand_by_alone_brings_back_what_a_dead_worker_held(house: House) -> N
     alone = Upkeep(house.store, house.broker, UpkeepMetrics(CollectorRegistry()), lease_s=1)
     loop = UpkeepLoop(alone, every_s=0.02, silent_s=30)
     loop.start()
-    wait_for(lambda: queues.length(house.broker, QUEUE) == 1, 30, "the shard is published again")
+    wait_for(lambda: celery_queues.length(house.broker, QUEUE) == 1, 30, "the shard is published again")
     assert loop.ticks()
     loop.stop()

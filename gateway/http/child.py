@@ -1,0 +1,64 @@
+"""One of several gateway processes, started by `gateway.http.processes`, behind the port of its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from threading import Thread
+
+from prometheus_client import CollectorRegistry
+
+from gateway.app import create_app
+from gateway.http.processes import BEAT_S, OVERDUE_S, Place
+from gateway.http.server import Server
+from gateway.settings import GatewaySettings
+from jobs.api_keys import KeysError
+from jobs.observability import logs, multiprocess
+from jobs.observability.metrics import GatewayMetrics
+
+log = logging.getLogger(__name__)
+
+
+def main(place: Place) -> int:
+    """Serve until SIGTERM or SIGINT, or until the parent is gone; 0 after a clean stop."""
+    settings = GatewaySettings()
+    logs.configure(settings, "gateway", place=place.number)
+    multiprocess.keep_in(place.folder, str(place.number))
+    line = socket.socket(fileno=place.line)
+
+    async def beat() -> None:
+        """Tell the parent that the event loop turns, and with the first one that the API is served."""
+        with contextlib.suppress(OSError):
+            line.send(b".", socket.MSG_DONTWAIT)
+
+    try:
+        app = create_app(settings, GatewayMetrics(CollectorRegistry()))
+    except KeysError as error:
+        log.error("gateway.no_keys", extra={"reason": str(error)})
+        return 1
+    server = Server(settings, app, callback_notify=beat, timeout_notify=BEAT_S)
+    overdue_s = settings.shutdown_grace_s + OVERDUE_S
+    ending = Thread(target=_end_with_parent, args=(line, place.folder, overdue_s), name="parent", daemon=True)
+    ending.start()
+    server.run([socket.socket(fileno=number) for number in place.listening])
+    return 0 if server.started else 1
+
+
+def _end_with_parent(line: socket.socket, folder: Path, overdue_s: float) -> None:
+    line.recv(1)  # nothing is ever said: it returns when the other end is closed, however the parent died
+    log.warning("gateway.parent_gone")
+    shutil.rmtree(folder, ignore_errors=True)  # the parent's to remove; what is open stays usable
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(overdue_s)
+    os._exit(1)  # nobody else is there to end it
+
+
+if __name__ == "__main__":
+    sys.exit(main(Place.model_validate_json(sys.argv[1])))

@@ -1,0 +1,238 @@
+"""Several gateway processes behind one port: the parent, which owns the port, and has each of its places filled.
+
+A place is filled by `gateway.http.child`, which says over its line that its event loop turns. One that is silent is
+killed, one that ended is started anew. All accept from the same listening sockets, so that the others take the
+connections of one that is gone; with sockets of its own (SO_REUSEPORT) what was queued for it would be lost.
+uvicorn's supervisor is not used: it asks a thread of the child, which answers while the event loop hangs, it serves
+with a server of its own making, and it leaves the children behind when it dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel, ConfigDict
+
+from gateway.http.background_services import STALLED_S, beside
+from gateway.settings import GatewaySettings
+from jobs.observability import multiprocess
+from jobs.observability.metrics import ProcessesMetrics, UpkeepMetrics, process
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 1
+OVERDUE_S = 5.0
+"""A child that has not drained so long after its grace is killed."""
+_LOOK_S = 0.5
+_BACKLOG = 2048  # as uvicorn's
+_LONGEST_PAUSE_S = 30.0
+
+
+class Place(BaseModel):
+    """What a child is told.
+
+    Attributes:
+        number: its place, from 0.
+        line: file descriptor on which it sends a byte every `BEAT_S`; its end is the parent's.
+        listening: file descriptors of the sockets it accepts from.
+        folder: where metrics are kept.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    line: int
+    listening: tuple[int, ...]
+    folder: Path
+
+
+def run(settings: GatewaySettings, count: int) -> int:
+    """Serve with so many processes until SIGTERM or SIGINT; 0 if all of them stopped cleanly."""
+    try:
+        listening = listen(settings.host, settings.port)
+    except OSError as error:
+        log.error("gateway.cannot_listen", extra={"reason": str(error)})
+        return 1
+    with tempfile.TemporaryDirectory(prefix="gleaner-gateway-") as name:
+        folder = Path(name)
+        multiprocess.keep_in(folder, "parent")
+        own, shown = CollectorRegistry(), CollectorRegistry()
+        parent = Processes(settings, listening, folder, ProcessesMetrics(own))
+        multiprocess.show(folder, shown)
+        process(shown, multiprocess.Family(parent.pids))
+        with beside(settings, shown, UpkeepMetrics(own), parent.stalled, parent.serves):
+            return asyncio.run(parent.run(count))
+
+
+@dataclass
+class _Child:
+    """One that runs.
+
+    Attributes:
+        heard: when its line last said something, or it was started.
+        serves: it has said something.
+        killed: it was silent for too long.
+    """
+
+    process: asyncio.subprocess.Process
+    heard: float
+    serves: bool = False
+    killed: bool = False
+
+
+class Processes:
+    """Keeps the children.
+
+    Args:
+        settings: read once by the caller; each child reads its own.
+        listening: what they accept from.
+        folder: where metrics are kept.
+        metrics: of the parent alone.
+    """
+
+    def __init__(
+        self, settings: GatewaySettings, listening: list[socket.socket], folder: Path, metrics: ProcessesMetrics
+    ) -> None:
+        self._settings = settings
+        self._listening = listening
+        self._folder = folder
+        self._metrics = metrics
+        self._children: dict[int, _Child] = {}
+        self._stopping = asyncio.Event()
+        self._overdue = float("inf")
+        self._turned = time.monotonic()
+        self._has_served = False
+
+    def pids(self) -> list[int]:
+        """The children that live."""
+        return [child.process.pid for child in list(self._children.values())]
+
+    def stalled(self) -> str | None:
+        """Why the gateway should be started anew, or None; a child that stalls is the parent's own affair."""
+        silent = time.monotonic() - self._turned
+        return f"nobody has looked after the processes for {silent:.0f} s" if silent > STALLED_S else None
+
+    def serves(self) -> bool:
+        """True while requests are taken: one child is enough, for it accepts what comes to any."""
+        return not self._stopping.is_set() and any(child.serves for child in list(self._children.values()))
+
+    async def run(self, count: int) -> int:
+        """Keep so many children until told to stop; 0 if all of them stopped cleanly."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told, number)
+        looking = asyncio.create_task(self._look(), name="look")
+        codes = await asyncio.gather(*(self._keep(number) for number in range(count)))
+        looking.cancel()
+        return int(any(codes))
+
+    async def _keep(self, number: int) -> int:
+        """Have a child at this place until told to stop; the last one's exit code."""
+        pause_s = 0.0
+        while not self._stopping.is_set():
+            child = await self._lived(number)
+            code = child.process.returncode or 0
+            if self._stopping.is_set():
+                return 0 if code == -signal.SIGTERM else code  # told before it had begun
+            if not self._has_served:  # and will not: it has said why
+                self._stop()
+                return 1
+            reason = "stalled" if child.killed else "died"
+            facts = {"place": number, "pid": child.process.pid, "reason": reason, "exit_code": code}
+            log.error("gateway.process_ended", extra=facts)
+            self._metrics.ended.labels(reason).inc()
+            pause_s = 0.0 if child.serves else min(_LONGEST_PAUSE_S, 2 * pause_s or 1.0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._stopping.wait()
+        return 0
+
+    async def _lived(self, number: int) -> _Child:
+        """A child from its start to its end."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            child = self._children[number] = _Child(await self._start(number, theirs), time.monotonic())
+        if self._stopping.is_set():
+            child.process.terminate()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        while await reader.read(64):
+            child.heard = time.monotonic()
+            child.serves = self._has_served = True
+            self._count()
+        writer.close()
+        await child.process.wait()
+        del self._children[number]
+        multiprocess.forget(self._folder, str(number))
+        self._count()
+        return child
+
+    async def _start(self, number: int, line: socket.socket) -> asyncio.subprocess.Process:
+        listening = tuple(listener.fileno() for listener in self._listening)
+        place = Place(number=number, line=line.fileno(), listening=listening, folder=self._folder)
+        environment = dict(os.environ)
+        if self._settings.log_file:  # processes that rotate one file would lose each other's lines
+            log_file = Path(self._settings.log_file)
+            environment["GLEANER_LOG_FILE"] = str(log_file.with_stem(f"{log_file.stem}-{number}"))
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway.http.child", place.model_dump_json()),
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(place.line, *listening),
+            start_new_session=True,  # a terminal's Ctrl-C is the parent's; its children would take it for a second
+        )
+
+    async def _look(self) -> None:
+        """Kill who is silent, or has not drained in time."""
+        while True:
+            self._turned = now = time.monotonic()
+            for child in self._children.values():
+                silent = not self._stopping.is_set() and now - child.heard > STALLED_S
+                if (silent or now > self._overdue) and child.process.returncode is None:
+                    child.killed = True
+                    child.process.kill()
+            await asyncio.sleep(_LOOK_S)
+
+    def _told(self, number: signal.Signals) -> None:
+        """Pass a signal on; the first one of any kind, and a second SIGINT, mean the same to a child."""
+        if not self._stopping.is_set():
+            self._stop()
+        elif number == signal.SIGINT:
+            self._send(signal.SIGINT)
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        self._overdue = time.monotonic() + self._settings.shutdown_grace_s + OVERDUE_S
+        for listener in self._listening:
+            listener.close()  # or the system would take connections that nobody accepts
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: signal.Signals) -> None:
+        for child in self._children.values():
+            if child.process.returncode is None:
+                child.process.send_signal(number)
+
+    def _count(self) -> None:
+        self._metrics.serving.set(sum(child.serves for child in self._children.values()))
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """One socket for each address of the host, as an event loop makes them.
+
+    Raises:
+        OSError: the port is taken, or the host is none of this machine's.
+    """
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = dict.fromkeys((family, address) for family, _, _, _, address in found)
+    return [socket.create_server(address, family=family, backlog=_BACKLOG) for family, address in addresses]

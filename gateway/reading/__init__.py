@@ -1,0 +1,1 @@
+"""Turns a job's state and results into responses."""

@@ -1,0 +1,146 @@
+"""Turns what the ledger knows into what clients read: `Job` -> a `JobBody`'s JSON, `ModelView` -> `ModelBody`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import orjson
+
+from gateway.http.schemas import JobWebhook, ModelBody, ModelLimits, ShareBody
+from jobs.ledger import ModelView, NewJob
+from jobs.lines import escape_line_breaks
+from jobs.schema import Counts, Job, JobStatus, Usage
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SLOWEST_POLL_S = 30
+
+
+def job_json(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None = None) -> bytes:
+    """The job as the API serves it, a `JobBody`; `metadata` is `job.meta`, opened."""
+    here = job_url(job.id)
+    body = {
+        "id": job.id,
+        "object": "job",
+        "status": job.status,
+        "status_reason": job.status_reason,
+        "counts": job.counts,
+        "progress": round(job.counts.finished / job.counts.total, 4),
+        "eta_s": job.eta_s,
+        "queue_position": job.queue_position,
+        "usage": job.usage,
+        "model": job.model,
+        "model_revision": job.model_revision,
+        "default_threshold": job.default_threshold,
+        "priority": job.priority,
+        "created_at": rfc3339(job.created_at),
+        "started_at": _rfc3339_or_none(job.started_at),
+        "finished_at": _rfc3339_or_none(job.finished_at),
+        "deadline_at": rfc3339(job.deadline_at),
+        "results_expire_at": _rfc3339_or_none(job.results_expire_at),
+        "error_summary": [{"code": code, "count": count} for code, count in job.error_summary.items()],
+        "warnings": job.warnings,
+        "urls": {
+            "self": here,
+            "results": results_url(job.id),
+            "cancel": f"{here}/cancel",
+            "events": f"{here}/events",
+        },
+        "metadata": metadata,
+        "retry_of": job.retry_of,
+        "retried_by": job.retried_by,
+        "webhook": None if webhook is None else webhook.model_dump(),
+    }
+    return escape_line_breaks(orjson.dumps(body))
+
+
+def unbegun(new: NewJob, created: int) -> Job:
+    """The job as it is when nothing of it has run; `created` is the ledger's time (ms)."""
+    total = sum(documents for documents, _ in new.sizes)
+    return Job(
+        id=new.id,
+        tenant=new.tenant,
+        status=JobStatus.queued,
+        status_reason=None,
+        counts=Counts(total, total, 0, 0, 0, 0, 0),
+        eta_s=None,
+        queue_position=None,
+        usage=Usage(characters=new.characters),
+        model=new.model,
+        model_revision=None,
+        priority=new.priority,
+        created_at=created,
+        started_at=None,
+        finished_at=None,
+        deadline_at=created + int(new.deadline_s * 1000),
+        results_expire_at=None,
+        error_summary={},
+        opts=new.opts,
+        meta=new.meta,
+        retry_of=new.retry_of or None,
+        retried_by=None,
+        version=1,
+        now=created,
+    )
+
+
+def job_url(job_id: str) -> str:
+    """Where a job is, relative to the service."""
+    return f"/v1/jobs/{job_id}"
+
+
+def results_url(job_id: str) -> str:
+    """Where a job's results are, relative to the service."""
+    return f"{job_url(job_id)}/results"
+
+
+def model_body(
+    name: str, model: ModelView, shares: Mapping[str, int], *, default: bool, max_labels: int
+) -> ModelBody:
+    """A name that jobs may ask for, as the API serves it: `model` runs the caller's, `shares` are its split."""
+    facts = model.facts
+    return ModelBody(
+        name=name,
+        default=default,
+        model=model.name,
+        split=[ShareBody(model=each, weight=weight) for each, weight in shares.items()],
+        available=model.workers > 0,
+        workers=model.workers,
+        revision=model.revision,
+        default_threshold=facts.default_threshold if facts else None,
+        limits=None
+        if facts is None
+        else ModelLimits(
+            words_per_window=facts.words_per_window,
+            tokens_per_row=facts.tokens_per_row,
+            words_per_entity=facts.words_per_entity,
+            labels=max_labels,
+        ),
+        reason=model.reason,
+        open_jobs=model.open_jobs,
+        open_shards=model.open_shards,
+    )
+
+
+def retry_after_s(job: Job) -> int:
+    """When a client that polls should look again: half of what is left, within 1 to 30 s."""
+    return 1 if job.eta_s is None else min(max(1, round(job.eta_s / 2)), _SLOWEST_POLL_S)
+
+
+def etag(job: Job) -> str:
+    """A weak validator: the ETA moves without a new version."""
+    return f'W/"{job.version}"'
+
+
+def rfc3339(ms: int) -> str:
+    """UTC milliseconds since the epoch as RFC 3339 with milliseconds."""
+    return f"{datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19]}.{ms % 1000:03d}Z"
+
+
+def milliseconds(moment: datetime) -> int:
+    """An aware moment as UTC milliseconds since the epoch."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _rfc3339_or_none(ms: int | None) -> str | None:
+    return None if ms is None else rfc3339(ms)

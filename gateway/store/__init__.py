@@ -1,0 +1,1 @@
+"""Protects the gateway from a slow or failed Redis."""

@@ -1,0 +1,128 @@
+"""A job as it is stored: its head -> blobs, its documents -> the payload of each shard; metadata read back.
+
+Pure; every blob is encoded for the one place where it lies (`jobs.ledger.place`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from gateway.submission.parsing import Head
+from jobs.codec import Codec
+from jobs.cost import Costs
+from jobs.ledger import place
+from jobs.schema import Document, Job, Labels
+from jobs.shards import cut, encode_documents, wire_options, wire_version
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What is stored of a job.
+
+    Attributes:
+        opts: labels and options.
+        meta: the metadata, or b"".
+        sizes: documents and cost (`jobs.cost`) of each shard, in order.
+        characters: of all documents (code points).
+        version: the wire version that a worker must know to run it.
+        blobs: the shards' payloads in order; none where they are staged.
+        doc_ids: (document id, index) of documents whose id is not their index; none where they are staged.
+        staged_bytes: size of what is staged, ids included.
+    """
+
+    job_id: str
+    opts: bytes
+    meta: bytes
+    sizes: Sequence[tuple[int, int]]
+    version: int
+    characters: int
+    blobs: Sequence[bytes] = ()
+    doc_ids: Sequence[tuple[str, int]] = ()
+    staged_bytes: int = 0
+
+    @property
+    def documents(self) -> int:
+        """How many it has."""
+        return sum(documents for documents, _ in self.sizes)
+
+    @property
+    def cost(self) -> int:
+        """What they cost together."""
+        return sum(cost for _, cost in self.sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedDocuments:
+    """A job's documents as they are stored; the attributes are those of `Packed`."""
+
+    job_id: str
+    sizes: Sequence[tuple[int, int]]
+    version: int
+    characters: int
+    blobs: Sequence[bytes]
+    doc_ids: Sequence[tuple[str, int]]
+
+
+def pack_documents(codec: Codec, job_id: str, documents: Iterable[Document], labels: Labels) -> PackedDocuments:
+    """Pack the documents of a job that came in one piece; no more than a shard of them is in memory at once."""
+    sizes: list[tuple[int, int]] = []
+    blobs: list[bytes] = []
+    ids: list[tuple[str, int]] = []
+    version, characters, costs = 1, 0, Costs(labels)
+    for shard in cut(documents, weigh=costs.weigh):
+        blobs.append(pack_shard(codec, job_id, len(sizes), shard))
+        sizes.append((len(shard), sum(map(costs.of, shard))))
+        characters += count_characters(shard)
+        ids += own_ids(shard)
+        version = max(version, wire_version(shard))
+    return PackedDocuments(job_id, sizes, version, characters, blobs, ids)
+
+
+def pack(codec: Codec, head: Head, documents: PackedDocuments) -> Packed:
+    """Pack a job that came in one piece."""
+    return Packed(
+        documents.job_id,
+        *pack_head(codec, documents.job_id, head),
+        documents.sizes,
+        max(documents.version, wire_version((), head.options)),
+        documents.characters,
+        blobs=documents.blobs,
+        doc_ids=documents.doc_ids,
+    )
+
+
+def pack_head(codec: Codec, job_id: str, head: Head) -> tuple[bytes, bytes]:
+    """A job's labels and options, and its metadata (b"" where it has none)."""
+    opts = orjson.dumps({"labels": head.labels, "options": wire_options(head.options)})
+    meta = codec.encode(orjson.dumps(head.metadata), place("meta", job_id)) if head.metadata else b""
+    return codec.encode(opts, place("opts", job_id)), meta
+
+
+def pack_shard(codec: Codec, job_id: str, number: int, documents: Sequence[Document]) -> bytes:
+    """A shard's payload."""
+    return codec.encode(encode_documents(documents), place("in", job_id, number))
+
+
+def count_characters(documents: Sequence[Document]) -> int:
+    """Return the characters of the texts (code points)."""
+    return sum(len(document.text) for document in documents)
+
+
+def own_ids(documents: Sequence[Document]) -> list[tuple[str, int]]:
+    """Ids and indexes of documents whose id is not their index."""
+    return [(document.id, document.index) for document in documents if document.id != str(document.index)]
+
+
+def unpack_metadata(codec: Codec, job: Job) -> dict[str, str]:
+    """A job's metadata.
+
+    Raises:
+        CodecError: the blob cannot be read.
+    """
+    if not job.meta:
+        return {}
+    metadata: dict[str, str] = orjson.loads(codec.decode(job.meta, place("meta", job.id)))
+    return metadata

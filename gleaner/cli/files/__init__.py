@@ -1,0 +1,1 @@
+"""Reads input files and writes output files."""

@@ -1,0 +1,246 @@
+"""Bytes of a file -> text: compression, byte order marks, encodings by the labels that browsers know."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import gzip
+import importlib
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+import webencodings
+
+from gleaner.cli.files.pages import Parser
+from gleaner.cli.files.rows import RECORD_CHARACTERS, InputError, encoding_fault, undecoded
+
+_ERRORS: Final = "gleaner.undecoded"
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""UTF-32's before UTF-16's, which begins like it."""
+_OTHERS: Final = (
+    (b"%PDF-", "a PDF; extract its text first"),
+    (b"PK\x03\x04", "an archive, as .xlsx, .docx and .zip are; save it as CSV or as text"),
+    (b"\xd0\xcf\x11\xe0", "an old Office file, as .xls and .doc are; save it as CSV or as text"),
+    (b"PAR1", "Parquet; say --format parquet"),
+    (b"SQLite format 3\x00", "an SQLite database; export a table as CSV"),
+)
+_XML: Final = re.compile(rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""")
+_IN_CONTENT: Final = re.compile(r"""charset\s*=\s*["']?\s*([^\s"';]+)""", re.IGNORECASE)
+_PRESCAN_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file's text.
+
+    Attributes:
+        stream: decoded, with line ends as they are; what could not be decoded is found by `rows.undecoded`.
+        marked: it began with UTF-8's byte order mark, which the stream leaves out.
+        utf8: it was decoded as UTF-8.
+    """
+
+    stream: io.TextIOWrapper
+    marked: bool
+    utf8: bool
+
+
+@contextlib.contextmanager
+def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file, unpacked if it is gzip or Zstandard, whatever its name.
+
+    Raises:
+        InputError: it is packed in a way that cannot be read here, or is broken.
+        OSError: it cannot be opened or read.
+    """
+    with contextlib.ExitStack() as stack:
+        plain = stack.enter_context(path.open("rb"))
+        head, opened = plain.peek(4), plain
+        if head.startswith(_GZIP):
+            opened = stack.enter_context(io.BufferedReader(cast("Any", gzip.GzipFile(fileobj=plain))))
+        elif head.startswith(_ZSTD):
+            opened = stack.enter_context(io.BufferedReader(_zstd(plain)))
+        try:
+            yield opened
+        except (EOFError, gzip.BadGzipFile, zlib.error) as failure:
+            raise InputError(f"the packed file is broken: {failure}") from None
+        except Exception as failure:
+            if type(failure).__name__ != "ZstdError":
+                raise
+            raise InputError(f"the packed file is broken: {failure}") from None
+
+
+@contextlib.contextmanager
+def open_text(path: Path, encoding: str | None) -> Iterator[Opened]:
+    """Open a file as text.
+
+    Args:
+        path: the file, packed or not.
+        encoding: a label; a byte order mark in the file wins. None is UTF-8.
+
+    Raises:
+        InputError: the encoding is not known, or the file is no text.
+        OSError: it cannot be opened or read.
+    """
+    with open_bytes(path) as file:
+        head = file.peek(64)[:64]
+        mark, codec = find_mark(head)
+        if codec is None:
+            refuse_other(head)
+            if encoding is None:
+                _refuse_utf16(head)
+            codec = "utf-8" if encoding is None else find_codec(encoding)
+        file.read(len(mark))
+        register_errors()
+        with io.TextIOWrapper(file, encoding=codec, errors=_ERRORS, newline="") as stream:
+            utf8 = codecs.lookup(codec).name == "utf-8"
+            yield Opened(stream, bool(mark) and utf8, utf8)
+
+
+def read_text(path: Path, encoding: str | None) -> tuple[str, Opened]:
+    """Return a whole file as it is, line ends included, and how it was opened.
+
+    Raises:
+        InputError: it is too large to be one document, or is not of this encoding.
+        OSError: it cannot be opened or read.
+    """
+    with open_text(path, encoding) as opened:
+        text = opened.stream.read(RECORD_CHARACTERS + 1)
+        if len(text) > RECORD_CHARACTERS:
+            raise InputError(
+                f"larger than {RECORD_CHARACTERS} characters; cut it into files, or read it with --format lines"
+            )
+    if byte := undecoded(text):
+        raise InputError(encoding_fault(byte, encoding))
+    return text, opened
+
+
+def find_mark(head: bytes) -> tuple[bytes, str | None]:
+    """Return the byte order mark that a file begins with and its codec; nothing and None without one."""
+    return next(((mark, codec) for mark, codec in _BOMS if head.startswith(mark)), (b"", None))
+
+
+def find_codec(label: str) -> str:
+    """Return Python's codec for a label, of the Encoding Standard first: `latin-1` is windows-1252, as in browsers.
+
+    Raises:
+        InputError: nobody knows the label, or what it names is no encoding of text.
+    """
+    standard = webencodings.lookup(label)
+    if standard is None:
+        try:
+            known = codecs.lookup(label)
+            b"A\n".decode(known.name)
+        except (LookupError, ValueError, AssertionError):
+            raise InputError(
+                f"{label!r} is no encoding; say one as utf-8, windows-1252, shift_jis (--encoding)"
+            ) from None
+        standard = webencodings.lookup(known.name)
+        if standard is None:
+            return known.name
+    if standard.name == "replacement":
+        raise InputError(f"{label!r} is an encoding that is not safe to read; convert the file to UTF-8 first")
+    # Browsers read gb2312 and gbk by the decoder of gb18030, which has them in it.
+    decoders = {"gbk": "gb18030", "x-user-defined": "cp1252"}
+    return decoders.get(standard.name) or str(standard.codec_info.name)
+
+
+def decode_page(page: bytes, encoding: str | None) -> str:
+    """Return an HTML page's markup, decoded as browsers do: by byte order mark, `encoding`, its own word, UTF-8.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    mark, codec = find_mark(page)
+    named = encoding or (None if codec else find_charset(page))
+    unknown = ""
+    if codec is None:
+        try:
+            codec = "utf-8" if named is None else find_codec(named)
+        except InputError as failure:
+            if encoding is not None:
+                raise
+            codec, unknown = "utf-8", f"the page names the charset {named!r}: {failure}"
+        if encoding is None and codec in ("utf-16-le", "utf-16-be"):
+            codec = "utf-8"  # its own word was read as ASCII, so it cannot be
+    register_errors()
+    markup = page[len(mark) :].decode(codec, _ERRORS)
+    if byte := undecoded(markup):
+        raise InputError(unknown or encoding_fault(byte, named))
+    return markup
+
+
+def find_charset(page: bytes) -> str | None:
+    """Return the charset that a page names in its first bytes, in `<meta>` or an XML declaration, or None."""
+    declared = _XML.match(page[:_PRESCAN_BYTES])
+    scan = _Prescan()
+    scan.feed(page[:_PRESCAN_BYTES].decode("latin-1"))
+    return scan.charset or (None if declared is None else declared[1].decode())
+
+
+class _Prescan(Parser):
+    charset: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take the first charset that a `<meta>` names."""
+        if tag != "meta" or self.charset:
+            return
+        values = {name: value or "" for name, value in reversed(attrs)}
+        self.charset = values.get("charset", "").strip() or None
+        if self.charset is None and values.get("http-equiv", "").lower() == "content-type":
+            match = _IN_CONTENT.search(values.get("content", ""))
+            self.charset = match and match[1]
+
+
+def refuse_other(head: bytes) -> None:
+    """Raise where the first bytes are those of a file that is no text.
+
+    Raises:
+        InputError: it is one; says which, and what to do.
+    """
+    for magic, kind in _OTHERS:
+        if head.startswith(magic):
+            raise InputError(f"not text but {kind}")
+
+
+def _refuse_utf16(head: bytes) -> None:
+    units = head[: len(head) // 2 * 2]
+    for first, codec in ((1, "utf-16le"), (0, "utf-16be")):
+        if len(units) >= 4 and not any(units[first::2]) and all(units[1 - first :: 2]):
+            raise InputError(f"not UTF-8 but UTF-16 without a byte order mark; say --encoding {codec}")
+
+
+def register_errors() -> None:
+    """Let codecs know how bytes without a meaning are decoded: by `_ERRORS`, safe to repeat."""
+    codecs.register_error(_ERRORS, _replace)
+
+
+def _replace(failure: UnicodeError) -> tuple[str, int]:
+    if isinstance(failure, UnicodeDecodeError):
+        byte = failure.object[failure.start]
+        if failure.encoding == "charmap" and 0x80 <= byte <= 0x9F:
+            return chr(byte), failure.start + 1  # as the Encoding Standard has it for windows-125x
+        if failure.encoding == "gb18030" and byte == 0x80:
+            return "€", failure.start + 1
+        if byte < 0x80:  # half of a pair in UTF-16, which the handler below does not take
+            return chr(0xDC80 + byte), failure.end
+    replaced: tuple[str, int] = codecs.lookup_error("surrogateescape")(failure)  # type: ignore[assignment]
+    return replaced
+
+
+def _zstd(file: BinaryIO) -> Any:
+    for module in ("compression.zstd", "backports.zstd"):
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(module).ZstdFile(file)
+    raise InputError("reading Zstandard needs backports.zstd: pip install 'gleaner-ner[frame]'")

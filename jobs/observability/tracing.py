@@ -1,0 +1,161 @@
+"""Spans, where asked for: `traceparent` in, OpenTelemetry out. Off (the default) it hands on and imports nothing.
+
+A span holds ids and sizes, never a text, a label or an exception's message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from jobs.observability.logs import bound
+from jobs.settings import Settings
+
+_MOST_LINKS = 64
+
+
+class Tracer:
+    """Makes spans.
+
+    Args:
+        tracer: OpenTelemetry's, or None for none.
+    """
+
+    def __init__(self, tracer: Any = None) -> None:
+        self._tracer = tracer
+
+    @property
+    def on(self) -> bool:
+        """True if spans are made."""
+        return self._tracer is not None
+
+    @contextmanager
+    def span(
+        self,
+        name: str,
+        parent: str = "",
+        links: Iterable[str] = (),
+        *,
+        outgoing: bool = False,
+        **facts: str | int | float,
+    ) -> Iterator[str]:
+        """Time the block; what it logs carries the trace's id.
+
+        Args:
+            name: what is done.
+            parent: W3C traceparent of the span it belongs to, "" to begin a trace.
+            links: traceparents of others it works for.
+            outgoing: the block is a call to another service (a client span).
+            facts: attributes.
+
+        Yields:
+            The span's own traceparent, to be handed on; `parent` where tracing is off.
+        """
+        if self._tracer is None:
+            with _logged(parent):
+                yield parent
+            return
+        from opentelemetry import trace
+
+        with self._tracer.start_as_current_span(
+            name,
+            context=_parent_of(parent),
+            kind=trace.SpanKind.CLIENT if outgoing else trace.SpanKind.INTERNAL,
+            links=_links(links),
+            attributes=facts,
+            record_exception=False,  # its message may quote a text
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                own = _written(span.get_span_context())
+                with _logged(own):
+                    yield own
+            except BaseException as error:
+                span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
+                raise
+
+    def note(self, error: str = "", **facts: str | int | float) -> None:
+        """Add to the span of the block that runs what is known only now.
+
+        Args:
+            error: a code of ours; not "" marks the span as failed.
+            facts: attributes.
+        """
+        if self._tracer is None:
+            return
+        from opentelemetry import trace
+
+        span = trace.get_current_span()
+        span.set_attributes(facts)
+        if error:
+            span.set_attribute("error.type", error)
+            span.set_status(trace.StatusCode.ERROR, error)
+
+    def begin(self, name: str, links: Iterable[str] = (), **facts: str | int | float) -> Callable[[], None]:
+        """A span of its own trace that lasts until what is returned is called."""
+        if self._tracer is None:
+            return lambda: None
+        end: Callable[[], None] = self._tracer.start_span(name, links=_links(links), attributes=facts).end
+        return end
+
+
+def trace_id(traceparent: str) -> str | None:
+    """The trace that a traceparent belongs to, as logs name it; None for none."""
+    return traceparent[3:35] or None
+
+
+def start(settings: Settings, service: str) -> Tracer:
+    """The process's tracer, exporting by OTLP over HTTP if GLEANER_TRACE_ENDPOINT is set.
+
+    Raises:
+        ImportError: it is set, and the extra `otel` is not installed.
+    """
+    if not settings.trace_endpoint:
+        return Tracer()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": f"gleaner-{service}"}))
+    exporter = OTLPSpanExporter(endpoint=f"{settings.trace_endpoint.rstrip('/')}/v1/traces")
+    provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=1000))
+    return Tracer(provider.get_tracer("gleaner"))
+
+
+@contextmanager
+def _logged(traceparent: str) -> Iterator[None]:
+    if not traceparent:
+        yield
+        return
+    with bound(trace_id=trace_id(traceparent)):
+        yield
+
+
+def _links(traceparents: Iterable[str]) -> list[Any]:
+    from opentelemetry import trace
+
+    contexts = map(_context_of, islice(traceparents, _MOST_LINKS))
+    return [trace.Link(context) for context in contexts if context is not None]
+
+
+def _context_of(traceparent: str) -> Any:
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    extracted = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
+    context = trace.get_current_span(extracted).get_span_context()
+    return context if context.is_valid else None
+
+
+def _parent_of(traceparent: str) -> Any:
+    from opentelemetry.context import Context
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    return TraceContextTextMapPropagator().extract({"traceparent": traceparent}, Context()) if traceparent else None
+
+
+def _written(context: Any) -> str:
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"

@@ -1,0 +1,1 @@
+"""Memory and CPU of the current process."""

@@ -1,0 +1,1 @@
+"""Celery queues: publisher, consumer and Flower."""

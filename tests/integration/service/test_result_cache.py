@@ -1,0 +1,94 @@
+"""The result cache with the shipped model: what it answers is what the model answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.ledger import Ledger
+from jobs.observability.metrics import WorkerMetrics
+from jobs.schema import DocumentResult
+from tests.support.intake import Worker, working
+from tests.support.ledger import CODEC, MODEL
+from worker.model.engine import load
+from worker.model.sources.resolve import resolve
+from worker.protocols import Engine, ModelSpec
+from worker.shards.result_cache import ResultCache
+
+SHIPPED = Path(__file__).parents[3] / "models" / MODEL
+TEXTS = (
+    "Ada Lovelace met Charles Babbage in London.",
+    "Nothing of note.",
+    "Marie Curie left Warsaw for Paris. " * 40,
+)
+LABELS = {"person": None, "city": "a city or town"}
+OPTIONS = {"explain": True, "redact": {"numbered": True}}
+
+
+def cache_for(spec: ModelSpec, store: Ledger, metrics: WorkerMetrics) -> ResultCache:
+    """A cache as the worker makes it."""
+    return ResultCache(store, CODEC, 600, secret=b"", model=MODEL, spec=spec, close_reading=True, metrics=metrics)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    """The shipped model, exact."""
+    return load(resolve(str(SHIPPED), None, Path("unused")), "cpu", "fp32")
+
+
+@pytest.fixture
+def worker(ledger_url: str, broker_url: str, engine: Engine) -> Iterator[Worker]:
+    """A worker with that model and a cache."""
+
+    def cache(store: Ledger, metrics: WorkerMetrics) -> ResultCache:
+        return cache_for(engine.spec, store, metrics)
+
+    with working(ledger_url, broker_url, engine, cache=cache) as made:
+        yield made
+
+
+def ask(worker: Worker, job: str, **how: Any) -> tuple[DocumentResult, ...]:
+    """A job's results."""
+    how = {"labels": LABELS, "options": OPTIONS, **how}
+    assert worker.shards.runner.extract_shard(worker.submit(job, *TEXTS, **how)) == "stored"
+    return worker.results(job)
+
+
+def looked_up(worker: Worker) -> tuple[float, float]:
+    """Documents that the cache answered, and those that it did not."""
+    hit, miss = (worker.metrics.cached.labels(outcome)._value.get() for outcome in ("hit", "miss"))
+    return hit, miss
+
+
+def test_the_second_job_is_answered_without_the_model(
+    worker: Worker, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reasons, redaction and a document of many windows, equal to the last digit of every score."""
+    first = ask(worker, "job_1")
+    assert first[2].windows > 1
+    assert {entity.label for one in first for entity in one.entities} == {"person", "city"}
+    assert looked_up(worker) == (0, 3)
+
+    monkeypatch.setattr(engine, "forward", None)
+    assert ask(worker, "job_2") == first
+    assert looked_up(worker) == (3, 3)
+
+
+@pytest.mark.parametrize("other", [{"tenant": "t2"}, {"labels": {"person": None}}, {"options": {"threshold": 0.4}}])
+def test_another_tenant_or_question_is_the_models(worker: Worker, other: dict[str, Any]) -> None:
+    """What nobody asked is read."""
+    ask(worker, "job_1")
+    ask(worker, "job_2", **other)
+    assert looked_up(worker) == (0, 6)
+
+
+def test_another_revision_answers_anew(worker: Worker, engine: Engine) -> None:
+    """Other weights, other answers."""
+    ask(worker, "job_1")
+    worker.shards.runner._cache = cache_for(replace(engine.spec, revision="next"), worker.store, worker.metrics)
+    ask(worker, "job_2")
+    assert looked_up(worker) == (0, 6)

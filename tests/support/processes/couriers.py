@@ -1,0 +1,77 @@
+"""Couriers as processes of their own, and jobs that end so that they have something to deliver.
+
+`python -m tests.support.processes.couriers` is a courier with another schedule than production's: it comes in
+through the composition root, from the JSON in TEST_RULES. Settings come from the environment, as ever.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import orjson
+
+from gateway.courier.app import CourierSettings, run
+from gateway.courier.attempts import Rules
+from gateway.webhooks import signing
+from gateway.webhooks.endpoints import Card, Secret
+from gateway.webhooks.schedule import Schedule
+from jobs import ledger
+from jobs.ledger import Ledger, webhooks
+from jobs.ledger.webhooks import Endpoint
+from tests.support.ledger import CODEC, new_job
+from tests.support.processes.harness import Child, House
+
+HERE = {"GLEANER_WEBHOOK_ALLOW": "127.0.0.0/8,::1/128", "GLEANER_WEBHOOK_ALLOW_HTTP": "true"}
+
+
+def start_courier(house: House, rules: dict[str, Any] | None = None, **settings: object) -> Child:
+    """A courier that may call loopback, with these rules (see `Rules`; `delays_s`, `jitter`: the schedule's)."""
+    named = {f"GLEANER_{name.upper()}": str(value) for name, value in settings.items()}
+    given = {**house.by_socket(), **HERE, **named, "TEST_RULES": json.dumps(rules or {})}
+    return house.start("courier", "tests.support.processes.couriers", given)
+
+
+def add_endpoint(
+    store: Ledger,
+    name: str,
+    url: str,
+    *,
+    tenant: str = "t1",
+    events: Sequence[str] = (),
+    every: bool = True,
+    secret: str | None = None,
+    lane: str | None = None,
+    kind: Literal["url", "inline"] = "url",
+) -> str:
+    """An endpoint straight into the ledger, no gateway asked; its secret."""
+    secret = secret or signing.new_secret()
+    card = Card(url, "", (Secret(secret),))
+    sealed = card.seal(CODEC, name)
+    record = Endpoint(name, tenant, 0, sealed, tuple(events), kind, every, lane or name, "active", created=0, now=0)
+    assert store.run(webhooks.ep_put(record, most=10_000, ttl_ms=3_600_000)) == "ok"
+    return secret
+
+
+def end_job(store: Ledger, job: str, *, tenant: str = "t1", ok: bool = True, **more: Any) -> None:
+    """A job of one document that is created and finished at once."""
+    created = store.run(ledger.create(new_job(job, tenant=tenant, **more)))
+    [message] = created.publish
+    assert store.run(ledger.claim(message, job, "w", "rev")).kind == "run"
+    counts = (1, 0) if ok else (0, 1)
+    errors = {} if ok else {"inference_failed": 1}
+    assert store.run(ledger.complete(message, job, b"r", b"", *counts, {}, errors)).kind == "stored"
+
+
+def main() -> int:
+    """Be a courier."""
+    given: dict[str, Any] = orjson.loads(os.environ["TEST_RULES"])
+    delays, jitter = tuple(given.pop("delays_s", Schedule().delays_s)), given.pop("jitter", 0.2)
+    return run(CourierSettings(), Rules(schedule=Schedule(delays, jitter), **given))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

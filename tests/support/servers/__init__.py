@@ -1,0 +1,1 @@
+"""Servers that tests start: Redis, TLS, DNS, proxies, receivers."""

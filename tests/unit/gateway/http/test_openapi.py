@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+
+from gateway.app import create_app
+from gateway.http.problems import MEDIA_TYPE, REGISTRY
+from gateway.settings import GatewaySettings
+from gateway.submission.parsing import parse
+
+METHODS = {"get", "put", "post", "patch", "delete"}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    """The OpenAPI document as served."""
+    return create_app(GatewaySettings(auth="off")).openapi()
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Every (path, method, operation)."""
+    return [
+        (path, method, operation)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method in METHODS
+    ]
+
+
+def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
+    """Whatever reads OpenAPI 3.1 reads it."""
+    validate(document)
+
+
+def test_operation_ids_are_plain_and_unique(document: dict[str, Any]) -> None:
+    """Generated clients get good method names."""
+    ids = [operation["operationId"] for _, _, operation in operations(document)]
+
+    assert len(ids) == len(set(ids))
+    assert all(name.replace("_", "").isalpha() for name in ids)
+
+
+def test_every_route_says_what_it_is_for(document: dict[str, Any]) -> None:
+    """A summary, a description and a tag."""
+    for path, method, operation in operations(document):
+        assert operation.get("summary"), (path, method)
+        assert operation.get("description"), (path, method)
+        assert operation.get("tags"), (path, method)
+
+
+def test_every_route_of_the_api_names_its_errors(document: dict[str, Any]) -> None:
+    """401, 403, 500 and 503 everywhere a key is needed, as problem+json with an example of each code."""
+    for path, method, operation in operations(document):
+        if not path.startswith("/v1/"):
+            continue
+        assert {"401", "403", "500", "503"} <= operation["responses"].keys(), (path, method)
+        assert operation["security"], (path, method)
+        for status, response in operation["responses"].items():
+            if int(status) < 400:
+                continue
+            content = response["content"][MEDIA_TYPE]
+            for code, example in content["examples"].items():
+                assert REGISTRY[code].status == int(status) == example["value"]["status"]
+
+
+def test_no_route_promises_fastapi_s_own_validation_error(document: dict[str, Any]) -> None:
+    """A 422 is a problem like every other error."""
+    assert "HTTPValidationError" not in str(document)
+
+
+def test_the_examples_of_a_job_are_accepted(document: dict[str, Any]) -> None:
+    """What the docs show can be sent."""
+    for example in document["components"]["schemas"]["JobRequest"]["examples"]:
+        assert parse(
+            _json(example), GatewaySettings(), lambda documents, _: list(documents), max_documents=10
+        ).documents
+
+
+def test_the_fields_of_a_job_are_the_ones_that_are_read(document: dict[str, Any]) -> None:
+    """The documented request and the parser do not drift apart."""
+    from gateway.submission import documents, parsing
+    from jobs.schema import Options
+
+    schemas = document["components"]["schemas"]
+    assert set(schemas["JobHead"]["properties"]) == parsing.HEAD_FIELDS
+    assert set(schemas["JobRequest"]["properties"]) == parsing.HEAD_FIELDS | {"documents"}
+    assert set(schemas["DocumentIn"]["properties"]) == documents._FIELDS
+    assert set(schemas["OptionsIn"]["properties"]) == set(Options.model_fields)
+    for name, field in Options.model_fields.items():  # the threshold's default is the model's
+        assert schemas["OptionsIn"]["properties"][name].get("default") == field.default
+
+
+def test_the_docs_pages_load_nothing_from_elsewhere() -> None:
+    """No CDN, no inline script: /docs works offline and under a strict policy."""
+    from gateway.http import docs_pages
+
+    for page in (docs_pages._SWAGGER, docs_pages._REDOC):
+        assert "http" not in page
+        assert "<script>" not in page
+    assert "unsafe-inline" not in docs_pages._POLICY.split("style-src")[0]
+    folder = Path(str(docs_pages.resources.files("fastapi_offline"))) / "static"
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js"):
+        assert (folder / name).is_file()
+
+
+def _json(value: object) -> bytes:
+    import json
+
+    return json.dumps(value).encode()

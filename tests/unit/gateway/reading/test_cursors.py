@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.http.problems import Problem
+from gateway.reading import cursors
+from jobs.ledger import JobPlace
+from jobs.results import Cursor
+
+places = st.integers(0, 999_999_999)
+
+
+@given(places, places)
+def test_a_cursor_comes_back_as_it_went(shard: int, offset: int) -> None:
+    """Any place survives, in characters that a URL does not escape."""
+    text = cursors.encode(Cursor(shard, offset))
+
+    assert cursors.decode(text) == Cursor(shard, offset)
+    assert text.replace("-", "").replace("_", "").isalnum()
+
+
+def test_no_cursor_is_the_beginning() -> None:
+    """The first page needs none."""
+    assert cursors.decode(None) == Cursor(0, 0)
+
+
+_NAMES = st.from_regex(r"[0-9a-hjkmnp-tv-z]{26}", fullmatch=True)
+
+
+@given(st.integers(0, 10**15 - 1), _NAMES)
+def test_a_place_in_the_list_of_jobs_comes_back_as_it_went(created: int, name: str) -> None:
+    """Likewise; and neither kind of cursor passes for the other."""
+    place = JobPlace(created, f"job_{name}")
+    text = cursors.encode_place(place)
+
+    assert cursors.decode_place(text) == place
+    assert text.replace("-", "").replace("_", "").isalnum()
+    assert isinstance(either(text), Problem)
+    with pytest.raises(Problem):
+        cursors.decode_place(cursors.encode(Cursor(created % 10**9, 0)))
+
+
+def either(text: str) -> Cursor | Problem:
+    """What becomes of a cursor; anything but these two fails the test."""
+    try:
+        return cursors.decode(text)
+    except Problem as problem:
+        return problem
+
+
+@given(st.text() | st.binary(max_size=40).map(lambda raw: base64.urlsafe_b64encode(raw).decode().rstrip("=")))
+def test_any_text_is_a_cursor_or_refused(text: str) -> None:
+    """Nothing a client invents, base64 or not, is an internal error or a negative place."""
+    got = either(text)
+    with pytest.raises(Problem, match="bad_cursor"):
+        cursors.decode_place(text)
+
+    if isinstance(got, Problem):
+        assert got.code == "bad_cursor"
+    else:
+        assert min(got.shard, got.offset) >= 0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "r1:0:0", "cjE6LTE6MA", "cjI6MDow", base64.b64encode(b"r1:1:1111111111").decode(), "c" * 1000]
+)
+def test_near_misses_are_refused(text: str) -> None:
+    """Plain, negative, another version, too large, too long."""
+    with pytest.raises(Problem):
+        cursors.decode(text)

@@ -1,0 +1,203 @@
+"""Results against a real ledger, encoded part by part: order, cursors, statuses, bounds, and where to go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.reading import encoding
+from gateway.reading.encoding import PIECE_BYTES, Progress, Wanted, encode_shards, take_piece
+from gateway.reading.rows import as_csv, as_json, as_line
+from jobs import ledger
+from jobs.ledger import Ledger, Page, place
+from jobs.results import Cursor
+from jobs.schema import DocumentResult, DocumentStatus, Entity
+from jobs.shards import encode_results
+from tests.support.ledger import CODEC, new_job
+
+MOST = 1 << 40
+
+
+@pytest.fixture
+def store(ledger_url: str) -> Iterator[Ledger]:
+    """An empty ledger."""
+    with redis.Redis.from_url(ledger_url) as client:
+        yield Ledger(client)
+
+
+def finish(store: Ledger, message: ledger.Message, rows: list[DocumentResult]) -> tuple[ledger.Message, ...]:
+    """Claim and complete a shard whose documents all succeed."""
+    assert store.run(ledger.claim(message, "n", "w", "rev")).kind == "run"
+    blob = CODEC.encode(encode_results(rows), place("out", message.job, message.shard))
+    return store.run(ledger.complete(message, "n", blob, b"", len(rows), 0, {}, {})).publish
+
+
+def succeeded(first: int, count: int, **fields: Any) -> list[DocumentResult]:
+    """Results of `count` documents."""
+    return [DocumentResult(first + i, str(first + i), DocumentStatus.succeeded, **fields) for i in range(count)]
+
+
+def page_of(store: Ledger, job: str, shard: int) -> Page:
+    """The job's finished shards from this one on, one at a time."""
+    page = store.run(ledger.page(job, shard, max_bytes=1))
+    assert isinstance(page, Page)
+    return page
+
+
+def read(store: Ledger, job: str, wanted: Wanted, *, drop: bool = False) -> list[dict[str, Any]]:
+    """Every result there is now, page by page; `drop`: nothing but the place is kept between two pieces."""
+    rows: list[dict[str, Any]] = []
+    at = Cursor()
+    while True:
+        progress, text = Progress(at.shard, at.offset), b""
+        while not progress.full:
+            page = page_of(store, job, progress.at.shard)
+            parts = encode_shards(job, page.shards, CODEC, wanted, progress)
+            ended = not page.shards
+            while not ended:
+                piece, ended = take_piece(parts, progress, MOST, MOST)
+                text += piece
+                if drop:
+                    break
+            if not page.shards or progress.at.shard >= page.total:
+                break
+        lines = [json.loads(line) for line in text.splitlines()]
+        assert wanted.limit is None or len(lines) <= wanted.limit
+        rows += lines
+        if progress.at == at or wanted.limit is None:
+            return rows
+        at = progress.at
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=st.lists(st.integers(1, 4), min_size=1, max_size=5),
+    limit=st.integers(1, 6),
+    text=st.sampled_from([None, "", '"},{"i":0', '},{"i":' * 30_000, "\u2028" * 50_000]),
+    drop=st.booleans(),
+)
+def test_pages_of_any_size_give_every_result_once_in_order(
+    store: Ledger, sizes: list[int], limit: int, text: str | None, drop: bool
+) -> None:
+    """However small the pages and large the results, they come in input order, each once and whole."""
+    job = f"job_{'_'.join(map(str, sizes))}_{limit}"
+    pending = list(store.run(ledger.create(new_job(job, sizes))).publish)
+    while pending:
+        message = pending.pop()
+        rows = succeeded(sum(sizes[: message.shard]), sizes[message.shard], text=text)
+        pending += finish(store, message, rows)
+    results = read(store, job, Wanted(as_line, limit), drop=drop)
+    assert [row["index"] for row in results] == list(range(sum(sizes)))
+    assert all(row.get("text") == text for row in results)
+    store.run(ledger.purge(job))
+
+
+def test_a_running_job_shows_its_contiguous_prefix(store: Ledger) -> None:
+    """Results behind an unfinished shard wait for it; the cursor stays where they will appear."""
+    first, second = store.run(ledger.create(new_job("job_1", (2, 2, 2)))).publish
+    finish(store, second, succeeded(2, 2))
+    assert read(store, "job_1", Wanted(as_line)) == []
+    finish(store, first, succeeded(0, 2))
+    page = store.run(ledger.page("job_1", 0))
+    assert isinstance(page, Page)
+    progress = Progress()
+    lines, ended = take_piece(
+        encode_shards("job_1", page.shards, CODEC, Wanted(as_line), progress), progress, MOST, MOST
+    )
+    assert [json.loads(line)["index"] for line in lines.splitlines()] == [0, 1, 2, 3]
+    assert (ended, progress.at, page.job.status.terminal) == (True, Cursor(2, 0), False)
+
+
+def test_cancelled_documents_have_a_result_each(store: Ledger) -> None:
+    """What never ran is in the results as cancelled, and a filter finds it."""
+    first, _ = store.run(ledger.create(new_job("job_1", (1, 2)))).publish
+    finish(store, first, succeeded(0, 1))
+    assert store.run(ledger.cancel("job_1")) == "closed"
+    rows = read(store, "job_1", Wanted(as_line))
+    assert [row["status"] for row in rows] == ["succeeded", "cancelled", "cancelled"]
+    cancelled = read(store, "job_1", Wanted(as_line, 1, (DocumentStatus.cancelled,)))
+    assert [row["id"] for row in cancelled] == ["1", "2"]
+
+
+def stored(rows: list[DocumentResult], shard: int = 0) -> ledger.StoredShard:
+    """A finished shard with these results."""
+    return ledger.StoredShard(shard, "d", 1, CODEC.encode(encode_results(rows), place("out", "job_1", shard)))
+
+
+@pytest.mark.parametrize("cursor", [Cursor(0, 5), Cursor(7, 0), Cursor(999_999_999, 999_999_999)])
+def test_a_cursor_behind_everything_finds_nothing(cursor: Cursor) -> None:
+    """A place that does not exist is the end of its shard, never an error or a repeated result."""
+    progress = Progress(cursor.shard, cursor.offset)
+    shards = [stored(succeeded(0, 2))] if cursor.shard == 0 else []
+    assert take_piece(encode_shards("job_1", shards, CODEC, Wanted(as_line), progress), progress, MOST, MOST) == (
+        b"",
+        True,
+    )
+    assert progress.at in (Cursor(1), cursor)
+
+
+def test_a_page_ends_before_it_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results that would make a page larger than allowed are left for the next; one result always has room."""
+    monkeypatch.setattr(encoding, "PAGE_BYTES", 200_000)
+    wanted = Wanted(as_json, between=b",", paged=True)
+    at, pages = Cursor(), []
+    shards = [stored(succeeded(3 * n, 3, text=size * "x"), n) for n, size in enumerate((40_000, 300_000, 70_000))]
+    while at.shard < 3:
+        progress = Progress(at.shard, at.offset)
+        parts = encode_shards("job_1", shards[at.shard :], CODEC, wanted, progress)
+        rows = json.loads(b"[" + b"".join(parts) + b"]")
+        pages.append([row["index"] for row in rows])
+        at = progress.at
+    assert pages == [[0, 1, 2], [3], [4], [5], [6, 7], [8]]
+
+
+def test_a_page_that_finds_nothing_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter that keeps few of many results ends after so many decoded bytes, with a place to go on."""
+    monkeypatch.setattr(encoding, "SCANNED_BYTES", 100_000)
+    wanted = Wanted(as_json, statuses=(DocumentStatus.failed,), paged=True)
+    shards = [stored(succeeded(n, 1, text=60_000 * "x"), n) for n in range(9)]
+    progress = Progress()
+    assert b"".join(encode_shards("job_1", shards, CODEC, wanted, progress)) == b""
+    assert (progress.at, progress.full) == (Cursor(2), True)
+
+
+def test_nothing_is_decoded_beyond_what_a_turn_allows() -> None:
+    """A reader comes back before a shard that its turn is too small for, and before more than it may decode now."""
+    shards = [stored(succeeded(0, 1)), stored(succeeded(1, 1, text=300_000 * "x"), 1)]
+    progress = Progress()
+    parts = encode_shards("job_1", shards, CODEC, Wanted(as_line), progress)
+    piece, ended = take_piece(parts, progress, 100_000, MOST)
+    assert (json.loads(piece)["index"], ended, progress.opening > 300_000) == (0, False, True)
+    assert progress.at == Cursor(1)
+    piece, ended = take_piece(parts, progress, MOST, MOST)
+    assert (len(piece), ended) == (PIECE_BYTES, False)
+
+
+ENTITIES = tuple(Entity(n, n + 1, 'a"\u2028', '"entities":[]', 0.5) for n in range(1000))
+
+
+@pytest.mark.parametrize("count", [0, 1, 256, 257, 1000])
+def test_a_result_is_the_same_in_parts(count: int) -> None:
+    """A result of many entities is written in parts and says what it said as one."""
+    result = DocumentResult(0, '"entities":[]', DocumentStatus.succeeded, ENTITIES[:count], text='"entities":[]')
+    assert json.loads(b"".join(as_json(result))) == json.loads(json.dumps(result.to_dict()))
+    assert b"".join(as_line(result)).decode().splitlines() == [b"".join(as_json(result)).decode()]
+    assert len(b"".join(as_csv(result)).decode().split("\r\n")) == max(count, 1) + 1
+
+
+@given(start=st.integers(0, 300_000))
+@settings(max_examples=30, deadline=None)
+def test_a_reader_goes_on_inside_of_a_result(start: int) -> None:
+    """Whatever was written before, the rest is what follows it byte by byte."""
+    result = DocumentResult(0, "0", DocumentStatus.succeeded, ENTITIES, text="t" * 150_000)
+    shards = [stored([result])]
+    whole = b"".join(as_line(result))
+    progress = Progress(written=min(start, len(whole)))
+    assert b"".join(encode_shards("job_1", shards, CODEC, Wanted(as_line), progress)) == whole[start:]
+    assert progress.at == Cursor(1)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Scope
+
+from gateway.http.problems import Problem
+from gateway.submission.headers import idempotency, preferred_wait, read_body, trace_context
+
+
+def request(
+    headers: dict[str, str] | None = None, chunks: Iterable[bytes | None] = (b"{}",), path: str = "/v1/jobs"
+) -> Request:
+    """A request whose body comes in these chunks; None is the client going away."""
+    pending = list(chunks)
+
+    async def receive() -> Message:
+        if not pending:
+            return {"type": "http.disconnect"}
+        chunk = pending.pop(0)
+        if chunk is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": chunk, "more_body": bool(pending)}
+
+    all_headers = {"content-type": "application/json", **(headers or {})}
+    scope: Scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "query_string": b"",
+        "server": ("gateway", 80),
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in all_headers.items()],
+    }
+    return Request(scope, receive)
+
+
+@pytest.mark.anyio
+async def test_a_body_within_the_limit_is_read_whole() -> None:
+    """Chunks are joined; the limit itself is allowed."""
+    assert await read_body(request(chunks=[b"ab", b"", b"cd"]), 4) == b"abcd"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "headers", [{}, {"content-length": "6"}, {"content-length": "6", "expect": "100-continue"}]
+)
+async def test_a_body_above_the_limit_is_refused(headers: dict[str, str]) -> None:
+    """Declared or not, no more than the limit is kept."""
+    with pytest.raises(Problem) as caught:
+        await read_body(request(headers, [b"abc", b"def"]), 4)
+
+    assert caught.value.code == "payload_too_large"
+
+
+@pytest.mark.anyio
+async def test_a_client_that_goes_away_ends_the_reading() -> None:
+    """No half a body is taken for a whole one."""
+    with pytest.raises(ClientDisconnect):
+        await read_body(request(chunks=[b"abc", None]), 10)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": ""},
+        {"content-type": "text/plain"},
+        {"content-type": "application/x-ndjson"},
+        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "application/json; charset=latin-1"},
+        {"content-encoding": "br"},
+    ],
+)
+async def test_other_media_types_are_refused(headers: dict[str, str]) -> None:
+    """415 before a byte is read."""
+    with pytest.raises(Problem) as caught:
+        await read_body(request(headers, [None]), 10)
+
+    assert caught.value.code == "unsupported_media_type"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "kind", ["application/json", "Application/JSON; charset=utf-8", 'application/json;charset="UTF-8"']
+)
+async def test_json_in_utf_8_is_read(kind: str) -> None:
+    """However it is spelled."""
+    assert await read_body(request({"content-type": kind}), 10) == b"{}"
+
+
+def test_a_request_without_a_key_is_not_idempotent() -> None:
+    """The header is optional."""
+    assert idempotency(request(), b"{}") is None
+
+
+def test_a_key_is_bound_to_path_and_body_and_never_kept() -> None:
+    """The same key with another body or path is another request."""
+    headers = {"idempotency-key": "secret"}
+    one = idempotency(request(headers), b"{}")
+    same = idempotency(request(headers), b"{}")
+    body = idempotency(request(headers), b"{ }")
+    path = idempotency(request(headers, path="/v1/extract"), b"{}")
+
+    assert one is not None
+    assert same is not None
+    assert body is not None
+    assert path is not None
+    assert "secret" not in repr(one)
+    assert one.key_hash == same.key_hash == body.key_hash == path.key_hash
+    assert one.body_sha == same.body_sha
+    assert len({one.body_sha, body.body_sha, path.body_sha}) == 3
+    assert one.nonce != same.nonce
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "ключ".encode().decode("latin-1")])
+def test_a_key_that_is_no_token_is_refused(key: str) -> None:
+    """1 to 255 visible ASCII characters."""
+    with pytest.raises(Problem) as caught:
+        idempotency(request({"idempotency-key": key}), b"{}")
+
+    assert caught.value.errors[0][0] == "header:Idempotency-Key"
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        ("wait=10", 10),
+        ("respond-async, wait=10", 10),
+        ('Wait = "7" ; foo=bar', 7),
+        ("wait=9999999", 60),
+        ("wait=0", 0),
+        ("wait=-1", None),
+        ("wait=soon", None),
+        ("await=5", None),
+        ("", None),
+    ],
+)
+def test_prefer_wait_is_understood(prefer: str, seconds: int | None) -> None:
+    """RFC 7240: what is not understood is not an error."""
+    assert preferred_wait(request({"prefer": prefer}), 60) == seconds
+
+
+def test_only_a_well_formed_trace_context_is_handed_on() -> None:
+    """What goes into the ledger is 55 characters of hex and dashes, or nothing."""
+    good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    assert trace_context(request({"traceparent": good})) == good
+    assert trace_context(request({"traceparent": good + "x"})) == ""
+    assert trace_context(request()) == ""

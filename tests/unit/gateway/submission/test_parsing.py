@@ -1,0 +1,424 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from gateway.http.problems import Problem
+from gateway.settings import GatewaySettings
+from gateway.submission.parsing import Submission, parse
+from gateway.submission.validation import MAX_FAULTS
+from jobs.schema import Document, DocumentErrorCode, Options, Priority, Redact
+
+SETTINGS = GatewaySettings(models=("gleaner-small", "other"), max_document_bytes=1000, keys_file="keys.json")  # type: ignore[arg-type]
+DOCUMENT = {"text": "Ada Lovelace lived in London."}
+MINIMAL: dict[str, Any] = {"labels": ["person"], "documents": [DOCUMENT]}
+
+
+def submit(body: object, **limits: Any) -> Submission[tuple[Document, ...]]:
+    """Parse a body as POST /v1/jobs would."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return parse(raw, SETTINGS, lambda documents, _: tuple(documents), **{"max_documents": 10, **limits})
+
+
+def refused(body: object, **limits: Any) -> Problem:
+    """The problem that a body is refused with."""
+    with pytest.raises(Problem) as caught:
+        submit(body, **limits)
+    return caught.value
+
+
+def either(body: bytes) -> Submission[tuple[Document, ...]] | Problem:
+    """What becomes of a body; anything but these two fails the test."""
+    try:
+        return submit(body)
+    except Problem as problem:
+        return problem
+
+
+def having(**fields: Any) -> dict[str, Any]:
+    """A good body with some fields of its own."""
+    return {**MINIMAL, **fields}
+
+
+def document(**fields: Any) -> dict[str, Any]:
+    """A good body whose second document has some fields of its own."""
+    return having(documents=[DOCUMENT, {**DOCUMENT, **fields}])
+
+
+def test_a_minimal_body_gets_the_defaults() -> None:
+    """Labels and texts are all that must be said."""
+    got = submit(MINIMAL)
+
+    assert (got.head.model, got.head.priority) == ("gleaner-small", Priority.standard)
+    assert (got.head.deadline_s, got.head.result_ttl_s) == (86_400, 86_400)
+    assert got.head.labels == {"person": None}
+    assert got.head.options == Options()
+    assert [(d.index, d.id, d.text) for d in got.documents] == [(0, "0", DOCUMENT["text"])]
+
+
+def test_everything_that_can_be_said_is_kept() -> None:
+    """Nothing the client asked for is dropped on the way."""
+    got = submit(
+        {
+            "model": "other",
+            "labels": {"drug": "a medicine", "dose": None, "unit": ""},
+            "options": {"threshold": {"drug": 1, "city": 0.2}, "flat": False, "multi_label": True},
+            "documents": [
+                {"id": "a", "text": "x", "labels": ["city"], "options": {"threshold": {"city": 0.1}}},
+                {"text": "y"},
+            ],
+            "priority": "interactive",
+            "deadline_s": 60.5,
+            "result_ttl_s": 3600,
+            "metadata": {"batch": "42"},
+        }
+    )
+
+    assert got.head.model == "other"
+    assert got.head.labels == {"drug": "a medicine", "dose": None, "unit": None}
+    assert got.head.options.threshold == {"drug": 1.0, "city": 0.2}
+    assert (got.head.options.flat, got.head.options.multi_label) == (False, True)
+    assert (got.head.priority, got.head.deadline_s, got.head.result_ttl_s) == (Priority.interactive, 60.5, 3600)
+    assert got.head.metadata == {"batch": "42"}
+    first, second = got.documents
+    assert (first.id, first.labels, first.options) == ("a", {"city": None}, {"threshold": {"city": 0.1}})
+    assert (second.id, second.labels, second.options) == ("1", None, None)
+
+
+def test_tokens_may_be_asked_for_where_there_is_a_key() -> None:
+    """And a document that redacts may be in a job whose texts are returned, if it says that its own is not."""
+    settings = SETTINGS.model_copy(update={"redact_key": SecretStr("k" * 32)})
+    own = {"redact": {"mode": "hash", "labels": ["person"]}, "return_text": False}
+    body = having(options={"return_text": True}, documents=[{**DOCUMENT, "options": own}])
+
+    [document] = parse(
+        json.dumps(body).encode(), settings, lambda documents, _: tuple(documents), max_documents=1
+    ).documents
+    redaction = Options(return_text=True).merged(document.options).redaction
+    assert redaction == Redact(mode="hash", labels=["person"])
+
+
+def test_null_means_absent() -> None:
+    """Clients that send every field with null get the defaults."""
+    nulls = dict.fromkeys(("model", "options", "priority", "deadline_s", "result_ttl_s", "metadata", "webhook"))
+
+    assert submit({**MINIMAL, **nulls}) == submit(MINIMAL)
+    assert submit(having(documents=[{**DOCUMENT, "id": None, "labels": None, "options": None}])) == submit(MINIMAL)
+
+
+def test_labels_may_be_left_out_where_every_document_has_its_own() -> None:
+    """A job-wide list that nobody uses is not asked for."""
+    own = {**DOCUMENT, "labels": ["city"]}
+
+    assert submit({"documents": [own]}).head.labels == {}
+    assert refused({"documents": [own, DOCUMENT]}).errors == (
+        ("/labels", "is required, for document 1 has no labels of its own"),
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[1,]",
+        b"\xff\xfe",
+        b"{'labels': 1}",
+        b'{"documents": NaN}',
+        b'{"documents": Infinity}',
+        b'{"documents": -Infinity}',
+        b'{"labels": ["a"], "labels": ["b"]}',
+        b'{"documents": [{"text": "a", "text": "b"}]}',
+        b'{"deadline_s": ' + b"9" * 5000 + b"}",
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+    ],
+    ids=[
+        "empty", "unfinished", "comma", "not utf-8", "quotes", "nan", "infinity", "minus infinity", "name twice",
+        "name twice inside", "digits", "deep list", "deep object",
+    ],
+)  # fmt: skip
+def test_what_is_not_json_is_malformed(body: bytes) -> None:
+    """400, and never a guess at what was meant."""
+    assert refused(body).code == "malformed_json"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ([], ""),
+        ("text", ""),
+        (None, ""),
+        ({}, "/documents"),
+        ({"labels": ["a"]}, "/documents"),
+        (having(documents=None), "/documents"),
+        (having(documents=[]), "/documents"),
+        (having(documents={}), "/documents"),
+        (having(surprise=1), "/surprise"),
+        (having(**{"a/b~c": 1}), "/a~1b~0c"),
+        (having(webhook="https://example.com"), "/webhook"),
+        (having(webhook={"url": "https://example.com", "uri": "x"}), "/webhook/uri"),
+        (having(webhook={"url": 7}), "/webhook/url"),
+        (having(webhook={"endpoint_id": 7}), "/webhook/endpoint_id"),
+        (having(webhook={"endpoint_id": "ep\ud800"}), "/webhook/endpoint_id"),
+        (having(webhook={"url": "https://example.com/\ud800"}), "/webhook/url"),
+        (having(labels=[]), "/labels"),
+        (having(labels={}), "/labels"),
+        (having(labels="person"), "/labels"),
+        (having(labels=[f"l{n}" for n in range(101)]), "/labels"),
+        (having(labels=["a", "b", "a"]), "/labels/2"),
+        (having(labels=["a", ""]), "/labels/1"),
+        (having(labels=["a", " \t"]), "/labels/1"),
+        (having(labels=["a", 7]), "/labels/1"),
+        (having(labels=["a", None]), "/labels/1"),
+        (having(labels=["x" * 129]), "/labels/0"),
+        (having(labels=["a\x00b"]), "/labels/0"),
+        (having(labels=["a\ud800b"]), "/labels/0"),
+        (having(labels=["person", "\u200b"]), "/labels/1"),
+        (having(labels=["a\nb"]), "/labels/0"),
+        (having(labels=["caf\u00e9", "cafe\u0301"]), "/labels/1"),
+        (having(labels=["a", " a"]), "/labels/1"),
+        (having(labels={"a": None, "a\u200b": None}), "/labels/a\u200b"),
+        (having(labels={"a": "\u2060"}), "/labels/a"),
+        (having(labels={"a": "x\x1b"}), "/labels/a"),
+        (having(labels={"a": 7}), "/labels/a"),
+        (having(labels={"a": "x" * 1025}), "/labels/a"),
+        (having(labels={"a": "x\x00"}), "/labels/a"),
+        (having(labels={"": "x"}), "/labels/"),
+        (having(options=[]), "/options"),
+        (having(options={"threshold": 1.1}), "/options/threshold"),
+        (having(options={"threshold": -0.1}), "/options/threshold"),
+        (b'{"labels":["a"],"documents":[{"text":"x"}],"options":{"threshold":1e999}}', "/options/threshold"),
+        (having(options={"threshold": "0.5"}), "/options/threshold"),
+        (having(options={"threshold": True}), "/options/threshold"),
+        (having(options={"threshold": 10**400}), "/options/threshold"),
+        (b'{"labels":["a"],"documents":[{"text":"x"}],"options":{"threshold":-1e400}}', "/options/threshold"),
+        (having(options={"threshold": {"person": 10**400}}), "/options/threshold/person"),
+        (having(options={"threshold": {"person": False}}), "/options/threshold/person"),
+        (having(options={"threshold": {f"l{n}": 0.5 for n in range(1001)}}), "/options/threshold"),
+        (having(options={"redact": {"labels": ["person"] * 1001}}), "/options/redact/labels"),
+        (having(options={"redact": {"mode": "hash", "length": 10**400}}), "/options/redact/length"),
+        (having(options={"redact": {"mode": "hash", "length": True}}), "/options/redact/length"),
+        (having(options={"threshold": None}), "/options/threshold"),
+        (having(options={"threshold": {"person": 2}}), "/options/threshold/person"),
+        (having(options={"threshold": {"person": None}}), "/options/threshold/person"),
+        (having(options={"threshold": {"perso": 0.5}}), "/options/threshold/perso"),
+        (having(options={"redact": "mask"}), "/options/redact"),
+        (having(options={"redact": {"mode": "hide"}}), "/options/redact/mode"),
+        (having(options={"redact": {"mode": "hash"}}), "/options/redact/mode"),  # the service has no key
+        (having(options={"redact": {"labels": []}}), "/options/redact/labels"),
+        (having(options={"redact": {"labels": ["person", "city"]}}), "/options/redact/labels/1"),
+        (having(options={"redact": {"length": 8}}), "/options/redact"),
+        (having(options={"redact": {"mode": "mask", "character": " "}}), "/options/redact"),
+        (having(options={"redact": {"mode": "mask", "numbered": True}}), "/options/redact"),
+        (having(options={"redact": True, "return_text": True}), "/options"),
+        (having(options={"explain": 1}), "/options/explain"),
+        (having(options={"flat": 1}), "/options/flat"),
+        (having(options={"multi_label": "no"}), "/options/multi_label"),
+        (having(options={"long_text": "cut"}), "/options/long_text"),
+        (having(options={"offset_unit": "char"}), "/options/offset_unit"),
+        (having(options={"treshold": 0.5}), "/options/treshold"),
+        (having(priority="urgent"), "/priority"),
+        (having(priority=["interactive"]), "/priority"),
+        (having(deadline_s=0), "/deadline_s"),
+        (having(deadline_s=86_401), "/deadline_s"),
+        (having(deadline_s="60"), "/deadline_s"),
+        (having(deadline_s=True), "/deadline_s"),
+        (having(deadline_s=10**400), "/deadline_s"),
+        (having(deadline_s=-(10**400)), "/deadline_s"),
+        (having(result_ttl_s=False), "/result_ttl_s"),
+        (having(result_ttl_s=10**400), "/result_ttl_s"),
+        (b'{"labels":["a"],"documents":[{"text":"x"}],"deadline_s":1e999}', "/deadline_s"),
+        (having(result_ttl_s=-5), "/result_ttl_s"),
+        (having(model=7), "/model"),
+        (having(metadata=[]), "/metadata"),
+        (having(metadata={f"k{n}": "v" for n in range(17)}), "/metadata"),
+        (having(metadata={"k": 1}), "/metadata/k"),
+        (having(metadata={"k": "v" * 513}), "/metadata/k"),
+        (having(metadata={"k" * 65: "v"}), "/metadata/" + "k" * 65),
+        (having(metadata={"": "v"}), "/metadata/"),
+        (having(metadata={"k": "\x00"}), "/metadata/k"),
+        (having(metadata={"k\r\n": "v"}), "/metadata/k\r\n"),
+        (having(metadata={"k": "\udc00"}), "/metadata/k"),
+        (having(documents=[DOCUMENT, "text"]), "/documents/1"),
+        (having(documents=[DOCUMENT, None]), "/documents/1"),
+        (having(documents=[DOCUMENT, {}]), "/documents/1/text"),
+        (document(text=None), "/documents/1/text"),
+        (document(text=7), "/documents/1/text"),
+        (document(title="x"), "/documents/1/title"),
+        (document(id=7), "/documents/1/id"),
+        (document(id=""), "/documents/1/id"),
+        (document(id="x" * 257), "/documents/1/id"),
+        (document(id="a\x00"), "/documents/1/id"),
+        (document(id="a\ud800"), "/documents/1/id"),
+        (document(id="a\r\nb"), "/documents/1/id"),
+        (document(id="a\x85b"), "/documents/1/id"),
+        (document(id="\u2028"), "/documents/1/id"),
+        (document(id=True), "/documents/1/id"),
+        (document(id="0"), "/documents/1/id"),
+        (having(documents=[{**DOCUMENT, "id": "1"}, DOCUMENT]), "/documents/0/id"),
+        (having(documents=[{**DOCUMENT, "id": "a"}, {**DOCUMENT, "id": "a"}]), "/documents/1/id"),
+        (document(labels=[]), "/documents/1/labels"),
+        (document(labels="city"), "/documents/1/labels"),
+        (document(labels=["a", "a"]), "/documents/1/labels/1"),
+        (document(labels=[["a"]]), "/documents/1/labels/0"),
+        (document(labels=[" "]), "/documents/1/labels/0"),
+        (document(labels=["\ufe0f"]), "/documents/1/labels/0"),
+        (document(labels=["a", "a\u00ad"]), "/documents/1/labels/1"),
+        (document(options={"threshold": 3}), "/documents/1/options/threshold"),
+        (document(options={"threshold": {"city": 0.5}}), "/documents/1/options/threshold/city"),
+        (document(options={"redact": {"labels": ["city"]}}), "/documents/1/options/redact/labels/0"),
+        (document(options={"redact": {"mode": "hash"}}), "/documents/1/options/redact/mode"),
+        (
+            having(
+                options={"return_text": True}, documents=[DOCUMENT, {**DOCUMENT, "options": {"redact": True}}]
+            ),
+            "/documents/1/options",
+        ),
+        (document(options=7), "/documents/1/options"),
+        (document(options={"colour": "red"}), "/documents/1/options/colour"),
+    ],
+)  # fmt: skip
+def test_a_broken_rule_is_pointed_at(body: object, pointer: str) -> None:
+    """422 with the one place that is wrong, and nothing else."""
+    problem = refused(body)
+
+    assert problem.code == "validation_failed"
+    assert [at for at, _ in problem.errors] == [pointer]
+    assert json.dumps(problem.body("id"), ensure_ascii=False).encode()
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    """Files and clients from Windows begin with one."""
+    assert submit(b"\xef\xbb\xbf" + json.dumps(MINIMAL).encode()) == submit(MINIMAL)
+
+
+def test_a_long_body_is_read_as_a_short_one() -> None:
+    """Also where its faults are: the head's and the documents' at once, with their places."""
+    documents = [{"id": f"d{n}", "text": "x" * 900} for n in range(200)]
+    body = having(documents=documents, options={"threshold": {"perso": 0.5}})
+
+    assert [d.id for d in submit(having(documents=documents), max_documents=200).documents] == [
+        f"d{n}" for n in range(200)
+    ]
+    documents[150]["id"] = "d7"
+    problem = refused(body, max_documents=200)
+    assert [at for at, _ in problem.errors] == ["/documents/150/id", "/options/threshold/perso"]
+
+
+def test_all_faults_are_told_at_once() -> None:
+    """Head and documents are both looked at, so that one round of corrections will do."""
+    problem = refused({"labels": ["a", "a"], "documents": [{}, {"text": 1}], "priority": "x"})
+
+    assert [at for at, _ in problem.errors] == ["/labels/1", "/priority", "/documents/0/text", "/documents/1/text"]
+
+
+def test_the_same_fault_in_every_document_is_told_a_few_times() -> None:
+    """A client with 10,000 documents of the same mistake gets a short answer."""
+    problem = refused(having(documents=[{"txt": "x"}] * 1000), max_documents=1000)
+
+    assert len(problem.errors) == MAX_FAULTS
+    assert problem.detail.startswith("at least 20 places")
+
+
+def test_too_many_documents_have_their_own_code() -> None:
+    """413, before any document is looked at."""
+    problem = refused(having(documents=[{}] * 11))
+
+    assert problem.code == "too_many_documents"
+    assert "more than the 10 documents" in problem.detail
+
+
+def test_an_unknown_model_has_its_own_code() -> None:
+    """422 that says which models there are."""
+    problem = refused(having(model="gleaner-huge"))
+
+    assert (problem.code, problem.errors[0][0]) == ("unknown_model", "/model")
+    assert "gleaner-small, other" in problem.detail
+
+
+def test_an_extraction_is_interactive_and_cannot_be_standard() -> None:
+    """The queue of /v1/extract is not a choice."""
+    assert submit(MINIMAL, extract=True).head.priority is Priority.interactive
+    assert submit(having(priority="interactive"), extract=True).head.priority is Priority.interactive
+    assert refused(having(priority="standard"), extract=True).errors[0][0] == "/priority"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", DocumentErrorCode.empty_text),
+        (" \n\t\u00a0\u2003", DocumentErrorCode.empty_text),
+        ("a\ud800b", DocumentErrorCode.invalid_text),
+        ("\udfff\ud800", DocumentErrorCode.invalid_text),
+        ("x" * 1001, DocumentErrorCode.document_too_large),
+        ("ä" * 501, DocumentErrorCode.document_too_large),
+        ("😀" * 251, DocumentErrorCode.document_too_large),
+        ("x" * 1_000_000, DocumentErrorCode.document_too_large),
+    ],
+)
+def test_a_text_that_cannot_be_read_fails_alone(text: str, code: DocumentErrorCode) -> None:
+    """The job is accepted, the document carries its error, and the text is not kept."""
+    bad, good = submit(having(documents=[{"text": text}, DOCUMENT])).documents
+
+    assert bad.error is not None
+    assert (bad.error.code, bad.text) == (code, "")
+    assert text[:10].strip() == "" or text[:10] not in bad.error.detail
+    assert (good.error, good.text) == (None, DOCUMENT["text"])
+
+
+@pytest.mark.parametrize("text", ["x" * 1000, "ä" * 500, "😀" * 250, "\U0010ffff", "\u200b", "a\x1fb"])
+def test_a_text_within_the_limits_is_kept_as_it_is(text: str) -> None:
+    """Sizes count UTF-8 bytes and the limit itself is allowed; odd characters are the client's business."""
+    (document,) = submit(having(documents=[{"text": text}])).documents
+
+    assert (document.text, document.error) == (text, None)
+
+
+def test_an_escaped_pair_of_surrogates_is_one_character() -> None:
+    """JSON's own way to write an emoji is not taken for broken text."""
+    (document,) = submit(b'{"labels":["a"],"documents":[{"text":"\\ud83d\\ude00"}]}').documents
+
+    assert (document.text, document.error) == ("😀", None)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+fields = st.sampled_from(
+    ["labels", "options", "documents", "priority", "deadline_s", "result_ttl_s", "metadata", "model", "webhook"]
+)
+
+
+@given(st.dictionaries(fields | st.text(max_size=3), json_values, max_size=6))
+def test_no_json_value_anywhere_is_an_internal_error(body: dict[str, Any]) -> None:
+    """Whatever JSON is sent, the answer is a submission or a problem that can be written down."""
+    got = either(json.dumps({**MINIMAL, **body}).encode())
+
+    if isinstance(got, Problem):
+        assert got.status in (400, 413, 422)
+        assert json.dumps(got.body("id"), ensure_ascii=False).encode()
+    else:
+        assert got.documents
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_are_an_internal_error(body: bytes) -> None:
+    """Whatever bytes are sent, they are JSON of something else or malformed."""
+    got = either(body)
+
+    assert isinstance(got, Problem)
+    assert got.code in ("malformed_json", "validation_failed")
+
+
+def test_control_characters_of_a_text_are_read() -> None:
+    """PDFs have them, and a model reads past them."""
+    [read, _] = submit(having(documents=[{"text": "a\x00b\x1fc"}, DOCUMENT])).documents
+    assert (read.text, read.error) == ("a\x00b\x1fc", None)

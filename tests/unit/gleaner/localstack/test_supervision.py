@@ -1,0 +1,153 @@
+"""Supervisor as a child: order of stopping, restarts, and that nothing outlives anybody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gleaner.localstack.datadir import DataDir
+from gleaner.localstack.programs import Program
+from gleaner.localstack.supervision import Supervision
+from tests.conftest import ROOT
+
+NOTED = """
+import pathlib, signal, sys, threading
+name, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+end = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: end.set())
+(folder / f"{name}.up").touch()
+while not end.wait(0.05):
+    pass
+with (folder / "order").open("a") as file:
+    file.write(name + "\\n")
+"""
+
+
+def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
+    """Wait for a condition, looking often."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def noted(name: str, folder: Path, priority: int) -> Program:
+    """A program that writes down when it came and in which order it went."""
+    script = folder / "noted.py"
+    script.write_text(NOTED)
+    arguments = (sys.executable, str(script), name, str(folder))
+    return Program(name, name, arguments, priority, settle_s=0)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> DataDir:
+    """A data directory whose name needs quoting wherever it is written."""
+    directory = DataDir.at(tmp_path / "it's 50% ; #1")
+    directory.create()
+    return directory
+
+
+@pytest.fixture
+def supervision(directory: DataDir, tmp_path: Path) -> Iterator[Supervision]:
+    """Two running programs, `low` and `high`."""
+    programs = [noted("low", tmp_path, 10), noted("high", tmp_path, 20)]
+    supervision = Supervision(directory, programs, {**os.environ, "PYTHONPATH": str(ROOT)})
+    supervision.start()
+    for name in ("low", "high"):
+        supervision.launch(name)
+    until(lambda: (tmp_path / "low.up").exists() and (tmp_path / "high.up").exists())
+    yield supervision
+    supervision.stop()
+
+
+def pids(supervision: Supervision) -> list[int]:
+    """The programs' process ids."""
+    return [child.pid for child in (supervision.children() or {}).values()]
+
+
+def gone(process_ids: list[int]) -> bool:
+    """True once none of them runs; one whose new parent has not looked yet is ended all the same."""
+
+    def ended(pid: int) -> bool:
+        try:
+            return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return True
+
+    return all(ended(pid) for pid in process_ids)
+
+
+def test_programs_stop_one_after_the_other(supervision: Supervision, tmp_path: Path) -> None:
+    """The highest priority stops first, and stop() returns when nothing is left."""
+    running = pids(supervision)
+    supervision.stop()
+
+    assert (tmp_path / "order").read_text().split() == ["high", "low"]
+    assert gone(running)
+
+
+def test_a_killed_program_is_started_again(supervision: Supervision, tmp_path: Path) -> None:
+    """A program that dies comes back as another process."""
+    before = pids(supervision)
+    (tmp_path / "low.up").unlink()
+    os.kill(before[0] if (supervision.children() or {})["low"].pid == before[0] else before[1], signal.SIGKILL)
+    until((tmp_path / "low.up").exists)
+
+    assert pids(supervision) != before
+    assert 0 not in pids(supervision)
+
+
+def test_programs_end_with_a_killed_supervisor(supervision: Supervision) -> None:
+    """SIGKILL of supervisord asks every program to end."""
+    running = pids(supervision)
+    parent = psutil.Process(running[0]).ppid()
+    os.kill(parent, signal.SIGKILL)
+
+    until(lambda: gone(running))
+    assert not supervision.alive
+    assert supervision.children() is None
+
+
+def test_kill_spares_no_one(supervision: Supervision) -> None:
+    """kill() ends supervisor and programs at once; stop() then has nothing to wait for."""
+    running = pids(supervision)
+    supervision.kill()
+    supervision.stop()
+
+    assert gone(running)
+
+
+def test_everything_ends_with_a_killed_starter(directory: DataDir, tmp_path: Path) -> None:
+    """SIGKILL of the process that started the supervisor leaves none of its descendants."""
+    script = (
+        "import os, sys, time, pathlib\n"
+        "from gleaner.localstack.supervision import Supervision\n"
+        "from gleaner.localstack.datadir import DataDir\n"
+        "from gleaner.localstack.programs import Program\n"
+        "folder = pathlib.Path(sys.argv[2])\n"
+        "program = Program('one', 'one', (sys.executable, str(folder / 'noted.py'), 'one', str(folder)), 10)\n"
+        "supervision = Supervision(DataDir(pathlib.Path(sys.argv[1])), [program], dict(os.environ))\n"
+        "supervision.start(); supervision.launch('one')\n"
+        "time.sleep(60)\n"
+    )
+    (tmp_path / "noted.py").write_text(NOTED)
+    starter = subprocess.Popen(
+        [sys.executable, "-c", script, str(directory.root), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    try:
+        until((tmp_path / "one.up").exists)
+        descendants = [child.pid for child in psutil.Process(starter.pid).children(recursive=True)]
+        assert len(descendants) == 2
+    finally:
+        starter.kill()
+        starter.wait()
+    until(lambda: gone(descendants))

@@ -1,0 +1,98 @@
+"""What shares a round trip: each gets its own answer, its own error, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from jobs import ledger
+from jobs.ledger import AsyncLedger, Call
+from jobs.redis.clients import connect_async
+from jobs.redis.pipelining import Grouped
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def store(ledger_url: str) -> AsyncIterator[AsyncLedger]:
+    """The ledger of an emptied server."""
+    client = connect_async(ledger_url, 2, "test")
+    yield AsyncLedger(client)
+    await client.aclose()
+
+
+async def test_what_is_asked_in_one_turn_goes_together() -> None:
+    """One round trip for all of it, in order; what comes later is a group of its own."""
+    groups: list[Sequence[int]] = []
+
+    async def ask(group: Sequence[int]) -> Sequence[int]:
+        groups.append(group)
+        return [number * 10 for number in group]
+
+    grouped = Grouped(ask)
+    assert await asyncio.gather(*(grouped.ask(number) for number in range(3))) == [0, 10, 20]
+    assert await grouped.ask(3) == 30
+    assert groups == [[0, 1, 2], [3]]
+
+
+async def test_an_error_of_one_is_no_error_of_another() -> None:
+    """Only what fails the whole round trip, such as a lost connection, fails all of a group."""
+
+    async def ask(group: Sequence[str]) -> Sequence[str | Exception]:
+        if "lost" in group:
+            raise ConnectionError
+        return [ValueError() if asked == "bad" else asked for asked in group]
+
+    grouped = Grouped(ask)
+    good, bad = await asyncio.gather(grouped.ask("good"), grouped.ask("bad"), return_exceptions=True)
+    assert good == "good"
+    assert isinstance(bad, ValueError)
+    lost = await asyncio.gather(grouped.ask("lost"), grouped.ask("good"), return_exceptions=True)
+    assert all(isinstance(error, ConnectionError) for error in lost)
+    assert await grouped.ask("good") == "good"
+
+
+async def test_a_caller_that_goes_away_takes_nobody_with_it() -> None:
+    """The round trip goes on for the others, and what it asked for may have happened."""
+    asked, answering = asyncio.Event(), asyncio.Event()
+
+    async def ask(group: Sequence[int]) -> Sequence[int]:
+        asked.set()
+        await answering.wait()
+        return group
+
+    grouped = Grouped(ask)
+    gone, stays = (asyncio.create_task(grouped.ask(number)) for number in range(2))
+    await asked.wait()
+    gone.cancel()
+    answering.set()
+    assert await stays == 1
+    assert gone.cancelled()
+
+
+async def test_a_round_trip_that_is_cancelled_leaves_nobody_waiting() -> None:
+    """Whatever cancels it, the whole group learns of it."""
+
+    async def ask(group: Sequence[int]) -> Sequence[int]:
+        raise asyncio.CancelledError
+
+    grouped = Grouped(ask)
+    async with asyncio.timeout(5):
+        ends = await asyncio.gather(grouped.ask(1), grouped.ask(2), return_exceptions=True)
+    assert [type(end) for end in ends] == [asyncio.CancelledError] * 2
+
+
+async def test_a_server_that_was_started_anew_answers_each_of_a_group(store: AsyncLedger) -> None:
+    """It knows no script then; and a script that breaks is an error of its own call alone."""
+    await store._client.script_flush()
+    broken: Call[None] = Call("create", (b"no json", b"", b"", b"", b"[]", b""), lambda _: None)
+    calls: list[Call[Any]] = [ledger.ping_write(), broken, ledger.view("job_none"), ledger.ping_write()]
+    ping, error, view, again = await asyncio.gather(*map(store.run, calls), return_exceptions=True)
+    assert isinstance(error, RuntimeError)
+    assert "ledger script create" in str(error)
+    assert view is None
+    assert isinstance(ping, int)
+    assert isinstance(again, int)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import ssl
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from kombu import Connection
+from pydantic import ValidationError
+
+from jobs.queue import celery_queues
+from jobs.redis import clients
+from jobs.redis.sentinels import Sentinels
+from jobs.settings import Settings
+
+FULL = (
+    "rediss+sentinel://us%3Aer:p%40ss@one:26380,two,[::1]:26381/gleaner/3"  # pragma: allowlist secret
+    "?sentinel_username=watch&sentinel_password=s%26p&ssl_ca_certs=/ca.pem"
+)
+
+
+def test_a_url_says_whom_to_ask_and_how_to_speak_to_either() -> None:
+    """Ports and database have defaults; the servers' login and Sentinel's own are told apart."""
+    found = Sentinels.of(FULL)
+    assert found is not None
+    assert found.addresses == (("one", 26380), ("two", 26379), ("::1", 26381))
+    assert found.master == "gleaner"
+    assert found.server == {"username": "us:er", "password": "p@ss", "db": 3}  # pragma: allowlist secret
+    assert found.own == {"username": "watch", "password": "s&p"}  # pragma: allowlist secret
+    plain = Sentinels.of("redis+sentinel://one/gleaner")
+    assert plain == Sentinels((("one", 26379),), "gleaner", {"username": None, "password": None, "db": 0}, {})
+
+
+@pytest.mark.parametrize("url", ["redis://one/1", "rediss://one/1", "unix:///s?db=1"])
+def test_any_other_url_is_of_a_server(url: str) -> None:
+    """And goes to redis-py as it is."""
+    assert Sentinels.of(url) is None
+    assert clients.sentinel_options(url, 2.0) == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("redis+sentinel://one:26379", "has the form"),
+        ("redis+sentinel://one/", "has the form"),
+        ("redis+sentinel:///gleaner", "has the form"),
+        ("redis+sentinel://one,/gleaner", "has the form"),
+        ("redis+sentinel://one/gleaner/x", "has the form"),
+        ("redis+sentinel://one/gleaner/1/2", "has the form"),
+        ("redis+sentinel://one:port/gleaner", "port"),
+        ("redis+sentinel://one/gleaner?sentinel_pasword=x", "sentinel_pasword"),
+    ],
+)
+def test_a_url_that_cannot_be_read_stops_the_process(url: str, complaint: str) -> None:
+    """With what is wrong, and without the password."""
+    url = url.replace("://", "://:geheim@", 1)
+    with pytest.raises(ValidationError) as told:
+        Settings(redis_url=url)
+    [error] = told.value.errors(include_input=False)
+    assert complaint in error["msg"]
+    assert "geheim" not in str(told.value)
+
+
+def test_both_clients_ask_with_the_same_options() -> None:
+    """TLS, verified, to Sentinels and servers; a Sentinel that is silent costs a part of a call's time."""
+    for made in (clients.connect(FULL, 2.0, "test"), clients.connect_async(FULL, 2.0, "test")):
+        pool: Any = made.connection_pool
+        server, manager = pool.connection_kwargs, pool.sentinel_manager
+        assert (server["username"], server["password"], server["db"]) == ("us:er", "p@ss", 3)
+        assert "SSL" in pool.connection_class.__name__
+        assert (server["ssl_cert_reqs"], server["ssl_ca_certs"]) == (ssl.CERT_REQUIRED, "/ca.pem")
+        assert server["socket_timeout"] == 2.0
+        asked = [sentinel.connection_pool.connection_kwargs for sentinel in manager.sentinels]
+        assert [(each["host"], each["port"]) for each in asked] == [("one", 26380), ("two", 26379), ("::1", 26381)]
+        for each in asked:
+            assert (each["username"], each["password"]) == ("watch", "s&p")
+            assert each["ssl_ca_certs"] == "/ca.pem"
+            assert each["socket_timeout"] == 0.5
+
+
+def test_kombu_gets_its_own_form() -> None:
+    """One complete URL a Sentinel, for kombu changes to the next with everything that is in it."""
+    app = celery_queues.celery_app(FULL, ["q"], "worker")
+    urls = app.conf.broker_url.split(";")
+    assert [urlsplit(url).scheme for url in urls] == ["sentinel"] * 3
+    with Connection(app.conf.broker_url, ssl=app.conf.broker_use_ssl) as connection:
+        assert (connection.userid, connection.password, connection.virtual_host) == ("us:er", "p@ss", "3")
+        assert len(connection.alt) == 3
+    options = app.conf.broker_transport_options
+    assert options["master_name"] == "gleaner"
+    assert options["sentinel_kwargs"]["password"] == "s&p"  # pragma: allowlist secret
+    assert options["sentinel_kwargs"]["ssl"] is True
+    assert app.conf.broker_use_ssl["ssl_ca_certs"] == "/ca.pem"
+    app.close()
+
+
+def test_the_files_of_the_settings_are_for_sentinel_urls_too() -> None:
+    """As for `rediss://`."""
+    settings = Settings(redis_url="rediss+sentinel://one/gleaner/1", redis_ca_file="/ca.pem")  # type: ignore[arg-type]
+    options = clients.tls_options(settings.redis_url)
+    assert (options["ssl_ca_certs"], options["ssl_cert_reqs"]) == ("/ca.pem", ssl.CERT_REQUIRED)

@@ -1,0 +1,102 @@
+"""Our arrays against gliner's own collator's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from gliner import GLiNER
+
+from jobs.schema import Document, Labels, Options
+from tests.support.texts import LABEL_SETS, passage
+from worker.model import gliner_loader
+from worker.model.collate import WORD_STEP, collate
+from worker.model.pipeline import Parts
+from worker.model.sources.resolve import resolve
+from worker.protocols import ROW_STEP, ShardRef, Window
+from worker.text.windows import cut
+
+SHIPPED = Path(__file__).parents[4] / "models" / "gleaner-small"
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """The shipped model in gliner's hands."""
+    return GLiNER.from_pretrained(str(SHIPPED), local_files_only=True)
+
+
+def window(model: Any, text: str, labels: Labels) -> Window:
+    """A row as `cut` makes it."""
+    described = gliner_loader.described(model, resolve(str(SHIPPED), None, Path("unused")), ())
+    tokenizer = Parts(described).tokenizer
+    return cut(Document(0, "0", text), labels, Options(), tokenizer, ShardRef("job", 0)).windows[0]
+
+
+@pytest.fixture(scope="module")
+def windows(model: Any) -> list[Window]:
+    """Texts with labels of their own; a word is nothing to the tokenizer, another is longer than a row."""
+    random = Random(4)
+    texts = [
+        "One",
+        "antidisestablishmentarianism" * 3 + "-x" * 300,
+        "I \u2764\ufe0f Tokyo (antidisestablishmentarianism)",
+        *(passage(random, 30) for _ in range(6)),
+    ]
+    return [window(model, text, random.choice(LABEL_SETS)) for text in texts]
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(2, None)], ids=["longest", "usual"])
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("pooling", ["first", "last", "mean", "max"])
+def test_arrays_are_those_of_gliners_collator(
+    model: Any, windows: list[Window], pooling: str, side: str, rows: slice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pieces, masks, words and spans, filled up to few shapes, whatever stands for a word, on whichever side."""
+    windows = windows[rows]
+    monkeypatch.setattr(model.config, "subtoken_pooling", pooling)
+    monkeypatch.setattr(model.data_processor.transformer_tokenizer, "padding_side", side)
+    expected = model.collate_batch(
+        [{"tokenized_text": list(w.words), "ner": None} for w in windows],
+        [list(w.prompts) for w in windows],
+        model.create_collator(),
+    )
+
+    found = collate(windows, gliner_loader.layout(model, ("span_idx",)))
+
+    assert set(found) == {
+        "input_ids",
+        "attention_mask",
+        "words_mask",
+        "text_lengths",
+        "span_idx",
+        "span_mask",
+    }
+    spans = expected["span_mask"].unsqueeze(-1) * expected["span_idx"]  # the model multiplies them first
+    assert found["input_ids"].shape[1] % ROW_STEP == 0
+    assert found["span_idx"].shape[1] % (WORD_STEP * model.config.max_width) == 0
+    for name, array in found.items():
+        wanted = (spans if name == "span_idx" else expected[name]).numpy()
+        more = array.shape[1] - wanted.shape[1]
+        places = (0, more) if side == "right" or name.startswith("span") else (more, 0)
+        filling = model.data_processor.transformer_tokenizer.pad_token_id if name == "input_ids" else 0
+        around = ((0, 0), places, *[(0, 0)] * (array.ndim - 2))
+        assert np.array_equal(np.pad(wanted, around, constant_values=filling), array), name
+
+
+def test_a_row_is_never_longer_than_the_model_reads(model: Any, windows: list[Window]) -> None:
+    """Its positions end where the model's do, also where that is between two of the lengths that rows have."""
+    layout = replace(gliner_loader.layout(model, ()), longest=windows[0].pieces + 1)
+
+    assert collate(windows[:1], layout)["input_ids"].shape[1] == windows[0].pieces + 1
+
+
+def test_a_wrong_count_is_noticed(model: Any, windows: list[Window]) -> None:
+    """A row that has other pieces than it was budgeted for is no silent cut."""
+    wrong = replace(windows[0], pieces=windows[0].pieces + 1)
+
+    with pytest.raises(RuntimeError, match="counted wrong"):
+        collate([windows[1], wrong], gliner_loader.layout(model, ()))

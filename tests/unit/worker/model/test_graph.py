@@ -1,0 +1,80 @@
+"""The cheaper way to a span model's scores against gliner's own, also behind a recurrent layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.measurements.medium import medium
+from jobs.schema import Document, Options
+from tests.support.texts import LABEL_SETS, passage
+from worker.model import gliner_loader
+from worker.model.collate import Arrays
+from worker.model.graph import LibraryGraph, MarkerGraph
+from worker.model.pipeline import Parts
+from worker.model.selection import onnx_export
+from worker.model.sources.resolve import resolve
+from worker.protocols import ShardRef
+from worker.text.windows import cut
+
+SHIPPED = Path(__file__).parents[4] / "models" / "gleaner-small"
+SIZES = [(1, 5), (2, 16), (3, 17), (5, 40)]
+"""Micro-batches: rows, and sentences that make them longer and shorter than a step of words."""
+
+
+@pytest.fixture(scope="module", params=["shipped", "recurrent"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model without and one with a recurrent layer over the words."""
+    return SHIPPED if request.param == "shipped" else medium(tmp_path_factory.mktemp("models") / "medium", layers=1)
+
+
+def batches(model: Any, folder: Path) -> list[Arrays]:
+    """Micro-batches of several shapes, rows of unlike lengths and numbers of labels."""
+    random, source = Random(7), resolve(str(folder), None, Path("unused"))
+    parts = Parts(gliner_loader.described(model, source, ("span_idx",)))
+    made = []
+    for rows, words in SIZES:
+        texts = [" ".join(passage(random, 9).split()[: words - row]) for row in range(rows)]
+        plans = [
+            cut(Document(0, "0", text), LABEL_SETS[row % 3], Options(), parts.tokenizer, ShardRef("job", 0))
+            for row, text in enumerate(texts)
+        ]
+        made.append(parts.collate([plan.windows[0] for plan in plans]))
+    return made
+
+
+def of_words(logits: NDArray[Any], arrays: Arrays) -> list[NDArray[Any]]:
+    """Each row's scores of the spans that its text has."""
+    return [
+        logits[row, start, : length - start]
+        for row, [length] in enumerate(arrays["text_lengths"])
+        for start in range(length)
+    ]
+
+
+def test_scores_are_those_of_gliner_in_every_shape(folder: Path, tmp_path: Path) -> None:
+    """In torch and exported, for rows that are filled up to whole steps of pieces and of words."""
+    model = gliner_loader.load_gliner(folder, "cpu")
+    assert hasattr(model.model, "rnn") == (folder != SHIPPED)
+    theirs, ours = LibraryGraph(model.model, spans=True).eval(), MarkerGraph(model.model).eval()
+    made = batches(model, folder)
+    session = onnxruntime.InferenceSession(str(onnx_export.exported(ours, made[-1], tmp_path)))
+
+    for arrays in made:
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        with torch.inference_mode():
+            wanted = theirs(*(tensors[name] for name in theirs.inputs))[0].numpy()
+            found = ours(*(tensors[name] for name in ours.inputs))[0].numpy()
+        [exported] = session.run(None, {name: arrays[name] for name in ours.inputs})
+        for here, there, out in zip(
+            *(of_words(logits, arrays) for logits in (wanted, found, exported)), strict=True
+        ):
+            assert np.allclose(here, there, atol=1e-4)
+            assert np.allclose(here, out, atol=1e-4)

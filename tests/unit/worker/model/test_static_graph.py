@@ -1,0 +1,92 @@
+"""The forward pass for CUDA, as far as it can be held to its word without a device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.unit.worker.model.test_graph import batches, folder, of_words
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from worker.model import gliner_loader
+from worker.model.collate import Arrays, word_slots
+from worker.model.graph import LibraryGraph, MarkerGraph, lean
+from worker.model.static_graph import FixedGraph
+
+__all__ = ["folder"]  # a fixture: two models, the shipped one, and one with a recurrent layer and DeBERTa
+
+
+@pytest.fixture(scope="module")
+def model(folder: Any) -> Any:
+    """As gliner loads it."""
+    return gliner_loader.load_gliner(folder, "cpu")
+
+
+@pytest.fixture(scope="module")
+def made(model: Any, folder: Any) -> list[Arrays]:
+    """Micro-batches of several shapes."""
+    return batches(model, folder)
+
+
+def tensors(arrays: Arrays, names: tuple[str, ...], rows: int = 0, columns: int = 0) -> list[torch.Tensor]:
+    """Inputs, filled up with zeros by so many rows and columns."""
+    found = []
+    for name in names:
+        more = 0 if name == "text_lengths" else columns
+        found.append(torch.nn.functional.pad(torch.from_numpy(arrays[name]), (0, more, 0, rows)))
+    return found
+
+
+def sizes(graph: FixedGraph, arrays: Arrays) -> dict[str, int]:
+    """What the host tells the graph."""
+    words = int(word_slots(int(arrays["text_lengths"].max())))
+    return {"words": words, "labels": graph.labels(arrays["input_ids"], arrays["attention_mask"])}
+
+
+def test_scores_are_those_of_gliner_in_every_shape(model: Any, made: list[Arrays]) -> None:
+    """As they are, and filled up with rows, pieces, words and labels that mean nothing."""
+    theirs = LibraryGraph(model.model, spans=True).eval()
+    ours = FixedGraph(model.model, torch.float32).eval()
+    for arrays in made:
+        told = sizes(ours, arrays)
+        more = {name: size + 8 for name, size in told.items()}
+        with torch.inference_mode():
+            wanted = theirs(*tensors(arrays, theirs.inputs))[0].numpy()
+            found = ours(*tensors(arrays, ours.inputs), **told)[0].numpy()
+            filled = ours(*tensors(arrays, ours.inputs, 3, 24), **more)[0].numpy()
+        assert found.shape == (*wanted.shape[:1], told["words"], *wanted.shape[2:])
+        rows, _, widths, labels = wanted.shape
+        filled = filled[:rows, :, :widths, :labels]
+        every = (of_words(logits, arrays) for logits in (wanted, found, filled))
+        for there, here, full in zip(*every, strict=True):
+            assert np.allclose(here, there, atol=1e-3)
+            assert np.allclose(full, there, atol=1e-3)
+
+
+def test_nothing_is_asked_of_the_device(model: Any, made: list[Arrays]) -> None:
+    """Tensors without values pass: no length, branch or list of places hangs on what was computed. gliner's do."""
+    ours, theirs = FixedGraph(model.model, torch.bfloat16).eval(), MarkerGraph(model.model).eval()
+    told = sizes(ours, made[-1])
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.inference_mode():
+        empty = [mode.from_tensor(tensor) for tensor in tensors(made[-1], ours.inputs)]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            [logits] = ours(*empty, **told)
+            assert logits.shape[1::2] == (told["words"], told["labels"])
+            with pytest.raises(DataDependentOutputException):
+                theirs(*empty)
+
+
+def test_weights_made_beforehand_are_those_that_autocast_makes(model: Any, made: list[Arrays]) -> None:
+    """The very same scores; what is not multiplied in 16 bits is not there twice."""
+    plain = MarkerGraph(model.model).eval()
+    ready = lean(plain, torch.bfloat16)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        for arrays in made:
+            inputs = tensors(arrays, plain.inputs)
+            assert torch.equal(plain(*inputs)[0], ready(*inputs)[0])
+    assert {parameter.dtype for parameter in plain.parameters()} == {torch.float32}
+    assert ready.core.prompt_rep_layer[0].weight.dtype is torch.bfloat16
+    words = [one.core.token_rep_layer.get_input_embeddings().weight.data_ptr() for one in (plain, ready)]
+    assert words[0] == words[1]

@@ -1,0 +1,147 @@
+"""Who may do what can end the process: company, or one alone, by turns."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from time import monotonic
+
+import pytest
+
+from jobs.ledger import Message
+from worker.protocols import Dropped
+from worker.shards.isolation import Gate
+from worker.shards.leases import Lease
+
+
+def lease() -> Lease:
+    """A lease that holds."""
+    return Lease(Message("q", "job", 0, 1), "n")
+
+
+def test_many_in_company_or_one_alone() -> None:
+    """Who is alone waits for company to leave, newcomers wait behind it, and all get their turn."""
+    gate, release, order = Gate(10), Event(), list[str]()
+
+    def company(name: str, wait: bool = False) -> None:
+        with gate.company(lease()):
+            order.append(name)
+            if wait:
+                assert release.wait(5)
+
+    def alone() -> None:
+        with gate.alone(lease()):
+            order.append("alone")
+
+    with ThreadPoolExecutor() as pool:
+        inside = [pool.submit(company, name, True) for name in ("a", "b")]
+        while len(order) < 2:
+            pass
+        lonely = pool.submit(alone)
+        while not gate._waiting_alone:
+            pass
+        late = pool.submit(company, "late")
+        release.set()
+        for future in (*inside, lonely, late):
+            future.result(5)
+    assert order[2:] == ["alone", "late"]
+
+
+@pytest.mark.parametrize("way", ["company", "alone"])
+def test_who_waits_leaves_when_its_lease_ends(way: str) -> None:
+    """A cancel or a drain must not wait at the gate; and whoever gave up holds nobody up."""
+    gate, ended = Gate(10), lease()
+    ended.ended = "drain"
+    with gate.alone(lease()), pytest.raises(Dropped), getattr(gate, way)(ended):
+        pass
+    with gate.company(lease()):
+        pass
+
+
+def test_company_steps_aside_between_two_steps() -> None:
+    """Who works for long lets in who waits to be alone, and goes on after it; or ends with its lease there."""
+    gate, order, alone_may_end = Gate(10), list[str](), Event()
+    mine = lease()
+
+    def long_work() -> None:
+        with gate.company(mine):
+            order.append("begin")
+            while "alone" not in order:
+                if not gate.open:
+                    gate.step_aside(mine)
+            order.append("end")
+
+    def alone() -> None:
+        with gate.alone(lease()):
+            order.append("alone")
+            assert alone_may_end.wait(5)
+            order.append("alone ends")
+
+    with ThreadPoolExecutor() as pool:
+        work = pool.submit(long_work)
+        while not order:
+            pass
+        other = pool.submit(alone)
+        while "alone" not in order:
+            pass
+        alone_may_end.set()
+        work.result(5)
+        other.result(5)
+    assert order == ["begin", "alone", "alone ends", "end"]
+
+
+def test_who_steps_aside_leaves_when_its_lease_ends() -> None:
+    """And whoever comes after it finds the gate as it was."""
+    gate, mine, leave = Gate(10), lease(), Event()
+
+    def occupy() -> None:
+        with gate.alone(lease()):
+            assert leave.wait(5)
+
+    def work() -> None:
+        with gate.company(mine):
+            while gate.open:
+                pass
+            gate.step_aside(mine)
+
+    with ThreadPoolExecutor() as pool:
+        working = pool.submit(work)
+        while not gate._inside:
+            pass
+        other = pool.submit(occupy)
+        while not gate._alone:
+            pass
+        mine.ended = "stop"
+        with pytest.raises(Dropped):
+            working.result(5)
+        leave.set()
+        other.result(5)
+    with gate.alone(lease()):
+        pass
+
+
+def test_suspects_leave_half_of_the_time_to_company() -> None:
+    """However many there are, one after the other: in between company has the gate for as long as each took."""
+    gate, stop, waits = Gate(0.05), Event(), list[float]()
+
+    def suspect() -> None:
+        while not stop.is_set():
+            with gate.alone(lease()):
+                while not gate.turn_over and not stop.is_set():
+                    stop.wait(0.005)
+
+    def company() -> None:
+        for _ in range(60):
+            began = monotonic()
+            with gate.company(lease()):
+                waits.append(monotonic() - began)
+                stop.wait(0.005)
+
+    with ThreadPoolExecutor() as pool:
+        suspects = [pool.submit(suspect) for _ in range(4)]
+        pool.submit(company).result(20)
+        stop.set()
+        for future in suspects:
+            future.result(5)
+    assert max(waits) < 1.0
+    assert sum(wait < 0.01 for wait in waits) > 20

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from threading import Event
+
+import pytest
+import redis
+
+from jobs import ledger, naming
+from jobs.ledger import Ledger, LedgerUnavailableError, Message
+from jobs.schema import Priority
+from tests.support.ledger import MODEL, new_job
+from worker.shards.leases import Lease, LeaseKeeper
+
+QUEUE = naming.queue(MODEL, Priority.standard)
+
+
+@pytest.fixture
+def store(ledger_url: str) -> Iterator[Ledger]:
+    """An empty ledger."""
+    with redis.Redis.from_url(ledger_url) as client:
+        yield Ledger(client)
+
+
+def claimed(store: Ledger, job: str, lease_ms: int = 60_000) -> Message:
+    """A shard in a worker's hands, under the nonce `n`."""
+    [message] = store.run(ledger.create(new_job(job, tenant=job))).publish  # a share of its own
+    assert store.run(ledger.claim(message, "n", "w", "rev", lease_ms=lease_ms)).kind == "run"
+    return message
+
+
+def keeper(store: Ledger, ended: list[Lease] | None = None, lease_s: float = 0.2) -> LeaseKeeper:
+    """A keeper whose rounds come every twentieth of a second."""
+    return LeaseKeeper(store, lambda: None, (ended if ended is not None else []).append, lease_s)
+
+
+def test_a_held_lease_outlives_its_length(store: Ledger) -> None:
+    """As long as the block runs, nobody else can take the shard."""
+    message = claimed(store, "job_1", lease_ms=200)
+    leases = keeper(store)
+    leases.start()
+    with leases.hold(message, "n") as lease:
+        time.sleep(0.6)
+        assert not lease.ended
+        assert store.run(ledger.lease_expired("job_1", 0)).kind == "early"
+    assert leases.held() == 0
+    time.sleep(0.3)
+    assert store.run(ledger.lease_expired("job_1", 0)).kind == "clean"
+    leases.stop()
+
+
+def test_a_cancelled_job_ends_the_lease_once(store: Ledger) -> None:
+    """`stop` reaches the holder, which is told once and no more."""
+    message, ended = claimed(store, "job_1"), list[Lease]()
+    leases = keeper(store, ended)
+    with leases.hold(message, "n") as lease:
+        store.run(ledger.cancel("job_1"))
+        leases.renew()
+        leases.renew()
+    assert ended == [lease]
+    assert lease.ended == "stop"
+
+
+def test_a_lost_lease_says_so(store: Ledger) -> None:
+    """A worker whose shard was given to another is told at its next round."""
+    message, ended = claimed(store, "job_1"), list[Lease]()
+    leases = keeper(store, ended)
+    with leases.hold(message, "an older nonce") as lease:
+        leases.renew()
+    assert (lease.ended, ended) == ("lost", [lease])
+
+
+def test_a_drain_ends_every_lease_and_those_to_come(store: Ledger) -> None:
+    """What is taken after the call is given back, too; what already ended keeps its reason."""
+    ended: list[Lease] = []
+    leases = keeper(store, ended)
+    with leases.hold(claimed(store, "job_1"), "n") as first, leases.hold(claimed(store, "job_2"), "n") as second:
+        first.ended = "stop"
+        leases.end_all()
+        assert (first.ended, second.ended, ended) == ("stop", "drain", [second])
+        with leases.hold(claimed(store, "job_3"), "n") as late:
+            assert late.ended == "drain"
+
+
+class Flaky(Ledger):
+    """A store that fails the first times, then works."""
+
+    def __init__(self, client: redis.Redis, failures: list[Exception]) -> None:
+        super().__init__(client)
+        self.failures = failures
+        self.worked = Event()
+
+    def run(self, call):  # type: ignore[no-untyped-def]
+        """Fail, or work."""
+        if self.failures:
+            raise self.failures.pop()
+        answer = super().run(call)
+        self.worked.set()
+        return answer
+
+
+@pytest.mark.parametrize("error", [LedgerUnavailableError("down"), RuntimeError("a bug")])
+def test_no_failure_ends_the_rounds(ledger_url: str, error: Exception) -> None:
+    """After an outage, or a bug, the next round renews: the leases of a whole process hang on this thread."""
+    with redis.Redis.from_url(ledger_url) as client:
+        message = claimed(Ledger(client), "job_1")
+        store = Flaky(client, [error, error])
+        leases = keeper(store)
+        with leases.hold(message, "n"):
+            leases.start()
+            assert store.worked.wait(5)
+        leases.stop()

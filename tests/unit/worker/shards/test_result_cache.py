@@ -1,0 +1,432 @@
+from __future__ import annotations
+
+import base64
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+
+from jobs import ledger
+from jobs.codec import Codec
+from jobs.ledger import Call, Claim, Ledger, LedgerUnavailableError
+from jobs.observability.metrics import WorkerMetrics
+from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Labels, Options
+from tests.support.engine import SPEC, FakeEngine, Fault
+from tests.support.intake import Worker, working
+from tests.support.ledger import CODEC, forget_memory
+from tests.support.processes.harness import wait_for
+from worker.protocols import ModelSpec
+from worker.shards.result_cache import QUIET_S, ResultCache
+
+SECRET = b"unknown to who reads the store"
+LONG = "Anna of Berlin met Otto in Rio. " * 60
+KEYS = "{gleaner}:ans:*"
+
+
+class Down(Ledger):
+    """A store that does not answer."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+
+    def run(self, call: Call[Any]) -> Any:
+        """Fail."""
+        self.tries += 1
+        raise LedgerUnavailableError(call.script)
+
+
+def made(
+    store: Ledger,
+    metrics: WorkerMetrics | None = None,
+    *,
+    codec: Codec = CODEC,
+    ttl_s: float = 60,
+    secret: bytes = SECRET,
+    model: str = "gleaner-small",
+    spec: ModelSpec = SPEC,
+    close_reading: bool = True,
+    clock: Callable[[], float] = lambda: 1.0,
+) -> ResultCache:
+    """A cache."""
+    return ResultCache(
+        store,
+        codec,
+        ttl_s,
+        secret=secret,
+        model=model,
+        spec=spec,
+        close_reading=close_reading,
+        metrics=metrics or WorkerMetrics(CollectorRegistry()),
+        clock=clock,
+    )
+
+
+def counted(metrics: WorkerMetrics) -> dict[str, float]:
+    """Documents looked up, by what came of it."""
+    return {outcome: metrics.cached.labels(outcome)._value.get() for outcome in ("hit", "miss", "unread")}
+
+
+# Questions
+
+Case = tuple[str, Labels, dict[str, Any], str]
+WORDS = st.text('ab"[],{}: \x00', max_size=4)
+CASES: st.SearchStrategy[Case] = st.tuples(
+    WORDS,
+    st.dictionaries(WORDS, st.none() | WORDS, min_size=1, max_size=3),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "threshold": st.sampled_from([0.1, 0.5])
+            | st.dictionaries(WORDS, st.sampled_from([0.1, 0.5]), max_size=2),
+            "flat": st.booleans(),
+            "multi_label": st.booleans(),
+            "long_text": st.sampled_from(["window", "truncate", "reject"]),
+            "offset_unit": st.sampled_from(["codepoint", "utf16", "byte"]),
+            "redact": st.sampled_from([False, True, {"mode": "mask"}, {"mode": "hash"}, {"labels": ["a"]}]),
+            "explain": st.booleans(),
+        },
+    ),
+    st.sampled_from(["t1", "t2", "t"]),
+)
+SUSPECT = Claim("run", alone=True)
+"""Suspects ask, and look nothing up."""
+
+
+def question(case: Case, cache: ResultCache | None = None, index: int = 0) -> str:
+    """What a document asks, whose job asks for labels and options."""
+    text, labels, options, tenant = case
+    claim = dataclasses.replace(SUSPECT, tenant=tenant)
+    documents = [Document(index, f"id {index}", text)]
+    [asked] = (cache or made(Down())).known(claim, documents, labels, Options.model_validate(options)).questions
+    return asked
+
+
+@given(CASES, CASES, st.sampled_from(["text", "labels", "order", "options", "tenant"]))
+def test_what_asks_otherwise_is_another_question(one: Case, another: Case, part: str) -> None:
+    """Two documents share a question only where text, labels in their order, every option and the tenant agree."""
+    text, labels, options, tenant = (
+        theirs if part == name else ours
+        for name, ours, theirs in zip(("text", "labels", "options", "tenant"), one, another, strict=True)
+    )
+    if part == "order":
+        labels = dict(reversed(labels.items()))
+    other: Case = (text, labels, options, tenant)
+
+    def parts(case: Case) -> tuple[Any, ...]:
+        options = Options.model_validate(case[2])
+        if options.threshold is None:  # the model's, 0.5
+            options = options.model_copy(update={"threshold": 0.5})
+        return case[0], list(case[1].items()), options, case[3]
+
+    assert (question(one) == question(other)) == (parts(one) == parts(other))
+
+
+@given(CASES, st.integers(1, 1000))
+def test_its_place_in_a_job_is_not_part_of_a_question(case: Case, index: int) -> None:
+    """Index and id are the new document's; and its own labels and options ask what a job's would."""
+    text, labels, options, tenant = case
+    assert question(case, index=index) == question(case)
+    documents = [Document(0, "0", text, labels=labels, options=options)]
+    claim = dataclasses.replace(SUSPECT, tenant=tenant)
+    assert made(Down()).known(claim, documents, {"other": None}, Options()).questions == (question(case),)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"secret": b""},
+        {"model": "gleaner-large"},
+        {"close_reading": False},
+        {"spec": dataclasses.replace(SPEC, revision="newer")},
+        {"spec": dataclasses.replace(SPEC, runtime="onnx")},
+        {"spec": dataclasses.replace(SPEC, precision="bf16")},
+        {"spec": dataclasses.replace(SPEC, calibration=((0.5, 0.5),))},
+    ],
+)
+def test_another_reader_is_asked_another_question(other: dict[str, Any]) -> None:
+    """Whatever of the worker its answers depend on; and who lacks the secret cannot try texts."""
+    case: Case = ("Anna", {"person": None}, {}, "t1")
+    assert question(case, made(Down(), **other)) != question(case)
+
+
+def test_what_cannot_be_answered_asks_nothing() -> None:
+    """A document that fails before it is read, or that no JSON holds, has no question."""
+    refused = DocumentError(DocumentErrorCode.document_too_large, "")
+    documents = [
+        Document(0, "0", "", error=refused),
+        Document(1, "1", "\ud800"),
+        Document(2, "2", "Anna", options={"threshold": 7}),
+    ]
+    assert made(Down()).known(SUSPECT, documents, {"person": None}, Options()).questions == ("", "", "")
+
+
+# Answers
+
+
+@pytest.fixture
+def worker(ledger_url: str, broker_url: str) -> Iterator[Worker]:
+    """A worker with the fake engine, and a cache."""
+    with working(ledger_url, broker_url, FakeEngine(), cache=made, redact_secret="x" * 32) as running:
+        yield running
+
+
+def answered(
+    worker: Worker, job: str, *texts: str | Document, **how: Any
+) -> tuple[list[DocumentResult], Sequence[int]]:
+    """A job's results, and how many forward passes and hits it took."""
+    engine, hits = worker.batcher._engine, counted(worker.metrics)["hit"]
+    assert isinstance(engine, FakeEngine)
+    passes = len(engine.forwards)
+    assert worker.shards.runner.extract_shard(worker.submit(job, *texts, **how)) == "stored"
+    return list(worker.results(job)), (len(engine.forwards) - passes, int(counted(worker.metrics)["hit"] - hits))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"explain": True},
+        {"return_text": True, "offset_unit": "utf16"},
+        {"redact": True},
+        {"redact": {"mode": "hash"}, "explain": True},
+        {"long_text": "truncate"},
+    ],
+)
+def test_the_same_again_is_answered_without_the_model(worker: Worker, options: dict[str, Any]) -> None:
+    """The very answer that the model gave, whatever was asked for; usage and counts too."""
+    texts = ("Anna 😀 of Berlin", "nobody", *(() if "long_text" in options else (LONG,)))
+    first, cost = answered(worker, "job_1", *texts, options=options)
+    again, later = answered(worker, "job_2", *texts, options=options)
+    assert cost[0] > 0
+    assert later == (0, len(texts))
+    assert [one.to_dict() for one in again] == [one.to_dict() for one in first]
+    assert first[0].entities
+    assert worker.job("job_2").usage == worker.job("job_1").usage
+    assert worker.job("job_2").counts == worker.job("job_1").counts
+
+
+def test_known_and_new_documents_share_a_shard(worker: Worker) -> None:
+    """Results keep their order, with the new documents' ids; only what is new goes to the model, and once."""
+    answered(worker, "job_1", "Anna", "Berlin", "Otto")
+    mixed = [Document(0, "a", "Rio"), Document(1, "b", "Otto"), Document(2, "c", "Delta"), Document(3, "d", "Anna")]
+    results, (passes, hits) = answered(worker, "job_2", *mixed)
+    assert [(one.index, one.id, one.entities[0].text) for one in results] == [
+        (0, "a", "Rio"), (1, "b", "Otto"), (2, "c", "Delta"), (3, "d", "Anna"),
+    ]  # fmt: skip
+    assert (passes, hits) == (1, 2)
+    assert answered(worker, "job_3", "Rio", "Delta")[1] == (0, 2)
+
+
+def test_what_failed_is_asked_again(worker: Worker) -> None:
+    """An error is no answer."""
+    texts = (f"{Fault.error}", "", "Anna")
+    for job, hits in (("job_1", 0), ("job_2", 1)):
+        results, (passes, found) = answered(worker, job, *texts)
+        assert [one.error and one.error.code for one in results] == [
+            DocumentErrorCode.inference_failed, DocumentErrorCode.empty_text, None,
+        ]  # fmt: skip
+        assert passes > 0
+        assert found == hits
+
+
+@pytest.mark.parametrize("other", [{"tenant": "t2"}, {"labels": {"place": None}}, {"options": {"threshold": 0.9}}])
+def test_another_tenant_or_question_is_answered_by_the_model(worker: Worker, other: dict[str, Any]) -> None:
+    """And from then on has its own answer."""
+    answered(worker, "job_1", "Anna")
+    assert answered(worker, "job_2", "Anna", **other)[1] == (1, 0)
+    assert answered(worker, "job_3", "Anna", **other)[1] == (0, 1)
+
+
+def test_a_forged_place_leads_to_nobody_elses_answer(worker: Worker) -> None:
+    """Who can write to the store can point a question at another tenant's result, and gets a miss."""
+    answered(worker, "job_1", "Anna")
+    [key] = worker.client.keys(KEYS)
+    answered(worker, "job_2", "Secret", tenant="t2")
+    worker.client.set(key, "job_2:0:0")
+    assert answered(worker, "job_3", "Anna")[1] == (1, 0)
+
+
+def test_deleting_a_job_deletes_what_it_was_answered(worker: Worker) -> None:
+    """The cache keeps nothing of a deleted job; another job that was answered from it keeps its results."""
+    answered(worker, "job_1", "Anna")
+    kept, _ = answered(worker, "job_2", "Anna")
+    assert worker.store.run(ledger.purge("job_1")) == "purged"
+    assert answered(worker, "job_3", "Anna")[1] == (1, 0)
+    assert list(worker.results("job_2")) == kept
+    assert answered(worker, "job_4", "Anna")[1] == (0, 1)
+
+
+def test_an_answer_is_given_for_its_time_and_no_longer(ledger_url: str, broker_url: str) -> None:
+    """From when the model gave it, however often it was given since."""
+
+    def brief(store: Ledger, metrics: WorkerMetrics) -> ResultCache:
+        return made(store, metrics, ttl_s=0.3)
+
+    with working(ledger_url, broker_url, FakeEngine(), cache=brief) as worker:
+        answered(worker, "job_1", "Anna")
+        [key] = worker.client.keys(KEYS)
+        assert 0 < worker.client.pttl(key) <= 300
+        answered(worker, "job_2", "Anna")
+        assert worker.client.get(key) in (b"job_1:0:0", None)
+        wait_for(lambda: not worker.client.exists(key), 5, "its time is over")
+        assert answered(worker, "job_3", "Anna")[1] == (1, 0)
+
+
+def test_without_a_cache_nothing_is_looked_up_or_kept(ledger_url: str, broker_url: str) -> None:
+    """Off is off."""
+    with working(ledger_url, broker_url, FakeEngine()) as worker:
+        for job in ("job_1", "job_2"):
+            assert answered(worker, job, "Anna")[1] == (1, 0)
+        assert worker.client.keys(KEYS) == []
+        assert "recall" not in worker.store.ran
+
+
+def test_a_shard_is_looked_up_in_one_call(worker: Worker) -> None:
+    """However many documents, and places they lie in; keeping them costs none."""
+    for number in range(5):
+        answered(worker, f"job_{number}", f"Anna {number}")
+    worker.store.ran.clear()
+    answered(worker, "job_9", *(f"Anna {number}" for number in range(8)))
+    assert worker.store.ran.count("recall") == 1
+    assert set(worker.store.ran) <= {"create", "claim", "recall", "mark", "complete", "page"}
+
+
+def test_a_suspect_is_read_anew(worker: Worker) -> None:
+    """What may have killed a worker runs alone, document by document, and its answers are known afterwards."""
+    answered(worker, "job_1", "Anna")
+    message = worker.die(worker.submit("job_2", "Anna", "Otto"), deaths=1)
+    assert worker.shards.runner.extract_shard(message) == "stored"
+    assert counted(worker.metrics)["hit"] == 0
+    assert answered(worker, "job_3", "Anna", "Otto")[1] == (0, 2)
+
+
+def test_answers_of_a_shard_that_is_no_longer_ours_are_not_kept(worker: Worker) -> None:
+    """Where a result is not stored, no question leads to it."""
+    message = worker.submit("job_1", "Anna")
+
+    def lose() -> None:
+        [lease] = worker.shards.leases._held
+        worker.store.run(ledger.release("job_1", 0, lease.nonce))
+
+    worker.store.before["complete"] = lose
+    assert worker.shards.runner.extract_shard(message) == "stale"
+    assert worker.client.keys(KEYS) == []
+
+
+def test_a_store_that_is_half_full_keeps_its_room_for_jobs(worker: Worker) -> None:
+    """Above half of maxmemory nothing is kept for the cache; everything completes."""
+    used = int(worker.client.info("memory")["used_memory"])
+    limit = int(worker.client.config_get("maxmemory")["maxmemory"])
+    try:
+        worker.client.config_set("maxmemory", int(used * 1.7))
+        forget_memory(worker.client)
+        assert answered(worker, "job_1", "Anna")[1] == (1, 0)
+        assert worker.client.keys(KEYS) == []
+        worker.client.config_set("maxmemory", used * 10)
+        forget_memory(worker.client)
+        answered(worker, "job_2", "Anna")
+        assert len(worker.client.keys(KEYS)) == 1
+    finally:
+        worker.client.config_set("maxmemory", limit)
+
+
+def test_a_full_store_still_answers(worker: Worker) -> None:
+    """What was accepted completes, known answers are given, and new ones are given all the same."""
+    answered(worker, "job_1", "Anna")
+    message = worker.submit("job_2", "Anna", "Otto")
+    limit = int(worker.client.config_get("maxmemory")["maxmemory"])
+    try:
+        worker.client.config_set("maxmemory", 1_000_000)
+        assert worker.shards.runner.extract_shard(message) == "stored"
+    finally:
+        worker.client.config_set("maxmemory", limit)
+    assert counted(worker.metrics)["hit"] == 1
+    assert [one.status for one in worker.results("job_2")] == [DocumentStatus.succeeded] * 2
+
+
+def test_a_store_that_does_not_let_the_cache_write_loses_nothing(worker: Worker) -> None:
+    """A user without the right to these keys completes its shards."""
+    name = "narrow"
+    worker.client.execute_command(
+        "ACL", "SETUSER", name, "on", "nopass", "+@all", "resetkeys", "~{gleaner}:", "resetchannels", "&*",
+        *(f"~{{gleaner}}:{kind}*" for kind in ("job", "sh", "in", "out", "part", "ids", "open", "pub", "q", "run")),
+        *(f"~{{gleaner}}:{kind}*" for kind in ("work", "mod", "ten", "dead", "pur", "sys", "ep", "due", "dlv")),
+        *(f"~{{gleaner}}:{kind}*" for kind in ("flight", "wait", "hungry", "asked", "kept", "texts", "event")),
+    )  # fmt: skip
+    message = worker.submit("job_1", "Anna")
+    try:
+        worker.client.execute_command("AUTH", name, "")
+        assert worker.shards.runner.extract_shard(message) == "stored"
+    finally:
+        worker.client.execute_command("AUTH", "default", "")
+        worker.client.execute_command("ACL", "DELUSER", name)
+    assert worker.job("job_1").counts.succeeded == 1
+    assert counted(worker.metrics) == {"hit": 0, "miss": 0, "unread": 1}
+
+
+def test_a_cache_that_does_not_answer_is_left_alone_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    """One try, then none for some seconds; told once, without a word of the text."""
+    now, store, metrics = [100.0], Down(), WorkerMetrics(CollectorRegistry())
+    cache = made(store, metrics, clock=lambda: now[0])
+
+    def ask() -> None:
+        documents = [Document(0, "0", "Anna"), Document(1, "1", "Otto")]
+        known = cache.known(Claim("run", tenant="t1"), documents, {"person": None}, Options())
+        assert known.unanswered(documents) == documents
+
+    for _ in range(3):
+        ask()
+    assert store.tries == 1
+    now[0] += QUIET_S
+    ask()
+    assert store.tries == 2
+    assert counted(metrics) == {"hit": 0, "miss": 0, "unread": 8}
+    assert [record.message for record in caplog.records] == ["cache.unread"]
+    assert "Anna" not in caplog.text
+
+
+def test_an_answer_that_cannot_be_read_is_a_miss(worker: Worker) -> None:
+    """Damaged, or sealed with a key that is gone; so is one that lies in a shard of fewer results."""
+    answered(worker, "job_1", "Anna")
+    [key] = worker.client.keys(KEYS)
+    worker.client.set(key, "job_1:0:5")
+    assert answered(worker, "job_2", "Anna")[1] == (1, 0)
+    for job in ("job_1", "job_2"):
+        worker.client.hset(f"{{gleaner}}:out:{job}", "0", b"\x00damaged")
+    assert answered(worker, "job_3", "Anna")[1] == (1, 0)
+    assert counted(worker.metrics)["unread"] == 0
+
+
+def test_what_is_read_at_once_is_bounded(worker: Worker) -> None:
+    """Answers that lie scattered over many large shards are found up to a size; the model gives the others."""
+    jobs = [f"job_{number}" for number in range(4)]
+    for job in jobs:
+        answered(worker, job, job, "Anna " * 50)
+    questions = [key.decode().rpartition(":")[2] for key in worker.client.keys(KEYS)]
+    size = max(len(worker.client.hget(f"{{gleaner}}:out:{job}", "0") or b"") for job in jobs)
+    found = worker.store.run(ledger.recall("t1", questions, max_bytes=size + 1))
+    assert len({one.job for one in found if one}) == 2
+    assert len({one.job for one in worker.store.run(ledger.recall("t1", questions)) if one}) == 4
+
+
+def test_the_store_learns_no_text_from_the_cache(ledger_url: str, broker_url: str) -> None:
+    """Sealed, an answer has no readable copy: a question is a keyed hash, and what it leads to a job's name."""
+    codec = Codec([base64.b64encode(os.urandom(32)).decode()])
+
+    def sealed(store: Ledger, metrics: WorkerMetrics) -> ResultCache:
+        return made(store, metrics, codec=codec)
+
+    with working(ledger_url, broker_url, FakeEngine(), codec=codec, cache=sealed) as worker:
+        answered(worker, "job_1", "Zyxwmarker", labels={"Zyxwmarker": None})
+        results, cost = answered(worker, "job_2", "Zyxwmarker", labels={"Zyxwmarker": None})
+        assert cost == (0, 1)
+        assert results[0].entities[0].text == "Zyxwmarker"
+        [key] = worker.client.keys(KEYS)
+        assert worker.client.get(key) == b"job_1:0:0"
+        stored = b"".join(name + (worker.client.dump(name) or b"") for name in worker.client.keys("*"))
+        assert b"Zyxwmarker" not in stored

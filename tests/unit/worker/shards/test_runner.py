@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Thread
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from jobs import ledger, naming
+from jobs.codec import CodecError
+from jobs.ledger import LedgerUnavailableError
+from jobs.queue import celery_queues
+from jobs.schema import Document, DocumentErrorCode, DocumentStatus, JobStatus, Priority
+from tests.support.engine import FakeEngine, Fault
+from tests.support.intake import Worker, working
+from tests.support.ledger import MODEL
+from worker.protocols import Dropped, EngineBroken, Window
+from worker.shards.bounds import Budget
+from worker.text import merging, windows
+
+QUEUE = naming.queue(MODEL, Priority.standard)
+
+
+@pytest.fixture
+def worker(ledger_url: str, broker_url: str) -> Iterator[Worker]:
+    """A worker with the fake engine."""
+    with working(ledger_url, broker_url, FakeEngine()) as made:
+        yield made
+
+
+def test_a_message_becomes_a_finished_shard(worker: Worker) -> None:
+    """Claim, cut, run, merge, store: the job is done, its input gone."""
+    message = worker.submit("job_1", "Anna of Berlin", "nobody")
+    assert worker.shards.runner.extract_shard(message) == "stored"
+    first, second = worker.results("job_1")
+    assert [entity.text for entity in first.entities] == ["Anna", "Berlin"]
+    assert (second.status, second.entities) == (DocumentStatus.succeeded, ())
+    assert worker.job("job_1").status is JobStatus.succeeded
+    assert worker.shards.runner.extract_shard(message) == "gone"
+
+
+@pytest.mark.parametrize(
+    ("options", "own", "thresholds"),
+    [
+        ({}, None, (0.3, 0.3)),
+        ({"threshold": 0.5}, None, (0.5, 0.5)),
+        ({"threshold": {"city": 0.9}}, None, (0.3, 0.9)),
+        ({"threshold": 0.6}, {"threshold": {"city": 0.9}}, (0.3, 0.9)),
+        ({"flat": False}, {"explain": True}, (0.3, 0.3)),
+    ],
+)
+def test_the_model_s_default_threshold_is_for_what_names_none(
+    ledger_url: str, broker_url: str, options: dict[str, Any], own: dict[str, Any] | None, thresholds: tuple[float]
+) -> None:
+    """For a whole job, for labels without one, under a document's own options; the job says which it was."""
+    engine = FakeEngine()
+    with working(ledger_url, broker_url, engine, default_threshold=0.3) as worker:
+        document = Document(0, "0", "Anna of Berlin", options=own)
+        message = worker.submit("job_1", document, labels={"person": None, "city": None}, options=options)
+        worker.shards.runner.extract_shard(message)
+        assert worker.job("job_1").default_threshold == 0.3
+    assert engine.forwards[-1][0].thresholds == thresholds
+
+
+@pytest.mark.parametrize("script", ["claim", "complete"])
+def test_a_lost_reply_is_asked_for_again(worker: Worker, script: str) -> None:
+    """The same claim is the same lease, and the same result is stored once: nothing runs twice."""
+    message = worker.submit("job_1", "Anna")
+    worker.store.lose = {script: 2}
+    assert worker.shards.runner.extract_shard(message) == ("already" if script == "complete" else "stored")
+    assert worker.results("job_1")[0].attempts == 1
+    assert worker.job("job_1").counts.succeeded == 1
+
+
+def test_a_result_waits_for_the_store(worker: Worker) -> None:
+    """The message is not acked (the task does not return) before the result is stored."""
+    message = worker.submit("job_1", "Anna")
+    down = Event()
+
+    def fail() -> None:
+        if not down.is_set():
+            worker.store.before["complete"] = fail
+            raise LedgerUnavailableError("complete")
+
+    worker.store.before["complete"] = fail
+    answers: list[str] = []
+    thread = Thread(target=lambda: answers.append(worker.shards.runner.extract_shard(message)))
+    thread.start()
+    thread.join(0.5)
+    assert thread.is_alive()
+    down.set()
+    thread.join(5)
+    assert answers == ["stored"]
+
+
+@pytest.mark.parametrize("script", ["claim", "complete"])
+def test_a_drain_ends_the_wait_for_the_store(worker: Worker, script: str) -> None:
+    """Once the process must end, a shard is left to its lease instead of holding the process up."""
+    message = worker.submit("job_1", "Anna")
+    worker.store.lose = {script: 1000}
+    worker.draining.set()
+    assert worker.shards.runner.extract_shard(message) == "left"
+
+
+def test_a_lease_that_ends_just_before_the_windows_are_there(worker: Worker) -> None:
+    """Between the last look and the submission nothing is waiting that could be dropped; it is dropped after it."""
+    message = worker.submit("job_1", "Anna")
+    submit = worker.batcher.submit
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        worker.shards.leases.end_all()
+        with worker.batcher._changed:  # the model thread does not get there first
+            future = submit(*args, **kwargs)
+            worker.batcher.drop("job_1", 0)
+            return future
+
+    worker.batcher.submit = late  # type: ignore[method-assign]
+    assert worker.shards.runner.extract_shard(message) == "released"
+    assert worker.job("job_1").counts.queued == 1
+
+
+def test_a_shard_taken_while_giving_back_goes_back(worker: Worker) -> None:
+    """A message that arrives during the last moments is not lost for a lease: released, pushed, no attempt."""
+    message = worker.submit("job_1", "Anna")
+    worker.shards.leases.end_all()
+    assert worker.shards.runner.extract_shard(message) == "released"
+    assert celery_queues.length(worker.shards.runner._broker, QUEUE) == 1
+    claim = worker.store.run(ledger.claim(message, "n", "other", "fake"))
+    assert (claim.kind, claim.attempts) == ("run", 1)
+
+
+def test_a_cancelled_job_is_dropped(worker: Worker) -> None:
+    """A cancel that is learnt of while the texts are cut ends the shard without a forward pass."""
+    message = worker.submit("job_1", "Anna")
+
+    def cancelled(*args: Any) -> Any:
+        worker.store.run(ledger.cancel("job_1"))
+        worker.shards.leases.renew()
+        raise Dropped
+
+    worker.shards.runner._decode = cancelled  # type: ignore[method-assign]
+    assert worker.shards.runner.extract_shard(message) == "cancelled"
+    assert worker.job("job_1").status is JobStatus.cancelled
+
+
+@pytest.mark.parametrize("step", ["cut", "merge"])
+def test_a_bug_that_one_document_meets_is_its_own(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Whatever a document does to the pure code around the model, its neighbours succeed."""
+    module = windows if step == "cut" else merging
+    real = getattr(module, step)
+
+    def faulty(first: Any, *args: Any, **kwargs: Any) -> Any:
+        document = first if step == "cut" else first.document
+        if document.text == "poison" and not getattr(first, "refused", None):
+            raise ZeroDivisionError
+        return real(first, *args, **kwargs)
+
+    monkeypatch.setattr(module, step, faulty)
+    assert worker.shards.runner.extract_shard(worker.submit("job_1", "Anna", "poison", "Otto")) == "stored"
+    codes = [result.error and result.error.code for result in worker.results("job_1")]
+    assert codes == [None, DocumentErrorCode.inference_failed, None]
+
+
+def test_a_lost_device_is_reported_once_it_is_met(worker: Worker) -> None:
+    """The process is to end; the shard stays claimed, so that its lease puts the blame where it belongs."""
+    message = worker.submit("job_1", f"{Fault.broken}")
+    with pytest.raises(EngineBroken):
+        worker.shards.runner.extract_shard(message)
+    assert worker.broken == [True]
+    assert worker.at_risk() == {b"job_1:0"}
+    assert worker.job("job_1").counts.running == 1
+
+
+def test_a_shard_that_cannot_be_read_is_no_suspect(worker: Worker) -> None:
+    """A missing key kills nobody: its lease runs out in a living worker, and no document is convicted for that."""
+    message = worker.submit("job_1", "Anna")
+    worker.client.hset("{gleaner}:in:job_1", "0", b"unreadable")
+    with pytest.raises(CodecError):
+        worker.shards.runner.extract_shard(message)
+    assert worker.at_risk() == set()
+
+
+def test_a_shard_is_at_risk_from_its_first_text_on(worker: Worker) -> None:
+    """The ledger knows of a shard before its texts are cut, not only before they are in the model."""
+    seen: list[set[bytes]] = []
+    cut = worker.shards.runner._runner._cut
+
+    def look(*args: Any) -> Any:
+        seen.append(worker.at_risk())
+        return cut(*args)
+
+    worker.shards.runner._runner._cut = look  # type: ignore[method-assign]
+    worker.shards.runner.extract_shard(worker.submit("job_1", "Anna"))
+    assert seen == [{b"job_1:0"}]
+    assert worker.at_risk() == set()
+
+
+def test_a_suspect_goes_on_where_it_died(worker: Worker) -> None:
+    """Results kept before the death stand; the rest runs document by document."""
+    message = worker.die(worker.submit("job_1", "Anna", "Otto", "Rio"), deaths=2, at=1)
+    assert worker.shards.runner.extract_shard(message) == "stored"
+    assert [result.attempts for result in worker.results("job_1")] == [77, 3, 3]
+    assert worker.client.keys("{gleaner}:part:*") == []
+
+
+def test_the_document_that_killed_three_times_alone_is_given_up(worker: Worker) -> None:
+    """worker_lost for it, results for its neighbours, and its text is never touched again."""
+    message = worker.die(worker.submit("job_1", "Anna", f"{Fault.exit}", "Rio"), deaths=4, at=1)
+    assert worker.shards.runner.extract_shard(message) == "stored"
+    codes = [result.error and result.error.code for result in worker.results("job_1")]
+    assert codes == [None, DocumentErrorCode.worker_lost, None]
+
+
+def test_a_death_after_the_last_document_is_nobodys(worker: Worker) -> None:
+    """Once every document of a suspect is kept, a death before the result is stored convicts none of them."""
+    message = worker.die(worker.submit("job_1", "Anna"), deaths=1)
+    worker.store.lose = {"complete": 1000}
+    worker.draining.set()
+    assert worker.shards.runner.extract_shard(message) == "left"
+    record = worker.client.hget("{gleaner}:sh:job_1", "0")
+    assert record is not None
+    fields = record.decode().split("|")
+    assert (fields[0], fields[5]) == ("d", "1")  # stored, its reply lost; `at` is past the last document
+
+
+def test_a_suspect_that_takes_long_leaves_the_worker_to_others_in_between(ledger_url: str, broker_url: str) -> None:
+    """Alone for a turn at a time: others get theirs, and at no moment is anybody at risk next to it."""
+    engine = FakeEngine(seconds_per_forward=0.02)
+    with working(ledger_url, broker_url, engine, budget_s=0.2) as worker:
+        suspect = worker.die(worker.submit("job_1", "Anna went. " * 250, "Otto"), deaths=1)
+        others = [worker.submit(f"job_2{at}", "Rio", "Lima", tenant=f"other{at}") for at in range(3)]
+        seen: list[tuple[set[str], set[bytes]]] = []
+        forward = engine.forward
+
+        def look(batch: tuple[Window, ...]) -> tuple[Window, ...]:
+            seen.append(({window.owner.job_id for window in batch}, worker.at_risk()))
+            return forward(batch)
+
+        engine.forward = look  # type: ignore[method-assign]
+        with ThreadPoolExecutor() as pool:
+            slow = pool.submit(worker.shards.runner.extract_shard, suspect)
+            while not seen:
+                pass
+            began = monotonic()
+            for message in others:
+                assert pool.submit(worker.shards.runner.extract_shard, message).result(20) == "stored"
+            assert monotonic() - began < 5
+            assert not slow.done()
+            assert slow.result(60) == "stored"
+    assert [result.status for result in worker.results("job_1")] == [DocumentStatus.succeeded] * 2
+    for jobs_in_model, at_risk in seen:
+        assert at_risk == {f"{job}:0".encode() for job in jobs_in_model}
+
+
+@pytest.mark.parametrize("deaths", [0, 1])
+@pytest.mark.parametrize("where", ["cut", "wait", "merge"])
+def test_work_ends_with_its_lease_wherever_it_is(
+    ledger_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch, where: str, deaths: int
+) -> None:
+    """A cancel ends a shard, suspect or not, in cutting, in the model, and in merging; and the next one runs."""
+    reached = Event()
+
+    def endless(*args: Any, budget: Budget | None = None) -> Any:
+        reached.set()
+        budget = budget or args[3]
+        while True:
+            budget.check()
+
+    def spin(*args: Any, **kwargs: Any) -> Any:
+        return endless(*args, budget=kwargs.get("budget"))
+
+    with working(ledger_url, broker_url, FakeEngine(seconds_per_forward=0.01), budget_s=60) as worker:
+        if where != "wait":
+            monkeypatch.setattr(windows if where == "cut" else merging, where, spin)
+        message = worker.die(
+            worker.submit("job_1", "Anna went. " * (3000 if where == "wait" else 150)), deaths=deaths
+        )
+        with ThreadPoolExecutor() as pool:
+            running = pool.submit(worker.shards.runner.extract_shard, message)
+            while (not reached.is_set() and where != "wait") or (not worker.batcher.held[1] and where == "wait"):
+                pass
+            worker.store.run(ledger.cancel("job_1"))
+            worker.shards.leases.renew()
+            began = monotonic()
+            assert running.result(10) == "cancelled"
+            assert monotonic() - began < 2
+        monkeypatch.undo()
+        assert worker.batcher.held == (0, 0)
+        assert worker.shards.runner.extract_shard(worker.submit("job_2", "Anna")) == "stored"
+        assert worker.at_risk() == set()
+
+
+@pytest.mark.parametrize("deaths", [0, 1])
+@pytest.mark.parametrize("step", ["cut", "merge"])
+def test_a_document_over_its_budget_fails_alone(
+    ledger_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch, step: str, deaths: int
+) -> None:
+    """Too costly, in company or alone, where its neighbours succeed."""
+    module = windows if step == "cut" else merging
+    real = getattr(module, step)
+
+    def costly(first: Any, *args: Any, **kwargs: Any) -> Any:
+        document = first if step == "cut" else first.document
+        while document.text == "costly":
+            (kwargs.get("budget") or args[2]).check()
+        return real(first, *args, **kwargs)
+
+    monkeypatch.setattr(module, step, costly)
+    with working(ledger_url, broker_url, FakeEngine(), budget_s=0.1) as worker:
+        message = worker.die(worker.submit("job_1", "Anna", "costly", "Otto"), deaths=deaths)
+        assert worker.shards.runner.extract_shard(message) == "stored"
+        codes = [result.error and result.error.code for result in worker.results("job_1")]
+        assert codes == [None, DocumentErrorCode.too_costly, None]
+
+
+def test_heavy_documents_are_cut_one_after_the_other(worker: Worker) -> None:
+    """Threads share an interpreter: at once they would only take more memory, and others' turns."""
+    most = now = 0
+    cut = windows.cut
+
+    def counted(document: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal most, now
+        now += 1
+        most = max(most, now)
+        try:
+            return cut(document, *args, **kwargs)
+        finally:
+            now -= 1
+
+    messages = [worker.submit(f"job_{at}", "so it went on. " * 6000, tenant=f"t{at}") for at in range(4)]
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.setattr(windows, "cut", counted)
+        assert [*pool.map(worker.shards.runner.extract_shard, messages)] == ["stored"] * 4
+    assert most == 1

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.schema import Document, Options
+from tests.conftest import ROOT
+from tests.support.engine import FakeEngine, small
+from worker.model.sources import resolve
+from worker.protocols import Outcome, ShardRef, Span
+from worker.text.explanations import Sighting, checked, confidence, reasons
+from worker.text.merging import Findings, merge
+from worker.text.windows import cut
+
+LABELS = {"a": None, "b": None, "c": None}
+
+
+def test_runners_up_come_from_every_window_that_saw_the_words() -> None:
+    """The best score of each other label counts, three at most; the window is that of the best score."""
+    kept = Span(3, 5, 0, 0.9)
+    seen = [
+        Sighting(Span(3, 5, 0, 0.8, ((1, 0.5), (2, 0.1))), 0, 9),
+        Sighting(Span(3, 5, 0, 0.9, ((1, 0.3), (3, 0.2))), 2, 7),
+        Sighting(Span(3, 5, 4, 0.7), 0, 9),
+        Sighting(Span(3, 6, 5, 0.95), 0, 9),
+    ]
+    [why] = reasons([kept], seen)
+    assert why.runners_up == ((4, 0.7), (1, 0.5), (3, 0.2))
+    assert why.window == (2, 7)
+
+
+def test_confidence_lies_between_the_knots() -> None:
+    """Outside them it is the nearest one's; without any it is unknown."""
+    knots = ((0.2, 0.1), (0.4, 0.5), (0.8, 0.9))
+    assert [confidence(score, knots) for score in (0.0, 0.2, 0.3, 0.4, 0.7, 0.8, 1.0)] == pytest.approx(
+        [0.1, 0.1, 0.3, 0.5, 0.8, 0.9, 0.9]
+    )
+    assert confidence(0.5, ()) is None
+    assert confidence(0.5, ((0.4, 0.6),)) == 0.6
+
+
+@pytest.mark.parametrize("bad", [[[0.5, 1.1]], [[0.5, 0.4], [0.5, 0.6]], [[0.1, 0.6], [0.2, 0.5]], [[0.1]]])
+def test_a_calibration_that_makes_no_sense_is_refused(bad: Any) -> None:
+    """A model that ships one does not start with it."""
+    with pytest.raises(ValueError, match=r"knots|unpack"):
+        checked(bad)
+
+
+def test_a_model_may_ship_a_calibration(tmp_path: Path) -> None:
+    """One that makes no sense ends the start, and is named; the shipped model's makes sense."""
+    assert resolve.calibration(tmp_path) == ()
+    file = tmp_path / resolve.CALIBRATION
+    file.write_text('{"version": 1, "knots": [[0.2, 0.1], [0.9, 1]]}')
+    assert resolve.calibration(tmp_path) == ((0.2, 0.1), (0.9, 1.0))
+    for broken in ("{}", "[]", '{"knots": [[0.9, 0.1], [0.2, 0.3]]}', '{"knots": 7}', "{"):
+        file.write_text(broken)
+        with pytest.raises(resolve.ModelBrokenError, match=r"calibration\.json"):
+            resolve.calibration(tmp_path)
+    shipped = resolve.calibration(ROOT / "models" / "gleaner-small")
+    assert confidence(0.2, shipped) < confidence(0.5, shipped) < confidence(0.95, shipped)  # type: ignore[operator]
+
+
+def explained(text: str, engine: FakeEngine, **options: Any) -> Any:
+    """The result of a text whose spans have runners-up, through cut and merge."""
+    plan = cut(Document(0, "0", text), LABELS, Options(explain=True, **options), engine, ShardRef("j", 0))
+    assert all(window.explain for window in plan.windows)
+    outcomes: list[Outcome] = []
+    for window in plan.windows:
+        spans = engine.decode((window,), (window,))[0]
+        others = {span: tuple((at, 0.1) for at in range(3) if at != span.label) for span in spans}
+        outcomes.append(tuple(span._replace(others=others[span]) for span in spans))
+    return merge(plan, Findings.of(plan, outcomes), attempts=1)
+
+
+def test_entities_say_why() -> None:
+    """A short text was seen whole; without a calibration the confidence is unknown."""
+    result = explained("é Ada met", FakeEngine(), offset_unit="byte")
+    [entity] = result.to_dict()["entities"]
+    assert {one["label"] for one in entity["explain"]["runners_up"]} == set(LABELS) - {entity["label"]}
+    assert entity["explain"]["window"] == {"start": 0, "end": 10}
+    assert entity["explain"]["confidence"] is None
+
+
+def test_of_a_long_text_the_window_holds_the_entity() -> None:
+    """And is smaller than the text."""
+    text = " ".join(f"Ada{n} went home." for n in range(40))
+    result = explained(text, small())
+    assert len(result.entities) == 40
+    for entity in result.entities:
+        assert entity.explain is not None
+        start, end = entity.explain.window
+        assert start <= entity.start < entity.end <= end
+        assert end - start < len(text)
+        assert entity.text in text[start:end]
+
+
+def test_only_where_asked() -> None:
+    """An entity of other requests has no such field."""
+    plan = cut(Document(0, "0", "Ada met"), LABELS, Options(), FakeEngine(), ShardRef("j", 0))
+    result = merge(plan, Findings.of(plan, [tuple(FakeEngine().decode(plan.windows, plan.windows)[0])]), attempts=1)
+    assert "explain" not in result.to_dict()["entities"][0]

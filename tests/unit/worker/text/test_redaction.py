@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.schema import Document, DocumentStatus, Entity, OffsetUnit, Options, Redact
+from tests.support.engine import FakeEngine, small
+from worker.protocols import Outcome, ShardRef
+from worker.text.merging import Findings, merge
+from worker.text.redaction import Found, Redacted, redact, tenant_key
+from worker.text.windows import cut
+from worker.text.written import continues
+
+KEY = tenant_key("a secret that is long enough to be one", "acme")
+TEXT = "Ada Lovelace met Bob at Ada Lovelace's house in Ely."
+ADA, BOB, AGAIN, ELY = (
+    Found(0, 12, "person", 0.9),
+    Found(17, 20, "person", 0.8),
+    Found(24, 36, "person", 0.7),
+    Found(48, 51, "city name", 0.6),
+)
+ALL = [ADA, BOB, AGAIN, ELY]
+
+
+def shown(found: list[Found], unit: OffsetUnit = "codepoint", text: str = TEXT, **how: Any) -> Redacted:
+    """The text with these entities hidden."""
+    return redact(text, found, Redact(**how), unit, KEY)
+
+
+def test_labels_stand_for_entities() -> None:
+    """Numbered, a value has the same number wherever it stands in the document."""
+    assert shown(ALL).text == "[PERSON] met [PERSON] at [PERSON]'s house in [CITY_NAME]."
+    assert shown(ALL, numbered=True).text == "[PERSON_1] met [PERSON_2] at [PERSON_1]'s house in [CITY_NAME_1]."
+    assert shown([Found(0, 3, "?!", 1)]).text.startswith("[ENTITY] Lovelace")
+
+
+def test_a_mask_is_as_long_as_the_value_or_as_wanted() -> None:
+    """By default every offset of the text stays what it was, in the unit that the client counts in."""
+    assert shown(ALL, mode="mask").text == "************ met *** at ************'s house in ***."
+    assert shown([BOB], mode="mask", character="█", length=2).text.startswith("Ada Lovelace met ██ at")
+    assert shown([Found(0, 1, "x", 1)], "utf16", "😀 é", mode="mask").text == "** é"
+    assert shown([Found(2, 3, "x", 1)], "byte", "😀 é", mode="mask").text == "😀 **"
+
+
+def test_only_chosen_labels_are_hidden() -> None:
+    """The rest stays, and the places of all entities are told."""
+    left = shown(ALL, labels=["person"])
+    assert left.text == "[PERSON] met [PERSON] at [PERSON]'s house in Ely."
+    assert [left.text[start:end] for start, end in left.places] == ["[PERSON]", "[PERSON]", "[PERSON]", "Ely"]
+
+
+def test_a_token_is_the_values_own() -> None:
+    """The same value gives the same token whatever its label and its spaces; another key gives another."""
+    text = "Ada\nLovelace or Ada Lovelace"
+    pair = [Found(0, 12, "person", 1), Found(16, 28, "author", 1)]
+    first, second = re.findall(r"\[(?:PERSON|AUTHOR):([0-9a-f]{16})\]", shown(pair, text=text, mode="hash").text)
+    assert first == second
+    other = redact(text, pair, Redact(mode="hash"), "codepoint", tenant_key("a secret", "other")).text
+    assert first not in other
+    with pytest.raises(ValueError, match="key"):
+        redact(text, pair, Redact(mode="hash"), "codepoint", None)
+
+
+def test_overlapping_entities_are_hidden_as_one() -> None:
+    """All of their words go; the longest names them, of equally long ones the surest."""
+    text = "the Bank of England in London"
+    nested = [Found(4, 19, "company", 0.6), Found(12, 19, "country", 0.9), Found(0, 8, "word", 0.99)]
+    left = shown(nested, text=text)
+    assert left.text == "[COMPANY] in London"
+    assert left.places == ((0, 9), (0, 9), (0, 9))
+    same = [Found(0, 3, "low", 0.5), Found(0, 3, "high", 0.7)]
+    assert shown(same, text=text).text.startswith("[HIGH] Bank")
+
+
+def test_an_entity_that_is_not_hidden_gives_up_what_it_shares() -> None:
+    """Its place covers what stands for the hidden part, so that its text cannot tell that."""
+    text = "the Bank of England in London"
+    found = [Found(0, 19, "company", 0.9), Found(12, 19, "country", 0.8)]
+    left = shown(found, text=text, labels=["country"])
+    assert [left.text[start:end] for start, end in left.places] == ["the Bank of [COUNTRY]", "[COUNTRY]"]
+
+
+letters = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="*[]"), min_size=1, max_size=40)
+modes = st.sampled_from(
+    [
+        {"mode": "label"},
+        {"mode": "label", "numbered": True},
+        {"mode": "mask"},
+        {"mode": "mask", "length": 3},
+        {"mode": "hash"},
+    ]
+)
+units = st.sampled_from(["codepoint", "utf16", "byte"])
+
+
+@st.composite
+def texts_with_entities(draw: st.DrawFn) -> tuple[str, list[Found]]:
+    """A text and spans anywhere in it, overlapping as they like."""
+    text = draw(letters)
+    spans = draw(st.lists(st.tuples(*[st.integers(0, len(text) - 1)] * 2), max_size=6))
+    return text, [
+        Found(min(a, b), max(a, b) + 1, draw(st.sampled_from("xyz")), draw(st.floats(0, 1))) for a, b in spans
+    ]
+
+
+@given(texts_with_entities(), modes, units, st.sampled_from([None, ["x"], ["x", "y"]]))
+def test_nothing_hidden_stays_and_nothing_else_changes(
+    given_: tuple[str, list[Found]], mode: dict[str, Any], unit: OffsetUnit, labels: list[str] | None
+) -> None:
+    """Take the shown parts out again and what is left is the text without the hidden words, in order."""
+    text, found = given_
+    how = Redact(**mode, labels=labels)
+    left = redact(text, found, how, unit, KEY)
+    hidden = {at for one in found if how.covers(one.label) for at in range(one.start, one.end)}
+    for at in range(1, len(text)):
+        if at - 1 in hidden and continues(text, at):
+            hidden.add(at)
+    for at in range(len(text) - 1, 0, -1):
+        if at in hidden and continues(text, at):
+            hidden.add(at - 1)
+
+    covers = [place for one, place in zip(found, left.places, strict=True) if how.covers(one.label)]
+    gone = {at for start, end in covers for at in range(start, end)}
+    assert "".join(c for at, c in enumerate(left.text) if at not in gone) == "".join(
+        c for at, c in enumerate(text) if at not in hidden
+    )
+    for start, end in covers:
+        assert re.fullmatch(r"(\[[XYZ](_\d+|:[0-9a-f]{16})?\]|\*+)", left.text[start:end])
+    for one, (start, end) in zip(found, left.places, strict=True):
+        if hidden.isdisjoint(range(one.start, one.end)):
+            assert left.text[start:end] == text[one.start : one.end]
+    if mode == {"mode": "mask"}:
+        assert counted(left.text, unit) == counted(text, unit)
+
+
+def counted(text: str, unit: OffsetUnit) -> int:
+    """The text's length in a unit."""
+    return {"codepoint": len(text), "utf16": len(text.encode("utf-16-le")) // 2, "byte": len(text.encode())}[unit]
+
+
+def extract(text: str, engine: FakeEngine, key: bytes | None = KEY, **options: Any) -> Any:
+    """The result of a text, through cut and merge."""
+    plan = cut(
+        Document(0, "0", text), {"a": None, "b": None}, Options(**options), engine, ShardRef("j", 0), redact_key=key
+    )
+    outcomes: list[Outcome] = [tuple(engine.decode((w,), (w,))[0]) for w in plan.windows]
+    return merge(plan, Findings.of(plan, outcomes), attempts=1)
+
+
+@given(st.lists(st.sampled_from(["Ada", "Zoë", "😀", "met", "at", "É😀"]), min_size=1, max_size=60), units)
+def test_a_result_tells_no_value(words: list[str], unit: OffsetUnit) -> None:
+    """Of a short or a long text: offsets are true in every unit, in the text and in the redacted one."""
+    text = " ".join(words)
+    plain = extract(text, small(), offset_unit=unit)
+    result = extract(text, small(), offset_unit=unit, redact={"mode": "hash"})
+
+    def part(whole: str, start: int, end: int) -> str:
+        encoding = {"codepoint": "utf-32-le", "utf16": "utf-16-le", "byte": "utf-8"}[unit]
+        width = {"codepoint": 4, "utf16": 2, "byte": 1}[unit]
+        return whole.encode(encoding)[start * width : end * width].decode(encoding)
+
+    assert result.text is None
+    assert [(e.start, e.end, e.label) for e in result.entities] == [
+        (e.start, e.end, e.label) for e in plain.entities
+    ]
+    before: list[Entity] = list(plain.entities)
+    for entity, known in zip(result.entities, before, strict=True):
+        assert known.text not in entity.text
+        assert entity.redacted is not None
+        assert part(result.redacted_text, *entity.redacted) == entity.text
+        assert part(text, entity.start, entity.end) == known.text
+    assert all(known.text not in str(result.to_dict()) for known in before if len(known.text) > 2)
+
+
+def test_what_was_not_read_whole_is_not_redacted() -> None:
+    """The unread rest could hold anything; the document fails alone, and its result has no text."""
+    for text, options in (("word " * 100 + "Ada", {"long_text": "truncate"}), ("A" * 900, {})):
+        result = extract(text, small(), redact=True, **options)
+        assert result.status is DocumentStatus.failed
+        assert result.error.code == "input_too_long"
+        assert (result.text, result.redacted_text, result.entities) == (None, None, ())
+
+
+def test_a_worker_without_the_key_makes_no_tokens() -> None:
+    """The document fails as one that another worker may finish, before the model has run."""
+    result = extract("Ada met Bob", FakeEngine(), key=None, redact={"mode": "hash"})
+    assert result.error.code.retryable
+    assert "GLEANER_REDACT_KEY" in result.error.detail
+    assert extract("Ada met Bob", FakeEngine(), key=None, redact=True).redacted_text in (
+        "[A] met [B]",
+        "[B] met [A]",
+        "[A] met [A]",
+        "[B] met [B]",
+    )

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.protocols import Span
+from worker.text.spans import Seen, Sight, combine, keep
+
+
+def quadratic(ranked: list[Span], flat: bool, multi_label: bool) -> list[Span]:
+    """The rule as gliner states it: compare with everything kept so far."""
+    kept: list[Span] = []
+    for span in ranked:
+        if not any(_clash(span, other, flat, multi_label) for other in kept):
+            kept.append(span)
+    return sorted(kept, key=lambda span: span.start)
+
+
+def _clash(one: Span, two: Span, flat: bool, multi_label: bool) -> bool:
+    if (one.start, one.end) == (two.start, two.end):
+        return not multi_label
+    if one.end <= two.start or two.end <= one.start:
+        return False
+    nested = (one.start <= two.start and two.end <= one.end) or (two.start <= one.start and one.end <= two.end)
+    return flat or not nested
+
+
+SPANS = st.builds(
+    lambda start, width, label, score: Span(start, start + width, label, score),
+    st.integers(0, 12),
+    st.integers(1, 6),
+    st.integers(0, 2),
+    st.floats(0, 1),
+)
+
+
+@given(st.lists(SPANS, max_size=30, unique_by=lambda s: (s.start, s.end, s.label)), st.booleans(), st.booleans())
+def test_choice_is_gliners(spans: list[Span], flat: bool, multi_label: bool) -> None:
+    """The linear-time choice keeps exactly what gliner's pairwise rule keeps."""
+    ranked = sorted(spans, key=lambda span: -span.score)
+
+    assert quadratic(ranked, flat, multi_label) == keep(ranked, flat, multi_label)
+
+
+def test_threshold_zero_takes_no_hours() -> None:
+    """A quarter of a million candidates are settled at once (gliner's pairwise rule would take half an hour)."""
+    spans = [
+        Span(start, start + width, label, 1 / (1 + start + width + label))
+        for start in range(256)
+        for width in range(1, 13)
+        for label in range(80)
+    ]
+
+    kept = keep(sorted(spans, key=lambda span: -span.score), flat=False, multi_label=False)
+
+    assert len({(s.start, s.end) for s in kept}) == len(kept)
+
+
+def test_the_whole_span_wins_over_the_cut_one() -> None:
+    """A span that ends at its window's edge loses to one that runs on over it, whatever the scores."""
+    cut = Seen(Span(8, 10, 0, 0.99), Sight.at_edge, cut_right=True)
+    whole = Seen(Span(8, 12, 0, 0.51), Sight.inside)
+
+    assert [whole.span] == combine([cut, whole], flat=True, multi_label=False)
+
+
+def test_an_edge_span_loses_to_one_seen_in_context() -> None:
+    """Where two windows disagree, the one that did not cut there is believed."""
+    edge = Seen(Span(9, 10, 0, 0.99), Sight.at_edge, cut_right=True)
+    inside = Seen(Span(8, 10, 0, 0.6), Sight.inside)
+
+    assert [inside.span] == combine([edge, inside], flat=True, multi_label=False)
+
+
+def test_a_span_found_twice_keeps_its_best_score() -> None:
+    """Overlapping windows see the same span with slightly different scores."""
+    twice = [Seen(Span(1, 2, 0, 0.7), Sight.inside), Seen(Span(1, 2, 0, 0.8), Sight.at_edge)]
+
+    assert [Span(1, 2, 0, 0.8)] == combine(twice, flat=True, multi_label=False)
+
+
+def test_a_span_over_two_sentences_spoils_neither() -> None:
+    """One person "Tim Cook. Ada Lovelace" does not remove the two that their sentences have."""
+    cook = Seen(Span(3, 5, 0, 0.9), Sight.alone)
+    lovelace = Seen(Span(6, 8, 0, 0.9), Sight.alone, cut_left=True)
+    both = Seen(Span(3, 8, 0, 0.99), Sight.inside)
+
+    assert [cook.span, lovelace.span] == combine([both, lovelace, cook], flat=True, multi_label=False)
+
+
+def test_a_wrongly_cut_sentence_is_mended() -> None:
+    """A better span over a full stop that ended no sentence replaces the half of it."""
+    half = Seen(Span(6, 7, 0, 0.7), Sight.alone, cut_left=True)
+    whole = Seen(Span(4, 7, 0, 0.9), Sight.inside)
+
+    assert [whole.span] == combine([half, whole], flat=True, multi_label=False)
+
+
+def test_nested_spans_of_other_labels_are_not_cut() -> None:
+    """Without flat, only a longer span of the same label shows that a span was cut."""
+    part = Seen(Span(2, 4, 1, 0.9), Sight.at_edge, cut_right=True)
+    longer = Seen(Span(2, 6, 0, 0.9), Sight.inside)
+
+    assert {part.span, longer.span} == set(combine([part, longer], flat=False, multi_label=False))

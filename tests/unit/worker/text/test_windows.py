@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Labels, Options
+from tests.support.engine import FakeEngine, small
+from worker.protocols import Failed, Outcome, ShardRef
+from worker.text.merging import Findings, merge
+from worker.text.windows import Plan, cut
+from worker.text.words import MIN_OVERLAP_WORDS, Reading
+
+OWNER = ShardRef("job_1", 0)
+LABELS: Labels = {"person": None, "place": None}
+
+
+def plan_for(text: str, engine: FakeEngine, labels: Labels = LABELS, **options: object) -> Plan:
+    """How the engine would read the text."""
+    return cut(Document(0, "a", text), labels, Options.model_validate(options), engine, OWNER)
+
+
+def run(plan: Plan, engine: FakeEngine) -> DocumentResult:
+    """Each window through the engine, alone."""
+    outcomes: list[Outcome] = [
+        tuple(engine.decode((window,), engine.forward(engine.collate([window])))[0]) for window in plan.windows
+    ]
+    return merge(plan, Findings.of(plan, outcomes), attempts=1)
+
+
+def extract(text: str, engine: FakeEngine, labels: Labels = LABELS, **options: object) -> DocumentResult:
+    """Cut, run, merge."""
+    return run(plan_for(text, engine, labels, **options), engine)
+
+
+def test_a_text_that_fits_is_one_window_of_its_own_words() -> None:
+    """The common case: the window is what gliner would read, in pieces with the prompt and special tokens."""
+    [window] = plan_for("Ada met Bob.", FakeEngine()).windows
+
+    assert window.words == ("Ada", "met", "Bob", ".")
+    assert window.prompts == ("person", "place")
+    assert window.pieces == 2 + 1 + 2 * 2 + 4
+
+
+@given(
+    words=st.lists(
+        st.sampled_from(["Ada", "went", "Lovelace", ".", "incomprehensibilities", "a", "x" * 400]), max_size=150
+    ),
+    labels=st.dictionaries(st.text("abcdefgh", min_size=1, max_size=30), st.none(), min_size=1, max_size=30),
+)
+@settings(deadline=None)
+def test_no_window_is_ever_too_long_and_no_word_or_label_is_left_out(words: list[str], labels: Labels) -> None:
+    """Whatever text and labels: rows stay within words and pieces, and every word is asked for every label."""
+    engine = small(max_pieces=100)
+    plan = plan_for(" ".join(words), engine, labels)
+    spec = engine.spec
+
+    asked = {(i, label) for p in plan.places for i in range(p.first, p.last) for label in p.labels}
+    if plan.refused is None:
+        assert {(i, label) for i in range(len(words)) for label in range(len(labels))} == asked
+    else:
+        assert not words
+    for window in plan.windows:
+        assert len(window.words) <= spec.max_words
+        assert window.pieces <= spec.max_pieces
+        giant = len(window.words) == 1 and len(window.words[0]) == 400
+        real = 3 + sum(engine.count(window.words)) + sum(1 + n for n in engine.count(window.prompts))
+        assert giant or window.pieces == real
+
+
+def test_windows_overlap_by_four_times_the_longest_entity() -> None:
+    """Consecutive windows of a long text share at least max(48, 4 x max_width) words, sentences or not."""
+    for text in ("word " * 2000, "This is a sentence of nine words. " * 200):
+        places = [p for p in plan_for(text, FakeEngine()).places if p.reading is Reading.large]
+
+        assert len(places) > 5
+        assert all(a.last - b.first >= MIN_OVERLAP_WORDS for a, b in pairwise(places))
+
+
+def test_windows_begin_and_end_with_sentences() -> None:
+    """Where sentences end in reach, no window starts or stops inside one."""
+    plan = plan_for("Ten small words stand in this very sentence, I count. " * 100, FakeEngine())
+
+    assert all(p.first % 12 == 0 and p.last % 12 == 0 for p in plan.places)
+
+
+def test_sentences_are_read_alone_too_unless_told_otherwise() -> None:
+    """A long text's sentences have windows of their own; without close reading there are only large ones."""
+    document = Document(0, "a", "Ada went home. " * 30)
+
+    both = cut(document, LABELS, Options(), small(), OWNER)
+    large = cut(document, LABELS, Options(), small(), OWNER, close_reading=False)
+
+    assert sum(p.reading is Reading.sentence for p in both.places) == 30
+    assert all(p.reading is Reading.large for p in large.places)
+
+
+@pytest.mark.parametrize("filler", ["so it went on and on", "so it went. And on it goes."])
+def test_an_entity_is_found_wherever_it_stands(filler: str) -> None:
+    """An entity of the longest width, put before every word of a long text, is found whole each time."""
+    engine = small()
+    words = (filler + " ").lower() * 12
+    places = [0, *(i + 1 for i, c in enumerate(words) if c == " ")]
+    for place in places:
+        text = f"{words[:place]}Ada King Lovelace {words[place:]}"
+        result = extract(text, engine)
+
+        assert [("Ada King Lovelace", place)] == [(e.text, e.start) for e in result.entities]
+
+
+@pytest.mark.parametrize(
+    ("unit", "encode"),
+    [
+        ("codepoint", lambda text: list(text)),
+        ("utf16", lambda text: [text.encode("utf-16-le")[i : i + 2] for i in range(0, 2 * len(text) * 2, 2)]),
+        ("byte", lambda text: [bytes([b]) for b in text.encode()]),
+    ],
+)
+def test_offsets_are_in_the_units_asked_for(unit: str, encode: object) -> None:
+    """`text[start:end] == entity.text` in every unit, after emoji and wide letters."""
+    assert callable(encode)
+    text = "héllo 🎉 wörld Ada 你好 Bob 🚀 " * 10
+    result = extract(text, small(), offset_unit=unit)
+
+    assert {"Ada", "Bob"} == {e.text for e in result.entities}
+    assert len(result.entities) == 20
+    assert all(encode(e.text)[: e.end - e.start] == encode(text)[e.start : e.end] for e in result.entities)
+
+
+def test_reject_refuses_a_long_text() -> None:
+    """`long_text: reject` fails the document, with the numbers and without the text."""
+    result = extract("Ada " * 30, small(), long_text="reject")
+
+    assert result.error is not None
+    assert DocumentErrorCode.input_too_long is result.error.code
+    assert result.error.detail.startswith("30 words (30 word pieces) do not fit")
+    assert not plan_for("Ada " * 20, small(), long_text="reject").refused
+
+
+def test_truncate_says_what_it_left_out() -> None:
+    """`long_text: truncate` reads one window, marks the result and says how much was read."""
+    result = extract("ada " * 19 + "Bob " * 11, small(), long_text="truncate")
+
+    assert (result.windows, result.truncated) == (1, True)
+    assert result.warnings == ("Read the first 20 of 30 words.",)
+    assert [e.text for e in result.entities] == ["Bob"]
+
+
+def test_a_short_text_is_not_truncated() -> None:
+    """`truncate` changes nothing where all fits."""
+    assert not extract("Ada went", small(), long_text="truncate").truncated
+
+
+def test_one_giant_word_costs_only_its_own_tail() -> None:
+    """A word longer than the model's row gets a window of its own, says so, and its neighbours are found."""
+    result = extract(f"Ada saw {'x' * 5000} then Bob left", small())
+
+    assert [e.text for e in result.entities] == ["Ada", "Bob"]
+    assert result.truncated
+    assert "1 word(s)" in result.warnings[0]
+
+
+def test_many_labels_are_asked_in_several_passes() -> None:
+    """Labels that do not fit beside the text are split, each asked once; nothing is dropped."""
+    labels: Labels = {f"label number {i}": None for i in range(200)}
+    plan = plan_for("Ada went to Rome", FakeEngine(), labels)
+
+    assert len(plan.windows) > 1
+    assert list(range(200)) == sorted(i for place in plan.places for i in place.labels)
+    assert run(plan, FakeEngine()).status is DocumentStatus.succeeded
+
+
+def test_a_label_that_fits_no_row_is_refused() -> None:
+    """One label longer than the model's row is a clear error, not a silent cut."""
+    plan = plan_for("Ada", small(), {"ok": None, "big": "word " * 400})
+
+    assert plan.refused is not None
+    assert DocumentErrorCode.input_too_long is plan.refused.code
+    assert plan.refused.detail.startswith("Label 2")
+
+
+def test_descriptions_are_asked_and_labels_are_returned() -> None:
+    """The model reads the description; the entity carries the label."""
+    plan = plan_for("Ada", FakeEngine(), {"per": "a human being"})
+
+    assert plan.windows[0].prompts == ("a human being",)
+    assert [e.label for e in run(plan, FakeEngine()).entities] == ["per"]
+
+
+def test_labels_with_the_same_description_go_to_different_passes() -> None:
+    """Gliner refuses equal prompts in one row; ours are asked one after the other."""
+    plan = plan_for("Ada", FakeEngine(), {"a": "someone", "b": "someone"})
+
+    assert [window.prompts for window in plan.windows] == [("someone",), ("someone",)]
+
+
+def test_a_label_cannot_smuggle_in_the_models_markers() -> None:
+    """A label that holds the marker would be read as two labels; it is asked for without it, and that is said."""
+    plan = plan_for("Ada", FakeEngine(), {"x<<ENT>>y": None})
+
+    assert plan.windows[0].prompts == ("x y",)
+    assert len(plan.warnings) == 1
+
+
+def test_thresholds_follow_their_labels() -> None:
+    """A threshold per label reaches the model with its label; unnamed labels have 0.5."""
+    [window] = plan_for("Ada", FakeEngine(), threshold={"place": 0.9}).windows
+
+    assert window.thresholds == (0.5, 0.9)
+
+
+def test_a_documents_own_labels_and_options_replace_the_jobs() -> None:
+    """Labels as a whole, options one by one."""
+    document = Document(3, "a", "Ada", labels={"x": None}, options={"flat": False})
+    plan = cut(document, LABELS, Options(threshold=0.7), FakeEngine(), OWNER)
+
+    [window] = plan.windows
+    assert (window.prompts, window.thresholds, window.flat, window.document) == (("x",), (0.7,), False, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("", "empty_text"), (" \n\t", "empty_text"), ("\u2003", "empty_text"), ("a \ud800 b", "invalid_text")],
+)
+def test_unreadable_texts_fail_alone(text: str, code: str) -> None:
+    """Blank texts and lone surrogates get their error and no window."""
+    plan = plan_for(text, FakeEngine())
+    result = merge(plan, Findings.of(plan, []), attempts=2)
+
+    assert not plan.windows
+    assert result.error is not None
+    assert (code, DocumentStatus.failed, 2) == (result.error.code.value, result.status, result.attempts)
+
+
+def test_an_error_from_the_gateway_passes_through() -> None:
+    """A document refused before comes back with that error."""
+    error = DocumentError(DocumentErrorCode.document_too_large, "too large")
+    plan = cut(Document(0, "a", "", error=error), LABELS, Options(), FakeEngine(), OWNER)
+
+    assert error == merge(plan, Findings.of(plan, []), attempts=1).error
+
+
+def test_one_failed_window_fails_the_document() -> None:
+    """A document is never answered in part."""
+    plan = plan_for("Ada " * 30, small())
+    outcomes: list[Outcome] = [() for _ in plan.windows]
+    outcomes[-1] = Failed(DocumentErrorCode.out_of_memory, "too small")
+
+    result = merge(plan, Findings.of(plan, outcomes), attempts=1)
+
+    assert (DocumentStatus.failed, ()) == (result.status, result.entities)
+    assert result.error == DocumentError(DocumentErrorCode.out_of_memory, "too small")
+
+
+def test_entities_are_sorted_and_the_text_returned_only_on_request() -> None:
+    """Sorted by start, end, label; `return_text` keeps the text in the result."""
+    result = extract("Ada met Bob and Cid", FakeEngine(), return_text=True)
+
+    assert [e.text for e in result.entities] == ["Ada", "Bob", "Cid"]
+    assert result.text == "Ada met Bob and Cid"
+    assert extract("Ada", FakeEngine()).text is None

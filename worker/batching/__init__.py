@@ -1,0 +1,1 @@
+"""Forms micro-batches from the windows of many shards."""

@@ -1,0 +1,73 @@
+"""The forward pass on torch: the reference, any model, any device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from worker.model.collate import Arrays
+from worker.model.deberta import with_lean_encoder
+from worker.model.decode import Scores
+from worker.model.graph import Graph, lean
+from worker.protocols import EngineBroken, OutOfMemory
+
+
+class TorchRuntime:
+    """A graph on one device, in one precision."""
+
+    streams = 1
+    express_tokens = 0
+
+    def __init__(self, graph: Graph, device: str, dtype: torch.dtype) -> None:
+        if dtype is not torch.float32:  # which is the library's own, for others to be compared with
+            graph = lean(with_lean_encoder(graph) if device == "cpu" else graph, dtype)
+        self._graph = graph
+        self._device = device
+        self._dtype = dtype
+
+    def run(self, arrays: Arrays) -> Scores:
+        """Scores, back on the CPU, so that decoding never waits for the device.
+
+        Raises:
+            OutOfMemory: the batch did not fit.
+            EngineBroken: the device is lost.
+        """
+        hints = {
+            "token_lengths": arrays["attention_mask"].sum(axis=1).tolist(),
+            "word_lengths": arrays["text_lengths"][:, 0].tolist(),
+        }
+        with device_errors(), torch.inference_mode(), self._autocast():
+            [logits] = self._graph(*(self._there(arrays, name) for name in self._graph.inputs), **hints)
+            return {"logits": logits.float().cpu().numpy()}
+
+    def _there(self, arrays: Arrays, name: str) -> torch.Tensor:
+        tensor = torch.from_numpy(arrays[name])
+        return tensor if self._device == "cpu" else tensor.pin_memory().to(self._device, non_blocking=True)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[None]:
+        if self._dtype is torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device, dtype=self._dtype)
+
+    def release_memory(self) -> None:
+        """Give cached device memory back."""
+        if self._device == "cuda":
+            torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def device_errors() -> Iterator[None]:
+    """Tell a full device and a lost one from an ordinary failure."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory from error
+    except RuntimeError as error:
+        text = str(error)
+        if "can't allocate memory" in text or "not enough memory" in text:
+            raise OutOfMemory from error
+        if text.startswith("CUDA error") or type(error).__name__ == "AcceleratorError":
+            raise EngineBroken(type(error).__name__) from error
+        raise

@@ -1,0 +1,1 @@
+"""Selects the fastest runtime whose scores agree with the library's."""

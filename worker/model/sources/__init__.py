@@ -1,0 +1,1 @@
+"""Fetches and checks model files."""

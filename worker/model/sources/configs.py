@@ -1,0 +1,273 @@
+"""A model's JSON files are read as data: what names code, leads elsewhere or asks for too much is refused.
+
+gliner gives `encoder_config` to transformers with `trust_remote_code=True`, and transformers takes a tokenizer's
+class by its name; so everything that could choose code is checked here, before either is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from worker.model.errors import ModelBrokenError
+from worker.model.sources import tokenizers
+from worker.model.sources.folders import CONFIG, TOKENIZER, read
+
+MAX_VALUES = 200_000
+"""In a configuration. DeBERTa's tokenizer_config.json has some hundred, one with 6,000 added tokens 50,000."""
+MAX_TOKENIZER_VALUES = 3_000_000
+"""In a tokenizer or a vocabulary: Gemma's, one of the largest, has 1.7 million."""
+MAX_DEPTH = 32
+MAX_NUMBER = 2**31
+MAX_REPEATED = 512
+"""Layers, heads, groups: each is a loop that makes objects."""
+LIMITS: Mapping[str, int] = {"num_labels": 10_000, "max_width": 512, "max_len": 100_000, "max_types": 100_000}
+"""The most of what makes objects, or rows longer, without any weights that show it."""
+
+MODEL_TYPES = frozenset(
+    ("albert", "bert", "big_bird", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2",
+     "distilbert", "electra", "ernie", "eurobert", "flaubert", "funnel", "ibert", "layoutlm",
+     "longformer", "luke", "megatron-bert", "mobilebert", "modernbert", "mpnet", "mra", "mt5", "nomic_bert",
+     "nystromformer", "rembert", "roberta", "roberta-prelayernorm", "roc_bert", "roformer", "squeezebert",
+     "t5", "umt5", "xlm", "xlm-roberta", "xlm-roberta-xl", "xmod", "yoso")
+)  # fmt: skip
+"""Encoders of text that transformers has built in."""
+SPAN_ENCODERS = frozenset(("deberta-v2", "modernbert", "rnn"))
+TOKENIZERS = frozenset(
+    ("Albert", "Barthez", "Bart", "BertGeneration", "Bert", "Bertweet", "BigBird", "Camembert", "Cohere",
+     "Deberta", "DebertaV2", "DistilBert", "Electra", "Ernie", "Esm", "FNet", "Flaubert", "Funnel", "GPT2",
+     "GPTNeoX", "Gemma", "Herbert", "LED", "LayoutLM", "Llama", "Longformer", "Luke", "M2M100", "MBart",
+     "MPNet", "MT5", "MobileBert", "ModernBert", "Nllb", "Nystromformer", "Pegasus", "Phobert", "Qwen2",
+     "RemBert", "RoCBert", "RoFormer", "Roberta", "SqueezeBert", "T5", "XLMRoberta", "XLM", "XLNet")
+)  # fmt: skip
+"""Tokenizers of text that transformers has built in, by name without "Tokenizer" and "TokenizerFast"."""
+BACKENDS = frozenset(
+    ("PreTrainedTokenizerFast", "PreTrainedTokenizer", "TokenizersBackend", "SentencePieceBackend")
+)
+SPLITTERS = frozenset(
+    ("whitespace", "char", "spacy", "mecab", "jieba", "janome", "camel", "hindi", "stanza", "universal")
+)
+"""Splitters of gliner; without hanlp, which fetches pickles."""
+ATTENTION = frozenset((None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"))
+REFUSED = frozenset(
+    ("auto_map", "custom_pipelines", "trust_remote_code", "quantization_config", "gguf_file", "init_inputs",
+     "use_kernels", "kernel_config", "use_kernel_forward", "auto_mapping", "peft_config")
+)  # fmt: skip
+"""Keys that name code, or a loader that brings code with it. Null, false and empty are harmless."""
+OTHER_PARTS: Mapping[str, str] = {
+    "labels_encoder": "a bi-encoder",
+    "labels_encoder_config": "a bi-encoder",
+    "labels_decoder": "a GLiNER that generates labels",
+    "labels_decoder_config": "a GLiNER that generates labels",
+    "decoder_config": "a GLiNER with a decoder",
+    "relations_layer": "a GLiNER for relations",
+    "triples_layer": "a GLiNER for relations",
+}
+"""Keys that only architectures have that are not supported."""
+OTHER_TYPES: Mapping[str, str] = {
+    "bi_encoder": "a bi-encoder",
+    "relex": "a GLiNER for relations",
+    "decoder": "a GLiNER that generates labels",
+    "streaming": "a GLiNER for streams",
+}
+"""What `model_type` holds of them."""
+OTHER_LIBRARIES: Mapping[str, str] = {
+    "extractor": "a GLiNER2 model",
+    "gliner2": "a GLiNER2 model",
+    "gliclass": "a GLiClass model",
+    "glirel": "a GLiREL model",
+    "gliformer": "a GLiFormer model",
+}
+"""What `model_type` of config.json begins with in models of related libraries."""
+_SUGGESTION = "Gleaner runs GLiNER's uni-encoders, urchade/gliner_medium-v2.1 for one."
+
+
+def check(folder: Path, bare: bool = False) -> None:
+    """Check all JSON files of a model.
+
+    Args:
+        folder: a folder with the files of a model.
+        bare: encoder and tokenizer come from elsewhere, later.
+
+    Raises:
+        ModelBrokenError: a file is not JSON, names code, leads elsewhere, or is made to exhaust the machine.
+    """
+    _check_model(folder, bare)
+    for name in ("config.json", TOKENIZER, "special_tokens_map.json"):
+        if (folder / name).is_file():
+            content = load(folder / name, MAX_VALUES)
+            _check_values(folder / name, content)
+            _check_classes(folder / name, content)
+    for name in ("tokenizer.json", "vocab.json", "added_tokens.json"):
+        if (folder / name).is_file():
+            content = load(folder / name, MAX_TOKENIZER_VALUES)
+            if name == "tokenizer.json":
+                tokenizers.check(folder / name, content)
+    for name in ("vocab.txt", "merges.txt"):
+        if (folder / name).is_file() and read(folder / name).count(b"\n") > MAX_TOKENIZER_VALUES:
+            raise ModelBrokenError(f"{folder / name}: more than {MAX_TOKENIZER_VALUES:,} lines.")
+
+
+def identify(source: str, names: Collection[str], fetch: Callable[[str], Path]) -> None:
+    """Refuse what is no GLiNER model, or one of an architecture that is not supported, by its configuration alone.
+
+    Args:
+        source: the model, for messages.
+        names: the files there.
+        fetch: brings one of the small ones.
+
+    Raises:
+        ModelBrokenError: it is another kind of model; the message says which.
+    """
+    if CONFIG in names:
+        other = _other_architecture(load(fetch(CONFIG)))
+        if other:
+            raise ModelBrokenError(f"{source}: {other}, an architecture that is not supported. {_SUGGESTION}")
+        return
+    kind = _other_library(names, fetch)
+    if kind:
+        raise ModelBrokenError(f"{source}: this is {kind}; it has no {CONFIG}. {_SUGGESTION}")
+    raise ModelBrokenError(f"{source}: no {CONFIG}; is this a GLiNER model?")
+
+
+def _other_architecture(content: Mapping[str, Any]) -> str:
+    """Return what a GLiNER's configuration describes and by which key, if that is not supported; else ""."""
+    for key, kind in OTHER_PARTS.items():
+        if content.get(key):
+            return f"{key} says that this is {kind}"
+    model_type = content.get("model_type")
+    for part, kind in OTHER_TYPES.items():
+        if isinstance(model_type, str) and part in model_type:
+            return f"model_type {model_type[:60]!r} says that this is {kind}"
+    if content.get("represent_spans") and content.get("span_mode") == "token_level":
+        # gliner picks those spans by the least threshold of a batch, so that answers depend on the other texts.
+        return "represent_spans says that this is a token model that also scores spans"
+    return ""
+
+
+def _other_library(names: Collection[str], fetch: Callable[[str], Path]) -> str:
+    """Return what a model without GLiNER's configuration is, as far as its files say; else ""."""
+    if "glirel_config.json" in names:
+        return "a GLiREL model"
+    if "adapter_config.json" in names:
+        return "an adapter (LoRA), not a whole model; merge it into its model and save that"
+    if "config.json" not in names:
+        return "a GLiNER2 model" if "encoder_config/config.json" in names else ""
+    content = load(fetch("config.json"))
+    model_type, classes = content.get("model_type"), content.get("architectures")
+    name = model_type if isinstance(model_type, str) else ""
+    for beginning, kind in OTHER_LIBRARIES.items():
+        if name.lower().startswith(beginning):
+            return kind
+    first = classes[0] if isinstance(classes, list) and classes and isinstance(classes[0], str) else name
+    return f"a {first[:60]} of transformers, not a GLiNER model" if first else ""
+
+
+def load(path: Path, most_values: int = MAX_VALUES) -> dict[str, Any]:
+    """Return a JSON file's object, which takes no more memory than its limits allow.
+
+    Raises:
+        ModelBrokenError: it is too large, nested too deep, or no JSON object.
+    """
+    raw = read(path)
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > most_values:
+        raise ModelBrokenError(f"{path}: more than {most_values:,} values; this is no file of a model.")
+    try:
+        content = orjson.loads(raw)
+    except ValueError as error:
+        raise ModelBrokenError(f"{path}: not JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise ModelBrokenError(f"{path}: not a JSON object.")
+    return content
+
+
+def _check_model(folder: Path, bare: bool) -> None:
+    path = folder / CONFIG
+    content = load(path)
+    _check_values(path, content)
+    other = _other_architecture(content)
+    if other:
+        raise ModelBrokenError(f"{path}: {other}, an architecture that is not supported. {_SUGGESTION}")
+    encoder = content.get("encoder_config")
+    if encoder is None and not bare:
+        raise ModelBrokenError(f"{path}: no encoder_config. Put the content of its backbone's config.json there.")
+    if encoder is not None:
+        _check_type(path, "encoder_config", encoder, MODEL_TYPES)
+    if content.get("span_encoder_config") is not None:
+        _check_type(path, "span_encoder_config", content["span_encoder_config"], SPAN_ENCODERS)
+    splitter = content.get("words_splitter_type", "whitespace")
+    if not isinstance(splitter, str) or splitter not in SPLITTERS:
+        raise ModelBrokenError(
+            f"{path}: words_splitter_type {str(splitter)[:60]!r} is not supported. Set it to "
+            "whitespace there, or to char for Chinese, Japanese, Thai and other scripts without blanks."
+        )
+
+
+def _check_type(path: Path, key: str, config: Any, allowed: frozenset[str]) -> None:
+    if not isinstance(config, dict):
+        raise ModelBrokenError(f"{path}: {key} is no object.")
+    kind = config.get("model_type", "deberta-v2")
+    if not isinstance(kind, str) or kind not in allowed:
+        names = ", ".join(sorted(allowed))
+        raise ModelBrokenError(f"{path}: {key}.model_type {str(kind)[:60]!r} is not supported. Supported: {names}.")
+
+
+def _check_classes(path: Path, content: Mapping[str, Any]) -> None:
+    kind = content.get("model_type")
+    if path.name == "config.json" and not (kind is None or is_model_type(kind)):
+        raise ModelBrokenError(f"{path}: model_type {str(kind)[:60]!r} is not supported.")
+    name = content.get("tokenizer_class")
+    if name is not None and not is_tokenizer(name):
+        raise ModelBrokenError(f"{path}: tokenizer_class {str(name)[:60]!r} is not one that is built in.")
+
+
+def is_model_type(name: object) -> bool:
+    """Return whether it is the type of an encoder that may be loaded, or one of gliner's."""
+    return isinstance(name, str) and (name in MODEL_TYPES or name.startswith("gliner"))
+
+
+def is_tokenizer(name: object) -> bool:
+    """Return whether it is the name of a tokenizer's class that is built in."""
+    if not isinstance(name, str):
+        return False
+    return name in BACKENDS or name.removesuffix("Fast").removesuffix("Tokenizer") in TOKENIZERS
+
+
+def _check_values(path: Path, content: Mapping[str, Any]) -> None:
+    """Check every value at every depth by its key."""
+    for key, value in _items(path, content):
+        if key in REFUSED and value:
+            raise ModelBrokenError(
+                f"{path}: {key} names code, or what would load code, and a model is data. If the model works "
+                f"without it, remove {key}; if not, it is not supported."
+            )
+        implementation = key.endswith(("attn_implementation", "experts_implementation"))
+        if implementation and not (isinstance(value, str | None) and value in ATTENTION):
+            raise ModelBrokenError(f"{path}: {key} {str(value)[:60]!r} is not one that is built in. Remove it.")
+        if type(value) is int and abs(value) > _most(key):
+            raise ModelBrokenError(f"{path}: {key} is {value:,}; it may be at most {_most(key):,}.")
+
+
+def _most(key: str) -> int:
+    if any(part in key for part in ("layer", "heads", "group", "block", "repeat")):
+        return MAX_REPEATED
+    if key in ("model_max_length", "max_length"):
+        return 2**64  # many say 10^30 for "no limit"; nothing is made of it
+    return LIMITS.get(key, MAX_NUMBER)
+
+
+def _items(path: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield every value by its key, that of a list's items being the list's."""
+    rest: list[tuple[str, Any, int]] = [("", content, 0)]
+    while rest:
+        key, value, depth = rest.pop()
+        if depth > MAX_DEPTH:
+            raise ModelBrokenError(f"{path}: nested more than {MAX_DEPTH} deep.")
+        yield key, value
+        if isinstance(value, dict):
+            rest += [(name, item, depth + 1) for name, item in value.items()]
+        elif isinstance(value, list):
+            rest += [(key, item, depth + 1) for item in value]

@@ -1,0 +1,94 @@
+"""A safetensors file's header becomes the shapes of its tensors, if header and file agree in every byte."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from worker.model.errors import ModelBrokenError
+
+METADATA = "__metadata__"
+MAX_HEADER_BYTES = 8 * 2**20
+MAX_VALUES = 1_000_000
+"""A header of a thousand tensors has some 10,000 values and 100 kB."""
+MAX_DIMENSIONS = 8
+WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
+           "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}  # fmt: skip
+
+Shape = tuple[int, ...]
+
+
+def read_shapes(path: Path) -> dict[str, Shape]:
+    """Return the shape of each tensor by its name; the tensors themselves are not read.
+
+    Raises:
+        ModelBrokenError: the file is cut short or damaged, or its header is not what the format allows.
+    """
+    header, _ = read_header(path)
+    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != METADATA}
+
+
+def read_aliases(path: Path) -> frozenset[str]:
+    """Return the names of tensors that equal one in the file and are in it under that name alone.
+
+    safetensors writes such tensors as metadata, and gliner restores them from there.
+
+    Raises:
+        ModelBrokenError: as `read_shapes`.
+    """
+    header, _ = read_header(path)
+    return frozenset(name for name, stored in header.get(METADATA, {}).items() if stored in header)
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return a file's header, checked, and the place in the file where its tensors begin.
+
+    Raises:
+        ModelBrokenError: as `read_shapes`.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+                raise ValueError("the header's length")
+            raw = file.read(length)
+        if raw.count(b"[") + raw.count(b"{") + raw.count(b",") > MAX_VALUES:
+            raise ValueError("too many values in the header")
+        header = orjson.loads(raw)
+        _check(header, size - 8 - length)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelBrokenError(
+            f"{path}: damaged or cut short ({size} bytes; {str(error)[:100]}); fetch it again."
+        ) from error
+    return header, 8 + length
+
+
+def _check(header: Any, length: int) -> None:
+    """Raise unless the tensors fill the file from end to end, none in another's place."""
+    if not isinstance(header, dict):
+        raise TypeError("the header is no object")
+    metadata = header.get(METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise TypeError("the metadata is no object of strings")
+    places: list[tuple[int, int]] = []
+    for name, entry in header.items():
+        if name == METADATA:
+            continue
+        width, shape, (begin, end) = WIDTHS[entry["dtype"]], entry["shape"], entry["data_offsets"]
+        numbers = [*shape, begin, end]
+        if len(shape) > MAX_DIMENSIONS or not all(type(number) is int and number >= 0 for number in numbers):
+            raise ValueError("a shape or an offset is no list of whole numbers")
+        if begin + prod(shape) * width != end:
+            raise ValueError("a tensor's length is not that of its shape")
+        places.append((begin, end))
+    at = 0
+    for begin, end in sorted(places):
+        if begin != at:
+            raise ValueError("tensors overlap or leave gaps")
+        at = end
+    if at != length:
+        raise ValueError("the tensors end elsewhere than the file")

@@ -1,0 +1,1 @@
+"""Runs claimed shards and stores their results."""

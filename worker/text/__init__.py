@@ -1,0 +1,1 @@
+"""Cuts texts into windows and merges spans into entities. Pure."""
