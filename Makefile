@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint format types imports bandit secrets pytest unit integration faults security attacks fuzz shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
+.PHONY: help setup tools demo up test fast lint style format types imports bandit secrets pytest unit integration faults security attacks fuzz shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
   constraints locks clean
 
 help: ## List these commands
@@ -56,6 +56,9 @@ fast: lint types imports bandit secrets ## The static checks alone
 lint: setup ## Style and docstrings (ruff)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+style: setup ## Print how the code reads: names, docstrings, sizes
+	$(BIN)/python -m scripts.style
 
 format: setup ## Rewrite the code in our format
 	$(BIN)/ruff check --fix .

@@ -1,8 +1,8 @@
 """DataFrames in, DataFrames out: pandas, Polars and Hugging Face datasets, whichever the caller has.
 
-    from gleaner import frame
+    from gleaner import dataframes
 
-    entities = frame.extract(client, df, text="body", id="ticket", labels=["person", "city"])
+    entities = dataframes.extract(client, df, text="body", id="ticket", labels=["person", "city"])
     entities.merge(df, on="ticket")
 
 None of the libraries is imported before a frame of it is there or asked for.
@@ -205,7 +205,7 @@ def _tidy(results: Iterable[Result], key: str, names: Iterable[Any] | None) -> C
     if failed:
         why = ", ".join(f"{count} x {code}" for code, count in failed.most_common())
         warnings.warn(
-            f"{failed.total()} of {total} documents failed ({why}); frame.annotate says which", stacklevel=3
+            f"{failed.total()} of {total} documents failed ({why}); dataframes.annotate says which", stacklevel=3
         )
     return columns
 

@@ -143,8 +143,8 @@ def template(queue: str) -> bytes:
     """A queue's messages as kombu's Redis transport stores them: a format (%) of job, shard and seq, six times.
 
     Of Celery's task protocol 2. Made here so that the ledger's script can push it, or the gateway's event loop with
-    a connection of its own: `send_task` blocks and costs most of a submission. `tests/unit/jobs/test_queues.py`
-    holds it against Celery's own.
+    a connection of its own: `send_task` blocks and costs most of a submission. Its unit test
+    compares it with the message that Celery sends.
     """
     return _envelope(EXTRACT_TASK, "%s.%s.%s", queue, '["%s",%s,%s]', "('%s', %s, %s)")
 

@@ -88,8 +88,8 @@ def test_what_nobody_caught_is_told_without_its_message(
     [found] = records(output)
     assert (found["event"], found["error"], found["in_thread"]) == ("thread.failed", "RuntimeError", "doomed")
     code = (
-        "from jobs import telemetry\nfrom jobs.settings import Settings\n"
-        f"telemetry.configure(Settings(), 'x')\nraise KeyError('{TEXT}')"
+        "from jobs.observability import logs\nfrom jobs.settings import Settings\n"
+        f"logs.configure(Settings(), 'x')\nraise KeyError('{TEXT}')"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1

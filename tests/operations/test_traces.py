@@ -112,7 +112,7 @@ def test_without_tracing_the_callers_context_reaches_the_receiver_all_the_same(h
 def test_off_costs_nothing() -> None:
     """Without an endpoint nothing is imported, and the caller's context is handed on."""
     code = (
-        "import sys\nimport redis\nfrom jobs import tracing\nfrom jobs.settings import Settings\n"
+        "import sys\nimport redis\nfrom jobs.observability import tracing\nfrom jobs.settings import Settings\n"
         "before = set(sys.modules)\n"
         "with tracing.start(Settings(), 'x').span('a', 'parent') as given: assert given == 'parent'\n"
         "assert set(sys.modules) == before, set(sys.modules) - before"

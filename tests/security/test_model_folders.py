@@ -90,7 +90,7 @@ class _Recorder(BaseHTTPRequestHandler):
 
 ATTEMPTS = """
 import pathlib, sys
-from worker import library
+from worker.model import gliner_loader as library
 from worker.model.sources.resolve import resolve
 
 for folder in map(pathlib.Path, sys.argv[1:]):

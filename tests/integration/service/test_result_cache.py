@@ -54,7 +54,7 @@ def worker(ledger_url: str, broker_url: str, engine: Engine) -> Iterator[Worker]
 def ask(worker: Worker, job: str, **how: Any) -> tuple[DocumentResult, ...]:
     """A job's results."""
     how = {"labels": LABELS, "options": OPTIONS, **how}
-    assert worker.shards.runner.extract_shard(worker.submit(job, *TEXTS, **how)) == "stored"
+    assert worker.intake.extract_shard(worker.submit(job, *TEXTS, **how)) == "stored"
     return worker.results(job)
 
 
@@ -89,6 +89,6 @@ def test_another_tenant_or_question_is_the_models(worker: Worker, other: dict[st
 def test_another_revision_answers_anew(worker: Worker, engine: Engine) -> None:
     """Other weights, other answers."""
     ask(worker, "job_1")
-    worker.shards.runner._cache = cache_for(replace(engine.spec, revision="next"), worker.store, worker.metrics)
+    worker.intake._cache = cache_for(replace(engine.spec, revision="next"), worker.store, worker.metrics)
     ask(worker, "job_2")
     assert looked_up(worker) == (0, 6)

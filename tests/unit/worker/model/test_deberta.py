@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.worker.model.test_graph import batches, of_words
 from transformers import DebertaV2Config, DebertaV2Model
 
 from tests.conftest import Checkpoint
 from tests.support.families import Family
+from tests.unit.worker.model.test_graph import batches, of_words
 from worker.model import gliner_loader
 from worker.model.deberta import LeanEncoder, with_lean_encoder
 from worker.model.graph import Graph, LibraryGraph

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.unit.worker.model.test_graph import batches, folder, of_words
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from tests.unit.worker.model.test_graph import batches, folder, of_words
 from worker.model import gliner_loader
 from worker.model.collate import Arrays, word_slots
 from worker.model.graph import LibraryGraph, MarkerGraph, lean

@@ -182,7 +182,7 @@ def answered(
     engine, hits = worker.batcher._engine, counted(worker.metrics)["hit"]
     assert isinstance(engine, FakeEngine)
     passes = len(engine.forwards)
-    assert worker.shards.runner.extract_shard(worker.submit(job, *texts, **how)) == "stored"
+    assert worker.intake.extract_shard(worker.submit(job, *texts, **how)) == "stored"
     return list(worker.results(job)), (len(engine.forwards) - passes, int(counted(worker.metrics)["hit"] - hits))
 
 
@@ -300,7 +300,7 @@ def test_a_suspect_is_read_anew(worker: Worker) -> None:
     """What may have killed a worker runs alone, document by document, and its answers are known afterwards."""
     answered(worker, "job_1", "Anna")
     message = worker.die(worker.submit("job_2", "Anna", "Otto"), deaths=1)
-    assert worker.shards.runner.extract_shard(message) == "stored"
+    assert worker.intake.extract_shard(message) == "stored"
     assert counted(worker.metrics)["hit"] == 0
     assert answered(worker, "job_3", "Anna", "Otto")[1] == (0, 2)
 
@@ -310,11 +310,11 @@ def test_answers_of_a_shard_that_is_no_longer_ours_are_not_kept(worker: Worker) 
     message = worker.submit("job_1", "Anna")
 
     def lose() -> None:
-        [lease] = worker.shards.leases._held
+        [lease] = worker.leases._held
         worker.store.run(ledger.release("job_1", 0, lease.nonce))
 
     worker.store.before["complete"] = lose
-    assert worker.shards.runner.extract_shard(message) == "stale"
+    assert worker.intake.extract_shard(message) == "stale"
     assert worker.client.keys(KEYS) == []
 
 
@@ -342,7 +342,7 @@ def test_a_full_store_still_answers(worker: Worker) -> None:
     limit = int(worker.client.config_get("maxmemory")["maxmemory"])
     try:
         worker.client.config_set("maxmemory", 1_000_000)
-        assert worker.shards.runner.extract_shard(message) == "stored"
+        assert worker.intake.extract_shard(message) == "stored"
     finally:
         worker.client.config_set("maxmemory", limit)
     assert counted(worker.metrics)["hit"] == 1
@@ -361,7 +361,7 @@ def test_a_store_that_does_not_let_the_cache_write_loses_nothing(worker: Worker)
     message = worker.submit("job_1", "Anna")
     try:
         worker.client.execute_command("AUTH", name, "")
-        assert worker.shards.runner.extract_shard(message) == "stored"
+        assert worker.intake.extract_shard(message) == "stored"
     finally:
         worker.client.execute_command("AUTH", "default", "")
         worker.client.execute_command("ACL", "DELUSER", name)

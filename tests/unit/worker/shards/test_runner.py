@@ -33,12 +33,12 @@ def worker(ledger_url: str, broker_url: str) -> Iterator[Worker]:
 def test_a_message_becomes_a_finished_shard(worker: Worker) -> None:
     """Claim, cut, run, merge, store: the job is done, its input gone."""
     message = worker.submit("job_1", "Anna of Berlin", "nobody")
-    assert worker.shards.runner.extract_shard(message) == "stored"
+    assert worker.intake.extract_shard(message) == "stored"
     first, second = worker.results("job_1")
     assert [entity.text for entity in first.entities] == ["Anna", "Berlin"]
     assert (second.status, second.entities) == (DocumentStatus.succeeded, ())
     assert worker.job("job_1").status is JobStatus.succeeded
-    assert worker.shards.runner.extract_shard(message) == "gone"
+    assert worker.intake.extract_shard(message) == "gone"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_model_s_default_threshold_is_for_what_names_none(
     with working(ledger_url, broker_url, engine, default_threshold=0.3) as worker:
         document = Document(0, "0", "Anna of Berlin", options=own)
         message = worker.submit("job_1", document, labels={"person": None, "city": None}, options=options)
-        worker.shards.runner.extract_shard(message)
+        worker.intake.extract_shard(message)
         assert worker.job("job_1").default_threshold == 0.3
     assert engine.forwards[-1][0].thresholds == thresholds
 
@@ -69,7 +69,7 @@ def test_a_lost_reply_is_asked_for_again(worker: Worker, script: str) -> None:
     """The same claim is the same lease, and the same result is stored once: nothing runs twice."""
     message = worker.submit("job_1", "Anna")
     worker.store.lose = {script: 2}
-    assert worker.shards.runner.extract_shard(message) == ("already" if script == "complete" else "stored")
+    assert worker.intake.extract_shard(message) == ("already" if script == "complete" else "stored")
     assert worker.results("job_1")[0].attempts == 1
     assert worker.job("job_1").counts.succeeded == 1
 
@@ -86,7 +86,7 @@ def test_a_result_waits_for_the_store(worker: Worker) -> None:
 
     worker.store.before["complete"] = fail
     answers: list[str] = []
-    thread = Thread(target=lambda: answers.append(worker.shards.runner.extract_shard(message)))
+    thread = Thread(target=lambda: answers.append(worker.intake.extract_shard(message)))
     thread.start()
     thread.join(0.5)
     assert thread.is_alive()
@@ -101,7 +101,7 @@ def test_a_drain_ends_the_wait_for_the_store(worker: Worker, script: str) -> Non
     message = worker.submit("job_1", "Anna")
     worker.store.lose = {script: 1000}
     worker.draining.set()
-    assert worker.shards.runner.extract_shard(message) == "left"
+    assert worker.intake.extract_shard(message) == "left"
 
 
 def test_a_lease_that_ends_just_before_the_windows_are_there(worker: Worker) -> None:
@@ -110,23 +110,23 @@ def test_a_lease_that_ends_just_before_the_windows_are_there(worker: Worker) -> 
     submit = worker.batcher.submit
 
     def late(*args: Any, **kwargs: Any) -> Any:
-        worker.shards.leases.end_all()
+        worker.leases.end_all()
         with worker.batcher._changed:  # the model thread does not get there first
             future = submit(*args, **kwargs)
             worker.batcher.drop("job_1", 0)
             return future
 
     worker.batcher.submit = late  # type: ignore[method-assign]
-    assert worker.shards.runner.extract_shard(message) == "released"
+    assert worker.intake.extract_shard(message) == "released"
     assert worker.job("job_1").counts.queued == 1
 
 
 def test_a_shard_taken_while_giving_back_goes_back(worker: Worker) -> None:
     """A message that arrives during the last moments is not lost for a lease: released, pushed, no attempt."""
     message = worker.submit("job_1", "Anna")
-    worker.shards.leases.end_all()
-    assert worker.shards.runner.extract_shard(message) == "released"
-    assert celery_queues.length(worker.shards.runner._broker, QUEUE) == 1
+    worker.leases.end_all()
+    assert worker.intake.extract_shard(message) == "released"
+    assert celery_queues.length(worker.intake._broker, QUEUE) == 1
     claim = worker.store.run(ledger.claim(message, "n", "other", "fake"))
     assert (claim.kind, claim.attempts) == ("run", 1)
 
@@ -137,11 +137,11 @@ def test_a_cancelled_job_is_dropped(worker: Worker) -> None:
 
     def cancelled(*args: Any) -> Any:
         worker.store.run(ledger.cancel("job_1"))
-        worker.shards.leases.renew()
+        worker.leases.renew()
         raise Dropped
 
-    worker.shards.runner._decode = cancelled  # type: ignore[method-assign]
-    assert worker.shards.runner.extract_shard(message) == "cancelled"
+    worker.intake._decode = cancelled  # type: ignore[method-assign]
+    assert worker.intake.extract_shard(message) == "cancelled"
     assert worker.job("job_1").status is JobStatus.cancelled
 
 
@@ -160,7 +160,7 @@ def test_a_bug_that_one_document_meets_is_its_own(
         return real(first, *args, **kwargs)
 
     monkeypatch.setattr(module, step, faulty)
-    assert worker.shards.runner.extract_shard(worker.submit("job_1", "Anna", "poison", "Otto")) == "stored"
+    assert worker.intake.extract_shard(worker.submit("job_1", "Anna", "poison", "Otto")) == "stored"
     codes = [result.error and result.error.code for result in worker.results("job_1")]
     assert codes == [None, DocumentErrorCode.inference_failed, None]
 
@@ -169,7 +169,7 @@ def test_a_lost_device_is_reported_once_it_is_met(worker: Worker) -> None:
     """The process is to end; the shard stays claimed, so that its lease puts the blame where it belongs."""
     message = worker.submit("job_1", f"{Fault.broken}")
     with pytest.raises(EngineBroken):
-        worker.shards.runner.extract_shard(message)
+        worker.intake.extract_shard(message)
     assert worker.broken == [True]
     assert worker.at_risk() == {b"job_1:0"}
     assert worker.job("job_1").counts.running == 1
@@ -180,21 +180,21 @@ def test_a_shard_that_cannot_be_read_is_no_suspect(worker: Worker) -> None:
     message = worker.submit("job_1", "Anna")
     worker.client.hset("{gleaner}:in:job_1", "0", b"unreadable")
     with pytest.raises(CodecError):
-        worker.shards.runner.extract_shard(message)
+        worker.intake.extract_shard(message)
     assert worker.at_risk() == set()
 
 
 def test_a_shard_is_at_risk_from_its_first_text_on(worker: Worker) -> None:
     """The ledger knows of a shard before its texts are cut, not only before they are in the model."""
     seen: list[set[bytes]] = []
-    cut = worker.shards.runner._runner._cut
+    cut = worker.intake._runner._cut
 
     def look(*args: Any) -> Any:
         seen.append(worker.at_risk())
         return cut(*args)
 
-    worker.shards.runner._runner._cut = look  # type: ignore[method-assign]
-    worker.shards.runner.extract_shard(worker.submit("job_1", "Anna"))
+    worker.intake._runner._cut = look  # type: ignore[method-assign]
+    worker.intake.extract_shard(worker.submit("job_1", "Anna"))
     assert seen == [{b"job_1:0"}]
     assert worker.at_risk() == set()
 
@@ -202,7 +202,7 @@ def test_a_shard_is_at_risk_from_its_first_text_on(worker: Worker) -> None:
 def test_a_suspect_goes_on_where_it_died(worker: Worker) -> None:
     """Results kept before the death stand; the rest runs document by document."""
     message = worker.die(worker.submit("job_1", "Anna", "Otto", "Rio"), deaths=2, at=1)
-    assert worker.shards.runner.extract_shard(message) == "stored"
+    assert worker.intake.extract_shard(message) == "stored"
     assert [result.attempts for result in worker.results("job_1")] == [77, 3, 3]
     assert worker.client.keys("{gleaner}:part:*") == []
 
@@ -210,7 +210,7 @@ def test_a_suspect_goes_on_where_it_died(worker: Worker) -> None:
 def test_the_document_that_killed_three_times_alone_is_given_up(worker: Worker) -> None:
     """worker_lost for it, results for its neighbours, and its text is never touched again."""
     message = worker.die(worker.submit("job_1", "Anna", f"{Fault.exit}", "Rio"), deaths=4, at=1)
-    assert worker.shards.runner.extract_shard(message) == "stored"
+    assert worker.intake.extract_shard(message) == "stored"
     codes = [result.error and result.error.code for result in worker.results("job_1")]
     assert codes == [None, DocumentErrorCode.worker_lost, None]
 
@@ -220,7 +220,7 @@ def test_a_death_after_the_last_document_is_nobodys(worker: Worker) -> None:
     message = worker.die(worker.submit("job_1", "Anna"), deaths=1)
     worker.store.lose = {"complete": 1000}
     worker.draining.set()
-    assert worker.shards.runner.extract_shard(message) == "left"
+    assert worker.intake.extract_shard(message) == "left"
     record = worker.client.hget("{gleaner}:sh:job_1", "0")
     assert record is not None
     fields = record.decode().split("|")
@@ -242,12 +242,12 @@ def test_a_suspect_that_takes_long_leaves_the_worker_to_others_in_between(ledger
 
         engine.forward = look  # type: ignore[method-assign]
         with ThreadPoolExecutor() as pool:
-            slow = pool.submit(worker.shards.runner.extract_shard, suspect)
+            slow = pool.submit(worker.intake.extract_shard, suspect)
             while not seen:
                 pass
             began = monotonic()
             for message in others:
-                assert pool.submit(worker.shards.runner.extract_shard, message).result(20) == "stored"
+                assert pool.submit(worker.intake.extract_shard, message).result(20) == "stored"
             assert monotonic() - began < 5
             assert not slow.done()
             assert slow.result(60) == "stored"
@@ -280,17 +280,17 @@ def test_work_ends_with_its_lease_wherever_it_is(
             worker.submit("job_1", "Anna went. " * (3000 if where == "wait" else 150)), deaths=deaths
         )
         with ThreadPoolExecutor() as pool:
-            running = pool.submit(worker.shards.runner.extract_shard, message)
+            running = pool.submit(worker.intake.extract_shard, message)
             while (not reached.is_set() and where != "wait") or (not worker.batcher.held[1] and where == "wait"):
                 pass
             worker.store.run(ledger.cancel("job_1"))
-            worker.shards.leases.renew()
+            worker.leases.renew()
             began = monotonic()
             assert running.result(10) == "cancelled"
             assert monotonic() - began < 2
         monkeypatch.undo()
         assert worker.batcher.held == (0, 0)
-        assert worker.shards.runner.extract_shard(worker.submit("job_2", "Anna")) == "stored"
+        assert worker.intake.extract_shard(worker.submit("job_2", "Anna")) == "stored"
         assert worker.at_risk() == set()
 
 
@@ -312,7 +312,7 @@ def test_a_document_over_its_budget_fails_alone(
     monkeypatch.setattr(module, step, costly)
     with working(ledger_url, broker_url, FakeEngine(), budget_s=0.1) as worker:
         message = worker.die(worker.submit("job_1", "Anna", "costly", "Otto"), deaths=deaths)
-        assert worker.shards.runner.extract_shard(message) == "stored"
+        assert worker.intake.extract_shard(message) == "stored"
         codes = [result.error and result.error.code for result in worker.results("job_1")]
         assert codes == [None, DocumentErrorCode.too_costly, None]
 
@@ -334,5 +334,5 @@ def test_heavy_documents_are_cut_one_after_the_other(worker: Worker) -> None:
     messages = [worker.submit(f"job_{at}", "so it went on. " * 6000, tenant=f"t{at}") for at in range(4)]
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
         patch.setattr(windows, "cut", counted)
-        assert [*pool.map(worker.shards.runner.extract_shard, messages)] == ["stored"] * 4
+        assert [*pool.map(worker.intake.extract_shard, messages)] == ["stored"] * 4
     assert most == 1
