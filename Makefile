@@ -139,7 +139,7 @@ chart-sync: setup ## Write what is derived from the chart: schema, README, keda/
 images-test: setup ## Build both images without Docker and let them finish a job (root; buildah, mmdebstrap)
 	$(BIN)/python -m scripts.images_test
 
-docs: setup ## Write docs/settings.md, docs/errors.md and the chart's schema again from the code
+docs: setup ## Write docs/reference/settings.md, docs/reference/errors.md and the chart's schema again from the code
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m scripts.chart
 

@@ -2,7 +2,7 @@
 
 `python -m benchmarks [--quick] [--only SECTION …] [--commit]`. Prints tables beside the committed figures and
 says what became slower; writes .cache/figures.json (not with --quick), with --commit this machine's file in
-benchmarks/measured, the tables of docs/performance.md and its plot.
+benchmarks/measured, the tables of docs/reference/performance.md and its plot.
 """
 
 from __future__ import annotations

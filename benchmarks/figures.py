@@ -16,8 +16,8 @@ from typing import Any
 HERE = Path(__file__).parent
 COMMITTED = HERE / "measured"
 """A file for each machine: between processors even ratios differ, by what each of them is good at."""
-PLOT = HERE.parent / "docs" / "performance.svg"
-PAGE = HERE.parent / "docs" / "performance.md"
+PLOT = HERE.parent / "docs" / "pictures" / "performance.svg"
+PAGE = HERE.parent / "docs" / "reference" / "performance.md"
 BEGIN, END = "<!-- written by python -m benchmarks --commit -->", "<!-- end -->"
 BASE = "inference, batch 8"
 """What the others are a multiple of: the library as most people call it."""

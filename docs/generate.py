@@ -43,7 +43,7 @@ its neighbours are not touched. The job's `error_summary` counts the codes.
 """
 RUNBOOKS_LEAD = """\
 One page an alert: meaning, impact, diagnosis with the exact commands, mitigation. A page wakes somebody, a ticket
-waits for the morning; who is asked next is in [escalation](../escalation.md).
+waits for the morning; who is asked next is in [escalation](../how-to/escalation.md).
 """
 
 SETTINGS: tuple[tuple[str, str, type[Settings]], ...] = (
@@ -109,7 +109,7 @@ DOCUMENT_ERRORS: dict[DocumentErrorCode, tuple[str, str]] = {
 
 
 def settings_page() -> str:
-    """docs/settings.md as it should be."""
+    """docs/reference/settings.md as it should be."""
     parts = [
         MARK,
         "# Settings\n",
@@ -121,7 +121,7 @@ def settings_page() -> str:
 
 
 def errors_page() -> str:
-    """docs/errors.md as it should be."""
+    """docs/reference/errors.md as it should be."""
     parts = [
         MARK,
         "# Errors\n",
@@ -157,7 +157,11 @@ def runbooks_page() -> str:
     return "\n".join((MARK, "# Runbooks\n", RUNBOOKS_LEAD, _table(("Alert", "Urgency", "Meaning"), iter(rows))))
 
 
-PAGES = {"settings.md": settings_page, "errors.md": errors_page, "runbooks/README.md": runbooks_page}
+PAGES = {
+    "reference/settings.md": settings_page,
+    "reference/errors.md": errors_page,
+    "runbooks/README.md": runbooks_page,
+}
 
 
 def _rows(cls: type[Settings]) -> Iterator[tuple[str, ...]]:

@@ -29,14 +29,15 @@ LINK = re.compile(r"\]\(([^)\s#]+)[^)]*\)|src=\"([^\"]+)\"")
 CLIENT = """\
 # Python client
 
-`pip install gleaner-ner` brings `gleaner`, which needs httpx, rich and typer alone.
-[What it does for you](../docs/api.md) over HTTP; every name here is exported by `gleaner`.
+`pip install gleaner-ner` installs `gleaner`, which depends only on httpx, rich and typer.
+[The guide](../docs/how-to/client.md) has examples. `gleaner` exports every name on this page.
 
 """
 HTTP = """\
 # HTTP API reference
 
-Made from the OpenAPI document that a gateway serves at `/openapi.json`; [the guide](../docs/api.md) has examples.
+Generated from the OpenAPI document that a gateway serves at `/openapi.json`.
+[The guide](../docs/reference/api.md) has examples.
 
 [OAD(./openapi.json)]
 """

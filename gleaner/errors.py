@@ -1,4 +1,4 @@
-"""What can go wrong, as one short tree; the names in brackets are the problem `code`s of docs/errors.md.
+"""What can go wrong, as one short tree; the names in brackets are the problem `code`s of docs/reference/errors.md.
 
 ::
 

@@ -58,7 +58,7 @@ class DocumentStatus(StrEnum):
 
 
 class DocumentErrorCode(StrEnum):
-    """Why one document failed; documented in docs/errors.md."""
+    """Why one document failed; documented in docs/reference/errors.md."""
 
     document_too_large = "document_too_large"
     input_too_long = "input_too_long"

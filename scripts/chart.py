@@ -1,7 +1,7 @@
 """Writes what is derived from the chart: `make chart-sync`; `--check` says what would change and fails.
 
 values.yaml (its comments) and the settings classes -> values.schema.json and README.md; alerts/ -> the chart's
-files/, because Helm reads only inside a chart; docs/security-redis.md and deploy/valkey/start.sh -> its
+files/, because Helm reads only inside a chart; docs/reference/security-redis.md and deploy/valkey/start.sh -> its
 Valkey's start script; the chart's default render -> keda/*.yaml.
 """
 
@@ -176,14 +176,15 @@ def _tidy(document: str) -> str:
 
 
 def documented_users() -> str:
-    """Return the store's users as docs/security-redis.md has them, one per line.
+    """Return the store's users as docs/reference/security-redis.md has them, one per line.
 
     Raises:
         LookupError: the page has no such block.
     """
-    block = re.search(r"```acl\n(.*?)\n```", (ROOT / "docs" / "security-redis.md").read_text(), re.DOTALL)
+    page = (ROOT / "docs" / "reference" / "security-redis.md").read_text()
+    block = re.search(r"```acl\n(.*?)\n```", page, re.DOTALL)
     if block is None:
-        raise LookupError("docs/security-redis.md has no block ```acl")
+        raise LookupError("docs/reference/security-redis.md has no block ```acl")
     return block[1]
 
 

@@ -1,4 +1,4 @@
-"""Pages that go on: the higher levels of docs/escalation.md."""
+"""Pages that go on: the higher levels of docs/how-to/escalation.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Start Valkey with one user per process and no other. `make chart-sync` puts the users of docs/security-redis.md in
-# here and writes the result into the chart, which compose.yaml mounts, too.
+# Start Valkey with one user per process and no other. `make chart-sync` puts the users of
+# docs/reference/security-redis.md into this script and writes the result into the chart, which compose.yaml mounts, too.
 #
 # A user's password is in the variable <NAME>_PASSWORD or in the file $PASSWORDS/<name>; a user without one does not
 # exist. The users' file holds hashes, and no command line and no environment of the server the passwords.

@@ -1,7 +1,7 @@
 """Every error of the API: one registry of codes, one exception, one shape (RFC 9457 problem+json).
 
 Code below the routes raises `Problem` with a code; only this file knows what status it becomes.
-docs/errors.md is generated from `REGISTRY`.
+docs/reference/errors.md is generated from `REGISTRY`.
 """
 
 from __future__ import annotations

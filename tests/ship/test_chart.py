@@ -306,10 +306,10 @@ def test_only_the_server_gets_its_private_key(everything: list[chart.Manifest]) 
 
 
 def test_exactly_the_flows_of_the_security_guide() -> None:
-    """Who may reach whom, read off the policies, is the table in docs/security.md."""
+    """Who may reach whom, read off the policies, is the table in docs/explanation/security.md."""
     policies = chart.of_kind(chart.manifests(), "NetworkPolicy")
     flows = sorted({line for policy in policies for line in _flows(policy)})
-    page = (ROOT / "docs" / "security.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "security.md").read_text()
     table = re.findall(r"^\| (\S+) \| (\S+) \| (\S+) \|", page.partition("## Network flows")[2], re.MULTILINE)
     assert flows == sorted(" ".join(row) for row in table if row[0] not in ("from", "---"))
 

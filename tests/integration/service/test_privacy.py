@@ -138,7 +138,7 @@ def _around(content: str) -> str:
 
 @pytest.mark.anyio
 async def test_a_key_is_changed_without_a_pause(ledger_url: str, broker_url: str, tmp_path: Path) -> None:
-    """The three steps of docs/security-redis.md: what was written before and after each is read at every one."""
+    """The three steps of docs/reference/security-redis.md: each step reads data written before and after it."""
     old, new = fresh_key(), fresh_key()
     jobs: list[str] = []
     for number, keys in enumerate([(old,), (old, new), (new, old)]):

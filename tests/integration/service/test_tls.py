@@ -1,4 +1,4 @@
-"""The whole service over TLS with client certificates, each process as its user of docs/security-redis.md."""
+"""The service over TLS with client certificates, each process as its user of docs/reference/security-redis.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Redis that speaks TLS only, knows nobody by default, and holds the users of docs/security-redis.md."""
+"""A TLS-only Redis without a default user, with the users of docs/reference/security-redis.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for every command of `gleaner`: help, --json, completion, and the exit codes of docs/cli.md."""
+"""Rules for every command of `gleaner`: help, --json, completion, and the exit codes of docs/reference/cli.md."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def test_an_output_that_cannot_be_made_is_told_in_a_sentence(command: list[str],
 
 
 def test_the_page_has_every_exit_code() -> None:
-    """docs/cli.md tells what each means; test_cli.py has a run that ends with each."""
-    page = (ROOT / "docs" / "cli.md").read_text()
+    """docs/reference/cli.md tells what each means; test_cli.py has a run that ends with each."""
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text()
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     constants = {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}
     assert told == {0, *constants}
