@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.support.processes.harness import House
+from tests.support.processes.harness import ServiceHarness
 from tests.support.record import Record, Verdict
 
 LONG = os.environ.get("CHAOS") == "1"
@@ -56,7 +56,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 class Strike:
     """One fault test: the service, the record, and how often to strike."""
 
-    house: House
+    harness: ServiceHarness
     record: Record
     rng: random.Random
     table: Table
@@ -82,45 +82,45 @@ class Strike:
         """The verdict on every document accepted, which must be clean."""
         verdict = self.record.verdict(within_s)
         self.table.rows.append((self.fault, max(1, self.times), verdict))
-        logs = "" if verdict.clean else "\n".join(child.tail(4) for child in self.house.children[-4:])
+        logs = "" if verdict.clean else "\n".join(child.tail(4) for child in self.harness.children[-4:])
         assert verdict.clean, f"{verdict}\n{logs}"
         return verdict
 
 
 @pytest.fixture(scope="session")
-def shared_house() -> Iterator[House]:
+def shared_harness() -> Iterator[ServiceHarness]:
     """The service: two workers, two couriers, one gateway."""
-    house = House()
+    harness = ServiceHarness()
     try:
-        yield house
+        yield harness
     finally:
-        house.close()
+        harness.close()
 
 
 @pytest.fixture
-def house(shared_house: House) -> House:
+def harness(shared_harness: ServiceHarness) -> ServiceHarness:
     """The service, empty and with every process up."""
-    shared_house.server.mend()
-    with shared_house.server.client() as client:
+    shared_harness.server.mend()
+    with shared_harness.server.client() as client:
         client.config_set("appendfsync", "everysec")
         client.config_set("maxmemory", 0)
     for role, count in (("gateway", 1), ("courier", 2), ("worker", 2)):
-        for child in shared_house.of(role)[count:]:
+        for child in shared_harness.of(role)[count:]:
             child.kill()
-        for _ in range(count - len(shared_house.of(role))):
-            getattr(shared_house, role)()
-    for child in shared_house.children:
+        for _ in range(count - len(shared_harness.of(role))):
+            getattr(shared_harness, role)()
+    for child in shared_harness.children:
         if child.alive():
             child.wait_ready()
-    with shared_house.server.client() as client:
+    with shared_harness.server.client() as client:
         client.flushall()
     time.sleep(0.6)  # a lease's quarter: the workers are on their list again
-    return shared_house
+    return shared_harness
 
 
 @pytest.fixture
-def strike(house: House, request: pytest.FixtureRequest) -> Strike:
+def strike(harness: ServiceHarness, request: pytest.FixtureRequest) -> Strike:
     """What a fault test works with."""
     table = request.config.stash.setdefault(TABLE, Table())
     title = (request.function.__doc__ or request.node.name).split(".")[0].split(":")[0]
-    return Strike(house, Record(house, SEED), random.Random(SEED), table, title)
+    return Strike(harness, Record(harness, SEED), random.Random(SEED), table, title)

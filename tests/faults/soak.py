@@ -16,7 +16,7 @@ import psutil
 from jobs import naming
 from jobs.queue import celery_queues
 from jobs.schema import Priority
-from tests.support.processes.harness import ROOT, House
+from tests.support.processes.harness import ROOT, ServiceHarness
 from tests.support.record import MODEL, Load, Record
 
 SECONDS = float(os.environ.get("SOAK_S", "3600"))
@@ -28,34 +28,34 @@ FREE = {"rss_mib": 8.0, "fds": 4.0, "threads": 2.0, "connections": 6.0, "memory_
 OUT = ROOT / ".cache" / "soak.csv"
 
 
-def sample(house: House) -> dict[str, float]:
+def sample(harness: ServiceHarness) -> dict[str, float]:
     """One row of measures."""
     row: dict[str, float] = {}
     seen: dict[str, int] = {}
-    for child in house.children:
+    for child in harness.children:
         seen[child.role] = seen.get(child.role, 0) + 1
         name, process = f"{child.role}{seen[child.role]}", psutil.Process(child.pid)
         with process.oneshot():
             row[f"{name} rss_mib"] = process.memory_info().rss / 2**20
             row[f"{name} fds"] = process.num_fds()
             row[f"{name} threads"] = process.num_threads()
-    with house.server.client(1) as store, house.server.client(0) as broker:
+    with harness.server.client(1) as store, harness.server.client(0) as broker:
         row["server memory_mib"] = store.info("memory")["used_memory"] / 2**20
         row["server connections"] = store.info("clients")["connected_clients"]
         row["broker queued"] = sum(celery_queues.length(broker, naming.queue(MODEL, p)) for p in Priority)
-    app = celery_queues.celery_app(house.server.url(0), celery_queues.model_queues([MODEL]), "soak")
+    app = celery_queues.celery_app(harness.server.url(0), celery_queues.model_queues([MODEL]), "soak")
     for name, stats in sorted((app.control.inspect(timeout=2).stats() or {}).items()):
         row[f"{name.partition('@')[0]} prefetch"] = stats["prefetch_count"]
     app.close()
     return row
 
 
-def forget(house: House) -> None:
+def forget(harness: ServiceHarness) -> None:
     """Let what is kept for a day (answers of Idempotency-Keys) or a week (tombstones) go after half a minute.
 
     Both grow with the jobs of that time by promise; within an hour they would look like a leak, or hide one.
     """
-    with house.server.client() as client:
+    with harness.server.client() as client:
         for pattern in ("{gleaner}:idem:*", "{gleaner}:gone:*"):
             for key in client.scan_iter(pattern, count=1000):
                 client.expire(key, 30, lt=True)
@@ -92,25 +92,25 @@ def plot(rows: list[dict[str, float]], minutes: float) -> str:
 
 def main() -> int:
     """Work and watch; 1 if a measure grew or a document was lost."""
-    house = House()
+    harness = ServiceHarness()
     rows: list[dict[str, float]] = []
     times: list[float] = []
     try:
-        for start in (house.gateway, house.courier, house.worker, house.worker):
+        for start in (harness.gateway, harness.courier, harness.worker, harness.worker):
             start().wait_ready()
-        record = Record(house)
+        record = Record(harness)
         record.options = {"result_ttl_s": 20}
         began = time.monotonic()
         with Load(record, most_open=40):
             while (passed := time.monotonic() - began) < SECONDS:
-                forget(house)
-                rows.append(sample(house))
+                forget(harness)
+                rows.append(sample(harness))
                 times.append(passed / 60)
                 time.sleep(max(0.2, SECONDS / SAMPLES))
         record.entries = record.entries[-20:]  # older results are past their time, as they should be
         clean = record.verdict().clean
     finally:
-        house.close()
+        harness.close()
     found = verdicts(rows)
     OUT.parent.mkdir(exist_ok=True)
     with OUT.open("w", newline="") as out:

@@ -13,7 +13,7 @@ import pytest
 
 from jobs.ledger import Ledger, webhooks
 from tests.support.processes.couriers import add_endpoint, end_job, start_courier
-from tests.support.processes.harness import House, wait_for
+from tests.support.processes.harness import ServiceHarness, wait_for
 from tests.support.servers.receivers import Receiver, receiving
 
 LONG = os.environ.get("CHAOS") == "1"
@@ -23,9 +23,9 @@ TENANTS = 4
 
 
 @pytest.fixture
-def own_house() -> Iterator[House]:
+def own_harness() -> Iterator[ServiceHarness]:
     """A server of its own; the test starts the couriers."""
-    made = House()
+    made = ServiceHarness()
     try:
         yield made
     finally:
@@ -74,24 +74,24 @@ def all_delivered(store: Ledger, jobs: int) -> bool:
 
 
 def test_couriers_killed_during_deliveries_lose_nothing(
-    own_house: House, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+    own_harness: ServiceHarness, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every event at least once, doubles under the same webhook-id, the interrupted attempts written down."""
     jobs, kills = (2_000, 20) if LONG else (150, 3)
     rng = random.Random(SEED)
-    with own_house.server.client() as client:
+    with own_harness.server.client() as client:
         store = Ledger(client)
         for tenant in range(TENANTS):
             add_endpoint(store, f"ep_{tenant}", receiver.url("/slow"), tenant=f"t{tenant}")
         for n in range(jobs):
             end_job(store, f"job_{n}", tenant=f"t{n % TENANTS}")
         for _ in range(kills):
-            courier = start_courier(own_house, RULES)
+            courier = start_courier(own_harness, RULES)
             target = min(len(receiver.at("/slow")) + rng.randint(5, max(6, jobs // (kills + 1))), jobs - 1)
             receiver.wait("/slow", target, 30)
             time.sleep(rng.random() * 0.02)  # anywhere within an attempt
             courier.kill()
-        start_courier(own_house, RULES)
+        start_courier(own_harness, RULES)
         wait_for(lambda: all_delivered(store, jobs), 60, "everything is delivered")
         arrived = check(store, receiver, "/slow", jobs)
         interrupted = sum(
@@ -106,42 +106,42 @@ def test_couriers_killed_during_deliveries_lose_nothing(
         sys.stdout.flush()
 
 
-def test_the_schedule_survives_courier_and_server(own_house: House, receiver: Receiver) -> None:
+def test_the_schedule_survives_courier_and_server(own_harness: ServiceHarness, receiver: Receiver) -> None:
     """Each event fails once, so that all wait for their second attempt; then courier and server are killed."""
     jobs = 200 if LONG else 40
-    with own_house.server.client() as client:
+    with own_harness.server.client() as client:
         store = Ledger(client)
         for tenant in range(TENANTS):
             add_endpoint(store, f"ep_{tenant}", receiver.url("/flaky"), tenant=f"t{tenant}")
         for n in range(jobs):
             end_job(store, f"job_{n}", tenant=f"t{n % TENANTS}")
-        courier = start_courier(own_house, RULES)
+        courier = start_courier(own_harness, RULES)
         receiver.wait("/flaky", jobs // 2, 30)
-        own_house.server.kill()
+        own_harness.server.kill()
         courier.kill()
-        own_house.server.start()
-    with own_house.server.client() as client:
+        own_harness.server.start()
+    with own_harness.server.client() as client:
         store = Ledger(client)
-        start_courier(own_house, RULES)
+        start_courier(own_harness, RULES)
         wait_for(lambda: all_delivered(store, jobs), 60, "everything is delivered")
         arrived = check(store, receiver, "/flaky", jobs)
     assert min(arrived.values()) >= 2
 
 
-def test_a_courier_outlives_the_server(own_house: House, receiver: Receiver) -> None:
+def test_a_courier_outlives_the_server(own_harness: ServiceHarness, receiver: Receiver) -> None:
     """The server is killed and comes back while a courier delivers: it goes on by itself."""
     jobs = 60
-    with own_house.server.client() as client:
+    with own_harness.server.client() as client:
         store = Ledger(client)
         for tenant in range(TENANTS):
             add_endpoint(store, f"ep_{tenant}", receiver.url("/slow"), tenant=f"t{tenant}")
         for n in range(jobs):
             end_job(store, f"job_{n}", tenant=f"t{n % TENANTS}")
-        courier = start_courier(own_house, RULES)
+        courier = start_courier(own_harness, RULES)
         receiver.wait("/slow", 10, 30)
-        own_house.server.kill()
-        own_house.server.start()
-    with own_house.server.client() as client:
+        own_harness.server.kill()
+        own_harness.server.start()
+    with own_harness.server.client() as client:
         store = Ledger(client)
         wait_for(lambda: all_delivered(store, jobs), 60, "everything is delivered")
         check(store, receiver, "/slow", jobs)

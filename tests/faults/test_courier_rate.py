@@ -13,7 +13,7 @@ import pytest
 
 from jobs.ledger import Ledger
 from tests.support.processes.couriers import add_endpoint, end_job, start_courier
-from tests.support.processes.harness import House
+from tests.support.processes.harness import ServiceHarness
 from tests.support.servers.receivers import Receiver, receiving
 
 LONG = os.environ.get("CHAOS") == "1"
@@ -21,9 +21,9 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def own_house() -> Iterator[House]:
+def own_harness() -> Iterator[ServiceHarness]:
     """A server of its own; the test starts the courier."""
-    made = House()
+    made = ServiceHarness()
     try:
         yield made
     finally:
@@ -31,9 +31,9 @@ def own_house() -> Iterator[House]:
 
 
 @pytest.fixture
-def store(own_house: House) -> Iterator[Ledger]:
+def store(own_harness: ServiceHarness) -> Iterator[Ledger]:
     """The ledger."""
-    with own_house.server.client() as client:
+    with own_harness.server.client() as client:
         yield Ledger(client)
 
 
@@ -66,7 +66,7 @@ def healthy_latencies(
 
 
 def test_rate_and_a_dead_receiver(
-    own_house: House, store: Ledger, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+    own_harness: ServiceHarness, store: Ledger, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One courier against a bare HTTP client's loop; a receiver that never answers delays nobody else."""
     count, sample = (10_000, 1_000) if LONG else (500, 100)
@@ -81,7 +81,7 @@ def test_rate_and_a_dead_receiver(
     for n in range(count):
         end_job(store, f"job_{n}", tenant=tenants[n % 8])
     # Patient, and soon back: where other work keeps both cores busy, a healthy receiver may be slow as well.
-    start_courier(own_house, {"delays_s": [1.0] * 9}, webhook_timeout_s=5)
+    start_courier(own_harness, {"delays_s": [1.0] * 9}, webhook_timeout_s=5)
     found = receiver.wait("/rate", count, 90)
     rate = (count - 1) / (found[-1].at - found[0].at)
     assert len({request.headers["webhook-id"] for request in found}) == count

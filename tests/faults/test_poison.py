@@ -8,7 +8,7 @@ from threading import Event, Thread
 import pytest
 
 from tests.faults.conftest import LONG, Strike
-from tests.support.engine import Fault
+from tests.support.engine import FaultWord
 from tests.support.processes.harness import wait_for
 from tests.support.processes.worker import DIES_IN_CUT, DIES_IN_DECODE
 from tests.support.record import some_texts
@@ -25,7 +25,7 @@ class Supervisor:
         self.codes: list[int] = []
 
     def __enter__(self) -> Supervisor:
-        self._strike.house.end("worker")
+        self._strike.harness.end("worker")
         self._thread.start()
         return self
 
@@ -34,18 +34,18 @@ class Supervisor:
         self._thread.join()
 
     def _loop(self) -> None:
-        worker = self._strike.house.worker(**self._settings)
+        worker = self._strike.harness.worker(**self._settings)
         while not self._stopping.wait(0.05):
             if not worker.alive():
                 self.codes.append(worker.process.returncode)
-                worker = self._strike.house.worker(**self._settings)
+                worker = self._strike.harness.worker(**self._settings)
 
 
 WAYS = {
-    "os._exit": Fault.exit,
-    "segfault in the model": Fault.segfault,
-    "endless loop": Fault.hang,
-    "device lost": Fault.broken,
+    "os._exit": FaultWord.exit,
+    "segfault in the model": FaultWord.segfault,
+    "endless loop": FaultWord.hang,
+    "device lost": FaultWord.broken,
     "segfault in the tokenizer": DIES_IN_CUT,
     "segfault in decoding": DIES_IN_DECODE,
 }
@@ -73,14 +73,14 @@ def test_a_document_that_kills(strike: Strike, way: str) -> None:
 
 def test_a_document_too_large_for_the_device(strike: Strike) -> None:
     """Out of memory: the document fails alone, and no process dies."""
-    before = [worker.pid for worker in strike.house.of("worker")]
+    before = [worker.pid for worker in strike.harness.of("worker")]
     for _ in strike.often(2, 20):
         texts = some_texts(strike.rng, 40)
-        texts[11] += f" {Fault.out_of_memory}"
-        texts[30] += f" {Fault.error}"
+        texts[11] += f" {FaultWord.out_of_memory}"
+        texts[30] += f" {FaultWord.error}"
         strike.record.submit(texts, {11: "out_of_memory", 30: "inference_failed"})
     strike.check()
-    assert [worker.pid for worker in strike.house.of("worker")] == before
+    assert [worker.pid for worker in strike.harness.of("worker")] == before
 
 
 def settle(strike: Strike, within_s: float = 60.0) -> float:

@@ -6,7 +6,7 @@ import httpx
 import orjson
 
 from gleaner.cli.commands.doctor import Patient, examine
-from tests.support.processes.harness import READY_S, House, Server, free_port, wait_for
+from tests.support.processes.harness import READY_S, Server, ServiceHarness, free_port, wait_for
 from tests.support.record import LABELS, MODEL, Load, Record
 from tests.support.servers.sentinels import SERVER, Sentinels, sentinels_over
 
@@ -15,28 +15,32 @@ ENDED = {"succeeded", "partially_succeeded", "failed"}
 
 def test_what_was_accepted_survives_the_masters_death() -> None:
     """With `durability: replica` nothing acknowledged is lost: the same processes finish it at the replica."""
-    house = House(options=SERVER)
-    master = house.server
-    replica = Server(house.directory / "replica", *SERVER, *_replica_of(master))
+    harness = ServiceHarness(options=SERVER)
+    master = harness.server
+    replica = Server(harness.directory / "replica", *SERVER, *_replica_of(master))
     try:
-        with sentinels_over(house.directory, house.server.port, replicas=1) as sentinels:
-            flower = _start(house, sentinels)
-            _fail_over(house, replica, sentinels)
+        with sentinels_over(harness.directory, harness.server.port, replicas=1) as sentinels:
+            flower = _start(harness, sentinels)
+            _fail_over(harness, replica, sentinels)
             wait_for(lambda: _queues(flower) == {0}, READY_S, "Flower counts at the new master")
             found = list(examine(Patient(sentinels.url(1), sentinels.url(0), (MODEL,), None, None, None)))
             assert "the store answers" in found[0].what  # `gleaner doctor` asks Sentinel, too
-            [gateway] = house.of("gateway")
-            assert [child.drain() for child in (gateway, *house.of("worker"), *house.of("courier"))] == [0] * 3
+            [gateway] = harness.of("gateway")
+            assert [child.drain() for child in (gateway, *harness.of("worker"), *harness.of("courier"))] == [0] * 3
     finally:
-        house.close()
+        harness.close()
         for server in (master, replica):
             server.stop()
 
 
-def _start(house: House, sentinels: Sentinels) -> int:
+def _start(harness: ServiceHarness, sentinels: Sentinels) -> int:
     urls, port = sentinels.urls(), free_port()
-    children = [house.gateway(GLEANER_DURABILITY="replica", **urls), house.worker(**urls), house.courier(**urls)]
-    house.start(
+    children = [
+        harness.gateway(GLEANER_DURABILITY="replica", **urls),
+        harness.worker(**urls),
+        harness.courier(**urls),
+    ]
+    harness.start(
         "flower", "jobs.queue.flower", {"GLEANER_FLOWER_PORT": str(port), "GLEANER_FLOWER_PASSWORD": "pw", **urls}
     )
     for child in children:
@@ -44,15 +48,15 @@ def _start(house: House, sentinels: Sentinels) -> int:
     return port
 
 
-def _fail_over(house: House, replica: Server, sentinels: Sentinels) -> None:
-    record, master = Record(house), house.server
+def _fail_over(harness: ServiceHarness, replica: Server, sentinels: Sentinels) -> None:
+    record, master = Record(harness), harness.server
     with Load(record) as load:
         load.wait(10)
         master.kill()
-        accepted, house.server = list(record.entries), replica
+        accepted, harness.server = list(record.entries), replica
         wait_for(lambda: sentinels.master() == replica.port, READY_S, "Sentinel moves the master")
-        wait_for(lambda: all(_ended(house, entry.job) for entry in accepted), READY_S, "accepted work goes on")
-        assert _submitted(house) == 503  # there is no second copy now, and nothing is promised without one
+        wait_for(lambda: all(_ended(harness, entry.job) for entry in accepted), READY_S, "accepted work goes on")
+        assert _submitted(harness) == 503  # there is no second copy now, and nothing is promised without one
         master.start(*_replica_of(replica))
         load.wait(10)
     verdict = record.verdict()
@@ -63,15 +67,15 @@ def _replica_of(server: Server) -> tuple[str, ...]:
     return ("--replicaof", "127.0.0.1", str(server.port))
 
 
-def _ended(house: House, job: str) -> bool:
-    [gateway] = house.of("gateway")
+def _ended(harness: ServiceHarness, job: str) -> bool:
+    [gateway] = harness.of("gateway")
     answer = httpx.get(f"{gateway.url}/v1/jobs/{job}", timeout=10, trust_env=False)
     assert answer.status_code in (200, 503), answer.text  # never 404: the job is there once the store is
     return answer.status_code == 200 and answer.json()["status"] in ENDED
 
 
-def _submitted(house: House) -> int:
-    [gateway] = house.of("gateway")
+def _submitted(harness: ServiceHarness) -> int:
+    [gateway] = harness.of("gateway")
     body = orjson.dumps({"labels": LABELS, "documents": [{"text": "x"}]})
     headers = {"Content-Type": "application/json"}
     answer = httpx.post(f"{gateway.url}/v1/jobs", content=body, headers=headers, timeout=10, trust_env=False)

@@ -11,18 +11,18 @@ from tests.support.record import Record, some_texts
 
 def test_without_upkeep_a_killed_worker_loses_documents(strike: Strike) -> None:
     """The suite is not blind: without upkeep a SIGKILL between take and record is seen as loss."""
-    house = strike.house
-    house.end("courier")
-    house.end("worker")
-    victim = house.worker(TEST_PAUSE="take")
+    harness = strike.harness
+    harness.end("courier")
+    harness.end("worker")
+    victim = harness.worker(TEST_PAUSE="take")
     strike.record.submit(some_texts(strike.rng, 5))
-    house.await_strike()
+    harness.await_strike()
     victim.kill()
-    house.worker().wait_ready()
+    harness.worker().wait_ready()
     verdict = strike.record.verdict(within_s=6)
     assert verdict.lost == 5
     assert verdict.leftovers
-    house.courier()
+    harness.courier()
     assert strike.record.verdict().clean  # and with upkeep the same documents come back
 
 
@@ -30,25 +30,25 @@ def test_a_second_result_and_a_wrong_one_are_seen(strike: Strike) -> None:
     """The verdict compares: an altered result, or one too many, is not clean."""
     strike.record.submit(["Anna of Berlin", "Otto"])
     assert strike.record.verdict().clean
-    altered = Record(strike.house)
+    altered = Record(strike.harness)
     altered.remember(strike.record.entries[0].job, ["Anna of Rio", "Otto"])
     assert altered.verdict().wrong == 1
-    missing = Record(strike.house)
+    missing = Record(strike.harness)
     missing.remember("job_00000000000000000000000000", ["Anna"])
     assert missing.verdict().lost == 1
 
 
 def test_without_fencing_a_paused_worker_writes_twice(strike: Strike) -> None:
     """The suite is not blind: without fencing a worker that wakes too late is seen."""
-    house = strike.house
-    house.end("worker")
-    unfenced = house.worker(TEST_PAUSE="unfenced", TEST_SLOW_S="1").wait_ready()
+    harness = strike.harness
+    harness.end("worker")
+    unfenced = harness.worker(TEST_PAUSE="unfenced", TEST_SLOW_S="1").wait_ready()
     strike.record.submit(["FAULTSLOW Anna of Berlin", *some_texts(strike.rng, 3)])
     time.sleep(0.7)
     unfenced.send(signal.SIGSTOP)
-    house.worker(TEST_SLOW_S="0").wait_ready()
+    harness.worker(TEST_SLOW_S="0").wait_ready()
     strike.record.verdict(within_s=15)
     unfenced.send(signal.SIGCONT)
     time.sleep(2)
     assert not strike.record.verdict(within_s=3).clean
-    house.end("worker")
+    harness.end("worker")

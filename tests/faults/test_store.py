@@ -26,14 +26,14 @@ from tests.support.servers.proxy import Proxy
 def test_server_sigkill(strike: Strike, policy: str) -> None:
     """SIGKILL of the server while jobs come in and run: nothing acknowledged is lost."""
     strike.fault += f", appendfsync {policy}"
-    with strike.house.server.client() as client:
+    with strike.harness.server.client() as client:
         client.config_set("appendfsync", policy)
     with Load(strike.record) as load:
         for _ in strike.often(2, 20):
             load.wait(5)
             time.sleep(strike.rng.random() * 0.5)
-            strike.house.server.kill()
-            strike.house.server.start()
+            strike.harness.server.kill()
+            strike.harness.server.start()
     strike.check()
 
 
@@ -42,16 +42,16 @@ def test_server_down(strike: Strike) -> None:
     strike.often(1, 1)
     with Load(strike.record) as load:
         load.wait(5)
-        strike.house.server.kill()
+        strike.harness.server.kill()
         slowest, end = 0.0, time.monotonic() + strike.lasts(3, 30)
-        [gateway] = strike.house.of("gateway")
+        [gateway] = strike.harness.of("gateway")
         while time.monotonic() < end:
             began = time.monotonic()
             answer = httpx.get(f"{gateway.url}/v1/jobs/{strike.record.entries[0].job}", timeout=10, trust_env=False)
             slowest = max(slowest, time.monotonic() - began)
             assert answer.status_code == 503
         assert gateway.probe("/readyz")[0] == 503
-        strike.house.server.start()
+        strike.harness.server.start()
         load.wait(5)
     strike.check()
     assert slowest < 4  # two seconds, and what two busy cores add
@@ -62,9 +62,9 @@ def test_server_sigstop(strike: Strike) -> None:
     strike.often(1, 1)
     with Load(strike.record) as load:
         load.wait(5)
-        strike.house.server.process.send_signal(signal.SIGSTOP)
+        strike.harness.server.process.send_signal(signal.SIGSTOP)
         time.sleep(strike.lasts(3, 20))
-        strike.house.server.process.send_signal(signal.SIGCONT)
+        strike.harness.server.process.send_signal(signal.SIGCONT)
         load.wait(5)
     strike.check()
 
@@ -73,13 +73,13 @@ def test_server_sigstop(strike: Strike) -> None:
 def test_connections(strike: Strike, fault: str) -> None:
     """Connections of workers and courier: what is on the way comes again, and every process comes back."""
     strike.fault = f"Connections {fault}, through a proxy"
-    strike.house.end("worker")
-    strike.house.end("courier")
-    with Proxy(strike.house.server.port) as proxy:
-        through = strike.house.by_tcp(proxy.port)
-        strike.house.courier(**through)
-        worker = strike.house.worker(**through)
-        for child in (*strike.house.of("courier"), worker):
+    strike.harness.end("worker")
+    strike.harness.end("courier")
+    with Proxy(strike.harness.server.port) as proxy:
+        through = strike.harness.by_tcp(proxy.port)
+        strike.harness.courier(**through)
+        worker = strike.harness.worker(**through)
+        for child in (*strike.harness.of("courier"), worker):
             child.wait_ready()
         with Load(strike.record) as load:
             for _ in strike.often(1, 10):
@@ -94,13 +94,13 @@ def test_connections(strike: Strike, fault: str) -> None:
                 else:
                     proxy.latency_s = 0.02
         strike.check(90)
-        strike.house.end("worker")
-        strike.house.end("courier")
+        strike.harness.end("worker")
+        strike.harness.end("courier")
 
 
 def test_client_kill(strike: Strike) -> None:
     """CLIENT KILL of everyone, again and again."""
-    with Load(strike.record) as load, strike.house.server.client() as client:
+    with Load(strike.record) as load, strike.harness.server.client() as client:
         for _ in strike.often(5, 60):
             load.wait(1)
             for kind in ("normal", "pubsub"):
@@ -111,7 +111,7 @@ def test_client_kill(strike: Strike) -> None:
 
 def test_memory_full(strike: Strike) -> None:
     """Full memory: nothing new is written, what runs is stored, and all goes on with room again."""
-    with strike.house.server.client() as client:
+    with strike.harness.server.client() as client:
         for _ in strike.often(1, 10):
             for _ in range(8):
                 strike.record.submit(some_texts(strike.rng, 70))
@@ -124,7 +124,7 @@ def test_memory_full(strike: Strike) -> None:
             assert int(answer.headers["Retry-After"]) >= 1
             assert client.zcard("{gleaner}:jobs:default") == jobs
             time.sleep(strike.lasts(1.5, 5))
-            assert all(child.alive() for child in strike.house.of("worker"))
+            assert all(child.alive() for child in strike.harness.of("worker"))
             client.config_set("maxmemory", 0)
             assert strike.record.post(b'{"labels": ["a"], "documents": []}', "again") is not None
     strike.check(60)
@@ -135,17 +135,17 @@ def test_flushdb_of_the_broker(strike: Strike) -> None:
     with Load(strike.record, most_open=200) as load:
         for _ in strike.often(3, 20):
             load.wait(5)
-            with strike.house.server.client(0) as broker:
+            with strike.harness.server.client(0) as broker:
                 broker.flushdb()
     strike.check()
 
 
 def test_two_upkeeps(strike: Strike) -> None:
     """Two couriers race to repair: each loss is published once."""
-    house, times = strike.house, strike.often(1, 10)
-    for worker in house.of("worker"):
+    harness, times = strike.harness, strike.often(1, 10)
+    for worker in harness.of("worker"):
         worker.drain()
-    with house.server.client(0) as broker, house.server.client(1) as client:
+    with harness.server.client(0) as broker, harness.server.client(1) as client:
         for _ in times:
             for _ in range(5):
                 strike.record.submit(some_texts(strike.rng, 100))
@@ -157,10 +157,10 @@ def test_two_upkeeps(strike: Strike) -> None:
                 assert time.monotonic() < end, "the queue is not built again"
             time.sleep(1.5)  # several graces
             assert celery_queues.length(broker, queue) == published
-            worker = house.worker().wait_ready()
+            worker = harness.worker().wait_ready()
             wait_for(lambda: not strike.record.open_shards(), 30, "all is done")
             worker.drain()
-    house.worker()
+    harness.worker()
     strike.check()
 
 
@@ -169,10 +169,10 @@ def test_courier_sigkill(strike: Strike) -> None:
     with Load(strike.record) as load:
         for _ in strike.often(2, 30):
             load.wait(2)
-            strike.house.of("worker")[0].kill()
-            strike.house.of("courier")[0].kill()
-            strike.house.worker().wait_ready()
-            strike.house.courier()
+            strike.harness.of("worker")[0].kill()
+            strike.harness.of("courier")[0].kill()
+            strike.harness.worker().wait_ready()
+            strike.harness.courier()
     strike.check()
 
 
@@ -187,12 +187,12 @@ def test_gateway_killed_between_write_and_publish(strike: Strike) -> None:
     """SIGKILL of a gateway between write and publish: the job runs, and the same key finds it."""
     for _ in strike.often(2, 10):
         texts = some_texts(strike.rng, 5)
-        doomed = strike.house.gateway("tests.support.processes.gateway").wait_ready()
+        doomed = strike.harness.gateway("tests.support.processes.gateway").wait_ready()
         body = b'{"labels": ["person", "place", "product"], "documents": [{"text": "Anna of Berlin"}]}'
         key = f"key-{strike.rng.random()}"
         doomed_post = Thread(target=post_and_die, args=(doomed.url, body, key))
         doomed_post.start()
-        strike.house.await_strike()
+        strike.harness.await_strike()
         doomed.kill()
         doomed_post.join()
         answer = strike.record.post(body, key)
@@ -205,13 +205,13 @@ def test_gateway_killed_between_write_and_publish(strike: Strike) -> None:
 
 def test_the_store_refuses_a_claim_of_a_dead_nonce(strike: Strike) -> None:
     """A reply that is lost: the same claim again is the same lease, once."""
-    strike.house.end("worker")
+    strike.harness.end("worker")
     job = strike.record.submit(["Anna of Berlin"])
-    with strike.house.server.client() as client, suppress(RedisError):
+    with strike.harness.server.client() as client, suppress(RedisError):
         store = Ledger(client)
         message = ledger.Message(naming.queue(MODEL, Priority.standard), job, 0, 1)
         claim = ledger.claim(message, "nonce", "w", "fake", lease_ms=1000)
         assert store.run(claim).kind == store.run(claim).kind == "run"
         assert store.run(ledger.claim(message, "other", "w2", "fake", lease_ms=1000)).kind == "leased"
-    strike.house.worker()
+    strike.harness.worker()
     strike.check()

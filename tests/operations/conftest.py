@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.conftest import Tool
-from tests.support.processes.harness import House, wait_for
+from tests.support.processes.harness import ServiceHarness, wait_for
 from tests.support.processes.monitoring import Monitoring, monitoring
 from tests.support.servers.receivers import Receiver, receiving
 
@@ -25,7 +25,7 @@ WEBHOOKS = {"GLEANER_WEBHOOK_ALLOW": "127.0.0.0/8", "GLEANER_WEBHOOK_ALLOW_HTTP"
 class Watched:
     """A service and those who watch it."""
 
-    house: House
+    harness: ServiceHarness
     monitoring: Monitoring
     receiver: Receiver
     url: str
@@ -52,20 +52,20 @@ def watched(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wa
     directory = tmp_path_factory.mktemp("monitoring")
     for needed in ("prometheus", "prometheus-alertmanager"):
         tool(needed)
-    house = House()
-    house.settings |= WEBHOOKS
+    harness = ServiceHarness()
+    harness.settings |= WEBHOOKS
     try:
         with receiving() as receiver, monitoring(tool, directory, receiver.url("")) as watch:
-            gateway = house.gateway()
-            for child in (gateway, house.worker(), house.courier()):
+            gateway = harness.gateway()
+            for child in (gateway, harness.worker(), harness.courier()):
                 child.wait_ready()
-            watch.watch(house)
-            made = Watched(house, watch, receiver, gateway.url)
+            watch.watch(harness)
+            made = Watched(harness, watch, receiver, gateway.url)
             wait_for(lambda: len(watch.query("up == 1")) == 3, 30, "all three are scraped")
             _work(made, 8)
             yield made
     finally:
-        house.close()
+        harness.close()
 
 
 def _work(watched: Watched, seconds: float) -> None:

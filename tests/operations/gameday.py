@@ -18,7 +18,7 @@ import httpx
 
 from tests.conftest import TOOLS
 from tests.operations.conftest import MARKER, WEBHOOKS, Watched
-from tests.support.processes.harness import House, wait_for
+from tests.support.processes.harness import ServiceHarness, wait_for
 from tests.support.processes.monitoring import monitoring
 from tests.support.servers.receivers import receiving
 
@@ -26,7 +26,7 @@ BASE = {"GleanerEscalationL3", "GleanerEscalationL4"}
 
 
 @dataclass
-class Fault:
+class InjectedFault:
     """One fault.
 
     Attributes:
@@ -46,7 +46,7 @@ class Fault:
 class Outcome:
     """What became of a fault."""
 
-    fault: Fault
+    fault: InjectedFault
     after_s: float | None
     unrelated: frozenset[str]
 
@@ -58,13 +58,13 @@ class Outcome:
 
 def kill_worker(watched: Watched) -> None:
     """The only worker dies with work open."""
-    watched.house.end("worker")
+    watched.harness.end("worker")
     watched.submit([f"{MARKER} waits"])
 
 
 def stop_store(watched: Watched) -> None:
     """Redis is gone."""
-    watched.house.server.kill()
+    watched.harness.server.kill()
 
 
 def poison(watched: Watched) -> None:
@@ -95,18 +95,18 @@ def flood(watched: Watched) -> None:
 
 def wrong_model(watched: Watched) -> None:
     """A worker whose model is not there takes the place of the good one."""
-    for child in watched.house.of("worker"):
+    for child in watched.harness.of("worker"):
         child.drain()
-    watched.house.worker(TEST_LOAD_FAILS="no such folder")
+    watched.harness.worker(TEST_LOAD_FAILS="no such folder")
 
 
 FAULTS = (
-    Fault("worker killed", "GleanerNoWorker", 60, kill_worker),
-    Fault("Redis stopped", "GleanerRedisDown", 30, stop_store, {"GleanerErrorRatioHigh"}),
-    Fault("poison documents", "GleanerPoisonDocuments", 60, poison, {"GleanerDocumentSuccessBurnFast"}),
-    Fault("slow receiver", "GleanerWebhookReceiversSlow", 90, slow_receiver),
-    Fault("backlog flood", "GleanerBacklogGrowing", 90, flood),
-    Fault("wrong model path", "GleanerModelReloadLoop", 60, wrong_model, {"GleanerNoWorker"}),
+    InjectedFault("worker killed", "GleanerNoWorker", 60, kill_worker),
+    InjectedFault("Redis stopped", "GleanerRedisDown", 30, stop_store, {"GleanerErrorRatioHigh"}),
+    InjectedFault("poison documents", "GleanerPoisonDocuments", 60, poison, {"GleanerDocumentSuccessBurnFast"}),
+    InjectedFault("slow receiver", "GleanerWebhookReceiversSlow", 90, slow_receiver),
+    InjectedFault("backlog flood", "GleanerBacklogGrowing", 90, flood),
+    InjectedFault("wrong model path", "GleanerModelReloadLoop", 60, wrong_model, {"GleanerNoWorker"}),
 )
 
 
@@ -118,16 +118,16 @@ def tool(name: str) -> Path:
 @contextmanager
 def a_service(directory: Path) -> Iterator[Watched]:
     """A fresh service that has worked for a moment, and is watched."""
-    house = House()
-    house.settings |= WEBHOOKS
+    harness = ServiceHarness()
+    harness.settings |= WEBHOOKS
     try:
         with receiving() as receiver, monitoring(tool, directory, receiver.url("")) as watch:
-            gateway = house.gateway()
-            for child in (gateway, house.worker(TEST_SLOW_S="20"), house.courier()):
+            gateway = harness.gateway()
+            for child in (gateway, harness.worker(TEST_SLOW_S="20"), harness.courier()):
                 child.wait_ready()
-            watch.watch(house)
+            watch.watch(harness)
             wait_for(lambda: len(watch.query("up == 1")) == 3, 30, "all three are scraped")
-            watched = Watched(house, watch, receiver, gateway.url)
+            watched = Watched(harness, watch, receiver, gateway.url)
             for _ in range(5):
                 watched.ended(
                     watched.submit([f"{MARKER} met Ada Lovelace"], webhook={"url": receiver.url("/hook")})
@@ -136,10 +136,10 @@ def a_service(directory: Path) -> Iterator[Watched]:
             yield watched
             receiver.gate.set()
     finally:
-        house.close()
+        harness.close()
 
 
-def play(fault: Fault) -> Outcome:
+def play(fault: InjectedFault) -> Outcome:
     """Strike a fresh service, and watch what fires."""
     directory = Path(tempfile.mkdtemp(prefix="gleaner-gameday-"))
     pages: set[str] = set()

@@ -29,7 +29,7 @@ from gleaner.demo.samples import samples
 from tests.conftest import ROOT
 from tests.operations.conftest import WEBHOOKS, Watched
 from tests.operations.gameday import tool
-from tests.support.processes.harness import House, wait_for
+from tests.support.processes.harness import ServiceHarness, wait_for
 from tests.support.processes.monitoring import Monitoring, monitoring
 from tests.support.servers.receivers import receiving
 
@@ -63,18 +63,18 @@ def work(watched: Watched) -> float:
     while (past := time.time() - began) < RUN_S:
         if 25 < past < 40:
             watched.submit(texts * 30, labels=LABELS, priority="standard", webhook={"url": broken})
-        if past > 50 and len(watched.house.of("worker")) == 1:
-            worker(watched.house)
-            watched.monitoring.watch(watched.house)
+        if past > 50 and len(watched.harness.of("worker")) == 1:
+            worker(watched.harness)
+            watched.monitoring.watch(watched.harness)
         watched.submit(texts[:2], labels=LABELS, priority="interactive", webhook={"url": hook})
         watched.submit([*texts[:6], " "], labels=LABELS, priority="standard", webhook={"url": hook})
         time.sleep(0.7)
     return began
 
 
-def worker(house: House) -> None:
+def worker(harness: ServiceHarness) -> None:
     """Start one with the shipped model."""
-    house.start("worker", "worker", {**house.by_socket(), "GLEANER_WORKER_SLOTS": "32"})
+    harness.start("worker", "worker", {**harness.by_socket(), "GLEANER_WORKER_SLOTS": "32"})
 
 
 def draw(board: Board, monitoring: Monitoring, began: float, ended: float) -> bytes:
@@ -150,22 +150,22 @@ def written(value: float, unit: str) -> str:
 def main() -> None:
     """Run the service, watch it, draw what was seen."""
     directory = Path(tempfile.mkdtemp(prefix="gleaner-pictures-"))
-    house = House()
-    house.settings |= WEBHOOKS
+    harness = ServiceHarness()
+    harness.settings |= WEBHOOKS
     try:
         with receiving() as receiver, monitoring(tool, directory, "") as watch:
-            gateway = house.gateway()
-            worker(house)
-            house.courier()
-            wait_for(lambda: all(child.ready() for child in house.children), 120, "all are ready")
-            watch.watch(house)
+            gateway = harness.gateway()
+            worker(harness)
+            harness.courier()
+            wait_for(lambda: all(child.ready() for child in harness.children), 120, "all are ready")
+            watch.watch(harness)
             wait_for(lambda: len(watch.query("up == 1")) == 3, 30, "all three are scraped")
-            began = work(Watched(house, watch, receiver, gateway.url))
+            began = work(Watched(harness, watch, receiver, gateway.url))
             INTO.mkdir(exist_ok=True)
             for board in (board for board in panels.BOARDS if board.name in SHOWN):
                 (INTO / f"{board.name}.png").write_bytes(draw(board, watch, began, began + RUN_S))
     finally:
-        house.close()
+        harness.close()
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -87,22 +87,22 @@ def test_an_alert_reaches_those_it_is_for(tool: Tool, alert: generate.Alert) -> 
 @pytest.mark.timeout(180)
 def test_a_killed_worker_is_told_and_its_return_too(watched: Watched) -> None:
     """Prometheus fires, Alertmanager posts to the person on call, again when its successor has done the work."""
-    house, receiver = watched.house, watched.receiver
+    harness, receiver = watched.harness, watched.receiver
 
     def posts(status: str) -> list[str]:
         bodies = [json.loads(request.body) for request in receiver.at("/oncall")]
         ours = [body["commonLabels"] for body in bodies if body["status"] == status]
         return [labels["alertname"] for labels in ours if labels.get("model") == "gleaner-small"]
 
-    for child in house.of("worker"):
+    for child in harness.of("worker"):
         child.drain()
     job = watched.submit([f"{MARKER} waits for a worker"])
     wait_for(lambda: "GleanerNoWorker" in posts("firing"), 60, "the page")
     pages = watched.monitoring.pages() - {
         "GleanerDocumentSuccessBurnFast"
     }  # for the bad texts of this service's work
-    house.worker().wait_ready()
-    watched.monitoring.watch(house)
+    harness.worker().wait_ready()
+    watched.monitoring.watch(harness)
     assert watched.ended(job) == "succeeded"
     wait_for(lambda: "GleanerNoWorker" in posts("resolved"), 60, "the end of the page")
     assert pages == {"GleanerNoWorker"}

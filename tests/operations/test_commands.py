@@ -12,7 +12,7 @@ from gleaner.cli.commands.doctor import Patient, examine
 from jobs import api_keys
 from tests.conftest import ROOT
 from tests.operations.conftest import MARKER, Watched
-from tests.support.processes.harness import House, Server
+from tests.support.processes.harness import Server, ServiceHarness
 
 
 def gleaner(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +34,7 @@ def test_top_shows_the_queue_workers_rates_and_errors(watched: Watched) -> None:
     watched.ended(watched.submit([f"{MARKER} FAULTERROR"]))
     options = [
         f"--metrics=http://127.0.0.1:{child.probe_port}/metrics"
-        for child in watched.house.children
+        for child in watched.harness.children
         if child.alive()
     ]
     found = gleaner("top", "--once", *options)
@@ -59,7 +59,7 @@ def test_doctor_finds_a_good_deployment_good(watched: Watched, tmp_path: Path) -
     """Nothing is bad, and the command ends with 0."""
     path = tmp_path / "keys.json"
     api_keys.create(path, tenant="t", role="viewer")
-    server = watched.house.server
+    server = watched.harness.server
     found = gleaner(
         *("doctor", "--redis-url", server.url(1), "--broker-url", server.url(0), "--url", watched.url),
         *("--keys-file", str(path), "--webhook", watched.receiver.url("/hook")),
@@ -82,15 +82,17 @@ def test_doctor_finds_a_good_deployment_good(watched: Watched, tmp_path: Path) -
 @pytest.mark.timeout(180)
 def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     """A server that may drop keys and keeps no file, no upkeep, no keys, no gateway, a closed receiver."""
-    house = House(options=("--appendonly", "no", "--maxmemory-policy", "allkeys-lru", "--maxmemory", "100mb"))
+    harness = ServiceHarness(
+        options=("--appendonly", "no", "--maxmemory-policy", "allkeys-lru", "--maxmemory", "100mb")
+    )
     try:
-        server: Server = house.server
+        server: Server = harness.server
         nowhere = "http://127.0.0.1:9"
         findings = list(
             examine(Patient(server.url(1), server.url(0), ("m",), tmp_path / "none.json", nowhere, nowhere))
         )
     finally:
-        house.close()
+        harness.close()
     bad = "\n".join(f"{finding.what}; {finding.remedy}" for finding in findings if finding.grade == "bad")
     for word in ("allkeys-lru", "append-only file is off", "nobody does upkeep", "keys file", "gateway", nowhere):
         assert word in bad, bad
@@ -107,17 +109,17 @@ def test_doctor_says_when_the_store_is_away() -> None:
 @pytest.mark.timeout(120)
 def test_doctor_holds_the_queue_against_the_ledger() -> None:
     """An emptied broker, or one that is not the gateway's, shows before upkeep has mended it."""
-    house = House()
+    harness = ServiceHarness()
     try:
-        gateway = house.gateway().wait_ready()
+        gateway = harness.gateway().wait_ready()
         body = {"labels": ["l"], "documents": [{"text": "t"}]}
         for _ in range(20):
             httpx.post(f"{gateway.url}/v1/jobs", json=body, timeout=30, trust_env=False).raise_for_status()
-        patient = Patient(house.server.url(1), house.server.url(0), ("gleaner-small",), None, None, None)
+        patient = Patient(harness.server.url(1), harness.server.url(0), ("gleaner-small",), None, None, None)
         told = [finding.what for finding in examine(patient)]
-        house.server.client(0).flushdb()
+        harness.server.client(0).flushdb()
         found = [finding.what for finding in examine(patient)]
     finally:
-        house.close()
+        harness.close()
     assert set(found) - set(told) >= {"gleaner-small: 2 shards wait by the ledger, 0 messages in the broker"}
     assert any("20 open shards, 2 messages, 0 workers" in what for what in told)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.operations.conftest import MARKER
 from tests.operations.test_logs import FIELDS
-from tests.support.processes.harness import Child, House, free_port, wait_for
+from tests.support.processes.harness import Child, ServiceHarness, free_port, wait_for
 
 LOGIN = ("ops", "a-long-password")  # pragma: allowlist secret
 PREFIX = "/flower"
@@ -18,16 +18,16 @@ CLIENTS: list[httpx.Client] = []
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def harness() -> Iterator[ServiceHarness]:
     """A server and nothing else yet."""
-    made = House()
+    made = ServiceHarness()
     yield made
     made.close()
     while CLIENTS:
         CLIENTS.pop().close()
 
 
-def start_flower(house: House, **more: str) -> tuple[Child, httpx.Client]:
+def start_flower(harness: ServiceHarness, **more: str) -> tuple[Child, httpx.Client]:
     """A Flower under a prefix, ready, and a client with its password."""
     port = free_port()
     settings = {
@@ -35,10 +35,10 @@ def start_flower(house: House, **more: str) -> tuple[Child, httpx.Client]:
         "GLEANER_FLOWER_USER": LOGIN[0],
         "GLEANER_FLOWER_PASSWORD": LOGIN[1],
         "GLEANER_FLOWER_URL_PREFIX": PREFIX.strip("/"),
-        **house.by_socket(),
+        **harness.by_socket(),
         **more,
     }
-    child = house.start("flower", "jobs.queue.flower", settings)
+    child = harness.start("flower", "jobs.queue.flower", settings)
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}{PREFIX}", auth=LOGIN, timeout=10, trust_env=False)
 
     def up() -> bool:
@@ -53,10 +53,10 @@ def start_flower(house: House, **more: str) -> tuple[Child, httpx.Client]:
 
 
 @pytest.mark.timeout(180)
-def test_flower_sees_every_shard_once_started_and_succeeded(house: House, tmp_path: Path) -> None:
+def test_flower_sees_every_shard_once_started_and_succeeded(harness: ServiceHarness, tmp_path: Path) -> None:
     """While a job runs its API and metrics show each shard as one task; queue lengths are the broker's own."""
-    flower, client = start_flower(house, GLEANER_FLOWER_DB=str(tmp_path / "flower"))
-    gateway = house.gateway().wait_ready()
+    flower, client = start_flower(harness, GLEANER_FLOWER_DB=str(tmp_path / "flower"))
+    gateway = harness.gateway().wait_ready()
     texts = [f"{MARKER} lives in Paris " + "and so on " * 300] * 300
     body = {"labels": ["person"], "documents": [{"text": text} for text in texts]}
     job = httpx.post(f"{gateway.url}/v1/jobs", json=body, timeout=30, trust_env=False).json()["id"]
@@ -67,11 +67,11 @@ def test_flower_sees_every_shard_once_started_and_succeeded(house: House, tmp_pa
 
     wait_for(lambda: waiting() > 0, 20, "the queue's length")
     lengths = {q["name"]: q["messages"] for q in client.get("/api/queues/length").json()["active_queues"]}
-    with house.server.client(0) as broker:
+    with harness.server.client(0) as broker:
         assert lengths["gleaner.gleaner-small.standard"] == broker.llen("gleaner:q:gleaner.gleaner-small.standard")
-    house.worker(TEST_PACE_S="1e-6").wait_ready()
-    house.courier().wait_ready()
-    with house.server.client(1) as ledger:
+    harness.worker(TEST_PACE_S="1e-6").wait_ready()
+    harness.courier().wait_ready()
+    with harness.server.client(1) as ledger:
         shards = int(ledger.hget(f"{{gleaner}}:job:{job}", "shards") or 0)
     assert shards > 1
 
@@ -94,9 +94,9 @@ def test_flower_sees_every_shard_once_started_and_succeeded(house: House, tmp_pa
 
 
 @pytest.mark.timeout(180)
-def test_flower_asks_for_its_password_and_changes_nothing(house: House) -> None:
+def test_flower_asks_for_its_password_and_changes_nothing(harness: ServiceHarness) -> None:
     """Nothing but the health check and metrics is open, control is refused, and only the prefix is served."""
-    _, client = start_flower(house)
+    _, client = start_flower(harness)
     bare = httpx.Client(base_url=client.base_url, timeout=10, trust_env=False)
     for path in ("/", "/tasks", "/api/tasks", "/api/workers"):
         assert bare.get(path).status_code == 401, path

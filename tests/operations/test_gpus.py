@@ -21,13 +21,13 @@ SUCCESS, NOT_SUPPORTED, DRIVER_NOT_LOADED, GPU_IS_LOST = 0, 3, 9, 15
 GIB = 2**30
 
 
-class Memory(ctypes.Structure):
+class NvmlMemory(ctypes.Structure):
     """`nvmlMemory_t`, in bytes."""
 
     _fields_ = (("total", c_ulonglong), ("free", c_ulonglong), ("used", c_ulonglong))
 
 
-class Utilization(ctypes.Structure):
+class NvmlUtilization(ctypes.Structure):
     """`nvmlUtilization_t`, in per cent."""
 
     _fields_ = (("gpu", c_uint), ("memory", c_uint))
@@ -58,7 +58,7 @@ class Library:
         return SUCCESS
 
     def _memory(self, device: int, into: int) -> int:
-        answer = Memory.from_address(into)
+        answer = NvmlMemory.from_address(into)
         total, used = (80 * GIB, 30 * GIB) if device == 0x100 else (10 * GIB, GIB)
         answer.total, answer.free, answer.used = total, total - used, used
         return self._end()
@@ -66,7 +66,7 @@ class Library:
     def _busy(self, device: int, into: int) -> int:
         if device != 0x100:
             return NOT_SUPPORTED
-        answer = Utilization.from_address(into)
+        answer = NvmlUtilization.from_address(into)
         answer.gpu, answer.memory = 37, 12
         return self._end()
 

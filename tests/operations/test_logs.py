@@ -16,8 +16,8 @@ from jobs.observability import logs
 from jobs.settings import Settings
 from tests.conftest import ROOT
 from tests.operations.conftest import LABEL, WEBHOOKS
-from tests.support.engine import Fault
-from tests.support.processes.harness import House, wait_for
+from tests.support.engine import FaultWord
+from tests.support.processes.harness import ServiceHarness, wait_for
 from tests.support.servers.receivers import receiving
 
 TEXT = "Xylophonist Brambleworth"
@@ -117,22 +117,22 @@ def test_no_process_ever_writes_a_text_a_label_or_a_key() -> None:
 
     Every line of every process is one JSON object of one shape: ours, Uvicorn's and Celery's.
     """
-    house = House()
-    house.settings |= WEBHOOKS
+    harness = ServiceHarness()
+    harness.settings |= WEBHOOKS
     try:
         with receiving() as receiver:
-            gateway = house.gateway(GLEANER_LOG_LEVEL="DEBUG")
-            for child in (gateway, house.worker(), house.courier()):
+            gateway = harness.gateway(GLEANER_LOG_LEVEL="DEBUG")
+            for child in (gateway, harness.worker(), harness.courier()):
                 child.wait_ready()
             with httpx.Client(base_url=gateway.url, timeout=40, trust_env=False) as client:
                 _every_path(client, receiver.url("/500"))
-            for child in house.of("worker"):
+            for child in harness.of("worker"):
                 wait_for(lambda child=child: "shard.completed" in child.log.read_text(), 20, "it worked")  # type: ignore[misc]
-            for child in house.children:
+            for child in harness.children:
                 child.drain()
-        logs = {child.role: child.log.read_text() for child in house.children}
+        logs = {child.role: child.log.read_text() for child in harness.children}
     finally:
-        house.close()
+        harness.close()
     for role, text in logs.items():
         for secret in (*TEXT.split(), LABEL, KEY, "secret text of a document"):
             assert secret not in text, (role, secret)
@@ -146,7 +146,8 @@ def test_no_process_ever_writes_a_text_a_label_or_a_key() -> None:
 
 def _every_path(client: httpx.Client, hook: str) -> None:
     texts = [
-        f"{TEXT} {fault}" for fault in (Fault.error, Fault.collate_error, Fault.decode_error, Fault.out_of_memory)
+        f"{TEXT} {fault}"
+        for fault in (FaultWord.error, FaultWord.collate_error, FaultWord.decode_error, FaultWord.out_of_memory)
     ]
     documents = [{"text": text} for text in [TEXT, *texts, " ", TEXT * 3000]]
     job = {"labels": [LABEL], "documents": documents, "metadata": {"k": TEXT}, "webhook": {"url": hook}}

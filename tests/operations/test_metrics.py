@@ -23,7 +23,7 @@ def test_names_units_and_help_are_in_order(watched: Watched, tool: Tool) -> None
     """Promtool finds nothing to say about any process's metrics, and every promised one is there."""
     shown = ""
     for role in ("gateway", "worker", "courier"):
-        [child] = watched.house.of(role)
+        [child] = watched.harness.of(role)
         text = child.probe("/metrics")[1] + "\n"
         found = subprocess.run(
             [str(tool("promtool")), "check", "metrics"], input=text, capture_output=True, text=True, check=False
@@ -36,7 +36,7 @@ def test_names_units_and_help_are_in_order(watched: Watched, tool: Tool) -> None
 @pytest.mark.timeout(180)
 def test_labels_are_few_and_hold_no_word_of_a_user(watched: Watched) -> None:
     """No metric's labels grow with jobs, texts or entity labels."""
-    for child in watched.house.children:
+    for child in watched.harness.children:
         text = child.probe("/metrics")[1]
         assert MARKER.split()[0] not in text
         assert LABEL not in text
@@ -46,7 +46,7 @@ def test_labels_are_few_and_hold_no_word_of_a_user(watched: Watched) -> None:
 
 def test_a_gateway_is_silent_about_the_queue_while_a_courier_speaks(watched: Watched) -> None:
     """The queue is shown once."""
-    [gateway] = watched.house.of("gateway")
+    [gateway] = watched.harness.of("gateway")
     assert "gleaner_open_shards" not in gateway.probe("/metrics")[1]
     assert httpx.get(f"{watched.url}/metrics", timeout=5, trust_env=False).status_code == 404
 

@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.conftest import ROOT
 from tests.operations.conftest import LABEL, MARKER, WEBHOOKS
-from tests.support.processes.harness import Child, House, wait_for
+from tests.support.processes.harness import Child, ServiceHarness, wait_for
 from tests.support.servers.receivers import Receiver, receiving
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"  # pragma: allowlist secret
@@ -41,23 +41,23 @@ def events(child: Child, event: str) -> list[dict[str, object]]:
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def harness() -> Iterator[ServiceHarness]:
     """A server and nothing else yet."""
-    made = House()
+    made = ServiceHarness()
     yield made
     made.close()
 
 
 @pytest.mark.timeout(120)
-def test_one_trace_leads_from_the_request_to_the_webhook(house: House) -> None:
+def test_one_trace_leads_from_the_request_to_the_webhook(harness: ServiceHarness) -> None:
     """`traceparent` in -> submit -> every shard, linked from its micro-batch -> each attempt -> the receiver.
 
     No text, label, key, metadata or URL is in any span.
     """
-    house.settings |= WEBHOOKS
+    harness.settings |= WEBHOOKS
     with receiving() as receiver:
-        house.settings["GLEANER_TRACE_ENDPOINT"] = receiver.url("")
-        gateway, worker, courier = (house.gateway(), house.worker(), house.courier())
+        harness.settings["GLEANER_TRACE_ENDPOINT"] = receiver.url("")
+        gateway, worker, courier = (harness.gateway(), harness.worker(), harness.courier())
         for child in (gateway, worker, courier):
             child.wait_ready()
         job = {
@@ -92,13 +92,13 @@ def test_one_trace_leads_from_the_request_to_the_webhook(house: House) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_without_tracing_the_callers_context_reaches_the_receiver_all_the_same(house: House) -> None:
+def test_without_tracing_the_callers_context_reaches_the_receiver_all_the_same(harness: ServiceHarness) -> None:
     """Whoever traces on both sides of us sees one trace; a job without a context sends none."""
-    house.settings |= WEBHOOKS
+    harness.settings |= WEBHOOKS
     given = f"00-{TRACE}-00f067aa0ba902b7-01"
     with receiving() as receiver:
-        gateway = house.gateway()
-        for child in (gateway, house.worker(), house.courier()):
+        gateway = harness.gateway()
+        for child in (gateway, harness.worker(), harness.courier()):
             child.wait_ready()
         job = {"labels": [LABEL], "documents": [{"text": "Ada"}]}
         for path, headers in (("/with", {"traceparent": given}), ("/without", {})):

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.processes.harness import Child, House, wait_for
+from tests.support.processes.harness import Child, ServiceHarness, wait_for
 
 COUNT = """
 local function key(name) return '{gleaner}:' .. name end
@@ -54,16 +54,16 @@ class Queue:
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def harness() -> Iterator[ServiceHarness]:
     """A server and nothing else yet."""
-    made = House()
+    made = ServiceHarness()
     yield made
     made.close()
 
 
-def counted(house: House) -> Queue:
+def counted(harness: ServiceHarness) -> Queue:
     """The queue by the ledger's records, at one moment."""
-    with house.server.client() as client:
+    with harness.server.client() as client:
         found: Any = client.eval(COUNT, 0)
     return Queue(*map(float, found))
 
@@ -75,11 +75,13 @@ def shown(child: Child) -> Queue:
     return Queue(*(float(lines[f'gleaner_{name}{{model="gleaner-small"}}']) for name in names))
 
 
-def watch(house: House, child: Child, way: Callable[[float, float], bool], until: Callable[[Queue], bool]) -> int:
+def watch(
+    harness: ServiceHarness, child: Child, way: Callable[[float, float], bool], until: Callable[[Queue], bool]
+) -> int:
     """Hold what is shown against what was there just before and just after; how many looks saw something open."""
     seen = 0
     while True:
-        before, found, after = counted(house), shown(child), counted(house)
+        before, found, after = counted(harness), shown(child), counted(harness)
         for first, middle, last in zip(before.sizes, found.sizes, after.sizes, strict=True):
             assert way(first, middle), (before, found, after)
             assert way(middle, last), (before, found, after)
@@ -93,13 +95,13 @@ def watch(house: House, child: Child, way: Callable[[float, float], bool], until
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("speaker", ["courier", "gateway"])
-def test_the_queue_that_is_shown_is_the_ledgers_at_every_look(house: House, speaker: str) -> None:
+def test_the_queue_that_is_shown_is_the_ledgers_at_every_look(harness: ServiceHarness, speaker: str) -> None:
     """Shards, characters, jobs, age and workers, while a backlog builds up and while it drains.
 
     With no courier alive a gateway that stands in for it shows them, without a gap, until a courier is back.
     """
-    gateway = house.gateway().wait_ready()
-    child = house.courier().wait_ready() if speaker == "courier" else gateway
+    gateway = harness.gateway().wait_ready()
+    child = harness.courier().wait_ready() if speaker == "courier" else gateway
     wait_for(lambda: "gleaner_open_shards" in child.probe("/metrics")[1], 20, "the queue is shown")
 
     def submit() -> None:
@@ -110,10 +112,10 @@ def test_the_queue_that_is_shown_is_the_ledgers_at_every_look(house: House, spea
 
     clients = Thread(target=submit)
     clients.start()
-    assert watch(house, child, operator.le, lambda queue: queue.jobs == JOBS) > 3
+    assert watch(harness, child, operator.le, lambda queue: queue.jobs == JOBS) > 3
     clients.join()
-    house.worker()
-    assert watch(house, child, operator.ge, lambda queue: queue.jobs == 0) > 3
+    harness.worker()
+    assert watch(harness, child, operator.ge, lambda queue: queue.jobs == 0) > 3
     if speaker == "gateway":
-        house.courier().wait_ready()
+        harness.courier().wait_ready()
         wait_for(lambda: "gleaner_open_shards" not in gateway.probe("/metrics")[1], 20, "the gateway is silent")

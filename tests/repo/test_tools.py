@@ -30,7 +30,7 @@ def test_the_tools_that_tests_ask_for_are_the_ones_make_brings() -> None:
     asked = {
         name
         for path in (ROOT / "tests").rglob("*.py")
-        if path.parent.name != "house"
+        if path.parent.name != "repo"
         for name in re.findall(r"\btool\(\"([^\"]+)\"\)", path.read_text())
     }
     assert asked == brought

@@ -40,13 +40,13 @@ TEXT = "Ada Lovelace met Charles Babbage in London."
 
 
 @dataclass
-class Watch:
+class MemorySampler:
     """Samples the resident bytes of processes until the block ends; `most` has the largest of each kind."""
 
     pids: dict[str, list[int]]
     most: dict[str, int] = field(default_factory=dict)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> MemorySampler:
         self._ending = Event()
         self._thread = Thread(target=self._run)
         self._thread.start()
@@ -70,7 +70,7 @@ def largest(pids: list[int]) -> int:
 
 
 @dataclass
-class Seen:
+class VictimLatencies:
     """Seconds that the victim's calls took."""
 
     extracts: list[float] = field(default_factory=list)
@@ -88,9 +88,9 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]
         yield stack
 
 
-def live_as_victim(client: Client, receiver: Receiver, seconds: float) -> Seen:
+def live_as_victim(client: Client, receiver: Receiver, seconds: float) -> VictimLatencies:
     """Call /v1/extract all the time, and now and then run a job with a webhook."""
-    seen, end, number = Seen(), time.monotonic() + seconds, 0
+    seen, end, number = VictimLatencies(), time.monotonic() + seconds, 0
     job_at = time.monotonic() + 1
     while time.monotonic() < end:
         began = time.monotonic()
@@ -151,7 +151,7 @@ def test_one_tenants_attacks_cost_the_others_nothing_they_notice(deployed: Runni
             cwd=ROOT,
         )
         stack.callback(attack.wait, 60)  # it ends by itself
-        with Watch(pids) as watch:
+        with MemorySampler(pids) as watch:
             during = live_as_victim(client, receiver, ATTACK_S)
             answers, _ = attack.communicate(timeout=60)
         with Client(deployed.url, attacker) as hostile:

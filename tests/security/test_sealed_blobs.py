@@ -24,7 +24,7 @@ async def test_a_forged_result_is_refused(ledger_url: str, broker_url: str, tmp_
     sealing = {"encryption_keys": key, "encryption_required": True, "encryption_format": written}
     async with running_api(ledger_url, broker_url, tmp_path, **sealing) as api:
         job = await api.submit("Ada")
-        await api.worker.work()
+        await api.worker.run_shards()
         url = f"/v1/jobs/{job}/results"
         [result] = (await api.client.get(url)).json()["data"]
         assert result["entities"][0]["text"] == "Ada"

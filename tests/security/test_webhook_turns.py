@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jobs.ledger import Ledger, webhooks
 from jobs.ledger.webhooks import DeliveryAttempt
 from tests.support.processes.couriers import add_endpoint, end_job, start_courier
-from tests.support.processes.harness import House
+from tests.support.processes.harness import ServiceHarness
 from tests.support.servers.receivers import Receiver, receiving
 from tests.support.servers.redis_servers import RedisServer
 
@@ -39,9 +39,9 @@ def store(client: redis.Redis) -> Ledger:
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def harness() -> Iterator[ServiceHarness]:
     """Start a server for one test's courier."""
-    made = House()
+    made = ServiceHarness()
     try:
         yield made
     finally:
@@ -83,13 +83,13 @@ def finish(store: Ledger, delivery: str, ms: int) -> None:
     store.run(webhooks.dlv_done(delivery, delivery, "delivered", attempt))
 
 
-def test_many_slow_receivers_of_one_tenant_delay_no_other(house: House, receiver: Receiver) -> None:
+def test_many_slow_receivers_of_one_tenant_delay_no_other(harness: ServiceHarness, receiver: Receiver) -> None:
     """128 jobs with webhooks to receivers that take 14 s each; another tenant's comes within 2 s."""
-    with house.server.client() as client:
+    with harness.server.client() as client:
         store = Ledger(client)
         add_endpoint(store, "b", receiver.url("/b"), tenant="b")
         flood(store, "a", receiver.url("/wait/14/a"), 128)
-        start_courier(house)
+        start_courier(harness)
         receiver.wait("/wait/14/a", SLOTS // 2)
         for n in range(1, 4):
             end_job(store, f"b_{n}", tenant="b")

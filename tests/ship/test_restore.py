@@ -21,15 +21,15 @@ from jobs.redis import clients
 from tests.conftest import Tool
 from tests.ship.test_scaling_live import SIZE_QUERY
 from tests.support import chart
-from tests.support.processes.harness import House, free_port, wait_for
+from tests.support.processes.harness import ServiceHarness, free_port, wait_for
 from tests.support.servers.certificates import Authority
 from tests.support.servers.redis_servers import redis_server_at
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def harness() -> Iterator[ServiceHarness]:
     """A service whose ledger is backed up."""
-    made = House()
+    made = ServiceHarness()
     try:
         yield made
     finally:
@@ -42,10 +42,10 @@ def script(name: str, values: dict[str, object] | None = None) -> str:
     return str(config["data"][name])
 
 
-def snapshot(house: House, target: Path) -> float:
+def snapshot(harness: ServiceHarness, target: Path) -> float:
     """What the backup's `valkey-cli --rdb` gets: the server's state of one moment; how long it took (seconds)."""
     began = time.monotonic()
-    with house.server.client() as client:
+    with harness.server.client() as client:
         before = client.lastsave()
         client.bgsave()
         wait_for(lambda: client.lastsave() != before or _saved(client), 30, "the snapshot is written")
@@ -66,30 +66,30 @@ def restored(saved: Path, data: Path) -> str:
     return run.stdout
 
 
-def test_a_restored_ledger_finishes_what_was_open(house: House, tmp_path: Path) -> None:
+def test_a_restored_ledger_finishes_what_was_open(harness: ServiceHarness, tmp_path: Path) -> None:
     """Jobs accepted before the snapshot, finished or not, are all there afterwards, and the open one finishes."""
-    gateway = house.gateway().wait_ready()
+    gateway = harness.gateway().wait_ready()
     with httpx.Client(base_url=gateway.url, trust_env=False, timeout=30) as client:
         body = {"labels": ["person"], "documents": [{"text": f"Ada Lovelace, {n}."} for n in range(100)]}
-        worker = house.worker().wait_ready()
+        worker = harness.worker().wait_ready()
         done = client.post("/v1/jobs", json=body).json()["id"]
         assert client.get(f"/v1/jobs/{done}", params={"wait": 30}).json()["status"] == "succeeded"
         worker.drain()
         still_open = client.post("/v1/jobs", json=body).json()["id"]
-    snapshot(house, tmp_path / "ledger.rdb")
+    snapshot(harness, tmp_path / "ledger.rdb")
     gateway.kill()
 
-    house.server.kill()
+    harness.server.kill()
     began = time.monotonic()
-    shutil.rmtree(house.directory / "appendonlydir")
-    (house.directory / "dump.rdb").unlink()
-    restored(tmp_path / "ledger.rdb", house.directory)
-    house.server.start()
-    gateway = house.gateway().wait_ready()
+    shutil.rmtree(harness.directory / "appendonlydir")
+    (harness.directory / "dump.rdb").unlink()
+    restored(tmp_path / "ledger.rdb", harness.directory)
+    harness.server.start()
+    gateway = harness.gateway().wait_ready()
     recovered_s = time.monotonic() - began
 
-    house.courier()
-    house.worker()
+    harness.courier()
+    harness.worker()
     with httpx.Client(base_url=gateway.url, trust_env=False, timeout=60) as client:
         assert client.get(f"/v1/jobs/{done}/results").json()["complete"] is True
         finished = client.get(f"/v1/jobs/{still_open}", params={"wait": 30}).json()

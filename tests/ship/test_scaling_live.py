@@ -14,7 +14,7 @@ import redis
 from jobs import naming
 from keda.hpa import DEFAULT_UP, Hpa, Keda, Policy, Rules, Scaler
 from tests.support import chart
-from tests.support.processes.harness import Child, House, wait_for
+from tests.support.processes.harness import Child, ServiceHarness, wait_for
 
 SIZE_QUERY = """
 local kind = redis.call('type', KEYS[1]).ok
@@ -34,9 +34,9 @@ SCALER = Scaler(
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def harness() -> Iterator[ServiceHarness]:
     """A service with no worker."""
-    made = House()
+    made = ServiceHarness()
     try:
         yield made
     finally:
@@ -51,11 +51,11 @@ def keda_user() -> list[str]:
     return found[1].replace("keda-password", PASSWORD).split()
 
 
-def as_keda(house: House, db: int) -> redis.Redis:
+def as_keda(harness: ServiceHarness, db: int) -> redis.Redis:
     """A connection with the rights that the chart gives KEDA, by TCP as KEDA comes."""
-    with house.server.client() as client:
+    with harness.server.client() as client:
         client.execute_command("ACL", "SETUSER", "keda", "reset", *keda_user())
-    return redis.Redis.from_url(house.server.tcp(db).replace("//", f"//keda:{PASSWORD}@"))
+    return redis.Redis.from_url(harness.server.tcp(db).replace("//", f"//keda:{PASSWORD}@"))
 
 
 def size(client: redis.Redis, key: str) -> int:
@@ -70,12 +70,12 @@ def trigger_key() -> str:
 
 
 @pytest.mark.timeout(150)
-def test_workers_come_from_zero_and_go_back_while_jobs_run(house: House) -> None:
+def test_workers_come_from_zero_and_go_back_while_jobs_run(harness: ServiceHarness) -> None:
     """Nothing is lost, no document runs twice, every worker that is scaled away drains and exits 0."""
-    gateway = house.gateway().wait_ready()
-    house.courier().wait_ready()
-    fleet = Fleet(house)
-    with httpx.Client(base_url=gateway.url, trust_env=False, timeout=30) as client, as_keda(house, 1) as keda:
+    gateway = harness.gateway().wait_ready()
+    harness.courier().wait_ready()
+    fleet = Fleet(harness)
+    with httpx.Client(base_url=gateway.url, trust_env=False, timeout=30) as client, as_keda(harness, 1) as keda:
         jobs = [submitted(client, number) for number in range(JOBS)]
         assert size(keda, trigger_key()) == JOBS * DOCUMENTS // 32
         fleet.follow(keda, until=lambda: fleet.peak >= 2 and not fleet.wanted)
@@ -100,8 +100,8 @@ def submitted(client: httpx.Client, number: int) -> str:
 class Fleet:
     """As many workers as KEDA and the HPA say; the youngest goes first, busy or not, as in a ReplicaSet."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, harness: ServiceHarness) -> None:
+        self._house = harness
         self._keda, self._hpa = Keda(SCALER), Hpa(SCALER)
         self._staying: list[Child] = []
         self._going: list[Child] = []
@@ -141,9 +141,9 @@ class Fleet:
         return {worker.process.wait(30) for worker in self._going}
 
 
-def test_kedas_user_can_ask_for_sizes_and_nothing_else(house: House) -> None:
+def test_kedas_user_can_ask_for_sizes_and_nothing_else(harness: ServiceHarness) -> None:
     """The chart's ACL lets KEDA's query through for its keys, whatever they are, and refuses all else."""
-    with house.server.client(1) as ours, as_keda(house, 1) as keda:
+    with harness.server.client(1) as ours, as_keda(harness, 1) as keda:
         key = trigger_key()
         assert size(keda, key) == 0
         ours.zadd(key, {"job_a:0": 1, "job_a:1": 2})
@@ -162,6 +162,6 @@ def test_kedas_user_can_ask_for_sizes_and_nothing_else(house: House) -> None:
         ):
             with pytest.raises(redis.ResponseError):
                 keda.execute_command(*command)
-    with house.server.client(0) as broker, as_keda(house, 0) as keda:
+    with harness.server.client(0) as broker, as_keda(harness, 0) as keda:
         broker.rpush("gleaner:q:gleaner.webhooks", "a", "b", "c")
         assert size(keda, "gleaner:q:gleaner.webhooks") == 3

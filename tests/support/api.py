@@ -32,12 +32,12 @@ from jobs.shards import decode_documents, encode_documents, encode_results
 
 
 @dataclass
-class Worker:
+class StubWorker:
     """Takes shards from the queues and finishes them, one at a time.
 
     Attributes:
         name: as the ledger lists it.
-        held: shards claimed and not finished, with their nonces.
+        claims: shards claimed and not finished, with their nonces.
     """
 
     store: AsyncLedger
@@ -45,9 +45,9 @@ class Worker:
     codec: Codec
     models: tuple[str, ...]
     name: str = "test-worker"
-    held: dict[Message, tuple[str, Claim]] = field(default_factory=dict)
+    claims: dict[Message, tuple[str, Claim]] = field(default_factory=dict)
 
-    async def messages(self) -> list[Message]:
+    async def take_messages(self) -> list[Message]:
         """Everything in the queues, taken out."""
         found: list[Message] = []
         for queue in model_queues(self.models):
@@ -56,17 +56,17 @@ class Worker:
                 found.append(Message(queue, job, shard, seq))
         return found
 
-    async def claim(self, message: Message) -> str:
+    async def claim_shard(self, message: Message) -> str:
         """Take a shard's lease; what the ledger said."""
         nonce = f"nonce-{message.job}-{message.shard}-{message.seq}"
         claim = await self.store.run(ledger.claim(message, nonce, self.name, "rev-1"))
         if claim.kind == "run":
-            self.held[message] = (nonce, claim)
+            self.claims[message] = (nonce, claim)
         return claim.kind
 
-    async def finish(self, message: Message) -> str:
+    async def finish_shard(self, message: Message) -> str:
         """Run a shard that was claimed; what the ledger said."""
-        nonce, claim = self.held.pop(message)
+        nonce, claim = self.claims.pop(message)
         opts = orjson.loads(self.codec.decode(claim.opts, place("opts", message.job)))
         documents = decode_documents(self.codec.decode(claim.blob, place("in", message.job, message.shard)))
         results = [_run(document, opts["labels"], opts["options"], claim.attempts) for document in documents]
@@ -92,22 +92,22 @@ class Worker:
         await Pusher(self.broker).push(done.publish)
         return done.kind
 
-    async def work(self) -> int:
+    async def run_shards(self) -> int:
         """Run everything there is, and what that publishes; how many shards."""
         count = 0
-        while messages := await self.messages():
+        while messages := await self.take_messages():
             for message in messages:
-                if await self.claim(message) == "run":
-                    await self.finish(message)
+                if await self.claim_shard(message) == "run":
+                    await self.finish_shard(message)
                     count += 1
         return count
 
-    async def work_when_there(self) -> int:
+    async def run_next_shards(self) -> int:
         """As soon as a message comes, what `work` does."""
         queues = [KEY_PREFIX + queue for queue in model_queues(self.models)]
         queue, raw = await self.broker.brpop(queues, timeout=1.5)
         await self.broker.rpush(queue, raw)
-        return await self.work()
+        return await self.run_shards()
 
 
 def _run(document: Document, labels: Labels, options: dict[str, Any], attempts: int) -> DocumentResult:
@@ -146,7 +146,7 @@ class Api:
     keys: dict[str, str]
     store: redis.asyncio.Redis
     broker: redis.asyncio.Redis
-    worker: Worker
+    worker: StubWorker
     keys_file: Path
 
     async def submit(self, *texts: str, **fields: Any) -> str:
@@ -159,7 +159,7 @@ class Api:
         job_id: str = response.json()["id"]
         return job_id
 
-    async def job(self, job_id: str, **params: Any) -> dict[str, Any]:
+    async def get_job(self, job_id: str, **params: Any) -> dict[str, Any]:
         """The job's JSON."""
         response = await self.client.get(f"/v1/jobs/{job_id}", params=params)
         assert response.status_code == 200, response.text
@@ -184,7 +184,7 @@ async def running_api(
     )
     app = create_app(config)
     store, broker = connect_async(ledger_url, 2, "test"), connect_async(broker_url, 2, "test")
-    worker = Worker(
+    worker = StubWorker(
         AsyncLedger(store),
         broker,
         Codec(key.get_secret_value() for key in config.encryption_keys),

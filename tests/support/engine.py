@@ -32,7 +32,7 @@ SPEC = ModelSpec(
 )
 
 
-class Fault(StrEnum):
+class FaultWord(StrEnum):
     """Words that, anywhere in a micro-batch, make its forward pass go wrong."""
 
     error = "FAULTERROR"
@@ -57,7 +57,7 @@ class FakeEngine:
         streams: passes that may run at once.
         express_tokens: padded tokens of one that may run beside them.
         memory_tokens: padded tokens above which a forward pass is out of memory.
-        hold: a pass with `Fault.hang` waits for this; never set, it hangs for ever.
+        hold: a pass with `FaultWord.hang` waits for this; never set, it hangs for ever.
         forwards: the windows of every pass that was started.
     """
 
@@ -88,7 +88,7 @@ class FakeEngine:
 
     def collate(self, windows: Sequence[Window]) -> tuple[Window, ...]:
         """The batch is the windows."""
-        self._fault(self._words(windows), Fault.collate_error)
+        self._fault(self._words(windows), FaultWord.collate_error)
         return tuple(windows)
 
     def forward(self, batch: tuple[Window, ...]) -> tuple[Window, ...]:
@@ -96,18 +96,18 @@ class FakeEngine:
         self.forwards.append(batch)
         padded = len(batch) * max(window.pieces for window in batch)
         words = self._words(batch)
-        if padded > self.memory_tokens or Fault.out_of_memory in words:
+        if padded > self.memory_tokens or FaultWord.out_of_memory in words:
             raise OutOfMemory
-        if Fault.hang in words:
+        if FaultWord.hang in words:
             self.hold.wait()
-        if Fault.exit in words:
+        if FaultWord.exit in words:
             os._exit(70)
-        if Fault.segfault in words:
+        if FaultWord.segfault in words:
             os.kill(os.getpid(), signal.SIGSEGV)
             signal.pause()
-        if Fault.broken in words:
+        if FaultWord.broken in words:
             raise EngineBroken("fake")
-        self._fault(words, Fault.error)
+        self._fault(words, FaultWord.error)
         if seconds := self.seconds_per_forward + self.seconds_per_token * padded:
             time.sleep(seconds)
         return batch
@@ -115,8 +115,8 @@ class FakeEngine:
     def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[list[Span]]:
         """The entities of each window."""
         words = self._words(batch)
-        self._fault(words, Fault.decode_error)
-        if Fault.broken_late in words:
+        self._fault(words, FaultWord.decode_error)
+        if FaultWord.broken_late in words:
             raise EngineBroken("fake")
         return [self._entities(window) for window in raw]
 
@@ -144,7 +144,7 @@ class FakeEngine:
         return keep(above, window.flat, window.multi_label)
 
     @staticmethod
-    def _fault(words: frozenset[str], fault: Fault) -> None:
+    def _fault(words: frozenset[str], fault: FaultWord) -> None:
         if fault in words:
             raise ValueError(f"{fault} secret text of a document")
 
@@ -153,6 +153,6 @@ class FakeEngine:
         return frozenset().union(*(window.words for window in windows))
 
 
-def small(max_words: int = 20, max_pieces: int = 60, max_width: int = 3) -> FakeEngine:
+def small_engine(max_words: int = 20, max_pieces: int = 60, max_width: int = 3) -> FakeEngine:
     """A model with a tiny window, so that edges come often."""
     return FakeEngine(replace(SPEC, max_words=max_words, max_pieces=max_pieces, max_width=max_width))

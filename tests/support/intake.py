@@ -29,7 +29,7 @@ from worker.shards.result_cache import ResultCache
 from worker.shards.runner import Intake
 
 
-class Moody(Ledger):
+class FlakyLedger(Ledger):
     """A ledger whose replies can be lost: the transition happens, its caller learns nothing."""
 
     def __init__(self, client: redis.Redis) -> None:
@@ -50,11 +50,11 @@ class Moody(Ledger):
 
 
 @dataclass
-class Worker:
+class InProcessWorker:
     """An intake with everything it needs, in this process."""
 
     client: redis.Redis
-    store: Moody
+    store: FlakyLedger
     batcher: MicroBatcher
     leases: LeaseKeeper
     intake: Intake
@@ -88,37 +88,37 @@ class Worker:
             for row in read_rows(stored, open_shard(job, stored, self.codec), self.codec)
         )
 
-    def job(self, job: str) -> Job:
+    def get_job(self, job: str) -> Job:
         """The job."""
         found = self.store.run(ledger.view(job))
         assert isinstance(found, Job)
         return found
 
-    def die(self, message: Message, deaths: int, at: int = 0) -> Message:
+    def crash_workers(self, message: Message, deaths: int, at: int = 0) -> Message:
         """Let a worker die with the shard in hand so many times, the last times alone at document `at`."""
         for death in range(deaths):
             nonce = f"dead{death}"
             claim = self.store.run(ledger.claim(message, nonce, "dead", "fake", lease_ms=1))
             for document in range(at + 1) if claim.alone and not claim.at else ():
-                kept = self.kept(message, document - 1) if document else b""
+                kept = self.encode_partial(message, document - 1) if document else b""
                 assert self.store.run(ledger.step(message.job, 0, nonce, document, kept)) == "ok"
             self.store.run(ledger.mark("dead", [(message.job, 0)]))
             Event().wait(0.01)
             [message] = self.store.run(ledger.lease_expired(message.job, 0)).publish
         return message
 
-    def at_risk(self) -> set[bytes]:
+    def crash_suspects(self) -> set[bytes]:
         """The suspects if this worker died now."""
         return set(self.client.smembers("{gleaner}:run:w"))
 
-    def kept(self, message: Message, at: int) -> bytes:
+    def encode_partial(self, message: Message, at: int) -> bytes:
         """A partial result as a worker keeps it, recognisable by its attempts."""
         result = DocumentResult(at, str(at), DocumentStatus.succeeded, windows=1, attempts=77)
         return self.codec.encode(encode_results([result]), ledger.place("part", message.job, 0, at))
 
 
 @contextmanager
-def working(
+def running_worker(
     ledger_url: str,
     broker_url: str,
     engine: Engine,
@@ -126,10 +126,10 @@ def working(
     cache: Callable[[Ledger, WorkerMetrics], ResultCache] | None = None,
     redact_secret: str = "",
     **bounds: Any,
-) -> Iterator[Worker]:
+) -> Iterator[InProcessWorker]:
     """A worker without Celery; `bounds` are its intake's budget, limits and progress."""
     with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
-        store, draining = Moody(client), Event()
+        store, draining = FlakyLedger(client), Event()
         broken: list[bool] = []
         blame = Blame(lambda at_risk, left: store.run(ledger.mark("w", at_risk, left)))
 
@@ -162,4 +162,4 @@ def working(
             **bounds,
         )
         with batcher:
-            yield Worker(client, store, batcher, leases, intake, metrics, codec, draining, broken)
+            yield InProcessWorker(client, store, batcher, leases, intake, metrics, codec, draining, broken)

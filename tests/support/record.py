@@ -23,7 +23,7 @@ from jobs import naming
 from jobs.queue import celery_queues
 from jobs.schema import Document, Options, Priority
 from tests.support.engine import FakeEngine
-from tests.support.processes.harness import House
+from tests.support.processes.harness import ServiceHarness
 from worker.protocols import ShardRef
 from worker.text import windows
 from worker.text.merging import Findings, merge
@@ -96,8 +96,8 @@ class Verdict:
 class Record:
     """Submits through the gateway and remembers what was accepted. Safe to share between threads."""
 
-    def __init__(self, house: House, seed: int = 1) -> None:
-        self.house = house
+    def __init__(self, harness: ServiceHarness, seed: int = 1) -> None:
+        self.harness = harness
         self.rng = random.Random(seed)
         self.entries: list[Entry] = []
         self.codes: dict[int, int] = {}
@@ -135,7 +135,7 @@ class Record:
 
     def post(self, body: bytes, key: str) -> httpx.Response | None:
         """One try; None where no answer came."""
-        for gateway in self.house.of("gateway"):
+        for gateway in self.harness.of("gateway"):
             with suppress(httpx.HTTPError):
                 headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
                 answer = httpx.post(
@@ -149,7 +149,7 @@ class Record:
     def open_shards(self) -> int:
         """Members of open:<model>, or 1 where the server does not say."""
         try:
-            with self.house.server.client() as client:
+            with self.harness.server.client() as client:
                 return int(client.zcard("{gleaner}:open:" + naming.slug(MODEL)))
         except RedisError:
             return 1
@@ -160,7 +160,7 @@ class Record:
         while self.open_shards() and time.monotonic() - started < within_s:
             time.sleep(0.05)
         found.recovery_s = time.monotonic() - started
-        [gateway, *_] = self.house.of("gateway")
+        [gateway, *_] = self.harness.of("gateway")
         with httpx.Client(base_url=gateway.url, timeout=20, trust_env=False) as client:
             for entry in self.entries:
                 self._judge(client, entry, found)
@@ -206,7 +206,7 @@ class Record:
             found.leftovers.append(f"{entry.job}: counts {counts}")
 
     def _leftovers(self, found: Verdict) -> None:
-        with self.house.server.client(1) as store, self.house.server.client(0) as broker:
+        with self.harness.server.client(1) as store, self.harness.server.client(0) as broker:
             held = {"open": self.open_shards()}
             for priority in Priority:
                 queue = naming.queue(MODEL, priority)

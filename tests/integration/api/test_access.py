@@ -208,7 +208,7 @@ async def _things(api: Api) -> dict[str, str]:
     )
     assert endpoint.status_code == 201, endpoint.text
     job = await api.client.post("/v1/jobs", json={"labels": ["Ada"], "documents": [{"text": "Ada"}]}, headers=mine)
-    await api.worker.work()
+    await api.worker.run_shards()
     endpoint_id = endpoint.json()["id"]
     sent = await api.client.get(f"/v1/webhook-endpoints/{endpoint_id}/deliveries", headers=mine)
     return {

@@ -15,7 +15,7 @@ import pytest
 from gateway.http.problems import REGISTRY
 from gateway.settings import GatewaySettings
 from tests.support.api import Api, running_api
-from tests.support.processes.harness import House
+from tests.support.processes.harness import ServiceHarness
 from tests.support.servers.certificates import Authority
 
 pytestmark = pytest.mark.anyio
@@ -172,9 +172,9 @@ def test_the_gateway_itself_speaks_tls(tmp_path: Path) -> None:
     """With its own certificate, and with clients' where an authority for them is named."""
     authority = Authority.make(tmp_path)
     (certificate, key), (shown, shown_key) = authority.issue("localhost"), authority.issue("client")
-    house = House()
+    harness = ServiceHarness()
     try:
-        child = house.gateway(
+        child = harness.gateway(
             GLEANER_TLS_CERT_FILE=str(certificate),
             GLEANER_TLS_KEY_FILE=str(key),
             GLEANER_TLS_CLIENT_CA_FILE=str(authority.path),
@@ -190,7 +190,7 @@ def test_the_gateway_itself_speaks_tls(tmp_path: Path) -> None:
         with pytest.raises(httpx.HTTPError):
             httpx.get(child.url + "/v1/models", trust_env=False)
     finally:
-        house.close()
+        harness.close()
 
 
 def _preflight(origin: str, headers: str) -> dict[str, str]:

@@ -88,8 +88,8 @@ async def test_a_job_goes_from_submission_to_results(api: Api) -> None:
     assert first.default_threshold is None
     assert (first.status, first.counts.queued, first.metadata) == ("queued", 2, {"batch": "42"})
 
-    assert await api.worker.work() == 1
-    job = await api.job(first.id)
+    assert await api.worker.run_shards() == 1
+    job = await api.get_job(first.id)
     assert (job["status"], job["progress"], job["model_revision"]) == ("succeeded", 1.0, "rev-1")
     assert job["default_threshold"] == 0.5
     assert job["counts"] == {
@@ -111,7 +111,7 @@ async def test_the_body_of_a_202_is_what_a_read_right_after_says(api: Api) -> No
     """The answer written before the job is made is true of it."""
     response = await api.client.post("/v1/jobs", json={"labels": ["a"], "documents": [{"text": "b"}]})
 
-    read = await api.job(response.json()["id"])
+    read = await api.get_job(response.json()["id"])
     assert {**read, "queue_position": None} == response.json()
     assert read["queue_position"] == 1
 
@@ -119,9 +119,9 @@ async def test_the_body_of_a_202_is_what_a_read_right_after_says(api: Api) -> No
 async def test_bad_documents_fail_alone_on_the_whole_path(api: Api) -> None:
     """Empty, broken and oversize texts become typed results; their neighbours succeed."""
     job_id = await api.submit("Ada", "", "\udfffa", "a\ud800b", "x" * 5_000_000, " \n", "Ada")
-    await api.worker.work()
+    await api.worker.run_shards()
 
-    job = await api.job(job_id)
+    job = await api.get_job(job_id)
     assert job["status"] == "partially_succeeded"
     assert job["error_summary"] == [
         {"code": "document_too_large", "count": 1},
@@ -137,9 +137,9 @@ async def test_bad_documents_fail_alone_on_the_whole_path(api: Api) -> None:
 async def test_a_job_of_bad_documents_only_is_accepted_and_fails(api: Api) -> None:
     """One path for all: even a job that no model will see is a job."""
     job_id = await api.submit("", " ")
-    await api.worker.work()
+    await api.worker.run_shards()
 
-    assert (await api.job(job_id))["status"] == "failed"
+    assert (await api.get_job(job_id))["status"] == "failed"
 
 
 @pytest.mark.parametrize("size", [1, 40, 100])
@@ -147,7 +147,7 @@ async def test_pages_join_to_the_whole(api: Api, size: int) -> None:
     """Whatever the page size, every document comes once, in order, and the last page says so."""
     texts = [f"Ada {n}" for n in range(100)]
     job_id = await api.submit(*texts)
-    await api.worker.work()
+    await api.worker.run_shards()
 
     seen: list[int] = []
     cursor: str | None = None
@@ -165,23 +165,23 @@ async def test_pages_join_to_the_whole(api: Api, size: int) -> None:
 async def test_results_are_read_while_the_job_runs(api: Api) -> None:
     """A contiguous prefix, not complete, with a cursor that goes on where it stopped."""
     job_id = await api.submit(*(f"Ada {n}" for n in range(70)))
-    messages = await api.worker.messages()
+    messages = await api.worker.take_messages()
     assert [message.shard for message in messages] == [0, 1]
     for message in messages:
-        assert await api.worker.claim(message) == "run"
+        assert await api.worker.claim_shard(message) == "run"
 
-    await api.worker.finish(messages[1])
+    await api.worker.finish_shard(messages[1])
     url = f"/v1/jobs/{job_id}/results"
     empty = (await api.client.get(url)).json()
     assert (empty["data"], empty["complete"]) == ([], False)
 
-    await api.worker.finish(messages[0])
+    await api.worker.finish_shard(messages[0])
     page = (await api.client.get(url)).json()
     assert [result["index"] for result in page["data"]] == list(range(64))
     assert page["complete"] is False
     assert page["next_cursor"] is not None
 
-    await api.worker.work()
+    await api.worker.run_shards()
     rest = (await api.client.get(url, params={"cursor": page["next_cursor"]})).json()
     assert [result["index"] for result in rest["data"]] == list(range(64, 70))
     assert (rest["next_cursor"], rest["complete"]) == (None, True)
@@ -190,9 +190,9 @@ async def test_results_are_read_while_the_job_runs(api: Api) -> None:
 async def test_results_stream_as_lines(api: Api) -> None:
     """NDJSON holds result lines only; the header says whether the job had ended."""
     job_id = await api.submit(*(f"Ada {n}" for n in range(70)))
-    messages = await api.worker.messages()
-    await api.worker.claim(messages[0])
-    await api.worker.finish(messages[0])
+    messages = await api.worker.take_messages()
+    await api.worker.claim_shard(messages[0])
+    await api.worker.finish_shard(messages[0])
     url, accept = f"/v1/jobs/{job_id}/results", {"Accept": "application/x-ndjson"}
 
     running = await api.client.get(url, headers=accept)
@@ -200,9 +200,9 @@ async def test_results_stream_as_lines(api: Api) -> None:
     assert running.headers["gleaner-complete"] == "false"
     assert [json.loads(line)["index"] for line in running.text.splitlines()] == list(range(32))
 
-    await api.worker.claim(messages[1])
-    await api.worker.finish(messages[1])
-    await api.worker.work()
+    await api.worker.claim_shard(messages[1])
+    await api.worker.finish_shard(messages[1])
+    await api.worker.run_shards()
     done = await api.client.get(url, headers=accept)
     assert done.headers["gleaner-complete"] == "true"
     assert [json.loads(line)["index"] for line in done.text.splitlines()] == list(range(70))
@@ -213,7 +213,7 @@ async def test_results_stream_as_lines(api: Api) -> None:
 async def test_results_can_be_filtered_by_status(api: Api) -> None:
     """Only what was asked for, in pages and in lines."""
     job_id = await api.submit(*("" if n % 10 == 3 else "Ada" for n in range(100)))
-    await api.worker.work()
+    await api.worker.run_shards()
     url = f"/v1/jobs/{job_id}/results"
 
     page = (await api.client.get(url, params={"status": "failed"})).json()
@@ -237,7 +237,7 @@ async def test_a_repeated_submission_makes_one_job(api: Api) -> None:
     assert first.headers["location"] == again.headers["location"]
     assert "idempotency-replayed" not in first.headers
     assert again.headers["idempotency-replayed"] == "true"
-    assert len(await api.worker.messages()) == 1
+    assert len(await api.worker.take_messages()) == 1
 
     other = await api.client.post("/v1/jobs", content=body + b" ", headers=headers)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
@@ -259,7 +259,7 @@ async def test_submissions_at_once_with_one_key_make_one_job(api: Api) -> None:
     assert {response.status_code for response in responses} <= {202, 409}
     assert len({response.json()["id"] for response in responses if response.status_code == 202}) == 1
     assert all(response.headers["retry-after"] for response in responses)
-    assert len(await api.worker.messages()) == 1
+    assert len(await api.worker.take_messages()) == 1
 
 
 async def test_a_refused_submission_does_not_use_up_its_key(api: Api) -> None:
@@ -287,8 +287,8 @@ async def test_the_answer_kept_for_a_key_is_sealed(ledger_url: str, broker_url: 
         assert response.status_code == 202
         for name in await api.store.keys("*"):
             assert b"MARKER" not in (await api.store.dump(name) or b"")
-        await api.worker.work()
-        job = await api.job(response.json()["id"])
+        await api.worker.run_shards()
+        job = await api.get_job(response.json()["id"])
         assert job["metadata"] == {"note": "MARKER"}
         again = await api.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"})
         assert again.content == response.content
@@ -297,12 +297,12 @@ async def test_the_answer_kept_for_a_key_is_sealed(ledger_url: str, broker_url: 
 async def test_cancel_ends_what_has_not_begun_and_keeps_the_rest(api: Api) -> None:
     """202 while something runs, 200 once it is over, and again 200 for ever."""
     job_id = await api.submit(*(f"Ada {n}" for n in range(70)))
-    message = (await api.worker.messages())[0]
-    await api.worker.claim(message)
+    message = (await api.worker.take_messages())[0]
+    await api.worker.claim_shard(message)
 
     cancelling = await api.client.post(f"/v1/jobs/{job_id}/cancel")
     assert (cancelling.status_code, cancelling.json()["status"]) == (202, "cancelling")
-    await api.worker.finish(message)
+    await api.worker.finish_shard(message)
 
     cancelled = await api.client.post(f"/v1/jobs/{job_id}/cancel")
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
@@ -317,7 +317,7 @@ async def test_delete_removes_an_ended_job_at_once(api: Api) -> None:
     job_id = await api.submit("Ada")
     early = await api.client.delete(f"/v1/jobs/{job_id}")
     assert (early.status_code, early.json()["code"]) == (409, "job_not_terminal")
-    await api.worker.work()
+    await api.worker.run_shards()
 
     assert (await api.client.delete(f"/v1/jobs/{job_id}")).status_code == 204
 
@@ -352,7 +352,7 @@ async def test_extract_answers_with_results(api: Api) -> None:
     """200 with the job and every result, by way of the interactive queue."""
     response, _ = await asyncio.gather(
         api.client.post("/v1/extract", json={"labels": ["Ada"], "documents": [{"text": "Ada"}, {"text": ""}]}),
-        api.worker.work_when_there(),
+        api.worker.run_next_shards(),
     )
 
     assert response.status_code == 200
@@ -371,7 +371,7 @@ async def test_extract_hands_over_to_the_job_when_it_takes_long(
         slow = await api.client.post("/v1/extract", json=body, headers={"Idempotency-Key": "k"})
         assert (slow.status_code, slow.json()["status"]) == (202, "queued")
         assert slow.headers["location"] == slow.json()["urls"]["self"]
-        await api.worker.work()
+        await api.worker.run_shards()
 
         again = await api.client.post("/v1/extract", json=body, headers={"Idempotency-Key": "k"})
         assert (again.status_code, again.headers["idempotency-replayed"]) == (200, "true")
@@ -383,7 +383,7 @@ async def test_large_answers_are_whole_in_any_form(api: Api) -> None:
     texts = [f"Ada {n} " + "x" * 300_000 for n in range(3)]
     body = {"labels": ["Ada"], "documents": [{"text": text} for text in texts], "options": {"return_text": True}}
     asking = asyncio.create_task(api.client.post("/v1/extract", json=body))
-    await api.worker.work_when_there()
+    await api.worker.run_next_shards()
     answer = (await asking).json()
     assert [result["text"] for result in answer["results"]] == texts
     job = answer["job"]["id"]
@@ -402,7 +402,7 @@ async def test_what_is_left_of_large_documents_is_retried(api: Api) -> None:
     page = (await api.client.get(f"/v1/jobs/{job_id}/results")).json()
     assert [row["status"] for row in page["data"]] == 3 * ["cancelled"]
     retried = (await api.client.post(f"/v1/jobs/{job_id}/retry")).json()["id"]
-    await api.worker.work()
+    await api.worker.run_shards()
     rows = (await api.client.get(f"/v1/jobs/{retried}/results")).json()["data"]
     assert [row["text"] for row in rows] == texts
 
@@ -423,7 +423,7 @@ async def test_etags_spare_the_body(api: Api) -> None:
 
     same = await api.client.get(f"/v1/jobs/{job_id}", headers=tag)
     assert (same.status_code, same.content) == (304, b"")
-    await api.worker.work()
+    await api.worker.run_shards()
     assert (await api.client.get(f"/v1/jobs/{job_id}", headers=tag)).status_code == 200
 
 
@@ -432,7 +432,7 @@ async def test_a_queue_that_cannot_be_reached_does_not_fail_the_submission(ledge
     async with running_api(ledger_url, f"unix://{tmp_path}/nothing", tmp_path) as api:
         job_id = await api.submit("Ada")
 
-        assert (await api.job(job_id))["status"] == "queued"
+        assert (await api.get_job(job_id))["status"] == "queued"
 
 
 async def test_a_store_that_cannot_be_reached_is_503(broker_url: str, tmp_path: Path) -> None:
@@ -471,7 +471,7 @@ async def test_a_full_tenant_gets_429_and_a_full_service_503(
         assert int(quota.headers["retry-after"]) > 0
         assert int(full.headers["retry-after"]) > 0
 
-        await api.worker.work()
+        await api.worker.run_shards()
         assert (await api.client.post("/v1/jobs", json=body, headers=headers)).status_code == 202
 
 
@@ -516,7 +516,7 @@ async def test_bad_input_gets_its_documented_error(api: Api, content: bytes, sta
     assert response.headers["content-type"] == "application/problem+json"
     ProblemBody.model_validate(response.json())
     assert response.json()["request_id"] == response.headers["x-request-id"]
-    assert await api.worker.messages() == []
+    assert await api.worker.take_messages() == []
 
 
 async def test_every_error_is_a_problem(api: Api) -> None:
@@ -581,7 +581,7 @@ async def test_responses_carry_security_headers(api: Api) -> None:
 async def test_a_stream_whose_job_vanishes_is_cut_not_ended(api: Api) -> None:
     """A client must be able to tell a broken stream from a short one."""
     job_id = await api.submit(*(f"Ada {n}" + 10_000 * "." for n in range(70)), options={"return_text": True})
-    await api.worker.work()
+    await api.worker.run_shards()
     services, caller = api.app.state.services, Caller("k", "acme", Role.viewer)
     reader = Reader(services, caller, job_id, Cursor(), Wanted(as_line))
     first = await reader.begin()
@@ -610,7 +610,7 @@ async def test_nothing_readable_of_a_client_reaches_the_queue(api: Api) -> None:
 async def test_counters_follow_requests_by_route(api: Api) -> None:
     """Route templates, never ids."""
     job_id = await api.submit("Ada")
-    await api.job(job_id)
+    await api.get_job(job_id)
 
     metrics = api.app.state.services.metrics
     samples = {

@@ -44,13 +44,13 @@ async def test_jobs_are_listed_as_they_are_read(api: Api) -> None:
     page = await listed(api)
     assert [job["id"] for job in page["data"]] == ids[::-1]
     assert page["next_cursor"] is None
-    assert page["data"][0] == await api.job(ids[2])
+    assert page["data"][0] == await api.get_job(ids[2])
 
 
 async def test_a_list_goes_on_while_jobs_come_and_go(api: Api) -> None:
     """No job twice, none left out, though the one at the cursor is gone and others came."""
     ids = [await api.submit("Ada") for _ in range(7)]
-    await api.worker.work()
+    await api.worker.run_shards()
     first = await listed(api, limit=3)
     await api.client.delete(f"/v1/jobs/{ids[4]}")
     await api.submit("Ada")
@@ -63,16 +63,16 @@ async def test_the_list_is_filtered_by_state_and_time(api: Api) -> None:
     """Any of several states; strictly later than a moment with a time zone."""
     done, cancelled, queued = [await api.submit("Ada") for _ in range(3)]
     await api.client.post(f"/v1/jobs/{cancelled}/cancel")
-    messages = await api.worker.messages()
-    await api.worker.claim(messages[0])
-    await api.worker.finish(messages[0])
+    messages = await api.worker.take_messages()
+    await api.worker.claim_shard(messages[0])
+    await api.worker.finish_shard(messages[0])
 
     async def ids(**params: Any) -> list[str]:
         return [job["id"] for job in (await listed(api, **params))["data"]]
 
     assert await ids(status="succeeded") == [done]
     assert await ids(status=["cancelled", "queued"]) == [queued, cancelled]
-    created = (await api.job(cancelled))["created_at"]
+    created = (await api.get_job(cancelled))["created_at"]
     assert done not in await ids(created_after=created)
     assert await ids(created_after="2999-01-01T00:00:00+02:00") == []
     for bad in ({"created_after": "2026-01-01T00:00:00"}, {"status": "lost"}, {"limit": 101}):
@@ -111,13 +111,13 @@ async def test_one_document_is_read_by_its_id(api: Api) -> None:
         response = await api.client.get(f"/v1/jobs/{job_id}/documents/{doc_id}")
         return response.status_code, response.json()
 
-    messages = await api.worker.messages()
-    await api.worker.claim(messages[0])
+    messages = await api.worker.take_messages()
+    await api.worker.claim_shard(messages[0])
     states = [(await document(doc_id))[1]["status"] for doc_id in ("1", "33")]
-    await api.worker.finish(messages[0])
-    await api.worker.claim(messages[1])
-    await api.worker.finish(messages[1])
-    await api.worker.work()
+    await api.worker.finish_shard(messages[0])
+    await api.worker.claim_shard(messages[1])
+    await api.worker.finish_shard(messages[1])
+    await api.worker.run_shards()
 
     assert states == ["running", "queued"]
     for doc_id, index in (("1", 1), ("doc%2F2", 2), ("69", 69), ("doc%2F68", 68)):
@@ -139,10 +139,10 @@ async def test_what_did_not_succeed_is_retried_as_a_new_job(api: Api) -> None:
         "documents": documents,
     }
     first = (await api.client.post("/v1/jobs", json=body)).json()["id"]
-    messages = await api.worker.messages()
+    messages = await api.worker.take_messages()
     for message in messages:
-        await api.worker.claim(message)
-        await api.worker.finish(message)
+        await api.worker.claim_shard(message)
+        await api.worker.finish_shard(message)
     await api.client.post(f"/v1/jobs/{first}/cancel")
 
     response = await api.client.post(f"/v1/jobs/{first}/retry")
@@ -150,8 +150,8 @@ async def test_what_did_not_succeed_is_retried_as_a_new_job(api: Api) -> None:
     second = response.json()
     assert (second["retry_of"], second["counts"]["total"], second["metadata"]) == (first, 37, {"a": "b"})
     assert response.headers["location"] == second["urls"]["self"]
-    assert (await api.job(first))["retried_by"] == second["id"]
-    await api.worker.work()
+    assert (await api.get_job(first))["retried_by"] == second["id"]
+    await api.worker.run_shards()
 
     data = (await api.client.get(second["urls"]["results"])).json()["data"]
     assert [result["id"] for result in data] == ["d3", *(f"d{n}" for n in range(64, 100))]
@@ -171,7 +171,7 @@ async def test_a_retry_that_cannot_be_is_said(api: Api) -> None:
 
     assert await retry(open_) == (409, "job_not_terminal")
     await api.client.post(f"/v1/jobs/{open_}/cancel")
-    await api.worker.work()
+    await api.worker.run_shards()
     assert await retry(whole) == (409, "nothing_to_retry")
 
     outcomes = await asyncio.gather(*(retry(open_) for _ in range(5)))
@@ -219,7 +219,7 @@ async def test_results_as_csv(api: Api) -> None:
         "documents": [{"id": "x", "text": 'a "b", c'}, {"text": "none"}, {"text": ""}],
     }
     job_id = (await api.client.post("/v1/jobs", json=body)).json()["id"]
-    await api.worker.work()
+    await api.worker.run_shards()
 
     response = await api.client.get(f"/v1/jobs/{job_id}/results", headers={"Accept": "text/csv;q=0.9, text/html"})
     assert response.headers["content-type"].startswith("text/csv")
@@ -280,15 +280,15 @@ async def test_events_tell_progress_and_the_end(api: Api) -> None:
     job_id = await api.submit("Ada", "Bob")
     listener = Listener(api, job_id)
     await listener.until(1)
-    messages = await api.worker.messages()
-    await api.worker.claim(messages[0])
+    messages = await api.worker.take_messages()
+    await api.worker.claim_shard(messages[0])
     await listener.until(2)
-    await api.worker.finish(messages[0])
+    await api.worker.finish_shard(messages[0])
     await listener.task
 
     assert [event for event, _, _ in listener.events] == ["progress", "progress", "terminal"]
     assert [data["status"] for _, _, data in listener.events] == ["queued", "running", "succeeded"]
-    assert listener.events[-1][2] == await api.job(job_id)
+    assert listener.events[-1][2] == await api.get_job(job_id)
     versions = [int(event_id) for _, event_id, _ in listener.events]
     assert versions == sorted(set(versions))
 
@@ -305,7 +305,7 @@ async def test_events_go_on_where_a_client_left_off(api: Api) -> None:
     second = Listener(api, job_id, last_event_id=seen)
     while not second.sent:  # noqa: ASYNC110  # the app sets no event here
         await asyncio.sleep(0.005)
-    await api.worker.work()
+    await api.worker.run_shards()
     await second.task
     assert second.events[-1][0] == "terminal"
     assert seen not in [event_id for _, event_id, _ in second.events]
@@ -322,7 +322,7 @@ async def test_a_client_that_reads_nothing_costs_no_memory(api: Api, monkeypatch
     listener = Listener(api, job_id)
     await listener.until(1)
     listener.reading.clear()
-    await api.worker.work()
+    await api.worker.run_shards()
 
     listener.reading.set()
     await listener.task
@@ -385,6 +385,6 @@ async def test_an_older_worker_leaves_what_it_cannot_do(
     else:
         sent = await api.client.post("/v1/jobs", json={**first, "documents": [line]})
     assert sent.status_code == 202, sent.text
-    [message] = await api.worker.messages()
+    [message] = await api.worker.take_messages()
     old = await api.worker.store.run(ledger.claim(message, "n", "old", "rev", max_version=1))
     assert old.kind == taken

@@ -64,8 +64,8 @@ async def test_a_job_of_lines_is_a_job(api: Api) -> None:
     assert (job["counts"]["total"], job["metadata"], job["usage"]["characters"]) == (
         300, {"a": "b"}, sum(len(d["text"]) for d in documents),
     )  # fmt: skip
-    assert {**await api.job(job["id"]), "queue_position": None} == job
-    await api.worker.work()
+    assert {**await api.get_job(job["id"]), "queue_position": None} == job
+    await api.worker.run_shards()
 
     listed = await api.client.get(job["urls"]["results"], headers={"Accept": "application/x-ndjson"})
     results = [json.loads(line) for line in listed.text.splitlines()]
@@ -107,9 +107,9 @@ async def test_a_bad_line_can_fail_alone(api: Api) -> None:
     assert (await submit(api, body)).json()["errors"][0]["pointer"] == "line:3"
     assert (await submit(api, body, "?on_bad_line=ignore")).status_code == 422
     response = await submit(api, body, "?on_bad_line=fail_document")
-    await api.worker.work()
+    await api.worker.run_shards()
 
-    job = await api.job(response.json()["id"])
+    job = await api.get_job(response.json()["id"])
     assert (job["status"], job["error_summary"]) == (
         "partially_succeeded", [{"code": "invalid_document", "count": 1}],
     )  # fmt: skip

@@ -26,7 +26,7 @@ from jobs import ledger
 from jobs.codec import Codec
 from jobs.ledger import AsyncLedger, Ledger, channel
 from jobs.redis.clients import connect, connect_async
-from tests.support.api import Worker
+from tests.support.api import StubWorker
 from tests.support.ledger import new_job
 from tests.support.processes.gateways import running_gateway
 
@@ -40,15 +40,15 @@ TEXT = 8192
 
 
 @asynccontextmanager
-async def worker_on(ledger_url: str, broker_url: str) -> AsyncIterator[Worker]:
+async def worker_on(ledger_url: str, broker_url: str) -> AsyncIterator[StubWorker]:
     """A worker on these stores."""
     store, broker = connect_async(ledger_url, 5, "test"), connect_async(broker_url, 5, "test")
-    yield Worker(AsyncLedger(store), broker, Codec(), ("gleaner-small",))
+    yield StubWorker(AsyncLedger(store), broker, Codec(), ("gleaner-small",))
     await store.aclose()
     await broker.aclose()
 
 
-class Memory:
+class PeakMemory:
     """The most resident memory that a process has while the block runs."""
 
     def __init__(self, pid: int) -> None:
@@ -56,7 +56,7 @@ class Memory:
         self.most = 0
 
     @contextmanager
-    def watched(self) -> Iterator[Memory]:
+    def watched(self) -> Iterator[PeakMemory]:
         """Look a hundred times a second."""
         ended = threading.Event()
 
@@ -98,8 +98,8 @@ async def test_a_big_job_does_not_fit_into_the_gateway_s_memory(
             lines = {"Content-Type": "application/x-ndjson"}
             for _ in range(3):  # what every process grows by once
                 await asyncio.to_thread(client.post, "/v1/jobs", content=body(1), headers=lines)
-            await worker.work()
-            memory = Memory(gateway.pid)
+            await worker.run_shards()
+            memory = PeakMemory(gateway.pid)
             before = memory.now()
             with memory.watched():
                 began = time.monotonic()
@@ -107,7 +107,7 @@ async def test_a_big_job_does_not_fit_into_the_gateway_s_memory(
                 uploaded = time.monotonic() - began
                 assert response.status_code == 202, response.text
                 job = response.json()
-                await worker.work()
+                await worker.run_shards()
                 began = time.monotonic()
                 count, size = await asyncio.to_thread(download, client, job["urls"]["results"])
                 downloaded = time.monotonic() - began

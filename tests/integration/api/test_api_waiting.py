@@ -50,11 +50,11 @@ async def listeners(api: Api, job_id: str) -> int:
 async def test_a_long_poll_is_answered_when_the_job_ends(api: Api) -> None:
     """By the push, long before the wait is over or the next look would have come."""
     job_id = await api.submit("Ada")
-    poll = asyncio.create_task(api.job(job_id, wait=60))
+    poll = asyncio.create_task(api.get_job(job_id, wait=60))
     await becomes(lambda: _is(listeners(api, job_id), 1))
 
     began = time.monotonic()
-    await api.worker.work()
+    await api.worker.run_shards()
     job = await poll
 
     assert job["status"] == "succeeded"
@@ -65,9 +65,9 @@ async def test_a_long_poll_is_answered_when_the_job_ends(api: Api) -> None:
 async def test_many_long_polls_share_one_subscription(api: Api) -> None:
     """A hundred waiters cost the server one listener, and all are answered."""
     job_id = await api.submit("Ada")
-    polls = [asyncio.create_task(api.job(job_id, wait=60)) for _ in range(100)]
+    polls = [asyncio.create_task(api.get_job(job_id, wait=60)) for _ in range(100)]
     await becomes(lambda: _is(listeners(api, job_id), 1))
-    await api.worker.work()
+    await api.worker.run_shards()
 
     assert {job["status"] for job in await asyncio.gather(*polls)} == {"succeeded"}
 
@@ -75,10 +75,10 @@ async def test_many_long_polls_share_one_subscription(api: Api) -> None:
 async def test_a_long_poll_on_an_ended_job_does_not_wait(api: Api) -> None:
     """Nor does it subscribe."""
     job_id = await api.submit("Ada")
-    await api.worker.work()
+    await api.worker.run_shards()
 
     began = time.monotonic()
-    assert (await api.job(job_id, wait=60))["status"] == "succeeded"
+    assert (await api.get_job(job_id, wait=60))["status"] == "succeeded"
     assert time.monotonic() - began < 1
 
 
@@ -87,15 +87,15 @@ async def test_a_long_poll_ends_when_its_time_is_over(api: Api) -> None:
     job_id = await api.submit("Ada")
 
     began = time.monotonic()
-    assert (await api.job(job_id, wait=1))["status"] == "queued"
+    assert (await api.get_job(job_id, wait=1))["status"] == "queued"
     assert 0.9 < time.monotonic() - began < 3
 
 
 async def test_a_job_purged_while_waited_for_is_410(api: Api) -> None:
     """The waiter learns of it at once, by way of the same channel."""
     job_id = await api.submit("Ada")
-    messages = await api.worker.messages()
-    await api.worker.claim(messages[0])
+    messages = await api.worker.take_messages()
+    await api.worker.claim_shard(messages[0])
     services = api.app.state.services
     caller = Caller("k", "acme", Role.viewer)
 
@@ -104,7 +104,7 @@ async def test_a_job_purged_while_waited_for_is_410(api: Api) -> None:
 
     waiting = asyncio.create_task(services.waiter.until(job_id, 60, read, lambda _: False))
     await becomes(lambda: _is(listeners(api, job_id), 1))
-    await api.worker.finish(messages[0])
+    await api.worker.finish_shard(messages[0])
     assert (await api.client.delete(f"/v1/jobs/{job_id}")).status_code == 204
 
     with pytest.raises(Problem, match="job_purged"):
@@ -115,7 +115,7 @@ async def test_prefer_wait_answers_200_with_the_ended_job(api: Api) -> None:
     """And says that it was honoured."""
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
     response, _ = await asyncio.gather(
-        api.client.post("/v1/jobs", json=body, headers={"Prefer": "wait=30"}), api.worker.work_when_there()
+        api.client.post("/v1/jobs", json=body, headers={"Prefer": "wait=30"}), api.worker.run_next_shards()
     )
 
     assert (response.status_code, response.json()["status"]) == (200, "succeeded")
@@ -172,7 +172,7 @@ async def test_a_client_that_goes_away_ends_its_wait(api: Api) -> None:
 async def test_a_draining_gateway_answers_its_long_polls_at_once(api: Api) -> None:
     """A shutdown is not held up by clients that wait."""
     job_id = await api.submit("Ada")
-    poll = asyncio.create_task(api.job(job_id, wait=60))
+    poll = asyncio.create_task(api.get_job(job_id, wait=60))
     await becomes(lambda: _is(listeners(api, job_id), 1))
 
     began = time.monotonic()
@@ -206,7 +206,7 @@ async def test_extract_listens_to_no_channel_of_its_own(api: Api) -> None:
         extracting = asyncio.create_task(api.client.post("/v1/extract", json=body))
         await becomes(lambda: _reached(lambda: "create" in found))
         assert await api.store.pubsub_channels() == subscribed
-        await api.worker.work_when_there()
+        await api.worker.run_next_shards()
         response = await extracting
 
     assert response.json()["results"][0]["entities"][0]["text"] == "Ada"
@@ -221,10 +221,10 @@ async def test_extract_answers_what_a_look_would_find(
     settings = {"encryption_keys": (base64.b64encode(bytes(32)).decode(),)} if sealed else {}
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}, {"text": ""}], "metadata": {"of": "Zürich"}}
     async with running_api(ledger_url, broker_url, tmp_path, **settings) as api, looks(api) as found:
-        response, _ = await asyncio.gather(api.client.post("/v1/extract", json=body), api.worker.work_when_there())
+        response, _ = await asyncio.gather(api.client.post("/v1/extract", json=body), api.worker.run_next_shards())
         assert found == ["create"]
         answer = response.json()
-        assert answer["job"] == await api.job(answer["job"]["id"])
+        assert answer["job"] == await api.get_job(answer["job"]["id"])
         assert answer["job"]["counts"]["failed"] == 1
         assert answer["results"] == (await api.client.get(answer["job"]["urls"]["results"])).json()["data"]
 
@@ -247,7 +247,7 @@ async def test_extract_reads_what_it_is_not_told(api: Api, monkeypatch: pytest.M
     monkeypatch.setattr(lua, "load", load)
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
     async with looks(api) as found:
-        response, _ = await asyncio.gather(api.client.post("/v1/extract", json=body), api.worker.work_when_there())
+        response, _ = await asyncio.gather(api.client.post("/v1/extract", json=body), api.worker.run_next_shards())
 
     assert response.json()["results"][0]["entities"][0]["text"] == "Ada"
     assert found == ["create", "page"]
@@ -265,7 +265,7 @@ async def test_what_a_stranger_announces_ends_no_wait(api: Api) -> None:
             await api.store.publish(name, words)
         await becomes(lambda: _reached(lambda: "page" in found))
         assert not extracting.done()
-        await api.worker.work()
+        await api.worker.run_shards()
         response = await extracting
 
     assert response.json()["results"][0]["entities"][0]["text"] == "Ada"

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 
-from tests.support.processes.harness import Child, House
+from tests.support.processes.harness import Child, ServiceHarness
 
 pytestmark = pytest.mark.anyio
 
@@ -21,22 +21,22 @@ JOB = b'{"labels":["a"],"documents":[{"text":"b"}]}'
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
+def harness() -> Iterator[ServiceHarness]:
     """A server and nothing else yet."""
-    house = House()
-    yield house
-    house.close()
+    harness = ServiceHarness()
+    yield harness
+    harness.close()
 
 
 @pytest.fixture(scope="module")
-def gateway(house: House) -> Child:
+def gateway(harness: ServiceHarness) -> Child:
     """A gateway of short patience."""
     patience = {
         "GLEANER_HEADER_TIMEOUT_S": "1.5",
         "GLEANER_BODY_IDLE_S": "1",
         "GLEANER_WRITE_TIMEOUT_S": "1",
     }
-    return house.gateway(**patience).wait_ready()
+    return harness.gateway(**patience).wait_ready()
 
 
 @contextlib.asynccontextmanager
@@ -132,11 +132,11 @@ async def test_silent_connections_do_not_hold_up_others(gateway: Child) -> None:
         assert await slowest_of(gateway) < 2
 
 
-async def test_the_longest_idle_go_where_there_is_no_room(house: House) -> None:
+async def test_the_longest_idle_go_where_there_is_no_room(harness: ServiceHarness) -> None:
     """A process that may open few files keeps answering; it drops who says nothing, not who asks."""
     script = "import resource,runpy;resource.setrlimit(resource.RLIMIT_NOFILE,(320,320));runpy.run_module('gateway',run_name='__main__')"  # noqa: E501
-    (house.directory / "few_files.py").write_text(script)
-    gateway = house.gateway("few_files", PYTHONPATH=f"{house.directory}:.").wait_ready()
+    (harness.directory / "few_files.py").write_text(script)
+    gateway = harness.gateway("few_files", PYTHONPATH=f"{harness.directory}:.").wait_ready()
     async with contextlib.AsyncExitStack() as held:
         readers = [(await held.enter_async_context(connected(gateway)))[0] for _ in range(150)]
         assert await slowest_of(gateway, 5) < 2

@@ -69,12 +69,12 @@ async def test_a_registered_endpoint_hears_of_every_job(api: Api, receiver: Rece
     """Signed, thin, with times and metadata; the delivery shows the attempt; nothing in it quotes a text."""
     made = await endpoint(api, receiver.url("/hook"), description="mine")
     job_id = await api.submit("Ada lived here.", "", metadata={"batch": "42"})
-    await api.worker.work()
+    await api.worker.run_shards()
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
 
     [request] = receiver.at("/hook")
     event = Webhook(made["secret"]).verify(request.body, request.headers)
-    job = await api.job(job_id)
+    job = await api.get_job(job_id)
     assert event["type"] == "job.partially_succeeded"
     assert event["timestamp"] == job["finished_at"]
     assert event["data"] == {
@@ -113,12 +113,12 @@ async def test_an_inline_webhook_gets_a_secret_once(api: Api, receiver: Receiver
     webhook = first.json()["webhook"]
     assert again.json() == {**first.json(), "webhook": {**webhook, "secret": None}}
     await api.submit("another job")
-    await api.worker.work()
+    await api.worker.run_shards()
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
 
     [request] = receiver.at("/inline")
     assert Webhook(webhook["secret"]).verify(request.body, request.headers)["data"]["job_id"] == first.json()["id"]
-    assert (await api.job(first.json()["id"]))["webhook"] is None
+    assert (await api.get_job(first.json()["id"]))["webhook"] is None
     assert (await api.client.get(ALL)).json()["data"] == []
     seen = (await api.client.get(f"{ALL}/{webhook['endpoint_id']}")).json()
     assert (seen["url"], seen["all_jobs"]) == (receiver.url("/inline"), False)
@@ -131,7 +131,7 @@ async def test_an_inline_secret_is_not_lost_by_waiting(api: Api, receiver: Recei
     for path, headers, status in (("/v1/jobs", {"Prefer": "wait=10"}, 200), ("/v1/extract", {}, 200)):
         asking = asyncio.create_task(api.client.post(path, json=body, headers=headers))
         for _ in range(200):
-            if await api.worker.work():
+            if await api.worker.run_shards():
                 break
             await asyncio.sleep(0.01)
         answer = await asking
@@ -153,7 +153,7 @@ async def test_a_secret_of_ones_own_and_a_named_endpoint(api: Api, receiver: Rec
     }
     answer = (await api.client.post("/v1/jobs", json=body)).json()
     assert answer["webhook"]["secret"] is None
-    await api.worker.work()
+    await api.worker.run_shards()
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 2}
     [request] = receiver.at("/quiet")
     assert Webhook(quiet["secret"]).verify(request.body, request.headers)["data"]["job_id"] == named
@@ -168,14 +168,14 @@ async def test_events_are_filtered(api: Api, receiver: Receiver, courier: Hands)
     failed = await api.submit("")
     cancelled = await api.submit("waits")
     await api.client.post(f"/v1/jobs/{cancelled}/cancel")
-    await api.worker.work()
+    await api.worker.run_shards()
     await asyncio.to_thread(courier.deliver_due)
     heard = {(e["type"], e["data"]["job_id"]) for e in (json.loads(r.body) for r in receiver.at("/filtered"))}
     assert heard == {("job.failed", failed), ("job.cancelled", cancelled)}
     changed = await api.client.patch(f"{ALL}/{made['id']}", json={"events": None, "description": "all"})
     assert (changed.json()["events"], changed.json()["description"]) == (None, "all")
     await api.submit("Ada")
-    await api.worker.work()
+    await api.worker.run_shards()
     await asyncio.to_thread(courier.deliver_due)
     assert json.loads(receiver.at("/filtered")[-1].body)["type"] == "job.succeeded"
 
@@ -190,7 +190,7 @@ async def test_the_secret_rotates_in_peace(api: Api, receiver: Receiver, courier
     assert second["secret"] == third["secret"] == own
     assert second["previous_signs_until"] == third["previous_signs_until"] > first["previous_signs_until"]
     await api.submit("Ada")
-    await api.worker.work()
+    await api.worker.run_shards()
     await asyncio.to_thread(courier.deliver_due)
     [request] = receiver.at("/rotated")
     assert len(request.headers["webhook-signature"].split(" ")) == 3
@@ -220,7 +220,7 @@ async def test_redeliver_and_recover(api: Api, receiver: Receiver, courier: Hand
     jobs = []
     for _ in range(3):
         jobs.append(await api.submit("Ada"))
-        await api.worker.work()
+        await api.worker.run_shards()
         await asyncio.sleep(0.005)  # they are told apart by the millisecond
     assert await asyncio.to_thread(courier.deliver_due) == {"failed": 3}
     failed = await deliveries_of(api, made["id"], status="failed")
@@ -251,7 +251,7 @@ async def test_a_disabled_endpoint_gets_nothing_until_it_is_active(
     made = await endpoint(api, receiver.url("/410"))
     await api.submit("Ada")
     await api.submit("Bob")
-    await api.worker.work()
+    await api.worker.run_shards()
     assert await asyncio.to_thread(courier.deliver_due) == {"failed": 1, "held": 1}
     seen = (await api.client.get(f"{ALL}/{made['id']}")).json()
     assert (seen["status"], seen["disabled_reason"]) == ("disabled", "gone")
@@ -262,7 +262,7 @@ async def test_a_disabled_endpoint_gets_nothing_until_it_is_active(
     ):
         assert (refused.status_code, refused.json()["code"]) == (409, "endpoint_disabled")
     await api.submit("not told, for nobody hears")
-    await api.worker.work()
+    await api.worker.run_shards()
     assert await asyncio.to_thread(courier.deliver_due) == {}
     back = await api.client.patch(f"{ALL}/{made['id']}", json={"url": receiver.url("/back"), "status": "active"})
     assert (back.json()["status"], back.json()["disabled_reason"]) == ("active", None)
@@ -280,7 +280,7 @@ async def test_endpoints_are_listed_and_deleted(api: Api, receiver: Receiver, co
     assert [e["id"] for e in listed["data"]] == [e["id"] for e in made]
     assert all("secret" not in EndpointBody.model_validate(e).model_dump() for e in listed["data"])
     await api.submit("Ada")
-    await api.worker.work()
+    await api.worker.run_shards()
     assert (await api.client.delete(f"{ALL}/{made[1]['id']}")).status_code == 204
     assert (await api.client.delete(f"{ALL}/{made[1]['id']}")).status_code == 404
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 2}
@@ -292,7 +292,7 @@ async def test_a_list_of_deliveries_has_pages(api: Api, receiver: Receiver, cour
     """Every delivery once, newest first, whatever the page's size."""
     made = await endpoint(api, receiver.url("/pages"))
     jobs = [await api.submit("Ada") for _ in range(7)]
-    await api.worker.work()
+    await api.worker.run_shards()
     await asyncio.to_thread(courier.deliver_due)
     for limit in (1, 2, 3, 7, 50):
         seen: list[str] = []
@@ -315,7 +315,7 @@ async def test_another_tenant_sees_nothing(api: Api, receiver: Receiver, courier
     """Another's endpoint or delivery is 404, for every role; a viewer reads and changes nothing."""
     made = await endpoint(api, receiver.url("/mine"))
     await api.submit("Ada")
-    await api.worker.work()
+    await api.worker.run_shards()
     await asyncio.to_thread(courier.deliver_due)
     [delivery] = await deliveries_of(api, made["id"])
     one, events = f"{ALL}/{made['id']}", f"/v1/deliveries/{delivery['id']}"
@@ -433,7 +433,7 @@ async def test_nothing_of_an_endpoint_lies_open_in_the_store(
         api = await stack.enter_async_context(running)
         made = await endpoint(api, receiver.url("/sealed-path", "public.example"), description="sealed-words")
         await api.submit("sealed-text", metadata={"a": "sealed-metadata"})
-        await api.worker.work()
+        await api.worker.run_shards()
         with hands(ledger_url, codec=api.worker.codec, **settings) as courier:
             assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
         assert (await deliveries_of(api, made["id"]))[0]["attempts"][0]["body"] == "ok"

@@ -25,7 +25,7 @@ import pytest
 
 from gleaner import Client
 from gleaner.cli.extraction import CHUNK_DOCUMENTS
-from tests.support.processes.harness import House
+from tests.support.processes.harness import ServiceHarness
 from tests.support.processes.local_stack import COMMAND, command_environment, until
 
 DOCUMENTS = int(os.environ.get("DOCUMENTS", "20000"))
@@ -82,7 +82,7 @@ def _answer(number: int, text: str, entities: tuple[str, ...]) -> dict[str, obje
 
 
 @dataclass
-class Memory:
+class MemoryLog:
     """Resident memory of processes, looked at ten times a second; MiB by name."""
 
     first: dict[str, int] = field(default_factory=dict)
@@ -118,25 +118,25 @@ class Memory:
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def harness() -> Iterator[ServiceHarness]:
     """The service, with its production times."""
-    house = House()
-    house.settings = {"GLEANER_AUTH": "off", "GLEANER_DURABILITY": "process", "GLEANER_WORKER_SLOTS": "16"}
+    harness = ServiceHarness()
+    harness.settings = {"GLEANER_AUTH": "off", "GLEANER_DURABILITY": "process", "GLEANER_WORKER_SLOTS": "16"}
     try:
-        yield house
+        yield harness
     finally:
-        house.close()
+        harness.close()
 
 
-def test_killed_ten_times_every_document_once_and_in_order(house: House, tmp_path: Path) -> None:
+def test_killed_ten_times_every_document_once_and_in_order(harness: ServiceHarness, tmp_path: Path) -> None:
     """SIGKILL at ten random moments: the output is, byte for byte, that of an undisturbed run; memory is flat."""
-    children = [house.gateway(), house.worker(TEST_PACE_S="0"), house.courier()]
+    children = [harness.gateway(), harness.worker(TEST_PACE_S="0"), harness.courier()]
     work = Work(tmp_path / "in.jsonl").write()
     gateway, *_ = (child.wait_ready() for child in children)
     output = tmp_path / "out.jsonl"
     labels = [part for label in LABELS for part in ("-l", label)]
     command = [*COMMAND, "extract", str(work.source), *labels, "-o", str(output), "--url", gateway.url, "--json"]
-    memory = Memory(watched={child.role: psutil.Process(child.pid) for child in children})
+    memory = MemoryLog(watched={child.role: psutil.Process(child.pid) for child in children})
     chance = random.Random(SEED)
     began = time.monotonic()
 

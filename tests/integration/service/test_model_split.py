@@ -40,7 +40,7 @@ async def test_tenants_stay_with_their_model(ledger_url: str, broker_url: str, t
                 "/v1/jobs", content=lines, headers=api.as_role(who) | {"Content-Type": "application/x-ndjson"}
             )
             assert sent.json()["model"] == model
-        assert {message.queue for message in await api.worker.messages()} == {
+        assert {message.queue for message in await api.worker.take_messages()} == {
             naming.queue(model, Priority.standard) for model in ("stable", "canary")
         }
         refused = await api.client.post("/v1/jobs", json=BODY | {"model": "canary"})
@@ -70,8 +70,8 @@ async def test_what_was_accepted_keeps_its_model(
     """New weights are for new jobs: a retry runs on the model that ran, a replay is the first answer."""
     async with running_api(ledger_url, broker_url, tmp_path, models=(EVEN,)) as api:
         first = await _post(api, "/v1/jobs", **{"Idempotency-Key": "k"})
-        await api.worker.work()
-        assert (await api.job(first["id"]))["status"] == "partially_succeeded"
+        await api.worker.run_shards()
+        assert (await api.get_job(first["id"]))["status"] == "partially_succeeded"
     away = next(model for model in roll_back if model != ACME)
     shares = "|".join(f"{model}:{int(model == away)}" for model in roll_back)
     (tmp_path / "later").mkdir()

@@ -16,7 +16,7 @@ import pytest
 from jobs.queue.celery_queues import KEY_PREFIX, model_queues
 from jobs.queue.publisher import Pusher
 from tests.support.api import running_api
-from tests.support.processes.harness import READY_S, House, free_port, wait_for
+from tests.support.processes.harness import READY_S, ServiceHarness, free_port, wait_for
 from tests.support.servers.receivers import receiving
 
 MARKER = "Zyxwmarker"
@@ -46,10 +46,10 @@ def job(hook: str | None = None) -> dict[str, Any]:
 
 
 @contextmanager
-def whole_house(**settings: str) -> Iterator[tuple[House, httpx.Client, httpx.Client]]:
+def whole_harness(**settings: str) -> Iterator[tuple[ServiceHarness, httpx.Client, httpx.Client]]:
     """Gateway, courier and Flower, at the most talkative log level; the worker is still to come."""
-    house = House()
-    house.settings |= {
+    harness = ServiceHarness()
+    harness.settings |= {
         "GLEANER_LOG_LEVEL": "DEBUG",
         "GLEANER_WEBHOOK_ALLOW": "127.0.0.0/8",
         "GLEANER_WEBHOOK_ALLOW_HTTP": "true",
@@ -57,32 +57,34 @@ def whole_house(**settings: str) -> Iterator[tuple[House, httpx.Client, httpx.Cl
     }
     port = free_port()
     try:
-        gateway = house.gateway()
-        courier = house.courier()
-        house.start("flower", "jobs.queue.flower", {**house.by_tcp(), **FLOWER, "GLEANER_FLOWER_PORT": str(port)})
+        gateway = harness.gateway()
+        courier = harness.courier()
+        harness.start(
+            "flower", "jobs.queue.flower", {**harness.by_tcp(), **FLOWER, "GLEANER_FLOWER_PORT": str(port)}
+        )
         for child in (gateway, courier):
             child.wait_ready()
         with (
             httpx.Client(base_url=gateway.url, trust_env=False, timeout=40) as client,
             httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=("gleaner", "pw"), trust_env=False) as flower,
         ):
-            yield house, client, flower
+            yield harness, client, flower
     finally:
-        house.close()
+        harness.close()
 
 
 def test_a_marker_is_found_nowhere() -> None:
     """Not in the server's files, nor in messages, logs, metrics, Flower or the webhook; its owner reads it."""
-    with receiving() as receiver, whole_house(GLEANER_ENCRYPTION_KEYS=fresh_key()) as (house, client, flower):
+    with receiving() as receiver, whole_harness(GLEANER_ENCRYPTION_KEYS=fresh_key()) as (harness, client, flower):
         sent = client.post("/v1/jobs", json=job(receiver.url("/ok")), headers={"Idempotency-Key": MARKER})
         assert sent.status_code == 202, sent.text
-        with house.server.client(0) as broker:
+        with harness.server.client(0) as broker:
             queues = [KEY_PREFIX + queue for queue in model_queues(["gleaner-small"])]
             messages = [raw for queue in queues for raw in broker.lrange(queue, 0, -1)]
         assert messages
         bodies = [orjson.loads(raw)["body"].encode() for raw in messages]
 
-        worker = house.worker(GLEANER_RESULT_CACHE_TTL_S="60").wait_ready()
+        worker = harness.worker(GLEANER_RESULT_CACHE_TTL_S="60").wait_ready()
         path = f"/v1/jobs/{sent.json()['id']}"
         assert client.get(path, params={"wait": 30}).json()["status"] == "partially_succeeded"
         results = client.get(f"{path}/results").text
@@ -96,18 +98,18 @@ def test_a_marker_is_found_nowhere() -> None:
         hooks = receiver.wait("/ok", 1)
 
         told = repr(hooks).replace(f'"metadata":{{"note":"{MARKER}"}}', "")  # which the receiver is meant to have
-        seen = {"messages": repr(messages + bodies), "webhook": told, **_shown(house, flower)}
+        seen = {"messages": repr(messages + bodies), "webhook": told, **_shown(harness, flower)}
         for name, content in seen.items():
             assert MARKER not in content, f"{name}: {_around(content)}"
-        _grep_files(house)
+        _grep_files(harness)
 
 
-def _shown(house: House, flower: httpx.Client) -> dict[str, str]:
+def _shown(harness: ServiceHarness, flower: httpx.Client) -> dict[str, str]:
     """What whoever runs the service can look at."""
     wait_for(lambda: flower.get("/api/tasks").json(), READY_S, "Flower has seen a task")
     pages = ("/api/tasks", "/api/workers", "/api/queues/length", "/tasks", "/workers", "/metrics")
     shown = {f"Flower's {page}": flower.get(page, follow_redirects=True).text for page in pages}
-    for child in house.children:
+    for child in harness.children:
         if child.role != "flower":
             status, text = child.probe("/metrics")
             assert status == 200
@@ -115,14 +117,14 @@ def _shown(house: House, flower: httpx.Client) -> dict[str, str]:
     return shown
 
 
-def _grep_files(house: House) -> None:
+def _grep_files(harness: ServiceHarness) -> None:
     """Logs, append-only file and dump; what else was written there is found, so the search is good."""
-    with house.server.client() as store:
+    with harness.server.client() as store:
         store.set("canary", "Canaryword")
         store.save()
         store.config_set("appendfsync", "always")
         store.set("canary", "Canaryword")
-    files = {path: path.read_bytes() for path in house.directory.rglob("*") if path.is_file()}
+    files = {path: path.read_bytes() for path in harness.directory.rglob("*") if path.is_file()}
     assert len([path for path in files if path.suffix == ".log"]) >= 5
     with_canary = {path.suffix for path, content in files.items() if b"Canaryword" in content}
     assert {".aof", ".rdb"} <= with_canary
@@ -145,20 +147,20 @@ async def test_a_key_is_changed_without_a_pause(ledger_url: str, broker_url: str
         folder = tmp_path / str(number)
         folder.mkdir()
         async with running_api(ledger_url, broker_url, folder, encryption_keys=keys) as api:
-            await api.worker.work()  # what the step before left in the queue
+            await api.worker.run_shards()  # what the step before left in the queue
             jobs += [await api.submit("Ada", metadata={"step": str(number)}) for _ in range(2)]
-            messages = await api.worker.messages()
-            assert await api.worker.claim(messages[0]) == "run"
-            await api.worker.finish(messages[0])
+            messages = await api.worker.take_messages()
+            assert await api.worker.claim_shard(messages[0]) == "run"
+            await api.worker.finish_shard(messages[0])
             await Pusher(api.broker).push(messages[1:])  # for the next step's worker
             for job_id in jobs:
-                assert (await api.job(job_id))["metadata"]["step"] in "012"
+                assert (await api.get_job(job_id))["metadata"]["step"] in "012"
                 assert (await api.client.get(f"/v1/jobs/{job_id}/results")).status_code == 200
 
     (tmp_path / "3").mkdir()
     async with running_api(ledger_url, broker_url, tmp_path / "3", encryption_keys=(new,)) as api:
-        await api.worker.work()
-        assert (await api.job(jobs[-1]))["status"] == "succeeded"
+        await api.worker.run_shards()
+        assert (await api.get_job(jobs[-1]))["status"] == "succeeded"
         rows = (await api.client.get(f"/v1/jobs/{jobs[-1]}/results")).json()["data"]
         assert rows[0]["entities"][0]["text"] == "Ada"
         lost = await api.client.get(f"/v1/jobs/{jobs[0]}/results")

@@ -12,7 +12,7 @@ import pytest
 from jobs.ledger import Ledger
 from jobs.observability.metrics import WorkerMetrics
 from jobs.schema import DocumentResult
-from tests.support.intake import Worker, working
+from tests.support.intake import InProcessWorker, running_worker
 from tests.support.ledger import CODEC, MODEL
 from worker.model.engine import load
 from worker.model.sources.resolve import resolve
@@ -41,31 +41,31 @@ def engine() -> Engine:
 
 
 @pytest.fixture
-def worker(ledger_url: str, broker_url: str, engine: Engine) -> Iterator[Worker]:
+def worker(ledger_url: str, broker_url: str, engine: Engine) -> Iterator[InProcessWorker]:
     """A worker with that model and a cache."""
 
     def cache(store: Ledger, metrics: WorkerMetrics) -> ResultCache:
         return cache_for(engine.spec, store, metrics)
 
-    with working(ledger_url, broker_url, engine, cache=cache) as made:
+    with running_worker(ledger_url, broker_url, engine, cache=cache) as made:
         yield made
 
 
-def ask(worker: Worker, job: str, **how: Any) -> tuple[DocumentResult, ...]:
+def ask(worker: InProcessWorker, job: str, **how: Any) -> tuple[DocumentResult, ...]:
     """A job's results."""
     how = {"labels": LABELS, "options": OPTIONS, **how}
     assert worker.intake.extract_shard(worker.submit(job, *TEXTS, **how)) == "stored"
     return worker.results(job)
 
 
-def looked_up(worker: Worker) -> tuple[float, float]:
+def looked_up(worker: InProcessWorker) -> tuple[float, float]:
     """Documents that the cache answered, and those that it did not."""
     hit, miss = (worker.metrics.cached.labels(outcome)._value.get() for outcome in ("hit", "miss"))
     return hit, miss
 
 
 def test_the_second_job_is_answered_without_the_model(
-    worker: Worker, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    worker: InProcessWorker, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reasons, redaction and a document of many windows, equal to the last digit of every score."""
     first = ask(worker, "job_1")
@@ -79,14 +79,14 @@ def test_the_second_job_is_answered_without_the_model(
 
 
 @pytest.mark.parametrize("other", [{"tenant": "t2"}, {"labels": {"person": None}}, {"options": {"threshold": 0.4}}])
-def test_another_tenant_or_question_is_the_models(worker: Worker, other: dict[str, Any]) -> None:
+def test_another_tenant_or_question_is_the_models(worker: InProcessWorker, other: dict[str, Any]) -> None:
     """What nobody asked is read."""
     ask(worker, "job_1")
     ask(worker, "job_2", **other)
     assert looked_up(worker) == (0, 6)
 
 
-def test_another_revision_answers_anew(worker: Worker, engine: Engine) -> None:
+def test_another_revision_answers_anew(worker: InProcessWorker, engine: Engine) -> None:
     """Other weights, other answers."""
     ask(worker, "job_1")
     worker.intake._cache = cache_for(replace(engine.spec, revision="next"), worker.store, worker.metrics)

@@ -18,7 +18,7 @@ from jobs.redis.clients import connect, connect_async
 from jobs.settings import Settings
 from tests.conftest import Tool
 from tests.support.processes.harness import free_port, wait_for
-from tests.support.servers.tls_acl_redis import KEEPER, Fortress, fortress
+from tests.support.servers.tls_acl_redis import KEEPER, TlsAclRedis, tls_acl_redis
 
 PASSWORD = "sentinels-own"  # pragma: allowlist secret
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 
 @contextmanager
-def _sentinel(binary: Path, server: Fortress) -> Iterator[int]:
+def _sentinel(binary: Path, server: TlsAclRedis) -> Iterator[int]:
     """One Sentinel that knows the server by name; its port."""
     port, directory = free_port(), server.directory / "sentinel"
     directory.mkdir()
@@ -50,7 +50,7 @@ def _sentinel(binary: Path, server: Fortress) -> Iterator[int]:
         process.wait(10)
 
 
-def _settings(server: Fortress, port: int, password: str) -> Settings:
+def _settings(server: TlsAclRedis, port: int, password: str) -> Settings:
     keeper = f"{KEEPER}:{KEEPER}-password"
     url = f"rediss+sentinel://{keeper}@localhost:{port}/gleaner/0?sentinel_password={password}"
     files = {name.removeprefix("GLEANER_").lower(): value for name, value in server.settings.items()}
@@ -70,7 +70,7 @@ async def test_clients_of_both_kinds_and_kombu_get_through(tool: Tool) -> None:
     binary = tool("redis-server")
     directory = Path(tempfile.mkdtemp(prefix="gl-", dir="/tmp"))
     try:
-        with fortress(binary, directory) as server, _sentinel(binary, server) as port:
+        with tls_acl_redis(binary, directory) as server, _sentinel(binary, server) as port:
             url = _settings(server, port, PASSWORD).redis_url
             wait_for(lambda: _answers(url), 10, "the master is found")
             async with connect_async(url, 2.0, "test") as client:

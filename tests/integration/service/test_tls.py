@@ -17,10 +17,10 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from gateway.settings import GatewaySettings
 from jobs.redis.clients import connect, secured, tls_options
 from tests.conftest import Tool
-from tests.support.processes.harness import READY_S, House, free_port, wait_for
+from tests.support.processes.harness import READY_S, ServiceHarness, free_port, wait_for
 from tests.support.servers.certificates import Authority
 from tests.support.servers.receivers import Receiver, receiving
-from tests.support.servers.tls_acl_redis import Fortress, fortress
+from tests.support.servers.tls_acl_redis import TlsAclRedis, tls_acl_redis
 
 KEDA = """
 local kind = redis.call('type', KEYS[1]).ok
@@ -31,43 +31,43 @@ return redis.call('llen', KEYS[1])
 
 
 @dataclass(frozen=True)
-class Service:
+class TlsService:
     """The processes, and the server that they are users of."""
 
-    server: Fortress
+    server: TlsAclRedis
     gateway: str
     flower: str
 
 
 @pytest.fixture(scope="module")
-def service(tool: Tool) -> Iterator[Service]:
+def service(tool: Tool) -> Iterator[TlsService]:
     """Gateway, worker, courier and Flower, each as its own user, over TLS alone."""
     binary = tool("redis-server")
     directory = Path(tempfile.mkdtemp(prefix="gl-", dir="/tmp"))
-    house = House()
+    harness = ServiceHarness()
     port, flower_port = free_port(), free_port()
     try:
-        with fortress(binary, directory) as server:
+        with tls_acl_redis(binary, directory) as server:
             hooks = {"GLEANER_WEBHOOK_ALLOW": "127.0.0.0/8", "GLEANER_WEBHOOK_ALLOW_HTTP": "true"}
             limits = {"GLEANER_TENANT_REQUESTS_PER_S": "1000", "GLEANER_KEY_DOCUMENTS_PER_DAY": "1000"}
             cached = {"GLEANER_RESULT_CACHE_TTL_S": "60"}
             gateway = {**server.urls("gateway"), "GLEANER_PORT": str(port), **hooks, **limits}
             flower = {"GLEANER_FLOWER_PORT": str(flower_port), "GLEANER_FLOWER_PASSWORD": "pw"}
             started = [
-                house.start("gateway", "gateway", gateway),
-                house.start("worker", "tests.support.processes.worker", {**server.urls("worker"), **cached}),
-                house.start("courier", "gateway.courier", {**server.urls("courier"), **hooks}),
+                harness.start("gateway", "gateway", gateway),
+                harness.start("worker", "tests.support.processes.worker", {**server.urls("worker"), **cached}),
+                harness.start("courier", "gateway.courier", {**server.urls("courier"), **hooks}),
             ]
-            house.start("flower", "jobs.queue.flower", {**server.urls("flower"), **flower})
+            harness.start("flower", "jobs.queue.flower", {**server.urls("flower"), **flower})
             for child in started:
                 child.wait_ready()
-            yield Service(server, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{flower_port}")
+            yield TlsService(server, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{flower_port}")
     finally:
-        house.close()
+        harness.close()
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def test_a_job_and_its_webhook_pass_and_nobody_is_refused_anything(service: Service) -> None:
+def test_a_job_and_its_webhook_pass_and_nobody_is_refused_anything(service: TlsService) -> None:
     """Submission with a key, wait, results, cancel, delete, delivery: the users may do all of it, and no more."""
     with receiving() as receiver, httpx.Client(base_url=service.gateway, trust_env=False, timeout=40) as client:
         _whole_life(client, receiver)
@@ -96,7 +96,7 @@ def _whole_life(client: httpx.Client, receiver: Receiver) -> None:
     assert few.status_code == 200, few.text
 
 
-def test_flower_sees_workers_and_queues(service: Service) -> None:
+def test_flower_sees_workers_and_queues(service: TlsService) -> None:
     """Its own connection to the broker is encrypted, too."""
     with httpx.Client(base_url=service.flower, auth=("gleaner", "pw"), trust_env=False) as client:
         # Flower asks by itself once, at its start, and gives each a second: on a busy machine one may miss it.
@@ -111,7 +111,7 @@ def _seen_by_flower(client: httpx.Client) -> int:
     return len(answer.json()) if answer.status_code == 200 else 0
 
 
-def test_keda_counts_and_sees_nothing_else(service: Service) -> None:
+def test_keda_counts_and_sees_nothing_else(service: TlsService) -> None:
     """One number."""
     with service.server.client("keda") as keda:
         assert keda.eval(KEDA, 1, "{gleaner}:open:gleaner-small") == 0
@@ -129,7 +129,7 @@ def test_keda_counts_and_sees_nothing_else(service: Service) -> None:
         "FUNCTION LIST", "PUBLISH other 1", "SWAPDB 0 1", "MODULE LIST", "SLOWLOG GET",
     ],
 )  # fmt: skip
-def test_nobody_may_do_what_no_process_needs(service: Service, user: str, command: str) -> None:
+def test_nobody_may_do_what_no_process_needs(service: TlsService, user: str, command: str) -> None:
     """Whatever gets hold of a process's password cannot take the server over, or another program's keys."""
     with service.server.client(user) as client, pytest.raises(NoPermissionError):
         client.execute_command(*command.split())
@@ -154,13 +154,13 @@ def test_nobody_may_do_what_no_process_needs(service: Service, user: str, comman
         ("backup", "INFO"),
     ],
 )
-def test_each_may_do_its_own_and_not_another_s(service: Service, user: str, command: str) -> None:
+def test_each_may_do_its_own_and_not_another_s(service: TlsService, user: str, command: str) -> None:
     """One process taken over is not all of them."""
     with service.server.client(user) as client, pytest.raises(NoPermissionError):
         client.execute_command(*command.split())
 
 
-def test_the_server_lets_no_one_in_without_name_and_certificate(service: Service) -> None:
+def test_the_server_lets_no_one_in_without_name_and_certificate(service: TlsService) -> None:
     """Neither the default user nor a client without a certificate of the authority."""
     server = service.server
     with server.client() as client:
@@ -173,7 +173,7 @@ def test_the_server_lets_no_one_in_without_name_and_certificate(service: Service
         redis.Redis(port=server.port, socket_timeout=2).ping()
 
 
-def test_a_server_of_another_authority_or_name_is_not_believed(service: Service, tmp_path: Path) -> None:
+def test_a_server_of_another_authority_or_name_is_not_believed(service: TlsService, tmp_path: Path) -> None:
     """No secret goes to whoever answers at the address."""
     server = service.server
     stranger = Authority.make(tmp_path)

@@ -14,7 +14,7 @@ from jobs.ledger import Ledger, webhooks
 from jobs.ledger.webhooks import Delivery
 from jobs.queue.celery_queues import KEY_PREFIX
 from tests.support.processes.couriers import add_endpoint, end_job, start_courier
-from tests.support.processes.harness import House, wait_for
+from tests.support.processes.harness import ServiceHarness, wait_for
 from tests.support.servers.certificates import Authority
 from tests.support.servers.receivers import Receiver, receiving
 
@@ -24,9 +24,9 @@ SHORT = {"webhook_connect_s": 0.5, "webhook_timeout_s": 1.0}
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
+def harness() -> Iterator[ServiceHarness]:
     """A server of its own; the test starts the couriers."""
-    made = House()
+    made = ServiceHarness()
     try:
         yield made
     finally:
@@ -34,9 +34,9 @@ def house() -> Iterator[House]:
 
 
 @pytest.fixture
-def store(house: House) -> Iterator[Ledger]:
+def store(harness: ServiceHarness) -> Iterator[Ledger]:
     """The ledger."""
-    with house.server.client() as client:
+    with harness.server.client() as client:
         yield Ledger(client)
 
 
@@ -60,7 +60,7 @@ def gaps(delivery: Delivery) -> list[float]:
 
 
 def test_each_behaviour_gets_its_documented_schedule(
-    house: House, store: Ledger, receiver: Receiver, tmp_path: Path
+    harness: ServiceHarness, store: Ledger, receiver: Receiver, tmp_path: Path
 ) -> None:
     """Hostile receivers of every kind at once: each is tried as documented, none keeps another waiting."""
     authority = Authority.make(tmp_path)
@@ -89,7 +89,7 @@ def test_each_behaviour_gets_its_documented_schedule(
         secrets = {name: add_endpoint(store, name, url, tenant=name) for name, url in urls.items()}
         for name in urls:
             end_job(store, f"job_{name}", tenant=name)
-        start_courier(house, RULES, **SHORT, webhook_ca_file=authority.path).wait_ready()
+        start_courier(harness, RULES, **SHORT, webhook_ca_file=authority.path).wait_ready()
         seen: dict[str, Delivery] = {}
 
         def all_ended() -> bool:
@@ -131,29 +131,29 @@ def test_each_behaviour_gets_its_documented_schedule(
         assert (event["data"]["job_id"], request.headers["webhook-id"]) == (f"job_{name}", seen[name].id)
 
 
-def test_two_couriers_deliver_everything_once(house: House, store: Ledger, receiver: Receiver) -> None:
+def test_two_couriers_deliver_everything_once(harness: ServiceHarness, store: Ledger, receiver: Receiver) -> None:
     """No event twice, none left out; Flower sees tasks that carry ids and nothing else."""
     for n in range(4):
         add_endpoint(store, f"ep_{n}", receiver.url("/both"), tenant=f"t{n}")
     for n in range(100):
         end_job(store, f"job_{n}", tenant=f"t{n % 4}")
-    couriers = [start_courier(house), start_courier(house)]
+    couriers = [start_courier(harness), start_courier(harness)]
     for courier in couriers:
         courier.wait_ready()
     found = receiver.wait("/both", 100)
     assert [courier.drain() for courier in couriers] == [0, 0]
     assert len(receiver.at("/both")) == 100
     assert len({request.headers["webhook-id"] for request in found}) == 100
-    with house.server.client(db=0) as broker:
+    with harness.server.client(db=0) as broker:
         assert broker.llen(KEY_PREFIX + naming.WEBHOOK_QUEUE) == 0
 
 
-def test_sigterm_finishes_what_is_under_way(house: House, store: Ledger, receiver: Receiver) -> None:
+def test_sigterm_finishes_what_is_under_way(harness: ServiceHarness, store: Ledger, receiver: Receiver) -> None:
     """The attempt that runs is finished and stored, what waits is left for the next courier; exit code 0."""
     add_endpoint(store, "ep_1", receiver.url("/gate"))
     for n in range(40):
         end_job(store, f"job_{n}")
-    courier = start_courier(house, {"cap": 2, "again_s": 1.0})
+    courier = start_courier(harness, {"cap": 2, "again_s": 1.0})
     receiver.wait("/gate", 2)
     courier.send(signal.SIGTERM)
     wait_for(lambda: "draining" in courier.probe("/readyz")[1] or not courier.alive(), 10, "it says that it drains")
@@ -162,6 +162,6 @@ def test_sigterm_finishes_what_is_under_way(house: House, store: Ledger, receive
     found = store.run(webhooks.dlv_list("ep_1", None, 100)).deliveries
     assert {attempt.error for delivery in found for attempt in delivery.attempts} == {""}
     assert 2 <= sum(delivery.state == "delivered" for delivery in found) < 40
-    start_courier(house, {"cap": 2, "again_s": 1.0})
+    start_courier(harness, {"cap": 2, "again_s": 1.0})
     receiver.wait("/gate", 40)
     assert len({request.headers["webhook-id"] for request in receiver.at("/gate")}) == 40

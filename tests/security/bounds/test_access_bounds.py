@@ -147,7 +147,7 @@ async def test_a_stream_of_results_is_cut_when_its_key_is_revoked(
         assert record is not None
         caller = Caller(record.key_id, record.tenant, record.role, key_hash=record.sha256)
         job = await api.submit("Ada", "Bob")
-        await api.worker.work()
+        await api.worker.run_shards()
         reader = Reader(api.app.state.services, caller, job, Cursor(), Wanted(as_line))
         pieces = reader.run(b"{}\n")
         assert await anext(pieces) == b"{}\n"
@@ -310,7 +310,7 @@ async def test_reads_are_weighed_by_what_they_cost(
     monkeypatch.setattr(api_keys, "RELOAD_EVERY_S", 0)
     async with running_api(ledger_url, broker_url, tmp_path, key_reads_per_s=10) as api:
         job = await api.submit("Ada")
-        await api.worker.work()
+        await api.worker.run_shards()
         costs = {
             f"/v1/jobs/{job}": 1,
             f"/v1/jobs/{job}/documents/0": 1,

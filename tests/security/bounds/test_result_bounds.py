@@ -42,7 +42,7 @@ CSV = {"Accept": "text/csv"}
 
 
 @dataclass(frozen=True)
-class Service:
+class ResultsGateway:
     """A gateway with jobs of two tenants."""
 
     gateway: Child
@@ -56,7 +56,7 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResultsGateway]:
     """A gateway whose ledger holds what a worker may have stored."""
     redis_server.flush()
     folder = tmp_path_factory.mktemp("results")
@@ -68,7 +68,9 @@ def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
         put(store, SMALL, [result(0)], tenant="umbrella")
         put(store, FORMULAS, [result(0, id="=1+1", entities=(Entity(0, 9, "+47\u2028", "@SUM(A1)", 0.5),))])
     with running_gateway(folder, redis_server.url(1), redis_server.url(0)) as (gateway, key):
-        yield Service(gateway, key, api_keys.create(folder / "keys.json", tenant="umbrella", role="viewer").key)
+        yield ResultsGateway(
+            gateway, key, api_keys.create(folder / "keys.json", tenant="umbrella", role="viewer").key
+        )
 
 
 def result(index: int, **fields: Any) -> DocumentResult:
@@ -87,7 +89,7 @@ def put(store: Ledger, job: str, results: list[DocumentResult], tenant: str = "a
 
 
 @dataclass
-class Seen:
+class Measurements:
     """What was measured meanwhile."""
 
     rss: int = 0
@@ -95,9 +97,9 @@ class Seen:
 
 
 @asynccontextmanager
-async def watched(service: Service) -> AsyncIterator[Seen]:
+async def watched(service: ResultsGateway) -> AsyncIterator[Measurements]:
     """Looks at the gateway's memory and at how quick it is, while the block runs."""
-    seen, process = Seen(), psutil.Process(service.gateway.process.pid)
+    seen, process = Measurements(), psutil.Process(service.gateway.process.pid)
 
     async def look() -> None:
         async with service.client() as client:
@@ -116,7 +118,7 @@ async def watched(service: Service) -> AsyncIterator[Seen]:
         await asyncio.gather(looking, return_exceptions=True)
 
 
-async def size_of(service: Service, path: str, headers: dict[str, str], **params: Any) -> int:
+async def size_of(service: ResultsGateway, path: str, headers: dict[str, str], **params: Any) -> int:
     """Bytes of an answer, read to its end and not kept."""
     size = 0
     async with service.client() as client, client.stream("GET", path, headers=headers, params=params) as response:
@@ -126,7 +128,7 @@ async def size_of(service: Service, path: str, headers: dict[str, str], **params
     return size
 
 
-async def test_readers_of_large_results_cost_little_memory(service: Service) -> None:
+async def test_readers_of_large_results_cost_little_memory(service: ResultsGateway) -> None:
     """Pages, lines and CSV of 100 MB from 100 kB stored, by several readers at once, cost little."""
     path = f"/v1/jobs/{BIG}/results"
     async with watched(service) as seen:
@@ -142,7 +144,7 @@ async def test_readers_of_large_results_cost_little_memory(service: Service) -> 
     assert seen.livez_s < QUICK_S
 
 
-async def test_pages_of_bounded_size_join_to_the_whole(service: Service) -> None:
+async def test_pages_of_bounded_size_join_to_the_whole(service: ResultsGateway) -> None:
     """A page holds as many results as fit in it, and its cursor goes on with the next one."""
     indexes: list[int] = []
     cursor: str | None = None
@@ -159,7 +161,7 @@ async def test_pages_of_bounded_size_join_to_the_whole(service: Service) -> None
     assert indexes == list(range(DOCUMENTS))
 
 
-async def test_readers_who_do_not_read_hold_nothing_decoded(service: Service) -> None:
+async def test_readers_who_do_not_read_hold_nothing_decoded(service: ResultsGateway) -> None:
     """Connections that take the head of a large answer and stop cost a socket's buffer each, and hold up nobody."""
     async with watched(service) as seen, stalled(service, BIG, 60), stalled(service, WIDE, 8):
         for _ in range(3):
@@ -174,7 +176,7 @@ async def test_readers_who_do_not_read_hold_nothing_decoded(service: Service) ->
 
 
 @asynccontextmanager
-async def stalled(service: Service, job: str, count: int) -> AsyncIterator[None]:
+async def stalled(service: ResultsGateway, job: str, count: int) -> AsyncIterator[None]:
     """Connections that ask for a job's lines and do not read them."""
     host, _, port = service.gateway.url.removeprefix("http://").partition(":")
     head = (
@@ -192,7 +194,7 @@ async def stalled(service: Service, job: str, count: int) -> AsyncIterator[None]
             writer.transport.abort()
 
 
-async def test_a_document_of_many_entities_is_read_in_parts(service: Service) -> None:
+async def test_a_document_of_many_entities_is_read_in_parts(service: ResultsGateway) -> None:
     """120,000 entities, 9 MB of JSON: as a page, lines, CSV and alone, by several readers at once."""
     results, document = f"/v1/jobs/{WIDE}/results", f"/v1/jobs/{WIDE}/documents/0"
     async with watched(service) as seen:
@@ -235,7 +237,7 @@ def cursor(text: str) -> str:
         (cursor("r1:99:7"), 200),
     ],
 )
-async def test_a_cursor_that_was_made_up_finds_nothing(service: Service, made_up: str, status: int) -> None:
+async def test_a_cursor_that_was_made_up_finds_nothing(service: ResultsGateway, made_up: str, status: int) -> None:
     """Negative, huge, foreign or damaged: refused, or the end of the results."""
     for headers in ({}, LINES, CSV):
         async with service.client() as client:
@@ -245,7 +247,7 @@ async def test_a_cursor_that_was_made_up_finds_nothing(service: Service, made_up
         assert len(response.content) < 200 if status == 200 else response.json()["code"] == "bad_cursor"
 
 
-async def test_another_tenants_cursor_and_job_stay_apart(service: Service) -> None:
+async def test_another_tenants_cursor_and_job_stay_apart(service: ResultsGateway) -> None:
     """A cursor is a place, no permission."""
     async with service.client(service.other) as client:
         response = await client.get(f"/v1/jobs/{BIG}/results", params={"cursor": cursor("r1:1:0")})
@@ -260,7 +262,9 @@ async def test_another_tenants_cursor_and_job_stay_apart(service: Service) -> No
         ({"csv": "raw"}, ["=1+1", "+47\u2028", "@SUM(A1)"]),
     ],
 )
-async def test_no_cell_runs_as_a_formula(service: Service, params: dict[str, str], expected: Iterable[str]) -> None:
+async def test_no_cell_runs_as_a_formula(
+    service: ResultsGateway, params: dict[str, str], expected: Iterable[str]
+) -> None:
     """Ids, texts and labels come from clients' clients: in CSV they are text, numbers are numbers."""
     async with service.client() as client:
         response = await client.get(f"/v1/jobs/{FORMULAS}/results", headers=CSV, params=params)

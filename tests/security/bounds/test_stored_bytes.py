@@ -103,7 +103,7 @@ async def others_work(api: Api) -> None:
         sent = asyncio.create_task(
             api.client.post(path, json=body, headers={**api.as_role("other"), "Prefer": "wait=5"})
         )
-        await api.worker.work_when_there()
+        await api.worker.run_next_shards()
         assert (await sent).status_code in (200, 202)
 
 
@@ -189,7 +189,7 @@ async def test_metadata_is_stored_once_however_many_endpoints_hear_of_it(
         assert made.status_code == 201
     used = await stored_bytes(api)
     job = await api.submit("Ada", metadata={name: secrets.token_hex(256) for name in METADATA})
-    await api.worker.work()
+    await api.worker.run_shards()
     grown = await stored_bytes(api) - used
     assert 40 * 1024 < grown < 40 * 1024 + 30_000
     assert stored(store) == recount(store)
@@ -208,7 +208,7 @@ async def test_an_endpoint_with_many_deliveries_is_removed_bit_by_bit(
     made = (await api.client.post(ENDPOINTS, json={"url": receiver.url("/")})).json()
     for _ in range(12):
         await api.submit("Ada")
-    await api.worker.work()
+    await api.worker.run_shards()
     listed, first = f"{P}dlvs:{made['id']}", store.time()  # type: ignore[misc]
     store.zadd(listed, {f"dlv_gone{n}": int(first[0]) * 1000 - 99_999 for n in range(1200)})  # type: ignore[index]
     await api.client.delete(f"{ENDPOINTS}/{made['id']}")
@@ -240,7 +240,7 @@ async def test_a_retry_moves_the_texts(api: Api, store: redis.Redis) -> None:
     assert await stored_bytes(api) < once + 6 * 8192
     assert stored(store) == recount(store)
     await api.client.post(f"/v1/jobs/{job}/retry")
-    await api.worker.work()
+    await api.worker.run_shards()
     assert stored(store) == recount(store)
 
 
@@ -290,8 +290,8 @@ async def test_what_was_accepted_ends_whatever_it_adds(api: Api, store: redis.Re
     job = await api.submit("Ada")
     store.hincrby(f"{P}tenant:acme", "stored", LIMIT)
     store.hset(f"{P}kept:acme", "d:other", LIMIT)
-    await api.worker.work()
-    assert (await api.job(job))["status"] == "succeeded"
+    await api.worker.run_shards()
+    assert (await api.get_job(job))["status"] == "succeeded"
     assert (await post(api)).status_code == 429
     assert (await api.client.get(f"/v1/jobs/{job}/results")).status_code == 200
     assert (await api.client.delete(f"/v1/jobs/{job}")).status_code == 204
@@ -324,7 +324,7 @@ async def test_delete_leaves_a_tombstone_only(
         job = made.json()["id"]
         again = await api.client.post("/v1/jobs", json=body, headers=headers)
         assert again.json()["id"] == job
-        await api.worker.work()
+        await api.worker.run_shards()
         with hands(server.url(1), codec=api.worker.codec) as courier:
             if delivered:
                 assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 2}
@@ -395,7 +395,7 @@ async def test_a_jobs_own_endpoint_goes_soon_after_its_delivery(
 ) -> None:
     """With the delivery and its event, in an hour; its results stay."""
     made = (await post(api, webhook={"url": receiver.url("/w")})).json()
-    await api.worker.work()
+    await api.worker.run_shards()
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
     for key in (f"ep:{made['webhook']['endpoint_id']}", f"event:{made['id']}"):
         assert 0 < store.pttl(P + key) <= 3_600_000  # type: ignore[operator]
@@ -410,7 +410,7 @@ async def test_deliveries_have_their_metadata_after_results_expired(
     """Only DELETE erases it: a receiver that was away for longer hears all of it."""
     await api.client.post(ENDPOINTS, json={"url": receiver.url("/all")})
     job = await api.submit("Ada", metadata={"order": "A-1"})
-    await api.worker.work()
+    await api.worker.run_shards()
     assert Ledger(store).run(ledger.purge(job, erase=False)) == "purged"
     assert stored(store) == recount(store)
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}

@@ -23,16 +23,16 @@ from jobs import ledger
 from jobs.ledger import Ledger, webhooks
 from jobs.ledger.webhooks import Endpoint
 from tests.support.ledger import CODEC, new_job
-from tests.support.processes.harness import Child, House
+from tests.support.processes.harness import Child, ServiceHarness
 
 HERE = {"GLEANER_WEBHOOK_ALLOW": "127.0.0.0/8,::1/128", "GLEANER_WEBHOOK_ALLOW_HTTP": "true"}
 
 
-def start_courier(house: House, rules: dict[str, Any] | None = None, **settings: object) -> Child:
+def start_courier(harness: ServiceHarness, rules: dict[str, Any] | None = None, **settings: object) -> Child:
     """A courier that may call loopback, with these rules (see `Rules`; `delays_s`, `jitter`: the schedule's)."""
     named = {f"GLEANER_{name.upper()}": str(value) for name, value in settings.items()}
-    given = {**house.by_socket(), **HERE, **named, "TEST_RULES": json.dumps(rules or {})}
-    return house.start("courier", "tests.support.processes.couriers", given)
+    given = {**harness.by_socket(), **HERE, **named, "TEST_RULES": json.dumps(rules or {})}
+    return harness.start("courier", "tests.support.processes.couriers", given)
 
 
 def add_endpoint(

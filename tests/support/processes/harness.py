@@ -206,7 +206,7 @@ def guard() -> list[str]:
 
 
 @dataclass
-class House:
+class ServiceHarness:
     """A whole service: server, gateway, couriers, workers with the fake engine.
 
     Attributes:

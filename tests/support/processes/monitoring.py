@@ -14,7 +14,7 @@ import yaml
 
 from alerts import generate
 from tests.conftest import ROOT
-from tests.support.processes.harness import House, free_port, wait_for
+from tests.support.processes.harness import ServiceHarness, free_port, wait_for
 
 INTERVAL = "5s"
 """What `$__rate_interval` stands for, at a scrape a second."""
@@ -34,11 +34,11 @@ class Monitoring:
     alertmanager: str
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def watch(self, house: House) -> None:
+    def watch(self, harness: ServiceHarness) -> None:
         """Scrape what runs in the house now."""
         targets = [
             {
-                "targets": [f"127.0.0.1:{child.probe_port}" for child in house.children if child.role == role],
+                "targets": [f"127.0.0.1:{child.probe_port}" for child in harness.children if child.role == role],
                 "labels": {"job": f"gleaner-{role}"},
             }
             for role in ("gateway", "worker", "courier")

@@ -69,7 +69,7 @@ class _Server(ThreadingHTTPServer):
         """A client that gives up is what these tests are about."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _ReceiverHandler(BaseHTTPRequestHandler):
     server: _Server
     timeout = 10
 
@@ -218,7 +218,7 @@ def receiving(tls: tuple[Path, Path] | None = None, client_ca: Path | None = Non
         tls: certificate chain and key.
         client_ca: who must have signed the client's certificate.
     """
-    server = _Server(("127.0.0.1", 0), _Handler)
+    server = _Server(("127.0.0.1", 0), _ReceiverHandler)
     receiver = server.receiver = Receiver(server.server_address[1])
     if tls is not None:
         receiver.scheme = "https"

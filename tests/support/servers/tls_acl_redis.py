@@ -24,7 +24,7 @@ KEEPER = "keeper"
 
 
 @dataclass(frozen=True)
-class Fortress:
+class TlsAclRedis:
     """The running server.
 
     Attributes:
@@ -75,7 +75,7 @@ def write_users(directory: Path, passwords: Mapping[str, str]) -> Path:
 
 
 @contextmanager
-def fortress(binary: Path, directory: Path) -> Iterator[Fortress]:
+def tls_acl_redis(binary: Path, directory: Path) -> Iterator[TlsAclRedis]:
     """Run it until the block ends."""
     authority = Authority.make(directory)
     certificate, key = authority.issue("localhost")
@@ -101,7 +101,7 @@ def fortress(binary: Path, directory: Path) -> Iterator[Fortress]:
         "GLEANER_REDIS_CERT_FILE": str(shown),
         "GLEANER_REDIS_KEY_FILE": str(shown_key),
     }
-    running = Fortress(directory, port, authority, settings)
+    running = TlsAclRedis(directory, port, authority, settings)
 
     def answers() -> bool:
         assert process.poll() is None, log.read_text()

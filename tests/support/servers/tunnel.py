@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 
 
-class _Handler(StreamRequestHandler):
+class _TunnelHandler(StreamRequestHandler):
     def handle(self) -> None:
         target = self.rfile.readline().split(b" ")[1].decode()
         while self.rfile.readline() not in (b"\r\n", b""):
@@ -34,7 +34,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 @contextmanager
 def tunnel() -> Iterator[str]:
     """Run the proxy until the block ends; its URL."""
-    with ThreadingTCPServer(("127.0.0.1", 0), _Handler) as server:
+    with ThreadingTCPServer(("127.0.0.1", 0), _TunnelHandler) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.schema import Document, Options
-from tests.support.engine import FakeEngine, Fault
+from tests.support.engine import FakeEngine, FaultWord
 from worker.batching.batcher import MicroBatcher
 from worker.health import HUNG_EXIT_CODE, Health, Watchdog
 from worker.protocols import EngineBroken, ShardRef, Window
@@ -62,7 +62,7 @@ def test_a_hung_call_fails_liveness_then_ends_the_process(engine: FakeEngine) ->
     watchdog = Watchdog(health, every_s=0.2, end=end)
     watchdog.start()
     began = time.monotonic()
-    batcher.submit("job", some(Fault.hang))
+    batcher.submit("job", some(FaultWord.hang))
     while health.alive() is None:
         assert time.monotonic() - began < 5
         time.sleep(0.01)
@@ -79,7 +79,7 @@ def test_a_lost_device_is_not_alive(engine: FakeEngine) -> None:
     with MicroBatcher(engine, 100) as batcher:
         health.watch(batcher)
         with pytest.raises(EngineBroken):
-            batcher.submit("job", some(Fault.broken)).result(5)
+            batcher.submit("job", some(FaultWord.broken)).result(5)
         assert health.alive() == "the device is lost"
 
 
@@ -90,7 +90,7 @@ def test_a_pause_of_one_look_kills_nobody(engine: FakeEngine) -> None:
     batcher = MicroBatcher(engine, 100).start()
     health.watch(batcher)
     watchdog.start()
-    batcher.submit("job", some(Fault.hang))
+    batcher.submit("job", some(FaultWord.hang))
     while health.alive() is None:
         time.sleep(0.01)
     engine.hold.set()  # the call comes back before the second look

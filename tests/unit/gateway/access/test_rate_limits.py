@@ -138,7 +138,7 @@ async def test_open_jobs_of_a_key(limited: Any) -> None:
             "characters": 0, "characters_limit": None,
         }  # fmt: skip
 
-        await api.worker.work()
+        await api.worker.run_shards()
         assert (await api.client.get("/v1/limits")).json()["open"]["key_jobs"] == 0
         assert (await api.client.post("/v1/jobs", json=BODY)).status_code == 202
 

@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 
 from jobs.schema import DocumentErrorCode
-from tests.support.engine import FakeEngine, Fault
+from tests.support.engine import FakeEngine, FaultWord
 from worker.batching.batcher import LOOK_AHEAD, MicroBatcher
 from worker.batching.observer import Observer
 from worker.protocols import Dropped, EngineBroken, Failed, ShardRef, Span, Window, row_length
@@ -91,9 +91,9 @@ def test_jobs_meet_in_one_forward_and_numbers_say_so(engine: FakeEngine) -> None
     assert numbers.stages == ["collate", "forward", "decode"]
 
 
-@pytest.mark.parametrize("fault", [Fault.error, Fault.collate_error, Fault.decode_error])
+@pytest.mark.parametrize("fault", [FaultWord.error, FaultWord.collate_error, FaultWord.decode_error])
 def test_a_bad_document_fails_alone_without_its_text(
-    engine: FakeEngine, fault: Fault, caplog: pytest.LogCaptureFixture
+    engine: FakeEngine, fault: FaultWord, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An error in any stage ends at its own window; the neighbours succeed; no message quotes the text."""
     with caplog.at_level(logging.DEBUG):
@@ -117,7 +117,7 @@ def test_out_of_memory_halves_until_it_fits(engine: FakeEngine) -> None:
 
 def test_a_window_that_fits_no_device_fails_alone(engine: FakeEngine) -> None:
     """Out of memory with one window left is that document's error only."""
-    outcomes, numbers = together(engine, ["Ada", f"x {Fault.out_of_memory}", "Bob"])
+    outcomes, numbers = together(engine, ["Ada", f"x {FaultWord.out_of_memory}", "Bob"])
 
     failed = outcomes.pop(1)
     assert isinstance(failed, Failed)
@@ -141,7 +141,7 @@ def test_solo_windows_run_with_nothing_else(engine: FakeEngine) -> None:
 def test_the_hook_knows_the_shards_of_every_forward(engine: FakeEngine) -> None:
     """Before each pass, halves included, the caller is told which shards are in it."""
     seen: list[frozenset[ShardRef]] = []
-    together(engine, ["Ada", f"x {Fault.error}"], before_forward=seen.append)
+    together(engine, ["Ada", f"x {FaultWord.error}"], before_forward=seen.append)
 
     both = frozenset({ShardRef("job0", 0), ShardRef("job1", 0)})
     assert [both, frozenset({ShardRef("job0", 0)}), frozenset({ShardRef("job1", 0)})] == seen
@@ -178,7 +178,7 @@ def test_a_drop_waits_for_what_is_in_the_model(engine: FakeEngine) -> None:
     """A window that may end the process still has its owner, which can be blamed for it."""
     entered = Event()
     batcher = MicroBatcher(engine, 8, before_forward=lambda _: entered.set())
-    future = batcher.submit("job", [window(f"Ada {Fault.hang}"), window("Bob")])
+    future = batcher.submit("job", [window(f"Ada {FaultWord.hang}"), window("Bob")])
     with batcher:
         assert entered.wait(WAIT_S)
         assert batcher.drop("job") == 1
@@ -203,7 +203,7 @@ def test_a_lost_device_fails_everything_at_once(engine: FakeEngine) -> None:
     """After EngineBroken no document is blamed: futures raise it, new ones too, and the process can be ended."""
     batcher = MicroBatcher(engine, 8)
     futures: list[Future[object]] = [
-        batcher.submit("a", [window(f"x {Fault.broken}")]),  # type: ignore[list-item]
+        batcher.submit("a", [window(f"x {FaultWord.broken}")]),  # type: ignore[list-item]
         batcher.submit("b", [window("Ada")]),  # type: ignore[list-item]
     ]
     with batcher:
@@ -215,7 +215,7 @@ def test_a_lost_device_fails_everything_at_once(engine: FakeEngine) -> None:
 def test_a_device_that_is_lost_while_scores_travel_is_no_documents_fault(engine: FakeEngine) -> None:
     """What the decoder hears of the device is what the model's thread would have heard."""
     with MicroBatcher(engine, 8) as batcher:
-        future = batcher.submit("a", [window(f"x {Fault.broken_late}"), window("Ada")])
+        future = batcher.submit("a", [window(f"x {FaultWord.broken_late}"), window("Ada")])
         assert isinstance(future.exception(WAIT_S), EngineBroken)
         assert batcher.broken
 
@@ -226,7 +226,7 @@ def test_a_hung_model_stops_the_tick(engine: FakeEngine) -> None:
     now = [0.0]
     batcher = MicroBatcher(engine, 2048, before_forward=lambda _: entered.set(), clock=lambda: now[0])
     with batcher:
-        future = batcher.submit("job", [window(f"Ada {Fault.hang}")])
+        future = batcher.submit("job", [window(f"Ada {FaultWord.hang}")])
         assert entered.wait(WAIT_S)
         now[0] = 100.0
         assert batcher.last_tick == 0.0
@@ -279,14 +279,14 @@ def test_who_shares_an_answer_survives_the_others_cancellation(engine: FakeEngin
     assert len(engine.forwards) == 1
 
 
-@pytest.mark.parametrize("fault", [Fault.error, Fault.decode_error, Fault.broken])
-def test_who_shares_an_answer_shares_its_failure(engine: FakeEngine, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [FaultWord.error, FaultWord.decode_error, FaultWord.broken])
+def test_who_shares_an_answer_shares_its_failure(engine: FakeEngine, fault: FaultWord) -> None:
     """Nobody waits for ever for a window that failed; only the one that ran was at risk."""
     seen: list[frozenset[ShardRef]] = []
     batcher = MicroBatcher(engine, 2048, before_forward=seen.append)
     futures = [batcher.submit(f"job{i}", [window(f"Ada {fault}", f"job{i}")]) for i in range(3)]
     with batcher:
-        if fault is Fault.broken:
+        if fault is FaultWord.broken:
             assert all(isinstance(future.exception(WAIT_S), EngineBroken) for future in futures)
         else:
             assert all(isinstance(future.result(WAIT_S)[0], Failed) for future in futures)
@@ -321,7 +321,7 @@ def test_streams_run_micro_batches_beside_each_other(engine: FakeEngine) -> None
         entered.set()
 
     with MicroBatcher(engine, 2048, before_forward=hook) as batcher:
-        hanging = batcher.submit("slow", [window(f"Ada {Fault.hang}", "slow")])
+        hanging = batcher.submit("slow", [window(f"Ada {FaultWord.hang}", "slow")])
         assert entered.wait(WAIT_S)
         for i in range(3):
             assert names(batcher.submit(f"job{i}", [window(f"Bob {i}", f"job{i}")]).result(WAIT_S)[0]) == [0]
@@ -341,7 +341,7 @@ def test_one_of_two_that_hangs_stops_the_tick(engine: FakeEngine, express: bool)
     now = [0.0]
     batcher = MicroBatcher(engine, 2048, before_forward=lambda _: entered.set(), clock=lambda: now[0])
     with batcher:
-        hanging = batcher.submit("slow", [window(f"Ada {Fault.hang}", "slow")], interactive=express)
+        hanging = batcher.submit("slow", [window(f"Ada {FaultWord.hang}", "slow")], interactive=express)
         assert entered.wait(WAIT_S)
         now[0] = 100.0
         batcher.submit("job", [window("Bob")]).result(WAIT_S)
@@ -356,7 +356,7 @@ def test_close_waits_for_every_stream(engine: FakeEngine) -> None:
     """Closing finishes what all the streams have, and what a decoding that failed puts back."""
     engine.streams = 2
     batcher = MicroBatcher(engine, 8).start()
-    futures = [batcher.submit("job", [window(text)] * 5) for text in ("Ada", f"x {Fault.decode_error}", "Bob")]
+    futures = [batcher.submit("job", [window(text)] * 5) for text in ("Ada", f"x {FaultWord.decode_error}", "Bob")]
 
     assert batcher.close(WAIT_S)
     assert [len(future.result(0)) for future in futures] == [5, 5, 5]
@@ -368,9 +368,9 @@ def test_a_device_lost_in_one_stream_is_lost_to_all(engine: FakeEngine) -> None:
     entered = Event()
     batcher = MicroBatcher(engine, 8, before_forward=lambda _: entered.set())
     with batcher:
-        running = batcher.submit("slow", [window(f"Ada {Fault.hang}", "slow")])
+        running = batcher.submit("slow", [window(f"Ada {FaultWord.hang}", "slow")])
         assert entered.wait(WAIT_S)
-        lost = [batcher.submit("a", [window(f"x {Fault.broken}")]), batcher.submit("b", [window("Bob")])]
+        lost = [batcher.submit("a", [window(f"x {FaultWord.broken}")]), batcher.submit("b", [window("Bob")])]
         assert all(isinstance(future.exception(WAIT_S), EngineBroken) for future in lost)
         engine.hold.set()
         assert names(running.result(WAIT_S)[0]) == [0]
@@ -473,7 +473,7 @@ def test_a_short_urgent_text_waits_for_no_stream(engine: FakeEngine) -> None:
     engine.express_tokens = 64
     entered = Event()
     with MicroBatcher(engine, 2048, before_forward=lambda _: entered.set()) as batcher:
-        hanging = batcher.submit("slow", [window(f"Ada {Fault.hang}", "slow")])
+        hanging = batcher.submit("slow", [window(f"Ada {FaultWord.hang}", "slow")])
         assert entered.wait(WAIT_S)
         standard = batcher.submit("job", [window("Bob")])
         long = batcher.submit("long", [window("Bob " * 100, "long")], interactive=True)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.schema import Document, Options
-from tests.support.engine import small
+from tests.support.engine import small_engine
 from worker.batching.batcher import MicroBatcher
 from worker.model.errors import ModelBrokenError
 from worker.model.row_limit import LONGEST, STEP, default_row_tokens, row_tokens
@@ -66,7 +66,7 @@ def test_a_setting_below_128_is_refused() -> None:
 @pytest.mark.parametrize(("labels", "weight"), [(1, 1.0), (4, 1.0), (8, 2.0), (10, 2.5)])
 def test_labels_of_a_token_model_count(labels: int, weight: float) -> None:
     """A row that asks for more labels than the warm-up measured takes more of a micro-batch's budget."""
-    engine = small(max_pieces=200)
+    engine = small_engine(max_pieces=200)
     engine.spec = replace(engine.spec, labels_included=4)
     [window] = cut(
         Document(0, "0", "Anna met Bo."),
@@ -82,7 +82,7 @@ def test_labels_of_a_token_model_count(labels: int, weight: float) -> None:
 
 def test_a_micro_batch_has_fewer_rows_of_many_labels() -> None:
     """What the scorer of a token model takes, words times labels, is within the budget."""
-    engine = small(max_words=20, max_pieces=200)
+    engine = small_engine(max_words=20, max_pieces=200)
     engine.spec = replace(engine.spec, labels_included=2)
     texts = [f"Anna met Bo in place {i}." for i in range(8)]
     plans = [

@@ -16,8 +16,8 @@ from jobs.codec import Codec
 from jobs.ledger import Call, Claim, Ledger, LedgerUnavailableError
 from jobs.observability.metrics import WorkerMetrics
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Labels, Options
-from tests.support.engine import SPEC, FakeEngine, Fault
-from tests.support.intake import Worker, working
+from tests.support.engine import SPEC, FakeEngine, FaultWord
+from tests.support.intake import InProcessWorker, running_worker
 from tests.support.ledger import CODEC, forget_memory
 from tests.support.processes.harness import wait_for
 from worker.protocols import ModelSpec
@@ -169,14 +169,14 @@ def test_what_cannot_be_answered_asks_nothing() -> None:
 
 
 @pytest.fixture
-def worker(ledger_url: str, broker_url: str) -> Iterator[Worker]:
+def worker(ledger_url: str, broker_url: str) -> Iterator[InProcessWorker]:
     """A worker with the fake engine, and a cache."""
-    with working(ledger_url, broker_url, FakeEngine(), cache=made, redact_secret="x" * 32) as running:
+    with running_worker(ledger_url, broker_url, FakeEngine(), cache=made, redact_secret="x" * 32) as running:
         yield running
 
 
 def answered(
-    worker: Worker, job: str, *texts: str | Document, **how: Any
+    worker: InProcessWorker, job: str, *texts: str | Document, **how: Any
 ) -> tuple[list[DocumentResult], Sequence[int]]:
     """A job's results, and how many forward passes and hits it took."""
     engine, hits = worker.batcher._engine, counted(worker.metrics)["hit"]
@@ -197,7 +197,7 @@ def answered(
         {"long_text": "truncate"},
     ],
 )
-def test_the_same_again_is_answered_without_the_model(worker: Worker, options: dict[str, Any]) -> None:
+def test_the_same_again_is_answered_without_the_model(worker: InProcessWorker, options: dict[str, Any]) -> None:
     """The very answer that the model gave, whatever was asked for; usage and counts too."""
     texts = ("Anna 😀 of Berlin", "nobody", *(() if "long_text" in options else (LONG,)))
     first, cost = answered(worker, "job_1", *texts, options=options)
@@ -206,11 +206,11 @@ def test_the_same_again_is_answered_without_the_model(worker: Worker, options: d
     assert later == (0, len(texts))
     assert [one.to_dict() for one in again] == [one.to_dict() for one in first]
     assert first[0].entities
-    assert worker.job("job_2").usage == worker.job("job_1").usage
-    assert worker.job("job_2").counts == worker.job("job_1").counts
+    assert worker.get_job("job_2").usage == worker.get_job("job_1").usage
+    assert worker.get_job("job_2").counts == worker.get_job("job_1").counts
 
 
-def test_known_and_new_documents_share_a_shard(worker: Worker) -> None:
+def test_known_and_new_documents_share_a_shard(worker: InProcessWorker) -> None:
     """Results keep their order, with the new documents' ids; only what is new goes to the model, and once."""
     answered(worker, "job_1", "Anna", "Berlin", "Otto")
     mixed = [Document(0, "a", "Rio"), Document(1, "b", "Otto"), Document(2, "c", "Delta"), Document(3, "d", "Anna")]
@@ -222,9 +222,9 @@ def test_known_and_new_documents_share_a_shard(worker: Worker) -> None:
     assert answered(worker, "job_3", "Rio", "Delta")[1] == (0, 2)
 
 
-def test_what_failed_is_asked_again(worker: Worker) -> None:
+def test_what_failed_is_asked_again(worker: InProcessWorker) -> None:
     """An error is no answer."""
-    texts = (f"{Fault.error}", "", "Anna")
+    texts = (f"{FaultWord.error}", "", "Anna")
     for job, hits in (("job_1", 0), ("job_2", 1)):
         results, (passes, found) = answered(worker, job, *texts)
         assert [one.error and one.error.code for one in results] == [
@@ -235,14 +235,16 @@ def test_what_failed_is_asked_again(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("other", [{"tenant": "t2"}, {"labels": {"place": None}}, {"options": {"threshold": 0.9}}])
-def test_another_tenant_or_question_is_answered_by_the_model(worker: Worker, other: dict[str, Any]) -> None:
+def test_another_tenant_or_question_is_answered_by_the_model(
+    worker: InProcessWorker, other: dict[str, Any]
+) -> None:
     """And from then on has its own answer."""
     answered(worker, "job_1", "Anna")
     assert answered(worker, "job_2", "Anna", **other)[1] == (1, 0)
     assert answered(worker, "job_3", "Anna", **other)[1] == (0, 1)
 
 
-def test_a_forged_place_leads_to_nobody_elses_answer(worker: Worker) -> None:
+def test_a_forged_place_leads_to_nobody_elses_answer(worker: InProcessWorker) -> None:
     """Who can write to the store can point a question at another tenant's result, and gets a miss."""
     answered(worker, "job_1", "Anna")
     [key] = worker.client.keys(KEYS)
@@ -251,7 +253,7 @@ def test_a_forged_place_leads_to_nobody_elses_answer(worker: Worker) -> None:
     assert answered(worker, "job_3", "Anna")[1] == (1, 0)
 
 
-def test_deleting_a_job_deletes_what_it_was_answered(worker: Worker) -> None:
+def test_deleting_a_job_deletes_what_it_was_answered(worker: InProcessWorker) -> None:
     """The cache keeps nothing of a deleted job; another job that was answered from it keeps its results."""
     answered(worker, "job_1", "Anna")
     kept, _ = answered(worker, "job_2", "Anna")
@@ -267,7 +269,7 @@ def test_an_answer_is_given_for_its_time_and_no_longer(ledger_url: str, broker_u
     def brief(store: Ledger, metrics: WorkerMetrics) -> ResultCache:
         return made(store, metrics, ttl_s=0.3)
 
-    with working(ledger_url, broker_url, FakeEngine(), cache=brief) as worker:
+    with running_worker(ledger_url, broker_url, FakeEngine(), cache=brief) as worker:
         answered(worker, "job_1", "Anna")
         [key] = worker.client.keys(KEYS)
         assert 0 < worker.client.pttl(key) <= 300
@@ -279,14 +281,14 @@ def test_an_answer_is_given_for_its_time_and_no_longer(ledger_url: str, broker_u
 
 def test_without_a_cache_nothing_is_looked_up_or_kept(ledger_url: str, broker_url: str) -> None:
     """Off is off."""
-    with working(ledger_url, broker_url, FakeEngine()) as worker:
+    with running_worker(ledger_url, broker_url, FakeEngine()) as worker:
         for job in ("job_1", "job_2"):
             assert answered(worker, job, "Anna")[1] == (1, 0)
         assert worker.client.keys(KEYS) == []
         assert "recall" not in worker.store.ran
 
 
-def test_a_shard_is_looked_up_in_one_call(worker: Worker) -> None:
+def test_a_shard_is_looked_up_in_one_call(worker: InProcessWorker) -> None:
     """However many documents, and places they lie in; keeping them costs none."""
     for number in range(5):
         answered(worker, f"job_{number}", f"Anna {number}")
@@ -296,16 +298,16 @@ def test_a_shard_is_looked_up_in_one_call(worker: Worker) -> None:
     assert set(worker.store.ran) <= {"create", "claim", "recall", "mark", "complete", "page"}
 
 
-def test_a_suspect_is_read_anew(worker: Worker) -> None:
+def test_a_suspect_is_read_anew(worker: InProcessWorker) -> None:
     """What may have killed a worker runs alone, document by document, and its answers are known afterwards."""
     answered(worker, "job_1", "Anna")
-    message = worker.die(worker.submit("job_2", "Anna", "Otto"), deaths=1)
+    message = worker.crash_workers(worker.submit("job_2", "Anna", "Otto"), deaths=1)
     assert worker.intake.extract_shard(message) == "stored"
     assert counted(worker.metrics)["hit"] == 0
     assert answered(worker, "job_3", "Anna", "Otto")[1] == (0, 2)
 
 
-def test_answers_of_a_shard_that_is_no_longer_ours_are_not_kept(worker: Worker) -> None:
+def test_answers_of_a_shard_that_is_no_longer_ours_are_not_kept(worker: InProcessWorker) -> None:
     """Where a result is not stored, no question leads to it."""
     message = worker.submit("job_1", "Anna")
 
@@ -318,7 +320,7 @@ def test_answers_of_a_shard_that_is_no_longer_ours_are_not_kept(worker: Worker) 
     assert worker.client.keys(KEYS) == []
 
 
-def test_a_store_that_is_half_full_keeps_its_room_for_jobs(worker: Worker) -> None:
+def test_a_store_that_is_half_full_keeps_its_room_for_jobs(worker: InProcessWorker) -> None:
     """Above half of maxmemory nothing is kept for the cache; everything completes."""
     used = int(worker.client.info("memory")["used_memory"])
     limit = int(worker.client.config_get("maxmemory")["maxmemory"])
@@ -335,7 +337,7 @@ def test_a_store_that_is_half_full_keeps_its_room_for_jobs(worker: Worker) -> No
         worker.client.config_set("maxmemory", limit)
 
 
-def test_a_full_store_still_answers(worker: Worker) -> None:
+def test_a_full_store_still_answers(worker: InProcessWorker) -> None:
     """What was accepted completes, known answers are given, and new ones are given all the same."""
     answered(worker, "job_1", "Anna")
     message = worker.submit("job_2", "Anna", "Otto")
@@ -349,7 +351,7 @@ def test_a_full_store_still_answers(worker: Worker) -> None:
     assert [one.status for one in worker.results("job_2")] == [DocumentStatus.succeeded] * 2
 
 
-def test_a_store_that_does_not_let_the_cache_write_loses_nothing(worker: Worker) -> None:
+def test_a_store_that_does_not_let_the_cache_write_loses_nothing(worker: InProcessWorker) -> None:
     """A user without the right to these keys completes its shards."""
     name = "narrow"
     worker.client.execute_command(
@@ -365,7 +367,7 @@ def test_a_store_that_does_not_let_the_cache_write_loses_nothing(worker: Worker)
     finally:
         worker.client.execute_command("AUTH", "default", "")
         worker.client.execute_command("ACL", "DELUSER", name)
-    assert worker.job("job_1").counts.succeeded == 1
+    assert worker.get_job("job_1").counts.succeeded == 1
     assert counted(worker.metrics) == {"hit": 0, "miss": 0, "unread": 1}
 
 
@@ -390,7 +392,7 @@ def test_a_cache_that_does_not_answer_is_left_alone_for_a_while(caplog: pytest.L
     assert "Anna" not in caplog.text
 
 
-def test_an_answer_that_cannot_be_read_is_a_miss(worker: Worker) -> None:
+def test_an_answer_that_cannot_be_read_is_a_miss(worker: InProcessWorker) -> None:
     """Damaged, or sealed with a key that is gone; so is one that lies in a shard of fewer results."""
     answered(worker, "job_1", "Anna")
     [key] = worker.client.keys(KEYS)
@@ -402,7 +404,7 @@ def test_an_answer_that_cannot_be_read_is_a_miss(worker: Worker) -> None:
     assert counted(worker.metrics)["unread"] == 0
 
 
-def test_what_is_read_at_once_is_bounded(worker: Worker) -> None:
+def test_what_is_read_at_once_is_bounded(worker: InProcessWorker) -> None:
     """Answers that lie scattered over many large shards are found up to a size; the model gives the others."""
     jobs = [f"job_{number}" for number in range(4)]
     for job in jobs:
@@ -421,7 +423,7 @@ def test_the_store_learns_no_text_from_the_cache(ledger_url: str, broker_url: st
     def sealed(store: Ledger, metrics: WorkerMetrics) -> ResultCache:
         return made(store, metrics, codec=codec)
 
-    with working(ledger_url, broker_url, FakeEngine(), codec=codec, cache=sealed) as worker:
+    with running_worker(ledger_url, broker_url, FakeEngine(), codec=codec, cache=sealed) as worker:
         answered(worker, "job_1", "Zyxwmarker", labels={"Zyxwmarker": None})
         results, cost = answered(worker, "job_2", "Zyxwmarker", labels={"Zyxwmarker": None})
         assert cost == (0, 1)

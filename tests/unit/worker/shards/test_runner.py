@@ -13,8 +13,8 @@ from jobs.codec import CodecError
 from jobs.ledger import LedgerUnavailableError
 from jobs.queue import celery_queues
 from jobs.schema import Document, DocumentErrorCode, DocumentStatus, JobStatus, Priority
-from tests.support.engine import FakeEngine, Fault
-from tests.support.intake import Worker, working
+from tests.support.engine import FakeEngine, FaultWord
+from tests.support.intake import InProcessWorker, running_worker
 from tests.support.ledger import MODEL
 from worker.protocols import Dropped, EngineBroken, Window
 from worker.shards.bounds import Budget
@@ -24,20 +24,20 @@ QUEUE = naming.queue(MODEL, Priority.standard)
 
 
 @pytest.fixture
-def worker(ledger_url: str, broker_url: str) -> Iterator[Worker]:
+def worker(ledger_url: str, broker_url: str) -> Iterator[InProcessWorker]:
     """A worker with the fake engine."""
-    with working(ledger_url, broker_url, FakeEngine()) as made:
+    with running_worker(ledger_url, broker_url, FakeEngine()) as made:
         yield made
 
 
-def test_a_message_becomes_a_finished_shard(worker: Worker) -> None:
+def test_a_message_becomes_a_finished_shard(worker: InProcessWorker) -> None:
     """Claim, cut, run, merge, store: the job is done, its input gone."""
     message = worker.submit("job_1", "Anna of Berlin", "nobody")
     assert worker.intake.extract_shard(message) == "stored"
     first, second = worker.results("job_1")
     assert [entity.text for entity in first.entities] == ["Anna", "Berlin"]
     assert (second.status, second.entities) == (DocumentStatus.succeeded, ())
-    assert worker.job("job_1").status is JobStatus.succeeded
+    assert worker.get_job("job_1").status is JobStatus.succeeded
     assert worker.intake.extract_shard(message) == "gone"
 
 
@@ -56,25 +56,25 @@ def test_the_model_s_default_threshold_is_for_what_names_none(
 ) -> None:
     """For a whole job, for labels without one, under a document's own options; the job says which it was."""
     engine = FakeEngine()
-    with working(ledger_url, broker_url, engine, default_threshold=0.3) as worker:
+    with running_worker(ledger_url, broker_url, engine, default_threshold=0.3) as worker:
         document = Document(0, "0", "Anna of Berlin", options=own)
         message = worker.submit("job_1", document, labels={"person": None, "city": None}, options=options)
         worker.intake.extract_shard(message)
-        assert worker.job("job_1").default_threshold == 0.3
+        assert worker.get_job("job_1").default_threshold == 0.3
     assert engine.forwards[-1][0].thresholds == thresholds
 
 
 @pytest.mark.parametrize("script", ["claim", "complete"])
-def test_a_lost_reply_is_asked_for_again(worker: Worker, script: str) -> None:
+def test_a_lost_reply_is_asked_for_again(worker: InProcessWorker, script: str) -> None:
     """The same claim is the same lease, and the same result is stored once: nothing runs twice."""
     message = worker.submit("job_1", "Anna")
     worker.store.lose = {script: 2}
     assert worker.intake.extract_shard(message) == ("already" if script == "complete" else "stored")
     assert worker.results("job_1")[0].attempts == 1
-    assert worker.job("job_1").counts.succeeded == 1
+    assert worker.get_job("job_1").counts.succeeded == 1
 
 
-def test_a_result_waits_for_the_store(worker: Worker) -> None:
+def test_a_result_waits_for_the_store(worker: InProcessWorker) -> None:
     """The message is not acked (the task does not return) before the result is stored."""
     message = worker.submit("job_1", "Anna")
     down = Event()
@@ -96,7 +96,7 @@ def test_a_result_waits_for_the_store(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("script", ["claim", "complete"])
-def test_a_drain_ends_the_wait_for_the_store(worker: Worker, script: str) -> None:
+def test_a_drain_ends_the_wait_for_the_store(worker: InProcessWorker, script: str) -> None:
     """Once the process must end, a shard is left to its lease instead of holding the process up."""
     message = worker.submit("job_1", "Anna")
     worker.store.lose = {script: 1000}
@@ -104,7 +104,7 @@ def test_a_drain_ends_the_wait_for_the_store(worker: Worker, script: str) -> Non
     assert worker.intake.extract_shard(message) == "left"
 
 
-def test_a_lease_that_ends_just_before_the_windows_are_there(worker: Worker) -> None:
+def test_a_lease_that_ends_just_before_the_windows_are_there(worker: InProcessWorker) -> None:
     """Between the last look and the submission nothing is waiting that could be dropped; it is dropped after it."""
     message = worker.submit("job_1", "Anna")
     submit = worker.batcher.submit
@@ -118,10 +118,10 @@ def test_a_lease_that_ends_just_before_the_windows_are_there(worker: Worker) -> 
 
     worker.batcher.submit = late  # type: ignore[method-assign]
     assert worker.intake.extract_shard(message) == "released"
-    assert worker.job("job_1").counts.queued == 1
+    assert worker.get_job("job_1").counts.queued == 1
 
 
-def test_a_shard_taken_while_giving_back_goes_back(worker: Worker) -> None:
+def test_a_shard_taken_while_giving_back_goes_back(worker: InProcessWorker) -> None:
     """A message that arrives during the last moments is not lost for a lease: released, pushed, no attempt."""
     message = worker.submit("job_1", "Anna")
     worker.leases.end_all()
@@ -131,7 +131,7 @@ def test_a_shard_taken_while_giving_back_goes_back(worker: Worker) -> None:
     assert (claim.kind, claim.attempts) == ("run", 1)
 
 
-def test_a_cancelled_job_is_dropped(worker: Worker) -> None:
+def test_a_cancelled_job_is_dropped(worker: InProcessWorker) -> None:
     """A cancel that is learnt of while the texts are cut ends the shard without a forward pass."""
     message = worker.submit("job_1", "Anna")
 
@@ -142,12 +142,12 @@ def test_a_cancelled_job_is_dropped(worker: Worker) -> None:
 
     worker.intake._decode = cancelled  # type: ignore[method-assign]
     assert worker.intake.extract_shard(message) == "cancelled"
-    assert worker.job("job_1").status is JobStatus.cancelled
+    assert worker.get_job("job_1").status is JobStatus.cancelled
 
 
 @pytest.mark.parametrize("step", ["cut", "merge"])
 def test_a_bug_that_one_document_meets_is_its_own(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch, step: str
+    worker: InProcessWorker, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Whatever a document does to the pure code around the model, its neighbours succeed."""
     module = windows if step == "cut" else merging
@@ -165,59 +165,59 @@ def test_a_bug_that_one_document_meets_is_its_own(
     assert codes == [None, DocumentErrorCode.inference_failed, None]
 
 
-def test_a_lost_device_is_reported_once_it_is_met(worker: Worker) -> None:
+def test_a_lost_device_is_reported_once_it_is_met(worker: InProcessWorker) -> None:
     """The process is to end; the shard stays claimed, so that its lease puts the blame where it belongs."""
-    message = worker.submit("job_1", f"{Fault.broken}")
+    message = worker.submit("job_1", f"{FaultWord.broken}")
     with pytest.raises(EngineBroken):
         worker.intake.extract_shard(message)
     assert worker.broken == [True]
-    assert worker.at_risk() == {b"job_1:0"}
-    assert worker.job("job_1").counts.running == 1
+    assert worker.crash_suspects() == {b"job_1:0"}
+    assert worker.get_job("job_1").counts.running == 1
 
 
-def test_a_shard_that_cannot_be_read_is_no_suspect(worker: Worker) -> None:
+def test_a_shard_that_cannot_be_read_is_no_suspect(worker: InProcessWorker) -> None:
     """A missing key kills nobody: its lease runs out in a living worker, and no document is convicted for that."""
     message = worker.submit("job_1", "Anna")
     worker.client.hset("{gleaner}:in:job_1", "0", b"unreadable")
     with pytest.raises(CodecError):
         worker.intake.extract_shard(message)
-    assert worker.at_risk() == set()
+    assert worker.crash_suspects() == set()
 
 
-def test_a_shard_is_at_risk_from_its_first_text_on(worker: Worker) -> None:
+def test_a_shard_is_at_risk_from_its_first_text_on(worker: InProcessWorker) -> None:
     """The ledger knows of a shard before its texts are cut, not only before they are in the model."""
     seen: list[set[bytes]] = []
     cut = worker.intake._runner._cut
 
     def look(*args: Any) -> Any:
-        seen.append(worker.at_risk())
+        seen.append(worker.crash_suspects())
         return cut(*args)
 
     worker.intake._runner._cut = look  # type: ignore[method-assign]
     worker.intake.extract_shard(worker.submit("job_1", "Anna"))
     assert seen == [{b"job_1:0"}]
-    assert worker.at_risk() == set()
+    assert worker.crash_suspects() == set()
 
 
-def test_a_suspect_goes_on_where_it_died(worker: Worker) -> None:
+def test_a_suspect_goes_on_where_it_died(worker: InProcessWorker) -> None:
     """Results kept before the death stand; the rest runs document by document."""
-    message = worker.die(worker.submit("job_1", "Anna", "Otto", "Rio"), deaths=2, at=1)
+    message = worker.crash_workers(worker.submit("job_1", "Anna", "Otto", "Rio"), deaths=2, at=1)
     assert worker.intake.extract_shard(message) == "stored"
     assert [result.attempts for result in worker.results("job_1")] == [77, 3, 3]
     assert worker.client.keys("{gleaner}:part:*") == []
 
 
-def test_the_document_that_killed_three_times_alone_is_given_up(worker: Worker) -> None:
+def test_the_document_that_killed_three_times_alone_is_given_up(worker: InProcessWorker) -> None:
     """worker_lost for it, results for its neighbours, and its text is never touched again."""
-    message = worker.die(worker.submit("job_1", "Anna", f"{Fault.exit}", "Rio"), deaths=4, at=1)
+    message = worker.crash_workers(worker.submit("job_1", "Anna", f"{FaultWord.exit}", "Rio"), deaths=4, at=1)
     assert worker.intake.extract_shard(message) == "stored"
     codes = [result.error and result.error.code for result in worker.results("job_1")]
     assert codes == [None, DocumentErrorCode.worker_lost, None]
 
 
-def test_a_death_after_the_last_document_is_nobodys(worker: Worker) -> None:
+def test_a_death_after_the_last_document_is_nobodys(worker: InProcessWorker) -> None:
     """Once every document of a suspect is kept, a death before the result is stored convicts none of them."""
-    message = worker.die(worker.submit("job_1", "Anna"), deaths=1)
+    message = worker.crash_workers(worker.submit("job_1", "Anna"), deaths=1)
     worker.store.lose = {"complete": 1000}
     worker.draining.set()
     assert worker.intake.extract_shard(message) == "left"
@@ -230,14 +230,14 @@ def test_a_death_after_the_last_document_is_nobodys(worker: Worker) -> None:
 def test_a_suspect_that_takes_long_leaves_the_worker_to_others_in_between(ledger_url: str, broker_url: str) -> None:
     """Alone for a turn at a time: others get theirs, and at no moment is anybody at risk next to it."""
     engine = FakeEngine(seconds_per_forward=0.02)
-    with working(ledger_url, broker_url, engine, budget_s=0.2) as worker:
-        suspect = worker.die(worker.submit("job_1", "Anna went. " * 250, "Otto"), deaths=1)
+    with running_worker(ledger_url, broker_url, engine, budget_s=0.2) as worker:
+        suspect = worker.crash_workers(worker.submit("job_1", "Anna went. " * 250, "Otto"), deaths=1)
         others = [worker.submit(f"job_2{at}", "Rio", "Lima", tenant=f"other{at}") for at in range(3)]
         seen: list[tuple[set[str], set[bytes]]] = []
         forward = engine.forward
 
         def look(batch: tuple[Window, ...]) -> tuple[Window, ...]:
-            seen.append(({window.owner.job_id for window in batch}, worker.at_risk()))
+            seen.append(({window.owner.job_id for window in batch}, worker.crash_suspects()))
             return forward(batch)
 
         engine.forward = look  # type: ignore[method-assign]
@@ -273,10 +273,10 @@ def test_work_ends_with_its_lease_wherever_it_is(
     def spin(*args: Any, **kwargs: Any) -> Any:
         return endless(*args, budget=kwargs.get("budget"))
 
-    with working(ledger_url, broker_url, FakeEngine(seconds_per_forward=0.01), budget_s=60) as worker:
+    with running_worker(ledger_url, broker_url, FakeEngine(seconds_per_forward=0.01), budget_s=60) as worker:
         if where != "wait":
             monkeypatch.setattr(windows if where == "cut" else merging, where, spin)
-        message = worker.die(
+        message = worker.crash_workers(
             worker.submit("job_1", "Anna went. " * (3000 if where == "wait" else 150)), deaths=deaths
         )
         with ThreadPoolExecutor() as pool:
@@ -291,7 +291,7 @@ def test_work_ends_with_its_lease_wherever_it_is(
         monkeypatch.undo()
         assert worker.batcher.held == (0, 0)
         assert worker.intake.extract_shard(worker.submit("job_2", "Anna")) == "stored"
-        assert worker.at_risk() == set()
+        assert worker.crash_suspects() == set()
 
 
 @pytest.mark.parametrize("deaths", [0, 1])
@@ -310,14 +310,14 @@ def test_a_document_over_its_budget_fails_alone(
         return real(first, *args, **kwargs)
 
     monkeypatch.setattr(module, step, costly)
-    with working(ledger_url, broker_url, FakeEngine(), budget_s=0.1) as worker:
-        message = worker.die(worker.submit("job_1", "Anna", "costly", "Otto"), deaths=deaths)
+    with running_worker(ledger_url, broker_url, FakeEngine(), budget_s=0.1) as worker:
+        message = worker.crash_workers(worker.submit("job_1", "Anna", "costly", "Otto"), deaths=deaths)
         assert worker.intake.extract_shard(message) == "stored"
         codes = [result.error and result.error.code for result in worker.results("job_1")]
         assert codes == [None, DocumentErrorCode.too_costly, None]
 
 
-def test_heavy_documents_are_cut_one_after_the_other(worker: Worker) -> None:
+def test_heavy_documents_are_cut_one_after_the_other(worker: InProcessWorker) -> None:
     """Threads share an interpreter: at once they would only take more memory, and others' turns."""
     most = now = 0
     cut = windows.cut

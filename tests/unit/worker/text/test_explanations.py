@@ -7,7 +7,7 @@ import pytest
 
 from jobs.schema import Document, Options
 from tests.conftest import ROOT
-from tests.support.engine import FakeEngine, small
+from tests.support.engine import FakeEngine, small_engine
 from worker.model.sources import resolve
 from worker.protocols import Outcome, ShardRef, Span
 from worker.text.explanations import Sighting, checked, confidence, reasons
@@ -86,7 +86,7 @@ def test_entities_say_why() -> None:
 def test_of_a_long_text_the_window_holds_the_entity() -> None:
     """And is smaller than the text."""
     text = " ".join(f"Ada{n} went home." for n in range(40))
-    result = explained(text, small())
+    result = explained(text, small_engine())
     assert len(result.entities) == 40
     for entity in result.entities:
         assert entity.explain is not None

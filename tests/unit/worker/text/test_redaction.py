@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.schema import Document, DocumentStatus, Entity, OffsetUnit, Options, Redact
-from tests.support.engine import FakeEngine, small
+from tests.support.engine import FakeEngine, small_engine
 from worker.protocols import Outcome, ShardRef
 from worker.text.merging import Findings, merge
 from worker.text.redaction import Found, Redacted, redact, tenant_key
@@ -155,8 +155,8 @@ def extract(text: str, engine: FakeEngine, key: bytes | None = KEY, **options: A
 def test_a_result_tells_no_value(words: list[str], unit: OffsetUnit) -> None:
     """Of a short or a long text: offsets are true in every unit, in the text and in the redacted one."""
     text = " ".join(words)
-    plain = extract(text, small(), offset_unit=unit)
-    result = extract(text, small(), offset_unit=unit, redact={"mode": "hash"})
+    plain = extract(text, small_engine(), offset_unit=unit)
+    result = extract(text, small_engine(), offset_unit=unit, redact={"mode": "hash"})
 
     def part(whole: str, start: int, end: int) -> str:
         encoding = {"codepoint": "utf-32-le", "utf16": "utf-16-le", "byte": "utf-8"}[unit]
@@ -179,7 +179,7 @@ def test_a_result_tells_no_value(words: list[str], unit: OffsetUnit) -> None:
 def test_what_was_not_read_whole_is_not_redacted() -> None:
     """The unread rest could hold anything; the document fails alone, and its result has no text."""
     for text, options in (("word " * 100 + "Ada", {"long_text": "truncate"}), ("A" * 900, {})):
-        result = extract(text, small(), redact=True, **options)
+        result = extract(text, small_engine(), redact=True, **options)
         assert result.status is DocumentStatus.failed
         assert result.error.code == "input_too_long"
         assert (result.text, result.redacted_text, result.entities) == (None, None, ())

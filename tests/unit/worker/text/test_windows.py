@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Labels, Options
-from tests.support.engine import FakeEngine, small
+from tests.support.engine import FakeEngine, small_engine
 from worker.protocols import Failed, Outcome, ShardRef
 from worker.text.merging import Findings, merge
 from worker.text.windows import Plan, cut
@@ -53,7 +53,7 @@ def test_a_text_that_fits_is_one_window_of_its_own_words() -> None:
 @settings(deadline=None)
 def test_no_window_is_ever_too_long_and_no_word_or_label_is_left_out(words: list[str], labels: Labels) -> None:
     """Whatever text and labels: rows stay within words and pieces, and every word is asked for every label."""
-    engine = small(max_pieces=100)
+    engine = small_engine(max_pieces=100)
     plan = plan_for(" ".join(words), engine, labels)
     spec = engine.spec
 
@@ -90,8 +90,8 @@ def test_sentences_are_read_alone_too_unless_told_otherwise() -> None:
     """A long text's sentences have windows of their own; without close reading there are only large ones."""
     document = Document(0, "a", "Ada went home. " * 30)
 
-    both = cut(document, LABELS, Options(), small(), OWNER)
-    large = cut(document, LABELS, Options(), small(), OWNER, close_reading=False)
+    both = cut(document, LABELS, Options(), small_engine(), OWNER)
+    large = cut(document, LABELS, Options(), small_engine(), OWNER, close_reading=False)
 
     assert sum(p.reading is Reading.sentence for p in both.places) == 30
     assert all(p.reading is Reading.large for p in large.places)
@@ -100,7 +100,7 @@ def test_sentences_are_read_alone_too_unless_told_otherwise() -> None:
 @pytest.mark.parametrize("filler", ["so it went on and on", "so it went. And on it goes."])
 def test_an_entity_is_found_wherever_it_stands(filler: str) -> None:
     """An entity of the longest width, put before every word of a long text, is found whole each time."""
-    engine = small()
+    engine = small_engine()
     words = (filler + " ").lower() * 12
     places = [0, *(i + 1 for i, c in enumerate(words) if c == " ")]
     for place in places:
@@ -122,7 +122,7 @@ def test_offsets_are_in_the_units_asked_for(unit: str, encode: object) -> None:
     """`text[start:end] == entity.text` in every unit, after emoji and wide letters."""
     assert callable(encode)
     text = "héllo 🎉 wörld Ada 你好 Bob 🚀 " * 10
-    result = extract(text, small(), offset_unit=unit)
+    result = extract(text, small_engine(), offset_unit=unit)
 
     assert {"Ada", "Bob"} == {e.text for e in result.entities}
     assert len(result.entities) == 20
@@ -131,17 +131,17 @@ def test_offsets_are_in_the_units_asked_for(unit: str, encode: object) -> None:
 
 def test_reject_refuses_a_long_text() -> None:
     """`long_text: reject` fails the document, with the numbers and without the text."""
-    result = extract("Ada " * 30, small(), long_text="reject")
+    result = extract("Ada " * 30, small_engine(), long_text="reject")
 
     assert result.error is not None
     assert DocumentErrorCode.input_too_long is result.error.code
     assert result.error.detail.startswith("30 words (30 word pieces) do not fit")
-    assert not plan_for("Ada " * 20, small(), long_text="reject").refused
+    assert not plan_for("Ada " * 20, small_engine(), long_text="reject").refused
 
 
 def test_truncate_says_what_it_left_out() -> None:
     """`long_text: truncate` reads one window, marks the result and says how much was read."""
-    result = extract("ada " * 19 + "Bob " * 11, small(), long_text="truncate")
+    result = extract("ada " * 19 + "Bob " * 11, small_engine(), long_text="truncate")
 
     assert (result.windows, result.truncated) == (1, True)
     assert result.warnings == ("Read the first 20 of 30 words.",)
@@ -150,12 +150,12 @@ def test_truncate_says_what_it_left_out() -> None:
 
 def test_a_short_text_is_not_truncated() -> None:
     """`truncate` changes nothing where all fits."""
-    assert not extract("Ada went", small(), long_text="truncate").truncated
+    assert not extract("Ada went", small_engine(), long_text="truncate").truncated
 
 
 def test_one_giant_word_costs_only_its_own_tail() -> None:
     """A word longer than the model's row gets a window of its own, says so, and its neighbours are found."""
-    result = extract(f"Ada saw {'x' * 5000} then Bob left", small())
+    result = extract(f"Ada saw {'x' * 5000} then Bob left", small_engine())
 
     assert [e.text for e in result.entities] == ["Ada", "Bob"]
     assert result.truncated
@@ -174,7 +174,7 @@ def test_many_labels_are_asked_in_several_passes() -> None:
 
 def test_a_label_that_fits_no_row_is_refused() -> None:
     """One label longer than the model's row is a clear error, not a silent cut."""
-    plan = plan_for("Ada", small(), {"ok": None, "big": "word " * 400})
+    plan = plan_for("Ada", small_engine(), {"ok": None, "big": "word " * 400})
 
     assert plan.refused is not None
     assert DocumentErrorCode.input_too_long is plan.refused.code
@@ -244,7 +244,7 @@ def test_an_error_from_the_gateway_passes_through() -> None:
 
 def test_one_failed_window_fails_the_document() -> None:
     """A document is never answered in part."""
-    plan = plan_for("Ada " * 30, small())
+    plan = plan_for("Ada " * 30, small_engine())
     outcomes: list[Outcome] = [() for _ in plan.windows]
     outcomes[-1] = Failed(DocumentErrorCode.out_of_memory, "too small")
 
