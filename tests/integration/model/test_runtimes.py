@@ -304,6 +304,23 @@ def test_a_runtime_that_disagrees_is_never_chosen(
         load(shipped, "cpu", cache_dir=tmp_path)
 
 
+def test_a_disturbed_first_timing_does_not_decide(
+    shipped: Resolved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A candidate that other work on the machine slows at first is compared again, and the faster one is chosen."""
+    both = [select.Candidate("torch", precision) for precision in ("fp32", "bf16")]
+    readings = {"fp32": iter([1.0, 1.0, *[1.0] * 8]), "bf16": iter([1.4, 1.4, *[0.5] * 8])}
+    read = select.Selector._read
+
+    def read_with_noise(self: Any, runtime: Any) -> Any:
+        precision = "bf16" if runtime._dtype is torch.bfloat16 else "fp32"
+        return read(self, runtime)[0], next(readings[precision])
+
+    monkeypatch.setattr(select, "allowed", lambda *_: both)
+    monkeypatch.setattr(select.Selector, "_read", read_with_noise)
+    assert load(shipped, "cpu", cache_dir=tmp_path).spec.precision == "bf16"
+
+
 def test_a_cache_that_cannot_be_written_leaves_torch(shipped: Resolved, tmp_path: Path) -> None:
     """No place for an export: torch, with the weights where they are; asked for by name, it is said so."""
     blocked = tmp_path / "file"
