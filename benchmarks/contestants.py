@@ -15,8 +15,8 @@ from benchmarks.texts import Mix
 from jobs.schema import Document, Options
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Engine, ShardRef
-from worker.text.merging import Findings, merge
-from worker.text.windows import cut
+from worker.text.merging import Findings, merge_windows
+from worker.text.windows import cut_document
 
 SHARD = 32
 BATCH_SIZES = (4, 8, 16, 32)
@@ -165,7 +165,7 @@ class EngineAlone:
                 outcomes = iter(future.result())
                 for plan in plans:
                     findings = Findings.of(plan, [next(outcomes) for _ in plan.windows])
-                    result = merge(plan, findings, 1)
+                    result = merge_windows(plan, findings, 1)
                     found.append(frozenset((e.start, e.end, e.label) for e in result.entities))
         seconds = time.perf_counter() - began
         return Run(seconds, found, {"all": time.process_time() - cpu}, counted.real / counted.padded)
@@ -173,7 +173,7 @@ class EngineAlone:
     def _plan(self, index: int, mix: Mix) -> Any:
         document = Document(index, str(index), mix.texts[index])
         owner = ShardRef("bench", index // SHARD)
-        return cut(document, dict.fromkeys(mix.labels[index]), Options(), self._engine, owner)
+        return cut_document(document, dict.fromkeys(mix.labels[index]), Options(), self._engine, owner)
 
     def model_cpu_s(self, mix: Mix) -> float:
         """CPU seconds of the forward passes alone: those of one run, done again with nothing beside them."""

@@ -273,7 +273,7 @@ def model_facts(settings: WorkerSettings, spec: ModelSpec) -> ModelFacts:
     threshold = spec.default_threshold if settings.model_threshold is None else settings.model_threshold
     return ModelFacts(
         words_per_window=spec.max_words,
-        tokens_per_row=spec.max_pieces,
+        tokens_per_row=spec.max_row_tokens,
         words_per_entity=spec.max_width,
         default_threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
     )

@@ -1,7 +1,7 @@
-"""What passes between the pure code and the model: windows in, spans out, and the engine between them.
+"""Types exchanged between the pure code and the model: windows in, spans out, and the engine between them.
 
-``Document -> windows.cut -> Window -> microbatch -> Engine.collate | forward | decode -> Span -> windows.merge``.
-Only the files around `worker.model.engine` know torch and gliner; everyone else knows this page.
+``Document -> cut_document -> Window -> MicroBatcher -> collate | forward | decode -> Span -> merge_windows``.
+Only the files around `worker.model.engine` know torch and gliner; all others know this page.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROW_STEP = 8
 
 
 class ShardRef(NamedTuple):
-    """Which shard of which job a window came from."""
+    """Identifies a shard of a job."""
 
     job_id: str
     shard: int
@@ -26,22 +26,22 @@ class ShardRef(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A piece of a document with its label prompt: one row of a forward pass.
+    """A range of a document's words with its label prompt: one row of a forward pass.
 
     Attributes:
         owner: the shard whose lease covers this window.
         document: the document's index in its job.
-        words: the words, as the model's own splitter cut them.
-        prompts: what the model is asked for, one text per label, in label order; no two alike.
+        words: the words, as the model's splitter cut them.
+        prompts: the text that asks for each label, in label order, without duplicates.
         thresholds: score above which a span counts, one per prompt.
         flat: no two spans may overlap.
-        multi_label: one span may have several labels.
-        pieces: word pieces of prompt, words and special tokens together: the row's length in the model.
-        explain: its spans also say how the labels that lost scored.
-        most: candidate spans that are looked at, those of the highest scores.
-        ids: the word pieces of prompt and words, without special ones and not limited by the model's length.
-        counts: how many of them each word of the prompt, then each of the text, has.
-        weight: tokens of a micro-batch's budget that each of its pieces takes.
+        multi_label: a span may have several labels.
+        row_tokens: tokens of prompt, words and special tokens together: the row's length in the model.
+        explain: spans also carry their runner-up labels.
+        max_candidates: candidate spans that are considered, those of the highest scores.
+        token_ids: tokens of prompt and words, without special ones, not limited by the model's length.
+        tokens_per_word: number of tokens of each word of the prompt, then of each word of the text.
+        weight: tokens of a micro-batch's budget that each token of the row takes.
     """
 
     owner: ShardRef
@@ -51,81 +51,81 @@ class Window:
     thresholds: tuple[float, ...]
     flat: bool
     multi_label: bool
-    pieces: int
+    row_tokens: int
     explain: bool = False
-    most: int = 1 << 16
-    ids: Sequence[int] = field(default=(), compare=False, repr=False)
-    counts: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    max_candidates: int = 1 << 16
+    token_ids: Sequence[int] = field(default=(), compare=False, repr=False)
+    tokens_per_word: tuple[int, ...] = field(default=(), compare=False, repr=False)
     weight: float = field(default=1.0, compare=False)
 
     @property
     def cost(self) -> int:
-        """Return the tokens of a micro-batch's budget that it takes as the longest row, padding included."""
-        return row_length(ceil(self.pieces * self.weight))
+        """Tokens of a micro-batch's budget that the window takes as its longest row, padding included."""
+        return row_length(ceil(self.row_tokens * self.weight))
 
 
-def row_length(pieces: int) -> int:
-    """Pieces of a row, padding included, whose longest window has so many: few lengths, so few shapes.
+def row_length(tokens: int) -> int:
+    """Return the padded length of a row of `tokens`, a multiple of `ROW_STEP`: few lengths, so few shapes.
 
     Runtimes prepare kernels for every shape they meet, which takes OpenVINO longer than a short text itself.
     """
-    return -(-pieces // ROW_STEP) * ROW_STEP
+    return -(-tokens // ROW_STEP) * ROW_STEP
 
 
 class Span(NamedTuple):
     """An entity in a window: words `start` up to, not including, `end`; `label` is an index into `prompts`.
 
-    `others` are the labels that scored next best on these very words, with their scores, best first: at most three,
-    and only where the window asked to explain.
+    `runners_up` are the (label, score) that scored next best on the same words, best first: at most three, and only
+    if the window is to be explained.
     """
 
     start: int
     end: int
     label: int
     score: float
-    others: tuple[tuple[int, float], ...] = ()
+    runners_up: tuple[tuple[int, float], ...] = ()
 
 
 class Spans(Sequence[Span]):
-    """The spans of one window in columns, a tenth of the memory; `left_out` candidates were not looked at."""
+    """The spans of one window in columns, a tenth of the memory; `left_out` candidates were not considered."""
 
-    __slots__ = ("_ends", "_labels", "_others", "_scores", "_starts", "left_out")
+    __slots__ = ("_ends", "_labels", "_runners_up", "_scores", "_starts", "left_out")
 
     def __init__(self, spans: Iterable[Span], left_out: int = 0) -> None:
         self._starts, self._ends, self._labels = array("i"), array("i"), array("i")
         self._scores = array("d")
-        self._others: dict[int, tuple[tuple[int, float], ...]] = {}
+        self._runners_up: dict[int, tuple[tuple[int, float], ...]] = {}
         self.left_out = left_out
-        for at, span in enumerate(spans):
+        for index, span in enumerate(spans):
             self._starts.append(span.start)
             self._ends.append(span.end)
             self._labels.append(span.label)
             self._scores.append(span.score)
-            if span.others:
-                self._others[at] = span.others
+            if span.runners_up:
+                self._runners_up[index] = span.runners_up
 
     def __len__(self) -> int:
         return len(self._starts)
 
     @overload
-    def __getitem__(self, at: int) -> Span: ...
+    def __getitem__(self, index: int) -> Span: ...
     @overload
-    def __getitem__(self, at: slice) -> Sequence[Span]: ...
-    def __getitem__(self, at: int | slice) -> Span | Sequence[Span]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        others = self._others.get(at % len(self), ()) if self._others else ()
-        return Span(self._starts[at], self._ends[at], self._labels[at], self._scores[at], others)
+    def __getitem__(self, index: slice) -> Sequence[Span]: ...
+    def __getitem__(self, index: int | slice) -> Span | Sequence[Span]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        runners_up = self._runners_up.get(index % len(self), ()) if self._runners_up else ()
+        return Span(self._starts[index], self._ends[index], self._labels[index], self._scores[index], runners_up)
 
     @property
     def scores(self) -> Sequence[float]:
-        """The score of each."""
+        """Score of each span."""
         return self._scores
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Why one window has no spans; `detail` never quotes its text."""
+    """Why a window has no spans; `detail` never quotes its text."""
 
     code: DocumentErrorCode
     detail: str
@@ -134,40 +134,40 @@ class Failed:
 Outcome = tuple[Span, ...] | Spans | Failed
 
 
-Knots = tuple[tuple[float, float], ...]
-"""A calibration: (score, share of the entities with this score that are right), both rising."""
+CalibrationCurve = tuple[tuple[float, float], ...]
+"""Points (score, share of the entities with this score that are right), both rising."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What windows must respect, read from the loaded model.
+    """Limits and properties of the loaded model that windows depend on.
 
     Attributes:
-        max_words: words a row may have (the splitter's: punctuation counts).
-        max_pieces: word pieces a row may have, prompt and special tokens included.
-        max_width: longest entity the model can find, in words.
-        special_pieces: pieces the tokenizer adds to every row.
-        label_marker: the word that stands before every label in a prompt.
-        text_marker: the word between prompt and text.
-        revision: which weights these are.
-        calibration: what its scores are worth, where it ships that.
-        default_threshold: the score from which an entity counts where a request names none, where it ships that.
-        labels_included: labels of a row that its tokens stand for in a micro-batch's budget; a row that asks for
-            more counts as proportionally more tokens. 0: labels take next to nothing.
-        splitter: what cuts texts into words, the model's own or another that was set: other words, other answers.
-        merge_adjacent: merge adjacent entities of a label where a request does not say whether to.
+        max_words: words of a row (the splitter's: punctuation counts).
+        max_row_tokens: tokens of a row, prompt and special tokens included.
+        max_width: words of the longest entity that the model can find.
+        special_tokens: tokens that the tokenizer adds to every row.
+        label_marker: word before every label in a prompt.
+        text_marker: word between prompt and text.
+        revision: identifies the weights.
+        calibration: precision by score, if the model ships it.
+        default_threshold: score from which an entity counts if a request names none, if the model ships it.
+        labels_included: labels whose cost is covered by a row's tokens in a micro-batch's budget; a row with more
+            counts as proportionally more tokens. 0: labels cost next to nothing.
+        splitter: name of the word splitter, the model's or the one that was configured.
+        merge_adjacent: merge adjacent entities of a label unless a request says otherwise.
     """
 
     max_words: int
-    max_pieces: int
+    max_row_tokens: int
     max_width: int
-    special_pieces: int
+    special_tokens: int
     label_marker: str
     text_marker: str
     revision: str
     runtime: str = "torch"
     precision: str = "fp32"
-    calibration: Knots = ()
+    calibration: CalibrationCurve = ()
     labels_included: int = 0
     splitter: str = "whitespace"
     default_threshold: float | None = None
@@ -175,7 +175,7 @@ class ModelSpec:
 
 
 class Words(NamedTuple):
-    """A text's words, and where each of them begins and ends in it, in code points."""
+    """A text's words, and the offsets at which each begins and ends, in code points."""
 
     words: Sequence[str]
     starts: Sequence[int]
@@ -183,9 +183,9 @@ class Words(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """The ids of words' pieces, one word after the other, and how many each word has.
+    """Token ids of words, one word after the other, and the number of tokens of each word.
 
-    Of a word that is longer than any row has pieces, only so many need be there.
+    A word with more tokens than any row may be truncated to that many.
     """
 
     ids: Sequence[int]
@@ -193,45 +193,45 @@ class Encoded(NamedTuple):
 
 
 class Tokenizer(Protocol):
-    """How the model sees text. Safe to call from many threads at once."""
+    """Splits and encodes text as the model does. Safe to call from many threads at once."""
 
     @property
     def spec(self) -> ModelSpec:
-        """The model's limits."""
+        """Limits of the model."""
         ...
 
     @property
     def reserved(self) -> Sequence[str]:
-        """Return what the tokenizer reads as special tokens, not as text."""
+        """Strings that the tokenizer reads as special tokens, not as text."""
         ...
 
     def split(self, text: str) -> Words:
-        """The text's words, as the model sees them."""
+        """Return the words of a text."""
         ...
 
     def encode(self, words: Sequence[str]) -> Encoded:
-        """The words' pieces, special ones aside, not limited by the model's length."""
+        """Return the tokens of words, special ones aside, not limited by the model's length."""
         ...
 
 
 class Engine(Tokenizer, Protocol):
-    """A loaded model. `streams` threads call `collate`, `forward` and `decode`, and another one `decode`.
+    """A loaded model. `streams` threads call `collate`, `forward` and `decode`, and another one calls `decode`.
 
-    Where there is an express, one more thread calls all three with micro-batches that fit it.
+    If `express_tokens` is not 0, one more thread calls all three with micro-batches of at most that size.
     """
 
     @property
     def streams(self) -> int:
-        """Forward passes that may run at once: several where that takes less time than one after the other."""
+        """Number of forward passes that may run at once: more than one if that saves time."""
         ...
 
     @property
     def express_tokens(self) -> int:
-        """Padded tokens of a micro-batch that may run beside those of all streams; 0: none may."""
+        """Padded tokens of a micro-batch that may run in addition to those of all streams; 0: none may."""
         ...
 
     def collate(self, windows: Sequence[Window]) -> Any:
-        """Windows as padded tensors."""
+        """Return windows as padded tensors."""
         ...
 
     def forward(self, batch: Any) -> Any:
@@ -244,7 +244,7 @@ class Engine(Tokenizer, Protocol):
         ...
 
     def decode(self, batch: Any, raw: Any) -> Sequence[Sequence[Span]]:
-        """The spans of each window, in the windows' order.
+        """Return the spans of each window, in the windows' order.
 
         Raises:
             EngineBroken: the device was lost with the scores still on their way.
@@ -252,11 +252,11 @@ class Engine(Tokenizer, Protocol):
         ...
 
     def warm_up(self) -> int:
-        """Run the model at full size once; returns the micro-batch budget in padded tokens."""
+        """Run the model at full size once; return the micro-batch budget in padded tokens."""
         ...
 
     def release_memory(self) -> None:
-        """Give cached device memory back."""
+        """Return cached device memory to the device."""
         ...
 
 
@@ -265,7 +265,7 @@ class OutOfMemory(Exception):  # noqa: N818
 
 
 class EngineBroken(Exception):  # noqa: N818
-    """The device is in a state that only a new process gets out of."""
+    """The device is in a state that only a new process can leave."""
 
 
 class Dropped(Exception):  # noqa: N818

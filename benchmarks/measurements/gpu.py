@@ -123,7 +123,7 @@ def _engine(folder: Path, runtime: str, half: str) -> GlinerEngine:
     model = gliner_loader.described(loaded, resolve(str(folder), None, folder), graph.inputs)
     run_by: Any = TorchRuntime(graph, "cuda", dtype)
     if runtime == "cudagraphs":
-        run_by = CudaGraphsRuntime(FixedGraph(graph.core, dtype).eval(), dtype, model.spec.max_pieces)
+        run_by = CudaGraphsRuntime(FixedGraph(graph.core, dtype).eval(), dtype, model.spec.max_row_tokens)
     return GlinerEngine(Selection(run_by, Remembered(Candidate(runtime, half), model)), "cuda")
 
 

@@ -23,9 +23,9 @@ SPLIT = by_pattern(WORD)
 
 SPEC = ModelSpec(
     max_words=256,
-    max_pieces=512,
+    max_row_tokens=512,
     max_width=12,
-    special_pieces=2,
+    special_tokens=2,
     label_marker="<<ENT>>",
     text_marker="<<SEP>>",
     revision="fake",
@@ -94,7 +94,7 @@ class FakeEngine:
     def forward(self, batch: tuple[Window, ...]) -> tuple[Window, ...]:
         """Take the model's time, or go wrong."""
         self.forwards.append(batch)
-        padded = len(batch) * max(window.pieces for window in batch)
+        padded = len(batch) * max(window.row_tokens for window in batch)
         words = self._words(batch)
         if padded > self.memory_tokens or FaultWord.out_of_memory in words:
             raise OutOfMemory
@@ -153,6 +153,6 @@ class FakeEngine:
         return frozenset().union(*(window.words for window in windows))
 
 
-def small_engine(max_words: int = 20, max_pieces: int = 60, max_width: int = 3) -> FakeEngine:
+def small_engine(max_words: int = 20, max_row_tokens: int = 60, max_width: int = 3) -> FakeEngine:
     """A model with a tiny window, so that edges come often."""
-    return FakeEngine(replace(SPEC, max_words=max_words, max_pieces=max_pieces, max_width=max_width))
+    return FakeEngine(replace(SPEC, max_words=max_words, max_row_tokens=max_row_tokens, max_width=max_width))

@@ -26,7 +26,7 @@ from tests.support.engine import FakeEngine
 from tests.support.processes.harness import ServiceHarness
 from worker.protocols import ShardRef
 from worker.text import windows
-from worker.text.merging import Findings, merge
+from worker.text.merging import Findings, merge_windows
 
 MODEL = "gleaner-small"
 LABELS = {"person": None, "place": None, "product": None}
@@ -38,9 +38,9 @@ def fault_free(texts: Sequence[str]) -> list[dict[str, Any]]:
     """What the service answers for these texts when nothing goes wrong; attempts left out."""
     engine, owner, rows = FakeEngine(), ShardRef("job", 0), []
     for index, text in enumerate(texts):
-        plan = windows.cut(Document(index, str(index), text), LABELS, Options(), engine, owner)
+        plan = windows.cut_document(Document(index, str(index), text), LABELS, Options(), engine, owner)
         outcomes = [tuple(spans) for spans in engine.decode(plan.windows, plan.windows)]
-        rows.append(merge(plan, Findings.of(plan, outcomes), 1).to_dict())
+        rows.append(merge_windows(plan, Findings.of(plan, outcomes), 1).to_dict())
         del rows[-1]["attempts"]
     return orjson.loads(orjson.dumps(rows))
 

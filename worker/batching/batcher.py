@@ -327,13 +327,13 @@ class MicroBatcher:
 
     def _run(self, items: list[Item], *, decode_here: bool) -> None:
         windows = [item.window for item in items]
-        padded = len(windows) * row_length(max(window.pieces for window in windows))
+        padded = len(windows) * row_length(max(window.row_tokens for window in windows))
         try:
             self._before_forward(frozenset(window.owner for window in windows))
         except Exception as error:  # noqa: BLE001  # theirs to judge: the owner of the shards gets it
             self._settle(items, error)
             return
-        jobs, real = len({window.owner.job_id for window in windows}), sum(window.pieces for window in windows)
+        jobs, real = len({window.owner.job_id for window in windows}), sum(window.row_tokens for window in windows)
         self._observer.microbatch(len(windows), jobs, real, padded)
         try:
             start = self._clock()

@@ -65,7 +65,7 @@ class Item:
     def question(self) -> tuple[object, ...]:
         """All that its answer depends on."""
         window = self.window
-        how = window.flat, window.multi_label, window.explain, window.most
+        how = window.flat, window.multi_label, window.explain, window.max_candidates
         return window.words, window.prompts, window.thresholds, how
 
 

@@ -50,18 +50,18 @@ def collate(windows: Sequence[Window], layout: Layout, exact: bool = False) -> A
     Raises:
         RuntimeError: a row has not the pieces it was counted to have.
     """
-    longest = max(window.pieces for window in windows)
+    longest = max(window.row_tokens for window in windows)
     shape = len(windows), longest if exact else min(row_length(longest), layout.longest)
     ids, mask, words = np.full(shape, layout.pad_id), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     special = len(layout.before) + len(layout.after)
     for row, window in enumerate(windows):
         # A word of more pieces than a row has ends where the row does, before the special pieces.
-        real = window.ids[: window.pieces - special]
-        if len(real) + special != window.pieces or sum(window.counts) != len(window.ids):
+        real = window.token_ids[: window.row_tokens - special]
+        if len(real) + special != window.row_tokens or sum(window.tokens_per_word) != len(window.token_ids):
             raise RuntimeError("a window's word pieces were counted wrong")
-        first = shape[1] - window.pieces if layout.pad_left else 0
-        ids[row, first : first + window.pieces] = [*layout.before, *real, *layout.after]
-        mask[row, first : first + window.pieces] = 1
+        first = shape[1] - window.row_tokens if layout.pad_left else 0
+        ids[row, first : first + window.row_tokens] = [*layout.before, *real, *layout.after]
+        mask[row, first : first + window.row_tokens] = 1
         begin = first + len(layout.before)
         words[row, begin : begin + len(real)] = _words(window, len(real), layout.pooling)
     lengths = np.array([[len(window.words)] for window in windows])
@@ -82,7 +82,7 @@ def _words(window: Window, pieces: int, pooling: str) -> NDArray[np.int64]:
 
     Words that the tokenizer makes nothing of, such as a variation selector alone, are not counted: gliner's way.
     """
-    counts = np.array(window.counts)
+    counts = np.array(window.tokens_per_word)
     numbers = np.cumsum(counts > 0) - (len(counts) - len(window.words))
     words: NDArray[np.int64] = np.repeat(np.maximum(numbers, 0), counts)[:pieces]
     if pooling not in ("first", "last"):

@@ -26,7 +26,7 @@ PACKED = 64
 
 
 class _Found(NamedTuple):
-    """Candidates, one each: row, first word, word after the last, label, score, and where `others` looks it up."""
+    """Candidates in columns: row, first word, word after the last, label, score, and index of their runners-up."""
 
     rows: Array
     starts: Array
@@ -41,7 +41,7 @@ _Many = Mapping[int, int]
 
 
 def decode(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[Sequence[Span]]:
-    """Return the spans of each window, by start, of the `most` best candidates that it asks for.
+    """Return the spans of each window, by start, of the `max_candidates` best candidates that it asks for.
 
     Args:
         windows: the rows of the forward pass.
@@ -52,14 +52,14 @@ def decode(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[Sequ
     bounds = np.searchsorted(found.rows, np.arange(len(windows) + 1)).tolist()
     spans: list[Sequence[Span]] = []
     for row, window in enumerate(windows):
-        part = slice(bounds[row], min(bounds[row + 1], bounds[row] + window.most))
+        part = slice(bounds[row], min(bounds[row + 1], bounds[row] + window.max_candidates))
         columns = (column[part].tolist() for column in (found.starts, found.ends, found.labels, found.scores))
         ranked = [Span(*values) for values in zip(*columns, strict=True)]
         kept = keep(ranked, window.flat, window.multi_label) if ranked else ranked
         if window.explain and kept:
             at = {span[:3]: place for span, place in zip(ranked, found.at[part].tolist(), strict=True)}
             kept = [_explained(span, row, at[span[:3]], window, scores, tagged) for span in kept]
-        left_out = max(0, many.get(row, 0) - window.most)
+        left_out = max(0, many.get(row, 0) - window.max_candidates)
         spans.append(Spans(kept, left_out) if left_out or len(kept) > PACKED else kept)
     return spans
 
@@ -69,7 +69,7 @@ def _candidates(windows: Sequence[Window], scores: Scores, tagged: bool) -> tupl
     logits = scores["logits"]
     thresholds = _thresholds(windows, logits.shape[-2 if tagged else -1])
     lengths = np.array([len(window.words) for window in windows])
-    most = np.array([window.most for window in windows])
+    most = np.array([window.max_candidates for window in windows])
     if tagged:
         found, many = _tagged(logits, thresholds, lengths, most)
     else:
@@ -176,5 +176,5 @@ def _explained(span: Span, row: int, at: int, window: Window, scores: Scores, ta
     else:
         by_label = _sigmoid(scores["logits"][row, span.start, at])
     ranked = np.argsort(-by_label[: len(window.prompts)], kind="stable").tolist()
-    others = [label for label in ranked if label != span.label][:OTHERS]
-    return span._replace(others=tuple((label, float(by_label[label])) for label in others))
+    runners_up = [label for label in ranked if label != span.label][:OTHERS]
+    return span._replace(runners_up=tuple((label, float(by_label[label])) for label in runners_up))

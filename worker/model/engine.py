@@ -20,7 +20,7 @@ from worker.model.selection.choice_cache import Asked, Device, Precision, Runtim
 from worker.model.sources.resolve import Resolved
 from worker.protocols import ModelSpec, OutOfMemory, ShardRef, Span, Window
 from worker.text.splitters import Splitter
-from worker.text.windows import cut
+from worker.text.windows import cut_document
 
 CPU_ROW_WORDS = 48
 CPU_BUDGETS = (256, 512, 1024)
@@ -166,7 +166,7 @@ class GlinerEngine:
         self._timed([longest])
         if self._device == "cpu":
             return self._cpu_budget()
-        budget = longest.pieces
+        budget = longest.row_tokens
         with contextlib.suppress(OutOfMemory):
             for candidate in CUDA_BUDGETS:
                 self._timed([longest] * max(1, candidate // longest.cost))
@@ -180,13 +180,13 @@ class GlinerEngine:
         """The smallest micro-batch at which a token is about as cheap as it gets, with all streams busy."""
         row = self._window(CPU_ROW_WORDS)
         sizes = [size for size in CPU_BUDGETS if size * self.streams <= CPU_BUDGETS[-1]] or CPU_BUDGETS[:1]
-        batches = {size: [row] * max(1, size // row.pieces) for size in sizes}
+        batches = {size: [row] * max(1, size // row.row_tokens) for size in sizes}
         speeds: dict[int, float] = {}
         with ThreadPoolExecutor(self.streams) as pool:
             for _ in range(CPU_ROUNDS):  # turn about, and the best: others who use the cores must not choose
                 for size, rows in batches.items():
                     seconds = max(pool.map(self._timed, [rows] * self.streams))
-                    speeds[size] = max(speeds.get(size, 0.0), len(rows) * row.pieces / seconds)
+                    speeds[size] = max(speeds.get(size, 0.0), len(rows) * row.row_tokens / seconds)
                     if seconds > CPU_FORWARD_S:
                         break
         enough = GOOD_ENOUGH * max(speeds.values())
@@ -197,7 +197,7 @@ class GlinerEngine:
         text = " ".join([word] * min(words, self.spec.max_words))
         labels: Labels = {f"person {number}": None for number in range(1, max(1, self.spec.labels_included) + 1)}
         options = Options(long_text="truncate")
-        return cut(Document(0, "0", text), labels, options, self, ShardRef("warm-up", 0)).windows[0]
+        return cut_document(Document(0, "0", text), labels, options, self, ShardRef("warm-up", 0)).windows[0]
 
     def _timed(self, windows: Sequence[Window]) -> float:
         start = time.perf_counter()

@@ -78,9 +78,9 @@ def _spec(model: Any, source: Resolved, most_tokens: int, splitter: str) -> Mode
         )
     return ModelSpec(
         max_words=config.max_len,
-        max_pieces=_row_tokens(model, most_tokens),
+        max_row_tokens=_row_tokens(model, most_tokens),
         max_width=getattr(config, "max_width", None) or 12,
-        special_pieces=special,
+        special_tokens=special,
         label_marker=model.data_processor.ent_token,
         text_marker=model.data_processor.sep_token,
         revision=source.revision,

@@ -63,6 +63,6 @@ class FastTokenizer:
         for at in range(0, len(word), LONGEST_CALL):
             part = word[at : at + LONGEST_CALL]
             pieces += self._backend.encode((part,), is_pretokenized=True, add_special_tokens=False).ids
-            if len(pieces) > self._spec.max_pieces:
+            if len(pieces) > self._spec.max_row_tokens:
                 break
         return tuple(pieces)

@@ -232,7 +232,7 @@ class DocumentRunner:
         budget = Budget(self._budget_s, look)
         try:
             with budget.running():
-                plan = windows.cut(
+                plan = windows.cut_document(
                     document,
                     work.labels,
                     work.options,
@@ -310,7 +310,7 @@ class DocumentRunner:
                 if one.findings.failed:
                     break  # it fails as a whole
                 chunk.append((window, one.findings))
-                left -= window.pieces
+                left -= window.row_tokens
                 if left <= 0:
                     yield chunk
                     chunk, left = [], tokens
@@ -321,7 +321,7 @@ class DocumentRunner:
         plan = one.plan
         try:
             with one.budget.running():
-                return merging.merge(plan, one.findings, attempts, one.budget, most_bytes)
+                return merging.merge_windows(plan, one.findings, attempts, one.budget, most_bytes)
         except Dropped:
             raise
         except TooCostlyError:

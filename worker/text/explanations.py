@@ -9,7 +9,7 @@ from heapq import nsmallest
 from itertools import pairwise
 from typing import NamedTuple
 
-from worker.protocols import Knots, Span
+from worker.protocols import CalibrationCurve, Span
 
 RUNNERS_UP = 3
 
@@ -72,13 +72,13 @@ def _view(seen: Iterable[Sighting]) -> _View:
         if span.score > own.get(span.label, -1.0):
             own[span.label] = span.score
             windows[span.label] = sighting.first, sighting.last
-        for label, score in ((span.label, span.score), *span.others):
+        for label, score in ((span.label, span.score), *span.runners_up):
             scores[label] = max(score, scores.get(label, 0.0))
     best = nsmallest(RUNNERS_UP + 1, scores.items(), key=lambda other: (-other[1], other[0]))
     return _View(best, windows)
 
 
-def confidence(score: float, calibration: Knots) -> float | None:
+def confidence(score: float, calibration: CalibrationCurve) -> float | None:
     """How often entities of this score are right, between the two knots it lies between; None without knots."""
     if not calibration:
         return None
@@ -90,7 +90,7 @@ def confidence(score: float, calibration: Knots) -> float | None:
     return below + (above - below) * (score - low) / (high - low)
 
 
-def checked(knots: Sequence[Sequence[float]]) -> Knots:
+def checked(knots: Sequence[Sequence[float]]) -> CalibrationCurve:
     """Knots as a model's calibration file has them.
 
     Raises:

@@ -98,7 +98,7 @@ class Findings:
         self._spans = kept
 
 
-def merge(
+def merge_windows(
     plan: Plan, findings: Findings, attempts: int, budget: Budget | None = None, most_bytes: int | None = None
 ) -> DocumentResult:
     """Turn the windows' outcomes into the document's result; one failed window fails the document.
@@ -187,7 +187,7 @@ def _spans(plan: Plan, found: Sequence[Sequence[Span]], budget: Budget) -> tuple
             sight = Sight.at_edge if left or right else Sight.inside
             if place.reading is Reading.sentence:
                 sight = Sight.alone
-            others = tuple((place.labels[label], score) for label, score in span.others)
+            others = tuple((place.labels[label], score) for label, score in span.runners_up)
             moved = Span(
                 place.first + span.start, place.first + span.end, place.labels[span.label], span.score, others
             )

@@ -81,7 +81,7 @@ class Asked:
             prompts=tuple(prompts),
             costs=tuple(marker + cost for cost in costs),
             pieces=tuple(tuple(ids[first:last]) for first, last in pairwise(ends)),
-            fixed=spec.special_pieces + text_marker,
+            fixed=spec.special_tokens + text_marker,
             spec=spec,
             warnings=tuple(dict.fromkeys(warnings)),
         )
@@ -115,11 +115,11 @@ class Asked:
 
     def room(self, passes: Sequence[Prompt]) -> int:
         """Word pieces left for the text beside the largest prompt."""
-        return self.spec.max_pieces - self.fixed - max(prompt.cost for prompt in passes)
+        return self.spec.max_row_tokens - self.fixed - max(prompt.cost for prompt in passes)
 
     def passes(self, text: Text) -> list[Prompt] | DocumentError:
         """Return groups of labels to ask for together: all at once if they fit beside the text or in half a row."""
-        free = self.spec.max_pieces - self.fixed
+        free = self.spec.max_row_tokens - self.fixed
         if not self.readable:
             return DocumentError(DocumentErrorCode.invalid_document, "The model can read none of the labels.")
         if self.distinct and text.fits(0, len(text.words), free - self.everything.cost):
@@ -128,10 +128,10 @@ class Asked:
         taken, prompts = 0, set[str]()
         for i in self.readable:
             cost = self.costs[i]
-            if free - cost < self.spec.max_pieces // MIN_TEXT_SHARE:
+            if free - cost < self.spec.max_row_tokens // MIN_TEXT_SHARE:
                 return DocumentError(
                     DocumentErrorCode.input_too_long,
-                    f"Label {i + 1} takes {cost} word pieces; the model reads {self.spec.max_pieces} at once.",
+                    f"Label {i + 1} takes {cost} word pieces; the model reads {self.spec.max_row_tokens} at once.",
                 )
             if groups[-1] and (taken + cost > free // 2 or self.prompts[i] in prompts):
                 groups.append([])

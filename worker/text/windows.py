@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import overload
 
 from jobs.schema import DEFAULT_THRESHOLD, Document, DocumentError, DocumentErrorCode, Labels, Options
-from worker.protocols import Knots, ShardRef, Tokenizer, Window
+from worker.protocols import CalibrationCurve, ShardRef, Tokenizer, Window
 from worker.shards.bounds import Budget, Limits
 from worker.text.prompts import Ask, Asked, Prompt
 from worker.text.words import Reading, Text
@@ -78,8 +78,8 @@ class Windows(Sequence[Window]):
         text, asked = read.text, read.asked
         which, place = divmod(range(len(self))[at], len(read.ranges))
         prompt, (first, last, _) = read.passes[which], read.ranges[place]
-        pieces = asked.fixed + prompt.cost + text.cost(first, last)
-        most = SPANS_A_WORD * (last - first) + SPANS_A_WINDOW
+        tokens = asked.fixed + prompt.cost + text.cost(first, last)
+        candidates = SPANS_A_WORD * (last - first) + SPANS_A_WINDOW
         return Window(
             owner=self._owner,
             document=self._document.index,
@@ -88,11 +88,11 @@ class Windows(Sequence[Window]):
             thresholds=self._thresholds[which],
             flat=options.flat,
             multi_label=options.multi_label,
-            pieces=min(pieces, asked.spec.max_pieces),
+            row_tokens=min(tokens, asked.spec.max_row_tokens),
             explain=options.explain,
-            most=most // 4 if options.explain else most,
-            ids=[*prompt.ids, *text.ids[text.total[first] : text.total[last]]],
-            counts=(*prompt.counts, *text.pieces[first:last]),
+            max_candidates=candidates // 4 if options.explain else candidates,
+            token_ids=[*prompt.ids, *text.ids[text.total[first] : text.total[last]]],
+            tokens_per_word=(*prompt.counts, *text.pieces[first:last]),
             weight=_weight(len(prompt.labels), asked.spec.labels_included),
         )
 
@@ -152,12 +152,12 @@ class Plan:
         return self.read.text.ends if self.read else ()
 
     @property
-    def calibration(self) -> Knots:
+    def calibration(self) -> CalibrationCurve:
         """What the model's scores are worth."""
         return self.read.asked.spec.calibration if self.read else ()
 
 
-def cut(
+def cut_document(
     document: Document,
     labels: Labels,
     options: Options,

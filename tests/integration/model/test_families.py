@@ -35,7 +35,7 @@ from worker.model.selection import onnx_export, parity
 from worker.model.selection.choice_cache import Remembered, RuntimeName, Selection
 from worker.model.sources.resolve import ModelBrokenError, Resolved, resolve
 from worker.protocols import Engine, ShardRef
-from worker.text.windows import cut
+from worker.text.windows import cut_document
 
 TOLERANCE = 1e-3
 RUNTIMES: tuple[RuntimeName, ...] = ("torch", "onnx", "openvino")
@@ -195,7 +195,9 @@ def test_company_changes_nothing(
     tagged, engines = company
     for engine in engines:
         windows = [
-            cut(Document(i, str(i), " ".join(parts)), labels, Options(), engine, ShardRef("job", 0)).windows[0]
+            cut_document(
+                Document(i, str(i), " ".join(parts)), labels, Options(), engine, ShardRef("job", 0)
+            ).windows[0]
             for i, (parts, labels) in enumerate(documents)
         ]
         together = parity.rows_of(windows, engine.forward(engine.collate(windows)), tagged)

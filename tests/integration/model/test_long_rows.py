@@ -19,8 +19,8 @@ from worker.batching.batcher import MicroBatcher
 from worker.model.engine import GlinerEngine, load
 from worker.model.sources.resolve import ModelBrokenError, Resolved
 from worker.protocols import ShardRef
-from worker.text.merging import Findings, merge
-from worker.text.windows import Plan, cut
+from worker.text.merging import Findings, merge_windows
+from worker.text.windows import Plan, cut_document
 
 NO_LIMIT = [
     *(Family(backbone, model_max_length=None) for backbone in Backbone),
@@ -57,21 +57,21 @@ def _memory(field: str) -> int:
 
 
 def _plan(engine: GlinerEngine, text: str, labels: Labels, options: Options | None = None) -> Plan:
-    return cut(Document(0, "0", text), labels, options or Options(), engine, ShardRef("job", 0))
+    return cut_document(Document(0, "0", text), labels, options or Options(), engine, ShardRef("job", 0))
 
 
 def _run(engine: GlinerEngine, text: str, labels: Labels) -> tuple[Plan, DocumentResult]:
     plan = _plan(engine, text, labels)
     with MicroBatcher(engine, 512) as batcher:
         outcomes = batcher.submit("job", plan.windows).result(timeout=60)
-    return plan, merge(plan, Findings.of(plan, outcomes), 1)
+    return plan, merge_windows(plan, Findings.of(plan, outcomes), 1)
 
 
 @pytest.mark.parametrize("family", NO_LIMIT, ids=str)
 def test_no_document_is_a_row_without_end(checkpoint: Checkpoint, family: Family) -> None:
     """Any words and labels of a document take seconds and little memory."""
     engine = load(Resolved(checkpoint(family), "x"), "cpu", "fp32", "torch")
-    assert engine.spec.max_pieces == BOUND
+    assert engine.spec.max_row_tokens == BOUND
     _run(engine, SENTENCE * 30, FEW)
 
     for name, (text, labels) in TEXTS.items():
@@ -81,7 +81,7 @@ def test_no_document_is_a_row_without_end(checkpoint: Checkpoint, family: Family
         seconds, taken = time.process_time() - started, _memory("VmHWM") - before
 
         assert result.error is None, name
-        assert max(window.pieces for window in plan.windows) <= BOUND, name
+        assert max(window.row_tokens for window in plan.windows) <= BOUND, name
         assert seconds < MOST_S, name
         assert taken < MOST_BYTES, name
         assert plan.read is not None
@@ -95,7 +95,7 @@ def test_a_row_at_the_bound_runs_in_company(checkpoint: Checkpoint) -> None:
     engine = load(Resolved(checkpoint(Family(Backbone.XLMR, model_max_length=None)), "x"), "cpu", "fp32", "torch")
     [full] = _plan(engine, WORD, FEW).windows
     [short] = _plan(engine, SENTENCE, FEW).windows
-    assert full.pieces == 512
+    assert full.row_tokens == 512
 
     batch = engine.collate([full, short])
     assert batch.arrays["input_ids"].shape == (2, 512)
@@ -123,11 +123,11 @@ def test_the_operator_sets_the_bound(checkpoint: Checkpoint) -> None:
     """GLEANER_MAX_ROW_TOKENS is the bound where the model has none, and warm-up runs rows of that size."""
     folder = checkpoint(Family(model_max_length=None))
     engine = load(Resolved(folder, "x"), "cpu", "fp32", "torch", most_tokens=200)
-    assert engine.spec.max_pieces == 200
-    assert max(window.pieces for window in _plan(engine, WORD, FEW).windows) == 200
-    assert load(Resolved(folder, "x"), "cpu", "fp32", "torch", most_tokens=2000).spec.max_pieces == 2000
+    assert engine.spec.max_row_tokens == 200
+    assert max(window.row_tokens for window in _plan(engine, WORD, FEW).windows) == 200
+    assert load(Resolved(folder, "x"), "cpu", "fp32", "torch", most_tokens=2000).spec.max_row_tokens == 2000
     limited = checkpoint(Family(model_max_length=512))
-    assert load(Resolved(limited, "x"), "cpu", "fp32", "torch", most_tokens=2000).spec.max_pieces == 512
+    assert load(Resolved(limited, "x"), "cpu", "fp32", "torch", most_tokens=2000).spec.max_row_tokens == 512
 
 
 def test_a_limit_that_leaves_no_room_is_refused(checkpoint: Checkpoint) -> None:

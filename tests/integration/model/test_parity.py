@@ -18,8 +18,8 @@ from worker.batching.batcher import MicroBatcher
 from worker.model.engine import load
 from worker.model.sources.resolve import resolve
 from worker.protocols import Engine, Outcome, ShardRef
-from worker.text.merging import Findings, merge
-from worker.text.windows import Plan, cut
+from worker.text.merging import Findings, merge_windows
+from worker.text.windows import Plan, cut_document
 from worker.text.words import Reading
 
 SHIPPED = Path(__file__).parents[3] / "models" / "gleaner-small"
@@ -63,7 +63,7 @@ def predict(library: Any, case: Case) -> dict[tuple[int, int, str], float]:
 
 def plan_of(engine: Engine, case: Case, job: int = 0) -> Plan:
     """How we would read it."""
-    return cut(Document(0, "0", case.text), case.labels, case.options, engine, ShardRef(f"job{job}", 0))
+    return cut_document(Document(0, "0", case.text), case.labels, case.options, engine, ShardRef(f"job{job}", 0))
 
 
 def extract(engine: Engine, cases: Sequence[Case], budget: int = 2048) -> list[DocumentResult]:
@@ -74,7 +74,10 @@ def extract(engine: Engine, cases: Sequence[Case], budget: int = 2048) -> list[D
         batcher.submit(f"job{job}", plan.windows) for job, plan in enumerate(plans)
     ]
     with batcher:
-        return [merge(plan, Findings.of(plan, f.result(WAIT_S)), 1) for plan, f in zip(plans, futures, strict=True)]
+        return [
+            merge_windows(plan, Findings.of(plan, f.result(WAIT_S)), 1)
+            for plan, f in zip(plans, futures, strict=True)
+        ]
 
 
 def scores(result: DocumentResult) -> dict[tuple[int, int, str], float]:
@@ -170,7 +173,7 @@ def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, libra
 
     with MicroBatcher(engine, 2048) as batcher:
         outcomes = batcher.submit("job", plan.windows).result(WAIT_S)
-    result = merge(plan, Findings.of(plan, outcomes), 1)
+    result = merge_windows(plan, Findings.of(plan, outcomes), 1)
 
     wanted = {(start + at, end + at, label) for at, part in planted for start, end, label in alone[part]}
     assert len(wanted) > 600
@@ -180,7 +183,7 @@ def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, libra
         options = plan.options.model_copy(update={"offset_unit": unit})
         size = {"utf-32-le": 4, "utf-16-le": 2, "utf-8": 1}[width]
         encoded = text.encode(width)
-        for entity in merge(replace(plan, options=options), Findings.of(plan, outcomes), 1).entities:
+        for entity in merge_windows(replace(plan, options=options), Findings.of(plan, outcomes), 1).entities:
             assert entity.text == encoded[entity.start * size : entity.end * size].decode(width)
 
 

@@ -15,20 +15,22 @@ from tests.support.scripts import SCRIPTS
 from worker.model.engine import GlinerEngine, load
 from worker.model.sources.resolve import ModelError, Resolved, resolve
 from worker.protocols import ShardRef, Span
-from worker.text.merging import Findings, merge
-from worker.text.windows import cut
+from worker.text.merging import Findings, merge_windows
+from worker.text.windows import cut_document
 
 SHIPPED = Path(__file__).parents[3] / "models" / "gleaner-small"
 
 
 def _spans(engine: GlinerEngine, text: str) -> list[tuple[int, int]]:
-    plan = cut(Document(0, "0", text), {"person": None}, Options(threshold=0.0), engine, ShardRef("job", 0))
+    plan = cut_document(
+        Document(0, "0", text), {"person": None}, Options(threshold=0.0), engine, ShardRef("job", 0)
+    )
     outcomes: list[tuple[Span, ...]] = []
     for window in plan.windows:
         batch = engine.collate([window])
         [spans] = engine.decode(batch, engine.forward(batch))
         outcomes.append(tuple(spans))
-    return [(one.start, one.end) for one in merge(plan, Findings.of(plan, outcomes), 1).entities]
+    return [(one.start, one.end) for one in merge_windows(plan, Findings.of(plan, outcomes), 1).entities]
 
 
 def _with_splitter(folder: Path, copy: Path, name: str) -> Path:

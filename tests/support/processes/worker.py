@@ -49,7 +49,7 @@ class DeadlyEngine(FakeEngine):
 
     def forward(self, batch: tuple[Window, ...]) -> tuple[Window, ...]:
         """As slow as the shipped model, or as asked."""
-        seconds = 0.005 + self.pace_s * len(batch) * max(window.pieces for window in batch)
+        seconds = 0.005 + self.pace_s * len(batch) * max(window.row_tokens for window in batch)
         Event().wait(seconds + self.slow_s * self._any(batch, SLOW))  # libfaketime breaks time.sleep
         self.forwards.clear()  # nobody here looks at them, and a soak must not see them grow
         return super().forward(batch)

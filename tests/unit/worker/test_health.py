@@ -27,7 +27,7 @@ def engine() -> Iterator[FakeEngine]:
 def some(text: str) -> list[Window]:
     """The windows of a text."""
     document = Document(0, "0", text)
-    return list(windows.cut(document, {"a": None}, Options(), FakeEngine(), ShardRef("job", 0)).windows)
+    return list(windows.cut_document(document, {"a": None}, Options(), FakeEngine(), ShardRef("job", 0)).windows)
 
 
 def test_ready_from_the_first_message_to_the_drain() -> None:

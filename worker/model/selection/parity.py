@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from jobs.schema import Document, Labels, Options
 from worker.model.decode import Scores
 from worker.protocols import ShardRef, Tokenizer, Window
-from worker.text.windows import cut
+from worker.text.windows import cut_document
 
 MARGINS: Mapping[str, float] = {"fp32": 1e-3, "fp16": 0.01, "bf16": 0.05, "int8": 0.2}
 """The most by which a score may differ.
@@ -113,7 +113,7 @@ class Trial:
 def micro_batches(tokenizer: Tokenizer) -> list[list[Window]]:
     """Return built-in texts as micro-batches of like lengths, each with several sets of labels: for timing."""
     windows = [window for i, text in enumerate(_TEXTS) for window in _windows(i, text, tokenizer)]
-    windows.sort(key=lambda window: window.pieces)
+    windows.sort(key=lambda window: window.row_tokens)
     return [windows[i : i + ROWS] for i in range(0, len(windows), ROWS)]
 
 
@@ -130,7 +130,9 @@ def companies(tokenizer: Tokenizer) -> list[list[Window]]:
 
 def _windows(number: int, text: str, tokenizer: Tokenizer) -> Sequence[Window]:
     document = Document(number, str(number), text)
-    return cut(document, _SETS[number % len(_SETS)], Options(), tokenizer, ShardRef("agreement", 0)).windows
+    return cut_document(
+        document, _SETS[number % len(_SETS)], Options(), tokenizer, ShardRef("agreement", 0)
+    ).windows
 
 
 def rows_of(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[NDArray[Any]]:

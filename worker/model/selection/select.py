@@ -263,7 +263,7 @@ class Selector:
         if not FixedGraph.fits(self._graph.core):
             raise ValueError("what this model launches hangs on what the device computes")
         graph = FixedGraph(self._graph.core, dtype).eval()
-        return CudaGraphsRuntime(graph, dtype, self._parts.tokenizer.spec.max_pieces)
+        return CudaGraphsRuntime(graph, dtype, self._parts.tokenizer.spec.max_row_tokens)
 
 
 def _only_torch(wanted: Sequence[Candidate], reason: str) -> list[Candidate]:

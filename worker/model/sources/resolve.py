@@ -39,7 +39,7 @@ from worker.model.sources import (
 )
 from worker.model.sources.folders import CALIBRATION, CONFIG, DOCUMENTS, SIZES, SMALL, WEIGHTS
 from worker.model.sources.weight_files import WeightFiles
-from worker.protocols import Knots
+from worker.protocols import CalibrationCurve
 from worker.text import splitters
 from worker.text.explanations import checked
 from worker.text.splitters import Splitter
@@ -76,7 +76,7 @@ class Resolved:
 
     folder: Path
     revision: str
-    calibration: Knots = ()
+    calibration: CalibrationCurve = ()
     backbone: str = ""
     files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -181,7 +181,7 @@ def resolve(
     return _complete(request, origin, backbone_revision, cache_dir, hub)
 
 
-def calibration(folder: Path) -> Knots:
+def calibration(folder: Path) -> CalibrationCurve:
     """Return what the model's scores are worth, by its calibration.json (`gleaner evaluate` makes one); () without.
 
     Raises:

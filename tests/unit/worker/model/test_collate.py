@@ -18,7 +18,7 @@ from worker.model.collate import WORD_STEP, collate
 from worker.model.pipeline import Parts
 from worker.model.sources.resolve import resolve
 from worker.protocols import ROW_STEP, ShardRef, Window
-from worker.text.windows import cut
+from worker.text.windows import cut_document
 
 SHIPPED = Path(__file__).parents[4] / "models" / "gleaner-small"
 
@@ -30,10 +30,10 @@ def model() -> Any:
 
 
 def window(model: Any, text: str, labels: Labels) -> Window:
-    """A row as `cut` makes it."""
+    """A row as `cut_document` makes it."""
     described = gliner_loader.described(model, resolve(str(SHIPPED), None, Path("unused")), ())
     tokenizer = Parts(described).tokenizer
-    return cut(Document(0, "0", text), labels, Options(), tokenizer, ShardRef("job", 0)).windows[0]
+    return cut_document(Document(0, "0", text), labels, Options(), tokenizer, ShardRef("job", 0)).windows[0]
 
 
 @pytest.fixture(scope="module")
@@ -89,14 +89,14 @@ def test_arrays_are_those_of_gliners_collator(
 
 def test_a_row_is_never_longer_than_the_model_reads(model: Any, windows: list[Window]) -> None:
     """Its positions end where the model's do, also where that is between two of the lengths that rows have."""
-    layout = replace(gliner_loader.layout(model, ()), longest=windows[0].pieces + 1)
+    layout = replace(gliner_loader.layout(model, ()), longest=windows[0].row_tokens + 1)
 
-    assert collate(windows[:1], layout)["input_ids"].shape[1] == windows[0].pieces + 1
+    assert collate(windows[:1], layout)["input_ids"].shape[1] == windows[0].row_tokens + 1
 
 
 def test_a_wrong_count_is_noticed(model: Any, windows: list[Window]) -> None:
     """A row that has other pieces than it was budgeted for is no silent cut."""
-    wrong = replace(windows[0], pieces=windows[0].pieces + 1)
+    wrong = replace(windows[0], row_tokens=windows[0].row_tokens + 1)
 
     with pytest.raises(RuntimeError, match="counted wrong"):
         collate([windows[1], wrong], gliner_loader.layout(model, ()))

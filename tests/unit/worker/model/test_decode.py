@@ -121,6 +121,6 @@ def test_an_explained_span_names_its_runners_up(tagged: bool) -> None:
     [[span], [silent]] = decode([window(3, 5, explain=True), window(3, 5)], {"logits": logits}, tagged)
 
     assert span[:3] == silent[:3] == (1, 3, 0)
-    assert silent.others == ()
-    assert [label for label, _ in span.others] == [4, 2, 1]
-    assert [score for _, score in span.others] == pytest.approx([0.880797, 0.622459, 0.268941], abs=1e-5)
+    assert silent.runners_up == ()
+    assert [label for label, _ in span.runners_up] == [4, 2, 1]
+    assert [score for _, score in span.runners_up] == pytest.approx([0.880797, 0.622459, 0.268941], abs=1e-5)

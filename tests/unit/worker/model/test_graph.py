@@ -22,7 +22,7 @@ from worker.model.pipeline import Parts
 from worker.model.selection import onnx_export
 from worker.model.sources.resolve import resolve
 from worker.protocols import ShardRef
-from worker.text.windows import cut
+from worker.text.windows import cut_document
 
 SHIPPED = Path(__file__).parents[4] / "models" / "gleaner-small"
 SIZES = [(1, 5), (2, 16), (3, 17), (5, 40)]
@@ -43,7 +43,9 @@ def batches(model: Any, folder: Path) -> list[Arrays]:
     for rows, words in SIZES:
         texts = [" ".join(passage(random, 9).split()[: words - row]) for row in range(rows)]
         plans = [
-            cut(Document(0, "0", text), LABEL_SETS[row % 3], Options(), parts.tokenizer, ShardRef("job", 0))
+            cut_document(
+                Document(0, "0", text), LABEL_SETS[row % 3], Options(), parts.tokenizer, ShardRef("job", 0)
+            )
             for row, text in enumerate(texts)
         ]
         made.append(parts.collate([plan.windows[0] for plan in plans]))

@@ -16,7 +16,7 @@ from worker.model.errors import ModelBrokenError
 from worker.model.row_limit import LONGEST, STEP, default_row_tokens, row_tokens
 from worker.protocols import ShardRef, row_length
 from worker.settings import WorkerSettings
-from worker.text.windows import cut
+from worker.text.windows import cut_document
 
 NO_LIMIT = 1e30
 
@@ -66,9 +66,9 @@ def test_a_setting_below_128_is_refused() -> None:
 @pytest.mark.parametrize(("labels", "weight"), [(1, 1.0), (4, 1.0), (8, 2.0), (10, 2.5)])
 def test_labels_of_a_token_model_count(labels: int, weight: float) -> None:
     """A row that asks for more labels than the warm-up measured takes more of a micro-batch's budget."""
-    engine = small_engine(max_pieces=200)
+    engine = small_engine(max_row_tokens=200)
     engine.spec = replace(engine.spec, labels_included=4)
-    [window] = cut(
+    [window] = cut_document(
         Document(0, "0", "Anna met Bo."),
         {f"label {i}": None for i in range(labels)},
         Options(),
@@ -77,16 +77,16 @@ def test_labels_of_a_token_model_count(labels: int, weight: float) -> None:
     ).windows
 
     assert window.weight == weight
-    assert window.cost == row_length(ceil(window.pieces * weight))
+    assert window.cost == row_length(ceil(window.row_tokens * weight))
 
 
 def test_a_micro_batch_has_fewer_rows_of_many_labels() -> None:
     """What the scorer of a token model takes, words times labels, is within the budget."""
-    engine = small_engine(max_words=20, max_pieces=200)
+    engine = small_engine(max_words=20, max_row_tokens=200)
     engine.spec = replace(engine.spec, labels_included=2)
     texts = [f"Anna met Bo in place {i}." for i in range(8)]
     plans = [
-        cut(
+        cut_document(
             Document(i, str(i), text), {f"label {n}": None for n in range(8)}, Options(), engine, ShardRef("job", 0)
         )
         for i, text in enumerate(texts)

@@ -15,9 +15,9 @@ from tests.support.engine import SPEC, WORD, FakeEngine
 from worker.model.tokenizer import FastTokenizer
 from worker.protocols import Dropped, Failed, ShardRef, Span, Spans
 from worker.shards.bounds import STEP, Budget, Limits, TooCostlyError
-from worker.text.merging import Findings, merge
+from worker.text.merging import Findings, merge_windows
 from worker.text.redaction import Found, redact
-from worker.text.windows import Plan, cut
+from worker.text.windows import Plan, cut_document
 
 OWNER = ShardRef("job", 0)
 PIECES = Path(__file__).parents[4] / "models" / "gleaner-small" / "tokenizer.json"
@@ -99,7 +99,7 @@ def test_cutting_takes_linear_time(tokenizer: FastTokenizer, kind: str) -> None:
 
     def run(size: int) -> None:
         document = Document(0, "0", text_of(KINDS[kind], size))
-        assert cut(document, {"p": None}, Options(), tokenizer, OWNER, limits=UNLIMITED).refused is None
+        assert cut_document(document, {"p": None}, Options(), tokenizer, OWNER, limits=UNLIMITED).refused is None
 
     assert_linear(run, CHARACTERS // 8)
 
@@ -128,12 +128,14 @@ def test_merging_takes_linear_time(tokenizer: FastTokenizer, kind: str, options:
     asked = Options.model_validate({**options, "offset_unit": "byte"})
     labels = {"p": None}
     plans = {
-        size: cut(Document(0, "0", text_of(KINDS[kind], size)), labels, asked, tokenizer, OWNER, limits=UNLIMITED)
+        size: cut_document(
+            Document(0, "0", text_of(KINDS[kind], size)), labels, asked, tokenizer, OWNER, limits=UNLIMITED
+        )
         for size in (4096, 16384)
     }
 
     def run(size: int) -> None:
-        result = merge(plans[size], everything(plans[size]), 1)
+        result = merge_windows(plans[size], everything(plans[size]), 1)
         assert result.status is DocumentStatus.succeeded
         assert encode_results([result])
 
@@ -159,7 +161,7 @@ def test_many_labels_are_grouped_in_linear_time(tokenizer: FastTokenizer) -> Non
 
     def run(size: int) -> None:
         labels = {f"label number {at}": None for at in range(size)}
-        assert cut(Document(0, "0", "Ada"), labels, Options(), tokenizer, OWNER).refused is None
+        assert cut_document(Document(0, "0", "Ada"), labels, Options(), tokenizer, OWNER).refused is None
 
     assert_linear(run, 4000)
 
@@ -169,7 +171,7 @@ def test_a_giant_word_is_read_no_further_than_a_row(tokenizer: FastTokenizer, un
     """The tokenizer, which nothing can interrupt, sees the beginning of a word that no row has room for."""
     word = unit * (1 << 20)
     ids, counts = tokenizer.encode([word])
-    assert len(ids) == counts[0] <= 2 * SPEC.max_pieces + 4096
+    assert len(ids) == counts[0] <= 2 * SPEC.max_row_tokens + 4096
 
 
 class Clock:
@@ -203,11 +205,11 @@ def test_a_budget_is_spent_by_the_work_between_its_blocks_only() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 8, 13, 21])
 def test_work_ends_wherever_it_is(steps: int) -> None:
     """A lease that ends is noticed in cutting and in merging, after any number of looks."""
-    plan = cut(Document(0, "0", "Ada met. " * 4000), {"p": None}, Options(), FakeEngine(), OWNER)
+    plan = cut_document(Document(0, "0", "Ada met. " * 4000), {"p": None}, Options(), FakeEngine(), OWNER)
     findings = everything(plan)
     for work in (
-        lambda budget: cut(plan.document, {"p": None}, Options(), FakeEngine(), OWNER, budget=budget),
-        lambda budget: merge(plan, findings, 1, budget),
+        lambda budget: cut_document(plan.document, {"p": None}, Options(), FakeEngine(), OWNER, budget=budget),
+        lambda budget: merge_windows(plan, findings, 1, budget),
     ):
         looks = 0
 
@@ -228,10 +230,10 @@ def test_too_many_windows_are_refused_before_they_are_made() -> None:
     """Label passes multiply windows; the error says by how many."""
     labels = {f"{at} " + "x" * 100: None for at in range(100)}
     few = Limits(windows=500)
-    plan = cut(Document(0, "0", "a " * 2000), labels, Options(), FakeEngine(), OWNER, limits=few)
+    plan = cut_document(Document(0, "0", "a " * 2000), labels, Options(), FakeEngine(), OWNER, limits=few)
     assert 0 < len(plan.windows) <= 500
     assert "large windows only" in plan.warnings[0]
-    plan = cut(Document(0, "0", "a " * 20_000), labels, Options(), FakeEngine(), OWNER, limits=few)
+    plan = cut_document(Document(0, "0", "a " * 20_000), labels, Options(), FakeEngine(), OWNER, limits=few)
     assert plan.refused is not None
     assert plan.refused.code is DocumentErrorCode.input_too_long
     assert "passes over it" in plan.refused.detail
@@ -244,8 +246,10 @@ def test_the_best_entities_stay_and_the_result_says_how_many_do_not() -> None:
 
     def read(limits: Limits, **options: object) -> tuple[int, float, tuple[str, ...], object]:
         asked = Options.model_validate({"flat": False, "multi_label": True, **options})
-        plan = cut(Document(0, "0", text), {"p": None, "q": None}, asked, FakeEngine(), OWNER, limits=limits)
-        result = merge(plan, everything(plan), 1)
+        plan = cut_document(
+            Document(0, "0", text), {"p": None, "q": None}, asked, FakeEngine(), OWNER, limits=limits
+        )
+        result = merge_windows(plan, everything(plan), 1)
         least = min((entity.score for entity in result.entities), default=0.0)
         return len(result.entities), least, result.warnings, result.error and result.error.code
 
@@ -264,7 +268,9 @@ def test_the_best_entities_stay_and_the_result_says_how_many_do_not() -> None:
 
 def test_findings_stay_small_whatever_comes() -> None:
     """However many windows, no more is held than twice what is combined; equal scores do not empty it."""
-    plan = cut(Document(0, "0", "Ada"), {"p": None}, Options(), FakeEngine(), OWNER, limits=Limits(entities=50))
+    plan = cut_document(
+        Document(0, "0", "Ada"), {"p": None}, Options(), FakeEngine(), OWNER, limits=Limits(entities=50)
+    )
     findings = Findings(plan)
     for _ in range(50):
         findings.add(tuple(Span(at, at + 1, 0, 0.5) for at in range(20)))

@@ -320,7 +320,7 @@ def test_a_document_over_its_budget_fails_alone(
 def test_heavy_documents_are_cut_one_after_the_other(worker: InProcessWorker) -> None:
     """Threads share an interpreter: at once they would only take more memory, and others' turns."""
     most = now = 0
-    cut = windows.cut
+    cut = windows.cut_document
 
     def counted(document: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal most, now

@@ -13,9 +13,9 @@ from jobs.schema import Document, DocumentResult, Options, Redact
 from tests.support.engine import SPLIT, FakeEngine
 from worker.protocols import ShardRef, Span
 from worker.text.adjacent import merge_adjacent
-from worker.text.merging import Findings, merge
+from worker.text.merging import Findings, merge_windows
 from worker.text.spans import keep
-from worker.text.windows import cut
+from worker.text.windows import cut_document
 
 PERSON, PLACE = 0, 1
 LABELS = {"person": None, "place": None}
@@ -122,9 +122,9 @@ class Pieces(FakeEngine):
 
 def _result(text: str, options: Options, engine: FakeEngine | None = None) -> DocumentResult:
     engine = engine or Pieces()
-    plan = cut(Document(0, "0", text), LABELS, options, engine, ShardRef("job", 0), redact_key=b"key")
+    plan = cut_document(Document(0, "0", text), LABELS, options, engine, ShardRef("job", 0), redact_key=b"key")
     outcomes = [tuple(engine.decode((window,), (window,))[0]) for window in plan.windows]
-    return merge(plan, Findings.of(plan, outcomes), 1)
+    return merge_windows(plan, Findings.of(plan, outcomes), 1)
 
 
 TEXT = "today Ada Lovelace and Charles Babbage met"

@@ -11,8 +11,8 @@ from tests.support.engine import FakeEngine, small_engine
 from worker.model.sources import resolve
 from worker.protocols import Outcome, ShardRef, Span
 from worker.text.explanations import Sighting, checked, confidence, reasons
-from worker.text.merging import Findings, merge
-from worker.text.windows import cut
+from worker.text.merging import Findings, merge_windows
+from worker.text.windows import cut_document
 
 LABELS = {"a": None, "b": None, "c": None}
 
@@ -64,14 +64,14 @@ def test_a_model_may_ship_a_calibration(tmp_path: Path) -> None:
 
 def explained(text: str, engine: FakeEngine, **options: Any) -> Any:
     """The result of a text whose spans have runners-up, through cut and merge."""
-    plan = cut(Document(0, "0", text), LABELS, Options(explain=True, **options), engine, ShardRef("j", 0))
+    plan = cut_document(Document(0, "0", text), LABELS, Options(explain=True, **options), engine, ShardRef("j", 0))
     assert all(window.explain for window in plan.windows)
     outcomes: list[Outcome] = []
     for window in plan.windows:
         spans = engine.decode((window,), (window,))[0]
-        others = {span: tuple((at, 0.1) for at in range(3) if at != span.label) for span in spans}
-        outcomes.append(tuple(span._replace(others=others[span]) for span in spans))
-    return merge(plan, Findings.of(plan, outcomes), attempts=1)
+        runners_up = {span: tuple((at, 0.1) for at in range(3) if at != span.label) for span in spans}
+        outcomes.append(tuple(span._replace(runners_up=runners_up[span]) for span in spans))
+    return merge_windows(plan, Findings.of(plan, outcomes), attempts=1)
 
 
 def test_entities_say_why() -> None:
@@ -98,6 +98,8 @@ def test_of_a_long_text_the_window_holds_the_entity() -> None:
 
 def test_only_where_asked() -> None:
     """An entity of other requests has no such field."""
-    plan = cut(Document(0, "0", "Ada met"), LABELS, Options(), FakeEngine(), ShardRef("j", 0))
-    result = merge(plan, Findings.of(plan, [tuple(FakeEngine().decode(plan.windows, plan.windows)[0])]), attempts=1)
+    plan = cut_document(Document(0, "0", "Ada met"), LABELS, Options(), FakeEngine(), ShardRef("j", 0))
+    result = merge_windows(
+        plan, Findings.of(plan, [tuple(FakeEngine().decode(plan.windows, plan.windows)[0])]), attempts=1
+    )
     assert "explain" not in result.to_dict()["entities"][0]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from jobs.schema import Document, DocumentStatus, Entity, OffsetUnit, Options, Redact
 from tests.support.engine import FakeEngine, small_engine
 from worker.protocols import Outcome, ShardRef
-from worker.text.merging import Findings, merge
+from worker.text.merging import Findings, merge_windows
 from worker.text.redaction import Found, Redacted, redact, tenant_key
-from worker.text.windows import cut
+from worker.text.windows import cut_document
 from worker.text.written import continues
 
 KEY = tenant_key("a secret that is long enough to be one", "acme")
@@ -144,11 +144,11 @@ def counted(text: str, unit: OffsetUnit) -> int:
 
 def extract(text: str, engine: FakeEngine, key: bytes | None = KEY, **options: Any) -> Any:
     """The result of a text, through cut and merge."""
-    plan = cut(
+    plan = cut_document(
         Document(0, "0", text), {"a": None, "b": None}, Options(**options), engine, ShardRef("j", 0), redact_key=key
     )
     outcomes: list[Outcome] = [tuple(engine.decode((w,), (w,))[0]) for w in plan.windows]
-    return merge(plan, Findings.of(plan, outcomes), attempts=1)
+    return merge_windows(plan, Findings.of(plan, outcomes), attempts=1)
 
 
 @given(st.lists(st.sampled_from(["Ada", "Zoë", "😀", "met", "at", "É😀"]), min_size=1, max_size=60), units)

@@ -22,7 +22,7 @@ from worker.text import splitters
 from worker.text.redaction import Found, redact
 from worker.text.sentences import sentence_starts
 from worker.text.splitters import WORD, Splitter
-from worker.text.windows import cut
+from worker.text.windows import cut_document
 from worker.text.words import by_pattern
 from worker.text.written import JOINERS, is_mark, join_marks
 
@@ -119,7 +119,9 @@ def test_sentences_end_where_they_do() -> None:
 
 def test_a_long_text_without_blanks_is_read_whole() -> None:
     """6,000 characters without punctuation are 6,000 words, in windows; by whitespace they are one word."""
-    plan = cut(Document(0, "0", "北京大学" * 1500), {"person": None}, Options(), Reader(), ShardRef("job", 0))
+    plan = cut_document(
+        Document(0, "0", "北京大学" * 1500), {"person": None}, Options(), Reader(), ShardRef("job", 0)
+    )
     assert not plan.truncated
     assert {at for i in range(len(plan.windows)) for at in range(plan.place(i).first, plan.place(i).last)} == {
         *range(6000)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Labels, Options
 from tests.support.engine import FakeEngine, small_engine
 from worker.protocols import Failed, Outcome, ShardRef
-from worker.text.merging import Findings, merge
-from worker.text.windows import Plan, cut
+from worker.text.merging import Findings, merge_windows
+from worker.text.windows import Plan, cut_document
 from worker.text.words import MIN_OVERLAP_WORDS, Reading
 
 OWNER = ShardRef("job_1", 0)
@@ -19,7 +19,7 @@ LABELS: Labels = {"person": None, "place": None}
 
 def plan_for(text: str, engine: FakeEngine, labels: Labels = LABELS, **options: object) -> Plan:
     """How the engine would read the text."""
-    return cut(Document(0, "a", text), labels, Options.model_validate(options), engine, OWNER)
+    return cut_document(Document(0, "a", text), labels, Options.model_validate(options), engine, OWNER)
 
 
 def run(plan: Plan, engine: FakeEngine) -> DocumentResult:
@@ -27,7 +27,7 @@ def run(plan: Plan, engine: FakeEngine) -> DocumentResult:
     outcomes: list[Outcome] = [
         tuple(engine.decode((window,), engine.forward(engine.collate([window])))[0]) for window in plan.windows
     ]
-    return merge(plan, Findings.of(plan, outcomes), attempts=1)
+    return merge_windows(plan, Findings.of(plan, outcomes), attempts=1)
 
 
 def extract(text: str, engine: FakeEngine, labels: Labels = LABELS, **options: object) -> DocumentResult:
@@ -41,7 +41,7 @@ def test_a_text_that_fits_is_one_window_of_its_own_words() -> None:
 
     assert window.words == ("Ada", "met", "Bob", ".")
     assert window.prompts == ("person", "place")
-    assert window.pieces == 2 + 1 + 2 * 2 + 4
+    assert window.row_tokens == 2 + 1 + 2 * 2 + 4
 
 
 @given(
@@ -53,7 +53,7 @@ def test_a_text_that_fits_is_one_window_of_its_own_words() -> None:
 @settings(deadline=None)
 def test_no_window_is_ever_too_long_and_no_word_or_label_is_left_out(words: list[str], labels: Labels) -> None:
     """Whatever text and labels: rows stay within words and pieces, and every word is asked for every label."""
-    engine = small_engine(max_pieces=100)
+    engine = small_engine(max_row_tokens=100)
     plan = plan_for(" ".join(words), engine, labels)
     spec = engine.spec
 
@@ -64,10 +64,10 @@ def test_no_window_is_ever_too_long_and_no_word_or_label_is_left_out(words: list
         assert not words
     for window in plan.windows:
         assert len(window.words) <= spec.max_words
-        assert window.pieces <= spec.max_pieces
+        assert window.row_tokens <= spec.max_row_tokens
         giant = len(window.words) == 1 and len(window.words[0]) == 400
         real = 3 + sum(engine.count(window.words)) + sum(1 + n for n in engine.count(window.prompts))
-        assert giant or window.pieces == real
+        assert giant or window.row_tokens == real
 
 
 def test_windows_overlap_by_four_times_the_longest_entity() -> None:
@@ -90,8 +90,8 @@ def test_sentences_are_read_alone_too_unless_told_otherwise() -> None:
     """A long text's sentences have windows of their own; without close reading there are only large ones."""
     document = Document(0, "a", "Ada went home. " * 30)
 
-    both = cut(document, LABELS, Options(), small_engine(), OWNER)
-    large = cut(document, LABELS, Options(), small_engine(), OWNER, close_reading=False)
+    both = cut_document(document, LABELS, Options(), small_engine(), OWNER)
+    large = cut_document(document, LABELS, Options(), small_engine(), OWNER, close_reading=False)
 
     assert sum(p.reading is Reading.sentence for p in both.places) == 30
     assert all(p.reading is Reading.large for p in large.places)
@@ -214,7 +214,7 @@ def test_thresholds_follow_their_labels() -> None:
 def test_a_documents_own_labels_and_options_replace_the_jobs() -> None:
     """Labels as a whole, options one by one."""
     document = Document(3, "a", "Ada", labels={"x": None}, options={"flat": False})
-    plan = cut(document, LABELS, Options(threshold=0.7), FakeEngine(), OWNER)
+    plan = cut_document(document, LABELS, Options(threshold=0.7), FakeEngine(), OWNER)
 
     [window] = plan.windows
     assert (window.prompts, window.thresholds, window.flat, window.document) == (("x",), (0.7,), False, 3)
@@ -227,7 +227,7 @@ def test_a_documents_own_labels_and_options_replace_the_jobs() -> None:
 def test_unreadable_texts_fail_alone(text: str, code: str) -> None:
     """Blank texts and lone surrogates get their error and no window."""
     plan = plan_for(text, FakeEngine())
-    result = merge(plan, Findings.of(plan, []), attempts=2)
+    result = merge_windows(plan, Findings.of(plan, []), attempts=2)
 
     assert not plan.windows
     assert result.error is not None
@@ -237,9 +237,9 @@ def test_unreadable_texts_fail_alone(text: str, code: str) -> None:
 def test_an_error_from_the_gateway_passes_through() -> None:
     """A document refused before comes back with that error."""
     error = DocumentError(DocumentErrorCode.document_too_large, "too large")
-    plan = cut(Document(0, "a", "", error=error), LABELS, Options(), FakeEngine(), OWNER)
+    plan = cut_document(Document(0, "a", "", error=error), LABELS, Options(), FakeEngine(), OWNER)
 
-    assert error == merge(plan, Findings.of(plan, []), attempts=1).error
+    assert error == merge_windows(plan, Findings.of(plan, []), attempts=1).error
 
 
 def test_one_failed_window_fails_the_document() -> None:
@@ -248,7 +248,7 @@ def test_one_failed_window_fails_the_document() -> None:
     outcomes: list[Outcome] = [() for _ in plan.windows]
     outcomes[-1] = Failed(DocumentErrorCode.out_of_memory, "too small")
 
-    result = merge(plan, Findings.of(plan, outcomes), attempts=1)
+    result = merge_windows(plan, Findings.of(plan, outcomes), attempts=1)
 
     assert (DocumentStatus.failed, ()) == (result.status, result.entities)
     assert result.error == DocumentError(DocumentErrorCode.out_of_memory, "too small")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from jobs.schema import Document, Options, Redact
 from tests.support.engine import SPLIT, FakeEngine
 from worker.protocols import ShardRef, Span, Words
-from worker.text.merging import Findings, merge
+from worker.text.merging import Findings, merge_windows
 from worker.text.redaction import Found, redact
-from worker.text.windows import cut
+from worker.text.windows import cut_document
 from worker.text.written import INVISIBLE, JOINERS, continues, is_mark, join_marks
 
 WRITTEN = join_marks(SPLIT)
@@ -114,12 +114,12 @@ def test_a_decomposed_name_is_found_and_hidden_as_the_composed_one() -> None:
     shown, pieces = {}, set()
     for form, text in texts.items():
         options = Options(redact=True)
-        plan = cut(Document(0, "0", text), {"name": None}, options, Capitals(), ShardRef("job", 0))
+        plan = cut_document(Document(0, "0", text), {"name": None}, options, Capitals(), ShardRef("job", 0))
         spans = tuple(
             Span(at, at + 1, 0, 0.9) for at, word in enumerate(plan.windows[0].words) if word[0].isupper()
         )
-        shown[form] = merge(plan, Findings.of(plan, [spans]), 1).redacted_text
-        pieces.add(plan.windows[0].pieces)
+        shown[form] = merge_windows(plan, Findings.of(plan, [spans]), 1).redacted_text
+        pieces.add(plan.windows[0].row_tokens)
     assert len(pieces) == 1
     assert shown["NFC"] == shown["NFD"]
     assert not re.search("[\u0301\u0308\u030a]", shown["NFD"] or "")
