@@ -1,6 +1,6 @@
-"""Bounds what one address may ask for without a key: pages, documents, and calls that carry no key.
+"""Limits the requests of one address that carry no key: pages, documentation, and API calls.
 
-Counted in each process and nowhere else: such a request must not cost the store anything.
+Counted in each process and nowhere else: such a request must not cost a round trip to Redis.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from gateway.access.rate_limits import network
+from gateway.access.rate_limits import client_network
 from gateway.http.problems import Problem
 from jobs.observability.metrics import GatewayMetrics
 
-_MOST_ADDRESSES = 10_000
+_MAX_ADDRESSES = 10_000
 
 
 class AnonymousRate:
     """Token buckets by address.
 
     Args:
-        per_minute: requests a minute of one address, and how many may come at once; 0 is no limit.
-        metrics: where refusals are counted.
+        per_minute: requests per minute of one address, and the largest burst; 0 is no limit.
+        metrics: counts the refusals.
         clock: monotonic seconds.
     """
 
@@ -34,7 +34,7 @@ class AnonymousRate:
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, address: str) -> None:
+    def count_request(self, address: str) -> None:
         """Count one request.
 
         Raises:
@@ -42,14 +42,14 @@ class AnonymousRate:
         """
         if not self._per_minute:
             return
-        owner, now, per_s = network(address), self._clock(), self._per_minute / 60
-        tokens, since = self._buckets.pop(owner, (float(self._per_minute), now))
+        network, now, per_s = client_network(address), self._clock(), self._per_minute / 60
+        tokens, since = self._buckets.pop(network, (float(self._per_minute), now))
         tokens = min(float(self._per_minute), tokens + (now - since) * per_s)
-        passes = tokens >= 1
-        self._buckets[owner] = (tokens - 1 if passes else tokens, now)
-        if len(self._buckets) > _MOST_ADDRESSES:
+        is_allowed = tokens >= 1
+        self._buckets[network] = (tokens - 1 if is_allowed else tokens, now)
+        if len(self._buckets) > _MAX_ADDRESSES:
             self._buckets.popitem(last=False)
-        if not passes:
+        if not is_allowed:
             self._metrics.limited.labels("anonymous", "address").inc()
             raise Problem(
                 "rate_limited",

@@ -1,7 +1,7 @@
-"""Who calls: API key -> `Caller`, whether their role may do what the route does, and how often they may.
+"""Authenticates a request: API key -> `Caller`, with the role that the route needs, within its rate limits.
 
-Before anything is read. Where a key may lie: `Authorization: Bearer` and `X-API-Key` always; `?api_key=` and a
-session's cookie only where the settings say so. An answer that takes long looks again (`recheck`).
+This happens before the body is read. The key may be in `Authorization: Bearer` or `X-API-Key`; in `?api_key=` or a
+session's cookie only if the settings allow it. Long responses check the caller again (`recheck_caller`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = [
     "LIST_COST",
     "LOCAL_TENANT",
     "QUERY",
-    "STANDINGS",
+    "RATE_LIMIT_STATUSES",
     "Caller",
     "Require",
     "key_in_headers",
-    "recheck",
+    "recheck_caller",
     "require",
 ]
 
@@ -38,12 +38,12 @@ log = logging.getLogger(__name__)
 LOCAL_TENANT = "default"
 QUERY = "api_key"
 CSRF_HEADER = "X-Gleaner-CSRF"
-STANDINGS = "gleaner.standings"
-"""Where a request's scope keeps what its caller has left, for the answer's headers."""
+RATE_LIMIT_STATUSES = "gleaner.standings"
+"""Key of the request's scope with the status of its rate limits, for the response's headers."""
 LIST_COST = 5
-"""What a list costs, in reads of one job."""
+"""Cost of a list, in reads of one job."""
 Cost = int | Callable[[Request], int]
-"""What a read costs, in reads of one job; where it depends on the query, a function of the request."""
+"""Cost of a read, in reads of one job; where it depends on the query, a function of the request."""
 
 _BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="`Authorization: Bearer gl_…`")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="api_key", description="`X-API-Key: gl_…`")
@@ -52,18 +52,18 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Require:
-    """A dependency that lets callers of at least this role through.
+    """FastAPI dependency that admits callers of at least one role.
 
-    It knows nothing of what the request is about: a role too low is 403 whether or not the job exists.
+    It does not look at the requested job: a role that is too low gets 403 whether or not the job exists.
 
     Args:
-        role: the lowest that may.
-        submits: the route makes a job, which has a rate of its own.
-        cost: what any other route costs the store, in reads of one job.
+        role: the lowest role that is admitted.
+        submits: the route creates a job, which has a separate rate limit.
+        cost: cost of any other route for Redis, in reads of one job.
 
     Raises (when called):
         Problem: unauthenticated, forbidden, csrf_refused, rate_limited or keys_unavailable.
-        LedgerUnavailableError: a rate is limited and cannot be counted, or a session cannot be looked up.
+        LedgerUnavailableError: the rate limits cannot be counted, or a session cannot be looked up.
     """
 
     def __init__(self, role: Role, *, submits: bool = False, cost: Cost = 1) -> None:
@@ -78,79 +78,85 @@ class Require:
         _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
         _header: Annotated[str | None, Security(_HEADER)],
     ) -> Caller:
-        """The caller of a request, for FastAPI; where a key may lie is named for the OpenAPI document."""
-        return await self.admitted(request, services)
+        """Return the caller of a request; the unused parameters declare the security schemes in OpenAPI."""
+        return await self.admit_caller(request, services)
 
-    async def admitted(self, request: Request, services: Services) -> Caller:
-        """The caller of a request."""
-        caller = await self._caller(request, services)
-        request.scope[STANDINGS] = caller.standings
+    async def admit_caller(self, request: Request, services: Services) -> Caller:
+        """Authenticate a request, count it against the rate limits, and return its caller."""
+        caller = await self._authenticate(request, services)
+        request.scope[RATE_LIMIT_STATUSES] = caller.rate_limit_statuses
         try:
             cost = self._cost if isinstance(self._cost, int) else self._cost(request)
-            await services.limiter.admit(caller, submits=self.submits, cost=cost)
+            await services.limiter.admit_request(caller, submits=self.submits, cost=cost)
         except Problem:
-            *_, last = caller.standings.values()
-            services.metrics.limited.labels(last.rule.measure, last.rule.scope).inc()
+            *_, last = caller.rate_limit_statuses.values()
+            services.metrics.limited.labels(last.limit.measure, last.limit.scope).inc()
             raise
         return caller
 
-    async def _caller(self, request: Request, services: Services) -> Caller:
+    async def _authenticate(self, request: Request, services: Services) -> Caller:
         if services.keys is None:
             return Caller("local", LOCAL_TENANT, Role.admin)
         presented = key_in_headers(request) or _key_in_query(request, services)
         if presented:
-            record, session = _accepted(services, services.keys, lambda keys: keys.verify(presented)), ""
+            record, session = _find_record(services, services.keys, lambda keys: keys.verify(presented)), ""
         elif services.settings.auth_cookie and (
             token := request.cookies.get(services.sessions.cookie_name(request))
         ):
             _check_origin(request, services)
-            session, key_hash = await services.sessions.find(token) or ("", "")
-            record = _accepted(services, services.keys, lambda keys: keys.find(key_hash))
+            session, key_hash = await services.sessions.find_session(token) or ("", "")
+            record = _find_record(services, services.keys, lambda keys: keys.find(key_hash))
         else:
             services.metrics.auth_failures.labels("missing").inc()
-            services.anonymous.take(_address(request))
+            services.anonymous.count_request(_client_address(request))
             raise Problem("unauthenticated", "the request carries no API key", headers=_CHALLENGE)
         if record is None:
-            await _failed(request, services)
+            await _count_bad_key(request, services)
             raise Problem("unauthenticated", "the API key is unknown, expired or revoked", headers=_CHALLENGE)
         self._check_role(record)
         return Caller(record.key_id, record.tenant, record.role, record.limits, record.sha256, session)
 
     def _check_role(self, record: KeyRecord) -> None:
         if not record.role.includes(self.role):
-            raise Problem("forbidden", f"this needs a key of role {self.role}; this one is {record.role}")
+            raise Problem(
+                "forbidden", f"this needs a key of role {self.role}; the role of this key is {record.role}"
+            )
 
 
 def require(role: Role, *, submits: bool = False, cost: Cost = 1) -> Require:
-    """The dependency of a route that callers of at least this role may use."""
+    """Return the dependency of a route that needs at least this role."""
     return Require(role, submits=submits, cost=cost)
 
 
-async def recheck(services: Services, caller: Caller) -> None:
-    """Look again whether an answer that is under way may go on; costs next to nothing without a session.
+async def recheck_caller(services: Services, caller: Caller) -> None:
+    """Check again that the caller of a response in progress is still allowed; free of I/O without a session.
 
     Raises:
-        Problem: unauthenticated, the key was revoked, rotated away or has expired, or the session has ended;
-            forbidden, its role is lower now than when the request came; keys_unavailable.
+        Problem: unauthenticated, if the key was revoked, rotated or has expired, or the session has ended;
+            forbidden, if its role is lower than when the request arrived; keys_unavailable.
     """
     if services.keys is None:
         return
-    record = _accepted(services, services.keys, lambda keys: keys.find(caller.key_hash))
+    record = _find_record(services, services.keys, lambda keys: keys.find(caller.key_hash))
     if record is None or record.tenant != caller.tenant:
-        raise Problem("unauthenticated", "the API key was revoked or has expired meanwhile", headers=_CHALLENGE)
+        raise Problem(
+            "unauthenticated", "the API key was revoked or has expired in the meantime", headers=_CHALLENGE
+        )
     if not record.role.includes(caller.role):
-        raise Problem("forbidden", f"the role of the API key is {record.role} now; ask again")
+        raise Problem("forbidden", f"the role of the API key is now {record.role}; send the request again")
     if caller.session:
         try:
-            lives = await services.sessions.lives(caller.session)
+            is_active = await services.sessions.is_active(caller.session)
         except LedgerUnavailableError:
-            return  # without the store nothing of a job is sent either
-        if not lives:
+            return  # without Redis no data of a job is sent either
+        if not is_active:
             raise Problem("unauthenticated", "the session has ended", headers=_CHALLENGE)
 
 
-def _accepted(services: Services, keys: KeyRing, find: Callable[[KeyRing], KeyRecord | None]) -> KeyRecord | None:
-    """Return what the ring finds.
+def _find_record(
+    services: Services, keys: KeyRing, find: Callable[[KeyRing], KeyRecord | None]
+) -> KeyRecord | None:
+    """Return the record that `find` gets from the key ring, or None.
 
     Raises:
         Problem: keys_unavailable.
@@ -161,20 +167,20 @@ def _accepted(services: Services, keys: KeyRing, find: Callable[[KeyRing], KeyRe
         services.metrics.auth_failures.labels("closed").inc()
         raise Problem(
             "keys_unavailable",
-            "the service cannot read its keys, and accepts none until it can",
+            "the service cannot read its keys file and accepts no key until it can",
             headers={"Retry-After": "5"},
         ) from None
 
 
-async def _failed(request: Request, services: Services) -> None:
-    """Count a bad key.
+async def _count_bad_key(request: Request, services: Services) -> None:
+    """Count an attempt with a bad key.
 
     Raises:
         Problem: rate_limited.
     """
-    address = _address(request)
+    address = _client_address(request)
     try:
-        await services.limiter.failed_attempt(address)
+        await services.limiter.count_failed_attempt(address)
     except Problem:
         services.metrics.auth_failures.labels("limited").inc()
         log.warning("auth.limited", extra={"address": address})
@@ -182,7 +188,7 @@ async def _failed(request: Request, services: Services) -> None:
     services.metrics.auth_failures.labels("bad").inc()
 
 
-def _address(request: Request) -> str:
+def _client_address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
@@ -199,24 +205,24 @@ def _key_in_query(request: Request, services: Services) -> str | None:
 
 
 def _check_origin(request: Request, services: Services) -> None:
-    """Refuse a change that comes with a cookie and could be another site's doing.
+    """Refuse a state-changing request with a cookie that another site could have forged.
 
     Raises:
         Problem: csrf_refused.
     """
-    if request.method not in _SAFE and (reason := _forgeable(request)):
+    if request.method not in _SAFE and (reason := _forgery_reason(request)):
         services.metrics.auth_failures.labels("csrf").inc()
         raise Problem("csrf_refused", reason)
 
 
-def _forgeable(request: Request) -> str | None:
-    """Why a request with a cookie could be another site's doing.
+def _forgery_reason(request: Request) -> str | None:
+    """Return the reason why another site could have forged a request with a cookie, or None.
 
-    The cookie itself is SameSite=Strict; a header of our own cannot be sent by another site's form, nor by its
-    script without CORS, which never lets this header through.
+    The cookie itself is SameSite=Strict; a custom header cannot be sent by another site's form, nor by its script
+    without CORS, which never allows this header.
     """
     if not request.headers.get(CSRF_HEADER):
-        return f"with a cookie this needs the header {CSRF_HEADER}"
+        return f"with a session cookie this request needs the header {CSRF_HEADER}"
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return "the request comes from another site"
     origin = request.headers.get("origin")

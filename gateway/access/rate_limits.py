@@ -1,8 +1,7 @@
-"""How much a key and a tenant may ask for: requests, reads and submits a second, documents and characters a day.
+"""Rate limits of keys and tenants: requests, reads and submits per second, documents and characters per day.
 
-Sliding windows in the ledger, so that all gateways count together; the rules of a request are counted in one round
-trip, and where nothing is limited nothing is asked of the server. Open jobs are counted by the ledger itself
-(`create`).
+Sliding windows in the ledger, so that all gateways count together. All limits of a request are counted in one round
+trip to Redis; without limits there is none. Open jobs are counted by the ledger itself (`create`).
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -39,7 +38,7 @@ _WINDOWS: dict[Measure, tuple[int, str]] = {
     "documents": (86_400, "day"),
     "characters": (86_400, "day"),
 }
-"""Length (seconds) and name of the window of each."""
+"""Length (seconds) and name of the window of each measure."""
 _SETTINGS: dict[Measure, str] = {
     "requests": "requests_per_s",
     "submits": "submits_per_s",
@@ -50,8 +49,8 @@ _SETTINGS: dict[Measure, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """So much of a measure in a window, for one key, tenant or address."""
+class RateLimit:
+    """The amount of a measure that one key, tenant or address may use in a window."""
 
     measure: Measure
     scope: Scope
@@ -60,46 +59,47 @@ class Rule:
 
     @property
     def name(self) -> str:
-        """Its name in the RateLimit headers."""
+        """Name in the RateLimit headers."""
         return f"{self.measure}-{self.scope}"
 
     @property
     def window_s(self) -> int:
-        """Length of its window (seconds)."""
+        """Length of the window (seconds)."""
         return _WINDOWS[self.measure][0]
 
-    def take(self, cost: int) -> Take:
-        """Return what the ledger is to count; a change of the amount begins a new count."""
+    def cost_command(self, cost: int) -> Take:
+        """Return the ledger command that counts `cost`; a changed amount begins a new count."""
         name = f"LIMITER/{self.measure}/{self.scope}/{self.owner}/{self.amount}/1/{_WINDOWS[self.measure][1]}"
         return Take(name, self.amount, self.window_s, cost)
 
 
-Charge = Sequence[tuple[Rule, int]]
-"""How much was counted of which rules."""
+Charge = Sequence[tuple[RateLimit, int]]
+"""Costs counted against the limits of a request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What is left of a rule.
+class RateLimitStatus:
+    """Remaining amount of a rate limit.
 
     Attributes:
-        resets_s: when all of it is back if nothing more is asked for (seconds).
+        resets_s: time until the whole amount is available again without further requests (seconds).
     """
 
-    rule: Rule
+    limit: RateLimit
     remaining: int
     resets_s: int
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose request this is.
+    """The authenticated sender of a request.
 
     Attributes:
-        limits: of the key, where they differ from everyone's.
-        key_hash: SHA-256 of the key; "" where `GLEANER_AUTH=off`.
-        session: SHA-256 of the browser's session that stands for the key; "" where the key itself came.
-        standings: of the rules that this request was held against, by name; for its answer's headers.
+        limits: the key's limits where they differ from the defaults.
+        key_hash: SHA-256 of the key; "" with `GLEANER_AUTH=off`.
+        session: SHA-256 of the browser session used instead of the key; "" without one.
+        rate_limit_statuses: status of each limit that this request was counted against, by name; filled by
+            `Limiter`, for the response's headers.
     """
 
     key_id: str
@@ -108,195 +108,199 @@ class Caller:
     limits: KeyLimits = field(default_factory=KeyLimits)
     key_hash: str = field(default="", repr=False)
     session: str = field(default="", repr=False)
-    standings: dict[str, Standing] = field(default_factory=dict, compare=False)
+    rate_limit_statuses: dict[str, RateLimitStatus] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class _Window:
-    """The state of a sliding window: counts of the last one and of this one, and how long each still matters."""
+class SlidingWindow:
+    """State of a sliding window: counts of the previous and the current one, and their remaining times."""
 
     previous: int
     previous_s: float
     current: int
     current_s: float
 
-    def used(self, expiry: float) -> int:
+    def used_amount(self, expiry: float) -> int:
+        """Return the amount used, with the previous window weighted by its remaining time (seconds)."""
         return math.floor(self.previous * self.previous_s / expiry) + self.current
 
-    def fits_in(self, rule: Rule, cost: int) -> float:
-        """Seconds until `cost` fits, if nothing else is asked for meanwhile."""
-        expiry, free = float(rule.window_s), rule.amount - cost
+    def retry_after(self, limit: RateLimit, cost: int) -> float:
+        """Return the seconds until `cost` is available without further requests."""
+        expiry, free = float(limit.window_s), limit.amount - cost
         if free - self.current >= 0:
-            wanted = (free - self.current + 1) * expiry / max(1, self.previous)
-            return max(0.0, self.previous_s - wanted)
+            needed_s = (free - self.current + 1) * expiry / max(1, self.previous)
+            return max(0.0, self.previous_s - needed_s)
         until_shift = max(0.0, self.current_s - expiry)
         return until_shift + max(0.0, expiry - (free + 1) * expiry / max(1, self.current))
 
 
 class Limiter:
-    """Holds requests against the rules of who sends them.
+    """Counts requests against the rate limits of their callers.
 
     Args:
-        settings: everyone's limits.
-        ledger: where is counted.
+        settings: the default limits.
+        ledger: counts.
     """
 
     def __init__(self, settings: GatewaySettings, ledger: AsyncLedger) -> None:
         self._settings = settings
         self._ledger = ledger
 
-    def rules(self, caller: Caller, *measures: Measure) -> list[Rule]:
-        """The rules of a caller for these measures (default all), the key's before its tenant's."""
-        found: list[Rule] = []
+    def limits_of(self, caller: Caller, *measures: Measure) -> list[RateLimit]:
+        """Return a caller's limits of these measures (default all), the key's before its tenant's."""
+        limits: list[RateLimit] = []
         for measure in measures or _SETTINGS:
             field_name = _SETTINGS[measure]
-            of_key = getattr(caller.limits, field_name) or getattr(self._settings, f"key_{field_name}")
-            of_tenant = getattr(self._settings, f"tenant_{field_name}")
-            if of_key:
-                found.append(Rule(measure, "key", caller.key_id, of_key))
-            if of_tenant:
-                found.append(Rule(measure, "tenant", caller.tenant, of_tenant))
-        return found
+            key_amount = getattr(caller.limits, field_name) or getattr(self._settings, f"key_{field_name}")
+            tenant_amount = getattr(self._settings, f"tenant_{field_name}")
+            if key_amount:
+                limits.append(RateLimit(measure, "key", caller.key_id, key_amount))
+            if tenant_amount:
+                limits.append(RateLimit(measure, "tenant", caller.tenant, tenant_amount))
+        return limits
 
-    async def admit(self, caller: Caller, *, submits: bool, cost: int = 1) -> None:
+    async def admit_request(self, caller: Caller, *, submits: bool, cost: int = 1) -> None:
         """Count one request.
 
         Args:
-            caller: whose.
-            submits: it makes a job; all others are reads.
-            cost: what a read costs the store, in reads of one job.
+            caller: the sender.
+            submits: the request creates a job; all others are reads.
+            cost: cost of a read for Redis, in reads of one job.
 
         Raises:
             Problem: rate_limited.
-            LedgerUnavailableError: the store does not answer.
+            LedgerUnavailableError: Redis does not answer.
         """
         costs: dict[Measure, int] = {"requests": 1, "submits": 1} if submits else {"requests": 1, "reads": cost}
-        await self._take(caller, costs)
+        await self._count_costs(caller, costs)
 
-    async def charge(self, caller: Caller, documents: int, characters: int) -> Charge:
-        """Count a job's documents and characters; what is not made a job of them after all is to be given back.
+    async def charge_job(self, caller: Caller, documents: int, characters: int) -> Charge:
+        """Count a job's documents and characters; pass the charge to `refund` if the job is not created.
 
         Raises:
             Problem: quota_exceeded.
-            LedgerUnavailableError: the store does not answer.
+            LedgerUnavailableError: Redis does not answer.
         """
-        return await self._take(caller, {"documents": documents, "characters": characters})
+        return await self._count_costs(caller, {"documents": documents, "characters": characters})
 
-    async def give_back(self, charge: Charge) -> None:
-        """Take back what was counted, as far as the store answers."""
+    async def refund(self, charge: Charge) -> None:
+        """Undo a charge, if Redis answers."""
         if charge:
             with contextlib.suppress(LedgerUnavailableError):
-                await self._ledger.run(take_rates([rule.take(-cost) for rule, cost in charge]))
+                await self._ledger.run(take_rates([limit.cost_command(-cost) for limit, cost in charge]))
 
-    async def failed_attempt(self, address: str) -> None:
-        """Count a bad key from an address.
+    async def count_failed_attempt(self, address: str) -> None:
+        """Count an attempt with a bad key from an address.
 
         Raises:
-            Problem: rate_limited. A good key from the same address still passes: it may be one of many behind it,
-                and 256 random bits are not guessed at any rate.
+            Problem: rate_limited. A good key from the same address is still accepted: many clients may share the
+                address, and 256 random bits cannot be guessed at any rate.
         """
         if not self._settings.auth_failures_per_minute:
             return
-        rule = Rule("failures", "address", network(address), self._settings.auth_failures_per_minute)
+        limit = RateLimit("failures", "address", client_network(address), self._settings.auth_failures_per_minute)
         with contextlib.suppress(LedgerUnavailableError):
-            taken = await self._ledger.run(take_rates([rule.take(1)]))
-            if taken.refused is not None:
+            counts = await self._ledger.run(take_rates([limit.cost_command(1)]))
+            if counts.refused is not None:
                 raise Problem(
                     "rate_limited",
-                    "too many attempts with bad keys from this address",
-                    headers={"Retry-After": _seconds(_window(taken.windows[0]).fits_in(rule, 1))},
+                    "too many attempts with invalid keys from this address",
+                    headers={
+                        "Retry-After": _format_seconds(_parse_window(counts.windows[0]).retry_after(limit, 1))
+                    },
                 )
 
-    async def standings(self, caller: Caller) -> list[Standing]:
-        """What is left of every rule of a caller.
+    async def read_statuses(self, caller: Caller) -> list[RateLimitStatus]:
+        """Return the status of every limit of a caller, without counting.
 
         Raises:
-            LedgerUnavailableError: the store does not answer.
+            LedgerUnavailableError: Redis does not answer.
         """
-        rules = self.rules(caller)
-        if not rules:
+        limits = self.limits_of(caller)
+        if not limits:
             return []
-        taken = await self._ledger.run(take_rates([rule.take(0) for rule in rules]))
-        return [_standing(rule, _window(window)) for rule, window in zip(rules, taken.windows, strict=True)]
+        counts = await self._ledger.run(take_rates([limit.cost_command(0) for limit in limits]))
+        return [_status(limit, _parse_window(window)) for limit, window in zip(limits, counts.windows, strict=True)]
 
-    async def _take(self, caller: Caller, costs: Mapping[Measure, int]) -> Charge:
-        """Count all of it or nothing; the standings end with the rule that has no room, if one has none."""
-        charge = [(rule, _cost(rule, costs[rule.measure])) for rule in self.rules(caller, *costs)]
+    async def _count_costs(self, caller: Caller, costs: Mapping[Measure, int]) -> Charge:
+        """Count all costs or none; on refusal the caller's statuses end with the exceeded limit."""
+        charge = [(limit, _cap_cost(limit, costs[limit.measure])) for limit in self.limits_of(caller, *costs)]
         if not charge:
             return charge
-        taken = await self._ledger.run(take_rates([rule.take(cost) for rule, cost in charge]))
-        windows = [_window(window) for window in taken.windows]
-        last = len(charge) if taken.refused is None else taken.refused + 1
-        for (rule, _), window in list(zip(charge, windows, strict=True))[:last]:
-            caller.standings[rule.name] = _standing(rule, window)
-        if taken.refused is None:
+        counts = await self._ledger.run(take_rates([limit.cost_command(cost) for limit, cost in charge]))
+        windows = [_parse_window(window) for window in counts.windows]
+        last = len(charge) if counts.refused is None else counts.refused + 1
+        for (limit, _), window in list(zip(charge, windows, strict=True))[:last]:
+            caller.rate_limit_statuses[limit.name] = _status(limit, window)
+        if counts.refused is None:
             return charge
-        rule, cost = charge[taken.refused]
-        raise _refusal(caller.standings[rule.name], windows[taken.refused], cost)
+        limit, cost = charge[counts.refused]
+        raise _refusal_problem(caller.rate_limit_statuses[limit.name], windows[counts.refused], cost)
 
 
-def _cost(rule: Rule, cost: int) -> int:
-    """Return what a rule counts: a read that costs more than the rule allows takes all there is."""
-    return min(cost, rule.amount) if rule.measure == "reads" else cost
+def _cap_cost(limit: RateLimit, cost: int) -> int:
+    """Return the counted cost: a read that costs more than the whole limit uses all of it."""
+    return min(cost, limit.amount) if limit.measure == "reads" else cost
 
 
-def _refusal(standing: Standing, window: _Window, cost: int) -> Problem:
-    rule = standing.rule
-    left = f"{standing.remaining} of {rule.amount} {rule.measure} are left to your {rule.scope}"
-    if cost > rule.amount:
-        return Problem(_CODES[rule.measure], f"{left}, {cost} are more than it may ever have at once")
+def _refusal_problem(status: RateLimitStatus, window: SlidingWindow, cost: int) -> Problem:
+    limit = status.limit
+    remaining = f"your {limit.scope} has {status.remaining} of {limit.amount} {limit.measure} left"
+    if cost > limit.amount:
+        return Problem(_CODES[limit.measure], f"{remaining}, and {cost} are more than the whole limit")
     return Problem(
-        _CODES[rule.measure],
-        f"{left} in {_window_name(rule)}",
-        headers={"Retry-After": _seconds(window.fits_in(rule, cost))},
+        _CODES[limit.measure],
+        f"{remaining} in {_window_name(limit)}",
+        headers={"Retry-After": _format_seconds(window.retry_after(limit, cost))},
     )
 
 
-def _window(window: RateWindow) -> _Window:
-    return _Window(window.previous, window.previous_ms / 1000, window.current, window.current_ms / 1000)
+def _parse_window(window: RateWindow) -> SlidingWindow:
+    return SlidingWindow(window.previous, window.previous_ms / 1000, window.current, window.current_ms / 1000)
 
 
 def max_stored_bytes(settings: GatewaySettings, caller: Caller) -> int:
-    """Return the most bytes that the caller's tenant may keep in the store when this key adds to it; 0: any."""
+    """Return the most bytes that the caller's tenant may store when this key adds to them; 0 is no limit."""
     return caller.limits.stored_bytes or settings.tenant_max_stored_bytes
 
 
-def quota_of_stored(stored_bytes: int, most: int) -> Problem:
-    """Return the refusal of what would make a tenant keep more than `most` bytes."""
+def stored_quota_problem(stored_bytes: int, max_bytes: int) -> Problem:
+    """Return the problem of a request that would make a tenant store more than `max_bytes`."""
     detail = (
-        f"your tenant keeps {stored_bytes} bytes of the {most} it may, too many to add this; DELETE jobs whose "
-        "results you have read and endpoints you do not use, or ask for a shorter result_ttl_s"
+        f"your tenant stores {stored_bytes} of at most {max_bytes} bytes, too many to add this; DELETE jobs whose "
+        "results you have read and endpoints you do not use, or set a shorter result_ttl_s"
     )
     return Problem("quota_exceeded", detail, headers={"Retry-After": "10"})
 
 
-def headers(standings: Iterable[Standing]) -> dict[str, str]:
-    """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers) of these rules."""
-    listed = list(standings)
-    if not listed:
+def format_headers(statuses: Collection[RateLimitStatus]) -> dict[str, str]:
+    """Return `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers) of these limits."""
+    if not statuses:
         return {}
     return {
-        "RateLimit-Policy": ", ".join(f'"{s.rule.name}";q={s.rule.amount};w={s.rule.window_s}' for s in listed),
-        "RateLimit": ", ".join(f'"{s.rule.name}";r={s.remaining};t={s.resets_s}' for s in listed),
+        "RateLimit-Policy": ", ".join(
+            f'"{s.limit.name}";q={s.limit.amount};w={s.limit.window_s}' for s in statuses
+        ),
+        "RateLimit": ", ".join(f'"{s.limit.name}";r={s.remaining};t={s.resets_s}' for s in statuses),
     }
 
 
-def _standing(rule: Rule, window: _Window) -> Standing:
-    left = max(0, rule.amount - window.used(rule.window_s))
+def _status(limit: RateLimit, window: SlidingWindow) -> RateLimitStatus:
+    remaining = max(0, limit.amount - window.used_amount(limit.window_s))
     resets = window.current_s if window.current > 0 else window.previous_s if window.previous > 0 else 0.0
-    return Standing(rule, left, math.ceil(resets))
+    return RateLimitStatus(limit, remaining, math.ceil(resets))
 
 
-def _seconds(wait: float) -> str:
+def _format_seconds(wait: float) -> str:
     return str(max(1, math.ceil(wait)))
 
 
-def _window_name(rule: Rule) -> str:
-    return {1: "a second", 60: "a minute"}.get(rule.window_s, "24 hours")
+def _window_name(limit: RateLimit) -> str:
+    return {1: "a second", 60: "a minute"}.get(limit.window_s, "24 hours")
 
 
-def network(address: str) -> str:
-    """Return what counts as one address: an IPv6 subscriber has a whole /64."""
+def client_network(address: str) -> str:
+    """Return the network that is counted as one address: a /64 for IPv6, which one subscriber has."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,7 +1,7 @@
-"""A browser's sessions: a random token in a cookie, which stands for an API key while the key is good.
+"""Browser sessions: a random token in a cookie, which stands for an API key while the key is valid.
 
-The ledger keeps the token's hash with the key's, and forgets both at sign-out or after the session's lifetime. The
-key itself never lies in the browser's cookies.
+The ledger maps the token's hash to the key's until sign-out or the end of the session's lifetime. The key itself is
+never in a cookie.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jobs.ledger import AsyncLedger
 from jobs.ledger.access import session_begin, session_end, session_key
 
 LEGACY_COOKIE = "gleaner_api_key"
-"""Held the API key itself in versions up to 0.1; never read, removed at sign-in and sign-out."""
+"""Contained the API key itself in versions up to 0.1; never read, removed at sign-in and sign-out."""
 _COOKIE = "gleaner_session"
 _PREFIX = "gs_"
 _MAX_CHARACTERS = 128
@@ -26,7 +26,7 @@ class Sessions:
     """Begins, finds and ends sessions.
 
     Args:
-        ledger: where they are kept.
+        ledger: stores the sessions.
         settings: read once by the caller.
     """
 
@@ -35,21 +35,21 @@ class Sessions:
         self._https = settings.https != "off"
         self.lifetime_s = settings.session_lifetime_s
 
-    async def begin(self, key_hash: str) -> str:
-        """Begin a session of a key; the token for the cookie, which cannot be had again.
+    async def begin_session(self, key_hash: str) -> str:
+        """Begin a session of a key; return the token for the cookie, which is not stored.
 
         Raises:
-            LedgerUnavailableError: the store does not answer.
+            LedgerUnavailableError: Redis does not answer.
         """
         token = _PREFIX + secrets.token_urlsafe(32)
         await self._ledger.run(session_begin(_digest(token), key_hash, self.lifetime_s))
         return token
 
-    async def find(self, token: str) -> tuple[str, str] | None:
-        """Return the hashes of the session and of its key, or None if there is no such session.
+    async def find_session(self, token: str) -> tuple[str, str] | None:
+        """Return the hashes of the session and of its key, or None if it does not exist.
 
         Raises:
-            LedgerUnavailableError: the store does not answer.
+            LedgerUnavailableError: Redis does not answer.
         """
         if len(token) > _MAX_CHARACTERS or not token.isascii() or not token.startswith(_PREFIX):
             return None
@@ -57,28 +57,28 @@ class Sessions:
         key_hash = await self._ledger.run(session_key(session))
         return (session, key_hash) if key_hash else None
 
-    async def lives(self, session: str) -> bool:
-        """Return whether the session with this hash has not ended.
+    async def is_active(self, session: str) -> bool:
+        """Return whether the session with this hash still exists.
 
         Raises:
-            LedgerUnavailableError: the store does not answer.
+            LedgerUnavailableError: Redis does not answer.
         """
         return await self._ledger.run(session_key(session)) != ""
 
-    async def end(self, token: str) -> None:
-        """End a session; nothing happens if there is none.
+    async def end_session(self, token: str) -> None:
+        """End a session, if it exists.
 
         Raises:
-            LedgerUnavailableError: the store does not answer.
+            LedgerUnavailableError: Redis does not answer.
         """
         await self._ledger.run(session_end(_digest(token)))
 
     def is_secure(self, request: Request) -> bool:
-        """Return whether the browser came, or has to come, over https."""
+        """Return whether the browser uses, or has to use, https."""
         return self._https or request.url.scheme == "https"
 
     def cookie_name(self, request: Request) -> str:
-        """Return the name of the cookie; over https one that no sibling domain and no plain HTTP can plant."""
+        """Return the cookie's name; over https one that sibling domains and plain HTTP cannot set."""
         return f"__Host-{_COOKIE}" if self.is_secure(request) else _COOKIE
 
 

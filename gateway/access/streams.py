@@ -1,6 +1,6 @@
-"""Bounds how many answers of one key and of one tenant hold a connection open: event streams, results, waits.
+"""Limits the open responses of one key and of one tenant: event streams, streams of results, waits.
 
-Counted in each process: what is bounded is the process's own memory and event loop.
+Counted in each process: the limit protects the process's memory and event loop.
 """
 
 from __future__ import annotations
@@ -22,66 +22,66 @@ _RETRY_AFTER_S = 5
 
 
 class Streams:
-    """Counts the open ones.
+    """Counts open streams and waits.
 
     Args:
-        settings: how many there may be.
-        metrics: where refusals are counted.
+        settings: the limits.
+        metrics: counts the refusals.
     """
 
     def __init__(self, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
-        self._most = {"key": settings.key_streams, "tenant": settings.tenant_streams}
+        self._limits = {"key": settings.key_streams, "tenant": settings.tenant_streams}
         self._metrics = metrics
         self._open: Counter[tuple[str, str]] = Counter()
 
     @contextlib.contextmanager
-    def hold(self, caller: Caller) -> Iterator[None]:
-        """Count one more until the block ends.
+    def hold_slot(self, caller: Caller) -> Iterator[None]:
+        """Count one more open stream until the block ends.
 
         Raises:
             Problem: rate_limited.
         """
         owners = (("key", caller.key_id), ("tenant", caller.tenant))
         for scope, owner in owners:
-            if 0 < self._most[scope] <= self._open[scope, owner]:
+            if 0 < self._limits[scope] <= self._open[scope, owner]:
                 self._metrics.limited.labels("streams", scope).inc()
                 raise Problem(
                     "rate_limited",
-                    f"your {scope} has {self._most[scope]} streams and waits open here already; end one, or wait "
-                    "for one to end",
+                    f"your {scope} has {self._limits[scope]} streams and waits open already; close one, or wait "
+                    "until one ends",
                     headers={"Retry-After": str(_RETRY_AFTER_S)},
                 )
         self._open.update(owners)
         try:
             yield
         finally:
-            for owner_of in owners:
-                self._open[owner_of] -= 1
-                if not self._open[owner_of]:
-                    del self._open[owner_of]
+            for key in owners:
+                self._open[key] -= 1
+                if not self._open[key]:
+                    del self._open[key]
 
 
-class HeldResponse(StreamingResponse):
-    """A stream that gives back what it holds when it ends, also where it never began.
+class ReleasingResponse(StreamingResponse):
+    """A stream that releases its resources when it ends, even if it never began.
 
     Args:
-        content: what is sent.
-        held: closed at the end.
+        content: yields the body.
+        resources: closed at the end.
         media_type: of the content.
-        headers: further headers.
+        headers: additional headers.
     """
 
     def __init__(
         self,
         content: AsyncIterator[bytes],
-        held: ExitStack,
+        resources: ExitStack,
         media_type: str,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(content, media_type=media_type, headers=headers)
-        self._held = held
+        self._resources = resources
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream."""
-        with self._held:
+        with self._resources:
             await super().__call__(scope, receive, send)

@@ -54,7 +54,7 @@ class Direct:
     async def _answer(self, request: Request, route: APIRoute, rule: Require) -> Response:
         services: Services = request.app.state.services
         try:
-            caller = await rule.admitted(request, services)
+            caller = await rule.admit_caller(request, services)
             response: Response = await route.endpoint(request=request, services=services, caller=caller)
         except Exception as error:  # noqa: BLE001  # as FastAPI's own handlers would
             return self._problem(error).response(request_id(request.scope))

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access import rate_limits
 from gateway.access.anonymous import AnonymousRate
-from gateway.access.auth import STANDINGS
+from gateway.access.auth import RATE_LIMIT_STATUSES
 from gateway.http.problems import Problem
 from jobs.observability.logs import bound
 from jobs.observability.metrics import GatewayMetrics
@@ -120,7 +120,7 @@ class Edge:
     def _dressed(self, scope: Scope, headers: Iterable[RawHeader], request_id: str) -> list[RawHeader]:
         """The answer's headers with ours: what a route set itself stays, what only we know replaces it."""
         ours = {b"x-request-id": request_id.encode("latin-1")}
-        for name, value in rate_limits.headers(scope.get(STANDINGS, {}).values()).items():
+        for name, value in rate_limits.format_headers(scope.get(RATE_LIMIT_STATUSES, {}).values()).items():
             ours[name.lower().encode()] = value.encode("latin-1")
         if self._hsts and scope["scheme"] == "https":
             ours[b"strict-transport-security"] = self._hsts.encode()
@@ -151,7 +151,7 @@ class Edge:
         if scope["path"].startswith("/v1/") or scope["path"] in _QUIET:
             return None
         try:
-            self._anonymous.take(scope["client"][0] if scope["client"] else "")
+            self._anonymous.count_request(scope["client"][0] if scope["client"] else "")
         except Problem as problem:
             return problem.response(request_id(scope))
         return None

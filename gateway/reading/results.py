@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 
-from gateway.access.auth import Caller, recheck
+from gateway.access.auth import Caller, recheck_caller
 from gateway.http.middleware import StreamAbortedError
 from gateway.http.problems import Problem
 from gateway.http.services import Services
@@ -137,7 +137,7 @@ class Reader:
         now = monotonic()
         if now - self._checked_at >= CHECK_S:
             self._checked_at = now
-            await recheck(self._services, self._caller)
+            await recheck_caller(self._services, self._caller)
 
     async def _read(self) -> bytes:
         """The next piece; b"" at the end."""

@@ -54,7 +54,7 @@ def job_json(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None =
     return escape_line_breaks(orjson.dumps(body))
 
 
-def unbegun(new: NewJob, created: int) -> Job:
+def queued_job(new: NewJob, created: int) -> Job:
     """The job as it is when nothing of it has run; `created` is the ledger's time (ms)."""
     total = sum(documents for documents, _ in new.sizes)
     return Job(

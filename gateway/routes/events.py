@@ -12,8 +12,8 @@ import orjson
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
-from gateway.access.auth import Caller, recheck
-from gateway.access.streams import HeldResponse
+from gateway.access.auth import Caller, recheck_caller
+from gateway.access.streams import ReleasingResponse
 from gateway.http import openapi
 from gateway.http.middleware import StreamAbortedError, request_id
 from gateway.http.problems import Problem
@@ -71,12 +71,12 @@ async def follow_job(
     The stream also ends where the gateway stops: connect again with `Last-Event-ID`, as browsers do by themselves.
     """
     with contextlib.ExitStack() as held:
-        held.enter_context(services.streams.hold(caller))
+        held.enter_context(services.streams.hold_slot(caller))
         job = await owned_job(services, caller, job_id)
         seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
         if job.status.terminal and seen == job.version:
             return Response(status_code=204)
-        return HeldResponse(
+        return ReleasingResponse(
             _events(services, caller, job_id, seen, request_id(request.scope)),
             held.pop_all(),
             media_type=EVENT_STREAM,
@@ -105,7 +105,7 @@ async def _events(
     silent_since = time.monotonic()
     async for job in services.waiter.follow(job_id, read, CHECK_S):
         try:
-            await recheck(services, caller)
+            await recheck_caller(services, caller)
         except Problem as problem:
             yield b"event: error\ndata: %b\n\n" % orjson.dumps(problem.body(request))
             return

@@ -17,7 +17,7 @@ from gateway.reading.results import Reader
 from gateway.reading.rows import as_json
 from gateway.reading.views import job_json
 from gateway.submission.accept import (
-    accept,
+    accept_job,
     accepted_headers,
     accepted_response,
     job_response,
@@ -56,17 +56,17 @@ async def extract(
 
 async def _answer(request: Request, services: Services, caller: Caller, expected: Expected) -> Response:
     most, wait_s = services.settings.extract_max_documents, services.settings.extract_wait_s
-    accepted = await accept(request, services, caller, max_documents=most, expected=expected)
+    accepted = await accept_job(request, services, caller, max_documents=most, expected=expected)
     headers = accepted_headers(accepted)
     try:
         page = await wait_for_page(request, services, caller, accepted.job_id, wait_s, expected)
         job = page.job
         if not job.status.terminal:
-            await services.barrier.confirm()
+            await services.barrier.confirm_writes()
             return job_response(services, job, 202, headers, accepted.webhook)
         body = job_json(job, unpack_metadata(services.codec, job), accepted.webhook)
         reader = Reader(services, caller, job.id, Cursor(), Wanted(as_json, between=b","), page)
         return await results_response(reader, b'{"job":%b,"results":[' % body, lambda _: b"]}", headers)
     except LedgerUnavailableError:
-        await services.barrier.confirm()
+        await services.barrier.confirm_writes()
         return accepted_response(accepted)  # the job is safe; only looking at it failed

@@ -19,17 +19,17 @@ from gateway.reading import cursors
 from gateway.reading.job_access import owned_job
 from gateway.reading.views import etag, job_json, milliseconds
 from gateway.submission.accept import (
-    accept,
+    accept_job,
     accepted_headers,
     accepted_response,
     job_response,
     wait_for_end,
 )
-from gateway.submission.create import Accepted
-from gateway.submission.headers import idempotency, preferred_wait, trace_context
+from gateway.submission.create import AcceptedJob
+from gateway.submission.headers import preferred_wait, read_idempotency_key, trace_context
 from gateway.submission.ndjson import OnBadLine
 from gateway.submission.packing import unpack_metadata
-from gateway.submission.retry import retry
+from gateway.submission.retry import create_retry
 from jobs import ledger
 from jobs.api_keys import Role
 from jobs.ledger import LedgerUnavailableError
@@ -78,14 +78,14 @@ async def submit_job(
     `documents`, each further line is one document. With `Prefer: wait=n` the answer comes when the job ends, or
     after n seconds.
     """
-    accepted = await accept(
+    accepted = await accept_job(
         request, services, caller, max_documents=services.settings.max_documents, on_bad_line=on_bad_line
     )
     wait = preferred_wait(request, services.settings.max_wait_s)
     with ExitStack() as held:
         try:
             if wait:
-                held.enter_context(services.streams.hold(caller))
+                held.enter_context(services.streams.hold_slot(caller))
         except Problem:
             wait = 0  # the job is made; a wait is a preference
         if not wait:
@@ -94,7 +94,7 @@ async def submit_job(
 
 
 async def _wait_for_accepted(
-    request: Request, services: Services, caller: Caller, accepted: Accepted, wait: int
+    request: Request, services: Services, caller: Caller, accepted: AcceptedJob, wait: int
 ) -> Response:
     headers = {"Preference-Applied": f"wait={wait}", **accepted_headers(accepted)}
     try:
@@ -166,7 +166,7 @@ async def get_job(
     job = await owned_job(services, caller, job_id)
     seconds = min(wait, services.settings.max_wait_s)
     if seconds and not job.status.terminal:
-        with services.streams.hold(caller):
+        with services.streams.hold_slot(caller):
             job = await wait_for_end(request, services, caller, job_id, seconds)
     if etag(job) in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers={"ETag": etag(job)})
@@ -189,7 +189,7 @@ async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
     await owned_job(services, caller, job_id)
     if await services.ledger.run(ledger.cancel(job_id)) == "closed":
         services.metrics.jobs.labels("cancelled").inc()
-    await services.barrier.confirm()
+    await services.barrier.confirm_writes()
     job = await owned_job(services, caller, job_id)
     return job_response(services, job, 200 if job.status.terminal else 202)
 
@@ -224,9 +224,9 @@ async def retry_job(request: Request, services: ServicesDep, caller: Submission,
     Documents keep their ids. A job is retried once, and its texts move to the retry; what that leaves over is
     retried from there. A cancelled job can be retried for the `retry_text_ttl_s` of GET /v1/limits.
     """
-    key = idempotency(request, b"")
-    accepted = await retry(services, caller, job_id, key, trace_context(request))
-    await services.barrier.confirm()
+    key = read_idempotency_key(request, b"")
+    accepted = await create_retry(services, caller, job_id, key, trace_context(request))
+    await services.barrier.confirm_writes()
     return accepted_response(accepted)
 
 
@@ -253,5 +253,5 @@ async def delete_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
         raise Problem("job_not_terminal", "the job has not ended; cancel it first")
     if outcome != "purged":
         await owned_job(services, caller, job_id)  # says what became of it meanwhile
-    await services.barrier.confirm()
+    await services.barrier.confirm_writes()
     return Response(status_code=204)

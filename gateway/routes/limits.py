@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from gateway.access.auth import Caller, require
-from gateway.access.rate_limits import Standing, max_stored_bytes
+from gateway.access.rate_limits import RateLimitStatus, max_stored_bytes
 from gateway.http import openapi
 from gateway.http.schemas import Body
 from gateway.http.services import ServicesDep
@@ -109,13 +109,13 @@ class LimitsBody(Body):
 async def get_limits(services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.viewer))]) -> LimitsBody:
     """What your key and tenant may do, and what is left of it now."""
     settings = services.settings
-    standings = await services.limiter.standings(caller)
+    statuses = await services.limiter.read_statuses(caller)
     work = await services.ledger.run(ledger.open_work(caller.tenant, caller.key_id))
     return LimitsBody(
         tenant=caller.tenant,
         key_id=caller.key_id,
         role=caller.role,
-        rates=[_rate(standing) for standing in standings],
+        rates=[_rate(status) for status in statuses],
         open=OpenBody(
             key_jobs=work.key_jobs,
             key_jobs_limit=caller.limits.open_jobs or settings.key_open_jobs or None,
@@ -133,16 +133,16 @@ async def get_limits(services: ServicesDep, caller: Annotated[Caller, Depends(re
     )
 
 
-def _rate(standing: Standing) -> RateBody:
-    rule = standing.rule
+def _rate(status: RateLimitStatus) -> RateBody:
+    limit = status.limit
     return RateBody(
-        name=rule.name,
-        measure=rule.measure,
-        scope=rule.scope,
-        limit=rule.amount,
-        window_s=rule.window_s,
-        remaining=standing.remaining,
-        resets_in_s=standing.resets_s,
+        name=limit.name,
+        measure=limit.measure,
+        scope=limit.scope,
+        limit=limit.amount,
+        window_s=limit.window_s,
+        remaining=status.remaining,
+        resets_in_s=status.resets_s,
     )
 
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from gateway.access.auth import LIST_COST, Caller, require
-from gateway.access.streams import HeldResponse
+from gateway.access.streams import ReleasingResponse
 from gateway.http import openapi
 from gateway.http.problems import Problem
 from gateway.http.schemas import ResultBody, ResultsPage
@@ -99,15 +99,15 @@ async def get_results(
     if kind == JSON:
         page = Wanted(as_json, limit or DEFAULT_LIMIT, statuses, between=b",", paged=True)
         reader = Reader(services, caller, job_id, start, page)
-        return await results_response(reader, b'{"data":[', _end_page, hold=services.streams.hold(caller))
+        return await results_response(reader, b'{"data":[', _end_page, hold=services.streams.hold_slot(caller))
     encode = partial(as_csv, safe=csv is CsvCells.safe) if kind == CSV else as_line
     stream = Wanted(encode, limit or services.settings.max_ndjson_documents, statuses)
     reader = Reader(services, caller, job_id, start, stream)
     head = (BOM if bom else b"") + CSV_HEAD if kind == CSV else b""
     with ExitStack() as held:
-        held.enter_context(services.streams.hold(caller))
+        held.enter_context(services.streams.hold_slot(caller))
         first = await reader.begin()
-        return HeldResponse(
+        return ReleasingResponse(
             stream_results(reader, first, head),
             held.pop_all(),
             media_type=f"{CSV}; charset=utf-8; header=present" if kind == CSV else NDJSON,
@@ -137,7 +137,7 @@ async def get_document(
         raise Problem("document_not_found", "the job has no document of this id")
     if isinstance(document, bytes):
         return Response(document, media_type=JSON)
-    return await results_response(document, hold=services.streams.hold(caller))
+    return await results_response(document, hold=services.streams.hold_slot(caller))
 
 
 def _end_page(reader: Reader) -> bytes:

@@ -38,7 +38,7 @@ async def create_session(
     response = Response(status_code=204)
     response.set_cookie(
         sessions.cookie_name(request),
-        await sessions.begin(caller.key_hash),
+        await sessions.begin_session(caller.key_hash),
         max_age=sessions.lifetime_s,
         secure=sessions.is_secure(request),
         httponly=True,
@@ -65,7 +65,7 @@ async def delete_session(
     """End the session of this browser's cookie; the key itself stays good."""
     response, name = Response(status_code=204), services.sessions.cookie_name(request)
     if token := request.cookies.get(name):
-        await services.sessions.end(token)
+        await services.sessions.end_session(token)
     _drop(response, services.sessions.is_secure(request), name)
     _drop(response, services.sessions.is_secure(request), LEGACY_COOKIE)
     return response

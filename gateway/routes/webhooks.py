@@ -21,7 +21,7 @@ from gateway.http.services import Services, ServicesDep
 from gateway.reading.views import rfc3339
 from gateway.submission.headers import read_body
 from gateway.submission.json_text import load_object
-from gateway.submission.validation import Faults, collected, invalid
+from gateway.submission.validation import ValidationErrors, collect_errors, validation_problem
 from gateway.webhooks.endpoints import Changes
 from gateway.webhooks.request import MAX_DESCRIPTION, read_events, read_secret
 from gateway.webhooks.views import (
@@ -81,10 +81,10 @@ def _takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
 async def create(request: Request, services: ServicesDep, caller: Submitter) -> EndpointWithSecret:
     """Hear of jobs that end. The secret is shown here and never again."""
     asked, content = await _read(request, EndpointIn)
-    with collected() as faults:
-        events = read_events(asked.events, ("events",), faults)
-        secret = read_secret(content, (), faults)
-        _check_description(asked.description, faults)
+    with collect_errors() as errors:
+        events = read_events(asked.events, ("events",), errors)
+        secret = read_secret(content, (), errors)
+        _check_description(asked.description, errors)
     known = await services.endpoints.create(
         caller.tenant,
         asked.url,
@@ -94,7 +94,7 @@ async def create(request: Request, services: ServicesDep, caller: Submitter) -> 
         every=asked.all_jobs,
         max_stored_bytes=max_stored_bytes(services.settings, caller),
     )
-    await services.barrier.confirm()
+    await services.barrier.confirm_writes()
     return EndpointWithSecret(**endpoint_fields(known), secret=known.card.secrets[0].value)
 
 
@@ -128,9 +128,9 @@ async def update(
 ) -> EndpointBody:
     """Change what is given. `{"status": "active"}` brings a disabled one back, and what waited for it is sent."""
     asked, content = await _read(request, EndpointPatch)
-    with collected() as faults:
-        events = read_events(asked.events, ("events",), faults) if "events" in content else None
-        _check_description(asked.description or "", faults)
+    with collect_errors() as errors:
+        events = read_events(asked.events, ("events",), errors) if "events" in content else None
+        _check_description(asked.description or "", errors)
     changes = Changes(
         url=asked.url,
         description=asked.description,
@@ -139,7 +139,7 @@ async def update(
         active=None if asked.status is None else asked.status == "active",
     )
     known = await services.endpoints.change(caller.tenant, endpoint_id, changes)
-    await services.barrier.confirm()
+    await services.barrier.confirm_writes()
     return EndpointBody(**endpoint_fields(known))
 
 
@@ -157,7 +157,7 @@ async def update(
 async def delete(services: ServicesDep, caller: Submitter, endpoint_id: EndpointId) -> Response:
     """Forget the endpoint and what was still to be delivered to it."""
     await services.endpoints.delete(caller.tenant, endpoint_id)
-    await services.barrier.confirm()
+    await services.barrier.confirm_writes()
     return Response(status_code=204)
 
 
@@ -173,10 +173,10 @@ async def rotate(
 ) -> RotatedBody:
     """A new secret, shown once; the old one signs along for 24 hours, so that the receiver can change in peace."""
     _, content = await _read(request, RotateIn, empty=True)
-    with collected() as faults:
-        secret = read_secret(content, (), faults)
+    with collect_errors() as errors:
+        secret = read_secret(content, (), errors)
     known = await services.endpoints.rotate(caller.tenant, endpoint_id, secret)
-    await services.barrier.confirm()
+    await services.barrier.confirm_writes()
     current, *old = known.card.secrets
     until = [each.until for each in old if each.until is not None]
     return RotatedBody(
@@ -246,7 +246,7 @@ async def recover(
         recovered, skip = recovered + queued, skip + looked
         if not looked:
             break
-    await services.barrier.confirm()
+    await services.barrier.confirm_writes()
     return RecoveredBody(recovered=recovered)
 
 
@@ -276,7 +276,7 @@ async def redeliver(services: ServicesDep, caller: Submitter, delivery_id: Deliv
             raise _disabled()
         case "absent":
             raise _no_delivery()
-    await services.barrier.confirm()
+    await services.barrier.confirm_writes()
     return delivery_body(services.codec, await _owned(services, caller, delivery_id))
 
 
@@ -299,12 +299,12 @@ async def _read(request: Request, model: type[M], *, empty: bool = False) -> tup
     try:
         return model.model_validate(content, strict=True), content
     except ValidationError as error:
-        raise invalid(error, content) from None
+        raise validation_problem(error, content) from None
 
 
-def _check_description(text: str, faults: Faults) -> None:
+def _check_description(text: str, errors: ValidationErrors) -> None:
     if len(text) > MAX_DESCRIPTION or not text.isprintable():
-        faults.add(("description",), f"must be at most {MAX_DESCRIPTION} printable characters")
+        errors.add(("description",), f"must be at most {MAX_DESCRIPTION} printable characters")
 
 
 def _since(text: str) -> int:

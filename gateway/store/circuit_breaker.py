@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 FAILURES_TO_OPEN = 3
 PROBE_EVERY_S = 1
-AT_ONCE = 64
+MAX_CONCURRENT = 64
 """Round trips under way; more wait their turn. redis-py's pool refuses the hundred and first connection, and the
 server works on one at a time anyway."""
 
@@ -42,14 +42,14 @@ class GuardedLedger(AsyncLedger):
         self._metrics = metrics
         self._breaker = CircuitBreaker(FAILURES_TO_OPEN, PROBE_EVERY_S, _unreachable, "ledger")
         self._probing = False
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def _round_trip(self, calls: Sequence[Call[Any]]) -> list[Any]:
         """As any ledger's, or fail at once while the store is known to be down."""
         asked = super()._round_trip
-        return await self.guarded(", ".join(sorted({call.script for call in calls})), lambda: asked(calls))
+        return await self.run_guarded(", ".join(sorted({call.script for call in calls})), lambda: asked(calls))
 
-    async def guarded(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+    async def run_guarded(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Do any work against the store under the same deadline and breaker.
 
         Raises:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 WAIT_MS = 1500
 """Below the two seconds after which a client has its 503."""
-AT_A_TURN = 16
+MAX_ANSWERS_PER_TURN = 16
 """Answers sent in one turn of the event loop: were it all, everybody's next request would come at the same moment,
 and gateway and store would work in turn, each idle while the other works."""
 _NOT_CONFIRMED = ("appendonly", "unknown command")
@@ -67,7 +67,7 @@ class Barrier:
         await end(self._task)
         self._settle(self._take(), LedgerUnavailableError("barrier: stopping"))
 
-    async def confirm(self) -> None:
+    async def confirm_writes(self) -> None:
         """Return once everything written before this call is where the setting says.
 
         Raises:
@@ -87,8 +87,8 @@ class Barrier:
             group = self._take()
             try:
                 await self._wait()
-                for first in range(0, len(group), AT_A_TURN):
-                    self._settle(group[first : first + AT_A_TURN], None)
+                for first in range(0, len(group), MAX_ANSWERS_PER_TURN):
+                    self._settle(group[first : first + MAX_ANSWERS_PER_TURN], None)
                     await asyncio.sleep(0)
             except LedgerUnavailableError as error:
                 self._settle(group + self._take(), error)  # written to the same server as the group's

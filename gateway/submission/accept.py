@@ -12,8 +12,8 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from gateway.access.auth import Caller, recheck
-from gateway.access.streams import HeldResponse
+from gateway.access.auth import Caller, recheck_caller
+from gateway.access.streams import ReleasingResponse
 from gateway.http.schemas import JobWebhook
 from gateway.http.services import Services
 from gateway.reading.job_access import announced_page, owned_job
@@ -21,12 +21,12 @@ from gateway.reading.job_waiter import Expected
 from gateway.reading.results import Reader, first_page
 from gateway.reading.views import etag, job_json, job_url, retry_after_s
 from gateway.submission.body_memory import LARGE_BYTES
-from gateway.submission.create import Accepted, new_job_id, submit
-from gateway.submission.headers import body_limits, check_media_type, idempotency, read_body, trace_context
+from gateway.submission.create import AcceptedJob, create_job, new_job_id
+from gateway.submission.headers import body_limits, check_media_type, read_body, read_idempotency_key, trace_context
 from gateway.submission.ndjson import MEDIA_TYPE, OnBadLine
 from gateway.submission.packing import PackedDocuments, pack_documents, unpack_metadata
-from gateway.submission.parsing import Submission, parse
-from gateway.submission.stream import upload
+from gateway.submission.parsing import Submission, parse_submission
+from gateway.submission.stream import accept_upload
 from jobs.ledger import Page
 from jobs.schema import Job
 
@@ -36,7 +36,7 @@ _INLINE_BYTES = 64 * 1024
 """Smaller bodies are parsed and packed in place; a thread would cost more than it saves."""
 
 
-async def accept(
+async def accept_job(
     request: Request,
     services: Services,
     caller: Caller,
@@ -44,7 +44,7 @@ async def accept(
     max_documents: int,
     on_bad_line: OnBadLine = "reject",
     expected: Expected | None = None,
-) -> Accepted:
+) -> AcceptedJob:
     """Read, check and submit the request's job; of /v1/extract if its end is expected in this very request.
 
     Raises:
@@ -54,17 +54,17 @@ async def accept(
     """
     settings, extract = services.settings, expected is not None
     if not extract and check_media_type(request, "application/json", MEDIA_TYPE) == MEDIA_TYPE:
-        accepted = await upload(request, services, caller, on_bad_line)
-        await services.barrier.confirm()
+        accepted = await accept_upload(request, services, caller, on_bad_line)
+        await services.barrier.confirm_writes()
         return accepted
-    async with services.body_memory.hold(caller.tenant) as holding:
-        body = await read_body(request, body_limits(settings, settings.max_body_bytes), holding)
-        await recheck(services, caller)
+    async with services.body_memory.reserve_for(caller.tenant) as reservation:
+        body = await read_body(request, body_limits(settings, settings.max_body_bytes), reservation)
+        await recheck_caller(services, caller)
         large = len(body) > LARGE_BYTES
 
         def parsed() -> Submission[PackedDocuments]:
             take = partial(pack_documents, services.codec, new_job_id())
-            submission = parse(body, settings, take, max_documents=max_documents, extract=extract)
+            submission = parse_submission(body, settings, take, max_documents=max_documents, extract=extract)
             body.clear()
             return submission
 
@@ -73,13 +73,17 @@ async def accept(
                 return parsed()
             if not large:
                 return await asyncio.to_thread(parsed)
-            async with holding.parsing():
+            async with reservation.parsing_turn():
                 return await asyncio.to_thread(parsed)
 
-        key = await asyncio.to_thread(idempotency, request, body) if large else idempotency(request, body)
-        accepted = await submit(services, caller, read, key, trace_context(request), expected)
+        key = (
+            await asyncio.to_thread(read_idempotency_key, request, body)
+            if large
+            else read_idempotency_key(request, body)
+        )
+        accepted = await create_job(services, caller, read, key, trace_context(request), expected)
     if not extract:  # whose answer is the result; where it is a 202 after all, it is confirmed then
-        await services.barrier.confirm()
+        await services.barrier.confirm_writes()
     return accepted
 
 
@@ -97,7 +101,7 @@ async def wait_for_end(request: Request, services: Services, caller: Caller, job
     return await while_connected(
         request,
         services.waiter.until(
-            job_id, seconds, read, lambda job: job.status.terminal, check=partial(recheck, services, caller)
+            job_id, seconds, read, lambda job: job.status.terminal, check=partial(recheck_caller, services, caller)
         ),
     )
 
@@ -118,7 +122,7 @@ async def wait_for_page(
             read,
             lambda page: page.job.status.terminal,
             expected,
-            partial(recheck, services, caller),
+            partial(recheck_caller, services, caller),
         ),
     )
 
@@ -172,7 +176,7 @@ async def results_response(
         if hold is not None:
             held.enter_context(hold)
         content = stream_results(reader, first, head, end)
-        return HeldResponse(content, held.pop_all(), "application/json", headers)
+        return ReleasingResponse(content, held.pop_all(), "application/json", headers)
 
 
 async def stream_results(
@@ -200,7 +204,7 @@ def job_response(
     return Response(body, status, media_type="application/json", headers=all_headers)
 
 
-def accepted_response(accepted: Accepted, headers: Mapping[str, str] | None = None) -> Response:
+def accepted_response(accepted: AcceptedJob, headers: Mapping[str, str] | None = None) -> Response:
     """The 202 of a submission: the stored answer, byte by byte."""
     return Response(
         accepted.answer(),
@@ -210,7 +214,7 @@ def accepted_response(accepted: Accepted, headers: Mapping[str, str] | None = No
     )
 
 
-def accepted_headers(accepted: Accepted) -> dict[str, str]:
+def accepted_headers(accepted: AcceptedJob) -> dict[str, str]:
     """Where the job is, and whether it was made by this very request."""
     headers = {"Location": job_url(accepted.job_id)}
     if accepted.replayed:

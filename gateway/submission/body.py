@@ -27,7 +27,7 @@ else:
 
 MIB = 1024 * 1024
 ENCODINGS = ("gzip", "zstd")
-PIECE = 256 * 1024
+CHUNK_BYTES = 256 * 1024
 """Bytes decompressed at a time."""
 FREE_EXPANSION = MIB
 """So much may come of any piece whatever its ratio: short bodies compress without measure."""
@@ -62,7 +62,7 @@ class _Inflater(Protocol):
     window: int
 
     def feed(self, data: bytes) -> Iterator[bytes]: ...
-    def whole(self) -> bool: ...
+    def is_complete(self) -> bool: ...
 
 
 class BodyChunks:
@@ -94,7 +94,7 @@ class BodyChunks:
         """What comes next."""
         while (piece := next(self._pieces, None)) is None:
             if not self._more:
-                if self._inflater is not None and not self._inflater.whole():
+                if self._inflater is not None and not self._inflater.is_complete():
                     raise _bad_encoding("ends in its middle")
                 raise StopAsyncIteration
             await self._receive()
@@ -127,10 +127,10 @@ class BodyChunks:
         self._room = self._room_for(len(chunk))
         self._pieces = iter((chunk,)) if self._inflater is None else _inflate(self._inflater, chunk)
 
-    def declared(self) -> int | None:
+    def declared_size(self) -> int | None:
         """Return the size that the body says to have, where it is not compressed and says it (bytes)."""
-        declared = self._request.headers.get("content-length", "")
-        return int(declared) if self._inflater is None and declared.isdigit() else None
+        declared_size = self._request.headers.get("content-length", "")
+        return int(declared_size) if self._inflater is None and declared_size.isdigit() else None
 
     def window(self) -> int:
         """Return the bytes of what came out that the decompressor keeps."""
@@ -150,8 +150,8 @@ class BodyChunks:
         self._more = False
 
     async def _check_declared(self) -> None:
-        declared = self._request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self._limits.size:
+        declared_size = self._request.headers.get("content-length", "")
+        if declared_size.isdigit() and int(declared_size) > self._limits.size:
             await self.drain()
             raise _too_large(self._limits.size)
 
@@ -218,13 +218,13 @@ class _Gzip:
             if self._stream.eof:
                 self._frames.count()
                 self._stream = zlib.decompressobj(wbits=31)
-            piece = self._stream.decompress(data, PIECE)
+            piece = self._stream.decompress(data, CHUNK_BYTES)
             data = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
             if piece:
                 self._frames.add(piece)
                 yield piece
 
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         return self._stream.eof
 
 
@@ -246,7 +246,7 @@ class _Zstd:
                     return
                 self._frames.count()
                 self._stream = self._new()
-            if piece := self._stream.decompress(data, PIECE):
+            if piece := self._stream.decompress(data, CHUNK_BYTES):
                 self._frames.add(piece)
                 yield piece
             if self._stream.eof:
@@ -256,7 +256,7 @@ class _Zstd:
             else:
                 data = b""  # it keeps what it did not get to
 
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         return self._stream.eof
 
 

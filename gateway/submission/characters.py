@@ -11,7 +11,7 @@ _SELECTORS = ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
 """Ranges of variation selectors, which choose the look of the character before them."""
 
 
-def string_fault(value: Any, longest: int) -> str | None:
+def string_error(value: Any, longest: int) -> str | None:
     """Return the reason why a value is no id or label of at most `longest` characters, or None."""
     if not isinstance(value, str):
         return "must be a string"
@@ -21,18 +21,18 @@ def string_fault(value: Any, longest: int) -> str | None:
         return f"must have at most {longest} characters"
     if value.isascii() and value.isprintable():
         return None
-    return character_fault(value) or control_fault(value)
+    return character_error(value) or control_error(value)
 
 
-def label_fault(value: Any, longest: int) -> str | None:
+def label_error(value: Any, longest: int) -> str | None:
     """Return the reason why a value is no label or description that a model can read, or None."""
-    fault = string_fault(value, longest)
-    if fault is None and not value.isascii() and not any(map(_is_visible, value)):
+    error = string_error(value, longest)
+    if error is None and not value.isascii() and not any(map(_is_visible, value)):
         return "must have a visible character"
-    return fault
+    return error
 
 
-def character_fault(value: str) -> str | None:
+def character_error(value: str) -> str | None:
     """Return the reason why a string cannot be stored or sent as it is, or None."""
     if "\x00" in value:
         return "must not hold a NUL character"
@@ -44,7 +44,7 @@ def character_fault(value: str) -> str | None:
     return None
 
 
-def control_fault(value: str) -> str | None:
+def control_error(value: str) -> str | None:
     """Return the reason why a string does not stay on one line of a log, a URL or a table, or None."""
     if value.isprintable():
         return None

@@ -18,15 +18,15 @@ import orjson
 from redis.exceptions import RedisError
 
 from gateway.access.auth import Caller
-from gateway.access.rate_limits import max_stored_bytes, quota_of_stored
+from gateway.access.rate_limits import max_stored_bytes, stored_quota_problem
 from gateway.http.problems import Problem
 from gateway.http.schemas import JobWebhook
 from gateway.http.services import Services
 from gateway.reading.job_waiter import Expected
-from gateway.reading.views import job_json, unbegun
+from gateway.reading.views import job_json, queued_job
 from gateway.settings import GatewaySettings
-from gateway.submission.headers import Idempotency
-from gateway.submission.packing import Packed, PackedDocuments, pack, pack_head
+from gateway.submission.headers import IdempotencyKey
+from gateway.submission.packing import PackedDocuments, PackedJob, pack_head, pack_job
 from gateway.submission.parsing import Head, Submission
 from gateway.submission.staging import Staging
 from gateway.webhooks.request import InlineWebhook
@@ -40,7 +40,7 @@ _BASE32 = "0123456789abcdefghjkmnpqrstvwxyz"  # pragma: allowlist secret
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedJob:
     """A job that is in the ledger.
 
     Attributes:
@@ -56,21 +56,21 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Retried:
+class RetrySource:
     """What a retry takes over of the job before it: its id, and the endpoint that is told, or ""."""
 
     job_id: str
     hook: str
 
 
-async def submit(
+async def create_job(
     services: Services,
     caller: Caller,
     read: Callable[[], Awaitable[Submission[PackedDocuments]]],
-    key: Idempotency | None,
+    key: IdempotencyKey | None,
     trace: str,
     expected: Expected | None = None,
-) -> Accepted:
+) -> AcceptedJob:
     """Make the job that `read` reads, or find the one that the same Idempotency-Key made.
 
     The client that waits for the end of a new job is `expected` to get it.
@@ -82,9 +82,9 @@ async def submit(
     if key is None:
         return await _submit(services, caller, await read(), None, trace, expected)
     begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha))
-    if (known := answered_before(services, caller, key, begun)) is not None:
+    if (known := replayed_response(services, caller, key, begun)) is not None:
         return known
-    async with freed_if_refused(services, caller, key):
+    async with release_key_on_error(services, caller, key):
         return await _submit(services, caller, await read(), replace(key, begun=begun.now), trace, expected)
 
 
@@ -92,32 +92,32 @@ async def _submit(
     services: Services,
     caller: Caller,
     submission: Submission[PackedDocuments],
-    key: Idempotency | None,
+    key: IdempotencyKey | None,
     trace: str,
     expected: Expected | None,
-) -> Accepted:
-    head = submission.head.routed(services.settings.models, caller.tenant)
-    packed = pack(services.codec, head, submission.documents)
+) -> AcceptedJob:
+    head = submission.head.resolve_model(services.settings.models, caller.tenant)
+    packed = pack_job(services.codec, head, submission.documents)
     with services.tracer.span("submit", trace, job_id=packed.job_id, documents=packed.documents) as trace:
         return await _make(services, caller, head, packed, key, trace, expected=expected)
 
 
-async def commit(
+async def create_staged_job(
     services: Services,
     caller: Caller,
     head: Head,
     staging: Staging,
-    key: Idempotency | None,
+    key: IdempotencyKey | None,
     trace: str,
-    retried: Retried | None = None,
-) -> Accepted:
+    retried: RetrySource | None = None,
+) -> AcceptedJob:
     """Make the job whose documents are staged.
 
     Raises:
         Problem: quota_exceeded, overloaded, already_retried or idempotency_in_progress.
         LedgerUnavailableError: the job may or may not exist.
     """
-    packed = Packed(
+    packed = PackedJob(
         staging.job_id,
         *pack_head(services.codec, staging.job_id, head),
         staging.sizes,
@@ -129,7 +129,9 @@ async def commit(
         return await _make(services, caller, head, packed, key, trace, retried)
 
 
-def answered_before(services: Services, caller: Caller, key: Idempotency, begun: IdemBegin) -> Accepted | None:
+def replayed_response(
+    services: Services, caller: Caller, key: IdempotencyKey, begun: IdemBegin
+) -> AcceptedJob | None:
     """The first answer to this Idempotency-Key, or None where the request is the first.
 
     Raises:
@@ -140,7 +142,7 @@ def answered_before(services: Services, caller: Caller, key: Idempotency, begun:
             body = services.codec.decode(begun.answer, _answer_place(caller, key))
             shown = orjson.loads(body)
             webhook = JobWebhook(**shown["webhook"]) if shown.get("webhook") else None
-            return Accepted(shown["id"], lambda: body, webhook, replayed=True)
+            return AcceptedJob(shown["id"], lambda: body, webhook, replayed=True)
         case "reused":
             raise Problem("idempotency_key_reused", "the Idempotency-Key came with another body or path before")
         case "purged":
@@ -155,7 +157,7 @@ def answered_before(services: Services, caller: Caller, key: Idempotency, begun:
 
 
 @asynccontextmanager
-async def freed_if_refused(services: Services, caller: Caller, key: Idempotency) -> AsyncIterator[None]:
+async def release_key_on_error(services: Services, caller: Caller, key: IdempotencyKey) -> AsyncIterator[None]:
     """Frees the key if the block fails and the job was not made; the ledger keeps it if it was."""
     try:
         yield
@@ -169,13 +171,13 @@ async def _make(
     services: Services,
     caller: Caller,
     head: Head,
-    packed: Packed,
-    key: Idempotency | None,
+    packed: PackedJob,
+    key: IdempotencyKey | None,
     trace: str,
-    retried: Retried | None = None,
+    retried: RetrySource | None = None,
     expected: Expected | None = None,
-) -> Accepted:
-    charge = await services.limiter.charge(caller, packed.documents, packed.cost)
+) -> AcceptedJob:
+    charge = await services.limiter.charge_job(caller, packed.documents, packed.cost)
     try:
         webhook = await _webhook(services, caller, head, packed.job_id, retried)
         new = NewJob(
@@ -203,15 +205,20 @@ async def _make(
         )
         return await _create(services, caller, head, new, key, webhook)
     except BaseException:
-        await services.limiter.give_back(charge)
+        await services.limiter.refund(charge)
         raise
 
 
 async def _create(
-    services: Services, caller: Caller, head: Head, new: NewJob, key: Idempotency | None, webhook: JobWebhook | None
-) -> Accepted:
+    services: Services,
+    caller: Caller,
+    head: Head,
+    new: NewJob,
+    key: IdempotencyKey | None,
+    webhook: JobWebhook | None,
+) -> AcceptedJob:
     def answer(created: int, webhook: JobWebhook | None = webhook) -> bytes:
-        return job_json(unbegun(new, created), head.metadata, webhook)
+        return job_json(queued_job(new, created), head.metadata, webhook)
 
     if key is not None:  # which keeps the answer, known before the job is made; a secret is shown once
         shown = None if webhook is None else JobWebhook(endpoint_id=webhook.endpoint_id, secret=None)
@@ -232,11 +239,11 @@ async def _create(
     services.metrics.submitted_jobs.inc()
     services.metrics.submitted_documents.inc(documents)
     log.info("job.created", extra={"job_id": new.id, "documents": documents})
-    return Accepted(new.id, lambda: answer(new.created or outcome.now), webhook)
+    return AcceptedJob(new.id, lambda: answer(new.created or outcome.now), webhook)
 
 
 async def _webhook(
-    services: Services, caller: Caller, head: Head, job: str, retried: Retried | None
+    services: Services, caller: Caller, head: Head, job: str, retried: RetrySource | None
 ) -> JobWebhook | None:
     """The endpoint that the job's end is told, made now if it is the job's own.
 
@@ -285,7 +292,7 @@ def _refuse(outcome: Created, limits: Limits) -> None:
                 "quota_exceeded", "your key or tenant has as much open work as it may have", headers=retry
             )
         case "stored":
-            raise quota_of_stored(outcome.stored_bytes, limits.tenant_stored)
+            raise stored_quota_problem(outcome.stored_bytes, limits.tenant_stored)
         case "overloaded":
             raise Problem("overloaded", "the backlog is as long as it may be", headers=retry)
         case "memory_full":
@@ -318,7 +325,7 @@ async def _push(services: Services, outcome: Created) -> None:
         )
 
 
-def _answer_place(caller: Caller, key: Idempotency) -> str:
+def _answer_place(caller: Caller, key: IdempotencyKey) -> str:
     return f"answer:{caller.tenant}:{key.key_hash}"
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.submission.characters import label_fault, label_key, string_fault
-from gateway.submission.validation import Faults, Pointer
+from gateway.submission.characters import label_error, label_key, string_error
+from gateway.submission.validation import Pointer, ValidationErrors
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels, Options
 
 NOT_A_LABEL = "is not one of the labels"
@@ -51,11 +51,11 @@ class DocumentReader:
         faults: where breaches of the contract are noted.
     """
 
-    def __init__(self, limits: DocumentLimits, labels: Labels, options: Options, faults: Faults) -> None:
+    def __init__(self, limits: DocumentLimits, labels: Labels, options: Options, errors: ValidationErrors) -> None:
         self._limits = limits
         self._labels = labels
         self._options = options
-        self._faults = faults
+        self._errors = errors
         self._known_labels: dict[tuple[str, ...], Labels] = {}
         self._remembered = 0
         self._unclaimed: dict[str, list[Pointer]] = {}
@@ -63,7 +63,7 @@ class DocumentReader:
             if label not in labels:
                 self._unclaimed.setdefault(label, []).append(place)
 
-    def unclaimed(self) -> list[Pointer]:
+    def unclaimed_pointers(self) -> list[Pointer]:
         """Return the places in the job's options that name a label which nobody asked for so far."""
         return [place for places in self._unclaimed.values() for place in places]
 
@@ -76,26 +76,26 @@ class DocumentReader:
         """
         first: dict[str, tuple[int, bool]] = {}
         for index, item in enumerate(items):
-            document = self.read_one(index, item, ("documents", index))
+            document = self.read_document(index, item, ("documents", index))
             if document is None:
                 continue
             self._check_distinct(document, item.get("id") is not None, first)
             if need_labels and document.labels is None:
                 need_labels = False  # one document is enough to name
-                self._faults.add(("labels",), f"is required, for document {index} has no labels of its own")
-            if not len(self._faults):
+                self._errors.add(("labels",), f"is required, for document {index} has no labels of its own")
+            if not len(self._errors):
                 yield document
 
-    def read_one(self, index: int, item: Any, at: Pointer = ()) -> Document | None:
+    def read_document(self, index: int, item: Any, at: Pointer = ()) -> Document | None:
         """The document that stands at `at`; what is wrong is noted, and it is then of no use."""
         if not isinstance(item, dict):
-            self._faults.add(at, "must be an object with `text`")
+            self._errors.add(at, "must be an object with `text`")
             return None
         for name in item.keys() - _FIELDS:
-            self._faults.add((*at, name), "is not a field of a document")
+            self._errors.add((*at, name), "is not a field of a document")
         text = item.get("text")
         if not isinstance(text, str):
-            self._faults.add((*at, "text"), "is required" if "text" not in item else "must be a string")
+            self._errors.add((*at, "text"), "is required" if "text" not in item else "must be a string")
             return None
         labels = self._own_labels(at, item.get("labels"))
         options = self._own_options(at, item.get("options"), self._labels if labels is None else labels)
@@ -112,9 +112,9 @@ class DocumentReader:
     def _id(self, at: Pointer, given: Any) -> str | None:
         if given is None:
             return None
-        fault = string_fault(given, self._limits.id_length)
-        if fault:
-            self._faults.add((*at, "id"), fault)
+        error = string_error(given, self._limits.id_length)
+        if error:
+            self._errors.add((*at, "id"), error)
             return None
         return str(given)
 
@@ -125,11 +125,11 @@ class DocumentReader:
         key = tuple(given) if isinstance(given, list) and all(type(label) is str for label in given) else None
         if key is not None and key in self._known_labels:
             return self._known_labels[key]
-        before = len(self._faults)
-        labels = read_labels(given, (*at, "labels"), self._limits, self._faults)
+        before = len(self._errors)
+        labels = read_labels(given, (*at, "labels"), self._limits, self._errors)
         for label in labels:
             self._unclaimed.pop(label, None)
-        if key is not None and len(self._faults) == before and self._remembered < _KNOWN_LABELS:
+        if key is not None and len(self._errors) == before and self._remembered < _KNOWN_LABELS:
             self._known_labels[key] = labels
             self._remembered += len(labels)
         return labels
@@ -138,15 +138,15 @@ class DocumentReader:
         if given is None:
             return None
         at = (*at, "options")
-        options = read_options(given, at, self._limits, self._faults)
+        options = read_options(given, at, self._limits, self._errors)
         if options is None:
             return None
-        check_named_labels(options, labels, at, self._faults)
+        check_named_labels(options, labels, at, self._errors)
         own = options.model_dump(include=options.model_fields_set)
         try:
             self._options.merged(own)
         except ValidationError as error:  # each is well by itself
-            self._faults.add_validation(error, given, at)
+            self._errors.add_validation(error, given, at)
         return own
 
     def _check_distinct(self, document: Document, named: bool, first: dict[str, tuple[int, bool]]) -> None:
@@ -155,7 +155,7 @@ class DocumentReader:
             return
         # A document without an id is known by its index, which another may have claimed as its id.
         wrong, other = (document.index, earlier) if named or not earlier_named else (earlier, document.index)
-        self._faults.add(("documents", wrong, "id"), f"is the id of document {other} too")
+        self._errors.add(("documents", wrong, "id"), f"is the id of document {other} too")
 
 
 def text_error(text: str, max_bytes: int) -> DocumentError | None:
@@ -177,7 +177,7 @@ def text_error(text: str, max_bytes: int) -> DocumentError | None:
     return None
 
 
-def read_labels(given: Any, at: Pointer, limits: DocumentLimits, faults: Faults) -> Labels:
+def read_labels(given: Any, at: Pointer, limits: DocumentLimits, errors: ValidationErrors) -> Labels:
     """Labels as given, a list or a map to descriptions; what is wrong is noted."""
     pairs: list[tuple[Any, Any, str | int]]
     if isinstance(given, list):
@@ -185,19 +185,19 @@ def read_labels(given: Any, at: Pointer, limits: DocumentLimits, faults: Faults)
     elif isinstance(given, dict):
         pairs = [(label, description, label) for label, description in given.items()]
     else:
-        faults.add(at, "must be a list of labels, or an object of label and description")
+        errors.add(at, "must be a list of labels, or an object of label and description")
         return {}
     if not 1 <= len(pairs) <= limits.labels:
-        faults.add(at, f"must have 1 to {limits.labels} labels, not {len(pairs)}")
+        errors.add(at, f"must have 1 to {limits.labels} labels, not {len(pairs)}")
         return {}
     labels: Labels = {}
     keys: set[str] = set()
     for label, description, place in pairs:
-        fault = label_fault(label, limits.label_length) or _description_fault(description, limits)
-        if fault:
-            faults.add((*at, place), fault)
+        error = label_error(label, limits.label_length) or _description_fault(description, limits)
+        if error:
+            errors.add((*at, place), error)
         elif (key := label_key(label)) in keys:
-            faults.add((*at, place), f"{'is' if label in labels else 'looks the same as'} a label given before")
+            errors.add((*at, place), f"{'is' if label in labels else 'looks the same as'} a label given before")
         else:
             keys.add(key)
             labels[label] = description or None
@@ -207,14 +207,14 @@ def read_labels(given: Any, at: Pointer, limits: DocumentLimits, faults: Faults)
 def _description_fault(description: Any, limits: DocumentLimits) -> str | None:
     if description is None or description == "":
         return None
-    fault = label_fault(description, limits.description_length)
-    return f"the description {fault}" if fault else None
+    error = label_error(description, limits.description_length)
+    return f"the description {error}" if error else None
 
 
-def read_options(given: Any, at: Pointer, limits: DocumentLimits, faults: Faults) -> Options | None:
+def read_options(given: Any, at: Pointer, limits: DocumentLimits, errors: ValidationErrors) -> Options | None:
     """The options given, checked without any conversion; None where something is wrong, which is noted."""
     if not isinstance(given, Mapping):
-        faults.add(at, "must be an object")
+        errors.add(at, "must be an object")
         return None
     most = _NAMED_PER_LABEL * limits.labels
     redact = given.get("redact")
@@ -223,15 +223,15 @@ def read_options(given: Any, at: Pointer, limits: DocumentLimits, faults: Faults
         listed["redact", "labels"] = redact.get("labels")
     for place, names in listed.items():
         if isinstance(names, dict | list) and len(names) > most:
-            faults.add((*at, *place), f"must name at most {most} labels")
+            errors.add((*at, *place), f"must name at most {most} labels")
             return None
     try:
         options = Options.model_validate(given, strict=True)
     except ValidationError as error:
-        faults.add_validation(error, given, at)
+        errors.add_validation(error, given, at)
         return None
     if options.redaction and options.redaction.mode == "hash" and not limits.hashing:
-        faults.add((*at, "redact", "mode"), "cannot be `hash` here: this service has no GLEANER_REDACT_KEY")
+        errors.add((*at, "redact", "mode"), "cannot be `hash` here: this service has no GLEANER_REDACT_KEY")
         return None
     return options
 
@@ -244,8 +244,8 @@ def named_labels(options: Options) -> Iterator[tuple[Pointer, str]]:
         yield from ((("redact", "labels", at), label) for at, label in enumerate(options.redaction.labels))
 
 
-def check_named_labels(options: Options, labels: Labels, at: Pointer, faults: Faults) -> None:
+def check_named_labels(options: Options, labels: Labels, at: Pointer, errors: ValidationErrors) -> None:
     """Note the labels that options name and nobody asks for: they are mistakes in the name."""
     for place, label in named_labels(options):
         if label not in labels:
-            faults.add((*at, *place), NOT_A_LABEL)
+            errors.add((*at, *place), NOT_A_LABEL)

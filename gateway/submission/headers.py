@@ -12,7 +12,7 @@ from fastapi import Request
 from gateway.http.problems import Problem
 from gateway.settings import GatewaySettings
 from gateway.submission.body import BodyChunks, BodyLimits
-from gateway.submission.body_memory import FREE_BYTES, Holding
+from gateway.submission.body_memory import FREE_BYTES, Reservation
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -20,7 +20,7 @@ _PREFER_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;]
 
 
 @dataclass(frozen=True, slots=True)
-class Idempotency:
+class IdempotencyKey:
     """An Idempotency-Key with the request it came with; the key itself is kept as a hash only.
 
     Attributes:
@@ -33,13 +33,15 @@ class Idempotency:
     begun: int = 0
 
 
-async def read_body(request: Request, limits: BodyLimits | int, holding: Holding | None = None) -> bytearray:
+async def read_body(
+    request: Request, limits: BodyLimits | int, reservation: Reservation | None = None
+) -> bytearray:
     """Read the body of a JSON request, decompressed, never more than the limit of it in memory.
 
     Args:
         request: not read yet.
         limits: of the body; a number is its size.
-        holding: holds the body's bytes; None for bodies that are small by their limit.
+        reservation: memory for the body; None if the limit is small.
 
     Raises:
         Problem: unsupported_media_type, payload_too_large, bad_content_encoding, request_timeout or overloaded.
@@ -52,13 +54,13 @@ async def read_body(request: Request, limits: BodyLimits | int, holding: Holding
     body = bytearray()
     room = FREE_BYTES
     try:
-        if holding is not None and FREE_BYTES < (declared := chunks.declared() or 0) <= limits.size:
+        if reservation is not None and FREE_BYTES < (declared := chunks.declared_size() or 0) <= limits.size:
             room = declared
-            await holding.set(room)
+            await reservation.resize(room)
         async for chunk in chunks:
-            if holding is not None and len(body) + len(chunk) > room:
+            if reservation is not None and len(body) + len(chunk) > room:
                 room = min(limits.size, max(len(body) + len(chunk), 2 * room))
-                await holding.set(room)
+                await reservation.resize(room)
             body += chunk
     except Problem:
         await chunks.drain()
@@ -90,25 +92,25 @@ def check_media_type(request: Request, *allowed: str) -> str:
     return found
 
 
-def idempotency(request: Request, body: bytes | bytearray) -> Idempotency | None:
+def read_idempotency_key(request: Request, body: bytes | bytearray) -> IdempotencyKey | None:
     """The request's Idempotency-Key, bound to its path and body; None where it has none.
 
     Raises:
         Problem: validation_failed, for a key that is no header token of 1 to 255 characters.
     """
-    key_hash = idempotency_key(request)
+    key_hash = hash_idempotency_key(request)
     if key_hash is None:
         return None
     content = hashlib.sha256(request.url.path.encode() + b"\n")
     content.update(body)
-    return Idempotency(key_hash, content.hexdigest(), secrets.token_hex(16))
+    return IdempotencyKey(key_hash, content.hexdigest(), secrets.token_hex(16))
 
 
-def idempotency_key(request: Request) -> str | None:
+def hash_idempotency_key(request: Request) -> str | None:
     """The hash of the request's Idempotency-Key; None where it has none.
 
     Raises:
-        Problem: as `idempotency`.
+        Problem: as `read_idempotency_key`.
     """
     key = request.headers.get("idempotency-key")
     if key is None:

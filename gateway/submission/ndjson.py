@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from gateway.http.problems import Problem, pointer
 from gateway.settings import GatewaySettings
-from gateway.submission.characters import string_fault
+from gateway.submission.characters import string_error
 from gateway.submission.documents import NOT_A_LABEL, DocumentReader
 from gateway.submission.json_text import (
     HEAD_COST,
@@ -26,7 +26,7 @@ from gateway.submission.json_text import (
     too_many_documents,
 )
 from gateway.submission.parsing import HEAD_FIELDS, Head, document_limits, read_head
-from gateway.submission.validation import MAX_FAULTS, EnoughError, Faults
+from gateway.submission.validation import MAX_ERRORS, EnoughError, ValidationErrors
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Options
 
 MEDIA_TYPE = "application/x-ndjson"
@@ -51,7 +51,7 @@ class Line:
     content: bytes | None
 
 
-class Lines:
+class LineSplitter:
     """Cuts pieces of a stream at its line feeds, and keeps no more than one line of it.
 
     Args:
@@ -83,7 +83,7 @@ class Lines:
             at = end + 1
         self._keep(data, at, len(data))
 
-    def kept(self) -> int:
+    def buffered_bytes(self) -> int:
         """Return the bytes of the line that has begun."""
         return len(self._begun)
 
@@ -124,9 +124,9 @@ class NdjsonReader:
         self.count = 0
         self._settings = settings
         self._rejects = on_bad_line == "reject"
-        self._lines = Lines(settings.max_document_bytes * _ESCAPED + _BESIDES_TEXT)
-        self._faults = Faults()
-        self._documents = DocumentReader(document_limits(settings), {}, Options(), self._faults)
+        self._lines = LineSplitter(settings.max_document_bytes * _ESCAPED + _BESIDES_TEXT)
+        self._errors = ValidationErrors()
+        self._documents = DocumentReader(document_limits(settings), {}, Options(), self._errors)
         self._ids: set[int] = set()
         self._head_line = 1
 
@@ -146,7 +146,7 @@ class NdjsonReader:
 
     def line_bytes(self) -> int:
         """Return the bytes of the line that has begun."""
-        return self._lines.kept()
+        return self._lines.buffered_bytes()
 
     def finish(self) -> list[Document]:
         """What the end of the body completes.
@@ -159,9 +159,9 @@ class NdjsonReader:
             raise Problem("malformed_json", "the body has no line")
         if not self.count:
             raise Problem("validation_failed", "the body has no document behind its first line")
-        if unclaimed := self._documents.unclaimed():
-            places = [(pointer("options", *place), NOT_A_LABEL) for place in unclaimed]
-            raise _rejected(self._head_line, sorted(places)[:MAX_FAULTS])
+        if unclaimed_pointers := self._documents.unclaimed_pointers():
+            places = [(pointer("options", *place), NOT_A_LABEL) for place in unclaimed_pointers]
+            raise _rejected(self._head_line, sorted(places)[:MAX_ERRORS])
         return documents
 
     def _line(self, line: Line) -> Document | None:
@@ -195,14 +195,14 @@ class NdjsonReader:
             raise _rejected(line.number, [("", detail)])
         try:
             for name in content.keys() - HEAD_FIELDS:
-                self._faults.add((name,), "is not a field of a job's first line")
-            head = read_head(content, self._settings, self._faults)
+                self._errors.add((name,), "is not a field of a job's first line")
+            head = read_head(content, self._settings, self._errors)
         except EnoughError:
-            raise _rejected(line.number, self._faults.take()) from None
-        if len(self._faults):
-            raise _rejected(line.number, self._faults.take())
+            raise _rejected(line.number, self._errors.take()) from None
+        if len(self._errors):
+            raise _rejected(line.number, self._errors.take())
         limits = document_limits(self._settings)
-        self._documents = DocumentReader(limits, head.labels, head.options, self._faults)
+        self._documents = DocumentReader(limits, head.labels, head.options, self._errors)
         return head
 
     def _read_document(self, index: int, number: int, content: bytes) -> Document:
@@ -213,9 +213,9 @@ class NdjsonReader:
                 raise
             return self._failed(index, DocumentError(DocumentErrorCode.invalid_document, problem.detail))
         document = self._checked(index, item)
-        if document is not None and not len(self._faults):
+        if document is not None and not len(self._errors):
             return document
-        rejection = _rejected(number, self._faults.take())
+        rejection = _rejected(number, self._errors.take())
         if self._rejects:
             raise rejection
         return self._failed(
@@ -225,17 +225,17 @@ class NdjsonReader:
     def _checked(self, index: int, item: Any) -> Document | None:
         document = None
         try:
-            document = self._documents.read_one(index, item)
+            document = self._documents.read_document(index, item)
             if document is None:
                 return None
             if document.labels is None and self.head is not None and not self.head.labels:
-                self._faults.add(("labels",), "is required, for the first line has none")
+                self._errors.add(("labels",), "is required, for the first line has none")
             if hash(document.id) in self._ids:
                 what = "is the id of an earlier document" if "id" in item else "is missing, and its index is taken"
-                self._faults.add(("id",), what)
+                self._errors.add(("id",), what)
         except EnoughError:
             return None
-        if not len(self._faults):
+        if not len(self._errors):
             # A hash is enough to tell ids apart (64 bits, seeded anew in every process) and needs little memory.
             self._ids.add(hash(document.id))
         return document
@@ -243,7 +243,7 @@ class NdjsonReader:
     def _failed(self, index: int, error: DocumentError, given_id: str | None = None) -> Document:
         """A line that is no document, as one that fails: by the id it gave, or by its index."""
         limit = self._settings.max_document_id_length
-        usable = given_id is not None and string_fault(given_id, limit) is None and hash(given_id) not in self._ids
+        usable = given_id is not None and string_error(given_id, limit) is None and hash(given_id) not in self._ids
         name = given_id if usable and given_id is not None else str(index)
         while hash(name) in self._ids:
             name = f"#{name}"
@@ -272,8 +272,8 @@ def _load(number: int, content: bytes, most_cost: int) -> Any:
         raise Problem("malformed_json", f"line {number}: {detail}", [(f"line:{number}", detail)]) from None
 
 
-def _rejected(number: int, faults: list[tuple[str, str]]) -> Problem:
-    where = faults[0][0] if len(faults) == 1 else ""
-    what = faults[0][1] if len(faults) == 1 else f"{len(faults)} places are not valid"
+def _rejected(number: int, errors: list[tuple[str, str]]) -> Problem:
+    where = errors[0][0] if len(errors) == 1 else ""
+    what = errors[0][1] if len(errors) == 1 else f"{len(errors)} places are not valid"
     detail = f"line {number}: {where} {what}" if where else f"line {number} {what}"
-    return Problem("validation_failed", detail, [(f"line:{number}{place}", told) for place, told in faults])
+    return Problem("validation_failed", detail, [(f"line:{number}{place}", told) for place, told in errors])

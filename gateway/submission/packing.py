@@ -19,7 +19,7 @@ from jobs.shards import cut, encode_documents, wire_options, wire_version
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackedJob:
     """What is stored of a job.
 
     Attributes:
@@ -56,7 +56,7 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class PackedDocuments:
-    """A job's documents as they are stored; the attributes are those of `Packed`."""
+    """A job's documents as they are stored; the attributes are those of `PackedJob`."""
 
     job_id: str
     sizes: Sequence[tuple[int, int]]
@@ -76,14 +76,14 @@ def pack_documents(codec: Codec, job_id: str, documents: Iterable[Document], lab
         blobs.append(pack_shard(codec, job_id, len(sizes), shard))
         sizes.append((len(shard), sum(map(costs.of, shard))))
         characters += count_characters(shard)
-        ids += own_ids(shard)
+        ids += explicit_ids(shard)
         version = max(version, wire_version(shard))
     return PackedDocuments(job_id, sizes, version, characters, blobs, ids)
 
 
-def pack(codec: Codec, head: Head, documents: PackedDocuments) -> Packed:
+def pack_job(codec: Codec, head: Head, documents: PackedDocuments) -> PackedJob:
     """Pack a job that came in one piece."""
-    return Packed(
+    return PackedJob(
         documents.job_id,
         *pack_head(codec, documents.job_id, head),
         documents.sizes,
@@ -111,7 +111,7 @@ def count_characters(documents: Sequence[Document]) -> int:
     return sum(len(document.text) for document in documents)
 
 
-def own_ids(documents: Sequence[Document]) -> list[tuple[str, int]]:
+def explicit_ids(documents: Sequence[Document]) -> list[tuple[str, int]]:
     """Ids and indexes of documents whose id is not their index."""
     return [(document.id, document.index) for document in documents if document.id != str(document.index)]
 

@@ -12,10 +12,10 @@ from typing import Any, Generic, TypeVar
 
 from gateway.http.problems import Problem
 from gateway.settings import GatewaySettings
-from gateway.submission.characters import character_fault, control_fault
+from gateway.submission.characters import character_error, control_error
 from gateway.submission.documents import NOT_A_LABEL, DocumentLimits, DocumentReader, read_labels, read_options
 from gateway.submission.json_text import Items, Text, document_cost, load_job, too_many_documents
-from gateway.submission.validation import Faults, collected
+from gateway.submission.validation import ValidationErrors, collect_errors
 from gateway.webhooks.request import InlineWebhook, read_webhook
 from jobs.routing import Models
 from jobs.schema import Document, Labels, Options, Priority
@@ -34,7 +34,7 @@ class Head:
     """Everything a job is made of but its documents and its id, checked.
 
     Attributes:
-        model: what the request asked for; once `routed`, the model that runs it.
+        model: what the request asked for; once `resolve_model`, the model that runs it.
         deadline_s: seconds from creation after which the job expires.
         result_ttl_s: seconds that results stay after the job's end.
         webhook: whom to tell of the end; a str is the id of a registered endpoint.
@@ -49,7 +49,7 @@ class Head:
     metadata: dict[str, str]
     webhook: InlineWebhook | str | None = None
 
-    def routed(self, models: Models, tenant: str) -> Head:
+    def resolve_model(self, models: Models, tenant: str) -> Head:
         """For the model that runs this tenant's jobs of the name asked for."""
         model = models.run_on(self.model, tenant)
         return self if model == self.model else replace(self, model=model)
@@ -63,7 +63,7 @@ class Submission(Generic[T]):
     documents: T
 
 
-def parse(
+def parse_submission(
     body: Text,
     settings: GatewaySettings,
     take: Callable[[Iterator[Document], Labels], T],
@@ -84,33 +84,33 @@ def parse(
         Problem: malformed_json, validation_failed, unknown_model, payload_too_large or too_many_documents.
     """
     content = load_job(body, max_documents, document_cost(settings.max_labels), settings.max_document_bytes)
-    with collected() as faults:
-        return _read(content, settings, faults, take, max_documents, extract=extract)
+    with collect_errors() as errors:
+        return _read(content, settings, errors, take, max_documents, extract=extract)
 
 
 def _read(
     content: Mapping[str, Any],
     settings: GatewaySettings,
-    faults: Faults,
+    errors: ValidationErrors,
     take: Callable[[Iterator[Document], Labels], T],
     max_documents: int,
     *,
     extract: bool,
 ) -> Submission[T]:
     for name in content.keys() - HEAD_FIELDS - {"documents"}:
-        faults.add((name,), "is not a field of a job")
-    head = read_head(content, settings, faults, extract=extract)
-    items = _items(content, max_documents, faults)
-    reader = DocumentReader(document_limits(settings), head.labels, head.options, faults)
+        errors.add((name,), "is not a field of a job")
+    head = read_head(content, settings, errors, extract=extract)
+    items = _items(content, max_documents, errors)
+    reader = DocumentReader(document_limits(settings), head.labels, head.options, errors)
     documents = reader.read(items, need_labels=not head.labels and content.get("labels") is None)
     taken = take(documents, head.labels)
-    for place in reader.unclaimed():
-        faults.add(("options", *place), NOT_A_LABEL)
+    for place in reader.unclaimed_pointers():
+        errors.add(("options", *place), NOT_A_LABEL)
     return Submission(head, taken)
 
 
 def read_head(
-    content: Mapping[str, Any], settings: GatewaySettings, faults: Faults, *, extract: bool = False
+    content: Mapping[str, Any], settings: GatewaySettings, errors: ValidationErrors, *, extract: bool = False
 ) -> Head:
     """What a job's body says besides its documents; what is wrong is noted, and the head is then of no use.
 
@@ -120,16 +120,16 @@ def read_head(
     """
     options, limits = content.get("options"), document_limits(settings)
     return Head(
-        model=_model(content.get("model"), settings, faults),
-        labels=_labels(content.get("labels"), limits, faults),
-        options=(None if options is None else read_options(options, ("options",), limits, faults)) or _DEFAULTS,
-        priority=_priority(content.get("priority"), faults, extract=extract),
-        deadline_s=_seconds(content, "deadline_s", settings.default_deadline_s, settings.max_deadline_s, faults),
+        model=_model(content.get("model"), settings, errors),
+        labels=_labels(content.get("labels"), limits, errors),
+        options=(None if options is None else read_options(options, ("options",), limits, errors)) or _DEFAULTS,
+        priority=_priority(content.get("priority"), errors, extract=extract),
+        deadline_s=_seconds(content, "deadline_s", settings.default_deadline_s, settings.max_deadline_s, errors),
         result_ttl_s=_seconds(
-            content, "result_ttl_s", settings.default_result_ttl_s, settings.max_result_ttl_s, faults
+            content, "result_ttl_s", settings.default_result_ttl_s, settings.max_result_ttl_s, errors
         ),
-        metadata=_metadata(content.get("metadata"), settings, faults),
-        webhook=read_webhook(content.get("webhook"), faults),
+        metadata=_metadata(content.get("metadata"), settings, errors),
+        webhook=read_webhook(content.get("webhook"), errors),
     )
 
 
@@ -145,11 +145,11 @@ def document_limits(settings: GatewaySettings) -> DocumentLimits:
     )
 
 
-def _model(given: Any, settings: GatewaySettings, faults: Faults) -> str:
+def _model(given: Any, settings: GatewaySettings, errors: ValidationErrors) -> str:
     if given is None:
         return settings.models.names[0]
     if not isinstance(given, str):
-        faults.add(("model",), "must be a string")
+        errors.add(("model",), "must be a string")
         return settings.models.names[0]
     if given not in settings.models.names:
         known = ", ".join(settings.models.names)
@@ -157,60 +157,62 @@ def _model(given: Any, settings: GatewaySettings, faults: Faults) -> str:
     return given
 
 
-def _labels(given: Any, limits: DocumentLimits, faults: Faults) -> Labels:
-    return {} if given is None else read_labels(given, ("labels",), limits, faults)
+def _labels(given: Any, limits: DocumentLimits, errors: ValidationErrors) -> Labels:
+    return {} if given is None else read_labels(given, ("labels",), limits, errors)
 
 
-def _priority(given: Any, faults: Faults, *, extract: bool) -> Priority:
+def _priority(given: Any, errors: ValidationErrors, *, extract: bool) -> Priority:
     default = Priority.interactive if extract else Priority.standard
     allowed = [Priority.interactive] if extract else list(Priority)
     if given is None:
         return default
     if given not in allowed:
-        faults.add(("priority",), f"must be {' or '.join(allowed)}")
+        errors.add(("priority",), f"must be {' or '.join(allowed)}")
         return default
     return Priority(given)
 
 
-def _seconds(content: Mapping[str, Any], name: str, default: float, longest: float, faults: Faults) -> float:
+def _seconds(
+    content: Mapping[str, Any], name: str, default: float, longest: float, errors: ValidationErrors
+) -> float:
     given = content.get(name)
     if given is None:
         return default
     if isinstance(given, bool) or not isinstance(given, int | float) or not 1 <= given <= longest:
-        faults.add((name,), f"must be a number of seconds from 1 to {longest:g}")
+        errors.add((name,), f"must be a number of seconds from 1 to {longest:g}")
         return default
     return given
 
 
-def _metadata(given: Any, settings: GatewaySettings, faults: Faults) -> dict[str, str]:
+def _metadata(given: Any, settings: GatewaySettings, errors: ValidationErrors) -> dict[str, str]:
     if given is None:
         return {}
     if not isinstance(given, dict):
-        faults.add(("metadata",), "must be an object of strings")
+        errors.add(("metadata",), "must be an object of strings")
         return {}
     if len(given) > settings.max_metadata_entries:
-        faults.add(("metadata",), f"must have at most {settings.max_metadata_entries} entries")
+        errors.add(("metadata",), f"must have at most {settings.max_metadata_entries} entries")
         return {}
     for name, value in given.items():
         if not 1 <= len(name) <= _MAX_METADATA_KEY:
-            faults.add(("metadata", name), f"the name must have 1 to {_MAX_METADATA_KEY} characters")
+            errors.add(("metadata", name), f"the name must have 1 to {_MAX_METADATA_KEY} characters")
         elif not isinstance(value, str) or len(value) > settings.max_metadata_length:
-            faults.add(("metadata", name), f"must be a string of at most {settings.max_metadata_length} characters")
-        elif fault := character_fault(name) or control_fault(name) or character_fault(value):
-            faults.add(("metadata", name), fault)
+            errors.add(("metadata", name), f"must be a string of at most {settings.max_metadata_length} characters")
+        elif error := character_error(name) or control_error(name) or character_error(value):
+            errors.add(("metadata", name), error)
     return given
 
 
-def _items(content: Mapping[str, Any], max_documents: int, faults: Faults) -> Items | Sequence[Any]:
+def _items(content: Mapping[str, Any], max_documents: int, errors: ValidationErrors) -> Items | Sequence[Any]:
     if "documents" not in content:
-        faults.add(("documents",), "is required")
+        errors.add(("documents",), "is required")
         return ()
     items = content["documents"]
     if not isinstance(items, list | Items):
-        faults.add(("documents",), "must be a list")
+        errors.add(("documents",), "must be a list")
         return ()
     if not len(items):
-        faults.add(("documents",), "must have at least one document")
+        errors.add(("documents",), "must have at least one document")
         return ()
     if len(items) > max_documents:
         raise too_many_documents(max_documents)

@@ -13,11 +13,18 @@ from gateway.access.auth import Caller
 from gateway.http.problems import Problem
 from gateway.http.services import Services
 from gateway.reading.job_access import owned_job, owned_leftovers
-from gateway.submission.create import Accepted, Retried, answered_before, commit, freed_if_refused, new_job_id
-from gateway.submission.headers import Idempotency
+from gateway.submission.create import (
+    AcceptedJob,
+    RetrySource,
+    create_staged_job,
+    new_job_id,
+    release_key_on_error,
+    replayed_response,
+)
+from gateway.submission.headers import IdempotencyKey
 from gateway.submission.packing import unpack_metadata
 from gateway.submission.parsing import Head
-from gateway.submission.staging import Staging, staged
+from gateway.submission.staging import Staging, open_stage
 from jobs import ledger
 from jobs.codec import Codec, Packed
 from jobs.ledger import place
@@ -25,7 +32,9 @@ from jobs.schema import Document, Job, Options
 from jobs.shards import decode_documents
 
 
-async def retry(services: Services, caller: Caller, job_id: str, key: Idempotency | None, trace: str) -> Accepted:
+async def create_retry(
+    services: Services, caller: Caller, job_id: str, key: IdempotencyKey | None, trace: str
+) -> AcceptedJob:
     """The job that runs an ended one's failed, cancelled and expired documents again; their texts move to it.
 
     Raises:
@@ -36,13 +45,15 @@ async def retry(services: Services, caller: Caller, job_id: str, key: Idempotenc
     if key is None:
         return await _retry(services, caller, job_id, None, trace)
     begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha))
-    if (known := answered_before(services, caller, key, begun)) is not None:
+    if (known := replayed_response(services, caller, key, begun)) is not None:
         return known
-    async with freed_if_refused(services, caller, key):
+    async with release_key_on_error(services, caller, key):
         return await _retry(services, caller, job_id, replace(key, begun=begun.now), trace)
 
 
-async def _retry(services: Services, caller: Caller, job_id: str, key: Idempotency | None, trace: str) -> Accepted:
+async def _retry(
+    services: Services, caller: Caller, job_id: str, key: IdempotencyKey | None, trace: str
+) -> AcceptedJob:
     job = await owned_job(services, caller, job_id)
     if not job.status.terminal:
         raise Problem("job_not_terminal", "the job has not ended; cancel it first")
@@ -54,10 +65,10 @@ async def _retry(services: Services, caller: Caller, job_id: str, key: Idempoten
         raise Problem("unknown_model", f"this service has {', '.join(services.settings.models.served)}")
     head = _head(services.codec, job)
     renewal = () if key is None else (ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha),)
-    async with staged(services, caller, new_job_id(), *renewal) as staging:
+    async with open_stage(services, caller, new_job_id(), *renewal) as staging:
         staging.ask_for(head.labels)
         hook = await _stage_leftovers(services, caller, job_id, staging)
-        return await commit(services, caller, head, staging, key, trace, Retried(job_id, hook))
+        return await create_staged_job(services, caller, head, staging, key, trace, RetrySource(job_id, hook))
 
 
 async def _stage_leftovers(services: Services, caller: Caller, job_id: str, staging: Staging) -> str:

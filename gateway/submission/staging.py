@@ -11,11 +11,11 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from gateway.access.rate_limits import Caller, max_stored_bytes, quota_of_stored
+from gateway.access.rate_limits import Caller, max_stored_bytes, stored_quota_problem
 from gateway.http.problems import Problem
 from gateway.http.services import Services
 from gateway.http.tasks import end
-from gateway.submission.packing import count_characters, own_ids, pack_shard
+from gateway.submission.packing import count_characters, explicit_ids, pack_shard
 from jobs import ledger
 from jobs.cost import Costs
 from jobs.ledger import LedgerUnavailableError
@@ -71,7 +71,7 @@ class Staging:
             return
         self.documents += len(documents)
         self.version = max(self.version, wire_version(documents))
-        self._ids += own_ids(documents)
+        self._ids += explicit_ids(documents)
         *full, last = cut([*self._filling, *documents], weigh=self._costs.weigh)
         self._filling = list(last)
         await self._pack(full)
@@ -121,7 +121,7 @@ class Staging:
         )
         if outcome == "stored":
             work = await self._services.ledger.run(ledger.open_work(tenant, self._caller.key_id))
-            raise quota_of_stored(work.stored_bytes, most)
+            raise stored_quota_problem(work.stored_bytes, most)
         if outcome == "memory_full":
             detail = "the job store has no room for this job now"
             raise Problem("overloaded", detail, headers={"Retry-After": "30"})
@@ -130,7 +130,7 @@ class Staging:
 
 
 @asynccontextmanager
-async def staged(
+async def open_stage(
     services: Services, caller: Caller, job_id: str, *also: ledger.Call[object]
 ) -> AsyncIterator[Staging]:
     """A stage that is kept while the block runs, the calls `also` made as often; dropped if the block fails."""

@@ -13,15 +13,21 @@ from dataclasses import replace
 
 from fastapi import Request
 
-from gateway.access.auth import Caller, recheck
+from gateway.access.auth import Caller, recheck_caller
 from gateway.http.problems import Problem
 from gateway.http.services import Services
 from gateway.submission.body import BodyChunks
-from gateway.submission.body_memory import FREE_BYTES, LARGE_BYTES, Holding
-from gateway.submission.create import Accepted, answered_before, commit, freed_if_refused, new_job_id
-from gateway.submission.headers import Idempotency, body_limits, idempotency_key, trace_context
+from gateway.submission.body_memory import FREE_BYTES, LARGE_BYTES, Reservation
+from gateway.submission.create import (
+    AcceptedJob,
+    create_staged_job,
+    new_job_id,
+    release_key_on_error,
+    replayed_response,
+)
+from gateway.submission.headers import IdempotencyKey, body_limits, hash_idempotency_key, trace_context
 from gateway.submission.ndjson import NdjsonReader, OnBadLine
-from gateway.submission.staging import Staging, staged
+from gateway.submission.staging import Staging, open_stage
 from jobs import ledger
 from jobs.schema import Document
 
@@ -31,7 +37,9 @@ _STAGED = 512 * 1024
 """About what else an upload keeps: a shard that fills and blobs on their way to the store (bytes)."""
 
 
-async def upload(request: Request, services: Services, caller: Caller, on_bad_line: OnBadLine) -> Accepted:
+async def accept_upload(
+    request: Request, services: Services, caller: Caller, on_bad_line: OnBadLine
+) -> AcceptedJob:
     """Read, check and submit the request's job, line by line.
 
     Raises:
@@ -40,15 +48,15 @@ async def upload(request: Request, services: Services, caller: Caller, on_bad_li
         ClientDisconnect: the client went away before it was read.
     """
     body = _Body(request, services, on_bad_line)
-    key_hash = idempotency_key(request)
+    key_hash = hash_idempotency_key(request)
     if key_hash is None:
         return await _submit(request, services, caller, body, None, on_bad_line)
-    key = Idempotency(key_hash, "", secrets.token_hex(16))
+    key = IdempotencyKey(key_hash, "", secrets.token_hex(16))
     begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key_hash, key.nonce, ""))
     if begun.kind == "known":
         return await _repeated(services, caller, body, key)
-    answered_before(services, caller, key, begun)
-    async with freed_if_refused(services, caller, key):
+    replayed_response(services, caller, key, begun)
+    async with release_key_on_error(services, caller, key):
         return await _submit(request, services, caller, body, replace(key, begun=begun.now), on_bad_line)
 
 
@@ -57,18 +65,18 @@ async def _submit(
     services: Services,
     caller: Caller,
     body: _Body,
-    key: Idempotency | None,
+    key: IdempotencyKey | None,
     on_bad_line: OnBadLine,
-) -> Accepted:
+) -> AcceptedJob:
     reader = NdjsonReader(services.settings, on_bad_line)
     renewal = () if key is None else (ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, ""),)
     async with (
-        services.body_memory.hold(caller.tenant) as holding,
-        staged(services, caller, new_job_id(), *renewal) as staging,
+        services.body_memory.reserve_for(caller.tenant) as reservation,
+        open_stage(services, caller, new_job_id(), *renewal) as staging,
     ):
         try:
             async for piece in body.pieces():
-                await _stage(staging, reader, await _fed(holding, reader, body, piece))
+                await _stage(staging, reader, await _fed(reservation, reader, body, piece))
             await _stage(staging, reader, await asyncio.to_thread(reader.finish))
         except Problem:
             await body.drain()
@@ -78,18 +86,18 @@ async def _submit(
             raise RuntimeError("a reader that finished has no head")
         if key is not None:
             key = replace(key, body_sha=body.sha())
-        await recheck(services, caller)  # a slow body takes hours
-        head = reader.head.routed(services.settings.models, caller.tenant)
-        return await commit(services, caller, head, staging, key, trace_context(request))
+        await recheck_caller(services, caller)  # a slow body takes hours
+        head = reader.head.resolve_model(services.settings.models, caller.tenant)
+        return await create_staged_job(services, caller, head, staging, key, trace_context(request))
 
 
-async def _fed(holding: Holding, reader: NdjsonReader, body: _Body, piece: bytes) -> list[Document]:
+async def _fed(reservation: Reservation, reader: NdjsonReader, body: _Body, piece: bytes) -> list[Document]:
     """Return the documents that end in a piece; what is kept is held, and long lines are parsed one by one."""
     if body.size() > FREE_BYTES:
-        await holding.set(reader.memory_bytes() + len(piece) + body.buffered() + _STAGED)
+        await reservation.resize(reader.memory_bytes() + len(piece) + body.buffered() + _STAGED)
     if reader.line_bytes() + len(piece) <= LARGE_BYTES:
         return await asyncio.to_thread(reader.feed, piece)
-    async with holding.parsing():
+    async with reservation.parsing_turn():
         return await asyncio.to_thread(reader.feed, piece)
 
 
@@ -99,12 +107,12 @@ async def _stage(staging: Staging, reader: NdjsonReader, documents: Sequence[Doc
     await staging.add(documents)
 
 
-async def _repeated(services: Services, caller: Caller, body: _Body, key: Idempotency) -> Accepted:
+async def _repeated(services: Services, caller: Caller, body: _Body, key: IdempotencyKey) -> AcceptedJob:
     """The first answer, if this is the same body again."""
     async for _ in body.pieces():
         pass
     begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, body.sha()))
-    known = answered_before(services, caller, key, begun)
+    known = replayed_response(services, caller, key, begun)
     if known is None:
         await services.ledger.run(ledger.idem_drop(caller.tenant, key.key_hash, key.nonce))
         raise Problem(

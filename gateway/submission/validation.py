@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from gateway.http.problems import Problem, pointer
 
-MAX_FAULTS = 20
+MAX_ERRORS = 20
 """The first so many places are told; a client that sends the same mistake 10,000 times learns from these."""
 
 Pointer = tuple[str | int, ...]
@@ -20,8 +20,8 @@ class EnoughError(Exception):
     """So many faults that looking on helps nobody."""
 
 
-class Faults:
-    """What is wrong with one request; raises `EnoughError` when `MAX_FAULTS` are noted."""
+class ValidationErrors:
+    """What is wrong with one request; raises `EnoughError` when `MAX_ERRORS` are noted."""
 
     def __init__(self) -> None:
         self._found: list[tuple[str, str]] = []
@@ -36,12 +36,12 @@ class Faults:
             EnoughError: it was the last that is told.
         """
         self._found.append((pointer(*at), detail))
-        if len(self._found) >= MAX_FAULTS:
+        if len(self._found) >= MAX_ERRORS:
             raise EnoughError
 
     def add_validation(self, error: ValidationError, value: Any, at: Pointer = ()) -> None:
         """Note what pydantic found in `value`, which stands at `at` of the body."""
-        for place, detail in validation_faults(error, value):
+        for place, detail in locate_errors(error, value):
             self.add((*at, *place), detail)
 
     def take(self) -> list[tuple[str, str]]:
@@ -56,35 +56,35 @@ class Faults:
             where = self._found[0][0] or "the body"
             detail = f"{where} {self._found[0][1]}"
         else:
-            detail = f"{'at least ' if count >= MAX_FAULTS else ''}{count} places of the request are not valid"
+            detail = f"{'at least ' if count >= MAX_ERRORS else ''}{count} places of the request are not valid"
         return Problem("validation_failed", detail, self._found)
 
 
 @contextmanager
-def collected() -> Iterator[Faults]:
+def collect_errors() -> Iterator[ValidationErrors]:
     """Faults to note in the block; its end raises them all as one problem.
 
     Raises:
         Problem: validation_failed.
     """
-    faults = Faults()
+    errors = ValidationErrors()
     try:
-        yield faults
+        yield errors
     except EnoughError:
-        raise faults.problem() from None
-    if len(faults):
-        raise faults.problem()
+        raise errors.problem() from None
+    if len(errors):
+        raise errors.problem()
 
 
-def invalid(error: ValidationError, value: Any) -> Problem:
+def validation_problem(error: ValidationError, value: Any) -> Problem:
     """What pydantic found in a body, as one problem."""
-    faults = Faults()
+    errors = ValidationErrors()
     with suppress(EnoughError):
-        faults.add_validation(error, value)
-    return faults.problem()
+        errors.add_validation(error, value)
+    return errors.problem()
 
 
-def validation_faults(error: ValidationError, value: Any) -> list[tuple[Pointer, str]]:
+def locate_errors(error: ValidationError, value: Any) -> list[tuple[Pointer, str]]:
     """(place, what is wrong) of each error; of a union's branches only the one that came nearest.
 
     pydantic's locations name the branches of a union too; only what leads into `value` is kept.

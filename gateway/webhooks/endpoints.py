@@ -16,7 +16,7 @@ from typing import Literal
 
 import orjson
 
-from gateway.access.rate_limits import quota_of_stored
+from gateway.access.rate_limits import stored_quota_problem
 from gateway.http.problems import Problem
 from gateway.webhooks import payload, signing
 from gateway.webhooks.addresses import NOT_PUBLIC, ForbiddenTargetError, Target
@@ -318,7 +318,7 @@ class Endpoints:
                 raise Problem("quota_exceeded", full, headers=headers)
             case "stored":
                 work = await self._store.run(ledger.open_work(tenant, ""))
-                raise quota_of_stored(work.stored_bytes, most_bytes)
+                raise stored_quota_problem(work.stored_bytes, most_bytes)
 
     async def _update(self, tenant: str, endpoint: str, apply: Callable[[Known], Known]) -> Known:
         for _ in range(_TRIES):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.submission.characters import character_fault
-from gateway.submission.validation import Faults, Pointer
+from gateway.submission.characters import character_error
+from gateway.submission.validation import Pointer, ValidationErrors
 from gateway.webhooks import signing
 from gateway.webhooks.payload import JOB_EVENTS
 
@@ -24,52 +24,52 @@ class InlineWebhook:
     secret: str | None
 
 
-def read_webhook(given: Any, faults: Faults) -> InlineWebhook | str | None:
+def read_webhook(given: Any, errors: ValidationErrors) -> InlineWebhook | str | None:
     """A job's `webhook`: a receiver of its own, the id of an endpoint, or None."""
     if given is None:
         return None
     at: Pointer = ("webhook",)
     if not isinstance(given, dict):
-        faults.add(at, "must be an object with `url` or `endpoint_id`")
+        errors.add(at, "must be an object with `url` or `endpoint_id`")
         return None
     for name in given.keys() - {"url", "events", "secret", "endpoint_id"}:
-        faults.add((*at, name), "is not a known field")
+        errors.add((*at, name), "is not a known field")
     named = given.get("endpoint_id")
     if named is not None:
-        if not isinstance(named, str) or not 1 <= len(named) <= _ENDPOINT_LENGTH or character_fault(named):
-            faults.add((*at, "endpoint_id"), "must be the id of an endpoint")
+        if not isinstance(named, str) or not 1 <= len(named) <= _ENDPOINT_LENGTH or character_error(named):
+            errors.add((*at, "endpoint_id"), "must be the id of an endpoint")
         if any(given.get(name) is not None for name in ("url", "events", "secret")):
-            faults.add(at, "with `endpoint_id` nothing else is said here")
+            errors.add(at, "with `endpoint_id` nothing else is said here")
         return named if isinstance(named, str) else None
     url = given.get("url")
     if not isinstance(url, str):
-        faults.add((*at, "url"), "is required, a string")
+        errors.add((*at, "url"), "is required, a string")
         url = ""
-    elif fault := character_fault(url):
-        faults.add((*at, "url"), fault)
+    elif error := character_error(url):
+        errors.add((*at, "url"), error)
     return InlineWebhook(
-        url, read_events(given.get("events"), (*at, "events"), faults), read_secret(given, at, faults)
+        url, read_events(given.get("events"), (*at, "events"), errors), read_secret(given, at, errors)
     )
 
 
-def read_events(given: Any, at: Pointer, faults: Faults) -> tuple[str, ...]:
+def read_events(given: Any, at: Pointer, errors: ValidationErrors) -> tuple[str, ...]:
     """The events that are asked for; none means all."""
     if given is None:
         return ()
     if not isinstance(given, list) or not given:
-        faults.add(at, "must be a list of events, or absent for all")
+        errors.add(at, "must be a list of events, or absent for all")
         return ()
-    return tuple(_event(name, (*at, place), faults) for place, name in enumerate(dict.fromkeys(map(_plain, given))))
+    return tuple(_event(name, (*at, place), errors) for place, name in enumerate(dict.fromkeys(map(_plain, given))))
 
 
-def read_secret(given: dict[str, Any], at: Pointer, faults: Faults) -> str | None:
+def read_secret(given: dict[str, Any], at: Pointer, errors: ValidationErrors) -> str | None:
     """The secret that was brought along, or None."""
     secret = given.get("secret")
     if secret is None:
         return None
-    fault = signing.secret_fault(secret) if isinstance(secret, str) else "must be a string"
-    if fault:
-        faults.add((*at, "secret"), fault)
+    error = signing.secret_fault(secret) if isinstance(secret, str) else "must be a string"
+    if error:
+        errors.add((*at, "secret"), error)
         return None
     return str(secret)
 
@@ -78,7 +78,7 @@ def _plain(item: Any) -> str:
     return item if isinstance(item, str) else ""
 
 
-def _event(name: str, at: Pointer, faults: Faults, known: Sequence[str] = JOB_EVENTS) -> str:
+def _event(name: str, at: Pointer, errors: ValidationErrors, known: Sequence[str] = JOB_EVENTS) -> str:
     if name not in known:
-        faults.add(at, f"must be one of {', '.join(known)}")
+        errors.add(at, f"must be one of {', '.join(known)}")
     return name

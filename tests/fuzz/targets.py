@@ -26,7 +26,7 @@ from gateway.settings import GatewaySettings
 from gateway.submission import headers
 from gateway.submission.body import BodyLimits
 from gateway.submission.ndjson import NdjsonReader
-from gateway.submission.parsing import parse as parse_body
+from gateway.submission.parsing import parse_submission as parse_body
 from gateway.webhooks.addresses import ForbiddenTargetError
 from gateway.webhooks.addresses import parse as parse_url
 from gateway.webhooks.allowed import read_allowed
@@ -124,7 +124,7 @@ def _read_headers(data: bytes) -> None:
     request = _request(dict.fromkeys(names, value))
     headers.preferred_wait(request, 60)
     headers.trace_context(request)
-    for refusing in (headers.idempotency_key, functools.partial(headers.check_media_type)):
+    for refusing in (headers.hash_idempotency_key, functools.partial(headers.check_media_type)):
         try:
             refusing(request)
         except Problem:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.rate_limits import Rule, _Window, network
+from gateway.access.rate_limits import RateLimit, SlidingWindow, client_network
 from jobs import api_keys
 from tests.support.api import Api, running_api
 
@@ -197,7 +197,7 @@ async def test_bad_keys_from_one_address_are_slowed_and_good_ones_are_not(limite
 )
 def test_what_counts_as_one_address(address: str, counted: str) -> None:
     """Whoever has an IPv6 network has one count for it."""
-    assert network(address) == counted
+    assert client_network(address) == counted
 
 
 @given(
@@ -210,15 +210,15 @@ def test_what_counts_as_one_address(address: str, counted: str) -> None:
 def test_after_the_wait_it_fits(amount: int, cost: int, previous: int, current: int, age: float) -> None:
     """Retry-After is long enough, whatever the state of the window, if nothing else comes."""
     cost = min(cost, amount)
-    rule = Rule("requests", "key", "k", amount)
-    window = _Window(previous, 1 - age, current, 2 - age)
-    wait = window.fits_in(rule, cost) + 0.002
+    rule = RateLimit("requests", "key", "k", amount)
+    window = SlidingWindow(previous, 1 - age, current, 2 - age)
+    wait = window.retry_after(rule, cost) + 0.002
 
     if wait < 1 - age:
-        later = _Window(previous, 1 - age - wait, current, 2 - age - wait)
+        later = SlidingWindow(previous, 1 - age - wait, current, 2 - age - wait)
     else:
-        later = _Window(current, max(0.0, 2 - age - wait), 0, 0)
-    assert later.used(1) + cost <= amount
+        later = SlidingWindow(current, max(0.0, 2 - age - wait), 0, 0)
+    assert later.used_amount(1) + cost <= amount
 
 
 async def test_a_store_that_is_gone_is_no_open_door(limited: Any) -> None:

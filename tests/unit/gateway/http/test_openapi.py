@@ -9,7 +9,7 @@ from openapi_spec_validator import validate
 from gateway.app import create_app
 from gateway.http.problems import MEDIA_TYPE, REGISTRY
 from gateway.settings import GatewaySettings
-from gateway.submission.parsing import parse
+from gateway.submission.parsing import parse_submission
 
 METHODS = {"get", "put", "post", "patch", "delete"}
 
@@ -74,7 +74,7 @@ def test_no_route_promises_fastapi_s_own_validation_error(document: dict[str, An
 def test_the_examples_of_a_job_are_accepted(document: dict[str, Any]) -> None:
     """What the docs show can be sent."""
     for example in document["components"]["schemas"]["JobRequest"]["examples"]:
-        assert parse(
+        assert parse_submission(
             _json(example), GatewaySettings(), lambda documents, _: list(documents), max_documents=10
         ).documents
 

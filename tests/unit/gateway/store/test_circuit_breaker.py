@@ -50,9 +50,9 @@ async def test_callers_left_without_an_answer_each_count() -> None:
     async def never() -> None:
         await asyncio.Event().wait()
 
-    asked = [guarded.guarded("asked", never) for _ in range(FAILURES_TO_OPEN)]
+    asked = [guarded.run_guarded("asked", never) for _ in range(FAILURES_TO_OPEN)]
     errors = await asyncio.gather(*asked, return_exceptions=True)
     assert {str(error) for error in errors} == {"asked: no answer in 0.05 s"}
     with pytest.raises(LedgerUnavailableError, match="the store is down"):
-        await guarded.guarded("asked", never)
+        await guarded.run_guarded("asked", never)
     await client.aclose()

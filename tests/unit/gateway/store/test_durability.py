@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
 
-from gateway.store.durability import AT_A_TURN, Barrier
+from gateway.store.durability import MAX_ANSWERS_PER_TURN, Barrier
 from jobs.ledger import LedgerUnavailableError
 from jobs.redis.clients import connect_async
 from jobs.settings import Durability
@@ -37,7 +37,7 @@ async def test_a_server_without_a_replica(ledger_url: str, durability: Durabilit
     """It confirms what it has itself, and never what only a replica could."""
     async with barrier(ledger_url, durability) as made:
         try:
-            await made.confirm()
+            await made.confirm_writes()
         except LedgerUnavailableError:
             assert not confirmed
         else:
@@ -49,10 +49,10 @@ async def test_what_a_lost_server_answered_is_not_confirmed_by_the_next(ledger_u
     admin = connect_async(ledger_url, 10, "test")
     async with barrier(ledger_url, "disk") as made:
         await admin.client_pause(60_000, all=False)
-        first = asyncio.create_task(made.confirm())
+        first = asyncio.create_task(made.confirm_writes())
         while not await _blocked(admin):  # noqa: ASYNC110  # the server's state, which sets no event here
             await asyncio.sleep(0.01)
-        second = asyncio.create_task(made.confirm())
+        second = asyncio.create_task(made.confirm_writes())
         await asyncio.sleep(0)  # it waits for the turn after
         for connection in await admin.client_list():
             if connection["name"] == "test-barrier":
@@ -60,7 +60,7 @@ async def test_what_a_lost_server_answered_is_not_confirmed_by_the_next(ledger_u
         await admin.client_unpause()
         errors = await asyncio.gather(first, second, return_exceptions=True)
         assert all(isinstance(error, LedgerUnavailableError) for error in errors), errors
-        await made.confirm()
+        await made.confirm_writes()
     await admin.aclose()
 
 
@@ -78,9 +78,9 @@ async def test_a_wait_does_not_move_to_another_connection(ledger_url: str, monke
     async with barrier(ledger_url, "disk") as made:
         monkeypatch.setattr(AbstractConnection, "send_command", cut_off)
         with pytest.raises(LedgerUnavailableError):
-            await made.confirm()
+            await made.confirm_writes()
         monkeypatch.undo()
-        await made.confirm()
+        await made.confirm_writes()
     await admin.aclose()
 
 
@@ -92,7 +92,7 @@ async def test_the_servers_ticks_are_not_waited_for(ledger_url: str) -> None:
     try:
         async with barrier(ledger_url, "disk") as made, asyncio.timeout(1):
             for _ in range(10):
-                await made.confirm()
+                await made.confirm_writes()
     finally:
         await admin.config_set("hz", before)
         await admin.aclose()
@@ -101,12 +101,12 @@ async def test_the_servers_ticks_are_not_waited_for(ledger_url: str) -> None:
 async def test_a_large_group_is_answered_a_part_at_a_turn(ledger_url: str) -> None:
     """So that the first of them are back with their next requests while the last are being answered."""
     async with barrier(ledger_url, "disk") as made:
-        waiting = [asyncio.create_task(made.confirm()) for _ in range(3 * AT_A_TURN)]
+        waiting = [asyncio.create_task(made.confirm_writes()) for _ in range(3 * MAX_ANSWERS_PER_TURN)]
         seen = set()
         while not all(one.done() for one in waiting):
             await asyncio.sleep(0)
             seen.add(sum(one.done() for one in waiting))
-    assert {0, AT_A_TURN, 2 * AT_A_TURN, 3 * AT_A_TURN} == seen
+    assert {0, MAX_ANSWERS_PER_TURN, 2 * MAX_ANSWERS_PER_TURN, 3 * MAX_ANSWERS_PER_TURN} == seen
 
 
 async def _blocked(admin: redis.asyncio.Redis) -> bool:

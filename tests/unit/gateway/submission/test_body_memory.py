@@ -13,8 +13,8 @@ KIB = 1024
 
 async def hold(memory: BodyMemory, tenant: str, size: int, until: asyncio.Event) -> None:
     """Hold bytes, in addition to what is free, until an event."""
-    async with memory.hold(tenant) as holding:
-        await holding.set(size + FREE_BYTES)
+    async with memory.reserve_for(tenant) as reservation:
+        await reservation.resize(size + FREE_BYTES)
         await until.wait()
 
 
@@ -27,9 +27,9 @@ async def settle() -> None:
 async def test_short_bodies_are_free() -> None:
     """Nothing is counted of what the server buffers anyway."""
     memory = BodyMemory(0)
-    async with memory.hold("a") as holding:
-        await holding.set(FREE_BYTES)
-        assert memory.held == 0
+    async with memory.reserve_for("a") as reservation:
+        await reservation.resize(FREE_BYTES)
+        assert memory.bytes_in_use == 0
 
 
 async def test_a_tenant_has_half_at_most_and_others_do_not_wait_for_it() -> None:
@@ -37,10 +37,10 @@ async def test_a_tenant_has_half_at_most_and_others_do_not_wait_for_it() -> None
     memory, end = BodyMemory(100 * KIB), asyncio.Event()
     tasks = [asyncio.create_task(hold(memory, tenant, 50 * KIB, end)) for tenant in ("a", "a", "b")]
     await settle()
-    assert memory.held == 100 * KIB
+    assert memory.bytes_in_use == 100 * KIB
     end.set()
     await asyncio.gather(*tasks)
-    assert memory.held == 0
+    assert memory.bytes_in_use == 0
 
 
 async def test_a_large_body_is_not_passed_for_ever() -> None:
@@ -52,11 +52,11 @@ async def test_a_large_body_is_not_passed_for_ever() -> None:
     await settle()
     small = asyncio.create_task(hold(memory, "d", 20 * KIB, end))
     await settle()
-    assert memory.held == 80 * KIB
+    assert memory.bytes_in_use == 80 * KIB
     first.set()
     await asyncio.gather(*held)
     await settle()
-    assert memory.held == 70 * KIB
+    assert memory.bytes_in_use == 70 * KIB
     end.set()
     await asyncio.gather(large, small)
 
@@ -72,7 +72,7 @@ async def test_what_does_not_fit_in_time_is_refused() -> None:
     assert int(caught.value.headers["Retry-After"]) >= 1
     end.set()
     await task
-    assert memory.held == 0
+    assert memory.bytes_in_use == 0
 
 
 async def test_clients_that_go_away_leave_nothing() -> None:
@@ -87,10 +87,10 @@ async def test_clients_that_go_away_leave_nothing() -> None:
     first.cancel()
     waiting[1].cancel()
     await settle()
-    assert memory.held == 50 * KIB  # the third
+    assert memory.bytes_in_use == 50 * KIB  # the third
     waiting[2].cancel()
     await asyncio.gather(first, *waiting, return_exceptions=True)
-    assert memory.held == 0
+    assert memory.bytes_in_use == 0
 
 
 async def test_large_bodies_are_parsed_one_at_a_time_and_tenants_take_turns() -> None:
@@ -98,7 +98,7 @@ async def test_large_bodies_are_parsed_one_at_a_time_and_tenants_take_turns() ->
     memory, order, free = BodyMemory(0), [], asyncio.Event()
 
     async def parse(tenant: str, number: int) -> None:
-        async with memory.hold(tenant).parsing():
+        async with memory.reserve_for(tenant).parsing_turn():
             order.append((tenant, number))
             await free.wait()
             await asyncio.sleep(0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.submission.characters import control_fault, label_fault, label_key, string_fault
+from gateway.submission.characters import control_error, label_error, label_key, string_error
 
 INVISIBLE = (
     "\u200b|\ufeff|\u2060\u200d|\ufe0f|\U000e0100|\u0301|\u00ad|\u034f|\u115f|\u3164|\uffa0|\u2800|\u202e|\U000e0041|\u0378|"
@@ -19,21 +19,21 @@ LABELS = "person|名前|é|e\u0301|☎️|👩\u200d🔬|\u0646\u0627\u0645\u200
 @pytest.mark.parametrize("label", INVISIBLE.split("|"))
 def test_a_label_that_nobody_sees_is_none(label: str) -> None:
     """Zero-width characters, selectors, marks alone, fillers, what is not assigned."""
-    assert label_fault(label, 128) == "must have a visible character"
+    assert label_error(label, 128) == "must have a visible character"
 
 
 @pytest.mark.parametrize("label", CONTROLS.split("|"))
 def test_control_characters_and_line_breaks_are_refused(label: str) -> None:
     """In labels, ids and names; the character is named by its number."""
-    for fault in (string_fault(label, 128), label_fault(label, 128), control_fault(label)):
-        assert fault is not None
-        assert fault.startswith("must not hold control characters or line breaks (U+")
+    for error in (string_error(label, 128), label_error(label, 128), control_error(label)):
+        assert error is not None
+        assert error.startswith("must not hold control characters or line breaks (U+")
 
 
 @pytest.mark.parametrize("label", LABELS.split("|"))
 def test_labels_of_all_scripts_are_labels(label: str) -> None:
     """Also with joiners and marks inside of them."""
-    assert label_fault(label, 128) is None
+    assert label_error(label, 128) is None
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20))

@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Scope
 
 from gateway.http.problems import Problem
-from gateway.submission.headers import idempotency, preferred_wait, read_body, trace_context
+from gateway.submission.headers import preferred_wait, read_body, read_idempotency_key, trace_context
 
 
 def request(
@@ -92,16 +92,16 @@ async def test_json_in_utf_8_is_read(kind: str) -> None:
 
 def test_a_request_without_a_key_is_not_idempotent() -> None:
     """The header is optional."""
-    assert idempotency(request(), b"{}") is None
+    assert read_idempotency_key(request(), b"{}") is None
 
 
 def test_a_key_is_bound_to_path_and_body_and_never_kept() -> None:
     """The same key with another body or path is another request."""
     headers = {"idempotency-key": "secret"}
-    one = idempotency(request(headers), b"{}")
-    same = idempotency(request(headers), b"{}")
-    body = idempotency(request(headers), b"{ }")
-    path = idempotency(request(headers, path="/v1/extract"), b"{}")
+    one = read_idempotency_key(request(headers), b"{}")
+    same = read_idempotency_key(request(headers), b"{}")
+    body = read_idempotency_key(request(headers), b"{ }")
+    path = read_idempotency_key(request(headers, path="/v1/extract"), b"{}")
 
     assert one is not None
     assert same is not None
@@ -118,7 +118,7 @@ def test_a_key_is_bound_to_path_and_body_and_never_kept() -> None:
 def test_a_key_that_is_no_token_is_refused(key: str) -> None:
     """1 to 255 visible ASCII characters."""
     with pytest.raises(Problem) as caught:
-        idempotency(request({"idempotency-key": key}), b"{}")
+        read_idempotency_key(request({"idempotency-key": key}), b"{}")
 
     assert caught.value.errors[0][0] == "header:Idempotency-Key"
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.http.problems import Problem
 from gateway.settings import GatewaySettings
-from gateway.submission.ndjson import Lines, NdjsonReader, OnBadLine
-from gateway.submission.parsing import parse
+from gateway.submission.ndjson import LineSplitter, NdjsonReader, OnBadLine
+from gateway.submission.parsing import parse_submission
 from jobs.schema import Document
 
 SETTINGS = GatewaySettings(max_document_bytes=100, max_ndjson_documents=50)
@@ -129,7 +129,7 @@ def test_a_few_blank_lines_are_skipped() -> None:
     for size in (1, 3, 10_000):
         documents = read(*(body[at : at + size] for at in range(0, len(body), size)))
         assert len(documents) == 10
-    assert [line.number for line in Lines(100).feed(b"\n\n \na\n\nb\n")] == [4, 6]
+    assert [line.number for line in LineSplitter(100).feed(b"\n\n \na\n\nb\n")] == [4, 6]
 
 
 def test_a_bad_id_or_label_may_fail_as_a_document() -> None:
@@ -183,7 +183,7 @@ def test_a_text_too_large_fails_alone() -> None:
 
 def test_a_line_without_end_is_not_kept() -> None:
     """Memory holds one line of bounded length, however much comes."""
-    lines = Lines(1000)
+    lines = LineSplitter(1000)
     for _ in range(1000):
         assert list(lines.feed(b"x" * 1000)) == []
         assert len(lines._begun) <= 1000
@@ -246,7 +246,7 @@ def test_lines_and_json_say_the_same(documents: list[dict[str, Any]]) -> None:
             return problem.code
 
     expected = outcome(
-        lambda: parse(body, SETTINGS, lambda documents, _: list(documents), max_documents=50).documents
+        lambda: parse_submission(body, SETTINGS, lambda documents, _: list(documents), max_documents=50).documents
     )
     assert outcome(lambda: read(lines)) == expected
 

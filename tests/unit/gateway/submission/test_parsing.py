@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from gateway.http.problems import Problem
 from gateway.settings import GatewaySettings
-from gateway.submission.parsing import Submission, parse
-from gateway.submission.validation import MAX_FAULTS
+from gateway.submission.parsing import Submission, parse_submission
+from gateway.submission.validation import MAX_ERRORS
 from jobs.schema import Document, DocumentErrorCode, Options, Priority, Redact
 
 SETTINGS = GatewaySettings(models=("gleaner-small", "other"), max_document_bytes=1000, keys_file="keys.json")  # type: ignore[arg-type]
@@ -22,7 +22,7 @@ MINIMAL: dict[str, Any] = {"labels": ["person"], "documents": [DOCUMENT]}
 def submit(body: object, **limits: Any) -> Submission[tuple[Document, ...]]:
     """Parse a body as POST /v1/jobs would."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return parse(raw, SETTINGS, lambda documents, _: tuple(documents), **{"max_documents": 10, **limits})
+    return parse_submission(raw, SETTINGS, lambda documents, _: tuple(documents), **{"max_documents": 10, **limits})
 
 
 def refused(body: object, **limits: Any) -> Problem:
@@ -96,7 +96,7 @@ def test_tokens_may_be_asked_for_where_there_is_a_key() -> None:
     own = {"redact": {"mode": "hash", "labels": ["person"]}, "return_text": False}
     body = having(options={"return_text": True}, documents=[{**DOCUMENT, "options": own}])
 
-    [document] = parse(
+    [document] = parse_submission(
         json.dumps(body).encode(), settings, lambda documents, _: tuple(documents), max_documents=1
     ).documents
     redaction = Options(return_text=True).merged(document.options).redaction
@@ -322,7 +322,7 @@ def test_the_same_fault_in_every_document_is_told_a_few_times() -> None:
     """A client with 10,000 documents of the same mistake gets a short answer."""
     problem = refused(having(documents=[{"txt": "x"}] * 1000), max_documents=1000)
 
-    assert len(problem.errors) == MAX_FAULTS
+    assert len(problem.errors) == MAX_ERRORS
     assert problem.detail.startswith("at least 20 places")
 
 
