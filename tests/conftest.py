@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment, real servers, and tools that may be missing."""
+"""Fixtures shared by all tests: a clean environment, real servers, and tools that may be missing."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def tool() -> Tool:
     """
 
     def find(name: str) -> Path:
-        found = shutil.which(name, path=f"{TOOLS}{os.pathsep}{os.environ.get('PATH', '')}")
-        if found is not None:
-            return Path(found)
+        program = shutil.which(name, path=f"{TOOLS}{os.pathsep}{os.environ.get('PATH', '')}")
+        if program is not None:
+            return Path(program)
         reason = f"tool not here: {name} (`make tools` brings it)"
         if os.environ.get(REQUIRE_TOOLS) == "1":
             pytest.fail(reason, pytrace=False)
@@ -54,34 +54,34 @@ def tool() -> Tool:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    """One Valkey for the whole run, the binary that the local stack embeds."""
+    """Run one Valkey for the whole run, of the binary that the local stack embeds."""
     with redis_server_at(get_binary_path()) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis7_server(tool: Tool) -> Iterator[RedisServer]:
-    """One Redis 7.0 for the whole run, the oldest server that is promised to work."""
+    """Run one Redis 7.0 for the whole run, the oldest server that is supported."""
     with redis_server_at(tool("redis-server")) as server:
         yield server
 
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> str:
-    """An emptied server for this test: its database 0."""
+    """Return the URL of an emptied server's database 0."""
     redis_server.flush()
     return redis_server.url(0)
 
 
 @pytest.fixture
 def broker_url(redis_url: str) -> str:
-    """The broker's database of this test's emptied server."""
+    """Return the URL of the broker's database on this test's emptied server."""
     return redis_url
 
 
 @pytest.fixture
 def ledger_url(redis_server: RedisServer, redis_url: str) -> str:
-    """The ledger's database of this test's emptied server."""
+    """Return the URL of the ledger's database on this test's emptied server."""
     return redis_server.url(1)
 
 
@@ -93,7 +93,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A `gleaner up` with everything, ready; its model computes exactly as gliner itself does."""
+    """Run a complete `gleaner up` whose model computes exactly as gliner itself does."""
     exact = {"GLEANER_RUNTIME": "torch", "GLEANER_PRECISION": "fp32"}
     with running_stack(tmp_path_factory.mktemp("stack") / "home", environment=exact) as stack:
         yield stack

@@ -154,8 +154,10 @@ def test_a_worker_may_touch_every_key_that_its_scripts_name() -> None:
 
 def test_each_process_has_its_own_password_and_keys_that_it_needs() -> None:
     """Flower has neither the keys of texts nor the ledger; the courier no key of redacted values."""
-    values = chart.merged(chart.overlay("prod"), {"secrets": {"encryptionSecret": "e", "redactSecret": "r"}})
-    documents = chart.manifests(values)
+    values = chart.merge_values(
+        chart.read_overlay("prod"), {"secrets": {"encryptionSecret": "e", "redactSecret": "r"}}
+    )
+    documents = chart.render_manifests(values)
     expected = {
         "gateway": {"GLEANER_REDIS_URL", "GLEANER_BROKER_URL", "GLEANER_ENCRYPTION_KEYS", "GLEANER_REDACT_KEY"},
         "worker-gleaner-small": {
@@ -166,13 +168,13 @@ def test_each_process_has_its_own_password_and_keys_that_it_needs() -> None:
     }  # fmt: skip
     every = set().union(*expected.values())
     for name, variables in expected.items():
-        spec = chart.named(documents, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
-        environment = chart.environment(spec)
+        spec = chart.find_manifest(documents, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
+        environment = chart.read_environment(spec)
         user = name.partition("-")[0]
         assert set(environment) & every == variables
         assert environment["VALKEY_PASSWORD"]["secretKeyRef"]["key"] == f"{user}-password"
         assert f"//{user}:$(VALKEY_PASSWORD)@" in environment["GLEANER_BROKER_URL"]
-    backup = chart.named(documents, "CronJob", "gleaner-backup")
+    backup = chart.find_manifest(documents, "CronJob", "gleaner-backup")
     [first] = backup["spec"]["jobTemplate"]["spec"]["template"]["spec"]["initContainers"]
     assert first["env"][0]["valueFrom"]["secretKeyRef"]["key"] == "backup-password"
 
@@ -184,11 +186,11 @@ def test_an_external_store_can_have_a_secret_per_process() -> None:
         "networks": ["10.0.0.0/8"],
         "secrets": {"flower": "flowers", "gateway": "gateways"},
     }
-    documents = chart.manifests({"valkey": {"enabled": False}, "store": store})
+    documents = chart.render_manifests({"valkey": {"enabled": False}, "store": store})
     found = {}
     for name in ("gateway", "courier", "flower", "worker-gleaner-small"):
-        spec = chart.named(documents, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
-        environment = chart.environment(spec)
+        spec = chart.find_manifest(documents, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
+        environment = chart.read_environment(spec)
         found[name] = environment["GLEANER_BROKER_URL"]["secretKeyRef"]["name"]
         assert ("GLEANER_REDIS_URL" in environment) == (name != "flower")
     assert found == {

@@ -12,7 +12,7 @@ import pytest
 from gleaner import Client
 from tests.support.processes.echo_gateway import EchoGateway
 from tests.support.processes.local_stack import COMMAND, RunningStack, command_environment, gleaner
-from tests.support.scripted_http import Answer, Asked, ScriptedServer
+from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer
 
 pytestmark = pytest.mark.timeout(120)
 STEERING = "\x1b]0;owned\x07 \x9b2J \x1b]8;;http://evil.example\x07here \u202e \u2066 \x7f"
@@ -54,7 +54,7 @@ def test_an_endpoints_description_is_text(stack: RunningStack, client: Client) -
     assert "[link=http://evil.example]here[/link]" in shown.replace("\r\n", "")
 
 
-def _hostile(asked: Asked) -> Answer:
+def _hostile(request: ReceivedRequest) -> Answer:
     """Answer as a service that steers whoever reads it."""
     text = MARKUP + STEERING
     job = {"id": f"job_{text}", "status": f"running {text}", "counts": {"total": 1}, "error_summary": []}
@@ -78,17 +78,17 @@ def _hostile(asked: Asked) -> Answer:
         "created_at": attempt["at"],
     }
     tested = {"delivered": True, "status": 200, "error": None, "latency_ms": 1, "body": f"fine\n{text}"}
-    if asked.path.endswith("/test"):
+    if request.path.endswith("/test"):
         return Answer(body=tested)
-    if asked.path.endswith("/deliveries"):
+    if request.path.endswith("/deliveries"):
         return Answer(body={"data": [delivery], "next_cursor": None})
-    if asked.path == "/v1/webhook-endpoints":
+    if request.path == "/v1/webhook-endpoints":
         return Answer(body={"data": [endpoint], "next_cursor": None})
-    if asked.path == "/v1/models":
+    if request.path == "/v1/models":
         return Answer(body={"data": [{"name": text, "workers": 1, "available": False, "reason": text}]})
-    if asked.path == "/v1/jobs":
+    if request.path == "/v1/jobs":
         return Answer(body={"data": [job], "next_cursor": None})
-    if asked.path == "/v1/jobs/missing":
+    if request.path == "/v1/jobs/missing":
         problem = {"code": "job_not_found", "detail": text, "errors": [{"pointer": text, "detail": text}]}
         return Answer(404, problem)
     return Answer(body=job | {"status": "failed", "error_summary": [{"code": text, "count": 1}]})

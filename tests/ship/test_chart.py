@@ -16,8 +16,8 @@ from tests.ship.test_images import trivy
 from tests.support import chart
 
 GOLDEN = Path(__file__).parent / "golden"
-ALL_ON = chart.merged(
-    chart.overlay("prod"),
+ALL_ON = chart.merge_values(
+    chart.read_overlay("prod"),
     {"models": {"gleaner-small": {}, "Acme/NER v2": {"source": "s3://acme/ner", "revision": "abc"}}},
 )
 
@@ -25,13 +25,13 @@ ALL_ON = chart.merged(
 @pytest.fixture(scope="module")
 def defaults() -> list[chart.Manifest]:
     """What the chart makes with no values given."""
-    return chart.manifests()
+    return chart.render_manifests()
 
 
 @pytest.fixture(scope="module")
 def everything() -> list[chart.Manifest]:
     """What it makes with all options of production on, and three models."""
-    return chart.manifests(ALL_ON)
+    return chart.render_manifests(ALL_ON)
 
 
 def test_derived_files_are_up_to_date() -> None:
@@ -80,19 +80,21 @@ def test_settings_reach_the_process_as_it_reads_them() -> None:
             }
         },
     }
-    documents = chart.manifests(values)
-    spec = chart.named(documents, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
-    env = chart.environment(spec)
+    documents = chart.render_manifests(values)
+    spec = chart.find_manifest(documents, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
+    env = chart.read_environment(spec)
     assert env["GLEANER_WEBHOOK_ALLOW"] == "10.0.0.0/8,fd00::/8"
     assert env["GLEANER_MAX_BODY_BYTES"] == "67108864"
     assert (env["GLEANER_LEASE_S"], env["GLEANER_LOG_LEVEL"]) == ("90", "INFO")
-    courier = chart.named(documents, "Deployment", "gleaner-courier")["spec"]["template"]["spec"]
-    assert chart.environment(courier)["GLEANER_LOG_LEVEL"] == "DEBUG"
+    courier = chart.find_manifest(documents, "Deployment", "gleaner-courier")["spec"]["template"]["spec"]
+    assert chart.read_environment(courier)["GLEANER_LOG_LEVEL"] == "DEBUG"
 
 
 def _gateway(values: dict[str, Any]) -> dict[str, Any]:
-    documents = chart.manifests(values)
-    return chart.environment(chart.named(documents, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"])
+    documents = chart.render_manifests(values)
+    return chart.read_environment(
+        chart.find_manifest(documents, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
+    )
 
 
 def test_the_gateway_knows_its_ingress() -> None:
@@ -105,7 +107,7 @@ def test_the_gateway_knows_its_ingress() -> None:
     assert env["GLEANER_HTTPS"] == "require"
     assert not {name for name in _gateway({}) if "HTTPS" in name or "PROXIES" in name}
     for name in chart.OVERLAYS:
-        env = _gateway(chart.overlay(name))
+        env = _gateway(chart.read_overlay(name))
         assert ("GLEANER_TRUSTED_PROXIES" in env) == (name != "dev")
 
 
@@ -145,12 +147,12 @@ def test_every_pod_is_restricted(everything: list[chart.Manifest]) -> None:
 
 def test_drains_have_their_time() -> None:
     """The kill comes after the process's own grace, whatever that is set to, on each process."""
-    documents = chart.manifests(
+    documents = chart.render_manifests(
         {"settings": {"shutdown_grace_s": 60}, "worker": {"settings": {"shutdown_grace_s": 200}}}
     )
     graces = {
         document["metadata"]["name"]: document["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-        for document in chart.of_kind(documents, "Deployment")
+        for document in chart.select_kinds(documents, "Deployment")
     }
     assert graces["gleaner-gateway"] == 60 + 20 + 5
     assert graces["gleaner-courier"] == 60 + 20
@@ -160,11 +162,11 @@ def test_drains_have_their_time() -> None:
 def test_probes_ask_what_the_process_answers(defaults: list[chart.Manifest]) -> None:
     """Liveness is /livez, readiness /readyz, both on the second port; a model may take its time to load."""
     for name, port in (("gateway", 9101), ("worker-gleaner-small", 9102), ("courier", 9103)):
-        spec = chart.named(defaults, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
+        spec = chart.find_manifest(defaults, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
         [container] = spec["containers"]
         ports = {each["name"]: each["containerPort"] for each in container["ports"]}
         assert ports["metrics"] == port
-        assert chart.environment(spec)["GLEANER_METRICS_PORT"] == str(port)
+        assert chart.read_environment(spec)["GLEANER_METRICS_PORT"] == str(port)
         assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "metrics"}
         assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
         startup = container["startupProbe"]
@@ -173,7 +175,7 @@ def test_probes_ask_what_the_process_answers(defaults: list[chart.Manifest]) -> 
 
 def test_updates_add_before_they_take_away(defaults: list[chart.Manifest]) -> None:
     """One more pod, none missing; both are values."""
-    for document in chart.of_kind(defaults, "Deployment"):
+    for document in chart.select_kinds(defaults, "Deployment"):
         if document["metadata"]["name"] != "gleaner-flower":
             assert document["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
@@ -182,9 +184,9 @@ def test_replicas_belong_to_whoever_scales(defaults: list[chart.Manifest]) -> No
     """A Deployment that KEDA or an HPA scales names no replicas, or every upgrade would undo the scaling."""
     scaled = {
         each["spec"]["scaleTargetRef"]["name"]
-        for each in chart.of_kind(defaults, "ScaledObject", "HorizontalPodAutoscaler")
+        for each in chart.select_kinds(defaults, "ScaledObject", "HorizontalPodAutoscaler")
     }
-    for document in chart.of_kind(defaults, "Deployment"):
+    for document in chart.select_kinds(defaults, "Deployment"):
         assert ("replicas" in document["spec"]) is (document["metadata"]["name"] not in scaled)
 
 
@@ -195,32 +197,32 @@ def test_each_model_has_its_own_worker(everything: list[chart.Manifest]) -> None
     """Deployment, ScaledObject and PDB by the model's slug, the same that the code makes, and its key for KEDA."""
     for model in ALL_ON["models"]:
         slug = naming.slug(model)
-        spec = chart.named(everything, "Deployment", f"gleaner-worker-{slug}")["spec"]["template"]["spec"]
-        assert chart.environment(spec)["GLEANER_MODEL"] == model
-        scaled = chart.named(everything, "ScaledObject", f"gleaner-worker-{slug}")
+        spec = chart.find_manifest(everything, "Deployment", f"gleaner-worker-{slug}")["spec"]["template"]["spec"]
+        assert chart.read_environment(spec)["GLEANER_MODEL"] == model
+        scaled = chart.find_manifest(everything, "ScaledObject", f"gleaner-worker-{slug}")
         assert scaled["spec"]["triggers"][0]["metadata"]["listName"] == f"{{gleaner}}:open:{slug}"
-        assert chart.named(everything, "PodDisruptionBudget", f"gleaner-worker-{slug}")
-    gateway = chart.named(everything, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
-    assert chart.environment(gateway)["GLEANER_MODELS"].split(",")[0] == ALL_ON["defaultModel"]
-    assert set(chart.environment(gateway)["GLEANER_MODELS"].split(",")) == set(ALL_ON["models"])
+        assert chart.find_manifest(everything, "PodDisruptionBudget", f"gleaner-worker-{slug}")
+    gateway = chart.find_manifest(everything, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
+    assert chart.read_environment(gateway)["GLEANER_MODELS"].split(",")[0] == ALL_ON["defaultModel"]
+    assert set(chart.read_environment(gateway)["GLEANER_MODELS"].split(",")) == set(ALL_ON["models"])
 
 
 def test_a_split_changes_who_gets_jobs_and_nothing_else() -> None:
     """One value moves weights: every process reads the same, each model keeps its worker and its scaling."""
     values = {"models": {"gleaner-small": {}, "next": {}, "other": {}}}
     split = {"modelSplits": {"gleaner-small": {"gleaner-small": 90, "next": 10}, "ab": {"next": 1, "other": 1}}}
-    plain, canary = chart.manifests(values), chart.manifests(values | split)
+    plain, canary = chart.render_manifests(values), chart.render_manifests(values | split)
     for name in ("gateway", "courier", "flower", "worker-next"):
-        spec = chart.named(canary, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
-        models = Models.parse(chart.environment(spec)["GLEANER_MODELS"])
+        spec = chart.find_manifest(canary, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
+        models = Models.parse(chart.read_environment(spec)["GLEANER_MODELS"])
         assert models.names == ("gleaner-small", "ab", "next", "other")
         assert set(models.served) == set(values["models"])
         assert models.splits == split["modelSplits"]
-    assert chart.of_kind(plain, "ScaledObject") == chart.of_kind(canary, "ScaledObject")
-    assert len(chart.of_kind(canary, "ScaledObject")) == 3 + 1
-    by_default = chart.manifests(values | split | {"defaultModel": "ab"})
-    gateway = chart.named(by_default, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
-    assert Models.parse(chart.environment(gateway)["GLEANER_MODELS"]).names[0] == "ab"
+    assert chart.select_kinds(plain, "ScaledObject") == chart.select_kinds(canary, "ScaledObject")
+    assert len(chart.select_kinds(canary, "ScaledObject")) == 3 + 1
+    by_default = chart.render_manifests(values | split | {"defaultModel": "ab"})
+    gateway = chart.find_manifest(by_default, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
+    assert Models.parse(chart.read_environment(gateway)["GLEANER_MODELS"]).names[0] == "ab"
 
 
 @pytest.mark.parametrize(
@@ -237,18 +239,18 @@ def test_a_split_changes_who_gets_jobs_and_nothing_else() -> None:
 def test_a_split_that_cannot_be_meant_is_refused(split: dict[str, dict[str, float]], complaint: str) -> None:
     """Before anything is installed, in a sentence."""
     with pytest.raises(Exception, match=complaint):
-        chart.manifests({"models": {"gleaner-small": {}, "next": {}}, "modelSplits": split})
+        chart.render_manifests({"models": {"gleaner-small": {}, "next": {}}, "modelSplits": split})
 
 
 def test_workers_that_share_a_gpu_ask_for_a_part_of_it() -> None:
     """By the device plugin's name for parts, and each keeps to its part of the memory; others are as before."""
     gpu = {"resources": {"limits": {"memory": "8Gi", "nvidia.com/gpu": 1}}}
     values = {"models": {"gleaner-small": gpu, "shared": gpu | {"gpu": {"sharedBy": 3}}}}
-    documents = chart.manifests(values)
+    documents = chart.render_manifests(values)
     found = {}
     for model in values["models"]:
-        spec = chart.named(documents, "Deployment", f"gleaner-worker-{model}")["spec"]["template"]["spec"]
-        parts = chart.environment(spec).get("GLEANER_GPU_SHARED_BY")
+        spec = chart.find_manifest(documents, "Deployment", f"gleaner-worker-{model}")["spec"]["template"]["spec"]
+        parts = chart.read_environment(spec).get("GLEANER_GPU_SHARED_BY")
         found[model] = (spec["containers"][0]["resources"]["limits"], parts)
     assert found["gleaner-small"] == (gpu["resources"]["limits"], None)
     assert found["shared"] == ({"memory": "8Gi", "nvidia.com/gpu.shared": 1}, "3")
@@ -256,9 +258,9 @@ def test_workers_that_share_a_gpu_ask_for_a_part_of_it() -> None:
 
 def test_no_password_is_in_a_manifest(everything: list[chart.Manifest]) -> None:
     """Secrets come by reference; URLs hold the name of a variable where the password goes."""
-    assert chart.of_kind(everything, "Secret") == []
-    gateway = chart.named(everything, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
-    env = chart.environment(gateway)
+    assert chart.select_kinds(everything, "Secret") == []
+    gateway = chart.find_manifest(everything, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
+    env = chart.read_environment(gateway)
     assert env["GLEANER_REDIS_URL"].startswith("rediss://gateway:$(VALKEY_PASSWORD)@")
     assert set(env["VALKEY_PASSWORD"]) == {"secretKeyRef"}
     order = [entry["name"] for entry in gateway["containers"][0]["env"]]
@@ -269,8 +271,8 @@ def test_a_store_behind_sentinel_is_looked_at_through_it() -> None:
     """KEDA's other scaler, the same keys; NetworkPolicies let Sentinels' ports through, too."""
     sentinel = {"addresses": ["s-0.data:26379", "s-1.data:26379"], "master": "gleaner", "auth": True}
     store = {"sentinel": sentinel, "networks": ["10.1.0.0/16"], "tls": True, "kedaSecret": "store-keda"}
-    documents = chart.manifests({"valkey": {"enabled": False}, "store": store})
-    worker = chart.named(documents, "ScaledObject", "gleaner-worker-gleaner-small")["spec"]["triggers"][0]
+    documents = chart.render_manifests({"valkey": {"enabled": False}, "store": store})
+    worker = chart.find_manifest(documents, "ScaledObject", "gleaner-worker-gleaner-small")["spec"]["triggers"][0]
     assert (worker["type"], worker["authenticationRef"]) == ("redis-sentinel", {"name": "gleaner-store"})
     assert worker["metadata"] == {
         "addresses": "s-0.data:26379,s-1.data:26379",
@@ -281,16 +283,16 @@ def test_a_store_behind_sentinel_is_looked_at_through_it() -> None:
         "listLength": "32",
         "activationListLength": "0",
     }
-    courier = chart.named(documents, "ScaledObject", "gleaner-courier")["spec"]["triggers"][0]
+    courier = chart.find_manifest(documents, "ScaledObject", "gleaner-courier")["spec"]["triggers"][0]
     assert (courier["type"], courier["metadata"]["databaseIndex"]) == ("redis-sentinel", "0")
-    [auth] = chart.of_kind(documents, "TriggerAuthentication")
+    [auth] = chart.select_kinds(documents, "TriggerAuthentication")
     assert [each["parameter"] for each in auth["spec"]["secretTargetRef"]] == [
         "username",
         "password",
         "sentinelPassword",
     ]
     for process in ("gateway", "worker", "courier", "flower"):
-        egress = chart.named(documents, "NetworkPolicy", f"gleaner-{process}")["spec"]["egress"][0]
+        egress = chart.find_manifest(documents, "NetworkPolicy", f"gleaner-{process}")["spec"]["egress"][0]
         assert [port["port"] for port in egress["ports"]] == [6379, 26379]
 
 
@@ -307,7 +309,7 @@ def test_only_the_server_gets_its_private_key(everything: list[chart.Manifest]) 
 
 def test_exactly_the_flows_of_the_security_guide() -> None:
     """Who may reach whom, read off the policies, is the table in docs/explanation/security.md."""
-    policies = chart.of_kind(chart.manifests(), "NetworkPolicy")
+    policies = chart.select_kinds(chart.render_manifests(), "NetworkPolicy")
     flows = sorted({line for policy in policies for line in _flows(policy)})
     page = (ROOT / "docs" / "explanation" / "security.md").read_text()
     table = re.findall(r"^\| (\S+) \| (\S+) \| (\S+) \|", page.partition("## Network flows")[2], re.MULTILINE)
@@ -345,7 +347,7 @@ def _peers(peer: dict[str, Any]) -> list[str]:
 
 def test_webhooks_cannot_reach_private_networks(defaults: list[chart.Manifest]) -> None:
     """The courier's way out leaves out what is private, the clouds' metadata address too."""
-    policy = chart.named(defaults, "NetworkPolicy", "gleaner-courier")
+    policy = chart.find_manifest(defaults, "NetworkPolicy", "gleaner-courier")
     [block] = [peer["ipBlock"] for rule in policy["spec"]["egress"] for peer in rule["to"] if "ipBlock" in peer]
     assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(block["except"])
 
@@ -356,7 +358,7 @@ def test_webhooks_cannot_reach_private_networks(defaults: list[chart.Manifest]) 
 @pytest.mark.parametrize("name", chart.OVERLAYS)
 def test_an_overlay_makes_what_it_made(name: str) -> None:
     """What each overlay makes, in a few lines; delete the file to have it written anew."""
-    made = [document for document in chart.manifests(chart.overlay(name)) if not _from_files(document)]
+    made = [document for document in chart.render_manifests(chart.read_overlay(name)) if not _from_files(document)]
     lines = [_line(document) for document in made]
     path = GOLDEN / f"{name}.txt"
     text = "\n".join(sorted(lines)) + "\n"
@@ -371,7 +373,7 @@ def _from_files(document: chart.Manifest) -> bool:
 
 def test_every_rule_and_dashboard_is_shipped(everything: list[chart.Manifest]) -> None:
     """What lies in alerts/ is in the cluster, unchanged: Helm's braces and Prometheus' do not meet."""
-    rules = {json.dumps(each["spec"], sort_keys=True) for each in chart.of_kind(everything, "PrometheusRule")}
+    rules = {json.dumps(each["spec"], sort_keys=True) for each in chart.select_kinds(everything, "PrometheusRule")}
     written = [yaml.safe_load(path.read_text()) for path in (ROOT / "alerts" / "rules").glob("*.yml")]
     assert rules == {json.dumps(each, sort_keys=True) for each in written}
     maps = [each for each in everything if "grafana_dashboard" in each["metadata"].get("labels", {})]
@@ -386,7 +388,7 @@ def test_queries_name_metrics_that_exist() -> None:
         "keda": {"prometheusAddress": "http://prometheus:9090"},
         "gateway": {"rollout": {"enabled": True, "prometheusAddress": "http://prometheus:9090"}},
     }
-    documents = chart.of_kind(chart.manifests(values), "ScaledObject", "AnalysisTemplate")
+    documents = chart.select_kinds(chart.render_manifests(values), "ScaledObject", "AnalysisTemplate")
     asked = set(re.findall(r"gleaner_\w+", json.dumps([each["spec"] for each in documents])))
     assert asked == {"gleaner_backlog_seconds", "gleaner_http_requests_total"}
     assert {name for name in asked if f'"{name}"' not in metrics} == set()
@@ -399,9 +401,12 @@ def test_manifests_beside_the_chart_are_valid() -> None:
     for document in documents:
         if document["kind"] == "Pod":
             document["metadata"]["name"] = "agent"  # Jenkins names it
-        chart.check(document, "1.34")
+        chart.validate_manifest(document, "1.34")
     classes = {document["metadata"]["name"] for document in documents if document["kind"] == "PriorityClass"}
-    named = {spec.get("priorityClassName") for _, spec in chart.pod_specs(chart.manifests(chart.overlay("prod")))}
+    named = {
+        spec.get("priorityClassName")
+        for _, spec in chart.pod_specs(chart.render_manifests(chart.read_overlay("prod")))
+    }
     assert named - {None} == classes
 
 
@@ -412,7 +417,9 @@ def test_alerts_find_their_jobs() -> None:
     scraped = yaml.safe_load((ROOT / "deploy" / "compose" / "prometheus.yml").read_text())["scrape_configs"]
     jobs = {config["job_name"] for config in scraped}
     assert {pattern for pattern in asked if not any(re.fullmatch(pattern, job) for job in jobs)} == set()
-    monitor = chart.named(chart.manifests({"monitoring": {"serviceMonitors": True}}), "PodMonitor", "gleaner")
+    monitor = chart.find_manifest(
+        chart.render_manifests({"monitoring": {"serviceMonitors": True}}), "PodMonitor", "gleaner"
+    )
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
     [relabeling] = endpoint["relabelings"]
     components = monitor["spec"]["selector"]["matchExpressions"][0]["values"]
@@ -443,18 +450,18 @@ def _line(document: chart.Manifest) -> str:
 def test_trivy_finds_nothing_high(tmp_path: Path) -> None:
     """No finding of HIGH or CRITICAL in any overlay, without an exception."""
     for name in ("defaults", *chart.OVERLAYS):
-        values = {} if name == "defaults" else chart.overlay(name)
-        text = "\n---\n".join(yaml.safe_dump(document) for document in chart.manifests(values))
+        values = {} if name == "defaults" else chart.read_overlay(name)
+        text = "\n---\n".join(yaml.safe_dump(document) for document in chart.render_manifests(values))
         (tmp_path / f"{name}.yaml").write_text(text)
     assert trivy(tmp_path, "HIGH,CRITICAL") == []
 
 
 def test_notes_say_what_to_do_next() -> None:
     """After an install: the two next commands, and what is not protected."""
-    notes = next(text for path, text in chart.rendered().items() if path.endswith("NOTES.txt"))
+    notes = next(text for path, text in chart.render_templates().items() if path.endswith("NOTES.txt"))
     assert "helm -n gleaner test gleaner" in notes
     assert "not encrypted at rest" in notes
     assert "first job starts one" in notes
     assert "trustedProxies" not in notes
-    open_to_all = chart.rendered({"ingress": {"enabled": True}})
+    open_to_all = chart.render_templates({"ingress": {"enabled": True}})
     assert "WARNING: gateway.trustedProxies is empty" in "".join(open_to_all.values())

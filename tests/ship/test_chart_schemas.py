@@ -53,9 +53,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
 }
 CASES = OPTIONS | {
-    **{f"overlay {name}": chart.overlay(name) for name in chart.OVERLAYS},
+    **{f"overlay {name}": chart.read_overlay(name) for name in chart.OVERLAYS},
     **{
-        f"prod on {place}": chart.merged(chart.overlay("prod"), chart.overlay(place))
+        f"prod on {place}": chart.merge_values(chart.read_overlay("prod"), chart.read_overlay(place))
         for place in ("aws", "gcp", "azure", "onprem")
     },
 }
@@ -70,7 +70,7 @@ def test_kubernetes_takes_every_manifest(version: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(utils, "schema_contents", read_once)
     for document, label in _different().values():
         try:
-            chart.check(document, version)
+            chart.validate_manifest(document, version)
         except kubernetes_validate.ValidationError as error:
             pytest.fail(f"{label}: {document['kind']} {document['metadata']['name']}: {error.message}")
 
@@ -79,15 +79,15 @@ def test_kubernetes_takes_every_manifest(version: str, monkeypatch: pytest.Monke
 def test_operators_take_every_manifest(values: dict[str, Any]) -> None:
     """KEDA's, Argo's, cert-manager's and the other operators' CRDs accept what is meant for them."""
     chart.require_schemas()
-    for document in chart.manifests(values):
+    for document in chart.render_manifests(values):
         if not chart.is_core(document):
-            chart.check(document, "1.34")
+            chart.validate_manifest(document, "1.34")
 
 
 @every_case
 def test_keda_knows_every_trigger_parameter(values: dict[str, Any]) -> None:
     """A misspelt trigger parameter passes KEDA's CRD and is ignored: the scalers' own list refuses it."""
-    for document in chart.of_kind(chart.manifests(values), "ScaledObject"):
+    for document in chart.select_kinds(chart.render_manifests(values), "ScaledObject"):
         for trigger in document["spec"]["triggers"]:
             assert set(trigger["metadata"]) <= chart.keda_parameters(trigger["type"])
             assert all(isinstance(value, str) for value in trigger["metadata"].values())
@@ -105,15 +105,15 @@ def test_keda_knows_every_trigger_parameter(values: dict[str, Any]) -> None:
 def test_the_validator_refuses_what_keda_refuses(path: tuple[str, str], value: Any) -> None:
     """An unknown field, a missing one, a wrong type, and KEDA's own CEL rule (min above max) are all found."""
     chart.require_schemas()
-    [good, *_] = chart.of_kind(chart.manifests(), "ScaledObject")
+    [good, *_] = chart.select_kinds(chart.render_manifests(), "ScaledObject")
     broken = copy.deepcopy(good)
     if value is None:
         del broken[path[0]][path[1]]
     else:
         broken[path[0]][path[1]] = value
-    chart.check(good, "1.34")
+    chart.validate_manifest(good, "1.34")
     with pytest.raises(jsonschema.ValidationError):
-        chart.check(broken, "1.34")
+        chart.validate_manifest(broken, "1.34")
 
 
 @every_case
@@ -147,13 +147,13 @@ def test_helm_lints_clean(values: dict[str, Any]) -> None:
         ({"gateway": {"https": "redirect"}, "ingress": {"enabled": True}}, "gateway.trustedProxies"),
         ({"gateway": {"https": "on"}}, "https"),
         ({"valkey": {"maxmemory": "a lot"}}, "1400mb or 8gb"),
-        (chart.merged(_behind_sentinel(), {"store": {"address": "s:1"}}), "give one"),
+        (chart.merge_values(_behind_sentinel(), {"store": {"address": "s:1"}}), "give one"),
     ],
 )
 def test_values_that_cannot_work_are_refused(values: dict[str, Any], words: str) -> None:
     """A misspelt key, a wrong type, and combinations that would not work end in a message that names them."""
     with pytest.raises(helm.HelmError, match=words):
-        chart.rendered(values)
+        chart.render_templates(values)
 
 
 @functools.cache
@@ -163,6 +163,6 @@ def _different() -> dict[str, tuple[dict[str, Any], str]]:
     return {
         json.dumps(document, sort_keys=True): (document, label)
         for label, values in CASES.items()
-        for document in chart.manifests(values)
+        for document in chart.render_manifests(values)
         if chart.is_core(document)
     }

@@ -38,7 +38,7 @@ def harness() -> Iterator[ServiceHarness]:
 
 def script(name: str, values: dict[str, object] | None = None) -> str:
     """A script of the chart's Valkey ConfigMap."""
-    config = chart.named(chart.manifests(values or {}), "ConfigMap", "gleaner-valkey")
+    config = chart.find_manifest(chart.render_manifests(values or {}), "ConfigMap", "gleaner-valkey")
     return str(config["data"][name])
 
 

@@ -45,7 +45,9 @@ def harness() -> Iterator[ServiceHarness]:
 
 def keda_user() -> list[str]:
     """The rules of the chart's user `keda`, password included."""
-    [config] = [each for each in chart.of_kind(chart.manifests(), "ConfigMap") if "start.sh" in each["data"]]
+    [config] = [
+        each for each in chart.select_kinds(chart.render_manifests(), "ConfigMap") if "start.sh" in each["data"]
+    ]
     found = re.search(r"^user keda (on >keda-password .*)$", config["data"]["start.sh"], re.MULTILINE)
     assert found
     return found[1].replace("keda-password", PASSWORD).split()
@@ -65,7 +67,7 @@ def size(client: redis.Redis, key: str) -> int:
 
 def trigger_key() -> str:
     """The key that the chart's worker trigger names."""
-    scaled = chart.named(chart.manifests(), "ScaledObject", f"gleaner-worker-{naming.slug(MODEL)}")
+    scaled = chart.find_manifest(chart.render_manifests(), "ScaledObject", f"gleaner-worker-{naming.slug(MODEL)}")
     return str(scaled["spec"]["triggers"][0]["metadata"]["listName"])
 
 

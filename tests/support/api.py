@@ -49,15 +49,15 @@ class StubWorker:
 
     async def take_messages(self) -> list[Message]:
         """Everything in the queues, taken out."""
-        found: list[Message] = []
+        messages: list[Message] = []
         for queue in model_queues(self.models):
             while (raw := await self.broker.rpop(KEY_PREFIX + queue)) is not None:
                 job, shard, seq = orjson.loads(orjson.loads(raw)["body"])[0]
-                found.append(Message(queue, job, shard, seq))
-        return found
+                messages.append(Message(queue, job, shard, seq))
+        return messages
 
     async def claim_shard(self, message: Message) -> str:
-        """Take a shard's lease; what the ledger said."""
+        """Claim a shard's lease; return the ledger's reply."""
         nonce = f"nonce-{message.job}-{message.shard}-{message.seq}"
         claim = await self.store.run(ledger.claim(message, nonce, self.name, "rev-1"))
         if claim.kind == "run":
@@ -65,7 +65,7 @@ class StubWorker:
         return claim.kind
 
     async def finish_shard(self, message: Message) -> str:
-        """Run a shard that was claimed; what the ledger said."""
+        """Run a claimed shard; return the ledger's reply."""
         nonce, claim = self.claims.pop(message)
         opts = orjson.loads(self.codec.decode(claim.opts, place("opts", message.job)))
         documents = decode_documents(self.codec.decode(claim.blob, place("in", message.job, message.shard)))
@@ -93,7 +93,7 @@ class StubWorker:
         return done.kind
 
     async def run_shards(self) -> int:
-        """Run everything there is, and what that publishes; how many shards."""
+        """Run all queued shards and those that they publish; return their number."""
         count = 0
         while messages := await self.take_messages():
             for message in messages:
@@ -103,7 +103,7 @@ class StubWorker:
         return count
 
     async def run_next_shards(self) -> int:
-        """As soon as a message comes, what `work` does."""
+        """Wait for a message, then run all queued shards; return their number."""
         queues = [KEY_PREFIX + queue for queue in model_queues(self.models)]
         queue, raw = await self.broker.brpop(queues, timeout=1.5)
         await self.broker.rpush(queue, raw)
@@ -150,7 +150,7 @@ class Api:
     keys_file: Path
 
     async def submit(self, *texts: str, **fields: Any) -> str:
-        """A job of these texts; its id."""
+        """Submit a job of these texts; return its id."""
         body = {"labels": ["Ada"], "documents": [{"text": text} for text in texts], **fields}
         # Escaped by hand: a lone surrogate is legal JSON, but httpx's own encoding refuses it.
         headers = {"Content-Type": "application/json"}
@@ -160,7 +160,7 @@ class Api:
         return job_id
 
     async def get_job(self, job_id: str, **params: Any) -> dict[str, Any]:
-        """The job's JSON."""
+        """Return the job's JSON."""
         response = await self.client.get(f"/v1/jobs/{job_id}", params=params)
         assert response.status_code == 200, response.text
         body: dict[str, Any] = response.json()
@@ -175,10 +175,10 @@ class Api:
 async def running_api(
     ledger_url: str, broker_url: str, folder: Path, models: Iterable[str] = ("gleaner-small",), **settings: Any
 ) -> AsyncIterator[Api]:
-    """A gateway on these stores, answered in this process."""
+    """Run a gateway on these servers, called in this process."""
     keys_file = folder / "keys.json"
-    made = {role.value: api_keys.create(keys_file, tenant="acme", role=role).key for role in Role}
-    made["other"] = api_keys.create(keys_file, tenant="umbrella", role=Role.admin).key
+    keys = {role.value: api_keys.create(keys_file, tenant="acme", role=role).key for role in Role}
+    keys["other"] = api_keys.create(keys_file, tenant="umbrella", role=Role.admin).key
     config = GatewaySettings(
         redis_url=ledger_url, broker_url=broker_url, keys_file=keys_file, models=tuple(models), **settings
     )
@@ -195,7 +195,7 @@ async def running_api(
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
     ):
-        client.headers["Authorization"] = f"Bearer {made['submitter']}"
-        yield Api(app, client, made, store, broker, worker, keys_file)
+        client.headers["Authorization"] = f"Bearer {keys['submitter']}"
+        yield Api(app, client, keys, store, broker, worker, keys_file)
     await store.aclose()
     await broker.aclose()

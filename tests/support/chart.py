@@ -1,4 +1,4 @@
-"""The chart through a real Helm engine, and its manifests through the real schemas of what reads them."""
+"""The chart rendered by a real Helm engine, its manifests validated against the real schemas."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class _Loader(yaml.SafeLoader):
 _Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
 
 
-def overlay(name: str) -> dict[str, Any]:
+def read_overlay(name: str) -> dict[str, Any]:
     """Values of an overlay."""
     values: dict[str, Any] = yaml.safe_load((CHART / f"values-{name}.yaml").read_text())
     return values
 
 
-def merged(*layers: dict[str, Any]) -> dict[str, Any]:
-    """Values laid over each other as Helm does it."""
-    found: dict[str, Any] = {}
+def merge_values(*layers: dict[str, Any]) -> dict[str, Any]:
+    """Merge values in order, as Helm does."""
+    values: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
-            both = isinstance(value, dict) and isinstance(found.get(key), dict)
-            found[key] = merged(found[key], value) if both else value
-    return found
+            both = isinstance(value, dict) and isinstance(values.get(key), dict)
+            values[key] = merge_values(values[key], value) if both else value
+    return values
 
 
-def rendered(values: dict[str, Any] | None = None, name: str = "gleaner") -> dict[str, str]:
+def render_templates(values: dict[str, Any] | None = None, name: str = "gleaner") -> dict[str, str]:
     """Template path -> text.
 
     Raises:
@@ -58,21 +58,21 @@ def rendered(values: dict[str, Any] | None = None, name: str = "gleaner") -> dic
         return dict(chart.render(values or {}, name=name, namespace="gleaner"))
 
 
-def manifests(values: dict[str, Any] | None = None) -> list[Manifest]:
-    """What Helm would apply."""
-    texts = (text for path, text in sorted(rendered(values).items()) if not path.endswith("NOTES.txt"))
+def render_manifests(values: dict[str, Any] | None = None) -> list[Manifest]:
+    """Render the manifests that Helm would apply."""
+    texts = (text for path, text in sorted(render_templates(values).items()) if not path.endswith("NOTES.txt"))
     return [document for text in texts for document in yaml.safe_load_all(text) if document]
 
 
-def of_kind(documents: list[Manifest], *kinds: str) -> list[Manifest]:
+def select_kinds(documents: list[Manifest], *kinds: str) -> list[Manifest]:
     """Those of some kinds."""
     return [document for document in documents if document["kind"] in kinds]
 
 
-def named(documents: list[Manifest], kind: str, name: str) -> Manifest:
-    """The one of this kind and name."""
-    [found] = [document for document in of_kind(documents, kind) if document["metadata"]["name"] == name]
-    return found
+def find_manifest(documents: list[Manifest], kind: str, name: str) -> Manifest:
+    """Return the manifest of this kind and name."""
+    [manifest] = [document for document in select_kinds(documents, kind) if document["metadata"]["name"] == name]
+    return manifest
 
 
 def pod_specs(documents: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
@@ -88,13 +88,13 @@ def pod_specs(documents: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
             yield label, spec["template"]["spec"]
 
 
-def environment(spec: Manifest) -> dict[str, Any]:
-    """The first container's environment: value, or where it comes from."""
+def read_environment(spec: Manifest) -> dict[str, Any]:
+    """Return the first container's environment: name -> value, or its source."""
     return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in spec["containers"][0]["env"]}
 
 
-def check(document: Manifest, version: str) -> None:
-    """Hold a manifest against Kubernetes' own strict schema, or its CRD's.
+def validate_manifest(document: Manifest, version: str) -> None:
+    """Validate a manifest against Kubernetes' strict schema, or its CRD's.
 
     Raises:
         kubernetes_validate.ValidationError, jsonschema.ValidationError: it would be refused.
@@ -102,31 +102,31 @@ def check(document: Manifest, version: str) -> None:
     if is_core(document):
         kubernetes_validate.validate(document, version, strict=True)
         return
-    schema, rules = crd(document["apiVersion"], document["kind"])
+    schema, rules = load_crd(document["apiVersion"], document["kind"])
     jsonschema.validate(document, schema)
     stored = _with_defaults(document, schema)
     for path, rule, message in rules:
-        for place in _places(stored, path):
-            if not _holds(rule, place):
+        for field in _places(stored, path):
+            if not _holds(rule, field):
                 raise jsonschema.ValidationError(f"{message or rule} at {'.'.join(path)}")
 
 
 def is_core(document: Manifest) -> bool:
-    """True for what Kubernetes itself defines."""
+    """Return whether Kubernetes itself defines the kind."""
     group = str(document["apiVersion"]).partition("/")[0]
     return "." not in group or (group.endswith(".k8s.io") and group != "gateway.networking.k8s.io")
 
 
 def require_schemas() -> Path:
-    """The folder of schemas, or a skip that says how to have it."""
+    """Return the folder of schemas; skip the test where it is absent."""
     if not SCHEMAS.is_dir():
         pytest.skip(f"schemas not here: {SCHEMAS.name}/ (set GLEANER_SCHEMAS to the folder of CRDs)")
     return SCHEMAS
 
 
 @functools.cache
-def crd(api_version: str, kind: str) -> tuple[dict[str, Any], tuple[tuple[tuple[str, ...], str, str], ...]]:
-    """A custom resource's JSON schema, strict about unknown fields, and its CEL rules: place, rule, message."""
+def load_crd(api_version: str, kind: str) -> tuple[dict[str, Any], tuple[tuple[tuple[str, ...], str, str], ...]]:
+    """Return a custom resource's JSON schema without unknown fields, and its CEL rules: path, rule, message."""
     group, version = api_version.split("/")
     for path in require_schemas().glob("*.yaml"):
         text = path.read_text()
@@ -134,8 +134,8 @@ def crd(api_version: str, kind: str) -> tuple[dict[str, Any], tuple[tuple[tuple[
             continue
         for definition in yaml.load_all(text, _Loader):  # a safe loader
             if definition["spec"]["group"] == group and definition["spec"]["names"]["kind"] == kind:
-                [found] = [each for each in definition["spec"]["versions"] if each["name"] == version]
-                schema = found["schema"]["openAPIV3Schema"]
+                [served] = [entry for entry in definition["spec"]["versions"] if entry["name"] == version]
+                schema = served["schema"]["openAPIV3Schema"]
                 rules = tuple(_rules(schema, ()))
                 schema["properties"]["metadata"] = {"type": "object"}
                 return _strict(schema), rules
@@ -143,32 +143,32 @@ def crd(api_version: str, kind: str) -> tuple[dict[str, Any], tuple[tuple[tuple[
 
 
 def _strict(schema: Any) -> Any:
-    """OpenAPI v3 as Kubernetes prunes by it -> JSON schema that refuses what would be pruned."""
+    """Convert an OpenAPI v3 schema to a JSON schema that refuses the fields which Kubernetes would prune."""
     if isinstance(schema, list):
         return [_strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     if schema.get("x-kubernetes-int-or-string"):
         return {"type": ["integer", "string"]}
-    found = {key: _strict(value) for key, value in schema.items() if not key.startswith("x-")}
+    strict = {key: _strict(value) for key, value in schema.items() if not key.startswith("x-")}
     open_ended = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
     if "properties" in schema and not open_ended:
-        found["additionalProperties"] = False
-    if isinstance(found.get("pattern"), str):
-        found["pattern"] = found["pattern"].replace("^(?i)", "(?i)^")  # Go takes a flag anywhere, Python in front
-    if schema.get("nullable") and "type" in found:
-        found["type"] = [found["type"], "null"]
-    return found
+        strict["additionalProperties"] = False
+    if isinstance(strict.get("pattern"), str):
+        strict["pattern"] = strict["pattern"].replace("^(?i)", "(?i)^")  # Go takes a flag anywhere, Python in front
+    if schema.get("nullable") and "type" in strict:
+        strict["type"] = [strict["type"], "null"]
+    return strict
 
 
 def _with_defaults(value: Any, schema: Any) -> Any:
-    """As the API server stores it, which is what rules are about."""
+    """Return the value with defaults as the API server stores it; CEL rules apply to that."""
     if isinstance(value, dict) and "properties" in schema:
         inner = schema["properties"]
-        given = {name: each["default"] for name, each in inner.items() if "default" in each} | value
-        return {name: _with_defaults(each, inner.get(name, {})) for name, each in given.items()}
+        fields = {name: field["default"] for name, field in inner.items() if "default" in field} | value
+        return {name: _with_defaults(item, inner.get(name, {})) for name, item in fields.items()}
     if isinstance(value, list) and "items" in schema:
-        return [_with_defaults(each, schema["items"]) for each in value]
+        return [_with_defaults(item, schema["items"]) for item in value]
     return value
 
 
@@ -189,13 +189,13 @@ def _places(document: Any, path: tuple[str, ...]) -> Iterator[Any]:
 
 
 def _holds(rule: str, value: Any) -> bool:
-    environment = celpy.Environment()
-    program = environment.program(environment.compile(rule))
+    read_environment = celpy.Environment()
+    program = read_environment.program(read_environment.compile(rule))
     return bool(program.evaluate({"self": celpy.json_to_cel(value)}))
 
 
 def keda_parameters(trigger: str) -> set[str]:
-    """What KEDA's scaler of this type reads from a trigger's metadata; the CRD lets anything pass."""
+    """Return the metadata names that KEDA's scaler of this type reads; the CRD accepts any."""
     listed = json.loads((require_schemas() / "keda__scalers-schema.json").read_text())["scalers"]
-    [scaler] = [each for each in listed if each["type"] == trigger]
-    return {each["name"] for each in scaler["parameters"] if each.get("metadataVariableReadable")}
+    [scaler] = [entry for entry in listed if entry["type"] == trigger]
+    return {entry["name"] for entry in scaler["parameters"] if entry.get("metadataVariableReadable")}

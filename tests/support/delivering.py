@@ -19,7 +19,7 @@ from jobs.observability.metrics import WebhookMetrics
 
 
 class Hands:
-    """Delivers what is due, one after the other, when told to."""
+    """Delivers the due webhooks one after the other when a test calls it."""
 
     def __init__(self, client: redis.Redis, rules: Rules, codec: Codec, **settings: Any) -> None:
         self.client = client

@@ -53,11 +53,11 @@ class FakeEngine:
     Attributes:
         seconds_per_token: forward time per padded token (the demo model on two cores: about 2e-4).
         seconds_per_forward: forward time on top.
-        budget: what `warm_up` returns.
+        budget: returned by `warm_up`.
         streams: passes that may run at once.
-        express_tokens: padded tokens of one that may run beside them.
+        express_tokens: padded tokens of one that may run in addition to them.
         memory_tokens: padded tokens above which a forward pass is out of memory.
-        hold: a pass with `FaultWord.hang` waits for this; never set, it hangs for ever.
+        hold: a pass with `FaultWord.hang` waits for this; never set, it hangs permanently.
         forwards: the windows of every pass that was started.
     """
 
@@ -78,7 +78,7 @@ class FakeEngine:
         return SPLIT(text)
 
     def count(self, words: Sequence[str]) -> list[int]:
-        """A piece for every six letters."""
+        """Count one token for every six letters."""
         return [1 if word.startswith("<<") else -(-len(word) // 6) for word in words]
 
     def encode(self, words: Sequence[str]) -> Encoded:
@@ -87,7 +87,7 @@ class FakeEngine:
         return Encoded([0] * sum(counts), counts)
 
     def collate(self, windows: Sequence[Window]) -> tuple[Window, ...]:
-        """The batch is the windows."""
+        """Return the windows as the batch."""
         self._fault(self._words(windows), FaultWord.collate_error)
         return tuple(windows)
 
@@ -113,7 +113,7 @@ class FakeEngine:
         return batch
 
     def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[list[Span]]:
-        """The entities of each window."""
+        """Return the entities of each window."""
         words = self._words(batch)
         self._fault(words, FaultWord.decode_error)
         if FaultWord.broken_late in words:
@@ -125,11 +125,11 @@ class FakeEngine:
         return self.budget
 
     def release_memory(self) -> None:
-        """Counts its calls."""
+        """Count the calls."""
         self.released += 1
 
     def _entities(self, window: Window) -> list[Span]:
-        found, end = [], 0
+        spans, end = [], 0
         words = window.words
         for start in (i for i, word in enumerate(words) if word[0].isupper()):
             if start < end:
@@ -139,8 +139,8 @@ class FakeEngine:
                 end += 1
             text = " ".join(words[start:end])
             label = zlib.crc32(text.encode()) % len(window.prompts)
-            found.append(Span(start, end, label, 0.6 + min(0.39, len(text) / 100)))
-        above = sorted((s for s in found if s.score > window.thresholds[s.label]), key=lambda s: -s.score)
+            spans.append(Span(start, end, label, 0.6 + min(0.39, len(text) / 100)))
+        above = sorted((s for s in spans if s.score > window.thresholds[s.label]), key=lambda s: -s.score)
         return keep(above, window.flat, window.multi_label)
 
     @staticmethod
@@ -154,5 +154,5 @@ class FakeEngine:
 
 
 def small_engine(max_words: int = 20, max_row_tokens: int = 60, max_width: int = 3) -> FakeEngine:
-    """A model with a tiny window, so that edges come often."""
+    """Return a model with a tiny window, so that texts are cut often."""
     return FakeEngine(replace(SPEC, max_words=max_words, max_row_tokens=max_row_tokens, max_width=max_width))

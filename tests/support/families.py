@@ -102,7 +102,7 @@ class Family:
     encoder: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
-        """Return what differs from the usual model, as a test's id."""
+        """Return the differences from the usual model, as a test's id."""
         values = {name.name: getattr(self, name.name) for name in fields(self)}
         usual = {name.name: getattr(_USUAL, name.name) for name in fields(self)} if self is not _USUAL else values
         changed = [f"{name}={value}" for name, value in values.items() if value != usual[name]]
@@ -132,8 +132,8 @@ def build(family: Family, folder: Path, weights: Weights = Weights.SAFETENSORS) 
         "embed_ent_token": family.embed_ent_token,
         **({"span_mode": family.span_mode} if family.span_mode else {}),
     }
-    parts, others = _other_parts(family, tokenizer)
-    config = getattr(gliner.config, f"{family.architecture}Config")(**content | others | dict(family.config))
+    parts, settings = _other_parts(family, tokenizer)
+    config = getattr(gliner.config, f"{family.architecture}Config")(**content | settings | dict(family.config))
     model = getattr(gliner.model, f"{family.architecture}GLiNER")(config, tokenizer=tokenizer, **parts).eval()
     if "Decoder" not in family.architecture:  # which is refused before it is loaded
         _spread(model, family.seed)
@@ -171,7 +171,7 @@ def _encoder(family: Family, tokenizer: Any) -> Any:
 
 
 def _other_parts(family: Family, tokenizer: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return tokenizers and configuration of what architectures have besides their encoder."""
+    """Return the tokenizers and configuration that the architecture has in addition to its encoder."""
     if family.architecture.startswith("BiEncoder"):
         second = Family(backbone=Backbone.BERT, hidden=family.hidden)
         labels = make_tokenizer(Pieces.WORDPIECE, second.vocabulary, 512)
@@ -207,7 +207,7 @@ def _spread(model: Any, seed: int) -> None:
             last.weight.mul_(factor)
             last.bias.mul_(factor)
             missing = -factor * float(logits.quantile(1 - ABOVE))
-            # A span's score is its vector times the label's: what is added to all labels must be like most spans.
+            # A span's score is its vector times the label's: the addend of all labels must be like most spans.
             last.bias.add_(missing if hasattr(core, "scorer") else missing * spans / spans.square().sum())
 
 

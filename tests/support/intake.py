@@ -71,7 +71,7 @@ class InProcessWorker:
         labels: Labels | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Message:
-        """A job of one shard with these texts."""
+        """Create a job of one shard with these texts; return its message."""
         rows = [Document(i, str(i), text) if isinstance(text, str) else text for i, text in enumerate(texts)]
         opts = {"labels": labels or {"person": None}, "options": options or {}}
         new = new_job(job, (len(texts),), tenant=tenant, codec=self.codec, opts=orjson.dumps(opts))
@@ -79,7 +79,7 @@ class InProcessWorker:
         return self.store.run(ledger.create(dataclasses.replace(new, blobs=[blob]))).publish[0]
 
     def results(self, job: str) -> tuple[DocumentResult, ...]:
-        """What is stored of a job."""
+        """Return the stored results of a job."""
         page = self.store.run(ledger.page(job, 0))
         assert isinstance(page, Page)
         return tuple(
@@ -89,30 +89,30 @@ class InProcessWorker:
         )
 
     def get_job(self, job: str) -> Job:
-        """The job."""
-        found = self.store.run(ledger.view(job))
-        assert isinstance(found, Job)
-        return found
+        """Return the job."""
+        job_view = self.store.run(ledger.view(job))
+        assert isinstance(job_view, Job)
+        return job_view
 
     def crash_workers(self, message: Message, deaths: int, at: int = 0) -> Message:
-        """Let a worker die with the shard in hand so many times, the last times alone at document `at`."""
+        """Let workers die with the shard claimed, `deaths` times; the last ones run document `at` alone."""
         for death in range(deaths):
             nonce = f"dead{death}"
             claim = self.store.run(ledger.claim(message, nonce, "dead", "fake", lease_ms=1))
             for document in range(at + 1) if claim.alone and not claim.at else ():
-                kept = self.encode_partial(message, document - 1) if document else b""
-                assert self.store.run(ledger.step(message.job, 0, nonce, document, kept)) == "ok"
+                partial = self.encode_partial(message, document - 1) if document else b""
+                assert self.store.run(ledger.step(message.job, 0, nonce, document, partial)) == "ok"
             self.store.run(ledger.mark("dead", [(message.job, 0)]))
             Event().wait(0.01)
             [message] = self.store.run(ledger.lease_expired(message.job, 0)).publish
         return message
 
     def crash_suspects(self) -> set[bytes]:
-        """The suspects if this worker died now."""
+        """Return the shards that would be suspects if this worker died now."""
         return set(self.client.smembers("{gleaner}:run:w"))
 
     def encode_partial(self, message: Message, at: int) -> bytes:
-        """A partial result as a worker keeps it, recognisable by its attempts."""
+        """Encode a partial result as a worker stores it, recognisable by its attempts."""
         result = DocumentResult(at, str(at), DocumentStatus.succeeded, windows=1, attempts=77)
         return self.codec.encode(encode_results([result]), ledger.place("part", message.job, 0, at))
 
@@ -127,7 +127,7 @@ def running_worker(
     redact_secret: str = "",
     **bounds: Any,
 ) -> Iterator[InProcessWorker]:
-    """A worker without Celery; `bounds` are its intake's budget, limits and progress."""
+    """Run a worker without Celery; `bounds` are its budget, limits and progress."""
     with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
         store, draining = FlakyLedger(client), Event()
         broken: list[bool] = []

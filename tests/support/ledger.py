@@ -28,7 +28,7 @@ def new_job(
     opts: bytes = b'{"labels": {"person": null}, "options": {}}',
     **more: object,
 ) -> NewJob:
-    """A job with shards of so many documents, each document's text naming its place."""
+    """Build a job with shards of these sizes, each document's text containing its index."""
     blobs, index = [], 0
     for shard, documents in enumerate(sizes):
         rows = [Document(index + i, str(index + i), f"text {index + i}") for i in range(documents)]

@@ -1,7 +1,7 @@
-"""The tests' own record of what was accepted, and the verdict on what became of it.
+"""The tests' record of accepted jobs, and the verdict on their results.
 
-It knows nothing of the ledger's inside: documents go in and results come out over HTTP, and what a document's
-result must be is computed here, without any process, queue or store.
+It knows nothing of the ledger: documents go in and results come out over HTTP, and each document's expected
+result is computed here, without a process, queue or Redis.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WORDS = ("the", "and", "of", "with", "near", "under", "seldom", "Anna", "Berlin"
 
 
 def fault_free(texts: Sequence[str]) -> list[dict[str, Any]]:
-    """What the service answers for these texts when nothing goes wrong; attempts left out."""
+    """Compute the results that the service returns for these texts without faults; attempts left out."""
     engine, owner, rows = FakeEngine(), ShardRef("job", 0), []
     for index, text in enumerate(texts):
         plan = windows.cut_document(Document(index, str(index), text), LABELS, Options(), engine, owner)
@@ -46,13 +46,13 @@ def fault_free(texts: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def some_texts(rng: random.Random, count: int, longest: int = 40) -> list[str]:
-    """Short texts, now and then one of several windows."""
+    """Return short texts, 2 % of them several windows long."""
 
-    def one() -> str:
+    def some_text() -> str:
         size = 700 if rng.random() < 0.02 else rng.randint(3, longest)
         return " ".join(rng.choice(WORDS) for _ in range(size))
 
-    return [one() for _ in range(count)]
+    return [some_text() for _ in range(count)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +66,15 @@ class Entry:
 
 @dataclass
 class Verdict:
-    """What became of the accepted documents.
+    """Comparison of the results with the accepted documents.
 
     Attributes:
         documents: accepted.
         lost: without their one result, or with another's.
-        doubled: results beyond one a document.
-        wrong: results that are not the fault-free one.
+        doubled: results beyond one per document.
+        wrong: results that differ from the fault-free one.
         rerun: documents that took more than one attempt; no harm.
-        leftovers: what the ledger and the broker still hold that they should not.
+        leftovers: entries that should have left the ledger and the broker.
         recovery_s: from the end of the fault until everything accepted was finished.
     """
 
@@ -94,7 +94,7 @@ class Verdict:
 
 
 class Record:
-    """Submits through the gateway and remembers what was accepted. Safe to share between threads."""
+    """Submits through the gateway and records the accepted jobs. Safe to share between threads."""
 
     def __init__(self, harness: ServiceHarness, seed: int = 1) -> None:
         self.harness = harness
@@ -106,7 +106,7 @@ class Record:
         self._lock = Lock()
 
     def submit(self, texts: Sequence[str], fails: dict[int, str] | None = None, **more: object) -> str:
-        """Hand a job in, again with the same Idempotency-Key until it is accepted; its id."""
+        """Submit a job, repeating with one Idempotency-Key until it is accepted; return its id."""
         key, end = uuid.uuid4().hex, time.monotonic() + ACCEPT_S
         body = orjson.dumps(
             {"labels": LABELS, "documents": [{"text": text} for text in texts], **self.options, **more},
@@ -129,12 +129,12 @@ class Record:
         return job
 
     def remember(self, job: str, texts: Sequence[str], fails: dict[int, str] | None = None) -> None:
-        """Hold the service to a job that it accepted."""
+        """Add a job that the service accepted."""
         with self._lock:
             self.entries.append(Entry(job, tuple(texts), fails or {}))
 
     def post(self, body: bytes, key: str) -> httpx.Response | None:
-        """One try; None where no answer came."""
+        """Send the request once; return None where no response came."""
         for gateway in self.harness.of("gateway"):
             with suppress(httpx.HTTPError):
                 headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
@@ -147,7 +147,7 @@ class Record:
         return None
 
     def open_shards(self) -> int:
-        """Members of open:<model>, or 1 where the server does not say."""
+        """Return the size of open:<model>, or 1 where Redis does not answer."""
         try:
             with self.harness.server.client() as client:
                 return int(client.zcard("{gleaner}:open:" + naming.slug(MODEL)))
@@ -155,72 +155,72 @@ class Record:
             return 1
 
     def verdict(self, within_s: float = 45.0) -> Verdict:
-        """Wait until nothing is open, then look at every accepted document."""
-        found, started = Verdict(), time.monotonic()
+        """Wait until no shard is open, then check every accepted document."""
+        verdict, started = Verdict(), time.monotonic()
         while self.open_shards() and time.monotonic() - started < within_s:
             time.sleep(0.05)
-        found.recovery_s = time.monotonic() - started
+        verdict.recovery_s = time.monotonic() - started
         [gateway, *_] = self.harness.of("gateway")
         with httpx.Client(base_url=gateway.url, timeout=20, trust_env=False) as client:
             for entry in self.entries:
-                self._judge(client, entry, found)
-        self._leftovers(found)
-        del found.notes[5:]
-        return found
+                self._judge(client, entry, verdict)
+        self._leftovers(verdict)
+        del verdict.notes[5:]
+        return verdict
 
-    def _judge(self, client: httpx.Client, entry: Entry, found: Verdict) -> None:
+    def _judge(self, client: httpx.Client, entry: Entry, verdict: Verdict) -> None:
         total = len(entry.texts)
-        found.documents += total
+        verdict.documents += total
         job = client.get(f"/v1/jobs/{entry.job}").json()
         counts = job.get("counts")
         if counts is None:
-            found.lost += total
-            found.notes.append(f"{entry.job}: {job.get('code')}")
+            verdict.lost += total
+            verdict.notes.append(f"{entry.job}: {job.get('code')}")
             return
         answer = client.get(f"/v1/jobs/{entry.job}/results", headers={"Accept": "application/x-ndjson"})
         if answer.status_code != 200:
-            found.lost += total
-            found.notes.append(f"{entry.job}: results {answer.status_code} {answer.text[:200]}")
+            verdict.lost += total
+            verdict.notes.append(f"{entry.job}: results {answer.status_code} {answer.text[:200]}")
             return
         rows = [orjson.loads(line) for line in answer.content.splitlines()]
         expected = {row["index"]: row for row in fault_free(entry.texts)}
         seen: dict[int, dict[str, Any]] = {}
         for row in rows:
-            found.rerun += row.pop("attempts") > 1
-            found.doubled += row["index"] in seen
+            verdict.rerun += row.pop("attempts") > 1
+            verdict.doubled += row["index"] in seen
             seen[row["index"]] = row
         for index in range(total):
             row = seen.get(index)
             if row is None:
-                found.lost += 1
+                verdict.lost += 1
             elif index in entry.fails:
                 right = row["status"] == "failed" and row["error"]["code"] == entry.fails[index]
-                found.wrong += not right
+                verdict.wrong += not right
                 if not right:
-                    found.notes.append(f"{entry.job}/{index}: {row['status']} {row['error']}")
+                    verdict.notes.append(f"{entry.job}/{index}: {row['status']} {row['error']}")
             elif row != expected[index]:
-                found.wrong += 1
-                found.notes.append(f"{entry.job}/{index}: {row['status']} {row['error']}")
+                verdict.wrong += 1
+                verdict.notes.append(f"{entry.job}/{index}: {row['status']} {row['error']}")
         ended = counts["succeeded"] + counts["failed"]
         if counts["total"] != total or (len(seen) == total and ended != total):
-            found.leftovers.append(f"{entry.job}: counts {counts}")
+            verdict.leftovers.append(f"{entry.job}: counts {counts}")
 
-    def _leftovers(self, found: Verdict) -> None:
+    def _leftovers(self, verdict: Verdict) -> None:
         with self.harness.server.client(1) as store, self.harness.server.client(0) as broker:
-            held = {"open": self.open_shards()}
+            remaining = {"open": self.open_shards()}
             for priority in Priority:
                 queue = naming.queue(MODEL, priority)
                 end = time.monotonic() + 5
                 while (length := celery_queues.length(broker, queue)) and time.monotonic() < end:
                     time.sleep(0.05)  # doubled messages are read and dropped
-                held |= {queue: length, f"pub {queue}": store.zcard("{gleaner}:pub:" + queue)}
+                remaining |= {queue: length, f"pub {queue}": store.zcard("{gleaner}:pub:" + queue)}
             sums = store.hmget("{gleaner}:sys", "open_chars", "reserve", "repairs")
-            held |= dict(zip(("open_chars", "reserve", "repairs"), (int(x or 0) for x in sums), strict=True))
-        found.leftovers += [f"{name}={value}" for name, value in held.items() if value]
+            remaining |= dict(zip(("open_chars", "reserve", "repairs"), (int(x or 0) for x in sums), strict=True))
+        verdict.leftovers += [f"{name}={value}" for name, value in remaining.items() if value]
 
 
 class Load:
-    """Keeps submitting small jobs, from threads of its own, until the block ends."""
+    """Submits small jobs continuously from several threads until the block ends."""
 
     def __init__(self, record: Record, clients: int = 2, most_open: int = 60, pause_s: float = 0.05) -> None:
         self._record = record
@@ -244,7 +244,7 @@ class Load:
             raise self._errors[0]
 
     def wait(self, jobs: int, within_s: float = 30.0) -> None:
-        """Until so many more jobs are accepted."""
+        """Wait until `jobs` more jobs are accepted."""
         until, end = len(self._record.entries) + jobs, time.monotonic() + within_s
         while len(self._record.entries) < until and not self._errors:
             assert time.monotonic() < end, "no job is accepted any more"

@@ -1,4 +1,4 @@
-"""What each tenant keeps, counted again from the keys themselves: the lengths of all that was stored for it."""
+"""Each tenant's stored bytes, counted again from the keys: the lengths of all values stored for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JOB, SHARD, ID, DELIVERY, ENDPOINT, ANSWER, QUESTION = 2048, 256, 64, 1024, 512,
 
 
 def recount(client: redis.Redis) -> dict[str, int]:
-    """Return the bytes that each tenant keeps by what is in the store; tenants that keep nothing are left out."""
+    """Return each tenant's stored bytes by the keys in Redis; tenants with none are left out."""
     sums: Counter[str] = Counter()
     for kind, count in (("job", _job), ("stage", _stage), ("idem", _answer), ("ep", _endpoint), ("dlv", _delivery)):
         for name in _names(client, kind):
@@ -29,11 +29,11 @@ def recount(client: redis.Redis) -> dict[str, int]:
 
 def stored(client: redis.Redis) -> dict[str, int]:
     """Return the bytes that the ledger says each tenant keeps; tenants that keep nothing are left out."""
-    found = {name: int(_fields(client, f"tenant:{name}").get("stored", 0)) for name in _names(client, "tenant")}
-    books = {name: sum(map(int, _fields(client, f"kept:{name}").values())) for name in found}
-    assert found == books, "the sum of a tenant's books is what it keeps"
-    assert all(size >= 0 for size in found.values())
-    return {tenant: size for tenant, size in found.items() if size}
+    totals = {name: int(_fields(client, f"tenant:{name}").get("stored", 0)) for name in _names(client, "tenant")}
+    books = {name: sum(map(int, _fields(client, f"kept:{name}").values())) for name in totals}
+    assert totals == books, "the sum of a tenant's books is what it keeps"
+    assert all(size >= 0 for size in totals.values())
+    return {tenant: size for tenant, size in totals.items() if size}
 
 
 def _names(client: redis.Redis, kind: str) -> Iterator[str]:
@@ -42,8 +42,8 @@ def _names(client: redis.Redis, kind: str) -> Iterator[str]:
 
 
 def _fields(client: redis.Redis, name: str) -> dict[str, bytes]:
-    found: Mapping[bytes, bytes] = client.hgetall(P + name)  # type: ignore[assignment]  # redis-py's
-    return {field.decode(): value for field, value in found.items()}
+    fields: Mapping[bytes, bytes] = client.hgetall(P + name)  # type: ignore[assignment]  # redis-py's
+    return {field.decode(): value for field, value in fields.items()}
 
 
 def _lengths(client: redis.Redis, name: str) -> int:
@@ -55,10 +55,10 @@ def _ids(client: redis.Redis, job: str) -> int:
 
 
 def _job(client: redis.Redis, job: str, fields: Mapping[str, bytes]) -> tuple[str, int]:
-    asked = client.smembers(f"{P}asked:{job}")
+    questions = client.smembers(f"{P}asked:{job}")
     size = JOB + SHARD * int(fields["shards"]) + len(fields["opts"]) + len(fields["meta"]) + _ids(client, job)
     size += sum(_lengths(client, f"{kind}:{job}") for kind in ("in", "out", "part"))
-    size += sum(2 * len(question) + QUESTION for question in asked)  # type: ignore[union-attr]  # redis-py's
+    size += sum(2 * len(question) + QUESTION for question in questions)  # type: ignore[union-attr]  # redis-py's
     return fields["tenant"].decode(), size
 
 

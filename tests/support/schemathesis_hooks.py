@@ -1,4 +1,4 @@
-"""What schemathesis has to be told: how lines are written."""
+"""Serialisation of JSON lines for schemathesis."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ import schemathesis
 
 @schemathesis.serializer("application/x-ndjson")
 def lines(_context: Any, value: Any) -> bytes:
-    """The schema's string, as it is."""
+    """Return the schema's string unchanged."""
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers what a test tells it to, and remembers what it was asked."""
+"""A real HTTP server on loopback that gives a test's scripted answers and records the requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """A request as it arrived."""
 
     method: str
@@ -23,13 +23,13 @@ class Asked:
     body: bytes
 
     def json(self) -> Any:
-        """The body, read as JSON."""
+        """Parse the body as JSON."""
         return json.loads(self.body)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What to answer; `drop` closes the connection without a word."""
+    """A scripted response; `drop` closes the connection without one."""
 
     status: int = 200
     body: Any = None
@@ -37,11 +37,11 @@ class Answer:
     drop: bool = False
 
 
-Behaviour = Callable[[Asked], Answer]
+Behaviour = Callable[[ReceivedRequest], Answer]
 
 
 def problem(status: int, code: str, **more: Any) -> Answer:
-    """A problem+json answer."""
+    """Return a problem+json answer."""
     headers = {"Content-Type": "application/problem+json", **more.pop("headers", {})}
     return Answer(status, {"status": status, "code": code, "detail": f"it is {code}", **more}, headers)
 
@@ -50,7 +50,7 @@ class ScriptedServer:
     """The server; `answers` are used up in order unless there is a `behaviour`."""
 
     def __init__(self, *answers: Answer, behaviour: Behaviour | None = None) -> None:
-        self.asked: list[Asked] = []
+        self.requests: list[ReceivedRequest] = []
         self._answers = list(answers)
         self._behaviour = behaviour
         self._lock = threading.Lock()
@@ -58,12 +58,12 @@ class ScriptedServer:
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
 
-    def answer(self, asked: Asked) -> Answer:
-        """The next answer."""
+    def answer(self, request: ReceivedRequest) -> Answer:
+        """Return the next answer."""
         with self._lock:
-            self.asked.append(asked)
+            self.requests.append(request)
             if self._behaviour is not None:
-                return self._behaviour(asked)
+                return self._behaviour(request)
             return self._answers.pop(0) if self._answers else Answer(599)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -77,8 +77,8 @@ class ScriptedServer:
                 length = int(self.headers.get("content-length") or 0)
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 query = dict(parse_qsl(split.query))
-                asked = Asked(self.command, split.path, query, headers, self.rfile.read(length))
-                answer = server.answer(asked)
+                request = ReceivedRequest(self.command, split.path, query, headers, self.rfile.read(length))
+                answer = server.answer(request)
                 if answer.drop:
                     self.close_connection = True
                     return

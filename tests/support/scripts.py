@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001  # letters that look alike are the point
-"""Texts in many scripts, with what breaks offsets: for small tokenizers, and for comparing answers."""
+"""Texts in many scripts, with characters on which offsets fail: for small tokenizers, and to compare results."""
 
 from __future__ import annotations
 

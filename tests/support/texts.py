@@ -106,7 +106,7 @@ LABEL_SETS: tuple[Labels, ...] = (
 
 
 def sentence(random: Random) -> str:
-    """One sentence with entities."""
+    """Return a sentence with entities."""
     person, other = random.sample(PEOPLE, 2)
     return random.choice(SENTENCES).format(
         person=person,

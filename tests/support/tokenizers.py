@@ -83,9 +83,9 @@ def _word_pieces(special: list[str], vocabulary: int) -> Any:
     backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    found = [piece for piece, _ in _pieces(backend, vocabulary)]
-    every = [*special, *found, *(f"##{piece}" for piece in found)][:vocabulary]
-    every += [f"##{piece}" for piece in found if len(piece) == 1]  # so that every word can be cut
+    tokens = [piece for piece, _ in _pieces(backend, vocabulary)]
+    every = [*special, *tokens, *(f"##{piece}" for piece in tokens)][:vocabulary]
+    every += [f"##{piece}" for piece in tokens if len(piece) == 1]  # so that every word can be cut
     backend.model = models.WordPiece({piece: i for i, piece in enumerate(dict.fromkeys(every))}, unk_token="[UNK]")
     return backend
 

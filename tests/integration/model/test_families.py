@@ -132,7 +132,7 @@ def test_every_runtime_gives_the_librarys_own_answers(
     found = engines(source, tmp_path)
     reader = found["torch"]
     theirs = GLiNER.from_pretrained(str(source.folder), local_files_only=True)
-    # gliner splits words at combining marks, Gleaner does not (docs/how-to/models.md): here both read the same words.
+    # gliner splits words at combining marks, Gleaner does not (docs/how-to/models.md): here both read the same.
     theirs.data_processor.words_splitter = lambda text: (
         (normalize("NFC", word), start, end) for word, start, end in zip(*reader.split(text), strict=True)
     )

@@ -255,13 +255,13 @@ def test_a_damaged_export_is_made_anew(shipped: Resolved, cache: Path) -> None:
     """An export that is not what was written, by its checksum, is not loaded."""
     load(shipped, "cpu", "fp32", "onnx", cache)
     folder = choice_cache.place(cache, shipped) / choice_cache.EXPORT
-    damaged = (folder / cache.GRAPH).read_bytes()[:-1] + b"x"
-    (folder / cache.GRAPH).write_bytes(damaged)
+    damaged = (folder / choice_cache.GRAPH).read_bytes()[:-1] + b"x"
+    (folder / choice_cache.GRAPH).write_bytes(damaged)
 
     load(shipped, "cpu", "fp32", "onnx", cache)
 
-    assert (folder / cache.GRAPH).read_bytes() != damaged
-    assert set(json.loads((folder / MANIFEST).read_text())) == {cache.GRAPH}
+    assert (folder / choice_cache.GRAPH).read_bytes() != damaged
+    assert set(json.loads((folder / MANIFEST).read_text())) == {choice_cache.GRAPH}
 
 
 def test_what_cannot_be_exported_is_passed_over_unless_asked_for(

@@ -19,7 +19,7 @@ import pytest
 from jobs import api_keys
 from tests.support.processes.gateways import running_gateway
 from tests.support.processes.harness import Child, wait_for
-from tests.support.processes.watching import Watch
+from tests.support.processes.watching import GatewayWatch
 from tests.support.servers.redis_servers import RedisServer
 
 pytestmark = pytest.mark.alone
@@ -104,7 +104,7 @@ def test_no_body_fills_the_memory_or_stops_the_others(
     body, media_type, encoding = BODIES[name]()
     if path == "/v1/extract" and media_type == LINES:
         pytest.skip("takes no lines")
-    with Watch(child) as watch:
+    with GatewayWatch(child) as watch:
         began = time.monotonic()
         answer = post(child, tenants[0], body, media_type, encoding, path)
         took = time.monotonic() - began
@@ -127,7 +127,7 @@ def test_a_dozen_of_the_largest_requests_do_not_fill_the_memory(
     body = json.dumps({"labels": ["person"], "documents": documents}, ensure_ascii=False).encode()
     assert 30_000_000 < len(body) < 32 * 1024 * 1024
 
-    with Watch(child) as watch, ThreadPoolExecutor(12) as pool:
+    with GatewayWatch(child) as watch, ThreadPoolExecutor(12) as pool:
         senders = [tenants[n % tenants_at_once] for n in range(12)]
         answers = list(pool.map(lambda key: post(child, key, body), senders))
 
@@ -158,7 +158,7 @@ def test_a_tenant_that_sends_much_slowly_holds_up_itself_alone(
         with contextlib.suppress(OSError):
             slow.sendall(head.encode() + begin)
 
-    with contextlib.ExitStack() as stack, Watch(child) as watch:
+    with contextlib.ExitStack() as stack, GatewayWatch(child) as watch:
         address = "127.0.0.1", int(child.url.rpartition(":")[2])
         opened = [stack.enter_context(socket.create_connection(address, timeout=2)) for _ in range(connections)]
         with ThreadPoolExecutor(connections) as pool:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.processes.gateways import running_gateway
 from tests.support.processes.harness import Child
-from tests.support.processes.watching import Watch
+from tests.support.processes.watching import GatewayWatch
 from tests.support.servers.redis_servers import RedisServer
 
 pytestmark = pytest.mark.alone
@@ -86,7 +86,7 @@ def test_what_carries_a_body_is_bounded(gateway: tuple[Child, str], name: str) -
     child, key = gateway
     begin, part = FLOODS[name]
     head = POST % key.encode()
-    with Watch(child) as watch:
+    with GatewayWatch(child) as watch:
         time.sleep(0.1)
         before = watch.peak_mib
         answer, sent = exchange(child, [head + begin, *repeat(part, 1000)])
@@ -100,7 +100,7 @@ def test_what_carries_a_body_is_bounded(gateway: tuple[Child, str], name: str) -
 def test_requests_that_are_sent_before_answers_come_are_few(gateway: tuple[Child, str]) -> None:
     """A packet of thousands of requests makes no thousands that wait; a few are answered in turn."""
     child, _ = gateway
-    with Watch(child) as watch:
+    with GatewayWatch(child) as watch:
         time.sleep(0.1)
         before = watch.peak_mib
         with ThreadPoolExecutor(20) as pool:

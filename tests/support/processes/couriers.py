@@ -1,4 +1,4 @@
-"""Couriers as processes of their own, and jobs that end so that they have something to deliver.
+"""Couriers as separate processes, and jobs that end so that there are webhooks to deliver.
 
 `python -m tests.support.processes.couriers` is a courier with another schedule than production's: it comes in
 through the composition root, from the JSON in TEST_RULES. Settings come from the environment, as ever.
@@ -29,10 +29,10 @@ HERE = {"GLEANER_WEBHOOK_ALLOW": "127.0.0.0/8,::1/128", "GLEANER_WEBHOOK_ALLOW_H
 
 
 def start_courier(harness: ServiceHarness, rules: dict[str, Any] | None = None, **settings: object) -> Child:
-    """A courier that may call loopback, with these rules (see `Rules`; `delays_s`, `jitter`: the schedule's)."""
+    """Start a courier that may call loopback, with rules (see `Rules`; `delays_s`, `jitter`: its schedule)."""
     named = {f"GLEANER_{name.upper()}": str(value) for name, value in settings.items()}
-    given = {**harness.by_socket(), **HERE, **named, "TEST_RULES": json.dumps(rules or {})}
-    return harness.start("courier", "tests.support.processes.couriers", given)
+    environment = {**harness.by_socket(), **HERE, **named, "TEST_RULES": json.dumps(rules or {})}
+    return harness.start("courier", "tests.support.processes.couriers", environment)
 
 
 def add_endpoint(
@@ -47,7 +47,7 @@ def add_endpoint(
     lane: str | None = None,
     kind: Literal["url", "inline"] = "url",
 ) -> str:
-    """An endpoint straight into the ledger, no gateway asked; its secret."""
+    """Register an endpoint in the ledger, past the gateway; return its secret."""
     secret = secret or signing.new_secret()
     card = Card(url, "", (Secret(secret),))
     sealed = card.seal(CODEC, name)
@@ -57,7 +57,7 @@ def add_endpoint(
 
 
 def end_job(store: Ledger, job: str, *, tenant: str = "t1", ok: bool = True, **more: Any) -> None:
-    """A job of one document that is created and finished at once."""
+    """Create a job of one document and finish it at once."""
     created = store.run(ledger.create(new_job(job, tenant=tenant, **more)))
     [message] = created.publish
     assert store.run(ledger.claim(message, job, "w", "rev")).kind == "run"
@@ -67,10 +67,10 @@ def end_job(store: Ledger, job: str, *, tenant: str = "t1", ok: bool = True, **m
 
 
 def main() -> int:
-    """Be a courier."""
-    given: dict[str, Any] = orjson.loads(os.environ["TEST_RULES"])
-    delays, jitter = tuple(given.pop("delays_s", Schedule().delays_s)), given.pop("jitter", 0.2)
-    return run(CourierSettings(), Rules(schedule=Schedule(delays, jitter), **given))
+    """Run a courier."""
+    rules: dict[str, Any] = orjson.loads(os.environ["TEST_RULES"])
+    delays, jitter = tuple(rules.pop("delays_s", Schedule().delays_s)), rules.pop("jitter", 0.2)
+    return run(CourierSettings(), Rules(schedule=Schedule(delays, jitter), **rules))
 
 
 if __name__ == "__main__":

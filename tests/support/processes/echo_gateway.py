@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.scripted_http import Answer, Asked, ScriptedServer, problem
+from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer, problem
 
 
 @dataclass
@@ -38,21 +38,21 @@ class EchoGateway:
             self.url = server.url
             yield self
 
-    def __call__(self, asked: Asked) -> Answer:
+    def __call__(self, request: ReceivedRequest) -> Answer:
         """Answer a request."""
         with self._lock:
             self._requests += 1
             if self.refuse_from is not None and self._requests >= self.refuse_from:
                 return problem(403, "forbidden")
-        if asked.method == "POST":
-            body = asked.json()
-            job = f"job_{asked.headers.get('idempotency-key') or next(self._numbers)}"
+        if request.method == "POST":
+            body = request.json()
+            job = f"job_{request.headers.get('idempotency-key') or next(self._numbers)}"
             if job not in self._jobs:
                 self._jobs[job] = (body["documents"], body.get("options", {}))
                 self.submitted += body["documents"]
             return Answer(202, self._info(job))
-        job = asked.path.split("/")[3]
-        if not asked.path.endswith("/results"):
+        job = request.path.split("/")[3]
+        if not request.path.endswith("/results"):
             return Answer(body=self._info(job))
         documents, options = self._jobs[job]
         results = [_result(index, document, options) for index, document in enumerate(documents)]

@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, on a test's stores."""
+"""The gateway as a separate process, on a test's servers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def launch(folder: Path, settings: dict[str, str]) -> Child:
 
 @contextmanager
 def running_gateway(folder: Path, ledger_url: str, broker_url: str, **settings: str) -> Iterator[tuple[Child, str]]:
-    """A gateway that is ready, and the key of an admin of the tenant `acme`."""
+    """Run a gateway until the block ends; yield it ready, with a key of an admin of the tenant `acme`."""
     key = api_keys.create(folder / "keys.json", tenant="acme", role="admin").key
     child = launch(folder, {"GLEANER_REDIS_URL": ledger_url, "GLEANER_BROKER_URL": broker_url, **settings})
     try:

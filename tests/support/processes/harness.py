@@ -37,17 +37,17 @@ FAST = {
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """Return a port on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], object], within_s: float, what: str) -> None:
-    """Await a condition.
+    """Wait until the condition is true.
 
     Raises:
-        AssertionError: it did not come true in time; says what was awaited.
+        AssertionError: it did not come true in time; the message names the condition.
     """
     end = time.monotonic() + within_s
     while not condition():
@@ -58,7 +58,7 @@ def wait_for(condition: Callable[[], object], within_s: float, what: str) -> Non
 
 @dataclass
 class Child:
-    """One process of ours, its log, and its second port."""
+    """A process of the service with its log and its second port."""
 
     role: str
     process: subprocess.Popen[bytes]
@@ -72,7 +72,7 @@ class Child:
         return self.process.pid
 
     def alive(self) -> bool:
-        """True while it runs."""
+        """Return whether it runs."""
         return self.process.poll() is None
 
     def send(self, number: signal.Signals) -> None:
@@ -81,17 +81,17 @@ class Child:
             self.process.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL, and wait for the end."""
+        """Kill it with SIGKILL and wait for its end."""
         self.send(signal.SIGKILL)
         self.process.wait(STOP_S)
 
     def drain(self, within_s: float = STOP_S) -> int:
-        """SIGTERM; the exit code."""
+        """End it with SIGTERM; return the exit code."""
         self.send(signal.SIGTERM)
         return self.process.wait(within_s)
 
     def probe(self, path: str) -> tuple[int, str]:
-        """Status and body of a path of its second port; 0 where nobody answers."""
+        """Return status and body of a path of its second port; status 0 where nothing answers."""
         try:
             answer = httpx.get(f"http://127.0.0.1:{self.probe_port}{path}", timeout=5, trust_env=False)
         except httpx.HTTPError as error:
@@ -99,18 +99,18 @@ class Child:
         return answer.status_code, answer.text.strip()
 
     def ready(self) -> bool:
-        """True once it does its work."""
+        """Return whether `/readyz` says that it is ready."""
         if not self.alive():
             raise AssertionError(f"{self.role} ended with {self.process.returncode}:\n{self.tail()}")
         return self.probe("/readyz")[0] == 200
 
     def wait_ready(self) -> Child:
-        """Await that it does its work."""
+        """Wait until it is ready."""
         wait_for(self.ready, READY_S, f"{self.role} is ready: {self.tail()}")
         return self
 
     def tail(self, lines: int = 15) -> str:
-        """The end of its log."""
+        """Return the end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
@@ -131,24 +131,24 @@ class Server:
         self._await_answer()
 
     def url(self, db: int) -> str:
-        """A database by unix socket, in redis-py form."""
+        """Return the URL of a database by unix socket."""
         return f"unix://{self.socket}?db={db}"
 
     def tcp(self, db: int, port: int | None = None) -> str:
-        """A database by TCP, perhaps through a proxy's port."""
+        """Return the URL of a database by TCP, perhaps through a proxy's port."""
         return f"redis://127.0.0.1:{port or self.port}/{db}"
 
     def client(self, db: int = 1) -> redis.Redis:
-        """A client of the tests' own."""
+        """Return a client for the tests' use."""
         return redis.Redis(unix_socket_path=str(self.socket), db=db, socket_timeout=5)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill it with SIGKILL."""
         self.process.kill()
         self.process.wait()
 
     def start(self, *options: str) -> None:
-        """Start again with what the append-only file holds, and with more options."""
+        """Start again from the append-only file, with additional options."""
         self.socket.unlink(missing_ok=True)
         self._options += options
         self.process = self._launch()
@@ -161,7 +161,7 @@ class Server:
             self.start()
 
     def stop(self) -> None:
-        """End it for good."""
+        """End it."""
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
         self.process.wait(STOP_S)
@@ -200,7 +200,7 @@ class Server:
 
 
 def guard() -> list[str]:
-    """Ends a child with its parent, so that a killed test run leaves nothing behind."""
+    """Return the command prefix that ends a child with its parent, so that no killed test run leaves one."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
@@ -248,9 +248,9 @@ class ServiceHarness:
         """Start `python -m module`."""
         self._serial += 1
         log, port = self.directory / f"{role}-{self._serial}.log", free_port()
-        kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
+        inherited = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
         environment = {
-            **kept,
+            **inherited,
             "HOME": str(self.directory),
             "PYTHONPATH": str(ROOT),
             "PYTHONFAULTHANDLER": "1",
@@ -273,11 +273,11 @@ class ServiceHarness:
         return child
 
     def by_socket(self) -> dict[str, str]:
-        """Settings of a process that uses the unix socket."""
+        """Return the settings of a process that connects by unix socket."""
         return {"GLEANER_REDIS_URL": self.server.url(1), "GLEANER_BROKER_URL": self.server.url(0)}
 
     def by_tcp(self, port: int | None = None) -> dict[str, str]:
-        """Settings of a process that uses TCP, perhaps through a proxy."""
+        """Return the settings of a process that connects by TCP, perhaps through a proxy."""
         return {"GLEANER_REDIS_URL": self.server.tcp(1, port), "GLEANER_BROKER_URL": self.server.tcp(0, port)}
 
     @property
@@ -286,22 +286,22 @@ class ServiceHarness:
         return str(self.directory / "strike")
 
     def await_strike(self, within_s: float = READY_S) -> None:
-        """Await that moment."""
+        """Wait until a paused process reports that moment."""
         path = Path(self.strike)
         wait_for(path.exists, within_s, "a process has come to where it is to be struck")
         path.unlink()
 
     def of(self, role: str) -> list[Child]:
-        """Children of a role that run."""
+        """Return the running children of a role."""
         return [child for child in self.children if child.role == role and child.alive()]
 
     def end(self, role: str) -> None:
-        """Kill every child of a role."""
+        """Kill all children of a role."""
         for child in self.of(role):
             child.kill()
 
     def close(self) -> None:
-        """End everything and remove the directory."""
+        """End all processes and remove the directory."""
         for child in self.children:
             child.kill()
         self.server.stop()

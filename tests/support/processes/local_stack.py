@@ -31,7 +31,7 @@ def until(condition: Callable[[], bool], limit_s: float = 30.0) -> None:
 
 
 def ended(pid: int) -> bool:
-    """True once the process does not run; one whose new parent has not looked yet is ended all the same."""
+    """Return whether the process has ended, be it reaped or a zombie."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -39,7 +39,7 @@ def ended(pid: int) -> bool:
 
 
 def command_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """An environment in which `python -m gleaner` is this checkout's."""
+    """Return an environment in which `python -m gleaner` runs this checkout."""
     return {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200", **(more or {})}
 
 
@@ -58,7 +58,7 @@ def gleaner(*arguments: str, stdin: str | None = None, limit_s: float = 60.0) ->
 
 @dataclass
 class RunningStack:
-    """A `gleaner up` that is ready; `output` is what it prints."""
+    """A `gleaner up` that is ready; `output` is the file of its output."""
 
     directory: Path
     process: subprocess.Popen[str]
@@ -66,7 +66,7 @@ class RunningStack:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What stack.json says now."""
+        """Return the present content of stack.json."""
         facts: dict[str, Any] = json.loads((self.directory / "stack.json").read_text())
         return facts
 
@@ -85,7 +85,7 @@ class RunningStack:
         return [child.pid for child in psutil.Process(self.process.pid).children(recursive=True)]
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
-        """End it, and answer its exit code."""
+        """End it; return its exit code."""
         self.process.send_signal(signal_number)
         return self.process.wait(STOP_LIMIT_S)
 
@@ -97,10 +97,10 @@ def running_stack(
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Iterator[RunningStack]:
-    """Run `gleaner up` on a free port until the block ends; ready inside it.
+    """Run `gleaner up` on a free port until the block ends; yield it ready.
 
     Raises:
-        AssertionError: it did not become ready; the message is what it printed.
+        AssertionError: it did not become ready; the message is its output.
     """
     options = ["--data-dir", str(directory), "--port", "0", *arguments]
     output = directory.with_name(f"{directory.name[:50]}.output")
@@ -129,7 +129,7 @@ def running_stack(
 
 
 def _written_since(path: Path, moment: float) -> bool:
-    """True for a file that is not left over from a stack that was killed."""
+    """Return whether the file is newer than `moment`, so not of a stack that was killed earlier."""
     try:
         return path.stat().st_mtime >= moment
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""A real Prometheus and a real Alertmanager on loopback that watch a house."""
+"""A real Prometheus and a real Alertmanager on loopback that watch a service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 from tests.support.processes.harness import ServiceHarness, free_port, wait_for
 
 INTERVAL = "5s"
-"""What `$__rate_interval` stands for, at a scrape a second."""
+"""Value of `$__rate_interval` at one scrape per second."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Monitoring:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def watch(self, harness: ServiceHarness) -> None:
-        """Scrape what runs in the house now."""
+        """Scrape the processes that the harness runs now."""
         targets = [
             {
                 "targets": [f"127.0.0.1:{child.probe_port}" for child in harness.children if child.role == role],
@@ -49,30 +49,30 @@ class Monitoring:
         draft.replace(path)
 
     def query(self, expr: str) -> list[dict[str, Any]]:
-        """An instant query's samples."""
+        """Return the samples of an instant query."""
         answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expr}, timeout=10, trust_env=False).json()
         assert answer["status"] == "success", (expr, answer)
         result = answer["data"]["result"]
         return list(result) if isinstance(result, list) else []
 
     def value(self, expr: str) -> float | None:
-        """The one value of an expression, or None."""
-        found = self.query(expr)
-        return float(found[0]["value"][1]) if found else None
+        """Return the value of an expression that has at most one sample; None without one."""
+        samples = self.query(expr)
+        return float(samples[0]["value"][1]) if samples else None
 
     def firing(self) -> set[str]:
-        """Names of the alerts that fire."""
+        """Return the names of the firing alerts."""
         return {row["metric"]["alertname"] for row in self.query('ALERTS{alertstate="firing"}')}
 
     def pages(self) -> set[str]:
-        """Names of the pages that fire and that nothing inhibits, as Alertmanager sees them."""
+        """Return the names of the firing, uninhibited pages, according to Alertmanager."""
         rows = httpx.get(
             f"{self.alertmanager}/api/v2/alerts", params={"inhibited": "false"}, timeout=10, trust_env=False
         ).json()
         return {row["labels"]["alertname"] for row in rows if row["labels"]["severity"] == "page"}
 
     def stop(self) -> None:
-        """End both."""
+        """End both processes."""
         for process in self.processes:
             process.terminate()
         for process in self.processes:
@@ -89,7 +89,7 @@ def monitoring(tool: Callable[[str], Path], directory: Path, receiver: str = "")
         receiver: where Alertmanager posts to: `RECEIVER/<receiver's name>`; "" runs none.
     """
     port, other = free_port(), free_port()
-    made = Monitoring(directory, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{other}" if receiver else "")
+    running = Monitoring(directory, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{other}" if receiver else "")
     (directory / "targets.yml").write_text("[]")
     (directory / "rules.yml").write_text(generate.rules(generate.groups().values(), after="1s"))
     document: dict[str, Any] = {
@@ -103,7 +103,7 @@ def monitoring(tool: Callable[[str], Path], directory: Path, receiver: str = "")
         document["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{other}"]}]}]}
         (directory / "alertmanager.yml").write_text(routes_to(receiver))
         _run(
-            made,
+            running,
             tool("prometheus-alertmanager"),
             f"--config.file={directory}/alertmanager.yml",
             f"--storage.path={directory}/am",
@@ -112,18 +112,18 @@ def monitoring(tool: Callable[[str], Path], directory: Path, receiver: str = "")
         )
     (directory / "prometheus.yml").write_text(yaml.safe_dump(document))
     _run(
-        made,
+        running,
         tool("prometheus"),
         f"--config.file={directory}/prometheus.yml",
         f"--storage.tsdb.path={directory}/tsdb",
         f"--web.listen-address=127.0.0.1:{port}",
     )
     try:
-        for url in filter(None, (made.url, made.alertmanager)):
+        for url in filter(None, (running.url, running.alertmanager)):
             wait_for(lambda url=url: _answers(f"{url}/-/ready"), 30, f"{url} is ready")  # type: ignore[misc]
-        yield made
+        yield running
     finally:
-        made.stop()
+        running.stop()
 
 
 def routes_to(receiver: str) -> str:
@@ -131,20 +131,20 @@ def routes_to(receiver: str) -> str:
     document = yaml.safe_load((ROOT / "alerts" / "alertmanager.yml").read_text())
     document.pop("global")
     route = document["route"]
-    for one in (route, *route["routes"]):
-        one |= {"group_wait": "1s", "group_interval": "1s"}
-        one.pop("mute_time_intervals", None)
+    for entry in (route, *route["routes"]):
+        entry |= {"group_wait": "1s", "group_interval": "1s"}
+        entry.pop("mute_time_intervals", None)
     document["receivers"] = [
-        {"name": one["name"], "webhook_configs": [{"url": f"{receiver}/{one['name']}", "send_resolved": True}]}
-        for one in document["receivers"]
+        {"name": entry["name"], "webhook_configs": [{"url": f"{receiver}/{entry['name']}", "send_resolved": True}]}
+        for entry in document["receivers"]
     ]
     return str(yaml.safe_dump(document))
 
 
-def _run(made: Monitoring, program: Path, *arguments: str) -> None:
-    with (made.directory / f"{program.name}.log").open("wb") as log:
+def _run(running: Monitoring, program: Path, *arguments: str) -> None:
+    with (running.directory / f"{program.name}.log").open("wb") as log:
         command: Sequence[str] = [str(program), *arguments]
-        made.processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
+        running.processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
 
 
 def _answers(url: str) -> bool:

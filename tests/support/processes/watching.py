@@ -15,7 +15,7 @@ from tests.support.processes.harness import Child
 MIB = 1024 * 1024
 
 
-class Watch:
+class GatewayWatch:
     """Looks at a gateway until the block ends.
 
     Attributes:
@@ -28,7 +28,7 @@ class Watch:
         self._process = psutil.Process(gateway.pid)
         self._url = f"{gateway.url}/livez"
         self._end = threading.Event()
-        self._threads = [threading.Thread(target=look) for look in (self._weigh, self._ask)]
+        self._threads = [threading.Thread(target=sample) for sample in (self._weigh, self._ask)]
 
     def __enter__(self) -> Self:
         """Begin."""

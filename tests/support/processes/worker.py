@@ -48,7 +48,7 @@ class DeadlyEngine(FakeEngine):
         return super().split(text)
 
     def forward(self, batch: tuple[Window, ...]) -> tuple[Window, ...]:
-        """As slow as the shipped model, or as asked."""
+        """Run as slowly as the shipped model, or as the text demands."""
         seconds = 0.005 + self.pace_s * len(batch) * max(window.row_tokens for window in batch)
         Event().wait(seconds + self.slow_s * self._any(batch, SLOW))  # libfaketime breaks time.sleep
         self.forwards.clear()  # nobody here looks at them, and a soak must not see them grow
@@ -66,7 +66,7 @@ class DeadlyEngine(FakeEngine):
 
 
 def load_fake(settings: WorkerSettings) -> FakeEngine:
-    """The engine, or the trouble that a test asks for."""
+    """Return the fake engine, or raise the error that a test set."""
     if reason := os.environ.get("TEST_LOAD_FAILS"):
         raise RuntimeError(reason)
     engine = DeadlyEngine()
@@ -76,7 +76,7 @@ def load_fake(settings: WorkerSettings) -> FakeEngine:
 
 
 def strike_in_take() -> None:
-    """Stand still for ever where the transport has taken a message and not yet recorded it."""
+    """Stop the process where the transport has taken a message and not yet recorded it."""
 
     def append(*_: object) -> None:
         Path(os.environ["TEST_STRIKE"]).touch()
@@ -87,11 +87,11 @@ def strike_in_take() -> None:
 
 
 def forget_fences() -> None:
-    """Store a result whoever holds the shard: what Gleaner would be without its nonces. For tests of the tests."""
-    made = lua.load
+    """Accept results from any worker, as Gleaner would without its nonces; proves that tests detect it."""
+    load_script = lua.load
 
     def load(name: str) -> lua.Script:
-        script = made(name)
+        script = load_script(name)
         if name != "complete":
             return script
         source = script.source.replace("record.nonce ~= nonce", "false").replace("record.st ~= 'r'", "false")
@@ -102,11 +102,11 @@ def forget_fences() -> None:
 
 
 def forget_after(seconds: float) -> None:
-    """Give messages back to the queue after so many seconds although they are being worked on."""
-    made = celery_queues.celery_app
+    """Return messages to the queue after `seconds` although a worker still processes them."""
+    create_app = celery_queues.celery_app
 
     def celery_app(*args: Any, **kwargs: Any) -> Celery:
-        app = made(*args, **kwargs)
+        app = create_app(*args, **kwargs)
         app.conf.broker_transport_options |= {
             "ack_emulation": True,
             "visibility_timeout": seconds,

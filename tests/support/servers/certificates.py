@@ -22,7 +22,7 @@ class Authority:
 
     @classmethod
     def make(cls, directory: Path) -> Authority:
-        """A fresh one; `ca.pem` is its certificate."""
+        """Create an authority; `ca.pem` is its certificate."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name("Gleaner tests")
         builder = _builder(name, name, key.public_key()).add_extension(x509.BasicConstraints(True, 0), True)

@@ -12,7 +12,7 @@ from threading import Thread
 
 
 def commit(name: str) -> str:
-    """The one commit of a repository."""
+    """Return the only commit of a repository."""
     return sha1(name.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -34,15 +34,15 @@ class _Hub(BaseHTTPRequestHandler):
     repositories: Mapping[str, Path]
 
     def do_HEAD(self) -> None:
-        """A file's metadata."""
+        """Answer with a file's metadata."""
         self._answer(body=False)
 
     def do_GET(self) -> None:
-        """A file, or a repository's listing."""
+        """Answer with a file, or a repository's listing."""
         self._answer(body=True)
 
     def _answer(self, body: bool) -> None:
-        """A repository at its one commit; anything else is 404."""
+        """Serve a repository at its only commit; anything else is 404."""
         for name, folder in self.repositories.items():
             files = {path.name: path for path in folder.iterdir()}
             if self.path.startswith(f"/api/models/{name}/tree/"):

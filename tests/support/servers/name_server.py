@@ -1,4 +1,4 @@
-"""A name server on loopback, UDP and TCP on one port: what a name's first label says is how it is answered."""
+"""A name server on loopback, UDP and TCP on one port: a name's first label selects the kind of answer."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class NameServer:
 
     Attributes:
         records: names with their addresses; a name's first label may be one of those that `_answer` knows.
-        ttl: of what it answers, in seconds.
-        asked: (name, kind) of every question.
+        ttl: seconds, of its answers.
+        questions: count by (name, kind).
         by_tcp: questions by TCP, by name.
-        tarpit_asked: set once somebody asked for a name that is not answered.
+        tarpit_asked: set once a name that is never answered was looked up.
     """
 
     port: int
@@ -48,9 +48,9 @@ class NameServer:
     def answer(self, wire: bytes, *, tcp: bool) -> bytes | None:
         """Return the reply to a question; None: none."""
         question = dns.message.from_wire(wire)
-        [asked] = question.question
-        name, kind = asked.name.to_text(omit_final_dot=True), dns.rdatatype.to_text(asked.rdtype)
-        self.asked[name, kind] += 1
+        [entry] = question.question
+        name, kind = entry.name.to_text(omit_final_dot=True), dns.rdatatype.to_text(entry.rdtype)
+        self.questions[name, kind] += 1
         if tcp:
             self.by_tcp[name] += 1
         behaviour = name.partition(".")[0]
@@ -84,9 +84,9 @@ class NameServer:
             for step in range(int(name.partition(".")[0].removeprefix("chain") or 3)):
                 reply.answer.append(dns.rrset.from_text(owner, self.ttl, "IN", "CNAME", f"step{step}.example."))
                 owner = f"step{step}.example."
-        found = [address for address in addresses if (":" in address) == (kind == "AAAA")]
-        if found:
-            reply.answer.append(dns.rrset.from_text_list(owner, self.ttl, "IN", kind, found))
+        matching = [address for address in addresses if (":" in address) == (kind == "AAAA")]
+        if matching:
+            reply.answer.append(dns.rrset.from_text_list(owner, self.ttl, "IN", kind, matching))
 
 
 def _serve_udp(server: NameServer, listener: socket.socket) -> None:

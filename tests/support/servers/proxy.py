@@ -39,7 +39,7 @@ class Proxy:
         self._loop.close()
 
     def deaf(self, deaf: bool) -> None:
-        """Forward nothing and say nothing: what a dead link looks like from its ends."""
+        """Forward and answer nothing, as a dead link does."""
         self._loop.call_soon_threadsafe(self._hears.clear if deaf else self._hears.set)
 
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""Receivers of webhooks, good and hostile, on loopback: what a path is called is what it does."""
+"""Receivers of webhooks, correct and hostile, on loopback: the path selects the behaviour."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from threading import Condition, Event
 
 @dataclass(frozen=True)
 class Request:
-    """What arrived, and when (time.monotonic)."""
+    """A received request, and its time (time.monotonic)."""
 
     path: str
     headers: dict[str, str]
@@ -43,21 +43,21 @@ class Receiver:
     arrived: Condition = field(default_factory=Condition)
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
-        """A URL of this receiver."""
+        """Return a URL of this receiver."""
         return f"{self.scheme}://{host}:{self.port}{path}"
 
     def at(self, path: str) -> list[Request]:
-        """What arrived at one path."""
+        """Return the requests to one path."""
         with self.arrived:
             return [request for request in self.seen if request.path == path]
 
     def wait(self, path: str, count: int, within_s: float = 20.0) -> list[Request]:
-        """What arrived at a path, once it is so many; fails the test otherwise."""
+        """Wait for `count` requests to a path and return them; fail the test after `within_s`."""
         with self.arrived:
             done = self.arrived.wait_for(lambda: sum(r.path == path for r in self.seen) >= count, within_s)
-            found = [request for request in self.seen if request.path == path]
-        assert done, f"{len(found)} of {count} requests to {path} in {within_s} s"
-        return found
+            requests = [request for request in self.seen if request.path == path]
+        assert done, f"{len(requests)} of {count} requests to {path} in {within_s} s"
+        return requests
 
 
 class _Server(ThreadingHTTPServer):
@@ -66,7 +66,7 @@ class _Server(ThreadingHTTPServer):
     receiver: Receiver
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that gives up is what these tests are about."""
+        """Ignore clients that give up: these tests cause them."""
 
 
 class _ReceiverHandler(BaseHTTPRequestHandler):
@@ -141,7 +141,7 @@ class _ReceiverHandler(BaseHTTPRequestHandler):
         self._answer(307, b"", Location="http://169.254.169.254/latest/meta-data")
 
     def at_huge(self, _: Receiver) -> None:
-        """A body without end."""
+        """Send an endless body."""
         self.send_response(200)
         self.end_headers()
         chunk = b"x" * 65536
@@ -152,7 +152,7 @@ class _ReceiverHandler(BaseHTTPRequestHandler):
         self._answer(503, Retry_After="Wed, 9999999999999999999918 May 2033 03:33:20 GMT")
 
     def at_status_line(self, _: Receiver) -> None:
-        """A status line without end."""
+        """Send an endless status line."""
         self.wfile.write(b"HTTP/1.1 200 ")
         for _round in range(1000):
             self.wfile.write(b"x" * 1000)
@@ -163,7 +163,7 @@ class _ReceiverHandler(BaseHTTPRequestHandler):
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
 
     def at_bomb(self, _: Receiver) -> None:
-        """A small body that is 100 MB when unpacked."""
+        """Send a small body that unpacks to 100 MB."""
         self._answer(200, gzip.compress(bytes(100_000_000)), Content_Encoding="gzip")
 
     def at_chunks(self, _: Receiver) -> None:
@@ -183,7 +183,7 @@ class _ReceiverHandler(BaseHTTPRequestHandler):
         receiver.ending.wait(60)
 
     def at_drip(self, receiver: Receiver) -> None:
-        """One byte of the head every now and then: alive by any timeout that begins anew with each byte."""
+        """Send the head byte by byte, so that no timeout restarted by each byte expires."""
         for byte in b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000:
             self.wfile.write(bytes([byte]))
             self.wfile.flush()

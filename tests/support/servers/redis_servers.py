@@ -27,7 +27,7 @@ class RedisServer:
     process: subprocess.Popen[bytes]
 
     def url(self, db: int) -> str:
-        """Where the server's database is, in redis-py form."""
+        """Return the URL of a database."""
         return f"unix://{self.socket}?db={db}"
 
     def flush(self) -> None:

@@ -30,17 +30,17 @@ class Sentinels:
     ports: tuple[int, ...]
 
     def url(self, db: int) -> str:
-        """A database behind them."""
+        """Return the URL of a database behind them."""
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
         login = "service:of-the-service"  # pragma: allowlist secret
         return f"redis+sentinel://{login}@{hosts}/{MASTER}/{db}?sentinel_password={PASSWORD}"
 
     def urls(self) -> dict[str, str]:
-        """Environment of a process whose stores they watch."""
+        """Return the environment of a process whose servers they watch."""
         return {"GLEANER_REDIS_URL": self.url(1), "GLEANER_BROKER_URL": self.url(0)}
 
     def state(self, port: int) -> dict[str, str]:
-        """What one of them knows of the master; empty where it does not answer."""
+        """Return a Sentinel's state of the master; empty where it does not answer."""
         try:
             with redis.Redis(port=port, password=PASSWORD, socket_timeout=2) as client:
                 return dict(client.sentinel_master(MASTER))
@@ -48,25 +48,25 @@ class Sentinels:
             return {}
 
     def complete(self, port: int, replicas: int) -> bool:
-        """One of them knows the others, and so many replicas."""
+        """Return whether a Sentinel sees the other two and `replicas` replicas."""
         state = self.state(port)
         return bool(state) and (int(state["num-other-sentinels"]), int(state["num-slaves"])) == (2, replicas)
 
     def master(self) -> int:
-        """The master's port, as the first of them knows it."""
+        """Return the master's port, according to the first Sentinel."""
         return int(self.state(self.ports[0]).get("port", 0))
 
 
 @contextmanager
 def sentinels_over(directory: Path, master: int, replicas: int) -> Iterator[Sentinels]:
-    """Three Sentinels that know each other, the master at this port, and so many replicas, until the block ends."""
+    """Run three Sentinels that know each other, this master and its replicas, until the block ends."""
     ports = tuple(free_port() for _ in range(3))
-    found = Sentinels(ports)
+    sentinels = Sentinels(ports)
     running = [_launch(directory / f"sentinel-{port}", port, master) for port in ports]
     try:
         for port in ports:
-            wait_for(partial(found.complete, port, replicas), READY_S, "Sentinels know each other")
-        yield found
+            wait_for(partial(sentinels.complete, port, replicas), READY_S, "Sentinels know each other")
+        yield sentinels
     finally:
         for process in running:
             process.terminate()

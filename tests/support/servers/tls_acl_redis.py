@@ -37,15 +37,15 @@ class TlsAclRedis:
     settings: dict[str, str]
 
     def url(self, user: str, db: int) -> str:
-        """A database as this user, in redis-py form."""
+        """Return the URL of a database as this user."""
         return f"rediss://{user}:{user}-password@localhost:{self.port}/{db}"  # pragma: allowlist secret
 
     def urls(self, user: str) -> dict[str, str]:
-        """Environment of a process that enters as this user."""
+        """Return the environment of a process that connects as this user."""
         return {**self.settings, "GLEANER_REDIS_URL": self.url(user, 1), "GLEANER_BROKER_URL": self.url(user, 0)}
 
     def client(self, user: str = KEEPER, db: int = 1, **options: Any) -> redis.Redis:
-        """A client of the tests' own."""
+        """Return a client for the tests' use."""
         files = {
             "ssl_ca_certs": self.settings["GLEANER_REDIS_CA_FILE"],
             "ssl_certfile": self.settings["GLEANER_REDIS_CERT_FILE"],
@@ -54,11 +54,11 @@ class TlsAclRedis:
         return redis.Redis.from_url(self.url(user, db), **{**files, "socket_timeout": 5, **options})
 
     def denied(self) -> list[str]:
-        """What was refused to whom since the last look."""
+        """Return the refusals since the last call: user, reason and object."""
         with self.client() as client:
-            found = [f"{entry['username']}: {entry['reason']} {entry['object']}" for entry in client.acl_log()]
+            refusals = [f"{entry['username']}: {entry['reason']} {entry['object']}" for entry in client.acl_log()]
             client.acl_log_reset()
-        return found
+        return refusals
 
 
 def write_users(directory: Path, passwords: Mapping[str, str]) -> Path:
@@ -76,7 +76,7 @@ def write_users(directory: Path, passwords: Mapping[str, str]) -> Path:
 
 @contextmanager
 def tls_acl_redis(binary: Path, directory: Path) -> Iterator[TlsAclRedis]:
-    """Run it until the block ends."""
+    """Run the server until the block ends."""
     authority = Authority.make(directory)
     certificate, key = authority.issue("localhost")
     shown, shown_key = authority.issue("gleaner")

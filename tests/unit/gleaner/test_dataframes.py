@@ -13,7 +13,7 @@ import pytest
 
 from gleaner import Client, dataframes
 from gleaner.models import Entity, Result
-from tests.support.scripted_http import Answer, Asked, ScriptedServer
+from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer
 
 TEXTS = ["Ada met Bob", None, "nobody", "Cid"]
 NAMES = ["a", "b", "c", "d"]
@@ -32,7 +32,7 @@ def client() -> Iterator[Client]:
     """A client whose gateway finishes at once."""
     jobs: list[list[str]] = []
 
-    def answer(asked: Asked) -> Answer:
+    def answer(asked: ReceivedRequest) -> Answer:
         if asked.method == "POST":
             jobs.append([document["text"] for document in asked.json()["documents"]])
             return Answer(202, {"id": f"job_{len(jobs) - 1}", "status": "running"})

@@ -111,7 +111,7 @@ def test_hosts_are_read_again_when_they_change(server: NameServer, tmp_path: Pat
     assert list(local("hooks.internal", 443)) == [ip_address("127.0.0.7")]
     assert set(local("other", 443)) == {ip_address("127.0.0.7"), ip_address("::7")}
     assert ip_address("127.0.0.1") in local("localhost", 443)
-    assert not any(name in ("hooks.internal", "localhost") for name, _ in server.asked)
+    assert not any(name in ("hooks.internal", "localhost") for name, _ in server.questions)
     (tmp_path / "hosts").write_text("127.0.0.8 hooks.internal\n# and more\n")
     assert list(local("hooks.internal", 443)) == [ip_address("127.0.0.8")]
 
@@ -121,12 +121,12 @@ def test_answers_are_kept_for_their_time(server: NameServer, resolver: Resolver)
     server.records["kept.example"] = server.records["fresh.example"] = ["127.0.0.9"]
     for _ in range(3):
         resolver("kept.example", 443)
-    assert server.asked["kept.example", "A"] == 1
+    assert server.questions["kept.example", "A"] == 1
     server.ttl = 0
     for _ in range(3):
         resolver("fresh.example", 443)
     server.ttl = 60
-    assert server.asked["fresh.example", "A"] == 3
+    assert server.questions["fresh.example", "A"] == 3
 
 
 def test_without_configuration_the_machine_itself_is_asked(tmp_path: Path) -> None:

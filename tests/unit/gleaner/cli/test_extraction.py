@@ -19,7 +19,7 @@ from gleaner.cli.files.outputs import LINES, STATE, helper
 from gleaner.cli.files.rows import Row
 from gleaner.cli.files.writers import ENTITIES, Form
 from gleaner.errors import GleanerError
-from tests.support.scripted_http import Answer, Asked, ScriptedServer, problem
+from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer, problem
 
 ROWS = [Row(f"row {number}", f"text {number}") for number in range(3 * CHUNK_DOCUMENTS + 5)]
 
@@ -33,7 +33,7 @@ class Gateway:
     answered: int = 0
     refuse_from: int | None = None
 
-    def __call__(self, asked: Asked) -> Answer:
+    def __call__(self, asked: ReceivedRequest) -> Answer:
         """Answer a request."""
         self.answered += 1
         if self.refuse_from is not None and self.answered >= self.refuse_from:
@@ -254,7 +254,7 @@ def test_a_result_that_is_missing_is_told(tmp_path: Path) -> None:
 def test_a_refusal_names_file_and_line(tmp_path: Path) -> None:
     """The gateway speaks of places in a request that nobody sees."""
 
-    def refuse(_asked: Asked) -> Answer:
+    def refuse(_asked: ReceivedRequest) -> Answer:
         return problem(422, "validation_failed", errors=[{"pointer": "/documents/1/labels/0", "detail": "is bad"}])
 
     rows = [

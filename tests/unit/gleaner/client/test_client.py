@@ -13,7 +13,7 @@ import pytest
 import gleaner
 from gleaner import AsyncClient, Client
 from gleaner.client import calls
-from tests.support.scripted_http import Answer, Asked, ScriptedServer, problem
+from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer, problem
 
 
 def job(status: str = "succeeded", **fields: Any) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def test_submit_wait_and_results(run: Run) -> None:
 
     assert [found.index for found in results] == [0, 1]
     assert gleaner.Entity(0, 3, "Ada", "person", 0.9) == results[0].entities[0]
-    submitted, waited, *_, last = server.asked
+    submitted, waited, *_, last = server.requests
     assert submitted.json() == {"documents": [{"text": "Ada"}, {"text": "Ada"}], "labels": ["person"]}
     assert submitted.headers["authorization"] == "Bearer k"
     assert int(waited.query["wait"]) > 0
@@ -100,7 +100,7 @@ def test_a_submission_is_repeated_under_the_same_idempotency_key(run: Run) -> No
     with server.running():
         assert len(run(server.url)) == 2
 
-    first, second, third, _ = server.asked
+    first, second, third, _ = server.requests
     assert first.headers["idempotency-key"]
     assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
     assert first.body == second.body == third.body
@@ -114,7 +114,7 @@ def test_retries_end(run: Run) -> None:
         run(server.url)
 
     assert (raised.value.code, raised.value.retry_after) == ("quota_exceeded", 0.0)
-    assert len(server.asked) == 3
+    assert len(server.requests) == 3
 
 
 def test_what_is_not_safe_to_repeat_is_not_repeated() -> None:
@@ -126,7 +126,7 @@ def test_what_is_not_safe_to_repeat_is_not_repeated() -> None:
     with server.running(), Client(server.url) as client:
         with pytest.raises(gleaner.TransportError):
             client.webhooks.create("http://127.0.0.1:9/")
-        assert len(server.asked) == 2
+        assert len(server.requests) == 2
         assert client.webhooks.create("http://127.0.0.1:9/").id == "ep_1"
 
 
@@ -150,7 +150,7 @@ def test_a_long_retry_after_is_not_slept_through() -> None:
         client.submit(["Ada"], ["person"])
 
     assert raised.value.retry_after == 3600.0
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1
 
 
 def test_nobody_listens() -> None:
@@ -221,7 +221,7 @@ def test_options_go_where_the_api_wants_them() -> None:
         with pytest.raises(TypeError, match="colour"):
             client.submit(["Ada"], ["person"], colour="red")  # type: ignore[call-arg]
 
-    (asked,) = server.asked
+    (asked,) = server.requests
     assert asked.headers["idempotency-key"] == "mine"
     assert asked.json() == {
         "documents": [{"id": "a", "text": "Ada", "labels": ["x"]}],
@@ -245,7 +245,7 @@ def test_a_lone_surrogate_travels() -> None:
     with server.running(), Client(server.url) as client:
         client.submit(["a\ud800b", "é"], ["person"])
 
-    assert b"a\\ud800b" in server.asked[0].body
+    assert b"a\\ud800b" in server.requests[0].body
 
 
 def test_results_of_a_running_job_are_followed() -> None:
@@ -279,7 +279,7 @@ def test_wait_gives_up_in_time() -> None:
         with pytest.raises(TimeoutError):
             waiting.wait(timeout=0.3)
 
-    assert {"GET"} == {asked.method for asked in server.asked}
+    assert {"GET"} == {asked.method for asked in server.requests}
 
 
 def test_wait_reports_progress() -> None:
@@ -303,7 +303,7 @@ def test_extract_in_one_call_and_beyond() -> None:
         assert len(client.extract(["Ada"], ["person"])) == 1
         assert len(client.extract(["Ada"] * 40, ["person"])) == 40
 
-    assert [asked.path for asked in server.asked] == ["/v1/extract", "/v1/jobs", "/v1/jobs/job_1/results"]
+    assert [asked.path for asked in server.requests] == ["/v1/extract", "/v1/jobs", "/v1/jobs/job_1/results"]
 
 
 def test_an_extraction_that_outlives_its_call() -> None:
@@ -317,7 +317,7 @@ def counting_gateway() -> ScriptedServer:
     """A gateway that finishes every job at once with one entity a document."""
     sizes: dict[str, int] = {}
 
-    def answer(asked: Asked) -> Answer:
+    def answer(asked: ReceivedRequest) -> Answer:
         if asked.method == "POST":
             job_id = f"job_{len(sizes)}"
             sizes[job_id] = len(asked.json()["documents"])
@@ -348,7 +348,7 @@ def test_map_keeps_order_over_many_jobs() -> None:
     assert list(range(2000)) == indexes
     assert seen[-1] == gleaner.MapProgress(done=2000, failed=0, submitted=2000, total=None)
     assert [each.done for each in seen] == sorted(each.done for each in seen)
-    assert sum(asked.method == "POST" for asked in server.asked) == 8
+    assert sum(asked.method == "POST" for asked in server.requests) == 8
 
 
 def test_async_map_takes_an_asynchronous_source() -> None:
@@ -375,7 +375,7 @@ def test_cancel_and_delete() -> None:
         handle.delete()
 
     assert handle.status == "cancelling"
-    assert [asked.method for asked in server.asked] == ["GET", "POST", "DELETE"]
+    assert [asked.method for asked in server.requests] == ["GET", "POST", "DELETE"]
 
 
 def test_a_deletion_whose_answer_was_lost_is_done() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from gleaner import Client, GleanerError, TransportError
 from gleaner.client.connection import find_proxy, is_loopback
-from tests.support.scripted_http import Answer, Asked, ScriptedServer
+from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer
 
 FORKED = """
 import json, os, sys
@@ -46,7 +46,7 @@ print(json.dumps(answers))
 """
 
 
-def echo(asked: Asked) -> Answer:
+def echo(asked: ReceivedRequest) -> Answer:
     """One entity: the text itself."""
     text = asked.json()["documents"][0]["text"]
     entity = {"start": 0, "end": len(text), "text": text, "label": "x", "score": 1.0}
