@@ -56,52 +56,52 @@ SETTINGS: tuple[tuple[str, str, type[Settings]], ...] = (
 )
 
 DOCUMENT_ERRORS: dict[DocumentErrorCode, tuple[str, str]] = {
-    DocumentErrorCode.document_too_large: (
+    DocumentErrorCode.DOCUMENT_TOO_LARGE: (
         "The text has more bytes in UTF-8 than a document may have.",
         "Split the text into several documents.",
     ),
-    DocumentErrorCode.input_too_long: (
+    DocumentErrorCode.INPUT_TOO_LONG: (
         (
             "The text needs more than one window and `long_text` is `reject`; or it needs more windows than one "
             "may have, which its labels multiply; or a label is too long for the model."
         ),
         "Use `long_text: window`, fewer or shorter labels, or split the text.",
     ),
-    DocumentErrorCode.too_costly: (
+    DocumentErrorCode.TOO_COSTLY: (
         (
             "To cut the text and to merge what was found took more processor time than a document may have "
             "(GLEANER_DOCUMENT_BUDGET_S)."
         ),
         "Split the text, or raise the thresholds.",
     ),
-    DocumentErrorCode.too_many_entities: (
+    DocumentErrorCode.TOO_MANY_ENTITIES: (
         "More entities pass the thresholds than a result can hold, and the text was to be redacted.",
         "Raise the thresholds, or split the text.",
     ),
-    DocumentErrorCode.empty_text: (
+    DocumentErrorCode.EMPTY_TEXT: (
         "The text is empty or only white space.",
         "Leave the document out.",
     ),
-    DocumentErrorCode.invalid_text: (
+    DocumentErrorCode.INVALID_TEXT: (
         "The text holds half of a surrogate pair, which no UTF-8 can write.",
         "Clean the text at its source.",
     ),
-    DocumentErrorCode.invalid_document: (
+    DocumentErrorCode.INVALID_DOCUMENT: (
         (
             "With `on_bad_line=fail_document`, a line of NDJSON that is no document; the detail has its number. Or "
             "the model can read none of the labels."
         ),
         "Correct it and submit it again.",
     ),
-    DocumentErrorCode.out_of_memory: (
+    DocumentErrorCode.OUT_OF_MEMORY: (
         "The document did not fit the worker's memory even alone.",
         "Retry on a larger worker, or split the text.",
     ),
-    DocumentErrorCode.inference_failed: (
+    DocumentErrorCode.INFERENCE_FAILED: (
         "The model raised an error on this document, and on it alone.",
         "Retry once; if it stays, report it with the job id and the document's index.",
     ),
-    DocumentErrorCode.worker_lost: (
+    DocumentErrorCode.WORKER_LOST: (
         "Three worker processes died while they ran this document with nothing else.",
         "Look at the worker's log and memory; the document may be what kills it.",
     ),

@@ -213,7 +213,7 @@ async def _watch(keys: KeyRing, metrics: GatewayMetrics) -> None:
 
 def _versions(guarded: GuardedLedger) -> Versions:
     async def read(jobs: Sequence[str]) -> Sequence[int]:
-        return await guarded.run(ledger.versions(jobs))
+        return await guarded.run(ledger.read_versions(jobs))
 
     return read
 

@@ -49,9 +49,9 @@ class KeysStaleError(Exception):
 class Role(StrEnum):
     """What a key may do; each role includes the ones before it."""
 
-    viewer = "viewer"
-    submitter = "submitter"
-    admin = "admin"
+    VIEWER = "viewer"
+    SUBMITTER = "submitter"
+    ADMIN = "admin"
 
     def includes(self, other: Role) -> bool:
         """True if a key of this role may do what `other` may."""

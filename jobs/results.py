@@ -10,13 +10,13 @@ from typing import NamedTuple
 import orjson
 
 from jobs.codec import Codec, Packed
-from jobs.ledger import StoredShard, place
+from jobs.ledger import StoredShard, associated_data
 from jobs.schema import Document, DocumentResult, DocumentStatus
 from jobs.shards import decode_document, decode_result, encode_documents, row_index, split_rows
 
 _IDS_ONLY = b"ids:"
 """How a shard begins whose texts were dropped: no blob of the codec, but its documents' ids in the clear."""
-_UNFINISHED = {"c": DocumentStatus.cancelled, "x": DocumentStatus.expired, "r": DocumentStatus.running}
+_UNFINISHED = {"c": DocumentStatus.CANCELLED, "x": DocumentStatus.EXPIRED, "r": DocumentStatus.RUNNING}
 _STATUS = re.compile(rb'\{"i":\d+,"s":"([a-z]+)"')
 _AT_ONCE_BYTES = 1 << 20
 """A larger shard is decompressed piece by piece: its rows are then in memory one at a time."""
@@ -51,7 +51,7 @@ class Row(NamedTuple):  # made for each document: half of the time of a frozen d
     def status(self) -> DocumentStatus:
         """The document's, read without decoding the rest."""
         if self.shard.state != "d":
-            return _UNFINISHED.get(self.shard.state, DocumentStatus.queued)
+            return _UNFINISHED.get(self.shard.state, DocumentStatus.QUEUED)
         match = _STATUS.match(self.raw)
         return DocumentStatus(match[1].decode()) if match else self.result().status
 
@@ -69,7 +69,7 @@ def open_shard(job_id: str, stored: StoredShard, codec: Codec) -> Packed:
     Raises:
         CodecError: it cannot be read.
     """
-    where = place("out" if stored.state == "d" else "in", job_id, stored.shard)
+    where = associated_data("out" if stored.state == "d" else "in", job_id, stored.shard)
     if stored.blob.startswith(_IDS_ONLY):
         return codec.pack(_payload_of_ids(stored.blob), where)
     return codec.unseal(stored.blob, where)

@@ -24,60 +24,60 @@ RedactMode = Literal["label", "mask", "hash"]
 class Priority(StrEnum):
     """Which of a model's two queues a job waits in."""
 
-    interactive = "interactive"
-    standard = "standard"
+    INTERACTIVE = "interactive"
+    STANDARD = "standard"
 
 
 class JobStatus(StrEnum):
     """A job's life; the last five are terminal."""
 
-    queued = "queued"
-    running = "running"
-    cancelling = "cancelling"
-    succeeded = "succeeded"
-    partially_succeeded = "partially_succeeded"
-    failed = "failed"
-    cancelled = "cancelled"
-    expired = "expired"
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    PARTIALLY_SUCCEEDED = "partially_succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
 
     @property
     def terminal(self) -> bool:
         """True once nothing about the job's documents can change any more."""
-        return self not in (JobStatus.queued, JobStatus.running, JobStatus.cancelling)
+        return self not in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLING)
 
 
 class DocumentStatus(StrEnum):
     """A document's life; results exist for the last four."""
 
-    queued = "queued"
-    running = "running"
-    succeeded = "succeeded"
-    failed = "failed"
-    cancelled = "cancelled"
-    expired = "expired"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
 
 
 class DocumentErrorCode(StrEnum):
     """Why one document failed; documented in docs/reference/errors.md."""
 
-    document_too_large = "document_too_large"
-    input_too_long = "input_too_long"
-    too_costly = "too_costly"
-    too_many_entities = "too_many_entities"
-    empty_text = "empty_text"
-    invalid_text = "invalid_text"
-    invalid_document = "invalid_document"
-    out_of_memory = "out_of_memory"
-    inference_failed = "inference_failed"
-    worker_lost = "worker_lost"
+    DOCUMENT_TOO_LARGE = "document_too_large"
+    INPUT_TOO_LONG = "input_too_long"
+    TOO_COSTLY = "too_costly"
+    TOO_MANY_ENTITIES = "too_many_entities"
+    EMPTY_TEXT = "empty_text"
+    INVALID_TEXT = "invalid_text"
+    INVALID_DOCUMENT = "invalid_document"
+    OUT_OF_MEMORY = "out_of_memory"
+    INFERENCE_FAILED = "inference_failed"
+    WORKER_LOST = "worker_lost"
 
     @property
     def retryable(self) -> bool:
         """True if the same text may succeed on another try or another worker."""
         return self in (
-            DocumentErrorCode.out_of_memory,
-            DocumentErrorCode.inference_failed,
-            DocumentErrorCode.worker_lost,
+            DocumentErrorCode.OUT_OF_MEMORY,
+            DocumentErrorCode.INFERENCE_FAILED,
+            DocumentErrorCode.WORKER_LOST,
         )
 
 

@@ -24,8 +24,8 @@ MAX_SHARD_CHARACTERS = 256 * 1024
 MAX_SHARDS = 10_000
 
 _OLDER_CODES = {
-    DocumentErrorCode.too_costly: DocumentErrorCode.input_too_long,
-    DocumentErrorCode.too_many_entities: DocumentErrorCode.input_too_long,
+    DocumentErrorCode.TOO_COSTLY: DocumentErrorCode.INPUT_TOO_LONG,
+    DocumentErrorCode.TOO_MANY_ENTITIES: DocumentErrorCode.INPUT_TOO_LONG,
 }
 """Codes that older gateways do not know, and what they read instead."""
 

@@ -17,7 +17,7 @@ import redis
 from redis.exceptions import RedisError
 
 from jobs import ledger
-from jobs.ledger import Due, Ledger, LedgerUnavailableError, Message, Returned
+from jobs.ledger import DueWork, Ledger, LedgerUnavailableError, Message, ShardReturn
 from jobs.observability.logs import failure
 from jobs.observability.metrics import UpkeepMetrics
 from jobs.queue import celery_queues
@@ -60,7 +60,7 @@ class Upkeep:
             redis.exceptions.RedisError: the broker is down; what needs only the ledger was done all the same, and
                 what could not be pushed counts as lost and comes again.
         """
-        due = self._store.run(ledger.beat(self._lease_ms, int(silent_s * 1000), self._who))
+        due = self._store.run(ledger.upkeep_tick(self._lease_ms, int(silent_s * 1000), self._who))
         if due is None:
             return False
         started = monotonic()
@@ -77,55 +77,55 @@ class Upkeep:
             raise self._broker_trouble
         return True
 
-    def _end(self, due: Due) -> None:
+    def _end(self, due: DueWork) -> None:
         for job in due.deadlines:
-            if self._store.run(ledger.expire(job)) == "expired":
+            if self._store.run(ledger.expire_job(job)) == "expired":
                 self._metrics.jobs.labels("expired").inc()
                 log.info("job.expired", extra={"job_id": job})
         for job in due.purge:
-            if self._store.run(ledger.purge(job, erase=False)) == "purged":
+            if self._store.run(ledger.purge_job(job, erase=False)) == "purged":
                 log.info("job.purged", extra={"job_id": job})
         for job in due.staging:
-            if self._store.run(ledger.unstage(job)):
+            if self._store.run(ledger.drop_stage(job)):
                 log.info("stage.lapsed", extra={"job_id": job})
         for job in due.texts:
             if self._store.run(ledger.drop_texts(job)):
                 log.info("job.texts_dropped", extra={"job_id": job})
         for record in due.wipes:
-            self._store.run(ledger.wipe(record))
+            self._store.run(ledger.wipe_record(record))
         for tenant in due.sweep:
-            self._store.run(ledger.sweep(tenant))
+            self._store.run(ledger.sweep_tenant(tenant))
 
     def _lost_messages(self, queue: str) -> None:
         if self._broker_trouble is not None:
             return  # one timeout a tick is enough
-        seq = self._store.run(ledger.queue_seq(queue))  # before the length: see queue_tick.lua
+        seq = self._store.run(ledger.read_queue_seq(queue))  # before the length: see republish_lost.lua
         try:
             length = celery_queues.length(self._broker, queue)
         except RedisError as error:
             self._broker_trouble = error
             return
-        lost, turns = self._store.run(ledger.queue_tick(queue, seq, length, self._grace_ms))
+        lost, turns = self._store.run(ledger.republish_lost(queue, seq, length, self._grace_ms))
         self._push(lost, "message_lost")
         self._push(turns, "window")
 
     def _look(self, slug: str) -> None:
-        for job, shard, state in self._store.run(ledger.look(slug)):
+        for job, shard, state in self._store.run(ledger.due_shards(slug)):
             if state == "r":
-                returned = self._store.run(ledger.lease_expired(job, shard))
+                returned = self._store.run(ledger.reclaim_shard(job, shard))
                 self._returned(job, shard, returned, "lease_lost")
             elif state == "f":
-                self._returned(job, shard, self._store.run(ledger.defer_over(job, shard)), "deferred")
+                self._returned(job, shard, self._store.run(ledger.republish_deferred(job, shard)), "deferred")
             else:  # waiting or published past the job's deadline
-                self._store.run(ledger.expire(job))
+                self._store.run(ledger.expire_job(job))
 
-    def _returned(self, job: str, shard: int, returned: Returned, cause: str) -> None:
+    def _returned(self, job: str, shard: int, returned: ShardReturn, cause: str) -> None:
         if returned.kind in ("clean", "suspect", "cancelled"):
             log.warning("lease.lost", extra={"job_id": job, "shard": shard, "answer": returned.kind})
         self._push(returned.publish, cause)
 
     def _audit(self, job: str) -> None:
-        mended = self._store.run(ledger.audit(job))
+        mended = self._store.run(ledger.audit_job(job))
         if mended:
             self._metrics.repairs.inc(mended)
             log.error("ledger.mended", extra={"job_id": job, "facts": mended})

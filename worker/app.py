@@ -147,7 +147,7 @@ def _warm(settings: WorkerSettings, load: LoadEngine, metrics: WorkerMetrics) ->
 
 def _tell(store: Ledger, model: str, reason: str) -> None:
     try:
-        store.run(ledger.model_trouble(model, reason[:500]))
+        store.run(ledger.report_model_error(model, reason[:500]))
     except LedgerUnavailableError as error:
         log.warning("model.trouble_untold", extra={"reason": str(error)})
 
@@ -168,7 +168,7 @@ def _serve(
     marks = Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-worker-marks"))
 
     def mark(shards: frozenset[ShardRef], left: frozenset[ShardRef]) -> None:
-        marks.run(ledger.mark(incarnation, shards, left))
+        marks.run(ledger.set_crash_suspects(incarnation, shards, left))
 
     blame, progress = Blame(mark), Progress()
     tracer, traces = tracing.start(settings, "worker"), dict[ShardRef, str]()
@@ -188,7 +188,7 @@ def _serve(
     facts = model_facts(settings, engine.spec)
 
     def seen() -> None:
-        store.run(ledger.worker_seen(settings.model, incarnation, slots, revision, facts))
+        store.run(ledger.announce_worker(settings.model, incarnation, slots, revision, facts))
 
     def end_broken() -> None:
         log.critical("worker.device_lost")
@@ -304,7 +304,7 @@ def _register(app: Celery, intake: Intake) -> None:
 
 def _leave(store: Ledger, model: str, name: str) -> None:
     try:
-        store.run(ledger.worker_left(model, name))
+        store.run(ledger.deregister_worker(model, name))
     except LedgerUnavailableError as error:
         log.warning("worker.left_unsaid", extra={"reason": str(error)})  # its entry lapses in half a minute
 

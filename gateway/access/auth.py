@@ -96,7 +96,7 @@ class Require:
 
     async def _authenticate(self, request: Request, services: Services) -> Caller:
         if services.keys is None:
-            return Caller("local", LOCAL_TENANT, Role.admin)
+            return Caller("local", LOCAL_TENANT, Role.ADMIN)
         presented = key_in_headers(request) or _key_in_query(request, services)
         if presented:
             record, session = _find_record(services, services.keys, lambda keys: keys.verify(presented)), ""

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from gateway.settings import GatewaySettings
 from jobs.ledger import AsyncLedger
-from jobs.ledger.access import session_begin, session_end, session_key
+from jobs.ledger.access import begin_session, end_session, find_session_key
 
 LEGACY_COOKIE = "gleaner_api_key"
 """Contained the API key itself in versions up to 0.1; never read, removed at sign-in and sign-out."""
@@ -42,7 +42,7 @@ class Sessions:
             LedgerUnavailableError: Redis does not answer.
         """
         token = _PREFIX + secrets.token_urlsafe(32)
-        await self._ledger.run(session_begin(_digest(token), key_hash, self.lifetime_s))
+        await self._ledger.run(begin_session(_digest(token), key_hash, self.lifetime_s))
         return token
 
     async def find_session(self, token: str) -> tuple[str, str] | None:
@@ -54,7 +54,7 @@ class Sessions:
         if len(token) > _MAX_CHARACTERS or not token.isascii() or not token.startswith(_PREFIX):
             return None
         session = _digest(token)
-        key_hash = await self._ledger.run(session_key(session))
+        key_hash = await self._ledger.run(find_session_key(session))
         return (session, key_hash) if key_hash else None
 
     async def is_active(self, session: str) -> bool:
@@ -63,7 +63,7 @@ class Sessions:
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        return await self._ledger.run(session_key(session)) != ""
+        return await self._ledger.run(find_session_key(session)) != ""
 
     async def end_session(self, token: str) -> None:
         """End a session, if it exists.
@@ -71,7 +71,7 @@ class Sessions:
         Raises:
             LedgerUnavailableError: Redis does not answer.
         """
-        await self._ledger.run(session_end(_digest(token)))
+        await self._ledger.run(end_session(_digest(token)))
 
     def is_secure(self, request: Request) -> bool:
         """Return whether the browser uses, or has to use, https."""

@@ -17,9 +17,9 @@ from gateway.webhooks.settings import WebhookSettings
 from jobs import naming
 from jobs.codec import make_codec
 from jobs.ledger import Ledger
-from jobs.ledger.stats import truth
+from jobs.ledger.stats import read_stats
 from jobs.observability import logs, tracing
-from jobs.observability.metrics import QueueTruth, UpkeepMetrics, WebhookMetrics, process
+from jobs.observability.metrics import LedgerStatsCollector, UpkeepMetrics, WebhookMetrics, process
 from jobs.observability.probes import ProbeServer
 from jobs.queue import celery_queues
 from jobs.queue.consumer import consume, process_name
@@ -83,7 +83,7 @@ def run(settings: CourierSettings, how: Rules | None = None, find: Resolve | Non
         return upkeep.trouble() if consuming.is_set() else "not consuming yet"
 
     counting = Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-metrics"))
-    registry.register(QueueTruth(lambda: counting.run(truth(settings.models.served))))
+    registry.register(LedgerStatsCollector(lambda: counting.run(read_stats(settings.models.served))))
     probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, alive, ready)
     probes.start()
     upkeep.start()

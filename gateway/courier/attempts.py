@@ -23,7 +23,7 @@ from gateway.webhooks.endpoints import Card
 from gateway.webhooks.schedule import STANDARD, Answer, Schedule, Verdict
 from gateway.webhooks.sender import Sender
 from jobs.codec import Codec, CodecError
-from jobs.ledger import Call, Ledger, LedgerUnavailableError, place, webhooks
+from jobs.ledger import Call, Ledger, LedgerUnavailableError, associated_data, webhooks
 from jobs.ledger.webhooks import DeliveryAttempt, DeliveryClaim
 from jobs.observability.logs import bound, failure
 from jobs.observability.metrics import WebhookMetrics
@@ -88,7 +88,7 @@ class Deliverer:
         began = time.monotonic()
         for done, delivery in enumerate(ids):
             if done and (self._stopping.is_set() or time.monotonic() - began > _PATIENCE_S):
-                self._store.run(webhooks.dlv_return(ids[done:]))
+                self._store.run(webhooks.return_deliveries(ids[done:]))
                 outcomes["returned"] = len(ids) - done
                 break
             outcome = self._attempt(delivery)
@@ -98,7 +98,7 @@ class Deliverer:
     def _attempt(self, delivery: str) -> str:
         nonce = secrets.token_hex(8)
         rules = self._rules
-        claim = self._store.run(webhooks.dlv_claim(delivery, nonce, int(rules.lease_s * 1000), rules.cap))
+        claim = self._store.run(webhooks.claim_delivery(delivery, nonce, int(rules.lease_s * 1000), rules.cap))
         if claim.kind != "run":
             log.debug("delivery.not_ours", extra={"delivery_id": delivery, "answer": claim.kind})
             return claim.kind
@@ -137,7 +137,7 @@ class Deliverer:
     def _send(self, delivery: str, claim: DeliveryClaim, trace: str) -> Answer:
         try:
             card = Card.open(self._codec, claim.endpoint, claim.sealed)
-            meta = self._codec.decode(claim.meta, place("meta", claim.job)) if claim.meta else b"{}"
+            meta = self._codec.decode(claim.meta, associated_data("meta", claim.job)) if claim.meta else b"{}"
         except CodecError:
             log.error("delivery.unreadable", extra={"delivery_id": delivery, "endpoint_id": claim.endpoint})
             return Answer(0, 0, error="unreadable")  # a key is missing here; another attempt may find it
@@ -151,7 +151,7 @@ class Deliverer:
         attempt = DeliveryAttempt(
             claim.now, answer.status, answer.latency_ms, answer.error, self._kept(delivery, answer)
         )
-        call = webhooks.dlv_done(
+        call = webhooks.record_delivery(
             delivery,
             nonce,
             verdict.outcome,
@@ -173,7 +173,7 @@ class Deliverer:
         return outcome
 
     def _kept(self, delivery: str, answer: Answer) -> bytes:
-        return self._codec.encode(answer.body, place("att", delivery)) if answer.body else b""
+        return self._codec.encode(answer.body, associated_data("att", delivery)) if answer.body else b""
 
     def _persist(self, call: Call[T]) -> T:
         """Store what happened even if the store is away for a moment: otherwise the receiver would get it again."""

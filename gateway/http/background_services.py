@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from gateway.settings import GatewaySettings
 from jobs import ledger
 from jobs.ledger import Ledger, LedgerUnavailableError
-from jobs.ledger.stats import truth
-from jobs.observability.metrics import QueueTruth, UpkeepMetrics
+from jobs.ledger.stats import read_stats
+from jobs.observability.metrics import LedgerStatsCollector, UpkeepMetrics
 from jobs.observability.probes import Check, ProbeServer
 from jobs.redis.clients import connect
 from jobs.upkeep import Upkeep, UpkeepLoop
@@ -44,7 +44,9 @@ def beside(
     """
     stand_by = _stand_by(settings, upkeep)
     counting = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-metrics"))
-    registry.register(QueueTruth(lambda: counting.run(truth(settings.models.served)), speaks=stand_by.ticks))
+    registry.register(
+        LedgerStatsCollector(lambda: counting.run(read_stats(settings.models.served)), speaks=stand_by.ticks)
+    )
     probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, alive, _ready(settings, serves))
     probes.start()
     stand_by.start()

@@ -1,4 +1,4 @@
-"""A place in a list as the opaque text that clients carry: `Cursor`, `JobPlace` <-> URL-safe base64."""
+"""A place in a list as the opaque text that clients carry: `Cursor`, `JobPosition` <-> URL-safe base64."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import binascii
 import re
 
 from gateway.http.problems import Problem
-from jobs.ledger import JobPlace
+from jobs.ledger import JobPosition
 from jobs.results import Cursor
 
 _LONGEST = 80
@@ -32,12 +32,12 @@ def decode(text: str | None) -> Cursor:
     return Cursor(int(match[1]), int(match[2]))
 
 
-def encode_place(place: JobPlace) -> str:
+def encode_place(place: JobPosition) -> str:
     """A place in the list of jobs as text."""
     return _text(f"j1:{place.created}:{place.id}")
 
 
-def decode_place(text: str | None) -> JobPlace | None:
+def decode_place(text: str | None) -> JobPosition | None:
     """The place in the list of jobs that a client came back with; None is the beginning.
 
     Raises:
@@ -46,7 +46,7 @@ def decode_place(text: str | None) -> JobPlace | None:
     if text is None:
         return None
     match = _match(_JOBS, text)
-    return JobPlace(int(match[1]), match[2].decode())
+    return JobPosition(int(match[1]), match[2].decode())
 
 
 def _text(place: str) -> str:

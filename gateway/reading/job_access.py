@@ -21,7 +21,7 @@ async def owned_job(services: Services, caller: Caller, job_id: str) -> Job:
         Problem: job_not_found or job_purged.
     """
     _check_id(job_id)
-    found = await services.ledger.run(ledger.view(job_id))
+    found = await services.ledger.run(ledger.read_job(job_id))
     if not isinstance(found, Job) or found.tenant != caller.tenant:
         raise _absent(found, caller)
     return found
@@ -34,7 +34,7 @@ async def owned_page(services: Services, caller: Caller, job_id: str, shard: int
         Problem: job_not_found or job_purged.
     """
     _check_id(job_id)
-    found = await services.ledger.run(ledger.page(job_id, shard, max_bytes))
+    found = await services.ledger.run(ledger.read_page(job_id, shard, max_bytes))
     if not isinstance(found, Page) or found.job.tenant != caller.tenant:
         raise _absent(found, caller)
     return found
@@ -42,7 +42,7 @@ async def owned_page(services: Services, caller: Caller, job_id: str, shard: int
 
 def announced_page(caller: Caller, job_id: str, told: bytes) -> Page | None:
     """The caller's ended job with all its results, as it was announced; None: it is to be read."""
-    found = ledger.announced(job_id, told) if told else None
+    found = ledger.parse_announced_page(job_id, told) if told else None
     return found if found and found.job.tenant == caller.tenant and found.job.status.terminal else None
 
 
@@ -53,7 +53,7 @@ async def owned_document(services: Services, caller: Caller, job_id: str, doc_id
         Problem: job_not_found or job_purged.
     """
     _check_id(job_id)
-    found = await services.ledger.run(ledger.document(job_id, doc_id))
+    found = await services.ledger.run(ledger.find_document(job_id, doc_id))
     if not isinstance(found, FoundDocument) or found.job.tenant != caller.tenant:
         raise _absent(found, caller)
     return found
@@ -66,7 +66,7 @@ async def owned_leftovers(services: Services, caller: Caller, job_id: str, shard
         Problem: job_not_found or job_purged.
     """
     _check_id(job_id)
-    found = await services.ledger.run(ledger.leftovers(job_id, shard))
+    found = await services.ledger.run(ledger.read_leftovers(job_id, shard))
     if not isinstance(found, Leftovers) or found.job.tenant != caller.tenant:
         raise _absent(found, caller)
     return found

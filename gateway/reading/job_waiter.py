@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.http.tasks import end
-from jobs.ledger import LedgerUnavailableError, channel
+from jobs.ledger import LedgerUnavailableError, job_channel
 from jobs.observability.logs import failure
 from jobs.schema import JobStatus
 
@@ -151,12 +151,12 @@ class Waiter:
         if not self._heard:
             return ""
         expected.job_id = job_id
-        self._channels.setdefault(channel(job_id), _Channel(job_id)).listeners[expected.hint] = True
+        self._channels.setdefault(job_channel(job_id), _Channel(job_id)).listeners[expected.hint] = True
         return self._name
 
     def told(self, job_id: str) -> bytes:
         """What was announced with the end of a job that is expected; b"" if nothing was."""
-        return self._channels[channel(job_id)].told
+        return self._channels[job_channel(job_id)].told
 
     async def until(
         self,
@@ -218,7 +218,7 @@ class Waiter:
 
     @contextlib.asynccontextmanager
     async def _listening(self, job_id: str, *, for_the_end: bool = False) -> AsyncIterator[asyncio.Event]:
-        name = channel(job_id)
+        name = job_channel(job_id)
         hint = asyncio.Event()
         listened = self._channels.setdefault(name, _Channel(job_id))
         listened.listeners[hint] = for_the_end
@@ -234,7 +234,7 @@ class Waiter:
             await self._leave(job_id, hint)
 
     async def _leave(self, job_id: str, hint: asyncio.Event) -> None:
-        name = channel(job_id)
+        name = job_channel(job_id)
         listened = self._channels[name]
         listened.listeners.pop(hint, None)
         if not listened.listeners:
@@ -294,7 +294,7 @@ class Waiter:
             for listened in self._channels.values():
                 listened.subscribed = True
             try:
-                await pubsub.subscribe(channel(self._name), *self._channels)
+                await pubsub.subscribe(job_channel(self._name), *self._channels)
             except BaseException:
                 await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's gap
                 raise
@@ -309,12 +309,12 @@ class Waiter:
         if message is None:
             return
         name, told = message["channel"].decode(), b""
-        if name == channel(self._name):
+        if name == job_channel(self._name):
             self._heard = True
             if message["type"] != "message":
                 return
             job_id, _, told = message["data"].partition(b"\n")
-            name = channel(job_id.decode(errors="replace"))  # a job of ours, which has ended
+            name = job_channel(job_id.decode(errors="replace"))  # a job of ours, which has ended
         listened = self._channels.get(name)
         if listened is None:
             return

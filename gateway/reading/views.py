@@ -60,7 +60,7 @@ def queued_job(new: NewJob, created: int) -> Job:
     return Job(
         id=new.id,
         tenant=new.tenant,
-        status=JobStatus.queued,
+        status=JobStatus.QUEUED,
         status_reason=None,
         counts=Counts(total, total, 0, 0, 0, 0, 0),
         eta_s=None,

@@ -47,7 +47,7 @@ router = APIRouter(prefix="/v1/extract", tags=["jobs"])
 async def extract(
     request: Request,
     services: ServicesDep,
-    caller: Annotated[Caller, Depends(require(Role.submitter, submits=True))],
+    caller: Annotated[Caller, Depends(require(Role.SUBMITTER, submits=True))],
 ) -> Response:
     """The same body as a job's, with at most 32 documents; its priority is interactive."""
     async with services.waiter.expecting() as expected:

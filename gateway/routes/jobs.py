@@ -41,9 +41,9 @@ MAX_LIMIT = 100
 submitting = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-Viewer = Annotated[Caller, Depends(require(Role.viewer))]
-Submitter = Annotated[Caller, Depends(require(Role.submitter))]
-Submission = Annotated[Caller, Depends(require(Role.submitter, submits=True))]
+Viewer = Annotated[Caller, Depends(require(Role.VIEWER))]
+Submitter = Annotated[Caller, Depends(require(Role.SUBMITTER))]
+Submission = Annotated[Caller, Depends(require(Role.SUBMITTER, submits=True))]
 JobId = Annotated[str, Path(description="A job's id.", examples=["job_01kb4t7w3vq9x2m5n8r6c1d0fz"])]
 
 
@@ -120,7 +120,7 @@ async def _wait_for_accepted(
 )
 async def list_jobs(
     services: ServicesDep,
-    caller: Annotated[Caller, Depends(require(Role.viewer, cost=LIST_COST))],
+    caller: Annotated[Caller, Depends(require(Role.VIEWER, cost=LIST_COST))],
     status: Annotated[list[JobStatus] | None, Query(description="Only jobs in one of these states.")] = None,
     created_after: Annotated[AwareDatetime | None, Query(description="Only jobs created later than this.")] = None,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
@@ -187,7 +187,7 @@ async def get_job(
 async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) -> Response:
     """End what has not begun; what finished is kept. Repeating it changes nothing."""
     await owned_job(services, caller, job_id)
-    if await services.ledger.run(ledger.cancel(job_id)) == "closed":
+    if await services.ledger.run(ledger.cancel_job(job_id)) == "closed":
         services.metrics.jobs.labels("cancelled").inc()
     await services.barrier.confirm_writes()
     job = await owned_job(services, caller, job_id)
@@ -248,7 +248,7 @@ async def delete_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
     and its deliveries. One that is still to come goes out without metadata.
     """
     await owned_job(services, caller, job_id)
-    outcome = await services.ledger.run(ledger.purge(job_id))
+    outcome = await services.ledger.run(ledger.purge_job(job_id))
     if outcome == "not_terminal":
         raise Problem("job_not_terminal", "the job has not ended; cancel it first")
     if outcome != "purged":

@@ -106,11 +106,11 @@ class LimitsBody(Body):
 
 
 @router.get("", operation_id="get_limits", summary="Your limits", responses=openapi.answers())
-async def get_limits(services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.viewer))]) -> LimitsBody:
+async def get_limits(services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.VIEWER))]) -> LimitsBody:
     """What your key and tenant may do, and what is left of it now."""
     settings = services.settings
     statuses = await services.limiter.read_statuses(caller)
-    work = await services.ledger.run(ledger.open_work(caller.tenant, caller.key_id))
+    work = await services.ledger.run(ledger.read_open_work(caller.tenant, caller.key_id))
     return LimitsBody(
         tenant=caller.tenant,
         key_id=caller.key_id,

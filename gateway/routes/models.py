@@ -24,11 +24,11 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
     responses={200: {"description": "The default model first."}, **openapi.answers()},
 )
 async def list_models(
-    services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.viewer))]
+    services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.VIEWER))]
 ) -> ModelsPage:
     """What jobs may ask for, with the workers of the model that would run yours; one without still takes jobs."""
     models = services.settings.models
-    views = {view.name: view for view in await services.ledger.run(ledger.models(models.served))}
+    views = {view.name: view for view in await services.ledger.run(ledger.read_models(models.served))}
     data = [
         model_body(
             name,

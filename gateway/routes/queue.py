@@ -15,7 +15,7 @@ from gateway.http.services import ServicesDep
 from jobs import ledger
 from jobs.api_keys import Role
 from jobs.ledger import Backlog
-from jobs.ledger.stats import truth
+from jobs.ledger.stats import read_stats
 from jobs.schema import Priority
 
 router = APIRouter(prefix="/v1/queue", tags=["operations"])
@@ -68,12 +68,12 @@ class QueuePage(Body):
     responses={200: {"description": "One entry a model."}, **openapi.answers()},
 )
 async def get_queue(
-    services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.admin, cost=LIST_COST))]
+    services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.ADMIN, cost=LIST_COST))]
 ) -> QueuePage:
     """What is open of every model, over all tenants, how fast it goes, and when it will be done."""
     served = services.settings.models.served
-    found = await asyncio.gather(*(services.ledger.run(ledger.backlog(name)) for name in served))
-    stored = (await services.ledger.run(truth(()))).stored
+    found = await asyncio.gather(*(services.ledger.run(ledger.read_backlog(name)) for name in served))
+    stored = (await services.ledger.run(read_stats(()))).stored
     return QueuePage(
         data=[_body(backlog) for backlog in found],
         tenants=[TenantBody(tenant=tenant, stored_bytes=size) for tenant, size in stored],

@@ -76,7 +76,7 @@ def _page_cost(request: Request) -> int:
 async def get_results(
     request: Request,
     services: ServicesDep,
-    caller: Annotated[Caller, Depends(require(Role.viewer, cost=_page_cost))],
+    caller: Annotated[Caller, Depends(require(Role.VIEWER, cost=_page_cost))],
     job_id: JobId,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
     limit: Annotated[

@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/session", tags=["health"])
     responses={204: {"description": "The browser has the cookie."}, **openapi.answers()},
 )
 async def create_session(
-    request: Request, services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.viewer))]
+    request: Request, services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.VIEWER))]
 ) -> Response:
     """Begin a session with the key of this request's header; it ends with the key, at sign-out, or in time.
 
@@ -60,7 +60,7 @@ async def create_session(
     },
 )
 async def delete_session(
-    request: Request, services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.viewer))]
+    request: Request, services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.VIEWER))]
 ) -> Response:
     """End the session of this browser's cookie; the key itself stays good."""
     response, name = Response(status_code=204), services.sessions.cookie_name(request)

@@ -54,10 +54,10 @@ endpoints = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"])
 single = APIRouter(prefix="/v1/deliveries", tags=["webhooks"])
 ROUTERS = (endpoints, single)
 
-Viewer = Annotated[Caller, Depends(require(Role.viewer))]
-Lister = Annotated[Caller, Depends(require(Role.viewer, cost=LIST_COST))]
-Submitter = Annotated[Caller, Depends(require(Role.submitter))]
-Recoverer = Annotated[Caller, Depends(require(Role.submitter, cost=LIST_COST))]
+Viewer = Annotated[Caller, Depends(require(Role.VIEWER))]
+Lister = Annotated[Caller, Depends(require(Role.VIEWER, cost=LIST_COST))]
+Submitter = Annotated[Caller, Depends(require(Role.SUBMITTER))]
+Recoverer = Annotated[Caller, Depends(require(Role.SUBMITTER, cost=LIST_COST))]
 EndpointId = Annotated[str, Path(max_length=64, description="An endpoint's id.", examples=["ep_0af7651916cd43dd"])]
 DeliveryId = Annotated[str, Path(max_length=64, description="A delivery's id.", examples=["dlv_2fd4e1c67a2d28fc"])]
 
@@ -215,7 +215,7 @@ async def listed(
     start = _decode(cursor)
     await services.endpoints.get(caller.tenant, endpoint_id)
     page = await services.ledger.run(
-        webhooks.dlv_list(endpoint_id, start, limit, None if status is None else _STATES[status])
+        webhooks.list_deliveries(endpoint_id, start, limit, None if status is None else _STATES[status])
     )
     return DeliveriesBody(
         data=[delivery_body(services.codec, delivery) for delivery in page.deliveries],
@@ -240,7 +240,7 @@ async def recover(
     await services.endpoints.get(caller.tenant, endpoint_id)
     recovered, skip = 0, 0
     while True:
-        queued, looked = await services.ledger.run(webhooks.recover(endpoint_id, since, skip))
+        queued, looked = await services.ledger.run(webhooks.recover_deliveries(endpoint_id, since, skip))
         if queued < 0:
             raise _disabled()
         recovered, skip = recovered + queued, skip + looked
@@ -281,7 +281,7 @@ async def redeliver(services: ServicesDep, caller: Submitter, delivery_id: Deliv
 
 
 async def _owned(services: Services, caller: Caller, delivery_id: str) -> Delivery:
-    found = await services.ledger.run(webhooks.dlv_view(delivery_id))
+    found = await services.ledger.run(webhooks.read_delivery(delivery_id))
     if found is None or found.tenant != caller.tenant:
         raise _no_delivery()
     return found

@@ -31,7 +31,7 @@ from gateway.submission.parsing import Head, Submission
 from gateway.submission.staging import Staging
 from gateway.webhooks.request import InlineWebhook
 from jobs import ledger, naming
-from jobs.ledger import Created, IdemBegin, LedgerUnavailableError, Limits, NewJob, webhooks
+from jobs.ledger import Created, IdempotencyClaim, LedgerUnavailableError, Limits, NewJob, webhooks
 from jobs.shards import wire_version
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,9 @@ async def create_job(
     """
     if key is None:
         return await _submit(services, caller, await read(), None, trace, expected)
-    begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha))
+    begun = await services.ledger.run(
+        ledger.claim_idempotency_key(caller.tenant, key.key_hash, key.nonce, key.body_sha)
+    )
     if (known := replayed_response(services, caller, key, begun)) is not None:
         return known
     async with release_key_on_error(services, caller, key):
@@ -130,7 +132,7 @@ async def create_staged_job(
 
 
 def replayed_response(
-    services: Services, caller: Caller, key: IdempotencyKey, begun: IdemBegin
+    services: Services, caller: Caller, key: IdempotencyKey, begun: IdempotencyClaim
 ) -> AcceptedJob | None:
     """The first answer to this Idempotency-Key, or None where the request is the first.
 
@@ -163,7 +165,7 @@ async def release_key_on_error(services: Services, caller: Caller, key: Idempote
         yield
     except BaseException:
         with contextlib.suppress(LedgerUnavailableError):
-            await services.ledger.run(ledger.idem_drop(caller.tenant, key.key_hash, key.nonce))
+            await services.ledger.run(ledger.release_idempotency_key(caller.tenant, key.key_hash, key.nonce))
         raise
 
 
@@ -227,12 +229,12 @@ async def _create(
             new, created=key.begun, idem=key.key_hash, nonce=key.nonce, body_sha=key.body_sha, answer=sealed
         )
     within = services.pusher.within(naming.queue(new.model, new.priority))
-    outcome = await services.ledger.run(ledger.create(new, within))
+    outcome = await services.ledger.run(ledger.create_job(new, within))
     try:
         _refuse(outcome, new.limits)
     except Problem:
         if webhook is not None and isinstance(head.webhook, InlineWebhook):
-            await services.ledger.run(webhooks.ep_delete(webhook.endpoint_id))
+            await services.ledger.run(webhooks.delete_endpoint(webhook.endpoint_id))
         raise
     await _push(services, outcome)
     documents = sum(documents for documents, _ in new.sizes)

@@ -161,18 +161,18 @@ class DocumentReader:
 def text_error(text: str, max_bytes: int) -> DocumentError | None:
     """Why no worker needs to see this text, or None."""
     if not text or text.isspace():
-        return DocumentError(DocumentErrorCode.empty_text, "the text is empty or white space only")
+        return DocumentError(DocumentErrorCode.EMPTY_TEXT, "the text is empty or white space only")
     size = len(text)
     if size <= max_bytes and not text.isascii():
         try:
             size = len(text.encode())
         except UnicodeEncodeError:
             return DocumentError(
-                DocumentErrorCode.invalid_text, "the text holds half of a surrogate pair, which is no character"
+                DocumentErrorCode.INVALID_TEXT, "the text holds half of a surrogate pair, which is no character"
             )
     if size > max_bytes:
         return DocumentError(
-            DocumentErrorCode.document_too_large, f"the text is larger than {max_bytes} bytes in UTF-8"
+            DocumentErrorCode.DOCUMENT_TOO_LARGE, f"the text is larger than {max_bytes} bytes in UTF-8"
         )
     return None
 

@@ -176,7 +176,7 @@ class NdjsonReader:
         index, self.count = self.count, self.count + 1
         if line.content is None:
             detail = f"line {line.number} is too long for a text within {self._settings.max_document_bytes} bytes"
-            return self._failed(index, DocumentError(DocumentErrorCode.document_too_large, detail))
+            return self._failed(index, DocumentError(DocumentErrorCode.DOCUMENT_TOO_LARGE, detail))
         return self._read_document(index, line.number, line.content)
 
     def _check_blanks(self) -> None:
@@ -211,7 +211,7 @@ class NdjsonReader:
         except Problem as problem:
             if self._rejects:
                 raise
-            return self._failed(index, DocumentError(DocumentErrorCode.invalid_document, problem.detail))
+            return self._failed(index, DocumentError(DocumentErrorCode.INVALID_DOCUMENT, problem.detail))
         document = self._checked(index, item)
         if document is not None and not len(self._errors):
             return document
@@ -219,7 +219,7 @@ class NdjsonReader:
         if self._rejects:
             raise rejection
         return self._failed(
-            index, DocumentError(DocumentErrorCode.invalid_document, rejection.detail), _id_of(item)
+            index, DocumentError(DocumentErrorCode.INVALID_DOCUMENT, rejection.detail), _id_of(item)
         )
 
     def _checked(self, index: int, item: Any) -> Document | None:

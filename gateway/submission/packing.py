@@ -1,6 +1,6 @@
 """A job as it is stored: its head -> blobs, its documents -> the payload of each shard; metadata read back.
 
-Pure; every blob is encoded for the one place where it lies (`jobs.ledger.place`).
+Pure; every blob is encoded for the one place where it lies (`jobs.ledger.associated_data`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import orjson
 from gateway.submission.parsing import Head
 from jobs.codec import Codec
 from jobs.cost import Costs
-from jobs.ledger import place
+from jobs.ledger import associated_data
 from jobs.schema import Document, Job, Labels
 from jobs.shards import cut, encode_documents, wire_options, wire_version
 
@@ -97,13 +97,13 @@ def pack_job(codec: Codec, head: Head, documents: PackedDocuments) -> PackedJob:
 def pack_head(codec: Codec, job_id: str, head: Head) -> tuple[bytes, bytes]:
     """A job's labels and options, and its metadata (b"" where it has none)."""
     opts = orjson.dumps({"labels": head.labels, "options": wire_options(head.options)})
-    meta = codec.encode(orjson.dumps(head.metadata), place("meta", job_id)) if head.metadata else b""
-    return codec.encode(opts, place("opts", job_id)), meta
+    meta = codec.encode(orjson.dumps(head.metadata), associated_data("meta", job_id)) if head.metadata else b""
+    return codec.encode(opts, associated_data("opts", job_id)), meta
 
 
 def pack_shard(codec: Codec, job_id: str, number: int, documents: Sequence[Document]) -> bytes:
     """A shard's payload."""
-    return codec.encode(encode_documents(documents), place("in", job_id, number))
+    return codec.encode(encode_documents(documents), associated_data("in", job_id, number))
 
 
 def count_characters(documents: Sequence[Document]) -> int:
@@ -124,5 +124,5 @@ def unpack_metadata(codec: Codec, job: Job) -> dict[str, str]:
     """
     if not job.meta:
         return {}
-    metadata: dict[str, str] = orjson.loads(codec.decode(job.meta, place("meta", job.id)))
+    metadata: dict[str, str] = orjson.loads(codec.decode(job.meta, associated_data("meta", job.id)))
     return metadata

@@ -162,8 +162,8 @@ def _labels(given: Any, limits: DocumentLimits, errors: ValidationErrors) -> Lab
 
 
 def _priority(given: Any, errors: ValidationErrors, *, extract: bool) -> Priority:
-    default = Priority.interactive if extract else Priority.standard
-    allowed = [Priority.interactive] if extract else list(Priority)
+    default = Priority.INTERACTIVE if extract else Priority.STANDARD
+    allowed = [Priority.INTERACTIVE] if extract else list(Priority)
     if given is None:
         return default
     if given not in allowed:

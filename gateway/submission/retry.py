@@ -27,7 +27,7 @@ from gateway.submission.parsing import Head
 from gateway.submission.staging import Staging, open_stage
 from jobs import ledger
 from jobs.codec import Codec, Packed
-from jobs.ledger import place
+from jobs.ledger import associated_data
 from jobs.schema import Document, Job, Options
 from jobs.shards import decode_documents
 
@@ -44,7 +44,9 @@ async def create_retry(
     """
     if key is None:
         return await _retry(services, caller, job_id, None, trace)
-    begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha))
+    begun = await services.ledger.run(
+        ledger.claim_idempotency_key(caller.tenant, key.key_hash, key.nonce, key.body_sha)
+    )
     if (known := replayed_response(services, caller, key, begun)) is not None:
         return known
     async with release_key_on_error(services, caller, key):
@@ -64,7 +66,9 @@ async def _retry(
     if job.model not in services.settings.models.served:
         raise Problem("unknown_model", f"this service has {', '.join(services.settings.models.served)}")
     head = _head(services.codec, job)
-    renewal = () if key is None else (ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, key.body_sha),)
+    renewal = (
+        () if key is None else (ledger.claim_idempotency_key(caller.tenant, key.key_hash, key.nonce, key.body_sha),)
+    )
     async with open_stage(services, caller, new_job_id(), *renewal) as staging:
         staging.ask_for(head.labels)
         hook = await _stage_leftovers(services, caller, job_id, staging)
@@ -80,7 +84,7 @@ async def _stage_leftovers(services: Services, caller: Caller, job_id: str, stag
         if page.dropped:
             raise Problem("texts_dropped", "the texts of a cancelled job stay for a retry for a while only")
         for number, blob in page.blobs:
-            packed = services.codec.unseal(blob, place("in", job_id, number))
+            packed = services.codec.unseal(blob, associated_data("in", job_id, number))
             turn = await services.turns.take(caller.tenant, packed.size)
             try:
                 documents = await asyncio.to_thread(_open, services.codec, packed)
@@ -99,7 +103,7 @@ def _open(codec: Codec, packed: Packed) -> Sequence[Document]:
 
 
 def _head(codec: Codec, job: Job) -> Head:
-    opts = orjson.loads(codec.decode(job.opts, place("opts", job.id)))
+    opts = orjson.loads(codec.decode(job.opts, associated_data("opts", job.id)))
     try:
         options = Options.model_validate(opts["options"])
     except ValidationError:  # a newer gateway took them: in a rolling update the next one asked may know them

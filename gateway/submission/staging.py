@@ -93,12 +93,12 @@ class Staging:
         Raises:
             LedgerUnavailableError: the store does not answer.
         """
-        await self._services.ledger.run(ledger.stage(self.job_id, len(self.sizes), ()))
+        await self._services.ledger.run(ledger.stage_shards(self.job_id, len(self.sizes), ()))
 
     async def drop(self) -> None:
         """Remove what is staged, unless it has become a job; if the store is away, it lapses."""
         with contextlib.suppress(LedgerUnavailableError):
-            await self._services.ledger.run(ledger.unstage(self.job_id, now=True))
+            await self._services.ledger.run(ledger.drop_stage(self.job_id, now=True))
 
     async def _pack(self, shards: Sequence[Sequence[Document]]) -> None:
         for shard in shards:
@@ -117,10 +117,10 @@ class Staging:
         first = len(self.sizes) - len(self._blobs)
         tenant, most = self._caller.tenant, max_stored_bytes(self._services.settings, self._caller)
         outcome = await self._services.ledger.run(
-            ledger.stage(self.job_id, first, self._blobs, self._ids, tenant=tenant, max_stored_bytes=most)
+            ledger.stage_shards(self.job_id, first, self._blobs, self._ids, tenant=tenant, max_stored_bytes=most)
         )
         if outcome == "stored":
-            work = await self._services.ledger.run(ledger.open_work(tenant, self._caller.key_id))
+            work = await self._services.ledger.run(ledger.read_open_work(tenant, self._caller.key_id))
             raise stored_quota_problem(work.stored_bytes, most)
         if outcome == "memory_full":
             detail = "the job store has no room for this job now"

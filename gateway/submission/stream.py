@@ -52,7 +52,7 @@ async def accept_upload(
     if key_hash is None:
         return await _submit(request, services, caller, body, None, on_bad_line)
     key = IdempotencyKey(key_hash, "", secrets.token_hex(16))
-    begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key_hash, key.nonce, ""))
+    begun = await services.ledger.run(ledger.claim_idempotency_key(caller.tenant, key_hash, key.nonce, ""))
     if begun.kind == "known":
         return await _repeated(services, caller, body, key)
     replayed_response(services, caller, key, begun)
@@ -69,7 +69,7 @@ async def _submit(
     on_bad_line: OnBadLine,
 ) -> AcceptedJob:
     reader = NdjsonReader(services.settings, on_bad_line)
-    renewal = () if key is None else (ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, ""),)
+    renewal = () if key is None else (ledger.claim_idempotency_key(caller.tenant, key.key_hash, key.nonce, ""),)
     async with (
         services.body_memory.reserve_for(caller.tenant) as reservation,
         open_stage(services, caller, new_job_id(), *renewal) as staging,
@@ -111,10 +111,12 @@ async def _repeated(services: Services, caller: Caller, body: _Body, key: Idempo
     """The first answer, if this is the same body again."""
     async for _ in body.pieces():
         pass
-    begun = await services.ledger.run(ledger.idem_begin(caller.tenant, key.key_hash, key.nonce, body.sha()))
+    begun = await services.ledger.run(
+        ledger.claim_idempotency_key(caller.tenant, key.key_hash, key.nonce, body.sha())
+    )
     known = replayed_response(services, caller, key, begun)
     if known is None:
-        await services.ledger.run(ledger.idem_drop(caller.tenant, key.key_hash, key.nonce))
+        await services.ledger.run(ledger.release_idempotency_key(caller.tenant, key.key_hash, key.nonce))
         raise Problem(
             "idempotency_in_progress", "the Idempotency-Key lapsed just now", headers={"Retry-After": "1"}
         )

@@ -26,7 +26,7 @@ from gateway.webhooks.sender import Sender
 from gateway.webhooks.tenant_slots import TenantSlots
 from jobs import ledger
 from jobs.codec import Codec
-from jobs.ledger import AsyncLedger, place, webhooks
+from jobs.ledger import AsyncLedger, associated_data, webhooks
 from jobs.ledger.webhooks import Endpoint, Put
 
 OVERLAP_MS = 24 * 3600 * 1000
@@ -61,7 +61,7 @@ class Card:
         """The card as stored."""
         rows = [[secret.value, secret.until] for secret in self.secrets]
         content = orjson.dumps({"url": self.url, "description": self.description, "secrets": rows})
-        return codec.encode(content, place("ep", endpoint))
+        return codec.encode(content, associated_data("ep", endpoint))
 
     @classmethod
     def open(cls, codec: Codec, endpoint: str, sealed: bytes) -> Card:
@@ -70,7 +70,7 @@ class Card:
         Raises:
             CodecError: it cannot be read.
         """
-        content = orjson.loads(codec.decode(sealed, place("ep", endpoint)))
+        content = orjson.loads(codec.decode(sealed, associated_data("ep", endpoint)))
         return cls(content["url"], content["description"], tuple(Secret(*row) for row in content["secrets"]))
 
 
@@ -156,7 +156,7 @@ class Endpoints:
         record = _new(tenant, target, "inline", events, every=False)
         stored = replace(record, sealed=card.seal(self._codec, record.id))
         ttl_ms = int(deadline_s * 1000) + INLINE_TTL_MS
-        call = webhooks.ep_put(
+        call = webhooks.upsert_endpoint(
             stored, ttl_ms=ttl_ms, most=self._most_inline, job=job, max_stored_bytes=max_stored_bytes
         )
         full = (
@@ -173,14 +173,14 @@ class Endpoints:
         Raises:
             Problem: endpoint_not_found.
         """
-        record = await self._store.run(webhooks.ep_get(endpoint))
+        record = await self._store.run(webhooks.read_endpoint(endpoint))
         if record is None or record.tenant != tenant:
             raise _absent()
         return self._open(record)
 
     async def registered(self, tenant: str) -> list[Known]:
         """The tenant's registered endpoints, oldest first."""
-        return [self._open(record) for record in await self._store.run(webhooks.ep_list(tenant))]
+        return [self._open(record) for record in await self._store.run(webhooks.list_endpoints(tenant))]
 
     async def change(self, tenant: str, endpoint: str, changes: Changes) -> Known:
         """Change what is given; one that is made active again gets what waited.
@@ -234,7 +234,7 @@ class Endpoints:
             Problem: endpoint_not_found.
         """
         await self.get(tenant, endpoint)
-        await self._store.run(webhooks.ep_delete(endpoint))
+        await self._store.run(webhooks.delete_endpoint(endpoint))
 
     async def test(self, tenant: str, endpoint: str) -> Answer:
         """Send a signed `webhook.test` now, and say what came back; nothing is stored or repeated.
@@ -292,10 +292,10 @@ class Endpoints:
 
     async def _put(self, record: Endpoint, card: Card, *, max_stored_bytes: int) -> Known:
         stored = replace(record, sealed=card.seal(self._codec, record.id))
-        call = webhooks.ep_put(stored, max_stored_bytes=max_stored_bytes)
+        call = webhooks.upsert_endpoint(stored, max_stored_bytes=max_stored_bytes)
         full = f"your tenant has {webhooks.MAX_ENDPOINTS} endpoints, the most there may be"
         await self._made(call, record.tenant, full, max_stored_bytes)
-        kept = await self._store.run(webhooks.ep_get(record.id))
+        kept = await self._store.run(webhooks.read_endpoint(record.id))
         if kept is None:
             raise _absent()  # deleted in the same moment
         return Known(kept, card)
@@ -317,7 +317,7 @@ class Endpoints:
             case "full":
                 raise Problem("quota_exceeded", full, headers=headers)
             case "stored":
-                work = await self._store.run(ledger.open_work(tenant, ""))
+                work = await self._store.run(ledger.read_open_work(tenant, ""))
                 raise stored_quota_problem(work.stored_bytes, most_bytes)
 
     async def _update(self, tenant: str, endpoint: str, apply: Callable[[Known], Known]) -> Known:
@@ -325,7 +325,7 @@ class Endpoints:
             known = await self.get(tenant, endpoint)
             wanted = apply(known)
             stored = replace(wanted.record, sealed=wanted.card.seal(self._codec, endpoint))
-            match await self._store.run(webhooks.ep_put(stored)):
+            match await self._store.run(webhooks.upsert_endpoint(stored)):
                 case "ok":
                     return await self.get(tenant, endpoint)
                 case "absent":

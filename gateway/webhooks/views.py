@@ -11,7 +11,7 @@ from gateway.reading.views import rfc3339
 from gateway.webhooks.endpoints import Known
 from gateway.webhooks.schedule import Answer
 from jobs.codec import Codec, CodecError
-from jobs.ledger import place
+from jobs.ledger import associated_data
 from jobs.ledger.webhooks import Delivery, DeliveryAttempt
 
 _STATES: dict[str, Literal["pending", "delivering", "delivered", "failed"]] = {
@@ -203,7 +203,7 @@ def delivery_body(codec: Codec, delivery: Delivery) -> DeliveryBody:
 
 def _attempt(codec: Codec, delivery: str, attempt: DeliveryAttempt) -> AttemptBody:
     try:
-        said = codec.decode(attempt.body, place("att", delivery)) if attempt.body else b""
+        said = codec.decode(attempt.body, associated_data("att", delivery)) if attempt.body else b""
     except CodecError:  # its key is gone; the rest of the list is worth showing
         said = b""
     return AttemptBody(

@@ -65,16 +65,16 @@ def take_rates(takes: Sequence[Take]) -> Call[Taken]:
     return Call("take_rates", tuple(args), parse)
 
 
-def session_begin(session: str, key_hash: str, lifetime_s: int) -> Call[int]:
+def begin_session(session: str, key_hash: str, lifetime_s: int) -> Call[int]:
     """Begin a browser's session of an API key; both are named by their SHA-256."""
-    return Call("session_begin", (session, key_hash, lifetime_s * 1000, MAX_SESSIONS), int)
+    return Call("begin_session", (session, key_hash, lifetime_s * 1000, MAX_SESSIONS), int)
 
 
-def session_key(session: str) -> Call[str]:
+def find_session_key(session: str) -> Call[str]:
     """Return the SHA-256 of the key that a session stands for; "" where there is no such session."""
-    return Call("session_key", (session,), text)
+    return Call("find_session_key", (session,), text)
 
 
-def session_end(session: str) -> Call[bool]:
+def end_session(session: str) -> Call[bool]:
     """End a session; True if there was one."""
-    return Call("session_end", (session,), bool)
+    return Call("end_session", (session,), bool)

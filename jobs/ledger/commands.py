@@ -20,12 +20,12 @@ from jobs.ledger.types import (
     Claim,
     Completed,
     Created,
-    IdemBegin,
+    IdempotencyClaim,
+    InlinePush,
     Message,
     ModelFacts,
     NewJob,
-    Returned,
-    Within,
+    ShardReturn,
 )
 from jobs.schema import DEFAULT_THRESHOLD
 
@@ -38,21 +38,21 @@ WORKER_TTL_MS = 30_000
 # Submission
 
 
-def idem_begin(tenant: str, key_hash: str, nonce: str, body_sha: str) -> Call[IdemBegin]:
+def claim_idempotency_key(tenant: str, key_hash: str, nonce: str, body_sha: str) -> Call[IdempotencyClaim]:
     """Claim an Idempotency-Key for 20 s (again with the same nonce: another 20 s)."""
     return Call(
-        "idem_begin",
+        "claim_idempotency_key",
         (tenant, key_hash, nonce, body_sha),
-        lambda r: IdemBegin(parsing.text(r[0]), r[1], int(r[2])),  # type: ignore[arg-type]  # a script's word
+        lambda r: IdempotencyClaim(parsing.text(r[0]), r[1], int(r[2])),  # type: ignore[arg-type]  # a script's word
     )
 
 
-def idem_drop(tenant: str, key_hash: str, nonce: str) -> Call[bool]:
+def release_idempotency_key(tenant: str, key_hash: str, nonce: str) -> Call[bool]:
     """Free a key whose submission was refused; True if it was ours."""
-    return Call("idem_drop", (tenant, key_hash, nonce), bool)
+    return Call("release_idempotency_key", (tenant, key_hash, nonce), bool)
 
 
-def stage(
+def stage_shards(
     job: str,
     first_shard: int,
     blobs: Sequence[bytes],
@@ -72,10 +72,10 @@ def stage(
     for offset, blob in enumerate(blobs):
         args += (first_shard + offset, blob)
     ids = _pairs(doc_ids)
-    return Call("stage", (job, int(ttl_s * 1000), ids, tenant, max_stored_bytes, *args), parsing.text)
+    return Call("stage_shards", (job, int(ttl_s * 1000), ids, tenant, max_stored_bytes, *args), parsing.text)
 
 
-def create(new: NewJob, within: Within | None = None) -> Call[Created]:
+def create_job(new: NewJob, within: InlinePush | None = None) -> Call[Created]:
     """Make a job and its shards visible in one step, and publish as many as the window has room for.
 
     `within`: how their messages are pushed in the same step; what could not be is in the answer, as without it.
@@ -127,13 +127,13 @@ def create(new: NewJob, within: Within | None = None) -> Call[Created]:
 
     head = (orjson.dumps(header), new.opts, new.meta, new.answer, orjson.dumps(list(new.sizes)))
     template = b"" if within is None else within.template
-    return Call("create", (*head, _pairs(new.doc_ids), template, *new.blobs), parse)
+    return Call("create_job", (*head, _pairs(new.doc_ids), template, *new.blobs), parse)
 
 
 # A worker's life with a shard
 
 
-def claim(
+def claim_shard(
     message: Message,
     nonce: str,
     worker: str,
@@ -184,27 +184,29 @@ def claim(
         MARK_TTL_MS if at_risk else 0,
         default_threshold,
     )
-    return Call("claim", args, parse)
+    return Call("claim_shard", args, parse)
 
 
-def mark(worker: str, shards: Iterable[tuple[str, int]], left: Iterable[tuple[str, int]] = ()) -> Call[None]:
+def set_crash_suspects(
+    worker: str, shards: Iterable[tuple[str, int]], left: Iterable[tuple[str, int]] = ()
+) -> Call[None]:
     """Write down the suspects if the process dies now: `shards` from now on, those that `left` no more."""
     gone, members = ([f"{job}:{shard}" for job, shard in some] for some in (left, shards))
-    return Call("mark", (worker, MARK_TTL_MS, len(gone), *gone, *members), lambda _: None)
+    return Call("set_crash_suspects", (worker, MARK_TTL_MS, len(gone), *gone, *members), lambda _: None)
 
 
-def renew(leases: Sequence[tuple[str, int, str]], lease_ms: int = LEASE_MS) -> Call[tuple[str, ...]]:
+def renew_leases(leases: Sequence[tuple[str, int, str]], lease_ms: int = LEASE_MS) -> Call[tuple[str, ...]]:
     """Longer leases for (job, shard, nonce)...; one of ok, stop, lost for each."""
     flat = [part for lease in leases for part in lease]
-    return Call("renew", (lease_ms, *flat), lambda r: tuple(map(parsing.text, r)))
+    return Call("renew_leases", (lease_ms, *flat), lambda r: tuple(map(parsing.text, r)))
 
 
-def step(job: str, shard: int, nonce: str, at: int, result: bytes = b"") -> Call[str]:
+def record_progress(job: str, shard: int, nonce: str, at: int, result: bytes = b"") -> Call[str]:
     """In a shard that runs alone: document `at` begins now, `result` is the one before. ok, stop or stale."""
-    return Call("step", (job, shard, nonce, at, result), parsing.text)
+    return Call("record_progress", (job, shard, nonce, at, result), parsing.text)
 
 
-def complete(
+def complete_shard(
     message: Message,
     nonce: str,
     result: bytes,
@@ -230,46 +232,48 @@ def complete(
     numbers = (succeeded, failed, orjson.dumps(usage), orjson.dumps(errors))
     known = [part for answer in answers for part in answer]
     args = (message.job, message.shard, nonce, result, leftover, *numbers, keep_ms, *known)
-    return Call("complete", args, parse)
+    return Call("complete_shard", args, parse)
 
 
-def release(job: str, shard: int, nonce: str) -> Call[Returned]:
+def release_shard(job: str, shard: int, nonce: str) -> Call[ShardReturn]:
     """Give a shard back unfinished (drain, stop); never an attempt."""
-    return Call("release", (job, shard, nonce), parsing.returned(job))
+    return Call("release_shard", (job, shard, nonce), parsing.returned(job))
 
 
-def worker_seen(model: str, worker: str, slots: int, revision: str, facts: ModelFacts | None = None) -> Call[None]:
+def announce_worker(
+    model: str, worker: str, slots: int, revision: str, facts: ModelFacts | None = None
+) -> Call[None]:
     """Keep a worker on its model's list for the next half minute, and say what the model can do."""
     announcement = orjson.dumps({"revision": revision, **asdict(facts)}) if facts else b""
     args = (naming.slug(model), worker, WORKER_TTL_MS, slots, revision, announcement)
-    return Call("worker_seen", args, lambda _: None)
+    return Call("announce_worker", args, lambda _: None)
 
 
-def worker_left(model: str, worker: str) -> Call[None]:
+def deregister_worker(model: str, worker: str) -> Call[None]:
     """Take a worker off its model's list."""
-    return Call("worker_seen", (naming.slug(model), worker, 0, 0, "", b""), lambda _: None)
+    return Call("announce_worker", (naming.slug(model), worker, 0, 0, "", b""), lambda _: None)
 
 
-def model_trouble(model: str, reason: str) -> Call[None]:
+def report_model_error(model: str, reason: str) -> Call[None]:
     """Say why workers of this model cannot start; the next that starts clears it."""
-    return Call("model_trouble", (naming.slug(model), reason), lambda _: None)
+    return Call("report_model_error", (naming.slug(model), reason), lambda _: None)
 
 
 # A client's
 
 
-def cancel(job: str) -> Call[str]:
+def cancel_job(job: str) -> Call[str]:
     """closed, cancelling (something still runs), already, or absent."""
-    return Call("cancel", (job,), parsing.text)
+    return Call("cancel_job", (job,), parsing.text)
 
 
-def purge(job: str, *, erase: bool = True) -> Call[str]:
+def purge_job(job: str, *, erase: bool = True) -> Call[str]:
     """purged, not_terminal, gone (was purged before), or absent.
 
     `erase` removes whatever was said of the job as well: what its Idempotency-Key answers, its own endpoint, and
     its deliveries, of which those still to come go out without metadata. Without it deliveries go on as they are.
     """
-    return Call("purge", (job, int(erase)), parsing.text)
+    return Call("purge_job", (job, int(erase)), parsing.text)
 
 
 def ping_write() -> Call[int]:

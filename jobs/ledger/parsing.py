@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from jobs.ledger.types import Message, Returned
+from jobs.ledger.types import Message, ShardReturn
 from jobs.schema import DEFAULT_THRESHOLD, Counts, Job, JobStatus, Priority, Usage
 
 NO_WORKER_MS = 10 * 60_000
@@ -16,7 +16,7 @@ def text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def place(kind: str, job: str, shard: int | None = None, at: int | None = None) -> str:
+def associated_data(kind: str, job: str, shard: int | None = None, at: int | None = None) -> str:
     """Where a blob belongs: what the codec binds its encryption to. kind: in, out, part, opts, meta."""
     parts = [kind, job, *(str(n) for n in (shard, at) if n is not None)]
     return ":".join(parts)
@@ -47,7 +47,7 @@ def job(job_id: str, flat: Sequence[bytes]) -> Job:
         eta_s=_eta(
             status, number("left"), number("model_chars"), number("queue_jobs"), float(h.get("drain_rate") or 0)
         ),
-        queue_position=number("position") or None if status is JobStatus.queued else None,
+        queue_position=number("position") or None if status is JobStatus.QUEUED else None,
         usage=Usage(
             characters=number("chars"),
             windows=number("usage_windows"),
@@ -106,13 +106,13 @@ def turns(queue: str, flat: Sequence[bytes]) -> tuple[Message, ...]:
     return tuple(Message(queue, text(flat[i]), int(flat[i + 1]), int(flat[i + 2])) for i in range(0, len(flat), 3))
 
 
-def returned(job: str) -> Callable[[list[bytes]], Returned]:
+def returned(job: str) -> Callable[[list[bytes]], ShardReturn]:
     """Reads what became of a shard that was given back, and what is to be pushed."""
 
-    def parse(reply: list[bytes]) -> Returned:
+    def parse(reply: list[bytes]) -> ShardReturn:
         kind = text(reply[0])
         if len(reply) < 4:
-            return Returned(kind)
-        return Returned(kind, (Message(text(reply[3]), job, int(reply[1]), int(reply[2])),))
+            return ShardReturn(kind)
+        return ShardReturn(kind, (Message(text(reply[3]), job, int(reply[1]), int(reply[2])),))
 
     return parse

@@ -16,7 +16,7 @@ from jobs.ledger.types import (
     FoundDocument,
     Gone,
     JobList,
-    JobPlace,
+    JobPosition,
     Leftovers,
     ModelFacts,
     ModelView,
@@ -29,7 +29,7 @@ from jobs.ledger.types import (
 from jobs.schema import Job, JobStatus, Priority
 
 
-def view(job: str) -> Call[Job | Gone | None]:
+def read_job(job: str) -> Call[Job | Gone | None]:
     """The job as it is now; Gone where it was purged; None where it never was."""
 
     def parse(reply: list[Any]) -> Job | Gone | None:
@@ -38,10 +38,10 @@ def view(job: str) -> Call[Job | Gone | None]:
             return parsing.job(job, reply[1])
         return Gone(parsing.text(reply[1])) if kind == "gone" else None
 
-    return Call("view", (job,), parse)
+    return Call("read_job", (job,), parse)
 
 
-def page(job: str, shard: int, max_bytes: int = 1 << 20) -> Call[Page | Gone | None]:
+def read_page(job: str, shard: int, max_bytes: int = 1 << 20) -> Call[Page | Gone | None]:
     """Finished shards from `shard` on, up to the first unfinished one or about `max_bytes`."""
 
     def parse(reply: list[Any]) -> Page | Gone | None:
@@ -50,10 +50,10 @@ def page(job: str, shard: int, max_bytes: int = 1 << 20) -> Call[Page | Gone | N
             return _page(job, reply[1], reply[2], int(reply[3]))
         return Gone(parsing.text(reply[1])) if kind == "gone" else None
 
-    return Call("page", (job, shard, max_bytes), parse)
+    return Call("read_page", (job, shard, max_bytes), parse)
 
 
-def announced(job: str, told: bytes) -> Page | None:
+def parse_announced_page(job: str, told: bytes) -> Page | None:
     """The only page of an ended job, as `complete` announced it to the job's waiter; None: it is to be read."""
     head, _, blobs = told.partition(b"\n")
     try:
@@ -77,7 +77,7 @@ def list_jobs(
     limit: int,
     *,
     created_after: int | None = None,
-    behind: JobPlace | None = None,
+    behind: JobPosition | None = None,
     statuses: Collection[JobStatus] = (),
 ) -> Call[JobList]:
     """A tenant's jobs, newest first, at most `limit`; without their options.
@@ -92,14 +92,14 @@ def list_jobs(
 
     def parse(reply: list[Any]) -> JobList:
         jobs = tuple(parsing.job(parsing.text(row[0]), row[1]) for row in reply[3])
-        return JobList(jobs, JobPlace(int(reply[1]), parsing.text(reply[2])) if reply[0] else None)
+        return JobList(jobs, JobPosition(int(reply[1]), parsing.text(reply[2])) if reply[0] else None)
 
     after = "" if created_after is None else created_after
     place = ("", "") if behind is None else (behind.created, behind.id)
     return Call("list_jobs", (tenant, limit, after, *place, *sorted(statuses)), parse)
 
 
-def document(job: str, doc_id: str) -> Call[FoundDocument | Gone | None]:
+def find_document(job: str, doc_id: str) -> Call[FoundDocument | Gone | None]:
     """The shard that would hold a document of this id; the caller looks whether it does."""
 
     def parse(reply: list[Any]) -> FoundDocument | Gone | None:
@@ -113,10 +113,10 @@ def document(job: str, doc_id: str) -> Call[FoundDocument | Gone | None]:
         return FoundDocument(found, int(index), StoredShard(int(shard), parsing.text(state), int(attempts), blob))
 
     number = doc_id if doc_id.isascii() and doc_id.isdigit() and len(doc_id) < 10 else ""
-    return Call("document", (job, doc_id, number), parse)
+    return Call("find_document", (job, doc_id, number), parse)
 
 
-def leftovers(job: str, shard: int, max_bytes: int = 1 << 18) -> Call[Leftovers | Gone | None]:
+def read_leftovers(job: str, shard: int, max_bytes: int = 1 << 18) -> Call[Leftovers | Gone | None]:
     """Payloads of a job's documents that did not succeed, from `shard` on, about `max_bytes` of them."""
 
     def parse(reply: list[Any]) -> Leftovers | Gone | None:
@@ -128,10 +128,10 @@ def leftovers(job: str, shard: int, max_bytes: int = 1 << 18) -> Call[Leftovers 
         rest = None if following < 0 else following
         return Leftovers(parsing.job(job, reply[1]), blobs, rest, parsing.text(reply[4]), bool(reply[5]))
 
-    return Call("leftovers", (job, shard, max_bytes), parse)
+    return Call("read_leftovers", (job, shard, max_bytes), parse)
 
 
-def recall(
+def find_cached_results(
     tenant: str, questions: Sequence[str], max_bytes: int = 1 << 22
 ) -> Call[tuple[StoredAnswer | None, ...]]:
     """Where the tenant's answers to these questions lie, in about `max_bytes` of results; None: nowhere."""
@@ -146,10 +146,10 @@ def recall(
 
         return tuple(map(answer, reply[0]))
 
-    return Call("recall", (tenant, max_bytes, *questions), parse)
+    return Call("find_cached_results", (tenant, max_bytes, *questions), parse)
 
 
-def backlog(model: str) -> Call[Backlog]:
+def read_backlog(model: str) -> Call[Backlog]:
     """What is open of a model, how fast it goes, and how its two queues stand."""
     priorities = tuple(Priority)
 
@@ -172,15 +172,15 @@ def backlog(model: str) -> Call[Backlog]:
             queues=queues,
         )
 
-    return Call("backlog", (naming.slug(model), *(naming.queue(model, p) for p in priorities)), parse)
+    return Call("read_backlog", (naming.slug(model), *(naming.queue(model, p) for p in priorities)), parse)
 
 
-def versions(jobs: Sequence[str]) -> Call[tuple[int, ...]]:
+def read_versions(jobs: Sequence[str]) -> Call[tuple[int, ...]]:
     """Each job's version, -1 where there is no such job."""
-    return Call("versions", tuple(jobs), lambda reply: tuple(map(int, reply)))
+    return Call("read_versions", tuple(jobs), lambda reply: tuple(map(int, reply)))
 
 
-def models(model_names: Sequence[str]) -> Call[tuple[ModelView, ...]]:
+def read_models(model_names: Sequence[str]) -> Call[tuple[ModelView, ...]]:
     """Workers, revision, backlog and trouble of each model."""
 
     def parse(reply: list[Any]) -> tuple[ModelView, ...]:
@@ -199,7 +199,7 @@ def models(model_names: Sequence[str]) -> Call[tuple[ModelView, ...]]:
             for name, row in zip(model_names, reply, strict=True)
         )
 
-    return Call("models", tuple(map(naming.slug, model_names)), parse)
+    return Call("read_models", tuple(map(naming.slug, model_names)), parse)
 
 
 def _facts(stored: bytes, revision: bytes) -> ModelFacts | None:
@@ -211,6 +211,6 @@ def _facts(stored: bytes, revision: bytes) -> ModelFacts | None:
     return ModelFacts(**{name: value for name, value in content.items() if name in names_of})
 
 
-def open_work(tenant: str, by: str) -> Call[OpenWork]:
+def read_open_work(tenant: str, by: str) -> Call[OpenWork]:
     """What a tenant has open and keeps now, and how many open jobs one of its keys submitted."""
-    return Call("open_work", (tenant, by), lambda r: OpenWork(*map(int, r)))
+    return Call("read_open_work", (tenant, by), lambda r: OpenWork(*map(int, r)))

@@ -43,7 +43,7 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class LedgerStats:
     """Every model's backlog, and the server's own health.
 
     Attributes:
@@ -63,20 +63,20 @@ class Truth:
     stored: tuple[tuple[str, int], ...] = ()
 
 
-def truth(models: Sequence[str]) -> Call[Truth]:
+def read_stats(models: Sequence[str]) -> Call[LedgerStats]:
     """Read it in one call, at a cost that does not grow with the queue."""
 
-    def parse(reply: list[Any]) -> Truth:
+    def parse(reply: list[Any]) -> LedgerStats:
         now, used, most, append_only, write, rewrite, beat = reply[:7]
         good = bool(append_only) and text(write) == "ok" and text(rewrite) == "ok"
         stored = tuple((text(tenant), int(size)) for tenant, size in reply[7])
         rows = zip(models, reply[8:], strict=True)
         backlogs = tuple(_backlog(name, row, now) for name, row in rows)
         silent = (now - beat) / 1000 if beat else None
-        return Truth(now, used, most, bool(append_only), good, silent, backlogs, stored)
+        return LedgerStats(now, used, most, bool(append_only), good, silent, backlogs, stored)
 
     args = ((naming.slug(name), *(naming.queue(name, priority) for priority in Priority)) for name in models)
-    return Call("truth", tuple(chain.from_iterable(args)), parse)
+    return Call("read_stats", tuple(chain.from_iterable(args)), parse)
 
 
 def _backlog(name: str, row: list[Any], now: int) -> Backlog:

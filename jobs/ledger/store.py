@@ -25,7 +25,7 @@ class LedgerUnavailableError(Exception):
     """The store cannot be reached, did not answer in time, or refuses to write (full, read-only, loading)."""
 
 
-def channel(job: str) -> str:
+def job_channel(job: str) -> str:
     """Where changes of a job are announced. A hint only: whoever listens reads the job again."""
     return f"{PREFIX}ch:{job}"
 

@@ -64,7 +64,7 @@ class NewJob:
         characters: of all documents, as the client counts them.
         blobs: encoded payloads in order; empty where they were staged.
         doc_ids: (document id, index) of documents whose id is not their index.
-        created: the ledger's time from `idem_begin`, or 0 for now.
+        created: the ledger's time from `claim_idempotency_key`, or 0 for now.
         idem: hash of the Idempotency-Key, or "".
         answer: what a replay answers, kept with the key.
         body_sha: hash of a stream's body, which the key learns now; "" where it knew.
@@ -102,7 +102,7 @@ class NewJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Within:
+class InlinePush:
     """How `create` pushes what it publishes itself, to a broker on the ledger's own server.
 
     Attributes:
@@ -144,7 +144,7 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
-class IdemBegin:
+class IdempotencyClaim:
     """What became of an Idempotency-Key.
 
     `run`: this caller submits; `replay`: answer as stored; `reused`: other body; `in_progress`: being run; `known`:
@@ -192,7 +192,7 @@ class Completed:
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
+class ShardReturn:
     """A shard that went back to its queue (`publish`), or did not."""
 
     kind: str
@@ -268,7 +268,7 @@ class ModelView:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueWork:
     """What upkeep's tick found.
 
     Attributes:
@@ -295,7 +295,7 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class JobPlace:
+class JobPosition:
     """A place in a tenant's list of jobs: right behind this one, whether or not it is still there."""
 
     created: int
@@ -307,7 +307,7 @@ class JobList:
     """Jobs, newest first; `next` is where to go on, None at the end."""
 
     jobs: tuple[Job, ...]
-    next: JobPlace | None
+    next: JobPosition | None
 
 
 @dataclass(frozen=True, slots=True)

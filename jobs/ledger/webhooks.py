@@ -133,7 +133,7 @@ class DeliveriesPage:
 # Endpoints
 
 
-def ep_put(
+def upsert_endpoint(
     endpoint: Endpoint, *, ttl_ms: int = 0, most: int = MAX_ENDPOINTS, job: str = "", max_stored_bytes: int = 0
 ) -> Call[Put]:
     """Make an endpoint (`rev` 0) or change it as it was read; `full` and `stored` are the two limits.
@@ -160,33 +160,33 @@ def ep_put(
         job,
         max_stored_bytes,
     )
-    return Call("ep_put", args, text)  # type: ignore[arg-type]  # a script's word
+    return Call("upsert_endpoint", args, text)  # type: ignore[arg-type]  # a script's word
 
 
-def ep_get(endpoint: str) -> Call[Endpoint | None]:
+def read_endpoint(endpoint: str) -> Call[Endpoint | None]:
     """An endpoint, whoever's it is."""
-    return Call("ep_get", (endpoint,), lambda r: _endpoint(endpoint, int(r[0]), r[1:]))
+    return Call("read_endpoint", (endpoint,), lambda r: _endpoint(endpoint, int(r[0]), r[1:]))
 
 
-def ep_list(tenant: str) -> Call[tuple[Endpoint, ...]]:
+def list_endpoints(tenant: str) -> Call[tuple[Endpoint, ...]]:
     """A tenant's registered endpoints, oldest first."""
 
     def parse(reply: list[Any]) -> tuple[Endpoint, ...]:
         found = (_endpoint(text(ep), int(reply[0]), flat) for ep, flat in reply[1:])
         return tuple(endpoint for endpoint in found if endpoint is not None)
 
-    return Call("ep_list", (tenant,), parse)
+    return Call("list_endpoints", (tenant,), parse)
 
 
-def ep_delete(endpoint: str) -> Call[bool]:
+def delete_endpoint(endpoint: str) -> Call[bool]:
     """Forget an endpoint and all that was to be delivered to it; True if it was there."""
-    return Call("ep_delete", (endpoint,), bool)
+    return Call("delete_endpoint", (endpoint,), bool)
 
 
 # A courier's
 
 
-def dlv_due(
+def take_due_deliveries(
     room: int,
     cap: int,
     again_ms: int = AGAIN_MS,
@@ -210,10 +210,10 @@ def dlv_due(
         messages = tuple(tuple(map(text, message)) for message in reply[2:])
         return DueDeliveries(messages, int(reply[0]), more=bool(reply[1]))
 
-    return Call("dlv_due", (room, cap, again_ms, most, courier, slots), parse)
+    return Call("take_due_deliveries", (room, cap, again_ms, most, courier, slots), parse)
 
 
-def dlv_claim(delivery: str, nonce: str, lease_ms: int, cap: int) -> Call[DeliveryClaim]:
+def claim_delivery(delivery: str, nonce: str, lease_ms: int, cap: int) -> Call[DeliveryClaim]:
     """Take a delivery for one attempt of at most `lease_ms`."""
 
     def parse(reply: list[Any]) -> DeliveryClaim:
@@ -236,10 +236,10 @@ def dlv_claim(delivery: str, nonce: str, lease_ms: int, cap: int) -> Call[Delive
             text(tenant),
         )
 
-    return Call("dlv_claim", (delivery, nonce, lease_ms, cap), parse)
+    return Call("claim_delivery", (delivery, nonce, lease_ms, cap), parse)
 
 
-def dlv_done(
+def record_delivery(
     delivery: str,
     nonce: str,
     outcome: Literal["delivered", "retry", "failed"],
@@ -261,27 +261,27 @@ def dlv_done(
         disable,
         only_failures_ms,
     )
-    return Call("dlv_done", args, lambda r: (text(r[0]), text(r[1])))
+    return Call("record_delivery", args, lambda r: (text(r[0]), text(r[1])))
 
 
-def dlv_return(deliveries: Sequence[str]) -> Call[None]:
+def return_deliveries(deliveries: Sequence[str]) -> Call[None]:
     """Deliveries that were handed out and not tried come up again at once."""
-    return Call("dlv_return", tuple(deliveries), lambda _: None)
+    return Call("return_deliveries", tuple(deliveries), lambda _: None)
 
 
 # A client's
 
 
-def dlv_view(delivery: str) -> Call[Delivery | None]:
+def read_delivery(delivery: str) -> Call[Delivery | None]:
     """A delivery, whoever's it is."""
 
     def parse(reply: list[Any]) -> Delivery | None:
         return _delivery(delivery, reply[0], reply[1]) if reply else None
 
-    return Call("dlv_view", (delivery,), parse)
+    return Call("read_delivery", (delivery,), parse)
 
 
-def dlv_list(
+def list_deliveries(
     endpoint: str, start: tuple[int, int] | None, limit: int, state: str | None = None
 ) -> Call[DeliveriesPage]:
     """An endpoint's deliveries, newest first, from where the page before ended."""
@@ -291,7 +291,7 @@ def dlv_list(
         following = (int(reply[0]), int(reply[1])) if reply[0] else None
         return DeliveriesPage(tuple(_delivery(text(row[0]), row[1], row[2]) for row in reply[2:]), following)
 
-    return Call("dlv_list", (endpoint, before, skip, limit, state or ""), parse)
+    return Call("list_deliveries", (endpoint, before, skip, limit, state or ""), parse)
 
 
 def redeliver(delivery: str) -> Call[Literal["queued", "disabled", "flying", "absent"]]:
@@ -299,9 +299,9 @@ def redeliver(delivery: str) -> Call[Literal["queued", "disabled", "flying", "ab
     return Call("redeliver", (delivery,), text)  # type: ignore[arg-type]  # a script's word
 
 
-def recover(endpoint: str, since: int, skip: int = 0) -> Call[tuple[int, int]]:
+def recover_deliveries(endpoint: str, since: int, skip: int = 0) -> Call[tuple[int, int]]:
     """Try again what failed since a time: (queued, looked at), 500 a call; (-1, 0): the endpoint is disabled."""
-    return Call("recover", (endpoint, since, skip), lambda r: (int(r[0]), int(r[1])))
+    return Call("recover_deliveries", (endpoint, since, skip), lambda r: (int(r[0]), int(r[1])))
 
 
 def _fields(flat: Sequence[bytes]) -> Mapping[str, bytes]:

@@ -15,7 +15,7 @@ from prometheus_client import ProcessCollector as _ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from jobs.ledger.stats import Backlog, Truth
+from jobs.ledger.stats import Backlog, LedgerStats
 
 OTHER_LABEL = "other"
 """Stands for every entity label that the settings do not name: users' words are no metric labels."""
@@ -322,7 +322,7 @@ _BACKLOG: tuple[tuple[str, str, Callable[[Backlog], float]], ...] = (
 )
 
 
-class QueueTruth(Collector):
+class LedgerStatsCollector(Collector):
     """The queue as the ledger knows it, read when /metrics is asked for, so that it is never older than the scrape.
 
     Args:
@@ -330,7 +330,7 @@ class QueueTruth(Collector):
         speaks: False while somebody else shows the queue (a gateway speaks only while it stands in for couriers).
     """
 
-    def __init__(self, read: Callable[[], Truth], speaks: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, read: Callable[[], LedgerStats], speaks: Callable[[], bool] = lambda: True) -> None:
         self._read = read
         self._speaks = speaks
 

@@ -14,7 +14,7 @@ import redis.asyncio
 from redis.connection import parse_url
 from redis.exceptions import RedisError, ResponseError
 
-from jobs.ledger import Message, Within
+from jobs.ledger import InlinePush, Message
 from jobs.queue.celery_queues import KEY_PREFIX, envelope, template
 from jobs.redis.pipelining import Grouped
 from jobs.redis.sentinels import Sentinels
@@ -70,12 +70,12 @@ class Pusher:
                 self._proven = here == there
                 return
 
-    def within(self, queue: str) -> Within | None:
+    def within(self, queue: str) -> InlinePush | None:
         """How the ledger's call pushes to this queue itself; None where it cannot."""
         if self._databases is None or not self._proven:
             return None
         back, database = self._databases
-        return Within(database, back, KEY_PREFIX + queue, template(queue))
+        return InlinePush(database, back, KEY_PREFIX + queue, template(queue))
 
     async def push(self, messages: Sequence[Message]) -> None:
         """Put messages into their queues, in order.

@@ -42,7 +42,7 @@ class Opened:
 @pytest.fixture(scope="session")
 def console_key(stack: RunningStack) -> str:
     """An admin of a tenant that only these tests use."""
-    return usable_key(stack, Role.admin)
+    return usable_key(stack, Role.ADMIN)
 
 
 def usable_key(stack: RunningStack, role: Role) -> str:

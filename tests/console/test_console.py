@@ -354,7 +354,7 @@ def test_a_job_is_submitted_once_and_followed_no_further_than_its_owner_stays(pa
 def test_a_viewer_is_offered_only_what_it_may_do(tab: Opened, stack: RunningStack) -> None:
     """No submitting, cancelling or queue; the reason is there in words."""
     page = tab.page
-    sign_in(page, tab.url, usable_key(stack, Role.viewer))
+    sign_in(page, tab.url, usable_key(stack, Role.VIEWER))
     expect(page.locator("[type=submit]")).to_be_disabled()
     expect(page.locator("#submit-hint")).to_contain_text("submitter")
     assert page.get_by_role("link", name="Queue").count() == 0

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(scope="session")
 def other_key(stack: RunningStack) -> str:
     """Return the key of a submitter of another tenant, which the gateway knows."""
-    made = api_keys.create(stack.directory / "keys.json", tenant="mallory", role=Role.submitter).key
-    usable_key(stack, Role.viewer)  # made later: once it is good, so is the one before
+    made = api_keys.create(stack.directory / "keys.json", tenant="mallory", role=Role.SUBMITTER).key
+    usable_key(stack, Role.VIEWER)  # made later: once it is good, so is the one before
     return made
 
 
@@ -90,7 +90,7 @@ def test_only_the_latest_link_is_asked_about(page: Page, tab: Opened, other_key:
 
 def test_a_revoked_key_signs_the_page_out(tab: Opened, stack: RunningStack) -> None:
     """Also while it only listens: the stream of a job's events says why it ends."""
-    key = usable_key(stack, Role.submitter)
+    key = usable_key(stack, Role.SUBMITTER)
     with Client(stack.url, key) as owner, Client(stack.url, tab.key) as admin:
         texts = [f"Anna Berg the {n}th lives in Rome with {n + 1} cats. " * 40 for n in range(3_000)]
         job = owner.submit(texts, ["person"])

@@ -45,7 +45,7 @@ def check(store: Ledger, receiver: Receiver, path: str, jobs: int) -> Counter[st
     for tenant in range(TENANTS):
         start = None
         while True:
-            page = store.run(webhooks.dlv_list(f"ep_{tenant}", start, 200))
+            page = store.run(webhooks.list_deliveries(f"ep_{tenant}", start, 200))
             expected |= {delivery.id: delivery.state for delivery in page.deliveries}
             start = page.next
             if start is None:
@@ -65,7 +65,7 @@ def all_delivered(store: Ledger, jobs: int) -> bool:
     for tenant in range(TENANTS):
         start = None
         while True:
-            page = store.run(webhooks.dlv_list(f"ep_{tenant}", start, 200, "delivered"))
+            page = store.run(webhooks.list_deliveries(f"ep_{tenant}", start, 200, "delivered"))
             found += len(page.deliveries)
             start = page.next
             if start is None:
@@ -97,7 +97,7 @@ def test_couriers_killed_during_deliveries_lose_nothing(
         interrupted = sum(
             attempt.error == "interrupted"
             for tenant in range(TENANTS)
-            for delivery in store.run(webhooks.dlv_list(f"ep_{tenant}", None, 1000)).deliveries
+            for delivery in store.run(webhooks.list_deliveries(f"ep_{tenant}", None, 1000)).deliveries
             for attempt in delivery.attempts
         )
     with capsys.disabled():

@@ -149,7 +149,7 @@ def test_two_upkeeps(strike: Strike) -> None:
         for _ in times:
             for _ in range(5):
                 strike.record.submit(some_texts(strike.rng, 100))
-            queue = naming.queue(MODEL, Priority.standard)
+            queue = naming.queue(MODEL, Priority.STANDARD)
             published = client.zcard("{gleaner}:pub:" + queue)
             broker.delete(celery_queues.KEY_PREFIX + queue)
             end = time.monotonic() + 20
@@ -209,9 +209,9 @@ def test_the_store_refuses_a_claim_of_a_dead_nonce(strike: Strike) -> None:
     job = strike.record.submit(["Anna of Berlin"])
     with strike.harness.server.client() as client, suppress(RedisError):
         store = Ledger(client)
-        message = ledger.Message(naming.queue(MODEL, Priority.standard), job, 0, 1)
-        claim = ledger.claim(message, "nonce", "w", "fake", lease_ms=1000)
+        message = ledger.Message(naming.queue(MODEL, Priority.STANDARD), job, 0, 1)
+        claim = ledger.claim_shard(message, "nonce", "w", "fake", lease_ms=1000)
         assert store.run(claim).kind == store.run(claim).kind == "run"
-        assert store.run(ledger.claim(message, "other", "w2", "fake", lease_ms=1000)).kind == "leased"
+        assert store.run(ledger.claim_shard(message, "other", "w2", "fake", lease_ms=1000)).kind == "leased"
     strike.harness.worker()
     strike.check()

@@ -38,7 +38,7 @@ from gleaner.cli.files.rows import Columns, Quotes, Reading
 from gleaner.cli.label_options import read_labels
 from jobs.api_keys import KeysError, list_keys
 from jobs.codec import Codec, CodecError
-from jobs.ledger import JobPlace
+from jobs.ledger import JobPosition
 from jobs.results import Cursor
 from tests.conftest import ROOT
 from tests.fuzz.harness import Target
@@ -231,7 +231,7 @@ def make_targets() -> dict[str, Target]:
 def _gateway_targets() -> dict[str, Target]:
     refusals = (Problem, ClientDisconnect)
     headers = (b"application/json; charset=utf-8", b"wait=10, x", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")
-    places = (cursors.encode(Cursor(3, 7)), cursors.encode_place(JobPlace(5, "job_" + "0" * 26)))
+    places = (cursors.encode(Cursor(3, 7)), cursors.encode_place(JobPosition(5, "job_" + "0" * 26)))
     blobs = [codec.encode(b'{"a":1}' * 50, "in:job:0") for codec in (_CODEC, Codec())]
     return {
         "bodies": Target(_BODIES, _read_body, (Problem,), (*_VALUES, b'"documents":[', b'{"text":"a"},')),

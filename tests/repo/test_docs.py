@@ -49,7 +49,7 @@ def test_every_setting_and_error_is_explained() -> None:
 def test_every_transition_is_explained() -> None:
     """The ledger's page names every script there is."""
     page = (ROOT / "docs" / "explanation" / "ledger.md").read_text()
-    scripts = {path.stem for path in (ROOT / "jobs" / "ledger" / "scripts").glob("[a-z]*.lua")}
+    scripts = {path.stem for path in (ROOT / "jobs" / "ledger" / "lua").glob("[a-z]*.lua")}
     assert {name for name in scripts if f"`{name}`" not in page} == set()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.codec import Codec
-from jobs.ledger import place
+from jobs.ledger import associated_data
 from jobs.schema import DocumentResult, DocumentStatus
 from jobs.shards import encode_results
 from tests.support.api import running_api
@@ -31,8 +31,8 @@ async def test_a_forged_result_is_refused(ledger_url: str, broker_url: str, tmp_
         stored = await api.store.hget("{gleaner}:job:" + job, "opts")
         assert stored[0] == written
 
-        forged = encode_results([DocumentResult(0, "0", DocumentStatus.succeeded, text="forged")])
-        await api.store.hset("{gleaner}:out:" + job, "0", Codec().encode(forged, place("out", job, 0)))
+        forged = encode_results([DocumentResult(0, "0", DocumentStatus.SUCCEEDED, text="forged")])
+        await api.store.hset("{gleaner}:out:" + job, "0", Codec().encode(forged, associated_data("out", job, 0)))
         for accept in ("application/json", "application/x-ndjson", "text/csv"):
             response = await api.client.get(url, headers={"Accept": accept})
             assert (response.status_code, response.json()["code"]) == (500, "internal_error")
@@ -52,7 +52,9 @@ async def test_a_forged_endpoint_is_refused(ledger_url: str, broker_url: str, tm
         endpoint = made.json()["id"]
         assert (await api.client.get(f"/v1/webhook-endpoints/{endpoint}")).status_code == 200
         card = b'{"url":"https://evil.example","description":"","secrets":[["whsec_x",null]]}'
-        await api.store.hset("{gleaner}:ep:" + endpoint, "sealed", Codec().encode(card, place("ep", endpoint)))
+        await api.store.hset(
+            "{gleaner}:ep:" + endpoint, "sealed", Codec().encode(card, associated_data("ep", endpoint))
+        )
         response = await api.client.get(f"/v1/webhook-endpoints/{endpoint}")
         assert response.status_code == 500
         assert "evil" not in response.text

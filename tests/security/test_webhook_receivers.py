@@ -107,7 +107,7 @@ def test_no_answer_makes_the_courier_repeat_an_attempt_without_end(
         add_endpoint(courier.store, "ep_1", receiver.url("/far-future"))
         end_job(courier.store, "job_1")
         assert courier.deliver_due() == {"retry": 1}
-        [delivery] = courier.store.run(webhooks.dlv_list("ep_1", None, 10)).deliveries
+        [delivery] = courier.store.run(webhooks.list_deliveries("ep_1", None, 10)).deliveries
         assert ([attempt.error for attempt in delivery.attempts], delivery.state) == ([error], "due")
 
 

@@ -66,21 +66,21 @@ def flood(store: Ledger, tenant: str, url: str, count: int, *, lanes: int | None
 
 def due(store: Ledger, room: int = 64, slots: int = SLOTS, courier: str = "c1", **more: int) -> list[str]:
     """Return the deliveries that a courier is handed now, as the tenants they belong to, in the queue's order."""
-    call = webhooks.dlv_due(room, 4, courier=courier, slots=slots, **more)
+    call = webhooks.take_due_deliveries(room, 4, courier=courier, slots=slots, **more)
     return [delivery for message in store.run(call).messages for delivery in message]
 
 
 def tenants(store: Ledger, ids: list[str]) -> list[str]:
     """Return the tenants of these deliveries."""
-    views = [store.run(webhooks.dlv_view(delivery)) for delivery in ids]
+    views = [store.run(webhooks.read_delivery(delivery)) for delivery in ids]
     return [view.tenant for view in views if view is not None]
 
 
 def finish(store: Ledger, delivery: str, ms: int) -> None:
     """Attempt a delivery, which takes `ms` and succeeds."""
-    assert store.run(webhooks.dlv_claim(delivery, delivery, LEASE, 4)).kind == "run"
+    assert store.run(webhooks.claim_delivery(delivery, delivery, LEASE, 4)).kind == "run"
     attempt = DeliveryAttempt(1_772_366_400_000, 200, ms, "", b"")
-    store.run(webhooks.dlv_done(delivery, delivery, "delivered", attempt))
+    store.run(webhooks.record_delivery(delivery, delivery, "delivered", attempt))
 
 
 def test_many_slow_receivers_of_one_tenant_delay_no_other(harness: ServiceHarness, receiver: Receiver) -> None:
@@ -245,7 +245,7 @@ def test_webhooks_of_single_jobs_that_wait_are_limited(store: Ledger) -> None:
 
     def put(name: str) -> str:
         record = webhooks.Endpoint(name, "a", 0, b"s", (), "inline", False, name, "active", created=0, now=0)
-        return store.run(webhooks.ep_put(record, ttl_ms=60_000, most=3, job=f"job_{name}"))
+        return store.run(webhooks.upsert_endpoint(record, ttl_ms=60_000, most=3, job=f"job_{name}"))
 
     for name in ("e1", "e2", "e3"):
         assert put(name) == "ok"
@@ -261,6 +261,6 @@ def test_webhooks_of_single_jobs_that_wait_are_limited(store: Ledger) -> None:
 
 def endpoint(store: Ledger, delivery: str) -> str:
     """Return a delivery's endpoint."""
-    view = store.run(webhooks.dlv_view(delivery))
+    view = store.run(webhooks.read_delivery(delivery))
     assert view is not None
     return view.endpoint

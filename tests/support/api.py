@@ -23,7 +23,7 @@ from gateway.settings import GatewaySettings
 from jobs import api_keys, ledger
 from jobs.api_keys import Role
 from jobs.codec import Codec
-from jobs.ledger import AsyncLedger, Claim, Message, place
+from jobs.ledger import AsyncLedger, Claim, Message, associated_data
 from jobs.queue.celery_queues import KEY_PREFIX, model_queues
 from jobs.queue.publisher import Pusher
 from jobs.redis.clients import connect_async
@@ -59,7 +59,7 @@ class StubWorker:
     async def claim_shard(self, message: Message) -> str:
         """Claim a shard's lease; return the ledger's reply."""
         nonce = f"nonce-{message.job}-{message.shard}-{message.seq}"
-        claim = await self.store.run(ledger.claim(message, nonce, self.name, "rev-1"))
+        claim = await self.store.run(ledger.claim_shard(message, nonce, self.name, "rev-1"))
         if claim.kind == "run":
             self.claims[message] = (nonce, claim)
         return claim.kind
@@ -67,8 +67,10 @@ class StubWorker:
     async def finish_shard(self, message: Message) -> str:
         """Run a claimed shard; return the ledger's reply."""
         nonce, claim = self.claims.pop(message)
-        opts = orjson.loads(self.codec.decode(claim.opts, place("opts", message.job)))
-        documents = decode_documents(self.codec.decode(claim.blob, place("in", message.job, message.shard)))
+        opts = orjson.loads(self.codec.decode(claim.opts, associated_data("opts", message.job)))
+        documents = decode_documents(
+            self.codec.decode(claim.blob, associated_data("in", message.job, message.shard))
+        )
         results = [_run(document, opts["labels"], opts["options"], claim.attempts) for document in documents]
         failed = [document for document in documents if document.error]
         errors: dict[str, int] = {}
@@ -76,12 +78,14 @@ class StubWorker:
             errors[str(document.error.code)] = errors.get(str(document.error.code), 0) + 1
         leftover = b""
         if failed:
-            leftover = self.codec.encode(encode_documents(failed), place("in", message.job, message.shard))
+            leftover = self.codec.encode(
+                encode_documents(failed), associated_data("in", message.job, message.shard)
+            )
         done = await self.store.run(
-            ledger.complete(
+            ledger.complete_shard(
                 message,
                 nonce,
-                self.codec.encode(encode_results(results), place("out", message.job, message.shard)),
+                self.codec.encode(encode_results(results), associated_data("out", message.job, message.shard)),
                 leftover,
                 len(documents) - len(failed),
                 len(failed),
@@ -113,7 +117,7 @@ class StubWorker:
 def _run(document: Document, labels: Labels, options: dict[str, Any], attempts: int) -> DocumentResult:
     if document.error is not None:
         return DocumentResult(
-            document.index, document.id, DocumentStatus.failed, attempts=attempts, error=document.error
+            document.index, document.id, DocumentStatus.FAILED, attempts=attempts, error=document.error
         )
     entities = tuple(
         Entity(start, start + len(label), label, label, 0.9)
@@ -123,7 +127,7 @@ def _run(document: Document, labels: Labels, options: dict[str, Any], attempts: 
     return DocumentResult(
         document.index,
         document.id,
-        DocumentStatus.succeeded,
+        DocumentStatus.SUCCEEDED,
         entities=tuple(sorted(entities, key=lambda entity: (entity.start, entity.end, entity.label))),
         windows=1,
         attempts=attempts,
@@ -178,7 +182,7 @@ async def running_api(
     """Run a gateway on these servers, called in this process."""
     keys_file = folder / "keys.json"
     keys = {role.value: api_keys.create(keys_file, tenant="acme", role=role).key for role in Role}
-    keys["other"] = api_keys.create(keys_file, tenant="umbrella", role=Role.admin).key
+    keys["other"] = api_keys.create(keys_file, tenant="umbrella", role=Role.ADMIN).key
     config = GatewaySettings(
         redis_url=ledger_url, broker_url=broker_url, keys_file=keys_file, models=tuple(models), **settings
     )

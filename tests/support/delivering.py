@@ -34,7 +34,7 @@ class Hands:
     def deliver_due(self) -> dict[str, int]:
         """Everything that is due now; outcomes and how many came out so."""
         outcomes: dict[str, int] = {}
-        while messages := self.store.run(webhooks.dlv_due(100, self.rules.cap)).messages:
+        while messages := self.store.run(webhooks.take_due_deliveries(100, self.rules.cap)).messages:
             for message in messages:
                 for outcome, count in self.deliverer.deliver(message).items():
                     outcomes[outcome] = outcomes.get(outcome, 0) + count

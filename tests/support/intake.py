@@ -75,12 +75,12 @@ class InProcessWorker:
         rows = [Document(i, str(i), text) if isinstance(text, str) else text for i, text in enumerate(texts)]
         opts = {"labels": labels or {"person": None}, "options": options or {}}
         new = new_job(job, (len(texts),), tenant=tenant, codec=self.codec, opts=orjson.dumps(opts))
-        blob = self.codec.encode(encode_documents(rows), ledger.place("in", job, 0))
-        return self.store.run(ledger.create(dataclasses.replace(new, blobs=[blob]))).publish[0]
+        blob = self.codec.encode(encode_documents(rows), ledger.associated_data("in", job, 0))
+        return self.store.run(ledger.create_job(dataclasses.replace(new, blobs=[blob]))).publish[0]
 
     def results(self, job: str) -> tuple[DocumentResult, ...]:
         """Return the stored results of a job."""
-        page = self.store.run(ledger.page(job, 0))
+        page = self.store.run(ledger.read_page(job, 0))
         assert isinstance(page, Page)
         return tuple(
             row.result()
@@ -90,7 +90,7 @@ class InProcessWorker:
 
     def get_job(self, job: str) -> Job:
         """Return the job."""
-        job_view = self.store.run(ledger.view(job))
+        job_view = self.store.run(ledger.read_job(job))
         assert isinstance(job_view, Job)
         return job_view
 
@@ -98,13 +98,13 @@ class InProcessWorker:
         """Let workers die with the shard claimed, `deaths` times; the last ones run document `at` alone."""
         for death in range(deaths):
             nonce = f"dead{death}"
-            claim = self.store.run(ledger.claim(message, nonce, "dead", "fake", lease_ms=1))
+            claim = self.store.run(ledger.claim_shard(message, nonce, "dead", "fake", lease_ms=1))
             for document in range(at + 1) if claim.alone and not claim.at else ():
                 partial = self.encode_partial(message, document - 1) if document else b""
-                assert self.store.run(ledger.step(message.job, 0, nonce, document, partial)) == "ok"
-            self.store.run(ledger.mark("dead", [(message.job, 0)]))
+                assert self.store.run(ledger.record_progress(message.job, 0, nonce, document, partial)) == "ok"
+            self.store.run(ledger.set_crash_suspects("dead", [(message.job, 0)]))
             Event().wait(0.01)
-            [message] = self.store.run(ledger.lease_expired(message.job, 0)).publish
+            [message] = self.store.run(ledger.reclaim_shard(message.job, 0)).publish
         return message
 
     def crash_suspects(self) -> set[bytes]:
@@ -113,8 +113,8 @@ class InProcessWorker:
 
     def encode_partial(self, message: Message, at: int) -> bytes:
         """Encode a partial result as a worker stores it, recognisable by its attempts."""
-        result = DocumentResult(at, str(at), DocumentStatus.succeeded, windows=1, attempts=77)
-        return self.codec.encode(encode_results([result]), ledger.place("part", message.job, 0, at))
+        result = DocumentResult(at, str(at), DocumentStatus.SUCCEEDED, windows=1, attempts=77)
+        return self.codec.encode(encode_results([result]), ledger.associated_data("part", message.job, 0, at))
 
 
 @contextmanager
@@ -131,7 +131,7 @@ def running_worker(
     with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
         store, draining = FlakyLedger(client), Event()
         broken: list[bool] = []
-        blame = Blame(lambda at_risk, left: store.run(ledger.mark("w", at_risk, left)))
+        blame = Blame(lambda at_risk, left: store.run(ledger.set_crash_suspects("w", at_risk, left)))
 
         def before_forward(shards: frozenset[ShardRef]) -> None:
             blame.enter(shards, exactly=True)

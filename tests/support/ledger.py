@@ -21,7 +21,7 @@ def new_job(
     sizes: Sequence[int] = (1,),
     *,
     tenant: str = "t1",
-    priority: Priority = Priority.standard,
+    priority: Priority = Priority.STANDARD,
     deadline_s: float = 600,
     ttl_s: float = 600,
     codec: Codec = CODEC,
@@ -33,13 +33,13 @@ def new_job(
     for shard, documents in enumerate(sizes):
         rows = [Document(index + i, str(index + i), f"text {index + i}") for i in range(documents)]
         index += documents
-        blobs.append(codec.encode(encode_documents(rows), ledger.place("in", job, shard)))
+        blobs.append(codec.encode(encode_documents(rows), ledger.associated_data("in", job, shard)))
     fields: dict[str, object] = {
         "id": job,
         "tenant": tenant,
         "model": MODEL,
         "priority": priority,
-        "opts": codec.encode(opts, ledger.place("opts", job)),
+        "opts": codec.encode(opts, ledger.associated_data("opts", job)),
         "sizes": [(documents, 7 * documents) for documents in sizes],
         "characters": 7 * sum(sizes),
         "blobs": blobs,

@@ -387,7 +387,7 @@ class MicroBatcher:
                 self._budget = min(self._budget, tokens * 3 // 4)
             self._requeue_halves(items)
         else:
-            failed = Failed(DocumentErrorCode.out_of_memory, "The device's memory is too small for this document.")
+            failed = Failed(DocumentErrorCode.OUT_OF_MEMORY, "The device's memory is too small for this document.")
             self._settle(items, [failed])
 
     def _halve(self, items: list[Item], error: Exception) -> None:
@@ -397,7 +397,7 @@ class MicroBatcher:
             return
         name = type(error).__name__
         log.error("microbatch.window_failed", extra={"error": name, "document": items[0].window.document})
-        self._settle(items, [Failed(DocumentErrorCode.inference_failed, f"The model failed on it ({name}).")])
+        self._settle(items, [Failed(DocumentErrorCode.INFERENCE_FAILED, f"The model failed on it ({name}).")])
 
     def _requeue_halves(self, items: list[Item]) -> None:
         middle = len(items) // 2

@@ -252,7 +252,7 @@ class DocumentRunner:
         except Exception as error:  # noqa: BLE001  # promise 3: whatever a document does to us, it fails alone
             failure(log, "document.cut_failed", error, index=document.index)
             detail = "the text could not be cut into windows"
-            plan = self._refused(document, work, DocumentError(DocumentErrorCode.inference_failed, detail))
+            plan = self._refused(document, work, DocumentError(DocumentErrorCode.INFERENCE_FAILED, detail))
         return _Running(plan, budget, Findings(plan))
 
     def _refused(self, document: Document, work: Work, error: DocumentError) -> windows.Plan:
@@ -261,7 +261,7 @@ class DocumentRunner:
     def _too_costly(self, document: Document) -> DocumentError:
         log.warning("document.too_costly", extra={"index": document.index})
         detail = f"cutting the text and merging its entities took more than {self._budget_s:g} s of a processor"
-        return DocumentError(DocumentErrorCode.too_costly, detail)
+        return DocumentError(DocumentErrorCode.TOO_COSTLY, detail)
 
     def _finished(
         self, work: Work, running: Iterable[_Running], lease: Lease, tokens: int
@@ -328,5 +328,5 @@ class DocumentRunner:
             error = self._too_costly(plan.document)
         except Exception as failed:  # noqa: BLE001  # promise 3, as in `_cut`
             failure(log, "document.merge_failed", failed, index=plan.document.index)
-            error = DocumentError(DocumentErrorCode.inference_failed, "the windows' spans could not be merged")
+            error = DocumentError(DocumentErrorCode.INFERENCE_FAILED, "the windows' spans could not be merged")
         return merging.failure(plan, error, attempts)

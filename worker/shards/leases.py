@@ -117,7 +117,7 @@ class LeaseKeeper:
         if not leases:
             return
         answers = self._store.run(
-            ledger.renew([(x.message.job, x.message.shard, x.nonce) for x in leases], self._lease_ms)
+            ledger.renew_leases([(x.message.job, x.message.shard, x.nonce) for x in leases], self._lease_ms)
         )
         for lease, answer in zip(leases, answers, strict=True):
             if answer != "ok":

@@ -60,7 +60,7 @@ class Known:
         return [
             (question, at)
             for at, (question, result) in enumerate(zip(self.questions, results, strict=False))
-            if question and at not in self.answers and result.status is DocumentStatus.succeeded
+            if question and at not in self.answers and result.status is DocumentStatus.SUCCEEDED
         ]
 
 
@@ -121,7 +121,7 @@ class ResultCache:
     def _look_up(self, tenant: str, questions: Sequence[str]) -> Sequence[DocumentResult | None]:
         if self._clock() >= self._quiet_until:
             try:
-                stored = self._store.run(ledger.recall(tenant, questions))
+                stored = self._store.run(ledger.find_cached_results(tenant, questions))
                 found = list(self._opened(stored))
             except Exception as error:  # noqa: BLE001  # whatever it is, it is only a miss
                 if self._quiet_until == 0.0:  # once an outage

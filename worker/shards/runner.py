@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from jobs import ledger
 from jobs.codec import Codec
-from jobs.ledger import Call, Claim, Ledger, LedgerUnavailableError, Message, place
+from jobs.ledger import Call, Claim, Ledger, LedgerUnavailableError, Message, associated_data
 from jobs.observability.logs import bound
 from jobs.observability.metrics import OTHER_LABEL, WorkerMetrics
 from jobs.observability.tracing import Tracer
@@ -154,7 +154,7 @@ class Intake:
         with bound(job_id=message.job, shard=message.shard):
             nonce = secrets.token_hex(8)
             company = self._gate.open
-            call = ledger.claim(
+            call = ledger.claim_shard(
                 message,
                 nonce,
                 self._worker,
@@ -200,8 +200,8 @@ class Intake:
 
     def _decode(self, message: Message, claim: Claim) -> Shard:
         job, codec = message.job, self._codec
-        opts = orjson.loads(codec.decode(claim.opts, place("opts", job)))
-        documents = decode_documents(codec.decode(claim.blob, place("in", job, message.shard)))
+        opts = orjson.loads(codec.decode(claim.opts, associated_data("opts", job)))
+        documents = decode_documents(codec.decode(claim.blob, associated_data("in", job, message.shard)))
         labels, options = opts["labels"], Options.model_validate(opts["options"])
         known = self._cache.known(claim, documents, labels, options) if self._cache else Known()
         return Shard(message, claim, documents, labels, options, known)
@@ -217,11 +217,13 @@ class Intake:
         results = [
             result
             for at, blob in enumerate(claim.partial)
-            for result in decode_results(self._codec.decode(blob, place("part", message.job, message.shard, at)))
+            for result in decode_results(
+                self._codec.decode(blob, associated_data("part", message.job, message.shard, at))
+            )
         ]
         work, kept = self._work(shard, shard.documents), b""
         for at in range(claim.at, len(shard.documents) + 1):
-            answer = self._persist(ledger.step(message.job, message.shard, lease.nonce, at, kept))
+            answer = self._persist(ledger.record_progress(message.job, message.shard, lease.nonce, at, kept))
             if answer != "ok" or lease.ended:
                 raise Dropped
             if at == len(shard.documents):
@@ -233,7 +235,9 @@ class Intake:
             else:
                 left = self._limits.shard_bytes - sum(map(size_of, results))
                 results.append(self._runner.one(work, document, lease, left))
-            kept = self._codec.encode(encode_results(results[-1:]), place("part", message.job, message.shard, at))
+            kept = self._codec.encode(
+                encode_results(results[-1:]), associated_data("part", message.job, message.shard, at)
+            )
         return results
 
     def _work(self, shard: Shard, documents: Sequence[Document]) -> Work:
@@ -252,15 +256,17 @@ class Intake:
 
     def _complete(self, shard: Shard, lease: Lease, results: Sequence[DocumentResult]) -> str:
         message = shard.message
-        failed = {r.index for r in results if r.status is DocumentStatus.failed}
+        failed = {r.index for r in results if r.status is DocumentStatus.FAILED}
         leftover = [document for document in shard.documents if document.index in failed]
         with self._stage("store"):
             done = self._persist(
-                ledger.complete(
+                ledger.complete_shard(
                     message,
                     lease.nonce,
-                    self._codec.encode(encode_results(results), place("out", message.job, message.shard)),
-                    self._codec.encode(encode_documents(leftover), place("in", message.job, message.shard))
+                    self._codec.encode(encode_results(results), associated_data("out", message.job, message.shard)),
+                    self._codec.encode(
+                        encode_documents(leftover), associated_data("in", message.job, message.shard)
+                    )
                     if leftover
                     else b"",
                     len(results) - len(failed),
@@ -280,7 +286,7 @@ class Intake:
 
     def _give_back(self, message: Message, lease: Lease) -> str:
         """The job was cancelled, the lease lost, or the process must end: the ledger decides what comes of it."""
-        returned = self._persist(ledger.release(message.job, message.shard, lease.nonce))
+        returned = self._persist(ledger.release_shard(message.job, message.shard, lease.nonce))
         if returned.kind != "stale":
             self._blame.forget(ShardRef(message.job, message.shard))
         self._push(returned.publish)
@@ -346,8 +352,8 @@ class Intake:
 
 def _lost(document: Document, attempts: int) -> DocumentResult:
     detail = "the worker process died three times while it ran this document alone"
-    error = DocumentError(DocumentErrorCode.worker_lost, detail)
-    return DocumentResult(document.index, document.id, DocumentStatus.failed, attempts=attempts, error=error)
+    error = DocumentError(DocumentErrorCode.WORKER_LOST, detail)
+    return DocumentResult(document.index, document.id, DocumentStatus.FAILED, attempts=attempts, error=error)
 
 
 def _usage(results: Sequence[DocumentResult]) -> dict[str, int]:

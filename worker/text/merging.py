@@ -122,7 +122,7 @@ def merge_windows(
         entities, redacted, left_out = _entities(plan, findings, most_bytes, budget or Budget())
         if left_out and plan.options.redaction:
             detail = "More entities pass the thresholds than a result can hold, and what is left out is not hidden."
-            error = DocumentError(DocumentErrorCode.too_many_entities, f"{detail} Raise the thresholds.")
+            error = DocumentError(DocumentErrorCode.TOO_MANY_ENTITIES, f"{detail} Raise the thresholds.")
     text = plan.document.text if plan.options.return_text else None
     if error is not None:
         return failure(plan, error, attempts)
@@ -135,7 +135,7 @@ def merge_windows(
     return DocumentResult(
         plan.document.index,
         plan.document.id,
-        DocumentStatus.succeeded,
+        DocumentStatus.SUCCEEDED,
         entities=entities,
         windows=len(plan.windows),
         truncated=plan.truncated,
@@ -152,7 +152,7 @@ def failure(plan: Plan, error: DocumentError, attempts: int) -> DocumentResult:
     return DocumentResult(
         document.index,
         document.id,
-        DocumentStatus.failed,
+        DocumentStatus.FAILED,
         windows=len(plan.windows),
         attempts=attempts,
         error=error,

@@ -121,7 +121,7 @@ class Asked:
         """Return groups of labels to ask for together: all at once if they fit beside the text or in half a row."""
         free = self.spec.max_row_tokens - self.fixed
         if not self.readable:
-            return DocumentError(DocumentErrorCode.invalid_document, "The model can read none of the labels.")
+            return DocumentError(DocumentErrorCode.INVALID_DOCUMENT, "The model can read none of the labels.")
         if self.distinct and text.fits(0, len(text.words), free - self.everything.cost):
             return [self.everything]
         groups: list[list[int]] = [[]]
@@ -130,7 +130,7 @@ class Asked:
             cost = self.costs[i]
             if free - cost < self.spec.max_row_tokens // MIN_TEXT_SHARE:
                 return DocumentError(
-                    DocumentErrorCode.input_too_long,
+                    DocumentErrorCode.INPUT_TOO_LONG,
                     f"Label {i + 1} takes {cost} word pieces; the model reads {self.spec.max_row_tokens} at once.",
                 )
             if groups[-1] and (taken + cost > free // 2 or self.prompts[i] in prompts):

@@ -236,7 +236,7 @@ def cut_document(
         warnings.append(f"{giants} word(s) are longer than the model's window; only their beginning was read.")
     if truncated and options.redaction:
         detail = "The text cannot be read whole, and what is not read cannot be redacted."
-        return refuse(DocumentError(DocumentErrorCode.input_too_long, detail))
+        return refuse(DocumentError(DocumentErrorCode.INPUT_TOO_LONG, detail))
     return Plan(
         document,
         options,
@@ -258,7 +258,7 @@ def _too_long(text: Text, room: int) -> DocumentError:
         f"{len(text.words)} words ({text.total[-1]} word pieces) do not fit the model's window of "
         f"{text.spec.max_words} words ({room} word pieces beside the labels)."
     )
-    return DocumentError(DocumentErrorCode.input_too_long, detail)
+    return DocumentError(DocumentErrorCode.INPUT_TOO_LONG, detail)
 
 
 def _too_many(limits: Limits, passes: int) -> DocumentError:
@@ -266,20 +266,20 @@ def _too_many(limits: Limits, passes: int) -> DocumentError:
     detail += (
         f"Its labels take {passes} passes over it; ask for fewer or shorter ones." if passes > 1 else "Split it."
     )
-    return DocumentError(DocumentErrorCode.input_too_long, detail)
+    return DocumentError(DocumentErrorCode.INPUT_TOO_LONG, detail)
 
 
 def _unreadable(text: str) -> DocumentError | None:
     if not text.strip():
-        return DocumentError(DocumentErrorCode.empty_text, "The text is empty or only blanks.")
+        return DocumentError(DocumentErrorCode.EMPTY_TEXT, "The text is empty or only blanks.")
     try:
         text.encode()
     except UnicodeEncodeError:
-        return DocumentError(DocumentErrorCode.invalid_text, "The text holds a lone surrogate.")
+        return DocumentError(DocumentErrorCode.INVALID_TEXT, "The text holds a lone surrogate.")
     return None
 
 
 def _unredactable(options: Options, key: bytes | None) -> DocumentError | None:
     if options.redaction and options.redaction.mode == "hash" and key is None:
-        return DocumentError(DocumentErrorCode.inference_failed, "The worker has no GLEANER_REDACT_KEY.")
+        return DocumentError(DocumentErrorCode.INFERENCE_FAILED, "The worker has no GLEANER_REDACT_KEY.")
     return None

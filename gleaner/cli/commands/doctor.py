@@ -173,12 +173,12 @@ def _memory(used: int, most: int) -> Finding:
 def _queue(patient: Patient) -> Iterator[Finding]:
     from jobs import naming
     from jobs.ledger import Ledger
-    from jobs.ledger.stats import truth
+    from jobs.ledger.stats import read_stats
     from jobs.queue import celery_queues
     from jobs.schema import Priority
 
     client, broker = _connect(patient.redis_url), _connect(patient.broker_url)
-    seen = Ledger(client).run(truth(patient.models))
+    seen = Ledger(client).run(read_stats(patient.models))
     silent = seen.upkeep_silent_s
     if silent is None or silent > 60:
         yield Finding("bad", "nobody does upkeep", "start a courier; lost work is not found without one")

@@ -29,9 +29,9 @@ PUBLIC = {
 }  # fmt: skip
 """What needs no key. A route of no key must be put here, by somebody who thought about it."""
 UNUSUAL = {
-    ("GET", "/v1/queue"): Role.admin,
-    ("POST", "/v1/session"): Role.viewer,
-    ("DELETE", "/v1/session"): Role.viewer,
+    ("GET", "/v1/queue"): Role.ADMIN,
+    ("POST", "/v1/session"): Role.VIEWER,
+    ("DELETE", "/v1/session"): Role.VIEWER,
 }
 """Where the rule does not hold that a viewer may GET and all else takes a submitter."""
 
@@ -52,7 +52,7 @@ class Row:
     @property
     def expected(self) -> Role:
         """The lowest role that should be let through."""
-        default = Role.viewer if self.method == "GET" else Role.submitter
+        default = Role.VIEWER if self.method == "GET" else Role.SUBMITTER
         return UNUSUAL.get((self.method, self.path), default)
 
 
@@ -138,7 +138,7 @@ async def test_a_hundred_tenants_see_a_hundred_jobs_of_their_own(api: Api, monke
     """Page by page, at the same time, also with cursors of one another: no list holds another tenant's job."""
     monkeypatch.setattr(api_keys, "RELOAD_EVERY_S", 0)
     tenants = [f"tenant-{number:02}" for number in range(TENANTS)]
-    made = {name: api_keys.create(api.keys_file, tenant=name, role=Role.viewer).key for name in tenants}
+    made = {name: api_keys.create(api.keys_file, tenant=name, role=Role.VIEWER).key for name in tenants}
     owned: dict[str, set[str]] = {}
     for name in tenants:
         owned[name] = await _jobs_of(api, name)
@@ -173,17 +173,17 @@ async def test_a_hundred_tenants_see_a_hundred_jobs_of_their_own(api: Api, monke
 
 async def _jobs_of(api: Api, tenant: str) -> set[str]:
     """A tenant's jobs, straight into the ledger: ten thousand submissions are another test's business."""
-    script = lua.load("create")
+    script = lua.load("create_job")
     await api.store.script_load(script.source)
     pipeline = api.store.pipeline(transaction=False)
     ids = [new_job_id() for _ in range(JOBS)]
     for job_id in ids:
-        call = ledger.create(
+        call = ledger.create_job(
             NewJob(
                 id=job_id,
                 tenant=tenant,
                 model="gleaner-small",
-                priority=Priority.standard,
+                priority=Priority.STANDARD,
                 opts=b"",
                 sizes=[(1, 1)],
                 blobs=[b"x"],

@@ -42,7 +42,7 @@ async def test_models_say_their_threshold_and_limits(api: Api) -> None:
     assert (before["default_threshold"], before["limits"]) == (None, None)
 
     facts = ledger.ModelFacts(words_per_window=384, tokens_per_row=512, words_per_entity=12, default_threshold=0.3)
-    await api.worker.store.run(ledger.worker_seen(before["name"], "w", 4, "rev-1", facts))
+    await api.worker.store.run(ledger.announce_worker(before["name"], "w", 4, "rev-1", facts))
 
     [after] = (await api.client.get("/v1/models")).json()["data"]
     assert after["default_threshold"] == 0.3
@@ -58,9 +58,9 @@ async def test_a_threshold_is_stored_where_it_was_asked_for(
     """0.5 too, so that it stays 0.5 on a model with another default; null is refused, as ever."""
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}], "options": options}
     job = (await api.client.post("/v1/jobs", json=body)).json()["id"]
-    found = await api.worker.store.run(ledger.view(job))
+    found = await api.worker.store.run(ledger.read_job(job))
     assert isinstance(found, Job)
-    opts = orjson.loads(api.worker.codec.decode(found.opts, ledger.place("opts", job)))
+    opts = orjson.loads(api.worker.codec.decode(found.opts, ledger.associated_data("opts", job)))
     assert opts["options"] == stored
 
     for at in ("options", "own"):
@@ -582,7 +582,7 @@ async def test_a_stream_whose_job_vanishes_is_cut_not_ended(api: Api) -> None:
     """A client must be able to tell a broken stream from a short one."""
     job_id = await api.submit(*(f"Ada {n}" + 10_000 * "." for n in range(70)), options={"return_text": True})
     await api.worker.run_shards()
-    services, caller = api.app.state.services, Caller("k", "acme", Role.viewer)
+    services, caller = api.app.state.services, Caller("k", "acme", Role.VIEWER)
     reader = Reader(services, caller, job_id, Cursor(), Wanted(as_line))
     first = await reader.begin()
     assert not reader.done

@@ -46,8 +46,8 @@ def routes(api: Api) -> list[tuple[str, str]]:
 def lowest(method: str, path: str) -> Role:
     """The role that a route asks for."""
     if path in ADMIN_S:
-        return Role.admin
-    return Role.viewer if method == "get" else Role.submitter
+        return Role.ADMIN
+    return Role.VIEWER if method == "get" else Role.SUBMITTER
 
 
 def _filled(path: str) -> str:
@@ -146,7 +146,7 @@ async def test_a_key_in_the_query_or_a_cookie_is_not_looked_at(api: Api) -> None
 async def test_a_new_key_works_and_a_revoked_one_stops(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gateway follows its keys file without a restart."""
     monkeypatch.setattr(api_keys, "RELOAD_EVERY_S", 0)
-    new = api_keys.create(api.keys_file, tenant="acme", role=Role.viewer)
+    new = api_keys.create(api.keys_file, tenant="acme", role=Role.VIEWER)
     headers = {"X-API-Key": new.key}
 
     assert (await api.client.get("/v1/models", headers=headers)).status_code == 200

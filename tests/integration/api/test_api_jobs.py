@@ -15,7 +15,7 @@ from starlette.types import Message, Scope
 from gateway.http.schemas import JobsPage, ResultBody
 from gateway.routes import events
 from jobs import ledger
-from jobs.ledger import channel, place
+from jobs.ledger import associated_data, job_channel
 from tests.support.api import Api, running_api
 
 pytestmark = pytest.mark.anyio
@@ -197,7 +197,7 @@ async def test_a_retry_of_what_only_a_newer_gateway_knows_is_put_off(api: Api) -
     """In a rolling update an old gateway may be asked to repeat a newer one's job: 503, and the key stays free."""
     job_id = await api.submit("Ada")
     await api.client.post(f"/v1/jobs/{job_id}/cancel")
-    key, where = f"{{gleaner}}:job:{job_id}", place("opts", job_id)
+    key, where = f"{{gleaner}}:job:{job_id}", associated_data("opts", job_id)
     known = await api.store.hget(key, "opts")
     opts = orjson.loads(api.worker.codec.decode(known, where))
     opts["options"]["of_tomorrow"] = True
@@ -343,7 +343,7 @@ async def test_a_silent_stream_is_kept_alive_and_ends_with_the_gateway(
     await listener.task
 
     assert len(listener.events) == 1
-    while (await api.store.pubsub_numsub(channel(job_id)))[0][1]:  # noqa: ASYNC110
+    while (await api.store.pubsub_numsub(job_channel(job_id)))[0][1]:  # noqa: ASYNC110
         await asyncio.sleep(0.005)
 
 
@@ -357,7 +357,7 @@ async def test_a_removed_job_s_events_are_cut(api: Api) -> None:
     from gateway.http.middleware import StreamAbortedError
     from jobs.api_keys import Role
 
-    stream = events._events(services, Caller("k", "acme", Role.viewer), job_id, 0)
+    stream = events._events(services, Caller("k", "acme", Role.VIEWER), job_id, 0)
     assert (await anext(stream)).startswith(b"retry:")
     await api.client.delete(f"/v1/jobs/{job_id}")
     with pytest.raises(StreamAbortedError, match="job_purged"):
@@ -386,5 +386,5 @@ async def test_an_older_worker_leaves_what_it_cannot_do(
         sent = await api.client.post("/v1/jobs", json={**first, "documents": [line]})
     assert sent.status_code == 202, sent.text
     [message] = await api.worker.take_messages()
-    old = await api.worker.store.run(ledger.claim(message, "n", "old", "rev", max_version=1))
+    old = await api.worker.store.run(ledger.claim_shard(message, "n", "old", "rev", max_version=1))
     assert old.kind == taken

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from jobs import api_keys
-from jobs.ledger import channel
+from jobs.ledger import job_channel
 from tests.support.processes.gateways import launch
 from tests.support.processes.harness import Child, wait_for
 
@@ -53,7 +53,7 @@ def test_sigterm_answers_those_that_wait_and_exits_0(gateway: Child, client: htt
     with ThreadPoolExecutor(1) as pool:
         poll = pool.submit(client.get, f"/v1/jobs/{job['id']}", params={"wait": 60})
         with redis.Redis.from_url(ledger_url) as store:
-            wait_for(lambda: store.pubsub_numsub(channel(job["id"]))[0][1] == 1, 5, "the long-poll is there")
+            wait_for(lambda: store.pubsub_numsub(job_channel(job["id"]))[0][1] == 1, 5, "the long-poll is there")
         gateway.send(signal.SIGTERM)
 
         assert gateway.process.wait(10) == 0

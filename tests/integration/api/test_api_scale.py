@@ -24,7 +24,7 @@ import pytest
 
 from jobs import ledger
 from jobs.codec import Codec
-from jobs.ledger import AsyncLedger, Ledger, channel
+from jobs.ledger import AsyncLedger, Ledger, job_channel
 from jobs.redis.clients import connect, connect_async
 from tests.support.api import StubWorker
 from tests.support.ledger import new_job
@@ -157,11 +157,11 @@ async def test_a_thousand_waiters_cost_little_and_hear_at_once(
     unlimited = {"GLEANER_KEY_STREAMS": "0", "GLEANER_TENANT_STREAMS": "0"}
     with running_gateway(tmp_path, ledger_url, broker_url, **unlimited) as (gateway, key):
         store = Ledger(connect(ledger_url, 5, "test"))
-        made = [store.run(ledger.create(new_job(_job_id(n), tenant="acme"))) for n in range(WAITERS)]
+        made = [store.run(ledger.create_job(new_job(_job_id(n), tenant="acme"))) for n in range(WAITERS)]
         polls = [Poll(int(gateway.url.rpartition(":")[2]), key, _job_id(n)) for n in range(WAITERS)]
         tasks = [asyncio.create_task(poll.run()) for poll in polls]
         client = connect(ledger_url, 5, "test")
-        names = [channel(_job_id(n)) for n in range(WAITERS)]
+        names = [job_channel(_job_id(n)) for n in range(WAITERS)]
         while not all(count for _, count in client.pubsub_numsub(*names)):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         await asyncio.sleep(6.5)  # the first look at what changed, which reads every job once, is over
@@ -200,9 +200,9 @@ def _job_id(number: int) -> str:
 def finish(store: Ledger, ready: deque[ledger.Message]) -> float:
     """Run the next job of one document; return when its completion was sent to the store."""
     message = ready.popleft()
-    store.run(ledger.claim(message, "n", "w", "rev"))
+    store.run(ledger.claim_shard(message, "n", "w", "rev"))
     began = time.monotonic()
-    done = store.run(ledger.complete(message, "n", b"r", b"", 1, 0, {}, {}))
+    done = store.run(ledger.complete_shard(message, "n", b"r", b"", 1, 0, {}, {}))
     assert done.kind == "stored"
     ready.extend(done.publish)
     return began

@@ -19,7 +19,7 @@ from gateway.http.problems import Problem
 from gateway.reading.job_access import owned_job
 from gateway.reading.job_waiter import Waiter
 from jobs.api_keys import Role
-from jobs.ledger import Call, channel, lua
+from jobs.ledger import Call, job_channel, lua
 from jobs.redis.clients import connect_async
 from jobs.schema import Job
 from tests.support.api import Api, running_api
@@ -43,7 +43,7 @@ async def becomes(condition: Callable[[], Awaitable[bool]]) -> None:
 
 async def listeners(api: Api, job_id: str) -> int:
     """How many connections the server knows to listen to a job."""
-    ((_, count),) = await api.store.pubsub_numsub(channel(job_id))
+    ((_, count),) = await api.store.pubsub_numsub(job_channel(job_id))
     return int(count)
 
 
@@ -97,7 +97,7 @@ async def test_a_job_purged_while_waited_for_is_410(api: Api) -> None:
     messages = await api.worker.take_messages()
     await api.worker.claim_shard(messages[0])
     services = api.app.state.services
-    caller = Caller("k", "acme", Role.viewer)
+    caller = Caller("k", "acme", Role.VIEWER)
 
     async def read() -> Job:
         return await owned_job(services, caller, job_id)
@@ -188,7 +188,7 @@ async def looks(api: Api) -> AsyncIterator[list[str]]:
     asking = services.ledger.run
 
     async def run(call: Call[Any]) -> Any:
-        if call.script in ("create", "page", "view"):
+        if call.script in ("create_job", "read_page", "read_job"):
             found.append(call.script)
         return await asking(call)
 
@@ -204,13 +204,13 @@ async def test_extract_listens_to_no_channel_of_its_own(api: Api) -> None:
     async with looks(api) as found:
         subscribed = await api.store.pubsub_channels()
         extracting = asyncio.create_task(api.client.post("/v1/extract", json=body))
-        await becomes(lambda: _reached(lambda: "create" in found))
+        await becomes(lambda: _reached(lambda: "create_job" in found))
         assert await api.store.pubsub_channels() == subscribed
         await api.worker.run_next_shards()
         response = await extracting
 
     assert response.json()["results"][0]["entities"][0]["text"] == "Ada"
-    assert found == ["create"]
+    assert found == ["create_job"]
 
 
 @pytest.mark.parametrize("sealed", [False, True])
@@ -222,7 +222,7 @@ async def test_extract_answers_what_a_look_would_find(
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}, {"text": ""}], "metadata": {"of": "Zürich"}}
     async with running_api(ledger_url, broker_url, tmp_path, **settings) as api, looks(api) as found:
         response, _ = await asyncio.gather(api.client.post("/v1/extract", json=body), api.worker.run_next_shards())
-        assert found == ["create"]
+        assert found == ["create_job"]
         answer = response.json()
         assert answer["job"] == await api.get_job(answer["job"]["id"])
         assert answer["job"]["counts"]["failed"] == 1
@@ -239,7 +239,7 @@ async def test_extract_reads_what_it_is_not_told(api: Api, monkeypatch: pytest.M
 
     def load(name: str) -> lua.Script:
         source = made(name).source
-        if name == "complete":
+        if name == "complete_shard":
             assert old in source
             source = source.replace(old, new)
         return lua.Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
@@ -250,20 +250,20 @@ async def test_extract_reads_what_it_is_not_told(api: Api, monkeypatch: pytest.M
         response, _ = await asyncio.gather(api.client.post("/v1/extract", json=body), api.worker.run_next_shards())
 
     assert response.json()["results"][0]["entities"][0]["text"] == "Ada"
-    assert found == ["create", "page"]
+    assert found == ["create_job", "read_page"]
 
 
 async def test_what_a_stranger_announces_ends_no_wait(api: Api) -> None:
     """Words about a job that has not ended, of this process or none, are looked into and found untrue."""
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
-    name = channel(api.app.state.services.waiter._name)
+    name = job_channel(api.app.state.services.waiter._name)
     async with looks(api) as found:
         extracting = asyncio.create_task(api.client.post("/v1/extract", json=body))
         await becomes(lambda: _is(api.store.zcard("{gleaner}:jobs:acme"), 1))
         job_id: Any = (await api.store.zrange("{gleaner}:jobs:acme", 0, -1))[0]
         for words in (b"\xff\xfe", b"job_0\nword", job_id + b"\nword", job_id + b"\n" + bytes(40)):
             await api.store.publish(name, words)
-        await becomes(lambda: _reached(lambda: "page" in found))
+        await becomes(lambda: _reached(lambda: "read_page" in found))
         assert not extracting.done()
         await api.worker.run_shards()
         response = await extracting
@@ -285,9 +285,9 @@ async def test_a_purge_right_behind_the_end_is_seen(ledger_url: str) -> None:
         await becomes(lambda: _reached(lambda: expected.name_for("job") != ""))
         following = waiter.follow("job", read, 30)
         assert await anext(following)
-        await admin.publish(channel(waiter._name), b"job\nresults")
+        await admin.publish(job_channel(waiter._name), b"job\nresults")
         await becomes(lambda: _reached(lambda: expected.told == b"results"))
-        await admin.publish(channel("job"), b"succeeded")
+        await admin.publish(job_channel("job"), b"succeeded")
         await becomes(lambda: _reached(lambda: expected.told == b""))
     await waiter.stop()
     await client.aclose()

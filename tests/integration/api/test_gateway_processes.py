@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.http import processes
 from gateway.settings import GatewaySettings
-from jobs.ledger import channel
+from jobs.ledger import job_channel
 from jobs.observability.metrics import ProcessesMetrics
 from tests.conftest import Tool
 from tests.support.processes.gateways import launch
@@ -164,7 +164,7 @@ def test_sigterm_drains_all_and_exits_0(tmp_path: Path, settings: dict[str, str]
     ):
         jobs = [client.post("/v1/jobs", json=BODY).json()["id"] for _ in range(6)]
         polls = [pool.submit(client.get, f"/v1/jobs/{job}", params={"wait": 60}) for job in jobs]
-        waited = [channel(job) for job in jobs]
+        waited = [job_channel(job) for job in jobs]
         wait_for(lambda: all(count for _, count in store.pubsub_numsub(*waited)), 10, "the long-polls are there")
         there = children(gateway)
         gateway.send(signal.SIGTERM)

@@ -111,7 +111,7 @@ def test_a_refusal_says_how_much_fits(checkpoint: Checkpoint) -> None:
 
     long = _plan(engine, WORD, FEW, Options(long_text="reject")).refused
     assert long is not None
-    assert long.code is DocumentErrorCode.input_too_long
+    assert long.code is DocumentErrorCode.INPUT_TOO_LONG
     assert int(long.detail.rpartition("(")[2].split()[0]) < BOUND
 
     label = _plan(engine, SENTENCE, {BASE64[:4000]: None}).refused

@@ -268,5 +268,5 @@ def test_an_unreadable_neighbour_changes_nothing(engine: Engine, library: Any) -
     blank, result = extract(engine, [replace(good, text=" "), good])
 
     assert blank.error is not None
-    assert DocumentErrorCode.empty_text is blank.error.code
+    assert DocumentErrorCode.EMPTY_TEXT is blank.error.code
     assert_same(predict(library, good), result)

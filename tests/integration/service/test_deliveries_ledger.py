@@ -36,25 +36,25 @@ def store(client: redis.Redis) -> Ledger:
 
 def one(store: Ledger, name: str = "ep_1") -> str:
     """The only delivery of an endpoint."""
-    [delivery] = store.run(webhooks.dlv_list(name, None, 10)).deliveries
+    [delivery] = store.run(webhooks.list_deliveries(name, None, 10)).deliveries
     return delivery.id
 
 
 def view(store: Ledger, delivery: str) -> Delivery:
     """A delivery that is there."""
-    found = store.run(webhooks.dlv_view(delivery))
+    found = store.run(webhooks.read_delivery(delivery))
     assert found is not None
     return found
 
 
 def claim(store: Ledger, delivery: str, nonce: str, cap: int = 4, lease_ms: int = LEASE) -> str:
     """What a claim answers."""
-    return store.run(webhooks.dlv_claim(delivery, nonce, lease_ms, cap)).kind
+    return store.run(webhooks.claim_delivery(delivery, nonce, lease_ms, cap)).kind
 
 
 def ids(store: Ledger, room: int = 100, cap: int = 4) -> list[str]:
     """What is handed out."""
-    return [each for message in store.run(webhooks.dlv_due(room, cap)).messages for each in message]
+    return [each for message in store.run(webhooks.take_due_deliveries(room, cap)).messages for each in message]
 
 
 def soon(store: Ledger) -> list[str]:
@@ -74,7 +74,7 @@ def test_a_job_writes_one_delivery_per_endpoint_that_wants_it(store: Ledger) -> 
     end_job(store, "job_1")
     end_job(store, "job_2", ok=False, hook="ep_3")
     events = {
-        name: [(d.job, d.event) for d in store.run(webhooks.dlv_list(name, None, 10)).deliveries]
+        name: [(d.job, d.event) for d in store.run(webhooks.list_deliveries(name, None, 10)).deliveries]
         for name in ("ep_1", "ep_2", "ep_3", "ep_4")
     }
     assert sorted(events["ep_1"]) == [("job_1", "job.succeeded"), ("job_2", "job.failed")]
@@ -88,13 +88,13 @@ def test_a_claim_can_be_repeated_and_nobody_else_has_it(store: Ledger) -> None:
     add_endpoint(store, "ep_1", "http://a/")
     end_job(store, "job_1")
     delivery = one(store)
-    first = store.run(webhooks.dlv_claim(delivery, "n1", LEASE, 4))
-    again = store.run(webhooks.dlv_claim(delivery, "n1", LEASE, 4))
+    first = store.run(webhooks.claim_delivery(delivery, "n1", LEASE, 4))
+    again = store.run(webhooks.claim_delivery(delivery, "n1", LEASE, 4))
     assert first.kind == again.kind == "run"
     assert (first.job, first.event, first.tried) == ("job_1", "job.succeeded", 0)
     assert claim(store, delivery, "n2") == "leased"
-    assert store.run(webhooks.dlv_done(delivery, "n1", "delivered", FINE)) == ("delivered", "")
-    assert store.run(webhooks.dlv_done(delivery, "n1", "delivered", FINE)) == ("already", "")
+    assert store.run(webhooks.record_delivery(delivery, "n1", "delivered", FINE)) == ("delivered", "")
+    assert store.run(webhooks.record_delivery(delivery, "n1", "delivered", FINE)) == ("already", "")
     assert claim(store, delivery, "n3") == "done"
     assert len(view(store, delivery).attempts) == 1
     assert claim(store, "dlv_unknown", "n4") == "gone"
@@ -106,7 +106,7 @@ def test_a_failure_moves_the_schedule(store: Ledger) -> None:
     end_job(store, "job_1")
     delivery = one(store)
     claim(store, delivery, "n1")
-    assert store.run(webhooks.dlv_done(delivery, "n1", "retry", BAD, delay_ms=60_000)) == ("retry", "")
+    assert store.run(webhooks.record_delivery(delivery, "n1", "retry", BAD, delay_ms=60_000)) == ("retry", "")
     assert claim(store, delivery, "n2") == "early"
     assert ids(store) == []
     seen = view(store, delivery)
@@ -122,11 +122,11 @@ def test_an_attempt_whose_courier_died_is_interrupted_and_repeated(store: Ledger
     assert ids(store) == [delivery]
     assert claim(store, delivery, "n1", lease_ms=1) == "run"
     assert soon(store) == [delivery]
-    again = store.run(webhooks.dlv_claim(delivery, "n2", LEASE, 4))
+    again = store.run(webhooks.claim_delivery(delivery, "n2", LEASE, 4))
     assert (again.kind, again.tried) == ("run", 0)
     assert [a.error for a in view(store, delivery).attempts] == ["interrupted"]
-    assert store.run(webhooks.dlv_done(delivery, "n1", "retry", BAD, delay_ms=1)) == ("stale", "")
-    assert store.run(webhooks.dlv_done(delivery, "n2", "retry", BAD, delay_ms=1)) == ("retry", "")
+    assert store.run(webhooks.record_delivery(delivery, "n1", "retry", BAD, delay_ms=1)) == ("stale", "")
+    assert store.run(webhooks.record_delivery(delivery, "n2", "retry", BAD, delay_ms=1)) == ("retry", "")
 
 
 def test_one_thought_dead_that_delivered_is_believed(store: Ledger) -> None:
@@ -137,8 +137,8 @@ def test_one_thought_dead_that_delivered_is_believed(store: Ledger) -> None:
     claim(store, delivery, "n1", lease_ms=1)
     soon(store)
     assert claim(store, delivery, "n2") == "run"
-    assert store.run(webhooks.dlv_done(delivery, "n1", "delivered", FINE)) == ("delivered", "")
-    assert store.run(webhooks.dlv_done(delivery, "n2", "retry", BAD, delay_ms=1)) == ("stale", "")
+    assert store.run(webhooks.record_delivery(delivery, "n1", "delivered", FINE)) == ("delivered", "")
+    assert store.run(webhooks.record_delivery(delivery, "n2", "retry", BAD, delay_ms=1)) == ("stale", "")
     assert view(store, delivery).state == "delivered"
 
 
@@ -148,11 +148,11 @@ def test_what_was_handed_out_and_lost_comes_up_again(store: Ledger) -> None:
     end_job(store, "job_1")
     assert len(ids(store)) == 1
     assert ids(store) == []
-    store.run(webhooks.dlv_return([one(store)]))
+    store.run(webhooks.return_deliveries([one(store)]))
     assert len(ids(store)) == 1
     add_endpoint(store, "ep_2", "http://b/", tenant="t2")
     end_job(store, "job_2", tenant="t2")
-    assert store.run(webhooks.dlv_due(100, 4, again_ms=1)).messages == ((one(store, "ep_2"),),)
+    assert store.run(webhooks.take_due_deliveries(100, 4, again_ms=1)).messages == ((one(store, "ep_2"),),)
     assert soon(store) == [one(store, "ep_2")]
 
 
@@ -166,9 +166,9 @@ def test_a_receiver_has_so_many_attempts_at_once(store: Ledger) -> None:
     assert len(handed) == 4
     assert [claim(store, each, f"n{each}", cap=2) for each in handed] == ["run", "run", "busy", "busy"]
     assert ids(store, cap=2) == []
-    store.run(webhooks.dlv_done(handed[0], f"n{handed[0]}", "retry", BAD, delay_ms=60_000))
+    store.run(webhooks.record_delivery(handed[0], f"n{handed[0]}", "retry", BAD, delay_ms=60_000))
     assert claim(store, handed[2], "n", cap=2) == "busy"  # one is under way, and this receiver fails
-    store.run(webhooks.dlv_done(handed[1], f"n{handed[1]}", "delivered", FINE))
+    store.run(webhooks.record_delivery(handed[1], f"n{handed[1]}", "delivered", FINE))
     assert claim(store, handed[2], "n", cap=2) == "run"
     assert claim(store, handed[3], "n", cap=2) == "run"  # it is well again
 
@@ -180,12 +180,12 @@ def test_a_receiver_gets_as_many_messages_as_attempts_at_once(store: Ledger) -> 
     for n in range(60):
         end_job(store, f"job_{n}")
     end_job(store, "other", tenant="t2")
-    messages = store.run(webhooks.dlv_due(100, 4, most=8)).messages
+    messages = store.run(webhooks.take_due_deliveries(100, 4, most=8)).messages
     assert [len(message) for message in messages] == [8, 1, 8, 8, 8]  # the tenants' messages by turns
-    assert store.run(webhooks.dlv_due(100, 4, most=8)).messages == ()
+    assert store.run(webhooks.take_due_deliveries(100, 4, most=8)).messages == ()
     for delivery in messages[0]:
         assert claim(store, delivery, "n") == "run"
-        store.run(webhooks.dlv_done(delivery, "n", "delivered", FINE))
+        store.run(webhooks.record_delivery(delivery, "n", "delivered", FINE))
     soon_after = list(map(len, messages_soon(store)))
     assert soon_after == [8]
 
@@ -193,7 +193,9 @@ def test_a_receiver_gets_as_many_messages_as_attempts_at_once(store: Ledger) -> 
 def messages_soon(store: Ledger) -> tuple[tuple[str, ...], ...]:
     """What is handed out within a moment, in messages of eight."""
     end = time.monotonic() + 2
-    while not (handed := store.run(webhooks.dlv_due(100, 4, most=8)).messages) and time.monotonic() < end:
+    while (
+        not (handed := store.run(webhooks.take_due_deliveries(100, 4, most=8)).messages) and time.monotonic() < end
+    ):
         time.sleep(0.001)
     return handed
 
@@ -204,9 +206,9 @@ def test_only_failures_for_so_long_disable(store: Ledger, client: redis.Redis) -
 
     def attempt(job: str, attempt: DeliveryAttempt, outcome: str) -> str:
         end_job(store, job)
-        [delivery] = [d for d in store.run(webhooks.dlv_list("ep_1", None, 10)).deliveries if d.job == job]
+        [delivery] = [d for d in store.run(webhooks.list_deliveries("ep_1", None, 10)).deliveries if d.job == job]
         assert claim(store, delivery.id, job) == "run"
-        done = webhooks.dlv_done(delivery.id, job, outcome, attempt, only_failures_ms=3_600_000)  # type: ignore[arg-type]
+        done = webhooks.record_delivery(delivery.id, job, outcome, attempt, only_failures_ms=3_600_000)  # type: ignore[arg-type]
         return store.run(done)[1]
 
     def an_hour_passes() -> None:
@@ -220,12 +222,12 @@ def test_only_failures_for_so_long_disable(store: Ledger, client: redis.Redis) -
     assert attempt("job_3", BAD, "failed") == ""
     an_hour_passes()
     assert attempt("job_4", BAD, "failed") == "only_failures"
-    endpoint = store.run(webhooks.ep_get("ep_1"))
+    endpoint = store.run(webhooks.read_endpoint("ep_1"))
     assert endpoint is not None
     assert (endpoint.state, endpoint.reason, endpoint.fails) == ("disabled", "only_failures", 2)
-    assert store.run(webhooks.dlv_due(1, 4)).disabled == 1
+    assert store.run(webhooks.take_due_deliveries(1, 4)).disabled == 1
     end_job(store, "job_5")
-    assert "job_5" not in [d.job for d in store.run(webhooks.dlv_list("ep_1", None, 10)).deliveries]
+    assert "job_5" not in [d.job for d in store.run(webhooks.list_deliveries("ep_1", None, 10)).deliveries]
 
 
 def test_ended_deliveries_go_after_a_week(store: Ledger, client: redis.Redis) -> None:
@@ -237,27 +239,27 @@ def test_ended_deliveries_go_after_a_week(store: Ledger, client: redis.Redis) ->
     for key in ("dlv:" + delivery, "due:ep_1", "dlvs:ep_1"):
         assert client.ttl("{gleaner}:" + key) > 13 * 24 * 3600
     claim(store, delivery, "n1")
-    store.run(webhooks.dlv_done(delivery, "n1", "delivered", FINE))
+    store.run(webhooks.record_delivery(delivery, "n1", "delivered", FINE))
     for key in ("dlv:" + delivery, "att:" + delivery):
         assert week - 5 <= client.ttl("{gleaner}:" + key) <= week  # type: ignore[operator]
     assert client.zcard("{gleaner}:due:ep_1") == 0
     client.delete("{gleaner}:dlv:" + delivery)
-    assert store.run(webhooks.dlv_list("ep_1", None, 10)).deliveries == ()
+    assert store.run(webhooks.list_deliveries("ep_1", None, 10)).deliveries == ()
     assert client.zcard("{gleaner}:dlvs:ep_1") == 0
 
 
 def test_changes_of_an_endpoint_do_not_overwrite_each_other(store: Ledger) -> None:
     """A change is made from what was read: two at once, and one is told to read again; repeating one is fine."""
     add_endpoint(store, "ep_1", "http://a/")
-    endpoint = store.run(webhooks.ep_get("ep_1"))
+    endpoint = store.run(webhooks.read_endpoint("ep_1"))
     assert endpoint is not None
     mine, theirs = replace(endpoint, sealed=b"mine"), replace(endpoint, sealed=b"theirs")
-    assert store.run(webhooks.ep_put(mine)) == "ok"
-    assert store.run(webhooks.ep_put(mine)) == "ok"
-    assert store.run(webhooks.ep_put(theirs)) == "conflict"
-    assert store.run(webhooks.ep_delete("ep_1"))
-    assert store.run(webhooks.ep_put(mine)) == "absent"
-    assert not store.run(webhooks.ep_delete("ep_1"))
+    assert store.run(webhooks.upsert_endpoint(mine)) == "ok"
+    assert store.run(webhooks.upsert_endpoint(mine)) == "ok"
+    assert store.run(webhooks.upsert_endpoint(theirs)) == "conflict"
+    assert store.run(webhooks.delete_endpoint("ep_1"))
+    assert store.run(webhooks.upsert_endpoint(mine)) == "absent"
+    assert not store.run(webhooks.delete_endpoint("ep_1"))
 
 
 def test_deleting_ends_what_was_due(store: Ledger) -> None:
@@ -267,8 +269,8 @@ def test_deleting_ends_what_was_due(store: Ledger) -> None:
     end_job(store, "job_2")
     first, second = ids(store)
     claim(store, first, "n1")
-    store.run(webhooks.ep_delete("ep_1"))
-    assert store.run(webhooks.dlv_done(first, "n1", "retry", BAD, delay_ms=1)) == ("gone", "")
+    store.run(webhooks.delete_endpoint("ep_1"))
+    assert store.run(webhooks.record_delivery(first, "n1", "retry", BAD, delay_ms=1)) == ("gone", "")
     assert claim(store, second, "n2") == "gone"
     assert ids(store) == []
-    assert store.run(webhooks.ep_get("ep_1")) is None
+    assert store.run(webhooks.read_endpoint("ep_1")) is None

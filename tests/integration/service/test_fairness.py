@@ -36,7 +36,7 @@ def harness() -> Iterator[ServiceHarness]:
 def view(harness: ServiceHarness, job: str) -> Job:
     """A job as the ledger has it."""
     with harness.server.client() as client:
-        found = Ledger(client).run(ledger.view(job))
+        found = Ledger(client).run(ledger.read_job(job))
     assert isinstance(found, Job)
     return found
 
@@ -71,7 +71,7 @@ def test_interactive_first_and_standard_not_last(harness: ServiceHarness) -> Non
 
 
 @pytest.mark.parametrize(
-    ("flooded", "other"), [(Priority.standard, Priority.interactive), (Priority.interactive, Priority.standard)]
+    ("flooded", "other"), [(Priority.STANDARD, Priority.INTERACTIVE), (Priority.INTERACTIVE, Priority.STANDARD)]
 )
 def test_a_flood_takes_its_own_slots_alone(harness: ServiceHarness, flooded: Priority, other: Priority) -> None:
     """One document of the other priority is done before a single one of the large shards that fill every slot."""

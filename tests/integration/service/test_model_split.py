@@ -41,7 +41,7 @@ async def test_tenants_stay_with_their_model(ledger_url: str, broker_url: str, t
             )
             assert sent.json()["model"] == model
         assert {message.queue for message in await api.worker.take_messages()} == {
-            naming.queue(model, Priority.standard) for model in ("stable", "canary")
+            naming.queue(model, Priority.STANDARD) for model in ("stable", "canary")
         }
         refused = await api.client.post("/v1/jobs", json=BODY | {"model": "canary"})
         assert (refused.status_code, refused.json()["code"]) == (422, "unknown_model")

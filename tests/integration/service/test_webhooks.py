@@ -49,7 +49,7 @@ def receiver() -> Iterator[Receiver]:
 
 def only(store: Ledger, endpoint: str) -> Delivery:
     """The only delivery of an endpoint."""
-    [delivery] = store.run(webhooks.dlv_list(endpoint, None, 10)).deliveries
+    [delivery] = store.run(webhooks.list_deliveries(endpoint, None, 10)).deliveries
     return delivery
 
 
@@ -122,7 +122,7 @@ def test_each_behaviour_gets_its_documented_schedule(
         for gap, delay in zip(gaps(delivery), DELAYS_S, strict=False):
             asked = min(1.0, 2 * delay) if name in ("503", "429") else 0.0  # Retry-After, up to double
             assert max(0.8 * delay, asked) - 0.01 <= gap, name
-    states = {name: store.run(webhooks.ep_get(name)) for name in urls}
+    states = {name: store.run(webhooks.read_endpoint(name)) for name in urls}
     disabled = {name: state.reason for name, state in states.items() if state and state.state == "disabled"}
     assert disabled == {"410": "gone", "disable": "asked"}
     for request in receiver.seen:
@@ -159,7 +159,7 @@ def test_sigterm_finishes_what_is_under_way(harness: ServiceHarness, store: Ledg
     wait_for(lambda: "draining" in courier.probe("/readyz")[1] or not courier.alive(), 10, "it says that it drains")
     receiver.gate.set()
     assert courier.process.wait(20) == 0
-    found = store.run(webhooks.dlv_list("ep_1", None, 100)).deliveries
+    found = store.run(webhooks.list_deliveries("ep_1", None, 100)).deliveries
     assert {attempt.error for delivery in found for attempt in delivery.attempts} == {""}
     assert 2 <= sum(delivery.state == "delivered" for delivery in found) < 40
     start_courier(harness, {"cap": 2, "again_s": 1.0})

@@ -50,7 +50,7 @@ def record(harness: ServiceHarness) -> Record:
 def view(harness: ServiceHarness, job: str) -> Job:
     """A job as the ledger has it."""
     with harness.server.client() as client:
-        found = Ledger(client).run(ledger.view(job))
+        found = Ledger(client).run(ledger.read_job(job))
     assert isinstance(found, Job)
     return found
 
@@ -58,14 +58,14 @@ def view(harness: ServiceHarness, job: str) -> Job:
 def workers(harness: ServiceHarness) -> int:
     """Workers on the model's list."""
     with harness.server.client() as client:
-        return Ledger(client).run(ledger.models([MODEL]))[0].workers
+        return Ledger(client).run(ledger.read_models([MODEL]))[0].workers
 
 
 def begin(harness: ServiceHarness, record: Record, worker: Child, *texts: str) -> str:
     """A job whose first text is in the model now."""
     worker.wait_ready()
     job = record.submit([SLOW, *texts])
-    wait_for(lambda: view(harness, job).status is JobStatus.running, 10, "the job runs")
+    wait_for(lambda: view(harness, job).status is JobStatus.RUNNING, 10, "the job runs")
     time.sleep(0.2)
     return job
 
@@ -168,14 +168,14 @@ def test_a_broken_model_is_said(harness: ServiceHarness, record: Record) -> None
     worker = harness.worker(TEST_LOAD_FAILS="the weights are torn")
     assert worker.process.wait(20) == 78
     with harness.server.client() as client:
-        [model] = Ledger(client).run(ledger.models([MODEL]))
+        [model] = Ledger(client).run(ledger.read_models([MODEL]))
     assert model.reason == "RuntimeError: the weights are torn"
     assert view(harness, job).status_reason == "model_unavailable: RuntimeError: the weights are torn"
     harness.worker()
     assert record.verdict(15).clean
-    assert view(harness, job).status is JobStatus.succeeded
+    assert view(harness, job).status is JobStatus.SUCCEEDED
     with harness.server.client() as client:
-        assert Ledger(client).run(ledger.models([MODEL]))[0].reason is None
+        assert Ledger(client).run(ledger.read_models([MODEL]))[0].reason is None
 
 
 def test_a_hung_model_ends_the_process(harness: ServiceHarness, record: Record) -> None:
@@ -200,10 +200,10 @@ def test_a_cancel_reaches_a_running_worker(harness: ServiceHarness, record: Reco
     waiting = record.submit(some_texts(record.rng, 70))
     wait_for(lambda: view(harness, waiting).counts.running, 5, "its shards are claimed")
     with harness.server.client() as client:
-        assert Ledger(client).run(ledger.cancel(waiting)) == "cancelling"
-    wait_for(lambda: view(harness, waiting).status is JobStatus.cancelled, 10, "the job is cancelled")
+        assert Ledger(client).run(ledger.cancel_job(waiting)) == "cancelling"
+    wait_for(lambda: view(harness, waiting).status is JobStatus.CANCELLED, 10, "the job is cancelled")
     assert view(harness, waiting).counts.cancelled > 0
-    wait_for(lambda: view(harness, first).status is JobStatus.succeeded, 10, "the other job is done")
+    wait_for(lambda: view(harness, first).status is JobStatus.SUCCEEDED, 10, "the other job is done")
     assert worker.drain() == 0
 
 
@@ -221,4 +221,4 @@ def test_a_suspect_runs_alone_and_its_neighbours_keep_their_results(
     harness.worker()
     assert record.verdict(20).clean
     assert codes == [70] * 4
-    assert view(harness, job).status is JobStatus.partially_succeeded
+    assert view(harness, job).status is JobStatus.PARTIALLY_SUCCEEDED

@@ -378,7 +378,7 @@ def test_a_list_of_deliveries_reads_only_what_it_shows(ledger_url: str) -> None:
         place, found, rounds = None, [], 0
         while rounds == 0 or place is not None:
             before = client.info("commandstats")
-            page = store.run(webhooks.dlv_list("ep_1", place, 50, "failed"))
+            page = store.run(webhooks.list_deliveries("ep_1", place, 50, "failed"))
             after = client.info("commandstats")
             assert calls(after, "hgetall") == calls(before, "hgetall")
             assert calls(after, "hget") - calls(before, "hget") <= 200
@@ -388,7 +388,7 @@ def test_a_list_of_deliveries_reads_only_what_it_shows(ledger_url: str) -> None:
 
         place, listed = None, []
         for _ in range(20):
-            page = store.run(webhooks.dlv_list("ep_1", place, 50))
+            page = store.run(webhooks.list_deliveries("ep_1", place, 50))
             listed += [delivery.id for delivery in page.deliveries]
             place = page.next
             if place is None:
@@ -564,5 +564,5 @@ async def test_a_session_may_do_what_its_key_may(tmp_path: Path, ledger_url: str
             again = await api.client.post("/v1/session", headers={"X-Gleaner-CSRF": "1"})
             assert again.status_code == 401  # a session is not made from a session
         api.client.cookies.clear()
-        in_query = await api.client.get("/v1/models", params={"api_key": api.keys[Role.viewer]})
+        in_query = await api.client.get("/v1/models", params={"api_key": api.keys[Role.VIEWER]})
         assert in_query.status_code == 401

@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from jobs import api_keys, ledger
-from jobs.ledger import Ledger, place
+from jobs.ledger import Ledger, associated_data
 from jobs.schema import DocumentResult, DocumentStatus, Entity
 from jobs.shards import encode_results
 from tests.support.ledger import CODEC, new_job
@@ -75,17 +75,17 @@ def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
 
 def result(index: int, **fields: Any) -> DocumentResult:
     """A document that succeeded."""
-    return DocumentResult(index, fields.pop("id", str(index)), DocumentStatus.succeeded, **fields)
+    return DocumentResult(index, fields.pop("id", str(index)), DocumentStatus.SUCCEEDED, **fields)
 
 
 def put(store: Ledger, job: str, results: list[DocumentResult], tenant: str = "acme") -> None:
     """A job that has ended, each of its results in a shard as a worker stores it."""
-    pending = list(store.run(ledger.create(new_job(job, [1] * len(results), tenant=tenant))).publish)
+    pending = list(store.run(ledger.create_job(new_job(job, [1] * len(results), tenant=tenant))).publish)
     while pending:
         message = pending.pop()
-        assert store.run(ledger.claim(message, "n", "w", "rev")).kind == "run"
-        blob = CODEC.encode(encode_results([results[message.shard]]), place("out", job, message.shard))
-        pending += store.run(ledger.complete(message, "n", blob, b"", 1, 0, {}, {})).publish
+        assert store.run(ledger.claim_shard(message, "n", "w", "rev")).kind == "run"
+        blob = CODEC.encode(encode_results([results[message.shard]]), associated_data("out", job, message.shard))
+        pending += store.run(ledger.complete_shard(message, "n", blob, b"", 1, 0, {}, {})).publish
 
 
 @dataclass

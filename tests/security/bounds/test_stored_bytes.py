@@ -127,7 +127,7 @@ def an_hour_later(store: redis.Redis) -> None:
     for kind in ("due", "dlvs"):
         for key in store.scan_iter(f"{P}{kind}:*"):
             store.delete(key)
-    while Ledger(store).run(ledger.sweep("acme")):
+    while Ledger(store).run(ledger.sweep_tenant("acme")):
         pass
 
 
@@ -214,7 +214,7 @@ async def test_an_endpoint_with_many_deliveries_is_removed_bit_by_bit(
     await api.client.delete(f"{ENDPOINTS}/{made['id']}")
     assert list(store.scan_iter(f"{P}dlv:*"))
     [record] = store.smembers(f"{P}wipes")  # type: ignore[misc]
-    while Ledger(store).run(ledger.wipe(record.decode())):
+    while Ledger(store).run(ledger.wipe_record(record.decode())):
         pass
     assert not list(store.scan_iter(f"{P}dlv*"))
     assert not store.exists(f"{P}wipes")
@@ -411,7 +411,7 @@ async def test_deliveries_have_their_metadata_after_results_expired(
     await api.client.post(ENDPOINTS, json={"url": receiver.url("/all")})
     job = await api.submit("Ada", metadata={"order": "A-1"})
     await api.worker.run_shards()
-    assert Ledger(store).run(ledger.purge(job, erase=False)) == "purged"
+    assert Ledger(store).run(ledger.purge_job(job, erase=False)) == "purged"
     assert stored(store) == recount(store)
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
     [sent] = receiver.at("/all")

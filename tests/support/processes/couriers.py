@@ -52,18 +52,18 @@ def add_endpoint(
     card = Card(url, "", (Secret(secret),))
     sealed = card.seal(CODEC, name)
     record = Endpoint(name, tenant, 0, sealed, tuple(events), kind, every, lane or name, "active", created=0, now=0)
-    assert store.run(webhooks.ep_put(record, most=10_000, ttl_ms=3_600_000)) == "ok"
+    assert store.run(webhooks.upsert_endpoint(record, most=10_000, ttl_ms=3_600_000)) == "ok"
     return secret
 
 
 def end_job(store: Ledger, job: str, *, tenant: str = "t1", ok: bool = True, **more: Any) -> None:
     """Create a job of one document and finish it at once."""
-    created = store.run(ledger.create(new_job(job, tenant=tenant, **more)))
+    created = store.run(ledger.create_job(new_job(job, tenant=tenant, **more)))
     [message] = created.publish
-    assert store.run(ledger.claim(message, job, "w", "rev")).kind == "run"
+    assert store.run(ledger.claim_shard(message, job, "w", "rev")).kind == "run"
     counts = (1, 0) if ok else (0, 1)
     errors = {} if ok else {"inference_failed": 1}
-    assert store.run(ledger.complete(message, job, b"r", b"", *counts, {}, errors)).kind == "stored"
+    assert store.run(ledger.complete_shard(message, job, b"r", b"", *counts, {}, errors)).kind == "stored"
 
 
 def main() -> int:

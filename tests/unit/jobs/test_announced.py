@@ -9,7 +9,7 @@ import redis
 from redis.client import PubSub
 
 from jobs import ledger
-from jobs.ledger import Ledger, Message, NewJob, Page, channel
+from jobs.ledger import Ledger, Message, NewJob, Page, job_channel
 from tests.support.ledger import new_job
 
 WAITER = "gateway-0123456789abcdef:100"
@@ -18,7 +18,7 @@ WAITER = "gateway-0123456789abcdef:100"
 def listener(client: redis.Redis, waiter: str) -> PubSub:
     """Listens where a waiter does."""
     listening: PubSub = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis-py's
-    listening.subscribe(channel(waiter))
+    listening.subscribe(job_channel(waiter))
     listening.get_message(timeout=1)
     return listening
 
@@ -26,9 +26,9 @@ def listener(client: redis.Redis, waiter: str) -> PubSub:
 def told(client: redis.Redis, store: Ledger, job: NewJob, result: bytes, failed: int = 0) -> list[bytes]:
     """What is announced where the job's waiter listens while its first shard goes through."""
     listening = listener(client, job.waiter)
-    [first, *_] = store.run(ledger.create(job)).publish
+    [first, *_] = store.run(ledger.create_job(job)).publish
     assert finish(store, first, result, failed) == "stored"
-    client.publish(channel(job.waiter), "last")
+    client.publish(job_channel(job.waiter), "last")
     heard = []
     while (message := listening.get_message(timeout=1)) is None or message["data"] != b"last":
         heard += [message["data"]] if message else []
@@ -38,9 +38,11 @@ def told(client: redis.Redis, store: Ledger, job: NewJob, result: bytes, failed:
 
 def finish(store: Ledger, message: Message, result: bytes, failed: int = 0) -> str:
     """Claim and complete a shard of one document."""
-    assert store.run(ledger.claim(message, "nonce", "worker", "rev-1")).kind == "run"
+    assert store.run(ledger.claim_shard(message, "nonce", "worker", "rev-1")).kind == "run"
     errors = {"empty_text": failed} if failed else {}
-    done = ledger.complete(message, "nonce", result, b"left" * failed, 1 - failed, failed, {"windows": 1}, errors)
+    done = ledger.complete_shard(
+        message, "nonce", result, b"left" * failed, 1 - failed, failed, {"windows": 1}, errors
+    )
     return store.run(done).kind
 
 
@@ -52,7 +54,7 @@ def test_small_results_are_told_with_the_end(client: redis.Redis, store: Ledger,
 
     job_id, _, rest = announced.partition(b"\n")
     assert job_id == b"job_1"
-    page, read = ledger.announced("job_1", rest), store.run(ledger.page("job_1", 0))
+    page, read = ledger.parse_announced_page("job_1", rest), store.run(ledger.read_page("job_1", 0))
     assert page is not None
     assert isinstance(read, Page)
     assert replace(page, job=replace(page.job, now=read.job.now)) == read
@@ -83,14 +85,14 @@ def test_of_several_shards_the_id_alone_is_told(client: redis.Redis, store: Ledg
 def test_what_cannot_be_read_is_no_page(client: redis.Redis, store: Ledger, cut: int) -> None:
     """It is a hint then, as every other message."""
     [announced] = told(client, store, new_job("job_1", waiter=WAITER), b"result")
-    assert ledger.announced("job_1", announced.partition(b"\n")[2][:cut]) is None
+    assert ledger.parse_announced_page("job_1", announced.partition(b"\n")[2][:cut]) is None
 
 
 def test_an_end_that_no_worker_brings_is_told_by_its_id(client: redis.Redis, store: Ledger) -> None:
     """A cancel, a deadline."""
     listening = listener(client, WAITER)
-    store.run(ledger.create(new_job("job_1", waiter=WAITER)))
-    assert store.run(ledger.cancel("job_1")) == "closed"
+    store.run(ledger.create_job(new_job("job_1", waiter=WAITER)))
+    assert store.run(ledger.cancel_job("job_1")) == "closed"
     message = listening.get_message(timeout=1)
     listening.close()
     assert message is not None

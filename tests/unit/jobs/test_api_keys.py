@@ -39,7 +39,7 @@ def test_a_created_key_verifies_and_carries_tenant_and_role(path: Path) -> None:
     assert (record.key_id, record.tenant, record.role, record.name) == (
         new.key_id,
         "acme",
-        Role.submitter,
+        Role.SUBMITTER,
         "ci",
     )
     assert new.key.startswith("gl_")
@@ -47,7 +47,7 @@ def test_a_created_key_verifies_and_carries_tenant_and_role(path: Path) -> None:
 
 def test_the_file_is_private_and_holds_no_plain_key(path: Path) -> None:
     """Mode 600, hashes only."""
-    new = api_keys.create(path, tenant="acme", role=Role.admin)
+    new = api_keys.create(path, tenant="acme", role=Role.ADMIN)
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert new.key not in path.read_text()
@@ -95,7 +95,7 @@ def test_rotation_gives_a_successor_and_lets_the_old_key_end(path: Path) -> None
     assert ring.verify(old.key, later) is None
     successor = ring.verify(new.key, later)
     assert successor is not None
-    assert (successor.tenant, successor.role, successor.name) == ("acme", Role.submitter, "ci")
+    assert (successor.tenant, successor.role, successor.name) == ("acme", Role.SUBMITTER, "ci")
 
 
 def test_rotation_keeps_a_sooner_expiry(path: Path) -> None:
@@ -204,6 +204,6 @@ def test_writers_at_once_lose_nothing(path: Path) -> None:
 @pytest.mark.parametrize("required", list(Role))
 def test_each_role_includes_the_ones_below(role: Role, required: Role) -> None:
     """Of viewer, submitter and admin, each may do what the ones before it may."""
-    order = [Role.viewer, Role.submitter, Role.admin]
+    order = [Role.VIEWER, Role.SUBMITTER, Role.ADMIN]
 
     assert role.includes(required) == (order.index(role) >= order.index(required))

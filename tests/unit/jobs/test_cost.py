@@ -31,7 +31,7 @@ def test_a_text_with_few_labels_costs_its_characters() -> None:
     """Long or short, as it always did."""
     costs = Costs(FEW)
     assert [costs.of(document("a " * n)) for n in (1, 50, 50_000)] == [2, 100, 100_000]
-    error = DocumentError(DocumentErrorCode.empty_text, "empty")
+    error = DocumentError(DocumentErrorCode.EMPTY_TEXT, "empty")
     assert costs.of(Document(0, "0", "", error=error)) == 0
 
 

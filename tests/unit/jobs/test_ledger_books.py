@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from jobs import ledger
 from jobs.ledger import Call, Ledger, Message, webhooks
-from jobs.ledger.stats import truth
+from jobs.ledger.stats import read_stats
 from jobs.ledger.webhooks import DeliveryAttempt, Endpoint
 from jobs.schema import Job
 from tests.support.ledger import forget_memory, new_job
@@ -71,34 +71,38 @@ class BooksMachine(RuleBasedStateMachine):
         new = new_job(name, sizes, tenant=tenant, deadline_s=0.001, meta=b"m" * data.draw(st.integers(0, 50)))
         new = replace(new, text_ttl_s=60, doc_ids=[("ä" * 3, 0)] if named else (), answer=b"answer")
         if hook:
-            self.take(webhooks.ep_put(endpoint(f"ep_{name}", tenant, "inline"), ttl_ms=60_000, job=name), repeat)
+            self.take(
+                webhooks.upsert_endpoint(endpoint(f"ep_{name}", tenant, "inline"), ttl_ms=60_000, job=name), repeat
+            )
             new = replace(new, hook=f"ep_{name}")
         if idem:
-            self.ledger.run(ledger.idem_begin(tenant, name, "nonce", "sha"))
+            self.ledger.run(ledger.claim_idempotency_key(tenant, name, "nonce", "sha"))
             new = replace(new, idem=name, nonce="nonce")
         if sources := [job for job, owner in self.jobs.items() if owner == tenant]:
             new = replace(new, retry_of=data.draw(st.sampled_from(["", *sources])))
         if staged:
             for at, blob in enumerate(new.blobs):
-                self.take(ledger.stage(name, at, [blob], new.doc_ids if not at else (), tenant=tenant), repeat)
+                self.take(
+                    ledger.stage_shards(name, at, [blob], new.doc_ids if not at else (), tenant=tenant), repeat
+                )
             if not data.draw(st.integers(0, 3)):
-                self.take(ledger.unstage(name, now=True), repeat)
+                self.take(ledger.drop_stage(name, now=True), repeat)
                 return
             new = replace(new, blobs=(), doc_ids=())
         forget_memory(self.client)
-        created = self.ledger.run(ledger.create(new))
+        created = self.ledger.run(ledger.create_job(new))
         if created.kind == "created":
             self.jobs[name] = tenant
             self.messages += created.publish
         elif staged:
-            self.take(ledger.unstage(name, now=True))
+            self.take(ledger.drop_stage(name, now=True))
 
     @precondition(lambda self: self.messages)
     @rule(data=st.data())
     def claim(self, data: st.DataObject) -> None:
         message = data.draw(st.sampled_from(self.messages))
         self.messages.remove(message)
-        if self.ledger.run(ledger.claim(message, "n", "w", "rev")).kind == "run":
+        if self.ledger.run(ledger.claim_shard(message, "n", "w", "rev")).kind == "run":
             documents = int(self.client.hget(f"{{gleaner}}:sh:{message.job}", str(message.shard)).split(b"|")[8])  # type: ignore[union-attr]
             self.leases.append((message, documents))
 
@@ -114,8 +118,10 @@ class BooksMachine(RuleBasedStateMachine):
                 parts[4] = b"1"
                 self.client.hset(where, field, b"|".join(parts))
             for at in range(documents):
-                self.take(ledger.step(message.job, message.shard, "n", at, b"part" if at else b""), repeat)
-        done = ledger.complete(
+                self.take(
+                    ledger.record_progress(message.job, message.shard, "n", at, b"part" if at else b""), repeat
+                )
+        done = ledger.complete_shard(
             message,
             "n",
             b"r" * data.draw(st.integers(1, 99)),
@@ -133,7 +139,9 @@ class BooksMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(
         data=st.data(),
-        what=st.sampled_from([ledger.cancel, ledger.expire, ledger.drop_texts, ledger.purge, ledger.audit]),
+        what=st.sampled_from(
+            [ledger.cancel_job, ledger.expire_job, ledger.drop_texts, ledger.purge_job, ledger.audit_job]
+        ),
         repeat=st.booleans(),
     )
     def end(self, data: st.DataObject, what: object, repeat: bool) -> None:
@@ -142,32 +150,32 @@ class BooksMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(data=st.data())
     def results_expire(self, data: st.DataObject) -> None:
-        self.take(ledger.purge(data.draw(st.sampled_from(list(self.jobs))), erase=False))
+        self.take(ledger.purge_job(data.draw(st.sampled_from(list(self.jobs))), erase=False))
 
     @rule(name=st.sampled_from(["ep_1", "ep_2"]), rev=st.integers(0, 2), size=st.integers(1, 50))
     def put_endpoint(self, name: str, rev: int, size: int) -> None:
-        known = self.ledger.run(webhooks.ep_get(name))
+        known = self.ledger.run(webhooks.read_endpoint(name))
         made = endpoint(name, TENANTS[name == "ep_2"], "url", size)
-        self.take(webhooks.ep_put(replace(made, rev=rev if known is None else known.rev)))
+        self.take(webhooks.upsert_endpoint(replace(made, rev=rev if known is None else known.rev)))
 
     @rule(name=st.sampled_from(["ep_1", "ep_2"]))
     def delete_endpoint(self, name: str) -> None:
-        self.take(webhooks.ep_delete(name))
+        self.take(webhooks.delete_endpoint(name))
 
     @rule(outcome=st.sampled_from(["delivered", "retry", "failed"]), lapsed=st.booleans(), repeat=st.booleans())
     def deliver(self, outcome: str, lapsed: bool, repeat: bool) -> None:
-        for message in self.ledger.run(webhooks.dlv_due(1, 4, again_ms=1)).messages:
+        for message in self.ledger.run(webhooks.take_due_deliveries(1, 4, again_ms=1)).messages:
             for delivery in message:
-                claim = webhooks.dlv_claim(delivery, f"n{self.serial}", 0 if lapsed else 60_000, 4)
+                claim = webhooks.claim_delivery(delivery, f"n{self.serial}", 0 if lapsed else 60_000, 4)
                 if self.ledger.run(claim).kind == "run":
                     attempt = DeliveryAttempt(1, 500, 5, "x", b"body")
-                    self.take(webhooks.dlv_done(delivery, f"n{self.serial}", outcome, attempt), repeat)  # type: ignore[arg-type]
+                    self.take(webhooks.record_delivery(delivery, f"n{self.serial}", outcome, attempt), repeat)  # type: ignore[arg-type]
                 self.serial += 1
 
     @rule()
     def upkeep(self) -> None:
         for record in self.client.smembers("{gleaner}:wipes"):  # type: ignore[union-attr]
-            self.take(ledger.wipe(record.decode()))
+            self.take(ledger.wipe_record(record.decode()))
 
     @invariant()
     def books_are_what_is_stored(self) -> None:
@@ -175,7 +183,7 @@ class BooksMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_to_be_swept(self) -> None:
-        assert [self.ledger.run(ledger.sweep(tenant)) for tenant in TENANTS] == [0, 0]
+        assert [self.ledger.run(ledger.sweep_tenant(tenant)) for tenant in TENANTS] == [0, 0]
 
 
 def endpoint(name: str, tenant: str, kind: str, size: int = 10) -> Endpoint:
@@ -201,26 +209,26 @@ def test_what_a_tenant_keeps_is_what_is_stored_for_it(ledger_url: str) -> None:
 @pytest.mark.parametrize("kind", ["job", "dlv", "ep", "event", "stage"])
 def test_what_a_ttl_took_is_taken_off_the_count(store: Ledger, client: redis.Redis, kind: str) -> None:
     """Upkeep finds what is not there any more, whichever key lapsed, and counts what is left."""
-    store.run(webhooks.ep_put(endpoint("ep_1", "t1", "url")))
-    created = store.run(ledger.create(new_job("job_1", meta=b"meta")))
-    store.run(ledger.claim(created.publish[0], "n", "w", "rev"))
-    store.run(ledger.complete(created.publish[0], "n", b"result", b"", 1, 0, {}, {}))
-    store.run(ledger.stage("job_2", 0, [b"blob"], tenant="t1"))
+    store.run(webhooks.upsert_endpoint(endpoint("ep_1", "t1", "url")))
+    created = store.run(ledger.create_job(new_job("job_1", meta=b"meta")))
+    store.run(ledger.claim_shard(created.publish[0], "n", "w", "rev"))
+    store.run(ledger.complete_shard(created.publish[0], "n", b"result", b"", 1, 0, {}, {}))
+    store.run(ledger.stage_shards("job_2", 0, [b"blob"], tenant="t1"))
     before = stored(client)
     assert before == recount(client)
     for key in client.scan_iter(f"{{gleaner}}:{kind}:*"):
         client.delete(key)
-    assert store.run(ledger.sweep("t1")) > 0
+    assert store.run(ledger.sweep_tenant("t1")) > 0
     assert 0 < stored(client)["t1"] < before["t1"]
-    assert store.run(ledger.sweep("t1")) == 0
+    assert store.run(ledger.sweep_tenant("t1")) == 0
 
 
 def test_the_last_record_of_a_tenant_takes_its_count_along(store: Ledger, client: redis.Redis) -> None:
     """Also a count that some fault left behind; the tenant is not looked at any more."""
-    store.run(ledger.create(new_job("job_1")))
+    store.run(ledger.create_job(new_job("job_1")))
     client.hincrby("{gleaner}:tenant:t1", "stored", 999)
     client.delete("{gleaner}:job:job_1")
-    store.run(ledger.sweep("t1"))
+    store.run(ledger.sweep_tenant("t1"))
     assert stored(client) == {}
     assert client.smembers("{gleaner}:tenants") == set()
 
@@ -229,9 +237,9 @@ def test_many_records_are_swept_some_at_a_time(store: Ledger, client: redis.Redi
     """A call looks at about 500, and the next goes on there."""
     client.hset("{gleaner}:kept:t1", mapping={f"d:dlv_{n}": 10 for n in range(5000)})
     client.hset("{gleaner}:tenant:t1", "stored", 50_000)
-    assert store.run(ledger.sweep("t1")) <= 20_000
+    assert store.run(ledger.sweep_tenant("t1")) <= 20_000
     for _ in range(30):
-        store.run(ledger.sweep("t1"))
+        store.run(ledger.sweep_tenant("t1"))
     assert stored(client) == {}
 
 
@@ -239,26 +247,26 @@ def test_the_count_of_a_job_from_before_an_upgrade_never_falls_below_nothing(
     store: Ledger, client: redis.Redis
 ) -> None:
     """Such a job is in no books when its texts become results."""
-    created = store.run(ledger.create(new_job("job_1")))
+    created = store.run(ledger.create_job(new_job("job_1")))
     client.delete("{gleaner}:kept:t1")
     client.hdel("{gleaner}:tenant:t1", "stored")
     client.hdel("{gleaner}:job:job_1", "texts", "text_ttl", "idem")
-    store.run(ledger.claim(created.publish[0], "n", "w", "rev"))
-    assert store.run(ledger.complete(created.publish[0], "n", b"r", b"", 1, 0, {}, {})).kind == "stored"
-    assert store.run(ledger.purge("job_1")) == "purged"
+    store.run(ledger.claim_shard(created.publish[0], "n", "w", "rev"))
+    assert store.run(ledger.complete_shard(created.publish[0], "n", b"r", b"", 1, 0, {}, {})).kind == "stored"
+    assert store.run(ledger.purge_job("job_1")) == "purged"
     assert stored(client) == {}
 
 
 def test_a_cancelled_jobs_texts_go_and_its_documents_keep_their_names(store: Ledger, client: redis.Redis) -> None:
     """Results still list them after the texts were dropped; the job's room is free but for that."""
     new = new_job("job_1", (2, 1), doc_ids=[("ä/1", 1)], text_ttl_s=0.001)
-    store.run(ledger.create(new))
-    store.run(ledger.cancel("job_1"))
+    store.run(ledger.create_job(new))
+    store.run(ledger.cancel_job("job_1"))
     assert store.run(ledger.drop_texts("job_1"))
     assert not store.run(ledger.drop_texts("job_1"))
     assert stored(client) == recount(client)
-    page = store.run(ledger.page("job_1", 0))
-    left = store.run(ledger.leftovers("job_1", 0))
+    page = store.run(ledger.read_page("job_1", 0))
+    left = store.run(ledger.read_leftovers("job_1", 0))
     assert isinstance(page, ledger.Page)
     assert isinstance(left, ledger.Leftovers)
     assert isinstance(page.job, Job)
@@ -270,27 +278,27 @@ def test_the_twenty_tenants_that_keep_most_are_shown(store: Ledger, client: redi
     """The most first: metrics never have a label for everybody."""
     for n in range(30):
         tenant = f"tenant-{n:02}"
-        store.run(ledger.create(new_job(f"job_{n}", tenant=tenant, meta=b"m" * 100 * n)))
-    shown = store.run(truth(())).stored
+        store.run(ledger.create_job(new_job(f"job_{n}", tenant=tenant, meta=b"m" * 100 * n)))
+    shown = store.run(read_stats(())).stored
     assert [tenant for tenant, _ in shown] == [f"tenant-{n:02}" for n in range(29, 9, -1)]
     assert dict(shown) == {tenant: size for tenant, size in stored(client).items() if tenant >= "tenant-10"}
 
 
 def test_an_endpoint_keeps_a_bounded_number_of_ended_deliveries(store: Ledger, client: redis.Redis) -> None:
     """The oldest go when another ends; those that are still to come stay."""
-    store.run(webhooks.ep_put(endpoint("ep_1", "t1", "url")))
+    store.run(webhooks.upsert_endpoint(endpoint("ep_1", "t1", "url")))
     for n in range(3):
-        created = store.run(ledger.create(new_job(f"job_{n}")))
-        store.run(ledger.cancel(f"job_{n}"))
+        created = store.run(ledger.create_job(new_job(f"job_{n}")))
+        store.run(ledger.cancel_job(f"job_{n}"))
         assert created.kind == "created"
     [first, second, third] = (
-        delivery for message in store.run(webhooks.dlv_due(10, 4)).messages for delivery in message
+        delivery for message in store.run(webhooks.take_due_deliveries(10, 4)).messages for delivery in message
     )
     client.zadd("{gleaner}:dlvs:ep_1", {f"dlv_{n}": 9e15 + n for n in range(5000)})
     for delivery in (first, second):
-        store.run(webhooks.dlv_claim(delivery, "n", 60_000, 4))
+        store.run(webhooks.claim_delivery(delivery, "n", 60_000, 4))
         attempt = DeliveryAttempt(1, 200, 5, "", b"")
-        assert store.run(webhooks.dlv_done(delivery, "n", "delivered", attempt))[0] == "delivered"
-    assert store.run(webhooks.dlv_view(first)) is None
-    assert store.run(webhooks.dlv_view(third)) is not None
+        assert store.run(webhooks.record_delivery(delivery, "n", "delivered", attempt))[0] == "delivered"
+    assert store.run(webhooks.read_delivery(first)) is None
+    assert store.run(webhooks.read_delivery(third)) is not None
     assert stored(client) == recount(client)

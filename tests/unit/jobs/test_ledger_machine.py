@@ -79,10 +79,10 @@ class LedgerMachine(RuleBasedStateMachine):
         new = new_job(job.id, sizes, tenant=tenant, priority=priority, deadline_s=0.001)
         others = [j for j in self.jobs.values() if (j.tenant, j.priority) == (tenant, priority)]
         room = 0 if any(j.of("waiting") for j in others) else SHARE - self.in_flight(tenant, priority)
-        created = self.ledger.run(ledger.create(new))
+        created = self.ledger.run(ledger.create_job(new))
         assert created.kind == "created"
         if repeat:
-            assert self.ledger.run(ledger.create(new)).kind == "exists"
+            assert self.ledger.run(ledger.create_job(new)).kind == "exists"
         self.jobs[job.id] = job
         self.published(created.publish)
         assert len(created.publish) == min(max(0, room), len(sizes))
@@ -97,7 +97,7 @@ class LedgerMachine(RuleBasedStateMachine):
         shard = job.shards[message.shard]
         self.serial += 1
         nonce = f"n{self.serial}"
-        call = ledger.claim(message, nonce, "w1", "rev", lease_ms=lease_ms)
+        call = ledger.claim_shard(message, nonce, "w1", "rev", lease_ms=lease_ms)
         claim = self.ledger.run(call)
         if repeat and claim.kind == "run":
             assert self.ledger.run(call) == claim
@@ -121,7 +121,7 @@ class LedgerMachine(RuleBasedStateMachine):
         message = Message(naming.queue(MODEL, job.priority), job.id, index, 0)
         self.serial += 1
         result = f"result {self.serial}".encode()
-        call = ledger.complete(
+        call = ledger.complete_shard(
             message, shard.nonce, result, b"left" if leftover else b"", ok, shard.documents - ok, {"windows": 1}, {}
         )
         done = self.ledger.run(call)
@@ -139,7 +139,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """A worker that woke too late writes nothing."""
         message, nonce = data.draw(st.sampled_from(self.dead))
         shard = self.jobs[message.job].shards[message.shard]
-        done = self.ledger.run(ledger.complete(message, nonce, b"stale", b"", shard.documents, 0, {}, {}))
+        done = self.ledger.run(ledger.complete_shard(message, nonce, b"stale", b"", shard.documents, 0, {}, {}))
         assert done.kind in ("stale", "already")
         assert done.publish == ()
 
@@ -147,7 +147,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         job, index, shard = data.draw(st.sampled_from(self.running()))
-        returned = self.ledger.run(ledger.release(job.id, index, shard.nonce))
+        returned = self.ledger.run(ledger.release_shard(job.id, index, shard.nonce))
         self.dead.append((Message(naming.queue(MODEL, job.priority), job.id, index, 0), shard.nonce))
         self.back(job, shard, returned.kind in ("cancelled",))
         self.published(returned.publish)
@@ -158,7 +158,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Every lease that holds is renewed; one that ended is lost; a cancelled job's says stop."""
         leases = [(job.id, i, s.nonce) for job, i, s in self.running()]
         stale = [(m.job, m.shard, n) for m, n in self.dead[-3:]]
-        answers = self.ledger.run(ledger.renew(leases + stale, lease_ms=1))
+        answers = self.ledger.run(ledger.renew_leases(leases + stale, lease_ms=1))
         for (job_id, _, _), answer in zip(leases, answers, strict=False):
             assert answer == ("stop" if self.jobs[job_id].state == "cancelling" else "ok")
         assert all(answer == "lost" for answer in answers[len(leases) :])
@@ -168,12 +168,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def worker_dies(self, data: st.DataObject, suspect: bool) -> None:
         job, index, shard = data.draw(st.sampled_from(self.running()))
         this = [(job.id, index)]
-        self.ledger.run(ledger.mark("w1", this if suspect else [], left=[] if suspect else this))
-        self.ledger.run(ledger.renew([(job.id, index, shard.nonce)], lease_ms=1))
+        self.ledger.run(ledger.set_crash_suspects("w1", this if suspect else [], left=[] if suspect else this))
+        self.ledger.run(ledger.renew_leases([(job.id, index, shard.nonce)], lease_ms=1))
         time.sleep(0.003)
-        returned = self.ledger.run(ledger.lease_expired(job.id, index))
+        returned = self.ledger.run(ledger.reclaim_shard(job.id, index))
         assert returned.kind == ("cancelled" if job.state == "cancelling" else "suspect" if suspect else "clean")
-        assert self.ledger.run(ledger.lease_expired(job.id, index)).kind in ("early", "gone")
+        assert self.ledger.run(ledger.reclaim_shard(job.id, index)).kind in ("early", "gone")
         self.dead.append((Message(naming.queue(MODEL, job.priority), job.id, index, 0), shard.nonce))
         self.back(job, shard, returned.kind == "cancelled")
         self.published(returned.publish)
@@ -192,7 +192,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.cancel_one(data.draw(st.sampled_from([j for j, _, _ in self.running() if j.state == "open"])))
 
     def cancel_one(self, job: ModelJob) -> None:
-        answer = self.ledger.run(ledger.cancel(job.id))
+        answer = self.ledger.run(ledger.cancel_job(job.id))
         if job.state == "purged":
             assert answer == "absent"
         elif job.state != "open":
@@ -208,7 +208,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def expire(self, data: st.DataObject) -> None:
         job = data.draw(st.sampled_from(list(self.jobs.values())))
-        answer = self.ledger.run(ledger.expire(job.id))
+        answer = self.ledger.run(ledger.expire_job(job.id))
         if job.state in ("open", "cancelling"):
             assert answer == "expired"
             word = "cancelled" if job.state == "cancelling" else "expired"
@@ -225,7 +225,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def purge(self, data: st.DataObject) -> None:
         job = data.draw(st.sampled_from(list(self.jobs.values())))
-        answer = self.ledger.run(ledger.purge(job.id))
+        answer = self.ledger.run(ledger.purge_job(job.id))
         if job.state in ("open", "cancelling"):
             assert answer == "not_terminal"
         else:
@@ -246,7 +246,7 @@ class LedgerMachine(RuleBasedStateMachine):
         lost = {(j.id, i) for j in mine for i, s in enumerate(j.shards) if s.state == "published"}
         for _ in range(3):
             time.sleep(0.002)
-            again, turns = self.ledger.run(ledger.queue_tick(queue, seq, 0, grace_ms=1))
+            again, turns = self.ledger.run(ledger.republish_lost(queue, seq, 0, grace_ms=1))
             found += again
             self.published(turns)
         assert Counter((m.job, m.shard) for m in found) == Counter(lost)
@@ -257,7 +257,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def tick(self, priority: Priority) -> None:
         """No tenant waits with room in its share, whatever made the room."""
         queue = naming.queue(MODEL, priority)
-        self.published(self.ledger.run(ledger.queue_tick(queue, 0, 1, grace_ms=60_000))[1])
+        self.published(self.ledger.run(ledger.republish_lost(queue, 0, 1, grace_ms=60_000))[1])
         for tenant in ("t1", "t2"):
             mine = [j for j in self.jobs.values() if (j.tenant, j.priority) == (tenant, priority)]
             assert self.in_flight(tenant, priority) >= SHARE or not any(j.of("waiting") for j in mine)
@@ -279,7 +279,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def counts_are_the_truth(self) -> None:
         for job in self.jobs.values():
-            view = self.ledger.run(ledger.view(job.id))
+            view = self.ledger.run(ledger.read_job(job.id))
             if job.state == "purged":
                 assert view == ledger.Gone(job.tenant)
                 continue
@@ -348,7 +348,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def audit_finds_nothing(self) -> None:
         for job in self.jobs.values():
-            assert self.ledger.run(ledger.audit(job.id)) == 0
+            assert self.ledger.run(ledger.audit_job(job.id)) == 0
 
     # The model's own bookkeeping
 

@@ -129,7 +129,7 @@ def test_rows_are_cut_wherever_the_pieces_end(texts: list[tuple[str, str]], cuts
     ]
     entity = [Entity(0, 1, text, doc_id, 0.5) for doc_id, text in texts]
     results = [
-        DocumentResult(n, doc_id or "id", DocumentStatus.succeeded, tuple(entity), warnings=(text,), text=text)
+        DocumentResult(n, doc_id or "id", DocumentStatus.SUCCEEDED, tuple(entity), warnings=(text,), text=text)
         for n, (doc_id, text) in enumerate(texts)
     ]
     for blob, decode, rows in (
@@ -145,8 +145,8 @@ def test_rows_are_cut_wherever_the_pieces_end(texts: list[tuple[str, str]], cuts
 
 def test_an_older_gateway_reads_errors_it_does_not_know() -> None:
     """New codes stand beside one that every version knows; and a newer version's are read as that one."""
-    error = DocumentError(DocumentErrorCode.too_costly, "why")
-    row = orjson.loads(shards.encode_results([DocumentResult(0, "0", DocumentStatus.failed, error=error)]))[0]
+    error = DocumentError(DocumentErrorCode.TOO_COSTLY, "why")
+    row = orjson.loads(shards.encode_results([DocumentResult(0, "0", DocumentStatus.FAILED, error=error)]))[0]
     assert (row["e"], row["ec"]) == (["input_too_long", "why"], "too_costly")
     [result] = shards.decode_results(orjson.dumps([{**row, "ec": "of_tomorrow"}]))
-    assert result.error == DocumentError(DocumentErrorCode.input_too_long, "why")
+    assert result.error == DocumentError(DocumentErrorCode.INPUT_TOO_LONG, "why")

@@ -20,7 +20,7 @@ from jobs.upkeep import Upkeep, UpkeepLoop
 from tests.support.ledger import MODEL, new_job
 from tests.support.processes.harness import wait_for
 
-QUEUE = naming.queue(MODEL, Priority.standard)
+QUEUE = naming.queue(MODEL, Priority.STANDARD)
 
 
 @dataclass
@@ -31,7 +31,7 @@ class House:
     upkeep: Upkeep
 
     def submit(self, job: str, shards: int = 1, **more: object) -> tuple[Message, ...]:
-        created = self.store.run(ledger.create(new_job(job, (1,) * shards, **more)))  # type: ignore[arg-type]
+        created = self.store.run(ledger.create_job(new_job(job, (1,) * shards, **more)))  # type: ignore[arg-type]
         celery_queues.push(self.broker, created.publish)
         return created.publish
 
@@ -44,13 +44,13 @@ class House:
         return Message(QUEUE, job, int(shard), int(seq))
 
     def job(self, name: str) -> Job:
-        view = self.store.run(ledger.view(name))
+        view = self.store.run(ledger.read_job(name))
         assert isinstance(view, Job)
         return view
 
     def age_beat(self) -> None:
         """Pretend that upkeep has been ticking: no outage, leases may expire."""
-        self.store.run(ledger.beat())
+        self.store.run(ledger.upkeep_tick())
         self.client.hset("{gleaner}:sys", "no_expire_until", 0)
 
 
@@ -81,7 +81,7 @@ def test_a_popped_and_lost_message_is_published_again(house: House) -> None:
     ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 1)
     again = house.take()
     assert again is not None
-    assert house.store.run(ledger.claim(again, "n", "w", "rev")).kind == "run"
+    assert house.store.run(ledger.claim_shard(again, "n", "w", "rev")).kind == "run"
 
 
 def test_a_healthy_backlog_is_not_multiplied(house: House) -> None:
@@ -116,7 +116,7 @@ def test_two_upkeeps_publish_a_lost_shard_once(house: House) -> None:
     messages = list(iter(house.take, None))
     latest = {m.shard: m for m in messages}
     for message in latest.values():
-        assert house.store.run(ledger.claim(message, f"n{message.shard}", "w", "rev")).kind == "run"
+        assert house.store.run(ledger.claim_shard(message, f"n{message.shard}", "w", "rev")).kind == "run"
     assert {m.shard for m in messages} == {0, 1}
 
 
@@ -124,22 +124,22 @@ def test_a_silent_worker_loses_its_shard(house: House) -> None:
     """A lease that ran out brings the shard back; what the dead worker writes later is stale."""
     [message] = house.submit("job_1")
     house.take()
-    house.store.run(ledger.claim(message, "dead", "w1", "rev", lease_ms=10))
+    house.store.run(ledger.claim_shard(message, "dead", "w1", "rev", lease_ms=10))
     time.sleep(0.02)
     ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 1)
     again = house.take()
     assert again is not None
-    claim = house.store.run(ledger.claim(again, "live", "w2", "rev"))
+    claim = house.store.run(ledger.claim_shard(again, "live", "w2", "rev"))
     assert (claim.kind, claim.attempts, claim.alone) == ("run", 2, False)
-    assert house.store.run(ledger.complete(message, "dead", b"x", b"", 1, 0, {}, {})).kind == "stale"
-    assert house.store.run(ledger.complete(again, "live", b"x", b"", 1, 0, {}, {})).kind == "stored"
+    assert house.store.run(ledger.complete_shard(message, "dead", b"x", b"", 1, 0, {}, {})).kind == "stale"
+    assert house.store.run(ledger.complete_shard(again, "live", b"x", b"", 1, 0, {}, {})).kind == "stored"
 
 
 def test_a_broker_that_is_down_stops_only_the_pushing(house: House) -> None:
     """Leases and deadlines are the ledger's alone; the message follows once there is a broker again."""
     [message] = house.submit("job_1")
     house.take()
-    house.store.run(ledger.claim(message, "dead", "w1", "rev", lease_ms=10))
+    house.store.run(ledger.claim_shard(message, "dead", "w1", "rev", lease_ms=10))
     time.sleep(0.02)
     nowhere = redis.Redis(port=1, socket_connect_timeout=1)
     deaf = Upkeep(house.store, nowhere, UpkeepMetrics(CollectorRegistry()), grace_s=0.05)
@@ -153,24 +153,24 @@ def test_an_outage_does_not_expire_leases(house: House) -> None:
     """After a silence of upkeep itself, workers get a whole lease to renew before anything is taken from them."""
     [message] = house.submit("job_1")
     house.take()
-    house.store.run(ledger.claim(message, "n", "w", "rev", lease_ms=10))
+    house.store.run(ledger.claim_shard(message, "n", "w", "rev", lease_ms=10))
     house.client.hset("{gleaner}:sys", "beat", 0)
     time.sleep(0.02)
     for _ in range(5):
         house.upkeep.tick()
-    assert house.store.run(ledger.renew([("job_1", 0, "n")])) == ("ok",)
+    assert house.store.run(ledger.renew_leases([("job_1", 0, "n")])) == ("ok",)
 
 
 def test_short_leases_survive_a_short_outage(house: House) -> None:
     """A silence of half a lease holds leases back, too: an outage of a few seconds must not end them all."""
     [message] = house.submit("job_1")
     house.take()
-    house.store.run(ledger.claim(message, "n", "w", "rev", lease_ms=10))
+    house.store.run(ledger.claim_shard(message, "n", "w", "rev", lease_ms=10))
     now = house.store.run(ledger.ping_write())
     house.client.hset("{gleaner}:sys", "beat", now - 2000)
     time.sleep(0.02)
     Upkeep(house.store, house.broker, UpkeepMetrics(CollectorRegistry()), lease_s=2).tick()
-    assert house.store.run(ledger.renew([("job_1", 0, "n")])) == ("ok",)
+    assert house.store.run(ledger.renew_leases([("job_1", 0, "n")])) == ("ok",)
 
 
 def test_blame_reaches_only_what_was_in_the_forward(house: House) -> None:
@@ -178,12 +178,12 @@ def test_blame_reaches_only_what_was_in_the_forward(house: House) -> None:
     inside, outside = house.submit("job_1", shards=2)
     for message in (inside, outside):
         house.take()
-        house.store.run(ledger.claim(message, f"n{message.shard}", "w", "rev", lease_ms=10))
-    house.store.run(ledger.mark("w", [("job_1", 0), ("job_1", 1)]))
-    house.store.run(ledger.mark("w", [("job_1", 0)], left=[("job_1", 1)]))
+        house.store.run(ledger.claim_shard(message, f"n{message.shard}", "w", "rev", lease_ms=10))
+    house.store.run(ledger.set_crash_suspects("w", [("job_1", 0), ("job_1", 1)]))
+    house.store.run(ledger.set_crash_suspects("w", [("job_1", 0)], left=[("job_1", 1)]))
     time.sleep(0.02)
     ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 2)
-    claims = [house.store.run(ledger.claim(m, f"again{m.shard}", "w", "rev")) for m in iter(house.take, None)]
+    claims = [house.store.run(ledger.claim_shard(m, f"again{m.shard}", "w", "rev")) for m in iter(house.take, None)]
     assert sorted(claim.alone for claim in claims) == [False, True]
 
 
@@ -195,64 +195,64 @@ def test_a_shard_is_at_risk_from_its_claim_to_its_completion(house: House) -> No
 
     first, second = house.submit("job_1", shards=2)
     for message in (first, second):
-        house.store.run(ledger.claim(message, f"n{message.shard}", "w", "rev", at_risk=True))
+        house.store.run(ledger.claim_shard(message, f"n{message.shard}", "w", "rev", at_risk=True))
     assert at_risk() == {b"job_1:0", b"job_1:1"}
-    house.store.run(ledger.complete(first, "n0", b"x", b"", 1, 0, {}, {}))
-    house.store.run(ledger.release("job_1", 1, "n1"))
+    house.store.run(ledger.complete_shard(first, "n0", b"x", b"", 1, 0, {}, {}))
+    house.store.run(ledger.release_shard("job_1", 1, "n1"))
     assert at_risk() == set()
 
 
 def test_solo_deaths_are_counted_for_the_document_that_ran(house: House) -> None:
     """Deaths while a document ran alone count for that document only, and partial results survive them."""
-    house.store.run(ledger.create(new_job("job_1", (3,))))
+    house.store.run(ledger.create_job(new_job("job_1", (3,))))
     message = Message(QUEUE, "job_1", 0, 1)
     for death, (alone, at, solo) in enumerate([(False, 0, 0), (True, 0, 0), (True, 1, 1), (True, 1, 2)]):
-        claim = house.store.run(ledger.claim(message, f"n{death}", "w", "rev", lease_ms=1))
+        claim = house.store.run(ledger.claim_shard(message, f"n{death}", "w", "rev", lease_ms=1))
         assert (claim.alone, claim.at, claim.solo) == (alone, at, solo)
         if death == 1:  # document 0 done, document 1 begins, and kills
-            assert house.store.run(ledger.step("job_1", 0, "n1", 0)) == "ok"
-            assert house.store.run(ledger.step("job_1", 0, "n1", 1, b"result of 0")) == "ok"
+            assert house.store.run(ledger.record_progress("job_1", 0, "n1", 0)) == "ok"
+            assert house.store.run(ledger.record_progress("job_1", 0, "n1", 1, b"result of 0")) == "ok"
         if death == 3:
             assert claim.partial == (b"result of 0",)
-            assert house.store.run(ledger.step("job_1", 0, "n3", 2, b"worker_lost")) == "ok"
+            assert house.store.run(ledger.record_progress("job_1", 0, "n3", 2, b"worker_lost")) == "ok"
             break
-        house.store.run(ledger.mark("w", [("job_1", 0)]))
+        house.store.run(ledger.set_crash_suspects("w", [("job_1", 0)]))
         time.sleep(0.01)
-        [message] = house.store.run(ledger.lease_expired("job_1", 0)).publish
-    done = house.store.run(ledger.complete(message, "n3", b"all", b"left", 2, 1, {}, {"worker_lost": 1}))
+        [message] = house.store.run(ledger.reclaim_shard("job_1", 0)).publish
+    done = house.store.run(ledger.complete_shard(message, "n3", b"all", b"left", 2, 1, {}, {"worker_lost": 1}))
     assert done.job_state == "partially_succeeded"
 
 
 def test_a_death_with_two_possible_causes_convicts_neither(house: House) -> None:
     """A shard that ran alone is not counted against when something else was at risk in the same process."""
     message = Message(QUEUE, "job_1", 0, 1)
-    house.store.run(ledger.create(new_job("job_1")))
+    house.store.run(ledger.create_job(new_job("job_1")))
     for death, at_risk in enumerate([["job_1"], ["job_1", "job_2"], ["job_1", "job_2"]]):
-        house.store.run(ledger.claim(message, f"n{death}", "w", "rev", lease_ms=1))
-        house.store.run(ledger.mark("w", [(job, 0) for job in at_risk]))
+        house.store.run(ledger.claim_shard(message, f"n{death}", "w", "rev", lease_ms=1))
+        house.store.run(ledger.set_crash_suspects("w", [(job, 0) for job in at_risk]))
         time.sleep(0.01)
-        [message] = house.store.run(ledger.lease_expired("job_1", 0)).publish
-    claim = house.store.run(ledger.claim(message, "n", "w", "rev"))
+        [message] = house.store.run(ledger.reclaim_shard("job_1", 0)).publish
+    claim = house.store.run(ledger.claim_shard(message, "n", "w", "rev"))
     assert (claim.alone, claim.solo) == (True, 0)
 
 
 def test_a_deadline_ends_a_job_and_keeps_what_finished(house: House) -> None:
     """Finished documents stay succeeded, the rest are expired, and the job says so."""
     first, _ = house.submit("job_1", shards=2, deadline_s=0.05)
-    house.store.run(ledger.claim(first, "n", "w", "rev"))
-    house.store.run(ledger.complete(first, "n", b"x", b"", 1, 0, {}, {}))
+    house.store.run(ledger.claim_shard(first, "n", "w", "rev"))
+    house.store.run(ledger.complete_shard(first, "n", b"x", b"", 1, 0, {}, {}))
     ticks(house, lambda: house.job("job_1").status.terminal)
     job = house.job("job_1")
-    assert job.status is JobStatus.expired
+    assert job.status is JobStatus.EXPIRED
     assert (job.counts.succeeded, job.counts.expired) == (1, 1)
 
 
 def test_results_are_purged_past_their_time(house: House) -> None:
     """After result_ttl nothing is left but the tombstone."""
     [message] = house.submit("job_1", ttl_s=0.05)
-    house.store.run(ledger.claim(message, "n", "w", "rev"))
-    house.store.run(ledger.complete(message, "n", b"x", b"", 1, 0, {}, {}))
-    ticks(house, lambda: house.store.run(ledger.view("job_1")) == ledger.Gone("t1"))
+    house.store.run(ledger.claim_shard(message, "n", "w", "rev"))
+    house.store.run(ledger.complete_shard(message, "n", b"x", b"", 1, 0, {}, {}))
+    ticks(house, lambda: house.store.run(ledger.read_job("job_1")) == ledger.Gone("t1"))
     assert list(house.client.keys("*job_1*")) == [b"{gleaner}:gone:job_1"]
 
 
@@ -260,19 +260,20 @@ def test_a_newer_record_is_given_back_and_comes_again(house: House) -> None:
     """An older worker hands a shard of a newer version back; it is published again for those who can."""
     [message] = house.submit("job_1", version=naming.WIRE_VERSION + 1)
     house.take()
-    assert house.store.run(ledger.claim(message, "n", "old", "rev")).kind == "newer"
+    assert house.store.run(ledger.claim_shard(message, "n", "old", "rev")).kind == "newer"
     house.client.zadd("{gleaner}:open:gleaner-small", {"job_1:0": 1})  # its half minute is over
     ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 1)
     again = house.take()
     assert again is not None
     assert (
-        house.store.run(ledger.claim(again, "n", "new", "rev", max_version=naming.WIRE_VERSION + 1)).kind == "run"
+        house.store.run(ledger.claim_shard(again, "n", "new", "rev", max_version=naming.WIRE_VERSION + 1)).kind
+        == "run"
     )
 
 
 def test_a_lapsed_stage_returns_its_reservation(house: House) -> None:
     """A submission that never was committed leaves nothing behind."""
-    house.store.run(ledger.stage("job_9", 0, [b"blob"], ttl_s=0.01))
+    house.store.run(ledger.stage_shards("job_9", 0, [b"blob"], ttl_s=0.01))
     time.sleep(0.02)
     ticks(house, lambda: not house.client.exists("{gleaner}:in:job_9"))
     house.upkeep.tick()
@@ -309,7 +310,7 @@ def test_a_stand_by_alone_brings_back_what_a_dead_worker_held(house: House) -> N
     """Leases are held for a moment after the silence that made it step in, not again at each of its ticks."""
     [message] = house.submit("job_1")
     house.take()
-    house.store.run(ledger.claim(message, "n", "w", "rev", lease_ms=10))
+    house.store.run(ledger.claim_shard(message, "n", "w", "rev", lease_ms=10))
     now = house.store.run(ledger.ping_write())
     house.client.hset("{gleaner}:sys", "beat", now - 31_000)
     alone = Upkeep(house.store, house.broker, UpkeepMetrics(CollectorRegistry()), lease_s=1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.http.problems import Problem
 from gateway.reading import cursors
-from jobs.ledger import JobPlace
+from jobs.ledger import JobPosition
 from jobs.results import Cursor
 
 places = st.integers(0, 999_999_999)
@@ -34,7 +34,7 @@ _NAMES = st.from_regex(r"[0-9a-hjkmnp-tv-z]{26}", fullmatch=True)
 @given(st.integers(0, 10**15 - 1), _NAMES)
 def test_a_place_in_the_list_of_jobs_comes_back_as_it_went(created: int, name: str) -> None:
     """Likewise; and neither kind of cursor passes for the other."""
-    place = JobPlace(created, f"job_{name}")
+    place = JobPosition(created, f"job_{name}")
     text = cursors.encode_place(place)
 
     assert cursors.decode_place(text) == place

@@ -15,7 +15,7 @@ from gateway.reading import encoding
 from gateway.reading.encoding import PIECE_BYTES, Progress, Wanted, encode_shards, take_piece
 from gateway.reading.rows import as_csv, as_json, as_line
 from jobs import ledger
-from jobs.ledger import Ledger, Page, place
+from jobs.ledger import Ledger, Page, associated_data
 from jobs.results import Cursor
 from jobs.schema import DocumentResult, DocumentStatus, Entity
 from jobs.shards import encode_results
@@ -33,19 +33,19 @@ def store(ledger_url: str) -> Iterator[Ledger]:
 
 def finish(store: Ledger, message: ledger.Message, rows: list[DocumentResult]) -> tuple[ledger.Message, ...]:
     """Claim and complete a shard whose documents all succeed."""
-    assert store.run(ledger.claim(message, "n", "w", "rev")).kind == "run"
-    blob = CODEC.encode(encode_results(rows), place("out", message.job, message.shard))
-    return store.run(ledger.complete(message, "n", blob, b"", len(rows), 0, {}, {})).publish
+    assert store.run(ledger.claim_shard(message, "n", "w", "rev")).kind == "run"
+    blob = CODEC.encode(encode_results(rows), associated_data("out", message.job, message.shard))
+    return store.run(ledger.complete_shard(message, "n", blob, b"", len(rows), 0, {}, {})).publish
 
 
 def succeeded(first: int, count: int, **fields: Any) -> list[DocumentResult]:
     """Results of `count` documents."""
-    return [DocumentResult(first + i, str(first + i), DocumentStatus.succeeded, **fields) for i in range(count)]
+    return [DocumentResult(first + i, str(first + i), DocumentStatus.SUCCEEDED, **fields) for i in range(count)]
 
 
 def page_of(store: Ledger, job: str, shard: int) -> Page:
     """The job's finished shards from this one on, one at a time."""
-    page = store.run(ledger.page(job, shard, max_bytes=1))
+    page = store.run(ledger.read_page(job, shard, max_bytes=1))
     assert isinstance(page, Page)
     return page
 
@@ -87,7 +87,7 @@ def test_pages_of_any_size_give_every_result_once_in_order(
 ) -> None:
     """However small the pages and large the results, they come in input order, each once and whole."""
     job = f"job_{'_'.join(map(str, sizes))}_{limit}"
-    pending = list(store.run(ledger.create(new_job(job, sizes))).publish)
+    pending = list(store.run(ledger.create_job(new_job(job, sizes))).publish)
     while pending:
         message = pending.pop()
         rows = succeeded(sum(sizes[: message.shard]), sizes[message.shard], text=text)
@@ -95,16 +95,16 @@ def test_pages_of_any_size_give_every_result_once_in_order(
     results = read(store, job, Wanted(as_line, limit), drop=drop)
     assert [row["index"] for row in results] == list(range(sum(sizes)))
     assert all(row.get("text") == text for row in results)
-    store.run(ledger.purge(job))
+    store.run(ledger.purge_job(job))
 
 
 def test_a_running_job_shows_its_contiguous_prefix(store: Ledger) -> None:
     """Results behind an unfinished shard wait for it; the cursor stays where they will appear."""
-    first, second = store.run(ledger.create(new_job("job_1", (2, 2, 2)))).publish
+    first, second = store.run(ledger.create_job(new_job("job_1", (2, 2, 2)))).publish
     finish(store, second, succeeded(2, 2))
     assert read(store, "job_1", Wanted(as_line)) == []
     finish(store, first, succeeded(0, 2))
-    page = store.run(ledger.page("job_1", 0))
+    page = store.run(ledger.read_page("job_1", 0))
     assert isinstance(page, Page)
     progress = Progress()
     lines, ended = take_piece(
@@ -116,18 +116,20 @@ def test_a_running_job_shows_its_contiguous_prefix(store: Ledger) -> None:
 
 def test_cancelled_documents_have_a_result_each(store: Ledger) -> None:
     """What never ran is in the results as cancelled, and a filter finds it."""
-    first, _ = store.run(ledger.create(new_job("job_1", (1, 2)))).publish
+    first, _ = store.run(ledger.create_job(new_job("job_1", (1, 2)))).publish
     finish(store, first, succeeded(0, 1))
-    assert store.run(ledger.cancel("job_1")) == "closed"
+    assert store.run(ledger.cancel_job("job_1")) == "closed"
     rows = read(store, "job_1", Wanted(as_line))
     assert [row["status"] for row in rows] == ["succeeded", "cancelled", "cancelled"]
-    cancelled = read(store, "job_1", Wanted(as_line, 1, (DocumentStatus.cancelled,)))
+    cancelled = read(store, "job_1", Wanted(as_line, 1, (DocumentStatus.CANCELLED,)))
     assert [row["id"] for row in cancelled] == ["1", "2"]
 
 
 def stored(rows: list[DocumentResult], shard: int = 0) -> ledger.StoredShard:
     """A finished shard with these results."""
-    return ledger.StoredShard(shard, "d", 1, CODEC.encode(encode_results(rows), place("out", "job_1", shard)))
+    return ledger.StoredShard(
+        shard, "d", 1, CODEC.encode(encode_results(rows), associated_data("out", "job_1", shard))
+    )
 
 
 @pytest.mark.parametrize("cursor", [Cursor(0, 5), Cursor(7, 0), Cursor(999_999_999, 999_999_999)])
@@ -160,7 +162,7 @@ def test_a_page_ends_before_it_is_too_large(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_page_that_finds_nothing_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A filter that keeps few of many results ends after so many decoded bytes, with a place to go on."""
     monkeypatch.setattr(encoding, "SCANNED_BYTES", 100_000)
-    wanted = Wanted(as_json, statuses=(DocumentStatus.failed,), paged=True)
+    wanted = Wanted(as_json, statuses=(DocumentStatus.FAILED,), paged=True)
     shards = [stored(succeeded(n, 1, text=60_000 * "x"), n) for n in range(9)]
     progress = Progress()
     assert b"".join(encode_shards("job_1", shards, CODEC, wanted, progress)) == b""
@@ -185,7 +187,7 @@ ENTITIES = tuple(Entity(n, n + 1, 'a"\u2028', '"entities":[]', 0.5) for n in ran
 @pytest.mark.parametrize("count", [0, 1, 256, 257, 1000])
 def test_a_result_is_the_same_in_parts(count: int) -> None:
     """A result of many entities is written in parts and says what it said as one."""
-    result = DocumentResult(0, '"entities":[]', DocumentStatus.succeeded, ENTITIES[:count], text='"entities":[]')
+    result = DocumentResult(0, '"entities":[]', DocumentStatus.SUCCEEDED, ENTITIES[:count], text='"entities":[]')
     assert json.loads(b"".join(as_json(result))) == json.loads(json.dumps(result.to_dict()))
     assert b"".join(as_line(result)).decode().splitlines() == [b"".join(as_json(result)).decode()]
     assert len(b"".join(as_csv(result)).decode().split("\r\n")) == max(count, 1) + 1
@@ -195,7 +197,7 @@ def test_a_result_is_the_same_in_parts(count: int) -> None:
 @settings(max_examples=30, deadline=None)
 def test_a_reader_goes_on_inside_of_a_result(start: int) -> None:
     """Whatever was written before, the rest is what follows it byte by byte."""
-    result = DocumentResult(0, "0", DocumentStatus.succeeded, ENTITIES, text="t" * 150_000)
+    result = DocumentResult(0, "0", DocumentStatus.SUCCEEDED, ENTITIES, text="t" * 150_000)
     shards = [stored([result])]
     whole = b"".join(as_line(result))
     progress = Progress(written=min(start, len(whole)))

@@ -16,7 +16,7 @@ def job(**fields: object) -> Job:
     base = Job(
         id="job_1",
         tenant="acme",
-        status=JobStatus.running,
+        status=JobStatus.RUNNING,
         status_reason=None,
         counts=Counts(3, 1, 1, 1, 0, 0, 0),
         eta_s=None,
@@ -24,7 +24,7 @@ def job(**fields: object) -> Job:
         usage=Usage(),
         model="m",
         model_revision=None,
-        priority=Priority.standard,
+        priority=Priority.STANDARD,
         created_at=1_700_000_000_001,
         started_at=None,
         finished_at=None,
@@ -61,7 +61,7 @@ def test_the_tenant_and_the_stored_blobs_are_not_shown() -> None:
 def test_a_job_is_what_the_openapi_document_says() -> None:
     """Its JSON is that of the documented body, field by field in the same order."""
     ended = job(
-        status=JobStatus.partially_succeeded,
+        status=JobStatus.PARTIALLY_SUCCEEDED,
         eta_s=0.5,
         queue_position=2,
         model_revision="r",

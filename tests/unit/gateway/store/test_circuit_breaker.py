@@ -26,7 +26,7 @@ async def test_what_fails_at_one_moment_counts_once_however_many_asked() -> None
     guarded = GuardedLedger(client, 5, GatewayMetrics(registry))
 
     async def crowd() -> set[str]:
-        asked = [guarded.run(ledger.view("job_1")) for _ in range(CALLERS)]
+        asked = [guarded.run(ledger.read_job("job_1")) for _ in range(CALLERS)]
         errors = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(error, LedgerUnavailableError) for error in errors)
         return {str(error) for error in errors}
@@ -34,7 +34,7 @@ async def test_what_fails_at_one_moment_counts_once_however_many_asked() -> None
     try:
         for _ in range(FAILURES_TO_OPEN):
             assert registry.get_sample_value("gleaner_store_down") == 0
-            assert await crowd() == {"view: ConnectionError"}
+            assert await crowd() == {"read_job: ConnectionError"}
         assert registry.get_sample_value("gleaner_store_down") == 1
         assert await crowd() == {"view: the store is down"}
     finally:

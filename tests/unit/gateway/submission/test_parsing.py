@@ -54,7 +54,7 @@ def test_a_minimal_body_gets_the_defaults() -> None:
     """Labels and texts are all that must be said."""
     got = submit(MINIMAL)
 
-    assert (got.head.model, got.head.priority) == ("gleaner-small", Priority.standard)
+    assert (got.head.model, got.head.priority) == ("gleaner-small", Priority.STANDARD)
     assert (got.head.deadline_s, got.head.result_ttl_s) == (86_400, 86_400)
     assert got.head.labels == {"person": None}
     assert got.head.options == Options()
@@ -83,7 +83,7 @@ def test_everything_that_can_be_said_is_kept() -> None:
     assert got.head.labels == {"drug": "a medicine", "dose": None, "unit": None}
     assert got.head.options.threshold == {"drug": 1.0, "city": 0.2}
     assert (got.head.options.flat, got.head.options.multi_label) == (False, True)
-    assert (got.head.priority, got.head.deadline_s, got.head.result_ttl_s) == (Priority.interactive, 60.5, 3600)
+    assert (got.head.priority, got.head.deadline_s, got.head.result_ttl_s) == (Priority.INTERACTIVE, 60.5, 3600)
     assert got.head.metadata == {"batch": "42"}
     first, second = got.documents
     assert (first.id, first.labels, first.options) == ("a", {"city": None}, {"threshold": {"city": 0.1}})
@@ -344,22 +344,22 @@ def test_an_unknown_model_has_its_own_code() -> None:
 
 def test_an_extraction_is_interactive_and_cannot_be_standard() -> None:
     """The queue of /v1/extract is not a choice."""
-    assert submit(MINIMAL, extract=True).head.priority is Priority.interactive
-    assert submit(having(priority="interactive"), extract=True).head.priority is Priority.interactive
+    assert submit(MINIMAL, extract=True).head.priority is Priority.INTERACTIVE
+    assert submit(having(priority="interactive"), extract=True).head.priority is Priority.INTERACTIVE
     assert refused(having(priority="standard"), extract=True).errors[0][0] == "/priority"
 
 
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("", DocumentErrorCode.empty_text),
-        (" \n\t\u00a0\u2003", DocumentErrorCode.empty_text),
-        ("a\ud800b", DocumentErrorCode.invalid_text),
-        ("\udfff\ud800", DocumentErrorCode.invalid_text),
-        ("x" * 1001, DocumentErrorCode.document_too_large),
-        ("ä" * 501, DocumentErrorCode.document_too_large),
-        ("😀" * 251, DocumentErrorCode.document_too_large),
-        ("x" * 1_000_000, DocumentErrorCode.document_too_large),
+        ("", DocumentErrorCode.EMPTY_TEXT),
+        (" \n\t\u00a0\u2003", DocumentErrorCode.EMPTY_TEXT),
+        ("a\ud800b", DocumentErrorCode.INVALID_TEXT),
+        ("\udfff\ud800", DocumentErrorCode.INVALID_TEXT),
+        ("x" * 1001, DocumentErrorCode.DOCUMENT_TOO_LARGE),
+        ("ä" * 501, DocumentErrorCode.DOCUMENT_TOO_LARGE),
+        ("😀" * 251, DocumentErrorCode.DOCUMENT_TOO_LARGE),
+        ("x" * 1_000_000, DocumentErrorCode.DOCUMENT_TOO_LARGE),
     ],
 )
 def test_a_text_that_cannot_be_read_fails_alone(text: str, code: DocumentErrorCode) -> None:

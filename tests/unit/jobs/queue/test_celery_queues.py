@@ -13,7 +13,7 @@ from jobs.ledger import Message
 from jobs.queue import celery_queues
 from jobs.schema import Priority
 
-QUEUE = naming.queue("gleaner-small", Priority.standard)
+QUEUE = naming.queue("gleaner-small", Priority.STANDARD)
 
 
 def test_our_envelope_has_the_shape_of_celerys_own(broker_url: str) -> None:

@@ -9,16 +9,16 @@ import redis
 import redis.asyncio
 
 from jobs import ledger, naming
-from jobs.ledger import Ledger, Message, Within
+from jobs.ledger import InlinePush, Ledger, Message
 from jobs.queue import celery_queues
 from jobs.queue.publisher import Pusher, databases_of_one
 from jobs.schema import Priority
 from tests.support.ledger import MODEL, new_job
 from tests.support.processes.harness import Server
 
-QUEUE = naming.queue(MODEL, Priority.standard)
+QUEUE = naming.queue(MODEL, Priority.STANDARD)
 KEY = celery_queues.KEY_PREFIX + QUEUE
-WITHIN = Within(0, 1, KEY, celery_queues.template(QUEUE))
+WITHIN = InlinePush(0, 1, KEY, celery_queues.template(QUEUE))
 
 
 def waiting(broker: redis.Redis) -> list[bytes]:
@@ -30,7 +30,7 @@ def waiting(broker: redis.Redis) -> list[bytes]:
 def test_what_is_published_is_pushed_in_the_same_step(broker_url: str, ledger_url: str) -> None:
     """One message a published shard, as the gateway would have written it; nothing is left to be pushed."""
     with redis.Redis.from_url(broker_url) as broker, redis.Redis.from_url(ledger_url) as client:
-        store, call = Ledger(client), ledger.create(new_job("job_1", (1, 1, 1)), WITHIN)
+        store, call = Ledger(client), ledger.create_job(new_job("job_1", (1, 1, 1)), WITHIN)
         made = store.run(call)
         assert (made.kind, made.publish) == ("created", ())
         assert waiting(broker) == [celery_queues.envelope(Message(QUEUE, "job_1", n, n + 1)) for n in range(2)]
@@ -44,9 +44,9 @@ def test_a_queue_that_takes_nothing_leaves_the_job_and_the_messages(broker_url: 
     """The job is made, and who made it is told what to push."""
     with redis.Redis.from_url(broker_url) as broker, redis.Redis.from_url(ledger_url) as client:
         broker.set(KEY, "no list")
-        made = Ledger(client).run(ledger.create(new_job("job_1"), WITHIN))
+        made = Ledger(client).run(ledger.create_job(new_job("job_1"), WITHIN))
         assert (made.kind, made.publish) == ("created", (Message(QUEUE, "job_1", 0, 1),))
-        assert Ledger(client).run(ledger.view("job_1")).id == "job_1"
+        assert Ledger(client).run(ledger.read_job("job_1")).id == "job_1"
 
 
 @pytest.mark.parametrize("denied", ["-select", "-lpush"])
@@ -60,7 +60,7 @@ def test_a_user_who_may_not_push_leaves_the_job_and_the_messages(
         try:
             with redis.Redis.from_url(ledger_url) as client:
                 client.execute_command("AUTH", "narrow", "any")
-                made = Ledger(client).run(ledger.create(new_job("job_1"), WITHIN))
+                made = Ledger(client).run(ledger.create_job(new_job("job_1"), WITHIN))
                 assert (made.kind, len(made.publish)) == ("created", 1)
             assert celery_queues.length(broker, QUEUE) == 0
         finally:
@@ -72,13 +72,13 @@ def test_job_and_message_are_both_there_after_a_restart(tmp_path: Path) -> None:
     server = Server(tmp_path / "s")
     try:
         with server.client() as client:
-            Ledger(client).run(ledger.create(new_job("job_1"), WITHIN))
+            Ledger(client).run(ledger.create_job(new_job("job_1"), WITHIN))
             client.execute_command("WAITAOF", 1, 0, 2000)
         server.kill()
         server.start()
         with server.client(0) as broker, server.client() as client:
             assert waiting(broker) == [celery_queues.envelope(Message(QUEUE, "job_1", 0, 1))]
-            assert Ledger(client).run(ledger.view("job_1")).id == "job_1"
+            assert Ledger(client).run(ledger.read_job("job_1")).id == "job_1"
             assert broker.dbsize() == 1
     finally:
         server.stop()

@@ -88,8 +88,8 @@ async def test_a_round_trip_that_is_cancelled_leaves_nobody_waiting() -> None:
 async def test_a_server_that_was_started_anew_answers_each_of_a_group(store: AsyncLedger) -> None:
     """It knows no script then; and a script that breaks is an error of its own call alone."""
     await store._client.script_flush()
-    broken: Call[None] = Call("create", (b"no json", b"", b"", b"", b"[]", b""), lambda _: None)
-    calls: list[Call[Any]] = [ledger.ping_write(), broken, ledger.view("job_none"), ledger.ping_write()]
+    broken: Call[None] = Call("create_job", (b"no json", b"", b"", b"", b"[]", b""), lambda _: None)
+    calls: list[Call[Any]] = [ledger.ping_write(), broken, ledger.read_job("job_none"), ledger.ping_write()]
     ping, error, view, again = await asyncio.gather(*map(store.run, calls), return_exceptions=True)
     assert isinstance(error, RuntimeError)
     assert "ledger script create" in str(error)

@@ -100,7 +100,7 @@ def test_a_bad_document_fails_alone_without_its_text(
         outcomes, _ = together(engine, ["Ada", "Bob", f"x {fault}", "Cid", "Dan"])
 
     bad = outcomes.pop(2)
-    assert Failed(DocumentErrorCode.inference_failed, "The model failed on it (ValueError).") == bad
+    assert Failed(DocumentErrorCode.INFERENCE_FAILED, "The model failed on it (ValueError).") == bad
     assert [names(outcome) for outcome in outcomes] == [[0]] * 4
     assert "secret" not in caplog.text
 
@@ -121,7 +121,7 @@ def test_a_window_that_fits_no_device_fails_alone(engine: FakeEngine) -> None:
 
     failed = outcomes.pop(1)
     assert isinstance(failed, Failed)
-    assert DocumentErrorCode.out_of_memory is failed.code
+    assert DocumentErrorCode.OUT_OF_MEMORY is failed.code
     assert [names(outcome) for outcome in outcomes] == [[0], [0]]
     assert numbers.memory.count("failed") == 1
 

@@ -136,7 +136,7 @@ def test_merging_takes_linear_time(tokenizer: FastTokenizer, kind: str, options:
 
     def run(size: int) -> None:
         result = merge_windows(plans[size], everything(plans[size]), 1)
-        assert result.status is DocumentStatus.succeeded
+        assert result.status is DocumentStatus.SUCCEEDED
         assert encode_results([result])
 
     assert_linear(run, 8192)
@@ -235,7 +235,7 @@ def test_too_many_windows_are_refused_before_they_are_made() -> None:
     assert "large windows only" in plan.warnings[0]
     plan = cut_document(Document(0, "0", "a " * 20_000), labels, Options(), FakeEngine(), OWNER, limits=few)
     assert plan.refused is not None
-    assert plan.refused.code is DocumentErrorCode.input_too_long
+    assert plan.refused.code is DocumentErrorCode.INPUT_TOO_LONG
     assert "passes over it" in plan.refused.detail
     assert not plan.windows
 
@@ -263,7 +263,7 @@ def test_the_best_entities_stay_and_the_result_says_how_many_do_not() -> None:
     count, _, warnings, _ = read(Limits(document_bytes=20_000))
     assert 100 < count < 300
     assert "were left out" in warnings[0]
-    assert read(Limits(entities=300), redact=True)[3] is DocumentErrorCode.too_many_entities
+    assert read(Limits(entities=300), redact=True)[3] is DocumentErrorCode.TOO_MANY_ENTITIES
 
 
 def test_findings_stay_small_whatever_comes() -> None:
@@ -277,7 +277,7 @@ def test_findings_stay_small_whatever_comes() -> None:
         assert findings.held <= 200
     assert sum(map(len, findings.by_window())) == 100
     assert findings.left_out == 900
-    findings.add(Failed(DocumentErrorCode.out_of_memory, "full"))
+    findings.add(Failed(DocumentErrorCode.OUT_OF_MEMORY, "full"))
     assert findings.failed is not None
 
 

@@ -13,7 +13,7 @@ from jobs.schema import Priority
 from tests.support.ledger import MODEL, new_job
 from worker.shards.leases import Lease, LeaseKeeper
 
-QUEUE = naming.queue(MODEL, Priority.standard)
+QUEUE = naming.queue(MODEL, Priority.STANDARD)
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def store(ledger_url: str) -> Iterator[Ledger]:
 
 def claimed(store: Ledger, job: str, lease_ms: int = 60_000) -> Message:
     """A shard in a worker's hands, under the nonce `n`."""
-    [message] = store.run(ledger.create(new_job(job, tenant=job))).publish  # a share of its own
-    assert store.run(ledger.claim(message, "n", "w", "rev", lease_ms=lease_ms)).kind == "run"
+    [message] = store.run(ledger.create_job(new_job(job, tenant=job))).publish  # a share of its own
+    assert store.run(ledger.claim_shard(message, "n", "w", "rev", lease_ms=lease_ms)).kind == "run"
     return message
 
 
@@ -43,10 +43,10 @@ def test_a_held_lease_outlives_its_length(store: Ledger) -> None:
     with leases.hold(message, "n") as lease:
         time.sleep(0.6)
         assert not lease.ended
-        assert store.run(ledger.lease_expired("job_1", 0)).kind == "early"
+        assert store.run(ledger.reclaim_shard("job_1", 0)).kind == "early"
     assert leases.held() == 0
     time.sleep(0.3)
-    assert store.run(ledger.lease_expired("job_1", 0)).kind == "clean"
+    assert store.run(ledger.reclaim_shard("job_1", 0)).kind == "clean"
     leases.stop()
 
 
@@ -55,7 +55,7 @@ def test_a_cancelled_job_ends_the_lease_once(store: Ledger) -> None:
     message, ended = claimed(store, "job_1"), list[Lease]()
     leases = keeper(store, ended)
     with leases.hold(message, "n") as lease:
-        store.run(ledger.cancel("job_1"))
+        store.run(ledger.cancel_job("job_1"))
         leases.renew()
         leases.renew()
     assert ended == [lease]

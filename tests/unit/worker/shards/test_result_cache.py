@@ -156,7 +156,7 @@ def test_another_reader_is_asked_another_question(other: dict[str, Any]) -> None
 
 def test_what_cannot_be_answered_asks_nothing() -> None:
     """A document that fails before it is read, or that no JSON holds, has no question."""
-    refused = DocumentError(DocumentErrorCode.document_too_large, "")
+    refused = DocumentError(DocumentErrorCode.DOCUMENT_TOO_LARGE, "")
     documents = [
         Document(0, "0", "", error=refused),
         Document(1, "1", "\ud800"),
@@ -228,7 +228,7 @@ def test_what_failed_is_asked_again(worker: InProcessWorker) -> None:
     for job, hits in (("job_1", 0), ("job_2", 1)):
         results, (passes, found) = answered(worker, job, *texts)
         assert [one.error and one.error.code for one in results] == [
-            DocumentErrorCode.inference_failed, DocumentErrorCode.empty_text, None,
+            DocumentErrorCode.INFERENCE_FAILED, DocumentErrorCode.EMPTY_TEXT, None,
         ]  # fmt: skip
         assert passes > 0
         assert found == hits
@@ -257,7 +257,7 @@ def test_deleting_a_job_deletes_what_it_was_answered(worker: InProcessWorker) ->
     """The cache keeps nothing of a deleted job; another job that was answered from it keeps its results."""
     answered(worker, "job_1", "Anna")
     kept, _ = answered(worker, "job_2", "Anna")
-    assert worker.store.run(ledger.purge("job_1")) == "purged"
+    assert worker.store.run(ledger.purge_job("job_1")) == "purged"
     assert answered(worker, "job_3", "Anna")[1] == (1, 0)
     assert list(worker.results("job_2")) == kept
     assert answered(worker, "job_4", "Anna")[1] == (0, 1)
@@ -285,7 +285,7 @@ def test_without_a_cache_nothing_is_looked_up_or_kept(ledger_url: str, broker_ur
         for job in ("job_1", "job_2"):
             assert answered(worker, job, "Anna")[1] == (1, 0)
         assert worker.client.keys(KEYS) == []
-        assert "recall" not in worker.store.ran
+        assert "find_cached_results" not in worker.store.ran
 
 
 def test_a_shard_is_looked_up_in_one_call(worker: InProcessWorker) -> None:
@@ -294,8 +294,15 @@ def test_a_shard_is_looked_up_in_one_call(worker: InProcessWorker) -> None:
         answered(worker, f"job_{number}", f"Anna {number}")
     worker.store.ran.clear()
     answered(worker, "job_9", *(f"Anna {number}" for number in range(8)))
-    assert worker.store.ran.count("recall") == 1
-    assert set(worker.store.ran) <= {"create", "claim", "recall", "mark", "complete", "page"}
+    assert worker.store.ran.count("find_cached_results") == 1
+    assert set(worker.store.ran) <= {
+        "create_job",
+        "claim_shard",
+        "find_cached_results",
+        "set_crash_suspects",
+        "complete_shard",
+        "read_page",
+    }
 
 
 def test_a_suspect_is_read_anew(worker: InProcessWorker) -> None:
@@ -313,9 +320,9 @@ def test_answers_of_a_shard_that_is_no_longer_ours_are_not_kept(worker: InProces
 
     def lose() -> None:
         [lease] = worker.leases._held
-        worker.store.run(ledger.release("job_1", 0, lease.nonce))
+        worker.store.run(ledger.release_shard("job_1", 0, lease.nonce))
 
-    worker.store.before["complete"] = lose
+    worker.store.before["complete_shard"] = lose
     assert worker.intake.extract_shard(message) == "stale"
     assert worker.client.keys(KEYS) == []
 
@@ -348,7 +355,7 @@ def test_a_full_store_still_answers(worker: InProcessWorker) -> None:
     finally:
         worker.client.config_set("maxmemory", limit)
     assert counted(worker.metrics)["hit"] == 1
-    assert [one.status for one in worker.results("job_2")] == [DocumentStatus.succeeded] * 2
+    assert [one.status for one in worker.results("job_2")] == [DocumentStatus.SUCCEEDED] * 2
 
 
 def test_a_store_that_does_not_let_the_cache_write_loses_nothing(worker: InProcessWorker) -> None:
@@ -411,9 +418,9 @@ def test_what_is_read_at_once_is_bounded(worker: InProcessWorker) -> None:
         answered(worker, job, job, "Anna " * 50)
     questions = [key.decode().rpartition(":")[2] for key in worker.client.keys(KEYS)]
     size = max(len(worker.client.hget(f"{{gleaner}}:out:{job}", "0") or b"") for job in jobs)
-    found = worker.store.run(ledger.recall("t1", questions, max_bytes=size + 1))
+    found = worker.store.run(ledger.find_cached_results("t1", questions, max_bytes=size + 1))
     assert len({one.job for one in found if one}) == 2
-    assert len({one.job for one in worker.store.run(ledger.recall("t1", questions)) if one}) == 4
+    assert len({one.job for one in worker.store.run(ledger.find_cached_results("t1", questions)) if one}) == 4
 
 
 def test_the_store_learns_no_text_from_the_cache(ledger_url: str, broker_url: str) -> None:

@@ -20,7 +20,7 @@ from worker.protocols import Dropped, EngineBroken, Window
 from worker.shards.bounds import Budget
 from worker.text import merging, windows
 
-QUEUE = naming.queue(MODEL, Priority.standard)
+QUEUE = naming.queue(MODEL, Priority.STANDARD)
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def test_a_message_becomes_a_finished_shard(worker: InProcessWorker) -> None:
     assert worker.intake.extract_shard(message) == "stored"
     first, second = worker.results("job_1")
     assert [entity.text for entity in first.entities] == ["Anna", "Berlin"]
-    assert (second.status, second.entities) == (DocumentStatus.succeeded, ())
-    assert worker.get_job("job_1").status is JobStatus.succeeded
+    assert (second.status, second.entities) == (DocumentStatus.SUCCEEDED, ())
+    assert worker.get_job("job_1").status is JobStatus.SUCCEEDED
     assert worker.intake.extract_shard(message) == "gone"
 
 
@@ -64,12 +64,12 @@ def test_the_model_s_default_threshold_is_for_what_names_none(
     assert engine.forwards[-1][0].thresholds == thresholds
 
 
-@pytest.mark.parametrize("script", ["claim", "complete"])
+@pytest.mark.parametrize("script", ["claim_shard", "complete_shard"])
 def test_a_lost_reply_is_asked_for_again(worker: InProcessWorker, script: str) -> None:
     """The same claim is the same lease, and the same result is stored once: nothing runs twice."""
     message = worker.submit("job_1", "Anna")
     worker.store.lose = {script: 2}
-    assert worker.intake.extract_shard(message) == ("already" if script == "complete" else "stored")
+    assert worker.intake.extract_shard(message) == ("already" if script == "complete_shard" else "stored")
     assert worker.results("job_1")[0].attempts == 1
     assert worker.get_job("job_1").counts.succeeded == 1
 
@@ -81,10 +81,10 @@ def test_a_result_waits_for_the_store(worker: InProcessWorker) -> None:
 
     def fail() -> None:
         if not down.is_set():
-            worker.store.before["complete"] = fail
-            raise LedgerUnavailableError("complete")
+            worker.store.before["complete_shard"] = fail
+            raise LedgerUnavailableError("complete_shard")
 
-    worker.store.before["complete"] = fail
+    worker.store.before["complete_shard"] = fail
     answers: list[str] = []
     thread = Thread(target=lambda: answers.append(worker.intake.extract_shard(message)))
     thread.start()
@@ -95,7 +95,7 @@ def test_a_result_waits_for_the_store(worker: InProcessWorker) -> None:
     assert answers == ["stored"]
 
 
-@pytest.mark.parametrize("script", ["claim", "complete"])
+@pytest.mark.parametrize("script", ["claim_shard", "complete_shard"])
 def test_a_drain_ends_the_wait_for_the_store(worker: InProcessWorker, script: str) -> None:
     """Once the process must end, a shard is left to its lease instead of holding the process up."""
     message = worker.submit("job_1", "Anna")
@@ -127,7 +127,7 @@ def test_a_shard_taken_while_giving_back_goes_back(worker: InProcessWorker) -> N
     worker.leases.end_all()
     assert worker.intake.extract_shard(message) == "released"
     assert celery_queues.length(worker.intake._broker, QUEUE) == 1
-    claim = worker.store.run(ledger.claim(message, "n", "other", "fake"))
+    claim = worker.store.run(ledger.claim_shard(message, "n", "other", "fake"))
     assert (claim.kind, claim.attempts) == ("run", 1)
 
 
@@ -136,13 +136,13 @@ def test_a_cancelled_job_is_dropped(worker: InProcessWorker) -> None:
     message = worker.submit("job_1", "Anna")
 
     def cancelled(*args: Any) -> Any:
-        worker.store.run(ledger.cancel("job_1"))
+        worker.store.run(ledger.cancel_job("job_1"))
         worker.leases.renew()
         raise Dropped
 
     worker.intake._decode = cancelled  # type: ignore[method-assign]
     assert worker.intake.extract_shard(message) == "cancelled"
-    assert worker.get_job("job_1").status is JobStatus.cancelled
+    assert worker.get_job("job_1").status is JobStatus.CANCELLED
 
 
 @pytest.mark.parametrize("step", ["cut", "merge"])
@@ -162,7 +162,7 @@ def test_a_bug_that_one_document_meets_is_its_own(
     monkeypatch.setattr(module, step, faulty)
     assert worker.intake.extract_shard(worker.submit("job_1", "Anna", "poison", "Otto")) == "stored"
     codes = [result.error and result.error.code for result in worker.results("job_1")]
-    assert codes == [None, DocumentErrorCode.inference_failed, None]
+    assert codes == [None, DocumentErrorCode.INFERENCE_FAILED, None]
 
 
 def test_a_lost_device_is_reported_once_it_is_met(worker: InProcessWorker) -> None:
@@ -212,13 +212,13 @@ def test_the_document_that_killed_three_times_alone_is_given_up(worker: InProces
     message = worker.crash_workers(worker.submit("job_1", "Anna", f"{FaultWord.exit}", "Rio"), deaths=4, at=1)
     assert worker.intake.extract_shard(message) == "stored"
     codes = [result.error and result.error.code for result in worker.results("job_1")]
-    assert codes == [None, DocumentErrorCode.worker_lost, None]
+    assert codes == [None, DocumentErrorCode.WORKER_LOST, None]
 
 
 def test_a_death_after_the_last_document_is_nobodys(worker: InProcessWorker) -> None:
     """Once every document of a suspect is kept, a death before the result is stored convicts none of them."""
     message = worker.crash_workers(worker.submit("job_1", "Anna"), deaths=1)
-    worker.store.lose = {"complete": 1000}
+    worker.store.lose = {"complete_shard": 1000}
     worker.draining.set()
     assert worker.intake.extract_shard(message) == "left"
     record = worker.client.hget("{gleaner}:sh:job_1", "0")
@@ -251,7 +251,7 @@ def test_a_suspect_that_takes_long_leaves_the_worker_to_others_in_between(ledger
             assert monotonic() - began < 5
             assert not slow.done()
             assert slow.result(60) == "stored"
-    assert [result.status for result in worker.results("job_1")] == [DocumentStatus.succeeded] * 2
+    assert [result.status for result in worker.results("job_1")] == [DocumentStatus.SUCCEEDED] * 2
     for jobs_in_model, at_risk in seen:
         assert at_risk == {f"{job}:0".encode() for job in jobs_in_model}
 
@@ -283,7 +283,7 @@ def test_work_ends_with_its_lease_wherever_it_is(
             running = pool.submit(worker.intake.extract_shard, message)
             while (not reached.is_set() and where != "wait") or (not worker.batcher.held[1] and where == "wait"):
                 pass
-            worker.store.run(ledger.cancel("job_1"))
+            worker.store.run(ledger.cancel_job("job_1"))
             worker.leases.renew()
             began = monotonic()
             assert running.result(10) == "cancelled"
@@ -314,7 +314,7 @@ def test_a_document_over_its_budget_fails_alone(
         message = worker.crash_workers(worker.submit("job_1", "Anna", "costly", "Otto"), deaths=deaths)
         assert worker.intake.extract_shard(message) == "stored"
         codes = [result.error and result.error.code for result in worker.results("job_1")]
-        assert codes == [None, DocumentErrorCode.too_costly, None]
+        assert codes == [None, DocumentErrorCode.TOO_COSTLY, None]
 
 
 def test_heavy_documents_are_cut_one_after_the_other(worker: InProcessWorker) -> None:

@@ -180,7 +180,7 @@ def test_what_was_not_read_whole_is_not_redacted() -> None:
     """The unread rest could hold anything; the document fails alone, and its result has no text."""
     for text, options in (("word " * 100 + "Ada", {"long_text": "truncate"}), ("A" * 900, {})):
         result = extract(text, small_engine(), redact=True, **options)
-        assert result.status is DocumentStatus.failed
+        assert result.status is DocumentStatus.FAILED
         assert result.error.code == "input_too_long"
         assert (result.text, result.redacted_text, result.entities) == (None, None, ())
 

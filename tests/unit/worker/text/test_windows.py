@@ -134,7 +134,7 @@ def test_reject_refuses_a_long_text() -> None:
     result = extract("Ada " * 30, small_engine(), long_text="reject")
 
     assert result.error is not None
-    assert DocumentErrorCode.input_too_long is result.error.code
+    assert DocumentErrorCode.INPUT_TOO_LONG is result.error.code
     assert result.error.detail.startswith("30 words (30 word pieces) do not fit")
     assert not plan_for("Ada " * 20, small_engine(), long_text="reject").refused
 
@@ -169,7 +169,7 @@ def test_many_labels_are_asked_in_several_passes() -> None:
 
     assert len(plan.windows) > 1
     assert list(range(200)) == sorted(i for place in plan.places for i in place.labels)
-    assert run(plan, FakeEngine()).status is DocumentStatus.succeeded
+    assert run(plan, FakeEngine()).status is DocumentStatus.SUCCEEDED
 
 
 def test_a_label_that_fits_no_row_is_refused() -> None:
@@ -177,7 +177,7 @@ def test_a_label_that_fits_no_row_is_refused() -> None:
     plan = plan_for("Ada", small_engine(), {"ok": None, "big": "word " * 400})
 
     assert plan.refused is not None
-    assert DocumentErrorCode.input_too_long is plan.refused.code
+    assert DocumentErrorCode.INPUT_TOO_LONG is plan.refused.code
     assert plan.refused.detail.startswith("Label 2")
 
 
@@ -231,12 +231,12 @@ def test_unreadable_texts_fail_alone(text: str, code: str) -> None:
 
     assert not plan.windows
     assert result.error is not None
-    assert (code, DocumentStatus.failed, 2) == (result.error.code.value, result.status, result.attempts)
+    assert (code, DocumentStatus.FAILED, 2) == (result.error.code.value, result.status, result.attempts)
 
 
 def test_an_error_from_the_gateway_passes_through() -> None:
     """A document refused before comes back with that error."""
-    error = DocumentError(DocumentErrorCode.document_too_large, "too large")
+    error = DocumentError(DocumentErrorCode.DOCUMENT_TOO_LARGE, "too large")
     plan = cut_document(Document(0, "a", "", error=error), LABELS, Options(), FakeEngine(), OWNER)
 
     assert error == merge_windows(plan, Findings.of(plan, []), attempts=1).error
@@ -246,12 +246,12 @@ def test_one_failed_window_fails_the_document() -> None:
     """A document is never answered in part."""
     plan = plan_for("Ada " * 30, small_engine())
     outcomes: list[Outcome] = [() for _ in plan.windows]
-    outcomes[-1] = Failed(DocumentErrorCode.out_of_memory, "too small")
+    outcomes[-1] = Failed(DocumentErrorCode.OUT_OF_MEMORY, "too small")
 
     result = merge_windows(plan, Findings.of(plan, outcomes), attempts=1)
 
-    assert (DocumentStatus.failed, ()) == (result.status, result.entities)
-    assert result.error == DocumentError(DocumentErrorCode.out_of_memory, "too small")
+    assert (result.status, result.entities) == (DocumentStatus.FAILED, ())
+    assert result.error == DocumentError(DocumentErrorCode.OUT_OF_MEMORY, "too small")
 
 
 def test_entities_are_sorted_and_the_text_returned_only_on_request() -> None:

@@ -1,7 +1,0 @@
-#!lua flags=allow-oom
--- defer_over(job, shard): a shard that an older worker gave back as newer goes to the queue again.
-local id, shard = unpack(ARGV)
-local job = read_job(id)
-local record = job and read_shard(id, shard)
-if not record or terminal(job) or record.st ~= 'f' then return {'gone'} end
-return {'published', tostring(shard), tostring(publish_one(job, shard, record)), job.queue}

@@ -1,0 +1,7 @@
+#!lua flags=allow-oom
+-- end_session(session): ends a session; 1 if there was one.
+local hash = redis.call('GET', key('session:' .. ARGV[1]))
+if not hash then return 0 end
+redis.call('DEL', key('session:' .. ARGV[1]))
+redis.call('ZREM', key('sessions:' .. hash), ARGV[1])
+return 1

@@ -1,7 +1,0 @@
-#!lua flags=no-writes
--- ep_list(tenant): the tenant's endpoints, oldest first, each as id and its fields; first the time.
-local out = {NOW}
-for _, ep in ipairs(redis.call('ZRANGE', key('epl:' .. ARGV[1]), 0, -1)) do
-  out[#out + 1] = {ep, redis.call('HGETALL', key('ep:' .. ep))}
-end
-return out

@@ -1,6 +1,0 @@
-#!lua flags=allow-oom
--- idem_drop(tenant, hash, nonce): frees a key whose submission was refused.
-local where = key('idem:' .. ARGV[1] .. ':' .. ARGV[2])
-local known = redis.call('HMGET', where, 'state', 'nonce')
-if known[1] == 'pending' and known[2] == ARGV[3] then return redis.call('DEL', where) end
-return 0

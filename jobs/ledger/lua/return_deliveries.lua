@@ -1,0 +1,11 @@
+#!lua flags=allow-oom
+-- return_deliveries(id...): deliveries that were handed out and not tried come up again at once.
+for _, id in ipairs(ARGV) do
+  local d = redis.call('HMGET', key('dlv:' .. id), 'ep', 'state', 'tenant')
+  if d[1] and d[2] == 'due' and redis.call('ZSCORE', key('due:' .. d[1]), id) then
+    local lane = redis.call('HGET', key('ep:' .. d[1]), 'lane')
+    leave_hand(lane or '', d[3], id)
+    look_at(d[1], id, NOW)
+  end
+end
+return 1

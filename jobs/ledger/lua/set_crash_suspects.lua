@@ -1,0 +1,13 @@
+#!lua flags=allow-oom
+-- set_crash_suspects(worker, ttl_ms, left, job:shard...): what of a worker's list of shards at risk is so no more (the first
+-- `left`), and what is on it from now on. They are the suspects if the process dies. Outlives the lease.
+local left, gone, kept = int(ARGV[3]), {}, {}
+for i = 4, #ARGV do
+  local list = i < 4 + left and gone or kept
+  list[#list + 1] = ARGV[i]
+end
+local where = key('run:' .. ARGV[1])
+bulk('SREM', where, gone)
+bulk('SADD', where, kept)
+redis.call('PEXPIRE', where, ARGV[2])
+return 1
