@@ -25,11 +25,11 @@ help: ## List these commands
 
 setup: $(INSTALLED) ## Make .venv with everything in it; instant when nothing changed
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml service/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Gleaner needs Python 3.11 or newer: make PYTHON=python3.x")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo 'Installing into .venv (a minute or two the first time)'
-	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt -e ./service -e '.[dev]'
 	@touch $@
 
 tools: $(UNPACKED) ## Unpack the programs that some tests need into .tools/
@@ -155,8 +155,8 @@ bench: setup ## Gleaner, gliner and peers on the same texts, F1, scale: 15 minut
 constraints: ## Pin every dependency again, newest allowed versions
 	rm -rf .cache/pin && mkdir -p .cache && $(PYTHON) -m venv .cache/pin
 	echo '$(TORCH)' > .cache/pin/torch.txt
-	.cache/pin/bin/pip install -qq --disable-pip-version-check -c .cache/pin/torch.txt -e '.[dev]'
-	(echo '# Written by `make constraints`: what `pip install -c constraints.txt -e .[dev]` installs.'; \
+	.cache/pin/bin/pip install -qq --disable-pip-version-check -c .cache/pin/torch.txt -e ./service -e '.[dev]'
+	(echo '# Written by `make constraints`: what `make setup` installs.'; \
 	  .cache/pin/bin/pip freeze --exclude-editable --exclude pip --exclude setuptools | sed 's/+[a-z0-9.]*$$//') > constraints.txt
 	rm -rf .cache/pin
 	$(MAKE) locks

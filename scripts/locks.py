@@ -1,4 +1,4 @@
-"""Pins every package of the images by hash: pyproject.toml and constraints.txt -> locks/*.txt, by uv.
+"""Pins every package of the images by hash: service/pyproject.toml and constraints.txt -> locks/*.txt, by uv.
 
 One lock per part of an image, each whole in itself: `worker` and the extras that the Dockerfile adds to it. torch
 is in none, because its index is what differs between the worker's targets; what its CUDA build needs is in `cuda`.
@@ -11,7 +11,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +23,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "worker": ("worker",),
     **{name: ("worker", name) for name in ("openvino", "onnx", "s3", "gs", "az")},
 }
-"""Each lock and the extras of pyproject.toml that it holds."""
+"""Each lock and the extras of service/pyproject.toml that it holds."""
 BUILDERS = "hatchling\n"
 """What makes the package itself; no part of an image."""
 FROM_TORCH = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)==")
@@ -35,7 +37,8 @@ def main() -> int:
     cuda: list[str] = []
     for name, extras in EXTRAS.items():
         flags = [flag for extra in extras for flag in ("--extra", extra)]
-        entries = list(_entries(_compile(uv, [str(ROOT / "pyproject.toml"), *flags])))
+        with _client_requirements() as client:
+            entries = list(_entries(_compile(uv, [str(ROOT / "service" / "pyproject.toml"), client, *flags])))
         cuda = [entry for entry in entries if FROM_TORCH.match(entry) and not entry.startswith("torch==")] or cuda
         _write(name, [entry for entry in entries if not FROM_TORCH.match(entry)])
     _write("cuda", cuda)
@@ -44,6 +47,16 @@ def main() -> int:
         builders.flush()
         _write("build", list(_entries(_compile(uv, [builders.name]))))
     return 0
+
+
+@contextmanager
+def _client_requirements() -> Iterator[str]:
+    """Write the client's dependencies to a file of requirements: images carry the `gleaner` command too."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    with tempfile.NamedTemporaryFile("w", suffix=".in") as file:
+        file.write("\n".join(project["dependencies"]))
+        file.flush()
+        yield file.name
 
 
 def _compile(uv: str, what: Sequence[str]) -> str:

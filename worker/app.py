@@ -49,6 +49,8 @@ START_FAILED_EXIT_CODE = 78
 """EX_CONFIG: the model cannot be loaded; starting again will not help until somebody changes something."""
 CUT_SHORT_EXIT_CODE = 75
 """EX_TEMPFAIL: the grace period was over before the drain; leases bring back what was held."""
+SHIPPED = (Path(__file__).parent / "shipped", Path(__file__).parents[1] / "models")
+"""Folders of the models that come with Gleaner: in a wheel; in a checkout or an image."""
 GIVE_BACK_S = 10.0
 """Kept of the grace period for giving unfinished shards back."""
 
@@ -98,8 +100,8 @@ def load_engine(settings: WorkerSettings) -> Engine:
     from worker.model import engine
     from worker.model.sources import resolve  # torch takes seconds to import, and only this process needs it
 
-    shipped = Path(__file__).parents[1] / "models" / settings.model
-    source = settings.model_source or (str(shipped) if shipped.is_dir() else settings.model)
+    shipped = (str(folder / settings.model) for folder in SHIPPED if (folder / settings.model).is_dir())
+    source = settings.model_source or next(shipped, settings.model)
     cache = settings.model_cache.expanduser()
     backbone = settings.model_backbone_revision or None
     resolved = resolve.resolve(

@@ -26,7 +26,7 @@ def make_sender(settings: WebhookSettings, find: Resolve | None = None) -> Sende
             allow_http=settings.webhook_allow_http,
         ),
         find or Resolver(read_servers(settings.webhook_nameservers)),
-        agent=f"gleaner-webhooks/{version('gleaner-ner')}",
+        agent=f"gleaner-webhooks/{version('gleaner-ner-service')}",
         connect_s=settings.webhook_connect_s,
         total_s=settings.webhook_timeout_s,
         tls=_tls(settings),

@@ -28,7 +28,11 @@ PART_OF = {
 """Distributions that another one always brings, and whose version is that one's business."""
 NOT_OURS = {"ray"}
 """Imported by a benchmark in an environment of its own."""
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECTS = {
+    project["name"]: project
+    for path in ("pyproject.toml", "service/pyproject.toml")
+    if (project := tomllib.loads((ROOT / path).read_text())["project"])
+}
 
 
 def imported(folder: str) -> set[str]:
@@ -50,19 +54,18 @@ def imported(folder: str) -> set[str]:
     return found
 
 
-def declared(*extras: str) -> set[str]:
-    """Distributions that an installation with these extras asks for."""
-    found: set[str] = set()
-    listed = list(PROJECT["dependencies"])
-    for extra in extras:
-        listed += PROJECT["optional-dependencies"][extra]
-    for requirement in listed:
+def declared(distribution: str, *extras: str) -> set[str]:
+    """Distributions that an installation of `distribution` with these extras asks for, ours replaced by theirs."""
+    project = PROJECTS[distribution]
+    names: set[str] = set()
+    requirements = [
+        *project["dependencies"],
+        *(line for e in extras for line in project["optional-dependencies"][e]),
+    ]
+    for requirement in requirements:
         name, _, inner = re.split(r"[<>=;\s]", requirement)[0].partition("[")
-        if name == PROJECT["name"]:
-            found |= declared(*inner.rstrip("]").split(","))
-        else:
-            found.add(canonical(name))
-    return found
+        names |= declared(name, *inner.rstrip("]").split(",")) if name in PROJECTS else {canonical(name)}
+    return names
 
 
 def canonical(name: str) -> str:
@@ -71,22 +74,22 @@ def canonical(name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("folder", "extras"),
+    ("folder", "distribution", "extras"),
     [
-        ("gleaner", ("all", "datasets", "eval", "frame", "spacy")),
-        ("jobs", ("jobs", "flower", "otel")),
-        ("gateway", ("gateway",)),
-        ("worker", ("worker", "onnx", "openvino", "spacy")),
-        ("tests", ("dev",)),
-        ("benchmarks", ("dev",)),
-        ("docs", ("dev",)),
-        ("alerts", ("dev",)),
-        ("scripts", ("dev",)),
+        ("gleaner", "gleaner-ner", ("all", "datasets", "eval", "frame", "spacy")),
+        ("jobs", "gleaner-ner-service", ("flower", "otel")),
+        ("gateway", "gleaner-ner-service", ("gateway",)),
+        ("worker", "gleaner-ner-service", ("worker", "onnx", "openvino", "spacy")),
+        ("tests", "gleaner-ner", ("dev",)),
+        ("benchmarks", "gleaner-ner", ("dev",)),
+        ("docs", "gleaner-ner", ("dev",)),
+        ("alerts", "gleaner-ner", ("dev",)),
+        ("scripts", "gleaner-ner", ("dev",)),
     ],
 )
-def test_what_is_imported_is_declared(folder: str, extras: tuple[str, ...]) -> None:
+def test_what_is_imported_is_declared(folder: str, distribution: str, extras: tuple[str, ...]) -> None:
     """A clean installation with a process's extra has everything that process imports."""
-    assert imported(folder) - declared(*extras) - NOT_OURS == set()
+    assert imported(folder) - declared(distribution, *extras) - NOT_OURS == set()
 
 
 def test_what_is_declared_is_pinned() -> None:
@@ -94,5 +97,5 @@ def test_what_is_declared_is_pinned() -> None:
     pins = dict(
         line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
     )
-    assert declared("dev") - {canonical(name) for name in pins} == set()
+    assert declared("gleaner-ner", "dev") - {canonical(name) for name in pins} == set()
     assert [version for version in pins.values() if "+" in version] == []

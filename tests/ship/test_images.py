@@ -170,14 +170,14 @@ def test_every_package_of_an_image_is_pinned_by_hash(name: str) -> None:
 @pytest.mark.parametrize("name", locks.EXTRAS)
 def test_a_lock_holds_all_that_its_extras_need(name: str) -> None:
     """A dependency that was added to pyproject.toml and not to the locks would be missing in the image."""
-    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    rest = [*needed["dependencies"], f"gleaner-ner[{','.join(locks.EXTRAS[name])}]"]
+    client = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = tomllib.loads((ROOT / "service" / "pyproject.toml").read_text())["project"]
+    rest = [*client["dependencies"], *needed["dependencies"]]
+    rest += [line for extra in locks.EXTRAS[name] for line in needed["optional-dependencies"][extra]]
     pins = _pins(ROOT / "locks" / f"{name}.txt")
     while rest:
         requirement = Requirement(rest.pop())
-        if requirement.name == "gleaner-ner":
-            rest += [each for extra in requirement.extras for each in needed["optional-dependencies"][extra]]
-        elif requirement.marker is None or requirement.marker.evaluate({"python_version": "3.11"}):
+        if requirement.marker is None or requirement.marker.evaluate({"python_version": "3.11"}):
             package = re.sub(r"[-_.]+", "-", requirement.name).lower()
             if package != "torch":
                 assert package in pins

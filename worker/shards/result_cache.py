@@ -96,7 +96,7 @@ class ResultCache:
         self._looked_up = metrics.cached
         self._clock = clock
         self._quiet_until = 0.0
-        reader = orjson.dumps([_PURPOSE, version("gleaner-ner"), model, spec, close_reading])
+        reader = orjson.dumps([_PURPOSE, version("gleaner-ner-service"), model, spec, close_reading])
         self._key = hmac.digest(secret, reader, "sha256")
 
     def known(self, claim: Claim, documents: Sequence[Document], labels: Labels, options: Options) -> Known:

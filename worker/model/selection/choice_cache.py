@@ -26,7 +26,16 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 RuntimeName = Literal["auto", "torch", "cudagraphs", "onnx", "openvino"]
 
-PACKAGES = ("gleaner-ner", "gliner", "numpy", "onnxruntime", "openvino", "tokenizers", "torch", "transformers")
+PACKAGES = (
+    "gleaner-ner-service",
+    "gliner",
+    "numpy",
+    "onnxruntime",
+    "openvino",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
 """Another version of one of these may change how a model reads, which runtime is fastest, or whether it agrees."""
 VERSION = 4
 """To be counted up when the graph or the description changes: what older versions kept is then left alone."""
