@@ -12,6 +12,6 @@ from tests.support.processes.local_stack import RunningStack
 
 @pytest.fixture
 def client(stack: RunningStack) -> Iterator[Client]:
-    """The admin's client of that stack."""
+    """Return a client of that stack's admin."""
     with Client(stack.url, stack.key) as client:
         yield client

@@ -43,7 +43,7 @@ TENANTS = JOBS = 100
 
 @dataclass(frozen=True)
 class Row:
-    """One method of one route, and who may use it."""
+    """A method of a route, and the role that it requires."""
 
     method: str
     path: str
@@ -57,7 +57,7 @@ class Row:
 
 
 def rows(app: FastAPI) -> Iterator[Row]:
-    """Everything the app serves."""
+    """Yield everything that the app serves."""
     for route in app.routes:
         contexts = getattr(route, "effective_route_contexts", lambda route=route: [route])()
         for context in contexts:
@@ -68,14 +68,14 @@ def rows(app: FastAPI) -> Iterator[Row]:
 def _require(dependant: Any) -> Require | None:
     if dependant is None:
         return None
-    found = [item.call for item in dependant.dependencies if isinstance(item.call, Require)]
-    assert len(found) <= 1
-    return found[0] if found else None
+    dependencies = [item.call for item in dependant.dependencies if isinstance(item.call, Require)]
+    assert len(dependencies) <= 1
+    return dependencies[0] if dependencies else None
 
 
 @pytest.fixture
 async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """A gateway with every optional route, and no key sent unless a test does."""
+    """Run a gateway with every optional route; no key is sent unless a test does."""
     settings = {"auth_cookie": True, "webhook_allow": "127.0.0.0/8", "webhook_allow_http": True}
     async with running_api(ledger_url, broker_url, tmp_path, **settings) as running:
         running.client.headers.pop("Authorization")
@@ -83,11 +83,11 @@ async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator
 
 
 async def test_every_route_asks_for_the_role_that_the_rule_says(api: Api) -> None:
-    """A viewer reads, a submitter changes; what asks for nothing is on the list of what may."""
-    found = list(rows(api.app))
+    """A viewer reads, a submitter changes; every route without a role is on the list of public ones."""
+    routes = list(rows(api.app))
 
-    assert len(found) > 20
-    for row in found:
+    assert len(routes) > 20
+    for row in routes:
         if row.require is None:
             assert row.path in PUBLIC, f"{row.method} {row.path} needs no key"
         else:
@@ -117,9 +117,9 @@ async def test_the_matrix_of_routes_and_roles(api: Api, who: str) -> None:
 
 
 async def test_what_is_another_tenant_s_is_not_there_on_any_route(api: Api) -> None:
-    """Each id of ours is 404 to another tenant's admin on every route that takes one, and nothing happens to it.
+    """Each id of ours is 404 to another tenant's admin on every route that takes one, and nothing changes.
 
-    With our own key the same requests find what they name: the ids are good.
+    With the owner's key the same requests succeed: the ids are valid.
     """
     ids = await _things(api)
     named = [row for row in rows(api.app) if row.require is not None and "{" in row.path]
@@ -147,7 +147,7 @@ async def test_a_hundred_tenants_see_a_hundred_jobs_of_their_own(api: Api, monke
     async def page(name: str, cursor: str | None) -> dict[str, Any]:
         params = {"limit": "60", **({"cursor": cursor} if cursor else {})}
         async with turns:
-            answer = await api.client.get("/v1/jobs", params=params, headers={"X-API-Key": made[name]})
+            answer = await api.client.get("/v1/jobs", params=params, headers={"X-API-Key": keys[name]})
         assert answer.status_code == 200, answer.text
         body: dict[str, Any] = answer.json()
         return body
@@ -172,7 +172,7 @@ async def test_a_hundred_tenants_see_a_hundred_jobs_of_their_own(api: Api, monke
 
 
 async def _jobs_of(api: Api, tenant: str) -> set[str]:
-    """A tenant's jobs, straight into the ledger: ten thousand submissions are another test's business."""
+    """Create a tenant's jobs in the ledger: ten thousand submissions would take too long."""
     script = lua.load("create_job")
     await api.store.script_load(script.source)
     pipeline = api.store.pipeline(transaction=False)
@@ -201,7 +201,7 @@ def _key(api: Api, who: str) -> dict[str, str]:
 
 
 async def _things(api: Api) -> dict[str, str]:
-    """One of everything that has an id, by the name of the path parameter."""
+    """Create an object of each kind with an id; return the ids by path parameter."""
     mine = _key(api, "submitter")
     endpoint = await api.client.post(
         "/v1/webhook-endpoints", json={"url": "http://127.0.0.1:9999/hook", "all_jobs": True}, headers=mine
@@ -229,7 +229,7 @@ async def _ask(api: Api, row: Row, ids: dict[str, str], who: str) -> Any:
 
 
 async def _seen(api: Api, ids: dict[str, str]) -> list[str]:
-    """What the owner sees."""
+    """Return the objects as the owner sees them."""
     paths = ("/v1/jobs/{job_id}", "/v1/webhook-endpoints/{endpoint_id}", "/v1/deliveries/{delivery_id}")
     answers = [await api.client.get(path.format(**ids), headers=_key(api, "submitter")) for path in paths]
     assert {answer.status_code for answer in answers} == {200}

@@ -25,7 +25,7 @@ APP = "https://app.example.com"
 
 @pytest.fixture
 def gateway(ledger_url: str, broker_url: str, tmp_path: Path) -> Any:
-    """Starts one with these settings."""
+    """Start a gateway with these settings."""
 
     def start(**settings: Any) -> AbstractAsyncContextManager[Api]:
         return running_api(ledger_url, broker_url, tmp_path, **settings)
@@ -70,9 +70,9 @@ async def test_other_origins_are_kept_out_by_default(gateway: Any) -> None:
 async def test_a_listed_origin_may_call_and_no_other(gateway: Any) -> None:
     """With a key in a header, never with a cookie; it can read the headers it needs to wait well."""
     async with gateway(cors_origins=APP, auth_cookie=True) as api:
-        asked = await api.client.options("/v1/jobs", headers=_preflight(APP, "authorization,idempotency-key"))
-        assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, APP)
-        assert "access-control-allow-credentials" not in asked.headers
+        preflight = await api.client.options("/v1/jobs", headers=_preflight(APP, "authorization,idempotency-key"))
+        assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, APP)
+        assert "access-control-allow-credentials" not in preflight.headers
         answer = await api.client.get("/v1/models", headers={"Origin": APP})
         assert "Retry-After" in answer.headers["access-control-expose-headers"]
 
@@ -91,7 +91,7 @@ def test_what_is_no_origin_stops_the_start(bad: str) -> None:
 
 
 async def test_plain_http_is_refused_where_https_is_required(gateway: Any) -> None:
-    """All but probes; over https the browser is told to stay there."""
+    """Plain HTTP reaches probes alone; responses over HTTPS send HSTS."""
     async with gateway(https="require", trusted_proxies="127.0.0.0/8") as api:
         plain = await api.client.get("/v1/models")
         assert (plain.status_code, plain.json()["code"]) == (403, "https_required")
@@ -150,7 +150,7 @@ async def test_a_compressed_job_is_a_job(gateway: Any) -> None:
 
 @pytest.mark.parametrize("depth", [200, 100_000])
 async def test_json_of_any_depth_is_refused(gateway: Any, depth: int) -> None:
-    """400 or 422 at once, never a crash: the parser bounds the depth, the schema what is left of it."""
+    """JSON of any depth gets 400 or 422 at once: the parser bounds the depth, the schema the rest."""
     async with gateway() as api:
         body = b'{"labels":' + b"[" * depth + b"]" * depth + b"}"
         answer = await api.client.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})

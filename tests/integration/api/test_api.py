@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """A gateway with the default settings."""
+    """Run a gateway with the default settings."""
     async with running_api(ledger_url, broker_url, tmp_path) as running:
         yield running
 
@@ -135,7 +135,7 @@ async def test_bad_documents_fail_alone_on_the_whole_path(api: Api) -> None:
 
 
 async def test_a_job_of_bad_documents_only_is_accepted_and_fails(api: Api) -> None:
-    """One path for all: even a job that no model will see is a job."""
+    """A job that no model will see takes the same path as any other."""
     job_id = await api.submit("", " ")
     await api.worker.run_shards()
 
@@ -211,7 +211,7 @@ async def test_results_stream_as_lines(api: Api) -> None:
 
 
 async def test_results_can_be_filtered_by_status(api: Api) -> None:
-    """Only what was asked for, in pages and in lines."""
+    """Pages and lines contain the requested statuses alone."""
     job_id = await api.submit(*("" if n % 10 == 3 else "Ada" for n in range(100)))
     await api.worker.run_shards()
     url = f"/v1/jobs/{job_id}/results"
@@ -249,7 +249,7 @@ async def test_a_repeated_submission_makes_one_job(api: Api) -> None:
 
 
 async def test_submissions_at_once_with_one_key_make_one_job(api: Api) -> None:
-    """Twenty racing clients: one job; the others get its answer or are told to come back."""
+    """Twenty racing clients make one job; the others get its response or are asked to retry."""
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
 
     responses = await asyncio.gather(
@@ -295,7 +295,7 @@ async def test_the_answer_kept_for_a_key_is_sealed(ledger_url: str, broker_url: 
 
 
 async def test_cancel_ends_what_has_not_begun_and_keeps_the_rest(api: Api) -> None:
-    """202 while something runs, 200 once it is over, and again 200 for ever."""
+    """Cancelling returns 202 while a shard runs, 200 once the job has ended, and 200 again permanently."""
     job_id = await api.submit(*(f"Ada {n}" for n in range(70)))
     message = (await api.worker.take_messages())[0]
     await api.worker.claim_shard(message)
@@ -379,7 +379,7 @@ async def test_extract_hands_over_to_the_job_when_it_takes_long(
 
 
 async def test_large_answers_are_whole_in_any_form(api: Api) -> None:
-    """A result that is sent as a stream says what a small one says: in the call, as a page, alone."""
+    """A streamed result has the same content as a small one: in the call, as a page, alone."""
     texts = [f"Ada {n} " + "x" * 300_000 for n in range(3)]
     body = {"labels": ["Ada"], "documents": [{"text": text} for text in texts], "options": {"return_text": True}}
     asking = asyncio.create_task(api.client.post("/v1/extract", json=body))
@@ -395,7 +395,7 @@ async def test_large_answers_are_whole_in_any_form(api: Api) -> None:
 
 
 async def test_what_is_left_of_large_documents_is_retried(api: Api) -> None:
-    """A retry opens what did not run, as large as it is, and leaves nothing out."""
+    """A retry opens the documents that did not run, however large, and omits none."""
     texts = [f"Ada {n} " + "x" * 300_000 for n in range(3)]
     job_id = await api.submit(*texts, options={"return_text": True})
     await api.client.post(f"/v1/jobs/{job_id}/cancel")
@@ -563,9 +563,9 @@ async def test_a_failure_of_our_own_is_a_500_that_quotes_nothing(
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "ключ"])
-async def test_a_request_id_that_is_no_token_is_replaced(api: Api, given: str) -> None:
+async def test_a_request_id_that_is_no_token_is_replaced(api: Api, request_id: str) -> None:
     """Nothing a client makes up gets into the log unchecked."""
-    response = await api.client.get("/livez", headers=[(b"X-Request-ID", given.encode())])
+    response = await api.client.get("/livez", headers=[(b"X-Request-ID", request_id.encode())])
 
     assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
 

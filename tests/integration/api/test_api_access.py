@@ -1,4 +1,4 @@
-"""Who may do what: every route x role x foreign tenant, against the real app and store."""
+"""Permissions of every route x role x foreign tenant, against the real app and Redis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ADMIN_S = {"/v1/queue"}
 
 @pytest.fixture
 async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """A gateway with the default settings, and no key sent unless a test does."""
+    """Run a gateway with the default settings; no key is sent unless a test does."""
     async with running_api(ledger_url, broker_url, tmp_path) as running:
         running.client.headers.pop("Authorization")
         yield running
@@ -44,7 +44,7 @@ def routes(api: Api) -> list[tuple[str, str]]:
 
 
 def lowest(method: str, path: str) -> Role:
-    """The role that a route asks for."""
+    """Return the role that a route requires."""
     if path in ADMIN_S:
         return Role.ADMIN
     return Role.VIEWER if method == "get" else Role.SUBMITTER
@@ -73,7 +73,7 @@ async def test_every_route_needs_a_key(api: Api) -> None:
 
 
 async def test_probes_and_docs_need_none(api: Api) -> None:
-    """What monitoring and a newcomer open first."""
+    """Monitoring and newcomers open these pages first, without a key."""
     for path in ("/livez", "/readyz", "/openapi.json", "/docs", "/redoc", "/docs/start.js", "/problems/forbidden"):
         assert (await api.client.get(path)).status_code == 200, path
     assets = await api.client.get("/docs/assets/swagger-ui.css")
@@ -136,7 +136,7 @@ async def test_either_header_carries_the_key_and_bearer_wins(api: Api) -> None:
 
 
 async def test_a_key_in_the_query_or_a_cookie_is_not_looked_at(api: Api) -> None:
-    """Where URLs are logged and browsers send cookies by themselves."""
+    """A key counts in a header alone: URLs are logged, and browsers send cookies by themselves."""
     key = api.keys["admin"]
 
     assert (await api.client.get(f"/v1/models?api_key={key}")).status_code == 401

@@ -40,7 +40,7 @@ QUICK = {
 
 @pytest.fixture
 def gateway(ledger_url: str, broker_url: str, tmp_path: Path) -> Iterator[tuple[Child, str]]:
-    """A running gateway and an admin's key."""
+    """Run a gateway; yield it with an admin's key."""
     with running_gateway(tmp_path, ledger_url, broker_url, **QUICK) as running:
         yield running
 
@@ -97,7 +97,7 @@ assert get_queue(config).data[0].open_jobs == 1
 
 
 def test_a_generated_client_works(gateway: tuple[Child, str], tmp_path: Path) -> None:
-    """What a generator makes of the document, unchanged, talks to the gateway."""
+    """A client generated from the OpenAPI document, unchanged, talks to the gateway."""
     child, key = gateway
     document = tmp_path / "openapi.json"
     document.write_bytes(httpx.get(f"{child.url}/openapi.json", trust_env=False).content)

@@ -23,13 +23,13 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """A gateway with the default settings."""
+    """Run a gateway with the default settings."""
     async with running_api(ledger_url, broker_url, tmp_path) as running:
         yield running
 
 
 async def listed(api: Api, **params: Any) -> dict[str, Any]:
-    """One page of the list of jobs."""
+    """Return a page of the list of jobs."""
     response = await api.client.get("/v1/jobs", params=params)
     assert response.status_code == 200, response.text
     JobsPage.model_validate(response.json())
@@ -82,7 +82,7 @@ async def test_the_list_is_filtered_by_state_and_time(api: Api) -> None:
 
 
 async def test_an_admin_sees_the_backlog_of_all(api: Api) -> None:
-    """What is open of each model and in each queue."""
+    """An admin sees the open shards of each model and queue."""
     await api.submit("Ada", "Bob")
     await api.client.post(
         "/v1/jobs",
@@ -157,8 +157,8 @@ async def test_what_did_not_succeed_is_retried_as_a_new_job(api: Api) -> None:
     assert [result["id"] for result in data] == ["d3", *(f"d{n}" for n in range(64, 100))]
     assert [result["index"] for result in data] == list(range(37))
     assert (data[1]["text"], data[1]["entities"][0]["label"]) == ("Ada 64", "Ada")
-    one = await api.client.get(f"/v1/jobs/{second['id']}/documents/d99")
-    assert one.json()["index"] == 36
+    document = await api.client.get(f"/v1/jobs/{second['id']}/documents/d99")
+    assert document.json()["index"] == 36
 
 
 async def test_a_retry_that_cannot_be_is_said(api: Api) -> None:
@@ -208,7 +208,7 @@ async def test_a_retry_of_what_only_a_newer_gateway_knows_is_put_off(api: Api) -
     assert (response.status_code, response.json()["code"]) == (503, "storage_unavailable")
     assert int(response.headers["retry-after"]) > 0
 
-    await api.store.hset(key, "opts", known)
+    await api.store.hset(key, "opts", opts_blob)
     assert (await api.client.post(f"/v1/jobs/{job_id}/retry", headers=headers)).status_code == 202
 
 
@@ -233,7 +233,7 @@ async def test_results_as_csv(api: Api) -> None:
 
 
 class Listener:
-    """A client of an event stream, over ASGI: takes what comes, may stop reading, may go away."""
+    """A client of an event stream over ASGI that reads, may stop reading, and may disconnect."""
 
     def __init__(self, api: Api, job_id: str, **headers: str) -> None:
         self.status = 0
@@ -269,7 +269,7 @@ class Listener:
         self._changed.set()
 
     async def until(self, count: int) -> None:
-        """Return once so many events came."""
+        """Return once `count` events have come."""
         while len(self.events) < count:
             self._changed.clear()
             await self._changed.wait()
@@ -294,7 +294,7 @@ async def test_events_tell_progress_and_the_end(api: Api) -> None:
 
 
 async def test_events_go_on_where_a_client_left_off(api: Api) -> None:
-    """Nothing that was seen is told again; after the last event there is nothing (204 ends a browser's retries)."""
+    """No event is sent twice; after the last one the answer is 204, which ends a browser's retries."""
     job_id = await api.submit("Ada")
     first = Listener(api, job_id)
     await first.until(1)
@@ -316,7 +316,7 @@ async def test_events_go_on_where_a_client_left_off(api: Api) -> None:
 
 
 async def test_a_client_that_reads_nothing_costs_no_memory(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Events are made as they are taken: what it missed is left out, and the end is what it gets."""
+    """Events are built as they are read: a slow client misses the intermediate ones and gets the last."""
     monkeypatch.setattr(events, "CALM_S", 0)
     job_id = await api.submit(*(f"Ada {n}" for n in range(320)))
     listener = Listener(api, job_id)

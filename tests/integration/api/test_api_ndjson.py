@@ -21,7 +21,7 @@ NDJSON = {"Content-Type": "application/x-ndjson"}
 
 @pytest.fixture
 async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """A gateway with small limits, so that they are reached quickly."""
+    """Run a gateway with small limits, so that they are reached quickly."""
     async with running_api(
         ledger_url, broker_url, tmp_path, max_ndjson_bytes=2_000_000, max_ndjson_documents=500
     ) as running:
@@ -29,7 +29,7 @@ async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator
 
 
 def lines(documents: Iterable[dict[str, Any]], **head: Any) -> bytes:
-    """A body of these documents."""
+    """Return a body of these documents, one per line."""
     return b"".join(json.dumps(line).encode() + b"\n" for line in ({"labels": ["Ada"], **head}, *documents))
 
 
@@ -44,7 +44,7 @@ async def submit(api: Api, body: bytes, query: str = "", **headers: str) -> http
 
 
 async def leftovers(api: Api) -> dict[str, Any]:
-    """What a submission that was refused must not leave in the store."""
+    """Return the keys that a refused submission must not leave in Redis."""
     keys = [key for name in ("in", "ids", "idem", "job") for key in await api.store.keys(f"*:{name}:*")]
     reserve = int(await api.store.hget("{gleaner}:sys", "reserve") or 0)  # type: ignore[misc]
     return {"keys": keys, "reserve": reserve, "staging": await api.store.zcard("{gleaner}:staging")}
@@ -76,7 +76,7 @@ async def test_a_job_of_lines_is_a_job(api: Api) -> None:
 
 
 async def test_a_compressed_stream_is_read(api: Api) -> None:
-    """As it comes."""
+    """A compressed body is decompressed while it arrives."""
     response = await submit(api, gzip.compress(lines([{"text": "Ada"}])), **{"Content-Encoding": "gzip"})
 
     assert response.status_code == 202
@@ -139,7 +139,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Sender:
-    """A client that sends a body piece by piece when told, over ASGI, and can go away."""
+    """An ASGI client that sends a body in parts under the test's control, and can disconnect."""
 
     def __init__(self, api: Api, **headers: str) -> None:
         self.status = 0
@@ -166,7 +166,7 @@ class Sender:
 
 
 async def staged_shards(api: Api) -> int:
-    """How many shards are staged."""
+    """Return the number of staged shards."""
     keys = await api.store.keys("*:in:*")
     return await api.store.hlen(keys[0]) if keys else 0  # type: ignore[misc,no-any-return]
 

@@ -23,13 +23,13 @@ BODY = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
 
 @pytest.fixture
 def settings(ledger_url: str, broker_url: str) -> dict[str, str]:
-    """Where this test's stores are."""
+    """Return the URLs of this test's databases."""
     return {"GLEANER_REDIS_URL": ledger_url, "GLEANER_BROKER_URL": broker_url, "GLEANER_MAX_BODY_BYTES": "100000"}
 
 
 @pytest.fixture
 def gateway(tmp_path: Path, settings: dict[str, str]) -> Iterator[Child]:
-    """A running gateway."""
+    """Run a gateway."""
     api_keys.create(tmp_path / "keys.json", tenant="acme", role="admin")
     child = launch(tmp_path, settings)
     try:
@@ -40,11 +40,11 @@ def gateway(tmp_path: Path, settings: dict[str, str]) -> Iterator[Child]:
 
 @pytest.fixture
 def client(tmp_path: Path, gateway: Child) -> Iterator[httpx.Client]:
-    """A caller with a key that the running gateway has not seen before."""
+    """Return a client with a key that the running gateway has not seen before."""
     key = api_keys.create(tmp_path / "keys.json", tenant="acme", role="submitter").key
-    with httpx.Client(base_url=gateway.url, headers={"X-API-Key": key}, trust_env=False, timeout=60) as made:
-        wait_for(lambda: made.get("/v1/models").status_code == 200, 3, "the new key is known")
-        yield made
+    with httpx.Client(base_url=gateway.url, headers={"X-API-Key": key}, trust_env=False, timeout=60) as caller:
+        wait_for(lambda: caller.get("/v1/models").status_code == 200, 3, "the new key is known")
+        yield caller
 
 
 def test_sigterm_answers_those_that_wait_and_exits_0(gateway: Child, client: httpx.Client, ledger_url: str) -> None:
@@ -144,7 +144,7 @@ def test_the_log_is_json_lines_without_paths_or_ids_of_requests(gateway: Child, 
 
 
 def test_a_missing_keys_file_is_said_and_ends_the_process(tmp_path: Path, settings: dict[str, str]) -> None:
-    """One clear line and exit code 1, no traceback."""
+    """A missing keys file ends the process with a clear line, exit code 1 and no traceback."""
     child = launch(tmp_path, settings)
 
     assert child.process.wait(20) == 1

@@ -41,7 +41,7 @@ TEXT = 8192
 
 @asynccontextmanager
 async def worker_on(ledger_url: str, broker_url: str) -> AsyncIterator[StubWorker]:
-    """A worker on these stores."""
+    """Return a worker on these servers."""
     store, broker = connect_async(ledger_url, 5, "test"), connect_async(broker_url, 5, "test")
     yield StubWorker(AsyncLedger(store), broker, Codec(), ("gleaner-small",))
     await store.aclose()
@@ -60,11 +60,11 @@ class PeakMemory:
         """Look a hundred times a second."""
         ended = threading.Event()
 
-        def look() -> None:
+        def sample() -> None:
             while not ended.wait(0.01):
                 self.most = max(self.most, self.now())
 
-        thread = threading.Thread(target=look)
+        thread = threading.Thread(target=sample)
         thread.start()
         try:
             yield self
@@ -78,7 +78,7 @@ class PeakMemory:
 
 
 def body(mib: int) -> Iterator[bytes]:
-    """Lines of so many MiB, of text that does not compress well."""
+    """Yield lines of `mib` MiB, of text that hardly compresses."""
     yield b'{"labels":["Ada"],"options":{"return_text":true}}\n'
     words = random.Random(1)
     for n in range(mib * MIB // TEXT):
@@ -96,7 +96,7 @@ async def test_a_big_job_does_not_fit_into_the_gateway_s_memory(
         async with worker_on(ledger_url, broker_url) as worker:
             client = httpx.Client(base_url=gateway.url, headers=headers, trust_env=False, timeout=600)
             lines = {"Content-Type": "application/x-ndjson"}
-            for _ in range(3):  # what every process grows by once
+            for _ in range(3):  # every process grows by this once
                 await asyncio.to_thread(client.post, "/v1/jobs", content=body(1), headers=lines)
             await worker.run_shards()
             memory = PeakMemory(gateway.pid)
@@ -132,7 +132,7 @@ def download(client: httpx.Client, url: str) -> tuple[int, int]:
 
 
 class Poll:
-    """One long-poll on a raw connection: cheap enough to have a thousand."""
+    """A long-poll on a raw connection, cheap enough to open a thousand."""
 
     def __init__(self, port: int, key: str, job_id: str) -> None:
         self._port, self._key, self._job_id = port, key, job_id
@@ -153,7 +153,7 @@ class Poll:
 async def test_a_thousand_waiters_cost_little_and_hear_at_once(
     ledger_url: str, broker_url: str, tmp_path: Path
 ) -> None:
-    """Each waits for a job of its own: nearly no work while nothing happens, and the answer comes with the end."""
+    """A thousand clients, waiting for a job each, cost little work and are answered as their jobs end."""
     unlimited = {"GLEANER_KEY_STREAMS": "0", "GLEANER_TENANT_STREAMS": "0"}
     with running_gateway(tmp_path, ledger_url, broker_url, **unlimited) as (gateway, key):
         store = Ledger(connect(ledger_url, 5, "test"))
@@ -164,7 +164,7 @@ async def test_a_thousand_waiters_cost_little_and_hear_at_once(
         names = [job_channel(_job_id(n)) for n in range(WAITERS)]
         while not all(count for _, count in client.pubsub_numsub(*names)):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-        await asyncio.sleep(6.5)  # the first look at what changed, which reads every job once, is over
+        await asyncio.sleep(6.5)  # the first check for changes, which reads every job once, is over
 
         process = psutil.Process(gateway.pid)
         idle = sum(process.cpu_times()[:2])
@@ -172,7 +172,7 @@ async def test_a_thousand_waiters_cost_little_and_hear_at_once(
         idle = (sum(process.cpu_times()[:2]) - idle) / 5
         waits = []
         # Two of a tenant's shards are in flight where no worker is alive: each that ends publishes the next job's.
-        ready = deque(message for created in made for message in created.publish)
+        ready = deque(message for created in creations for message in created.publish)
         for poll, task in zip(polls[:50], tasks, strict=False):
             began = await asyncio.to_thread(finish, store, ready)
             await task

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """A gateway with the default settings."""
+    """Run a gateway with the default settings."""
     async with running_api(ledger_url, broker_url, tmp_path) as running:
         yield running
 
@@ -42,7 +42,7 @@ async def becomes(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def listeners(api: Api, job_id: str) -> int:
-    """How many connections the server knows to listen to a job."""
+    """Return the number of connections that Redis counts on a job's channel."""
     ((_, count),) = await api.store.pubsub_numsub(job_channel(job_id))
     return int(count)
 
@@ -182,9 +182,9 @@ async def test_a_draining_gateway_answers_its_long_polls_at_once(api: Api) -> No
 
 
 @asynccontextmanager
-async def looks(api: Api) -> AsyncIterator[list[str]]:
-    """The scripts that the gateway runs meanwhile for a client's sake; it is listening to the store by then."""
-    services, found = api.app.state.services, list[str]()
+async def recorded_calls(api: Api) -> AsyncIterator[list[str]]:
+    """Yield the ledger scripts that the gateway runs for clients, once it is subscribed."""
+    services, scripts = api.app.state.services, list[str]()
     asking = services.ledger.run
 
     async def run(call: Call[Any]) -> Any:
@@ -194,14 +194,14 @@ async def looks(api: Api) -> AsyncIterator[list[str]]:
 
     services.ledger.run = run
     await becomes(lambda: _reached(lambda: services.waiter._heard))
-    yield found
+    yield scripts
     services.ledger.run = asking
 
 
 async def test_extract_listens_to_no_channel_of_its_own(api: Api) -> None:
     """The job names the channel of the process that made it, and its results come with the word of its end."""
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
-    async with looks(api) as found:
+    async with recorded_calls(api) as scripts:
         subscribed = await api.store.pubsub_channels()
         extracting = asyncio.create_task(api.client.post("/v1/extract", json=body))
         await becomes(lambda: _reached(lambda: "create_job" in found))
@@ -220,7 +220,7 @@ async def test_extract_answers_what_a_look_would_find(
     """Also where the store is encrypted, where documents failed, and with the job's metadata."""
     settings = {"encryption_keys": (base64.b64encode(bytes(32)).decode(),)} if sealed else {}
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}, {"text": ""}], "metadata": {"of": "Zürich"}}
-    async with running_api(ledger_url, broker_url, tmp_path, **settings) as api, looks(api) as found:
+    async with running_api(ledger_url, broker_url, tmp_path, **settings) as api, recorded_calls(api) as scripts:
         response, _ = await asyncio.gather(api.client.post("/v1/extract", json=body), api.worker.run_next_shards())
         assert found == ["create_job"]
         answer = response.json()
@@ -235,7 +235,7 @@ async def test_extract_reads_what_it_is_not_told(api: Api, monkeypatch: pytest.M
     old, new = "changed(id, told)\nreturn", "changed(id)\nreturn"
     if worker == "whose words are another's":
         old, new = "{ended, ", "{"
-    made = lua.load
+    load_script = lua.load
 
     def load(name: str) -> lua.Script:
         source = made(name).source
@@ -246,7 +246,7 @@ async def test_extract_reads_what_it_is_not_told(api: Api, monkeypatch: pytest.M
 
     monkeypatch.setattr(lua, "load", load)
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
-    async with looks(api) as found:
+    async with recorded_calls(api) as scripts:
         response, _ = await asyncio.gather(api.client.post("/v1/extract", json=body), api.worker.run_next_shards())
 
     assert response.json()["results"][0]["entities"][0]["text"] == "Ada"
@@ -254,7 +254,7 @@ async def test_extract_reads_what_it_is_not_told(api: Api, monkeypatch: pytest.M
 
 
 async def test_what_a_stranger_announces_ends_no_wait(api: Api) -> None:
-    """Words about a job that has not ended, of this process or none, are looked into and found untrue."""
+    """Announcements about a job that has not ended are checked in the ledger and ignored."""
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
     name = job_channel(api.app.state.services.waiter._name)
     async with looks(api) as found:
@@ -272,7 +272,7 @@ async def test_what_a_stranger_announces_ends_no_wait(api: Api) -> None:
 
 
 async def test_a_purge_right_behind_the_end_is_seen(ledger_url: str) -> None:
-    """What was told of the end is forgotten with the next change."""
+    """The announced end is forgotten with the job's next change."""
     client = connect_async(ledger_url, 2, "test")
     waiter = Waiter(client, reread_s=3600)
     waiter.start()

@@ -1,4 +1,4 @@
-"""A gateway of several processes is one gateway: one port, one set of metrics, one home for what runs beside it."""
+"""A gateway of several processes acts as one: one port, one set of metrics, one copy of the background services."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -42,7 +43,7 @@ def settings(redis_server: RedisServer) -> dict[str, str]:
 
 @contextmanager
 def launched(folder: Path, settings: dict[str, str]) -> Iterator[Child]:
-    """A gateway whose two processes serve."""
+    """Run a gateway of two processes, both serving."""
     child = launch(folder, settings)
     try:
         child.wait_ready()
@@ -55,32 +56,32 @@ def launched(folder: Path, settings: dict[str, str]) -> Iterator[Child]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, settings: dict[str, str]) -> Iterator[Child]:
-    """One that tests leave as it was, but for the last."""
+    """Run a gateway that all tests but the last leave unchanged."""
     folder = tmp_path_factory.mktemp("gateway")
     with launched(folder, {**settings, "TMPDIR": str(folder)}) as child:
         yield child
 
 
 def events(gateway: Child, name: str) -> list[dict[str, object]]:
-    """What was logged under a name."""
+    """Return the log lines of an event."""
     return [line for line in map(json.loads, gateway.log.read_text().splitlines()) if line["event"] == name]
 
 
 def listens(gateway: Child) -> bool:
-    """Whether anybody takes connections on its port."""
+    """Return whether its port accepts connections."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", httpx.URL(gateway.url).port)) == 0
 
 
 def children(gateway: Child) -> list[int]:
-    """Its processes."""
+    """Return the ids of its processes."""
     return list(map(int, Path(f"/proc/{gateway.pid}/task/{gateway.pid}/children").read_text().split()))
 
 
 def ask(gateway: Child, times: int = 1) -> list[int]:
-    """Statuses of so many requests, each on a connection of its own; 0 where it broke."""
+    """Send `times` requests, each on a new connection; return the statuses, 0 for a broken connection."""
 
-    def one(_: int) -> int:
+    def request_status(_: int) -> int:
         try:
             return client.get(f"{gateway.url}/v1/models").status_code
         except httpx.TransportError:
@@ -88,23 +89,22 @@ def ask(gateway: Child, times: int = 1) -> list[int]:
 
     limits = httpx.Limits(max_keepalive_connections=0)
     with httpx.Client(trust_env=False, timeout=20, limits=limits) as client, ThreadPoolExecutor(8) as pool:
-        return list(pool.map(one, range(times)))
+        return list(pool.map(request_status, range(times)))
 
 
 def samples(gateway: Child, name: str) -> list[float]:
-    """The values of a metric in one scrape, in any order."""
+    """Return the values of a metric in a scrape, in any order."""
     families = text_string_to_metric_families(gateway.probe("/metrics")[1])
     return [sample.value for family in families for sample in family.samples if sample.name == name]
 
 
 def answered(gateway: Child) -> dict[object, int]:
-    """How many requests each process has answered, by its own log."""
-    places = [line["place"] for line in events(gateway, "http.request")]
-    return {place: places.count(place) for place in places}
+    """Count the requests that each process has answered, by the log."""
+    return dict(Counter(line["place"] for line in events(gateway, "http.request")))
 
 
-def of_upkeep(settings: dict[str, str]) -> int:
-    """Connections of gateways that stand in for couriers."""
+def count_upkeep_connections(settings: dict[str, str]) -> int:
+    """Count the connections of gateways that stand in for couriers."""
     with redis.Redis.from_url(settings["GLEANER_REDIS_URL"]) as store:
         return [client["name"] for client in store.client_list()].count("gleaner-gateway-upkeep")
 
@@ -123,13 +123,13 @@ def test_both_answer_and_one_scrape_tells_of_all(shared: Child, tool: Tool) -> N
         assert len(samples(shared, once)) == 1
     promtool = [str(tool("promtool")), "check", "metrics"]
     text = shared.probe("/metrics")[1] + "\n"
-    found = subprocess.run(promtool, input=text, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout + found.stderr
+    checked = subprocess.run(promtool, input=text, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_one_that_dies_is_replaced_and_takes_nothing_with_it(shared: Child, settings: dict[str, str]) -> None:
-    """New connections are answered all along; what it counted stays counted; upkeep has the home that it had."""
-    wait_for(lambda: of_upkeep(settings) == 1, 10, "upkeep is done once")
+    """When a process dies, new connections are still answered, its counts stay, and upkeep keeps its process."""
+    wait_for(lambda: count_upkeep_connections(settings) == 1, 10, "upkeep is done once")
     ask(shared)
     before = samples(shared, "gleaner_http_requests_total")
     spent = samples(shared, "process_cpu_seconds_total")[0]
@@ -142,7 +142,7 @@ def test_one_that_dies_is_replaced_and_takes_nothing_with_it(shared: Child, sett
     wait_for(lambda: samples(shared, "gleaner_gateway_processes") == [2], 20, "both serve again")
 
     assert set(statuses) <= {200, 0}
-    assert statuses.count(0) <= 8  # what the dead one was answering
+    assert statuses.count(0) <= 8  # the requests that the dead process was answering
     assert shared.probe("/readyz") == (200, "ok")
     assert victim not in children(shared)
     assert len(children(shared)) == 2
@@ -151,7 +151,7 @@ def test_one_that_dies_is_replaced_and_takes_nothing_with_it(shared: Child, sett
     assert sorted(samples(shared, ENDED)) == [0, 1]
     assert samples(shared, "gleaner_http_requests_total")[0] >= before[0] + statuses.count(200)
     assert samples(shared, "process_cpu_seconds_total")[0] > spent
-    assert of_upkeep(settings) == 1
+    assert count_upkeep_connections(settings) == 1
 
 
 def test_sigterm_drains_all_and_exits_0(tmp_path: Path, settings: dict[str, str]) -> None:
@@ -179,7 +179,7 @@ def test_sigterm_drains_all_and_exits_0(tmp_path: Path, settings: dict[str, str]
 def test_what_no_process_can_start_with_ends_the_gateway(
     tmp_path: Path, settings: dict[str, str], lacking: str
 ) -> None:
-    """Keys that are not there, a port that is taken: it is said, and not tried again for ever."""
+    """Missing keys or a taken port are logged and end the gateway: it does not retry permanently."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = {"GLEANER_PORT": str(other.getsockname()[1])}
         more = {"gateway.no_keys": {"GLEANER_AUTH": "on"}, "gateway.cannot_listen": taken}

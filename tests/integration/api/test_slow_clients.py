@@ -22,7 +22,7 @@ JOB = b'{"labels":["a"],"documents":[{"text":"b"}]}'
 
 @pytest.fixture(scope="module")
 def harness() -> Iterator[ServiceHarness]:
-    """A server and nothing else yet."""
+    """Start Redis alone."""
     harness = ServiceHarness()
     yield harness
     harness.close()
@@ -30,7 +30,7 @@ def harness() -> Iterator[ServiceHarness]:
 
 @pytest.fixture(scope="module")
 def gateway(harness: ServiceHarness) -> Child:
-    """A gateway of short patience."""
+    """Start a gateway with short timeouts."""
     patience = {
         "GLEANER_HEADER_TIMEOUT_S": "1.5",
         "GLEANER_BODY_IDLE_S": "1",
@@ -41,7 +41,7 @@ def gateway(harness: ServiceHarness) -> Child:
 
 @contextlib.asynccontextmanager
 async def connected(gateway: Child) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection of our own."""
+    """Open a raw connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
     try:
         yield reader, writer
@@ -52,7 +52,7 @@ async def connected(gateway: Child) -> AsyncIterator[tuple[asyncio.StreamReader,
 
 
 async def slowest_of(gateway: Child, count: int = 20) -> float:
-    """The longest of some ordinary requests, each on a new connection (seconds)."""
+    """Return the longest of `count` ordinary requests, each on a new connection (seconds)."""
     longest = 0.0
     for _ in range(count):
         async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as client:
@@ -103,7 +103,7 @@ async def test_a_head_of_any_size_is_not_kept(gateway: Child) -> None:
 
 @pytest.mark.parametrize("drips", [False, True])
 async def test_a_body_that_does_not_come_is_answered_408(gateway: Child, drips: bool) -> None:
-    """Whether it stops or trickles; the problem says so, and the connection is closed."""
+    """A body that stops or trickles gets a problem that says so, and the connection is closed."""
     async with connected(gateway) as (reader, writer):
         writer.write(
             b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n{"
@@ -125,9 +125,9 @@ async def test_a_body_that_does_not_come_is_answered_408(gateway: Child, drips: 
 async def test_silent_connections_do_not_hold_up_others(gateway: Child) -> None:
     """Hundreds that say nothing, half a head, or half a body: the next request is answered all the same."""
     heads = (b"", b"GET / HTTP/1.1\r\n", b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{")
-    async with contextlib.AsyncExitStack() as held:
+    async with contextlib.AsyncExitStack() as connections:
         for number in range(IDLE):
-            _, writer = await held.enter_async_context(connected(gateway))
+            _, writer = await connections.enter_async_context(connected(gateway))
             writer.write(heads[number % 3])
         assert await slowest_of(gateway) < 2
 
@@ -137,8 +137,8 @@ async def test_the_longest_idle_go_where_there_is_no_room(harness: ServiceHarnes
     script = "import resource,runpy;resource.setrlimit(resource.RLIMIT_NOFILE,(320,320));runpy.run_module('gateway',run_name='__main__')"  # noqa: E501
     (harness.directory / "few_files.py").write_text(script)
     gateway = harness.gateway("few_files", PYTHONPATH=f"{harness.directory}:.").wait_ready()
-    async with contextlib.AsyncExitStack() as held:
-        readers = [(await held.enter_async_context(connected(gateway)))[0] for _ in range(150)]
+    async with contextlib.AsyncExitStack() as connections:
+        readers = [(await connections.enter_async_context(connected(gateway)))[0] for _ in range(150)]
         assert await slowest_of(gateway, 5) < 2
         gone = 0
         for reader in readers:
@@ -149,7 +149,7 @@ async def test_the_longest_idle_go_where_there_is_no_room(harness: ServiceHarnes
 
 
 async def test_a_client_that_does_not_read_is_cut_off(gateway: Child) -> None:
-    """What it asked for waits in our memory no longer than the setting says."""
+    """An unread response stays in memory no longer than the setting allows."""
     async with connected(gateway) as (_, writer):
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's has it
         writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 3000)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from gateway.submission.validation import MAX_FAULTS
+from gateway.submission.validation import MAX_ERRORS
 from gateway.webhooks.views import DeliveriesBody, EndpointBody, EndpointsPage, EndpointWithSecret
 from tests.support.api import Api, running_api
 from tests.support.delivering import Hands, hands
@@ -27,7 +27,7 @@ ALL = "/v1/webhook-endpoints"
 
 @pytest.fixture
 async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """A gateway that may call loopback."""
+    """Run a gateway that may call loopback."""
     settings: dict[str, Any] = {"webhook_allow": ("127.0.0.0/8",), "webhook_allow_http": True}
     async with running_api(ledger_url, broker_url, tmp_path, **settings, webhook_timeout_s=1) as running:
         yield running
@@ -35,20 +35,20 @@ async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """A receiver on loopback."""
+    """Run a receiver on loopback."""
     with receiving() as running:
         yield running
 
 
 @pytest.fixture
 def courier(ledger_url: str) -> Iterator[Hands]:
-    """A courier's hands on the same ledger."""
-    with hands(ledger_url) as made:
-        yield made
+    """Return a courier, stepped by the test, on the same ledger."""
+    with hands(ledger_url) as running:
+        yield running
 
 
 async def endpoint(api: Api, url: str, **fields: Any) -> dict[str, Any]:
-    """A registered endpoint, with its secret."""
+    """Register an endpoint; return it with its secret."""
     response = await api.client.post(ALL, json={"url": url, **fields})
     assert response.status_code == 201, response.text
     body: dict[str, Any] = response.json()
@@ -57,7 +57,7 @@ async def endpoint(api: Api, url: str, **fields: Any) -> dict[str, Any]:
 
 
 async def deliveries_of(api: Api, endpoint_id: str, **params: Any) -> list[dict[str, Any]]:
-    """An endpoint's deliveries."""
+    """Return an endpoint's deliveries."""
     response = await api.client.get(f"{ALL}/{endpoint_id}/deliveries", params=params)
     assert response.status_code == 200, response.text
     DeliveriesBody.model_validate(response.json())
@@ -67,13 +67,13 @@ async def deliveries_of(api: Api, endpoint_id: str, **params: Any) -> list[dict[
 
 async def test_a_registered_endpoint_hears_of_every_job(api: Api, receiver: Receiver, courier: Hands) -> None:
     """Signed, thin, with times and metadata; the delivery shows the attempt; nothing in it quotes a text."""
-    made = await endpoint(api, receiver.url("/hook"), description="mine")
+    registered = await endpoint(api, receiver.url("/hook"), description="mine")
     job_id = await api.submit("Ada lived here.", "", metadata={"batch": "42"})
     await api.worker.run_shards()
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
 
     [request] = receiver.at("/hook")
-    event = Webhook(made["secret"]).verify(request.body, request.headers)
+    event = Webhook(registered["secret"]).verify(request.body, request.headers)
     job = await api.get_job(job_id)
     assert event["type"] == "job.partially_succeeded"
     assert event["timestamp"] == job["finished_at"]
@@ -89,7 +89,7 @@ async def test_a_registered_endpoint_hears_of_every_job(api: Api, receiver: Rece
     assert b"Ada" not in request.body
     assert request.headers["user-agent"].startswith("gleaner-webhooks/")
 
-    [delivery] = await deliveries_of(api, made["id"])
+    [delivery] = await deliveries_of(api, registered["id"])
     assert delivery["id"] == request.headers["webhook-id"]
     assert (delivery["status"], delivery["job_id"], delivery["event"]) == ("delivered", job_id, event["type"])
     [attempt] = delivery["attempts"]
@@ -99,13 +99,13 @@ async def test_a_registered_endpoint_hears_of_every_job(api: Api, receiver: Rece
         "",
     )  # nothing is kept of opened receivers
     assert (await api.client.get(f"/v1/deliveries/{delivery['id']}")).json() == delivery
-    seen = (await api.client.get(f"{ALL}/{made['id']}")).json()
+    seen = (await api.client.get(f"{ALL}/{registered['id']}")).json()
     assert seen["last_success_at"] >= event["timestamp"]
     assert "secret" not in seen
 
 
 async def test_an_inline_webhook_gets_a_secret_once(api: Api, receiver: Receiver, courier: Hands) -> None:
-    """In the first 202; no later answer has it, a replay neither. Only this job is told there."""
+    """The first 202 alone contains the secret, not even its replay; the webhook is called for this job only."""
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}], "webhook": {"url": receiver.url("/inline")}}
     first = await api.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k1"})
     again = await api.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k1"})
@@ -141,7 +141,7 @@ async def test_an_inline_secret_is_not_lost_by_waiting(api: Api, receiver: Recei
 
 
 async def test_a_secret_of_ones_own_and_a_named_endpoint(api: Api, receiver: Receiver, courier: Hands) -> None:
-    """A given secret is used and not told back; `endpoint_id` tells an endpoint that hears of nothing else."""
+    """A given secret is used and not returned; an endpoint named by `endpoint_id` is called for that job only."""
     secret = "whsec_" + "A" * 32  # pragma: allowlist secret
     quiet = await endpoint(api, receiver.url("/quiet"), all_jobs=False)
     await api.submit("a")
@@ -162,8 +162,8 @@ async def test_a_secret_of_ones_own_and_a_named_endpoint(api: Api, receiver: Rec
 
 
 async def test_events_are_filtered(api: Api, receiver: Receiver, courier: Hands) -> None:
-    """An endpoint hears only of what it asked for; `null` is all again."""
-    made = await endpoint(api, receiver.url("/filtered"), events=["job.failed", "job.cancelled"])
+    """An endpoint receives the requested events only; `null` restores all."""
+    registered = await endpoint(api, receiver.url("/filtered"), events=["job.failed", "job.cancelled"])
     await api.submit("Ada")
     failed = await api.submit("")
     cancelled = await api.submit("waits")
@@ -172,7 +172,7 @@ async def test_events_are_filtered(api: Api, receiver: Receiver, courier: Hands)
     await asyncio.to_thread(courier.deliver_due)
     heard = {(e["type"], e["data"]["job_id"]) for e in (json.loads(r.body) for r in receiver.at("/filtered"))}
     assert heard == {("job.failed", failed), ("job.cancelled", cancelled)}
-    changed = await api.client.patch(f"{ALL}/{made['id']}", json={"events": None, "description": "all"})
+    changed = await api.client.patch(f"{ALL}/{registered['id']}", json={"events": None, "description": "all"})
     assert (changed.json()["events"], changed.json()["description"]) == (None, "all")
     await api.submit("Ada")
     await api.worker.run_shards()
@@ -182,19 +182,19 @@ async def test_events_are_filtered(api: Api, receiver: Receiver, courier: Hands)
 
 async def test_the_secret_rotates_in_peace(api: Api, receiver: Receiver, courier: Hands) -> None:
     """For 24 hours both secrets verify; a third rotation keeps them all; repeating one changes nothing."""
-    made = await endpoint(api, receiver.url("/rotated"))
-    own = "whsec_" + "B" * 32
-    first = (await api.client.post(f"{ALL}/{made['id']}/rotate-secret")).json()
-    second = (await api.client.post(f"{ALL}/{made['id']}/rotate-secret", json={"secret": own})).json()
-    third = (await api.client.post(f"{ALL}/{made['id']}/rotate-secret", json={"secret": own})).json()
-    assert second["secret"] == third["secret"] == own
+    registered = await endpoint(api, receiver.url("/rotated"))
+    chosen = "whsec_" + "B" * 32
+    first = (await api.client.post(f"{ALL}/{registered['id']}/rotate-secret")).json()
+    second = (await api.client.post(f"{ALL}/{registered['id']}/rotate-secret", json={"secret": chosen})).json()
+    third = (await api.client.post(f"{ALL}/{registered['id']}/rotate-secret", json={"secret": chosen})).json()
+    assert second["secret"] == third["secret"] == chosen
     assert second["previous_signs_until"] == third["previous_signs_until"] > first["previous_signs_until"]
     await api.submit("Ada")
     await api.worker.run_shards()
     await asyncio.to_thread(courier.deliver_due)
     [request] = receiver.at("/rotated")
     assert len(request.headers["webhook-signature"].split(" ")) == 3
-    for secret in (made["secret"], first["secret"], own):
+    for secret in (registered["secret"], first["secret"], chosen):
         Webhook(secret).verify(request.body, request.headers)
 
 
@@ -206,33 +206,33 @@ async def test_a_test_says_what_the_receiver_said(
     api: Api, receiver: Receiver, path: str, delivered: bool, status: int | None, error: str | None
 ) -> None:
     """Sent at once, signed, not stored, not repeated."""
-    made = await endpoint(api, receiver.url(path))
-    answer = (await api.client.post(f"{ALL}/{made['id']}/test")).json()
+    registered = await endpoint(api, receiver.url(path))
+    answer = (await api.client.post(f"{ALL}/{registered['id']}/test")).json()
     assert (answer["delivered"], answer["status"], answer["error"]) == (delivered, status, error)
     [request] = receiver.at(path)
-    assert Webhook(made["secret"]).verify(request.body, request.headers)["type"] == "webhook.test"
-    assert await deliveries_of(api, made["id"]) == []
+    assert Webhook(registered["secret"]).verify(request.body, request.headers)["type"] == "webhook.test"
+    assert await deliveries_of(api, registered["id"]) == []
 
 
 async def test_redeliver_and_recover(api: Api, receiver: Receiver, courier: Hands) -> None:
-    """What failed can be sent again, one by one or all since a time, each under its own webhook-id."""
-    made = await endpoint(api, receiver.url("/abort"))  # the receiver asks not to repeat: failed at once
+    """Failed deliveries can be sent again, singly or all since a time, each with its webhook-id."""
+    registered = await endpoint(api, receiver.url("/abort"))  # the receiver asks not to repeat: failed at once
     jobs = []
     for _ in range(3):
         jobs.append(await api.submit("Ada"))
         await api.worker.run_shards()
-        await asyncio.sleep(0.005)  # they are told apart by the millisecond
+        await asyncio.sleep(0.005)  # they differ by their millisecond
     assert await asyncio.to_thread(courier.deliver_due) == {"failed": 3}
-    failed = await deliveries_of(api, made["id"], status="failed")
+    failed = await deliveries_of(api, registered["id"], status="failed")
     assert [d["job_id"] for d in failed] == jobs[::-1]
-    await api.client.patch(f"{ALL}/{made['id']}", json={"url": receiver.url("/mended")})
+    await api.client.patch(f"{ALL}/{registered['id']}", json={"url": receiver.url("/mended")})
 
     again = await api.client.post(f"/v1/deliveries/{failed[0]['id']}/redeliver")
     assert (again.status_code, again.json()["status"]) == (202, "pending")
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
-    recovered = await api.client.post(f"{ALL}/{made['id']}/recover", json={"since": failed[1]["created_at"]})
+    recovered = await api.client.post(f"{ALL}/{registered['id']}/recover", json={"since": failed[1]["created_at"]})
     assert (recovered.status_code, recovered.json()) == (202, {"recovered": 1})
-    recovered = await api.client.post(f"{ALL}/{made['id']}/recover", json={"since": "2020-01-01T00:00:00Z"})
+    recovered = await api.client.post(f"{ALL}/{registered['id']}/recover", json={"since": "2020-01-01T00:00:00Z"})
     assert recovered.json() == {"recovered": 1}
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 2}
     sent = [r.headers["webhook-id"] for r in receiver.at("/mended")]
@@ -240,57 +240,59 @@ async def test_redeliver_and_recover(api: Api, receiver: Receiver, courier: Hand
     once_more = await api.client.post(f"/v1/deliveries/{sent[0]}/redeliver")
     assert once_more.status_code == 202  # a delivered one too
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
-    [delivery] = [d for d in await deliveries_of(api, made["id"]) if d["id"] == sent[0]]
+    [delivery] = [d for d in await deliveries_of(api, registered["id"]) if d["id"] == sent[0]]
     assert [a["status"] for a in delivery["attempts"]] == [500, 200, 200]
 
 
 async def test_a_disabled_endpoint_gets_nothing_until_it_is_active(
     api: Api, receiver: Receiver, courier: Hands
 ) -> None:
-    """410 disables with its reason; what waited is kept, and sent once the owner says `active`."""
-    made = await endpoint(api, receiver.url("/410"))
+    """410 disables with its reason; waiting deliveries are sent once the owner sets `active`."""
+    registered = await endpoint(api, receiver.url("/410"))
     await api.submit("Ada")
     await api.submit("Bob")
     await api.worker.run_shards()
     assert await asyncio.to_thread(courier.deliver_due) == {"failed": 1, "held": 1}
-    seen = (await api.client.get(f"{ALL}/{made['id']}")).json()
+    seen = (await api.client.get(f"{ALL}/{registered['id']}")).json()
     assert (seen["status"], seen["disabled_reason"]) == ("disabled", "gone")
-    [failed] = await deliveries_of(api, made["id"], status="failed")
+    [failed] = await deliveries_of(api, registered["id"], status="failed")
     for refused in (
         await api.client.post(f"/v1/deliveries/{failed['id']}/redeliver"),
-        await api.client.post(f"{ALL}/{made['id']}/recover", json={"since": "2020-01-01T00:00:00Z"}),
+        await api.client.post(f"{ALL}/{registered['id']}/recover", json={"since": "2020-01-01T00:00:00Z"}),
     ):
         assert (refused.status_code, refused.json()["code"]) == (409, "endpoint_disabled")
     await api.submit("not told, for nobody hears")
     await api.worker.run_shards()
     assert await asyncio.to_thread(courier.deliver_due) == {}
-    back = await api.client.patch(f"{ALL}/{made['id']}", json={"url": receiver.url("/back"), "status": "active"})
+    back = await api.client.patch(
+        f"{ALL}/{registered['id']}", json={"url": receiver.url("/back"), "status": "active"}
+    )
     assert (back.json()["status"], back.json()["disabled_reason"]) == ("active", None)
-    assert len(await deliveries_of(api, made["id"], status="pending")) == 1
+    assert len(await deliveries_of(api, registered["id"], status="pending")) == 1
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
-    await api.client.patch(f"{ALL}/{made['id']}", json={"status": "disabled"})
-    assert (await api.client.get(f"{ALL}/{made['id']}")).json()["disabled_reason"] == "by_owner"
+    await api.client.patch(f"{ALL}/{registered['id']}", json={"status": "disabled"})
+    assert (await api.client.get(f"{ALL}/{registered['id']}")).json()["disabled_reason"] == "by_owner"
 
 
 async def test_endpoints_are_listed_and_deleted(api: Api, receiver: Receiver, courier: Hands) -> None:
-    """Oldest first; a deleted one is gone with what it was to get."""
-    made = [await endpoint(api, receiver.url(f"/{n}")) for n in "abc"]
+    """Endpoints are listed oldest first; a deleted one is removed with its deliveries."""
+    registered = [await endpoint(api, receiver.url(f"/{n}")) for n in "abc"]
     listed = (await api.client.get(ALL)).json()
     EndpointsPage.model_validate(listed)
-    assert [e["id"] for e in listed["data"]] == [e["id"] for e in made]
+    assert [e["id"] for e in listed["data"]] == [e["id"] for e in registered]
     assert all("secret" not in EndpointBody.model_validate(e).model_dump() for e in listed["data"])
     await api.submit("Ada")
     await api.worker.run_shards()
-    assert (await api.client.delete(f"{ALL}/{made[1]['id']}")).status_code == 204
-    assert (await api.client.delete(f"{ALL}/{made[1]['id']}")).status_code == 404
+    assert (await api.client.delete(f"{ALL}/{registered[1]['id']}")).status_code == 204
+    assert (await api.client.delete(f"{ALL}/{registered[1]['id']}")).status_code == 404
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 2}
     assert receiver.at("/b") == []
-    assert not [key async for key in api.store.scan_iter(f"*{made[1]['id']}*")]
+    assert not [key async for key in api.store.scan_iter(f"*{registered[1]['id']}*")]
 
 
 async def test_a_list_of_deliveries_has_pages(api: Api, receiver: Receiver, courier: Hands) -> None:
     """Every delivery once, newest first, whatever the page's size."""
-    made = await endpoint(api, receiver.url("/pages"))
+    registered = await endpoint(api, receiver.url("/pages"))
     jobs = [await api.submit("Ada") for _ in range(7)]
     await api.worker.run_shards()
     await asyncio.to_thread(courier.deliver_due)
@@ -299,7 +301,7 @@ async def test_a_list_of_deliveries_has_pages(api: Api, receiver: Receiver, cour
         cursor = None
         while True:
             params = {"limit": limit} | ({"cursor": cursor} if cursor else {})
-            page = (await api.client.get(f"{ALL}/{made['id']}/deliveries", params=params)).json()
+            page = (await api.client.get(f"{ALL}/{registered['id']}/deliveries", params=params)).json()
             assert len(page["data"]) <= limit
             seen += [d["job_id"] for d in page["data"]]
             cursor = page["next_cursor"]
@@ -307,26 +309,26 @@ async def test_a_list_of_deliveries_has_pages(api: Api, receiver: Receiver, cour
                 break
         assert sorted(seen) == sorted(jobs), limit
     for bad in ("x", "cjE6MTow", "\u0663"):
-        response = await api.client.get(f"{ALL}/{made['id']}/deliveries", params={"cursor": bad})
+        response = await api.client.get(f"{ALL}/{registered['id']}/deliveries", params={"cursor": bad})
         assert (response.status_code, response.json()["code"]) == (400, "bad_cursor")
 
 
 async def test_another_tenant_sees_nothing(api: Api, receiver: Receiver, courier: Hands) -> None:
     """Another's endpoint or delivery is 404, for every role; a viewer reads and changes nothing."""
-    made = await endpoint(api, receiver.url("/mine"))
+    registered = await endpoint(api, receiver.url("/mine"))
     await api.submit("Ada")
     await api.worker.run_shards()
     await asyncio.to_thread(courier.deliver_due)
-    [delivery] = await deliveries_of(api, made["id"])
-    one, events = f"{ALL}/{made['id']}", f"/v1/deliveries/{delivery['id']}"
+    [delivery] = await deliveries_of(api, registered["id"])
+    url, events = f"{ALL}/{registered['id']}", f"/v1/deliveries/{delivery['id']}"
     calls: list[tuple[str, str, Any]] = [
-        ("GET", one, None),
-        ("PATCH", one, {"description": "x"}),
-        ("DELETE", one, None),
-        ("POST", f"{one}/rotate-secret", None),
-        ("POST", f"{one}/test", None),
-        ("GET", f"{one}/deliveries", None),
-        ("POST", f"{one}/recover", {"since": "2020-01-01T00:00:00Z"}),
+        ("GET", url, None),
+        ("PATCH", url, {"description": "x"}),
+        ("DELETE", url, None),
+        ("POST", f"{url}/rotate-secret", None),
+        ("POST", f"{url}/test", None),
+        ("GET", f"{url}/deliveries", None),
+        ("POST", f"{url}/recover", {"since": "2020-01-01T00:00:00Z"}),
         ("GET", events, None),
         ("POST", f"{events}/redeliver", None),
     ]
@@ -337,14 +339,14 @@ async def test_another_tenant_sees_nothing(api: Api, receiver: Receiver, courier
         assert viewer.status_code == (200 if method == "GET" else 403), path
         assert (await api.client.request(method, path, json=body, headers={"Authorization": ""})).status_code == 401
     assert (await api.client.get(ALL, headers=api.as_role("other"))).json()["data"] == []
-    theirs = {"labels": ["a"], "documents": [{"text": "b"}], "webhook": {"endpoint_id": made["id"]}}
+    theirs = {"labels": ["a"], "documents": [{"text": "b"}], "webhook": {"endpoint_id": registered["id"]}}
     response = await api.client.post("/v1/jobs", json=theirs, headers=api.as_role("other"))
     assert (response.status_code, response.json()["code"]) == (404, "endpoint_not_found")
-    assert (await api.client.get(one)).status_code == 200
+    assert (await api.client.get(url)).status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("webhook", "place"),
+    ("webhook", "pointer"),
     [
         ("https://example.com", "/webhook"),
         ({}, "/webhook/url"),
@@ -358,16 +360,16 @@ async def test_another_tenant_sees_nothing(api: Api, receiver: Receiver, courier
         ({"endpoint_id": 7}, "/webhook/endpoint_id"),
     ],
 )
-async def test_what_is_wrong_with_an_inline_webhook(api: Api, webhook: Any, place: str) -> None:
-    """A 422 that points at the place; no job is made."""
+async def test_what_is_wrong_with_an_inline_webhook(api: Api, webhook: Any, pointer: str) -> None:
+    """An invalid webhook gets a 422 that points at the field; no job is created."""
     body = {"labels": ["a"], "documents": [{"text": "b"}], "webhook": webhook}
     response = await api.client.post("/v1/jobs", json=body)
     assert (response.status_code, response.json()["code"]) == (422, "validation_failed")
-    assert place in [fault["pointer"] for fault in response.json()["errors"]]
+    assert pointer in [fault["pointer"] for fault in response.json()["errors"]]
 
 
 @pytest.mark.parametrize(
-    ("body", "place"),
+    ("body", "pointer"),
     [
         ({}, "/url"),
         ({"url": "https://example.com", "events": ["x"]}, "/events/0"),
@@ -379,11 +381,11 @@ async def test_what_is_wrong_with_an_inline_webhook(api: Api, webhook: Any, plac
         ([], ""),
     ],
 )
-async def test_what_is_wrong_with_an_endpoint(api: Api, body: Any, place: str) -> None:
-    """A 422 that points at the place."""
+async def test_what_is_wrong_with_an_endpoint(api: Api, body: Any, pointer: str) -> None:
+    """An invalid endpoint gets a 422 that points at the field."""
     response = await api.client.post(ALL, json=body)
     assert (response.status_code, response.json()["code"]) == (422, "validation_failed")
-    assert [fault["pointer"] for fault in response.json()["errors"]] == [place]
+    assert [fault["pointer"] for fault in response.json()["errors"]] == [pointer]
 
 
 @pytest.mark.parametrize(
@@ -397,7 +399,7 @@ async def test_very_much_that_is_wrong_with_an_endpoint(api: Api, body: Any) -> 
     """A 422 with the first places, of events and of unknown fields alike."""
     response = await api.client.post(ALL, json=body)
     assert (response.status_code, response.json()["code"]) == (422, "validation_failed")
-    assert len(response.json()["errors"]) == MAX_FAULTS
+    assert len(response.json()["errors"]) == MAX_ERRORS
 
 
 @pytest.mark.parametrize(
@@ -406,7 +408,7 @@ async def test_very_much_that_is_wrong_with_an_endpoint(api: Api, body: Any) -> 
 async def test_a_url_that_must_not_be_called_is_refused_at_once(
     ledger_url: str, broker_url: str, tmp_path: Path, url: str
 ) -> None:
-    """At registration and in a submission, with a code of its own; the job is not made, its key is free again."""
+    """Registration and submission refuse it with the same code; no job is created, its key is free again."""
     async with running_api(ledger_url, broker_url, tmp_path) as api:
         response = await api.client.post(ALL, json={"url": url})
         assert (response.status_code, response.json()["code"]) == (422, "webhook_url_forbidden")
@@ -422,25 +424,26 @@ async def test_a_url_that_must_not_be_called_is_refused_at_once(
 async def test_nothing_of_an_endpoint_lies_open_in_the_store(
     ledger_url: str, broker_url: str, tmp_path: Path, receiver: Receiver
 ) -> None:
-    """With an encryption key, URL, description, secret, metadata and what receivers said are sealed."""
+    """With an encryption key, URL, description, secret, metadata and receivers' responses are encrypted."""
     async with contextlib.AsyncExitStack() as stack:
         names, proxy = stack.enter_context(name_server()), stack.enter_context(tunnel())
-        names.records["public.example"] = ["93.184.216.34"]  # what an opened receiver says would not be kept
+        # The response of a receiver at a private address would not be stored.
+        names.records["public.example"] = ["93.184.216.34"]
         settings = {"webhook_nameservers": f"127.0.0.1:{names.port}", "webhook_proxy": proxy}
         running = running_api(
             ledger_url, broker_url, tmp_path, encryption_keys=(KEY,), webhook_allow_http=True, **settings
         )
         api = await stack.enter_async_context(running)
-        made = await endpoint(api, receiver.url("/sealed-path", "public.example"), description="sealed-words")
+        registered = await endpoint(api, receiver.url("/sealed-path", "public.example"), description="sealed-words")
         await api.submit("sealed-text", metadata={"a": "sealed-metadata"})
         await api.worker.run_shards()
         with hands(ledger_url, codec=api.worker.codec, **settings) as courier:
             assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
-        assert (await deliveries_of(api, made["id"]))[0]["attempts"][0]["body"] == "ok"
+        assert (await deliveries_of(api, registered["id"]))[0]["attempts"][0]["body"] == "ok"
         stored = b""
         async for name in api.store.scan_iter():
             stored += await api.store.dump(name) or b""
-        for secret in (b"sealed-", made["secret"].encode(), made["secret"][6:].encode()):
+        for secret in (b"sealed-", registered["secret"].encode(), registered["secret"][6:].encode()):
             assert secret not in stored
 
 

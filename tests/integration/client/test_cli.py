@@ -24,12 +24,12 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 
 def at(stack: RunningStack) -> tuple[str, str]:
-    """The option that finds the stack, its URL and its key."""
+    """Return the option that selects the stack, its URL and its key."""
     return "--data-dir", str(stack.directory)
 
 
 def test_extract_files_of_several_kinds(stack: RunningStack, tmp_path: Path) -> None:
-    """One line a document, in the order of the files, with the ids that the files give."""
+    """Output has one line per document, in the order of the files, with the ids of the files."""
     (tmp_path / "a.txt").write_text(TEXT)
     (tmp_path / "b.jsonl").write_text(json.dumps({"id": "b1", "text": TEXT}) + "\n")
     (tmp_path / "c.csv").write_text(f'id,text\nc1,"{TEXT}"\n')
@@ -39,13 +39,13 @@ def test_extract_files_of_several_kinds(stack: RunningStack, tmp_path: Path) -> 
 
     assert (ran.returncode, ran.stdout) == (0, "")
     assert "3 documents, 9 entities, 0 failed" in ran.stderr
-    found = lines(output.read_text())
-    assert [line["id"] for line in found] == [files[0], "b1", "c1"]
-    assert [entity["text"] for entity in found[2]["entities"]] == ["Ada Lovelace", "Charles Babbage", "London"]
+    results = lines(output.read_text())
+    assert [line["id"] for line in results] == [files[0], "b1", "c1"]
+    assert [entity["text"] for entity in results[2]["entities"]] == ["Ada Lovelace", "Charles Babbage", "London"]
 
 
 def test_extract_pages_by_a_pattern_to_parquet(stack: RunningStack, tmp_path: Path) -> None:
-    """HTML through a quoted pattern, labels from a file, thresholds of their own; the summary as JSON."""
+    """HTML files come from a quoted pattern, labels with thresholds from a file; the summary is JSON."""
     (tmp_path / "in").mkdir()
     for name in ("a.html", "b.html"):
         (tmp_path / "in" / name).write_text(
@@ -73,8 +73,8 @@ def test_extract_pages_by_a_pattern_to_parquet(stack: RunningStack, tmp_path: Pa
 
 def test_extract_from_stdin_to_stdout_with_a_failure(stack: RunningStack) -> None:
     """`-` reads standard input; without -o results are printed; a failed document makes the exit code 1."""
-    given = f'{json.dumps({"text": TEXT})}\n{{"text": ""}}\n'
-    ran = gleaner("extract", "-", "--format", "jsonl", "-l", "person", *at(stack), stdin=given)
+    documents = f'{json.dumps({"text": TEXT})}\n{{"text": ""}}\n'
+    ran = gleaner("extract", "-", "--format", "jsonl", "-l", "person", *at(stack), stdin=documents)
 
     assert ran.returncode == 1
     assert [line["status"] for line in lines(ran.stdout)] == ["succeeded", "failed"]
@@ -106,7 +106,7 @@ def test_a_killed_extract_goes_on_without_doubles(stack: RunningStack, tmp_path:
 
 
 def _heed_interrupts() -> None:
-    """A shell's background job, which a pipeline may be, ignores SIGINT and hands that on to its children."""
+    """Restore SIGINT, which a shell's background job (a pipeline may be one) ignores and passes to children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -172,17 +172,19 @@ def test_keys_of_a_running_gateway(stack: RunningStack) -> None:
         except AuthenticationError:
             return False
 
-    made = json.loads(gleaner("keys", "create", "--tenant", "t", "--role", "viewer", "--json", *at(stack)).stdout)
-    assert set(made) == {"key_id", "key", "tenant", "role", "expires_at"}
-    until(lambda: works(made["key"]), 3)
-    rotated = json.loads(gleaner("keys", "rotate", made["key_id"], "--json", *at(stack)).stdout)
+    created = json.loads(
+        gleaner("keys", "create", "--tenant", "t", "--role", "viewer", "--json", *at(stack)).stdout
+    )
+    assert set(created) == {"key_id", "key", "tenant", "role", "expires_at"}
+    until(lambda: works(created["key"]), 3)
+    rotated = json.loads(gleaner("keys", "rotate", created["key_id"], "--json", *at(stack)).stdout)
     until(lambda: works(rotated["key"]), 3)
-    assert works(made["key"])
+    assert works(created["key"])
     assert gleaner("keys", "revoke", rotated["key_id"], *at(stack)).returncode == 0
     until(lambda: not works(rotated["key"]), 3)
     shown = gleaner("keys", "list", *at(stack)).stdout
     assert "revoked" in shown
-    assert made["key"] not in shown
+    assert created["key"] not in shown
 
 
 def test_a_jobs_life_by_commands(stack: RunningStack, client: Client) -> None:
@@ -207,8 +209,8 @@ def test_a_jobs_life_by_commands(stack: RunningStack, client: Client) -> None:
 def test_watch_says_how_it_ended(stack: RunningStack, client: Client) -> None:
     """A job that did not succeed is exit code 1, one that takes longer than --timeout is 3; the job goes on."""
     failed = client.submit([""], ["person"]).wait(timeout=60)
-    told = gleaner("watch", failed.id, *at(stack))
-    assert (told.returncode, "1 failed, 1 x empty_text" in told.stdout) == (1, True)
+    watched = gleaner("watch", failed.id, *at(stack))
+    assert (watched.returncode, "1 failed, 1 x empty_text" in watched.stdout) == (1, True)
     slow = client.submit([f"{TEXT * 20} {number}" for number in range(500)], ["person"])
     late = gleaner("watch", slow.id, "--timeout", "0.1", *at(stack))
     slow.cancel()

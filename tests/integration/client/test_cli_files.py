@@ -35,8 +35,8 @@ def test_offsets_of_a_file_from_windows_fit_it(stack: RunningStack, tmp_path: Pa
     wide = {"codepoint": 4, "utf16": 2, "byte": 1}[unit]
     codec = {"codepoint": "utf-32-le", "utf16": "utf-16-le", "byte": "utf-8"}[unit]
     (line,) = lines(output)
-    found = [data[wide * each["start"] : wide * each["end"]].decode(codec) for each in line["entities"]]
-    assert found == [each["text"] for each in line["entities"]] == ["Ada Lovelace", "Charles Babbage"]
+    slices = [data[wide * entity["start"] : wide * entity["end"]].decode(codec) for entity in line["entities"]]
+    assert slices == [entity["text"] for entity in line["entities"]] == ["Ada Lovelace", "Charles Babbage"]
 
 
 def test_files_of_a_real_folder(stack: RunningStack, tmp_path: Path) -> None:

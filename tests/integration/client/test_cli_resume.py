@@ -45,7 +45,7 @@ pytestmark = pytest.mark.timeout(60 + DOCUMENTS // 500)
 
 @dataclass
 class Work:
-    """An input file, and what the output must be.
+    """An input file and the expected output.
 
     Attributes:
         digest: SHA-256 of the right output.
@@ -72,25 +72,25 @@ class Work:
 
 
 def _answer(number: int, text: str, entities: tuple[str, ...]) -> dict[str, object]:
-    found = []
+    rows = []
     for entity in entities:
         start, label = text.rindex(entity), LABELS[zlib.crc32(entity.encode()) % len(LABELS)]
         score = 0.6 + min(0.39, len(entity) / 100)
-        found.append({"start": start, "end": start + len(entity), "text": entity, "label": label, "score": score})
-    head = {"index": number, "id": f"d{number}", "status": "succeeded", "entities": found}
+        rows.append({"start": start, "end": start + len(entity), "text": entity, "label": label, "score": score})
+    head = {"index": number, "id": f"d{number}", "status": "succeeded", "entities": rows}
     return {**head, "windows": 1, "truncated": False, "warnings": [], "attempts": 1, "error": None}
 
 
 @dataclass
 class MemoryLog:
-    """Resident memory of processes, looked at ten times a second; MiB by name."""
+    """Resident memory of processes, sampled ten times a second; MiB by name."""
 
     first: dict[str, int] = field(default_factory=dict)
     peak: dict[str, int] = field(default_factory=dict)
     watched: dict[str, psutil.Process] = field(default_factory=dict)
 
-    def look(self) -> None:
-        """Look once."""
+    def sample(self) -> None:
+        """Sample each process."""
         for name, process in list(self.watched.items()):
             try:
                 now = process.memory_info().rss >> 20
@@ -106,7 +106,7 @@ class MemoryLog:
 
         def watch() -> None:
             while not over.wait(0.1):
-                self.look()
+                self.sample()
 
         thread = threading.Thread(target=watch)
         thread.start()
@@ -119,7 +119,7 @@ class MemoryLog:
 
 @pytest.fixture
 def harness() -> Iterator[ServiceHarness]:
-    """The service, with its production times."""
+    """Start the service with its production timing."""
     harness = ServiceHarness()
     harness.settings = {"GLEANER_AUTH": "off", "GLEANER_DURABILITY": "process", "GLEANER_WORKER_SLOTS": "16"}
     try:
@@ -173,8 +173,10 @@ def test_killed_ten_times_every_document_once_and_in_order(harness: ServiceHarne
     with Client(gateway.url) as client:
         jobs = [job.counts.total for job in client.jobs()]
     assert (len(jobs), sum(jobs)) == (math.ceil(DOCUMENTS / CHUNK_DOCUMENTS), DOCUMENTS)
-    told = f"{DOCUMENTS} documents, {KILLS} kills, {seconds:.0f} s; MiB at first {memory.first}, most {memory.peak}"
-    print(told)  # noqa: T201  # the figures of `make million`
+    summary = (
+        f"{DOCUMENTS} documents, {KILLS} kills, {seconds:.0f} s; MiB at first {memory.first}, most {memory.peak}"
+    )
+    print(summary)  # noqa: T201  # the figures of `make million`
     assert memory.peak["command"] <= CLI_MIB
     for role in ("gateway", "worker", "courier"):
         assert memory.peak[role] - memory.first[role] <= SERVICE_MIB, role

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def at(stack: RunningStack) -> tuple[str, str]:
-    """The option that finds the stack, its URL and its key."""
+    """Return the option that selects the stack, its URL and its key."""
     return "--data-dir", str(stack.directory)
 
 
@@ -42,30 +42,30 @@ def test_listen_prints_what_comes(stack: RunningStack, client: Client) -> None:
 
 
 def test_endpoints_from_creation_to_deletion(stack: RunningStack, client: Client) -> None:
-    """Create shows the secret, list does not; test tells what the receiver said; rotate, delete."""
+    """Create shows the secret, list does not; test shows the receiver's response; rotate and delete work."""
     secret = new_secret()
     with Listener(secret) as listener:
         ran = gleaner(
             "webhooks", "endpoints", "create", listener.url, "--event", "job.failed", "--json", *at(stack)
         )
-        made = json.loads(ran.stdout)
-        assert made["secret"].startswith("whsec_")
+        created = json.loads(ran.stdout)
+        assert created["secret"].startswith("whsec_")
         listed = gleaner("webhooks", "endpoints", "list", "--json", *at(stack))
-        assert json.loads(listed.stdout) == {name: value for name, value in made.items() if name != "secret"}
-        assert made["id"] in gleaner("webhooks", "endpoints", "list", *at(stack)).stdout
-        refused = gleaner("webhooks", "endpoints", "test", made["id"], *at(stack))
+        assert json.loads(listed.stdout) == {name: value for name, value in created.items() if name != "secret"}
+        assert created["id"] in gleaner("webhooks", "endpoints", "list", *at(stack)).stdout
+        refused = gleaner("webhooks", "endpoints", "test", created["id"], *at(stack))
         assert (refused.returncode, refused.stdout.split(" after")[0]) == (1, "failed: status 401")
-        assert client.webhooks.rotate(made["id"], secret) == secret
-        taken = gleaner("webhooks", "endpoints", "test", made["id"], *at(stack))
+        assert client.webhooks.rotate(created["id"], secret) == secret
+        taken = gleaner("webhooks", "endpoints", "test", created["id"], *at(stack))
         assert (taken.returncode, taken.stdout.split(" after")[0]) == (0, "delivered: status 204")
         event = listener.next(5)
         assert event is not None
         assert event["type"] == "webhook.test"
-    rotated = gleaner("webhooks", "endpoints", "rotate", made["id"], *at(stack))
+    rotated = gleaner("webhooks", "endpoints", "rotate", created["id"], *at(stack))
     assert rotated.stdout.strip().startswith("whsec_")
-    assert gleaner("webhooks", "endpoints", "delete", made["id"], *at(stack)).returncode == 0
+    assert gleaner("webhooks", "endpoints", "delete", created["id"], *at(stack)).returncode == 0
     with pytest.raises(NotFound):
-        client.webhooks.test(made["id"])
+        client.webhooks.test(created["id"])
     with pytest.raises(ValidationError) as forbidden:
         client.webhooks.create("https://10.0.0.1/")
     assert forbidden.value.code == "webhook_url_forbidden"

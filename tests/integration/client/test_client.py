@@ -16,8 +16,8 @@ TEXT = "Ada Lovelace met Charles Babbage in London."
 ENTITIES = [("Ada Lovelace", "person"), ("Charles Babbage", "person"), ("London", "city")]
 
 
-def found(result: gleaner.Result) -> list[tuple[str, str]]:
-    """A result's entities without offsets."""
+def entities_of(result: gleaner.Result) -> list[tuple[str, str]]:
+    """Return a result's entities without offsets."""
     return [(entity.text, entity.label) for entity in result.entities]
 
 
@@ -32,7 +32,7 @@ def test_submit_wait_results(client: Client) -> None:
     assert job.info.metadata == {"made": "here"}
     assert [result.id for result in results] == [document["id"] for document in documents]
     for document, result in zip(documents, results, strict=True):
-        assert set(found(result)) >= set(ENTITIES)
+        assert set(entities_of(result)) >= set(ENTITIES)
         assert all(document["text"][e.start : e.end] == e.text for e in result.entities)
 
 
@@ -44,9 +44,11 @@ def test_the_async_client_does_the_same(stack: RunningStack) -> None:
             seen: list[str] = []
             job = await client.submit([TEXT] * 3, ["person", "city"])
             await job.wait(timeout=120, on_progress=lambda info: seen.append(info.status))
-            assert [found(result) async for result in job.results()] == [ENTITIES] * 3
+            assert [entities_of(result) async for result in job.results()] == [ENTITIES] * 3
             assert seen[-1] == "succeeded"
-            assert [found(result) for result in await client.extract([TEXT], ["person", "city"])] == [ENTITIES]
+            assert [entities_of(result) for result in await client.extract([TEXT], ["person", "city"])] == [
+                ENTITIES
+            ]
             assert [result.index async for result in client.map([TEXT] * 5, ["person"])] == list(range(5))
             assert [model.available for model in await client.models()] == [True]
 
@@ -65,7 +67,7 @@ def test_map_over_more_than_one_job(client: Client) -> None:
     results = list(client.map((f"{TEXT} {number}" for number in range(300)), ["person"]))
 
     assert [result.id for result in results] == [str(number) for number in range(300)]
-    assert all(found(result)[:2] == ENTITIES[:2] for result in results)
+    assert all(entities_of(result)[:2] == ENTITIES[:2] for result in results)
 
 
 def test_a_bad_document_fails_alone(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""The client's word for what jobs can do besides being run, against a real gateway; nobody works here."""
+"""The client's methods for jobs, in addition to running them, against a real gateway without a worker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Where = tuple[str, str]
 
 @pytest.fixture
 def where(ledger_url: str, broker_url: str, tmp_path: Path) -> Iterator[Where]:
-    """A running gateway's address and a key."""
+    """Run a gateway; return its address and a key."""
     with running_gateway(tmp_path, ledger_url, broker_url, GLEANER_DURABILITY="process") as (gateway, key):
         yield gateway.url, key
 
@@ -29,22 +29,22 @@ def where(ledger_url: str, broker_url: str, tmp_path: Path) -> Iterator[Where]:
 def test_list_and_retry_in_both_forms(where: Where) -> None:
     """Jobs newest first over several pages; a retry is a new job, and a second one is refused."""
     with Client(*where) as client:
-        made = [client.submit([f"Ada {n}"], ["person"]).id for n in range(5)]
-        assert [job.id for job in client.jobs()] == made[::-1]
-        assert [job.id for job in client.jobs(limit=2)] == made[:2:-1]
-        retried = client.job(made[0]).cancel().retry()
-        assert (retried.info.retry_of, client.job(made[0]).info.retried_by) == (made[0], retried.id)
+        ids = [client.submit([f"Ada {n}"], ["person"]).id for n in range(5)]
+        assert [job.id for job in client.jobs()] == ids[::-1]
+        assert [job.id for job in client.jobs(limit=2)] == ids[:2:-1]
+        retried = client.job(ids[0]).cancel().retry()
+        assert (retried.info.retry_of, client.job(ids[0]).info.retried_by) == (ids[0], retried.id)
         with pytest.raises(gleaner.Conflict, match="already"):
-            client.job(made[0]).retry()
-        assert [job.id for job in client.jobs(status="cancelled")] == [made[0]]
+            client.job(ids[0]).retry()
+        assert [job.id for job in client.jobs(status="cancelled")] == [ids[0]]
 
     async def again() -> list[str]:
         async with AsyncClient(*where) as client:
-            job = await (await client.job(made[1])).cancel()
-            return [(await job.retry()).id, *[one.id async for one in client.jobs(limit=3)]]
+            job = await (await client.job(ids[1])).cancel()
+            return [(await job.retry()).id, *[listed_job.id async for listed_job in client.jobs(limit=3)]]
 
     retry, *listed = asyncio.run(again())
-    assert listed == [retry, retried.id, made[4]]
+    assert listed == [retry, retried.id, ids[4]]
 
 
 def test_a_large_job_goes_as_lines(where: Where, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,30 +79,30 @@ def test_webhook_endpoints_in_both_forms(ledger_url: str, broker_url: str, tmp_p
     allowed = {"GLEANER_WEBHOOK_ALLOW": "127.0.0.0/8", "GLEANER_WEBHOOK_ALLOW_HTTP": "true"}
     with running_gateway(tmp_path, ledger_url, broker_url, **allowed) as (gateway, key):
         with Client(gateway.url, key) as client:
-            made = client.webhooks.create(receiver, events=["job.failed"])
-            assert client.webhooks.get(made.id) == client.webhooks.list()[0] == replace(made, secret=None)
-            assert client.webhooks.disable(made.id).status == "disabled"
+            endpoint = client.webhooks.create(receiver, events=["job.failed"])
+            assert client.webhooks.get(endpoint.id) == client.webhooks.list()[0] == replace(endpoint, secret=None)
+            assert client.webhooks.disable(endpoint.id).status == "disabled"
             with pytest.raises(gleaner.Conflict, match="endpoint_disabled"):
-                client.webhooks.recover(made.id, datetime.now(UTC) - timedelta(hours=1))
-            assert client.webhooks.enable(made.id).status == "active"
-            assert client.webhooks.rotate(made.id) != made.secret
-            assert list(client.webhooks.deliveries(made.id)) == []
+                client.webhooks.recover(endpoint.id, datetime.now(UTC) - timedelta(hours=1))
+            assert client.webhooks.enable(endpoint.id).status == "active"
+            assert client.webhooks.rotate(endpoint.id) != endpoint.secret
+            assert list(client.webhooks.deliveries(endpoint.id)) == []
             with pytest.raises(gleaner.NotFound):
                 client.webhooks.redeliver("dlv_none")
 
         async def again() -> None:
             async with AsyncClient(gateway.url, key) as client:
-                assert (await client.webhooks.disable(made.id)).disabled_reason == "by_owner"
-                assert (await client.webhooks.enable(made.id)).status == "active"
-                assert (await client.webhooks.test(made.id))["delivered"] is False
-                assert await client.webhooks.recover(made.id, datetime.now(UTC) - timedelta(hours=1)) == 0
-                assert [each async for each in client.webhooks.deliveries(made.id, limit=3)] == []
-                assert await client.webhooks.rotate(made.id) != made.secret
+                assert (await client.webhooks.disable(endpoint.id)).disabled_reason == "by_owner"
+                assert (await client.webhooks.enable(endpoint.id)).status == "active"
+                assert (await client.webhooks.test(endpoint.id))["delivered"] is False
+                assert await client.webhooks.recover(endpoint.id, datetime.now(UTC) - timedelta(hours=1)) == 0
+                assert [entry async for entry in client.webhooks.deliveries(endpoint.id, limit=3)] == []
+                assert await client.webhooks.rotate(endpoint.id) != endpoint.secret
                 other = await client.webhooks.create(f"{receiver}other")
-                assert [each.id for each in await client.webhooks.list()] == [made.id, other.id]
-                await client.webhooks.delete(made.id)
+                assert [entry.id for entry in await client.webhooks.list()] == [endpoint.id, other.id]
+                await client.webhooks.delete(endpoint.id)
                 with pytest.raises(gleaner.NotFound):
-                    await client.webhooks.get(made.id)
+                    await client.webhooks.get(endpoint.id)
                 assert (await client.limits()).tenant == "acme"
 
         asyncio.run(again())

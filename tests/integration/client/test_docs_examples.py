@@ -31,7 +31,7 @@ ELSEWHERE = ("mermaid", "acl", "go", "text", "", "js", "promql", "lua", "toml", 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fence: its language, whether it says that it belongs elsewhere, and what it should print, if told."""
+    """A fence: its language, whether it is marked as run elsewhere, and its expected output, if given."""
 
     language: str
     elsewhere: bool
@@ -41,19 +41,19 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """A page's fences, in order."""
-    found: list[Block] = []
+    """Return a page's fences in order."""
+    fences: list[Block] = []
     tokens = [token for token in MarkdownIt().parse(page.read_text(encoding="utf-8")) if token.level == 0]
     for before, token in zip([None, *tokens], tokens, strict=False):
         if token.type != "fence":
             continue
         language, _, rest = token.info.strip().partition(" ")
         line = token.map[0] + 1 if token.map else 0
-        if not language and before is not None and before.type == "fence" and found[-1].language == "python":
-            found[-1] = Block("python", found[-1].elsewhere, found[-1].code, found[-1].line, token.content)
+        if not language and before is not None and before.type == "fence" and fences[-1].language == "python":
+            fences[-1] = Block("python", fences[-1].elsewhere, fences[-1].code, fences[-1].line, token.content)
         else:
-            found.append(Block(language, bool(rest) or "runbooks" in page.parts, token.content, line))
-    return found
+            fences.append(Block(language, bool(rest) or "runbooks" in page.parts, token.content, line))
+    return fences
 
 
 PAGES = {str(page.relative_to(ROOT)): page for pattern in SOURCES for page in sorted(ROOT.glob(pattern))}
@@ -62,7 +62,7 @@ WITH_CODE = [name for name, page in PAGES.items() if blocks(page)]
 
 @pytest.fixture(scope="module")
 def home(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's home with the stack's key where `gleaner up` puts it, and a curl that fails on a refusal."""
+    """Return a home folder with the stack's key in the place of `gleaner up`, and a curl that fails on errors."""
     home = tmp_path_factory.mktemp("home")
     (home / ".gleaner").symlink_to(stack.directory)
     (home / ".curlrc").write_text("fail-with-body\n")
@@ -71,7 +71,7 @@ def home(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(stack: RunningStack, home: Path, client: Client) -> dict[str, str]:
-    """What a reader has: the commands on the path, a gateway's address and key, JOB: an ended job."""
+    """Return a reader's environment: commands on the path, a gateway's address and key, JOB: an ended job."""
     job = client.submit(["Ada Lovelace lived in London.", ""], ["person", "city"]).wait(LIMIT_S)
     return {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -88,7 +88,7 @@ def environment(stack: RunningStack, home: Path, client: Client) -> dict[str, st
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    """A folder as a reader has it: the shipped model, and some texts."""
+    """Return a reader's folder: the shipped model and some texts."""
     (tmp_path / "models").symlink_to(ROOT / "models")
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
     (tmp_path / "reports").mkdir()
@@ -101,18 +101,18 @@ def workplace(tmp_path: Path) -> Path:
 def test_every_block_is_code(name: str) -> None:
     """Each block parses in its language; a runbook's `gleaner` commands exist."""
     for block in blocks(PAGES[name]):
-        place = f"{name}:{block.line}"
+        position = f"{name}:{block.line}"
         if block.language == "python":
             ast.parse(block.code)
         elif block.language == "sh":
             checked = subprocess.run(("bash", "-n"), input=block.code, capture_output=True, text=True, check=False)
-            assert checked.returncode == 0, f"{place}: {checked.stderr}"
+            assert checked.returncode == 0, f"{position}: {checked.stderr}"
         elif block.language == "json":
             json.loads(block.code.replace("…", ""))
         elif block.language == "yaml":
             list(yaml.safe_load_all(block.code))
         else:
-            assert block.language in ELSEWHERE, place
+            assert block.language in ELSEWHERE, position
 
 
 @pytest.mark.parametrize("name", [name for name in WITH_CODE if any(not b.elsewhere for b in blocks(PAGES[name]))])
@@ -130,7 +130,7 @@ def test_every_block_of_a_page_runs(
 
 
 def _without_setup(code: str) -> str:
-    """The lines without `make demo`, `make test` and `make up`: the stack is up, and tests are what runs."""
+    """Drop the lines with `make demo`, `make test` and `make up`: the stack runs, and this is a test."""
     return re.sub(r"^make (demo|test|up)\b.*$", "", code, flags=re.MULTILINE)
 
 
@@ -159,6 +159,6 @@ def _run(command: tuple[str, ...], environment: dict[str, str], workplace: Path)
 
 
 def _settled(output: str) -> str:
-    """Output without what differs from run to run: ids, and the last digits of scores."""
+    """Remove the parts of output that differ from run to run: ids, and last digits of scores."""
     output = re.sub(r"\b(job|dlv|ep|wh)_\w+", r"\1_…", output.strip())
     return re.sub(r"\b(0\.\d\d)\d*", r"\1", output)

@@ -23,12 +23,12 @@ MODULES = (
 def examples() -> list[doctest.DocTest]:
     """Every docstring of the modules that has an example."""
     finder = doctest.DocTestFinder(exclude_empty=True)
-    return [each for name in MODULES for each in finder.find(import_module(name)) if each.examples]
+    return [example for name in MODULES for example in finder.find(import_module(name)) if example.examples]
 
 
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
 def test_an_example_does_what_it_shows(example: doctest.DocTest, client: Client, stack: RunningStack) -> None:
-    """What a docstring shows is what happens."""
+    """Each docstring's example has the result that it shows."""
     example.globs |= {"client": client, "url": stack.url, "key": stack.key}
     said: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL)

@@ -35,7 +35,7 @@ class NameServer:
     port: int
     records: dict[str, list[str]] = field(default_factory=dict)
     ttl: int = 60
-    asked: Counter[tuple[str, str]] = field(default_factory=Counter)
+    questions: Counter[tuple[str, str]] = field(default_factory=Counter)
     by_tcp: Counter[str] = field(default_factory=Counter)
     tarpit_asked: threading.Event = field(default_factory=threading.Event)
     ending: threading.Event = field(default_factory=threading.Event)
