@@ -1,4 +1,4 @@
-"""`AsyncClient`: `gleaner.client` from asyncio, another driver of the same flows."""
+"""`AsyncClient`: `gleaner.client` for asyncio, a second driver of the same flows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from gleaner.client import calls, flows
-from gleaner.client import transport as sending
 from gleaner.client.arguments import check_documents_async, hold_documents, hold_labels, refuse_other_collections
 from gleaner.client.calls import Call, Document, Labels, SubmitOptions
 from gleaner.client.connection import Connection
 from gleaner.client.flows import Flow, Retry, Run
-from gleaner.client.transport import Handle, OnMapProgress, OnProgress
+from gleaner.client.transport import (
+    Handle,
+    OnMapProgress,
+    OnProgress,
+    build_request,
+    common_headers,
+    count_documents,
+    make_body,
+)
 from gleaner.models import JobInfo, Limits, Model, Result
 from gleaner.webhook_endpoints import AsyncWebhooks
 
@@ -24,48 +31,48 @@ T = TypeVar("T")
 
 
 class AsyncJob(Handle):
-    """`Job`, awaited."""
+    """Asynchronous `Job`."""
 
     def __init__(self, client: AsyncClient, info: JobInfo) -> None:
         self._client = client
         self.info = info
 
     async def refresh(self) -> Self:
-        """Ask the gateway once."""
-        self.info = await self._client._call(calls.job(self.id))
+        """See `Job.refresh`."""
+        self.info = await self._client._send_call(calls.get_job(self.id))
         return self
 
     async def wait(self, timeout: float | None = None, on_progress: OnProgress | None = None) -> Self:  # noqa: ASYNC109
-        """As `Job.wait`."""
-        flow = flows.wait(self.info, timeout, on_progress, self._client._retry)
-        self.info = await self._client._drive(flow)
+        """See `Job.wait`."""
+        flow = flows.wait_for_job(self.info, timeout, on_progress, self._client._retry)
+        self.info = await self._client._run_flow(flow)
         return self
 
     def results(
         self, *, status: str | None = None, page_size: int | None = None, follow: bool = True
     ) -> AsyncIterator[Result]:
-        """As `Job.results`."""
+        """See `Job.results`."""
         client = self._client
-        return client._stream(
-            flows.results(self.info, client._retry, page_size=page_size, status=status, follow=follow)
+        return client._stream_flow(
+            flows.emit_results(self.info, client._retry, page_size=page_size, status=status, follow=follow)
         )
 
     async def cancel(self) -> Self:
-        """As `Job.cancel`."""
-        self.info = await self._client._call(calls.cancel(self.id))
+        """See `Job.cancel`."""
+        self.info = await self._client._send_call(calls.cancel_job(self.id))
         return self
 
     async def retry(self) -> AsyncJob:
-        """As `Job.retry`."""
-        return AsyncJob(self._client, await self._client._call(calls.retry(self.id, uuid.uuid4().hex)))
+        """See `Job.retry`."""
+        return AsyncJob(self._client, await self._client._send_call(calls.retry_job(self.id, uuid.uuid4().hex)))
 
     async def delete(self) -> None:
-        """As `Job.delete`."""
-        await self._client._call(calls.delete(self.id))
+        """See `Job.delete`."""
+        await self._client._send_call(calls.delete_job(self.id))
 
 
 class AsyncClient:
-    """A gateway, from asyncio; arguments and methods as `Client`'s.
+    """Asynchronous client of a gateway, with the arguments and methods of `Client`.
 
     Examples:
         >>> async def people(texts):
@@ -86,7 +93,7 @@ class AsyncClient:
     ) -> None:
         self._timeout = timeout
         self._retry = Retry(retries)
-        self._connection = Connection(httpx.AsyncClient, url, sending.headers(key), transport)
+        self._connection = Connection(httpx.AsyncClient, url, common_headers(key), transport)
 
     async def submit(
         self,
@@ -94,9 +101,9 @@ class AsyncClient:
         labels: Labels | None = None,
         **options: Unpack[SubmitOptions],
     ) -> AsyncJob:
-        """As `Client.submit`."""
-        flow = flows.submit(hold_documents(documents), hold_labels(labels), options, self._retry)
-        return AsyncJob(self, await self._drive(flow))
+        """See `Client.submit`."""
+        flow = flows.submit_job(hold_documents(documents), hold_labels(labels), options, self._retry)
+        return AsyncJob(self, await self._run_flow(flow))
 
     async def extract(
         self,
@@ -104,8 +111,10 @@ class AsyncClient:
         labels: Labels | None = None,
         **options: Unpack[SubmitOptions],
     ) -> list[Result]:
-        """As `Client.extract`."""
-        return await self._drive(flows.extract(hold_documents(texts), hold_labels(labels), options, self._retry))
+        """See `Client.extract`."""
+        return await self._run_flow(
+            flows.extract_documents(hold_documents(texts), hold_labels(labels), options, self._retry)
+        )
 
     def map(
         self,
@@ -115,38 +124,38 @@ class AsyncClient:
         on_progress: OnMapProgress | None = None,
         **options: Unpack[SubmitOptions],
     ) -> AsyncIterator[Result]:
-        """As `Client.map`; documents may come from an asynchronous iterable too."""
+        """See `Client.map`; documents may also come from an asynchronous iterable."""
         refuse_other_collections(documents)
         flow = flows.map_documents(
-            hold_labels(labels), options, self._retry, sending.length(documents), on_progress
+            hold_labels(labels), options, self._retry, count_documents(documents), on_progress
         )
-        return self._stream(flow, check_documents_async(_asynchronous(documents)))
+        return self._stream_flow(flow, check_documents_async(_iterate_async(documents)))
 
     async def job(self, job_id: str) -> AsyncJob:
-        """As `Client.job`."""
-        return AsyncJob(self, await self._call(calls.job(job_id)))
+        """See `Client.job`."""
+        return AsyncJob(self, await self._send_call(calls.get_job(job_id)))
 
     async def jobs(self, *, status: str | None = None, limit: int | None = None) -> AsyncIterator[AsyncJob]:
-        """As `Client.jobs`."""
-        flow = flows.listed(lambda most, after: calls.jobs(status, most, after), limit, self._retry)
-        async for info in self._stream(flow):
+        """See `Client.jobs`."""
+        flow = flows.list_items(lambda most, after: calls.list_jobs(status, most, after), limit, self._retry)
+        async for info in self._stream_flow(flow):
             yield AsyncJob(self, info)
 
     async def models(self) -> tuple[Model, ...]:
-        """As `Client.models`."""
-        return await self._call(calls.models())
+        """See `Client.models`."""
+        return await self._send_call(calls.list_models())
 
     async def limits(self) -> Limits:
-        """As `Client.limits`."""
-        return await self._call(calls.limits())
+        """See `Client.limits`."""
+        return await self._send_call(calls.get_limits())
 
     @property
     def webhooks(self) -> AsyncWebhooks:
-        """As `Client.webhooks`."""
+        """Webhook endpoints and delivery history."""
         return AsyncWebhooks(self)
 
     async def aclose(self) -> None:
-        """Close the connections. Jobs go on."""
+        """Close the connections. Jobs continue."""
         if not self._connection.inherited:
             await self._connection.http.aclose()
 
@@ -158,49 +167,51 @@ class AsyncClient:
     ) -> None:
         await self.aclose()
 
-    async def _call(self, call: Call[T]) -> T:
-        return await self._drive(flows.request(call, self._retry))
+    async def _send_call(self, call: Call[T]) -> T:
+        return await self._run_flow(flows.send_call(call, self._retry))
 
-    async def _drive(self, flow: Flow[T]) -> T:
+    async def _run_flow(self, flow: Flow[T]) -> T:
         run = Run(flow)
         while run.command is not None:
-            await self._obey(run, run.command)
+            await self._execute(run, run.command)
         return run.value
 
-    async def _stream(self, flow: Flow[None], source: AsyncIterator[Document] | None = None) -> AsyncIterator[Any]:
+    async def _stream_flow(
+        self, flow: Flow[None], source: AsyncIterator[Document] | None = None
+    ) -> AsyncIterator[Any]:
         run = Run(flow)
         while run.command is not None:
             if isinstance(run.command, flows.Emit):
-                for each in run.command.found:
-                    yield each
+                for item in run.command.items:
+                    yield item
                 run.answer()
             elif isinstance(run.command, flows.Pull) and source is not None:
                 run.answer(await anext(source, flows.END))
             else:
-                await self._obey(run, run.command)
+                await self._execute(run, run.command)
 
-    async def _obey(self, run: Run[Any], command: flows.Command) -> None:
+    async def _execute(self, run: Run[Any], command: flows.Command) -> None:
         if isinstance(command, flows.Sleep):
             await asyncio.sleep(command.seconds)
             run.answer()
             return
         if not isinstance(command, flows.Send):
-            raise TypeError(f"{type(command).__name__} is for streams")
+            raise TypeError(f"{type(command).__name__} is allowed only in streams")
         try:
-            body = sending.body(command.call)
-            content = body if body is None or isinstance(body, bytes) else _asynchronous(body)
+            body = make_body(command.call)
+            content = body if body is None or isinstance(body, bytes) else _iterate_async(body)
             http = self._connection.http
-            response = await http.send(sending.request(http, command.call, content, self._timeout))
+            response = await http.send(build_request(http, command.call, content, self._timeout))
         except httpx.RequestError as error:
             run.fail(self._connection.name_proxy(error))
         else:
             run.answer(response)
 
 
-async def _asynchronous(source: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
+async def _iterate_async(source: Iterable[T] | AsyncIterable[T]) -> AsyncIterator[T]:
     if isinstance(source, AsyncIterable):
-        async for each in source:
-            yield each
+        async for item in source:
+            yield item
     else:
-        for each in source:
-            yield each
+        for item in source:
+            yield item

@@ -1,4 +1,4 @@
-"""Webhook endpoints and what was sent to them, as `client.webhooks`: requests built here, sent by the client."""
+"""Webhook endpoints and delivery history, as `client.webhooks`: requests are built here and sent by the client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from gleaner.client import flows
-from gleaner.client.calls import Call, Listed, given, listed
+from gleaner.client.calls import Call, ListPage, drop_missing, parse_list
 from gleaner.client.json_values import encode_json
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ _PATH = "/v1/webhook-endpoints"
 
 @dataclass(frozen=True, slots=True)
 class WebhookEndpoint:
-    """A receiver that the gateway tells when jobs end.
+    """A receiver that the gateway notifies when jobs end.
 
     Attributes:
-        events: those it hears of; None: all.
-        all_jobs: it hears of every job, not only of those that name it.
+        events: types of events that are sent to it; None for all.
+        all_jobs: True if it is notified of every job, False if only of jobs that name it.
         status: active or disabled; then `disabled_reason` says why.
-        secret: only when it was just made.
+        secret: set only in the response that created it.
     """
 
     id: str
@@ -47,7 +47,7 @@ class WebhookEndpoint:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> WebhookEndpoint:
-        """From the gateway's answer; fields it does not know are left out."""
+        """Parse an endpoint object; unknown fields are ignored."""
         events = body.get("events")
         return cls(
             id=str(body["id"]),
@@ -64,7 +64,7 @@ class WebhookEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """One HTTP try: `status` is the receiver's, None if it gave none; then `error` says what went wrong."""
+    """One HTTP request to the receiver: its `status`, or None if there was no response; then `error` says why."""
 
     at: datetime
     status: int | None
@@ -92,8 +92,8 @@ class WebhookDelivery:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> WebhookDelivery:
-        """From the gateway's answer."""
-        following = body.get("next_attempt_at")
+        """Parse a delivery object."""
+        next_attempt = body.get("next_attempt_at")
         return cls(
             id=body["id"],
             endpoint_id=body["endpoint_id"],
@@ -101,12 +101,12 @@ class WebhookDelivery:
             event=body["event"],
             status=body["status"],
             created_at=datetime.fromisoformat(body["created_at"]),
-            next_attempt_at=None if following is None else datetime.fromisoformat(following),
+            next_attempt_at=None if next_attempt is None else datetime.fromisoformat(next_attempt),
             attempts=tuple(
                 DeliveryAttempt(
-                    datetime.fromisoformat(each["at"]), each.get("status"), each["latency_ms"], each.get("error")
+                    datetime.fromisoformat(item["at"]), item.get("status"), item["latency_ms"], item.get("error")
                 )
-                for each in body.get("attempts") or ()
+                for item in body.get("attempts") or ()
             ),
         )
 
@@ -115,7 +115,7 @@ class Webhooks:
     """The tenant's webhook endpoints, as `client.webhooks`.
 
     Examples:
-        A receiver on this machine, which a local stack may call; elsewhere it is a public https URL.
+        A receiver on this machine, which a local stack may call; otherwise it must be a public https URL.
 
         >>> endpoint = client.webhooks.create("http://127.0.0.1:9000/", events=["job.failed"])
         >>> endpoint.secret.startswith("whsec_")
@@ -135,67 +135,69 @@ class Webhooks:
         secret: str | None = None,
         all_jobs: bool = True,
     ) -> WebhookEndpoint:
-        """Register an endpoint; its `secret` is known now and never again.
+        """Register an endpoint; its `secret` is returned only now.
 
         Raises:
-            ValidationError: the URL may not be called, or something else is wrong with it.
+            ValidationError: the URL may not be called, or another argument is invalid.
         """
-        return self._client._call(_create(url, events, description, secret, all_jobs))
+        return self._client._send_call(_create_endpoint(url, events, description, secret, all_jobs))
 
     def list(self) -> tuple[WebhookEndpoint, ...]:
-        """Registered endpoints, oldest first."""
-        return self._client._call(_list())
+        """Return the registered endpoints, oldest first."""
+        return self._client._send_call(_list_endpoints())
 
     def get(self, endpoint_id: str) -> WebhookEndpoint:
-        """One endpoint, also one that a job brought along."""
-        return self._client._call(_get(endpoint_id))
+        """Return an endpoint, also one that a job defined inline."""
+        return self._client._send_call(_get_endpoint(endpoint_id))
 
     def enable(self, endpoint_id: str) -> WebhookEndpoint:
-        """Bring a disabled endpoint back; what waited for it is sent."""
-        return self._client._call(_set_status(endpoint_id, "active"))
+        """Enable a disabled endpoint; deliveries that were waiting for it are sent."""
+        return self._client._send_call(_set_status(endpoint_id, "active"))
 
     def disable(self, endpoint_id: str) -> WebhookEndpoint:
-        """Send an endpoint nothing until it is enabled again."""
-        return self._client._call(_set_status(endpoint_id, "disabled"))
+        """Stop sending events to an endpoint until it is enabled again."""
+        return self._client._send_call(_set_status(endpoint_id, "disabled"))
 
     def delete(self, endpoint_id: str) -> None:
-        """Forget an endpoint and what was still to be delivered to it."""
-        self._client._call(_delete(endpoint_id))
+        """Delete an endpoint and its pending deliveries."""
+        self._client._send_call(_delete_endpoint(endpoint_id))
 
     def test(self, endpoint_id: str) -> dict[str, Any]:
-        """Have a `webhook.test` sent now; what the receiver said to it."""
-        return self._client._call(_test(endpoint_id))
+        """Have the gateway send a `webhook.test` event now; return the receiver's response."""
+        return self._client._send_call(_test_endpoint(endpoint_id))
 
     def rotate(self, endpoint_id: str, secret: str | None = None) -> str:
-        """A new secret, known now and never again; the old one signs along for 24 hours."""
-        return self._client._call(_rotate(endpoint_id, secret))
+        """Create and return a new secret, shown only now; events are signed with the old one too for 24 hours."""
+        return self._client._send_call(_rotate_secret(endpoint_id, secret))
 
     def deliveries(
         self, endpoint_id: str, *, status: str | None = None, limit: int | None = None
     ) -> Iterator[WebhookDelivery]:
-        """What was and is to be sent to an endpoint in the last seven days, newest first; at most `limit`."""
+        """Yield an endpoint's deliveries of the last seven days, pending ones included, newest first."""
         client = self._client
-        return client._stream(flows.listed(partial(_deliveries, endpoint_id, status), limit, client._retry))
+        return client._stream_flow(
+            flows.list_items(partial(_list_deliveries, endpoint_id, status), limit, client._retry)
+        )
 
     def redeliver(self, delivery_id: str) -> WebhookDelivery:
-        """Send an event again, whatever became of it, under the same id.
+        """Send an event again under the same id, whether it was delivered or not.
 
         Raises:
             Conflict: its endpoint is disabled.
         """
-        return self._client._call(_redeliver(delivery_id))
+        return self._client._send_call(_redeliver_event(delivery_id))
 
     def recover(self, endpoint_id: str, since: datetime) -> int:
-        """Send again whatever failed since then; answers how many events that is.
+        """Send all events again whose delivery failed since `since`; return their number.
 
         Raises:
             Conflict: the endpoint is disabled.
         """
-        return self._client._call(_recover(endpoint_id, since))
+        return self._client._send_call(_recover_deliveries(endpoint_id, since))
 
 
 class AsyncWebhooks:
-    """`Webhooks`, awaited, as `AsyncClient.webhooks`."""
+    """Asynchronous `Webhooks`, as `AsyncClient.webhooks`."""
 
     def __init__(self, client: AsyncClient) -> None:
         self._client = client
@@ -209,58 +211,60 @@ class AsyncWebhooks:
         secret: str | None = None,
         all_jobs: bool = True,
     ) -> WebhookEndpoint:
-        """As `Webhooks.create`."""
-        return await self._client._call(_create(url, events, description, secret, all_jobs))
+        """See `Webhooks.create`."""
+        return await self._client._send_call(_create_endpoint(url, events, description, secret, all_jobs))
 
     async def list(self) -> tuple[WebhookEndpoint, ...]:
-        """As `Webhooks.list`."""
-        return await self._client._call(_list())
+        """See `Webhooks.list`."""
+        return await self._client._send_call(_list_endpoints())
 
     async def get(self, endpoint_id: str) -> WebhookEndpoint:
-        """As `Webhooks.get`."""
-        return await self._client._call(_get(endpoint_id))
+        """See `Webhooks.get`."""
+        return await self._client._send_call(_get_endpoint(endpoint_id))
 
     async def enable(self, endpoint_id: str) -> WebhookEndpoint:
-        """As `Webhooks.enable`."""
-        return await self._client._call(_set_status(endpoint_id, "active"))
+        """See `Webhooks.enable`."""
+        return await self._client._send_call(_set_status(endpoint_id, "active"))
 
     async def disable(self, endpoint_id: str) -> WebhookEndpoint:
-        """As `Webhooks.disable`."""
-        return await self._client._call(_set_status(endpoint_id, "disabled"))
+        """See `Webhooks.disable`."""
+        return await self._client._send_call(_set_status(endpoint_id, "disabled"))
 
     async def delete(self, endpoint_id: str) -> None:
-        """As `Webhooks.delete`."""
-        await self._client._call(_delete(endpoint_id))
+        """See `Webhooks.delete`."""
+        await self._client._send_call(_delete_endpoint(endpoint_id))
 
     async def test(self, endpoint_id: str) -> dict[str, Any]:
-        """As `Webhooks.test`."""
-        return await self._client._call(_test(endpoint_id))
+        """See `Webhooks.test`."""
+        return await self._client._send_call(_test_endpoint(endpoint_id))
 
     async def rotate(self, endpoint_id: str, secret: str | None = None) -> str:
-        """As `Webhooks.rotate`."""
-        return await self._client._call(_rotate(endpoint_id, secret))
+        """See `Webhooks.rotate`."""
+        return await self._client._send_call(_rotate_secret(endpoint_id, secret))
 
     def deliveries(
         self, endpoint_id: str, *, status: str | None = None, limit: int | None = None
     ) -> AsyncIterator[WebhookDelivery]:
-        """As `Webhooks.deliveries`."""
+        """See `Webhooks.deliveries`."""
         client = self._client
-        return client._stream(flows.listed(partial(_deliveries, endpoint_id, status), limit, client._retry))
+        return client._stream_flow(
+            flows.list_items(partial(_list_deliveries, endpoint_id, status), limit, client._retry)
+        )
 
     async def redeliver(self, delivery_id: str) -> WebhookDelivery:
-        """As `Webhooks.redeliver`."""
-        return await self._client._call(_redeliver(delivery_id))
+        """See `Webhooks.redeliver`."""
+        return await self._client._send_call(_redeliver_event(delivery_id))
 
     async def recover(self, endpoint_id: str, since: datetime) -> int:
-        """As `Webhooks.recover`."""
-        return await self._client._call(_recover(endpoint_id, since))
+        """See `Webhooks.recover`."""
+        return await self._client._send_call(_recover_deliveries(endpoint_id, since))
 
 
-def _create(
+def _create_endpoint(
     url: str, events: Sequence[str] | None, description: str, secret: str | None, all_jobs: bool
 ) -> Call[WebhookEndpoint]:
     if isinstance(events, str):
-        raise TypeError("events is one string; give a list of events")
+        raise TypeError("events is one string; pass a list of events")
     body = {
         "url": url,
         "events": None if events is None else [*events],
@@ -268,63 +272,67 @@ def _create(
         "secret": secret,
         "all_jobs": all_jobs,
     }
-    return _send("POST", _PATH, body, _endpoint)
+    return _build_call("POST", _PATH, body, _parse_endpoint)
 
 
-def _list() -> Call[tuple[WebhookEndpoint, ...]]:
+def _list_endpoints() -> Call[tuple[WebhookEndpoint, ...]]:
     def parse(response: httpx.Response) -> tuple[WebhookEndpoint, ...]:
         return tuple(WebhookEndpoint.from_json(item) for item in response.json()["data"])
 
     return Call("GET", _PATH, parse)
 
 
-def _get(endpoint_id: str) -> Call[WebhookEndpoint]:
-    return Call("GET", _at(endpoint_id), _endpoint)
+def _get_endpoint(endpoint_id: str) -> Call[WebhookEndpoint]:
+    return Call("GET", _endpoint_path(endpoint_id), _parse_endpoint)
 
 
 def _set_status(endpoint_id: str, status: str) -> Call[WebhookEndpoint]:
-    return _send("PATCH", _at(endpoint_id), {"status": status}, _endpoint, repeatable=True)
+    return _build_call("PATCH", _endpoint_path(endpoint_id), {"status": status}, _parse_endpoint, repeatable=True)
 
 
-def _delete(endpoint_id: str) -> Call[None]:
-    return Call("DELETE", _at(endpoint_id), lambda _response: None)
+def _delete_endpoint(endpoint_id: str) -> Call[None]:
+    return Call("DELETE", _endpoint_path(endpoint_id), lambda _response: None)
 
 
-def _test(endpoint_id: str) -> Call[dict[str, Any]]:
-    return _send("POST", f"{_at(endpoint_id)}/test", None, lambda response: dict(response.json()))
+def _test_endpoint(endpoint_id: str) -> Call[dict[str, Any]]:
+    return _build_call("POST", f"{_endpoint_path(endpoint_id)}/test", None, lambda response: dict(response.json()))
 
 
-def _rotate(endpoint_id: str, secret: str | None) -> Call[str]:
-    path = f"{_at(endpoint_id)}/rotate-secret"
-    return _send("POST", path, {"secret": secret}, lambda response: str(response.json()["secret"]))
+def _rotate_secret(endpoint_id: str, secret: str | None) -> Call[str]:
+    path = f"{_endpoint_path(endpoint_id)}/rotate-secret"
+    return _build_call("POST", path, {"secret": secret}, lambda response: str(response.json()["secret"]))
 
 
-def _deliveries(
+def _list_deliveries(
     endpoint_id: str, status: str | None, limit: int | None, cursor: str | None
-) -> Call[Listed[WebhookDelivery]]:
-    params = given(status=status, limit=limit and min(limit, 200), cursor=cursor)
-    return Call("GET", f"{_at(endpoint_id)}/deliveries", listed(WebhookDelivery.from_json), params=params)
+) -> Call[ListPage[WebhookDelivery]]:
+    params = drop_missing(status=status, limit=limit and min(limit, 200), cursor=cursor)
+    return Call(
+        "GET", f"{_endpoint_path(endpoint_id)}/deliveries", parse_list(WebhookDelivery.from_json), params=params
+    )
 
 
-def _redeliver(delivery_id: str) -> Call[WebhookDelivery]:
+def _redeliver_event(delivery_id: str) -> Call[WebhookDelivery]:
     path = f"/v1/deliveries/{quote(delivery_id, safe='')}/redeliver"
-    return _send("POST", path, None, lambda response: WebhookDelivery.from_json(response.json()))
+    return _build_call("POST", path, None, lambda response: WebhookDelivery.from_json(response.json()))
 
 
-def _recover(endpoint_id: str, since: datetime) -> Call[int]:
+def _recover_deliveries(endpoint_id: str, since: datetime) -> Call[int]:
     body = {"since": since.astimezone(UTC).isoformat()}
-    return _send("POST", f"{_at(endpoint_id)}/recover", body, lambda response: int(response.json()["recovered"]))
+    return _build_call(
+        "POST", f"{_endpoint_path(endpoint_id)}/recover", body, lambda response: int(response.json()["recovered"])
+    )
 
 
-def _endpoint(response: httpx.Response) -> WebhookEndpoint:
+def _parse_endpoint(response: httpx.Response) -> WebhookEndpoint:
     return WebhookEndpoint.from_json(response.json())
 
 
-def _at(endpoint_id: str) -> str:
+def _endpoint_path(endpoint_id: str) -> str:
     return f"{_PATH}/{quote(endpoint_id, safe='')}"
 
 
-def _send(
+def _build_call(
     method: str,
     path: str,
     body: Mapping[str, Any] | None,

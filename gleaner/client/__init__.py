@@ -1,6 +1,6 @@
-"""`Client`: documents in, results out, over HTTP, from ordinary code.
+"""`Client`: documents in, results out, over HTTP, from synchronous code.
 
-It drives the flows of `gleaner.client.flows`; all it adds is how to send, sleep and hand over results.
+It drives the flows of `gleaner.client.flows`; it adds only how to send, sleep and return results.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from gleaner.client import calls, flows
-from gleaner.client import transport as sending
 from gleaner.client.arguments import check_documents, hold_documents, hold_labels, refuse_other_collections
 from gleaner.client.calls import Call, Document, Labels, SubmitOptions
 from gleaner.client.connection import Connection
 from gleaner.client.flows import Flow, Retry, Run
-from gleaner.client.transport import Handle, OnMapProgress, OnProgress
+from gleaner.client.transport import (
+    Handle,
+    OnMapProgress,
+    OnProgress,
+    build_request,
+    common_headers,
+    count_documents,
+    make_body,
+)
 from gleaner.models import JobInfo, Limits, Model, Result
 from gleaner.webhook_endpoints import Webhooks
 
@@ -27,22 +34,22 @@ T = TypeVar("T")
 
 
 class Job(Handle):
-    """A submitted job. `info` is what the gateway last said; every method that asks renews it."""
+    """A submitted job. `info` is the gateway's last response; every method that sends a request renews it."""
 
     def __init__(self, client: Client, info: JobInfo) -> None:
         self._client = client
         self.info = info
 
     def refresh(self) -> Self:
-        """Ask the gateway once."""
-        self.info = self._client._call(calls.job(self.id))
+        """Get the job's current state from the gateway."""
+        self.info = self._client._send_call(calls.get_job(self.id))
         return self
 
     def wait(self, timeout: float | None = None, on_progress: OnProgress | None = None) -> Self:
-        """Return when the job is terminal, whatever its end.
+        """Wait until the job is terminal, whether it succeeded or not.
 
         Args:
-            timeout: seconds; None waits as long as it takes.
+            timeout: seconds; None waits without a limit.
             on_progress: called about once a second, and once at the end.
 
         Raises:
@@ -56,57 +63,61 @@ class Job(Handle):
             >>> seen[-1]
             1
         """
-        self.info = self._client._drive(flows.wait(self.info, timeout, on_progress, self._client._retry))
+        self.info = self._client._run_flow(flows.wait_for_job(self.info, timeout, on_progress, self._client._retry))
         return self
 
     def results(
         self, *, status: str | None = None, page_size: int | None = None, follow: bool = True
     ) -> Iterator[Result]:
-        """Every document's result, in input order, as they become ready.
+        """Yield every document's result, in input order, as they become ready.
 
         Args:
-            status: only those with this document status.
-            page_size: results a request; the gateway's default if None.
+            status: only results with this document status.
+            page_size: results per request; the gateway's default if None.
             follow: wait for unfinished documents; if False, stop at the first of them.
         """
         client = self._client
-        return client._stream(
-            flows.results(self.info, client._retry, page_size=page_size, status=status, follow=follow)
+        return client._stream_flow(
+            flows.emit_results(self.info, client._retry, page_size=page_size, status=status, follow=follow)
         )
 
     def cancel(self) -> Self:
-        """Stop the job; documents that are finished keep their results. Harmless on a finished job."""
-        self.info = self._client._call(calls.cancel(self.id))
+        """Stop the job; finished documents keep their results. Does nothing to a finished job."""
+        self.info = self._client._send_call(calls.cancel_job(self.id))
         return self
 
     def retry(self) -> Job:
-        """A new job of this one's failed, cancelled and expired documents.
+        """Create a new job from this job's failed, cancelled and expired documents.
 
         Raises:
-            Conflict: this one has not ended, has nothing left over, or was retried before (`code` says which).
+            Conflict: this job is still running, has nothing to retry, or was retried before (`code` says which).
         """
-        return Job(self._client, self._client._call(calls.retry(self.id, uuid.uuid4().hex)))
+        return Job(self._client, self._client._send_call(calls.retry_job(self.id, uuid.uuid4().hex)))
 
     def delete(self) -> None:
-        """Purge input and results at once. The job must be terminal, else `Conflict`."""
-        self._client._call(calls.delete(self.id))
+        """Purge input and results now.
+
+        Raises:
+            Conflict: the job is not terminal.
+        """
+        self._client._send_call(calls.delete_job(self.id))
 
 
 class Client:
-    """A gateway, from ordinary code. Thread-safe; use it as a context manager, or `close` it.
+    """Synchronous client of a gateway. Thread-safe; use it as a context manager, or call `close`.
 
-    It may be made before a fork (gunicorn --preload, Celery prefork, multiprocessing): each process then opens its
-    connections itself.
+    It may be created before a fork (gunicorn --preload, Celery prefork, multiprocessing): each process then opens
+    separate connections.
 
-    What met no answer, a 429 or a 503 is sent again with growing pauses, or after Retry-After. Submissions carry an
-    Idempotency-Key, so that one that was heard after all is not done twice.
+    A request that got no response, a 429 or a 503 is retried with exponential backoff, or after Retry-After.
+    Submissions carry an Idempotency-Key, so that a retry never creates a second job.
 
     Args:
-        url: the gateway, as `http://127.0.0.1:8000`.
-        key: an API key; None where the gateway asks for none.
-        timeout: seconds one request may take, beyond what the gateway was asked to wait.
-        retries: how often a request that met no answer, a 429 or a 503 is repeated.
-        transport: another way to send, as httpx takes it.
+        url: the gateway, for example `http://127.0.0.1:8000`.
+        key: an API key; None if the gateway requires none.
+        timeout: seconds one request may take, in addition to the time that the gateway was asked to wait.
+        retries: how often a request that got no response, a 429 or a 503 is repeated.
+        transport: a custom httpx transport.
 
     Examples:
         >>> with Client(url, key) as client:
@@ -126,7 +137,7 @@ class Client:
     ) -> None:
         self._timeout = timeout
         self._retry = Retry(retries)
-        self._connection = Connection(httpx.Client, url, sending.headers(key), transport)
+        self._connection = Connection(httpx.Client, url, common_headers(key), transport)
 
     def submit(
         self,
@@ -137,14 +148,14 @@ class Client:
         """Submit documents as one job.
 
         Args:
-            documents: texts, or mappings with `text` and, if wanted, `id`, `labels`, `options`. Many go as lines.
-            labels: what to look for, in documents without labels of their own.
+            documents: texts, or mappings with `text` and optionally `id`, `labels`, `options`.
+            labels: the labels to look for in documents that do not define their own.
             **options: see `SubmitOptions`.
 
         Raises:
             ValidationError: `errors` says which field is wrong, and why.
-            TooLarge: split it, or use `map`.
-            RateLimited: retries are used up, or the gateway asked for a longer wait than they cover.
+            TooLarge: split the job, or use `map`.
+            RateLimited: the retries are used up, or the gateway's Retry-After is too long to wait for.
             Unavailable: likewise.
 
         Examples:
@@ -156,7 +167,8 @@ class Client:
             [('letter', True, 2), ('note', False, 0)]
         """
         return Job(
-            self, self._drive(flows.submit(hold_documents(documents), hold_labels(labels), options, self._retry))
+            self,
+            self._run_flow(flows.submit_job(hold_documents(documents), hold_labels(labels), options, self._retry)),
         )
 
     def extract(
@@ -165,14 +177,16 @@ class Client:
         labels: Labels | None = None,
         **options: Unpack[SubmitOptions],
     ) -> list[Result]:
-        """The results of a few documents, in order, waited for.
+        """Return the results of a few documents, in order; wait until they are finished.
 
         Examples:
             >>> [result] = client.extract(["Ada Lovelace lived in London."], {"city": "a town"}, offset_unit="byte")
             >>> result.entities[0].text, result.entities[0].start
             ('London', 22)
         """
-        return self._drive(flows.extract(hold_documents(texts), hold_labels(labels), options, self._retry))
+        return self._run_flow(
+            flows.extract_documents(hold_documents(texts), hold_labels(labels), options, self._retry)
+        )
 
     def map(
         self,
@@ -182,15 +196,15 @@ class Client:
         on_progress: OnMapProgress | None = None,
         **options: Unpack[SubmitOptions],
     ) -> Iterator[Result]:
-        """The results of any number of documents, in order, read and submitted as results are consumed.
+        """Yield the results of any number of documents, in order; documents are read as results are consumed.
 
-        About a thousand documents are under way at once, whatever the source holds: memory stays flat.
+        About a thousand documents are in progress at once, however large the source is: memory stays constant.
 
         Args:
-            documents: as for `submit`; a generator is read as it is needed.
+            documents: as for `submit`; a generator is read lazily.
             labels: as for `submit`.
-            on_progress: called as documents are submitted and results handed out.
-            **options: as for `submit`, without `idempotency_key`: every job gets one of its own.
+            on_progress: called when documents are submitted and results returned.
+            **options: as for `submit`, without `idempotency_key`: every job gets a separate key.
 
         Examples:
             >>> seen = []
@@ -203,34 +217,36 @@ class Client:
         """
         refuse_other_collections(documents)
         flow = flows.map_documents(
-            hold_labels(labels), options, self._retry, sending.length(documents), on_progress
+            hold_labels(labels), options, self._retry, count_documents(documents), on_progress
         )
-        return self._stream(flow, check_documents(documents))
+        return self._stream_flow(flow, check_documents(documents))
 
     def job(self, job_id: str) -> Job:
-        """A job submitted earlier or elsewhere."""
-        return Job(self, self._call(calls.job(job_id)))
+        """Return a job that was submitted earlier or by another process."""
+        return Job(self, self._send_call(calls.get_job(job_id)))
 
     def jobs(self, *, status: str | None = None, limit: int | None = None) -> Iterator[Job]:
-        """The tenant's jobs, newest first; at most `limit` of them."""
-        found = self._stream(flows.listed(lambda most, after: calls.jobs(status, most, after), limit, self._retry))
-        return (Job(self, info) for info in found)
+        """Yield the tenant's jobs, newest first, at most `limit`."""
+        infos = self._stream_flow(
+            flows.list_items(lambda most, after: calls.list_jobs(status, most, after), limit, self._retry)
+        )
+        return (Job(self, info) for info in infos)
 
     def models(self) -> tuple[Model, ...]:
-        """The models that jobs may name."""
-        return self._call(calls.models())
+        """Return the models that jobs may name."""
+        return self._send_call(calls.list_models())
 
     def limits(self) -> Limits:
-        """What this key and tenant may do, and what is left of it now."""
-        return self._call(calls.limits())
+        """Return the limits of this key and tenant, with the remaining quota."""
+        return self._send_call(calls.get_limits())
 
     @property
     def webhooks(self) -> Webhooks:
-        """Who is told when jobs end."""
+        """Webhook endpoints and delivery history."""
         return Webhooks(self)
 
     def close(self) -> None:
-        """Close the connections. Jobs go on."""
+        """Close the connections. Jobs continue."""
         if not self._connection.inherited:
             self._connection.http.close()
 
@@ -242,36 +258,36 @@ class Client:
     ) -> None:
         self.close()
 
-    def _call(self, call: Call[T]) -> T:
-        return self._drive(flows.request(call, self._retry))
+    def _send_call(self, call: Call[T]) -> T:
+        return self._run_flow(flows.send_call(call, self._retry))
 
-    def _drive(self, flow: Flow[T]) -> T:
+    def _run_flow(self, flow: Flow[T]) -> T:
         run = Run(flow)
         while run.command is not None:
-            self._obey(run, run.command)
+            self._execute(run, run.command)
         return run.value
 
-    def _stream(self, flow: Flow[None], source: Iterator[Document] | None = None) -> Iterator[Any]:
+    def _stream_flow(self, flow: Flow[None], source: Iterator[Document] | None = None) -> Iterator[Any]:
         run = Run(flow)
         while run.command is not None:
             if isinstance(run.command, flows.Emit):
-                yield from run.command.found
+                yield from run.command.items
                 run.answer()
             elif isinstance(run.command, flows.Pull) and source is not None:
                 run.answer(next(source, flows.END))
             else:
-                self._obey(run, run.command)
+                self._execute(run, run.command)
 
-    def _obey(self, run: Run[Any], command: flows.Command) -> None:
+    def _execute(self, run: Run[Any], command: flows.Command) -> None:
         if isinstance(command, flows.Sleep):
             time.sleep(command.seconds)
             run.answer()
             return
         if not isinstance(command, flows.Send):
-            raise TypeError(f"{type(command).__name__} is for streams")
+            raise TypeError(f"{type(command).__name__} is allowed only in streams")
         http = self._connection.http
         try:
-            response = http.send(sending.request(http, command.call, sending.body(command.call), self._timeout))
+            response = http.send(build_request(http, command.call, make_body(command.call), self._timeout))
         except httpx.RequestError as error:
             run.fail(self._connection.name_proxy(error))
         else:

@@ -1,4 +1,4 @@
-"""Requests built and answers read, without sending anything: arguments -> `Call` -> (somebody's I/O) -> values."""
+"""Build requests and parse responses, without I/O: arguments -> `Call` -> (a driver sends it) -> values."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from gleaner.models import JobInfo, Limits, Model, Result
 T = TypeVar("T")
 
 Document = str | Mapping[str, Any]
-"""A text, or a mapping with `text` and, if wanted, `id`, `labels` and `options` of its own."""
+"""A text, or a mapping with `text` and optionally `id`, `labels` and `options`, which override the job's."""
 
 Labels = Sequence[str] | Mapping[str, str | None]
 """Labels, or label -> description of what it means."""
 
 
 class SubmitOptions(TypedDict, total=False):
-    """What can be asked of a job besides its documents and labels; the gateway has the defaults.
+    """Options of a job in addition to its documents and labels; the gateway has the defaults.
 
     Attributes:
-        model: name of a model the gateway lists; its first one otherwise.
-        threshold: score (0..1) from which an entity counts, for all labels or label by label.
+        model: name of a model the gateway lists; its first one by default.
+        threshold: minimum score (0..1) of an entity, for all labels or per label.
         flat: no entity inside another.
         multi_label: one span may have several labels.
-        long_text: what happens to a text longer than the model's window.
-        offset_unit: what `Entity.start` and `.end` count.
-        return_text: have each result carry its text.
-        redact: have each result carry its text without the entities, `True` or as the API's `options.redact` says.
-        explain: have each entity say why it was found.
-        merge_adjacent: make one entity of adjacent ones of a label; by default as the model needs it.
+        long_text: how to handle a text longer than the model's window.
+        offset_unit: unit of `Entity.start` and `.end`.
+        return_text: include the text in each result.
+        redact: include the text without its entities in each result: `True`, or the API's `options.redact`.
+        explain: include in each entity the reason why it was found.
+        merge_adjacent: merge adjacent entities of one label; by default as the model requires.
         priority: which of the two queues.
         deadline_s: seconds after which unfinished documents expire.
-        result_ttl_s: seconds results are kept.
-        metadata: your own words, handed back with the job.
-        webhook: whom to call when the job ends.
-        idempotency_key: yours instead of a random one, to make a submission safe to repeat from elsewhere.
+        result_ttl_s: seconds until the results are deleted.
+        metadata: your own key-value pairs, returned with the job.
+        webhook: receiver to call when the job ends.
+        idempotency_key: your key instead of a random one, to repeat a submission safely from another process.
     """
 
     model: str
@@ -63,9 +63,9 @@ class SubmitOptions(TypedDict, total=False):
 
 JSON_DOCUMENTS = 10_000
 JSON_CHARACTERS = 8_000_000
-"""A larger job goes as lines, of which a gateway takes ten times as many. A character has up to four bytes, and
-a gateway's default for JSON is 32 MiB."""
-_PIECE_BYTES = 64 * 1024
+"""A larger job is sent as JSON lines, of which a gateway accepts ten times as many. A character has up to four
+bytes, and a gateway's default limit for JSON is 32 MiB."""
+_CHUNK_BYTES = 64 * 1024
 
 _MODEL_OPTIONS = (
     "threshold",
@@ -83,13 +83,13 @@ _JOB_OPTIONS = ("model", "priority", "deadline_s", "result_ttl_s", "metadata", "
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request, and how its answer is read.
+    """A request, and the function that parses its response.
 
     Attributes:
-        parse: turns a 2xx answer into the value; may raise KeyError, TypeError or ValueError on nonsense.
-        content: the body; a large one in pieces, made again by every call, so that it can be sent again.
-        patience_s: how long beyond the client's timeout the gateway may think, because it was asked to wait.
-        repeatable: False where twice is not the same as once: a lost answer is then not met by another try.
+        parse: converts a 2xx response to the value; may raise KeyError, TypeError or ValueError on unexpected JSON.
+        content: the body; a large one is a function that yields chunks, so that a retry can send it again.
+        patience_s: seconds added to the client's timeout, because the gateway was asked to wait that long.
+        repeatable: False for a request that is not idempotent: it is not retried after a lost response.
     """
 
     method: str
@@ -103,8 +103,8 @@ class Call(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A stretch of a job's results; `complete` once no more can follow `next_cursor`'s absence."""
+class ResultsPage:
+    """A page of a job's results; `complete` is True if no results can follow once `next_cursor` is None."""
 
     results: tuple[Result, ...]
     next_cursor: str | None
@@ -112,106 +112,91 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Extracted:
-    """Answer of /v1/extract: the results, or None where the job goes on past the call."""
+class ExtractAnswer:
+    """Response of /v1/extract: the results, or None if the job is still running."""
 
     job: JobInfo
     results: tuple[Result, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Listed(Generic[T]):
-    """A stretch of a list; another follows where there is a cursor."""
+class ListPage(Generic[T]):
+    """A page of a list; another follows if there is a cursor."""
 
     items: tuple[T, ...]
     next_cursor: str | None
 
 
-def submit(documents: Sequence[Document], labels: Labels | None, options: SubmitOptions, key: str) -> Call[JobInfo]:
-    """POST /v1/jobs under an Idempotency-Key: as JSON, or as a stream of lines where it is too much for that."""
-
-    def parse(response: httpx.Response) -> JobInfo:
-        return JobInfo.from_json(response.json())
-
-    if not _is_much(documents):
-        return Call("POST", "/v1/jobs", parse, headers=_posted(key), content=_body(documents, labels, options))
-    head = encode_json(_head(labels, options), "the job")
+def submit_job(
+    documents: Sequence[Document], labels: Labels | None, options: SubmitOptions, key: str
+) -> Call[JobInfo]:
+    """POST /v1/jobs with an Idempotency-Key: as JSON, or as a stream of JSON lines if it is too large for that."""
+    if not _needs_lines(documents):
+        content = _encode_body(documents, labels, options)
+        return Call("POST", "/v1/jobs", _parse_job, headers=_post_headers(key), content=content)
+    head = encode_json(_build_head(labels, options), "the job")
     return Call(
         "POST",
         "/v1/jobs",
-        parse,
-        headers=_posted(key, "application/x-ndjson"),
-        content=lambda: _lines(head, documents),
+        _parse_job,
+        headers=_post_headers(key, "application/x-ndjson"),
+        content=lambda: _encode_lines(head, documents),
     )
 
 
-def extract(
+def extract_documents(
     documents: Iterable[Document], labels: Labels | None, options: SubmitOptions, key: str
-) -> Call[Extracted]:
-    """POST /v1/extract under an Idempotency-Key."""
+) -> Call[ExtractAnswer]:
+    """POST /v1/extract with an Idempotency-Key."""
     return Call(
         "POST",
         "/v1/extract",
-        _extracted,
-        headers=_posted(key),
-        content=_body(documents, labels, options),
+        _parse_extract_answer,
+        headers=_post_headers(key),
+        content=_encode_body(documents, labels, options),
         patience_s=30.0,
     )
 
 
-def job(job_id: str, wait_s: int = 0) -> Call[JobInfo]:
-    """GET one job, answered when it is terminal or `wait_s` (0..60) is over."""
+def get_job(job_id: str, wait_s: int = 0) -> Call[JobInfo]:
+    """GET a job; the gateway responds when it is terminal, at the latest after `wait_s` (0..60) seconds."""
     return Call(
         "GET",
         _job_path(job_id),
-        lambda response: JobInfo.from_json(response.json()),
+        _parse_job,
         params={"wait": wait_s} if wait_s else {},
         patience_s=wait_s,
     )
 
 
-def jobs(status: str | None, limit: int | None, cursor: str | None) -> Call[Listed[JobInfo]]:
-    """GET the tenant's jobs, newest first; a page of at most `limit` of them."""
-    params = given(status=status, limit=limit and min(limit, 100), cursor=cursor)
-    return Call("GET", "/v1/jobs", listed(JobInfo.from_json), params=params)
+def list_jobs(status: str | None, limit: int | None, cursor: str | None) -> Call[ListPage[JobInfo]]:
+    """GET a page of the tenant's jobs, newest first, at most `limit`."""
+    params = drop_missing(status=status, limit=limit and min(limit, 100), cursor=cursor)
+    return Call("GET", "/v1/jobs", parse_list(JobInfo.from_json), params=params)
 
 
-def results(job_id: str, cursor: str | None, limit: int | None, status: str | None) -> Call[Page]:
+def list_results(job_id: str, cursor: str | None, limit: int | None, status: str | None) -> Call[ResultsPage]:
     """GET a page of finished documents in input order."""
-
-    def parse(response: httpx.Response) -> Page:
-        body = response.json()
-        return Page(
-            tuple(Result.from_json(item) for item in body["data"]),
-            body.get("next_cursor"),
-            bool(body.get("complete", True)),
-        )
-
-    params = given(cursor=cursor, limit=limit, status=status)
-    return Call("GET", f"{_job_path(job_id)}/results", parse, params=params)
+    params = drop_missing(cursor=cursor, limit=limit, status=status)
+    return Call("GET", f"{_job_path(job_id)}/results", _parse_results, params=params)
 
 
-def cancel(job_id: str) -> Call[JobInfo]:
-    """POST cancel; what finished is kept."""
-    return Call("POST", f"{_job_path(job_id)}/cancel", lambda response: JobInfo.from_json(response.json()))
+def cancel_job(job_id: str) -> Call[JobInfo]:
+    """POST cancel; results of finished documents are kept."""
+    return Call("POST", f"{_job_path(job_id)}/cancel", _parse_job)
 
 
-def retry(job_id: str, key: str) -> Call[JobInfo]:
-    """POST retry under an Idempotency-Key: the new job."""
-    return Call(
-        "POST",
-        f"{_job_path(job_id)}/retry",
-        lambda response: JobInfo.from_json(response.json()),
-        headers={"Idempotency-Key": key},
-    )
+def retry_job(job_id: str, key: str) -> Call[JobInfo]:
+    """POST retry with an Idempotency-Key; the value is the new job."""
+    return Call("POST", f"{_job_path(job_id)}/retry", _parse_job, headers={"Idempotency-Key": key})
 
 
-def delete(job_id: str) -> Call[None]:
+def delete_job(job_id: str) -> Call[None]:
     """DELETE a finished job's input and results."""
     return Call("DELETE", _job_path(job_id), lambda _response: None)
 
 
-def models() -> Call[tuple[Model, ...]]:
+def list_models() -> Call[tuple[Model, ...]]:
     """GET the models that jobs may name."""
     return Call(
         "GET",
@@ -220,67 +205,77 @@ def models() -> Call[tuple[Model, ...]]:
     )
 
 
-def limits() -> Call[Limits]:
-    """GET what the caller may do."""
+def get_limits() -> Call[Limits]:
+    """GET the caller's limits."""
     return Call("GET", "/v1/limits", lambda response: Limits.from_json(response.json()))
 
 
-def _is_much(documents: Sequence[Document]) -> bool:
-    """Whether a JSON body could be above what a gateway takes."""
+def _needs_lines(documents: Sequence[Document]) -> bool:
+    """Return True if a JSON body could exceed the gateway's limit."""
     if len(documents) > JSON_DOCUMENTS:
         return True
-    return sum(map(characters, documents)) > JSON_CHARACTERS
+    return sum(map(count_characters, documents)) > JSON_CHARACTERS
 
 
-def characters(item: Document) -> int:
-    """Those of a document's text; a text that is null is the gateway's to refuse."""
+def count_characters(item: Document) -> int:
+    """Return the length of a document's text, 0 if it is null (the gateway refuses such a document)."""
     return len(item if isinstance(item, str) else item.get("text") or "")
 
 
-def _body(documents: Iterable[Document], labels: Labels | None, options: SubmitOptions) -> bytes:
-    head = _head(labels, options)
-    return encode_json({"documents": [_document(item) for item in documents], **head}, "the request")
+def _encode_body(documents: Iterable[Document], labels: Labels | None, options: SubmitOptions) -> bytes:
+    head = _build_head(labels, options)
+    return encode_json({"documents": [_to_mapping(item) for item in documents], **head}, "the request")
 
 
-def _lines(head: bytes, documents: Iterable[Document]) -> Iterator[bytes]:
-    piece = bytearray(head)
+def _encode_lines(head: bytes, documents: Iterable[Document]) -> Iterator[bytes]:
+    chunk = bytearray(head)
     for index, item in enumerate(documents):
-        piece += b"\n" + encode_json(_document(item), f"document {index}")
-        if len(piece) >= _PIECE_BYTES:
-            yield bytes(piece)
-            piece.clear()
-    yield bytes(piece)
+        chunk += b"\n" + encode_json(_to_mapping(item), f"document {index}")
+        if len(chunk) >= _CHUNK_BYTES:
+            yield bytes(chunk)
+            chunk.clear()
+    yield bytes(chunk)
 
 
-def _document(item: Document) -> dict[str, Any]:
+def _to_mapping(item: Document) -> dict[str, Any]:
     return {"text": item} if isinstance(item, str) else dict(item)
 
 
-def _head(labels: Labels | None, options: SubmitOptions) -> dict[str, Any]:
+def _build_head(labels: Labels | None, options: SubmitOptions) -> dict[str, Any]:
     body: dict[str, Any] = {}
     if labels is not None:
         body["labels"] = dict(labels) if isinstance(labels, Mapping) else list(labels)
     unknown = options.keys() - {*_MODEL_OPTIONS, *_JOB_OPTIONS, "idempotency_key"}
     if unknown:
         raise TypeError(f"unknown options: {', '.join(sorted(unknown))}")
-    given: Mapping[str, Any] = options
-    body |= {name: given[name] for name in _JOB_OPTIONS if name in given}
-    model_options = {name: given[name] for name in _MODEL_OPTIONS if name in given}
+    values: Mapping[str, Any] = options
+    body |= {name: values[name] for name in _JOB_OPTIONS if name in values}
+    model_options = {name: values[name] for name in _MODEL_OPTIONS if name in values}
     if model_options:
         body["options"] = model_options
     return body
 
 
-def _extracted(response: httpx.Response) -> Extracted:
+def _parse_extract_answer(response: httpx.Response) -> ExtractAnswer:
     body = response.json()
-    found = body.get("results")
-    return Extracted(
+    results = body.get("results")
+    return ExtractAnswer(
         job=JobInfo.from_json(body.get("job", body)),
-        results=None if found is None else tuple(Result.from_json(item) for item in found),
+        results=None if results is None else tuple(Result.from_json(item) for item in results),
     )
 
 
-def _posted(key: str, media_type: str = "application/json") -> dict[str, str]:
+def _parse_job(response: httpx.Response) -> JobInfo:
+    return JobInfo.from_json(response.json())
+
+
+def _parse_results(response: httpx.Response) -> ResultsPage:
+    body = response.json()
+    results = tuple(Result.from_json(item) for item in body["data"])
+    return ResultsPage(results, body.get("next_cursor"), bool(body.get("complete", True)))
+
+
+def _post_headers(key: str, media_type: str = "application/json") -> dict[str, str]:
     return {"Content-Type": media_type, "Idempotency-Key": key}
 
 
@@ -288,16 +283,16 @@ def _job_path(job_id: str) -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}"
 
 
-def given(**params: str | int | None) -> dict[str, str | int]:
-    """Those parameters that were given."""
+def drop_missing(**params: str | int | None) -> dict[str, str | int]:
+    """Return the parameters that are not None."""
     return {name: value for name, value in params.items() if value is not None}
 
 
-def listed(item: Callable[[Mapping[str, Any]], T]) -> Callable[[httpx.Response], Listed[T]]:
-    """Reads an answer that lists such items."""
+def parse_list(parse_item: Callable[[Mapping[str, Any]], T]) -> Callable[[httpx.Response], ListPage[T]]:
+    """Return a parser of responses that list such items."""
 
-    def parse(response: httpx.Response) -> Listed[T]:
+    def parse_page(response: httpx.Response) -> ListPage[T]:
         body = response.json()
-        return Listed(tuple(item(each) for each in body["data"]), body.get("next_cursor"))
+        return ListPage(tuple(parse_item(item) for item in body["data"]), body.get("next_cursor"))
 
-    return parse
+    return parse_page

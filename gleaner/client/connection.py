@@ -1,4 +1,4 @@
-"""A client's connections: made for one process, past proxies where the gateway is on this machine."""
+"""A client's connections: one set per process, without a proxy if the gateway is on this machine."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ H = TypeVar("H", bound=httpx.Client | httpx.AsyncClient)
 
 
 class Connection(Generic[H]):
-    """Holds an httpx client, and makes a new one after a fork.
+    """Owns an httpx client, and creates a new one after a fork.
 
-    Two processes that read from one inherited socket read each other's answers.
+    Two processes that read from one inherited socket read each other's responses.
 
     Args:
         kind: httpx.Client or httpx.AsyncClient.
@@ -33,8 +33,8 @@ class Connection(Generic[H]):
     def __init__(self, kind: type[H], url: str, headers: dict[str, str], transport: Any = None) -> None:
         options: dict[str, Any] = {"base_url": url, "headers": headers, "transport": transport}
         if is_loopback(url):
-            # A proxy has another 127.0.0.1. The environment still names the certificates to trust; without TLS none
-            # are read, which takes 20 ms.
+            # For a proxy, 127.0.0.1 is another machine. Certificates of the environment are still trusted; without
+            # TLS they are not loaded, which saves 20 ms.
             verify = httpx.create_ssl_context() if url.startswith("https:") else False
             options |= {"trust_env": False, "verify": verify}
         self._connect: Callable[[], H] = lambda: kind(**options)
@@ -46,41 +46,43 @@ class Connection(Generic[H]):
         except (ImportError, ValueError) as error:
             if self.proxy is None:
                 raise
-            raise TransportError(f"the proxy {self.proxy} of the environment cannot be used: {error}") from error
+            raise TransportError(
+                f"the proxy {self.proxy} from the environment variables cannot be used: {error}"
+            ) from error
 
     @property
     def inherited(self) -> bool:
-        """True in a process that was forked after the connections were made."""
+        """True in a process that was forked after the connections were opened."""
         return os.getpid() != self._process
 
     @property
     def http(self) -> H:
-        """Return the httpx client of this process.
+        """The httpx client of this process.
 
         Raises:
-            GleanerError: the process was forked, and the caller's transport cannot be made again here.
+            GleanerError: the process was forked, and the caller's transport cannot be created again here.
         """
         if self.inherited:
             if not self._renewable:
                 raise GleanerError(
-                    "this client was made before a fork, with a transport of the caller's; make one in each process"
+                    "this client was created before a fork, with a custom transport; create one in each process"
                 )
             self._http, self._process = self._connect(), os.getpid()
         return self._http
 
     def name_proxy(self, error: httpx.RequestError) -> httpx.RequestError:
-        """Return the error with the proxy in its message, where one stands between."""
+        """Return the error with the proxy in its message, if there is one."""
         if self.proxy is None or not isinstance(error, httpx.TransportError):
             return error
         reason = str(error) or type(error).__name__
-        message = f"{reason} (through the proxy {self.proxy}; NO_PROXY names hosts to reach without it)"
+        message = f"{reason} (through the proxy {self.proxy}; to bypass it, add the host to NO_PROXY)"
         renamed = type(error)(message, request=error.request)
         renamed.__cause__ = error.__cause__
         return renamed
 
 
 def is_loopback(url: str) -> bool:
-    """Return True for a gateway on this machine, by its address or as localhost."""
+    """Return True for a loopback address or a localhost name."""
     host = httpx.URL(url).host
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -91,7 +93,7 @@ def is_loopback(url: str) -> bool:
 
 
 def find_proxy(url: str) -> str | None:
-    """Return the proxy of the environment that requests to this URL take, without its password; None for none."""
+    """Return the environment's proxy for requests to this URL, without its password; None if there is none."""
     target = httpx.URL(url)
     proxies = getproxies()
     proxy = proxies.get(target.scheme) or proxies.get("all")

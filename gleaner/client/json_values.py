@@ -1,4 +1,4 @@
-"""JSON that the client sends: numpy's numbers made plain, and a sentence about values that have no JSON form."""
+"""Encode the client's JSON: convert numpy values, and name the values that JSON cannot represent."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 def encode_json(body: Mapping[str, Any], name: str) -> bytes:
-    """Return the body as JSON in UTF-8; numbers and arrays of numpy and its kind become plain ones.
+    """Return the body as JSON in UTF-8; numbers and arrays of numpy and similar libraries are converted.
 
     Raises:
-        TypeError: a value has no JSON form. `name` says whose body it is.
-        ValueError: a number is NaN or infinite, or the value holds itself.
+        TypeError: a value has no JSON form. `name` names the body in the message.
+        ValueError: a number is NaN or infinite, or a value contains itself.
     """
     try:
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_to_plain)
@@ -38,7 +38,7 @@ def _to_plain(value: object) -> Any:
 
 
 def _find_unfit(value: object, path: str = "", depth: int = 0) -> str | None:
-    """Return a sentence about the first value that JSON does not have, or None."""
+    """Return a sentence about the first value that JSON cannot represent, or None."""
     if depth > 20:
         return f"{path} is nested too deeply"
     items: Iterable[tuple[object, object]] = ()
@@ -53,14 +53,12 @@ def _find_unfit(value: object, path: str = "", depth: int = 0) -> str | None:
             return f"{path} is {describe_type(value)}"
         if isinstance(plain, float) and not math.isfinite(plain):
             return f"{path} is {plain}"
-    return next(
-        (found for key, item in items if (found := _find_unfit(item, f"{path}/{key}", depth + 1))),
-        None,
-    )
+    complaints = (_find_unfit(item, f"{path}/{key}", depth + 1) for key, item in items)
+    return next(filter(None, complaints), None)
 
 
 def describe_type(value: object) -> str:
-    """Return words for a value in the wrong place: None and NaN as they are, of all others the type alone."""
+    """Return a description of an unexpected value: None and NaN as they are, otherwise only the type."""
     if value is None or (isinstance(value, float) and value != value):
         return repr(value)
     return f"of type {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""What `Client` and `AsyncClient` share beside the flows: a `Call` as an httpx request, and a job's handle."""
+"""Shared by `Client` and `AsyncClient`: `Call` -> httpx request, and the handle of a job."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ OnMapProgress = Callable[[MapProgress], None]
 
 
 class Handle:
-    """What `Job` and `AsyncJob` share: the last answer about the job, and its fields."""
+    """Base of `Job` and `AsyncJob`: the last response about the job, and its fields."""
 
     info: JobInfo
 
     @property
     def id(self) -> str:
-        """The job's id."""
+        """Id of the job."""
         return self.info.id
 
     @property
     def status(self) -> str:
-        """The job's status when the gateway last answered."""
+        """Status of the job in the last response."""
         return self.info.status
 
     @property
@@ -37,30 +37,30 @@ class Handle:
 
     @property
     def counts(self) -> Counts:
-        """Documents by state when the gateway last answered."""
+        """Number of documents by state in the last response."""
         return self.info.counts
 
     @property
     def progress(self) -> float:
-        """Finished documents as a fraction of all, 0..1."""
+        """Fraction of the documents that are finished, 0..1."""
         return self.info.progress
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.status}>"
 
 
-def body(call: Call[Any]) -> bytes | Iterator[bytes] | None:
-    """The body, made again by every call: what was read while it was sent cannot be sent again."""
+def make_body(call: Call[Any]) -> bytes | Iterator[bytes] | None:
+    """Return the body; a streamed one is made again for each try, because its iterator can be read only once."""
     return call.content() if callable(call.content) else call.content
 
 
-def request(
+def build_request(
     http: httpx.Client | httpx.AsyncClient,
     call: Call[Any],
     content: bytes | Iterator[bytes] | AsyncIterator[bytes] | None,
     timeout_s: float,
 ) -> httpx.Request:
-    """The call as a request of this connection, with as long to answer as the gateway was asked to wait."""
+    """Return the call as an httpx request, with the gateway's waiting time added to the read timeout."""
     return http.build_request(
         call.method,
         call.path,
@@ -71,12 +71,12 @@ def request(
     )
 
 
-def headers(key: str | None) -> dict[str, str]:
-    """What every request carries."""
+def common_headers(key: str | None) -> dict[str, str]:
+    """Return the headers of every request."""
     common = {"Accept": "application/json", "User-Agent": "gleaner-python"}
     return common if key is None else {**common, "Authorization": f"Bearer {key}"}
 
 
-def length(documents: object) -> int | None:
-    """How many, where the source knows."""
+def count_documents(documents: object) -> int | None:
+    """Return the number of documents, or None if the source has no length."""
     return len(documents) if isinstance(documents, Sized) else None

@@ -133,9 +133,9 @@ def test_what_is_not_safe_to_repeat_is_not_repeated() -> None:
 def test_a_large_body_is_made_again_for_a_repetition() -> None:
     """Many documents go as pieces of lines, the same ones whenever they are sent, and a list is not copied."""
     documents = [f"Ada {number} " + "x" * 1000 for number in range(300)]
-    call = calls.submit(documents, ["person"], {}, "key")
+    call = calls.submit_job(documents, ["person"], {}, "key")
     assert isinstance(call.content, bytes)
-    call = calls.submit(documents * 40, ["person"], {}, "key")
+    call = calls.submit_job(documents * 40, ["person"], {}, "key")
     assert callable(call.content)
     first, second = list(call.content()), list(call.content())
     assert first == second
