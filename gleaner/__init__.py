@@ -1,4 +1,4 @@
-"""What a user types and imports: the client, the command, the local stack.
+"""The client, the `gleaner` command and the local stack.
 
     from gleaner import Client
 
@@ -6,7 +6,7 @@
         for result in client.submit(["Ada Lovelace lived in London."], ["person", "city"]).results():
             print(result.id, [(entity.text, entity.label) for entity in result.entities])
 
-Importing this needs httpx alone. `gleaner.cli` and `gleaner.localstack` bring their own needs.
+Importing this package requires only httpx. `gleaner.cli` and `gleaner.localstack` have further requirements.
 """
 
 from gleaner.aio import AsyncClient, AsyncJob

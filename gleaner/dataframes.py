@@ -1,11 +1,11 @@
-"""DataFrames in, DataFrames out: pandas, Polars and Hugging Face datasets, whichever the caller has.
+"""Extraction from DataFrames to DataFrames: pandas, Polars and Hugging Face datasets.
 
     from gleaner import dataframes
 
     entities = dataframes.extract(client, df, text="body", id="ticket", labels=["person", "city"])
     entities.merge(df, on="ticket")
 
-None of the libraries is imported before a frame of it is there or asked for.
+A library is imported only when one of its frames is passed or requested.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ENTITY: Final[Mapping[str, type]] = {"start": int, "end": int, "text": str, "la
 
 
 class MissingExtraError(ImportError):
-    """A library is not installed; `str()` says how to install it."""
+    """A required library is not installed; `str()` says how to install it."""
 
 
 def extract(
@@ -39,39 +39,39 @@ def extract(
     *,
     labels: Labels,
     text: str = "text",
-    id: str | None = None,  # noqa: A002  # what a reader of the call expects
+    id: str | None = None,  # noqa: A002  # the name that callers expect
     on_progress: OnMapProgress | None = None,
     **options: Unpack[SubmitOptions],
 ) -> F:
-    """Every entity of a column of texts, as a tidy frame: one row an entity.
+    """Return every entity of a column of texts as a tidy frame: one row per entity.
 
-    Its columns are the id's (by its own name, or `row`, the row's number from 0), `start`, `end`, `text`, `label`,
-    `score`; its order is the frame's. A document that failed is told by a warning; `annotate` says which.
+    Its columns are the id's (by its name, or `row`, the row's number from 0), `start`, `end`, `text`, `label`,
+    `score`; rows keep the frame's order. Failed documents cause a warning; `annotate` shows which failed.
 
     Args:
-        client: where the texts go, by `Client.map`: any number of them.
-        data: a pandas or Polars DataFrame, or a `datasets.Dataset`; the answer is of the same kind.
-        labels: what to look for.
-        text: the column of texts; a missing value fails alone as `empty_text`.
-        id: the column that tells rows apart.
+        client: sends the texts, by `Client.map`.
+        data: a pandas or Polars DataFrame, or a `datasets.Dataset`; the result is of the same kind.
+        labels: the labels to look for.
+        text: the column of texts; for a missing value only that document fails, with `empty_text`.
+        id: the column that identifies rows.
         on_progress: as for `Client.map`.
         **options: as for `Client.map`.
 
     Raises:
-        TypeError: `data` is no frame, or a text is none.
+        TypeError: `data` is not a frame, or a value in the column is not text.
 
     Examples:
         >>> import pandas
         >>> df = pandas.DataFrame({"text": ["Ada Lovelace met Charles Babbage in London."]})
-        >>> found = extract(client, df, labels=["person", "city"])
-        >>> found[["row", "text", "label"]].values.tolist()
+        >>> entities = extract(client, df, labels=["person", "city"])
+        >>> entities[["row", "text", "label"]].values.tolist()
         [[0, 'Ada Lovelace', 'person'], [0, 'Charles Babbage', 'person'], [0, 'London', 'city']]
     """
     library = library_of(data)
-    results = client.map(_texts(library, data, text), labels, on_progress=on_progress, **options)
-    names: Iterable[Any] | None = None if id is None else _column(library, data, id)
-    columns = _tidy(results, id or "row", names)
-    return _build(library, columns)  # type: ignore[no-any-return]
+    results = client.map(_read_texts(library, data, text), labels, on_progress=on_progress, **options)
+    names: Iterable[Any] | None = None if id is None else _read_column(library, data, id)
+    columns = _build_columns(results, id or "row", names)
+    return _build_frame(library, columns)  # type: ignore[no-any-return]
 
 
 def annotate(
@@ -84,83 +84,83 @@ def annotate(
     on_progress: OnMapProgress | None = None,
     **options: Unpack[SubmitOptions],
 ) -> F:
-    """The frame with two columns more: each row's entities as a list of records, and its error's code or null.
+    """Return the frame with two additional columns: each row's entities as a list of records, and its error code.
 
     Args:
         client: as for `extract`.
         data: as for `extract`; it is not changed.
         labels: as for `extract`.
         text: as for `extract`.
-        column: what the column of entities is called; the other is `<column>_error`.
+        column: name of the column of entities; the other is `<column>_error`, null for documents that succeeded.
         on_progress: as for `Client.map`.
         **options: as for `Client.map`.
 
     Raises:
-        TypeError: `data` is no frame, or a text is none.
+        TypeError: `data` is not a frame, or a value in the column is not text.
 
     Examples:
         >>> import polars
         >>> df = polars.DataFrame({"text": ["Ada Lovelace lived in London.", ""]})
-        >>> found = annotate(client, df, labels=["person"])
-        >>> found["entities"].list.len().to_list(), found["entities_error"].to_list()
+        >>> annotated = annotate(client, df, labels=["person"])
+        >>> annotated["entities"].list.len().to_list(), annotated["entities_error"].to_list()
         ([1, 0], [None, 'empty_text'])
     """
     library = library_of(data)
-    results = client.map(_texts(library, data, text), labels, on_progress=on_progress, **options)
-    found: list[list[dict[str, Any]]] = []
+    results = client.map(_read_texts(library, data, text), labels, on_progress=on_progress, **options)
+    records: list[list[dict[str, Any]]] = []
     errors: list[str | None] = []
     for result in results:
-        found.append([{name: getattr(entity, name) for name in _ENTITY} for entity in result.entities])
-        errors.append(_code(result))
-    return _attach(library, data, column, found, errors)  # type: ignore[no-any-return]
+        records.append([{name: getattr(entity, name) for name in _ENTITY} for entity in result.entities])
+        errors.append(_error_code(result))
+    return _add_columns(library, data, column, records, errors)  # type: ignore[no-any-return]
 
 
 def entities(results: Iterable[Result], library: Library = "pandas") -> Any:
-    """Results that are there already, as the tidy frame that `extract` makes; its first column is `id`.
+    """Return existing results as the tidy frame that `extract` returns; its first column is `id`.
 
     Raises:
         MissingExtraError: the library is not installed.
 
     Examples:
-        >>> found = entities(client.extract(["Ada Lovelace lived in London."], ["person", "city"]))
-        >>> found["label"].tolist()
+        >>> frame = entities(client.extract(["Ada Lovelace lived in London."], ["person", "city"]))
+        >>> frame["label"].tolist()
         ['person', 'city']
     """
-    kept = list(results)
-    return _build(library, _tidy(kept, "id", (result.id for result in kept)))
+    rows = list(results)
+    return _build_frame(library, _build_columns(rows, "id", (result.id for result in rows)))
 
 
 def library_of(data: object) -> Library:
-    """Whose frame it is, without importing any library.
+    """Return the library of a frame, without importing any library.
 
     Raises:
-        TypeError: it is none.
+        TypeError: it is not a frame.
     """
     kinds: Mapping[str, Library] = {
         "pandas.DataFrame": "pandas",
         "polars.DataFrame": "polars",
         "datasets.Dataset": "datasets",
     }
-    for each in type(data).__mro__:
-        found = kinds.get(f"{each.__module__.partition('.')[0]}.{each.__name__}")
-        if found is not None:
-            return found
+    for cls in type(data).__mro__:
+        library = kinds.get(f"{cls.__module__.partition('.')[0]}.{cls.__name__}")
+        if library is not None:
+            return library
     raise TypeError(
-        f"{type(data).__name__} is no frame; give a pandas or Polars DataFrame (a LazyFrame's .collect()) or a "
-        "datasets.Dataset (one split of a DatasetDict)"
+        f"{type(data).__name__} is not a frame; pass a pandas or Polars DataFrame (a LazyFrame's .collect()) "
+        "or a datasets.Dataset (for a DatasetDict, one split)"
     )
 
 
-def _texts(library: Library, data: Any, name: str) -> Iterator[str]:
+def _read_texts(library: Library, data: Any, name: str) -> Iterator[str]:
     """Return the texts of a column, a missing one as "".
 
     Raises:
-        TypeError: one is something else, which is known before the first is submitted.
+        TypeError: a value is not text; raised before the first text is submitted.
     """
-    for row, text in enumerate(_column(library, data, name)):
+    for row, text in enumerate(_read_column(library, data, name)):
         if not isinstance(text, str) and not _is_missing(text):
             raise TypeError(f"row {row}: {name!r} is not text but {type(text).__name__}")
-    return (text if isinstance(text, str) else "" for text in _column(library, data, name))
+    return (text if isinstance(text, str) else "" for text in _read_column(library, data, name))
 
 
 def _is_missing(value: Any) -> bool:
@@ -169,33 +169,33 @@ def _is_missing(value: Any) -> bool:
     )  # NaN is not itself
 
 
-def _column(library: Library, data: Any, name: str) -> Iterator[Any]:
-    there = list(data.column_names if library == "datasets" else data.columns)
-    if name not in there:
-        raise TypeError(f"no column {name!r}; there are: {', '.join(map(str, there))}")
-    if there.count(name) > 1:
-        raise TypeError(f"{there.count(name)} columns are called {name!r}; rename all but one")
+def _read_column(library: Library, data: Any, name: str) -> Iterator[Any]:
+    column_names = list(data.column_names if library == "datasets" else data.columns)
+    if name not in column_names:
+        raise TypeError(f"no column {name!r}; the columns are: {', '.join(map(str, column_names))}")
+    if column_names.count(name) > 1:
+        raise TypeError(f"{column_names.count(name)} columns are called {name!r}; rename all but one")
     if library == "datasets":
         return (row[name] for row in data.select_columns([name]))  # batch by batch from disk
     return iter(data[name])
 
 
-def _tidy(results: Iterable[Result], key: str, names: Iterable[Any] | None) -> Columns:
-    """Columns of entities; warns of documents that failed.
+def _build_columns(results: Iterable[Result], key: str, names: Iterable[Any] | None) -> Columns:
+    """Return the columns of a tidy frame; warn of failed documents.
 
     Raises:
-        TypeError: the key is called as a column of entities is.
+        TypeError: the id column has the name of a column of entities.
     """
     if key in _ENTITY:
-        raise TypeError(f"the id column is called {key!r}, as a column of entities is; rename it")
+        raise TypeError(f"the id column {key!r} has the name of an output column; rename it")
     columns: Columns = {name: [] for name in (key, *_ENTITY)}
     failed: Counter[str] = Counter()
     total = 0
-    known = iter(names) if names is not None else None
+    ids = iter(names) if names is not None else None
     for result in results:
         total += 1
-        name = result.index if known is None else next(known)
-        code = _code(result)
+        name = result.index if ids is None else next(ids)
+        code = _error_code(result)
         if code is not None:
             failed[code] += 1
         for entity in result.entities:
@@ -205,18 +205,18 @@ def _tidy(results: Iterable[Result], key: str, names: Iterable[Any] | None) -> C
     if failed:
         why = ", ".join(f"{count} x {code}" for code, count in failed.most_common())
         warnings.warn(
-            f"{failed.total()} of {total} documents failed ({why}); dataframes.annotate says which", stacklevel=3
+            f"{failed.total()} of {total} documents failed ({why}); dataframes.annotate shows which", stacklevel=3
         )
     return columns
 
 
-def _code(result: Result) -> str | None:
+def _error_code(result: Result) -> str | None:
     if result.ok:
         return None
     return result.status if result.error is None else result.error.code
 
 
-def _module(library: Library) -> Any:
+def _import_library(library: Library) -> Any:
     try:
         return import_module(library)
     except ImportError:
@@ -224,9 +224,9 @@ def _module(library: Library) -> Any:
         raise MissingExtraError(f"{library} is not installed: pip install 'gleaner-ner[{extra}]'") from None
 
 
-def _build(library: Library, columns: Columns) -> Any:
-    """A frame whose columns have their types, rows or not."""
-    module = _module(library)
+def _build_frame(library: Library, columns: Columns) -> Any:
+    """Return a frame whose columns have the right types even without rows."""
+    module = _import_library(library)
     key, *_ = columns
     if library == "pandas":
         types = {"start": "int64", "end": "int64", "score": "float64", "text": "str", "label": "str"}
@@ -241,20 +241,20 @@ def _build(library: Library, columns: Columns) -> Any:
     return module.Dataset.from_dict(columns)
 
 
-def _attach(
-    library: Library, data: Any, column: str, found: list[list[dict[str, Any]]], errors: list[str | None]
+def _add_columns(
+    library: Library, data: Any, column: str, records: list[list[dict[str, Any]]], errors: list[str | None]
 ) -> Any:
-    module, error_column = _module(library), f"{column}_error"
+    module, error_column = _import_library(library), f"{column}_error"
     if library == "pandas":
-        objects = module.Series(found, index=data.index, dtype=object)
+        objects = module.Series(records, index=data.index, dtype=object)
         return data.assign(**{column: objects, error_column: module.Series(errors, index=data.index, dtype=object)})
     if library == "polars":
         kinds = {int: module.Int64, float: module.Float64, str: module.String}
         record = module.List(module.Struct({name: kinds[kind] for name, kind in _ENTITY.items()}))
         return data.with_columns(
-            module.Series(column, found, dtype=record), module.Series(error_column, errors, dtype=module.String)
+            module.Series(column, records, dtype=record), module.Series(error_column, errors, dtype=module.String)
         )
     values = {int: module.Value("int64"), float: module.Value("float64"), str: module.Value("string")}
     record = module.List({name: values[kind] for name, kind in _ENTITY.items()})
-    with_entities = data.add_column(column, found, feature=record)
+    with_entities = data.add_column(column, records, feature=record)
     return with_entities.add_column(error_column, errors, feature=module.Value("string"))

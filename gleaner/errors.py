@@ -1,12 +1,12 @@
-"""What can go wrong, as one short tree; the names in brackets are the problem `code`s of docs/reference/errors.md.
+"""Exceptions of the client; the names in brackets are the problem `code`s of docs/reference/errors.md.
 
 ::
 
     GleanerError
-    ├── TransportError              no answer at all: refused, reset, timed out, not TLS
-    ├── WebhookVerificationError    an event that is not genuine; nothing to do with a gateway's answer
-    ├── WaitTimeout                 `job.wait(timeout)` ended first; the job goes on (also a TimeoutError)
-    └── ApiError                    the gateway's answer, with `status`, `code`, `detail`, `request_id`
+    ├── TransportError              no response: refused, reset, timed out, not TLS
+    ├── WebhookVerificationError    an event that is not authentic; raised by `verify_webhook` only
+    ├── WaitTimeout                 `job.wait(timeout)` timed out; the job continues (also a TimeoutError)
+    └── ApiError                    the gateway's response, with `status`, `code`, `detail`, `request_id`
         ├── BadRequest              400, 405 [malformed_json, bad_content_encoding, bad_cursor, method_not_allowed]
         ├── AuthenticationError     401 [unauthenticated]
         ├── PermissionDenied        403 [forbidden, csrf_refused, https_required]
@@ -21,11 +21,11 @@
         ├── RateLimited             429 [rate_limited, quota_exceeded], with `retry_after`
         ├── Unavailable             408, 502, 503, 504 [request_timeout, overloaded, storage_unavailable,
         │                           keys_unavailable], with `retry_after`
-        └── ServerError             any other answer [internal_error]
+        └── ServerError             any other response [internal_error]
 
-A document that fails is no exception: its `Result` carries the `error`.
+A document that fails raises nothing: its `Result` carries the `error`.
 """
-# ruff: noqa: N818 - named after what the gateway said; `except gleaner.NotFound` reads better than NotFoundError
+# ruff: noqa: N818 - named after the gateway's responses; `except gleaner.NotFound` reads better than NotFoundError
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ import httpx
 
 
 class GleanerError(Exception):
-    """Base of everything this package raises."""
+    """Base of all exceptions of this package."""
 
 
 class TransportError(GleanerError):
-    """No answer arrived, and the retries are used up."""
+    """No response arrived, and the retries are used up."""
 
 
 class WaitTimeout(GleanerError, TimeoutError):
-    """The job was not finished in the time `wait` was given; it goes on, and can be waited for again."""
+    """The job did not finish within the timeout of `wait`; it continues, and can be waited for again."""
 
 
 class WebhookVerificationError(GleanerError):
-    """An event whose signature does not fit, or whose time is not now."""
+    """The signature of an event does not match, or its timestamp is too far from now."""
 
 
 class ApiError(GleanerError):
-    """The gateway refused.
+    """The gateway refused the request.
 
     Attributes:
         status: HTTP status.
-        code: the problem's code, the word to branch on; `http_<status>` where something else answered.
+        code: the problem's code, to branch on; `http_<status>` if the response is not the gateway's.
         detail: a sentence for people.
-        request_id: what the gateway's log calls this request, if known.
-        errors: what is wrong where, as (JSON pointer into the request, detail).
-        retry_after: seconds the gateway asked to wait, if it did.
+        request_id: the id of this request in the gateway's log, if known.
+        errors: invalid fields, as (JSON pointer into the request, detail).
+        retry_after: seconds to wait, if the gateway said so.
     """
 
     def __init__(
@@ -84,20 +84,20 @@ class ApiError(GleanerError):
 
     def __str__(self) -> str:
         where = "".join(f"\n  {pointer or '/'}: {detail}" for pointer, detail in self.errors)
-        known_as = f" (request {self.request_id})" if self.request_id else ""
-        return f"{self.detail} [{self.status} {self.code}]{known_as}{where}"
+        request = f" (request {self.request_id})" if self.request_id else ""
+        return f"{self.detail} [{self.status} {self.code}]{request}{where}"
 
 
 class BadRequest(ApiError):
-    """The request could not be read, or its path takes no such method."""
+    """The request could not be parsed, or its path does not allow the method."""
 
 
 class AuthenticationError(ApiError):
-    """No key, or one the gateway does not know."""
+    """No key was sent, or it is not valid."""
 
 
 class PermissionDenied(ApiError):
-    """The key is known, but its role may not do this."""
+    """The key is valid, but its role may not do this."""
 
 
 class NotFound(ApiError):
@@ -105,31 +105,31 @@ class NotFound(ApiError):
 
 
 class Conflict(ApiError):
-    """The state of the job or endpoint, or a request still running under the same Idempotency-Key, forbids this."""
+    """The state of the job or endpoint does not allow this, or a request with its Idempotency-Key is running."""
 
 
 class Gone(ApiError):
-    """The job was purged, by request or because its time was over."""
+    """The job was purged, by request or because its retention time is over."""
 
 
 class TooLarge(ApiError):
-    """Too many documents or bytes for one job; `/v1/limits` says how many are allowed."""
+    """Too many documents or bytes for one job; `/v1/limits` has the limits."""
 
 
 class ValidationError(ApiError):
-    """The request was read, and is wrong; `errors` says where."""
+    """The request is invalid; `errors` says where."""
 
 
 class RateLimited(ApiError):
-    """Too many requests or open jobs for this tenant; `retry_after` says when to come back."""
+    """Too many requests or open jobs for this tenant; `retry_after` says when to try again."""
 
 
 class Unavailable(ApiError):
-    """Overloaded, store or keys out of reach, or the body too slow; `retry_after` says when to come back."""
+    """Overloaded, Redis or keys unreachable, or the body too slow; `retry_after` says when to try again."""
 
 
 class ServerError(ApiError):
-    """The service's own mistake, or an answer this client cannot explain."""
+    """An internal error of the service, or a response that this client cannot parse."""
 
 
 _BY_STATUS: Mapping[int, type[ApiError]] = {
@@ -152,8 +152,8 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
 
 
 def from_response(response: httpx.Response) -> ApiError:
-    """The error that an answer stands for: problem+json, or whatever a proxy in between said."""
-    problem = _problem(response)
+    """Return the exception for an error response: problem+json, or any response of a proxy in between."""
+    problem = _parse_problem(response)
     kind = _BY_STATUS.get(response.status_code, ServerError)
     return kind(
         response.status_code,
@@ -170,7 +170,7 @@ def from_response(response: httpx.Response) -> ApiError:
 
 
 def retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds to wait by `Retry-After` (a number, or a date set against the answer's own), never negative."""
+    """Return the seconds to wait by `Retry-After` (a number, or a date relative to `Date`), never negative."""
     value = headers.get("retry-after")
     if value is None:
         return None
@@ -186,7 +186,7 @@ def retry_after(headers: httpx.Headers) -> float | None:
         return None
 
 
-def _problem(response: httpx.Response) -> dict[str, Any]:
+def _parse_problem(response: httpx.Response) -> dict[str, Any]:
     try:
         body = response.json()
     except ValueError:

@@ -1,8 +1,8 @@
-"""How good found entities are, and which thresholds would be best: documents with gold and scores -> numbers. Pure.
+"""Quality of predicted entities, and the best thresholds, from documents with gold entities and scores. Pure.
 
-Entities are found once, at a low threshold; a higher one keeps those with a higher score. That is exact for one
-threshold of all labels. Thresholds of labels are chosen label by label: where labels compete for the same words, a
-run with the chosen ones may differ a little.
+Entities are predicted once, at a low threshold; a higher one keeps those with a higher score. That is exact for one
+threshold for all labels. Thresholds of labels are chosen separately: if labels compete for the same words, a run
+with the chosen thresholds may differ slightly.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 STEPS = tuple(step / 100 for step in range(5, 100))
 """Thresholds that are tried for a label."""
-_KNOT_ENTITIES = 30
-"""Entities behind a knot of a calibration: fewer would say little."""
-_KNOTS = 40
+_MIN_POINT_ENTITIES = 30
+"""Minimum number of entities behind a point of a calibration curve."""
+_MAX_POINTS = 40
 
 
 class Span(NamedTuple):
@@ -31,11 +31,11 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A document.
+    """A document with its gold and its predicted entities.
 
     Attributes:
-        gold: the entities that are right.
-        found: the entities that the model found, with their scores.
+        gold: the correct entities.
+        found: the entities that the model predicted, with their scores.
     """
 
     gold: frozenset[Span]
@@ -44,12 +44,12 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Counts, and what follows from them. An entity is right if start, end and label are.
+    """Counts, precision, recall and F1. An entity is right if its start, end and label are.
 
     Attributes:
-        gold: entities that were to be found.
-        found: entities that were.
-        right: those in both.
+        gold: number of correct entities.
+        found: number of predicted entities.
+        right: number of entities in both.
     """
 
     gold: int
@@ -58,21 +58,21 @@ class Quality:
 
     @property
     def precision(self) -> float:
-        """The share of the found that are right; 1 where none was found."""
+        """Share of the predicted entities that are right; 1 if there is none."""
         return self.right / self.found if self.found else 1.0
 
     @property
     def recall(self) -> float:
-        """The share of the gold that was found; 1 where there was none."""
+        """Share of the gold entities that were predicted; 1 if there is none."""
         return self.right / self.gold if self.gold else 1.0
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of both."""
+        """Harmonic mean of precision and recall."""
         return 2 * self.right / (self.gold + self.found) if self.gold + self.found else 1.0
 
     def to_json(self) -> dict[str, Any]:
-        """Counts and shares."""
+        """Return counts and shares, rounded to four digits."""
         return {
             "gold": self.gold,
             "found": self.found,
@@ -84,81 +84,85 @@ class Quality:
 
 
 class Choice(NamedTuple):
-    """A threshold and what it gives."""
+    """A threshold and its quality."""
 
     threshold: float
     quality: Quality
 
 
 def kept(document: Judged, threshold: float | Mapping[str, float]) -> set[Span]:
-    """The entities above a threshold, or above their label's (0.5 where it has none), as the model counts them."""
-    common, own = (0.5, threshold) if isinstance(threshold, Mapping) else (threshold, {})
-    return {span for span, score in document.found.items() if score > own.get(span.label, common)}
+    """Return the entities whose score is above the threshold, or above their label's (0.5 if it has none)."""
+    default, by_label = (0.5, threshold) if isinstance(threshold, Mapping) else (threshold, {})
+    return {span for span, score in document.found.items() if score > by_label.get(span.label, default)}
 
 
 def quality(documents: Iterable[Judged], threshold: float | Mapping[str, float]) -> Quality:
-    """What a threshold, or one a label, gives."""
-    gold = found = right = 0
+    """Return the quality at one threshold, or at one threshold per label."""
+    gold = predicted = right = 0
     for document in documents:
         above = kept(document, threshold)
-        gold, found, right = gold + len(document.gold), found + len(above), right + len(above & document.gold)
-    return Quality(gold, found, right)
+        gold, predicted, right = (
+            gold + len(document.gold), predicted + len(above), right + len(above & document.gold)
+        )  # fmt: skip
+    return Quality(gold, predicted, right)
 
 
 def sweep(documents: Iterable[Judged], thresholds: Iterable[float], label: str | None = None) -> list[Choice]:
-    """What each threshold gives; of one label alone, if named."""
+    """Return the quality at each threshold, of all labels or of one."""
     gold = 0
     pairs: list[tuple[float, bool]] = []
     for document in documents:
         gold += sum(label in (None, span.label) for span in document.gold)
-        own = ((span, score) for span, score in document.found.items() if label in (None, span.label))
-        pairs += [(score, span in document.gold) for span, score in own]
+        predicted = ((span, score) for span, score in document.found.items() if label in (None, span.label))
+        pairs += [(score, span in document.gold) for span, score in predicted]
     pairs.sort()
     scores = [score for score, _ in pairs]
     right = [0, *accumulate(is_right for _, is_right in pairs)]
-    below = [(threshold, bisect_right(scores, threshold)) for threshold in thresholds]
-    return [Choice(threshold, Quality(gold, len(pairs) - at, right[-1] - right[at])) for threshold, at in below]
+    is_below = [(threshold, bisect_right(scores, threshold)) for threshold in thresholds]
+    return [Choice(threshold, Quality(gold, len(pairs) - at, right[-1] - right[at])) for threshold, at in is_below]
 
 
 def best(choices: Sequence[Choice], precision: float | None = None) -> Choice | None:
-    """The choice with the best F1, of equally good ones the middle.
+    """Return the choice with the best F1, the middle one if several are equally good.
 
     Args:
         choices: by rising threshold.
-        precision: the best recall among those with this precision instead.
+        precision: if set, return the best recall among the choices with at least this precision instead.
 
     Returns:
-        None where no choice finds anything right, or none has that precision.
+        None if no choice has a right entity, or none has that precision.
     """
     if precision is None:
-        ranked = [(one.quality.f1, one) for one in choices]
+        ranked = [(choice.quality.f1, choice) for choice in choices]
     else:
-        enough = (one for one in choices if one.quality.found and one.quality.precision >= precision)
-        ranked = [(one.quality.recall, one) for one in enough]
-    ranked = [(rank, one) for rank, one in ranked if one.quality.right]
+        precise = (choice for choice in choices if choice.quality.found and choice.quality.precision >= precision)
+        ranked = [(choice.quality.recall, choice) for choice in precise]
+    ranked = [(rank, choice) for rank, choice in ranked if choice.quality.right]
     top = max((rank for rank, _ in ranked), default=None)
-    equals = [one for rank, one in ranked if rank == top]
+    equals = [choice for rank, choice in ranked if rank == top]
     return equals[len(equals) // 2] if equals else None
 
 
 def calibration(documents: Iterable[Judged]) -> list[tuple[float, float]]:
-    """What scores are worth: knots (score, share that is right), both rising, with straight lines between them.
+    """Fit an isotonic calibration curve; return its (score, precision) points, both rising.
 
-    Isotonic regression: bins of equally many entities by score, neighbours that do not rise pooled; so are those
-    whose scores are the same as written, as many are of a model that is sure of itself.
+    Entities are binned by score into bins of equal size; neighbouring bins that do not rise are pooled, as are
+    those whose rounded scores are equal (a confident model gives the same score to many entities).
 
     Raises:
-        ValueError: too few entities to say.
+        ValueError: there are too few entities.
     """
-    pairs = sorted((score, span in one.gold) for one in documents for span, score in one.found.items())
-    if len(pairs) < 2 * _KNOT_ENTITIES:
-        raise ValueError(f"{len(pairs)} found entities are too few; {2 * _KNOT_ENTITIES} are the least")
-    size = max(_KNOT_ENTITIES, len(pairs) // _KNOTS)
+    pairs = sorted((score, span in doc.gold) for doc in documents for span, score in doc.found.items())
+    if len(pairs) < 2 * _MIN_POINT_ENTITIES:
+        raise ValueError(
+            f"{len(pairs)} predicted entities are too few; at least {2 * _MIN_POINT_ENTITIES} are needed"
+        )
+    size = max(_MIN_POINT_ENTITIES, len(pairs) // _MAX_POINTS)
     pools: list[_Pool] = []
     for first in range(0, len(pairs) - size + 1, size):
         part = pairs[first:] if len(pairs) - first < 2 * size else pairs[first : first + size]
         pools.append(_Pool(len(part), sum(score for score, _ in part), sum(right for _, right in part)))
-        while len(pools) > 1 and not pools[-2].below(pools[-1]):
+        while len(pools) > 1 and not pools[-2].is_below(pools[-1]):
             last = pools.pop()
             pools[-1] = _Pool(*map(add, pools[-1], last))
     return [(pool.score, round(pool.right / pool.entities, 4)) for pool in pools]
@@ -175,5 +179,5 @@ class _Pool(NamedTuple):
     def score(self) -> float:
         return round(self.scores / self.entities, 4)
 
-    def below(self, other: _Pool) -> bool:
+    def is_below(self, other: _Pool) -> bool:
         return self.score < other.score and self.right * other.entities < other.right * self.entities

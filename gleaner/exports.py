@@ -1,13 +1,13 @@
-"""Results in other tools' forms: spaCy `Doc` and `DocBin`, IOB2 tags, Label Studio tasks.
+"""Results in the formats of other tools: spaCy `Doc` and `DocBin`, IOB2 tags, Label Studio tasks.
 
     from gleaner import exports
 
     results = client.extract(texts, ["person", "city"])
     exports.docbin(results, texts).to_disk("train.spacy")
 
-Every function takes texts beside results, in the same order; None where the results carry theirs (`return_text`).
-Documents that failed are left out: a text without entities is not what became of them. Offsets are code points, as
-in Python, unless `offset_unit` says what the job asked for.
+Every function takes results and their texts, in the same order; texts may be None if the results include them
+(`return_text`). Failed documents are omitted: they would look like texts without entities. Offsets are code points,
+as in Python, unless `offset_unit` says otherwise.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ def docs(
     nlp: Language | None = None,
     offset_unit: OffsetUnit = "codepoint",
 ) -> Iterator[Doc]:
-    """One spaCy `Doc` a document that succeeded.
+    """Yield one spaCy `Doc` per document that succeeded.
 
-    `doc.spans["gleaner"]` has every entity, with its score beside it in `.attrs["scores"]`; `doc.ents`, which can
-    hold no two on the same token, those that remain where the longer wins. An entity that ends within a token takes
-    the whole token. `doc.user_data["id"]` is the document's id.
+    `doc.spans["gleaner"]` has every entity, and their scores in `.attrs["scores"]`; `doc.ents`, which cannot
+    overlap, has the longest ones. An entity that ends within a token is extended to the whole token.
+    `doc.user_data["id"]` is the document's id.
 
     Args:
-        results: as the client hands them out.
+        results: as the client returns them.
         texts: the documents' texts.
-        nlp: a pipeline whose tokenizer is used; spaCy's one for no language in particular by default.
-        offset_unit: what the entities' offsets count.
+        nlp: a pipeline whose tokenizer is used; by default spaCy's multi-language tokenizer.
+        offset_unit: unit of the entities' offsets.
 
     Raises:
         MissingExtraError: spaCy is not installed.
-        ValueError: results and texts are not of the same number, or a text is missing.
+        ValueError: the numbers of results and texts differ, or a text is missing.
 
     Examples:
         >>> texts = ["Ada Lovelace lived in London."]
@@ -62,12 +62,12 @@ def docs(
         >>> [(entity.text, entity.label_) for entity in doc.ents]
         [('Ada Lovelace', 'person'), ('London', 'city')]
     """
-    spacy = _spacy()
+    spacy = _import_spacy()
     from spacy.tokens import SpanGroup
     from spacy.util import filter_spans
 
     pipeline = spacy.blank("xx") if nlp is None else nlp
-    for result, text, entities in _succeeded(results, texts, offset_unit):
+    for result, text, entities in _select_succeeded(results, texts, offset_unit):
         doc = pipeline.make_doc(text)
         spans, scores = [], []
         for entity in entities:
@@ -88,21 +88,21 @@ def docbin(
     nlp: Language | None = None,
     offset_unit: OffsetUnit = "codepoint",
 ) -> DocBin:
-    """`docs` as one `DocBin`, which `spacy train` reads; arguments and errors as of `docs`.
+    """Return the documents of `docs` as one `DocBin`, which `spacy train` reads; see `docs` for the arguments.
 
     Examples:
         >>> texts = ["Ada Lovelace lived in London."] * 3
         >>> len(docbin(client.extract(texts, ["person"]), texts))
         3
     """
-    _spacy()
+    _import_spacy()
     from spacy.tokens import DocBin
 
     return DocBin(docs=docs(results, texts, nlp=nlp, offset_unit=offset_unit), store_user_data=True)
 
 
 def words(text: str) -> Iterator[tuple[int, int]]:
-    """Words and single punctuation marks, as GLiNER's own splitter cuts a text.
+    """Yield (start, end) of words and single punctuation marks, split as by GLiNER.
 
     Examples:
         >>> text = "Don't panic!"
@@ -119,33 +119,33 @@ def iob2(
     tokenize: Tokenize = words,
     offset_unit: OffsetUnit = "codepoint",
 ) -> Iterator[list[tuple[str, str]]]:
-    """Tokens with their IOB2 tags, one list a document that succeeded.
+    """Yield tokens with their IOB2 tags, one list per document that succeeded.
 
-    A token that an entity touches belongs to it. Where entities overlap the longer wins, then the earlier: IOB2 has
-    one tag a token.
+    A token that overlaps an entity belongs to it. Where entities overlap the longer wins, then the earlier: IOB2
+    has one tag per token.
 
     Args:
-        results: as the client hands them out.
+        results: as the client returns them.
         texts: the documents' texts.
-        tokenize: where tokens start and end; `words` by default.
-        offset_unit: what the entities' offsets count.
+        tokenize: returns the tokens of a text; `words` by default.
+        offset_unit: unit of the entities' offsets.
 
     Raises:
-        ValueError: results and texts are not of the same number, or a text is missing.
+        ValueError: the numbers of results and texts differ, or a text is missing.
 
     Examples:
         >>> result = Result(0, "0", "succeeded", (Entity(0, 12, "Ada Lovelace", "person", 0.9),))
         >>> list(iob2([result], ["Ada Lovelace wrote."]))
         [[('Ada', 'B-person'), ('Lovelace', 'I-person'), ('wrote', 'O'), ('.', 'O')]]
     """
-    for _, text, entities in _succeeded(results, texts, offset_unit):
+    for _, text, entities in _select_succeeded(results, texts, offset_unit):
         tokens = list(tokenize(text))
         tags = ["O"] * len(tokens)
-        for entity in sorted(entities, key=lambda each: (each.start - each.end, each.start)):
+        for entity in sorted(entities, key=lambda item: (item.start - item.end, item.start)):
             inside = [at for at, (start, end) in enumerate(tokens) if start < entity.end and end > entity.start]
             if all(tags[at] == "O" for at in inside):
-                for place, at in enumerate(inside):
-                    tags[at] = f"{'I' if place else 'B'}-{entity.label}"
+                for position, at in enumerate(inside):
+                    tags[at] = f"{'I' if position else 'B'}-{entity.label}"
         yield [(text[start:end], tag) for (start, end), tag in zip(tokens, tags, strict=True)]
 
 
@@ -158,18 +158,18 @@ def label_studio(
     model_version: str = "gleaner",
     offset_unit: OffsetUnit = "codepoint",
 ) -> Iterator[dict[str, Any]]:
-    """Label Studio tasks with predictions, to be written as one JSON list and imported; people then correct them.
+    """Yield Label Studio tasks with predictions, to be written as one JSON list and imported for correction.
 
     Args:
-        results: as the client hands them out.
+        results: as the client returns them.
         texts: the documents' texts.
         from_name: name of the `<Labels>` tag of the labelling interface.
         to_name: name of its `<Text>` tag, whose value is `$text`.
-        model_version: what the predictions are called there.
-        offset_unit: what the entities' offsets count. Label Studio counts code points.
+        model_version: name of the predictions in Label Studio.
+        offset_unit: unit of the entities' offsets. Label Studio counts code points.
 
     Raises:
-        ValueError: results and texts are not of the same number, or a text is missing.
+        ValueError: the numbers of results and texts differ, or a text is missing.
 
     Examples:
         >>> result = Result(0, "a", "succeeded", (Entity(0, 3, "Ada", "person", 0.9),))
@@ -177,35 +177,35 @@ def label_studio(
         >>> task["data"], task["predictions"][0]["result"][0]["value"]
         ({'text': 'Ada wrote.', 'id': 'a'}, {'start': 0, 'end': 3, 'text': 'Ada', 'labels': ['person']})
     """
-    for result, text, entities in _succeeded(results, texts, offset_unit):
+    for result, text, entities in _select_succeeded(results, texts, offset_unit):
         regions = [
             {
                 "id": f"{result.index}-{number}",
                 "from_name": from_name,
                 "to_name": to_name,
                 "type": "labels",
-                "value": {"start": each.start, "end": each.end, "text": each.text, "labels": [each.label]},
-                "score": each.score,
+                "value": {"start": entity.start, "end": entity.end, "text": entity.text, "labels": [entity.label]},
+                "score": entity.score,
             }
-            for number, each in enumerate(entities)
+            for number, entity in enumerate(entities)
         ]
-        least = min((each.score for each in entities), default=1.0)
-        prediction = {"model_version": model_version, "score": least, "result": regions}
+        lowest = min((entity.score for entity in entities), default=1.0)
+        prediction = {"model_version": model_version, "score": lowest, "result": regions}
         yield {"data": {"text": text, "id": result.id}, "predictions": [prediction]}
 
 
-def _succeeded(
+def _select_succeeded(
     results: Iterable[Result], texts: Iterable[str] | None, unit: OffsetUnit
 ) -> Iterator[tuple[Result, str, Sequence[Entity]]]:
-    """Results that have entities to speak of, each with its text and its entities in code points."""
+    """Yield results that succeeded, each with its text and its entities in code points."""
     pairs: Iterable[tuple[Result, str | None]]
-    pairs = ((each, each.text) for each in results) if texts is None else zip(results, texts, strict=True)
+    pairs = ((item, item.text) for item in results) if texts is None else zip(results, texts, strict=True)
     for result, text in pairs:
         if not result.ok:
             continue
         if text is None:
             raise ValueError(
-                f"document {result.id!r} carries no text: give `texts`, or submit with return_text=True"
+                f"the result of document {result.id!r} has no text: pass `texts`, or submit with return_text=True"
             )
         yield result, text, _in_codepoints(text, result.entities, unit)
 
@@ -213,13 +213,14 @@ def _succeeded(
 def _in_codepoints(text: str, entities: Sequence[Entity], unit: OffsetUnit) -> Sequence[Entity]:
     if unit == "codepoint" or not entities:
         return entities
-    wide = (1 + (ord(letter) > 0xFFFF) for letter in text)
-    ends = list(accumulate(wide if unit == "utf16" else (len(letter.encode()) for letter in text), initial=0))
-    moved = ((bisect_left(ends, each.start), bisect_left(ends, each.end), each) for each in entities)
-    return [Entity(start, end, each.text, each.label, each.score) for start, end, each in moved]
+    utf16_sizes = (1 + (ord(letter) > 0xFFFF) for letter in text)
+    sizes = utf16_sizes if unit == "utf16" else (len(letter.encode()) for letter in text)
+    offsets = list(accumulate(sizes, initial=0))
+    moved = ((bisect_left(offsets, item.start), bisect_left(offsets, item.end), item) for item in entities)
+    return [Entity(start, end, item.text, item.label, item.score) for start, end, item in moved]
 
 
-def _spacy() -> Any:
+def _import_spacy() -> Any:
     try:
         import spacy
     except ImportError:

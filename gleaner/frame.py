@@ -8,4 +8,4 @@ from gleaner.dataframes import MissingExtraError, annotate, entities, extract, l
 
 __all__ = ["MissingExtraError", "annotate", "entities", "extract", "library_of"]
 
-warnings.warn("gleaner.frame is now gleaner.dataframes", DeprecationWarning, stacklevel=2)
+warnings.warn("gleaner.frame was renamed; import gleaner.dataframes", DeprecationWarning, stacklevel=2)

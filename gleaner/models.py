@@ -1,6 +1,6 @@
-"""What the gateway says, as frozen values: JSON in, `JobInfo`, `Result`, `Entity`, `Model` out.
+"""The gateway's JSON as frozen dataclasses: `JobInfo`, `Result`, `Entity`, `Model` and others.
 
-Unknown fields are ignored and absent ones get their empty value, so that an older client reads a newer gateway.
+Unknown fields are ignored and missing ones get an empty value, so that an older client works with a newer gateway.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Counts:
 
     @property
     def finished(self) -> int:
-        """Documents that have their outcome."""
+        """Number of documents that have an outcome."""
         return self.succeeded + self.failed + self.cancelled + self.expired
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a job's documents cost so far."""
+    """Work that a job's documents have caused so far."""
 
     characters: int = 0
     windows: int = 0
@@ -43,13 +43,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
-    """A job as it was when the gateway answered.
+    """State of a job at the time of the gateway's response.
 
     Attributes:
-        progress: finished documents as a fraction of all, 0..1.
-        eta_s: seconds the gateway expects the rest to take; None while it cannot know.
-        default_threshold: score from which an entity counts where the request names none; None before it runs.
-        error_summary: how many documents failed with which code.
+        progress: fraction of the documents that are finished, 0..1.
+        eta_s: seconds until the job is expected to end; None while that is unknown.
+        default_threshold: minimum score of an entity if the request has none; None before the job runs.
+        error_summary: number of failed documents by error code.
     """
 
     id: str
@@ -75,29 +75,29 @@ class JobInfo:
 
     @property
     def done(self) -> bool:
-        """True once nothing about the job's documents can change any more."""
+        """True once the job is terminal: its documents cannot change any more."""
         return self.status in TERMINAL
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> JobInfo:
-        """Read a job object."""
+        """Parse a job object."""
         return cls(
             id=body["id"],
             status=body["status"],
             status_reason=body.get("status_reason"),
-            counts=Counts(**_known(Counts, body.get("counts"))),
+            counts=Counts(**_pick_fields(Counts, body.get("counts"))),
             progress=body.get("progress") or 0.0,
             eta_s=body.get("eta_s"),
             queue_position=body.get("queue_position"),
-            usage=Usage(**_known(Usage, body.get("usage"))),
+            usage=Usage(**_pick_fields(Usage, body.get("usage"))),
             model=body.get("model") or "",
             model_revision=body.get("model_revision"),
             default_threshold=body.get("default_threshold"),
-            created_at=_time(body.get("created_at")),
-            started_at=_time(body.get("started_at")),
-            finished_at=_time(body.get("finished_at")),
-            deadline_at=_time(body.get("deadline_at")),
-            results_expire_at=_time(body.get("results_expire_at")),
+            created_at=_parse_time(body.get("created_at")),
+            started_at=_parse_time(body.get("started_at")),
+            finished_at=_parse_time(body.get("finished_at")),
+            deadline_at=_parse_time(body.get("deadline_at")),
+            results_expire_at=_parse_time(body.get("results_expire_at")),
             error_summary={item["code"]: item["count"] for item in body.get("error_summary") or ()},
             metadata=body.get("metadata") or {},
             retry_of=body.get("retry_of"),
@@ -107,12 +107,13 @@ class JobInfo:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why an entity was found.
+    """The reason why an entity was found.
 
     Attributes:
         runners_up: the labels that scored next best on the same words, with their scores, best first.
-        window: what of the text the model saw at once, (start, end) in the offset unit asked for.
-        confidence: how often entities of this score are right, by the model's own calibration; None without one.
+        window: the part of the text that the model saw at once, as (start, end) in the requested offset unit.
+        confidence: share of entities with this score that are correct, by the model's calibration curve; None
+            without one.
     """
 
     runners_up: tuple[tuple[str, float], ...]
@@ -121,12 +122,12 @@ class Explanation:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Explanation:
-        """Read an `explain` object."""
-        others = tuple((other["label"], other["score"]) for other in body["runners_up"])
-        return cls(others, (body["window"]["start"], body["window"]["end"]), body.get("confidence"))
+        """Parse an `explain` object."""
+        runners_up = tuple((item["label"], item["score"]) for item in body["runners_up"])
+        return cls(runners_up, (body["window"]["start"], body["window"]["end"]), body.get("confidence"))
 
     def to_json(self) -> dict[str, Any]:
-        """The object as the gateway writes it."""
+        """Return the gateway's JSON of it."""
         return {
             "runners_up": [{"label": label, "score": score} for label, score in self.runners_up],
             "window": {"start": self.window[0], "end": self.window[1]},
@@ -136,11 +137,11 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """A span of a document: `text[start:end]` in the offset unit asked for is `text`; score in 0..1.
+    """A labelled span of a document: `document[start:end]`, in the requested offset unit, is `text`; score in 0..1.
 
     Attributes:
-        redacted: its (start, end) in the result's `redacted_text`; `text` is then what stands there.
-        explain: why it was found, where `explain` asked for it.
+        redacted: its (start, end) in the result's `redacted_text`; `text` is then the replacement.
+        explain: why it was found, if `explain` was requested.
     """
 
     start: int
@@ -153,7 +154,7 @@ class Entity:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Entity:
-        """Read an entity object."""
+        """Parse an entity object."""
         redacted, explain = body.get("redacted_start"), body.get("explain")
         return cls(
             start=body["start"],
@@ -166,7 +167,7 @@ class Entity:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The entity as the gateway writes it."""
+        """Return the gateway's JSON of it."""
         body = {name: getattr(self, name) for name in ("start", "end", "text", "label", "score")}
         if self.redacted is not None:
             body["redacted_start"], body["redacted_end"] = self.redacted
@@ -177,7 +178,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class DocumentError:
-    """Why one document has no entities; `retryable` if the same text may succeed another time."""
+    """Error of one document; `retryable` if the same text may succeed another time."""
 
     code: str
     detail: str
@@ -189,15 +190,15 @@ class Result:
     """The outcome of one document.
 
     Attributes:
-        index: the document's place in the job, from 0.
+        index: position of the document in the job, from 0.
         id: the id it was submitted with, or the index as text.
         status: succeeded, failed, cancelled or expired.
         entities: sorted by start, end, label.
-        windows: pieces the text was cut into to fit the model.
-        truncated: True if the rest of a long text was dropped, as `long_text="truncate"` asks.
+        windows: number of windows the text was cut into to fit the model.
+        truncated: True if the rest of a long text was dropped (`long_text="truncate"`).
         error: set unless the document succeeded (cancelled and expired ones may have none).
-        text: the document's text, where `return_text` asked for it.
-        redacted_text: the text without its entities, where `redact` asked for it.
+        text: the document's text, if `return_text` was requested.
+        redacted_text: the text without its entities, if `redact` was requested.
     """
 
     index: int
@@ -214,12 +215,12 @@ class Result:
 
     @property
     def ok(self) -> bool:
-        """True if the document succeeded; entities may still be none."""
+        """True if the document succeeded; it may have no entities."""
         return self.status == "succeeded"
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Result:
-        """Read a result object."""
+        """Parse a result object."""
         error = body.get("error")
         return cls(
             index=body["index"],
@@ -230,13 +231,13 @@ class Result:
             truncated=bool(body.get("truncated")),
             warnings=tuple(body.get("warnings") or ()),
             attempts=body.get("attempts") or 0,
-            error=None if error is None else DocumentError(**_known(DocumentError, error)),
+            error=None if error is None else DocumentError(**_pick_fields(DocumentError, error)),
             text=body.get("text"),
             redacted_text=body.get("redacted_text"),
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The result as the gateway writes it."""
+        """Return the gateway's JSON of it."""
         body: dict[str, Any] = {
             "index": self.index,
             "id": self.id,
@@ -263,12 +264,11 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model jobs may name; one without workers still takes jobs, which wait for it.
+    """A model that jobs may name; without workers it still accepts jobs, which wait for one.
 
     Attributes:
-        default_threshold: score from which an entity counts where a request names none; None before a worker
-            announced it.
-        limits: words_per_window, tokens_per_row, words_per_entity and labels, at most; empty before a worker
+        default_threshold: minimum score of an entity if a request has none; None before a worker announced it.
+        limits: maximum words_per_window, tokens_per_row, words_per_entity and labels; empty before a worker
             announced them.
     """
 
@@ -282,7 +282,7 @@ class Model:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Model:
-        """Read one entry of `/v1/models`."""
+        """Parse one entry of `/v1/models`."""
         return cls(
             name=body.get("name") or body["id"],
             available=bool(body.get("available")),
@@ -296,13 +296,13 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """One rate that is limited, and what is left of it.
+    """A rate limit and the remaining quota.
 
     Attributes:
-        measure: what is counted: requests, submits, documents or characters.
-        scope: over what: this key, or all of the tenant's.
-        window_s: the sliding window that the limit is for.
-        resets_in_s: when all of it is back if nothing more is asked for.
+        measure: unit that is counted: requests, submits, documents or characters.
+        scope: key or tenant, whose use is counted.
+        window_s: length of the sliding window, in seconds.
+        resets_in_s: seconds until the full quota is available again if it is not used meanwhile.
     """
 
     name: str
@@ -316,12 +316,12 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the caller may do.
+    """Limits of a key and its tenant.
 
     Attributes:
-        rates: those that are limited.
-        open: open work and the most there may be, by name; None is no limit.
-        request: what one request may hold, by name.
+        rates: the rate limits.
+        open: current open work and its maximum, by name; None is no limit.
+        request: maximum sizes of one request, by name.
     """
 
     tenant: str
@@ -333,20 +333,20 @@ class Limits:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Limits:
-        """Read the answer of `/v1/limits`."""
+        """Parse the response of `/v1/limits`."""
         return cls(
             tenant=body["tenant"],
             key_id=body["key_id"],
             role=body["role"],
-            rates=tuple(Rate(**_known(Rate, each)) for each in body.get("rates") or ()),
+            rates=tuple(Rate(**_pick_fields(Rate, item)) for item in body.get("rates") or ()),
             open=body.get("open") or {},
             request=body.get("request") or {},
         )
 
 
-def _known(kind: type[Any], body: Mapping[str, Any] | None) -> dict[str, Any]:
+def _pick_fields(kind: type[Any], body: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (body or {}).items() if key in kind.__dataclass_fields__}
 
 
-def _time(value: str | None) -> datetime | None:
+def _parse_time(value: str | None) -> datetime | None:
     return None if value is None else datetime.fromisoformat(value)

@@ -1,4 +1,4 @@
-"""A small receiver of webhooks on this machine: verified events in a queue. For trying out, not for production."""
+"""A small webhook receiver on this machine that queues verified events. For trying out, not for production."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _MAX_BODY = 1 << 20
 
 
 class Listener:
-    """Takes webhooks at `url` while the block runs.
+    """Receives webhooks at `url` while the block runs.
 
     Args:
-        secret: of the webhooks that are to come; others are answered 401.
-        port: 0 takes a free one.
-        host: where to listen.
+        secret: the secret that the webhooks are signed with; other requests get 401.
+        port: 0 for a free one.
+        host: address to listen on.
     """
 
     def __init__(self, secret: str, port: int = 0, host: str = "127.0.0.1") -> None:
@@ -32,12 +32,12 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Where webhooks go."""
+        """URL of the receiver."""
         host, port = self._server.server_address[:2]
         return f"http://{host!s}:{port}/"
 
     def next(self, timeout_s: float | None = None) -> dict[str, Any] | None:
-        """The next verified event; None if there was none in time."""
+        """Return the next verified event, or None if there was none in time."""
         try:
             return self._events.get(timeout=timeout_s)
         except queue.Empty:
@@ -65,24 +65,24 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 10
 
     def do_POST(self) -> None:
-        """Take one event."""
+        """Verify and queue one event."""
         length = self.headers.get("content-length", "")
         if not length.isdigit() or int(length) > _MAX_BODY:
-            self._answer(413)
+            self._respond(413)
             return
         body = self.rfile.read(int(length))
         try:
             event = verify_webhook(body, dict(self.headers.items()), self.server.secret)
         except WebhookVerificationError:
-            self._answer(401)
+            self._respond(401)
             return
         self.server.events.put(event)
-        self._answer(204)
+        self._respond(204)
 
     def log_message(self, *_: object) -> None:
-        """Nothing: what matters is in the queue."""
+        """Log nothing."""
 
-    def _answer(self, status: int) -> None:
+    def _respond(self, status: int) -> None:
         self.send_response(status)
         self.send_header("Content-Length", "0")
         self.end_headers()

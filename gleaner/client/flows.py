@@ -136,7 +136,7 @@ class Retry:
     cap_s: float = 20.0
     longest_s: float = 120.0
 
-    def compute_delay(
+    def next_delay(
         self, attempt: int, error: ApiError | TransportError, *, repeatable: bool = True
     ) -> float | None:
         """Return the seconds until try `attempt + 1` (the first is 0), or None to give up."""

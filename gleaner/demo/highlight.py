@@ -1,7 +1,7 @@
-"""Entities in their text, for a terminal: text + spans -> styled text, a long one abridged around its entities.
+"""Highlight entities in their text for a terminal; a long text is abridged to excerpts around its entities.
 
-The label stands behind each entity, so that the picture can be read without colours too. Overlapping entities are
-drawn on top of each other: the shorter one's colour wins, the others show as underline, all labels are there.
+The label follows each entity, so that the output is readable without colours. Where entities overlap, the text has
+the colour of the shortest and is underlined, and all labels are shown.
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ _MARGIN: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of a text that is shown; the whole text is one."""
+    """An excerpt of a text, or the whole text."""
 
     start: int
     end: int
 
 
-def colours(labels: Sequence[str]) -> dict[str, str]:
-    """A colour for each label, in order, starting over when they run out."""
+def assign_colours(labels: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each label, in order; colours repeat if there are more labels."""
     return {label: _COLOURS[number % len(_COLOURS)] for number, label in enumerate(labels)}
 
 
 def highlight(text: str, entities: Sequence[Entity], palette: dict[str, str], parts: Sequence[Part]) -> Text:
-    """The parts of a text with its entities in colour; ` … ` stands for what is left out.
+    """Return the parts of a text with coloured entities; ` … ` marks omitted text.
 
     Args:
-        text: the text that the entities' offsets (in code points) are of.
-        entities: may overlap; one that is not wholly inside a part is left out.
+        text: the text that the entities' offsets (in code points) refer to.
+        entities: may overlap; an entity that is not completely inside a part is omitted.
         palette: colour by label.
-        parts: in order, apart from each other.
+        parts: in order, not overlapping.
     """
     shown = Text()
     for part in parts:
         if part.start > 0:
             shown.append(" … " if shown else "… ", style="dim")
         inside = [entity for entity in entities if part.start <= entity.start and entity.end <= part.end]
-        _append(shown, text, part, inside, palette)
+        _append_part(shown, text, part, inside, palette)
     if parts and parts[-1].end < len(text):
         shown.append(" …", style="dim")
     return shown
 
 
-def whole(text: str) -> list[Part]:
-    """The text as one part."""
+def whole_text(text: str) -> list[Part]:
+    """Return the text as one part."""
     return [Part(0, len(text))]
 
 
-def around(text: str, entities: Sequence[Entity], limit: int) -> list[Part]:
-    """The surroundings of the first entities, `limit` characters in all or a little more, cut between words."""
+def excerpt_around(text: str, entities: Sequence[Entity], limit: int) -> list[Part]:
+    """Return excerpts around the first entities, about `limit` characters in total, cut between words."""
     parts: list[Part] = []
     length = 0
-    for entity in sorted(entities, key=lambda one: one.start):
+    for entity in sorted(entities, key=lambda item: item.start):
         part = Part(_word_start(text, entity.start - _MARGIN), _word_end(text, entity.end + _MARGIN))
         if parts and part.start <= parts[-1].end + 1:
             part = Part(parts[-1].start, max(parts[-1].end, part.end))
@@ -74,29 +74,29 @@ def around(text: str, entities: Sequence[Entity], limit: int) -> list[Part]:
     return parts or [Part(0, _word_end(text, limit))]
 
 
-def _append(shown: Text, text: str, part: Part, entities: Sequence[Entity], palette: dict[str, str]) -> None:
+def _append_part(shown: Text, text: str, part: Part, entities: Sequence[Entity], palette: dict[str, str]) -> None:
     ends = {part.start, part.end}
     for entity in entities:
         ends |= {entity.start, entity.end}
     points = sorted(ends)
     for start, end in itertools.pairwise(points):
-        covering = [one for one in entities if one.start <= start and end <= one.end]
-        shown.append(_printable(text[start:end]), style=_style(covering, palette))
-        closing = [one for one in entities if one.end == end]
-        for one in sorted(closing, key=lambda one: -one.start):
-            shown.append(f"[{one.label}]", style=f"dim {palette.get(one.label, '')}")
+        covering = [entity for entity in entities if entity.start <= start and end <= entity.end]
+        shown.append(_replace_unprintable(text[start:end]), style=_choose_style(covering, palette))
+        closing = [entity for entity in entities if entity.end == end]
+        for entity in sorted(closing, key=lambda item: -item.start):
+            shown.append(f"[{entity.label}]", style=f"dim {palette.get(entity.label, '')}")
 
 
-def _style(covering: Sequence[Entity], palette: dict[str, str]) -> str:
+def _choose_style(covering: Sequence[Entity], palette: dict[str, str]) -> str:
     if not covering:
         return ""
-    innermost = min(covering, key=lambda one: one.end - one.start)
+    innermost = min(covering, key=lambda entity: entity.end - entity.start)
     colour = palette.get(innermost.label, "")
     return f"bold {colour} underline" if len(covering) > 1 else f"bold {colour}"
 
 
-def _printable(text: str) -> str:
-    """The text without what a terminal would act upon, each such character replaced by one."""
+def _replace_unprintable(text: str) -> str:
+    """Return the text with each control character replaced by one printable character."""
     return "".join(
         character if character.isprintable() else " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
         for character in text

@@ -1,4 +1,4 @@
-"""The demo's documents: invented texts of many kinds, each with labels of its own."""
+"""The demo's documents: invented texts of many kinds, each with separate labels."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Labels = tuple[str, ...] | dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One document of the demo: labels are its own, as is the threshold where it has one."""
+    """One document of the demo with its labels and, if it differs from the default, its threshold."""
 
     id: str
     labels: Labels
     text: str
     threshold: float | None = None
 
-    def document(self) -> dict[str, Any]:
-        """The document as the client submits it."""
+    def to_document(self) -> dict[str, Any]:
+        """Return the document as the client submits it."""
         document: dict[str, Any] = {"id": self.id, "text": self.text}
         document["labels"] = dict(self.labels) if isinstance(self.labels, dict) else list(self.labels)
         if self.threshold is not None:
@@ -27,8 +27,8 @@ class Sample:
         return document
 
 
-def samples() -> tuple[Sample, ...]:
-    """Every document, in order."""
+def load_samples() -> tuple[Sample, ...]:
+    """Return every document, in order."""
     long_text = files("gleaner.demo").joinpath("railway.txt").read_text(encoding="utf-8")
     return (
         Sample(

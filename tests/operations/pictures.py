@@ -25,7 +25,7 @@ from PIL import Image
 
 from alerts import panels
 from alerts.panels import Board, Panel
-from gleaner.demo.samples import samples
+from gleaner.demo.samples import load_samples
 from tests.conftest import ROOT
 from tests.operations.conftest import WEBHOOKS, Watched
 from tests.operations.gameday import tool
@@ -58,7 +58,7 @@ LABELS = ["person", "organization", "location", "date"]
 
 def work(watched: Watched) -> float:
     """A quiet start, a flood, a second worker that helps; when it began, in Unix seconds."""
-    began, texts = time.time(), [sample.text for sample in samples() if len(sample.text) < SHORT]
+    began, texts = time.time(), [sample.text for sample in load_samples() if len(sample.text) < SHORT]
     hook, broken = watched.receiver.url("/hook"), watched.receiver.url("/500")
     while (past := time.time() - began) < RUN_S:
         if 25 < past < 40:

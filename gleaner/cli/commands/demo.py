@@ -37,7 +37,7 @@ def demo(
         try:
             console.print(f"everything is up at {local.facts['gateway_url']}", highlight=False)
             with Client(local.facts["gateway_url"], local.key) as client:
-                succeeded = show.documents(client, console)
+                succeeded = show.run_samples(client, console)
         finally:
             with narrator.spinning("stopping"):
                 local.stop()

@@ -137,11 +137,11 @@ def test_missing_values_are_empty_texts(client: Client) -> None:
 def test_what_is_no_frame_is_told() -> None:
     """A list, a lazy frame, a column that is not there."""
     with Client("http://127.0.0.1:9") as client:
-        with pytest.raises(TypeError, match="list is no frame"):
+        with pytest.raises(TypeError, match="list is not a frame"):
             dataframes.extract(client, ["Ada"], labels=["x"])
         with pytest.raises(TypeError, match="collect"):
             dataframes.extract(client, polars.LazyFrame({"text": ["Ada"]}), labels=["x"])
-        with pytest.raises(TypeError, match="no column 'text'; there are: body"):
+        with pytest.raises(TypeError, match="no column 'text'; the columns are: body"):
             dataframes.extract(client, pandas.DataFrame({"body": []}), labels=["x"])
         with pytest.raises(TypeError, match="rename it"):
             dataframes.extract(client, pandas.DataFrame({"text": [], "label": []}), labels=["x"], id="label")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from gleaner.demo.highlight import Part, around, colours, highlight, whole
-from gleaner.demo.samples import samples
+from gleaner.demo.highlight import Part, assign_colours, excerpt_around, highlight, whole_text
+from gleaner.demo.samples import load_samples
 from gleaner.models import Entity
 
-PALETTE = colours(["person", "city", "place"])
+PALETTE = assign_colours(["person", "city", "place"])
 
 
 def entity(text: str, inside: str, label: str) -> Entity:
@@ -27,7 +27,7 @@ def test_each_entity_is_coloured_and_named() -> None:
     """The label stands behind the entity; the rest of the text is as it was."""
     text = "Zoë met 李明 😀 in Tokyo."
     entities = [entity("Zoë", text, "person"), entity("李明", text, "person"), entity("Tokyo", text, "city")]
-    shown = highlight(text, entities, PALETTE, whole(text))
+    shown = highlight(text, entities, PALETTE, whole_text(text))
 
     assert shown.plain == "Zoë[person] met 李明[person] 😀 in Tokyo[city]."
     assert styled(shown, "Zoë") == {f"bold {PALETTE['person']}"}
@@ -43,7 +43,7 @@ def test_overlapping_entities_are_all_there() -> None:
         entity("New York City", text, "place"),
         entity("New York City", text, "city"),
     ]
-    shown = highlight(text, entities, PALETTE, whole(text))
+    shown = highlight(text, entities, PALETTE, whole_text(text))
 
     assert shown.plain == "University of New York[city][place] City[place][city]"
     assert styled(shown, "New York") == {f"bold {PALETTE['city']} underline"}
@@ -53,7 +53,7 @@ def test_overlapping_entities_are_all_there() -> None:
 def test_control_characters_do_not_reach_the_terminal() -> None:
     """Escape sequences and newlines in a text are drawn, not obeyed; offsets stay right."""
     text = "a\x1b[2J\nAda\tb"
-    shown = highlight(text, [entity("Ada", text, "person")], PALETTE, whole(text))
+    shown = highlight(text, [entity("Ada", text, "person")], PALETTE, whole_text(text))
 
     assert shown.plain == "a\N{REPLACEMENT CHARACTER}[2J Ada[person] b"
 
@@ -62,7 +62,7 @@ def test_a_long_text_is_abridged_around_its_entities() -> None:
     """Parts keep to the limit, are cut between words, hold whole entities, and gaps are marked."""
     text = "word " * 100 + "Ada Lovelace" + " word" * 100 + " Berlin" + " word" * 100
     entities = [entity("Ada Lovelace", text, "person"), entity("Berlin", text, "city")]
-    parts = around(text, entities, 300)
+    parts = excerpt_around(text, entities, 300)
     shown = highlight(text, entities, PALETTE, parts)
 
     assert sum(part.end - part.start for part in parts) <= 300
@@ -77,17 +77,17 @@ def test_a_long_text_is_abridged_around_its_entities() -> None:
 def test_neighbouring_parts_join() -> None:
     """Entities close to each other share one part."""
     text = "word " * 100 + "Ada and Grace" + " word" * 100
-    assert len(around(text, [entity("Ada", text, "x"), entity("Grace", text, "x")], 500)) == 1
+    assert len(excerpt_around(text, [entity("Ada", text, "x"), entity("Grace", text, "x")], 500)) == 1
 
 
 def test_without_entities_the_beginning_is_shown() -> None:
     """A long text in which nothing was found is cut after the limit."""
-    assert around("word " * 100, [], 52) == [Part(0, 49)]
+    assert excerpt_around("word " * 100, [], 52) == [Part(0, 49)]
 
 
 def test_the_samples_are_as_promised() -> None:
     """About ten documents with labels of their own, one over 2,000 words, one with emoji and other scripts."""
-    shown = samples()
+    shown = load_samples()
 
     assert len(shown) == 10
     assert len({sample.id for sample in shown}) == 10
