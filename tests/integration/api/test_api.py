@@ -58,9 +58,9 @@ async def test_a_threshold_is_stored_where_it_was_asked_for(
     """0.5 too, so that it stays 0.5 on a model with another default; null is refused, as ever."""
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}], "options": options}
     job = (await api.client.post("/v1/jobs", json=body)).json()["id"]
-    found = await api.worker.store.run(ledger.read_job(job))
-    assert isinstance(found, Job)
-    opts = orjson.loads(api.worker.codec.decode(found.opts, ledger.associated_data("opts", job)))
+    job_view = await api.worker.store.run(ledger.read_job(job))
+    assert isinstance(job_view, Job)
+    opts = orjson.loads(api.worker.codec.decode(job_view.opts, ledger.associated_data("opts", job)))
     assert opts["options"] == stored
 
     for at in ("options", "own"):

@@ -198,8 +198,8 @@ async def test_a_retry_of_what_only_a_newer_gateway_knows_is_put_off(api: Api) -
     job_id = await api.submit("Ada")
     await api.client.post(f"/v1/jobs/{job_id}/cancel")
     key, where = f"{{gleaner}}:job:{job_id}", associated_data("opts", job_id)
-    known = await api.store.hget(key, "opts")
-    opts = orjson.loads(api.worker.codec.decode(known, where))
+    opts_blob = await api.store.hget(key, "opts")
+    opts = orjson.loads(api.worker.codec.decode(opts_blob, where))
     opts["options"]["of_tomorrow"] = True
     await api.store.hset(key, "opts", api.worker.codec.encode(orjson.dumps(opts), where))
 

@@ -157,7 +157,7 @@ async def test_a_thousand_waiters_cost_little_and_hear_at_once(
     unlimited = {"GLEANER_KEY_STREAMS": "0", "GLEANER_TENANT_STREAMS": "0"}
     with running_gateway(tmp_path, ledger_url, broker_url, **unlimited) as (gateway, key):
         store = Ledger(connect(ledger_url, 5, "test"))
-        made = [store.run(ledger.create_job(new_job(_job_id(n), tenant="acme"))) for n in range(WAITERS)]
+        creations = [store.run(ledger.create_job(new_job(_job_id(n), tenant="acme"))) for n in range(WAITERS)]
         polls = [Poll(int(gateway.url.rpartition(":")[2]), key, _job_id(n)) for n in range(WAITERS)]
         tasks = [asyncio.create_task(poll.run()) for poll in polls]
         client = connect(ledger_url, 5, "test")

@@ -189,7 +189,7 @@ async def recorded_calls(api: Api) -> AsyncIterator[list[str]]:
 
     async def run(call: Call[Any]) -> Any:
         if call.script in ("create_job", "read_page", "read_job"):
-            found.append(call.script)
+            scripts.append(call.script)
         return await asking(call)
 
     services.ledger.run = run
@@ -204,13 +204,13 @@ async def test_extract_listens_to_no_channel_of_its_own(api: Api) -> None:
     async with recorded_calls(api) as scripts:
         subscribed = await api.store.pubsub_channels()
         extracting = asyncio.create_task(api.client.post("/v1/extract", json=body))
-        await becomes(lambda: _reached(lambda: "create_job" in found))
+        await becomes(lambda: _reached(lambda: "create_job" in scripts))
         assert await api.store.pubsub_channels() == subscribed
         await api.worker.run_next_shards()
         response = await extracting
 
     assert response.json()["results"][0]["entities"][0]["text"] == "Ada"
-    assert found == ["create_job"]
+    assert scripts == ["create_job"]
 
 
 @pytest.mark.parametrize("sealed", [False, True])
@@ -222,7 +222,7 @@ async def test_extract_answers_what_a_look_would_find(
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}, {"text": ""}], "metadata": {"of": "Zürich"}}
     async with running_api(ledger_url, broker_url, tmp_path, **settings) as api, recorded_calls(api) as scripts:
         response, _ = await asyncio.gather(api.client.post("/v1/extract", json=body), api.worker.run_next_shards())
-        assert found == ["create_job"]
+        assert scripts == ["create_job"]
         answer = response.json()
         assert answer["job"] == await api.get_job(answer["job"]["id"])
         assert answer["job"]["counts"]["failed"] == 1
@@ -238,7 +238,7 @@ async def test_extract_reads_what_it_is_not_told(api: Api, monkeypatch: pytest.M
     load_script = lua.load
 
     def load(name: str) -> lua.Script:
-        source = made(name).source
+        source = load_script(name).source
         if name == "complete_shard":
             assert old in source
             source = source.replace(old, new)
@@ -250,20 +250,20 @@ async def test_extract_reads_what_it_is_not_told(api: Api, monkeypatch: pytest.M
         response, _ = await asyncio.gather(api.client.post("/v1/extract", json=body), api.worker.run_next_shards())
 
     assert response.json()["results"][0]["entities"][0]["text"] == "Ada"
-    assert found == ["create_job", "read_page"]
+    assert scripts == ["create_job", "read_page"]
 
 
 async def test_what_a_stranger_announces_ends_no_wait(api: Api) -> None:
     """Announcements about a job that has not ended are checked in the ledger and ignored."""
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
     name = job_channel(api.app.state.services.waiter._name)
-    async with looks(api) as found:
+    async with recorded_calls(api) as scripts:
         extracting = asyncio.create_task(api.client.post("/v1/extract", json=body))
         await becomes(lambda: _is(api.store.zcard("{gleaner}:jobs:acme"), 1))
         job_id: Any = (await api.store.zrange("{gleaner}:jobs:acme", 0, -1))[0]
         for words in (b"\xff\xfe", b"job_0\nword", job_id + b"\nword", job_id + b"\n" + bytes(40)):
             await api.store.publish(name, words)
-        await becomes(lambda: _reached(lambda: "read_page" in found))
+        await becomes(lambda: _reached(lambda: "read_page" in scripts))
         assert not extracting.done()
         await api.worker.run_shards()
         response = await extracting
