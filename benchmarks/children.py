@@ -50,7 +50,7 @@ def stack(modules: Mapping[str, tuple[str, ...]], **settings: str) -> Iterator[S
         folder = Path(name)
         server = Server(folder)
         ending.callback(server.stop)
-        key = api_keys.create(folder / "keys.json", tenant="bench", role="submitter").key
+        key = api_keys.create_key(folder / "keys.json", tenant="bench", role="submitter").key
         common = {
             **{k: v for k, v in os.environ.items() if not k.startswith("GLEANER_")},
             "GLEANER_REDIS_URL": server.url(LEDGER_DB),

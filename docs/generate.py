@@ -140,7 +140,7 @@ def errors_page() -> str:
         DOCUMENTS_LEAD,
     ]
     documents = (
-        (f"`{code}`", "yes" if code.retryable else "no", *DOCUMENT_ERRORS[code]) for code in DocumentErrorCode
+        (f"`{code}`", "yes" if code.is_retryable else "no", *DOCUMENT_ERRORS[code]) for code in DocumentErrorCode
     )
     parts += [_table(("Code", "Retryable", "Meaning", "What to do"), documents)]
     return "\n".join(parts)

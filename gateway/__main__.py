@@ -11,7 +11,7 @@ from gateway.http.background_services import beside
 from gateway.settings import GatewaySettings
 from jobs.api_keys import KeysError
 from jobs.observability import logs
-from jobs.observability.metrics import GatewayMetrics, UpkeepMetrics, process
+from jobs.observability.metrics import GatewayMetrics, UpkeepMetrics, register_process_metrics
 from jobs.process.cpu import cpu_count
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 def main() -> int:
     """Serve until SIGTERM or SIGINT; 0 after a clean stop."""
     settings = GatewaySettings()
-    logs.configure(settings, "gateway")
+    logs.configure_logging(settings, "gateway")
     count = settings.gateway_processes or cpu_count()
     if count == 1:
         return _alone(settings)
@@ -34,7 +34,7 @@ def _alone(settings: GatewaySettings) -> int:
     from gateway.http.server import Server
 
     registry = CollectorRegistry()
-    process(registry)
+    register_process_metrics(registry)
     metrics = GatewayMetrics(registry)
     try:
         server = Server(settings, create_app(settings, metrics))

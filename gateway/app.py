@@ -56,7 +56,7 @@ from jobs.codec import CodecError, make_codec
 from jobs.ledger import LedgerUnavailableError
 from jobs.observability import tracing
 from jobs.observability.metrics import GatewayMetrics
-from jobs.queue.publisher import Pusher, databases_of_one
+from jobs.queue.publisher import QueuePublisher, shared_server_databases
 from jobs.redis.clients import connect_async
 
 log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ async def _running(
     waiter, barrier = Waiter(listening, versions=_versions(guarded)), Barrier(syncing, settings.durability)
     waiter.start()
     barrier.start()
-    pusher = Pusher(broker, databases_of_one(settings.redis_url, settings.broker_url))
+    pusher = QueuePublisher(broker, shared_server_databases(settings.redis_url, settings.broker_url))
     pusher.start(store)
     watching = asyncio.create_task(_watch(keys, metrics), name="keys") if keys is not None else None
     codec = make_codec(settings)
@@ -190,7 +190,7 @@ async def _running(
             turns=Turns(),
             endpoints=Endpoints(guarded, codec, make_sender(settings), settings.tenant_max_inline_webhooks),
             metrics=metrics,
-            tracer=tracing.start(settings, "gateway"),
+            tracer=tracing.start_tracing(settings, "gateway"),
         )
     finally:
         if watching is not None:

@@ -91,7 +91,7 @@ class KeyRecord(BaseModel):
     revoked_at: AwareDatetime | None = None
     limits: KeyLimits = KeyLimits()
 
-    def usable(self, now: datetime) -> bool:
+    def is_usable(self, now: datetime) -> bool:
         """True while the key is neither revoked nor past its expiry."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
@@ -114,7 +114,7 @@ class NewKey:
     expires_at: datetime | None
 
 
-def create(
+def create_key(
     path: Path,
     *,
     tenant: str,
@@ -151,7 +151,7 @@ def list_keys(path: Path) -> tuple[KeyRecord, ...]:
     return _read(path)
 
 
-def rotate(path: Path, key_id: str, *, overlap: timedelta = ROTATION_OVERLAP) -> NewKey:
+def rotate_key(path: Path, key_id: str, *, overlap: timedelta = ROTATION_OVERLAP) -> NewKey:
     """Make a successor of a key (same tenant, role, name, limits) and let the old one end after `overlap`.
 
     The successor lives as long as the old key was made for, or for ever. An expiry that comes sooner than
@@ -164,7 +164,7 @@ def rotate(path: Path, key_id: str, *, overlap: timedelta = ROTATION_OVERLAP) ->
     with _editing(path) as keys:
         position = _position(keys, key_id)
         old = keys[position]
-        if not old.usable(now):
+        if not old.is_usable(now):
             raise KeysError(f"key {key_id} is revoked or expired; create a new one")
         lifetime = None if old.expires_at is None else now + (old.expires_at - old.created_at)
         new, record = _make(old.tenant, old.role, old.name, lifetime, old.limits.model_dump())
@@ -174,7 +174,7 @@ def rotate(path: Path, key_id: str, *, overlap: timedelta = ROTATION_OVERLAP) ->
     return new
 
 
-def revoke(path: Path, key_id: str) -> KeyRecord:
+def revoke_key(path: Path, key_id: str) -> KeyRecord:
     """End a key now; running gateways follow within two seconds. Repeating it changes nothing.
 
     Raises:
@@ -237,7 +237,7 @@ class KeyRing:
         record = self._by_hash.get(sha256)
         if record is None or not hmac.compare_digest(record.sha256, sha256):
             return None
-        return record if record.usable(now or _now()) else None
+        return record if record.is_usable(now or _now()) else None
 
     @property
     def stale_s(self) -> float:

@@ -160,13 +160,13 @@ class Codec:
             CodecError: it is damaged, or not the only frame.
         """
         if packed.size == 0:  # of which zstandard reads nothing at all
-            return b"".join(self.pieces(packed))
+            return b"".join(self.iter_chunks(packed))
         try:
             return self._decompressors.use(lambda one: one.decompress(packed.body, allow_extra_data=False))
         except zstandard.ZstdError as error:
             raise _damaged(packed.place) from error
 
-    def pieces(self, packed: Packed) -> Iterator[bytes]:
+    def iter_chunks(self, packed: Packed) -> Iterator[bytes]:
         """Yield the blob in pieces of at most 256 KiB, so that it is never whole in memory.
 
         Raises:

@@ -66,7 +66,7 @@ class Costs:
         self._of_labels = lru_cache(SETS_KEPT)(lambda items: label_cost(dict(items)))
         self._job = label_cost(labels)
 
-    def of(self, document: Document) -> int:
+    def document_cost(self, document: Document) -> int:
         """Return a document's cost in characters; one that failed already costs nothing."""
         if document.error is not None:
             return 0
@@ -74,6 +74,6 @@ class Costs:
         cost = self._job if labels is None else self._of_labels(tuple(labels.items()))
         return cost.of_text(len(document.text))
 
-    def weigh(self, document: Document) -> int:
+    def shard_weight(self, document: Document) -> int:
         """Return what a document counts for when shards are cut: its cost, within what keeps a job's shards few."""
-        return min(self.of(document), _WEIGHT * len(document.text) + _WEIGHT_ADDED)
+        return min(self.document_cost(document), _WEIGHT * len(document.text) + _WEIGHT_ADDED)

@@ -18,7 +18,7 @@ that says what it asks for (`jobs.shards.wire_version`), so that older workers t
 
 
 @cache
-def slug(model: str) -> str:
+def model_slug(model: str) -> str:
     """The model's name as used in keys, queues and Kubernetes names.
 
     Lower case, runs of anything but `[a-z0-9]` made `-`; 6 hex of its SHA-256 behind it if that changed the name,
@@ -28,6 +28,6 @@ def slug(model: str) -> str:
     return plain if plain == model else f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:6]}"
 
 
-def queue(model: str, priority: Priority) -> str:
+def queue_name(model: str, priority: Priority) -> str:
     """The Celery queue of a model's jobs of this priority."""
-    return f"gleaner.{slug(model)}.{priority.value}"
+    return f"gleaner.{model_slug(model)}.{priority.value}"

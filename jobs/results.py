@@ -81,7 +81,7 @@ def read_rows(stored: StoredShard, packed: Packed, codec: Codec, offset: int = 0
     Raises:
         CodecError: it is damaged; rows may have been read before that shows.
     """
-    pieces = codec.pieces(packed) if packed.size > _AT_ONCE_BYTES else iter((codec.unpack(packed),))
+    pieces = codec.iter_chunks(packed) if packed.size > _AT_ONCE_BYTES else iter((codec.unpack(packed),))
     for raw, last in split_rows(pieces, offset):
         yield Row(stored, raw, last)
 

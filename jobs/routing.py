@@ -54,7 +54,7 @@ class Models:
             raise ValueError(f"{nested!r} is the name of a split of other models, and a split is of models only")
         return cls(tuple(entries), tuple(served), splits)
 
-    def run_on(self, name: str, tenant: str) -> str:
+    def choose_model(self, name: str, tenant: str) -> str:
         """The model that runs this tenant's jobs of a name: the same in every process, as long as weights stay.
 
         Weighted rendezvous hashing: a tenant goes to the model that scores highest for it, and a weight moves its

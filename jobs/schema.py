@@ -41,7 +41,7 @@ class JobStatus(StrEnum):
     EXPIRED = "expired"
 
     @property
-    def terminal(self) -> bool:
+    def is_terminal(self) -> bool:
         """True once nothing about the job's documents can change any more."""
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLING)
 
@@ -72,7 +72,7 @@ class DocumentErrorCode(StrEnum):
     WORKER_LOST = "worker_lost"
 
     @property
-    def retryable(self) -> bool:
+    def is_retryable(self) -> bool:
         """True if the same text may succeed on another try or another worker."""
         return self in (
             DocumentErrorCode.OUT_OF_MEMORY,
@@ -156,7 +156,7 @@ class Options(Strict):
         """How to redact, or None."""
         return Redact() if self.redact is True else self.redact or None
 
-    def thresholds(self, labels: Sequence[str]) -> tuple[float, ...]:
+    def label_thresholds(self, labels: Sequence[str]) -> tuple[float, ...]:
         """Return the score from which an entity of each label counts; labels without one have 0.5."""
         of = DEFAULT_THRESHOLD if self.threshold is None else self.threshold
         if isinstance(of, dict):
@@ -171,7 +171,7 @@ class Options(Strict):
             return self.model_copy(update={"threshold": of})
         return self.model_copy(update={"threshold": threshold}) if of is None else self
 
-    def merged(self, override: dict[str, Any] | None) -> Options:
+    def with_overrides(self, override: dict[str, Any] | None) -> Options:
         """These options with a document's own on top."""
         return (
             self if not override else Options.model_validate({**self.model_dump(exclude_defaults=True), **override})
@@ -292,7 +292,7 @@ class DocumentResult:
             else {
                 "code": self.error.code.value,
                 "detail": self.error.detail,
-                "retryable": self.error.code.retryable,
+                "retryable": self.error.code.is_retryable,
             },
         }
         if self.text is not None:

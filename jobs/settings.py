@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from jobs.redis.clients import secured
+from jobs.redis.clients import add_tls_options
 from jobs.routing import Models
 
 Durability = Literal["process", "disk", "replica"]
@@ -133,6 +133,8 @@ class Settings(BaseSettings):
         if (self.redis_cert_file is None) != (self.redis_key_file is None):
             raise ValueError("GLEANER_REDIS_CERT_FILE and GLEANER_REDIS_KEY_FILE go together")
         for name in ("redis_url", "broker_url"):
-            url = secured(getattr(self, name), self.redis_ca_file, self.redis_cert_file, self.redis_key_file)
+            url = add_tls_options(
+                getattr(self, name), self.redis_ca_file, self.redis_cert_file, self.redis_key_file
+            )
             object.__setattr__(self, name, url)  # frozen for everybody else
         return self

@@ -33,7 +33,7 @@ _NEWER_OPTIONS = {"redact": 2, "explain": 2, "merge_adjacent": 3}
 """The wire version from which on workers know an option; those not named here always did."""
 
 
-def cut(
+def cut_shards(
     documents: Iterable[Document],
     max_documents: int = MAX_SHARD_DOCUMENTS,
     max_characters: int = MAX_SHARD_CHARACTERS,

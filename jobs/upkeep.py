@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from jobs import ledger
 from jobs.ledger import DueWork, Ledger, LedgerUnavailableError, Message, ShardReturn
-from jobs.observability.logs import failure
+from jobs.observability.logs import log_failure
 from jobs.observability.metrics import UpkeepMetrics
 from jobs.queue import celery_queues
 
@@ -101,7 +101,7 @@ class Upkeep:
             return  # one timeout a tick is enough
         seq = self._store.run(ledger.read_queue_seq(queue))  # before the length: see republish_lost.lua
         try:
-            length = celery_queues.length(self._broker, queue)
+            length = celery_queues.queue_length(self._broker, queue)
         except RedisError as error:
             self._broker_trouble = error
             return
@@ -133,7 +133,7 @@ class Upkeep:
     def _push(self, messages: Sequence[Message], cause: str) -> None:
         if messages and self._broker_trouble is None:
             try:
-                celery_queues.push(self._broker, messages)
+                celery_queues.push_messages(self._broker, messages)
             except RedisError as error:
                 self._broker_trouble = error
                 return
@@ -168,11 +168,11 @@ class UpkeepLoop:
         self._stopping.set()
         self._thread.join()
 
-    def trouble(self) -> str | None:
+    def failure_reason(self) -> str | None:
         """Why the latest tick did not finish, or None."""
         return self._trouble
 
-    def ticks(self) -> bool:
+    def is_ticking(self) -> bool:
         """True while it is this loop that repairs; a stand-by's is False while another does."""
         return self._ticked
 
@@ -191,6 +191,6 @@ class UpkeepLoop:
                 log.warning("upkeep.interrupted", extra={"reason": self._trouble})
             except Exception as error:  # noqa: BLE001  # a bug in one repair must not end all repairs
                 self._trouble = type(error).__name__
-                failure(log, "upkeep.failed", error)
+                log_failure(log, "upkeep.failed", error)
             if self._stopping.wait(self._every_s if self._ticked or not self._silent_s else self._silent_s / 3):
                 return

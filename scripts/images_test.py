@@ -251,7 +251,7 @@ def _answers(url: str) -> bool:
 
 
 def _run_job(roots: dict[str, Path]) -> dict[str, object]:
-    key = api_keys.create(WORK / "keys.json", tenant="ship", role=Role.SUBMITTER)
+    key = api_keys.create_key(WORK / "keys.json", tenant="ship", role=Role.SUBMITTER)
     shutil.copy(WORK / "keys.json", roots["gateway"] / "tmp" / "keys.json")
     os.chown(roots["gateway"] / "tmp" / "keys.json", UID, UID)
     password = secrets.token_hex(16)

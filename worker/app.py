@@ -22,13 +22,13 @@ from jobs import ledger, naming
 from jobs.codec import Codec, make_codec
 from jobs.ledger import Ledger, LedgerUnavailableError, Message, ModelFacts
 from jobs.observability import logs, tracing
-from jobs.observability.metrics import WorkerMetrics, process
+from jobs.observability.metrics import WorkerMetrics, register_process_metrics
 from jobs.observability.probes import ProbeServer
 from jobs.observability.tracing import Tracer
 from jobs.process import memory
 from jobs.process.cpu import share_interpreter
 from jobs.queue import celery_queues
-from jobs.queue.consumer import consume, process_name
+from jobs.queue.consumer import process_name, run_consumer
 from jobs.redis import clients
 from jobs.schema import DEFAULT_THRESHOLD, Priority
 from worker.batching.batcher import MicroBatcher
@@ -68,11 +68,11 @@ def run(settings: WorkerSettings, load: LoadEngine) -> int:
         settings: read once, by the caller.
         load: brings the engine; `load_engine` in production.
     """
-    logs.configure(settings, "worker")
+    logs.configure_logging(settings, "worker")
     share_interpreter()
-    memory.return_freed()
+    memory.configure_malloc()
     registry = CollectorRegistry()
-    process(registry)
+    register_process_metrics(registry)
     metrics = WorkerMetrics(registry)
     health = Health(settings.hang_timeout_s)
     probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, health.alive, health.ready)
@@ -82,7 +82,7 @@ def run(settings: WorkerSettings, load: LoadEngine) -> int:
         engine, budget = _warm(settings, load, metrics)
     except Exception as error:  # noqa: BLE001  # whatever it is, the reason must reach those who wait for this model
         reason = f"{type(error).__name__}: {error}"  # no text of a user is in this process yet
-        logs.failure(log, "model.load_failed", error, model=settings.model, reason=reason)
+        logs.log_failure(log, "model.load_failed", error, model=settings.model, reason=reason)
         _tell(store, settings.model, reason)
         probes.stop()
         return START_FAILED_EXIT_CODE
@@ -173,7 +173,7 @@ def _serve(
         marks.run(ledger.set_crash_suspects(incarnation, shards, left))
 
     blame, progress = Blame(mark), Progress()
-    tracer, traces = tracing.start(settings, "worker"), dict[ShardRef, str]()
+    tracer, traces = tracing.start_tracing(settings, "worker"), dict[ShardRef, str]()
     forwards = _Forwards(tracer, traces)
 
     def before_forward(shards: frozenset[ShardRef]) -> None:
@@ -199,9 +199,9 @@ def _serve(
     leases = LeaseKeeper(store, seen, drop, settings.lease_s)
     metrics.budget.set(budget)
     for priority in Priority:
-        queue = naming.queue(settings.model, priority)
+        queue = naming.queue_name(settings.model, priority)
         metrics.slots.labels(priority.value).set(slots)
-        metrics.held.labels(priority.value).set_function(partial(leases.held, queue))
+        metrics.held_shards.labels(priority.value).set_function(partial(leases.held, queue))
     codec = make_codec(settings)
     intake = Intake(
         store=store,
@@ -228,7 +228,9 @@ def _serve(
         tracer=tracer,
         traces=traces,
     )
-    app = celery_queues.celery_app(settings.broker_url, celery_queues.model_queues([settings.model]), "worker")
+    app = celery_queues.build_celery_app(
+        settings.broker_url, celery_queues.model_queues([settings.model]), "worker"
+    )
     _register(app, intake)
 
     def give_back() -> None:
@@ -249,7 +251,7 @@ def _serve(
         draining.set()
 
     def ready() -> None:
-        memory.settle()
+        memory.freeze_gc_baseline()
         health.set_ready()
         metrics.ready.set(1)
         log.info("worker.ready", extra={"worker": name, "slots": slots})
@@ -260,7 +262,7 @@ def _serve(
     health.watch(batcher, progress)
     leases.start()
     watchdog.start()
-    exit_code = consume(app, name, slots + spare_slots(slots), on_ready=ready, on_stop=stop)
+    exit_code = run_consumer(app, name, slots + spare_slots(slots), on_ready=ready, on_stop=stop)
     metrics.ready.set(0)
     batcher.close(timeout=GIVE_BACK_S)
     watchdog.stop()
@@ -321,9 +323,9 @@ class _Forwards(local):
 
     def begin(self, shards: frozenset[ShardRef]) -> None:
         self._end()  # one that failed was never ended
-        if self._tracer.on:
+        if self._tracer.enabled:
             links = [self._traces[shard] for shard in sorted(shards) if shard in self._traces]
-            self._end = self._tracer.begin("microbatch", links, shards=len(shards))
+            self._end = self._tracer.start_span("microbatch", links, shards=len(shards))
 
     def end(self) -> None:
         self._end()

@@ -19,10 +19,10 @@ from jobs.codec import make_codec
 from jobs.ledger import Ledger
 from jobs.ledger.stats import read_stats
 from jobs.observability import logs, tracing
-from jobs.observability.metrics import LedgerStatsCollector, UpkeepMetrics, WebhookMetrics, process
+from jobs.observability.metrics import LedgerStatsCollector, UpkeepMetrics, WebhookMetrics, register_process_metrics
 from jobs.observability.probes import ProbeServer
 from jobs.queue import celery_queues
-from jobs.queue.consumer import consume, process_name
+from jobs.queue.consumer import process_name, run_consumer
 from jobs.redis import clients
 from jobs.upkeep import Upkeep, UpkeepLoop
 
@@ -66,9 +66,9 @@ def run(settings: CourierSettings, how: Rules | None = None, find: Resolve | Non
         how: how deliveries are made; None: as the settings say.
         find: looks receivers' names up; None: as the settings say.
     """
-    logs.configure(settings, "courier")
+    logs.configure_logging(settings, "courier")
     registry = CollectorRegistry()
-    process(registry)
+    register_process_metrics(registry)
     consuming, draining = Event(), Event()
     upkeep = _upkeep(settings, registry)
     dispatcher, deliverer = _webhooks(settings, registry, how or rules(settings), find, draining)
@@ -80,7 +80,7 @@ def run(settings: CourierSettings, how: Rules | None = None, find: Resolve | Non
     def ready() -> str | None:
         if draining.is_set():
             return "draining"
-        return upkeep.trouble() if consuming.is_set() else "not consuming yet"
+        return upkeep.failure_reason() if consuming.is_set() else "not consuming yet"
 
     counting = Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-metrics"))
     registry.register(LedgerStatsCollector(lambda: counting.run(read_stats(settings.models.served))))
@@ -88,10 +88,10 @@ def run(settings: CourierSettings, how: Rules | None = None, find: Resolve | Non
     probes.start()
     upkeep.start()
     dispatcher.start()
-    app = celery_queues.celery_app(settings.broker_url, [naming.WEBHOOK_QUEUE], "courier")
+    app = celery_queues.build_celery_app(settings.broker_url, [naming.WEBHOOK_QUEUE], "courier")
     _register(app, deliverer, dispatcher)
     name = process_name("courier")
-    exit_code = consume(app, name, settings.courier_slots, on_ready=consuming.set, on_stop=draining.set)
+    exit_code = run_consumer(app, name, settings.courier_slots, on_ready=consuming.set, on_stop=draining.set)
     draining.set()
     dispatcher.join()
     upkeep.stop()
@@ -130,7 +130,7 @@ def _webhooks(
         metrics,
         how,
         draining,
-        tracing.start(settings, "courier"),
+        tracing.start_tracing(settings, "courier"),
     )
     return dispatcher, deliverer
 

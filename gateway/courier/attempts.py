@@ -25,7 +25,7 @@ from gateway.webhooks.sender import Sender
 from jobs.codec import Codec, CodecError
 from jobs.ledger import Call, Ledger, LedgerUnavailableError, associated_data, webhooks
 from jobs.ledger.webhooks import DeliveryAttempt, DeliveryClaim
-from jobs.observability.logs import bound, failure
+from jobs.observability.logs import bind_fields, log_failure
 from jobs.observability.metrics import WebhookMetrics
 from jobs.observability.tracing import Tracer
 
@@ -102,10 +102,10 @@ class Deliverer:
         if claim.kind != "run":
             log.debug("delivery.not_ours", extra={"delivery_id": delivery, "answer": claim.kind})
             return claim.kind
-        if claim.tried == 0:
+        if claim.attempts == 0:
             self._metrics.delay.observe(max(0, claim.now - claim.created) / 1000)
         with (
-            bound(job_id=claim.job),
+            bind_fields(job_id=claim.job),
             self._tracer.span(
                 "webhook",
                 claim.trace,
@@ -113,11 +113,11 @@ class Deliverer:
                 job_id=claim.job,
                 delivery_id=delivery,
                 endpoint_id=claim.endpoint,
-                attempt=claim.tried + 1,
+                attempt=claim.attempts + 1,
             ) as trace,
         ):
             answer, verdict = self._judged(delivery, claim, trace)
-            self._tracer.note(answer.error, status=answer.status)
+            self._tracer.annotate(answer.error, status=answer.status)
             return self._settle(delivery, nonce, claim, answer, verdict)
 
     def _judged(self, delivery: str, claim: DeliveryClaim, trace: str) -> tuple[Answer, Verdict]:
@@ -126,13 +126,13 @@ class Deliverer:
             answer = self._send(delivery, claim, trace)
             return answer, self._judge(claim, answer)
         except Exception as error:  # noqa: BLE001  # whatever it is, the schedule must move
-            failure(log, "delivery.broken", error, delivery_id=delivery)
+            log_failure(log, "delivery.broken", error, delivery_id=delivery)
             answer = Answer(0, 0, error="internal_error")
-            return answer, STANDARD.judge(answer, claim.tried, random.random(), datetime.now(UTC))
+            return answer, STANDARD.judge(answer, claim.attempts, random.random(), datetime.now(UTC))
 
     def _judge(self, claim: DeliveryClaim, answer: Answer) -> Verdict:
         now = datetime.fromtimestamp(claim.now / 1000 + answer.latency_ms / 1000, UTC)
-        return self._rules.schedule.judge(answer, claim.tried, random.random(), now)
+        return self._rules.schedule.judge(answer, claim.attempts, random.random(), now)
 
     def _send(self, delivery: str, claim: DeliveryClaim, trace: str) -> Answer:
         try:

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from jobs import naming
 from jobs.ledger import Ledger, LedgerUnavailableError, webhooks
-from jobs.observability.logs import failure
+from jobs.observability.logs import log_failure
 from jobs.observability.metrics import WebhookMetrics
 from jobs.queue import celery_queues
 
@@ -84,7 +84,7 @@ class Dispatcher:
             LedgerUnavailableError: the ledger is down.
             redis.exceptions.RedisError: the broker is; what was handed out comes up again.
         """
-        room = max(0, self._most - celery_queues.length(self._broker, naming.WEBHOOK_QUEUE))
+        room = max(0, self._most - celery_queues.queue_length(self._broker, naming.WEBHOOK_QUEUE))
         call = webhooks.take_due_deliveries(room, self._cap, self._again_ms, courier=self._name, slots=self._slots)
         due = self._store.run(call)
         self._metrics.disabled.set(due.disabled)
@@ -101,7 +101,7 @@ class Dispatcher:
                 log.warning("dispatch.interrupted", extra={"reason": type(error).__name__})
                 pause = _OUTAGE_S
             except Exception as error:  # noqa: BLE001  # a bug with one delivery must not end all of them
-                failure(log, "dispatch.failed", error)
+                log_failure(log, "dispatch.failed", error)
                 pause = _OUTAGE_S
             self._wake.wait(pause)
             if self._stopping.wait(_BUSY_S):  # many nudges make one round

@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 def main(place: Place) -> int:
     """Serve until SIGTERM or SIGINT, or until the parent is gone; 0 after a clean stop."""
     settings = GatewaySettings()
-    logs.configure(settings, "gateway", place=place.number)
-    multiprocess.keep_in(place.folder, str(place.number))
+    logs.configure_logging(settings, "gateway", place=place.number)
+    multiprocess.store_in_files(place.folder, str(place.number))
     line = socket.socket(fileno=place.line)
 
     async def beat() -> None:

@@ -22,7 +22,7 @@ from gateway.access import rate_limits
 from gateway.access.anonymous import AnonymousRate
 from gateway.access.auth import RATE_LIMIT_STATUSES
 from gateway.http.problems import Problem
-from jobs.observability.logs import bound
+from jobs.observability.logs import bind_fields
 from jobs.observability.metrics import GatewayMetrics
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Edge:
                 message["headers"] = self._dressed(scope, message["headers"], request_id)
             await send(message)
 
-        with bound(request_id=request_id):
+        with bind_fields(request_id=request_id):
             try:
                 app = self._plain_http(scope) or self._refusal(scope) or self._app
                 await app(scope, receive, send_dressed)

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict
 from gateway.http.background_services import STALLED_S, beside
 from gateway.settings import GatewaySettings
 from jobs.observability import multiprocess
-from jobs.observability.metrics import ProcessesMetrics, UpkeepMetrics, process
+from jobs.observability.metrics import ProcessesMetrics, UpkeepMetrics, register_process_metrics
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +67,11 @@ def run(settings: GatewaySettings, count: int) -> int:
         return 1
     with tempfile.TemporaryDirectory(prefix="gleaner-gateway-") as name:
         folder = Path(name)
-        multiprocess.keep_in(folder, "parent")
+        multiprocess.store_in_files(folder, "parent")
         own, shown = CollectorRegistry(), CollectorRegistry()
         parent = Processes(settings, listening, folder, ProcessesMetrics(own))
-        multiprocess.show(folder, shown)
-        process(shown, multiprocess.Family(parent.pids))
+        multiprocess.register_totals(folder, shown)
+        register_process_metrics(shown, multiprocess.ProcessTreeCollector(parent.pids))
         with beside(settings, shown, UpkeepMetrics(own), parent.stalled, parent.serves):
             return asyncio.run(parent.run(count))
 
@@ -174,7 +174,7 @@ class Processes:
         writer.close()
         await child.process.wait()
         del self._children[number]
-        multiprocess.forget(self._folder, str(number))
+        multiprocess.drop_live_values(self._folder, str(number))
         self._count()
         return child
 

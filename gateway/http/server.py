@@ -46,10 +46,10 @@ class Server(uvicorn.Server):
     async def startup(self, *args: Any, **kwargs: Any) -> None:
         """Listen, and say where: the port may have been chosen by the system."""
         self._loop = asyncio.get_running_loop()
-        memory.return_freed()
+        memory.configure_malloc()
         share_interpreter()
         await super().startup(*args, **kwargs)
-        memory.settle()
+        memory.freeze_gc_baseline()
         addresses = [socket.getsockname() for server in self.servers for socket in server.sockets]
         log.info("gateway.listening", extra={"addresses": addresses})
 

@@ -23,7 +23,7 @@ from jobs.codec import Codec
 from jobs.ledger import AsyncLedger
 from jobs.observability.metrics import GatewayMetrics
 from jobs.observability.tracing import Tracer
-from jobs.queue.publisher import Pusher
+from jobs.queue.publisher import QueuePublisher
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Services:
     body_memory: BodyMemory
     ledger: AsyncLedger
     barrier: Barrier
-    pusher: Pusher
+    pusher: QueuePublisher
     codec: Codec
     keys: KeyRing | None
     limiter: Limiter

@@ -43,7 +43,7 @@ async def owned_page(services: Services, caller: Caller, job_id: str, shard: int
 def announced_page(caller: Caller, job_id: str, told: bytes) -> Page | None:
     """The caller's ended job with all its results, as it was announced; None: it is to be read."""
     found = ledger.parse_announced_page(job_id, told) if told else None
-    return found if found and found.job.tenant == caller.tenant and found.job.status.terminal else None
+    return found if found and found.job.tenant == caller.tenant and found.job.status.is_terminal else None
 
 
 async def owned_document(services: Services, caller: Caller, job_id: str, doc_id: str) -> FoundDocument:

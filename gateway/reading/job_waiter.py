@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from gateway.http.tasks import end
 from jobs.ledger import LedgerUnavailableError, job_channel
-from jobs.observability.logs import failure
+from jobs.observability.logs import log_failure
 from jobs.schema import JobStatus
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ _LONGEST_S = 60.0
 """However it comes, nobody waits longer than this without a look."""
 _SUBSCRIBED_WITHIN_S = 1.0
 _RECONNECT_S = (0.1, 2.0)
-_OPEN = frozenset(status.value.encode() for status in JobStatus if not status.terminal)
+_OPEN = frozenset(status.value.encode() for status in JobStatus if not status.is_terminal)
 """What is announced of a job that goes on."""
 
 
@@ -267,7 +267,7 @@ class Waiter:
                 except LedgerUnavailableError:
                     continue
                 except Exception as error:  # noqa: BLE001  # who looks no more would not be missed until a message is
-                    failure(log, "waiter.look_failed", error)
+                    log_failure(log, "waiter.look_failed", error)
                     continue
                 for one, version in zip(listened, versions, strict=True):
                     if one.version != version:

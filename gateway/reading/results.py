@@ -178,7 +178,7 @@ class Reader:
         if page is None:
             first = self._progress.shard
             page = await owned_page(self._services, self._caller, self._job_id, first, _STORED_BYTES)
-        self.complete, self._total = page.job.status.terminal, page.total
+        self.complete, self._total = page.job.status.is_terminal, page.total
         if not page.shards:
             self.done = True
             self._drop()

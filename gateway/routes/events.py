@@ -74,7 +74,7 @@ async def follow_job(
         held.enter_context(services.streams.hold_slot(caller))
         job = await owned_job(services, caller, job_id)
         seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
-        if job.status.terminal and seen == job.version:
+        if job.status.is_terminal and seen == job.version:
             return Response(status_code=204)
         return ReleasingResponse(
             _events(services, caller, job_id, seen, request_id(request.scope)),
@@ -109,10 +109,10 @@ async def _events(
         except Problem as problem:
             yield b"event: error\ndata: %b\n\n" % orjson.dumps(problem.body(request))
             return
-        if job is not None and (job.version != seen or job.status.terminal):
+        if job is not None and (job.version != seen or job.status.is_terminal):
             silent_since, seen = time.monotonic(), job.version
             yield _event(services, job)
-            if job.status.terminal:
+            if job.status.is_terminal:
                 return
             await asyncio.sleep(CALM_S)
         elif time.monotonic() - silent_since >= HEARTBEAT_S:
@@ -121,6 +121,6 @@ async def _events(
 
 
 def _event(services: Services, job: Job) -> bytes:
-    name = b"terminal" if job.status.terminal else b"progress"
+    name = b"terminal" if job.status.is_terminal else b"progress"
     data = job_json(job, unpack_metadata(services.codec, job))
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (job.version, name, data)

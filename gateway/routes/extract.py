@@ -61,7 +61,7 @@ async def _answer(request: Request, services: Services, caller: Caller, expected
     try:
         page = await wait_for_page(request, services, caller, accepted.job_id, wait_s, expected)
         job = page.job
-        if not job.status.terminal:
+        if not job.status.is_terminal:
             await services.barrier.confirm_writes()
             return job_response(services, job, 202, headers, accepted.webhook)
         body = job_json(job, unpack_metadata(services.codec, job), accepted.webhook)

@@ -101,7 +101,7 @@ async def _wait_for_accepted(
         job = await wait_for_end(request, services, caller, accepted.job_id, wait)
     except LedgerUnavailableError:
         return accepted_response(accepted, headers)  # the job is safe; only looking at it failed
-    status = 200 if job.status.terminal else 202
+    status = 200 if job.status.is_terminal else 202
     return job_response(services, job, status, headers, accepted.webhook)
 
 
@@ -165,7 +165,7 @@ async def get_job(
     """The job's state, counts, progress and ETA; with `wait`, once it has ended."""
     job = await owned_job(services, caller, job_id)
     seconds = min(wait, services.settings.max_wait_s)
-    if seconds and not job.status.terminal:
+    if seconds and not job.status.is_terminal:
         with services.streams.hold_slot(caller):
             job = await wait_for_end(request, services, caller, job_id, seconds)
     if etag(job) in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
@@ -191,7 +191,7 @@ async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
         services.metrics.jobs.labels("cancelled").inc()
     await services.barrier.confirm_writes()
     job = await owned_job(services, caller, job_id)
-    return job_response(services, job, 200 if job.status.terminal else 202)
+    return job_response(services, job, 200 if job.status.is_terminal else 202)
 
 
 @router.post(

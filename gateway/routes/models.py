@@ -32,7 +32,7 @@ async def list_models(
     data = [
         model_body(
             name,
-            views[models.run_on(name, caller.tenant)],
+            views[models.choose_model(name, caller.tenant)],
             models.splits.get(name, {}),
             default=name == models.names[0],
             max_labels=services.settings.max_labels,

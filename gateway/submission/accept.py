@@ -101,7 +101,11 @@ async def wait_for_end(request: Request, services: Services, caller: Caller, job
     return await while_connected(
         request,
         services.waiter.until(
-            job_id, seconds, read, lambda job: job.status.terminal, check=partial(recheck_caller, services, caller)
+            job_id,
+            seconds,
+            read,
+            lambda job: job.status.is_terminal,
+            check=partial(recheck_caller, services, caller),
         ),
     )
 
@@ -120,7 +124,7 @@ async def wait_for_page(
             job_id,
             seconds,
             read,
-            lambda page: page.job.status.terminal,
+            lambda page: page.job.status.is_terminal,
             expected,
             partial(recheck_caller, services, caller),
         ),
@@ -199,7 +203,7 @@ def job_response(
     """The job as a response, with its ETag, and when to look again while it is open."""
     body = job_json(job, unpack_metadata(services.codec, job), webhook)
     all_headers = {"ETag": etag(job), **(headers or {})}
-    if not job.status.terminal:
+    if not job.status.is_terminal:
         all_headers["Retry-After"] = str(retry_after_s(job))
     return Response(body, status, media_type="application/json", headers=all_headers)
 

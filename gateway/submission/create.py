@@ -196,11 +196,11 @@ async def _make(
             result_ttl_s=head.result_ttl_s,
             doc_ids=packed.doc_ids,
             bytes_in=packed.staged_bytes,
-            hook="" if webhook is None else webhook.endpoint_id,
+            endpoint_id="" if webhook is None else webhook.endpoint_id,
             retry_of="" if retried is None else retried.job_id,
             trace=trace,
             text_ttl_s=services.settings.retry_text_ttl_s,
-            by=caller.key_id,
+            key_id=caller.key_id,
             waiter="" if expected is None else expected.name_for(packed.job_id),
             limits=_limits(services.settings, caller),
             version=packed.version,
@@ -226,9 +226,14 @@ async def _create(
         shown = None if webhook is None else JobWebhook(endpoint_id=webhook.endpoint_id, secret=None)
         sealed = services.codec.encode(answer(key.begun, shown), _answer_place(caller, key))
         new = replace(
-            new, created=key.begun, idem=key.key_hash, nonce=key.nonce, body_sha=key.body_sha, answer=sealed
+            new,
+            created=key.begun,
+            idempotency_hash=key.key_hash,
+            nonce=key.nonce,
+            body_sha=key.body_sha,
+            answer=sealed,
         )
-    within = services.pusher.within(naming.queue(new.model, new.priority))
+    within = services.pusher.inline_push(naming.queue_name(new.model, new.priority))
     outcome = await services.ledger.run(ledger.create_job(new, within))
     try:
         _refuse(outcome, new.limits)

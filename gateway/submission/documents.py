@@ -144,7 +144,7 @@ class DocumentReader:
         check_named_labels(options, labels, at, self._errors)
         own = options.model_dump(include=options.model_fields_set)
         try:
-            self._options.merged(own)
+            self._options.with_overrides(own)
         except ValidationError as error:  # each is well by itself
             self._errors.add_validation(error, given, at)
         return own

@@ -15,7 +15,7 @@ from jobs.codec import Codec
 from jobs.cost import Costs
 from jobs.ledger import associated_data
 from jobs.schema import Document, Job, Labels
-from jobs.shards import cut, encode_documents, wire_options, wire_version
+from jobs.shards import cut_shards, encode_documents, wire_options, wire_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,9 @@ def pack_documents(codec: Codec, job_id: str, documents: Iterable[Document], lab
     blobs: list[bytes] = []
     ids: list[tuple[str, int]] = []
     version, characters, costs = 1, 0, Costs(labels)
-    for shard in cut(documents, weigh=costs.weigh):
+    for shard in cut_shards(documents, weigh=costs.shard_weight):
         blobs.append(pack_shard(codec, job_id, len(sizes), shard))
-        sizes.append((len(shard), sum(map(costs.of, shard))))
+        sizes.append((len(shard), sum(map(costs.document_cost, shard))))
         characters += count_characters(shard)
         ids += explicit_ids(shard)
         version = max(version, wire_version(shard))

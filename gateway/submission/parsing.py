@@ -51,7 +51,7 @@ class Head:
 
     def resolve_model(self, models: Models, tenant: str) -> Head:
         """For the model that runs this tenant's jobs of the name asked for."""
-        model = models.run_on(self.model, tenant)
+        model = models.choose_model(self.model, tenant)
         return self if model == self.model else replace(self, model=model)
 
 

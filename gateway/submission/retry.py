@@ -57,7 +57,7 @@ async def _retry(
     services: Services, caller: Caller, job_id: str, key: IdempotencyKey | None, trace: str
 ) -> AcceptedJob:
     job = await owned_job(services, caller, job_id)
-    if not job.status.terminal:
+    if not job.status.is_terminal:
         raise Problem("job_not_terminal", "the job has not ended; cancel it first")
     if job.counts.succeeded == job.counts.total:
         raise Problem("nothing_to_retry", "every document of the job succeeded")
@@ -93,7 +93,7 @@ async def _stage_leftovers(services: Services, caller: Caller, job_id: str, stag
                 )
             finally:
                 turn.end()
-        shard, hook = page.next, page.hook
+        shard, hook = page.next, page.endpoint_id
     await staging.finish()
     return hook
 

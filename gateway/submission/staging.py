@@ -20,7 +20,7 @@ from jobs import ledger
 from jobs.cost import Costs
 from jobs.ledger import LedgerUnavailableError
 from jobs.schema import Document, Labels
-from jobs.shards import cut, wire_version
+from jobs.shards import cut_shards, wire_version
 
 KEEP_EVERY_S = 5.0
 """How often a stage is kept from lapsing, and the Idempotency-Key with it."""
@@ -72,7 +72,7 @@ class Staging:
         self.documents += len(documents)
         self.version = max(self.version, wire_version(documents))
         self._ids += explicit_ids(documents)
-        *full, last = cut([*self._filling, *documents], weigh=self._costs.weigh)
+        *full, last = cut_shards([*self._filling, *documents], weigh=self._costs.shard_weight)
         self._filling = list(last)
         await self._pack(full)
 
@@ -103,7 +103,7 @@ class Staging:
     async def _pack(self, shards: Sequence[Sequence[Document]]) -> None:
         for shard in shards:
             number = len(self.sizes)
-            self.sizes.append((len(shard), sum(map(self._costs.of, shard))))
+            self.sizes.append((len(shard), sum(map(self._costs.document_cost, shard))))
             self.characters += count_characters(shard)
             self._blobs.append(
                 await asyncio.to_thread(pack_shard, self._services.codec, self.job_id, number, shard)

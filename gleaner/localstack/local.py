@@ -277,7 +277,7 @@ def _require_packages() -> None:
 def _create_admin_key(keys_file: Path) -> str:
     from jobs import api_keys
 
-    return api_keys.create(keys_file, tenant="default", role="admin", name="local stack").key
+    return api_keys.create_key(keys_file, tenant="default", role="admin", name="local stack").key
 
 
 def _key_is_good(keys_file: Path, key: str) -> bool:

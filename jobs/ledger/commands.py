@@ -80,12 +80,12 @@ def create_job(new: NewJob, within: InlinePush | None = None) -> Call[Created]:
 
     `within`: how their messages are pushed in the same step; what could not be is in the answer, as without it.
     """
-    queue = naming.queue(new.model, new.priority)
+    queue = naming.queue_name(new.model, new.priority)
     header = {
         "id": new.id,
         "tenant": new.tenant,
         "model": new.model,
-        "slug": naming.slug(new.model),
+        "slug": naming.model_slug(new.model),
         "queue": queue,
         "priority": new.priority,
         "ver": new.version,
@@ -96,13 +96,13 @@ def create_job(new: NewJob, within: InlinePush | None = None) -> Call[Created]:
         "created": new.created,
         "deadline_ms": int(new.deadline_s * 1000),
         "ttl_ms": int(new.result_ttl_s * 1000),
-        "hook": new.hook,
+        "hook": new.endpoint_id,
         "retry_of": new.retry_of,
         "trace": new.trace,
-        "idem": new.idem,
+        "idem": new.idempotency_hash,
         "nonce": new.nonce,
         "body_sha": new.body_sha,
-        "by": new.by,
+        "by": new.key_id,
         "waiter": new.waiter,
         "text_ttl_ms": int(new.text_ttl_s * 1000),
         "push": None if within is None else [within.database, within.back, within.key],
@@ -245,18 +245,18 @@ def announce_worker(
 ) -> Call[None]:
     """Keep a worker on its model's list for the next half minute, and say what the model can do."""
     announcement = orjson.dumps({"revision": revision, **asdict(facts)}) if facts else b""
-    args = (naming.slug(model), worker, WORKER_TTL_MS, slots, revision, announcement)
+    args = (naming.model_slug(model), worker, WORKER_TTL_MS, slots, revision, announcement)
     return Call("announce_worker", args, lambda _: None)
 
 
 def deregister_worker(model: str, worker: str) -> Call[None]:
     """Take a worker off its model's list."""
-    return Call("announce_worker", (naming.slug(model), worker, 0, 0, "", b""), lambda _: None)
+    return Call("announce_worker", (naming.model_slug(model), worker, 0, 0, "", b""), lambda _: None)
 
 
 def report_model_error(model: str, reason: str) -> Call[None]:
     """Say why workers of this model cannot start; the next that starts clears it."""
-    return Call("report_model_error", (naming.slug(model), reason), lambda _: None)
+    return Call("report_model_error", (naming.model_slug(model), reason), lambda _: None)
 
 
 # A client's

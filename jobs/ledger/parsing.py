@@ -78,7 +78,7 @@ def job(job_id: str, flat: Sequence[bytes]) -> Job:
 
 
 def _reason(status: JobStatus, h: dict[str, bytes], number: object) -> str | None:
-    if status.terminal or int(h["workers"]) > 0:
+    if status.is_terminal or int(h["workers"]) > 0:
         return None
     if h.get("model_reason"):
         return f"model_unavailable: {text(h['model_reason'])}"
@@ -88,7 +88,7 @@ def _reason(status: JobStatus, h: dict[str, bytes], number: object) -> str | Non
 
 def _eta(status: JobStatus, left: int, backlog: int, jobs: int, rate: float) -> float | None:
     """Seconds to go at the model's measured rate, its open jobs taking turns; None where it was never measured."""
-    if status.terminal:
+    if status.is_terminal:
         return 0.0
     if rate <= 0:
         return None

@@ -172,7 +172,9 @@ def read_backlog(model: str) -> Call[Backlog]:
             queues=queues,
         )
 
-    return Call("read_backlog", (naming.slug(model), *(naming.queue(model, p) for p in priorities)), parse)
+    return Call(
+        "read_backlog", (naming.model_slug(model), *(naming.queue_name(model, p) for p in priorities)), parse
+    )
 
 
 def read_versions(jobs: Sequence[str]) -> Call[tuple[int, ...]]:
@@ -199,7 +201,7 @@ def read_models(model_names: Sequence[str]) -> Call[tuple[ModelView, ...]]:
             for name, row in zip(model_names, reply, strict=True)
         )
 
-    return Call("read_models", tuple(map(naming.slug, model_names)), parse)
+    return Call("read_models", tuple(map(naming.model_slug, model_names)), parse)
 
 
 def _facts(stored: bytes, revision: bytes) -> ModelFacts | None:

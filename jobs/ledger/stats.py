@@ -75,7 +75,9 @@ def read_stats(models: Sequence[str]) -> Call[LedgerStats]:
         silent = (now - beat) / 1000 if beat else None
         return LedgerStats(now, used, most, bool(append_only), good, silent, backlogs, stored)
 
-    args = ((naming.slug(name), *(naming.queue(name, priority) for priority in Priority)) for name in models)
+    args = (
+        (naming.model_slug(name), *(naming.queue_name(name, priority) for priority in Priority)) for name in models
+    )
     return Call("read_stats", tuple(chain.from_iterable(args)), parse)
 
 

@@ -11,7 +11,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from jobs.ledger import lua
 from jobs.ledger.types import Call
-from jobs.redis.pipelining import Grouped
+from jobs.redis.pipelining import RequestGrouper
 
 T = TypeVar("T")
 PREFIX = "{gleaner}:"
@@ -66,7 +66,7 @@ class AsyncLedger:
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
-        self._grouped: Grouped[Call[Any], Any] = Grouped(self._round_trip)
+        self._grouped: RequestGrouper[Call[Any], Any] = RequestGrouper(self._round_trip)
 
     async def run(self, call: Call[T]) -> T:
         """Take one transition.
@@ -76,7 +76,7 @@ class AsyncLedger:
         """
         large = sum(len(arg) for arg in call.args if isinstance(arg, bytes)) > _LARGE_BYTES
         try:
-            reply = await (self._alone(call) if large else self._grouped.ask(call))
+            reply = await (self._alone(call) if large else self._grouped.submit(call))
         except (RedisError, OSError) as error:
             raise _unavailable(error, call) from error
         return call.parse(reply)

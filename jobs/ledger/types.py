@@ -65,10 +65,10 @@ class NewJob:
         blobs: encoded payloads in order; empty where they were staged.
         doc_ids: (document id, index) of documents whose id is not their index.
         created: the ledger's time from `claim_idempotency_key`, or 0 for now.
-        idem: hash of the Idempotency-Key, or "".
+        idempotency_hash: hash of the Idempotency-Key, or "".
         answer: what a replay answers, kept with the key.
         body_sha: hash of a stream's body, which the key learns now; "" where it knew.
-        by: id of the API key that submits it, whose open jobs are counted; "" counts none.
+        key_id: id of the API key that submits it, whose open jobs are counted; "" counts none.
         text_ttl_s: how long a cancelled job's texts stay for a retry; 0: as long as its results.
         waiter: a channel's name where the job's end is announced too; "" for none.
     """
@@ -86,15 +86,15 @@ class NewJob:
     meta: bytes = b""
     doc_ids: Sequence[tuple[str, int]] = ()
     bytes_in: int = 0
-    hook: str = ""
+    endpoint_id: str = ""
     retry_of: str = ""
     trace: str = ""
     created: int = 0
-    idem: str = ""
+    idempotency_hash: str = ""
     nonce: str = ""
     answer: bytes = b""
     body_sha: str = ""
-    by: str = ""
+    key_id: str = ""
     waiter: str = ""
     text_ttl_s: float = 0
     limits: Limits = Limits()
@@ -328,14 +328,14 @@ class Leftovers:
 
     Attributes:
         next: the shard to go on with; None at the end.
-        hook: the endpoint that the job's end was told, or "".
+        endpoint_id: the endpoint that the job's end was told, or "".
         dropped: the texts are not kept any more.
     """
 
     job: Job
     blobs: tuple[tuple[int, bytes], ...]
     next: int | None
-    hook: str
+    endpoint_id: str
     dropped: bool = False
 
 

@@ -91,7 +91,7 @@ class DeliveryClaim:
     """What one attempt needs; only `run` is to be tried.
 
     Attributes:
-        tried: attempts that count for the schedule so far.
+        attempts: attempts that count for the schedule so far.
         payload: the event frozen when the job ended; stored once for all of its deliveries.
         meta: the job's metadata as a blob at `place("meta", job)`, or b"": it has none, or was erased.
         sealed: the endpoint's blob.
@@ -106,7 +106,7 @@ class DeliveryClaim:
     event: str = ""
     payload: bytes = b""
     meta: bytes = b""
-    tried: int = 0
+    attempts: int = 0
     sealed: bytes = b""
     created: int = 0
     trace: str = ""

@@ -35,7 +35,7 @@ _context: ContextVar[dict[str, object] | None] = ContextVar("gleaner_log_context
 
 
 @contextmanager
-def bound(**fields: object) -> Iterator[None]:
+def bind_fields(**fields: object) -> Iterator[None]:
     """Give every record of this block, in this task or thread, the fields (request_id, job_id, shard, trace_id)."""
     token = _context.set({**(_context.get() or {}), **fields})
     try:
@@ -44,12 +44,12 @@ def bound(**fields: object) -> Iterator[None]:
         _context.reset(token)
 
 
-def failure(log: logging.Logger, event: str, error: BaseException, **facts: object) -> None:
+def log_failure(log: logging.Logger, event: str, error: BaseException, **facts: object) -> None:
     """Log an error by its class and where it was raised; never by its message."""
     log.error(event, extra={**_told(error), **facts})
 
 
-def configure(settings: Settings, service: str, **facts: object) -> None:
+def configure_logging(settings: Settings, service: str, **facts: object) -> None:
     """Send this process's records, and those of its libraries, to stdout or a rotated file in one shape.
 
     What nobody caught is logged in that shape too, in whatever thread it was.
@@ -184,14 +184,14 @@ def _catch_the_rest() -> None:
     def of_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
             return
-        failure(log, "process.failed", error.with_traceback(trace))
+        log_failure(log, "process.failed", error.with_traceback(trace))
 
     def of_thread(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is not None:
-            failure(log, "thread.failed", args.exc_value, in_thread=args.thread.name if args.thread else "")
+            log_failure(log, "thread.failed", args.exc_value, in_thread=args.thread.name if args.thread else "")
 
     def unraisable(args: Any) -> None:
         if args.exc_value is not None:
-            failure(log, "cleanup.failed", args.exc_value)
+            log_failure(log, "cleanup.failed", args.exc_value)
 
     sys.excepthook, threading.excepthook, sys.unraisablehook = of_process, of_thread, unraisable

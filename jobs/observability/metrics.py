@@ -24,7 +24,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _JOB_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 4 * 3600, 24 * 3600)
 
 
-def process(registry: CollectorRegistry, usage: Collector | None = None) -> None:
+def register_process_metrics(registry: CollectorRegistry, usage: Collector | None = None) -> None:
     """What every process shows of itself: processor, memory, files, interpreter, and the GPUs it can see.
 
     Args:
@@ -45,7 +45,7 @@ def _from_zero(counter: Counter, *values: str) -> Counter:
     return counter
 
 
-def ended_jobs(registry: CollectorRegistry) -> Counter:
+def ended_jobs_counter(registry: CollectorRegistry) -> Counter:
     """Jobs that this process ended; made once where a process ends jobs in two ways."""
     jobs = Counter("gleaner_jobs_total", "Jobs that this process ended, by status.", ["status"], registry=registry)
     return _from_zero(jobs, "succeeded", "partially_succeeded", "failed", "cancelled", "expired")
@@ -55,7 +55,7 @@ class GatewayMetrics:
     """What the gateway counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.jobs = ended_jobs(registry)
+        self.jobs = ended_jobs_counter(registry)
         self.http_requests = Counter(
             "gleaner_http_requests_total",
             "HTTP requests answered, by route template, method and status.",
@@ -142,7 +142,7 @@ class WorkerMetrics:
             ["status", "code"],
             registry=registry,
         )
-        self.jobs = ended_jobs(registry)
+        self.jobs = ended_jobs_counter(registry)
         self.job_seconds = Histogram(
             "gleaner_job_seconds",
             "From a job's creation to its end by its last shard: what a client waits for.",
@@ -220,7 +220,7 @@ class WorkerMetrics:
             ["priority"],
             registry=registry,
         )
-        self.held = Gauge(
+        self.held_shards = Gauge(
             "gleaner_worker_shards", "Shards this worker holds now, by priority.", ["priority"], registry=registry
         )
         self.leases_lost = Counter(
@@ -286,7 +286,7 @@ class UpkeepMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry, jobs: Counter | None = None) -> None:
-        self.jobs = jobs or ended_jobs(registry)
+        self.jobs = jobs or ended_jobs_counter(registry)
         self.republished = Counter(
             "gleaner_republished_total",
             "Shards published again by upkeep, by cause; steady growth of message_lost or lease_lost is trouble.",

@@ -21,7 +21,7 @@ _STARTED = "process_start_time_seconds"
 _CPU = "process_cpu_seconds"
 
 
-def keep_in(folder: Path, place: str) -> None:
+def store_in_files(folder: Path, place: str) -> None:
     """Keep every metric that this process makes from now on in files; the library knows no other way to say so.
 
     Args:
@@ -32,17 +32,17 @@ def keep_in(folder: Path, place: str) -> None:
     values.ValueClass = values.MultiProcessValue(partial(str, place))  # type: ignore[no-untyped-call]  # its gap
 
 
-def show(folder: Path, registry: CollectorRegistry) -> None:
+def register_totals(folder: Path, registry: CollectorRegistry) -> None:
     """Show the sums of all files in the folder."""
     MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]  # its gap
 
 
-def forget(folder: Path, place: str) -> None:
+def drop_live_values(folder: Path, place: str) -> None:
     """Drop what a process that is dead would still say of now; what it counted stays."""
     mark_process_dead(place, str(folder))  # type: ignore[no-untyped-call]  # its gap
 
 
-class Family(Collector):
+class ProcessTreeCollector(Collector):
     """Processor, memory and files of this process and its children together.
 
     Args:

@@ -17,7 +17,7 @@ from threading import Thread
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from jobs.observability.logs import failure
+from jobs.observability.logs import log_failure
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def _guarded(work: Callable[[], Answer]) -> Answer:
     try:
         return work()
     except Exception as error:  # noqa: BLE001  # a probe must not end in silence
-        failure(log, "probes.failed", error)
+        log_failure(log, "probes.failed", error)
         return 503, _PLAIN, f"failed: {type(error).__name__}\n".encode()
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from jobs.observability.logs import bound
+from jobs.observability.logs import bind_fields
 from jobs.settings import Settings
 
 _MOST_LINKS = 64
@@ -27,7 +27,7 @@ class Tracer:
         self._tracer = tracer
 
     @property
-    def on(self) -> bool:
+    def enabled(self) -> bool:
         """True if spans are made."""
         return self._tracer is not None
 
@@ -76,7 +76,7 @@ class Tracer:
                 span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
                 raise
 
-    def note(self, error: str = "", **facts: str | int | float) -> None:
+    def annotate(self, error: str = "", **facts: str | int | float) -> None:
         """Add to the span of the block that runs what is known only now.
 
         Args:
@@ -93,7 +93,7 @@ class Tracer:
             span.set_attribute("error.type", error)
             span.set_status(trace.StatusCode.ERROR, error)
 
-    def begin(self, name: str, links: Iterable[str] = (), **facts: str | int | float) -> Callable[[], None]:
+    def start_span(self, name: str, links: Iterable[str] = (), **facts: str | int | float) -> Callable[[], None]:
         """A span of its own trace that lasts until what is returned is called."""
         if self._tracer is None:
             return lambda: None
@@ -106,7 +106,7 @@ def trace_id(traceparent: str) -> str | None:
     return traceparent[3:35] or None
 
 
-def start(settings: Settings, service: str) -> Tracer:
+def start_tracing(settings: Settings, service: str) -> Tracer:
     """The process's tracer, exporting by OTLP over HTTP if GLEANER_TRACE_ENDPOINT is set.
 
     Raises:
@@ -130,7 +130,7 @@ def _logged(traceparent: str) -> Iterator[None]:
     if not traceparent:
         yield
         return
-    with bound(trace_id=trace_id(traceparent)):
+    with bind_fields(trace_id=trace_id(traceparent)):
         yield
 
 

@@ -11,7 +11,7 @@ _LARGE_BYTES = 128 * 1024
 _NEW_OBJECTS = 10_000
 
 
-def return_freed() -> None:
+def configure_malloc() -> None:
     """Have every block of 128 KiB and more mapped alone, so that it is gone when it is freed.
 
     glibc raises that bound to the largest block freed so far, up to 32 MiB: then pieces of a large job lie between
@@ -24,7 +24,7 @@ def return_freed() -> None:
             mallopt(threshold, _LARGE_BYTES)
 
 
-def settle() -> None:
+def freeze_gc_baseline() -> None:
     """Once a process has all that stays: look for cycles only among what comes later, every 10,000 objects.
 
     To look through what stays again and again took a gateway a tenth of its time, and stopped a worker's threads

@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from jobs import naming
 from jobs.ledger import Message
-from jobs.redis.clients import secured, sentinel_options, tls_options
+from jobs.redis.clients import add_tls_options, sentinel_options, tls_options
 from jobs.redis.sentinels import Sentinels
 from jobs.schema import Priority
 
@@ -33,7 +33,7 @@ VERSION_HEADER = "v"
 _SENTINEL_TIMEOUT_S = 4.0
 
 
-def celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celery:
+def build_celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celery:
     """The Celery app of one process. Nothing is connected before it is used.
 
     Args:
@@ -91,7 +91,7 @@ def celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celery:
 
 
 def _sentinel_transport(broker_url: str, role: str) -> dict[str, Any]:
-    if (sentinels := Sentinels.of(broker_url)) is None:
+    if (sentinels := Sentinels.parse(broker_url)) is None:
         return {}
     own = sentinel_options(broker_url, _SENTINEL_TIMEOUT_S)
     if role != "flower":  # which reads this, too, for connections of its own kind, and has a retry for them
@@ -101,16 +101,16 @@ def _sentinel_transport(broker_url: str, role: str) -> dict[str, Any]:
 
 def model_queues(models: Iterable[str]) -> list[str]:
     """Every queue of these models, interactive before standard."""
-    return [naming.queue(model, priority) for model in models for priority in Priority]
+    return [naming.queue_name(model, priority) for model in models for priority in Priority]
 
 
 def celery_url(url: str) -> str:
     """A redis-py URL as kombu writes it (a unix socket is `redis+socket://` there)."""
-    if (sentinels := Sentinels.of(url)) is not None:
+    if (sentinels := Sentinels.parse(url)) is not None:
         return sentinels.celery_url()
     parts = urlsplit(url)
     if parts.scheme != "unix":
-        return secured(url)
+        return add_tls_options(url)
     query = parse_qs(parts.query)
     host = f"{parts.username or ''}:{parts.password}@" if parts.password else ""
     return f"redis+socket://{host}{parts.path}?virtual_host={query.get('db', ['0'])[0]}"
@@ -139,7 +139,7 @@ _PROPERTIES = {"reply_to": "", "delivery_mode": 2, "priority": 0}
 
 
 @cache
-def template(queue: str) -> bytes:
+def message_template(queue: str) -> bytes:
     """A queue's messages as kombu's Redis transport stores them: a format (%) of job, shard and seq, six times.
 
     Of Celery's task protocol 2. Made here so that the ledger's script can push it, or the gateway's event loop with
@@ -149,9 +149,11 @@ def template(queue: str) -> bytes:
     return _envelope(EXTRACT_TASK, "%s.%s.%s", queue, '["%s",%s,%s]', "('%s', %s, %s)")
 
 
-def envelope(message: Message) -> bytes:
+def encode_message(message: Message) -> bytes:
     """A shard's message."""
-    return template(message.queue) % ((message.job.encode(), b"%d" % message.shard, b"%d" % message.seq) * 6)
+    return message_template(message.queue) % (
+        (message.job.encode(), b"%d" % message.shard, b"%d" % message.seq) * 6
+    )
 
 
 def _envelope(task: str, task_id: str, queue: str, arguments: str, shown: str) -> bytes:
@@ -172,7 +174,7 @@ def _envelope(task: str, task_id: str, queue: str, arguments: str, shown: str) -
     )
 
 
-def push(broker: redis.Redis, messages: Iterable[Message]) -> None:
+def push_messages(broker: redis.Redis, messages: Iterable[Message]) -> None:
     """Put messages into their queues, in order, in one round trip.
 
     Raises:
@@ -180,7 +182,7 @@ def push(broker: redis.Redis, messages: Iterable[Message]) -> None:
     """
     pipeline = broker.pipeline(transaction=False)
     for message in messages:
-        pipeline.lpush(KEY_PREFIX + message.queue, envelope(message))
+        pipeline.lpush(KEY_PREFIX + message.queue, encode_message(message))
     pipeline.execute()
 
 
@@ -198,6 +200,6 @@ def push_deliveries(broker: redis.Redis, groups: Iterable[Sequence[str]]) -> Non
     pipeline.execute()
 
 
-def length(broker: redis.Redis, queue: str) -> int:
+def queue_length(broker: redis.Redis, queue: str) -> int:
     """Messages waiting in a queue (taken ones are not counted)."""
     return int(broker.llen(KEY_PREFIX + queue))

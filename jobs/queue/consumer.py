@@ -26,7 +26,7 @@ def process_name(role: str) -> str:
     return f"{role}-{os.getpid()}@{socket.gethostname()}"
 
 
-def consume(
+def run_consumer(
     app: Celery,
     name: str,
     slots: int,
@@ -40,7 +40,7 @@ def consume(
     shutdowns are broken on the threads pool in 5.7 and never asked for.
 
     Args:
-        app: from `jobs.queue.celery_queues.celery_app`.
+        app: from `jobs.queue.celery_queues.build_celery_app`.
         name: `process_name(...)`.
         slots: messages of each queue held at once, a thread for each.
         on_ready: called when the consumer takes messages.
@@ -109,7 +109,7 @@ def _slots_of_its_own(slots: int) -> type[StartStopStep]:
                 [queue] = consumer.queues
                 # What was taken is running, since nothing waits for a slot: a lost connection gives none back.
                 consumer.channel.do_restore = False
-                consumer.channel.qos.can_consume = partial(has_room, queue.name, slots)
+                consumer.channel.qos.can_consume = partial(has_free_slot, queue.name, slots)
                 consumer.on_message = parent.create_task_handler()
                 consumer.consume()
 
@@ -121,7 +121,7 @@ def _slots_of_its_own(slots: int) -> type[StartStopStep]:
     return SlotsOfItsOwn
 
 
-def has_room(queue: str, slots: int) -> bool:
+def has_free_slot(queue: str, slots: int) -> bool:
     """Whether this process holds fewer than `slots` messages of the queue.
 
     By Celery's own list of requests, which a message leaves however its task ends: one that was counted apart could

@@ -6,7 +6,7 @@ from pydantic import Field, SecretStr
 
 from jobs import naming
 from jobs.observability import logs
-from jobs.queue.celery_queues import celery_app, model_queues
+from jobs.queue.celery_queues import build_celery_app, model_queues
 from jobs.settings import Settings
 
 
@@ -24,8 +24,10 @@ class FlowerSettings(Settings):
 def main() -> None:
     """Run Flower until SIGTERM."""
     settings = FlowerSettings()
-    logs.configure(settings, "flower")
-    app = celery_app(settings.broker_url, [*model_queues(settings.models.served), naming.WEBHOOK_QUEUE], "flower")
+    logs.configure_logging(settings, "flower")
+    app = build_celery_app(
+        settings.broker_url, [*model_queues(settings.models.served), naming.WEBHOOK_QUEUE], "flower"
+    )
     app.start(["flower", *arguments(settings)])
 
 

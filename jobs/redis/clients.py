@@ -28,7 +28,7 @@ _VERIFY = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none":
 def connect(url: str, timeout_s: float, name: str) -> redis.Redis:
     """A client for threads that answers bytes, within about twice `timeout_s`."""
     options: dict[str, Any] = _options(url, timeout_s, name) | {"retry": Retry(ConstantBackoff(0.05), RETRIES)}
-    if (sentinels := Sentinels.of(url)) is None:
+    if (sentinels := Sentinels.parse(url)) is None:
         return redis.Redis.from_url(url, **options)
     own = sentinel_options(url, timeout_s) | {"retry": Retry(NoBackoff(), 0)}
     asked: Any = _Asked  # untyped in redis-py
@@ -47,7 +47,7 @@ def connect_async(url: str, timeout_s: float, name: str, *, watched: bool = Fals
     options: dict[str, Any] = _options(url, timeout_s, name) | {"retry": AsyncRetry(ConstantBackoff(0.05), RETRIES)}
     if watched:
         options["socket_timeout"] = None
-    if (sentinels := Sentinels.of(url)) is None:
+    if (sentinels := Sentinels.parse(url)) is None:
         return redis.asyncio.Redis.from_url(url, **options)
     own = sentinel_options(url, timeout_s) | {"retry": AsyncRetry(NoBackoff(), 0)}
     asked: Any = _AskedAsync  # untyped in redis-py
@@ -81,7 +81,9 @@ class _AskedAsync(redis.asyncio.sentinel.Sentinel):
                 await sentinel.connection_pool.disconnect(inuse_connections=False)
 
 
-def secured(url: str, ca: Path | None = None, certificate: Path | None = None, key: Path | None = None) -> str:
+def add_tls_options(
+    url: str, ca: Path | None = None, certificate: Path | None = None, key: Path | None = None
+) -> str:
     """A URL over TLS with how the server is checked and what it is shown; any other as it is.
 
     What the URL says itself stays. redis-py, kombu and Flower all read it; kombu alone would check nothing of a
@@ -90,7 +92,7 @@ def secured(url: str, ca: Path | None = None, certificate: Path | None = None, k
     Raises:
         ValueError: a Sentinel URL that cannot be read.
     """
-    Sentinels.of(url)
+    Sentinels.parse(url)
     parts = urlsplit(url)
     if parts.scheme not in _TLS:
         return url
@@ -101,7 +103,7 @@ def secured(url: str, ca: Path | None = None, certificate: Path | None = None, k
 
 def tls_options(url: str) -> dict[str, Any]:
     """A secured URL's TLS options as Celery's `broker_use_ssl` wants them; empty where it has none."""
-    parts = urlsplit(secured(url))
+    parts = urlsplit(add_tls_options(url))
     if parts.scheme not in _TLS:
         return {}
     found: dict[str, Any] = {name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")}
@@ -113,7 +115,7 @@ def tls_options(url: str) -> dict[str, Any]:
 
 def sentinel_options(url: str, timeout_s: float) -> dict[str, Any]:
     """How to speak to the Sentinels of a URL, as redis-py's arguments; empty where it has none."""
-    if (sentinels := Sentinels.of(url)) is None:
+    if (sentinels := Sentinels.parse(url)) is None:
         return {}
     patience_s = timeout_s / _SENTINEL_SHARE
     return {**sentinels.own, **_tls(url), "socket_timeout": patience_s, "socket_connect_timeout": patience_s}

@@ -18,7 +18,7 @@ Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
 
-class Grouped(Generic[Asked, Answer]):
+class RequestGrouper(Generic[Asked, Answer]):
     """Asks in groups.
 
     Args:
@@ -34,7 +34,7 @@ class Grouped(Generic[Asked, Answer]):
         self._group: list[tuple[Asked, asyncio.Future[Answer]]] = []
         self._asking: set[asyncio.Task[None]] = set()
 
-    async def ask(self, asked: Asked) -> Answer:
+    async def submit(self, asked: Asked) -> Answer:
         """The answer, or the error that was answered, to one of a group."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()

@@ -36,7 +36,7 @@ class Sentinels:
     own: Mapping[str, Any]
 
     @classmethod
-    def of(cls, url: str) -> Self | None:
+    def parse(cls, url: str) -> Self | None:
         """What a URL says; None for one of a server itself.
 
         Raises:

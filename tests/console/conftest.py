@@ -47,7 +47,7 @@ def console_key(stack: RunningStack) -> str:
 
 def usable_key(stack: RunningStack, role: Role) -> str:
     """A new key of that tenant, once the gateway has seen it; asked for seldom, as bad keys are slowed down."""
-    made = api_keys.create(stack.directory / "keys.json", tenant="console", role=role).key
+    made = api_keys.create_key(stack.directory / "keys.json", tenant="console", role=role).key
     for _ in range(20):
         if httpx.get(f"{stack.url}/v1/limits", headers={"X-API-Key": made}).status_code == 200:
             return made

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(scope="session")
 def other_key(stack: RunningStack) -> str:
     """Return the key of a submitter of another tenant, which the gateway knows."""
-    made = api_keys.create(stack.directory / "keys.json", tenant="mallory", role=Role.SUBMITTER).key
+    made = api_keys.create_key(stack.directory / "keys.json", tenant="mallory", role=Role.SUBMITTER).key
     usable_key(stack, Role.VIEWER)  # made later: once it is good, so is the one before
     return made
 
@@ -99,7 +99,7 @@ def test_a_revoked_key_signs_the_page_out(tab: Opened, stack: RunningStack) -> N
         tab.page.get_by_text(job.id).first.wait_for()
         record = KeyRing(stack.directory / "keys.json").verify(key)
         assert record is not None
-        api_keys.revoke(stack.directory / "keys.json", record.key_id)
+        api_keys.revoke_key(stack.directory / "keys.json", record.key_id)
         expect(tab.page.get_by_text("The key is not good any more.")).to_be_visible(timeout=20_000)
         assert session_key(tab.page) is None
         admin.job(job.id).cancel()

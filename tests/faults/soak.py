@@ -42,8 +42,10 @@ def sample(harness: ServiceHarness) -> dict[str, float]:
     with harness.server.client(1) as store, harness.server.client(0) as broker:
         row["server memory_mib"] = store.info("memory")["used_memory"] / 2**20
         row["server connections"] = store.info("clients")["connected_clients"]
-        row["broker queued"] = sum(celery_queues.length(broker, naming.queue(MODEL, p)) for p in Priority)
-    app = celery_queues.celery_app(harness.server.url(0), celery_queues.model_queues([MODEL]), "soak")
+        row["broker queued"] = sum(
+            celery_queues.queue_length(broker, naming.queue_name(MODEL, p)) for p in Priority
+        )
+    app = celery_queues.build_celery_app(harness.server.url(0), celery_queues.model_queues([MODEL]), "soak")
     for name, stats in sorted((app.control.inspect(timeout=2).stats() or {}).items()):
         row[f"{name.partition('@')[0]} prefetch"] = stats["prefetch_count"]
     app.close()

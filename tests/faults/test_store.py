@@ -149,14 +149,14 @@ def test_two_upkeeps(strike: Strike) -> None:
         for _ in times:
             for _ in range(5):
                 strike.record.submit(some_texts(strike.rng, 100))
-            queue = naming.queue(MODEL, Priority.STANDARD)
+            queue = naming.queue_name(MODEL, Priority.STANDARD)
             published = client.zcard("{gleaner}:pub:" + queue)
             broker.delete(celery_queues.KEY_PREFIX + queue)
             end = time.monotonic() + 20
-            while celery_queues.length(broker, queue) < published:
+            while celery_queues.queue_length(broker, queue) < published:
                 assert time.monotonic() < end, "the queue is not built again"
             time.sleep(1.5)  # several graces
-            assert celery_queues.length(broker, queue) == published
+            assert celery_queues.queue_length(broker, queue) == published
             worker = harness.worker().wait_ready()
             wait_for(lambda: not strike.record.open_shards(), 30, "all is done")
             worker.drain()
@@ -209,7 +209,7 @@ def test_the_store_refuses_a_claim_of_a_dead_nonce(strike: Strike) -> None:
     job = strike.record.submit(["Anna of Berlin"])
     with strike.harness.server.client() as client, suppress(RedisError):
         store = Ledger(client)
-        message = ledger.Message(naming.queue(MODEL, Priority.STANDARD), job, 0, 1)
+        message = ledger.Message(naming.queue_name(MODEL, Priority.STANDARD), job, 0, 1)
         claim = ledger.claim_shard(message, "nonce", "w", "fake", lease_ms=1000)
         assert store.run(claim).kind == store.run(claim).kind == "run"
         assert store.run(ledger.claim_shard(message, "other", "w2", "fake", lease_ms=1000)).kind == "leased"

@@ -58,7 +58,7 @@ def test_top_without_a_stack_says_what_to_name(tmp_path: Path) -> None:
 def test_doctor_finds_a_good_deployment_good(watched: Watched, tmp_path: Path) -> None:
     """Nothing is bad, and the command ends with 0."""
     path = tmp_path / "keys.json"
-    api_keys.create(path, tenant="t", role="viewer")
+    api_keys.create_key(path, tenant="t", role="viewer")
     server = watched.harness.server
     found = gleaner(
         *("doctor", "--redis-url", server.url(1), "--broker-url", server.url(0), "--url", watched.url),

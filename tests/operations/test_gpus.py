@@ -97,7 +97,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Callable[[Open], None]:
 def shown() -> dict[str, float]:
     """GPU metrics of a process that starts now; that it shows its processor time proves that it did start."""
     registry = CollectorRegistry()
-    metrics.process(registry)
+    metrics.register_process_metrics(registry)
     return read(registry)
 
 
@@ -136,7 +136,7 @@ def test_a_device_that_falls_off_the_bus_ends_its_metrics_and_no_scrape(driver: 
     library = Library()
     driver(lambda _: library)
     registry = CollectorRegistry()
-    metrics.process(registry)
+    metrics.register_process_metrics(registry)
     assert len(read(registry)) == 7
     library.lost = True
     assert read(registry) == {}

@@ -31,7 +31,7 @@ def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     root, stream = logging.getLogger(), io.StringIO()
     kept = (root.handlers[:], root.level, sys.excepthook, threading.excepthook, sys.unraisablehook)
     monkeypatch.setattr(sys, "stdout", stream)
-    logs.configure(Settings(), "test")
+    logs.configure_logging(Settings(), "test")
     yield stream
     root.handlers[:], root.level = kept[0], kept[1]
     sys.excepthook, threading.excepthook, sys.unraisablehook = kept[2:]
@@ -46,7 +46,7 @@ def records(stream: io.StringIO) -> list[dict[str, object]]:
 def test_every_record_has_the_same_fields(output: io.StringIO) -> None:
     """Context is bound for a block and gone after it."""
     log = logging.getLogger("worker.test")
-    with logs.bound(job_id="job_1", shard=3, request_id="r", trace_id="t"):
+    with logs.bind_fields(job_id="job_1", shard=3, request_id="r", trace_id="t"):
         log.info("shard.completed", extra={"documents": 2})
     log.info("after")
     first, second = records(output)
@@ -89,7 +89,7 @@ def test_what_nobody_caught_is_told_without_its_message(
     assert (found["event"], found["error"], found["in_thread"]) == ("thread.failed", "RuntimeError", "doomed")
     code = (
         "from jobs.observability import logs\nfrom jobs.settings import Settings\n"
-        f"logs.configure(Settings(), 'x')\nraise KeyError('{TEXT}')"
+        f"logs.configure_logging(Settings(), 'x')\nraise KeyError('{TEXT}')"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
@@ -100,7 +100,7 @@ def test_what_nobody_caught_is_told_without_its_message(
 def test_a_log_file_is_rotated_by_size(tmp_path: Path, output: io.StringIO) -> None:
     """Where asked, records go to a file that never grows beyond its size, with so many kept."""
     path = tmp_path / "gleaner.log"
-    logs.configure(Settings(log_file=str(path), log_file_bytes=2000, log_file_backups=2), "test")
+    logs.configure_logging(Settings(log_file=str(path), log_file_bytes=2000, log_file_backups=2), "test")
     for number in range(60):
         logging.getLogger("worker.test").info("event", extra={"number": number})
     [handler] = logging.getLogger().handlers

@@ -125,7 +125,8 @@ def test_one_tenants_attacks_cost_the_others_nothing_they_notice(deployed: Runni
     """
     path = deployed.directory / "keys.json"
     attacker, victim, neighbour = (
-        api_keys.create(path, tenant=name, role=Role.SUBMITTER).key for name in ("attacker", "victim", "neighbour")
+        api_keys.create_key(path, tenant=name, role=Role.SUBMITTER).key
+        for name in ("attacker", "victim", "neighbour")
     )
     facts = deployed.facts
     store = redis.Redis.from_url(facts["redis_url"])

@@ -61,7 +61,7 @@ def flood(store: Ledger, tenant: str, url: str, count: int, *, lanes: int | None
         name = f"{tenant}_{n}"
         lane = name if lanes is None else f"{tenant}_lane_{n % lanes}"
         add_endpoint(store, name, url, tenant=tenant, every=False, lane=lane, kind="inline")
-        end_job(store, f"job_{name}", tenant=tenant, hook=name)
+        end_job(store, f"job_{name}", tenant=tenant, endpoint_id=name)
 
 
 def due(store: Ledger, room: int = 64, slots: int = SLOTS, courier: str = "c1", **more: int) -> list[str]:
@@ -249,7 +249,7 @@ def test_webhooks_of_single_jobs_that_wait_are_limited(store: Ledger) -> None:
 
     for name in ("e1", "e2", "e3"):
         assert put(name) == "ok"
-        end_job(store, f"job_{name}", tenant="a", hook=name)
+        end_job(store, f"job_{name}", tenant="a", endpoint_id=name)
     assert put("e3") == "ok"  # repeated
     assert put("e4") == "full"  # three deliveries wait
     [first, *_] = due(store)

@@ -196,7 +196,7 @@ def test_replicas_belong_to_whoever_scales(defaults: list[chart.Manifest]) -> No
 def test_each_model_has_its_own_worker(everything: list[chart.Manifest]) -> None:
     """Deployment, ScaledObject and PDB by the model's slug, the same that the code makes, and its key for KEDA."""
     for model in ALL_ON["models"]:
-        slug = naming.slug(model)
+        slug = naming.model_slug(model)
         spec = chart.find_manifest(everything, "Deployment", f"gleaner-worker-{slug}")["spec"]["template"]["spec"]
         assert chart.read_environment(spec)["GLEANER_MODEL"] == model
         scaled = chart.find_manifest(everything, "ScaledObject", f"gleaner-worker-{slug}")

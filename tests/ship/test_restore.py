@@ -150,7 +150,7 @@ def test_the_charts_server_speaks_tls_and_knows_its_users(tool: Tool, tmp_path: 
         with clients.connect(url, 5, "test") as client:
             client.zadd("{gleaner}:open:gleaner-small", {"a:0": 1})
             assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
-        celery = celery_queues.celery_app(url, ["q"], "worker")
+        celery = celery_queues.build_celery_app(url, ["q"], "worker")
         with celery.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
         keda = url.replace(":ours@", "keda:kedas@")

@@ -67,7 +67,9 @@ def size(client: redis.Redis, key: str) -> int:
 
 def trigger_key() -> str:
     """The key that the chart's worker trigger names."""
-    scaled = chart.find_manifest(chart.render_manifests(), "ScaledObject", f"gleaner-worker-{naming.slug(MODEL)}")
+    scaled = chart.find_manifest(
+        chart.render_manifests(), "ScaledObject", f"gleaner-worker-{naming.model_slug(MODEL)}"
+    )
     return str(scaled["spec"]["triggers"][0]["metadata"]["listName"])
 
 

@@ -25,7 +25,7 @@ from jobs.api_keys import Role
 from jobs.codec import Codec
 from jobs.ledger import AsyncLedger, Claim, Message, associated_data
 from jobs.queue.celery_queues import KEY_PREFIX, model_queues
-from jobs.queue.publisher import Pusher
+from jobs.queue.publisher import QueuePublisher
 from jobs.redis.clients import connect_async
 from jobs.schema import Document, DocumentResult, DocumentStatus, Entity, Labels
 from jobs.shards import decode_documents, encode_documents, encode_results
@@ -93,7 +93,7 @@ class StubWorker:
                 errors,
             )
         )
-        await Pusher(self.broker).push(done.publish)
+        await QueuePublisher(self.broker).push(done.publish)
         return done.kind
 
     async def run_shards(self) -> int:
@@ -181,8 +181,8 @@ async def running_api(
 ) -> AsyncIterator[Api]:
     """Run a gateway on these servers, called in this process."""
     keys_file = folder / "keys.json"
-    keys = {role.value: api_keys.create(keys_file, tenant="acme", role=role).key for role in Role}
-    keys["other"] = api_keys.create(keys_file, tenant="umbrella", role=Role.ADMIN).key
+    keys = {role.value: api_keys.create_key(keys_file, tenant="acme", role=role).key for role in Role}
+    keys["other"] = api_keys.create_key(keys_file, tenant="umbrella", role=Role.ADMIN).key
     config = GatewaySettings(
         redis_url=ledger_url, broker_url=broker_url, keys_file=keys_file, models=tuple(models), **settings
     )

@@ -150,7 +150,7 @@ class Record:
         """Return the size of open:<model>, or 1 where Redis does not answer."""
         try:
             with self.harness.server.client() as client:
-                return int(client.zcard("{gleaner}:open:" + naming.slug(MODEL)))
+                return int(client.zcard("{gleaner}:open:" + naming.model_slug(MODEL)))
         except RedisError:
             return 1
 
@@ -209,9 +209,9 @@ class Record:
         with self.harness.server.client(1) as store, self.harness.server.client(0) as broker:
             remaining = {"open": self.open_shards()}
             for priority in Priority:
-                queue = naming.queue(MODEL, priority)
+                queue = naming.queue_name(MODEL, priority)
                 end = time.monotonic() + 5
-                while (length := celery_queues.length(broker, queue)) and time.monotonic() < end:
+                while (length := celery_queues.queue_length(broker, queue)) and time.monotonic() < end:
                     time.sleep(0.05)  # doubled messages are read and dropped
                 remaining |= {queue: length, f"pub {queue}": store.zcard("{gleaner}:pub:" + queue)}
             sums = store.hmget("{gleaner}:sys", "open_chars", "reserve", "repairs")

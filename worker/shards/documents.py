@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from jobs.observability.logs import failure
+from jobs.observability.logs import log_failure
 from jobs.schema import (
     DEFAULT_THRESHOLD,
     Document,
@@ -250,7 +250,7 @@ class DocumentRunner:
         except TooCostlyError:
             plan = self._refused(document, work, self._too_costly(document))
         except Exception as error:  # noqa: BLE001  # promise 3: whatever a document does to us, it fails alone
-            failure(log, "document.cut_failed", error, index=document.index)
+            log_failure(log, "document.cut_failed", error, index=document.index)
             detail = "the text could not be cut into windows"
             plan = self._refused(document, work, DocumentError(DocumentErrorCode.INFERENCE_FAILED, detail))
         return _Running(plan, budget, Findings(plan))
@@ -327,6 +327,6 @@ class DocumentRunner:
         except TooCostlyError:
             error = self._too_costly(plan.document)
         except Exception as failed:  # noqa: BLE001  # promise 3, as in `_cut`
-            failure(log, "document.merge_failed", failed, index=plan.document.index)
+            log_failure(log, "document.merge_failed", failed, index=plan.document.index)
             error = DocumentError(DocumentErrorCode.INFERENCE_FAILED, "the windows' spans could not be merged")
         return merging.failure(plan, error, attempts)

@@ -10,7 +10,7 @@ from threading import Event, Lock, Thread
 
 from jobs import ledger
 from jobs.ledger import Ledger, LedgerUnavailableError, Message
-from jobs.observability.logs import failure
+from jobs.observability.logs import log_failure
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class LeaseKeeper:
                 log.warning("leases.renew_failed", extra={"reason": str(error)})
                 pause_s = min(pause_s, RETRY_S)  # be the first when the store is back: every lease depends on it
             except Exception as error:  # noqa: BLE001  # without rounds every lease would lapse while its shard runs
-                failure(log, "leases.round_failed", error)
+                log_failure(log, "leases.round_failed", error)
             if self._stopping.wait(pause_s):
                 return
 

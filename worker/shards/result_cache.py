@@ -19,7 +19,7 @@ import orjson
 from jobs import ledger
 from jobs.codec import Codec, CodecError
 from jobs.ledger import Claim, Ledger, StoredAnswer, StoredShard
-from jobs.observability.logs import failure
+from jobs.observability.logs import log_failure
 from jobs.observability.metrics import WorkerMetrics
 from jobs.results import open_shard, read_rows
 from jobs.schema import Document, DocumentResult, DocumentStatus, Labels, Options
@@ -125,7 +125,7 @@ class ResultCache:
                 found = list(self._opened(stored))
             except Exception as error:  # noqa: BLE001  # whatever it is, it is only a miss
                 if self._quiet_until == 0.0:  # once an outage
-                    failure(log, "cache.unread", error)
+                    log_failure(log, "cache.unread", error)
                 self._quiet_until = self._clock() + QUIET_S
             else:
                 self._quiet_until = 0.0
@@ -167,7 +167,7 @@ def _question(key: bytes, document: Document, labels: Labels, options: Options, 
         return ""
     asked = labels if document.labels is None else document.labels
     try:
-        how = options.merged(document.options).with_default(asked, default_threshold).model_dump()
+        how = options.with_overrides(document.options).with_default(asked, default_threshold).model_dump()
         whole = orjson.dumps([document.text, list(asked.items()), how], option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError):  # the document is going to fail, and why is not to be said here
         return ""

@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 from jobs import ledger
 from jobs.codec import Codec
 from jobs.ledger import Call, Claim, Ledger, LedgerUnavailableError, Message, associated_data
-from jobs.observability.logs import bound
+from jobs.observability.logs import bind_fields
 from jobs.observability.metrics import OTHER_LABEL, WorkerMetrics
 from jobs.observability.tracing import Tracer
 from jobs.queue import celery_queues
@@ -151,7 +151,7 @@ class Intake:
 
     def extract_shard(self, message: Message) -> str:
         """Do what a message asks; the answer says what became of it, for the log and for Flower."""
-        with bound(job_id=message.job, shard=message.shard):
+        with bind_fields(job_id=message.job, shard=message.shard):
             nonce = secrets.token_hex(8)
             company = self._gate.open
             call = ledger.claim_shard(
@@ -298,7 +298,7 @@ class Intake:
         if not pending:
             return
         try:
-            celery_queues.push(self._broker, pending)
+            celery_queues.push_messages(self._broker, pending)
         except (RedisError, OSError) as error:
             log.warning("publish.failed", extra={"reason": type(error).__name__, "messages": len(pending)})
 
@@ -316,7 +316,7 @@ class Intake:
 
     @contextmanager
     def _traced(self, owner: ShardRef, trace: str) -> Iterator[None]:
-        if self._tracer.on:
+        if self._tracer.enabled:
             self._traces[owner] = trace
         try:
             yield

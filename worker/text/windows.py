@@ -59,7 +59,7 @@ class Windows(Sequence[Window]):
         self._owner = owner
         self._read = read
         names = read.asked.names
-        self._thresholds = [options.thresholds([names[i] for i in prompt.labels]) for prompt in read.passes]
+        self._thresholds = [options.label_thresholds([names[i] for i in prompt.labels]) for prompt in read.passes]
 
     def __iter__(self) -> Iterator[Window]:
         return map(self.__getitem__, range(len(self)))
@@ -193,7 +193,7 @@ def cut_document(
         TooCostlyError, Dropped: by the budget.
     """
     wanted = labels if document.labels is None else document.labels
-    options = options.merged(document.options).with_default(wanted, default_threshold)
+    options = options.with_overrides(document.options).with_default(wanted, default_threshold)
     if options.merge_adjacent is None and tokenizer.spec.merge_adjacent:
         options = options.model_copy(update={"merge_adjacent": True})
     limits, budget = limits or Limits(), budget or Budget()

@@ -189,7 +189,9 @@ def _queue(patient: Patient) -> Iterator[Finding]:
         remedy = "lower GLEANER_TENANT_MAX_STORED_BYTES; the runbook GleanerRedisMemoryHigh removes what is there"
         yield Finding("warning", f"of the store's memory tenants keep: {kept}", remedy)
     for model in seen.models:
-        waiting = sum(celery_queues.length(broker, naming.queue(model.model, priority)) for priority in Priority)
+        waiting = sum(
+            celery_queues.queue_length(broker, naming.queue_name(model.model, priority)) for priority in Priority
+        )
         state = f"{model.model}: {model.shards} open shards, {waiting} messages, {model.workers} workers"
         if model.published - waiting > IN_FLIGHT * model.workers:
             yield Finding(

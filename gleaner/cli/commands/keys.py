@@ -84,7 +84,7 @@ def list_(as_json: AsJson = False, keys_file: KeysFile = None, data_dir: DataDir
     now = datetime.now(UTC)
     rows = []
     for record in records:
-        state = "good" if record.usable(now) else "revoked" if record.revoked_at else "expired"
+        state = "good" if record.is_usable(now) else "revoked" if record.revoked_at else "expired"
         expires = "never" if record.expires_at is None else record.expires_at.isoformat(timespec="seconds")
         limits = ", ".join(f"{name} {most}" for name, most in record.limits.model_dump(exclude_none=True).items())
         rows.append((record.key_id, record.tenant, str(record.role), record.name, state, expires, limits))

@@ -138,7 +138,7 @@ async def test_a_hundred_tenants_see_a_hundred_jobs_of_their_own(api: Api, monke
     """Page by page, at the same time, also with cursors of one another: no list holds another tenant's job."""
     monkeypatch.setattr(api_keys, "RELOAD_EVERY_S", 0)
     tenants = [f"tenant-{number:02}" for number in range(TENANTS)]
-    keys = {name: api_keys.create(api.keys_file, tenant=name, role=Role.VIEWER).key for name in tenants}
+    keys = {name: api_keys.create_key(api.keys_file, tenant=name, role=Role.VIEWER).key for name in tenants}
     owned: dict[str, set[str]] = {}
     for name in tenants:
         owned[name] = await _jobs_of(api, name)

@@ -146,11 +146,11 @@ async def test_a_key_in_the_query_or_a_cookie_is_not_looked_at(api: Api) -> None
 async def test_a_new_key_works_and_a_revoked_one_stops(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gateway follows its keys file without a restart."""
     monkeypatch.setattr(api_keys, "RELOAD_EVERY_S", 0)
-    new = api_keys.create(api.keys_file, tenant="acme", role=Role.VIEWER)
+    new = api_keys.create_key(api.keys_file, tenant="acme", role=Role.VIEWER)
     headers = {"X-API-Key": new.key}
 
     assert (await api.client.get("/v1/models", headers=headers)).status_code == 200
-    api_keys.revoke(api.keys_file, new.key_id)
+    api_keys.revoke_key(api.keys_file, new.key_id)
     assert (await api.client.get("/v1/models", headers=headers)).status_code == 401
 
 

@@ -30,7 +30,7 @@ def settings(ledger_url: str, broker_url: str) -> dict[str, str]:
 @pytest.fixture
 def gateway(tmp_path: Path, settings: dict[str, str]) -> Iterator[Child]:
     """Run a gateway."""
-    api_keys.create(tmp_path / "keys.json", tenant="acme", role="admin")
+    api_keys.create_key(tmp_path / "keys.json", tenant="acme", role="admin")
     child = launch(tmp_path, settings)
     try:
         yield child.wait_ready()
@@ -41,7 +41,7 @@ def gateway(tmp_path: Path, settings: dict[str, str]) -> Iterator[Child]:
 @pytest.fixture
 def client(tmp_path: Path, gateway: Child) -> Iterator[httpx.Client]:
     """Return a client with a key that the running gateway has not seen before."""
-    key = api_keys.create(tmp_path / "keys.json", tenant="acme", role="submitter").key
+    key = api_keys.create_key(tmp_path / "keys.json", tenant="acme", role="submitter").key
     with httpx.Client(base_url=gateway.url, headers={"X-API-Key": key}, trust_env=False, timeout=60) as caller:
         wait_for(lambda: caller.get("/v1/models").status_code == 200, 3, "the new key is known")
         yield caller

@@ -70,7 +70,7 @@ def differing(engine: Engine, cases: list[tuple[Case, dict[Any, float]]], tolera
     for (case, expected), result in zip(cases, extract(engine, [case for case, _ in cases], 1024), strict=True):
         ours = scores(result)
         for key in expected.keys() | ours.keys():
-            [least] = (score + near for score in case.options.thresholds([""]))
+            [least] = (score + near for score in case.options.label_thresholds([""]))
             if key in expected and key in ours:
                 if abs(expected[key] - ours[key]) > tolerance:
                     found.append((key, expected[key], ours[key]))

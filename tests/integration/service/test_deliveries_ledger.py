@@ -72,7 +72,7 @@ def test_a_job_writes_one_delivery_per_endpoint_that_wants_it(store: Ledger) -> 
     add_endpoint(store, "ep_3", "http://a/", every=False)
     add_endpoint(store, "ep_4", "http://a/", tenant="t2")
     end_job(store, "job_1")
-    end_job(store, "job_2", ok=False, hook="ep_3")
+    end_job(store, "job_2", ok=False, endpoint_id="ep_3")
     events = {
         name: [(d.job, d.event) for d in store.run(webhooks.list_deliveries(name, None, 10)).deliveries]
         for name in ("ep_1", "ep_2", "ep_3", "ep_4")
@@ -91,7 +91,7 @@ def test_a_claim_can_be_repeated_and_nobody_else_has_it(store: Ledger) -> None:
     first = store.run(webhooks.claim_delivery(delivery, "n1", LEASE, 4))
     again = store.run(webhooks.claim_delivery(delivery, "n1", LEASE, 4))
     assert first.kind == again.kind == "run"
-    assert (first.job, first.event, first.tried) == ("job_1", "job.succeeded", 0)
+    assert (first.job, first.event, first.attempts) == ("job_1", "job.succeeded", 0)
     assert claim(store, delivery, "n2") == "leased"
     assert store.run(webhooks.record_delivery(delivery, "n1", "delivered", FINE)) == ("delivered", "")
     assert store.run(webhooks.record_delivery(delivery, "n1", "delivered", FINE)) == ("already", "")
@@ -123,7 +123,7 @@ def test_an_attempt_whose_courier_died_is_interrupted_and_repeated(store: Ledger
     assert claim(store, delivery, "n1", lease_ms=1) == "run"
     assert soon(store) == [delivery]
     again = store.run(webhooks.claim_delivery(delivery, "n2", LEASE, 4))
-    assert (again.kind, again.tried) == ("run", 0)
+    assert (again.kind, again.attempts) == ("run", 0)
     assert [a.error for a in view(store, delivery).attempts] == ["interrupted"]
     assert store.run(webhooks.record_delivery(delivery, "n1", "retry", BAD, delay_ms=1)) == ("stale", "")
     assert store.run(webhooks.record_delivery(delivery, "n2", "retry", BAD, delay_ms=1)) == ("retry", "")

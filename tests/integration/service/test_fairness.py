@@ -48,7 +48,7 @@ def test_a_small_job_passes_a_large_one(harness: ServiceHarness) -> None:
     wait_for(lambda: view(harness, large).counts.finished > 100, 30, "the large job runs")
     before = view(harness, large).counts.finished
     small = record.submit(["Anna of Berlin"])
-    wait_for(lambda: view(harness, small).status.terminal, 30, "the small job is done")
+    wait_for(lambda: view(harness, small).status.is_terminal, 30, "the small job is done")
     between = view(harness, large).counts.finished - before
     assert between < 1600 - before
     assert between <= 8 * MICROBATCH_DOCUMENTS  # the rest of one shard, and a little
@@ -63,9 +63,9 @@ def test_interactive_first_and_standard_not_last(harness: ServiceHarness) -> Non
     before, asked = view(harness, standard).counts.finished, 0
     while asked < 5:
         job = record.submit(some_texts(record.rng, 30, longest=20), priority="interactive")
-        wait_for(lambda job=job: view(harness, job).status.terminal, 30, "the interactive job is done")
+        wait_for(lambda job=job: view(harness, job).status.is_terminal, 30, "the interactive job is done")
         asked += 1
-    assert not view(harness, standard).status.terminal or view(harness, standard).counts.finished == 600
+    assert not view(harness, standard).status.is_terminal or view(harness, standard).counts.finished == 600
     assert view(harness, standard).counts.finished > before
     assert record.verdict(60).clean
 
@@ -81,11 +81,11 @@ def test_a_flood_takes_its_own_slots_alone(harness: ServiceHarness, flooded: Pri
     )
     wait_for(lambda: view(harness, large).counts.running == SLOTS, 30, "every slot is held")
     small = record.submit(["Anna of Berlin"], priority=other)
-    wait_for(lambda: view(harness, small).status.terminal, 30, "the small job is done")
+    wait_for(lambda: view(harness, small).status.is_terminal, 30, "the small job is done")
     assert view(harness, large).counts.finished == 0
     [gateway] = harness.of("gateway")
     httpx.post(f"{gateway.url}/v1/jobs/{large}/cancel", timeout=10, trust_env=False).raise_for_status()
-    wait_for(lambda: view(harness, large).status.terminal, 30, "the flood is over")
+    wait_for(lambda: view(harness, large).status.is_terminal, 30, "the flood is over")
     assert record.verdict(60).clean
 
 

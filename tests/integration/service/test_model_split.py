@@ -17,7 +17,7 @@ from tests.support.api import Api, running_api
 pytestmark = pytest.mark.anyio
 
 EVEN = "base=stable:1|canary:1"
-ACME, UMBRELLA = (Models.parse(EVEN).run_on("base", tenant) for tenant in ("acme", "umbrella"))
+ACME, UMBRELLA = (Models.parse(EVEN).choose_model("base", tenant) for tenant in ("acme", "umbrella"))
 BODY = {"model": "base", "labels": ["Ada"], "documents": [{"text": "Ada"}, {"text": ""}]}
 
 
@@ -41,7 +41,7 @@ async def test_tenants_stay_with_their_model(ledger_url: str, broker_url: str, t
             )
             assert sent.json()["model"] == model
         assert {message.queue for message in await api.worker.take_messages()} == {
-            naming.queue(model, Priority.STANDARD) for model in ("stable", "canary")
+            naming.queue_name(model, Priority.STANDARD) for model in ("stable", "canary")
         }
         refused = await api.client.post("/v1/jobs", json=BODY | {"model": "canary"})
         assert (refused.status_code, refused.json()["code"]) == (422, "unknown_model")

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from jobs.queue.celery_queues import KEY_PREFIX, model_queues
-from jobs.queue.publisher import Pusher
+from jobs.queue.publisher import QueuePublisher
 from tests.support.api import running_api
 from tests.support.processes.harness import READY_S, ServiceHarness, free_port, wait_for
 from tests.support.servers.receivers import receiving
@@ -152,7 +152,7 @@ async def test_a_key_is_changed_without_a_pause(ledger_url: str, broker_url: str
             messages = await api.worker.take_messages()
             assert await api.worker.claim_shard(messages[0]) == "run"
             await api.worker.finish_shard(messages[0])
-            await Pusher(api.broker).push(messages[1:])  # for the next step's worker
+            await QueuePublisher(api.broker).push(messages[1:])  # for the next step's worker
             for job_id in jobs:
                 assert (await api.get_job(job_id))["metadata"]["step"] in "012"
                 assert (await api.client.get(f"/v1/jobs/{job_id}/results")).status_code == 200

@@ -13,7 +13,7 @@ import pytest
 from kombu import Connection
 from redis.exceptions import RedisError
 
-from jobs.queue.celery_queues import celery_app
+from jobs.queue.celery_queues import build_celery_app
 from jobs.redis.clients import connect, connect_async
 from jobs.settings import Settings
 from tests.conftest import Tool
@@ -75,7 +75,7 @@ async def test_clients_of_both_kinds_and_kombu_get_through(tool: Tool) -> None:
             wait_for(lambda: _answers(url), 10, "the master is found")
             async with connect_async(url, 2.0, "test") as client:
                 assert await client.ping()
-            app = celery_app(url, ["gleaner.webhooks"], "courier")
+            app = build_celery_app(url, ["gleaner.webhooks"], "courier")
             with Connection(
                 app.conf.broker_url,
                 ssl=app.conf.broker_use_ssl,

@@ -15,7 +15,7 @@ import redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from gateway.settings import GatewaySettings
-from jobs.redis.clients import connect, secured, tls_options
+from jobs.redis.clients import add_tls_options, connect, tls_options
 from tests.conftest import Tool
 from tests.support.processes.harness import READY_S, ServiceHarness, free_port, wait_for
 from tests.support.servers.certificates import Authority
@@ -192,11 +192,11 @@ def test_a_server_of_another_authority_or_name_is_not_believed(service: TlsServi
 
 def test_a_tls_url_is_never_left_unchecked() -> None:
     """Kombu alone would take any certificate; what the URL says itself stays."""
-    assert secured("redis://a/0") == "redis://a/0"
-    assert secured("unix:///s?db=1") == "unix:///s?db=1"
-    assert secured("rediss://a:1/0") == "rediss://a:1/0?ssl_cert_reqs=required"
+    assert add_tls_options("redis://a/0") == "redis://a/0"
+    assert add_tls_options("unix:///s?db=1") == "unix:///s?db=1"
+    assert add_tls_options("rediss://a:1/0") == "rediss://a:1/0?ssl_cert_reqs=required"
     assert (
-        secured("rediss://a/0?ssl_ca_certs=mine", Path("ca"))
+        add_tls_options("rediss://a/0?ssl_ca_certs=mine", Path("ca"))
         == "rediss://a/0?ssl_cert_reqs=required&ssl_ca_certs=mine"
     )
     assert tls_options("redis://a/0") == {}

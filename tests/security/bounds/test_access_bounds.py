@@ -88,7 +88,7 @@ def test_streams_and_waits_end_with_their_key(tmp_path: Path, ledger_url: str, b
         httpx.Client(base_url=gateway.url, timeout=60) as client,
     ):
         made = {
-            name: api_keys.create(path, tenant="acme", role="submitter").key
+            name: api_keys.create_key(path, tenant="acme", role="submitter").key
             for name in ("revoked", "rotated", "lowered", "session", "good")
         }
         wait_for(lambda: client.get("/v1/limits", headers=bearer(made["good"])).status_code == 200, 5, "the keys")
@@ -111,8 +111,8 @@ def test_streams_and_waits_end_with_their_key(tmp_path: Path, ledger_url: str, b
         assert all(event.wait(10) for event in started.values())
         time.sleep(0.5)  # the waits have no sign of having begun
 
-        api_keys.revoke(path, id_of(path, made["revoked"]))
-        api_keys.rotate(path, id_of(path, made["rotated"]), overlap=timedelta())
+        api_keys.revoke_key(path, id_of(path, made["revoked"]))
+        api_keys.rotate_key(path, id_of(path, made["rotated"]), overlap=timedelta())
         lower(path, made["lowered"])
         signed_out = client.delete("/v1/session", headers={**cookie, "X-Gleaner-CSRF": "1"})
         assert signed_out.status_code == 204
@@ -151,7 +151,7 @@ async def test_a_stream_of_results_is_cut_when_its_key_is_revoked(
         reader = Reader(api.app.state.services, caller, job, Cursor(), Wanted(as_line))
         pieces = reader.run(b"{}\n")
         assert await anext(pieces) == b"{}\n"
-        api_keys.revoke(api.keys_file, record.key_id)
+        api_keys.revoke_key(api.keys_file, record.key_id)
         with pytest.raises(StreamAbortedError, match="unauthenticated"):
             await anext(pieces)
 
@@ -170,7 +170,7 @@ async def test_a_body_that_took_long_needs_a_key_that_is_still_good(
 
             async def slowly(api: Any = api, body: str = body) -> Any:
                 yield body[:10].encode()
-                api_keys.revoke(api.keys_file, id_of(api.keys_file, api.keys["submitter"]))
+                api_keys.revoke_key(api.keys_file, id_of(api.keys_file, api.keys["submitter"]))
                 yield body[10:].encode()
 
             headers = {"Content-Type": f"application/{kind}"}
@@ -209,7 +209,7 @@ DAMAGES: dict[str, Callable[[str], str | None]] = {
 def test_a_lost_keys_file_closes_the_door_after_a_while(tmp_path: Path, damage: str) -> None:
     """Until then the last good keys count; the file's return opens at once, without what was revoked meanwhile."""
     path, now = tmp_path / "keys.json", [0.0]
-    new = api_keys.create(path, tenant="acme", role="viewer")
+    new = api_keys.create_key(path, tenant="acme", role="viewer")
     ring = KeyRing(path, max_stale_s=60, clock=lambda: now[0])
     good = path.read_text()
     bad = DAMAGES[damage](good)
@@ -233,7 +233,7 @@ def test_a_lost_keys_file_closes_the_door_after_a_while(tmp_path: Path, damage: 
     now[0] = 1002
     assert ring.verify(new.key) is not None
     assert (ring.readable, ring.stale_s) == (True, 0)
-    api_keys.revoke(path, new.key_id)
+    api_keys.revoke_key(path, new.key_id)
     now[0] = 1004
     assert ring.verify(new.key) is None
 
@@ -241,7 +241,7 @@ def test_a_lost_keys_file_closes_the_door_after_a_while(tmp_path: Path, damage: 
 def test_what_is_no_file_does_not_stop_the_ring(tmp_path: Path) -> None:
     """A pipe would block whoever opens it, a folder cannot be read; both are said."""
     path, now = tmp_path / "keys.json", [0.0]
-    new = api_keys.create(path, tenant="acme", role="viewer")
+    new = api_keys.create_key(path, tenant="acme", role="viewer")
     ring = KeyRing(path, clock=lambda: now[0])
     path.unlink()
     for make in (os.mkfifo, os.mkdir):
@@ -257,8 +257,8 @@ def test_a_mounted_secret_s_swap_is_followed(tmp_path: Path) -> None:
     now = [0.0]
     for version in ("..1", "..2"):
         (tmp_path / version).mkdir()
-    old = api_keys.create(tmp_path / "..1" / "keys.json", tenant="acme", role="viewer")
-    new = api_keys.create(tmp_path / "..2" / "keys.json", tenant="acme", role="viewer")
+    old = api_keys.create_key(tmp_path / "..1" / "keys.json", tenant="acme", role="viewer")
+    new = api_keys.create_key(tmp_path / "..2" / "keys.json", tenant="acme", role="viewer")
     (tmp_path / "..data").symlink_to("..1")
     (tmp_path / "keys.json").symlink_to("..data/keys.json")
     ring = KeyRing(tmp_path / "keys.json", max_stale_s=60, clock=lambda: now[0])
@@ -326,7 +326,7 @@ async def test_reads_are_weighed_by_what_they_cost(
             "/v1/models": 1,
         }
         for path, cost in costs.items():
-            key = api_keys.create(api.keys_file, tenant="acme", role="admin").key  # whose window is empty
+            key = api_keys.create_key(api.keys_file, tenant="acme", role="admin").key  # whose window is empty
             headers = (await api.client.get(path, headers=bearer(key))).headers
             assert re.findall(r'"reads-key";r=(\d+)', headers["ratelimit"]) == [str(10 - cost)], path
             assert headers["ratelimit-policy"] == '"reads-key";q=10;w=1'
@@ -444,8 +444,8 @@ def test_streams_are_bounded_by_key_and_tenant(tmp_path: Path, ledger_url: str, 
         httpx.Client(base_url=gateway.url, timeout=30) as client,
         ExitStack() as held,
     ):
-        second = api_keys.create(path, tenant="acme", role="viewer").key
-        other = api_keys.create(path, tenant="umbrella", role="admin").key
+        second = api_keys.create_key(path, tenant="acme", role="viewer").key
+        other = api_keys.create_key(path, tenant="umbrella", role="admin").key
         wait_for(lambda: client.get("/v1/limits", headers=bearer(other)).status_code == 200, 5, "the keys")
         jobs = {key: client.post("/v1/jobs", json=JOB, headers=bearer(key)).json()["id"] for key in (admin, other)}
 

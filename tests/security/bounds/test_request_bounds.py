@@ -39,7 +39,7 @@ def gateway(
     """A gateway, and the keys of twelve tenants."""
     redis_server.flush()
     folder = tmp_path_factory.mktemp("gateway")
-    tenants = [api_keys.create(folder / "keys.json", tenant=f"t{n}", role="submitter").key for n in range(12)]
+    tenants = [api_keys.create_key(folder / "keys.json", tenant=f"t{n}", role="submitter").key for n in range(12)]
     with running_gateway(folder, redis_server.url(1), redis_server.url(0)) as (child, _):
         yield child, tenants
     redis_server.flush()

@@ -69,7 +69,7 @@ def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
         put(store, FORMULAS, [result(0, id="=1+1", entities=(Entity(0, 9, "+47\u2028", "@SUM(A1)", 0.5),))])
     with running_gateway(folder, redis_server.url(1), redis_server.url(0)) as (gateway, key):
         yield ResultsGateway(
-            gateway, key, api_keys.create(folder / "keys.json", tenant="umbrella", role="viewer").key
+            gateway, key, api_keys.create_key(folder / "keys.json", tenant="umbrella", role="viewer").key
         )
 
 

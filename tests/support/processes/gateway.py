@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from gateway.__main__ import main
-from jobs.queue.publisher import Pusher
+from jobs.queue.publisher import QueuePublisher
 
 
 def never(*_: object) -> asyncio.Future[None]:
@@ -18,6 +18,6 @@ def never(*_: object) -> asyncio.Future[None]:
 
 
 if __name__ == "__main__":
-    Pusher.within = lambda *_: None  # as where the broker is another server
-    Pusher.push = never
+    QueuePublisher.inline_push = lambda *_: None  # as where the broker is another server
+    QueuePublisher.push = never
     sys.exit(main())

@@ -34,7 +34,7 @@ def launch(folder: Path, settings: dict[str, str]) -> Child:
 @contextmanager
 def running_gateway(folder: Path, ledger_url: str, broker_url: str, **settings: str) -> Iterator[tuple[Child, str]]:
     """Run a gateway until the block ends; yield it ready, with a key of an admin of the tenant `acme`."""
-    key = api_keys.create(folder / "keys.json", tenant="acme", role="admin").key
+    key = api_keys.create_key(folder / "keys.json", tenant="acme", role="admin").key
     child = launch(folder, {"GLEANER_REDIS_URL": ledger_url, "GLEANER_BROKER_URL": broker_url, **settings})
     try:
         yield child.wait_ready(), key

@@ -103,7 +103,7 @@ def forget_fences() -> None:
 
 def forget_after(seconds: float) -> None:
     """Return messages to the queue after `seconds` although a worker still processes them."""
-    create_app = celery_queues.celery_app
+    create_app = celery_queues.build_celery_app
 
     def celery_app(*args: Any, **kwargs: Any) -> Celery:
         app = create_app(*args, **kwargs)
@@ -115,7 +115,7 @@ def forget_after(seconds: float) -> None:
         }
         return app
 
-    celery_queues.celery_app = celery_app
+    celery_queues.build_celery_app = celery_app
 
 
 if __name__ == "__main__":

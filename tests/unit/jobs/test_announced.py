@@ -58,7 +58,7 @@ def test_small_results_are_told_with_the_end(client: redis.Redis, store: Ledger,
     assert page is not None
     assert isinstance(read, Page)
     assert replace(page, job=replace(page.job, now=read.job.now)) == read
-    assert page.job.status.terminal
+    assert page.job.status.is_terminal
 
 
 @pytest.mark.parametrize(

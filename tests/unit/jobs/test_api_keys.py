@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_created_key_verifies_and_carries_tenant_and_role(path: Path) -> None:
     """The plain key that create returns is the one the ring accepts."""
-    new = api_keys.create(path, tenant="acme", role="submitter", name="ci")
+    new = api_keys.create_key(path, tenant="acme", role="submitter", name="ci")
 
     record = KeyRing(path).verify(new.key)
 
@@ -47,7 +47,7 @@ def test_a_created_key_verifies_and_carries_tenant_and_role(path: Path) -> None:
 
 def test_the_file_is_private_and_holds_no_plain_key(path: Path) -> None:
     """Mode 600, hashes only."""
-    new = api_keys.create(path, tenant="acme", role=Role.ADMIN)
+    new = api_keys.create_key(path, tenant="acme", role=Role.ADMIN)
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert new.key not in path.read_text()
@@ -57,7 +57,7 @@ def test_the_file_is_private_and_holds_no_plain_key(path: Path) -> None:
 @pytest.mark.parametrize("presented", ["", "gl_", "gl_unknown", "x" * 10_000, "gl_ключ"])
 def test_unknown_keys_are_refused(path: Path, presented: str) -> None:
     """Nothing that was not created verifies, however odd it looks."""
-    api_keys.create(path, tenant="acme", role="viewer")
+    api_keys.create_key(path, tenant="acme", role="viewer")
 
     assert KeyRing(path).verify(presented) is None
 
@@ -65,7 +65,7 @@ def test_unknown_keys_are_refused(path: Path, presented: str) -> None:
 def test_an_expired_key_is_refused(path: Path) -> None:
     """A key ends at its expiry, to the microsecond."""
     end = datetime.now(UTC) + timedelta(hours=1)
-    new = api_keys.create(path, tenant="acme", role="viewer", expires_at=end)
+    new = api_keys.create_key(path, tenant="acme", role="viewer", expires_at=end)
     ring = KeyRing(path)
 
     assert ring.verify(new.key, end - timedelta(microseconds=1)) is not None
@@ -74,20 +74,20 @@ def test_an_expired_key_is_refused(path: Path) -> None:
 
 def test_a_revoked_key_is_refused_and_stays_listed(path: Path) -> None:
     """Revocation keeps the record for the audit, and repeating it keeps the first time."""
-    new = api_keys.create(path, tenant="acme", role="viewer")
+    new = api_keys.create_key(path, tenant="acme", role="viewer")
 
-    first = api_keys.revoke(path, new.key_id)
+    first = api_keys.revoke_key(path, new.key_id)
 
     assert KeyRing(path).verify(new.key) is None
-    assert api_keys.revoke(path, new.key_id) == first
+    assert api_keys.revoke_key(path, new.key_id) == first
     assert [record.key_id for record in api_keys.list_keys(path)] == [new.key_id]
 
 
 def test_rotation_gives_a_successor_and_lets_the_old_key_end(path: Path) -> None:
     """Both keys work during the overlap, only the new one after it."""
-    old = api_keys.create(path, tenant="acme", role="submitter", name="ci")
+    old = api_keys.create_key(path, tenant="acme", role="submitter", name="ci")
 
-    new = api_keys.rotate(path, old.key_id, overlap=timedelta(hours=1))
+    new = api_keys.rotate_key(path, old.key_id, overlap=timedelta(hours=1))
 
     ring = KeyRing(path)
     later = datetime.now(UTC) + timedelta(hours=2)
@@ -101,29 +101,29 @@ def test_rotation_gives_a_successor_and_lets_the_old_key_end(path: Path) -> None
 def test_rotation_keeps_a_sooner_expiry(path: Path) -> None:
     """The overlap never prolongs a key."""
     end = datetime.now(UTC) + timedelta(minutes=5)
-    old = api_keys.create(path, tenant="acme", role="viewer", expires_at=end)
+    old = api_keys.create_key(path, tenant="acme", role="viewer", expires_at=end)
 
-    api_keys.rotate(path, old.key_id)
+    api_keys.rotate_key(path, old.key_id)
 
     assert api_keys.list_keys(path)[0].expires_at == end
 
 
 def test_a_revoked_key_cannot_be_rotated_back_to_life(path: Path) -> None:
     """Rotation needs a key that still works."""
-    old = api_keys.create(path, tenant="acme", role="viewer")
-    api_keys.revoke(path, old.key_id)
+    old = api_keys.create_key(path, tenant="acme", role="viewer")
+    api_keys.revoke_key(path, old.key_id)
 
     with pytest.raises(KeysError, match="revoked"):
-        api_keys.rotate(path, old.key_id)
+        api_keys.rotate_key(path, old.key_id)
 
 
 def test_the_ring_follows_the_file_within_two_seconds(path: Path) -> None:
     """A running gateway sees new and revoked keys, looking at the file at most once a second."""
     clock = Clock()
-    first = api_keys.create(path, tenant="acme", role="viewer")
+    first = api_keys.create_key(path, tenant="acme", role="viewer")
     ring = KeyRing(path, clock=clock)
-    second = api_keys.create(path, tenant="acme", role="viewer")
-    api_keys.revoke(path, first.key_id)
+    second = api_keys.create_key(path, tenant="acme", role="viewer")
+    api_keys.revoke_key(path, first.key_id)
 
     clock.now = 0.5
     assert ring.verify(first.key) is not None
@@ -135,7 +135,7 @@ def test_the_ring_follows_the_file_within_two_seconds(path: Path) -> None:
 def test_a_file_damaged_later_keeps_the_last_good_keys(path: Path) -> None:
     """A broken edit locks nobody out, and mending it is picked up."""
     clock = Clock()
-    new = api_keys.create(path, tenant="acme", role="viewer")
+    new = api_keys.create_key(path, tenant="acme", role="viewer")
     ring = KeyRing(path, clock=clock)
     good = path.read_text()
 
@@ -167,7 +167,7 @@ def test_a_damaged_file_is_not_overwritten(path: Path) -> None:
     path.write_text("{")
 
     with pytest.raises(KeysError):
-        api_keys.create(path, tenant="acme", role="viewer")
+        api_keys.create_key(path, tenant="acme", role="viewer")
     assert path.read_text() == "{"
 
 
@@ -178,7 +178,7 @@ def test_a_damaged_file_is_not_overwritten(path: Path) -> None:
 def test_bad_tenants_and_roles_are_refused(path: Path, tenant: str, role: str) -> None:
     """A tenant's name is part of store keys, so its alphabet is narrow."""
     with pytest.raises(KeysError):
-        api_keys.create(path, tenant=tenant, role=role)
+        api_keys.create_key(path, tenant=tenant, role=role)
 
 
 def test_an_expiry_must_be_aware_and_in_the_future(path: Path) -> None:
@@ -186,15 +186,15 @@ def test_an_expiry_must_be_aware_and_in_the_future(path: Path) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
 
     with pytest.raises(KeysError):
-        api_keys.create(path, tenant="a", role="viewer", expires_at=past)
+        api_keys.create_key(path, tenant="a", role="viewer", expires_at=past)
     with pytest.raises(KeysError):
-        api_keys.create(path, tenant="a", role="viewer", expires_at=past.replace(tzinfo=None))
+        api_keys.create_key(path, tenant="a", role="viewer", expires_at=past.replace(tzinfo=None))
 
 
 def test_writers_at_once_lose_nothing(path: Path) -> None:
     """The file lock serialises edits."""
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda n: api_keys.create(path, tenant=f"t{n}", role="viewer"), range(24)))
+        made = list(pool.map(lambda n: api_keys.create_key(path, tenant=f"t{n}", role="viewer"), range(24)))
 
     assert {record.key_id for record in api_keys.list_keys(path)} == {new.key_id for new in made}
     assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []

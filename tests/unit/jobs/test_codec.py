@@ -26,7 +26,7 @@ def test_what_is_encoded_comes_back(blob: bytes, keys: int, derive: bool) -> Non
     stored = codec.encode(blob, "in:job:1")
     assert codec.decode(stored, "in:job:1") == blob
     packed = codec.unseal(stored, "in:job:1")
-    assert (packed.size, b"".join(codec.pieces(packed))) == (len(blob), blob)
+    assert (packed.size, b"".join(codec.iter_chunks(packed))) == (len(blob), blob)
 
 
 def test_a_sealed_blob_hides_its_text_and_cannot_be_moved() -> None:
@@ -146,7 +146,7 @@ def test_a_damaged_frame_is_an_error_in_pieces_too(damage: bytes) -> None:
     stored = PLAIN + good[: len(good) - len(damage)] + damage
     try:
         packed = codec.unseal(stored, "p")
-        read = sum(map(len, codec.pieces(packed)))
+        read = sum(map(len, codec.iter_chunks(packed)))
     except CodecError:
         return
     assert read == packed.size

@@ -30,9 +30,9 @@ def document(text: str, labels: Labels | None = None) -> Document:
 def test_a_text_with_few_labels_costs_its_characters() -> None:
     """Long or short, as it always did."""
     costs = Costs(FEW)
-    assert [costs.of(document("a " * n)) for n in (1, 50, 50_000)] == [2, 100, 100_000]
+    assert [costs.document_cost(document("a " * n)) for n in (1, 50, 50_000)] == [2, 100, 100_000]
     error = DocumentError(DocumentErrorCode.EMPTY_TEXT, "empty")
-    assert costs.of(Document(0, "0", "", error=error)) == 0
+    assert costs.document_cost(Document(0, "0", "", error=error)) == 0
 
 
 def words(count: int, letters: int) -> str:
@@ -54,15 +54,15 @@ def test_passes_are_estimated_without_a_tokenizer(labels: Labels) -> None:
     assert plan.read is not None
     passes, estimate = len(plan.read.passes), label_cost(labels).passes
     assert passes / 2 <= estimate <= 2 * passes
-    assert Costs(labels).of(document("a " * 4000)) == 8000 * estimate
+    assert Costs(labels).document_cost(document("a " * 4000)) == 8000 * estimate
 
 
 def test_many_labels_cost_even_with_a_short_text() -> None:
     """They are read with each; a document's own labels count as the job's do."""
     many: Labels = {f"{at} {words(25, 4)}": None for at in range(100)}
-    assert Costs(many).of(document("Ada")) > 5000
-    assert Costs(FEW).of(document("Ada", labels=many)) == Costs(many).of(document("Ada"))
-    assert Costs(many).of(document("Ada", labels=FEW)) == 3
+    assert Costs(many).document_cost(document("Ada")) > 5000
+    assert Costs(FEW).document_cost(document("Ada", labels=many)) == Costs(many).document_cost(document("Ada"))
+    assert Costs(many).document_cost(document("Ada", labels=FEW)) == 3
 
 
 @given(st.lists(st.tuples(st.integers(0, 3000), st.booleans()), max_size=60))
@@ -73,9 +73,9 @@ def test_shards_are_cut_by_cost(sizes: list[tuple[int, bool]]) -> None:
     whole = [
         Document(at, str(at), "x" * size, labels=many if own else None) for at, (size, own) in enumerate(sizes)
     ]
-    parts = list(shards.cut(whole, 8, 20_000, weigh=costs.weigh))
+    parts = list(shards.cut_shards(whole, 8, 20_000, weigh=costs.shard_weight))
     assert [one for part in parts for one in part] == whole
-    assert all(len(part) == 1 or sum(map(costs.weigh, part)) <= 20_000 for part in parts)
+    assert all(len(part) == 1 or sum(map(costs.shard_weight, part)) <= 20_000 for part in parts)
 
 
 @pytest.mark.parametrize("size", [1, 2000, 8000, shards.MAX_SHARD_CHARACTERS // 8 + 1])
@@ -86,4 +86,4 @@ def test_costly_labels_do_not_make_too_many_shards(size: int) -> None:
     count = min(100_000, (256 << 20) // size)
     text = "x" * size
     documents = (Document(at, "", text) for at in range(count))
-    assert sum(1 for _ in shards.cut(documents, weigh=costs.weigh)) <= shards.MAX_SHARDS
+    assert sum(1 for _ in shards.cut_shards(documents, weigh=costs.shard_weight)) <= shards.MAX_SHARDS

@@ -74,10 +74,10 @@ class BooksMachine(RuleBasedStateMachine):
             self.take(
                 webhooks.upsert_endpoint(endpoint(f"ep_{name}", tenant, "inline"), ttl_ms=60_000, job=name), repeat
             )
-            new = replace(new, hook=f"ep_{name}")
+            new = replace(new, endpoint_id=f"ep_{name}")
         if idem:
             self.ledger.run(ledger.claim_idempotency_key(tenant, name, "nonce", "sha"))
-            new = replace(new, idem=name, nonce="nonce")
+            new = replace(new, idempotency_hash=name, nonce="nonce")
         if sources := [job for job, owner in self.jobs.items() if owner == tenant]:
             new = replace(new, retry_of=data.draw(st.sampled_from(["", *sources])))
         if staged:

@@ -18,7 +18,7 @@ from jobs.schema import Job, JobStatus, Priority
 from tests.support.ledger import MODEL, new_job
 
 P = "{gleaner}:"
-SLUG = naming.slug(MODEL)
+SLUG = naming.model_slug(MODEL)
 SHARE = 2
 """Shards of one tenant in flight where no worker is alive."""
 
@@ -118,7 +118,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def complete(self, data: st.DataObject, split: int, repeat: bool, leftover: bool) -> None:
         job, index, shard = data.draw(st.sampled_from(self.running()))
         ok = min(split, shard.documents)
-        message = Message(naming.queue(MODEL, job.priority), job.id, index, 0)
+        message = Message(naming.queue_name(MODEL, job.priority), job.id, index, 0)
         self.serial += 1
         result = f"result {self.serial}".encode()
         call = ledger.complete_shard(
@@ -148,7 +148,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         job, index, shard = data.draw(st.sampled_from(self.running()))
         returned = self.ledger.run(ledger.release_shard(job.id, index, shard.nonce))
-        self.dead.append((Message(naming.queue(MODEL, job.priority), job.id, index, 0), shard.nonce))
+        self.dead.append((Message(naming.queue_name(MODEL, job.priority), job.id, index, 0), shard.nonce))
         self.back(job, shard, returned.kind in ("cancelled",))
         self.published(returned.publish)
 
@@ -174,7 +174,7 @@ class LedgerMachine(RuleBasedStateMachine):
         returned = self.ledger.run(ledger.reclaim_shard(job.id, index))
         assert returned.kind == ("cancelled" if job.state == "cancelling" else "suspect" if suspect else "clean")
         assert self.ledger.run(ledger.reclaim_shard(job.id, index)).kind in ("early", "gone")
-        self.dead.append((Message(naming.queue(MODEL, job.priority), job.id, index, 0), shard.nonce))
+        self.dead.append((Message(naming.queue_name(MODEL, job.priority), job.id, index, 0), shard.nonce))
         self.back(job, shard, returned.kind == "cancelled")
         self.published(returned.publish)
 
@@ -214,7 +214,9 @@ class LedgerMachine(RuleBasedStateMachine):
             word = "cancelled" if job.state == "cancelling" else "expired"
             for index, shard in enumerate(job.shards):
                 if shard.state == "running":
-                    self.dead.append((Message(naming.queue(MODEL, job.priority), job.id, index, 0), shard.nonce))
+                    self.dead.append(
+                        (Message(naming.queue_name(MODEL, job.priority), job.id, index, 0), shard.nonce)
+                    )
                 if shard.state in ("waiting", "published", "running"):
                     shard.state = word
             self.settle(job)
@@ -237,8 +239,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data(), grace=st.booleans())
     def queue_lost(self, data: st.DataObject, grace: bool) -> None:
         """The broker forgot everything: two ticks past the grace publish each published shard again, once."""
-        queue = naming.queue(MODEL, data.draw(st.sampled_from(list(Priority))))
-        mine = [j for j in self.jobs.values() if naming.queue(MODEL, j.priority) == queue]
+        queue = naming.queue_name(MODEL, data.draw(st.sampled_from(list(Priority))))
+        mine = [j for j in self.jobs.values() if naming.queue_name(MODEL, j.priority) == queue]
         for job in mine:
             job.messages.clear()
         seq = int(self.client.hget(f"{P}q:{queue}", "seq") or 0)
@@ -256,7 +258,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(priority=st.sampled_from(list(Priority)))
     def tick(self, priority: Priority) -> None:
         """No tenant waits with room in its share, whatever made the room."""
-        queue = naming.queue(MODEL, priority)
+        queue = naming.queue_name(MODEL, priority)
         self.published(self.ledger.run(ledger.republish_lost(queue, 0, 1, grace_ms=60_000))[1])
         for tenant in ("t1", "t2"):
             mine = [j for j in self.jobs.values() if (j.tenant, j.priority) == (tenant, priority)]
@@ -273,7 +275,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """The set of shards in flight holds those that are, and never more than a share."""
         for tenant in ("t1", "t2"):
             for priority in Priority:
-                kept = self.client.zcard(f"{P}flight:{naming.queue(MODEL, priority)}:{tenant}")
+                kept = self.client.zcard(f"{P}flight:{naming.queue_name(MODEL, priority)}:{tenant}")
                 assert kept == self.in_flight(tenant, priority) <= SHARE
 
     @invariant()
@@ -292,7 +294,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert c.failed == sum(s.documents - s.ok for s in job.of("done"))
             assert c.cancelled == sum(s.documents for s in job.of("cancelled"))
             assert c.expired == sum(s.documents for s in job.of("expired"))
-            assert view.status.terminal == (job.state == "closed")
+            assert view.status.is_terminal == (job.state == "closed")
             if job.state == "closed":
                 assert job.terminal in (None, view.status)
                 job.terminal = view.status
@@ -319,7 +321,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def published_shards_are_watched(self) -> None:
         for priority in Priority:
-            queue = naming.queue(MODEL, priority)
+            queue = naming.queue_name(MODEL, priority)
             published = {
                 f"{job.id}:{i}"
                 for job in self.jobs.values()

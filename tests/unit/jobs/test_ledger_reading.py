@@ -130,12 +130,12 @@ def test_facts_of_a_model_are_those_of_its_revision(store: Ledger, client: redis
     store.run(ledger.announce_worker(MODEL, "w", 32, "rev", facts))
     [view] = store.run(ledger.read_models([MODEL]))
     assert view.facts == facts
-    stored = orjson.loads(client.hget(f"{{gleaner}}:model:{naming.slug(MODEL)}", "facts"))
-    client.hset(f"{{gleaner}}:model:{naming.slug(MODEL)}", "facts", orjson.dumps(stored | {"newer": 1}))
+    stored = orjson.loads(client.hget(f"{{gleaner}}:model:{naming.model_slug(MODEL)}", "facts"))
+    client.hset(f"{{gleaner}}:model:{naming.model_slug(MODEL)}", "facts", orjson.dumps(stored | {"newer": 1}))
     [view] = store.run(ledger.read_models([MODEL]))
     assert view.facts == facts
 
-    client.hset(f"{{gleaner}}:model:{naming.slug(MODEL)}", "rev", "older")
+    client.hset(f"{{gleaner}}:model:{naming.model_slug(MODEL)}", "rev", "older")
     [view] = store.run(ledger.read_models([MODEL]))
     assert view.facts is None
 
@@ -223,7 +223,7 @@ def test_a_stream_s_key_learns_its_hash_at_the_end(store: Ledger) -> None:
     assert [begin("n1", ""), begin("n1", ""), begin("n2", ""), begin("n2", "sha")] == [
         "run", "run", "in_progress", "in_progress",
     ]  # fmt: skip
-    made: NewJob = new_job("job_1", idem="k", nonce="n1", body_sha="sha", answer=b"answer")
+    made: NewJob = new_job("job_1", idempotency_hash="k", nonce="n1", body_sha="sha", answer=b"answer")
     assert store.run(ledger.create_job(made)).kind == "created"
     assert [begin("n3", ""), begin("n3", "sha"), begin("n3", "other")] == ["known", "replay", "reused"]
 

@@ -25,7 +25,7 @@ def test_a_list_of_names_means_what_it_always_meant() -> None:
     """Each name is a model, runs its own jobs, and the first is the default."""
     models = Models.parse("gleaner-small, Acme/NER v2,")
     assert models.names == models.served == ("gleaner-small", "Acme/NER v2")
-    assert [models.run_on(name, "acme") for name in models.names] == list(models.names)
+    assert [models.choose_model(name, "acme") for name in models.names] == list(models.names)
     assert models.splits == {}
 
 
@@ -42,7 +42,7 @@ def test_a_split_may_bear_the_name_of_one_of_its_models() -> None:
     """A canary on a name that clients use already."""
     models = Models.parse("one=one:0|two:1")
     assert (models.names, models.served) == (("one",), ("one", "two"))
-    assert models.run_on("one", "acme") == "two"
+    assert models.choose_model("one", "acme") == "two"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_growing_weight_takes_tenants_over_and_moves_no_other(
     """From one setting to the next, whoever moves, moves to the model that grew; and back if it shrinks again."""
     before, after = split(one=one, two=two, three=three), split(one=one, two=two + more, three=three)
     for tenant in tenants:
-        was, becomes = before.run_on("medium", tenant), after.run_on("medium", tenant)
+        was, becomes = before.choose_model("medium", tenant), after.choose_model("medium", tenant)
         assert becomes in (was, "two")
 
 
@@ -93,7 +93,7 @@ def test_a_canary_that_grows_from_0_to_100_never_gives_a_tenant_back(tenants: li
     """The operator's way: two weights that sum to 100, step by step."""
     steps = [split(stable=100 - share, canary=share) for share in sorted(shares)]
     for tenant in tenants:
-        way = [models.run_on("medium", tenant) for models in steps]
+        way = [models.choose_model("medium", tenant) for models in steps]
         assert way == sorted(way, reverse=True)  # stable ... canary, turning once at most
 
 
@@ -101,21 +101,21 @@ def test_a_canary_that_grows_from_0_to_100_never_gives_a_tenant_back(tenants: li
 def test_the_choice_is_the_same_in_every_process(tenant: str, one: int, two: int) -> None:
     """Neither the order in the setting nor a common factor of the weights changes it; weight 0 gets nobody."""
     models = split(one=one, two=two)
-    chosen = models.run_on("medium", tenant)
-    assert chosen == split(two=two, one=one).run_on("medium", tenant)
-    assert chosen == split(two=7 * two, one=7 * one).run_on("medium", tenant)
+    chosen = models.choose_model("medium", tenant)
+    assert chosen == split(two=two, one=one).choose_model("medium", tenant)
+    assert chosen == split(two=7 * two, one=7 * one).choose_model("medium", tenant)
     assert models.splits["medium"][chosen] > 0
 
 
 def test_tenants_are_shared_out_by_weight() -> None:
     """Of 4,000 tenants a tenth, within four standard deviations; another name draws other tenants."""
     tenants = [f"tenant-{n}" for n in range(4000)]
-    canary = {t for t in tenants if split(stable=90, canary=10).run_on("medium", t) == "canary"}
+    canary = {t for t in tenants if split(stable=90, canary=10).choose_model("medium", t) == "canary"}
     assert abs(len(canary) - 400) < 4 * math.sqrt(4000 * 0.1 * 0.9)
     other = Models.parse("large=stable:90|canary:10")
-    both = {t for t in canary if other.run_on("large", t) == "canary"}
+    both = {t for t in canary if other.choose_model("large", t) == "canary"}
     assert len(both) < len(canary) / 4
-    assert split(stable=90, canary=10).run_on("medium", "acme") == "stable"  # over releases, too
+    assert split(stable=90, canary=10).choose_model("medium", "acme") == "stable"  # over releases, too
 
 
 def test_settings_read_it() -> None:

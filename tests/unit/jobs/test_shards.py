@@ -65,7 +65,7 @@ results = st.builds(
 def test_cutting_keeps_every_document_in_order(bodies: list[str], most: int, characters: int) -> None:
     """No document is lost, doubled or moved, and a shard is over its size only where it is a single document."""
     whole = [Document(i, str(i), text) for i, text in enumerate(bodies)]
-    cut = list(shards.cut(whole, most, characters))
+    cut = list(shards.cut_shards(whole, most, characters))
     assert [d for shard in cut for d in shard] == whole
     for shard in cut:
         assert 0 < len(shard) <= most
@@ -76,7 +76,7 @@ def test_a_huge_job_stays_below_the_most_shards() -> None:
     """100,000 documents, long and short in the worst order, are fewer than 10,000 shards."""
     half = shards.MAX_SHARD_CHARACTERS // 2 + 1
     worst = (Document(i, str(i), "x" * (half if i % 100 == 0 else 1)) for i in range(100_000))
-    assert sum(1 for _ in shards.cut(worst)) <= shards.MAX_SHARDS
+    assert sum(1 for _ in shards.cut_shards(worst)) <= shards.MAX_SHARDS
 
 
 @given(st.lists(documents, max_size=5))

@@ -20,7 +20,7 @@ from jobs.upkeep import Upkeep, UpkeepLoop
 from tests.support.ledger import MODEL, new_job
 from tests.support.processes.harness import wait_for
 
-QUEUE = naming.queue(MODEL, Priority.STANDARD)
+QUEUE = naming.queue_name(MODEL, Priority.STANDARD)
 
 
 @dataclass
@@ -32,7 +32,7 @@ class House:
 
     def submit(self, job: str, shards: int = 1, **more: object) -> tuple[Message, ...]:
         created = self.store.run(ledger.create_job(new_job(job, (1,) * shards, **more)))  # type: ignore[arg-type]
-        celery_queues.push(self.broker, created.publish)
+        celery_queues.push_messages(self.broker, created.publish)
         return created.publish
 
     def take(self) -> Message | None:
@@ -78,7 +78,7 @@ def test_a_popped_and_lost_message_is_published_again(house: House) -> None:
     """A worker that died between taking a message and claiming its shard costs a grace, not the job."""
     house.submit("job_1")
     assert house.take() is not None  # and never claimed
-    ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 1)
+    ticks(house, lambda: celery_queues.queue_length(house.broker, QUEUE) == 1)
     again = house.take()
     assert again is not None
     assert house.store.run(ledger.claim_shard(again, "n", "w", "rev")).kind == "run"
@@ -91,7 +91,7 @@ def test_a_healthy_backlog_is_not_multiplied(house: House) -> None:
     for _ in range(50):
         house.upkeep.tick()
         time.sleep(0.005)
-    assert celery_queues.length(house.broker, QUEUE) == 20
+    assert celery_queues.queue_length(house.broker, QUEUE) == 20
 
 
 def test_the_queue_is_rebuilt_after_flushdb(house: House) -> None:
@@ -99,7 +99,7 @@ def test_the_queue_is_rebuilt_after_flushdb(house: House) -> None:
     for n in range(250):
         house.submit(f"job_{n}", shards=2, tenant=f"t{n}")
     house.broker.flushdb()
-    ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 500)
+    ticks(house, lambda: celery_queues.queue_length(house.broker, QUEUE) == 500)
     seen = {(m.job, m.shard) for m in iter(house.take, None)}
     assert len(seen) == 500
 
@@ -126,7 +126,7 @@ def test_a_silent_worker_loses_its_shard(house: House) -> None:
     house.take()
     house.store.run(ledger.claim_shard(message, "dead", "w1", "rev", lease_ms=10))
     time.sleep(0.02)
-    ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 1)
+    ticks(house, lambda: celery_queues.queue_length(house.broker, QUEUE) == 1)
     again = house.take()
     assert again is not None
     claim = house.store.run(ledger.claim_shard(again, "live", "w2", "rev"))
@@ -146,7 +146,7 @@ def test_a_broker_that_is_down_stops_only_the_pushing(house: House) -> None:
     with pytest.raises(redis.ConnectionError):
         deaf.tick()
     assert house.job("job_1").counts.running == 0
-    ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 1)
+    ticks(house, lambda: celery_queues.queue_length(house.broker, QUEUE) == 1)
 
 
 def test_an_outage_does_not_expire_leases(house: House) -> None:
@@ -182,7 +182,7 @@ def test_blame_reaches_only_what_was_in_the_forward(house: House) -> None:
     house.store.run(ledger.set_crash_suspects("w", [("job_1", 0), ("job_1", 1)]))
     house.store.run(ledger.set_crash_suspects("w", [("job_1", 0)], left=[("job_1", 1)]))
     time.sleep(0.02)
-    ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 2)
+    ticks(house, lambda: celery_queues.queue_length(house.broker, QUEUE) == 2)
     claims = [house.store.run(ledger.claim_shard(m, f"again{m.shard}", "w", "rev")) for m in iter(house.take, None)]
     assert sorted(claim.alone for claim in claims) == [False, True]
 
@@ -241,7 +241,7 @@ def test_a_deadline_ends_a_job_and_keeps_what_finished(house: House) -> None:
     first, _ = house.submit("job_1", shards=2, deadline_s=0.05)
     house.store.run(ledger.claim_shard(first, "n", "w", "rev"))
     house.store.run(ledger.complete_shard(first, "n", b"x", b"", 1, 0, {}, {}))
-    ticks(house, lambda: house.job("job_1").status.terminal)
+    ticks(house, lambda: house.job("job_1").status.is_terminal)
     job = house.job("job_1")
     assert job.status is JobStatus.EXPIRED
     assert (job.counts.succeeded, job.counts.expired) == (1, 1)
@@ -262,7 +262,7 @@ def test_a_newer_record_is_given_back_and_comes_again(house: House) -> None:
     house.take()
     assert house.store.run(ledger.claim_shard(message, "n", "old", "rev")).kind == "newer"
     house.client.zadd("{gleaner}:open:gleaner-small", {"job_1:0": 1})  # its half minute is over
-    ticks(house, lambda: celery_queues.length(house.broker, QUEUE) == 1)
+    ticks(house, lambda: celery_queues.queue_length(house.broker, QUEUE) == 1)
     again = house.take()
     assert again is not None
     assert (
@@ -316,6 +316,6 @@ def test_a_stand_by_alone_brings_back_what_a_dead_worker_held(house: House) -> N
     alone = Upkeep(house.store, house.broker, UpkeepMetrics(CollectorRegistry()), lease_s=1)
     loop = UpkeepLoop(alone, every_s=0.02, silent_s=30)
     loop.start()
-    wait_for(lambda: celery_queues.length(house.broker, QUEUE) == 1, 30, "the shard is published again")
-    assert loop.ticks()
+    wait_for(lambda: celery_queues.queue_length(house.broker, QUEUE) == 1, 30, "the shard is published again")
+    assert loop.is_ticking()
     loop.stop()

@@ -70,7 +70,7 @@ async def test_a_session_is_kept_by_its_hash_and_ends_by_itself(browser: Api) ->
         assert 0 < await browser.store.pttl(key) <= 43_200_000
         assert token.encode() not in key + (await browser.store.dump(key) or b"")
     key_id = next(record.key_id for record in api_keys.list_keys(browser.keys_file) if record.role == "submitter")
-    api_keys.revoke(browser.keys_file, key_id)
+    api_keys.revoke_key(browser.keys_file, key_id)
     browser.app.state.services.keys._looked_at = 0
     assert (await browser.client.get("/v1/models")).status_code == 401
 
@@ -156,7 +156,7 @@ def test_a_key_is_compared_by_its_hash_and_in_constant_time(
 ) -> None:
     """By construction: only SHA-256 of what was presented is looked up, and compare_digest has the last word."""
     path = tmp_path / "keys.json"
-    good = api_keys.create(path, tenant="a", role="viewer").key
+    good = api_keys.create_key(path, tenant="a", role="viewer").key
     ring = KeyRing(path)
     compared: list[tuple[str, str]] = []
 
@@ -176,7 +176,7 @@ def test_a_key_is_compared_by_its_hash_and_in_constant_time(
 def test_a_near_miss_takes_as_long_as_a_far_one(tmp_path: Path) -> None:
     """A key that is right but for its last character is refused no later than one that is all wrong."""
     path = tmp_path / "keys.json"
-    good = api_keys.create(path, tenant="a", role="viewer").key
+    good = api_keys.create_key(path, tenant="a", role="viewer").key
     ring = KeyRing(path, clock=lambda: 0.0)
     near = good[:-1] + ("A" if good[-1] != "A" else "B")
     far = "gl_" + "z" * (len(good) - 3)

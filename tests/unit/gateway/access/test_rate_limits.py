@@ -71,8 +71,8 @@ async def test_a_key_may_have_limits_of_its_own(limited: Any, monkeypatch: pytes
     """They stand before everyone's, and a rotated key keeps them."""
     monkeypatch.setattr(api_keys, "RELOAD_EVERY_S", 0)
     async with limited(key_requests_per_s=100) as api:
-        slow = api_keys.create(api.keys_file, tenant="acme", role="viewer", limits={"requests_per_s": 1})
-        for key in (slow.key, api_keys.rotate(api.keys_file, slow.key_id).key):
+        slow = api_keys.create_key(api.keys_file, tenant="acme", role="viewer", limits={"requests_per_s": 1})
+        for key in (slow.key, api_keys.rotate_key(api.keys_file, slow.key_id).key):
             codes = [
                 (await api.client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})).status_code
                 for _ in range(2)

@@ -111,7 +111,7 @@ def test_a_running_job_shows_its_contiguous_prefix(store: Ledger) -> None:
         encode_shards("job_1", page.shards, CODEC, Wanted(as_line), progress), progress, MOST, MOST
     )
     assert [json.loads(line)["index"] for line in lines.splitlines()] == [0, 1, 2, 3]
-    assert (ended, progress.at, page.job.status.terminal) == (True, Cursor(2, 0), False)
+    assert (ended, progress.at, page.job.status.is_terminal) == (True, Cursor(2, 0), False)
 
 
 def test_cancelled_documents_have_a_result_each(store: Ledger) -> None:

@@ -99,7 +99,7 @@ def test_tokens_may_be_asked_for_where_there_is_a_key() -> None:
     [document] = parse_submission(
         json.dumps(body).encode(), settings, lambda documents, _: tuple(documents), max_documents=1
     ).documents
-    redaction = Options(return_text=True).merged(document.options).redaction
+    redaction = Options(return_text=True).with_overrides(document.options).redaction
     assert redaction == Redact(mode="hash", labels=["person"])
 
 

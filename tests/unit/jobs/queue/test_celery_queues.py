@@ -13,12 +13,12 @@ from jobs.ledger import Message
 from jobs.queue import celery_queues
 from jobs.schema import Priority
 
-QUEUE = naming.queue("gleaner-small", Priority.STANDARD)
+QUEUE = naming.queue_name("gleaner-small", Priority.STANDARD)
 
 
 def test_our_envelope_has_the_shape_of_celerys_own(broker_url: str) -> None:
     """A message built here differs from one that Celery sends only in who sent it and when."""
-    app = celery_queues.celery_app(broker_url, [QUEUE], "worker")
+    app = celery_queues.build_celery_app(broker_url, [QUEUE], "worker")
     message = Message(QUEUE, "job_1", 3, 7)
     with redis.Redis.from_url(broker_url) as broker:
         app.send_task(
@@ -30,7 +30,7 @@ def test_our_envelope_has_the_shape_of_celerys_own(broker_url: str) -> None:
             ignore_result=True,
         )
         theirs = orjson.loads(broker.rpop(celery_queues.KEY_PREFIX + QUEUE))
-        celery_queues.push(broker, [message])
+        celery_queues.push_messages(broker, [message])
         ours = orjson.loads(broker.rpop(celery_queues.KEY_PREFIX + QUEUE))
     app.close()
 
@@ -46,9 +46,9 @@ def test_our_envelope_has_the_shape_of_celerys_own(broker_url: str) -> None:
 
 def test_kombu_reads_our_message_as_its_own(broker_url: str) -> None:
     """What a worker's consumer gets of it is the task's arguments."""
-    app = celery_queues.celery_app(broker_url, [QUEUE], "worker")
+    app = celery_queues.build_celery_app(broker_url, [QUEUE], "worker")
     with redis.Redis.from_url(broker_url) as broker:
-        celery_queues.push(broker, [Message(QUEUE, "job_1", 3, 7)])
+        celery_queues.push_messages(broker, [Message(QUEUE, "job_1", 3, 7)])
     with app.connection_for_read() as connection:
         message = connection.default_channel.basic_get(QUEUE)
         assert message.payload == [
@@ -65,8 +65,8 @@ def test_push_keeps_the_order_of_publication(broker_url: str) -> None:
     """Kombu takes from the right: what was published first is read first."""
     messages = [Message(QUEUE, "job_1", n, n) for n in range(5)]
     with redis.Redis.from_url(broker_url) as broker:
-        celery_queues.push(broker, messages)
-        assert celery_queues.length(broker, QUEUE) == 5
+        celery_queues.push_messages(broker, messages)
+        assert celery_queues.queue_length(broker, QUEUE) == 5
         taken = [orjson.loads(broker.rpop(celery_queues.KEY_PREFIX + QUEUE))["headers"]["id"] for _ in range(5)]
     assert taken == [f"job_1.{n}.{n}" for n in range(5)]
 
@@ -81,7 +81,7 @@ def test_push_keeps_the_order_of_publication(broker_url: str) -> None:
 )
 def test_slugs_are_safe_and_distinct(model: str, expected: str) -> None:
     """A slug is fit for keys and Kubernetes, and only a name that is its own slug goes without a hash."""
-    slug = naming.slug(model)
+    slug = naming.model_slug(model)
     assert slug.startswith(expected)
     assert (len(slug) == len(expected)) == (slug == model)
     assert set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")

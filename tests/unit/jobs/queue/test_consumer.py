@@ -10,7 +10,7 @@ from celery.worker import state
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.queue.consumer import has_room
+from jobs.queue.consumer import has_free_slot
 
 QUEUES = ("interactive", "standard", "webhooks")
 
@@ -29,6 +29,6 @@ def test_a_queue_has_room_while_it_holds_less_than_its_slots(held: list[str], sl
     state.requests.clear()
     for number, queue in enumerate(held):
         state.requests[str(number)] = SimpleNamespace(delivery_info={"exchange": "", "routing_key": queue})
-    assert {queue: has_room(queue, slots) for queue in QUEUES} == {
+    assert {queue: has_free_slot(queue, slots) for queue in QUEUES} == {
         queue: held.count(queue) < slots for queue in QUEUES
     }

@@ -11,14 +11,14 @@ import redis.asyncio
 from jobs import ledger, naming
 from jobs.ledger import InlinePush, Ledger, Message
 from jobs.queue import celery_queues
-from jobs.queue.publisher import Pusher, databases_of_one
+from jobs.queue.publisher import QueuePublisher, shared_server_databases
 from jobs.schema import Priority
 from tests.support.ledger import MODEL, new_job
 from tests.support.processes.harness import Server
 
-QUEUE = naming.queue(MODEL, Priority.STANDARD)
+QUEUE = naming.queue_name(MODEL, Priority.STANDARD)
 KEY = celery_queues.KEY_PREFIX + QUEUE
-WITHIN = InlinePush(0, 1, KEY, celery_queues.template(QUEUE))
+WITHIN = InlinePush(0, 1, KEY, celery_queues.message_template(QUEUE))
 
 
 def waiting(broker: redis.Redis) -> list[bytes]:
@@ -33,10 +33,12 @@ def test_what_is_published_is_pushed_in_the_same_step(broker_url: str, ledger_ur
         store, call = Ledger(client), ledger.create_job(new_job("job_1", (1, 1, 1)), WITHIN)
         made = store.run(call)
         assert (made.kind, made.publish) == ("created", ())
-        assert waiting(broker) == [celery_queues.envelope(Message(QUEUE, "job_1", n, n + 1)) for n in range(2)]
+        assert waiting(broker) == [
+            celery_queues.encode_message(Message(QUEUE, "job_1", n, n + 1)) for n in range(2)
+        ]
 
         assert store.run(call).kind == "exists"  # our own call, repeated, pushes nothing
-        assert celery_queues.length(broker, QUEUE) == 2
+        assert celery_queues.queue_length(broker, QUEUE) == 2
         assert broker.keys("{gleaner}:*") == client.keys("gleaner:q:*") == []
 
 
@@ -62,7 +64,7 @@ def test_a_user_who_may_not_push_leaves_the_job_and_the_messages(
                 client.execute_command("AUTH", "narrow", "any")
                 made = Ledger(client).run(ledger.create_job(new_job("job_1"), WITHIN))
                 assert (made.kind, len(made.publish)) == ("created", 1)
-            assert celery_queues.length(broker, QUEUE) == 0
+            assert celery_queues.queue_length(broker, QUEUE) == 0
         finally:
             broker.acl_deluser("narrow")
 
@@ -77,7 +79,7 @@ def test_job_and_message_are_both_there_after_a_restart(tmp_path: Path) -> None:
         server.kill()
         server.start()
         with server.client(0) as broker, server.client() as client:
-            assert waiting(broker) == [celery_queues.envelope(Message(QUEUE, "job_1", 0, 1))]
+            assert waiting(broker) == [celery_queues.encode_message(Message(QUEUE, "job_1", 0, 1))]
             assert Ledger(client).run(ledger.read_job("job_1")).id == "job_1"
             assert broker.dbsize() == 1
     finally:
@@ -92,12 +94,12 @@ async def test_only_a_server_that_named_itself_at_both_ends_is_pushed_to(
     connect, server = redis.asyncio.Redis.from_url, Server(tmp_path / "s")
     try:
         async with connect(broker_url) as broker, connect(ledger_url) as store, connect(server.url(1)) as another:
-            pusher = Pusher(broker, databases_of_one(ledger_url, broker_url))
-            assert pusher.within(QUEUE) is None
-            await pusher.prove(store)
-            assert pusher.within(QUEUE) == WITHIN
-            await pusher.prove(another)  # two behind one address, as a name or a proxy can have it
-            assert pusher.within(QUEUE) is None
+            pusher = QueuePublisher(broker, shared_server_databases(ledger_url, broker_url))
+            assert pusher.inline_push(QUEUE) is None
+            await pusher.check_same_server(store)
+            assert pusher.inline_push(QUEUE) == WITHIN
+            await pusher.check_same_server(another)  # two behind one address, as a name or a proxy can have it
+            assert pusher.inline_push(QUEUE) is None
     finally:
         server.stop()
 
@@ -118,4 +120,4 @@ async def test_only_a_server_that_named_itself_at_both_ends_is_pushed_to(
 )
 def test_one_server_is_one_address(here: str, there: str, expected: tuple[int, int] | None) -> None:
     """Users may differ; an address that only might be the same is another."""
-    assert databases_of_one(here, there) == expected
+    assert shared_server_databases(here, there) == expected

@@ -11,7 +11,7 @@ import pytest
 from jobs import ledger
 from jobs.ledger import AsyncLedger, Call
 from jobs.redis.clients import connect_async
-from jobs.redis.pipelining import Grouped
+from jobs.redis.pipelining import RequestGrouper
 
 pytestmark = pytest.mark.anyio
 
@@ -32,9 +32,9 @@ async def test_what_is_asked_in_one_turn_goes_together() -> None:
         groups.append(group)
         return [number * 10 for number in group]
 
-    grouped = Grouped(ask)
-    assert await asyncio.gather(*(grouped.ask(number) for number in range(3))) == [0, 10, 20]
-    assert await grouped.ask(3) == 30
+    grouped = RequestGrouper(ask)
+    assert await asyncio.gather(*(grouped.submit(number) for number in range(3))) == [0, 10, 20]
+    assert await grouped.submit(3) == 30
     assert groups == [[0, 1, 2], [3]]
 
 
@@ -46,13 +46,13 @@ async def test_an_error_of_one_is_no_error_of_another() -> None:
             raise ConnectionError
         return [ValueError() if asked == "bad" else asked for asked in group]
 
-    grouped = Grouped(ask)
-    good, bad = await asyncio.gather(grouped.ask("good"), grouped.ask("bad"), return_exceptions=True)
+    grouped = RequestGrouper(ask)
+    good, bad = await asyncio.gather(grouped.submit("good"), grouped.submit("bad"), return_exceptions=True)
     assert good == "good"
     assert isinstance(bad, ValueError)
-    lost = await asyncio.gather(grouped.ask("lost"), grouped.ask("good"), return_exceptions=True)
+    lost = await asyncio.gather(grouped.submit("lost"), grouped.submit("good"), return_exceptions=True)
     assert all(isinstance(error, ConnectionError) for error in lost)
-    assert await grouped.ask("good") == "good"
+    assert await grouped.submit("good") == "good"
 
 
 async def test_a_caller_that_goes_away_takes_nobody_with_it() -> None:
@@ -64,8 +64,8 @@ async def test_a_caller_that_goes_away_takes_nobody_with_it() -> None:
         await answering.wait()
         return group
 
-    grouped = Grouped(ask)
-    gone, stays = (asyncio.create_task(grouped.ask(number)) for number in range(2))
+    grouped = RequestGrouper(ask)
+    gone, stays = (asyncio.create_task(grouped.submit(number)) for number in range(2))
     await asked.wait()
     gone.cancel()
     answering.set()
@@ -79,9 +79,9 @@ async def test_a_round_trip_that_is_cancelled_leaves_nobody_waiting() -> None:
     async def ask(group: Sequence[int]) -> Sequence[int]:
         raise asyncio.CancelledError
 
-    grouped = Grouped(ask)
+    grouped = RequestGrouper(ask)
     async with asyncio.timeout(5):
-        ends = await asyncio.gather(grouped.ask(1), grouped.ask(2), return_exceptions=True)
+        ends = await asyncio.gather(grouped.submit(1), grouped.submit(2), return_exceptions=True)
     assert [type(end) for end in ends] == [asyncio.CancelledError] * 2
 
 

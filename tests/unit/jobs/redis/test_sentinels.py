@@ -21,20 +21,20 @@ FULL = (
 
 def test_a_url_says_whom_to_ask_and_how_to_speak_to_either() -> None:
     """Ports and database have defaults; the servers' login and Sentinel's own are told apart."""
-    found = Sentinels.of(FULL)
+    found = Sentinels.parse(FULL)
     assert found is not None
     assert found.addresses == (("one", 26380), ("two", 26379), ("::1", 26381))
     assert found.master == "gleaner"
     assert found.server == {"username": "us:er", "password": "p@ss", "db": 3}  # pragma: allowlist secret
     assert found.own == {"username": "watch", "password": "s&p"}  # pragma: allowlist secret
-    plain = Sentinels.of("redis+sentinel://one/gleaner")
+    plain = Sentinels.parse("redis+sentinel://one/gleaner")
     assert plain == Sentinels((("one", 26379),), "gleaner", {"username": None, "password": None, "db": 0}, {})
 
 
 @pytest.mark.parametrize("url", ["redis://one/1", "rediss://one/1", "unix:///s?db=1"])
 def test_any_other_url_is_of_a_server(url: str) -> None:
     """And goes to redis-py as it is."""
-    assert Sentinels.of(url) is None
+    assert Sentinels.parse(url) is None
     assert clients.sentinel_options(url, 2.0) == {}
 
 
@@ -80,7 +80,7 @@ def test_both_clients_ask_with_the_same_options() -> None:
 
 def test_kombu_gets_its_own_form() -> None:
     """One complete URL a Sentinel, for kombu changes to the next with everything that is in it."""
-    app = celery_queues.celery_app(FULL, ["q"], "worker")
+    app = celery_queues.build_celery_app(FULL, ["q"], "worker")
     urls = app.conf.broker_url.split(";")
     assert [urlsplit(url).scheme for url in urls] == ["sentinel"] * 3
     with Connection(app.conf.broker_url, ssl=app.conf.broker_use_ssl) as connection:

@@ -13,7 +13,7 @@ from jobs.schema import Priority
 from tests.support.ledger import MODEL, new_job
 from worker.shards.leases import Lease, LeaseKeeper
 
-QUEUE = naming.queue(MODEL, Priority.STANDARD)
+QUEUE = naming.queue_name(MODEL, Priority.STANDARD)
 
 
 @pytest.fixture

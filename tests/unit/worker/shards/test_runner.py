@@ -20,7 +20,7 @@ from worker.protocols import Dropped, EngineBroken, Window
 from worker.shards.bounds import Budget
 from worker.text import merging, windows
 
-QUEUE = naming.queue(MODEL, Priority.STANDARD)
+QUEUE = naming.queue_name(MODEL, Priority.STANDARD)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_shard_taken_while_giving_back_goes_back(worker: InProcessWorker) -> N
     message = worker.submit("job_1", "Anna")
     worker.leases.end_all()
     assert worker.intake.extract_shard(message) == "released"
-    assert celery_queues.length(worker.intake._broker, QUEUE) == 1
+    assert celery_queues.queue_length(worker.intake._broker, QUEUE) == 1
     claim = worker.store.run(ledger.claim_shard(message, "n", "other", "fake"))
     assert (claim.kind, claim.attempts) == ("run", 1)
 

@@ -188,7 +188,7 @@ def test_what_was_not_read_whole_is_not_redacted() -> None:
 def test_a_worker_without_the_key_makes_no_tokens() -> None:
     """The document fails as one that another worker may finish, before the model has run."""
     result = extract("Ada met Bob", FakeEngine(), key=None, redact={"mode": "hash"})
-    assert result.error.code.retryable
+    assert result.error.code.is_retryable
     assert "GLEANER_REDACT_KEY" in result.error.detail
     assert extract("Ada met Bob", FakeEngine(), key=None, redact=True).redacted_text in (
         "[A] met [B]",
