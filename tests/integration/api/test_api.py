@@ -562,7 +562,7 @@ async def test_a_failure_of_our_own_is_a_500_that_quotes_nothing(
     assert "SECRET" not in str([record.__dict__ for record in caplog.records])
 
 
-@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "ключ"])
+@pytest.mark.parametrize("request_id", ["", "a b", "x" * 129, "ключ"])
 async def test_a_request_id_that_is_no_token_is_replaced(api: Api, request_id: str) -> None:
     """Nothing a client makes up gets into the log unchecked."""
     response = await api.client.get("/livez", headers=[(b"X-Request-ID", request_id.encode())])
