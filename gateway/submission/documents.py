@@ -1,8 +1,7 @@
-"""Turns a body's `documents` and labels into `Document`s, walked by hand: fast, and exact about each place.
+"""Parses a body's `documents`, labels and options, by hand: fast, with an exact location for every error.
 
-A document that breaks the contract (wrong type, bad labels, duplicate id) is a fault of the request. One whose text
-no model can read (empty, too large, not Unicode) is the document's own: it fails alone, with its code.
-Pure: values in, values out.
+A document that breaks the contract (wrong type, bad labels, duplicate id) rejects the request. A document whose
+text no model can read (empty, too large, not Unicode) fails alone, with an error code. Pure.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels, Opti
 
 NOT_A_LABEL = "is not one of the labels"
 _FIELDS = frozenset({"id", "text", "labels", "options"})
-_NAMED_PER_LABEL = 10
-"""A job's options may name the labels of many documents, but no more than so many times `max_labels`."""
-_KNOWN_LABELS = 5000
-"""Labels in the lists that are remembered; a stream may bring no end of them."""
+_MAX_NAMED_PER_LABEL = 10
+"""A job's options may name labels of many documents, but at most `max_labels` times this number."""
+_MAX_CACHED_LABELS = 5000
+"""Labels in cached lists; a stream may bring any number of different lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentLimits:
-    """What one document may have; lengths in characters, sizes in UTF-8 bytes.
+    """Limits of one document; lengths in characters, sizes in UTF-8 bytes.
 
     Attributes:
-        hashing: `redact` may ask for tokens, since GLEANER_REDACT_KEY is set.
+        hashing: `redact` may use mode `hash`, because GLEANER_REDACT_KEY is set.
     """
 
     bytes: int
@@ -42,13 +41,13 @@ class DocumentLimits:
 
 
 class DocumentReader:
-    """Reads the documents of one request.
+    """Parses the documents of one request.
 
     Args:
-        limits: what a document may have.
-        labels: the job's labels, for documents without their own.
-        options: the job's options, which a document's own go on top of.
-        faults: where breaches of the contract are noted.
+        limits: the limits of a document.
+        labels: the job's labels, for documents without labels.
+        options: the job's options, which a document's options override.
+        errors: collects breaches of the contract.
     """
 
     def __init__(self, limits: DocumentLimits, labels: Labels, options: Options, errors: ValidationErrors) -> None:
@@ -56,23 +55,23 @@ class DocumentReader:
         self._labels = labels
         self._options = options
         self._errors = errors
-        self._known_labels: dict[tuple[str, ...], Labels] = {}
-        self._remembered = 0
+        self._cached_labels: dict[tuple[str, ...], Labels] = {}
+        self._cached_count = 0
         self._unclaimed: dict[str, list[Pointer]] = {}
-        for place, label in named_labels(options):
+        for path, label in iterate_named_labels(options):
             if label not in labels:
-                self._unclaimed.setdefault(label, []).append(place)
+                self._unclaimed.setdefault(label, []).append(path)
 
     def unclaimed_pointers(self) -> list[Pointer]:
-        """Return the places in the job's options that name a label which nobody asked for so far."""
-        return [place for places in self._unclaimed.values() for place in places]
+        """Return the paths in the job's options that name a label which no document has so far."""
+        return [path for paths in self._unclaimed.values() for path in paths]
 
-    def read(self, items: Iterable[Any], *, need_labels: bool) -> Iterator[Document]:
-        """Yield the documents, in order; once a fault is noted, only look for more of them.
+    def read_documents(self, items: Iterable[Any], *, need_labels: bool) -> Iterator[Document]:
+        """Yield the documents, in order; after the first error, only collect more errors.
 
         Args:
             items: the elements of `documents`.
-            need_labels: the job has no labels, so that every document must have its own.
+            need_labels: the job has no labels, so every document must have some.
         """
         first: dict[str, tuple[int, bool]] = {}
         for index, item in enumerate(items):
@@ -81,13 +80,13 @@ class DocumentReader:
                 continue
             self._check_distinct(document, item.get("id") is not None, first)
             if need_labels and document.labels is None:
-                need_labels = False  # one document is enough to name
-                self._errors.add(("labels",), f"is required, for document {index} has no labels of its own")
+                need_labels = False  # report the first document only
+                self._errors.add(("labels",), f"is required, because document {index} has no labels")
             if not len(self._errors):
                 yield document
 
     def read_document(self, index: int, item: Any, at: Pointer = ()) -> Document | None:
-        """The document that stands at `at`; what is wrong is noted, and it is then of no use."""
+        """Parse the document at location `at`; collect its errors. Ignore the result if there are any."""
         if not isinstance(item, dict):
             self._errors.add(at, "must be an object with `text`")
             return None
@@ -97,69 +96,69 @@ class DocumentReader:
         if not isinstance(text, str):
             self._errors.add((*at, "text"), "is required" if "text" not in item else "must be a string")
             return None
-        labels = self._own_labels(at, item.get("labels"))
-        options = self._own_options(at, item.get("options"), self._labels if labels is None else labels)
+        labels = self._read_labels(at, item.get("labels"))
+        options = self._read_options(at, item.get("options"), self._labels if labels is None else labels)
         error = text_error(text, self._limits.bytes)
         return Document(
             index=index,
-            id=self._id(at, item.get("id")) or str(index),
+            id=self._read_id(at, item.get("id")) or str(index),
             text="" if error else text,
             labels=labels,
             options=options,
             error=error,
         )
 
-    def _id(self, at: Pointer, given: Any) -> str | None:
-        if given is None:
+    def _read_id(self, at: Pointer, value: Any) -> str | None:
+        if value is None:
             return None
-        error = string_error(given, self._limits.id_length)
+        error = string_error(value, self._limits.id_length)
         if error:
             self._errors.add((*at, "id"), error)
             return None
-        return str(given)
+        return str(value)
 
-    def _own_labels(self, at: Pointer, given: Any) -> Labels | None:
-        if given is None:
+    def _read_labels(self, at: Pointer, value: Any) -> Labels | None:
+        if value is None:
             return None
-        # Most jobs repeat one list of labels; its check is paid once.
-        key = tuple(given) if isinstance(given, list) and all(type(label) is str for label in given) else None
-        if key is not None and key in self._known_labels:
-            return self._known_labels[key]
+        # Most documents of a job repeat one list of labels; it is checked once.
+        key = tuple(value) if isinstance(value, list) and all(type(label) is str for label in value) else None
+        if key is not None and key in self._cached_labels:
+            return self._cached_labels[key]
         before = len(self._errors)
-        labels = read_labels(given, (*at, "labels"), self._limits, self._errors)
+        labels = read_labels(value, (*at, "labels"), self._limits, self._errors)
         for label in labels:
             self._unclaimed.pop(label, None)
-        if key is not None and len(self._errors) == before and self._remembered < _KNOWN_LABELS:
-            self._known_labels[key] = labels
-            self._remembered += len(labels)
+        if key is not None and len(self._errors) == before and self._cached_count < _MAX_CACHED_LABELS:
+            self._cached_labels[key] = labels
+            self._cached_count += len(labels)
         return labels
 
-    def _own_options(self, at: Pointer, given: Any, labels: Labels) -> dict[str, Any] | None:
-        if given is None:
+    def _read_options(self, at: Pointer, value: Any, labels: Labels) -> dict[str, Any] | None:
+        if value is None:
             return None
         at = (*at, "options")
-        options = read_options(given, at, self._limits, self._errors)
+        options = read_options(value, at, self._limits, self._errors)
         if options is None:
             return None
         check_named_labels(options, labels, at, self._errors)
-        own = options.model_dump(include=options.model_fields_set)
+        overrides = options.model_dump(include=options.model_fields_set)
         try:
-            self._options.with_overrides(own)
-        except ValidationError as error:  # each is well by itself
-            self._errors.add_validation(error, given, at)
-        return own
+            self._options.with_overrides(overrides)
+        except ValidationError as error:  # the job's options and the document's are valid only separately
+            self._errors.add_validation(error, value, at)
+        return overrides
 
     def _check_distinct(self, document: Document, named: bool, first: dict[str, tuple[int, bool]]) -> None:
         earlier, earlier_named = first.setdefault(document.id, (document.index, named))
         if earlier == document.index:
             return
-        # A document without an id is known by its index, which another may have claimed as its id.
+        # A document without an id has its index as id, which another document may have as explicit id.
         wrong, other = (document.index, earlier) if named or not earlier_named else (earlier, document.index)
-        self._errors.add(("documents", wrong, "id"), f"is the id of document {other} too")
+        self._errors.add(("documents", wrong, "id"), f"is also the id of document {other}")
 
 
 def text_error(text: str, max_bytes: int) -> DocumentError | None:
-    """Why no worker needs to see this text, or None."""
+    """Return the error of a text that no model can read, or None."""
     if not text or text.isspace():
         return DocumentError(DocumentErrorCode.EMPTY_TEXT, "the text is empty or white space only")
     size = len(text)
@@ -168,7 +167,8 @@ def text_error(text: str, max_bytes: int) -> DocumentError | None:
             size = len(text.encode())
         except UnicodeEncodeError:
             return DocumentError(
-                DocumentErrorCode.INVALID_TEXT, "the text holds half of a surrogate pair, which is no character"
+                DocumentErrorCode.INVALID_TEXT,
+                "the text contains half of a surrogate pair, which is not a character",
             )
     if size > max_bytes:
         return DocumentError(
@@ -177,13 +177,13 @@ def text_error(text: str, max_bytes: int) -> DocumentError | None:
     return None
 
 
-def read_labels(given: Any, at: Pointer, limits: DocumentLimits, errors: ValidationErrors) -> Labels:
-    """Labels as given, a list or a map to descriptions; what is wrong is noted."""
+def read_labels(value: Any, at: Pointer, limits: DocumentLimits, errors: ValidationErrors) -> Labels:
+    """Parse labels, a list or a map to descriptions; collect their errors."""
     pairs: list[tuple[Any, Any, str | int]]
-    if isinstance(given, list):
-        pairs = [(label, None, place) for place, label in enumerate(given)]
-    elif isinstance(given, dict):
-        pairs = [(label, description, label) for label, description in given.items()]
+    if isinstance(value, list):
+        pairs = [(label, None, index) for index, label in enumerate(value)]
+    elif isinstance(value, dict):
+        pairs = [(label, description, label) for label, description in value.items()]
     else:
         errors.add(at, "must be a list of labels, or an object of label and description")
         return {}
@@ -192,52 +192,52 @@ def read_labels(given: Any, at: Pointer, limits: DocumentLimits, errors: Validat
         return {}
     labels: Labels = {}
     keys: set[str] = set()
-    for label, description, place in pairs:
-        error = label_error(label, limits.label_length) or _description_fault(description, limits)
+    for label, description, key_or_index in pairs:
+        error = label_error(label, limits.label_length) or _description_error(description, limits)
         if error:
-            errors.add((*at, place), error)
+            errors.add((*at, key_or_index), error)
         elif (key := label_key(label)) in keys:
-            errors.add((*at, place), f"{'is' if label in labels else 'looks the same as'} a label given before")
+            errors.add((*at, key_or_index), f"{'is' if label in labels else 'looks the same as'} an earlier label")
         else:
             keys.add(key)
             labels[label] = description or None
     return labels
 
 
-def _description_fault(description: Any, limits: DocumentLimits) -> str | None:
+def _description_error(description: Any, limits: DocumentLimits) -> str | None:
     if description is None or description == "":
         return None
     error = label_error(description, limits.description_length)
     return f"the description {error}" if error else None
 
 
-def read_options(given: Any, at: Pointer, limits: DocumentLimits, errors: ValidationErrors) -> Options | None:
-    """The options given, checked without any conversion; None where something is wrong, which is noted."""
-    if not isinstance(given, Mapping):
+def read_options(value: Any, at: Pointer, limits: DocumentLimits, errors: ValidationErrors) -> Options | None:
+    """Parse options without type conversion; collect their errors and return None if there are any."""
+    if not isinstance(value, Mapping):
         errors.add(at, "must be an object")
         return None
-    most = _NAMED_PER_LABEL * limits.labels
-    redact = given.get("redact")
-    listed: dict[Pointer, Any] = {("threshold",): given.get("threshold")}
+    max_names = _MAX_NAMED_PER_LABEL * limits.labels
+    redact = value.get("redact")
+    listed: dict[Pointer, Any] = {("threshold",): value.get("threshold")}
     if isinstance(redact, dict):
         listed["redact", "labels"] = redact.get("labels")
-    for place, names in listed.items():
-        if isinstance(names, dict | list) and len(names) > most:
-            errors.add((*at, *place), f"must name at most {most} labels")
+    for path, names in listed.items():
+        if isinstance(names, dict | list) and len(names) > max_names:
+            errors.add((*at, *path), f"must name at most {max_names} labels")
             return None
     try:
-        options = Options.model_validate(given, strict=True)
+        options = Options.model_validate(value, strict=True)
     except ValidationError as error:
-        errors.add_validation(error, given, at)
+        errors.add_validation(error, value, at)
         return None
     if options.redaction and options.redaction.mode == "hash" and not limits.hashing:
-        errors.add((*at, "redact", "mode"), "cannot be `hash` here: this service has no GLEANER_REDACT_KEY")
+        errors.add((*at, "redact", "mode"), "cannot be `hash`, because this service has no GLEANER_REDACT_KEY")
         return None
     return options
 
 
-def named_labels(options: Options) -> Iterator[tuple[Pointer, str]]:
-    """The labels that options name, and where."""
+def iterate_named_labels(options: Options) -> Iterator[tuple[Pointer, str]]:
+    """Yield (path, label) for each label that options name."""
     if isinstance(options.threshold, dict):
         yield from ((("threshold", label), label) for label in options.threshold)
     if options.redaction and options.redaction.labels:
@@ -245,7 +245,7 @@ def named_labels(options: Options) -> Iterator[tuple[Pointer, str]]:
 
 
 def check_named_labels(options: Options, labels: Labels, at: Pointer, errors: ValidationErrors) -> None:
-    """Note the labels that options name and nobody asks for: they are mistakes in the name."""
-    for place, label in named_labels(options):
+    """Collect an error for each label that options name and `labels` does not contain."""
+    for path, label in iterate_named_labels(options):
         if label not in labels:
-            errors.add((*at, *place), NOT_A_LABEL)
+            errors.add((*at, *path), NOT_A_LABEL)

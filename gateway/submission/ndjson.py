@@ -1,7 +1,7 @@
-"""Reads a job that comes as lines: bytes in pieces of any size -> the head, then documents. Pure, constant memory.
+"""Parses an NDJSON job: chunks of bytes of any size -> the head, then documents. Pure, in constant memory.
 
-First line: everything of a JSON body but `documents`. Each further line: one document. Blank lines are skipped, as
-long as they are few.
+First line: all fields of a JSON body except `documents`. Each further line: one document. Blank lines are skipped,
+up to a limit.
 """
 
 from __future__ import annotations
@@ -26,147 +26,147 @@ from gateway.submission.json_text import (
     too_many_documents,
 )
 from gateway.submission.parsing import HEAD_FIELDS, Head, document_limits, read_head
-from gateway.submission.validation import MAX_ERRORS, EnoughError, ValidationErrors
+from gateway.submission.validation import MAX_ERRORS, TooManyErrorsError, ValidationErrors
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Options
 
 MEDIA_TYPE = "application/x-ndjson"
 OnBadLine = Literal["reject", "fail_document"]
 
 _ESCAPED = 6
-"""A character may come as six bytes (`\\u0041`)."""
-_BESIDES_TEXT = 1 << 20
-"""Room in a line for id, labels and options."""
+"""A character may be sent as six bytes (`\\u0041`)."""
+_EXTRA_LINE_BYTES = 1 << 20
+"""Bytes of a line for id, labels and options."""
 _FREE_BLANKS = 1000
 """Blank lines that a body may have in addition to one for each document."""
 _BLANKS = re.compile(rb"(?:[ \t\r\v\f]*+\n)++")
 _BYTES_PER_DOCUMENT = 75
-"""What is remembered of a document that was read: the hash of its id."""
+"""Memory per document that was read: the hash of its id."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line by number, from 1; `content` is None where it is too long to be kept."""
+    """A line with its number, from 1; `content` is None if it is longer than the limit."""
 
     number: int
     content: bytes | None
 
 
 class LineSplitter:
-    """Cuts pieces of a stream at its line feeds, and keeps no more than one line of it.
+    """Splits a stream at its line feeds; buffers at most one line.
 
     Args:
-        longest: most bytes of a line; of a longer one only its number is told.
+        max_bytes: longest line; a longer one is reported without its content.
 
     Attributes:
-        blanks: blank lines that were left out so far.
+        blanks: number of blank lines skipped so far.
     """
 
-    def __init__(self, longest: int) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self.blanks = 0
-        self._longest = longest
-        self._begun = bytearray()
+        self._max_bytes = max_bytes
+        self._buffer = bytearray()
         self._too_long = False
         self._number = 0
 
     def feed(self, data: bytes) -> Iterator[Line]:
-        """The lines that end in this piece."""
+        """Yield the lines that end in this chunk."""
         at = 0
         while True:
-            if not self._begun and not self._too_long and (blank := _BLANKS.match(data, at)) is not None:
+            if not self._buffer and not self._too_long and (blank := _BLANKS.match(data, at)) is not None:
                 lines = data.count(b"\n", at, blank.end())
                 self._number, self.blanks, at = self._number + lines, self.blanks + lines, blank.end()
             end = data.find(b"\n", at)
             if end < 0:
                 break
-            self._keep(data, at, end)
-            yield self._end()
+            self._append(data, at, end)
+            yield self._pop_line()
             at = end + 1
-        self._keep(data, at, len(data))
+        self._append(data, at, len(data))
 
     def buffered_bytes(self) -> int:
-        """Return the bytes of the line that has begun."""
-        return len(self._begun)
+        """Return the size of the incomplete line (bytes)."""
+        return len(self._buffer)
 
     def finish(self) -> Iterator[Line]:
-        """The last line, if no line feed ended it."""
-        if self._begun or self._too_long:
-            yield self._end()
+        """Yield the last line, if no line feed ended it."""
+        if self._buffer or self._too_long:
+            yield self._pop_line()
 
-    def _keep(self, data: bytes, start: int, end: int) -> None:
-        if self._too_long or len(self._begun) + end - start > self._longest:
+    def _append(self, data: bytes, start: int, end: int) -> None:
+        if self._too_long or len(self._buffer) + end - start > self._max_bytes:
             self._too_long = True
-            self._begun.clear()
+            self._buffer.clear()
         else:
-            self._begun += data[start:end]
+            self._buffer += data[start:end]
 
-    def _end(self) -> Line:
+    def _pop_line(self) -> Line:
         self._number += 1
-        line = Line(self._number, None if self._too_long else bytes(self._begun))
-        self._begun.clear()
+        line = Line(self._number, None if self._too_long else bytes(self._buffer))
+        self._buffer.clear()
         self._too_long = False
         return line
 
 
 class NdjsonReader:
-    """Reads one job from its lines.
+    """Parses one job from its lines.
 
     Args:
         settings: models and limits.
-        on_bad_line: whether a line that is no document rejects the job, or fails as a document of its own.
+        on_bad_line: a line that is not a document rejects the job, or becomes a failed document.
 
     Attributes:
-        head: what the first line said; None before it was read.
-        count: documents read so far.
+        head: the first line's fields; None before it was read.
+        count: number of documents read so far.
     """
 
     def __init__(self, settings: GatewaySettings, on_bad_line: OnBadLine = "reject") -> None:
         self.head: Head | None = None
         self.count = 0
         self._settings = settings
-        self._rejects = on_bad_line == "reject"
-        self._lines = LineSplitter(settings.max_document_bytes * _ESCAPED + _BESIDES_TEXT)
+        self._rejects_bad_lines = on_bad_line == "reject"
+        self._lines = LineSplitter(settings.max_document_bytes * _ESCAPED + _EXTRA_LINE_BYTES)
         self._errors = ValidationErrors()
         self._documents = DocumentReader(document_limits(settings), {}, Options(), self._errors)
         self._ids: set[int] = set()
         self._head_line = 1
 
     def feed(self, data: bytes) -> list[Document]:
-        """The documents of the lines that end in this piece of the body.
+        """Return the documents of the lines that end in this chunk of the body.
 
         Raises:
-            Problem: malformed_json, validation_failed, unknown_model or too_many_documents; the line is told.
+            Problem: malformed_json, validation_failed, unknown_model or too_many_documents, with the line number.
         """
-        documents = [document for line in self._lines.feed(data) if (document := self._line(line)) is not None]
+        documents = [document for line in self._lines.feed(data) if (document := self._read_line(line)) is not None]
         self._check_blanks()
         return documents
 
     def memory_bytes(self) -> int:
-        """Return about what is kept between two pieces (bytes)."""
+        """Return the approximate memory needed between two chunks (bytes)."""
         return self.line_bytes() + _BYTES_PER_DOCUMENT * len(self._ids)
 
     def line_bytes(self) -> int:
-        """Return the bytes of the line that has begun."""
+        """Return the size of the incomplete line (bytes)."""
         return self._lines.buffered_bytes()
 
     def finish(self) -> list[Document]:
-        """What the end of the body completes.
+        """Return the documents that the end of the body completes.
 
         Raises:
-            Problem: as `feed`; or nothing to do came in.
+            Problem: as `feed`; also for a body without documents.
         """
-        documents = [document for line in self._lines.finish() if (document := self._line(line)) is not None]
+        documents = [document for line in self._lines.finish() if (document := self._read_line(line)) is not None]
         if self.head is None:
-            raise Problem("malformed_json", "the body has no line")
+            raise Problem("malformed_json", "the body is empty")
         if not self.count:
-            raise Problem("validation_failed", "the body has no document behind its first line")
-        if unclaimed_pointers := self._documents.unclaimed_pointers():
-            places = [(pointer("options", *place), NOT_A_LABEL) for place in unclaimed_pointers]
-            raise _rejected(self._head_line, sorted(places)[:MAX_ERRORS])
+            raise Problem("validation_failed", "the body has no document after its first line")
+        if unclaimed := self._documents.unclaimed_pointers():
+            errors = [(pointer("options", *path), NOT_A_LABEL) for path in unclaimed]
+            raise _line_problem(self._head_line, sorted(errors)[:MAX_ERRORS])
         return documents
 
-    def _line(self, line: Line) -> Document | None:
+    def _read_line(self, line: Line) -> Document | None:
         if line.content is not None and not line.content.strip():
-            self._lines.blanks += 1  # cut between two pieces, or without a line feed
+            self._lines.blanks += 1  # split between two chunks, or without a line feed
             return None
         if self.head is None:
             self.head = self._read_head(line)
@@ -175,73 +175,73 @@ class NdjsonReader:
             raise too_many_documents(self._settings.max_ndjson_documents)
         index, self.count = self.count, self.count + 1
         if line.content is None:
-            detail = f"line {line.number} is too long for a text within {self._settings.max_document_bytes} bytes"
-            return self._failed(index, DocumentError(DocumentErrorCode.DOCUMENT_TOO_LARGE, detail))
+            detail = f"line {line.number} is longer than a text of {self._settings.max_document_bytes} bytes can be"
+            return self._failed_document(index, DocumentError(DocumentErrorCode.DOCUMENT_TOO_LARGE, detail))
         return self._read_document(index, line.number, line.content)
 
     def _check_blanks(self) -> None:
         if self._lines.blanks > _FREE_BLANKS + self.count:
-            raise Problem("validation_failed", f"the body has {self._lines.blanks} blank lines; leave them out")
+            raise Problem("validation_failed", f"the body has {self._lines.blanks} blank lines; remove them")
 
     def _read_head(self, line: Line) -> Head:
         self._head_line = line.number
         if line.content is None or len(line.content) > MAX_HEAD_BYTES:
-            raise _rejected(line.number, [("", f"is longer than {MAX_HEAD_BYTES} bytes")])
-        content = _load(line.number, line.content, HEAD_COST)
+            raise _line_problem(line.number, [("", f"is longer than {MAX_HEAD_BYTES} bytes")])
+        content = _load_line(line.number, line.content, HEAD_COST)
         if not isinstance(content, dict):
-            raise _rejected(line.number, [("", "must be a JSON object with the job's labels")])
+            raise _line_problem(line.number, [("", "must be a JSON object with the job's labels")])
         if "text" in content and not content.keys() & {"documents", "model", "options"}:
-            detail = 'must be the job\'s head, such as {"labels": ["person"]}; documents follow, one per line'
-            raise _rejected(line.number, [("", detail)])
+            detail = 'must contain the job\'s labels, as {"labels": ["person"]}; documents follow, one per line'
+            raise _line_problem(line.number, [("", detail)])
         try:
             for name in content.keys() - HEAD_FIELDS:
                 self._errors.add((name,), "is not a field of a job's first line")
             head = read_head(content, self._settings, self._errors)
-        except EnoughError:
-            raise _rejected(line.number, self._errors.take()) from None
+        except TooManyErrorsError:
+            raise _line_problem(line.number, self._errors.pop_all()) from None
         if len(self._errors):
-            raise _rejected(line.number, self._errors.take())
+            raise _line_problem(line.number, self._errors.pop_all())
         limits = document_limits(self._settings)
         self._documents = DocumentReader(limits, head.labels, head.options, self._errors)
         return head
 
     def _read_document(self, index: int, number: int, content: bytes) -> Document:
         try:
-            item = _load(number, content, document_cost(self._settings.max_labels))
+            item = _load_line(number, content, document_cost(self._settings.max_labels))
         except Problem as problem:
-            if self._rejects:
+            if self._rejects_bad_lines:
                 raise
-            return self._failed(index, DocumentError(DocumentErrorCode.INVALID_DOCUMENT, problem.detail))
-        document = self._checked(index, item)
+            return self._failed_document(index, DocumentError(DocumentErrorCode.INVALID_DOCUMENT, problem.detail))
+        document = self._check_document(index, item)
         if document is not None and not len(self._errors):
             return document
-        rejection = _rejected(number, self._errors.take())
-        if self._rejects:
+        rejection = _line_problem(number, self._errors.pop_all())
+        if self._rejects_bad_lines:
             raise rejection
-        return self._failed(
-            index, DocumentError(DocumentErrorCode.INVALID_DOCUMENT, rejection.detail), _id_of(item)
+        return self._failed_document(
+            index, DocumentError(DocumentErrorCode.INVALID_DOCUMENT, rejection.detail), _read_id(item)
         )
 
-    def _checked(self, index: int, item: Any) -> Document | None:
+    def _check_document(self, index: int, item: Any) -> Document | None:
         document = None
         try:
             document = self._documents.read_document(index, item)
             if document is None:
                 return None
             if document.labels is None and self.head is not None and not self.head.labels:
-                self._errors.add(("labels",), "is required, for the first line has none")
+                self._errors.add(("labels",), "is required, because the first line has none")
             if hash(document.id) in self._ids:
-                what = "is the id of an earlier document" if "id" in item else "is missing, and its index is taken"
-                self._errors.add(("id",), what)
-        except EnoughError:
+                detail = "is the id of an earlier document" if "id" in item else "is required, its index is taken"
+                self._errors.add(("id",), detail)
+        except TooManyErrorsError:
             return None
         if not len(self._errors):
-            # A hash is enough to tell ids apart (64 bits, seeded anew in every process) and needs little memory.
+            # Hashes distinguish ids (64 bits, with a random seed per process) and need little memory.
             self._ids.add(hash(document.id))
         return document
 
-    def _failed(self, index: int, error: DocumentError, given_id: str | None = None) -> Document:
-        """A line that is no document, as one that fails: by the id it gave, or by its index."""
+    def _failed_document(self, index: int, error: DocumentError, given_id: str | None = None) -> Document:
+        """Return a failed document for a line that is not a document, with the line's id or the index as id."""
         limit = self._settings.max_document_id_length
         usable = given_id is not None and string_error(given_id, limit) is None and hash(given_id) not in self._ids
         name = given_id if usable and given_id is not None else str(index)
@@ -251,29 +251,29 @@ class NdjsonReader:
         return Document(index=index, id=name, text="", error=error)
 
 
-def _id_of(item: Any) -> str | None:
-    given = item.get("id") if isinstance(item, dict) else None
-    return given if isinstance(given, str) else None
+def _read_id(item: Any) -> str | None:
+    document_id = item.get("id") if isinstance(item, dict) else None
+    return document_id if isinstance(document_id, str) else None
 
 
-def _load(number: int, content: bytes, most_cost: int) -> Any:
+def _load_line(number: int, content: bytes, max_cost: int) -> Any:
     """Decode the line's JSON.
 
     Raises:
         Problem: malformed_json or validation_failed, with the line's number.
     """
     try:
-        check_values(content, most_cost)
+        check_values(content, max_cost)
         return load_json(content)
     except TooManyValuesError:
-        raise _rejected(number, [("", TOO_MANY_VALUES)]) from None
+        raise _line_problem(number, [("", TOO_MANY_VALUES)]) from None
     except Problem as problem:
         detail = problem.detail.removeprefix("line 1 ").replace("the body is", "it is")
         raise Problem("malformed_json", f"line {number}: {detail}", [(f"line:{number}", detail)]) from None
 
 
-def _rejected(number: int, errors: list[tuple[str, str]]) -> Problem:
+def _line_problem(number: int, errors: list[tuple[str, str]]) -> Problem:
     where = errors[0][0] if len(errors) == 1 else ""
-    what = errors[0][1] if len(errors) == 1 else f"{len(errors)} places are not valid"
-    detail = f"line {number}: {where} {what}" if where else f"line {number} {what}"
-    return Problem("validation_failed", detail, [(f"line:{number}{place}", told) for place, told in errors])
+    message = errors[0][1] if len(errors) == 1 else f"{len(errors)} fields are not valid"
+    detail = f"line {number}: {where} {message}" if where else f"line {number} {message}"
+    return Problem("validation_failed", detail, [(f"line:{number}{path}", error) for path, error in errors])

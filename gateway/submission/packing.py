@@ -1,6 +1,6 @@
-"""A job as it is stored: its head -> blobs, its documents -> the payload of each shard; metadata read back.
+"""Encodes a job for the ledger: its head -> blobs, its documents -> one payload per shard. Pure.
 
-Pure; every blob is encoded for the one place where it lies (`jobs.ledger.associated_data`).
+Every blob is bound to its location in the ledger (`jobs.ledger.associated_data`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from jobs.shards import cut_shards, encode_documents, wire_options, wire_version
 
 @dataclass(frozen=True, slots=True)
 class PackedJob:
-    """What is stored of a job.
+    """A job as the ledger stores it.
 
     Attributes:
-        opts: labels and options.
-        meta: the metadata, or b"".
+        opts: encoded labels and options.
+        meta: encoded metadata, or b"".
         sizes: documents and cost (`jobs.cost`) of each shard, in order.
-        characters: of all documents (code points).
-        version: the wire version that a worker must know to run it.
-        blobs: the shards' payloads in order; none where they are staged.
-        doc_ids: (document id, index) of documents whose id is not their index; none where they are staged.
-        staged_bytes: size of what is staged, ids included.
+        characters: total length of the texts (code points).
+        version: the wire version that a worker must support to run the job.
+        blobs: the shards' payloads in order; empty if they are staged.
+        doc_ids: (document id, index) of documents whose id is not their index; empty if they are staged.
+        staged_bytes: size of the staged payloads and ids.
     """
 
     job_id: str
@@ -45,18 +45,18 @@ class PackedJob:
 
     @property
     def documents(self) -> int:
-        """How many it has."""
+        """Number of documents."""
         return sum(documents for documents, _ in self.sizes)
 
     @property
     def cost(self) -> int:
-        """What they cost together."""
+        """Total cost of the documents."""
         return sum(cost for _, cost in self.sizes)
 
 
 @dataclass(frozen=True, slots=True)
 class PackedDocuments:
-    """A job's documents as they are stored; the attributes are those of `PackedJob`."""
+    """A job's documents as the ledger stores them; the attributes are those of `PackedJob`."""
 
     job_id: str
     sizes: Sequence[tuple[int, int]]
@@ -67,7 +67,7 @@ class PackedDocuments:
 
 
 def pack_documents(codec: Codec, job_id: str, documents: Iterable[Document], labels: Labels) -> PackedDocuments:
-    """Pack the documents of a job that came in one piece; no more than a shard of them is in memory at once."""
+    """Pack the documents of a JSON job; at most one shard of them is in memory at once."""
     sizes: list[tuple[int, int]] = []
     blobs: list[bytes] = []
     ids: list[tuple[str, int]] = []
@@ -82,7 +82,7 @@ def pack_documents(codec: Codec, job_id: str, documents: Iterable[Document], lab
 
 
 def pack_job(codec: Codec, head: Head, documents: PackedDocuments) -> PackedJob:
-    """Pack a job that came in one piece."""
+    """Pack a JSON job whose documents are packed."""
     return PackedJob(
         documents.job_id,
         *pack_head(codec, documents.job_id, head),
@@ -95,32 +95,32 @@ def pack_job(codec: Codec, head: Head, documents: PackedDocuments) -> PackedJob:
 
 
 def pack_head(codec: Codec, job_id: str, head: Head) -> tuple[bytes, bytes]:
-    """A job's labels and options, and its metadata (b"" where it has none)."""
+    """Encode a job's labels and options, and its metadata (b"" without any)."""
     opts = orjson.dumps({"labels": head.labels, "options": wire_options(head.options)})
     meta = codec.encode(orjson.dumps(head.metadata), associated_data("meta", job_id)) if head.metadata else b""
     return codec.encode(opts, associated_data("opts", job_id)), meta
 
 
 def pack_shard(codec: Codec, job_id: str, number: int, documents: Sequence[Document]) -> bytes:
-    """A shard's payload."""
+    """Encode a shard's documents as its payload."""
     return codec.encode(encode_documents(documents), associated_data("in", job_id, number))
 
 
 def count_characters(documents: Sequence[Document]) -> int:
-    """Return the characters of the texts (code points)."""
+    """Return the total length of the texts (code points)."""
     return sum(len(document.text) for document in documents)
 
 
 def explicit_ids(documents: Sequence[Document]) -> list[tuple[str, int]]:
-    """Ids and indexes of documents whose id is not their index."""
+    """Return (id, index) of the documents whose id is not their index."""
     return [(document.id, document.index) for document in documents if document.id != str(document.index)]
 
 
 def unpack_metadata(codec: Codec, job: Job) -> dict[str, str]:
-    """A job's metadata.
+    """Decode a job's metadata.
 
     Raises:
-        CodecError: the blob cannot be read.
+        CodecError: the blob cannot be decoded.
     """
     if not job.meta:
         return {}

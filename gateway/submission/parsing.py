@@ -1,7 +1,7 @@
-"""Turns a request body into a `Submission`: bytes -> JSON -> checked values. Pure; no I/O, no clock.
+"""Parses a request body into a `Submission`: bytes -> JSON -> checked values. Pure.
 
-The head (labels, options, priority, ...) is checked first, then every document; all faults of one request are told
-together.
+The head (labels, options, priority, ...) is checked first, then every document; all errors of a request are
+reported together.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _DEFAULTS = Options()
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Everything a job is made of but its documents and its id, checked.
+    """The checked fields of a job except its documents.
 
     Attributes:
-        model: what the request asked for; once `resolve_model`, the model that runs it.
-        deadline_s: seconds from creation after which the job expires.
-        result_ttl_s: seconds that results stay after the job's end.
-        webhook: whom to tell of the end; a str is the id of a registered endpoint.
+        model: the requested model; after `resolve_model`, the model that runs the job.
+        deadline_s: time from creation until the job expires (seconds).
+        result_ttl_s: time that results are stored after the job's end (seconds).
+        webhook: receiver of the job's end; a str is the id of a registered endpoint.
     """
 
     model: str
@@ -50,14 +50,14 @@ class Head:
     webhook: InlineWebhook | str | None = None
 
     def resolve_model(self, models: Models, tenant: str) -> Head:
-        """For the model that runs this tenant's jobs of the name asked for."""
+        """Return the head with the model that runs this tenant's jobs of the requested name."""
         model = models.choose_model(self.model, tenant)
         return self if model == self.model else replace(self, model=model)
 
 
 @dataclass(frozen=True, slots=True)
 class Submission(Generic[T]):
-    """A checked request with its documents, or with what was made of them."""
+    """A checked request with its documents, or with the result of `take`."""
 
     head: Head
     documents: T
@@ -71,70 +71,60 @@ def parse_submission(
     max_documents: int,
     extract: bool = False,
 ) -> Submission[T]:
-    """Return the submission that a JSON body asks for.
+    """Parse and check a JSON body.
 
     Args:
-        body: the request's bytes, already bounded.
+        body: the request's bytes, within the limit of the body's size.
         settings: models and limits.
-        take: gets the documents, which are not all in memory at once, and the job's labels; it must take them all.
+        take: gets an iterator of the documents, which it must exhaust, and the job's labels.
         max_documents: most documents of this kind of request.
-        extract: the priority is interactive and cannot be chosen.
+        extract: the request is of POST /v1/extract: its priority is always interactive.
 
     Raises:
         Problem: malformed_json, validation_failed, unknown_model, payload_too_large or too_many_documents.
     """
     content = load_job(body, max_documents, document_cost(settings.max_labels), settings.max_document_bytes)
     with collect_errors() as errors:
-        return _read(content, settings, errors, take, max_documents, extract=extract)
-
-
-def _read(
-    content: Mapping[str, Any],
-    settings: GatewaySettings,
-    errors: ValidationErrors,
-    take: Callable[[Iterator[Document], Labels], T],
-    max_documents: int,
-    *,
-    extract: bool,
-) -> Submission[T]:
-    for name in content.keys() - HEAD_FIELDS - {"documents"}:
-        errors.add((name,), "is not a field of a job")
-    head = read_head(content, settings, errors, extract=extract)
-    items = _items(content, max_documents, errors)
-    reader = DocumentReader(document_limits(settings), head.labels, head.options, errors)
-    documents = reader.read(items, need_labels=not head.labels and content.get("labels") is None)
-    taken = take(documents, head.labels)
-    for place in reader.unclaimed_pointers():
-        errors.add(("options", *place), NOT_A_LABEL)
-    return Submission(head, taken)
+        for name in content.keys() - HEAD_FIELDS - {"documents"}:
+            errors.add((name,), "is not a field of a job")
+        head = read_head(content, settings, errors, extract=extract)
+        items = _read_items(content, max_documents, errors)
+        reader = DocumentReader(document_limits(settings), head.labels, head.options, errors)
+        documents = reader.read_documents(items, need_labels=not head.labels and content.get("labels") is None)
+        result = take(documents, head.labels)
+        for path in reader.unclaimed_pointers():
+            errors.add(("options", *path), NOT_A_LABEL)
+        return Submission(head, result)
 
 
 def read_head(
     content: Mapping[str, Any], settings: GatewaySettings, errors: ValidationErrors, *, extract: bool = False
 ) -> Head:
-    """What a job's body says besides its documents; what is wrong is noted, and the head is then of no use.
+    """Parse the fields of a job except its documents; collect their errors. Ignore the result if there are any.
 
     Raises:
         Problem: unknown_model.
-        EnoughError: so many faults that looking on helps nobody.
+        TooManyErrorsError: `MAX_ERRORS` were collected.
     """
     options, limits = content.get("options"), document_limits(settings)
     return Head(
-        model=_model(content.get("model"), settings, errors),
-        labels=_labels(content.get("labels"), limits, errors),
+        model=_read_model(content.get("model"), settings, errors),
+        labels=_read_labels(content.get("labels"), limits, errors),
         options=(None if options is None else read_options(options, ("options",), limits, errors)) or _DEFAULTS,
-        priority=_priority(content.get("priority"), errors, extract=extract),
-        deadline_s=_seconds(content, "deadline_s", settings.default_deadline_s, settings.max_deadline_s, errors),
-        result_ttl_s=_seconds(
+        priority=_read_priority(content.get("priority"), errors, extract=extract),
+        deadline_s=_read_seconds(
+            content, "deadline_s", settings.default_deadline_s, settings.max_deadline_s, errors
+        ),
+        result_ttl_s=_read_seconds(
             content, "result_ttl_s", settings.default_result_ttl_s, settings.max_result_ttl_s, errors
         ),
-        metadata=_metadata(content.get("metadata"), settings, errors),
+        metadata=_read_metadata(content.get("metadata"), settings, errors),
         webhook=read_webhook(content.get("webhook"), errors),
     )
 
 
 def document_limits(settings: GatewaySettings) -> DocumentLimits:
-    """The limits of one document."""
+    """Return the settings' limits of one document."""
     return DocumentLimits(
         bytes=settings.max_document_bytes,
         id_length=settings.max_document_id_length,
@@ -145,65 +135,66 @@ def document_limits(settings: GatewaySettings) -> DocumentLimits:
     )
 
 
-def _model(given: Any, settings: GatewaySettings, errors: ValidationErrors) -> str:
-    if given is None:
+def _read_model(name: Any, settings: GatewaySettings, errors: ValidationErrors) -> str:
+    if name is None:
         return settings.models.names[0]
-    if not isinstance(given, str):
+    if not isinstance(name, str):
         errors.add(("model",), "must be a string")
         return settings.models.names[0]
-    if given not in settings.models.names:
-        known = ", ".join(settings.models.names)
-        raise Problem("unknown_model", f"this service has {known}", [("/model", "is not a model of this service")])
-    return given
+    if name not in settings.models.names:
+        available = ", ".join(settings.models.names)
+        detail = f"the models of this service are {available}"
+        raise Problem("unknown_model", detail, [("/model", "is not a model of this service")])
+    return name
 
 
-def _labels(given: Any, limits: DocumentLimits, errors: ValidationErrors) -> Labels:
-    return {} if given is None else read_labels(given, ("labels",), limits, errors)
+def _read_labels(value: Any, limits: DocumentLimits, errors: ValidationErrors) -> Labels:
+    return {} if value is None else read_labels(value, ("labels",), limits, errors)
 
 
-def _priority(given: Any, errors: ValidationErrors, *, extract: bool) -> Priority:
+def _read_priority(value: Any, errors: ValidationErrors, *, extract: bool) -> Priority:
     default = Priority.INTERACTIVE if extract else Priority.STANDARD
     allowed = [Priority.INTERACTIVE] if extract else list(Priority)
-    if given is None:
+    if value is None:
         return default
-    if given not in allowed:
+    if value not in allowed:
         errors.add(("priority",), f"must be {' or '.join(allowed)}")
         return default
-    return Priority(given)
+    return Priority(value)
 
 
-def _seconds(
-    content: Mapping[str, Any], name: str, default: float, longest: float, errors: ValidationErrors
+def _read_seconds(
+    content: Mapping[str, Any], name: str, default: float, maximum: float, errors: ValidationErrors
 ) -> float:
-    given = content.get(name)
-    if given is None:
+    seconds = content.get(name)
+    if seconds is None:
         return default
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 1 <= given <= longest:
-        errors.add((name,), f"must be a number of seconds from 1 to {longest:g}")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 1 <= seconds <= maximum:
+        errors.add((name,), f"must be a number of seconds from 1 to {maximum:g}")
         return default
-    return given
+    return seconds
 
 
-def _metadata(given: Any, settings: GatewaySettings, errors: ValidationErrors) -> dict[str, str]:
-    if given is None:
+def _read_metadata(metadata: Any, settings: GatewaySettings, errors: ValidationErrors) -> dict[str, str]:
+    if metadata is None:
         return {}
-    if not isinstance(given, dict):
+    if not isinstance(metadata, dict):
         errors.add(("metadata",), "must be an object of strings")
         return {}
-    if len(given) > settings.max_metadata_entries:
+    if len(metadata) > settings.max_metadata_entries:
         errors.add(("metadata",), f"must have at most {settings.max_metadata_entries} entries")
         return {}
-    for name, value in given.items():
+    for name, value in metadata.items():
         if not 1 <= len(name) <= _MAX_METADATA_KEY:
             errors.add(("metadata", name), f"the name must have 1 to {_MAX_METADATA_KEY} characters")
         elif not isinstance(value, str) or len(value) > settings.max_metadata_length:
             errors.add(("metadata", name), f"must be a string of at most {settings.max_metadata_length} characters")
         elif error := character_error(name) or control_error(name) or character_error(value):
             errors.add(("metadata", name), error)
-    return given
+    return metadata
 
 
-def _items(content: Mapping[str, Any], max_documents: int, errors: ValidationErrors) -> Items | Sequence[Any]:
+def _read_items(content: Mapping[str, Any], max_documents: int, errors: ValidationErrors) -> Items | Sequence[Any]:
     if "documents" not in content:
         errors.add(("documents",), "is required")
         return ()

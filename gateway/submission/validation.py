@@ -1,4 +1,4 @@
-"""Notes what is wrong with a request, place by place, and turns it into one problem."""
+"""Collects the errors of a request, each with its JSON Pointer, and reports them as one problem."""
 
 from __future__ import annotations
 
@@ -11,58 +11,58 @@ from pydantic import ValidationError
 from gateway.http.problems import Problem, pointer
 
 MAX_ERRORS = 20
-"""The first so many places are told; a client that sends the same mistake 10,000 times learns from these."""
+"""Number of errors that are reported; a client that repeats one mistake 10,000 times learns from the first few."""
 
 Pointer = tuple[str | int, ...]
 
 
-class EnoughError(Exception):
-    """So many faults that looking on helps nobody."""
+class TooManyErrorsError(Exception):
+    """`MAX_ERRORS` errors were collected; the search for more stops."""
 
 
 class ValidationErrors:
-    """What is wrong with one request; raises `EnoughError` when `MAX_ERRORS` are noted."""
+    """Errors of one request; raises `TooManyErrorsError` at `MAX_ERRORS`."""
 
     def __init__(self) -> None:
-        self._found: list[tuple[str, str]] = []
+        self._entries: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._entries)
 
     def add(self, at: Pointer, detail: str) -> None:
-        """Note a fault at a place of the body.
+        """Add an error at a location of the body.
 
         Raises:
-            EnoughError: it was the last that is told.
+            TooManyErrorsError: this was the last one that is reported.
         """
-        self._found.append((pointer(*at), detail))
-        if len(self._found) >= MAX_ERRORS:
-            raise EnoughError
+        self._entries.append((pointer(*at), detail))
+        if len(self._entries) >= MAX_ERRORS:
+            raise TooManyErrorsError
 
     def add_validation(self, error: ValidationError, value: Any, at: Pointer = ()) -> None:
-        """Note what pydantic found in `value`, which stands at `at` of the body."""
-        for place, detail in locate_errors(error, value):
-            self.add((*at, *place), detail)
+        """Add the errors that pydantic found in `value`, which is at location `at` of the body."""
+        for path, detail in locate_errors(error, value):
+            self.add((*at, *path), detail)
 
-    def take(self) -> list[tuple[str, str]]:
-        """(JSON Pointer, what is wrong there) of all that was noted; forgotten here."""
-        found, self._found = self._found, []
-        return found
+    def pop_all(self) -> list[tuple[str, str]]:
+        """Remove and return all errors as (JSON Pointer, detail)."""
+        entries, self._entries = self._entries, []
+        return entries
 
-    def problem(self) -> Problem:
-        """All that was noted, as one problem."""
-        count = len(self._found)
+    def to_problem(self) -> Problem:
+        """Return one problem with all errors."""
+        count = len(self._entries)
         if count == 1:
-            where = self._found[0][0] or "the body"
-            detail = f"{where} {self._found[0][1]}"
+            where = self._entries[0][0] or "the body"
+            detail = f"{where} {self._entries[0][1]}"
         else:
-            detail = f"{'at least ' if count >= MAX_ERRORS else ''}{count} places of the request are not valid"
-        return Problem("validation_failed", detail, self._found)
+            detail = f"{'at least ' if count >= MAX_ERRORS else ''}{count} fields of the request are not valid"
+        return Problem("validation_failed", detail, self._entries)
 
 
 @contextmanager
 def collect_errors() -> Iterator[ValidationErrors]:
-    """Faults to note in the block; its end raises them all as one problem.
+    """Yield errors to add to; raise them as one problem at the end of the block.
 
     Raises:
         Problem: validation_failed.
@@ -70,53 +70,53 @@ def collect_errors() -> Iterator[ValidationErrors]:
     errors = ValidationErrors()
     try:
         yield errors
-    except EnoughError:
-        raise errors.problem() from None
+    except TooManyErrorsError:
+        raise errors.to_problem() from None
     if len(errors):
-        raise errors.problem()
+        raise errors.to_problem()
 
 
 def validation_problem(error: ValidationError, value: Any) -> Problem:
-    """What pydantic found in a body, as one problem."""
+    """Return the errors that pydantic found in a body as one problem."""
     errors = ValidationErrors()
-    with suppress(EnoughError):
+    with suppress(TooManyErrorsError):
         errors.add_validation(error, value)
-    return errors.problem()
+    return errors.to_problem()
 
 
 def locate_errors(error: ValidationError, value: Any) -> list[tuple[Pointer, str]]:
-    """(place, what is wrong) of each error; of a union's branches only the one that came nearest.
+    """Return (path, detail) of each error; of a union's branches only the errors of the closest one.
 
-    pydantic's locations name the branches of a union too; only what leads into `value` is kept.
+    pydantic's locations contain the names of union branches too; only the parts that lead into `value` are kept.
     """
-    found: dict[Pointer, str] = {}
+    located: dict[Pointer, str] = {}
     mismatched: dict[Pointer, str] = {}
     for item in error.errors(include_url=False, include_context=False, include_input=False):
-        place = _place(item["loc"], value, missing=item["type"] == "missing")
-        kept = mismatched if item["type"].endswith("_type") else found
-        kept.setdefault(place, _sentence(item["type"], item["msg"]))
-    for place, detail in mismatched.items():
-        if place not in found and not any(_inside(other, place) for other in (*found, *mismatched)):
-            found[place] = detail
-    return list(found.items())
+        path = _resolve_path(item["loc"], value, missing=item["type"] == "missing")
+        errors = mismatched if item["type"].endswith("_type") else located
+        errors.setdefault(path, _format_detail(item["type"], item["msg"]))
+    for path, detail in mismatched.items():
+        if path not in located and not any(_is_inside(other, path) for other in (*located, *mismatched)):
+            located[path] = detail
+    return list(located.items())
 
 
-def _inside(place: Pointer, outer: Pointer) -> bool:
-    return len(place) > len(outer) and place[: len(outer)] == outer
+def _is_inside(path: Pointer, outer: Pointer) -> bool:
+    return len(path) > len(outer) and path[: len(outer)] == outer
 
 
-def _place(loc: Sequence[str | int], value: Any, *, missing: bool) -> Pointer:
-    place: list[str | int] = []
+def _resolve_path(loc: Sequence[str | int], value: Any, *, missing: bool) -> Pointer:
+    path: list[str | int] = []
     for part in loc:
         if isinstance(value, Mapping) and part in value:
             value = value[part]
         elif not (missing and part == loc[-1]):
             continue  # the name of a union's branch
-        place.append(part)
-    return tuple(place)
+        path.append(part)
+    return tuple(path)
 
 
-def _sentence(kind: str, message: str) -> str:
+def _format_detail(kind: str, message: str) -> str:
     if kind == "missing":
         return "is required"
     if kind == "extra_forbidden":

@@ -27,7 +27,7 @@ def test_control_characters_and_line_breaks_are_refused(label: str) -> None:
     """In labels, ids and names; the character is named by its number."""
     for error in (string_error(label, 128), label_error(label, 128), control_error(label)):
         assert error is not None
-        assert error.startswith("must not hold control characters or line breaks (U+")
+        assert error.startswith("must not contain control characters or line breaks (U+")
 
 
 @pytest.mark.parametrize("label", LABELS.split("|"))

@@ -101,8 +101,8 @@ def test_a_broken_line_is_told_by_its_number(body: bytes, code: str, pointer: st
 
 def test_a_body_without_a_head_is_told_what_is_missing() -> None:
     """The most common mistake: documents from the first line on."""
-    assert "the job's head, such as" in refusal(b'{"text":"a"}\n{"text":"b"}\n').detail
-    assert "the job's head, such as" in refusal(b'{"id":"1","text":"a","labels":["x"]}\n').detail
+    assert "the job's labels, as" in refusal(b'{"text":"a"}\n{"text":"b"}\n').detail
+    assert "the job's labels, as" in refusal(b'{"id":"1","text":"a","labels":["x"]}\n').detail
 
 
 def test_byte_order_marks_are_skipped() -> None:
@@ -186,7 +186,7 @@ def test_a_line_without_end_is_not_kept() -> None:
     lines = LineSplitter(1000)
     for _ in range(1000):
         assert list(lines.feed(b"x" * 1000)) == []
-        assert len(lines._begun) <= 1000
+        assert len(lines._buffer) <= 1000
     ((number, content),) = [(line.number, line.content) for line in lines.feed(b"\nrest")]
     assert (number, content) == (1, None)
     assert [(line.number, line.content) for line in lines.finish()] == [(2, b"rest")]

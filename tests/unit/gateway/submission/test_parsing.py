@@ -117,7 +117,7 @@ def test_labels_may_be_left_out_where_every_document_has_its_own() -> None:
 
     assert submit({"documents": [own]}).head.labels == {}
     assert refused({"documents": [own, DOCUMENT]}).errors == (
-        ("/labels", "is required, for document 1 has no labels of its own"),
+        ("/labels", "is required, because document 1 has no labels"),
     )
 
 
@@ -323,7 +323,7 @@ def test_the_same_fault_in_every_document_is_told_a_few_times() -> None:
     problem = refused(having(documents=[{"txt": "x"}] * 1000), max_documents=1000)
 
     assert len(problem.errors) == MAX_ERRORS
-    assert problem.detail.startswith("at least 20 places")
+    assert problem.detail.startswith("at least 20 fields")
 
 
 def test_too_many_documents_have_their_own_code() -> None:
