@@ -7,7 +7,7 @@ import sys
 
 from prometheus_client import CollectorRegistry
 
-from gateway.http.background_services import beside
+from gateway.http.background_services import run_background_services
 from gateway.settings import GatewaySettings
 from jobs.api_keys import KeysError
 from jobs.observability import logs
@@ -41,7 +41,9 @@ def _alone(settings: GatewaySettings) -> int:
     except KeysError as error:
         log.error("gateway.no_keys", extra={"reason": str(error)})
         return 1
-    with beside(settings, registry, UpkeepMetrics(registry, metrics.jobs), server.stalled, server.serves):
+    with run_background_services(
+        settings, registry, UpkeepMetrics(registry, metrics.jobs), server.stall_reason, server.is_serving
+    ):
         server.run()
     return 0 if server.started else 1
 

@@ -22,8 +22,8 @@ from gateway.access.rate_limits import Limiter
 from gateway.access.sessions import Sessions
 from gateway.access.streams import Streams
 from gateway.http import docs_pages, openapi
-from gateway.http.direct import Direct
-from gateway.http.middleware import Edge, request_id
+from gateway.http.direct import DirectRoutes
+from gateway.http.middleware import EdgeMiddleware, request_id
 from gateway.http.problems import Problem, ProblemCode
 from gateway.http.readiness import Readiness
 from gateway.http.services import Services
@@ -132,7 +132,7 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
 
 def _wrap(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, anonymous: AnonymousRate) -> None:
     """What every request passes before a route, from the inside out."""
-    app.add_middleware(Direct, routers=(jobs.submitting, extract.router), problem=_problem)
+    app.add_middleware(DirectRoutes, routers=(jobs.submitting, extract.router), problem=_problem)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -143,7 +143,7 @@ def _wrap(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, anon
             max_age=3600,
         )
     app.add_middleware(
-        Edge,
+        EdgeMiddleware,
         metrics=metrics,
         anonymous=anonymous,
         https=settings.https,

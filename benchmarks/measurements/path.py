@@ -174,12 +174,12 @@ def _predict(count: int, pause_s: float) -> float:
 
 def _gateway(marks: Marks) -> int:
     from gateway.__main__ import main as serve
-    from gateway.http.middleware import Edge
+    from gateway.http.middleware import EdgeMiddleware
     from gateway.reading.job_waiter import Waiter
     from gateway.store.circuit_breaker import GuardedLedger
 
-    _around_async(marks, Edge, "__call__", "gateway: request")
-    _around_async(marks, Waiter, "_receive", "", after="gateway: hint")
+    _around_async(marks, EdgeMiddleware, "__call__", "gateway: request")
+    _around_async(marks, Waiter, "_receive_message", "", after="gateway: hint")
     _around_async(marks, GuardedLedger, "run", "gateway: {0.script}")
     return serve()
 

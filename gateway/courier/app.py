@@ -9,7 +9,7 @@ from celery import Celery
 from prometheus_client import CollectorRegistry
 from pydantic import Field
 
-from gateway.courier.attempts import Deliverer, Rules
+from gateway.courier.attempts import DeliveryRunner, Rules
 from gateway.courier.dispatcher import Dispatcher
 from gateway.webhooks.dns import Resolve
 from gateway.webhooks.sender_factory import make_sender
@@ -112,7 +112,7 @@ def _upkeep(settings: CourierSettings, registry: CollectorRegistry) -> UpkeepLoo
 
 def _webhooks(
     settings: CourierSettings, registry: CollectorRegistry, how: Rules, find: Resolve | None, draining: Event
-) -> tuple[Dispatcher, Deliverer]:
+) -> tuple[Dispatcher, DeliveryRunner]:
     metrics = WebhookMetrics(registry)
     dispatcher = Dispatcher(
         Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-dispatch")),
@@ -123,7 +123,7 @@ def _webhooks(
         stopping=draining,
         again_s=how.again_s,
     )
-    deliverer = Deliverer(
+    deliverer = DeliveryRunner(
         Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-deliver")),
         make_codec(settings),
         make_sender(settings, find),
@@ -135,7 +135,7 @@ def _webhooks(
     return dispatcher, deliverer
 
 
-def _register(app: Celery, deliverer: Deliverer, dispatcher: Dispatcher) -> None:
+def _register(app: Celery, deliverer: DeliveryRunner, dispatcher: Dispatcher) -> None:
     @app.task(name=celery_queues.DELIVER_TASK)
     def deliver(*ids: str) -> dict[str, int]:
         try:

@@ -56,7 +56,7 @@ class Rules:
     public_url: str = ""
 
 
-class Deliverer:
+class DeliveryRunner:
     """Makes attempts. Safe to share between threads.
 
     Args:
@@ -141,7 +141,7 @@ class Deliverer:
         except CodecError:
             log.error("delivery.unreadable", extra={"delivery_id": delivery, "endpoint_id": claim.endpoint})
             return Answer(0, 0, error="unreadable")  # a key is missing here; another attempt may find it
-        body = payload.job_event(claim.payload, orjson.loads(meta), self._rules.public_url)
+        body = payload.build_job_event(claim.payload, orjson.loads(meta), self._rules.public_url)
         headers = signing.headers(delivery, claim.now // 1000, body, card.signing(claim.now))
         if trace:
             headers["traceparent"] = trace

@@ -23,7 +23,7 @@ STALLED_S = 30.0
 
 
 @contextmanager
-def beside(
+def run_background_services(
     settings: GatewaySettings,
     registry: CollectorRegistry,
     upkeep: UpkeepMetrics,

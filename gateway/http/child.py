@@ -16,7 +16,7 @@ from threading import Thread
 from prometheus_client import CollectorRegistry
 
 from gateway.app import create_app
-from gateway.http.processes import BEAT_S, OVERDUE_S, Place
+from gateway.http.processes import HEARTBEAT_S, OVERDUE_S, ChildConfig
 from gateway.http.server import Server
 from gateway.settings import GatewaySettings
 from jobs.api_keys import KeysError
@@ -26,14 +26,14 @@ from jobs.observability.metrics import GatewayMetrics
 log = logging.getLogger(__name__)
 
 
-def main(place: Place) -> int:
+def main(config: ChildConfig) -> int:
     """Serve until SIGTERM or SIGINT, or until the parent is gone; 0 after a clean stop."""
     settings = GatewaySettings()
-    logs.configure_logging(settings, "gateway", place=place.number)
-    multiprocess.store_in_files(place.folder, str(place.number))
-    line = socket.socket(fileno=place.line)
+    logs.configure_logging(settings, "gateway", place=config.number)
+    multiprocess.store_in_files(config.folder, str(config.number))
+    line = socket.socket(fileno=config.line)
 
-    async def beat() -> None:
+    async def send_heartbeat() -> None:
         """Tell the parent that the event loop turns, and with the first one that the API is served."""
         with contextlib.suppress(OSError):
             line.send(b".", socket.MSG_DONTWAIT)
@@ -43,15 +43,15 @@ def main(place: Place) -> int:
     except KeysError as error:
         log.error("gateway.no_keys", extra={"reason": str(error)})
         return 1
-    server = Server(settings, app, callback_notify=beat, timeout_notify=BEAT_S)
+    server = Server(settings, app, callback_notify=send_heartbeat, timeout_notify=HEARTBEAT_S)
     overdue_s = settings.shutdown_grace_s + OVERDUE_S
-    ending = Thread(target=_end_with_parent, args=(line, place.folder, overdue_s), name="parent", daemon=True)
-    ending.start()
-    server.run([socket.socket(fileno=number) for number in place.listening])
+    watchdog = Thread(target=_exit_with_parent, args=(line, config.folder, overdue_s), name="parent", daemon=True)
+    watchdog.start()
+    server.run([socket.socket(fileno=number) for number in config.listening])
     return 0 if server.started else 1
 
 
-def _end_with_parent(line: socket.socket, folder: Path, overdue_s: float) -> None:
+def _exit_with_parent(line: socket.socket, folder: Path, overdue_s: float) -> None:
     line.recv(1)  # nothing is ever said: it returns when the other end is closed, however the parent died
     log.warning("gateway.parent_gone")
     shutil.rmtree(folder, ignore_errors=True)  # the parent's to remove; what is open stays usable
@@ -61,4 +61,4 @@ def _end_with_parent(line: socket.socket, folder: Path, overdue_s: float) -> Non
 
 
 if __name__ == "__main__":
-    sys.exit(main(Place.model_validate_json(sys.argv[1])))
+    sys.exit(main(ChildConfig.model_validate_json(sys.argv[1])))

@@ -18,7 +18,7 @@ from gateway.http.problems import Problem
 from gateway.http.services import Services
 
 
-class Direct:
+class DirectRoutes:
     """Stands before the app and takes its requests without a query: calls the route with request, services, caller.
 
     What else the route takes is read of the query and has defaults. With a query a request goes FastAPI's way, and

@@ -55,7 +55,7 @@ class StreamAbortedError(Exception):
     """A response that has begun cannot be finished; the connection ends without its proper end."""
 
 
-class Edge:
+class EdgeMiddleware:
     """Wraps the app.
 
     Args:

@@ -25,27 +25,27 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, ConfigDict
 
-from gateway.http.background_services import STALLED_S, beside
+from gateway.http.background_services import STALLED_S, run_background_services
 from gateway.settings import GatewaySettings
 from jobs.observability import multiprocess
 from jobs.observability.metrics import ProcessesMetrics, UpkeepMetrics, register_process_metrics
 
 log = logging.getLogger(__name__)
 
-BEAT_S = 1
+HEARTBEAT_S = 1
 OVERDUE_S = 5.0
 """A child that has not drained so long after its grace is killed."""
-_LOOK_S = 0.5
+_CHECK_EVERY_S = 0.5
 _BACKLOG = 2048  # as uvicorn's
-_LONGEST_PAUSE_S = 30.0
+_MAX_RESTART_DELAY_S = 30.0
 
 
-class Place(BaseModel):
+class ChildConfig(BaseModel):
     """What a child is told.
 
     Attributes:
         number: its place, from 0.
-        line: file descriptor on which it sends a byte every `BEAT_S`; its end is the parent's.
+        line: file descriptor on which it sends a byte every `HEARTBEAT_S`; its end is the parent's.
         listening: file descriptors of the sockets it accepts from.
         folder: where metrics are kept.
     """
@@ -61,18 +61,20 @@ class Place(BaseModel):
 def run(settings: GatewaySettings, count: int) -> int:
     """Serve with so many processes until SIGTERM or SIGINT; 0 if all of them stopped cleanly."""
     try:
-        listening = listen(settings.host, settings.port)
+        listening = open_listeners(settings.host, settings.port)
     except OSError as error:
         log.error("gateway.cannot_listen", extra={"reason": str(error)})
         return 1
     with tempfile.TemporaryDirectory(prefix="gleaner-gateway-") as name:
         folder = Path(name)
         multiprocess.store_in_files(folder, "parent")
-        own, shown = CollectorRegistry(), CollectorRegistry()
-        parent = Processes(settings, listening, folder, ProcessesMetrics(own))
-        multiprocess.register_totals(folder, shown)
-        register_process_metrics(shown, multiprocess.ProcessTreeCollector(parent.pids))
-        with beside(settings, shown, UpkeepMetrics(own), parent.stalled, parent.serves):
+        parent_registry, merged_registry = CollectorRegistry(), CollectorRegistry()
+        parent = ProcessSupervisor(settings, listening, folder, ProcessesMetrics(parent_registry))
+        multiprocess.register_totals(folder, merged_registry)
+        register_process_metrics(merged_registry, multiprocess.ProcessTreeCollector(parent.pids))
+        with run_background_services(
+            settings, merged_registry, UpkeepMetrics(parent_registry), parent.stall_reason, parent.is_serving
+        ):
             return asyncio.run(parent.run(count))
 
 
@@ -87,12 +89,12 @@ class _Child:
     """
 
     process: asyncio.subprocess.Process
-    heard: float
-    serves: bool = False
+    last_heartbeat_at: float
+    is_serving: bool = False
     killed: bool = False
 
 
-class Processes:
+class ProcessSupervisor:
     """Keeps the children.
 
     Args:
@@ -111,123 +113,123 @@ class Processes:
         self._metrics = metrics
         self._children: dict[int, _Child] = {}
         self._stopping = asyncio.Event()
-        self._overdue = float("inf")
-        self._turned = time.monotonic()
+        self._kill_at = float("inf")
+        self._checked_at = time.monotonic()
         self._has_served = False
 
     def pids(self) -> list[int]:
         """The children that live."""
         return [child.process.pid for child in list(self._children.values())]
 
-    def stalled(self) -> str | None:
+    def stall_reason(self) -> str | None:
         """Why the gateway should be started anew, or None; a child that stalls is the parent's own affair."""
-        silent = time.monotonic() - self._turned
+        silent = time.monotonic() - self._checked_at
         return f"nobody has looked after the processes for {silent:.0f} s" if silent > STALLED_S else None
 
-    def serves(self) -> bool:
+    def is_serving(self) -> bool:
         """True while requests are taken: one child is enough, for it accepts what comes to any."""
-        return not self._stopping.is_set() and any(child.serves for child in list(self._children.values()))
+        return not self._stopping.is_set() and any(child.is_serving for child in list(self._children.values()))
 
     async def run(self, count: int) -> int:
         """Keep so many children until told to stop; 0 if all of them stopped cleanly."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told, number)
-        looking = asyncio.create_task(self._look(), name="look")
-        codes = await asyncio.gather(*(self._keep(number) for number in range(count)))
-        looking.cancel()
+            loop.add_signal_handler(number, self._forward_signal, number)
+        watchdog = asyncio.create_task(self._kill_overdue_children(), name="watchdog")
+        codes = await asyncio.gather(*(self._keep_child_running(number) for number in range(count)))
+        watchdog.cancel()
         return int(any(codes))
 
-    async def _keep(self, number: int) -> int:
+    async def _keep_child_running(self, number: int) -> int:
         """Have a child at this place until told to stop; the last one's exit code."""
-        pause_s = 0.0
+        delay_s = 0.0
         while not self._stopping.is_set():
-            child = await self._lived(number)
+            child = await self._run_child(number)
             code = child.process.returncode or 0
             if self._stopping.is_set():
                 return 0 if code == -signal.SIGTERM else code  # told before it had begun
             if not self._has_served:  # and will not: it has said why
-                self._stop()
+                self._begin_shutdown()
                 return 1
             reason = "stalled" if child.killed else "died"
             facts = {"place": number, "pid": child.process.pid, "reason": reason, "exit_code": code}
             log.error("gateway.process_ended", extra=facts)
             self._metrics.ended.labels(reason).inc()
-            pause_s = 0.0 if child.serves else min(_LONGEST_PAUSE_S, 2 * pause_s or 1.0)
+            delay_s = 0.0 if child.is_serving else min(_MAX_RESTART_DELAY_S, 2 * delay_s or 1.0)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
+                async with asyncio.timeout(delay_s):
                     await self._stopping.wait()
         return 0
 
-    async def _lived(self, number: int) -> _Child:
+    async def _run_child(self, number: int) -> _Child:
         """A child from its start to its end."""
         ours, theirs = socket.socketpair()
         with theirs:
-            child = self._children[number] = _Child(await self._start(number, theirs), time.monotonic())
+            child = self._children[number] = _Child(await self._spawn_child(number, theirs), time.monotonic())
         if self._stopping.is_set():
             child.process.terminate()
         reader, writer = await asyncio.open_connection(sock=ours)
         while await reader.read(64):
-            child.heard = time.monotonic()
-            child.serves = self._has_served = True
-            self._count()
+            child.last_heartbeat_at = time.monotonic()
+            child.is_serving = self._has_served = True
+            self._update_serving_metric()
         writer.close()
         await child.process.wait()
         del self._children[number]
         multiprocess.drop_live_values(self._folder, str(number))
-        self._count()
+        self._update_serving_metric()
         return child
 
-    async def _start(self, number: int, line: socket.socket) -> asyncio.subprocess.Process:
+    async def _spawn_child(self, number: int, line: socket.socket) -> asyncio.subprocess.Process:
         listening = tuple(listener.fileno() for listener in self._listening)
-        place = Place(number=number, line=line.fileno(), listening=listening, folder=self._folder)
+        config = ChildConfig(number=number, line=line.fileno(), listening=listening, folder=self._folder)
         environment = dict(os.environ)
         if self._settings.log_file:  # processes that rotate one file would lose each other's lines
             log_file = Path(self._settings.log_file)
             environment["GLEANER_LOG_FILE"] = str(log_file.with_stem(f"{log_file.stem}-{number}"))
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway.http.child", place.model_dump_json()),
+            *(sys.executable, "-m", "gateway.http.child", config.model_dump_json()),
             env=environment,
             stdin=subprocess.DEVNULL,
-            pass_fds=(place.line, *listening),
+            pass_fds=(config.line, *listening),
             start_new_session=True,  # a terminal's Ctrl-C is the parent's; its children would take it for a second
         )
 
-    async def _look(self) -> None:
+    async def _kill_overdue_children(self) -> None:
         """Kill who is silent, or has not drained in time."""
         while True:
-            self._turned = now = time.monotonic()
+            self._checked_at = now = time.monotonic()
             for child in self._children.values():
-                silent = not self._stopping.is_set() and now - child.heard > STALLED_S
-                if (silent or now > self._overdue) and child.process.returncode is None:
+                silent = not self._stopping.is_set() and now - child.last_heartbeat_at > STALLED_S
+                if (silent or now > self._kill_at) and child.process.returncode is None:
                     child.killed = True
                     child.process.kill()
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_CHECK_EVERY_S)
 
-    def _told(self, number: signal.Signals) -> None:
+    def _forward_signal(self, number: signal.Signals) -> None:
         """Pass a signal on; the first one of any kind, and a second SIGINT, mean the same to a child."""
         if not self._stopping.is_set():
-            self._stop()
+            self._begin_shutdown()
         elif number == signal.SIGINT:
-            self._send(signal.SIGINT)
+            self._signal_children(signal.SIGINT)
 
-    def _stop(self) -> None:
+    def _begin_shutdown(self) -> None:
         self._stopping.set()
-        self._overdue = time.monotonic() + self._settings.shutdown_grace_s + OVERDUE_S
+        self._kill_at = time.monotonic() + self._settings.shutdown_grace_s + OVERDUE_S
         for listener in self._listening:
             listener.close()  # or the system would take connections that nobody accepts
-        self._send(signal.SIGTERM)
+        self._signal_children(signal.SIGTERM)
 
-    def _send(self, number: signal.Signals) -> None:
+    def _signal_children(self, number: signal.Signals) -> None:
         for child in self._children.values():
             if child.process.returncode is None:
                 child.process.send_signal(number)
 
-    def _count(self) -> None:
-        self._metrics.serving.set(sum(child.serves for child in self._children.values()))
+    def _update_serving_metric(self) -> None:
+        self._metrics.serving.set(sum(child.is_serving for child in self._children.values()))
 
 
-def listen(host: str, port: int) -> list[socket.socket]:
+def open_listeners(host: str, port: int) -> list[socket.socket]:
     """One socket for each address of the host, as an event loop makes them.
 
     Raises:

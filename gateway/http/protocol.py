@@ -20,17 +20,19 @@ MAX_PIPELINED = 64
 """Requests of one connection that may wait for the answer to the one before."""
 _FRAMING_PER_BYTE = 8
 """What carries a body (sizes of chunks, extensions, trailers) may be a head's size, and this much a byte of it."""
-_FREE_PIECES = 16 * 1024
-_PIECE_BYTES = 64
+_FREE_CHUNKS = 16 * 1024
+_MIN_CHUNK_BYTES = 64
 """A body may come in so many pieces, and in more if they have this size on average."""
-_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-_BAD = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-_LONG = b"HTTP/1.1 414 URI Too Long\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-_BIG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_TIMEOUT_RESPONSE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_BAD_REQUEST_RESPONSE = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_URI_TOO_LONG_RESPONSE = b"HTTP/1.1 414 URI Too Long\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_HEAD_TOO_LARGE_RESPONSE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+)
 
 
-class Wire(HttpToolsProtocol):
-    """uvicorn's protocol with limits on time, size and number; `with_limits` makes one with numbers.
+class LimitedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with limits on time, size and number; `make_protocol` makes one with numbers.
 
     A connection is idle from its beginning, or from the end of an answer, until a request's head is complete. Where
     there are more connections than the process may have, the one that is idle longest goes.
@@ -39,46 +41,46 @@ class Wire(HttpToolsProtocol):
     head_timeout_s: ClassVar[float]
     write_timeout_s: ClassVar[float]
     max_connections: ClassVar[int]
-    idle: ClassVar[dict[Wire, None]]
+    idle: ClassVar[dict[LimitedProtocol, None]]
 
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _head_size = 0
-    _framing = _body = _pieces = 0
-    _refused = False
+    _framing_bytes = _body_bytes = _chunk_count = 0
+    _rejected = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Begin to wait for a head."""
         super().connection_made(transport)
-        self._wait_for_head()
-        if len(self.connections) > self.max_connections and (longest := next(iter(self.idle), None)) is not None:
-            longest.let_go("connections", None)
+        self._start_head_timer()
+        if len(self.connections) > self.max_connections and (oldest := next(iter(self.idle), None)) is not None:
+            oldest.close_connection("connections", None)
 
     def data_received(self, data: bytes) -> None:
         """Count the bytes of a head that is not complete, and those of a body that are not its own."""
-        if self._refused:
+        if self._rejected:
             return
         if self.cycle is None or self.cycle.response_complete:
-            self._wait_for_head()
+            self._start_head_timer()
         if self._head_timer is not None:
             self._head_bytes += len(data)
-        self._framing += len(data)
+        self._framing_bytes += len(data)
         super().data_received(data)
         if self.transport.is_closing():
             return
         if self._head_timer is not None:
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse("head_size", _BIG)
-        elif self._framing > MAX_HEAD_BYTES + _FRAMING_PER_BYTE * self._body:
-            self._refuse("framing", _BAD)
+                self._reject("head_size", _HEAD_TOO_LARGE_RESPONSE)
+        elif self._framing_bytes > MAX_HEAD_BYTES + _FRAMING_PER_BYTE * self._body_bytes:
+            self._reject("framing", _BAD_REQUEST_RESPONSE)
 
     def on_message_begin(self) -> None:
         """A head begins, perhaps behind another request in the same packet."""
         super().on_message_begin()
-        self._wait_for_head()
+        self._start_head_timer()
         self._head_bytes = max(1, self._head_bytes)
-        self._head_size = self._framing = self._body = self._pieces = 0
+        self._head_size = self._framing_bytes = self._body_bytes = self._chunk_count = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head; fields behind a body (trailers) are nothing to anybody."""
@@ -88,31 +90,31 @@ class Wire(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is there: what follows is a request's own business."""
-        if self._refused:
+        if self._rejected:
             return
         if len(self.url) > MAX_URL_BYTES:
-            self._refuse("url_size", _LONG)
+            self._reject("url_size", _URI_TOO_LONG_RESPONSE)
         elif self._head_size + len(self.url) > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
-            self._refuse("head_size", _BIG)
+            self._reject("head_size", _HEAD_TOO_LARGE_RESPONSE)
         elif len(self.pipeline) >= MAX_PIPELINED:
-            self._refuse("pipeline", None)
+            self._reject("pipeline", None)
         else:
-            self._stop_waiting()
+            self._stop_head_timer()
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Count the pieces of a body: each costs work, however small it is."""
-        self._framing -= len(body)
-        self._body += len(body)
-        self._pieces += 1
-        if not self._refused and self._pieces > _FREE_PIECES + self._body // _PIECE_BYTES:
-            self._refuse("pieces", _BAD)
-        if not self._refused:
+        self._framing_bytes -= len(body)
+        self._body_bytes += len(body)
+        self._chunk_count += 1
+        if not self._rejected and self._chunk_count > _FREE_CHUNKS + self._body_bytes // _MIN_CHUNK_BYTES:
+            self._reject("pieces", _BAD_REQUEST_RESPONSE)
+        if not self._rejected:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is there."""
-        if not self._refused:
+        if not self._rejected:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -123,7 +125,7 @@ class Wire(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
-        self._stop_waiting()
+        self._stop_head_timer()
         self.resume_writing()
         super().connection_lost(exc)
 
@@ -131,7 +133,7 @@ class Wire(HttpToolsProtocol):
         """The client does not read; not for ever."""
         super().pause_writing()
         if self._write_timer is None:
-            self._write_timer = self.loop.call_later(self.write_timeout_s, self.let_go, "write", None)
+            self._write_timer = self.loop.call_later(self.write_timeout_s, self.close_connection, "write", None)
 
     def resume_writing(self) -> None:
         """The client reads again."""
@@ -140,37 +142,39 @@ class Wire(HttpToolsProtocol):
             self._write_timer = None
         super().resume_writing()
 
-    def let_go(self, reason: str, answer: bytes | None) -> None:
+    def close_connection(self, reason: str, response: bytes | None) -> None:
         """End the connection, with a last word for a client that had begun to speak."""
-        self._stop_waiting()
+        self._stop_head_timer()
         log.debug("wire.let_go", extra={"reason": reason})
         if self.transport.is_closing():
             return
         answering = self.cycle is not None and not self.cycle.response_complete
-        if answer is None or not self._head_bytes or answering:
+        if response is None or not self._head_bytes or answering:
             self.transport.abort()
             return
-        self.transport.write(answer)
+        self.transport.write(response)
         self.transport.close()
 
-    def _refuse(self, reason: str, answer: bytes | None) -> None:
-        self._refused = True
-        self.let_go(reason, answer)
+    def _reject(self, reason: str, response: bytes | None) -> None:
+        self._rejected = True
+        self.close_connection(reason, response)
 
-    def _wait_for_head(self) -> None:
+    def _start_head_timer(self) -> None:
         if self._head_timer is None:
             self._head_bytes = 0
-            self._head_timer = self.loop.call_later(self.head_timeout_s, self.let_go, "head_time", _SLOW)
+            self._head_timer = self.loop.call_later(
+                self.head_timeout_s, self.close_connection, "head_time", _TIMEOUT_RESPONSE
+            )
             self.idle[self] = None
 
-    def _stop_waiting(self) -> None:
+    def _stop_head_timer(self) -> None:
         self.idle.pop(self, None)
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
 
-def with_limits(head_timeout_s: float, write_timeout_s: float, max_connections: int) -> type[Wire]:
+def make_protocol(head_timeout_s: float, write_timeout_s: float, max_connections: int) -> type[LimitedProtocol]:
     """A protocol for one server.
 
     Args:
@@ -184,4 +188,4 @@ def with_limits(head_timeout_s: float, write_timeout_s: float, max_connections: 
         "max_connections": max_connections,
         "idle": {},
     }
-    return type("LimitedWire", (Wire,), limits)
+    return type("LimitedWire", (LimitedProtocol,), limits)

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from gateway.http.background_services import STALLED_S
-from gateway.http.protocol import with_limits
+from gateway.http.protocol import make_protocol
 from gateway.settings import GatewaySettings
 from jobs.process import memory
 from jobs.process.cpu import share_interpreter
@@ -58,12 +58,12 @@ class Server(uvicorn.Server):
         self._ticked = time.monotonic()
         return await super().on_tick(counter)
 
-    def stalled(self) -> str | None:
+    def stall_reason(self) -> str | None:
         """Why the process should be started anew, or None."""
         silent = time.monotonic() - self._ticked
         return f"the event loop has not turned for {silent:.0f} s" if silent > STALLED_S else None
 
-    def serves(self) -> bool:
+    def is_serving(self) -> bool:
         """True while it takes requests."""
         return self.started and not self.should_exit
 
@@ -86,7 +86,7 @@ def _config(settings: GatewaySettings, app: FastAPI, more: dict[str, Any]) -> uv
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=with_limits(settings.header_timeout_s, settings.write_timeout_s, _connections()),
+        http=make_protocol(settings.header_timeout_s, settings.write_timeout_s, _connections()),
         ws="none",
         lifespan="on",
         log_config=None,  # everything goes through jobs.observability.logs

@@ -1,4 +1,4 @@
-"""Reads a tenant's job: found, purged, or not there (which is also what another tenant's job is)."""
+"""Reads a tenant's job; another tenant's job does not exist for the caller."""
 
 from __future__ import annotations
 
@@ -14,71 +14,71 @@ from jobs.schema import Job
 _JOB_ID = re.compile(r"job_[0-9a-z]{26}")
 
 
-async def owned_job(services: Services, caller: Caller, job_id: str) -> Job:
-    """The caller's job as it is now.
+async def get_owned_job(services: Services, caller: Caller, job_id: str) -> Job:
+    """Return the caller's job as it is now.
 
     Raises:
         Problem: job_not_found or job_purged.
     """
-    _check_id(job_id)
-    found = await services.ledger.run(ledger.read_job(job_id))
-    if not isinstance(found, Job) or found.tenant != caller.tenant:
-        raise _absent(found, caller)
-    return found
+    _check_job_id(job_id)
+    reply = await services.ledger.run(ledger.read_job(job_id))
+    if not isinstance(reply, Job) or reply.tenant != caller.tenant:
+        raise _not_found(reply, caller)
+    return reply
 
 
-async def owned_page(services: Services, caller: Caller, job_id: str, shard: int, max_bytes: int) -> Page:
-    """Finished shards of the caller's job from `shard` on, about `max_bytes`, with the job in the same moment.
-
-    Raises:
-        Problem: job_not_found or job_purged.
-    """
-    _check_id(job_id)
-    found = await services.ledger.run(ledger.read_page(job_id, shard, max_bytes))
-    if not isinstance(found, Page) or found.job.tenant != caller.tenant:
-        raise _absent(found, caller)
-    return found
-
-
-def announced_page(caller: Caller, job_id: str, told: bytes) -> Page | None:
-    """The caller's ended job with all its results, as it was announced; None: it is to be read."""
-    found = ledger.parse_announced_page(job_id, told) if told else None
-    return found if found and found.job.tenant == caller.tenant and found.job.status.is_terminal else None
-
-
-async def owned_document(services: Services, caller: Caller, job_id: str, doc_id: str) -> FoundDocument:
-    """The caller's job, and the shard that would hold its document of this id.
+async def get_owned_page(services: Services, caller: Caller, job_id: str, shard: int, max_bytes: int) -> Page:
+    """Return the job with about `max_bytes` of its finished shards from `shard` on, read atomically.
 
     Raises:
         Problem: job_not_found or job_purged.
     """
-    _check_id(job_id)
-    found = await services.ledger.run(ledger.find_document(job_id, doc_id))
-    if not isinstance(found, FoundDocument) or found.job.tenant != caller.tenant:
-        raise _absent(found, caller)
-    return found
+    _check_job_id(job_id)
+    reply = await services.ledger.run(ledger.read_page(job_id, shard, max_bytes))
+    if not isinstance(reply, Page) or reply.job.tenant != caller.tenant:
+        raise _not_found(reply, caller)
+    return reply
 
 
-async def owned_leftovers(services: Services, caller: Caller, job_id: str, shard: int) -> Leftovers:
-    """Payloads of what did not succeed of the caller's job, from `shard` on.
+def parse_announced_page(caller: Caller, job_id: str, inline_results: bytes) -> Page | None:
+    """Parse the ended job and all its results from its completion message; None if they must be read."""
+    page = ledger.parse_announced_page(job_id, inline_results) if inline_results else None
+    return page if page and page.job.tenant == caller.tenant and page.job.status.is_terminal else None
+
+
+async def get_owned_document(services: Services, caller: Caller, job_id: str, doc_id: str) -> FoundDocument:
+    """Return the caller's job, and the shard that would hold its document of this id.
 
     Raises:
         Problem: job_not_found or job_purged.
     """
-    _check_id(job_id)
-    found = await services.ledger.run(ledger.read_leftovers(job_id, shard))
-    if not isinstance(found, Leftovers) or found.job.tenant != caller.tenant:
-        raise _absent(found, caller)
-    return found
+    _check_job_id(job_id)
+    reply = await services.ledger.run(ledger.find_document(job_id, doc_id))
+    if not isinstance(reply, FoundDocument) or reply.job.tenant != caller.tenant:
+        raise _not_found(reply, caller)
+    return reply
 
 
-def _check_id(job_id: str) -> None:
-    """Refuse what cannot be a job's id without asking the ledger."""
+async def get_owned_leftovers(services: Services, caller: Caller, job_id: str, shard: int) -> Leftovers:
+    """Return the payloads of the job's documents that did not succeed, from `shard` on.
+
+    Raises:
+        Problem: job_not_found or job_purged.
+    """
+    _check_job_id(job_id)
+    reply = await services.ledger.run(ledger.read_leftovers(job_id, shard))
+    if not isinstance(reply, Leftovers) or reply.job.tenant != caller.tenant:
+        raise _not_found(reply, caller)
+    return reply
+
+
+def _check_job_id(job_id: str) -> None:
+    """Reject a malformed job id without a call to the ledger."""
     if not _JOB_ID.fullmatch(job_id):
-        raise _absent(None, None)
+        raise _not_found(None, None)
 
 
-def _absent(found: object, caller: Caller | None) -> Problem:
-    if isinstance(found, Gone) and caller is not None and found.tenant == caller.tenant:
+def _not_found(reply: object, caller: Caller | None) -> Problem:
+    if isinstance(reply, Gone) and caller is not None and reply.tenant == caller.tenant:
         return Problem("job_purged", "the job was removed, by DELETE or because its results expired")
     return Problem("job_not_found", "your tenant has no job of this id")

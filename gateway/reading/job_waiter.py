@@ -1,9 +1,9 @@
 """Waits for jobs to change: one pub/sub connection for all requests of the process.
 
-A message is a hint only. Whoever waits subscribes, reads the job, sleeps, and reads again on every hint and after
-every reconnect. Every few seconds one call asks for the versions of all jobs that are waited for: a lost message
-costs seconds and never an answer. A job that is made to be waited for names the channel that the process listens to
-anyway, before it can end: this wait begins with sleep, and small results come with the message that ends it.
+A message only wakes a request up. A waiting request subscribes, reads the job, sleeps, and reads again after every
+wakeup and reconnect. Every few seconds one call fetches the versions of all jobs with waiting requests, so a lost
+message costs seconds and never an answer. A request that creates a job and waits for it passes the process's own
+channel with the job: its wait begins with sleep, and small results come with the completion message.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import logging
 import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import redis.asyncio
 from redis.asyncio.client import PubSub
@@ -32,85 +33,100 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Versions = Callable[[Sequence[str]], Awaitable[Sequence[int]]]
 
-REREAD_S = 5.0
-TOLD_BYTES = 16 * 1024
-"""Results up to this size come with the announcement of their job's end. Who does not read is cut off by the server
-at 8 MiB: hundreds of them."""
-CHECK_S = 2.0
-"""A wait is checked this often."""
-_LONGEST_S = 60.0
-"""However it comes, nobody waits longer than this without a look."""
-_SUBSCRIBED_WITHIN_S = 1.0
+REREAD_EVERY_S = 5.0
+MAX_INLINE_BYTES = 16 * 1024
+"""Largest result payload published inline with a job-completion message. Redis disconnects a subscriber that is
+8 MiB behind, which is hundreds of them."""
+CHECK_EVERY_S = 2.0
+"""How often a waiting request checks that its key is still valid."""
+_MAX_SLEEP_S = 60.0
+"""Longest time between two reads of a job, whatever messages were lost."""
+_SUBSCRIBE_TIMEOUT_S = 1.0
 _RECONNECT_S = (0.1, 2.0)
-_OPEN = frozenset(status.value.encode() for status in JobStatus if not status.is_terminal)
-"""What is announced of a job that goes on."""
+_OPEN_STATUSES = frozenset(status.value.encode() for status in JobStatus if not status.is_terminal)
+"""Messages about a job that has not ended."""
 
 
-async def _pass() -> None:
-    """Check nothing."""
+async def _check_nothing() -> None:
+    pass
 
 
-class _Channel:
-    """One job's channel: who listens, whether it was subscribed, whether the server has confirmed it."""
+@dataclass(frozen=True, slots=True)
+class Condition(Generic[T]):
+    """What a request waits for.
+
+    Attributes:
+        read: reads the value; its exceptions end the wait.
+        is_met: returns whether the value is the awaited one.
+        check: called after every wait, and every `CHECK_EVERY_S` during one; its exceptions end the wait.
+    """
+
+    read: Callable[[], Awaitable[T]]
+    is_met: Callable[[T], bool]
+    check: Callable[[], Awaitable[None]] = _check_nothing
+
+
+class _Subscription:
+    """One job's channel: its listeners, and the state of its subscription."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         self.version: int | None = None
         self.subscribed = False
         self.listeners: dict[asyncio.Event, bool] = {}
-        """True for those who wait for nothing but the end."""
+        """True for listeners that wait for the job's end only."""
         self.confirmed = asyncio.Event()
-        self.told = b""
+        self.inline_results = b""
 
-    def hint(self, *, ended: bool = True) -> None:
-        for listener, for_the_end in self.listeners.items():
-            if ended or not for_the_end:
-                listener.set()
+    def wake_listeners(self, *, ended: bool = True) -> None:
+        for wakeup, only_end in self.listeners.items():
+            if ended or not only_end:
+                wakeup.set()
 
 
-class Expected:
-    """A job that this request makes and then waits for.
+class CompletionWatch:
+    """Waits for the end of a job that this request creates.
 
     Attributes:
-        job_id: once it is made and tells its end here; else None, and it must be subscribed to.
+        job_id: set once the job is registered; while it is None, the job must be subscribed to.
     """
 
     def __init__(self, waiter: Waiter) -> None:
         self._waiter = waiter
-        self.hint = asyncio.Event()
+        self.wakeup = asyncio.Event()
         self.job_id: str | None = None
 
     @property
-    def told(self) -> bytes:
-        """What was announced with the job's end, for `ledger.announced`; b"" if nothing was."""
-        return b"" if self.job_id is None else self._waiter.told(self.job_id)
+    def inline_results(self) -> bytes:
+        """Results published with the job's completion, for `ledger.announced`; b"" if there were none."""
+        return b"" if self.job_id is None else self._waiter.get_inline_results(self.job_id)
 
-    def name_for(self, job_id: str) -> str:
-        """The channel's name to make the job with; "" while the store cannot be listened to."""
-        return self._waiter.expect(job_id, self)
+    def register(self, job_id: str) -> str:
+        """Return the channel name to create the job with; "" while the waiter is not connected."""
+        return self._waiter.watch_job(job_id, self)
 
 
 class Waiter:
     """Wakes requests when their jobs change.
 
     Args:
-        client: of the ledger's server, used for nothing else. Its own retries are switched off: redis-py would
-            reconnect from the reading and the sending side at once.
-        reread_s: about how often it is looked whether jobs have changed without any hint.
-        versions: reads the versions of jobs, all that are waited for in one call, so that waiting costs the store
-            next to nothing; without it every request reads its job again.
+        client: a connection to Redis that is used for nothing else. Its own retries are switched off, because
+            redis-py would reconnect from the reading and the sending side at once.
+        reread_s: seconds between two polls for changes whose message was lost.
+        versions: reads the versions of all watched jobs in one call, so that waiting costs Redis next to nothing;
+            without it every request reads its job again.
     """
 
     def __init__(
-        self, client: redis.asyncio.Redis, *, reread_s: float = REREAD_S, versions: Versions | None = None
+        self, client: redis.asyncio.Redis, *, reread_s: float = REREAD_EVERY_S, versions: Versions | None = None
     ) -> None:
         client.set_retry(Retry(NoBackoff(), 0))
         self._client = client
         self._reread_s = reread_s
         self._versions = versions
-        self._channels: dict[str, _Channel] = {}
-        self._name = f"gateway-{secrets.token_hex(8)}:{TOLD_BYTES}"
-        self._heard = False
+        self._channels: dict[str, _Subscription] = {}
+        self._name = f"gateway-{secrets.token_hex(8)}:{MAX_INLINE_BYTES}"
+        self._receives_announcements = False
         self._pubsub: PubSub | None = None
         self._sending = asyncio.Lock()
         self._draining = asyncio.Event()
@@ -120,159 +136,143 @@ class Waiter:
         """Begin to listen."""
         self._tasks = [
             asyncio.create_task(self._listen(), name="waiter"),
-            asyncio.create_task(self._look(), name="waiter-look"),
+            asyncio.create_task(self._poll_versions(), name="waiter-poll"),
         ]
 
     def drain(self) -> None:
-        """Let every wait end now with what it knows: the process is about to stop."""
+        """End every wait with the latest value, because the process is about to stop."""
         self._draining.set()
-        for listened in self._channels.values():
-            listened.hint()
+        for subscription in self._channels.values():
+            subscription.wake_listeners()
 
     async def stop(self) -> None:
-        """Stop listening and give the connection back."""
+        """Stop listening and close the connection."""
         self.drain()
         for task in self._tasks:
             await end(task)
-        await self._drop()
+        await self._disconnect()
 
     @contextlib.asynccontextmanager
-    async def expecting(self) -> AsyncIterator[Expected]:
-        """Around making a job and waiting for it."""
-        expected = Expected(self)
+    async def watch_completion(self) -> AsyncIterator[CompletionWatch]:
+        """Yield a watch to create a job with; unregister it at the end of the block."""
+        watch = CompletionWatch(self)
         try:
-            yield expected
+            yield watch
         finally:
-            if expected.job_id is not None:
-                await self._leave(expected.job_id, expected.hint)
+            if watch.job_id is not None:
+                await self._remove_listener(watch.job_id, watch.wakeup)
 
-    def expect(self, job_id: str, expected: Expected) -> str:
-        """The name of the channel where this process hears of jobs it made; "" while it hears of none."""
-        if not self._heard:
+    def watch_job(self, job_id: str, watch: CompletionWatch) -> str:
+        """Register a watch; return the process's channel name, or "" and do nothing while it is not subscribed."""
+        if not self._receives_announcements:
             return ""
-        expected.job_id = job_id
-        self._channels.setdefault(job_channel(job_id), _Channel(job_id)).listeners[expected.hint] = True
+        watch.job_id = job_id
+        self._channels.setdefault(job_channel(job_id), _Subscription(job_id)).listeners[watch.wakeup] = True
         return self._name
 
-    def told(self, job_id: str) -> bytes:
-        """What was announced with the end of a job that is expected; b"" if nothing was."""
-        return self._channels[job_channel(job_id)].told
+    def get_inline_results(self, job_id: str) -> bytes:
+        """Return the results published with the completion of a watched job; b"" if there were none."""
+        return self._channels[job_channel(job_id)].inline_results
 
-    async def until(
-        self,
-        job_id: str,
-        seconds: float,
-        read: Callable[[], Awaitable[T]],
-        done: Callable[[T], bool],
-        expected: Expected | None = None,
-        check: Callable[[], Awaitable[None]] = _pass,
+    async def wait_until(
+        self, job_id: str, seconds: float, condition: Condition[T], watch: CompletionWatch | None = None
     ) -> T:
-        """The first value read of which `done` holds, or the last one when the time is over.
+        """Return the first value that meets the condition, or the last one read when the time is over.
 
         Args:
-            job_id: whose end is a hint to read again; other changes of it are not looked at.
-            seconds: how long at most; 0 reads once.
-            read: reads the value; its exceptions end the wait.
-            done: whether there is nothing left to wait for.
-            expected: from before the job was made.
-            check: called after every wait, and every `CHECK_S` of one; its exceptions end the wait.
+            job_id: the value is read again when this job ends; its other changes are ignored.
+            seconds: longest time to wait; 0 reads once.
+            condition: reads and judges the value.
+            watch: the one that the job was registered with, if this request created it.
         """
-        end = _now() + seconds
+        end_at = _now() + seconds
         if seconds <= 0:
-            return await read()
-        if expected is not None and expected.job_id == job_id:
+            return await condition.read()
+        if watch is not None and watch.job_id == job_id:
             if not self._draining.is_set():
-                await _hinted_or_checked(expected.hint, min(seconds, _spread(_LONGEST_S)), check)
-            return await self._reading(expected.hint, end, read, done, check)
-        async with self._listening(job_id, for_the_end=True) as hint:
-            return await self._reading(hint, end, read, done, check)
+                await _wait_and_check(watch.wakeup, min(seconds, _jitter(_MAX_SLEEP_S)), condition.check)
+            return await self._read_until_met(watch.wakeup, end_at, condition)
+        async with self._listening(job_id, only_end=True) as wakeup:
+            return await self._read_until_met(wakeup, end_at, condition)
 
-    async def _reading(
-        self,
-        hint: asyncio.Event,
-        end: float,
-        read: Callable[[], Awaitable[T]],
-        done: Callable[[T], bool],
-        check: Callable[[], Awaitable[None]],
-    ) -> T:
+    async def _read_until_met(self, wakeup: asyncio.Event, end_at: float, condition: Condition[T]) -> T:
         while True:
-            hint.clear()
-            value = await read()
-            left = end - _now()
-            if left <= 0 or self._draining.is_set() or done(value):
+            wakeup.clear()
+            value = await condition.read()
+            remaining_s = end_at - _now()
+            if remaining_s <= 0 or self._draining.is_set() or condition.is_met(value):
                 return value
-            await _hinted_or_checked(hint, min(left, _spread(_LONGEST_S)), check)
+            await _wait_and_check(wakeup, min(remaining_s, _jitter(_MAX_SLEEP_S)), condition.check)
 
-    async def follow(
+    async def follow_job(
         self, job_id: str, read: Callable[[], Awaitable[T]], silence_s: float
     ) -> AsyncIterator[T | None]:
-        """What is read now and after every hint; None after each `silence_s` without one. Ends when draining."""
-        async with self._listening(job_id) as hint:
-            hint.set()
+        """Yield the value now and after every wakeup, None after each `silence_s` without one, until draining."""
+        async with self._listening(job_id) as wakeup:
+            wakeup.set()
             while not self._draining.is_set():
-                if hint.is_set():
-                    hint.clear()
+                if wakeup.is_set():
+                    wakeup.clear()
                     yield await read()
-                elif not await _hinted(hint, silence_s):
+                elif not await _wait_for(wakeup, silence_s):
                     yield None
 
     @contextlib.asynccontextmanager
-    async def _listening(self, job_id: str, *, for_the_end: bool = False) -> AsyncIterator[asyncio.Event]:
+    async def _listening(self, job_id: str, *, only_end: bool = False) -> AsyncIterator[asyncio.Event]:
         name = job_channel(job_id)
-        hint = asyncio.Event()
-        listened = self._channels.setdefault(name, _Channel(job_id))
-        listened.listeners[hint] = for_the_end
+        wakeup = asyncio.Event()
+        subscription = self._channels.setdefault(name, _Subscription(job_id))
+        subscription.listeners[wakeup] = only_end
         try:
-            if not listened.subscribed:
-                listened.subscribed = True
-                await self._send("subscribe", name)
+            if not subscription.subscribed:
+                subscription.subscribed = True
+                await self._send_command("subscribe", name)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SUBSCRIBED_WITHIN_S):
-                    await listened.confirmed.wait()
-            yield hint
+                async with asyncio.timeout(_SUBSCRIBE_TIMEOUT_S):
+                    await subscription.confirmed.wait()
+            yield wakeup
         finally:
-            await self._leave(job_id, hint)
+            await self._remove_listener(job_id, wakeup)
 
-    async def _leave(self, job_id: str, hint: asyncio.Event) -> None:
+    async def _remove_listener(self, job_id: str, wakeup: asyncio.Event) -> None:
         name = job_channel(job_id)
-        listened = self._channels[name]
-        listened.listeners.pop(hint, None)
-        if not listened.listeners:
+        subscription = self._channels[name]
+        subscription.listeners.pop(wakeup, None)
+        if not subscription.listeners:
             del self._channels[name]
-            if listened.subscribed:
-                await self._send("unsubscribe", name)
+            if subscription.subscribed:
+                await self._send_command("unsubscribe", name)
 
-    async def _send(self, command: str, name: str) -> None:
-        """Tell the server, if it is there; if not, the listening task subscribes anew when it is back."""
+    async def _send_command(self, command: str, name: str) -> None:
+        """Send a command if connected; if not, `_connect` subscribes to all channels later."""
         async with self._sending:
             if self._pubsub is None:
                 return
-            wanted = name in self._channels
-            if wanted != (command == "subscribe"):
+            if (name in self._channels) != (command == "subscribe"):
                 return
             with contextlib.suppress(RedisError, OSError):
                 await getattr(self._pubsub, command)(name)
 
-    async def _look(self) -> None:
-        """Hints at what changed without a message."""
+    async def _poll_versions(self) -> None:
+        """Wake the listeners of jobs that changed without a message."""
         while True:
-            await asyncio.sleep(_spread(self._reread_s))
-            listened = list(self._channels.values())
+            await asyncio.sleep(_jitter(self._reread_s))
+            channels = list(self._channels.values())
             if self._versions is None:
-                for one in listened:
-                    one.hint()
-            elif listened:
+                for subscription in channels:
+                    subscription.wake_listeners()
+            elif channels:
                 try:
-                    versions = await self._versions([one.job_id for one in listened])
+                    versions = await self._versions([subscription.job_id for subscription in channels])
                 except LedgerUnavailableError:
                     continue
-                except Exception as error:  # noqa: BLE001  # who looks no more would not be missed until a message is
-                    log_failure(log, "waiter.look_failed", error)
+                except Exception as error:  # noqa: BLE001  # a dead poller would go unnoticed until a message is lost
+                    log_failure(log, "waiter.poll_failed", error)
                     continue
-                for one, version in zip(listened, versions, strict=True):
-                    if one.version != version:
-                        one.version = version
-                        one.hint()
+                for subscription, version in zip(channels, versions, strict=True):
+                    if subscription.version != version:
+                        subscription.version = version
+                        subscription.wake_listeners()
 
     async def _listen(self) -> None:
         pause, longest = _RECONNECT_S
@@ -281,18 +281,18 @@ class Waiter:
                 await self._connect()
                 pause = _RECONNECT_S[0]
                 while True:
-                    await self._receive()
-            except Exception as error:  # noqa: BLE001  # whatever it is: nobody else would listen
+                    await self._receive_message()
+            except Exception as error:  # noqa: BLE001  # whatever it is: nothing else listens
                 log.warning("waiter.reconnecting", extra={"reason": type(error).__name__})
-            await self._drop()
-            await asyncio.sleep(_spread(pause))
+            await self._disconnect()
+            await asyncio.sleep(_jitter(pause))
             pause = min(pause * 2, longest)
 
     async def _connect(self) -> None:
         async with self._sending:
             pubsub = self._client.pubsub()
-            for listened in self._channels.values():
-                listened.subscribed = True
+            for subscription in self._channels.values():
+                subscription.subscribed = True
             try:
                 await pubsub.subscribe(job_channel(self._name), *self._channels)
             except BaseException:
@@ -300,59 +300,59 @@ class Waiter:
                 raise
             self._pubsub = pubsub
 
-    async def _receive(self) -> None:
+    async def _receive_message(self) -> None:
         pubsub = self._pubsub
         if pubsub is None:
             raise ConnectionError
-        # Bounded, so that redis-py's health check runs and finds a connection that died in silence.
+        # Bounded, so that redis-py's health check runs and detects a connection that died in silence.
         message = await pubsub.get_message(timeout=self._reread_s)
         if message is None:
             return
-        name, told = message["channel"].decode(), b""
+        name, inline_results = message["channel"].decode(), b""
         if name == job_channel(self._name):
-            self._heard = True
+            self._receives_announcements = True
             if message["type"] != "message":
                 return
-            job_id, _, told = message["data"].partition(b"\n")
-            name = job_channel(job_id.decode(errors="replace"))  # a job of ours, which has ended
-        listened = self._channels.get(name)
-        if listened is None:
+            job_id, _, inline_results = message["data"].partition(b"\n")
+            name = job_channel(job_id.decode(errors="replace"))  # an ended job of this process
+        subscription = self._channels.get(name)
+        if subscription is None:
             return
-        listened.told = told
+        subscription.inline_results = inline_results
         if message["type"] == "subscribe":
-            listened.confirmed.set()
-        listened.hint(ended=message["data"] not in _OPEN)
+            subscription.confirmed.set()
+        subscription.wake_listeners(ended=message["data"] not in _OPEN_STATUSES)
 
-    async def _drop(self) -> None:
+    async def _disconnect(self) -> None:
         async with self._sending:
             pubsub, self._pubsub = self._pubsub, None
-        self._heard = False
-        for listened in self._channels.values():
-            listened.confirmed.clear()
+        self._receives_announcements = False
+        for subscription in self._channels.values():
+            subscription.confirmed.clear()
         if pubsub is not None:
             with contextlib.suppress(RedisError, OSError):
                 await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py's gap
 
 
-async def _hinted_or_checked(hint: asyncio.Event, seconds: float, check: Callable[[], Awaitable[None]]) -> None:
-    """Wait for the hint, and check once it is there or the time is over, and in between."""
-    end = _now() + seconds
-    while not await _hinted(hint, min(CHECK_S, end - _now())) and _now() < end:
+async def _wait_and_check(wakeup: asyncio.Event, seconds: float, check: Callable[[], Awaitable[None]]) -> None:
+    """Wait for the wakeup or for `seconds`; call `check` every `CHECK_EVERY_S` and at the end."""
+    end_at = _now() + seconds
+    while not await _wait_for(wakeup, min(CHECK_EVERY_S, end_at - _now())) and _now() < end_at:
         await check()
     await check()
 
 
-async def _hinted(hint: asyncio.Event, seconds: float) -> bool:
+async def _wait_for(wakeup: asyncio.Event, seconds: float) -> bool:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await hint.wait()
-    return hint.is_set()
+            await wakeup.wait()
+    return wakeup.is_set()
 
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _spread(seconds: float) -> float:
-    """About so many seconds, so that many waiters do not act in step."""
+def _jitter(seconds: float) -> float:
+    """Vary a time by up to a fifth, so that many waiters do not act in step."""
     return seconds * random.uniform(0.8, 1.2)  # nosec B311 - nothing secret

@@ -1,4 +1,4 @@
-"""Turns what the ledger knows into what clients read: `Job` -> a `JobBody`'s JSON, `ModelView` -> `ModelBody`."""
+"""Converts ledger records into API bodies: `Job` -> a `JobBody`'s JSON, `ModelView` -> `ModelBody`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from jobs.lines import escape_line_breaks
 from jobs.schema import Counts, Job, JobStatus, Usage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SLOWEST_POLL_S = 30
+_MAX_POLL_S = 30
 
 
 def job_json(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None = None) -> bytes:
-    """The job as the API serves it, a `JobBody`; `metadata` is `job.meta`, opened."""
-    here = job_url(job.id)
+    """Return the job as the JSON of a `JobBody`; `metadata` is `job.meta`, decoded."""
+    url = job_url(job.id)
     body = {
         "id": job.id,
         "object": "job",
@@ -33,18 +33,18 @@ def job_json(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None =
         "model_revision": job.model_revision,
         "default_threshold": job.default_threshold,
         "priority": job.priority,
-        "created_at": rfc3339(job.created_at),
-        "started_at": _rfc3339_or_none(job.started_at),
-        "finished_at": _rfc3339_or_none(job.finished_at),
-        "deadline_at": rfc3339(job.deadline_at),
-        "results_expire_at": _rfc3339_or_none(job.results_expire_at),
+        "created_at": format_rfc3339(job.created_at),
+        "started_at": _format_optional(job.started_at),
+        "finished_at": _format_optional(job.finished_at),
+        "deadline_at": format_rfc3339(job.deadline_at),
+        "results_expire_at": _format_optional(job.results_expire_at),
         "error_summary": [{"code": code, "count": count} for code, count in job.error_summary.items()],
         "warnings": job.warnings,
         "urls": {
-            "self": here,
+            "self": url,
             "results": results_url(job.id),
-            "cancel": f"{here}/cancel",
-            "events": f"{here}/events",
+            "cancel": f"{url}/cancel",
+            "events": f"{url}/events",
         },
         "metadata": metadata,
         "retry_of": job.retry_of,
@@ -55,7 +55,7 @@ def job_json(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None =
 
 
 def queued_job(new: NewJob, created: int) -> Job:
-    """The job as it is when nothing of it has run; `created` is the ledger's time (ms)."""
+    """Return a new job before any of it has run; `created` is the ledger's time (ms)."""
     total = sum(documents for documents, _ in new.sizes)
     return Job(
         id=new.id,
@@ -85,25 +85,25 @@ def queued_job(new: NewJob, created: int) -> Job:
 
 
 def job_url(job_id: str) -> str:
-    """Where a job is, relative to the service."""
+    """Return a job's URL, relative to the service."""
     return f"/v1/jobs/{job_id}"
 
 
 def results_url(job_id: str) -> str:
-    """Where a job's results are, relative to the service."""
+    """Return the URL of a job's results, relative to the service."""
     return f"{job_url(job_id)}/results"
 
 
-def model_body(
+def build_model_body(
     name: str, model: ModelView, shares: Mapping[str, int], *, default: bool, max_labels: int
 ) -> ModelBody:
-    """A name that jobs may ask for, as the API serves it: `model` runs the caller's, `shares` are its split."""
+    """Return a model name as the API serves it; `model` runs the caller's jobs, `shares` is the name's split."""
     facts = model.facts
     return ModelBody(
         name=name,
         default=default,
         model=model.name,
-        split=[ShareBody(model=each, weight=weight) for each, weight in shares.items()],
+        split=[ShareBody(model=share, weight=weight) for share, weight in shares.items()],
         available=model.workers > 0,
         workers=model.workers,
         revision=model.revision,
@@ -123,24 +123,24 @@ def model_body(
 
 
 def retry_after_s(job: Job) -> int:
-    """When a client that polls should look again: half of what is left, within 1 to 30 s."""
-    return 1 if job.eta_s is None else min(max(1, round(job.eta_s / 2)), _SLOWEST_POLL_S)
+    """Return when a polling client should ask again: after half of the remaining time, within 1 to 30 s."""
+    return 1 if job.eta_s is None else min(max(1, round(job.eta_s / 2)), _MAX_POLL_S)
 
 
-def etag(job: Job) -> str:
-    """A weak validator: the ETA moves without a new version."""
+def build_etag(job: Job) -> str:
+    """Return a weak validator of the job's version; the ETA changes without a new version."""
     return f'W/"{job.version}"'
 
 
-def rfc3339(ms: int) -> str:
-    """UTC milliseconds since the epoch as RFC 3339 with milliseconds."""
+def format_rfc3339(ms: int) -> str:
+    """Format UTC milliseconds since the epoch as RFC 3339 with milliseconds."""
     return f"{datetime.fromtimestamp(ms // 1000, UTC).isoformat()[:19]}.{ms % 1000:03d}Z"
 
 
-def milliseconds(moment: datetime) -> int:
-    """An aware moment as UTC milliseconds since the epoch."""
+def to_epoch_ms(moment: datetime) -> int:
+    """Convert an aware datetime to UTC milliseconds since the epoch."""
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-def _rfc3339_or_none(ms: int | None) -> str | None:
-    return None if ms is None else rfc3339(ms)
+def _format_optional(ms: int | None) -> str | None:
+    return None if ms is None else format_rfc3339(ms)

@@ -18,8 +18,8 @@ from gateway.http import openapi
 from gateway.http.middleware import StreamAbortedError, request_id
 from gateway.http.problems import Problem
 from gateway.http.services import Services, ServicesDep
-from gateway.reading.job_access import owned_job
-from gateway.reading.job_waiter import CHECK_S
+from gateway.reading.job_access import get_owned_job
+from gateway.reading.job_waiter import CHECK_EVERY_S
 from gateway.reading.views import job_json
 from gateway.routes.jobs import JobId, Viewer
 from gateway.submission.packing import unpack_metadata
@@ -72,7 +72,7 @@ async def follow_job(
     """
     with contextlib.ExitStack() as held:
         held.enter_context(services.streams.hold_slot(caller))
-        job = await owned_job(services, caller, job_id)
+        job = await get_owned_job(services, caller, job_id)
         seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
         if job.status.is_terminal and seen == job.version:
             return Response(status_code=204)
@@ -95,7 +95,7 @@ async def _events(
 
     async def read() -> Job | None:
         try:
-            return await owned_job(services, caller, job_id)
+            return await get_owned_job(services, caller, job_id)
         except LedgerUnavailableError:
             return None  # the stream outlives an outage: a later look finds what changed
         except Problem as error:
@@ -103,7 +103,7 @@ async def _events(
 
     yield f"retry: {_RETRY_MS}\n\n".encode()
     silent_since = time.monotonic()
-    async for job in services.waiter.follow(job_id, read, CHECK_S):
+    async for job in services.waiter.follow_job(job_id, read, CHECK_EVERY_S):
         try:
             await recheck_caller(services, caller)
         except Problem as problem:

@@ -11,10 +11,10 @@ from gateway.access.auth import Caller, require
 from gateway.http import openapi
 from gateway.http.schemas import Extraction, JobBody
 from gateway.http.services import Services, ServicesDep
-from gateway.reading.encoding import Wanted
-from gateway.reading.job_waiter import Expected
-from gateway.reading.results import Reader
-from gateway.reading.rows import as_json
+from gateway.reading.encoding import ReadOptions
+from gateway.reading.job_waiter import CompletionWatch
+from gateway.reading.results import ResultsReader
+from gateway.reading.rows import encode_json
 from gateway.reading.views import job_json
 from gateway.submission.accept import (
     accept_job,
@@ -27,7 +27,6 @@ from gateway.submission.accept import (
 from gateway.submission.packing import unpack_metadata
 from jobs.api_keys import Role
 from jobs.ledger import LedgerUnavailableError
-from jobs.results import Cursor
 
 router = APIRouter(prefix="/v1/extract", tags=["jobs"])
 
@@ -50,11 +49,11 @@ async def extract(
     caller: Annotated[Caller, Depends(require(Role.SUBMITTER, submits=True))],
 ) -> Response:
     """The same body as a job's, with at most 32 documents; its priority is interactive."""
-    async with services.waiter.expecting() as expected:
+    async with services.waiter.watch_completion() as expected:
         return await _answer(request, services, caller, expected)
 
 
-async def _answer(request: Request, services: Services, caller: Caller, expected: Expected) -> Response:
+async def _answer(request: Request, services: Services, caller: Caller, expected: CompletionWatch) -> Response:
     most, wait_s = services.settings.extract_max_documents, services.settings.extract_wait_s
     accepted = await accept_job(request, services, caller, max_documents=most, expected=expected)
     headers = accepted_headers(accepted)
@@ -65,7 +64,7 @@ async def _answer(request: Request, services: Services, caller: Caller, expected
             await services.barrier.confirm_writes()
             return job_response(services, job, 202, headers, accepted.webhook)
         body = job_json(job, unpack_metadata(services.codec, job), accepted.webhook)
-        reader = Reader(services, caller, job.id, Cursor(), Wanted(as_json, between=b","), page)
+        reader = ResultsReader(services, caller, job.id, ReadOptions(encode_json, separator=b","), page)
         return await results_response(reader, b'{"job":%b,"results":[' % body, lambda _: b"]}", headers)
     except LedgerUnavailableError:
         await services.barrier.confirm_writes()

@@ -16,8 +16,8 @@ from gateway.http.problems import Problem
 from gateway.http.schemas import JobBody, JobsPage
 from gateway.http.services import Services, ServicesDep
 from gateway.reading import cursors
-from gateway.reading.job_access import owned_job
-from gateway.reading.views import etag, job_json, milliseconds
+from gateway.reading.job_access import get_owned_job
+from gateway.reading.views import build_etag, job_json, to_epoch_ms
 from gateway.submission.accept import (
     accept_job,
     accepted_headers,
@@ -131,13 +131,13 @@ async def list_jobs(
         ledger.list_jobs(
             caller.tenant,
             limit,
-            created_after=None if created_after is None else milliseconds(created_after),
-            behind=cursors.decode_place(cursor),
+            created_after=None if created_after is None else to_epoch_ms(created_after),
+            behind=cursors.decode_job_cursor(cursor),
             statuses=frozenset(status or ()),
         )
     )
     jobs = b",".join(job_json(job, unpack_metadata(services.codec, job)) for job in found.jobs)
-    behind = orjson.dumps(None if found.next is None else cursors.encode_place(found.next))
+    behind = orjson.dumps(None if found.next is None else cursors.encode_job_cursor(found.next))
     return Response(b'{"data":[%b],"next_cursor":%b}' % (jobs, behind), media_type="application/json")
 
 
@@ -163,13 +163,13 @@ async def get_job(
     wait: Annotated[int, Query(ge=0, le=60, description="Answer when the job ends, or after so many seconds.")] = 0,
 ) -> Response:
     """The job's state, counts, progress and ETA; with `wait`, once it has ended."""
-    job = await owned_job(services, caller, job_id)
+    job = await get_owned_job(services, caller, job_id)
     seconds = min(wait, services.settings.max_wait_s)
     if seconds and not job.status.is_terminal:
         with services.streams.hold_slot(caller):
             job = await wait_for_end(request, services, caller, job_id, seconds)
-    if etag(job) in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
-        return Response(status_code=304, headers={"ETag": etag(job)})
+    if build_etag(job) in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
+        return Response(status_code=304, headers={"ETag": build_etag(job)})
     return job_response(services, job)
 
 
@@ -186,11 +186,11 @@ async def get_job(
 )
 async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) -> Response:
     """End what has not begun; what finished is kept. Repeating it changes nothing."""
-    await owned_job(services, caller, job_id)
+    await get_owned_job(services, caller, job_id)
     if await services.ledger.run(ledger.cancel_job(job_id)) == "closed":
         services.metrics.jobs.labels("cancelled").inc()
     await services.barrier.confirm_writes()
-    job = await owned_job(services, caller, job_id)
+    job = await get_owned_job(services, caller, job_id)
     return job_response(services, job, 200 if job.status.is_terminal else 202)
 
 
@@ -247,11 +247,11 @@ async def delete_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
     That is texts, results, metadata, what its Idempotency-Key answers, its own webhook endpoint with its secret,
     and its deliveries. One that is still to come goes out without metadata.
     """
-    await owned_job(services, caller, job_id)
+    await get_owned_job(services, caller, job_id)
     outcome = await services.ledger.run(ledger.purge_job(job_id))
     if outcome == "not_terminal":
         raise Problem("job_not_terminal", "the job has not ended; cancel it first")
     if outcome != "purged":
-        await owned_job(services, caller, job_id)  # says what became of it meanwhile
+        await get_owned_job(services, caller, job_id)  # says what became of it meanwhile
     await services.barrier.confirm_writes()
     return Response(status_code=204)

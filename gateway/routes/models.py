@@ -10,7 +10,7 @@ from gateway.access.auth import Caller, require
 from gateway.http import openapi
 from gateway.http.schemas import ModelsPage
 from gateway.http.services import ServicesDep
-from gateway.reading.views import model_body
+from gateway.reading.views import build_model_body
 from jobs import ledger
 from jobs.api_keys import Role
 
@@ -30,7 +30,7 @@ async def list_models(
     models = services.settings.models
     views = {view.name: view for view in await services.ledger.run(ledger.read_models(models.served))}
     data = [
-        model_body(
+        build_model_body(
             name,
             views[models.choose_model(name, caller.tenant)],
             models.splits.get(name, {}),

@@ -18,9 +18,9 @@ from gateway.http.problems import Problem
 from gateway.http.schemas import ResultBody, ResultsPage
 from gateway.http.services import ServicesDep
 from gateway.reading import cursors
-from gateway.reading.encoding import Wanted
-from gateway.reading.results import Reader, read_document
-from gateway.reading.rows import CSV_HEAD, as_csv, as_json, as_line
+from gateway.reading.encoding import ReadOptions
+from gateway.reading.results import ResultsReader, read_document
+from gateway.reading.rows import CSV_HEADER, encode_csv_rows, encode_json, encode_ndjson_line
 from gateway.routes.jobs import JobId, Viewer
 from gateway.submission.accept import results_response, stream_results
 from gateway.submission.ndjson import MEDIA_TYPE as NDJSON
@@ -94,19 +94,19 @@ async def get_results(
     bom: Annotated[bool, Query(description="Of CSV: begin with a byte order mark, as Excel needs.")] = False,
 ) -> Response:
     """Finished documents, in input order without gaps; also while the job runs."""
-    start, statuses = cursors.decode(cursor), frozenset(status or ())
+    start, statuses = cursors.decode_result_cursor(cursor), frozenset(status or ())
     kind = accepted(request.headers.get("accept", ""), JSON, NDJSON, CSV)
     if kind == JSON:
-        page = Wanted(as_json, limit or DEFAULT_LIMIT, statuses, between=b",", paged=True)
-        reader = Reader(services, caller, job_id, start, page)
+        page = ReadOptions(encode_json, start, limit or DEFAULT_LIMIT, statuses, separator=b",", paged=True)
+        reader = ResultsReader(services, caller, job_id, page)
         return await results_response(reader, b'{"data":[', _end_page, hold=services.streams.hold_slot(caller))
-    encode = partial(as_csv, safe=csv is CsvCells.safe) if kind == CSV else as_line
-    stream = Wanted(encode, limit or services.settings.max_ndjson_documents, statuses)
-    reader = Reader(services, caller, job_id, start, stream)
-    head = (BOM if bom else b"") + CSV_HEAD if kind == CSV else b""
+    encode = partial(encode_csv_rows, safe=csv is CsvCells.safe) if kind == CSV else encode_ndjson_line
+    stream = ReadOptions(encode, start, limit or services.settings.max_ndjson_documents, statuses)
+    reader = ResultsReader(services, caller, job_id, stream)
+    head = (BOM if bom else b"") + CSV_HEADER if kind == CSV else b""
     with ExitStack() as held:
         held.enter_context(services.streams.hold_slot(caller))
-        first = await reader.begin()
+        first = await reader.read_first()
         return ReleasingResponse(
             stream_results(reader, first, head),
             held.pop_all(),
@@ -140,8 +140,9 @@ async def get_document(
     return await results_response(document, hold=services.streams.hold_slot(caller))
 
 
-def _end_page(reader: Reader) -> bytes:
-    next_cursor = "null" if reader.next is None else f'"{cursors.encode(reader.next)}"'
+def _end_page(reader: ResultsReader) -> bytes:
+    cursor = reader.next_cursor
+    next_cursor = "null" if cursor is None else f'"{cursors.encode_result_cursor(cursor)}"'
     complete = "true" if reader.complete else "false"
     return f'],"next_cursor":{next_cursor},"complete":{complete}}}'.encode()
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,12 +15,13 @@ from gateway.http import openapi
 from gateway.http.problems import Problem
 from gateway.http.schemas import json_schema
 from gateway.http.services import Services, ServicesDep
-from gateway.reading.views import rfc3339
+from gateway.reading import cursors
+from gateway.reading.views import format_rfc3339
 from gateway.submission.headers import read_body
 from gateway.submission.json_text import load_object
 from gateway.submission.validation import ValidationErrors, collect_errors, validation_problem
 from gateway.webhooks.endpoints import Changes
-from gateway.webhooks.request import MAX_DESCRIPTION, read_events, read_secret
+from gateway.webhooks.request import MAX_DESCRIPTION, parse_events, parse_secret
 from gateway.webhooks.views import (
     DeliveriesBody,
     DeliveryBody,
@@ -47,7 +45,6 @@ from jobs.ledger.webhooks import Delivery
 
 M = TypeVar("M", bound=BaseModel)
 _MAX_BODY = 64 * 1024
-_CURSOR = re.compile(rb"d1:([0-9]{1,16}):([0-9]{1,9})")
 _STATES = {"pending": "due", "delivered": "delivered", "failed": "failed"}
 
 endpoints = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"])
@@ -82,8 +79,8 @@ async def create(request: Request, services: ServicesDep, caller: Submitter) -> 
     """Hear of jobs that end. The secret is shown here and never again."""
     asked, content = await _read(request, EndpointIn)
     with collect_errors() as errors:
-        events = read_events(asked.events, ("events",), errors)
-        secret = read_secret(content, (), errors)
+        events = parse_events(asked.events, ("events",), errors)
+        secret = parse_secret(content, (), errors)
         _check_description(asked.description, errors)
     known = await services.endpoints.create(
         caller.tenant,
@@ -129,7 +126,7 @@ async def update(
     """Change what is given. `{"status": "active"}` brings a disabled one back, and what waited for it is sent."""
     asked, content = await _read(request, EndpointPatch)
     with collect_errors() as errors:
-        events = read_events(asked.events, ("events",), errors) if "events" in content else None
+        events = parse_events(asked.events, ("events",), errors) if "events" in content else None
         _check_description(asked.description or "", errors)
     changes = Changes(
         url=asked.url,
@@ -174,7 +171,7 @@ async def rotate(
     """A new secret, shown once; the old one signs along for 24 hours, so that the receiver can change in peace."""
     _, content = await _read(request, RotateIn, empty=True)
     with collect_errors() as errors:
-        secret = read_secret(content, (), errors)
+        secret = parse_secret(content, (), errors)
     known = await services.endpoints.rotate(caller.tenant, endpoint_id, secret)
     await services.barrier.confirm_writes()
     current, *old = known.card.secrets
@@ -182,7 +179,7 @@ async def rotate(
     return RotatedBody(
         endpoint_id=endpoint_id,
         secret=current.value,
-        previous_signs_until=rfc3339(max(until)) if until else None,
+        previous_signs_until=format_rfc3339(max(until)) if until else None,
     )
 
 
@@ -212,14 +209,14 @@ async def listed(
     limit: Annotated[int, Query(ge=1, le=200, description="Most deliveries of the page.")] = 50,
 ) -> DeliveriesBody:
     """What was and is to be sent to an endpoint, newest first, with every attempt; kept for seven days."""
-    start = _decode(cursor)
+    start = cursors.decode_delivery_cursor(cursor)
     await services.endpoints.get(caller.tenant, endpoint_id)
     page = await services.ledger.run(
         webhooks.list_deliveries(endpoint_id, start, limit, None if status is None else _STATES[status])
     )
     return DeliveriesBody(
         data=[delivery_body(services.codec, delivery) for delivery in page.deliveries],
-        next_cursor=None if page.next is None else _encode(page.next),
+        next_cursor=None if page.next is None else cursors.encode_delivery_cursor(page.next),
     )
 
 
@@ -316,24 +313,6 @@ def _since(text: str) -> int:
         pass
     told = "must be an RFC 3339 time with its offset, as 2026-03-01T09:30:00Z"
     raise Problem("validation_failed", f"/since {told}", [("/since", told)])
-
-
-def _encode(place: tuple[int, int]) -> str:
-    return base64.urlsafe_b64encode(b"d1:%d:%d" % place).decode().rstrip("=")
-
-
-def _decode(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    match = None
-    if text.isascii() and 0 < len(text) <= 64:
-        try:
-            match = _CURSOR.fullmatch(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
-        except binascii.Error:
-            match = None
-    if match is None:
-        raise Problem("bad_cursor", "`cursor` is not one that this API handed out")
-    return int(match[1]), int(match[2])
 
 
 def _disabled() -> Problem:

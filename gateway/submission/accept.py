@@ -16,10 +16,10 @@ from gateway.access.auth import Caller, recheck_caller
 from gateway.access.streams import ReleasingResponse
 from gateway.http.schemas import JobWebhook
 from gateway.http.services import Services
-from gateway.reading.job_access import announced_page, owned_job
-from gateway.reading.job_waiter import Expected
-from gateway.reading.results import Reader, first_page
-from gateway.reading.views import etag, job_json, job_url, retry_after_s
+from gateway.reading.job_access import get_owned_job, parse_announced_page
+from gateway.reading.job_waiter import CompletionWatch, Condition
+from gateway.reading.results import ResultsReader, get_first_page
+from gateway.reading.views import build_etag, job_json, job_url, retry_after_s
 from gateway.submission.body_memory import LARGE_BYTES
 from gateway.submission.create import AcceptedJob, create_job, new_job_id
 from gateway.submission.headers import body_limits, check_media_type, read_body, read_idempotency_key, trace_context
@@ -43,7 +43,7 @@ async def accept_job(
     *,
     max_documents: int,
     on_bad_line: OnBadLine = "reject",
-    expected: Expected | None = None,
+    expected: CompletionWatch | None = None,
 ) -> AcceptedJob:
     """Read, check and submit the request's job; of /v1/extract if its end is expected in this very request.
 
@@ -96,37 +96,35 @@ async def wait_for_end(request: Request, services: Services, caller: Caller, job
     """
 
     async def read() -> Job:
-        return await owned_job(services, caller, job_id)
+        return await get_owned_job(services, caller, job_id)
 
     return await while_connected(
         request,
-        services.waiter.until(
+        services.waiter.wait_until(
             job_id,
             seconds,
-            read,
-            lambda job: job.status.is_terminal,
-            check=partial(recheck_caller, services, caller),
+            Condition(read, lambda job: job.status.is_terminal, partial(recheck_caller, services, caller)),
         ),
     )
 
 
 async def wait_for_page(
-    request: Request, services: Services, caller: Caller, job_id: str, seconds: float, expected: Expected
+    request: Request, services: Services, caller: Caller, job_id: str, seconds: float, expected: CompletionWatch
 ) -> Page:
-    """As `wait_for_end`, with the first results: one look at the end, or none where the end was told with them."""
+    """Wait like `wait_for_end`; return the first results too, from the announcement of the end if it has them."""
 
     async def read() -> Page:
-        return announced_page(caller, job_id, expected.told) or await first_page(services, caller, job_id)
+        return parse_announced_page(caller, job_id, expected.inline_results) or await get_first_page(
+            services, caller, job_id
+        )
 
     return await while_connected(
         request,
-        services.waiter.until(
+        services.waiter.wait_until(
             job_id,
             seconds,
-            read,
-            lambda page: page.job.status.is_terminal,
+            Condition(read, lambda page: page.job.status.is_terminal, partial(recheck_caller, services, caller)),
             expected,
-            partial(recheck_caller, services, caller),
         ),
     )
 
@@ -159,9 +157,9 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def results_response(
-    reader: Reader,
+    reader: ResultsReader,
     head: bytes = b"",
-    end: Callable[[Reader], bytes] = lambda _: b"",
+    end: Callable[[ResultsReader], bytes] = lambda _: b"",
     headers: Mapping[str, str] | None = None,
     hold: AbstractContextManager[None] | None = None,
 ) -> Response:
@@ -173,7 +171,7 @@ async def results_response(
         Problem: job_not_found or job_purged; rate_limited by `hold`.
         LedgerUnavailableError: the store does not answer.
     """
-    first = await reader.begin()
+    first = await reader.read_first()
     if reader.done:
         return Response(head + first + end(reader), media_type="application/json", headers=headers)
     with ExitStack() as held:
@@ -184,10 +182,10 @@ async def results_response(
 
 
 async def stream_results(
-    reader: Reader, first: bytes, head: bytes = b"", end: Callable[[Reader], bytes] = lambda _: b""
+    reader: ResultsReader, first: bytes, head: bytes = b"", end: Callable[[ResultsReader], bytes] = lambda _: b""
 ) -> AsyncIterator[bytes]:
     """Yield `head`, what `reader` began to read with `first`, and the `end`."""
-    async for piece in reader.run(head + first):
+    async for piece in reader.stream(head + first):
         yield piece
     if tail := end(reader):
         yield tail
@@ -202,7 +200,7 @@ def job_response(
 ) -> Response:
     """The job as a response, with its ETag, and when to look again while it is open."""
     body = job_json(job, unpack_metadata(services.codec, job), webhook)
-    all_headers = {"ETag": etag(job), **(headers or {})}
+    all_headers = {"ETag": build_etag(job), **(headers or {})}
     if not job.status.is_terminal:
         all_headers["Retry-After"] = str(retry_after_s(job))
     return Response(body, status, media_type="application/json", headers=all_headers)

@@ -22,7 +22,7 @@ from gateway.access.rate_limits import max_stored_bytes, stored_quota_problem
 from gateway.http.problems import Problem
 from gateway.http.schemas import JobWebhook
 from gateway.http.services import Services
-from gateway.reading.job_waiter import Expected
+from gateway.reading.job_waiter import CompletionWatch
 from gateway.reading.views import job_json, queued_job
 from gateway.settings import GatewaySettings
 from gateway.submission.headers import IdempotencyKey
@@ -69,7 +69,7 @@ async def create_job(
     read: Callable[[], Awaitable[Submission[PackedDocuments]]],
     key: IdempotencyKey | None,
     trace: str,
-    expected: Expected | None = None,
+    expected: CompletionWatch | None = None,
 ) -> AcceptedJob:
     """Make the job that `read` reads, or find the one that the same Idempotency-Key made.
 
@@ -96,7 +96,7 @@ async def _submit(
     submission: Submission[PackedDocuments],
     key: IdempotencyKey | None,
     trace: str,
-    expected: Expected | None,
+    expected: CompletionWatch | None,
 ) -> AcceptedJob:
     head = submission.head.resolve_model(services.settings.models, caller.tenant)
     packed = pack_job(services.codec, head, submission.documents)
@@ -177,7 +177,7 @@ async def _make(
     key: IdempotencyKey | None,
     trace: str,
     retried: RetrySource | None = None,
-    expected: Expected | None = None,
+    expected: CompletionWatch | None = None,
 ) -> AcceptedJob:
     charge = await services.limiter.charge_job(caller, packed.documents, packed.cost)
     try:
@@ -201,7 +201,7 @@ async def _make(
             trace=trace,
             text_ttl_s=services.settings.retry_text_ttl_s,
             key_id=caller.key_id,
-            waiter="" if expected is None else expected.name_for(packed.job_id),
+            waiter="" if expected is None else expected.register(packed.job_id),
             limits=_limits(services.settings, caller),
             version=packed.version,
         )

@@ -16,7 +16,7 @@ from gateway.submission.characters import character_error, control_error
 from gateway.submission.documents import NOT_A_LABEL, DocumentLimits, DocumentReader, read_labels, read_options
 from gateway.submission.json_text import Items, Text, document_cost, load_job, too_many_documents
 from gateway.submission.validation import ValidationErrors, collect_errors
-from gateway.webhooks.request import InlineWebhook, read_webhook
+from gateway.webhooks.request import InlineWebhook, parse_webhook
 from jobs.routing import Models
 from jobs.schema import Document, Labels, Options, Priority
 
@@ -119,7 +119,7 @@ def read_head(
             content, "result_ttl_s", settings.default_result_ttl_s, settings.max_result_ttl_s, errors
         ),
         metadata=_read_metadata(content.get("metadata"), settings, errors),
-        webhook=read_webhook(content.get("webhook"), errors),
+        webhook=parse_webhook(content.get("webhook"), errors),
     )
 
 

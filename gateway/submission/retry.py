@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from gateway.access.auth import Caller
 from gateway.http.problems import Problem
 from gateway.http.services import Services
-from gateway.reading.job_access import owned_job, owned_leftovers
+from gateway.reading.job_access import get_owned_job, get_owned_leftovers
 from gateway.submission.create import (
     AcceptedJob,
     RetrySource,
@@ -56,7 +56,7 @@ async def create_retry(
 async def _retry(
     services: Services, caller: Caller, job_id: str, key: IdempotencyKey | None, trace: str
 ) -> AcceptedJob:
-    job = await owned_job(services, caller, job_id)
+    job = await get_owned_job(services, caller, job_id)
     if not job.status.is_terminal:
         raise Problem("job_not_terminal", "the job has not ended; cancel it first")
     if job.counts.succeeded == job.counts.total:
@@ -80,19 +80,19 @@ async def _stage_leftovers(services: Services, caller: Caller, job_id: str, stag
     shard: int | None = 0
     hook = ""
     while shard is not None:
-        page = await owned_leftovers(services, caller, job_id, shard)
+        page = await get_owned_leftovers(services, caller, job_id, shard)
         if page.dropped:
             raise Problem("texts_dropped", "the texts of a cancelled job stay for a retry for a while only")
         for number, blob in page.blobs:
             packed = services.codec.unseal(blob, associated_data("in", job_id, number))
-            turn = await services.turns.take(caller.tenant, packed.size)
+            turn = await services.turns.acquire(caller.tenant, packed.size)
             try:
                 documents = await asyncio.to_thread(_open, services.codec, packed)
                 await staging.add(
                     [replace(document, index=staging.documents + n) for n, document in enumerate(documents)]
                 )
             finally:
-                turn.end()
+                turn.release()
         shard, hook = page.next, page.endpoint_id
     await staging.finish()
     return hook

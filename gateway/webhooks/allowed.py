@@ -50,12 +50,12 @@ class Allowed:
     def _covers_path(self, path: str) -> bool:
         if not self.path:
             return True
-        if not is_plain(path):
+        if not is_plain_path(path):
             return False
         return path.startswith(self.path) if self.path.endswith("/") else path == self.path
 
 
-def read_allowed(setting: str) -> tuple[Allowed, ...]:
+def parse_allowed(setting: str) -> tuple[Allowed, ...]:
     """Parse the setting: entries with commas between them; a path may stand behind a comma, too.
 
     Raises:
@@ -70,7 +70,7 @@ def read_allowed(setting: str) -> tuple[Allowed, ...]:
     return tuple(map(_read_entry, entries))
 
 
-def is_plain(path: str) -> bool:
+def is_plain_path(path: str) -> bool:
     """Return True if no server can take the path for another: no dot segments, no encoded slash or percent."""
     if re.search(r"%(2[fF]|5[cC]|25|00)", path):
         return False
@@ -90,7 +90,7 @@ def _read_entry(entry: str) -> Allowed:
     if match is None:
         raise _no_entry(entry)
     first, last, path = int(match["first"]), int(match["last"] or match["first"]), match["path"] or ""
-    if not 1 <= first <= last <= 65535 or not is_plain(path):
+    if not 1 <= first <= last <= 65535 or not is_plain_path(path):
         raise _no_entry(entry)
     place = match["where"].strip("[]")
     if match["where"].startswith("[") or re.fullmatch(r"[0-9./]+", place):

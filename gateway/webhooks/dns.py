@@ -133,7 +133,7 @@ class Resolver:
         return resolver
 
 
-def read_servers(servers: Sequence[str]) -> list[tuple[str, int]]:
+def parse_name_servers(servers: Sequence[str]) -> list[tuple[str, int]]:
     """Parse name servers: `address`, `address:port` or `[address]:port`.
 
     Raises:

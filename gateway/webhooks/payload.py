@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 import orjson
 
-from gateway.reading.views import results_url, rfc3339
+from gateway.reading.views import format_rfc3339, results_url
 
 JOB_EVENTS = ("job.succeeded", "job.partially_succeeded", "job.failed", "job.cancelled", "job.expired")
 TEST_EVENT = "webhook.test"
 
 
-def job_event(frozen: bytes, metadata: Mapping[str, str], public_url: str) -> bytes:
+def build_job_event(frozen: bytes, metadata: Mapping[str, str], public_url: str) -> bytes:
     """The body of a job's event, the same bytes at every attempt.
 
     Args:
@@ -29,14 +29,14 @@ def job_event(frozen: bytes, metadata: Mapping[str, str], public_url: str) -> by
         "counts": {"total": event["total"], "queued": 0, "running": 0, **ended},
         "error_summary": list(event["errors"] or ()),  # Lua writes an empty list as {}
         "results_url": public_url.rstrip("/") + results_url(job_id),
-        "results_expire_at": rfc3339(event["results_expire_at"]),
+        "results_expire_at": format_rfc3339(event["results_expire_at"]),
         "metadata": dict(metadata),
     }
-    return orjson.dumps({"type": event["event"], "timestamp": rfc3339(event["finished"]), "data": data})
+    return orjson.dumps({"type": event["event"], "timestamp": format_rfc3339(event["finished"]), "data": data})
 
 
 def test_event(endpoint: str, now_ms: int) -> bytes:
     """The body of a `webhook.test`."""
     return orjson.dumps(
-        {"type": TEST_EVENT, "timestamp": rfc3339(now_ms), "data": {"endpoint_id": endpoint, "test": True}}
+        {"type": TEST_EVENT, "timestamp": format_rfc3339(now_ms), "data": {"endpoint_id": endpoint, "test": True}}
     )

@@ -24,7 +24,7 @@ class InlineWebhook:
     secret: str | None
 
 
-def read_webhook(given: Any, errors: ValidationErrors) -> InlineWebhook | str | None:
+def parse_webhook(given: Any, errors: ValidationErrors) -> InlineWebhook | str | None:
     """A job's `webhook`: a receiver of its own, the id of an endpoint, or None."""
     if given is None:
         return None
@@ -48,11 +48,11 @@ def read_webhook(given: Any, errors: ValidationErrors) -> InlineWebhook | str | 
     elif error := character_error(url):
         errors.add((*at, "url"), error)
     return InlineWebhook(
-        url, read_events(given.get("events"), (*at, "events"), errors), read_secret(given, at, errors)
+        url, parse_events(given.get("events"), (*at, "events"), errors), parse_secret(given, at, errors)
     )
 
 
-def read_events(given: Any, at: Pointer, errors: ValidationErrors) -> tuple[str, ...]:
+def parse_events(given: Any, at: Pointer, errors: ValidationErrors) -> tuple[str, ...]:
     """The events that are asked for; none means all."""
     if given is None:
         return ()
@@ -62,12 +62,12 @@ def read_events(given: Any, at: Pointer, errors: ValidationErrors) -> tuple[str,
     return tuple(_event(name, (*at, place), errors) for place, name in enumerate(dict.fromkeys(map(_plain, given))))
 
 
-def read_secret(given: dict[str, Any], at: Pointer, errors: ValidationErrors) -> str | None:
+def parse_secret(given: dict[str, Any], at: Pointer, errors: ValidationErrors) -> str | None:
     """The secret that was brought along, or None."""
     secret = given.get("secret")
     if secret is None:
         return None
-    error = signing.secret_fault(secret) if isinstance(secret, str) else "must be a string"
+    error = signing.find_secret_fault(secret) if isinstance(secret, str) else "must be a string"
     if error:
         errors.add((*at, "secret"), error)
         return None

@@ -6,8 +6,8 @@ import ssl
 from importlib.metadata import version
 
 from gateway.webhooks.addresses import Policy
-from gateway.webhooks.allowed import read_allowed
-from gateway.webhooks.dns import Resolve, Resolver, read_servers
+from gateway.webhooks.allowed import parse_allowed
+from gateway.webhooks.dns import Resolve, Resolver, parse_name_servers
 from gateway.webhooks.pinned_transport import Proxy
 from gateway.webhooks.sender import Sender
 from gateway.webhooks.settings import WebhookSettings
@@ -22,10 +22,10 @@ def make_sender(settings: WebhookSettings, find: Resolve | None = None) -> Sende
     """
     return Sender(
         Policy(
-            allow=read_allowed(",".join(settings.webhook_allow)),
+            allow=parse_allowed(",".join(settings.webhook_allow)),
             allow_http=settings.webhook_allow_http,
         ),
-        find or Resolver(read_servers(settings.webhook_nameservers)),
+        find or Resolver(parse_name_servers(settings.webhook_nameservers)),
         agent=f"gleaner-webhooks/{version('gleaner-ner-service')}",
         connect_s=settings.webhook_connect_s,
         total_s=settings.webhook_timeout_s,

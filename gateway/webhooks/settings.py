@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
-from gateway.webhooks.allowed import read_allowed
-from gateway.webhooks.dns import read_servers
+from gateway.webhooks.allowed import parse_allowed
+from gateway.webhooks.dns import parse_name_servers
 from jobs.settings import Settings
 
 
@@ -59,11 +59,11 @@ class WebhookSettings(Settings):
     @field_validator("webhook_allow")
     @classmethod
     def _entries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        read_allowed(",".join(value))
+        parse_allowed(",".join(value))
         return value
 
     @field_validator("webhook_nameservers")
     @classmethod
     def _servers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        read_servers(value)
+        parse_name_servers(value)
         return value

@@ -18,7 +18,7 @@ def new_secret() -> str:
     return PREFIX + base64.b64encode(secrets.token_bytes(_BYTES)).decode()
 
 
-def secret_fault(secret: str) -> str | None:
+def find_secret_fault(secret: str) -> str | None:
     """What is wrong with a secret that somebody gave, or None."""
     try:
         size = len(_key(secret)) if secret.startswith(PREFIX) else 0

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from gateway.http.schemas import Body, Timestamp
-from gateway.reading.views import rfc3339
+from gateway.reading.views import format_rfc3339
 from gateway.webhooks.endpoints import Known
 from gateway.webhooks.schedule import Answer
 from jobs.codec import Codec, CodecError
@@ -168,7 +168,7 @@ def endpoint_fields(known: Known) -> dict[str, object]:
         "status": record.state,
         "disabled_reason": record.reason if record.state == "disabled" else None,
         "disabled_at": _time(record.disabled_at) if record.state == "disabled" else None,
-        "created_at": rfc3339(record.created),
+        "created_at": format_rfc3339(record.created),
         "last_success_at": _time(record.last_ok),
         "last_failure_at": _time(record.last_fail),
         "failures_in_a_row": record.fails,
@@ -194,7 +194,7 @@ def delivery_body(codec: Codec, delivery: Delivery) -> DeliveryBody:
         job_id=delivery.job,
         event=delivery.event,
         status=_STATES[delivery.state],
-        created_at=rfc3339(delivery.created),
+        created_at=format_rfc3339(delivery.created),
         next_attempt_at=_time(delivery.next_at),
         ended_at=_time(delivery.ended_at),
         attempts=[_attempt(codec, delivery.id, attempt) for attempt in delivery.attempts],
@@ -207,7 +207,7 @@ def _attempt(codec: Codec, delivery: str, attempt: DeliveryAttempt) -> AttemptBo
     except CodecError:  # its key is gone; the rest of the list is worth showing
         said = b""
     return AttemptBody(
-        at=rfc3339(attempt.at),
+        at=format_rfc3339(attempt.at),
         status=attempt.status or None,
         latency_ms=attempt.ms,
         error=attempt.error or None,
@@ -216,4 +216,4 @@ def _attempt(codec: Codec, delivery: str, attempt: DeliveryAttempt) -> AttemptBo
 
 
 def _time(ms: int | None) -> str | None:
-    return None if ms is None else rfc3339(ms)
+    return None if ms is None else format_rfc3339(ms)

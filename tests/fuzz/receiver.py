@@ -14,7 +14,7 @@ import dns.message
 import dns.rrset
 
 from gateway.webhooks.addresses import Policy
-from gateway.webhooks.allowed import read_allowed
+from gateway.webhooks.allowed import parse_allowed
 from gateway.webhooks.dns import Resolver
 from gateway.webhooks.schedule import STANDARD
 from gateway.webhooks.sender import KEPT_BYTES, Sender
@@ -60,7 +60,7 @@ def _server() -> _Says:
 
 def answer_target() -> Target:
     """Return the target of a receiver's HTTP answers."""
-    policy = Policy(allow=read_allowed("127.0.0.0/8"), allow_http=True)
+    policy = Policy(allow=parse_allowed("127.0.0.0/8"), allow_http=True)
     sender = Sender(policy, lambda host, port: [ip_address("127.0.0.1")], agent="t", connect_s=1, total_s=1)
 
     def run(data: bytes) -> None:

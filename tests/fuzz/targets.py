@@ -29,8 +29,8 @@ from gateway.submission.ndjson import NdjsonReader
 from gateway.submission.parsing import parse_submission as parse_body
 from gateway.webhooks.addresses import ForbiddenTargetError
 from gateway.webhooks.addresses import parse as parse_url
-from gateway.webhooks.allowed import read_allowed
-from gateway.webhooks.dns import read_servers
+from gateway.webhooks.allowed import parse_allowed
+from gateway.webhooks.dns import parse_name_servers
 from gleaner import WebhookVerificationError, verify_webhook
 from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.files.readers import Format, read
@@ -133,7 +133,7 @@ def _read_headers(data: bytes) -> None:
 
 def _read_cursors(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
-    for decode in (cursors.decode, cursors.decode_place):
+    for decode in (cursors.decode_result_cursor, cursors.decode_job_cursor):
         try:
             decode(text)
         except Problem:
@@ -185,7 +185,7 @@ def _read_settings(data: bytes) -> None:
 
 def _read_targets(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
-    for parse in (parse_url, read_allowed, lambda servers: read_servers(servers.split(","))):
+    for parse in (parse_url, parse_allowed, lambda servers: parse_name_servers(servers.split(","))):
         try:
             parse(text)
         except (ForbiddenTargetError, ValueError):
@@ -231,7 +231,10 @@ def make_targets() -> dict[str, Target]:
 def _gateway_targets() -> dict[str, Target]:
     refusals = (Problem, ClientDisconnect)
     headers = (b"application/json; charset=utf-8", b"wait=10, x", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")
-    places = (cursors.encode(Cursor(3, 7)), cursors.encode_place(JobPosition(5, "job_" + "0" * 26)))
+    places = (
+        cursors.encode_result_cursor(Cursor(3, 7)),
+        cursors.encode_job_cursor(JobPosition(5, "job_" + "0" * 26)),
+    )
     blobs = [codec.encode(b'{"a":1}' * 50, "in:job:0") for codec in (_CODEC, Codec())]
     return {
         "bodies": Target(_BODIES, _read_body, (Problem,), (*_VALUES, b'"documents":[', b'{"text":"a"},')),

@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from gateway.courier.attempts import Rules
 from gateway.webhooks.addresses import Policy
-from gateway.webhooks.allowed import read_allowed
+from gateway.webhooks.allowed import parse_allowed
 from gateway.webhooks.schedule import Answer, Schedule, Verdict
 from gateway.webhooks.sender import KEPT_BYTES, Sender
 from jobs.ledger import webhooks
@@ -53,7 +53,7 @@ def receiver() -> Iterator[Receiver]:
 
 def make_sender(tls: ssl.SSLContext | None = None) -> Sender:
     """Return a sender for loopback whose attempts take two seconds at most."""
-    policy = Policy(allow=read_allowed("127.0.0.0/8"), allow_http=True)
+    policy = Policy(allow=parse_allowed("127.0.0.0/8"), allow_http=True)
     return Sender(policy, lambda host, port: [ip_address("127.0.0.1")], agent="t", connect_s=2, total_s=2, tls=tls)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from prometheus_client import CollectorRegistry
 
-from gateway.courier.attempts import Deliverer, Rules
+from gateway.courier.attempts import DeliveryRunner, Rules
 from gateway.webhooks.sender_factory import make_sender
 from gateway.webhooks.settings import WebhookSettings
 from jobs.codec import Codec
@@ -26,7 +26,7 @@ class Hands:
         settings = {"webhook_allow": ("127.0.0.0/8",), **settings}
         local = WebhookSettings(webhook_allow_http=True, webhook_timeout_s=5.0, **settings)
         self.store = Ledger(client)
-        self.deliverer = Deliverer(
+        self.deliverer = DeliveryRunner(
             self.store, codec, make_sender(local), WebhookMetrics(CollectorRegistry()), rules, Event()
         )
         self.rules = rules

@@ -15,14 +15,13 @@ import pytest
 from gateway.access.auth import Caller
 from gateway.http.middleware import StreamAbortedError
 from gateway.http.schemas import Extraction, JobBody, ModelsPage, ProblemBody, ResultsPage
-from gateway.reading.encoding import Wanted
-from gateway.reading.results import Reader
-from gateway.reading.rows import as_line
+from gateway.reading.encoding import ReadOptions
+from gateway.reading.results import ResultsReader
+from gateway.reading.rows import encode_ndjson_line
 from gateway.submission import accept
 from gateway.submission.create import new_job_id
 from jobs import ledger
 from jobs.api_keys import Role
-from jobs.results import Cursor
 from jobs.schema import Job
 from tests.support.api import Api, running_api
 
@@ -583,14 +582,14 @@ async def test_a_stream_whose_job_vanishes_is_cut_not_ended(api: Api) -> None:
     job_id = await api.submit(*(f"Ada {n}" + 10_000 * "." for n in range(70)), options={"return_text": True})
     await api.worker.run_shards()
     services, caller = api.app.state.services, Caller("k", "acme", Role.VIEWER)
-    reader = Reader(services, caller, job_id, Cursor(), Wanted(as_line))
-    first = await reader.begin()
+    reader = ResultsReader(services, caller, job_id, ReadOptions(encode_ndjson_line))
+    first = await reader.read_first()
     assert not reader.done
     await api.client.delete(f"/v1/jobs/{job_id}")
 
     async def read_to_the_end() -> None:
-        async for _ in reader.run(first):
-            reader._drop()  # as for a client that reads slowly
+        async for _ in reader.stream(first):
+            reader._drop_decoded()  # as for a client that reads slowly
 
     with pytest.raises(StreamAbortedError):
         await read_to_the_end()

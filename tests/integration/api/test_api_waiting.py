@@ -16,8 +16,8 @@ from starlette.types import Message, Scope
 
 from gateway.access.auth import Caller
 from gateway.http.problems import Problem
-from gateway.reading.job_access import owned_job
-from gateway.reading.job_waiter import Waiter
+from gateway.reading.job_access import get_owned_job
+from gateway.reading.job_waiter import Condition, Waiter
 from jobs.api_keys import Role
 from jobs.ledger import Call, job_channel, lua
 from jobs.redis.clients import connect_async
@@ -100,9 +100,9 @@ async def test_a_job_purged_while_waited_for_is_410(api: Api) -> None:
     caller = Caller("k", "acme", Role.VIEWER)
 
     async def read() -> Job:
-        return await owned_job(services, caller, job_id)
+        return await get_owned_job(services, caller, job_id)
 
-    waiting = asyncio.create_task(services.waiter.until(job_id, 60, read, lambda _: False))
+    waiting = asyncio.create_task(services.waiter.wait_until(job_id, 60, Condition(read, lambda _: False)))
     await becomes(lambda: _is(listeners(api, job_id), 1))
     await api.worker.finish_shard(messages[0])
     assert (await api.client.delete(f"/v1/jobs/{job_id}")).status_code == 204
@@ -193,7 +193,7 @@ async def recorded_calls(api: Api) -> AsyncIterator[list[str]]:
         return await asking(call)
 
     services.ledger.run = run
-    await becomes(lambda: _reached(lambda: services.waiter._heard))
+    await becomes(lambda: _reached(lambda: services.waiter._receives_announcements))
     yield scripts
     services.ledger.run = asking
 
@@ -281,14 +281,14 @@ async def test_a_purge_right_behind_the_end_is_seen(ledger_url: str) -> None:
         return True
 
     admin = connect_async(ledger_url, 2, "test")
-    async with waiter.expecting() as expected:
-        await becomes(lambda: _reached(lambda: expected.name_for("job") != ""))
-        following = waiter.follow("job", read, 30)
+    async with waiter.watch_completion() as expected:
+        await becomes(lambda: _reached(lambda: expected.register("job") != ""))
+        following = waiter.follow_job("job", read, 30)
         assert await anext(following)
         await admin.publish(job_channel(waiter._name), b"job\nresults")
-        await becomes(lambda: _reached(lambda: expected.told == b"results"))
+        await becomes(lambda: _reached(lambda: expected.inline_results == b"results"))
         await admin.publish(job_channel("job"), b"succeeded")
-        await becomes(lambda: _reached(lambda: expected.told == b""))
+        await becomes(lambda: _reached(lambda: expected.inline_results == b""))
     await waiter.stop()
     await client.aclose()
     await admin.aclose()
@@ -302,9 +302,9 @@ async def test_an_expected_end_whose_message_was_lost_is_found(ledger_url: str) 
     async def read() -> bool:
         return True
 
-    async with waiter.expecting() as expected:
-        await becomes(lambda: _reached(lambda: expected.name_for("job") != ""))
-        assert await waiter.until("job", 30, read, bool, expected)
+    async with waiter.watch_completion() as expected:
+        await becomes(lambda: _reached(lambda: expected.register("job") != ""))
+        assert await waiter.wait_until("job", 30, Condition(read, bool), expected)
     assert waiter._channels == {}
     await waiter.stop()
     await waiter._client.aclose()
@@ -319,7 +319,7 @@ async def test_a_lost_message_costs_seconds_and_no_answer(ledger_url: str) -> No
     async def read() -> int:
         return next(values)
 
-    assert await waiter.until("job", 30, read, lambda value: value == 3) == 3
+    assert await waiter.wait_until("job", 30, Condition(read, lambda value: value == 3)) == 3
     await waiter.stop()
     await waiter._client.aclose()
 
@@ -339,7 +339,7 @@ async def test_a_lost_connection_is_made_anew_and_everybody_reads_again(
         reads += 1
         return state["done"]
 
-    waiting = asyncio.create_task(waiter.until("job", 30, read, bool))
+    waiting = asyncio.create_task(waiter.wait_until("job", 30, Condition(read, bool)))
     await becomes(lambda: _reached(lambda: reads >= 1))
     state["done"] = True
     for connection in await admin.client_list():

@@ -197,8 +197,8 @@ async def test_one_that_hangs_is_killed(
     """An event loop that stands still answers nobody; the other one goes on, and a new one is started."""
     for name, value in {**settings, "GLEANER_LOG_FILE": str(tmp_path / "log")}.items():
         monkeypatch.setenv(name, value)
-    registry, listening = CollectorRegistry(), processes.listen("127.0.0.1", 0)
-    parent = processes.Processes(GatewaySettings(), listening, tmp_path, ProcessesMetrics(registry))
+    registry, listening = CollectorRegistry(), processes.open_listeners("127.0.0.1", 0)
+    parent = processes.ProcessSupervisor(GatewaySettings(), listening, tmp_path, ProcessesMetrics(registry))
     running = asyncio.create_task(parent.run(2))
     await until(lambda: registry.get_sample_value("gleaner_gateway_processes") == 2)
     hanging, other = parent.pids()
@@ -208,9 +208,11 @@ async def test_one_that_hangs_is_killed(
 
     assert hanging not in parent.pids()
     assert other in parent.pids()
-    assert parent.serves()
+    assert parent.is_serving()
     await until(lambda: len(parent.pids()) == 2)
-    parent._told(signal.SIGTERM)  # as the signal would: sent to this process, it might end the test run instead
+    parent._forward_signal(
+        signal.SIGTERM
+    )  # as the signal would: sent to this process, it might end the test run instead
     assert await running == 0
     logs = {path.name for path in tmp_path.glob("log*")}  # noqa: ASYNC240  # nobody else waits
     assert logs == {"log-0", "log-1"}

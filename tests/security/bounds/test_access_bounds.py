@@ -23,14 +23,13 @@ from prometheus_client import CollectorRegistry
 
 from gateway.access.auth import Caller
 from gateway.http.middleware import StreamAbortedError
-from gateway.reading.encoding import Wanted
-from gateway.reading.results import Reader
-from gateway.reading.rows import as_line
+from gateway.reading.encoding import ReadOptions
+from gateway.reading.results import ResultsReader
+from gateway.reading.rows import encode_ndjson_line
 from jobs import api_keys
 from jobs.api_keys import KeyRing, KeysError, KeysStaleError, Role
 from jobs.ledger import Ledger, webhooks
 from jobs.observability.probes import MAX_CONNECTIONS, ProbeServer
-from jobs.results import Cursor
 from tests.support.api import running_api
 from tests.support.processes.couriers import add_endpoint, end_job
 from tests.support.processes.gateways import running_gateway
@@ -140,7 +139,7 @@ async def test_a_stream_of_results_is_cut_when_its_key_is_revoked(
     tmp_path: Path, ledger_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends without its proper end, so that nobody takes a part for the whole."""
-    monkeypatch.setattr("gateway.reading.results.CHECK_S", 0)
+    monkeypatch.setattr("gateway.reading.results.CHECK_EVERY_S", 0)
     monkeypatch.setattr(api_keys, "RELOAD_EVERY_S", 0)
     async with running_api(ledger_url, broker_url, tmp_path) as api:
         record = KeyRing(api.keys_file).verify(api.keys["viewer"])
@@ -148,8 +147,8 @@ async def test_a_stream_of_results_is_cut_when_its_key_is_revoked(
         caller = Caller(record.key_id, record.tenant, record.role, key_hash=record.sha256)
         job = await api.submit("Ada", "Bob")
         await api.worker.run_shards()
-        reader = Reader(api.app.state.services, caller, job, Cursor(), Wanted(as_line))
-        pieces = reader.run(b"{}\n")
+        reader = ResultsReader(api.app.state.services, caller, job, ReadOptions(encode_ndjson_line))
+        pieces = reader.stream(b"{}\n")
         assert await anext(pieces) == b"{}\n"
         api_keys.revoke_key(api.keys_file, record.key_id)
         with pytest.raises(StreamAbortedError, match="unauthenticated"):

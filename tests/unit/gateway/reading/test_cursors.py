@@ -11,58 +11,58 @@ from gateway.reading import cursors
 from jobs.ledger import JobPosition
 from jobs.results import Cursor
 
-places = st.integers(0, 999_999_999)
+numbers = st.integers(0, 999_999_999)
 
 
-@given(places, places)
+@given(numbers, numbers)
 def test_a_cursor_comes_back_as_it_went(shard: int, offset: int) -> None:
-    """Any place survives, in characters that a URL does not escape."""
-    text = cursors.encode(Cursor(shard, offset))
+    """Any position survives, in characters that a URL does not escape."""
+    text = cursors.encode_result_cursor(Cursor(shard, offset))
 
-    assert cursors.decode(text) == Cursor(shard, offset)
+    assert cursors.decode_result_cursor(text) == Cursor(shard, offset)
     assert text.replace("-", "").replace("_", "").isalnum()
 
 
 def test_no_cursor_is_the_beginning() -> None:
     """The first page needs none."""
-    assert cursors.decode(None) == Cursor(0, 0)
+    assert cursors.decode_result_cursor(None) == Cursor(0, 0)
 
 
 _NAMES = st.from_regex(r"[0-9a-hjkmnp-tv-z]{26}", fullmatch=True)
 
 
 @given(st.integers(0, 10**15 - 1), _NAMES)
-def test_a_place_in_the_list_of_jobs_comes_back_as_it_went(created: int, name: str) -> None:
+def test_a_position_in_the_list_of_jobs_comes_back_as_it_went(created: int, name: str) -> None:
     """Likewise; and neither kind of cursor passes for the other."""
-    place = JobPosition(created, f"job_{name}")
-    text = cursors.encode_place(place)
+    position = JobPosition(created, f"job_{name}")
+    text = cursors.encode_job_cursor(position)
 
-    assert cursors.decode_place(text) == place
+    assert cursors.decode_job_cursor(text) == position
     assert text.replace("-", "").replace("_", "").isalnum()
-    assert isinstance(either(text), Problem)
+    assert isinstance(decode_or_problem(text), Problem)
     with pytest.raises(Problem):
-        cursors.decode_place(cursors.encode(Cursor(created % 10**9, 0)))
+        cursors.decode_job_cursor(cursors.encode_result_cursor(Cursor(created % 10**9, 0)))
 
 
-def either(text: str) -> Cursor | Problem:
-    """What becomes of a cursor; anything but these two fails the test."""
+def decode_or_problem(text: str) -> Cursor | Problem:
+    """Decode a result cursor; return the Problem if it is refused."""
     try:
-        return cursors.decode(text)
+        return cursors.decode_result_cursor(text)
     except Problem as problem:
         return problem
 
 
 @given(st.text() | st.binary(max_size=40).map(lambda raw: base64.urlsafe_b64encode(raw).decode().rstrip("=")))
 def test_any_text_is_a_cursor_or_refused(text: str) -> None:
-    """Nothing a client invents, base64 or not, is an internal error or a negative place."""
-    got = either(text)
+    """Nothing a client invents, base64 or not, is an internal error or a negative position."""
+    decoded = decode_or_problem(text)
     with pytest.raises(Problem, match="bad_cursor"):
-        cursors.decode_place(text)
+        cursors.decode_job_cursor(text)
 
-    if isinstance(got, Problem):
-        assert got.code == "bad_cursor"
+    if isinstance(decoded, Problem):
+        assert decoded.code == "bad_cursor"
     else:
-        assert min(got.shard, got.offset) >= 0
+        assert min(decoded.shard, decoded.offset) >= 0
 
 
 @pytest.mark.parametrize(
@@ -71,4 +71,4 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
 def test_near_misses_are_refused(text: str) -> None:
     """Plain, negative, another version, too large, too long."""
     with pytest.raises(Problem):
-        cursors.decode(text)
+        cursors.decode_result_cursor(text)

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.reading import encoding
-from gateway.reading.encoding import PIECE_BYTES, Progress, Wanted, encode_shards, take_piece
-from gateway.reading.rows import as_csv, as_json, as_line
+from gateway.reading.encoding import CHUNK_BYTES, Progress, ReadOptions, encode_shards, take_chunk
+from gateway.reading.rows import encode_csv_rows, encode_json, encode_ndjson_line
 from jobs import ledger
 from jobs.ledger import Ledger, Page, associated_data
 from jobs.results import Cursor
@@ -26,53 +26,53 @@ MOST = 1 << 40
 
 @pytest.fixture
 def store(ledger_url: str) -> Iterator[Ledger]:
-    """An empty ledger."""
+    """Return an empty ledger."""
     with redis.Redis.from_url(ledger_url) as client:
         yield Ledger(client)
 
 
-def finish(store: Ledger, message: ledger.Message, rows: list[DocumentResult]) -> tuple[ledger.Message, ...]:
+def finish_shard(store: Ledger, message: ledger.Message, rows: list[DocumentResult]) -> tuple[ledger.Message, ...]:
     """Claim and complete a shard whose documents all succeed."""
     assert store.run(ledger.claim_shard(message, "n", "w", "rev")).kind == "run"
     blob = CODEC.encode(encode_results(rows), associated_data("out", message.job, message.shard))
     return store.run(ledger.complete_shard(message, "n", blob, b"", len(rows), 0, {}, {})).publish
 
 
-def succeeded(first: int, count: int, **fields: Any) -> list[DocumentResult]:
-    """Results of `count` documents."""
+def make_results(first: int, count: int, **fields: Any) -> list[DocumentResult]:
+    """Return results of `count` documents."""
     return [DocumentResult(first + i, str(first + i), DocumentStatus.SUCCEEDED, **fields) for i in range(count)]
 
 
-def page_of(store: Ledger, job: str, shard: int) -> Page:
-    """The job's finished shards from this one on, one at a time."""
+def read_page(store: Ledger, job: str, shard: int) -> Page:
+    """Return the job's finished shards from this one on, one at a time."""
     page = store.run(ledger.read_page(job, shard, max_bytes=1))
     assert isinstance(page, Page)
     return page
 
 
-def read(store: Ledger, job: str, wanted: Wanted, *, drop: bool = False) -> list[dict[str, Any]]:
-    """Every result there is now, page by page; `drop`: nothing but the place is kept between two pieces."""
+def read_all(store: Ledger, job: str, options: ReadOptions, *, drop: bool = False) -> list[dict[str, Any]]:
+    """Read every result there is now, page by page; `drop`: keep only the position between two chunks."""
     rows: list[dict[str, Any]] = []
     at = Cursor()
     while True:
         progress, text = Progress(at.shard, at.offset), b""
         while not progress.full:
-            page = page_of(store, job, progress.at.shard)
-            parts = encode_shards(job, page.shards, CODEC, wanted, progress)
+            page = read_page(store, job, progress.cursor.shard)
+            parts = encode_shards(job, page.shards, CODEC, options, progress)
             ended = not page.shards
             while not ended:
-                piece, ended = take_piece(parts, progress, MOST, MOST)
-                text += piece
+                chunk, ended = take_chunk(parts, progress, MOST, MOST)
+                text += chunk
                 if drop:
                     break
-            if not page.shards or progress.at.shard >= page.total:
+            if not page.shards or progress.cursor.shard >= page.total:
                 break
         lines = [json.loads(line) for line in text.splitlines()]
-        assert wanted.limit is None or len(lines) <= wanted.limit
+        assert options.limit is None or len(lines) <= options.limit
         rows += lines
-        if progress.at == at or wanted.limit is None:
+        if progress.cursor == at or options.limit is None:
             return rows
-        at = progress.at
+        at = progress.cursor
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -90,9 +90,9 @@ def test_pages_of_any_size_give_every_result_once_in_order(
     pending = list(store.run(ledger.create_job(new_job(job, sizes))).publish)
     while pending:
         message = pending.pop()
-        rows = succeeded(sum(sizes[: message.shard]), sizes[message.shard], text=text)
-        pending += finish(store, message, rows)
-    results = read(store, job, Wanted(as_line, limit), drop=drop)
+        rows = make_results(sum(sizes[: message.shard]), sizes[message.shard], text=text)
+        pending += finish_shard(store, message, rows)
+    results = read_all(store, job, ReadOptions(encode_ndjson_line, limit=limit), drop=drop)
     assert [row["index"] for row in results] == list(range(sum(sizes)))
     assert all(row.get("text") == text for row in results)
     store.run(ledger.purge_job(job))
@@ -101,32 +101,34 @@ def test_pages_of_any_size_give_every_result_once_in_order(
 def test_a_running_job_shows_its_contiguous_prefix(store: Ledger) -> None:
     """Results behind an unfinished shard wait for it; the cursor stays where they will appear."""
     first, second = store.run(ledger.create_job(new_job("job_1", (2, 2, 2)))).publish
-    finish(store, second, succeeded(2, 2))
-    assert read(store, "job_1", Wanted(as_line)) == []
-    finish(store, first, succeeded(0, 2))
+    finish_shard(store, second, make_results(2, 2))
+    assert read_all(store, "job_1", ReadOptions(encode_ndjson_line)) == []
+    finish_shard(store, first, make_results(0, 2))
     page = store.run(ledger.read_page("job_1", 0))
     assert isinstance(page, Page)
     progress = Progress()
-    lines, ended = take_piece(
-        encode_shards("job_1", page.shards, CODEC, Wanted(as_line), progress), progress, MOST, MOST
+    lines, ended = take_chunk(
+        encode_shards("job_1", page.shards, CODEC, ReadOptions(encode_ndjson_line), progress), progress, MOST, MOST
     )
     assert [json.loads(line)["index"] for line in lines.splitlines()] == [0, 1, 2, 3]
-    assert (ended, progress.at, page.job.status.is_terminal) == (True, Cursor(2, 0), False)
+    assert (ended, progress.cursor, page.job.status.is_terminal) == (True, Cursor(2, 0), False)
 
 
 def test_cancelled_documents_have_a_result_each(store: Ledger) -> None:
-    """What never ran is in the results as cancelled, and a filter finds it."""
+    """Documents that never ran are in the results as cancelled, and a filter finds them."""
     first, _ = store.run(ledger.create_job(new_job("job_1", (1, 2)))).publish
-    finish(store, first, succeeded(0, 1))
+    finish_shard(store, first, make_results(0, 1))
     assert store.run(ledger.cancel_job("job_1")) == "closed"
-    rows = read(store, "job_1", Wanted(as_line))
+    rows = read_all(store, "job_1", ReadOptions(encode_ndjson_line))
     assert [row["status"] for row in rows] == ["succeeded", "cancelled", "cancelled"]
-    cancelled = read(store, "job_1", Wanted(as_line, 1, (DocumentStatus.CANCELLED,)))
+    cancelled = read_all(
+        store, "job_1", ReadOptions(encode_ndjson_line, limit=1, statuses=(DocumentStatus.CANCELLED,))
+    )
     assert [row["id"] for row in cancelled] == ["1", "2"]
 
 
-def stored(rows: list[DocumentResult], shard: int = 0) -> ledger.StoredShard:
-    """A finished shard with these results."""
+def make_shard(rows: list[DocumentResult], shard: int = 0) -> ledger.StoredShard:
+    """Return a finished shard with these results."""
     return ledger.StoredShard(
         shard, "d", 1, CODEC.encode(encode_results(rows), associated_data("out", "job_1", shard))
     )
@@ -134,51 +136,55 @@ def stored(rows: list[DocumentResult], shard: int = 0) -> ledger.StoredShard:
 
 @pytest.mark.parametrize("cursor", [Cursor(0, 5), Cursor(7, 0), Cursor(999_999_999, 999_999_999)])
 def test_a_cursor_behind_everything_finds_nothing(cursor: Cursor) -> None:
-    """A place that does not exist is the end of its shard, never an error or a repeated result."""
+    """A position that does not exist is the end of its shard, never an error or a repeated result."""
     progress = Progress(cursor.shard, cursor.offset)
-    shards = [stored(succeeded(0, 2))] if cursor.shard == 0 else []
-    assert take_piece(encode_shards("job_1", shards, CODEC, Wanted(as_line), progress), progress, MOST, MOST) == (
+    shards = [make_shard(make_results(0, 2))] if cursor.shard == 0 else []
+    assert take_chunk(
+        encode_shards("job_1", shards, CODEC, ReadOptions(encode_ndjson_line), progress), progress, MOST, MOST
+    ) == (
         b"",
         True,
     )
-    assert progress.at in (Cursor(1), cursor)
+    assert progress.cursor in (Cursor(1), cursor)
 
 
 def test_a_page_ends_before_it_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results that would make a page larger than allowed are left for the next; one result always has room."""
+    """Results that would make a page larger than allowed are left for the next; one result always fits."""
     monkeypatch.setattr(encoding, "PAGE_BYTES", 200_000)
-    wanted = Wanted(as_json, between=b",", paged=True)
+    options = ReadOptions(encode_json, separator=b",", paged=True)
     at, pages = Cursor(), []
-    shards = [stored(succeeded(3 * n, 3, text=size * "x"), n) for n, size in enumerate((40_000, 300_000, 70_000))]
+    shards = [
+        make_shard(make_results(3 * n, 3, text=size * "x"), n) for n, size in enumerate((40_000, 300_000, 70_000))
+    ]
     while at.shard < 3:
         progress = Progress(at.shard, at.offset)
-        parts = encode_shards("job_1", shards[at.shard :], CODEC, wanted, progress)
+        parts = encode_shards("job_1", shards[at.shard :], CODEC, options, progress)
         rows = json.loads(b"[" + b"".join(parts) + b"]")
         pages.append([row["index"] for row in rows])
-        at = progress.at
+        at = progress.cursor
     assert pages == [[0, 1, 2], [3], [4], [5], [6, 7], [8]]
 
 
 def test_a_page_that_finds_nothing_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A filter that keeps few of many results ends after so many decoded bytes, with a place to go on."""
-    monkeypatch.setattr(encoding, "SCANNED_BYTES", 100_000)
-    wanted = Wanted(as_json, statuses=(DocumentStatus.FAILED,), paged=True)
-    shards = [stored(succeeded(n, 1, text=60_000 * "x"), n) for n in range(9)]
+    """A filter that matches few of many results ends after a number of decoded bytes, with a cursor."""
+    monkeypatch.setattr(encoding, "MAX_SCANNED_BYTES", 100_000)
+    options = ReadOptions(encode_json, statuses=(DocumentStatus.FAILED,), paged=True)
+    shards = [make_shard(make_results(n, 1, text=60_000 * "x"), n) for n in range(9)]
     progress = Progress()
-    assert b"".join(encode_shards("job_1", shards, CODEC, wanted, progress)) == b""
-    assert (progress.at, progress.full) == (Cursor(2), True)
+    assert b"".join(encode_shards("job_1", shards, CODEC, options, progress)) == b""
+    assert (progress.cursor, progress.full) == (Cursor(2), True)
 
 
 def test_nothing_is_decoded_beyond_what_a_turn_allows() -> None:
     """A reader comes back before a shard that its turn is too small for, and before more than it may decode now."""
-    shards = [stored(succeeded(0, 1)), stored(succeeded(1, 1, text=300_000 * "x"), 1)]
+    shards = [make_shard(make_results(0, 1)), make_shard(make_results(1, 1, text=300_000 * "x"), 1)]
     progress = Progress()
-    parts = encode_shards("job_1", shards, CODEC, Wanted(as_line), progress)
-    piece, ended = take_piece(parts, progress, 100_000, MOST)
-    assert (json.loads(piece)["index"], ended, progress.opening > 300_000) == (0, False, True)
-    assert progress.at == Cursor(1)
-    piece, ended = take_piece(parts, progress, MOST, MOST)
-    assert (len(piece), ended) == (PIECE_BYTES, False)
+    parts = encode_shards("job_1", shards, CODEC, ReadOptions(encode_ndjson_line), progress)
+    chunk, ended = take_chunk(parts, progress, 100_000, MOST)
+    assert (json.loads(chunk)["index"], ended, progress.opened_bytes > 300_000) == (0, False, True)
+    assert progress.cursor == Cursor(1)
+    chunk, ended = take_chunk(parts, progress, MOST, MOST)
+    assert (len(chunk), ended) == (CHUNK_BYTES, False)
 
 
 ENTITIES = tuple(Entity(n, n + 1, 'a"\u2028', '"entities":[]', 0.5) for n in range(1000))
@@ -188,9 +194,9 @@ ENTITIES = tuple(Entity(n, n + 1, 'a"\u2028', '"entities":[]', 0.5) for n in ran
 def test_a_result_is_the_same_in_parts(count: int) -> None:
     """A result of many entities is written in parts and says what it said as one."""
     result = DocumentResult(0, '"entities":[]', DocumentStatus.SUCCEEDED, ENTITIES[:count], text='"entities":[]')
-    assert json.loads(b"".join(as_json(result))) == json.loads(json.dumps(result.to_dict()))
-    assert b"".join(as_line(result)).decode().splitlines() == [b"".join(as_json(result)).decode()]
-    assert len(b"".join(as_csv(result)).decode().split("\r\n")) == max(count, 1) + 1
+    assert json.loads(b"".join(encode_json(result))) == json.loads(json.dumps(result.to_dict()))
+    assert b"".join(encode_ndjson_line(result)).decode().splitlines() == [b"".join(encode_json(result)).decode()]
+    assert len(b"".join(encode_csv_rows(result)).decode().split("\r\n")) == max(count, 1) + 1
 
 
 @given(start=st.integers(0, 300_000))
@@ -198,8 +204,10 @@ def test_a_result_is_the_same_in_parts(count: int) -> None:
 def test_a_reader_goes_on_inside_of_a_result(start: int) -> None:
     """Whatever was written before, the rest is what follows it byte by byte."""
     result = DocumentResult(0, "0", DocumentStatus.SUCCEEDED, ENTITIES, text="t" * 150_000)
-    shards = [stored([result])]
-    whole = b"".join(as_line(result))
+    shards = [make_shard([result])]
+    whole = b"".join(encode_ndjson_line(result))
     progress = Progress(written=min(start, len(whole)))
-    assert b"".join(encode_shards("job_1", shards, CODEC, Wanted(as_line), progress)) == whole[start:]
-    assert progress.at == Cursor(1)
+    assert (
+        b"".join(encode_shards("job_1", shards, CODEC, ReadOptions(encode_ndjson_line), progress)) == whole[start:]
+    )
+    assert progress.cursor == Cursor(1)

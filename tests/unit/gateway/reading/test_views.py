@@ -6,13 +6,13 @@ import orjson
 import pytest
 
 from gateway.http.schemas import JobBody, JobWebhook
-from gateway.reading.views import etag, job_json, retry_after_s, rfc3339
+from gateway.reading.views import build_etag, format_rfc3339, job_json, retry_after_s
 from gateway.submission.create import new_job_id
 from jobs.schema import Counts, Job, JobStatus, Priority, Usage
 
 
-def job(**fields: object) -> Job:
-    """A job half done."""
+def make_job(**fields: object) -> Job:
+    """Return a job that is half done."""
     base = Job(
         id="job_1",
         tenant="acme",
@@ -43,8 +43,8 @@ def job(**fields: object) -> Job:
 
 
 def test_the_tenant_and_the_stored_blobs_are_not_shown() -> None:
-    """A job's JSON holds what the contract names, and nothing of the store."""
-    body = orjson.loads(job_json(job(opts=b"secret"), {"a": "b"}))
+    """A job's JSON holds the fields of the contract, and none of the ledger's."""
+    body = orjson.loads(job_json(make_job(opts=b"secret"), {"a": "b"}))
 
     assert {"tenant", "opts", "meta", "version", "now"}.isdisjoint(body)
     assert body["metadata"] == {"a": "b"}
@@ -58,9 +58,9 @@ def test_the_tenant_and_the_stored_blobs_are_not_shown() -> None:
     }
 
 
-def test_a_job_is_what_the_openapi_document_says() -> None:
+def test_a_job_matches_the_openapi_document() -> None:
     """Its JSON is that of the documented body, field by field in the same order."""
-    ended = job(
+    ended = make_job(
         status=JobStatus.PARTIALLY_SUCCEEDED,
         eta_s=0.5,
         queue_position=2,
@@ -72,9 +72,9 @@ def test_a_job_is_what_the_openapi_document_says() -> None:
         retry_of="job_0",
         retried_by="job_2",
     )
-    for given, webhook in ((job(), None), (ended, JobWebhook(endpoint_id="ep_1", secret="s"))):
-        told = job_json(given, {"a": "b"}, webhook)
-        assert JobBody.model_validate_json(told).model_dump_json().encode() == told
+    for shown, webhook in ((make_job(), None), (ended, JobWebhook(endpoint_id="ep_1", secret="s"))):
+        body = job_json(shown, {"a": "b"}, webhook)
+        assert JobBody.model_validate_json(body).model_dump_json().encode() == body
 
 
 @pytest.mark.parametrize(
@@ -83,18 +83,18 @@ def test_a_job_is_what_the_openapi_document_says() -> None:
 )
 def test_times_are_rfc_3339_in_utc_with_milliseconds(ms: int, text: str) -> None:
     """Always three digits, always Z."""
-    assert rfc3339(ms) == text
+    assert format_rfc3339(ms) == text
 
 
 @pytest.mark.parametrize(("eta", "seconds"), [(None, 1), (0.2, 1), (10.0, 5), (3600.0, 30)])
 def test_retry_after_follows_the_eta(eta: float | None, seconds: int) -> None:
-    """Half of what is left, within 1 to 30 s."""
-    assert retry_after_s(job(eta_s=eta)) == seconds
+    """Half of the remaining time, within 1 to 30 s."""
+    assert retry_after_s(make_job(eta_s=eta)) == seconds
 
 
 def test_the_etag_is_the_version() -> None:
-    """Weak, for the ETA moves without one."""
-    assert etag(job()) == 'W/"7"'
+    """Weak, because the ETA changes without a new version."""
+    assert build_etag(make_job()) == 'W/"7"'
 
 
 def test_job_ids_sort_by_time_and_differ() -> None:
@@ -102,5 +102,5 @@ def test_job_ids_sort_by_time_and_differ() -> None:
     ids = [new_job_id() for _ in range(1000)]
 
     assert len(set(ids)) == 1000
-    assert all(re.fullmatch(r"job_[0-9a-hjkmnp-tv-z]{26}", one) for one in ids)
-    assert [one[:13] for one in ids] == sorted(one[:13] for one in ids)
+    assert all(re.fullmatch(r"job_[0-9a-hjkmnp-tv-z]{26}", job_id) for job_id in ids)
+    assert [job_id[:13] for job_id in ids] == sorted(job_id[:13] for job_id in ids)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.webhooks.addresses import ForbiddenTargetError, Policy, forbidden, parse
-from gateway.webhooks.allowed import read_allowed
+from gateway.webhooks.allowed import parse_allowed
 
 PRIVATE_V4 = [
     "0.0.0.0",
@@ -153,7 +153,7 @@ def test_nat64_is_what_it_embeds(number: int) -> None:
 
 def test_networks_that_are_opened() -> None:
     """GLEANER_WEBHOOK_ALLOW opens what it names and nothing beside it; it opens the machine's own addresses too."""
-    policy, target = Policy(allow=read_allowed("10.1.0.0/16,fd00::/8")), parse("https://hooks.example/")
+    policy, target = Policy(allow=parse_allowed("10.1.0.0/16,fd00::/8")), parse("https://hooks.example/")
     for text in ("10.1.2.3", "fd12::1"):
         assert not policy.check(target, [ipaddress.ip_address(text)], "t")
         assert not policy.check(target, [ipaddress.ip_address(text)], "t", lambda _: True)

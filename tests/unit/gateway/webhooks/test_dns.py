@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.webhooks.dns import Resolver, UnknownNameError, read_servers
+from gateway.webhooks.dns import Resolver, UnknownNameError, parse_name_servers
 from tests.support.servers.name_server import NameServer, name_server, write_conf
 
 
@@ -138,8 +138,8 @@ def test_without_configuration_the_machine_itself_is_asked(tmp_path: Path) -> No
 
 def test_name_servers_of_the_setting() -> None:
     """An address, with a port or without."""
-    servers = read_servers(["10.0.0.10", "10.0.0.10:5353", "[fd00::10]:5353", "fd00::10"])
+    servers = parse_name_servers(["10.0.0.10", "10.0.0.10:5353", "[fd00::10]:5353", "fd00::10"])
     assert servers == [("10.0.0.10", 53), ("10.0.0.10", 5353), ("fd00::10", 5353), ("fd00::10", 53)]
     for wrong in ("dns.example", "10.0.0.10:x", "[fd00::10", "10.0.0.300"):
         with pytest.raises(ValueError, match="is no name server"):
-            read_servers([wrong])
+            parse_name_servers([wrong])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.webhooks.addresses import NOT_PUBLIC, Address, ForbiddenTargetError, Policy, parse
-from gateway.webhooks.allowed import read_allowed
+from gateway.webhooks.allowed import parse_allowed
 from gateway.webhooks.dns import Resolve, Resolver, UnknownNameError
 from gateway.webhooks.pinned_transport import Proxy
 from gateway.webhooks.schedule import Answer
@@ -22,7 +22,7 @@ from tests.support.servers.certificates import Authority
 from tests.support.servers.receivers import Receiver, receiving
 
 HERE: Address = ipaddress.ip_address("127.0.0.1")
-LOCAL = Policy(allow=read_allowed("127.0.0.0/8"), allow_http=True)
+LOCAL = Policy(allow=parse_allowed("127.0.0.0/8"), allow_http=True)
 
 
 def sender(policy: Policy = LOCAL, find: Resolve | None = None, **options: object) -> Sender:
@@ -97,7 +97,7 @@ def test_proxies_of_the_environment_are_not_used(receiver: Receiver, monkeypatch
 def test_a_name_that_changes_its_answer_gains_nothing(receiver: Receiver) -> None:
     """DNS rebinding: there is one look-up per attempt, and the connection goes to what was checked."""
     allowed: Address = ipaddress.ip_address("127.0.0.2")  # nobody listens there
-    policy = Policy(allow=read_allowed("127.0.0.2/32"), allow_http=True)
+    policy = Policy(allow=parse_allowed("127.0.0.2/32"), allow_http=True)
     seen: list[tuple[str, int]] = []
 
     def changing(host: str, port: int) -> Sequence[Address]:

@@ -29,7 +29,7 @@ FROZEN = {
 
 def test_the_standard_library_accepts_our_headers() -> None:
     """What we sign, the receivers' own library verifies; another secret or body it does not."""
-    secret, body = signing.new_secret(), payload.job_event(json.dumps(FROZEN).encode(), {"a": "\u00e9"}, "")
+    secret, body = signing.new_secret(), payload.build_job_event(json.dumps(FROZEN).encode(), {"a": "\u00e9"}, "")
     headers = signing.headers("dlv_1", int(time.time()), body, [secret])
     assert Webhook(secret).verify(body, headers) == json.loads(body)
     for wrong, content in ((signing.new_secret(), body), (secret, body + b" ")):
@@ -67,19 +67,19 @@ def test_a_card_is_sealed() -> None:
 @pytest.mark.parametrize("secret", ["", "x", "whsec_", "whsec_abc", "whsec_" + "A" * 120, "whsec_!!!!", "AAAA" * 8])
 def test_weak_or_foreign_secrets_are_refused(secret: str) -> None:
     """A given secret is `whsec_` and 24 to 64 bytes in base64."""
-    assert signing.secret_fault(secret)
+    assert signing.find_secret_fault(secret)
 
 
 def test_good_secrets_pass() -> None:
     """Ours, and the smallest."""
-    assert signing.secret_fault(signing.new_secret()) is None
-    assert signing.secret_fault("whsec_" + "A" * 32) is None  # pragma: allowlist secret
+    assert signing.find_secret_fault(signing.new_secret()) is None
+    assert signing.find_secret_fault("whsec_" + "A" * 32) is None  # pragma: allowlist secret
 
 
 def test_the_payload() -> None:
     """Thin: ids, counts and times; no text, no entity, no label."""
     body = json.loads(
-        payload.job_event(json.dumps(FROZEN).encode(), {"batch": "42"}, "https://gleaner.example.com/")
+        payload.build_job_event(json.dumps(FROZEN).encode(), {"batch": "42"}, "https://gleaner.example.com/")
     )
     assert body == {
         "type": "job.partially_succeeded",
@@ -106,6 +106,6 @@ def test_the_payload() -> None:
 
 def test_no_errors_is_an_empty_list() -> None:
     """Lua writes an empty list as an empty object."""
-    body = json.loads(payload.job_event(json.dumps({**FROZEN, "errors": {}}).encode(), {}, ""))
+    body = json.loads(payload.build_job_event(json.dumps({**FROZEN, "errors": {}}).encode(), {}, ""))
     assert body["data"]["error_summary"] == []
     assert body["data"]["results_url"] == "/v1/jobs/job_1/results"
