@@ -74,7 +74,7 @@ class Gateway:
             NoGatewayError: there is neither.
         """
         url, key = self.url, self.key
-        directory = DataDir.at(self.data_dir)
+        directory = DataDir.from_path(self.data_dir)
         stack = directory.read_stack()
         if url is None:
             if stack is None:

@@ -1,7 +1,7 @@
 """The local stack behind `gleaner up` and `gleaner demo`: the whole service as child processes on this machine.
 
-Only the standard library and httpx are imported here; what else it needs is looked for when a stack starts, and
-a missing package is `MissingExtra`, which names the extra to install.
+Only the standard library and httpx are imported here; other packages are checked when a stack starts, and a missing
+one raises `MissingExtra`, which names the extra to install.
 """
 
 from gleaner.localstack.datadir import DEFAULT, DataDir

@@ -1,8 +1,8 @@
 """Run a command that does not outlive its parent: `python child.py [--lock FILE] CMD…`.
 
-The kernel sends this process, which becomes the command, SIGTERM when the parent ends, SIGKILL included; so a
-killed `gleaner up` takes its supervisor along, and a killed supervisor its programs. Imports nothing but the
-standard library: it starts once per child.
+The kernel sends this process, which becomes the command, SIGTERM when the parent ends, even by SIGKILL; so a killed
+`gleaner up` ends its supervisor, and a killed supervisor its programs. Imports only the standard library, because
+it runs once per child.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import sys
 from collections.abc import Sequence
 
 PARENT = "GLEANER_STACK_PARENT"
-"""Environment: the process id that must be the parent. Every child hands its own on to the next generation."""
+"""Environment variable: the process id of the parent. Every child sets it for its children."""
 
 _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Bind this process's life to its parent's, then become the command."""
-    lock, command = _parse(arguments)
+    """Bind this process's lifetime to its parent's, then become the command."""
+    lock, command = _parse_arguments(arguments)
     die_with_parent(int(os.environ.get(PARENT, os.getppid())))
     if lock is not None:
-        _hold(lock)
+        _hold_lock(lock)
     os.environ[PARENT] = str(os.getpid())
     os.execvp(command[0], command)  # nosec B606
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask for SIGTERM at the parent's end, and leave at once if that has come already."""
+    """Have the kernel send SIGTERM when the parent ends; exit now if it has already ended."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
-        raise SystemExit("the parent is gone")
+        raise SystemExit("the parent process has ended")
 
 
-def _parse(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+def _parse_arguments(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     rest = list(arguments)
     lock = None
     if rest[:1] == ["--lock"]:
@@ -49,8 +49,8 @@ def _parse(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     return lock, rest
 
 
-def _hold(path: str) -> None:
-    """Lock a file for as long as the command lives: the descriptor stays open across exec."""
+def _hold_lock(path: str) -> None:
+    """Lock a file while the command runs: the descriptor stays open across exec."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     os.set_inheritable(descriptor, True)

@@ -1,29 +1,29 @@
-"""Why a local stack is not running, in words for the person who started it.
+"""Reasons why a local stack is not running, with messages for the person who started it.
 
 ::
 
     StackError
     ├── MissingExtra       a package of the `all` extra is not installed
     ├── AlreadyRunning     another stack uses the data directory
-    ├── PortInUse          something listens where the gateway should
-    ├── ServerUnreachable  `--redis-url` answers nothing
-    ├── StartFailed        a child died or was not ready in time; ends with its last log lines
-    └── Interrupted        asked to stop while starting
+    ├── PortInUse          another process listens on the gateway's port
+    ├── ServerUnreachable  the server of `--redis-url` does not respond
+    ├── StartFailed        a child exited or was not ready in time; the message ends with its last log lines
+    └── Interrupted        the user stopped the start
 """
-# ruff: noqa: N818 - each is named after what happened
+# ruff: noqa: N818 - each is named after the event
 
 from __future__ import annotations
 
 
 class StackError(Exception):
-    """Base of what the local stack raises; `str()` says what to do."""
+    """Base of the local stack's exceptions; `str()` says how to fix the problem."""
 
 
 class MissingExtra(StackError):
     """A package of the `all` extra is not installed."""
 
     def __init__(self, package: str) -> None:
-        super().__init__(f"the local stack needs {package}: pip install 'gleaner-ner[all]'")
+        super().__init__(f"the local stack requires {package}: pip install 'gleaner-ner[all]'")
 
 
 class AlreadyRunning(StackError):
@@ -31,16 +31,16 @@ class AlreadyRunning(StackError):
 
 
 class PortInUse(StackError):
-    """Something listens where the gateway should."""
+    """Another process listens on the gateway's port."""
 
 
 class ServerUnreachable(StackError):
-    """The server named by `--redis-url` answers nothing."""
+    """The server of `--redis-url` does not respond."""
 
 
 class StartFailed(StackError):
-    """A child died or was not ready in time."""
+    """A child exited or was not ready in time."""
 
 
 class Interrupted(StackError):
-    """Asked to stop while starting."""
+    """The user stopped the start."""

@@ -1,6 +1,6 @@
-"""`LocalStack`: the whole service on this machine, from nothing to ready, and back to nothing.
+"""`LocalStack`: start and stop the whole service on this machine.
 
-start: lock the directory -> server -> the others -> ready -> stack.json.  stop: the same backwards.
+start: lock the directory -> server -> other programs -> ready -> stack.json.  stop: the same in reverse order.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import httpx
 from gleaner.localstack import datadir, plan, ports, server
 from gleaner.localstack.datadir import DataDir, Lock
 from gleaner.localstack.errors import AlreadyRunning, Interrupted, MissingExtra, StackError, StartFailed
-from gleaner.localstack.plan import Blueprint, StackOptions
+from gleaner.localstack.plan import StackOptions, StackPlan
 from gleaner.localstack.programs import COURIER, FLOWER, GATEWAY, SERVER, WORKER, Program
 from gleaner.localstack.supervision import Child, Supervision
 
@@ -34,7 +34,7 @@ EventKind = Literal["starting", "ready", "ended", "restarted", "given_up", "stop
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something a person watching the stack wants to know, as a kind, whose, and a sentence."""
+    """A change of a process to be shown to the user: kind, name of the process, and a sentence."""
 
     kind: EventKind
     name: str
@@ -42,16 +42,16 @@ class Event:
 
 
 class LocalStack:
-    """Server, gateway, workers, courier and Flower as child processes that end when this one does.
+    """Server, gateway, workers, courier and Flower as child processes that end when this process does.
 
-    A context manager: ready inside the block, gone after it. Start it from the main thread (the children's
-    lives are bound to the starting thread).
+    A context manager: ready inside the block, stopped after it. Start it from the main thread, because the children
+    end with the thread that started them.
 
     Args:
         options: see `StackOptions`.
-        on_event: told what happens, from the thread that called.
-        stop_requested: set it to have a start that is under way raise `Interrupted`, and `watch` return.
-        environment: settings for the children beside this process's own.
+        on_event: called with each event, in the calling thread.
+        stop_requested: set it to make a running `start` raise `Interrupted`, and `watch_children` return.
+        environment: settings for the children in addition to this process's.
     """
 
     def __init__(
@@ -63,22 +63,22 @@ class LocalStack:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.options = options or StackOptions()
-        self.directory = DataDir.at(self.options.data_dir)
+        self.directory = DataDir.from_path(self.options.data_dir)
         self._on_event = on_event
         self._stop_requested = stop_requested or threading.Event()
         self._environment = {**os.environ, **(environment or {})}
         self._lock = Lock(self.directory.run / "stack.lock")
-        self._blueprint: Blueprint | None = None
+        self._plan: StackPlan | None = None
         self._supervision: Supervision | None = None
         self._children: dict[str, Child] = {}
         self._relaunch_at: dict[str, float] = {}
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What stack.json says, process ids aside: URLs, Flower's password, metrics."""
-        if self._blueprint is None:
+        """Content of stack.json without process ids: URLs, Flower's password, metrics."""
+        if self._plan is None:
             raise StackError("the stack was not started")
-        return self._blueprint.facts
+        return self._plan.facts
 
     @property
     def key(self) -> str:
@@ -95,169 +95,172 @@ class LocalStack:
         self.stop()
 
     def start(self) -> None:
-        """Return when everything is ready and stack.json says so.
+        """Start everything; return when it is ready and stack.json is written.
 
         Raises:
-            StackError: see `gleaner.localstack.errors`; nothing is left running.
+            StackError: see `gleaner.localstack.errors`; no process is left running.
         """
         try:
-            self._start()
+            self._start_programs()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Drain and end everything. Harmless if nothing runs."""
+        """Drain and stop everything. Does nothing if nothing runs."""
         if self._supervision is not None:
             self.directory.stack_file.unlink(missing_ok=True)
-            self._tell("stopping", "stack", "finishing what runs")
+            self._emit_event("stopping", "stack", "finishing running work")
             self._supervision.stop()
             self._supervision = None
         self._lock.release()
 
     def kill(self) -> None:
-        """End everything without waiting for what runs; for the user who presses Ctrl-C twice."""
+        """Kill everything without draining; for the user who presses Ctrl-C twice."""
         if self._supervision is not None:
             self._supervision.kill()
 
-    def watch(self) -> None:
-        """Keep stack.json true and tell what happens to the children, until `stop_requested` is set.
+    def watch_children(self) -> None:
+        """Keep stack.json up to date and report changes of the children, until `stop_requested` is set.
 
         Raises:
-            StackError: the supervisor itself ended.
+            StackError: the supervisor exited.
         """
         while not self._stop_requested.wait(_POLL_S):
-            self.check()
+            self.check_children()
 
-    def check(self) -> None:
-        """Look at the children once.
+    def check_children(self) -> None:
+        """Check the children once, report changes, and restart programs that failed.
 
         Raises:
-            StackError: the supervisor itself ended.
+            StackError: the supervisor exited.
         """
-        supervision = self._running()
-        now = supervision.children()
+        supervision = self._require_running()
+        now = supervision.list_children()
         if now is None:
-            if supervision.alive:
+            if supervision.is_alive:
                 return
-            raise StackError(f"the supervisor ended; see {self.directory.log('supervisord')}")
+            raise StackError(f"the supervisor exited; see {self.directory.log_path('supervisord')}")
         before, self._children = self._children, now
         for child in now.values():
-            self._compare(before.get(child.name, child), child)
+            self._report_change(before.get(child.name, child), child)
         if any(child.pid != now[child.name].pid for child in before.values()):
             self._write_stack()
 
-    def _start(self) -> None:
+    def _start_programs(self) -> None:
         _require_packages()
-        self.directory.create()
+        self.directory.create_folders()
         self._lock.acquire_or_fail(self.directory.root)
         self.directory.stack_file.unlink(missing_ok=True)
         self._await_previous_server()
         if self.options.port:
-            ports.require(self.options.port)
+            ports.require_free(self.options.port)
         self.directory.ensure_admin_key(_create_admin_key, _key_is_good)
-        self._blueprint = drawn = plan.draw(self.options, self.directory, self._environment)
-        self._supervision = Supervision(self.directory, drawn.programs, drawn.environment)
+        self._plan = new_plan = plan.make_plan(self.options, self.directory, self._environment)
+        self._supervision = Supervision(self.directory, new_plan.programs, new_plan.environment)
         self._supervision.start()
-        others = list(drawn.programs)
-        if drawn.embeds_server:
-            self._launch([others.pop(0)], lambda _program: server.answers(drawn.stores.ledger_url) is None)
+        programs = list(new_plan.programs)
+        if new_plan.has_embedded_server:
+            ledger_url = new_plan.urls.ledger_url
+            self._launch_programs([programs.pop(0)], lambda _program: server.connection_error(ledger_url) is None)
         with httpx.Client(trust_env=False, timeout=2.0) as http:
-            self._launch(others, lambda program: _is_ready(http, program))
+            self._launch_programs(programs, lambda program: _is_ready(http, program))
         self._write_stack()
 
-    def _launch(self, programs: list[Program], ready: Callable[[Program], bool]) -> None:
+    def _launch_programs(self, programs: list[Program], ready: Callable[[Program], bool]) -> None:
         """Start programs and wait until all are ready."""
         for program in programs:
-            self._tell("starting", program.name, "starting")
-            self._running().launch(program.name)
+            self._emit_event("starting", program.name, "starting")
+            self._require_running().launch_program(program.name)
         end = time.monotonic() + self.options.ready_timeout_s
         waiting = list(programs)
         first_pids: dict[str, int] = {}
         while True:
-            self._children = self._running().children() or {}
+            self._children = self._require_running().list_children() or {}
             for program in waiting:
                 self._require_alive(program, first_pids)
-            for program in [one for one in waiting if ready(one)]:
+            for program in filter(ready, tuple(waiting)):
                 waiting.remove(program)
-                self._tell("ready", program.name, "ready")
+                self._emit_event("ready", program.name, "ready")
             if not waiting:
                 return
             if time.monotonic() > end:
                 late = ", ".join(program.name for program in waiting)
                 limit = f"{self.options.ready_timeout_s:g} s"
                 raise StartFailed(f"not ready after {limit}: {late}{self._log_tail(waiting[0].name)}")
-            self._pause()
+            self._sleep_or_interrupt()
 
     def _require_alive(self, program: Program, first_pids: dict[str, int]) -> None:
         child = self._children.get(program.name)
         if child is None:
-            raise StartFailed(f"the supervisor ended; see {self.directory.log('supervisord')}")
+            raise StartFailed(f"the supervisor exited; see {self.directory.log_path('supervisord')}")
         first = first_pids.setdefault(program.name, child.pid)
         if child.pid != first or child.state not in ("STARTING", "RUNNING"):
-            raise StartFailed(f"{program.name} ended while it started{self._log_tail(program.name)}")
+            raise StartFailed(f"{program.name} exited during start-up{self._log_tail(program.name)}")
 
     def _log_tail(self, name: str) -> str:
-        path = self.directory.log(name)
+        path = self.directory.log_path(name)
         lines = path.read_text(errors="replace").splitlines()[-_LOG_LINES:] if path.exists() else []
-        return f"; the end of {path}:\n" + "\n".join(f"  {line}" for line in lines)
+        return f"; last lines of {path}:\n" + "\n".join(f"  {line}" for line in lines)
 
     def _await_previous_server(self) -> None:
-        """Wait for the server of a killed stack, which is still draining, to let go of the directory."""
+        """Wait until the server of a killed stack, which may still be draining, releases the directory."""
         lock = Lock(self.directory.server_lock)
         end = time.monotonic() + _PREVIOUS_STOP_LIMIT_S
-        told = False
+        is_announced = False
         while not lock.acquire():
             if time.monotonic() > end:
-                raise AlreadyRunning(f"the server of an earlier stack still runs in {self.directory.root}")
-            if not told:
-                self._tell("waiting", "stack", "an earlier stack is still stopping")
-                told = True
-            self._pause()
+                raise AlreadyRunning(
+                    f"the server of an earlier stack is still running in {self.directory.root}; stop it"
+                )
+            if not is_announced:
+                self._emit_event("waiting", "stack", "an earlier stack is still stopping")
+                is_announced = True
+            self._sleep_or_interrupt()
         lock.release()
 
-    def _pause(self) -> None:
+    def _sleep_or_interrupt(self) -> None:
         if self._stop_requested.wait(_POLL_S):
             raise Interrupted("stopped while starting")
 
-    def _compare(self, before: Child, now: Child) -> None:
-        log = self.directory.log(now.name)
+    def _report_change(self, before: Child, now: Child) -> None:
+        log = self.directory.log_path(now.name)
         if before.pid and now.pid and before.pid != now.pid:
-            self._tell("restarted", now.name, f"ended, started again as process {now.pid}; log: {log}")
+            self._emit_event("restarted", now.name, f"exited, restarted as process {now.pid}; log: {log}")
         elif before.pid and not now.pid:
-            self._tell("ended", now.name, f"ended, will be started again; log: {log}")
+            self._emit_event("ended", now.name, f"exited, will be restarted; log: {log}")
         elif now.pid and not before.pid:
-            self._tell("restarted", now.name, f"started again as process {now.pid}")
+            self._emit_event("restarted", now.name, f"restarted as process {now.pid}")
         if now.state != "FATAL":
             return
         if before.state != "FATAL":
             self._relaunch_at[now.name] = time.monotonic() + _RELAUNCH_S
-            text = f"failed several times; next try in {_RELAUNCH_S:g} s{self._log_tail(now.name)}"
-            self._tell("given_up", now.name, text)
+            text = f"failed several times; next attempt in {_RELAUNCH_S:g} s{self._log_tail(now.name)}"
+            self._emit_event("given_up", now.name, text)
         elif time.monotonic() > self._relaunch_at[now.name]:
             self._relaunch_at[now.name] = time.monotonic() + _RELAUNCH_S
-            self._running().launch(now.name)
+            self._require_running().launch_program(now.name)
 
     def _write_stack(self) -> None:
-        programs = self._blueprint.programs if self._blueprint else ()
+        programs = self._plan.programs if self._plan else ()
 
-        def of(kind: str) -> list[int]:
+        def pids_of(kind: str) -> list[int]:
             pids = (self._children[program.name].pid for program in programs if program.kind == kind)
             return [pid for pid in pids if pid]
 
         pids = {
-            SERVER: next(iter(of(SERVER)), None),
-            **{kind: of(kind) for kind in (GATEWAY, WORKER, COURIER)},
-            FLOWER: next(iter(of(FLOWER)), None),
+            SERVER: next(iter(pids_of(SERVER)), None),
+            **{kind: pids_of(kind) for kind in (GATEWAY, WORKER, COURIER)},
+            FLOWER: next(iter(pids_of(FLOWER)), None),
         }
         datadir.write_stack(self.directory, {**self.facts, "pids": pids})
 
-    def _running(self) -> Supervision:
+    def _require_running(self) -> Supervision:
         if self._supervision is None:
             raise StackError("the stack is not running")
         return self._supervision
 
-    def _tell(self, kind: EventKind, name: str, text: str) -> None:
+    def _emit_event(self, kind: EventKind, name: str, text: str) -> None:
         self._on_event(Event(kind, name, text))
 
 

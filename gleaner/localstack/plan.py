@@ -1,4 +1,4 @@
-"""Options and free ports -> everything a local stack is going to be: programs, their settings, stack.json."""
+"""Plan a local stack from its options and free ports: programs, their settings, stack.json."""
 
 from __future__ import annotations
 
@@ -10,25 +10,35 @@ from pathlib import Path
 from typing import Any, Final
 
 from gleaner.localstack import datadir, ports, server
-from gleaner.localstack import programs as plan
 from gleaner.localstack.datadir import DataDir
-from gleaner.localstack.programs import Program
-from gleaner.localstack.server import Embedded, Stores
+from gleaner.localstack.programs import (
+    COURIER,
+    GATEWAY,
+    SERVER,
+    WORKER,
+    Program,
+    courier_program,
+    flower_program,
+    gateway_program,
+    server_program,
+    worker_program,
+)
+from gleaner.localstack.server import RedisUrls
 
 _FLOWER_USER: Final = "gleaner"
 
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """How a local stack is set up.
+    """Options of a local stack.
 
     Attributes:
-        data_dir: keys, data, logs and stack.json; `~` allowed.
-        port: the gateway's; 0 takes a free one.
-        redis_url: the ledger's database on a server that is there; None embeds a server.
-        workers: worker processes.
-        flower: whether queue inspection runs too.
-        ready_timeout_s: how long everything may take to be ready, the model's warm-up included.
+        data_dir: folder of keys, data, logs and stack.json; `~` is expanded.
+        port: the gateway's; 0 for a free one.
+        redis_url: the ledger's database on an existing server; None starts an embedded one.
+        workers: number of worker processes.
+        flower: True to run Flower, which shows the queues.
+        ready_timeout_s: seconds until everything must be ready, including the model's warm-up.
     """
 
     data_dir: Path = datadir.DEFAULT
@@ -40,96 +50,101 @@ class StackOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Blueprint:
-    """A stack before it runs.
+class StackPlan:
+    """Plan of a stack.
 
     Attributes:
-        programs: what runs, the embedded server first if there is one.
-        stores: where ledger and broker will be.
+        programs: the programs to run, the embedded server first if there is one.
+        urls: URLs of ledger and broker.
         facts: stack.json without the process ids.
-        environment: what every program gets.
+        environment: environment variables of every program.
     """
 
     programs: tuple[Program, ...]
-    stores: Stores
+    urls: RedisUrls
     facts: Mapping[str, Any]
     environment: Mapping[str, str]
 
     @property
-    def embeds_server(self) -> bool:
-        """True if the server is ours."""
-        return self.programs[0].kind == plan.SERVER
+    def has_embedded_server(self) -> bool:
+        """True if the stack starts its server."""
+        return self.programs[0].kind == SERVER
 
 
-def draw(options: StackOptions, directory: DataDir, inherited: Mapping[str, str]) -> Blueprint:
+def make_plan(options: StackOptions, directory: DataDir, inherited: Mapping[str, str]) -> StackPlan:
     """Choose ports and passwords, and write the embedded server's configuration.
 
     Args:
-        options: what was asked for.
-        directory: created already.
-        inherited: the environment that the children start from.
+        options: the user's options.
+        directory: the data directory, which must exist.
+        inherited: environment variables that the children inherit.
 
     Raises:
-        MissingExtra: no server binary.
-        ServerUnreachable: `options.redis_url` answers nothing.
+        MissingExtra: the server binary is not installed.
+        ServerUnreachable: the server at `options.redis_url` does not respond.
     """
-    any_port, server_port, flower_port, *metrics = ports.free(5 + options.workers)
-    gateway_port = options.port or any_port
+    free_port, server_port, flower_port, *metrics = ports.find_free(5 + options.workers)
+    gateway_port = options.port or free_port
     flower_password = secrets.token_urlsafe(18)
-    own = None
+    server_settings: dict[str, str] = {}
     if options.redis_url is None:
-        own = server.embedded(directory, server_port)
-        stores = own.stores
-        datadir.write_private(_server_configuration(directory), own.configuration)
+        embedded = server.plan_embedded(directory, server_port)
+        urls = embedded.urls
+        configuration = directory.run / "valkey.conf"
+        datadir.write_private(configuration, embedded.configuration)
+        server_settings = {
+            "GLEANER_STACK_SERVER": str(embedded.binary),
+            "GLEANER_STACK_SERVER_CONF": str(configuration),
+            "GLEANER_STACK_LOCK": str(directory.server_lock),
+        }
     else:
-        stores = server.external(options.redis_url, inherited.get("GLEANER_BROKER_URL") or None)
-        server.require(stores)
+        urls = server.plan_external(options.redis_url, inherited.get("GLEANER_BROKER_URL") or None)
+        server.require_reachable(urls)
     gateway_metrics, courier_metrics, *worker_metrics = metrics
     programs = (
-        *([plan.server()] if own else []),
-        plan.courier(courier_metrics),
-        *(plan.worker(n, options.workers, port) for n, port in enumerate(worker_metrics, start=1)),
-        plan.gateway(gateway_port, gateway_metrics),
-        *([plan.flower(flower_port, _FLOWER_USER, flower_password)] if options.flower else []),
+        *([server_program()] if server_settings else []),
+        courier_program(courier_metrics),
+        *(worker_program(n, options.workers, port) for n, port in enumerate(worker_metrics, start=1)),
+        gateway_program(gateway_port, gateway_metrics),
+        *([flower_program(flower_port, _FLOWER_USER, flower_password)] if options.flower else []),
     )
-    return Blueprint(
+    return StackPlan(
         programs=programs,
-        stores=stores,
+        urls=urls,
         facts={
             "gateway_url": f"http://{ports.LOOPBACK}:{gateway_port}",
             "flower_url": f"http://{ports.LOOPBACK}:{flower_port}" if options.flower else None,
             "flower_user": _FLOWER_USER if options.flower else None,
             "flower_password": flower_password if options.flower else None,
-            "redis_url": stores.ledger_url,
-            "broker_url": stores.broker_url,
+            "redis_url": urls.ledger_url,
+            "broker_url": urls.broker_url,
             "metrics": {
                 kind: [program.metrics_url for program in programs if program.kind == kind]
-                for kind in (plan.GATEWAY, plan.WORKER, plan.COURIER)
+                for kind in (GATEWAY, WORKER, COURIER)
             },
         },
-        environment=_environment(options, directory, inherited, own, stores, gateway_port),
+        environment=_build_environment(options, directory, inherited, urls, gateway_port) | server_settings,
     )
 
 
-def _environment(
+def _build_environment(
     options: StackOptions,
     directory: DataDir,
     inherited: Mapping[str, str],
-    own: Embedded | None,
-    stores: Stores,
+    urls: RedisUrls,
     gateway_port: int,
 ) -> dict[str, str]:
     environment = {
         **inherited,
-        "GLEANER_REDIS_URL": stores.ledger_url,
-        "GLEANER_BROKER_URL": stores.broker_url,
+        "GLEANER_REDIS_URL": urls.ledger_url,
+        "GLEANER_BROKER_URL": urls.broker_url,
         "GLEANER_KEYS_FILE": str(directory.keys_file),
         "PYTHONPATH": os.pathsep.join(_import_path(inherited.get("PYTHONPATH"))),
-        # `python -m` would look in the user's folder first, where a `jobs` or `worker` may well be.
+        # Without it, `python -m` would search the user's folder first, which may have a `jobs` or `worker` package.
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
     }
-    # Receivers on this very machine: who runs the stack may call them.
+    # Allow webhooks to receivers on this machine.
     environment.setdefault("GLEANER_WEBHOOK_ALLOW", "127.0.0.0/8,::1/128")
     environment.setdefault("GLEANER_WEBHOOK_ALLOW_HTTP", "true")
     environment.setdefault("GLEANER_REDACT_KEY", directory.ensure_redact_key())
@@ -137,20 +152,10 @@ def _environment(
     if options.workers > 1:
         share = max(1, (os.cpu_count() or 1) // options.workers)
         environment.setdefault("OMP_NUM_THREADS", str(share))
-    if own is not None:
-        environment |= {
-            "GLEANER_STACK_SERVER": str(own.binary),
-            "GLEANER_STACK_SERVER_CONF": str(_server_configuration(directory)),
-            "GLEANER_STACK_LOCK": str(directory.server_lock),
-        }
     return environment
 
 
-def _server_configuration(directory: DataDir) -> Path:
-    return directory.run / "valkey.conf"
-
-
 def _import_path(inherited: str | None) -> list[str]:
-    """Where the children find the packages this process runs, installed or not."""
+    """Return the import path on which the children find this process's packages, installed or not."""
     here = str(Path(__file__).resolve().parents[2])
     return [here, *([inherited] if inherited else [])]

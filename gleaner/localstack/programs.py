@@ -1,7 +1,7 @@
-"""What a local stack consists of: options and ports -> `Program`s -> supervisor's configuration.
+"""The programs of a local stack: options and ports -> `Program`s -> supervisor's configuration.
 
-Supervisor runs the children: it restarts with back-off, rotates logs and stops in order, and has done so for
-twenty years. circus (zmq, tornado) needs more to do the same; honcho restarts nothing.
+Supervisor runs the children: it restarts them with backoff, rotates logs and stops in order, and has done so for
+twenty years. circus (zmq, tornado) requires more to do the same; honcho does not restart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COURIER: Final = "courier"
 FLOWER: Final = "flower"
 
 CHILD: Final = ("{GLEANER_STACK_PYTHON}", "-I", "-S", "{GLEANER_STACK_CHILD}")
-"""Starts a child. By its file, bare: as a module it would import the client first, every time."""
+"""Command that starts a child. Run as a file, because as a module it would import the client first."""
 
 _RPC_FACTORY: Final = "supervisor.rpcinterface:make_main_rpcinterface"
 
@@ -33,14 +33,14 @@ class Program:
 
     Attributes:
         name: unique; also the name of its log.
-        kind: what it is one of.
-        arguments: what `gleaner.localstack.child` gets. `{NAME}` stands for the environment's NAME, for paths.
+        kind: server, gateway, worker, courier or flower.
+        arguments: arguments of `gleaner.localstack.child`. `{NAME}` stands for the environment variable NAME.
         priority: lower starts earlier and stops later.
-        ready_url: answers 200 when it can do its work; None if readiness is found out otherwise.
+        ready_url: answers 200 when the program is ready; None if readiness is determined otherwise.
         metrics_url: its Prometheus metrics.
-        environment: what it gets beyond what all get; plain values without quotes.
-        settle_s: ending sooner than this after its start counts as a failed start.
-        grace_s: how long it may take to stop before it is killed.
+        environment: variables in addition to those of all programs; plain values without quotes.
+        settle_s: an exit sooner than this after the start counts as a failed start, in seconds.
+        grace_s: seconds it may take to stop before it is killed.
     """
 
     name: str
@@ -54,8 +54,8 @@ class Program:
     grace_s: int = 15
 
 
-def server() -> Program:
-    """The embedded server: first to start, last to stop, so that every drain can still write."""
+def server_program() -> Program:
+    """Return the embedded server: it starts first and stops last, so that draining programs can still write."""
     return Program(
         name=SERVER,
         kind=SERVER,
@@ -66,39 +66,57 @@ def server() -> Program:
     )
 
 
-def courier(metrics_port: int) -> Program:
-    """Webhook deliveries and upkeep; outlives the workers, whose last results may call for them."""
-    return _python(COURIER, COURIER, "gateway.courier", 20, metrics_port, grace_s=45)
+def courier_program(metrics_port: int) -> Program:
+    """Return the courier; it stops after the workers, whose last results may trigger webhooks."""
+    return Program(
+        name=COURIER,
+        kind=COURIER,
+        arguments=_run_module("gateway.courier"),
+        priority=20,
+        ready_url=_probe_url(metrics_port, "readyz"),
+        metrics_url=_probe_url(metrics_port, "metrics"),
+        environment=_probe_settings(metrics_port),
+        grace_s=45,
+    )
 
 
-def worker(number: int, count: int, metrics_port: int) -> Program:
-    """One of `count` workers; its drain may take the whole shutdown grace."""
-    name = WORKER if count == 1 else f"{WORKER}-{number}"
-    return _python(name, WORKER, "worker", 30, metrics_port, settle_s=10, grace_s=90)
+def worker_program(number: int, count: int, metrics_port: int) -> Program:
+    """Return one of `count` workers; draining may take its whole grace period."""
+    return Program(
+        name=WORKER if count == 1 else f"{WORKER}-{number}",
+        kind=WORKER,
+        arguments=_run_module("worker"),
+        priority=30,
+        ready_url=_probe_url(metrics_port, "readyz"),
+        metrics_url=_probe_url(metrics_port, "metrics"),
+        environment=_probe_settings(metrics_port),
+        settle_s=10,
+        grace_s=90,
+    )
 
 
-def gateway(port: int, metrics_port: int) -> Program:
-    """The HTTP API; stops before the workers, so that nothing is accepted while they drain."""
-    return _python(
-        GATEWAY,
-        GATEWAY,
-        "gateway",
-        40,
-        metrics_port,
-        ready_url=f"http://{LOOPBACK}:{port}/readyz",
-        environment={"GLEANER_HOST": LOOPBACK, "GLEANER_PORT": str(port)},
+def gateway_program(port: int, metrics_port: int) -> Program:
+    """Return the gateway; it stops before the workers, so that no job is accepted while they drain."""
+    return Program(
+        name=GATEWAY,
+        kind=GATEWAY,
+        arguments=_run_module("gateway"),
+        priority=40,
+        ready_url=_probe_url(port, "readyz"),
+        metrics_url=_probe_url(metrics_port, "metrics"),
+        environment={**_probe_settings(metrics_port), "GLEANER_HOST": LOOPBACK, "GLEANER_PORT": str(port)},
         grace_s=75,
     )
 
 
-def flower(port: int, user: str, password: str) -> Program:
-    """Queue inspection."""
+def flower_program(port: int, user: str, password: str) -> Program:
+    """Return Flower, which shows the queues."""
     return Program(
         name=FLOWER,
         kind=FLOWER,
-        arguments=("{GLEANER_STACK_PYTHON}", "-m", "jobs.queue.flower"),
+        arguments=_run_module("jobs.queue.flower"),
         priority=50,
-        ready_url=f"http://{LOOPBACK}:{port}/healthcheck",
+        ready_url=_probe_url(port, "healthcheck"),
         environment={
             "GLEANER_FLOWER_HOST": LOOPBACK,
             "GLEANER_FLOWER_PORT": str(port),
@@ -109,54 +127,39 @@ def flower(port: int, user: str, password: str) -> Program:
     )
 
 
-def _python(
-    name: str,
-    kind: str,
-    module: str,
-    priority: int,
-    metrics_port: int,
-    *,
-    ready_url: str | None = None,
-    environment: Mapping[str, str] | None = None,
-    settle_s: int = 5,
-    grace_s: int,
-) -> Program:
-    base = f"http://{LOOPBACK}:{metrics_port}"
-    ports = {"GLEANER_METRICS_HOST": LOOPBACK, "GLEANER_METRICS_PORT": str(metrics_port)}
-    return Program(
-        name=name,
-        kind=kind,
-        arguments=("{GLEANER_STACK_PYTHON}", "-m", module),
-        priority=priority,
-        ready_url=ready_url or f"{base}/readyz",
-        metrics_url=f"{base}/metrics",
-        environment={**ports, **(environment or {})},
-        settle_s=settle_s,
-        grace_s=grace_s,
-    )
+def _run_module(module: str) -> tuple[str, ...]:
+    return ("{GLEANER_STACK_PYTHON}", "-m", module)
 
 
-def base_environment() -> dict[str, str]:
-    """What the configuration below refers to, besides the paths its caller adds."""
+def _probe_url(port: int, path: str) -> str:
+    return f"http://{LOOPBACK}:{port}/{path}"
+
+
+def _probe_settings(port: int) -> dict[str, str]:
+    return {"GLEANER_METRICS_HOST": LOOPBACK, "GLEANER_METRICS_PORT": str(port)}
+
+
+def supervisor_environment() -> dict[str, str]:
+    """Return the variables that the configuration refers to, in addition to the paths that the caller sets."""
     return {"GLEANER_STACK_PYTHON": sys.executable, "GLEANER_STACK_CHILD": child.__file__}
 
 
-def supervisor_conf(programs: Iterable[Program], user: str, password: str) -> str:
-    """Supervisor's configuration.
+def format_supervisor_conf(programs: Iterable[Program], user: str, password: str) -> str:
+    """Return supervisor's configuration.
 
-    Paths come in through the environment, never through this text: its format takes ` #` and ` ;` for comments
-    and `%` for expansions. GLEANER_STACK_PRIVATE is a directory for the socket `s`, `pid`, and the link `logs`.
+    Paths are passed through the environment, never in this text, whose format treats ` #` and ` ;` as comments
+    and `%` as expansions. GLEANER_STACK_PRIVATE is a directory for the socket `s`, `pid`, and the link `logs`.
     """
-    listed = list(programs)
+    programs = tuple(programs)
     sections = [
-        _section(
+        _format_section(
             "unix_http_server",
             file="%(ENV_GLEANER_STACK_PRIVATE)s/s",
             chmod="0700",
             username=user,
             password=password,
         ),
-        _section(
+        _format_section(
             "supervisord",
             nodaemon="true",
             silent="true",
@@ -166,22 +169,22 @@ def supervisor_conf(programs: Iterable[Program], user: str, password: str) -> st
             pidfile="%(ENV_GLEANER_STACK_PRIVATE)s/pid",
             identifier="gleaner",
         ),
-        _section("rpcinterface:supervisor", **{"supervisor.rpcinterface_factory": _RPC_FACTORY}),
-        *(_program(program) for program in listed),
+        _format_section("rpcinterface:supervisor", **{"supervisor.rpcinterface_factory": _RPC_FACTORY}),
+        *(_program_format_section(program) for program in programs),
     ]
     # A group stops together, so that several workers drain at the same time; groups stop one after the other.
-    for kind in dict.fromkeys(program.kind for program in listed):
-        members = [program for program in listed if program.kind == kind]
+    for kind in dict.fromkeys(program.kind for program in programs):
+        members = [program for program in programs if program.kind == kind]
         names = ",".join(program.name for program in members)
-        sections.append(_section(f"group:{kind}s", programs=names, priority=str(members[0].priority)))
+        sections.append(_format_section(f"group:{kind}s", programs=names, priority=str(members[0].priority)))
     return "\n".join(sections)
 
 
-def _program(program: Program) -> str:
+def _program_format_section(program: Program) -> str:
     command = (*CHILD, *program.arguments)
-    return _section(
+    return _format_section(
         f"program:{program.name}",
-        command=" ".join(_argument(part) for part in command),
+        command=" ".join(_quote_argument(part) for part in command),
         environment=",".join(f'{name}="{value}"' for name, value in program.environment.items()),
         priority=str(program.priority),
         autostart="false",
@@ -198,12 +201,12 @@ def _program(program: Program) -> str:
     )
 
 
-def _argument(part: str) -> str:
+def _quote_argument(part: str) -> str:
     if part.startswith("{"):
         return f'"%(ENV_{part[1:-1]})s"'
     return shlex.quote(part)
 
 
-def _section(name: str, **settings: str) -> str:
+def _format_section(name: str, **settings: str) -> str:
     lines = "".join(f"{key} = {value}\n" for key, value in settings.items() if value)
     return f"[{name}]\n{lines}"

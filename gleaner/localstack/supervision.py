@@ -1,4 +1,4 @@
-"""Supervisor as our child: start it, ask it about its children, stop it, leave nothing behind."""
+"""Run supervisord as a child process: start it, query its programs, stop it with all of them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from typing import Any, Final
 from xmlrpc.client import Fault, ServerProxy, Transport
 
 from gleaner.localstack import orphans
-from gleaner.localstack import programs as plan
 from gleaner.localstack.child import PARENT
 from gleaner.localstack.datadir import SOCKET_PATH_LIMIT, DataDir, write_private
 from gleaner.localstack.errors import MissingExtra, StartFailed
 from gleaner.localstack.orphans import MARK
-from gleaner.localstack.programs import Program
+from gleaner.localstack.programs import CHILD, Program, format_supervisor_conf, supervisor_environment
 
 _START_LIMIT_S: Final = 15.0
 _RPC_TIMEOUT_S: Final = 10.0
@@ -35,11 +34,11 @@ _SOCKET: Final = "s"
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A program as supervisor sees it.
+    """State of a program in supervisor.
 
     Attributes:
-        pid: 0 while it does not run.
-        state: supervisor's word: STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED, FATAL, UNKNOWN.
+        pid: process id, 0 while it does not run.
+        state: supervisor's: STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED, FATAL, UNKNOWN.
     """
 
     name: str
@@ -48,15 +47,15 @@ class Child:
 
 
 class Supervision:
-    """A supervisord that lives no longer than this process.
+    """A supervisord that ends when this process does.
 
-    The kernel's parent-death signal comes when the *thread* that started it ends, so start it from one that
-    lives as long as the stack: the main thread.
+    The kernel sends the parent-death signal when the *thread* that started it ends, so start it from a thread that
+    runs as long as the stack: the main thread.
 
     Args:
-        directory: where configuration and logs go.
-        programs: what it runs; nothing is started before `launch`.
-        environment: what every program gets.
+        directory: folder of configuration and logs.
+        programs: the programs to run; none is started before `launch_program`.
+        environment: environment variables of every program.
     """
 
     def __init__(self, directory: DataDir, programs: Iterable[Program], environment: Mapping[str, str]) -> None:
@@ -70,61 +69,61 @@ class Supervision:
         self._mark = secrets.token_hex(8)
 
     def start(self) -> None:
-        """Start supervisord, without any program yet.
+        """Start supervisord, without any program.
 
         Raises:
-            StartFailed: it ended at once or does not answer.
+            StartFailed: it exited at once or does not respond.
         """
         if find_spec("supervisor") is None:
             raise MissingExtra("supervisor")
         password = secrets.token_hex(16)
         self._private = private = _private_directory()
         rpc_socket = private / _SOCKET
-        # A link, because supervisor expands `%` in a log's path twice, and the user's path may have one.
+        # A link, because supervisor expands `%` in the path of a log twice, and the user's path may contain one.
         (private / "logs").symlink_to(self._directory.logs)
         conf = self._directory.run / "supervisord.conf"
-        write_private(conf, plan.supervisor_conf(self._programs, _USER, password))
-        command = [*plan.CHILD, "{GLEANER_STACK_PYTHON}", "-m", "supervisor.supervisord", "-n", "-c", str(conf)]
+        write_private(conf, format_supervisor_conf(self._programs, _USER, password))
+        command = [*CHILD, "{GLEANER_STACK_PYTHON}", "-m", "supervisor.supervisord", "-n", "-c", str(conf)]
         environment = {
             **self._environment,
-            **plan.base_environment(),
+            **supervisor_environment(),
             PARENT: str(os.getpid()),
             MARK: self._mark,
             "GLEANER_STACK_PRIVATE": str(private),
         }
-        with self._directory.log("supervisord.err").open("wb") as errors:
+        with self._directory.log_path("supervisord.err").open("wb") as errors:
             self._process = subprocess.Popen(
                 [environment.get(part.strip("{}"), part) for part in command],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                start_new_session=True,  # a terminal's Ctrl-C is ours to turn into an orderly stop
+                start_new_session=True,  # so that Ctrl-C reaches only this process, which then stops in order
             )
         self._transport = _UnixTransport(rpc_socket)
         self._rpc = ServerProxy(f"http://{_USER}:{password}@localhost", transport=self._transport)
         self._await_answer()
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """True while supervisord runs."""
         return self._process is not None and self._process.poll() is None
 
-    def launch(self, name: str) -> None:
-        """Start a program, or start it again after it was given up. Harmless if it runs."""
+    def launch_program(self, name: str) -> None:
+        """Start a program, also after supervisor gave up restarting it. Does nothing if it runs."""
         with contextlib.suppress(Fault):
-            self._rpc.supervisor.startProcess(f"{self._kind(name)}s:{name}", False)
+            self._rpc.supervisor.startProcess(f"{self._kind_of(name)}s:{name}", False)
 
-    def children(self) -> dict[str, Child] | None:
-        """Every program's state by name; None while supervisord does not answer, as when it stops."""
+    def list_children(self) -> dict[str, Child] | None:
+        """Return every program's state by name, or None if supervisord does not respond (it may be stopping)."""
         try:
-            listed = self._rpc.supervisor.getAllProcessInfo()
+            processes = self._rpc.supervisor.getAllProcessInfo()
         except (OSError, HTTPException, Fault):
             return None
-        return {item["name"]: Child(item["name"], item["pid"], item["statename"]) for item in listed}
+        return {item["name"]: Child(item["name"], item["pid"], item["statename"]) for item in processes}
 
     def stop(self) -> None:
-        """Stop the programs in order, each with its grace, then supervisord; nothing is left when it returns."""
+        """Stop the programs in order, each with its grace period, then supervisord; return when all have ended."""
         if self._process is not None:
             grace_s = sum({program.kind: program.grace_s for program in self._programs}.values()) + 30.0
             self._process.terminate()
@@ -133,31 +132,31 @@ class Supervision:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-            # Only a supervisord that was killed leaves any; the kernel has asked them to end.
-            orphans.end(self._mark, max(program.grace_s for program in self._programs))
+            # Processes are left only if supervisord was killed; the kernel has sent them SIGTERM.
+            orphans.end_processes(self._mark, max(program.grace_s for program in self._programs))
         if self._transport is not None:
             self._transport.close()
         if self._private is not None:
             shutil.rmtree(self._private, ignore_errors=True)
 
     def kill(self) -> None:
-        """End everything without grace; `stop` then returns soon. The server keeps its file in order even so."""
-        orphans.send(self._mark, signal.SIGKILL)
+        """Kill everything without a grace period; the server's data stays consistent. Call `stop` afterwards."""
+        orphans.signal_processes(self._mark, signal.SIGKILL)
 
-    def _kind(self, name: str) -> str:
+    def _kind_of(self, name: str) -> str:
         return next(program.kind for program in self._programs if program.name == name)
 
     def _await_answer(self) -> None:
         end = time.monotonic() + _START_LIMIT_S
-        while self.alive and time.monotonic() < end:
-            if self.children() is not None:
+        while self.is_alive and time.monotonic() < end:
+            if self.list_children() is not None:
                 return
             time.sleep(0.05)
-        raise StartFailed(f"supervisord did not start; see {self._directory.logs}")
+        raise StartFailed(f"supervisord did not start; see its logs in {self._directory.logs}")
 
 
 def _private_directory() -> Path:
-    """A directory short enough for a socket in it, mode 700."""
+    """Create a directory, mode 700, whose path is short enough for a socket in it."""
     directory = tempfile.mkdtemp(prefix="gleaner-")
     if len(directory) + len(_SOCKET) + 2 < SOCKET_PATH_LIMIT:
         return Path(directory)
@@ -171,18 +170,18 @@ class _UnixConnection(HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        connected = socket.socket(socket.AF_UNIX)
+        unix_socket = socket.socket(socket.AF_UNIX)
         try:
-            connected.settimeout(self.timeout)
-            connected.connect(str(self._path))
+            unix_socket.settimeout(self.timeout)
+            unix_socket.connect(str(self._path))
         except BaseException:
-            connected.close()
+            unix_socket.close()
             raise
-        self.sock = connected
+        self.sock = unix_socket
 
 
 class _UnixTransport(Transport):
-    """XML-RPC to a unix socket; supervisor's own transport leaves sockets open when it cannot connect."""
+    """XML-RPC over a unix socket; supervisor's transport leaves sockets open when it cannot connect."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -72,7 +72,7 @@ def doctor(
     data_dir: DataDirectory = DEFAULT_DATA_DIR,
 ) -> None:
     """Check store, queue, keys, model, gateway and webhook egress; exits 1 if something is bad."""
-    directory = DataDir.at(data_dir)
+    directory = DataDir.from_path(data_dir)
     stack: Mapping[str, Any] = directory.read_stack() or {}
     store = redis_url or stack.get("redis_url")
     if store is None:

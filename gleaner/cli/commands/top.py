@@ -69,7 +69,7 @@ def top(
     data_dir: DataDirectory = DEFAULT_DATA_DIR,
 ) -> None:
     """Watch queues, workers, rates, the oldest job and errors; Ctrl-C ends it."""
-    urls = metrics or _of_stack(DataDir.at(data_dir))
+    urls = metrics or _of_stack(DataDir.from_path(data_dir))
     console = Console()
     with httpx.Client(timeout=3, trust_env=False) as client:
         before = look(client, urls)

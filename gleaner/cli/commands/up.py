@@ -49,7 +49,7 @@ def up(
                 print_json(stack.facts)
             console.print(_table(stack), soft_wrap=True)
             console.print("Ctrl-C stops everything in order.")
-            stack.watch()
+            stack.watch_children()
         except Interrupted:
             return
         finally:

@@ -83,7 +83,7 @@ def test_a_killed_worker_is_replaced(stack: RunningStack) -> None:
     (before,) = stack.facts["pids"]["worker"]
     os.kill(before, signal.SIGKILL)
     until(lambda: stack.facts["pids"]["worker"] not in ([before], []))
-    assert "started again as process" in stack.output.read_text()
+    assert "restarted as process" in stack.output.read_text()
     with Client(stack.url, stack.key) as client:
         assert client.submit([SECRET], ["person"]).wait(timeout=90).status == "succeeded"
 

@@ -36,21 +36,21 @@ from tests.support.servers.redis_servers import RedisServer
 )
 def test_the_broker_gets_another_database_of_the_ledgers_server(ledger: str, broker: str) -> None:
     """The broker's database is 0, or 1 where the ledger has 0, in whatever form the URL is."""
-    assert server.external(ledger, None).broker_url == broker
+    assert server.plan_external(ledger, None).broker_url == broker
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password() -> None:
     """A wrong --redis-url is a clear error that does not show the password."""
-    (port,) = ports.free(1)
+    (port,) = ports.find_free(1)
     sentinel = f"redis+sentinel://:hush@127.0.0.1:{port}/m/1?sentinel_password=hush"
     for url in (f"redis://:hush@127.0.0.1:{port}/1", sentinel):
         _refused(url, port)
 
 
 def _refused(url: str, port: int) -> None:
-    stores = server.external(url, None)
+    urls = server.plan_external(url, None)
     with pytest.raises(ServerUnreachable) as raised:
-        server.require(stores)
+        server.require_reachable(urls)
 
     assert str(port) in str(raised.value)
     assert "hush" not in str(raised.value)
@@ -58,31 +58,31 @@ def _refused(url: str, port: int) -> None:
 
 def test_a_server_that_is_there_is_accepted(redis_server: RedisServer) -> None:
     """Both databases of a running server answer."""
-    server.require(server.external(redis_server.url(1), None))
+    server.require_reachable(server.plan_external(redis_server.url(1), None))
 
 
 @pytest.mark.parametrize("long", [False, True], ids=["socket", "tcp"])
 def test_the_embedded_server_runs_from_its_configuration(tmp_path: Path, long: bool) -> None:
     """It answers at both URLs, in a folder whose name needs quoting or is too long for a socket; it keeps data."""
-    directory = DataDir.at(tmp_path / ("x" * 100 if long else 'a "quoted" one'))
-    directory.create()
-    (port,) = ports.free(1)
-    plan = server.embedded(directory, port)
+    directory = DataDir.from_path(tmp_path / ("x" * 100 if long else 'a "quoted" one'))
+    directory.create_folders()
+    (port,) = ports.find_free(1)
+    plan = server.plan_embedded(directory, port)
     configuration = directory.run / "valkey.conf"
     write_private(configuration, plan.configuration)
-    urls = (plan.stores.ledger_url, plan.stores.broker_url)
+    urls = (plan.urls.ledger_url, plan.urls.broker_url)
     assert {url.partition(":")[0] for url in urls} == {"redis" if long else "unix"}
 
     def run(value: bytes | None) -> None:
         process = subprocess.Popen([plan.binary, configuration], stdout=subprocess.DEVNULL)
         try:
-            while any(server.answers(url) for url in urls):
+            while any(server.connection_error(url) for url in urls):
                 assert process.poll() is None
-            with redis.Redis.from_url(plan.stores.ledger_url) as ledger:
+            with redis.Redis.from_url(plan.urls.ledger_url) as ledger:
                 assert ledger.get("k") == value
                 ledger.set("k", b"v")
                 assert ledger.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
-            with redis.Redis.from_url(plan.stores.broker_url) as broker:
+            with redis.Redis.from_url(plan.urls.broker_url) as broker:
                 assert broker.get("k") is None
         finally:
             process.send_signal(signal.SIGTERM)
@@ -94,11 +94,11 @@ def test_the_embedded_server_runs_from_its_configuration(tmp_path: Path, long: b
 
 def test_the_tcp_servers_password_is_needed(tmp_path: Path) -> None:
     """On TCP another user of the machine can connect, so the plan has a password that the URL carries."""
-    directory = DataDir.at(tmp_path / ("x" * 100))
-    plan = server.embedded(directory, 1)
+    directory = DataDir.from_path(tmp_path / ("x" * 100))
+    plan = server.plan_embedded(directory, 1)
 
     assert "requirepass" in plan.configuration
-    assert "@127.0.0.1:1/1" in plan.stores.ledger_url
+    assert "@127.0.0.1:1/1" in plan.urls.ledger_url
 
 
 def test_a_port_in_use_is_named() -> None:
@@ -108,13 +108,13 @@ def test_a_port_in_use_is_named() -> None:
         listener.listen()
         port = listener.getsockname()[1]
         with pytest.raises(PortInUse, match=f"port {port} is in use.*--port {port + 1}"):
-            ports.require(port)
-    ports.require(port)
+            ports.require_free(port)
+    ports.require_free(port)
 
 
 def test_free_ports_differ() -> None:
     """No port is handed out twice."""
-    assert len(set(ports.free(20))) == 20
+    assert len(set(ports.find_free(20))) == 20
 
 
 def test_a_lock_is_held_once(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_private_files_are_the_owners_alone(tmp_path: Path) -> None:
 
 def test_an_admin_key_that_no_longer_works_is_replaced(tmp_path: Path) -> None:
     """A key is made when there is none or the keys file does not know it any more, else kept."""
-    directory = DataDir.at(tmp_path)
+    directory = DataDir.from_path(tmp_path)
     made = iter(["one", "two"])
 
     def create(keys_file: Path) -> str:
@@ -161,16 +161,16 @@ def test_an_admin_key_that_no_longer_works_is_replaced(tmp_path: Path) -> None:
 
 def test_the_configuration_stops_the_server_last() -> None:
     """Priorities: Flower, gateway, workers together, courier, server; nothing starts by itself."""
-    workers = [programs.worker(n, 2, 1) for n in (1, 2)]
+    workers = [programs.worker_program(n, 2, 1) for n in (1, 2)]
     listed = [
-        programs.server(),
-        programs.courier(1),
+        programs.server_program(),
+        programs.courier_program(1),
         *workers,
-        programs.gateway(1, 2),
-        programs.flower(1, "u", "p"),
+        programs.gateway_program(1, 2),
+        programs.flower_program(1, "u", "p"),
     ]
     conf = configparser.RawConfigParser()
-    conf.read_string(programs.supervisor_conf(listed, "u", "p"))
+    conf.read_string(programs.format_supervisor_conf(listed, "u", "p"))
     groups = {
         conf[name]["programs"]: int(conf[name]["priority"]) for name in conf.sections() if name.startswith("group:")
     }

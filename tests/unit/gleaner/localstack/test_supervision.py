@@ -50,8 +50,8 @@ def noted(name: str, folder: Path, priority: int) -> Program:
 @pytest.fixture
 def directory(tmp_path: Path) -> DataDir:
     """A data directory whose name needs quoting wherever it is written."""
-    directory = DataDir.at(tmp_path / "it's 50% ; #1")
-    directory.create()
+    directory = DataDir.from_path(tmp_path / "it's 50% ; #1")
+    directory.create_folders()
     return directory
 
 
@@ -62,7 +62,7 @@ def supervision(directory: DataDir, tmp_path: Path) -> Iterator[Supervision]:
     supervision = Supervision(directory, programs, {**os.environ, "PYTHONPATH": str(ROOT)})
     supervision.start()
     for name in ("low", "high"):
-        supervision.launch(name)
+        supervision.launch_program(name)
     until(lambda: (tmp_path / "low.up").exists() and (tmp_path / "high.up").exists())
     yield supervision
     supervision.stop()
@@ -70,7 +70,7 @@ def supervision(directory: DataDir, tmp_path: Path) -> Iterator[Supervision]:
 
 def pids(supervision: Supervision) -> list[int]:
     """The programs' process ids."""
-    return [child.pid for child in (supervision.children() or {}).values()]
+    return [child.pid for child in (supervision.list_children() or {}).values()]
 
 
 def gone(process_ids: list[int]) -> bool:
@@ -98,7 +98,7 @@ def test_a_killed_program_is_started_again(supervision: Supervision, tmp_path: P
     """A program that dies comes back as another process."""
     before = pids(supervision)
     (tmp_path / "low.up").unlink()
-    os.kill(before[0] if (supervision.children() or {})["low"].pid == before[0] else before[1], signal.SIGKILL)
+    os.kill(before[0] if (supervision.list_children() or {})["low"].pid == before[0] else before[1], signal.SIGKILL)
     until((tmp_path / "low.up").exists)
 
     assert pids(supervision) != before
@@ -112,8 +112,8 @@ def test_programs_end_with_a_killed_supervisor(supervision: Supervision) -> None
     os.kill(parent, signal.SIGKILL)
 
     until(lambda: gone(running))
-    assert not supervision.alive
-    assert supervision.children() is None
+    assert not supervision.is_alive
+    assert supervision.list_children() is None
 
 
 def test_kill_spares_no_one(supervision: Supervision) -> None:
@@ -135,7 +135,7 @@ def test_everything_ends_with_a_killed_starter(directory: DataDir, tmp_path: Pat
         "folder = pathlib.Path(sys.argv[2])\n"
         "program = Program('one', 'one', (sys.executable, str(folder / 'noted.py'), 'one', str(folder)), 10)\n"
         "supervision = Supervision(DataDir(pathlib.Path(sys.argv[1])), [program], dict(os.environ))\n"
-        "supervision.start(); supervision.launch('one')\n"
+        "supervision.start(); supervision.launch_program('one')\n"
         "time.sleep(60)\n"
     )
     (tmp_path / "noted.py").write_text(NOTED)
