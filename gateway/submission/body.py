@@ -1,7 +1,7 @@
-"""A request's body as it comes in: decompressed, never more than a limit of it, and never waited for too long.
+"""Reads and decompresses a request's body, within limits of size and time.
 
-A compressed body is bounded three ways: by its size once decompressed, by how far the whole of it expands, and by
-how far any one piece of it does, so that no piece can fill the memory.
+The limits of a compressed body: its size after decompression, the compression ratio of the whole, and that of each
+chunk, so that no chunk can fill the memory.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ else:
 MIB = 1024 * 1024
 ENCODINGS = ("gzip", "zstd")
 CHUNK_BYTES = 256 * 1024
-"""Bytes decompressed at a time."""
+"""Largest output of one decompression step (bytes)."""
 FREE_EXPANSION = MIB
-"""So much may come of any piece whatever its ratio: short bodies compress without measure."""
-SLOWEST_BYTES_PER_S = 1024
-"""A body that comes slower than this, on average after `idle_s`, is not waited for."""
-_WINDOW_LOG_MAX = 23  # 8 MiB, what RFC 9659 allows for zstd over HTTP
+"""Output that is allowed at any compression ratio (bytes): short bodies may compress very well."""
+MIN_BYTES_PER_S = 1024
+"""Slowest body that is accepted, on average after the first `idle_s`."""
+_WINDOW_LOG_MAX = 23  # 8 MiB, the maximum of RFC 9659 for zstd over HTTP
 _DRAIN_BYTES = 64 * MIB
 _DRAIN_S = 10.0
 _FREE_FRAMES = 64
 _FRAME_BYTES = 1024
-"""Frames of a compressed body must bring this much each on average, beyond the first few: each costs work."""
+"""Smallest average output of a compressed body's frames after the first `_FREE_FRAMES`: each costs CPU time."""
 _FREE_SENT = MIB
-"""A compressed body may be this much longer than the limit on what comes out of it."""
+"""Compressed bytes that are accepted in addition to the limit of decompressed ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimits:
-    """How much of a body is read, and how patiently.
+    """Limits of a body.
 
     Attributes:
         size: most bytes, after decompression.
-        ratio: most bytes that a compressed one may become.
-        idle_s: longest silence within a body (seconds).
+        ratio: largest compression ratio.
+        idle_s: longest pause within a body (seconds).
     """
 
     size: int
@@ -66,10 +66,10 @@ class _Inflater(Protocol):
 
 
 class BodyChunks:
-    """The body's bytes, decompressed, piece by piece. A class: the loop keeps books on asynchronous generators.
+    """Iterates over the decompressed chunks of a body. A class, as the event loop tracks asynchronous generators.
 
     Attributes:
-        size: bytes that came out so far.
+        size: decompressed bytes so far.
 
     Raises (when read):
         Problem: unsupported_media_type, payload_too_large, bad_content_encoding or request_timeout.
@@ -80,41 +80,41 @@ class BodyChunks:
         self.size = 0
         self._request = request
         self._limits = limits
-        self._inflater = _inflater(request)
-        self._pieces: Iterator[bytes] = iter(())
+        self._inflater = _create_inflater(request)
+        self._chunks: Iterator[bytes] = iter(())
         self._began = time.monotonic()
-        self._sent = self._room = 0
+        self._sent = self._budget = 0
         self._more = True
 
     def __aiter__(self) -> Self:
-        """Itself."""
+        """Return the iterator."""
         return self
 
     async def __anext__(self) -> bytes:
-        """What comes next."""
-        while (piece := next(self._pieces, None)) is None:
+        """Return the next chunk."""
+        while (chunk := next(self._chunks, None)) is None:
             if not self._more:
                 if self._inflater is not None and not self._inflater.is_complete():
-                    raise _bad_encoding("ends in its middle")
+                    raise _encoding_problem("is truncated")
                 raise StopAsyncIteration
             await self._receive()
-        self.size, self._room = self.size + len(piece), self._room - len(piece)
-        if self._room < 0:
+        self.size, self._budget = self.size + len(chunk), self._budget - len(chunk)
+        if self._budget < 0:
             await self.drain()
             size, ratio = self._limits.size, self._limits.ratio
-            raise _too_large(size) if self.size > size else _expands(ratio)
-        return piece
+            raise _size_problem(size) if self.size > size else _ratio_problem(ratio)
+        return chunk
 
     async def _receive(self) -> None:
         if not self._sent:
             await self._check_declared()
-        latest = self._began + self._limits.idle_s + self._sent / SLOWEST_BYTES_PER_S
+        deadline = self._began + self._limits.idle_s + self._sent / MIN_BYTES_PER_S
         try:
-            async with asyncio.timeout(min(self._limits.idle_s, latest - time.monotonic())):
+            async with asyncio.timeout(min(self._limits.idle_s, deadline - time.monotonic())):
                 message = await self._request.receive()
         except TimeoutError:
-            # The rest of the body is not waited for, so the connection cannot be used again.
-            detail = "the body came too slowly"
+            # The rest of the body stays unread, so the connection cannot be used again.
+            detail = "the body arrived too slowly"
             self._more = False
             raise Problem("request_timeout", detail, headers={"Connection": "close"}) from None
         if message["type"] == "http.disconnect":
@@ -123,29 +123,29 @@ class BodyChunks:
         self._sent += len(chunk)
         if self._sent > self._limits.size + _FREE_SENT:
             await self.drain()
-            raise _too_large(self._limits.size)
-        self._room = self._room_for(len(chunk))
-        self._pieces = iter((chunk,)) if self._inflater is None else _inflate(self._inflater, chunk)
+            raise _size_problem(self._limits.size)
+        self._budget = self._max_output(len(chunk))
+        self._chunks = iter((chunk,)) if self._inflater is None else _inflate(self._inflater, chunk)
 
     def declared_size(self) -> int | None:
-        """Return the size that the body says to have, where it is not compressed and says it (bytes)."""
+        """Return the Content-Length of an uncompressed body (bytes), or None."""
         declared_size = self._request.headers.get("content-length", "")
         return int(declared_size) if self._inflater is None and declared_size.isdigit() else None
 
-    def window(self) -> int:
-        """Return the bytes of what came out that the decompressor keeps."""
+    def window_bytes(self) -> int:
+        """Return the decompressed bytes that the decompressor buffers."""
         return 0 if self._inflater is None else min(self.size, self._inflater.window)
 
     async def drain(self) -> None:
-        """Read on for a while if more is to come: a client that is still sending would see a reset, no answer."""
+        """Read the rest for a while: a client that is still sending would see a reset instead of the response."""
         if not self._sent and "expect" in self._request.headers:
             return
-        seen = 0
+        drained = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
-                while self._more and seen < _DRAIN_BYTES:
+                while self._more and drained < _DRAIN_BYTES:
                     message = await self._request.receive()
-                    seen += len(message.get("body", b""))
+                    drained += len(message.get("body", b""))
                     self._more = message.get("more_body", False)
         self._more = False
 
@@ -153,18 +153,18 @@ class BodyChunks:
         declared_size = self._request.headers.get("content-length", "")
         if declared_size.isdigit() and int(declared_size) > self._limits.size:
             await self.drain()
-            raise _too_large(self._limits.size)
+            raise _size_problem(self._limits.size)
 
-    def _room_for(self, chunk: int) -> int:
-        """How many bytes a chunk may become."""
-        room = self._limits.size - self.size
+    def _max_output(self, chunk: int) -> int:
+        """Return the most bytes that a chunk may decompress to."""
+        remaining = self._limits.size - self.size
         if self._inflater is None:
-            return room
+            return remaining
         total = max(FREE_EXPANSION, self._limits.ratio * self._sent) - self.size
-        return min(room, total, max(FREE_EXPANSION, self._limits.ratio * chunk))
+        return min(remaining, total, max(FREE_EXPANSION, self._limits.ratio * chunk))
 
 
-def _inflater(request: Request) -> _Inflater | None:
+def _create_inflater(request: Request) -> _Inflater | None:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     match encoding:
         case "identity" | "":
@@ -173,37 +173,37 @@ def _inflater(request: Request) -> _Inflater | None:
             return _Gzip()
         case "zstd":
             return _Zstd()
-    known = ", ".join(ENCODINGS)
-    detail = f"the Content-Encoding must be {known} or none"
-    raise Problem("unsupported_media_type", detail, headers={"Accept-Encoding": known})
+    supported = ", ".join(ENCODINGS)
+    detail = f"the Content-Encoding must be {supported} or absent"
+    raise Problem("unsupported_media_type", detail, headers={"Accept-Encoding": supported})
 
 
 def _inflate(inflater: _Inflater, chunk: bytes) -> Iterator[bytes]:
     try:
         yield from inflater.feed(chunk)
     except (zlib.error, zstd.ZstdError):
-        raise _bad_encoding("is not what it says") from None
+        raise _encoding_problem("is not valid for its Content-Encoding") from None
 
 
-class _Frames:
-    """Counts the frames of a compressed body, which may be joined end to end."""
+class _FrameCounter:
+    """Counts the concatenated frames of a compressed body."""
 
     def __init__(self) -> None:
         self._frames = self._size = 0
 
-    def count(self) -> None:
-        """Note that another frame begins.
+    def begin_frame(self) -> None:
+        """Count another frame.
 
         Raises:
-            Problem: they are many for what came out of them.
+            Problem: there are too many frames for the bytes that came out of them.
         """
         self._frames += 1
         if self._frames > _FREE_FRAMES + self._size // _FRAME_BYTES:
-            raise _bad_encoding("has too many small parts")
+            raise _encoding_problem("has too many small frames")
 
-    def add(self, piece: bytes) -> None:
-        """Note what came out."""
-        self._size += len(piece)
+    def add_output(self, chunk: bytes) -> None:
+        """Count decompressed bytes."""
+        self._size += len(chunk)
 
 
 class _Gzip:
@@ -211,18 +211,18 @@ class _Gzip:
 
     def __init__(self) -> None:
         self._stream = zlib.decompressobj(wbits=31)
-        self._frames = _Frames()
+        self._frames = _FrameCounter()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._stream.eof:
-                self._frames.count()
+                self._frames.begin_frame()
                 self._stream = zlib.decompressobj(wbits=31)
-            piece = self._stream.decompress(data, CHUNK_BYTES)
+            chunk = self._stream.decompress(data, CHUNK_BYTES)
             data = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
-            if piece:
-                self._frames.add(piece)
-                yield piece
+            if chunk:
+                self._frames.add_output(chunk)
+                yield chunk
 
     def is_complete(self) -> bool:
         return self._stream.eof
@@ -232,11 +232,11 @@ class _Zstd:
     window = 1 << _WINDOW_LOG_MAX
 
     def __init__(self) -> None:
-        self._stream = self._new()
-        self._frames = _Frames()
+        self._stream = self._create_stream()
+        self._frames = _FrameCounter()
 
     @staticmethod
-    def _new() -> zstd.ZstdDecompressor:
+    def _create_stream() -> zstd.ZstdDecompressor:
         return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX})
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -244,30 +244,29 @@ class _Zstd:
             if self._stream.eof:
                 if not data:
                     return
-                self._frames.count()
-                self._stream = self._new()
-            if piece := self._stream.decompress(data, CHUNK_BYTES):
-                self._frames.add(piece)
-                yield piece
+                self._frames.begin_frame()
+                self._stream = self._create_stream()
+            if chunk := self._stream.decompress(data, CHUNK_BYTES):
+                self._frames.add_output(chunk)
+                yield chunk
             if self._stream.eof:
                 data = self._stream.unused_data
             elif self._stream.needs_input:
                 return
             else:
-                data = b""  # it keeps what it did not get to
+                data = b""  # the decompressor buffers the unread input
 
     def is_complete(self) -> bool:
         return self._stream.eof
 
 
-def _too_large(limit: int) -> Problem:
+def _size_problem(limit: int) -> Problem:
     return Problem("payload_too_large", f"the body is larger than {limit} bytes")
 
 
-def _expands(ratio: int) -> Problem:
-    return Problem("payload_too_large", f"the compressed body grows to more than {ratio} times its size")
+def _ratio_problem(ratio: int) -> Problem:
+    return Problem("payload_too_large", f"the compressed body expands to more than {ratio} times its size")
 
 
-def _bad_encoding(what: str) -> Problem:
-    detail = f"the compressed body {what}"
-    return Problem("bad_content_encoding", detail, [("header:Content-Encoding", what)])
+def _encoding_problem(detail: str) -> Problem:
+    return Problem("bad_content_encoding", f"the compressed body {detail}", [("header:Content-Encoding", detail)])

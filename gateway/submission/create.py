@@ -87,7 +87,7 @@ async def create_job(
     if (known := replayed_response(services, caller, key, begun)) is not None:
         return known
     async with release_key_on_error(services, caller, key):
-        return await _submit(services, caller, await read(), replace(key, begun=begun.now), trace, expected)
+        return await _submit(services, caller, await read(), replace(key, claimed_at_ms=begun.now), trace, expected)
 
 
 async def _submit(
@@ -224,10 +224,10 @@ async def _create(
 
     if key is not None:  # which keeps the answer, known before the job is made; a secret is shown once
         shown = None if webhook is None else JobWebhook(endpoint_id=webhook.endpoint_id, secret=None)
-        sealed = services.codec.encode(answer(key.begun, shown), _answer_place(caller, key))
+        sealed = services.codec.encode(answer(key.claimed_at_ms, shown), _answer_place(caller, key))
         new = replace(
             new,
-            created=key.begun,
+            created=key.claimed_at_ms,
             idempotency_hash=key.key_hash,
             nonce=key.nonce,
             body_sha=key.body_sha,

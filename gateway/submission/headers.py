@@ -1,4 +1,4 @@
-"""What is known of a submission before its body is parsed: size, type, Idempotency-Key, how long to wait."""
+"""Reads a submission's headers and body: media type, size, Idempotency-Key, `Prefer: wait`, traceparent."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ _PREFER_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;]
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """An Idempotency-Key with the request it came with; the key itself is kept as a hash only.
+    """An Idempotency-Key, stored as a hash only, with the hash of its request.
 
     Attributes:
-        begun: the ledger's time when the key was taken (ms); 0 before.
+        nonce: identifies the request that claimed the key.
+        claimed_at_ms: time of the ledger when the key was claimed; 0 before.
     """
 
     key_hash: str
     body_sha: str
     nonce: str
-    begun: int = 0
+    claimed_at_ms: int = 0
 
 
 async def read_body(
     request: Request, limits: BodyLimits | int, reservation: Reservation | None = None
 ) -> bytearray:
-    """Read the body of a JSON request, decompressed, never more than the limit of it in memory.
+    """Read and decompress the body of a JSON request.
 
     Args:
-        request: not read yet.
-        limits: of the body; a number is its size.
+        request: the unread request.
+        limits: the body's limits; a number limits its size.
         reservation: memory for the body; None if the limit is small.
 
     Raises:
@@ -52,15 +53,15 @@ async def read_body(
         limits = BodyLimits(limits)
     chunks = BodyChunks(request, limits)
     body = bytearray()
-    room = FREE_BYTES
+    reserved = FREE_BYTES
     try:
         if reservation is not None and FREE_BYTES < (declared := chunks.declared_size() or 0) <= limits.size:
-            room = declared
-            await reservation.resize(room)
+            reserved = declared
+            await reservation.resize(reserved)
         async for chunk in chunks:
-            if reservation is not None and len(body) + len(chunk) > room:
-                room = min(limits.size, max(len(body) + len(chunk), 2 * room))
-                await reservation.resize(room)
+            if reservation is not None and len(body) + len(chunk) > reserved:
+                reserved = min(limits.size, max(len(body) + len(chunk), 2 * reserved))
+                await reservation.resize(reserved)
             body += chunk
     except Problem:
         await chunks.drain()
@@ -69,34 +70,34 @@ async def read_body(
 
 
 def body_limits(settings: GatewaySettings, size: int) -> BodyLimits:
-    """The limits of a body of at most `size` bytes."""
+    """Return the settings' limits for a body of at most `size` bytes."""
     return BodyLimits(size, settings.max_compression_ratio, settings.body_idle_s)
 
 
 def check_media_type(request: Request, *allowed: str) -> str:
-    """The body's media type, one of `allowed`, in UTF-8.
+    """Return the body's media type, one of `allowed`, in UTF-8.
 
     Raises:
         Problem: unsupported_media_type.
     """
-    given = request.headers.get("content-type", "")
-    if given in allowed:
-        return given
-    media_type, _, parameters = given.partition(";")
+    content_type = request.headers.get("content-type", "")
+    if content_type in allowed:
+        return content_type
+    media_type, _, parameters = content_type.partition(";")
     charset = re.search(r'charset\s*=\s*"?([^";\s]+)', parameters, re.IGNORECASE)
-    found = media_type.strip().lower()
-    if found not in allowed:
+    media_type = media_type.strip().lower()
+    if media_type not in allowed:
         raise Problem("unsupported_media_type", f"the Content-Type must be {' or '.join(allowed)}")
     if charset and charset[1].lower() not in ("utf-8", "utf8"):
         raise Problem("unsupported_media_type", "the charset must be UTF-8")
-    return found
+    return media_type
 
 
 def read_idempotency_key(request: Request, body: bytes | bytearray) -> IdempotencyKey | None:
-    """The request's Idempotency-Key, bound to its path and body; None where it has none.
+    """Return the request's Idempotency-Key, bound to its path and body, or None.
 
     Raises:
-        Problem: validation_failed, for a key that is no header token of 1 to 255 characters.
+        Problem: validation_failed, for a key that is not 1 to 255 visible ASCII characters.
     """
     key_hash = hash_idempotency_key(request)
     if key_hash is None:
@@ -107,7 +108,7 @@ def read_idempotency_key(request: Request, body: bytes | bytearray) -> Idempoten
 
 
 def hash_idempotency_key(request: Request) -> str | None:
-    """The hash of the request's Idempotency-Key; None where it has none.
+    """Return the hash of the request's Idempotency-Key, or None.
 
     Raises:
         Problem: as `read_idempotency_key`.
@@ -121,13 +122,13 @@ def hash_idempotency_key(request: Request) -> str | None:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def preferred_wait(request: Request, longest: int) -> int | None:
-    """Seconds of `Prefer: wait=n` (RFC 7240), at most `longest`; None where it is not asked for."""
+def preferred_wait(request: Request, max_s: int) -> int | None:
+    """Return the seconds of `Prefer: wait=n` (RFC 7240), at most `max_s`, or None."""
     match = _PREFER_WAIT.search(", ".join(request.headers.getlist("prefer")))
-    return min(int(match[1]), longest) if match else None
+    return min(int(match[1]), max_s) if match else None
 
 
 def trace_context(request: Request) -> str:
-    """The request's W3C traceparent, or "" where it has none that is well-formed."""
-    given = request.headers.get("traceparent", "").strip()
-    return given if _TRACEPARENT.fullmatch(given) else ""
+    """Return the request's W3C traceparent, or "" if it is absent or malformed."""
+    traceparent = request.headers.get("traceparent", "").strip()
+    return traceparent if _TRACEPARENT.fullmatch(traceparent) else ""

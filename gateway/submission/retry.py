@@ -50,7 +50,7 @@ async def create_retry(
     if (known := replayed_response(services, caller, key, begun)) is not None:
         return known
     async with release_key_on_error(services, caller, key):
-        return await _retry(services, caller, job_id, replace(key, begun=begun.now), trace)
+        return await _retry(services, caller, job_id, replace(key, claimed_at_ms=begun.now), trace)
 
 
 async def _retry(

@@ -57,7 +57,7 @@ async def accept_upload(
         return await _repeated(services, caller, body, key)
     replayed_response(services, caller, key, begun)
     async with release_key_on_error(services, caller, key):
-        return await _submit(request, services, caller, body, replace(key, begun=begun.now), on_bad_line)
+        return await _submit(request, services, caller, body, replace(key, claimed_at_ms=begun.now), on_bad_line)
 
 
 async def _submit(
@@ -155,7 +155,7 @@ class _Body:
 
     def buffered(self) -> int:
         """Return the bytes that a decompressor keeps."""
-        return self._chunks.window()
+        return self._chunks.window_bytes()
 
     def sha(self) -> str:
         """Return the hash of what was read, with the path and the choice of the query."""

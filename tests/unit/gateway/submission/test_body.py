@@ -126,7 +126,7 @@ async def test_empty_parts_without_end_are_refused(encoding: str, size: int) -> 
     packed = PACK[encoding](b"{}") + PACK[encoding](b"") * 20_000
     with pytest.raises(Problem) as caught:
         await read(encoding, cut(packed, size), BodyLimits(MIB))
-    assert (caught.value.code, "many small parts" in caught.value.detail) == ("bad_content_encoding", True)
+    assert (caught.value.code, "many small frames" in caught.value.detail) == ("bad_content_encoding", True)
 
 
 @pytest.mark.parametrize("encoding", list(PACK))

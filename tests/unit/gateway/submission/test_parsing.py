@@ -331,7 +331,7 @@ def test_too_many_documents_have_their_own_code() -> None:
     problem = refused(having(documents=[{}] * 11))
 
     assert problem.code == "too_many_documents"
-    assert "more than the 10 documents" in problem.detail
+    assert "more than 10 documents" in problem.detail
 
 
 def test_an_unknown_model_has_its_own_code() -> None:
