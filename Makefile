@@ -79,7 +79,7 @@ secrets: setup ## No secret in a tracked file; an exception is marked on its own
 pytest: unit integration faults security attacks shown ## The tests but those of ship
 
 unit: setup tools ## The tests of house and unit, which other work beside them does not disturb
-	$(BIN)/python -m pytest tests/repo tests/unit
+	$(BIN)/python -m pytest tests/repo tests/unit --cov --cov-report=term
 
 integration: setup tools ## The tests of the whole service; it starts servers of its own, as `faults` does
 	$(BIN)/python -m pytest tests/integration
