@@ -38,7 +38,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 LONGEST = 512
-Made = Callable[[torch.dtype], tuple[CudaGraphsRuntime, TorchRuntime]]
+RuntimeFactory = Callable[[torch.dtype], tuple[CudaGraphsRuntime, TorchRuntime]]
 
 
 @pytest.fixture(scope="module", params=["shipped", "recurrent"])
@@ -48,23 +48,23 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def made(folder: Path) -> list[Arrays]:
+def micro_batches(folder: Path) -> list[Arrays]:
     """Micro-batches of several shapes."""
     return batches(gliner_loader.load_gliner(folder, "cpu"), folder)
 
 
 @pytest.fixture(scope="module")
-def runtimes(folder: Path) -> Made:
-    """Makes ours, and the plain one in 32 bits that it is held against."""
+def runtimes(folder: Path) -> RuntimeFactory:
+    """Return a factory of a CUDA-graphs runtime and its reference, plain torch in 32 bits."""
     core = gliner_loader.load_gliner(folder, "cuda").model
     plain = TorchRuntime(MarkerGraph(core).eval(), "cuda", torch.float32)
     return lambda dtype: (CudaGraphsRuntime(FixedGraph(core, dtype).eval(), dtype, LONGEST), plain)
 
 
-def apart(found: Any, wanted: Any, arrays: Arrays) -> float:
-    """By how much scores of spans that the texts have differ, at most."""
+def max_difference(scores: Any, expected: Any, arrays: Arrays) -> float:
+    """Return the largest difference between the scores of the texts' spans."""
     return max(
-        float(np.abs(found["logits"][row, at, : length - at] - wanted["logits"][row, at, : length - at]).max())
+        float(np.abs(scores["logits"][row, at, : length - at] - expected["logits"][row, at, : length - at]).max())
         for row, [length] in enumerate(arrays["text_lengths"])
         for at in range(length)
     )
@@ -84,17 +84,19 @@ def test_answers_are_those_of_the_library(
     assert engine.warm_up() in CUDA_BUDGETS
 
 
-def test_a_recorded_pass_gives_what_a_plain_one_gives(runtimes: Made, made: list[Arrays]) -> None:
-    """Shapes in turn: none writes over what another one found, even where that is looked at much later."""
+def test_a_recorded_pass_gives_what_a_plain_one_gives(
+    runtimes: RuntimeFactory, micro_batches: list[Arrays]
+) -> None:
+    """Recorded passes of several shapes in turn never overwrite earlier results, even if read later."""
     ours, plain = runtimes(torch.float32)
-    found = [(arrays, ours.run(arrays)) for _ in range(SIGHTS + 3) for arrays in made]
+    results = [(arrays, ours.run(arrays)) for _ in range(SIGHTS + 3) for arrays in micro_batches]
 
     assert len(ours._replays) >= 2
-    assert max(apart(scores, plain.run(arrays), arrays) for arrays, scores in found) < 0.05
+    assert max(max_difference(scores, plain.run(arrays), arrays) for arrays, scores in results) < 0.05
 
 
 def test_a_model_that_asks_the_device_runs_without_recordings(
-    runtimes: Made, made: list[Arrays], monkeypatch: pytest.MonkeyPatch
+    runtimes: RuntimeFactory, micro_batches: list[Arrays], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Recording fails, once; the device is none the worse for it, and all answers are right."""
     ours, plain = runtimes(torch.float32)
@@ -106,26 +108,28 @@ def test_a_model_that_asks_the_device_runs_without_recordings(
 
     monkeypatch.setattr(FixedGraph, "forward", asking)
     for _ in range(SIGHTS + 3):
-        for arrays in made:
-            assert apart(ours.run(arrays), plain.run(arrays), arrays) < 0.05
+        for arrays in micro_batches:
+            assert max_difference(ours.run(arrays), plain.run(arrays), arrays) < 0.05
     assert len(ours._replays) == 0
     assert torch.ones(3, device="cuda").sum().item() == 3
 
 
-def test_a_full_device_is_known_and_survived(runtimes: Made, made: list[Arrays]) -> None:
-    """A pass too large for it is told from a lost device; recordings are given up, and come back."""
+def test_a_full_device_is_known_and_survived(runtimes: RuntimeFactory, micro_batches: list[Arrays]) -> None:
+    """Running out of memory differs from a lost device; recordings are dropped, and made again."""
     ours, plain = runtimes(torch.float32)
     for _ in range(SIGHTS + 1):
-        ours.run(made[-1])
+        ours.run(micro_batches[-1])
     free, total = torch.cuda.mem_get_info()
     torch.cuda.set_per_process_memory_fraction(min(1.0, (total - free + 2**30) / total))
     try:
         with pytest.raises(OutOfMemory):
-            ours.run({name: np.tile(array, (4000, 1)) for name, array in made[-1].items()})
+            ours.run({name: np.tile(array, (4000, 1)) for name, array in micro_batches[-1].items()})
         ours.release_memory()
         assert len(ours._replays) == 0
         for _ in range(SIGHTS + 1):
-            assert apart(ours.run(made[-1]), plain.run(made[-1]), made[-1]) < 0.05
+            assert (
+                max_difference(ours.run(micro_batches[-1]), plain.run(micro_batches[-1]), micro_batches[-1]) < 0.05
+            )
         assert len(ours._replays) == 1
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

@@ -30,7 +30,7 @@ TEXT = "Ada Lovelace worked with Charles Babbage in London"
 
 
 def make_backbone(folder: Path) -> None:
-    """A repository like the backbone's: a SentencePiece model and no class of tokenizer named."""
+    """Write a repository like the backbone's: a SentencePiece model, and no tokenizer class named."""
     folder.mkdir()
     words = f"{TEXT} person place".split()
     corpus = folder.parent / "corpus.txt"
@@ -53,7 +53,7 @@ def make_whole(backbone: Path, folder: Path) -> Path:
 
 
 def make_bare(whole: Path, folder: Path) -> None:
-    """The same model as the hub has it: no tokenizer, no encoder, the backbone by name."""
+    """Write the model as the hub has it: no tokenizer, no encoder, the backbone by name."""
     folder.mkdir()
     config = json.loads((whole / "gliner_config.json").read_text())
     del config["encoder_config"]
@@ -84,17 +84,17 @@ def test_it_becomes_whole_and_answers_the_same(tmp_path: Path) -> None:
     model = GLiNER.from_pretrained(str(tmp_path / "whole"), local_files_only=True)
 
     with hub({"owner/bare": tmp_path / "bare", "owner/backbone": tmp_path / "backbone"}) as url:
-        found = _fetched(url, tmp_path, commit("owner/bare"), commit("owner/backbone"))
-        assert _fetched(url, tmp_path, "", "") == found
-    assert found["revision"] == commit("owner/bare")
+        fetched = _fetched(url, tmp_path, commit("owner/bare"), commit("owner/backbone"))
+        assert _fetched(url, tmp_path, "", "") == fetched
+    assert fetched["revision"] == commit("owner/bare")
 
-    folder = Path(found["folder"])
+    folder = Path(fetched["folder"])
     baked = Path(shutil.copytree(folder, tmp_path / "baked"))  # as an image takes it: files, not links
     assert not any(path.is_symlink() for path in baked.iterdir())
     assert resolve(str(baked), None, tmp_path).folder == baked
     expected = model.predict_entities(TEXT, ["person", "place"], threshold=0.0)
     assert expected
-    for place in (folder, baked):
-        again = GLiNER.from_pretrained(str(place), local_files_only=True)
+    for model_folder in (folder, baked):
+        again = GLiNER.from_pretrained(str(model_folder), local_files_only=True)
         assert again.predict_entities(TEXT, ["person", "place"], threshold=0.0) == expected
     assert load(Resolved(folder, "r"), "cpu", "fp32", "torch").spec.revision == "r"

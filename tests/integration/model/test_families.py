@@ -110,9 +110,9 @@ def cases_of(library: Any, texts: Sequence[str]) -> list[Case]:
     """Ask each text for several label sets and ways to settle overlaps; thresholds leave it about four entities."""
     cases = []
     for number, labels in enumerate(LABEL_SETS):
-        asked = [Case(text, labels, Options(threshold=0.001)) for text in texts[:2]]
-        best = sorted((score for case in asked for score in predict(library, case).values()), reverse=True)
-        threshold = best[: 4 * len(asked)][-1]
+        samples = [Case(text, labels, Options(threshold=0.001)) for text in texts[:2]]
+        best = sorted((score for case in samples for score in predict(library, case).values()), reverse=True)
+        threshold = best[: 4 * len(samples)][-1]
         for i, text in enumerate(texts):
             if EVERY or i % len(LABEL_SETS) == number:
                 more = {"flat": i % 3 != 0, "multi_label": number == 1}
@@ -124,13 +124,13 @@ def cases_of(library: Any, texts: Sequence[str]) -> list[Case]:
 def test_every_runtime_gives_the_librarys_own_answers(
     checkpoint: Checkpoint, tmp_path: Path, family: Family
 ) -> None:
-    """Texts in all scripts beside each other have the spans that they have alone, and scores within 1e-3.
+    """Texts in all scripts in one batch have their spans of a single run, and scores within 1e-3.
 
     A span whose score is that near the threshold may come or go.
     """
     source = resolve(str(checkpoint(family)), None, Path("unused"))
-    found = engines(source, tmp_path)
-    reader = found["torch"]
+    loaded = engines(source, tmp_path)
+    reader = loaded["torch"]
     theirs = GLiNER.from_pretrained(str(source.folder), local_files_only=True)
     # gliner splits words at combining marks, Gleaner does not (docs/how-to/models.md): here both read the same.
     theirs.data_processor.words_splitter = lambda text: (
@@ -140,7 +140,7 @@ def test_every_runtime_gives_the_librarys_own_answers(
     expected = [predict(theirs, case) for case in cases]
     assert sum(map(len, expected)) > 20
 
-    for runtime, engine in found.items():
+    for runtime, engine in loaded.items():
         for case, wanted, result in zip(cases, expected, extract(engine, cases, 1024), strict=True):
             ours = scores(result)
             for key in wanted.keys() | ours.keys():
@@ -150,7 +150,7 @@ def test_every_runtime_gives_the_librarys_own_answers(
 
 @pytest.mark.parametrize("family", PADDING_READERS, ids=str)
 def test_a_head_that_reads_padding_is_refused(checkpoint: Checkpoint, tmp_path: Path, family: Family) -> None:
-    """Its scores depend on the texts beside a text: that is seen when it is loaded, whatever is to run it."""
+    """A model whose scores depend on a text's neighbours is refused when it is loaded, by every runtime."""
     source = resolve(str(checkpoint(family)), None, Path("unused"))
 
     for runtime in ("torch", "auto") if family.span_mode == "markerV2" or EVERY else ("torch",):
@@ -191,7 +191,7 @@ def company(
 def test_company_changes_nothing(
     company: tuple[bool, list[Engine]], documents: list[tuple[list[str], Labels]]
 ) -> None:
-    """A text has the scores that it has alone beside texts of any length, script and labels, within 1e-4."""
+    """A text scores the same alone and among texts of any length, script and labels, within 1e-4."""
     tagged, engines = company
     for engine in engines:
         windows = [

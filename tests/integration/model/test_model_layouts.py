@@ -31,8 +31,8 @@ LABELS = ["person", "place", "date"]
 
 def _entities(folder: Path, files: dict[str, str] | None = None) -> list[dict[str, Any]]:
     model = load_gliner(folder, "cpu", files)
-    found: list[dict[str, Any]] = model.predict_entities(TEXT, LABELS, threshold=0.01)
-    return found
+    entities: list[dict[str, Any]] = model.predict_entities(TEXT, LABELS, threshold=0.01)
+    return entities
 
 
 def _loaded(resolved: Resolved) -> list[dict[str, Any]]:
@@ -128,12 +128,17 @@ for source, revision in json.loads(sys.argv[2]):
 
 def _resolve(cache: Path, *sources: str, revision: str | None = None, **environment: str) -> list[list[Any]]:
     """Resolve sources in a process that has this environment, as huggingface_hub reads it when it is imported."""
-    kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    kept |= {"HF_HOME": str(cache / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": str(ROOT), **environment}
-    asked = json.dumps([[source, revision] for source in sources])
+    settings = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    settings |= {
+        "HF_HOME": str(cache / "hf"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "PYTHONPATH": str(ROOT),
+        **environment,
+    }
+    requests = json.dumps([[source, revision] for source in sources])
     run = subprocess.run(
-        [sys.executable, "-c", RESOLVE, str(cache), asked],
-        env=kept, capture_output=True, text=True, timeout=120, check=True,
+        [sys.executable, "-c", RESOLVE, str(cache), requests],
+        env=settings, capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     return [json.loads(line) for line in run.stdout.splitlines() if line.startswith("[")]
 
@@ -213,17 +218,17 @@ def test_other_kinds_of_models_are_named_before_their_weights_are_fetched(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     """By the configuration alone: GLiNER2, GLiClass, a plain encoder, bi-encoders, relations, decoders."""
-    made = tmp_path / "made"
-    made.mkdir()
+    models = tmp_path / "made"
+    models.mkdir()
     cases: dict[str, tuple[Path, str]] = {
-        "gliner2": (_other(made / "a", {"model_type": "extractor", "architectures": ["Extractor"]}), "GLiNER2"),
-        "gliclass": (_other(made / "b", {"model_type": "GLiClass"}), "GLiClass"),
+        "gliner2": (_other(models / "a", {"model_type": "extractor", "architectures": ["Extractor"]}), "GLiNER2"),
+        "gliclass": (_other(models / "b", {"model_type": "GLiClass"}), "GLiClass"),
         "bert": (
-            _other(made / "c", {"architectures": ["BertForTokenClassification"]}),
+            _other(models / "c", {"architectures": ["BertForTokenClassification"]}),
             "BertForTokenClassification",
         ),
-        "glirel": (_other(made / "d", {}, "glirel_config.json"), "GLiREL"),
-        "lora": (_other(made / "e", {}, "adapter_config.json"), "adapter"),
+        "glirel": (_other(models / "d", {}, "glirel_config.json"), "GLiREL"),
+        "lora": (_other(models / "e", {}, "adapter_config.json"), "adapter"),
     }
     for architecture, kind in (
         ("BiEncoderSpan", "bi-encoder"),
@@ -273,20 +278,20 @@ def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def test_the_command_makes_a_folder_that_loads(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    """From a pickle to a folder of files, with its revision; what is there already is not overwritten."""
+    """A pickle becomes a folder of files with its revision; existing files are not overwritten."""
     pickled = checkpoint(USUAL, Weights.PICKLE)
-    made, cache = tmp_path / "made", str(tmp_path / "cache")
+    converted, cache = tmp_path / "made", str(tmp_path / "cache")
 
-    run = _run(str(pickled), str(made), "--cache", cache, "--json")
+    run = _run(str(pickled), str(converted), "--cache", cache, "--json")
 
     assert run.returncode == 0, run.stderr
     answer = json.loads(run.stdout)
-    assert not any(path.is_symlink() for path in made.iterdir())
-    found = resolve(str(made), answer["revision"], tmp_path / "other")
-    assert found.folder == made
-    assert answer["sha256"] == {name: found.files[name] for name in answer["sha256"]}
-    assert _loaded(found) == _entities(checkpoint(USUAL))
-    again = _run(str(pickled), str(made), "--cache", cache)
+    assert not any(path.is_symlink() for path in converted.iterdir())
+    resolved = resolve(str(converted), answer["revision"], tmp_path / "other")
+    assert resolved.folder == converted
+    assert answer["sha256"] == {name: resolved.files[name] for name in answer["sha256"]}
+    assert _loaded(resolved) == _entities(checkpoint(USUAL))
+    again = _run(str(pickled), str(converted), "--cache", cache)
     assert again.returncode == 2
     assert "exists already" in again.stderr
     evil = _copy(pickled, tmp_path / "evil")

@@ -29,17 +29,17 @@ SHIPPED = Path(__file__).parents[3] / "models" / "gleaner-small"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the shipped model that a test may damage."""
+    """Copy the shipped model for a test that damages it."""
     return Path(shutil.copytree(SHIPPED, tmp_path / "model"))
 
 
 def test_a_folder_is_used_where_it_lies(tmp_path: Path) -> None:
     """A local folder is not copied; its revision is a short hash of its content, and can be demanded."""
-    found = resolve(str(SHIPPED), None, tmp_path)
+    resolved = resolve(str(SHIPPED), None, tmp_path)
 
-    assert found.folder == SHIPPED
-    assert len(found.revision) == 12
-    assert found == resolve(str(SHIPPED), found.revision, tmp_path)
+    assert resolved.folder == SHIPPED
+    assert len(resolved.revision) == 12
+    assert resolved == resolve(str(SHIPPED), resolved.revision, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -109,7 +109,7 @@ def test_weights_that_lack_a_layer_are_refused(folder: Path) -> None:
 
 
 def test_a_missing_package_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """gs:// without gcsfs tells what to install."""
+    """The error for gs:// without gcsfs names the package to install."""
     monkeypatch.setitem(sys.modules, "gcsfs", None)
 
     with pytest.raises(ExtraMissingError, match=r"gleaner-ner\[gs\]"):
@@ -118,7 +118,7 @@ def test_a_missing_package_names_its_extra(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The shipped model in a bucket on a real (moto) S3 server."""
+    """Serve the shipped model from a bucket on a real (moto) S3 server."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -190,11 +190,11 @@ def test_a_hub_id_is_fetched_pinned_and_without_pickles(tmp_path: Path) -> None:
         )
 
     with hub({"owner/small": SHIPPED}) as url:
-        found = fetch("owner/small", HF_ENDPOINT=url)
+        fetched = fetch("owner/small", HF_ENDPOINT=url)
         absent = fetch("owner/absent", HF_ENDPOINT=url)
     offline = fetch("owner/small", HF_HUB_OFFLINE="1")
 
-    assert commit("owner/small") in found.stdout, found.stderr
-    assert found.stdout == offline.stdout, offline.stderr
+    assert commit("owner/small") in fetched.stdout, fetched.stderr
+    assert fetched.stdout == offline.stdout, offline.stderr
     assert "ModelNotFoundError: owner/absent: not on the hub" in absent.stderr
     assert not list(tmp_path.rglob("*.bin"))

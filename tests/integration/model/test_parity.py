@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(300)  # a minute on two free cores; others may 
 
 @dataclass(frozen=True)
 class Case:
-    """A text with what is asked of it."""
+    """A text with its labels and options."""
 
     text: str
     labels: Labels
@@ -40,29 +40,29 @@ class Case:
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    """The shipped model, exact."""
+    """Load the shipped model, exact."""
     return load(resolve(str(SHIPPED), None, Path("unused")), "cpu", "fp32")
 
 
 @pytest.fixture(scope="module")
 def library() -> Any:
-    """The same model in gliner's own hands."""
+    """Load the same model with gliner itself."""
     return GLiNER.from_pretrained(str(SHIPPED), local_files_only=True)
 
 
 def predict(library: Any, case: Case) -> dict[tuple[int, int, str], float]:
-    """What gliner says of the text alone."""
+    """Return gliner's spans and scores for the text alone."""
     labels = {label: description or label for label, description in case.labels.items()}
     options = case.options
     threshold = DEFAULT_THRESHOLD if options.threshold is None else options.threshold
-    found = library.predict_entities(
+    entities = library.predict_entities(
         case.text, labels, threshold=threshold, flat_ner=options.flat, multi_label=options.multi_label
     )
-    return {(e["start"], e["end"], e["label"]): e["score"] for e in found}
+    return {(e["start"], e["end"], e["label"]): e["score"] for e in entities}
 
 
 def plan_of(engine: Engine, case: Case, job: int = 0) -> Plan:
-    """How we would read it."""
+    """Cut the text as Gleaner would."""
     return cut_document(Document(0, "0", case.text), case.labels, case.options, engine, ShardRef(f"job{job}", 0))
 
 
@@ -81,13 +81,13 @@ def extract(engine: Engine, cases: Sequence[Case], budget: int = 2048) -> list[D
 
 
 def scores(result: DocumentResult) -> dict[tuple[int, int, str], float]:
-    """A result in the library's terms."""
+    """Return a result as `predict` does."""
     assert result.error is None
     return {(e.start, e.end, e.label): e.score for e in result.entities}
 
 
 def assert_same(expected: dict[tuple[int, int, str], float], result: DocumentResult) -> None:
-    """Same spans and labels, scores within 1e-3."""
+    """Check for equal spans and labels, and scores within 1e-3."""
     assert expected == pytest.approx(scores(result), abs=TOLERANCE)
 
 
@@ -127,7 +127,7 @@ def test_any_company_gives_the_librarys_own_answer(engine: Engine, library: Any,
 
 
 def test_rows_with_different_numbers_of_labels(engine: Engine, library: Any) -> None:
-    """One label beside eighteen in a forward pass (gliner crashed on it up to 0.2.27, its issue 382)."""
+    """Rows with one and with eighteen labels share a forward pass (gliner up to 0.2.27 crashed: its issue 382)."""
     text = "Angela Merkel met Tim Cook of Apple in Berlin on Monday."
     cases = [Case(text, labels, Options(threshold=0.1)) for labels in LABEL_SETS]
 
@@ -188,7 +188,7 @@ def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, libra
 
 
 def _edges_inside(plan: Plan, planted: Sequence[tuple[int, str]]) -> int:
-    """How many planted sentences touch or straddle an edge of a large window."""
+    """Count the planted sentences that touch or straddle an edge of a large window."""
     edges = {plan.starts[p.first] for p in plan.places if p.reading is Reading.large}
     edges |= {plan.ends[p.last - 1] for p in plan.places if p.reading is Reading.large}
     return sum(any(at <= edge <= at + len(part) for edge in edges) for at, part in planted)
@@ -262,7 +262,7 @@ def test_threshold_zero_is_answered_in_seconds(engine: Engine) -> None:
 
 
 def test_an_unreadable_neighbour_changes_nothing(engine: Engine, library: Any) -> None:
-    """A refused document beside a good one: the one has its error, the other the library's answer."""
+    """A refused document gets its error; a good one in the same batch, the library's result."""
     good = Case("Tim Cook lives in Berlin.", LABEL_SETS[1], Options())
 
     blank, result = extract(engine, [replace(good, text=" "), good])

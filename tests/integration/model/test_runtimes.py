@@ -41,42 +41,42 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def shipped() -> Resolved:
-    """The shipped model."""
+    """Return the shipped model."""
     return resolve(str(SHIPPED), None, Path("unused"))
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model cache; the first test that needs an export fills it."""
+    """Return a model cache; the first test that needs an export fills it."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
 def cases() -> list[tuple[Case, dict[Any, float]]]:
-    """Texts with six label sets and what gliner says of each alone."""
+    """Return texts with six label sets and gliner's spans for each alone."""
     random = Random(11)
     library = GLiNER.from_pretrained(str(SHIPPED), local_files_only=True)
-    found = [
+    texts = [
         Case(passage(random, random.choice((3, 12, 30, 60))), random.choice(LABEL_SETS), Options())
         for _ in range(24)
     ]
-    return [(case, predict(library, case)) for case in found]
+    return [(case, predict(library, case)) for case in texts]
 
 
 def differing(engine: Engine, cases: list[tuple[Case, dict[Any, float]]], tolerance: float) -> list[Any]:
     """Spans that are missing, added, or scored otherwise, but for those near the threshold in sloppy precisions."""
     near = 0.0 if tolerance < NEAR else tolerance
-    found = []
+    differences = []
     for (case, expected), result in zip(cases, extract(engine, [case for case, _ in cases], 1024), strict=True):
         ours = scores(result)
         for key in expected.keys() | ours.keys():
             [least] = (score + near for score in case.options.label_thresholds([""]))
             if key in expected and key in ours:
                 if abs(expected[key] - ours[key]) > tolerance:
-                    found.append((key, expected[key], ours[key]))
+                    differences.append((key, expected[key], ours[key]))
             elif max(expected.get(key, 0.0), ours.get(key, 0.0)) > least:
-                found.append((key, expected.get(key), ours.get(key)))
-    return found
+                differences.append((key, expected.get(key), ours.get(key)))
+    return differences
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ print(abs(engine.forward(engine.collate([row] * 2))["logits"] - before).max() < 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnx", "openvino"])
 def test_a_full_memory_is_known_and_survived(cache: Path, runtime: str) -> None:
-    """A pass that finds no memory is told from a broken one, and the next smaller one gives what it gave before."""
+    """Running out of memory differs from a broken pass; a smaller pass then gives the same result as before."""
     run = subprocess.run(
         [sys.executable, "-c", FILL, str(SHIPPED), runtime, str(cache)],
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
@@ -149,8 +149,8 @@ def test_streams_leave_the_cores_to_short_passes_and_to_python(shipped: Resolved
     """Threads that compute passes of any size have a lower priority, and no other has."""
     engine = load(shipped, "cpu", "fp32", "openvino", cache)
     threads = [int(entry.name) for entry in Path("/proc/self/task").iterdir()]
-    own = os.getpriority(os.PRIO_PROCESS, get_native_id())
-    added = [os.getpriority(os.PRIO_PROCESS, thread) - own for thread in threads]
+    process_niceness = os.getpriority(os.PRIO_PROCESS, get_native_id())
+    added = [os.getpriority(os.PRIO_PROCESS, thread) - process_niceness for thread in threads]
     assert set(added) == {0, STREAM_NICENESS}
     assert added.count(STREAM_NICENESS) >= engine.streams
 
@@ -163,7 +163,7 @@ def _openvino_precisions() -> tuple[str, ...]:
 
 @pytest.fixture
 def events(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What is logged."""
+    """Return the captured log records."""
     with caplog.at_level(logging.INFO, "worker.model.selection.select"):
         yield caplog
 
@@ -205,9 +205,9 @@ print(json.dumps([sorted(heavy), repr(engine.spec), spans]))
 
 
 def test_a_later_start_needs_neither_gliner_nor_torch_and_answers_the_same(shipped: Resolved, cache: Path) -> None:
-    """What was kept of the model is all there is to it: the same limits, words, pieces and spans."""
-    asked = choice_cache.Asked("cpu", "openvino", "fp32", cpu_count())
-    first = GlinerEngine(select.select(shipped, asked, choice_cache.place(cache, shipped)), "cpu")
+    """A start from an export has the same limits, words, tokens and spans."""
+    request = choice_cache.Asked("cpu", "openvino", "fp32", cpu_count())
+    first = GlinerEngine(select.select(shipped, request, choice_cache.place(cache, shipped)), "cpu")
     run = subprocess.run(
         [sys.executable, "-c", AGAIN, str(SHIPPED), str(cache)],
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
@@ -218,41 +218,41 @@ def test_a_later_start_needs_neither_gliner_nor_torch_and_answers_the_same(shipp
     assert heavy == []
     assert spec == repr(first.spec)
     batches = [first.collate(windows) for windows in parity.micro_batches(first)]
-    for batch, found in zip(batches, later, strict=True):
-        for ours, theirs in zip(first.decode(batch, first.forward(batch)), found, strict=True):
+    for batch, spans in zip(batches, later, strict=True):
+        for ours, theirs in zip(first.decode(batch, first.forward(batch)), spans, strict=True):
             assert [[*span] for span in ours] == [[*s[:3], pytest.approx(s[3], abs=1e-5), ()] for s in theirs]
-    assert sum(len(row) for found in later for row in found) > 10
+    assert sum(len(row) for spans in later for row in spans) > 10
 
 
 @pytest.mark.parametrize("harm", ["damaged", "of another kind"])
 def test_what_was_remembered_is_used_only_as_it_was_written(
     shipped: Resolved, cache: Path, events: pytest.LogCaptureFixture, harm: str
 ) -> None:
-    """A choice that is not what was written is tried anew, and is right for the start after that."""
+    """A damaged choice is measured again; the start after that uses the new one."""
     load(shipped, "cpu", "fp32", "onnx", cache)
-    folder, asked = choice_cache.place(cache, shipped), choice_cache.Asked("cpu", "onnx", "fp32", cpu_count())
+    folder, request = choice_cache.place(cache, shipped), choice_cache.Asked("cpu", "onnx", "fp32", cpu_count())
     [path] = (path for path in folder.glob("choice-*") if b'"onnx"' in path.read_bytes()[:99])
     whole = path.read_bytes()
     body = whole.partition(b"\n")[2].replace(b'"tagged":false', b'"tagged":"perhaps"')
     path.write_bytes(whole[:-9] if harm == "damaged" else sha256(body).hexdigest().encode() + b"\n" + body)
-    assert choice_cache.again(folder, asked) is None
+    assert choice_cache.again(folder, request) is None
 
     events.clear()
     load(shipped, "cpu", "fp32", "onnx", cache)
 
     assert "runtime.tried" in [record.getMessage() for record in events.records]
     assert path.read_bytes() == whole
-    assert choice_cache.again(folder, asked)
+    assert choice_cache.again(folder, request)
 
 
 def test_another_backbone_has_another_place(shipped: Resolved, tmp_path: Path) -> None:
-    """The tokenizer may come from a repository of its own: what was made with another one is not used."""
+    """The tokenizer may come from another repository: exports made with a different one are not used."""
     places = {choice_cache.place(tmp_path, replace(shipped, backbone=commit)) for commit in ("", "a1", "b2")}
     assert len(places) == 3
 
 
-def test_a_damaged_export_is_made_anew(shipped: Resolved, cache: Path) -> None:
-    """An export that is not what was written, by its checksum, is not loaded."""
+def test_a_damaged_export_is_made_again(shipped: Resolved, cache: Path) -> None:
+    """An export whose checksum differs is not loaded."""
     load(shipped, "cpu", "fp32", "onnx", cache)
     folder = choice_cache.place(cache, shipped) / choice_cache.EXPORT
     damaged = (folder / choice_cache.GRAPH).read_bytes()[:-1] + b"x"
@@ -267,7 +267,7 @@ def test_a_damaged_export_is_made_anew(shipped: Resolved, cache: Path) -> None:
 def test_what_cannot_be_exported_is_passed_over_unless_asked_for(
     shipped: Resolved, tmp_path: Path, events: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of its own choice a worker says why and runs on torch; a runtime asked for by name is an error."""
+    """When the worker chooses, it logs why and runs on torch; a runtime requested by name is an error."""
 
     def refuse(*_: object) -> None:
         raise ValueError("no such operator")

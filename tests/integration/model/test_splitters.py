@@ -30,7 +30,7 @@ def _spans(engine: GlinerEngine, text: str) -> list[tuple[int, int]]:
         batch = engine.collate([window])
         [spans] = engine.decode(batch, engine.forward(batch))
         outcomes.append(tuple(spans))
-    return [(one.start, one.end) for one in merge_windows(plan, Findings.of(plan, outcomes), 1).entities]
+    return [(entity.start, entity.end) for entity in merge_windows(plan, Findings.of(plan, outcomes), 1).entities]
 
 
 def _with_splitter(folder: Path, copy: Path, name: str) -> Path:
@@ -43,13 +43,13 @@ def _with_splitter(folder: Path, copy: Path, name: str) -> Path:
 def test_char_finds_parts_of_a_text_without_blanks(checkpoint: Checkpoint) -> None:
     """By whitespace an entity is all of a clause; by characters it may be a name in it."""
     text, folder = SCRIPTS["han"], checkpoint(Family())
-    own = load(Resolved(folder, "x"), "cpu", "fp32", "torch")
+    whitespace = load(Resolved(folder, "x"), "cpu", "fp32", "torch")
     char = load(Resolved(folder, "x"), "cpu", "fp32", "torch", splitter="char")
 
-    assert own.spec.splitter == "whitespace"
+    assert whitespace.spec.splitter == "whitespace"
     assert char.spec.splitter == "char"
-    assert own.spec != char.spec  # a result cache keeps their answers apart
-    assert len(char.split(text).words) > 3 * len(own.split(text).words)
+    assert whitespace.spec != char.spec  # a result cache keeps their answers apart
+    assert len(char.split(text).words) > 3 * len(whitespace.split(text).words)
     assert min(end - start for start, end in _spans(char, text)) < min(4, len(text))
 
 
@@ -81,6 +81,6 @@ def test_a_splitter_that_cannot_be_had_is_refused_or_replaced(
         resolve(str(folder), None, tmp_path)
     assert name in str(refused.value)
 
-    found = resolve(str(folder), None, tmp_path, splitter="whitespace")
-    engine = load(found, "cpu", "fp32", "torch", splitter="whitespace")
+    resolved = resolve(str(folder), None, tmp_path, splitter="whitespace")
+    engine = load(resolved, "cpu", "fp32", "torch", splitter="whitespace")
     assert [*engine.split("Anna met Bo.").words] == ["Anna", "met", "Bo", "."]

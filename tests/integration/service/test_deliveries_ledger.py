@@ -21,7 +21,7 @@ LEASE = 60_000
 
 @pytest.fixture(params=["redis_server", "redis7_server"])
 def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
-    """The embedded server, and the oldest one that is promised to work."""
+    """Return a client of the embedded server, and of the oldest supported one."""
     server: RedisServer = request.getfixturevalue(request.param)
     server.flush()
     with redis.Redis.from_url(server.url(1)) as connected:
@@ -30,35 +30,39 @@ def client(request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def store(client: redis.Redis) -> Ledger:
-    """The ledger on it."""
+    """Return the ledger on it."""
     return Ledger(client)
 
 
-def one(store: Ledger, name: str = "ep_1") -> str:
-    """The only delivery of an endpoint."""
+def only_delivery(store: Ledger, name: str = "ep_1") -> str:
+    """Return the only delivery of an endpoint."""
     [delivery] = store.run(webhooks.list_deliveries(name, None, 10)).deliveries
     return delivery.id
 
 
 def view(store: Ledger, delivery: str) -> Delivery:
-    """A delivery that is there."""
-    found = store.run(webhooks.read_delivery(delivery))
-    assert found is not None
-    return found
+    """Return an existing delivery."""
+    delivery_view = store.run(webhooks.read_delivery(delivery))
+    assert delivery_view is not None
+    return delivery_view
 
 
 def claim(store: Ledger, delivery: str, nonce: str, cap: int = 4, lease_ms: int = LEASE) -> str:
-    """What a claim answers."""
+    """Claim a delivery; return the reply."""
     return store.run(webhooks.claim_delivery(delivery, nonce, lease_ms, cap)).kind
 
 
-def ids(store: Ledger, room: int = 100, cap: int = 4) -> list[str]:
-    """What is handed out."""
-    return [each for message in store.run(webhooks.take_due_deliveries(room, cap)).messages for each in message]
+def ids(store: Ledger, limit: int = 100, cap: int = 4) -> list[str]:
+    """Return the ids of the deliveries that are due."""
+    return [
+        delivery_id
+        for message in store.run(webhooks.take_due_deliveries(limit, cap)).messages
+        for delivery_id in message
+    ]
 
 
 def soon(store: Ledger) -> list[str]:
-    """What is handed out once a millisecond or two have passed."""
+    """Return the ids that are due after a millisecond or two."""
     end = time.monotonic() + 2
     while not (handed := ids(store)) and time.monotonic() < end:
         time.sleep(0.001)
@@ -84,10 +88,10 @@ def test_a_job_writes_one_delivery_per_endpoint_that_wants_it(store: Ledger) -> 
 
 
 def test_a_claim_can_be_repeated_and_nobody_else_has_it(store: Ledger) -> None:
-    """The same nonce gets the same attempt again; another is told `leased`; a finished one is `done`."""
+    """A repeated nonce gets the same attempt; another gets `leased`; a finished delivery is `done`."""
     add_endpoint(store, "ep_1", "http://a/")
     end_job(store, "job_1")
-    delivery = one(store)
+    delivery = only_delivery(store)
     first = store.run(webhooks.claim_delivery(delivery, "n1", LEASE, 4))
     again = store.run(webhooks.claim_delivery(delivery, "n1", LEASE, 4))
     assert first.kind == again.kind == "run"
@@ -104,7 +108,7 @@ def test_a_failure_moves_the_schedule(store: Ledger) -> None:
     """Until the next attempt is due a second message for the same delivery is dropped."""
     add_endpoint(store, "ep_1", "http://a/")
     end_job(store, "job_1")
-    delivery = one(store)
+    delivery = only_delivery(store)
     claim(store, delivery, "n1")
     assert store.run(webhooks.record_delivery(delivery, "n1", "retry", BAD, delay_ms=60_000)) == ("retry", "")
     assert claim(store, delivery, "n2") == "early"
@@ -118,7 +122,7 @@ def test_an_attempt_whose_courier_died_is_interrupted_and_repeated(store: Ledger
     """It is stored as such, handed out again by itself, and the schedule does not move."""
     add_endpoint(store, "ep_1", "http://a/")
     end_job(store, "job_1")
-    delivery = one(store)
+    delivery = only_delivery(store)
     assert ids(store) == [delivery]
     assert claim(store, delivery, "n1", lease_ms=1) == "run"
     assert soon(store) == [delivery]
@@ -133,7 +137,7 @@ def test_one_thought_dead_that_delivered_is_believed(store: Ledger) -> None:
     """Its success ends the delivery, so that the receiver does not get it once more than needed."""
     add_endpoint(store, "ep_1", "http://a/")
     end_job(store, "job_1")
-    delivery = one(store)
+    delivery = only_delivery(store)
     claim(store, delivery, "n1", lease_ms=1)
     soon(store)
     assert claim(store, delivery, "n2") == "run"
@@ -148,15 +152,17 @@ def test_what_was_handed_out_and_lost_comes_up_again(store: Ledger) -> None:
     end_job(store, "job_1")
     assert len(ids(store)) == 1
     assert ids(store) == []
-    store.run(webhooks.return_deliveries([one(store)]))
+    store.run(webhooks.return_deliveries([only_delivery(store)]))
     assert len(ids(store)) == 1
     add_endpoint(store, "ep_2", "http://b/", tenant="t2")
     end_job(store, "job_2", tenant="t2")
-    assert store.run(webhooks.take_due_deliveries(100, 4, again_ms=1)).messages == ((one(store, "ep_2"),),)
-    assert soon(store) == [one(store, "ep_2")]
+    assert store.run(webhooks.take_due_deliveries(100, 4, again_ms=1)).messages == (
+        (only_delivery(store, "ep_2"),),
+    )
+    assert soon(store) == [only_delivery(store, "ep_2")]
 
 
-def test_a_receiver_has_so_many_attempts_at_once(store: Ledger) -> None:
+def test_concurrent_attempts_per_receiver_are_capped(store: Ledger) -> None:
     """Above the cap a claim is put off by a second; endpoints of one receiver share it; one that fails gets one."""
     add_endpoint(store, "ep_1", "http://a/", lane="same")
     add_endpoint(store, "ep_2", "http://a/", lane="same")
@@ -164,7 +170,7 @@ def test_a_receiver_has_so_many_attempts_at_once(store: Ledger) -> None:
         end_job(store, f"job_{n}")
     handed = ids(store, cap=4)
     assert len(handed) == 4
-    assert [claim(store, each, f"n{each}", cap=2) for each in handed] == ["run", "run", "busy", "busy"]
+    assert [claim(store, delivery, f"n{delivery}", cap=2) for delivery in handed] == ["run", "run", "busy", "busy"]
     assert ids(store, cap=2) == []
     store.run(webhooks.record_delivery(handed[0], f"n{handed[0]}", "retry", BAD, delay_ms=60_000))
     assert claim(store, handed[2], "n", cap=2) == "busy"  # one is under way, and this receiver fails
@@ -191,7 +197,7 @@ def test_a_receiver_gets_as_many_messages_as_attempts_at_once(store: Ledger) -> 
 
 
 def messages_soon(store: Ledger) -> tuple[tuple[str, ...], ...]:
-    """What is handed out within a moment, in messages of eight."""
+    """Return the deliveries that become due within a moment, in messages of eight."""
     end = time.monotonic() + 2
     while (
         not (handed := store.run(webhooks.take_due_deliveries(100, 4, most=8)).messages) and time.monotonic() < end
@@ -200,8 +206,8 @@ def messages_soon(store: Ledger) -> tuple[tuple[str, ...], ...]:
     return handed
 
 
-def test_only_failures_for_so_long_disable(store: Ledger, client: redis.Redis) -> None:
-    """A single success begins the count anew; the reason is kept; the next event finds nobody."""
+def test_only_failures_for_the_whole_period_disable(store: Ledger, client: redis.Redis) -> None:
+    """A single success restarts the count; the reason is stored; the next event has no receiver."""
     add_endpoint(store, "ep_1", "http://a/")
 
     def attempt(job: str, attempt: DeliveryAttempt, outcome: str) -> str:
@@ -231,10 +237,10 @@ def test_only_failures_for_so_long_disable(store: Ledger, client: redis.Redis) -
 
 
 def test_ended_deliveries_go_after_a_week(store: Ledger, client: redis.Redis) -> None:
-    """Attempts too; until then what is not ended stays longer than any schedule takes."""
+    """Deliveries expire with their attempts; unfinished ones stay longer than any schedule takes."""
     add_endpoint(store, "ep_1", "http://a/")
     end_job(store, "job_1")
-    delivery = one(store)
+    delivery = only_delivery(store)
     week = 7 * 24 * 3600
     for key in ("dlv:" + delivery, "due:ep_1", "dlvs:ep_1"):
         assert client.ttl("{gleaner}:" + key) > 13 * 24 * 3600
@@ -249,7 +255,7 @@ def test_ended_deliveries_go_after_a_week(store: Ledger, client: redis.Redis) ->
 
 
 def test_changes_of_an_endpoint_do_not_overwrite_each_other(store: Ledger) -> None:
-    """A change is made from what was read: two at once, and one is told to read again; repeating one is fine."""
+    """Of two concurrent changes one is asked to read again; repeating a change is harmless."""
     add_endpoint(store, "ep_1", "http://a/")
     endpoint = store.run(webhooks.read_endpoint("ep_1"))
     assert endpoint is not None

@@ -23,7 +23,7 @@ SHARD_WORDS = 30_000
 
 @pytest.fixture(scope="module")
 def harness() -> Iterator[ServiceHarness]:
-    """A service with one worker."""
+    """Run a service with one worker."""
     harness = ServiceHarness()
     try:
         for child in (harness.gateway(), harness.courier(), harness.worker(TEST_PACE_S=PACE_S)):
@@ -34,15 +34,15 @@ def harness() -> Iterator[ServiceHarness]:
 
 
 def view(harness: ServiceHarness, job: str) -> Job:
-    """A job as the ledger has it."""
+    """Return a job from the ledger."""
     with harness.server.client() as client:
-        found = Ledger(client).run(ledger.read_job(job))
-    assert isinstance(found, Job)
-    return found
+        job_view = Ledger(client).run(ledger.read_job(job))
+    assert isinstance(job_view, Job)
+    return job_view
 
 
 def test_a_small_job_passes_a_large_one(harness: ServiceHarness) -> None:
-    """One document behind sixteen hundred is done a few micro-batches later, not after them."""
+    """A document behind sixteen hundred is done a few micro-batches later, not after all of them."""
     record = Record(harness)
     large = record.submit(some_texts(record.rng, 1600, longest=20))
     wait_for(lambda: view(harness, large).counts.finished > 100, 30, "the large job runs")
@@ -60,11 +60,11 @@ def test_interactive_first_and_standard_not_last(harness: ServiceHarness) -> Non
     record = Record(harness, seed=2)
     standard = record.submit(some_texts(record.rng, 600, longest=20))
     wait_for(lambda: view(harness, standard).counts.finished, 30, "the standard job runs")
-    before, asked = view(harness, standard).counts.finished, 0
-    while asked < 5:
+    before, submitted = view(harness, standard).counts.finished, 0
+    while submitted < 5:
         job = record.submit(some_texts(record.rng, 30, longest=20), priority="interactive")
         wait_for(lambda job=job: view(harness, job).status.is_terminal, 30, "the interactive job is done")
-        asked += 1
+        submitted += 1
     assert not view(harness, standard).status.is_terminal or view(harness, standard).counts.finished == 600
     assert view(harness, standard).counts.finished > before
     assert record.verdict(60).clean
@@ -74,7 +74,7 @@ def test_interactive_first_and_standard_not_last(harness: ServiceHarness) -> Non
     ("flooded", "other"), [(Priority.STANDARD, Priority.INTERACTIVE), (Priority.INTERACTIVE, Priority.STANDARD)]
 )
 def test_a_flood_takes_its_own_slots_alone(harness: ServiceHarness, flooded: Priority, other: Priority) -> None:
-    """One document of the other priority is done before a single one of the large shards that fill every slot."""
+    """A document of the other priority is done before any of the large shards that fill every slot."""
     flood, record = Record(harness, seed=4), Record(harness, seed=5)
     large = flood.submit(
         [" ".join(flood.rng.choices(WORDS, k=SHARD_WORDS)) for _ in range(2 * SLOTS)], priority=flooded
@@ -90,7 +90,7 @@ def test_a_flood_takes_its_own_slots_alone(harness: ServiceHarness, flooded: Pri
 
 
 def test_submit_and_work_and_poll_without_a_courier(harness: ServiceHarness) -> None:
-    """What repairs and delivers may be away for a while: nothing else waits for it."""
+    """Repairs and deliveries may pause for a while: nothing else waits for them."""
     harness.end("courier")
     record = Record(harness, seed=3)
     for _ in range(5):

@@ -29,7 +29,7 @@ MARKED = [
 
 
 def gold_line(marked: str) -> dict[str, Any]:
-    """A text with marked entities as a line of gold."""
+    """Convert a text with marked entities to a line of gold data."""
     text, entities = "", []
     for part in marked.replace("<", "\0").replace(">", "\0").split("\0"):
         if part in LABELS:
@@ -71,14 +71,14 @@ def test_redacted_texts_come_back_and_nothing_else_is_kept(stack: RunningStack, 
 
 
 def _stored(stack: RunningStack, job_id: str) -> list[bytes]:
-    """What kinds of blobs of the job's documents are left."""
+    """Return the kinds of blobs that are left of the job's documents."""
     with redis.from_url(stack.facts["redis_url"]) as store:
         kinds = [(kind, f"{{gleaner}}:{kind}:{job_id}") for kind in ("in", "part", "out")]
         return [kind.encode() for kind, key in kinds if store.exists(key)]
 
 
 def test_a_text_cannot_be_hidden_and_returned(client: Client) -> None:
-    """Who asks for both is told, for the job and for a document of it."""
+    """Requesting both is refused, for the job and for a single document."""
     with pytest.raises(ValidationError, match="return_text"):
         client.submit(["Ada"], LABELS, redact=True, return_text=True)
     with pytest.raises(ValidationError, match="return_text"):
@@ -86,7 +86,7 @@ def test_a_text_cannot_be_hidden_and_returned(client: Client) -> None:
 
 
 def test_an_entity_says_why_it_was_found(client: Client) -> None:
-    """The other label scored less on the same words; the shipped model knows what its scores are worth."""
+    """The other label scored less on the same words; the shipped model knows the precision of its scores."""
     text = "Ada Lovelace lived in London. " * 120
     [result] = client.extract([text], LABELS, explain=True)
     assert result.windows > 1
@@ -132,7 +132,7 @@ def test_redact_writes_texts_and_goes_on(stack: RunningStack, tmp_path: Path) ->
 
 
 def test_evaluate_measures_the_model(stack: RunningStack, gold: Path, tmp_path: Path) -> None:
-    """On easy sentences it is good; what it prints can be given to `extract` as it is."""
+    """The model is good on easy sentences; the printed thresholds can be passed to `extract` unchanged."""
     environment = ("--data-dir", str(stack.directory))
     plot = tmp_path / "sweep.png"
     done = gleaner("evaluate", str(gold), "--json", "--plot", str(plot), *environment)
@@ -155,13 +155,13 @@ def test_evaluate_measures_the_model(stack: RunningStack, gold: Path, tmp_path: 
 
 
 def test_thresholds_are_suggested_from_gold_alone(stack: RunningStack, gold: Path) -> None:
-    """Without gold it says how much each keeps, and that nobody knows what of it is right."""
+    """Without gold data the output shows how many entities remain, and that their precision is unknown."""
     environment = ("--data-dir", str(stack.directory))
     exact = gleaner("suggest-thresholds", str(gold), "--gold", "--precision", "1", "--json", *environment)
     assert exact.returncode == 0, exact.stderr
-    found = json.loads(exact.stdout)["best"]["person"]
-    assert found["precision"] == 1.0
-    assert 0 < found["threshold"] < 1
+    suggestion = json.loads(exact.stdout)["best"]["person"]
+    assert suggestion["precision"] == 1.0
+    assert 0 < suggestion["threshold"] < 1
 
     blind = gleaner("suggest-thresholds", str(gold), "-l", "person", *environment)
     assert blind.returncode == 0, blind.stderr
@@ -171,7 +171,7 @@ def test_thresholds_are_suggested_from_gold_alone(stack: RunningStack, gold: Pat
 
 
 def test_adjacent_entities_become_one_where_asked(stack: RunningStack, client: Client, tmp_path: Path) -> None:
-    """By the client, for one document, and by the command; asked for or not, other entities are the same."""
+    """Adjacent entities merge in the client, for one document and in the command; others stay the same."""
     text = "Ada Lovelace Grace Hopper Marie Curie met."  # in which the model finds two persons, next to each other
     apart, *_ = client.extract([text], LABELS, merge_adjacent=False)
     pieces = {"text": text, "options": {"merge_adjacent": False}}
@@ -179,13 +179,13 @@ def test_adjacent_entities_become_one_where_asked(stack: RunningStack, client: C
     usual, *_ = client.extract([text], LABELS)
     path, output = tmp_path / "text.txt", tmp_path / "out.jsonl"
     path.write_text(text)
-    asked = ("-l", "person", "-l", "city", "--merge-adjacent", "-o", str(output))
-    run = gleaner("extract", str(path), *asked, "--data-dir", str(stack.directory))
+    options = ("-l", "person", "-l", "city", "--merge-adjacent", "-o", str(output))
+    run = gleaner("extract", str(path), *options, "--data-dir", str(stack.directory))
 
     assert [entity.text for entity in usual.entities] == ["Ada Lovelace Grace Hopper", "Marie Curie"]
     assert apart.entities == alone.entities == usual.entities
-    [one] = merged.entities
-    assert (one.text, one.label) == (text.removesuffix(" met."), "person")
-    assert one.score == min(entity.score for entity in usual.entities)
+    [joined] = merged.entities
+    assert (joined.text, joined.label) == (text.removesuffix(" met."), "person")
+    assert joined.score == min(entity.score for entity in usual.entities)
     assert run.returncode == 0, run.stderr
-    assert [entity["text"] for entity in json.loads(output.read_text())["entities"]] == [one.text]
+    assert [entity["text"] for entity in json.loads(output.read_text())["entities"]] == [joined.text]

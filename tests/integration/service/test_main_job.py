@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def documents(count: int, longest: int, seed: int) -> list[dict[str, Any]]:
-    """Texts of mixed length, each with labels of its own."""
+    """Build texts of mixed length, each with its labels."""
     random = Random(seed)
     rows = []
     for n in range(count):
@@ -37,13 +37,13 @@ def documents(count: int, longest: int, seed: int) -> list[dict[str, Any]]:
 
 
 def spans(result: Result) -> dict[tuple[int, int, str], float]:
-    """A result's entities by place and label."""
+    """Return the scores of a result's entities by position and label."""
     return {(e.start, e.end, e.label): e.score for e in result.entities}
 
 
 @contextmanager
 def metric(stack: RunningStack, name: str) -> Iterator[list[float]]:
-    """How much a worker's metric grew within the block, appended at its end."""
+    """Append a worker metric's growth within the block to the yielded list."""
     grown: list[float] = []
     before = _metric(stack, name)
     yield grown
@@ -53,8 +53,8 @@ def metric(stack: RunningStack, name: str) -> Iterator[list[float]]:
 def _metric(stack: RunningStack, name: str) -> float:
     [url] = stack.facts["metrics"]["worker"]
     page = urllib.request.urlopen(url, timeout=5).read().decode()
-    found = re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
-    return float(found[1]) if found else 0.0
+    sample = re.search(rf"^{re.escape(name)} (\S+)$", page, re.MULTILINE)
+    return float(sample[1]) if sample else 0.0
 
 
 def test_the_service_gives_the_librarys_own_answer(client: Client) -> None:

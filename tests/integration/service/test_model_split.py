@@ -24,8 +24,8 @@ BODY = {"model": "base", "labels": ["Ada"], "documents": [{"text": "Ada"}, {"tex
 async def _post(api: Api, path: str, who: str = "submitter", **headers: str) -> dict[str, Any]:
     response = await api.client.post(path, json=BODY, headers=api.as_role(who) | headers)
     assert response.status_code in (200, 202), response.text
-    found: dict[str, Any] = response.json()
-    return found
+    body: dict[str, Any] = response.json()
+    return body
 
 
 async def test_tenants_stay_with_their_model(ledger_url: str, broker_url: str, tmp_path: Path) -> None:

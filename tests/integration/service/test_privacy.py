@@ -1,4 +1,4 @@
-"""What a client hands in is nowhere but in the ledger, sealed, and in its owner's answers."""
+"""A client's data exists only in the ledger, encrypted, and in its owner's responses."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ FLOWER = {"GLEANER_FLOWER_PASSWORD": "pw"}  # pragma: allowlist secret
 
 
 def fresh_key() -> str:
-    """An encryption key as the settings take it."""
+    """Create an encryption key in the form of the settings."""
     return base64.b64encode(os.urandom(32)).decode()
 
 
 def job(hook: str | None = None) -> dict[str, Any]:
-    """A job whose every word of the client's own is the marker; one document fails, one is long."""
+    """Build a job whose client-chosen words all contain the marker; one document fails, one is long."""
     return {
         "labels": {MARKER: f"{MARKER} as described"},
         "documents": [
@@ -97,15 +97,17 @@ def test_a_marker_is_found_nowhere() -> None:
         client.get(f"/v1/jobs/{MARKER}?wait={MARKER}", headers={"X-Request-ID": f"{MARKER} no token"})
         hooks = receiver.wait("/ok", 1)
 
-        told = repr(hooks).replace(f'"metadata":{{"note":"{MARKER}"}}', "")  # which the receiver is meant to have
-        seen = {"messages": repr(messages + bodies), "webhook": told, **_shown(harness, flower)}
+        webhooks = repr(hooks).replace(
+            f'"metadata":{{"note":"{MARKER}"}}', ""
+        )  # which the receiver is meant to have
+        seen = {"messages": repr(messages + bodies), "webhook": webhooks, **_shown(harness, flower)}
         for name, content in seen.items():
             assert MARKER not in content, f"{name}: {_around(content)}"
         _grep_files(harness)
 
 
 def _shown(harness: ServiceHarness, flower: httpx.Client) -> dict[str, str]:
-    """What whoever runs the service can look at."""
+    """Return all that an operator of the service can look at."""
     wait_for(lambda: flower.get("/api/tasks").json(), READY_S, "Flower has seen a task")
     pages = ("/api/tasks", "/api/workers", "/api/queues/length", "/tasks", "/workers", "/metrics")
     shown = {f"Flower's {page}": flower.get(page, follow_redirects=True).text for page in pages}
@@ -118,7 +120,7 @@ def _shown(harness: ServiceHarness, flower: httpx.Client) -> dict[str, str]:
 
 
 def _grep_files(harness: ServiceHarness) -> None:
-    """Logs, append-only file and dump; what else was written there is found, so the search is good."""
+    """Search logs, append-only file and dump; a control string is found, so the search works."""
     with harness.server.client() as store:
         store.set("canary", "Canaryword")
         store.save()
@@ -147,7 +149,7 @@ async def test_a_key_is_changed_without_a_pause(ledger_url: str, broker_url: str
         folder = tmp_path / str(number)
         folder.mkdir()
         async with running_api(ledger_url, broker_url, folder, encryption_keys=keys) as api:
-            await api.worker.run_shards()  # what the step before left in the queue
+            await api.worker.run_shards()  # the messages that the step before left in the queue
             jobs += [await api.submit("Ada", metadata={"step": str(number)}) for _ in range(2)]
             messages = await api.worker.take_messages()
             assert await api.worker.claim_shard(messages[0]) == "run"

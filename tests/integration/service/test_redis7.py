@@ -14,7 +14,7 @@ from tests.support.servers.redis_servers import RedisServer
 
 @pytest.fixture
 def store(redis7_server: RedisServer) -> Iterator[Ledger]:
-    """An empty ledger on the oldest promised server."""
+    """Return an empty ledger on the oldest supported server."""
     redis7_server.flush()
     with redis.Redis.from_url(redis7_server.url(1)) as client:
         yield Ledger(client)

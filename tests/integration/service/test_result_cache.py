@@ -1,4 +1,4 @@
-"""The result cache with the shipped model: what it answers is what the model answers."""
+"""The result cache with the shipped model: its results are the model's."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ OPTIONS = {"explain": True, "redact": {"numbered": True}}
 
 
 def cache_for(spec: ModelSpec, store: Ledger, metrics: WorkerMetrics) -> ResultCache:
-    """A cache as the worker makes it."""
+    """Create a cache as the worker does."""
     return ResultCache(store, CODEC, 600, secret=b"", model=MODEL, spec=spec, close_reading=True, metrics=metrics)
 
 
 @pytest.fixture(scope="module")
 def engine() -> Engine:
-    """The shipped model, exact."""
+    """Load the shipped model, exact."""
     return load(resolve(str(SHIPPED), None, Path("unused")), "cpu", "fp32")
 
 
 @pytest.fixture
 def worker(ledger_url: str, broker_url: str, engine: Engine) -> Iterator[InProcessWorker]:
-    """A worker with that model and a cache."""
+    """Run a worker with that model and a cache."""
 
     def cache(store: Ledger, metrics: WorkerMetrics) -> ResultCache:
         return cache_for(engine.spec, store, metrics)
 
-    with running_worker(ledger_url, broker_url, engine, cache=cache) as made:
-        yield made
+    with running_worker(ledger_url, broker_url, engine, cache=cache) as running:
+        yield running
 
 
 def ask(worker: InProcessWorker, job: str, **how: Any) -> tuple[DocumentResult, ...]:
-    """A job's results."""
+    """Run a job; return its results."""
     how = {"labels": LABELS, "options": OPTIONS, **how}
     assert worker.intake.extract_shard(worker.submit(job, *TEXTS, **how)) == "stored"
     return worker.results(job)
@@ -70,7 +70,7 @@ def test_the_second_job_is_answered_without_the_model(
     """Reasons, redaction and a document of many windows, equal to the last digit of every score."""
     first = ask(worker, "job_1")
     assert first[2].windows > 1
-    assert {entity.label for one in first for entity in one.entities} == {"person", "city"}
+    assert {entity.label for result in first for entity in result.entities} == {"person", "city"}
     assert looked_up(worker) == (0, 3)
 
     monkeypatch.setattr(engine, "forward", None)
@@ -80,7 +80,7 @@ def test_the_second_job_is_answered_without_the_model(
 
 @pytest.mark.parametrize("other", [{"tenant": "t2"}, {"labels": {"person": None}}, {"options": {"threshold": 0.4}}])
 def test_another_tenant_or_question_is_the_models(worker: InProcessWorker, other: dict[str, Any]) -> None:
-    """What nobody asked is read."""
+    """Texts of another tenant or with other options go to the model."""
     ask(worker, "job_1")
     ask(worker, "job_2", **other)
     assert looked_up(worker) == (0, 6)

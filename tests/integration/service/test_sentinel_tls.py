@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 @contextmanager
 def _sentinel(binary: Path, server: TlsAclRedis) -> Iterator[int]:
-    """One Sentinel that knows the server by name; its port."""
+    """Run a Sentinel that knows the server by name; yield its port."""
     port, directory = free_port(), server.directory / "sentinel"
     directory.mkdir()
     certificate, key = server.authority.issue("localhost")

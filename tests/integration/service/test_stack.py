@@ -65,7 +65,7 @@ def test_flower_shows_tasks_by_job_and_shard_alone(stack: RunningStack) -> None:
 
 @pytest.mark.timeout(180)
 def test_no_log_holds_a_text_or_a_key(stack: RunningStack) -> None:
-    """Logs tell what happened without a word of a document, without labels, without keys."""
+    """Logs contain no word of a document, no labels and no keys."""
     with Client(stack.url, stack.key) as client:
         client.extract([SECRET], ["personage"])
     logs = {path.name: path.read_text() for path in (stack.directory / "logs").iterdir()}
@@ -171,8 +171,8 @@ def test_a_server_that_is_there(tmp_path: Path, redis_server: RedisServer) -> No
     redis_server.flush()
     with running_stack(tmp_path / "home", "--no-flower", "--json", "--redis-url", redis_server.url(3)) as stack:
         until(lambda: "gateway_url" in stack.output.read_text())
-        [told] = [json.loads(line) for line in stack.output.read_text().splitlines() if line.startswith("{")]
-        assert told.items() <= stack.facts.items()
+        [ready] = [json.loads(line) for line in stack.output.read_text().splitlines() if line.startswith("{")]
+        assert ready.items() <= stack.facts.items()
         assert stack.facts["pids"]["server"] is None
         assert stack.facts["redis_url"] == redis_server.url(3)
         with Client(stack.url, stack.key) as client:

@@ -90,7 +90,7 @@ def _whole_life(client: httpx.Client, receiver: Receiver) -> None:
     assert client.post(f"{path}/cancel").status_code == 200
     assert client.get("/v1/limits").json()["rates"][0]["remaining"] > 0
     assert client.get("/readyz").status_code == 200
-    receiver.wait("/ok", 1)  # DELETE takes back what has not been sent
+    receiver.wait("/ok", 1)  # DELETE cancels the deliveries that have not been sent
     assert client.delete(path).status_code == 204
     few = client.post("/v1/extract", json={"labels": ["a"], "documents": [{"text": "Ada"}]})
     assert few.status_code == 200, few.text
@@ -112,7 +112,7 @@ def _seen_by_flower(client: httpx.Client) -> int:
 
 
 def test_keda_counts_and_sees_nothing_else(service: TlsService) -> None:
-    """One number."""
+    """KEDA's user can read the number of open shards and nothing else."""
     with service.server.client("keda") as keda:
         assert keda.eval(KEDA, 1, "{gleaner}:open:gleaner-small") == 0
         for command in ("GET {gleaner}:sys", "HGETALL {gleaner}:job:x", "ZRANGE {gleaner}:open:x 0 1"):
@@ -155,7 +155,7 @@ def test_nobody_may_do_what_no_process_needs(service: TlsService, user: str, com
     ],
 )
 def test_each_may_do_its_own_and_not_another_s(service: TlsService, user: str, command: str) -> None:
-    """One process taken over is not all of them."""
+    """A user may run its process's commands and no others, so that one compromised process is not all."""
     with service.server.client(user) as client, pytest.raises(NoPermissionError):
         client.execute_command(*command.split())
 
@@ -191,7 +191,7 @@ def test_a_server_of_another_authority_or_name_is_not_believed(service: TlsServi
 
 
 def test_a_tls_url_is_never_left_unchecked() -> None:
-    """Kombu alone would take any certificate; what the URL says itself stays."""
+    """Certificates are verified, which kombu alone would not do; options in the URL stay."""
     assert add_tls_options("redis://a/0") == "redis://a/0"
     assert add_tls_options("unix:///s?db=1") == "unix:///s?db=1"
     assert add_tls_options("rediss://a:1/0") == "rediss://a:1/0?ssl_cert_reqs=required"

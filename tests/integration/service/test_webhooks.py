@@ -25,30 +25,30 @@ SHORT = {"webhook_connect_s": 0.5, "webhook_timeout_s": 1.0}
 
 @pytest.fixture
 def harness() -> Iterator[ServiceHarness]:
-    """A server of its own; the test starts the couriers."""
-    made = ServiceHarness()
+    """Start Redis; the test starts the couriers."""
+    running = ServiceHarness()
     try:
-        yield made
+        yield running
     finally:
-        made.close()
+        running.close()
 
 
 @pytest.fixture
 def store(harness: ServiceHarness) -> Iterator[Ledger]:
-    """The ledger."""
+    """Return the ledger."""
     with harness.server.client() as client:
         yield Ledger(client)
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """A receiver on loopback."""
+    """Run a receiver on loopback."""
     with receiving() as running:
         yield running
 
 
 def only(store: Ledger, endpoint: str) -> Delivery:
-    """The only delivery of an endpoint."""
+    """Return the only delivery of an endpoint."""
     [delivery] = store.run(webhooks.list_deliveries(endpoint, None, 10)).deliveries
     return delivery
 
@@ -120,8 +120,8 @@ def test_each_behaviour_gets_its_documented_schedule(
         assert {attempt.error for attempt in delivery.attempts} == {errors.get(name, "")}, name
         assert all(attempt.ms < 1500 for attempt in delivery.attempts), name
         for gap, delay in zip(gaps(delivery), DELAYS_S, strict=False):
-            asked = min(1.0, 2 * delay) if name in ("503", "429") else 0.0  # Retry-After, up to double
-            assert max(0.8 * delay, asked) - 0.01 <= gap, name
+            retry_after = min(1.0, 2 * delay) if name in ("503", "429") else 0.0  # up to double
+            assert max(0.8 * delay, retry_after) - 0.01 <= gap, name
     states = {name: store.run(webhooks.read_endpoint(name)) for name in urls}
     disabled = {name: state.reason for name, state in states.items() if state and state.state == "disabled"}
     assert disabled == {"410": "gone", "disable": "asked"}
@@ -140,16 +140,16 @@ def test_two_couriers_deliver_everything_once(harness: ServiceHarness, store: Le
     couriers = [start_courier(harness), start_courier(harness)]
     for courier in couriers:
         courier.wait_ready()
-    found = receiver.wait("/both", 100)
+    requests = receiver.wait("/both", 100)
     assert [courier.drain() for courier in couriers] == [0, 0]
     assert len(receiver.at("/both")) == 100
-    assert len({request.headers["webhook-id"] for request in found}) == 100
+    assert len({request.headers["webhook-id"] for request in requests}) == 100
     with harness.server.client(db=0) as broker:
         assert broker.llen(KEY_PREFIX + naming.WEBHOOK_QUEUE) == 0
 
 
 def test_sigterm_finishes_what_is_under_way(harness: ServiceHarness, store: Ledger, receiver: Receiver) -> None:
-    """The attempt that runs is finished and stored, what waits is left for the next courier; exit code 0."""
+    """The running attempt is finished and stored, waiting ones are left to the next courier; exit code 0."""
     add_endpoint(store, "ep_1", receiver.url("/gate"))
     for n in range(40):
         end_job(store, f"job_{n}")
@@ -159,9 +159,9 @@ def test_sigterm_finishes_what_is_under_way(harness: ServiceHarness, store: Ledg
     wait_for(lambda: "draining" in courier.probe("/readyz")[1] or not courier.alive(), 10, "it says that it drains")
     receiver.gate.set()
     assert courier.process.wait(20) == 0
-    found = store.run(webhooks.list_deliveries("ep_1", None, 100)).deliveries
-    assert {attempt.error for delivery in found for attempt in delivery.attempts} == {""}
-    assert 2 <= sum(delivery.state == "delivered" for delivery in found) < 40
+    deliveries = store.run(webhooks.list_deliveries("ep_1", None, 100)).deliveries
+    assert {attempt.error for delivery in deliveries for attempt in delivery.attempts} == {""}
+    assert 2 <= sum(delivery.state == "delivered" for delivery in deliveries) < 40
     start_courier(harness, {"cap": 2, "again_s": 1.0})
     receiver.wait("/gate", 40)
     assert len({request.headers["webhook-id"] for request in receiver.at("/gate")}) == 40

@@ -22,7 +22,7 @@ from tests.support.record import MODEL, Record, some_texts
 
 @pytest.fixture(scope="module")
 def shared_harness() -> Iterator[ServiceHarness]:
-    """A server, a gateway and a courier; each test starts its workers."""
+    """Start Redis, a gateway and a courier; each test starts its workers."""
     harness = ServiceHarness()
     try:
         for child in (harness.gateway(), harness.courier()):
@@ -34,7 +34,7 @@ def shared_harness() -> Iterator[ServiceHarness]:
 
 @pytest.fixture
 def harness(shared_harness: ServiceHarness) -> Iterator[ServiceHarness]:
-    """The service with an empty store and no worker."""
+    """Return the service with an empty ledger and no worker."""
     with shared_harness.server.client() as client:
         client.flushall()
     yield shared_harness
@@ -43,16 +43,16 @@ def harness(shared_harness: ServiceHarness) -> Iterator[ServiceHarness]:
 
 @pytest.fixture
 def record(harness: ServiceHarness) -> Record:
-    """What the gateway accepted."""
+    """Return a record of the jobs that the gateway accepts."""
     return Record(harness)
 
 
 def view(harness: ServiceHarness, job: str) -> Job:
-    """A job as the ledger has it."""
+    """Return a job from the ledger."""
     with harness.server.client() as client:
-        found = Ledger(client).run(ledger.read_job(job))
-    assert isinstance(found, Job)
-    return found
+        job_view = Ledger(client).run(ledger.read_job(job))
+    assert isinstance(job_view, Job)
+    return job_view
 
 
 def workers(harness: ServiceHarness) -> int:
@@ -62,7 +62,7 @@ def workers(harness: ServiceHarness) -> int:
 
 
 def begin(harness: ServiceHarness, record: Record, worker: Child, *texts: str) -> str:
-    """A job whose first text is in the model now."""
+    """Submit a job and wait until its first text is in the model."""
     worker.wait_ready()
     job = record.submit([SLOW, *texts])
     wait_for(lambda: view(harness, job).status is JobStatus.RUNNING, 10, "the job runs")
@@ -98,7 +98,7 @@ def test_sigterm_finishes_what_runs(harness: ServiceHarness, record: Record) -> 
 
 
 def test_a_message_under_way_is_on_no_list_of_the_broker_s(harness: ServiceHarness, record: Record) -> None:
-    """The ledger knows who works on what; a second record would be a round trip before the work and one after."""
+    """The ledger knows which worker runs which shard; a second record would cost two round trips."""
     worker = harness.worker()
     begin(harness, record, worker)
     with harness.server.client(0) as broker:
@@ -115,21 +115,21 @@ def test_flower_hears_of_every_task_also_in_a_drain(harness: ServiceHarness, rec
         begin(harness, record, worker)
         kinds = list[str]()
 
-        def told(kind: str) -> bool:
+        def reported(kind: str) -> bool:
             while (message := heard.get_message()) is not None:
                 body = orjson.loads(base64.b64decode(orjson.loads(message["data"])["body"]))
                 kinds.extend(event["type"] for event in (body if isinstance(body, list) else [body]))
             return kind in kinds
 
-        wait_for(lambda: told("task-started"), 2, "the task is known to have started")
-        assert not told("task-succeeded")
+        wait_for(lambda: reported("task-started"), 2, "the task is known to have started")
+        assert not reported("task-succeeded")
         assert worker.drain() == 0
-        wait_for(lambda: told("task-succeeded"), 2, "and to have ended")
+        wait_for(lambda: reported("task-succeeded"), 2, "and to have ended")
         heard.close()
 
 
 def test_a_drain_gives_back_what_has_not_begun(harness: ServiceHarness, record: Record) -> None:
-    """Where the grace is too short for all, unbegun shards go back at once, as they were: no attempt, no blame."""
+    """If the grace is too short, unstarted shards return at once unchanged: no attempt, no suspicion."""
     worker = harness.worker(GLEANER_SHUTDOWN_GRACE_S="9", TEST_SLOW_S="2")
     begin(harness, record, worker)
     later = [record.submit(some_texts(record.rng, 5)) for _ in range(4)]
@@ -194,7 +194,7 @@ def test_a_lost_device_ends_the_process_at_once(harness: ServiceHarness, record:
 
 
 def test_a_cancel_reaches_a_running_worker(harness: ServiceHarness, record: Record) -> None:
-    """What is in the model is finished, what waits is dropped, and the worker goes on."""
+    """The pass in the model is finished, waiting windows are dropped, and the worker goes on."""
     worker = harness.worker(GLEANER_WORKER_SLOTS="2", TEST_SLOW_S="1.5")
     first = begin(harness, record, worker)
     waiting = record.submit(some_texts(record.rng, 70))
@@ -210,7 +210,7 @@ def test_a_cancel_reaches_a_running_worker(harness: ServiceHarness, record: Reco
 def test_a_suspect_runs_alone_and_its_neighbours_keep_their_results(
     harness: ServiceHarness, record: Record
 ) -> None:
-    """After a death in company a shard runs document by document; what is done stays done over the next death."""
+    """After a crash a shared shard runs document by document; finished ones survive the next crash."""
     texts = some_texts(record.rng, 6)
     texts[3] += f" {FaultWord.exit}"
     job = record.submit(texts, {3: "worker_lost"})
