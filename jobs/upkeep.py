@@ -17,7 +17,7 @@ import redis
 from redis.exceptions import RedisError
 
 from jobs import ledger
-from jobs.ledger import DueWork, Ledger, LedgerUnavailableError, Message, ShardReturn
+from jobs.ledger import DueWork, Ledger, LedgerUnavailableError, Message, ReturnOutcome, ShardReturn
 from jobs.observability.logs import log_failure
 from jobs.observability.metrics import UpkeepMetrics
 from jobs.queue import celery_queues
@@ -79,11 +79,11 @@ class Upkeep:
 
     def _end(self, due: DueWork) -> None:
         for job in due.deadlines:
-            if self._store.run(ledger.expire_job(job)) == "expired":
+            if self._store.run(ledger.expire_job(job)) is ledger.ExpireOutcome.EXPIRED:
                 self._metrics.jobs.labels("expired").inc()
                 log.info("job.expired", extra={"job_id": job})
         for job in due.purge:
-            if self._store.run(ledger.purge_job(job, erase=False)) == "purged":
+            if self._store.run(ledger.purge_job(job, erase=False)) is ledger.PurgeOutcome.PURGED:
                 log.info("job.purged", extra={"job_id": job})
         for job in due.staging:
             if self._store.run(ledger.drop_stage(job)):
@@ -120,15 +120,15 @@ class Upkeep:
                 self._store.run(ledger.expire_job(job))
 
     def _returned(self, job: str, shard: int, returned: ShardReturn, cause: str) -> None:
-        if returned.kind in ("clean", "suspect", "cancelled"):
+        if returned.kind in (ReturnOutcome.CLEAN, ReturnOutcome.SUSPECT, ReturnOutcome.CANCELLED):
             log.warning("lease.lost", extra={"job_id": job, "shard": shard, "answer": returned.kind})
         self._push(returned.publish, cause)
 
     def _audit(self, job: str) -> None:
-        mended = self._store.run(ledger.audit_job(job))
-        if mended:
-            self._metrics.repairs.inc(mended)
-            log.error("ledger.mended", extra={"job_id": job, "facts": mended})
+        repaired = self._store.run(ledger.audit_job(job))
+        if repaired:
+            self._metrics.repairs.inc(repaired)
+            log.error("ledger.repaired", extra={"job_id": job, "facts": repaired})
 
     def _push(self, messages: Sequence[Message], cause: str) -> None:
         if messages and self._broker_trouble is None:

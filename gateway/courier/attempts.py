@@ -24,6 +24,7 @@ from gateway.webhooks.schedule import STANDARD, Answer, Schedule, Verdict
 from gateway.webhooks.sender import Sender
 from jobs.codec import Codec, CodecError
 from jobs.ledger import Call, Ledger, LedgerUnavailableError, associated_data, webhooks
+from jobs.ledger.outcomes import DeliveryOutcome
 from jobs.ledger.webhooks import DeliveryAttempt, DeliveryClaim
 from jobs.observability.logs import bind_fields, log_failure
 from jobs.observability.metrics import WebhookMetrics
@@ -99,8 +100,8 @@ class DeliveryRunner:
         nonce = secrets.token_hex(8)
         rules = self._rules
         claim = self._store.run(webhooks.claim_delivery(delivery, nonce, int(rules.lease_s * 1000), rules.cap))
-        if claim.kind != "run":
-            log.debug("delivery.not_ours", extra={"delivery_id": delivery, "answer": claim.kind})
+        if claim.kind is not DeliveryOutcome.RUN:
+            log.debug("delivery.claim_rejected", extra={"delivery_id": delivery, "answer": claim.kind})
             return claim.kind
         if claim.attempts == 0:
             self._metrics.delay.observe(max(0, claim.now - claim.created) / 1000)
@@ -154,10 +155,8 @@ class DeliveryRunner:
         call = webhooks.record_delivery(
             delivery,
             nonce,
-            verdict.outcome,
+            webhooks.AttemptVerdict(verdict.outcome, delay_ms=verdict.delay_ms, disable=verdict.disable),
             attempt,
-            delay_ms=verdict.delay_ms,
-            disable=verdict.disable,
             only_failures_ms=int(self._rules.only_failures_s * 1000),
         )
         outcome, disabled = self._persist(call)

@@ -85,7 +85,9 @@ class Dispatcher:
             redis.exceptions.RedisError: the broker is; what was handed out comes up again.
         """
         room = max(0, self._most - celery_queues.queue_length(self._broker, naming.WEBHOOK_QUEUE))
-        call = webhooks.take_due_deliveries(room, self._cap, self._again_ms, courier=self._name, slots=self._slots)
+        call = webhooks.take_due_deliveries(
+            room, self._cap, self._again_ms, courier=webhooks.CourierSlots(self._name, self._slots)
+        )
         due = self._store.run(call)
         self._metrics.disabled.set(due.disabled)
         if due.messages:

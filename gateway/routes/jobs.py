@@ -187,7 +187,7 @@ async def get_job(
 async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) -> Response:
     """End what has not begun; what finished is kept. Repeating it changes nothing."""
     await get_owned_job(services, caller, job_id)
-    if await services.ledger.run(ledger.cancel_job(job_id)) == "closed":
+    if await services.ledger.run(ledger.cancel_job(job_id)) is ledger.CancelOutcome.CLOSED:
         services.metrics.jobs.labels("cancelled").inc()
     await services.barrier.confirm_writes()
     job = await get_owned_job(services, caller, job_id)
@@ -249,9 +249,9 @@ async def delete_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
     """
     await get_owned_job(services, caller, job_id)
     outcome = await services.ledger.run(ledger.purge_job(job_id))
-    if outcome == "not_terminal":
+    if outcome is ledger.PurgeOutcome.NOT_TERMINAL:
         raise Problem("job_not_terminal", "the job has not ended; cancel it first")
-    if outcome != "purged":
+    if outcome is not ledger.PurgeOutcome.PURGED:
         await get_owned_job(services, caller, job_id)  # says what became of it meanwhile
     await services.barrier.confirm_writes()
     return Response(status_code=204)

@@ -41,6 +41,7 @@ from gateway.webhooks.views import (
 )
 from jobs.api_keys import Role
 from jobs.ledger import webhooks
+from jobs.ledger.outcomes import RedeliverOutcome
 from jobs.ledger.webhooks import Delivery
 
 M = TypeVar("M", bound=BaseModel)
@@ -269,9 +270,9 @@ async def redeliver(services: ServicesDep, caller: Submitter, delivery_id: Deliv
     """Send an event again, whatever became of it, under the same `webhook-id`."""
     await _owned(services, caller, delivery_id)
     match await services.ledger.run(webhooks.redeliver(delivery_id)):
-        case "disabled":
+        case RedeliverOutcome.DISABLED:
             raise _disabled()
-        case "absent":
+        case RedeliverOutcome.ABSENT:
             raise _no_delivery()
     await services.barrier.confirm_writes()
     return delivery_body(services.codec, await _owned(services, caller, delivery_id))

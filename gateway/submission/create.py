@@ -140,16 +140,16 @@ def replayed_response(
         Problem: idempotency_key_reused, idempotency_in_progress, or job_purged.
     """
     match begun.kind:
-        case "replay":
+        case ledger.IdempotencyOutcome.REPLAY:
             body = services.codec.decode(begun.answer, _answer_place(caller, key))
             shown = orjson.loads(body)
             webhook = JobWebhook(**shown["webhook"]) if shown.get("webhook") else None
             return AcceptedJob(shown["id"], lambda: body, webhook, replayed=True)
-        case "reused":
+        case ledger.IdempotencyOutcome.REUSED:
             raise Problem("idempotency_key_reused", "the Idempotency-Key came with another body or path before")
-        case "purged":
+        case ledger.IdempotencyOutcome.PURGED:
             raise Problem("job_purged", "the job that this Idempotency-Key made was removed; use a new key")
-        case "in_progress":
+        case ledger.IdempotencyOutcome.IN_PROGRESS:
             raise Problem(
                 "idempotency_in_progress",
                 "the first request with this Idempotency-Key is not answered yet",
@@ -292,32 +292,30 @@ def _refuse(outcome: Created, limits: Limits) -> None:
     """A job that was not made is a problem of its own kind; `exists` is our own call, repeated."""
     retry = {"Retry-After": str(max(1, round(outcome.retry_after_s)))}
     match outcome.kind:
-        case "created" | "exists":
+        case ledger.CreateOutcome.CREATED | ledger.CreateOutcome.EXISTS:
             return
-        case "quota":
+        case ledger.CreateOutcome.QUOTA:
             raise Problem(
                 "quota_exceeded", "your key or tenant has as much open work as it may have", headers=retry
             )
-        case "stored":
+        case ledger.CreateOutcome.STORED:
             raise stored_quota_problem(outcome.stored_bytes, limits.tenant_stored)
-        case "overloaded":
+        case ledger.CreateOutcome.OVERLOADED:
             raise Problem("overloaded", "the backlog is as long as it may be", headers=retry)
-        case "memory_full":
+        case ledger.CreateOutcome.MEMORY_FULL:
             raise Problem("overloaded", "the job store has no room for this job now", headers=retry)
-        case "stage_lost":
+        case ledger.CreateOutcome.STAGE_LOST:
             raise Problem(
                 "storage_unavailable", "the job store lost the upload; send it again", headers={"Retry-After": "1"}
             )
-        case "retry_conflict":
+        case ledger.CreateOutcome.RETRY_CONFLICT:
             raise Problem("already_retried", "another job retries this one already, or it was removed meanwhile")
-        case "idem_lost":
+        case ledger.CreateOutcome.IDEM_LOST:
             raise Problem(
                 "idempotency_in_progress",
                 "another request with this Idempotency-Key took over",
                 headers={"Retry-After": "1"},
             )
-        case _:
-            raise RuntimeError(f"create answered {outcome.kind}")
 
 
 async def _push(services: Services, outcome: Created) -> None:

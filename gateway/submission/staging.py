@@ -117,12 +117,14 @@ class Staging:
         first = len(self.sizes) - len(self._blobs)
         tenant, most = self._caller.tenant, max_stored_bytes(self._services.settings, self._caller)
         outcome = await self._services.ledger.run(
-            ledger.stage_shards(self.job_id, first, self._blobs, self._ids, tenant=tenant, max_stored_bytes=most)
+            ledger.stage_shards(
+                self.job_id, first, self._blobs, self._ids, ledger.StageTerms(tenant=tenant, max_stored_bytes=most)
+            )
         )
-        if outcome == "stored":
+        if outcome is ledger.StageOutcome.STORED:
             work = await self._services.ledger.run(ledger.read_open_work(tenant, self._caller.key_id))
             raise stored_quota_problem(work.stored_bytes, most)
-        if outcome == "memory_full":
+        if outcome is ledger.StageOutcome.MEMORY_FULL:
             detail = "the job store has no room for this job now"
             raise Problem("overloaded", detail, headers={"Retry-After": "30"})
         self.size += sum(map(len, self._blobs)) + sum(len(name) + 16 for name, _ in self._ids)

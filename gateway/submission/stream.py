@@ -53,7 +53,7 @@ async def accept_upload(
         return await _submit(request, services, caller, body, None, on_bad_line)
     key = IdempotencyKey(key_hash, "", secrets.token_hex(16))
     begun = await services.ledger.run(ledger.claim_idempotency_key(caller.tenant, key_hash, key.nonce, ""))
-    if begun.kind == "known":
+    if begun.kind is ledger.IdempotencyOutcome.KNOWN:
         return await _repeated(services, caller, body, key)
     replayed_response(services, caller, key, begun)
     async with release_key_on_error(services, caller, key):

@@ -27,7 +27,8 @@ from gateway.webhooks.tenant_slots import TenantSlots
 from jobs import ledger
 from jobs.codec import Codec
 from jobs.ledger import AsyncLedger, associated_data, webhooks
-from jobs.ledger.webhooks import Endpoint, Put
+from jobs.ledger.outcomes import EndpointOutcome
+from jobs.ledger.webhooks import Endpoint
 
 OVERLAP_MS = 24 * 3600 * 1000
 """After a rotation the old secret signs along for this long."""
@@ -302,7 +303,7 @@ class Endpoints:
 
     async def _made(
         self,
-        put: ledger.Call[Put],
+        put: ledger.Call[EndpointOutcome],
         tenant: str,
         full: str,
         most_bytes: int,
@@ -314,9 +315,9 @@ class Endpoints:
             Problem: quota_exceeded.
         """
         match await self._store.run(put):
-            case "full":
+            case EndpointOutcome.FULL:
                 raise Problem("quota_exceeded", full, headers=headers)
-            case "stored":
+            case EndpointOutcome.STORED:
                 work = await self._store.run(ledger.read_open_work(tenant, ""))
                 raise stored_quota_problem(work.stored_bytes, most_bytes)
 
@@ -326,9 +327,9 @@ class Endpoints:
             wanted = apply(known)
             stored = replace(wanted.record, sealed=wanted.card.seal(self._codec, endpoint))
             match await self._store.run(webhooks.upsert_endpoint(stored)):
-                case "ok":
+                case EndpointOutcome.OK:
                     return await self.get(tenant, endpoint)
-                case "absent":
+                case EndpointOutcome.ABSENT:
                     raise _absent()
         raise Problem(
             "storage_unavailable", "others change this endpoint at the same time", headers={"Retry-After": "1"}

@@ -1,11 +1,10 @@
-"""The ledger: the job store in Redis and the only source of truth.
+"""The ledger: the record of all jobs in Redis and the only source of truth.
 
-`calls` are its transitions as values, `repair` those of upkeep, `reading` what only looks; `store` runs them on a
-server, `scripts/` holds their Lua. Nobody else knows a Redis key.
+`commands` has its transitions as values, `maintenance` those of upkeep, `reading` the reads, `webhooks` those of
+deliveries; `store` runs them on Redis, `lua/` holds their scripts. No other package knows a Redis key.
 """
 
 from jobs.ledger.commands import (
-    LEASE_MS,
     announce_worker,
     cancel_job,
     claim_idempotency_key,
@@ -38,6 +37,18 @@ from jobs.ledger.maintenance import (
     upkeep_tick,
     wipe_record,
 )
+from jobs.ledger.outcomes import (
+    CancelOutcome,
+    ClaimOutcome,
+    CompleteOutcome,
+    CreateOutcome,
+    ExpireOutcome,
+    IdempotencyOutcome,
+    LeaseAnswer,
+    PurgeOutcome,
+    ReturnOutcome,
+    StageOutcome,
+)
 from jobs.ledger.parsing import associated_data
 from jobs.ledger.reading import (
     find_cached_results,
@@ -60,9 +71,11 @@ from jobs.ledger.store import (
     job_channel,
 )
 from jobs.ledger.types import (
+    LEASE_MS,
     Backlog,
     Call,
     Claim,
+    ClaimTerms,
     Completed,
     Created,
     DueWork,
@@ -81,7 +94,9 @@ from jobs.ledger.types import (
     OpenWork,
     Page,
     QueueBacklog,
+    ShardResult,
     ShardReturn,
+    StageTerms,
     StoredAnswer,
     StoredShard,
 )
@@ -93,16 +108,24 @@ __all__ = [
     "AsyncLedger",
     "Backlog",
     "Call",
+    "CancelOutcome",
     "Claim",
+    "ClaimOutcome",
+    "ClaimTerms",
+    "CompleteOutcome",
     "Completed",
+    "CreateOutcome",
     "Created",
     "DueWork",
+    "ExpireOutcome",
     "FoundDocument",
     "Gone",
     "IdempotencyClaim",
+    "IdempotencyOutcome",
     "InlinePush",
     "JobList",
     "JobPosition",
+    "LeaseAnswer",
     "Ledger",
     "LedgerUnavailableError",
     "Leftovers",
@@ -113,8 +136,13 @@ __all__ = [
     "NewJob",
     "OpenWork",
     "Page",
+    "PurgeOutcome",
     "QueueBacklog",
+    "ReturnOutcome",
+    "ShardResult",
     "ShardReturn",
+    "StageOutcome",
+    "StageTerms",
     "StoredAnswer",
     "StoredShard",
     "announce_worker",

@@ -1,4 +1,4 @@
-"""The ledger's transitions for callers: rates that are counted, and browsers' sessions."""
+"""The ledger's transitions for access control: rate limits and browser sessions."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.ledger.parsing import text
+from jobs.ledger.parsing import to_text
 from jobs.ledger.types import Call
 
 MAX_SESSIONS = 100
-"""Most sessions of one API key at once, so that signing in again and again does not fill the server."""
+"""Maximum sessions of one API key, so that repeated sign-ins do not fill Redis."""
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """What is to be counted of one rule.
+    """A cost to count against one rule.
 
     Attributes:
-        name: where the rule is counted.
-        amount: the most that its window may hold.
+        name: name of the rule's counter.
+        amount: maximum sum of costs in the window.
         window_s: length of the sliding window (seconds).
-        cost: what to count; 0 only looks, below 0 gives back.
+        cost: cost to count; 0 only reads, a negative cost is refunded.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class RateWindow:
-    """A sliding window: counts of the last one and of this one, and how long each still matters (ms)."""
+    """Counts of a sliding window's previous and current period, and how long each still counts (ms)."""
 
     previous: int
     previous_ms: int
@@ -42,11 +42,11 @@ class RateWindow:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What came of counting.
+    """The outcome of `take_rates`.
 
     Attributes:
-        refused: index of the first rule without room for its cost, and nothing was counted; None: all was.
-        windows: of each rule, as they are now.
+        refused: index of the first rule whose limit would be exceeded; nothing was counted. None: all was counted.
+        windows: the window of each rule, as it is now.
     """
 
     refused: int | None
@@ -54,7 +54,7 @@ class Taken:
 
 
 def take_rates(takes: Sequence[Take]) -> Call[Taken]:
-    """Count the costs of rules, all of them or none."""
+    """Count the costs of all rules, or of none if one would be exceeded."""
 
     def parse(reply: list[Any]) -> Taken:
         return Taken(
@@ -66,15 +66,15 @@ def take_rates(takes: Sequence[Take]) -> Call[Taken]:
 
 
 def begin_session(session: str, key_hash: str, lifetime_s: int) -> Call[int]:
-    """Begin a browser's session of an API key; both are named by their SHA-256."""
+    """Begin a browser session of an API key; both are identified by their SHA-256."""
     return Call("begin_session", (session, key_hash, lifetime_s * 1000, MAX_SESSIONS), int)
 
 
 def find_session_key(session: str) -> Call[str]:
-    """Return the SHA-256 of the key that a session stands for; "" where there is no such session."""
-    return Call("find_session_key", (session,), text)
+    """Return the SHA-256 of a session's API key; "" if there is no such session."""
+    return Call("find_session_key", (session,), to_text)
 
 
 def end_session(session: str) -> Call[bool]:
-    """End a session; True if there was one."""
+    """End a session; True if it existed."""
     return Call("end_session", (session,), bool)

@@ -1,8 +1,7 @@
-"""The ledger's transitions as values.
+"""The ledger's transitions for gateways and workers, as values.
 
-Each function turns what a caller knows into a `Call`; `Call.parse` turns the server's reply into a typed answer.
-Nothing here talks to a server, `jobs.ledger.store` does. Every transition is safe to repeat: the caller makes the
-ids and nonces.
+Each function turns its arguments into a `Call`; `Call.parse` turns the script's reply into a typed answer. Nothing
+here does I/O, `jobs.ledger.store` does. Every transition is safe to repeat: the caller makes the ids and nonces.
 """
 
 from __future__ import annotations
@@ -15,9 +14,21 @@ import orjson
 
 from jobs import naming
 from jobs.ledger import parsing
+from jobs.ledger.outcomes import (
+    CancelOutcome,
+    ClaimOutcome,
+    CompleteOutcome,
+    CreateOutcome,
+    IdempotencyOutcome,
+    LeaseAnswer,
+    PurgeOutcome,
+    StageOutcome,
+)
 from jobs.ledger.types import (
+    LEASE_MS,
     Call,
     Claim,
+    ClaimTerms,
     Completed,
     Created,
     IdempotencyClaim,
@@ -25,30 +36,30 @@ from jobs.ledger.types import (
     Message,
     ModelFacts,
     NewJob,
+    ShardResult,
     ShardReturn,
+    StageTerms,
 )
-from jobs.schema import DEFAULT_THRESHOLD
 
-LEASE_MS = 60_000
-"""How long a claim holds without a renewal; workers renew four times as often."""
-MARK_TTL_MS = 10 * 60_000
+SUSPECTS_TTL_MS = 10 * 60_000
 WORKER_TTL_MS = 30_000
+_CLAIM_TERMS, _STAGE_TERMS = ClaimTerms(), StageTerms()
 
 
 # Submission
 
 
 def claim_idempotency_key(tenant: str, key_hash: str, nonce: str, body_sha: str) -> Call[IdempotencyClaim]:
-    """Claim an Idempotency-Key for 20 s (again with the same nonce: another 20 s)."""
+    """Claim an Idempotency-Key for 20 s; the same nonce extends its claim by another 20 s."""
     return Call(
         "claim_idempotency_key",
         (tenant, key_hash, nonce, body_sha),
-        lambda r: IdempotencyClaim(parsing.text(r[0]), r[1], int(r[2])),  # type: ignore[arg-type]  # a script's word
+        lambda r: IdempotencyClaim(IdempotencyOutcome(parsing.to_text(r[0])), r[1], int(r[2])),
     )
 
 
 def release_idempotency_key(tenant: str, key_hash: str, nonce: str) -> Call[bool]:
-    """Free a key whose submission was refused; True if it was ours."""
+    """Release a key whose submission was refused; True if the nonce held it."""
     return Call("release_idempotency_key", (tenant, key_hash, nonce), bool)
 
 
@@ -57,30 +68,26 @@ def stage_shards(
     first_shard: int,
     blobs: Sequence[bytes],
     doc_ids: Sequence[tuple[str, int]] = (),
-    ttl_s: float = 600,
-    *,
-    tenant: str = "",
-    max_stored_bytes: int = 0,
-) -> Call[str]:
-    """Keep payloads of a job that is still arriving, for `ttl_s` after the latest call.
+    terms: StageTerms = _STAGE_TERMS,
+) -> Call[StageOutcome]:
+    """Store payloads of a job that is still arriving; without payloads, extend the lifetime of those stored.
 
-    new, more, exists (the job was made), memory_full, or stored (the tenant would keep more than
-    `max_stored_bytes`; 0 is no limit). `doc_ids` are (document id, index) of documents whose id is not their index.
-    Without any payload, what is there is kept for longer.
+    `doc_ids` are (document id, index) of documents whose id is not their index.
     """
     args: list[bytes | int] = []
     for offset, blob in enumerate(blobs):
         args += (first_shard + offset, blob)
-    ids = _pairs(doc_ids)
-    return Call("stage_shards", (job, int(ttl_s * 1000), ids, tenant, max_stored_bytes, *args), parsing.text)
+    head = (job, int(terms.ttl_s * 1000), _encode_doc_ids(doc_ids), terms.tenant, terms.max_stored_bytes)
+    return Call("stage_shards", (*head, *args), parsing.enum_parser(StageOutcome))
 
 
-def create_job(new: NewJob, within: InlinePush | None = None) -> Call[Created]:
-    """Make a job and its shards visible in one step, and publish as many as the window has room for.
+def create_job(new: NewJob, inline_push: InlinePush | None = None) -> Call[Created]:
+    """Create a job and its shards in one atomic step, and publish as many shards as the tenant's share allows.
 
-    `within`: how their messages are pushed in the same step; what could not be is in the answer, as without it.
+    With `inline_push` their messages are pushed in the same step; those that could not be are in the answer.
     """
     queue = naming.queue_name(new.model, new.priority)
+    push = inline_push and [inline_push.database, inline_push.ledger_database, inline_push.key]
     header = {
         "id": new.id,
         "tenant": new.tenant,
@@ -105,66 +112,47 @@ def create_job(new: NewJob, within: InlinePush | None = None) -> Call[Created]:
         "by": new.key_id,
         "waiter": new.waiter,
         "text_ttl_ms": int(new.text_ttl_s * 1000),
-        "push": None if within is None else [within.database, within.back, within.key],
-        "limits": {
-            "key_jobs": new.limits.key_jobs,
-            "tenant_jobs": new.limits.tenant_jobs,
-            "tenant_chars": new.limits.tenant_chars,
-            "tenant_stored": new.limits.tenant_stored,
-            "model_chars": new.limits.model_chars,
-            "all_chars": new.limits.all_chars,
-        },
+        "push": push,
+        "limits": asdict(new.limits),
     }
 
     def parse(reply: list[bytes]) -> Created:
         return Created(
-            parsing.text(reply[0]),  # type: ignore[arg-type]  # a script's word
+            CreateOutcome(parsing.to_text(reply[0])),
             int(reply[1]),
             float(reply[2]),
-            parsing.messages(queue, new.id, reply[4:]),
+            parsing.parse_job_messages(queue, new.id, reply[4:]),
             int(reply[3] or 0),
         )
 
     head = (orjson.dumps(header), new.opts, new.meta, new.answer, orjson.dumps(list(new.sizes)))
-    template = b"" if within is None else within.template
-    return Call("create_job", (*head, _pairs(new.doc_ids), template, *new.blobs), parse)
+    template = b"" if inline_push is None else inline_push.template
+    return Call("create_job", (*head, _encode_doc_ids(new.doc_ids), template, *new.blobs), parse)
 
 
-# A worker's life with a shard
+# A shard on a worker
 
 
 def claim_shard(
-    message: Message,
-    nonce: str,
-    worker: str,
-    revision: str,
-    *,
-    max_version: int = naming.WIRE_VERSION,
-    lease_ms: int = LEASE_MS,
-    at_risk: bool = False,
-    default_threshold: float = DEFAULT_THRESHOLD,
+    message: Message, nonce: str, worker: str, revision: str, terms: ClaimTerms = _CLAIM_TERMS
 ) -> Call[Claim]:
-    """Take a shard for `worker`, or learn why its message is to be dropped.
-
-    `at_risk` marks it in the same step, unless it has to run alone. `default_threshold` is the job's from now on,
-    where no other worker began it.
-    """
+    """Claim a shard for `worker`, or learn why its message is to be dropped."""
 
     def parse(reply: list[Any]) -> Claim:
-        kind = parsing.text(reply[0])
-        if kind != "run":
-            return Claim(kind)  # type: ignore[arg-type]  # a script's word
+        kind = ClaimOutcome(parsing.to_text(reply[0]))
+        if kind is not ClaimOutcome.RUN:
+            return Claim(kind)
         blob, opts, attempts, mode, at, solo, tenant, trace, started, created, threshold = reply[1:12]
         return Claim(
-            "run",
+            kind,
             blob,
             opts,
             int(attempts),
             int(mode) == 1,
             int(at),
             int(solo),
-            parsing.text(tenant),
-            parsing.text(trace),
+            parsing.to_text(tenant),
+            parsing.to_text(trace),
             int(started),
             int(created),
             tuple(reply[12:]),
@@ -172,17 +160,8 @@ def claim_shard(
         )
 
     args = (
-        message.job,
-        message.shard,
-        message.seq,
-        nonce,
-        worker,
-        max_version,
-        message.queue,
-        lease_ms,
-        revision,
-        MARK_TTL_MS if at_risk else 0,
-        default_threshold,
+        *(message.job, message.shard, message.seq, nonce, worker, terms.max_version, message.queue),
+        *(terms.lease_ms, revision, SUSPECTS_TTL_MS if terms.at_risk else 0, terms.default_threshold),
     )
     return Call("claim_shard", args, parse)
 
@@ -190,98 +169,90 @@ def claim_shard(
 def set_crash_suspects(
     worker: str, shards: Iterable[tuple[str, int]], left: Iterable[tuple[str, int]] = ()
 ) -> Call[None]:
-    """Write down the suspects if the process dies now: `shards` from now on, those that `left` no more."""
-    gone, members = ([f"{job}:{shard}" for job, shard in some] for some in (left, shards))
-    return Call("set_crash_suspects", (worker, MARK_TTL_MS, len(gone), *gone, *members), lambda _: None)
+    """Update the worker's crash suspects: add `shards`, remove `left`."""
+    removed, added = ([f"{job}:{shard}" for job, shard in pairs] for pairs in (left, shards))
+    return Call("set_crash_suspects", (worker, SUSPECTS_TTL_MS, len(removed), *removed, *added), lambda _: None)
 
 
-def renew_leases(leases: Sequence[tuple[str, int, str]], lease_ms: int = LEASE_MS) -> Call[tuple[str, ...]]:
-    """Longer leases for (job, shard, nonce)...; one of ok, stop, lost for each."""
+def renew_leases(leases: Sequence[tuple[str, int, str]], lease_ms: int = LEASE_MS) -> Call[tuple[LeaseAnswer, ...]]:
+    """Renew the leases of (job, shard, nonce)...; return OK, STOP or LOST for each."""
     flat = [part for lease in leases for part in lease]
-    return Call("renew_leases", (lease_ms, *flat), lambda r: tuple(map(parsing.text, r)))
+    to_answer = parsing.enum_parser(LeaseAnswer)
+    return Call("renew_leases", (lease_ms, *flat), lambda reply: tuple(map(to_answer, reply)))
 
 
-def record_progress(job: str, shard: int, nonce: str, at: int, result: bytes = b"") -> Call[str]:
-    """In a shard that runs alone: document `at` begins now, `result` is the one before. ok, stop or stale."""
-    return Call("record_progress", (job, shard, nonce, at, result), parsing.text)
+def record_progress(job: str, shard: int, nonce: str, at: int, result: bytes = b"") -> Call[LeaseAnswer]:
+    """Record, for a shard that runs alone, that document `at` begins; `result` is the previous document's.
 
-
-def complete_shard(
-    message: Message,
-    nonce: str,
-    result: bytes,
-    leftover: bytes,
-    succeeded: int,
-    failed: int,
-    usage: dict[str, int],
-    errors: dict[str, int],
-    answers: Iterable[tuple[str, int]] = (),
-    keep_ms: int = 0,
-) -> Call[Completed]:
-    """Store a shard's results, once; `leftover` is the payload of its failed documents, kept for a retry.
-
-    `answers` are (question, place of its result), for `recall` to find for `keep_ms`.
+    Returns OK, STOP or STALE.
     """
+    return Call("record_progress", (job, shard, nonce, at, result), parsing.enum_parser(LeaseAnswer))
+
+
+def complete_shard(message: Message, nonce: str, result: ShardResult) -> Call[Completed]:
+    """Store a shard's results, once."""
 
     def parse(reply: list[bytes]) -> Completed:
-        kind = parsing.text(reply[0])
-        if kind != "stored":
-            return Completed(kind)  # type: ignore[arg-type]  # a script's word
-        return Completed("stored", parsing.text(reply[1]), parsing.turns(message.queue, reply[2:]))
+        kind = CompleteOutcome(parsing.to_text(reply[0]))
+        if kind is not CompleteOutcome.STORED:
+            return Completed(kind)
+        return Completed(kind, parsing.to_text(reply[1]), parsing.parse_messages(message.queue, reply[2:]))
 
-    numbers = (succeeded, failed, orjson.dumps(usage), orjson.dumps(errors))
-    known = [part for answer in answers for part in answer]
-    args = (message.job, message.shard, nonce, result, leftover, *numbers, keep_ms, *known)
+    args = (
+        *(message.job, message.shard, nonce, result.blob, result.leftover, result.succeeded, result.failed),
+        *(orjson.dumps(result.usage), orjson.dumps(result.errors), result.cache_ms),
+        *(part for answer in result.answers for part in answer),
+    )
     return Call("complete_shard", args, parse)
 
 
 def release_shard(job: str, shard: int, nonce: str) -> Call[ShardReturn]:
-    """Give a shard back unfinished (drain, stop); never an attempt."""
-    return Call("release_shard", (job, shard, nonce), parsing.returned(job))
+    """Return an unfinished shard to its queue (drain, stop); it does not count as an attempt."""
+    return Call("release_shard", (job, shard, nonce), parsing.shard_return_parser(job))
 
 
 def announce_worker(
     model: str, worker: str, slots: int, revision: str, facts: ModelFacts | None = None
 ) -> Call[None]:
-    """Keep a worker on its model's list for the next half minute, and say what the model can do."""
+    """List a worker as alive for the next 30 s, and announce the model's capabilities."""
     announcement = orjson.dumps({"revision": revision, **asdict(facts)}) if facts else b""
     args = (naming.model_slug(model), worker, WORKER_TTL_MS, slots, revision, announcement)
     return Call("announce_worker", args, lambda _: None)
 
 
 def deregister_worker(model: str, worker: str) -> Call[None]:
-    """Take a worker off its model's list."""
+    """Remove a worker from its model's list."""
     return Call("announce_worker", (naming.model_slug(model), worker, 0, 0, "", b""), lambda _: None)
 
 
 def report_model_error(model: str, reason: str) -> Call[None]:
-    """Say why workers of this model cannot start; the next that starts clears it."""
+    """Record why workers of this model cannot start; the next one that starts clears it."""
     return Call("report_model_error", (naming.model_slug(model), reason), lambda _: None)
 
 
-# A client's
+# A client's commands
 
 
-def cancel_job(job: str) -> Call[str]:
-    """closed, cancelling (something still runs), already, or absent."""
-    return Call("cancel_job", (job,), parsing.text)
+def cancel_job(job: str) -> Call[CancelOutcome]:
+    """Cancel a job: unclaimed shards end now, running ones may finish."""
+    return Call("cancel_job", (job,), parsing.enum_parser(CancelOutcome))
 
 
-def purge_job(job: str, *, erase: bool = True) -> Call[str]:
-    """purged, not_terminal, gone (was purged before), or absent.
+def purge_job(job: str, *, erase: bool = True) -> Call[PurgeOutcome]:
+    """Remove a terminal job but for its tombstone.
 
-    `erase` removes whatever was said of the job as well: what its Idempotency-Key answers, its own endpoint, and
-    its deliveries, of which those still to come go out without metadata. Without it deliveries go on as they are.
+    `erase` also removes the answer to its Idempotency-Key, its own endpoint and its deliveries; deliveries that are
+    still due are sent without metadata. Without it deliveries continue unchanged.
     """
-    return Call("purge_job", (job, int(erase)), parsing.text)
+    return Call("purge_job", (job, int(erase)), parsing.enum_parser(PurgeOutcome))
 
 
 def ping_write() -> Call[int]:
-    """A real write; the ledger's time."""
+    """Write to Redis, to see that it accepts writes; return the ledger's time (ms)."""
     return Call("ping_write", (), int)
 
 
-def _pairs(doc_ids: Sequence[tuple[str, int]]) -> bytes:
+def _encode_doc_ids(doc_ids: Sequence[tuple[str, int]]) -> bytes:
     flat: list[str] = []
     for doc_id, index in doc_ids:
         flat += (doc_id, str(index))

@@ -1,4 +1,4 @@
-"""Loads the Lua scripts of this package: each is its own file, the shared part put in behind its first line."""
+"""Loads the Lua scripts of this package and inserts the shared library after the first line of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script as sent to the server. Its SHA-1 names it, so another version of the code has other names."""
+    """A script as sent to Redis, which identifies it by its SHA-1: each version of the code has its own."""
 
     source: str
     sha: str
@@ -18,7 +18,7 @@ class Script:
 
 @cache
 def load(name: str) -> Script:
-    """The script `lua/<name>.lua`, its `#!lua` line kept first as the server wants it."""
+    """Load the script `lua/<name>.lua`; its `#!lua` line stays first, as Redis requires."""
     folder = files(__package__) / "lua"
     shebang, _, body = (folder / f"{name}.lua").read_text("utf-8").partition("\n")
     library = (folder / "_lib.lua").read_text("utf-8")

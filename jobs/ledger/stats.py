@@ -1,4 +1,4 @@
-"""The queue as the ledger knows it at one moment: what metrics and `gleaner top` show."""
+"""Statistics of the ledger at one moment, for metrics and `gleaner top`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from itertools import chain
 from typing import Any
 
 from jobs import naming
-from jobs.ledger.parsing import text
+from jobs.ledger.parsing import to_text
 from jobs.ledger.types import Call
 from jobs.schema import Priority
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
-    """What is open of one model.
+class ModelStats:
+    """Open work and workers of one model.
 
     Attributes:
-        drain_rate: characters a second that its workers finish; 0 if never measured.
-        oldest_s: age of its oldest open job, 0 if none is open.
+        drain_rate: characters per second that its workers finish; 0 if never measured.
+        oldest_s: age of its oldest open job; 0 if none is open.
         trouble: its workers cannot start.
-        published: shards that a message in a queue, or on its way to a claim, stands for.
+        published: shards with a message in a queue or on its way to a claim.
     """
 
     model: str
@@ -35,8 +35,8 @@ class Backlog:
     published: int
 
     @property
-    def seconds(self) -> float:
-        """How long the backlog takes at the measured rate; the oldest job's age where none was measured."""
+    def backlog_s(self) -> float:
+        """Duration of the backlog at the measured rate; the oldest job's age if no rate was measured."""
         if not self.shards:
             return 0.0
         return self.characters / self.drain_rate if self.drain_rate > 0 else self.oldest_s
@@ -44,13 +44,14 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class LedgerStats:
-    """Every model's backlog, and the server's own health.
+    """Statistics of every model, and the health of Redis.
 
     Attributes:
-        memory_max: bytes the server may use; 0 is no limit.
-        upkeep_silent_s: since the latest tick of upkeep; None before the first.
-        durable: it keeps an append-only file, and the last write and rewrite of it went well.
-        stored: (tenant, bytes that it keeps in the store) of the 20 that keep most, the most first.
+        memory_max: bytes that Redis may use; 0 is no limit.
+        append_only: the append-only file is on.
+        durable: the append-only file is on, and its last write and rewrite succeeded.
+        upkeep_silent_s: seconds since the latest upkeep tick; None before the first.
+        stored: (tenant, stored bytes) of the 20 tenants that store most, largest first.
     """
 
     now: int
@@ -59,21 +60,21 @@ class LedgerStats:
     append_only: bool
     durable: bool
     upkeep_silent_s: float | None
-    models: tuple[Backlog, ...]
+    models: tuple[ModelStats, ...]
     stored: tuple[tuple[str, int], ...] = ()
 
 
 def read_stats(models: Sequence[str]) -> Call[LedgerStats]:
-    """Read it in one call, at a cost that does not grow with the queue."""
+    """Read the statistics in one call, at a cost that does not grow with the queue."""
 
     def parse(reply: list[Any]) -> LedgerStats:
-        now, used, most, append_only, write, rewrite, beat = reply[:7]
-        good = bool(append_only) and text(write) == "ok" and text(rewrite) == "ok"
-        stored = tuple((text(tenant), int(size)) for tenant, size in reply[7])
+        now, used, limit, append_only, write, rewrite, tick = reply[:7]
+        durable = bool(append_only) and to_text(write) == "ok" and to_text(rewrite) == "ok"
+        stored = tuple((to_text(tenant), int(size)) for tenant, size in reply[7])
         rows = zip(models, reply[8:], strict=True)
-        backlogs = tuple(_backlog(name, row, now) for name, row in rows)
-        silent = (now - beat) / 1000 if beat else None
-        return LedgerStats(now, used, most, bool(append_only), good, silent, backlogs, stored)
+        per_model = tuple(_parse_model(name, row, now) for name, row in rows)
+        silent_s = (now - tick) / 1000 if tick else None
+        return LedgerStats(now, used, limit, bool(append_only), durable, silent_s, per_model, stored)
 
     args = (
         (naming.model_slug(name), *(naming.queue_name(name, priority) for priority in Priority)) for name in models
@@ -81,7 +82,7 @@ def read_stats(models: Sequence[str]) -> Call[LedgerStats]:
     return Call("read_stats", tuple(chain.from_iterable(args)), parse)
 
 
-def _backlog(name: str, row: list[Any], now: int) -> Backlog:
+def _parse_model(name: str, row: list[Any], now: int) -> ModelStats:
     shards, characters, jobs, rate, oldest, workers, trouble, published = row
     age = max(0.0, (now - float(oldest)) / 1000) if float(oldest) else 0.0
-    return Backlog(name, shards, characters, jobs, float(rate), age, workers, bool(trouble), published)
+    return ModelStats(name, shards, characters, jobs, float(rate), age, workers, bool(trouble), published)

@@ -1,20 +1,23 @@
-"""What the ledger's transitions take and answer: frozen values, no logic."""
+"""Arguments and answers of the ledger's transitions: frozen values, no logic."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jobs import naming
+from jobs.ledger.outcomes import ClaimOutcome, CompleteOutcome, CreateOutcome, IdempotencyOutcome, ReturnOutcome
 from jobs.schema import DEFAULT_THRESHOLD, Job, Priority
 
 T = TypeVar("T")
+LEASE_MS = 60_000
+"""Duration of a lease without renewal; workers renew four times as often."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One script with its arguments, and how to read its reply."""
+    """One script with its arguments and the parser of its reply."""
 
     script: str
     args: tuple[bytes | str | int | float, ...]
@@ -23,7 +26,7 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A shard to be pushed to its queue: what one Celery message stands for."""
+    """A published shard, as one Celery message names it."""
 
     queue: str
     job: str
@@ -33,7 +36,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Room that create must find: in open jobs, open characters, and bytes that are stored; 0 is no limit."""
+    """Limits that `create_job` enforces on open jobs, open characters and stored bytes; 0 is no limit."""
 
     key_jobs: int = 0
     tenant_jobs: int = 0
@@ -45,7 +48,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class OpenWork:
-    """Jobs and characters that a tenant has open, the jobs of one of its keys, and the bytes it keeps in all."""
+    """A tenant's open jobs and characters, the open jobs of one of its keys, and its stored bytes."""
 
     key_jobs: int
     jobs: int
@@ -55,22 +58,23 @@ class OpenWork:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """Everything `create` needs.
+    """Arguments of `create_job`.
 
     Attributes:
-        opts: encoded blob of the job's labels and options, at place `records.place("opts", id)`.
-        meta: encoded blob of its metadata, or b"".
+        opts: encoded blob of labels and options, bound to `associated_data("opts", id)`.
+        meta: encoded blob of the metadata, or b"".
         sizes: documents and cost (`jobs.cost`) of each shard, in order.
-        characters: of all documents, as the client counts them.
-        blobs: encoded payloads in order; empty where they were staged.
+        characters: characters of all documents, as the client counts them.
+        blobs: encoded payloads in order; empty if they were staged.
+        endpoint_id: webhook endpoint of this job, or "".
         doc_ids: (document id, index) of documents whose id is not their index.
-        created: the ledger's time from `claim_idempotency_key`, or 0 for now.
+        created: the ledger's time from `claim_idempotency_key` (ms), or 0 for now.
         idempotency_hash: hash of the Idempotency-Key, or "".
-        answer: what a replay answers, kept with the key.
-        body_sha: hash of a stream's body, which the key learns now; "" where it knew.
-        key_id: id of the API key that submits it, whose open jobs are counted; "" counts none.
-        text_ttl_s: how long a cancelled job's texts stay for a retry; 0: as long as its results.
-        waiter: a channel's name where the job's end is announced too; "" for none.
+        answer: encoded response that a replay returns, stored with the key.
+        body_sha: hash of a streamed body, if the key was claimed before it was known; else "".
+        key_id: id of the submitting API key, whose open jobs are counted; "" counts none.
+        text_ttl_s: how long a cancelled job's texts are stored for a retry; 0: as long as its results.
+        waiter: name of a channel on which the job's end is also announced; "" for none.
     """
 
     id: str
@@ -103,40 +107,77 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class InlinePush:
-    """How `create` pushes what it publishes itself, to a broker on the ledger's own server.
+    """Push of the first messages inside `create_job`, for a broker in the ledger's own Redis.
 
     Attributes:
-        database: the broker's.
-        back: the ledger's.
-        key: the list that is the queue.
-        template: a message, a format (%) of job, shard and seq, six times.
+        database: the broker's database.
+        ledger_database: the ledger's database, selected again afterwards.
+        key: the list that holds the queue.
+        template: message format (%) that takes job, shard and seq, six times.
     """
 
     database: int
-    back: int
+    ledger_database: int
     key: str
     template: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
-    """What became of a submission; `publish` is still to be pushed where kind is `created`.
+class StageTerms:
+    """Lifetime of staged payloads, and the tenant's storage limit (bytes; 0 is no limit)."""
+
+    ttl_s: float = 600
+    tenant: str = ""
+    max_stored_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimTerms:
+    """Terms of a worker's claim.
 
     Attributes:
-        stored_bytes: what the tenant keeps, where that is why the job was refused (`stored`).
+        max_version: newest version of job records that the worker reads.
+        at_risk: record the shard as a crash suspect in the same step, unless it has to run alone.
+        default_threshold: threshold of the job from now on, if no other worker has begun it.
     """
 
-    kind: Literal[
-        "created",
-        "exists",
-        "quota",
-        "stored",
-        "overloaded",
-        "memory_full",
-        "idem_lost",
-        "stage_lost",
-        "retry_conflict",
-    ]
+    max_version: int = naming.WIRE_VERSION
+    lease_ms: int = LEASE_MS
+    at_risk: bool = False
+    default_threshold: float = DEFAULT_THRESHOLD
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """Results of a shard.
+
+    Attributes:
+        blob: encoded results.
+        leftover: encoded payload of the failed documents, stored for a retry; b"" if none failed.
+        answers: (cache key, index of its result), for `find_cached_results` to find for `cache_ms`.
+    """
+
+    blob: bytes
+    leftover: bytes
+    succeeded: int
+    failed: int
+    usage: dict[str, int]
+    errors: dict[str, int]
+    answers: Sequence[tuple[str, int]] = ()
+    cache_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The outcome of a submission.
+
+    Attributes:
+        now: the ledger's time (ms); with CREATED and EXISTS the job's creation time.
+        publish: messages that are still to be pushed, with CREATED.
+        stored_bytes: bytes that the tenant stores, with STORED.
+    """
+
+    kind: CreateOutcome
     now: int
     retry_after_s: float = 0.0
     publish: tuple[Message, ...] = ()
@@ -145,29 +186,26 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyClaim:
-    """What became of an Idempotency-Key.
+    """The state of an Idempotency-Key; `answer` is set with REPLAY only."""
 
-    `run`: this caller submits; `replay`: answer as stored; `reused`: other body; `in_progress`: being run; `known`:
-    answered before, and to be asked again with the hash of the stream's body; `purged`: the job that it made was
-    removed, and the answer with it.
-    """
-
-    kind: Literal["run", "replay", "reused", "in_progress", "known", "purged"]
+    kind: IdempotencyOutcome
     answer: bytes
     now: int
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's answer to a message; only `run` carries work, all else is acked and dropped.
+    """The answer to a worker's claim; only RUN carries work.
 
     Attributes:
-        solo: deaths of processes while they ran the document `at` alone.
+        alone: the shard is a crash suspect and runs document by document, next to no other.
+        at: the document to begin with.
+        solo: processes that died while they ran the document `at` alone.
         partial: encoded results of the documents before `at`, of a shard that runs alone.
-        default_threshold: the job's, where neither it nor a document names one.
+        default_threshold: threshold of documents for which neither job nor document names one.
     """
 
-    kind: Literal["run", "done", "leased", "gone", "newer"]
+    kind: ClaimOutcome
     blob: bytes = b""
     opts: bytes = b""
     attempts: int = 0
@@ -184,31 +222,31 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """`stored` once; `already` for a repeat; `stale` where the lease or the job is no longer ours."""
+    """The outcome of a completion; with STORED the job's state and messages to be pushed."""
 
-    kind: Literal["stored", "already", "stale"]
+    kind: CompleteOutcome
     job_state: str = ""
     publish: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ShardReturn:
-    """A shard that went back to its queue (`publish`), or did not."""
+    """The outcome of returning a shard to its queue; `publish` is empty if it did not return."""
 
-    kind: str
+    kind: ReturnOutcome
     publish: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """A purged job; its tenant is known for seven days."""
+    """A purged job; the ledger remembers its tenant for seven days."""
 
     tenant: str
 
 
 @dataclass(frozen=True, slots=True)
 class StoredShard:
-    """A finished shard: `state` d (blob: results), c or x (blob: the payload of documents that never ran)."""
+    """A finished shard: `state` d (blob: results), or c or x (blob: payload of documents that never ran)."""
 
     shard: int
     state: str
@@ -218,7 +256,7 @@ class StoredShard:
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """A document's result in a finished shard of another job: the one at `at` in the results that `blob` holds."""
+    """A cached result: number `at` of the results in `blob`, from a finished shard of another job."""
 
     job: str
     shard: int
@@ -228,7 +266,7 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Finished shards from a cursor on, of `total` shards, and the job in the same moment."""
+    """Finished shards from a cursor on, of `total` shards, and the job at the same moment."""
 
     job: Job
     shards: tuple[StoredShard, ...]
@@ -237,13 +275,13 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """Facts about a model, announced by its workers.
+    """Capabilities of a model, announced by its workers.
 
     Attributes:
-        words_per_window: words that it reads at once.
-        tokens_per_row: tokens that it reads at once, labels included.
-        words_per_entity: words of the longest entity that it finds.
-        default_threshold: the score from which an entity counts where a request names none.
+        words_per_window: words per window.
+        tokens_per_row: tokens per row, labels included.
+        words_per_entity: words of the longest entity that the model can find.
+        default_threshold: minimum score of an entity if the request names none.
     """
 
     words_per_window: int = 0
@@ -254,7 +292,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A model as its workers and its backlog show it; `drain_rate` in characters a second, 0 if never measured."""
+    """A model's workers and backlog; `drain_rate` in characters per second, 0 if never measured."""
 
     name: str
     workers: int
@@ -269,18 +307,18 @@ class ModelView:
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """What upkeep's tick found.
+    """Work that an upkeep tick has to do.
 
     Attributes:
         deadlines: jobs past their deadline.
-        purge: terminal jobs past their results' time.
-        staging: submissions that never were committed.
+        purge: terminal jobs whose results have expired.
+        staging: submissions that were never committed.
         queues: every queue that ever had a job.
-        slugs: every model that ever had one.
-        audit: one open job, each in its turn.
-        texts: cancelled jobs whose texts have been kept for a retry long enough.
-        wipes: what is still to be removed of deleted endpoints and jobs, for `wipe`.
-        sweep: one tenant of those that keep anything.
+        slugs: every model that ever had a job.
+        audit: one open job, in turn.
+        texts: cancelled jobs whose texts are no longer needed for a retry.
+        wipes: records of deleted endpoints and jobs that are not fully removed, for `wipe_record`.
+        sweep: one random tenant that stores anything.
     """
 
     deadlines: tuple[str, ...]
@@ -296,7 +334,7 @@ class DueWork:
 
 @dataclass(frozen=True, slots=True)
 class JobPosition:
-    """A place in a tenant's list of jobs: right behind this one, whether or not it is still there."""
+    """A position in a tenant's list of jobs: right after this job, which may be gone."""
 
     created: int
     id: str
@@ -304,7 +342,7 @@ class JobPosition:
 
 @dataclass(frozen=True, slots=True)
 class JobList:
-    """Jobs, newest first; `next` is where to go on, None at the end."""
+    """Jobs, newest first; `next` is the position to continue from, None at the end."""
 
     jobs: tuple[Job, ...]
     next: JobPosition | None
@@ -312,9 +350,9 @@ class JobList:
 
 @dataclass(frozen=True, slots=True)
 class FoundDocument:
-    """A job, and the shard in which document `index` is; `shard` None where the job has no such document.
+    """A job and the shard that holds document `index`; `shard` is None if the job has no such document.
 
-    Its blob holds results where its state is d, else the payload.
+    The shard's blob holds results if its state is d, else the payload.
     """
 
     job: Job
@@ -327,9 +365,9 @@ class Leftovers:
     """Payloads of documents that did not succeed, as (shard, blob).
 
     Attributes:
-        next: the shard to go on with; None at the end.
-        endpoint_id: the endpoint that the job's end was told, or "".
-        dropped: the texts are not kept any more.
+        next: the shard to continue with; None at the end.
+        endpoint_id: the job's webhook endpoint, or "".
+        dropped: the texts have been deleted.
     """
 
     job: Job
@@ -341,7 +379,7 @@ class Leftovers:
 
 @dataclass(frozen=True, slots=True)
 class QueueBacklog:
-    """One queue of a model: its open jobs, those that have not begun, and shards published and unclaimed."""
+    """One queue of a model: open jobs, jobs that have not begun, and shards published but not claimed."""
 
     priority: Priority
     open_jobs: int
@@ -351,11 +389,11 @@ class QueueBacklog:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What is open of one model, in all its queues.
+    """Open work of one model, in all its queues.
 
     Attributes:
-        slots: shards that one worker holds at once, as the workers say.
-        drain_rate: characters a second, 0 if never measured.
+        slots: shards that one worker holds at once, as its workers announce.
+        drain_rate: characters per second, 0 if never measured.
         oldest_ms: age of the oldest open job.
     """
 

@@ -1,7 +1,7 @@
-"""The ledger's transitions for webhooks: endpoints, and the deliveries that closing a job puts in the outbox.
+"""The ledger's transitions for webhooks: endpoints, and the deliveries that closing a job writes to the outbox.
 
-What an endpoint keeps secret (URL, description, signing secrets) is one blob sealed by the caller at
-`place("ep", id)`; the ledger sees events, state and `lane` only: the receiver whose concurrency is bounded.
+An endpoint's secrets (URL, description, signing secrets) are one blob that the caller seals for
+`associated_data("ep", id)`. The ledger sees events, state and `lane`: the receiver whose concurrency is bounded.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from typing import Any, Literal
 
 import orjson
 
-from jobs.ledger.parsing import text
+from jobs.ledger.outcomes import DeliveryOutcome, EndpointOutcome, RedeliverOutcome
+from jobs.ledger.parsing import enum_parser, to_text
 from jobs.ledger.types import Call
 
-Put = Literal["ok", "conflict", "absent", "full", "stored"]
-"""What becomes of an endpoint that is made or changed."""
 MAX_ENDPOINTS = 100
-"""Most endpoints a tenant may register; those of single jobs are not counted."""
+"""Maximum endpoints that a tenant may register; endpoints of single jobs are not counted."""
 PER_MESSAGE = 16
-"""Most deliveries to one receiver in a message: Celery's own cost is most of a small delivery's."""
+"""Maximum deliveries to one receiver in a message: most of a small delivery's cost is Celery's."""
 AGAIN_MS = 60_000
-"""A delivery that was handed out and not claimed comes up again after this long."""
+"""Time after which a delivery that was handed out and not claimed is due again."""
 ONLY_FAILURES_MS = 120 * 3600 * 1000
-"""After so long with nothing but failures an endpoint is disabled."""
+"""Time after which an endpoint with nothing but failures is disabled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +31,11 @@ class Endpoint:
     """A receiver of webhooks as stored. Times in UTC ms.
 
     Attributes:
-        rev: version; a change names the one it was made from.
+        rev: version; a change names the version it was made from.
         sealed: encoded URL, description and secrets.
-        events: those it hears of; empty: all.
+        events: events it receives; empty: all.
         kind: `url` (registered) or `inline` (of one job).
-        every: it hears of every job of its tenant, not only of those that name it.
+        every: it receives events of every job of its tenant, not only of jobs that name it.
         reason: why it is disabled: by_owner, gone, asked, only_failures.
         now: the ledger's time when it was read.
     """
@@ -61,7 +60,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """One HTTP try. `status` 0: no answer; `error` "": a 2xx; `body`: encoded start of what was answered."""
+    """One HTTP attempt. `status` 0: no response; `error` "": a 2xx; `body`: encoded start of the response."""
 
     at: int
     status: int
@@ -72,7 +71,7 @@ class DeliveryAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event for one endpoint, with every attempt of the last seven days and more."""
+    """One event for one endpoint, with its latest attempts."""
 
     id: str
     endpoint: str
@@ -88,18 +87,18 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryClaim:
-    """What one attempt needs; only `run` is to be tried.
+    """A delivery claimed for one attempt; only RUN carries it.
 
     Attributes:
-        attempts: attempts that count for the schedule so far.
-        payload: the event frozen when the job ended; stored once for all of its deliveries.
-        meta: the job's metadata as a blob at `place("meta", job)`, or b"": it has none, or was erased.
+        attempts: attempts so far that count for the schedule.
+        payload: the event, frozen when the job ended; stored once for all of its deliveries.
+        meta: the job's metadata as a blob of `associated_data("meta", job)`; b"" if it has none or was erased.
         sealed: the endpoint's blob.
-        trace: W3C traceparent that the job was made under, or "".
-        tenant: whose delivery it is.
+        trace: W3C traceparent that the job was created under, or "".
+        tenant: the endpoint's tenant.
     """
 
-    kind: Literal["run", "gone", "done", "leased", "early", "held", "busy"]
+    kind: DeliveryOutcome
     now: int = 0
     endpoint: str = ""
     job: str = ""
@@ -115,7 +114,7 @@ class DeliveryClaim:
 
 @dataclass(frozen=True, slots=True)
 class DueDeliveries:
-    """Deliveries to try now, message by message; how many endpoints are disabled; and is more due at once."""
+    """Deliveries to try now, by message; the number of disabled endpoints; and True if more is due at once."""
 
     messages: tuple[tuple[str, ...], ...]
     disabled: int
@@ -124,10 +123,32 @@ class DueDeliveries:
 
 @dataclass(frozen=True, slots=True)
 class DeliveriesPage:
-    """Deliveries, newest first, and where the next page begins: (time, how many of that time to skip)."""
+    """Deliveries, newest first; `next` is the start of the next page: (time, deliveries of that time to skip)."""
 
     deliveries: tuple[Delivery, ...]
     next: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class CourierSlots:
+    """A courier process and the number of deliveries that it runs at once, which tenants share."""
+
+    courier: str = ""
+    slots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptVerdict:
+    """The consequences of an attempt.
+
+    Attributes:
+        delay_ms: time until the next attempt, with `retry`.
+        disable: why the endpoint is disabled from now on, or "".
+    """
+
+    outcome: Literal["delivered", "retry", "failed"]
+    delay_ms: int = 0
+    disable: str = ""
 
 
 # Endpoints
@@ -135,15 +156,15 @@ class DeliveriesPage:
 
 def upsert_endpoint(
     endpoint: Endpoint, *, ttl_ms: int = 0, most: int = MAX_ENDPOINTS, job: str = "", max_stored_bytes: int = 0
-) -> Call[Put]:
-    """Make an endpoint (`rev` 0) or change it as it was read; `full` and `stored` are the two limits.
+) -> Call[EndpointOutcome]:
+    """Create an endpoint (`rev` 0) or update the version that was read.
 
     Args:
-        endpoint: as it is to be.
-        ttl_ms: an inline one is kept for this long unless its job ends.
-        most: endpoints of its kind that the tenant may have; of inline ones the open count, and 0 is no limit.
-        job: an inline one's.
-        max_stored_bytes: what its tenant may keep in all; 0 is no limit.
+        endpoint: the endpoint to store.
+        ttl_ms: lifetime of an inline endpoint whose job does not end.
+        most: maximum endpoints of its kind per tenant; of inline endpoints only open ones count, and 0 is no limit.
+        job: the job of an inline endpoint.
+        max_stored_bytes: storage limit of its tenant; 0 is no limit.
     """
     args = (
         endpoint.id,
@@ -160,26 +181,26 @@ def upsert_endpoint(
         job,
         max_stored_bytes,
     )
-    return Call("upsert_endpoint", args, text)  # type: ignore[arg-type]  # a script's word
+    return Call("upsert_endpoint", args, enum_parser(EndpointOutcome))
 
 
 def read_endpoint(endpoint: str) -> Call[Endpoint | None]:
-    """An endpoint, whoever's it is."""
-    return Call("read_endpoint", (endpoint,), lambda r: _endpoint(endpoint, int(r[0]), r[1:]))
+    """Read an endpoint of any tenant."""
+    return Call("read_endpoint", (endpoint,), lambda r: _parse_endpoint(endpoint, int(r[0]), r[1:]))
 
 
 def list_endpoints(tenant: str) -> Call[tuple[Endpoint, ...]]:
-    """A tenant's registered endpoints, oldest first."""
+    """List a tenant's registered endpoints, oldest first."""
 
     def parse(reply: list[Any]) -> tuple[Endpoint, ...]:
-        found = (_endpoint(text(ep), int(reply[0]), flat) for ep, flat in reply[1:])
-        return tuple(endpoint for endpoint in found if endpoint is not None)
+        endpoints = (_parse_endpoint(to_text(ep), int(reply[0]), flat) for ep, flat in reply[1:])
+        return tuple(endpoint for endpoint in endpoints if endpoint is not None)
 
     return Call("list_endpoints", (tenant,), parse)
 
 
 def delete_endpoint(endpoint: str) -> Call[bool]:
-    """Forget an endpoint and all that was to be delivered to it; True if it was there."""
+    """Remove an endpoint and its deliveries; True if it existed."""
     return Call("delete_endpoint", (endpoint,), bool)
 
 
@@ -187,53 +208,51 @@ def delete_endpoint(endpoint: str) -> Call[bool]:
 
 
 def take_due_deliveries(
-    room: int,
+    max_messages: int,
     cap: int,
     again_ms: int = AGAIN_MS,
     most: int = PER_MESSAGE,
-    *,
-    courier: str = "",
-    slots: int = 0,
+    courier: CourierSlots = CourierSlots(),
 ) -> Call[DueDeliveries]:
-    """Hand out at most `room` messages of deliveries, tenants in turns.
+    """Take due deliveries, tenants in turn.
 
     Args:
-        room: messages that the queue has room for; 0 only makes the caller's slots known.
-        cap: messages that one receiver may have at once.
-        again_ms: a delivery that is not claimed for this long is handed out again.
-        most: deliveries in one message.
-        courier: a name of the calling process; its slots are shared among the tenants.
-        slots: deliveries that the calling process can have under way.
+        max_messages: maximum messages to return; 0 only announces the courier's slots.
+        cap: maximum messages per receiver at once.
+        again_ms: time after which a delivery that was not claimed is due again.
+        most: maximum deliveries per message.
+        courier: the calling process.
     """
 
     def parse(reply: list[Any]) -> DueDeliveries:
-        messages = tuple(tuple(map(text, message)) for message in reply[2:])
+        messages = tuple(tuple(map(to_text, message)) for message in reply[2:])
         return DueDeliveries(messages, int(reply[0]), more=bool(reply[1]))
 
-    return Call("take_due_deliveries", (room, cap, again_ms, most, courier, slots), parse)
+    args = (max_messages, cap, again_ms, most, courier.courier, courier.slots)
+    return Call("take_due_deliveries", args, parse)
 
 
 def claim_delivery(delivery: str, nonce: str, lease_ms: int, cap: int) -> Call[DeliveryClaim]:
-    """Take a delivery for one attempt of at most `lease_ms`."""
+    """Claim a delivery for one attempt of at most `lease_ms`."""
 
     def parse(reply: list[Any]) -> DeliveryClaim:
-        kind = text(reply[0])
-        if kind != "run":
-            return DeliveryClaim(kind)  # type: ignore[arg-type]  # a script's word
-        now, endpoint, job, event, payload, meta, tried, sealed, created, trace, tenant = reply[1:]
+        kind = DeliveryOutcome(to_text(reply[0]))
+        if kind is not DeliveryOutcome.RUN:
+            return DeliveryClaim(kind)
+        now, endpoint, job, event, payload, meta, attempts, sealed, created, trace, tenant = reply[1:]
         return DeliveryClaim(
-            "run",
+            kind,
             int(now),
-            text(endpoint),
-            text(job),
-            text(event),
+            to_text(endpoint),
+            to_text(job),
+            to_text(event),
             payload,
             meta,
-            int(tried),
+            int(attempts),
             sealed,
             int(created),
-            text(trace),
-            text(tenant),
+            to_text(trace),
+            to_text(tenant),
         )
 
     return Call("claim_delivery", (delivery, nonce, lease_ms, cap), parse)
@@ -242,30 +261,21 @@ def claim_delivery(delivery: str, nonce: str, lease_ms: int, cap: int) -> Call[D
 def record_delivery(
     delivery: str,
     nonce: str,
-    outcome: Literal["delivered", "retry", "failed"],
+    verdict: AttemptVerdict,
     attempt: DeliveryAttempt,
-    *,
-    delay_ms: int = 0,
-    disable: str = "",
     only_failures_ms: int = ONLY_FAILURES_MS,
 ) -> Call[tuple[str, str]]:
-    """Store an attempt; (outcome, or already, stale, gone; why the endpoint is disabled from now on, or "")."""
+    """Store an attempt; return (outcome, or already, stale, gone; why the endpoint is now disabled, or "")."""
     facts = {"at": attempt.at, "status": attempt.status, "ms": attempt.ms, "error": attempt.error}
     args = (
-        delivery,
-        nonce,
-        outcome,
-        delay_ms,
-        orjson.dumps(facts),
-        attempt.body,
-        disable,
-        only_failures_ms,
+        *(delivery, nonce, verdict.outcome, verdict.delay_ms, orjson.dumps(facts), attempt.body),
+        *(verdict.disable, only_failures_ms),
     )
-    return Call("record_delivery", args, lambda r: (text(r[0]), text(r[1])))
+    return Call("record_delivery", args, lambda r: (to_text(r[0]), to_text(r[1])))
 
 
 def return_deliveries(deliveries: Sequence[str]) -> Call[None]:
-    """Deliveries that were handed out and not tried come up again at once."""
+    """Make deliveries that were taken and not tried due again at once."""
     return Call("return_deliveries", tuple(deliveries), lambda _: None)
 
 
@@ -273,10 +283,10 @@ def return_deliveries(deliveries: Sequence[str]) -> Call[None]:
 
 
 def read_delivery(delivery: str) -> Call[Delivery | None]:
-    """A delivery, whoever's it is."""
+    """Read a delivery of any tenant."""
 
     def parse(reply: list[Any]) -> Delivery | None:
-        return _delivery(delivery, reply[0], reply[1]) if reply else None
+        return _parse_delivery(delivery, reply[0], reply[1]) if reply else None
 
     return Call("read_delivery", (delivery,), parse)
 
@@ -284,76 +294,78 @@ def read_delivery(delivery: str) -> Call[Delivery | None]:
 def list_deliveries(
     endpoint: str, start: tuple[int, int] | None, limit: int, state: str | None = None
 ) -> Call[DeliveriesPage]:
-    """An endpoint's deliveries, newest first, from where the page before ended."""
+    """List an endpoint's deliveries, newest first, from the end of the previous page."""
     before, skip = ("+inf", 0) if start is None else start
 
     def parse(reply: list[Any]) -> DeliveriesPage:
         following = (int(reply[0]), int(reply[1])) if reply[0] else None
-        return DeliveriesPage(tuple(_delivery(text(row[0]), row[1], row[2]) for row in reply[2:]), following)
+        return DeliveriesPage(
+            tuple(_parse_delivery(to_text(row[0]), row[1], row[2]) for row in reply[2:]), following
+        )
 
     return Call("list_deliveries", (endpoint, before, skip, limit, state or ""), parse)
 
 
-def redeliver(delivery: str) -> Call[Literal["queued", "disabled", "flying", "absent"]]:
-    """Try a delivery again at once, whatever came of it, with its whole schedule before it."""
-    return Call("redeliver", (delivery,), text)  # type: ignore[arg-type]  # a script's word
+def redeliver(delivery: str) -> Call[RedeliverOutcome]:
+    """Make a delivery in any state due at once, and restart its schedule."""
+    return Call("redeliver", (delivery,), enum_parser(RedeliverOutcome))
 
 
 def recover_deliveries(endpoint: str, since: int, skip: int = 0) -> Call[tuple[int, int]]:
-    """Try again what failed since a time: (queued, looked at), 500 a call; (-1, 0): the endpoint is disabled."""
+    """Retry deliveries that failed since a time, 500 per call; return (queued, examined), (-1, 0) if disabled."""
     return Call("recover_deliveries", (endpoint, since, skip), lambda r: (int(r[0]), int(r[1])))
 
 
-def _fields(flat: Sequence[bytes]) -> Mapping[str, bytes]:
-    return {text(flat[i]): flat[i + 1] for i in range(0, len(flat), 2)}
+def _parse_fields(flat: Sequence[bytes]) -> Mapping[str, bytes]:
+    return {to_text(flat[i]): flat[i + 1] for i in range(0, len(flat), 2)}
 
 
-def _endpoint(endpoint: str, now: int, flat: Sequence[bytes]) -> Endpoint | None:
-    h = _fields(flat)
-    if "tenant" not in h:
+def _parse_endpoint(endpoint: str, now: int, flat: Sequence[bytes]) -> Endpoint | None:
+    fields = _parse_fields(flat)
+    if "tenant" not in fields:
         return None
 
     def time(name: str) -> int | None:
-        return int(h.get(name) or 0) or None
+        return int(fields.get(name) or 0) or None
 
     return Endpoint(
         id=endpoint,
-        tenant=text(h["tenant"]),
-        rev=int(h["rev"]),
-        sealed=h["sealed"],
-        events=tuple(filter(None, text(h["events"]).split(","))),
-        kind=text(h["kind"]),  # type: ignore[arg-type]  # a script's word
-        every=h["every"] == b"1",
-        lane=text(h["lane"]),
-        state=text(h["state"]),  # type: ignore[arg-type]  # a script's word
-        created=int(h["created"]),
+        tenant=to_text(fields["tenant"]),
+        rev=int(fields["rev"]),
+        sealed=fields["sealed"],
+        events=tuple(filter(None, to_text(fields["events"]).split(","))),
+        kind=to_text(fields["kind"]),  # type: ignore[arg-type]  # written by upsert_endpoint
+        every=fields["every"] == b"1",
+        lane=to_text(fields["lane"]),
+        state=to_text(fields["state"]),  # type: ignore[arg-type]  # written by upsert_endpoint
+        created=int(fields["created"]),
         now=now,
-        reason=text(h["reason"]) if h.get("reason") else None,
+        reason=to_text(fields["reason"]) if fields.get("reason") else None,
         disabled_at=time("disabled_at"),
         last_ok=time("last_ok"),
         last_fail=time("last_fail"),
-        fails=int(h.get("fails") or 0),
+        fails=int(fields.get("fails") or 0),
     )
 
 
-def _delivery(delivery: str, flat: Sequence[bytes], attempts: Sequence[bytes]) -> Delivery:
-    h = _fields(flat)
-    state = text(h["state"])
+def _parse_delivery(delivery: str, flat: Sequence[bytes], attempts: Sequence[bytes]) -> Delivery:
+    fields = _parse_fields(flat)
+    state = to_text(fields["state"])
     return Delivery(
         id=delivery,
-        endpoint=text(h["ep"]),
-        tenant=text(h["tenant"]),
-        job=text(h["job"]),
-        event=text(h["event"]),
-        state=state,  # type: ignore[arg-type]  # a script's word
-        created=int(h["created"]),
-        next_at=int(h["next"]) if state == "due" else None,
-        ended_at=int(h.get("ended") or 0) or None,
-        attempts=tuple(map(_attempt, attempts)),
+        endpoint=to_text(fields["ep"]),
+        tenant=to_text(fields["tenant"]),
+        job=to_text(fields["job"]),
+        event=to_text(fields["event"]),
+        state=state,  # type: ignore[arg-type]  # written by upsert_endpoint
+        created=int(fields["created"]),
+        next_at=int(fields["next"]) if state == "due" else None,
+        ended_at=int(fields.get("ended") or 0) or None,
+        attempts=tuple(map(_parse_attempt, attempts)),
     )
 
 
-def _attempt(entry: bytes) -> DeliveryAttempt:
+def _parse_attempt(entry: bytes) -> DeliveryAttempt:
     head, _, body = entry.partition(b"\n")
     facts = orjson.loads(head)
     return DeliveryAttempt(int(facts["at"]), int(facts["status"]), int(facts["ms"]), facts["error"], body)

@@ -15,7 +15,7 @@ from prometheus_client import ProcessCollector as _ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from jobs.ledger.stats import Backlog, LedgerStats
+from jobs.ledger.stats import LedgerStats, ModelStats
 
 OTHER_LABEL = "other"
 """Stands for every entity label that the settings do not name: users' words are no metric labels."""
@@ -302,7 +302,7 @@ class UpkeepMetrics:
         )
 
 
-_BACKLOG: tuple[tuple[str, str, Callable[[Backlog], float]], ...] = (
+_BACKLOG: tuple[tuple[str, str, Callable[[ModelStats], float]], ...] = (
     ("gleaner_open_shards", "Shards not finished: waiting, published or running.", lambda b: b.shards),
     ("gleaner_open_jobs", "Jobs not finished.", lambda b: b.jobs),
     (
@@ -313,7 +313,7 @@ _BACKLOG: tuple[tuple[str, str, Callable[[Backlog], float]], ...] = (
     (
         "gleaner_backlog_seconds",
         "How long the backlog takes at the measured rate; the oldest job's age where none was measured.",
-        lambda b: b.seconds,
+        lambda b: b.backlog_s,
     ),
     ("gleaner_oldest_open_seconds", "Age of the oldest job not finished.", lambda b: b.oldest_s),
     ("gleaner_drain_characters_per_second", "Characters a second that workers finish.", lambda b: b.drain_rate),

@@ -210,8 +210,11 @@ def test_the_store_refuses_a_claim_of_a_dead_nonce(strike: Strike) -> None:
     with strike.harness.server.client() as client, suppress(RedisError):
         store = Ledger(client)
         message = ledger.Message(naming.queue_name(MODEL, Priority.STANDARD), job, 0, 1)
-        claim = ledger.claim_shard(message, "nonce", "w", "fake", lease_ms=1000)
+        claim = ledger.claim_shard(message, "nonce", "w", "fake", ledger.ClaimTerms(lease_ms=1000))
         assert store.run(claim).kind == store.run(claim).kind == "run"
-        assert store.run(ledger.claim_shard(message, "other", "w2", "fake", lease_ms=1000)).kind == "leased"
+        assert (
+            store.run(ledger.claim_shard(message, "other", "w2", "fake", ledger.ClaimTerms(lease_ms=1000))).kind
+            == "leased"
+        )
     strike.harness.worker()
     strike.check()

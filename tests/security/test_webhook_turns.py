@@ -66,7 +66,7 @@ def flood(store: Ledger, tenant: str, url: str, count: int, *, lanes: int | None
 
 def due(store: Ledger, room: int = 64, slots: int = SLOTS, courier: str = "c1", **more: int) -> list[str]:
     """Return the deliveries that a courier is handed now, as the tenants they belong to, in the queue's order."""
-    call = webhooks.take_due_deliveries(room, 4, courier=courier, slots=slots, **more)
+    call = webhooks.take_due_deliveries(room, 4, courier=webhooks.CourierSlots(courier, slots), **more)
     return [delivery for message in store.run(call).messages for delivery in message]
 
 
@@ -80,7 +80,7 @@ def finish(store: Ledger, delivery: str, ms: int) -> None:
     """Attempt a delivery, which takes `ms` and succeeds."""
     assert store.run(webhooks.claim_delivery(delivery, delivery, LEASE, 4)).kind == "run"
     attempt = DeliveryAttempt(1_772_366_400_000, 200, ms, "", b"")
-    store.run(webhooks.record_delivery(delivery, delivery, "delivered", attempt))
+    store.run(webhooks.record_delivery(delivery, delivery, webhooks.AttemptVerdict("delivered"), attempt))
 
 
 def test_many_slow_receivers_of_one_tenant_delay_no_other(harness: ServiceHarness, receiver: Receiver) -> None:

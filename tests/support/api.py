@@ -85,12 +85,14 @@ class StubWorker:
             ledger.complete_shard(
                 message,
                 nonce,
-                self.codec.encode(encode_results(results), associated_data("out", message.job, message.shard)),
-                leftover,
-                len(documents) - len(failed),
-                len(failed),
-                {"windows": len(documents) - len(failed)},
-                errors,
+                ledger.ShardResult(
+                    self.codec.encode(encode_results(results), associated_data("out", message.job, message.shard)),
+                    leftover,
+                    len(documents) - len(failed),
+                    len(failed),
+                    {"windows": len(documents) - len(failed)},
+                    errors,
+                ),
             )
         )
         await QueuePublisher(self.broker).push(done.publish)

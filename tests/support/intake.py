@@ -98,7 +98,9 @@ class InProcessWorker:
         """Let workers die with the shard claimed, `deaths` times; the last ones run document `at` alone."""
         for death in range(deaths):
             nonce = f"dead{death}"
-            claim = self.store.run(ledger.claim_shard(message, nonce, "dead", "fake", lease_ms=1))
+            claim = self.store.run(
+                ledger.claim_shard(message, nonce, "dead", "fake", ledger.ClaimTerms(lease_ms=1))
+            )
             for document in range(at + 1) if claim.alone and not claim.at else ():
                 partial = self.encode_partial(message, document - 1) if document else b""
                 assert self.store.run(ledger.record_progress(message.job, 0, nonce, document, partial)) == "ok"

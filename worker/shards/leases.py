@@ -120,7 +120,7 @@ class LeaseKeeper:
             ledger.renew_leases([(x.message.job, x.message.shard, x.nonce) for x in leases], self._lease_ms)
         )
         for lease, answer in zip(leases, answers, strict=True):
-            if answer != "ok":
+            if answer is not ledger.LeaseAnswer.OK:
                 lease.ended = answer
                 log.info("lease.ended", extra={"job_id": lease.message.job, "answer": answer})
                 self._on_end(lease)

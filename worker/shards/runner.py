@@ -159,14 +159,14 @@ class Intake:
                 nonce,
                 self._worker,
                 self._revision,
-                lease_ms=self._lease_ms,
-                at_risk=company,
-                default_threshold=self._default_threshold,
+                ledger.ClaimTerms(
+                    lease_ms=self._lease_ms, at_risk=company, default_threshold=self._default_threshold
+                ),
             )
             try:
                 claim = self._persist(call)
-                if claim.kind != "run":
-                    log.info("shard.not_ours", extra={"answer": claim.kind})
+                if claim.kind is not ledger.ClaimOutcome.RUN:
+                    log.info("shard.claim_rejected", extra={"answer": claim.kind})
                     return claim.kind
                 with (
                     self._leases.hold(message, nonce) as lease,
@@ -224,7 +224,7 @@ class Intake:
         work, kept = self._work(shard, shard.documents), b""
         for at in range(claim.at, len(shard.documents) + 1):
             answer = self._persist(ledger.record_progress(message.job, message.shard, lease.nonce, at, kept))
-            if answer != "ok" or lease.ended:
+            if answer is not ledger.LeaseAnswer.OK or lease.ended:
                 raise Dropped
             if at == len(shard.documents):
                 break  # that step kept the last result, so that no later death is a document's
@@ -263,22 +263,26 @@ class Intake:
                 ledger.complete_shard(
                     message,
                     lease.nonce,
-                    self._codec.encode(encode_results(results), associated_data("out", message.job, message.shard)),
-                    self._codec.encode(
-                        encode_documents(leftover), associated_data("in", message.job, message.shard)
-                    )
-                    if leftover
-                    else b"",
-                    len(results) - len(failed),
-                    len(failed),
-                    _usage(results),
-                    dict(Counter(r.error.code.value for r in results if r.error)),
-                    shard.known.learned(results),
-                    self._cache.ttl_ms if self._cache else 0,
+                    ledger.ShardResult(
+                        self._codec.encode(
+                            encode_results(results), associated_data("out", message.job, message.shard)
+                        ),
+                        self._codec.encode(
+                            encode_documents(leftover), associated_data("in", message.job, message.shard)
+                        )
+                        if leftover
+                        else b"",
+                        len(results) - len(failed),
+                        len(failed),
+                        _usage(results),
+                        dict(Counter(r.error.code.value for r in results if r.error)),
+                        shard.known.learned(results),
+                        self._cache.ttl_ms if self._cache else 0,
+                    ),
                 )
             )
         self._push(done.publish)
-        if done.kind == "stored":
+        if done.kind is ledger.CompleteOutcome.STORED:
             self._blame.forget(ShardRef(message.job, message.shard))
             self._count(shard, results, done.job_state)
         log.info("shard.completed", extra={"answer": done.kind, "documents": len(results), "failed": len(failed)})
@@ -287,7 +291,7 @@ class Intake:
     def _give_back(self, message: Message, lease: Lease) -> str:
         """The job was cancelled, the lease lost, or the process must end: the ledger decides what comes of it."""
         returned = self._persist(ledger.release_shard(message.job, message.shard, lease.nonce))
-        if returned.kind != "stale":
+        if returned.kind is not ledger.ReturnOutcome.STALE:
             self._blame.forget(ShardRef(message.job, message.shard))
         self._push(returned.publish)
         log.info("shard.given_back", extra={"answer": returned.kind})

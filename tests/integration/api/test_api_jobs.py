@@ -386,5 +386,7 @@ async def test_an_older_worker_leaves_what_it_cannot_do(
         sent = await api.client.post("/v1/jobs", json={**first, "documents": [line]})
     assert sent.status_code == 202, sent.text
     [message] = await api.worker.take_messages()
-    old = await api.worker.store.run(ledger.claim_shard(message, "n", "old", "rev", max_version=1))
+    old = await api.worker.store.run(
+        ledger.claim_shard(message, "n", "old", "rev", ledger.ClaimTerms(max_version=1))
+    )
     assert old.kind == taken

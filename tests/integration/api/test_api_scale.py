@@ -202,7 +202,7 @@ def finish(store: Ledger, ready: deque[ledger.Message]) -> float:
     message = ready.popleft()
     store.run(ledger.claim_shard(message, "n", "w", "rev"))
     began = time.monotonic()
-    done = store.run(ledger.complete_shard(message, "n", b"r", b"", 1, 0, {}, {}))
+    done = store.run(ledger.complete_shard(message, "n", ledger.ShardResult(b"r", b"", 1, 0, {}, {})))
     assert done.kind == "stored"
     ready.extend(done.publish)
     return began

@@ -97,8 +97,14 @@ def test_a_claim_can_be_repeated_and_nobody_else_has_it(store: Ledger) -> None:
     assert first.kind == again.kind == "run"
     assert (first.job, first.event, first.attempts) == ("job_1", "job.succeeded", 0)
     assert claim(store, delivery, "n2") == "leased"
-    assert store.run(webhooks.record_delivery(delivery, "n1", "delivered", FINE)) == ("delivered", "")
-    assert store.run(webhooks.record_delivery(delivery, "n1", "delivered", FINE)) == ("already", "")
+    assert store.run(webhooks.record_delivery(delivery, "n1", webhooks.AttemptVerdict("delivered"), FINE)) == (
+        "delivered",
+        "",
+    )
+    assert store.run(webhooks.record_delivery(delivery, "n1", webhooks.AttemptVerdict("delivered"), FINE)) == (
+        "already",
+        "",
+    )
     assert claim(store, delivery, "n3") == "done"
     assert len(view(store, delivery).attempts) == 1
     assert claim(store, "dlv_unknown", "n4") == "gone"
@@ -110,7 +116,9 @@ def test_a_failure_moves_the_schedule(store: Ledger) -> None:
     end_job(store, "job_1")
     delivery = only_delivery(store)
     claim(store, delivery, "n1")
-    assert store.run(webhooks.record_delivery(delivery, "n1", "retry", BAD, delay_ms=60_000)) == ("retry", "")
+    assert store.run(
+        webhooks.record_delivery(delivery, "n1", webhooks.AttemptVerdict("retry", delay_ms=60_000), BAD)
+    ) == ("retry", "")
     assert claim(store, delivery, "n2") == "early"
     assert ids(store) == []
     seen = view(store, delivery)
@@ -129,8 +137,12 @@ def test_an_attempt_whose_courier_died_is_interrupted_and_repeated(store: Ledger
     again = store.run(webhooks.claim_delivery(delivery, "n2", LEASE, 4))
     assert (again.kind, again.attempts) == ("run", 0)
     assert [a.error for a in view(store, delivery).attempts] == ["interrupted"]
-    assert store.run(webhooks.record_delivery(delivery, "n1", "retry", BAD, delay_ms=1)) == ("stale", "")
-    assert store.run(webhooks.record_delivery(delivery, "n2", "retry", BAD, delay_ms=1)) == ("retry", "")
+    assert store.run(
+        webhooks.record_delivery(delivery, "n1", webhooks.AttemptVerdict("retry", delay_ms=1), BAD)
+    ) == ("stale", "")
+    assert store.run(
+        webhooks.record_delivery(delivery, "n2", webhooks.AttemptVerdict("retry", delay_ms=1), BAD)
+    ) == ("retry", "")
 
 
 def test_one_thought_dead_that_delivered_is_believed(store: Ledger) -> None:
@@ -141,8 +153,13 @@ def test_one_thought_dead_that_delivered_is_believed(store: Ledger) -> None:
     claim(store, delivery, "n1", lease_ms=1)
     soon(store)
     assert claim(store, delivery, "n2") == "run"
-    assert store.run(webhooks.record_delivery(delivery, "n1", "delivered", FINE)) == ("delivered", "")
-    assert store.run(webhooks.record_delivery(delivery, "n2", "retry", BAD, delay_ms=1)) == ("stale", "")
+    assert store.run(webhooks.record_delivery(delivery, "n1", webhooks.AttemptVerdict("delivered"), FINE)) == (
+        "delivered",
+        "",
+    )
+    assert store.run(
+        webhooks.record_delivery(delivery, "n2", webhooks.AttemptVerdict("retry", delay_ms=1), BAD)
+    ) == ("stale", "")
     assert view(store, delivery).state == "delivered"
 
 
@@ -172,9 +189,11 @@ def test_concurrent_attempts_per_receiver_are_capped(store: Ledger) -> None:
     assert len(handed) == 4
     assert [claim(store, delivery, f"n{delivery}", cap=2) for delivery in handed] == ["run", "run", "busy", "busy"]
     assert ids(store, cap=2) == []
-    store.run(webhooks.record_delivery(handed[0], f"n{handed[0]}", "retry", BAD, delay_ms=60_000))
+    store.run(
+        webhooks.record_delivery(handed[0], f"n{handed[0]}", webhooks.AttemptVerdict("retry", delay_ms=60_000), BAD)
+    )
     assert claim(store, handed[2], "n", cap=2) == "busy"  # one is under way, and this receiver fails
-    store.run(webhooks.record_delivery(handed[1], f"n{handed[1]}", "delivered", FINE))
+    store.run(webhooks.record_delivery(handed[1], f"n{handed[1]}", webhooks.AttemptVerdict("delivered"), FINE))
     assert claim(store, handed[2], "n", cap=2) == "run"
     assert claim(store, handed[3], "n", cap=2) == "run"  # it is well again
 
@@ -191,7 +210,7 @@ def test_a_receiver_gets_as_many_messages_as_attempts_at_once(store: Ledger) -> 
     assert store.run(webhooks.take_due_deliveries(100, 4, most=8)).messages == ()
     for delivery in messages[0]:
         assert claim(store, delivery, "n") == "run"
-        store.run(webhooks.record_delivery(delivery, "n", "delivered", FINE))
+        store.run(webhooks.record_delivery(delivery, "n", webhooks.AttemptVerdict("delivered"), FINE))
     soon_after = list(map(len, messages_soon(store)))
     assert soon_after == [8]
 
@@ -214,7 +233,9 @@ def test_only_failures_for_the_whole_period_disable(store: Ledger, client: redis
         end_job(store, job)
         [delivery] = [d for d in store.run(webhooks.list_deliveries("ep_1", None, 10)).deliveries if d.job == job]
         assert claim(store, delivery.id, job) == "run"
-        done = webhooks.record_delivery(delivery.id, job, outcome, attempt, only_failures_ms=3_600_000)  # type: ignore[arg-type]
+        done = webhooks.record_delivery(
+            delivery.id, job, webhooks.AttemptVerdict(outcome), attempt, only_failures_ms=3_600_000
+        )  # type: ignore[arg-type]
         return store.run(done)[1]
 
     def an_hour_passes() -> None:
@@ -245,7 +266,7 @@ def test_ended_deliveries_go_after_a_week(store: Ledger, client: redis.Redis) ->
     for key in ("dlv:" + delivery, "due:ep_1", "dlvs:ep_1"):
         assert client.ttl("{gleaner}:" + key) > 13 * 24 * 3600
     claim(store, delivery, "n1")
-    store.run(webhooks.record_delivery(delivery, "n1", "delivered", FINE))
+    store.run(webhooks.record_delivery(delivery, "n1", webhooks.AttemptVerdict("delivered"), FINE))
     for key in ("dlv:" + delivery, "att:" + delivery):
         assert week - 5 <= client.ttl("{gleaner}:" + key) <= week  # type: ignore[operator]
     assert client.zcard("{gleaner}:due:ep_1") == 0
@@ -276,7 +297,10 @@ def test_deleting_ends_what_was_due(store: Ledger) -> None:
     first, second = ids(store)
     claim(store, first, "n1")
     store.run(webhooks.delete_endpoint("ep_1"))
-    assert store.run(webhooks.record_delivery(first, "n1", "retry", BAD, delay_ms=1)) == ("gone", "")
+    assert store.run(webhooks.record_delivery(first, "n1", webhooks.AttemptVerdict("retry", delay_ms=1), BAD)) == (
+        "gone",
+        "",
+    )
     assert claim(store, second, "n2") == "gone"
     assert ids(store) == []
     assert store.run(webhooks.read_endpoint("ep_1")) is None

@@ -31,7 +31,9 @@ def test_a_job_lives_and_goes_on_redis_7_0(store: Ledger) -> None:
         assert store.run(ledger.renew_leases([(message.job, message.shard, "nonce")])) == ("ok",)
         documents = 2 if message.shard == 0 else 1
         done = store.run(
-            ledger.complete_shard(message, "nonce", b"result", b"", documents, 0, {"windows": documents}, {})
+            ledger.complete_shard(
+                message, "nonce", ledger.ShardResult(b"result", b"", documents, 0, {"windows": documents}, {})
+            )
         )
         assert done.kind == "stored"
 

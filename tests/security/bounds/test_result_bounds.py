@@ -85,7 +85,9 @@ def put(store: Ledger, job: str, results: list[DocumentResult], tenant: str = "a
         message = pending.pop()
         assert store.run(ledger.claim_shard(message, "n", "w", "rev")).kind == "run"
         blob = CODEC.encode(encode_results([results[message.shard]]), associated_data("out", job, message.shard))
-        pending += store.run(ledger.complete_shard(message, "n", blob, b"", 1, 0, {}, {})).publish
+        pending += store.run(
+            ledger.complete_shard(message, "n", ledger.ShardResult(blob, b"", 1, 0, {}, {}))
+        ).publish
 
 
 @dataclass

@@ -63,7 +63,10 @@ def end_job(store: Ledger, job: str, *, tenant: str = "t1", ok: bool = True, **m
     assert store.run(ledger.claim_shard(message, job, "w", "rev")).kind == "run"
     counts = (1, 0) if ok else (0, 1)
     errors = {} if ok else {"inference_failed": 1}
-    assert store.run(ledger.complete_shard(message, job, b"r", b"", *counts, {}, errors)).kind == "stored"
+    assert (
+        store.run(ledger.complete_shard(message, job, ledger.ShardResult(b"r", b"", *counts, {}, errors))).kind
+        == "stored"
+    )
 
 
 def main() -> int:

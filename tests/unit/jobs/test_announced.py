@@ -41,7 +41,7 @@ def finish(store: Ledger, message: Message, result: bytes, failed: int = 0) -> s
     assert store.run(ledger.claim_shard(message, "nonce", "worker", "rev-1")).kind == "run"
     errors = {"empty_text": failed} if failed else {}
     done = ledger.complete_shard(
-        message, "nonce", result, b"left" * failed, 1 - failed, failed, {"windows": 1}, errors
+        message, "nonce", ledger.ShardResult(result, b"left" * failed, 1 - failed, failed, {"windows": 1}, errors)
     )
     return store.run(done).kind
 

@@ -83,7 +83,10 @@ class BooksMachine(RuleBasedStateMachine):
         if staged:
             for at, blob in enumerate(new.blobs):
                 self.take(
-                    ledger.stage_shards(name, at, [blob], new.doc_ids if not at else (), tenant=tenant), repeat
+                    ledger.stage_shards(
+                        name, at, [blob], new.doc_ids if not at else (), ledger.StageTerms(tenant=tenant)
+                    ),
+                    repeat,
                 )
             if not data.draw(st.integers(0, 3)):
                 self.take(ledger.drop_stage(name, now=True), repeat)
@@ -124,14 +127,16 @@ class BooksMachine(RuleBasedStateMachine):
         done = ledger.complete_shard(
             message,
             "n",
-            b"r" * data.draw(st.integers(1, 99)),
-            b"left" if failed else b"",
-            documents - failed,
-            int(failed),
-            {},
-            {"inference_failed": 1} if failed else {},
-            [(f"question {message.job} {message.shard}", 0)] if cached else [],
-            60_000,
+            ledger.ShardResult(
+                b"r" * data.draw(st.integers(1, 99)),
+                b"left" if failed else b"",
+                documents - failed,
+                int(failed),
+                {},
+                {"inference_failed": 1} if failed else {},
+                [(f"question {message.job} {message.shard}", 0)] if cached else [],
+                60_000,
+            ),
         )
         self.messages += self.ledger.run(done).publish
         self.take(done, repeat)
@@ -169,7 +174,12 @@ class BooksMachine(RuleBasedStateMachine):
                 claim = webhooks.claim_delivery(delivery, f"n{self.serial}", 0 if lapsed else 60_000, 4)
                 if self.ledger.run(claim).kind == "run":
                     attempt = DeliveryAttempt(1, 500, 5, "x", b"body")
-                    self.take(webhooks.record_delivery(delivery, f"n{self.serial}", outcome, attempt), repeat)  # type: ignore[arg-type]
+                    self.take(
+                        webhooks.record_delivery(
+                            delivery, f"n{self.serial}", webhooks.AttemptVerdict(outcome), attempt
+                        ),
+                        repeat,
+                    )  # type: ignore[arg-type]
                 self.serial += 1
 
     @rule()
@@ -212,8 +222,8 @@ def test_what_a_ttl_took_is_taken_off_the_count(store: Ledger, client: redis.Red
     store.run(webhooks.upsert_endpoint(endpoint("ep_1", "t1", "url")))
     created = store.run(ledger.create_job(new_job("job_1", meta=b"meta")))
     store.run(ledger.claim_shard(created.publish[0], "n", "w", "rev"))
-    store.run(ledger.complete_shard(created.publish[0], "n", b"result", b"", 1, 0, {}, {}))
-    store.run(ledger.stage_shards("job_2", 0, [b"blob"], tenant="t1"))
+    store.run(ledger.complete_shard(created.publish[0], "n", ledger.ShardResult(b"result", b"", 1, 0, {}, {})))
+    store.run(ledger.stage_shards("job_2", 0, [b"blob"], terms=ledger.StageTerms(tenant="t1")))
     before = stored(client)
     assert before == recount(client)
     for key in client.scan_iter(f"{{gleaner}}:{kind}:*"):
@@ -252,7 +262,10 @@ def test_the_count_of_a_job_from_before_an_upgrade_never_falls_below_nothing(
     client.hdel("{gleaner}:tenant:t1", "stored")
     client.hdel("{gleaner}:job:job_1", "texts", "text_ttl", "idem")
     store.run(ledger.claim_shard(created.publish[0], "n", "w", "rev"))
-    assert store.run(ledger.complete_shard(created.publish[0], "n", b"r", b"", 1, 0, {}, {})).kind == "stored"
+    assert (
+        store.run(ledger.complete_shard(created.publish[0], "n", ledger.ShardResult(b"r", b"", 1, 0, {}, {}))).kind
+        == "stored"
+    )
     assert store.run(ledger.purge_job("job_1")) == "purged"
     assert stored(client) == {}
 
@@ -298,7 +311,10 @@ def test_an_endpoint_keeps_a_bounded_number_of_ended_deliveries(store: Ledger, c
     for delivery in (first, second):
         store.run(webhooks.claim_delivery(delivery, "n", 60_000, 4))
         attempt = DeliveryAttempt(1, 200, 5, "", b"")
-        assert store.run(webhooks.record_delivery(delivery, "n", "delivered", attempt))[0] == "delivered"
+        assert (
+            store.run(webhooks.record_delivery(delivery, "n", webhooks.AttemptVerdict("delivered"), attempt))[0]
+            == "delivered"
+        )
     assert store.run(webhooks.read_delivery(first)) is None
     assert store.run(webhooks.read_delivery(third)) is not None
     assert stored(client) == recount(client)

@@ -97,7 +97,7 @@ class LedgerMachine(RuleBasedStateMachine):
         shard = job.shards[message.shard]
         self.serial += 1
         nonce = f"n{self.serial}"
-        call = ledger.claim_shard(message, nonce, "w1", "rev", lease_ms=lease_ms)
+        call = ledger.claim_shard(message, nonce, "w1", "rev", ledger.ClaimTerms(lease_ms=lease_ms))
         claim = self.ledger.run(call)
         if repeat and claim.kind == "run":
             assert self.ledger.run(call) == claim
@@ -122,7 +122,9 @@ class LedgerMachine(RuleBasedStateMachine):
         self.serial += 1
         result = f"result {self.serial}".encode()
         call = ledger.complete_shard(
-            message, shard.nonce, result, b"left" if leftover else b"", ok, shard.documents - ok, {"windows": 1}, {}
+            message,
+            shard.nonce,
+            ledger.ShardResult(result, b"left" if leftover else b"", ok, shard.documents - ok, {"windows": 1}, {}),
         )
         done = self.ledger.run(call)
         assert done.kind == "stored"
@@ -139,7 +141,9 @@ class LedgerMachine(RuleBasedStateMachine):
         """A worker that woke too late writes nothing."""
         message, nonce = data.draw(st.sampled_from(self.dead))
         shard = self.jobs[message.job].shards[message.shard]
-        done = self.ledger.run(ledger.complete_shard(message, nonce, b"stale", b"", shard.documents, 0, {}, {}))
+        done = self.ledger.run(
+            ledger.complete_shard(message, nonce, ledger.ShardResult(b"stale", b"", shard.documents, 0, {}, {}))
+        )
         assert done.kind in ("stale", "already")
         assert done.publish == ()
 

@@ -97,9 +97,15 @@ def test_a_document_is_found_by_index_and_by_id(store: Ledger) -> None:
 def test_a_job_keeps_the_default_threshold_of_the_worker_that_began_it(store: Ledger) -> None:
     """Shards that others take are read with it, too; what an older worker began is read with 0.5."""
     created = store.run(ledger.create_job(new_job("job_1", sizes=(1, 1))))
-    first = store.run(ledger.claim_shard(created.publish[0], "n", "w", "rev", default_threshold=0.3))
-    again = store.run(ledger.claim_shard(created.publish[0], "n", "w", "rev", default_threshold=0.3))
-    second = store.run(ledger.claim_shard(created.publish[1], "n", "other", "rev-2", default_threshold=0.7))
+    first = store.run(
+        ledger.claim_shard(created.publish[0], "n", "w", "rev", ledger.ClaimTerms(default_threshold=0.3))
+    )
+    again = store.run(
+        ledger.claim_shard(created.publish[0], "n", "w", "rev", ledger.ClaimTerms(default_threshold=0.3))
+    )
+    second = store.run(
+        ledger.claim_shard(created.publish[1], "n", "other", "rev-2", ledger.ClaimTerms(default_threshold=0.7))
+    )
 
     assert (first.default_threshold, again.default_threshold, second.default_threshold) == (0.3, 0.3, 0.3)
     assert first.partial == second.partial == ()
@@ -110,11 +116,13 @@ def test_a_job_that_an_older_worker_began_is_read_with_its_threshold(store: Ledg
     """Which was 0.5, and was not recorded."""
     created = store.run(ledger.create_job(new_job("job_1", sizes=(1, 1))))
     assert _job(store, "job_1").default_threshold is None
-    store.run(ledger.claim_shard(created.publish[0], "n", "w", "rev", default_threshold=0.3))
+    store.run(ledger.claim_shard(created.publish[0], "n", "w", "rev", ledger.ClaimTerms(default_threshold=0.3)))
     client.hdel("{gleaner}:job:job_1", "threshold")
 
     assert _job(store, "job_1").default_threshold == 0.5
-    second = store.run(ledger.claim_shard(created.publish[1], "n", "other", "rev", default_threshold=0.3))
+    second = store.run(
+        ledger.claim_shard(created.publish[1], "n", "other", "rev", ledger.ClaimTerms(default_threshold=0.3))
+    )
     assert second.default_threshold == 0.5
 
 
@@ -147,7 +155,9 @@ def test_leftovers_are_what_did_not_succeed(store: Ledger) -> None:
         store.run(ledger.claim_shard(message, "n", "w", "rev"))
         ndocs = 1 if message.shard == 0 else 2
         blob = CODEC.encode(b"[]", "any") if failed else b""
-        done = store.run(ledger.complete_shard(message, "n", b"r", blob, ndocs - failed, failed, {}, {}))
+        done = store.run(
+            ledger.complete_shard(message, "n", ledger.ShardResult(b"r", blob, ndocs - failed, failed, {}, {}))
+        )
         assert done.kind == "stored"
     store.run(ledger.cancel_job("job_1"))
 

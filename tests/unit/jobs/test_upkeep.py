@@ -124,22 +124,28 @@ def test_a_silent_worker_loses_its_shard(house: House) -> None:
     """A lease that ran out brings the shard back; what the dead worker writes later is stale."""
     [message] = house.submit("job_1")
     house.take()
-    house.store.run(ledger.claim_shard(message, "dead", "w1", "rev", lease_ms=10))
+    house.store.run(ledger.claim_shard(message, "dead", "w1", "rev", ledger.ClaimTerms(lease_ms=10)))
     time.sleep(0.02)
     ticks(house, lambda: celery_queues.queue_length(house.broker, QUEUE) == 1)
     again = house.take()
     assert again is not None
     claim = house.store.run(ledger.claim_shard(again, "live", "w2", "rev"))
     assert (claim.kind, claim.attempts, claim.alone) == ("run", 2, False)
-    assert house.store.run(ledger.complete_shard(message, "dead", b"x", b"", 1, 0, {}, {})).kind == "stale"
-    assert house.store.run(ledger.complete_shard(again, "live", b"x", b"", 1, 0, {}, {})).kind == "stored"
+    assert (
+        house.store.run(ledger.complete_shard(message, "dead", ledger.ShardResult(b"x", b"", 1, 0, {}, {}))).kind
+        == "stale"
+    )
+    assert (
+        house.store.run(ledger.complete_shard(again, "live", ledger.ShardResult(b"x", b"", 1, 0, {}, {}))).kind
+        == "stored"
+    )
 
 
 def test_a_broker_that_is_down_stops_only_the_pushing(house: House) -> None:
     """Leases and deadlines are the ledger's alone; the message follows once there is a broker again."""
     [message] = house.submit("job_1")
     house.take()
-    house.store.run(ledger.claim_shard(message, "dead", "w1", "rev", lease_ms=10))
+    house.store.run(ledger.claim_shard(message, "dead", "w1", "rev", ledger.ClaimTerms(lease_ms=10)))
     time.sleep(0.02)
     nowhere = redis.Redis(port=1, socket_connect_timeout=1)
     deaf = Upkeep(house.store, nowhere, UpkeepMetrics(CollectorRegistry()), grace_s=0.05)
@@ -153,7 +159,7 @@ def test_an_outage_does_not_expire_leases(house: House) -> None:
     """After a silence of upkeep itself, workers get a whole lease to renew before anything is taken from them."""
     [message] = house.submit("job_1")
     house.take()
-    house.store.run(ledger.claim_shard(message, "n", "w", "rev", lease_ms=10))
+    house.store.run(ledger.claim_shard(message, "n", "w", "rev", ledger.ClaimTerms(lease_ms=10)))
     house.client.hset("{gleaner}:sys", "beat", 0)
     time.sleep(0.02)
     for _ in range(5):
@@ -165,7 +171,7 @@ def test_short_leases_survive_a_short_outage(house: House) -> None:
     """A silence of half a lease holds leases back, too: an outage of a few seconds must not end them all."""
     [message] = house.submit("job_1")
     house.take()
-    house.store.run(ledger.claim_shard(message, "n", "w", "rev", lease_ms=10))
+    house.store.run(ledger.claim_shard(message, "n", "w", "rev", ledger.ClaimTerms(lease_ms=10)))
     now = house.store.run(ledger.ping_write())
     house.client.hset("{gleaner}:sys", "beat", now - 2000)
     time.sleep(0.02)
@@ -178,7 +184,9 @@ def test_blame_reaches_only_what_was_in_the_forward(house: House) -> None:
     inside, outside = house.submit("job_1", shards=2)
     for message in (inside, outside):
         house.take()
-        house.store.run(ledger.claim_shard(message, f"n{message.shard}", "w", "rev", lease_ms=10))
+        house.store.run(
+            ledger.claim_shard(message, f"n{message.shard}", "w", "rev", ledger.ClaimTerms(lease_ms=10))
+        )
     house.store.run(ledger.set_crash_suspects("w", [("job_1", 0), ("job_1", 1)]))
     house.store.run(ledger.set_crash_suspects("w", [("job_1", 0)], left=[("job_1", 1)]))
     time.sleep(0.02)
@@ -195,9 +203,11 @@ def test_a_shard_is_at_risk_from_its_claim_to_its_completion(house: House) -> No
 
     first, second = house.submit("job_1", shards=2)
     for message in (first, second):
-        house.store.run(ledger.claim_shard(message, f"n{message.shard}", "w", "rev", at_risk=True))
+        house.store.run(
+            ledger.claim_shard(message, f"n{message.shard}", "w", "rev", ledger.ClaimTerms(at_risk=True))
+        )
     assert at_risk() == {b"job_1:0", b"job_1:1"}
-    house.store.run(ledger.complete_shard(first, "n0", b"x", b"", 1, 0, {}, {}))
+    house.store.run(ledger.complete_shard(first, "n0", ledger.ShardResult(b"x", b"", 1, 0, {}, {})))
     house.store.run(ledger.release_shard("job_1", 1, "n1"))
     assert at_risk() == set()
 
@@ -207,7 +217,7 @@ def test_solo_deaths_are_counted_for_the_document_that_ran(house: House) -> None
     house.store.run(ledger.create_job(new_job("job_1", (3,))))
     message = Message(QUEUE, "job_1", 0, 1)
     for death, (alone, at, solo) in enumerate([(False, 0, 0), (True, 0, 0), (True, 1, 1), (True, 1, 2)]):
-        claim = house.store.run(ledger.claim_shard(message, f"n{death}", "w", "rev", lease_ms=1))
+        claim = house.store.run(ledger.claim_shard(message, f"n{death}", "w", "rev", ledger.ClaimTerms(lease_ms=1)))
         assert (claim.alone, claim.at, claim.solo) == (alone, at, solo)
         if death == 1:  # document 0 done, document 1 begins, and kills
             assert house.store.run(ledger.record_progress("job_1", 0, "n1", 0)) == "ok"
@@ -219,7 +229,9 @@ def test_solo_deaths_are_counted_for_the_document_that_ran(house: House) -> None
         house.store.run(ledger.set_crash_suspects("w", [("job_1", 0)]))
         time.sleep(0.01)
         [message] = house.store.run(ledger.reclaim_shard("job_1", 0)).publish
-    done = house.store.run(ledger.complete_shard(message, "n3", b"all", b"left", 2, 1, {}, {"worker_lost": 1}))
+    done = house.store.run(
+        ledger.complete_shard(message, "n3", ledger.ShardResult(b"all", b"left", 2, 1, {}, {"worker_lost": 1}))
+    )
     assert done.job_state == "partially_succeeded"
 
 
@@ -228,7 +240,7 @@ def test_a_death_with_two_possible_causes_convicts_neither(house: House) -> None
     message = Message(QUEUE, "job_1", 0, 1)
     house.store.run(ledger.create_job(new_job("job_1")))
     for death, at_risk in enumerate([["job_1"], ["job_1", "job_2"], ["job_1", "job_2"]]):
-        house.store.run(ledger.claim_shard(message, f"n{death}", "w", "rev", lease_ms=1))
+        house.store.run(ledger.claim_shard(message, f"n{death}", "w", "rev", ledger.ClaimTerms(lease_ms=1)))
         house.store.run(ledger.set_crash_suspects("w", [(job, 0) for job in at_risk]))
         time.sleep(0.01)
         [message] = house.store.run(ledger.reclaim_shard("job_1", 0)).publish
@@ -240,7 +252,7 @@ def test_a_deadline_ends_a_job_and_keeps_what_finished(house: House) -> None:
     """Finished documents stay succeeded, the rest are expired, and the job says so."""
     first, _ = house.submit("job_1", shards=2, deadline_s=0.05)
     house.store.run(ledger.claim_shard(first, "n", "w", "rev"))
-    house.store.run(ledger.complete_shard(first, "n", b"x", b"", 1, 0, {}, {}))
+    house.store.run(ledger.complete_shard(first, "n", ledger.ShardResult(b"x", b"", 1, 0, {}, {})))
     ticks(house, lambda: house.job("job_1").status.is_terminal)
     job = house.job("job_1")
     assert job.status is JobStatus.EXPIRED
@@ -251,7 +263,7 @@ def test_results_are_purged_past_their_time(house: House) -> None:
     """After result_ttl nothing is left but the tombstone."""
     [message] = house.submit("job_1", ttl_s=0.05)
     house.store.run(ledger.claim_shard(message, "n", "w", "rev"))
-    house.store.run(ledger.complete_shard(message, "n", b"x", b"", 1, 0, {}, {}))
+    house.store.run(ledger.complete_shard(message, "n", ledger.ShardResult(b"x", b"", 1, 0, {}, {})))
     ticks(house, lambda: house.store.run(ledger.read_job("job_1")) == ledger.Gone("t1"))
     assert list(house.client.keys("*job_1*")) == [b"{gleaner}:gone:job_1"]
 
@@ -266,14 +278,16 @@ def test_a_newer_record_is_given_back_and_comes_again(house: House) -> None:
     again = house.take()
     assert again is not None
     assert (
-        house.store.run(ledger.claim_shard(again, "n", "new", "rev", max_version=naming.WIRE_VERSION + 1)).kind
+        house.store.run(
+            ledger.claim_shard(again, "n", "new", "rev", ledger.ClaimTerms(max_version=naming.WIRE_VERSION + 1))
+        ).kind
         == "run"
     )
 
 
 def test_a_lapsed_stage_returns_its_reservation(house: House) -> None:
     """A submission that never was committed leaves nothing behind."""
-    house.store.run(ledger.stage_shards("job_9", 0, [b"blob"], ttl_s=0.01))
+    house.store.run(ledger.stage_shards("job_9", 0, [b"blob"], terms=ledger.StageTerms(ttl_s=0.01)))
     time.sleep(0.02)
     ticks(house, lambda: not house.client.exists("{gleaner}:in:job_9"))
     house.upkeep.tick()
@@ -310,7 +324,7 @@ def test_a_stand_by_alone_brings_back_what_a_dead_worker_held(house: House) -> N
     """Leases are held for a moment after the silence that made it step in, not again at each of its ticks."""
     [message] = house.submit("job_1")
     house.take()
-    house.store.run(ledger.claim_shard(message, "n", "w", "rev", lease_ms=10))
+    house.store.run(ledger.claim_shard(message, "n", "w", "rev", ledger.ClaimTerms(lease_ms=10)))
     now = house.store.run(ledger.ping_write())
     house.client.hset("{gleaner}:sys", "beat", now - 31_000)
     alone = Upkeep(house.store, house.broker, UpkeepMetrics(CollectorRegistry()), lease_s=1)

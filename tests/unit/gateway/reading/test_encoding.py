@@ -35,7 +35,9 @@ def finish_shard(store: Ledger, message: ledger.Message, rows: list[DocumentResu
     """Claim and complete a shard whose documents all succeed."""
     assert store.run(ledger.claim_shard(message, "n", "w", "rev")).kind == "run"
     blob = CODEC.encode(encode_results(rows), associated_data("out", message.job, message.shard))
-    return store.run(ledger.complete_shard(message, "n", blob, b"", len(rows), 0, {}, {})).publish
+    return store.run(
+        ledger.complete_shard(message, "n", ledger.ShardResult(blob, b"", len(rows), 0, {}, {}))
+    ).publish
 
 
 def make_results(first: int, count: int, **fields: Any) -> list[DocumentResult]:

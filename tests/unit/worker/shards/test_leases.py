@@ -26,7 +26,9 @@ def store(ledger_url: str) -> Iterator[Ledger]:
 def claimed(store: Ledger, job: str, lease_ms: int = 60_000) -> Message:
     """A shard in a worker's hands, under the nonce `n`."""
     [message] = store.run(ledger.create_job(new_job(job, tenant=job))).publish  # a share of its own
-    assert store.run(ledger.claim_shard(message, "n", "w", "rev", lease_ms=lease_ms)).kind == "run"
+    assert (
+        store.run(ledger.claim_shard(message, "n", "w", "rev", ledger.ClaimTerms(lease_ms=lease_ms))).kind == "run"
+    )
     return message
 
 
