@@ -49,7 +49,7 @@ from gateway.store.circuit_breaker import GuardedLedger
 from gateway.store.durability import Barrier
 from gateway.submission.body_memory import BodyMemory
 from gateway.webhooks.endpoints import Endpoints
-from gateway.webhooks.sender_factory import make_sender
+from gateway.webhooks.sender import make_sender
 from jobs import ledger
 from jobs.api_keys import RELOAD_EVERY_S, KeyRing
 from jobs.codec import CodecError, make_codec

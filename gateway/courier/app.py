@@ -1,4 +1,4 @@
-"""The courier's composition root: upkeep's timer, webhooks' timer, and the consumer of the webhooks queue."""
+"""The courier's composition root: the upkeep timer, the dispatcher, and the consumer of the webhooks queue."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from celery import Celery
 from prometheus_client import CollectorRegistry
 from pydantic import Field
 
-from gateway.courier.attempts import DeliveryRunner, Rules
-from gateway.courier.dispatcher import Dispatcher
+from gateway.courier.attempts import DeliveryPolicy, DeliveryRunner, DeliveryServices
+from gateway.courier.dispatcher import Dispatcher, DispatchLimits
 from gateway.webhooks.dns import Resolve
-from gateway.webhooks.sender_factory import make_sender
+from gateway.webhooks.sender import make_sender
 from gateway.webhooks.settings import WebhookSettings
 from jobs import naming
 from jobs.codec import make_codec
@@ -29,67 +29,69 @@ from jobs.upkeep import Upkeep, UpkeepLoop
 log = logging.getLogger(__name__)
 
 STALLED_S = 120.0
-"""A timer that does not come round for this long hangs; the process is to be started anew."""
+"""A timer that has not run for this long hangs; the process should be restarted."""
 
 
 class CourierSettings(WebhookSettings):
     """The courier's own settings."""
 
     metrics_port: int = Field(9103, ge=0, le=65535, description="Port of /metrics, /livez and /readyz.")
-    courier_slots: int = Field(16, ge=1, le=256, description="Webhook deliveries under way at once.")
+    courier_slots: int = Field(16, ge=1, le=256, description="Webhook deliveries in progress at once.")
     webhook_per_receiver: int = Field(
         4,
         ge=1,
         le=64,
-        description="Webhook deliveries under way at once to one receiver of a tenant; one while it fails.",
+        description="Webhook deliveries in progress at once to one receiver of a tenant; one while it fails.",
     )
     upkeep_every_s: float = Field(1.0, gt=0, le=10, description="Seconds between two upkeep ticks.")
     upkeep_grace_s: float = Field(
-        30.0, gt=0, description="How long a published shard may stay unread before its message counts as lost."
+        30.0, gt=0, description="Seconds a published shard may stay unclaimed before its message counts as lost."
     )
 
 
-def rules(settings: CourierSettings) -> Rules:
-    """How this courier delivers."""
-    return Rules(
+def make_policy(settings: CourierSettings) -> DeliveryPolicy:
+    """Return the delivery policy of the settings."""
+    return DeliveryPolicy(
         cap=settings.webhook_per_receiver,
         lease_s=settings.webhook_timeout_s + 15,
         public_url=settings.public_url,
     )
 
 
-def run(settings: CourierSettings, how: Rules | None = None, find: Resolve | None = None) -> int:
-    """Be a courier until SIGTERM; the exit code is 0 after a clean drain.
+def run(settings: CourierSettings, policy: DeliveryPolicy | None = None, resolve: Resolve | None = None) -> int:
+    """Run a courier until SIGTERM; return 0 after a clean drain.
 
     Args:
         settings: read once by the caller.
-        how: how deliveries are made; None: as the settings say.
-        find: looks receivers' names up; None: as the settings say.
+        policy: how deliveries are made; by default from the settings.
+        resolve: resolves receivers' names; by default from the settings.
     """
     logs.configure_logging(settings, "courier")
     registry = CollectorRegistry()
     register_process_metrics(registry)
     consuming, draining = Event(), Event()
-    upkeep = _upkeep(settings, registry)
-    dispatcher, deliverer = _webhooks(settings, registry, how or rules(settings), find, draining)
+    upkeep = _make_upkeep(settings, registry)
+    dispatcher, runner = _make_webhook_runners(
+        settings, registry, policy or make_policy(settings), resolve, draining
+    )
 
-    def alive() -> str | None:
+    def find_stall() -> str | None:
         stalled = max(upkeep.stalled_s(), dispatcher.stalled_s() if not draining.is_set() else 0.0)
-        return f"a timer stands still for {stalled:.0f} s" if stalled > STALLED_S else None
+        return f"a timer has not run for {stalled:.0f} s" if stalled > STALLED_S else None
 
-    def ready() -> str | None:
+    def find_unreadiness() -> str | None:
         if draining.is_set():
             return "draining"
         return upkeep.failure_reason() if consuming.is_set() else "not consuming yet"
 
     counting = Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-metrics"))
     registry.register(LedgerStatsCollector(lambda: counting.run(read_stats(settings.models.served))))
-    probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, alive, ready)
+    probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, find_stall, find_unreadiness)
     probes.start()
     upkeep.start()
     dispatcher.start()
     app = celery_queues.build_celery_app(settings.broker_url, [naming.WEBHOOK_QUEUE], "courier")
-    _register(app, deliverer, dispatcher)
+    _register_task(app, runner, dispatcher)
     name = process_name("courier")
     exit_code = run_consumer(app, name, settings.courier_slots, on_ready=consuming.set, on_stop=draining.set)
     draining.set()
@@ -99,7 +101,7 @@ def run(settings: CourierSettings, how: Rules | None = None, find: Resolve | Non
     return exit_code
 
 
-def _upkeep(settings: CourierSettings, registry: CollectorRegistry) -> UpkeepLoop:
+def _make_upkeep(settings: CourierSettings, registry: CollectorRegistry) -> UpkeepLoop:
     upkeep = Upkeep(
         Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-upkeep")),
         clients.connect(settings.broker_url, settings.store_timeout_s, "gleaner-upkeep-push"),
@@ -110,35 +112,39 @@ def _upkeep(settings: CourierSettings, registry: CollectorRegistry) -> UpkeepLoo
     return UpkeepLoop(upkeep, settings.upkeep_every_s)
 
 
-def _webhooks(
-    settings: CourierSettings, registry: CollectorRegistry, how: Rules, find: Resolve | None, draining: Event
+def _make_webhook_runners(
+    settings: CourierSettings,
+    registry: CollectorRegistry,
+    policy: DeliveryPolicy,
+    resolve: Resolve | None,
+    draining: Event,
 ) -> tuple[Dispatcher, DeliveryRunner]:
     metrics = WebhookMetrics(registry)
     dispatcher = Dispatcher(
         Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-dispatch")),
         clients.connect(settings.broker_url, settings.store_timeout_s, "gleaner-dispatch-push"),
         metrics,
-        slots=settings.courier_slots,
-        cap=how.cap,
-        stopping=draining,
-        again_s=how.again_s,
-    )
-    deliverer = DeliveryRunner(
-        Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-deliver")),
-        make_codec(settings),
-        make_sender(settings, find),
-        metrics,
-        how,
+        DispatchLimits(settings.courier_slots, policy.cap, policy.requeue_s),
         draining,
-        tracing.start_tracing(settings, "courier"),
     )
-    return dispatcher, deliverer
+    runner = DeliveryRunner(
+        DeliveryServices(
+            Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-deliver")),
+            make_codec(settings),
+            make_sender(settings, resolve),
+            metrics,
+            tracing.start_tracing(settings, "courier"),
+        ),
+        policy,
+        draining,
+    )
+    return dispatcher, runner
 
 
-def _register(app: Celery, deliverer: DeliveryRunner, dispatcher: Dispatcher) -> None:
+def _register_task(app: Celery, runner: DeliveryRunner, dispatcher: Dispatcher) -> None:
     @app.task(name=celery_queues.DELIVER_TASK)
     def deliver(*ids: str) -> dict[str, int]:
         try:
-            return deliverer.deliver(ids)
+            return runner.deliver(ids)
         finally:
-            dispatcher.nudge()
+            dispatcher.wake()

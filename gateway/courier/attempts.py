@@ -1,7 +1,7 @@
-"""Turns a delivery id into one attempt: claim -> sign -> send -> judge -> store. What `gleaner.deliver` does.
+"""Makes one attempt for a delivery id: claim -> sign -> send -> judge -> record. The task `gleaner.deliver`.
 
-Runs in Celery's threads. As with shards, the ledger decides and the message is only the bell: one that is lost or
-doubled changes nothing but the time.
+Runs in Celery's threads. As with shards, the ledger decides and a message only wakes a courier up: a lost or
+duplicate message changes nothing but the time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event
 from typing import TypeVar
@@ -19,8 +19,8 @@ from typing import TypeVar
 import orjson
 
 from gateway.webhooks import payload, signing
-from gateway.webhooks.endpoints import Card
-from gateway.webhooks.schedule import STANDARD, Answer, Schedule, Verdict
+from gateway.webhooks.endpoints import EndpointDetails
+from gateway.webhooks.schedule import STANDARD, AttemptResult, Schedule, Verdict
 from gateway.webhooks.sender import Sender
 from jobs.codec import Codec, CodecError
 from jobs.ledger import Call, Ledger, LedgerUnavailableError, associated_data, webhooks
@@ -34,72 +34,74 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _LEASE_MARGIN_S = 15.0
-_PATIENCE_S = 1.0
-"""A message's later deliveries go back if its earlier ones took this long: others can take them."""
+_MAX_MESSAGE_S = 1.0
+"""After this long a message's remaining deliveries are returned, so that other threads can take them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class DeliveryPolicy:
     """How deliveries are made.
 
     Attributes:
-        cap: attempts under way at one receiver; one while it fails.
-        lease_s: after so long without a word from its courier an attempt counts as interrupted.
-        again_s: a delivery that was queued and not claimed is queued again after this long.
-        only_failures_s: an endpoint that met nothing but failures for so long is disabled.
+        cap: attempts in progress at one receiver; one while it fails.
+        lease_s: after this long without a report from its courier an attempt counts as interrupted.
+        requeue_s: a delivery that was queued and not claimed is queued again after this long.
+        only_failures_s: an endpoint with nothing but failures for this long is disabled.
+        public_url: prefix of URLs in payloads, or "".
     """
 
     schedule: Schedule = STANDARD
     cap: int = 4
     lease_s: float = 15.0 + _LEASE_MARGIN_S
-    again_s: float = webhooks.AGAIN_MS / 1000
+    requeue_s: float = webhooks.AGAIN_MS / 1000
     only_failures_s: float = webhooks.ONLY_FAILURES_MS / 1000
     public_url: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryServices:
+    """The services that a `DeliveryRunner` uses; `tracer` makes a span of each attempt."""
+
+    ledger: Ledger
+    codec: Codec
+    sender: Sender
+    metrics: WebhookMetrics
+    tracer: Tracer = field(default_factory=Tracer)
+
+
 class DeliveryRunner:
-    """Makes attempts. Safe to share between threads.
+    """Makes attempts. Thread-safe.
 
     Args:
-        stopping: set once the process must end; what a message has not begun then goes back.
-        tracer: makes a span of each attempt.
+        stopping: set when the process must end; deliveries of a message that have not begun are then returned.
     """
 
-    def __init__(
-        self,
-        store: Ledger,
-        codec: Codec,
-        sender: Sender,
-        metrics: WebhookMetrics,
-        rules: Rules,
-        stopping: Event,
-        tracer: Tracer | None = None,
-    ) -> None:
-        self._store = store
-        self._codec = codec
-        self._sender = sender
-        self._metrics = metrics
-        self._rules = rules
+    def __init__(self, services: DeliveryServices, policy: DeliveryPolicy, stopping: Event) -> None:
+        self._ledger = services.ledger
+        self._codec = services.codec
+        self._sender = services.sender
+        self._metrics = services.metrics
+        self._tracer = services.tracer
+        self._policy = policy
         self._stopping = stopping
-        self._tracer = tracer or Tracer()
 
     def deliver(self, ids: Sequence[str]) -> dict[str, int]:
-        """Try these deliveries one after the other; how many came out how, for Flower."""
+        """Attempt these deliveries one after the other; return the number of each outcome, for Flower."""
         outcomes: dict[str, int] = {}
         began = time.monotonic()
         for done, delivery in enumerate(ids):
-            if done and (self._stopping.is_set() or time.monotonic() - began > _PATIENCE_S):
-                self._store.run(webhooks.return_deliveries(ids[done:]))
+            if done and (self._stopping.is_set() or time.monotonic() - began > _MAX_MESSAGE_S):
+                self._ledger.run(webhooks.return_deliveries(ids[done:]))
                 outcomes["returned"] = len(ids) - done
                 break
-            outcome = self._attempt(delivery)
+            outcome = self._deliver_once(delivery)
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
         return outcomes
 
-    def _attempt(self, delivery: str) -> str:
+    def _deliver_once(self, delivery: str) -> str:
         nonce = secrets.token_hex(8)
-        rules = self._rules
-        claim = self._store.run(webhooks.claim_delivery(delivery, nonce, int(rules.lease_s * 1000), rules.cap))
+        policy = self._policy
+        claim = self._ledger.run(webhooks.claim_delivery(delivery, nonce, int(policy.lease_s * 1000), policy.cap))
         if claim.kind is not DeliveryOutcome.RUN:
             log.debug("delivery.claim_rejected", extra={"delivery_id": delivery, "answer": claim.kind})
             return claim.kind
@@ -117,69 +119,68 @@ class DeliveryRunner:
                 attempt=claim.attempts + 1,
             ) as trace,
         ):
-            answer, verdict = self._judged(delivery, claim, trace)
-            self._tracer.annotate(answer.error, status=answer.status)
-            return self._settle(delivery, nonce, claim, answer, verdict)
+            result, verdict = self._send_and_judge(delivery, claim, trace)
+            self._tracer.annotate(result.error, status=result.status)
+            attempt = DeliveryAttempt(
+                claim.now, result.status, result.latency_ms, result.error, self._seal_body(delivery, result.body)
+            )
+            return self._record(delivery, nonce, claim, attempt, verdict)
 
-    def _judged(self, delivery: str, claim: DeliveryClaim, trace: str) -> tuple[Answer, Verdict]:
-        """Make the attempt and judge it; a fault of ours counts as a failure: nothing is repeated without end."""
+    def _send_and_judge(self, delivery: str, claim: DeliveryClaim, trace: str) -> tuple[AttemptResult, Verdict]:
+        """Make the attempt and judge it; a bug of ours counts as a failure, so that no attempt repeats forever."""
         try:
-            answer = self._send(delivery, claim, trace)
-            return answer, self._judge(claim, answer)
+            result = self._send(delivery, claim, trace)
+            now = datetime.fromtimestamp((claim.now + result.latency_ms) / 1000, UTC)
+            return result, self._policy.schedule.judge_attempt(result, claim.attempts, random.random(), now)
         except Exception as error:  # noqa: BLE001  # whatever it is, the schedule must move
             log_failure(log, "delivery.broken", error, delivery_id=delivery)
-            answer = Answer(0, 0, error="internal_error")
-            return answer, STANDARD.judge(answer, claim.attempts, random.random(), datetime.now(UTC))
+            result = AttemptResult(0, 0, error="internal_error")
+            return result, STANDARD.judge_attempt(result, claim.attempts, random.random(), datetime.now(UTC))
 
-    def _judge(self, claim: DeliveryClaim, answer: Answer) -> Verdict:
-        now = datetime.fromtimestamp(claim.now / 1000 + answer.latency_ms / 1000, UTC)
-        return self._rules.schedule.judge(answer, claim.attempts, random.random(), now)
-
-    def _send(self, delivery: str, claim: DeliveryClaim, trace: str) -> Answer:
+    def _send(self, delivery: str, claim: DeliveryClaim, trace: str) -> AttemptResult:
         try:
-            card = Card.open(self._codec, claim.endpoint, claim.sealed)
+            details = EndpointDetails.open(self._codec, claim.endpoint, claim.sealed)
             meta = self._codec.decode(claim.meta, associated_data("meta", claim.job)) if claim.meta else b"{}"
         except CodecError:
             log.error("delivery.unreadable", extra={"delivery_id": delivery, "endpoint_id": claim.endpoint})
-            return Answer(0, 0, error="unreadable")  # a key is missing here; another attempt may find it
-        body = payload.build_job_event(claim.payload, orjson.loads(meta), self._rules.public_url)
-        headers = signing.headers(delivery, claim.now // 1000, body, card.signing(claim.now))
+            return AttemptResult(0, 0, error="unreadable")  # this courier lacks a key; another attempt may succeed
+        body = payload.build_job_event(claim.payload, orjson.loads(meta), self._policy.public_url)
+        headers = signing.sign_headers(delivery, claim.now // 1000, body, details.signing_secrets(claim.now))
         if trace:
             headers["traceparent"] = trace
-        return self._sender.post(claim.tenant, card.url, headers, body)
+        return self._sender.post(claim.tenant, details.url, headers, body)
 
-    def _settle(self, delivery: str, nonce: str, claim: DeliveryClaim, answer: Answer, verdict: Verdict) -> str:
-        attempt = DeliveryAttempt(
-            claim.now, answer.status, answer.latency_ms, answer.error, self._kept(delivery, answer)
-        )
+    def _record(
+        self, delivery: str, nonce: str, claim: DeliveryClaim, attempt: DeliveryAttempt, verdict: Verdict
+    ) -> str:
         call = webhooks.record_delivery(
             delivery,
             nonce,
             webhooks.AttemptVerdict(verdict.outcome, delay_ms=verdict.delay_ms, disable=verdict.disable),
             attempt,
-            only_failures_ms=int(self._rules.only_failures_s * 1000),
+            only_failures_ms=int(self._policy.only_failures_s * 1000),
         )
-        outcome, disabled = self._persist(call)
+        outcome, disabled = self._run_with_retries(call)
         self._metrics.attempts.labels(verdict.outcome).inc()
-        self._metrics.seconds.observe(answer.latency_ms / 1000)
-        facts = {"delivery_id": delivery, "endpoint_id": claim.endpoint, "status": answer.status}
+        self._metrics.seconds.observe(attempt.ms / 1000)
+        facts = {"delivery_id": delivery, "endpoint_id": claim.endpoint, "status": attempt.status}
         log.info(
             "delivery.attempted",
-            extra={**facts, "outcome": outcome, "error": answer.error, "ms": answer.latency_ms},
+            extra={**facts, "outcome": outcome, "error": attempt.error, "ms": attempt.ms},
         )
         if disabled:
             log.warning("endpoint.disabled", extra={"endpoint_id": claim.endpoint, "reason": disabled})
         return outcome
 
-    def _kept(self, delivery: str, answer: Answer) -> bytes:
-        return self._codec.encode(answer.body, associated_data("att", delivery)) if answer.body else b""
+    def _seal_body(self, delivery: str, body: bytes) -> bytes:
+        return self._codec.encode(body, associated_data("att", delivery)) if body else b""
 
-    def _persist(self, call: Call[T]) -> T:
-        """Store what happened even if the store is away for a moment: otherwise the receiver would get it again."""
+    def _run_with_retries(self, call: Call[T]) -> T:
+        """Record the attempt even if Redis is briefly unavailable, or the receiver would get the event again."""
         delay_s = 0.1
         while True:
             try:
-                return self._store.run(call)
+                return self._ledger.run(call)
             except LedgerUnavailableError as error:
                 if delay_s > _LEASE_MARGIN_S / 2:
                     raise

@@ -1,13 +1,14 @@
-"""The courier's second timer: deliveries whose time has come go from the ledger into Celery's queue.
+"""Moves due deliveries from the ledger into Celery's queue.
 
-The queue is kept short, so that what is urgent never waits behind what is many. Any number may run at once: the
-ledger hands out each delivery once, and again only if nobody claims it.
+The queue is kept short, so that urgent deliveries do not wait behind a flood. Any number of dispatchers may run at
+once: the ledger hands out each delivery once, and again only if no courier claims it.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
+from dataclasses import dataclass
 from threading import Event, Thread
 from time import monotonic
 
@@ -27,68 +28,71 @@ _BUSY_S = 0.005
 _OUTAGE_S = 1.0
 
 
-class Dispatcher:
-    """Moves due deliveries into the queue from a thread of its own until stopped.
+@dataclass(frozen=True, slots=True)
+class DispatchLimits:
+    """Limits of a dispatcher.
 
-    Args:
-        slots: attempts this courier can have under way; the queue holds four times as many messages at most.
-        cap: attempts under way at one receiver.
-        stopping: set to end it.
-        again_s: a delivery that was queued and not claimed is queued again after this long.
+    Attributes:
+        slots: attempts this courier can have in progress; the queue holds four times as many messages at most.
+        cap: attempts in progress at one receiver.
+        requeue_s: a delivery that was queued and not claimed is queued again after this long.
     """
+
+    slots: int
+    cap: int
+    requeue_s: float = webhooks.AGAIN_MS / 1000
+
+
+class Dispatcher:
+    """Moves due deliveries into the queue from a separate thread until `stopping` is set."""
 
     def __init__(
         self,
-        store: Ledger,
+        ledger: Ledger,
         broker: redis.Redis,
         metrics: WebhookMetrics,
-        *,
-        slots: int,
-        cap: int,
+        limits: DispatchLimits,
         stopping: Event,
-        again_s: float = webhooks.AGAIN_MS / 1000,
     ) -> None:
-        self._store = store
+        self._ledger = ledger
         self._broker = broker
         self._metrics = metrics
-        self._name = secrets.token_hex(8)  # a restarted process must not inherit what its predecessor has under way
-        self._slots = slots
-        self._most = 4 * slots
-        self._cap = cap
-        self._again_ms = int(again_s * 1000)
+        self._name = secrets.token_hex(8)  # a restarted process must not inherit its predecessor's attempts
+        self._limits = limits
         self._stopping = stopping
-        self._wake = Event()
+        self._wakeup = Event()
         self._thread = Thread(target=self._loop, name="dispatch", daemon=True)
-        self._came_round = monotonic()
+        self._last_round_at = monotonic()
 
     def start(self) -> None:
-        """Begin at once."""
+        """Start the thread."""
         self._thread.start()
 
     def join(self) -> None:
-        """Return when the round that runs is over; `stopping` must be set."""
+        """Wait for the current round to end; `stopping` must be set."""
         self._thread.join()
 
-    def nudge(self) -> None:
-        """There may be room in the queue again: look soon, not at the next turn."""
-        self._wake.set()
+    def wake(self) -> None:
+        """Start the next round soon, because the queue may have free slots."""
+        self._wakeup.set()
 
     def stalled_s(self) -> float:
-        """Seconds since the loop last came round."""
-        return monotonic() - self._came_round
+        """Return the seconds since the last round began."""
+        return monotonic() - self._last_round_at
 
     def tick(self) -> bool:
-        """Queue what is due; return True if there may be more.
+        """Queue due deliveries; return whether there may be more.
 
         Raises:
-            LedgerUnavailableError: the ledger is down.
-            redis.exceptions.RedisError: the broker is; what was handed out comes up again.
+            LedgerUnavailableError: the ledger is unavailable.
+            redis.exceptions.RedisError: the broker is; unqueued deliveries become due again.
         """
-        room = max(0, self._most - celery_queues.queue_length(self._broker, naming.WEBHOOK_QUEUE))
-        call = webhooks.take_due_deliveries(
-            room, self._cap, self._again_ms, courier=webhooks.CourierSlots(self._name, self._slots)
+        limits = self._limits
+        free_slots = max(0, 4 * limits.slots - celery_queues.queue_length(self._broker, naming.WEBHOOK_QUEUE))
+        requeue_ms = int(limits.requeue_s * 1000)
+        due = self._ledger.run(
+            webhooks.take_due_deliveries(free_slots, limits.cap, requeue_ms, courier=webhooks.CourierSlots(self._name, limits.slots)
         )
-        due = self._store.run(call)
         self._metrics.disabled.set(due.disabled)
         if due.messages:
             celery_queues.push_deliveries(self._broker, due.messages)
@@ -96,7 +100,7 @@ class Dispatcher:
 
     def _loop(self) -> None:
         while True:
-            self._came_round = monotonic()
+            self._last_round_at = monotonic()
             try:
                 pause = 0.0 if self.tick() else _IDLE_S
             except (LedgerUnavailableError, RedisError, OSError) as error:
@@ -105,7 +109,7 @@ class Dispatcher:
             except Exception as error:  # noqa: BLE001  # a bug with one delivery must not end all of them
                 log_failure(log, "dispatch.failed", error)
                 pause = _OUTAGE_S
-            self._wake.wait(pause)
-            if self._stopping.wait(_BUSY_S):  # many nudges make one round
+            self._wakeup.wait(pause)
+            if self._stopping.wait(_BUSY_S):  # many wake-ups make one round
                 return
-            self._wake.clear()
+            self._wakeup.clear()

@@ -88,7 +88,7 @@ class EdgeMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = scope[REQUEST_ID] = _request_id(scope)
+        request_id = scope[REQUEST_ID] = _choose_request_id(scope)
         status = 0
         began = time.perf_counter()
 
@@ -174,7 +174,7 @@ def request_id(scope: Scope) -> str:
     return found
 
 
-def _request_id(scope: Scope) -> str:
+def _choose_request_id(scope: Scope) -> str:
     """The client's X-Request-ID if it is a plain token, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":

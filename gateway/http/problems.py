@@ -351,12 +351,14 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's own word
             "type": f"/problems/{self.code}",
             "title": kind.title,
             "status": kind.status,
-            "detail": printable(self.detail),
+            "detail": replace_surrogates(self.detail),
             "code": self.code,
             "request_id": request_id,
         }
         if self.errors:
-            body["errors"] = [{"pointer": printable(at), "detail": printable(what)} for at, what in self.errors]
+            body["errors"] = [
+                {"pointer": replace_surrogates(at), "detail": replace_surrogates(what)} for at, what in self.errors
+            ]
         return body
 
     def response(self, request_id: str) -> Response:
@@ -369,12 +371,12 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's own word
         )
 
 
-def pointer(*parts: str | int) -> str:
+def json_pointer(*parts: str | int) -> str:
     """A JSON Pointer (RFC 6901); parts that a client chose are cut to a length that can be shown."""
     return "".join("/" + _escaped(part) for part in parts)
 
 
-def printable(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """The text with what UTF-8 cannot say (lone surrogates) replaced."""
     return text.encode("utf-8", "replace").decode()
 

@@ -1,4 +1,4 @@
-"""/v1/webhook-endpoints and /v1/deliveries: who is told when a job ends, and what became of the telling."""
+"""/v1/webhook-endpoints and /v1/deliveries: webhook endpoints and delivery history."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway.reading.views import format_rfc3339
 from gateway.submission.headers import read_body
 from gateway.submission.json_text import load_object
 from gateway.submission.validation import ValidationErrors, collect_errors, validation_problem
-from gateway.webhooks.endpoints import Changes
+from gateway.webhooks.endpoints import EndpointChanges, EndpointRequest
 from gateway.webhooks.request import MAX_DESCRIPTION, parse_events, parse_secret
 from gateway.webhooks.views import (
     DeliveriesBody,
@@ -35,9 +35,9 @@ from gateway.webhooks.views import (
     RotatedBody,
     RotateIn,
     TestBody,
-    delivery_body,
-    endpoint_fields,
-    test_body,
+    build_delivery_body,
+    build_endpoint_fields,
+    build_test_body,
 )
 from jobs.api_keys import Role
 from jobs.ledger import webhooks
@@ -62,8 +62,8 @@ DeliveryId = Annotated[str, Path(max_length=64, description="A delivery's id.", 
 _BODY = openapi.BODY
 
 
-def _takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
-    """The request body of a route that reads it by hand, for OpenAPI."""
+def _describe_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
+    """Return the OpenAPI request body of a route that parses it itself."""
     schema = json_schema([model])[model.__name__]
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
@@ -74,33 +74,29 @@ def _takes(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     summary="Register an endpoint",
     status_code=201,
     responses=openapi.answers(*_BODY, "webhook_url_forbidden", "quota_exceeded"),
-    openapi_extra=_takes(EndpointIn),
+    openapi_extra=_describe_body(EndpointIn),
 )
-async def create(request: Request, services: ServicesDep, caller: Submitter) -> EndpointWithSecret:
+async def create_webhook_endpoint(request: Request, services: ServicesDep, caller: Submitter) -> EndpointWithSecret:
     """Hear of jobs that end. The secret is shown here and never again."""
-    asked, content = await _read(request, EndpointIn)
+    endpoint_in, content = await _read_model(request, EndpointIn)
     with collect_errors() as errors:
-        events = parse_events(asked.events, ("events",), errors)
+        events = parse_events(endpoint_in.events, ("events",), errors)
         secret = parse_secret(content, (), errors)
-        _check_description(asked.description, errors)
-    known = await services.endpoints.create(
+        _check_description(endpoint_in.description, errors)
+    endpoint = await services.endpoints.create(
         caller.tenant,
-        asked.url,
-        asked.description,
-        events,
-        secret,
-        every=asked.all_jobs,
-        max_stored_bytes=max_stored_bytes(services.settings, caller),
+        EndpointRequest(endpoint_in.url, endpoint_in.description, events, secret, endpoint_in.all_jobs),
+        max_stored_bytes(services.settings, caller),
     )
     await services.barrier.confirm_writes()
-    return EndpointWithSecret(**endpoint_fields(known), secret=known.card.secrets[0].value)
+    return EndpointWithSecret(**build_endpoint_fields(endpoint), secret=endpoint.details.secrets[0].value)
 
 
 @endpoints.get("", operation_id="list_webhook_endpoints", summary="List the endpoints", responses=openapi.answers())
-async def registered(services: ServicesDep, caller: Lister) -> EndpointsPage:
+async def list_webhook_endpoints(services: ServicesDep, caller: Lister) -> EndpointsPage:
     """Your tenant's registered endpoints, oldest first; those of single jobs are not among them."""
-    found = await services.endpoints.registered(caller.tenant)
-    return EndpointsPage(data=[EndpointBody(**endpoint_fields(known)) for known in found])
+    registered = await services.endpoints.list_registered(caller.tenant)
+    return EndpointsPage(data=[EndpointBody(**build_endpoint_fields(endpoint)) for endpoint in registered])
 
 
 @endpoints.get(
@@ -109,9 +105,9 @@ async def registered(services: ServicesDep, caller: Lister) -> EndpointsPage:
     summary="Look at an endpoint",
     responses=openapi.answers("endpoint_not_found", "validation_failed"),
 )
-async def get(services: ServicesDep, caller: Viewer, endpoint_id: EndpointId) -> EndpointBody:
+async def get_webhook_endpoint(services: ServicesDep, caller: Viewer, endpoint_id: EndpointId) -> EndpointBody:
     """An endpoint and how it fares; also one that a job brought along."""
-    return EndpointBody(**endpoint_fields(await services.endpoints.get(caller.tenant, endpoint_id)))
+    return EndpointBody(**build_endpoint_fields(await services.endpoints.get(caller.tenant, endpoint_id)))
 
 
 @endpoints.patch(
@@ -119,26 +115,26 @@ async def get(services: ServicesDep, caller: Viewer, endpoint_id: EndpointId) ->
     operation_id="update_webhook_endpoint",
     summary="Change an endpoint",
     responses=openapi.answers(*_BODY, "endpoint_not_found", "webhook_url_forbidden"),
-    openapi_extra=_takes(EndpointPatch),
+    openapi_extra=_describe_body(EndpointPatch),
 )
-async def update(
+async def update_webhook_endpoint(
     request: Request, services: ServicesDep, caller: Submitter, endpoint_id: EndpointId
 ) -> EndpointBody:
     """Change what is given. `{"status": "active"}` brings a disabled one back, and what waited for it is sent."""
-    asked, content = await _read(request, EndpointPatch)
+    patch, content = await _read_model(request, EndpointPatch)
     with collect_errors() as errors:
-        events = parse_events(asked.events, ("events",), errors) if "events" in content else None
-        _check_description(asked.description or "", errors)
-    changes = Changes(
-        url=asked.url,
-        description=asked.description,
+        events = parse_events(patch.events, ("events",), errors) if "events" in content else None
+        _check_description(patch.description or "", errors)
+    changes = EndpointChanges(
+        url=patch.url,
+        description=patch.description,
         events=events,
-        every=asked.all_jobs,
-        active=None if asked.status is None else asked.status == "active",
+        every=patch.all_jobs,
+        active=None if patch.status is None else patch.status == "active",
     )
-    known = await services.endpoints.change(caller.tenant, endpoint_id, changes)
+    endpoint = await services.endpoints.update(caller.tenant, endpoint_id, changes)
     await services.barrier.confirm_writes()
-    return EndpointBody(**endpoint_fields(known))
+    return EndpointBody(**build_endpoint_fields(endpoint))
 
 
 @endpoints.delete(
@@ -152,7 +148,7 @@ async def update(
         **openapi.answers("endpoint_not_found", "validation_failed"),
     },
 )
-async def delete(services: ServicesDep, caller: Submitter, endpoint_id: EndpointId) -> Response:
+async def delete_webhook_endpoint(services: ServicesDep, caller: Submitter, endpoint_id: EndpointId) -> Response:
     """Forget the endpoint and what was still to be delivered to it."""
     await services.endpoints.delete(caller.tenant, endpoint_id)
     await services.barrier.confirm_writes()
@@ -164,19 +160,19 @@ async def delete(services: ServicesDep, caller: Submitter, endpoint_id: Endpoint
     operation_id="rotate_webhook_secret",
     summary="Change the secret",
     responses=openapi.answers(*_BODY, "endpoint_not_found"),
-    openapi_extra=_takes(RotateIn, required=False),
+    openapi_extra=_describe_body(RotateIn, required=False),
 )
-async def rotate(
+async def rotate_webhook_secret(
     request: Request, services: ServicesDep, caller: Submitter, endpoint_id: EndpointId
 ) -> RotatedBody:
     """A new secret, shown once; the old one signs along for 24 hours, so that the receiver can change in peace."""
-    _, content = await _read(request, RotateIn, empty=True)
+    _, content = await _read_model(request, RotateIn, empty=True)
     with collect_errors() as errors:
         secret = parse_secret(content, (), errors)
-    known = await services.endpoints.rotate(caller.tenant, endpoint_id, secret)
+    endpoint = await services.endpoints.rotate_secret(caller.tenant, endpoint_id, secret)
     await services.barrier.confirm_writes()
-    current, *old = known.card.secrets
-    until = [each.until for each in old if each.until is not None]
+    current, *old_secrets = endpoint.details.secrets
+    until = [secret.until for secret in old_secrets if secret.until is not None]
     return RotatedBody(
         endpoint_id=endpoint_id,
         secret=current.value,
@@ -190,9 +186,9 @@ async def rotate(
     summary="Send a test",
     responses=openapi.answers("endpoint_not_found", "validation_failed"),
 )
-async def test(services: ServicesDep, caller: Submitter, endpoint_id: EndpointId) -> TestBody:
+async def test_webhook_endpoint(services: ServicesDep, caller: Submitter, endpoint_id: EndpointId) -> TestBody:
     """Send a signed `webhook.test` now, once, and tell what the receiver said; also to a disabled endpoint."""
-    return test_body(await services.endpoints.test(caller.tenant, endpoint_id))
+    return build_test_body(await services.endpoints.send_test(caller.tenant, endpoint_id))
 
 
 @endpoints.get(
@@ -201,7 +197,7 @@ async def test(services: ServicesDep, caller: Submitter, endpoint_id: EndpointId
     summary="List deliveries",
     responses=openapi.answers("bad_cursor", "endpoint_not_found", "validation_failed"),
 )
-async def listed(
+async def list_webhook_deliveries(
     services: ServicesDep,
     caller: Lister,
     endpoint_id: EndpointId,
@@ -216,7 +212,7 @@ async def listed(
         webhooks.list_deliveries(endpoint_id, start, limit, None if status is None else _STATES[status])
     )
     return DeliveriesBody(
-        data=[delivery_body(services.codec, delivery) for delivery in page.deliveries],
+        data=[build_delivery_body(services.codec, delivery) for delivery in page.deliveries],
         next_cursor=None if page.next is None else cursors.encode_delivery_cursor(page.next),
     )
 
@@ -227,22 +223,22 @@ async def listed(
     summary="Send again what failed",
     status_code=202,
     responses=openapi.answers(*_BODY, "endpoint_not_found", "endpoint_disabled"),
-    openapi_extra=_takes(RecoverIn),
+    openapi_extra=_describe_body(RecoverIn),
 )
-async def recover(
+async def recover_webhook_deliveries(
     request: Request, services: ServicesDep, caller: Recoverer, endpoint_id: EndpointId
 ) -> RecoveredBody:
     """Try again whatever failed since a time, each with its whole schedule before it."""
-    asked, _ = await _read(request, RecoverIn)
-    since = _since(asked.since)
+    recover_in, _ = await _read_model(request, RecoverIn)
+    since = _parse_since(recover_in.since)
     await services.endpoints.get(caller.tenant, endpoint_id)
     recovered, skip = 0, 0
     while True:
-        queued, looked = await services.ledger.run(webhooks.recover_deliveries(endpoint_id, since, skip))
+        queued, scanned = await services.ledger.run(webhooks.recover_deliveries(endpoint_id, since, skip))
         if queued < 0:
-            raise _disabled()
-        recovered, skip = recovered + queued, skip + looked
-        if not looked:
+            raise _endpoint_disabled()
+        recovered, skip = recovered + queued, skip + scanned
+        if not scanned:
             break
     await services.barrier.confirm_writes()
     return RecoveredBody(recovered=recovered)
@@ -254,9 +250,9 @@ async def recover(
     summary="Look at a delivery",
     responses=openapi.answers("delivery_not_found", "validation_failed"),
 )
-async def delivery(services: ServicesDep, caller: Viewer, delivery_id: DeliveryId) -> DeliveryBody:
+async def get_webhook_delivery(services: ServicesDep, caller: Viewer, delivery_id: DeliveryId) -> DeliveryBody:
     """One event for one endpoint, with every attempt."""
-    return delivery_body(services.codec, await _owned(services, caller, delivery_id))
+    return build_delivery_body(services.codec, await _get_owned_delivery(services, caller, delivery_id))
 
 
 @single.post(
@@ -266,30 +262,30 @@ async def delivery(services: ServicesDep, caller: Viewer, delivery_id: DeliveryI
     status_code=202,
     responses=openapi.answers("delivery_not_found", "endpoint_disabled", "validation_failed"),
 )
-async def redeliver(services: ServicesDep, caller: Submitter, delivery_id: DeliveryId) -> DeliveryBody:
+async def redeliver_webhook(services: ServicesDep, caller: Submitter, delivery_id: DeliveryId) -> DeliveryBody:
     """Send an event again, whatever became of it, under the same `webhook-id`."""
-    await _owned(services, caller, delivery_id)
+    await _get_owned_delivery(services, caller, delivery_id)
     match await services.ledger.run(webhooks.redeliver(delivery_id)):
         case RedeliverOutcome.DISABLED:
-            raise _disabled()
+            raise _endpoint_disabled()
         case RedeliverOutcome.ABSENT:
-            raise _no_delivery()
+            raise _delivery_not_found()
     await services.barrier.confirm_writes()
-    return delivery_body(services.codec, await _owned(services, caller, delivery_id))
+    return build_delivery_body(services.codec, await _get_owned_delivery(services, caller, delivery_id))
 
 
-async def _owned(services: Services, caller: Caller, delivery_id: str) -> Delivery:
-    found = await services.ledger.run(webhooks.read_delivery(delivery_id))
-    if found is None or found.tenant != caller.tenant:
-        raise _no_delivery()
-    return found
+async def _get_owned_delivery(services: Services, caller: Caller, delivery_id: str) -> Delivery:
+    delivery = await services.ledger.run(webhooks.read_delivery(delivery_id))
+    if delivery is None or delivery.tenant != caller.tenant:
+        raise _delivery_not_found()
+    return delivery
 
 
-async def _read(request: Request, model: type[M], *, empty: bool = False) -> tuple[M, dict[str, Any]]:
-    """The request's JSON object as a model and as it was; with `empty`, no body is an empty one.
+async def _read_model(request: Request, model: type[M], *, empty: bool = False) -> tuple[M, dict[str, Any]]:
+    """Return the request's JSON object as a model and as sent; with `empty`, a missing body is an empty object.
 
     Raises:
-        Problem: it is not one.
+        Problem: the body does not fit the model.
     """
     if empty and request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return model(), {}
@@ -305,20 +301,20 @@ def _check_description(text: str, errors: ValidationErrors) -> None:
         errors.add(("description",), f"must be at most {MAX_DESCRIPTION} printable characters")
 
 
-def _since(text: str) -> int:
+def _parse_since(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None:
             return max(0, int(moment.timestamp() * 1000))
     except (ValueError, OverflowError):
         pass
-    told = "must be an RFC 3339 time with its offset, as 2026-03-01T09:30:00Z"
-    raise Problem("validation_failed", f"/since {told}", [("/since", told)])
+    error = "must be an RFC 3339 time with an offset, such as 2026-03-01T09:30:00Z"
+    raise Problem("validation_failed", f"/since {error}", [("/since", error)])
 
 
-def _disabled() -> Problem:
-    return Problem("endpoint_disabled", "the endpoint is disabled; PATCH it to active first")
+def _endpoint_disabled() -> Problem:
+    return Problem("endpoint_disabled", "the endpoint is disabled; PATCH its status to active first")
 
 
-def _no_delivery() -> Problem:
+def _delivery_not_found() -> Problem:
     return Problem("delivery_not_found", "your tenant has no webhook delivery of this id")

@@ -252,29 +252,23 @@ async def _create(
 async def _webhook(
     services: Services, caller: Caller, head: Head, job: str, retried: RetrySource | None
 ) -> JobWebhook | None:
-    """The endpoint that the job's end is told, made now if it is the job's own.
+    """Return the endpoint that is notified of the job's end; an inline one is created now.
 
     Raises:
         Problem: webhook_url_forbidden, endpoint_not_found or quota_exceeded.
     """
     if retried is not None:
         return JobWebhook(endpoint_id=retried.hook, secret=None) if retried.hook else None
-    asked = head.webhook
-    if asked is None:
+    webhook = head.webhook
+    if webhook is None:
         return None
-    if isinstance(asked, str):
-        known = await services.endpoints.get(caller.tenant, asked)
-        return JobWebhook(endpoint_id=known.record.id, secret=None)
-    known = await services.endpoints.inline(
-        caller.tenant,
-        job,
-        asked.url,
-        asked.events,
-        asked.secret,
-        head.deadline_s,
-        max_stored_bytes=max_stored_bytes(services.settings, caller),
-    )
-    return JobWebhook(endpoint_id=known.record.id, secret=None if asked.secret else known.card.secrets[0].value)
+    if isinstance(webhook, str):
+        registered = await services.endpoints.get(caller.tenant, webhook)
+        return JobWebhook(endpoint_id=registered.record.id, secret=None)
+    max_bytes = max_stored_bytes(services.settings, caller)
+    inline = await services.endpoints.create_inline(caller.tenant, job, webhook, head.deadline_s, max_bytes)
+    secret = None if webhook.secret else inline.details.secrets[0].value
+    return JobWebhook(endpoint_id=inline.record.id, secret=secret)
 
 
 def _limits(settings: GatewaySettings, caller: Caller) -> Limits:

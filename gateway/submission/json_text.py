@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.http.problems import Problem, pointer
+from gateway.http.problems import Problem, json_pointer
 
 MAX_HEAD_BYTES = 1 << 20
 """Largest JSON of a job without its documents; labels and metadata at their limits need 0.8 MB."""
@@ -268,7 +268,7 @@ def _find_elements(body: Text, at: int, limit: int, max_cost: int) -> tuple[Span
         try:
             scanner.skip_value()
         except TooManyValuesError:
-            path = pointer("documents", len(spans))
+            path = json_pointer("documents", len(spans))
             raise Problem("validation_failed", f"{path} {TOO_MANY_VALUES}", [(path, TOO_MANY_VALUES)]) from None
         spans.append((begin, scanner.at))
         if not scanner.next_is(b","):

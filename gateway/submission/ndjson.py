@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.http.problems import Problem, pointer
+from gateway.http.problems import Problem, json_pointer
 from gateway.settings import GatewaySettings
 from gateway.submission.characters import string_error
 from gateway.submission.documents import NOT_A_LABEL, DocumentReader
@@ -160,7 +160,7 @@ class NdjsonReader:
         if not self.count:
             raise Problem("validation_failed", "the body has no document after its first line")
         if unclaimed := self._documents.unclaimed_pointers():
-            errors = [(pointer("options", *path), NOT_A_LABEL) for path in unclaimed]
+            errors = [(json_pointer("options", *path), NOT_A_LABEL) for path in unclaimed]
             raise _line_problem(self._head_line, sorted(errors)[:MAX_ERRORS])
         return documents
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.http.problems import Problem, pointer
+from gateway.http.problems import Problem, json_pointer
 
 MAX_ERRORS = 20
 """Number of errors that are reported; a client that repeats one mistake 10,000 times learns from the first few."""
@@ -35,7 +35,7 @@ class ValidationErrors:
         Raises:
             TooManyErrorsError: this was the last one that is reported.
         """
-        self._entries.append((pointer(*at), detail))
+        self._entries.append((json_pointer(*at), detail))
         if len(self._entries) >= MAX_ERRORS:
             raise TooManyErrorsError
 

@@ -1,5 +1,5 @@
-"""Webhooks: who is told when a job ends, and how the telling is signed, sent, repeated and kept safe.
+"""Webhooks: endpoints, and how one event is signed, sent and retried safely.
 
-`addresses` (what may be called), `schedule`, `signing` and `payload` are pure; `delivery` is one HTTP try, over the
-network that `pinned` makes; `endpoints` is the registry; `deliverer` is the courier's task, `dispatch` its timer.
+`addresses` (allowed targets), `schedule`, `signing` and `payload` are pure; `sender` makes one HTTP attempt over
+the network of `pinned_transport`; `endpoints` is the registry. `gateway.courier` delivers.
 """

@@ -1,8 +1,8 @@
-"""Which URLs and addresses a webhook may be sent to (SSRF). Pure: strings and addresses in, reasons out.
+"""Decides which URLs and addresses webhooks may be sent to (SSRF protection). Pure: no look-ups, no I/O.
 
-A URL is read by one strict pattern, so that no second parser can read it otherwise. An address must be public:
-IPv6 is refused outside what is handed out as global unicast, and wherever it carries an IPv4 address in itself.
-The check counts at every attempt, on the address that is then connected to; the one at registration is a courtesy.
+One strict pattern parses URLs, so that no other parser can read them differently. An address must be public: IPv6
+outside the allocated global unicast space, or with an embedded IPv4 address, is refused. Every attempt is checked
+on the address that it connects to; the check at registration only gives an early error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _URL = re.compile(
     r"(?P<scheme>https?)://"
     r"(?P<host>\[[0-9a-f:.]{2,45}\]|[a-z0-9.-]+)"
     r"(?::(?P<port>[1-9][0-9]{0,4}))?"
-    # RFC 3986's pchar; no fragment, and nothing that some parser takes for a slash or an end of the host.
+    # RFC 3986's pchar; no fragment, and no character that some parser takes for a slash or the end of the host.
     r"(?P<target>(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?"
     r"(?:\?(?:[A-Za-z0-9._~!$&'()*+,;=:@/?-]|%[0-9A-Fa-f]{2})*)?)"
 )
@@ -81,7 +81,7 @@ _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 
 NOT_PUBLIC = "has a host that does not exist or leads to an address that is not public"
-"""One clause for both: else it would say which internal names there are."""
+"""One message for both cases, so that it does not reveal which internal names exist."""
 
 
 class ForbiddenTargetError(Exception):
@@ -89,7 +89,7 @@ class ForbiddenTargetError(Exception):
 
     Args:
         code: url_forbidden or address_forbidden.
-        reason: a clause for the owner of the endpoint; never names an address that a name resolved to.
+        reason: a message for the endpoint's owner; never contains an address that a name resolved to.
     """
 
     def __init__(self, code: str, reason: str) -> None:
@@ -100,11 +100,11 @@ class ForbiddenTargetError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL taken apart.
+    """A parsed URL.
 
     Attributes:
         host: a lower-case name, or an address in its shortest form, without brackets.
-        literal: the address, where the URL has one instead of a name.
+        literal: the address, if the URL has one instead of a name.
         target: path and query as sent.
     """
 
@@ -116,56 +116,60 @@ class Target:
 
     @property
     def lane(self) -> str:
-        """The receiver: what its concurrency is counted by."""
+        """The receiver as host:port, by which concurrent attempts are counted."""
         return f"{self.host}:{self.port}"
 
 
-def _nobody(_: Address) -> bool:
+def _is_never_own(_: Address) -> bool:
     return False
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """What this service may call.
+class TargetPolicy:
+    """The targets that this service may call.
 
     Attributes:
-        allow: receivers that are open although they are not public.
+        allow: receivers that are allowed although they are not public.
         allow_http: plain http may be used.
     """
 
     allow: tuple[Allowed, ...] = ()
     allow_http: bool = False
 
-    def read(self, url: str, tenant: str) -> Target:
-        """Take a tenant's URL apart.
+    def parse_url(self, url: str, tenant: str) -> Target:
+        """Parse a tenant's URL.
 
         Raises:
-            ForbiddenTargetError: it is not plainly an http(s) URL, or one that may not be called.
+            ForbiddenTargetError: it is not a plain http(s) URL, or may not be called.
         """
-        target = parse(url)
+        target = parse_target(url)
         if target.scheme == "http" and not self.allow_http:
             raise ForbiddenTargetError("url_forbidden", "must begin with https://")
         if target.literal is not None:
-            self.check(target, [target.literal], tenant)
+            self.check_addresses(target, [target.literal], tenant)
         return target
 
-    def check(
-        self, target: Target, addresses: Sequence[Address], tenant: str, own: Callable[[Address], bool] = _nobody
+    def check_addresses(
+        self,
+        target: Target,
+        addresses: Sequence[Address],
+        tenant: str,
+        is_own: Callable[[Address], bool] = _is_never_own,
     ) -> bool:
         """Refuse a target if one of its addresses is neither public nor allowed; return True if all are public.
 
         Args:
             target: the URL.
-            addresses: what it leads to.
-            tenant: whose URL it is.
-            own: tells this machine's own addresses, which are not public.
+            addresses: the addresses of its host.
+            tenant: the owner of the URL.
+            is_own: returns whether an address is this machine's, which is not public.
 
         Raises:
-            ForbiddenTargetError: address_forbidden; for a name the reason does not say what it leads to.
+            ForbiddenTargetError: address_forbidden; for a name the reason does not contain its addresses.
         """
         public = True
         for address in addresses:
-            reason = forbidden(address) or ("this service's own" if own(address) else None)
+            reason = find_forbidden_reason(address) or ("this service's own" if is_own(address) else None)
             if reason is None:
                 continue
             path = target.target.partition("?")[0]
@@ -176,71 +180,71 @@ class Policy:
         return public
 
 
-def parse(url: str) -> Target:
-    """The URL, taken apart; nothing is decoded, completed or forgiven.
+def parse_target(url: str) -> Target:
+    """Parse a URL strictly; nothing is decoded, completed or corrected.
 
     Raises:
-        ForbiddenTargetError: it is anything but `http(s)://host[:port][/path][?query]` in plain ASCII.
+        ForbiddenTargetError: it is not `http(s)://host[:port][/path][?query]` in plain ASCII.
     """
     if len(url) > _MAX_URL:
         raise ForbiddenTargetError("url_forbidden", f"must have at most {_MAX_URL} characters")
     authority = _AUTHORITY.match(url)
     lowered = url if authority is None else authority[0].lower() + url[authority.end() :]
-    # ASCII first: some letters beyond it become plain ones when lowered.
+    # ASCII first: some other letters become plain ones in lower case.
     match = _URL.fullmatch(lowered) if url.isascii() else None
     if match is None:
-        raise ForbiddenTargetError("url_forbidden", f"must be a plain URL; {_hint(url)}")
+        raise ForbiddenTargetError("url_forbidden", f"must be a plain URL; {_explain_invalid_url(url)}")
     scheme, host, port = match["scheme"], match["host"], int(match["port"] or _PORTS[match["scheme"]])
     if not (port in _PORTS.values() or 1024 <= port <= 65535):
         raise ForbiddenTargetError("url_forbidden", "the port must be 80, 443 or from 1024 to 65535")
-    literal = _literal(host)
-    name = str(literal) if literal is not None else _name(host)
+    literal = _parse_literal(host)
+    name = str(literal) if literal is not None else _check_host_name(host)
     target = match["target"]
     return Target(scheme, name, port, target if target.startswith("/") else "/" + target, literal)
 
 
-def _hint(url: str) -> str:
+def _explain_invalid_url(url: str) -> str:
     rest = url.partition("://")[2]
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
-        return "no user name or password"
+        return "user name and password are not allowed"
     if "#" in url:
-        return "no fragment (`#`)"
+        return "a fragment (`#`) is not allowed"
     if not url.isascii() or "\\" in url or not url.isprintable() or " " in url:
-        return "letters beyond ASCII, spaces and backslashes are percent-encoded, names written in punycode"
-    return "`https://host/path`"
+        return "percent-encode spaces, backslashes and letters beyond ASCII; write host names in punycode"
+    return "such as `https://host/path`"
 
 
-def _literal(host: str) -> Address | None:
-    """The address that stands in place of a name; None for a name."""
+def _parse_literal(host: str) -> Address | None:
+    """Parse an address in place of a name; return None for a name."""
     try:
         if host.startswith("["):
             return IPv6Address(host[1:-1])
         if _NUMBER.fullmatch(host.rpartition(".")[2]):
             return IPv4Address(host)  # four decimal numbers without leading zeros, or nothing
     except ValueError:
-        raise ForbiddenTargetError("url_forbidden", "has an address that is not written in the usual way") from None
+        raise ForbiddenTargetError("url_forbidden", "has an address in an unusual notation") from None
     return None
 
 
-def _name(host: str) -> str:
+def _check_host_name(host: str) -> str:
     if len(host) > _MAX_HOST or not all(map(_LABEL.fullmatch, host.split("."))):
-        raise ForbiddenTargetError("url_forbidden", "has a host name that is not written in the usual way")
+        raise ForbiddenTargetError("url_forbidden", "has an invalid host name")
     return host
 
 
-def forbidden(address: Address) -> str | None:
-    """Why an address is not public, or None."""
+def find_forbidden_reason(address: Address) -> str | None:
+    """Return the reason why an address is not public, or None."""
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
             return "bound to an interface"
         if address in _NAT64:  # networks without IPv4 reach public IPv4 this way
-            return forbidden(IPv4Address(int(address) & 0xFFFF_FFFF))
+            return find_forbidden_reason(IPv4Address(int(address) & 0xFFFF_FFFF))
         if (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP:
             return "embeds an IPv4 address"
     for network, reason in _FORBIDDEN:
         if address.version == network.version and address in network:
             return reason
     if isinstance(address, IPv6Address) and address not in _GLOBAL_V6:
-        return "not handed out"
+        return "not allocated"
     return None if address.is_global and not address.is_multicast else "not public"

@@ -1,8 +1,8 @@
-"""Looks up names for webhooks, by /etc/hosts and DNS, within a deadline; and finds out whose an address is.
+"""Resolves host names for webhooks through /etc/hosts and DNS within a deadline.
 
-The system's getaddrinfo has no deadline: a name server that never answers holds its thread for half a minute. This
-resolver reads the same files (search domains and ndots included) and gives up in time. What it learns is kept for
-the record's TTL, addresses only: a reply may be 64 KiB long.
+The system's getaddrinfo has no deadline: a name server that never answers blocks its thread for half a minute. This
+resolver reads the same files (search domains and ndots included) and gives up in time. It caches addresses for the
+record's TTL, but not whole replies, which may be 64 KiB long.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from gateway.webhooks.addresses import Address
 
 T = TypeVar("T")
 Resolve = Callable[[str, int], Sequence[Address]]
-"""Every address of a name (and port), in bounded time; TimeoutError or another OSError where there is none."""
+"""Returns every address of a (name, port) in bounded time; raises TimeoutError or another OSError."""
 
 LOOKUP_S = 2.0
-"""Longest that a look-up takes, all search domains and servers included."""
+"""Longest time of a look-up, including all search domains and servers."""
 _SERVER_S = 0.8
-"""Longest wait for one server before the next one is asked."""
-_MOST_ADDRESSES = 64
-_MOST_KEPT = 4096
-_LONGEST_KEPT_S = 300.0
-_UNKNOWN_KEPT_S = 5.0
+"""Longest wait for one server before the next one is queried."""
+_MAX_ADDRESSES = 64
+_MAX_CACHED_NAMES = 4096
+_MAX_TTL_S = 300.0
+_NEGATIVE_TTL_S = 5.0
 
 
 class UnknownNameError(OSError):
@@ -45,20 +45,20 @@ class UnknownNameError(OSError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Answers:
-    """A name's addresses (none: it does not exist) and for how many seconds they hold."""
+class _Addresses:
+    """A name's addresses (none if it does not exist) and their TTL in seconds."""
 
     addresses: tuple[Address, ...]
     ttl_s: float
 
 
 class Resolver:
-    """Looks names up. Safe to share between threads; a look-up runs in its caller's thread.
+    """Resolves host names. Thread-safe; a look-up runs in its caller's thread.
 
     Args:
-        servers: name servers as (address, port) in place of those in `conf`.
+        servers: name servers as (address, port), instead of those in `conf`.
         conf: the system's resolver configuration; read again when it changes.
-        hosts: names that need no server; read again when it changes.
+        hosts: the system's hosts file; read again when it changes.
         within_s: longest time of a look-up, in seconds.
     """
 
@@ -72,46 +72,46 @@ class Resolver:
     ) -> None:
         self._servers = servers
         self._within_s = within_s
-        self._kept = _Kept()
-        self._names = _File(hosts, _read_hosts)
-        self._resolver = _File(conf, self._configured)
+        self._cache = _AddressCache()
+        self._names = _WatchedFile(hosts, _read_hosts)
+        self._resolver = _WatchedFile(conf, self._load_resolver)
 
     def __call__(self, host: str, port: int) -> Sequence[Address]:
-        """Return the addresses of a name, those with a route first.
+        """Resolve a name; addresses with a route come first.
 
         Raises:
-            UnknownNameError: it has none.
+            UnknownNameError: the name has no address.
             TimeoutError: no server answered in time.
-            OSError: the servers failed, or the answer is of no use.
+            OSError: the servers failed, or their answer is unusable.
         """
         deadline = time.monotonic() + self._within_s
-        addresses = self._local(host) or self._kept.get(host)
+        addresses = self._resolve_locally(host) or self._cache.get(host)
         if addresses is None:
-            answers = self._ask(host, deadline)
-            self._kept.put(host, answers)
+            answers = self._query_servers(host, deadline)
+            self._cache.put(host, answers)
             addresses = answers.addresses
         if not addresses:
             raise UnknownNameError("no such name")
         return sorted(addresses, key=lambda address: not has_route(address, port))
 
-    def _local(self, host: str) -> tuple[Address, ...] | None:
+    def _resolve_locally(self, host: str) -> tuple[Address, ...] | None:
         names = self._names.read()
         if host in names:
             return names[host]
-        if host == "localhost" or host.endswith(".localhost"):  # RFC 6761: never a question for a server
+        if host == "localhost" or host.endswith(".localhost"):  # RFC 6761: never sent to a server
             return ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("::1")
         return None
 
-    def _ask(self, host: str, deadline: float) -> _Answers:
+    def _query_servers(self, host: str, deadline: float) -> _Addresses:
         resolver = self._resolver.read()
         failed: OSError | None = None
-        ttl_s = _UNKNOWN_KEPT_S
-        for name in _candidates(host, resolver):
+        ttl_s = _NEGATIVE_TTL_S
+        for name in _candidate_names(host, resolver):
             try:
-                answers = _addresses(resolver, name, deadline)
+                answers = _query_addresses(resolver, name, deadline)
             except TimeoutError:
                 raise
-            except OSError as error:  # another search domain's server may be well
+            except OSError as error:  # another search domain's server may work
                 failed = error
                 continue
             if answers.addresses:
@@ -119,9 +119,9 @@ class Resolver:
             ttl_s = min(ttl_s, answers.ttl_s)
         if failed is not None:
             raise failed
-        return _Answers((), ttl_s)
+        return _Addresses((), ttl_s)
 
-    def _configured(self, path: Path) -> dns.resolver.Resolver:
+    def _load_resolver(self, path: Path) -> dns.resolver.Resolver:
         try:
             resolver = dns.resolver.Resolver(str(path))
         except (dns.resolver.NoResolverConfiguration, OSError):
@@ -137,7 +137,7 @@ def parse_name_servers(servers: Sequence[str]) -> list[tuple[str, int]]:
     """Parse name servers: `address`, `address:port` or `[address]:port`.
 
     Raises:
-        ValueError: one is none of them.
+        ValueError: one of them is invalid.
     """
     parsed = []
     for server in servers:
@@ -147,12 +147,12 @@ def parse_name_servers(servers: Sequence[str]) -> list[tuple[str, int]]:
             parsed.append((str(ipaddress.ip_address(address)), port))
         except ValueError:
             raise ValueError(
-                f"{server!r} is no name server; write 10.0.0.10, 10.0.0.10:5353 or [fd00::10]:5353"
+                f"{server!r} is not a name server; write 10.0.0.10, 10.0.0.10:5353 or [fd00::10]:5353"
             ) from None
     return parsed
 
 
-def _candidates(host: str, resolver: dns.resolver.Resolver) -> Iterator[dns.name.Name]:
+def _candidate_names(host: str, resolver: dns.resolver.Resolver) -> Iterator[dns.name.Name]:
     """Yield the full names that a short one may mean, in the order of resolv.conf(5)."""
     name = dns.name.from_text(host, None)
     domains = resolver.search or ([resolver.domain] if resolver.domain != dns.name.root else [])
@@ -168,77 +168,77 @@ def _candidates(host: str, resolver: dns.resolver.Resolver) -> Iterator[dns.name
         yield name.concatenate(dns.name.root)
 
 
-def _addresses(resolver: dns.resolver.Resolver, name: dns.name.Name, deadline: float) -> _Answers:
+def _query_addresses(resolver: dns.resolver.Resolver, name: dns.name.Name, deadline: float) -> _Addresses:
     """Return the addresses of a full name, of both families; none where it does not exist.
 
     Raises:
         TimeoutError: no server answered in time.
         OSError: the servers failed, or there are too many addresses.
     """
-    four = _records(resolver, name, dns.rdatatype.A, deadline)
+    four = _query_records(resolver, name, dns.rdatatype.A, deadline)
     if four is None:
-        return _Answers((), _UNKNOWN_KEPT_S)
+        return _Addresses((), _NEGATIVE_TTL_S)
     try:
-        six = _records(resolver, name, dns.rdatatype.AAAA, deadline)
+        six = _query_records(resolver, name, dns.rdatatype.AAAA, deadline)
     except OSError:
         if not four.addresses:
             raise
-        six = None  # some servers do not answer for AAAA; what is not known is not called
+        six = None  # some servers do not answer AAAA queries; unknown addresses are never called
     both = [answers for answers in (six, four) if answers is not None]
     addresses = tuple(dict.fromkeys(address for answers in both for address in answers.addresses))
-    if len(addresses) > _MOST_ADDRESSES:
+    if len(addresses) > _MAX_ADDRESSES:
         raise OSError("too many addresses")
-    return _Answers(addresses, min(answers.ttl_s for answers in both))
+    return _Addresses(addresses, min(answers.ttl_s for answers in both))
 
 
-def _records(
+def _query_records(
     resolver: dns.resolver.Resolver, name: dns.name.Name, kind: dns.rdatatype.RdataType, deadline: float
-) -> _Answers | None:
+) -> _Addresses | None:
     """Return a name's records of one kind; None where the name does not exist."""
-    left = deadline - time.monotonic()
-    if left <= 0:
+    remaining_s = deadline - time.monotonic()
+    if remaining_s <= 0:
         raise TimeoutError
     try:
-        answer = resolver.resolve(name, kind, raise_on_no_answer=False, lifetime=left, search=False)
+        answer = resolver.resolve(name, kind, raise_on_no_answer=False, lifetime=remaining_s, search=False)
     except dns.resolver.NXDOMAIN:
         return None
     except dns.exception.Timeout:
         raise TimeoutError from None
     except dns.exception.DNSException as error:
         raise OSError(type(error).__name__) from None
-    found = tuple(ipaddress.ip_address(record.address) for record in answer.rrset or ())
-    return _Answers(found, min(float(answer.chaining_result.minimum_ttl), _LONGEST_KEPT_S))
+    addresses = tuple(ipaddress.ip_address(record.address) for record in answer.rrset or ())
+    return _Addresses(addresses, min(float(answer.chaining_result.minimum_ttl), _MAX_TTL_S))
 
 
-class _File(Generic[T]):
-    """What a file says; read again when it changes."""
+class _WatchedFile(Generic[T]):
+    """A parsed file, read again when it changes."""
 
     def __init__(self, path: Path, parse: Callable[[Path], T]) -> None:
         self._path = path
         self._parse = parse
-        self._seen: tuple[object, T] | None = None
+        self._parsed: tuple[object, T] | None = None
 
     def read(self) -> T:
-        """Return what the file says now."""
+        """Return the file's current content, parsed."""
         try:
             stat = self._path.stat()
             state: object = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         except OSError:
             state = None
-        if self._seen is None or self._seen[0] != state:
-            self._seen = (state, self._parse(self._path))
-        return self._seen[1]
+        if self._parsed is None or self._parsed[0] != state:
+            self._parsed = (state, self._parse(self._path))
+        return self._parsed[1]
 
 
-class _Kept:
-    """Addresses of the names that were asked for last, each for as long as it holds."""
+class _AddressCache:
+    """Caches the addresses of the names resolved last, each for its TTL."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._names: OrderedDict[str, tuple[float, tuple[Address, ...]]] = OrderedDict()
 
     def get(self, host: str) -> tuple[Address, ...] | None:
-        """Return what is known; None: ask."""
+        """Return the cached addresses, or None."""
         with self._lock:
             until, addresses = self._names.get(host, (0.0, ()))
             if until <= time.monotonic():
@@ -247,17 +247,17 @@ class _Kept:
             self._names.move_to_end(host)
             return addresses
 
-    def put(self, host: str, answers: _Answers) -> None:
-        """Keep a name's addresses; the name that nobody asked for the longest time goes."""
+    def put(self, host: str, answers: _Addresses) -> None:
+        """Cache a name's addresses; evict the name that was used least recently."""
         with self._lock:
             self._names[host] = (time.monotonic() + answers.ttl_s, answers.addresses)
             self._names.move_to_end(host)
-            if len(self._names) > _MOST_KEPT:
+            if len(self._names) > _MAX_CACHED_NAMES:
                 self._names.popitem(last=False)
 
 
 def _read_hosts(path: Path) -> dict[str, tuple[Address, ...]]:
-    """Return the names of a hosts file with their addresses; lines that are none are left out, as glibc does."""
+    """Return the names of a hosts file with their addresses; skip invalid lines, as glibc does."""
     names: dict[str, list[Address]] = {}
     try:
         lines = path.read_text("utf-8", "replace").splitlines()
@@ -275,7 +275,7 @@ def _read_hosts(path: Path) -> dict[str, tuple[Address, ...]]:
 
 
 def has_route(address: Address, port: int) -> bool:
-    """Return True if this machine knows a way to an address; nothing is sent."""
+    """Return whether this machine has a route to an address; nothing is sent."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -285,8 +285,8 @@ def has_route(address: Address, port: int) -> bool:
     return True
 
 
-def own(address: Address) -> bool:
-    """True for an address of this very machine: only such can be bound."""
+def is_own_address(address: Address) -> bool:
+    """Return whether an address is this machine's: only such an address can be bound."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -1,4 +1,4 @@
-"""Turns an event frozen in the ledger into the body that is sent: ids and counts, no text, no entity. Pure."""
+"""Builds webhook bodies from events stored in the ledger: ids and counts, no text, no entity. Pure."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ TEST_EVENT = "webhook.test"
 
 
 def build_job_event(frozen: bytes, metadata: Mapping[str, str], public_url: str) -> bytes:
-    """The body of a job's event, the same bytes at every attempt.
+    """Return the body of a job's event, the same bytes at every attempt.
 
     Args:
-        frozen: what the ledger wrote when the job ended.
-        metadata: the job's, opened.
-        public_url: put before paths, or "".
+        frozen: the event as the ledger stored it when the job ended.
+        metadata: the job's metadata, decoded.
+        public_url: prefix for paths, or "".
     """
     event = orjson.loads(frozen)
-    ended = {name: event[name] for name in ("succeeded", "failed", "cancelled", "expired")}
+    ended_counts = {name: event[name] for name in ("succeeded", "failed", "cancelled", "expired")}
     job_id = event["job_id"]
     data = {
         "job_id": job_id,
         "status": event["status"],
-        "counts": {"total": event["total"], "queued": 0, "running": 0, **ended},
+        "counts": {"total": event["total"], "queued": 0, "running": 0, **ended_counts},
         "error_summary": list(event["errors"] or ()),  # Lua writes an empty list as {}
         "results_url": public_url.rstrip("/") + results_url(job_id),
         "results_expire_at": format_rfc3339(event["results_expire_at"]),
@@ -35,8 +35,8 @@ def build_job_event(frozen: bytes, metadata: Mapping[str, str], public_url: str)
     return orjson.dumps({"type": event["event"], "timestamp": format_rfc3339(event["finished"]), "data": data})
 
 
-def test_event(endpoint: str, now_ms: int) -> bytes:
-    """The body of a `webhook.test`."""
+def build_test_event(endpoint: str, now_ms: int) -> bytes:
+    """Return the body of a `webhook.test`."""
     return orjson.dumps(
         {"type": TEST_EVENT, "timestamp": format_rfc3339(now_ms), "data": {"endpoint_id": endpoint, "test": True}}
     )

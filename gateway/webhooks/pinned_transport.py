@@ -1,4 +1,4 @@
-"""A network for httpcore that leads to addresses that were checked, and to nothing else, within one deadline."""
+"""A network backend for httpcore that connects to checked addresses only, within one deadline."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import httpcore
 
 from gateway.webhooks.addresses import Address
 
-_HEAD_BYTES = 8192
-_ANSWER_BYTES = 32 * 1024
-"""Most bytes of an answer that are read. Interim answers (100 Continue) have no end by themselves, and h11 takes
-250 bytes of memory for each byte of a status line."""
-_PIECE_BYTES = 16 * 1024
+_MAX_HEAD_BYTES = 8192
+_MAX_RESPONSE_BYTES = 32 * 1024
+"""Most bytes of a response that are read. Interim responses (100 Continue) may never end, and h11 needs 250 bytes
+of memory for each byte of a status line."""
+_CHUNK_BYTES = 16 * 1024
 
 
 class SendError(Exception):
-    """An attempt that met no answer; `code` is its class."""
+    """An attempt without a response; `code` is the class of the error."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -30,18 +30,18 @@ class SendError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy that CONNECTs to what was checked."""
+    """An HTTP proxy that CONNECTs to checked addresses."""
 
     host: str
     port: int
     authorization: str
 
     @classmethod
-    def read(cls, url: str) -> Proxy:
-        """From `http://[user:password@]host:port`.
+    def parse(cls, url: str) -> Proxy:
+        """Parse `http://[user:password@]host:port`.
 
         Raises:
-            ValueError: it is no such URL.
+            ValueError: the URL has another form.
         """
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
@@ -51,8 +51,8 @@ class Proxy:
         return cls(parts.hostname, parts.port or 80, f"Proxy-Authorization: Basic {token}\r\n" if token else "")
 
 
-class Pinned(httpcore.NetworkBackend):
-    """Connects to the checked addresses, whatever name it is asked for, and holds everything to one deadline."""
+class PinnedNetwork(httpcore.NetworkBackend):
+    """Connects to the checked addresses, whatever the host name, and enforces one deadline."""
 
     def __init__(
         self, addresses: Sequence[Address], connect_by: float, deadline: float, proxy: Proxy | None
@@ -63,16 +63,16 @@ class Pinned(httpcore.NetworkBackend):
         self._plain = httpcore.SyncBackend()
         self.deadline = deadline
 
-    def left(self) -> float:
-        """Seconds until the deadline.
+    def remaining_s(self) -> float:
+        """Return the seconds until the deadline.
 
         Raises:
-            httpcore.ReadTimeout: it is over.
+            httpcore.ReadTimeout: it has passed.
         """
-        left = self.deadline - time.monotonic()
-        if left <= 0:
+        remaining_s = self.deadline - time.monotonic()
+        if remaining_s <= 0:
             raise httpcore.ReadTimeout
-        return left
+        return remaining_s
 
     def connect_tcp(
         self,
@@ -82,40 +82,42 @@ class Pinned(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """A connection to the first checked address that takes it."""
+        """Connect to the first checked address that accepts."""
         code = "connect_failed"
         for address in self._addresses:
-            left = self._connect_by - time.monotonic()
-            if left <= 0:
+            timeout_s = self._connect_by - time.monotonic()
+            if timeout_s <= 0:
                 code = "connect_timeout"
                 break
             try:
-                return _Stream(self._reach(str(address), port, left), self)
+                return _Stream(self._connect(str(address), port, timeout_s), self)
             except httpcore.ConnectTimeout:
                 code = "connect_timeout"
             except httpcore.ConnectError:
                 code = "connect_failed"
         raise SendError(code)
 
-    def _reach(self, address: str, port: int, left: float) -> httpcore.NetworkStream:
+    def _connect(self, address: str, port: int, timeout_s: float) -> httpcore.NetworkStream:
         if self._proxy is None:
-            return self._plain.connect_tcp(address, port, timeout=left)
-        stream = self._plain.connect_tcp(self._proxy.host, self._proxy.port, timeout=left)
+            return self._plain.connect_tcp(address, port, timeout=timeout_s)
+        stream = self._plain.connect_tcp(self._proxy.host, self._proxy.port, timeout=timeout_s)
         try:
-            self._tunnel(stream, f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
+            self._open_tunnel(stream, f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
         except BaseException:
             stream.close()
             raise
         return stream
 
-    def _tunnel(self, stream: httpcore.NetworkStream, to: str) -> None:
+    def _open_tunnel(self, stream: httpcore.NetworkStream, target: str) -> None:
         authorization = self._proxy.authorization if self._proxy else ""
-        stream.write(f"CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{authorization}\r\n".encode(), self.left())
+        stream.write(
+            f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n".encode(), self.remaining_s()
+        )
         head = b""
         try:
             while not head.endswith(b"\r\n\r\n"):
-                byte = stream.read(1, self.left())  # what follows the head is the receiver's
-                if not byte or len(head) > _HEAD_BYTES:
+                byte = stream.read(1, self.remaining_s())  # bytes after the head are the receiver's
+                if not byte or len(head) > _MAX_HEAD_BYTES:
                     raise SendError("proxy_failed")
                 head += byte
         except httpcore.NetworkError:
@@ -125,25 +127,25 @@ class Pinned(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection on which nothing waits beyond the deadline: a byte every now and then does not keep it alive."""
+    """A connection bound to the deadline; a byte every now and then does not keep it alive."""
 
-    def __init__(self, inner: httpcore.NetworkStream, backend: Pinned) -> None:
+    def __init__(self, inner: httpcore.NetworkStream, backend: PinnedNetwork) -> None:
         self._inner = inner
         self._backend = backend
-        self._left_bytes = _ANSWER_BYTES
+        self._remaining_bytes = _MAX_RESPONSE_BYTES
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """See httpcore."""
-        piece = self._inner.read(min(max_bytes, _PIECE_BYTES), self._backend.left())
-        self._left_bytes -= len(piece)
-        if self._left_bytes < 0:
+        chunk = self._inner.read(min(max_bytes, _CHUNK_BYTES), self._backend.remaining_s())
+        self._remaining_bytes -= len(chunk)
+        if self._remaining_bytes < 0:
             raise SendError("protocol_error")
-        return piece
+        return chunk
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """See httpcore."""
-        for start in range(0, len(buffer), _PIECE_BYTES):  # each write below may wait for as long as it is given
-            self._inner.write(buffer[start : start + _PIECE_BYTES], self._backend.left())
+        for start in range(0, len(buffer), _CHUNK_BYTES):  # the timeout is for each write
+            self._inner.write(buffer[start : start + _CHUNK_BYTES], self._backend.remaining_s())
 
     def close(self) -> None:
         """See httpcore."""
@@ -152,9 +154,9 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        """TLS for the URL's own name."""
+        """Start TLS with the URL's host name."""
         try:
-            inner = self._inner.start_tls(ssl_context, server_hostname, self._backend.left())
+            inner = self._inner.start_tls(ssl_context, server_hostname, self._backend.remaining_s())
         except httpcore.ConnectError as error:
             code = "tls_failed" if isinstance(error.__cause__, ssl.SSLError) else "connection_lost"
             raise SendError(code) from None

@@ -1,8 +1,7 @@
-"""Turns what a client says about webhooks into checked values. Pure."""
+"""Parses and checks the webhook parts of requests. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,59 +11,62 @@ from gateway.webhooks import signing
 from gateway.webhooks.payload import JOB_EVENTS
 
 MAX_DESCRIPTION = 256
-_ENDPOINT_LENGTH = 64
+_MAX_ID_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class InlineWebhook:
-    """A receiver of one job's end."""
+    """A webhook for a single job."""
 
     url: str
     events: tuple[str, ...]
     secret: str | None
 
 
-def parse_webhook(given: Any, errors: ValidationErrors) -> InlineWebhook | str | None:
-    """A job's `webhook`: a receiver of its own, the id of an endpoint, or None."""
-    if given is None:
+def parse_webhook(value: Any, errors: ValidationErrors) -> InlineWebhook | str | None:
+    """Parse a job's `webhook`: an inline webhook, the id of an endpoint, or None."""
+    if value is None:
         return None
     at: Pointer = ("webhook",)
-    if not isinstance(given, dict):
+    if not isinstance(value, dict):
         errors.add(at, "must be an object with `url` or `endpoint_id`")
         return None
-    for name in given.keys() - {"url", "events", "secret", "endpoint_id"}:
+    for name in value.keys() - {"url", "events", "secret", "endpoint_id"}:
         errors.add((*at, name), "is not a known field")
-    named = given.get("endpoint_id")
+    named = value.get("endpoint_id")
     if named is not None:
-        if not isinstance(named, str) or not 1 <= len(named) <= _ENDPOINT_LENGTH or character_error(named):
+        if not isinstance(named, str) or not 1 <= len(named) <= _MAX_ID_LENGTH or character_error(named):
             errors.add((*at, "endpoint_id"), "must be the id of an endpoint")
-        if any(given.get(name) is not None for name in ("url", "events", "secret")):
-            errors.add(at, "with `endpoint_id` nothing else is said here")
+        if any(value.get(name) is not None for name in ("url", "events", "secret")):
+            errors.add(at, "`endpoint_id` cannot be combined with other fields")
         return named if isinstance(named, str) else None
-    url = given.get("url")
+    url = value.get("url")
     if not isinstance(url, str):
-        errors.add((*at, "url"), "is required, a string")
+        errors.add((*at, "url"), "is required and must be a string")
         url = ""
     elif error := character_error(url):
         errors.add((*at, "url"), error)
     return InlineWebhook(
-        url, parse_events(given.get("events"), (*at, "events"), errors), parse_secret(given, at, errors)
+        url, parse_events(value.get("events"), (*at, "events"), errors), parse_secret(value, at, errors)
     )
 
 
-def parse_events(given: Any, at: Pointer, errors: ValidationErrors) -> tuple[str, ...]:
-    """The events that are asked for; none means all."""
-    if given is None:
+def parse_events(value: Any, at: Pointer, errors: ValidationErrors) -> tuple[str, ...]:
+    """Parse a list of events; an empty tuple means all."""
+    if value is None:
         return ()
-    if not isinstance(given, list) or not given:
+    if not isinstance(value, list) or not value:
         errors.add(at, "must be a list of events, or absent for all")
         return ()
-    return tuple(_event(name, (*at, place), errors) for place, name in enumerate(dict.fromkeys(map(_plain, given))))
+    return tuple(
+        _check_event(name, (*at, index), errors)
+        for index, name in enumerate(dict.fromkeys(map(_string_or_empty, value)))
+    )
 
 
-def parse_secret(given: dict[str, Any], at: Pointer, errors: ValidationErrors) -> str | None:
-    """The secret that was brought along, or None."""
-    secret = given.get("secret")
+def parse_secret(value: dict[str, Any], at: Pointer, errors: ValidationErrors) -> str | None:
+    """Parse the client's own secret; None if absent."""
+    secret = value.get("secret")
     if secret is None:
         return None
     error = signing.find_secret_fault(secret) if isinstance(secret, str) else "must be a string"
@@ -74,11 +76,11 @@ def parse_secret(given: dict[str, Any], at: Pointer, errors: ValidationErrors) -
     return str(secret)
 
 
-def _plain(item: Any) -> str:
+def _string_or_empty(item: Any) -> str:
     return item if isinstance(item, str) else ""
 
 
-def _event(name: str, at: Pointer, errors: ValidationErrors, known: Sequence[str] = JOB_EVENTS) -> str:
-    if name not in known:
-        errors.add(at, f"must be one of {', '.join(known)}")
+def _check_event(name: str, at: Pointer, errors: ValidationErrors) -> str:
+    if name not in JOB_EVENTS:
+        errors.add(at, f"must be one of {', '.join(JOB_EVENTS)}")
     return name

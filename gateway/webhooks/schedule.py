@@ -1,4 +1,4 @@
-"""What an attempt's answer means for the delivery: delivered, again later, or given up. Pure; no clock."""
+"""Decides after each attempt: delivered, retry later, or failed. Pure; no clock."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from typing import Literal
 
 DELAYS_S: tuple[float, ...] = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Seconds before the second, third, ... attempt; the first is made at once."""
-
-
-_LONGEST_DATE = 64
+_MAX_DATE_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of one HTTP try.
+class AttemptResult:
+    """The result of one HTTP attempt.
 
     Attributes:
-        status: of the answer; 0 if there was none.
-        latency_ms: from the first look-up to the end of what was read.
-        body: the start of the answer's body.
+        status: HTTP status; 0 if there was no response.
+        latency_ms: from the DNS look-up to the end of the response that was read.
+        body: the start of the response body.
         error: "" for a 2xx; else its class: http_error, redirect, timeout, dns_failed, address_forbidden, ...
         retry_after: the header as sent, or "".
-        wish: the header `webhook-delivery` (`disable` or `abort-message`), or "".
+        directive: the header `webhook-delivery` (`disable` or `abort-message`), or "".
     """
 
     status: int
@@ -32,17 +30,17 @@ class Answer:
     body: bytes = b""
     error: str = ""
     retry_after: str = ""
-    wish: str = ""
+    directive: str = ""
 
     @property
     def accepted(self) -> bool:
-        """The receiver has the event."""
+        """True if the receiver accepted the event."""
         return 200 <= self.status < 300
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What comes next: `retry` after `delay_ms`; `disable`: why the endpoint gets no more events, or ""."""
+    """The next step: `retry` after `delay_ms`; `disable` is the reason to disable the endpoint, or ""."""
 
     outcome: Literal["delivered", "retry", "failed"]
     delay_ms: int = 0
@@ -51,7 +49,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a delivery is tried again.
+    """The retry schedule of a delivery.
 
     Attributes:
         delays_s: seconds between attempts.
@@ -61,37 +59,37 @@ class Schedule:
     delays_s: tuple[float, ...] = DELAYS_S
     jitter: float = 0.2
 
-    def judge(self, answer: Answer, tried: int, chance: float, now: datetime) -> Verdict:
-        """What an attempt means.
+    def judge_attempt(self, result: AttemptResult, attempts: int, chance: float, now: datetime) -> Verdict:
+        """Return the next step after an attempt.
 
         Args:
-            answer: what came back.
-            tried: attempts before this one.
+            result: the attempt's result.
+            attempts: number of earlier attempts.
             chance: a random number in 0..1.
-            now: to read a Retry-After that is a date.
+            now: base for a Retry-After that is a date.
         """
-        disable = _disable(answer)
-        if answer.accepted:
+        disable = _disable_reason(result)
+        if result.accepted:
             return Verdict("delivered", disable=disable)
-        if disable or answer.wish == "abort-message" or tried >= len(self.delays_s):
+        if disable or result.directive == "abort-message" or attempts >= len(self.delays_s):
             return Verdict("failed", disable=disable)
-        base = self.delays_s[tried]
+        base = self.delays_s[attempts]
         delay = base * (1 + self.jitter * (2 * chance - 1))
-        asked = _seconds(answer.retry_after, now)
-        if asked is not None:
-            delay = max(delay, min(asked, 2 * base))  # honoured, up to double
+        retry_after_s = _parse_retry_after(result.retry_after, now)
+        if retry_after_s is not None:
+            delay = max(delay, min(retry_after_s, 2 * base))  # honoured, up to double
         return Verdict("retry", round(delay * 1000))
 
 
-def _disable(answer: Answer) -> str:
-    if answer.status == 410:
+def _disable_reason(result: AttemptResult) -> str:
+    if result.status == 410:
         return "gone"
-    return "asked" if answer.wish == "disable" else ""
+    return "asked" if result.directive == "disable" else ""
 
 
-def _seconds(retry_after: str, now: datetime) -> float | None:
-    """A Retry-After as seconds from now; None where it is absent or nonsense."""
-    value = retry_after.strip()[:_LONGEST_DATE]
+def _parse_retry_after(retry_after: str, now: datetime) -> float | None:
+    """Parse a Retry-After as seconds from now; None if it is absent or invalid."""
+    value = retry_after.strip()[:_MAX_DATE_LENGTH]
     if value.isascii() and value.isdigit():
         return float(value[:9])
     try:

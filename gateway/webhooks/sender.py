@@ -1,9 +1,9 @@
-"""One HTTP try: URL, headers and body -> `Answer`. Never follows, never retries, never takes longer than it may.
+"""One HTTP attempt: URL, headers and body -> `AttemptResult`. No redirects, no retries, bounded time.
 
-Every try resolves the name, checks every address it has, and connects to one of those very addresses; Host, SNI and
-the certificate's name stay the URL's. A name that changes its answer between check and use (DNS rebinding) gains
-nothing, since there is one look-up. httpcore is used below httpx because it is what has a place for that: its
-network backend. It knows no redirects, no cookies, no proxies from the environment.
+Every attempt resolves the name once, checks all of its addresses and connects to one of them, so that a name that
+changes between check and use (DNS rebinding) gains nothing; Host, SNI and the certificate's name stay the URL's.
+httpcore is used instead of httpx because its network backend can be replaced, and because it has no redirects, no
+cookies and no proxies from the environment.
 """
 
 from __future__ import annotations
@@ -11,98 +11,103 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 
 import httpcore
 
-from gateway.webhooks.addresses import NOT_PUBLIC, Address, ForbiddenTargetError, Policy, Target
-from gateway.webhooks.dns import Resolve, UnknownNameError, own
-from gateway.webhooks.pinned_transport import Pinned, Proxy, SendError
-from gateway.webhooks.schedule import Answer
+from gateway.webhooks.addresses import NOT_PUBLIC, Address, ForbiddenTargetError, Target, TargetPolicy
+from gateway.webhooks.allowed import parse_allowed
+from gateway.webhooks.dns import Resolve, Resolver, UnknownNameError, is_own_address, parse_name_servers
+from gateway.webhooks.pinned_transport import PinnedNetwork, Proxy, SendError
+from gateway.webhooks.schedule import AttemptResult
+from gateway.webhooks.settings import WebhookSettings
 
-KEPT_BYTES = 2048
-"""So much of an answer's body is read and kept."""
-_BODY_S = 2.0
-"""An answer's status counts; for its body nobody waits longer than this."""
-_ADDRESSES = 4
+MAX_BODY_BYTES = 2048
+"""Bytes of a response body that are read and stored."""
+_BODY_TIMEOUT_S = 2.0
+"""Longest wait for a response body; only the status decides about the delivery."""
+_MAX_ADDRESSES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SenderOptions:
+    """Options of a `Sender`.
+
+    Attributes:
+        agent: the User-Agent header.
+        connect_s: seconds for look-up and connection.
+        total_s: seconds for the whole attempt.
+        tls: verifies receivers; may carry a client certificate.
+        proxy: an egress proxy.
+    """
+
+    agent: str
+    connect_s: float = 5.0
+    total_s: float = 15.0
+    tls: ssl.SSLContext | None = None
+    proxy: Proxy | None = None
 
 
 class Sender:
-    """Sends payloads. Safe to share between threads; each try has a connection of its own.
+    """Sends payloads. Thread-safe; each attempt opens its own connection.
 
     Args:
-        policy: what may be called.
-        agent: User-Agent.
-        connect_s: for look-up and connection, in seconds.
-        total_s: for the whole try.
-        tls: verifies receivers; may carry a client certificate.
-        proxy: an egress proxy.
-        find: looks names up, in the thread of its caller and in bounded time.
+        policy: decides which targets may be called.
+        resolve: resolves names in its caller's thread, in bounded time.
+        options: time limits, TLS and proxy.
     """
 
-    def __init__(
-        self,
-        policy: Policy,
-        find: Resolve,
-        *,
-        agent: str,
-        connect_s: float = 5.0,
-        total_s: float = 15.0,
-        tls: ssl.SSLContext | None = None,
-        proxy: Proxy | None = None,
-    ) -> None:
+    def __init__(self, policy: TargetPolicy, resolve: Resolve, options: SenderOptions) -> None:
         self._policy = policy
-        self._agent = agent
-        self._connect_s = connect_s
-        self._total_s = total_s
-        self._tls = tls or ssl.create_default_context()
-        self._proxy = proxy
-        self._find = find
+        self._resolve = resolve
+        self._options = options
+        self._tls = options.tls or ssl.create_default_context()
 
-    def read(self, url: str, tenant: str) -> Target:
-        """Take a tenant's URL apart; nothing is looked up.
+    def parse_url(self, url: str, tenant: str) -> Target:
+        """Parse a tenant's URL, without a look-up.
 
         Raises:
             ForbiddenTargetError: with a reason for the owner.
         """
-        return self._policy.read(url, tenant)
+        return self._policy.parse_url(url, tenant)
 
-    def check(self, target: Target, tenant: str) -> None:
-        """Refuse a target that cannot be called now; a name that cannot be looked up for the moment passes.
+    def check_target(self, target: Target, tenant: str) -> None:
+        """Check that a target may be called; a name that cannot be resolved at the moment passes.
 
         Raises:
             ForbiddenTargetError: with a reason for the owner.
         """
         try:
-            self._addresses(target, tenant)
+            self._resolve_target(target, tenant)
         except SendError:
             return
 
-    def post(self, tenant: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
-        """Try once to send a tenant's payload; every way it can end is an `Answer`."""
+    def post(self, tenant: str, url: str, headers: dict[str, str], body: bytes) -> AttemptResult:
+        """Try once to send a tenant's payload; return every outcome, errors too, as an `AttemptResult`."""
         began = time.monotonic()
         try:
-            target = self._policy.read(url, tenant)
-            addresses, public = self._addresses(target, tenant)
-            answer = self._post(target, addresses, headers, body, began)
-            if not public:  # what answers there is not the tenant's to read
-                answer = replace(answer, body=b"")
+            target = self._policy.parse_url(url, tenant)
+            addresses, public = self._resolve_target(target, tenant)
+            result = self._post(target, addresses, headers, body, began)
+            if not public:  # a tenant must not read responses from inside the network
+                result = replace(result, body=b"")
         except ForbiddenTargetError as error:
-            return Answer(0, 0, error=error.code)  # no time: it would say what the name leads to
+            return AttemptResult(0, 0, error=error.code)  # a latency would reveal if the name exists
         except SendError as error:
-            answer = Answer(0, 0, error=error.code)
-        latency = round((time.monotonic() - began) * 1000)
-        return Answer(answer.status, latency, answer.body, answer.error, answer.retry_after, answer.wish)
+            result = AttemptResult(0, 0, error=error.code)
+        return replace(result, latency_ms=round((time.monotonic() - began) * 1000))
 
     def _post(
         self, target: Target, addresses: Sequence[Address], headers: dict[str, str], body: bytes, began: float
-    ) -> Answer:
-        backend = Pinned(addresses, began + self._connect_s, began + self._total_s, self._proxy)
+    ) -> AttemptResult:
+        options = self._options
+        backend = PinnedNetwork(addresses, began + options.connect_s, began + options.total_s, options.proxy)
         host = f"[{target.host}]" if target.literal is not None and target.literal.version == 6 else target.host
         default = {"http": 80, "https": 443}[target.scheme]
         all_headers = {
             "Host": host if target.port == default else f"{host}:{target.port}",
-            "User-Agent": self._agent,
+            "User-Agent": options.agent,
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",
             "Connection": "close",
@@ -116,8 +121,8 @@ class Sender:
                 httpcore.ConnectionPool(self._tls, max_connections=1, network_backend=backend) as pool,
                 pool.stream("POST", url, headers=list(all_headers.items()), content=body) as response,
             ):
-                backend.deadline = min(backend.deadline, time.monotonic() + _BODY_S)
-                return _answer(response)
+                backend.deadline = min(backend.deadline, time.monotonic() + _BODY_TIMEOUT_S)
+                return _read_result(response)
         except httpcore.TimeoutException:
             raise SendError("timeout") from None
         except httpcore.ProtocolError:
@@ -125,15 +130,15 @@ class Sender:
         except httpcore.NetworkError:
             raise SendError("connection_lost") from None
 
-    def _addresses(self, target: Target, tenant: str) -> tuple[Sequence[Address], bool]:
-        """Return the target's addresses, all checked (one bad one refuses all), and True if all are public."""
-        found = [target.literal] if target.literal is not None else self._look_up(target)
-        public = self._policy.check(target, found, tenant, own)
-        return found[:_ADDRESSES], public
+    def _resolve_target(self, target: Target, tenant: str) -> tuple[Sequence[Address], bool]:
+        """Return the target's checked addresses, and whether all are public; one forbidden address refuses all."""
+        addresses = [target.literal] if target.literal is not None else self._look_up(target)
+        public = self._policy.check_addresses(target, addresses, tenant, is_own_address)
+        return addresses[:_MAX_ADDRESSES], public
 
     def _look_up(self, target: Target) -> Sequence[Address]:
         try:
-            return self._find(target.host, target.port)
+            return self._resolve(target.host, target.port)
         except UnknownNameError:
             raise ForbiddenTargetError("address_forbidden", NOT_PUBLIC) from None
         except TimeoutError:
@@ -142,28 +147,51 @@ class Sender:
             raise SendError("dns_failed") from None
 
 
-def _answer(response: httpcore.Response) -> Answer:
+def make_sender(settings: WebhookSettings, resolve: Resolve | None = None) -> Sender:
+    """Create a sender from the settings.
+
+    Raises:
+        OSError: a certificate file cannot be read.
+        ValueError: the proxy's URL is invalid.
+    """
+    tls = ssl.create_default_context()
+    if settings.webhook_ca_file is not None:
+        tls.load_verify_locations(settings.webhook_ca_file)
+    if settings.webhook_client_cert is not None:
+        tls.load_cert_chain(settings.webhook_client_cert)
+    options = SenderOptions(
+        agent=f"gleaner-webhooks/{version('gleaner-ner-service')}",
+        connect_s=settings.webhook_connect_s,
+        total_s=settings.webhook_timeout_s,
+        tls=tls,
+        proxy=Proxy.parse(settings.webhook_proxy.get_secret_value()) if settings.webhook_proxy else None,
+    )
+    policy = TargetPolicy(parse_allowed(",".join(settings.webhook_allow)), settings.webhook_allow_http)
+    return Sender(policy, resolve or Resolver(parse_name_servers(settings.webhook_nameservers)), options)
+
+
+def _read_result(response: httpcore.Response) -> AttemptResult:
     status = response.status
-    read = {name.lower(): value.decode("latin-1") for name, value in response.headers}
+    headers = {name.lower(): value.decode("latin-1") for name, value in response.headers}
     error = "" if 200 <= status < 300 else "redirect" if 300 <= status < 400 else "http_error"
-    return Answer(
+    return AttemptResult(
         status,
         0,
-        _start(response),
+        _read_body_start(response),
         error,
-        read.get(b"retry-after", ""),
-        read.get(b"webhook-delivery", "").strip().lower(),
+        headers.get(b"retry-after", ""),
+        headers.get(b"webhook-delivery", "").strip().lower(),
     )
 
 
-def _start(response: httpcore.Response) -> bytes:
-    """The first bytes of the body; what comes too late or broken is left out."""
-    kept = bytearray()
+def _read_body_start(response: httpcore.Response) -> bytes:
+    """Return the first bytes of the body, as far as they arrive in time and intact."""
+    body = bytearray()
     try:
         for chunk in response.iter_stream():
-            kept += chunk
-            if len(kept) >= KEPT_BYTES:
+            body += chunk
+            if len(body) >= MAX_BODY_BYTES:
                 break
     except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, SendError):
         pass
-    return bytes(kept[:KEPT_BYTES])
+    return bytes(body[:MAX_BODY_BYTES])

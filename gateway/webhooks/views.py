@@ -1,4 +1,4 @@
-"""The bodies of the webhook routes: what is sent, what OpenAPI shows, and how the ledger's records become them."""
+"""Bodies of the webhook routes, and their conversion from the ledger's records."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pydantic import ConfigDict, Field
 
 from gateway.http.schemas import Body, Timestamp
 from gateway.reading.views import format_rfc3339
-from gateway.webhooks.endpoints import Known
-from gateway.webhooks.schedule import Answer
+from gateway.webhooks.endpoints import OpenedEndpoint
+from gateway.webhooks.schedule import AttemptResult
 from jobs.codec import Codec, CodecError
 from jobs.ledger import associated_data
 from jobs.ledger.webhooks import Delivery, DeliveryAttempt
@@ -23,16 +23,20 @@ _STATES: dict[str, Literal["pending", "delivering", "delivered", "failed"]] = {
 
 
 class EndpointBody(Body):
-    """A receiver of webhooks."""
+    """A webhook endpoint."""
 
     id: str
     object: Literal["webhook_endpoint"] = "webhook_endpoint"
     url: str
     description: str
-    events: list[str] | None = Field(description="The events it hears of; null: all.")
-    all_jobs: bool = Field(description="It hears of every job of your tenant, not only of those that name it.")
+    events: list[str] | None = Field(description="Events that are sent to it; null: all.")
+    all_jobs: bool = Field(
+        description="Gets the events of every job of your tenant, not only of those that name it."
+    )
     status: Literal["active", "disabled"]
-    disabled_reason: str | None = Field(description="by_owner, gone (410), asked (by the receiver), only_failures.")
+    disabled_reason: str | None = Field(
+        description="by_owner, gone (410), asked (by the receiver) or only_failures."
+    )
     disabled_at: Timestamp | None
     created_at: Timestamp
     last_success_at: Timestamp | None
@@ -41,7 +45,7 @@ class EndpointBody(Body):
 
 
 class EndpointWithSecret(EndpointBody):
-    """A receiver of webhooks, with its secret: shown now and never again."""
+    """A webhook endpoint with its secret, which is shown only once."""
 
     secret: str
 
@@ -54,32 +58,36 @@ class EndpointsPage(Body):
 
 
 class RotatedBody(Body):
-    """A new secret: shown now and never again."""
+    """A new secret, which is shown only once."""
 
     endpoint_id: str
     secret: str
-    previous_signs_until: Timestamp | None = Field(description="Until then the old secret signs too.")
+    previous_signs_until: Timestamp | None = Field(
+        description="Until then payloads are signed with the old secret too."
+    )
 
 
 class TestBody(Body):
-    """What a receiver said to a `webhook.test`."""
+    """A receiver's response to a `webhook.test`."""
 
     delivered: bool
-    status: int | None = Field(description="HTTP status; null if there was no answer.")
+    status: int | None = Field(description="HTTP status; null if there was no response.")
     latency_ms: int
-    error: str | None = Field(description="Class of what went wrong, or null.")
-    body: str = Field(description="The first 2 kB of what it said; empty where GLEANER_WEBHOOK_ALLOW opened it.")
+    error: str | None = Field(description="Class of the error, or null.")
+    body: str = Field(
+        description="First 2 kB of the response; empty for receivers allowed by GLEANER_WEBHOOK_ALLOW."
+    )
 
 
 class AttemptBody(Body):
-    """One HTTP try."""
+    """One HTTP attempt."""
 
     at: Timestamp
-    status: int | None = Field(description="HTTP status; null if there was no answer.")
+    status: int | None = Field(description="HTTP status; null if there was no response.")
     latency_ms: int
-    error: str | None = Field(description="Class of what went wrong, or null.")
+    error: str | None = Field(description="Class of the error, or null.")
     body: str = Field(
-        description="The first 2 kB of what the receiver said; empty where GLEANER_WEBHOOK_ALLOW opened it."
+        description="First 2 kB of the response; empty for receivers allowed by GLEANER_WEBHOOK_ALLOW."
     )
 
 
@@ -106,7 +114,7 @@ class DeliveriesBody(Body):
 
 
 class RecoveredBody(Body):
-    """How many failed deliveries are tried again."""
+    """Number of failed deliveries that are retried."""
 
     recovered: int
 
@@ -122,12 +130,14 @@ class EndpointIn(Body):
     url: str
     events: list[str] | None = Field(None, description="Only these events; all by default.")
     description: str = ""
-    secret: str | None = Field(None, description="`whsec_…` of your own; one is made if absent.")
-    all_jobs: bool = Field(True, description="Hear of every job of the tenant, or only of those that name it.")
+    secret: str | None = Field(None, description="Your own `whsec_…` secret; by default one is generated.")
+    all_jobs: bool = Field(
+        True, description="Get the events of every job of the tenant, or only of those that name it."
+    )
 
 
 class EndpointPatch(Body):
-    """What is to change; what is absent stays."""
+    """Fields to change; absent fields stay as they are."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"status": "active"}, {"events": None}]}
@@ -141,7 +151,7 @@ class EndpointPatch(Body):
 
 
 class RotateIn(Body):
-    """A secret of your own, if you want one."""
+    """Optionally your own secret."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -149,45 +159,45 @@ class RotateIn(Body):
 
 
 class RecoverIn(Body):
-    """From when on failed deliveries are tried again."""
+    """The time since which failed deliveries are retried."""
 
     model_config = ConfigDict(extra="forbid")
 
     since: Timestamp
 
 
-def endpoint_fields(known: Known) -> dict[str, object]:
-    """An endpoint as the API serves it."""
-    record, card = known.record, known.card
+def build_endpoint_fields(endpoint: OpenedEndpoint) -> dict[str, object]:
+    """Return the fields of an `EndpointBody`."""
+    record, details = endpoint.record, endpoint.details
     return {
         "id": record.id,
-        "url": card.url,
-        "description": card.description,
+        "url": details.url,
+        "description": details.description,
         "events": list(record.events) or None,
         "all_jobs": record.every,
         "status": record.state,
         "disabled_reason": record.reason if record.state == "disabled" else None,
-        "disabled_at": _time(record.disabled_at) if record.state == "disabled" else None,
+        "disabled_at": _format_optional(record.disabled_at) if record.state == "disabled" else None,
         "created_at": format_rfc3339(record.created),
-        "last_success_at": _time(record.last_ok),
-        "last_failure_at": _time(record.last_fail),
+        "last_success_at": _format_optional(record.last_ok),
+        "last_failure_at": _format_optional(record.last_fail),
         "failures_in_a_row": record.fails,
     }
 
 
-def test_body(answer: Answer) -> TestBody:
-    """A test's outcome."""
+def build_test_body(result: AttemptResult) -> TestBody:
+    """Return a test's result as the API serves it."""
     return TestBody(
-        delivered=answer.accepted,
-        status=answer.status or None,
-        latency_ms=answer.latency_ms,
-        error=answer.error or None,
-        body=answer.body.decode("utf-8", "replace"),
+        delivered=result.accepted,
+        status=result.status or None,
+        latency_ms=result.latency_ms,
+        error=result.error or None,
+        body=result.body.decode("utf-8", "replace"),
     )
 
 
-def delivery_body(codec: Codec, delivery: Delivery) -> DeliveryBody:
-    """A delivery with its attempts."""
+def build_delivery_body(codec: Codec, delivery: Delivery) -> DeliveryBody:
+    """Return a delivery with its attempts as the API serves it."""
     return DeliveryBody(
         id=delivery.id,
         endpoint_id=delivery.endpoint,
@@ -195,25 +205,25 @@ def delivery_body(codec: Codec, delivery: Delivery) -> DeliveryBody:
         event=delivery.event,
         status=_STATES[delivery.state],
         created_at=format_rfc3339(delivery.created),
-        next_attempt_at=_time(delivery.next_at),
-        ended_at=_time(delivery.ended_at),
-        attempts=[_attempt(codec, delivery.id, attempt) for attempt in delivery.attempts],
+        next_attempt_at=_format_optional(delivery.next_at),
+        ended_at=_format_optional(delivery.ended_at),
+        attempts=[_build_attempt(codec, delivery.id, attempt) for attempt in delivery.attempts],
     )
 
 
-def _attempt(codec: Codec, delivery: str, attempt: DeliveryAttempt) -> AttemptBody:
+def _build_attempt(codec: Codec, delivery: str, attempt: DeliveryAttempt) -> AttemptBody:
     try:
-        said = codec.decode(attempt.body, associated_data("att", delivery)) if attempt.body else b""
-    except CodecError:  # its key is gone; the rest of the list is worth showing
-        said = b""
+        response = codec.decode(attempt.body, associated_data("att", delivery)) if attempt.body else b""
+    except CodecError:  # its key was removed; the other attempts are still worth showing
+        response = b""
     return AttemptBody(
         at=format_rfc3339(attempt.at),
         status=attempt.status or None,
         latency_ms=attempt.ms,
         error=attempt.error or None,
-        body=said.decode("utf-8", "replace"),
+        body=response.decode("utf-8", "replace"),
     )
 
 
-def _time(ms: int | None) -> str | None:
+def _format_optional(ms: int | None) -> str | None:
     return None if ms is None else format_rfc3339(ms)

@@ -18,7 +18,7 @@ from tests.support.servers.receivers import Receiver, receiving
 
 LONG = os.environ.get("CHAOS") == "1"
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
-RULES = {"delays_s": [1.0, 1.0, 1.0, 1.0, 1.0, 1.0], "lease_s": 1.0, "again_s": 1.0}
+RULES = {"delays_s": [1.0, 1.0, 1.0, 1.0, 1.0, 1.0], "lease_s": 1.0, "requeue_s": 1.0}
 TENANTS = 4
 
 

@@ -13,11 +13,11 @@ from ipaddress import ip_address
 import dns.message
 import dns.rrset
 
-from gateway.webhooks.addresses import Policy
+from gateway.webhooks.addresses import TargetPolicy
 from gateway.webhooks.allowed import parse_allowed
 from gateway.webhooks.dns import Resolver
 from gateway.webhooks.schedule import STANDARD
-from gateway.webhooks.sender import KEPT_BYTES, Sender
+from gateway.webhooks.sender import MAX_BODY_BYTES, Sender, SenderOptions
 from tests.fuzz.harness import Target
 
 
@@ -60,15 +60,17 @@ def _server() -> _Says:
 
 def answer_target() -> Target:
     """Return the target of a receiver's HTTP answers."""
-    policy = Policy(allow=parse_allowed("127.0.0.0/8"), allow_http=True)
-    sender = Sender(policy, lambda host, port: [ip_address("127.0.0.1")], agent="t", connect_s=1, total_s=1)
+    policy = TargetPolicy(allow=parse_allowed("127.0.0.0/8"), allow_http=True)
+    sender = Sender(
+        policy, lambda host, port: [ip_address("127.0.0.1")], SenderOptions("t", connect_s=1, total_s=1)
+    )
 
     def run(data: bytes) -> None:
         server = _server()
         server.data = data
         answer = sender.post("t", f"http://127.0.0.1:{server.port}/", {}, b"{}")
-        assert len(answer.body) <= KEPT_BYTES
-        verdict = STANDARD.judge(answer, 1, 0.5, datetime.now(UTC))
+        assert len(answer.body) <= MAX_BODY_BYTES
+        verdict = STANDARD.judge_attempt(answer, 1, 0.5, datetime.now(UTC))
         assert 0 <= verdict.delay_ms <= 1_000_000
 
     date = formatdate(2_000_000_000, usegmt=True).encode()

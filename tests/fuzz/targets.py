@@ -27,8 +27,7 @@ from gateway.submission import headers
 from gateway.submission.body import BodyLimits
 from gateway.submission.ndjson import NdjsonReader
 from gateway.submission.parsing import parse_submission as parse_body
-from gateway.webhooks.addresses import ForbiddenTargetError
-from gateway.webhooks.addresses import parse as parse_url
+from gateway.webhooks.addresses import ForbiddenTargetError, parse_target
 from gateway.webhooks.allowed import parse_allowed
 from gateway.webhooks.dns import parse_name_servers
 from gleaner import WebhookVerificationError, verify_webhook
@@ -185,7 +184,7 @@ def _read_settings(data: bytes) -> None:
 
 def _read_targets(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
-    for parse in (parse_url, parse_allowed, lambda servers: parse_name_servers(servers.split(","))):
+    for parse in (parse_target, parse_allowed, lambda servers: parse_name_servers(servers.split(","))):
         try:
             parse(text)
         except (ForbiddenTargetError, ValueError):

@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gateway.courier.attempts import Rules
-from gateway.webhooks.addresses import Policy
+from gateway.courier.attempts import DeliveryPolicy
+from gateway.webhooks.addresses import TargetPolicy
 from gateway.webhooks.allowed import parse_allowed
-from gateway.webhooks.schedule import Answer, Schedule, Verdict
-from gateway.webhooks.sender import KEPT_BYTES, Sender
+from gateway.webhooks.schedule import AttemptResult, Schedule, Verdict
+from gateway.webhooks.sender import MAX_BODY_BYTES, Sender, SenderOptions
 from jobs.ledger import webhooks
 from tests.support.api import Api, running_api
 from tests.support.delivering import hands
@@ -53,8 +53,10 @@ def receiver() -> Iterator[Receiver]:
 
 def make_sender(tls: ssl.SSLContext | None = None) -> Sender:
     """Return a sender for loopback whose attempts take two seconds at most."""
-    policy = Policy(allow=parse_allowed("127.0.0.0/8"), allow_http=True)
-    return Sender(policy, lambda host, port: [ip_address("127.0.0.1")], agent="t", connect_s=2, total_s=2, tls=tls)
+    policy = TargetPolicy(allow=parse_allowed("127.0.0.0/8"), allow_http=True)
+    return Sender(
+        policy, lambda host, port: [ip_address("127.0.0.1")], SenderOptions("t", connect_s=2, total_s=2, tls=tls)
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_an_answer_is_bounded_in_time_bytes_and_memory(receiver: Receiver, path:
     assert answer.error == error
     assert took < SLOW
     assert spent < 2
-    assert len(answer.body) <= KEPT_BYTES
+    assert len(answer.body) <= MAX_BODY_BYTES
     if path != "/bomb":  # which the receiver, in this process, packs
         assert peak < 12_000_000
 
@@ -92,7 +94,7 @@ def test_an_answer_is_bounded_in_time_bytes_and_memory(receiver: Receiver, path:
 class _Broken(Schedule):
     """A schedule with a fault, for answers that the receiver chooses."""
 
-    def judge(self, answer: Answer, tried: int, chance: float, now: datetime.datetime) -> Verdict:
+    def judge_attempt(self, answer: AttemptResult, tried: int, chance: float, now: datetime.datetime) -> Verdict:
         """Break."""
         raise KeyError(answer.status)
 
@@ -103,7 +105,7 @@ def test_no_answer_makes_the_courier_repeat_an_attempt_without_end(
 ) -> None:
     """A date beyond all years, or an answer that meets a fault of ours: a failure, and the schedule moves."""
     redis_server.flush()
-    with hands(redis_server.url(1), Rules(schedule=schedule), CODEC) as courier:
+    with hands(redis_server.url(1), DeliveryPolicy(schedule=schedule), CODEC) as courier:
         add_endpoint(courier.store, "ep_1", receiver.url("/far-future"))
         end_job(courier.store, "job_1")
         assert courier.deliver_due() == {"retry": 1}

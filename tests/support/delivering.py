@@ -10,8 +10,8 @@ from typing import Any
 import redis
 from prometheus_client import CollectorRegistry
 
-from gateway.courier.attempts import DeliveryRunner, Rules
-from gateway.webhooks.sender_factory import make_sender
+from gateway.courier.attempts import DeliveryPolicy, DeliveryRunner, DeliveryServices
+from gateway.webhooks.sender import make_sender
 from gateway.webhooks.settings import WebhookSettings
 from jobs.codec import Codec
 from jobs.ledger import Ledger, webhooks
@@ -21,13 +21,15 @@ from jobs.observability.metrics import WebhookMetrics
 class Hands:
     """Delivers the due webhooks one after the other when a test calls it."""
 
-    def __init__(self, client: redis.Redis, rules: Rules, codec: Codec, **settings: Any) -> None:
+    def __init__(self, client: redis.Redis, rules: DeliveryPolicy, codec: Codec, **settings: Any) -> None:
         self.client = client
         settings = {"webhook_allow": ("127.0.0.0/8",), **settings}
         local = WebhookSettings(webhook_allow_http=True, webhook_timeout_s=5.0, **settings)
         self.store = Ledger(client)
         self.deliverer = DeliveryRunner(
-            self.store, codec, make_sender(local), WebhookMetrics(CollectorRegistry()), rules, Event()
+            DeliveryServices(self.store, codec, make_sender(local), WebhookMetrics(CollectorRegistry())),
+            rules,
+            Event(),
         )
         self.rules = rules
 
@@ -51,7 +53,9 @@ class Hands:
 
 
 @contextmanager
-def hands(url: str, rules: Rules | None = None, codec: Codec | None = None, **settings: Any) -> Iterator[Hands]:
+def hands(
+    url: str, rules: DeliveryPolicy | None = None, codec: Codec | None = None, **settings: Any
+) -> Iterator[Hands]:
     """Hands on a ledger; they may call loopback unless the settings say otherwise."""
     with redis.Redis.from_url(url) as client:
-        yield Hands(client, rules or Rules(), codec or Codec(), **settings)
+        yield Hands(client, rules or DeliveryPolicy(), codec or Codec(), **settings)

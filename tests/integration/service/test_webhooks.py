@@ -19,7 +19,7 @@ from tests.support.servers.certificates import Authority
 from tests.support.servers.receivers import Receiver, receiving
 
 DELAYS_S = (0.3, 0.5, 0.7)
-RULES = {"delays_s": DELAYS_S, "again_s": 5.0}
+RULES = {"delays_s": DELAYS_S, "requeue_s": 5.0}
 SHORT = {"webhook_connect_s": 0.5, "webhook_timeout_s": 1.0}
 
 
@@ -153,7 +153,7 @@ def test_sigterm_finishes_what_is_under_way(harness: ServiceHarness, store: Ledg
     add_endpoint(store, "ep_1", receiver.url("/gate"))
     for n in range(40):
         end_job(store, f"job_{n}")
-    courier = start_courier(harness, {"cap": 2, "again_s": 1.0})
+    courier = start_courier(harness, {"cap": 2, "requeue_s": 1.0})
     receiver.wait("/gate", 2)
     courier.send(signal.SIGTERM)
     wait_for(lambda: "draining" in courier.probe("/readyz")[1] or not courier.alive(), 10, "it says that it drains")
@@ -162,6 +162,6 @@ def test_sigterm_finishes_what_is_under_way(harness: ServiceHarness, store: Ledg
     deliveries = store.run(webhooks.list_deliveries("ep_1", None, 100)).deliveries
     assert {attempt.error for delivery in deliveries for attempt in delivery.attempts} == {""}
     assert 2 <= sum(delivery.state == "delivered" for delivery in deliveries) < 40
-    start_courier(harness, {"cap": 2, "again_s": 1.0})
+    start_courier(harness, {"cap": 2, "requeue_s": 1.0})
     receiver.wait("/gate", 40)
     assert len({request.headers["webhook-id"] for request in receiver.at("/gate")}) == 40

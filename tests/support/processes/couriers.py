@@ -15,9 +15,9 @@ from typing import Any, Literal
 import orjson
 
 from gateway.courier.app import CourierSettings, run
-from gateway.courier.attempts import Rules
+from gateway.courier.attempts import DeliveryPolicy
 from gateway.webhooks import signing
-from gateway.webhooks.endpoints import Card, Secret
+from gateway.webhooks.endpoints import EndpointDetails, Secret
 from gateway.webhooks.schedule import Schedule
 from jobs import ledger
 from jobs.ledger import Ledger, webhooks
@@ -29,7 +29,7 @@ HERE = {"GLEANER_WEBHOOK_ALLOW": "127.0.0.0/8,::1/128", "GLEANER_WEBHOOK_ALLOW_H
 
 
 def start_courier(harness: ServiceHarness, rules: dict[str, Any] | None = None, **settings: object) -> Child:
-    """Start a courier that may call loopback, with rules (see `Rules`; `delays_s`, `jitter`: its schedule)."""
+    """Start a courier that may call loopback, with rules (of `DeliveryPolicy` and `Schedule`)."""
     named = {f"GLEANER_{name.upper()}": str(value) for name, value in settings.items()}
     environment = {**harness.by_socket(), **HERE, **named, "TEST_RULES": json.dumps(rules or {})}
     return harness.start("courier", "tests.support.processes.couriers", environment)
@@ -49,7 +49,7 @@ def add_endpoint(
 ) -> str:
     """Register an endpoint in the ledger, past the gateway; return its secret."""
     secret = secret or signing.new_secret()
-    card = Card(url, "", (Secret(secret),))
+    card = EndpointDetails(url, "", (Secret(secret),))
     sealed = card.seal(CODEC, name)
     record = Endpoint(name, tenant, 0, sealed, tuple(events), kind, every, lane or name, "active", created=0, now=0)
     assert store.run(webhooks.upsert_endpoint(record, most=10_000, ttl_ms=3_600_000)) == "ok"
@@ -73,7 +73,7 @@ def main() -> int:
     """Run a courier."""
     rules: dict[str, Any] = orjson.loads(os.environ["TEST_RULES"])
     delays, jitter = tuple(rules.pop("delays_s", Schedule().delays_s)), rules.pop("jitter", 0.2)
-    return run(CourierSettings(), Rules(schedule=Schedule(delays, jitter), **rules))
+    return run(CourierSettings(), DeliveryPolicy(schedule=Schedule(delays, jitter), **rules))
 
 
 if __name__ == "__main__":

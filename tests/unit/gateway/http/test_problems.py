@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from gateway.http.problems import MEDIA_TYPE, REGISTRY, Problem, ProblemCode, pointer
+from gateway.http.problems import MEDIA_TYPE, REGISTRY, Problem, ProblemCode, json_pointer
 
 
 def test_every_code_is_registered_once() -> None:
@@ -40,15 +40,15 @@ def test_errors_are_absent_where_there_are_none() -> None:
 
 def test_a_problem_is_always_text() -> None:
     """A lone surrogate in a name that the problem quotes does not break the answer."""
-    response = Problem("validation_failed", "x\ud800", [(pointer("\ud800"), "y\udc00")]).response("id")
+    response = Problem("validation_failed", "x\ud800", [(json_pointer("\ud800"), "y\udc00")]).response("id")
 
     assert json.loads(bytes(response.body))["errors"] == [{"pointer": "/?", "detail": "y?"}]
 
 
 def test_pointers_escape_and_stay_short() -> None:
     """RFC 6901's two escapes; a name of a megabyte is cut."""
-    assert pointer("documents", 3, "a/b~c") == "/documents/3/a~1b~0c"
-    assert len(pointer("x" * 1_000_000)) < 200
+    assert json_pointer("documents", 3, "a/b~c") == "/documents/3/a~1b~0c"
+    assert len(json_pointer("x" * 1_000_000)) < 200
 
 
 def test_the_message_of_the_exception_is_its_code() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.webhooks.addresses import ForbiddenTargetError, Policy, forbidden, parse
+from gateway.webhooks.addresses import ForbiddenTargetError, TargetPolicy, find_forbidden_reason, parse_target
 from gateway.webhooks.allowed import parse_allowed
 
 PRIVATE_V4 = [
@@ -113,13 +113,13 @@ PUBLIC_V6 = ["2606:4700:4700::1111", "2a00:1450:4001:830::200e", "2001:4860:4860
 @pytest.mark.parametrize("text", PRIVATE_V4 + PRIVATE_V6)
 def test_what_is_not_public_is_refused_with_a_reason(text: str) -> None:
     """Private, local, reserved, test, multicast and embedding addresses of both families."""
-    assert forbidden(ipaddress.ip_address(text))
+    assert find_forbidden_reason(ipaddress.ip_address(text))
 
 
 @pytest.mark.parametrize("text", PUBLIC_V4 + PUBLIC_V6)
 def test_what_is_public_passes(text: str) -> None:
     """The neighbours of every block, and public IPv6; a NAT64 address counts as the IPv4 in it."""
-    assert forbidden(ipaddress.ip_address(text)) is None
+    assert find_forbidden_reason(ipaddress.ip_address(text)) is None
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -127,7 +127,7 @@ def test_nothing_the_standard_library_calls_private_passes(number: int) -> None:
     """The table is never more generous than Python's own."""
     address = IPv4Address(number)
     if not address.is_global or address.is_multicast or address.is_reserved:
-        assert forbidden(address)
+        assert find_forbidden_reason(address)
 
 
 @given(st.integers(0, 2**128 - 1))
@@ -135,40 +135,47 @@ def test_ipv6_outside_of_global_unicast_is_refused(number: int) -> None:
     """Only 2000::/3 is handed out to hosts; NAT64's prefix is judged by what it embeds."""
     address = IPv6Address(number)
     if number >> 125 != 1 and number >> 32 != 0x64FF9B << 64:
-        assert forbidden(address)
+        assert find_forbidden_reason(address)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["::ffff:0:0", "::", "::ffff:0:0:0", "2002::", "64:ff9b:1::"]))
 def test_no_embedding_but_nat64_passes(number: int, prefix: str) -> None:
     """An IPv4 address inside an IPv6 one is a way around a filter, whatever it is."""
     shift = 80 if prefix == "2002::" else 0
-    assert forbidden(IPv6Address(int(IPv6Address(prefix)) | number << shift))
+    assert find_forbidden_reason(IPv6Address(int(IPv6Address(prefix)) | number << shift))
 
 
 @given(st.integers(0, 2**32 - 1))
 def test_nat64_is_what_it_embeds(number: int) -> None:
     """A network without IPv4 reaches the world through it, and must not reach the inside."""
-    assert forbidden(IPv6Address((0x64FF9B << 96) | number)) == forbidden(IPv4Address(number))
+    assert find_forbidden_reason(IPv6Address((0x64FF9B << 96) | number)) == find_forbidden_reason(
+        IPv4Address(number)
+    )
 
 
 def test_networks_that_are_opened() -> None:
     """GLEANER_WEBHOOK_ALLOW opens what it names and nothing beside it; it opens the machine's own addresses too."""
-    policy, target = Policy(allow=parse_allowed("10.1.0.0/16,fd00::/8")), parse("https://hooks.example/")
+    policy, target = (
+        TargetPolicy(allow=parse_allowed("10.1.0.0/16,fd00::/8")),
+        parse_target("https://hooks.example/"),
+    )
     for text in ("10.1.2.3", "fd12::1"):
-        assert not policy.check(target, [ipaddress.ip_address(text)], "t")
-        assert not policy.check(target, [ipaddress.ip_address(text)], "t", lambda _: True)
-    assert policy.check(target, [ipaddress.ip_address("8.8.8.8")], "t")
+        assert not policy.check_addresses(target, [ipaddress.ip_address(text)], "t")
+        assert not policy.check_addresses(target, [ipaddress.ip_address(text)], "t", lambda _: True)
+    assert policy.check_addresses(target, [ipaddress.ip_address("8.8.8.8")], "t")
     for text in ("10.2.0.1", "127.0.0.1", "::ffff:10.1.2.3"):
         with pytest.raises(ForbiddenTargetError):
-            policy.check(target, [ipaddress.ip_address(text)], "t")
+            policy.check_addresses(target, [ipaddress.ip_address(text)], "t")
         with pytest.raises(ForbiddenTargetError):  # one bad one is enough
-            policy.check(target, [ipaddress.ip_address("10.1.2.3"), ipaddress.ip_address(text)], "t")
+            policy.check_addresses(target, [ipaddress.ip_address("10.1.2.3"), ipaddress.ip_address(text)], "t")
 
 
 def test_this_machines_own_public_address_is_refused() -> None:
     """A service must not be made to call itself, on whatever address it listens."""
     with pytest.raises(ForbiddenTargetError):
-        Policy().check(parse("https://8.8.8.8/"), [ipaddress.ip_address("8.8.8.8")], "t", lambda _: True)
+        TargetPolicy().check_addresses(
+            parse_target("https://8.8.8.8/"), [ipaddress.ip_address("8.8.8.8")], "t", lambda _: True
+        )
 
 
 @pytest.mark.parametrize(
@@ -187,7 +194,7 @@ def test_this_machines_own_public_address_is_refused() -> None:
 )
 def test_plain_urls_are_taken_apart(url: str, host: str, port: int, target: str) -> None:
     """The usual ways to write a URL."""
-    found = parse(url)
+    found = parse_target(url)
     assert (found.host, found.port, found.target) == (host, port, target)
 
 
@@ -276,7 +283,7 @@ CONFUSING = [
 def test_whatever_two_parsers_could_read_differently_is_refused(url: str) -> None:
     """Nothing is decoded, completed or forgiven: what is unusual is refused, with a reason for its owner."""
     with pytest.raises(ForbiddenTargetError) as refused:
-        parse(url)
+        parse_target(url)
     assert refused.value.code == "url_forbidden"
     assert refused.value.reason
 
@@ -286,7 +293,7 @@ def test_parsing_never_fails_otherwise(text: str) -> None:
     """Any text is a target or a refusal, and a target's host is plain ASCII."""
     for url in (text, f"https://{text}/", f"https://example.com/{text}"):
         try:
-            target = parse(url)
+            target = parse_target(url)
         except ForbiddenTargetError:
             continue
         assert target.host.isascii()
@@ -296,8 +303,8 @@ def test_parsing_never_fails_otherwise(text: str) -> None:
 def test_plain_http_and_private_literals() -> None:
     """Plain http only where it is allowed; a private address in the URL itself is refused before any look-up."""
     with pytest.raises(ForbiddenTargetError):
-        Policy().read("http://example.com/", "t")
-    assert Policy(allow_http=True).read("http://example.com/", "t").port == 80
+        TargetPolicy().parse_url("http://example.com/", "t")
+    assert TargetPolicy(allow_http=True).parse_url("http://example.com/", "t").port == 80
     for url in ("https://10.0.0.1/", "https://[::ffff:10.0.0.1]/", "https://[::1]/"):
         with pytest.raises(ForbiddenTargetError):
-            Policy().read(url, "t")
+            TargetPolicy().parse_url(url, "t")

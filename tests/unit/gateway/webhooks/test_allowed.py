@@ -6,16 +6,16 @@ import ipaddress
 
 import pytest
 
-from gateway.webhooks.addresses import ForbiddenTargetError, Policy, parse
+from gateway.webhooks.addresses import ForbiddenTargetError, TargetPolicy, parse_target
 from gateway.webhooks.allowed import is_plain_path, parse_allowed
 from gateway.webhooks.settings import WebhookSettings
 
 
 def opens(setting: str, url: str, address: str, tenant: str = "acme") -> bool:
     """Return True if the setting lets a tenant's URL go to an address that is not public."""
-    policy = Policy(allow=parse_allowed(setting), allow_http=True)
+    policy = TargetPolicy(allow=parse_allowed(setting), allow_http=True)
     try:
-        policy.check(parse(url), [ipaddress.ip_address(address)], tenant)
+        policy.check_addresses(parse_target(url), [ipaddress.ip_address(address)], tenant)
     except ForbiddenTargetError:
         return False
     return True

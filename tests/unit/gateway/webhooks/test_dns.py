@@ -141,5 +141,5 @@ def test_name_servers_of_the_setting() -> None:
     servers = parse_name_servers(["10.0.0.10", "10.0.0.10:5353", "[fd00::10]:5353", "fd00::10"])
     assert servers == [("10.0.0.10", 53), ("10.0.0.10", 5353), ("fd00::10", 5353), ("fd00::10", 53)]
     for wrong in ("dns.example", "10.0.0.10:x", "[fd00::10", "10.0.0.300"):
-        with pytest.raises(ValueError, match="is no name server"):
+        with pytest.raises(ValueError, match="is not a name server"):
             parse_name_servers([wrong])

@@ -12,23 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from gateway.webhooks.addresses import NOT_PUBLIC, Address, ForbiddenTargetError, Policy, parse
+from gateway.webhooks.addresses import NOT_PUBLIC, Address, ForbiddenTargetError, TargetPolicy, parse_target
 from gateway.webhooks.allowed import parse_allowed
 from gateway.webhooks.dns import Resolve, Resolver, UnknownNameError
 from gateway.webhooks.pinned_transport import Proxy
-from gateway.webhooks.schedule import Answer
-from gateway.webhooks.sender import KEPT_BYTES, Sender
+from gateway.webhooks.schedule import AttemptResult
+from gateway.webhooks.sender import MAX_BODY_BYTES, Sender, SenderOptions
 from tests.support.servers.certificates import Authority
 from tests.support.servers.receivers import Receiver, receiving
 
 HERE: Address = ipaddress.ip_address("127.0.0.1")
-LOCAL = Policy(allow=parse_allowed("127.0.0.0/8"), allow_http=True)
+LOCAL = TargetPolicy(allow=parse_allowed("127.0.0.0/8"), allow_http=True)
 
 
-def sender(policy: Policy = LOCAL, find: Resolve | None = None, **options: object) -> Sender:
+def sender(policy: TargetPolicy = LOCAL, resolve: Resolve | None = None, **options: object) -> Sender:
     """A sender with short times, and names that all lead here."""
     times: dict[str, object] = {"connect_s": 0.5, "total_s": 1.0, **options}
-    return Sender(policy, find or (lambda host, port: [HERE]), agent="gleaner-webhooks/test", **times)  # type: ignore[arg-type]
+    return Sender(policy, resolve or (lambda host, port: [HERE]), SenderOptions("gleaner-webhooks/test", **times))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_every_behaviour_has_its_answer_in_bounded_time(
     answer = sender().post("t", receiver.url(path), {"webhook-id": "x"}, b"{}")
     assert (answer.status, answer.error) == (status, error)
     assert time.monotonic() - began < 4
-    assert len(answer.body) <= KEPT_BYTES
+    assert len(answer.body) <= MAX_BODY_BYTES
     if path.count("/") == 2:
         assert answer.retry_after == "7"
 
@@ -97,7 +97,7 @@ def test_proxies_of_the_environment_are_not_used(receiver: Receiver, monkeypatch
 def test_a_name_that_changes_its_answer_gains_nothing(receiver: Receiver) -> None:
     """DNS rebinding: there is one look-up per attempt, and the connection goes to what was checked."""
     allowed: Address = ipaddress.ip_address("127.0.0.2")  # nobody listens there
-    policy = Policy(allow=parse_allowed("127.0.0.2/32"), allow_http=True)
+    policy = TargetPolicy(allow=parse_allowed("127.0.0.2/32"), allow_http=True)
     seen: list[tuple[str, int]] = []
 
     def changing(host: str, port: int) -> Sequence[Address]:
@@ -118,16 +118,16 @@ def test_one_bad_address_refuses_all(receiver: Receiver) -> None:
     """A name with a public and a private address is not called at all, whichever comes first."""
     public: Address = ipaddress.ip_address("198.51.99.7")
     for found in ([public, HERE], [HERE, public]):
-        mixed = sender(Policy(allow_http=True), lambda host, port, found=found: found)  # type: ignore[misc]
+        mixed = sender(TargetPolicy(allow_http=True), lambda host, port, found=found: found)  # type: ignore[misc]
         assert mixed.post("t", "http://mixed.example.com:8080/", {}, b"{}").error == "address_forbidden"
         with pytest.raises(ForbiddenTargetError):
-            mixed.check(parse("http://mixed.example.com:8080/"), "t")
+            mixed.check_target(parse_target("http://mixed.example.com:8080/"), "t")
     assert receiver.at("/") == []
 
 
 def test_this_machine_is_refused_under_any_name() -> None:
     """Whatever getaddrinfo makes of a name, loopback is loopback."""
-    real = Sender(Policy(allow_http=True), Resolver(), agent="t")
+    real = Sender(TargetPolicy(allow_http=True), Resolver(), SenderOptions("t"))
     for url in ("http://localhost:8080/", "http://127.0.0.1:8080/", "http://[::1]:8080/"):
         assert real.post("t", url, {}, b"{}").error == "address_forbidden"
 
@@ -146,13 +146,13 @@ def test_look_ups_that_fail(error: OSError, at_registration: str, code: str) -> 
     def failing(host: str, port: int) -> Sequence[Address]:
         raise error
 
-    unlucky = sender(find=failing)
+    unlucky = sender(resolve=failing)
     assert unlucky.post("t", "https://example.com/", {}, b"{}").error == code
     if at_registration == "refused":
         with pytest.raises(ForbiddenTargetError):
-            unlucky.check(parse("https://example.com/"), "t")
+            unlucky.check_target(parse_target("https://example.com/"), "t")
     else:
-        unlucky.check(parse("https://example.com/"), "t")
+        unlucky.check_target(parse_target("https://example.com/"), "t")
 
 
 def test_a_name_says_nothing_of_what_it_leads_to() -> None:
@@ -161,13 +161,13 @@ def test_a_name_says_nothing_of_what_it_leads_to() -> None:
     def unknown(host: str, port: int) -> Sequence[Address]:
         raise UnknownNameError
 
-    closed = Policy(allow_http=True)
-    answers = [sender(closed, find).post("t", "https://name.example/", {}, b"{}") for find in (unknown, None)]
-    assert answers[0] == answers[1] == Answer(0, 0, error="address_forbidden")
+    closed = TargetPolicy(allow_http=True)
+    answers = [sender(closed, resolve).post("t", "https://name.example/", {}, b"{}") for resolve in (unknown, None)]
+    assert answers[0] == answers[1] == AttemptResult(0, 0, error="address_forbidden")
     reasons = []
-    for find in (unknown, None):
+    for resolve in (unknown, None):
         with pytest.raises(ForbiddenTargetError) as refused:
-            sender(closed, find).check(parse("https://name.example/"), "t")
+            sender(closed, resolve).check_target(parse_target("https://name.example/"), "t")
         reasons.append(refused.value.reason)
     assert reasons == [NOT_PUBLIC] * 2
 
@@ -175,7 +175,7 @@ def test_a_name_says_nothing_of_what_it_leads_to() -> None:
 def test_a_second_address_is_tried(receiver: Receiver) -> None:
     """A receiver with a dead address is reached by the next one."""
     nobody: Address = ipaddress.ip_address("127.0.0.99")
-    answer = sender(find=lambda host, port: [nobody, HERE]).post(
+    answer = sender(resolve=lambda host, port: [nobody, HERE]).post(
         "t", receiver.url("/second", "two.example.com"), {}, b"{}"
     )
     assert answer.status == 200
@@ -234,12 +234,12 @@ def test_the_egress_proxy_gets_the_checked_address(receiver: Receiver) -> None:
 
     thread = threading.Thread(target=proxy)
     thread.start()
-    through = Proxy.read(f"http://user:pass@127.0.0.1:{listener.getsockname()[1]}")
+    through = Proxy.parse(f"http://user:pass@127.0.0.1:{listener.getsockname()[1]}")
     sending = sender(proxy=through)
     assert sending.post("t", receiver.url("/through", "hooks.example.com"), {}, b"{}").status == 200
     thread.join()
     listener.close()
     assert asked[0].startswith(f"CONNECT 127.0.0.1:{receiver.port} HTTP/1.1\r\n".encode())
     assert b"Proxy-Authorization: Basic dXNlcjpwYXNz\r\n" in asked[0]
-    closed = sender(Policy(allow_http=True), proxy=through)
+    closed = sender(TargetPolicy(allow_http=True), proxy=through)
     assert closed.post("t", receiver.url("/through", "hooks.example.com"), {}, b"{}").error == "address_forbidden"

@@ -9,7 +9,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from gateway.webhooks import payload, signing
-from gateway.webhooks.endpoints import Card, Secret
+from gateway.webhooks.endpoints import EndpointDetails, Secret
 from jobs.codec import Codec
 
 FROZEN = {
@@ -30,7 +30,7 @@ FROZEN = {
 def test_the_standard_library_accepts_our_headers() -> None:
     """What we sign, the receivers' own library verifies; another secret or body it does not."""
     secret, body = signing.new_secret(), payload.build_job_event(json.dumps(FROZEN).encode(), {"a": "\u00e9"}, "")
-    headers = signing.headers("dlv_1", int(time.time()), body, [secret])
+    headers = signing.sign_headers("dlv_1", int(time.time()), body, [secret])
     assert Webhook(secret).verify(body, headers) == json.loads(body)
     for wrong, content in ((signing.new_secret(), body), (secret, body + b" ")):
         with pytest.raises(WebhookVerificationError):
@@ -40,7 +40,7 @@ def test_the_standard_library_accepts_our_headers() -> None:
 def test_during_a_rotation_either_secret_verifies() -> None:
     """Two signatures in one header; the receiver may change its secret any time within the overlap."""
     old, new = signing.new_secret(), signing.new_secret()
-    headers = signing.headers("dlv_1", int(time.time()), b"{}", [new, old])
+    headers = signing.sign_headers("dlv_1", int(time.time()), b"{}", [new, old])
     assert len(headers["webhook-signature"].split(" ")) == 2
     for secret in (old, new):
         assert Webhook(secret).verify(b"{}", headers) == {}
@@ -48,20 +48,20 @@ def test_during_a_rotation_either_secret_verifies() -> None:
 
 def test_old_secrets_sign_until_their_time() -> None:
     """A card knows which of its secrets count now."""
-    card = Card("https://example.com", "", (Secret("new"), Secret("old", 100)))
-    assert card.signing(99) == ["new", "old"]
-    assert card.signing(100) == ["new"]
+    card = EndpointDetails("https://example.com", "", (Secret("new"), Secret("old", 100)))
+    assert card.signing_secrets(99) == ["new", "old"]
+    assert card.signing_secrets(100) == ["new"]
 
 
 def test_a_card_is_sealed() -> None:
     """With a key set, neither URL nor secret can be read in the store, nor moved to another endpoint."""
     codec = Codec(["MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="])  # pragma: allowlist secret
-    card = Card("https://example.com/token", "mine", (Secret("whsec_x"), Secret("whsec_y", 5)))
+    card = EndpointDetails("https://example.com/token", "mine", (Secret("whsec_x"), Secret("whsec_y", 5)))
     sealed = card.seal(codec, "ep_1")
     assert b"token" not in sealed
-    assert Card.open(codec, "ep_1", sealed) == card
+    assert EndpointDetails.open(codec, "ep_1", sealed) == card
     with pytest.raises(Exception, match="damaged or was moved"):
-        Card.open(codec, "ep_2", sealed)
+        EndpointDetails.open(codec, "ep_2", sealed)
 
 
 @pytest.mark.parametrize("secret", ["", "x", "whsec_", "whsec_abc", "whsec_" + "A" * 120, "whsec_!!!!", "AAAA" * 8])
