@@ -89,10 +89,13 @@ class Dispatcher:
         """
         limits = self._limits
         free_slots = max(0, 4 * limits.slots - celery_queues.queue_length(self._broker, naming.WEBHOOK_QUEUE))
-        requeue_ms = int(limits.requeue_s * 1000)
-        due = self._ledger.run(
-            webhooks.take_due_deliveries(free_slots, limits.cap, requeue_ms, courier=webhooks.CourierSlots(self._name, limits.slots)
+        call = webhooks.take_due_deliveries(
+            free_slots,
+            limits.cap,
+            int(limits.requeue_s * 1000),
+            courier=webhooks.CourierSlots(self._name, limits.slots),
         )
+        due = self._ledger.run(call)
         self._metrics.disabled.set(due.disabled)
         if due.messages:
             celery_queues.push_deliveries(self._broker, due.messages)
