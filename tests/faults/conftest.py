@@ -1,4 +1,4 @@
-"""One service for all fault tests, the table of what they saw, and how often each strikes."""
+"""The service that all fault tests share, the table of their results, and the number of strikes of each."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 
 @dataclass
 class Table:
-    """What each fault did, as printed in the end."""
+    """Results of each fault, printed at the end."""
 
     rows: list[tuple[str, int, Verdict]] = field(default_factory=list)
 
     def text(self) -> list[str]:
-        """The table's lines."""
+        """Return the table's lines."""
         lines = [
             f"{'fault':44} {'times':>5} {'documents':>9} {'lost':>5} {'doubled':>7} {'rerun':>6} {'slowest s':>9}"
         ]
         merged: dict[str, list[tuple[int, Verdict]]] = {}
         for fault, times, verdict in self.rows:
             merged.setdefault(fault, []).append((times, verdict))
-        for fault, found in merged.items():
+        for fault, outcomes in merged.items():
             lines.append(
-                f"{fault:44} {sum(t for t, _ in found):5} {sum(v.documents for _, v in found):9} "
-                f"{sum(v.lost + v.wrong for _, v in found):5} {sum(v.doubled for _, v in found):7} "
-                f"{sum(v.rerun for _, v in found):6} {max(v.recovery_s for _, v in found):9.1f}"
+                f"{fault:44} {sum(t for t, _ in outcomes):5} {sum(v.documents for _, v in outcomes):9} "
+                f"{sum(v.lost + v.wrong for _, v in outcomes):5} {sum(v.doubled for _, v in outcomes):7} "
+                f"{sum(v.rerun for _, v in outcomes):6} {max(v.recovery_s for _, v in outcomes):9.1f}"
             )
         return lines
 
@@ -54,7 +54,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @dataclass
 class Strike:
-    """One fault test: the service, the record, and how often to strike."""
+    """Tools of a fault test: the service, the record, and the number of strikes."""
 
     harness: ServiceHarness
     record: Record
@@ -64,7 +64,7 @@ class Strike:
     times: int = 0
 
     def often(self, short: int, long: int) -> range:
-        """As many times as this run strikes."""
+        """Return a range of as many strikes as this run makes."""
         self.times = long if LONG else short
         return range(self.times)
 
@@ -74,12 +74,12 @@ class Strike:
         return ways
 
     def lasts(self, short_s: float, long_s: float) -> float:
-        """As long as this run's fault lasts (seconds)."""
+        """Return the duration of this run's fault (seconds)."""
         self.times = max(1, self.times)
         return long_s if LONG else short_s
 
     def check(self, within_s: float = 45.0) -> Verdict:
-        """The verdict on every document accepted, which must be clean."""
+        """Return the verdict on all accepted documents, which must be clean."""
         verdict = self.record.verdict(within_s)
         self.table.rows.append((self.fault, max(1, self.times), verdict))
         logs = "" if verdict.clean else "\n".join(child.tail(4) for child in self.harness.children[-4:])
@@ -89,7 +89,7 @@ class Strike:
 
 @pytest.fixture(scope="session")
 def shared_harness() -> Iterator[ServiceHarness]:
-    """The service: two workers, two couriers, one gateway."""
+    """Run the service: two workers, two couriers, one gateway."""
     harness = ServiceHarness()
     try:
         yield harness
@@ -99,7 +99,7 @@ def shared_harness() -> Iterator[ServiceHarness]:
 
 @pytest.fixture
 def harness(shared_harness: ServiceHarness) -> ServiceHarness:
-    """The service, empty and with every process up."""
+    """Return the service, empty and with all processes up."""
     shared_harness.server.mend()
     with shared_harness.server.client() as client:
         client.config_set("appendfsync", "everysec")
@@ -120,7 +120,7 @@ def harness(shared_harness: ServiceHarness) -> ServiceHarness:
 
 @pytest.fixture
 def strike(harness: ServiceHarness, request: pytest.FixtureRequest) -> Strike:
-    """What a fault test works with."""
+    """Return the tools of a fault test."""
     table = request.config.stash.setdefault(TABLE, Table())
     title = (request.function.__doc__ or request.node.name).split(".")[0].split(":")[0]
     return Strike(harness, Record(harness, SEED), random.Random(SEED), table, title)

@@ -29,7 +29,7 @@ OUT = ROOT / ".cache" / "soak.csv"
 
 
 def sample(harness: ServiceHarness) -> dict[str, float]:
-    """One row of measures."""
+    """Return a row of measurements."""
     row: dict[str, float] = {}
     seen: dict[str, int] = {}
     for child in harness.children:
@@ -53,9 +53,9 @@ def sample(harness: ServiceHarness) -> dict[str, float]:
 
 
 def forget(harness: ServiceHarness) -> None:
-    """Let what is kept for a day (answers of Idempotency-Keys) or a week (tombstones) go after half a minute.
+    """Expire after half a minute the keys of a day (responses to Idempotency-Keys) or a week (tombstones).
 
-    Both grow with the jobs of that time by promise; within an hour they would look like a leak, or hide one.
+    Both grow with the jobs of that time by design; within an hour they would look like a leak, or hide one.
     """
     with harness.server.client() as client:
         for pattern in ("{gleaner}:idem:*", "{gleaner}:gone:*"):
@@ -66,14 +66,14 @@ def forget(harness: ServiceHarness) -> None:
 def verdicts(rows: list[dict[str, float]]) -> list[tuple[str, float, float, float, bool]]:
     """Each measure's mean in the second and in the last quarter, its peak, and whether it grew."""
     quarter = max(1, len(rows) // 4)
-    found = []
+    comparisons = []
     for name in rows[-1]:
         early = statistics.fmean(row.get(name, 0.0) for row in rows[quarter : 2 * quarter] or rows)
         late = statistics.fmean(row.get(name, 0.0) for row in rows[-quarter:])
         free = FREE.get(name.rpartition(" ")[2])
         grew = free is not None and late > early * (1 + GROWTH) + free
-        found.append((name, early, late, max(row.get(name, 0.0) for row in rows), grew))
-    return found
+        comparisons.append((name, early, late, max(row.get(name, 0.0) for row in rows), grew))
+    return comparisons
 
 
 def plot(rows: list[dict[str, float]], minutes: float) -> str:
@@ -113,7 +113,7 @@ def main() -> int:
         clean = record.verdict().clean
     finally:
         harness.close()
-    found = verdicts(rows)
+    comparisons = verdicts(rows)
     OUT.parent.mkdir(exist_ok=True)
     with OUT.open("w", newline="") as out:
         table = csv.DictWriter(out, ["minutes", *rows[-1]], restval="", extrasaction="ignore")
@@ -124,10 +124,10 @@ def main() -> int:
         f"{SECONDS:.0f} s, {sum(record.codes.values())} requests, {len(rows)} samples in {OUT.relative_to(ROOT)}",
         f"{'measure':28} {'2nd quarter':>12} {'last':>10} {'peak':>10}",
     ]
-    for name, early, late, peak, grew in found:
+    for name, early, late, peak, grew in comparisons:
         lines.append(f"{name:28} {early:12.1f} {late:10.1f} {peak:10.1f}{'  GREW' if grew else ''}")
     sys.stdout.write("\n".join(lines) + "\n")
-    return 0 if clean and not any(grew for *_, grew in found) else 1
+    return 0 if clean and not any(grew for *_, grew in comparisons) else 1
 
 
 if __name__ == "__main__":

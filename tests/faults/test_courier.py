@@ -24,23 +24,23 @@ TENANTS = 4
 
 @pytest.fixture
 def own_harness() -> Iterator[ServiceHarness]:
-    """A server of its own; the test starts the couriers."""
-    made = ServiceHarness()
+    """Start Redis for this file; the test starts the couriers."""
+    running = ServiceHarness()
     try:
-        yield made
+        yield running
     finally:
-        made.close()
+        running.close()
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """A receiver on loopback."""
+    """Run a receiver on loopback."""
     with receiving() as running:
         yield running
 
 
 def check(store: Ledger, receiver: Receiver, path: str, jobs: int) -> Counter[str]:
-    """Every job's event arrived, each under one id of its own; how often each id did."""
+    """Check that every job's event arrived, each with its id; return how often each id arrived."""
     expected: dict[str, str] = {}
     for tenant in range(TENANTS):
         start = None
@@ -60,17 +60,17 @@ def check(store: Ledger, receiver: Receiver, path: str, jobs: int) -> Counter[st
 
 
 def all_delivered(store: Ledger, jobs: int) -> bool:
-    """True once every delivery has ended well."""
-    found = 0
+    """Return whether every delivery succeeded."""
+    delivered = 0
     for tenant in range(TENANTS):
         start = None
         while True:
             page = store.run(webhooks.list_deliveries(f"ep_{tenant}", start, 200, "delivered"))
-            found += len(page.deliveries)
+            delivered += len(page.deliveries)
             start = page.next
             if start is None:
                 break
-    return found == jobs
+    return delivered == jobs
 
 
 def test_couriers_killed_during_deliveries_lose_nothing(

@@ -1,4 +1,4 @@
-"""How fast one courier delivers, and what a dead receiver does to the others."""
+"""Delivery rate of one courier, and the effect of a dead receiver on the others."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture
 def own_harness() -> Iterator[ServiceHarness]:
-    """A server of its own; the test starts the courier."""
-    made = ServiceHarness()
+    """Start Redis for this file; the test starts the courier."""
+    running = ServiceHarness()
     try:
-        yield made
+        yield running
     finally:
-        made.close()
+        running.close()
 
 
 @pytest.fixture
 def store(own_harness: ServiceHarness) -> Iterator[Ledger]:
-    """The ledger."""
+    """Return the ledger."""
     with own_harness.server.client() as client:
         yield Ledger(client)
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """A receiver on loopback."""
+    """Run a receiver on loopback."""
     with receiving() as running:
         yield running
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which so many lie."""
+    """Return the value below which this share of the values lies."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
@@ -68,7 +68,7 @@ def healthy_latencies(
 def test_rate_and_a_dead_receiver(
     own_harness: ServiceHarness, store: Ledger, receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One courier against a bare HTTP client's loop; a receiver that never answers delays nobody else."""
+    """A courier keeps up with a bare HTTP client's loop; a receiver that never answers delays no other."""
     count, sample = (10_000, 1_000) if LONG else (500, 100)
     tenants = [f"t{n}" for n in range(8)]
     for tenant in tenants:
@@ -82,9 +82,9 @@ def test_rate_and_a_dead_receiver(
         end_job(store, f"job_{n}", tenant=tenants[n % 8])
     # Patient, and soon back: where other work keeps both cores busy, a healthy receiver may be slow as well.
     start_courier(own_harness, {"delays_s": [1.0] * 9}, webhook_timeout_s=5)
-    found = receiver.wait("/rate", count, 90)
-    rate = (count - 1) / (found[-1].at - found[0].at)
-    assert len({request.headers["webhook-id"] for request in found}) == count
+    requests = receiver.wait("/rate", count, 90)
+    rate = (count - 1) / (requests[-1].at - requests[0].at)
+    assert len({request.headers["webhook-id"] for request in requests}) == count
 
     for tenant in tenants:
         add_endpoint(store, f"alone_{tenant}", receiver.url("/alone"), tenant=f"a{tenant}")

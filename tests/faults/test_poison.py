@@ -67,7 +67,7 @@ def test_a_document_that_kills(strike: Strike, way: str) -> None:
             strike.record.submit(some_texts(strike.rng, 3), priority="interactive")
             slowest = max(slowest, settle(strike))
         strike.check().recovery_s = slowest
-    # Once in company, three times alone; a busy machine may lose a lease and with it what a death would have told.
+    # Once in a shared batch, three times alone; a busy machine may lose a lease, and with it a crash's evidence.
     assert 4 * strike.times <= len(supervisor.codes) <= 6 * strike.times
 
 

@@ -1,4 +1,4 @@
-"""The server dies, stalls, fills up and forgets, and connections to it break; what was accepted is finished."""
+"""Redis dies, stalls, fills up and loses data, and connections to it break; all accepted jobs finish."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def test_server_down(strike: Strike) -> None:
         strike.harness.server.start()
         load.wait(5)
     strike.check()
-    assert slowest < 4  # two seconds, and what two busy cores add
+    assert slowest < 4  # two seconds, plus a margin for two busy cores
 
 
 def test_server_sigstop(strike: Strike) -> None:
-    """SIGSTOP of the server: who waits for it gives up in time and comes back."""
+    """While Redis is stopped with SIGSTOP, waiting clients time out, and come back afterwards."""
     strike.often(1, 1)
     with Load(strike.record) as load:
         load.wait(5)
@@ -71,7 +71,7 @@ def test_server_sigstop(strike: Strike) -> None:
 
 @pytest.mark.parametrize("fault", ["blackholed", "reset", "slow"])
 def test_connections(strike: Strike, fault: str) -> None:
-    """Connections of workers and courier: what is on the way comes again, and every process comes back."""
+    """After broken connections of workers and courier, lost messages come again, and all processes reconnect."""
     strike.fault = f"Connections {fault}, through a proxy"
     strike.harness.end("worker")
     strike.harness.end("courier")
@@ -110,7 +110,7 @@ def test_client_kill(strike: Strike) -> None:
 
 
 def test_memory_full(strike: Strike) -> None:
-    """Full memory: nothing new is written, what runs is stored, and all goes on with room again."""
+    """With full memory no job is accepted, running ones are stored, and all goes on once memory is free."""
     with strike.harness.server.client() as client:
         for _ in strike.often(1, 10):
             for _ in range(8):
@@ -177,7 +177,7 @@ def test_courier_sigkill(strike: Strike) -> None:
 
 
 def post_and_die(url: str, body: bytes, key: str) -> None:
-    """A POST whose answer never comes."""
+    """Send a POST without reading the response."""
     headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
     with suppress(httpx.HTTPError):
         httpx.post(f"{url}/v1/jobs", content=body, headers=headers, timeout=60, trust_env=False)

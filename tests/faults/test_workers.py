@@ -49,7 +49,7 @@ def test_sigterm_rolling(strike: Strike) -> None:
 
 
 def test_sigterm_then_sigkill(strike: Strike) -> None:
-    """SIGTERM, then SIGKILL past the grace: what was still in the model comes back after its lease."""
+    """After SIGTERM, then SIGKILL past the grace, the documents in the model come back when the lease ends."""
     strike.harness.end("worker")
     for _ in strike.often(1, 10):
         worker = strike.harness.worker(TEST_SLOW_S="60").wait_ready()

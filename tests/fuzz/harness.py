@@ -1,7 +1,7 @@
-"""Changes valid inputs at random and watches what a parser does with them: its exceptions, its time and its memory.
+"""Mutation of valid inputs at random, and measurement of a parser on them: its exceptions, time and memory.
 
-Inputs are valid samples with slices repeated, removed, replaced and wrapped. The repeats find what takes more than
-linear time or memory, and a coverage guide is not needed for it. A round has a seed, so a failure comes again.
+Inputs are valid samples with slices repeated, removed, replaced and wrapped. The repeats reveal more than linear time
+or memory, for which no coverage guide is needed. A round has a seed, so a failure comes again.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Target:
-    """A parser, what it may raise, and what it may cost.
+    """A parser, its allowed exceptions, and its limits.
 
     Attributes:
         corpus: valid inputs, or nearly so.
         run: parses one input.
-        allowed: exceptions by which it refuses; any other is a fault.
-        tokens: pieces that this parser gives a meaning to, in addition to `TOKENS`.
+        allowed: exceptions of refusals; any other is a fault.
+        tokens: byte strings with a meaning to this parser, in addition to `TOKENS`.
         cpu_s: CPU seconds that any input may take, of the calling thread.
         cpu_s_per_mb: CPU seconds in addition, for each MB of input.
-        memory: bytes that any input may take (peak of what Python allocates).
+        memory: bytes that any input may take (peak of Python's allocations).
         memory_per_byte: bytes in addition, for each byte of input.
         largest: bytes of the largest input.
     """
@@ -69,9 +69,9 @@ Change = tuple[_Kind, int, int, int, int]
 
 
 def _changes(target: Target) -> st.SearchStrategy[tuple[int, list[Change]]]:
-    place = st.integers(0, 65535)
+    position = st.integers(0, 65535)
     tokens = st.integers(0, len(TOKENS) + len(target.tokens) - 1)
-    change = st.tuples(st.sampled_from(_Kind), place, place, st.sampled_from(_REPEATS), tokens)
+    change = st.tuples(st.sampled_from(_Kind), position, position, st.sampled_from(_REPEATS), tokens)
     return st.tuples(st.integers(0, len(target.corpus) - 1), st.lists(change, max_size=6))
 
 
@@ -113,7 +113,7 @@ def check(target: Target, data: bytes) -> None:
 
     Raises:
         AssertionError: it took too much time or memory.
-        BaseException: what the parser raised and may not.
+        BaseException: raised by the parser and not allowed.
     """
     limit = target.cpu_s + target.cpu_s_per_mb * len(data) / 1e6
     spent = _least(lambda: _cpu(target, data), limit)
@@ -156,7 +156,7 @@ def _parse(target: Target, data: bytes) -> None:
 
 
 def fuzz(target: Target, for_s: float, first_seed: int = 0, *, shrink: bool = False) -> int:
-    """Check inputs for so many seconds; return how many.
+    """Check inputs for `for_s` seconds; return their number.
 
     Args:
         target: the parser.

@@ -1,4 +1,4 @@
-"""Targets that need a server: what a webhook's receiver, and a name server, may answer."""
+"""Targets that need a server: responses of a webhook's receiver, and of a name server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.fuzz.harness import Target
 
 
 class _Says:
-    """Runs two servers on one port of loopback, TCP and UDP, that answer with what they are given."""
+    """Two servers on one port of loopback, TCP and UDP, that send the bytes that they are given."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -42,7 +42,7 @@ class _Says:
                     connection.recv(65536)
                     connection.sendall(self.data)
                     connection.shutdown(socket.SHUT_WR)
-                    while connection.recv(65536):  # closing with unread bytes would reset what was sent
+                    while connection.recv(65536):  # closing with unread bytes would reset the connection
                         continue
                 except OSError:
                     continue
@@ -105,5 +105,5 @@ def reply_target() -> Target:
     chain = (("hooks.example.", 60, "IN", "CNAME", "b.example."), ("b.example.", 60, "IN", "A", "10.0.0.1"))
     corpus = (sample(("hooks.example.", 60, "IN", "A", "10.0.0.1")), sample(*chain))
     tokens = (b"\xc0\x0c", b"\xc0\x00", struct.pack("!HH", 65535, 1), b"\x01a")
-    # A resolver repeats its question while there is time; so much of it is CPU.
+    # A resolver repeats its question while there is time; this much of it is CPU.
     return Target(corpus, run, (OSError,), tokens, cpu_s=0.5, memory=4_000_000, largest=4096)

@@ -251,7 +251,7 @@ def _gateway_targets() -> dict[str, Target]:
             memory=6_000_000,
         ),
         "headers": Target(headers, _read_headers, (), (b"wait=", b"charset=", b"; ")),
-        "cursors": Target([place.encode() for place in places], _read_cursors, ()),
+        "cursors": Target([cursor.encode() for cursor in places], _read_cursors, ()),
         "stored-blobs": Target(blobs, _read_blob, (CodecError,), memory=70_000_000, cpu_s=0.5),
     }
 

@@ -1,10 +1,9 @@
-"""One hostile tenant: every attack of the review at once, each as often as its limits allow, for a bounded time.
+"""A hostile tenant that makes every known attack at once, as often as its limits allow, for a bounded time.
 
     python -m tests.security.attackers http://127.0.0.1:8000 KEY 30 9001,9002
 
-The last are ports of receivers that never answer.
-
-A process of its own, so that the work of making requests is not measured as the victim's. Loopback only.
+The last are ports of receivers that never answer. It runs as a separate process, so that its own work is not
+measured as the victim's. Loopback only.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ LABELS = [f"{number:02}" + "label of a hundred and more characters " * 3 for num
 
 @dataclass
 class Attacker:
-    """Sends what it is asked to until the time is over, and counts the answers by kind and status."""
+    """Repeats its attacks until the time is over, and counts the responses by kind and status."""
 
     url: str
     key: str
@@ -90,11 +89,11 @@ class Attacker:
     def keep_bytes(self, client: httpx.Client, number: int) -> httpx.Response:
         """Texts and metadata that stay: cancelled, retried, cancelled."""
         metadata = {f"{at:02}": secrets.token_hex(250) for at in range(16)}
-        made = submit(client, [{"text": secrets.token_hex(400_000)}], metadata=metadata)
-        if made.status_code == 202:
+        response = submit(client, [{"text": secrets.token_hex(400_000)}], metadata=metadata)
+        if response.status_code == 202:
             for path in ("cancel", "retry"):
-                client.post(f"/v1/jobs/{made.json()['id']}/{path}")
-        return made
+                client.post(f"/v1/jobs/{response.json()['id']}/{path}")
+        return response
 
     def ask_for_everything(self, client: httpx.Client, number: int) -> httpx.Response:
         """Every span under every one of a hundred long labels."""
@@ -104,16 +103,16 @@ class Attacker:
     def read_large_results(self, client: httpx.Client, number: int) -> httpx.Response | None:
         """Results that are small in the store and large when read."""
         options = {"return_text": True, "long_text": "truncate"}
-        made = submit(client, [{"text": "a " * 500_000}] * 16, options=options)
-        if made.status_code != 202:
-            return made
-        path = f"/v1/jobs/{made.json()['id']}/results"
+        response = submit(client, [{"text": "a " * 500_000}] * 16, options=options)
+        if response.status_code != 202:
+            return response
+        path = f"/v1/jobs/{response.json()['id']}/results"
         for accept in ("application/json", "application/x-ndjson"):
             client.get(path, params={"limit": 100}, headers={"Accept": accept})
         return client.get(path, params={"limit": 100})
 
     def call_slow_receivers(self, client: httpx.Client, number: int) -> httpx.Response:
-        """A job of one document for each of many receivers that do not answer."""
+        """Submit a job of one document for each of many receivers that do not answer."""
         url = f"http://127.0.0.1:{self.ports[number % len(self.ports)]}/silent/{number}"
         return submit(client, [{"text": "Ada"}], webhook={"url": url})
 

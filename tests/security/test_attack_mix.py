@@ -80,7 +80,7 @@ class VictimLatencies:
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A local stack with the gateway's settings of the chart's default values."""
+    """Run a local stack with the gateway settings of the chart's default values."""
     values: dict[str, Any] = yaml.safe_load((ROOT / "charts" / "gleaner" / "values.yaml").read_text())
     settings = {f"GLEANER_{name.upper()}": str(value) for name, value in values["gateway"]["settings"].items()}
     settings["GLEANER_TENANT_MAX_STORED_BYTES"] = str(STORED_LIMIT)
@@ -120,7 +120,7 @@ def test_one_tenants_attacks_cost_the_others_nothing_they_notice(deployed: Runni
     nothing else to do answers sooner than any that has. Held: half of the answers within a second and 99 % within
     three, jobs and webhooks within five, gateways below 256 MB, cancels within 20 s, and the store grows by no more
     than the attacker may keep. Aimed at: twice the median, one second, two seconds, 1.5 times the worker's idle
-    memory; the figures are printed (`pytest -s`). On two idle cores for 30 s: a median of 155 ms (alone 23, beside
+    memory; the figures are printed (`pytest -s`). On two idle cores for 30 s: a median of 155 ms (alone 23, next to
     the ordinary job 29), p99 610 ms, jobs within 1.3 s, webhooks within 0.25 s, 1.7 times the worker's memory.
     """
     path = deployed.directory / "keys.json"
@@ -142,8 +142,8 @@ def test_one_tenants_attacks_cost_the_others_nothing_they_notice(deployed: Runni
         before = live_as_victim(client, receiver, 8.0)
         job.cancel().wait(timeout=30)
         idle = largest(pids["worker"])
-        ports = ",".join(str(each.port) for each in slow)
-        kept = store.info("memory")["used_memory"]
+        ports = ",".join(str(silent.port) for silent in slow)
+        stored = store.info("memory")["used_memory"]
         attack = subprocess.Popen(
             [*LAST, sys.executable, "-m", "tests.security.attackers", deployed.url, attacker, str(ATTACK_S), ports],
             env=command_environment(),
@@ -161,7 +161,7 @@ def test_one_tenants_attacks_cost_the_others_nothing_they_notice(deployed: Runni
                 job.cancel()
             until(lambda: not list(hostile.jobs(status="cancelling")))
             stopped = time.monotonic() - began
-        grown = store.info("memory")["used_memory"] - kept
+        grown = store.info("memory")["used_memory"] - stored
     figures = {
         "median_alone_ms": 1000 * statistics.median(alone.extracts),
         "median_before_ms": 1000 * statistics.median(before.extracts),

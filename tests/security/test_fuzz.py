@@ -1,4 +1,4 @@
-"""Every parser of bytes from outside refuses what it cannot read, in time and memory linear in the input."""
+"""Every parser of outside bytes refuses unreadable input, in time and memory linear in its size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS = float(os.environ.get("FUZZ_S", "60")) / len(TARGETS)
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_parser_of_outside_bytes_keeps_its_bounds(name: str) -> None:
-    """Only its own refusals; CPU and memory within a constant and so much per byte; `make fuzz` shrinks."""
+    """A parser raises its refusals only, within CPU and memory linear in the input; `make fuzz` shrinks."""
     assert fuzz(TARGETS[name], SECONDS, int(os.environ.get("FUZZ_SEED", "0")))
 
 

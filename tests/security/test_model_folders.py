@@ -35,18 +35,18 @@ def _safetensors(header: bytes, data: bytes = b"\0") -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The shipped model's files with weights of one byte: enough for all checks before loading."""
-    made = tmp_path / "model"
-    made.mkdir()
+    """Copy the shipped model's files with weights of one byte: enough for all checks before loading."""
+    copied = tmp_path / "model"
+    copied.mkdir()
     for path in SMALL_FILES:
-        shutil.copy(path, made)
-    (made / "model.safetensors").write_bytes(_safetensors(HEADER))
-    return made
+        shutil.copy(path, copied)
+    (copied / "model.safetensors").write_bytes(_safetensors(HEADER))
+    return copied
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped model, whole, for a test to copy."""
+    """Return the complete shipped model, for tests to copy."""
     return Path(shutil.copytree(SHIPPED, tmp_path_factory.mktemp("whole") / "model"))
 
 
@@ -63,7 +63,7 @@ def _refused(folder: Path) -> str:
 
 
 def test_the_folder_itself_is_a_model(folder: Path) -> None:
-    """What the tests here start from is accepted: it is their changes that are refused."""
+    """The unchanged folder is accepted: the tests' changes are the reason for refusals."""
     assert resolve(str(folder), None, folder.parent).folder == folder
 
 
@@ -103,13 +103,14 @@ for folder in map(pathlib.Path, sys.argv[1:]):
 
 
 def test_a_configuration_that_names_code_runs_none(folder: Path, tmp_path: Path) -> None:
-    """Neither a class on a hub nor one beside the weights is asked for, not by checking and not by loading."""
+    """A class on a hub or next to the weights is never requested, neither by checks nor by loading."""
     remote, local = tmp_path / "remote", Path(shutil.copytree(folder, tmp_path / "local"))
     folder.rename(remote)
-    for made, reference in ((remote, "evil/repo--evil.Evil"), (local, "evil.Evil")):
-        changes = {"auto_map": {"AutoModel": reference}, "_name_or_path": str(made)}
+    for changed, reference in ((remote, "evil/repo--evil.Evil"), (local, "evil.Evil")):
+        changes = {"auto_map": {"AutoModel": reference}, "_name_or_path": str(changed)}
         _edit(
-            made / "gliner_config.json", lambda content, changes=changes: content["encoder_config"].update(changes)
+            changed / "gliner_config.json",
+            lambda content, changes=changes: content["encoder_config"].update(changes),
         )
     (local / "evil.py").write_text("import pathlib; pathlib.Path('ran').touch()\nclass Evil: pass\n")
     seen: list[str] = []
@@ -158,7 +159,7 @@ def _nested(content: Any, depth: int) -> Any:
 def test_keys_that_bring_code_are_refused_at_any_depth(
     folder: Path, name: str, depth: int, key: str, value: object
 ) -> None:
-    """Every file that transformers or gliner reads settings from; the message names the key and what to do."""
+    """All settings files of transformers and gliner are checked; the message names key and remedy."""
     _edit(folder / name, lambda c: c.update({"x": _nested({key: value}, depth)} if depth else {key: value}))
 
     assert key in _refused(folder)
@@ -197,7 +198,7 @@ def test_no_nesting_hides_a_key(steps: list[str]) -> None:
     ],
 )
 def test_only_encoders_and_tokenizers_that_are_built_in(folder: Path, name: str, key: str, value: object) -> None:
-    """What else a configuration may ask for is refused before gliner or transformers see it."""
+    """Any other class in a configuration is refused before gliner or transformers see it."""
     _edit(folder / name, lambda c: c.update({key: value}))
 
     assert key in _refused(folder)
@@ -205,7 +206,7 @@ def test_only_encoders_and_tokenizers_that_are_built_in(folder: Path, name: str,
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "extra/optimizer.pt", "x.PKL", "y.ckpt", "z.joblib", "w.h5"])
 def test_a_pickle_beside_good_weights_is_refused(folder: Path, name: str) -> None:
-    """A decoy in safetensors makes no pickle harmless; the message says what to do."""
+    """A decoy in safetensors makes no pickle harmless; the message names the remedy."""
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(b"\x80\x04.")
 
@@ -359,46 +360,46 @@ def test_memory_is_bound_by_the_file_before_any_is_taken(whole: Path, tmp_path: 
     """A configuration of numbers that are each possible, for weights that the file does not hold."""
     from worker.model import gliner_loader
 
-    made = _copy(whole, tmp_path)
-    _edit(made / "gliner_config.json", lambda c: c["encoder_config"].update({key: 12 * 2**18}))
+    copied = _copy(whole, tmp_path)
+    _edit(copied / "gliner_config.json", lambda c: c["encoder_config"].update({key: 12 * 2**18}))
 
     with pytest.raises(ModelBrokenError, match="describes a model of"):
-        gliner_loader.load_gliner(made, "cpu")
+        gliner_loader.load_gliner(copied, "cpu")
 
 
 def _copy(whole: Path, tmp_path: Path) -> Path:
     """Copy the small files and link to the large one, which no test changes."""
-    made = tmp_path / "copy"
-    made.mkdir()
+    copied = tmp_path / "copy"
+    copied.mkdir()
     for path in whole.iterdir():
         if path.suffix == ".safetensors":
-            os.link(path, made / path.name)
+            os.link(path, copied / path.name)
         else:
-            shutil.copy(path, made)
-    return made
+            shutil.copy(path, copied)
+    return copied
 
 
 def test_files_that_change_after_the_check_are_not_loaded(whole: Path, tmp_path: Path) -> None:
-    """Loading takes what was checked: another configuration, a new file and other weights are refused."""
+    """Changed configuration, a new file and changed weights are refused by loading."""
     from worker.model.engine import load
 
-    made = _copy(whole, tmp_path)
-    checked = resolve(str(made), None, tmp_path)
+    copied = _copy(whole, tmp_path)
+    checked = resolve(str(copied), None, tmp_path)
 
     def refused(model: Resolved) -> None:
         with pytest.raises(ModelBrokenError, match="changed since it was checked"):
             load(model, "cpu", "fp32", "torch")
 
-    config = (made / "gliner_config.json").read_bytes()
-    (made / "gliner_config.json").write_bytes(config.replace(b'"max_len": 256', b'"max_len": 255'))
+    config = (copied / "gliner_config.json").read_bytes()
+    (copied / "gliner_config.json").write_bytes(config.replace(b'"max_len": 256', b'"max_len": 255'))
     refused(checked)
-    (made / "gliner_config.json").write_bytes(config)
-    (made / "added_tokens.json").write_text("{}")
+    (copied / "gliner_config.json").write_bytes(config)
+    (copied / "added_tokens.json").write_text("{}")
     refused(checked)
-    (made / "added_tokens.json").unlink()
-    weights = (made / "model.safetensors").read_bytes()
-    (made / "model.safetensors").unlink()
-    (made / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    (copied / "added_tokens.json").unlink()
+    weights = (copied / "model.safetensors").read_bytes()
+    (copied / "model.safetensors").unlink()
+    (copied / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
     refused(checked)
 
 
@@ -406,19 +407,19 @@ def test_nothing_elsewhere_is_read(whole: Path, tmp_path: Path) -> None:
     """Paths of another machine in a published configuration are left alone, and the model loads."""
     from worker.model import gliner_loader
 
-    made = _copy(whole, tmp_path)
-    _edit(made / "gliner_config.json", lambda c: c.update(model_name=str(tmp_path)))
-    _edit(made / "tokenizer_config.json", lambda c: c.update(tokenizer_file=str(tmp_path / "evil.json")))
+    copied = _copy(whole, tmp_path)
+    _edit(copied / "gliner_config.json", lambda c: c.update(model_name=str(tmp_path)))
+    _edit(copied / "tokenizer_config.json", lambda c: c.update(tokenizer_file=str(tmp_path / "evil.json")))
     (tmp_path / "evil.json").write_text("{}")
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "EVIL", "auto_mapping": {"a": "b"}}')
 
-    assert gliner_loader.load_gliner(made, "cpu").data_processor.transformer_tokenizer.vocab_size > 30_000
+    assert gliner_loader.load_gliner(copied, "cpu").data_processor.transformer_tokenizer.vocab_size > 30_000
     assert os.environ.get("TRANSFORMERS_OFFLINE") is None
 
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Callable[[dict[str, bytes]], str]]:
-    """A real (moto) S3 server: objects by key become the address of the folder `m` in a new bucket."""
+    """Run a real (moto) S3 server; return a function that stores objects and returns the address of folder `m`."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -471,9 +472,9 @@ def test_only_files_of_a_model_come_from_a_bucket(
 ) -> None:
     """Code, pickles, other names and folders stay where they are; a model of that bucket works without them."""
     names = ("evil.py", "pytorch_model.bin", "sub/evil.json", "x.json", ".hidden.json", "README.md")
-    found = resolve(bucket({f"m/{name}": b"x" for name in names}), None, tmp_path)
+    resolved = resolve(bucket({f"m/{name}": b"x" for name in names}), None, tmp_path)
 
-    assert {path.name for path in found.folder.iterdir()} == {
+    assert {path.name for path in resolved.folder.iterdir()} == {
         "gleaner-manifest.json", "model.safetensors", *(path.name for path in SMALL_FILES),
     }  # fmt: skip
 

@@ -31,13 +31,13 @@ PROGRAM = ROOT / "worker" / "unpickling.py"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The shipped model's small files; a test adds weights."""
-    made = tmp_path / "model"
-    made.mkdir()
+    """Copy the shipped model's small files; tests add weights."""
+    copied = tmp_path / "model"
+    copied.mkdir()
     for path in SHIPPED.iterdir():
         if path.suffix == ".json":
-            shutil.copy(path, made)
-    return made
+            shutil.copy(path, copied)
+    return copied
 
 
 def _refusal(folder: Path) -> str:
@@ -82,7 +82,7 @@ def _marking(marker: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("attack", sorted(_marking(Path("marker"))))
 def test_a_pickle_that_calls_a_function_is_refused_and_does_not_run(folder: Path, attack: str) -> None:
-    """The sentence names the function, says what to do, and the function's work is not done."""
+    """The message names function and remedy, and the function has not run."""
     marker = folder.parent / "ran"
     torch.save({"weight": torch.ones(2), "x": _marking(marker)[attack]}, folder / "pytorch_model.bin")
 
@@ -276,11 +276,11 @@ os.write(1, json.dumps([filtered, answers, libc.open(sys.argv[3].encode(), os.O_
 
 
 def test_native_code_in_the_process_can_do_nothing_either(tmp_path: Path) -> None:
-    """With the kernel's filter alone: what an attacker who broke out of Python would try."""
-    kept = tmp_path / "kept"
-    kept.write_text("kept")
+    """The kernel's filter alone stops the attempts of an attacker who escaped from Python."""
+    untouched = tmp_path / "kept"
+    untouched.write_text("kept")
     run = subprocess.run(
-        [sys.executable, "-c", NATIVE, str(PROGRAM), str(tmp_path / "made"), str(kept)],
+        [sys.executable, "-c", NATIVE, str(PROGRAM), str(tmp_path / "made"), str(untouched)],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     filtered, answers, readable = json.loads(run.stdout)
@@ -342,18 +342,18 @@ def test_every_kind_of_weights_converts(folder: Path, wrap: Callable[[Any], Any]
     state = _state()
     torch.save(wrap(state), folder / "pytorch_model.bin")
 
-    found = resolve(str(folder), None, tmp_path / "cache", convert="true")
+    resolved = resolve(str(folder), None, tmp_path / "cache", convert="true")
 
-    stored = load_file(found.folder / "model.safetensors")
+    stored = load_file(resolved.folder / "model.safetensors")
     assert stored.keys() == state.keys() - {"second"}  # which the metadata says is `first`, as gliner does
     for name, tensor in stored.items():
         assert tensor.dtype == state[name].dtype
         assert torch.equal(tensor, state[name].detach())
-    made = (found.folder / "model.safetensors").resolve().parent
-    manifest = json.loads((made / checksums.MANIFEST).read_text())
+    converted = (resolved.folder / "model.safetensors").resolve().parent
+    manifest = json.loads((converted / checksums.MANIFEST).read_text())
     assert manifest[checksums.SOURCES] == {"pytorch_model.bin": checksums.hash_file(folder / "pytorch_model.bin")}
-    assert manifest["model.safetensors"] == found.files["model.safetensors"]
-    assert found.files["model.safetensors"] == checksums.hash_file(found.folder / "model.safetensors")
+    assert manifest["model.safetensors"] == resolved.files["model.safetensors"]
+    assert resolved.files["model.safetensors"] == checksums.hash_file(resolved.folder / "model.safetensors")
 
 
 def test_a_conversion_is_done_once_and_again_where_its_result_is_damaged(folder: Path, tmp_path: Path) -> None:

@@ -47,9 +47,9 @@ async def test_a_forged_endpoint_is_refused(ledger_url: str, broker_url: str, tm
     sealing = {"encryption_keys": key, "encryption_required": True}
     allowed = {"webhook_allow": "127.0.0.0/8", "webhook_allow_http": True}
     async with running_api(ledger_url, broker_url, tmp_path, **sealing, **allowed) as api:
-        made = await api.client.post("/v1/webhook-endpoints", json={"url": "http://127.0.0.1:9999/hook"})
-        assert made.status_code == 201, made.text
-        endpoint = made.json()["id"]
+        response = await api.client.post("/v1/webhook-endpoints", json={"url": "http://127.0.0.1:9999/hook"})
+        assert response.status_code == 201, response.text
+        endpoint = response.json()["id"]
         assert (await api.client.get(f"/v1/webhook-endpoints/{endpoint}")).status_code == 200
         card = b'{"url":"https://evil.example","description":"","secrets":[["whsec_x",null]]}'
         await api.store.hset(

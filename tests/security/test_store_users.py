@@ -26,7 +26,7 @@ OLD = "of-an-older-release"
 
 @contextmanager
 def _valkey(directory: Path, users: Path) -> Iterator[int]:
-    """A real Valkey with these users; its port."""
+    """Run a real Valkey with these users; yield its port."""
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--aclfile", str(users)]
     process = subprocess.Popen([*guard(), str(get_binary_path()), *options], stdout=subprocess.DEVNULL)
@@ -62,7 +62,7 @@ def test_the_users_file_holds_hashes_and_no_one_else(tmp_path: Path) -> None:
 
 
 def test_passwords_may_come_from_files(tmp_path: Path) -> None:
-    """As compose.yaml mounts its secrets; a variable wins; who has no password does not exist."""
+    """Password files work as compose.yaml mounts them; a variable wins; users without a password do not exist."""
     for name in ("gateway", "worker"):
         (tmp_path / name).write_text(f"file-of-{name}\n")
     written = write_users(tmp_path, {"PASSWORDS": str(tmp_path), "WORKER_PASSWORD": "own"}).read_text()
@@ -97,7 +97,7 @@ def test_valkey_takes_them_and_each_enters_as_himself(tmp_path: Path) -> None:
 
 
 def test_the_backups_user_gets_a_snapshot_and_no_key(tmp_path: Path) -> None:
-    """What `valkey-cli --rdb` sends is answered with a snapshot; nothing else is answered."""
+    """The commands of `valkey-cli --rdb` work for the backup user; all others are refused."""
     with (
         _valkey(tmp_path, write_users(tmp_path, PASSWORDS)) as port,
         socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
@@ -180,20 +180,20 @@ def test_each_process_has_its_own_password_and_keys_that_it_needs() -> None:
 
 
 def test_an_external_store_can_have_a_secret_per_process() -> None:
-    """One for all by default, as before; a process that has one of its own gets that."""
+    """All processes share a secret by default; a process with a separate one uses that."""
     store = {
         "address": "s:6379",
         "networks": ["10.0.0.0/8"],
         "secrets": {"flower": "flowers", "gateway": "gateways"},
     }
     documents = chart.render_manifests({"valkey": {"enabled": False}, "store": store})
-    found = {}
+    secret_names = {}
     for name in ("gateway", "courier", "flower", "worker-gleaner-small"):
         spec = chart.find_manifest(documents, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
         environment = chart.read_environment(spec)
-        found[name] = environment["GLEANER_BROKER_URL"]["secretKeyRef"]["name"]
+        secret_names[name] = environment["GLEANER_BROKER_URL"]["secretKeyRef"]["name"]
         assert ("GLEANER_REDIS_URL" in environment) == (name != "flower")
-    assert found == {
+    assert secret_names == {
         "gateway": "gateways", "courier": "gleaner-store", "flower": "flowers",
         "worker-gleaner-small": "gleaner-store",
     }  # fmt: skip

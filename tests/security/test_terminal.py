@@ -1,4 +1,4 @@
-"""What others wrote is text on a terminal: no markup, no escape sequence, no link, no formula."""
+"""Foreign text is shown as text on a terminal: no markup, no escape sequence, no link, no formula."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HARMFUL = set("\x1b\x07\x9b\x7f\u202e\u2066")
 
 
 def on_a_terminal(*arguments: str, stdin: bytes = b"") -> tuple[int, str]:
-    """The command's exit code, and all that it writes where output and errors are a terminal."""
+    """Run the command with output and errors on a terminal; return the exit code and all output."""
     main, side = pty.openpty()
     environment = command_environment({"TERM": "xterm-256color", "COLUMNS": "400"})
     process = subprocess.Popen(
@@ -43,12 +43,12 @@ def on_a_terminal(*arguments: str, stdin: bytes = b"") -> tuple[int, str]:
 
 def test_an_endpoints_description_is_text(stack: RunningStack, client: Client) -> None:
     """Any submitter may write it: for the others of the tenant the list still works, and holds no link."""
-    made = client.webhooks.create("http://127.0.0.1:9999/a", description=MARKUP)
+    endpoint = client.webhooks.create("http://127.0.0.1:9999/a", description=MARKUP)
     try:
         listed = gleaner("webhooks", "endpoints", "list", "--data-dir", str(stack.directory))
         _, shown = on_a_terminal("webhooks", "endpoints", "list", "--data-dir", str(stack.directory))
     finally:
-        client.webhooks.delete(made.id)
+        client.webhooks.delete(endpoint.id)
     assert listed.returncode == 0, listed.stderr
     assert "]8;" not in shown
     assert "[link=http://evil.example]here[/link]" in shown.replace("\r\n", "")
@@ -111,7 +111,7 @@ def _hostile(request: ReceivedRequest) -> Answer:
     ids=" ".join,
 )
 def test_an_answer_steers_no_terminal(command: list[str]) -> None:
-    """Tables, sentences, errors, progress: what the service says is shown, escaped."""
+    """Text from the service is escaped in tables, sentences, errors and progress."""
     with ScriptedServer(behaviour=_hostile).running() as server:
         code, shown = on_a_terminal(*command, "--url", server.url)
     assert "Traceback" not in shown, shown

@@ -161,19 +161,19 @@ def _chain(folder: Path, length: int) -> tuple[Path, Path]:
     """Write a chain of `length` certificates, each signed by the next; chain and key."""
     now = datetime.datetime.now(datetime.UTC)
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-    made = []
-    for place in range(length):
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"step {place}")])
-        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"step {place + 1}")])
+    certificates = []
+    for position in range(length):
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"step {position}")])
+        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"step {position + 1}")])
         builder = x509.CertificateBuilder(
-            issuer, subject, keys[place > 0].public_key(), x509.random_serial_number()
+            issuer, subject, keys[position > 0].public_key(), x509.random_serial_number()
         )
         builder = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
         names = x509.SubjectAlternativeName([x509.DNSName("x" * 60 + f"{n}.example") for n in range(20)])
-        builder = builder.add_extension(x509.BasicConstraints(place > 0, None), True).add_extension(names, False)
-        made.append(builder.sign(keys[1], hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        builder = builder.add_extension(x509.BasicConstraints(position > 0, None), True).add_extension(names, False)
+        certificates.append(builder.sign(keys[1], hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
     chain, key = folder / "chain.pem", folder / "chain-key.pem"
-    chain.write_bytes(b"".join(made))
+    chain.write_bytes(b"".join(certificates))
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     key.write_bytes(keys[0].private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
     return chain, key
@@ -261,10 +261,10 @@ async def test_tarpits_hold_their_own_tenant_alone(api: Api, names: NameServer) 
 
 @pytest.mark.anyio
 async def test_answers_of_opened_receivers_are_not_shown(api: Api, receiver: Receiver) -> None:
-    """`/test` is no reader of what stands inside; a public receiver's answer is shown as ever."""
+    """`/test` cannot be used to read internal services; a public receiver's response is shown."""
     for host, path, body in (("public.example", "/hook", "ok"), ("me.example", "/open/hook", "")):
-        made = (await register(api, f"http://{host}:{receiver.port}{path}")).json()
-        tested = (await api.client.post(f"{ALL}/{made['id']}/test")).json()
+        endpoint = (await register(api, f"http://{host}:{receiver.port}{path}")).json()
+        tested = (await api.client.post(f"{ALL}/{endpoint['id']}/test")).json()
         assert (tested["delivered"], tested["body"]) == (True, body)
 
 

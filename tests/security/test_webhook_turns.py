@@ -41,11 +41,11 @@ def store(client: redis.Redis) -> Ledger:
 @pytest.fixture
 def harness() -> Iterator[ServiceHarness]:
     """Start a server for one test's courier."""
-    made = ServiceHarness()
+    running = ServiceHarness()
     try:
-        yield made
+        yield running
     finally:
-        made.close()
+        running.close()
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def flood(store: Ledger, tenant: str, url: str, count: int, *, lanes: int | None = None) -> None:
-    """End `count` jobs, each with an endpoint for itself at a receiver of its own (or at one of `lanes`)."""
+    """End `count` jobs, each with an endpoint at a separate receiver (or at one of `lanes`)."""
     for n in range(count):
         name = f"{tenant}_{n}"
         lane = name if lanes is None else f"{tenant}_lane_{n % lanes}"
@@ -64,9 +64,9 @@ def flood(store: Ledger, tenant: str, url: str, count: int, *, lanes: int | None
         end_job(store, f"job_{name}", tenant=tenant, endpoint_id=name)
 
 
-def due(store: Ledger, room: int = 64, slots: int = SLOTS, courier: str = "c1", **more: int) -> list[str]:
+def due(store: Ledger, limit: int = 64, slots: int = SLOTS, courier: str = "c1", **more: int) -> list[str]:
     """Return the deliveries that a courier is handed now, as the tenants they belong to, in the queue's order."""
-    call = webhooks.take_due_deliveries(room, 4, courier=webhooks.CourierSlots(courier, slots), **more)
+    call = webhooks.take_due_deliveries(limit, 4, courier=webhooks.CourierSlots(courier, slots), **more)
     return [delivery for message in store.run(call).messages for delivery in message]
 
 
@@ -138,9 +138,9 @@ def test_a_tenant_that_is_slow_gets_two_slots_and_recovers(store: Ledger, client
 def test_one_slow_attempt_slows_nobody(store: Ledger) -> None:
     """An average, not the last attempt, counts."""
     flood(store, "a", "http://a/", 40)
-    first, *others = due(store)
+    first, *remaining = due(store)
     finish(store, first, 15_000)
-    for delivery in others:
+    for delivery in remaining:
         finish(store, delivery, 10)
     assert len(due(store)) == 8
 
@@ -166,7 +166,7 @@ def test_a_slow_receiver_gets_two_attempts_at_once(store: Ledger, client: redis.
 
 
 def test_what_older_versions_wrote_and_tried_is_served(store: Ledger, client: redis.Redis) -> None:
-    """An older courier takes what it tried from the receiver's list alone, and reads `eps` alone."""
+    """An older courier takes retries from the receiver's list alone, and reads `eps` alone."""
     flood(store, "a", "http://a/", 20)
     handed = due(store)
     for delivery in handed:  # as an older version ends an attempt
@@ -184,7 +184,7 @@ def test_what_older_versions_wrote_and_tried_is_served(store: Ledger, client: re
 
 
 def test_a_courier_that_died_does_not_take_its_slots_with_it(store: Ledger) -> None:
-    """What it had under way counts for as long as its slots do; the one that is started after it has its own."""
+    """Its attempts count as long as its slots do; a courier started later has separate slots."""
     flood(store, "a", "http://a/", 60)
     assert len(due(store, courier="died")) == 8
     flood(store, "b", "http://b/", 60)
@@ -193,7 +193,7 @@ def test_a_courier_that_died_does_not_take_its_slots_with_it(store: Ledger) -> N
 
 
 class Turns:
-    """Hands out and finishes deliveries by a script, and holds the limits against what is under way."""
+    """Hands out and finishes deliveries by a script, and checks the limits against those in progress."""
 
     def __init__(self, store: Ledger) -> None:
         self.store = store
@@ -201,7 +201,7 @@ class Turns:
         self.done: set[str] = set()
 
     def hand_out(self) -> int:
-        """Take what is due; return how many."""
+        """Take the due deliveries; return their number."""
         handed = due(self.store)
         self.under_way.update(zip(handed, tenants(self.store, handed), strict=True))
         counts = Counter(self.under_way.values())
@@ -241,7 +241,7 @@ def test_whatever_is_due_is_handed_out_once_and_within_the_limits(
 
 
 def test_webhooks_of_single_jobs_that_wait_are_limited(store: Ledger) -> None:
-    """One whose job and delivery have ended leaves room for another; registered ones do not count."""
+    """A finished job and delivery makes space for another webhook; registered endpoints do not count."""
 
     def put(name: str) -> str:
         record = webhooks.Endpoint(name, "a", 0, b"s", (), "inline", False, name, "active", created=0, now=0)

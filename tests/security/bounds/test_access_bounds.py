@@ -86,16 +86,16 @@ def test_streams_and_waits_end_with_their_key(tmp_path: Path, ledger_url: str, b
         ThreadPoolExecutor(16) as pool,
         httpx.Client(base_url=gateway.url, timeout=60) as client,
     ):
-        made = {
+        keys = {
             name: api_keys.create_key(path, tenant="acme", role="submitter").key
             for name in ("revoked", "rotated", "lowered", "session", "good")
         }
-        wait_for(lambda: client.get("/v1/limits", headers=bearer(made["good"])).status_code == 200, 5, "the keys")
-        begun = client.post("/v1/session", headers=bearer(made["session"]))
+        wait_for(lambda: client.get("/v1/limits", headers=bearer(keys["good"])).status_code == 200, 5, "the keys")
+        begun = client.post("/v1/session", headers=bearer(keys["session"]))
         cookie = {"Cookie": begun.headers.get_list("set-cookie")[0].partition(";")[0]}
         job = client.post("/v1/jobs", json=JOB, headers=bearer(admin)).json()["id"]
 
-        callers = {name: cookie if name == "session" else bearer(key) for name, key in made.items()}
+        callers = {name: cookie if name == "session" else bearer(key) for name, key in keys.items()}
         started = {name: threading.Event() for name in callers}
         streams: dict[str, Future[Any]] = {
             name: pool.submit(follow, gateway.url, job, headers, started[name]) for name, headers in callers.items()
@@ -105,14 +105,14 @@ def test_streams_and_waits_end_with_their_key(tmp_path: Path, ledger_url: str, b
             for name, headers in callers.items()
         }
         prefers = pool.submit(
-            client.post, "/v1/jobs", json=JOB, headers={**bearer(made["revoked"]), "Prefer": "wait=40"}
+            client.post, "/v1/jobs", json=JOB, headers={**bearer(keys["revoked"]), "Prefer": "wait=40"}
         )
         assert all(event.wait(10) for event in started.values())
         time.sleep(0.5)  # the waits have no sign of having begun
 
-        api_keys.revoke_key(path, id_of(path, made["revoked"]))
-        api_keys.rotate_key(path, id_of(path, made["rotated"]), overlap=timedelta())
-        lower(path, made["lowered"])
+        api_keys.revoke_key(path, id_of(path, keys["revoked"]))
+        api_keys.rotate_key(path, id_of(path, keys["rotated"]), overlap=timedelta())
+        lower(path, keys["lowered"])
         signed_out = client.delete("/v1/session", headers={**cookie, "X-Gleaner-CSRF": "1"})
         assert signed_out.status_code == 204
         for name, code in (
@@ -159,7 +159,7 @@ async def test_a_stream_of_results_is_cut_when_its_key_is_revoked(
 async def test_a_body_that_took_long_needs_a_key_that_is_still_good(
     tmp_path: Path, ledger_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As JSON and as NDJSON: a key that is revoked while the body comes makes no job."""
+    """Revoking a key while the body arrives, JSON or NDJSON, prevents the job."""
     monkeypatch.setattr(api_keys, "RELOAD_EVERY_S", 0)
     head, line = json.dumps({"labels": ["Ada"]}), json.dumps({"text": "Ada"})
     for kind, body in (("json", json.dumps(JOB)), ("x-ndjson", f"{head}\n{line}\n")):
@@ -206,7 +206,7 @@ DAMAGES: dict[str, Callable[[str], str | None]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_lost_keys_file_closes_the_door_after_a_while(tmp_path: Path, damage: str) -> None:
-    """Until then the last good keys count; the file's return opens at once, without what was revoked meanwhile."""
+    """The last good keys count for a while; a restored file counts at once, without its revoked keys."""
     path, now = tmp_path / "keys.json", [0.0]
     new = api_keys.create_key(path, tenant="acme", role="viewer")
     ring = KeyRing(path, max_stale_s=60, clock=lambda: now[0])
@@ -334,7 +334,7 @@ async def test_reads_are_weighed_by_what_they_cost(
 
 @pytest.mark.anyio
 async def test_too_many_reads_are_refused(tmp_path: Path, ledger_url: str, broker_url: str) -> None:
-    """Of all keys of a tenant, and of no other; what costs more than a rule allows still passes alone."""
+    """All keys of a tenant share its limit, and no other tenant's; a request above a rule's rate passes alone."""
     async with running_api(ledger_url, broker_url, tmp_path, tenant_reads_per_s=4) as api:
         roles = ("viewer", "submitter", "admin", "other")
         answers = await asyncio.gather(*(api.client.get("/v1/jobs", headers=api.as_role(role)) for role in roles))
@@ -346,7 +346,7 @@ async def test_too_many_reads_are_refused(tmp_path: Path, ledger_url: str, broke
 
 @pytest.mark.anyio
 async def test_all_rules_of_a_request_are_one_round_trip(tmp_path: Path, ledger_url: str, broker_url: str) -> None:
-    """Whatever is limited, counting is one call to the server; what is refused is counted for no rule."""
+    """Counting is one call to Redis whatever the rules; a refused request is counted by none."""
     limits: Any = dict.fromkeys(
         ("key_requests_per_s", "tenant_requests_per_s", "key_reads_per_s", "tenant_reads_per_s"), 1000
     )
@@ -374,23 +374,23 @@ def test_a_list_of_deliveries_reads_only_what_it_shows(ledger_url: str) -> None:
         assert len(every) == 450
         client.hset("{gleaner}:dlv:" + every[0], mapping={"state": "failed", "meta": b"m" * 20_000})
 
-        place, found, rounds = None, [], 0
-        while rounds == 0 or place is not None:
+        cursor, failed, rounds = None, [], 0
+        while rounds == 0 or cursor is not None:
             before = client.info("commandstats")
-            page = store.run(webhooks.list_deliveries("ep_1", place, 50, "failed"))
+            page = store.run(webhooks.list_deliveries("ep_1", cursor, 50, "failed"))
             after = client.info("commandstats")
             assert calls(after, "hgetall") == calls(before, "hgetall")
             assert calls(after, "hget") - calls(before, "hget") <= 200
-            found += [delivery.id for delivery in page.deliveries]
-            place, rounds = page.next, rounds + 1
-        assert (found, rounds) == ([every[0]], 3)
+            failed += [delivery.id for delivery in page.deliveries]
+            cursor, rounds = page.next, rounds + 1
+        assert (failed, rounds) == ([every[0]], 3)
 
-        place, listed = None, []
+        cursor, listed = None, []
         for _ in range(20):
-            page = store.run(webhooks.list_deliveries("ep_1", place, 50))
+            page = store.run(webhooks.list_deliveries("ep_1", cursor, 50))
             listed += [delivery.id for delivery in page.deliveries]
-            place = page.next
-            if place is None:
+            cursor = page.next
+            if cursor is None:
                 break
         assert sorted(listed) == sorted(every)
 
@@ -435,13 +435,13 @@ async def test_the_api_reference_can_be_switched_off(tmp_path: Path, ledger_url:
 
 
 def test_streams_are_bounded_by_key_and_tenant(tmp_path: Path, ledger_url: str, broker_url: str) -> None:
-    """One more is 429; a submission's wait is left out, not the job; others are not touched."""
+    """A stream too many gets 429; a submission loses its wait, not the job; other keys are unaffected."""
     path = tmp_path / "keys.json"
     bounds = {"GLEANER_KEY_STREAMS": "3", "GLEANER_TENANT_STREAMS": "5"}
     with (
         running_gateway(tmp_path, ledger_url, broker_url, **bounds) as (gateway, admin),
         httpx.Client(base_url=gateway.url, timeout=30) as client,
-        ExitStack() as held,
+        ExitStack() as streams,
     ):
         second = api_keys.create_key(path, tenant="acme", role="viewer").key
         other = api_keys.create_key(path, tenant="umbrella", role="admin").key
@@ -451,15 +451,15 @@ def test_streams_are_bounded_by_key_and_tenant(tmp_path: Path, ledger_url: str, 
         begun: list[Iterator[str]] = []
 
         def opened(key: str) -> ExitStack:
-            own = held.enter_context(ExitStack())
+            connection = streams.enter_context(ExitStack())
             job = jobs[other if key == other else admin]
             stream = httpx.stream("GET", f"{gateway.url}/v1/jobs/{job}/events", headers=bearer(key), timeout=30)
-            answer = own.enter_context(stream)
+            answer = connection.enter_context(stream)
             assert answer.status_code == 200
             lines = answer.iter_lines()
             next(lines)
             begun.append(lines)  # which would close the stream when it is forgotten
-            return own
+            return connection
 
         def status(key: str, path: str) -> int:
             answer = client.get(f"/v1/jobs/{jobs[admin]}{path}", headers=bearer(key))
@@ -471,8 +471,8 @@ def test_streams_are_bounded_by_key_and_tenant(tmp_path: Path, ledger_url: str, 
         [first, *_] = [opened(admin) for _ in range(3)]
         assert [status(admin, path) for path in ("/events", "?wait=5", "", "?wait=0")] == [429, 429, 200, 200]
         began = time.monotonic()
-        made = client.post("/v1/jobs", json=JOB, headers={**bearer(admin), "Prefer": "wait=20"})
-        assert (made.status_code, "preference-applied" in made.headers) == (202, False)
+        response = client.post("/v1/jobs", json=JOB, headers={**bearer(admin), "Prefer": "wait=20"})
+        assert (response.status_code, "preference-applied" in response.headers) == (202, False)
         assert time.monotonic() - began < 10
         opened(second)
         opened(second)
@@ -501,10 +501,12 @@ def test_half_requests_hold_no_threads_of_the_probes(hang: threading.Event) -> N
     server.start()
     before = threading.active_count()
     try:
-        with ExitStack() as held:
+        with ExitStack() as connections:
 
             def connect(said: bytes) -> socket.socket:
-                connection = held.enter_context(closing(socket.create_connection(("127.0.0.1", server.port), 5)))
+                connection = connections.enter_context(
+                    closing(socket.create_connection(("127.0.0.1", server.port), 5))
+                )
                 connection.sendall(said)
                 return connection
 
@@ -535,7 +537,7 @@ def test_a_slow_head_and_a_huge_one_end(monkeypatch: pytest.MonkeyPatch) -> None
         for said in (b"GET /livez HTTP/1.1\r\n", b"GET /" + b"x" * 20_000):
             with closing(socket.create_connection(("127.0.0.1", server.port), 5)) as connection:
                 connection.sendall(said)
-                with suppress(ConnectionError):  # of what was not read
+                with suppress(ConnectionError):  # of the unread part
                     assert connection.recv(10) == b""
         for method, path, status in (("GET", "/readyz?x=1", 503), ("POST", "/livez", 405), ("GET", "/x", 404)):
             answer = httpx.request(method, f"http://127.0.0.1:{server.port}{path}", trust_env=False)

@@ -24,7 +24,7 @@ RESTART_S = 120.0
 
 @pytest.fixture(scope="module")
 def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A stack for the attacks alone: its worker is killed and watched."""
+    """Run a stack for the attacks alone: its worker is killed and watched."""
     settings = {
         "GLEANER_LEASE_S": "6",
         "GLEANER_DOCUMENT_BUDGET_S": "4",
@@ -37,14 +37,14 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]
 
 @pytest.fixture
 def victim(attacked: RunningStack) -> Iterator[Client]:
-    """A client whose calls are to stay quick."""
+    """Return a client whose calls must stay fast."""
     with Client(attacked.url, attacked.key) as client:
         client.extract(["Ada Lovelace lived in London."], ["person"])
         yield client
 
 
 def worker_of(stack: RunningStack) -> psutil.Process:
-    """The worker's process."""
+    """Return the worker's process."""
     return next(
         process
         for process in map(psutil.Process, stack.descendants())

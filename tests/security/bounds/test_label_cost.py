@@ -1,4 +1,4 @@
-"""Labels that take many passes over a text count in what quotas, estimates and scaling see."""
+"""Labels that need many passes over a text count in quotas, estimates and scaling."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXT = "a " * 2000
 async def test_many_long_labels_cost_many_passes(
     ledger_url: str, broker_url: str, tmp_path: Path, way: str
 ) -> None:
-    """In whatever way a job comes: its usage is its text, but what is open, and refused, is its cost."""
+    """A job's usage is its text however it was submitted; its open cost, and the refused one, is its passes."""
     head = {"labels": ["person"] if way == "own labels" else LABELS}
     document = {"text": TEXT, **({"labels": LABELS} if way == "own labels" else {})}
     async with running_api(ledger_url, broker_url, tmp_path, tenant_max_open_characters=30_000) as api:

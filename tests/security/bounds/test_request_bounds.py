@@ -36,7 +36,7 @@ SLOWEST_S = 1.0
 def gateway(
     redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Child, list[str]]]:
-    """A gateway, and the keys of twelve tenants."""
+    """Run a gateway; yield it with the keys of twelve tenants."""
     redis_server.flush()
     folder = tmp_path_factory.mktemp("gateway")
     tenants = [api_keys.create_key(folder / "keys.json", tenant=f"t{n}", role="submitter").key for n in range(12)]
@@ -65,7 +65,7 @@ def spaced(part: bytes, count: int) -> bytes:
 
 
 def options(part: bytes, size: int = 31_000_000) -> bytes:
-    """A job whose options are a list of one part, over and over."""
+    """Build a job whose options are a list that repeats `part`."""
     many = part * (size // len(part))
     return JOB + b'"options":[' + many + b"[]]}"
 
@@ -113,7 +113,7 @@ def test_no_body_fills_the_memory_or_stops_the_others(
     assert answer.json()["detail"]
     assert watch.peak_mib < MOST_MIB
     assert watch.slowest_s < SLOWEST_S
-    assert took < 8  # a refusal that waits for what is never sent takes ten
+    assert took < 8  # a refusal that waits for the rest of the body takes ten
 
 
 @pytest.mark.parametrize(("tenants_at_once", "last"), [(1, ""), (12, "😀")], ids=["one tenant", "twelve, emoji"])
@@ -148,7 +148,7 @@ def test_a_dozen_of_the_largest_requests_do_not_fill_the_memory(
 def test_a_tenant_that_sends_much_slowly_holds_up_itself_alone(
     gateway: tuple[Child, list[str]], media_type: str, begin: bytes, connections: int
 ) -> None:
-    """What does not end takes its tenant's share of the memory; another tenant's largest request is served."""
+    """Unfinished bodies fill their tenant's share of memory; another tenant's largest request is served."""
     child, tenants = gateway
     large = json.dumps({"labels": ["p"], "documents": [{"text": "a" * 1_000_000}] * 30}).encode()
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {tenants[0]}\r\n"

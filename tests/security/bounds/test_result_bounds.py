@@ -1,4 +1,4 @@
-"""Results that decode to far more than what is stored, read from a real gateway that stays small and quick."""
+"""Results that decode to far more than their stored size, read from a real gateway that stays small and fast."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class ResultsGateway:
     other: str
 
     def client(self, key: str | None = None) -> httpx.AsyncClient:
-        """A client of the tenant that has the large results, or of another."""
+        """Return a client of the tenant with the large results, or of another."""
         headers = {"Authorization": f"Bearer {key or self.key}"}
         return httpx.AsyncClient(base_url=self.gateway.url, headers=headers, timeout=60, trust_env=False)
 
 
 @pytest.fixture(scope="module")
 def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResultsGateway]:
-    """A gateway whose ledger holds what a worker may have stored."""
+    """Run a gateway whose ledger holds anything that a worker may have stored."""
     redis_server.flush()
     folder = tmp_path_factory.mktemp("results")
     with redis.Redis.from_url(redis_server.url(1)) as client:
@@ -74,12 +74,12 @@ def service(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory)
 
 
 def result(index: int, **fields: Any) -> DocumentResult:
-    """A document that succeeded."""
+    """Return a succeeded document."""
     return DocumentResult(index, fields.pop("id", str(index)), DocumentStatus.SUCCEEDED, **fields)
 
 
 def put(store: Ledger, job: str, results: list[DocumentResult], tenant: str = "acme") -> None:
-    """A job that has ended, each of its results in a shard as a worker stores it."""
+    """Store a job that has ended, each result in a shard as a worker stores it."""
     pending = list(store.run(ledger.create_job(new_job(job, [1] * len(results), tenant=tenant))).publish)
     while pending:
         message = pending.pop()
@@ -92,7 +92,7 @@ def put(store: Ledger, job: str, results: list[DocumentResult], tenant: str = "a
 
 @dataclass
 class Measurements:
-    """What was measured meanwhile."""
+    """Measured values."""
 
     rss: int = 0
     livez_s: float = 0.0
@@ -100,10 +100,10 @@ class Measurements:
 
 @asynccontextmanager
 async def watched(service: ResultsGateway) -> AsyncIterator[Measurements]:
-    """Looks at the gateway's memory and at how quick it is, while the block runs."""
+    """Measure the gateway's memory and its response time while the block runs."""
     seen, process = Measurements(), psutil.Process(service.gateway.process.pid)
 
-    async def look() -> None:
+    async def sample() -> None:
         async with service.client() as client:
             while True:
                 began = time.monotonic()
@@ -112,7 +112,7 @@ async def watched(service: ResultsGateway) -> AsyncIterator[Measurements]:
                 seen.rss = max(seen.rss, process.memory_info().rss)
                 await asyncio.sleep(0.01)
 
-    looking = asyncio.create_task(look())
+    looking = asyncio.create_task(sample())
     try:
         yield seen
     finally:
@@ -179,7 +179,7 @@ async def test_readers_who_do_not_read_hold_nothing_decoded(service: ResultsGate
 
 @asynccontextmanager
 async def stalled(service: ResultsGateway, job: str, count: int) -> AsyncIterator[None]:
-    """Connections that ask for a job's lines and do not read them."""
+    """Open connections that request a job's lines and do not read them."""
     host, _, port = service.gateway.url.removeprefix("http://").partition(":")
     head = (
         f"GET /v1/jobs/{job}/results HTTP/1.1\r\nHost: {host}\r\nAccept: application/x-ndjson\r\n"
@@ -221,7 +221,7 @@ async def test_a_document_of_many_entities_is_read_in_parts(service: ResultsGate
 
 
 def cursor(text: str) -> str:
-    """A cursor that a client made up."""
+    """Return a cursor that a client invented."""
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -272,7 +272,7 @@ async def test_no_cell_runs_as_a_formula(
         response = await client.get(f"/v1/jobs/{FORMULAS}/results", headers=CSV, params=params)
         assert (await client.get(f"/v1/jobs/{FORMULAS}/results", params={"csv": "no"})).status_code == 422
     assert response.content.startswith(b"\xef\xbb\xbf") == ("bom" in params)
-    assert '"' in response.text.split("47")[0][-3:]  # what some readers end a line at is quoted
+    assert '"' in response.text.split("47")[0][-3:]  # characters that some readers take for line ends are quoted
     [_, row] = csv.reader(io.StringIO(response.content.decode("utf-8-sig"), newline=""))
     assert [row[1], row[5], row[6]] == expected
     assert [*row[3:5], row[7]] == ["0", "9", "0.5"]

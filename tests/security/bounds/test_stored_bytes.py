@@ -1,4 +1,4 @@
-"""Every tenant is bounded in what it keeps in the store, and what it removes is gone: attacks that filled it."""
+"""Each tenant's stored bytes are bounded, and deleted data is gone: attacks that filled Redis."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="  # pragma: allow
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:
-    """A server of its own, for it gets a limit of memory."""
+    """Run a Redis for this file, because its memory is limited."""
     with redis_server_at(get_binary_path()) as running:
         yield running
 
 
 @pytest.fixture
 def store(server: RedisServer) -> Iterator[redis.Redis]:
-    """An emptied server with room for a few times what a tenant may keep."""
+    """Return an emptied Redis with memory for a few times a tenant's limit."""
     server.flush()
     with redis.Redis.from_url(server.url(1)) as client:
         used = int(client.info("memory")["used_memory"])  # type: ignore[index]  # redis-py's
@@ -48,7 +48,7 @@ def store(server: RedisServer) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 async def api(server: RedisServer, store: redis.Redis, tmp_path: Path) -> AsyncIterator[Api]:
-    """A gateway where a tenant may keep 2 MiB and webhooks may go to loopback."""
+    """Run a gateway where a tenant may store 2 MiB and webhooks may go to loopback."""
     settings: dict[str, Any] = {"webhook_allow": ("127.0.0.0/8",), "webhook_allow_http": True}
     settings |= {"tenant_max_stored_bytes": LIMIT}
     async with running_api(server.url(1), server.url(0), tmp_path, **settings) as running:
@@ -57,26 +57,26 @@ async def api(server: RedisServer, store: redis.Redis, tmp_path: Path) -> AsyncI
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """A receiver on loopback."""
+    """Run a receiver on loopback."""
     with receiving() as running:
         yield running
 
 
 @pytest.fixture
 def courier(server: RedisServer, store: redis.Redis) -> Iterator[Hands]:
-    """A courier's hands on the same ledger."""
-    with hands(server.url(1)) as made:
-        yield made
+    """Return a courier, stepped by the test, on the same ledger."""
+    with hands(server.url(1)) as running:
+        yield running
 
 
 async def post(api: Api, size: int = 20, headers: dict[str, str] | None = None, **fields: Any) -> httpx.Response:
-    """Submit a job of one document of so many random characters."""
+    """Submit a job of one document of `size` random characters."""
     body = {"labels": ["Ada"], "documents": [{"text": secrets.token_hex(size // 2)}], **fields}
     return await api.client.post("/v1/jobs", json=body, headers=headers or {})
 
 
 async def fill(api: Api, make: Any, most: int = 200) -> int:
-    """Repeat what keeps something until it is refused; how often it was accepted."""
+    """Repeat a request that stores something until it is refused; return the number accepted."""
     for count in range(most):
         response = await make()
         if response.status_code == 429:
@@ -90,10 +90,10 @@ async def fill(api: Api, make: Any, most: int = 200) -> int:
 
 async def cancelled(api: Api, **fields: Any) -> httpx.Response:
     """Submit and cancel a job."""
-    made = await post(api, **fields)
-    if made.status_code == 202:
-        await api.client.post(f"/v1/jobs/{made.json()['id']}/cancel")
-    return made
+    response = await post(api, **fields)
+    if response.status_code == 202:
+        await api.client.post(f"/v1/jobs/{response.json()['id']}/cancel")
+    return response
 
 
 async def others_work(api: Api) -> None:
@@ -113,12 +113,12 @@ async def remove_all(api: Api) -> None:
         for job in jobs:
             await api.client.post(f"/v1/jobs/{job['id']}/cancel")
             assert (await api.client.delete(f"/v1/jobs/{job['id']}")).status_code == 204
-    for made in (await api.client.get(ENDPOINTS)).json()["data"]:
-        assert (await api.client.delete(f"{ENDPOINTS}/{made['id']}")).status_code == 204
+    for endpoint in (await api.client.get(ENDPOINTS)).json()["data"]:
+        assert (await api.client.delete(f"{ENDPOINTS}/{endpoint['id']}")).status_code == 204
 
 
 def an_hour_later(store: redis.Redis) -> None:
-    """Let lapse what lapses within an hour: a deleted job's own endpoint waits so long for its delivery."""
+    """Expire the keys that live an hour or less, such as a deleted job's endpoint waiting for its delivery."""
     names = [key for kind in ("ep", "dlv", "att") for key in store.scan_iter(f"{P}{kind}:*")]
     assert all(0 < store.pttl(key) <= 3_600_000 for key in names)  # type: ignore[operator]
     jobs = {store.hget(key, "job") for key in store.scan_iter(f"{P}dlv:*")}
@@ -132,10 +132,10 @@ def an_hour_later(store: redis.Redis) -> None:
 
 
 async def stored_bytes(api: Api) -> int:
-    """Return what the tenant keeps by its /v1/limits."""
-    found = (await api.client.get("/v1/limits")).json()["stored"]
-    assert found["bytes_limit"] == LIMIT
-    return int(found["bytes"])
+    """Return the tenant's stored bytes according to /v1/limits."""
+    stored = (await api.client.get("/v1/limits")).json()["stored"]
+    assert stored["bytes_limit"] == LIMIT
+    return int(stored["bytes"])
 
 
 METADATA = {f"key{n}": "" for n in range(16)}
@@ -183,10 +183,10 @@ async def test_a_tenant_that_fills_the_store_is_refused_alone(
 async def test_metadata_is_stored_once_however_many_endpoints_hear_of_it(
     api: Api, store: redis.Redis, receiver: Receiver
 ) -> None:
-    """A job costs a fraction of what its metadata times its endpoints is, and deleted endpoints leave nothing."""
+    """A job costs a fraction of metadata times endpoints, and deleted endpoints leave nothing."""
     for n in range(40):
-        made = await api.client.post(ENDPOINTS, json={"url": receiver.url(f"/{n}")})
-        assert made.status_code == 201
+        response = await api.client.post(ENDPOINTS, json={"url": receiver.url(f"/{n}")})
+        assert response.status_code == 201
     used = await stored_bytes(api)
     job = await api.submit("Ada", metadata={name: secrets.token_hex(256) for name in METADATA})
     await api.worker.run_shards()
@@ -205,13 +205,13 @@ async def test_an_endpoint_with_many_deliveries_is_removed_bit_by_bit(
     api: Api, store: redis.Redis, receiver: Receiver
 ) -> None:
     """One step removes some hundreds, upkeep the rest."""
-    made = (await api.client.post(ENDPOINTS, json={"url": receiver.url("/")})).json()
+    endpoint = (await api.client.post(ENDPOINTS, json={"url": receiver.url("/")})).json()
     for _ in range(12):
         await api.submit("Ada")
     await api.worker.run_shards()
-    listed, first = f"{P}dlvs:{made['id']}", store.time()  # type: ignore[misc]
+    listed, first = f"{P}dlvs:{endpoint['id']}", store.time()  # type: ignore[misc]
     store.zadd(listed, {f"dlv_gone{n}": int(first[0]) * 1000 - 99_999 for n in range(1200)})  # type: ignore[index]
-    await api.client.delete(f"{ENDPOINTS}/{made['id']}")
+    await api.client.delete(f"{ENDPOINTS}/{endpoint['id']}")
     assert list(store.scan_iter(f"{P}dlv:*"))
     [record] = store.smembers(f"{P}wipes")  # type: ignore[misc]
     while Ledger(store).run(ledger.wipe_record(record.decode())):
@@ -232,8 +232,8 @@ async def test_a_retry_moves_the_texts(api: Api, store: redis.Redis) -> None:
         assert retried.status_code == 202, retried.text
         results = (await api.client.get(f"/v1/jobs/{job}/results")).json()["data"]
         assert [(row["id"], row["status"]) for row in results] == [("jané", "cancelled"), ("1", "cancelled")]
-        one = await api.client.get(f"/v1/jobs/{job}/documents/jané")
-        assert one.json()["status"] == "cancelled"
+        document = await api.client.get(f"/v1/jobs/{job}/documents/jané")
+        assert document.json()["status"] == "cancelled"
         assert (await api.client.post(f"/v1/jobs/{job}/retry")).json()["code"] == "already_retried"
         job = retried.json()["id"]
         await api.client.post(f"/v1/jobs/{job}/cancel")
@@ -245,7 +245,7 @@ async def test_a_retry_moves_the_texts(api: Api, store: redis.Redis) -> None:
 
 
 async def test_a_cancelled_jobs_texts_go_before_its_results(api: Api, store: redis.Redis) -> None:
-    """Upkeep drops them; a retry then says so, and what they took is free."""
+    """Upkeep drops the texts, a retry then says so, and their bytes are free."""
     job = (await cancelled(api, size=100_000)).json()["id"]
     assert store.zscore(f"{P}texts", job) is not None
     assert Ledger(store).run(ledger.drop_texts(job))
@@ -256,7 +256,7 @@ async def test_a_cancelled_jobs_texts_go_before_its_results(api: Api, store: red
 
 
 async def test_an_upload_counts_while_it_arrives(api: Api, store: redis.Redis) -> None:
-    """It is refused where it would keep too much, and what had come is dropped."""
+    """An upload that would exceed the limit is refused, and its received part is dropped."""
     lines = [b'{"labels": ["Ada"]}', *(b'{"text": "%s"}' % secrets.token_hex(200_000).encode() for _ in range(40))]
     content = b"\n".join(lines)
     response = await api.client.post(
@@ -320,8 +320,8 @@ async def test_delete_leaves_a_tombstone_only(
             "webhook": {"url": receiver.url("/Planted6"), "secret": "whsec_UGxhbnRlZDdQbGFudGVkN1BsYW50ZWQ3"},
         }
         headers = {"Idempotency-Key": "Planted8"}
-        made = await api.client.post("/v1/jobs", json=body, headers=headers)
-        job = made.json()["id"]
+        response = await api.client.post("/v1/jobs", json=body, headers=headers)
+        job = response.json()["id"]
         again = await api.client.post("/v1/jobs", json=body, headers=headers)
         assert again.json()["id"] == job
         await api.worker.run_shards()
@@ -337,7 +337,7 @@ async def test_delete_leaves_a_tombstone_only(
             for planted in range(1, 6):
                 assert f"Planted{planted}" not in everything
             if not delivered:
-                assert 0 < store.pttl(P + f"ep:{made.json()['webhook']['endpoint_id']}") <= 3_600_000  # type: ignore[operator]
+                assert 0 < store.pttl(P + f"ep:{response.json()['webhook']['endpoint_id']}") <= 3_600_000  # type: ignore[operator]
                 assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 2}
                 for sent in (*receiver.at("/all"), *receiver.at("/Planted6")):
                     assert job in sent.body.decode()
@@ -352,33 +352,33 @@ async def test_delete_leaves_a_tombstone_only(
 
 
 def opened(store: redis.Redis, api: Api, job: str) -> str:
-    """Return all that the ledger holds, with what the codec can open of it for its job or endpoint."""
-    found: list[bytes] = []
+    """Return all that the ledger holds, decoded by the codec where a job or endpoint allows it."""
+    stored: list[bytes] = []
     for key in store.scan_iter(f"{P}*"):
         kind = store.type(key)
-        found.append(key)
+        stored.append(key)
         if kind == b"hash":
             for field, value in store.hgetall(key).items():  # type: ignore[union-attr]
-                found += [field, value]
+                stored += [field, value]
         elif kind == b"string":
-            found.append(store.get(key) or b"")  # type: ignore[arg-type]
+            stored.append(store.get(key) or b"")  # type: ignore[arg-type]
         elif kind == b"list":
-            found += store.lrange(key, 0, -1)  # type: ignore[arg-type]
+            stored += store.lrange(key, 0, -1)  # type: ignore[arg-type]
         elif kind == b"set":
-            found += store.smembers(key)  # type: ignore[arg-type]
+            stored += store.smembers(key)  # type: ignore[arg-type]
         else:
-            found += store.zrange(key, 0, -1)  # type: ignore[arg-type]
-    places = [f"meta:{job}", f"opts:{job}", f"in:{job}:0", f"out:{job}:0"]
-    places += [f"ep:{key.decode().rpartition(':')[2]}" for key in store.scan_iter(f"{P}ep:*")]
-    places += [f"att:{key.decode().rpartition(':')[2]}" for key in store.scan_iter(f"{P}att:*")]
-    for value in list(found):
-        for place in places:
+            stored += store.zrange(key, 0, -1)  # type: ignore[arg-type]
+    bindings = [f"meta:{job}", f"opts:{job}", f"in:{job}:0", f"out:{job}:0"]
+    bindings += [f"ep:{key.decode().rpartition(':')[2]}" for key in store.scan_iter(f"{P}ep:*")]
+    bindings += [f"att:{key.decode().rpartition(':')[2]}" for key in store.scan_iter(f"{P}att:*")]
+    for value in list(stored):
+        for binding in bindings:
             for blob in (value, value.partition(b"\n")[2]):
                 try:
-                    found.append(api.worker.codec.decode(blob, place))
-                except Exception:  # noqa: BLE001  # most values are no blobs, or of another place
+                    stored.append(api.worker.codec.decode(blob, binding))
+                except Exception:  # noqa: BLE001  # most values are no blobs, or of another key
                     continue
-    return b"\n".join(found).decode("utf-8", "replace")
+    return b"\n".join(stored).decode("utf-8", "replace")
 
 
 async def test_a_replay_shows_no_secret(api: Api, receiver: Receiver) -> None:
@@ -394,14 +394,14 @@ async def test_a_jobs_own_endpoint_goes_soon_after_its_delivery(
     api: Api, store: redis.Redis, receiver: Receiver, courier: Hands
 ) -> None:
     """With the delivery and its event, in an hour; its results stay."""
-    made = (await post(api, webhook={"url": receiver.url("/w")})).json()
+    job = (await post(api, webhook={"url": receiver.url("/w")})).json()
     await api.worker.run_shards()
     assert await asyncio.to_thread(courier.deliver_due) == {"delivered": 1}
-    for key in (f"ep:{made['webhook']['endpoint_id']}", f"event:{made['id']}"):
+    for key in (f"ep:{job['webhook']['endpoint_id']}", f"event:{job['id']}"):
         assert 0 < store.pttl(P + key) <= 3_600_000  # type: ignore[operator]
     [delivery] = store.scan_iter(f"{P}dlv:*")
     assert 0 < store.pttl(delivery) <= 3_600_000  # type: ignore[operator]
-    assert (await api.client.get(f"/v1/jobs/{made['id']}/results")).status_code == 200
+    assert (await api.client.get(f"/v1/jobs/{job['id']}/results")).status_code == 200
 
 
 async def test_deliveries_have_their_metadata_after_results_expired(

@@ -29,7 +29,7 @@ POST = (
 
 @pytest.fixture(scope="module")
 def gateway(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Child, str]]:
-    """A gateway, and a key."""
+    """Run a gateway; yield it with a key."""
     redis_server.flush()
     with running_gateway(tmp_path_factory.mktemp("gateway"), redis_server.url(1), redis_server.url(0)) as started:
         yield started
