@@ -1,7 +1,7 @@
 """Mutation of valid inputs at random, and measurement of a parser on them: its exceptions, time and memory.
 
-Inputs are valid samples with slices repeated, removed, replaced and wrapped. The repeats reveal more than linear time
-or memory, for which no coverage guide is needed. A round has a seed, so a failure comes again.
+Inputs are valid samples with slices repeated, removed, replaced and wrapped. The repeats reveal more than linear
+time or memory, for which no coverage guide is needed. A round has a seed, so a failure comes again.
 """
 
 from __future__ import annotations
