@@ -1,6 +1,6 @@
-"""Turns code into reference pages: settings classes -> settings.md, error registries -> errors.md; lists runbooks.
+"""Generates reference pages: settings classes -> settings.md, error registries -> errors.md; lists runbooks.
 
-`make docs` writes them; a test fails while a page and the code differ.
+`make docs` writes them; a test fails if a page and the code differ.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ HERE = Path(__file__).parent
 MARK = "<!-- Written by `make docs` from the code; edit the code. -->\n"
 
 SETTINGS_LEAD = """\
-Environment variables, read once when a process starts. An empty value counts as unset; a value that is not valid
+Environment variables, read once when a process starts. An empty value counts as unset. An invalid value
 stops the process with a message that names the variable.
 """
 PROBLEMS_LEAD = """\
-The answer is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code`, `request_id`,
-and with `errors` where places in the request are to blame. Branch on `code`; `detail` is for people and may change.
-The gateway serves each code's page, with an example, at its `type`: `/problems/{code}`.
+The response is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code`,
+`request_id`, and with `errors` if positions in the request are wrong. Branch on `code`; `detail` is for people and may change.
+The gateway serves a page for each code, with an example, at its `type`: `/problems/{code}`.
 """
 DOCUMENTS_LEAD = """\
-A job that was accepted answers for every document. One that failed has `error` with `code`, `detail`, `retryable`;
-its neighbours are not touched. The job's `error_summary` counts the codes.
+An accepted job has a result for every document. A failed one has `error` with `code`, `detail`, `retryable`; the
+other documents are not affected. The job's `error_summary` counts the codes.
 """
 RUNBOOKS_LEAD = """\
-One page an alert: meaning, impact, diagnosis with the exact commands, mitigation. A page wakes somebody, a ticket
-waits for the morning; who is asked next is in [escalation](../how-to/escalation.md).
+One runbook per alert: meaning, impact, diagnosis with the exact commands, mitigation. A page wakes the person on
+call, a ticket waits for working hours; [escalation](../how-to/escalation.md) has the next levels.
 """
 
 SETTINGS: tuple[tuple[str, str, type[Settings]], ...] = (
     ("Every process", "Gateway, worker, courier and Flower read these.", Settings),
-    ("Webhooks", "Gateway and courier read these; give both the same.", WebhookSettings),
+    ("Webhooks", "Gateway and courier read these; give both the same values.", WebhookSettings),
     ("Gateway", "`python -m gateway`.", GatewaySettings),
     ("Worker", "`python -m worker`.", WorkerSettings),
     ("Courier", "`python -m gateway.courier`.", CourierSettings),
@@ -57,71 +57,71 @@ SETTINGS: tuple[tuple[str, str, type[Settings]], ...] = (
 
 DOCUMENT_ERRORS: dict[DocumentErrorCode, tuple[str, str]] = {
     DocumentErrorCode.DOCUMENT_TOO_LARGE: (
-        "The text has more bytes in UTF-8 than a document may have.",
+        "The text exceeds the limit of bytes (in UTF-8) per document.",
         "Split the text into several documents.",
     ),
     DocumentErrorCode.INPUT_TOO_LONG: (
         (
-            "The text needs more than one window and `long_text` is `reject`; or it needs more windows than one "
-            "may have, which its labels multiply; or a label is too long for the model."
+            "The text needs more than one window and `long_text` is `reject`; or it needs more windows than "
+            "the limit (labels multiply them); or a label is too long for the model."
         ),
         "Use `long_text: window`, fewer or shorter labels, or split the text.",
     ),
     DocumentErrorCode.TOO_COSTLY: (
         (
-            "To cut the text and to merge what was found took more processor time than a document may have "
+            "Cutting the text and merging its entities exceeded the limit of processor time per document "
             "(GLEANER_DOCUMENT_BUDGET_S)."
         ),
         "Split the text, or raise the thresholds.",
     ),
     DocumentErrorCode.TOO_MANY_ENTITIES: (
-        "More entities pass the thresholds than a result can hold, and the text was to be redacted.",
+        "More entities pass the thresholds than a result can hold, so the text cannot be redacted completely.",
         "Raise the thresholds, or split the text.",
     ),
     DocumentErrorCode.EMPTY_TEXT: (
         "The text is empty or only white space.",
-        "Leave the document out.",
+        "Remove the document.",
     ),
     DocumentErrorCode.INVALID_TEXT: (
-        "The text holds half of a surrogate pair, which no UTF-8 can write.",
+        "The text contains half of a surrogate pair, which UTF-8 cannot encode.",
         "Clean the text at its source.",
     ),
     DocumentErrorCode.INVALID_DOCUMENT: (
         (
-            "With `on_bad_line=fail_document`, a line of NDJSON that is no document; the detail has its number. Or "
-            "the model can read none of the labels."
+            "With `on_bad_line=fail_document`, a line of NDJSON that is not a document; the detail has its number. "
+            "Or the model can read none of the labels."
         ),
-        "Correct it and submit it again.",
+        "Correct the document and submit it again.",
     ),
     DocumentErrorCode.OUT_OF_MEMORY: (
         "The document did not fit the worker's memory even alone.",
         "Retry on a larger worker, or split the text.",
     ),
     DocumentErrorCode.INFERENCE_FAILED: (
-        "The model raised an error on this document, and on it alone.",
-        "Retry once; if it stays, report it with the job id and the document's index.",
+        "The model raised an error on this document.",
+        "Retry once; if it fails again, report it with the job id and the document's index.",
     ),
     DocumentErrorCode.WORKER_LOST: (
         "Three worker processes died while they ran this document with nothing else.",
-        "Look at the worker's log and memory; the document may be what kills it.",
+        "Check the worker's log and memory; the document may be the cause.",
     ),
 }
 
 
-def settings_page() -> str:
-    """docs/reference/settings.md as it should be."""
+def render_settings() -> str:
+    """Return docs/reference/settings.md."""
     parts = [
         MARK,
         "# Settings\n",
         SETTINGS_LEAD,
     ]
-    for title, what, cls in SETTINGS:
-        parts += [f"## {title}\n", what + "\n", _table(("Variable", "Default", "Meaning"), _rows(cls))]
+    for title, lead, cls in SETTINGS:
+        parts += [f"## {title}\n", lead + "\n", _format_table(("Variable", "Default", "Meaning"), _list_rows(cls))]
     return "\n".join(parts)
 
 
-def errors_page() -> str:
-    """docs/reference/errors.md as it should be."""
+def render_errors() -> str:
+    """Return docs/reference/errors.md."""
     parts = [
         MARK,
         "# Errors\n",
@@ -130,7 +130,7 @@ def errors_page() -> str:
     ]
     problems = sorted(REGISTRY.values(), key=lambda kind: kind.status)
     rows = ((str(kind.status), f"`{kind.code}`", kind.meaning, kind.remedy) for kind in problems)
-    parts += [_table(("Status", "Code", "Meaning", "What to do"), rows)]
+    parts += [_format_table(("Status", "Code", "Meaning", "What to do"), rows)]
     example = Problem(
         "validation_failed", "/documents/3/text is required", [("/documents/3/text", "is required")]
     ).body("req-1")
@@ -142,37 +142,39 @@ def errors_page() -> str:
     documents = (
         (f"`{code}`", "yes" if code.is_retryable else "no", *DOCUMENT_ERRORS[code]) for code in DocumentErrorCode
     )
-    parts += [_table(("Code", "Retryable", "Meaning", "What to do"), documents)]
+    parts += [_format_table(("Code", "Retryable", "Meaning", "What to do"), documents)]
     return "\n".join(parts)
 
 
-def runbooks_page() -> str:
-    """docs/runbooks/README.md as it should be: every runbook, and the first sentence of what its alert means."""
+def render_runbooks() -> str:
+    """Return docs/runbooks/README.md: every runbook with its urgency and the first sentence of its meaning."""
     rows = []
     for page in sorted((HERE / "runbooks").glob("Gleaner*.md")):
         text = page.read_text(encoding="utf-8")
         urgency = text.splitlines()[2].split(",")[0].lower()
         meaning = text.partition("## Meaning\n\n")[2].partition(". ")[0].partition("\n")[0]
         rows.append((f"[{page.stem}]({page.name})", urgency, meaning.rstrip(".") + "."))
-    return "\n".join((MARK, "# Runbooks\n", RUNBOOKS_LEAD, _table(("Alert", "Urgency", "Meaning"), iter(rows))))
+    return "\n".join(
+        (MARK, "# Runbooks\n", RUNBOOKS_LEAD, _format_table(("Alert", "Urgency", "Meaning"), iter(rows)))
+    )
 
 
 PAGES = {
-    "reference/settings.md": settings_page,
-    "reference/errors.md": errors_page,
-    "runbooks/README.md": runbooks_page,
+    "reference/settings.md": render_settings,
+    "reference/errors.md": render_errors,
+    "runbooks/README.md": render_runbooks,
 }
 
 
-def _rows(cls: type[Settings]) -> Iterator[tuple[str, ...]]:
+def _list_rows(cls: type[Settings]) -> Iterator[tuple[str, ...]]:
     parents = [other.model_fields for _, _, other in SETTINGS if other is not cls and issubclass(cls, other)]
     for name, field in cls.model_fields.items():
         if any(name in fields and field.default == fields[name].default for fields in parents):
             continue
-        yield f"`GLEANER_{name.upper()}`", _default(field), _meaning(field)
+        yield f"`GLEANER_{name.upper()}`", _format_default(field), _describe(field)
 
 
-def _default(field: FieldInfo) -> str:
+def _format_default(field: FieldInfo) -> str:
     value = field.default
     if value is PydanticUndefined:
         return "required"
@@ -181,26 +183,26 @@ def _default(field: FieldInfo) -> str:
     return f"`{value}`" if value not in (None, "") else "none"
 
 
-def _meaning(field: FieldInfo) -> str:
+def _describe(field: FieldInfo) -> str:
     text = field.description or ""
-    choices = [f"`{choice}`" for choice in _choices(field.annotation)]
+    choices = [f"`{choice}`" for choice in _list_choices(field.annotation)]
     return text if all(choice in text for choice in choices) else f"{text} One of {', '.join(choices)}."
 
 
-def _choices(annotation: Any) -> list[str]:
+def _list_choices(annotation: Any) -> list[str]:
     if typing.get_origin(annotation) is typing.Literal:
         return [str(choice) for choice in typing.get_args(annotation)]
     if isinstance(annotation, types.UnionType):
-        return [choice for part in typing.get_args(annotation) for choice in _choices(part)]
+        return [choice for part in typing.get_args(annotation) for choice in _list_choices(part)]
     return []
 
 
-def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+def _format_table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
-    return "".join(f"| {' | '.join(_cell(cell) for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(_escape_cell(cell) for cell in line)} |\n" for line in lines)
 
 
-def _cell(text: str) -> str:
+def _escape_cell(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("|", "\\|")
 
 

@@ -1,7 +1,7 @@
-"""The docs site: the repository's own pages, and references made from the code.
+"""Builds the docs site: the repository's pages, and references generated from the code.
 
-Pages are staged in the layout of the repository, so a relative link is right here and on a forge. What a page links
-to that is no page (a manifest, a picture) comes along; code is linked by nobody.
+Pages are staged in the layout of the repository, so relative links work here and on a forge. Linked files that
+are not pages (a manifest, a picture) are copied, too.
 """
 
 from __future__ import annotations
@@ -43,46 +43,45 @@ Generated from the OpenAPI document that a gateway serves at `/openapi.json`.
 """
 
 
-def stage() -> None:
-    """Put every page, what it links to, and the references into one folder."""
+def stage_pages() -> None:
+    """Copy every page and its linked files, and write the references, into one folder."""
     shutil.rmtree(PAGES, ignore_errors=True)
     for page in sorted({page for pattern in SOURCES for page in ROOT.glob(pattern)}):
-        _copy(page)
+        _copy_file(page)
         for target in (match[1] or match[2] for match in LINK.finditer(page.read_text(encoding="utf-8"))):
             linked = (page.parent / target).resolve()
             if linked.is_file() and linked.suffix != ".md":
-                _copy(linked)
+                _copy_file(linked)
     references = PAGES / "reference"
     references.mkdir()
-    (references / "client.md").write_text(client_page(), encoding="utf-8")
-    (references / "cli.md").write_text(cli_page(), encoding="utf-8")
+    (references / "client.md").write_text(render_client(), encoding="utf-8")
+    (references / "cli.md").write_text(render_cli(), encoding="utf-8")
     (references / "http.md").write_text(HTTP, encoding="utf-8")
     api = create_app(GatewaySettings(auth="off"))
     (references / "openapi.json").write_text(json.dumps(api.openapi()), encoding="utf-8")
 
 
-def _copy(file: Path) -> None:
-    place = PAGES / file.relative_to(ROOT)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(file, place)
+def _copy_file(file: Path) -> None:
+    target = PAGES / file.relative_to(ROOT)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, target)
 
 
-def client_page() -> str:
-    """What `gleaner` exports, for mkdocstrings to fill in."""
+def render_client() -> str:
+    """Return a page with a placeholder of mkdocstrings for each name that `gleaner` exports."""
     return CLIENT + "".join(f"::: gleaner.{name}\n\n" for name in gleaner.__all__)
 
 
-def cli_page() -> str:
-    """Every command and option, by typer's own writer."""
+def render_cli() -> str:
+    """Return the page of all commands and options, as typer writes it."""
     command = (sys.executable, "-m", "typer", "gleaner.cli.app", "utils", "docs", "--name", "gleaner")
-    written = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    return written.stdout
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def main() -> None:
-    """Build the site; any broken link or page left out of the navigation ends it with an error."""
+    """Build the site; fail on a broken link and on a page missing in the navigation."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    stage()
+    stage_pages()
     config = load_config(str(ROOT / "mkdocs.yml"), strict=True)
     config.plugins.on_startup(command="build", dirty=False)
     build.build(config)
