@@ -24,7 +24,7 @@ _REFUSED = re.compile(r"status of (401|403|404|409|410|422)")
 
 @pytest.fixture(scope="module")
 def browser(tool: Tool) -> Iterator[Browser]:
-    """One Chromium for the tests of a file: Playwright's loop must not run beside those of other tests."""
+    """Run one Chromium per file: Playwright's loop must not run next to those of other tests."""
     executable = tool("chromium")
     with sync_playwright() as playwright, chromium(playwright, executable) as browser:
         yield browser
@@ -41,16 +41,16 @@ class Opened:
 
 @pytest.fixture(scope="session")
 def console_key(stack: RunningStack) -> str:
-    """An admin of a tenant that only these tests use."""
+    """Return the key of an admin of a tenant that only these tests use."""
     return usable_key(stack, Role.ADMIN)
 
 
 def usable_key(stack: RunningStack, role: Role) -> str:
-    """A new key of that tenant, once the gateway has seen it; asked for seldom, as bad keys are slowed down."""
-    made = api_keys.create_key(stack.directory / "keys.json", tenant="console", role=role).key
+    """Create a key of that tenant; return it once the gateway has seen it. Polls slowly: bad keys are delayed."""
+    key = api_keys.create_key(stack.directory / "keys.json", tenant="console", role=role).key
     for _ in range(20):
-        if httpx.get(f"{stack.url}/v1/limits", headers={"X-API-Key": made}).status_code == 200:
-            return made
+        if httpx.get(f"{stack.url}/v1/limits", headers={"X-API-Key": key}).status_code == 200:
+            return key
         time.sleep(0.3)
     raise AssertionError("the gateway does not know the new key")
 
@@ -64,7 +64,7 @@ def watched(page: Page) -> Iterator[None]:
         if message.type in ("error", "warning") and not _REFUSED.search(message.text):
             bad.append(f"{message.type}: {message.text}")
 
-    def asked(request: Request) -> None:
+    def check_request(request: Request) -> None:
         here = page.url.split("/")[2] if page.url.startswith("http") else ""
         if here and not request.url.startswith("blob:") and request.url.split("/")[2] != here:
             bad.append(f"elsewhere: {request.url}")
@@ -75,7 +75,7 @@ def watched(page: Page) -> Iterator[None]:
 
     page.on("pageerror", lambda error: bad.append(f"error: {error}"))
     page.on("console", said)
-    page.on("request", asked)
+    page.on("request", check_request)
     page.on("dialog", opened)
     yield
     assert bad == []
@@ -83,7 +83,7 @@ def watched(page: Page) -> Iterator[None]:
 
 @pytest.fixture
 def tab(browser: Browser, stack: RunningStack, console_key: str) -> Iterator[Opened]:
-    """A new tab, watched, not signed in."""
+    """Open a new watched tab, not signed in."""
     context = browser.new_context(
         viewport={"width": 1280, "height": 850}, base_url=stack.url, accept_downloads=True
     )
@@ -96,6 +96,6 @@ def tab(browser: Browser, stack: RunningStack, console_key: str) -> Iterator[Ope
 
 @pytest.fixture
 def page(tab: Opened) -> Page:
-    """A tab that is signed in."""
+    """Return a signed-in tab."""
     sign_in(tab.page, tab.url, tab.key)
     return tab.page

@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _use(client: Client, page: Page, receiver: str) -> str:
-    """A few jobs of all kinds, an endpoint that hears of them, and the example; the job whose page is shown."""
+    """Submit jobs of all kinds and the example, and register an endpoint; return the job whose page is shown."""
     page.goto("/#/webhooks")
     page.get_by_text("New endpoint").click()
     page.get_by_label("URL").fill(receiver)
@@ -91,7 +91,7 @@ def _both(page: Page, name: str, themes: tuple[str, ...] = ("light", "dark")) ->
 
 
 def _save(page: Page, name: str) -> None:
-    """As much of the window as is not empty, in 256 colours: half the size, and nobody sees it."""
+    """Save the non-empty part of the window in 256 colours: half the size, without a visible difference."""
     bottom = page.evaluate(
         "Math.max(...[...document.getElementById('main').children].map(e => e.getBoundingClientRect().bottom))"
     )

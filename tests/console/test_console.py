@@ -61,13 +61,13 @@ MANY = """async () => {
 
 @pytest.fixture
 def client(stack: RunningStack, console_key: str) -> Iterator[Client]:
-    """The API as the same user as the page's."""
+    """Return an API client of the page's user."""
     with Client(stack.url, console_key) as client:
         yield client
 
 
 def test_a_job_from_paste_to_download(page: Page, client: Client) -> None:
-    """Texts and labels go in; entities are marked; the slider filters; files hold what is seen."""
+    """Pasted texts run, entities are marked, the slider filters, and downloaded files hold the shown entities."""
     job_id = extract(page, f"{STORY}\n\nNothing is here.")
 
     entities = [entity for result in client.job(job_id).results() for entity in result.entities]
@@ -84,29 +84,29 @@ def test_a_job_from_paste_to_download(page: Page, client: Client) -> None:
     expect(page.locator(".summary")).to_contain_text(f"{len(entities)} entities in 2 documents")
     slider.fill("1")
     expect(page.locator("mark")).to_have_count(0)
-    [asked] = client.extract([STORY], list(LABELS), threshold=0.8)
+    [expected] = client.extract([STORY], list(LABELS), threshold=0.8)
     slider.fill("0.8")
-    expect(page.locator("mark")).to_have_text([entity.text for entity in asked.entities])
+    expect(page.locator("mark")).to_have_text([entity.text for entity in expected.entities])
     slider.fill("0.5")
     expect(page.locator("mark")).to_have_count(len(seen))
 
     page.locator(".legend button", has_text="person").click()
     page.get_by_role("button", name="Table").click()
-    kept = [entity for entity in seen if entity.label != "person"]
-    expect(page.locator(".results tbody tr")).to_have_count(len(kept))
+    filtered = [entity for entity in seen if entity.label != "person"]
+    expect(page.locator(".results tbody tr")).to_have_count(len(filtered))
     with page.expect_download() as caught:
         page.get_by_role("button", name="CSV").click()
     rows = list(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text())))
-    assert [row["text"] for row in rows if row["label"]] == [entity.text for entity in kept]
+    assert [row["text"] for row in rows if row["label"]] == [entity.text for entity in filtered]
     with page.expect_download() as caught:
         page.get_by_role("button", name="JSONL").click()
     first, second = map(json.loads, Path(caught.value.path()).read_text().splitlines())
-    assert [entity["text"] for entity in first["entities"]] == [entity.text for entity in kept]
+    assert [entity["text"] for entity in first["entities"]] == [entity.text for entity in filtered]
     assert second["entities"] == []
 
 
 def test_a_label_s_own_threshold_goes_before_the_common_one(page: Page) -> None:
-    """One label can be strict while the others stay."""
+    """A label can be strict while the others stay."""
     extract(page, STORY)
     before = page.locator("mark").count()
     page.get_by_text("A threshold for each label").click()
@@ -131,7 +131,7 @@ def test_what_was_found_is_explained_and_redacted_where_asked(page: Page) -> Non
 
 
 def test_nested_entities_are_drawn_one_below_the_other(page: Page) -> None:
-    """What one model sees twice is marked twice, and the text stays whole."""
+    """Overlapping entities are each marked, and the text stays whole."""
     page.goto("/#/extract")
     drawn = page.evaluate(NESTED)
     assert drawn == [
@@ -214,7 +214,7 @@ def test_a_bad_document_fails_alone_and_says_why(page: Page) -> None:
 
 
 def test_a_job_is_cancelled_retried_found_and_purged(page: Page, client: Client) -> None:
-    """Each from the list or the job's page; what cannot be undone asks first."""
+    """Each action works from the list or the job's page; irreversible ones ask for confirmation."""
     stories = [f"{STORY} It was visit {number}." for number in range(LONG_JOB)]  # of equal ones only one is read
     job = client.submit(stories, list(LABELS), metadata={"batch": "spring"})
     page.goto("/#/jobs")
@@ -289,8 +289,8 @@ def test_the_queue_is_drawn_from_what_is_seen(page: Page) -> None:
     expect(page.locator(".chart")).to_have_count(4)
     expect(page.locator(".tile", has_text="Workers").locator("strong")).to_have_text("1")
     line = page.locator(".chart .line").first
-    one = line.get_attribute("d")
-    expect(line).not_to_have_attribute("d", one or "", timeout=10_000)
+    first_path = line.get_attribute("d")
+    expect(line).not_to_have_attribute("d", first_path or "", timeout=10_000)
 
 
 def test_the_key_stays_in_the_tab(tab: Opened, stack: RunningStack) -> None:
@@ -335,16 +335,16 @@ def test_signing_in_by_keyboard_alone(tab: Opened) -> None:
 
 
 def test_a_job_is_submitted_once_and_followed_no_further_than_its_owner_stays(page: Page) -> None:
-    """Pressing twice makes one job; signing out ends its stream, and nothing of it is asked for again."""
+    """Pressing twice makes one job; signing out ends its stream, and no request about it follows."""
     lines = "\n".join([json.dumps(STORY)] * LONG_JOB)
     file: FilePayload = {"name": "long.jsonl", "mimeType": "application/json", "buffer": lines.encode()}
     page.get_by_label("Choose files").set_input_files(file)
     page.get_by_role("button", name="General").click()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(f"{request.method} {request.url.partition('/v1/')[2]}"))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(f"{request.method} {request.url.partition('/v1/')[2]}"))
     page.locator("form.composer").evaluate("form => { form.requestSubmit(); form.requestSubmit(); }")
     job_id = page.locator(".output a.mono").inner_text()
-    assert [each for each in asked if each.startswith("POST")] == ["POST jobs"]
+    assert [line for line in requests if line.startswith("POST")] == ["POST jobs"]
     expect(page.locator(".output .pill")).to_have_text("running")
     with page.expect_event("requestfailed", lambda request: request.url.endswith(f"{job_id}/events")):
         page.get_by_role("button", name="Sign out").click()
@@ -365,8 +365,8 @@ def test_a_viewer_is_offered_only_what_it_may_do(tab: Opened, stack: RunningStac
     assert page.get_by_role("button", name="Purge").count() == 0
 
 
-def test_a_refusal_is_told_in_words(page: Page) -> None:
-    """What the API finds wrong is named, with the request's id; nothing of what was typed is lost."""
+def test_a_refusal_is_shown_in_words(page: Page) -> None:
+    """The API's complaint is shown with the request's id; the typed text is not lost."""
     page.get_by_label("Texts", exact=True).fill(STORY)
     page.get_by_label("Labels", exact=True).fill("x" * 300)
     page.keyboard.press("Enter")

@@ -18,7 +18,7 @@ FILES = sorted(path.relative_to(CONSOLE).as_posix() for path in CONSOLE.rglob("*
 
 @pytest.fixture
 async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """A gateway, called without a key."""
+    """Run a gateway, called without a key."""
     async with running_api(ledger_url, broker_url, tmp_path) as running:
         running.client.headers.pop("Authorization")
         yield running
@@ -31,8 +31,8 @@ async def test_files_are_typed_guarded_and_kept(api: Api) -> None:
     for path in ("/", *(f"/console/{name}" for name in FILES)):
         answer = await api.client.get(path)
         suffix = Path(path).suffix or ".html"
-        found = (answer.status_code, answer.headers["content-type"].split(";")[0])
-        assert found == (200, types[suffix]), path
+        response = (answer.status_code, answer.headers["content-type"].split(";")[0])
+        assert response == (200, types[suffix]), path
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy, path
         assert "unsafe" not in policy, path

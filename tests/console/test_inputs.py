@@ -1,4 +1,4 @@
-"""Files of every kind given to the console: it submits what they say, or names what it cannot read."""
+"""Files of every kind dropped on the console: it submits their texts, or names the part that it cannot read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Submitted = Callable[[], list[str | None]]
 
 @pytest.fixture
 def submitted(page: Page, stack: RunningStack, console_key: str) -> Submitted:
-    """Submit what the page holds; answer the texts that the service read."""
+    """Submit the page's content; return the texts that the service read."""
 
     def submit() -> list[str | None]:
         page.get_by_role("button", name="General").click()

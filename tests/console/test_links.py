@@ -18,9 +18,9 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(scope="session")
 def other_key(stack: RunningStack) -> str:
     """Return the key of a submitter of another tenant, which the gateway knows."""
-    made = api_keys.create_key(stack.directory / "keys.json", tenant="mallory", role=Role.SUBMITTER).key
+    key = api_keys.create_key(stack.directory / "keys.json", tenant="mallory", role=Role.SUBMITTER).key
     usable_key(stack, Role.VIEWER)  # made later: once it is good, so is the one before
-    return made
+    return key
 
 
 def session_key(page: Page) -> str | None:
@@ -50,7 +50,7 @@ def test_a_link_signs_nobody_in_unasked(tab: Opened, other_key: str) -> None:
 
 @pytest.mark.parametrize("way", ["load", "hashchange"])
 def test_a_link_replaces_no_session_unasked(page: Page, tab: Opened, other_key: str, way: str) -> None:
-    """Who is signed in stays so, is warned in so many words, and finds the page again where it was."""
+    """A signed-in user stays signed in, is warned explicitly, and finds the page unchanged."""
     page.goto("/#/jobs")
     page.locator("h1").wait_for()
     if way == "load":

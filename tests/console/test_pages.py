@@ -17,7 +17,7 @@ NARROW = {"width": 390, "height": 844}
 
 @pytest.fixture(scope="module")
 def toured(browser: Browser, stack: RunningStack, console_key: str) -> Iterator[tuple[Page, str]]:
-    """A signed-in tab that has run the example, and its job; one endpoint is registered."""
+    """Return a signed-in tab that has run the example, and its job; one endpoint is registered."""
     context = browser.new_context(viewport={"width": 1280, "height": 850}, base_url=stack.url)
     page = context.new_page()
     page.set_default_timeout(15_000)
@@ -98,12 +98,12 @@ def test_the_switch_goes_before_the_system_s_theme(toured: tuple[Page, str]) -> 
 
 
 def _findings(page: Page) -> list[str]:
-    found = Axe().run(page).response["violations"]
+    violations = Axe().run(page).response["violations"]
     return [
-        f"{each['id']}: {node['html'][:160]} {node.get('failureSummary', '')}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"]
+        f"{violation['id']}: {node['html'][:160]} {node.get('failureSummary', '')}"
+        for violation in violations
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
     ]
 
 

@@ -22,7 +22,7 @@ LABELS = ("person", "organization", "location", "date")
 
 @contextmanager
 def chromium(playwright: Playwright, executable: Path) -> Iterator[Browser]:
-    """A headless Chromium until the block ends."""
+    """Run a headless Chromium until the block ends."""
     browser = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
     yield browser
     browser.close()
@@ -36,7 +36,7 @@ def sign_in(page: Page, url: str, key: str) -> None:
 
 
 def extract(page: Page, text: str, labels: tuple[str, ...] = LABELS, split: str = "blocks") -> str:
-    """Submit a shard's texts on the page Extract, and wait until what was found is shown; the job's id."""
+    """Submit texts on the page Extract and wait until the entities are shown; return the job's id."""
     page.get_by_role("link", name="Extract").click()
     page.get_by_label("Texts", exact=True).fill(text)
     page.get_by_label("Read as").select_option(split)
@@ -60,7 +60,7 @@ def show_example(page: Page) -> str:
 
 
 def pages(job_id: str) -> dict[str, Callable[[Page], None]]:
-    """How to open each page, by name; the page Extract as the example left it."""
+    """Return functions that open each page, by name; the page Extract as the example left it."""
 
     def opened(hash_: str, seen: str) -> Callable[[Page], None]:
         def go(page: Page) -> None:

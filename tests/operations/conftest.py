@@ -40,15 +40,15 @@ class Watched:
     def ended(self, job: str) -> str:
         """Await a job's end; its status."""
         for _ in range(10):
-            found = httpx.get(f"{self.url}/v1/jobs/{job}?wait=10", timeout=30, trust_env=False).json()
-            if found["finished_at"]:
-                return str(found["status"])
+            job_json = httpx.get(f"{self.url}/v1/jobs/{job}?wait=10", timeout=30, trust_env=False).json()
+            if job_json["finished_at"]:
+                return str(job_json["status"])
         raise AssertionError(f"{job} did not end")
 
 
 @pytest.fixture(scope="session")
 def watched(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """A gateway, a courier and a worker that have worked for a while, and are idle now."""
+    """Run a gateway, a courier and a worker that have worked for a while and are idle now."""
     directory = tmp_path_factory.mktemp("monitoring")
     for needed in ("prometheus", "prometheus-alertmanager"):
         tool(needed)
@@ -60,10 +60,10 @@ def watched(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wa
             for child in (gateway, harness.worker(), harness.courier()):
                 child.wait_ready()
             watch.watch(harness)
-            made = Watched(harness, watch, receiver, gateway.url)
+            running = Watched(harness, watch, receiver, gateway.url)
             wait_for(lambda: len(watch.query("up == 1")) == 3, 30, "all three are scraped")
-            _work(made, 8)
-            yield made
+            _work(running, 8)
+            yield running
     finally:
         harness.close()
 

@@ -27,12 +27,13 @@ BASE = {"GleanerEscalationL3", "GleanerEscalationL4"}
 
 @dataclass
 class InjectedFault:
-    """One fault.
+    """A fault to inject.
 
     Attributes:
-        expected: the alert that must fire, within so many seconds of the fault.
+        expected: the alert that must fire.
+        within_s: its deadline, in seconds after the fault.
         related: pages that may fire with it.
-        strike: does it.
+        strike: causes the fault.
     """
 
     name: str
@@ -44,7 +45,7 @@ class InjectedFault:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a fault."""
+    """Result of a fault."""
 
     fault: InjectedFault
     after_s: float | None
@@ -57,7 +58,7 @@ class Outcome:
 
 
 def kill_worker(watched: Watched) -> None:
-    """The only worker dies with work open."""
+    """Kill the only worker while shards are open."""
     watched.harness.end("worker")
     watched.submit([f"{MARKER} waits"])
 
@@ -75,7 +76,7 @@ def poison(watched: Watched) -> None:
 
 
 def slow_receiver(watched: Watched) -> None:
-    """A receiver that answers late, to many jobs."""
+    """Deliver many jobs to a receiver that answers late."""
     watched.receiver.gate.clear()
     for _ in range(12):
         watched.submit([f"{MARKER} tells"], webhook={"url": watched.receiver.url("/gate")})
@@ -94,7 +95,7 @@ def flood(watched: Watched) -> None:
 
 
 def wrong_model(watched: Watched) -> None:
-    """A worker whose model is not there takes the place of the good one."""
+    """Replace the worker by one whose model does not exist."""
     for child in watched.harness.of("worker"):
         child.drain()
     watched.harness.worker(TEST_LOAD_FAILS="no such folder")
@@ -111,13 +112,13 @@ FAULTS = (
 
 
 def tool(name: str) -> Path:
-    """A program that `make tools` brought."""
+    """Return a program that `make tools` installed."""
     return Path(shutil.which(name, path=str(TOOLS)) or shutil.which(name) or name)
 
 
 @contextmanager
 def a_service(directory: Path) -> Iterator[Watched]:
-    """A fresh service that has worked for a moment, and is watched."""
+    """Start a fresh service that has worked for a moment, and monitor it."""
     harness = ServiceHarness()
     harness.settings |= WEBHOOKS
     try:
@@ -140,7 +141,7 @@ def a_service(directory: Path) -> Iterator[Watched]:
 
 
 def play(fault: InjectedFault) -> Outcome:
-    """Strike a fresh service, and watch what fires."""
+    """Inject the fault into a fresh service, and return which alerts fire."""
     directory = Path(tempfile.mkdtemp(prefix="gleaner-gameday-"))
     pages: set[str] = set()
     after: float | None = None
@@ -169,11 +170,12 @@ def main() -> int:
     wanted = sys.argv[1:]
     outcomes = [play(fault) for fault in FAULTS if not wanted or fault.name in wanted]
     print(f"{'fault':20} {'alert':30} {'after s':>8} {'limit s':>8}  unrelated pages")
-    for one in outcomes:
-        after = "never" if one.after_s is None else f"{one.after_s:.1f}"
-        unrelated = ", ".join(sorted(one.unrelated)) or "none"
-        print(f"{one.fault.name:20} {one.fault.expected:30} {after:>8} {one.fault.within_s:8.0f}  {unrelated}")
-    return 0 if all(one.good for one in outcomes) else 1
+    for outcome in outcomes:
+        fault = outcome.fault
+        after = "never" if outcome.after_s is None else f"{outcome.after_s:.1f}"
+        unrelated = ", ".join(sorted(outcome.unrelated)) or "none"
+        print(f"{fault.name:20} {fault.expected:30} {after:>8} {fault.within_s:8.0f}  {unrelated}")
+    return 0 if all(outcome.good for outcome in outcomes) else 1
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ LABELS = ["person", "organization", "location", "date"]
 
 
 def work(watched: Watched) -> float:
-    """A quiet start, a flood, a second worker that helps; when it began, in Unix seconds."""
+    """Run a quiet start, a flood and a second worker that helps; return the start, in Unix seconds."""
     began, texts = time.time(), [sample.text for sample in load_samples() if len(sample.text) < SHORT]
     hook, broken = watched.receiver.url("/hook"), watched.receiver.url("/500")
     while (past := time.time() - began) < RUN_S:
@@ -78,16 +78,16 @@ def worker(harness: ServiceHarness) -> None:
 
 
 def draw(board: Board, monitoring: Monitoring, began: float, ended: float) -> bytes:
-    """A dashboard's lines as a PNG."""
+    """Draw a dashboard's lines as a PNG."""
     chosen = [panel for panel in board.panels if not panel.elsewhere and not panel.single][:8]
     rows = (len(chosen) + 1) // 2
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10, 1.9 * rows), dpi=100, layout="constrained", facecolor="white")
         places = list(figure.subplots(rows, 2, squeeze=False).flat)
-        for panel, place in zip(chosen, places, strict=False):
-            plot(place, panel, lines(panel, monitoring, began, ended))
-        for place in places[len(chosen) :]:
-            place.set_axis_off()
+        for panel, axes in zip(chosen, places, strict=False):
+            plot(axes, panel, lines(panel, monitoring, began, ended))
+        for axes in places[len(chosen) :]:
+            axes.set_axis_off()
         drawn = io.BytesIO()
         figure.savefig(drawn, format="png")
     small = io.BytesIO()
@@ -97,40 +97,40 @@ def draw(board: Board, monitoring: Monitoring, began: float, ended: float) -> by
 
 def lines(panel: Panel, monitoring: Monitoring, began: float, ended: float) -> dict[str, list[tuple[float, float]]]:
     """Legend to (second of the run, value)."""
-    found = {}
+    points = {}
     for expr, legend in panel.queries.items():
-        asked = {
+        query = {
             "query": expr.replace("$__rate_interval", INTERVAL),
             "start": str(began),
             "end": str(ended),
             "step": str(STEP_S),
         }
-        answer = httpx.get(f"{monitoring.url}/api/v1/query_range", params=asked, timeout=20, trust_env=False)
+        answer = httpx.get(f"{monitoring.url}/api/v1/query_range", params=query, timeout=20, trust_env=False)
         for series in answer.json()["data"]["result"]:
             name = re.sub(r"{{(\w+)}}", lambda m, of=series["metric"]: of.get(m[1], ""), legend)
-            found[name] = [(float(at) - began, float(value)) for at, value in series["values"] if value != "NaN"]
-    return found
+            points[name] = [(float(at) - began, float(value)) for at, value in series["values"] if value != "NaN"]
+    return points
 
 
-def plot(place: Axes, panel: Panel, found: Mapping[str, list[tuple[float, float]]]) -> None:
-    """One panel."""
-    busiest = sorted(found.items(), key=lambda line: -max((value for _, value in line[1]), default=0.0))
+def plot(axes: Axes, panel: Panel, series: Mapping[str, list[tuple[float, float]]]) -> None:
+    """Draw a panel."""
+    busiest = sorted(series.items(), key=lambda line: -max((value for _, value in line[1]), default=0.0))
     for name, points in busiest[:MOST_LINES]:
-        place.plot(*zip(*gaps(points), strict=True), label=name) if points else None
-    place.set_title(panel.title, loc="left")
-    place.set_xlim(0, RUN_S)
-    highest = max((value for points in found.values() for _, value in points), default=0.0)
-    place.set_ylim(0, 1.05 * highest or 1)
-    place.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    place.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, panel.unit)))
-    place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} s"))
-    place.grid(axis="y", color="#e3e5e8", linewidth=0.6)
-    if len(found) > 1:
-        place.legend(loc="lower right", bbox_to_anchor=(1.01, 0.97), ncols=3, borderpad=0)
+        axes.plot(*zip(*gaps(points), strict=True), label=name) if points else None
+    axes.set_title(panel.title, loc="left")
+    axes.set_xlim(0, RUN_S)
+    highest = max((value for points in series.values() for _, value in points), default=0.0)
+    axes.set_ylim(0, 1.05 * highest or 1)
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value, panel.unit)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f} s"))
+    axes.grid(axis="y", color="#e3e5e8", linewidth=0.6)
+    if len(series) > 1:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.01, 0.97), ncols=3, borderpad=0)
 
 
 def gaps(points: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:
-    """The points, with a break where nothing was there to be seen."""
+    """Yield the points, with a break where samples are missing."""
     for (at, value), (following, _) in pairwise([*points, (points[-1][0], 0.0)]):
         yield at, value
         if following - at > STEP_S:
@@ -138,7 +138,7 @@ def gaps(points: list[tuple[float, float]]) -> Iterator[tuple[float, float]]:
 
 
 def written(value: float, unit: str) -> str:
-    """A value as a person reads it."""
+    """Format a value for people."""
     if unit == "percentunit":
         return f"{value:.0%}"
     if unit == "s":
@@ -148,7 +148,7 @@ def written(value: float, unit: str) -> str:
 
 
 def main() -> None:
-    """Run the service, watch it, draw what was seen."""
+    """Run the service, monitor it, and draw the dashboards."""
     directory = Path(tempfile.mkdtemp(prefix="gleaner-pictures-"))
     harness = ServiceHarness()
     harness.settings |= WEBHOOKS

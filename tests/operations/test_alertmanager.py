@@ -21,8 +21,8 @@ LEVELS = {"L2": "oncall", "L3": "owners", "L4": "incident"}
 
 def accepted(*command: str | Path) -> None:
     """Run a program that must have no objection."""
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout + found.stderr
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
 def test_amtool_accepts_the_configuration(tool: Tool) -> None:
@@ -40,7 +40,7 @@ def test_amlint_has_no_objection() -> None:
 
 @pytest.mark.timeout(180)
 def test_a_cause_silences_its_consequences_and_nobody_elses(watched: Watched) -> None:
-    """No worker of one model explains that model's backlog, not another's; a dead store those that depend on it."""
+    """A model without workers explains its own backlog only; a dead Redis, the alerts that depend on it."""
     alerts = [
         {"alertname": "GleanerNoWorker", "severity": "page", "model": "a", "depends": "store"},
         {"alertname": "GleanerBacklogGrowing", "severity": "page", "model": "a", "depends": "store"},
@@ -53,14 +53,15 @@ def test_a_cause_silences_its_consequences_and_nobody_elses(watched: Watched) ->
         def post(*labels: dict[str, str], ends: float = 600) -> None:
             until = (datetime.now(UTC) + timedelta(seconds=ends)).isoformat()
             client.post(
-                "/api/v2/alerts", json=[{"labels": {**one, "made": "up"}, "endsAt": until} for one in labels]
+                "/api/v2/alerts",
+                json=[{"labels": {**alert_labels, "made": "up"}, "endsAt": until} for alert_labels in labels],
             ).raise_for_status()
 
         def inhibited() -> set[tuple[str, str]]:
-            found = client.get("/api/v2/alerts").json()
+            active = client.get("/api/v2/alerts").json()
             return {
                 (alert["labels"]["alertname"], alert["labels"].get("model", ""))
-                for alert in found
+                for alert in active
                 if alert["status"]["inhibitedBy"] and alert["labels"].get("made") == "up"
             }
 
@@ -69,7 +70,7 @@ def test_a_cause_silences_its_consequences_and_nobody_elses(watched: Watched) ->
             wait_for(lambda: inhibited() == {("GleanerBacklogGrowing", "a")}, 20, "one backlog is explained")
             post({**dead, "cluster": ""})
             depends = {("GleanerNoWorker", "a"), ("GleanerBacklogGrowing", "a"), ("GleanerBacklogGrowing", "b")}
-            wait_for(lambda: inhibited() == depends, 20, "all that depends on the store is")
+            wait_for(lambda: inhibited() == depends, 20, "all that depends on Redis is explained")
         finally:
             post(*alerts, dead, {**dead, "cluster": ""}, ends=-1)
 
@@ -79,9 +80,9 @@ def test_an_alert_reaches_those_it_is_for(tool: Tool, alert: generate.Alert) -> 
     """Pages go to the level's receiver, tickets to the team's."""
     labels = {"team": "platform", "alertname": alert.name, **alert.labels()}
     expected = TICKETS[labels["team"]] if alert.severity == "ticket" else LEVELS[labels["level"]]
-    asked = (f"{name}={value}" for name, value in labels.items())
+    matchers = (f"{name}={value}" for name, value in labels.items())
     verify = (f"--config.file={CONFIG}", f"--verify.receivers={expected}")
-    accepted(tool("amtool"), "config", "routes", "test", *verify, *asked)
+    accepted(tool("amtool"), "config", "routes", "test", *verify, *matchers)
 
 
 @pytest.mark.timeout(180)

@@ -30,18 +30,18 @@ def gleaner(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(180)
 def test_top_shows_the_queue_workers_rates_and_errors(watched: Watched) -> None:
-    """One look of a service that has worked: its model's row, what came in, what failed."""
+    """A screen of a used service shows its model's row, its rates and its failures."""
     watched.ended(watched.submit([f"{MARKER} FAULTERROR"]))
     options = [
         f"--metrics=http://127.0.0.1:{child.probe_port}/metrics"
         for child in watched.harness.children
         if child.alive()
     ]
-    found = gleaner("top", "--once", *options)
-    assert found.returncode == 0, found.stderr
-    assert "gleaner-small" in found.stdout
-    assert "document inference_failed" in found.stdout
-    assert "webhook attempts" in found.stdout
+    shown = gleaner("top", "--once", *options)
+    assert shown.returncode == 0, shown.stderr
+    assert "gleaner-small" in shown.stdout
+    assert "document inference_failed" in shown.stdout
+    assert "webhook attempts" in shown.stdout
     seen = json.loads(gleaner("top", "--json", *options).stdout)
     assert (seen["queues"][0]["model"], seen["store"], seen["silent"]) == ("gleaner-small", "up", [])
     assert seen["errors"]["document inference_failed"] >= 1
@@ -49,9 +49,9 @@ def test_top_shows_the_queue_workers_rates_and_errors(watched: Watched) -> None:
 
 def test_top_without_a_stack_says_what_to_name(tmp_path: Path) -> None:
     """Usage, not a traceback."""
-    found = gleaner("top", "--once", "--data-dir", str(tmp_path))
-    assert found.returncode == 2
-    assert "--metrics" in found.stderr
+    refused = gleaner("top", "--once", "--data-dir", str(tmp_path))
+    assert refused.returncode == 2
+    assert "--metrics" in refused.stderr
 
 
 @pytest.mark.timeout(180)
@@ -60,11 +60,11 @@ def test_doctor_finds_a_good_deployment_good(watched: Watched, tmp_path: Path) -
     path = tmp_path / "keys.json"
     api_keys.create_key(path, tenant="t", role="viewer")
     server = watched.harness.server
-    found = gleaner(
+    checked = gleaner(
         *("doctor", "--redis-url", server.url(1), "--broker-url", server.url(0), "--url", watched.url),
         *("--keys-file", str(path), "--webhook", watched.receiver.url("/hook")),
     )
-    assert found.returncode == 0, found.stdout + found.stderr
+    assert checked.returncode == 0, checked.stdout + checked.stderr
     for word in (
         "store answers",
         "clocks agree",
@@ -73,8 +73,8 @@ def test_doctor_finds_a_good_deployment_good(watched: Watched, tmp_path: Path) -
         "upkeep ticked",
         "keys file",
     ):
-        assert word in found.stdout, found.stdout
-    assert "BAD" not in found.stdout
+        assert word in checked.stdout, checked.stdout
+    assert "BAD" not in checked.stdout
     said = gleaner("doctor", "--json", "--redis-url", server.url(1), "--broker-url", server.url(0))
     assert {json.loads(line)["grade"] for line in said.stdout.splitlines()} <= {"good", "warning"}
 
@@ -116,10 +116,10 @@ def test_doctor_holds_the_queue_against_the_ledger() -> None:
         for _ in range(20):
             httpx.post(f"{gateway.url}/v1/jobs", json=body, timeout=30, trust_env=False).raise_for_status()
         patient = Patient(harness.server.url(1), harness.server.url(0), ("gleaner-small",), None, None, None)
-        told = [finding.what for finding in examine(patient)]
+        before = [finding.what for finding in examine(patient)]
         harness.server.client(0).flushdb()
-        found = [finding.what for finding in examine(patient)]
+        after = [finding.what for finding in examine(patient)]
     finally:
         harness.close()
-    assert set(found) - set(told) >= {"gleaner-small: 2 shards wait by the ledger, 0 messages in the broker"}
-    assert any("20 open shards, 2 messages, 0 workers" in what for what in told)
+    assert set(after) - set(before) >= {"gleaner-small: 2 shards wait by the ledger, 0 messages in the broker"}
+    assert any("20 open shards, 2 messages, 0 workers" in what for what in before)

@@ -14,7 +14,7 @@ from alerts import panels
 from alerts.panels import Board
 from tests.conftest import ROOT
 from tests.operations.conftest import Watched
-from tests.operations.test_rules import OTHERS, known_names, metric_names
+from tests.operations.test_rules import OTHERS, known_names
 from tests.support.processes.monitoring import INTERVAL
 
 SCHEMAS = Path(os.environ.get("GLEANER_SCHEMAS", ROOT.parent / "shared" / "crds"))
@@ -22,9 +22,9 @@ BOARDS = pytest.mark.parametrize("board", panels.BOARDS, ids=lambda board: board
 
 
 def document(board: Board) -> dict[str, Any]:
-    """The dashboard as it is committed."""
-    found: dict[str, Any] = json.loads((ROOT / "alerts" / "dashboards" / f"{board.name}.json").read_text())
-    return found
+    """Return the dashboard as committed."""
+    dashboard: dict[str, Any] = json.loads((ROOT / "alerts" / "dashboards" / f"{board.name}.json").read_text())
+    return dashboard
 
 
 @BOARDS
@@ -39,12 +39,12 @@ def test_grafana_would_accept_the_dashboard(board: Board) -> None:
 @BOARDS
 def test_every_expression_parses_and_reads_what_exists(board: Board) -> None:
     """A renamed metric cannot empty a panel."""
-    known = known_names()
+    exported = known_names()
     for panel in board.panels:
         for expr in panel.queries:
             promql_parser.parse(re.sub(r"\$__\w+", "5m", expr))
             for metric in metric_names(expr):
-                assert metric in known or OTHERS.match(metric), (panel.title, metric)
+                assert metric in exported or OTHERS.match(metric), (panel.title, metric)
 
 
 @BOARDS

@@ -19,16 +19,16 @@ CLIENTS: list[httpx.Client] = []
 
 @pytest.fixture
 def harness() -> Iterator[ServiceHarness]:
-    """A server and nothing else yet."""
-    made = ServiceHarness()
-    yield made
-    made.close()
+    """Start Redis alone."""
+    running = ServiceHarness()
+    yield running
+    running.close()
     while CLIENTS:
         CLIENTS.pop().close()
 
 
 def start_flower(harness: ServiceHarness, **more: str) -> tuple[Child, httpx.Client]:
-    """A Flower under a prefix, ready, and a client with its password."""
+    """Start Flower under a prefix; return it ready, with a client that has its password."""
     port = free_port()
     settings = {
         "GLEANER_FLOWER_PORT": str(port),
@@ -76,8 +76,8 @@ def test_flower_sees_every_shard_once_started_and_succeeded(harness: ServiceHarn
     assert shards > 1
 
     def tasks() -> list[dict[str, object]]:
-        found = client.get("/api/tasks?limit=1000").json().values()
-        return [task for task in found if job in str(task["args"])]
+        listed = client.get("/api/tasks?limit=1000").json().values()
+        return [task for task in listed if job in str(task["args"])]
 
     wait_for(lambda: sum(task["state"] == "SUCCESS" for task in tasks()) == shards, 60, "every shard is seen")
     seen = tasks()

@@ -1,7 +1,7 @@
 """GPU metrics against a stand-in for NVIDIA's C library: no test machine has a GPU.
 
-What stands in is the library alone. NVIDIA's own Python binding calls it through C function pointers, and it writes
-into memory laid out by `nvml.h`, so that names, structures and units are what a driver would be asked for.
+The library alone is replaced. NVIDIA's Python binding calls it through C function pointers, and it writes into
+memory laid out by `nvml.h`, so that names, structures and units are those of a real driver.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class NvmlUtilization(ctypes.Structure):
 
 
 class Library:
-    """What `dlopen` of libnvidia-ml.so.1 gives on a machine with two devices; the second is cut up (MIG).
+    """Stands in for `dlopen` of libnvidia-ml.so.1 on a machine with two devices; the second is divided (MIG).
 
     Args:
-        driver: what initialising answers.
+        driver: status that initialising returns.
     """
 
     def __init__(self, driver: int = SUCCESS) -> None:
@@ -111,11 +111,11 @@ def read(registry: CollectorRegistry) -> dict[str, float]:
 
 
 def test_every_device_shows_what_it_answers_in_base_units(driver: Callable[[Open], None]) -> None:
-    """Bytes, a ratio of 1, degrees Celsius; what a device cannot say (here its use) is left out, not made up."""
-    asked = []
+    """Bytes, a ratio of 1, degrees Celsius; unavailable values (here utilisation) are left out."""
+    opened = []
 
     def open_library(name: str) -> Library:
-        asked.append(name)
+        opened.append(name)
         return Library()
 
     driver(open_library)
@@ -128,7 +128,7 @@ def test_every_device_shows_what_it_answers_in_base_units(driver: Callable[[Open
         'gleaner_gpu_memory_limit_bytes{gpu="1"}': 10 * GIB,
         'gleaner_gpu_temperature_celsius{gpu="1"}': 48,
     }
-    assert asked == ["libnvidia-ml.so.1"]
+    assert opened == ["libnvidia-ml.so.1"]
 
 
 def test_a_device_that_falls_off_the_bus_ends_its_metrics_and_no_scrape(driver: Callable[[Open], None]) -> None:

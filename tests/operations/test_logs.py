@@ -27,19 +27,19 @@ FIELDS = {"timestamp", "level", "logger", "event", "service", "request_id", "tra
 
 @pytest.fixture
 def output(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """This process's log; logging is as it was afterwards."""
+    """Capture this process's log; restore logging afterwards."""
     root, stream = logging.getLogger(), io.StringIO()
-    kept = (root.handlers[:], root.level, sys.excepthook, threading.excepthook, sys.unraisablehook)
+    previous = (root.handlers[:], root.level, sys.excepthook, threading.excepthook, sys.unraisablehook)
     monkeypatch.setattr(sys, "stdout", stream)
     logs.configure_logging(Settings(), "test")
     yield stream
-    root.handlers[:], root.level = kept[0], kept[1]
-    sys.excepthook, threading.excepthook, sys.unraisablehook = kept[2:]
+    root.handlers[:], root.level = previous[0], previous[1]
+    sys.excepthook, threading.excepthook, sys.unraisablehook = previous[2:]
     logging.captureWarnings(False)
 
 
 def records(stream: io.StringIO) -> list[dict[str, object]]:
-    """What was logged."""
+    """Return the log records."""
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
@@ -74,7 +74,7 @@ def test_an_exceptions_message_is_never_written(output: io.StringIO, name: str) 
     assert "test_logs.py" in str(records(output)[0]["where"])
 
 
-def test_what_nobody_caught_is_told_without_its_message(
+def test_an_uncaught_exception_is_logged_without_its_message(
     output: io.StringIO, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A thread that dies, and a process that does."""
@@ -85,8 +85,8 @@ def test_what_nobody_caught_is_told_without_its_message(
     thread = threading.Thread(target=dies, name="doomed")
     thread.start()
     thread.join()
-    [found] = records(output)
-    assert (found["event"], found["error"], found["in_thread"]) == ("thread.failed", "RuntimeError", "doomed")
+    [record] = records(output)
+    assert (record["event"], record["error"], record["in_thread"]) == ("thread.failed", "RuntimeError", "doomed")
     code = (
         "from jobs.observability import logs\nfrom jobs.settings import Settings\n"
         f"logs.configure_logging(Settings(), 'x')\nraise KeyError('{TEXT}')"
@@ -98,7 +98,7 @@ def test_what_nobody_caught_is_told_without_its_message(
 
 
 def test_a_log_file_is_rotated_by_size(tmp_path: Path, output: io.StringIO) -> None:
-    """Where asked, records go to a file that never grows beyond its size, with so many kept."""
+    """With a log file set, it never exceeds its size, and the set number of old files is kept."""
     path = tmp_path / "gleaner.log"
     logs.configure_logging(Settings(log_file=str(path), log_file_bytes=2000, log_file_backups=2), "test")
     for number in range(60):
@@ -152,9 +152,9 @@ def _every_path(client: httpx.Client, hook: str) -> None:
     documents = [{"text": text} for text in [TEXT, *texts, " ", TEXT * 3000]]
     job = {"labels": [LABEL], "documents": documents, "metadata": {"k": TEXT}, "webhook": {"url": hook}}
     keyed = {"Authorization": f"Bearer {KEY}", "Idempotency-Key": TEXT.replace(" ", "-")}
-    made = client.post("/v1/jobs", json=job, headers=keyed)
-    assert made.status_code == 202, made.text
-    where = f"/v1/jobs/{made.json()['id']}"
+    response = client.post("/v1/jobs", json=job, headers=keyed)
+    assert response.status_code == 202, response.text
+    where = f"/v1/jobs/{response.json()['id']}"
     assert client.get(f"{where}?wait=20").json()["status"] == "partially_succeeded"
     for path in (f"{where}/results", f"{where}/results?cursor={TEXT}", f"/v1/{TEXT}", f"{where}?wait={TEXT}"):
         client.get(path, headers={"X-Request-ID": TEXT})

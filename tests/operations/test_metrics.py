@@ -25,10 +25,10 @@ def test_names_units_and_help_are_in_order(watched: Watched, tool: Tool) -> None
     for role in ("gateway", "worker", "courier"):
         [child] = watched.harness.of(role)
         text = child.probe("/metrics")[1] + "\n"
-        found = subprocess.run(
+        checked = subprocess.run(
             [str(tool("promtool")), "check", "metrics"], input=text, capture_output=True, text=True, check=False
         )
-        assert found.returncode == 0, found.stdout + found.stderr
+        assert checked.returncode == 0, checked.stdout + checked.stderr
         shown += text
     assert [name for name in DESIGN if f"# TYPE gleaner_{name} " not in shown] == []
 

@@ -38,15 +38,15 @@ def test_what_is_committed_is_what_the_code_says() -> None:
 
 def test_promtool_accepts_every_rule(tool: Tool, rules: list[Path]) -> None:
     """No expression is broken."""
-    found = run(tool("promtool"), "check", "rules", *map(str, rules))
-    assert found.returncode == 0, found.stdout + found.stderr
+    checked = run(tool("promtool"), "check", "rules", *map(str, rules))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_every_alert_fires_when_it_should_and_only_then(tool: Tool) -> None:
     """Promtool runs cases that fire and cases that do not for each alert, labels and words compared."""
     files = sorted((ROOT / "alerts" / "tests").glob("*.yml"))
-    found = run(tool("promtool"), "test", "rules", *map(str, files))
-    assert found.returncode == 0, found.stdout + found.stderr
+    tested = run(tool("promtool"), "test", "rules", *map(str, files))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
     cases = [case["name"] for path in files for case in yaml.safe_load(path.read_text())["tests"]]
     assert set(cases) == {f"{name} {what}" for name in ALERTS for what in ("fires", "is quiet")}
 
@@ -102,9 +102,9 @@ def known_names() -> set[str]:
 @pytest.mark.parametrize("name", sorted(ALERTS))
 def test_an_alert_reads_metrics_that_exist(name: str) -> None:
     """A renamed metric cannot silence an alert."""
-    known = known_names()
+    exported = known_names()
     for metric in metric_names(ALERTS[name].expr):
-        assert metric in known or OTHERS.match(metric), metric
+        assert metric in exported or OTHERS.match(metric), metric
 
 
 def test_the_rules_of_a_release_can_point_elsewhere() -> None:

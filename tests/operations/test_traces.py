@@ -22,30 +22,30 @@ HOOK = "/500/hook?token=quetzal"
 
 
 def spans(collector: Receiver) -> dict[str, list[Span]]:
-    """What the collector has received, by name."""
-    found = defaultdict(list)
+    """Return the spans that the collector has received, by name."""
+    by_name = defaultdict(list)
     for request in collector.at("/v1/traces"):
         for resource in ExportTraceServiceRequest.FromString(request.body).resource_spans:
             for scope in resource.scope_spans:
                 for span in scope.spans:
-                    found[span.name].append(span)
-    return found
+                    by_name[span.name].append(span)
+    return by_name
 
 
 def events(child: Child, event: str) -> list[dict[str, object]]:
-    """A process's records of one event, of which there is at least one."""
+    """Return a process's records of an event, of which there must be at least one."""
     records = map(json.loads, child.log.read_text().splitlines())
-    found = [record for record in records if record["event"] == event]
-    assert found, (child.role, event)
-    return found
+    matching = [record for record in records if record["event"] == event]
+    assert matching, (child.role, event)
+    return matching
 
 
 @pytest.fixture
 def harness() -> Iterator[ServiceHarness]:
-    """A server and nothing else yet."""
-    made = ServiceHarness()
-    yield made
-    made.close()
+    """Start Redis alone."""
+    running = ServiceHarness()
+    yield running
+    running.close()
 
 
 @pytest.mark.timeout(120)
@@ -69,19 +69,19 @@ def test_one_trace_leads_from_the_request_to_the_webhook(harness: ServiceHarness
         headers = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01", "X-API-Key": KEY}
         answer = httpx.post(f"{gateway.url}/v1/extract", json=job, headers=headers, timeout=40, trust_env=False)
         assert answer.status_code == 200
-        told, *_ = receiver.wait(HOOK, 1)
+        delivered, *_ = receiver.wait(HOOK, 1)
         wait_for(lambda: {"submit", "shard", "microbatch", "webhook"} <= set(spans(receiver)), 20, "all spans")
         assert (worker.drain(), courier.drain()) == (0, 0)
-        found = spans(receiver)
+        received = spans(receiver)
         everything = b"".join(request.body for request in receiver.at("/v1/traces"))
-    [submit], [shard], [attempt, *_] = found["submit"], found["shard"], found["webhook"]
+    [submit], [shard], [attempt, *_] = received["submit"], received["shard"], received["webhook"]
     assert {span.trace_id.hex() for span in (submit, shard, attempt)} == {TRACE}
     assert submit.parent_span_id.hex() == "00f067aa0ba902b7"
     assert shard.parent_span_id == attempt.parent_span_id == submit.span_id
-    assert any(link.span_id == shard.span_id for batch in found["microbatch"] for link in batch.links)
-    assert told.headers["traceparent"] == f"00-{TRACE}-{attempt.span_id.hex()}-01"
+    assert any(link.span_id == shard.span_id for batch in received["microbatch"] for link in batch.links)
+    assert delivered.headers["traceparent"] == f"00-{TRACE}-{attempt.span_id.hex()}-01"
     facts = {fact.key: fact.value.string_value or fact.value.int_value for fact in attempt.attributes}
-    assert (facts["attempt"], facts["status"], facts["delivery_id"]) == (1, 500, told.headers["webhook-id"])
+    assert (facts["attempt"], facts["status"], facts["delivery_id"]) == (1, 500, delivered.headers["webhook-id"])
     assert str(facts["endpoint_id"]).startswith("ep_")
     assert attempt.kind == Span.SPAN_KIND_CLIENT
     assert (attempt.status.code, attempt.status.message) == (Status.STATUS_CODE_ERROR, "http_error")
@@ -95,18 +95,18 @@ def test_one_trace_leads_from_the_request_to_the_webhook(harness: ServiceHarness
 def test_without_tracing_the_callers_context_reaches_the_receiver_all_the_same(harness: ServiceHarness) -> None:
     """Whoever traces on both sides of us sees one trace; a job without a context sends none."""
     harness.settings |= WEBHOOKS
-    given = f"00-{TRACE}-00f067aa0ba902b7-01"
+    traceparent = f"00-{TRACE}-00f067aa0ba902b7-01"
     with receiving() as receiver:
         gateway = harness.gateway()
         for child in (gateway, harness.worker(), harness.courier()):
             child.wait_ready()
         job = {"labels": [LABEL], "documents": [{"text": "Ada"}]}
-        for path, headers in (("/with", {"traceparent": given}), ("/without", {})):
+        for path, headers in (("/with", {"traceparent": traceparent}), ("/without", {})):
             body = {**job, "webhook": {"url": receiver.url(path)}}
             httpx.post(f"{gateway.url}/v1/extract", json=body, headers=headers, timeout=40, trust_env=False)
-        [told], [untold] = receiver.wait("/with", 1), receiver.wait("/without", 1)
-    assert told.headers["traceparent"] == given
-    assert "traceparent" not in untold.headers
+        [with_context], [without_context] = receiver.wait("/with", 1), receiver.wait("/without", 1)
+    assert with_context.headers["traceparent"] == traceparent
+    assert "traceparent" not in without_context.headers
 
 
 def test_off_costs_nothing() -> None:

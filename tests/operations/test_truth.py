@@ -39,7 +39,7 @@ JOBS = 200
 
 @dataclass(frozen=True)
 class Queue:
-    """What is open of the one model."""
+    """Open work of the only model."""
 
     shards: float
     characters: float
@@ -49,27 +49,27 @@ class Queue:
 
     @property
     def sizes(self) -> tuple[float, ...]:
-        """What only grows while nothing runs, and only shrinks while nothing comes."""
+        """Return the sizes that only grow while nothing runs, and only shrink while nothing arrives."""
         return astuple(self)[:3]
 
 
 @pytest.fixture
 def harness() -> Iterator[ServiceHarness]:
-    """A server and nothing else yet."""
-    made = ServiceHarness()
-    yield made
-    made.close()
+    """Start Redis alone."""
+    running = ServiceHarness()
+    yield running
+    running.close()
 
 
 def counted(harness: ServiceHarness) -> Queue:
-    """The queue by the ledger's records, at one moment."""
+    """Count the queue from the ledger's records, at one moment."""
     with harness.server.client() as client:
-        found: Any = client.eval(COUNT, 0)
-    return Queue(*map(float, found))
+        counts: Any = client.eval(COUNT, 0)
+    return Queue(*map(float, counts))
 
 
 def shown(child: Child) -> Queue:
-    """The queue by a process's metrics."""
+    """Return the queue according to a process's metrics."""
     lines = dict(line.rsplit(" ", 1) for line in child.probe("/metrics")[1].splitlines() if line[0] != "#")
     names = ("open_shards", "backlog_characters", "open_jobs", "oldest_open_seconds", "live_workers")
     return Queue(*(float(lines[f'gleaner_{name}{{model="gleaner-small"}}']) for name in names))
@@ -78,17 +78,19 @@ def shown(child: Child) -> Queue:
 def watch(
     harness: ServiceHarness, child: Child, way: Callable[[float, float], bool], until: Callable[[Queue], bool]
 ) -> int:
-    """Hold what is shown against what was there just before and just after; how many looks saw something open."""
+    """Compare the metrics with the counts just before and after; return how often work was open."""
     seen = 0
     while True:
-        before, found, after = counted(harness), shown(child), counted(harness)
-        for first, middle, last in zip(before.sizes, found.sizes, after.sizes, strict=True):
-            assert way(first, middle), (before, found, after)
-            assert way(middle, last), (before, found, after)
+        before, reported, after = counted(harness), shown(child), counted(harness)
+        for first, middle, last in zip(before.sizes, reported.sizes, after.sizes, strict=True):
+            assert way(first, middle), (before, reported, after)
+            assert way(middle, last), (before, reported, after)
         if before.oldest_s and after.oldest_s > before.oldest_s:  # the same job, a moment later
-            assert before.oldest_s - 1.1 <= found.oldest_s <= after.oldest_s + 1.1  # TIME's seconds are whole here
-        assert found.workers in (before.workers, after.workers)
-        seen += found.shards > 0
+            assert (
+                before.oldest_s - 1.1 <= reported.oldest_s <= after.oldest_s + 1.1
+            )  # TIME's seconds are whole here
+        assert reported.workers in (before.workers, after.workers)
+        seen += reported.shards > 0
         if until(after):
             return seen
 

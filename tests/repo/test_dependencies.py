@@ -27,7 +27,7 @@ PART_OF = {
 }
 """Distributions that another one always brings, and whose version is that one's business."""
 NOT_OURS = {"ray"}
-"""Imported by a benchmark in an environment of its own."""
+"""Imported by a benchmark in a separate environment."""
 PROJECTS = {
     project["name"]: project
     for path in ("pyproject.toml", "service/pyproject.toml")
@@ -36,9 +36,9 @@ PROJECTS = {
 
 
 def imported(folder: str) -> set[str]:
-    """Distributions that the folder's files import, anywhere in them."""
+    """Return the distributions that the folder's files import, anywhere in them."""
     distributions = packages_distributions()
-    found = set()
+    names_imported = set()
     for path in (ROOT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
@@ -50,12 +50,12 @@ def imported(folder: str) -> set[str]:
             for name in (name.partition(".")[0] for name in names):
                 if name not in OURS and name not in STANDARD:
                     [first, *_] = distributions.get(name, [name])
-                    found.add(PART_OF.get(canonical(first), canonical(first)))
-    return found
+                    names_imported.add(PART_OF.get(canonical(first), canonical(first)))
+    return names_imported
 
 
 def declared(distribution: str, *extras: str) -> set[str]:
-    """Distributions that an installation of `distribution` with these extras asks for, ours replaced by theirs."""
+    """Return the distributions that installing `distribution` with these extras requires, ours expanded."""
     project = PROJECTS[distribution]
     names: set[str] = set()
     requirements = [
@@ -69,7 +69,7 @@ def declared(distribution: str, *extras: str) -> set[str]:
 
 
 def canonical(name: str) -> str:
-    """A distribution's name as the index compares it."""
+    """Normalise a distribution's name as the index does."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

@@ -63,8 +63,8 @@ def test_make_commands_exist(page: Path) -> None:
 @every_page
 def test_environment_variables_exist(page: Path) -> None:
     """A `GLEANER_X` that a page names is read by some process."""
-    known = {f"GLEANER_{field.upper()}" for _, _, cls in generate.SETTINGS for field in cls.model_fields}
-    assert set(re.findall(r"\bGLEANER_[A-Z0-9_]*[A-Z0-9]\b", page.read_text())) <= known | OTHER_VARIABLES
+    variables = {f"GLEANER_{field.upper()}" for _, _, cls in generate.SETTINGS for field in cls.model_fields}
+    assert set(re.findall(r"\bGLEANER_[A-Z0-9_]*[A-Z0-9]\b", page.read_text())) <= variables | OTHER_VARIABLES
 
 
 @every_page
@@ -90,34 +90,34 @@ def test_code_that_a_page_names_exists(page: Path) -> None:
 
 
 def is_value(name: str) -> bool:
-    """True if a dotted name is a value of the chart, whose groups are called as our packages are."""
-    found = yaml.safe_load((ROOT / "charts" / "gleaner" / "values.yaml").read_text())
+    """Return whether a dotted name is a value of the chart, whose groups share our packages' names."""
+    values = yaml.safe_load((ROOT / "charts" / "gleaner" / "values.yaml").read_text())
     for part in name.split("."):
-        if not isinstance(found, dict) or part not in found:
+        if not isinstance(values, dict) or part not in values:
             return False
-        found = found[part]
+        values = values[part]
     return True
 
 
 def headings(page: Path) -> set[str]:
-    """A page's anchors, as forges make them."""
+    """Return a page's anchors as forges generate them."""
     titles = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def resolves(name: str) -> bool:
-    """True if a dotted name is a package, a module, or something defined in one (read, not imported)."""
+    """Return whether a dotted name is a package, a module, or defined in one (parsed, not imported)."""
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
-        place = ROOT.joinpath(*parts[:cut])
-        source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        path = ROOT.joinpath(*parts[:cut])
+        source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
         if source.exists():
             return defines(ast.parse(source.read_text()).body, parts[cut:])
     return False
 
 
 def defines(body: list[ast.stmt], path: list[str]) -> bool:
-    """True if `path` leads through these statements: a class and its member, say; nothing leads anywhere."""
+    """Return whether `path` leads through these statements, such as a class and its member; an empty path does."""
     if not path:
         return True
     for node in body:

@@ -9,7 +9,7 @@ from tests.support.servers.redis_servers import RedisServer
 
 @pytest.mark.parametrize("attempt", [1, 2])
 def test_each_test_gets_an_emptied_server(ledger_url: str, broker_url: str, attempt: int) -> None:
-    """What one test left behind, in either database, is gone in the next."""
+    """Keys of one test, in either database, are gone in the next."""
     for url in (ledger_url, broker_url):
         with redis.Redis.from_url(url) as client:
             assert client.dbsize() == 0
@@ -17,7 +17,7 @@ def test_each_test_gets_an_emptied_server(ledger_url: str, broker_url: str, atte
 
 
 def test_the_server_is_set_up_like_the_local_stacks(ledger_url: str) -> None:
-    """Durability and eviction are what the ledger needs: an append-only file, nothing ever evicted."""
+    """Durability and eviction suit the ledger: an append-only file, and nothing is ever evicted."""
     with redis.Redis.from_url(ledger_url) as client:
         settings = client.config_get("appendonly", "maxmemory-policy", "hz", "save")
     assert settings == {"appendonly": "yes", "maxmemory-policy": "noeviction", "hz": "500", "save": ""}

@@ -30,10 +30,9 @@ def loaded_by(module: str) -> set[str]:
     ],
 )
 def test_a_process_does_not_load_the_other_side(module: str, absent: set[str]) -> None:
-    """The gateway starts without torch, the worker without a web framework, whatever their libraries pull in.
+    """The gateway starts without torch, the worker without a web framework, whatever their libraries import.
 
-    A parent of gateway processes has neither: what serves is in its children. A worker has the library only once it
-    needs it.
+    A parent of gateway processes has neither: its children serve. A worker imports the library only on demand.
     """
     assert not loaded_by(module) & absent
 

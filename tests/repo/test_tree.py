@@ -36,7 +36,7 @@ def text_lines() -> Iterator[tuple[Path, int, str]]:
 
 
 @pytest.mark.parametrize(
-    ("line", "found"),
+    ("line", "is_path"),
     [
         ("cd |home|alice|gleaner", True),
         ("see |root|.cache", True),
@@ -45,12 +45,12 @@ def text_lines() -> Iterator[tuple[Path, int, str]]:
         ("|var|lib|gleaner", False),
     ],
 )
-def test_a_machines_path_is_recognised(line: str, found: bool) -> None:
+def test_a_machines_path_is_recognised(line: str, is_path: bool) -> None:
     """The pattern sees absolute paths of one machine, not parts of addresses or of relative paths.
 
     They stand here with `|` for `/`: this file names none either.
     """
-    assert bool(MACHINE_PATH.search(line.replace("|", "/"))) is found
+    assert bool(MACHINE_PATH.search(line.replace("|", "/"))) is is_path
 
 
 def test_no_file_names_a_path_of_one_machine() -> None:

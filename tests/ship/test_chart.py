@@ -24,28 +24,28 @@ ALL_ON = chart.merge_values(
 
 @pytest.fixture(scope="module")
 def defaults() -> list[chart.Manifest]:
-    """What the chart makes with no values given."""
+    """Render the chart with no values."""
     return chart.render_manifests()
 
 
 @pytest.fixture(scope="module")
 def everything() -> list[chart.Manifest]:
-    """What it makes with all options of production on, and three models."""
+    """Render the chart with all production options on, and three models."""
     return chart.render_manifests(ALL_ON)
 
 
 def test_derived_files_are_up_to_date() -> None:
-    """Schema, README, keda/ and the chart's files/ are what `make chart-sync` writes."""
+    """Schema, README, keda/ and the chart's files/ equal the output of `make chart-sync`."""
     assert derived.drift() == []
 
 
 def test_every_value_is_documented() -> None:
-    """Each key of values.yaml says what it is for."""
-    found = list(derived.documented((chart.CHART / "values.yaml").read_text()))
-    assert found
+    """Each key of values.yaml has a comment on its purpose."""
+    notes = list(derived.documented((chart.CHART / "values.yaml").read_text()))
+    assert notes
     values = yaml.safe_load((chart.CHART / "values.yaml").read_text())
-    groups = {note.path for note in found if isinstance(derived._at(values, note.path), dict)}
-    assert [".".join(note.path) for note in found if not note.doc and note.path not in groups] == []
+    groups = {note.path for note in notes if isinstance(derived._at(values, note.path), dict)}
+    assert [".".join(note.path) for note in notes if not note.doc and note.path not in groups] == []
 
 
 # Settings in values and settings in code
@@ -60,12 +60,12 @@ def test_every_setting_of_the_code_has_its_place_in_the_chart(name: str) -> None
 
 def test_no_setting_of_the_chart_is_unknown_to_the_code(everything: list[chart.Manifest]) -> None:
     """Each GLEANER_ variable that a template sets is read by the process that gets it."""
-    known = {f"GLEANER_{field.upper()}" for cls in derived.CLASSES.values() for field in cls.model_fields}
+    variables = {f"GLEANER_{field.upper()}" for cls in derived.CLASSES.values() for field in cls.model_fields}
     for label, spec in chart.pod_specs(everything):
         for container in spec["containers"]:
             named = {entry["name"] for entry in container.get("env", ()) if entry["name"].startswith("GLEANER_")}
             if not label.startswith("Pod "):  # the test pod has the client's variables
-                assert named <= known, label
+                assert named <= variables, label
 
 
 def test_settings_reach_the_process_as_it_reads_them() -> None:
@@ -98,7 +98,7 @@ def _gateway(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_gateway_knows_its_ingress() -> None:
-    """Proxies, https and the hosts it may be sent to come from the values beside the ingress; settings win."""
+    """Proxies, https and allowed hosts come from the ingress values; settings win."""
     edge = {"trustedProxies": ["10.0.0.0/8", "fd00::/8"], "https": "redirect"}
     env = _gateway({"gateway": edge, "ingress": {"enabled": True, "host": "ner.example.com"}})
     assert env["GLEANER_TRUSTED_PROXIES"] == "10.0.0.0/8,fd00::/8"
@@ -116,10 +116,10 @@ def test_the_gateway_knows_its_ingress() -> None:
     [("1400mb", 350 * 2**20), ("8gb", 2 * 2**30), ("1g", 250_000_000), ("4000", 1000), ("2GB", 2**29)],
 )
 def test_a_tenant_keeps_a_quarter_of_the_store_at_most(maxmemory: str, stored: int) -> None:
-    """One tenant cannot fill the store for all; where it runs elsewhere its size is not known."""
+    """One tenant cannot fill Redis for all; the size of an external Redis is unknown."""
     assert _gateway({"valkey": {"maxmemory": maxmemory}})["GLEANER_TENANT_MAX_STORED_BYTES"] == str(stored)
-    own = {"gateway": {"settings": {"tenant_max_stored_bytes": 7}}}
-    assert _gateway(own)["GLEANER_TENANT_MAX_STORED_BYTES"] == "7"
+    values = {"gateway": {"settings": {"tenant_max_stored_bytes": 7}}}
+    assert _gateway(values)["GLEANER_TENANT_MAX_STORED_BYTES"] == "7"
     outside = {"valkey": {"enabled": False}, "store": {"address": "s:1", "networks": ["10.0.0.0/8"]}}
     assert "GLEANER_TENANT_MAX_STORED_BYTES" not in _gateway(outside)
 
@@ -138,10 +138,10 @@ def test_every_pod_is_restricted(everything: list[chart.Manifest]) -> None:
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), label
         assert not [volume for volume in spec.get("volumes", ()) if "hostPath" in volume], label
         for container in (*spec["containers"], *spec.get("initContainers", ())):
-            own = container["securityContext"]
-            assert own["readOnlyRootFilesystem"] is True, label
-            assert own["allowPrivilegeEscalation"] is False, label
-            assert own["capabilities"] == {"drop": ["ALL"]}, label
+            inner = container["securityContext"]
+            assert inner["readOnlyRootFilesystem"] is True, label
+            assert inner["allowPrivilegeEscalation"] is False, label
+            assert inner["capabilities"] == {"drop": ["ALL"]}, label
             assert "memory" in container["resources"]["limits"], label
 
 
@@ -164,7 +164,7 @@ def test_probes_ask_what_the_process_answers(defaults: list[chart.Manifest]) -> 
     for name, port in (("gateway", 9101), ("worker-gleaner-small", 9102), ("courier", 9103)):
         spec = chart.find_manifest(defaults, "Deployment", f"gleaner-{name}")["spec"]["template"]["spec"]
         [container] = spec["containers"]
-        ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+        ports = {entry["name"]: entry["containerPort"] for entry in container["ports"]}
         assert ports["metrics"] == port
         assert chart.read_environment(spec)["GLEANER_METRICS_PORT"] == str(port)
         assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "metrics"}
@@ -174,7 +174,7 @@ def test_probes_ask_what_the_process_answers(defaults: list[chart.Manifest]) -> 
 
 
 def test_updates_add_before_they_take_away(defaults: list[chart.Manifest]) -> None:
-    """One more pod, none missing; both are values."""
+    """Updates run one more pod and never one fewer; both are values."""
     for document in chart.select_kinds(defaults, "Deployment"):
         if document["metadata"]["name"] != "gleaner-flower":
             assert document["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
@@ -183,8 +183,8 @@ def test_updates_add_before_they_take_away(defaults: list[chart.Manifest]) -> No
 def test_replicas_belong_to_whoever_scales(defaults: list[chart.Manifest]) -> None:
     """A Deployment that KEDA or an HPA scales names no replicas, or every upgrade would undo the scaling."""
     scaled = {
-        each["spec"]["scaleTargetRef"]["name"]
-        for each in chart.select_kinds(defaults, "ScaledObject", "HorizontalPodAutoscaler")
+        scaler["spec"]["scaleTargetRef"]["name"]
+        for scaler in chart.select_kinds(defaults, "ScaledObject", "HorizontalPodAutoscaler")
     }
     for document in chart.select_kinds(defaults, "Deployment"):
         assert ("replicas" in document["spec"]) is (document["metadata"]["name"] not in scaled)
@@ -208,7 +208,7 @@ def test_each_model_has_its_own_worker(everything: list[chart.Manifest]) -> None
 
 
 def test_a_split_changes_who_gets_jobs_and_nothing_else() -> None:
-    """One value moves weights: every process reads the same, each model keeps its worker and its scaling."""
+    """A value moves weights: all processes read the same, each model keeps its worker and scaling."""
     values = {"models": {"gleaner-small": {}, "next": {}, "other": {}}}
     split = {"modelSplits": {"gleaner-small": {"gleaner-small": 90, "next": 10}, "ab": {"next": 1, "other": 1}}}
     plain, canary = chart.render_manifests(values), chart.render_manifests(values | split)
@@ -247,13 +247,13 @@ def test_workers_that_share_a_gpu_ask_for_a_part_of_it() -> None:
     gpu = {"resources": {"limits": {"memory": "8Gi", "nvidia.com/gpu": 1}}}
     values = {"models": {"gleaner-small": gpu, "shared": gpu | {"gpu": {"sharedBy": 3}}}}
     documents = chart.render_manifests(values)
-    found = {}
+    limits = {}
     for model in values["models"]:
         spec = chart.find_manifest(documents, "Deployment", f"gleaner-worker-{model}")["spec"]["template"]["spec"]
         parts = chart.read_environment(spec).get("GLEANER_GPU_SHARED_BY")
-        found[model] = (spec["containers"][0]["resources"]["limits"], parts)
-    assert found["gleaner-small"] == (gpu["resources"]["limits"], None)
-    assert found["shared"] == ({"memory": "8Gi", "nvidia.com/gpu.shared": 1}, "3")
+        limits[model] = (spec["containers"][0]["resources"]["limits"], parts)
+    assert limits["gleaner-small"] == (gpu["resources"]["limits"], None)
+    assert limits["shared"] == ({"memory": "8Gi", "nvidia.com/gpu.shared": 1}, "3")
 
 
 def test_no_password_is_in_a_manifest(everything: list[chart.Manifest]) -> None:
@@ -286,7 +286,7 @@ def test_a_store_behind_sentinel_is_looked_at_through_it() -> None:
     courier = chart.find_manifest(documents, "ScaledObject", "gleaner-courier")["spec"]["triggers"][0]
     assert (courier["type"], courier["metadata"]["databaseIndex"]) == ("redis-sentinel", "0")
     [auth] = chart.select_kinds(documents, "TriggerAuthentication")
-    assert [each["parameter"] for each in auth["spec"]["secretTargetRef"]] == [
+    assert [entry["parameter"] for entry in auth["spec"]["secretTargetRef"]] == [
         "username",
         "password",
         "sentinelPassword",
@@ -308,7 +308,7 @@ def test_only_the_server_gets_its_private_key(everything: list[chart.Manifest]) 
 
 
 def test_exactly_the_flows_of_the_security_guide() -> None:
-    """Who may reach whom, read off the policies, is the table in docs/explanation/security.md."""
+    """The policies' flows equal the table in docs/explanation/security.md."""
     policies = chart.select_kinds(chart.render_manifests(), "NetworkPolicy")
     flows = sorted({line for policy in policies for line in _flows(policy)})
     page = (ROOT / "docs" / "explanation" / "security.md").read_text()
@@ -318,20 +318,23 @@ def test_exactly_the_flows_of_the_security_guide() -> None:
 
 def _flows(policy: chart.Manifest) -> list[str]:
     spec = policy["spec"]
-    own = spec["podSelector"]["matchLabels"].get("app.kubernetes.io/component", "all")
-    found = []
+    component = spec["podSelector"]["matchLabels"].get("app.kubernetes.io/component", "all")
+    flows = []
     for rule in spec.get("ingress", ()):
-        found += [
-            f"{peer} {own} {port['port']}"
-            for each in rule["from"]
-            for peer in _peers(each)
+        flows += [
+            f"{peer} {component} {port['port']}"
+            for selector in rule["from"]
+            for peer in _peers(selector)
             for port in rule["ports"]
         ]
     for rule in spec.get("egress", ()):
-        found += [
-            f"{own} {peer} {port['port']}" for each in rule["to"] for peer in _peers(each) for port in rule["ports"]
+        flows += [
+            f"{component} {peer} {port['port']}"
+            for selector in rule["to"]
+            for peer in _peers(selector)
+            for port in rule["ports"]
         ]
-    return found
+    return flows
 
 
 def _peers(peer: dict[str, Any]) -> list[str]:
@@ -346,20 +349,22 @@ def _peers(peer: dict[str, Any]) -> list[str]:
 
 
 def test_webhooks_cannot_reach_private_networks(defaults: list[chart.Manifest]) -> None:
-    """The courier's way out leaves out what is private, the clouds' metadata address too."""
+    """The courier's egress excludes private networks and the clouds' metadata address."""
     policy = chart.find_manifest(defaults, "NetworkPolicy", "gleaner-courier")
     [block] = [peer["ipBlock"] for rule in policy["spec"]["egress"] for peer in rule["to"] if "ipBlock" in peer]
     assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(block["except"])
 
 
-# Golden files: small, about what an operator looks at first
+# Golden files: small, with the fields that an operator looks at first
 
 
 @pytest.mark.parametrize("name", chart.OVERLAYS)
 def test_an_overlay_makes_what_it_made(name: str) -> None:
-    """What each overlay makes, in a few lines; delete the file to have it written anew."""
-    made = [document for document in chart.render_manifests(chart.read_overlay(name)) if not _from_files(document)]
-    lines = [_line(document) for document in made]
+    """Each overlay renders the manifests summarised in its golden file; delete the file to regenerate it."""
+    documents = [
+        document for document in chart.render_manifests(chart.read_overlay(name)) if not _from_files(document)
+    ]
+    lines = [_line(document) for document in documents]
     path = GOLDEN / f"{name}.txt"
     text = "\n".join(sorted(lines)) + "\n"
     if not path.exists():
@@ -372,26 +377,29 @@ def _from_files(document: chart.Manifest) -> bool:
 
 
 def test_every_rule_and_dashboard_is_shipped(everything: list[chart.Manifest]) -> None:
-    """What lies in alerts/ is in the cluster, unchanged: Helm's braces and Prometheus' do not meet."""
-    rules = {json.dumps(each["spec"], sort_keys=True) for each in chart.select_kinds(everything, "PrometheusRule")}
+    """The cluster gets alerts/ unchanged: braces of Helm and Prometheus do not clash."""
+    rules = {
+        json.dumps(manifest["spec"], sort_keys=True)
+        for manifest in chart.select_kinds(everything, "PrometheusRule")
+    }
     written = [yaml.safe_load(path.read_text()) for path in (ROOT / "alerts" / "rules").glob("*.yml")]
-    assert rules == {json.dumps(each, sort_keys=True) for each in written}
-    maps = [each for each in everything if "grafana_dashboard" in each["metadata"].get("labels", {})]
-    shipped = {name: text for each in maps for name, text in each["data"].items()}
+    assert rules == {json.dumps(manifest, sort_keys=True) for manifest in written}
+    maps = [manifest for manifest in everything if "grafana_dashboard" in manifest["metadata"].get("labels", {})]
+    shipped = {name: text for manifest in maps for name, text in manifest["data"].items()}
     assert shipped == {path.name: path.read_text() for path in (ROOT / "alerts" / "dashboards").glob("*.json")}
 
 
 def test_queries_name_metrics_that_exist() -> None:
-    """KEDA's second trigger and the canary's judge ask Prometheus for what our processes export."""
+    """KEDA's second trigger and the canary's analysis query metrics that our processes export."""
     metrics = (ROOT / "jobs" / "metrics.py").read_text()
     values = {
         "keda": {"prometheusAddress": "http://prometheus:9090"},
         "gateway": {"rollout": {"enabled": True, "prometheusAddress": "http://prometheus:9090"}},
     }
     documents = chart.select_kinds(chart.render_manifests(values), "ScaledObject", "AnalysisTemplate")
-    asked = set(re.findall(r"gleaner_\w+", json.dumps([each["spec"] for each in documents])))
-    assert asked == {"gleaner_backlog_seconds", "gleaner_http_requests_total"}
-    assert {name for name in asked if f'"{name}"' not in metrics} == set()
+    queried = set(re.findall(r"gleaner_\w+", json.dumps([document["spec"] for document in documents])))
+    assert queried == {"gleaner_backlog_seconds", "gleaner_http_requests_total"}
+    assert {name for name in queried if f'"{name}"' not in metrics} == set()
 
 
 def test_manifests_beside_the_chart_are_valid() -> None:
@@ -413,10 +421,10 @@ def test_manifests_beside_the_chart_are_valid() -> None:
 def test_alerts_find_their_jobs() -> None:
     """The jobs that rules ask for are the ones that PodMonitor and Compose's Prometheus make."""
     rules = "".join(path.read_text() for path in (ROOT / "alerts" / "rules").glob("*.yml"))
-    asked = set(re.findall(r'job=~\\?"([^"\\]+)', rules))
+    patterns = set(re.findall(r'job=~\\?"([^"\\]+)', rules))
     scraped = yaml.safe_load((ROOT / "deploy" / "compose" / "prometheus.yml").read_text())["scrape_configs"]
     jobs = {config["job_name"] for config in scraped}
-    assert {pattern for pattern in asked if not any(re.fullmatch(pattern, job) for job in jobs)} == set()
+    assert {pattern for pattern in patterns if not any(re.fullmatch(pattern, job) for job in jobs)} == set()
     monitor = chart.find_manifest(
         chart.render_manifests({"monitoring": {"serviceMonitors": True}}), "PodMonitor", "gleaner"
     )
@@ -457,7 +465,7 @@ def test_trivy_finds_nothing_high(tmp_path: Path) -> None:
 
 
 def test_notes_say_what_to_do_next() -> None:
-    """After an install: the two next commands, and what is not protected."""
+    """The notes after an install name the next two commands and the unprotected parts."""
     notes = next(text for path, text in chart.render_templates().items() if path.endswith("NOTES.txt"))
     assert "helm -n gleaner test gleaner" in notes
     assert "not encrypted at rest" in notes

@@ -77,7 +77,7 @@ def test_kubernetes_takes_every_manifest(version: str, monkeypatch: pytest.Monke
 
 @every_case
 def test_operators_take_every_manifest(values: dict[str, Any]) -> None:
-    """KEDA's, Argo's, cert-manager's and the other operators' CRDs accept what is meant for them."""
+    """The CRDs of KEDA, Argo, cert-manager and the other operators accept the manifests meant for them."""
     chart.require_schemas()
     for document in chart.render_manifests(values):
         if not chart.is_core(document):
@@ -119,9 +119,9 @@ def test_the_validator_refuses_what_keda_refuses(path: tuple[str, str], value: A
 @every_case
 def test_helm_lints_clean(values: dict[str, Any]) -> None:
     """`helm lint --strict` has no error."""
-    found = helm.lint(str(chart.CHART), values, strict=True)
-    assert [each for each in found["messages"] if each["severity"] >= 3] == []
-    assert not found["errors"]
+    linted = helm.lint(str(chart.CHART), values, strict=True)
+    assert [message for message in linted["messages"] if message["severity"] >= 3] == []
+    assert not linted["errors"]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_trivy_finds_nothing(tmp_path: Path) -> None:
 
 
 def test_compose_meets_its_schema() -> None:
-    """compose.yaml is what the Compose specification allows."""
+    """compose.yaml conforms to the Compose specification."""
     schema = json.loads((chart.require_schemas() / "compose-spec.json").read_text())
     jsonschema.Draft7Validator(schema).validate(compose())
 
@@ -186,15 +186,15 @@ def test_a_lock_holds_all_that_its_extras_need(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_images_install_nothing_without_a_hash(name: str) -> None:
-    """There are locks with hashes, wheels that were made here, or torch from its own index and no other."""
+    """Installs use locks with hashes, wheels built here, or torch from its index, and nothing else."""
     text = re.sub(r"\\\n\s*", "", (ROOT / name).read_text())
     installs = re.findall(r"pip install [^&|;]*", text)
     assert installs
     for install in installs:
         hashed = "--require-hashes" in install and "--only-binary :all:" in install
-        own = "--no-deps --no-index" in install
+        local_wheels = "--no-deps --no-index" in install
         torch = '--no-deps --only-binary :all: --index-url "${TORCH_INDEX}" --requirement torch.txt' in install
-        assert hashed or own or torch, install
+        assert hashed or local_wheels or torch, install
     assert "extra-index-url" not in text
     version = re.findall(r"^ARG TORCH=(\S+)$", text, re.MULTILINE)
     pinned = re.search(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
@@ -209,5 +209,7 @@ def trivy(folder: Path, severity: str = "UNKNOWN,LOW,MEDIUM,HIGH,CRITICAL") -> l
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     results = json.loads(run.stdout).get("Results", [])
-    found = [(result["Target"], each) for result in results for each in result.get("Misconfigurations", [])]
-    return sorted(f"{each['ID']} {target} {each['Message']}" for target, each in found)
+    misconfigurations = [
+        (result["Target"], finding) for result in results for finding in result.get("Misconfigurations", [])
+    ]
+    return sorted(f"{finding['ID']} {target} {finding['Message']}" for target, finding in misconfigurations)

@@ -31,7 +31,7 @@ Shells = list[tuple[str, str]]
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The Jenkinsfile run against the recorder: as it is, on a branch, to roll back; and broken ones."""
+    """Run the Jenkinsfile against the recorder: on main, on a branch, to roll back, and broken."""
     java = shutil.which("java")
     if java is None or not JARS.is_dir():
         reason = "tool not here: java, or Groovy (`make tools` brings Groovy by npm)"
@@ -52,7 +52,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def shells(answer: dict[str, Any]) -> Shells:
-    """The stages that run a shell, and what they run."""
+    """Return the stages that run a shell, with their scripts."""
     assert "steps" in answer, answer
     return [
         (re.findall(r"stage:([^/]+)", path)[-1], argument)
@@ -68,8 +68,8 @@ def test_jenkins_goes_from_commit_to_production(recorded: dict[str, Any]) -> Non
         *("Build", "Scan", "Push", "Sign"),
         *("Deploy staging", "Smoke test staging", "Deploy prod", "Smoke test prod"),
     ]
-    asked = [path for path, step, _ in recorded["main"]["steps"] if step == "input"]
-    assert [path.endswith("stage:Promote/steps") for path in asked] == [True]
+    approvals = [path for path, step, _ in recorded["main"]["steps"] if step == "input"]
+    assert [path.endswith("stage:Promote/steps") for path in approvals] == [True]
 
 
 def test_jenkins_runs_every_test(recorded: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ def test_no_parameter_becomes_a_shell_s_text(recorded: dict[str, Any]) -> None:
     ],
 )  # fmt: skip
 def test_an_argument_that_is_none_is_refused(arguments: tuple[str, ...]) -> None:
-    """release.sh knows what registries, versions, images, environments and commits look like."""
+    """release.sh validates registries, versions, images, environments and commits."""
     run = subprocess.run(
         ["bash", str(RELEASE), *arguments], env={"DRY_RUN": "1", "PATH": os.environ["PATH"]},
         capture_output=True, text=True,
@@ -153,7 +153,7 @@ def test_every_command_of_the_pipelines_exists(recorded: dict[str, Any]) -> None
 
 @functools.cache
 def workflow() -> dict[str, Any]:
-    """The GitHub Actions workflow."""
+    """Return the GitHub Actions workflow."""
     return dict(yaml.safe_load((ROOT / ".github" / "workflows" / "ship.yaml").read_text()))
 
 

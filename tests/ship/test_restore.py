@@ -28,22 +28,22 @@ from tests.support.servers.redis_servers import redis_server_at
 
 @pytest.fixture
 def harness() -> Iterator[ServiceHarness]:
-    """A service whose ledger is backed up."""
-    made = ServiceHarness()
+    """Run a service whose ledger is backed up."""
+    running = ServiceHarness()
     try:
-        yield made
+        yield running
     finally:
-        made.close()
+        running.close()
 
 
 def script(name: str, values: dict[str, object] | None = None) -> str:
-    """A script of the chart's Valkey ConfigMap."""
+    """Return a script of the chart's Valkey ConfigMap."""
     config = chart.find_manifest(chart.render_manifests(values or {}), "ConfigMap", "gleaner-valkey")
     return str(config["data"][name])
 
 
 def snapshot(harness: ServiceHarness, target: Path) -> float:
-    """What the backup's `valkey-cli --rdb` gets: the server's state of one moment; how long it took (seconds)."""
+    """Take the snapshot that the backup's `valkey-cli --rdb` gets; return its duration (seconds)."""
     began = time.monotonic()
     with harness.server.client() as client:
         before = client.lastsave()
@@ -100,7 +100,7 @@ def test_a_restored_ledger_finishes_what_was_open(harness: ServiceHarness, tmp_p
 
 @contextmanager
 def served_from(directory: Path) -> Iterator[redis.Redis]:
-    """A client of a server whose data lie there."""
+    """Yield a client of a server that runs on this directory."""
     with (
         redis_server_at(get_binary_path(), "--dir", str(directory)) as server,
         redis.Redis(unix_socket_path=str(server.socket)) as client,
@@ -117,7 +117,7 @@ def test_data_that_is_there_is_never_written_over(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_alone_would_have_been_ignored(tmp_path: Path) -> None:
-    """Why the restore makes the snapshot the append-only file's base: a dump.rdb beside it is not read."""
+    """A dump.rdb next to an append-only file is not read, so restoring makes it that file's base."""
     with served_from(tmp_path) as client:
         client.set("kept", "yes")
         client.save()
@@ -172,7 +172,7 @@ def _answers(url: str) -> bool:
 
 
 def _start_as_the_chart(binary: Path, folder: Path, authority: Authority, port: int) -> subprocess.Popen[bytes]:
-    """The container's start script, with its paths and the server's name made ours."""
+    """Run the container's start script with local paths and server name."""
     certificate, key = authority.issue("localhost")
     tls = {"valkey": {"tls": {"enabled": True}}}
     places = {
@@ -187,8 +187,8 @@ def _start_as_the_chart(binary: Path, folder: Path, authority: Authority, port: 
     }
 
     def ours(text: str) -> str:
-        for theirs, place in places.items():
-            text = text.replace(theirs, place)
+        for theirs, local_path in places.items():
+            text = text.replace(theirs, local_path)
         return text
 
     (folder / "valkey.conf").write_text(ours(script("valkey.conf", tls)))

@@ -35,38 +35,40 @@ SCALER = Scaler(
 
 @pytest.fixture
 def harness() -> Iterator[ServiceHarness]:
-    """A service with no worker."""
-    made = ServiceHarness()
+    """Run a service with no worker."""
+    running = ServiceHarness()
     try:
-        yield made
+        yield running
     finally:
-        made.close()
+        running.close()
 
 
 def keda_user() -> list[str]:
-    """The rules of the chart's user `keda`, password included."""
+    """Return the rules of the chart's user `keda`, password included."""
     [config] = [
-        each for each in chart.select_kinds(chart.render_manifests(), "ConfigMap") if "start.sh" in each["data"]
+        manifest
+        for manifest in chart.select_kinds(chart.render_manifests(), "ConfigMap")
+        if "start.sh" in manifest["data"]
     ]
-    found = re.search(r"^user keda (on >keda-password .*)$", config["data"]["start.sh"], re.MULTILINE)
-    assert found
-    return found[1].replace("keda-password", PASSWORD).split()
+    rules = re.search(r"^user keda (on >keda-password .*)$", config["data"]["start.sh"], re.MULTILINE)
+    assert rules
+    return rules[1].replace("keda-password", PASSWORD).split()
 
 
 def as_keda(harness: ServiceHarness, db: int) -> redis.Redis:
-    """A connection with the rights that the chart gives KEDA, by TCP as KEDA comes."""
+    """Connect with the rights that the chart gives KEDA, by TCP as KEDA does."""
     with harness.server.client() as client:
         client.execute_command("ACL", "SETUSER", "keda", "reset", *keda_user())
     return redis.Redis.from_url(harness.server.tcp(db).replace("//", f"//keda:{PASSWORD}@"))
 
 
 def size(client: redis.Redis, key: str) -> int:
-    """One answer to KEDA's query."""
+    """Return the result of KEDA's query."""
     return int(client.eval(SIZE_QUERY, 1, key))
 
 
 def trigger_key() -> str:
-    """The key that the chart's worker trigger names."""
+    """Return the key that the chart's worker trigger names."""
     scaled = chart.find_manifest(
         chart.render_manifests(), "ScaledObject", f"gleaner-worker-{naming.model_slug(MODEL)}"
     )
@@ -84,8 +86,8 @@ def test_workers_come_from_zero_and_go_back_while_jobs_run(harness: ServiceHarne
         assert size(keda, trigger_key()) == JOBS * DOCUMENTS // 32
         fleet.follow(keda, until=lambda: fleet.peak >= 2 and not fleet.wanted)
         for job in jobs:
-            found = client.get(f"/v1/jobs/{job}").json()
-            assert found["status"] == "succeeded"
+            job_json = client.get(f"/v1/jobs/{job}").json()
+            assert job_json["status"] == "succeeded"
             results = client.get(f"/v1/jobs/{job}/results", params={"limit": DOCUMENTS}).json()["data"]
             assert [result["index"] for result in results] == list(range(DOCUMENTS))
             assert {result["attempts"] for result in results} == {1}
@@ -94,7 +96,7 @@ def test_workers_come_from_zero_and_go_back_while_jobs_run(harness: ServiceHarne
 
 
 def submitted(client: httpx.Client, number: int) -> str:
-    """A job's id."""
+    """Submit a job; return its id."""
     documents = [{"id": str(n), "text": f"Ada Lovelace met Grace Hopper, {number}.{n}."} for n in range(DOCUMENTS)]
     answer = client.post("/v1/jobs", json={"labels": ["person"], "documents": documents})
     assert answer.status_code == 202, answer.text
@@ -102,7 +104,7 @@ def submitted(client: httpx.Client, number: int) -> str:
 
 
 class Fleet:
-    """As many workers as KEDA and the HPA say; the youngest goes first, busy or not, as in a ReplicaSet."""
+    """As many workers as KEDA and the HPA request; the youngest goes first, busy or not, as in a ReplicaSet."""
 
     def __init__(self, harness: ServiceHarness) -> None:
         self._house = harness
@@ -141,7 +143,7 @@ class Fleet:
         self.peak = max(self.peak, wanted)
 
     def exit_codes(self) -> set[int]:
-        """How every worker ended."""
+        """Return the exit codes of all workers."""
         return {worker.process.wait(30) for worker in self._going}
 
 

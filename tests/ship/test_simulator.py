@@ -13,7 +13,7 @@ from tests.support import chart
 
 
 def chart_scaler() -> Scaler:
-    """What the chart makes by default."""
+    """Return the scaler of the chart's defaults."""
     auto = yaml.safe_load((chart.CHART / "values.yaml").read_text())["worker"]["autoscaling"]
     return Scaler(
         target=auto["shardsPerReplica"],
@@ -27,7 +27,7 @@ def chart_scaler() -> Scaler:
 
 
 def played(trace: str, world: World | None = None) -> Outcome:
-    """A trace under the chart's defaults."""
+    """Run a trace under the chart's defaults."""
     return Simulation(chart_scaler(), world or World()).run(TRACES[trace](1))
 
 
@@ -38,12 +38,14 @@ def test_the_simulator_scales_as_the_chart_does() -> None:
         assert written["stabilizationWindowSeconds"] == rules.window_s
         assert written["selectPolicy"] == rules.select
         policies = [(policy.kind, policy.value, policy.period_s) for policy in rules.policies]
-        assert [(each["type"], each["value"], each["periodSeconds"]) for each in written["policies"]] == policies
+        assert [
+            (entry["type"], entry["value"], entry["periodSeconds"]) for entry in written["policies"]
+        ] == policies
 
 
 @pytest.mark.parametrize("trace", TRACES)
 def test_no_busy_worker_is_cut_off(trace: str) -> None:
-    """Whatever is scaled away finishes what it holds within the grace period, and nothing stays open."""
+    """A worker that is scaled away finishes its shards within the grace period, and nothing stays open."""
     outcome = played(trace)
     assert outcome.waits
     assert outcome.killed_busy == 0
@@ -74,7 +76,7 @@ def test_lost_spot_nodes_lose_no_work() -> None:
 
 
 def test_a_grace_period_that_is_too_short_shows() -> None:
-    """With a second to drain, held shards are given back: the simulator sees what it claims does not happen."""
+    """With one second to drain, running shards return to the queue, and the simulator reports it."""
     outcome = played("office", World(rate=0.2, grace_s=1.0))
     assert outcome.killed_busy > 0
 
