@@ -14,7 +14,7 @@ from alerts import panels
 from alerts.panels import Board
 from tests.conftest import ROOT
 from tests.operations.conftest import Watched
-from tests.operations.test_rules import OTHERS, known_names
+from tests.operations.test_rules import OTHERS, known_names, metric_names
 from tests.support.processes.monitoring import INTERVAL
 
 SCHEMAS = Path(os.environ.get("GLEANER_SCHEMAS", ROOT.parent / "shared" / "crds"))
