@@ -103,18 +103,14 @@ def load_engine(settings: WorkerSettings) -> Engine:
     shipped = (str(folder / settings.model) for folder in SHIPPED if (folder / settings.model).is_dir())
     source = settings.model_source or next(shipped, settings.model)
     cache = settings.model_cache.expanduser()
-    backbone = settings.model_backbone_revision or None
-    resolved = resolve.resolve(
-        source,
-        settings.model_revision or None,
-        cache,
-        backbone,
-        convert=settings.model_convert,
-        variant=settings.model_variant,
-        splitter=settings.word_splitter,
+    files = resolve.SourceOptions(
+        settings.model_backbone_revision or None,
+        settings.model_convert,
+        settings.model_variant,
+        settings.word_splitter,
     )
-    return engine.load(
-        resolved,
+    resolved = resolve.resolve_model(source, settings.model_revision or None, cache, files)
+    options = engine.EngineOptions(
         settings.device,
         settings.precision,
         settings.runtime,
@@ -124,6 +120,7 @@ def load_engine(settings: WorkerSettings) -> Engine:
         settings.word_splitter,
         settings.merge_adjacent,
     )
+    return engine.load_model(resolved, options)
 
 
 def _warm(settings: WorkerSettings, load: LoadEngine, metrics: WorkerMetrics) -> tuple[Engine, int]:

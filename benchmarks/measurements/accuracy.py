@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.contestants import EngineAlone, Spans
 from benchmarks.texts import Mix
 from worker.app import load_engine
-from worker.model.selection.select import allowed
+from worker.model.selection.select import allowed_candidates
 from worker.model.sources.resolve import ModelError
 from worker.settings import WorkerSettings
 
@@ -60,7 +60,7 @@ def f1(found: Sequence[Spans], right: Sequence[Spans]) -> float:
 def measure(mix: Mix, right: Sequence[Spans]) -> dict[str, float]:
     """F1 by runtime and precision, torch in fp32 first; what the worker's own calibration refuses is left out."""
     scores = {}
-    for way in allowed("cpu", "auto", "auto"):
+    for way in allowed_candidates("cpu", "auto", "auto"):
         asked = {"runtime": way.runtime, "precision": way.precision, "device": "cpu"}
         try:
             engine = load_engine(WorkerSettings.model_validate(asked))

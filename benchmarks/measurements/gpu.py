@@ -22,8 +22,8 @@ from benchmarks.service import Service, percentile
 from benchmarks.texts import Mix, usual
 from worker.model.engine import GlinerEngine
 from worker.model.runtimes import Candidate
-from worker.model.selection.choice_cache import Remembered, Selection
-from worker.model.sources.resolve import resolve
+from worker.model.selection.choice_cache import CachedChoice, Selection
+from worker.model.sources.resolve import resolve_model
 from worker.protocols import Engine
 
 BATCH_SIZES = (32, 64, 128, 256)
@@ -116,15 +116,15 @@ def _engine(folder: Path, runtime: str, half: str) -> GlinerEngine:
     from worker.model.runtimes.cudagraphs import CudaGraphsRuntime
     from worker.model.runtimes.torch import TorchRuntime
     from worker.model.selection.select import DTYPES
-    from worker.model.static_graph import FixedGraph
+    from worker.model.static_graph import StaticGraph
 
     loaded, dtype = gliner_loader.load_gliner(folder, "cuda"), DTYPES[half]
-    graph = gliner_loader.graph(loaded)
-    model = gliner_loader.described(loaded, resolve(str(folder), None, folder), graph.inputs)
+    graph = gliner_loader.build_graph(loaded)
+    model = gliner_loader.describe_model(loaded, resolve_model(str(folder), None, folder), graph.inputs)
     run_by: Any = TorchRuntime(graph, "cuda", dtype)
     if runtime == "cudagraphs":
-        run_by = CudaGraphsRuntime(FixedGraph(graph.core, dtype).eval(), dtype, model.spec.max_row_tokens)
-    return GlinerEngine(Selection(run_by, Remembered(Candidate(runtime, half), model)), "cuda")
+        run_by = CudaGraphsRuntime(StaticGraph(graph.core, dtype).eval(), dtype, model.spec.max_row_tokens)
+    return GlinerEngine(Selection(run_by, CachedChoice(Candidate(runtime, half), model)), "cuda")
 
 
 def _service(folder: Path, half: str, mix: Mix, load_s: float) -> list[Value]:

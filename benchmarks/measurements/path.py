@@ -200,7 +200,7 @@ def _worker(marks: Marks, *, fake: bool) -> int:
 
     _around(marks, Intake, "extract_shard", "worker: message")
     _around(marks, Ledger, "run", "worker: {0.script}")
-    _around(marks, windows, "cut", "worker: cut")
+    _around(marks, windows, "cut_document", "worker: cut")
     _around(marks, batcher.MicroBatcher, "submit", "worker: submit")
     return run(WorkerSettings(), load)
 

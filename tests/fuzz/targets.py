@@ -146,11 +146,11 @@ def _read_files(kind: Format, quotes: Quotes, write: Callable[[bytes], Path], da
 
 def _read_tokenizer(write: Callable[[bytes], Path], data: bytes) -> None:
     path = write(data)
-    tokenizers.check(path, configs.load(path))
+    tokenizers.check_tokenizer(path, configs.load_json(path))
 
 
 def _read_model_folder(write: Callable[[bytes], Path], data: bytes) -> None:
-    configs.check(write(data).parent)
+    configs.check_configs(write(data).parent)
 
 
 def _read_weights(write: Callable[[bytes], Path], data: bytes) -> None:

@@ -19,13 +19,13 @@ from tests.support.texts import LABEL_SETS, passage
 from tests.unit.worker.model.test_graph import batches
 from worker.model import gliner_loader
 from worker.model.collate import Arrays
-from worker.model.engine import CUDA_BUDGETS, load
+from worker.model.engine import CUDA_BUDGETS, EngineOptions, load_model
 from worker.model.graph import MarkerGraph
 from worker.model.runtimes.cudagraphs import CudaGraphsRuntime
-from worker.model.runtimes.graph_cache import SIGHTS
+from worker.model.runtimes.graph_cache import RECORD_AFTER
 from worker.model.runtimes.torch import TorchRuntime
 from worker.model.sources.resolve import Resolved
-from worker.model.static_graph import FixedGraph
+from worker.model.static_graph import StaticGraph
 from worker.protocols import OutOfMemory
 
 __all__ = ["cases", "shipped"]  # fixtures
@@ -58,7 +58,7 @@ def runtimes(folder: Path) -> RuntimeFactory:
     """Return a factory of a CUDA-graphs runtime and its reference, plain torch in 32 bits."""
     core = gliner_loader.load_gliner(folder, "cuda").model
     plain = TorchRuntime(MarkerGraph(core).eval(), "cuda", torch.float32)
-    return lambda dtype: (CudaGraphsRuntime(FixedGraph(core, dtype).eval(), dtype, LONGEST), plain)
+    return lambda dtype: (CudaGraphsRuntime(StaticGraph(core, dtype).eval(), dtype, LONGEST), plain)
 
 
 def max_difference(scores: Any, expected: Any, arrays: Arrays) -> float:
@@ -76,10 +76,10 @@ def test_answers_are_those_of_the_library(
     shipped: Resolved, cases: list[tuple[Case, dict[Any, float]]], runtime: Any, precision: Any
 ) -> None:
     """Six label sets in a micro-batch, again and again, so that recorded passes answer, too."""
-    engine = load(shipped, "cuda", precision, runtime)
+    engine = load_model(shipped, EngineOptions("cuda", precision, runtime))
 
     assert (engine.spec.runtime, engine.spec.precision) == (runtime, precision)
-    for _ in range(SIGHTS + 2):
+    for _ in range(RECORD_AFTER + 2):
         assert differing(engine, cases, 1e-2 if precision == "fp32" else NEAR) == []
     assert engine.warm_up() in CUDA_BUDGETS
 
@@ -89,9 +89,9 @@ def test_a_recorded_pass_gives_what_a_plain_one_gives(
 ) -> None:
     """Recorded passes of several shapes in turn never overwrite earlier results, even if read later."""
     ours, plain = runtimes(torch.float32)
-    results = [(arrays, ours.run(arrays)) for _ in range(SIGHTS + 3) for arrays in micro_batches]
+    results = [(arrays, ours.run(arrays)) for _ in range(RECORD_AFTER + 3) for arrays in micro_batches]
 
-    assert len(ours._replays) >= 2
+    assert len(ours._cache) >= 2
     assert max(max_difference(scores, plain.run(arrays), arrays) for arrays, scores in results) < 0.05
 
 
@@ -100,24 +100,24 @@ def test_a_model_that_asks_the_device_runs_without_recordings(
 ) -> None:
     """Recording fails, once; the device is none the worse for it, and all answers are right."""
     ours, plain = runtimes(torch.float32)
-    forward = FixedGraph.forward
+    forward = StaticGraph.forward
 
     def asking(self: Any, *tensors: Any, **sizes: Any) -> Any:
         assert tensors[0].sum().item() >= 0
         return forward(self, *tensors, **sizes)
 
-    monkeypatch.setattr(FixedGraph, "forward", asking)
-    for _ in range(SIGHTS + 3):
+    monkeypatch.setattr(StaticGraph, "forward", asking)
+    for _ in range(RECORD_AFTER + 3):
         for arrays in micro_batches:
             assert max_difference(ours.run(arrays), plain.run(arrays), arrays) < 0.05
-    assert len(ours._replays) == 0
+    assert len(ours._cache) == 0
     assert torch.ones(3, device="cuda").sum().item() == 3
 
 
 def test_a_full_device_is_known_and_survived(runtimes: RuntimeFactory, micro_batches: list[Arrays]) -> None:
     """Running out of memory differs from a lost device; recordings are dropped, and made again."""
     ours, plain = runtimes(torch.float32)
-    for _ in range(SIGHTS + 1):
+    for _ in range(RECORD_AFTER + 1):
         ours.run(micro_batches[-1])
     free, total = torch.cuda.mem_get_info()
     torch.cuda.set_per_process_memory_fraction(min(1.0, (total - free + 2**30) / total))
@@ -125,20 +125,20 @@ def test_a_full_device_is_known_and_survived(runtimes: RuntimeFactory, micro_bat
         with pytest.raises(OutOfMemory):
             ours.run({name: np.tile(array, (4000, 1)) for name, array in micro_batches[-1].items()})
         ours.release_memory()
-        assert len(ours._replays) == 0
-        for _ in range(SIGHTS + 1):
+        assert len(ours._cache) == 0
+        for _ in range(RECORD_AFTER + 1):
             assert (
                 max_difference(ours.run(micro_batches[-1]), plain.run(micro_batches[-1]), micro_batches[-1]) < 0.05
             )
-        assert len(ours._replays) == 1
+        assert len(ours._cache) == 1
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 def test_the_faster_way_is_chosen_and_remembered(shipped: Resolved, tmp_path: Path) -> None:
     """Of all that agree; the second start has the same, and gives the same answers."""
-    first = load(shipped, "cuda", cache_dir=tmp_path)
-    second = load(shipped, "cuda", cache_dir=tmp_path)
+    first = load_model(shipped, EngineOptions("cuda", cache_dir=tmp_path))
+    second = load_model(shipped, EngineOptions("cuda", cache_dir=tmp_path))
 
     assert first.spec == second.spec
     random = Random(3)

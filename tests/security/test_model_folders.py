@@ -22,7 +22,7 @@ from moto.server import ThreadedMotoServer
 
 from tests.conftest import ROOT
 from worker.model.sources import configs
-from worker.model.sources.resolve import ModelBrokenError, ModelError, PickleRefusedError, Resolved, resolve
+from worker.model.sources.resolve import ModelBrokenError, ModelError, PickleRefusedError, Resolved, resolve_model
 
 SHIPPED = ROOT / "models" / "gleaner-small"
 SMALL_FILES = [path for path in SHIPPED.iterdir() if path.suffix == ".json"]
@@ -58,13 +58,13 @@ def _edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def _refused(folder: Path) -> str:
     with pytest.raises(ModelError) as caught:
-        resolve(str(folder), None, folder.parent / "cache")
+        resolve_model(str(folder), None, folder.parent / "cache")
     return str(caught.value)
 
 
 def test_the_folder_itself_is_a_model(folder: Path) -> None:
     """The unchanged folder is accepted: the tests' changes are the reason for refusals."""
-    assert resolve(str(folder), None, folder.parent).folder == folder
+    assert resolve_model(str(folder), None, folder.parent).folder == folder
 
 
 class _Recorder(BaseHTTPRequestHandler):
@@ -91,10 +91,12 @@ class _Recorder(BaseHTTPRequestHandler):
 ATTEMPTS = """
 import pathlib, sys
 from worker.model import gliner_loader as library
-from worker.model.sources.resolve import resolve
+from worker.model.sources.resolve import resolve_model
 
 for folder in map(pathlib.Path, sys.argv[1:]):
-    for attempt in (lambda: resolve(str(folder), None, folder.parent), lambda: library.load_gliner(folder, "cpu")):
+    for attempt in (
+        lambda: resolve_model(str(folder), None, folder.parent), lambda: library.load_gliner(folder, "cpu")
+    ):
         try:
             attempt()
         except Exception as error:
@@ -211,7 +213,7 @@ def test_a_pickle_beside_good_weights_is_refused(folder: Path, name: str) -> Non
     (folder / name).write_bytes(b"\x80\x04.")
 
     with pytest.raises(PickleRefusedError, match="Delete them"):
-        resolve(str(folder), None, folder.parent)
+        resolve_model(str(folder), None, folder.parent)
 
 
 def test_a_decoy_is_no_model(folder: Path) -> None:
@@ -286,7 +288,7 @@ def test_a_malformed_header_is_one_sentence(folder: Path, header: bytes, data: b
     """Depth, overlaps, gaps, offsets outside, wrong types: ModelBrokenError, and the file's name."""
     (folder / "model.safetensors").write_bytes(_safetensors(header, data))
 
-    assert "model.safetensors: damaged or cut short" in _refused(folder)
+    assert "model.safetensors: damaged or truncated" in _refused(folder)
 
 
 def test_a_header_longer_than_any_is_not_read(folder: Path) -> None:
@@ -344,13 +346,13 @@ def test_a_number_that_no_model_has_is_refused(folder: Path, key: str, value: in
 
 def test_every_file_counts_and_documents_do_not(folder: Path) -> None:
     """A revision says that all that could be read is the same; a README is read by people alone."""
-    first = resolve(str(folder), None, folder.parent).revision
+    first = resolve_model(str(folder), None, folder.parent).revision
     (folder / "README.md").write_text("new")
-    assert resolve(str(folder), None, folder.parent).revision == first
+    assert resolve_model(str(folder), None, folder.parent).revision == first
     for name in ("vocab.txt", "other.onnx", "sub/chat_template.jinja"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("x")
-        revision = resolve(str(folder), None, folder.parent).revision
+        revision = resolve_model(str(folder), None, folder.parent).revision
         assert revision != first
         first = revision
 
@@ -381,14 +383,14 @@ def _copy(whole: Path, tmp_path: Path) -> Path:
 
 def test_files_that_change_after_the_check_are_not_loaded(whole: Path, tmp_path: Path) -> None:
     """Changed configuration, a new file and changed weights are refused by loading."""
-    from worker.model.engine import load
+    from worker.model.engine import EngineOptions, load_model
 
     copied = _copy(whole, tmp_path)
-    checked = resolve(str(copied), None, tmp_path)
+    checked = resolve_model(str(copied), None, tmp_path)
 
     def refused(model: Resolved) -> None:
         with pytest.raises(ModelBrokenError, match="changed since it was checked"):
-            load(model, "cpu", "fp32", "torch")
+            load_model(model, EngineOptions("cpu", "fp32", "torch"))
 
     config = (copied / "gliner_config.json").read_bytes()
     (copied / "gliner_config.json").write_bytes(config.replace(b'"max_len": 256', b'"max_len": 255'))
@@ -461,8 +463,8 @@ def test_an_object_key_that_leads_out_of_the_cache_is_refused(
 ) -> None:
     """Nothing is written outside the cache, nothing of such a name in it, and the message names the object."""
     cache = tmp_path / "a" / "b" / "cache"
-    with pytest.raises(ModelBrokenError, match="could lead out"):
-        resolve(bucket({key: b"evil"}), None, cache)
+    with pytest.raises(ModelBrokenError, match="could point out"):
+        resolve_model(bucket({key: b"evil"}), None, cache)
 
     assert not [path for path in tmp_path.rglob("*") if "escaped" in path.name or path.suffix == ".py"]
 
@@ -472,7 +474,7 @@ def test_only_files_of_a_model_come_from_a_bucket(
 ) -> None:
     """Code, pickles, other names and folders stay where they are; a model of that bucket works without them."""
     names = ("evil.py", "pytorch_model.bin", "sub/evil.json", "x.json", ".hidden.json", "README.md")
-    resolved = resolve(bucket({f"m/{name}": b"x" for name in names}), None, tmp_path)
+    resolved = resolve_model(bucket({f"m/{name}": b"x" for name in names}), None, tmp_path)
 
     assert {path.name for path in resolved.folder.iterdir()} == {
         "gleaner-manifest.json", "model.safetensors", *(path.name for path in SMALL_FILES),
@@ -483,6 +485,6 @@ def test_the_size_of_an_object_is_bound_before_it_is_fetched(
     bucket: Callable[[dict[str, bytes]], str], tmp_path: Path
 ) -> None:
     """A configuration of megabytes is none."""
-    with pytest.raises(ModelBrokenError, match="more than the"):
-        resolve(bucket({"m/gliner_config.json": b" " * 5_000_000}), None, tmp_path)
+    with pytest.raises(ModelBrokenError, match="at most"):
+        resolve_model(bucket({"m/gliner_config.json": b" " * 5_000_000}), None, tmp_path)
     assert not list(tmp_path.rglob("*.json"))

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import ROOT
 from worker.model.sources import checksums, conversion
-from worker.model.sources.resolve import ModelBrokenError, PickleRefusedError, resolve
+from worker.model.sources.resolve import ModelBrokenError, PickleRefusedError, SourceOptions, resolve_model
 
 SHIPPED = ROOT / "models" / "gleaner-small"
 PROGRAM = ROOT / "worker" / "unpickling.py"
@@ -44,7 +44,7 @@ def _refusal(folder: Path) -> str:
     """Return why a folder is refused although conversion is allowed; nothing is left of the attempt."""
     cache = folder.parent / "cache"
     with pytest.raises(PickleRefusedError) as caught:
-        resolve(str(folder), None, cache, convert="true")
+        resolve_model(str(folder), None, cache, SourceOptions(convert="true"))
     assert not list(cache.rglob("*.safetensors"))
     assert not [path for path in (cache / "weights").iterdir() if path.suffix != ".lock"]
     assert "\n" not in str(caught.value)
@@ -88,7 +88,7 @@ def test_a_pickle_that_calls_a_function_is_refused_and_does_not_run(folder: Path
 
     refusal = _refusal(folder)
 
-    assert refusal.startswith("pytorch_model.bin: the pickle asks for '")
+    assert refusal.startswith("pytorch_model.bin: the pickle calls '")
     assert "safetensors" in refusal
     assert not marker.exists()
     assert folder.is_dir()
@@ -168,7 +168,7 @@ def _stack_global(path: Path) -> None:
     ("make", "reason"),
     [
         (_zip_bomb, "compressed"),
-        (_large_pickle, "beside the tensors"),
+        (_large_pickle, "without the tensors"),
         (_legacy, "since version 1.6"),
         (_legacy_calling, "since version 1.6"),
         (_tar, "since version 1.6"),
@@ -178,10 +178,10 @@ def _stack_global(path: Path) -> None:
         (lambda path: _archive(path, b"garbage"), "damaged"),
         (lambda path: torch.save([1, 2], path), "a list, not a dict"),
         (lambda path: torch.save({}, path), "no tensors"),
-        (lambda path: torch.save({"a": torch.ones(2), "b": 3}, path), "'b' is no tensor"),
-        (lambda path: torch.save({"a": torch.ones(2, dtype=torch.cfloat)}, path), "asks for 'torch.Complex"),
-        (lambda path: torch.save({"a": torch.ones(2, 2).to_sparse()}, path), "asks for"),
-        (lambda path: torch.save({"a": torch.ones(2, device="meta")}, path), "asks for"),
+        (lambda path: torch.save({"a": torch.ones(2), "b": 3}, path), "'b' is not a tensor"),
+        (lambda path: torch.save({"a": torch.ones(2, dtype=torch.cfloat)}, path), "calls 'torch.Complex"),
+        (lambda path: torch.save({"a": torch.ones(2, 2).to_sparse()}, path), "calls"),
+        (lambda path: torch.save({"a": torch.ones(2, device="meta")}, path), "calls"),
     ],
 )  # fmt: skip
 def test_what_is_no_state_dict_is_refused_with_the_reason(
@@ -219,7 +219,7 @@ def test_torch_refuses_it_too(tmp_path: Path, attack: str) -> None:
 CONFINED = """
 import json, os, runpy, socket, subprocess, sys, threading
 program = runpy.run_path(sys.argv[1])
-answers = {"filtered": program["confine"](1000, 1000)}
+answers = {"filtered": program["confine_process"](1000, 1000)}
 """
 ATTEMPTS = {
     "write": "open(sys.argv[2], 'w')",
@@ -267,7 +267,7 @@ calls = {
 }
 program = runpy.run_path(sys.argv[1])
 sys.addaudithook = lambda hook: None
-filtered = program["confine"](1000, 1000)
+filtered = program["confine_process"](1000, 1000)
 answers = {}
 for name, call in calls.items():
     answers[name] = call()
@@ -342,7 +342,7 @@ def test_every_kind_of_weights_converts(folder: Path, wrap: Callable[[Any], Any]
     state = _state()
     torch.save(wrap(state), folder / "pytorch_model.bin")
 
-    resolved = resolve(str(folder), None, tmp_path / "cache", convert="true")
+    resolved = resolve_model(str(folder), None, tmp_path / "cache", SourceOptions(convert="true"))
 
     stored = load_file(resolved.folder / "model.safetensors")
     assert stored.keys() == state.keys() - {"second"}  # which the metadata says is `first`, as gliner does
@@ -359,16 +359,16 @@ def test_every_kind_of_weights_converts(folder: Path, wrap: Callable[[Any], Any]
 def test_a_conversion_is_done_once_and_again_where_its_result_is_damaged(folder: Path, tmp_path: Path) -> None:
     """The cache's copy is checked; the pickle is not opened while it is sound."""
     torch.save(_state(), folder / "pytorch_model.bin")
-    first = resolve(str(folder), None, tmp_path / "cache", convert="true")
+    first = resolve_model(str(folder), None, tmp_path / "cache", SourceOptions(convert="true"))
     weights = (first.folder / "model.safetensors").resolve()
     stamp = weights.stat().st_mtime_ns
-    assert resolve(str(folder), None, tmp_path / "cache", convert="true") == first
+    assert resolve_model(str(folder), None, tmp_path / "cache", SourceOptions(convert="true")) == first
     assert weights.stat().st_mtime_ns == stamp
     with weights.open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\xff")
 
-    again = resolve(str(folder), None, tmp_path / "cache", convert="true")
+    again = resolve_model(str(folder), None, tmp_path / "cache", SourceOptions(convert="true"))
 
     assert again == first
     assert again.files == first.files
@@ -379,16 +379,16 @@ def test_conversion_is_for_pinned_revisions_unless_allowed_or_forbidden(folder: 
     """auto, true, false; the refusal has the command that converts; a wrong pin is refused before anything runs."""
     torch.save(_state(), folder / "pytorch_model.bin")
     cache = tmp_path / "cache"
-    pinned = resolve(str(folder), None, cache, convert="true").revision
+    pinned = resolve_model(str(folder), None, cache, SourceOptions(convert="true")).revision
 
-    assert resolve(str(folder), pinned, cache).revision == pinned
+    assert resolve_model(str(folder), pinned, cache).revision == pinned
     for revision, convert in ((None, "auto"), (pinned, "false"), (None, "false")):
         with pytest.raises(PickleRefusedError) as caught:
-            resolve(str(folder), revision, cache, convert=convert)
+            resolve_model(str(folder), revision, cache, SourceOptions(convert=convert))
         assert f"`gleaner model convert {folder} FOLDER" in str(caught.value)
         assert "GLEANER_MODEL_CONVERT=true" in str(caught.value)
-    with pytest.raises(ModelBrokenError, match="was asked for"):
-        resolve(str(folder), "0" * 12, tmp_path / "other")
+    with pytest.raises(ModelBrokenError, match="is requested"):
+        resolve_model(str(folder), "0" * 12, tmp_path / "other")
     assert not (tmp_path / "other" / "weights").exists()
 
 
@@ -397,11 +397,11 @@ def test_a_pickle_that_is_not_the_weights_is_never_opened(folder: Path, tmp_path
     torch.save(_state(), folder / "pytorch_model.bin")
     torch.save({}, folder / "optimizer.pt")
     with pytest.raises(PickleRefusedError, match="optimizer"):
-        resolve(str(folder), None, tmp_path / "cache", convert="true")
+        resolve_model(str(folder), None, tmp_path / "cache", SourceOptions(convert="true"))
     (folder / "optimizer.pt").unlink()
     shutil.copy(SHIPPED / "model.safetensors", folder)
     with pytest.raises(PickleRefusedError, match="Delete them"):
-        resolve(str(folder), None, tmp_path / "cache", convert="true")
+        resolve_model(str(folder), None, tmp_path / "cache", SourceOptions(convert="true"))
 
 
 def test_shards_of_pickles_become_one_file(folder: Path, tmp_path: Path) -> None:
@@ -410,7 +410,7 @@ def test_shards_of_pickles_become_one_file(folder: Path, tmp_path: Path) -> None
     torch.save({"b": torch.zeros(3)}, folder / "pytorch_model-00002-of-00002.bin")
     (folder / "pytorch_model.bin.index.json").write_text('{"weight_map": {}}')
 
-    found = resolve(str(folder), None, tmp_path / "cache", convert="true")
+    found = resolve_model(str(folder), None, tmp_path / "cache", SourceOptions(convert="true"))
 
     assert load_file(found.folder / "model.safetensors").keys() == {"a", "b"}
     torch.save({"a": torch.zeros(3)}, folder / "pytorch_model-00002-of-00002.bin")
@@ -419,5 +419,5 @@ def test_shards_of_pickles_become_one_file(folder: Path, tmp_path: Path) -> None
 
 def _refusal_of_shards(folder: Path, tmp_path: Path) -> str:
     with pytest.raises(PickleRefusedError) as caught:
-        resolve(str(folder), None, tmp_path / "other", convert="true")
+        resolve_model(str(folder), None, tmp_path / "other", SourceOptions(convert="true"))
     return str(caught.value)

@@ -1,10 +1,10 @@
-"""DeBERTa's encoder with fewer and cheaper steps to the same vectors, for graphs that are exported.
+"""DeBERTa's encoder with fewer and cheaper operations for the same vectors, for graphs that are exported.
 
 transformers computes relative positions, and projects their embeddings, in every layer of every pass, though no
 text changes them; multiplies each query and key with the embeddings of all positions; and picks one product of
 these for each pair of tokens by an index as large as all attention scores. Here the projections are weights. A
-query is multiplied with the 2N - 1 distances that a row of N tokens has, in order of distance, where the products
-of the next query stand one place further on: a slice of the flattened matrix shifts them under their keys.
+query is multiplied with the 2N - 1 distances of a row of N tokens, in order of distance, where the products of
+the next query are shifted by one: a slice of the flattened matrix aligns them with their keys.
 """
 
 from __future__ import annotations
@@ -27,30 +27,32 @@ _ENCODER = ("core", "token_rep_layer", "bert_layer", "model", "encoder")
 
 
 def with_lean_encoder(graph: Graph) -> Graph:
-    """Return the graph with a `LeanEncoder` where its encoder is a DeBERTa; `graph` itself stays as it is."""
+    """Return the graph with a `LeanEncoder` where its encoder is a DeBERTa; `graph` stays unchanged."""
     encoder: Any = graph
     for name in _ENCODER:
         encoder = getattr(encoder, name, None)
-    made: Graph = _with_module(graph, _ENCODER, LeanEncoder(encoder).eval()) if LeanEncoder.fits(encoder) else graph
-    return made
+    if not LeanEncoder.can_replace(encoder):
+        return graph
+    result: Graph = _with_module(graph, _ENCODER, LeanEncoder(encoder).eval())
+    return result
 
 
 def _with_module(module: Any, path: tuple[str, ...], replacement: torch.nn.Module) -> Any:
-    """Return a copy of the module in which `replacement` is at `path`; all else is shared."""
+    """Return a copy of the module with `replacement` at `path`; everything else is shared."""
     name, *rest = path
-    made = copy.copy(module)
+    result = copy.copy(module)
     inner = _with_module(getattr(module, name), tuple(rest), replacement) if rest else replacement
-    made._modules = {**module._modules, name: inner}
-    return made
+    result._modules = {**module._modules, name: inner}
+    return result
 
 
 class LeanEncoder(torch.nn.Module):
-    """A `DebertaV2Encoder` for inference; it shares the encoder's weights but for those of positions and queries.
+    """A `DebertaV2Encoder` for inference; it shares the encoder's weights but those of positions and queries.
 
-    Vectors of padding tokens differ from the library's, which lets them see nothing; nothing reads them.
+    Vectors of padding tokens differ from the library's, which masks their attention; nothing reads them.
 
     Args:
-        encoder: one that `fits`.
+        encoder: an encoder that it `can_replace`.
     """
 
     def __init__(self, encoder: Any) -> None:
@@ -65,15 +67,15 @@ class LeanEncoder(torch.nn.Module):
         self._distances = None if positions is None else _Distances(encoder.layer[0].attention.self)
 
     @staticmethod
-    def fits(encoder: Any) -> bool:
-        """Return whether this is such an encoder, and its buckets grow with the distance."""
+    def can_replace(encoder: Any) -> bool:
+        """Return whether this is a DeBERTa encoder whose buckets grow with the distance."""
         if type(encoder) is not deberta.DebertaV2Encoder:
             return False
         buckets = getattr(encoder, "position_buckets", -1)
         return buckets <= 0 or 0 < buckets // 2 < encoder.max_relative_positions - 1
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> BaseModelOutput:
-        """Return the vectors after the last layer, and after each.
+        """Return the vectors after the last layer, and after every layer.
 
         Args:
             hidden_states: embeddings of (row, token).
@@ -81,45 +83,46 @@ class LeanEncoder(torch.nn.Module):
         """
         mask = (1 - attention_mask)[:, None, None, :].to(hidden_states.dtype) * MASKED
         indexes = None if self._distances is None else self._distances(hidden_states.shape[1])
-        seen = [hidden_states]
+        states = [hidden_states]
         for number, (attention, layer) in enumerate(zip(self._attention, self._layers, strict=True)):
-            context = layer.attention.output(attention(seen[-1], mask, indexes), seen[-1])
+            context = layer.attention.output(attention(states[-1], mask, indexes), states[-1])
             output = layer.output(layer.intermediate(context), context)
             if number == 0 and self._conv is not None:
                 output = self._conv(hidden_states, output, attention_mask)
-            seen.append(output)
-        return BaseModelOutput(last_hidden_state=seen[-1], hidden_states=tuple(seen))  # type: ignore[arg-type]
+            states.append(output)
+        return BaseModelOutput(last_hidden_state=states[-1], hidden_states=tuple(states))  # type: ignore[arg-type]
 
 
 class _Distances(torch.nn.Module):
     """Indexes of the position embeddings, in order of distance, for rows of any length.
 
-    Beyond `_most` all distances have the same embedding. Indexes go from 0 to the number of embeddings: for queries
-    the last two are the same embedding, and for keys, which see the distance the other way round, the first two.
+    Beyond `_longest` all distances have the same embedding. Indexes go from 0 to the number of embeddings: for
+    queries the last two are the same embedding, and for keys, which see the distance with the opposite sign, the
+    first two.
     """
 
     def __init__(self, attention: Any) -> None:
         super().__init__()
-        span, buckets, most = attention.pos_ebd_size, attention.position_buckets, attention.max_relative_positions
-        self._most = 2 * max(most, span)
-        distances = torch.arange(-self._most, self._most + 1)
-        if buckets > 0 and most > 0:
-            distances = deberta.make_log_bucket_position(distances, buckets, most)
+        span, buckets, limit = attention.pos_ebd_size, attention.position_buckets, attention.max_relative_positions
+        self._longest = 2 * max(limit, span)
+        distances = torch.arange(-self._longest, self._longest + 1)
+        if buckets > 0 and limit > 0:
+            distances = deberta.make_log_bucket_position(distances, buckets, limit)
         self._indexes: torch.Tensor
         self.register_buffer("_indexes", (distances.long() + span).clamp(0, 2 * span))
 
     def forward(self, length: int) -> torch.Tensor:
-        """Return 2N indexes for rows of N tokens: of the distances N - 1 down to 1 - N, and one to fill up with."""
+        """Return 2N indexes for rows of N tokens: of the distances N - 1 down to 1 - N, and one for padding."""
         distances = length - 1 - torch.arange(2 * length, device=self._indexes.device)
-        return self._indexes[distances.clamp(-self._most, self._most) + self._most]
+        return self._indexes[distances.clamp(-self._longest, self._longest) + self._longest]
 
 
 class _Attention(torch.nn.Module):
-    """A `DisentangledSelfAttention` with projections of all positions; what scores are divided by is in weights.
+    """A `DisentangledSelfAttention` with positions projected once; the scores' divisor is part of the weights.
 
     Args:
-        attention: whose weights are taken.
-        positions: embeddings of positions, normalised; None: it has none.
+        attention: the layer whose weights are used.
+        positions: embeddings of positions, normalised; None where it has none.
     """
 
     def __init__(self, attention: Any, positions: torch.Tensor | None) -> None:
@@ -136,31 +139,31 @@ class _Attention(torch.nn.Module):
         last = 2 * attention.pos_ebd_size if attention.relative_attention else 0
         order = torch.arange(last + 1).clamp(max=last - 1)
         back = (last - torch.arange(last + 1)).clamp(max=last - 1)
-        self._keys_at = self._table(keys, positions, order, 1.0) if "c2p" in kinds else None
-        self._queries_at = self._table(queries, positions, back, scale) if "p2c" in kinds else None
+        self._keys_at = self._project_positions(keys, positions, order, 1.0) if "c2p" in kinds else None
+        self._queries_at = self._project_positions(queries, positions, back, scale) if "p2c" in kinds else None
 
     def forward(self, hidden: torch.Tensor, mask: torch.Tensor, indexes: torch.Tensor | None) -> torch.Tensor:
-        """Return what each token of (row, token) takes from the others.
+        """Return the attention output of (row, token).
 
         Args:
             hidden: the tokens' vectors.
-            mask: what is added to scores.
+            mask: added to the scores.
             indexes: from `_Distances`.
         """
         query, key, value = (
             project(hidden).unflatten(-1, (self._heads, -1)).transpose(1, 2)
             for project in (self._query, self._key, self._value)
         )
-        added = mask
+        bias = mask
         if self._keys_at is not None:
-            added = added + _shifted(query @ self._keys_at[:, indexes].transpose(-1, -2))
+            bias = bias + _align(query @ self._keys_at[:, indexes].transpose(-1, -2))
         if self._queries_at is not None:
-            added = added + _shifted(key @ self._queries_at[:, indexes].transpose(-1, -2)).transpose(-1, -2)
-        scores = functional.softmax(query @ key.transpose(-1, -2) + added, dim=-1)
+            bias = bias + _align(key @ self._queries_at[:, indexes].transpose(-1, -2)).transpose(-1, -2)
+        scores = functional.softmax(query @ key.transpose(-1, -2) + bias, dim=-1)
         context: torch.Tensor = (scores @ value).transpose(1, 2).flatten(2)
         return context
 
-    def _table(
+    def _project_positions(
         self, project: Any, positions: torch.Tensor | None, order: torch.Tensor, scale: float
     ) -> torch.Tensor | None:
         """Return the projections as (head, position, dimension), in this order of positions."""
@@ -170,7 +173,7 @@ class _Attention(torch.nn.Module):
         return torch.nn.Buffer(vectors.transpose(0, 1).contiguous(), persistent=False)
 
 
-def _shifted(products: torch.Tensor) -> torch.Tensor:
+def _align(products: torch.Tensor) -> torch.Tensor:
     """Return products of (token, distance), 2N distances from N - 1 downwards, as (token, other token)."""
     length = products.shape[-2]
     width = 2 * length - 1

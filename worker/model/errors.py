@@ -1,21 +1,21 @@
-"""The reasons why a model cannot be had."""
+"""Errors raised when a model is not available."""
 
 from __future__ import annotations
 
 
 class ModelError(Exception):
-    """A model cannot be had; the message says what to do.
+    """A model is not available; the message says what to do.
 
     ModelError
      +- ModelNotFoundError    no such folder, address, hub id or revision
-     +- ModelBrokenError      files missing, damaged, unsafe, or not a model we can run
+     +- ModelBrokenError      files missing, damaged, unsafe, or not a model that can be run
      +- PickleRefusedError    pickled weights
      +- ExtraMissingError     the storage's Python package is not installed
     """
 
 
 class ModelNotFoundError(ModelError):
-    """There is nothing at the source."""
+    """The source does not exist."""
 
 
 class ModelBrokenError(ModelError):

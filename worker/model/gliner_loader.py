@@ -1,4 +1,4 @@
-"""What we take from gliner: a loaded model becomes its description and its forward pass."""
+"""Everything taken from gliner: a loaded model -> its description and its forward pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as BackendTokenizer
 from worker.model.collate import Layout
 from worker.model.graph import Graph, LibraryGraph, MarkerGraph
 from worker.model.loading import load_gliner as load_gliner
-from worker.model.pipeline import Described
+from worker.model.pipeline import ModelDescription
 from worker.model.recurrent import without_packing
 from worker.model.row_limit import row_tokens
 from worker.model.sources.resolve import ModelBrokenError, Resolved
@@ -22,49 +22,47 @@ from worker.text import splitters
 from worker.text.splitters import Splitter
 
 MAX_SPECIAL_TOKENS = 16
-"""Tokens around a row. Published tokenizers add one to three."""
-
-
+"""Special tokens around a row. Published tokenizers add one to three."""
 LABELS_INCLUDED = 16
 """Labels of a token model's row that its tokens stand for: its scorer has four vectors for each word and label."""
 POSITION_TABLES = ("position_embeddings", "embed_positions")
 
 
-def described(
-    model: Any, source: Resolved, inputs: Sequence[str], most_tokens: int = 0, splitter: str = Splitter.MODEL
-) -> Described:
-    """Return what there is to know of the model in addition to its graph.
+def describe_model(
+    model: Any, source: Resolved, inputs: Sequence[str], max_row_tokens: int = 0, splitter: str = Splitter.MODEL
+) -> ModelDescription:
+    """Return everything that is needed of the model in addition to its graph.
 
     Args:
-        model: as gliner loaded it.
-        source: where it came from.
-        inputs: what its graph wants.
-        most_tokens: tokens that a row may have, where neither tokenizer nor encoder has fewer; 0: by its words.
-        splitter: what cuts texts into words in the place of the model's own splitter.
+        model: as loaded by gliner.
+        source: the folder it was loaded from.
+        inputs: the input names of its graph.
+        max_row_tokens: tokens that a row may have, unless tokenizer or encoder allow fewer; 0: derived from words.
+        splitter: cuts texts into words instead of the model's own splitter.
 
     Raises:
-        ModelError: rows are too long or too short, or the splitter cannot be had here.
+        ModelError: rows are too long or too short, or the splitter is not available.
     """
     backend = BackendTokenizer.from_str(model.data_processor.transformer_tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
     name = splitters.choose(source.folder, model.config.words_splitter_type, splitter)
-    return Described(
-        spec=_spec(model, source, most_tokens, name),
-        layout=layout(model, inputs, most_tokens),
+    return ModelDescription(
+        spec=_read_spec(model, source, max_row_tokens, name),
+        layout=read_layout(model, inputs, max_row_tokens),
         tagged=isinstance(model, UniEncoderTokenGLiNER),
-        word=WhitespaceTokenSplitter().whitespace_pattern.pattern if name == Splitter.WHITESPACE else "",
-        pieces=backend.to_str(),
+        word_pattern=WhitespaceTokenSplitter().whitespace_pattern.pattern if name == Splitter.WHITESPACE else "",
+        tokenizer_json=backend.to_str(),
     )
 
 
-def splitter(name: str) -> Callable[[str], Iterable[tuple[str, int, int]]]:
-    """What yields word, start and end for models that need more than a regular expression."""
-    found: Callable[[str], Iterable[tuple[str, int, int]]] = WordsSplitter(name)
-    return found
+def load_splitter(name: str) -> Callable[[str], Iterable[tuple[str, int, int]]]:
+    """Return a splitter that yields word, start and end, for models that need more than a regular expression."""
+    splitter: Callable[[str], Iterable[tuple[str, int, int]]] = WordsSplitter(name)
+    return splitter
 
 
-def _spec(model: Any, source: Resolved, most_tokens: int, splitter: str) -> ModelSpec:
+def _read_spec(model: Any, source: Resolved, max_row_tokens: int, splitter: str) -> ModelSpec:
     """Return the model's limits.
 
     Raises:
@@ -78,7 +76,7 @@ def _spec(model: Any, source: Resolved, most_tokens: int, splitter: str) -> Mode
         )
     return ModelSpec(
         max_words=config.max_len,
-        max_row_tokens=_row_tokens(model, most_tokens),
+        max_row_tokens=_row_limit(model, max_row_tokens),
         max_width=getattr(config, "max_width", None) or 12,
         special_tokens=special,
         label_marker=model.data_processor.ent_token,
@@ -92,25 +90,25 @@ def _spec(model: Any, source: Resolved, most_tokens: int, splitter: str) -> Mode
 
 
 def _default_threshold(config: Any) -> float | None:
-    """Return the threshold that a model's configuration names; None where it names none that can be one."""
+    """Return the threshold in a model's configuration; None where there is none between 0 and 1."""
     value = getattr(config, "default_threshold", None)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 <= value <= 1 else None
 
 
-def _row_tokens(model: Any, most_tokens: int) -> int:
+def _row_limit(model: Any, max_row_tokens: int) -> int:
     """Return the tokens that a row may have.
 
     Raises:
         ModelBrokenError: too few for any text.
     """
     stated = model.data_processor.transformer_tokenizer.model_max_length
-    return row_tokens(model.config.max_len, stated, _positions(model), most_tokens)
+    return row_tokens(model.config.max_len, stated, _position_count(model), max_row_tokens)
 
 
-def _positions(model: Any) -> float:
-    """Return how many positions the encoder has numbers for; infinite where positions are relative."""
+def _position_count(model: Any) -> float:
+    """Return the number of positions that the encoder has embeddings for; infinite where positions are relative."""
     config = model.config.encoder_config
     numbered = getattr(config, "position_embedding_type", "absolute") == "absolute"
     relative = not numbered or getattr(config, "relative_attention", False)
@@ -122,38 +120,38 @@ def _positions(model: Any) -> float:
     return min(limits)
 
 
-def layout(model: Any, inputs: Sequence[str], most_tokens: int = 0) -> Layout:
-    """Return how the model wants its rows, its graph having these inputs."""
+def read_layout(model: Any, inputs: Sequence[str], max_row_tokens: int = 0) -> Layout:
+    """Return the row layout that the model expects when its graph has these inputs."""
     tokenizer = model.data_processor.transformer_tokenizer
-    before, after = _special(tokenizer, model.data_processor.sep_token)
+    before, after = _special_tokens(tokenizer, model.data_processor.sep_token)
     return Layout(
         before=before,
         after=after,
         pad_id=tokenizer.pad_token_id or 0,
         pad_left=tokenizer.padding_side == "left",
-        longest=_row_tokens(model, most_tokens),
+        longest=_row_limit(model, max_row_tokens),
         pooling=getattr(model.config, "subtoken_pooling", None) or "first",
         span_width=model.config.max_width if "span_idx" in inputs else 0,
     )
 
 
-def _special(tokenizer: Any, word: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The pieces that the tokenizer puts around a row."""
+def _special_tokens(tokenizer: Any, word: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the token ids that the tokenizer puts before and after a row."""
     encoding = tokenizer([[word]], is_split_into_words=True)
     words, ids = encoding.word_ids(0), encoding["input_ids"][0]
     real = [i for i, number in enumerate(words) if number is not None]
     return tuple(ids[: real[0]]), tuple(ids[real[-1] + 1 :])
 
 
-def graph(model: Any) -> Graph:
-    """The model's forward pass, by the cheapest way to the same scores."""
+def build_graph(model: Any) -> Graph:
+    """Return the cheapest forward pass that gives the model's scores."""
     spans = isinstance(model, UniEncoderSpanGLiNER)
-    if spans and MarkerGraph.fits(model.model):
+    if spans and MarkerGraph.can_run(model.model):
         return MarkerGraph(model.model).eval()
     return LibraryGraph(without_packing(model.model), spans).eval()
 
 
-def reference(model: Any, most_tokens: int = 0) -> tuple[Graph, Layout]:
-    """Return the forward pass exactly as gliner has it, and how it wants its rows."""
+def build_reference(model: Any, max_row_tokens: int = 0) -> tuple[Graph, Layout]:
+    """Return gliner's own forward pass unchanged, and the row layout for it."""
     graph = LibraryGraph(model.model, isinstance(model, UniEncoderSpanGLiNER)).eval()
-    return graph, layout(model, graph.inputs, most_tokens)
+    return graph, read_layout(model, graph.inputs, max_row_tokens)

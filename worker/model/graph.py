@@ -1,4 +1,4 @@
-"""A model's forward pass from named tensors to scores: as gliner has it, or by a cheaper way to the same scores."""
+"""A model's forward pass from named tensors to scores: gliner's own, or a cheaper one with the same scores."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 class Graph(torch.nn.Module):
     """Tensors in the order of `inputs` -> a tuple of the logits alone.
 
-    `forward` also takes hints: lengths as lists, which spare the device a question.
+    `forward` also takes hints: lengths as lists, which save a synchronisation with the device.
 
     Attributes:
-        inputs: names, as `worker.model.collate` gives them.
+        inputs: names, as in the arrays of `worker.model.collate`.
     """
 
     inputs: tuple[str, ...] = INPUTS
@@ -34,7 +34,7 @@ class Graph(torch.nn.Module):
 
 
 class LibraryGraph(Graph):
-    """The forward pass as gliner has it, or with a `PaddedBiLSTM`."""
+    """gliner's own forward pass, or the same with a `PaddedBiLSTM`."""
 
     def __init__(self, core: Any, spans: bool) -> None:
         super().__init__(core)
@@ -48,10 +48,10 @@ class LibraryGraph(Graph):
 class MarkerGraph(Graph):
     """Spans scored from their first and last word (`markerV0`) without ever building a vector for each span.
 
-    gliner projects the two words' vectors, joined, twice, and multiplies the result with every label's vector. The
-    first projection of a joined vector is the sum of two projections, one a word instead of one a span. The second
-    is linear, and can so be applied to the few labels instead of the many spans. The scores are the same but for
-    rounding.
+    gliner projects the two words' concatenated vectors twice, and multiplies the result with every label's vector.
+    The first projection of a concatenated vector is the sum of two projections, one per word instead of one per
+    span. The second is linear, so it can be applied to the few labels instead of the many spans. The scores are the
+    same but for rounding.
     """
 
     def __init__(self, core: Any) -> None:
@@ -61,8 +61,8 @@ class MarkerGraph(Graph):
         self._recurrent = hasattr(core, "rnn")
 
     @staticmethod
-    def fits(core: Any) -> bool:
-        """Whether this is such a model."""
+    def can_run(core: Any) -> bool:
+        """Return whether `core` scores spans by their markers."""
         layer = getattr(core, "span_rep_layer", None)
         return (
             layer is not None
@@ -73,38 +73,39 @@ class MarkerGraph(Graph):
     def forward(self, *tensors: torch.Tensor, **hints: Any) -> tuple[torch.Tensor, ...]:
         """Run the model."""
         input_ids, attention_mask, words_mask, text_lengths = tensors
-        room = word_slots(text_lengths.max()) - text_lengths.max()
+        padding = word_slots(text_lengths.max()) - text_lengths.max()
         if not self._recurrent:
-            text_lengths = text_lengths + room  # in a mask that only a recurrent layer looks at
-        seen = self.core.get_representations(input_ids, attention_mask, text_lengths, words_mask, **hints)
-        words = seen.words_embedding
+            text_lengths = text_lengths + padding  # in a mask that only a recurrent layer reads
+        output = self.core.get_representations(input_ids, attention_mask, text_lengths, words_mask, **hints)
+        words = output.words_embedding
         if self._recurrent:
-            words = functional.pad(words, (0, 0, 0, room))
-        return (self._scored(words, seen.prompts_embedding),)
+            words = functional.pad(words, (0, 0, 0, padding))
+        return (self._score_spans(words, output.prompts_embedding),)
 
-    def _scored(self, words: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
-        """Scores of (row, first word, width, label) from the vectors of words and of labels' markers."""
+    def _score_spans(self, words: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
+        """Return scores of (row, first word, width, label) from the vectors of words and of labels' markers."""
         head = self._head
         first, second = head.out_project[0], head.out_project[-1]
         size = first.in_features // 2  # a constant, so that an export has the two halves as weights
         starts = functional.linear(head.project_start(words).relu(), first.weight[:, :size], first.bias)
         ends = functional.linear(head.project_end(words).relu(), first.weight[:, size:])
-        ends = functional.pad(ends, (0, 0, 0, self._width - 1))  # spans over the end: decoding leaves them out
+        ends = functional.pad(ends, (0, 0, 0, self._width - 1))  # spans beyond the row's end: decoding skips them
         prompts = self.core.prompt_rep_layer(prompts)
         labels = (prompts @ second.weight).transpose(1, 2)
         count = starts.shape[1]
-        scores = [(starts + ends[:, width : width + count]).relu() @ labels for width in range(self._width)]
-        every: torch.Tensor = torch.stack(scores, dim=2) + (prompts @ second.bias)[:, None, None, :]
-        return every
+        by_width = [(starts + ends[:, width : width + count]).relu() @ labels for width in range(self._width)]
+        scores: torch.Tensor = torch.stack(by_width, dim=2) + (prompts @ second.bias)[:, None, None, :]
+        return scores
 
 
-def lean(module: ModuleT, dtype: torch.dtype) -> ModuleT:
-    """A copy whose linear layers have the weights that autocast would make in every pass; it shares the rest."""
+def cast_linear_weights(module: ModuleT, dtype: torch.dtype) -> ModuleT:
+    """Return a copy with linear layers cast once, as autocast would in every pass; it shares all other weights."""
     linear = [part for part in module.modules() if isinstance(part, torch.nn.Linear)]
-    own = {id(weight) for part in linear for weight in part.parameters() if weight.dtype is not dtype}
-    shared = {id(one): one for one in (*module.parameters(), *module.buffers()) if id(one) not in own}
-    made = copy.deepcopy(module, shared)
-    for part in made.modules():
+    to_cast = {id(weight) for part in linear for weight in part.parameters() if weight.dtype is not dtype}
+    tensors = (*module.parameters(), *module.buffers())
+    shared = {id(tensor): tensor for tensor in tensors if id(tensor) not in to_cast}
+    result = copy.deepcopy(module, shared)
+    for part in result.modules():
         if isinstance(part, torch.nn.Linear):
             part.to(dtype)
-    return made
+    return result

@@ -1,7 +1,7 @@
-"""What goes around a model's forward pass, on every runtime: words and pieces in, arrays, and spans from scores.
+"""The steps around a model's forward pass, the same on every runtime: tokenize, collate, decode.
 
-All of it follows from a `Described`, which a first start takes from gliner's own objects and keeps: later ones can
-do without gliner, torch and the weights.
+All of it follows from a `ModelDescription`, which a first start reads from gliner's objects and caches: later
+starts need neither gliner, nor torch, nor the weights.
 """
 
 from __future__ import annotations
@@ -9,43 +9,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.model.collate import Arrays, Layout, collate
-from worker.model.decode import Scores, decode
+from worker.model.collate import Arrays, Layout, collate_windows
+from worker.model.decode import Scores, decode_scores
 from worker.model.tokenizer import FastTokenizer
 from worker.protocols import ModelSpec, Span, Window
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
-    """What there is to know of a model beside its graph.
+class ModelDescription:
+    """Everything that is needed of a model in addition to its graph.
 
     Attributes:
         spec: its limits.
-        layout: how it wants its rows.
+        layout: the rows it expects.
         tagged: it tags words instead of scoring spans.
-        word: a regular expression for what is a word to it; empty where only its splitter can say.
-        pieces: its tokenizer, which neither cuts nor pads, as `tokenizers` writes it.
+        word_pattern: a regular expression that matches a word; empty where only the splitter can cut words.
+        tokenizer_json: its tokenizer, without truncation and padding, as serialised by `tokenizers`.
     """
 
     spec: ModelSpec
     layout: Layout
     tagged: bool
-    word: str
-    pieces: str
+    word_pattern: str
+    tokenizer_json: str
 
 
-class Parts:
-    """A described model's tokenizer, collator and decoder."""
+class Pipeline:
+    """A model's tokenizer, collator and decoder."""
 
-    def __init__(self, described: Described) -> None:
-        self.tokenizer = FastTokenizer(described.spec, described.pieces, described.word, described.spec.splitter)
-        self._layout = described.layout
-        self._tagged = described.tagged
+    def __init__(self, model: ModelDescription) -> None:
+        self.tokenizer = FastTokenizer(model.spec, model.tokenizer_json, model.word_pattern, model.spec.splitter)
+        self._layout = model.layout
+        self._tagged = model.tagged
 
     def collate(self, windows: Sequence[Window]) -> Arrays:
-        """Windows as a model's inputs."""
-        return collate(windows, self._layout)
+        """Return the model's inputs for a micro-batch."""
+        return collate_windows(windows, self._layout)
 
     def decode(self, windows: Sequence[Window], scores: Scores) -> Sequence[Sequence[Span]]:
-        """The spans of each window."""
-        return decode(windows, scores, self._tagged)
+        """Return the spans of each window."""
+        return decode_scores(windows, scores, self._tagged)

@@ -1,6 +1,6 @@
-"""How many tokens a row of the model may have: what a model says of itself -> its row limit. Pure.
+"""A model's stated limits -> the number of tokens that a row may have. Pure.
 
-What attention takes grows with the square of a row. Tokenizers of DeBERTa-v3, mDeBERTa and mT5 state no limit,
+The cost of attention grows with the square of a row. Tokenizers of DeBERTa-v3, mDeBERTa and mT5 state no limit,
 those of ModernBERT one of 8,192: a word of 40 kB, or a hundred long labels, would be a row that no machine can run.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 from worker.model.errors import ModelBrokenError
 
 WORD_TOKENS = 2
-"""Tokens of a row for each word that it may have. Running text takes 1.3 (English) to 1.8 (Finnish, Turkish); the
-rest is for labels."""
+"""Tokens per word that a row may have. Running text takes 1.3 (English) to 1.8 (Finnish, Turkish); the rest is for
+labels."""
 STEP = 512
 LONGEST = 4096
-"""Most tokens of a row of a model that states no lower limit, however many words it reads."""
+"""Most tokens of a row, however many words the model reads, if it states no lower limit."""
 LEAST = 32
-"""A row of fewer tokens has no room for labels and text."""
+"""Fewest tokens with which a row has room for labels and text."""
 
 
 def default_row_tokens(max_words: int) -> int:
@@ -32,17 +32,17 @@ def row_tokens(max_words: int, stated: float, positions: float, wanted: int = 0)
     Args:
         max_words: words that the model reads at once.
         stated: the tokenizer's limit; 10^30 where it has none.
-        positions: positions that the encoder has numbers for; infinite where it needs none.
-        wanted: the operator's limit in the place of `default_row_tokens`; 0: none. Neither the tokenizer's nor the
-            encoder's limit can be raised by it.
+        positions: positions that the encoder has embeddings for; infinite where it needs none.
+        wanted: the operator's limit instead of `default_row_tokens`; 0: none. It cannot raise the tokenizer's or
+            the encoder's limit.
 
     Raises:
-        ModelBrokenError: such rows are too short for any text.
+        ModelBrokenError: rows would be too short for any text.
     """
     limit = min(stated, positions, wanted or default_row_tokens(max_words))
     if not limit >= LEAST:
         raise ModelBrokenError(
-            f"a row may have {limit} tokens, by model_max_length of the tokenizer or the encoder's positions; "
-            f"{LEAST} are the least that has room for labels and text."
+            f"the tokenizer's model_max_length or the encoder's positions allow {limit} tokens per row; labels and "
+            f"text need at least {LEAST}. Correct the model's configuration."
         )
     return int(limit)

@@ -1,4 +1,4 @@
-"""How a model sees text: its splitter's words and its tokenizer's pieces, from many threads at once."""
+"""A model's view of text: words from its splitter, tokens from its tokenizer. Safe to call from many threads."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tokenizers import Tokenizer as BackendTokenizer
 from worker.protocols import Encoded, ModelSpec, Words
 from worker.text import splitters
 
-WORDS_KEPT = 16_384
-"""Words whose pieces are kept, those used last: five of six in mixed English texts, for some 4 MB."""
-LONGEST_CALL = 4096
-"""Characters of a word in one call of the tokenizer, which nothing can interrupt."""
-LONGEST_KEPT = 32
-"""Characters of a word that is kept; what is longer comes once."""
+CACHED_WORDS = 16_384
+"""Most recently used words whose tokens are cached: five of six words in mixed English texts, in some 4 MB."""
+MAX_CALL = 4096
+"""Characters of a word per call of the tokenizer, which cannot be interrupted."""
+MAX_CACHED_WORD = 32
+"""Characters of a word that is cached; longer ones hardly ever repeat."""
 
 
 class FastTokenizer:
@@ -24,22 +24,22 @@ class FastTokenizer:
 
     Args:
         spec: the model's limits.
-        pieces: a tokenizer that neither cuts nor pads, as JSON.
-        word: a regular expression for words, without groups; empty: the splitter says what they are.
+        tokenizer_json: a tokenizer without truncation and padding, as JSON.
+        word_pattern: a regular expression that matches a word, without groups; empty: the splitter cuts words.
         splitter: its name.
 
     Raises:
-        ModelError: the splitter cannot be had here.
+        ModelError: the splitter is not available.
     """
 
-    def __init__(self, spec: ModelSpec, pieces: str, word: str, splitter: str) -> None:
+    def __init__(self, spec: ModelSpec, tokenizer_json: str, word_pattern: str, splitter: str) -> None:
         self._spec = spec
-        # One for all threads: encoding changes nothing in it, and one a thread took 7 MB each with gleaner-small.
-        # What does change it, truncation and padding, fails while another thread encodes.
-        self._backend = BackendTokenizer.from_str(pieces)
-        # A word has the same pieces in any company, and finding them takes a tokenizer 10 µs and more.
-        self._kept = lru_cache(WORDS_KEPT)(self._pieces)
-        self._split = splitters.make(splitter, word)
+        # Shared by all threads: encoding does not change it, and a copy per thread took 7 MB each with
+        # gleaner-small. Truncation and padding do change it, and fail while another thread encodes.
+        self._backend = BackendTokenizer.from_str(tokenizer_json)
+        # A word has the same tokens in any context, and finding them takes a tokenizer 10 µs and more.
+        self._cached_encode = lru_cache(CACHED_WORDS)(self._encode_word)
+        self._split = splitters.make(splitter, word_pattern)
         added = self._backend.get_added_tokens_decoder().values()
         self.reserved = tuple(sorted({token.content for token in added if token.content.strip()}))
 
@@ -49,20 +49,22 @@ class FastTokenizer:
         return self._spec
 
     def split(self, text: str) -> Words:
-        """The words that the model's splitter sees."""
+        """Return the words of a text, as the model's splitter cuts them."""
         return self._split(text)
 
     def encode(self, words: Sequence[str]) -> Encoded:
-        """The words' pieces, special tokens aside."""
-        pieces = [self._kept(word) if len(word) <= LONGEST_KEPT else self._pieces(word) for word in words]
-        return Encoded([*chain.from_iterable(pieces)], [*map(len, pieces)])
+        """Return the words' tokens, without special tokens."""
+        tokens = [
+            self._cached_encode(word) if len(word) <= MAX_CACHED_WORD else self._encode_word(word) for word in words
+        ]
+        return Encoded([*chain.from_iterable(tokens)], [*map(len, tokens)])
 
-    def _pieces(self, word: str) -> tuple[int, ...]:
-        """Return a word's pieces; of one that no row has room for, its beginning's."""
-        pieces: list[int] = []
-        for at in range(0, len(word), LONGEST_CALL):
-            part = word[at : at + LONGEST_CALL]
-            pieces += self._backend.encode((part,), is_pretokenized=True, add_special_tokens=False).ids
-            if len(pieces) > self._spec.max_row_tokens:
+    def _encode_word(self, word: str) -> tuple[int, ...]:
+        """Return a word's tokens; those beyond the longest row may be missing."""
+        tokens: list[int] = []
+        for at in range(0, len(word), MAX_CALL):
+            part = word[at : at + MAX_CALL]
+            tokens += self._backend.encode((part,), is_pretokenized=True, add_special_tokens=False).ids
+            if len(tokens) > self._spec.max_row_tokens:
                 break
-        return tuple(pieces)
+        return tuple(tokens)

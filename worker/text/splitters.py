@@ -159,5 +159,5 @@ def _by_spacy() -> Callable[[str], Iterable[tuple[int, int]]]:
 def _by_gliner(name: str) -> Callable[[str], Iterable[tuple[int, int]]]:
     from worker.model import gliner_loader  # seconds to import; only models of some languages need it
 
-    splitter = gliner_loader.splitter(name)
+    splitter = gliner_loader.load_splitter(name)
     return lambda text: [(start, end) for _, start, end in splitter(text)]

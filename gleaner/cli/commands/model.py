@@ -51,9 +51,8 @@ def convert(
     if folder.exists():
         raise CommandError(f"{folder} exists already; name a folder that does not")
     try:
-        resolved = models.resolve(
-            source, revision, cache.expanduser(), backbone_revision, convert="true", variant=variant
-        )
+        options = models.SourceOptions(backbone_revision, convert="true", variant=variant)
+        resolved = models.resolve_model(source, revision, cache.expanduser(), options)
         revision_of_copy = _copy(models, resolved, folder, cache.expanduser())
     except models.ModelError as failure:
         raise CommandError(str(failure)) from None
@@ -78,7 +77,7 @@ def _copy(models: ModuleType, resolved: Any, folder: Path, cache: Path) -> str:
         for name in resolved.files:
             if Path(name).name == name and (name in models.SIZES):
                 shutil.copyfile(resolved.folder / name, partial / name)
-        copy = models.resolve(str(partial), None, cache)
+        copy = models.resolve_model(str(partial), None, cache)
         changed = [name for name, value in copy.files.items() if resolved.files[name] != value]
         if changed:
             raise CommandError(f"{', '.join(changed)} changed while it was copied; start again")

@@ -15,8 +15,8 @@ from gliner import GLiNER
 
 from tests.conftest import ROOT
 from tests.support.servers.hub import commit, hub
-from worker.model.engine import load
-from worker.model.sources.resolve import Resolved, resolve
+from worker.model.engine import EngineOptions, load_model
+from worker.model.sources.resolve import Resolved, resolve_model
 
 DEBERTA = {
     "model_type": "deberta-v2", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
@@ -63,8 +63,9 @@ def make_bare(whole: Path, folder: Path) -> None:
 
 def _fetched(url: str, tmp_path: Path, *revisions: str) -> dict[str, str]:
     code = (
-        "import sys, pathlib; from worker.model.sources.resolve import resolve;"
-        "found = resolve('owner/bare', sys.argv[2] or None, pathlib.Path(sys.argv[1]), sys.argv[3] or None);"
+        "import sys, pathlib; from worker.model.sources.resolve import SourceOptions, resolve_model;"
+        "options = SourceOptions(sys.argv[3] or None);"
+        "found = resolve_model('owner/bare', sys.argv[2] or None, pathlib.Path(sys.argv[1]), options);"
         "print(found.folder, found.revision)"
     )
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
@@ -91,10 +92,10 @@ def test_it_becomes_whole_and_answers_the_same(tmp_path: Path) -> None:
     folder = Path(fetched["folder"])
     baked = Path(shutil.copytree(folder, tmp_path / "baked"))  # as an image takes it: files, not links
     assert not any(path.is_symlink() for path in baked.iterdir())
-    assert resolve(str(baked), None, tmp_path).folder == baked
+    assert resolve_model(str(baked), None, tmp_path).folder == baked
     expected = model.predict_entities(TEXT, ["person", "place"], threshold=0.0)
     assert expected
     for model_folder in (folder, baked):
         again = GLiNER.from_pretrained(str(model_folder), local_files_only=True)
         assert again.predict_entities(TEXT, ["person", "place"], threshold=0.0) == expected
-    assert load(Resolved(folder, "r"), "cpu", "fp32", "torch").spec.revision == "r"
+    assert load_model(Resolved(folder, "r"), EngineOptions("cpu", "fp32", "torch")).spec.revision == "r"

@@ -26,14 +26,14 @@ from tests.support.families import Backbone, Family
 from tests.support.scripts import SCRIPTS
 from tests.support.texts import FILLER
 from worker.model import gliner_loader
-from worker.model.engine import GlinerEngine, load
+from worker.model.engine import EngineOptions, GlinerEngine, load_model
 from worker.model.loading import load_gliner
-from worker.model.pipeline import Parts
-from worker.model.runtimes import OF_EXPORT, Candidate, Runtime, of_export
+from worker.model.pipeline import Pipeline
+from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, Runtime, load_exported
 from worker.model.runtimes.torch import TorchRuntime
 from worker.model.selection import onnx_export, parity
-from worker.model.selection.choice_cache import Remembered, RuntimeName, Selection
-from worker.model.sources.resolve import ModelBrokenError, Resolved, resolve
+from worker.model.selection.choice_cache import CachedChoice, RuntimeName, Selection
+from worker.model.sources.resolve import ModelBrokenError, Resolved, resolve_model
 from worker.protocols import Engine, ShardRef
 from worker.text.windows import cut_document
 
@@ -89,14 +89,16 @@ PADDING_READERS = [
 def engines(source: Resolved, folder: Path) -> dict[str, Engine]:
     """Return a model on every runtime, from one export."""
     loaded = load_gliner(source.folder, "cpu", source.files)
-    graph = gliner_loader.graph(loaded)
-    described = gliner_loader.described(loaded, source, graph.inputs)
-    parts = Parts(described)
-    path = onnx_export.exported(graph, parts.collate(parity.companies(parts.tokenizer)[0]), folder)
-    runtimes: dict[str, Runtime] = {name: of_export(Candidate(name, "fp32"), path, 2) for name in OF_EXPORT}
+    graph = gliner_loader.build_graph(loaded)
+    described = gliner_loader.describe_model(loaded, source, graph.inputs)
+    parts = Pipeline(described)
+    path = onnx_export.export_graph(graph, parts.collate(parity.build_mixed_batches(parts.tokenizer)[0]), folder)
+    runtimes: dict[str, Runtime] = {
+        name: load_exported(Candidate(name, "fp32"), path, 2) for name in EXPORT_RUNTIMES
+    }
     runtimes["torch"] = TorchRuntime(graph, "cpu", torch.float32)
     return {
-        name: GlinerEngine(Selection(runtime, Remembered(Candidate(name, "fp32"), described)), "cpu")
+        name: GlinerEngine(Selection(runtime, CachedChoice(Candidate(name, "fp32"), described)), "cpu")
         for name, runtime in runtimes.items()
     }
 
@@ -128,7 +130,7 @@ def test_every_runtime_gives_the_librarys_own_answers(
 
     A span whose score is that near the threshold may come or go.
     """
-    source = resolve(str(checkpoint(family)), None, Path("unused"))
+    source = resolve_model(str(checkpoint(family)), None, Path("unused"))
     loaded = engines(source, tmp_path)
     reader = loaded["torch"]
     theirs = GLiNER.from_pretrained(str(source.folder), local_files_only=True)
@@ -151,11 +153,11 @@ def test_every_runtime_gives_the_librarys_own_answers(
 @pytest.mark.parametrize("family", PADDING_READERS, ids=str)
 def test_a_head_that_reads_padding_is_refused(checkpoint: Checkpoint, tmp_path: Path, family: Family) -> None:
     """A model whose scores depend on a text's neighbours is refused when it is loaded, by every runtime."""
-    source = resolve(str(checkpoint(family)), None, Path("unused"))
+    source = resolve_model(str(checkpoint(family)), None, Path("unused"))
 
     for runtime in ("torch", "auto") if family.span_mode == "markerV2" or EVERY else ("torch",):
-        with pytest.raises(ModelBrokenError, match=r"beside a longer text than alone .* reads padding"):
-            load(source, "cpu", "fp32", runtime, tmp_path)
+        with pytest.raises(ModelBrokenError, match=r"next to a longer text than alone .* reads padding"):
+            load_model(source, EngineOptions("cpu", "fp32", runtime, tmp_path))
 
 
 def test_spans_picked_by_one_threshold_for_all_are_refused(checkpoint: Checkpoint) -> None:
@@ -163,7 +165,7 @@ def test_spans_picked_by_one_threshold_for_all_are_refused(checkpoint: Checkpoin
     folder = checkpoint(Family(architecture=TOKENS, config={"represent_spans": True}))
 
     with pytest.raises(ModelBrokenError, match="represent_spans says"):
-        resolve(str(folder), None, Path("unused"))
+        resolve_model(str(folder), None, Path("unused"))
 
 
 @pytest.fixture(scope="module", params=["span", "token"])
@@ -173,8 +175,8 @@ def company(
     """Load two models with an LSTM by every runtime's name, as a worker does; say whether they tag words."""
     tagged = request.param == "token"
     family = Family(Backbone.MODERNBERT, TOKENS) if tagged else Family(lstm_layers=2)
-    source, cache = resolve(str(checkpoint(family)), None, Path("unused")), tmp_path_factory.mktemp("company")
-    return tagged, [load(source, "cpu", "fp32", runtime, cache) for runtime in RUNTIMES]
+    source, cache = resolve_model(str(checkpoint(family)), None, Path("unused")), tmp_path_factory.mktemp("company")
+    return tagged, [load_model(source, EngineOptions("cpu", "fp32", runtime, cache)) for runtime in RUNTIMES]
 
 
 @settings(deadline=None, max_examples=200 if EVERY else 5)
@@ -200,7 +202,7 @@ def test_company_changes_nothing(
             ).windows[0]
             for i, (parts, labels) in enumerate(documents)
         ]
-        together = parity.rows_of(windows, engine.forward(engine.collate(windows)), tagged)
+        together = parity.row_scores(windows, engine.forward(engine.collate(windows)), tagged)
         for window, beside in zip(windows, together, strict=True):
-            [alone] = parity.rows_of([window], engine.forward(engine.collate([window])), tagged)
+            [alone] = parity.row_scores([window], engine.forward(engine.collate([window])), tagged)
             assert np.abs(alone - beside).max() < 1e-4, engine.spec.runtime

@@ -16,7 +16,7 @@ from tests.support.families import Backbone, Family
 from tests.support.processes.local_stack import running_stack
 from tests.support.scripts import SCRIPTS
 from worker.batching.batcher import MicroBatcher
-from worker.model.engine import GlinerEngine, load
+from worker.model.engine import EngineOptions, GlinerEngine, load_model
 from worker.model.sources.resolve import ModelBrokenError, Resolved
 from worker.protocols import ShardRef
 from worker.text.merging import Findings, merge_windows
@@ -70,7 +70,7 @@ def _run(engine: GlinerEngine, text: str, labels: Labels) -> tuple[Plan, Documen
 @pytest.mark.parametrize("family", NO_LIMIT, ids=str)
 def test_no_document_is_a_row_without_end(checkpoint: Checkpoint, family: Family) -> None:
     """Any words and labels of a document take seconds and little memory."""
-    engine = load(Resolved(checkpoint(family), "x"), "cpu", "fp32", "torch")
+    engine = load_model(Resolved(checkpoint(family), "x"), EngineOptions("cpu", "fp32", "torch"))
     assert engine.spec.max_row_tokens == BOUND
     _run(engine, SENTENCE * 30, FEW)
 
@@ -92,7 +92,10 @@ def test_no_document_is_a_row_without_end(checkpoint: Checkpoint, family: Family
 
 def test_a_row_at_the_bound_runs_in_company(checkpoint: Checkpoint) -> None:
     """XLM-R counts positions from 2: of 514 it has, 512 are for tokens, and a full row is no error."""
-    engine = load(Resolved(checkpoint(Family(Backbone.XLMR, model_max_length=None)), "x"), "cpu", "fp32", "torch")
+    engine = load_model(
+        Resolved(checkpoint(Family(Backbone.XLMR, model_max_length=None)), "x"),
+        EngineOptions("cpu", "fp32", "torch"),
+    )
     [full] = _plan(engine, WORD, FEW).windows
     [short] = _plan(engine, SENTENCE, FEW).windows
     assert full.row_tokens == 512
@@ -107,7 +110,9 @@ def test_a_row_at_the_bound_runs_in_company(checkpoint: Checkpoint) -> None:
 
 def test_a_refusal_says_how_much_fits(checkpoint: Checkpoint) -> None:
     """`long_text: reject` and a label that is too long name the row's real size."""
-    engine = load(Resolved(checkpoint(Family(model_max_length=None)), "x"), "cpu", "fp32", "torch")
+    engine = load_model(
+        Resolved(checkpoint(Family(model_max_length=None)), "x"), EngineOptions("cpu", "fp32", "torch")
+    )
 
     long = _plan(engine, WORD, FEW, Options(long_text="reject")).refused
     assert long is not None
@@ -122,25 +127,35 @@ def test_a_refusal_says_how_much_fits(checkpoint: Checkpoint) -> None:
 def test_the_operator_sets_the_bound(checkpoint: Checkpoint) -> None:
     """GLEANER_MAX_ROW_TOKENS is the bound where the model has none, and warm-up runs rows of that size."""
     folder = checkpoint(Family(model_max_length=None))
-    engine = load(Resolved(folder, "x"), "cpu", "fp32", "torch", most_tokens=200)
+    engine = load_model(Resolved(folder, "x"), EngineOptions("cpu", "fp32", "torch", max_row_tokens=200))
     assert engine.spec.max_row_tokens == 200
     assert max(window.row_tokens for window in _plan(engine, WORD, FEW).windows) == 200
-    assert load(Resolved(folder, "x"), "cpu", "fp32", "torch", most_tokens=2000).spec.max_row_tokens == 2000
+    assert (
+        load_model(
+            Resolved(folder, "x"), EngineOptions("cpu", "fp32", "torch", max_row_tokens=2000)
+        ).spec.max_row_tokens
+        == 2000
+    )
     limited = checkpoint(Family(model_max_length=512))
-    assert load(Resolved(limited, "x"), "cpu", "fp32", "torch", most_tokens=2000).spec.max_row_tokens == 512
+    assert (
+        load_model(
+            Resolved(limited, "x"), EngineOptions("cpu", "fp32", "torch", max_row_tokens=2000)
+        ).spec.max_row_tokens
+        == 512
+    )
 
 
 def test_a_limit_that_leaves_no_room_is_refused(checkpoint: Checkpoint) -> None:
     """A tokenizer that says 4 is refused when the model is loaded, not text by text."""
     with pytest.raises(ModelBrokenError, match="model_max_length"):
-        load(Resolved(checkpoint(Family(model_max_length=4)), "x"), "cpu", "fp32", "torch")
+        load_model(Resolved(checkpoint(Family(model_max_length=4)), "x"), EngineOptions("cpu", "fp32", "torch"))
 
 
 def test_warm_up_runs_the_longest_row(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """Warm-up fails where a full row does not fit the machine; a token model's row has the labels of its budget."""
-    engine = load(
+    engine = load_model(
         Resolved(checkpoint(Family(architecture="UniEncoderToken", model_max_length=None)), "x"),
-        "cpu", "fp32", "torch",
+        EngineOptions("cpu", "fp32", "torch"),
     )  # fmt: skip
     shapes, labels = [], []
     collate = engine.collate

@@ -22,7 +22,7 @@ from tests.integration.model.test_backbone import make_backbone, make_bare, make
 from tests.support.families import Backbone, Family, Weights
 from tests.support.servers.hub import commit, hub
 from worker.model.gliner_loader import load_gliner
-from worker.model.sources.resolve import ModelBrokenError, Resolved, resolve
+from worker.model.sources.resolve import ModelBrokenError, Resolved, SourceOptions, resolve_model
 
 USUAL = Family()
 TEXT = "Ada Lovelace worked with Charles Babbage in London in 1843."
@@ -52,7 +52,7 @@ def test_a_converted_model_answers_as_its_pickle(family: Family, checkpoint: Che
     )
     assert expected
 
-    assert _loaded(resolve(str(pickled), None, tmp_path, convert="true")) == expected
+    assert _loaded(resolve_model(str(pickled), None, tmp_path, SourceOptions(convert="true"))) == expected
 
 
 def _copy(folder: Path, target: Path, *without: str) -> Path:
@@ -79,14 +79,14 @@ def test_shards_are_joined(checkpoint: Checkpoint, tmp_path: Path) -> None:
     folder = _copy(checkpoint(USUAL), tmp_path / "model")
     _shard(folder)
 
-    assert _loaded(resolve(str(folder), None, tmp_path / "cache")) == _entities(checkpoint(USUAL))
+    assert _loaded(resolve_model(str(folder), None, tmp_path / "cache")) == _entities(checkpoint(USUAL))
 
     shutil.copy(folder / "model-00001-of-00003.safetensors", folder / "model-00002-of-00003.safetensors")
-    with pytest.raises(ModelBrokenError, match="in another shard, too"):
-        resolve(str(folder), None, tmp_path / "cache")
+    with pytest.raises(ModelBrokenError, match="also in another shard"):
+        resolve_model(str(folder), None, tmp_path / "cache")
     (folder / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(ModelBrokenError, match="2 of the 3 shards"):
-        resolve(str(folder), None, tmp_path / "cache")
+        resolve_model(str(folder), None, tmp_path / "cache")
 
 
 def test_a_variant_is_taken_where_it_is_the_only_one_or_named(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -96,30 +96,33 @@ def test_a_variant_is_taken_where_it_is_the_only_one_or_named(checkpoint: Checkp
     halves = {name: tensor.half() for name, tensor in load_file(whole / "model.safetensors").items()}
     save_file(halves, folder / "model.fp16.safetensors", {"format": "pt"})
 
-    only = resolve(str(folder), None, tmp_path / "cache")
+    only = resolve_model(str(folder), None, tmp_path / "cache")
     assert load_file(only.folder / "model.safetensors").keys() == halves.keys()
     assert _loaded(only)
 
     shutil.copy(whole / "model.safetensors", folder)
-    usual, named = (resolve(str(folder), None, tmp_path / "cache", variant=variant) for variant in ("", "fp16"))
+    usual, named = (
+        resolve_model(str(folder), None, tmp_path / "cache", SourceOptions(variant=variant))
+        for variant in ("", "fp16")
+    )
     assert usual.folder == folder
     assert named.revision == f"{usual.revision}-fp16"
     assert named.files["model.safetensors"] == only.files["model.safetensors"]
-    with pytest.raises(ModelBrokenError, match="no weights of the variant 'bf16'; there is the usual files, fp16"):
-        resolve(str(folder), None, tmp_path / "cache", variant="bf16")
+    with pytest.raises(ModelBrokenError, match=r"no weights of the variant 'bf16'\. Available: .*, fp16"):
+        resolve_model(str(folder), None, tmp_path / "cache", SourceOptions(variant="bf16"))
 
     (folder / "model.safetensors").unlink()
     shutil.copy(folder / "model.fp16.safetensors", folder / "model.int8.safetensors")
     with pytest.raises(ModelBrokenError, match="Set GLEANER_MODEL_VARIANT to one of fp16, int8"):
-        resolve(str(folder), None, tmp_path / "cache")
+        resolve_model(str(folder), None, tmp_path / "cache")
 
 
 RESOLVE = """
 import json, pathlib, sys
-from worker.model.sources.resolve import ModelError, resolve
+from worker.model.sources.resolve import ModelError, resolve_model
 for source, revision in json.loads(sys.argv[2]):
     try:
-        found = resolve(source, revision, pathlib.Path(sys.argv[1]))
+        found = resolve_model(source, revision, pathlib.Path(sys.argv[1]))
         print(json.dumps([str(found.folder), found.revision, found.backbone, dict(found.files)]))
     except ModelError as error:
         print(json.dumps([type(error).__name__, str(error)]))
@@ -246,7 +249,7 @@ def test_other_kinds_of_models_are_named_before_their_weights_are_fetched(
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
     for name, (folder, kind) in cases.items():
         with pytest.raises(ModelBrokenError, match=kind):
-            resolve(str(folder), None, tmp_path / "cache")
+            resolve_model(str(folder), None, tmp_path / "cache")
         assert name
 
 
@@ -287,7 +290,7 @@ def test_the_command_makes_a_folder_that_loads(checkpoint: Checkpoint, tmp_path:
     assert run.returncode == 0, run.stderr
     answer = json.loads(run.stdout)
     assert not any(path.is_symlink() for path in converted.iterdir())
-    resolved = resolve(str(converted), answer["revision"], tmp_path / "other")
+    resolved = resolve_model(str(converted), answer["revision"], tmp_path / "other")
     assert resolved.folder == converted
     assert answer["sha256"] == {name: resolved.files[name] for name in answer["sha256"]}
     assert _loaded(resolved) == _entities(checkpoint(USUAL))

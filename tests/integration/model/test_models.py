@@ -14,14 +14,14 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.support.servers.hub import commit, hub
-from worker.model.engine import load
+from worker.model.engine import EngineOptions, load_model
 from worker.model.sources.resolve import (
     ExtraMissingError,
     ModelBrokenError,
     ModelNotFoundError,
     PickleRefusedError,
     Resolved,
-    resolve,
+    resolve_model,
 )
 
 SHIPPED = Path(__file__).parents[3] / "models" / "gleaner-small"
@@ -35,29 +35,29 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_is_used_where_it_lies(tmp_path: Path) -> None:
     """A local folder is not copied; its revision is a short hash of its content, and can be demanded."""
-    resolved = resolve(str(SHIPPED), None, tmp_path)
+    resolved = resolve_model(str(SHIPPED), None, tmp_path)
 
     assert resolved.folder == SHIPPED
     assert len(resolved.revision) == 12
-    assert resolved == resolve(str(SHIPPED), resolved.revision, tmp_path)
+    assert resolved == resolve_model(str(SHIPPED), resolved.revision, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_content_is_another_revision(folder: Path, tmp_path: Path) -> None:
     """Weights that are not the pinned ones are refused."""
-    pinned = resolve(str(folder), None, tmp_path).revision
+    pinned = resolve_model(str(folder), None, tmp_path).revision
     config = json.loads((folder / "gliner_config.json").read_text())
     (folder / "gliner_config.json").write_text(json.dumps(config | {"max_len": 128}))
 
-    assert pinned != resolve(str(folder), None, tmp_path).revision
+    assert pinned != resolve_model(str(folder), None, tmp_path).revision
     with pytest.raises(ModelBrokenError, match=pinned):
-        resolve(str(folder), pinned, tmp_path)
+        resolve_model(str(folder), pinned, tmp_path)
 
 
 def test_nothing_there_is_said_so(tmp_path: Path) -> None:
     """A path that is no folder and no hub id."""
-    with pytest.raises(ModelNotFoundError, match="no such folder"):
-        resolve(str(tmp_path / "absent" / "model"), None, tmp_path)
+    with pytest.raises(ModelNotFoundError, match="not a folder here"):
+        resolve_model(str(tmp_path / "absent" / "model"), None, tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["gliner_config.json", "model.safetensors"])
@@ -66,7 +66,7 @@ def test_a_missing_file_is_named(folder: Path, tmp_path: Path, missing: str) -> 
     (folder / missing).unlink()
 
     with pytest.raises(ModelBrokenError, match=missing):
-        resolve(str(folder), None, tmp_path)
+        resolve_model(str(folder), None, tmp_path)
 
 
 def test_weights_cut_short_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -75,8 +75,8 @@ def test_weights_cut_short_are_refused(folder: Path, tmp_path: Path) -> None:
     with weights.open("r+b") as file:
         file.truncate(weights.stat().st_size - 1)
 
-    with pytest.raises(ModelBrokenError, match="cut short"):
-        resolve(str(folder), None, tmp_path)
+    with pytest.raises(ModelBrokenError, match="truncated"):
+        resolve_model(str(folder), None, tmp_path)
 
 
 def test_noise_for_weights_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_noise_for_weights_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"\xff" * 1000)
 
     with pytest.raises(ModelBrokenError, match="damaged"):
-        resolve(str(folder), None, tmp_path)
+        resolve_model(str(folder), None, tmp_path)
 
 
 def test_pickled_weights_are_refused(folder: Path, tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_pickled_weights_are_refused(folder: Path, tmp_path: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04.")
 
     with pytest.raises(PickleRefusedError, match=r"gleaner model convert \S+ FOLDER"):
-        resolve(str(folder), None, tmp_path)
+        resolve_model(str(folder), None, tmp_path)
 
 
 def test_weights_that_lack_a_layer_are_refused(folder: Path) -> None:
@@ -105,7 +105,7 @@ def test_weights_that_lack_a_layer_are_refused(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors")
 
     with pytest.raises(ModelBrokenError, match="1 weights are not in the file"):
-        load(Resolved(folder, "x"), "cpu", "fp32")
+        load_model(Resolved(folder, "x"), EngineOptions("cpu", "fp32"))
 
 
 def test_a_missing_package_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_a_missing_package_names_its_extra(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "gcsfs", None)
 
     with pytest.raises(ExtraMissingError, match=r"gleaner-ner\[gs\]"):
-        resolve("gs://bucket/model", None, tmp_path)
+        resolve_model("gs://bucket/model", None, tmp_path)
 
 
 @pytest.fixture
@@ -141,38 +141,38 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_s3_fills_the_cache_once_and_mends_it(bucket: str, tmp_path: Path) -> None:
     """The first call fetches, the second trusts the checksums, a damaged copy is fetched again."""
-    first = resolve(f"{bucket}/team/small", None, tmp_path)
-    assert resolve(str(SHIPPED), None, tmp_path).revision == first.revision
+    first = resolve_model(f"{bucket}/team/small", None, tmp_path)
+    assert resolve_model(str(SHIPPED), None, tmp_path).revision == first.revision
     boto3.client("s3").delete_object(Bucket="models", Key="team/small/SOURCES.md")
     weights = first.folder / "model.safetensors"
     stamp = weights.stat().st_mtime_ns
 
-    assert first == resolve(f"{bucket}/team/small/", None, tmp_path)
+    assert first == resolve_model(f"{bucket}/team/small/", None, tmp_path)
     assert stamp == weights.stat().st_mtime_ns
 
     with weights.open("r+b") as file:
         file.seek(100_000)
         file.write(b"damage")
-    assert first == resolve(f"{bucket}/team/small", None, tmp_path)
+    assert first == resolve_model(f"{bucket}/team/small", None, tmp_path)
     assert sha256((SHIPPED / "model.safetensors").read_bytes()).digest() == sha256(weights.read_bytes()).digest()
 
 
 def test_s3_without_a_model_is_said_so(bucket: str, tmp_path: Path) -> None:
     """An empty address, a bucket that is not there, and a pickled model each have their error; no cache is left."""
-    with pytest.raises(ModelNotFoundError, match="nothing there"):
-        resolve(f"{bucket}/absent", None, tmp_path)
+    with pytest.raises(ModelNotFoundError, match="there are no files"):
+        resolve_model(f"{bucket}/absent", None, tmp_path)
     with pytest.raises(ModelNotFoundError):
-        resolve("s3://no-such-bucket/model", None, tmp_path)
+        resolve_model("s3://no-such-bucket/model", None, tmp_path)
     with pytest.raises(PickleRefusedError):
-        resolve(f"{bucket}/pickled", None, tmp_path)
+        resolve_model(f"{bucket}/pickled", None, tmp_path)
     assert [path for path in (tmp_path / "objects").iterdir() if path.suffix == ""] == []
 
 
 def test_a_hub_id_is_fetched_pinned_and_without_pickles(tmp_path: Path) -> None:
     """HF_ENDPOINT is honoured; the revision is the commit; pickles stay away; afterwards it works offline."""
     code = (
-        "import sys, pathlib; from worker.model.sources.resolve import resolve;"
-        "print(resolve(sys.argv[1], None, pathlib.Path(sys.argv[2])))"
+        "import sys, pathlib; from worker.model.sources.resolve import resolve_model;"
+        "print(resolve_model(sys.argv[1], None, pathlib.Path(sys.argv[2])))"
     )
 
     def fetch(source: str, **extra: str) -> subprocess.CompletedProcess[str]:

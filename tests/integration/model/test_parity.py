@@ -15,8 +15,8 @@ from gliner import GLiNER
 from jobs.schema import DEFAULT_THRESHOLD, Document, DocumentErrorCode, DocumentResult, Labels, Options
 from tests.support.texts import FILLER, LABEL_SETS, passage, sentence
 from worker.batching.batcher import MicroBatcher
-from worker.model.engine import load
-from worker.model.sources.resolve import resolve
+from worker.model.engine import EngineOptions, load_model
+from worker.model.sources.resolve import resolve_model
 from worker.protocols import Engine, Outcome, ShardRef
 from worker.text.merging import Findings, merge_windows
 from worker.text.windows import Plan, cut_document
@@ -41,7 +41,7 @@ class Case:
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     """Load the shipped model, exact."""
-    return load(resolve(str(SHIPPED), None, Path("unused")), "cpu", "fp32")
+    return load_model(resolve_model(str(SHIPPED), None, Path("unused")), EngineOptions("cpu", "fp32"))
 
 
 @pytest.fixture(scope="module")

@@ -26,11 +26,11 @@ from jobs.schema import Options
 from tests.conftest import ROOT
 from tests.integration.model.test_parity import SHIPPED, Case, extract, predict, scores
 from tests.support.texts import LABEL_SETS, passage
-from worker.model.engine import GlinerEngine, load
+from worker.model.engine import EngineOptions, GlinerEngine, load_model
 from worker.model.runtimes.openvino import STREAM_NICENESS
 from worker.model.selection import choice_cache, onnx_export, parity, select
 from worker.model.sources.checksums import MANIFEST
-from worker.model.sources.resolve import ModelBrokenError, Resolved, resolve
+from worker.model.sources.resolve import ModelBrokenError, Resolved, resolve_model
 from worker.protocols import Engine
 
 NEAR = 0.05
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module")
 def shipped() -> Resolved:
     """Return the shipped model."""
-    return resolve(str(SHIPPED), None, Path("unused"))
+    return resolve_model(str(SHIPPED), None, Path("unused"))
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_mixed_label_sets_on_every_runtime(
     """Six label sets in a micro-batch: the library's spans; in 16 or 8 bits but for those near the threshold."""
     if runtime == "openvino" and precision not in (*_openvino_precisions(), "int8"):
         pytest.skip("this CPU does not compute in that precision")
-    engine = load(shipped, "cpu", precision, runtime, cache)
+    engine = load_model(shipped, EngineOptions("cpu", precision, runtime, cache))
 
     assert (engine.spec.runtime, engine.spec.precision) == (runtime, precision)
     assert differing(engine, cases, TOLERANCE[precision]) == []
@@ -100,11 +100,12 @@ FILL = """
 import resource, sys
 from pathlib import Path
 from worker.protocols import OutOfMemory
-from worker.model.engine import load
-from worker.model.sources.resolve import resolve
+from worker.model.engine import EngineOptions, load_model
+from worker.model.sources.resolve import resolve_model
 
-engine = load(resolve(sys.argv[1], None, Path("unused")), "cpu", "fp32", sys.argv[2], Path(sys.argv[3]))
-row = engine._window(256)
+options = EngineOptions("cpu", "fp32", sys.argv[2], Path(sys.argv[3]))
+engine = load_model(resolve_model(sys.argv[1], None, Path("unused")), options)
+row = engine._make_window(256)
 before = engine.forward(engine.collate([row] * 2))["logits"]
 large = engine.collate([row] * 200)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -133,8 +134,8 @@ def test_a_full_memory_is_known_and_survived(cache: Path, runtime: str) -> None:
 
 def test_small_passes_run_beside_those_of_all_streams(shipped: Resolved, cache: Path) -> None:
     """On a compiled graph that is theirs, with the scores that they have alone, and so have the others."""
-    engine = load(shipped, "cpu", "fp32", "openvino", cache)
-    large, small = (engine.collate([engine._window(words)]) for words in (256, 20))
+    engine = load_model(shipped, EngineOptions("cpu", "fp32", "openvino", cache))
+    large, small = (engine.collate([engine._make_window(words)]) for words in (256, 20))
     expected = [engine.forward(batch)["logits"] for batch in (large, small)]
     assert small.arrays["input_ids"].size <= engine.express_tokens < large.arrays["input_ids"].size
 
@@ -147,7 +148,7 @@ def test_small_passes_run_beside_those_of_all_streams(shipped: Resolved, cache: 
 
 def test_streams_leave_the_cores_to_short_passes_and_to_python(shipped: Resolved, cache: Path) -> None:
     """Threads that compute passes of any size have a lower priority, and no other has."""
-    engine = load(shipped, "cpu", "fp32", "openvino", cache)
+    engine = load_model(shipped, EngineOptions("cpu", "fp32", "openvino", cache))
     threads = [int(entry.name) for entry in Path("/proc/self/task").iterdir()]
     process_niceness = os.getpriority(os.PRIO_PROCESS, get_native_id())
     added = [os.getpriority(os.PRIO_PROCESS, thread) - process_niceness for thread in threads]
@@ -156,9 +157,9 @@ def test_streams_leave_the_cores_to_short_passes_and_to_python(shipped: Resolved
 
 
 def _openvino_precisions() -> tuple[str, ...]:
-    from worker.model.runtimes.openvino import precisions
+    from worker.model.runtimes.openvino import supported_precisions
 
-    return precisions()
+    return supported_precisions()
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def test_the_choice_is_tried_once_and_remembered(
     events: pytest.LogCaptureFixture,
 ) -> None:
     """The first start tries all candidates and says how they did; the second one only loads the chosen one."""
-    first = load(shipped, "cpu", cache_dir=cache)
+    first = load_model(shipped, EngineOptions("cpu", cache_dir=cache))
     [event] = [record for record in events.records if record.getMessage() == "runtime.tried"]
     tried = {(trial["runtime"], trial["precision"]): trial for trial in vars(event)["trials"]}
     assert {("torch", "fp32"), ("onnx", "fp32"), ("openvino", "fp32")} <= set(tried)
@@ -184,7 +185,7 @@ def test_the_choice_is_tried_once_and_remembered(
     assert differing(first, cases, NEAR) == []
 
     events.clear()
-    second = load(shipped, "cpu", cache_dir=cache)
+    second = load_model(shipped, EngineOptions("cpu", cache_dir=cache))
 
     assert not events.records
     assert second.spec == first.spec
@@ -193,12 +194,13 @@ def test_the_choice_is_tried_once_and_remembered(
 AGAIN = """
 import json, sys
 from pathlib import Path
-from worker.model.selection.parity import micro_batches
-from worker.model.engine import load
-from worker.model.sources.resolve import resolve
+from worker.model.selection.parity import build_timing_batches
+from worker.model.engine import EngineOptions, load_model
+from worker.model.sources.resolve import resolve_model
 
-engine = load(resolve(sys.argv[1], None, Path("unused")), "auto", "fp32", "openvino", Path(sys.argv[2]))
-spans = [engine.decode(batch, engine.forward(batch)) for batch in map(engine.collate, micro_batches(engine))]
+options = EngineOptions("auto", "fp32", "openvino", Path(sys.argv[2]))
+engine = load_model(resolve_model(sys.argv[1], None, Path("unused")), options)
+spans = [engine.decode(batch, engine.forward(batch)) for batch in map(engine.collate, build_timing_batches(engine))]
 heavy = {"gliner", "safetensors", "torch", "transformers"} & set(sys.modules)
 print(json.dumps([sorted(heavy), repr(engine.spec), spans]))
 """
@@ -206,8 +208,8 @@ print(json.dumps([sorted(heavy), repr(engine.spec), spans]))
 
 def test_a_later_start_needs_neither_gliner_nor_torch_and_answers_the_same(shipped: Resolved, cache: Path) -> None:
     """A start from an export has the same limits, words, tokens and spans."""
-    request = choice_cache.Asked("cpu", "openvino", "fp32", cpu_count())
-    first = GlinerEngine(select.select(shipped, request, choice_cache.place(cache, shipped)), "cpu")
+    request = choice_cache.RuntimeRequest("cpu", "openvino", "fp32", cpu_count())
+    first = GlinerEngine(select.select_runtime(shipped, request, choice_cache.cache_folder(cache, shipped)), "cpu")
     run = subprocess.run(
         [sys.executable, "-c", AGAIN, str(SHIPPED), str(cache)],
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
@@ -217,7 +219,7 @@ def test_a_later_start_needs_neither_gliner_nor_torch_and_answers_the_same(shipp
 
     assert heavy == []
     assert spec == repr(first.spec)
-    batches = [first.collate(windows) for windows in parity.micro_batches(first)]
+    batches = [first.collate(windows) for windows in parity.build_timing_batches(first)]
     for batch, spans in zip(batches, later, strict=True):
         for ours, theirs in zip(first.decode(batch, first.forward(batch)), spans, strict=True):
             assert [[*span] for span in ours] == [[*s[:3], pytest.approx(s[3], abs=1e-5), ()] for s in theirs]
@@ -229,36 +231,39 @@ def test_what_was_remembered_is_used_only_as_it_was_written(
     shipped: Resolved, cache: Path, events: pytest.LogCaptureFixture, harm: str
 ) -> None:
     """A damaged choice is measured again; the start after that uses the new one."""
-    load(shipped, "cpu", "fp32", "onnx", cache)
-    folder, request = choice_cache.place(cache, shipped), choice_cache.Asked("cpu", "onnx", "fp32", cpu_count())
+    load_model(shipped, EngineOptions("cpu", "fp32", "onnx", cache))
+    folder, request = (
+        choice_cache.cache_folder(cache, shipped),
+        choice_cache.RuntimeRequest("cpu", "onnx", "fp32", cpu_count()),
+    )
     [path] = (path for path in folder.glob("choice-*") if b'"onnx"' in path.read_bytes()[:99])
     whole = path.read_bytes()
     body = whole.partition(b"\n")[2].replace(b'"tagged":false', b'"tagged":"perhaps"')
     path.write_bytes(whole[:-9] if harm == "damaged" else sha256(body).hexdigest().encode() + b"\n" + body)
-    assert choice_cache.again(folder, request) is None
+    assert choice_cache.load_choice(folder, request) is None
 
     events.clear()
-    load(shipped, "cpu", "fp32", "onnx", cache)
+    load_model(shipped, EngineOptions("cpu", "fp32", "onnx", cache))
 
     assert "runtime.tried" in [record.getMessage() for record in events.records]
     assert path.read_bytes() == whole
-    assert choice_cache.again(folder, request)
+    assert choice_cache.load_choice(folder, request)
 
 
 def test_another_backbone_has_another_place(shipped: Resolved, tmp_path: Path) -> None:
     """The tokenizer may come from another repository: exports made with a different one are not used."""
-    places = {choice_cache.place(tmp_path, replace(shipped, backbone=commit)) for commit in ("", "a1", "b2")}
+    places = {choice_cache.cache_folder(tmp_path, replace(shipped, backbone=commit)) for commit in ("", "a1", "b2")}
     assert len(places) == 3
 
 
 def test_a_damaged_export_is_made_again(shipped: Resolved, cache: Path) -> None:
     """An export whose checksum differs is not loaded."""
-    load(shipped, "cpu", "fp32", "onnx", cache)
-    folder = choice_cache.place(cache, shipped) / choice_cache.EXPORT
+    load_model(shipped, EngineOptions("cpu", "fp32", "onnx", cache))
+    folder = choice_cache.cache_folder(cache, shipped) / choice_cache.EXPORT
     damaged = (folder / choice_cache.GRAPH).read_bytes()[:-1] + b"x"
     (folder / choice_cache.GRAPH).write_bytes(damaged)
 
-    load(shipped, "cpu", "fp32", "onnx", cache)
+    load_model(shipped, EngineOptions("cpu", "fp32", "onnx", cache))
 
     assert (folder / choice_cache.GRAPH).read_bytes() != damaged
     assert set(json.loads((folder / MANIFEST).read_text())) == {choice_cache.GRAPH}
@@ -275,14 +280,14 @@ def test_what_cannot_be_exported_is_passed_over_unless_asked_for(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(onnx_export, "_export", refuse)
+    monkeypatch.setattr(onnx_export, "_write_onnx", refuse)
     monkeypatch.setattr(Path, "write_bytes", full)  # the choice cannot be kept, either
 
-    assert load(shipped, "cpu", "fp32", cache_dir=tmp_path).spec.runtime == "torch"
+    assert load_model(shipped, EngineOptions("cpu", "fp32", cache_dir=tmp_path)).spec.runtime == "torch"
     [event] = [record for record in events.records if record.getMessage() == "runtime.tried"]
     assert "no such operator" in str(vars(event)["trials"])
     with pytest.raises(ModelBrokenError, match="no such operator"):
-        load(shipped, "cpu", "fp32", "openvino", tmp_path)
+        load_model(shipped, EngineOptions("cpu", "fp32", "openvino", tmp_path))
 
 
 def test_a_runtime_that_disagrees_is_never_chosen(
@@ -297,11 +302,11 @@ def test_a_runtime_that_disagrees_is_never_chosen(
     monkeypatch.setattr(select.TorchRuntime, "run", wrong)
     both = [select.Candidate("torch", precision) for precision in ("fp32", "bf16")]
 
-    monkeypatch.setattr(select, "allowed", lambda *_: both)
-    assert load(shipped, "cpu", cache_dir=tmp_path).spec.precision == "fp32"
-    monkeypatch.setattr(select, "allowed", lambda *_: [both[1]] * 2)
+    monkeypatch.setattr(select, "allowed_candidates", lambda *_: both)
+    assert load_model(shipped, EngineOptions("cpu", cache_dir=tmp_path)).spec.precision == "fp32"
+    monkeypatch.setattr(select, "allowed_candidates", lambda *_: [both[1]] * 2)
     with pytest.raises(ModelBrokenError, match="scores differ"):
-        load(shipped, "cpu", cache_dir=tmp_path)
+        load_model(shipped, EngineOptions("cpu", cache_dir=tmp_path))
 
 
 def test_a_disturbed_first_timing_does_not_decide(
@@ -310,15 +315,15 @@ def test_a_disturbed_first_timing_does_not_decide(
     """A candidate that other work on the machine slows at first is compared again, and the faster one is chosen."""
     both = [select.Candidate("torch", precision) for precision in ("fp32", "bf16")]
     readings = {"fp32": iter([1.0, 1.0, *[1.0] * 8]), "bf16": iter([1.4, 1.4, *[0.5] * 8])}
-    read = select.Selector._read
+    read = select.Selector._time_runtime
 
     def read_with_noise(self: Any, runtime: Any) -> Any:
         precision = "bf16" if runtime._dtype is torch.bfloat16 else "fp32"
         return read(self, runtime)[0], next(readings[precision])
 
-    monkeypatch.setattr(select, "allowed", lambda *_: both)
-    monkeypatch.setattr(select.Selector, "_read", read_with_noise)
-    assert load(shipped, "cpu", cache_dir=tmp_path).spec.precision == "bf16"
+    monkeypatch.setattr(select, "allowed_candidates", lambda *_: both)
+    monkeypatch.setattr(select.Selector, "_time_runtime", read_with_noise)
+    assert load_model(shipped, EngineOptions("cpu", cache_dir=tmp_path)).spec.precision == "bf16"
 
 
 def test_a_cache_that_cannot_be_written_leaves_torch(shipped: Resolved, tmp_path: Path) -> None:
@@ -326,15 +331,15 @@ def test_a_cache_that_cannot_be_written_leaves_torch(shipped: Resolved, tmp_path
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
 
-    assert load(shipped, "cpu", "fp32", cache_dir=blocked).spec.runtime == "torch"
+    assert load_model(shipped, EngineOptions("cpu", "fp32", cache_dir=blocked)).spec.runtime == "torch"
     with pytest.raises(ModelBrokenError, match="cannot be exported"):
-        load(shipped, "cpu", "fp32", "openvino", blocked)
+        load_model(shipped, EngineOptions("cpu", "fp32", "openvino", blocked))
 
 
 def test_eight_bits_are_never_chosen() -> None:
     """They change answers: only who asks for them gets them, and only with OpenVINO."""
-    assert select.allowed("cpu", "auto", "int8") == [select.Candidate("openvino", "int8")]
-    assert "int8" not in {candidate.precision for candidate in select.allowed("cpu", "auto", "auto")}
+    assert select.allowed_candidates("cpu", "auto", "int8") == [select.Candidate("openvino", "int8")]
+    assert "int8" not in {candidate.precision for candidate in select.allowed_candidates("cpu", "auto", "auto")}
 
 
 @pytest.mark.parametrize(
@@ -343,10 +348,10 @@ def test_eight_bits_are_never_chosen() -> None:
         ("bf16", "onnx", "GLEANER_RUNTIME=onnx"),
         ("fp16", "auto", "GLEANER_PRECISION=fp16"),
         ("int8", "torch", "GLEANER_PRECISION=int8"),
-        ("auto", "cudagraphs", "not on this cpu"),
+        ("auto", "cudagraphs", "not available on this cpu"),
     ],
 )
 def test_what_this_device_cannot_do_is_said(precision: Any, runtime: Any, message: str, shipped: Resolved) -> None:
     """Settings that no runtime can follow."""
     with pytest.raises(ValueError, match=message):
-        load(shipped, "cpu", precision, runtime)
+        load_model(shipped, EngineOptions("cpu", precision, runtime))

@@ -12,8 +12,8 @@ from jobs.schema import Document, Options
 from tests.conftest import Checkpoint
 from tests.support.families import Family
 from tests.support.scripts import SCRIPTS
-from worker.model.engine import GlinerEngine, load
-from worker.model.sources.resolve import ModelError, Resolved, resolve
+from worker.model.engine import EngineOptions, GlinerEngine, load_model
+from worker.model.sources.resolve import ModelError, Resolved, SourceOptions, resolve_model
 from worker.protocols import ShardRef, Span
 from worker.text.merging import Findings, merge_windows
 from worker.text.windows import cut_document
@@ -43,8 +43,8 @@ def _with_splitter(folder: Path, copy: Path, name: str) -> Path:
 def test_char_finds_parts_of_a_text_without_blanks(checkpoint: Checkpoint) -> None:
     """By whitespace an entity is all of a clause; by characters it may be a name in it."""
     text, folder = SCRIPTS["han"], checkpoint(Family())
-    whitespace = load(Resolved(folder, "x"), "cpu", "fp32", "torch")
-    char = load(Resolved(folder, "x"), "cpu", "fp32", "torch", splitter="char")
+    whitespace = load_model(Resolved(folder, "x"), EngineOptions("cpu", "fp32", "torch"))
+    char = load_model(Resolved(folder, "x"), EngineOptions("cpu", "fp32", "torch", splitter="char"))
 
     assert whitespace.spec.splitter == "whitespace"
     assert char.spec.splitter == "char"
@@ -57,7 +57,7 @@ def test_the_choice_of_a_runtime_is_kept_for_each_splitter(tmp_path: Path) -> No
     """A start with another splitter does not read with that of the start before."""
     source = Resolved(SHIPPED, "x")
     for splitter in ("model", "char", "model"):
-        engine = load(source, "cpu", "fp32", "onnx", tmp_path, splitter=splitter)
+        engine = load_model(source, EngineOptions("cpu", "fp32", "onnx", tmp_path, splitter=splitter))
         assert engine.spec.splitter == ("char" if splitter == "char" else "whitespace")
         words = [*engine.split("北京 Oslo").words]
         assert words == (["北", "京", "Oslo"] if splitter == "char" else ["北京", "Oslo"])
@@ -66,7 +66,7 @@ def test_the_choice_of_a_runtime_is_kept_for_each_splitter(tmp_path: Path) -> No
 def test_a_model_may_name_char(checkpoint: Checkpoint, tmp_path: Path) -> None:
     """`words_splitter_type: char`, which gliner does not have, is read as the setting is."""
     folder = _with_splitter(checkpoint(Family()), tmp_path / "model", "char")
-    engine = load(resolve(str(folder), None, tmp_path), "cpu", "fp32", "torch")
+    engine = load_model(resolve_model(str(folder), None, tmp_path), EngineOptions("cpu", "fp32", "torch"))
     assert engine.spec.splitter == "char"
     assert [*engine.split("北京").words] == ["北", "京"]
 
@@ -78,9 +78,9 @@ def test_a_splitter_that_cannot_be_had_is_refused_or_replaced(
     """All gliner-x models name stanza; the message names the setting with which they load."""
     folder = _with_splitter(checkpoint(Family()), tmp_path / "model", name)
     with pytest.raises(ModelError, match=r"GLEANER_WORD_SPLITTER=whitespace") as refused:
-        resolve(str(folder), None, tmp_path)
+        resolve_model(str(folder), None, tmp_path)
     assert name in str(refused.value)
 
-    resolved = resolve(str(folder), None, tmp_path, splitter="whitespace")
-    engine = load(resolved, "cpu", "fp32", "torch", splitter="whitespace")
+    resolved = resolve_model(str(folder), None, tmp_path, SourceOptions(splitter="whitespace"))
+    engine = load_model(resolved, EngineOptions("cpu", "fp32", "torch", splitter="whitespace"))
     assert [*engine.split("Anna met Bo.").words] == ["Anna", "met", "Bo", "."]

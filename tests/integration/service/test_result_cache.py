@@ -14,8 +14,8 @@ from jobs.observability.metrics import WorkerMetrics
 from jobs.schema import DocumentResult
 from tests.support.intake import InProcessWorker, running_worker
 from tests.support.ledger import CODEC, MODEL
-from worker.model.engine import load
-from worker.model.sources.resolve import resolve
+from worker.model.engine import EngineOptions, load_model
+from worker.model.sources.resolve import resolve_model
 from worker.protocols import Engine, ModelSpec
 from worker.shards.result_cache import ResultCache
 
@@ -37,7 +37,7 @@ def cache_for(spec: ModelSpec, store: Ledger, metrics: WorkerMetrics) -> ResultC
 @pytest.fixture(scope="module")
 def engine() -> Engine:
     """Load the shipped model, exact."""
-    return load(resolve(str(SHIPPED), None, Path("unused")), "cpu", "fp32")
+    return load_model(resolve_model(str(SHIPPED), None, Path("unused")), EngineOptions("cpu", "fp32"))
 
 
 @pytest.fixture

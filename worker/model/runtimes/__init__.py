@@ -1,4 +1,4 @@
-"""What runs a forward pass: each file here brings one way from named arrays to scores, and nothing else."""
+"""Runtimes for the forward pass: every module here runs named arrays to scores in one way, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Protocol
 from worker.model.collate import Arrays
 from worker.model.decode import Scores
 
-OF_EXPORT = ("onnx", "openvino")
-"""Runtimes that need no more than the exported graph."""
+EXPORT_RUNTIMES = ("onnx", "openvino")
+"""Runtimes that need only the exported graph."""
 
 
 class Runtime(Protocol):
@@ -18,12 +18,12 @@ class Runtime(Protocol):
 
     @property
     def streams(self) -> int:
-        """Passes that may run at once, each called from a thread of its own, without one waiting for another."""
+        """Number of passes that may run at once, called from one thread each, without waiting for each other."""
         ...
 
     @property
     def express_tokens(self) -> int:
-        """Padded tokens of a pass that may run beside those of all streams, from one more thread; 0: none may."""
+        """Padded tokens of a pass that may run in addition to the streams, from one more thread; 0: none may."""
         ...
 
     def run(self, arrays: Arrays) -> Scores:
@@ -43,8 +43,8 @@ class Candidate:
     precision: str
 
 
-def of_export(candidate: Candidate, path: Path, threads: int) -> Runtime:
-    """One of `OF_EXPORT`."""
+def load_exported(candidate: Candidate, path: Path, threads: int) -> Runtime:
+    """Return the runtime, one of `EXPORT_RUNTIMES`, for the exported graph at `path`."""
     if candidate.runtime == "onnx":
         from worker.model.runtimes.onnx import OnnxRuntime
 

@@ -1,7 +1,7 @@
-"""The forward pass on CUDA with nothing to wait for but the device: recorded for small micro-batches of one shape.
+"""The forward pass on CUDA, recorded as a CUDA graph for small micro-batches whose shape recurs.
 
-A small pass is a thousand launches of kernels that are done before the next one is launched; a CUDA graph launches
-them all at once. Scores travel back on a stream of their own: the model's thread goes on, and the decoder's waits.
+A small pass is a thousand launches of kernels that end before the next one is launched; a CUDA graph launches them
+all at once. Scores are copied back on a separate stream: the model's thread continues, and the decoder's waits.
 """
 
 from __future__ import annotations
@@ -14,60 +14,61 @@ from numpy.typing import NDArray
 
 from worker.model.collate import Arrays, word_slots
 from worker.model.decode import Scores
-from worker.model.runtimes.graph_cache import Replays, Shape, filled
-from worker.model.runtimes.torch import device_errors
-from worker.model.static_graph import FixedGraph
+from worker.model.runtimes.graph_cache import GraphCache, Shape, padded_shape
+from worker.model.runtimes.torch import translate_device_errors
+from worker.model.static_graph import StaticGraph
 from worker.protocols import OutOfMemory
 
 WARM_UPS = 3
-"""Passes before one is recorded: libraries choose kernels and make their workspaces in the first ones."""
+"""Passes before a recording: in the first ones libraries choose kernels and allocate their workspaces."""
 
 
 class CudaGraphsRuntime:
-    """A graph on the CUDA device, in one precision. For one thread at a time; what `run` returns is for any thread.
+    """A graph on the CUDA device, in one precision. For one thread at a time; any thread may read the scores.
 
     Args:
-        graph: whose shapes the host knows.
-        dtype: what products are computed in.
-        longest: pieces that a row may have.
+        graph: a forward pass of static shapes.
+        dtype: precision of matrix products.
+        longest: tokens that a row may have.
     """
 
     streams = 1
     express_tokens = 0
 
-    def __init__(self, graph: FixedGraph, dtype: torch.dtype, longest: int) -> None:
+    def __init__(self, graph: StaticGraph, dtype: torch.dtype, longest: int) -> None:
         self._graph = graph
         self._dtype = dtype
         self._longest = longest
         self._compute: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self._back: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._pool: Any = None  # one pass at a time: all recordings share the memory of what lies in between
-        self._replays: Replays[_Recording] = Replays(self._recorded)
+        self._pool: Any = None  # one pass at a time: all recordings share the memory of intermediate results
+        self._cache: GraphCache[_Recording] = GraphCache(self._record)
 
     def run(self, arrays: Arrays) -> Scores:
-        """Return the scores, still on their way; the device has computed them.
+        """Return the scores, computed but perhaps not yet copied from the device.
 
         Raises:
             OutOfMemory: the batch did not fit.
             EngineBroken: the device is lost.
         """
-        real = self._shape(arrays)
-        shape = filled(real, self._longest)
-        with device_errors(), torch.inference_mode(), torch.cuda.stream(self._compute):
-            recording = self._replays.of(shape) if shape else None
+        real = self._measure_shape(arrays)
+        shape = padded_shape(real, self._longest)
+        with translate_device_errors(), torch.inference_mode(), torch.cuda.stream(self._compute):
+            recording = self._cache.get(shape) if shape else None
             if shape and recording:
-                recording.replay({name: _pinned(arrays[name], _size(name, shape)) for name in self._graph.inputs})
-                every = recording.logits[: real.rows, : real.words, :, : real.labels]
-                logits = every.clone(memory_format=torch.contiguous_format)  # the next replay writes over it
+                inputs = {name: _pin(arrays[name], _input_size(name, shape)) for name in self._graph.inputs}
+                recording.replay(inputs)
+                padded = recording.logits[: real.rows, : real.words, :, : real.labels]
+                logits = padded.clone(memory_format=torch.contiguous_format)  # the next replay overwrites it
             else:
-                inputs = {name: _pinned(arrays[name]).to("cuda", non_blocking=True) for name in self._graph.inputs}
+                inputs = {name: _pin(arrays[name]).to("cuda", non_blocking=True) for name in self._graph.inputs}
                 logits = self._forward(inputs, real)
-            return self._fetched(logits)
+            return self._copy_back(logits)
 
-    def _shape(self, arrays: Arrays) -> Shape:
-        rows, pieces = arrays["input_ids"].shape
+    def _measure_shape(self, arrays: Arrays) -> Shape:
+        rows, tokens = arrays["input_ids"].shape
         words = int(word_slots(int(arrays["text_lengths"].max())))
-        return Shape(rows, pieces, words, self._graph.labels(arrays["input_ids"], arrays["attention_mask"]))
+        return Shape(rows, tokens, words, self._graph.count_labels(arrays["input_ids"], arrays["attention_mask"]))
 
     def _forward(self, inputs: Mapping[str, torch.Tensor], shape: Shape) -> torch.Tensor:
         tensors = (inputs[name] for name in self._graph.inputs)
@@ -75,48 +76,51 @@ class CudaGraphsRuntime:
             logits: torch.Tensor = self._graph(*tensors, words=shape.words, labels=shape.labels)[0]
         return logits.float()
 
-    def _fetched(self, logits: torch.Tensor) -> Scores:
-        """Start the way back, and wait for the computing: what makes a device fail must be known when it does."""
+    def _copy_back(self, logits: torch.Tensor) -> Scores:
+        """Start the copy to the host, and wait for the computation, so that its errors are raised here."""
         computed: Any = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        there: Any = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        copied: Any = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         computed.record(self._compute)
         self._back.wait_event(computed)
         host = torch.empty(logits.shape, dtype=logits.dtype, pin_memory=True)
         with torch.cuda.stream(self._back):
             host.copy_(logits, non_blocking=True)
-            there.record(self._back)
+            copied.record(self._back)
         computed.synchronize()
-        return Arriving(there, host.numpy(), logits)
+        return DeferredScores(copied, host.numpy(), logits)
 
-    def _recorded(self, shape: Shape) -> _Recording:
-        if not len(self._replays):  # a pool that nothing holds any more may not be taken up again
+    def _record(self, shape: Shape) -> _Recording:
+        if not len(self._cache):  # a pool without recordings must not be reused
             self._pool = torch.cuda.graph_pool_handle()
         try:
             return _Recording(self._forward, self._graph.inputs, shape, self._pool, self._compute)
         except torch.OutOfMemoryError as error:
             raise OutOfMemory from error
         except RuntimeError:
-            # What cannot be recorded is a CUDA error like that of a lost device, which would not answer this.
-            with device_errors():
+            # A pass that cannot be recorded raises a CUDA error like a lost device; only a lost one fails here,
+            # too.
+            with translate_device_errors():
                 torch.cuda.synchronize()
             raise
 
     def release_memory(self) -> None:
-        """Give cached device memory back, recordings with what they hold first."""
+        """Drop all recordings, and give cached device memory back."""
         self._compute.synchronize()
-        self._replays.clear()
+        self._cache.clear()
         torch.cuda.empty_cache()
 
 
 class _Recording:
-    """A forward pass of one shape, as a CUDA graph that reads its inputs from where they lie.
+    """A forward pass of one shape, as a CUDA graph that reads its inputs at fixed addresses.
 
     Attributes:
-        logits: where the pass leaves them, until the next replay of any recording.
+        logits: the pass's output, valid until the next replay of any recording.
     """
 
     def __init__(self, forward: Any, names: Any, shape: Shape, pool: Any, stream: Any) -> None:
-        self._inputs = {name: torch.zeros(_size(name, shape), dtype=torch.int64, device="cuda") for name in names}
+        self._inputs = {
+            name: torch.zeros(_input_size(name, shape), dtype=torch.int64, device="cuda") for name in names
+        }
         for _ in range(WARM_UPS):
             forward(self._inputs, shape)
         self._graph = torch.cuda.CUDAGraph()
@@ -125,23 +129,23 @@ class _Recording:
             self.logits: torch.Tensor = forward(self._inputs, shape)
 
     def replay(self, inputs: Mapping[str, torch.Tensor]) -> None:
-        """Run it on these, which have its shape."""
+        """Run the pass on inputs of its shape."""
         for name, value in inputs.items():
             self._inputs[name].copy_(value, non_blocking=True)
         self._graph.replay()
 
 
-class Arriving(Mapping[str, NDArray[Any]]):
-    """Scores on their way from the device: whoever asks for them waits until they are there.
+class DeferredScores(Mapping[str, NDArray[Any]]):
+    """Scores being copied from the device: reading them waits for the copy.
 
     Args:
-        there: when they are.
-        logits: where they arrive.
-        source: where they come from; must not be given back before.
+        copied: the event at the end of the copy.
+        logits: the copy.
+        source: the tensor on the device; must not be freed before.
     """
 
-    def __init__(self, there: Any, logits: NDArray[Any], source: torch.Tensor) -> None:
-        self._there = there
+    def __init__(self, copied: Any, logits: NDArray[Any], source: torch.Tensor) -> None:
+        self._copied = copied
         self._logits = logits
         self._source: torch.Tensor | None = source
 
@@ -149,8 +153,8 @@ class Arriving(Mapping[str, NDArray[Any]]):
         if name != "logits":
             raise KeyError(name)
         if self._source is not None:
-            with device_errors():
-                self._there.synchronize()
+            with translate_device_errors():
+                self._copied.synchronize()
             self._source = None
         return self._logits
 
@@ -161,12 +165,12 @@ class Arriving(Mapping[str, NDArray[Any]]):
         return 1
 
 
-def _size(name: str, shape: Shape) -> tuple[int, int]:
-    return (shape.rows, 1) if name == "text_lengths" else (shape.rows, shape.pieces)
+def _input_size(name: str, shape: Shape) -> tuple[int, int]:
+    return (shape.rows, 1) if name == "text_lengths" else (shape.rows, shape.tokens)
 
 
-def _pinned(array: NDArray[Any], size: tuple[int, int] | None = None) -> torch.Tensor:
-    """In memory that the device reads by itself, and filled up with zeros, which mean nothing, to this size."""
+def _pin(array: NDArray[Any], size: tuple[int, int] | None = None) -> torch.Tensor:
+    """Return the array in pinned memory, which the device can read directly, padded with zeros to this size."""
     rows, columns = array.shape
     host = torch.empty(size or array.shape, dtype=torch.int64, pin_memory=True)
     view = host.numpy()

@@ -1,4 +1,4 @@
-"""Weights in 8 bits for OpenVINO, which then multiplies in 8 bits where the processor has VNNI instructions."""
+"""8-bit weights for OpenVINO, which then multiplies in 8 bits where the processor has VNNI instructions."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import openvino
 from openvino import opset13 as operations
 
 LEAST = 64
-"""Rows and columns of a matrix that is worth it."""
-LARGEST = 127
+"""Fewest rows and columns for which it is worthwhile."""
+MAX_INT8 = 127
 
 
 def compress_weights(model: openvino.Model) -> int:
-    """Replace constant matrices by 8-bit ones with a scale for each output; return how many.
+    """Replace constant matrices by 8-bit ones with a scale for each output; return the number of replaced ones.
 
-    Embeddings and recurrent layers keep their bits.
+    Embeddings and recurrent layers keep their precision.
     """
     count = 0
     for product in model.get_ordered_ops():
@@ -25,8 +25,8 @@ def compress_weights(model: openvino.Model) -> int:
             continue
         options = product.get_attributes()
         weights = np.asarray(constant.data, np.float32)
-        rows = weights if options["transpose_b"] else weights.T  # an output each
-        scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / LARGEST, np.finfo(np.float32).tiny)
+        rows = weights if options["transpose_b"] else weights.T  # one row per output
+        scales = np.maximum(np.abs(rows).max(axis=1, keepdims=True) / MAX_INT8, np.finfo(np.float32).tiny)
         small = operations.constant(np.ascontiguousarray(np.rint(rows / scales).astype(np.int8)))
         wide = operations.multiply(operations.convert(small, "f32"), operations.constant(scales))
         replacement = operations.matmul(product.input_value(0), wide, options["transpose_a"], True)

@@ -14,7 +14,7 @@ ERRORS_ONLY = 3
 
 
 class OnnxRuntime:
-    """An exported graph.
+    """An exported graph in an ONNX Runtime session.
 
     Args:
         path: the export.
@@ -46,4 +46,4 @@ class OnnxRuntime:
         return {"logits": logits}
 
     def release_memory(self) -> None:
-        """Nothing is kept back that could be given."""
+        """Do nothing: there is no cached memory to release."""

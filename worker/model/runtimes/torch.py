@@ -1,4 +1,4 @@
-"""The forward pass on torch: the reference, any model, any device."""
+"""The forward pass on torch: the reference, for any model on any device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from worker.model.collate import Arrays
 from worker.model.deberta import with_lean_encoder
 from worker.model.decode import Scores
-from worker.model.graph import Graph, lean
+from worker.model.graph import Graph, cast_linear_weights
 from worker.protocols import EngineBroken, OutOfMemory
 
 
@@ -21,14 +21,14 @@ class TorchRuntime:
     express_tokens = 0
 
     def __init__(self, graph: Graph, device: str, dtype: torch.dtype) -> None:
-        if dtype is not torch.float32:  # which is the library's own, for others to be compared with
-            graph = lean(with_lean_encoder(graph) if device == "cpu" else graph, dtype)
+        if dtype is not torch.float32:  # fp32 is the library's own pass, with which the others are compared
+            graph = cast_linear_weights(with_lean_encoder(graph) if device == "cpu" else graph, dtype)
         self._graph = graph
         self._device = device
         self._dtype = dtype
 
     def run(self, arrays: Arrays) -> Scores:
-        """Scores, back on the CPU, so that decoding never waits for the device.
+        """Return the scores on the CPU, so that decoding never waits for the device.
 
         Raises:
             OutOfMemory: the batch did not fit.
@@ -38,11 +38,11 @@ class TorchRuntime:
             "token_lengths": arrays["attention_mask"].sum(axis=1).tolist(),
             "word_lengths": arrays["text_lengths"][:, 0].tolist(),
         }
-        with device_errors(), torch.inference_mode(), self._autocast():
-            [logits] = self._graph(*(self._there(arrays, name) for name in self._graph.inputs), **hints)
+        with translate_device_errors(), torch.inference_mode(), self._autocast():
+            [logits] = self._graph(*(self._copy_to_device(arrays, name) for name in self._graph.inputs), **hints)
             return {"logits": logits.float().cpu().numpy()}
 
-    def _there(self, arrays: Arrays, name: str) -> torch.Tensor:
+    def _copy_to_device(self, arrays: Arrays, name: str) -> torch.Tensor:
         tensor = torch.from_numpy(arrays[name])
         return tensor if self._device == "cpu" else tensor.pin_memory().to(self._device, non_blocking=True)
 
@@ -58,8 +58,8 @@ class TorchRuntime:
 
 
 @contextlib.contextmanager
-def device_errors() -> Iterator[None]:
-    """Tell a full device and a lost one from an ordinary failure."""
+def translate_device_errors() -> Iterator[None]:
+    """Raise OutOfMemory for a full device and EngineBroken for a lost one; other errors pass unchanged."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:

@@ -1,1 +1,1 @@
-"""Selects the fastest runtime whose scores agree with the library's."""
+"""Selection of the fastest runtime whose scores agree with the library's."""

@@ -1,8 +1,9 @@
-"""What an earlier start found out about a model, kept in the model cache: its description and what runs it fastest.
+"""Results of an earlier start's selection in the model cache: the model's description and its fastest runtime.
 
-With that and the exported graph, a start needs neither gliner nor torch nor the weights, which are most of its time
-and of its memory. The answers are the same: a first start makes its parts from the same description. What is not
-sound, or is of other weights, versions, processors or settings, is not used, and the start becomes a first one.
+With these and the exported graph, a start needs neither gliner nor torch nor the weights, which take most of its
+time and memory. The answers are the same: a first start builds its pipeline from the same description. An entry
+that is damaged, or of other weights, versions, processors or settings, is ignored, and the runtime is selected
+again.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from worker.model.pipeline import Described
-from worker.model.runtimes import OF_EXPORT, Candidate, Runtime, of_export
-from worker.model.sources.checksums import sound
+from worker.model.pipeline import ModelDescription
+from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, Runtime, load_exported
+from worker.model.sources.checksums import is_intact
 from worker.model.sources.resolve import Resolved
 from worker.text.splitters import Splitter
 
@@ -36,9 +37,9 @@ PACKAGES = (
     "torch",
     "transformers",
 )
-"""Another version of one of these may change how a model reads, which runtime is fastest, or whether it agrees."""
+"""Packages whose version may change a model's tokens, the fastest runtime, or the agreement of its scores."""
 VERSION = 4
-"""To be counted up when the graph or the description changes: what older versions kept is then left alone."""
+"""Incremented when the graph or the description changes: exports and choices of older versions are then ignored."""
 EXPORT = "onnx"
 GRAPH = "model.onnx"
 CHOICE = "choice-{}.json"
@@ -47,14 +48,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What settings and machine ask for.
+class RuntimeRequest:
+    """The settings and the machine that a runtime is selected for; part of the cache's key.
 
     Attributes:
-        device: the one that is used.
-        card: what a CUDA device is called.
-        most_tokens: tokens that a row may have; 0: by the model.
-        splitter: what cuts texts into words.
+        device: `cpu` or `cuda`.
+        threads: cores to use.
+        card: name of the CUDA device.
+        max_row_tokens: tokens that a row may have; 0: derived from the model.
+        splitter: cuts texts into words.
     """
 
     device: str
@@ -62,58 +64,58 @@ class Asked:
     precision: Precision
     threads: int
     card: str = ""
-    most_tokens: int = 0
+    max_row_tokens: int = 0
     splitter: str = Splitter.MODEL
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
-    """What was found out."""
+class CachedChoice:
+    """The part of a selection that is cached as JSON."""
 
     candidate: Candidate
-    model: Described
+    model: ModelDescription
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What runs a model, and what goes around it."""
+    """A loaded runtime, and the choice that it is from."""
 
-    run_by: Runtime
-    found: Remembered
-
-
-_STORED = TypeAdapter(Remembered)
+    runtime: Runtime
+    choice: CachedChoice
 
 
-def place(cache_dir: Path, model: Resolved) -> Path:
-    """The folder for what is derived from these weights and this tokenizer."""
+_STORED = TypeAdapter(CachedChoice)
+
+
+def cache_folder(cache_dir: Path, model: Resolved) -> Path:
+    """Return the folder for everything derived from these weights and this tokenizer."""
     name = "-".join(part for part in (model.revision, model.backbone, f"v{VERSION}") if part)
     return cache_dir / "runtimes" / "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
-def again(folder: Path, asked: Asked) -> Selection | None:
-    """What an earlier start chose, loaded from the export; None where it is not there, not sound, or is torch."""
-    found, path = recall(folder, asked), export(folder)
-    if found is None or path is None or found.candidate.runtime not in OF_EXPORT:
+def load_choice(folder: Path, request: RuntimeRequest) -> Selection | None:
+    """Load the export that an earlier start chose; None where it is missing, damaged, or the choice was torch."""
+    choice, path = read_choice(folder, request), find_export(folder)
+    if choice is None or path is None or choice.candidate.runtime not in EXPORT_RUNTIMES:
         return None
     try:
-        return Selection(of_export(found.candidate, path, asked.threads), found)
-    except Exception as error:  # noqa: BLE001  # whatever is wrong with it, the next thing is to choose again
+        return Selection(load_exported(choice.candidate, path, request.threads), choice)
+    except Exception as error:  # noqa: BLE001  # whatever the reason, the runtime is selected again
         log.warning("runtime.choice_unusable", extra={"reason": f"{type(error).__name__}: {error}"})
         return None
 
 
-def export(folder: Path) -> Path | None:
-    """The exported graph, if it is there and is what was written."""
-    return folder / EXPORT / GRAPH if sound(folder / EXPORT) else None
+def find_export(folder: Path) -> Path | None:
+    """Return the exported graph; None where it is missing or damaged."""
+    return folder / EXPORT / GRAPH if is_intact(folder / EXPORT) else None
 
 
-def recall(folder: Path, asked: Asked) -> Remembered | None:
-    """What was found out when the same was asked of such a machine."""
+def read_choice(folder: Path, request: RuntimeRequest) -> CachedChoice | None:
+    """Return the choice for an equal request on such a machine; None where there is none, or it is damaged."""
     try:
-        digest, _, body = _choice(folder, asked).read_bytes().partition(b"\n")
-        if digest != _digest(body):
-            raise ValueError("its checksum is another")
+        digest, _, body = _choice_path(folder, request).read_bytes().partition(b"\n")
+        if digest != _hex_digest(body):
+            raise ValueError("the checksum does not match")
         return _STORED.validate_json(body)
     except FileNotFoundError:
         pass
@@ -122,19 +124,19 @@ def recall(folder: Path, asked: Asked) -> Remembered | None:
     return None
 
 
-def remember(folder: Path, asked: Asked, found: Remembered) -> None:
-    """Keep it for the next start."""
-    path = _choice(folder, asked)
-    partial, body = path.with_suffix(".partial"), _STORED.dump_json(found)
+def write_choice(folder: Path, request: RuntimeRequest, choice: CachedChoice) -> None:
+    """Write the choice for later starts; a failure is logged only."""
+    path = _choice_path(folder, request)
+    partial, body = path.with_suffix(".partial"), _STORED.dump_json(choice)
     try:
-        partial.write_bytes(_digest(body) + b"\n" + body)
+        partial.write_bytes(_hex_digest(body) + b"\n" + body)
         partial.replace(path)
-    except OSError as error:  # a full disk: the next start tries them all again
-        log.warning("runtime.choice_unwritten", extra={"reason": type(error).__name__})
+    except OSError as error:  # such as a full disk: the next start selects again
+        log.warning("runtime.cache_write_failed", extra={"reason": type(error).__name__})
 
 
-def installed(package: str) -> bool:
-    """Whether the package can be had, without importing it."""
+def is_installed(package: str) -> bool:
+    """Return whether the package is installed, without importing it."""
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -142,16 +144,16 @@ def installed(package: str) -> bool:
     return True
 
 
-def _digest(body: bytes) -> bytes:
+def _hex_digest(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest().encode()
 
 
-def _choice(folder: Path, asked: Asked) -> Path:
-    """By this machine, these packages, this question."""
-    versions = [f"{package} {importlib.metadata.version(package)}" for package in PACKAGES if installed(package)]
+def _choice_path(folder: Path, request: RuntimeRequest) -> Path:
+    """Return the path of the choice for this machine, these packages and this request."""
+    versions = [f"{package} {importlib.metadata.version(package)}" for package in PACKAGES if is_installed(package)]
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
         cpu = [line for line in lines if line.split("\t")[0] in ("model name", "flags", "Features")]
     except OSError:
         cpu = []
-    return folder / CHOICE.format(_digest("\n".join([*versions, *cpu, str(asked)]).encode())[:12].decode())
+    return folder / CHOICE.format(_hex_digest("\n".join([*versions, *cpu, str(request)]).encode())[:12].decode())

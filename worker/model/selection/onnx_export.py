@@ -14,22 +14,22 @@ from filelock import FileLock
 from worker.model.collate import Arrays
 from worker.model.deberta import with_lean_encoder
 from worker.model.graph import Graph
-from worker.model.selection.choice_cache import EXPORT, GRAPH, export
-from worker.model.sources.checksums import seal
+from worker.model.selection.choice_cache import EXPORT, GRAPH, find_export
+from worker.model.sources.checksums import write_manifest
 
 OPSET = 19
 
 
 class ExportError(Exception):
-    """The graph cannot be exported, or the cache cannot be written; the message says which."""
+    """The graph cannot be exported, or the cache cannot be written; the message says why."""
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other workers on this machine out until we have made what they need, too.
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, so that only one worker on this machine exports and selects.
 
     Raises:
-        ExportError: nothing can be written there.
+        ExportError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,58 +43,62 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def exported(graph: Graph, example: Arrays, folder: Path) -> Path:
-    """The ONNX file, from the cache if it is there and sound. The folder must be locked.
+def export_graph(graph: Graph, example: Arrays, folder: Path) -> Path:
+    """Return the ONNX file, exported unless the cache has an intact one. The folder must be locked.
 
     Args:
         graph: the forward pass; on the CPU.
-        example: inputs to trace it with: rows of unlike lengths, unlike numbers of labels.
-        folder: from `remembered.place`.
+        example: inputs to trace it with: rows of different lengths and numbers of labels.
+        folder: from `choice_cache.cache_folder`.
 
     Raises:
         ExportError: this graph has no ONNX form, or the disk is full.
     """
-    found = export(folder)
-    if found is None:
+    path = find_export(folder)
+    if path is None:
         target, partial = folder / EXPORT, folder / f"{EXPORT}.partial"
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            _export(graph, example, partial / GRAPH)
-            seal(partial)
+            _write_onnx(graph, example, partial / GRAPH)
+            write_manifest(partial)
             shutil.rmtree(target, ignore_errors=True)
             partial.replace(target)
-            found = target / GRAPH
-        except Exception as error:  # torch has many kinds, none of them ours to know
+            path = target / GRAPH
+        except Exception as error:  # torch raises many kinds
             shutil.rmtree(partial, ignore_errors=True)
             raise ExportError(f"{type(error).__name__}: {str(error)[:300]}") from error
-    return found
+    return path
 
 
-def _export(graph: Graph, example: Arrays, path: Path) -> None:
+def _write_onnx(graph: Graph, example: Arrays, path: Path) -> None:
     lean = with_lean_encoder(graph)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer, about what is fixed in the graph; agreement is measured
+        warnings.simplefilter("ignore")  # of the tracer, about constants in the graph; agreement is measured
         with torch.inference_mode():
             torch.onnx.export(
-                _LogitsAlone(lean).eval(),  # torch leaves all within it as it found the outermost: dropout and all
+                _LogitsOnly(lean).eval(),  # torch exports all modules in the mode of the outermost one: no dropout
                 tuple(torch.from_numpy(example[name]) for name in graph.inputs),
                 str(path),
                 input_names=list(graph.inputs),
                 output_names=["logits"],
-                dynamic_axes=_axes(graph.inputs),
+                dynamic_axes=_dynamic_axes(graph.inputs),
                 opset_version=OPSET,
                 dynamo=False,
             )
 
 
-def _axes(inputs: Sequence[str]) -> dict[str, dict[int, str]]:
-    own = {"text_lengths": {0: "rows"}, "span_idx": {0: "rows", 1: "spans"}, "span_mask": {0: "rows", 1: "spans"}}
-    axes = {name: own.get(name, {0: "rows", 1: "pieces"}) for name in inputs}
+def _dynamic_axes(inputs: Sequence[str]) -> dict[str, dict[int, str]]:
+    special = {
+        "text_lengths": {0: "rows"},
+        "span_idx": {0: "rows", 1: "spans"},
+        "span_mask": {0: "rows", 1: "spans"},
+    }
+    axes = {name: special.get(name, {0: "rows", 1: "tokens"}) for name in inputs}
     return {**axes, "logits": {0: "rows", 1: "words", 2: "third", 3: "fourth"}}
 
 
-class _LogitsAlone(torch.nn.Module):
+class _LogitsOnly(torch.nn.Module):
     def __init__(self, graph: Graph) -> None:
         super().__init__()
         self._graph = graph

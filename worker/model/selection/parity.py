@@ -1,8 +1,7 @@
 # ruff: noqa: RUF001  # letters of other alphabets look like Latin ones
-"""The rule by which a runtime may run a model: its scores are the library's for one text alone. Pure.
+"""The condition for using a runtime: its scores equal the library's for each text alone. Pure.
 
-`worker.model.selection.select` loads and times the candidates; this page has the texts, and how near scores must
-be.
+`worker.model.selection.select` loads and times the candidates; this module has the texts and the margins.
 """
 
 from __future__ import annotations
@@ -21,31 +20,23 @@ from worker.protocols import ShardRef, Tokenizer, Window
 from worker.text.windows import cut_document
 
 MARGINS: Mapping[str, float] = {"fp32": 1e-3, "fp16": 0.01, "bf16": 0.05, "int8": 0.2}
-"""The most by which a score may differ.
+"""The most that a score may differ by.
 
-In 32 bits rounding moves scores by some 1e-5; what is further off is another computation, such as one that reads
-padding. bf16 has 8 significant bits: a logit of 8 is off by 0.03 when it is written down, and by 0.2 after a dozen
-layers, of which at most a quarter reaches a score. fp16 has 11 bits; int8 has 7, for weights, and is
-run only on request.
+In 32 bits rounding moves scores by some 1e-5; a larger difference is another computation, such as one that reads
+padding. bf16 has 8 significant bits: a logit of 8 is off by 0.03 when it is stored, and by 0.2 after a dozen
+layers, of which at most a quarter reaches a score. fp16 has 11 bits; int8 has 7, for weights, and is used only on
+request.
 """
 Rows = list[NDArray[Any]]
-"""For each row the scores of all that the model scores of its text, whether they mean an entity or not."""
+"""For each row all scores of its text, above the threshold or not."""
 ROWS = 8
-"""Of a micro-batch when timing; about what fits a CPU's caches."""
+"""Rows of a micro-batch when timing; about as many as fit a CPU's caches."""
 
-_SETS: tuple[Labels, ...] = (
+_LABEL_SETS: tuple[Labels, ...] = (
     {"person": None, "organization": None, "location": None},
     {"person": None, "company": None, "city": None, "date": None, "product": None},
     {"animal": None},
-    {
-        "event": None,
-        "country": None,
-        "river": None,
-        "ship": None,
-        "job title": None,
-        "language": None,
-        "food": None,
-    },
+    dict.fromkeys(("event", "country", "river", "ship", "job title", "language", "food")),
 )
 _TEXTS = (
     "Maria Keller moved to Oslo.",
@@ -78,8 +69,6 @@ _TEXTS = (
     "The Amazon rose by nine metres.",
     "Orchard Bank and the city of Lyon will pay for the bridge.",
 )
-
-
 _SCRIPTS = (
     "Die Deutsche Bank eröffnete eine Filiale in München.",
     "José García viajó el martes a São Paulo.",
@@ -96,13 +85,13 @@ _SCRIPTS = (
 )
 """Short texts: in a micro-batch with one of `_TEXTS` that is at least four times as long."""
 LONG = 40
-"""Words of such a text, from which on it is cut: longer ones would only take time."""
-COMPANIES = 3
+"""Words to which such a text is cut: longer ones would only take time."""
+MIXED_BATCHES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How a candidate did: seconds for the texts, or why it is out."""
+    """Result of trying a candidate: seconds for the texts, or the reason for refusing it."""
 
     runtime: str
     precision: str
@@ -110,59 +99,59 @@ class Trial:
     refused: str | None = None
 
 
-def micro_batches(tokenizer: Tokenizer) -> list[list[Window]]:
-    """Return built-in texts as micro-batches of like lengths, each with several sets of labels: for timing."""
-    windows = [window for i, text in enumerate(_TEXTS) for window in _windows(i, text, tokenizer)]
+def build_timing_batches(tokenizer: Tokenizer) -> list[list[Window]]:
+    """Return built-in texts as micro-batches of similar lengths, with several sets of labels each, for timing."""
+    windows = [window for i, text in enumerate(_TEXTS) for window in _cut_text(i, text, tokenizer)]
     windows.sort(key=lambda window: window.row_tokens)
     return [windows[i : i + ROWS] for i in range(0, len(windows), ROWS)]
 
 
-def companies(tokenizer: Tokenizer) -> list[list[Window]]:
-    """Return micro-batches of short texts next to one four times as long, and of one text alone."""
-    longest = sorted(_TEXTS, key=len)[-COMPANIES:]
+def build_mixed_batches(tokenizer: Tokenizer) -> list[list[Window]]:
+    """Return micro-batches of short texts with one four times as long, and of one text alone."""
+    longest = sorted(_TEXTS, key=len)[-MIXED_BATCHES:]
     batches = []
     for number, text in enumerate(longest):
-        texts = (*_SCRIPTS[number::COMPANIES], " ".join(text.split()[:LONG]))
-        rows = [_windows(number + i, each, tokenizer)[0] for i, each in enumerate(texts)]
+        texts = (*_SCRIPTS[number::MIXED_BATCHES], " ".join(text.split()[:LONG]))
+        rows = [_cut_text(number + i, short, tokenizer)[0] for i, short in enumerate(texts)]
         batches += [rows, rows[:1]]
     return batches
 
 
-def _windows(number: int, text: str, tokenizer: Tokenizer) -> Sequence[Window]:
+def _cut_text(number: int, text: str, tokenizer: Tokenizer) -> Sequence[Window]:
     document = Document(number, str(number), text)
     return cut_document(
-        document, _SETS[number % len(_SETS)], Options(), tokenizer, ShardRef("agreement", 0)
+        document, _LABEL_SETS[number % len(_LABEL_SETS)], Options(), tokenizer, ShardRef("agreement", 0)
     ).windows
 
 
-def rows_of(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[NDArray[Any]]:
+def row_scores(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[NDArray[Any]]:
     """Return the scores of each row's own words and labels, without those of padding.
 
     Args:
         windows: the rows of the forward pass.
-        scores: what the model returned.
+        scores: the model's outputs.
         tagged: `logits` are of (row, word, label, start | end | inside); else of (row, first word, width, label).
     """
     rows = []
     for window, logits in zip(windows, scores["logits"], strict=True):
         words, labels = len(window.words), len(window.prompts)
         if tagged:
-            own = logits[:words, :labels]
+            real = logits[:words, :labels]
         else:
             last = np.arange(words)[:, None] + np.arange(logits.shape[1])
-            own = logits[:words, :, :labels][last < words]
+            real = logits[:words, :, :labels][last < words]
         with np.errstate(over="ignore"):
-            rows.append(1.0 / (1.0 + np.exp(-own.astype(np.float64))))
+            rows.append(1.0 / (1.0 + np.exp(-real.astype(np.float64))))
     return rows
 
 
-def disagreement(expected: Sequence[Rows], found: Sequence[Rows], precision: str) -> str | None:
-    """Return how the scores of micro-batches differ by more than that precision allows; None where they agree.
+def describe_disagreement(expected: Sequence[Rows], actual: Sequence[Rows], precision: str) -> str | None:
+    """Return a message if scores of micro-batches differ by more than the precision allows; None where they agree.
 
-    Scores are compared before overlaps are settled: where two spans overlap whose scores are all but equal, either
-    may win, and that says nothing about a runtime.
+    Scores are compared before overlaps are resolved: of two overlapping spans with almost equal scores either may
+    win, which says nothing about a runtime.
     """
-    pairs = zip(chain.from_iterable(expected), chain.from_iterable(found), strict=True)
-    apart = np.concatenate([np.abs(one - other).ravel() for one, other in pairs])
-    over = np.count_nonzero(~(apart <= MARGINS[precision]))  # what is no number is over
-    return f"{over:,} of {len(apart):,} scores differ, by up to {apart.max():.3f}" if over else None
+    pairs = zip(chain.from_iterable(expected), chain.from_iterable(actual), strict=True)
+    differences = np.concatenate([np.abs(wanted - score).ravel() for wanted, score in pairs])
+    over = np.count_nonzero(~(differences <= MARGINS[precision]))  # NaN counts as over
+    return f"{over:,} of {len(differences):,} scores differ, by up to {differences.max():.3f}" if over else None

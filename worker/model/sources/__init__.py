@@ -1,1 +1,1 @@
-"""Fetches and checks model files."""
+"""Model files: fetched, checked, converted and completed."""

@@ -1,4 +1,4 @@
-"""A folder's files by SHA-256, and a list of them beside them that tells later whether they still are the same."""
+"""SHA-256 of a folder's files, and a manifest of them in the folder, against which they are checked later."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 MANIFEST = "gleaner-manifest.json"
 SOURCES = "made from"
-"""The key under which a list has the files that its own were made of."""
+"""Manifest key for the files that the listed ones were made from."""
 
 
 def hash_file(path: Path) -> str:
@@ -18,9 +18,9 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 in hex of every file in a folder by its path in it, the list aside."""
-    return hash_all(
+def hash_folder(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 in hex of every file in a folder by its path in it, without the manifest."""
+    return hash_files(
         {
             path.relative_to(folder).as_posix(): path
             for path in folder.rglob("*")
@@ -29,32 +29,32 @@ def hashes(folder: Path) -> dict[str, str]:
     )
 
 
-def hash_all(files: Mapping[str, Path]) -> dict[str, str]:
-    """Return the SHA-256 in hex of each file by its name here."""
+def hash_files(files: Mapping[str, Path]) -> dict[str, str]:
+    """Return the SHA-256 in hex of each file by name."""
     return {name: hash_file(path) for name, path in sorted(files.items())}
 
 
-def seal(folder: Path, sources: Mapping[str, str] | None = None) -> None:
-    """Write the list.
+def write_manifest(folder: Path, sources: Mapping[str, str] | None = None) -> None:
+    """Write the manifest of a folder.
 
     Args:
-        folder: whose files it lists.
-        sources: SHA-256 of the files that these were made of, by name; kept with the list.
+        folder: the folder, with all its files.
+        sources: SHA-256 of the files that these were made from, by name; recorded in the manifest.
     """
-    listed: dict[str, object] = dict(hashes(folder))
+    listed: dict[str, object] = dict(hash_folder(folder))
     if sources:
         listed[SOURCES] = dict(sources)
     (folder / MANIFEST).write_text(json.dumps(listed), encoding="utf-8")
 
 
-def sound(folder: Path) -> bool:
-    """Return whether there is a list and the files are those on it, all of them, unchanged."""
-    expected = sealed(folder)
-    return bool(expected and expected == hashes(folder))
+def is_intact(folder: Path) -> bool:
+    """Return whether there is a manifest, and the files are exactly those in it, unchanged."""
+    expected = read_manifest(folder)
+    return bool(expected and expected == hash_folder(folder))
 
 
-def sealed(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 in hex of each file on a folder's list; of files in the folder nothing is read."""
+def read_manifest(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 in hex of each file in a folder's manifest; {} without one. The files are not read."""
     try:
         listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""A model's JSON files are read as data: what names code, leads elsewhere or asks for too much is refused.
+"""Checks of a model's JSON files, read as data: they must not name code, refer elsewhere or exhaust the machine.
 
-gliner gives `encoder_config` to transformers with `trust_remote_code=True`, and transformers takes a tokenizer's
-class by its name; so everything that could choose code is checked here, before either is imported.
+gliner passes `encoder_config` to transformers with `trust_remote_code=True`, and transformers looks up a
+tokenizer's class by name; so everything that could choose code is checked here, before either is imported.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import orjson
 
 from worker.model.errors import ModelBrokenError
 from worker.model.sources import tokenizers
-from worker.model.sources.folders import CONFIG, TOKENIZER, read
+from worker.model.sources.folders import CONFIG, TOKENIZER, read_small_file
 
 MAX_VALUES = 200_000
-"""In a configuration. DeBERTa's tokenizer_config.json has some hundred, one with 6,000 added tokens 50,000."""
+"""Values of a configuration. DeBERTa's tokenizer_config.json has some hundred, one with 6,000 added tokens
+50,000."""
 MAX_TOKENIZER_VALUES = 3_000_000
-"""In a tokenizer or a vocabulary: Gemma's, one of the largest, has 1.7 million."""
+"""Values of a tokenizer or a vocabulary: Gemma's, one of the largest, has 1.7 million."""
 MAX_DEPTH = 32
 MAX_NUMBER = 2**31
 MAX_REPEATED = 512
-"""Layers, heads, groups: each is a loop that makes objects."""
+"""Most layers, heads, groups: each is a loop that creates objects."""
 LIMITS: Mapping[str, int] = {"num_labels": 10_000, "max_width": 512, "max_len": 100_000, "max_types": 100_000}
-"""The most of what makes objects, or rows longer, without any weights that show it."""
+"""Upper limits of values that create objects, or lengthen rows, without weights that would show it."""
 
 MODEL_TYPES = frozenset(
     ("albert", "bert", "big_bird", "camembert", "convbert", "data2vec-text", "deberta", "deberta-v2",
@@ -50,7 +51,7 @@ BACKENDS = frozenset(
 SPLITTERS = frozenset(
     ("whitespace", "char", "spacy", "mecab", "jieba", "janome", "camel", "hindi", "stanza", "universal")
 )
-"""Splitters of gliner; without hanlp, which fetches pickles."""
+"""gliner's splitters, without hanlp, which fetches pickles."""
 ATTENTION = frozenset((None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"))
 REFUSED = frozenset(
     ("auto_map", "custom_pipelines", "trust_remote_code", "quantization_config", "gguf_file", "init_inputs",
@@ -66,14 +67,14 @@ OTHER_PARTS: Mapping[str, str] = {
     "relations_layer": "a GLiNER for relations",
     "triples_layer": "a GLiNER for relations",
 }
-"""Keys that only architectures have that are not supported."""
+"""Keys that occur only in unsupported architectures."""
 OTHER_TYPES: Mapping[str, str] = {
     "bi_encoder": "a bi-encoder",
     "relex": "a GLiNER for relations",
     "decoder": "a GLiNER that generates labels",
     "streaming": "a GLiNER for streams",
 }
-"""What `model_type` holds of them."""
+"""Parts of `model_type` in unsupported architectures."""
 OTHER_LIBRARIES: Mapping[str, str] = {
     "extractor": "a GLiNER2 model",
     "gliner2": "a GLiNER2 model",
@@ -81,49 +82,49 @@ OTHER_LIBRARIES: Mapping[str, str] = {
     "glirel": "a GLiREL model",
     "gliformer": "a GLiFormer model",
 }
-"""What `model_type` of config.json begins with in models of related libraries."""
-_SUGGESTION = "Gleaner runs GLiNER's uni-encoders, urchade/gliner_medium-v2.1 for one."
+"""Prefixes of `model_type` in config.json of models of related libraries."""
+_SUGGESTION = "Gleaner runs GLiNER's uni-encoders, such as urchade/gliner_medium-v2.1."
 
 
-def check(folder: Path, bare: bool = False) -> None:
+def check_configs(folder: Path, bare: bool = False) -> None:
     """Check all JSON files of a model.
 
     Args:
         folder: a folder with the files of a model.
-        bare: encoder and tokenizer come from elsewhere, later.
+        bare: encoder and tokenizer are added later, from elsewhere.
 
     Raises:
-        ModelBrokenError: a file is not JSON, names code, leads elsewhere, or is made to exhaust the machine.
+        ModelBrokenError: a file is not JSON, names code, refers elsewhere, or could exhaust the machine.
     """
     _check_model(folder, bare)
     for name in ("config.json", TOKENIZER, "special_tokens_map.json"):
         if (folder / name).is_file():
-            content = load(folder / name, MAX_VALUES)
+            content = load_json(folder / name, MAX_VALUES)
             _check_values(folder / name, content)
             _check_classes(folder / name, content)
     for name in ("tokenizer.json", "vocab.json", "added_tokens.json"):
         if (folder / name).is_file():
-            content = load(folder / name, MAX_TOKENIZER_VALUES)
+            content = load_json(folder / name, MAX_TOKENIZER_VALUES)
             if name == "tokenizer.json":
-                tokenizers.check(folder / name, content)
+                tokenizers.check_tokenizer(folder / name, content)
     for name in ("vocab.txt", "merges.txt"):
-        if (folder / name).is_file() and read(folder / name).count(b"\n") > MAX_TOKENIZER_VALUES:
+        if (folder / name).is_file() and read_small_file(folder / name).count(b"\n") > MAX_TOKENIZER_VALUES:
             raise ModelBrokenError(f"{folder / name}: more than {MAX_TOKENIZER_VALUES:,} lines.")
 
 
-def identify(source: str, names: Collection[str], fetch: Callable[[str], Path]) -> None:
-    """Refuse what is no GLiNER model, or one of an architecture that is not supported, by its configuration alone.
+def check_architecture(source: str, names: Collection[str], fetch: Callable[[str], Path]) -> None:
+    """Refuse anything but a GLiNER model of a supported architecture, by its configuration alone.
 
     Args:
         source: the model, for messages.
-        names: the files there.
-        fetch: brings one of the small ones.
+        names: the model's files.
+        fetch: returns the path of a small one.
 
     Raises:
-        ModelBrokenError: it is another kind of model; the message says which.
+        ModelBrokenError: it is another kind of model; the message names the kind.
     """
     if CONFIG in names:
-        other = _other_architecture(load(fetch(CONFIG)))
+        other = _other_architecture(load_json(fetch(CONFIG)))
         if other:
             raise ModelBrokenError(f"{source}: {other}, an architecture that is not supported. {_SUGGESTION}")
         return
@@ -134,7 +135,7 @@ def identify(source: str, names: Collection[str], fetch: Callable[[str], Path]) 
 
 
 def _other_architecture(content: Mapping[str, Any]) -> str:
-    """Return what a GLiNER's configuration describes and by which key, if that is not supported; else ""."""
+    """Return a configuration's unsupported architecture, and the key that shows it; "" if supported."""
     for key, kind in OTHER_PARTS.items():
         if content.get(key):
             return f"{key} says that this is {kind}"
@@ -143,20 +144,20 @@ def _other_architecture(content: Mapping[str, Any]) -> str:
         if isinstance(model_type, str) and part in model_type:
             return f"model_type {model_type[:60]!r} says that this is {kind}"
     if content.get("represent_spans") and content.get("span_mode") == "token_level":
-        # gliner picks those spans by the least threshold of a batch, so that answers depend on the other texts.
+        # gliner picks those spans by the lowest threshold of a batch, so that answers depend on the other texts.
         return "represent_spans says that this is a token model that also scores spans"
     return ""
 
 
 def _other_library(names: Collection[str], fetch: Callable[[str], Path]) -> str:
-    """Return what a model without GLiNER's configuration is, as far as its files say; else ""."""
+    """Return the kind of a model without GLiNER's configuration, as far as its files show; "" if unknown."""
     if "glirel_config.json" in names:
         return "a GLiREL model"
     if "adapter_config.json" in names:
-        return "an adapter (LoRA), not a whole model; merge it into its model and save that"
+        return "an adapter (LoRA), not a complete model; merge it into its model and save that"
     if "config.json" not in names:
         return "a GLiNER2 model" if "encoder_config/config.json" in names else ""
-    content = load(fetch("config.json"))
+    content = load_json(fetch("config.json"))
     model_type, classes = content.get("model_type"), content.get("architectures")
     name = model_type if isinstance(model_type, str) else ""
     for beginning, kind in OTHER_LIBRARIES.items():
@@ -166,15 +167,15 @@ def _other_library(names: Collection[str], fetch: Callable[[str], Path]) -> str:
     return f"a {first[:60]} of transformers, not a GLiNER model" if first else ""
 
 
-def load(path: Path, most_values: int = MAX_VALUES) -> dict[str, Any]:
-    """Return a JSON file's object, which takes no more memory than its limits allow.
+def load_json(path: Path, most_values: int = MAX_VALUES) -> dict[str, Any]:
+    """Return the object in a JSON file, within the limits of memory.
 
     Raises:
-        ModelBrokenError: it is too large, nested too deep, or no JSON object.
+        ModelBrokenError: it is too large, nested too deep, or not a JSON object.
     """
-    raw = read(path)
+    raw = read_small_file(path)
     if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > most_values:
-        raise ModelBrokenError(f"{path}: more than {most_values:,} values; this is no file of a model.")
+        raise ModelBrokenError(f"{path}: more than {most_values:,} values; this is not a file of a model.")
     try:
         content = orjson.loads(raw)
     except ValueError as error:
@@ -186,7 +187,7 @@ def load(path: Path, most_values: int = MAX_VALUES) -> dict[str, Any]:
 
 def _check_model(folder: Path, bare: bool) -> None:
     path = folder / CONFIG
-    content = load(path)
+    content = load_json(path)
     _check_values(path, content)
     other = _other_architecture(content)
     if other:
@@ -208,7 +209,7 @@ def _check_model(folder: Path, bare: bool) -> None:
 
 def _check_type(path: Path, key: str, config: Any, allowed: frozenset[str]) -> None:
     if not isinstance(config, dict):
-        raise ModelBrokenError(f"{path}: {key} is no object.")
+        raise ModelBrokenError(f"{path}: {key} is not an object.")
     kind = config.get("model_type", "deberta-v2")
     if not isinstance(kind, str) or kind not in allowed:
         names = ", ".join(sorted(allowed))
@@ -221,46 +222,46 @@ def _check_classes(path: Path, content: Mapping[str, Any]) -> None:
         raise ModelBrokenError(f"{path}: model_type {str(kind)[:60]!r} is not supported.")
     name = content.get("tokenizer_class")
     if name is not None and not is_tokenizer(name):
-        raise ModelBrokenError(f"{path}: tokenizer_class {str(name)[:60]!r} is not one that is built in.")
+        raise ModelBrokenError(f"{path}: tokenizer_class {str(name)[:60]!r} is not built in; it is not supported.")
 
 
 def is_model_type(name: object) -> bool:
-    """Return whether it is the type of an encoder that may be loaded, or one of gliner's."""
+    """Return whether this is the type of a permitted encoder, or one of gliner's."""
     return isinstance(name, str) and (name in MODEL_TYPES or name.startswith("gliner"))
 
 
 def is_tokenizer(name: object) -> bool:
-    """Return whether it is the name of a tokenizer's class that is built in."""
+    """Return whether this is the class name of a built-in tokenizer."""
     if not isinstance(name, str):
         return False
     return name in BACKENDS or name.removesuffix("Fast").removesuffix("Tokenizer") in TOKENIZERS
 
 
 def _check_values(path: Path, content: Mapping[str, Any]) -> None:
-    """Check every value at every depth by its key."""
-    for key, value in _items(path, content):
+    """Check every value, at any depth, by its key."""
+    for key, value in _iter_values(path, content):
         if key in REFUSED and value:
             raise ModelBrokenError(
-                f"{path}: {key} names code, or what would load code, and a model is data. If the model works "
-                f"without it, remove {key}; if not, it is not supported."
+                f"{path}: {key} names code or a loader of code, and a model must be data. If the model works "
+                f"without it, remove {key}; otherwise it is not supported."
             )
         implementation = key.endswith(("attn_implementation", "experts_implementation"))
         if implementation and not (isinstance(value, str | None) and value in ATTENTION):
-            raise ModelBrokenError(f"{path}: {key} {str(value)[:60]!r} is not one that is built in. Remove it.")
-        if type(value) is int and abs(value) > _most(key):
-            raise ModelBrokenError(f"{path}: {key} is {value:,}; it may be at most {_most(key):,}.")
+            raise ModelBrokenError(f"{path}: {key} {str(value)[:60]!r} is not built in. Remove it.")
+        if type(value) is int and abs(value) > _max_number(key):
+            raise ModelBrokenError(f"{path}: {key} is {value:,}; it may be at most {_max_number(key):,}.")
 
 
-def _most(key: str) -> int:
+def _max_number(key: str) -> int:
     if any(part in key for part in ("layer", "heads", "group", "block", "repeat")):
         return MAX_REPEATED
     if key in ("model_max_length", "max_length"):
-        return 2**64  # many say 10^30 for "no limit"; nothing is made of it
+        return 2**64  # many have 10^30 for "no limit"; no object is created by it
     return LIMITS.get(key, MAX_NUMBER)
 
 
-def _items(path: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield every value by its key, that of a list's items being the list's."""
+def _iter_values(path: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield every value with its key; items of a list have the list's key."""
     rest: list[tuple[str, Any, int]] = [("", content, 0)]
     while rest:
         key, value, depth = rest.pop()

@@ -1,6 +1,7 @@
-"""A model's folder by its files: those that are read, by name, and those that must not be among them.
+"""The files of a model's folder: those that are read, by name, and those that must not be there.
 
-Whatever is not in `SIZES` is never fetched and never loaded, so a model is data: JSON, a vocabulary, and tensors.
+Files that are not in `SIZES` are never fetched and never loaded, so a model is data: JSON, a vocabulary, and
+tensors.
 """
 
 from __future__ import annotations
@@ -36,31 +37,31 @@ SIZES: Mapping[str, int] = {
     "sentencepiece.bpe.model": 16 * _MIB,
     "tokenizer.model": 16 * _MIB,
 }
-"""The files a model consists of, and the most bytes each may have. mT5's tokenizer.json, a big one, has 17 MB."""
+"""The files of a model, and the most bytes of each. mT5's tokenizer.json, a big one, has 17 MB."""
 SMALL = tuple(name for name in SIZES if name != WEIGHTS)
 MAX_FILES = 10_000
-"""Files and folders in a model's folder: more is another kind of folder, and hashing it would take the day."""
+"""Most files and folders in a model's folder: more is another kind of folder, and hashing it would take a day."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".h5", ".hdf5", ".keras",
            ".msgpack", ".npy", ".npz")  # fmt: skip
 CODE = (".py", ".pyc", ".pyo", ".pyd", ".pyx", ".pyz", ".dll", ".dylib", ".exe", ".sh", ".jar", ".whl", ".egg")
 DOCUMENTS = (".md", ".gitattributes", ".gitignore")
-"""Endings of what only people read: no part of a model's revision."""
+"""Endings of documentation, which is not part of a model's revision."""
 _LIBRARY = re.compile(r"\.so(\.\d+)*$")
 
 
-def listing(folder: Path) -> dict[str, Path]:
-    """Return every file of a model's folder by its path in it, hidden ones aside.
+def list_files(folder: Path) -> dict[str, Path]:
+    """Return every file of a model's folder by its path in it, without hidden ones.
 
     Raises:
-        ModelBrokenError: a link leads out of the folder, or there are too many files.
+        ModelBrokenError: a link points out of the folder, or there are too many files.
     """
     files: dict[str, Path] = {}
-    roots, seen = _roots(folder), 0
+    roots, count = _link_roots(folder), 0
     for here, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted([*folders, *names]):
-            path, seen = Path(here, name), seen + 1
-            if seen > MAX_FILES:
+            path, count = Path(here, name), count + 1
+            if count > MAX_FILES:
                 raise ModelBrokenError(f"{folder}: more than {MAX_FILES:,} files; is this a model's folder?")
             if name.startswith("."):
                 continue
@@ -70,50 +71,50 @@ def listing(folder: Path) -> dict[str, Path]:
     return files
 
 
-def largest(name: str) -> int:
-    """Return the most bytes that a file of this name may have; 0: it is no file of a model."""
+def max_file_bytes(name: str) -> int:
+    """Return the most bytes that a file of this name may have; 0 for a file that is not part of a model."""
     return SIZES.get(name, weight_files.MAX_BYTES if weight_files.is_weights(name) else 0)
 
 
 def refuse_code(folder: Path | str, names: Iterable[str]) -> None:
-    """Refuse files that hold code or pickles, whatever they lie next to.
+    """Refuse files with code or pickles, wherever they are in the folder.
 
     Raises:
         ModelBrokenError: there is code.
-        PickleRefusedError: there are pickles, or weights in a format that may hold them.
+        PickleRefusedError: there are pickles, or weights in a format that may contain them.
     """
     everything = sorted(names)
     code = [name for name in everything if is_code(name)]
     if code:
         raise ModelBrokenError(
-            f"{folder}: {', '.join(code[:5])}: a model is data, and this is code. Remove it; models "
-            "that need code of their own are not supported."
+            f"{folder}: {', '.join(code[:5])}: a model must be data, and this is code. Remove it; models "
+            "that need additional code are not supported."
         )
     pickles = [name for name in everything if is_pickle(name)]
     if pickles:
         raise PickleRefusedError(
             f"{folder}: pickles ({', '.join(pickles[:5])}), and a pickle can run any code. Delete them: they "
-            "are not the model's weights, or those are there as safetensors, too."
+            "are not the model's weights, or duplicate its safetensors."
         )
 
 
 def is_code(name: str) -> bool:
-    """Return whether a file's name says that it holds code."""
+    """Return whether this is the name of a file with code."""
     return name.lower().endswith(CODE) or bool(_LIBRARY.search(name.lower()))
 
 
 def is_pickle(name: str) -> bool:
-    """Return whether a file's name says that it is a pickle or may hold one."""
+    """Return whether this is the name of a pickle, or of a file that may contain one."""
     return name.lower().endswith(PICKLES)
 
 
-def require(folder: Path, names: Iterable[str], bare: bool = False) -> None:
-    """Raise unless the files that a model is loaded from are all there, each no larger than it may be.
+def require_files(folder: Path, names: Iterable[str], bare: bool = False) -> None:
+    """Raise unless a model's required files are present, and none is too large.
 
     Args:
-        folder: where they lie.
-        names: the files there.
-        bare: the tokenizer comes from elsewhere, later.
+        folder: the model's folder.
+        names: the files in it.
+        bare: the tokenizer is added later, from elsewhere.
 
     Raises:
         ModelBrokenError: a file is missing or too large.
@@ -124,40 +125,40 @@ def require(folder: Path, names: Iterable[str], bare: bool = False) -> None:
     if TOKENIZER not in present and not bare:
         raise ModelBrokenError(f"{folder}: no {TOKENIZER}. Copy the files of its backbone's tokenizer there.")
     for name in sorted(present):
-        if largest(name):
+        if max_file_bytes(name):
             refuse_large(str(folder), name, (folder / name).stat().st_size)
 
 
 def refuse_large(source: str, name: str, size: int | None) -> None:
-    """Refuse a file that is larger than it may be.
+    """Refuse a file that is too large.
 
     Raises:
-        ModelBrokenError: it is.
+        ModelBrokenError: the file is larger than `max_file_bytes`.
     """
-    if (size or 0) > largest(name):
-        raise ModelBrokenError(f"{source}: {name} has {size:,} bytes, more than the {largest(name):,} it may have.")
+    if (size or 0) > max_file_bytes(name):
+        raise ModelBrokenError(f"{source}: {name} has {size:,} bytes; at most {max_file_bytes(name):,} allowed.")
 
 
 def refuse_odd_names(source: str, names: Iterable[str]) -> None:
-    """Refuse names in an object store that mean something else as a path on this machine.
+    """Refuse object names that would be unsafe as paths on this machine.
 
     Raises:
-        ModelBrokenError: a name is absolute, leads upwards, or has characters that no model's file has.
+        ModelBrokenError: a name is absolute, contains `..`, or has unusual characters.
     """
     for name in names:
         parts = name.split("/")
         odd = any(part in ("", ".", "..") for part in parts) or PurePosixPath(name).is_absolute()
         if odd or re.search(r"[\\\x00-\x1f\x7f]|^[A-Za-z]:", name):
             raise ModelBrokenError(
-                f"{source}: the name {name!r} could lead out of the model's folder. Remove that object."
+                f"{source}: the name {name!r} could point out of the model's folder. Remove that object."
             )
 
 
-def read(path: Path) -> bytes:
-    """Return the content of a file other than the weights, which is no larger than it may be.
+def read_small_file(path: Path) -> bytes:
+    """Return the content of a file other than the weights.
 
     Raises:
-        ModelBrokenError: it is larger, or cannot be read.
+        ModelBrokenError: it is too large, or cannot be read.
     """
     limit = SIZES[path.name]
     try:
@@ -166,12 +167,12 @@ def read(path: Path) -> bytes:
     except OSError as error:
         raise ModelBrokenError(f"{path}: cannot be read ({type(error).__name__}).") from error
     if len(content) > limit:
-        raise ModelBrokenError(f"{path}: larger than the {limit:,} bytes it may have.")
+        raise ModelBrokenError(f"{path}: larger than the {limit:,} bytes allowed.")
     return content
 
 
-def _roots(folder: Path) -> list[Path]:
-    """Return the folders that links may lead into: the hub's cache keeps a snapshot's files elsewhere."""
+def _link_roots(folder: Path) -> list[Path]:
+    """Return the folders that links may point into: the hub's cache stores a snapshot's files elsewhere."""
     home = folder.resolve()
     roots = [home]
     if home.parent.name == "snapshots":
@@ -187,5 +188,5 @@ def _refuse_escape(path: Path, roots: Iterable[Path]) -> None:
     target = path.resolve()
     if not any(target.is_relative_to(root) for root in roots):
         raise ModelBrokenError(
-            f"{path}: a link that leads out of the model's folder. Replace it by the file itself."
+            f"{path}: this link points out of the model's folder. Replace it by the file itself."
         )

@@ -1,6 +1,6 @@
-"""A hub id and a revision -> a snapshot of the files that a model consists of, in the hub's own cache.
+"""A hub id and a revision -> a snapshot of a model's files, in the hub client's cache.
 
-HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are honoured. Where the hub cannot be reached, the cache is all there is.
+HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are honoured. If the hub cannot be reached, only the cache is used.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ SHA256_LENGTH = 64
 
 
 class Hub:
-    """The hub's client.
+    """Client of the Hugging Face hub.
 
     Args:
-        cache_dir: the model cache; the hub's is a folder in it.
+        cache_dir: the model cache; the hub client's cache is a folder in it.
     """
 
     def __init__(self, cache_dir: Path) -> None:
@@ -41,17 +41,17 @@ class Hub:
         try:
             entries = list(HfApi().list_repo_tree(name, revision=revision, recursive=True))
         except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-            raise _absent(name, revision, error) from error
-        except Exception as error:  # noqa: BLE001  # several layers of clients; a sound copy may be in the cache
+            raise _not_found(name, revision, error) from error
+        except Exception as error:  # noqa: BLE001  # several layers of clients; the cache may have an intact copy
             log.warning("model.hub_unreachable", extra={"repository": name, "reason": type(error).__name__})
             return None
         return {entry.path: int(entry.size) for entry in entries if hasattr(entry, "size")}
 
-    def fetch(self, name: str, revision: str | None, names: Sequence[str]) -> Path:
-        """Return the snapshot with these files, as far as the repository has them; it is named by its commit.
+    def fetch_files(self, name: str, revision: str | None, names: Sequence[str]) -> Path:
+        """Return the snapshot with those of these files that the repository has; the folder is named by its commit.
 
         Raises:
-            ModelNotFoundError: they can be had neither from the hub nor from the cache.
+            ModelNotFoundError: neither the hub nor the cache has them.
         """
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, IncompleteSnapshotError, LocalEntryNotFoundError
@@ -62,35 +62,35 @@ class Hub:
             )
         except (IncompleteSnapshotError, LocalEntryNotFoundError) as error:
             raise ModelNotFoundError(
-                f"{name}: the hub cannot be reached, and {self._cache} does not have all of it. Allow the way to "
-                "the hub (HF_ENDPOINT, HF_HUB_OFFLINE), or fill the cache where there is one."
+                f"{name}: the hub cannot be reached, and {self._cache} does not have all files. Allow access to "
+                "the hub (HF_ENDPOINT, HF_HUB_OFFLINE), or fill the cache on a machine with access."
             ) from error
         except (HfHubHTTPError, OSError, ValueError) as error:
-            raise _absent(name, revision, error) from error
+            raise _not_found(name, revision, error) from error
 
     def fetch_checked(
         self, name: str, revision: str | None, names: Sequence[str], sizes: Mapping[str, int] | None
     ) -> Path:
-        """Do as `fetch`, after a look at the sizes.
+        """Check the sizes, then fetch like `fetch_files`.
 
         Raises:
-            ModelNotFoundError: as `fetch`.
-            ModelBrokenError: a file is larger than it may be.
+            ModelNotFoundError: as `fetch_files`.
+            ModelBrokenError: a file is too large.
         """
         for file in names:
             folders.refuse_large(name, file, (sizes or {}).get(file))
-        return self.fetch(name, revision, names)
+        return self.fetch_files(name, revision, names)
 
 
-def _absent(name: str, revision: str | None, error: Exception) -> ModelNotFoundError:
+def _not_found(name: str, revision: str | None, error: Exception) -> ModelNotFoundError:
     where = f" at revision {revision}" if revision else ""
     return ModelNotFoundError(
-        f"{name}: not on the hub{where} ({type(error).__name__}). Is the name right, and does HF_TOKEN allow it?"
+        f"{name}: not on the hub{where} ({type(error).__name__}). Check the name, and that HF_TOKEN permits access."
     )
 
 
-def hash_files(files: Mapping[str, Path], large: Sequence[str]) -> dict[str, str]:
-    """Return the SHA-256 of a snapshot's files by name; that of the large ones is their name in the hub's cache."""
+def hash_snapshot(files: Mapping[str, Path], large: Sequence[str]) -> dict[str, str]:
+    """Return the SHA-256 of a snapshot's files by name; large ones are named by it in the hub's cache."""
     blobs = {name: files[name].resolve().name for name in large}
-    known = {name: blob for name, blob in blobs.items() if len(blob) == SHA256_LENGTH}
-    return checksums.hash_all({name: path for name, path in files.items() if name not in known}) | known
+    named = {name: blob for name, blob in blobs.items() if len(blob) == SHA256_LENGTH}
+    return checksums.hash_files({name: path for name, path in files.items() if name not in named}) | named

@@ -1,9 +1,9 @@
-"""A model's name becomes a local folder and a revision: hub id, local folder, or s3://, gs://, az:// address.
+"""A model's source (hub id, local folder, or s3://, gs://, az:// address) -> a checked local folder and a revision.
 
 Remote files go into a cache, one folder per address and revision, filled under a lock and checked by SHA-256 before
-every use; what is broken is fetched again. A model is data: only the files of `model_files.SIZES` and of
-`weight_files` are fetched or read, and whatever could run code is refused. What a folder lacks is added in the
-cache: weights in one file (`conversion`), a tokenizer and the encoder's shape (`backbone`).
+every use; a damaged folder is fetched again. A model is data: only the files of `folders.SIZES` and of
+`weight_files` are fetched or read, and anything that could run code is refused. Missing parts are added in the
+cache: weights in one file (`conversion`), a tokenizer and the encoder's configuration (`backbone`).
 """
 
 from __future__ import annotations
@@ -55,23 +55,24 @@ __all__ = [
     "ModelNotFoundError",
     "PickleRefusedError",
     "Resolved",
-    "calibration",
-    "check",
-    "resolve",
+    "SourceOptions",
+    "check_folder",
+    "read_calibration",
+    "resolve_model",
 ]
 
 Convert = Literal["auto", "true", "false"]
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
-"""A commit, or the SHA-256 of a folder, or the beginning of one: what names content, unlike a branch or a tag."""
+"""A commit or a folder's SHA-256, or the beginning of one: it identifies content, unlike a branch or a tag."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A complete, checked model folder, which weights it holds, and what their scores are worth if it says so.
+    """A complete, checked model folder, the revision of its weights, and their calibration curve if it has one.
 
     Attributes:
-        backbone: the commit that the tokenizer is from, where that is not the model's own.
-        files: SHA-256 of the files that were checked, by name; what is loaded must be those.
+        backbone: the backbone's commit, where the tokenizer is from the backbone.
+        files: SHA-256 of the checked files by name; loading refuses any others.
     """
 
     folder: Path
@@ -82,47 +83,63 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """Settings for a model's files.
+
+    Attributes:
+        backbone_revision: the hub commit of the model's backbone, if the tokenizer comes from that.
+        convert: convert pickled weights if there are no others; `auto`: if the revision identifies content.
+        variant: the weights to take if there are several sets: `fp16` for model.fp16.safetensors.
+        splitter: cuts texts into words; the model's own splitter must be available here.
+    """
+
+    backbone_revision: str | None = None
+    convert: Convert = "auto"
+    variant: str = ""
+    splitter: str = Splitter.MODEL
+
+
+@dataclass(frozen=True, slots=True)
 class _Request:
-    """A source and how it is to be taken."""
+    """A source with its settings."""
 
     source: str
     revision: str | None
-    variant: str
-    convert: Convert
-    splitter: str
+    options: SourceOptions
 
-    def identify(self, names: Collection[str], fetch: Callable[[str], Path]) -> None:
-        """Refuse by its configuration, before anything large is fetched, what cannot be run here.
+    def refuse_unsupported(self, names: Collection[str], fetch: Callable[[str], Path]) -> None:
+        """Refuse a model that cannot be run here, by its configuration, before anything large is fetched.
 
         Raises:
-            ModelError: it is another kind of model, or its splitter cannot be had.
+            ModelError: it is another kind of model, or its splitter is not available.
         """
-        configs.identify(self.source, names, fetch)
-        configured = configs.load(fetch(CONFIG)).get("words_splitter_type")
-        splitters.choose(self.source, configured, self.splitter)
+        configs.check_architecture(self.source, names, fetch)
+        configured = configs.load_json(fetch(CONFIG)).get("words_splitter_type")
+        splitters.choose(self.source, configured, self.options.splitter)
 
     def choose_weights(self, names: Iterable[str], commit: str = "") -> WeightFiles:
         """Return the files to take the weights from.
 
         Args:
-            names: all files there.
-            commit: what a hub's revision stands for; a tag may look like a commit.
+            names: all files of the source.
+            commit: the commit of a hub's revision; a tag may look like a commit.
 
         Raises:
-            ModelBrokenError: there are none, or not all.
-            PickleRefusedError: they are pickled, and are not to be converted.
+            ModelBrokenError: weights are missing.
+            PickleRefusedError: they are pickled, and the settings do not allow conversion.
         """
-        weights = weight_files.choose(self.source, names, self.variant)
+        weights = weight_files.choose_weights(self.source, names, self.options.variant)
+        convert = self.options.convert
         pinned = bool(
             self.revision
             and _COMMIT.fullmatch(self.revision)
             and (commit or self.revision).startswith(self.revision)
         )
-        if weights.pickled and not (self.convert == "true" or (self.convert == "auto" and pinned)):
+        if weights.pickled and not (convert == "true" or (convert == "auto" and pinned)):
             pin = f" --revision {self.revision}" if self.revision else ""
             raise PickleRefusedError(
                 f"{self.source}: its weights are pickled ({weights.names[0]}), and a pickle can run any code. To "
-                "have them converted, in a process that may do nothing else, set GLEANER_MODEL_CONVERT=true or pin "
+                "convert them in a sandboxed process, set GLEANER_MODEL_CONVERT=true or pin "
                 "GLEANER_MODEL_REVISION to a commit. Or convert them once: "
                 f"`gleaner model convert {self.source} FOLDER{pin}`, and set GLEANER_MODEL_SOURCE=FOLDER."
             )
@@ -131,78 +148,74 @@ class _Request:
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """A source's files on this machine, checked but perhaps not complete; `weights` are among them."""
+    """A source's files on this machine, checked but perhaps incomplete; `location` distinguishes local folders."""
 
     folder: Path
     revision: str
     files: Mapping[str, str]
     weights: WeightFiles
-    place: str = ""
+    location: str = ""
 
 
-def resolve(
+def resolve_model(
     source: str,
     revision: str | None,
     cache_dir: Path,
-    backbone_revision: str | None = None,
-    *,
-    convert: Convert = "auto",
-    variant: str = "",
-    splitter: str = Splitter.MODEL,
+    options: SourceOptions | None = None,
 ) -> Resolved:
-    """Bring a model to this machine.
+    """Return a checked folder on this machine with a model's files, fetched and completed as needed.
 
     Args:
         source: a folder, a hub id (`owner/name`), or an s3://, gs:// or az:// address of a folder.
-        revision: a hub commit, tag or branch; for others the SHA-256 (or its beginning) the files must have.
-        cache_dir: where remote files are kept, and what is made of a model's files.
-        backbone_revision: the hub commit of a model's backbone, where the tokenizer comes from that.
-        convert: convert pickled weights where there are no others; `auto`: of a revision that names its content.
-        variant: which weights to take where there are several, `fp16` of model.fp16.safetensors.
-        splitter: what is to cut texts into words; the model's own splitter must be one that can be had here.
+        revision: a hub commit, tag or branch; for others the SHA-256 (or its beginning) that the files must have.
+        cache_dir: the model cache, for remote, converted and completed files.
+        options: by default those of `SourceOptions`.
 
     Returns:
-        The folder and its revision: a hub's commit, otherwise the first 12 hex of the files' SHA-256; and the
-        variant where one was asked for.
+        The folder and its revision: a hub's commit, otherwise the first 12 hex digits of the files' SHA-256; with
+        the variant if one is requested.
 
     Raises:
         ModelError: see its subclasses.
     """
-    request, hub = _Request(source, revision, variant, convert, splitter), hub_client.Hub(cache_dir)
+    request, hub = _Request(source, revision, options or SourceOptions()), hub_client.Hub(cache_dir)
     scheme = urlsplit(source).scheme
     if scheme in buckets.EXTRAS:
-        origin = _from_store(request, scheme, cache_dir)
+        origin = _fetch_bucket(request, scheme, cache_dir)
     elif Path(source).is_dir():
-        origin = _from_folder(request, Path(source))
+        origin = _read_folder(request, Path(source))
     elif _is_hub_id(source):
-        origin = _from_hub(request, hub)
+        origin = _fetch_hub(request, hub)
     else:
-        raise ModelNotFoundError(f"{source}: no such folder, and not a hub id or an s3://, gs://, az:// address.")
-    return _complete(request, origin, backbone_revision, cache_dir, hub)
+        raise ModelNotFoundError(
+            f"{source}: not a folder here, nor a hub id (owner/name) or an s3://, gs://, az:// address."
+        )
+    return _complete(request, origin, cache_dir, hub)
 
 
-def calibration(folder: Path) -> CalibrationCurve:
-    """Return what the model's scores are worth, by its calibration.json (`gleaner evaluate` makes one); () without.
+def read_calibration(folder: Path) -> CalibrationCurve:
+    """Return the calibration curve in a folder's calibration.json, written by `gleaner evaluate`; () without one.
 
     Raises:
-        ModelBrokenError: the file is no calibration.
+        ModelBrokenError: the file is not a calibration.
     """
     path = folder / CALIBRATION
     if not path.is_file():
         return ()
     try:
-        return checked(orjson.loads(folders.read(path))["knots"])
+        return checked(orjson.loads(folders.read_small_file(path))["knots"])
     except (ValueError, TypeError, KeyError) as error:
-        raise ModelBrokenError(f"{path}: no calibration ({error}).") from error
+        raise ModelBrokenError(
+            f"{path}: not a calibration ({error}). Write it with `gleaner evaluate`, or remove it."
+        ) from error
 
 
-def check(folder: Path, choose: Callable[[Iterable[str]], WeightFiles] | None = None) -> dict[str, Path]:
-    """Make sure that a folder is a model, and nothing but data.
+def check_folder(folder: Path, choose: Callable[[Iterable[str]], WeightFiles] | None = None) -> dict[str, Path]:
+    """Check that a folder is a model, and nothing but data.
 
     Args:
         folder: the folder.
-        choose: says which of its files hold the weights, and refuses where none may; by default they must be as
-            they are loaded.
+        choose: returns the files that hold the weights, or raises; by default they must be one safetensors file.
 
     Returns:
         All its files by their paths in it.
@@ -211,7 +224,7 @@ def check(folder: Path, choose: Callable[[Iterable[str]], WeightFiles] | None = 
         ModelBrokenError: a file is missing, damaged, or could run code or exhaust the machine.
         PickleRefusedError: there are pickles.
     """
-    files = folders.listing(folder)
+    files = folders.list_files(folder)
     files.pop(checksums.MANIFEST, None)
     _check_files(folder, files, choose)
     return files
@@ -220,16 +233,16 @@ def check(folder: Path, choose: Callable[[Iterable[str]], WeightFiles] | None = 
 def _check_files(
     folder: Path, files: Mapping[str, Path], choose: Callable[[Iterable[str]], WeightFiles] | None = None
 ) -> WeightFiles:
-    """Check a model's files, of which a tokenizer and an encoder may be missing where `choose` is given."""
+    """Check a model's files; with `choose`, a tokenizer and an encoder configuration may be missing."""
     bare = choose is not None
-    configs.identify(str(folder), files, lambda name: folder / name)
-    pickles = weight_files.choose(str(folder), files) if bare else WeightFiles((WEIGHTS,))
+    configs.check_architecture(str(folder), files, lambda name: folder / name)
+    pickles = weight_files.choose_weights(str(folder), files) if bare else WeightFiles((WEIGHTS,))
     folders.refuse_code(folder, files.keys() - set(pickles.names if pickles.pickled else ()))
     weights = choose(files) if choose is not None else pickles
     if not set(weights.names) <= files.keys():
         raise ModelBrokenError(f"{folder}: no {weights.names[0]}.")
-    folders.require(folder, files, bare)
-    configs.check(folder, bare)
+    folders.require_files(folder, files, bare)
+    configs.check_configs(folder, bare)
     if not weights.pickled:
         for name in weights.names:
             safetensors.read_shapes(folder / name)
@@ -239,44 +252,46 @@ def _check_files(
     return weights
 
 
-def _from_folder(request: _Request, folder: Path) -> _Origin:
+def _read_folder(request: _Request, folder: Path) -> _Origin:
     weights = request.choose_weights
-    files = check(folder, weights)
-    request.identify(files, lambda name: folder / name)
-    hashes = checksums.hash_all(files)
-    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
-    return _Origin(folder, _folder_revision(request, hashes), hashes, weights(files), place)
+    files = check_folder(folder, weights)
+    request.refuse_unsupported(files, lambda name: folder / name)
+    hashes = checksums.hash_files(files)
+    location = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
+    return _Origin(folder, _folder_revision(request, hashes), hashes, weights(files), location)
 
 
-def _from_store(request: _Request, scheme: str, cache_dir: Path) -> _Origin:
-    """Fetch an object store's folder into the cache unless a sound copy is there."""
+def _fetch_bucket(request: _Request, scheme: str, cache_dir: Path) -> _Origin:
+    """Fetch an object store's folder into the cache unless it has an intact copy."""
 
     def select(names: Collection[str], fetch_file: Callable[[str], Path]) -> Sequence[str]:
-        request.identify(names, fetch_file)
+        request.refuse_unsupported(names, fetch_file)
         if not any(weight_files.is_weights(name) for name in names):
             folders.refuse_code(request.source, names)
         weights = request.choose_weights(names)
         return [*(name for name in SMALL if name in names), *weights.names]
 
-    key = (request.revision or "") + (f"#{request.variant}" if request.variant else "")
-    folder = buckets.fetch(
-        request.source, scheme, key, cache_dir, select, lambda partial: check(partial, request.choose_weights)
+    key = (request.revision or "") + (f"#{variant}" if (variant := request.options.variant) else "")
+    address = buckets.Address(request.source, scheme, key)
+    folder = buckets.fetch_folder(
+        address, cache_dir, select, lambda partial: check_folder(partial, request.choose_weights)
     )
-    return _from_folder(request, folder)
+    return _read_folder(request, folder)
 
 
 def _folder_revision(request: _Request, hashes: Mapping[str, str]) -> str:
-    """Return the revision of files that carry no commit.
+    """Return the revision of files without a commit.
 
     Raises:
-        ModelBrokenError: another one was asked for.
+        ModelBrokenError: it is not the requested one.
     """
     content = {name: value for name, value in hashes.items() if not name.endswith(DOCUMENTS)}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     revision = request.revision
     if revision and not digest.startswith(revision[: len(digest)]):
         raise ModelBrokenError(
-            f"{request.source}: revision {revision} was asked for, but the files are {digest[:12]}."
+            f"{request.source}: the files have revision {digest[:12]}, but {revision} is requested. Fetch that, "
+            "or change GLEANER_MODEL_REVISION."
         )
     return digest[:12]
 
@@ -286,40 +301,41 @@ def _is_hub_id(source: str) -> bool:
     return bool(slash and owner and name) and "/" not in name and not source.startswith((".", "~"))
 
 
-def _from_hub(request: _Request, hub: hub_client.Hub) -> _Origin:
-    """Fetch from the hub: first what is small, and the weights only where that is a model to be run."""
+def _fetch_hub(request: _Request, hub: hub_client.Hub) -> _Origin:
+    """Fetch from the hub: first the small files, and the weights only if those are of a supported model."""
     source = request.source
     listed = hub.list_files(source, request.revision)
     folder = hub.fetch_checked(source, request.revision, SMALL, listed)
-    there = listed.keys() if listed is not None else {path.name for path in folder.iterdir()}
-    request.identify(there, lambda name: folder / name)
-    weights = request.choose_weights(there, commit=folder.name)
+    available = listed.keys() if listed is not None else {path.name for path in folder.iterdir()}
+    request.refuse_unsupported(available, lambda name: folder / name)
+    weights = request.choose_weights(available, commit=folder.name)
     folder = hub.fetch_checked(source, folder.name, (*SMALL, *weights.names), listed)
     names = [name for name in (*SMALL, *weights.names) if (folder / name).is_file()]
     files = {name: folder / name for name in names}
     _check_files(folder, files, lambda _: weights)
-    return _Origin(folder, folder.name, hub_client.hash_files(files, weights.names), weights)
+    return _Origin(folder, folder.name, hub_client.hash_snapshot(files, weights.names), weights)
 
 
-def _complete(
-    request: _Request, origin: _Origin, backbone_revision: str | None, cache_dir: Path, hub: hub_client.Hub
-) -> Resolved:
-    """Return the origin's folder, or one in the cache that has what it lacks."""
-    revision = f"{origin.revision}-{request.variant}" if request.variant else origin.revision
-    knots = calibration(origin.folder)
-    part = backbone.find(request.source, origin.folder, backbone_revision, hub.fetch)
-    if part is None and origin.weights.names == (WEIGHTS,):
-        return Resolved(origin.folder, revision, knots, files=origin.files)
+def _complete(request: _Request, origin: _Origin, cache_dir: Path, hub: hub_client.Hub) -> Resolved:
+    """Return the origin's folder, or one in the cache with its missing parts added."""
+    options = request.options
+    revision = f"{origin.revision}-{options.variant}" if options.variant else origin.revision
+    curve = read_calibration(origin.folder)
+    tokenizer_source = backbone.fetch_backbone(
+        request.source, origin.folder, options.backbone_revision, hub.fetch_files
+    )
+    if tokenizer_source is None and origin.weights.names == (WEIGHTS,):
+        return Resolved(origin.folder, revision, curve, files=origin.files)
     [*names] = origin.weights.names
     if origin.weights.ready:
         path, digest = (origin.folder / names[0]).resolve(), origin.files[names[0]]
     else:
-        path, digest = conversion.provide(origin.folder, origin.weights, origin.files, cache_dir)
-    made = "" if names == [WEIGHTS] else digest[:12]
-    commit = part.commit if part else ""
-    name = "-".join(piece for piece in (origin.revision, commit, origin.place, made) if piece)
-    whole = backbone.join(origin.folder, part, path, cache_dir / "complete" / name)
+        path, digest = conversion.ensure_safetensors(origin.folder, origin.weights, origin.files, cache_dir)
+    converted = "" if names == [WEIGHTS] else digest[:12]
+    commit = tokenizer_source.commit if tokenizer_source else ""
+    name = "-".join(part for part in (origin.revision, commit, origin.location, converted) if part)
+    whole = backbone.assemble_folder(origin.folder, tokenizer_source, path, cache_dir / "complete" / name)
     files = {name: whole / name for name in SIZES if (whole / name).is_file()}
     _check_files(whole, files)
-    small = checksums.hash_all({name: path for name, path in files.items() if name != WEIGHTS})
-    return Resolved(whole, revision, knots, commit, small | {WEIGHTS: digest})
+    small = checksums.hash_files({name: path for name, path in files.items() if name != WEIGHTS})
+    return Resolved(whole, revision, curve, commit, small | {WEIGHTS: digest})

@@ -1,4 +1,4 @@
-"""A safetensors file's header becomes the shapes of its tensors, if header and file agree in every byte."""
+"""A safetensors file's header -> the shapes of its tensors, if header and file agree in every byte."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def read_shapes(path: Path) -> dict[str, Shape]:
     """Return the shape of each tensor by its name; the tensors themselves are not read.
 
     Raises:
-        ModelBrokenError: the file is cut short or damaged, or its header is not what the format allows.
+        ModelBrokenError: the file is truncated or damaged, or its header violates the format.
     """
     header, _ = read_header(path)
     return {name: tuple(entry["shape"]) for name, entry in header.items() if name != METADATA}
 
 
 def read_aliases(path: Path) -> frozenset[str]:
-    """Return the names of tensors that equal one in the file and are in it under that name alone.
+    """Return the names of tensors that are stored in the file only under the name of an equal one.
 
-    safetensors writes such tensors as metadata, and gliner restores them from there.
+    safetensors writes these names into the metadata, from which gliner restores them.
 
     Raises:
         ModelBrokenError: as `read_shapes`.
@@ -44,7 +44,7 @@ def read_aliases(path: Path) -> frozenset[str]:
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """Return a file's header, checked, and the place in the file where its tensors begin.
+    """Return a file's header, checked, and the offset in the file at which its tensors begin.
 
     Raises:
         ModelBrokenError: as `read_shapes`.
@@ -59,36 +59,36 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
         if raw.count(b"[") + raw.count(b"{") + raw.count(b",") > MAX_VALUES:
             raise ValueError("too many values in the header")
         header = orjson.loads(raw)
-        _check(header, size - 8 - length)
+        _check_header(header, size - 8 - length)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelBrokenError(
-            f"{path}: damaged or cut short ({size} bytes; {str(error)[:100]}); fetch it again."
+            f"{path}: damaged or truncated ({size} bytes; {str(error)[:100]}); fetch it again."
         ) from error
     return header, 8 + length
 
 
-def _check(header: Any, length: int) -> None:
-    """Raise unless the tensors fill the file from end to end, none in another's place."""
+def _check_header(header: Any, length: int) -> None:
+    """Raise unless the tensors fill the file completely, without overlaps."""
     if not isinstance(header, dict):
-        raise TypeError("the header is no object")
+        raise TypeError("the header is not an object")
     metadata = header.get(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise TypeError("the metadata is no object of strings")
-    places: list[tuple[int, int]] = []
+        raise TypeError("the metadata is not an object of strings")
+    ranges: list[tuple[int, int]] = []
     for name, entry in header.items():
         if name == METADATA:
             continue
         width, shape, (begin, end) = WIDTHS[entry["dtype"]], entry["shape"], entry["data_offsets"]
         numbers = [*shape, begin, end]
         if len(shape) > MAX_DIMENSIONS or not all(type(number) is int and number >= 0 for number in numbers):
-            raise ValueError("a shape or an offset is no list of whole numbers")
+            raise ValueError("a shape or an offset is not a list of whole numbers")
         if begin + prod(shape) * width != end:
             raise ValueError("a tensor's length is not that of its shape")
-        places.append((begin, end))
-    at = 0
-    for begin, end in sorted(places):
-        if begin != at:
+        ranges.append((begin, end))
+    offset = 0
+    for begin, end in sorted(ranges):
+        if begin != offset:
             raise ValueError("tensors overlap or leave gaps")
-        at = end
-    if at != length:
-        raise ValueError("the tensors end elsewhere than the file")
+        offset = end
+    if offset != length:
+        raise ValueError("the tensors do not end at the end of the file")

@@ -1,10 +1,10 @@
-"""Converts pickled weights to safetensors: a program that the worker runs without its environment and its modules.
+"""Program that converts pickled weights to safetensors; the worker runs it without its environment and its modules.
 
-    python -I unpickling.py TARGET MOST_BYTES SOURCE...
+    python -I unpickling.py TARGET MAX_BYTES SOURCE...
 
-There are three layers. The names in the pickle are compared with a list before anything is unpickled. torch
-unpickles with `weights_only`, which calls nothing but what makes tensors. And by then the process has given up what
-an attacker would want: no file but TARGET can be written, and there are no sockets and no new processes.
+There are three layers of defence. The names in the pickle are compared with a list before anything is unpickled.
+torch unpickles with `weights_only`, which calls only functions that create tensors. And before that the process has
+given up its permissions: no file but TARGET can be written, and sockets and new processes are refused.
 """
 
 from __future__ import annotations
@@ -37,58 +37,55 @@ GLOBALS = frozenset(
         ),
     }
 )
-"""All that the pickle of a state dict names."""
+"""All names that the pickle of a state dict contains."""
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
-"""Where training checkpoints keep the state dict."""
+"""Keys under which training checkpoints store the state dict."""
 DTYPES = {"float64": "F64", "int64": "I64", "float32": "F32", "int32": "I32", "float16": "F16", "bfloat16": "BF16",
           "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}  # fmt: skip
 MAX_PICKLE_BYTES = 16 * 2**20
-"""Of the structure, without the tensors. That of a thousand tensors has some 200 kB."""
+"""Most bytes of the pickle itself, without tensors. With a thousand tensors it has some 200 kB."""
 MAX_ENTRIES = 100_000
 SLACK_BYTES = 2**30
-"""Address space beyond the files, the tensor that is copied and what the libraries have mapped already."""
+"""Address space in addition to the files, the tensor being copied and everything mapped already."""
 IMPORT_BYTES = 64 * 2**30
-"""The same for importing torch, whose CUDA libraries are large."""
+"""Address space for importing torch, whose CUDA libraries are large."""
 CHUNK_BYTES = 64 * 2**20
 
 
 class RefusedError(Exception):
-    """The file is no state dict that can be converted; the message ends "NAME: ..."."""
+    """The file is not a state dict that can be converted; the message begins with its name."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check, convert, and print JSON: `error`, or `tensors` and whether the kernel filters calls (`confined`)."""
-    target, most, sources = Path(arguments[0]), int(arguments[1]), [Path(name) for name in arguments[2:]]
+    """Check, convert, and print JSON: `error`, `fault`, or `tensors` and `confined` (the kernel filters calls)."""
+    target, max_bytes, sources = Path(arguments[0]), int(arguments[1]), [Path(name) for name in arguments[2:]]
     try:
         with target.open("xb") as file:
-            bound_memory(SLACK_BYTES)
+            limit_memory(SLACK_BYTES)
             for source in sources:
                 check_archive(source)
-            confined = confine(most, sum(source.stat().st_size for source in sources))
-            answer: dict[str, Any] = {"tensors": convert(sources, file, most), "confined": confined}
+            confined = confine_process(max_bytes, sum(source.stat().st_size for source in sources))
+            reply: dict[str, Any] = {"tensors": convert_files(sources, file, max_bytes), "confined": confined}
     except RefusedError as refusal:
-        answer = {"error": str(refusal)}
+        reply = {"error": str(refusal)}
     except ImportError as error:
-        answer = {"fault": f"a package is missing ({' '.join(str(error).split())[:200]})"}
+        reply = {"fault": f"a package is missing ({' '.join(str(error).split())[:200]})"}
     except MemoryError:
-        answer = {"error": f"{sources[0].name}: it needs more memory than weights of its size do"}
-    except Exception as error:  # noqa: BLE001  # torch raises whatever it likes on odd files; each is a refusal
+        reply = {"error": f"{sources[0].name}: it needs more memory than weights of its size"}
+    except Exception as error:  # noqa: BLE001  # torch raises many kinds on malformed files; any is a refusal
         text = " ".join(str(error).split())[:200]
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        answer = (
-            {"fault": "the disk is full"}
-            if full
-            else {"error": f"{sources[0].name}: torch cannot read it ({type(error).__name__}: {text})"}
-        )
-    sys.stdout.write(json.dumps(answer))
-    return int("tensors" not in answer)
+        reply = {"error": f"{sources[0].name}: torch cannot read it ({type(error).__name__}: {text})"}
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            reply = {"fault": "the disk is full"}
+    sys.stdout.write(json.dumps(reply))
+    return int("tensors" not in reply)
 
 
-def convert(sources: Sequence[Path], file: IO[bytes], most: int) -> int:
+def convert_files(sources: Sequence[Path], file: IO[bytes], max_bytes: int) -> int:
     """Write the tensors of all sources as one safetensors file, and return their number.
 
     Raises:
-        RefusedError: a source is no state dict, or its tensors are larger than the file can be.
+        RefusedError: a source is not a state dict, or its tensors are larger than `max_bytes`.
     """
     import torch
 
@@ -97,25 +94,25 @@ def convert(sources: Sequence[Path], file: IO[bytes], most: int) -> int:
         content = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
         for name, tensor in read_state(source.name, content).items():
             if name in tensors:
-                raise RefusedError(f"{source.name}: the tensor {name[:80]!r} is in another shard, too")
+                raise RefusedError(f"{source.name}: the tensor {name[:80]!r} is also in another shard")
             tensors[name] = tensor
     if not tensors:
-        raise RefusedError(f"{sources[0].name}: there are no tensors in it")
-    kept, aliases = separate_aliases(tensors)
-    total = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
-    if total > most:
+        raise RefusedError(f"{sources[0].name}: it has no tensors")
+    distinct, aliases = separate_aliases(tensors)
+    total = sum(tensor.numel() * tensor.element_size() for tensor in distinct.values())
+    if total > max_bytes:
         raise RefusedError(
             f"{sources[0].name}: declares {total:,} bytes of tensors; the file cannot hold that many"
         )
-    write(file, kept, aliases)
+    write_safetensors(file, distinct, aliases)
     return len(tensors)
 
 
 def check_archive(path: Path) -> None:
-    """Read the archive's directory and its pickle as data.
+    """Check the archive's directory and its pickle, both read as data.
 
     Raises:
-        RefusedError: it is compressed or not torch's format, or its pickle names what no state dict needs.
+        RefusedError: it is compressed or not in torch's format, or its pickle has names that no state dict needs.
     """
     name = path.name
     if not zipfile.is_zipfile(path):
@@ -123,36 +120,44 @@ def check_archive(path: Path) -> None:
             f"{name}: not in the format that torch writes since version 1.6; older pickles are not supported"
         )
     with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-        names = {entry.filename for entry in entries}
-        if len(entries) > MAX_ENTRIES or len(names) != len(entries):
-            raise RefusedError(f"{name}: its directory has too many entries, or one twice")
-        if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
-            raise RefusedError(f"{name}: it is compressed, and torch does not compress weights")
-        if sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise RefusedError(f"{name}: its entries are larger than the file")
-        pickles = [entry for entry in entries if entry.filename.endswith(".pkl") or "/code/" in entry.filename]
-        if len(pickles) != 1 or not pickles[0].filename.endswith("/data.pkl"):
-            raise RefusedError(f"{name}: it holds a program or no pickle, not the weights of a model")
-        if pickles[0].file_size > MAX_PICKLE_BYTES:
-            raise RefusedError(f"{name}: its pickle has {pickles[0].file_size:,} bytes beside the tensors")
-        order = pickles[0].filename.removesuffix("data.pkl") + "byteorder"
-        if order in names and archive.read(order) != b"little":
+        pickle = _check_entries(name, archive.infolist(), path.stat().st_size)
+        order = pickle.filename.removesuffix("data.pkl") + "byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
             raise RefusedError(f"{name}: its numbers are big-endian")
-        content = archive.read(pickles[0])
-    for reference in references(name, content):
+        content = archive.read(pickle)
+    for reference in iter_references(name, content):
         if reference not in GLOBALS:
             raise RefusedError(
-                f"{name}: the pickle asks for {reference.replace(' ', '.')[:80]!r}, which no weights need; it may "
-                "be malicious. Nothing of it was run"
+                f"{name}: the pickle calls {reference.replace(' ', '.')[:80]!r}, which no weights need; it may "
+                "be malicious. Nothing in it was run"
             )
 
 
-def references(name: str, content: bytes) -> Iterator[str]:
-    """Yield the functions and classes that a pickle names, as "module name"; nothing is imported.
+def _check_entries(name: str, entries: Sequence[zipfile.ZipInfo], size: int) -> zipfile.ZipInfo:
+    """Return the entry of an archive's only pickle.
 
     Raises:
-        RefusedError: it is no pickle, or names them in a way that cannot be read without running it.
+        RefusedError: the entries are not those of weights that torch saved.
+    """
+    if len(entries) > MAX_ENTRIES or len({entry.filename for entry in entries}) != len(entries):
+        raise RefusedError(f"{name}: its directory has too many entries, or a repeated one")
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
+        raise RefusedError(f"{name}: it is compressed, and torch does not compress weights")
+    if sum(entry.file_size for entry in entries) > size:
+        raise RefusedError(f"{name}: its entries are larger than the file")
+    pickles = [entry for entry in entries if entry.filename.endswith(".pkl") or "/code/" in entry.filename]
+    if len(pickles) != 1 or not pickles[0].filename.endswith("/data.pkl"):
+        raise RefusedError(f"{name}: it contains a program or no pickle, not the weights of a model")
+    if pickles[0].file_size > MAX_PICKLE_BYTES:
+        raise RefusedError(f"{name}: its pickle has {pickles[0].file_size:,} bytes without the tensors")
+    return pickles[0]
+
+
+def iter_references(name: str, content: bytes) -> Iterator[str]:
+    """Yield the functions and classes named in a pickle, as "module name"; nothing is imported.
+
+    Raises:
+        RefusedError: it is not a pickle, or the names cannot be read without running it.
     """
     try:
         for opcode, argument, _ in pickletools.genops(content):
@@ -165,10 +170,10 @@ def references(name: str, content: bytes) -> Iterator[str]:
 
 
 def read_state(name: str, content: Any) -> Mapping[str, Any]:
-    """Return the tensors by name, out of the dict that a training checkpoint may wrap them in.
+    """Return the tensors by name, unwrapped from a training checkpoint's dict.
 
     Raises:
-        RefusedError: there is something else than dense tensors on the CPU.
+        RefusedError: it contains anything but dense tensors on the CPU.
     """
     import torch
 
@@ -177,13 +182,13 @@ def read_state(name: str, content: Any) -> Mapping[str, Any]:
             break
         content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), content)
     if not isinstance(content, dict):
-        raise RefusedError(f"{name}: holds a {type(content).__name__}, not a dict of tensors")
+        raise RefusedError(f"{name}: contains a {type(content).__name__}, not a dict of tensors")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise RefusedError(f"{name}: {str(key)[:80]!r} is no tensor but a {type(value).__name__}")
+            raise RefusedError(f"{name}: {str(key)[:80]!r} is not a tensor but a {type(value).__name__}")
         dtype = str(value.dtype).removeprefix("torch.")
         if dtype not in DTYPES or value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-            raise RefusedError(f"{name}: the tensor {key[:80]!r} ({dtype}) is of a kind that cannot be converted")
+            raise RefusedError(f"{name}: the tensor {key[:80]!r} ({dtype}) cannot be converted")
         size = value.element_size()
         steps = zip(value.shape, value.stride(), strict=True)
         reach = sum((n - 1) * step for n, step in steps) if value.numel() else -1
@@ -193,35 +198,35 @@ def read_state(name: str, content: Any) -> Mapping[str, Any]:
 
 
 def separate_aliases(tensors: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the tensors without repetitions, and the name of the tensor that each repetition equals.
+    """Return the distinct tensors, and for each repeated one the name of its equal.
 
-    gliner reads repetitions from the metadata of a safetensors file, which is also how it writes them.
+    gliner reads and writes repeated tensors as metadata of a safetensors file.
     """
-    kept: dict[str, Any] = {}
+    distinct: dict[str, Any] = {}
     aliases: dict[str, str] = {}
     names: dict[tuple[Any, ...], str] = {}
     for name, tensor in tensors.items():
-        place = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        if tensor.numel() and place in names:
-            aliases[name] = names[place]
+        identity = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        if tensor.numel() and identity in names:
+            aliases[name] = names[identity]
         else:
-            names[place] = name
-            kept[name] = tensor.detach()
-    return kept, aliases
+            names[identity] = name
+            distinct[name] = tensor.detach()
+    return distinct, aliases
 
 
-def write(file: IO[bytes], tensors: Mapping[str, Any], aliases: Mapping[str, str]) -> None:
-    """Write a safetensors file, one tensor after the other, the widest numbers first so that all are aligned."""
+def write_safetensors(file: IO[bytes], tensors: Mapping[str, Any], aliases: Mapping[str, str]) -> None:
+    """Write a safetensors file, tensor by tensor, the widest numbers first so that all are aligned."""
     import torch
 
     header: dict[str, Any] = {"__metadata__": {**aliases, "format": "pt"}}
     ranked = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
-    at = 0
+    offset = 0
     for name, tensor in ranked:
-        end = at + tensor.numel() * tensor.element_size()
+        end = offset + tensor.numel() * tensor.element_size()
         dtype = DTYPES[str(tensor.dtype).removeprefix("torch.")]
-        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [at, end]}
-        at = end
+        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
     raw = json.dumps(header).encode()
     raw += b" " * (-len(raw) % 8)
     file.write(len(raw).to_bytes(8, "little") + raw)
@@ -233,29 +238,29 @@ def write(file: IO[bytes], tensors: Mapping[str, Any], aliases: Mapping[str, str
     os.fsync(file.fileno())
 
 
-def bound_memory(spare: int) -> None:
-    """Let the process map no more than this many bytes beyond what it has mapped already."""
+def limit_memory(spare: int) -> None:
+    """Limit the process to this many bytes of address space in addition to the current ones."""
     mapped = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
     ceiling = resource.getrlimit(resource.RLIMIT_AS)[1]
     limit = mapped + spare if ceiling == resource.RLIM_INFINITY else min(mapped + spare, ceiling)
     resource.setrlimit(resource.RLIMIT_AS, (limit, ceiling))
 
 
-def confine(most: int, source_bytes: int) -> bool:
-    """Give up what conversion does not need. Return whether the kernel filters system calls from now on.
+def confine_process(max_bytes: int, source_bytes: int) -> bool:
+    """Give up all permissions that conversion does not need; return whether the kernel filters system calls.
 
     Args:
-        most: bytes that may be written.
+        max_bytes: bytes that may be written.
         source_bytes: size of the sources, which are mapped.
     """
-    bound_memory(IMPORT_BYTES)
-    import numpy  # noqa: F401  # what is imported later would have to be read from the disk
+    limit_memory(IMPORT_BYTES)
+    import numpy  # noqa: F401  # later imports would have to read the disk
     import torch
 
     torch.set_num_threads(1)
     for limit, value in (
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, most + MAX_PICKLE_BYTES),
+        (resource.RLIMIT_FSIZE, max_bytes + MAX_PICKLE_BYTES),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CPU, 120 + source_bytes // 2**22),
@@ -263,13 +268,13 @@ def confine(most: int, source_bytes: int) -> bool:
         ceiling = resource.getrlimit(limit)[1]
         value = value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
         resource.setrlimit(limit, (value, value))
-    bound_memory(source_bytes + most + SLACK_BYTES)
+    limit_memory(source_bytes + max_bytes + SLACK_BYTES)
     memory = resource.getrlimit(resource.RLIMIT_AS)[0]
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is an error, not a death
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit raises an error
     try:
         filter_system_calls()
-    except OSError:  # another kernel, another processor, or a sandbox around us that does not let us have ours
+    except OSError:  # another kernel or processor, or a surrounding sandbox that forbids filters
         return False
     finally:
         sys.addaudithook(refuse_event)
@@ -277,7 +282,7 @@ def confine(most: int, source_bytes: int) -> bool:
 
 
 def refuse_event(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse what Python code could do to the machine; native code is held by the kernel's filter alone."""
+    """Refuse Python's operations on the machine; native code is stopped only by the kernel's filter."""
     if event == "open":
         flags = arguments[2] if isinstance(arguments[2], int) else 0
         refused = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
@@ -293,19 +298,19 @@ FORBIDDEN = frozenset(
      "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod", "os.chown", "os.truncate", "os.putenv",
      "os.unsetenv")
 )  # fmt: skip
-"""Of Python's audit events; a module's name stands for all of its events."""
+"""Python's audit events that are refused; a module's name stands for all of its events."""
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
-    """The system calls of one kind of machine, by number.
+class SystemCalls:
+    """System call numbers of an architecture.
 
     Attributes:
-        architecture: the kernel's name of the machine.
-        refused: sockets, new processes, signals to others, all that changes a file system by name, tracing,
+        architecture: the kernel's number of it (AUDIT_ARCH).
+        refused: sockets, new processes, signals to other processes, changes of a file system by name, tracing,
             namespaces, io_uring.
-        opens: calls that open a file, with the place of their flags.
-        clone: makes processes, which is refused, and threads.
+        opens: calls that open a file, with the index of their flags argument.
+        clone: creates processes, which is refused, and threads.
     """
 
     architecture: int
@@ -314,8 +319,8 @@ class Calls:
     clone: int
 
 
-CALLS = {
-    "x86_64": Calls(
+SYSTEM_CALLS = {
+    "x86_64": SystemCalls(
         0xC000003E,
         "41 42 43 44 46 49 50 53 57 58 59 62 76 77 82 83 84 85 86 87 88 90 91 92 93 94 101 129 132 133 155 157 161 "
         "165 166 188 189 190 200 234 235 248 249 250 258 259 260 261 263 264 265 266 268 272 280 288 297 298 304 "
@@ -323,7 +328,7 @@ CALLS = {
         {257: 2, 2: 1},
         56,
     ),
-    "aarch64": Calls(
+    "aarch64": SystemCalls(
         0xC00000B7,
         "5 6 7 33 34 35 36 37 38 39 40 41 45 46 51 52 53 54 55 88 97 117 129 130 131 138 167 198 199 200 201 "
         "202 203 206 211 217 218 219 221 240 241 242 265 268 270 271 276 280 281 424 425 426 427 434 435 437 438",
@@ -332,16 +337,16 @@ CALLS = {
     ),
 }
 ABSENT = (435, 437)
-"""`clone3` and `openat2`, on every machine: C libraries do without them where the kernel has none."""
+"""`clone3` and `openat2` on every architecture: C libraries do without them on kernels that lack them."""
 
 
 def filter_system_calls() -> None:
-    """Have the kernel refuse this process all it does not need, for the rest of its life.
+    """Install a seccomp filter that refuses unneeded system calls, permanently.
 
     Raises:
-        OSError: there is no filter for this machine, or the kernel does not take it.
+        OSError: there is no filter for this architecture, or the kernel does not accept it.
     """
-    calls = CALLS.get(platform.machine())
+    calls = SYSTEM_CALLS.get(platform.machine())
     if calls is None or sys.byteorder != "little":
         raise OSError("no filter for this machine")
     load, equal, above, some, answer = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -351,8 +356,8 @@ def filter_system_calls() -> None:
     program += [(load, 0, 0, 0), (above, 0, 1, 0x40000000), (answer, 0, 0, deny)]
     for number in map(int, calls.refused.split()):
         program += [(equal, 0, 1, number), (answer, 0, 0, absent if number in ABSENT else deny)]
-    for number, place in calls.opens.items():
-        program += [(equal, 0, 4, number), (load, 0, 0, 16 + 8 * place), (some, 0, 1, writing)]
+    for number, flags in calls.opens.items():
+        program += [(equal, 0, 4, number), (load, 0, 0, 16 + 8 * flags), (some, 0, 1, writing)]
         program += [(answer, 0, 0, deny), (answer, 0, 0, allow)]
     program += [(equal, 0, 3, calls.clone), (load, 0, 0, 16), (some, 1, 0, thread), (answer, 0, 0, deny)]
     program += [(answer, 0, 0, allow)]
@@ -360,11 +365,11 @@ def filter_system_calls() -> None:
     code = ctypes.create_string_buffer(raw, len(raw))
     filters = struct.pack("@HP", len(program), ctypes.addressof(code))
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # die with the worker
-    libc.prctl(4, 0, 0, 0, 0)  # no process of the same user may look in
+    libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # be killed when the worker ends
+    libc.prctl(4, 0, 0, 0, 0)  # processes of the same user may not trace it
     for option, first, second in ((38, 1, 0), (22, 2, ctypes.c_char_p(filters))):
         if libc.prctl(option, first, second, 0, 0):
-            raise OSError(ctypes.get_errno(), "the kernel takes no filter")
+            raise OSError(ctypes.get_errno(), "the kernel accepts no filter")
 
 
 if __name__ == "__main__":

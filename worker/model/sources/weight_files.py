@@ -1,4 +1,4 @@
-"""A model's files by name -> those that hold its weights, one or shards, of a variant, safetensors or pickles."""
+"""A model's file names -> the files with its weights: one or shards, of a variant, safetensors or pickles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.model.errors import ModelBrokenError
 
 WEIGHTS = "model.safetensors"
 MAX_BYTES = 16 * 2**30
-"""Most bytes of all files of a model's weights together."""
+"""Most bytes of all files of a model's weights."""
 MAX_SHARDS = 1_000
 _NAME = re.compile(
     r"(?P<stem>model|pytorch_model)(\.(?P<before>[a-z0-9_]{1,32}))?(-(?P<shard>\d{5})-of-(?P<shards>\d{5}))?"
@@ -22,12 +22,12 @@ _STEMS = {"safetensors": "model", "bin": "pytorch_model"}
 
 @dataclass(frozen=True, slots=True)
 class WeightFiles:
-    """The files that hold one set of weights.
+    """The files of one set of weights.
 
     Attributes:
         names: in the order of the shards.
         pickled: they are pickles, which must be converted.
-        variant: the precision or the like that publishers name such files by; "" for the usual ones.
+        variant: the part of the names that distinguishes sets, mostly a precision; "" for the default set.
     """
 
     names: tuple[str, ...]
@@ -36,7 +36,7 @@ class WeightFiles:
 
     @property
     def ready(self) -> bool:
-        """True if the file can be loaded as it is."""
+        """True if the file can be loaded without conversion."""
         return len(self.names) == 1 and not self.pickled
 
 
@@ -49,31 +49,31 @@ class _Parsed:
 
 
 def is_weights(name: str) -> bool:
-    """Return whether a file may hold a model's weights, by its name."""
-    return _parse(name) is not None
+    """Return whether this is the name of a file with weights."""
+    return _parse_name(name) is not None
 
 
-def choose(source: str, names: Iterable[str], variant: str = "") -> WeightFiles:
+def choose_weights(source: str, names: Iterable[str], variant: str = "") -> WeightFiles:
     """Return the files to take the weights from: safetensors before pickles, one file before shards.
 
     Args:
-        source: where the files are, for messages.
-        names: all files there.
-        variant: the one that is wanted. "": the usual files, or the only variant there is.
+        source: the model, for messages.
+        names: all its files.
+        variant: the requested one. "": the default set, or the only variant.
 
     Raises:
-        ModelBrokenError: there are no weights, shards are missing, or a variant must be named.
+        ModelBrokenError: there are no weights, shards are missing, or the settings must name a variant.
     """
     present = sorted(names)
     groups: dict[tuple[bool, str, int], dict[int, str]] = defaultdict(dict)
     for name in present:
-        parsed = _parse(name)
+        parsed = _parse_name(name)
         if parsed is not None:
             groups[parsed.pickled, parsed.variant, parsed.shards][parsed.shard] = name
     variants = sorted({of for _, of, _ in groups})
     if variant and variant not in variants:
-        there = ", ".join(of or "the usual files" for of in variants) or "nothing"
-        raise ModelBrokenError(f"{source}: no weights of the variant {variant!r}; there is {there}.")
+        available = ", ".join(of or "the default (no variant)" for of in variants) or "none"
+        raise ModelBrokenError(f"{source}: no weights of the variant {variant!r}. Available: {available}.")
     for pickled in (False, True):
         of_format = sorted({of for kind, of, _ in groups if kind == pickled})
         if not of_format or (variant and variant not in of_format):
@@ -81,16 +81,16 @@ def choose(source: str, names: Iterable[str], variant: str = "") -> WeightFiles:
         chosen = variant if variant or "" in of_format else of_format[0]
         if chosen not in ("", variant) and len(of_format) > 1:
             raise ModelBrokenError(
-                f"{source}: its weights come in variants. Set GLEANER_MODEL_VARIANT to one of "
+                f"{source}: its weights have several variants. Set GLEANER_MODEL_VARIANT to one of "
                 f"{', '.join(of_format)}."
             )
-        return _complete(source, groups, pickled, chosen)
-    others = [name for name in present if name.endswith((".safetensors", ".onnx", ".gguf"))]
-    hint = f" {others[0]} is not read: only {WEIGHTS}, its shards and its variants are." if others else ""
+        return _collect_shards(source, groups, pickled, chosen)
+    ignored = [name for name in present if name.endswith((".safetensors", ".onnx", ".gguf"))]
+    hint = f" {ignored[0]} is not read; only {WEIGHTS}, its shards and its variants are." if ignored else ""
     raise ModelBrokenError(f"{source}: no {WEIGHTS}.{hint}")
 
 
-def _complete(
+def _collect_shards(
     source: str, groups: dict[tuple[bool, str, int], dict[int, str]], pickled: bool, variant: str
 ) -> WeightFiles:
     missing = ""
@@ -98,11 +98,11 @@ def _complete(
         shards = groups[pickled, variant, count]
         if len(shards) == max(1, count) <= MAX_SHARDS:
             return WeightFiles(tuple(shards[number] for number in sorted(shards)), pickled, variant)
-        missing = f"{source}: {len(shards)} of the {count} shards of its weights are there."
-    raise ModelBrokenError(f"{missing} Fetch the others.")
+        missing = f"{source}: only {len(shards)} of the {count} shards of its weights are present."
+    raise ModelBrokenError(f"{missing} Fetch the missing ones.")
 
 
-def _parse(name: str) -> _Parsed | None:
+def _parse_name(name: str) -> _Parsed | None:
     match = _NAME.fullmatch(name)
     if match is None or match["stem"] != _STEMS[match["format"]] or (match["before"] and match["after"]):
         return None

@@ -14,9 +14,9 @@ from gliner import GLiNER
 from jobs.schema import Document, Labels, Options
 from tests.support.texts import LABEL_SETS, passage
 from worker.model import gliner_loader
-from worker.model.collate import WORD_STEP, collate
-from worker.model.pipeline import Parts
-from worker.model.sources.resolve import resolve
+from worker.model.collate import WORD_STEP, collate_windows
+from worker.model.pipeline import Pipeline
+from worker.model.sources.resolve import resolve_model
 from worker.protocols import ROW_STEP, ShardRef, Window
 from worker.text.windows import cut_document
 
@@ -31,8 +31,8 @@ def model() -> Any:
 
 def window(model: Any, text: str, labels: Labels) -> Window:
     """A row as `cut_document` makes it."""
-    described = gliner_loader.described(model, resolve(str(SHIPPED), None, Path("unused")), ())
-    tokenizer = Parts(described).tokenizer
+    described = gliner_loader.describe_model(model, resolve_model(str(SHIPPED), None, Path("unused")), ())
+    tokenizer = Pipeline(described).tokenizer
     return cut_document(Document(0, "0", text), labels, Options(), tokenizer, ShardRef("job", 0)).windows[0]
 
 
@@ -65,7 +65,7 @@ def test_arrays_are_those_of_gliners_collator(
         model.create_collator(),
     )
 
-    found = collate(windows, gliner_loader.layout(model, ("span_idx",)))
+    found = collate_windows(windows, gliner_loader.read_layout(model, ("span_idx",)))
 
     assert set(found) == {
         "input_ids",
@@ -89,9 +89,9 @@ def test_arrays_are_those_of_gliners_collator(
 
 def test_a_row_is_never_longer_than_the_model_reads(model: Any, windows: list[Window]) -> None:
     """Its positions end where the model's do, also where that is between two of the lengths that rows have."""
-    layout = replace(gliner_loader.layout(model, ()), longest=windows[0].row_tokens + 1)
+    layout = replace(gliner_loader.read_layout(model, ()), longest=windows[0].row_tokens + 1)
 
-    assert collate(windows[:1], layout)["input_ids"].shape[1] == windows[0].row_tokens + 1
+    assert collate_windows(windows[:1], layout)["input_ids"].shape[1] == windows[0].row_tokens + 1
 
 
 def test_a_wrong_count_is_noticed(model: Any, windows: list[Window]) -> None:
@@ -99,4 +99,4 @@ def test_a_wrong_count_is_noticed(model: Any, windows: list[Window]) -> None:
     wrong = replace(windows[0], row_tokens=windows[0].row_tokens + 1)
 
     with pytest.raises(RuntimeError, match="counted wrong"):
-        collate([windows[1], wrong], gliner_loader.layout(model, ()))
+        collate_windows([windows[1], wrong], gliner_loader.read_layout(model, ()))

@@ -64,7 +64,7 @@ def encoder(kind: str) -> DebertaV2Model:
 def both(request: pytest.FixtureRequest) -> tuple[DebertaV2Model, DebertaV2Model]:
     """Return a model as it is, and the same one with the lean encoder."""
     theirs, ours = encoder(request.param), encoder(request.param)
-    assert LeanEncoder.fits(ours.encoder)
+    assert LeanEncoder.can_replace(ours.encoder)
     ours.encoder = LeanEncoder(ours.encoder).eval()
     return theirs, ours
 
@@ -107,7 +107,7 @@ def test_what_does_not_fit_stays_as_it_is() -> None:
             relative_attention=True, position_buckets=64, max_relative_positions=20,
         )
     )  # fmt: skip
-    assert not LeanEncoder.fits(theirs.encoder)
+    assert not LeanEncoder.can_replace(theirs.encoder)
     graph = Graph(torch.nn.Linear(1, 1))
     assert with_lean_encoder(graph) is graph
 
@@ -116,10 +116,10 @@ def test_what_does_not_fit_stays_as_it_is() -> None:
 def test_exported_scores_are_those_of_the_library(checkpoint: Checkpoint, tmp_path: Path, family: Family) -> None:
     """On each runtime, and the model is left as it was; no index as large as the scores is gathered by."""
     model = gliner_loader.load_gliner(checkpoint(family), "cpu")
-    theirs, ours = LibraryGraph(model.model, spans=True).eval(), gliner_loader.graph(model)
+    theirs, ours = LibraryGraph(model.model, spans=True).eval(), gliner_loader.build_graph(model)
     kept = model.model.token_rep_layer.bert_layer.model.encoder
     made = batches(model, checkpoint(family))
-    path = onnx_export.exported(ours, made[-1], tmp_path)
+    path = onnx_export.export_graph(ours, made[-1], tmp_path)
     assert model.model.token_rep_layer.bert_layer.model.encoder is kept
     assert b"GatherElements" not in path.read_bytes()
 

@@ -11,7 +11,7 @@ from gliner.decoding.decoder import SpanDecoder, TokenDecoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.model.decode import decode
+from worker.model.decode import decode_scores
 from worker.protocols import ShardRef, Span, Window
 
 WIDTH = 4
@@ -79,7 +79,8 @@ def test_spans_are_those_of_gliners_span_decoder(rows: list[Window], seed: int) 
     logits = random_scores(seed, count, words, WIDTH, labels)
 
     assert_same(
-        library(SpanDecoder(None), rows, logits=torch.from_numpy(logits)), decode(rows, {"logits": logits}, False)
+        library(SpanDecoder(None), rows, logits=torch.from_numpy(logits)),
+        decode_scores(rows, {"logits": logits}, False),
     )
 
 
@@ -91,7 +92,8 @@ def test_spans_are_those_of_gliners_token_decoder(rows: list[Window], seed: int)
     logits = random_scores(seed, count, words, labels, 3)
 
     assert_same(
-        library(TokenDecoder(None), rows, logits=torch.from_numpy(logits)), decode(rows, {"logits": logits}, True)
+        library(TokenDecoder(None), rows, logits=torch.from_numpy(logits)),
+        decode_scores(rows, {"logits": logits}, True),
     )
 
 
@@ -101,7 +103,7 @@ def test_each_label_has_its_threshold_before_overlaps_are_settled() -> None:
     logits[0, 0, 1] = (2.0, 1.0)
     row = Window(OWNER, 0, ("a", "b"), ("x", "y"), (0.95, 0.5), True, False, 9)
 
-    [[span]] = decode([row], {"logits": logits}, False)
+    [[span]] = decode_scores([row], {"logits": logits}, False)
 
     assert span[:3] == (0, 2, 1)
 
@@ -118,7 +120,7 @@ def test_an_explained_span_names_its_runners_up(tagged: bool) -> None:
         logits[0, 1, 1] = scores
     logits[1] = logits[0]
 
-    [[span], [silent]] = decode([window(3, 5, explain=True), window(3, 5)], {"logits": logits}, tagged)
+    [[span], [silent]] = decode_scores([window(3, 5, explain=True), window(3, 5)], {"logits": logits}, tagged)
 
     assert span[:3] == silent[:3] == (1, 3, 0)
     assert silent.runners_up == ()

@@ -18,9 +18,9 @@ from tests.support.texts import LABEL_SETS, passage
 from worker.model import gliner_loader
 from worker.model.collate import Arrays
 from worker.model.graph import LibraryGraph, MarkerGraph
-from worker.model.pipeline import Parts
+from worker.model.pipeline import Pipeline
 from worker.model.selection import onnx_export
-from worker.model.sources.resolve import resolve
+from worker.model.sources.resolve import resolve_model
 from worker.protocols import ShardRef
 from worker.text.windows import cut_document
 
@@ -37,8 +37,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def batches(model: Any, folder: Path) -> list[Arrays]:
     """Micro-batches of several shapes, rows of unlike lengths and numbers of labels."""
-    random, source = Random(7), resolve(str(folder), None, Path("unused"))
-    parts = Parts(gliner_loader.described(model, source, ("span_idx",)))
+    random, source = Random(7), resolve_model(str(folder), None, Path("unused"))
+    parts = Pipeline(gliner_loader.describe_model(model, source, ("span_idx",)))
     made = []
     for rows, words in SIZES:
         texts = [" ".join(passage(random, 9).split()[: words - row]) for row in range(rows)]
@@ -67,7 +67,7 @@ def test_scores_are_those_of_gliner_in_every_shape(folder: Path, tmp_path: Path)
     assert hasattr(model.model, "rnn") == (folder != SHIPPED)
     theirs, ours = LibraryGraph(model.model, spans=True).eval(), MarkerGraph(model.model).eval()
     made = batches(model, folder)
-    session = onnxruntime.InferenceSession(str(onnx_export.exported(ours, made[-1], tmp_path)))
+    session = onnxruntime.InferenceSession(str(onnx_export.export_graph(ours, made[-1], tmp_path)))
 
     for arrays in made:
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}

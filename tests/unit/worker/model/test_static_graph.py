@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from tests.unit.worker.model.test_graph import batches, folder, of_words
 from worker.model import gliner_loader
 from worker.model.collate import Arrays, word_slots
-from worker.model.graph import LibraryGraph, MarkerGraph, lean
-from worker.model.static_graph import FixedGraph
+from worker.model.graph import LibraryGraph, MarkerGraph, cast_linear_weights
+from worker.model.static_graph import StaticGraph
 
 __all__ = ["folder"]  # a fixture: two models, the shipped one, and one with a recurrent layer and DeBERTa
 
@@ -39,16 +39,16 @@ def tensors(arrays: Arrays, names: tuple[str, ...], rows: int = 0, columns: int 
     return found
 
 
-def sizes(graph: FixedGraph, arrays: Arrays) -> dict[str, int]:
+def sizes(graph: StaticGraph, arrays: Arrays) -> dict[str, int]:
     """What the host tells the graph."""
     words = int(word_slots(int(arrays["text_lengths"].max())))
-    return {"words": words, "labels": graph.labels(arrays["input_ids"], arrays["attention_mask"])}
+    return {"words": words, "labels": graph.count_labels(arrays["input_ids"], arrays["attention_mask"])}
 
 
 def test_scores_are_those_of_gliner_in_every_shape(model: Any, made: list[Arrays]) -> None:
     """As they are, and filled up with rows, pieces, words and labels that mean nothing."""
     theirs = LibraryGraph(model.model, spans=True).eval()
-    ours = FixedGraph(model.model, torch.float32).eval()
+    ours = StaticGraph(model.model, torch.float32).eval()
     for arrays in made:
         told = sizes(ours, arrays)
         more = {name: size + 8 for name, size in told.items()}
@@ -67,7 +67,7 @@ def test_scores_are_those_of_gliner_in_every_shape(model: Any, made: list[Arrays
 
 def test_nothing_is_asked_of_the_device(model: Any, made: list[Arrays]) -> None:
     """Tensors without values pass: no length, branch or list of places hangs on what was computed. gliner's do."""
-    ours, theirs = FixedGraph(model.model, torch.bfloat16).eval(), MarkerGraph(model.model).eval()
+    ours, theirs = StaticGraph(model.model, torch.bfloat16).eval(), MarkerGraph(model.model).eval()
     told = sizes(ours, made[-1])
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.inference_mode():
         empty = [mode.from_tensor(tensor) for tensor in tensors(made[-1], ours.inputs)]
@@ -81,7 +81,7 @@ def test_nothing_is_asked_of_the_device(model: Any, made: list[Arrays]) -> None:
 def test_weights_made_beforehand_are_those_that_autocast_makes(model: Any, made: list[Arrays]) -> None:
     """The very same scores; what is not multiplied in 16 bits is not there twice."""
     plain = MarkerGraph(model.model).eval()
-    ready = lean(plain, torch.bfloat16)
+    ready = cast_linear_weights(plain, torch.bfloat16)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         for arrays in made:
             inputs = tensors(arrays, plain.inputs)

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from tests.support.engine import SPEC, WORD
 from tests.support.texts import passage
-from worker.model.tokenizer import LONGEST_KEPT, FastTokenizer
+from worker.model.tokenizer import MAX_CACHED_WORD, FastTokenizer
 
 PIECES = Path(__file__).parents[4] / "models" / "gleaner-small" / "tokenizer.json"
 
@@ -83,7 +83,7 @@ def test_words_have_the_pieces_that_the_library_gives_them_together(kind: str) -
         "e\u0301",
         "日本語",
         "🏳️\u200d🌈",
-        "x" * (LONGEST_KEPT + 1),
+        "x" * (MAX_CACHED_WORD + 1),
     ]
     random = Random(5)
     for _ in range(20):

@@ -50,15 +50,15 @@ def test_a_calibration_that_makes_no_sense_is_refused(bad: Any) -> None:
 
 def test_a_model_may_ship_a_calibration(tmp_path: Path) -> None:
     """One that makes no sense ends the start, and is named; the shipped model's makes sense."""
-    assert resolve.calibration(tmp_path) == ()
+    assert resolve.read_calibration(tmp_path) == ()
     file = tmp_path / resolve.CALIBRATION
     file.write_text('{"version": 1, "knots": [[0.2, 0.1], [0.9, 1]]}')
-    assert resolve.calibration(tmp_path) == ((0.2, 0.1), (0.9, 1.0))
+    assert resolve.read_calibration(tmp_path) == ((0.2, 0.1), (0.9, 1.0))
     for broken in ("{}", "[]", '{"knots": [[0.9, 0.1], [0.2, 0.3]]}', '{"knots": 7}', "{"):
         file.write_text(broken)
         with pytest.raises(resolve.ModelBrokenError, match=r"calibration\.json"):
-            resolve.calibration(tmp_path)
-    shipped = resolve.calibration(ROOT / "models" / "gleaner-small")
+            resolve.read_calibration(tmp_path)
+    shipped = resolve.read_calibration(ROOT / "models" / "gleaner-small")
     assert confidence(0.2, shipped) < confidence(0.5, shipped) < confidence(0.95, shipped)  # type: ignore[operator]
 
 

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from tests.support.engine import SPEC, FakeEngine
-from worker.model.selection.parity import MARGINS, companies, disagreement, micro_batches, rows_of
+from worker.model.selection.parity import (
+    MARGINS,
+    build_mixed_batches,
+    build_timing_batches,
+    describe_disagreement,
+    row_scores,
+)
 from worker.protocols import ShardRef, Window
 
 WINDOWS = [
@@ -21,14 +27,14 @@ WINDOWS = [
 def test_only_scores_of_a_rows_own_words_and_labels_are_compared(tagged: bool) -> None:
     """Whatever stands in padding, in spans over the end and in other rows' label slots says nothing."""
     logits = np.random.default_rng(1).normal(size=(2, 8, 3, 3) if tagged else (2, 8, 4, 3)).astype(np.float32)
-    rows = rows_of(WINDOWS, {"logits": logits}, tagged)
+    rows = row_scores(WINDOWS, {"logits": logits}, tagged)
     other = logits.copy()
     if tagged:
         other[0, 5:], other[0, :, 2:], other[1, 2:] = 9, 9, 9
     else:
         other[0, 5:], other[0, ..., 2:], other[1, 2:], other[1, 1, 1:], other[0, 4, 1:] = 9, 9, 9, 9, 9
 
-    assert disagreement([rows], [rows_of(WINDOWS, {"logits": other}, tagged)], "fp32") is None
+    assert describe_disagreement([rows], [row_scores(WINDOWS, {"logits": other}, tagged)], "fp32") is None
     assert [row.size for row in rows] == ([5 * 2 * 3, 2 * 3 * 3] if tagged else [(4 + 4 + 3 + 2 + 1) * 2, 3 * 3])
 
 
@@ -38,17 +44,17 @@ def test_a_score_may_differ_by_what_its_precision_explains(precision: str) -> No
     expected = [[np.linspace(0.1, 0.8, 50)]]
     margin = MARGINS[precision]
 
-    assert disagreement(expected, [[expected[0][0] + 0.9 * margin]], precision) is None
+    assert describe_disagreement(expected, [[expected[0][0] + 0.9 * margin]], precision) is None
     for wrong in (expected[0][0][7] + 1.1 * margin, np.nan):
         found = expected[0][0].copy()
         found[7] = wrong
-        assert "1 of 50 scores differ" in (disagreement(expected, [[found]], precision) or "")
+        assert "1 of 50 scores differ" in (describe_disagreement(expected, [[found]], precision) or "")
 
 
 def test_short_texts_are_next_to_one_four_times_as_long() -> None:
     """Also in a model that reads few words at once."""
     for engine in (FakeEngine(), FakeEngine(replace(SPEC, max_words=48))):
-        batches = companies(engine)
+        batches = build_mixed_batches(engine)
         mixed = [batch for batch in batches if len(batch) > 1]
         for batch in mixed:
             lengths = sorted(len(window.words) for window in batch)
@@ -56,4 +62,4 @@ def test_short_texts_are_next_to_one_four_times_as_long() -> None:
             assert lengths[-1] >= 4 * lengths[len(lengths) // 2]
             assert len({window.prompts for window in batch}) > 2
         assert len(batches) == 2 * len(mixed)
-        assert micro_batches(engine)
+        assert build_timing_batches(engine)

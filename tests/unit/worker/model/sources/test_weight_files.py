@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.model.errors import ModelBrokenError
-from worker.model.sources.weight_files import WeightFiles, choose, is_weights
+from worker.model.sources.weight_files import WeightFiles, choose_weights, is_weights
 
 ONE, HALF, PICKLE = "model.safetensors", "model.fp16.safetensors", "pytorch_model.bin"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
@@ -29,7 +29,7 @@ SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 )
 def test_one_set_of_weights_is_chosen(names: list[str], variant: str, expected: WeightFiles) -> None:
     """Safetensors before pickles, one file before shards, the usual ones before variants."""
-    assert choose("here", names, variant) == expected
+    assert choose_weights("here", names, variant) == expected
 
 
 @pytest.mark.parametrize(
@@ -41,13 +41,13 @@ def test_one_set_of_weights_is_chosen(names: list[str], variant: str, expected: 
         (["model-00001-of-00003.safetensors"], "", "1 of the 3 shards"),
         (["pytorch_model-00001-of-00002.bin"], "", "1 of the 2 shards"),
         (["model.fp16.safetensors", "model.bf16.safetensors"], "", "GLEANER_MODEL_VARIANT to one of bf16, fp16"),
-        (["model.safetensors"], "fp16", "no weights of the variant 'fp16'; there is the usual files"),
+        (["model.safetensors"], "fp16", "no weights of the variant 'fp16'. Available: the default"),
     ],
 )
 def test_what_cannot_be_chosen_is_said(names: list[str], variant: str, reason: str) -> None:
     """Which file, what to do."""
     with pytest.raises(ModelBrokenError, match=reason):
-        choose("here", names, variant)
+        choose_weights("here", names, variant)
 
 
 @given(
@@ -62,7 +62,7 @@ def test_what_cannot_be_chosen_is_said(names: list[str], variant: str, reason: s
 def test_a_choice_is_whole_and_of_what_is_there(names: list[str]) -> None:
     """Whatever the names: files that are there, of one format, all shards of one number, or a refusal."""
     try:
-        found = choose("here", names)
+        found = choose_weights("here", names)
     except ModelBrokenError:
         return
     assert set(found.names) <= set(names)
