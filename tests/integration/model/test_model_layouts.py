@@ -301,5 +301,5 @@ def test_the_command_makes_a_folder_that_loads(checkpoint: Checkpoint, tmp_path:
     torch.save({"x": print}, evil / "pytorch_model.bin")
     refused = _run(str(evil), str(tmp_path / "none"), "--cache", cache)
     assert refused.returncode == 2
-    assert "asks for '__builtin__.print'" in " ".join(refused.stderr.split())
+    assert "calls '__builtin__.print'" in " ".join(refused.stderr.split())
     assert not (tmp_path / "none").exists()
