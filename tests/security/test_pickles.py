@@ -26,7 +26,7 @@ from worker.model.sources import checksums, conversion
 from worker.model.sources.resolve import ModelBrokenError, PickleRefusedError, SourceOptions, resolve_model
 
 SHIPPED = ROOT / "models" / "gleaner-small"
-PROGRAM = ROOT / "worker" / "unpickling.py"
+PROGRAM = ROOT / "worker" / "model" / "sources" / "unpickling.py"
 
 
 @pytest.fixture
