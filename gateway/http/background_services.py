@@ -45,7 +45,9 @@ def run_background_services(
     stand_by = _stand_by(settings, upkeep)
     counting = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-metrics"))
     registry.register(
-        LedgerStatsCollector(lambda: counting.run(read_stats(settings.models.served)), speaks=stand_by.is_ticking)
+        LedgerStatsCollector(
+            lambda: counting.run(read_stats(settings.models.served)), is_active=stand_by.is_ticking
+        )
     )
     probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, alive, _ready(settings, serves))
     probes.start()

@@ -1,8 +1,8 @@
-"""Logging for every process: one JSON object a line, events as dotted names, context bound per task or request.
+"""Logging for every process: one JSON object per line, events as dotted names, context bound per task or request.
 
-`log.info("shard.completed", extra={"documents": 32})`: the message is the event's name, all else is a key. No text
-of a user, no label and no key is ever logged: an exception is told by its class and place, never by its message,
-which may quote a text. That holds for libraries too, whatever they log.
+`log.info("shard.completed", extra={"documents": 32})`: the message is the event's name, all else is a key. No user
+text, label or API key is ever logged: an exception is logged with its class and location, not with its message,
+which may quote a text. The same is enforced for libraries.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ import orjson
 from jobs.settings import Settings
 
 _CONTEXT_KEYS = ("request_id", "trace_id", "job_id", "shard")
-_HOUSE = ("gateway", "gleaner", "jobs", "worker", "tests", "__main__")
-_FRAMES = 12
-_MESSAGE = 300
+_OWN_PACKAGES = ("gateway", "gleaner", "jobs", "worker", "tests", "__main__")
+_MAX_FRAMES = 12
+_MAX_MESSAGE = 300
 _CHATTY = ("celery.worker.strategy", "celery.app.trace")
-"""A line for each message that comes and one for each that is done; `shard.completed` says more than both."""
+"""They log a line per message received and per message done; `shard.completed` has more than both."""
 _context: ContextVar[dict[str, object] | None] = ContextVar("gleaner_log_context", default=None)
 
 
 @contextmanager
 def bind_fields(**fields: object) -> Iterator[None]:
-    """Give every record of this block, in this task or thread, the fields (request_id, job_id, shard, trace_id)."""
+    """Add fields (request_id, job_id, shard, trace_id) to every record of this block in this task or thread."""
     token = _context.set({**(_context.get() or {}), **fields})
     try:
         yield
@@ -45,19 +45,19 @@ def bind_fields(**fields: object) -> Iterator[None]:
 
 
 def log_failure(log: logging.Logger, event: str, error: BaseException, **facts: object) -> None:
-    """Log an error by its class and where it was raised; never by its message."""
-    log.error(event, extra={**_told(error), **facts})
+    """Log an error with its class and location, never with its message."""
+    log.error(event, extra={**_error_fields(error), **facts})
 
 
 def configure_logging(settings: Settings, service: str, **facts: object) -> None:
-    """Send this process's records, and those of its libraries, to stdout or a rotated file in one shape.
+    """Send the records of this process and its libraries to stdout or a rotated file, in one format.
 
-    What nobody caught is logged in that shape too, in whatever thread it was.
+    Uncaught exceptions of all threads are logged in that format too.
 
     Args:
-        settings: where to, how, and from which level on.
+        settings: destination, format and level.
         service: the kind of process.
-        facts: more that every record is to say.
+        facts: further fields of every record.
     """
     handler: logging.Handler = logging.StreamHandler(sys.stdout)
     if settings.log_file:
@@ -68,46 +68,46 @@ def configure_logging(settings: Settings, service: str, **facts: object) -> None
             encoding="utf-8",
             delay=True,
         )
-    handler.addFilter(_Discreet())
-    handler.setFormatter((_Json if settings.log_format == "json" else _Plain)({"service": service, **facts}))
+    handler.addFilter(_PrivacyFilter())
+    formatter = _JsonFormatter if settings.log_format == "json" else _TextFormatter
+    handler.setFormatter(formatter({"service": service, **facts}))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
     logging.captureWarnings(True)
-    _spare()
+    _skip_unused_fields()
     for noisy in (*_CHATTY, "httpx", "httpcore", "urllib3", "filelock", "fsspec", "tornado.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    _catch_the_rest()
+    _log_uncaught_errors()
 
 
-def _spare() -> None:
-    """Keep logging from finding out for each record what no line tells (the logging HOWTO's "Optimization")."""
+def _skip_unused_fields() -> None:
+    """Keep logging from computing fields that no line shows (the logging HOWTO's "Optimization")."""
     for name in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         setattr(logging, name, False)
     logging._srcfile = None
 
 
-class _Discreet(logging.Filter):
-    """Takes out of a record what may quote a text: exceptions' messages, tracebacks, what libraries attach."""
+class _PrivacyFilter(logging.Filter):
+    """Removes everything from a record that may quote a text: exception messages, tracebacks, libraries' fields."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.exc_info, tuple) and record.exc_info[1] is not None:
-            for name, value in _told(record.exc_info[1]).items():
+            for name, value in _error_fields(record.exc_info[1]).items():
                 setattr(record, name, value)
         record.exc_info = record.exc_text = record.stack_info = None
-        if record.name.partition(".")[0] not in _HOUSE:
-            self._tame(record)
+        if record.name.partition(".")[0] not in _OWN_PACKAGES:
+            self._strip_library_record(record)
         return True
 
     @staticmethod
-    def _tame(record: logging.LogRecord) -> None:
-        """A library's record: its message without what exceptions say, one line; no fields of its own."""
-        known = set(vars(logging.makeLogRecord({}))) | {"error", "where"}
-        for name in set(vars(record)) - known:
+    def _strip_library_record(record: logging.LogRecord) -> None:
+        """Reduce a library's record to one line without exception messages and extra fields."""
+        for name in set(vars(record)) - set(vars(logging.makeLogRecord({}))) - {"error", "where"}:
             delattr(record, name)
-        if isinstance(record.args, Mapping):  # Celery's: the whole task, its error's words and traceback with it
-            kept = {"exc": "", "traceback": "", "args": "", "kwargs": ""}
-            record.args = {**record.args, **{name: "" for name in kept if name in record.args}}
+        if isinstance(record.args, Mapping):  # Celery's: the whole task with its error message and traceback
+            hidden = dict.fromkeys({"exc", "traceback", "args", "kwargs"} & record.args.keys(), "")
+            record.args = {**record.args, **hidden}
         elif isinstance(record.args, tuple):
             record.args = tuple(type(a).__name__ if isinstance(a, BaseException) else a for a in record.args)
         try:
@@ -115,17 +115,17 @@ class _Discreet(logging.Filter):
         except (TypeError, ValueError, KeyError):  # its arguments do not fit its template
             message = str(record.msg)
         lines = message.strip().splitlines()
-        record.msg, record.args = (lines[0][:_MESSAGE].rstrip(" :") if lines else ""), None
+        record.msg, record.args = (lines[0][:_MAX_MESSAGE].rstrip(" :") if lines else ""), None
 
 
-_OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
-class _Json(logging.Formatter):
-    """One JSON object: what every record has, then what the event adds.
+class _JsonFormatter(logging.Formatter):
+    """Formats a record as one JSON object: standard fields, then those of the event.
 
     Args:
-        facts: of this process.
+        facts: fields of this process.
     """
 
     def __init__(self, facts: Mapping[str, object]) -> None:
@@ -133,19 +133,19 @@ class _Json(logging.Formatter):
         self._facts = {**facts, **dict.fromkeys(_CONTEXT_KEYS)}
 
     def format(self, record: logging.LogRecord) -> str:
-        told = {
+        fields = {
             "timestamp": f"{_second(int(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
             "event": record.getMessage(),
             **self._facts,
             **(_context.get() or {}),
-            **_added(record),
+            **_extra_fields(record),
         }
         try:
-            return orjson.dumps(told, default=str).decode()
-        except TypeError:  # half a character of a file's name, a key that is no string
-            return json.dumps(told, default=str)
+            return orjson.dumps(fields, default=str).decode()
+        except TypeError:  # a lone surrogate in a file's name, a key that is not a string
+            return json.dumps(fields, default=str)
 
 
 @lru_cache(4)
@@ -153,45 +153,44 @@ def _second(moment: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
 
 
-class _Plain(logging.Formatter):
-    """For a terminal: the event, then what a person wants to know of it."""
+class _TextFormatter(logging.Formatter):
+    """Formats a record for a terminal: the event, then its fields."""
 
     def __init__(self, facts: Mapping[str, object]) -> None:
         super().__init__(f"%(asctime)s %(levelname)-7s {facts['service']} %(name)s: %(message)s")
         self._facts = {key: value for key, value in facts.items() if key != "service"}
 
     def format(self, record: logging.LogRecord) -> str:
-        added = _added(record)
-        facts = {**added, **self._facts, **(_context.get() or {}), **added}  # it comes first, and it wins
-        told = (f"{key}={value}" for key, value in facts.items() if value is not None)
-        return " ".join((super().format(record), *told))
+        extra = _extra_fields(record)
+        fields = {**extra, **self._facts, **(_context.get() or {}), **extra}  # the event's come first and win
+        pairs = (f"{key}={value}" for key, value in fields.items() if value is not None)
+        return " ".join((super().format(record), *pairs))
 
 
-def _added(record: logging.LogRecord) -> dict[str, object]:
-    """What the event adds to what every record has."""
-    return {key: value for key, value in vars(record).items() if key not in _OWN}
+def _extra_fields(record: logging.LogRecord) -> dict[str, object]:
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD_FIELDS}
 
 
-def _told(error: BaseException) -> dict[str, object]:
+def _error_fields(error: BaseException) -> dict[str, object]:
     frames = traceback.extract_tb(error.__traceback__)
-    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-_FRAMES:]]
+    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-_MAX_FRAMES:]]
     return {"error": type(error).__name__, "where": where}
 
 
-def _catch_the_rest() -> None:
+def _log_uncaught_errors() -> None:
     log = logging.getLogger(__name__)
 
-    def of_process(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def log_process_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
             return
         log_failure(log, "process.failed", error.with_traceback(trace))
 
-    def of_thread(args: threading.ExceptHookArgs) -> None:
+    def log_thread_error(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is not None:
             log_failure(log, "thread.failed", args.exc_value, in_thread=args.thread.name if args.thread else "")
 
-    def unraisable(args: Any) -> None:
+    def log_unraisable(args: Any) -> None:
         if args.exc_value is not None:
             log_failure(log, "cleanup.failed", args.exc_value)
 
-    sys.excepthook, threading.excepthook, sys.unraisablehook = of_process, of_thread, unraisable
+    sys.excepthook, threading.excepthook, sys.unraisablehook = log_process_error, log_thread_error, log_unraisable

@@ -1,7 +1,7 @@
-"""Metrics of several processes, shown as one: each keeps its own in files, and whoever is asked adds them up.
+"""Metrics of several processes shown as one: each stores its own in files, and a scrape adds them up.
 
-This is prometheus_client's multiprocess mode. Files are named after a place and not after a process, so that who
-takes the place of a dead one goes on counting where it stopped, and files do not grow in number.
+This is prometheus_client's multiprocess mode. Files are named after a slot and not after a process id, so that the
+replacement of a dead process continues its counters, and the number of files does not grow.
 """
 
 from __future__ import annotations
@@ -21,47 +21,47 @@ _STARTED = "process_start_time_seconds"
 _CPU = "process_cpu_seconds"
 
 
-def store_in_files(folder: Path, place: str) -> None:
-    """Keep every metric that this process makes from now on in files; the library knows no other way to say so.
+def store_in_files(folder: Path, slot: str) -> None:
+    """Store every metric that this process creates from now on in files; the library offers only a global.
 
     Args:
-        folder: of all processes together.
-        place: what only this process has now.
+        folder: folder of all processes.
+        slot: name that no other live process has.
     """
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-    values.ValueClass = values.MultiProcessValue(partial(str, place))  # type: ignore[no-untyped-call]  # its gap
+    values.ValueClass = values.MultiProcessValue(partial(str, slot))  # type: ignore[no-untyped-call]  # its gap
 
 
 def register_totals(folder: Path, registry: CollectorRegistry) -> None:
-    """Show the sums of all files in the folder."""
+    """Register the sums of all files in the folder."""
     MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]  # its gap
 
 
-def drop_live_values(folder: Path, place: str) -> None:
-    """Drop what a process that is dead would still say of now; what it counted stays."""
-    mark_process_dead(place, str(folder))  # type: ignore[no-untyped-call]  # its gap
+def drop_live_values(folder: Path, slot: str) -> None:
+    """Remove the live gauges of a dead process; its counters stay."""
+    mark_process_dead(slot, str(folder))  # type: ignore[no-untyped-call]  # its gap
 
 
 class ProcessTreeCollector(Collector):
-    """Processor, memory and files of this process and its children together.
+    """Collects CPU, memory and files of this process and its children together.
 
     Args:
-        pids: the children that live.
+        pids: returns the process ids of live children.
     """
 
     def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
         self._pids = pids
 
     def collect(self) -> Iterable[Metric]:
-        """The usual metrics of a process, as sums."""
+        """Return the usual metrics of a process, as sums."""
         sums: dict[str, Metric] = {}
         for pid in ("self", *map(str, self._pids())):
             for metric in ProcessCollector(pid=partial(str, pid), registry=None).collect():
-                kept = sums.setdefault(metric.name, metric)
-                if kept is not metric and metric.name != _STARTED:
-                    _add(kept, metric.samples[0].value)
+                total = sums.setdefault(metric.name, metric)
+                if total is not metric and metric.name != _STARTED:
+                    _add(total, metric.samples[0].value)
         if _CPU in sums:
-            ended = resource.getrusage(resource.RUSAGE_CHILDREN)  # else a death would look like work undone
+            ended = resource.getrusage(resource.RUSAGE_CHILDREN)  # or the counter would fall when a child dies
             _add(sums[_CPU], ended.ru_utime + ended.ru_stime)
         return sums.values()
 

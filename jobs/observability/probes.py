@@ -1,8 +1,7 @@
-"""The second port of every process: /metrics, /livez and /readyz, answered by threads that do nothing else.
+"""The second port of every process: /metrics, /livez and /readyz, answered by dedicated threads.
 
-It keeps answering while the process is busy. Heads are read by an event loop, so that a connection that says
-nothing costs no thread; what is asked for at the same time is worked out once, so that a check that hangs holds one
-thread and blocks no other.
+It keeps answering while the process is busy. An event loop reads request heads, so that silent connections cost no
+thread. Concurrent requests for one path share one evaluation, so that a check that hangs blocks one thread only.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from jobs.observability.logs import log_failure
 log = logging.getLogger(__name__)
 
 Check = Callable[[], str | None]
-"""None when all is well, else the reason, which must not quote a secret or a text."""
+"""Returns None if all is well, else the reason, which must not quote a secret or a text."""
 Answer = tuple[int, str, bytes]
 
 MAX_CONNECTIONS = 128
-"""One more ends the oldest of those that have not asked yet, or of all if there is none."""
+"""One more closes the oldest connection without a request yet, or the oldest of all if there is none."""
 CONNECTION_S = 15.0
-"""A connection ends after this long, whatever it does; Prometheus waits for 10 s by default."""
+"""Maximum lifetime of a connection; Prometheus waits for 10 s by default."""
 HEAD_S = 5.0
 _MAX_HEAD = 8 * 1024
 _PLAIN = "text/plain; charset=utf-8"
@@ -42,8 +41,8 @@ class ProbeServer:
         host: address to listen on.
         port: port to listen on; 0 takes a free one (see `port`).
         registry: what /metrics shows.
-        alive: why the process should be ended and started anew, or None.
-        ready: why it should get no work yet, or None.
+        alive: returns why the process should be restarted, or None.
+        ready: returns why it should get no work yet, or None.
 
     Raises:
         OSError: the port is taken.
@@ -52,8 +51,8 @@ class ProbeServer:
     def __init__(self, host: str, port: int, registry: CollectorRegistry, alive: Check, ready: Check) -> None:
         self._answers: dict[str, Callable[[], Answer]] = {
             "/metrics": lambda: (200, CONTENT_TYPE_LATEST, generate_latest(registry)),
-            "/livez": lambda: _probe(alive),
-            "/readyz": lambda: _probe(ready),
+            "/livez": lambda: _run_check(alive),
+            "/readyz": lambda: _run_check(ready),
         }
         self._underway: dict[str, asyncio.Future[Answer]] = {}
         self._silent: dict[asyncio.Task[None], None] = {}
@@ -67,7 +66,7 @@ class ProbeServer:
         self._thread = Thread(target=self._serve, name="probes", daemon=True)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start answering."""
         self._thread.start()
         log.info("probes.listening", extra={"port": self.port})
 
@@ -83,7 +82,7 @@ class ProbeServer:
         self._loop.run_until_complete(self._run())
 
     async def _run(self) -> None:
-        server = await asyncio.start_server(self._connected, sock=self._listening, limit=_MAX_HEAD)
+        server = await asyncio.start_server(self._handle_connection, sock=self._listening, limit=_MAX_HEAD)
         await self._stopping.wait()
         server.close()
         connections = [*self._silent, *self._asking]
@@ -91,14 +90,14 @@ class ProbeServer:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.current_task()
         if connection is None:
             raise RuntimeError("a connection is handled outside of a task")
         if len(self._silent) + len(self._asking) >= MAX_CONNECTIONS:
-            some = self._silent or self._asking
-            oldest = next(iter(some))
-            del some[oldest]
+            candidates = self._silent or self._asking
+            oldest = next(iter(candidates))
+            del candidates[oldest]
             oldest.cancel()
         self._silent[connection] = None
         try:
@@ -107,13 +106,13 @@ class ProbeServer:
                     async with asyncio.timeout(HEAD_S):
                         head = await reader.readuntil(b"\r\n\r\n")
                     self._asking[connection] = self._silent.pop(connection)
-                    await self._answer(head, writer)
+                    await self._send_answer(head, writer)
         finally:
             self._silent.pop(connection, None)
             self._asking.pop(connection, None)
-            writer.transport.abort()  # what was to be sent is sent, or is not going to be
+            writer.transport.abort()  # a complete answer was drained before
 
-    async def _answer(self, head: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _send_answer(self, head: bytes, writer: asyncio.StreamWriter) -> None:
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
         path = rest.partition(" ")[0].partition("?")[0]
         if not path.startswith("/"):
@@ -123,7 +122,7 @@ class ProbeServer:
         elif method not in ("GET", "HEAD"):
             answer = (405, _PLAIN, b"method not allowed\n")
         else:
-            answer = await self._worked_out(path)
+            answer = await self._evaluate(path)
         status, kind, body = answer
         lines = f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {kind}\r\n"
         lines += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
@@ -132,28 +131,28 @@ class ProbeServer:
         writer.close()
         await writer.wait_closed()
 
-    async def _worked_out(self, path: str) -> Answer:
-        """Return what is answered at a path; who asks while it is worked out gets the same."""
+    async def _evaluate(self, path: str) -> Answer:
+        """Return the answer at a path; concurrent requests share one evaluation."""
         if path not in self._underway:
             self._underway[path] = self._loop.create_future()
-            # A daemon, for a check that hangs must not hold up the end of the process.
-            Thread(target=self._work_out, args=(path,), name="probes-answer", daemon=True).start()
+            # A daemon, so that a check that hangs does not delay the end of the process.
+            Thread(target=self._evaluate_in_thread, args=(path,), name="probes-answer", daemon=True).start()
         return await asyncio.shield(self._underway[path])
 
-    def _work_out(self, path: str) -> None:
-        answer = _guarded(self._answers[path])
-        with suppress(RuntimeError):  # the loop is closed: nobody asks any more
+    def _evaluate_in_thread(self, path: str) -> None:
+        answer = _answer_or_503(self._answers[path])
+        with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(lambda: self._underway.pop(path).set_result(answer))
 
 
-def _guarded(work: Callable[[], Answer]) -> Answer:
+def _answer_or_503(evaluate: Callable[[], Answer]) -> Answer:
     try:
-        return work()
-    except Exception as error:  # noqa: BLE001  # a probe must not end in silence
+        return evaluate()
+    except Exception as error:  # noqa: BLE001  # a probe must always answer
         log_failure(log, "probes.failed", error)
         return 503, _PLAIN, f"failed: {type(error).__name__}\n".encode()
 
 
-def _probe(check: Check) -> Answer:
+def _run_check(check: Check) -> Answer:
     reason = check()
     return (200 if reason is None else 503), _PLAIN, f"{reason or 'ok'}\n".encode()

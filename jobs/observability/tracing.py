@@ -1,4 +1,4 @@
-"""Spans, where asked for: `traceparent` in, OpenTelemetry out. Off (the default) it hands on and imports nothing.
+"""Optional tracing: `traceparent` in, OpenTelemetry spans out. When off (the default) it imports nothing.
 
 A span holds ids and sizes, never a text, a label or an exception's message.
 """
@@ -13,14 +13,14 @@ from typing import Any
 from jobs.observability.logs import bind_fields
 from jobs.settings import Settings
 
-_MOST_LINKS = 64
+_MAX_LINKS = 64
 
 
 class Tracer:
-    """Makes spans.
+    """Creates spans.
 
     Args:
-        tracer: OpenTelemetry's, or None for none.
+        tracer: OpenTelemetry's tracer, or None to create none.
     """
 
     def __init__(self, tracer: Any = None) -> None:
@@ -28,7 +28,7 @@ class Tracer:
 
     @property
     def enabled(self) -> bool:
-        """True if spans are made."""
+        """True if spans are created."""
         return self._tracer is not None
 
     @contextmanager
@@ -41,20 +41,20 @@ class Tracer:
         outgoing: bool = False,
         **facts: str | int | float,
     ) -> Iterator[str]:
-        """Time the block; what it logs carries the trace's id.
+        """Trace the block as a span; its log records carry the trace id.
 
         Args:
-            name: what is done.
-            parent: W3C traceparent of the span it belongs to, "" to begin a trace.
-            links: traceparents of others it works for.
+            name: name of the span.
+            parent: W3C traceparent of the parent span, "" to begin a trace.
+            links: traceparents of linked spans.
             outgoing: the block is a call to another service (a client span).
             facts: attributes.
 
         Yields:
-            The span's own traceparent, to be handed on; `parent` where tracing is off.
+            The span's traceparent, to be passed on; `parent` if tracing is off.
         """
         if self._tracer is None:
-            with _logged(parent):
+            with _bind_trace_id(parent):
                 yield parent
             return
         from opentelemetry import trace
@@ -69,18 +69,18 @@ class Tracer:
             set_status_on_exception=False,
         ) as span:
             try:
-                own = _written(span.get_span_context())
-                with _logged(own):
-                    yield own
+                traceparent = _format_traceparent(span.get_span_context())
+                with _bind_trace_id(traceparent):
+                    yield traceparent
             except BaseException as error:
                 span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
                 raise
 
     def annotate(self, error: str = "", **facts: str | int | float) -> None:
-        """Add to the span of the block that runs what is known only now.
+        """Add attributes to the current span.
 
         Args:
-            error: a code of ours; not "" marks the span as failed.
+            error: an error code, which marks the span as failed; "" for none.
             facts: attributes.
         """
         if self._tracer is None:
@@ -94,23 +94,22 @@ class Tracer:
             span.set_status(trace.StatusCode.ERROR, error)
 
     def start_span(self, name: str, links: Iterable[str] = (), **facts: str | int | float) -> Callable[[], None]:
-        """A span of its own trace that lasts until what is returned is called."""
+        """Start a span in a new trace; return a function that ends it."""
         if self._tracer is None:
             return lambda: None
         end: Callable[[], None] = self._tracer.start_span(name, links=_links(links), attributes=facts).end
         return end
 
 
-def trace_id(traceparent: str) -> str | None:
-    """The trace that a traceparent belongs to, as logs name it; None for none."""
+def _parse_trace_id(traceparent: str) -> str | None:
     return traceparent[3:35] or None
 
 
 def start_tracing(settings: Settings, service: str) -> Tracer:
-    """The process's tracer, exporting by OTLP over HTTP if GLEANER_TRACE_ENDPOINT is set.
+    """Return the process's tracer, which exports by OTLP over HTTP if GLEANER_TRACE_ENDPOINT is set.
 
     Raises:
-        ImportError: it is set, and the extra `otel` is not installed.
+        ImportError: GLEANER_TRACE_ENDPOINT is set and the extra `otel` is not installed.
     """
     if not settings.trace_endpoint:
         return Tracer()
@@ -126,18 +125,18 @@ def start_tracing(settings: Settings, service: str) -> Tracer:
 
 
 @contextmanager
-def _logged(traceparent: str) -> Iterator[None]:
+def _bind_trace_id(traceparent: str) -> Iterator[None]:
     if not traceparent:
         yield
         return
-    with bind_fields(trace_id=trace_id(traceparent)):
+    with bind_fields(trace_id=_parse_trace_id(traceparent)):
         yield
 
 
 def _links(traceparents: Iterable[str]) -> list[Any]:
     from opentelemetry import trace
 
-    contexts = map(_context_of, islice(traceparents, _MOST_LINKS))
+    contexts = map(_context_of, islice(traceparents, _MAX_LINKS))
     return [trace.Link(context) for context in contexts if context is not None]
 
 
@@ -157,5 +156,5 @@ def _parent_of(traceparent: str) -> Any:
     return TraceContextTextMapPropagator().extract({"traceparent": traceparent}, Context()) if traceparent else None
 
 
-def _written(context: Any) -> str:
+def _format_traceparent(context: Any) -> str:
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"

@@ -1,4 +1,4 @@
-"""Processor cores and interpreter time: how many there are, and how threads take turns."""
+"""CPU cores of the current process, and how its threads share the interpreter."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 SWITCH_S = 5e-4
-"""Longest time that one thread keeps the others from the interpreter. A request gives it up with every system call;
-with Python's own 5 ms it then waited for whoever parsed a large body or cut a long text, ten times over."""
+"""Maximum time that one thread holds the interpreter. A request releases it at every system call; with Python's
+default of 5 ms it then waited for a thread that parses a large body or cuts a long text, ten times over."""
 
 
 def cpu_count() -> int:
-    """Cores this process may really use: its affinity and its cgroup's quota, not the host's."""
+    """Return the cores that this process may use, by its affinity and its cgroup's quota."""
     cores = float(len(os.sched_getaffinity(0)))
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -23,5 +23,5 @@ def cpu_count() -> int:
 
 
 def share_interpreter() -> None:
-    """Shorten the turns of this process's threads to `SWITCH_S`."""
+    """Shorten the interpreter's switch interval to `SWITCH_S`."""
     sys.setswitchinterval(SWITCH_S)

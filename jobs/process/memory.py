@@ -1,4 +1,4 @@
-"""What a process keeps of its memory, and how often it looks through it."""
+"""Memory allocation and garbage collection of the current process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _NEW_OBJECTS = 10_000
 
 
 def configure_malloc() -> None:
-    """Have every block of 128 KiB and more mapped alone, so that it is gone when it is freed.
+    """Have malloc map every block of 128 KiB and more separately, so that freeing it returns it to the system.
 
-    glibc raises that bound to the largest block freed so far, up to 32 MiB: then pieces of a large job lie between
-    what stays, and a process keeps their room for good. Setting the bound once holds it (mallopt(3)). Other C
-    libraries have no such bound, and nothing happens.
+    glibc raises that threshold to the largest block freed so far, up to 32 MiB: then freed parts of a large job lie
+    between live blocks, and their memory is never returned. Setting the threshold once fixes it (mallopt(3)). Does
+    nothing with other C libraries.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -25,11 +25,11 @@ def configure_malloc() -> None:
 
 
 def freeze_gc_baseline() -> None:
-    """Once a process has all that stays: look for cycles only among what comes later, every 10,000 objects.
+    """Move live objects to the permanent generation and collect every 10,000 objects; call after start-up.
 
-    To look through what stays again and again took a gateway a tenth of its time, and stopped a worker's threads
-    for a third of a second. Requests and shards leave hardly a cycle: to look every 700 objects, as Python does,
-    took either a twentieth of its CPU.
+    Collections over all live objects took a gateway a tenth of its time, and stopped a worker's threads for a third
+    of a second. Requests and shards leave hardly a cycle: Python's default of 700 objects took either a twentieth of
+    its CPU.
     """
     gc.collect()
     gc.freeze()

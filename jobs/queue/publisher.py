@@ -105,7 +105,7 @@ def shared_server_databases(ledger_url: str, broker_url: str) -> tuple[int, int]
 
 def _place(url: str) -> tuple[object, int]:
     if (sentinels := Sentinels.parse(url)) is not None:
-        return (frozenset(sentinels.addresses), sentinels.master), sentinels.server["db"]
+        return (frozenset(sentinels.addresses), sentinels.master), sentinels.redis_options["db"]
     found = parse_url(url)  # type: ignore[no-untyped-call]  # redis-py's gap
     where = (urlsplit(url).scheme, found.get("path"), found.get("host"), found.get("port", _PORT))
     return where, found.get("db", 0)

@@ -1,4 +1,4 @@
-"""How every process reaches Redis: one place for timeouts, retries, names of connections, TLS and Sentinel."""
+"""Clients of Redis for every process: timeouts, retries, connection names, TLS and Sentinel."""
 
 from __future__ import annotations
 
@@ -18,50 +18,54 @@ from redis.retry import Retry
 from jobs.redis.sentinels import Sentinels
 
 RETRIES = 1
-"""redis-py repeats ten times by default; transitions are safe to repeat, but a caller's deadline is ours."""
+"""redis-py retries ten times by default, which no deadline of ours allows; transitions are safe to repeat."""
 _SENTINEL_SHARE = 4
-"""A Sentinel that does not answer has cost so small a part of a call's time when the next one is asked."""
+"""Part of a call's timeout after which a silent Sentinel is given up and the next one is queried."""
 _TLS = ("rediss", "rediss+sentinel")
 _VERIFY = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 
 
 def connect(url: str, timeout_s: float, name: str) -> redis.Redis:
-    """A client for threads that answers bytes, within about twice `timeout_s`."""
-    options: dict[str, Any] = _options(url, timeout_s, name) | {"retry": Retry(ConstantBackoff(0.05), RETRIES)}
+    """Return a client for threads that returns bytes, within about twice `timeout_s`."""
+    options: dict[str, Any] = _client_options(url, timeout_s, name) | {
+        "retry": Retry(ConstantBackoff(0.05), RETRIES)
+    }
     if (sentinels := Sentinels.parse(url)) is None:
         return redis.Redis.from_url(url, **options)
-    own = sentinel_options(url, timeout_s) | {"retry": Retry(NoBackoff(), 0)}
-    asked: Any = _Asked  # untyped in redis-py
-    found: redis.Redis = asked(sentinels.addresses, sentinel_kwargs=own).master_for(
-        sentinels.master, **sentinels.server, **_tls(url), **options
+    to_sentinels = sentinel_options(url, timeout_s) | {"retry": Retry(NoBackoff(), 0)}
+    kind: Any = _Sentinel  # untyped in redis-py
+    client: redis.Redis = kind(sentinels.addresses, sentinel_kwargs=to_sentinels).master_for(
+        sentinels.master, **sentinels.redis_options, **_client_tls_options(url), **options
     )
-    return found
+    return client
 
 
 def connect_async(url: str, timeout_s: float, name: str, *, watched: bool = False) -> redis.asyncio.Redis:
-    """A client for the event loop that answers bytes, within about twice `timeout_s`.
+    """Return a client for the event loop that returns bytes, within about twice `timeout_s`.
 
-    `watched`: whoever uses it ends each call in time, and only connecting has a limit here. To be able to end a
-    write, redis-py makes a task of it on Python 3.11, a quarter of a round trip's CPU.
+    `watched`: the caller limits the time of each call, and only connecting has a timeout here. To be able to cancel
+    a write, redis-py makes a task of it on Python 3.11, a quarter of a round trip's CPU.
     """
-    options: dict[str, Any] = _options(url, timeout_s, name) | {"retry": AsyncRetry(ConstantBackoff(0.05), RETRIES)}
+    options: dict[str, Any] = _client_options(url, timeout_s, name) | {
+        "retry": AsyncRetry(ConstantBackoff(0.05), RETRIES)
+    }
     if watched:
         options["socket_timeout"] = None
     if (sentinels := Sentinels.parse(url)) is None:
         return redis.asyncio.Redis.from_url(url, **options)
-    own = sentinel_options(url, timeout_s) | {"retry": AsyncRetry(NoBackoff(), 0)}
-    asked: Any = _AskedAsync  # untyped in redis-py
-    found: redis.asyncio.Redis = asked(sentinels.addresses, sentinel_kwargs=own).master_for(
-        sentinels.master, **sentinels.server, **_tls(url), **options
+    to_sentinels = sentinel_options(url, timeout_s) | {"retry": AsyncRetry(NoBackoff(), 0)}
+    kind: Any = _AsyncSentinel  # untyped in redis-py
+    client: redis.asyncio.Redis = kind(sentinels.addresses, sentinel_kwargs=to_sentinels).master_for(
+        sentinels.master, **sentinels.redis_options, **_client_tls_options(url), **options
     )
-    return found
+    return client
 
 
-class _Asked(redis.sentinel.Sentinel):
-    """Sentinels that are hung up on after each question, for it comes with a new connection to the master only."""
+class _Sentinel(redis.sentinel.Sentinel):
+    """Sentinels that are disconnected after each query, since only new connections to the master need one."""
 
     def discover_master(self, service_name: str) -> Any:
-        """Where the master is."""
+        """Return the master's address."""
         try:
             return super().discover_master(service_name)  # type: ignore[no-untyped-call]  # redis-py's
         finally:
@@ -69,11 +73,11 @@ class _Asked(redis.sentinel.Sentinel):
                 sentinel.connection_pool.disconnect(inuse_connections=False)
 
 
-class _AskedAsync(redis.asyncio.sentinel.Sentinel):
-    """As `_Asked`; nobody else would close what the event loop leaves open."""
+class _AsyncSentinel(redis.asyncio.sentinel.Sentinel):
+    """Sentinels as `_Sentinel`; nothing else would close their connections before the event loop ends."""
 
     async def discover_master(self, service_name: str) -> Any:
-        """Where the master is."""
+        """Return the master's address."""
         try:
             return await super().discover_master(service_name)
         finally:
@@ -84,50 +88,51 @@ class _AskedAsync(redis.asyncio.sentinel.Sentinel):
 def add_tls_options(
     url: str, ca: Path | None = None, certificate: Path | None = None, key: Path | None = None
 ) -> str:
-    """A URL over TLS with how the server is checked and what it is shown; any other as it is.
+    """Add certificate verification and files to the query of a TLS URL; return any other URL unchanged.
 
-    What the URL says itself stays. redis-py, kombu and Flower all read it; kombu alone would check nothing of a
-    server whose URL does not ask for it.
+    Parameters already in the URL win. redis-py, kombu and Flower all read them; kombu verifies nothing unless the
+    URL asks for it.
 
     Raises:
-        ValueError: a Sentinel URL that cannot be read.
+        ValueError: a Sentinel URL that cannot be parsed.
     """
     Sentinels.parse(url)
     parts = urlsplit(url)
     if parts.scheme not in _TLS:
         return url
     files = {"ssl_ca_certs": ca, "ssl_certfile": certificate, "ssl_keyfile": key}
-    wanted = {"ssl_cert_reqs": "required"} | {name: str(path) for name, path in files.items() if path is not None}
-    return urlunsplit(parts._replace(query=urlencode(wanted | dict(parse_qsl(parts.query)))))
+    defaults = {"ssl_cert_reqs": "required"} | {name: str(path) for name, path in files.items() if path is not None}
+    return urlunsplit(parts._replace(query=urlencode(defaults | dict(parse_qsl(parts.query)))))
 
 
 def tls_options(url: str) -> dict[str, Any]:
-    """A secured URL's TLS options as Celery's `broker_use_ssl` wants them; empty where it has none."""
+    """Return a URL's TLS options in the form of Celery's `broker_use_ssl`; empty if it has none."""
     parts = urlsplit(add_tls_options(url))
     if parts.scheme not in _TLS:
         return {}
-    found: dict[str, Any] = {name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")}
-    found["ssl_cert_reqs"] = _VERIFY[found["ssl_cert_reqs"].lower().removeprefix("cert_")]
-    if "ssl_check_hostname" in found:
-        found["ssl_check_hostname"] = found["ssl_check_hostname"].lower() not in ("false", "0", "no")
-    return found
+    options: dict[str, Any] = {name: value for name, value in parse_qsl(parts.query) if name.startswith("ssl_")}
+    options["ssl_cert_reqs"] = _VERIFY[options["ssl_cert_reqs"].lower().removeprefix("cert_")]
+    if "ssl_check_hostname" in options:
+        options["ssl_check_hostname"] = options["ssl_check_hostname"].lower() not in ("false", "0", "no")
+    return options
 
 
 def sentinel_options(url: str, timeout_s: float) -> dict[str, Any]:
-    """How to speak to the Sentinels of a URL, as redis-py's arguments; empty where it has none."""
+    """Return redis-py's arguments for connections to the Sentinels of a URL; empty if it has none."""
     if (sentinels := Sentinels.parse(url)) is None:
         return {}
-    patience_s = timeout_s / _SENTINEL_SHARE
-    return {**sentinels.own, **_tls(url), "socket_timeout": patience_s, "socket_connect_timeout": patience_s}
+    share_s = timeout_s / _SENTINEL_SHARE
+    timeouts = {"socket_timeout": share_s, "socket_connect_timeout": share_s}
+    return {**sentinels.sentinel_options, **_client_tls_options(url), **timeouts}
 
 
-def _tls(url: str) -> dict[str, Any]:
+def _client_tls_options(url: str) -> dict[str, Any]:
     options = tls_options(url)
     return {"ssl": True, **options} if options else {}
 
 
-def _options(url: str, timeout_s: float, name: str) -> dict[str, Any]:
+def _client_options(url: str, timeout_s: float, name: str) -> dict[str, Any]:
     options: dict[str, Any] = {"socket_timeout": timeout_s, "health_check_interval": 15, "client_name": name}
-    if not url.startswith("unix:"):  # a unix socket has neither
+    if not url.startswith("unix:"):  # a Unix socket supports neither
         options |= {"socket_connect_timeout": timeout_s, "socket_keepalive": True}
     return options

@@ -1,9 +1,9 @@
-"""A store behind Sentinel: its URL -> whom to ask for the current master, and how to speak to either.
+"""Parses URLs of Redis behind Sentinel.
 
     redis+sentinel://[user:password@]host:26379,host:26379/master/1?sentinel_password=…
 
-`rediss+sentinel` is the same over TLS, to Sentinels and servers. User and password are the servers'; Sentinel's own
-are in the query. The path is the name that Sentinel knows the master by, then the database.
+`rediss+sentinel` is the same over TLS, to Sentinels and Redis. User and password are those of Redis; those of Sentinel
+are in the query. The path is the master's name in Sentinel, then the database.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 SCHEMES = ("redis+sentinel", "rediss+sentinel")
 PORT = 26379
 _FORM = "redis+sentinel://[user:password@]host[:port],host[:port]/master[/database]"
-_OWN = {f"sentinel_{name}": name for name in ("username", "password")}
+_SENTINEL_PARAMETERS = {f"sentinel_{name}": name for name in ("username", "password")}
 
 
 @dataclass(frozen=True, slots=True)
 class Sentinels:
-    """Where a store's Sentinels are.
+    """A parsed Sentinel URL.
 
     Attributes:
-        addresses: of the Sentinels, host and port.
-        master: the name they know it by.
-        server: user, password and database at the servers, as redis-py's arguments.
-        own: user and password at the Sentinels, as redis-py's arguments.
+        addresses: host and port of each Sentinel.
+        master: the master's name in Sentinel.
+        redis_options: user, password and database of Redis, as redis-py's arguments.
+        sentinel_options: user and password of the Sentinels, as redis-py's arguments.
     """
 
     addresses: tuple[tuple[str, int], ...]
     master: str
-    server: Mapping[str, Any]
-    own: Mapping[str, Any]
+    redis_options: Mapping[str, Any]
+    sentinel_options: Mapping[str, Any]
 
     @classmethod
     def parse(cls, url: str) -> Self | None:
-        """What a URL says; None for one of a server itself.
+        """Parse a Sentinel URL; return None for a direct URL.
 
         Raises:
-            ValueError: a Sentinel URL that cannot be read; the message does not have it, for its passwords.
+            ValueError: a Sentinel URL that cannot be parsed; the message omits it because of its passwords.
         """
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES:
@@ -50,26 +50,29 @@ class Sentinels:
         if not master or not hosts or not (database or "0").isdecimal():
             raise ValueError(f"a Sentinel URL has the form {_FORM}")
         query = dict(parse_qsl(parts.query))
-        if unknown := sorted(name for name in query if name not in _OWN and not name.startswith("ssl_")):
+        unknown = sorted(key for key in query if key not in _SENTINEL_PARAMETERS and not key.startswith("ssl_"))
+        if unknown:
             raise ValueError(f"a Sentinel URL has no parameter {unknown[0]!r}")
         user, _, password = login.partition(":")
-        server = {
+        redis_options = {
             "username": unquote(user) or None,
             "password": unquote(password) or None,
             "db": int(database or 0),
         }
-        own = {_OWN[name]: value for name, value in query.items() if name in _OWN}
-        return cls(tuple(map(_address, hosts.split(","))), master, server, own)
+        sentinel_options = {name: query[key] for key, name in _SENTINEL_PARAMETERS.items() if key in query}
+        return cls(tuple(map(_parse_address, hosts.split(","))), master, redis_options, sentinel_options)
 
     def celery_url(self) -> str:
-        """As kombu has it: one URL a Sentinel; the master's name is a transport option there."""
-        user, password = self.server["username"] or "", self.server["password"] or ""
+        """Return kombu's form: one URL per Sentinel; the master's name is a transport option there."""
+        user, password = self.redis_options["username"] or "", self.redis_options["password"] or ""
         login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
-        urls = (f"sentinel://{login}{_bracketed(host)}:{port}/{self.server['db']}" for host, port in self.addresses)
-        return ";".join(urls)
+        database = self.redis_options["db"]
+        return ";".join(
+            f"sentinel://{login}{_bracket_ipv6(host)}:{port}/{database}" for host, port in self.addresses
+        )
 
 
-def _address(text: str) -> tuple[str, int]:
+def _parse_address(text: str) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     try:
         port = parts.port or PORT
@@ -80,5 +83,5 @@ def _address(text: str) -> tuple[str, int]:
     return parts.hostname, port
 
 
-def _bracketed(host: str) -> str:
+def _bracket_ipv6(host: str) -> str:
     return f"[{host}]" if ":" in host else host

@@ -25,8 +25,8 @@ def test_a_url_says_whom_to_ask_and_how_to_speak_to_either() -> None:
     assert found is not None
     assert found.addresses == (("one", 26380), ("two", 26379), ("::1", 26381))
     assert found.master == "gleaner"
-    assert found.server == {"username": "us:er", "password": "p@ss", "db": 3}  # pragma: allowlist secret
-    assert found.own == {"username": "watch", "password": "s&p"}  # pragma: allowlist secret
+    assert found.redis_options == {"username": "us:er", "password": "p@ss", "db": 3}  # pragma: allowlist secret
+    assert found.sentinel_options == {"username": "watch", "password": "s&p"}  # pragma: allowlist secret
     plain = Sentinels.parse("redis+sentinel://one/gleaner")
     assert plain == Sentinels((("one", 26379),), "gleaner", {"username": None, "password": None, "db": 0}, {})
 

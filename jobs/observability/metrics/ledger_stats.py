@@ -1,0 +1,87 @@
+"""Metrics of the ledger, read when /metrics is scraped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from jobs.ledger.stats import LedgerStats, ModelStats
+
+_MODEL_GAUGES: tuple[tuple[str, str, Callable[[ModelStats], float]], ...] = (
+    ("gleaner_open_shards", "Shards not finished: waiting, published or running.", lambda model: model.shards),
+    ("gleaner_open_jobs", "Jobs not finished.", lambda model: model.jobs),
+    (
+        "gleaner_backlog_characters",
+        "Characters of unfinished shards, counted once per pass that their labels need.",
+        lambda model: model.characters,
+    ),
+    (
+        "gleaner_backlog_seconds",
+        "Duration of the backlog at the measured rate; the oldest job's age if no rate was measured.",
+        lambda model: model.backlog_s,
+    ),
+    ("gleaner_oldest_open_seconds", "Age of the oldest unfinished job.", lambda model: model.oldest_s),
+    (
+        "gleaner_drain_characters_per_second",
+        "Characters per second that workers finish.",
+        lambda model: model.drain_rate,
+    ),
+    ("gleaner_live_workers", "Live workers as recorded in the ledger.", lambda model: model.workers),
+    ("gleaner_model_trouble", "1 while workers of the model cannot start.", lambda model: model.trouble),
+)
+
+
+class LedgerStatsCollector(Collector):
+    """Reads the ledger's statistics at each scrape, so that they are never older than it.
+
+    Args:
+        read: reads the statistics, one call to the ledger.
+        is_active: False while another process shows them (a gateway does only while it stands in for couriers).
+    """
+
+    def __init__(self, read: Callable[[], LedgerStats], is_active: Callable[[], bool] = lambda: True) -> None:
+        self._read = read
+        self._is_active = is_active
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: registering must not read the ledger."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the statistics, or `gleaner_store_up 0` alone."""
+        if not self._is_active():
+            return
+        up = GaugeMetricFamily("gleaner_store_up", "1 if the ledger answered during this scrape.")
+        try:
+            stats = self._read()
+        except Exception:  # noqa: BLE001  # any failure is reported by this metric
+            up.add_metric((), 0)
+            yield up
+            return
+        up.add_metric((), 1)
+        yield up
+        for name, help_, value in (
+            ("gleaner_store_memory_bytes", "Memory that the ledger's Redis uses.", stats.memory_used),
+            ("gleaner_store_memory_limit_bytes", "Memory that it may use; 0 is no limit.", stats.memory_max),
+            (
+                "gleaner_store_durable",
+                "1 if its append-only file is on and the last writes succeeded.",
+                int(stats.durable),
+            ),
+        ):
+            yield GaugeMetricFamily(name, help_, value=value)
+        stored = GaugeMetricFamily(
+            "gleaner_tenant_stored_bytes",
+            "Bytes stored for a tenant, for the 20 tenants that store most; check it when memory is short.",
+            labels=["tenant"],
+        )
+        for tenant, size in stats.stored:
+            stored.add_metric([tenant], size)
+        yield stored
+        for name, help_, read_value in _MODEL_GAUGES:
+            family = GaugeMetricFamily(name, help_, labels=["model"])
+            for model in stats.models:
+                family.add_metric([model.model], float(read_value(model)))
+            yield family
