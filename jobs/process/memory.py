@@ -27,8 +27,8 @@ def configure_malloc() -> None:
 def freeze_gc_baseline() -> None:
     """Move live objects to the permanent generation and collect every 10,000 objects; call after start-up.
 
-    Collections over all live objects took a gateway a tenth of its time, and stopped a worker's threads for a third
-    of a second. Requests and shards leave hardly a cycle: Python's default of 700 objects took either a twentieth of
+    Collections of all live objects took a tenth of a gateway's time, and stopped a worker's threads for a third of
+    a second. Requests and shards leave hardly a cycle: Python's default of 700 objects took either a twentieth of
     its CPU.
     """
     gc.collect()

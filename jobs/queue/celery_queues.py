@@ -1,7 +1,7 @@
-"""The Celery side of the queue: the app's settings with their reasons, a shard's message, and how it is pushed.
+"""Celery's side of the queue: the app's settings with their reasons, messages, and how they are pushed.
 
-Celery's own Redis transport is not at-least-once (a message popped by a worker that dies before it recorded it is
-gone), so nothing here is trusted with a job: the ledger publishes again what the queue loses.
+Celery's Redis transport is not at-least-once (a message is lost if its worker dies before it records it), so no job
+depends on it: the ledger republishes lost messages.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _SENTINEL_TIMEOUT_S = 4.0
 
 
 def build_celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celery:
-    """The Celery app of one process. Nothing is connected before it is used.
+    """Return the Celery app of a process; it connects on first use.
 
     Args:
-        broker_url: in redis-py form, or of Sentinels (`jobs.redis.sentinels`).
-        queues: what this process may consume; also what Flower asks the length of.
-        role: worker or courier: names connections.
+        broker_url: a redis-py URL, or a Sentinel URL (`jobs.redis.sentinels`).
+        queues: queues that this process may consume, or whose length Flower shows.
+        role: worker, courier or flower; part of the connections' names.
     """
     from celery import Celery  # a gateway pushes without it, and starts sooner
     from kombu import Queue
@@ -51,13 +51,13 @@ def build_celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celer
         task_queues=tuple(Queue(name) for name in queues),
         task_default_queue=naming.WEBHOOK_QUEUE,
         task_create_missing_queues=False,
-        # Results go to the ledger in the same atomic step as the counts; a result backend would be a second truth.
+        # Results go to the ledger in the same atomic step as the counts; a result backend would be a second record.
         result_backend=None,
         task_ignore_result=True,
         task_serializer="json",
-        accept_content=["json"],  # never pickle: a message must not run code
+        accept_content=["json"],  # not pickle: a message must not run code
         task_acks_late=True,  # ack after the result is stored
-        task_acks_on_failure=True,  # a failed task is upkeep's business; rejecting would drop the message silently
+        task_acks_on_failure=True,  # upkeep handles failed tasks; rejecting would drop the message silently
         task_acks_on_timeout=True,
         task_reject_on_worker_lost=True,
         broker_connection_retry=True,
@@ -65,20 +65,20 @@ def build_celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celer
         broker_connection_max_retries=None,  # pods wait for the broker instead of exiting after 100 tries
         broker_channel_error_retry=True,  # a full or read-only broker (an error reply) must not end the worker
         broker_connection_timeout=5,
-        worker_prefetch_multiplier=1,  # what inspection shows; jobs.queue.consumer says what a process may hold
+        worker_prefetch_multiplier=1,  # for inspection only; jobs.queue.consumer limits the messages of a process
         worker_enable_prefetch_count_reduction=False,
         worker_eta_task_limit=64,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # the lease decides, not the connection
         worker_soft_shutdown_timeout=0,  # soft shutdown is broken on the threads pool in 5.7
-        worker_send_task_events=True,  # Flower's states and runtimes
-        worker_hijack_root_logger=False,  # logging is jobs.observability.logs's
+        worker_send_task_events=True,  # for Flower
+        worker_hijack_root_logger=False,  # jobs.observability.logs configures logging
         worker_redirect_stdouts=False,
         broker_transport_options={
             "global_keyprefix": KEY_PREFIX,
-            # Who is killed loses what it took: the ledger finds out by itself. kombu's own record of what was taken
-            # costs a round trip before a message is worked on and one after, and loses messages all the same.
+            # A killed process loses its messages; the ledger detects that. kombu's own record of unacknowledged
+            # messages costs a round trip before and after each message, and loses messages all the same.
             "ack_emulation": False,
-            "priority_steps": [0],  # priorities are queues of their own; KEDA and Flower see one list a queue
+            "priority_steps": [0],  # priorities are separate queues; KEDA and Flower see one list per queue
             "socket_timeout": 10,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
@@ -93,19 +93,19 @@ def build_celery_app(broker_url: str, queues: Iterable[str], role: str) -> Celer
 def _sentinel_transport(broker_url: str, role: str) -> dict[str, Any]:
     if (sentinels := Sentinels.parse(broker_url)) is None:
         return {}
-    own = sentinel_options(broker_url, _SENTINEL_TIMEOUT_S)
-    if role != "flower":  # which reads this, too, for connections of its own kind, and has a retry for them
-        own["retry"] = Retry(NoBackoff(), 0)
-    return {"master_name": sentinels.master, "sentinel_kwargs": own}
+    options = sentinel_options(broker_url, _SENTINEL_TIMEOUT_S)
+    if role != "flower":  # Flower passes these options to its own connections, which retry by themselves
+        options["retry"] = Retry(NoBackoff(), 0)
+    return {"master_name": sentinels.master, "sentinel_kwargs": options}
 
 
 def model_queues(models: Iterable[str]) -> list[str]:
-    """Every queue of these models, interactive before standard."""
+    """Return every queue of these models, interactive before standard."""
     return [naming.queue_name(model, priority) for model in models for priority in Priority]
 
 
 def celery_url(url: str) -> str:
-    """A redis-py URL as kombu writes it (a unix socket is `redis+socket://` there)."""
+    """Return a redis-py URL in kombu's form (a Unix socket is `redis+socket://` there)."""
     if (sentinels := Sentinels.parse(url)) is not None:
         return sentinels.celery_url()
     parts = urlsplit(url)
@@ -140,30 +140,29 @@ _PROPERTIES = {"reply_to": "", "delivery_mode": 2, "priority": 0}
 
 @cache
 def message_template(queue: str) -> bytes:
-    """A queue's messages as kombu's Redis transport stores them: a format (%) of job, shard and seq, six times.
+    """Return the format (%) of a queue's messages as kombu stores them; it takes job, shard and seq, six times.
 
-    Of Celery's task protocol 2. Made here so that the ledger's script can push it, or the gateway's event loop with
-    a connection of its own: `send_task` blocks and costs most of a submission. Its unit test
-    compares it with the message that Celery sends.
+    Follows Celery's task protocol 2. With it the ledger's script or the gateway's event loop can push messages:
+    `send_task` blocks and costs most of a submission. A unit test compares it with the message that Celery sends.
     """
     return _envelope(EXTRACT_TASK, "%s.%s.%s", queue, '["%s",%s,%s]', "('%s', %s, %s)")
 
 
 def encode_message(message: Message) -> bytes:
-    """A shard's message."""
+    """Return a shard's message as stored in its queue."""
     return message_template(message.queue) % (
         (message.job.encode(), b"%d" % message.shard, b"%d" % message.seq) * 6
     )
 
 
-def _envelope(task: str, task_id: str, queue: str, arguments: str, shown: str) -> bytes:
-    """A message; its arguments as JSON, and as Flower shows them. A body without `body_encoding` is plain."""
+def _envelope(task: str, task_id: str, queue: str, arguments: str, argsrepr: str) -> bytes:
+    """Return a message; `arguments` as JSON, `argsrepr` for Flower. A body without `body_encoding` is plain."""
     return orjson.dumps(
         {
             "body": f"[{arguments},{{}},{orjson.dumps(_EMBEDDED).decode()}]",
             "content-encoding": "utf-8",
             "content-type": "application/json",
-            "headers": {**_HEADERS, "task": task, "id": task_id, "root_id": task_id, "argsrepr": shown},
+            "headers": {**_HEADERS, "task": task, "id": task_id, "root_id": task_id, "argsrepr": argsrepr},
             "properties": {
                 **_PROPERTIES,
                 "correlation_id": task_id,
@@ -175,10 +174,10 @@ def _envelope(task: str, task_id: str, queue: str, arguments: str, shown: str) -
 
 
 def push_messages(broker: redis.Redis, messages: Iterable[Message]) -> None:
-    """Put messages into their queues, in order, in one round trip.
+    """Push messages to their queues, in order, in one round trip.
 
     Raises:
-        redis.exceptions.RedisError: some may not have arrived; upkeep publishes those again.
+        redis.exceptions.RedisError: some may not have arrived; upkeep republishes those.
     """
     pipeline = broker.pipeline(transaction=False)
     for message in messages:
@@ -187,10 +186,10 @@ def push_messages(broker: redis.Redis, messages: Iterable[Message]) -> None:
 
 
 def push_deliveries(broker: redis.Redis, groups: Iterable[Sequence[str]]) -> None:
-    """Put webhook deliveries into the couriers' queue: a message a group, which one courier tries in turn.
+    """Push webhook deliveries to the couriers' queue: one message per group, whose deliveries are tried in turn.
 
     Raises:
-        redis.exceptions.RedisError: some may not have arrived; they come up again.
+        redis.exceptions.RedisError: some may not have arrived; they become due again.
     """
     pipeline = broker.pipeline(transaction=False)
     for group in groups:
@@ -201,5 +200,5 @@ def push_deliveries(broker: redis.Redis, groups: Iterable[Sequence[str]]) -> Non
 
 
 def queue_length(broker: redis.Redis, queue: str) -> int:
-    """Messages waiting in a queue (taken ones are not counted)."""
+    """Return the number of messages waiting in a queue; messages taken by a process do not count."""
     return int(broker.llen(KEY_PREFIX + queue))

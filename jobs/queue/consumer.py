@@ -1,4 +1,4 @@
-"""Runs Celery's worker in this process until SIGTERM: the one place that knows how it starts and stops."""
+"""Runs Celery's worker in this process until SIGTERM; no other module starts or stops it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVENTS_EVERY_S = 0.5
 
 
 def process_name(role: str) -> str:
-    """A name for this process that no other has: role, process and host."""
+    """Return a unique name for this process: role, process id and host."""
     return f"{role}-{os.getpid()}@{socket.gethostname()}"
 
 
@@ -34,16 +34,16 @@ def run_consumer(
     on_ready: Callable[[], None],
     on_stop: Callable[[], None],
 ) -> int:
-    """Take messages of the app's queues until SIGTERM, finish what runs, return the exit code.
+    """Consume the app's queues until SIGTERM, finish running tasks, and return the exit code.
 
     SIGTERM is Celery's warm shutdown: running tasks finish, and a second SIGTERM changes nothing. The soft and cold
-    shutdowns are broken on the threads pool in 5.7 and never asked for.
+    shutdowns are broken on the threads pool in 5.7 and are not used.
 
     Args:
         app: from `jobs.queue.celery_queues.build_celery_app`.
-        name: `process_name(...)`.
-        slots: messages of each queue held at once, a thread for each.
-        on_ready: called when the consumer takes messages.
+        name: from `process_name`.
+        slots: messages of each queue processed at once, one thread each.
+        on_ready: called when the consumer is ready to take messages.
         on_stop: called in the signal handler: it may set an Event and nothing more.
     """
 
@@ -55,22 +55,22 @@ def run_consumer(
         on_stop()
 
     def keep_logging(**_: object) -> None:
-        """A receiver of setup_logging keeps Celery from configuring logging; jobs.observability.logs has."""
+        """Receive setup_logging, which keeps Celery from configuring logging; jobs.observability.logs does."""
 
-    # Celery writes "Warm shutdown" past logging, straight to stderr; `consumer.stopped` says it in our shape.
+    # Celery writes "Warm shutdown" straight to stderr; `consumer.stopped` is our log event for it.
     celery_worker.safe_say = lambda *_, **__: None  # type: ignore[attr-defined]  # its stubs lack it
     signals.setup_logging.connect(keep_logging)
     signals.worker_ready.connect(ready)
     signals.worker_shutting_down.connect(stop)
-    app.steps["consumer"].add(_slots_of_its_own(slots))
-    app.steps["consumer"].add(_EventsLater)
+    app.steps["consumer"].add(_slots_per_queue(slots))
+    app.steps["consumer"].add(_BufferedEvents)
     worker = app.Worker(
         hostname=name,
         pool_cls="threads",
         concurrency=slots * len(app.conf.task_queues),
         loglevel=logging.INFO,
         quiet=True,
-        without_gossip=True,  # no worker elects or asks another anything
+        without_gossip=True,  # workers do not coordinate with each other
         without_mingle=True,
         task_events=True,
         no_color=True,
@@ -81,15 +81,15 @@ def run_consumer(
     return int(worker.exitcode or 0)
 
 
-def _slots_of_its_own(slots: int) -> type[StartStopStep]:
-    """A step of Celery's consumer that gives every queue its own slots: a flood in one shuts out no other.
+def _slots_per_queue(slots: int) -> type[StartStopStep]:
+    """Return a step of Celery's consumer that gives every queue its own slots: a flood in one blocks no other.
 
-    Celery takes from all its queues by one blocking pop, and counts what it holds of them together. Here each queue
-    has a channel, and so a pop of its own, which is only sent while the queue has a free slot: no message is taken
-    that would have to wait for one.
+    Celery takes from all its queues with one blocking pop and counts their messages together. Here each queue has
+    its channel and so its pop, which is only sent while the queue has a free slot: no message is taken that would have
+    to wait for one.
     """
 
-    class SlotsOfItsOwn(StartStopStep):
+    class SlotsPerQueue(StartStopStep):
         requires = (Tasks,)
 
         def __init__(self, parent: Consumer, **kwargs: object) -> None:
@@ -97,8 +97,8 @@ def _slots_of_its_own(slots: int) -> type[StartStopStep]:
             self._consumers: list[Any] = []
 
         def start(self, parent: Any) -> None:
-            """After Celery has made its own consumer, and before it would begin to take messages."""
-            parent.task_consumer.consume = lambda: None  # it only says, to Flower, what is taken here
+            """Replace Celery's consumer before it begins to take messages."""
+            parent.task_consumer.consume = lambda: None  # it only tells Flower the queues
             self._consumers = [
                 parent.app.amqp.TaskConsumer(
                     parent.connection.channel(), [queue], on_decode_error=parent.on_decode_error
@@ -107,49 +107,49 @@ def _slots_of_its_own(slots: int) -> type[StartStopStep]:
             ]
             for consumer in self._consumers:
                 [queue] = consumer.queues
-                # What was taken is running, since nothing waits for a slot: a lost connection gives none back.
+                # Every message taken is running, since none waits for a slot: a lost connection restores none.
                 consumer.channel.do_restore = False
                 consumer.channel.qos.can_consume = partial(has_free_slot, queue.name, slots)
                 consumer.on_message = parent.create_task_handler()
                 consumer.consume()
 
         def stop(self, parent: Any) -> None:
-            """Take no more; what runs is acknowledged on the same channel, which ends with the connection."""
+            """Stop taking messages; running ones are acknowledged on the same channel, which stays open."""
             for consumer in self._consumers:
                 ignore_errors(parent, consumer.cancel)
 
-    return SlotsOfItsOwn
+    return SlotsPerQueue
 
 
 def has_free_slot(queue: str, slots: int) -> bool:
-    """Whether this process holds fewer than `slots` messages of the queue.
+    """Return True if this process has fewer than `slots` messages of the queue.
 
-    By Celery's own list of requests, which a message leaves however its task ends: one that was counted apart could
-    be forgotten, and its slot with it.
+    Counts Celery's own list of requests, which a message leaves however its task ends; a separate counter could miss
+    an end and lose a slot.
     """
-    held = list(state.requests.values())  # a copy in one step: threads take out theirs
-    return len(held) < slots or sum(each.delivery_info["routing_key"] == queue for each in held) < slots
+    requests = list(state.requests.values())  # an atomic copy: other threads remove theirs
+    return len(requests) < slots or sum(r.delivery_info["routing_key"] == queue for r in requests) < slots
 
 
-class _EventsLater(StartStopStep):
-    """Sends the events that Flower shows of tasks twice a second.
+class _BufferedEvents(StartStopStep):
+    """Sends task events to Flower twice a second.
 
-    Celery sends each as it comes: between taking a message and working on it, for a client that waits.
+    Celery sends each event at once, between taking a message and working on it, which delays waiting clients.
     """
 
     requires = (Events,)
     _timer: Any = None
 
     def start(self, parent: Any) -> None:
-        """From now on."""
+        """Begin to buffer events."""
         dispatcher = parent.event_dispatcher
         dispatcher.on_send_buffered = None
-        dispatcher.buffer_limit = 1000  # of a flood, which nobody should have to send in one piece
+        dispatcher.buffer_limit = 1000  # bounds the size of one flush
         self._timer = parent.timer.call_repeatedly(EVENTS_EVERY_S, dispatcher.flush)
 
     def stop(self, parent: Any) -> None:
-        """No timer runs while the process drains: again as they come."""
-        if self._timer is None:  # the connection was lost before this had begun
+        """Send events at once again, since no timer runs while the process drains."""
+        if self._timer is None:  # the connection was lost before `start`
             return
         self._timer.cancel()
         self._timer = None

@@ -1,6 +1,6 @@
-"""How a gateway's messages reach the queues: in the ledger's own call if the broker is the same server, else after.
+"""Publishes a gateway's messages: inside the ledger's call if the broker is the same Redis, else in a second call.
 
-One round trip less, and no moment between the two in which a gateway can die.
+The first saves a round trip, and a gateway cannot die between the two steps.
 """
 
 from __future__ import annotations
@@ -22,66 +22,66 @@ from jobs.redis.sentinels import Sentinels
 log = logging.getLogger(__name__)
 
 _PORT = 6379
-_AGAIN_S = 1.0
-_ANSWERS_S = 5.0
+_RETRY_S = 1.0
+_CHECK_TIMEOUT_S = 5.0
 
 
 class QueuePublisher:
-    """Pushes for the event loop; what is published at the same moment shares round trips.
+    """Pushes messages from the event loop; those published at the same moment share round trips.
 
     Args:
-        broker: of the broker's database.
+        broker: client of the broker's database.
         databases: those of ledger and broker, if one server has both (`shared_server_databases`); None: it may not.
     """
 
     def __init__(self, broker: redis.asyncio.Redis, databases: tuple[int, int] | None = None) -> None:
         self._broker = broker
         self._databases = databases
-        self._proven = False
-        self._proving: asyncio.Task[None] | None = None
+        self._is_same_server = False
+        self._check: asyncio.Task[None] | None = None
         self._grouped: RequestGrouper[Sequence[Message], None] = RequestGrouper(self._push)
 
     def start(self, ledger: redis.asyncio.Redis) -> None:
-        """Begin to ask both ends who they are; until they named one server, nothing is pushed in the ledger's call.
+        """Start to check that ledger and broker are one server; until then nothing is pushed in the ledger's call.
 
-        Once is enough: behind one address, or one Sentinel's name, ledger and broker fail over together.
+        One check is enough: behind one address, or one Sentinel name, ledger and broker fail over together.
         """
         if self._databases is not None:
-            self._proving = asyncio.create_task(self.check_same_server(ledger), name="pusher")
+            self._check = asyncio.create_task(self.check_same_server(ledger), name="pusher")
 
     async def stop(self) -> None:
-        """Ask no more."""
-        if self._proving is not None:
-            self._proving.cancel()
-            await asyncio.wait((self._proving,))
+        """Stop checking."""
+        if self._check is not None:
+            self._check.cancel()
+            await asyncio.wait((self._check,))
 
     async def check_same_server(self, ledger: redis.asyncio.Redis) -> None:
-        """Ask until both ends have answered."""
+        """Compare the run ids of ledger and broker, with retries until both have answered."""
         while True:
             try:
-                async with asyncio.timeout(_ANSWERS_S):
-                    here, there = [(await client.info("server"))["run_id"] for client in (ledger, self._broker)]
+                async with asyncio.timeout(_CHECK_TIMEOUT_S):
+                    ids = [(await client.info("server"))["run_id"] for client in (ledger, self._broker)]
             except (ResponseError, KeyError) as error:
-                log.warning("pusher.unproven", extra={"reason": type(error).__name__})  # may not ask: it stays so
+                log.warning("pusher.unproven", extra={"reason": type(error).__name__})  # INFO is not permitted
                 return
             except (RedisError, OSError):
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(_RETRY_S)
             else:
-                self._proven = here == there
+                self._is_same_server = ids[0] == ids[1]
                 return
 
     def inline_push(self, queue: str) -> InlinePush | None:
-        """How the ledger's call pushes to this queue itself; None where it cannot."""
-        if self._databases is None or not self._proven:
+        """Return how `create_job` can push to this queue; None if it cannot."""
+        if self._databases is None or not self._is_same_server:
             return None
-        back, database = self._databases
-        return InlinePush(database, back, KEY_PREFIX + queue, message_template(queue))
+        ledger_database, database = self._databases
+        return InlinePush(database, ledger_database, KEY_PREFIX + queue, message_template(queue))
 
     async def push(self, messages: Sequence[Message]) -> None:
-        """Put messages into their queues, in order.
+        """Push messages to their queues, in order.
 
         Raises:
-            redis.exceptions.RedisError: some may not have arrived; upkeep publishes those again.
+            redis.exceptions.RedisError: some may not have arrived; upkeep republishes those.
         """
         await self._grouped.submit(messages)
 
@@ -98,14 +98,14 @@ class QueuePublisher:
 
 
 def shared_server_databases(ledger_url: str, broker_url: str) -> tuple[int, int] | None:
-    """The databases of ledger and broker, if both URLs lead to one server: the same address, or Sentinel's name."""
-    (here, database), (there, other) = _place(ledger_url), _place(broker_url)
-    return (database, other) if here == there else None
+    """Return the databases of ledger and broker if both URLs have the same address or Sentinel name."""
+    (ledger, ledger_database), (broker, broker_database) = _parse_server(ledger_url), _parse_server(broker_url)
+    return (ledger_database, broker_database) if ledger == broker else None
 
 
-def _place(url: str) -> tuple[object, int]:
+def _parse_server(url: str) -> tuple[object, int]:
     if (sentinels := Sentinels.parse(url)) is not None:
         return (frozenset(sentinels.addresses), sentinels.master), sentinels.redis_options["db"]
-    found = parse_url(url)  # type: ignore[no-untyped-call]  # redis-py's gap
-    where = (urlsplit(url).scheme, found.get("path"), found.get("host"), found.get("port", _PORT))
-    return where, found.get("db", 0)
+    parts = parse_url(url)  # type: ignore[no-untyped-call]  # redis-py's gap
+    address = (urlsplit(url).scheme, parts.get("path"), parts.get("host"), parts.get("port", _PORT))
+    return address, parts.get("db", 0)

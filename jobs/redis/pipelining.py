@@ -1,8 +1,8 @@
 """Groups the requests that many tasks make at the same moment into few round trips.
 
-Requests of one turn of the event loop share a round trip: a single request never waits, and under load the cost of a
-round trip, most of a client library's CPU, is shared. The group size is limited: with one round trip for all requests
-client and server would work in turn, each idle while the other works.
+Requests of one turn of the event loop share a round trip: a single request never waits, and under load the cost of
+a round trip, most of a client library's CPU, is shared. The group size is limited: with one round trip for all, client
+and server would work in turn, each idle while the other works.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class RequestGrouper(Generic[Request, Answer]):
     """Sends requests in groups.
 
     Args:
-        send: sends a group; returns an answer or an error for each, in order. An exception goes to all of the group.
+        send: sends a group; returns an answer or an error for each, in order. What it raises goes to all.
         max_group: maximum requests per round trip.
     """
 

@@ -40,7 +40,7 @@ class GatewayMetrics:
         self.keys_file_ok.set(1)
         self.keys_file_stale = Gauge(
             "gleaner_keys_file_stale_seconds",
-            "Seconds the keys file has been unreadable; above GLEANER_KEYS_MAX_STALE_S all keys are refused.",
+            "Age of the last readable keys file; above GLEANER_KEYS_MAX_STALE_S every key is refused.",
             registry=registry,
             multiprocess_mode="livemax",
         )
