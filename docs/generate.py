@@ -133,7 +133,7 @@ def render_errors() -> str:
     parts += [_format_table(("Status", "Code", "Meaning", "What to do"), rows)]
     example = Problem(
         "validation_failed", "/documents/3/text is required", [("/documents/3/text", "is required")]
-    ).body("req-1")
+    ).to_dict("req-1")
     parts += ["An example:\n", f"```json\n{json.dumps(example, indent=2)}\n```\n"]
     parts += [
         "## A document fails\n",

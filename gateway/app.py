@@ -23,11 +23,11 @@ from gateway.access.sessions import Sessions
 from gateway.access.streams import Streams
 from gateway.http import docs_pages, openapi
 from gateway.http.direct import DirectRoutes
-from gateway.http.middleware import EdgeMiddleware, request_id
+from gateway.http.middleware import EdgeMiddleware, HttpsPolicy, get_request_id
 from gateway.http.problems import Problem, ProblemCode
 from gateway.http.readiness import Readiness
 from gateway.http.services import Services
-from gateway.http.tasks import end
+from gateway.http.tasks import cancel_task
 from gateway.reading.job_waiter import Versions, Waiter
 from gateway.reading.turns import Turns
 from gateway.routes import (
@@ -122,9 +122,9 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
     if settings.auth_cookie and keys is not None:
         app.include_router(session.router)
     if settings.docs == "on":
-        docs_pages.install(app)
-    console.install(app)
-    openapi.install(app)
+        docs_pages.install_docs_pages(app)
+    console.install_console(app)
+    openapi.install_openapi(app)
     _handle_errors(app)
     _wrap(app, settings, counts, anonymous)
     return app
@@ -146,9 +146,7 @@ def _wrap(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, anon
         EdgeMiddleware,
         metrics=metrics,
         anonymous=anonymous,
-        https=settings.https,
-        hsts_s=settings.hsts_s,
-        hosts=settings.https_hosts,
+        https=HttpsPolicy(settings.https, settings.hsts_s, settings.https_hosts),
     )
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[str(net) for net in settings.trusted_proxies])
@@ -194,7 +192,7 @@ async def _running(
         )
     finally:
         if watching is not None:
-            await end(watching)
+            await cancel_task(watching)
         await waiter.stop()
         await barrier.stop()
         await pusher.stop()
@@ -222,7 +220,7 @@ def _handle_errors(app: FastAPI) -> None:
     """Every error leaves as problem+json; what no handler knows is `gateway.http.middleware`'s."""
 
     async def answer(request: Request, error: Exception) -> Response:
-        return _problem(error).response(request_id(request.scope))
+        return _problem(error).to_response(get_request_id(request.scope))
 
     for kind in (Problem, LedgerUnavailableError, CodecError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer)

@@ -1,4 +1,4 @@
-"""What a gateway does once, however many processes serve it: the second port, and standing in for couriers."""
+"""The services that run once per gateway, however many processes serve it: the second port, and stand-by upkeep."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from jobs.redis.clients import connect
 from jobs.upkeep import Upkeep, UpkeepLoop
 
 STAND_BY_S = 30.0
-"""No courier has ticked for so long: this gateway does upkeep until one is back."""
+"""After this long without a courier's tick, the gateway does upkeep until a courier is back."""
 STALLED_S = 30.0
-"""An event loop that stood still for so long will not come back."""
+"""After this long an event loop that stands still counts as stuck."""
 
 
 @contextmanager
@@ -28,28 +28,30 @@ def run_background_services(
     registry: CollectorRegistry,
     upkeep: UpkeepMetrics,
     alive: Check,
-    serves: Callable[[], bool],
+    is_serving: Callable[[], bool],
 ) -> Iterator[None]:
     """Answer on the second port, and do upkeep while no courier does, until the block ends.
 
     Args:
         settings: read once by the caller.
-        registry: what /metrics shows; the queue is added to it.
-        upkeep: where upkeep counts.
-        alive: why the gateway should be started anew, or None.
-        serves: whether the API is served.
+        registry: metrics of /metrics; the queue's are added to it.
+        upkeep: metrics of upkeep.
+        alive: returns the reason to restart the gateway, or None.
+        is_serving: returns whether the API is served.
 
     Raises:
         OSError: the second port is taken.
     """
-    stand_by = _stand_by(settings, upkeep)
+    stand_by = _make_stand_by_upkeep(settings, upkeep)
     counting = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-metrics"))
     registry.register(
         LedgerStatsCollector(
             lambda: counting.run(read_stats(settings.models.served)), is_active=stand_by.is_ticking
         )
     )
-    probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, alive, _ready(settings, serves))
+    probes = ProbeServer(
+        settings.metrics_host, settings.metrics_port, registry, alive, _make_readiness_check(settings, is_serving)
+    )
     probes.start()
     stand_by.start()
     try:
@@ -59,22 +61,22 @@ def run_background_services(
         probes.stop()
 
 
-def _ready(settings: GatewaySettings, serves: Callable[[], bool]) -> Check:
+def _make_readiness_check(settings: GatewaySettings, is_serving: Callable[[], bool]) -> Check:
     store = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-probes"))
 
-    def ready() -> str | None:
-        if not serves():
+    def check_ready() -> str | None:
+        if not is_serving():
             return "the API is not served"
         try:
             store.run(ledger.ping_write())
         except LedgerUnavailableError as error:
-            return f"the job store cannot be written: {error}"
+            return f"Redis cannot be written: {error}"
         return None
 
-    return ready
+    return check_ready
 
 
-def _stand_by(settings: GatewaySettings, metrics: UpkeepMetrics) -> UpkeepLoop:
+def _make_stand_by_upkeep(settings: GatewaySettings, metrics: UpkeepMetrics) -> UpkeepLoop:
     store = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-upkeep"))
     broker = connect(settings.broker_url, settings.store_timeout_s, "gleaner-gateway-upkeep-push")
     return UpkeepLoop(Upkeep(store, broker, metrics, lease_s=settings.lease_s), silent_s=STAND_BY_S)

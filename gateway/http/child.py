@@ -1,4 +1,4 @@
-"""One of several gateway processes, started by `gateway.http.processes`, behind the port of its parent."""
+"""One of several gateway processes, started by `gateway.http.processes`, on the sockets of its parent."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 
 
 def main(config: ChildConfig) -> int:
-    """Serve until SIGTERM or SIGINT, or until the parent is gone; 0 after a clean stop."""
+    """Serve until SIGTERM, SIGINT or the parent's death; return 0 after a clean stop."""
     settings = GatewaySettings()
     logs.configure_logging(settings, "gateway", place=config.number)
     multiprocess.store_in_files(config.folder, str(config.number))
     line = socket.socket(fileno=config.line)
 
     async def send_heartbeat() -> None:
-        """Tell the parent that the event loop turns, and with the first one that the API is served."""
+        """Send a heartbeat to the parent; the first one means that the API is served."""
         with contextlib.suppress(OSError):
             line.send(b".", socket.MSG_DONTWAIT)
 
@@ -52,12 +52,12 @@ def main(config: ChildConfig) -> int:
 
 
 def _exit_with_parent(line: socket.socket, folder: Path, overdue_s: float) -> None:
-    line.recv(1)  # nothing is ever said: it returns when the other end is closed, however the parent died
+    line.recv(1)  # the parent sends nothing: this returns when its end closes, however it died
     log.warning("gateway.parent_gone")
-    shutil.rmtree(folder, ignore_errors=True)  # the parent's to remove; what is open stays usable
+    shutil.rmtree(folder, ignore_errors=True)  # in the parent's place; open files stay usable
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(overdue_s)
-    os._exit(1)  # nobody else is there to end it
+    os._exit(1)  # no other process would end it
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Requests that are answered before FastAPI sees them, where there is nothing to resolve.
+"""Calls hot routes directly, without FastAPI's routing and dependency resolution.
 
-Finding a route and resolving its dependencies takes longer than everything that a submission is checked for.
+FastAPI takes longer to find a route and resolve its dependencies than all checks of a submission take.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.auth import Require
-from gateway.http.middleware import request_id
+from gateway.http.middleware import get_request_id
 from gateway.http.problems import Problem
 from gateway.http.services import Services
 
 
 class DirectRoutes:
-    """Stands before the app and takes its requests without a query: calls the route with request, services, caller.
+    """Calls the routes of some routers for requests without a query, with request, services and caller.
 
-    What else the route takes is read of the query and has defaults. With a query a request goes FastAPI's way, and
-    so does the OpenAPI document.
+    The routes' other parameters come from the query and have defaults. Requests with a query pass through FastAPI,
+    which also documents these routes.
 
     Args:
-        app: what answers all others.
-        routers: whose routes are called so; their paths have no parameters.
-        problem: what an error is told as; raises it where it is none that is told.
+        app: handles all other requests.
+        routers: routers whose routes are called directly; their paths have no parameters.
+        problem: converts an exception into a Problem; re-raises exceptions that clients must not see.
     """
 
     def __init__(self, app: ASGIApp, routers: Iterable[APIRouter], problem: Callable[[Exception], Problem]) -> None:
         self._app = app
         self._problem = problem
         self._routes = {
-            (route.path, method): (route, _rule(route))
+            (route.path, method): (route, _find_rule(route))
             for router in routers
             for route in router.routes
             if isinstance(route, APIRoute)
@@ -42,25 +42,25 @@ class DirectRoutes:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or let the app do it."""
-        found = scope["type"] == "http" and self._routes.get((scope["path"], scope["method"]))
-        if not found or scope["query_string"]:
+        """Call the request's route, or the app."""
+        entry = self._routes.get((scope["path"], scope["method"])) if scope["type"] == "http" else None
+        if entry is None or scope["query_string"]:
             await self._app(scope, receive, send)
             return
-        scope["route"], rule = found
-        response = await self._answer(Request(scope, receive, send), found[0], rule)
+        scope["route"], rule = entry
+        response = await self._call_route(Request(scope, receive, send), entry[0], rule)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, route: APIRoute, rule: Require) -> Response:
+    async def _call_route(self, request: Request, route: APIRoute, rule: Require) -> Response:
         services: Services = request.app.state.services
         try:
             caller = await rule.admit_caller(request, services)
             response: Response = await route.endpoint(request=request, services=services, caller=caller)
         except Exception as error:  # noqa: BLE001  # as FastAPI's own handlers would
-            return self._problem(error).response(request_id(request.scope))
+            return self._problem(error).to_response(get_request_id(request.scope))
         return response
 
 
-def _rule(route: APIRoute) -> Require:
-    [rule] = (each.call for each in route.dependant.dependencies if isinstance(each.call, Require))
+def _find_rule(route: APIRoute) -> Require:
+    [rule] = (d.call for d in route.dependant.dependencies if isinstance(d.call, Require))
     return rule

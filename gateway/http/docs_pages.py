@@ -32,24 +32,24 @@ _REDOC = """<!doctype html>
 """
 
 
-def install(app: FastAPI) -> None:
-    """Serve the pages beside the API."""
+def install_docs_pages(app: FastAPI) -> None:
+    """Serve the pages in addition to the API."""
     folder = Path(str(resources.files("fastapi_offline"))) / "static"
 
-    async def swagger(_: Request) -> Response:
-        return _page(_SWAGGER)
+    async def serve_swagger(_: Request) -> Response:
+        return _html_response(_SWAGGER)
 
-    async def redoc(_: Request) -> Response:
-        return _page(_REDOC)
+    async def serve_redoc(_: Request) -> Response:
+        return _html_response(_REDOC)
 
-    async def start(_: Request) -> Response:
+    async def serve_start_script(_: Request) -> Response:
         return Response(_START, media_type="text/javascript")
 
-    app.add_route("/docs", swagger, include_in_schema=False)
-    app.add_route("/docs/start.js", start, include_in_schema=False)
-    app.add_route("/redoc", redoc, include_in_schema=False)
+    app.add_route("/docs", serve_swagger, include_in_schema=False)
+    app.add_route("/docs/start.js", serve_start_script, include_in_schema=False)
+    app.add_route("/redoc", serve_redoc, include_in_schema=False)
     app.mount(_ASSETS, StaticFiles(directory=folder), name="docs-assets")
 
 
-def _page(html: str) -> Response:
+def _html_response(html: str) -> Response:
     return HTMLResponse(html, headers={"Content-Security-Policy": _POLICY})

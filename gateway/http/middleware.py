@@ -1,6 +1,6 @@
-"""The outermost layer: request ids, security headers, metrics, one log line, and a last answer when all else fails.
+"""The outermost layer: request ids, security headers, metrics, one log line, and the response to unexpected errors.
 
-Pure ASGI, so that streams pass through untouched.
+Pure ASGI, so that streams pass through unchanged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import secrets
 import time
 import traceback
 from collections.abc import Collection, Iterable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, cast
 from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect
@@ -32,10 +33,10 @@ RawHeader = tuple[bytes, bytes]
 REQUEST_ID = "gleaner.request_id"
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
-_OTHER = "other"
+_OTHER_ROUTE = "other"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_QUIET = frozenset({"/livez", "/readyz"})
-_SECURITY: tuple[RawHeader, ...] = tuple(
+_PROBE_PATHS = frozenset({"/livez", "/readyz"})
+_SECURITY_HEADERS: tuple[RawHeader, ...] = tuple(
     (name.lower().encode(), value.encode())
     for name, value in {
         "X-Content-Type-Options": "nosniff",
@@ -52,59 +53,64 @@ _SECURITY: tuple[RawHeader, ...] = tuple(
 
 
 class StreamAbortedError(Exception):
-    """A response that has begun cannot be finished; the connection ends without its proper end."""
+    """A response that has begun cannot be finished; the connection is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpsPolicy:
+    """The response to plain HTTP.
+
+    Attributes:
+        mode: as the setting GLEANER_HTTPS; probes are always answered.
+        hsts_s: seconds for which browsers must use https only; sent over https unless `mode` is off.
+        hosts: hosts that plain HTTP may be redirected to; if empty, the Host of the request.
+    """
+
+    mode: Literal["off", "redirect", "require"]
+    hsts_s: int
+    hosts: Collection[str] = ()
 
 
 class EdgeMiddleware:
     """Wraps the app.
 
     Args:
-        app: what answers.
-        metrics: where requests are counted.
-        anonymous: where requests without a key are counted.
-        https: what plain HTTP gets, probes aside (as the setting of this name).
-        hosts: where plain HTTP is redirected to; none: to the Host of the request.
-        hsts_s: how long browsers shall keep to https; told over https, where it is enforced.
+        app: the wrapped application.
+        metrics: counts requests.
+        anonymous: limits requests without a key.
+        https: the response to plain HTTP.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        metrics: GatewayMetrics,
-        anonymous: AnonymousRate,
-        https: Literal["off", "redirect", "require"],
-        hsts_s: int,
-        hosts: Collection[str] = (),
-    ) -> None:
+    def __init__(self, app: ASGIApp, metrics: GatewayMetrics, anonymous: AnonymousRate, https: HttpsPolicy) -> None:
         self._app = app
         self._metrics = metrics
         self._anonymous = anonymous
-        self._https = https
-        self._hosts = frozenset(host.lower() for host in hosts)
-        self._hsts = f"max-age={hsts_s}" if https != "off" and hsts_s else ""
+        self._https = https.mode
+        self._hosts = frozenset(host.lower() for host in https.hosts)
+        self._hsts = f"max-age={https.hsts_s}" if https.mode != "off" and https.hsts_s else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Respond to one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request_id = scope[REQUEST_ID] = _choose_request_id(scope)
         status = 0
-        began = time.perf_counter()
+        started_at = time.perf_counter()
 
-        async def send_dressed(message: Message) -> None:
+        async def send_completed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = self._dressed(scope, message["headers"], request_id)
+                message["headers"] = self._complete_headers(scope, message["headers"], request_id)
             await send(message)
 
         with bind_fields(request_id=request_id):
             try:
-                app = self._plain_http(scope) or self._refusal(scope) or self._app
-                await app(scope, receive, send_dressed)
+                app = self._redirect_or_refuse_http(scope) or self._limit_anonymous(scope) or self._app
+                await app(scope, receive, send_completed)
             except ClientDisconnect:
-                status = status or 499  # nginx's word for it; nobody reads the answer
+                status = status or 499  # nginx's code for it; no client reads the response
             except StreamAbortedError as error:
                 # Returning without the last chunk makes the server cut the connection: the client sees a broken
                 # stream, not a short one.
@@ -112,55 +118,59 @@ class EdgeMiddleware:
             except Exception as error:  # noqa: BLE001  # the last resort: logged, counted and answered here
                 _log_failure(error)
                 if status == 0:
-                    problem = Problem("internal_error", "the request could not be worked on")
-                    await problem.response(request_id)(scope, receive, send_dressed)
+                    problem = Problem("internal_error", "the request could not be processed")
+                    await problem.to_response(request_id)(scope, receive, send_completed)
             finally:
-                self._note(scope, status, time.perf_counter() - began)
+                self._record_request(scope, status, time.perf_counter() - started_at)
 
-    def _dressed(self, scope: Scope, headers: Iterable[RawHeader], request_id: str) -> list[RawHeader]:
-        """The answer's headers with ours: what a route set itself stays, what only we know replaces it."""
-        ours = {b"x-request-id": request_id.encode("latin-1")}
+    def _complete_headers(self, scope: Scope, headers: Iterable[RawHeader], request_id: str) -> list[RawHeader]:
+        """Return a response's headers with ours; a route's own values stay, except for those set here only."""
+        own_headers = {b"x-request-id": request_id.encode("latin-1")}
         for name, value in rate_limits.format_headers(scope.get(RATE_LIMIT_STATUSES, {}).values()).items():
-            ours[name.lower().encode()] = value.encode("latin-1")
+            own_headers[name.lower().encode()] = value.encode("latin-1")
         if self._hsts and scope["scheme"] == "https":
-            ours[b"strict-transport-security"] = self._hsts.encode()
-        dressed = [header for header in headers if header[0] not in ours]
-        taken = {name for name, _ in dressed}
-        return [*dressed, *ours.items(), *(header for header in _SECURITY if header[0] not in taken)]
+            own_headers[b"strict-transport-security"] = self._hsts.encode()
+        route_headers = [header for header in headers if header[0] not in own_headers]
+        route_names = {name for name, _ in route_headers}
+        return [
+            *route_headers,
+            *own_headers.items(),
+            *(header for header in _SECURITY_HEADERS if header[0] not in route_names),
+        ]
 
-    def _plain_http(self, scope: Scope) -> Response | None:
-        """What is answered to a request that should have come over https."""
-        if self._https == "off" or scope["scheme"] == "https" or scope["path"] in _QUIET:
+    def _redirect_or_refuse_http(self, scope: Scope) -> Response | None:
+        """Return the response to a request that should have come over https; None to go on."""
+        if self._https == "off" or scope["scheme"] == "https" or scope["path"] in _PROBE_PATHS:
             return None
         if self._https == "redirect" and scope["method"] in ("GET", "HEAD"):
             host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
             if (match := _HOST.fullmatch(host)) and (not self._hosts or match["name"].lower() in self._hosts):
-                return Response(status_code=308, headers={"Location": f"https://{host}{_target(scope)}"})
-            detail = "use https; the request's Host is not one that it is sent to"
-            return Problem("https_required", detail).response(request_id(scope))
-        # Not redirected: a body, or a key that sits in a script, would go in the clear for ever.
+                return Response(status_code=308, headers={"Location": f"https://{host}{_path_and_query(scope)}"})
+            detail = "use https; the request's Host is not a host of this service"
+            return Problem("https_required", detail).to_response(get_request_id(scope))
+        # Not redirected: a script would go on sending its bodies and key in the clear.
         detail = "use https; a key that came over plain HTTP should be rotated"
-        return Problem("https_required", detail).response(request_id(scope))
+        return Problem("https_required", detail).to_response(get_request_id(scope))
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        """What is answered to who asks too often for what needs no key; the API's routes count for themselves.
+    def _limit_anonymous(self, scope: Scope) -> Response | None:
+        """Return a refusal to clients with too many requests outside the API, whose routes count themselves.
 
-        Probes are not counted: where clients' addresses are not known, as behind a proxy that is not trusted,
-        somebody else's requests must not make the gateway look dead.
+        Probes are not counted: where clients' addresses are unknown, as behind an untrusted proxy, other clients'
+        requests must not make the gateway look dead.
         """
-        if scope["path"].startswith("/v1/") or scope["path"] in _QUIET:
+        if scope["path"].startswith("/v1/") or scope["path"] in _PROBE_PATHS:
             return None
         try:
             self._anonymous.count_request(scope["client"][0] if scope["client"] else "")
         except Problem as problem:
-            return problem.response(request_id(scope))
+            return problem.to_response(get_request_id(scope))
         return None
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route, method = _route(scope), scope["method"] if scope["method"] in _METHODS else "other"
+    def _record_request(self, scope: Scope, status: int, seconds: float) -> None:
+        route, method = _route_template(scope), scope["method"] if scope["method"] in _METHODS else "other"
         self._metrics.http_requests.labels(route, method, str(status)).inc()
         self._metrics.http_seconds.labels(route, method).observe(seconds)
-        level = logging.DEBUG if route in _QUIET else logging.INFO
+        level = logging.DEBUG if route in _PROBE_PATHS else logging.INFO
         log.log(
             level,
             "http.request",
@@ -168,38 +178,37 @@ class EdgeMiddleware:
         )
 
 
-def request_id(scope: Scope) -> str:
-    """The id of the request of this scope."""
-    found: str = scope.get(REQUEST_ID, "")
-    return found
+def get_request_id(scope: Scope) -> str:
+    """Return the request's id."""
+    return cast("str", scope.get(REQUEST_ID, ""))
 
 
 def _choose_request_id(scope: Scope) -> str:
-    """The client's X-Request-ID if it is a plain token, else a new one."""
+    """Return the client's X-Request-ID if it is a plain token, else a new one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id":
-            given: str = value.decode("latin-1")
-            if _CLIENT_ID.fullmatch(given):
-                return given
+            client_id: str = value.decode("latin-1")
+            if _CLIENT_ID.fullmatch(client_id):
+                return client_id
     return secrets.token_hex(16)
 
 
-def _target(scope: Scope) -> str:
-    """Return path and query as they came."""
+def _path_and_query(scope: Scope) -> str:
+    """Return path and query as sent."""
     path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     query: bytes = scope["query_string"]
     return (path + b"?" + query if query else path).decode("latin-1")
 
 
-def _route(scope: Scope) -> str:
-    """The template of the API route that answered: never the path itself, which holds ids."""
+def _route_template(scope: Scope) -> str:
+    """Return the template of the route that responded; never the path itself, which holds ids."""
     route = scope.get("route")
     path = getattr(route, "path_format", None) or getattr(route, "path", None)
-    return path or _OTHER
+    return path or _OTHER_ROUTE
 
 
 def _log_failure(error: Exception) -> None:
-    """Where it failed and how, without the message, which may quote a text."""
+    """Log the type and place of an error, without its message, which may quote a text."""
     frames = traceback.extract_tb(error.__traceback__)
-    where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
-    log.error("http.failed", extra={"error": type(error).__name__, "where": where})
+    stack = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
+    log.error("http.failed", extra={"error": type(error).__name__, "where": stack})

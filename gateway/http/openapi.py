@@ -1,4 +1,4 @@
-"""The OpenAPI document: request bodies that routes read by hand, errors per route, and how a caller signs in."""
+"""The OpenAPI document: request bodies that routes parse themselves, and the errors of each route."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ DESCRIPTION = """
 Submit texts and labels, get a job id at once; poll it, wait on it, or read results while it runs.
 
 - Send `Authorization: Bearer gl_…` or `X-API-Key: gl_…`.
-- An accepted job always ends, with one typed outcome per document; a bad document fails alone.
+- An accepted job always ends, with one typed outcome per document; an invalid document fails alone.
 - Errors are `application/problem+json` with a stable `code`.
-- Repeat a POST safely with an `Idempotency-Key`.
+- Send an `Idempotency-Key` to repeat a POST safely.
 """
 
 TAGS = [
-    {"name": "jobs", "description": "Submit, list, follow, read, cancel, retry, remove."},
-    {"name": "webhooks", "description": "Who is told when a job ends, and what became of the telling."},
-    {"name": "models", "description": "What jobs may ask for, and how much of it."},
-    {"name": "operations", "description": "How the service stands; admins only."},
-    {"name": "health", "description": "Probes; no key needed."},
+    {"name": "jobs", "description": "Submit, list, follow, read, cancel, retry and delete jobs."},
+    {"name": "webhooks", "description": "Webhook endpoints and delivery history."},
+    {"name": "models", "description": "Available models, and your limits."},
+    {"name": "operations", "description": "State of the service; admins only."},
+    {"name": "health", "description": "Probes; no key required."},
 ]
 
 ALWAYS: tuple[ProblemCode, ...] = (
@@ -46,7 +46,7 @@ BODY: tuple[ProblemCode, ...] = (
     "unsupported_media_type",
     "validation_failed",
 )
-"""Of every route that reads a body."""
+"""Errors of every route that reads a body."""
 SUBMIT: tuple[ProblemCode, ...] = (
     *BODY,
     "idempotency_in_progress",
@@ -76,7 +76,7 @@ JOB_OR_LINES = {
             "application/x-ndjson": {
                 "schema": {
                     "type": "string",
-                    "description": "A JobHead, then a DocumentIn a line.",
+                    "description": "A JobHead on the first line, then one DocumentIn per line.",
                 },
                 "example": '{"labels":["person","city"]}\n{"id":"a","text":"Grace Hopper lived in New York."}\n',
             },
@@ -85,8 +85,8 @@ JOB_OR_LINES = {
 }
 
 
-def header(name: str, description: str, example: str) -> dict[str, Any]:
-    """A request header that a route reads by hand."""
+def header_parameter(name: str, description: str, example: str) -> dict[str, Any]:
+    """Return the OpenAPI parameter of a request header that a route reads itself."""
     return {
         "name": name,
         "in": "header",
@@ -97,37 +97,41 @@ def header(name: str, description: str, example: str) -> dict[str, Any]:
     }
 
 
-IDEMPOTENCY_KEY = header(
+IDEMPOTENCY_KEY = header_parameter(
     "Idempotency-Key",
-    "Makes the request safe to repeat for 24 h: the first answer comes again, with `Idempotency-Replayed: true`.",
+    "Makes the request safe to repeat for 24 h: the first response is replayed with `Idempotency-Replayed: true`.",
     "5f0c6f9e-import-2026-03-01",
 )
-CONTENT_ENCODING = header("Content-Encoding", "`gzip` or `zstd`, if the body is compressed.", "gzip")
-PREFER = header("Prefer", "`wait=n`: answer when the job ends, or after n seconds (at most 60).", "wait=10")
+CONTENT_ENCODING = header_parameter("Content-Encoding", "`gzip` or `zstd` if the body is compressed.", "gzip")
+PREFER = header_parameter(
+    "Prefer", "`wait=n`: respond when the job ends, or after n seconds (at most 60).", "wait=10"
+)
 
 
-def answers(*codes: ProblemCode) -> dict[int | str, dict[str, Any]]:
-    """The error responses of a route, by status, with an example for each code."""
+def error_responses(*codes: ProblemCode) -> dict[int | str, dict[str, Any]]:
+    """Return the error responses of a route by status, with an example for each code."""
     responses: dict[int | str, dict[str, Any]] = {}
     for code in (*codes, *ALWAYS):
         kind = REGISTRY[code]
-        found = responses.setdefault(
+        response = responses.setdefault(
             kind.status,
             {
                 "description": "",
                 "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}, "examples": {}}},
             },
         )
-        found["description"] = ", ".join(filter(None, (found["description"], f"`{code}`: {kind.title.lower()}")))
-        example = Problem(code, kind.meaning).body("0af7651916cd43dd8448eb211c80319c")
-        found["content"][MEDIA_TYPE]["examples"][code] = {"summary": kind.title, "value": example}
+        response["description"] = ", ".join(
+            filter(None, (response["description"], f"`{code}`: {kind.title.lower()}"))
+        )
+        example = Problem(code, kind.meaning).to_dict("0af7651916cd43dd8448eb211c80319c")
+        response["content"][MEDIA_TYPE]["examples"][code] = {"summary": kind.title, "value": example}
     return responses
 
 
-def install(app: FastAPI) -> None:
-    """Let the app serve this document."""
+def install_openapi(app: FastAPI) -> None:
+    """Make the app serve this document."""
 
-    def document() -> dict[str, Any]:
+    def build_document() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = get_openapi(
                 title=app.title,
@@ -142,18 +146,18 @@ def install(app: FastAPI) -> None:
             components = schema.setdefault("components", {}).setdefault("schemas", {})
             for name, body in json_schema([DocumentIn, JobHead, JobRequest, ProblemBody]).items():
                 components.setdefault(name, body)
-            _replace_fastapi_s_validation_error(schema)
+            _replace_validation_errors(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
-    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
+    app.openapi = build_document  # type: ignore[method-assign]  # as FastAPI documents it
 
 
-def _replace_fastapi_s_validation_error(schema: dict[str, Any]) -> None:
-    """FastAPI documents its own 422 wherever a route has parameters and names none; ours is a problem."""
+def _replace_validation_errors(schema: dict[str, Any]) -> None:
+    """Replace FastAPI's own 422, which it adds to routes with parameters, by the service's problem."""
     for item in schema["paths"].values():
         for operation in item.values():
             if "HTTPValidationError" in str(operation["responses"].get("422")):
-                operation["responses"]["422"] = answers("validation_failed")[422]
+                operation["responses"]["422"] = error_responses("validation_failed")[422]
     for unused in ("HTTPValidationError", "ValidationError"):
         schema["components"]["schemas"].pop(unused, None)

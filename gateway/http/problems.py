@@ -1,6 +1,6 @@
-"""Every error of the API: one registry of codes, one exception, one shape (RFC 9457 problem+json).
+"""Every error of the API: one registry of codes, one exception, one format (RFC 9457 problem+json).
 
-Code below the routes raises `Problem` with a code; only this file knows what status it becomes.
+Code below the routes raises `Problem` with a code; only this file maps codes to statuses.
 docs/reference/errors.md is generated from `REGISTRY`.
 """
 
@@ -58,7 +58,7 @@ _MAX_POINTER_PART = 128
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """What a code means and what its reader can do about it."""
+    """The meaning of an error code, and a remedy for the reader."""
 
     code: ProblemCode
     status: int
@@ -74,22 +74,22 @@ REGISTRY: Mapping[str, ProblemType] = {
             "malformed_json",
             400,
             "Malformed JSON",
-            "The request body is not JSON text in UTF-8, or says the same name twice in one object.",
-            "Send what a JSON library writes; NaN and Infinity are not JSON.",
+            "The request body is not JSON in UTF-8, or an object has a duplicate key.",
+            "Send JSON as written by a JSON library; NaN and Infinity are not JSON.",
         ),
         ProblemType(
             "bad_content_encoding",
             400,
-            "Bad compressed body",
-            "The request body is not what its Content-Encoding says, or ends in its middle.",
-            "Compress the whole body as gzip or zstd, or send it as it is.",
+            "Invalid compressed body",
+            "The request body could not be decoded as declared in Content-Encoding, or is truncated.",
+            "Compress the whole body as gzip or zstd, or send it uncompressed.",
         ),
         ProblemType(
             "bad_cursor",
             400,
-            "Bad cursor",
-            "The cursor is not one that this API handed out.",
-            "Pass `next_cursor` of the page before, unchanged, or none to begin again.",
+            "Invalid cursor",
+            "The cursor was not issued by this API.",
+            "Pass the previous page's `next_cursor` unchanged, or omit it to start over.",
         ),
         ProblemType(
             "unauthenticated",
@@ -101,85 +101,85 @@ REGISTRY: Mapping[str, ProblemType] = {
         ProblemType(
             "forbidden",
             403,
-            "Role too low",
-            "The API key is good, but its role does not allow this.",
-            "Use a key of the role that the detail names.",
+            "Insufficient role",
+            "The API key is valid, but its role does not permit this.",
+            "Use a key with the role named in the detail.",
         ),
         ProblemType(
             "csrf_refused",
             403,
-            "Cookie alone is not enough",
-            "The key came in a cookie, and the request could be another site's doing.",
-            "Send `X-Gleaner-CSRF: 1` with every request that changes something, from the service's own origin.",
+            "CSRF check failed",
+            "The request is authenticated by a cookie alone and may have been triggered by another site.",
+            "Send `X-Gleaner-CSRF: 1` with every request that changes data, from the service's own origin.",
         ),
         ProblemType(
             "https_required",
             403,
             "HTTPS required",
-            "The request came over plain HTTP, which this service does not answer.",
-            "Use https; a key that went over plain HTTP should be rotated.",
+            "The request came over plain HTTP, which this service does not accept.",
+            "Use https; rotate a key that was sent over plain HTTP.",
         ),
         ProblemType(
             "not_found",
             404,
             "No such resource",
             "Nothing is served at this path.",
-            "See /openapi.json for what is.",
+            "See /openapi.json for the available paths.",
         ),
         ProblemType(
             "job_not_found",
             404,
             "No such job",
-            "Your tenant has no job of this id.",
+            "Your tenant has no job with this id.",
             "Check the id, and that the key belongs to the tenant that submitted the job.",
         ),
         ProblemType(
             "document_not_found",
             404,
             "No such document",
-            "The job has no document of this id.",
-            "Use the id that was submitted, or the document's index where it had none.",
+            "The job has no document with this id.",
+            "Use the submitted id, or the document's index if it had none.",
         ),
         ProblemType(
             "endpoint_not_found",
             404,
             "No such webhook endpoint",
-            "Your tenant has no webhook endpoint of this id.",
-            "GET /v1/webhook-endpoints lists what it has; the endpoint of a single job goes a week after it.",
+            "Your tenant has no webhook endpoint with this id.",
+            "GET /v1/webhook-endpoints lists your endpoints; an inline endpoint is removed a week after its job.",
         ),
         ProblemType(
             "delivery_not_found",
             404,
             "No such delivery",
-            "Your tenant has no webhook delivery of this id; one that ended is kept for seven days.",
-            "GET /v1/webhook-endpoints/{id}/deliveries lists what there is.",
+            "Your tenant has no webhook delivery with this id; finished ones are kept for seven days.",
+            "GET /v1/webhook-endpoints/{id}/deliveries lists the deliveries of an endpoint.",
         ),
         ProblemType(
             "method_not_allowed",
             405,
             "Method not allowed",
-            "The path exists, but not for this method.",
-            "Use a method that the Allow header names.",
+            "The path does not support this method.",
+            "Use a method listed in the Allow header.",
         ),
         ProblemType(
             "request_timeout",
             408,
-            "Body too slow",
-            "The request body stopped coming, or came too slowly to wait for.",
-            "Repeat the request (with its Idempotency-Key) over a better connection, or in smaller pieces.",
+            "Request timeout",
+            "The request body stalled or arrived too slowly.",
+            "Repeat the request (with its Idempotency-Key) over a better connection, or as several jobs.",
         ),
         ProblemType(
             "idempotency_in_progress",
             409,
-            "First request still running",
-            "A request with the same Idempotency-Key is being worked on right now.",
-            "Repeat the request after Retry-After; it will get the first one's answer.",
+            "Request already in progress",
+            "A request with the same Idempotency-Key is still in progress.",
+            "Repeat the request after Retry-After; it will get the first request's response.",
         ),
         ProblemType(
             "job_not_terminal",
             409,
-            "Job still open",
-            "The job has not ended yet, and this needs it to have ended.",
+            "Job not finished",
+            "This operation requires a job that has ended.",
             "Wait for the job, or cancel it first.",
         ),
         ProblemType(
@@ -193,123 +193,121 @@ REGISTRY: Mapping[str, ProblemType] = {
             "already_retried",
             409,
             "Already retried",
-            "Another job retries this one, or the job was removed while the retry was made.",
-            "Follow the job that `retried_by` names; retry that one if it leaves documents over.",
+            "Another job already retries this one, or the job was deleted during the retry.",
+            "Follow the job named in `retried_by`; if some of its documents fail, retry that job.",
         ),
         ProblemType(
             "endpoint_disabled",
             409,
             "Webhook endpoint disabled",
-            "The endpoint gets no events, so that nothing can be delivered to it.",
-            "See its `disabled_reason`, then PATCH it to `active`; what waited is delivered then.",
+            "The endpoint is disabled, so nothing can be delivered to it.",
+            "See its `disabled_reason`, then PATCH its status to `active`; waiting events are then delivered.",
         ),
         ProblemType(
             "job_purged",
             410,
             "Job purged",
-            "The job, or the one that this Idempotency-Key made, was removed, by DELETE or because its results "
-            "expired.",
-            "Submit it again, under a new Idempotency-Key; a longer `result_ttl_s` keeps results longer.",
+            "The job, or the job created with this Idempotency-Key, was deleted or its results expired.",
+            "Submit it again with a new Idempotency-Key; set `result_ttl_s` to keep results longer.",
         ),
         ProblemType(
             "texts_dropped",
             410,
-            "Texts dropped",
-            "The job was cancelled, and the time in which it could be retried is over: its texts are not kept.",
-            "Submit the documents again; `retry_text_ttl_s` of GET /v1/limits says how long a retry is possible.",
+            "Texts deleted",
+            "The job was cancelled, and its texts were deleted when the time for a retry ended.",
+            "Submit the documents again; `retry_text_ttl_s` in GET /v1/limits is the time for a retry.",
         ),
         ProblemType(
             "payload_too_large",
             413,
             "Body too large",
-            "The request body is larger than the limit that the detail names.",
-            "Split the job into several.",
+            "The request body exceeds the limit named in the detail.",
+            "Split the documents into several jobs.",
         ),
         ProblemType(
             "too_many_documents",
             413,
             "Too many documents",
-            "The request has more documents than the limit that the detail names.",
-            "Split the job into several.",
+            "The request has more documents than the limit named in the detail.",
+            "Split the documents into several jobs.",
         ),
         ProblemType(
             "unsupported_media_type",
             415,
             "Unsupported media type",
-            "The body's Content-Type or Content-Encoding is not one that this path reads.",
-            "Send `Content-Type: application/json`, not compressed.",
+            "This path does not support the body's Content-Type or Content-Encoding.",
+            "Send `Content-Type: application/json`, uncompressed.",
         ),
         ProblemType(
             "validation_failed",
             422,
-            "Request not valid",
-            "The request is well-formed but breaks a rule; `errors` points at each place.",
-            "Correct the places that `errors` names (JSON Pointers; `query:` and `header:` for parameters).",
+            "Invalid request",
+            "The request is well-formed but breaks a rule; `errors` lists each violation.",
+            "Correct the fields listed in `errors` (JSON Pointers; `query:` and `header:` for parameters).",
         ),
         ProblemType(
             "unknown_model",
             422,
             "Unknown model",
-            "The job asks for a model that this service is not set up for.",
-            "Ask for one that GET /v1/models lists.",
+            "The job names a model that this service is not configured for.",
+            "Use a model listed by GET /v1/models.",
         ),
         ProblemType(
             "webhook_url_forbidden",
             422,
             "Webhook URL not allowed",
-            "The URL is not plain https, or its host does not exist or leads to an address that is not public.",
-            "Use a public https URL; whoever runs the service can open receivers with GLEANER_WEBHOOK_ALLOW.",
+            "The URL is not a plain https URL, or its host does not exist or resolves to a non-public address.",
+            "Use a public https URL; the service's operator can allow other receivers with GLEANER_WEBHOOK_ALLOW.",
         ),
         ProblemType(
             "idempotency_key_reused",
             422,
-            "Idempotency-Key used for another request",
-            "The Idempotency-Key belongs to an earlier request with another body or path.",
-            "Make a new key for every new request; keep it only when repeating the same one.",
+            "Idempotency-Key reused",
+            "The Idempotency-Key was used for an earlier request with a different body or path.",
+            "Use a new key for every new request; reuse a key only to repeat the same request.",
         ),
         ProblemType(
             "rate_limited",
             429,
             "Too many requests",
-            "Your key, your tenant, or requests without a good key from your address, came faster than is allowed; "
-            "or you hold too many streams and waits open.",
-            "Wait for Retry-After; `RateLimit` tells how much is left, GET /v1/limits all of it.",
+            "Your key, your tenant or your address (for requests without a valid key) exceeded a rate limit, or "
+            "too many of your streams and waits are open.",
+            "Wait for Retry-After; `RateLimit` shows the remaining quota, GET /v1/limits all limits.",
         ),
         ProblemType(
             "quota_exceeded",
             429,
             "Quota exceeded",
-            "Your key or tenant has as much open work, or keeps as many bytes, as it may, or has used up what it "
-            "may hand in a day.",
-            "Wait for Retry-After or for open jobs to finish, DELETE jobs whose results were read; GET /v1/limits "
-            "tells what is left.",
+            "Your key or tenant reached its limit of open work, stored bytes or daily submissions.",
+            "Wait for Retry-After or for open jobs to finish, or DELETE jobs whose results you have read; GET "
+            "/v1/limits shows what remains.",
         ),
         ProblemType(
             "internal_error",
             500,
             "Internal error",
-            "Something went wrong in the service itself.",
-            "Repeat the request (with its Idempotency-Key); report the request_id if it stays.",
+            "The service failed unexpectedly.",
+            "Repeat the request (with its Idempotency-Key); report the request_id if the error persists.",
         ),
         ProblemType(
             "keys_unavailable",
             503,
-            "Keys cannot be checked",
-            "The service has been unable to read its keys file for too long, so that it accepts no key.",
-            "Repeat the request after Retry-After; whoever runs the service has to mend the keys file.",
+            "API keys unavailable",
+            "The service has not been able to read its keys file for too long and accepts no key.",
+            "Repeat the request after Retry-After; the service's operator must repair the keys file.",
         ),
         ProblemType(
             "overloaded",
             503,
-            "Backlog full",
-            "The service has as much open work as it accepts.",
-            "Repeat the request after Retry-After, which follows the measured speed.",
+            "Service overloaded",
+            "The service's backlog is full.",
+            "Repeat the request after Retry-After, which is estimated from the current speed.",
         ),
         ProblemType(
             "storage_unavailable",
             503,
-            "Store unavailable",
-            "The job store cannot be reached or cannot be written; the request may or may not have worked.",
+            "Storage unavailable",
+            "The job store is unreachable or read-only; the request may or may not have taken effect.",
             "Repeat the request after Retry-After, with the same Idempotency-Key.",
         ),
     )
@@ -317,12 +315,12 @@ REGISTRY: Mapping[str, ProblemType] = {
 
 
 class Problem(Exception):  # noqa: N818  # RFC 9457's own word
-    """A refusal that the client sees.
+    """An error response.
 
     Args:
-        code: which of `REGISTRY`.
-        detail: what is wrong with this request; may name limits and places, never quotes a text.
-        errors: (JSON Pointer or `query:name` or `header:Name`, what is wrong there) of each place.
+        code: a code of `REGISTRY`.
+        detail: the problem with this request; may name limits and fields, never quotes a text.
+        errors: (JSON Pointer or `query:name` or `header:Name`, message) of each violation.
         headers: further response headers.
     """
 
@@ -341,11 +339,11 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's own word
 
     @property
     def status(self) -> int:
-        """The HTTP status of the code."""
+        """HTTP status of the code."""
         return REGISTRY[self.code].status
 
-    def body(self, request_id: str) -> dict[str, Any]:
-        """The problem as JSON, RFC 9457's members first."""
+    def to_dict(self, request_id: str) -> dict[str, Any]:
+        """Return the problem as JSON, RFC 9457's members first."""
         kind = REGISTRY[self.code]
         body: dict[str, Any] = {
             "type": f"/problems/{self.code}",
@@ -357,14 +355,14 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's own word
         }
         if self.errors:
             body["errors"] = [
-                {"pointer": replace_surrogates(at), "detail": replace_surrogates(what)} for at, what in self.errors
+                {"pointer": replace_surrogates(at), "detail": replace_surrogates(text)} for at, text in self.errors
             ]
         return body
 
-    def response(self, request_id: str) -> Response:
-        """The problem as an HTTP response."""
+    def to_response(self, request_id: str) -> Response:
+        """Return the problem as an HTTP response."""
         return Response(
-            escape_line_breaks(json.dumps(self.body(request_id), ensure_ascii=False).encode()),
+            escape_line_breaks(json.dumps(self.to_dict(request_id), ensure_ascii=False).encode()),
             status_code=self.status,
             media_type=MEDIA_TYPE,
             headers=self.headers,
@@ -372,16 +370,16 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's own word
 
 
 def json_pointer(*parts: str | int) -> str:
-    """A JSON Pointer (RFC 6901); parts that a client chose are cut to a length that can be shown."""
-    return "".join("/" + _escaped(part) for part in parts)
+    """Return a JSON Pointer (RFC 6901); overlong parts are truncated for display."""
+    return "".join("/" + _escape_part(part) for part in parts)
 
 
 def replace_surrogates(text: str) -> str:
-    """The text with what UTF-8 cannot say (lone surrogates) replaced."""
+    """Replace lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()
 
 
-def _escaped(part: str | int) -> str:
+def _escape_part(part: str | int) -> str:
     text = str(part)
     if len(text) > _MAX_POINTER_PART:
         text = text[:_MAX_POINTER_PART] + "…"

@@ -1,10 +1,10 @@
-"""Several gateway processes behind one port: the parent, which owns the port, and has each of its places filled.
+"""Supervises several gateway processes behind one port; the parent owns the port.
 
-A place is filled by `gateway.http.child`, which says over its line that its event loop turns. One that is silent is
-killed, one that ended is started anew. All accept from the same listening sockets, so that the others take the
-connections of one that is gone; with sockets of its own (SO_REUSEPORT) what was queued for it would be lost.
-uvicorn's supervisor is not used: it asks a thread of the child, which answers while the event loop hangs, it serves
-with a server of its own making, and it leaves the children behind when it dies.
+Each child (`gateway.http.child`) sends heartbeats from its event loop over a socket pair. A silent child is killed,
+an ended one is restarted. All accept from the same listening sockets, so that the others take over the connections
+of a dead child; with a socket per child (SO_REUSEPORT) the connections queued for it would be lost. uvicorn's
+supervisor is not used: it pings a thread of the child, which answers while the event loop hangs, it creates the
+server itself, and it leaves the children behind when it dies.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1
 OVERDUE_S = 5.0
-"""A child that has not drained so long after its grace is killed."""
+"""A child that has not drained this long after its grace period is killed."""
 _CHECK_EVERY_S = 0.5
 _BACKLOG = 2048  # as uvicorn's
 _MAX_RESTART_DELAY_S = 30.0
 
 
 class ChildConfig(BaseModel):
-    """What a child is told.
+    """Configuration of a child.
 
     Attributes:
-        number: its place, from 0.
-        line: file descriptor on which it sends a byte every `HEARTBEAT_S`; its end is the parent's.
+        number: its number, from 0.
+        line: file descriptor on which it sends a byte every `HEARTBEAT_S`; it closes when the parent ends.
         listening: file descriptors of the sockets it accepts from.
-        folder: where metrics are kept.
+        folder: folder of the metrics files.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,7 +59,7 @@ class ChildConfig(BaseModel):
 
 
 def run(settings: GatewaySettings, count: int) -> int:
-    """Serve with so many processes until SIGTERM or SIGINT; 0 if all of them stopped cleanly."""
+    """Serve with `count` processes until SIGTERM or SIGINT; return 0 if all of them stopped cleanly."""
     try:
         listening = open_listeners(settings.host, settings.port)
     except OSError as error:
@@ -80,11 +80,11 @@ def run(settings: GatewaySettings, count: int) -> int:
 
 @dataclass
 class _Child:
-    """One that runs.
+    """A running child.
 
     Attributes:
-        heard: when its line last said something, or it was started.
-        serves: it has said something.
+        last_heartbeat_at: time of its last heartbeat, or of its start.
+        is_serving: it has sent a heartbeat.
         killed: it was silent for too long.
     """
 
@@ -95,13 +95,13 @@ class _Child:
 
 
 class ProcessSupervisor:
-    """Keeps the children.
+    """Starts, watches and restarts the children.
 
     Args:
-        settings: read once by the caller; each child reads its own.
-        listening: what they accept from.
-        folder: where metrics are kept.
-        metrics: of the parent alone.
+        settings: read once by the caller; each child reads them again.
+        listening: sockets that the children accept from.
+        folder: folder of the metrics files.
+        metrics: the parent's own metrics.
     """
 
     def __init__(
@@ -118,20 +118,20 @@ class ProcessSupervisor:
         self._has_served = False
 
     def pids(self) -> list[int]:
-        """The children that live."""
+        """Return the process ids of the running children."""
         return [child.process.pid for child in list(self._children.values())]
 
     def stall_reason(self) -> str | None:
-        """Why the gateway should be started anew, or None; a child that stalls is the parent's own affair."""
+        """Return the reason to restart the gateway, or None; the parent itself restarts a stalled child."""
         silent = time.monotonic() - self._checked_at
-        return f"nobody has looked after the processes for {silent:.0f} s" if silent > STALLED_S else None
+        return f"the processes have not been checked for {silent:.0f} s" if silent > STALLED_S else None
 
     def is_serving(self) -> bool:
-        """True while requests are taken: one child is enough, for it accepts what comes to any."""
+        """Return whether requests are accepted; one serving child is enough, because all share the sockets."""
         return not self._stopping.is_set() and any(child.is_serving for child in list(self._children.values()))
 
     async def run(self, count: int) -> int:
-        """Keep so many children until told to stop; 0 if all of them stopped cleanly."""
+        """Keep `count` children running until a signal; return 0 if all of them stopped cleanly."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._forward_signal, number)
@@ -141,14 +141,14 @@ class ProcessSupervisor:
         return int(any(codes))
 
     async def _keep_child_running(self, number: int) -> int:
-        """Have a child at this place until told to stop; the last one's exit code."""
+        """Restart this child until shutdown; return the last one's exit code."""
         delay_s = 0.0
         while not self._stopping.is_set():
             child = await self._run_child(number)
             code = child.process.returncode or 0
             if self._stopping.is_set():
-                return 0 if code == -signal.SIGTERM else code  # told before it had begun
-            if not self._has_served:  # and will not: it has said why
+                return 0 if code == -signal.SIGTERM else code  # signalled before it had started
+            if not self._has_served:  # and a restart would not help: it has logged why
                 self._begin_shutdown()
                 return 1
             reason = "stalled" if child.killed else "died"
@@ -162,7 +162,7 @@ class ProcessSupervisor:
         return 0
 
     async def _run_child(self, number: int) -> _Child:
-        """A child from its start to its end."""
+        """Start a child and wait for its end."""
         ours, theirs = socket.socketpair()
         with theirs:
             child = self._children[number] = _Child(await self._spawn_child(number, theirs), time.monotonic())
@@ -192,11 +192,11 @@ class ProcessSupervisor:
             env=environment,
             stdin=subprocess.DEVNULL,
             pass_fds=(config.line, *listening),
-            start_new_session=True,  # a terminal's Ctrl-C is the parent's; its children would take it for a second
+            start_new_session=True,  # a terminal's Ctrl-C is for the parent; children would count it twice
         )
 
     async def _kill_overdue_children(self) -> None:
-        """Kill who is silent, or has not drained in time."""
+        """Kill children that are silent, or have not drained in time."""
         while True:
             self._checked_at = now = time.monotonic()
             for child in self._children.values():
@@ -207,7 +207,7 @@ class ProcessSupervisor:
             await asyncio.sleep(_CHECK_EVERY_S)
 
     def _forward_signal(self, number: signal.Signals) -> None:
-        """Pass a signal on; the first one of any kind, and a second SIGINT, mean the same to a child."""
+        """Begin the shutdown at the first signal; forward a second SIGINT, which ends the drain."""
         if not self._stopping.is_set():
             self._begin_shutdown()
         elif number == signal.SIGINT:
@@ -217,7 +217,7 @@ class ProcessSupervisor:
         self._stopping.set()
         self._kill_at = time.monotonic() + self._settings.shutdown_grace_s + OVERDUE_S
         for listener in self._listening:
-            listener.close()  # or the system would take connections that nobody accepts
+            listener.close()  # or the system would queue connections that no process accepts
         self._signal_children(signal.SIGTERM)
 
     def _signal_children(self, number: signal.Signals) -> None:
@@ -230,11 +230,11 @@ class ProcessSupervisor:
 
 
 def open_listeners(host: str, port: int) -> list[socket.socket]:
-    """One socket for each address of the host, as an event loop makes them.
+    """Return one listening socket for each address of the host, as an event loop would.
 
     Raises:
-        OSError: the port is taken, or the host is none of this machine's.
+        OSError: the port is taken, or the host is not this machine's.
     """
-    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    addresses = dict.fromkeys((family, address) for family, _, _, _, address in found)
+    entries = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = dict.fromkeys((family, address) for family, _, _, _, address in entries)
     return [socket.create_server(address, family=family, backlog=_BACKLOG) for family, address in addresses]

@@ -1,6 +1,6 @@
-"""The connection's side of a request: a slow or silent client is let go before it can hold up others.
+"""Limits on connections: a slow or silent client is disconnected before it can block others.
 
-uvicorn itself waits for ever for the end of a request's head, and for a client to read its answer.
+uvicorn itself waits indefinitely for the end of a request's head, and for a client to read the response.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_URL_BYTES = 16 * 1024
 MAX_HEADERS = 256
 MAX_PIPELINED = 64
-"""Requests of one connection that may wait for the answer to the one before."""
+"""Requests of one connection that may wait for the previous response."""
 _FRAMING_PER_BYTE = 8
-"""What carries a body (sizes of chunks, extensions, trailers) may be a head's size, and this much a byte of it."""
+"""Framing bytes (chunk sizes, extensions, trailers) allowed for each body byte, in addition to a head's size."""
 _FREE_CHUNKS = 16 * 1024
 _MIN_CHUNK_BYTES = 64
-"""A body may come in so many pieces, and in more if they have this size on average."""
+"""A body may come in `_FREE_CHUNKS` chunks, and in more if they have this size on average."""
 _TIMEOUT_RESPONSE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _BAD_REQUEST_RESPONSE = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _URI_TOO_LONG_RESPONSE = b"HTTP/1.1 414 URI Too Long\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -32,10 +32,10 @@ _HEAD_TOO_LARGE_RESPONSE = (
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with limits on time, size and number; `make_protocol` makes one with numbers.
+    """uvicorn's protocol with limits on time, size and number; `make_protocol` sets them.
 
-    A connection is idle from its beginning, or from the end of an answer, until a request's head is complete. Where
-    there are more connections than the process may have, the one that is idle longest goes.
+    A connection is idle from its beginning, or from the end of a response, until a request's head is complete. With
+    more connections than `max_connections`, the one that has been idle longest is closed.
     """
 
     head_timeout_s: ClassVar[float]
@@ -51,14 +51,14 @@ class LimitedProtocol(HttpToolsProtocol):
     _rejected = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Begin to wait for a head."""
+        """Start the timer for a request's head."""
         super().connection_made(transport)
         self._start_head_timer()
         if len(self.connections) > self.max_connections and (oldest := next(iter(self.idle), None)) is not None:
             oldest.close_connection("connections", None)
 
     def data_received(self, data: bytes) -> None:
-        """Count the bytes of a head that is not complete, and those of a body that are not its own."""
+        """Count the bytes of an incomplete head, and the framing bytes of a body."""
         if self._rejected:
             return
         if self.cycle is None or self.cycle.response_complete:
@@ -76,20 +76,20 @@ class LimitedProtocol(HttpToolsProtocol):
             self._reject("framing", _BAD_REQUEST_RESPONSE)
 
     def on_message_begin(self) -> None:
-        """A head begins, perhaps behind another request in the same packet."""
+        """Begin a head, perhaps after another request in the same packet."""
         super().on_message_begin()
         self._start_head_timer()
         self._head_bytes = max(1, self._head_bytes)
         self._head_size = self._framing_bytes = self._body_bytes = self._chunk_count = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field of the head; fields behind a body (trailers) are nothing to anybody."""
+        """Accept a field of the head; ignore trailers, the fields after a body."""
         if self._head_timer is not None:
             self._head_size += len(name) + len(value) + len(": \r\n")
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is there: what follows is a request's own business."""
+        """Stop the head timer and check the head's size."""
         if self._rejected:
             return
         if len(self.url) > MAX_URL_BYTES:
@@ -103,7 +103,7 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Count the pieces of a body: each costs work, however small it is."""
+        """Count the chunks of a body: each costs work, however small it is."""
         self._framing_bytes -= len(body)
         self._body_bytes += len(body)
         self._chunk_count += 1
@@ -113,43 +113,43 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is there."""
+        """Finish the request unless it was rejected."""
         if not self._rejected:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The next head may come."""
+        """Mark the connection as idle."""
         super().on_response_complete()
         if not self.pipeline and not self.transport.is_closing():
             self.idle[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
+        """Stop the timers."""
         self._stop_head_timer()
         self.resume_writing()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client does not read; not for ever."""
+        """Start the timer for a client that does not read."""
         super().pause_writing()
         if self._write_timer is None:
             self._write_timer = self.loop.call_later(self.write_timeout_s, self.close_connection, "write", None)
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Stop the timer: the client reads again."""
         if self._write_timer is not None:
             self._write_timer.cancel()
             self._write_timer = None
         super().resume_writing()
 
     def close_connection(self, reason: str, response: bytes | None) -> None:
-        """End the connection, with a last word for a client that had begun to speak."""
+        """Close the connection, with `response` if the client has begun a request."""
         self._stop_head_timer()
-        log.debug("wire.let_go", extra={"reason": reason})
+        log.debug("connection.closed", extra={"reason": reason})
         if self.transport.is_closing():
             return
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if response is None or not self._head_bytes or answering:
+        is_responding = self.cycle is not None and not self.cycle.response_complete
+        if response is None or not self._head_bytes or is_responding:
             self.transport.abort()
             return
         self.transport.write(response)
@@ -175,12 +175,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def make_protocol(head_timeout_s: float, write_timeout_s: float, max_connections: int) -> type[LimitedProtocol]:
-    """A protocol for one server.
+    """Return a protocol class for one server.
 
     Args:
-        head_timeout_s: how long a request's head may take.
-        write_timeout_s: how long a client may read nothing of an answer that waits for it.
-        max_connections: more than these, and idle ones go.
+        head_timeout_s: seconds within which a request's head must be complete.
+        write_timeout_s: seconds a client may stall while reading a response before the connection is closed.
+        max_connections: with more connections than this, idle ones are closed.
     """
     limits = {
         "head_timeout_s": head_timeout_s,

@@ -1,6 +1,6 @@
-"""Looks whether the job store can be written, once a second however often it is asked.
+"""Checks that Redis can be written, at most once a second.
 
-The probe is open to everybody, and each look is a write that the server keeps in its append-only file.
+The probe needs no key, and each check is a write that Redis keeps in its append-only file.
 """
 
 from __future__ import annotations
@@ -8,41 +8,40 @@ from __future__ import annotations
 import asyncio
 import time
 
-from jobs import ledger
-from jobs.ledger import AsyncLedger, LedgerUnavailableError
+from jobs.ledger import AsyncLedger, LedgerUnavailableError, ping_write
 
 FRESH_S = 1.0
 
 
 class Readiness:
-    """Shares one look among all that ask within `FRESH_S`.
+    """Shares one check among all probes within `FRESH_S`.
 
     Args:
-        store: what is looked at.
+        ledger: the ledger to write to.
     """
 
-    def __init__(self, store: AsyncLedger) -> None:
-        self._store = store
-        self._looking: asyncio.Task[str | None] | None = None
-        self._looked_at = 0.0
+    def __init__(self, ledger: AsyncLedger) -> None:
+        self._ledger = ledger
+        self._check_task: asyncio.Task[str | None] | None = None
+        self._checked_at = 0.0
 
     async def check(self) -> None:
-        """Return if the store could be written at the latest look.
+        """Raise unless the latest check could write.
 
         Raises:
-            LedgerUnavailableError: it could not.
+            LedgerUnavailableError: Redis cannot be written.
         """
-        if self._looking is None or (self._looking.done() and time.monotonic() - self._looked_at > FRESH_S):
-            self._looking = asyncio.create_task(self._look(), name="readiness")
-        reason = await asyncio.shield(self._looking)
+        if self._check_task is None or (self._check_task.done() and time.monotonic() - self._checked_at > FRESH_S):
+            self._check_task = asyncio.create_task(self._write(), name="readiness")
+        reason = await asyncio.shield(self._check_task)
         if reason is not None:
             raise LedgerUnavailableError(reason)
 
-    async def _look(self) -> str | None:
+    async def _write(self) -> str | None:
         try:
-            await self._store.run(ledger.ping_write())
+            await self._ledger.run(ping_write())
         except LedgerUnavailableError as error:
             return str(error)
         finally:
-            self._looked_at = time.monotonic()
+            self._checked_at = time.monotonic()
         return None

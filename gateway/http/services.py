@@ -1,9 +1,9 @@
-"""What the routes work with, made once by `gateway.app` and handed to each request."""
+"""The services of the routes, created once by `gateway.app` and passed to each request."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
@@ -28,11 +28,11 @@ from jobs.queue.publisher import QueuePublisher
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything a request needs that outlives it.
+    """The services that requests share.
 
     Attributes:
         keys: None where `GLEANER_AUTH=off`.
-        turns: bounds what is decoded of results at once.
+        turns: bounds the bytes of results that are decoded at once.
     """
 
     settings: GatewaySettings
@@ -54,10 +54,9 @@ class Services:
     tracer: Tracer
 
 
-async def services(request: Request) -> Services:
-    """The process's services, as a dependency; a plain function would cost a thread for each request."""
-    found: Services = request.app.state.services
-    return found
+async def get_services(request: Request) -> Services:
+    """Return the process's services; async, because a plain dependency would cost a thread for each request."""
+    return cast("Services", request.app.state.services)
 
 
-ServicesDep = Annotated[Services, Depends(services)]
+ServicesDep = Annotated[Services, Depends(get_services)]

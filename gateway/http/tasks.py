@@ -1,18 +1,18 @@
-"""Ends background tasks for certain."""
+"""Cancels background tasks reliably."""
 
 from __future__ import annotations
 
 import asyncio
 
-_AGAIN_S = 0.2
+_REPEAT_S = 0.2
 
 
-async def end(task: asyncio.Task[None] | None) -> None:
-    """Cancel a task until it is over.
+async def cancel_task(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task repeatedly until it has ended.
 
-    Once is not enough: a cancellation that meets a time-out or a connection attempt inside redis-py 8.1 may be
-    swallowed there, and the task goes on as if nothing had been said.
+    Once is not enough: redis-py 8.1 may swallow a cancellation during a time-out or a connection attempt, and the
+    task then continues.
     """
     while task is not None and not task.done():
         task.cancel()
-        await asyncio.wait([task], timeout=_AGAIN_S)
+        await asyncio.wait([task], timeout=_REPEAT_S)

@@ -80,5 +80,5 @@ def _check_job_id(job_id: str) -> None:
 
 def _not_found(reply: object, caller: Caller | None) -> Problem:
     if isinstance(reply, Gone) and caller is not None and reply.tenant == caller.tenant:
-        return Problem("job_purged", "the job was removed, by DELETE or because its results expired")
-    return Problem("job_not_found", "your tenant has no job of this id")
+        return Problem("job_purged", "the job was deleted, or its results expired")
+    return Problem("job_not_found", "your tenant has no job with this id")

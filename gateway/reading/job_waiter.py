@@ -23,7 +23,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gateway.http.tasks import end
+from gateway.http.tasks import cancel_task
 from jobs.ledger import LedgerUnavailableError, job_channel
 from jobs.observability.logs import log_failure
 from jobs.schema import JobStatus
@@ -149,7 +149,7 @@ class Waiter:
         """Stop listening and close the connection."""
         self.drain()
         for task in self._tasks:
-            await end(task)
+            await cancel_task(task)
         await self._disconnect()
 
     @contextlib.asynccontextmanager

@@ -30,7 +30,7 @@ _TYPES = {
 """Not left to the machine's own table: with the wrong type a browser runs no module."""
 
 
-def install(app: FastAPI) -> None:
+def install_console(app: FastAPI) -> None:
     """Serve the page at `/` and its files below `/console`."""
     files = _Files(directory=Path(str(resources.files("gateway"))) / "console")
 

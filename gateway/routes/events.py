@@ -15,7 +15,7 @@ from starlette.responses import Response
 from gateway.access.auth import Caller, recheck_caller
 from gateway.access.streams import ReleasingResponse
 from gateway.http import openapi
-from gateway.http.middleware import StreamAbortedError, request_id
+from gateway.http.middleware import StreamAbortedError, get_request_id
 from gateway.http.problems import Problem
 from gateway.http.services import Services, ServicesDep
 from gateway.reading.job_access import get_owned_job
@@ -53,7 +53,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
             },
         },
         204: {"description": "The job has ended and `Last-Event-ID` is its last event: nothing is to come."},
-        **openapi.answers(*openapi.JOB, "validation_failed"),
+        **openapi.error_responses(*openapi.JOB, "validation_failed"),
     },
 )
 async def follow_job(
@@ -77,7 +77,7 @@ async def follow_job(
         if job.status.is_terminal and seen == job.version:
             return Response(status_code=204)
         return ReleasingResponse(
-            _events(services, caller, job_id, seen, request_id(request.scope)),
+            _events(services, caller, job_id, seen, get_request_id(request.scope)),
             held.pop_all(),
             media_type=EVENT_STREAM,
             headers={"X-Accel-Buffering": "no"},  # nginx would keep events back
@@ -107,7 +107,7 @@ async def _events(
         try:
             await recheck_caller(services, caller)
         except Problem as problem:
-            yield b"event: error\ndata: %b\n\n" % orjson.dumps(problem.body(request))
+            yield b"event: error\ndata: %b\n\n" % orjson.dumps(problem.to_dict(request))
             return
         if job is not None and (job.version != seen or job.status.is_terminal):
             silent_since, seen = time.monotonic(), job.version

@@ -39,7 +39,7 @@ router = APIRouter(prefix="/v1/extract", tags=["jobs"])
     responses={
         200: {"model": Extraction, "description": "The job ended; its results."},
         202: {"model": JobBody, "description": "It takes longer; follow the job."},
-        **openapi.answers(*openapi.SUBMIT),
+        **openapi.error_responses(*openapi.SUBMIT),
     },
     openapi_extra={**openapi.JOB_REQUEST, "parameters": [openapi.IDEMPOTENCY_KEY]},
 )

@@ -22,7 +22,7 @@ async def livez() -> Probe:
     operation_id="readyz",
     summary="Can it take requests?",
     responses={
-        503: openapi.answers()[503],
+        503: openapi.error_responses()[503],
     },
 )
 async def readyz(services: ServicesDep) -> Probe:

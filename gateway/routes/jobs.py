@@ -56,7 +56,7 @@ JobId = Annotated[str, Path(description="A job's id.", examples=["job_01kb4t7w3v
     responses={
         202: {"model": JobBody, "description": "The job is in the ledger and will end."},
         200: {"model": JobBody, "description": "The job ended within `Prefer: wait`."},
-        **openapi.answers(*openapi.SUBMIT),
+        **openapi.error_responses(*openapi.SUBMIT),
     },
     openapi_extra={
         **openapi.JOB_OR_LINES,
@@ -115,7 +115,7 @@ async def _wait_for_accepted(
             "model": JobsPage,
             "description": "Newest first. A page may hold fewer jobs than asked for and yet have a next one.",
         },
-        **openapi.answers("bad_cursor", "validation_failed"),
+        **openapi.error_responses("bad_cursor", "validation_failed"),
     },
 )
 async def list_jobs(
@@ -149,10 +149,12 @@ async def list_jobs(
     responses={
         200: {"model": JobBody, "description": "The job as it is now."},
         304: {"description": "It has not changed since the ETag of `If-None-Match`."},
-        **openapi.answers(*openapi.JOB, "validation_failed"),
+        **openapi.error_responses(*openapi.JOB, "validation_failed"),
     },
     openapi_extra={
-        "parameters": [openapi.header("If-None-Match", "An ETag seen before: 304 if nothing changed.", 'W/"7"')]
+        "parameters": [
+            openapi.header_parameter("If-None-Match", "An ETag seen before: 304 if nothing changed.", 'W/"7"')
+        ]
     },
 )
 async def get_job(
@@ -181,7 +183,7 @@ async def get_job(
     responses={
         200: {"model": JobBody, "description": "The job has ended."},
         202: {"model": JobBody, "description": "What runs now may still finish; then the job ends."},
-        **openapi.answers(*openapi.JOB),
+        **openapi.error_responses(*openapi.JOB),
     },
 )
 async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) -> Response:
@@ -202,7 +204,7 @@ async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
     response_model=None,
     responses={
         202: {"model": JobBody, "description": "The new job; `retry_of` names this one."},
-        **openapi.answers(
+        **openapi.error_responses(
             *openapi.JOB,
             "job_not_terminal",
             "nothing_to_retry",
@@ -238,7 +240,7 @@ async def retry_job(request: Request, services: ServicesDep, caller: Submission,
     response_model=None,
     responses={
         204: {"description": "Texts, results and metadata are gone."},
-        **openapi.answers(*openapi.JOB, "job_not_terminal"),
+        **openapi.error_responses(*openapi.JOB, "job_not_terminal"),
     },
 )
 async def delete_job(services: ServicesDep, caller: Submitter, job_id: JobId) -> Response:

@@ -105,7 +105,7 @@ class LimitsBody(Body):
     durability: DurabilityBody
 
 
-@router.get("", operation_id="get_limits", summary="Your limits", responses=openapi.answers())
+@router.get("", operation_id="get_limits", summary="Your limits", responses=openapi.error_responses())
 async def get_limits(services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.VIEWER))]) -> LimitsBody:
     """What your key and tenant may do, and what is left of it now."""
     settings = services.settings

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
     "",
     operation_id="list_models",
     summary="List the models",
-    responses={200: {"description": "The default model first."}, **openapi.answers()},
+    responses={200: {"description": "The default model first."}, **openapi.error_responses()},
 )
 async def list_models(
     services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.VIEWER))]

@@ -30,21 +30,21 @@ _PAGE = """<!doctype html>
     response_model=ProblemKind,
     responses={
         200: {"content": {"text/html": {"schema": {"type": "string"}}}},
-        404: openapi.answers("not_found")[404],
+        404: openapi.error_responses("not_found")[404],
     },
 )
 async def get_problem(request: Request, code: Annotated[str, Path(description="An error's `code`.")]) -> Response:
     """Meaning, remedy and an example of an error code; no key needed."""
     kind = REGISTRY.get(code)
     if kind is None:
-        raise Problem("not_found", "there is no error code of this name")
+        raise Problem("not_found", "there is no error code with this name")
     body = ProblemKind(
         code=kind.code,
         status=kind.status,
         title=kind.title,
         meaning=kind.meaning,
         remedy=kind.remedy,
-        example=Problem(kind.code, kind.meaning).body("0af7651916cd43dd8448eb211c80319c"),
+        example=Problem(kind.code, kind.meaning).to_dict("0af7651916cd43dd8448eb211c80319c"),
     )
     if "text/html" in request.headers.get("accept", ""):
         shown = body.model_dump() | {"example": json.dumps(body.example, indent=2)}

@@ -65,7 +65,7 @@ class QueuePage(Body):
     "",
     operation_id="get_queue",
     summary="The backlog",
-    responses={200: {"description": "One entry a model."}, **openapi.answers()},
+    responses={200: {"description": "One entry a model."}, **openapi.error_responses()},
 )
 async def get_queue(
     services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.ADMIN, cost=LIST_COST))]

@@ -70,7 +70,7 @@ def _page_cost(request: Request) -> int:
                 CSV: {"schema": {"type": "string", "description": "A row for each entity, as RFC 4180."}},
             },
         },
-        **openapi.answers("bad_cursor", *openapi.JOB, "validation_failed"),
+        **openapi.error_responses("bad_cursor", *openapi.JOB, "validation_failed"),
     },
 )
 async def get_results(
@@ -122,7 +122,7 @@ async def get_results(
     response_model=None,
     responses={
         200: {"model": ResultBody, "description": "What came of it, or `queued` or `running`."},
-        **openapi.answers(*openapi.JOB, "document_not_found"),
+        **openapi.error_responses(*openapi.JOB, "document_not_found"),
     },
 )
 async def get_document(
@@ -134,7 +134,7 @@ async def get_document(
     """The outcome of one document, by the id that it was submitted with."""
     document = await read_document(services, caller, job_id, doc_id)
     if document is None:
-        raise Problem("document_not_found", "the job has no document of this id")
+        raise Problem("document_not_found", "the job has no document with this id")
     if isinstance(document, bytes):
         return Response(document, media_type=JSON)
     return await results_response(document, hold=services.streams.hold_slot(caller))

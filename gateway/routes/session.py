@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/session", tags=["health"])
     summary="Sign a browser in",
     status_code=204,
     response_model=None,
-    responses={204: {"description": "The browser has the cookie."}, **openapi.answers()},
+    responses={204: {"description": "The browser has the cookie."}, **openapi.error_responses()},
 )
 async def create_session(
     request: Request, services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.VIEWER))]
@@ -56,7 +56,7 @@ async def create_session(
     response_model=None,
     responses={
         204: {"description": "The session has ended, and the browser has dropped the cookie."},
-        **openapi.answers(),
+        **openapi.error_responses(),
     },
 )
 async def delete_session(

@@ -73,7 +73,7 @@ def _describe_body(model: type[BaseModel], *, required: bool = True) -> dict[str
     operation_id="create_webhook_endpoint",
     summary="Register an endpoint",
     status_code=201,
-    responses=openapi.answers(*_BODY, "webhook_url_forbidden", "quota_exceeded"),
+    responses=openapi.error_responses(*_BODY, "webhook_url_forbidden", "quota_exceeded"),
     openapi_extra=_describe_body(EndpointIn),
 )
 async def create_webhook_endpoint(request: Request, services: ServicesDep, caller: Submitter) -> EndpointWithSecret:
@@ -92,7 +92,9 @@ async def create_webhook_endpoint(request: Request, services: ServicesDep, calle
     return EndpointWithSecret(**build_endpoint_fields(endpoint), secret=endpoint.details.secrets[0].value)
 
 
-@endpoints.get("", operation_id="list_webhook_endpoints", summary="List the endpoints", responses=openapi.answers())
+@endpoints.get(
+    "", operation_id="list_webhook_endpoints", summary="List the endpoints", responses=openapi.error_responses()
+)
 async def list_webhook_endpoints(services: ServicesDep, caller: Lister) -> EndpointsPage:
     """Your tenant's registered endpoints, oldest first; those of single jobs are not among them."""
     registered = await services.endpoints.list_registered(caller.tenant)
@@ -103,7 +105,7 @@ async def list_webhook_endpoints(services: ServicesDep, caller: Lister) -> Endpo
     "/{endpoint_id}",
     operation_id="get_webhook_endpoint",
     summary="Look at an endpoint",
-    responses=openapi.answers("endpoint_not_found", "validation_failed"),
+    responses=openapi.error_responses("endpoint_not_found", "validation_failed"),
 )
 async def get_webhook_endpoint(services: ServicesDep, caller: Viewer, endpoint_id: EndpointId) -> EndpointBody:
     """An endpoint and how it fares; also one that a job brought along."""
@@ -114,7 +116,7 @@ async def get_webhook_endpoint(services: ServicesDep, caller: Viewer, endpoint_i
     "/{endpoint_id}",
     operation_id="update_webhook_endpoint",
     summary="Change an endpoint",
-    responses=openapi.answers(*_BODY, "endpoint_not_found", "webhook_url_forbidden"),
+    responses=openapi.error_responses(*_BODY, "endpoint_not_found", "webhook_url_forbidden"),
     openapi_extra=_describe_body(EndpointPatch),
 )
 async def update_webhook_endpoint(
@@ -145,7 +147,7 @@ async def update_webhook_endpoint(
     response_model=None,
     responses={
         204: {"description": "Nothing is sent to it any more."},
-        **openapi.answers("endpoint_not_found", "validation_failed"),
+        **openapi.error_responses("endpoint_not_found", "validation_failed"),
     },
 )
 async def delete_webhook_endpoint(services: ServicesDep, caller: Submitter, endpoint_id: EndpointId) -> Response:
@@ -159,7 +161,7 @@ async def delete_webhook_endpoint(services: ServicesDep, caller: Submitter, endp
     "/{endpoint_id}/rotate-secret",
     operation_id="rotate_webhook_secret",
     summary="Change the secret",
-    responses=openapi.answers(*_BODY, "endpoint_not_found"),
+    responses=openapi.error_responses(*_BODY, "endpoint_not_found"),
     openapi_extra=_describe_body(RotateIn, required=False),
 )
 async def rotate_webhook_secret(
@@ -184,7 +186,7 @@ async def rotate_webhook_secret(
     "/{endpoint_id}/test",
     operation_id="test_webhook_endpoint",
     summary="Send a test",
-    responses=openapi.answers("endpoint_not_found", "validation_failed"),
+    responses=openapi.error_responses("endpoint_not_found", "validation_failed"),
 )
 async def test_webhook_endpoint(services: ServicesDep, caller: Submitter, endpoint_id: EndpointId) -> TestBody:
     """Send a signed `webhook.test` now, once, and tell what the receiver said; also to a disabled endpoint."""
@@ -195,7 +197,7 @@ async def test_webhook_endpoint(services: ServicesDep, caller: Submitter, endpoi
     "/{endpoint_id}/deliveries",
     operation_id="list_webhook_deliveries",
     summary="List deliveries",
-    responses=openapi.answers("bad_cursor", "endpoint_not_found", "validation_failed"),
+    responses=openapi.error_responses("bad_cursor", "endpoint_not_found", "validation_failed"),
 )
 async def list_webhook_deliveries(
     services: ServicesDep,
@@ -222,7 +224,7 @@ async def list_webhook_deliveries(
     operation_id="recover_webhook_deliveries",
     summary="Send again what failed",
     status_code=202,
-    responses=openapi.answers(*_BODY, "endpoint_not_found", "endpoint_disabled"),
+    responses=openapi.error_responses(*_BODY, "endpoint_not_found", "endpoint_disabled"),
     openapi_extra=_describe_body(RecoverIn),
 )
 async def recover_webhook_deliveries(
@@ -248,7 +250,7 @@ async def recover_webhook_deliveries(
     "/{delivery_id}",
     operation_id="get_webhook_delivery",
     summary="Look at a delivery",
-    responses=openapi.answers("delivery_not_found", "validation_failed"),
+    responses=openapi.error_responses("delivery_not_found", "validation_failed"),
 )
 async def get_webhook_delivery(services: ServicesDep, caller: Viewer, delivery_id: DeliveryId) -> DeliveryBody:
     """One event for one endpoint, with every attempt."""
@@ -260,7 +262,7 @@ async def get_webhook_delivery(services: ServicesDep, caller: Viewer, delivery_i
     operation_id="redeliver_webhook",
     summary="Send again",
     status_code=202,
-    responses=openapi.answers("delivery_not_found", "endpoint_disabled", "validation_failed"),
+    responses=openapi.error_responses("delivery_not_found", "endpoint_disabled", "validation_failed"),
 )
 async def redeliver_webhook(services: ServicesDep, caller: Submitter, delivery_id: DeliveryId) -> DeliveryBody:
     """Send an event again, whatever became of it, under the same `webhook-id`."""
@@ -317,4 +319,4 @@ def _endpoint_disabled() -> Problem:
 
 
 def _delivery_not_found() -> Problem:
-    return Problem("delivery_not_found", "your tenant has no webhook delivery of this id")
+    return Problem("delivery_not_found", "your tenant has no webhook delivery with this id")

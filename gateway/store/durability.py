@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from gateway.http.tasks import end
+from gateway.http.tasks import cancel_task
 from jobs.ledger import BARRIER_KEY, LedgerUnavailableError
 from jobs.settings import Durability
 
@@ -64,7 +64,7 @@ class Barrier:
 
     async def stop(self) -> None:
         """Stop; whoever still waits gets an error."""
-        await end(self._task)
+        await cancel_task(self._task)
         self._settle(self._take(), LedgerUnavailableError("barrier: stopping"))
 
     async def confirm_writes(self) -> None:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from gateway.access.rate_limits import Caller, max_stored_bytes, stored_quota_problem
 from gateway.http.problems import Problem
 from gateway.http.services import Services
-from gateway.http.tasks import end
+from gateway.http.tasks import cancel_task
 from gateway.submission.packing import count_characters, explicit_ids, pack_shard
 from jobs import ledger
 from jobs.cost import Costs
@@ -151,8 +151,8 @@ async def open_stage(
     try:
         yield staging
     except BaseException:
-        await end(keeping)
+        await cancel_task(keeping)
         await staging.drop()
         raise
     finally:
-        await end(keeping)
+        await cancel_task(keeping)

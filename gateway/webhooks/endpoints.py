@@ -369,4 +369,4 @@ def _receiver_hash(tenant: str, target: Target) -> str:
 
 
 def _not_found() -> Problem:
-    return Problem("endpoint_not_found", "your tenant has no webhook endpoint of this id")
+    return Problem("endpoint_not_found", "your tenant has no webhook endpoint with this id")

@@ -210,9 +210,8 @@ async def test_one_that_hangs_is_killed(
     assert other in parent.pids()
     assert parent.is_serving()
     await until(lambda: len(parent.pids()) == 2)
-    parent._forward_signal(
-        signal.SIGTERM
-    )  # as the signal would: sent to this process, it might end the test run instead
+    # Called directly: a signal sent to this process might end the test run instead.
+    parent._forward_signal(signal.SIGTERM)
     assert await running == 0
     logs = {path.name for path in tmp_path.glob("log*")}  # noqa: ASYNC240  # nobody else waits
     assert logs == {"log-0", "log-1"}

@@ -16,7 +16,7 @@ def test_every_code_is_registered_once() -> None:
 @pytest.mark.parametrize("code", list(REGISTRY))
 def test_a_problem_has_the_shape_of_rfc_9457(code: ProblemCode) -> None:
     """Type, title, status, detail, and our code and request id."""
-    response = Problem(code, "what is wrong", [("/a", "b")], {"Retry-After": "3"}).response("req-1")
+    response = Problem(code, "what is wrong", [("/a", "b")], {"Retry-After": "3"}).to_response("req-1")
 
     body = json.loads(bytes(response.body))
     assert response.media_type == MEDIA_TYPE
@@ -35,12 +35,12 @@ def test_a_problem_has_the_shape_of_rfc_9457(code: ProblemCode) -> None:
 
 def test_errors_are_absent_where_there_are_none() -> None:
     """An empty list says nothing."""
-    assert "errors" not in Problem("forbidden", "no").body("id")
+    assert "errors" not in Problem("forbidden", "no").to_dict("id")
 
 
 def test_a_problem_is_always_text() -> None:
     """A lone surrogate in a name that the problem quotes does not break the answer."""
-    response = Problem("validation_failed", "x\ud800", [(json_pointer("\ud800"), "y\udc00")]).response("id")
+    response = Problem("validation_failed", "x\ud800", [(json_pointer("\ud800"), "y\udc00")]).to_response("id")
 
     assert json.loads(bytes(response.body))["errors"] == [{"pointer": "/?", "detail": "y?"}]
 

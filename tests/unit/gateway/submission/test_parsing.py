@@ -290,7 +290,7 @@ def test_a_broken_rule_is_pointed_at(body: object, pointer: str) -> None:
 
     assert problem.code == "validation_failed"
     assert [at for at, _ in problem.errors] == [pointer]
-    assert json.dumps(problem.body("id"), ensure_ascii=False).encode()
+    assert json.dumps(problem.to_dict("id"), ensure_ascii=False).encode()
 
 
 def test_a_byte_order_mark_is_skipped() -> None:
@@ -404,7 +404,7 @@ def test_no_json_value_anywhere_is_an_internal_error(body: dict[str, Any]) -> No
 
     if isinstance(got, Problem):
         assert got.status in (400, 413, 422)
-        assert json.dumps(got.body("id"), ensure_ascii=False).encode()
+        assert json.dumps(got.to_dict("id"), ensure_ascii=False).encode()
     else:
         assert got.documents
 
