@@ -1,4 +1,4 @@
-"""`python -m gateway`: reads the settings, serves the API, and metrics and probes on the second port."""
+"""`python -m gateway`: serves the API, with metrics and probes on a second port."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; 0 after a clean stop."""
+    """Serve until SIGTERM or SIGINT; return 0 after a clean stop."""
     settings = GatewaySettings()
     logs.configure_logging(settings, "gateway")
     count = settings.gateway_processes or cpu_count()
     if count == 1:
-        return _alone(settings)
+        return _serve_in_process(settings)
     from gateway.http import processes  # and not the app, which its children load
 
     return processes.run(settings, count)
 
 
-def _alone(settings: GatewaySettings) -> int:
+def _serve_in_process(settings: GatewaySettings) -> int:
     from gateway.app import create_app
     from gateway.http.server import Server
 

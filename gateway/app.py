@@ -1,4 +1,4 @@
-"""The gateway's composition root: settings in, a FastAPI app out that owns its connections while it runs."""
+"""The gateway's composition root: builds the FastAPI app, which owns its connections while it runs."""
 
 from __future__ import annotations
 
@@ -63,16 +63,16 @@ log = logging.getLogger(__name__)
 
 VERSION = "0.1.0"
 
-_CORS_IN = (
+_CORS_REQUEST_HEADERS = (
     "Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID",
     "Prefer", "X-API-Key", "X-Request-ID", "traceparent",
 )  # fmt: skip
-_CORS_OUT = (
+_CORS_RESPONSE_HEADERS = (
     "ETag", "Gleaner-Complete", "Idempotency-Replayed", "Location", "Preference-Applied", "RateLimit",
     "RateLimit-Policy", "Retry-After", "X-Request-ID",
 )  # fmt: skip
 
-# FastAPI's own OpenTelemetry would put request bodies, which are texts, where traces go.
+# FastAPI's own OpenTelemetry would copy request bodies, which contain texts, into traces.
 _NO_TELEMETRY: Any = {
     "tracing": False,
     "metrics": False,
@@ -83,11 +83,11 @@ _NO_TELEMETRY: Any = {
 
 
 def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None) -> FastAPI:
-    """The gateway as an ASGI app.
+    """Return the gateway as an ASGI app.
 
     Args:
         settings: read once by the caller.
-        metrics: where it counts; None for some that nobody sees.
+        metrics: the process's metrics; None for unexported ones.
 
     Raises:
         KeysError: the keys file is missing or damaged.
@@ -100,7 +100,7 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _running(settings, keys, counts, anonymous) as services:
+        async with _run_services(settings, keys, counts, anonymous) as services:
             app.state.services = services
             yield
 
@@ -125,21 +125,23 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
         docs_pages.install_docs_pages(app)
     console.install_console(app)
     openapi.install_openapi(app)
-    _handle_errors(app)
-    _wrap(app, settings, counts, anonymous)
+    _add_error_handlers(app)
+    _add_middleware(app, settings, counts, anonymous)
     return app
 
 
-def _wrap(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, anonymous: AnonymousRate) -> None:
-    """What every request passes before a route, from the inside out."""
-    app.add_middleware(DirectRoutes, routers=(jobs.submitting, extract.router), problem=_problem)
+def _add_middleware(
+    app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, anonymous: AnonymousRate
+) -> None:
+    """Add the middleware that every request passes before a route, innermost first."""
+    app.add_middleware(DirectRoutes, routers=(jobs.submitting, extract.router), problem=_to_problem)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=("GET", "POST", "PATCH", "DELETE"),
-            allow_headers=_CORS_IN,
-            expose_headers=_CORS_OUT,
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_RESPONSE_HEADERS,
             max_age=3600,
         )
     app.add_middleware(
@@ -153,7 +155,7 @@ def _wrap(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, anon
 
 
 @asynccontextmanager
-async def _running(
+async def _run_services(
     settings: GatewaySettings, keys: KeyRing | None, metrics: GatewayMetrics, anonymous: AnonymousRate
 ) -> AsyncIterator[Services]:
     if settings.auth == "off":
@@ -163,12 +165,12 @@ async def _running(
     broker = connect_async(settings.broker_url, settings.store_timeout_s, "gleaner-gateway-broker")
     syncing = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-barrier")
     guarded = GuardedLedger(store, settings.store_timeout_s, metrics)
-    waiter, barrier = Waiter(listening, versions=_versions(guarded)), Barrier(syncing, settings.durability)
+    waiter, barrier = Waiter(listening, versions=_version_reader(guarded)), Barrier(syncing, settings.durability)
     waiter.start()
     barrier.start()
     pusher = QueuePublisher(broker, shared_server_databases(settings.redis_url, settings.broker_url))
     pusher.start(store)
-    watching = asyncio.create_task(_watch(keys, metrics), name="keys") if keys is not None else None
+    watching = asyncio.create_task(_watch_keys(keys, metrics), name="keys") if keys is not None else None
     codec = make_codec(settings)
     try:
         yield Services(
@@ -200,8 +202,8 @@ async def _running(
             await client.aclose()
 
 
-async def _watch(keys: KeyRing, metrics: GatewayMetrics) -> None:
-    """Look at the keys file also while nobody calls, so that its age is known and shown."""
+async def _watch_keys(keys: KeyRing, metrics: GatewayMetrics) -> None:
+    """Read the keys file also without requests, so that the metrics show its age."""
     while True:
         keys.refresh()
         metrics.keys_file_ok.set(1 if keys.readable else 0)
@@ -209,52 +211,53 @@ async def _watch(keys: KeyRing, metrics: GatewayMetrics) -> None:
         await asyncio.sleep(RELOAD_EVERY_S)
 
 
-def _versions(guarded: GuardedLedger) -> Versions:
+def _version_reader(guarded: GuardedLedger) -> Versions:
     async def read(jobs: Sequence[str]) -> Sequence[int]:
         return await guarded.run(ledger.read_versions(jobs))
 
     return read
 
 
-def _handle_errors(app: FastAPI) -> None:
-    """Every error leaves as problem+json; what no handler knows is `gateway.http.middleware`'s."""
+def _add_error_handlers(app: FastAPI) -> None:
+    """Answer known errors with problem+json; `gateway.http.middleware` handles all others."""
 
-    async def answer(request: Request, error: Exception) -> Response:
-        return _problem(error).to_response(get_request_id(request.scope))
+    async def respond(request: Request, error: Exception) -> Response:
+        return _to_problem(error).to_response(get_request_id(request.scope))
 
     for kind in (Problem, LedgerUnavailableError, CodecError, RequestValidationError, HTTPException):
-        app.add_exception_handler(kind, answer)
+        app.add_exception_handler(kind, respond)
 
 
-def _problem(error: Exception) -> Problem:
-    """What a client is told of an error; one that nobody is told is raised."""
+def _to_problem(error: Exception) -> Problem:
+    """Convert an exception into a Problem; re-raise exceptions that clients must not see."""
     match error:
         case Problem():
             return error
         case LedgerUnavailableError():
             log.warning("ledger.unavailable", extra={"reason": str(error)})
-            return Problem("storage_unavailable", "the job store did not answer", headers={"Retry-After": "2"})
+            detail = "the ledger did not answer; try again later"
+            return Problem("storage_unavailable", detail, headers={"Retry-After": "2"})
         case CodecError():
             log.error("blob.unreadable", extra={"reason": str(error)})
-            return Problem("internal_error", "what is stored of this job cannot be read")
+            return Problem("internal_error", "the stored data of this job cannot be read")
         case RequestValidationError():
-            places = [(_parameter(item), str(item["msg"]).removeprefix("Input ")) for item in error.errors()]
-            return Problem("validation_failed", "a parameter is not valid", places)
+            errors = [(_parameter_name(item), str(item["msg"]).removeprefix("Input ")) for item in error.errors()]
+            return Problem("validation_failed", "a parameter is not valid", errors)
         case HTTPException():
-            return _of_framework(error)
+            return _framework_problem(error)
     raise error
 
 
-def _parameter(item: Mapping[str, Any]) -> str:
+def _parameter_name(item: Mapping[str, Any]) -> str:
     kind, *rest = item["loc"]
     return ":".join(map(str, (kind, *rest[:1])))
 
 
-def _of_framework(error: HTTPException) -> Problem:
-    """What the framework itself refuses: a path, a method; anything else is not expected."""
+def _framework_problem(error: HTTPException) -> Problem:
+    """Convert a refusal of the framework: an unknown path or method; no other is expected."""
     codes: dict[int, tuple[ProblemCode, str]] = {
         404: ("not_found", "nothing is served at this path"),
         405: ("method_not_allowed", "this path has no such method"),
     }
-    code, detail = codes.get(error.status_code, ("internal_error", "the request could not be worked on"))
+    code, detail = codes.get(error.status_code, ("internal_error", "the request could not be processed"))
     return Problem(code, detail, headers=error.headers)

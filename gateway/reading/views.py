@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import orjson
 
 from gateway.http.schemas import JobWebhook, ModelBody, ModelLimits, ShareBody
-from jobs.ledger import ModelView, NewJob
+from jobs.codec import Codec
+from jobs.ledger import ModelView, NewJob, associated_data
 from jobs.lines import escape_line_breaks
 from jobs.schema import Counts, Job, JobStatus, Usage
 
@@ -52,6 +53,18 @@ def job_json(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None =
         "webhook": None if webhook is None else webhook.model_dump(),
     }
     return escape_line_breaks(orjson.dumps(body))
+
+
+def decode_metadata(codec: Codec, job: Job) -> dict[str, str]:
+    """Decode a job's metadata.
+
+    Raises:
+        CodecError: the blob cannot be decoded.
+    """
+    if not job.meta:
+        return {}
+    metadata: dict[str, str] = orjson.loads(codec.decode(job.meta, associated_data("meta", job.id)))
+    return metadata
 
 
 def queued_job(new: NewJob, created: int) -> Job:

@@ -20,9 +20,8 @@ from gateway.http.problems import Problem
 from gateway.http.services import Services, ServicesDep
 from gateway.reading.job_access import get_owned_job
 from gateway.reading.job_waiter import CHECK_EVERY_S
-from gateway.reading.views import job_json
+from gateway.reading.views import decode_metadata, job_json
 from gateway.routes.jobs import JobId, Viewer
-from gateway.submission.packing import unpack_metadata
 from jobs.ledger import LedgerUnavailableError
 from jobs.schema import Job
 
@@ -122,5 +121,5 @@ async def _events(
 
 def _event(services: Services, job: Job) -> bytes:
     name = b"terminal" if job.status.is_terminal else b"progress"
-    data = job_json(job, unpack_metadata(services.codec, job))
+    data = job_json(job, decode_metadata(services.codec, job))
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (job.version, name, data)

@@ -13,18 +13,11 @@ from gateway.http.schemas import Extraction, JobBody
 from gateway.http.services import Services, ServicesDep
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.job_waiter import CompletionWatch
+from gateway.reading.responses import job_response, results_response, wait_for_page
 from gateway.reading.results import ResultsReader
 from gateway.reading.rows import encode_json
-from gateway.reading.views import job_json
-from gateway.submission.accept import (
-    accept_job,
-    accepted_headers,
-    accepted_response,
-    job_response,
-    results_response,
-    wait_for_page,
-)
-from gateway.submission.packing import unpack_metadata
+from gateway.reading.views import decode_metadata, job_json
+from gateway.submission.accept import accept_job, accepted_headers, accepted_response
 from jobs.api_keys import Role
 from jobs.ledger import LedgerUnavailableError
 
@@ -49,21 +42,20 @@ async def extract(
     caller: Annotated[Caller, Depends(require(Role.SUBMITTER, submits=True))],
 ) -> Response:
     """The same body as a job's, with at most 32 documents; its priority is interactive."""
-    async with services.waiter.watch_completion() as expected:
-        return await _answer(request, services, caller, expected)
+    async with services.waiter.watch_completion() as watch:
+        return await _answer(request, services, caller, watch)
 
 
-async def _answer(request: Request, services: Services, caller: Caller, expected: CompletionWatch) -> Response:
-    most, wait_s = services.settings.extract_max_documents, services.settings.extract_wait_s
-    accepted = await accept_job(request, services, caller, max_documents=most, expected=expected)
+async def _answer(request: Request, services: Services, caller: Caller, watch: CompletionWatch) -> Response:
+    accepted = await accept_job(request, services, caller, watch=watch)
     headers = accepted_headers(accepted)
     try:
-        page = await wait_for_page(request, services, caller, accepted.job_id, wait_s, expected)
+        page = await wait_for_page(request, services, caller, accepted.job_id, watch)
         job = page.job
         if not job.status.is_terminal:
             await services.barrier.confirm_writes()
             return job_response(services, job, 202, headers, accepted.webhook)
-        body = job_json(job, unpack_metadata(services.codec, job), accepted.webhook)
+        body = job_json(job, decode_metadata(services.codec, job), accepted.webhook)
         reader = ResultsReader(services, caller, job.id, ReadOptions(encode_json, separator=b","), page)
         return await results_response(reader, b'{"job":%b,"results":[' % body, lambda _: b"]}", headers)
     except LedgerUnavailableError:

@@ -17,18 +17,12 @@ from gateway.http.schemas import JobBody, JobsPage
 from gateway.http.services import Services, ServicesDep
 from gateway.reading import cursors
 from gateway.reading.job_access import get_owned_job
-from gateway.reading.views import build_etag, job_json, to_epoch_ms
-from gateway.submission.accept import (
-    accept_job,
-    accepted_headers,
-    accepted_response,
-    job_response,
-    wait_for_end,
-)
+from gateway.reading.responses import job_response, wait_for_end
+from gateway.reading.views import build_etag, decode_metadata, job_json, to_epoch_ms
+from gateway.submission.accept import accept_job, accepted_headers, accepted_response
 from gateway.submission.create import AcceptedJob
 from gateway.submission.headers import preferred_wait, read_idempotency_key, trace_context
 from gateway.submission.ndjson import OnBadLine
-from gateway.submission.packing import unpack_metadata
 from gateway.submission.retry import create_retry
 from jobs import ledger
 from jobs.api_keys import Role
@@ -78,9 +72,7 @@ async def submit_job(
     `documents`, each further line is one document. With `Prefer: wait=n` the answer comes when the job ends, or
     after n seconds.
     """
-    accepted = await accept_job(
-        request, services, caller, max_documents=services.settings.max_documents, on_bad_line=on_bad_line
-    )
+    accepted = await accept_job(request, services, caller, on_bad_line=on_bad_line)
     wait = preferred_wait(request, services.settings.max_wait_s)
     with ExitStack() as held:
         try:
@@ -136,7 +128,7 @@ async def list_jobs(
             statuses=frozenset(status or ()),
         )
     )
-    jobs = b",".join(job_json(job, unpack_metadata(services.codec, job)) for job in found.jobs)
+    jobs = b",".join(job_json(job, decode_metadata(services.codec, job)) for job in found.jobs)
     behind = orjson.dumps(None if found.next is None else cursors.encode_job_cursor(found.next))
     return Response(b'{"data":[%b],"next_cursor":%b}' % (jobs, behind), media_type="application/json")
 

@@ -19,10 +19,10 @@ from gateway.http.schemas import ResultBody, ResultsPage
 from gateway.http.services import ServicesDep
 from gateway.reading import cursors
 from gateway.reading.encoding import ReadOptions
+from gateway.reading.responses import results_response, stream_results
 from gateway.reading.results import ResultsReader, read_document
 from gateway.reading.rows import CSV_HEADER, encode_csv_rows, encode_json, encode_ndjson_line
 from gateway.routes.jobs import JobId, Viewer
-from gateway.submission.accept import results_response, stream_results
 from gateway.submission.ndjson import MEDIA_TYPE as NDJSON
 from jobs.api_keys import Role
 from jobs.cells import BOM
@@ -99,7 +99,7 @@ async def get_results(
     if kind == JSON:
         page = ReadOptions(encode_json, start, limit or DEFAULT_LIMIT, statuses, separator=b",", paged=True)
         reader = ResultsReader(services, caller, job_id, page)
-        return await results_response(reader, b'{"data":[', _end_page, hold=services.streams.hold_slot(caller))
+        return await results_response(reader, b'{"data":[', _end_page, slot=services.streams.hold_slot(caller))
     encode = partial(encode_csv_rows, safe=csv is CsvCells.safe) if kind == CSV else encode_ndjson_line
     stream = ReadOptions(encode, start, limit or services.settings.max_ndjson_documents, statuses)
     reader = ResultsReader(services, caller, job_id, stream)
@@ -137,7 +137,7 @@ async def get_document(
         raise Problem("document_not_found", "the job has no document with this id")
     if isinstance(document, bytes):
         return Response(document, media_type=JSON)
-    return await results_response(document, hold=services.streams.hold_slot(caller))
+    return await results_response(document, slot=services.streams.hold_slot(caller))
 
 
 def _end_page(reader: ResultsReader) -> bytes:

@@ -1,12 +1,12 @@
-"""What an answer promises: waits until the server has what was written on disk, or on a replica.
+"""Confirms writes before a response: waits until Redis has them on disk, or on a replica.
 
-One connection sends a write and, once that is answered, WAITAOF; its return confirms every write answered before
-the first was sent, so one turn serves all requests that came meanwhile (group commit). Sent together they would
-wait for a tick of the server, or for a moment in which nobody writes (1.5 ms instead of 0.4 at 500 ticks a second,
-36 instead of 1.5 beside four busy writers). A replica is waited for with WAIT: it tells at once that it has a
-write, and only once a second that its disk has it (measured: 1 ms and 1 s). Source: the commands' pages. With
-`appendfsync everysec`, Valkey 9.1 answers WAITAOF once the file is written, before its fsync (redis/redis#13793 is
-the same defect); with `always` the answer is true.
+One connection sends a write and, after its reply, WAITAOF; the reply of that confirms every write answered before
+the first was sent, so one round confirms all requests that arrived in the meantime (group commit). Sent together
+they would wait for a tick of Redis, or for a moment without writes (1.5 ms instead of 0.4 at 500 ticks per second,
+36 instead of 1.5 next to four busy writers). A replica is waited for with WAIT: it reports at once that it has a
+write, but only once per second that its disk has it (measured: 1 ms and 1 s). Source: the commands' pages. With
+`appendfsync everysec`, Valkey 9.1 replies to WAITAOF after writing the file, before fsync (redis/redis#13793 is
+the same defect); with `always` the reply is correct.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from jobs.settings import Durability
 log = logging.getLogger(__name__)
 
 WAIT_MS = 1500
-"""Below the two seconds after which a client has its 503."""
+"""Less than the two seconds after which a client gets a 503."""
 MAX_ANSWERS_PER_TURN = 16
-"""Answers sent in one turn of the event loop: were it all, everybody's next request would come at the same moment,
-and gateway and store would work in turn, each idle while the other works."""
+"""Responses released per turn of the event loop: if all were, the next requests would arrive at the same moment,
+and gateway and Redis would work alternately, each idle while the other works."""
 _NOT_CONFIRMED = ("appendonly", "unknown command")
-"""The server keeps no append-only file, or is older than Redis 7.2 and cannot say when it is on disk."""
+"""Redis has no append-only file, or is older than 7.2 and cannot report when it is on disk."""
 _COPIES: dict[Durability, tuple[int, int]] = {"process": (0, 0), "disk": (1, 0), "replica": (1, 1)}
-"""Disks of the server, and replicas, that must have a write."""
+"""Local disks, and replicas, that must have a write."""
 
 
 class Barrier:
-    """Confirms writes.
+    """Confirms writes to the ledger.
 
     Args:
-        client: of the ledger's server, of one connection, used for nothing else. Its own retries are switched off:
-            after a fail-over a second try would ask a server that never had what was written.
-        durability: `process`: nothing is confirmed; `disk`: the server's own append-only file is fsynced;
-            `replica`: one replica has it, too.
+        client: of the ledger's Redis, not shared. Its retries are switched off: after a fail-over a retry would ask
+            a server that never had the writes.
+        durability: `process`: nothing is confirmed; `disk`: the append-only file is fsynced; `replica`: and one
+            replica has the writes.
     """
 
     def __init__(self, client: redis.asyncio.Redis, durability: Durability) -> None:
@@ -53,69 +53,69 @@ class Barrier:
         self._client = client
         self._copies = _COPIES[durability]
         self._waiting: list[asyncio.Future[None]] = []
-        self._wanted = asyncio.Event()
+        self._requested = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.append_only = True
-        """False once the server had no append-only file to wait for: a 202 then outlives processes only."""
+        """False if Redis has no append-only file to wait for: a 202 then survives the end of processes only."""
 
     def start(self) -> None:
-        """Begin to confirm."""
-        self._task = asyncio.create_task(self._loop(), name="barrier")
+        """Start confirming."""
+        self._task = asyncio.create_task(self._confirm_groups(), name="barrier")
 
     async def stop(self) -> None:
-        """Stop; whoever still waits gets an error."""
+        """Stop; calls that still wait raise an error."""
         await cancel_task(self._task)
-        self._settle(self._take(), LedgerUnavailableError("barrier: stopping"))
+        self._resolve_group(self._pop_group(), LedgerUnavailableError("barrier: stopping"))
 
     async def confirm_writes(self) -> None:
-        """Return once everything written before this call is where the setting says.
+        """Return when all writes before this call are stored as the setting requires.
 
         Raises:
-            LedgerUnavailableError: it may be or may not; the caller's answer is 503.
+            LedgerUnavailableError: they may or may not be stored; the response is 503.
         """
         if self._copies == (0, 0):
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
-        self._wanted.set()
+        self._requested.set()
         await future
 
-    async def _loop(self) -> None:
+    async def _confirm_groups(self) -> None:
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            group = self._take()
+            await self._requested.wait()
+            self._requested.clear()
+            group = self._pop_group()
             try:
-                await self._wait()
+                await self._wait_for_writes()
                 for first in range(0, len(group), MAX_ANSWERS_PER_TURN):
-                    self._settle(group[first : first + MAX_ANSWERS_PER_TURN], None)
+                    self._resolve_group(group[first : first + MAX_ANSWERS_PER_TURN], None)
                     await asyncio.sleep(0)
             except LedgerUnavailableError as error:
-                self._settle(group + self._take(), error)  # written to the same server as the group's
+                self._resolve_group(group + self._pop_group(), error)  # written to the same server as the group
             except asyncio.CancelledError:
-                self._settle(group, LedgerUnavailableError("barrier: stopping"))
+                self._resolve_group(group, LedgerUnavailableError("barrier: stopping"))
                 raise
 
-    async def _wait(self) -> None:
+    async def _wait_for_writes(self) -> None:
         pool = self._client.connection_pool
         try:
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py's gap
             try:
-                await self._written(connection)
+                await self._confirm_on(connection)
             finally:
                 await pool.release(connection)
         except (RedisError, OSError) as error:
             raise LedgerUnavailableError(f"barrier: {type(error).__name__}") from error
 
-    async def _written(self, connection: AbstractConnection) -> None:
-        """Write and wait on one connection: by another, another server might answer."""
+    async def _confirm_on(self, connection: AbstractConnection) -> None:
+        """Write and wait on one connection: another one might lead to another server."""
         disks, replicas = self._copies
         replica_ms = WAIT_MS // 2 if replicas else 0
-        await _asked(connection, "SET", BARRIER_KEY, 1)
-        if replicas and await _asked(connection, "WAIT", replicas, replica_ms) < replicas:
-            raise LedgerUnavailableError("barrier: no replica had it in time")
+        await _run_command(connection, "SET", BARRIER_KEY, 1)
+        if replicas and await _run_command(connection, "WAIT", replicas, replica_ms) < replicas:
+            raise LedgerUnavailableError("barrier: no replica had the writes in time")
         try:
-            synced, _ = await _asked(connection, "WAITAOF", disks, 0, WAIT_MS - replica_ms)
+            synced, _ = await _run_command(connection, "WAITAOF", disks, 0, WAIT_MS - replica_ms)
         except ResponseError as error:
             if not any(reason in str(error) for reason in _NOT_CONFIRMED):
                 raise
@@ -125,14 +125,14 @@ class Barrier:
             return
         self.append_only = True
         if synced < disks:
-            raise LedgerUnavailableError("barrier: not on disk in time")
+            raise LedgerUnavailableError("barrier: the writes were not on disk in time")
 
-    def _take(self) -> list[asyncio.Future[None]]:
+    def _pop_group(self) -> list[asyncio.Future[None]]:
         group, self._waiting = self._waiting, []
         return group
 
     @staticmethod
-    def _settle(group: list[asyncio.Future[None]], error: Exception | None) -> None:
+    def _resolve_group(group: list[asyncio.Future[None]], error: Exception | None) -> None:
         for future in group:
             if future.done():
                 continue
@@ -142,6 +142,6 @@ class Barrier:
                 future.set_exception(error)
 
 
-async def _asked(connection: AbstractConnection, *command: str | int) -> Any:
+async def _run_command(connection: AbstractConnection, *command: str | int) -> Any:
     await connection.send_command(*command)
     return await connection.read_response()

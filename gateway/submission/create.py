@@ -1,7 +1,7 @@
-"""Turns a `Submission`, or what was staged, into a job: packed -> charged -> the ledger -> the queue.
+"""Creates a job from a parsed or a staged submission: pack -> charge the quotas -> ledger -> queue.
 
-Nothing is answered before the ledger has the job. A message that cannot be pushed is no error: upkeep publishes the
-shard again.
+The response is sent only after the ledger has the job. A message that cannot be pushed is not an error: upkeep
+publishes the shard again.
 """
 
 from __future__ import annotations
@@ -44,76 +44,69 @@ class AcceptedJob:
     """A job that is in the ledger.
 
     Attributes:
-        answer: the 202's JSON, the same bytes for the first answer and for its replays but for a webhook's secret.
-        webhook: the job's, whose secret no later answer shows, a replay neither.
-        replayed: the Idempotency-Key had made the job before.
+        render_body: renders the JSON of the 202; a replay is identical except for a webhook's secret.
+        webhook: the job's endpoint; its secret is in the first response only.
+        is_replay: an earlier request with the same Idempotency-Key created the job.
     """
 
     job_id: str
-    answer: Callable[[], bytes]
+    render_body: Callable[[], bytes]
     webhook: JobWebhook | None = None
-    replayed: bool = False
+    is_replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RetrySource:
-    """What a retry takes over of the job before it: its id, and the endpoint that is told, or ""."""
+    """The job that is retried: its id, and the id of its webhook endpoint or ""."""
 
     job_id: str
-    hook: str
+    endpoint_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionContext:
+    """The request that a job is created for.
+
+    Attributes:
+        key: its Idempotency-Key.
+        trace: its W3C traceparent, or "".
+        watch: gets the end of the new job, if the request waits for it.
+        retry_of: the job that is retried.
+    """
+
+    caller: Caller
+    key: IdempotencyKey | None
+    trace: str
+    watch: CompletionWatch | None = None
+    retry_of: RetrySource | None = None
 
 
 async def create_job(
-    services: Services,
-    caller: Caller,
-    read: Callable[[], Awaitable[Submission[PackedDocuments]]],
-    key: IdempotencyKey | None,
-    trace: str,
-    expected: CompletionWatch | None = None,
+    services: Services, context: SubmissionContext, read: Callable[[], Awaitable[Submission[PackedDocuments]]]
 ) -> AcceptedJob:
-    """Make the job that `read` reads, or find the one that the same Idempotency-Key made.
-
-    The client that waits for the end of a new job is `expected` to get it.
+    """Create the job that `read` returns, or return the one that the same Idempotency-Key created.
 
     Raises:
-        Problem: what `read` raises; quota_exceeded, overloaded, idempotency_in_progress or idempotency_key_reused.
-        LedgerUnavailableError: the job may or may not exist; the same request with its key finds out.
+        Problem: raised by `read`; quota_exceeded, overloaded, idempotency_in_progress or idempotency_key_reused.
+        LedgerUnavailableError: the job may or may not exist; a repeated request with the same key finds out.
     """
-    if key is None:
-        return await _submit(services, caller, await read(), None, trace, expected)
-    begun = await services.ledger.run(
-        ledger.claim_idempotency_key(caller.tenant, key.key_hash, key.nonce, key.body_sha)
-    )
-    if (known := replayed_response(services, caller, key, begun)) is not None:
-        return known
-    async with release_key_on_error(services, caller, key):
-        return await _submit(services, caller, await read(), replace(key, claimed_at_ms=begun.now), trace, expected)
 
+    async def create(context: SubmissionContext) -> AcceptedJob:
+        submission = await read()
+        head = submission.head.resolve_model(services.settings.models, context.caller.tenant)
+        packed = pack_job(services.codec, head, submission.documents)
+        with services.tracer.span(
+            "submit", context.trace, job_id=packed.job_id, documents=packed.documents
+        ) as trace:
+            return await _charge_and_create(services, replace(context, trace=trace), head, packed)
 
-async def _submit(
-    services: Services,
-    caller: Caller,
-    submission: Submission[PackedDocuments],
-    key: IdempotencyKey | None,
-    trace: str,
-    expected: CompletionWatch | None,
-) -> AcceptedJob:
-    head = submission.head.resolve_model(services.settings.models, caller.tenant)
-    packed = pack_job(services.codec, head, submission.documents)
-    with services.tracer.span("submit", trace, job_id=packed.job_id, documents=packed.documents) as trace:
-        return await _make(services, caller, head, packed, key, trace, expected=expected)
+    return await create_once(services, context, create)
 
 
 async def create_staged_job(
-    services: Services,
-    caller: Caller,
-    head: Head,
-    staging: Staging,
-    key: IdempotencyKey | None,
-    trace: str,
-    retried: RetrySource | None = None,
+    services: Services, context: SubmissionContext, head: Head, staging: Staging
 ) -> AcceptedJob:
-    """Make the job whose documents are staged.
+    """Create the job whose documents are staged.
 
     Raises:
         Problem: quota_exceeded, overloaded, already_retried or idempotency_in_progress.
@@ -127,61 +120,83 @@ async def create_staged_job(
         staging.characters,
         staged_bytes=staging.size,
     )
-    with services.tracer.span("submit", trace, job_id=staging.job_id) as trace:
-        return await _make(services, caller, head, packed, key, trace, retried)
+    with services.tracer.span("submit", context.trace, job_id=staging.job_id) as trace:
+        return await _charge_and_create(services, replace(context, trace=trace), head, packed)
+
+
+async def create_once(
+    services: Services,
+    context: SubmissionContext,
+    create: Callable[[SubmissionContext], Awaitable[AcceptedJob]],
+) -> AcceptedJob:
+    """Return the job that the same Idempotency-Key created, or call `create` with the claimed key.
+
+    Raises:
+        Problem: raised by `create`, or as `replayed_response`.
+        LedgerUnavailableError: the job may or may not exist.
+    """
+    key, tenant = context.key, context.caller.tenant
+    if key is None:
+        return await create(context)
+    claim = await services.ledger.run(claim_key(tenant, key))
+    if (replay := replayed_response(services, tenant, key, claim)) is not None:
+        return replay
+    async with release_key_on_error(services, tenant, key):
+        return await create(replace(context, key=replace(key, claimed_at_ms=claim.now)))
+
+
+def claim_key(tenant: str, key: IdempotencyKey) -> ledger.Call[IdempotencyClaim]:
+    """Return the ledger call that claims an Idempotency-Key, or renews the claim."""
+    return ledger.claim_idempotency_key(tenant, key.key_hash, key.nonce, key.body_sha)
 
 
 def replayed_response(
-    services: Services, caller: Caller, key: IdempotencyKey, begun: IdempotencyClaim
+    services: Services, tenant: str, key: IdempotencyKey, claim: IdempotencyClaim
 ) -> AcceptedJob | None:
-    """The first answer to this Idempotency-Key, or None where the request is the first.
+    """Return the first response to this Idempotency-Key, or None for the first request.
 
     Raises:
         Problem: idempotency_key_reused, idempotency_in_progress, or job_purged.
     """
-    match begun.kind:
+    match claim.kind:
         case ledger.IdempotencyOutcome.REPLAY:
-            body = services.codec.decode(begun.answer, _answer_place(caller, key))
-            shown = orjson.loads(body)
-            webhook = JobWebhook(**shown["webhook"]) if shown.get("webhook") else None
-            return AcceptedJob(shown["id"], lambda: body, webhook, replayed=True)
+            body = services.codec.decode(claim.answer, _response_data(tenant, key))
+            job = orjson.loads(body)
+            webhook = JobWebhook(**job["webhook"]) if job.get("webhook") else None
+            return AcceptedJob(job["id"], lambda: body, webhook, is_replay=True)
         case ledger.IdempotencyOutcome.REUSED:
-            raise Problem("idempotency_key_reused", "the Idempotency-Key came with another body or path before")
+            raise Problem(
+                "idempotency_key_reused", "this Idempotency-Key was used with another body or path; use a new key"
+            )
         case ledger.IdempotencyOutcome.PURGED:
-            raise Problem("job_purged", "the job that this Idempotency-Key made was removed; use a new key")
+            raise Problem("job_purged", "the job of this Idempotency-Key was removed; use a new key")
         case ledger.IdempotencyOutcome.IN_PROGRESS:
             raise Problem(
                 "idempotency_in_progress",
-                "the first request with this Idempotency-Key is not answered yet",
+                "the first request with this Idempotency-Key is still in progress; try again later",
                 headers={"Retry-After": "1"},
             )
     return None
 
 
 @asynccontextmanager
-async def release_key_on_error(services: Services, caller: Caller, key: IdempotencyKey) -> AsyncIterator[None]:
-    """Frees the key if the block fails and the job was not made; the ledger keeps it if it was."""
+async def release_key_on_error(services: Services, tenant: str, key: IdempotencyKey) -> AsyncIterator[None]:
+    """Release the key if the block fails and the job was not created; the ledger keeps the key of a created job."""
     try:
         yield
     except BaseException:
         with contextlib.suppress(LedgerUnavailableError):
-            await services.ledger.run(ledger.release_idempotency_key(caller.tenant, key.key_hash, key.nonce))
+            await services.ledger.run(ledger.release_idempotency_key(tenant, key.key_hash, key.nonce))
         raise
 
 
-async def _make(
-    services: Services,
-    caller: Caller,
-    head: Head,
-    packed: PackedJob,
-    key: IdempotencyKey | None,
-    trace: str,
-    retried: RetrySource | None = None,
-    expected: CompletionWatch | None = None,
+async def _charge_and_create(
+    services: Services, context: SubmissionContext, head: Head, packed: PackedJob
 ) -> AcceptedJob:
+    caller, retry_of, watch = context.caller, context.retry_of, context.watch
     charge = await services.limiter.charge_job(caller, packed.documents, packed.cost)
     try:
-        webhook = await _webhook(services, caller, head, packed.job_id, retried)
+        webhook = await _resolve_webhook(services, context, head, packed.job_id)
         new = NewJob(
             id=packed.job_id,
             tenant=caller.tenant,
@@ -197,81 +212,77 @@ async def _make(
             doc_ids=packed.doc_ids,
             bytes_in=packed.staged_bytes,
             endpoint_id="" if webhook is None else webhook.endpoint_id,
-            retry_of="" if retried is None else retried.job_id,
-            trace=trace,
+            retry_of="" if retry_of is None else retry_of.job_id,
+            trace=context.trace,
             text_ttl_s=services.settings.retry_text_ttl_s,
             key_id=caller.key_id,
-            waiter="" if expected is None else expected.register(packed.job_id),
-            limits=_limits(services.settings, caller),
+            waiter="" if watch is None else watch.register(packed.job_id),
+            limits=_ledger_limits(services.settings, caller),
             version=packed.version,
         )
-        return await _create(services, caller, head, new, key, webhook)
+        return await _create_in_ledger(services, head, new, context.key, webhook)
     except BaseException:
         await services.limiter.refund(charge)
         raise
 
 
-async def _create(
-    services: Services,
-    caller: Caller,
-    head: Head,
-    new: NewJob,
-    key: IdempotencyKey | None,
-    webhook: JobWebhook | None,
+async def _create_in_ledger(
+    services: Services, head: Head, new: NewJob, key: IdempotencyKey | None, webhook: JobWebhook | None
 ) -> AcceptedJob:
-    def answer(created: int, webhook: JobWebhook | None = webhook) -> bytes:
+    def render_body(created: int, webhook: JobWebhook | None = webhook) -> bytes:
         return job_json(queued_job(new, created), head.metadata, webhook)
 
-    if key is not None:  # which keeps the answer, known before the job is made; a secret is shown once
-        shown = None if webhook is None else JobWebhook(endpoint_id=webhook.endpoint_id, secret=None)
-        sealed = services.codec.encode(answer(key.claimed_at_ms, shown), _answer_place(caller, key))
+    if key is not None:  # the response is stored with the key, without the secret, in the same atomic step
+        without_secret = None if webhook is None else JobWebhook(endpoint_id=webhook.endpoint_id, secret=None)
+        response = render_body(key.claimed_at_ms, without_secret)
         new = replace(
             new,
             created=key.claimed_at_ms,
             idempotency_hash=key.key_hash,
             nonce=key.nonce,
             body_sha=key.body_sha,
-            answer=sealed,
+            answer=services.codec.encode(response, _response_data(new.tenant, key)),
         )
-    within = services.pusher.inline_push(naming.queue_name(new.model, new.priority))
-    outcome = await services.ledger.run(ledger.create_job(new, within))
+    inline_push = services.pusher.inline_push(naming.queue_name(new.model, new.priority))
+    outcome = await services.ledger.run(ledger.create_job(new, inline_push))
     try:
-        _refuse(outcome, new.limits)
+        _check_outcome(outcome, new.limits)
     except Problem:
         if webhook is not None and isinstance(head.webhook, InlineWebhook):
             await services.ledger.run(webhooks.delete_endpoint(webhook.endpoint_id))
         raise
-    await _push(services, outcome)
+    await _push_messages(services, outcome)
     documents = sum(documents for documents, _ in new.sizes)
     services.metrics.submitted_jobs.inc()
     services.metrics.submitted_documents.inc(documents)
     log.info("job.created", extra={"job_id": new.id, "documents": documents})
-    return AcceptedJob(new.id, lambda: answer(new.created or outcome.now), webhook)
+    return AcceptedJob(new.id, lambda: render_body(new.created or outcome.now), webhook)
 
 
-async def _webhook(
-    services: Services, caller: Caller, head: Head, job: str, retried: RetrySource | None
+async def _resolve_webhook(
+    services: Services, context: SubmissionContext, head: Head, job_id: str
 ) -> JobWebhook | None:
-    """Return the endpoint that is notified of the job's end; an inline one is created now.
+    """Return the endpoint that receives the job's end; create it if the request contains its URL.
 
     Raises:
         Problem: webhook_url_forbidden, endpoint_not_found or quota_exceeded.
     """
-    if retried is not None:
-        return JobWebhook(endpoint_id=retried.hook, secret=None) if retried.hook else None
-    webhook = head.webhook
-    if webhook is None:
+    caller, request = context.caller, head.webhook
+    if context.retry_of is not None:
+        endpoint_id = context.retry_of.endpoint_id
+        return JobWebhook(endpoint_id=endpoint_id, secret=None) if endpoint_id else None
+    if request is None:
         return None
-    if isinstance(webhook, str):
-        registered = await services.endpoints.get(caller.tenant, webhook)
+    if isinstance(request, str):
+        registered = await services.endpoints.get(caller.tenant, request)
         return JobWebhook(endpoint_id=registered.record.id, secret=None)
     max_bytes = max_stored_bytes(services.settings, caller)
-    inline = await services.endpoints.create_inline(caller.tenant, job, webhook, head.deadline_s, max_bytes)
-    secret = None if webhook.secret else inline.details.secrets[0].value
+    inline = await services.endpoints.create_inline(caller.tenant, job_id, request, head.deadline_s, max_bytes)
+    secret = None if request.secret else inline.details.secrets[0].value
     return JobWebhook(endpoint_id=inline.record.id, secret=secret)
 
 
-def _limits(settings: GatewaySettings, caller: Caller) -> Limits:
+def _ledger_limits(settings: GatewaySettings, caller: Caller) -> Limits:
     return Limits(
         key_jobs=caller.limits.open_jobs or settings.key_open_jobs,
         tenant_jobs=settings.tenant_max_open_jobs,
@@ -282,37 +293,36 @@ def _limits(settings: GatewaySettings, caller: Caller) -> Limits:
     )
 
 
-def _refuse(outcome: Created, limits: Limits) -> None:
-    """A job that was not made is a problem of its own kind; `exists` is our own call, repeated."""
+def _check_outcome(outcome: Created, limits: Limits) -> None:
+    """Raise the problem of a job that was not created; `exists` is the reply to a repeated call."""
     retry = {"Retry-After": str(max(1, round(outcome.retry_after_s)))}
     match outcome.kind:
         case ledger.CreateOutcome.CREATED | ledger.CreateOutcome.EXISTS:
             return
         case ledger.CreateOutcome.QUOTA:
-            raise Problem(
-                "quota_exceeded", "your key or tenant has as much open work as it may have", headers=retry
-            )
+            detail = "your key or tenant has reached its limit of open work; wait until jobs end"
+            raise Problem("quota_exceeded", detail, headers=retry)
         case ledger.CreateOutcome.STORED:
             raise stored_quota_problem(outcome.stored_bytes, limits.tenant_stored)
         case ledger.CreateOutcome.OVERLOADED:
-            raise Problem("overloaded", "the backlog is as long as it may be", headers=retry)
+            raise Problem("overloaded", "the backlog has reached its limit; try again later", headers=retry)
         case ledger.CreateOutcome.MEMORY_FULL:
-            raise Problem("overloaded", "the job store has no room for this job now", headers=retry)
+            raise Problem("overloaded", "the ledger has no memory for this job now; try again later", headers=retry)
         case ledger.CreateOutcome.STAGE_LOST:
             raise Problem(
-                "storage_unavailable", "the job store lost the upload; send it again", headers={"Retry-After": "1"}
+                "storage_unavailable", "the ledger lost the upload; send it again", headers={"Retry-After": "1"}
             )
         case ledger.CreateOutcome.RETRY_CONFLICT:
-            raise Problem("already_retried", "another job retries this one already, or it was removed meanwhile")
+            raise Problem("already_retried", "the job was retried or removed in the meantime")
         case ledger.CreateOutcome.IDEM_LOST:
             raise Problem(
                 "idempotency_in_progress",
-                "another request with this Idempotency-Key took over",
+                "another request has claimed this Idempotency-Key in the meantime; try again later",
                 headers={"Retry-After": "1"},
             )
 
 
-async def _push(services: Services, outcome: Created) -> None:
+async def _push_messages(services: Services, outcome: Created) -> None:
     if not outcome.publish:
         return
     try:
@@ -324,12 +334,13 @@ async def _push(services: Services, outcome: Created) -> None:
         )
 
 
-def _answer_place(caller: Caller, key: IdempotencyKey) -> str:
-    return f"answer:{caller.tenant}:{key.key_hash}"
+def _response_data(tenant: str, key: IdempotencyKey) -> str:
+    """Return the associated data that a stored response is encrypted with."""
+    return f"answer:{tenant}:{key.key_hash}"
 
 
 def new_job_id() -> str:
-    """`job_` and 26 characters that sort by time: 48 bits of milliseconds, then 80 random ones (as a ULID)."""
+    """Return `job_` and 26 characters that sort by time: 48 bits of milliseconds, then 80 random bits (a ULID)."""
     number = (time.time_ns() // 1_000_000 << 80) | secrets.randbits(80)
     digits = []
     for _ in range(26):

@@ -14,7 +14,7 @@ from gateway.submission.parsing import Head
 from jobs.codec import Codec
 from jobs.cost import Costs
 from jobs.ledger import associated_data
-from jobs.schema import Document, Job, Labels
+from jobs.schema import Document, Labels
 from jobs.shards import cut_shards, encode_documents, wire_options, wire_version
 
 
@@ -114,15 +114,3 @@ def count_characters(documents: Sequence[Document]) -> int:
 def explicit_ids(documents: Sequence[Document]) -> list[tuple[str, int]]:
     """Return (id, index) of the documents whose id is not their index."""
     return [(document.id, document.index) for document in documents if document.id != str(document.index)]
-
-
-def unpack_metadata(codec: Codec, job: Job) -> dict[str, str]:
-    """Decode a job's metadata.
-
-    Raises:
-        CodecError: the blob cannot be decoded.
-    """
-    if not job.meta:
-        return {}
-    metadata: dict[str, str] = orjson.loads(codec.decode(job.meta, associated_data("meta", job.id)))
-    return metadata

@@ -1,6 +1,6 @@
-"""Keeps the documents of a job that is still arriving: documents -> shards -> blobs -> the ledger's stage.
+"""Stages the documents of a job that is still arriving: documents -> shards -> blobs -> the ledger's stage.
 
-Whatever the job's size, only the shard being filled and one batch of blobs are in memory.
+Only an incomplete shard and one batch of blobs are in memory, whatever the job's size.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jobs.schema import Document, Labels
 from jobs.shards import cut_shards, wire_version
 
 KEEP_EVERY_S = 5.0
-"""How often a stage is kept from lapsing, and the Idempotency-Key with it."""
+"""Interval at which a stage and the claim of the Idempotency-Key are renewed (seconds)."""
 _BATCH_BYTES = 1 << 20
 _BATCH_SHARDS = 32
 
@@ -33,70 +33,70 @@ class Staging:
 
     Attributes:
         sizes: documents and cost (`jobs.cost`) of each shard so far.
-        characters: of all documents so far (code points).
-        size: bytes staged, ids included.
-        documents: how many so far.
-        version: the wire version that a worker must know to run them.
+        characters: total length of the texts so far (code points).
+        size: size of the staged payloads and ids (bytes).
+        documents: number of documents so far.
+        version: the wire version that a worker must support to run them.
     """
 
     def __init__(self, services: Services, caller: Caller, job_id: str) -> None:
         self.job_id = job_id
         self._caller = caller
-        self._ends_at = time.monotonic() + services.settings.max_upload_s
+        self._deadline = time.monotonic() + services.settings.max_upload_s
         self.sizes: list[tuple[int, int]] = []
         self.size = self.documents = self.characters = 0
         self._costs = Costs({})
         self.version = 1
         self._services = services
-        self._filling: list[Document] = []
+        self._incomplete: list[Document] = []
         self._blobs: list[bytes] = []
         self._ids: list[tuple[str, int]] = []
 
-    def ask_for(self, labels: Labels) -> None:
-        """Take the job's labels; documents without their own follow."""
+    def set_labels(self, labels: Labels) -> None:
+        """Set the job's labels, before documents are added."""
         self._costs = Costs(labels)
 
-    async def add(self, documents: Sequence[Document]) -> None:
-        """Take the documents that follow.
+    async def add_documents(self, documents: Sequence[Document]) -> None:
+        """Add the next documents.
 
         Raises:
-            Problem: overloaded, quota_exceeded, or request_timeout: they take longer than `max_upload_s`.
-            LedgerUnavailableError: the store does not answer.
+            Problem: overloaded, quota_exceeded, or request_timeout after `max_upload_s`.
+            LedgerUnavailableError: Redis does not answer.
         """
-        if time.monotonic() > self._ends_at:
-            longest = self._services.settings.max_upload_s
-            detail = f"the upload took longer than {longest} s; send it in several jobs"
+        if time.monotonic() > self._deadline:
+            limit_s = self._services.settings.max_upload_s
+            detail = f"the upload took longer than {limit_s} s; split it into several jobs"
             raise Problem("request_timeout", detail, headers={"Connection": "close"})
         if not documents:
             return
         self.documents += len(documents)
         self.version = max(self.version, wire_version(documents))
         self._ids += explicit_ids(documents)
-        *full, last = cut_shards([*self._filling, *documents], weigh=self._costs.shard_weight)
-        self._filling = list(last)
+        *full, last = cut_shards([*self._incomplete, *documents], weigh=self._costs.shard_weight)
+        self._incomplete = list(last)
         await self._pack(full)
 
     async def finish(self) -> None:
-        """Stage what is left.
+        """Stage the last documents.
 
         Raises:
-            Problem, LedgerUnavailableError: as `add`.
+            Problem, LedgerUnavailableError: as `add_documents`.
         """
-        if self._filling:
-            await self._pack([tuple(self._filling)])
-            self._filling = []
+        if self._incomplete:
+            await self._pack([tuple(self._incomplete)])
+            self._incomplete = []
         await self._flush()
 
-    async def keep(self) -> None:
-        """Keep what is staged from lapsing.
+    async def renew(self) -> None:
+        """Renew the stage, so that it does not expire.
 
         Raises:
-            LedgerUnavailableError: the store does not answer.
+            LedgerUnavailableError: Redis does not answer.
         """
         await self._services.ledger.run(ledger.stage_shards(self.job_id, len(self.sizes), ()))
 
     async def drop(self) -> None:
-        """Remove what is staged, unless it has become a job; if the store is away, it lapses."""
+        """Remove the stage, unless it has become a job; without Redis it expires."""
         with contextlib.suppress(LedgerUnavailableError):
             await self._services.ledger.run(ledger.drop_stage(self.job_id, now=True))
 
@@ -115,17 +115,17 @@ class Staging:
         if not self._blobs:
             return
         first = len(self.sizes) - len(self._blobs)
-        tenant, most = self._caller.tenant, max_stored_bytes(self._services.settings, self._caller)
+        tenant, limit = self._caller.tenant, max_stored_bytes(self._services.settings, self._caller)
         outcome = await self._services.ledger.run(
             ledger.stage_shards(
-                self.job_id, first, self._blobs, self._ids, ledger.StageTerms(tenant=tenant, max_stored_bytes=most)
+                self.job_id, first, self._blobs, self._ids, ledger.StageTerms(tenant=tenant, max_stored_bytes=limit)
             )
         )
         if outcome is ledger.StageOutcome.STORED:
             work = await self._services.ledger.run(ledger.read_open_work(tenant, self._caller.key_id))
-            raise stored_quota_problem(work.stored_bytes, most)
+            raise stored_quota_problem(work.stored_bytes, limit)
         if outcome is ledger.StageOutcome.MEMORY_FULL:
-            detail = "the job store has no room for this job now"
+            detail = "the ledger has no memory for this job now; try again later"
             raise Problem("overloaded", detail, headers={"Retry-After": "30"})
         self.size += sum(map(len, self._blobs)) + sum(len(name) + 16 for name, _ in self._ids)
         self._blobs, self._ids = [], []
@@ -133,26 +133,26 @@ class Staging:
 
 @asynccontextmanager
 async def open_stage(
-    services: Services, caller: Caller, job_id: str, *also: ledger.Call[object]
+    services: Services, caller: Caller, job_id: str, *renewals: ledger.Call[object]
 ) -> AsyncIterator[Staging]:
-    """A stage that is kept while the block runs, the calls `also` made as often; dropped if the block fails."""
+    """Open a stage; renew it and run `renewals` while the block runs; drop the stage if the block fails."""
     staging = Staging(services, caller, job_id)
 
-    async def keep() -> None:
+    async def renew_periodically() -> None:
         while True:
             await asyncio.sleep(KEEP_EVERY_S)
             with contextlib.suppress(LedgerUnavailableError):
                 if staging.sizes:
-                    await staging.keep()
-                for call in also:
+                    await staging.renew()
+                for call in renewals:
                     await services.ledger.run(call)
 
-    keeping = asyncio.create_task(keep(), name="stage")
+    renewing = asyncio.create_task(renew_periodically(), name="stage")
     try:
         yield staging
     except BaseException:
-        await cancel_task(keeping)
+        await cancel_task(renewing)
         await staging.drop()
         raise
     finally:
-        await cancel_task(keeping)
+        await cancel_task(renewing)

@@ -1,6 +1,6 @@
-"""A job that comes as a stream: body -> lines -> documents -> stage, and at the end of the body one commit.
+"""Accepts an NDJSON job: body -> lines -> documents -> stage, and at the end of the body one commit.
 
-Nothing is visible before the commit; a client that goes away leaves a stage that is dropped or lapses.
+Nothing is visible before the commit. If the client disconnects, its stage is dropped or expires.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from gateway.submission.body import BodyChunks
 from gateway.submission.body_memory import FREE_BYTES, LARGE_BYTES, Reservation
 from gateway.submission.create import (
     AcceptedJob,
+    SubmissionContext,
+    claim_key,
     create_staged_job,
     new_job_id,
     release_key_on_error,
@@ -31,132 +33,133 @@ from gateway.submission.staging import Staging, open_stage
 from jobs import ledger
 from jobs.schema import Document
 
-_PIECE = 128 * 1024
-"""Bytes read at once: enough that going to a thread for it costs nothing."""
-_STAGED = 512 * 1024
-"""About what else an upload keeps: a shard that fills and blobs on their way to the store (bytes)."""
+_CHUNK_BYTES = 128 * 1024
+"""Bytes parsed at once: enough that the change of threads costs little."""
+_STAGING_BYTES = 512 * 1024
+"""Approximate memory of an upload's incomplete shard and unsent blobs."""
 
 
 async def accept_upload(
     request: Request, services: Services, caller: Caller, on_bad_line: OnBadLine
 ) -> AcceptedJob:
-    """Read, check and submit the request's job, line by line.
+    """Read, check and create the job of an NDJSON request, line by line.
 
     Raises:
-        Problem: whatever is wrong with the request, or with there being room for it.
+        Problem: the request is not valid, or there is no capacity for it.
         LedgerUnavailableError: the job may or may not exist.
-        ClientDisconnect: the client went away before it was read.
+        ClientDisconnect: the client closed the connection before the body was read.
     """
-    body = _Body(request, services, on_bad_line)
+    body = _HashedBody(request, services, on_bad_line)
+    reader = NdjsonReader(services.settings, on_bad_line)
+    context = SubmissionContext(caller, None, trace_context(request))
     key_hash = hash_idempotency_key(request)
     if key_hash is None:
-        return await _submit(request, services, caller, body, None, on_bad_line)
+        return await _stage_and_create(services, context, body, reader)
     key = IdempotencyKey(key_hash, "", secrets.token_hex(16))
-    begun = await services.ledger.run(ledger.claim_idempotency_key(caller.tenant, key_hash, key.nonce, ""))
-    if begun.kind is ledger.IdempotencyOutcome.KNOWN:
-        return await _repeated(services, caller, body, key)
-    replayed_response(services, caller, key, begun)
-    async with release_key_on_error(services, caller, key):
-        return await _submit(request, services, caller, body, replace(key, claimed_at_ms=begun.now), on_bad_line)
+    claim = await services.ledger.run(claim_key(caller.tenant, key))
+    if claim.kind is ledger.IdempotencyOutcome.KNOWN:
+        return await _replay_upload(services, caller.tenant, body, key)
+    replayed_response(services, caller.tenant, key, claim)
+    async with release_key_on_error(services, caller.tenant, key):
+        context = replace(context, key=replace(key, claimed_at_ms=claim.now))
+        return await _stage_and_create(services, context, body, reader)
 
 
-async def _submit(
-    request: Request,
-    services: Services,
-    caller: Caller,
-    body: _Body,
-    key: IdempotencyKey | None,
-    on_bad_line: OnBadLine,
+async def _stage_and_create(
+    services: Services, context: SubmissionContext, body: _HashedBody, reader: NdjsonReader
 ) -> AcceptedJob:
-    reader = NdjsonReader(services.settings, on_bad_line)
-    renewal = () if key is None else (ledger.claim_idempotency_key(caller.tenant, key.key_hash, key.nonce, ""),)
+    caller, key = context.caller, context.key
+    renewals = () if key is None else (claim_key(caller.tenant, key),)
     async with (
         services.body_memory.reserve_for(caller.tenant) as reservation,
-        open_stage(services, caller, new_job_id(), *renewal) as staging,
+        open_stage(services, caller, new_job_id(), *renewals) as staging,
     ):
         try:
-            async for piece in body.pieces():
-                await _stage(staging, reader, await _fed(reservation, reader, body, piece))
-            await _stage(staging, reader, await asyncio.to_thread(reader.finish))
+            async for chunk in body.read_chunks():
+                await _stage_documents(staging, reader, await _parse_chunk(reservation, reader, body, chunk))
+            await _stage_documents(staging, reader, await asyncio.to_thread(reader.finish))
         except Problem:
             await body.drain()
             raise
         await staging.finish()
         if reader.head is None:
-            raise RuntimeError("a reader that finished has no head")
+            raise RuntimeError("the reader finished without a head")
         if key is not None:
-            key = replace(key, body_sha=body.sha())
-        await recheck_caller(services, caller)  # a slow body takes hours
+            context = replace(context, key=replace(key, body_sha=body.hexdigest()))
+        await recheck_caller(services, caller)  # a slow body takes up to `max_upload_s`
         head = reader.head.resolve_model(services.settings.models, caller.tenant)
-        return await create_staged_job(services, caller, head, staging, key, trace_context(request))
+        return await create_staged_job(services, context, head, staging)
 
 
-async def _fed(reservation: Reservation, reader: NdjsonReader, body: _Body, piece: bytes) -> list[Document]:
-    """Return the documents that end in a piece; what is kept is held, and long lines are parsed one by one."""
+async def _parse_chunk(
+    reservation: Reservation, reader: NdjsonReader, body: _HashedBody, chunk: bytes
+) -> list[Document]:
+    """Return the documents that end in a chunk; reserve memory for the rest, and parse long lines one at a time."""
     if body.size() > FREE_BYTES:
-        await reservation.resize(reader.memory_bytes() + len(piece) + body.buffered() + _STAGED)
-    if reader.line_bytes() + len(piece) <= LARGE_BYTES:
-        return await asyncio.to_thread(reader.feed, piece)
+        await reservation.resize(reader.memory_bytes() + len(chunk) + body.window_bytes() + _STAGING_BYTES)
+    if reader.line_bytes() + len(chunk) <= LARGE_BYTES:
+        return await asyncio.to_thread(reader.feed, chunk)
     async with reservation.parsing_turn():
-        return await asyncio.to_thread(reader.feed, piece)
+        return await asyncio.to_thread(reader.feed, chunk)
 
 
-async def _stage(staging: Staging, reader: NdjsonReader, documents: Sequence[Document]) -> None:
+async def _stage_documents(staging: Staging, reader: NdjsonReader, documents: Sequence[Document]) -> None:
     if reader.head is not None and not staging.documents:
-        staging.ask_for(reader.head.labels)
-    await staging.add(documents)
+        staging.set_labels(reader.head.labels)
+    await staging.add_documents(documents)
 
 
-async def _repeated(services: Services, caller: Caller, body: _Body, key: IdempotencyKey) -> AcceptedJob:
-    """The first answer, if this is the same body again."""
-    async for _ in body.pieces():
+async def _replay_upload(services: Services, tenant: str, body: _HashedBody, key: IdempotencyKey) -> AcceptedJob:
+    """Return the first response to the key, if the body is the same."""
+    async for _ in body.read_chunks():
         pass
-    begun = await services.ledger.run(
-        ledger.claim_idempotency_key(caller.tenant, key.key_hash, key.nonce, body.sha())
-    )
-    known = replayed_response(services, caller, key, begun)
-    if known is None:
-        await services.ledger.run(ledger.release_idempotency_key(caller.tenant, key.key_hash, key.nonce))
+    claim = await services.ledger.run(claim_key(tenant, replace(key, body_sha=body.hexdigest())))
+    replay = replayed_response(services, tenant, key, claim)
+    if replay is None:
+        await services.ledger.run(ledger.release_idempotency_key(tenant, key.key_hash, key.nonce))
         raise Problem(
-            "idempotency_in_progress", "the Idempotency-Key lapsed just now", headers={"Retry-After": "1"}
+            "idempotency_in_progress",
+            "the Idempotency-Key has just expired; send the request again",
+            headers={"Retry-After": "1"},
         )
-    return known
+    return replay
 
 
-class _Body:
-    """The request's body in pieces of a fair size, and its hash."""
+class _HashedBody:
+    """The request's body in chunks of about `_CHUNK_BYTES`, and its hash."""
 
     def __init__(self, request: Request, services: Services, on_bad_line: OnBadLine) -> None:
         self._chunks = BodyChunks(request, body_limits(services.settings, services.settings.max_ndjson_bytes))
         self._hash = hashlib.sha256(f"{request.url.path}\n{on_bad_line}\n".encode())
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the body.
+    async def read_chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body in chunks.
 
         Raises:
             Problem, ClientDisconnect: as `BodyChunks`.
         """
-        piece, size = bytearray(), FREE_BYTES  # no more, until memory is held for it: many may wait for that
+        # The first chunk is small: many uploads may wait at the same time until memory is reserved for them.
+        buffer, size = bytearray(), FREE_BYTES
         async for chunk in self._chunks:
             self._hash.update(chunk)
-            piece += chunk
-            if len(piece) >= size:
-                full, piece, size = bytes(piece), bytearray(), _PIECE
+            buffer += chunk
+            if len(buffer) >= size:
+                full, buffer, size = bytes(buffer), bytearray(), _CHUNK_BYTES
                 yield full
-        yield bytes(piece)
+        yield bytes(buffer)
 
     async def drain(self) -> None:
-        """Read on for a while, as `BodyChunks.drain`."""
+        """Read the rest for a while, as `BodyChunks.drain`."""
         await self._chunks.drain()
 
     def size(self) -> int:
-        """Return the bytes that were read."""
+        """Return the number of bytes read."""
         return self._chunks.size
 
-    def buffered(self) -> int:
-        """Return the bytes that a decompressor keeps."""
+    def window_bytes(self) -> int:
+        """Return the bytes that the decompressor buffers."""
         return self._chunks.window_bytes()
 
-    def sha(self) -> str:
-        """Return the hash of what was read, with the path and the choice of the query."""
+    def hexdigest(self) -> str:
+        """Return the hash of the bytes read, the path and `on_bad_line`."""
         return self._hash.hexdigest()

@@ -36,7 +36,7 @@ async def test_what_fails_at_one_moment_counts_once_however_many_asked() -> None
             assert registry.get_sample_value("gleaner_store_down") == 0
             assert await crowd() == {"read_job: ConnectionError"}
         assert registry.get_sample_value("gleaner_store_down") == 1
-        assert await crowd() == {"view: the store is down"}
+        assert await crowd() == {"read_job: Redis is down"}
     finally:
         await client.aclose()
 
@@ -53,6 +53,6 @@ async def test_callers_left_without_an_answer_each_count() -> None:
     asked = [guarded.run_guarded("asked", never) for _ in range(FAILURES_TO_OPEN)]
     errors = await asyncio.gather(*asked, return_exceptions=True)
     assert {str(error) for error in errors} == {"asked: no answer in 0.05 s"}
-    with pytest.raises(LedgerUnavailableError, match="the store is down"):
+    with pytest.raises(LedgerUnavailableError, match="Redis is down"):
         await guarded.run_guarded("asked", never)
     await client.aclose()

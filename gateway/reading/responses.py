@@ -1,0 +1,150 @@
+"""Responses with a job or its results, and the waits for a job's end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from typing import Any, TypeVar, cast
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from gateway.access.auth import Caller, recheck_caller
+from gateway.access.streams import ReleasingResponse
+from gateway.http.schemas import JobWebhook
+from gateway.http.services import Services
+from gateway.reading.job_access import get_owned_job, parse_announced_page
+from gateway.reading.job_waiter import CompletionWatch, Condition
+from gateway.reading.results import ResultsReader, get_first_page
+from gateway.reading.views import build_etag, decode_metadata, job_json, retry_after_s
+from jobs.ledger import Page
+from jobs.schema import Job
+
+T = TypeVar("T")
+
+
+async def wait_for_end(request: Request, services: Services, caller: Caller, job_id: str, seconds: float) -> Job:
+    """Return the job when it ends, or its state after `seconds`.
+
+    Raises:
+        Problem: job_not_found or job_purged; or as `recheck_caller`.
+        ClientDisconnect: the client closed the connection.
+    """
+
+    async def read() -> Job:
+        return await get_owned_job(services, caller, job_id)
+
+    return await run_while_connected(
+        request,
+        services.waiter.wait_until(
+            job_id,
+            seconds,
+            Condition(read, lambda job: job.status.is_terminal, partial(recheck_caller, services, caller)),
+        ),
+    )
+
+
+async def wait_for_page(
+    request: Request, services: Services, caller: Caller, job_id: str, watch: CompletionWatch
+) -> Page:
+    """Wait for a job of /v1/extract; return it with its first results, from the completion message if possible."""
+
+    async def read() -> Page:
+        return parse_announced_page(caller, job_id, watch.inline_results) or await get_first_page(
+            services, caller, job_id
+        )
+
+    return await run_while_connected(
+        request,
+        services.waiter.wait_until(
+            job_id,
+            services.settings.extract_wait_s,
+            Condition(read, lambda page: page.job.status.is_terminal, partial(recheck_caller, services, caller)),
+            watch,
+        ),
+    )
+
+
+async def run_while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of `work`; cancel it if the client closes the connection first.
+
+    Raises:
+        ClientDisconnect: the client closed the connection.
+    """
+    disconnected = False
+
+    async def cancel_on_disconnect(task: asyncio.Task[Any]) -> None:
+        nonlocal disconnected
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        disconnected = True
+        task.cancel()
+
+    task = cast("asyncio.Task[Any]", asyncio.current_task())  # a running coroutine is always in a task
+    watcher = asyncio.create_task(cancel_on_disconnect(task))
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if disconnected and not task.uncancel():
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+async def results_response(
+    reader: ResultsReader,
+    head: bytes = b"",
+    end: Callable[[ResultsReader], bytes] = lambda _: b"",
+    headers: Mapping[str, str] | None = None,
+    slot: AbstractContextManager[None] | None = None,
+) -> Response:
+    """Return JSON with the results between `head` and `end`: at once if they are small, else as a stream.
+
+    Args:
+        reader: reads the results.
+        head: the JSON before the results.
+        end: returns the JSON after the results.
+        headers: additional headers.
+        slot: open while a stream lasts, to count it.
+
+    Raises:
+        Problem: job_not_found or job_purged; rate_limited by `slot`.
+        LedgerUnavailableError: Redis does not answer.
+    """
+    first = await reader.read_first()
+    if reader.done:
+        return Response(head + first + end(reader), media_type="application/json", headers=headers)
+    with ExitStack() as resources:
+        if slot is not None:
+            resources.enter_context(slot)
+        content = stream_results(reader, first, head, end)
+        return ReleasingResponse(content, resources.pop_all(), "application/json", headers)
+
+
+async def stream_results(
+    reader: ResultsReader, first: bytes, head: bytes = b"", end: Callable[[ResultsReader], bytes] = lambda _: b""
+) -> AsyncIterator[bytes]:
+    """Yield `head`, the results of `reader` beginning with `first`, and the `end`."""
+    async for chunk in reader.stream(head + first):
+        yield chunk
+    if tail := end(reader):
+        yield tail
+
+
+def job_response(
+    services: Services,
+    job: Job,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    webhook: JobWebhook | None = None,
+) -> Response:
+    """Return a job as a response with its ETag, and Retry-After until it has ended."""
+    body = job_json(job, decode_metadata(services.codec, job), webhook)
+    all_headers = {"ETag": build_etag(job), **(headers or {})}
+    if not job.status.is_terminal:
+        all_headers["Retry-After"] = str(retry_after_s(job))
+    return Response(body, status, media_type="application/json", headers=all_headers)
