@@ -34,8 +34,8 @@ stops the process with a message that names the variable.
 """
 PROBLEMS_LEAD = """\
 The response is `application/problem+json` (RFC 9457) with `type`, `title`, `status`, `detail`, `code`,
-`request_id`, and with `errors` if positions in the request are wrong. Branch on `code`; `detail` is for people and may change.
-The gateway serves a page for each code, with an example, at its `type`: `/problems/{code}`.
+`request_id`, and with `errors` if positions in the request are wrong. Branch on `code`; `detail` is for
+people and may change. The gateway serves a page for each code, with an example, at its `type`: `/problems/{code}`.
 """
 DOCUMENTS_LEAD = """\
 An accepted job has a result for every document. A failed one has `error` with `code`, `detail`, `retryable`; the
