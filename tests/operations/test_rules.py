@@ -92,7 +92,7 @@ def known_names() -> set[str]:
         for family in registry.collect():
             suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}.get(family.type, ("",))
             shown |= {family.name + suffix for suffix in suffixes}
-    source = (ROOT / "jobs" / "metrics.py").read_text()
+    source = "".join(path.read_text() for path in (ROOT / "jobs" / "observability" / "metrics").glob("*.py"))
     shown |= set(re.findall(r'"(gleaner_[a-z_]+)"', source))
     for group in generate.groups().values():
         shown |= set(group.recordings)

@@ -391,7 +391,7 @@ def test_every_rule_and_dashboard_is_shipped(everything: list[chart.Manifest]) -
 
 def test_queries_name_metrics_that_exist() -> None:
     """KEDA's second trigger and the canary's analysis query metrics that our processes export."""
-    metrics = (ROOT / "jobs" / "metrics.py").read_text()
+    metrics = "".join(path.read_text() for path in (ROOT / "jobs" / "observability" / "metrics").glob("*.py"))
     values = {
         "keda": {"prometheusAddress": "http://prometheus:9090"},
         "gateway": {"rollout": {"enabled": True, "prometheusAddress": "http://prometheus:9090"}},
