@@ -8,7 +8,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from gateway.http.problems import MEDIA_TYPE, REGISTRY, Problem, ProblemCode
-from gateway.http.schemas import DocumentIn, JobHead, JobRequest, ProblemBody, json_schema
+from gateway.http.schemas.base import json_schema
+from gateway.http.schemas.problems import ProblemBody
+from gateway.http.schemas.requests import DocumentIn, JobHead, JobRequest
 
 SUMMARY = "Entity extraction with GLiNER as an asynchronous batch service"
 DESCRIPTION = """

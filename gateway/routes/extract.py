@@ -9,7 +9,8 @@ from starlette.responses import Response
 
 from gateway.access.auth import Caller, require
 from gateway.http import openapi
-from gateway.http.schemas import Extraction, JobBody
+from gateway.http.schemas.jobs import JobBody
+from gateway.http.schemas.results import Extraction
 from gateway.http.services import Services, ServicesDep
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.job_waiter import CompletionWatch

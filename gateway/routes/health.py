@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter
 
 from gateway.http import openapi
-from gateway.http.schemas import Probe
+from gateway.http.schemas.base import Body
 from gateway.http.services import ServicesDep
 
 router = APIRouter(tags=["health"])
+
+
+class Probe(Body):
+    """Response of a successful probe."""
+
+    status: Literal["ok"] = "ok"
 
 
 @router.get("/livez", operation_id="livez", summary="Is the process alive?")

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from gateway.access.auth import LIST_COST, Caller, require
 from gateway.http import openapi
 from gateway.http.problems import Problem
-from gateway.http.schemas import JobBody, JobsPage
+from gateway.http.schemas.jobs import JobBody, JobsPage
 from gateway.http.services import Services, ServicesDep
 from gateway.reading import cursors
 from gateway.reading.job_access import get_owned_job

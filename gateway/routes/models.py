@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 
 from gateway.access.auth import Caller, require
 from gateway.http import openapi
-from gateway.http.schemas import ModelsPage
+from gateway.http.schemas.models import ModelsPage
 from gateway.http.services import ServicesDep
 from gateway.reading.views import build_model_body
 from jobs import ledger

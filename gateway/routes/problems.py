@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 
 from gateway.http import openapi
 from gateway.http.problems import REGISTRY, Problem
-from gateway.http.schemas import ProblemKind
+from gateway.http.schemas.problems import ProblemKind
 
 router = APIRouter(prefix="/problems", tags=["health"])
 

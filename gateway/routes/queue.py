@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gateway.access.auth import LIST_COST, Caller, require
 from gateway.http import openapi
-from gateway.http.schemas import Body
+from gateway.http.schemas.base import Body
 from gateway.http.services import ServicesDep
 from jobs import ledger
 from jobs.api_keys import Role

@@ -15,7 +15,7 @@ from gateway.access.auth import LIST_COST, Caller, require
 from gateway.access.streams import ReleasingResponse
 from gateway.http import openapi
 from gateway.http.problems import Problem
-from gateway.http.schemas import ResultBody, ResultsPage
+from gateway.http.schemas.results import ResultBody, ResultsPage
 from gateway.http.services import ServicesDep
 from gateway.reading import cursors
 from gateway.reading.encoding import ReadOptions

@@ -13,7 +13,7 @@ from gateway.access.auth import LIST_COST, Caller, require
 from gateway.access.rate_limits import max_stored_bytes
 from gateway.http import openapi
 from gateway.http.problems import Problem
-from gateway.http.schemas import json_schema
+from gateway.http.schemas.base import json_schema
 from gateway.http.services import Services, ServicesDep
 from gateway.reading import cursors
 from gateway.reading.views import format_rfc3339

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from gateway.access.auth import Caller
 from gateway.access.rate_limits import max_stored_bytes, stored_quota_problem
 from gateway.http.problems import Problem
-from gateway.http.schemas import JobWebhook
+from gateway.http.schemas.jobs import JobWebhook
 from gateway.http.services import Services
 from gateway.reading.job_waiter import CompletionWatch
 from gateway.reading.views import job_json, queued_job

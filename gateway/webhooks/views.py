@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from gateway.http.schemas import Body, Timestamp
+from gateway.http.schemas.base import Body, Timestamp
 from gateway.reading.views import format_rfc3339
 from gateway.webhooks.endpoints import OpenedEndpoint
 from gateway.webhooks.schedule import AttemptResult

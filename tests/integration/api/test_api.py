@@ -14,7 +14,10 @@ import pytest
 
 from gateway.access.auth import Caller
 from gateway.http.middleware import StreamAbortedError
-from gateway.http.schemas import Extraction, JobBody, ModelsPage, ProblemBody, ResultsPage
+from gateway.http.schemas.jobs import JobBody
+from gateway.http.schemas.models import ModelsPage
+from gateway.http.schemas.problems import ProblemBody
+from gateway.http.schemas.results import Extraction, ResultsPage
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.results import ResultsReader
 from gateway.reading.rows import encode_ndjson_line

@@ -12,7 +12,8 @@ import orjson
 import pytest
 from starlette.types import Message, Scope
 
-from gateway.http.schemas import JobsPage, ResultBody
+from gateway.http.schemas.jobs import JobsPage
+from gateway.http.schemas.results import ResultBody
 from gateway.routes import events
 from jobs import ledger
 from jobs.ledger import associated_data, job_channel

@@ -1,0 +1,1 @@
+"""Bodies of the API, as OpenAPI documents them."""
