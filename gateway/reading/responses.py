@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from gateway.access.auth import Caller, recheck_caller
 from gateway.access.streams import ReleasingResponse
-from gateway.http.schemas import JobWebhook
+from gateway.http.schemas.jobs import JobWebhook
 from gateway.http.services import Services
 from gateway.reading.job_access import get_owned_job, parse_announced_page
 from gateway.reading.job_waiter import CompletionWatch, Condition

@@ -1,7 +1,7 @@
-"""The console at `/`: the files of `gateway/console`, which call the API from the browser with the user's own key.
+"""The console at `/`: static files of `gateway/console` that call the API from the browser with the user's key.
 
-No build step, and nothing from another host. The policy lets through no inline script or style, and no text as HTML
-(Trusted Types).
+There is no build step, and nothing from another host. The policy allows no inline script or style, and no text as
+HTML (Trusted Types).
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-"""Not left to the machine's own table: with the wrong type a browser runs no module."""
+"""Set here, because the machine's own table may be wrong, and browsers run no module with a wrong type."""
 
 
 def install_console(app: FastAPI) -> None:
     """Serve the page at `/` and its files below `/console`."""
     files = _Files(directory=Path(str(resources.files("gateway"))) / "console")
 
-    async def page(request: Request) -> Response:
+    async def serve_page(request: Request) -> Response:
         return await files.get_response("index.html", request.scope)
 
-    app.add_route("/", page, include_in_schema=False)
+    app.add_route("/", serve_page, include_in_schema=False)
     app.mount("/console", files, name="console")
 
 
 class _Files(StaticFiles):
-    """Files that a browser keeps, and asks about by ETag each time: a new version is seen at once."""
+    """Files that browsers cache but revalidate by ETag, so that a new version is used at once."""
 
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
     ) -> Response:
         response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers["Cache-Control"] = "no-cache"
-        # Also of a 304: a browser takes over the headers of it.
+        # On a 304 too: browsers take over its headers.
         response.headers["Content-Security-Policy"] = POLICY
         if response.status_code != 304:
             response.headers["Content-Type"] = _TYPES[Path(full_path).suffix]

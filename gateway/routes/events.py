@@ -27,9 +27,9 @@ from jobs.schema import Job
 
 EVENT_STREAM = "text/event-stream"
 HEARTBEAT_S = 15.0
-"""A comment after so much silence, so that proxies and clients know that the stream lives."""
-CALM_S = 0.25
-"""Progress is told no more often than this."""
+"""Seconds of silence after which a comment is sent, so that proxies and clients see that the stream is alive."""
+MIN_INTERVAL_S = 0.25
+"""Shortest time between two progress events."""
 _RETRY_MS = 1000
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -42,8 +42,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
     response_model=None,
     responses={
         200: {
-            "description": "`progress` events, and `terminal` as the last; the data of each is the job, its id the "
-            "job's version. `error` is the last one where the key is not good any more; its data is a problem.",
+            "description": "`progress` events, then one `terminal` event; each event's data is the job, its id the "
+            "job's version. If the key becomes invalid, the last event is `error`, with a problem as data.",
             "content": {
                 EVENT_STREAM: {
                     "schema": {"type": "string"},
@@ -51,7 +51,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
                 }
             },
         },
-        204: {"description": "The job has ended and `Last-Event-ID` is its last event: nothing is to come."},
+        204: {"description": "The job has ended and `Last-Event-ID` is its last event."},
         **openapi.error_responses(*openapi.JOB, "validation_failed"),
     },
 )
@@ -62,31 +62,31 @@ async def follow_job(
     job_id: JobId,
     last_event_id: Annotated[
         str | None,
-        Header(max_length=64, description="The last event that was seen; what is told by then is not told again."),
+        Header(max_length=64, description="The last event that was received; earlier events are not repeated."),
     ] = None,
 ) -> Response:
-    """The job as it is now, then whenever it changes, to its end; states in between may be left out.
+    """Stream the job now and after every change until its end; intermediate states may be skipped.
 
-    The stream also ends where the gateway stops: connect again with `Last-Event-ID`, as browsers do by themselves.
+    The stream also ends when the gateway stops: reconnect with `Last-Event-ID`, as browsers do automatically.
     """
-    with contextlib.ExitStack() as held:
-        held.enter_context(services.streams.hold_slot(caller))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(services.streams.hold_slot(caller))
         job = await get_owned_job(services, caller, job_id)
         seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
         if job.status.is_terminal and seen == job.version:
             return Response(status_code=204)
         return ReleasingResponse(
-            _events(services, caller, job_id, seen, get_request_id(request.scope)),
-            held.pop_all(),
+            _stream_events(services, caller, job_id, seen, get_request_id(request.scope)),
+            stack.pop_all(),
             media_type=EVENT_STREAM,
-            headers={"X-Accel-Buffering": "no"},  # nginx would keep events back
+            headers={"X-Accel-Buffering": "no"},  # nginx would buffer events
         )
 
 
-async def _events(
+async def _stream_events(
     services: Services, caller: Caller, job_id: str, seen: int, request: str = ""
 ) -> AsyncIterator[bytes]:
-    """Events as they come; made one at a time, as the client takes them.
+    """Yield events as they come; each is built when the client takes it.
 
     Raises:
         StreamAbortedError: the job was removed.
@@ -96,7 +96,7 @@ async def _events(
         try:
             return await get_owned_job(services, caller, job_id)
         except LedgerUnavailableError:
-            return None  # the stream outlives an outage: a later look finds what changed
+            return None  # the stream survives an outage: a later read finds the change
         except Problem as error:
             raise StreamAbortedError(error.code) from error
 
@@ -110,16 +110,16 @@ async def _events(
             return
         if job is not None and (job.version != seen or job.status.is_terminal):
             silent_since, seen = time.monotonic(), job.version
-            yield _event(services, job)
+            yield _encode_event(services, job)
             if job.status.is_terminal:
                 return
-            await asyncio.sleep(CALM_S)
+            await asyncio.sleep(MIN_INTERVAL_S)
         elif time.monotonic() - silent_since >= HEARTBEAT_S:
             silent_since = time.monotonic()
             yield b": waiting\n\n"
 
 
-def _event(services: Services, job: Job) -> bytes:
+def _encode_event(services: Services, job: Job) -> bytes:
     name = b"terminal" if job.status.is_terminal else b"progress"
     data = job_json(job, decode_metadata(services.codec, job))
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (job.version, name, data)

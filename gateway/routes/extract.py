@@ -1,4 +1,4 @@
-"""/v1/extract: a few documents, answered in the call."""
+"""/v1/extract: results of a few documents in one call."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ router = APIRouter(prefix="/v1/extract", tags=["jobs"])
     response_model=None,
     responses={
         200: {"model": Extraction, "description": "The job ended; its results."},
-        202: {"model": JobBody, "description": "It takes longer; follow the job."},
+        202: {"model": JobBody, "description": "The job takes longer; poll or follow it."},
         **openapi.error_responses(*openapi.SUBMIT),
     },
     openapi_extra={**openapi.JOB_REQUEST, "parameters": [openapi.IDEMPOTENCY_KEY]},
@@ -42,7 +42,7 @@ async def extract(
     services: ServicesDep,
     caller: Annotated[Caller, Depends(require(Role.SUBMITTER, submits=True))],
 ) -> Response:
-    """The same body as a job's, with at most 32 documents; its priority is interactive."""
+    """Extract from at most 32 documents at interactive priority; the body is that of a job."""
     async with services.waiter.watch_completion() as watch:
         return await _answer(request, services, caller, watch)
 
@@ -61,4 +61,4 @@ async def _answer(request: Request, services: Services, caller: Caller, watch: C
         return await results_response(reader, b'{"job":%b,"results":[' % body, lambda _: b"]}", headers)
     except LedgerUnavailableError:
         await services.barrier.confirm_writes()
-        return accepted_response(accepted)  # the job is safe; only looking at it failed
+        return accepted_response(accepted)  # the job is safe; only reading it failed

@@ -21,7 +21,7 @@ class Probe(Body):
 
 @router.get("/livez", operation_id="livez", summary="Is the process alive?")
 async def livez() -> Probe:
-    """Answers as long as the event loop turns."""
+    """Respond as long as the event loop turns."""
     return Probe()
 
 
@@ -34,6 +34,6 @@ async def livez() -> Probe:
     },
 )
 async def readyz(services: ServicesDep) -> Probe:
-    """Writes to the job store, once a second at most: a store that only reads cannot take a job."""
+    """Check at most once a second that the job store can be written; a read-only store cannot accept jobs."""
     await services.readiness.check()
     return Probe()

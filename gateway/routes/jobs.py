@@ -1,4 +1,4 @@
-"""/v1/jobs: submit, list, follow, cancel, retry, remove."""
+"""/v1/jobs: submit, list, follow, cancel, retry and delete jobs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ JobId = Annotated[str, Path(description="A job's id.", examples=["job_01kb4t7w3v
     status_code=202,
     response_model=None,
     responses={
-        202: {"model": JobBody, "description": "The job is in the ledger and will end."},
+        202: {"model": JobBody, "description": "The job is stored and will end."},
         200: {"model": JobBody, "description": "The job ended within `Prefer: wait`."},
         **openapi.error_responses(*openapi.SUBMIT),
     },
@@ -63,23 +63,23 @@ async def submit_job(
     caller: Submission,
     on_bad_line: Annotated[
         OnBadLine,
-        Query(description="NDJSON only: a line that is no document rejects the job, or fails as a document."),
+        Query(description="NDJSON only: an invalid line rejects the job, or becomes a failed document."),
     ] = "reject",
 ) -> Response:
-    """Hand in documents and labels; the answer comes as soon as the job is safe.
+    """Submit documents and labels; the response comes as soon as the job is stored safely.
 
-    As JSON, or for many documents as NDJSON, which is read as it comes: the first line holds everything but
-    `documents`, each further line is one document. With `Prefer: wait=n` the answer comes when the job ends, or
+    Send JSON, or for many documents NDJSON, which is read as a stream: the first line holds everything but
+    `documents`, each further line is one document. With `Prefer: wait=n` the response comes when the job ends, or
     after n seconds.
     """
     accepted = await accept_job(request, services, caller, on_bad_line=on_bad_line)
     wait = preferred_wait(request, services.settings.max_wait_s)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
             if wait:
-                held.enter_context(services.streams.hold_slot(caller))
+                stack.enter_context(services.streams.hold_slot(caller))
         except Problem:
-            wait = 0  # the job is made; a wait is a preference
+            wait = 0  # the job is created; the wait is only a preference
         if not wait:
             return accepted_response(accepted)
         return await _wait_for_accepted(request, services, caller, accepted, wait)
@@ -92,7 +92,7 @@ async def _wait_for_accepted(
     try:
         job = await wait_for_end(request, services, caller, accepted.job_id, wait)
     except LedgerUnavailableError:
-        return accepted_response(accepted, headers)  # the job is safe; only looking at it failed
+        return accepted_response(accepted, headers)  # the job is safe; only reading it failed
     status = 200 if job.status.is_terminal else 202
     return job_response(services, job, status, headers, accepted.webhook)
 
@@ -105,7 +105,7 @@ async def _wait_for_accepted(
     responses={
         200: {
             "model": JobsPage,
-            "description": "Newest first. A page may hold fewer jobs than asked for and yet have a next one.",
+            "description": "Newest first. A page may hold fewer jobs than `limit` although another page follows.",
         },
         **openapi.error_responses("bad_cursor", "validation_failed"),
     },
@@ -113,13 +113,13 @@ async def _wait_for_accepted(
 async def list_jobs(
     services: ServicesDep,
     caller: Annotated[Caller, Depends(require(Role.VIEWER, cost=LIST_COST))],
-    status: Annotated[list[JobStatus] | None, Query(description="Only jobs in one of these states.")] = None,
-    created_after: Annotated[AwareDatetime | None, Query(description="Only jobs created later than this.")] = None,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Most jobs.")] = DEFAULT_LIMIT,
+    status: Annotated[list[JobStatus] | None, Query(description="Only jobs with one of these statuses.")] = None,
+    created_after: Annotated[AwareDatetime | None, Query(description="Only jobs created after this time.")] = None,
+    cursor: Annotated[str | None, Query(description="The previous page's `next_cursor`.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Most jobs per page.")] = DEFAULT_LIMIT,
 ) -> Response:
-    """Your tenant's jobs, newest first; a cursor stays good while jobs come and go."""
-    found = await services.ledger.run(
+    """List your tenant's jobs, newest first; a cursor stays valid while jobs come and go."""
+    page = await services.ledger.run(
         ledger.list_jobs(
             caller.tenant,
             limit,
@@ -128,15 +128,15 @@ async def list_jobs(
             statuses=frozenset(status or ()),
         )
     )
-    jobs = b",".join(job_json(job, decode_metadata(services.codec, job)) for job in found.jobs)
-    behind = orjson.dumps(None if found.next is None else cursors.encode_job_cursor(found.next))
-    return Response(b'{"data":[%b],"next_cursor":%b}' % (jobs, behind), media_type="application/json")
+    jobs = b",".join(job_json(job, decode_metadata(services.codec, job)) for job in page.jobs)
+    next_cursor = orjson.dumps(None if page.next is None else cursors.encode_job_cursor(page.next))
+    return Response(b'{"data":[%b],"next_cursor":%b}' % (jobs, next_cursor), media_type="application/json")
 
 
 @router.get(
     "/{job_id}",
     operation_id="get_job",
-    summary="Look at a job",
+    summary="Get a job",
     response_model=None,
     responses={
         200: {"model": JobBody, "description": "The job as it is now."},
@@ -145,7 +145,9 @@ async def list_jobs(
     },
     openapi_extra={
         "parameters": [
-            openapi.header_parameter("If-None-Match", "An ETag seen before: 304 if nothing changed.", 'W/"7"')
+            openapi.header_parameter(
+                "If-None-Match", "An ETag of an earlier response: 304 if nothing changed.", 'W/"7"'
+            )
         ]
     },
 )
@@ -154,9 +156,11 @@ async def get_job(
     services: ServicesDep,
     caller: Viewer,
     job_id: JobId,
-    wait: Annotated[int, Query(ge=0, le=60, description="Answer when the job ends, or after so many seconds.")] = 0,
+    wait: Annotated[
+        int, Query(ge=0, le=60, description="Respond when the job ends, or after this many seconds.")
+    ] = 0,
 ) -> Response:
-    """The job's state, counts, progress and ETA; with `wait`, once it has ended."""
+    """Return the job's status, counts, progress and ETA; with `wait`, once it has ended."""
     job = await get_owned_job(services, caller, job_id)
     seconds = min(wait, services.settings.max_wait_s)
     if seconds and not job.status.is_terminal:
@@ -174,12 +178,12 @@ async def get_job(
     response_model=None,
     responses={
         200: {"model": JobBody, "description": "The job has ended."},
-        202: {"model": JobBody, "description": "What runs now may still finish; then the job ends."},
+        202: {"model": JobBody, "description": "Running documents may still finish; then the job ends."},
         **openapi.error_responses(*openapi.JOB),
     },
 )
 async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) -> Response:
-    """End what has not begun; what finished is kept. Repeating it changes nothing."""
+    """Cancel the documents that have not begun; finished results are kept. A repetition changes nothing."""
     await get_owned_job(services, caller, job_id)
     if await services.ledger.run(ledger.cancel_job(job_id)) is ledger.CancelOutcome.CLOSED:
         services.metrics.jobs.labels("cancelled").inc()
@@ -191,7 +195,7 @@ async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
 @router.post(
     "/{job_id}/retry",
     operation_id="retry_job",
-    summary="Retry what did not succeed",
+    summary="Retry documents that did not succeed",
     status_code=202,
     response_model=None,
     responses={
@@ -213,10 +217,10 @@ async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
     openapi_extra={"parameters": [openapi.IDEMPOTENCY_KEY]},
 )
 async def retry_job(request: Request, services: ServicesDep, caller: Submission, job_id: JobId) -> Response:
-    """A new job of an ended one's failed, cancelled and expired documents, with the same labels and options.
+    """Create a job from an ended job's failed, cancelled and expired documents, with the same labels and options.
 
-    Documents keep their ids. A job is retried once, and its texts move to the retry; what that leaves over is
-    retried from there. A cancelled job can be retried for the `retry_text_ttl_s` of GET /v1/limits.
+    Documents keep their ids. A job can be retried once, and its texts move to the new job, which can be retried in
+    turn. A cancelled job can be retried within the `retry_text_ttl_s` of GET /v1/limits.
     """
     key = read_idempotency_key(request, b"")
     accepted = await create_retry(services, caller, job_id, key, trace_context(request))
@@ -227,25 +231,25 @@ async def retry_job(request: Request, services: ServicesDep, caller: Submission,
 @router.delete(
     "/{job_id}",
     operation_id="delete_job",
-    summary="Remove a job",
+    summary="Delete a job",
     status_code=204,
     response_model=None,
     responses={
-        204: {"description": "Texts, results and metadata are gone."},
+        204: {"description": "Texts, results and metadata are deleted."},
         **openapi.error_responses(*openapi.JOB, "job_not_terminal"),
     },
 )
 async def delete_job(services: ServicesDep, caller: Submitter, job_id: JobId) -> Response:
-    """Remove an ended job and all that was said of it at once; its id answers 410 for seven days.
+    """Delete an ended job and all of its data at once; its id returns 410 for seven days.
 
-    That is texts, results, metadata, what its Idempotency-Key answers, its own webhook endpoint with its secret,
-    and its deliveries. One that is still to come goes out without metadata.
+    This deletes texts, results, metadata, the stored response of its Idempotency-Key, its inline webhook endpoint
+    with its secret, and its deliveries. A pending delivery is still sent, without metadata.
     """
     await get_owned_job(services, caller, job_id)
     outcome = await services.ledger.run(ledger.purge_job(job_id))
     if outcome is ledger.PurgeOutcome.NOT_TERMINAL:
         raise Problem("job_not_terminal", "the job has not ended; cancel it first")
     if outcome is not ledger.PurgeOutcome.PURGED:
-        await get_owned_job(services, caller, job_id)  # says what became of it meanwhile
+        await get_owned_job(services, caller, job_id)  # raises if the job was deleted meanwhile
     await services.barrier.confirm_writes()
     return Response(status_code=204)

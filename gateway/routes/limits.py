@@ -1,4 +1,4 @@
-"""/v1/limits: what the caller may do, what is left of it, and what a 202 promises here."""
+"""/v1/limits: the caller's limits, their remaining amounts, and the durability of accepted jobs."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ router = APIRouter(prefix="/v1/limits", tags=["models"])
 
 
 class RateBody(Body):
-    """One rate, and what is left of it."""
+    """A rate limit and its remaining amount."""
 
     name: str = Field(description="As in the `RateLimit` headers.", examples=["documents-tenant"])
     measure: Literal["requests", "submits", "reads", "documents", "characters"]
     scope: Literal["key", "tenant"]
     limit: int
-    window_s: int = Field(description="The sliding window that the limit is for.")
+    window_s: int = Field(description="Length of the sliding window, in seconds.")
     remaining: int
-    resets_in_s: int = Field(description="When all of it is back if nothing more is asked for.")
+    resets_in_s: int = Field(description="Seconds until all of it is available again without further requests.")
 
 
 class OpenBody(Body):
-    """Open work, and the most there may be; null is no limit."""
+    """Open work and its limits; null means no limit."""
 
     key_jobs: int
     key_jobs_limit: int | None
@@ -45,17 +45,17 @@ class OpenBody(Body):
 
 
 class StoredBody(Body):
-    """What your tenant keeps in the store."""
+    """The bytes that your tenant stores."""
 
     bytes: int = Field(
-        description="Texts, results, metadata, endpoints, deliveries and answers to Idempotency-Keys, with about "
-        "what the store needs around them."
+        description="Texts, results, metadata, endpoints, deliveries and responses of Idempotency-Keys, with the "
+        "approximate overhead of storing them."
     )
-    bytes_limit: int | None = Field(description="The most there may be; null is no limit.")
+    bytes_limit: int | None = Field(description="Null means no limit.")
 
 
 class RequestLimits(Body):
-    """What one request may hold."""
+    """Limits of one request."""
 
     body_bytes: int
     documents: int
@@ -71,23 +71,23 @@ class RequestLimits(Body):
     metadata_length: int
     deadline_s: int
     result_ttl_s: int
-    retry_text_ttl_s: int = Field(description="How long a cancelled job can be retried.")
-    upload_s: int = Field(description="How long an NDJSON upload may take.")
+    retry_text_ttl_s: int = Field(description="Seconds within which a cancelled job can be retried.")
+    upload_s: int = Field(description="Longest time of an NDJSON upload, in seconds.")
     wait_s: int
     content_encodings: list[str]
     compression_ratio: int
 
 
 class DurabilityBody(Body):
-    """What an accepted job survives."""
+    """The durability of accepted jobs."""
 
     accepted_when: Durability = Field(
-        description="A 202 means that the job is with the server (`process`), in its file on disk (`disk`), or on "
-        "a replica's too (`replica`)."
+        description="A 202 means that the job is in the server's memory (`process`), on its disk (`disk`), or also "
+        "on a replica's disk (`replica`)."
     )
     append_only: bool | None = Field(
-        description="Whether the server keeps an append-only file; null while no answer has waited for it. "
-        "Without one a job survives every process of Gleaner, but not the server's own end."
+        description="Whether the server keeps an append-only file; null until a response has waited for it. "
+        "Without one a job survives every process of Gleaner, but not a restart of the server."
     )
 
 
@@ -98,7 +98,7 @@ class LimitsBody(Body):
     tenant: str
     key_id: str
     role: Role
-    rates: list[RateBody] = Field(description="Those that are limited; a request must pass all of them.")
+    rates: list[RateBody] = Field(description="Rate limits that apply; a request must pass all of them.")
     open: OpenBody
     stored: StoredBody
     request: RequestLimits
@@ -107,7 +107,7 @@ class LimitsBody(Body):
 
 @router.get("", operation_id="get_limits", summary="Your limits", responses=openapi.error_responses())
 async def get_limits(services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.VIEWER))]) -> LimitsBody:
-    """What your key and tenant may do, and what is left of it now."""
+    """Return the limits of your key and tenant, and their remaining amounts."""
     settings = services.settings
     statuses = await services.limiter.read_statuses(caller)
     work = await services.ledger.run(ledger.read_open_work(caller.tenant, caller.key_id))
@@ -115,7 +115,7 @@ async def get_limits(services: ServicesDep, caller: Annotated[Caller, Depends(re
         tenant=caller.tenant,
         key_id=caller.key_id,
         role=caller.role,
-        rates=[_rate(status) for status in statuses],
+        rates=[_build_rate(status) for status in statuses],
         open=OpenBody(
             key_jobs=work.key_jobs,
             key_jobs_limit=caller.limits.open_jobs or settings.key_open_jobs or None,
@@ -125,7 +125,7 @@ async def get_limits(services: ServicesDep, caller: Annotated[Caller, Depends(re
             characters_limit=settings.tenant_max_open_characters or None,
         ),
         stored=StoredBody(bytes=work.stored_bytes, bytes_limit=max_stored_bytes(settings, caller) or None),
-        request=_request(settings),
+        request=_build_request_limits(settings),
         durability=DurabilityBody(
             accepted_when=settings.durability,
             append_only=None if settings.durability == "process" else services.barrier.append_only,
@@ -133,7 +133,7 @@ async def get_limits(services: ServicesDep, caller: Annotated[Caller, Depends(re
     )
 
 
-def _rate(status: RateLimitStatus) -> RateBody:
+def _build_rate(status: RateLimitStatus) -> RateBody:
     limit = status.limit
     return RateBody(
         name=limit.name,
@@ -146,7 +146,7 @@ def _rate(status: RateLimitStatus) -> RateBody:
     )
 
 
-def _request(settings: GatewaySettings) -> RequestLimits:
+def _build_request_limits(settings: GatewaySettings) -> RequestLimits:
     return RequestLimits(
         body_bytes=settings.max_body_bytes,
         documents=settings.max_documents,

@@ -1,4 +1,4 @@
-"""/v1/models: what jobs may ask for."""
+"""/v1/models: the available models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 async def list_models(
     services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.VIEWER))]
 ) -> ModelsPage:
-    """What jobs may ask for, with the workers of the model that would run yours; one without still takes jobs."""
+    """List the models, each with the workers of the model that would run your jobs; jobs wait if it has none."""
     models = services.settings.models
     views = {view.name: view for view in await services.ledger.run(ledger.read_models(models.served))}
     data = [

@@ -1,4 +1,4 @@
-"""/problems/{code}: what an error's `type` leads to, as JSON, or as a page where a browser asks."""
+"""/problems/{code}: the target of an error's `type`, as JSON, or as an HTML page for browsers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PAGE = """<!doctype html>
 @router.get(
     "/{code}",
     operation_id="get_problem",
-    summary="What an error code means",
+    summary="Explain an error code",
     response_model=ProblemKind,
     responses={
         200: {"content": {"text/html": {"schema": {"type": "string"}}}},
@@ -34,7 +34,7 @@ _PAGE = """<!doctype html>
     },
 )
 async def get_problem(request: Request, code: Annotated[str, Path(description="An error's `code`.")]) -> Response:
-    """Meaning, remedy and an example of an error code; no key needed."""
+    """Return the meaning, remedy and an example of an error code; no key required."""
     kind = REGISTRY.get(code)
     if kind is None:
         raise Problem("not_found", "there is no error code with this name")
@@ -47,6 +47,6 @@ async def get_problem(request: Request, code: Annotated[str, Path(description="A
         example=Problem(kind.code, kind.meaning).to_dict("0af7651916cd43dd8448eb211c80319c"),
     )
     if "text/html" in request.headers.get("accept", ""):
-        shown = body.model_dump() | {"example": json.dumps(body.example, indent=2)}
-        return HTMLResponse(_PAGE.format(**{name: html.escape(str(value)) for name, value in shown.items()}))
+        fields = body.model_dump() | {"example": json.dumps(body.example, indent=2)}
+        return HTMLResponse(_PAGE.format(**{name: html.escape(str(value)) for name, value in fields.items()}))
     return Response(body.model_dump_json(), media_type="application/json")

@@ -22,32 +22,34 @@ router = APIRouter(prefix="/v1/queue", tags=["operations"])
 
 
 class QueueBody(Body):
-    """One queue of a model."""
+    """A queue of a model."""
 
     priority: Priority
     open_jobs: int
-    queued_jobs: int = Field(description="Those of them that have not begun.")
-    published_shards: int = Field(description="Pieces of jobs that wait for a worker to take them.")
+    queued_jobs: int = Field(description="Open jobs that have not begun.")
+    published_shards: int = Field(description="Shards that wait for a worker.")
 
 
 class BacklogBody(Body):
-    """What is open of one model."""
+    """The backlog of one model."""
 
     model: str
     workers: int = Field(description="Live workers.")
-    slots: int = Field(description="Pieces of jobs that one worker holds at once.")
-    reason: str | None = Field(description="Why its workers cannot start, or null.")
+    slots: int = Field(description="Shards that one worker processes at once.")
+    reason: str | None = Field(description="Reason why its workers cannot start, or null.")
     open_jobs: int
     open_shards: int
     open_characters: int
-    characters_per_s: float | None = Field(description="Measured speed of all its workers; null before the first.")
-    eta_s: float | None = Field(description="Seconds until all of it is done at that speed; null if not known.")
-    oldest_open_s: float | None = Field(description="Age of the oldest open job; null where none is open.")
+    characters_per_s: float | None = Field(
+        description="Measured speed of all its workers; null before the first measurement."
+    )
+    eta_s: float | None = Field(description="Estimated seconds until all of it is done; null if unknown.")
+    oldest_open_s: float | None = Field(description="Age of the oldest open job; null if none is open.")
     queues: list[QueueBody]
 
 
 class TenantBody(Body):
-    """What a tenant keeps in the store."""
+    """The bytes that a tenant stores."""
 
     tenant: str
     stored_bytes: int
@@ -57,7 +59,7 @@ class QueuePage(Body):
     """The backlog, the default model first."""
 
     data: list[BacklogBody]
-    tenants: list[TenantBody] = Field(description="The 20 that keep most in the store, the most first.")
+    tenants: list[TenantBody] = Field(description="The 20 tenants that store most bytes, the largest first.")
     next_cursor: None = None
 
 
@@ -65,22 +67,22 @@ class QueuePage(Body):
     "",
     operation_id="get_queue",
     summary="The backlog",
-    responses={200: {"description": "One entry a model."}, **openapi.error_responses()},
+    responses={200: {"description": "One entry per model."}, **openapi.error_responses()},
 )
 async def get_queue(
     services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.ADMIN, cost=LIST_COST))]
 ) -> QueuePage:
-    """What is open of every model, over all tenants, how fast it goes, and when it will be done."""
+    """Return the backlog of every model over all tenants, with its speed and ETA."""
     served = services.settings.models.served
-    found = await asyncio.gather(*(services.ledger.run(ledger.read_backlog(name)) for name in served))
+    backlogs = await asyncio.gather(*(services.ledger.run(ledger.read_backlog(name)) for name in served))
     stored = (await services.ledger.run(read_stats(()))).stored
     return QueuePage(
-        data=[_body(backlog) for backlog in found],
+        data=[_build_body(backlog) for backlog in backlogs],
         tenants=[TenantBody(tenant=tenant, stored_bytes=size) for tenant, size in stored],
     )
 
 
-def _body(backlog: Backlog) -> BacklogBody:
+def _build_body(backlog: Backlog) -> BacklogBody:
     rate = backlog.drain_rate
     eta_s = 0.0 if not backlog.open_characters else backlog.open_characters / rate if rate else None
     return BacklogBody(

@@ -1,4 +1,4 @@
-"""/v1/jobs/{id}/results and /documents: what came of a job's documents."""
+"""/v1/jobs/{id}/results and /documents: the results of a job's documents."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MAX_LIMIT = 1000
 
 
 class CsvCells(StrEnum):
-    """How texts are written to CSV."""
+    """Escaping of texts in CSV."""
 
     safe = "safe"
     raw = "raw"
@@ -45,7 +45,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
 def _page_cost(request: Request) -> int:
-    """Return what a page of results costs: the more results it may read, the more; most where it looks for few."""
+    """Return the rate limit cost of a page: it grows with `limit`, and is highest with a filter by status."""
     query = request.query_params
     limit = query.get("limit", str(DEFAULT_LIMIT))
     if "status" in query or not limit.isascii() or not limit.isdigit() or len(limit) > len(str(MAX_LIMIT)):
@@ -60,14 +60,13 @@ def _page_cost(request: Request) -> int:
     response_model=None,
     responses={
         200: {
-            "description": "Finished documents in input order: a page of at most `limit` and about 8 MiB, or where "
-            "`Accept` asks for "
-            "`application/x-ndjson` or `text/csv` all of them; then the header `Gleaner-Complete` says whether the "
-            "job had ended.",
+            "description": "Finished documents in input order: a page of at most `limit` results and about 8 MiB. "
+            "With `Accept: application/x-ndjson` or `text/csv` all of them; the header `Gleaner-Complete` then "
+            "says whether the job had ended.",
             "model": ResultsPage,
             "content": {
-                NDJSON: {"schema": {"type": "string", "description": "One result object a line."}},
-                CSV: {"schema": {"type": "string", "description": "A row for each entity, as RFC 4180."}},
+                NDJSON: {"schema": {"type": "string", "description": "One result object per line."}},
+                CSV: {"schema": {"type": "string", "description": "One row per entity (RFC 4180)."}},
             },
         },
         **openapi.error_responses("bad_cursor", *openapi.JOB, "validation_failed"),
@@ -78,38 +77,40 @@ async def get_results(
     services: ServicesDep,
     caller: Annotated[Caller, Depends(require(Role.VIEWER, cost=_page_cost))],
     job_id: JobId,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(description="The previous page's `next_cursor`.")] = None,
     limit: Annotated[
         int | None,
-        Query(ge=1, le=MAX_LIMIT, description="Most results; 100 a page, all of a stream by default."),
+        Query(ge=1, le=MAX_LIMIT, description="Most results; by default 100 per page, or all in a stream."),
     ] = None,
-    status: Annotated[list[DocumentStatus] | None, Query(description="Only results of this status.")] = None,
+    status: Annotated[list[DocumentStatus] | None, Query(description="Only results with this status.")] = None,
     csv: Annotated[
         CsvCells,
         Query(
-            description="Of CSV: `safe` puts `'` before a text that a spreadsheet would run as a formula (it "
-            "begins with `=`, `+`, `-`, `@`, a tab or a line break), `raw` leaves texts as they are."
+            description="CSV only: `safe` puts `'` before a text that a spreadsheet would run as a formula (it "
+            "begins with `=`, `+`, `-`, `@`, a tab or a line break), `raw` leaves texts unchanged."
         ),
     ] = CsvCells.safe,
-    bom: Annotated[bool, Query(description="Of CSV: begin with a byte order mark, as Excel needs.")] = False,
+    bom: Annotated[bool, Query(description="CSV only: begin with a byte order mark, which Excel needs.")] = False,
 ) -> Response:
-    """Finished documents, in input order without gaps; also while the job runs."""
+    """Return finished documents in input order without gaps, also while the job runs."""
     start, statuses = cursors.decode_result_cursor(cursor), frozenset(status or ())
-    kind = accepted(request.headers.get("accept", ""), JSON, NDJSON, CSV)
+    kind = choose_media_type(request.headers.get("accept", ""), JSON, NDJSON, CSV)
     if kind == JSON:
         page = ReadOptions(encode_json, start, limit or DEFAULT_LIMIT, statuses, separator=b",", paged=True)
         reader = ResultsReader(services, caller, job_id, page)
-        return await results_response(reader, b'{"data":[', _end_page, slot=services.streams.hold_slot(caller))
+        return await results_response(
+            reader, b'{"data":[', _encode_page_end, slot=services.streams.hold_slot(caller)
+        )
     encode = partial(encode_csv_rows, safe=csv is CsvCells.safe) if kind == CSV else encode_ndjson_line
     stream = ReadOptions(encode, start, limit or services.settings.max_ndjson_documents, statuses)
     reader = ResultsReader(services, caller, job_id, stream)
     head = (BOM if bom else b"") + CSV_HEADER if kind == CSV else b""
-    with ExitStack() as held:
-        held.enter_context(services.streams.hold_slot(caller))
+    with ExitStack() as stack:
+        stack.enter_context(services.streams.hold_slot(caller))
         first = await reader.read_first()
         return ReleasingResponse(
             stream_results(reader, first, head),
-            held.pop_all(),
+            stack.pop_all(),
             media_type=f"{CSV}; charset=utf-8; header=present" if kind == CSV else NDJSON,
             headers={"Gleaner-Complete": "true" if reader.complete else "false"},
         )
@@ -121,7 +122,7 @@ async def get_results(
     summary="Read one document's result",
     response_model=None,
     responses={
-        200: {"model": ResultBody, "description": "What came of it, or `queued` or `running`."},
+        200: {"model": ResultBody, "description": "The result; its status may be `queued` or `running`."},
         **openapi.error_responses(*openapi.JOB, "document_not_found"),
     },
 )
@@ -129,9 +130,9 @@ async def get_document(
     services: ServicesDep,
     caller: Viewer,
     job_id: JobId,
-    doc_id: Annotated[str, Path(description="The document's id; its index where it has none.", examples=["0"])],
+    doc_id: Annotated[str, Path(description="The document's id, or its index if it has none.", examples=["0"])],
 ) -> Response:
-    """The outcome of one document, by the id that it was submitted with."""
+    """Return the result of one document by its submitted id."""
     document = await read_document(services, caller, job_id, doc_id)
     if document is None:
         raise Problem("document_not_found", "the job has no document with this id")
@@ -140,20 +141,20 @@ async def get_document(
     return await results_response(document, slot=services.streams.hold_slot(caller))
 
 
-def _end_page(reader: ResultsReader) -> bytes:
+def _encode_page_end(reader: ResultsReader) -> bytes:
     cursor = reader.next_cursor
     next_cursor = "null" if cursor is None else f'"{cursors.encode_result_cursor(cursor)}"'
     complete = "true" if reader.complete else "false"
     return f'],"next_cursor":{next_cursor},"complete":{complete}}}'.encode()
 
 
-def accepted(accept: str, *offered: str) -> str:
-    """Which of the offered media types an Accept header likes best; the first where it names none of them."""
+def choose_media_type(accept: str, *offered: str) -> str:
+    """Return the offered media type that an Accept header prefers; the first if it names none of them."""
     best, quality = offered[0], 0.0
     for part in accept.lower().split(","):
         kind, _, parameters = part.partition(";")
         match = re.search(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)", parameters)
-        wish = float(match[1]) if match else 1.0
-        if kind.strip() in offered and wish > quality:
-            best, quality = kind.strip(), wish
+        weight = float(match[1]) if match else 1.0
+        if kind.strip() in offered and weight > quality:
+            best, quality = kind.strip(), weight
     return best

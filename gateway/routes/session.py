@@ -1,4 +1,4 @@
-"""/v1/session: a browser's cookie. Only there where `GLEANER_AUTH_COOKIE` is on."""
+"""/v1/session: browser sessions by cookie; served if `GLEANER_AUTH_COOKIE` is on."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ router = APIRouter(prefix="/v1/session", tags=["health"])
     summary="Sign a browser in",
     status_code=204,
     response_model=None,
-    responses={204: {"description": "The browser has the cookie."}, **openapi.error_responses()},
+    responses={204: {"description": "The cookie is set."}, **openapi.error_responses()},
 )
 async def create_session(
     request: Request, services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.VIEWER))]
 ) -> Response:
-    """Begin a session with the key of this request's header; it ends with the key, at sign-out, or in time.
+    """Begin a session with the key in this request's header; it ends with the key, at sign-out, or when it expires.
 
-    Scripts cannot read the cookie, which holds a token of the session and not the key.
+    The cookie holds a session token, not the key, and scripts cannot read it.
     """
     sessions = services.sessions
     if key_in_headers(request) is None:
-        raise Problem("unauthenticated", "a session begins with the key in a header")
+        raise Problem("unauthenticated", "send the key in a header to begin a session")
     response = Response(status_code=204)
     response.set_cookie(
         sessions.cookie_name(request),
@@ -44,7 +44,7 @@ async def create_session(
         httponly=True,
         samesite="strict",
     )
-    _drop(response, sessions.is_secure(request), LEGACY_COOKIE)
+    _delete_cookie(response, sessions.is_secure(request), LEGACY_COOKIE)
     return response
 
 
@@ -55,21 +55,21 @@ async def create_session(
     status_code=204,
     response_model=None,
     responses={
-        204: {"description": "The session has ended, and the browser has dropped the cookie."},
+        204: {"description": "The session has ended, and the cookie is deleted."},
         **openapi.error_responses(),
     },
 )
 async def delete_session(
     request: Request, services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.VIEWER))]
 ) -> Response:
-    """End the session of this browser's cookie; the key itself stays good."""
+    """End the session of this browser's cookie; the key itself stays valid."""
     response, name = Response(status_code=204), services.sessions.cookie_name(request)
     if token := request.cookies.get(name):
         await services.sessions.end_session(token)
-    _drop(response, services.sessions.is_secure(request), name)
-    _drop(response, services.sessions.is_secure(request), LEGACY_COOKIE)
+    _delete_cookie(response, services.sessions.is_secure(request), name)
+    _delete_cookie(response, services.sessions.is_secure(request), LEGACY_COOKIE)
     return response
 
 
-def _drop(response: Response, secure: bool, name: str) -> None:
+def _delete_cookie(response: Response, secure: bool, name: str) -> None:
     response.delete_cookie(name, secure=secure, httponly=True, samesite="strict")

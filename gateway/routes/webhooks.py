@@ -77,7 +77,7 @@ def _describe_body(model: type[BaseModel], *, required: bool = True) -> dict[str
     openapi_extra=_describe_body(EndpointIn),
 )
 async def create_webhook_endpoint(request: Request, services: ServicesDep, caller: Submitter) -> EndpointWithSecret:
-    """Hear of jobs that end. The secret is shown here and never again."""
+    """Register a webhook endpoint for jobs that end. The secret is shown only in this response."""
     endpoint_in, content = await _read_model(request, EndpointIn)
     with collect_errors() as errors:
         events = parse_events(endpoint_in.events, ("events",), errors)
@@ -96,7 +96,7 @@ async def create_webhook_endpoint(request: Request, services: ServicesDep, calle
     "", operation_id="list_webhook_endpoints", summary="List the endpoints", responses=openapi.error_responses()
 )
 async def list_webhook_endpoints(services: ServicesDep, caller: Lister) -> EndpointsPage:
-    """Your tenant's registered endpoints, oldest first; those of single jobs are not among them."""
+    """List your tenant's registered endpoints, oldest first; inline endpoints of jobs are not included."""
     registered = await services.endpoints.list_registered(caller.tenant)
     return EndpointsPage(data=[EndpointBody(**build_endpoint_fields(endpoint)) for endpoint in registered])
 
@@ -104,11 +104,11 @@ async def list_webhook_endpoints(services: ServicesDep, caller: Lister) -> Endpo
 @endpoints.get(
     "/{endpoint_id}",
     operation_id="get_webhook_endpoint",
-    summary="Look at an endpoint",
+    summary="Get an endpoint",
     responses=openapi.error_responses("endpoint_not_found", "validation_failed"),
 )
 async def get_webhook_endpoint(services: ServicesDep, caller: Viewer, endpoint_id: EndpointId) -> EndpointBody:
-    """An endpoint and how it fares; also one that a job brought along."""
+    """Return an endpoint with its recent successes and failures; also an inline endpoint of a job."""
     return EndpointBody(**build_endpoint_fields(await services.endpoints.get(caller.tenant, endpoint_id)))
 
 
@@ -122,7 +122,7 @@ async def get_webhook_endpoint(services: ServicesDep, caller: Viewer, endpoint_i
 async def update_webhook_endpoint(
     request: Request, services: ServicesDep, caller: Submitter, endpoint_id: EndpointId
 ) -> EndpointBody:
-    """Change what is given. `{"status": "active"}` brings a disabled one back, and what waited for it is sent."""
+    """Change the given fields. `{"status": "active"}` enables a disabled endpoint and sends its waiting events."""
     patch, content = await _read_model(request, EndpointPatch)
     with collect_errors() as errors:
         events = parse_events(patch.events, ("events",), errors) if "events" in content else None
@@ -142,16 +142,16 @@ async def update_webhook_endpoint(
 @endpoints.delete(
     "/{endpoint_id}",
     operation_id="delete_webhook_endpoint",
-    summary="Remove an endpoint",
+    summary="Delete an endpoint",
     status_code=204,
     response_model=None,
     responses={
-        204: {"description": "Nothing is sent to it any more."},
+        204: {"description": "Nothing more is sent to it."},
         **openapi.error_responses("endpoint_not_found", "validation_failed"),
     },
 )
 async def delete_webhook_endpoint(services: ServicesDep, caller: Submitter, endpoint_id: EndpointId) -> Response:
-    """Forget the endpoint and what was still to be delivered to it."""
+    """Delete the endpoint and its pending deliveries."""
     await services.endpoints.delete(caller.tenant, endpoint_id)
     await services.barrier.confirm_writes()
     return Response(status_code=204)
@@ -167,7 +167,7 @@ async def delete_webhook_endpoint(services: ServicesDep, caller: Submitter, endp
 async def rotate_webhook_secret(
     request: Request, services: ServicesDep, caller: Submitter, endpoint_id: EndpointId
 ) -> RotatedBody:
-    """A new secret, shown once; the old one signs along for 24 hours, so that the receiver can change in peace."""
+    """Set a new secret, which is shown once; payloads are signed with the old one too for 24 hours."""
     _, content = await _read_model(request, RotateIn, empty=True)
     with collect_errors() as errors:
         secret = parse_secret(content, (), errors)
@@ -189,7 +189,7 @@ async def rotate_webhook_secret(
     responses=openapi.error_responses("endpoint_not_found", "validation_failed"),
 )
 async def test_webhook_endpoint(services: ServicesDep, caller: Submitter, endpoint_id: EndpointId) -> TestBody:
-    """Send a signed `webhook.test` now, once, and tell what the receiver said; also to a disabled endpoint."""
+    """Send a signed `webhook.test` once and return the receiver's response; also to a disabled endpoint."""
     return build_test_body(await services.endpoints.send_test(caller.tenant, endpoint_id))
 
 
@@ -203,11 +203,13 @@ async def list_webhook_deliveries(
     services: ServicesDep,
     caller: Lister,
     endpoint_id: EndpointId,
-    status: Annotated[Literal["pending", "delivered", "failed"] | None, Query(description="Only these.")] = None,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=200, description="Most deliveries of the page.")] = 50,
+    status: Annotated[
+        Literal["pending", "delivered", "failed"] | None, Query(description="Only with this status.")
+    ] = None,
+    cursor: Annotated[str | None, Query(description="The previous page's `next_cursor`.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="Most deliveries per page.")] = 50,
 ) -> DeliveriesBody:
-    """What was and is to be sent to an endpoint, newest first, with every attempt; kept for seven days."""
+    """List past and pending deliveries of an endpoint, newest first, with every attempt; kept for seven days."""
     start = cursors.decode_delivery_cursor(cursor)
     await services.endpoints.get(caller.tenant, endpoint_id)
     page = await services.ledger.run(
@@ -222,7 +224,7 @@ async def list_webhook_deliveries(
 @endpoints.post(
     "/{endpoint_id}/recover",
     operation_id="recover_webhook_deliveries",
-    summary="Send again what failed",
+    summary="Retry failed deliveries",
     status_code=202,
     responses=openapi.error_responses(*_BODY, "endpoint_not_found", "endpoint_disabled"),
     openapi_extra=_describe_body(RecoverIn),
@@ -230,7 +232,7 @@ async def list_webhook_deliveries(
 async def recover_webhook_deliveries(
     request: Request, services: ServicesDep, caller: Recoverer, endpoint_id: EndpointId
 ) -> RecoveredBody:
-    """Try again whatever failed since a time, each with its whole schedule before it."""
+    """Retry the deliveries that failed since a time, each with its whole schedule."""
     recover_in, _ = await _read_model(request, RecoverIn)
     since = _parse_since(recover_in.since)
     await services.endpoints.get(caller.tenant, endpoint_id)
@@ -249,23 +251,23 @@ async def recover_webhook_deliveries(
 @single.get(
     "/{delivery_id}",
     operation_id="get_webhook_delivery",
-    summary="Look at a delivery",
+    summary="Get a delivery",
     responses=openapi.error_responses("delivery_not_found", "validation_failed"),
 )
 async def get_webhook_delivery(services: ServicesDep, caller: Viewer, delivery_id: DeliveryId) -> DeliveryBody:
-    """One event for one endpoint, with every attempt."""
+    """Return the delivery of one event to one endpoint, with every attempt."""
     return build_delivery_body(services.codec, await _get_owned_delivery(services, caller, delivery_id))
 
 
 @single.post(
     "/{delivery_id}/redeliver",
     operation_id="redeliver_webhook",
-    summary="Send again",
+    summary="Send an event again",
     status_code=202,
     responses=openapi.error_responses("delivery_not_found", "endpoint_disabled", "validation_failed"),
 )
 async def redeliver_webhook(services: ServicesDep, caller: Submitter, delivery_id: DeliveryId) -> DeliveryBody:
-    """Send an event again, whatever became of it, under the same `webhook-id`."""
+    """Send an event again, whatever its outcome, with the same `webhook-id`."""
     await _get_owned_delivery(services, caller, delivery_id)
     match await services.ledger.run(webhooks.redeliver(delivery_id)):
         case RedeliverOutcome.DISABLED:

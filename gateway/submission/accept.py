@@ -10,8 +10,6 @@ from fastapi import Request
 from starlette.responses import Response
 
 from gateway.access.auth import Caller, recheck_caller
-from gateway.access.streams import ReleasingResponse
-from gateway.http.schemas.jobs import JobWebhook
 from gateway.http.services import Services
 from gateway.reading.job_waiter import CompletionWatch
 from gateway.reading.views import job_url

@@ -318,7 +318,7 @@ async def test_events_go_on_where_a_client_left_off(api: Api) -> None:
 
 async def test_a_client_that_reads_nothing_costs_no_memory(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events are built as they are read: a slow client misses the intermediate ones and gets the last."""
-    monkeypatch.setattr(events, "CALM_S", 0)
+    monkeypatch.setattr(events, "MIN_INTERVAL_S", 0)
     job_id = await api.submit(*(f"Ada {n}" for n in range(320)))
     listener = Listener(api, job_id)
     await listener.until(1)
