@@ -1,4 +1,4 @@
-"""The gateway's settings: what all processes share, and HTTP's own addresses, keys and limits."""
+"""The gateway's settings: the common ones, and addresses, keys and limits of the HTTP API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 
 
 class GatewaySettings(WebhookSettings):
-    """Read once by `gateway.__main__`; limits are the ones that /v1/limits will serve."""
+    """Settings of the gateway, read once by `gateway.__main__`; GET /v1/limits serves the limits."""
 
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
@@ -27,124 +27,131 @@ class GatewaySettings(WebhookSettings):
         1,
         ge=0,
         le=64,
-        description="Processes that serve the port together; 0 is one a core. Limits of a process, such as open "
-        "files, are each one's own. In Kubernetes more replicas come first.",
+        description="Processes that serve the port; 0 starts one per core. Per-process limits, such as open "
+        "files, apply to each. In Kubernetes, prefer more replicas.",
     )
     auth: Literal["on", "off"] = Field(
         "on",
-        description="`off` makes every caller an admin of the tenant `default`; loopback `GLEANER_HOST` only.",
+        description="`off` makes every caller an admin of the tenant `default`; requires a loopback "
+        "`GLEANER_HOST`.",
     )
     keys_file: Path = Field(
         Path("~/.gleaner/keys.json"),
-        description="The API keys file (`gleaner keys` edits it); changes count within two seconds.",
+        description="The API keys file (edit it with `gleaner keys`); changes take effect within two seconds.",
     )
     keys_max_stale_s: int = Field(
         600,
         ge=0,
-        description="How long the keys last read stay in force while the keys file is missing or damaged "
-        "(seconds); then every key gets 503 `keys_unavailable` until the file can be read. 0 is for as long as the "
+        description="How long the last keys remain valid while the keys file is missing or damaged (seconds); "
+        "then every request with a key gets 503 `keys_unavailable` until the file can be read. 0: as long as the "
         "process runs.",
     )
 
     auth_query: bool = Field(
         False,
-        description="Also take the key from `?api_key=`; query strings end up in proxies' logs, so only where a "
-        "client can send no header.",
+        description="Also accept the key in `?api_key=`. Proxies log query strings, so enable it only for clients "
+        "that cannot send headers.",
     )
     auth_cookie: bool = Field(
         False,
-        description="Sign browsers in with `POST /v1/session`, which sets a session's cookie: "
-        "`__Host-gleaner_session` over https, `gleaner_session` over plain HTTP. What changes something then needs "
-        "the header `X-Gleaner-CSRF`. Behind a proxy that ends https, name it in `GLEANER_TRUSTED_PROXIES`.",
+        description="Let browsers sign in with `POST /v1/session`, which sets a session cookie: "
+        "`__Host-gleaner_session` over https, `gleaner_session` over plain HTTP. State-changing requests then "
+        "need the header `X-Gleaner-CSRF`. If a proxy terminates TLS, add it to `GLEANER_TRUSTED_PROXIES`.",
     )
     session_lifetime_s: int = Field(
-        12 * 3600, ge=60, description="How long a browser's session lasts (seconds); it ends earlier with its key."
+        12 * 3600, ge=60, description="Lifetime of a browser session (seconds); it ends earlier if its key does."
     )
     auth_failures_per_minute: int = Field(
         120,
         ge=0,
-        description="Attempts with bad keys a minute from one address (IPv6: one /64) before they are answered "
-        "429; 0 is no limit.",
+        description="Attempts with invalid keys per minute from one address (IPv6: one /64); more get 429. 0 is "
+        "no limit.",
     )
     anonymous_per_minute: int = Field(
         6000,
         ge=0,
-        description="Requests without a key a minute from one address (IPv6: one /64) to one gateway process, of "
-        "pages, of documents and of the API; more get 429. Probes are not counted. 0 is no limit.",
+        description="Requests without a key per minute from one address (IPv6: one /64) to one gateway process: "
+        "pages, documentation and the API; more get 429. Probes are not counted. 0 is no limit.",
     )
     docs: Literal["on", "off"] = Field(
-        "on", description="`off` serves no API reference: /docs, /redoc and /openapi.json are 404."
+        "on", description="`off` disables the API reference: /docs, /redoc and /openapi.json return 404."
     )
 
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
         (),
-        description="Addresses or networks, comma-separated, whose X-Forwarded-For and X-Forwarded-Proto are "
-        "believed.",
+        description="Comma-separated addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are "
+        "trusted.",
     )
     https: Literal["off", "redirect", "require"] = Field(
         "off",
-        description="What plain HTTP gets, probes aside: `off`: answers; `redirect`: GET is sent to https, all "
-        "else refused; `require`: refused. HTTPS is the gateway's own or a trusted proxy's.",
+        description="Response to plain HTTP, except for probes. `off`: serve it; `redirect`: redirect GET to "
+        "https and refuse all else; `require`: refuse it. HTTPS is terminated by the gateway or by a trusted "
+        "proxy.",
     )
     https_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Host names, comma-separated, that `https=redirect` sends browsers to; none: whatever Host the "
-        "request names.",
+        description="Comma-separated host names that `https=redirect` redirects to; empty: the Host of the "
+        "request.",
     )
     hsts_s: int = Field(
         31_536_000,
         ge=0,
-        description="How long browsers shall keep to https (seconds), told where `https` is not `off`; 0 tells "
-        "nothing.",
+        description="`max-age` of Strict-Transport-Security (seconds), sent unless `https` is `off`; 0 sends no "
+        "header.",
     )
-    tls_cert_file: Path | None = Field(None, description="Certificate chain (PEM); the API then speaks HTTPS.")
+    tls_cert_file: Path | None = Field(None, description="Certificate chain (PEM); enables HTTPS for the API.")
     tls_key_file: Path | None = Field(None, description="Private key of the certificate (PEM).")
     tls_client_ca_file: Path | None = Field(
-        None, description="Clients must show a certificate of this authority (PEM)."
+        None, description="Certificate authority (PEM); clients must present a certificate of it."
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Origins whose pages may call the API, comma-separated, as `https://app.example.com`; none by "
-        "default. Cookies are never taken from them.",
+        description="Comma-separated origins whose pages may call the API, such as `https://app.example.com`; "
+        "none by default. Their cookies are ignored.",
     )
 
     durability: Durability = Field(
         "disk",
-        description="What a 202 waits for: `process`: the server has it; `disk`: it says that its append-only file "
-        "is on disk, which Valkey does too soon unless it runs with `appendfsync always`; `replica`: and a replica "
-        "has it, too.",
+        description="When a 202 is sent. `process`: Redis has the job; `disk`: Redis reports its append-only file "
+        "as synced to disk, which Valkey does too early without `appendfsync always`; `replica`: a replica has "
+        "the job as well.",
     )
 
     max_body_bytes: int = Field(32 * MIB, ge=1, description="Largest JSON request body (bytes).")
     body_memory_bytes: int = Field(
         0,
         ge=0,
-        description="Bytes of request bodies that a process keeps at once, half of it at most for one tenant; a "
-        "request that does not fit in ten seconds is answered 503 `overloaded`. At least twice `max_body_bytes`, "
-        "which 0 stands for.",
+        description="Memory for request bodies per process (bytes), at most half of it for one tenant; a request "
+        "that does not get its share within ten seconds gets 503 `overloaded`. At least, and with 0 exactly, "
+        "twice `max_body_bytes`.",
     )
     max_compression_ratio: int = Field(
-        100, ge=1, description="Most that a compressed request body, or any piece of it, may expand."
+        100, ge=1, description="Largest compression ratio of a request body and of each chunk of it."
     )
     body_idle_s: float = Field(
         30.0,
         gt=0,
-        description="Longest silence within a request body (seconds); it must also bring 1 KiB a second.",
+        description="Longest pause within a request body (seconds); it must also arrive at 1 KiB per second or "
+        "faster.",
     )
     header_timeout_s: float = Field(
-        10.0, gt=0, description="How long a request's head may take, from the connection on (seconds)."
+        10.0, gt=0, description="Longest time from the connection to the end of the request headers (seconds)."
     )
     write_timeout_s: float = Field(
-        60.0, gt=0, description="How long a client may read nothing of an answer that waits for it (seconds)."
+        60.0,
+        gt=0,
+        description="Seconds a client may stall while reading a response before the connection is closed.",
     )
     max_documents: int = Field(10_000, ge=1, description="Most documents of a JSON job.")
     max_ndjson_bytes: int = Field(256 * MIB, ge=1, description="Largest NDJSON request body (bytes).")
     max_upload_s: int = Field(
-        3600, ge=1, description="How long an NDJSON upload may take, for what came of it is stored (seconds)."
+        3600,
+        ge=1,
+        description="Longest duration of an NDJSON upload (seconds); its documents are stored as they arrive.",
     )
     max_ndjson_documents: int = Field(100_000, ge=1, description="Most documents of an NDJSON job.")
     max_document_bytes: int = Field(
-        MIB, ge=1, description="Largest text (UTF-8 bytes); a larger one fails alone with `document_too_large`."
+        MIB, ge=1, description="Largest text (UTF-8 bytes); a larger one fails alone, with `document_too_large`."
     )
     max_document_id_length: int = Field(256, ge=1, description="Longest document id (characters).")
     max_labels: int = Field(100, ge=1, description="Most labels of a job or of a document.")
@@ -153,137 +160,152 @@ class GatewaySettings(WebhookSettings):
         1024, ge=1, description="Longest description of a label (characters)."
     )
     max_metadata_entries: int = Field(16, ge=0, description="Most metadata entries of a job.")
-    max_metadata_length: int = Field(512, ge=1, description="Longest metadata value (characters); keys have 64.")
-
-    default_deadline_s: int = Field(DAY_S, ge=1, description="Deadline of a job that names none (seconds).")
-    max_deadline_s: int = Field(DAY_S, ge=1, description="Longest deadline a job may ask for (seconds).")
-    default_result_ttl_s: int = Field(
-        DAY_S, ge=1, description="How long results stay after the job's end where the job does not say (seconds)."
+    max_metadata_length: int = Field(
+        512, ge=1, description="Longest metadata value (characters); keys have at most 64."
     )
-    max_result_ttl_s: int = Field(DAY_S, ge=1, description="Longest stay of results a job may ask for (seconds).")
+
+    default_deadline_s: int = Field(DAY_S, ge=1, description="Deadline of a job that sets none (seconds).")
+    max_deadline_s: int = Field(DAY_S, ge=1, description="Longest deadline a job may set (seconds).")
+    default_result_ttl_s: int = Field(
+        DAY_S,
+        ge=1,
+        description="How long results are stored after the end of a job that does not set it (seconds).",
+    )
+    max_result_ttl_s: int = Field(
+        DAY_S, ge=1, description="Longest time a job may set for storing its results (seconds)."
+    )
 
     retry_text_ttl_s: int = Field(
         3600,
         ge=1,
-        description="How long the texts of a cancelled job stay for a retry (seconds), at most as long as its "
-        "results.",
+        description="How long the texts of a cancelled job are stored for a retry (seconds), at most as long as "
+        "its results.",
     )
 
     extract_max_documents: int = Field(32, ge=1, description="Most documents of one `POST /v1/extract`.")
     extract_wait_s: float = Field(
-        30.0, gt=0, le=60, description="How long `POST /v1/extract` waits before it answers 202 (seconds)."
+        30.0,
+        gt=0,
+        le=60,
+        description="How long `POST /v1/extract` waits for the results before it responds with 202 (seconds).",
     )
     max_wait_s: int = Field(60, ge=0, le=60, description="Longest `?wait=` and `Prefer: wait=` (seconds).")
 
     key_streams: int = Field(
         256,
         ge=0,
-        description="Event streams, streams of results and waits of one key that one gateway process holds open; "
-        "more get 429. Waits of `POST /v1/extract` are not counted. 0 is no limit.",
+        description="Event streams, result streams and waits of one key that one gateway process keeps open; more "
+        "get 429. Waits of `POST /v1/extract` are not counted. 0 is no limit.",
     )
-    tenant_streams: int = Field(512, ge=0, description="The same of one tenant; 0 is no limit.")
+    tenant_streams: int = Field(512, ge=0, description="As `key_streams`, for one tenant; 0 is no limit.")
 
-    key_requests_per_s: int = Field(0, ge=0, description="Requests a second of one key; 0 is no limit.")
-    key_submits_per_s: int = Field(0, ge=0, description="Submissions a second of one key; 0 is no limit.")
+    key_requests_per_s: int = Field(0, ge=0, description="Requests per second of one key; 0 is no limit.")
+    key_submits_per_s: int = Field(0, ge=0, description="Submissions per second of one key; 0 is no limit.")
     key_reads_per_s: int = Field(
         0,
         ge=0,
-        description="Reads a second of one key, and whatever else is no submission: 1 for one job, 5 for a list, "
-        "up to 5 for a page of results; 0 is no limit. The chart has 50.",
+        description="Reads per second of one key; all requests except submissions are reads: one job costs 1, a "
+        "list 5, a page of results up to 5. 0 is no limit. The chart sets 50.",
     )
-    key_documents_per_day: int = Field(0, ge=0, description="Documents a day of one key; 0 is no limit.")
+    key_documents_per_day: int = Field(0, ge=0, description="Documents per day of one key; 0 is no limit.")
     key_characters_per_day: int = Field(
-        0, ge=0, description="Characters a day of one key, as open ones are counted; 0 is no limit."
+        0,
+        ge=0,
+        description="Characters per day of one key, counted as in `tenant_max_open_characters`; 0 is no limit.",
     )
     key_open_jobs: int = Field(
         0,
         ge=0,
-        description="Most open jobs of one key; 0 is no limit. `gleaner keys create` sets these six for a single "
-        "key.",
+        description="Most open jobs of one key; 0 is no limit. `gleaner keys create` overrides these six limits "
+        "for a single key.",
     )
-    tenant_requests_per_s: int = Field(0, ge=0, description="Requests a second of one tenant; 0 is no limit.")
-    tenant_submits_per_s: int = Field(0, ge=0, description="Submissions a second of one tenant; 0 is no limit.")
+    tenant_requests_per_s: int = Field(0, ge=0, description="Requests per second of one tenant; 0 is no limit.")
+    tenant_submits_per_s: int = Field(0, ge=0, description="Submissions per second of one tenant; 0 is no limit.")
     tenant_reads_per_s: int = Field(
         0,
         ge=0,
-        description="Reads a second of one tenant, counted as for `key_reads_per_s`; 0 is no limit. The chart has "
-        "100.",
+        description="Reads per second of one tenant, counted as in `key_reads_per_s`; 0 is no limit. The chart "
+        "sets 100.",
     )
-    tenant_documents_per_day: int = Field(0, ge=0, description="Documents a day of one tenant; 0 is no limit.")
+    tenant_documents_per_day: int = Field(0, ge=0, description="Documents per day of one tenant; 0 is no limit.")
     tenant_characters_per_day: int = Field(
-        0, ge=0, description="Characters a day of one tenant, as open ones are counted; 0 is no limit."
+        0,
+        ge=0,
+        description="Characters per day of one tenant, counted as in `tenant_max_open_characters`; 0 is no limit.",
     )
     tenant_max_open_jobs: int = Field(0, ge=0, description="Most open jobs of one tenant; 0 is no limit.")
     tenant_max_open_characters: int = Field(
         0,
         ge=0,
-        description="Most characters in open jobs of one tenant, those of a text once for each pass that its "
-        "labels need (about 256 tokens of labels a pass); 0 is no limit.",
+        description="Most characters in open jobs of one tenant; a text counts once per pass that its labels need "
+        "(about 256 tokens of labels per pass). 0 is no limit.",
     )
     tenant_max_inline_webhooks: int = Field(
         10_000,
         ge=0,
-        description="Most webhooks of single jobs (`webhook.url`) of one tenant that wait for their job or their "
-        "receiver; 0 is no limit. Registered endpoints do not count.",
+        description="Most single-job webhooks (`webhook.url`) of one tenant that wait for their job or their "
+        "receiver; registered endpoints do not count. 0 is no limit.",
     )
     tenant_max_stored_bytes: int = Field(
         0,
         ge=0,
-        description="Most bytes that one tenant keeps in the store: texts, results, metadata, webhooks; above it "
-        "429 `quota_exceeded`, and what runs still ends. A key may have a limit of its own for its tenant; 0 is no "
-        "limit.",
+        description="Most bytes that one tenant stores: texts, results, metadata, webhooks; above it, requests "
+        "that add to them get 429 `quota_exceeded`, and running jobs still end. A key may override it for its "
+        "tenant. 0 is no limit.",
     )
     model_max_open_characters: int = Field(
         0,
         ge=0,
-        description="Most characters in open jobs of one model, counted so; above it 503 `overloaded`. 0: none.",
+        description="Most characters in open jobs of one model, counted as in `tenant_max_open_characters`; above "
+        "it 503 `overloaded`. 0 is no limit.",
     )
     max_open_characters: int = Field(
         0,
         ge=0,
-        description="Most characters in open jobs of all, counted so; above it 503 `overloaded`; 0 is no limit.",
+        description="Most characters in all open jobs, counted as in `tenant_max_open_characters`; above it 503 "
+        "`overloaded`. 0 is no limit.",
     )
 
     @field_validator("trusted_proxies", "cors_origins", "https_hosts", mode="before")
     @classmethod
-    def _listed(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
     @field_validator("cors_origins")
     @classmethod
-    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is no origin; write it as https://app.example.com")
+                raise ValueError(f"{origin!r} is not an origin; write it as https://app.example.com")
         return origins
 
     @model_validator(mode="after")
-    def _tls_is_whole(self) -> Self:
+    def _check_tls_files(self) -> Self:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
-            raise ValueError("GLEANER_TLS_CERT_FILE and GLEANER_TLS_KEY_FILE go together")
+            raise ValueError("set both GLEANER_TLS_CERT_FILE and GLEANER_TLS_KEY_FILE, or neither")
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
-            raise ValueError("GLEANER_TLS_CLIENT_CA_FILE needs GLEANER_TLS_CERT_FILE")
+            raise ValueError("GLEANER_TLS_CLIENT_CA_FILE requires GLEANER_TLS_CERT_FILE")
         return self
 
     @model_validator(mode="after")
-    def _auth_off_is_local(self) -> Self:
+    def _check_auth_off_is_local(self) -> Self:
         if self.auth == "off" and not _is_loopback(self.host):
-            raise ValueError("GLEANER_AUTH=off needs a loopback GLEANER_HOST such as 127.0.0.1")
+            raise ValueError("GLEANER_AUTH=off requires a loopback GLEANER_HOST such as 127.0.0.1")
         return self
 
     @model_validator(mode="after")
-    def _largest_body_fits(self) -> Self:
+    def _check_body_memory(self) -> Self:
         if 0 < self.body_memory_bytes < 2 * self.max_body_bytes:
-            raise ValueError("GLEANER_BODY_MEMORY_BYTES is less than twice GLEANER_MAX_BODY_BYTES")
+            raise ValueError("GLEANER_BODY_MEMORY_BYTES must be at least twice GLEANER_MAX_BODY_BYTES")
         return self
 
     @model_validator(mode="after")
-    def _defaults_within_limits(self) -> Self:
+    def _check_defaults(self) -> Self:
         for name in ("deadline_s", "result_ttl_s"):
             if getattr(self, f"default_{name}") > getattr(self, f"max_{name}"):
-                raise ValueError(f"GLEANER_DEFAULT_{name.upper()} is above GLEANER_MAX_{name.upper()}")
+                raise ValueError(f"GLEANER_DEFAULT_{name.upper()} must be at most GLEANER_MAX_{name.upper()}")
         return self
 
 
