@@ -1,8 +1,8 @@
-"""The API keys file: who may call the gateway, as which tenant, in which role.
+"""The API keys file: the keys that may call the gateway, with tenant and role.
 
-`create -> file (hashes only) -> KeyRing.verify(presented key) -> KeyRecord`. The plain key is seen once, by
-whoever created it; the file keeps SHA-256 of it, which is enough for keys of 256 random bits. Writers take a
-file lock and replace the file atomically, so a gateway that reads meanwhile sees the old file or the new one.
+`create_key -> file (hashes only) -> KeyRing.verify(presented key) -> KeyRecord`. The plain key is shown once, to
+its creator; the file stores its SHA-256, which is enough for keys of 256 random bits. Writers take a file lock and
+replace the file atomically, so that a gateway reads either the old file or the new one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 
 KEY_PREFIX = "gl_"
 MAX_KEY_CHARACTERS = 256
-"""Longer credentials are refused unhashed."""
+"""Longer credentials are rejected without hashing."""
 MAX_FILE_BYTES = 16 << 20
-"""A larger file is refused unread: about 40,000 keys."""
+"""A larger file is rejected unread: about 40,000 keys."""
 RELOAD_EVERY_S = 1.0
 ROTATION_OVERLAP = timedelta(hours=24)
 
@@ -39,22 +39,22 @@ Tenant = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0
 
 
 class KeysError(Exception):
-    """The keys file cannot be read, is not one, or does not hold the key that was asked for."""
+    """The keys file cannot be read, is invalid, or does not contain the requested key."""
 
 
 class KeysStaleError(Exception):
-    """The keys file has been unreadable for so long that none of the keys last read is accepted any more."""
+    """The keys file has been unreadable for too long: the keys last read are no longer accepted."""
 
 
 class Role(StrEnum):
-    """What a key may do; each role includes the ones before it."""
+    """Permissions of a key; each role includes the ones before it."""
 
     VIEWER = "viewer"
     SUBMITTER = "submitter"
     ADMIN = "admin"
 
     def includes(self, other: Role) -> bool:
-        """True if a key of this role may do what `other` may."""
+        """Return True if a key of this role may do all that `other` may."""
         return self is other or _RANKS.index(self) >= _RANKS.index(other)
 
 
@@ -62,7 +62,7 @@ _RANKS = tuple(Role)
 
 
 class KeyLimits(BaseModel):
-    """What one key may do, where it differs from what the gateway's settings say of all; None: as they say."""
+    """Limits of one key that override the gateway's settings; None: as in the settings."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -72,13 +72,13 @@ class KeyLimits(BaseModel):
     documents_per_day: int | None = Field(None, ge=1)
     characters_per_day: int | None = Field(None, ge=1)
     open_jobs: int | None = Field(None, ge=1)
-    stored_bytes: int | None = Field(None, ge=1)  # of the key's tenant, when this key adds to it
+    stored_bytes: int | None = Field(None, ge=1)  # of the key's tenant, checked when this key submits
 
 
 class KeyRecord(BaseModel):
-    """One key as the file keeps it."""
+    """One key as stored in the file."""
 
-    # A newer version's fields survive a write by this one.
+    # Fields of newer versions survive a write by this one.
     model_config = ConfigDict(frozen=True, extra="allow")
 
     key_id: str = Field(min_length=1)
@@ -92,7 +92,7 @@ class KeyRecord(BaseModel):
     limits: KeyLimits = KeyLimits()
 
     def is_usable(self, now: datetime) -> bool:
-        """True while the key is neither revoked nor past its expiry."""
+        """Return True if the key is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
@@ -105,7 +105,7 @@ class _KeysFile(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key just made. `key` is the plain secret and cannot be had again."""
+    """A newly created key. `key` is the plain secret, which cannot be shown again."""
 
     key_id: str
     key: str
@@ -123,51 +123,50 @@ def create_key(
     expires_at: datetime | None = None,
     limits: Mapping[str, int | None] | None = None,
 ) -> NewKey:
-    """Make a key and add it to the file, which is made, mode 600, if it is not there.
+    """Create a key and add it to the file, which is created with mode 600 if it does not exist.
 
     Args:
-        path: the file.
-        tenant: whose key it is.
-        role: what it may do.
-        name: a word to know it by.
-        expires_at: when it ends; None for never.
+        path: the keys file.
+        tenant: the key's tenant.
+        role: the key's role.
+        name: a name for people to recognise it.
+        expires_at: time of expiry; None for never.
         limits: fields of `KeyLimits`.
 
     Raises:
         KeysError: the file is damaged, or the tenant's name, role, expiry or limits are not valid.
     """
-    with _editing(path) as keys:
-        new, record = _make(tenant, role, name, expires_at, limits or {})
+    with _open_for_edit(path) as keys:
+        new, record = _build_key(tenant, role, name, expires_at, limits or {})
         keys.append(record)
     return new
 
 
 def list_keys(path: Path) -> tuple[KeyRecord, ...]:
-    """Every key of the file, revoked and expired ones too, oldest first.
+    """Return every key of the file, including revoked and expired ones, oldest first.
 
     Raises:
         KeysError: the file is missing or damaged.
     """
-    return _read(path)
+    return _read_records(path)
 
 
 def rotate_key(path: Path, key_id: str, *, overlap: timedelta = ROTATION_OVERLAP) -> NewKey:
-    """Make a successor of a key (same tenant, role, name, limits) and let the old one end after `overlap`.
+    """Create a successor of a key (same tenant, role, name, limits); the old key expires after `overlap`.
 
-    The successor lives as long as the old key was made for, or for ever. An expiry that comes sooner than
-    the overlap stays.
+    The successor's lifetime is that of the old key, or unlimited. An earlier expiry of the old key stays.
 
     Raises:
         KeysError: no usable key has this id, or the file is damaged.
     """
-    now = _now()
-    with _editing(path) as keys:
-        position = _position(keys, key_id)
+    now = _utc_now()
+    with _open_for_edit(path) as keys:
+        position = _find_position(keys, key_id)
         old = keys[position]
         if not old.is_usable(now):
             raise KeysError(f"key {key_id} is revoked or expired; create a new one")
         lifetime = None if old.expires_at is None else now + (old.expires_at - old.created_at)
-        new, record = _make(old.tenant, old.role, old.name, lifetime, old.limits.model_dump())
+        new, record = _build_key(old.tenant, old.role, old.name, lifetime, old.limits.model_dump())
         end = now + overlap
         keys[position] = old.model_copy(update={"expires_at": min(end, old.expires_at or end)})
         keys.append(record)
@@ -175,28 +174,27 @@ def rotate_key(path: Path, key_id: str, *, overlap: timedelta = ROTATION_OVERLAP
 
 
 def revoke_key(path: Path, key_id: str) -> KeyRecord:
-    """End a key now; running gateways follow within two seconds. Repeating it changes nothing.
+    """Revoke a key; running gateways reject it within two seconds. Repeating it changes nothing.
 
     Raises:
         KeysError: no key has this id, or the file is damaged.
     """
-    with _editing(path) as keys:
-        position = _position(keys, key_id)
+    with _open_for_edit(path) as keys:
+        position = _find_position(keys, key_id)
         if keys[position].revoked_at is None:
-            keys[position] = keys[position].model_copy(update={"revoked_at": _now()})
+            keys[position] = keys[position].model_copy(update={"revoked_at": _utc_now()})
         return keys[position]
 
 
 class KeyRing:
-    """The usable keys of a file, kept current while the process runs.
+    """The usable keys of a file, reloaded when the file changes.
 
-    Not for several threads at once. A file that becomes unreadable or damaged later leaves the last good keys in
-    force for `max_stale_s`, so that an edit that is not finished locks nobody out; then every key is refused, for a
-    key that was revoked in the meantime would still open the door.
+    Not thread-safe. If the file becomes unreadable or damaged, the keys last read stay valid for `max_stale_s`, so
+    that an unfinished edit locks nobody out; then every key is rejected, since one may have been revoked meanwhile.
 
     Args:
         path: the keys file.
-        max_stale_s: how long the last good keys stay in force (seconds); 0: as long as the process runs.
+        max_stale_s: time for which the keys last read stay valid (seconds); 0: as long as the process runs.
         clock: monotonic seconds, for the reload interval.
 
     Raises:
@@ -207,9 +205,9 @@ class KeyRing:
         self._path = path
         self._max_stale_s = max_stale_s
         self._clock = clock
-        self._looked_at = clock()
-        self._signature = _signature(path)
-        self._by_hash = {record.sha256: record for record in _read(path)}
+        self._checked_at = clock()
+        self._signature = _file_signature(path)
+        self._by_hash = {record.sha256: record for record in _read_records(path)}
         self._bad_since: float | None = None
         self._reason = ""
         self._closed = False
@@ -222,7 +220,7 @@ class KeyRing:
         """
         if len(presented) > MAX_KEY_CHARACTERS or not presented.isascii():
             return None
-        return self.find(_digest(presented), now)
+        return self.find(_hash_key(presented), now)
 
     def find(self, sha256: str, now: datetime | None = None) -> KeyRecord | None:
         """Return the record of the key with this hash, or None if it is unknown, revoked or expired.
@@ -233,29 +231,29 @@ class KeyRing:
         self.refresh()
         if self._closed:
             raise KeysStaleError(self._reason)
-        # The look-up's timing tells about a hash, which nobody can choose; the comparison is constant-time.
+        # The lookup's timing depends on a hash, which no caller can choose; the comparison is constant-time.
         record = self._by_hash.get(sha256)
         if record is None or not hmac.compare_digest(record.sha256, sha256):
             return None
-        return record if record.is_usable(now or _now()) else None
+        return record if record.is_usable(now or _utc_now()) else None
 
     @property
     def stale_s(self) -> float:
-        """How long the file has been unreadable (seconds); 0 while it can be read."""
+        """Seconds for which the file has been unreadable; 0 if it is readable."""
         return 0.0 if self._bad_since is None else self._clock() - self._bad_since
 
     @property
     def readable(self) -> bool:
-        """True if the file could be read when it was last looked at."""
+        """True if the file could be read at the last check."""
         return self._bad_since is None
 
     def refresh(self) -> None:
-        """Read the file again if it has changed, once in `RELOAD_EVERY_S` at most."""
+        """Reload the file if it has changed, at most once per `RELOAD_EVERY_S`."""
         now = self._clock()
-        if now - self._looked_at < RELOAD_EVERY_S:
+        if now - self._checked_at < RELOAD_EVERY_S:
             return
-        self._looked_at = now
-        signature = _signature(self._path)
+        self._checked_at = now
+        signature = _file_signature(self._path)
         if signature is None or signature != self._signature:
             self._reload(signature)
         if not self._closed and self._max_stale_s and self.stale_s >= self._max_stale_s:
@@ -264,9 +262,9 @@ class KeyRing:
 
     def _reload(self, signature: tuple[int, ...] | None) -> None:
         try:
-            self._by_hash = {record.sha256: record for record in _read(self._path)}
+            self._by_hash = {record.sha256: record for record in _read_records(self._path)}
         except KeysError as error:
-            # A file that was not read at all may be readable at the next look without having changed.
+            # A file that could not be opened may become readable without a change.
             self._signature = None if isinstance(error.__cause__, OSError) else signature
             if self._bad_since is None:
                 self._bad_since = self._clock()
@@ -278,17 +276,17 @@ class KeyRing:
             log.info("keys.reloaded", extra={"keys": len(self._by_hash)})
 
 
-def _make(
+def _build_key(
     tenant: str, role: Role | str, name: str, expires_at: datetime | None, limits: Mapping[str, Any]
 ) -> tuple[NewKey, KeyRecord]:
-    now = _now()
+    now = _utc_now()
     key = KEY_PREFIX + secrets.token_urlsafe(32)
     if expires_at is not None and expires_at.tzinfo is not None and expires_at <= now:
-        raise KeysError("the expiry lies in the past")
+        raise KeysError("the expiry is in the past")
     try:
         record = KeyRecord(
             key_id=f"key_{secrets.token_hex(6)}",
-            sha256=_digest(key),
+            sha256=_hash_key(key),
             tenant=tenant,
             role=Role(role),
             name=name,
@@ -297,18 +295,18 @@ def _make(
             limits=KeyLimits(**limits),
         )
     except ValueError as error:
-        raise KeysError(_explain(error)) from error
+        raise KeysError(_describe_error(error)) from error
     return NewKey(record.key_id, key, record.tenant, record.role, record.expires_at), record
 
 
-def _explain(error: ValueError) -> str:
+def _describe_error(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
 
 
-def _position(keys: list[KeyRecord], key_id: str) -> int:
+def _find_position(keys: list[KeyRecord], key_id: str) -> int:
     for position, record in enumerate(keys):
         if record.key_id == key_id:
             return position
@@ -316,20 +314,20 @@ def _position(keys: list[KeyRecord], key_id: str) -> int:
 
 
 @contextmanager
-def _editing(path: Path) -> Iterator[list[KeyRecord]]:
-    """The file's keys to change in place; written back, under the lock, if the block does not raise."""
+def _open_for_edit(path: Path) -> Iterator[list[KeyRecord]]:
+    """Yield the file's keys to change in place; write them, under the lock, if the block does not raise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        keys = list(_read(path)) if path.exists() else []
+        keys = list(_read_records(path)) if path.exists() else []
         yield keys
-        _write(path, _KeysFile(keys=tuple(keys)))
+        _write_file(path, _KeysFile(keys=tuple(keys)))
     finally:
         os.close(lock)
 
 
-def _read(path: Path) -> tuple[KeyRecord, ...]:
+def _read_records(path: Path) -> tuple[KeyRecord, ...]:
     try:
         content = _read_bytes(path)
     except OSError as error:
@@ -337,18 +335,18 @@ def _read(path: Path) -> tuple[KeyRecord, ...]:
     try:
         records = _KeysFile.model_validate_json(content).keys
     except ValidationError as error:
-        # The chained error would quote the file's content, hashes included.
-        raise KeysError(f"{path} is not a keys file: {_explain(error)}") from None
+        # A chained error would quote the file's content, including hashes.
+        raise KeysError(f"{path} is not a keys file: {_describe_error(error)}") from None
     for name in ("key_id", "sha256"):
         values = [getattr(record, name) for record in records]
         if len(set(values)) < len(values):
-            # Which of the two counts would be chance, and one of them may be revoked.
+            # One of the two may be revoked, and which one counts would be chance.
             raise KeysError(f"{path} holds two keys with the same {name}; remove one")
     return records
 
 
 def _read_bytes(path: Path) -> bytes:
-    """Return the file's content; never waits, as opening a pipe would."""
+    """Return the file's content without blocking, as opening a pipe would."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -362,7 +360,7 @@ def _read_bytes(path: Path) -> bytes:
     return content
 
 
-def _write(path: Path, content: _KeysFile) -> None:
+def _write_file(path: Path, content: _KeysFile) -> None:
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
@@ -381,18 +379,18 @@ def _write(path: Path, content: _KeysFile) -> None:
         os.close(directory)
 
 
-def _signature(path: Path) -> tuple[int, ...] | None:
-    """Return what changes with the file, also when only its mode or the link that leads to it does."""
+def _file_signature(path: Path) -> tuple[int, ...] | None:
+    """Return values that change with the file, its mode or the link that leads to it."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
-def _digest(key: str) -> str:
+def _hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _now() -> datetime:
+def _utc_now() -> datetime:
     return datetime.now(UTC)

@@ -1,11 +1,11 @@
-"""Turns blobs into what the store keeps: compressed with zstandard, encrypted with AES-GCM where keys are set.
+"""Encodes blobs for Redis: compressed with zstandard, encrypted with AES-GCM if keys are configured.
 
 Stored form: one byte of format, then the body. `0`: zstd. `1`: 4 bytes of key id, 12 of nonce, AES-GCM of zstd.
-`2`: as `1`, under a key that is derived from the configured one for each job (or other owner of blobs), so that no
-key ever seals so many blobs that two random nonces could be the same.
-The place a blob belongs to (job, kind, shard) is authenticated with it, so that a blob cannot be moved.
+`2`: as `1`, under a key derived from the configured one for each job (or other owner of blobs), so that no key
+seals enough blobs for two random nonces to collide. The associated data of a blob (kind, job, shard) is
+authenticated with it, so that a blob cannot be moved.
 
-The zstd frame says the size of the blob, and a blob is never decompressed beyond that or beyond `MAX_BLOB_BYTES`.
+The zstd frame contains the size of the blob; no blob is decompressed beyond that or beyond `MAX_BLOB_BYTES`.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jobs.settings import Settings
 
 _PLAIN, _SEALED, _DERIVED = b"\x00", b"\x01", b"\x02"
-_LEVEL = 3  # zstd's own default: 300 MB/s and a third of the size on English text
+_LEVEL = 3  # zstd's default: 300 MB/s and a third of the size on English text
 MAX_BLOB_BYTES = 64 * 1024 * 1024
-_PIECE_BYTES = 256 * 1024
+_CHUNK_BYTES = 256 * 1024
 _WINDOW_BYTES = 8 * 1024 * 1024
-"""Most memory a frame may ask for to be read piece by piece; ours ask for 2 MiB."""
+"""Maximum window of a frame that is read in chunks; the codec's own frames need 2 MiB."""
 _MAGIC = b"\x28\xb5\x2f\xfd"
 _DERIVED_KEYS: Final = 1024
-"""Derived keys that are kept ready, about a kilobyte each; deriving one takes 4 us."""
-_OF_JOBS = frozenset({"in", "out", "part", "opts", "meta"})
+"""Size of the cache of derived keys, about a kilobyte each; deriving one takes 4 us."""
+_JOB_KINDS = frozenset({"in", "out", "part", "opts", "meta"})
 
 
 class CodecError(Exception):
-    """A blob could not be read: damaged, moved, too large, or sealed with a key that is not configured."""
+    """A blob cannot be decoded: damaged, moved, too large, or sealed with a key that is not configured."""
 
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class _Spare(Generic[T]):
-    """What only one thread may use at a time: as many as were ever used at once, not one for each thread.
+class _Pool(Generic[T]):
+    """A pool of objects that only one thread may use at a time; it grows to the number used at once.
 
-    A zstd context is half a megabyte and more, and a worker has a thread for each shard that it holds.
+    A zstd context takes half a megabyte and more, and a worker has a thread for each shard that it holds.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -59,23 +59,23 @@ class _Spare(Generic[T]):
 
     def use(self, work: Callable[[T], R]) -> R:
         try:
-            taken = self._free.pop()
+            resource = self._free.pop()
         except IndexError:
-            taken = self._make()
-        done = work(taken)
-        self._free.append(taken)  # not one that failed
-        return done
+            resource = self._make()
+        result = work(resource)
+        self._free.append(resource)  # not after an error
+        return result
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A blob that was authenticated and is still compressed.
+    """A blob that is authenticated and still compressed.
 
     Attributes:
-        size: its bytes once decompressed, as its frame says; at most `MAX_BLOB_BYTES`.
+        size: its decompressed size in bytes, as its frame says; at most `MAX_BLOB_BYTES`.
     """
 
-    place: str
+    associated_data: str
     size: int
     body: bytes
 
@@ -85,8 +85,8 @@ class Codec:
 
     Args:
         keys: AES-256 keys, base64 of 32 bytes; the first seals, all open. None: blobs are only compressed.
-        derive: seal with a key for each job (format 2), which processes that do not know that format cannot open.
-        required: refuse blobs that are not sealed.
+        derive: seal with a key per job (format 2), which processes of older versions cannot open.
+        required: reject blobs that are not sealed.
 
     Raises:
         ValueError: a key is not base64 of 32 bytes.
@@ -101,110 +101,122 @@ class Codec:
         self._first = next(iter(self._keys), None)
         self._derive = derive
         self._required = required
-        self._derived = lru_cache(_DERIVED_KEYS)(self._derived_key)
-        self._compressors = _Spare(lambda: zstandard.ZstdCompressor(level=_LEVEL))
-        self._decompressors = _Spare(zstandard.ZstdDecompressor)
+        self._derived = lru_cache(_DERIVED_KEYS)(self._derive_key)
+        self._compressors = _Pool(lambda: zstandard.ZstdCompressor(level=_LEVEL))
+        self._decompressors = _Pool(zstandard.ZstdDecompressor)
 
-    def encode(self, blob: bytes, place: str) -> bytes:
-        """Return the stored form of a blob that belongs to `place`.
+    def encode(self, blob: bytes, associated_data: str) -> bytes:
+        """Return the stored form of a blob.
 
         Raises:
-            CodecError: it is larger than what can be read again.
+            CodecError: it is larger than `MAX_BLOB_BYTES`.
         """
         if len(blob) > MAX_BLOB_BYTES:
-            raise CodecError(f"blob of {place} has {len(blob)} bytes; at most {MAX_BLOB_BYTES} can be stored")
-        packed = self._compressors.use(lambda one: one.compress(blob))
+            raise CodecError(
+                f"blob of {associated_data} has {len(blob)} bytes; at most {MAX_BLOB_BYTES} can be stored"
+            )
+        packed = self._compressors.use(lambda compressor: compressor.compress(blob))
         if self._first is None:
             return _PLAIN + packed
         nonce = os.urandom(12)
         key, kind = (
-            (self._derived(self._first, _owner(place)), _DERIVED)
+            (self._derived(self._first, _key_owner(associated_data)), _DERIVED)
             if self._derive
             else (self._keys[self._first], _SEALED)
         )
-        return kind + self._first + nonce + key.encrypt(nonce, packed, place.encode())
+        return kind + self._first + nonce + key.encrypt(nonce, packed, associated_data.encode())
 
-    def decode(self, stored: bytes, place: str) -> bytes:
-        """Return the blob again.
+    def decode(self, stored: bytes, associated_data: str) -> bytes:
+        """Return the blob of a stored form.
 
         Raises:
-            CodecError: damaged, moved from another place, too large, or not sealed as it has to be.
+            CodecError: damaged, moved, too large, or not sealed although that is required.
         """
-        return self.unpack(self.unseal(stored, place))
+        return self.unpack(self.unseal(stored, associated_data))
 
-    def pack(self, blob: bytes, place: str) -> Packed:
-        """Return what `unseal` would of a blob that is not stored."""
-        return Packed(place, len(blob), self._compressors.use(lambda one: one.compress(blob)))
+    def pack(self, blob: bytes, associated_data: str) -> Packed:
+        """Compress a blob that is not stored, as `unseal` would return it."""
+        return Packed(
+            associated_data, len(blob), self._compressors.use(lambda compressor: compressor.compress(blob))
+        )
 
-    def unseal(self, stored: bytes, place: str) -> Packed:
+    def unseal(self, stored: bytes, associated_data: str) -> Packed:
         """Return the blob authenticated and still compressed, in no more memory than `stored`.
 
         Raises:
             CodecError: as `decode`.
         """
-        body = self._open(stored, place)
+        body = self._decrypt(stored, associated_data)
         try:
             size = zstandard.frame_content_size(body)
         except zstandard.ZstdError as error:
-            raise _damaged(place) from error
-        if size < 0 or body[:4] != _MAGIC:  # a size that is not said, or a frame to be skipped
-            raise _damaged(place)
+            raise _damage_error(associated_data) from error
+        if size < 0 or body[:4] != _MAGIC:  # no size, or a skippable frame
+            raise _damage_error(associated_data)
         if size > MAX_BLOB_BYTES:
-            raise CodecError(f"blob of {place} would have {size} bytes; at most {MAX_BLOB_BYTES} are read")
-        return Packed(place, size, body)
+            raise CodecError(
+                f"blob of {associated_data} would have {size} bytes; at most {MAX_BLOB_BYTES} are read"
+            )
+        return Packed(associated_data, size, body)
 
     def unpack(self, packed: Packed) -> bytes:
         """Return the whole blob.
 
         Raises:
-            CodecError: it is damaged, or not the only frame.
+            CodecError: it is damaged or has more than one frame.
         """
-        if packed.size == 0:  # of which zstandard reads nothing at all
+        if packed.size == 0:  # zstandard does not read an empty blob's frame at all
             return b"".join(self.iter_chunks(packed))
         try:
-            return self._decompressors.use(lambda one: one.decompress(packed.body, allow_extra_data=False))
+            return self._decompressors.use(
+                lambda decompressor: decompressor.decompress(packed.body, allow_extra_data=False)
+            )
         except zstandard.ZstdError as error:
-            raise _damaged(packed.place) from error
+            raise _damage_error(packed.associated_data) from error
 
     def iter_chunks(self, packed: Packed) -> Iterator[bytes]:
-        """Yield the blob in pieces of at most 256 KiB, so that it is never whole in memory.
+        """Yield the blob in chunks of at most 256 KiB, so that the whole is never in memory.
 
         Raises:
-            CodecError: as `unpack`; what came before it may have been read already.
+            CodecError: as `unpack`, perhaps after some chunks.
         """
         stream = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES).stream_reader(
             packed.body, read_across_frames=True
         )
         left = packed.size
         try:
-            while piece := stream.read(min(_PIECE_BYTES, left + 1)):
-                left -= len(piece)
+            while chunk := stream.read(min(_CHUNK_BYTES, left + 1)):
+                left -= len(chunk)
                 if left < 0:
                     break
-                yield piece
+                yield chunk
         except zstandard.ZstdError as error:
-            raise _damaged(packed.place) from error
+            raise _damage_error(packed.associated_data) from error
         if left:
-            raise _damaged(packed.place)
+            raise _damage_error(packed.associated_data)
 
-    def _open(self, stored: bytes, place: str) -> bytes:
+    def _decrypt(self, stored: bytes, associated_data: str) -> bytes:
         kind, body = stored[:1], stored[1:]
         if kind == _PLAIN:
             if self._required:
-                raise CodecError(f"blob of {place} is not encrypted, and GLEANER_ENCRYPTION_REQUIRED is set")
+                raise CodecError(
+                    f"blob of {associated_data} is not encrypted, and GLEANER_ENCRYPTION_REQUIRED is set"
+                )
             return body
         if kind not in (_SEALED, _DERIVED):
-            raise CodecError(f"blob of {place} has an unknown format")
+            raise CodecError(f"blob of {associated_data} has an unknown format")
         key_id = body[:4]
         if key_id not in self._keys:
-            raise CodecError(f"blob of {place} is sealed with a key that GLEANER_ENCRYPTION_KEYS does not hold")
-        key = self._keys[key_id] if kind == _SEALED else self._derived(key_id, _owner(place))
+            raise CodecError(
+                f"blob of {associated_data} is sealed with a key that GLEANER_ENCRYPTION_KEYS does not hold"
+            )
+        key = self._keys[key_id] if kind == _SEALED else self._derived(key_id, _key_owner(associated_data))
         try:
-            return key.decrypt(body[4:16], body[16:], place.encode())
-        except (InvalidTag, ValueError) as error:  # ValueError: what is left of a cut blob is no nonce
-            raise CodecError(f"blob of {place} is damaged or was moved") from error
+            return key.decrypt(body[4:16], body[16:], associated_data.encode())
+        except (InvalidTag, ValueError) as error:  # ValueError: too short for a nonce
+            raise CodecError(f"blob of {associated_data} is damaged or was moved") from error
 
-    def _derived_key(self, key_id: bytes, owner: str) -> AESGCM:
+    def _derive_key(self, key_id: bytes, owner: str) -> AESGCM:
         info = b"gleaner blobs 2:" + owner.encode()
         return AESGCM(HKDF(SHA256(), 32, salt=None, info=info).derive(self._raw[key_id]))
 
@@ -213,7 +225,7 @@ def make_codec(settings: Settings) -> Codec:
     """Return the codec that the settings describe.
 
     Raises:
-        ValueError: a key is none, or encryption is required and there is no key.
+        ValueError: a key is invalid, or encryption is required and there is no key.
     """
     if settings.encryption_required and not settings.encryption_keys:
         raise ValueError("GLEANER_ENCRYPTION_REQUIRED is set without GLEANER_ENCRYPTION_KEYS")
@@ -224,14 +236,14 @@ def make_codec(settings: Settings) -> Codec:
     )
 
 
-def _owner(place: str) -> str:
-    """Return what shares a derived key: the job of a job's blob, else the place alone."""
-    kind, _, rest = place.partition(":")
-    return rest.partition(":")[0] if kind in _OF_JOBS else place
+def _key_owner(associated_data: str) -> str:
+    """Return the owner of a derived key: the job of a job's blob, else the associated data itself."""
+    kind, _, rest = associated_data.partition(":")
+    return rest.partition(":")[0] if kind in _JOB_KINDS else associated_data
 
 
-def _damaged(place: str) -> CodecError:
-    return CodecError(f"blob of {place} is damaged")
+def _damage_error(associated_data: str) -> CodecError:
+    return CodecError(f"blob of {associated_data} is damaged")
 
 
 def _key_bytes(key: str) -> bytes:

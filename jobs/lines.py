@@ -1,4 +1,4 @@
-"""Keeps one JSON value on one line, for every reader's idea of a line."""
+"""Keeps a JSON value on one line, by every reader's definition of a line."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ _LINE_BREAKS = (
     ("\u2029".encode(), rb"\u2029"),
     ("\u0085".encode(), rb"\u0085"),
 )
-"""Characters that `str.splitlines` takes for the end of a line and orjson writes as they are."""
+"""Characters at which `str.splitlines` splits and which orjson does not escape."""
 
 
 def escape_line_breaks(content: bytes) -> bytes:
-    r"""Return JSON text in UTF-8 with U+2028, U+2029 and U+0085 escaped; it says the same.
+    r"""Return equivalent JSON text in UTF-8 with U+2028, U+2029 and U+0085 escaped.
 
-    These bytes can stand in strings only, where JSON may write any character as `\uXXXX`. The control characters
-    at which lines are split too (U+000B, U+000C, U+001C to U+001E) are always escaped in JSON.
+    These bytes occur in strings only, where JSON may write any character as `\uXXXX`. The control characters
+    at which lines are also split (U+000B, U+000C, U+001C to U+001E) are always escaped in JSON.
     """
     for raw, escaped in _LINE_BREAKS:
         if raw in content:

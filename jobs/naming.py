@@ -1,4 +1,4 @@
-"""Names derived from a model's name: its slug (keys, queues, Kubernetes) and its two queues."""
+"""Names derived from a model's name: its slug (Redis keys, queues, Kubernetes) and its two queues."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from jobs.schema import Priority
 
 WEBHOOK_QUEUE = "gleaner.webhooks"
 WIRE_VERSION = 3
-"""The newest version of ledger records that this code reads, and all before it. A job is written with the lowest
-that says what it asks for (`jobs.shards.wire_version`), so that older workers take what they understand.
+"""Newest version of ledger records that this code reads; it reads all older ones too. A job is written with the
+lowest version that its options need (`jobs.shards.wire_version`), so that older workers take the jobs they
+understand.
 
 1: the first. 2: options `redact` and `explain`. 3: option `merge_adjacent`.
 """
@@ -19,15 +20,15 @@ that says what it asks for (`jobs.shards.wire_version`), so that older workers t
 
 @cache
 def model_slug(model: str) -> str:
-    """The model's name as used in keys, queues and Kubernetes names.
+    """Return the model's name as used in Redis keys, queues and Kubernetes names.
 
-    Lower case, runs of anything but `[a-z0-9]` made `-`; 6 hex of its SHA-256 behind it if that changed the name,
-    so that two models never share a slug.
+    Lower case, with `-` for runs of other characters than `[a-z0-9]`; if that changed the name, 6 hex digits of its
+    SHA-256 are appended, so that two models never share a slug.
     """
     plain = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
     return plain if plain == model else f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:6]}"
 
 
 def queue_name(model: str, priority: Priority) -> str:
-    """The Celery queue of a model's jobs of this priority."""
+    """Return the name of the Celery queue of a model and priority."""
     return f"gleaner.{model_slug(model)}.{priority.value}"

@@ -1,4 +1,4 @@
-"""The words of the public contract as types: what a client submits, and what it gets back.
+"""Types of the public contract: requests and results.
 
 A request flows ``bytes -> JobRequest -> Document`` (gateway), a result flows
 ``DocumentResult -> Job / ResultsPage -> bytes``. Everything that crosses a process boundary is one of these.
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 DEFAULT_THRESHOLD = 0.5
-"""The score from which an entity counts where neither a request nor the model says another, as in gliner."""
+"""Minimum score of an entity if neither the request nor the model sets one, as in gliner."""
 Threshold = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 OffsetUnit = Literal["codepoint", "utf16", "byte"]
 LongText = Literal["window", "truncate", "reject"]
@@ -22,14 +22,14 @@ RedactMode = Literal["label", "mask", "hash"]
 
 
 class Priority(StrEnum):
-    """Which of a model's two queues a job waits in."""
+    """The queue of a model that a job waits in."""
 
     INTERACTIVE = "interactive"
     STANDARD = "standard"
 
 
 class JobStatus(StrEnum):
-    """A job's life; the last five are terminal."""
+    """States of a job; the last five are terminal."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -42,12 +42,12 @@ class JobStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """True once nothing about the job's documents can change any more."""
+        """True if the job's documents can no longer change."""
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.CANCELLING)
 
 
 class DocumentStatus(StrEnum):
-    """A document's life; results exist for the last four."""
+    """States of a document; results exist for the last four."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -58,7 +58,7 @@ class DocumentStatus(StrEnum):
 
 
 class DocumentErrorCode(StrEnum):
-    """Why one document failed; documented in docs/reference/errors.md."""
+    """Reasons why a document failed; documented in docs/reference/errors.md."""
 
     DOCUMENT_TOO_LARGE = "document_too_large"
     INPUT_TOO_LONG = "input_too_long"
@@ -73,7 +73,7 @@ class DocumentErrorCode(StrEnum):
 
     @property
     def is_retryable(self) -> bool:
-        """True if the same text may succeed on another try or another worker."""
+        """True if the same text may succeed on a retry or on another worker."""
         return self in (
             DocumentErrorCode.OUT_OF_MEMORY,
             DocumentErrorCode.INFERENCE_FAILED,
@@ -82,21 +82,21 @@ class DocumentErrorCode(StrEnum):
 
 
 class Strict(BaseModel):
-    """Base of every request body: frozen, unknown fields refused."""
+    """Base of every request body: frozen, unknown fields rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Redact(Strict):
-    """What a result's text shows in the place of entities.
+    """Replacement of entities in a result's text.
 
     Attributes:
-        mode: `label` shows `[PERSON]`; `mask` a character, repeated; `hash` a keyed token of the value, the same
-            for the same value in all texts of a tenant.
-        labels: entities of these only; None is all labels.
+        mode: `label` shows `[PERSON]`; `mask` a repeated character; `hash` a keyed token of the value, the same for
+            the same value in all texts of a tenant.
+        labels: labels of the entities to replace; None is all labels.
         numbered: with `label`, `[PERSON_1]`: the same number for the same value within a document.
-        character: with `mask`.
-        length: with `mask`, so many characters; None is as many as the value is long in the offset unit.
+        character: the character of `mask`.
+        length: number of characters with `mask`; None is the value's length in the offset unit.
     """
 
     mode: RedactMode = "label"
@@ -106,26 +106,26 @@ class Redact(Strict):
     length: Annotated[int, Field(ge=1, le=64)] | None = None
 
     @model_validator(mode="after")
-    def _of_one_mode(self) -> Self:
+    def _check_mode(self) -> Self:
         if self.mode != "label" and self.numbered:
-            raise ValueError("`numbered` is for mode `label`")
+            raise ValueError("`numbered` requires mode `label`")
         if self.mode != "mask" and (self.character != "*" or self.length is not None):
-            raise ValueError("`character` and `length` are for mode `mask`")
+            raise ValueError("`character` and `length` require mode `mask`")
         if not self.character.isprintable() or self.character.isspace():
-            raise ValueError("`character` must be one that can be seen")
+            raise ValueError("`character` must be a visible character")
         return self
 
     def covers(self, label: str) -> bool:
-        """Whether entities of this label are hidden."""
+        """Return True if entities of this label are replaced."""
         return self.labels is None or label in self.labels
 
 
 class Options(Strict):
-    """Options of a job, or of one document: those that a document has replace the job's one by one.
+    """Options of a job or of one document; each option of a document replaces the job's.
 
     Attributes:
-        threshold: None, which cannot be asked for: the model's default.
-        merge_adjacent: make one entity of adjacent ones of a label; None: as the model's workers are set.
+        threshold: minimum score; None, which a request cannot contain, is the model's default.
+        merge_adjacent: merge adjacent entities of a label into one; None: the setting of the model's workers.
     """
 
     threshold: Threshold | dict[str, Threshold] | None = None
@@ -146,45 +146,44 @@ class Options(Strict):
         return value
 
     @model_validator(mode="after")
-    def _keeps_or_hides(self) -> Self:
+    def _check_returned_text(self) -> Self:
         if self.redact and self.return_text:
-            raise ValueError("`return_text` would keep the text that `redact` hides; ask for one of them")
+            raise ValueError("`return_text` would return the text that `redact` hides; set only one of them")
         return self
 
     @property
     def redaction(self) -> Redact | None:
-        """How to redact, or None."""
+        """The redaction, or None."""
         return Redact() if self.redact is True else self.redact or None
 
     def label_thresholds(self, labels: Sequence[str]) -> tuple[float, ...]:
-        """Return the score from which an entity of each label counts; labels without one have 0.5."""
-        of = DEFAULT_THRESHOLD if self.threshold is None else self.threshold
-        if isinstance(of, dict):
-            return tuple(of.get(label, DEFAULT_THRESHOLD) for label in labels)
-        return (of,) * len(labels)
+        """Return the threshold of each label; labels without one have 0.5."""
+        threshold = DEFAULT_THRESHOLD if self.threshold is None else self.threshold
+        if isinstance(threshold, dict):
+            return tuple(threshold.get(label, DEFAULT_THRESHOLD) for label in labels)
+        return (threshold,) * len(labels)
 
     def with_default(self, labels: Iterable[str], threshold: float) -> Options:
-        """Return these options with a model's default threshold for all, or for the labels, that have none."""
-        of = self.threshold
-        if isinstance(of, dict):
-            of = {label: of.get(label, threshold) for label in labels}
-            return self.model_copy(update={"threshold": of})
-        return self.model_copy(update={"threshold": threshold}) if of is None else self
+        """Return these options with a default threshold for all labels, or for those that have none."""
+        if isinstance(self.threshold, dict):
+            per_label = {label: self.threshold.get(label, threshold) for label in labels}
+            return self.model_copy(update={"threshold": per_label})
+        return self.model_copy(update={"threshold": threshold}) if self.threshold is None else self
 
     def with_overrides(self, override: dict[str, Any] | None) -> Options:
-        """These options with a document's own on top."""
+        """Return these options with those of a document on top."""
         return (
             self if not override else Options.model_validate({**self.model_dump(exclude_defaults=True), **override})
         )
 
 
 Labels = dict[str, str | None]
-"""Label -> description (None: the label speaks for itself), in the order the client gave."""
+"""Label -> description or None, in the client's order."""
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentError:
-    """Why a document failed, in a form that never quotes its text."""
+    """The reason why a document failed; it never quotes the text."""
 
     code: DocumentErrorCode
     detail: str
@@ -197,9 +196,9 @@ class Document:
     Attributes:
         index: position in the job, from 0.
         id: the client's id, or the index as text.
-        text: the text; empty where `error` says why it was not kept.
-        labels: own labels, or None for the job's.
-        options: own options (only the fields given), or None.
+        text: the text; empty if `error` is set.
+        labels: the document's labels, or None for the job's.
+        options: the document's options (only those set), or None.
         error: set by the gateway for a document that no worker needs to see (too large, empty, invalid).
     """
 
@@ -213,12 +212,12 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why an entity was found.
+    """The explanation of an entity.
 
     Attributes:
-        runners_up: the labels that scored next best on the same words, with their scores, best first.
-        window: what of the text the model saw at once, (start, end) in the chosen offset unit.
-        confidence: how often entities of this score are right, by the model's own calibration; None without one.
+        runners_up: labels with the next best scores on the same words, and their scores, best first.
+        window: the part of the text in the model's window, (start, end) in the chosen offset unit.
+        confidence: share of correct entities at this score, by the model's calibration; None without one.
     """
 
     runners_up: tuple[tuple[str, float], ...]
@@ -229,7 +228,7 @@ class Explanation:
 class Entity(NamedTuple):
     """A span of the text: `text[start:end]` in the chosen offset unit equals `text`; score in 0..1.
 
-    Where the text was redacted, `text` is what stands there now: `redacted_text[slice(*redacted)]`.
+    If the text was redacted, `text` is the replacement: `redacted_text[slice(*redacted)]`.
     """
 
     start: int
@@ -241,7 +240,7 @@ class Entity(NamedTuple):
     explain: Explanation | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The entity as the API serves it."""
+        """Return the entity as the API serves it."""
         body: dict[str, Any] = {
             "start": self.start,
             "end": self.end,
@@ -277,7 +276,7 @@ class DocumentResult:
     redacted_text: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as the API serves it."""
+        """Return the result as the API serves it."""
         body: dict[str, Any] = {
             "index": self.index,
             "id": self.id,
@@ -316,13 +315,13 @@ class Counts:
 
     @property
     def finished(self) -> int:
-        """Documents that have their outcome."""
+        """Number of documents with an outcome."""
         return self.succeeded + self.failed + self.cancelled + self.expired
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a job's documents cost."""
+    """Units of work of a job's documents."""
 
     characters: int = 0
     windows: int = 0
@@ -334,8 +333,8 @@ class Usage:
 class Job:
     """A job as read from the ledger in one atomic step. Times are UTC milliseconds since the epoch.
 
-    `opts` (labels and options) and `meta` (metadata) are blobs as stored; `jobs.codec` opens them.
-    `default_threshold` is that of the worker that began it, None before.
+    `opts` (labels and options) and `meta` (metadata) are blobs as stored; `jobs.codec` decodes them.
+    `default_threshold` is that of the worker that began the job, None before.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""A job's documents as shards: cut by size, written as JSON, read back. Pure; compression is `jobs.codec`'s."""
+"""Cuts a job's documents into shards, and encodes and decodes shards as JSON. Pure; `jobs.codec` compresses."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _OLDER_CODES = {
     DocumentErrorCode.TOO_COSTLY: DocumentErrorCode.INPUT_TOO_LONG,
     DocumentErrorCode.TOO_MANY_ENTITIES: DocumentErrorCode.INPUT_TOO_LONG,
 }
-"""Codes that older gateways do not know, and what they read instead."""
+"""Codes that older gateways do not know -> codes that they read instead."""
 
 _NEWER_OPTIONS = {"redact": 2, "explain": 2, "merge_adjacent": 3}
-"""The wire version from which on workers know an option; those not named here always did."""
+"""First wire version in which workers know an option; options not listed have always existed."""
 
 
 def cut_shards(
@@ -39,11 +39,11 @@ def cut_shards(
     max_characters: int = MAX_SHARD_CHARACTERS,
     weigh: Callable[[Document], int] = lambda document: len(document.text),
 ) -> Iterator[tuple[Document, ...]]:
-    """Slice documents, in order, into shards.
+    """Cut documents, in order, into shards.
 
-    A shard ends before the document that would take it past `max_documents` or `max_characters`
-    (code points, or what `jobs.cost` makes of them); a longer document is a shard by itself. Characters
-    decide so that a worker's slot frees about every micro-batch, whatever the mix of lengths.
+    A shard ends before the document that would exceed `max_documents` or `max_characters` (code points, or the
+    weight by `jobs.cost`); a longer document is a shard by itself. Characters count so that a worker's slot becomes
+    free about every micro-batch, for every mix of lengths.
     """
     shard: list[Document] = []
     characters = 0
@@ -60,19 +60,19 @@ def cut_shards(
 
 
 def wire_options(options: Options) -> dict[str, Any]:
-    """A job's options as stored: only what is asked for; an older worker would not take what it does not know."""
+    """Return a job's options as stored: only those requested, since older workers reject unknown options."""
     return options.model_dump(exclude_defaults=True)
 
 
 def wire_version(documents: Iterable[Document], options: Options | None = None) -> int:
-    """The wire version that a worker must know to run these documents as they ask."""
-    asked = set({} if options is None else wire_options(options))
-    asked.update(*(document.options for document in documents if document.options))
-    return max((_NEWER_OPTIONS.get(name, 1) for name in asked), default=1)
+    """Return the wire version that a worker must know to run these documents with their options."""
+    requested = set({} if options is None else wire_options(options))
+    requested.update(*(document.options for document in documents if document.options))
+    return max((_NEWER_OPTIONS.get(name, 1) for name in requested), default=1)
 
 
 def encode_documents(documents: Iterable[Document]) -> bytes:
-    """A shard's payload as JSON bytes, defaults left out."""
+    """Return a shard's payload as JSON bytes, without defaults."""
     rows: list[dict[str, Any]] = []
     for document in documents:
         row: dict[str, Any] = {"i": document.index, "t": document.text}
@@ -89,30 +89,27 @@ def encode_documents(documents: Iterable[Document]) -> bytes:
 
 
 def decode_documents(payload: bytes) -> tuple[Document, ...]:
-    """Return the documents that `encode_documents` wrote."""
-    return tuple(map(_document, orjson.loads(payload)))
+    """Decode the output of `encode_documents`."""
+    return tuple(map(_parse_document, orjson.loads(payload)))
 
 
-def _document(row: dict[str, Any]) -> Document:
+def _parse_document(row: dict[str, Any]) -> Document:
     return Document(
         index=row["i"],
         id=row.get("id", str(row["i"])),
         text=row["t"],
         labels=row.get("l"),
         options=row.get("o"),
-        error=_error(row.get("e")),
+        error=_parse_error(row.get("e")),
     )
 
 
 def encode_results(results: Iterable[DocumentResult]) -> bytes:
-    """Return a finished shard's results as JSON bytes, defaults left out.
-
-    Written row by row, so that no more than one result is in memory as objects in addition to those given.
-    """
-    return b"[%b]" % b",".join(map(_result_row, results))
+    """Return a finished shard's results as JSON bytes, without defaults; encoded row by row to save memory."""
+    return b"[%b]" % b",".join(map(_encode_result, results))
 
 
-def _result_row(result: DocumentResult) -> bytes:
+def _encode_result(result: DocumentResult) -> bytes:
     row: dict[str, Any] = {
         "i": result.index,
         "s": result.status,
@@ -143,19 +140,19 @@ def _result_row(result: DocumentResult) -> bytes:
 
 
 def decode_results(blob: bytes) -> tuple[DocumentResult, ...]:
-    """Return the results that `encode_results` wrote."""
-    return tuple(map(_result, orjson.loads(blob)))
+    """Decode the output of `encode_results`."""
+    return tuple(map(_parse_result, orjson.loads(blob)))
 
 
-def split_rows(pieces: Iterable[bytes], skip: int = 0) -> Iterator[tuple[bytes, bool]]:
-    """Cut what `encode_results` or `encode_documents` wrote into its rows, and say which is the last.
+def split_rows(chunks: Iterable[bytes], skip: int = 0) -> Iterator[tuple[bytes, bool]]:
+    """Yield (row, is last) of the output of `encode_results` or `encode_documents`, after `skip` rows.
 
-    `skip` rows are left out. No more is in memory than a piece and the row that it ends in.
+    Only one chunk and the row that it ends in are in memory.
     """
-    buffer, begin, row = bytearray(), 1, 0  # 1: behind the bracket
-    for piece in pieces:
+    buffer, begin, row = bytearray(), 1, 0  # 1: after the bracket
+    for chunk in chunks:
         scan = max(begin, len(buffer) - len(_ROW_ENDS) + 1)
-        buffer += piece
+        buffer += chunk
         while (at := buffer.find(_ROW_ENDS, scan)) >= 0:
             if row >= skip:
                 yield bytes(memoryview(buffer)[begin : at + 1]), False
@@ -168,60 +165,62 @@ def split_rows(pieces: Iterable[bytes], skip: int = 0) -> Iterator[tuple[bytes, 
 
 
 _ROW_ENDS = b'},{"i":'
-"""Where a row ends and the next begins. In a string the quote would have a backslash before it, and no row holds an
-object behind another one: labels and options are followed by another key."""
+"""The end of a row and the beginning of the next. In a string the quote would have a backslash before it, and no
+row contains an object after another: labels and options are followed by another key."""
 
 
 def row_index(row: bytes) -> int:
-    """Return the index of the document that a row is about."""
+    """Return the document index of a row."""
     return int(row[5 : row.index(b",", 5)])
 
 
 def decode_result(row: bytes) -> DocumentResult:
-    """Return one of the rows of `encode_results`."""
-    return _result(orjson.loads(row))
+    """Decode one row of `encode_results`."""
+    return _parse_result(orjson.loads(row))
 
 
 def decode_document(row: bytes) -> Document:
-    """Return one of the rows of `encode_documents`."""
-    return _document(orjson.loads(row))
+    """Decode one row of `encode_documents`."""
+    return _parse_document(orjson.loads(row))
 
 
-def _result(row: dict[str, Any]) -> DocumentResult:
+def _parse_result(row: dict[str, Any]) -> DocumentResult:
     return DocumentResult(
         index=row["i"],
         id=row.get("id", str(row["i"])),
         status=DocumentStatus(row["s"]),
-        entities=_entities(row),
+        entities=_parse_entities(row),
         windows=row["w"],
         truncated=row.get("c", False),
         warnings=tuple(row.get("g", ())),
         attempts=row["a"],
-        error=_error(row.get("e"), row.get("ec")),
+        error=_parse_error(row.get("e"), row.get("ec")),
         text=row.get("t"),
         redacted_text=row.get("r"),
     )
 
 
-def _entities(row: dict[str, Any]) -> tuple[Entity, ...]:
-    """Kept in columns of their own, what only some results have does not trouble older readers."""
-    found = row.get("n", ())
+def _parse_entities(row: dict[str, Any]) -> tuple[Entity, ...]:
+    """Parse a result's entities; redactions and explanations are separate columns, which older readers ignore."""
+    entities = row.get("n", ())
     if "rn" not in row and "x" not in row:
-        return tuple(Entity(*entity) for entity in found)
-    places = row.get("rn", (None,) * len(found))
-    reasons = row.get("x", (None,) * len(found))
+        return tuple(Entity(*entity) for entity in entities)
+    redactions = row.get("rn", (None,) * len(entities))
+    explanations = row.get("x", (None,) * len(entities))
     return tuple(
-        Entity(*entity)._replace(redacted=place and (place[0], place[1]), explain=reason and _explanation(*reason))
-        for entity, place, reason in zip(found, places, reasons, strict=True)
+        Entity(*entity)._replace(
+            redacted=span and (span[0], span[1]), explain=reason and _parse_explanation(*reason)
+        )
+        for entity, span, reason in zip(entities, redactions, explanations, strict=True)
     )
 
 
-def _explanation(runners_up: list[list[Any]], window: list[int], confidence: float | None) -> Explanation:
+def _parse_explanation(runners_up: list[list[Any]], window: list[int], confidence: float | None) -> Explanation:
     return Explanation(tuple((label, score) for label, score in runners_up), (window[0], window[1]), confidence)
 
 
-def _error(stored: list[str] | None, newer: str | None = None) -> DocumentError | None:
-    """The error; a code that this version does not know has one in its place that every version knows."""
+def _parse_error(stored: list[str] | None, newer: str | None = None) -> DocumentError | None:
+    """Parse an error; a newer code, unknown to some version, is stored next to one that every version knows."""
     if stored is None:
         return None
     code = newer if newer in _OLDER_CODES else stored[0]

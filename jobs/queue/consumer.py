@@ -85,8 +85,8 @@ def _slots_per_queue(slots: int) -> type[StartStopStep]:
     """Return a step of Celery's consumer that gives every queue its own slots: a flood in one blocks no other.
 
     Celery takes from all its queues with one blocking pop and counts their messages together. Here each queue has
-    its channel and so its pop, which is only sent while the queue has a free slot: no message is taken that would have
-    to wait for one.
+    its channel and so its pop, which is only sent while the queue has a free slot: no message is taken that would
+    have to wait for one.
     """
 
     class SlotsPerQueue(StartStopStep):
@@ -124,8 +124,8 @@ def _slots_per_queue(slots: int) -> type[StartStopStep]:
 def has_free_slot(queue: str, slots: int) -> bool:
     """Return True if this process has fewer than `slots` messages of the queue.
 
-    Counts Celery's own list of requests, which a message leaves however its task ends; a separate counter could miss
-    an end and lose a slot.
+    Counts Celery's own list of requests, which a message leaves however its task ends; a separate counter could
+    miss an end and lose a slot.
     """
     requests = list(state.requests.values())  # an atomic copy: other threads remove theirs
     return len(requests) < slots or sum(r.delivery_info["routing_key"] == queue for r in requests) < slots

@@ -1,8 +1,8 @@
 """Groups the requests that many tasks make at the same moment into few round trips.
 
 Requests of one turn of the event loop share a round trip: a single request never waits, and under load the cost of
-a round trip, most of a client library's CPU, is shared. The group size is limited: with one round trip for all, client
-and server would work in turn, each idle while the other works.
+a round trip, most of a client library's CPU, is shared. The group size is limited: with one round trip for all,
+client and server would work in turn, each idle while the other works.
 """
 
 from __future__ import annotations

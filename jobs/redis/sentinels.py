@@ -2,8 +2,8 @@
 
     redis+sentinel://[user:password@]host:26379,host:26379/master/1?sentinel_password=…
 
-`rediss+sentinel` is the same over TLS, to Sentinels and Redis. User and password are those of Redis; Sentinel's are in
-the query. The path is the master's name in Sentinel, then the database.
+`rediss+sentinel` is the same over TLS, to Sentinels and Redis. User and password are those of Redis; Sentinel's are
+in the query. The path is the master's name in Sentinel, then the database.
 """
 
 from __future__ import annotations

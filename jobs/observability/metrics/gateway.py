@@ -46,7 +46,7 @@ class GatewayMetrics:
         )
         self.auth_failures = Counter(
             "gleaner_auth_failures_total",
-            "Requests refused because of their key: missing, bad (unknown, expired, revoked), limited (too many bad "
+            "Requests refused because of their key: missing, bad (unknown, expired, revoked), limited (many bad "
             "keys from one address), csrf, closed (the keys file cannot be read). A jump of bad or limited means "
             "guessing or an expired key.",
             ["reason"],
