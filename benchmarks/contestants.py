@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from benchmarks.texts import Mix
-from jobs.schema import Document, Options
+from jobs.schema import Document
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Engine, ShardRef
 from worker.text.merging import Findings, merge_windows
-from worker.text.windows import cut_document
+from worker.text.windows import JobContext, cut_document
 
 SHARD = 32
 BATCH_SIZES = (4, 8, 16, 32)
@@ -164,7 +164,7 @@ class EngineAlone:
             for plans, future in shards:
                 outcomes = iter(future.result())
                 for plan in plans:
-                    findings = Findings.of(plan, [next(outcomes) for _ in plan.windows])
+                    findings = Findings.collect(plan, [next(outcomes) for _ in plan.windows])
                     result = merge_windows(plan, findings, 1)
                     found.append(frozenset((e.start, e.end, e.label) for e in result.entities))
         seconds = time.perf_counter() - began
@@ -173,7 +173,7 @@ class EngineAlone:
     def _plan(self, index: int, mix: Mix) -> Any:
         document = Document(index, str(index), mix.texts[index])
         owner = ShardRef("bench", index // SHARD)
-        return cut_document(document, dict.fromkeys(mix.labels[index]), Options(), self._engine, owner)
+        return cut_document(document, JobContext(owner, dict.fromkeys(mix.labels[index])), self._engine)
 
     def model_cpu_s(self, mix: Mix) -> float:
         """CPU seconds of the forward passes alone: those of one run, done again with nothing beside them."""

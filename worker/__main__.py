@@ -1,4 +1,4 @@
-"""`python -m worker`: read the settings, be a worker."""
+"""Entry point of `python -m worker`."""
 
 import sys
 

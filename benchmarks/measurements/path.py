@@ -189,7 +189,7 @@ def _worker(marks: Marks, *, fake: bool) -> int:
     from worker.app import load_engine, run
     from worker.batching import batcher
     from worker.settings import WorkerSettings
-    from worker.shards.runner import Intake
+    from worker.shards.runner import ShardRunner
     from worker.text import windows
 
     def load(settings: WorkerSettings) -> Engine:
@@ -198,7 +198,7 @@ def _worker(marks: Marks, *, fake: bool) -> int:
             _around(marks, engine, stage, f"worker: {stage}")
         return engine
 
-    _around(marks, Intake, "extract_shard", "worker: message")
+    _around(marks, ShardRunner, "extract_shard", "worker: message")
     _around(marks, Ledger, "run", "worker: {0.script}")
     _around(marks, windows, "cut_document", "worker: cut")
     _around(marks, batcher.MicroBatcher, "submit", "worker: submit")

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from benchmarks.children import stack
 from benchmarks.service import Service
 from benchmarks.texts import LABELS, Mix, usual
-from jobs.schema import Document, Options
+from jobs.schema import Document
 from jobs.shards import MAX_SHARD_DOCUMENTS
 from tests.support.processes.worker import DeadlyEngine
 from worker.protocols import ShardRef
-from worker.text.windows import cut_document
+from worker.text.windows import JobContext, cut_document
 
 LEDGER_SHARE = 0.7
 """Part of its one core that a ledger should use: above, answers wait for each other."""
@@ -135,7 +135,7 @@ def _stand_in_s(count: int) -> float:
     engine, owner = DeadlyEngine(), ShardRef("job", 0)  # those workers' very engine
     engine.pace_s = 0.0
     labels = dict.fromkeys(LABELS)
-    plans = [cut_document(Document(0, "0", text), labels, Options(), engine, owner) for text in usual(count).texts]
+    plans = [cut_document(Document(0, "0", text), JobContext(owner, labels), engine) for text in usual(count).texts]
     windows = [window for plan in plans for window in plan.windows]
     began = time.process_time()
     for first in range(0, len(windows), MAX_SHARD_DOCUMENTS):

@@ -15,11 +15,11 @@ from enum import StrEnum
 from threading import Event
 
 from worker.protocols import Encoded, EngineBroken, ModelSpec, OutOfMemory, Span, Window, Words
-from worker.text.spans import keep
-from worker.text.words import by_pattern
+from worker.text.spans import select_spans
+from worker.text.words import make_pattern_splitter
 
 WORD = r"\w+(?:[-_]\w+)*|\S"
-SPLIT = by_pattern(WORD)
+SPLIT = make_pattern_splitter(WORD)
 
 SPEC = ModelSpec(
     max_words=256,
@@ -141,7 +141,7 @@ class FakeEngine:
             label = zlib.crc32(text.encode()) % len(window.prompts)
             spans.append(Span(start, end, label, 0.6 + min(0.39, len(text) / 100)))
         above = sorted((s for s in spans if s.score > window.thresholds[s.label]), key=lambda s: -s.score)
-        return keep(above, window.flat, window.multi_label)
+        return select_spans(above, window.flat, window.multi_label)
 
     @staticmethod
     def _fault(words: frozenset[str], fault: FaultWord) -> None:

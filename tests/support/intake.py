@@ -23,10 +23,10 @@ from jobs.shards import encode_documents, encode_results
 from tests.support.ledger import CODEC, new_job
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Engine, ShardRef
-from worker.shards.crash_suspects import Blame
+from worker.shards.crash_suspects import CrashSuspects
 from worker.shards.leases import Lease, LeaseKeeper
 from worker.shards.result_cache import ResultCache
-from worker.shards.runner import Intake
+from worker.shards.runner import ShardRunner
 
 
 class FlakyLedger(Ledger):
@@ -57,7 +57,7 @@ class InProcessWorker:
     store: FlakyLedger
     batcher: MicroBatcher
     leases: LeaseKeeper
-    intake: Intake
+    runner: ShardRunner
     metrics: WorkerMetrics
     codec: Codec = CODEC
     draining: Event = field(default_factory=Event)
@@ -133,10 +133,10 @@ def running_worker(
     with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
         store, draining = FlakyLedger(client), Event()
         broken: list[bool] = []
-        blame = Blame(lambda at_risk, left: store.run(ledger.set_crash_suspects("w", at_risk, left)))
+        suspects = CrashSuspects(lambda at_risk, left: store.run(ledger.set_crash_suspects("w", at_risk, left)))
 
         def before_forward(shards: frozenset[ShardRef]) -> None:
-            blame.enter(shards, exactly=True)
+            suspects.add(shards, exact=True)
 
         batcher = MicroBatcher(engine, 500, before_forward=before_forward)
 
@@ -145,7 +145,7 @@ def running_worker(
 
         leases = LeaseKeeper(store, lambda: None, drop)
         metrics = WorkerMetrics(CollectorRegistry())
-        intake = Intake(
+        runner = ShardRunner(
             store=store,
             broker=broker,
             codec=codec,
@@ -157,11 +157,11 @@ def running_worker(
             revision="fake",
             lease_ms=60_000,
             draining=draining,
-            blame=blame,
+            suspects=suspects,
             on_broken=lambda: broken.append(True),
             cache=cache and cache(store, metrics),
             redact_secret=redact_secret,
             **bounds,
         )
         with batcher:
-            yield InProcessWorker(client, store, batcher, leases, intake, metrics, codec, draining, broken)
+            yield InProcessWorker(client, store, batcher, leases, runner, metrics, codec, draining, broken)

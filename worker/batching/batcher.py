@@ -1,9 +1,9 @@
-"""Windows of many shards and jobs become micro-batches, and each shard gets its own windows' spans back.
+"""Runs the windows of many shards and jobs in micro-batches; each shard gets its windows' spans back.
 
-Greedy: the model never waits while there is work. A thread a stream collates and runs the model; another decodes,
-or the stream's own where a second stream stands by for what comes next. Short interactive texts have an express of
-their own beside the streams, where the engine has one, so that they wait for nobody's long rows.
-Whatever goes wrong with a micro-batch is narrowed down by halving it, until only the guilty window fails.
+Greedy: the model never waits while there is work. One thread per stream collates and runs the model; a separate
+thread decodes, or the stream's thread if a second stream is ready for the next micro-batch. Short interactive texts
+have an express thread in addition to the streams, if the engine has one, so that they never wait for long rows.
+A micro-batch that fails is halved until only the window that causes the failure fails.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from typing import Any, Self
 
 from jobs.schema import DocumentErrorCode
 from worker.batching.observer import Observer
-from worker.batching.pending import Item, Questions, Ticket, everyone, fail_all
-from worker.batching.policy import Turns, Waiting, choose
+from worker.batching.pending import Item, Ticket, fail_items, with_copies
+from worker.batching.policy import WaitingWindow
+from worker.batching.waiting_list import WaitingList
 from worker.protocols import (
     Dropped,
     Engine,
@@ -41,26 +42,23 @@ from worker.protocols import (
 log = logging.getLogger(__name__)
 
 TICK_S = 1.0
-LOOK_S = 0.25
-"""How often who waits for the model to be empty looks whether it still should."""
+LEASE_CHECK_S = 0.25
+"""Interval at which a thread that waits for an empty model checks whether it still should."""
 DECODE_AHEAD = 2
 """Micro-batches that may wait for decoding; their scores take memory."""
-LOOK_AHEAD = 256
-"""Windows of one priority among which a micro-batch is chosen: enough of like length. To look through all of a
-large job's, which are a thousand, took a millisecond for each micro-batch, with everybody else locked out."""
 
 
 class MicroBatcher:
     """Runs windows through the engine in micro-batches.
 
-    Of windows in flight that ask the same of the same words, one runs, and all get its spans.
+    Of equal windows in flight one runs, and all get its spans.
 
     Args:
         engine: the model.
-        budget_tokens: padded tokens a micro-batch may have.
-        before_forward: called before every forward pass with the shards in it, so that their part in a crash is
-            known, by the thread that runs it; what it raises goes to the futures of those windows.
-        observer: where numbers go.
+        budget_tokens: padded tokens of a micro-batch.
+        before_forward: called before every forward pass with the shards in it, by the thread that runs it, so that
+            a crash can be attributed; an exception goes to the futures of those windows.
+        observer: receives numbers.
         clock: monotonic seconds.
     """
 
@@ -79,16 +77,13 @@ class MicroBatcher:
         self._observer = observer or Observer()
         self._clock = clock
         lock = RLock()
-        self._changed = Condition(lock)  # streams wait on it, and who waits for the model to be empty
+        self._changed = Condition(lock)  # for streams, and for threads that wait until the model is empty
         self._express_changed = Condition(lock)
         self._express_idle = False
-        self._items: list[Item] = []  # waiting, oldest first
-        self._questions = Questions()  # of those that wait or run
-        self._again: deque[list[Item]] = deque()  # halves of a micro-batch that failed
+        self._waiting = WaitingList()
+        self._halves: deque[list[Item]] = deque()  # of micro-batches that failed
         self._running = 0
         self._idle = 0  # streams that wait for work
-        self._turns = Turns()
-        self._express_turns = Turns()  # apart: a choice forgets whom it does not see
         self._exclusive = False
         self._closing = False
         self._broken = False
@@ -101,7 +96,7 @@ class MicroBatcher:
         )
 
     def start(self) -> Self:
-        """Start the threads; what was submitted before waits for this."""
+        """Start the threads; windows submitted earlier wait for this."""
         for thread in self._threads:
             thread.start()
         return self
@@ -116,24 +111,24 @@ class MicroBatcher:
 
     @property
     def last_tick(self) -> float:
-        """When all threads last had come round, by the clock; it stands still while a call of the model hangs."""
+        """Oldest of the threads' latest iterations, by the clock; it stops while a call of the model hangs."""
         return min(*self._ticks.values(), self._decoding_since)
 
     @property
     def budget(self) -> int:
-        """Padded tokens that a micro-batch may have now."""
+        """Padded tokens of a micro-batch, after any lack of memory."""
         return self._budget
 
     @property
-    def broken(self) -> bool:
+    def is_broken(self) -> bool:
         """True once the device is lost: every future fails with EngineBroken, and the process must end."""
         return self._broken
 
     @property
-    def held(self) -> tuple[int, int]:
-        """Windows that wait, and windows in the model or being decoded."""
+    def window_counts(self) -> tuple[int, int]:
+        """Number of windows that wait, and of windows in the model or being decoded."""
         with self._changed:
-            return len(self._items), self._running
+            return len(self._waiting), self._running
 
     def submit(
         self,
@@ -147,15 +142,15 @@ class MicroBatcher:
         """Queue a job's windows.
 
         Args:
-            job_id: whose turn they are charged to, among those of its tenant.
-            tenant: whose turn that is charged to first.
-            windows: what to run; may be empty.
-            interactive: before standard windows.
-            solo: each runs with nothing else in the forward pass.
+            job_id: job whose turn among its tenant's jobs is charged.
+            tenant: tenant whose turn is charged.
+            windows: may be empty.
+            interactive: run before standard windows.
+            solo: run each with nothing else in the forward pass.
 
         Returns:
             A future of one outcome per window, in order. It raises `Dropped` after `drop`, `EngineBroken` if the
-            device is lost, and what `before_forward` raised; never while one of its windows is in the model.
+            device is lost, and exceptions of `before_forward`; never while one of its windows is in the model.
 
         Raises:
             RuntimeError: after `close`.
@@ -167,7 +162,9 @@ class MicroBatcher:
         short = sum(window.cost for window in windows) <= self._engine.express_tokens
         express = interactive and short and not solo
         items = [
-            Item(window, ticket, slot, Waiting(job_id, window.cost, interactive, solo, tenant), express=express)
+            Item(
+                window, ticket, slot, WaitingWindow(job_id, window.cost, interactive, solo, tenant), express=express
+            )
             for slot, window in enumerate(windows)
         ]
         with self._changed:
@@ -176,13 +173,11 @@ class MicroBatcher:
             if self._broken:
                 ticket.future.set_exception(EngineBroken("the device is lost"))
                 return ticket.future
-            new = [item for item in items if not self._questions.joined(item)]
-            self._items += new
-            self._wake_for(new)
+            self._wake_for(self._waiting.add(items))
         return ticket.future
 
     def _wake_for(self, items: Sequence[Item]) -> None:
-        """Wake no more threads than are of use: one that wakes for nothing takes the interpreter from others."""
+        """Wake no more threads than there is work for: each takes the interpreter from the others."""
         if self._express_idle and items and items[0].express:
             self._express_changed.notify()
         else:
@@ -193,52 +188,43 @@ class MicroBatcher:
         self._express_changed.notify_all()
 
     def drop(self, job_id: str, shard: int | None = None) -> int:
-        """Forget a job's windows (or one shard's) that have not started; their futures raise `Dropped`.
+        """Drop a job's windows (or one shard's) that have not started; their futures raise `Dropped`.
 
-        A future of which other windows have started waits for these: until then they may end the process.
+        A future with windows that have started waits for these: until then they may end the process.
 
         Returns:
-            How many windows were dropped.
+            Number of windows dropped.
         """
 
-        def dropped(item: Item) -> bool:
+        def is_dropped(item: Item) -> bool:
             owner = item.window.owner
             return owner.job_id == job_id and shard in (None, owner.shard)
 
         with self._changed:
-            gone = [item for item in self._items if dropped(item)]
-            self._items = [item for item in self._items if not dropped(item)]
-            for item in self._items:
-                gone += [copy for copy in item.copies if dropped(copy)]
-                item.copies = [copy for copy in item.copies if not dropped(copy)]
-            orphans = [copy for item in gone for copy in item.copies]
-            gone += [copy for copy in orphans if dropped(copy)]
-            self._questions.forget(gone)
-            # Who waited for a dropped one goes to the end of the queue, or on to another that asks the same.
-            self._items += [copy for copy in orphans if not dropped(copy) and not self._questions.joined(copy)]
-            done = [item.ticket for item in gone if item.ticket.record(item.slot, None)]
+            dropped = self._waiting.drop(is_dropped)
+            done = [item.ticket for item in dropped if item.ticket.record_outcome(item.slot, None)]
             self._wake_all()
         for ticket in done:
-            ticket.settle()
-        return len(gone)
+            ticket.resolve()
+        return len(dropped)
 
     @contextmanager
-    def exclusively(self, ended: Callable[[], bool]) -> Iterator[None]:
-        """Run nothing but solo windows during the block, which begins when all others have left the model.
+    def run_solo_only(self, has_ended: Callable[[], bool]) -> Iterator[None]:
+        """Run nothing but solo windows during the block, which begins when the model is empty.
 
         Args:
-            ended: looked at during the wait.
+            has_ended: checked during the wait.
 
         Raises:
-            Dropped: it has ended.
+            Dropped: the wait was ended.
         """
         self._exclusive = True
         try:
             with self._changed:
                 while self._running:
-                    if ended():
+                    if has_ended():
                         raise Dropped
-                    self._changed.wait(LOOK_S)
+                    self._changed.wait(LEASE_CHECK_S)
             yield
         finally:
             with self._changed:
@@ -246,7 +232,7 @@ class MicroBatcher:
                 self._wake_all()
 
     def close(self, timeout: float | None = None) -> bool:
-        """Take no more, finish what is there; returns whether that was done within `timeout` seconds."""
+        """Accept no more windows and finish the rest; return whether that took at most `timeout` seconds."""
         with self._changed:
             self._closing = True
             self._wake_all()
@@ -258,180 +244,160 @@ class MicroBatcher:
 
     def _run_model(self, stream: int) -> None:
         express = stream == self._engine.streams
-        while (items := self._take_express(stream) if express else self._take(stream)) is not None:
-            self._run(items, decode_here=express)
+        while (items := self._next_express(stream) if express else self._next_batch(stream)) is not None:
+            self._run_batch(items, decode_here=express)
             del items  # an idle loop must not keep texts
         self._ticks[stream] = math.inf
         self._decoding.put(None)
 
-    def _take(self, stream: int) -> list[Item] | None:
-        """The next micro-batch; None once everything is done after `close`."""
+    def _next_batch(self, stream: int) -> list[Item] | None:
+        """Wait for the next micro-batch; return None once everything is done after `close`."""
         with self._changed:
             while True:
                 self._ticks[stream] = self._clock()
-                if self._again:
-                    return self._again.popleft()
-                if self._items and not self._exclusive:
-                    items, self._turns = self._choose(self._seen(), self._turns, self._budget)
+                if self._halves:
+                    return self._halves.popleft()
+                items: list[Item] = []
+                if self._waiting and not self._exclusive:
+                    items = self._waiting.take_batch(self._budget)
+                elif not self._running:
+                    items = self._waiting.take_solo()
+                if items:
+                    self._running += len(items)
                     return items
-                solo = next((i for i, item in enumerate(self._items) if item.waiting.solo), None)
-                if solo is not None and not self._running:
-                    self._running += 1
-                    return [self._items.pop(solo)]
-                if self._closing and not self._running and not self._items:
+                if self._closing and not self._running and not self._waiting:
                     return None
                 self._idle += 1
                 self._changed.wait(TICK_S)
                 self._idle -= 1
 
-    def _take_express(self, stream: int) -> list[Item] | None:
-        """The next micro-batch of short interactive texts; None once everything is done after `close`."""
+    def _next_express(self, stream: int) -> list[Item] | None:
+        """Wait for a micro-batch of short interactive texts; return None once everything is done after `close`."""
         with self._express_changed:
             while True:
                 self._ticks[stream] = self._clock()
-                short = [] if self._exclusive else [i for i in self._seen() if self._items[i].express]
-                if short:
-                    budget = min(self._engine.express_tokens, self._budget)
-                    items, self._express_turns = self._choose(short, self._express_turns, budget)
-                    self._changed.notify(len(short) - len(items))  # what was left to it and does not fit
+                budget = min(self._engine.express_tokens, self._budget)
+                items, left = ([], 0) if self._exclusive else self._waiting.take_express(budget)
+                if items:
+                    self._running += len(items)
+                    self._changed.notify(left)  # the streams take those that did not fit
                     return items
-                if self._closing and not self._running and not self._items and not self._again:
+                if self._closing and not self._running and not self._waiting and not self._halves:
                     return None
                 self._express_idle = True
                 self._express_changed.wait(TICK_S)
                 self._express_idle = False
 
-    def _choose(self, seen: Sequence[int], turns: Turns, budget: int) -> tuple[list[Item], Turns]:
-        choice = choose([self._items[i].waiting for i in seen], turns, budget)
-        chosen = [seen[i] for i in choice.picked]
-        items = [self._items[i] for i in chosen]
-        for i in sorted(chosen, reverse=True):
-            del self._items[i]
-        self._running += len(items)
-        return items, choice.turns
-
-    def _seen(self) -> Sequence[int]:
-        """What a choice looks at: the oldest of either priority, and the oldest of each other job."""
-        if len(self._items) <= LOOK_AHEAD:
-            return range(len(self._items))
-        seen, jobs, room = list[int](), set[str](), {True: LOOK_AHEAD, False: LOOK_AHEAD}
-        for i, item in enumerate(self._items):
-            waiting = item.waiting
-            if room[waiting.interactive]:
-                room[waiting.interactive] -= 1
-            elif waiting.job in jobs:
-                continue
-            jobs.add(waiting.job)
-            seen.append(i)
-        return seen
-
-    def _run(self, items: list[Item], *, decode_here: bool) -> None:
+    def _run_batch(self, items: list[Item], *, decode_here: bool) -> None:
         windows = [item.window for item in items]
         padded = len(windows) * row_length(max(window.row_tokens for window in windows))
         try:
             self._before_forward(frozenset(window.owner for window in windows))
-        except Exception as error:  # noqa: BLE001  # theirs to judge: the owner of the shards gets it
-            self._settle(items, error)
+        except Exception as error:  # noqa: BLE001  # the owner of the shards decides what to do about it
+            self._finish(items, error)
             return
         jobs, real = len({window.owner.job_id for window in windows}), sum(window.row_tokens for window in windows)
-        self._observer.microbatch(len(windows), jobs, real, padded)
+        self._observer.record_batch(len(windows), jobs, real, padded)
         try:
             start = self._clock()
             batch = self._engine.collate(windows)
             collated = self._clock()
             raw = self._engine.forward(batch)
-            self._observer.stage("collate", collated - start)
-            self._observer.stage("forward", self._clock() - collated)
+            self._observer.record_stage("collate", collated - start)
+            self._observer.record_stage("forward", self._clock() - collated)
         except OutOfMemory:
-            self._out_of_memory(items, len(windows) * max(window.cost for window in windows))
+            self._handle_out_of_memory(items, len(windows) * max(window.cost for window in windows))
         except EngineBroken as error:
-            self._break(items, error)
-        except Exception as error:  # noqa: BLE001  # any fault of a document must end at that document
-            self._halve(items, error)
+            self._fail_all(items, error)
+        except Exception as error:  # noqa: BLE001  # a document's fault must not fail another document
+            self._isolate_failure(items, error)
         else:
             with self._changed:
-                relieved = self._idle > 0 and not self._items and not self._again
-            if relieved or decode_here:  # a hand-over to the decoder would only take time
-                self._decode(items, batch, raw)
+                stream_is_free = self._idle > 0 and not self._waiting and not self._halves
+            if stream_is_free or decode_here:  # handing over to the decoder would only take time
+                self._decode_batch(items, batch, raw)
             else:
                 self._decoding.put((items, batch, raw))
 
     def _run_decoder(self) -> None:
         for _ in self._ticks:  # until every model thread has ended
-            while (job := self._decoding.get()) is not None:
+            while (batch := self._decoding.get()) is not None:
                 self._decoding_since = self._clock()
-                self._decode(*job)
+                self._decode_batch(*batch)
                 self._decoding_since = math.inf
-                del job
+                del batch
 
-    def _decode(self, items: list[Item], batch: Any, raw: Any) -> None:
+    def _decode_batch(self, items: list[Item], batch: Any, raw: Any) -> None:
         try:
             start = self._clock()
             spans = self._engine.decode(batch, raw)
-            self._observer.stage("decode", self._clock() - start)
-            outcomes = [_outcome(found) for _, found in zip(items, spans, strict=True)]
-        except EngineBroken as error:  # scores may still be on their way from the device
-            self._break(items, error)
+            self._observer.record_stage("decode", self._clock() - start)
+            outcomes = [_make_outcome(window_spans) for _, window_spans in zip(items, spans, strict=True)]
+        except EngineBroken as error:  # the scores may still have been on their way from the device
+            self._fail_all(items, error)
         except Exception as error:  # noqa: BLE001
-            self._halve(items, error)
+            self._isolate_failure(items, error)
         else:
-            self._settle(items, outcomes)
+            self._finish(items, outcomes)
 
-    def _out_of_memory(self, items: list[Item], tokens: int) -> None:
+    def _handle_out_of_memory(self, items: list[Item], tokens: int) -> None:
         self._engine.release_memory()
         action = "split" if len(items) > 1 else "failed"
         log.warning("microbatch.out_of_memory", extra={"windows": len(items), "tokens": tokens, "action": action})
-        self._observer.out_of_memory(action)
+        self._observer.record_out_of_memory(action)
         if len(items) > 1:
             with self._changed:
                 self._budget = min(self._budget, tokens * 3 // 4)
             self._requeue_halves(items)
         else:
             failed = Failed(DocumentErrorCode.OUT_OF_MEMORY, "The device's memory is too small for this document.")
-            self._settle(items, [failed])
+            self._finish(items, [failed])
 
-    def _halve(self, items: list[Item], error: Exception) -> None:
-        """Find the window that an error comes from; say only the error's kind, its message may quote the text."""
+    def _isolate_failure(self, items: list[Item], error: Exception) -> None:
+        """Find the window that causes an error; report the error's class only: its message may quote the text."""
         if len(items) > 1:
             self._requeue_halves(items)
             return
         name = type(error).__name__
         log.error("microbatch.window_failed", extra={"error": name, "document": items[0].window.document})
-        self._settle(items, [Failed(DocumentErrorCode.INFERENCE_FAILED, f"The model failed on it ({name}).")])
+        self._finish(
+            items, [Failed(DocumentErrorCode.INFERENCE_FAILED, f"The model failed on this document ({name}).")]
+        )
 
     def _requeue_halves(self, items: list[Item]) -> None:
         middle = len(items) // 2
         with self._changed:
-            self._again.extendleft((items[middle:], items[:middle]))
+            self._halves.extendleft((items[middle:], items[:middle]))
             self._changed.notify_all()
 
-    def _settle(self, items: list[Item], outcomes: Sequence[Outcome] | Exception) -> None:
+    def _finish(self, items: list[Item], outcomes: Sequence[Outcome] | Exception) -> None:
         done: list[Ticket] = []
         with self._changed:
             self._running -= len(items)
-            self._questions.forget(items)
+            self._waiting.forget(items)
             if not isinstance(outcomes, Exception):
                 for item, outcome in zip(items, outcomes, strict=True):
-                    done += [each.ticket for each in everyone([item]) if each.ticket.record(each.slot, outcome)]
-            if self._closing or self._exclusive:  # and these may have been the last that somebody waited for
+                    copies = with_copies([item])
+                    done += [copy.ticket for copy in copies if copy.ticket.record_outcome(copy.slot, outcome)]
+            if self._closing or self._exclusive:  # a thread may be waiting for the last of these
                 self._wake_all()
         if isinstance(outcomes, Exception):
-            fail_all(items, outcomes)
+            fail_items(items, outcomes)
         for ticket in done:
-            ticket.settle()
+            ticket.resolve()
 
-    def _break(self, items: list[Item], error: EngineBroken) -> None:
+    def _fail_all(self, items: list[Item], error: EngineBroken) -> None:
+        """Fail these items and all that wait: the device is lost."""
         log.critical("engine.broken", extra={"error": str(error)})
         with self._changed:
             self._broken = True
-            lost = [*items, *(item for half in self._again for item in half), *self._items]
-            self._running -= len(lost) - len(self._items)
-            self._again.clear()
-            self._items = []
-            self._questions = Questions()
+            running = [*items, *(item for half in self._halves for item in half)]
+            self._running -= len(running)
+            self._halves.clear()
+            lost = [*running, *self._waiting.clear()]
             self._wake_all()
-        fail_all(lost, error)
+        fail_items(lost, error)
 
 
-def _outcome(spans: Sequence[Span]) -> Outcome:
+def _make_outcome(spans: Sequence[Span]) -> Outcome:
     return spans if isinstance(spans, Spans) else tuple(spans)

@@ -1,16 +1,16 @@
-"""The micro-batcher's numbers, for whoever wants them."""
+"""Interface through which the micro-batcher reports its numbers."""
 
 from __future__ import annotations
 
 
 class Observer:
-    """Where the numbers go; this one drops them."""
+    """Receives the numbers; this one ignores them."""
 
-    def microbatch(self, windows: int, jobs: int, real: int, padded: int) -> None:
-        """A micro-batch is about to run: its windows, the jobs they belong to, tokens without and with padding."""
+    def record_batch(self, windows: int, jobs: int, real: int, padded: int) -> None:
+        """Record a micro-batch that is about to run: windows, jobs, tokens without and with padding."""
 
-    def stage(self, stage: str, seconds: float) -> None:
-        """A stage (`collate`, `forward`, `decode`) took this long."""
+    def record_stage(self, stage: str, seconds: float) -> None:
+        """Record the duration of a stage (`collate`, `forward`, `decode`)."""
 
-    def out_of_memory(self, action: str) -> None:
-        """The device was full; `split` or `failed` says what was done."""
+    def record_out_of_memory(self, action: str) -> None:
+        """Record that the device's memory was full; `action` is `split` or `failed`."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.protocols import Span, Spans, Window
-from worker.text.spans import keep
+from worker.text.spans import select_spans
 
 Array = NDArray[Any]
 Scores = Mapping[str, Array]
@@ -56,7 +56,7 @@ def decode_scores(windows: Sequence[Window], scores: Scores, tagged: bool) -> li
         part = slice(bounds[row], min(bounds[row + 1], bounds[row] + window.max_candidates))
         columns = (column[part].tolist() for column in candidates[1:5])
         ranked = [Span(*values) for values in zip(*columns, strict=True)]
-        chosen = keep(ranked, window.flat, window.multi_label) if ranked else ranked
+        chosen = select_spans(ranked, window.flat, window.multi_label) if ranked else ranked
         if window.explain and chosen:
             at = {span[:3]: index for span, index in zip(ranked, candidates.at[part].tolist(), strict=True)}
             chosen = [

@@ -20,7 +20,7 @@ from worker.model.selection.choice_cache import Device, Precision, RuntimeName, 
 from worker.model.sources.resolve import Resolved
 from worker.protocols import ModelSpec, OutOfMemory, ShardRef, Span, Window
 from worker.text.splitters import Splitter
-from worker.text.windows import cut_document
+from worker.text.windows import JobContext, cut_document
 
 CPU_ROW_WORDS = 48
 CPU_BUDGETS = (256, 512, 1024)
@@ -208,7 +208,9 @@ class GlinerEngine:
         text = " ".join([word] * min(words, self.spec.max_words))
         labels: Labels = {f"person {number}": None for number in range(1, max(1, self.spec.labels_included) + 1)}
         options = Options(long_text="truncate")
-        return cut_document(Document(0, "0", text), labels, options, self, ShardRef("warm-up", 0)).windows[0]
+        return cut_document(
+            Document(0, "0", text), JobContext(ShardRef("warm-up", 0), labels, options), self
+        ).windows[0]
 
     def _time_batch(self, windows: Sequence[Window]) -> float:
         start = time.perf_counter()

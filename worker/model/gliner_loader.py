@@ -46,7 +46,7 @@ def describe_model(
     backend = BackendTokenizer.from_str(model.data_processor.transformer_tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()
     backend.no_padding()
-    name = splitters.choose(source.folder, model.config.words_splitter_type, splitter)
+    name = splitters.choose_splitter(source.folder, model.config.words_splitter_type, splitter)
     return ModelDescription(
         spec=_read_spec(model, source, max_row_tokens, name),
         layout=read_layout(model, inputs, max_row_tokens),

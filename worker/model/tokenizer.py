@@ -39,7 +39,7 @@ class FastTokenizer:
         self._backend = BackendTokenizer.from_str(tokenizer_json)
         # A word has the same tokens in any context, and finding them takes a tokenizer 10 µs and more.
         self._cached_encode = lru_cache(CACHED_WORDS)(self._encode_word)
-        self._split = splitters.make(splitter, word_pattern)
+        self._split = splitters.make_splitter(splitter, word_pattern)
         added = self._backend.get_added_tokens_decoder().values()
         self.reserved = tuple(sorted({token.content for token in added if token.content.strip()}))
 

@@ -1,4 +1,4 @@
-"""Bounds on what one document may cost outside the model: processor time, windows, entities, size of its result."""
+"""Limits the cost of a document outside the model: processor time, windows, entities, size of its result."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-STEP = 2048
-"""Steps of a loop between two looks at the budget: a few milliseconds of work."""
+CHECK_EVERY = 2048
+"""Iterations of a loop between two checks of the budget: a few milliseconds of work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a document's result may need.
+    """Size limits of a document's processing and result.
 
     Attributes:
         windows: windows of a document: passes over its labels times ranges of its words.
         entities: entities of a document.
         document_bytes: size of a document's entities, as JSON.
-        shard_bytes: size of the entities of a shard's documents together: a stored result may have 64 MiB.
+        shard_bytes: size of the entities of all documents of a shard: a stored result may have 64 MiB.
     """
 
     windows: int = 32_000
@@ -35,65 +35,65 @@ class Limits:
 
 
 class TooCostlyError(Exception):
-    """A document took more processor time outside the model than it may."""
+    """A document used up its processor time outside the model."""
 
 
 class Budget:
-    """Processor time for one document's way through pure code. Used by one thread.
+    """Processor time of one document in pure code. Used by one thread.
 
-    The time is the thread's own, so that a document is not failed for others that keep the processors busy.
+    The time is the thread's, so that a document does not fail because other work keeps the processors busy.
 
     Args:
         seconds: processor seconds; unlimited by default.
-        look: called at every check; raises where the work should end for another reason.
+        on_check: called at every check; raises if the work should end for another reason.
         clock: processor seconds of the calling thread.
     """
 
     def __init__(
         self,
         seconds: float = inf,
-        look: Callable[[], None] = lambda: None,
+        on_check: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = thread_time,
     ) -> None:
         self._left_s = seconds
-        self._look = look
+        self._on_check = on_check
         self._clock = clock
         self._ends_at = clock() + seconds
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Spend the budget during the block; between blocks other documents spend the thread's time."""
-        began = self._clock()
-        self._ends_at = began + self._left_s
+    def spend(self) -> Iterator[None]:
+        """Charge the thread's time during the block to the budget; between blocks it works on other documents."""
+        started = self._clock()
+        self._ends_at = started + self._left_s
         try:
             yield
         finally:
-            self._left_s -= self._clock() - began
+            self._left_s -= self._clock() - started
 
     def check(self) -> None:
-        """Raise where the work has to end.
+        """Raise if the work has to end.
 
         Raises:
             TooCostlyError: the budget is spent.
-            Dropped: by `look`.
+            Dropped: by `on_check`.
         """
-        self._look()
+        self._on_check()
         if self._clock() > self._ends_at:
             raise TooCostlyError
 
-    def over(self, items: Iterable[T]) -> Iterator[T]:
-        """Return an iterator of the items, with a check every `STEP` of them.
+    def iterate(self, items: Iterable[T]) -> Iterator[T]:
+        """Return an iterator over the items that checks the budget every `CHECK_EVERY` of them.
 
         Raises:
-            TooCostlyError, Dropped: as `check`.
+            TooCostlyError, Dropped: by `check`.
         """
-        if isinstance(items, (list, tuple, array)) and len(items) < STEP:
+        if isinstance(items, (list, tuple, array)) and len(items) < CHECK_EVERY:
             return iter(items)
-        return self._in_steps(items)
+        return self._iterate_checked(items)
 
-    def _in_steps(self, items: Iterable[T]) -> Iterator[T]:
+    def _iterate_checked(self, items: Iterable[T]) -> Iterator[T]:
         remaining = iter(items)
-        while batch := tuple(islice(remaining, STEP)):
+        while batch := tuple(islice(remaining, CHECK_EVERY)):
             yield from batch
-            if len(batch) == STEP:
+            if len(batch) == CHECK_EVERY:
                 self.check()

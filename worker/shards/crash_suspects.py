@@ -1,8 +1,8 @@
-"""What this process would be blamed for if it died now, written down before it can happen.
+"""Tracks the shards that a crash of this process could be blamed on, persisted before each risky step.
 
 A shard is at risk while its texts are cut, in the model, decoded or merged: any of these can end the process. A
-shard that was at risk in a death runs alone from then on, behind `worker.shards.isolation`: with nothing else at
-risk, the next death has one possible cause.
+shard that was at risk in a crash runs alone from then on (`worker.shards.isolation`): with nothing else at risk,
+the next crash has one possible cause.
 """
 
 from __future__ import annotations
@@ -20,97 +20,97 @@ from worker.protocols import ShardRef
 log = logging.getLogger(__name__)
 
 QUIET_S = 2.0
-"""How long nothing is written down after the store did not answer."""
+"""Pause of writing after Redis did not answer."""
 REPEAT_S = 60.0
-"""What is at risk for so long is written down again: the list lapses, and a store may lose its latest second."""
+"""Age at which an unchanged list is written again: it expires, and Redis may lose its latest second."""
 
 
-class Blame:
-    """The shards at risk in this process, and what the store knows of them.
+class CrashSuspects:
+    """The shards at risk in this process, and the subset that the ledger has recorded.
 
-    A claim puts its shard on the store's list, a completion takes it off: most shards need no word of their own.
+    A claim puts its shard on the ledger's list, a completion takes it off: most shards need no write of their own.
 
     Args:
-        tell: writes down which shards are at risk and which are so no more; called in the order of the changes. May
+        write: records which shards are at risk now and which no longer are; called in the order of the changes. May
             raise LedgerUnavailableError.
         clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        tell: Callable[[frozenset[ShardRef], frozenset[ShardRef]], None],
+        write: Callable[[frozenset[ShardRef], frozenset[ShardRef]], None],
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._tell = tell
+        self._write = write
         self._clock = clock
         self._quiet_until = 0.0
-        self._told_at = clock()
+        self._written_at = clock()
         self._lock = Lock()
-        self._held: Counter[ShardRef] = Counter()
+        self._tracked: Counter[ShardRef] = Counter()
         self._at_risk: set[ShardRef] = set()
-        self._told: set[ShardRef] = set()
+        self._recorded: set[ShardRef] = set()
 
     @contextmanager
-    def hold(self, shard: ShardRef, *, told: bool = False) -> Iterator[None]:
-        """For the length of the block the shard is this process's; only such can be at risk.
+    def track(self, shard: ShardRef, *, recorded: bool = False) -> Iterator[None]:
+        """Track a shard during the block; only tracked shards can be at risk.
 
-        `told`: its claim has written it down; it is at risk from now on.
+        `recorded`: its claim has put it on the ledger's list; it is at risk from the start.
         """
         with self._lock:
-            self._held[shard] += 1
-            if told:
+            self._tracked[shard] += 1
+            if recorded:
                 self._at_risk.add(shard)
-                self._told.add(shard)
+                self._recorded.add(shard)
         try:
             yield
         finally:
             with self._lock:
-                self._held -= Counter((shard,))
-                if shard not in self._held:
+                self._tracked -= Counter((shard,))
+                if shard not in self._tracked:
                     self._at_risk.discard(shard)
 
-    def enter(self, shards: Iterable[ShardRef], *, exactly: bool = False) -> None:
-        """Something that may end the process is about to be done with these.
+    def add(self, shards: Iterable[ShardRef], *, exact: bool = False) -> None:
+        """Record shards before a step that may end the process.
 
-        `exactly`: nobody else's name may be on the list then.
+        `exact`: also take shards off the list that are no longer at risk.
         """
         with self._lock:
-            self._at_risk.update(self._held.keys() & set(shards))
-            if exactly or not self._at_risk <= self._told:
-                self._write()
+            self._at_risk.update(self._tracked.keys() & set(shards))
+            if exact or not self._at_risk <= self._recorded:
+                self._write_changes()
 
-    def only(self, shard: ShardRef) -> None:
-        """This one alone is about to be in danger; nobody else's text is touched."""
+    def set_only(self, shard: ShardRef) -> None:
+        """Record this shard as the only one at risk: no other shard's text is being processed."""
         with self._lock:
-            self._at_risk = {shard} & self._held.keys()
-            self._write()
+            self._at_risk = {shard} & self._tracked.keys()
+            self._write_changes()
 
-    def leave(self, shard: ShardRef) -> None:
-        """No text of it is touched for now; the next that is written down says so."""
+    def discard(self, shard: ShardRef) -> None:
+        """Mark a shard as safe for now; the next write takes it off the list."""
         with self._lock:
             self._at_risk.discard(shard)
 
-    def tidy(self) -> None:
-        """Write down who left."""
+    def flush(self) -> None:
+        """Take the shards off the list that are no longer at risk."""
         with self._lock:
-            self._write()
+            self._write_changes()
 
     def forget(self, shard: ShardRef) -> None:
-        """The store has taken it off the list itself."""
+        """Note that a transition of the ledger has taken the shard off the list."""
         with self._lock:
-            self._told.discard(shard)
+            self._recorded.discard(shard)
 
-    def _write(self) -> None:
+    def _write_changes(self) -> None:
         now = self._clock()
-        if now < self._quiet_until or (self._at_risk == self._told and now < self._told_at + REPEAT_S):
+        if now < self._quiet_until or (self._at_risk == self._recorded and now < self._written_at + REPEAT_S):
             return
         try:
-            self._tell(frozenset(self._at_risk), frozenset(self._told - self._at_risk))
+            self._write(frozenset(self._at_risk), frozenset(self._recorded - self._at_risk))
         except LedgerUnavailableError as error:
-            # Blame is lost, not work. All of the worker's threads come through here, the model's too: were each to
-            # wait for a store that is down, the model would stand still until the watchdog took it for hung.
-            log.warning("blame.untold", extra={"reason": str(error)})
+            # A record is lost, not work. All of the worker's threads come through here, the model's too: if each
+            # waited while Redis is down, the model would stand still until the watchdog took it for hung.
+            log.warning("crash_suspects.write_failed", extra={"reason": str(error)})
             self._quiet_until = self._clock() + QUIET_S
         else:
-            self._told = set(self._at_risk)
-            self._told_at = now
+            self._recorded = set(self._at_risk)
+            self._written_at = now

@@ -1,7 +1,7 @@
-"""Runs a claimed shard's documents: cut -> micro-batches -> merge, together with other shards' or alone.
+"""Runs a claimed shard's documents: cut -> micro-batches -> merge, batched with other shards' or isolated.
 
-Wherever the work is, it ends within seconds of its lease: every loop looks at it (`worker.shards.bounds.Budget`),
-and so does every wait.
+The work ends within seconds of its lease: every loop checks it (`worker.shards.bounds.Budget`), and so does every
+wait.
 """
 
 from __future__ import annotations
@@ -11,116 +11,98 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from jobs.observability.logs import log_failure
-from jobs.schema import (
-    DEFAULT_THRESHOLD,
-    Document,
-    DocumentError,
-    DocumentErrorCode,
-    DocumentResult,
-    Labels,
-    Options,
-)
+from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Dropped, Outcome, ShardRef, Tokenizer, Window
-from worker.shards.bounds import Budget, Limits, TooCostlyError
-from worker.shards.crash_suspects import Blame
-from worker.shards.isolation import LOOK_S, Gate
+from worker.shards.bounds import Budget, TooCostlyError
+from worker.shards.crash_suspects import CrashSuspects
+from worker.shards.isolation import LEASE_CHECK_S, Gate
 from worker.shards.leases import Lease
 from worker.shards.progress import Progress
 from worker.text import merging, windows
 from worker.text.merging import Findings
-from worker.text.prompts import remembering
+from worker.text.prompts import cache_prompts
+from worker.text.windows import CutRules, JobContext
 
 log = logging.getLogger(__name__)
 
 CHUNK_TOKENS = 16 * 1024
-"""Tokens of a shard's windows that are made and submitted at once, at least: many micro-batches' worth."""
-ALONE_TOKENS = 2 * 1024
-"""The same for a shard that runs alone, and holds others up."""
+"""Tokens of a shard's windows that are made and submitted together, at least: many micro-batches' worth."""
+ISOLATED_CHUNK_TOKENS = 2 * 1024
+"""The same for an isolated shard, which keeps other shards waiting."""
 CHUNKS_AHEAD = 2
-"""Chunks of a shard that wait or run: while the last of one run, the model finds the next."""
+"""Chunks of a shard that wait or run: the next is ready when the last windows of one run."""
 HEAVY_CHARACTERS = 64 * 1024
 HEAVY_SPANS = 5000
-"""Documents of more are cut and merged one after the other: together they would take no less time, since threads
-share the interpreter, but all of their memory, and other documents' turns."""
+"""Larger documents are cut and merged one at a time: in parallel they would take no less time, since threads share
+the interpreter, but more memory, and time of other documents."""
+
+Chunk = Sequence[tuple[Window, Findings]]
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a shard asks for.
+    """The documents of a shard that are to be run, with their job's labels and options.
 
     Attributes:
-        redact_key: the tenant's, for redaction to tokens.
-        attempts: how often the shard was begun.
-        default_threshold: where neither options nor a document's own name one.
+        attempts: number of times the shard was begun.
     """
 
-    owner: ShardRef
+    context: JobContext
     documents: Sequence[Document]
-    labels: Labels
-    options: Options
-    redact_key: bytes | None
     attempts: int
     tenant: str = ""
     interactive: bool = False
-    default_threshold: float = DEFAULT_THRESHOLD
+
+    @property
+    def owner(self) -> ShardRef:
+        """The shard."""
+        return self.context.owner
 
 
 @dataclass(slots=True)
 class _Running:
-    """A document on its way."""
+    """A document between cutting and merging."""
 
     plan: windows.Plan
     budget: Budget
     findings: Findings
 
 
+@dataclass(eq=False, kw_only=True)
 class DocumentRunner:
-    """Runs documents through cut, model and merge.
+    """Runs documents through cutting, model and merging.
 
     Args:
         batcher: runs windows.
         tokenizer: the model's.
-        blame: where shards are written down before their texts can do harm.
-        gate: keeps others away from a shard that runs alone.
-        progress: where threads say that they have not come to a stop.
-        limits: what a document's result may need.
+        suspects: records shards before their texts can do harm.
+        gate: separates isolated shards from all others.
+        progress: signs of life of the working threads.
+        rules: limits of a document, and whether it is also read sentence by sentence.
         budget_s: processor seconds that a document may take outside the model.
-        close_reading: read long documents sentence by sentence, too.
-        stage: times a block as a stage of the worker's metrics.
+        time_stage: times a block as a stage of the worker's metrics.
     """
 
-    def __init__(
-        self,
-        batcher: MicroBatcher,
-        tokenizer: Tokenizer,
-        blame: Blame,
-        gate: Gate,
-        progress: Progress,
-        *,
-        limits: Limits,
-        budget_s: float,
-        close_reading: bool = True,
-        stage: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
-    ) -> None:
-        self._batcher = batcher
-        self._tokenizer = tokenizer
-        self._ask = remembering(tokenizer)
-        self._blame = blame
-        self._gate = gate
-        self._progress = progress
-        self._limits = limits
-        self._budget_s = budget_s
-        self._close_reading = close_reading
-        self._stage = stage
+    batcher: MicroBatcher
+    tokenizer: Tokenizer
+    suspects: CrashSuspects
+    gate: Gate
+    progress: Progress
+    rules: CutRules = field(default_factory=CutRules)
+    budget_s: float
+    time_stage: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
+
+    def __post_init__(self) -> None:
+        self.rules = replace(self.rules, encode_prompts=cache_prompts(self.tokenizer))
         self._heavy = Lock()
 
-    def together(self, work: Work, lease: Lease) -> list[DocumentResult]:
-        """Run documents in whatever company the micro-batcher finds for them.
+    def run_batched(self, work: Work, lease: Lease) -> list[DocumentResult]:
+        """Run documents in micro-batches together with those of other shards.
 
         Raises:
             Dropped: the lease ended.
@@ -128,205 +110,193 @@ class DocumentRunner:
         """
         owner = work.owner
 
-        def look() -> None:
-            self._look(lease)
-            if not self._gate.open:
-                self._blame.leave(owner)
-                self._progress.rest()
-                self._gate.step_aside(lease)
-                self._blame.enter({owner})
-                self._progress.tick()
+        def check() -> None:
+            self._check_lease(lease)
+            if not self.gate.is_open:
+                self.suspects.discard(owner)
+                self.progress.pause()
+                self.gate.yield_turn(lease)
+                self.suspects.add({owner})
+                self.progress.tick()
 
         try:
-            with self._at_work(owner, lease), self._stage("cut"):
+            with self._at_risk(owner, lease), self.time_stage("cut"):
                 running = []
                 for document in work.documents:
-                    with self._one_by_one(len(document.text) > HEAVY_CHARACTERS, look):
-                        running.append(self._cut(document, work, look))
-            self._blame.leave(owner)  # until its first forward
-            _, in_model = self._batcher.held
-            if in_model:  # which may be a while
-                self._blame.tidy()
-            with self._stage("wait"):
-                chunk_tokens = max(CHUNK_TOKENS, 2 * self._batcher.budget)
-                for chunk in self._finished(work, running, lease, chunk_tokens):
-                    self._gather(chunk)
-            with self._at_work(owner, lease), self._stage("merge"):
+                    with self._serialize_if(len(document.text) > HEAVY_CHARACTERS, check):
+                        running.append(self._cut_document(document, work.context, check))
+            self.suspects.discard(owner)  # until its first forward pass
+            _, in_model = self.batcher.window_counts
+            if in_model:  # which may take a while
+                self.suspects.flush()
+            with self.time_stage("wait"):
+                chunk_tokens = max(CHUNK_TOKENS, 2 * self.batcher.budget)
+                for outcomes, chunk in self._run_chunks(work, running, lease, chunk_tokens):
+                    _collect(outcomes, chunk)
+            with self._at_risk(owner, lease), self.time_stage("merge"):
                 results: list[DocumentResult] = []
-                left = self._limits.shard_bytes
-                for one in running:
-                    with self._one_by_one(one.findings.held > HEAVY_SPANS, look):
-                        results.append(self._merge(one, work.attempts, left))
-                    left -= merging.size_of(results[-1])
+                free_bytes = self.rules.limits.shard_bytes
+                for item in running:
+                    with self._serialize_if(item.findings.span_count > HEAVY_SPANS, check):
+                        results.append(self._merge_document(item, work.attempts, free_bytes))
+                    free_bytes -= merging.estimate_bytes(results[-1])
                 return results
         finally:
-            self._blame.leave(owner)
+            self.suspects.discard(owner)
 
-    @contextmanager
-    def alone(self, owner: ShardRef, lease: Lease) -> Iterator[None]:
-        """Let nothing else be at risk in this process during the block, in which the shard is not yet.
-
-        Raises:
-            Dropped: the lease ended.
-        """
-        with self._gate.alone(lease), self._batcher.exclusively(lambda: bool(lease.ended)):
-            self._blame.only(owner)
-            try:
-                yield
-            finally:
-                self._blame.leave(owner)
-
-    def one(self, work: Work, document: Document, lease: Lease, most_bytes: int) -> DocumentResult:
-        """Run a document with nothing else at risk. Others have their turns between its parts.
+    def run_isolated(self, work: Work, document: Document, lease: Lease, max_bytes: int) -> DocumentResult:
+        """Run a document with nothing else at risk; other shards have their turns between its steps.
 
         Raises:
             Dropped: the lease ended.
             EngineBroken: the device is lost.
         """
 
-        def look() -> None:
-            self._look(lease)
+        def check() -> None:
+            self._check_lease(lease)
 
-        with self.alone(work.owner, lease), self._progress.working():
-            running = self._cut(document, work, look)
-        waiting = self._chunks([running], ALONE_TOKENS)
-        chunk = next(waiting, None)
+        with self._isolate(work.owner, lease), self.progress.track_thread():
+            running = self._cut_document(document, work.context, check)
+        chunks = _split_chunks([running], ISOLATED_CHUNK_TOKENS)
+        chunk = next(chunks, None)
         while chunk is not None:
-            with self.alone(work.owner, lease):
-                while chunk is not None and not self._gate.turn_over:
+            with self._isolate(work.owner, lease):
+                while chunk is not None and not self.gate.is_turn_over:
                     if lease.ended:
                         raise Dropped
-                    solo = [window for window, _ in chunk]
-                    future = self._batcher.submit(work.owner.job_id, solo, tenant=work.tenant, solo=True)
-                    self._drop_if_ended(work.owner, lease)
-                    self._gather((future.result(), chunk))
-                    chunk = next(waiting, None)
-        with self.alone(work.owner, lease), self._progress.working():
-            return self._merge(running, work.attempts, most_bytes)
-
-    def _look(self, lease: Lease) -> None:
-        if lease.ended:
-            raise Dropped
-        self._progress.tick()
+                    _collect(self._submit(work, chunk, lease, solo=True).result(), chunk)
+                    chunk = next(chunks, None)
+        with self._isolate(work.owner, lease), self.progress.track_thread():
+            return self._merge_document(running, work.attempts, max_bytes)
 
     @contextmanager
-    def _at_work(self, owner: ShardRef, lease: Lease) -> Iterator[None]:
-        with self._gate.company(lease):
-            self._blame.enter({owner})
-            with self._progress.working():
+    def _isolate(self, owner: ShardRef, lease: Lease) -> Iterator[None]:
+        """Let nothing but the shard be at risk in this process during the block.
+
+        Raises:
+            Dropped: the lease ended.
+        """
+        with self.gate.exclusive(lease), self.batcher.run_solo_only(lambda: bool(lease.ended)):
+            self.suspects.set_only(owner)
+            try:
+                yield
+            finally:
+                self.suspects.discard(owner)
+
+    @contextmanager
+    def _at_risk(self, owner: ShardRef, lease: Lease) -> Iterator[None]:
+        with self.gate.shared(lease):
+            self.suspects.add({owner})
+            with self.progress.track_thread():
                 yield
 
     @contextmanager
-    def _one_by_one(self, heavy: bool, look: Callable[[], None]) -> Iterator[None]:
+    def _serialize_if(self, heavy: bool, check: Callable[[], None]) -> Iterator[None]:
+        """Run the block one at a time if the document is heavy."""
         if not heavy:
             yield
             return
-        while not self._heavy.acquire(timeout=LOOK_S):
-            look()
+        while not self._heavy.acquire(timeout=LEASE_CHECK_S):
+            check()
         try:
             yield
         finally:
             self._heavy.release()
 
-    def _cut(self, document: Document, work: Work, look: Callable[[], None]) -> _Running:
-        budget = Budget(self._budget_s, look)
+    def _check_lease(self, lease: Lease) -> None:
+        if lease.ended:
+            raise Dropped
+        self.progress.tick()
+
+    def _cut_document(self, document: Document, context: JobContext, check: Callable[[], None]) -> _Running:
+        budget = Budget(self.budget_s, check)
         try:
-            with budget.running():
-                plan = windows.cut_document(
-                    document,
-                    work.labels,
-                    work.options,
-                    self._tokenizer,
-                    work.owner,
-                    close_reading=self._close_reading,
-                    redact_key=work.redact_key,
-                    ask=self._ask,
-                    limits=self._limits,
-                    budget=budget,
-                    default_threshold=work.default_threshold,
-                )
+            with budget.spend():
+                plan = windows.cut_document(document, context, self.tokenizer, self.rules, budget)
         except Dropped:
             raise
         except TooCostlyError:
-            plan = self._refused(document, work, self._too_costly(document))
+            plan = _failed_plan(document, context, self._too_costly(document))
         except Exception as error:  # noqa: BLE001  # promise 3: whatever a document does to us, it fails alone
             log_failure(log, "document.cut_failed", error, index=document.index)
             detail = "the text could not be cut into windows"
-            plan = self._refused(document, work, DocumentError(DocumentErrorCode.INFERENCE_FAILED, detail))
+            plan = _failed_plan(document, context, DocumentError(DocumentErrorCode.INFERENCE_FAILED, detail))
         return _Running(plan, budget, Findings(plan))
-
-    def _refused(self, document: Document, work: Work, error: DocumentError) -> windows.Plan:
-        return windows.Plan(replace(document, text=""), work.options, work.owner, refused=error)
 
     def _too_costly(self, document: Document) -> DocumentError:
         log.warning("document.too_costly", extra={"index": document.index})
-        detail = f"cutting the text and merging its entities took more than {self._budget_s:g} s of a processor"
+        detail = f"cutting the text and merging its entities took more than {self.budget_s:g} s of a processor"
         return DocumentError(DocumentErrorCode.TOO_COSTLY, detail)
 
-    def _finished(
+    def _run_chunks(
         self, work: Work, running: Iterable[_Running], lease: Lease, tokens: int
-    ) -> Iterator[tuple[Sequence[Outcome], Sequence[tuple[Window, Findings]]]]:
-        """Yield chunks of windows, in order, with their outcomes; `CHUNKS_AHEAD` of them are on their way."""
-        ahead: deque[tuple[Future[tuple[Outcome, ...]], Sequence[tuple[Window, Findings]]]] = deque()
+    ) -> Iterator[tuple[Sequence[Outcome], Chunk]]:
+        """Yield the outcomes of chunks of windows, in order, while `CHUNKS_AHEAD` chunks wait or run."""
+        ahead: deque[tuple[Future[tuple[Outcome, ...]], Chunk]] = deque()
         try:
-            for chunk in self._chunks(running, tokens):
+            for chunk in _split_chunks(running, tokens):
                 if lease.ended:
                     raise Dropped
                 if len(ahead) == CHUNKS_AHEAD:
                     yield ahead[0][0].result(), ahead[0][1]
                     ahead.popleft()
-                future = self._batcher.submit(
-                    work.owner.job_id,
-                    [window for window, _ in chunk],
-                    tenant=work.tenant,
-                    interactive=work.interactive,
-                )
-                ahead.append((future, chunk))
-                self._drop_if_ended(work.owner, lease)
+                ahead.append((self._submit(work, chunk, lease), chunk))
             while ahead:
                 yield ahead[0][0].result(), ahead[0][1]
                 ahead.popleft()
         finally:
             if ahead:
-                self._batcher.drop(work.owner.job_id, work.owner.shard)
+                self.batcher.drop(work.owner.job_id, work.owner.shard)
             for future, _ in ahead:
-                future.exception()  # what of them is in the model is still this shard's
+                future.exception()  # windows in the model still belong to this shard: wait for them
 
-    def _drop_if_ended(self, owner: ShardRef, lease: Lease) -> None:
-        """The lease may have ended before the windows were there to be dropped."""
-        if lease.ended:
-            self._batcher.drop(owner.job_id, owner.shard)
+    def _submit(self, work: Work, chunk: Chunk, lease: Lease, *, solo: bool = False) -> Future[tuple[Outcome, ...]]:
+        future = self.batcher.submit(
+            work.owner.job_id,
+            [window for window, _ in chunk],
+            tenant=work.tenant,
+            interactive=work.interactive and not solo,
+            solo=solo,
+        )
+        if lease.ended:  # before the windows were there to be dropped
+            self.batcher.drop(work.owner.job_id, work.owner.shard)
+        return future
 
-    def _gather(self, chunk: tuple[Sequence[Outcome], Sequence[tuple[Window, Findings]]]) -> None:
-        for outcome, (_, findings) in zip(*chunk, strict=True):
-            findings.add(outcome)
-
-    @staticmethod
-    def _chunks(running: Iterable[_Running], tokens: int) -> Iterator[list[tuple[Window, Findings]]]:
-        chunk: list[tuple[Window, Findings]] = []
-        left = tokens
-        for one in running:
-            for window in one.plan.windows:
-                if one.findings.failed:
-                    break  # it fails as a whole
-                chunk.append((window, one.findings))
-                left -= window.row_tokens
-                if left <= 0:
-                    yield chunk
-                    chunk, left = [], tokens
-        if chunk:
-            yield chunk
-
-    def _merge(self, one: _Running, attempts: int, most_bytes: int) -> DocumentResult:
-        plan = one.plan
+    def _merge_document(self, running: _Running, attempts: int, max_bytes: int) -> DocumentResult:
+        plan = running.plan
         try:
-            with one.budget.running():
-                return merging.merge_windows(plan, one.findings, attempts, one.budget, most_bytes)
+            with running.budget.spend():
+                return merging.merge_windows(plan, running.findings, attempts, running.budget, max_bytes)
         except Dropped:
             raise
         except TooCostlyError:
             error = self._too_costly(plan.document)
-        except Exception as failed:  # noqa: BLE001  # promise 3, as in `_cut`
-            log_failure(log, "document.merge_failed", failed, index=plan.document.index)
+        except Exception as problem:  # noqa: BLE001  # promise 3, as in `_cut_document`
+            log_failure(log, "document.merge_failed", problem, index=plan.document.index)
             error = DocumentError(DocumentErrorCode.INFERENCE_FAILED, "the windows' spans could not be merged")
-        return merging.failure(plan, error, attempts)
+        return merging.failed_result(plan, error, attempts)
+
+
+def _failed_plan(document: Document, context: JobContext, error: DocumentError) -> windows.Plan:
+    return windows.Plan(replace(document, text=""), context.options, context.owner, error=error)
+
+
+def _split_chunks(running: Iterable[_Running], tokens: int) -> Iterator[Chunk]:
+    chunk: list[tuple[Window, Findings]] = []
+    free_tokens = tokens
+    for item in running:
+        for window in item.plan.windows:
+            if item.findings.failed:
+                break  # the document fails as a whole
+            chunk.append((window, item.findings))
+            free_tokens -= window.row_tokens
+            if free_tokens <= 0:
+                yield chunk
+                chunk, free_tokens = [], tokens
+    if chunk:
+        yield chunk
+
+
+def _collect(outcomes: Sequence[Outcome], chunk: Chunk) -> None:
+    for outcome, (_, findings) in zip(outcomes, chunk, strict=True):
+        findings.add(outcome)

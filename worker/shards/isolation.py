@@ -1,4 +1,4 @@
-"""Who may do what can end the process: many shards in company, or a suspect one alone, by turns."""
+"""Lets either many shards or one crash suspect do the work that can end the process, in turns."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from time import monotonic
 from worker.protocols import Dropped
 from worker.shards.leases import Lease
 
-LOOK_S = 0.25
-"""How often who waits at the gate looks whether its lease still holds."""
+LEASE_CHECK_S = 0.25
+"""Interval at which a waiting thread checks that its lease still holds."""
 
 
 class Gate:
-    """Lets many shards through in company, or one alone.
+    """A lock that many shards share or one has exclusively.
 
-    Who waits to be alone goes before newcomers. Nobody is alone for much longer than a turn while others wait, and
-    then these have the gate for as long as it took: a suspect takes at most half of a worker's time.
+    Exclusive waiters go before newcomers. An exclusive holder keeps the gate for little longer than a turn while
+    shards wait, which then have it for as long: a suspect takes at most half of a worker's time.
 
     Args:
-        turn_s: seconds after which who is alone lets others in.
+        turn_s: seconds after which an exclusive holder should let others in.
         clock: monotonic seconds.
     """
 
@@ -29,91 +29,91 @@ class Gate:
         self._turn_s = turn_s
         self._clock = clock
         self._changed = Condition()
-        self._inside = 0
-        self._alone = False
-        self._alone_since = 0.0
-        self._waiting = 0
-        self._waiting_alone = 0
-        self._company_until = 0.0
+        self._sharing = 0
+        self._exclusive = False
+        self._exclusive_since = 0.0
+        self._waiting_shared = 0
+        self._waiting_exclusive = 0
+        self._shared_until = 0.0
 
     @property
-    def open(self) -> bool:
-        """True while company would not have to wait."""
-        return not self._alone and (not self._waiting_alone or self._clock() < self._company_until)
+    def is_open(self) -> bool:
+        """True while `shared` would not have to wait."""
+        return not self._exclusive and (not self._waiting_exclusive or self._clock() < self._shared_until)
 
     @property
-    def turn_over(self) -> bool:
-        """True once who is alone should let others in."""
-        return self._waiting > 0 and self._clock() - self._alone_since >= self._turn_s
+    def is_turn_over(self) -> bool:
+        """True once the exclusive holder should let others in."""
+        return self._waiting_shared > 0 and self._clock() - self._exclusive_since >= self._turn_s
 
     @contextmanager
-    def company(self, lease: Lease) -> Iterator[None]:
-        """Be inside with others.
+    def shared(self, lease: Lease) -> Iterator[None]:
+        """Hold the gate together with others.
 
         Raises:
             Dropped: the lease ended during the wait.
         """
         with self._changed:
-            self._wait_in_company(lease)
-            self._inside += 1
+            self._wait_shared(lease)
+            self._sharing += 1
         try:
             yield
         finally:
             with self._changed:
-                self._inside -= 1
+                self._sharing -= 1
                 self._changed.notify_all()
 
-    def step_aside(self, lease: Lease) -> None:
-        """Inside `company`, between two steps of work: let in who waits to be alone, and wait for its end.
+    def yield_turn(self, lease: Lease) -> None:
+        """Inside `shared`, between two steps of work: let an exclusive waiter in, and wait until it has left.
 
         Raises:
             Dropped: the lease ended during the wait.
         """
         with self._changed:
-            self._inside -= 1
+            self._sharing -= 1
             self._changed.notify_all()
             try:
-                self._wait_in_company(lease)
+                self._wait_shared(lease)
             finally:
-                self._inside += 1  # `company` takes it off
+                self._sharing += 1  # `shared` takes it off
 
     @contextmanager
-    def alone(self, lease: Lease) -> Iterator[None]:
-        """Be the only one inside.
+    def exclusive(self, lease: Lease) -> Iterator[None]:
+        """Hold the gate alone.
 
         Raises:
             Dropped: the lease ended during the wait.
         """
         with self._changed:
-            self._waiting_alone += 1
+            self._waiting_exclusive += 1
             try:
-                self._wait(self._is_free, lease)
-                self._alone, self._alone_since = True, self._clock()
+                self._wait_until(self._is_free, lease)
+                self._exclusive, self._exclusive_since = True, self._clock()
             finally:
-                self._waiting_alone -= 1
+                self._waiting_exclusive -= 1
                 self._changed.notify_all()
         try:
             yield
         finally:
             with self._changed:
                 now = self._clock()
-                self._alone = False
-                self._company_until = now + (now - self._alone_since if self._waiting else 0.0)
+                self._exclusive = False
+                self._shared_until = now + (now - self._exclusive_since if self._waiting_shared else 0.0)
                 self._changed.notify_all()
 
     def _is_free(self) -> bool:
-        return not self._alone and not self._inside and self._clock() >= self._company_until
+        return not self._exclusive and not self._sharing and self._clock() >= self._shared_until
 
-    def _wait_in_company(self, lease: Lease) -> None:
-        self._waiting += 1
+    def _wait_shared(self, lease: Lease) -> None:
+        self._waiting_shared += 1
         try:
-            self._wait(lambda: self.open, lease)
+            self._wait_until(lambda: self.is_open, lease)
         finally:
-            self._waiting -= 1
+            self._waiting_shared -= 1
 
-    def _wait(self, free: Callable[[], bool], lease: Lease) -> None:
-        while not free():
+    def _wait_until(self, is_free: Callable[[], bool], lease: Lease) -> None:
+        while not is_free():
             if lease.ended:
                 raise Dropped
-            rest_s = self._company_until - self._clock()
-            self._changed.wait(min(LOOK_S, rest_s) if rest_s > 0 else LOOK_S)
+            remaining_s = self._shared_until - self._clock()
+            self._changed.wait(min(LEASE_CHECK_S, remaining_s) if remaining_s > 0 else LEASE_CHECK_S)

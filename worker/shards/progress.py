@@ -1,4 +1,4 @@
-"""Which threads work on documents outside the model, and when each last came round: the watchdog looks at it."""
+"""Records when each thread that works on documents outside the model last made progress, for the watchdog."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from time import monotonic
 
 
 class Progress:
-    """The threads at work; each says now and then that it has not come to a stop.
+    """The latest sign of life of each working thread.
 
     Args:
         clock: monotonic seconds.
@@ -21,23 +21,23 @@ class Progress:
         self._ticks: dict[int, float] = {}
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """During the block the calling thread works on a document."""
+    def track_thread(self) -> Iterator[None]:
+        """Watch the calling thread during the block."""
         self.tick()
         try:
             yield
         finally:
-            self.rest()
+            self.pause()
 
     def tick(self) -> None:
-        """Say that the calling thread, which works, has come round."""
+        """Record that the calling thread makes progress."""
         self._ticks[get_ident()] = self._clock()
 
-    def rest(self) -> None:
-        """Say that the calling thread waits for others now; its next tick says that it works again."""
+    def pause(self) -> None:
+        """Stop watching the calling thread until its next tick, because it waits for other threads."""
         self._ticks.pop(get_ident(), None)
 
     @property
     def last_tick(self) -> float:
-        """Return when all threads at work had last come round, by the clock; infinity where none works."""
+        """Oldest of the working threads' latest ticks, by the clock; infinity if none works."""
         return min([*self._ticks.values()], default=inf)

@@ -1,7 +1,7 @@
-"""What was asked before: documents -> questions, keyed hashes of all that an answer depends on -> earlier answers.
+"""Finds earlier results of documents that are sent again, by keyed hashes of all that a result depends on.
 
-The cache holds no answers. A question leads to a result that the ledger keeps for the job that it was found for;
-it goes with that, at the end of the job's time or by its DELETE. Whatever fails here, the model answers.
+The cache holds no results. A key leads to a result that the ledger keeps for the job that computed it, and is
+deleted with it, when the job expires or by its DELETE. On any failure here the model computes the result.
 """
 
 from __future__ import annotations
@@ -28,117 +28,114 @@ from worker.protocols import ModelSpec
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 0.5
-"""How long the store may take over a look-up: the model is an answer away."""
+"""Timeout of a lookup: the model would compute the result in about that time."""
 QUIET_S = 10.0
-"""How long nothing is looked up after the store did not answer."""
+"""Pause of lookups after Redis did not answer."""
 _PURPOSE = "gleaner result cache 1"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What a shard asks, and what of it is known, by the places of its documents.
+class CachedResults:
+    """Cache keys and cached results of a shard, by the positions of its documents.
 
     Attributes:
-        questions: what each document asks; "" where no answer is to be kept. None at all where there is no cache.
-        answers: what was answered before, as results of this shard.
+        keys: cache key of each document; "" if its result must not be cached. Empty without a cache.
+        results: cached results, with the index and id that the document has in this shard.
     """
 
-    questions: tuple[str, ...] = ()
-    answers: Mapping[int, DocumentResult] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+    results: Mapping[int, DocumentResult] = field(default_factory=dict)
 
-    def unanswered(self, documents: Sequence[Document]) -> list[Document]:
-        """The documents that are left for the model."""
-        return [document for at, document in enumerate(documents) if at not in self.answers]
+    def select_missing(self, documents: Sequence[Document]) -> list[Document]:
+        """Return the documents that the model has to run."""
+        return [document for at, document in enumerate(documents) if at not in self.results]
 
-    def joined(self, fresh: Sequence[DocumentResult]) -> list[DocumentResult]:
-        """All results, in order: earlier answers, and the model's of what was left for it."""
-        rest = iter(fresh)
-        return [self.answers.get(at) or next(rest) for at in range(len(self.answers) + len(fresh))]
+    def merge_computed(self, computed: Sequence[DocumentResult]) -> list[DocumentResult]:
+        """Return all results in order: cached ones, and `computed` ones of the missing documents."""
+        rest = iter(computed)
+        return [self.results.get(at) or next(rest) for at in range(len(self.results) + len(computed))]
 
-    def learned(self, results: Sequence[DocumentResult]) -> list[tuple[str, int]]:
-        """Questions that the model has answered now, with the places of their results."""
+    def list_new(self, results: Sequence[DocumentResult]) -> list[tuple[str, int]]:
+        """Return (key, position) of the results that the model has computed and that may be cached."""
         return [
-            (question, at)
-            for at, (question, result) in enumerate(zip(self.questions, results, strict=False))
-            if question and at not in self.answers and result.status is DocumentStatus.SUCCEEDED
+            (key, at)
+            for at, (key, result) in enumerate(zip(self.keys, results, strict=False))
+            if key and at not in self.results and result.status is DocumentStatus.SUCCEEDED
         ]
 
 
+@dataclass(eq=False, repr=False)
 class ResultCache:
-    """Knows what was asked before.
+    """Looks up earlier results.
 
     Args:
-        store: the ledger, by a connection of the cache's own that gives up after `TIMEOUT_S`.
-        codec: opens results.
-        ttl_s: for how long an answer is given again.
-        secret: keys the questions, so that nobody can try texts against them; it also says how values are redacted.
-        model, spec, close_reading: who reads, and how: another reader's answers are others.
-        metrics: where hits and misses are counted.
+        store: the ledger, on a separate connection with a timeout of `TIMEOUT_S`.
+        codec: decodes results.
+        ttl_s: seconds for which a result may be reused.
+        secret: keys the hashes, so that nobody can test texts against them; includes the secret of redaction.
+        model, spec, sentence_pass: identify how documents are read; results of another reader do not match.
+        metrics: counts hits and misses.
         clock: monotonic seconds.
     """
 
-    def __init__(
-        self,
-        store: Ledger,
-        codec: Codec,
-        ttl_s: float,
-        *,
-        secret: bytes,
-        model: str,
-        spec: ModelSpec,
-        close_reading: bool,
-        metrics: WorkerMetrics,
-        clock: Callable[[], float] = monotonic,
-    ) -> None:
-        self.ttl_ms = int(ttl_s * 1000)
-        self._store = store
-        self._codec = codec
-        self._looked_up = metrics.cached
-        self._clock = clock
+    store: Ledger
+    codec: Codec
+    ttl_s: float
+    secret: bytes
+    model: str
+    spec: ModelSpec
+    sentence_pass: bool
+    metrics: WorkerMetrics
+    clock: Callable[[], float] = monotonic
+
+    def __post_init__(self) -> None:
+        self.ttl_ms = int(self.ttl_s * 1000)
         self._quiet_until = 0.0
-        reader = orjson.dumps([_PURPOSE, version("gleaner-ner-service"), model, spec, close_reading])
-        self._key = hmac.digest(secret, reader, "sha256")
+        reader = orjson.dumps([_PURPOSE, version("gleaner-ner-service"), self.model, self.spec, self.sentence_pass])
+        self._key = hmac.digest(self.secret, reader, "sha256")
 
-    def known(self, claim: Claim, documents: Sequence[Document], labels: Labels, options: Options) -> Known:
-        """What a claimed shard asks, and what of it is known.
+    def look_up(
+        self, claim: Claim, documents: Sequence[Document], labels: Labels, options: Options
+    ) -> CachedResults:
+        """Return the cache keys and cached results of a claimed shard.
 
-        A suspect shard looks nothing up: document by document, it is to be found out what kills.
+        Nothing is looked up for a crash suspect: it is run document by document to find the one that crashes.
         """
-        key = hmac.digest(self._key, claim.tenant.encode(), "sha256")
-        questions = tuple(
-            _question(key, document, labels, options, claim.default_threshold) for document in documents
+        tenant_key = hmac.digest(self._key, claim.tenant.encode(), "sha256")
+        keys = tuple(
+            _cache_key(tenant_key, document, labels, options, claim.default_threshold) for document in documents
         )
-        asked = {at: question for at, question in enumerate(questions) if question}
-        if claim.alone or not asked:
-            return Known(questions)
-        found = {
-            at: replace(answer, index=documents[at].index, id=documents[at].id, attempts=claim.attempts)
-            for at, answer in zip(asked, self._look_up(claim.tenant, list(asked.values())), strict=True)
-            if answer is not None
+        wanted = {at: key for at, key in enumerate(keys) if key}
+        if claim.alone or not wanted:
+            return CachedResults(keys)
+        results = {
+            at: replace(result, index=documents[at].index, id=documents[at].id, attempts=claim.attempts)
+            for at, result in zip(wanted, self._fetch(claim.tenant, list(wanted.values())), strict=True)
+            if result is not None
         }
-        return Known(questions, found)
+        return CachedResults(keys, results)
 
-    def _look_up(self, tenant: str, questions: Sequence[str]) -> Sequence[DocumentResult | None]:
-        if self._clock() >= self._quiet_until:
+    def _fetch(self, tenant: str, keys: Sequence[str]) -> Sequence[DocumentResult | None]:
+        if self.clock() >= self._quiet_until:
             try:
-                stored = self._store.run(ledger.find_cached_results(tenant, questions))
-                found = list(self._opened(stored))
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is only a miss
-                if self._quiet_until == 0.0:  # once an outage
-                    log_failure(log, "cache.unread", error)
-                self._quiet_until = self._clock() + QUIET_S
+                stored = self.store.run(ledger.find_cached_results(tenant, keys))
+                results = list(self._decode_all(stored))
+            except Exception as error:  # noqa: BLE001  # any failure is only a miss
+                if self._quiet_until == 0.0:  # once per outage
+                    log_failure(log, "cache.lookup_failed", error)
+                self._quiet_until = self.clock() + QUIET_S
             else:
                 self._quiet_until = 0.0
-                hits = sum(answer is not None for answer in found)
-                self._looked_up.labels("hit").inc(hits)
-                self._looked_up.labels("miss").inc(len(found) - hits)
-                return found
-        self._looked_up.labels("unread").inc(len(questions))
-        return [None] * len(questions)
+                hits = sum(result is not None for result in results)
+                self.metrics.cached.labels("hit").inc(hits)
+                self.metrics.cached.labels("miss").inc(len(results) - hits)
+                return results
+        self.metrics.cached.labels("unread").inc(len(keys))
+        return [None] * len(keys)
 
-    def _opened(self, stored: Sequence[StoredAnswer | None]) -> Iterator[DocumentResult | None]:
-        """The results; a shard, sent once, is opened once, and of its results only those are decoded."""
-        opened: dict[tuple[str, int], dict[int, DocumentResult]] = {}
+    def _decode_all(self, stored: Sequence[StoredAnswer | None]) -> Iterator[DocumentResult | None]:
+        """Yield the results; each shard, which is sent once, is decoded once, and only its wanted results."""
+        decoded: dict[tuple[str, int], dict[int, DocumentResult]] = {}
         wanted: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
         for answer in stored:
             if answer is not None:
@@ -148,27 +145,27 @@ class ResultCache:
                 yield None
                 continue
             shard = answer.job, answer.shard
-            if shard not in opened:
-                opened[shard] = self._results(answer, wanted[shard])
-            yield opened[shard].get(answer.at)
+            if shard not in decoded:
+                decoded[shard] = self._decode_shard(answer, wanted[shard])
+            yield decoded[shard].get(answer.at)
 
-    def _results(self, answer: StoredAnswer, places: Collection[int]) -> dict[int, DocumentResult]:
+    def _decode_shard(self, answer: StoredAnswer, positions: Collection[int]) -> dict[int, DocumentResult]:
         shard = StoredShard(answer.shard, "d", 0, answer.blob)
         try:
-            rows = read_rows(shard, open_shard(answer.job, shard, self._codec), self._codec)
-            return {at: row.result() for at, row in enumerate(rows) if at in places}
-        except CodecError:  # its key is gone, say
+            rows = read_rows(shard, open_shard(answer.job, shard, self.codec), self.codec)
+            return {at: row.result() for at, row in enumerate(rows) if at in positions}
+        except CodecError:  # its encryption key was removed, for example
             return {}
 
 
-def _question(key: bytes, document: Document, labels: Labels, options: Options, default_threshold: float) -> str:
-    """All that a document's answer depends on but for who reads it; its id and index are not."""
+def _cache_key(key: bytes, document: Document, labels: Labels, options: Options, default_threshold: float) -> str:
+    """Return a hash of all that a document's result depends on, except the reader; not of its id and index."""
     if document.error is not None:
         return ""
-    asked = labels if document.labels is None else document.labels
+    labels = labels if document.labels is None else document.labels
     try:
-        how = options.with_overrides(document.options).with_default(asked, default_threshold).model_dump()
-        whole = orjson.dumps([document.text, list(asked.items()), how], option=orjson.OPT_SORT_KEYS)
-    except (TypeError, ValueError):  # the document is going to fail, and why is not to be said here
+        merged = options.with_overrides(document.options).with_default(labels, default_threshold).model_dump()
+        content = orjson.dumps([document.text, list(labels.items()), merged], option=orjson.OPT_SORT_KEYS)
+    except (TypeError, ValueError):  # the document is going to fail, and the reason is reported elsewhere
         return ""
-    return hmac.digest(key, whole, "sha256").hex()
+    return hmac.digest(key, content, "sha256").hex()

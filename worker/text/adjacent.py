@@ -1,6 +1,6 @@
-"""Entities in pieces become whole: spans of one label that stand next to each other -> one span. Pure.
+"""Merges adjacent spans of a label into one span. Pure.
 
-Some models, NuNER_Zero first, mark each word of a long entity; their cards merge what is adjacent.
+Some models, such as NuNER_Zero, mark each word of a long entity; their model cards merge adjacent spans.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import NamedTuple
 from worker.protocols import Span
 from worker.shards.bounds import Budget
 
-Key = tuple[int, int, int]
+SpanKey = tuple[int, int, int]
 """First word, word after the last, and label of a span."""
 
 
-class Merged(NamedTuple):
-    """Spans after merging, and of each that was merged its part of the lowest score."""
+class MergedSpans(NamedTuple):
+    """Spans after merging, and the part with the lowest score of each that was merged."""
 
     spans: list[Span]
-    weakest: dict[Key, Span]
+    weakest: dict[SpanKey, Span]
 
 
 @dataclass(slots=True)
 class _Range:
-    """Words that spans of one or more labels cover, and the ranges inside of them."""
+    """Words that spans of one or more labels cover, and the ranges nested in them."""
 
     start: int
     end: int
     spans: list[Span]
-    inside: list[_Range] = field(default_factory=list)
+    nested: list[_Range] = field(default_factory=list)
 
     @property
     def labels(self) -> list[int]:
@@ -40,37 +40,36 @@ class _Range:
 
 def merge_adjacent(
     spans: Iterable[Span], text: str, starts: Sequence[int], ends: Sequence[int], budget: Budget | None = None
-) -> Merged:
-    """Merge spans of the same labels between which there are only blanks, and at most one line break.
+) -> MergedSpans:
+    """Merge spans of the same labels that are separated only by blanks and at most one line break.
 
-    A merged span has the lowest score of its parts. Of nested spans only those are merged that lie in the same
-    outer span, and not where they would become that. So flat spans stay flat, nested ones nested, and to merge
-    again changes nothing.
+    A merged span has the lowest score of its parts. Nested spans are merged only with those in the same outer span,
+    and not if they would become equal to it. So flat spans stay flat, nested ones nested, and merging again changes
+    nothing.
 
     Args:
         spans: none of them straddles another.
         text: the document's text.
-        starts: where each of its words begins.
-        ends: where each ends.
+        starts: offset at which each of its words begins.
+        ends: offset at which each ends.
         budget: checked on the way.
 
     Raises:
         TooCostlyError, Dropped: by the budget.
     """
     budget = budget or Budget()
-    merged = Merged([], {})
-    outer = _Range(-1, -1, [], _nested(spans, budget))
-    waiting = [outer]
+    merged = MergedSpans([], {})
+    waiting = [_Range(-1, -1, [], _nest_spans(spans, budget))]
     while waiting:
-        within = waiting.pop()
-        for run in _runs(budget.over(within.inside), text, starts, ends):
+        outer = waiting.pop()
+        for run in _group_runs(budget.iterate(outer.nested), text, starts, ends):
             start, end = run[0].start, run[-1].end
-            if len(run) == 1 or (start, end) == (within.start, within.end):
+            if len(run) == 1 or (start, end) == (outer.start, outer.end):
                 merged.spans.extend(chain.from_iterable(part.spans for part in run))
                 waiting += run
             else:
-                inside = [*chain.from_iterable(part.inside for part in run)]
-                waiting.append(_Range(start, end, [], inside))
+                nested = [*chain.from_iterable(part.nested for part in run)]
+                waiting.append(_Range(start, end, [], nested))
                 for label in run[0].labels:
                     parts = (span for part in run for span in part.spans if span.label == label)
                     weakest = min(parts, key=lambda span: span.score)
@@ -79,23 +78,25 @@ def merge_adjacent(
     return merged
 
 
-def _nested(spans: Iterable[Span], budget: Budget) -> list[_Range]:
-    """Return the outermost ranges, in order, each with those inside of it."""
+def _nest_spans(spans: Iterable[Span], budget: Budget) -> list[_Range]:
+    """Return the outermost ranges, in order, each with those nested in it."""
     ranges: dict[tuple[int, int], _Range] = {}
-    for span in budget.over(spans):
+    for span in budget.iterate(spans):
         ranges.setdefault((span.start, span.end), _Range(span.start, span.end, [])).spans.append(span)
     outermost: list[_Range] = []
     around: list[_Range] = []
     for part in sorted(ranges.values(), key=lambda part: (part.start, -part.end)):
         while around and around[-1].end < part.end:
             around.pop()
-        (around[-1].inside if around else outermost).append(part)
+        (around[-1].nested if around else outermost).append(part)
         around.append(part)
     return outermost
 
 
-def _runs(parts: Iterable[_Range], text: str, starts: Sequence[int], ends: Sequence[int]) -> list[list[_Range]]:
-    """Return the ranges, in order, those that are to be merged together."""
+def _group_runs(
+    parts: Iterable[_Range], text: str, starts: Sequence[int], ends: Sequence[int]
+) -> list[list[_Range]]:
+    """Return the ranges in order, grouped by those that are to be merged."""
     runs: list[list[_Range]] = []
     for part in parts:
         before = runs[-1][-1] if runs else None
@@ -112,5 +113,5 @@ def _runs(parts: Iterable[_Range], text: str, starts: Sequence[int], ends: Seque
 
 
 def _is_blank(gap: str) -> bool:
-    """Return whether an entity may go on after this: a blank line ends one, as it does a sentence."""
+    """Return whether an entity may continue after the gap: a blank line ends it, as it ends a sentence."""
     return not gap or (gap.isspace() and gap.count("\n") <= 1 and "\u2029" not in gap)

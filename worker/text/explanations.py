@@ -1,4 +1,4 @@
-"""Why spans were kept: the windows' spans -> for each kept one its runners-up, its window, its confidence. Pure."""
+"""Explains spans: their runner-up labels, the window that found them, and a calibrated confidence. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from worker.protocols import CalibrationCurve, Span
 
-RUNNERS_UP = 3
+MAX_RUNNERS_UP = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """A span in the document's words and labels, and the window that saw it: words `first` up to `last`."""
+class WindowedSpan:
+    """A span in the document's words and labels, and its window: words `first` up to, not including, `last`."""
 
     span: Span
     first: int
@@ -24,80 +24,79 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """Why a span was kept.
+class SpanExplanation:
+    """Why the model found a span.
 
     Attributes:
         runners_up: (label, score) of the labels that came next on the same words, best first.
-        window: the words the model saw at once when it gave the span its score.
+        window: the words that the model read at once when it gave the span its score.
     """
 
     runners_up: tuple[tuple[int, float], ...]
     window: tuple[int, int]
 
 
-def reasons(kept: Iterable[Span], sightings: Iterable[Sighting]) -> list[Reason]:
-    """Return why each of `kept` was, by everything that was seen; linear in both, however many labels share words.
+def explain_spans(spans: Iterable[Span], candidates: Iterable[WindowedSpan]) -> list[SpanExplanation]:
+    """Return an explanation of each span; linear in both arguments, however many labels share words.
 
-    A label asked for in another pass than the span's own is a runner-up where it passed its threshold there.
+    A label asked for in another pass than the span's is a runner-up if it passed its threshold there.
     """
-    by_words: dict[tuple[int, int], list[Sighting]] = {}
-    for sighting in sightings:
-        by_words.setdefault((sighting.span.start, sighting.span.end), []).append(sighting)
-    views: dict[tuple[int, int], _View] = {}
-    whys = []
-    for span in kept:
+    by_words: dict[tuple[int, int], list[WindowedSpan]] = {}
+    for candidate in candidates:
+        by_words.setdefault((candidate.span.start, candidate.span.end), []).append(candidate)
+    rankings: dict[tuple[int, int], _Ranking] = {}
+    explanations = []
+    for span in spans:
         words = span.start, span.end
-        if words not in views:
-            views[words] = _view(by_words[words])
-        ranked, windows = views[words]
-        others = [other for other in ranked if other[0] != span.label][:RUNNERS_UP]
-        whys.append(Reason(tuple(others), windows[span.label]))
-    return whys
+        if words not in rankings:
+            rankings[words] = _rank_labels(by_words[words])
+        ranked, windows = rankings[words]
+        runners_up = [(label, score) for label, score in ranked if label != span.label][:MAX_RUNNERS_UP]
+        explanations.append(SpanExplanation(tuple(runners_up), windows[span.label]))
+    return explanations
 
 
-class _View(NamedTuple):
-    """All that was seen on the same words: (label, score) of the best labels, and each kept label's best window."""
+class _Ranking(NamedTuple):
+    """The (label, score) of the best labels on the same words, and the best window of each label found there."""
 
     ranked: list[tuple[int, float]]
     windows: dict[int, tuple[int, int]]
 
 
-def _view(seen: Iterable[Sighting]) -> _View:
+def _rank_labels(candidates: Iterable[WindowedSpan]) -> _Ranking:
     scores: dict[int, float] = {}
-    own: dict[int, float] = {}
+    best: dict[int, float] = {}
     windows: dict[int, tuple[int, int]] = {}
-    for sighting in seen:
-        span = sighting.span
-        if span.score > own.get(span.label, -1.0):
-            own[span.label] = span.score
-            windows[span.label] = sighting.first, sighting.last
+    for candidate in candidates:
+        span = candidate.span
+        if span.score > best.get(span.label, -1.0):
+            best[span.label] = span.score
+            windows[span.label] = candidate.first, candidate.last
         for label, score in ((span.label, span.score), *span.runners_up):
             scores[label] = max(score, scores.get(label, 0.0))
-    best = nsmallest(RUNNERS_UP + 1, scores.items(), key=lambda other: (-other[1], other[0]))
-    return _View(best, windows)
+    ranked = nsmallest(MAX_RUNNERS_UP + 1, scores.items(), key=lambda pair: (-pair[1], pair[0]))
+    return _Ranking(ranked, windows)
 
 
-def confidence(score: float, calibration: CalibrationCurve) -> float | None:
-    """How often entities of this score are right, between the two knots it lies between; None without knots."""
-    if not calibration:
+def estimate_confidence(score: float, curve: CalibrationCurve) -> float | None:
+    """Return the share of entities of this score that are right, interpolated; None for an empty curve."""
+    if not curve:
         return None
-    scores = [knot[0] for knot in calibration]
-    after = bisect_right(scores, score)
-    if after in (0, len(calibration)):
-        return calibration[min(after, len(calibration) - 1)][1]
-    (low, below), (high, above) = calibration[after - 1 : after + 1]
+    after = bisect_right([point[0] for point in curve], score)
+    if after in (0, len(curve)):
+        return curve[min(after, len(curve) - 1)][1]
+    (low, below), (high, above) = curve[after - 1 : after + 1]
     return below + (above - below) * (score - low) / (high - low)
 
 
-def checked(knots: Sequence[Sequence[float]]) -> CalibrationCurve:
-    """Knots as a model's calibration file has them.
+def check_calibration(knots: Sequence[Sequence[float]]) -> CalibrationCurve:
+    """Return the knots of a model's calibration file as a curve.
 
     Raises:
-        ValueError: they are not pairs of numbers from 0 to 1 that rise.
+        ValueError: they are not rising pairs of numbers from 0 to 1.
     """
     pairs = tuple((float(score), float(share)) for score, share in knots)
-    within = all(0 <= value <= 1 for pair in pairs for value in pair)
-    if not within or any(before[0] >= after[0] or before[1] > after[1] for before, after in pairwise(pairs)):
+    in_range = all(0 <= value <= 1 for pair in pairs for value in pair)
+    if not in_range or any(before[0] >= after[0] or before[1] > after[1] for before, after in pairwise(pairs)):
         raise ValueError("knots must be pairs of score and share, from 0 to 1, both rising")
     return pairs

@@ -1,4 +1,4 @@
-"""The windows' spans become the document's result: gathered as they arrive, combined, shown. Pure."""
+"""Merges the outcomes of a document's windows into its result: spans -> entities, explanations, redaction. Pure."""
 
 from __future__ import annotations
 
@@ -18,120 +18,118 @@ from jobs.schema import (
 )
 from worker.protocols import Failed, Outcome, Span, Spans
 from worker.shards.bounds import Budget
-from worker.text.adjacent import Key, merge_adjacent
-from worker.text.explanations import Reason, Sighting, confidence, reasons
-from worker.text.redaction import Found, redact
-from worker.text.spans import Seen, Sight, combine
+from worker.text.adjacent import SpanKey, merge_adjacent
+from worker.text.explanations import SpanExplanation, WindowedSpan, estimate_confidence, explain_spans
+from worker.text.redaction import EntityRange, RedactionRules, redact_text
+from worker.text.spans import SpanCandidate, SpanContext, combine_candidates
 from worker.text.windows import Plan
-from worker.text.words import Reading
+from worker.text.words import WindowKind
 
 _ORDER = itemgetter(0, 1, 3)
 """Entities are sorted by start, end, label."""
-SEEN_AN_ENTITY = 2
-"""Spans that are combined for each entity that a document may have: overlapping windows see most entities twice."""
+SPANS_PER_ENTITY = 2
+"""Spans that are combined per entity that a document may have: overlapping windows find most entities twice."""
 ENTITY_BYTES = 64
 EXPLANATION_BYTES = 256
-"""About what an entity and its explanation take as JSON, texts aside."""
-SURELY_SMALL = 200
-SHORT = 1000
-"""Entities up to this many are not weighed where each has no more characters than that."""
+"""Approximate size of an entity and its explanation as JSON, without its texts."""
+SMALL_ENTITY_COUNT = 200
+SHORT_ENTITY = 1000
+"""The size of up to `SMALL_ENTITY_COUNT` entities is not computed if each has at most `SHORT_ENTITY` characters."""
 
 
 class Findings:
-    """The outcomes of a plan's windows; of too many spans only the best stay.
+    """The outcomes of a plan's windows; if there are too many spans, only the best are kept.
 
     Attributes:
         failed: the first window that failed.
-        left_out: spans that passed their threshold and were left out.
+        left_out: number of spans that passed their threshold and were omitted.
+        span_count: number of spans that are kept.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.failed: Failed | None = None
         self.left_out = 0
-        self.held = 0
-        self._most = SEEN_AN_ENTITY * plan.limits.entities
+        self.span_count = 0
+        self._max_spans = SPANS_PER_ENTITY * plan.limits.entities
         self._spans: list[Sequence[Span]] = []
 
     @classmethod
-    def of(cls, plan: Plan, outcomes: Iterable[Outcome]) -> Findings:
-        """Return all outcomes of a plan's windows, in their order."""
+    def collect(cls, plan: Plan, outcomes: Iterable[Outcome]) -> Findings:
+        """Return the outcomes of all windows of a plan, in their order."""
         findings = cls(plan)
         for outcome in outcomes:
             findings.add(outcome)
         return findings
 
     def add(self, outcome: Outcome) -> None:
-        """Take what became of the next window."""
+        """Add the outcome of the next window."""
         if isinstance(outcome, Failed):
             self.failed = self.failed or outcome
             self._spans.clear()
         if self.failed or isinstance(outcome, Failed):
             return
         self._spans.append(outcome)
-        self.held += len(outcome)
+        self.span_count += len(outcome)
         if isinstance(outcome, Spans):
             self.left_out += outcome.left_out
-        if self.held > 2 * self._most:
-            self._leave_out()
+        if self.span_count > 2 * self._max_spans:
+            self._keep_best()
 
-    def by_window(self) -> Sequence[Sequence[Span]]:
+    def spans_by_window(self) -> Sequence[Sequence[Span]]:
         """Return the spans of each window, in the windows' order."""
-        if self.held > self._most:
-            self._leave_out()
+        if self.span_count > self._max_spans:
+            self._keep_best()
         return self._spans
 
-    def _leave_out(self) -> None:
-        """Leave out the spans of the lowest scores; of equal ones those that came last."""
+    def _keep_best(self) -> None:
+        """Omit the spans of the lowest scores; of equal ones those that came last."""
         scores = sorted((span.score for spans in self._spans for span in spans), reverse=True)
-        least = scores[self._most - 1]
-        ties = self._most - sum(score > least for score in scores[: self._most])
-        kept: list[Sequence[Span]] = []
+        least = scores[self._max_spans - 1]
+        ties = self._max_spans - sum(score > least for score in scores[: self._max_spans])
+        best_by_window: list[Sequence[Span]] = []
         for spans in self._spans:
             best = []
             for span in spans:
                 if span.score > least or (span.score == least and ties > 0):
                     ties -= span.score == least
                     best.append(span)
-            kept.append(Spans(best))
-        self.left_out += self.held - self._most
-        self.held = self._most
-        self._spans = kept
+            best_by_window.append(Spans(best))
+        self.left_out += self.span_count - self._max_spans
+        self.span_count = self._max_spans
+        self._spans = best_by_window
 
 
 def merge_windows(
-    plan: Plan, findings: Findings, attempts: int, budget: Budget | None = None, most_bytes: int | None = None
+    plan: Plan, findings: Findings, attempts: int, budget: Budget | None = None, max_bytes: int | None = None
 ) -> DocumentResult:
-    """Turn the windows' outcomes into the document's result; one failed window fails the document.
+    """Merge the outcomes of windows into the document's result; one failed window fails the document.
 
     Args:
-        plan: how it was read.
-        findings: what its windows found.
-        attempts: how often its shard was begun.
+        plan: how the document was read.
+        findings: outcomes of its windows.
+        attempts: number of times its shard was begun.
         budget: checked on the way.
-        most_bytes: size that its entities may have as JSON; a plan's limit by default.
+        max_bytes: size that its entities may have as JSON; the plan's limit by default.
 
     Raises:
         TooCostlyError, Dropped: by the budget.
     """
     failed, limit = findings.failed, plan.limits.document_bytes
-    error = DocumentError(failed.code, failed.detail) if failed else plan.refused
+    error = DocumentError(failed.code, failed.detail) if failed else plan.error
     entities: tuple[Entity, ...] = ()
     redacted, left_out = None, 0
-    if error is None and plan.read is not None:
-        most_bytes = limit if most_bytes is None else min(limit, most_bytes)
-        entities, redacted, left_out = _entities(plan, findings, most_bytes, budget or Budget())
+    if error is None and plan.grid is not None:
+        max_bytes = limit if max_bytes is None else min(limit, max_bytes)
+        entities, redacted, left_out = _make_entities(plan, findings, max_bytes, budget or Budget())
         if left_out and plan.options.redaction:
-            detail = "More entities pass the thresholds than a result can hold, and what is left out is not hidden."
+            detail = "More entities pass the thresholds than a result can hold; the rest would not be redacted."
             error = DocumentError(DocumentErrorCode.TOO_MANY_ENTITIES, f"{detail} Raise the thresholds.")
-    text = plan.document.text if plan.options.return_text else None
     if error is not None:
-        return failure(plan, error, attempts)
+        return failed_result(plan, error, attempts)
     warnings = plan.warnings
     if left_out:
-        warnings = (
-            *warnings,
-            f"{left_out} spans of the lowest scores were left out; a higher threshold has fewer.",
-        )
+        warning = f"{left_out} spans with the lowest scores were left out; raise the threshold to get fewer."
+        warnings = (*warnings, warning)
     return DocumentResult(
         plan.document.index,
         plan.document.id,
@@ -141,12 +139,12 @@ def merge_windows(
         truncated=plan.truncated,
         warnings=warnings,
         attempts=attempts,
-        text=text,
+        text=plan.document.text if plan.options.return_text else None,
         redacted_text=redacted,
     )
 
 
-def failure(plan: Plan, error: DocumentError, attempts: int) -> DocumentResult:
+def failed_result(plan: Plan, error: DocumentError, attempts: int) -> DocumentResult:
     """Return the result of a document that failed."""
     document = plan.document
     return DocumentResult(
@@ -160,118 +158,125 @@ def failure(plan: Plan, error: DocumentError, attempts: int) -> DocumentResult:
     )
 
 
-def size_of(result: DocumentResult) -> int:
-    """Return about how many bytes a result's entities take as JSON."""
+def estimate_bytes(result: DocumentResult) -> int:
+    """Return the approximate size of a result's entities as JSON."""
     return sum(
         ENTITY_BYTES + len(entity.text) + len(entity.label) + (EXPLANATION_BYTES if entity.explain else 0)
         for entity in result.entities
     )
 
 
-def _spans(plan: Plan, found: Sequence[Sequence[Span]], budget: Budget) -> tuple[Sequence[Span], list[Sighting]]:
-    """The windows' spans in the document's words and labels: those that count, and, to explain them, all."""
+def _combine_windows(
+    plan: Plan, spans_by_window: Sequence[Sequence[Span]], budget: Budget
+) -> tuple[Sequence[Span], list[WindowedSpan]]:
+    """Return the document's spans and, if they are to be explained, the spans of all windows."""
     explain = plan.options.explain
-    place = plan.place(0)
-    if len(plan.windows) == 1 and len(place.labels) == len(plan.names):  # nothing moves
-        [spans] = found
-        return spans, [Sighting(span, place.first, place.last) for span in spans if explain]
-    seen, sightings = [], []
-    end = plan.last_word
-    for at, spans in enumerate(budget.over(found)):
+    position = plan.locate_window(0)
+    if len(plan.windows) == 1 and len(position.labels) == len(plan.label_names):  # indexes stay the same
+        [spans] = spans_by_window
+        return spans, [WindowedSpan(span, position.first, position.last) for span in spans if explain]
+    candidates, windowed = [], []
+    for index, spans in enumerate(budget.iterate(spans_by_window)):
         if not spans:
             continue
-        place = plan.place(at)
-        for span in budget.over(spans):
-            left = span.start == 0 and place.first > 0
-            right = place.first + span.end == place.last and place.last < end
-            sight = Sight.at_edge if left or right else Sight.inside
-            if place.reading is Reading.sentence:
-                sight = Sight.alone
-            others = tuple((place.labels[label], score) for label, score in span.runners_up)
-            moved = Span(
-                place.first + span.start, place.first + span.end, place.labels[span.label], span.score, others
-            )
-            seen.append(Seen(moved, sight, left, right))
+        position = plan.locate_window(index)
+        first, labels = position.first, position.labels
+        for span in budget.iterate(spans):
+            cut_left = span.start == 0 and first > 0
+            cut_right = first + span.end == position.last and position.last < plan.last_word
+            context = SpanContext.AT_EDGE if cut_left or cut_right else SpanContext.INSIDE
+            if position.kind is WindowKind.SENTENCE:
+                context = SpanContext.SENTENCE
+            runners_up = tuple((labels[label], score) for label, score in span.runners_up)
+            moved = Span(first + span.start, first + span.end, labels[span.label], span.score, runners_up)
+            candidates.append(SpanCandidate(moved, context, cut_left, cut_right))
             if explain:
-                sightings.append(Sighting(moved, place.first, place.last))
-    return combine(seen, plan.options.flat, plan.options.multi_label, budget), sightings
+                windowed.append(WindowedSpan(moved, first, position.last))
+    return combine_candidates(candidates, plan.options.flat, plan.options.multi_label, budget), windowed
 
 
-def _entities(
-    plan: Plan, findings: Findings, most_bytes: int, budget: Budget
+def _make_entities(
+    plan: Plan, findings: Findings, max_bytes: int, budget: Budget
 ) -> tuple[tuple[Entity, ...], str | None, int]:
-    """The document's entities, its text without them where that was asked for, and how many spans were left out."""
-    spans, sightings = _spans(plan, findings.by_window(), budget)
+    """Return the document's entities, its redacted text if requested, and the number of spans left out."""
+    spans, windowed = _combine_windows(plan, findings.spans_by_window(), budget)
     text, unit, redaction = plan.document.text, plan.options.offset_unit, plan.options.redaction
-    weakest: Mapping[Key, Span] = {}
+    weakest: Mapping[SpanKey, Span] = {}
     if plan.options.merge_adjacent:
-        spans, weakest = merge_adjacent(spans, text, plan.starts, plan.ends, budget)
-    spans, over = _bounded(plan, spans, most_bytes, budget)
+        spans, weakest = merge_adjacent(spans, text, plan.word_starts, plan.word_ends, budget)
+    spans, over = _limit_size(plan, spans, max_bytes, budget)
     left_out = findings.left_out + over
     if left_out and redaction:
         return (), None, left_out
-    budget.check()  # from here on each loop is over no more than a document may have
-    first, last, names = plan.starts, plan.ends, plan.names
-    ends = [(first[span.start], last[span.end - 1]) for span in spans]
-    whys = reasons([weakest.get(span[:3], span) for span in spans], sightings) if plan.options.explain else []
-    windows = [(first[why.window[0]], last[why.window[1] - 1]) for why in whys]
-    at = _positions(text, [*windows, *ends], unit)
+    budget.check()  # from here on no loop has more iterations than a document may have entities
+    word_starts, word_ends, names = plan.word_starts, plan.word_ends, plan.label_names
+    ranges = [(word_starts[span.start], word_ends[span.end - 1]) for span in spans]
+    explanations = (
+        explain_spans([weakest.get(span[:3], span) for span in spans], windowed) if plan.options.explain else []
+    )
+    windows = [(word_starts[e.window[0]], word_ends[e.window[1] - 1]) for e in explanations]
+    offsets = _convert_offsets(text, [*windows, *ranges], unit)
     entities = [
-        Entity(at[start], at[end], text[start:end], names[span.label], span.score)
-        for (start, end), span in zip(ends, spans, strict=True)
+        Entity(offsets[start], offsets[end], text[start:end], names[span.label], span.score)
+        for (start, end), span in zip(ranges, spans, strict=True)
     ]
-    if whys:
+    if explanations:
         entities = [
-            entity._replace(explain=_explanation(plan, entity.score, why, (at[window[0]], at[window[1]])))
-            for entity, why, window in zip(entities, whys, windows, strict=True)
+            entity._replace(
+                explain=_explain_entity(plan, entity.score, explanation, (offsets[first], offsets[last]))
+            )
+            for entity, explanation, (first, last) in zip(entities, explanations, windows, strict=True)
         ]
-    shown = None
+    redacted_text = None
     if redaction:
-        found = [Found(*end, names[span.label], span.score) for end, span in zip(ends, spans, strict=True)]
-        redacted = redact(text, found, redaction, unit, plan.redact_key, budget)
-        shown = redacted.text
-        at = _positions(shown, redacted.places, unit)
-        entities = [
-            entity._replace(text=shown[start:end], redacted=(at[start], at[end]))
-            for entity, (start, end) in zip(entities, redacted.places, strict=True)
+        hidden = [
+            EntityRange(start, end, names[span.label], span.score)
+            for (start, end), span in zip(ranges, spans, strict=True)
         ]
-    return tuple(sorted(entities, key=_ORDER)), shown, left_out
+        redacted = redact_text(text, hidden, RedactionRules(redaction, unit, plan.redact_key), budget)
+        redacted_text = redacted.text
+        offsets = _convert_offsets(redacted_text, redacted.ranges, unit)
+        entities = [
+            entity._replace(text=redacted_text[start:end], redacted=(offsets[start], offsets[end]))
+            for entity, (start, end) in zip(entities, redacted.ranges, strict=True)
+        ]
+    return tuple(sorted(entities, key=_ORDER)), redacted_text, left_out
 
 
-def _bounded(plan: Plan, spans: Sequence[Span], most_bytes: int, budget: Budget) -> tuple[Sequence[Span], int]:
-    """The spans that a result has room for, those of the highest scores, and how many it has none for."""
-    text, starts, ends = plan.document.text, plan.starts, plan.ends
-    if len(spans) <= SURELY_SMALL and (
-        len(text) <= SHORT or all(ends[span.end - 1] - starts[span.start] <= SHORT for span in spans)
+def _limit_size(plan: Plan, spans: Sequence[Span], max_bytes: int, budget: Budget) -> tuple[Sequence[Span], int]:
+    """Return the best spans that fit into a result, and the number of those that do not."""
+    text, starts, ends = plan.document.text, plan.word_starts, plan.word_ends
+    if len(spans) <= SMALL_ENTITY_COUNT and (
+        len(text) <= SHORT_ENTITY or all(ends[span.end - 1] - starts[span.start] <= SHORT_ENTITY for span in spans)
     ):
         return spans, 0
     fixed = ENTITY_BYTES + (EXPLANATION_BYTES if plan.options.explain else 0)
-    names = [fixed + len(orjson.dumps(name)) for name in plan.names]
-    left, kept = most_bytes, []
-    ranked = sorted(range(len(spans)), key=lambda at: -spans[at].score)
-    for at in budget.over(ranked[: plan.limits.entities]):
-        span = spans[at]
+    label_bytes = [fixed + len(orjson.dumps(name)) for name in plan.label_names]
+    free_bytes, selected = max_bytes, []
+    ranked = sorted(range(len(spans)), key=lambda index: -spans[index].score)
+    for index in budget.iterate(ranked[: plan.limits.entities]):
+        span = spans[index]
         value = text[starts[span.start] : ends[span.end - 1]]
-        left -= names[span.label] + len(orjson.dumps(value))
-        if left < 0:
+        free_bytes -= label_bytes[span.label] + len(orjson.dumps(value))
+        if free_bytes < 0:
             break
-        kept.append(at)
-    return [spans[at] for at in sorted(kept)], len(spans) - len(kept)
+        selected.append(index)
+    return [spans[index] for index in sorted(selected)], len(spans) - len(selected)
 
 
-def _explanation(plan: Plan, score: float, why: Reason, window: tuple[int, int]) -> Explanation:
-    runners_up = tuple((plan.names[label], other) for label, other in why.runners_up)
-    return Explanation(runners_up, window, confidence(score, plan.calibration))
+def _explain_entity(plan: Plan, score: float, explanation: SpanExplanation, window: tuple[int, int]) -> Explanation:
+    runners_up = tuple((plan.label_names[label], other_score) for label, other_score in explanation.runners_up)
+    return Explanation(runners_up, window, estimate_confidence(score, plan.calibration))
 
 
-def _positions(text: str, places: Iterable[tuple[int, int]], unit: OffsetUnit) -> Mapping[int, int] | range:
-    """Code point positions -> positions in the client's unit."""
+def _convert_offsets(text: str, ranges: Iterable[tuple[int, int]], unit: OffsetUnit) -> Mapping[int, int] | range:
+    """Return a mapping of offsets in code points to offsets in the client's unit."""
     if unit == "codepoint" or text.isascii():
         return range(len(text) + 1)
-    at: dict[int, int] = {}
-    before = position = 0
-    for place in sorted({place for pair in places for place in pair}):
-        part = text[before:place]
-        position += len(part.encode()) if unit == "byte" else len(part.encode("utf-16-le")) // 2
-        at[place], before = position, place
-    return at
+    converted: dict[int, int] = {}
+    before = total = 0
+    for offset in sorted({offset for pair in ranges for offset in pair}):
+        part = text[before:offset]
+        total += len(part.encode()) if unit == "byte" else len(part.encode("utf-16-le")) // 2
+        converted[offset], before = total, offset
+    return converted

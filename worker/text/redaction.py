@@ -1,6 +1,6 @@
-"""A document's text without its entities: text and spans -> redacted text, and where each span is now. Pure.
+"""Redacts entities in a text; returns the redacted text and the new offsets of the entities. Pure.
 
-Spans are in code points here. Spans that overlap are hidden as one, under the name of the longest.
+Offsets are in code points here. Entities that overlap are replaced together, with the label of the longest.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import re
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jobs.schema import OffsetUnit, Redact
 from worker.shards.bounds import Budget
-from worker.text.written import continues
+from worker.text.written import continues_word
 
 _PURPOSE = b"gleaner redact 1\0"
-COMPOSED_AT_ONCE = 256
+COMPOSE_CHARACTERS = 256
 _TOKEN_HEX = 16
-"""64 bits: of a hundred million values no two are likely to share a token by chance."""
+"""64 bits: among a hundred million values no two are likely to share a token by chance."""
 
 
-class Found(NamedTuple):
+class EntityRange(NamedTuple):
     """An entity: code points `start` up to, not including, `end`."""
 
     start: int
@@ -33,47 +33,55 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Redacted:
-    """A text that may be kept.
+class RedactionRules:
+    """How entities are redacted.
 
     Attributes:
-        text: what is left, with something in the place of every hidden entity.
-        places: of each entity that was found, hidden or not, where it is in `text` (code points, start and end).
+        redact: the labels to redact, and the kind of replacement.
+        unit: unit in which a mask's length is counted.
+        key: for mode `hash`, from `derive_tenant_key`.
+    """
+
+    redact: Redact
+    unit: OffsetUnit
+    key: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RedactedText:
+    """A redacted text.
+
+    Attributes:
+        text: the text, with a replacement for every redacted entity.
+        ranges: start and end in `text` of each entity, redacted or not (code points).
     """
 
     text: str
-    places: tuple[tuple[int, int], ...]
+    ranges: tuple[tuple[int, int], ...]
 
 
 class _Region(NamedTuple):
-    """A part that is hidden, and the entity that it is named after."""
+    """A part of the text that is replaced, and the label that names it."""
 
     start: int
     end: int
     label: str
 
 
-def tenant_key(secret: str, tenant: str) -> bytes:
-    """What a tenant's tokens are made with: another tenant's tokens, made of the same values, tell nothing."""
+def derive_tenant_key(secret: str, tenant: str) -> bytes:
+    """Return the key of a tenant's tokens: the same value has unrelated tokens in two tenants."""
     return hmac.digest(secret.encode(), _PURPOSE + tenant.encode(), "sha256")
 
 
-def redact(
-    text: str,
-    found: Sequence[Found],
-    how: Redact,
-    unit: OffsetUnit,
-    key: bytes | None,
-    budget: Budget | None = None,
-) -> Redacted:
-    """Hide the entities that `how` covers.
+def redact_text(
+    text: str, entities: Sequence[EntityRange], rules: RedactionRules, budget: Budget | None = None
+) -> RedactedText:
+    """Replace the entities that the rules cover.
 
     Args:
         text: the whole text.
-        found: its entities.
-        how: which to hide, and what to show instead.
-        unit: what a mask's length is counted in.
-        key: for mode `hash`, from `tenant_key`.
+        entities: its entities.
+        rules: which to replace, and with what.
         budget: checked on the way.
 
     Raises:
@@ -81,106 +89,107 @@ def redact(
         TooCostlyError, Dropped: by the budget.
     """
     budget = budget or Budget()
-    regions = _regions(text, (one for one in found if how.covers(one.label)), budget)
-    show = _shown(how, unit, key)
+    regions = _find_regions(text, (entity for entity in entities if rules.redact.covers(entity.label)), budget)
+    replace = _make_replacer(rules)
     parts: list[str] = []
-    now: list[tuple[int, int]] = []
+    replaced: list[tuple[int, int]] = []
     before = length = 0
-    for region in budget.over(regions):
-        shown = show(text[region.start : region.end], region.label)
-        parts += (text[before : region.start], shown)
+    for region in budget.iterate(regions):
+        replacement = replace(text[region.start : region.end], region.label)
+        parts += (text[before : region.start], replacement)
         start = length + region.start - before
-        before, length = region.end, start + len(shown)
-        now.append((start, length))
-    return Redacted("".join((*parts, text[before:])), _places(found, regions, now))
+        before, length = region.end, start + len(replacement)
+        replaced.append((start, length))
+    return RedactedText("".join((*parts, text[before:])), _move_ranges(entities, regions, replaced))
 
 
-def _regions(text: str, hidden: Iterable[Found], budget: Budget) -> list[_Region]:
-    """What is hidden: spans that overlap as one, each up to the ends of its written words."""
+def _find_regions(text: str, entities: Iterable[EntityRange], budget: Budget) -> list[_Region]:
+    """Return the parts to replace: overlapping entities as one, each extended to the ends of its written words."""
     regions: list[_Region] = []
-    best: Found | None = None
-    for one in budget.over(sorted(hidden, key=lambda one: (one.start, -one.end))):
+    longest: EntityRange | None = None
+    for entity in budget.iterate(sorted(entities, key=lambda entity: (entity.start, -entity.end))):
         before = regions[-1].end if regions else 0
-        start = max(one.start, before)
-        while before < start < len(text) and continues(text, start):
+        start = max(entity.start, before)
+        while before < start < len(text) and continues_word(text, start):
             start -= 1
-        joined = regions and (one.start < before or (0 < before == start and continues(text, start)))
-        end = max(one.end, before)
-        while 0 < end < len(text) and continues(text, end):
+        is_joined = regions and (entity.start < before or (0 < before == start and continues_word(text, start)))
+        end = max(entity.end, before)
+        while 0 < end < len(text) and continues_word(text, end):
             end += 1
-        if joined and best is not None:
-            best = max(best, one, key=_rank)
-            regions[-1] = _Region(regions[-1].start, end, best.label)
+        if is_joined and longest is not None:
+            longest = max(longest, entity, key=_rank_entity)
+            regions[-1] = _Region(regions[-1].start, end, longest.label)
         else:
-            best = one
-            regions.append(_Region(start, end, one.label))
+            longest = entity
+            regions.append(_Region(start, end, entity.label))
     return regions
 
 
-def _rank(one: Found) -> tuple[int, float]:
-    return one.end - one.start, one.score
+def _rank_entity(entity: EntityRange) -> tuple[int, float]:
+    return entity.end - entity.start, entity.score
 
 
-def _places(
-    found: Sequence[Found], regions: Sequence[_Region], now: Sequence[tuple[int, int]]
+def _move_ranges(
+    entities: Sequence[EntityRange], regions: Sequence[_Region], replaced: Sequence[tuple[int, int]]
 ) -> tuple[tuple[int, int], ...]:
-    """Where each entity is now; an end inside something hidden moves to the edge of what is shown instead."""
-    firsts = [region.start for region in regions]
+    """Return each entity's new range; an end inside a replaced part moves to the edge of the replacement."""
+    starts = [region.start for region in regions]
 
-    def start(place: int) -> int:
-        at = bisect_right(firsts, place) - 1
-        inside = at >= 0 and place < regions[at].end
-        return now[at][0] if inside else moved(place, at)
+    def move_start(offset: int) -> int:
+        index = bisect_right(starts, offset) - 1
+        is_inside = index >= 0 and offset < regions[index].end
+        return replaced[index][0] if is_inside else shift(offset, index)
 
-    def end(place: int) -> int:
-        at = bisect_left(firsts, place) - 1
-        inside = at >= 0 and place <= regions[at].end
-        return now[at][1] if inside else moved(place, at)
+    def move_end(offset: int) -> int:
+        index = bisect_left(starts, offset) - 1
+        is_inside = index >= 0 and offset <= regions[index].end
+        return replaced[index][1] if is_inside else shift(offset, index)
 
-    def moved(place: int, at: int) -> int:
-        return place if at < 0 else place + now[at][1] - regions[at].end
+    def shift(offset: int, index: int) -> int:
+        return offset if index < 0 else offset + replaced[index][1] - regions[index].end
 
-    return tuple((start(one.start), end(one.end)) for one in found)
+    return tuple((move_start(entity.start), move_end(entity.end)) for entity in entities)
 
 
-def _shown(how: Redact, unit: OffsetUnit, key: bytes | None) -> Callable[[str, str], str]:
-    """What stands for a value of a label."""
-    if how.mode == "mask":
-        return lambda value, _label: how.character * (how.length or _length(value, unit))
-    if how.mode == "hash":
+def _make_replacer(rules: RedactionRules) -> Callable[[str, str], str]:
+    """Return a function of value and label that returns the replacement."""
+    redact, unit, key = rules.redact, rules.unit, rules.key
+    if redact.mode == "mask":
+        return lambda value, _label: redact.character * (redact.length or _measure(value, unit))
+    if redact.mode == "hash":
         if key is None:
             raise ValueError("mode hash needs a key")
-        return lambda value, label: f"[{_tag(label)}:{_token(key, value)}]"
-    if not how.numbered:
-        return lambda _value, label: f"[{_tag(label)}]"
+        return lambda value, label: f"[{_make_tag(label)}:{_make_token(key, value)}]"
+    if not redact.numbered:
+        return lambda _value, label: f"[{_make_tag(label)}]"
     numbers: dict[str, dict[str, int]] = {}
 
-    def numbered(value: str, label: str) -> str:
-        tag = _tag(label)
-        known = numbers.setdefault(tag, {})
-        return f"[{tag}_{known.setdefault(_same(value), len(known) + 1)}]"
+    def replace_by_number(value: str, label: str) -> str:
+        tag = _make_tag(label)
+        tag_numbers = numbers.setdefault(tag, {})
+        return f"[{tag}_{tag_numbers.setdefault(_normalize(value), len(tag_numbers) + 1)}]"
 
-    return numbered
+    return replace_by_number
 
 
-def _tag(label: str) -> str:
+def _make_tag(label: str) -> str:
     return "_".join(re.findall(r"\w+", label)).upper() or "ENTITY"
 
 
-def _token(key: bytes, value: str) -> str:
-    return hmac.digest(key, _same(value).encode(), "sha256").hex()[:_TOKEN_HEX]
+def _make_token(key: bytes, value: str) -> str:
+    return hmac.digest(key, _normalize(value).encode(), "sha256").hex()[:_TOKEN_HEX]
 
 
-def _same(value: str) -> str:
-    """The value without what makes no other of it: a line break in a name, how an accent is written.
+def _normalize(value: str) -> str:
+    """Return the value without irrelevant differences: a line break in a name, how an accent is written.
 
     Composed in slices: a long run of marks takes quadratic time.
     """
-    slices = (value[at : at + COMPOSED_AT_ONCE] for at in range(0, len(value), COMPOSED_AT_ONCE))
+    slices = (value[at : at + COMPOSE_CHARACTERS] for at in range(0, len(value), COMPOSE_CHARACTERS))
     return " ".join("".join(unicodedata.normalize("NFC", part) for part in slices).split())
 
 
-def _length(value: str, unit: OffsetUnit) -> int:
+def _measure(value: str, unit: OffsetUnit) -> int:
     if unit == "byte":
         return len(value.encode())
     return len(value) if unit == "codepoint" else len(value.encode("utf-16-le")) // 2

@@ -1,4 +1,4 @@
-"""Words -> sentences: where a long text may be cut. Pure; errs on the side of cutting.
+"""Finds sentences, at which a long text may be cut. Pure; errs on the side of cutting.
 
 A wrong cut costs little, because a long document is also read in overlapping windows that ignore it
 (see `worker.text.windows`); a missed cut leaves two sentences together.
@@ -21,29 +21,25 @@ fig sec ch pp ed eds approx ca cf eg ie al dept univ assn bros jan feb mar apr j
 sept oct nov dec
 """
 ABBREVIATIONS = frozenset(_ABBREVIATIONS.split())
-LONGEST = 6
-"""Letters of the longest abbreviation."""
+MAX_ABBREVIATION = max(map(len, ABBREVIATIONS))
 
 
-def sentence_starts(
+def find_sentence_starts(
     text: str, starts: Sequence[int], ends: Sequence[int], budget: Budget | None = None
 ) -> array[int]:
-    """Cut words into sentences.
+    """Return the first word of each sentence; a sentence ends where the next begins.
 
     Args:
         text: the whole text.
-        starts: where every word begins in it.
-        ends: where every word ends.
+        starts: offset at which each word begins.
+        ends: offset at which each word ends.
         budget: checked on the way.
-
-    Returns:
-        The first word of each sentence; a sentence ends where the next begins.
     """
     budget = budget or Budget()
     firsts = array("i", [0] if starts else [])
     mark = 0
-    for i in budget.over(range(len(starts) - 1)):
-        # Closers hide the mark that they follow; it is carried along, for there may be a million of them.
+    for i in budget.iterate(range(len(starts) - 1)):
+        # Closers hide the mark that they follow; its index is carried along, as there may be a million closers.
         if not (i and text[starts[i]] in CLOSERS and ends[i - 1] == starts[i]):
             mark = i
         gap = text[ends[i] : starts[i + 1]]
@@ -54,13 +50,13 @@ def sentence_starts(
             if not gap:
                 ended = sign in WIDE_TERMINATORS and following not in CLOSERS and following not in TERMINATORS
             else:
-                ended = sign != "." or not _abbreviated(text, starts, ends, mark)
+                ended = sign != "." or not _is_abbreviation(text, starts, ends, mark)
             if ended:
                 firsts.append(i + 1)
     return firsts
 
 
-def _abbreviated(text: str, starts: Sequence[int], ends: Sequence[int], stop: int) -> bool:
+def _is_abbreviation(text: str, starts: Sequence[int], ends: Sequence[int], stop: int) -> bool:
     """Return whether the full stop at word `stop` belongs to an initial ("J.") or a known abbreviation ("Dr.")."""
     if stop == 0 or ends[stop - 1] != starts[stop]:
         return False
@@ -68,4 +64,4 @@ def _abbreviated(text: str, starts: Sequence[int], ends: Sequence[int], stop: in
     initial = (
         len(word) == 1 and word.isalpha() and not is_unspaced(word)
     )  # a Chinese character is a word, no initial
-    return initial or (len(word) <= LONGEST and word.lower() in ABBREVIATIONS)
+    return initial or (len(word) <= MAX_ABBREVIATION and word.lower() in ABBREVIATIONS)

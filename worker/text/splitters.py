@@ -1,6 +1,6 @@
-"""A splitter's name becomes what cuts a text into words: the model's own splitter, or the one that was set for it.
+"""Makes the function that splits texts into words: the model's splitter, or the one that was configured.
 
-What needs a package that is not installed is refused with a sentence, before any weights are fetched.
+A splitter that needs a package that is not installed is refused before any weights are fetched.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 
 from worker.model.errors import ExtraMissingError, ModelBrokenError
 from worker.protocols import Words
-from worker.text.words import by_gaps, by_pattern
+from worker.text.words import make_gap_splitter, make_pattern_splitter
 from worker.text.written import JOINERS, Split, join_marks
 
 WORD = r"\w+(?:[-_]\w+)*|\S"
-"""What is a word to gliner's splitter `whitespace`."""
-LONGEST_RUN = 4096
-"""Characters without a blank; a text with more is cut as by `whitespace`. spaCy takes such a run apart a character
-at a time, each with a copy of the rest, and cannot be interrupted."""
-LONGEST_SPACY = 2**31 - 1
-"""Characters that spaCy may cut; its own limit, a million, is for parsers."""
+"""A word of gliner's splitter `whitespace`."""
+MAX_RUN = 4096
+"""Characters without a blank; a text with more is split as by `whitespace`. spaCy takes such a run apart one
+character at a time, each with a copy of the rest, and cannot be interrupted."""
+MAX_SPACY = 2**31 - 1
+"""Characters that spaCy may split; its default limit, a million, is for parsers."""
 
 
 class Splitter(StrEnum):
@@ -38,7 +38,7 @@ class Splitter(StrEnum):
 _PACKAGES: dict[str, tuple[str, ...]] = {
     "spacy": ("spacy",),
     "mecab": ("mecab",),
-    "jieba": ("jieba", "jieba3"),  # gliner looks for the one and imports the other
+    "jieba": ("jieba", "jieba3"),  # gliner looks for the first and imports the second
     "janome": ("janome",),
     "camel": ("camel_tools",),
     "hindi": ("indicnlp",),
@@ -56,17 +56,17 @@ _INSTEAD = (
 )
 
 
-def choose(source: object, configured: object, wanted: str = Splitter.MODEL) -> str:
-    """Return the splitter that a model is read with.
+def choose_splitter(source: object, configured: object, wanted: str = Splitter.MODEL) -> str:
+    """Return the name of the splitter for a model.
 
     Args:
         source: the model, for messages.
-        configured: `words_splitter_type` of its configuration; None where it has none.
-        wanted: what is set; `model`: the configured one.
+        configured: `words_splitter_type` of its configuration; None if it has none.
+        wanted: setting of the worker; `model`: the configured one.
 
     Raises:
-        ExtraMissingError: it needs a package that is not installed.
-        ModelBrokenError: it fetches models while it runs.
+        ExtraMissingError: the splitter needs a package that is not installed.
+        ModelBrokenError: the splitter downloads models while it runs.
     """
     name = str(configured or Splitter.WHITESPACE) if wanted == Splitter.MODEL else wanted
     if name == "stanza":
@@ -81,30 +81,32 @@ def choose(source: object, configured: object, wanted: str = Splitter.MODEL) -> 
     return name
 
 
-def make(name: str, word: str = "") -> Split:
-    """Return what cuts texts into words that keep their marks; safe to call from many threads at once.
+def make_splitter(name: str, word: str = "") -> Split:
+    """Return a function that splits texts into words that keep their marks; safe to call from many threads.
 
     Args:
         name: the splitter.
-        word: a regular expression for words, without groups, where that is all there is to it.
+        word: a regular expression for words, without groups, if the splitter consists of that alone.
 
     Raises:
-        ExtraMissingError, ModelBrokenError: as `choose`.
+        ExtraMissingError, ModelBrokenError: by `choose_splitter`.
     """
     if word:
-        return join_marks(by_pattern(word))
-    choose("the model", name)
+        return join_marks(make_pattern_splitter(word))
+    choose_splitter("the model", name)
     if name == Splitter.CHAR:
-        return by_characters()
-    return join_marks(_by_call(_by_spacy() if name == Splitter.SPACY else _by_gliner(name)))
+        return make_character_splitter()
+    return join_marks(
+        _lock_splitter(_make_spacy_splitter() if name == Splitter.SPACY else _load_gliner_splitter(name))
+    )
 
 
-def by_characters() -> Split:
+def make_character_splitter() -> Split:
     """Return a splitter for which each written character of a script without blanks is a word.
 
-    These are Han, kana and bopomofo, Yi, and Thai, Lao, Khmer, Burmese and their relatives. Everything else is cut
-    as by `whitespace`. A word is made of whole graphemes: marks, vowel signs, subscript consonants and the parts of
-    an emoji stay together.
+    These are Han, kana and bopomofo, Yi, and Thai, Lao, Khmer, Burmese and their relatives. Everything else is
+    split as by `whitespace`. A word is made of whole graphemes: marks, vowel signs, subscript consonants and
+    the parts of an emoji stay together.
     """
     import regex  # only this splitter needs Unicode's scripts and graphemes
 
@@ -123,40 +125,40 @@ def by_characters() -> Split:
         rf"|(?![\s\p{{M}}{joiners}]){written})",
         regex.V1,
     ).split
-    plain = by_pattern(WORD)
-    by_regex = by_gaps(cut)
-    return lambda text: plain(text) if text.isascii() else by_regex(text)
+    plain = make_pattern_splitter(WORD)
+    by_script = make_gap_splitter(cut)
+    return lambda text: plain(text) if text.isascii() else by_script(text)
 
 
-def _by_call(splitter: Callable[[str], Iterable[tuple[int, int]]]) -> Split:
-    lock = threading.Lock()  # these make no promise about threads
+def _lock_splitter(splitter: Callable[[str], Iterable[tuple[int, int]]]) -> Split:
+    lock = threading.Lock()  # these splitters promise nothing about threads
 
-    def split(text: str) -> Words:
+    def split_text(text: str) -> Words:
         with lock:
-            places = list(splitter(text))
-        words = [text[start:end] for start, end in places]
-        return Words(words, [start for start, _ in places], [end for _, end in places])
+            offsets = list(splitter(text))
+        words = [text[start:end] for start, end in offsets]
+        return Words(words, [start for start, _ in offsets], [end for _, end in offsets])
 
-    return split
+    return split_text
 
 
-def _by_spacy() -> Callable[[str], Iterable[tuple[int, int]]]:
-    """Return gliner's splitter `spacy` without gliner, and without keeping every word that it ever sees."""
+def _make_spacy_splitter() -> Callable[[str], Iterable[tuple[int, int]]]:
+    """Return gliner's splitter `spacy` without gliner, and without a vocabulary that grows with every word."""
     import spacy
 
     nlp: Any = spacy.blank("en")
-    nlp.max_length = LONGEST_SPACY
+    nlp.max_length = MAX_SPACY
 
-    def split(text: str) -> list[tuple[int, int]]:
-        if any(len(run) > LONGEST_RUN for run in text.split()):
+    def split_text(text: str) -> list[tuple[int, int]]:
+        if any(len(run) > MAX_RUN for run in text.split()):
             return [match.span() for match in re.finditer(WORD, text)]
         with nlp.memory_zone():
             return [(token.idx, token.idx + len(token)) for token in nlp.make_doc(text)]
 
-    return split
+    return split_text
 
 
-def _by_gliner(name: str) -> Callable[[str], Iterable[tuple[int, int]]]:
+def _load_gliner_splitter(name: str) -> Callable[[str], Iterable[tuple[int, int]]]:
     from worker.model import gliner_loader  # seconds to import; only models of some languages need it
 
     splitter = gliner_loader.load_splitter(name)

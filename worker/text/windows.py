@@ -1,114 +1,151 @@
-"""A document becomes windows that fit the model, and the windows' spans become the document's result. Pure.
+"""Cuts a document into windows that fit the model. Pure.
 
-A document that fits is one window, word for word what gliner's own `predict_entities` would read. A longer one is
-read twice: in overlapping windows as large as the model allows, so that nothing is lost at a cut, and closely,
-sentence by sentence, because small models overlook in a full window what they find in the sentence alone
-(gleaner-small: 12 to 60 % of it). Labels that do not fit beside the text are asked for in several passes.
+A document that fits is one window, word for word the text that gliner's `predict_entities` would read. A longer
+one is read twice: in overlapping windows as large as the model allows, so that nothing is lost at a cut, and
+sentence by sentence, because small models overlook in a full window entities that they find in the sentence alone
+(gleaner-small: 12 to 60 % of them). Labels that do not fit next to the text are asked for in several passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import overload
 
 from jobs.schema import DEFAULT_THRESHOLD, Document, DocumentError, DocumentErrorCode, Labels, Options
 from worker.protocols import CalibrationCurve, ShardRef, Tokenizer, Window
 from worker.shards.bounds import Budget, Limits
-from worker.text.prompts import Ask, Asked, Prompt
-from worker.text.words import Reading, Text
+from worker.text.prompts import LabelPrompts, Prompt, PromptEncoder
+from worker.text.words import Text, WindowKind, WordRange
 
-SPANS_A_WORD = 8
-SPANS_A_WINDOW = 512
-"""Candidate spans of a window that are looked at: so many for each word, and so many more. An explained span takes
+CANDIDATES_PER_WORD = 8
+CANDIDATES_PER_WINDOW = 512
+"""Candidate spans of a window that are considered: a number for each word, and a constant. An explained span takes
 more memory: a quarter of them."""
 
-_NOT_CLOSELY = "The text was read in large windows only: its sentences are more windows than a document may have."
-
-Range = tuple[int, int, Reading]
-"""First word, one past the last, and why they are read."""
+_NO_SENTENCE_PASS = (
+    "The text was read in large windows only: with its sentences it would exceed the limit of windows."
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a window lies, and why: words `first` up to `last` of the document, asking for these of its labels."""
+class JobContext:
+    """Properties of a job that apply to all documents of a shard.
+
+    Attributes:
+        owner: the shard that the windows belong to.
+        redact_key: the tenant's key for redaction to tokens; None if the worker has no secret.
+        default_threshold: score from which an entity counts if the options name none.
+    """
+
+    owner: ShardRef
+    labels: Labels
+    options: Options = field(default_factory=Options)
+    redact_key: bytes | None = field(default=None, repr=False)
+    default_threshold: float = DEFAULT_THRESHOLD
+
+
+@dataclass(frozen=True, slots=True)
+class CutRules:
+    """How this worker cuts documents.
+
+    Attributes:
+        sentence_pass: also read a long document's sentences one by one. Costs about as much again as the large
+            windows do; large models can do without.
+        limits: limits of a document's windows and entities.
+        encode_prompts: encodes labels; `prompts.cache_prompts` if many documents ask for the same.
+    """
+
+    sentence_pass: bool = True
+    limits: Limits = field(default_factory=Limits)
+    encode_prompts: PromptEncoder = LabelPrompts.encode
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPosition:
+    """Words `first` up to, not including, `last` of the document, why they are a window, and its labels."""
 
     first: int
     last: int
-    reading: Reading
+    kind: WindowKind
     labels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Read:
-    """How a document that can be read is read: every range of its words with every prompt."""
+class WindowGrid:
+    """The windows of a document: every range of its words with every prompt."""
 
     text: Text
-    asked: Asked
+    prompts: LabelPrompts
     passes: Sequence[Prompt]
-    ranges: Sequence[Range]
+    ranges: Sequence[WordRange] = ()
+
+    @property
+    def free_tokens(self) -> int:
+        """Tokens of a row that are left for the text next to the largest prompt."""
+        return self.prompts.free_tokens - max(prompt.cost for prompt in self.passes)
 
 
 class Windows(Sequence[Window]):
-    """A document's windows, each made when it is asked for: together they hold its text and labels many times."""
+    """A document's windows, each made on access: together they hold its text and labels many times."""
 
-    def __init__(self, document: Document, options: Options, owner: ShardRef, read: Read) -> None:
+    def __init__(self, document: Document, options: Options, owner: ShardRef, grid: WindowGrid) -> None:
         self._document = document
         self._options = options
         self._owner = owner
-        self._read = read
-        names = read.asked.names
-        self._thresholds = [options.label_thresholds([names[i] for i in prompt.labels]) for prompt in read.passes]
+        self._grid = grid
+        names = grid.prompts.names
+        self._thresholds = [options.label_thresholds([names[i] for i in prompt.labels]) for prompt in grid.passes]
 
     def __iter__(self) -> Iterator[Window]:
         return map(self.__getitem__, range(len(self)))
 
     def __len__(self) -> int:
-        return len(self._read.passes) * len(self._read.ranges)
+        return len(self._grid.passes) * len(self._grid.ranges)
 
     @overload
-    def __getitem__(self, at: int) -> Window: ...
+    def __getitem__(self, index: int) -> Window: ...
     @overload
-    def __getitem__(self, at: slice) -> Sequence[Window]: ...
-    def __getitem__(self, at: int | slice) -> Window | Sequence[Window]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        read, options = self._read, self._options
-        text, asked = read.text, read.asked
-        which, place = divmod(range(len(self))[at], len(read.ranges))
-        prompt, (first, last, _) = read.passes[which], read.ranges[place]
-        tokens = asked.fixed + prompt.cost + text.cost(first, last)
-        candidates = SPANS_A_WORD * (last - first) + SPANS_A_WINDOW
+    def __getitem__(self, index: slice) -> Sequence[Window]: ...
+    def __getitem__(self, index: int | slice) -> Window | Sequence[Window]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        grid, options = self._grid, self._options
+        text, prompts = grid.text, grid.prompts
+        pass_index, range_index = divmod(range(len(self))[index], len(grid.ranges))
+        prompt, (first, last, _) = grid.passes[pass_index], grid.ranges[range_index]
+        tokens = prompts.fixed_tokens + prompt.cost + text.count_tokens(first, last)
+        candidates = CANDIDATES_PER_WORD * (last - first) + CANDIDATES_PER_WINDOW
         return Window(
             owner=self._owner,
             document=self._document.index,
             words=tuple(text.words[first:last]),
             prompts=prompt.texts,
-            thresholds=self._thresholds[which],
+            thresholds=self._thresholds[pass_index],
             flat=options.flat,
             multi_label=options.multi_label,
-            row_tokens=min(tokens, asked.spec.max_row_tokens),
+            row_tokens=min(tokens, prompts.spec.max_row_tokens),
             explain=options.explain,
             max_candidates=candidates // 4 if options.explain else candidates,
-            token_ids=[*prompt.ids, *text.ids[text.total[first] : text.total[last]]],
-            tokens_per_word=(*prompt.counts, *text.pieces[first:last]),
-            weight=_weight(len(prompt.labels), asked.spec.labels_included),
+            token_ids=[*prompt.token_ids, *text.token_ids[text.token_offsets[first] : text.token_offsets[last]]],
+            tokens_per_word=(*prompt.tokens_per_word, *text.tokens_per_word[first:last]),
+            weight=_token_weight(len(prompt.labels), prompts.spec.labels_included),
         )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one document will be read: run `windows`, then hand their outcomes, in order, to `worker.text.merging`.
+    """How a document is read: run `windows`, then pass their outcomes, in order, to `worker.text.merging`.
 
-    `redact_key` is the tenant's. Without `read` there is no window, and `refused` says why.
+    `redact_key` is the tenant's. Without a `grid` there are no windows, and `error` says why.
     """
 
     document: Document
     options: Options
     owner: ShardRef
-    read: Read | None = None
-    refused: DocumentError | None = None
+    grid: WindowGrid | None = None
+    error: DocumentError | None = None
     truncated: bool = False
     warnings: tuple[str, ...] = field(default=())
     redact_key: bytes | None = field(default=None, repr=False)
@@ -116,170 +153,172 @@ class Plan:
 
     @cached_property
     def windows(self) -> Sequence[Window]:
-        """The windows; each is made when it is looked at."""
-        return () if self.read is None else Windows(self.document, self.options, self.owner, self.read)
+        """The windows, each made on access."""
+        return () if self.grid is None else Windows(self.document, self.options, self.owner, self.grid)
 
-    def place(self, at: int) -> Place:
-        """Return where window `at` lies."""
-        if self.read is None:
-            raise IndexError(at)
-        which, place = divmod(at, len(self.read.ranges))
-        return Place(*self.read.ranges[place], self.read.passes[which].labels)
+    def locate_window(self, index: int) -> WindowPosition:
+        """Return the position of a window."""
+        if self.grid is None:
+            raise IndexError(index)
+        pass_index, range_index = divmod(index, len(self.grid.ranges))
+        return WindowPosition(*self.grid.ranges[range_index], self.grid.passes[pass_index].labels)
 
     @property
-    def places(self) -> tuple[Place, ...]:
-        """Where each window lies."""
-        return tuple(map(self.place, range(len(self.windows))))
+    def positions(self) -> tuple[WindowPosition, ...]:
+        """Positions of all windows."""
+        return tuple(map(self.locate_window, range(len(self.windows))))
 
     @property
     def last_word(self) -> int:
-        """One past the last word that is read."""
-        return max((last for _, last, _ in self.read.ranges), default=0) if self.read else 0
+        """Index after the last word that is read."""
+        return max((last for _, last, _ in self.grid.ranges), default=0) if self.grid else 0
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The labels."""
-        return self.read.asked.names if self.read else ()
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return self.grid.prompts.names if self.grid else ()
 
     @property
-    def starts(self) -> Sequence[int]:
-        """Where each word begins."""
-        return self.read.text.starts if self.read else ()
+    def word_starts(self) -> Sequence[int]:
+        """Offset at which each word begins."""
+        return self.grid.text.starts if self.grid else ()
 
     @property
-    def ends(self) -> Sequence[int]:
-        """Where each word ends."""
-        return self.read.text.ends if self.read else ()
+    def word_ends(self) -> Sequence[int]:
+        """Offset at which each word ends."""
+        return self.grid.text.ends if self.grid else ()
 
     @property
     def calibration(self) -> CalibrationCurve:
-        """What the model's scores are worth."""
-        return self.read.asked.spec.calibration if self.read else ()
+        """Precision of the model by score, if it ships that."""
+        return self.grid.prompts.spec.calibration if self.grid else ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Coverage:
+    """The ranges of a text that are read, and the resulting warnings."""
+
+    ranges: Sequence[WordRange]
+    warnings: tuple[str, ...] = ()
+    truncated: bool = False
 
 
 def cut_document(
     document: Document,
-    labels: Labels,
-    options: Options,
+    context: JobContext,
     tokenizer: Tokenizer,
-    owner: ShardRef,
-    close_reading: bool = True,
-    redact_key: bytes | None = None,
-    ask: Ask = Asked.of,
-    limits: Limits | None = None,
+    rules: CutRules | None = None,
     budget: Budget | None = None,
-    default_threshold: float = DEFAULT_THRESHOLD,
 ) -> Plan:
     """Plan how to read a document.
 
     Args:
-        document: the document; its own labels and options replace the job's.
-        labels: the job's labels.
-        options: the job's options.
-        tokenizer: the model's eyes.
-        owner: the shard the windows belong to.
-        close_reading: read a long document's sentences one by one, too. Costs about as much again as the
-            large windows do; large models can do without.
-        redact_key: what the tenant's tokens are made with; without it nothing can be redacted to tokens.
-        ask: says how the model is asked for labels; `prompts.remembering`, where many documents ask for the same.
-        limits: how many windows and entities it may have.
+        document: the document; its labels and options take precedence over the job's.
+        context: the job's labels and options.
+        tokenizer: the model's.
+        rules: limits, and whether sentences are read one by one.
         budget: checked on the way.
-        default_threshold: the score from which an entity counts where the options name none.
 
     Returns:
-        A plan with at least one window, or with `refused` set and none.
+        A plan with at least one window, or with an `error` and none.
 
     Raises:
         TooCostlyError, Dropped: by the budget.
     """
-    wanted = labels if document.labels is None else document.labels
-    options = options.with_overrides(document.options).with_default(wanted, default_threshold)
+    labels = context.labels if document.labels is None else document.labels
+    options = context.options.with_overrides(document.options).with_default(labels, context.default_threshold)
     if options.merge_adjacent is None and tokenizer.spec.merge_adjacent:
         options = options.model_copy(update={"merge_adjacent": True})
-    limits, budget = limits or Limits(), budget or Budget()
-
-    def refuse(error: DocumentError) -> Plan:
-        return Plan(document, options, owner, refused=error)
-
-    refused = document.error or _unreadable(document.text) or _unredactable(options, redact_key)
-    if refused is not None:
-        return refuse(refused)
-    asked = ask(wanted, tokenizer)
-    text = Text.of(document.text, tokenizer, budget)
-    passes = asked.passes(text)
+    rules, budget = rules or CutRules(), budget or Budget()
+    make_plan = partial(Plan, document, options, context.owner)
+    error = document.error or _find_text_error(document.text) or _find_key_error(options, context.redact_key)
+    if error is not None:
+        return make_plan(error=error)
+    prompts = rules.encode_prompts(labels, tokenizer)
+    text = Text.encode(document.text, tokenizer, budget)
+    passes = prompts.group_passes(text)
     if isinstance(passes, DocumentError):
-        return refuse(passes)
-    room = asked.room(passes)
-    whole = text.fits(0, len(text.words), room)
-    if not whole and options.long_text == "reject":
-        return refuse(_too_long(text, room))
-    warnings = list(asked.warnings)
-    ranges: Sequence[Range] = [(0, len(text.words), Reading.large)]
-    truncated = False
-    if not whole and options.long_text == "truncate":
-        ranges = [(0, max(1, text.reach(0, len(text.words), room)), Reading.large)]
-        truncated = ranges[0][1] < len(text.words)
-        warnings.append(f"Read the first {ranges[0][1]} of {len(text.words)} words.")
-    elif not whole:
-        most = limits.windows // len(passes)
-        several = text.ranges(room, close_reading, most, budget)
-        if several is None and close_reading:
-            several = text.ranges(room, False, most, budget)
-            warnings.append(_NOT_CLOSELY)
-        if several is None:
-            return refuse(_too_many(limits, len(passes)))
-        ranges = several
-    read = text.pieces[: max(last for _, last, _ in ranges)]
-    giants = 0 if whole else sum(pieces > room for pieces in budget.over(read))
-    if giants:
-        truncated = True
-        warnings.append(f"{giants} word(s) are longer than the model's window; only their beginning was read.")
-    if truncated and options.redaction:
-        detail = "The text cannot be read whole, and what is not read cannot be redacted."
-        return refuse(DocumentError(DocumentErrorCode.INPUT_TOO_LONG, detail))
-    return Plan(
-        document,
-        options,
-        owner,
-        Read(text, asked, passes, ranges),
-        truncated=truncated,
-        warnings=tuple(warnings),
-        redact_key=redact_key,
-        limits=limits,
+        return make_plan(error=passes)
+    grid = WindowGrid(text, prompts, passes)
+    coverage = _cover_text(grid, options.long_text, rules, budget)
+    if isinstance(coverage, DocumentError):
+        return make_plan(error=coverage)
+    if coverage.truncated and options.redaction:
+        detail = "The text cannot be read completely, and the unread part could not be redacted."
+        return make_plan(error=DocumentError(DocumentErrorCode.INPUT_TOO_LONG, detail))
+    return make_plan(
+        replace(grid, ranges=coverage.ranges),
+        truncated=coverage.truncated,
+        warnings=(*prompts.warnings, *coverage.warnings),
+        redact_key=context.redact_key,
+        limits=rules.limits,
     )
 
 
-def _weight(labels: int, included: int) -> float:
+def _cover_text(grid: WindowGrid, long_text: str, rules: CutRules, budget: Budget) -> _Coverage | DocumentError:
+    """Choose the ranges of words that are read."""
+    text, free_tokens = grid.text, grid.free_tokens
+    words = len(text.words)
+    if text.fits_row(0, words, free_tokens):
+        return _Coverage([(0, words, WindowKind.LARGE)])
+    if long_text == "reject":
+        return _too_long(text, free_tokens)
+    warnings: tuple[str, ...] = ()
+    ranges: Sequence[WordRange] | None
+    if long_text == "truncate":
+        last = max(1, text.find_reach(0, words, free_tokens))
+        ranges, truncated = [(0, last, WindowKind.LARGE)], last < words
+        warnings = (f"Only the first {last} of {words} words were read.",)
+    else:
+        max_ranges, truncated = rules.limits.windows // len(grid.passes), False
+        ranges = text.list_ranges(free_tokens, rules.sentence_pass, max_ranges, budget)
+        if ranges is None and rules.sentence_pass:
+            ranges = text.list_ranges(free_tokens, False, max_ranges, budget)
+            warnings = (_NO_SENTENCE_PASS,)
+        if ranges is None:
+            return _too_many_windows(rules.limits, len(grid.passes))
+    read = text.tokens_per_word[: max(last for _, last, _ in ranges)]
+    oversized_words = sum(tokens > free_tokens for tokens in budget.iterate(read))
+    if oversized_words:
+        truncated = True
+        warning = f"{oversized_words} word(s) are longer than the model's window; only their beginning was read."
+        warnings = (*warnings, warning)
+    return _Coverage(ranges, warnings, truncated)
+
+
+def _token_weight(labels: int, included: int) -> float:
     return max(1.0, labels / included) if included else 1.0
 
 
-def _too_long(text: Text, room: int) -> DocumentError:
+def _too_long(text: Text, free_tokens: int) -> DocumentError:
     detail = (
-        f"{len(text.words)} words ({text.total[-1]} word pieces) do not fit the model's window of "
-        f"{text.spec.max_words} words ({room} word pieces beside the labels)."
+        f"{len(text.words)} words ({text.token_offsets[-1]} tokens) do not fit the model's window of "
+        f"{text.spec.max_words} words ({free_tokens} tokens in addition to the labels)."
     )
     return DocumentError(DocumentErrorCode.INPUT_TOO_LONG, detail)
 
 
-def _too_many(limits: Limits, passes: int) -> DocumentError:
-    detail = f"The text needs more than {limits.windows} windows, the most that a document may have. "
+def _too_many_windows(limits: Limits, passes: int) -> DocumentError:
+    detail = f"The text needs more than {limits.windows} windows, the limit of a document. "
     detail += (
-        f"Its labels take {passes} passes over it; ask for fewer or shorter ones." if passes > 1 else "Split it."
+        f"Its labels take {passes} passes over it; ask for fewer or shorter ones."
+        if passes > 1
+        else "Split the text."
     )
     return DocumentError(DocumentErrorCode.INPUT_TOO_LONG, detail)
 
 
-def _unreadable(text: str) -> DocumentError | None:
+def _find_text_error(text: str) -> DocumentError | None:
     if not text.strip():
-        return DocumentError(DocumentErrorCode.EMPTY_TEXT, "The text is empty or only blanks.")
+        return DocumentError(DocumentErrorCode.EMPTY_TEXT, "The text is empty or contains only whitespace.")
     try:
         text.encode()
     except UnicodeEncodeError:
-        return DocumentError(DocumentErrorCode.INVALID_TEXT, "The text holds a lone surrogate.")
+        return DocumentError(DocumentErrorCode.INVALID_TEXT, "The text contains a lone surrogate.")
     return None
 
 
-def _unredactable(options: Options, key: bytes | None) -> DocumentError | None:
+def _find_key_error(options: Options, key: bytes | None) -> DocumentError | None:
     if options.redaction and options.redaction.mode == "hash" and key is None:
         return DocumentError(DocumentErrorCode.INFERENCE_FAILED, "The worker has no GLEANER_REDACT_KEY.")
     return None

@@ -1,4 +1,4 @@
-"""A text as the model sees it, and the ranges of words in which a long one is read. Pure."""
+"""Splits and encodes a text as the model does, and divides a long one into ranges of words. Pure."""
 
 from __future__ import annotations
 
@@ -14,73 +14,77 @@ from unicodedata import normalize
 
 from worker.protocols import Encoded, ModelSpec, Tokenizer, Words
 from worker.shards.bounds import Budget
-from worker.text.sentences import sentence_starts
+from worker.text.sentences import find_sentence_starts
 from worker.text.written import Split, has_marks
 
 MIN_OVERLAP_WORDS = 48
 LONG_SENTENCE_WORDS = 48
 PART_WORDS = 32
-"""What seems one sentence of more words than the first may be text without full stops; it is also read in
-half-overlapping parts of the second."""
-DENSE = 6
-"""Word pieces for each word above which a range is no running text but an attachment, say."""
-ENCODED_AT_ONCE = 4096
-"""Words that go to the tokenizer in one call, which nothing can interrupt."""
-LONGEST_COMPOSED = 64
-"""Characters of a word whose marks are composed with its letters."""
+"""A sentence of more than `LONG_SENTENCE_WORDS` may be text without full stops; it is also read in half-overlapping
+parts of `PART_WORDS`."""
+MAX_DENSITY = 6
+"""Tokens per word above which a range is not running text but, for example, an encoded attachment."""
+ENCODE_BATCH_WORDS = 4096
+"""Words that are passed to the tokenizer in one call, which cannot be interrupted."""
+MAX_COMPOSED_CHARACTERS = 64
+"""Length of a word up to which its marks are composed with its letters."""
 
 
-class Reading(StrEnum):
-    """Why a window is read."""
+class WindowKind(StrEnum):
+    """The reason why a range of words is a window."""
 
-    large = "large"
-    sentence = "sentence"
-    part = "part"
-
-
-def by_pattern(word: str) -> Split:
-    """Return a splitter by a regular expression for words, which has no groups."""
-    return by_gaps(re.compile(f"({word})").split)
+    LARGE = "large"
+    SENTENCE = "sentence"
+    PART = "part"
 
 
-def by_gaps(cut: Callable[[str], list[Any]]) -> Split:
-    """Return a splitter by what cuts a text into a gap, a word, a gap, ..., a gap."""
+WordRange = tuple[int, int, WindowKind]
+"""First word, index after the last word, and why they are read."""
 
-    def split(text: str) -> Words:
-        parts = cut(text)  # a gap, a word, a gap, ..., a gap: without a match object for each
-        at = array("i", accumulate(map(len, parts)))
-        return Words(parts[1::2], at[:-1:2], at[1::2])
 
-    return split
+def make_pattern_splitter(word: str) -> Split:
+    """Return a splitter by a regular expression for words, without groups."""
+    return make_gap_splitter(re.compile(f"({word})").split)
+
+
+def make_gap_splitter(cut: Callable[[str], list[Any]]) -> Split:
+    """Return a splitter by a function that cuts a text into a gap, a word, a gap, ..., a gap."""
+
+    def split_text(text: str) -> Words:
+        parts = cut(text)  # without a match object for each word
+        offsets = array("i", accumulate(map(len, parts)))
+        return Words(parts[1::2], offsets[:-1:2], offsets[1::2])
+
+    return split_text
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text in the model's words and word pieces.
+    """A text in the model's words and tokens.
 
     Attributes:
-        starts: where each word begins.
-        ends: where each word ends.
-        pieces: word pieces of each word.
-        total: word pieces of all words before each word, and of all words.
-        ids: the pieces.
+        starts: offset at which each word begins.
+        ends: offset at which each word ends.
+        tokens_per_word: number of tokens of each word.
+        token_offsets: number of tokens before each word, and of all words.
+        token_ids: the tokens.
     """
 
     text: str
     starts: Sequence[int]
     ends: Sequence[int]
     words: Sequence[str]
-    pieces: Sequence[int]
-    total: Sequence[int]
-    ids: Sequence[int]
+    tokens_per_word: Sequence[int]
+    token_offsets: Sequence[int]
+    token_ids: Sequence[int]
     spec: ModelSpec
 
     @classmethod
-    def of(cls, text: str, tokenizer: Tokenizer, budget: Budget | None = None) -> Text:
-        """Split and encode.
+    def encode(cls, text: str, tokenizer: Tokenizer, budget: Budget | None = None) -> Text:
+        """Split and encode a text.
 
-        A word without a piece (a variation selector, say) is left out: the model would not see it, and gliner,
-        which numbers the words that it sees, would shift every entity after it.
+        A word without a token (for example, a variation selector) is left out: the model would not see it, and
+        gliner, which numbers the words that it sees, would shift every entity after it.
 
         Raises:
             TooCostlyError, Dropped: by the budget.
@@ -88,8 +92,8 @@ class Text:
         budget = budget or Budget()
         split = tokenizer.split(text)
         budget.check()
-        words = [*map(_composed, split.words)] if has_marks(text) else split.words
-        ids, counts = _encoded(words, tokenizer, budget)
+        words = [*map(_compose_marks, split.words)] if has_marks(text) else split.words
+        ids, counts = _encode_words(words, tokenizer, budget)
         if any(counts) and not all(counts):
             words, starts, ends = split
             split = Words(
@@ -98,86 +102,89 @@ class Text:
                 array("i", compress(ends, counts)),
             )
             counts = [*filter(None, counts)]
-        total = array("i", accumulate(counts, initial=0))
-        return cls(text, split.starts, split.ends, split.words, counts, total, ids, tokenizer.spec)
+        offsets = array("i", accumulate(counts, initial=0))
+        return cls(text, split.starts, split.ends, split.words, counts, offsets, ids, tokenizer.spec)
 
-    def cost(self, first: int, last: int) -> int:
-        """Word pieces of a range of words."""
-        return self.total[last] - self.total[first]
+    def count_tokens(self, first: int, last: int) -> int:
+        """Return the tokens of a range of words."""
+        return self.token_offsets[last] - self.token_offsets[first]
 
-    def fits(self, first: int, last: int, room: int) -> bool:
-        """Whether a range of words is one row, `room` word pieces being left for text."""
-        return last - first <= self.spec.max_words and self.cost(first, last) <= room
+    def fits_row(self, first: int, last: int, free_tokens: int) -> bool:
+        """Return whether a range of words fits one row with `free_tokens` left for text."""
+        return last - first <= self.spec.max_words and self.count_tokens(first, last) <= free_tokens
 
-    def reach(self, first: int, last: int, room: int) -> int:
-        """The furthest end of a window that starts at `first`."""
-        by_pieces = bisect_right(self.total, self.total[first] + room, lo=first) - 1
-        return min(last, first + self.spec.max_words, by_pieces)
+    def find_reach(self, first: int, last: int, free_tokens: int) -> int:
+        """Return the furthest end, up to `last`, of a window that starts at `first`."""
+        by_tokens = bisect_right(self.token_offsets, self.token_offsets[first] + free_tokens, lo=first) - 1
+        return min(last, first + self.spec.max_words, by_tokens)
 
-    def ranges(
-        self, room: int, close_reading: bool, most: int, budget: Budget
-    ) -> list[tuple[int, int, Reading]] | None:
-        """Return all windows of a long text: (first word, one past the last, why); None where they are over `most`.
+    def list_ranges(
+        self, free_tokens: int, sentence_pass: bool, max_ranges: int, budget: Budget
+    ) -> list[WordRange] | None:
+        """Return the ranges of all windows of a long text, or None if there are more than `max_ranges`.
 
         Raises:
             TooCostlyError, Dropped: by the budget.
         """
-        starts = sentence_starts(self.text, self.starts, self.ends, budget)
-        ranges: dict[tuple[int, int], Reading] = {}
-        for window in self._large(room, starts, budget):
-            ranges[window] = Reading.large
-            if len(ranges) > most:
+        starts = find_sentence_starts(self.text, self.starts, self.ends, budget)
+        ranges: dict[tuple[int, int], WindowKind] = {}
+        for window in self._cut_large(free_tokens, starts, budget):
+            ranges[window] = WindowKind.LARGE
+            if len(ranges) > max_ranges:
                 return None
-        for first, last in pairwise(chain(starts, (len(self.words),))) if close_reading else ():
-            why = Reading.sentence if last - first <= LONG_SENTENCE_WORDS else Reading.part
-            for part in budget.over(_parts(first, last)):
-                if self.fits(*part, room) and not self._is_large(*part, room):
-                    ranges.setdefault(part, why)
-            if len(ranges) > most:
+        for first, last in pairwise(chain(starts, (len(self.words),))) if sentence_pass else ():
+            kind = WindowKind.SENTENCE if last - first <= LONG_SENTENCE_WORDS else WindowKind.PART
+            for part in budget.iterate(_split_sentence(first, last)):
+                if self.fits_row(*part, free_tokens) and not self._is_large(*part, free_tokens):
+                    ranges.setdefault(part, kind)
+            if len(ranges) > max_ranges:
                 return None
-        return [(first, last, reading) for (first, last), reading in ranges.items()]
+        return [(first, last, kind) for (first, last), kind in ranges.items()]
 
-    def _is_large(self, first: int, last: int, room: int) -> bool:
-        """Return whether a range, read closely, would be one more large window: base64 is nearly all such."""
-        cost = self.cost(first, last)
-        return 2 * cost > room and cost > DENSE * (last - first)
+    def _is_large(self, first: int, last: int, free_tokens: int) -> bool:
+        """Return whether a sentence would be one more large window: base64 consists of almost nothing else."""
+        tokens = self.count_tokens(first, last)
+        return 2 * tokens > free_tokens and tokens > MAX_DENSITY * (last - first)
 
-    def _large(self, room: int, starts: Sequence[int], budget: Budget) -> Iterator[tuple[int, int]]:
-        """Overlapping windows as large as they can be; a word that fits no window has one to itself."""
+    def _cut_large(self, free_tokens: int, starts: Sequence[int], budget: Budget) -> Iterator[tuple[int, int]]:
+        """Yield overlapping windows as large as possible; an oversized word is a window by itself."""
         begin = 0
-        for giant in (i for i, pieces in enumerate(budget.over(self.pieces)) if pieces > room):
-            yield from self._overlapping(begin, giant, room, starts)
-            yield giant, giant + 1
-            begin = giant + 1
-        yield from self._overlapping(begin, len(self.words), room, starts)
+        counts = budget.iterate(self.tokens_per_word)
+        for oversized in (i for i, tokens in enumerate(counts) if tokens > free_tokens):
+            yield from self._cut_overlapping(begin, oversized, free_tokens, starts)
+            yield oversized, oversized + 1
+            begin = oversized + 1
+        yield from self._cut_overlapping(begin, len(self.words), free_tokens, starts)
 
-    def _overlapping(self, first: int, last: int, room: int, starts: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Cut words `first` to `last` at sentence starts where there is one in reach, else between words."""
+    def _cut_overlapping(
+        self, first: int, last: int, free_tokens: int, starts: Sequence[int]
+    ) -> Iterator[tuple[int, int]]:
+        """Cut words `first` to `last` at sentence starts if one is in reach, otherwise between words."""
         while first < last:
-            reach = self.reach(first, last, room)
+            reach = self.find_reach(first, last, free_tokens)
             if reach == last:
                 yield first, last
                 return
             length = reach - first
             overlap = min(max(MIN_OVERLAP_WORDS, 4 * self.spec.max_width), length // 2)
-            if self.cost(first, reach) > DENSE * length:  # each window is expensive, and says little
+            if self.count_tokens(first, reach) > MAX_DENSITY * length:  # each window is expensive, and says little
                 overlap = min(overlap, max(self.spec.max_width, length // 4))
-            end = _latest(starts, reach, first + max(1, overlap + length // 4))
+            end = _find_latest_start(starts, reach, first + max(1, overlap + length // 4))
             yield first, end
-            first = max(first + 1, _latest(starts, end - overlap, first + length // 8))
+            first = max(first + 1, _find_latest_start(starts, end - overlap, first + length // 8))
 
 
-def _composed(word: str) -> str:
-    """Return a word as vocabularies know it, é as one letter; composing long runs of marks takes quadratic time."""
-    return word if word.isascii() or len(word) > LONGEST_COMPOSED else normalize("NFC", word)
+def _compose_marks(word: str) -> str:
+    """Return a word as vocabularies have it, é as one letter; composing long runs of marks takes quadratic time."""
+    return word if word.isascii() or len(word) > MAX_COMPOSED_CHARACTERS else normalize("NFC", word)
 
 
-def _encoded(words: Sequence[str], tokenizer: Tokenizer, budget: Budget) -> Encoded:
-    if len(words) <= ENCODED_AT_ONCE:
+def _encode_words(words: Sequence[str], tokenizer: Tokenizer, budget: Budget) -> Encoded:
+    if len(words) <= ENCODE_BATCH_WORDS:
         return tokenizer.encode(words)
     remaining = iter(words)
     ids, counts = array("i"), list[int]()
-    while part := [*islice(remaining, ENCODED_AT_ONCE)]:
+    while part := [*islice(remaining, ENCODE_BATCH_WORDS)]:
         encoded = tokenizer.encode(part)
         ids.extend(encoded.ids)
         counts += encoded.counts
@@ -185,15 +192,15 @@ def _encoded(words: Sequence[str], tokenizer: Tokenizer, budget: Budget) -> Enco
     return Encoded(ids, counts)
 
 
-def _parts(first: int, last: int) -> Iterator[tuple[int, int]]:
-    """A sentence, and if it is suspiciously long, overlapping parts of it."""
+def _split_sentence(first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Yield a sentence and, if it is suspiciously long, overlapping parts of it."""
     yield first, last
     if last - first > LONG_SENTENCE_WORDS:
         for start in range(first, last - PART_WORDS // 2, PART_WORDS // 2):
             yield start, min(last, start + PART_WORDS)
 
 
-def _latest(starts: Sequence[int], at_most: int, at_least: int) -> int:
-    """The latest sentence start in a range, or the range's end if there is none."""
+def _find_latest_start(starts: Sequence[int], at_most: int, at_least: int) -> int:
+    """Return the latest sentence start in a range, or the end of the range if there is none."""
     i = bisect_right(starts, at_most) - 1
     return starts[i] if i >= 0 and starts[i] >= at_least else at_most

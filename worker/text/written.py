@@ -1,7 +1,7 @@
-"""Written words: combining marks and joiners belong to the letters that they are written on. Pure.
+"""Keeps combining marks and joiners together with the letters that they are written on. Pure.
 
-To a splitter only letters and digits are parts of words. It cuts a decomposed accent, a vowel sign or a joiner off
-its word, and the word in two; half of a name is then neither recognised nor hidden.
+For a splitter only letters and digits are parts of words. It cuts a decomposed accent, a vowel sign or a joiner off
+its word, and the word in two; half of a name is then neither recognised nor redacted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Split = Callable[[str], Words]
 JOINERS = frozenset("\u00ad\u200c\u200d\u2060\ufeff")
 """Invisible characters inside of words: soft hyphen, (non-)joiner, word joiner, no-break space of no width."""
 _MAYBE = re.compile("[\u00ad\u0300-\U0010ffff]")
-"""Quickly found in a text: what may be a mark or a joiner, and is not in texts of Western Europe."""
+"""A fast test: characters that may be marks or joiners, none of which occurs in texts of Western Europe."""
 _CONTROLS = frozenset(map(chr, (*range(9), *range(0x0E, 0x1C), 0x7F)))
 INVISIBLE = JOINERS | _CONTROLS | {"\u200b"}
 """Spaces of no width and the control characters of broken PDFs as well: they end a word for the model, but not for
@@ -29,13 +29,13 @@ _UNSPACED_LETTERS = (*_UNSPACED, "CJK ", "HIRAGANA ", "KATAKANA ", "HALFWIDTH KA
 
 
 def join_marks(split: Split) -> Split:
-    """Return a splitter whose words keep their combining marks and joiners, so that both ways to write é are alike.
+    """Return a splitter whose words keep their combining marks and joiners, so that both ways to write é are equal.
 
-    Texts without such characters are cut as before.
+    Texts without such characters are split as before.
     """
 
-    def split_written(text: str) -> Words:
-        if text.isascii() or not _MAYBE.search(text) or not (marks := _marks(text)):
+    def split_text(text: str) -> Words:
+        if text.isascii() or not _MAYBE.search(text) or not (marks := _replace_marks(text)):
             return split(text)
         shadow = split(text.translate({ord(mark): shown for mark, shown in marks.items()}))
         if not shadow.words:
@@ -44,10 +44,10 @@ def join_marks(split: Split) -> Split:
         starts, ends = array("i"), array("i")
         for first, last in zip(shadow.starts, shadow.ends, strict=True):
             starts.append(shown_at[first])
-            ends.append(_end_of_marks(text, shown_at[last - 1] + 1, marks))
+            ends.append(_find_marks_end(text, shown_at[last - 1] + 1, marks))
         return Words([text[start:end] for start, end in zip(starts, ends, strict=True)], starts, ends)
 
-    return split_written
+    return split_text
 
 
 def has_marks(text: str) -> bool:
@@ -60,7 +60,7 @@ def is_mark(character: str) -> bool:
     return character > "\u02ff" and unicodedata.category(character)[0] == "M"
 
 
-def continues(text: str, at: int) -> bool:
+def continues_word(text: str, at: int) -> bool:
     """Return whether the character at `at` (from 1) belongs to the same written word as the one before it."""
     before, character = text[at - 1], text[at]
     if before.isspace() or character.isspace():
@@ -74,8 +74,8 @@ def continues(text: str, at: int) -> bool:
     return before in INVISIBLE or ((before.isalnum() or is_mark(before)) and not is_unspaced(before))
 
 
-def _marks(text: str) -> Mapping[str, str]:
-    """Return the text's marks and joiners, and what a splitter is shown instead: nothing, or a blank."""
+def _replace_marks(text: str) -> Mapping[str, str]:
+    """Return the text's marks and joiners with the replacement that the splitter sees: nothing, or a blank."""
     return {
         character: " " if unicodedata.name(character, "").startswith(_UNSPACED) else ""
         for character in set(text)
@@ -83,7 +83,7 @@ def _marks(text: str) -> Mapping[str, str]:
     }
 
 
-def _end_of_marks(text: str, end: int, marks: Mapping[str, str]) -> int:
+def _find_marks_end(text: str, end: int, marks: Mapping[str, str]) -> int:
     last = end
     while last < len(text) and text[last] in marks:
         last += 1

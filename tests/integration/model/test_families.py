@@ -35,7 +35,7 @@ from worker.model.selection import onnx_export, parity
 from worker.model.selection.choice_cache import CachedChoice, RuntimeName, Selection
 from worker.model.sources.resolve import ModelBrokenError, Resolved, resolve_model
 from worker.protocols import Engine, ShardRef
-from worker.text.windows import cut_document
+from worker.text.windows import JobContext, cut_document
 
 TOLERANCE = 1e-3
 RUNTIMES: tuple[RuntimeName, ...] = ("torch", "onnx", "openvino")
@@ -198,7 +198,7 @@ def test_company_changes_nothing(
     for engine in engines:
         windows = [
             cut_document(
-                Document(i, str(i), " ".join(parts)), labels, Options(), engine, ShardRef("job", 0)
+                Document(i, str(i), " ".join(parts)), JobContext(ShardRef("job", 0), labels), engine
             ).windows[0]
             for i, (parts, labels) in enumerate(documents)
         ]

@@ -20,7 +20,7 @@ from worker.model.engine import EngineOptions, GlinerEngine, load_model
 from worker.model.sources.resolve import ModelBrokenError, Resolved
 from worker.protocols import ShardRef
 from worker.text.merging import Findings, merge_windows
-from worker.text.windows import Plan, cut_document
+from worker.text.windows import JobContext, Plan, cut_document
 
 NO_LIMIT = [
     *(Family(backbone, model_max_length=None) for backbone in Backbone),
@@ -57,14 +57,16 @@ def _memory(field: str) -> int:
 
 
 def _plan(engine: GlinerEngine, text: str, labels: Labels, options: Options | None = None) -> Plan:
-    return cut_document(Document(0, "0", text), labels, options or Options(), engine, ShardRef("job", 0))
+    return cut_document(
+        Document(0, "0", text), JobContext(ShardRef("job", 0), labels, options or Options()), engine
+    )
 
 
 def _run(engine: GlinerEngine, text: str, labels: Labels) -> tuple[Plan, DocumentResult]:
     plan = _plan(engine, text, labels)
     with MicroBatcher(engine, 512) as batcher:
         outcomes = batcher.submit("job", plan.windows).result(timeout=60)
-    return plan, merge_windows(plan, Findings.of(plan, outcomes), 1)
+    return plan, merge_windows(plan, Findings.collect(plan, outcomes), 1)
 
 
 @pytest.mark.parametrize("family", NO_LIMIT, ids=str)
@@ -84,8 +86,10 @@ def test_no_document_is_a_row_without_end(checkpoint: Checkpoint, family: Family
         assert max(window.row_tokens for window in plan.windows) <= BOUND, name
         assert seconds < MOST_S, name
         assert taken < MOST_BYTES, name
-        assert plan.read is not None
-        giant = max(plan.read.text.pieces) > BOUND  # to BERT's tokenizers a word of over 100 letters is [UNK]
+        assert plan.grid is not None
+        giant = (
+            max(plan.grid.text.tokens_per_word) > BOUND
+        )  # to BERT's tokenizers a word of over 100 letters is [UNK]
         assert result.truncated == giant, name
         assert giant == any("longer than the model's window" in warning for warning in result.warnings), name
 

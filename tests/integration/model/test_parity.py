@@ -19,8 +19,8 @@ from worker.model.engine import EngineOptions, load_model
 from worker.model.sources.resolve import resolve_model
 from worker.protocols import Engine, Outcome, ShardRef
 from worker.text.merging import Findings, merge_windows
-from worker.text.windows import Plan, cut_document
-from worker.text.words import Reading
+from worker.text.windows import JobContext, Plan, cut_document
+from worker.text.words import WindowKind
 
 SHIPPED = Path(__file__).parents[3] / "models" / "gleaner-small"
 TOLERANCE = 1e-3
@@ -63,7 +63,9 @@ def predict(library: Any, case: Case) -> dict[tuple[int, int, str], float]:
 
 def plan_of(engine: Engine, case: Case, job: int = 0) -> Plan:
     """Cut the text as Gleaner would."""
-    return cut_document(Document(0, "0", case.text), case.labels, case.options, engine, ShardRef(f"job{job}", 0))
+    return cut_document(
+        Document(0, "0", case.text), JobContext(ShardRef(f"job{job}", 0), case.labels, case.options), engine
+    )
 
 
 def extract(engine: Engine, cases: Sequence[Case], budget: int = 2048) -> list[DocumentResult]:
@@ -75,7 +77,7 @@ def extract(engine: Engine, cases: Sequence[Case], budget: int = 2048) -> list[D
     ]
     with batcher:
         return [
-            merge_windows(plan, Findings.of(plan, f.result(WAIT_S)), 1)
+            merge_windows(plan, Findings.collect(plan, f.result(WAIT_S)), 1)
             for plan, f in zip(plans, futures, strict=True)
         ]
 
@@ -173,7 +175,7 @@ def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, libra
 
     with MicroBatcher(engine, 2048) as batcher:
         outcomes = batcher.submit("job", plan.windows).result(WAIT_S)
-    result = merge_windows(plan, Findings.of(plan, outcomes), 1)
+    result = merge_windows(plan, Findings.collect(plan, outcomes), 1)
 
     wanted = {(start + at, end + at, label) for at, part in planted for start, end, label in alone[part]}
     assert len(wanted) > 600
@@ -183,14 +185,14 @@ def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, libra
         options = plan.options.model_copy(update={"offset_unit": unit})
         size = {"utf-32-le": 4, "utf-16-le": 2, "utf-8": 1}[width]
         encoded = text.encode(width)
-        for entity in merge_windows(replace(plan, options=options), Findings.of(plan, outcomes), 1).entities:
+        for entity in merge_windows(replace(plan, options=options), Findings.collect(plan, outcomes), 1).entities:
             assert entity.text == encoded[entity.start * size : entity.end * size].decode(width)
 
 
 def _edges_inside(plan: Plan, planted: Sequence[tuple[int, str]]) -> int:
     """Count the planted sentences that touch or straddle an edge of a large window."""
-    edges = {plan.starts[p.first] for p in plan.places if p.reading is Reading.large}
-    edges |= {plan.ends[p.last - 1] for p in plan.places if p.reading is Reading.large}
+    edges = {plan.starts[p.first] for p in plan.positions if p.kind is WindowKind.LARGE}
+    edges |= {plan.ends[p.last - 1] for p in plan.positions if p.kind is WindowKind.LARGE}
     return sum(any(at <= edge <= at + len(part) for edge in edges) for at, part in planted)
 
 

@@ -16,21 +16,23 @@ from worker.model.engine import EngineOptions, GlinerEngine, load_model
 from worker.model.sources.resolve import ModelError, Resolved, SourceOptions, resolve_model
 from worker.protocols import ShardRef, Span
 from worker.text.merging import Findings, merge_windows
-from worker.text.windows import cut_document
+from worker.text.windows import JobContext, cut_document
 
 SHIPPED = Path(__file__).parents[3] / "models" / "gleaner-small"
 
 
 def _spans(engine: GlinerEngine, text: str) -> list[tuple[int, int]]:
     plan = cut_document(
-        Document(0, "0", text), {"person": None}, Options(threshold=0.0), engine, ShardRef("job", 0)
+        Document(0, "0", text), JobContext(ShardRef("job", 0), {"person": None}, Options(threshold=0.0)), engine
     )
     outcomes: list[tuple[Span, ...]] = []
     for window in plan.windows:
         batch = engine.collate([window])
         [spans] = engine.decode(batch, engine.forward(batch))
         outcomes.append(tuple(spans))
-    return [(entity.start, entity.end) for entity in merge_windows(plan, Findings.of(plan, outcomes), 1).entities]
+    return [
+        (entity.start, entity.end) for entity in merge_windows(plan, Findings.collect(plan, outcomes), 1).entities
+    ]
 
 
 def _with_splitter(folder: Path, copy: Path, name: str) -> Path:

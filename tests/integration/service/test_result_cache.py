@@ -31,7 +31,7 @@ OPTIONS = {"explain": True, "redact": {"numbered": True}}
 
 def cache_for(spec: ModelSpec, store: Ledger, metrics: WorkerMetrics) -> ResultCache:
     """Create a cache as the worker does."""
-    return ResultCache(store, CODEC, 600, secret=b"", model=MODEL, spec=spec, close_reading=True, metrics=metrics)
+    return ResultCache(store, CODEC, 600, secret=b"", model=MODEL, spec=spec, sentence_pass=True, metrics=metrics)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def worker(ledger_url: str, broker_url: str, engine: Engine) -> Iterator[InProce
 def ask(worker: InProcessWorker, job: str, **how: Any) -> tuple[DocumentResult, ...]:
     """Run a job; return its results."""
     how = {"labels": LABELS, "options": OPTIONS, **how}
-    assert worker.intake.extract_shard(worker.submit(job, *TEXTS, **how)) == "stored"
+    assert worker.runner.extract_shard(worker.submit(job, *TEXTS, **how)) == "stored"
     return worker.results(job)
 
 
@@ -89,6 +89,6 @@ def test_another_tenant_or_question_is_the_models(worker: InProcessWorker, other
 def test_another_revision_answers_anew(worker: InProcessWorker, engine: Engine) -> None:
     """Other weights, other answers."""
     ask(worker, "job_1")
-    worker.intake._cache = cache_for(replace(engine.spec, revision="next"), worker.store, worker.metrics)
+    worker.runner._cache = cache_for(replace(engine.spec, revision="next"), worker.store, worker.metrics)
     ask(worker, "job_2")
     assert looked_up(worker) == (0, 6)

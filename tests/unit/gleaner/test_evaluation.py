@@ -15,7 +15,7 @@ from gleaner.cli.files.rows import InputError
 from gleaner.cli.gold_data import Gold, all_labels, read_gold
 from gleaner.cli.reports import print_report, schemes, shares_kept, suggestions
 from gleaner.evaluation import STEPS, Choice, Judged, Quality, Span, best, calibration, kept, quality, sweep
-from worker.text.explanations import checked
+from worker.text.explanations import check_calibration
 
 ADA, BOB, ELY = Span(0, 3, "person"), Span(8, 11, "person"), Span(15, 18, "city")
 WRONG, LONGER = Span(20, 24, "city"), Span(8, 14, "person")
@@ -156,7 +156,7 @@ def test_a_calibration_of_equal_scores_can_be_read_by_a_worker() -> None:
     right = [span for span in found if span.start % 4]
     knots = calibration([judged(right, found)])
     assert [score for score, _ in knots].count(1.0) == 1
-    assert checked(knots) == tuple(knots)
+    assert check_calibration(knots) == tuple(knots)
 
 
 def gold_file(tmp_path: Path, *lines: Any) -> Path:

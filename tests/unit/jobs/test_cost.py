@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from jobs import shards
 from jobs.cost import Costs, label_cost
-from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels, Options
+from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels
 from tests.support.engine import SPEC, WORD
 from worker.model.tokenizer import FastTokenizer
 from worker.protocols import ShardRef
-from worker.text.windows import cut_document
+from worker.text.windows import JobContext, cut_document
 
 PIECES = Path(__file__).parents[3] / "models" / "gleaner-small" / "tokenizer.json"
 FEW: Labels = dict.fromkeys(("person", "organisation", "place", "date", "product"))
@@ -50,9 +50,9 @@ def words(count: int, letters: int) -> str:
 def test_passes_are_estimated_without_a_tokenizer(labels: Labels) -> None:
     """Within a factor of two of what the shipped model's tokenizer comes to."""
     tokenizer = FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD, "whitespace")
-    plan = cut_document(document("a " * 4000), labels, Options(), tokenizer, ShardRef("job", 0))
-    assert plan.read is not None
-    passes, estimate = len(plan.read.passes), label_cost(labels).passes
+    plan = cut_document(document("a " * 4000), JobContext(ShardRef("job", 0), labels), tokenizer)
+    assert plan.grid is not None
+    passes, estimate = len(plan.grid.passes), label_cost(labels).passes
     assert passes / 2 <= estimate <= 2 * passes
     assert Costs(labels).document_cost(document("a " * 4000)) == 8000 * estimate
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.schema import Document, Labels, Options
+from jobs.schema import Document, Labels
 from worker.model.decode import Scores
 from worker.protocols import ShardRef, Tokenizer, Window
-from worker.text.windows import cut_document
+from worker.text.windows import JobContext, cut_document
 
 MARGINS: Mapping[str, float] = {"fp32": 1e-3, "fp16": 0.01, "bf16": 0.05, "int8": 0.2}
 """The most that a score may differ by.
@@ -120,7 +120,7 @@ def build_mixed_batches(tokenizer: Tokenizer) -> list[list[Window]]:
 def _cut_text(number: int, text: str, tokenizer: Tokenizer) -> Sequence[Window]:
     document = Document(number, str(number), text)
     return cut_document(
-        document, _LABEL_SETS[number % len(_LABEL_SETS)], Options(), tokenizer, ShardRef("agreement", 0)
+        document, JobContext(ShardRef("agreement", 0), _LABEL_SETS[number % len(_LABEL_SETS)]), tokenizer
     ).windows
 
 

@@ -41,7 +41,7 @@ from worker.model.sources.folders import CALIBRATION, CONFIG, DOCUMENTS, SIZES, 
 from worker.model.sources.weight_files import WeightFiles
 from worker.protocols import CalibrationCurve
 from worker.text import splitters
-from worker.text.explanations import checked
+from worker.text.explanations import check_calibration
 from worker.text.splitters import Splitter
 
 __all__ = [
@@ -115,7 +115,7 @@ class _Request:
         """
         configs.check_architecture(self.source, names, fetch)
         configured = configs.load_json(fetch(CONFIG)).get("words_splitter_type")
-        splitters.choose(self.source, configured, self.options.splitter)
+        splitters.choose_splitter(self.source, configured, self.options.splitter)
 
     def choose_weights(self, names: Iterable[str], commit: str = "") -> WeightFiles:
         """Return the files to take the weights from.
@@ -203,7 +203,7 @@ def read_calibration(folder: Path) -> CalibrationCurve:
     if not path.is_file():
         return ()
     try:
-        return checked(orjson.loads(folders.read_small_file(path))["knots"])
+        return check_calibration(orjson.loads(folders.read_small_file(path))["knots"])
     except (ValueError, TypeError, KeyError) as error:
         raise ModelBrokenError(
             f"{path}: not a calibration ({error}). Write it with `gleaner evaluate`, or remove it."

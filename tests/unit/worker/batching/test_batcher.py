@@ -11,8 +11,9 @@ import pytest
 
 from jobs.schema import DocumentErrorCode
 from tests.support.engine import FakeEngine, FaultWord
-from worker.batching.batcher import LOOK_AHEAD, MicroBatcher
+from worker.batching.batcher import MicroBatcher
 from worker.batching.observer import Observer
+from worker.batching.waiting_list import LOOK_AHEAD
 from worker.protocols import Dropped, EngineBroken, Failed, ShardRef, Span, Window, row_length
 
 WAIT_S = 10.0
@@ -39,16 +40,16 @@ class Numbers(Observer):
         self.stages: list[str] = []
         self.memory: list[str] = []
 
-    def microbatch(self, windows: int, jobs: int, real: int, padded: int) -> None:
+    def record_batch(self, windows: int, jobs: int, real: int, padded: int) -> None:
         """One micro-batch."""
         self.batches.append((windows, jobs, real, padded))
 
-    def stage(self, stage: str, seconds: float) -> None:
+    def record_stage(self, stage: str, seconds: float) -> None:
         """One stage."""
         assert seconds >= 0
         self.stages.append(stage)
 
-    def out_of_memory(self, action: str) -> None:
+    def record_out_of_memory(self, action: str) -> None:
         """One full device."""
         self.memory.append(action)
 
@@ -100,7 +101,7 @@ def test_a_bad_document_fails_alone_without_its_text(
         outcomes, _ = together(engine, ["Ada", "Bob", f"x {fault}", "Cid", "Dan"])
 
     bad = outcomes.pop(2)
-    assert Failed(DocumentErrorCode.INFERENCE_FAILED, "The model failed on it (ValueError).") == bad
+    assert Failed(DocumentErrorCode.INFERENCE_FAILED, "The model failed on this document (ValueError).") == bad
     assert [names(outcome) for outcome in outcomes] == [[0]] * 4
     assert "secret" not in caplog.text
 
@@ -208,7 +209,7 @@ def test_a_lost_device_fails_everything_at_once(engine: FakeEngine) -> None:
     ]
     with batcher:
         assert all(isinstance(future.exception(WAIT_S), EngineBroken) for future in futures)
-        assert batcher.broken
+        assert batcher.is_broken
         assert isinstance(batcher.submit("c", [window("Bob")]).exception(WAIT_S), EngineBroken)
 
 
@@ -217,11 +218,11 @@ def test_a_device_that_is_lost_while_scores_travel_is_no_documents_fault(engine:
     with MicroBatcher(engine, 8) as batcher:
         future = batcher.submit("a", [window(f"x {FaultWord.broken_late}"), window("Ada")])
         assert isinstance(future.exception(WAIT_S), EngineBroken)
-        assert batcher.broken
+        assert batcher.is_broken
 
 
 def test_a_hung_model_stops_the_tick(engine: FakeEngine) -> None:
-    """While a model call hangs, `last_tick` stands still and the backlog shows what is running."""
+    """While a model call hangs, `last_tick` has made no progress and the backlog shows what is running."""
     entered = Event()
     now = [0.0]
     batcher = MicroBatcher(engine, 2048, before_forward=lambda _: entered.set(), clock=lambda: now[0])
@@ -230,7 +231,7 @@ def test_a_hung_model_stops_the_tick(engine: FakeEngine) -> None:
         assert entered.wait(WAIT_S)
         now[0] = 100.0
         assert batcher.last_tick == 0.0
-        assert batcher.held == (0, 1)
+        assert batcher.window_counts == (0, 1)
         engine.hold.set()
         future.result(WAIT_S)
 
@@ -257,7 +258,7 @@ def test_the_same_question_in_flight_is_answered_once(engine: FakeEngine) -> Non
     other = replace(window("Ada of Rome", "job3"), thresholds=(0.6,))
     futures = [batcher.submit(f"job{i}", [window("Ada of Rome", f"job{i}")]) for i in range(3)]
     futures.append(batcher.submit("job3", [other, window("Ada of Rome", "job3")]))
-    assert batcher.held == (2, 0)
+    assert batcher.window_counts == (2, 0)
     with batcher:
         results = [[names(outcome) for outcome in future.result(WAIT_S)] for future in futures]
 
@@ -301,7 +302,7 @@ def test_an_urgent_or_suspect_window_shares_with_nobody_that_it_would_wait_for(e
     batcher.submit("standard", [window(text, "standard")])
     batcher.submit("urgent", [window(text, "urgent")], interactive=True)
     batcher.submit("suspect", [window(text, "suspect")], solo=True)
-    assert batcher.held == (3, 0)
+    assert batcher.window_counts == (3, 0)
     batcher.submit("urgent too", [window(text, "urgent too")], interactive=True)
     with batcher:
         pass
@@ -326,7 +327,7 @@ def test_streams_run_micro_batches_beside_each_other(engine: FakeEngine) -> None
         for i in range(3):
             assert names(batcher.submit(f"job{i}", [window(f"Bob {i}", f"job{i}")]).result(WAIT_S)[0]) == [0]
         assert not hanging.done()
-        assert batcher.held == (0, 1)
+        assert batcher.window_counts == (0, 1)
         engine.hold.set()
         hanging.result(WAIT_S)
 
@@ -374,7 +375,7 @@ def test_a_device_lost_in_one_stream_is_lost_to_all(engine: FakeEngine) -> None:
         assert all(isinstance(future.exception(WAIT_S), EngineBroken) for future in lost)
         engine.hold.set()
         assert names(running.result(WAIT_S)[0]) == [0]
-        assert batcher.held[1] == 0
+        assert batcher.window_counts[1] == 0
 
 
 class Decoding(FakeEngine):
@@ -508,12 +509,12 @@ def test_the_express_keeps_out_while_a_suspect_runs_alone(engine: FakeEngine) ->
     """It waits for the end of the block, as the streams do, and closing waits for it."""
     engine.express_tokens = 64
     with MicroBatcher(engine, 2048) as batcher:
-        with batcher.exclusively(lambda: False):
+        with batcher.run_solo_only(lambda: False):
             urgent = batcher.submit("urgent", [window("Eve")], interactive=True)
             assert len(batcher.submit("suspect", [window("Ada")], solo=True).result(WAIT_S)) == 1
             assert not urgent.done()
         urgent.result(WAIT_S)
-    assert batcher.held == (0, 0)
+    assert batcher.window_counts == (0, 0)
 
 
 def test_the_express_leaves_the_turns_of_others_alone(engine: FakeEngine) -> None:
@@ -525,6 +526,6 @@ def test_the_express_leaves_the_turns_of_others_alone(engine: FakeEngine) -> Non
     served: list[str] = []
     for i in range(6):
         urgent = batcher.submit(f"c{i}", [window(f"Eve {i}", "c")], tenant="c", interactive=True)
-        assert [item.ticket.future for item in batcher._take_express(1) or ()] == [urgent]
-        served += sorted({item.waiting.tenant for item in batcher._take(0) or ()})
+        assert [item.ticket.future for item in batcher._next_express(1) or ()] == [urgent]
+        served += sorted({item.waiting.tenant for item in batcher._next_batch(0) or ()})
     assert served == ["a", "b"] * 3

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from gliner import GLiNER
 
-from jobs.schema import Document, Labels, Options
+from jobs.schema import Document, Labels
 from tests.support.texts import LABEL_SETS, passage
 from worker.model import gliner_loader
 from worker.model.collate import WORD_STEP, collate_windows
 from worker.model.pipeline import Pipeline
 from worker.model.sources.resolve import resolve_model
 from worker.protocols import ROW_STEP, ShardRef, Window
-from worker.text.windows import cut_document
+from worker.text.windows import JobContext, cut_document
 
 SHIPPED = Path(__file__).parents[4] / "models" / "gleaner-small"
 
@@ -33,7 +33,7 @@ def window(model: Any, text: str, labels: Labels) -> Window:
     """A row as `cut_document` makes it."""
     described = gliner_loader.describe_model(model, resolve_model(str(SHIPPED), None, Path("unused")), ())
     tokenizer = Pipeline(described).tokenizer
-    return cut_document(Document(0, "0", text), labels, Options(), tokenizer, ShardRef("job", 0)).windows[0]
+    return cut_document(Document(0, "0", text), JobContext(ShardRef("job", 0), labels), tokenizer).windows[0]
 
 
 @pytest.fixture(scope="module")

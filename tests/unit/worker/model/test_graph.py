@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.measurements.medium import medium
-from jobs.schema import Document, Options
+from jobs.schema import Document
 from tests.support.texts import LABEL_SETS, passage
 from worker.model import gliner_loader
 from worker.model.collate import Arrays
@@ -22,7 +22,7 @@ from worker.model.pipeline import Pipeline
 from worker.model.selection import onnx_export
 from worker.model.sources.resolve import resolve_model
 from worker.protocols import ShardRef
-from worker.text.windows import cut_document
+from worker.text.windows import JobContext, cut_document
 
 SHIPPED = Path(__file__).parents[4] / "models" / "gleaner-small"
 SIZES = [(1, 5), (2, 16), (3, 17), (5, 40)]
@@ -44,7 +44,7 @@ def batches(model: Any, folder: Path) -> list[Arrays]:
         texts = [" ".join(passage(random, 9).split()[: words - row]) for row in range(rows)]
         plans = [
             cut_document(
-                Document(0, "0", text), LABEL_SETS[row % 3], Options(), parts.tokenizer, ShardRef("job", 0)
+                Document(0, "0", text), JobContext(ShardRef("job", 0), LABEL_SETS[row % 3]), parts.tokenizer
             )
             for row, text in enumerate(texts)
         ]

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.schema import Document, Options
+from jobs.schema import Document
 from tests.support.engine import small_engine
 from worker.batching.batcher import MicroBatcher
 from worker.model.errors import ModelBrokenError
 from worker.model.row_limit import LONGEST, STEP, default_row_tokens, row_tokens
 from worker.protocols import ShardRef, row_length
 from worker.settings import WorkerSettings
-from worker.text.windows import cut_document
+from worker.text.windows import JobContext, cut_document
 
 NO_LIMIT = 1e30
 
@@ -70,10 +70,8 @@ def test_labels_of_a_token_model_count(labels: int, weight: float) -> None:
     engine.spec = replace(engine.spec, labels_included=4)
     [window] = cut_document(
         Document(0, "0", "Anna met Bo."),
-        {f"label {i}": None for i in range(labels)},
-        Options(),
+        JobContext(ShardRef("job", 0), {f"label {i}": None for i in range(labels)}),
         engine,
-        ShardRef("job", 0),
     ).windows
 
     assert window.weight == weight
@@ -87,7 +85,9 @@ def test_a_micro_batch_has_fewer_rows_of_many_labels() -> None:
     texts = [f"Anna met Bo in place {i}." for i in range(8)]
     plans = [
         cut_document(
-            Document(i, str(i), text), {f"label {n}": None for n in range(8)}, Options(), engine, ShardRef("job", 0)
+            Document(i, str(i), text),
+            JobContext(ShardRef("job", 0), {f"label {n}": None for n in range(8)}),
+            engine,
         )
         for i, text in enumerate(texts)
     ]

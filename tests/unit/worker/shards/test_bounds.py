@@ -14,10 +14,10 @@ from jobs.shards import encode_results
 from tests.support.engine import SPEC, WORD, FakeEngine
 from worker.model.tokenizer import FastTokenizer
 from worker.protocols import Dropped, Failed, ShardRef, Span, Spans
-from worker.shards.bounds import STEP, Budget, Limits, TooCostlyError
+from worker.shards.bounds import CHECK_EVERY, Budget, Limits, TooCostlyError
 from worker.text.merging import Findings, merge_windows
-from worker.text.redaction import Found, redact
-from worker.text.windows import Plan, cut_document
+from worker.text.redaction import EntityRange, RedactionRules, redact_text
+from worker.text.windows import CutRules, JobContext, Plan, cut_document
 
 OWNER = ShardRef("job", 0)
 PIECES = Path(__file__).parents[4] / "models" / "gleaner-small" / "tokenizer.json"
@@ -99,7 +99,10 @@ def test_cutting_takes_linear_time(tokenizer: FastTokenizer, kind: str) -> None:
 
     def run(size: int) -> None:
         document = Document(0, "0", text_of(KINDS[kind], size))
-        assert cut_document(document, {"p": None}, Options(), tokenizer, OWNER, limits=UNLIMITED).refused is None
+        assert (
+            cut_document(document, JobContext(OWNER, {"p": None}), tokenizer, CutRules(limits=UNLIMITED)).error
+            is None
+        )
 
     assert_linear(run, CHARACTERS // 8)
 
@@ -108,7 +111,7 @@ def everything(plan: Plan) -> Findings:
     """Every span of up to two words, under every label, as at threshold 0."""
     findings = Findings(plan)
     for at in range(len(plan.windows)):
-        place = plan.place(at)
+        place = plan.locate_window(at)
         length = place.last - place.first
         findings.add(
             tuple(
@@ -129,7 +132,10 @@ def test_merging_takes_linear_time(tokenizer: FastTokenizer, kind: str, options:
     labels = {"p": None}
     plans = {
         size: cut_document(
-            Document(0, "0", text_of(KINDS[kind], size)), labels, asked, tokenizer, OWNER, limits=UNLIMITED
+            Document(0, "0", text_of(KINDS[kind], size)),
+            JobContext(OWNER, labels, asked),
+            tokenizer,
+            CutRules(limits=UNLIMITED),
         )
         for size in (4096, 16384)
     }
@@ -150,8 +156,10 @@ def test_hiding_takes_linear_time(kind: str, mode: dict[str, object]) -> None:
 
     def run(size: int) -> None:
         text = text_of(KINDS[kind], size)
-        found = [Found(at, at + 1, "p", 0.5) for at in range(0, size, 7)] + [Found(2, size // 2, "q", 0.6)]
-        redact(text, found, how, "byte", b"key")
+        found = [EntityRange(at, at + 1, "p", 0.5) for at in range(0, size, 7)] + [
+            EntityRange(2, size // 2, "q", 0.6)
+        ]
+        redact_text(text, found, RedactionRules(how, "byte", b"key"))
 
     assert_linear(run, CHARACTERS // 8)
 
@@ -161,7 +169,7 @@ def test_many_labels_are_grouped_in_linear_time(tokenizer: FastTokenizer) -> Non
 
     def run(size: int) -> None:
         labels = {f"label number {at}": None for at in range(size)}
-        assert cut_document(Document(0, "0", "Ada"), labels, Options(), tokenizer, OWNER).refused is None
+        assert cut_document(Document(0, "0", "Ada"), JobContext(OWNER, labels), tokenizer).error is None
 
     assert_linear(run, 4000)
 
@@ -186,29 +194,29 @@ class Clock:
 
 
 def test_a_budget_is_spent_by_the_work_between_its_blocks_only() -> None:
-    """What passes outside of `running` is other documents'; a loop looks every `STEP` steps."""
+    """What passes outside of `running` is other documents'; a loop looks every `CHECK_EVERY` steps."""
     clock = Clock(0.0)
     budget = Budget(10, clock=clock)
-    with budget.running():
+    with budget.spend():
         clock.now += 6
         budget.check()
     clock.now += 100
-    with budget.running():
+    with budget.spend():
         clock.now += 3
-        assert len([*budget.over(range(STEP - 1))]) == STEP - 1
+        assert len([*budget.iterate(range(CHECK_EVERY - 1))]) == CHECK_EVERY - 1
         clock.now += 2
-        assert len([*budget.over(range(STEP - 1))]) == STEP - 1
+        assert len([*budget.iterate(range(CHECK_EVERY - 1))]) == CHECK_EVERY - 1
         with pytest.raises(TooCostlyError):
-            list(budget.over(range(STEP)))
+            list(budget.iterate(range(CHECK_EVERY)))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 8, 13, 21])
 def test_work_ends_wherever_it_is(steps: int) -> None:
     """A lease that ends is noticed in cutting and in merging, after any number of looks."""
-    plan = cut_document(Document(0, "0", "Ada met. " * 4000), {"p": None}, Options(), FakeEngine(), OWNER)
+    plan = cut_document(Document(0, "0", "Ada met. " * 4000), JobContext(OWNER, {"p": None}), FakeEngine())
     findings = everything(plan)
     for work in (
-        lambda budget: cut_document(plan.document, {"p": None}, Options(), FakeEngine(), OWNER, budget=budget),
+        lambda budget: cut_document(plan.document, JobContext(OWNER, {"p": None}), FakeEngine(), budget=budget),
         lambda budget: merge_windows(plan, findings, 1, budget),
     ):
         looks = 0
@@ -220,7 +228,7 @@ def test_work_ends_wherever_it_is(steps: int) -> None:
                 raise Dropped
 
         try:
-            work(Budget(look=look))
+            work(Budget(on_check=look))
         except Dropped:
             continue
         assert looks < steps
@@ -230,13 +238,17 @@ def test_too_many_windows_are_refused_before_they_are_made() -> None:
     """Label passes multiply windows; the error says by how many."""
     labels = {f"{at} " + "x" * 100: None for at in range(100)}
     few = Limits(windows=500)
-    plan = cut_document(Document(0, "0", "a " * 2000), labels, Options(), FakeEngine(), OWNER, limits=few)
+    plan = cut_document(
+        Document(0, "0", "a " * 2000), JobContext(OWNER, labels), FakeEngine(), CutRules(limits=few)
+    )
     assert 0 < len(plan.windows) <= 500
     assert "large windows only" in plan.warnings[0]
-    plan = cut_document(Document(0, "0", "a " * 20_000), labels, Options(), FakeEngine(), OWNER, limits=few)
-    assert plan.refused is not None
-    assert plan.refused.code is DocumentErrorCode.INPUT_TOO_LONG
-    assert "passes over it" in plan.refused.detail
+    plan = cut_document(
+        Document(0, "0", "a " * 20_000), JobContext(OWNER, labels), FakeEngine(), CutRules(limits=few)
+    )
+    assert plan.error is not None
+    assert plan.error.code is DocumentErrorCode.INPUT_TOO_LONG
+    assert "passes over it" in plan.error.detail
     assert not plan.windows
 
 
@@ -247,7 +259,10 @@ def test_the_best_entities_stay_and_the_result_says_how_many_do_not() -> None:
     def read(limits: Limits, **options: object) -> tuple[int, float, tuple[str, ...], object]:
         asked = Options.model_validate({"flat": False, "multi_label": True, **options})
         plan = cut_document(
-            Document(0, "0", text), {"p": None, "q": None}, asked, FakeEngine(), OWNER, limits=limits
+            Document(0, "0", text),
+            JobContext(OWNER, {"p": None, "q": None}, asked),
+            FakeEngine(),
+            CutRules(limits=limits),
         )
         result = merge_windows(plan, everything(plan), 1)
         least = min((entity.score for entity in result.entities), default=0.0)
@@ -269,13 +284,13 @@ def test_the_best_entities_stay_and_the_result_says_how_many_do_not() -> None:
 def test_findings_stay_small_whatever_comes() -> None:
     """However many windows, no more is held than twice what is combined; equal scores do not empty it."""
     plan = cut_document(
-        Document(0, "0", "Ada"), {"p": None}, Options(), FakeEngine(), OWNER, limits=Limits(entities=50)
+        Document(0, "0", "Ada"), JobContext(OWNER, {"p": None}), FakeEngine(), CutRules(limits=Limits(entities=50))
     )
     findings = Findings(plan)
     for _ in range(50):
         findings.add(tuple(Span(at, at + 1, 0, 0.5) for at in range(20)))
-        assert findings.held <= 200
-    assert sum(map(len, findings.by_window())) == 100
+        assert findings.span_count <= 200
+    assert sum(map(len, findings.spans_by_window())) == 100
     assert findings.left_out == 900
     findings.add(Failed(DocumentErrorCode.OUT_OF_MEMORY, "full"))
     assert findings.failed is not None

@@ -24,13 +24,13 @@ def test_many_in_company_or_one_alone() -> None:
     gate, release, order = Gate(10), Event(), list[str]()
 
     def company(name: str, wait: bool = False) -> None:
-        with gate.company(lease()):
+        with gate.shared(lease()):
             order.append(name)
             if wait:
                 assert release.wait(5)
 
     def alone() -> None:
-        with gate.alone(lease()):
+        with gate.exclusive(lease()):
             order.append("alone")
 
     with ThreadPoolExecutor() as pool:
@@ -38,7 +38,7 @@ def test_many_in_company_or_one_alone() -> None:
         while len(order) < 2:
             pass
         lonely = pool.submit(alone)
-        while not gate._waiting_alone:
+        while not gate._waiting_exclusive:
             pass
         late = pool.submit(company, "late")
         release.set()
@@ -47,14 +47,14 @@ def test_many_in_company_or_one_alone() -> None:
     assert order[2:] == ["alone", "late"]
 
 
-@pytest.mark.parametrize("way", ["company", "alone"])
+@pytest.mark.parametrize("way", ["shared", "exclusive"])
 def test_who_waits_leaves_when_its_lease_ends(way: str) -> None:
     """A cancel or a drain must not wait at the gate; and whoever gave up holds nobody up."""
     gate, ended = Gate(10), lease()
     ended.ended = "drain"
-    with gate.alone(lease()), pytest.raises(Dropped), getattr(gate, way)(ended):
+    with gate.exclusive(lease()), pytest.raises(Dropped), getattr(gate, way)(ended):
         pass
-    with gate.company(lease()):
+    with gate.shared(lease()):
         pass
 
 
@@ -64,15 +64,15 @@ def test_company_steps_aside_between_two_steps() -> None:
     mine = lease()
 
     def long_work() -> None:
-        with gate.company(mine):
+        with gate.shared(mine):
             order.append("begin")
             while "alone" not in order:
-                if not gate.open:
-                    gate.step_aside(mine)
+                if not gate.is_open:
+                    gate.yield_turn(mine)
             order.append("end")
 
     def alone() -> None:
-        with gate.alone(lease()):
+        with gate.exclusive(lease()):
             order.append("alone")
             assert alone_may_end.wait(5)
             order.append("alone ends")
@@ -95,28 +95,28 @@ def test_who_steps_aside_leaves_when_its_lease_ends() -> None:
     gate, mine, leave = Gate(10), lease(), Event()
 
     def occupy() -> None:
-        with gate.alone(lease()):
+        with gate.exclusive(lease()):
             assert leave.wait(5)
 
     def work() -> None:
-        with gate.company(mine):
-            while gate.open:
+        with gate.shared(mine):
+            while gate.is_open:
                 pass
-            gate.step_aside(mine)
+            gate.yield_turn(mine)
 
     with ThreadPoolExecutor() as pool:
         working = pool.submit(work)
-        while not gate._inside:
+        while not gate._sharing:
             pass
         other = pool.submit(occupy)
-        while not gate._alone:
+        while not gate._exclusive:
             pass
         mine.ended = "stop"
         with pytest.raises(Dropped):
             working.result(5)
         leave.set()
         other.result(5)
-    with gate.alone(lease()):
+    with gate.exclusive(lease()):
         pass
 
 
@@ -126,14 +126,14 @@ def test_suspects_leave_half_of_the_time_to_company() -> None:
 
     def suspect() -> None:
         while not stop.is_set():
-            with gate.alone(lease()):
-                while not gate.turn_over and not stop.is_set():
+            with gate.exclusive(lease()):
+                while not gate.is_turn_over and not stop.is_set():
                     stop.wait(0.005)
 
     def company() -> None:
         for _ in range(60):
             began = monotonic()
-            with gate.company(lease()):
+            with gate.shared(lease()):
                 waits.append(monotonic() - began)
                 stop.wait(0.005)
 

@@ -46,7 +46,7 @@ def test_a_held_lease_outlives_its_length(store: Ledger) -> None:
         time.sleep(0.6)
         assert not lease.ended
         assert store.run(ledger.reclaim_shard("job_1", 0)).kind == "early"
-    assert leases.held() == 0
+    assert leases.count_held() == 0
     time.sleep(0.3)
     assert store.run(ledger.reclaim_shard("job_1", 0)).kind == "clean"
     leases.stop()
@@ -58,8 +58,8 @@ def test_a_cancelled_job_ends_the_lease_once(store: Ledger) -> None:
     leases = keeper(store, ended)
     with leases.hold(message, "n") as lease:
         store.run(ledger.cancel_job("job_1"))
-        leases.renew()
-        leases.renew()
+        leases.renew_leases()
+        leases.renew_leases()
     assert ended == [lease]
     assert lease.ended == "stop"
 
@@ -69,7 +69,7 @@ def test_a_lost_lease_says_so(store: Ledger) -> None:
     message, ended = claimed(store, "job_1"), list[Lease]()
     leases = keeper(store, ended)
     with leases.hold(message, "an older nonce") as lease:
-        leases.renew()
+        leases.renew_leases()
     assert (lease.ended, ended) == ("lost", [lease])
 
 

@@ -49,7 +49,7 @@ def made(
     secret: bytes = SECRET,
     model: str = "gleaner-small",
     spec: ModelSpec = SPEC,
-    close_reading: bool = True,
+    sentence_pass: bool = True,
     clock: Callable[[], float] = lambda: 1.0,
 ) -> ResultCache:
     """A cache."""
@@ -60,7 +60,7 @@ def made(
         secret=secret,
         model=model,
         spec=spec,
-        close_reading=close_reading,
+        sentence_pass=sentence_pass,
         metrics=metrics or WorkerMetrics(CollectorRegistry()),
         clock=clock,
     )
@@ -102,7 +102,7 @@ def question(case: Case, cache: ResultCache | None = None, index: int = 0) -> st
     text, labels, options, tenant = case
     claim = dataclasses.replace(SUSPECT, tenant=tenant)
     documents = [Document(index, f"id {index}", text)]
-    [asked] = (cache or made(Down())).known(claim, documents, labels, Options.model_validate(options)).questions
+    [asked] = (cache or made(Down())).look_up(claim, documents, labels, Options.model_validate(options)).keys
     return asked
 
 
@@ -133,7 +133,7 @@ def test_its_place_in_a_job_is_not_part_of_a_question(case: Case, index: int) ->
     assert question(case, index=index) == question(case)
     documents = [Document(0, "0", text, labels=labels, options=options)]
     claim = dataclasses.replace(SUSPECT, tenant=tenant)
-    assert made(Down()).known(claim, documents, {"other": None}, Options()).questions == (question(case),)
+    assert made(Down()).look_up(claim, documents, {"other": None}, Options()).keys == (question(case),)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_its_place_in_a_job_is_not_part_of_a_question(case: Case, index: int) ->
     [
         {"secret": b""},
         {"model": "gleaner-large"},
-        {"close_reading": False},
+        {"sentence_pass": False},
         {"spec": dataclasses.replace(SPEC, revision="newer")},
         {"spec": dataclasses.replace(SPEC, runtime="onnx")},
         {"spec": dataclasses.replace(SPEC, precision="bf16")},
@@ -162,7 +162,7 @@ def test_what_cannot_be_answered_asks_nothing() -> None:
         Document(1, "1", "\ud800"),
         Document(2, "2", "Anna", options={"threshold": 7}),
     ]
-    assert made(Down()).known(SUSPECT, documents, {"person": None}, Options()).questions == ("", "", "")
+    assert made(Down()).look_up(SUSPECT, documents, {"person": None}, Options()).keys == ("", "", "")
 
 
 # Answers
@@ -182,7 +182,7 @@ def answered(
     engine, hits = worker.batcher._engine, counted(worker.metrics)["hit"]
     assert isinstance(engine, FakeEngine)
     passes = len(engine.forwards)
-    assert worker.intake.extract_shard(worker.submit(job, *texts, **how)) == "stored"
+    assert worker.runner.extract_shard(worker.submit(job, *texts, **how)) == "stored"
     return list(worker.results(job)), (len(engine.forwards) - passes, int(counted(worker.metrics)["hit"] - hits))
 
 
@@ -309,7 +309,7 @@ def test_a_suspect_is_read_anew(worker: InProcessWorker) -> None:
     """What may have killed a worker runs alone, document by document, and its answers are known afterwards."""
     answered(worker, "job_1", "Anna")
     message = worker.crash_workers(worker.submit("job_2", "Anna", "Otto"), deaths=1)
-    assert worker.intake.extract_shard(message) == "stored"
+    assert worker.runner.extract_shard(message) == "stored"
     assert counted(worker.metrics)["hit"] == 0
     assert answered(worker, "job_3", "Anna", "Otto")[1] == (0, 2)
 
@@ -319,11 +319,11 @@ def test_answers_of_a_shard_that_is_no_longer_ours_are_not_kept(worker: InProces
     message = worker.submit("job_1", "Anna")
 
     def lose() -> None:
-        [lease] = worker.leases._held
+        [lease] = worker.leases._leases
         worker.store.run(ledger.release_shard("job_1", 0, lease.nonce))
 
     worker.store.before["complete_shard"] = lose
-    assert worker.intake.extract_shard(message) == "stale"
+    assert worker.runner.extract_shard(message) == "stale"
     assert worker.client.keys(KEYS) == []
 
 
@@ -351,7 +351,7 @@ def test_a_full_store_still_answers(worker: InProcessWorker) -> None:
     limit = int(worker.client.config_get("maxmemory")["maxmemory"])
     try:
         worker.client.config_set("maxmemory", 1_000_000)
-        assert worker.intake.extract_shard(message) == "stored"
+        assert worker.runner.extract_shard(message) == "stored"
     finally:
         worker.client.config_set("maxmemory", limit)
     assert counted(worker.metrics)["hit"] == 1
@@ -370,7 +370,7 @@ def test_a_store_that_does_not_let_the_cache_write_loses_nothing(worker: InProce
     message = worker.submit("job_1", "Anna")
     try:
         worker.client.execute_command("AUTH", name, "")
-        assert worker.intake.extract_shard(message) == "stored"
+        assert worker.runner.extract_shard(message) == "stored"
     finally:
         worker.client.execute_command("AUTH", "default", "")
         worker.client.execute_command("ACL", "DELUSER", name)
@@ -385,8 +385,8 @@ def test_a_cache_that_does_not_answer_is_left_alone_for_a_while(caplog: pytest.L
 
     def ask() -> None:
         documents = [Document(0, "0", "Anna"), Document(1, "1", "Otto")]
-        known = cache.known(Claim("run", tenant="t1"), documents, {"person": None}, Options())
-        assert known.unanswered(documents) == documents
+        known = cache.look_up(Claim("run", tenant="t1"), documents, {"person": None}, Options())
+        assert known.select_missing(documents) == documents
 
     for _ in range(3):
         ask()
@@ -395,7 +395,7 @@ def test_a_cache_that_does_not_answer_is_left_alone_for_a_while(caplog: pytest.L
     ask()
     assert store.tries == 2
     assert counted(metrics) == {"hit": 0, "miss": 0, "unread": 8}
-    assert [record.message for record in caplog.records] == ["cache.unread"]
+    assert [record.message for record in caplog.records] == ["cache.lookup_failed"]
     assert "Anna" not in caplog.text
 
 

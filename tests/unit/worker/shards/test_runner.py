@@ -33,12 +33,12 @@ def worker(ledger_url: str, broker_url: str) -> Iterator[InProcessWorker]:
 def test_a_message_becomes_a_finished_shard(worker: InProcessWorker) -> None:
     """Claim, cut, run, merge, store: the job is done, its input gone."""
     message = worker.submit("job_1", "Anna of Berlin", "nobody")
-    assert worker.intake.extract_shard(message) == "stored"
+    assert worker.runner.extract_shard(message) == "stored"
     first, second = worker.results("job_1")
     assert [entity.text for entity in first.entities] == ["Anna", "Berlin"]
     assert (second.status, second.entities) == (DocumentStatus.SUCCEEDED, ())
     assert worker.get_job("job_1").status is JobStatus.SUCCEEDED
-    assert worker.intake.extract_shard(message) == "gone"
+    assert worker.runner.extract_shard(message) == "gone"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_the_model_s_default_threshold_is_for_what_names_none(
     with running_worker(ledger_url, broker_url, engine, default_threshold=0.3) as worker:
         document = Document(0, "0", "Anna of Berlin", options=own)
         message = worker.submit("job_1", document, labels={"person": None, "city": None}, options=options)
-        worker.intake.extract_shard(message)
+        worker.runner.extract_shard(message)
         assert worker.get_job("job_1").default_threshold == 0.3
     assert engine.forwards[-1][0].thresholds == thresholds
 
@@ -69,7 +69,7 @@ def test_a_lost_reply_is_asked_for_again(worker: InProcessWorker, script: str) -
     """The same claim is the same lease, and the same result is stored once: nothing runs twice."""
     message = worker.submit("job_1", "Anna")
     worker.store.lose = {script: 2}
-    assert worker.intake.extract_shard(message) == ("already" if script == "complete_shard" else "stored")
+    assert worker.runner.extract_shard(message) == ("already" if script == "complete_shard" else "stored")
     assert worker.results("job_1")[0].attempts == 1
     assert worker.get_job("job_1").counts.succeeded == 1
 
@@ -86,7 +86,7 @@ def test_a_result_waits_for_the_store(worker: InProcessWorker) -> None:
 
     worker.store.before["complete_shard"] = fail
     answers: list[str] = []
-    thread = Thread(target=lambda: answers.append(worker.intake.extract_shard(message)))
+    thread = Thread(target=lambda: answers.append(worker.runner.extract_shard(message)))
     thread.start()
     thread.join(0.5)
     assert thread.is_alive()
@@ -101,7 +101,7 @@ def test_a_drain_ends_the_wait_for_the_store(worker: InProcessWorker, script: st
     message = worker.submit("job_1", "Anna")
     worker.store.lose = {script: 1000}
     worker.draining.set()
-    assert worker.intake.extract_shard(message) == "left"
+    assert worker.runner.extract_shard(message) == "left"
 
 
 def test_a_lease_that_ends_just_before_the_windows_are_there(worker: InProcessWorker) -> None:
@@ -117,7 +117,7 @@ def test_a_lease_that_ends_just_before_the_windows_are_there(worker: InProcessWo
             return future
 
     worker.batcher.submit = late  # type: ignore[method-assign]
-    assert worker.intake.extract_shard(message) == "released"
+    assert worker.runner.extract_shard(message) == "released"
     assert worker.get_job("job_1").counts.queued == 1
 
 
@@ -125,8 +125,8 @@ def test_a_shard_taken_while_giving_back_goes_back(worker: InProcessWorker) -> N
     """A message that arrives during the last moments is not lost for a lease: released, pushed, no attempt."""
     message = worker.submit("job_1", "Anna")
     worker.leases.end_all()
-    assert worker.intake.extract_shard(message) == "released"
-    assert celery_queues.queue_length(worker.intake._broker, QUEUE) == 1
+    assert worker.runner.extract_shard(message) == "released"
+    assert celery_queues.queue_length(worker.runner.broker, QUEUE) == 1
     claim = worker.store.run(ledger.claim_shard(message, "n", "other", "fake"))
     assert (claim.kind, claim.attempts) == ("run", 1)
 
@@ -137,39 +137,39 @@ def test_a_cancelled_job_is_dropped(worker: InProcessWorker) -> None:
 
     def cancelled(*args: Any) -> Any:
         worker.store.run(ledger.cancel_job("job_1"))
-        worker.leases.renew()
+        worker.leases.renew_leases()
         raise Dropped
 
-    worker.intake._decode = cancelled  # type: ignore[method-assign]
-    assert worker.intake.extract_shard(message) == "cancelled"
+    worker.runner._decode_shard = cancelled  # type: ignore[method-assign]
+    assert worker.runner.extract_shard(message) == "cancelled"
     assert worker.get_job("job_1").status is JobStatus.CANCELLED
 
 
-@pytest.mark.parametrize("step", ["cut", "merge"])
+@pytest.mark.parametrize("step", ["cut_document", "merge_windows"])
 def test_a_bug_that_one_document_meets_is_its_own(
     worker: InProcessWorker, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """Whatever a document does to the pure code around the model, its neighbours succeed."""
-    module = windows if step == "cut" else merging
+    module = windows if step == "cut_document" else merging
     real = getattr(module, step)
 
     def faulty(first: Any, *args: Any, **kwargs: Any) -> Any:
-        document = first if step == "cut" else first.document
-        if document.text == "poison" and not getattr(first, "refused", None):
+        document = first if step == "cut_document" else first.document
+        if document.text == "poison" and not getattr(first, "error", None):
             raise ZeroDivisionError
         return real(first, *args, **kwargs)
 
     monkeypatch.setattr(module, step, faulty)
-    assert worker.intake.extract_shard(worker.submit("job_1", "Anna", "poison", "Otto")) == "stored"
+    assert worker.runner.extract_shard(worker.submit("job_1", "Anna", "poison", "Otto")) == "stored"
     codes = [result.error and result.error.code for result in worker.results("job_1")]
     assert codes == [None, DocumentErrorCode.INFERENCE_FAILED, None]
 
 
 def test_a_lost_device_is_reported_once_it_is_met(worker: InProcessWorker) -> None:
-    """The process is to end; the shard stays claimed, so that its lease puts the blame where it belongs."""
+    """The process is to end; the shard stays claimed, so that its lease puts the suspects where it belongs."""
     message = worker.submit("job_1", f"{FaultWord.broken}")
     with pytest.raises(EngineBroken):
-        worker.intake.extract_shard(message)
+        worker.runner.extract_shard(message)
     assert worker.broken == [True]
     assert worker.crash_suspects() == {b"job_1:0"}
     assert worker.get_job("job_1").counts.running == 1
@@ -180,21 +180,21 @@ def test_a_shard_that_cannot_be_read_is_no_suspect(worker: InProcessWorker) -> N
     message = worker.submit("job_1", "Anna")
     worker.client.hset("{gleaner}:in:job_1", "0", b"unreadable")
     with pytest.raises(CodecError):
-        worker.intake.extract_shard(message)
+        worker.runner.extract_shard(message)
     assert worker.crash_suspects() == set()
 
 
 def test_a_shard_is_at_risk_from_its_first_text_on(worker: InProcessWorker) -> None:
     """The ledger knows of a shard before its texts are cut, not only before they are in the model."""
     seen: list[set[bytes]] = []
-    cut = worker.intake._runner._cut
+    cut = worker.runner._documents._cut_document
 
     def look(*args: Any) -> Any:
         seen.append(worker.crash_suspects())
         return cut(*args)
 
-    worker.intake._runner._cut = look  # type: ignore[method-assign]
-    worker.intake.extract_shard(worker.submit("job_1", "Anna"))
+    worker.runner._documents._cut_document = look  # type: ignore[method-assign]
+    worker.runner.extract_shard(worker.submit("job_1", "Anna"))
     assert seen == [{b"job_1:0"}]
     assert worker.crash_suspects() == set()
 
@@ -202,7 +202,7 @@ def test_a_shard_is_at_risk_from_its_first_text_on(worker: InProcessWorker) -> N
 def test_a_suspect_goes_on_where_it_died(worker: InProcessWorker) -> None:
     """Results kept before the death stand; the rest runs document by document."""
     message = worker.crash_workers(worker.submit("job_1", "Anna", "Otto", "Rio"), deaths=2, at=1)
-    assert worker.intake.extract_shard(message) == "stored"
+    assert worker.runner.extract_shard(message) == "stored"
     assert [result.attempts for result in worker.results("job_1")] == [77, 3, 3]
     assert worker.client.keys("{gleaner}:part:*") == []
 
@@ -210,7 +210,7 @@ def test_a_suspect_goes_on_where_it_died(worker: InProcessWorker) -> None:
 def test_the_document_that_killed_three_times_alone_is_given_up(worker: InProcessWorker) -> None:
     """worker_lost for it, results for its neighbours, and its text is never touched again."""
     message = worker.crash_workers(worker.submit("job_1", "Anna", f"{FaultWord.exit}", "Rio"), deaths=4, at=1)
-    assert worker.intake.extract_shard(message) == "stored"
+    assert worker.runner.extract_shard(message) == "stored"
     codes = [result.error and result.error.code for result in worker.results("job_1")]
     assert codes == [None, DocumentErrorCode.WORKER_LOST, None]
 
@@ -220,7 +220,7 @@ def test_a_death_after_the_last_document_is_nobodys(worker: InProcessWorker) -> 
     message = worker.crash_workers(worker.submit("job_1", "Anna"), deaths=1)
     worker.store.lose = {"complete_shard": 1000}
     worker.draining.set()
-    assert worker.intake.extract_shard(message) == "left"
+    assert worker.runner.extract_shard(message) == "left"
     record = worker.client.hget("{gleaner}:sh:job_1", "0")
     assert record is not None
     fields = record.decode().split("|")
@@ -242,12 +242,12 @@ def test_a_suspect_that_takes_long_leaves_the_worker_to_others_in_between(ledger
 
         engine.forward = look  # type: ignore[method-assign]
         with ThreadPoolExecutor() as pool:
-            slow = pool.submit(worker.intake.extract_shard, suspect)
+            slow = pool.submit(worker.runner.extract_shard, suspect)
             while not seen:
                 pass
             began = monotonic()
             for message in others:
-                assert pool.submit(worker.intake.extract_shard, message).result(20) == "stored"
+                assert pool.submit(worker.runner.extract_shard, message).result(20) == "stored"
             assert monotonic() - began < 5
             assert not slow.done()
             assert slow.result(60) == "stored"
@@ -256,63 +256,66 @@ def test_a_suspect_that_takes_long_leaves_the_worker_to_others_in_between(ledger
         assert at_risk == {f"{job}:0".encode() for job in jobs_in_model}
 
 
+def budget_of(args: Any) -> Budget:
+    """Return the budget among a call's arguments."""
+    return next(argument for argument in args if isinstance(argument, Budget))
+
+
 @pytest.mark.parametrize("deaths", [0, 1])
-@pytest.mark.parametrize("where", ["cut", "wait", "merge"])
+@pytest.mark.parametrize("where", ["cut_document", "wait", "merge_windows"])
 def test_work_ends_with_its_lease_wherever_it_is(
     ledger_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch, where: str, deaths: int
 ) -> None:
     """A cancel ends a shard, suspect or not, in cutting, in the model, and in merging; and the next one runs."""
     reached = Event()
 
-    def endless(*args: Any, budget: Budget | None = None) -> Any:
+    def spin(*args: Any) -> Any:
         reached.set()
-        budget = budget or args[3]
         while True:
-            budget.check()
-
-    def spin(*args: Any, **kwargs: Any) -> Any:
-        return endless(*args, budget=kwargs.get("budget"))
+            budget_of(args).check()
 
     with running_worker(ledger_url, broker_url, FakeEngine(seconds_per_forward=0.01), budget_s=60) as worker:
         if where != "wait":
-            monkeypatch.setattr(windows if where == "cut" else merging, where, spin)
+            monkeypatch.setattr(windows if where == "cut_document" else merging, where, spin)
         message = worker.crash_workers(
             worker.submit("job_1", "Anna went. " * (3000 if where == "wait" else 150)), deaths=deaths
         )
         with ThreadPoolExecutor() as pool:
-            running = pool.submit(worker.intake.extract_shard, message)
-            while (not reached.is_set() and where != "wait") or (not worker.batcher.held[1] and where == "wait"):
+            running = pool.submit(worker.runner.extract_shard, message)
+            while (not reached.is_set() and where != "wait") or (
+                not worker.batcher.window_counts[1] and where == "wait"
+            ):
                 pass
             worker.store.run(ledger.cancel_job("job_1"))
-            worker.leases.renew()
+            worker.leases.renew_leases()
             began = monotonic()
             assert running.result(10) == "cancelled"
             assert monotonic() - began < 2
         monkeypatch.undo()
-        assert worker.batcher.held == (0, 0)
-        assert worker.intake.extract_shard(worker.submit("job_2", "Anna")) == "stored"
+        assert worker.batcher.window_counts == (0, 0)
+        assert worker.runner.extract_shard(worker.submit("job_2", "Anna")) == "stored"
         assert worker.crash_suspects() == set()
 
 
 @pytest.mark.parametrize("deaths", [0, 1])
-@pytest.mark.parametrize("step", ["cut", "merge"])
+@pytest.mark.parametrize("step", ["cut_document", "merge_windows"])
 def test_a_document_over_its_budget_fails_alone(
     ledger_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch, step: str, deaths: int
 ) -> None:
     """Too costly, in company or alone, where its neighbours succeed."""
-    module = windows if step == "cut" else merging
+    module = windows if step == "cut_document" else merging
     real = getattr(module, step)
 
     def costly(first: Any, *args: Any, **kwargs: Any) -> Any:
-        document = first if step == "cut" else first.document
+        document = first if step == "cut_document" else first.document
         while document.text == "costly":
-            (kwargs.get("budget") or args[2]).check()
+            budget_of(args).check()
         return real(first, *args, **kwargs)
 
     monkeypatch.setattr(module, step, costly)
     with running_worker(ledger_url, broker_url, FakeEngine(), budget_s=0.1) as worker:
         message = worker.crash_workers(worker.submit("job_1", "Anna", "costly", "Otto"), deaths=deaths)
-        assert worker.intake.extract_shard(message) == "stored"
+        assert worker.runner.extract_shard(message) == "stored"
         codes = [result.error and result.error.code for result in worker.results("job_1")]
         assert codes == [None, DocumentErrorCode.TOO_COSTLY, None]
 
@@ -333,6 +336,6 @@ def test_heavy_documents_are_cut_one_after_the_other(worker: InProcessWorker) ->
 
     messages = [worker.submit(f"job_{at}", "so it went on. " * 6000, tenant=f"t{at}") for at in range(4)]
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
-        patch.setattr(windows, "cut", counted)
-        assert [*pool.map(worker.intake.extract_shard, messages)] == ["stored"] * 4
+        patch.setattr(windows, "cut_document", counted)
+        assert [*pool.map(worker.runner.extract_shard, messages)] == ["stored"] * 4
     assert most == 1

@@ -14,8 +14,8 @@ from tests.support.engine import SPLIT, FakeEngine
 from worker.protocols import ShardRef, Span
 from worker.text.adjacent import merge_adjacent
 from worker.text.merging import Findings, merge_windows
-from worker.text.spans import keep
-from worker.text.windows import cut_document
+from worker.text.spans import select_spans
+from worker.text.windows import JobContext, cut_document
 
 PERSON, PLACE = 0, 1
 LABELS = {"person": None, "place": None}
@@ -87,7 +87,7 @@ def test_to_merge_again_changes_nothing(spans: list[Span], words: list[str], fla
     starts = [sum(map(len, words[:at])) for at in range(len(words))]
     ends = [start + 1 for start in starts]
     unique = {span[:3]: span for span in spans}
-    kept = keep(sorted(unique.values(), key=lambda span: -span.score), flat, multi_label)
+    kept = select_spans(sorted(unique.values(), key=lambda span: -span.score), flat, multi_label)
 
     once = merge_adjacent(kept, text, starts, ends)
 
@@ -95,7 +95,7 @@ def test_to_merge_again_changes_nothing(spans: list[Span], words: list[str], fla
     for label in range(3):
         assert _covered(kept, label) == _covered(once.spans, label)
     by_score = sorted(once.spans, key=lambda span: -span.score)
-    assert sorted(keep(by_score, flat, multi_label)) == sorted(once.spans)
+    assert sorted(select_spans(by_score, flat, multi_label)) == sorted(once.spans)
     assert min((s.score for s in once.spans), default=0) == min((s.score for s in kept), default=0)
     assert {*once.weakest} <= {span[:3] for span in once.spans}
     assert all(part in kept and key[0] <= part.start < part.end <= key[1] for key, part in once.weakest.items())
@@ -122,9 +122,11 @@ class Pieces(FakeEngine):
 
 def _result(text: str, options: Options, engine: FakeEngine | None = None) -> DocumentResult:
     engine = engine or Pieces()
-    plan = cut_document(Document(0, "0", text), LABELS, options, engine, ShardRef("job", 0), redact_key=b"key")
+    plan = cut_document(
+        Document(0, "0", text), JobContext(ShardRef("job", 0), LABELS, options, redact_key=b"key"), engine
+    )
     outcomes = [tuple(engine.decode((window,), (window,))[0]) for window in plan.windows]
-    return merge_windows(plan, Findings.of(plan, outcomes), 1)
+    return merge_windows(plan, Findings.collect(plan, outcomes), 1)
 
 
 TEXT = "today Ada Lovelace and Charles Babbage met"

@@ -10,9 +10,9 @@ from tests.conftest import ROOT
 from tests.support.engine import FakeEngine, small_engine
 from worker.model.sources import resolve
 from worker.protocols import Outcome, ShardRef, Span
-from worker.text.explanations import Sighting, checked, confidence, reasons
+from worker.text.explanations import WindowedSpan, check_calibration, estimate_confidence, explain_spans
 from worker.text.merging import Findings, merge_windows
-from worker.text.windows import cut_document
+from worker.text.windows import JobContext, cut_document
 
 LABELS = {"a": None, "b": None, "c": None}
 
@@ -21,12 +21,12 @@ def test_runners_up_come_from_every_window_that_saw_the_words() -> None:
     """The best score of each other label counts, three at most; the window is that of the best score."""
     kept = Span(3, 5, 0, 0.9)
     seen = [
-        Sighting(Span(3, 5, 0, 0.8, ((1, 0.5), (2, 0.1))), 0, 9),
-        Sighting(Span(3, 5, 0, 0.9, ((1, 0.3), (3, 0.2))), 2, 7),
-        Sighting(Span(3, 5, 4, 0.7), 0, 9),
-        Sighting(Span(3, 6, 5, 0.95), 0, 9),
+        WindowedSpan(Span(3, 5, 0, 0.8, ((1, 0.5), (2, 0.1))), 0, 9),
+        WindowedSpan(Span(3, 5, 0, 0.9, ((1, 0.3), (3, 0.2))), 2, 7),
+        WindowedSpan(Span(3, 5, 4, 0.7), 0, 9),
+        WindowedSpan(Span(3, 6, 5, 0.95), 0, 9),
     ]
-    [why] = reasons([kept], seen)
+    [why] = explain_spans([kept], seen)
     assert why.runners_up == ((4, 0.7), (1, 0.5), (3, 0.2))
     assert why.window == (2, 7)
 
@@ -34,18 +34,18 @@ def test_runners_up_come_from_every_window_that_saw_the_words() -> None:
 def test_confidence_lies_between_the_knots() -> None:
     """Outside them it is the nearest one's; without any it is unknown."""
     knots = ((0.2, 0.1), (0.4, 0.5), (0.8, 0.9))
-    assert [confidence(score, knots) for score in (0.0, 0.2, 0.3, 0.4, 0.7, 0.8, 1.0)] == pytest.approx(
+    assert [estimate_confidence(score, knots) for score in (0.0, 0.2, 0.3, 0.4, 0.7, 0.8, 1.0)] == pytest.approx(
         [0.1, 0.1, 0.3, 0.5, 0.8, 0.9, 0.9]
     )
-    assert confidence(0.5, ()) is None
-    assert confidence(0.5, ((0.4, 0.6),)) == 0.6
+    assert estimate_confidence(0.5, ()) is None
+    assert estimate_confidence(0.5, ((0.4, 0.6),)) == 0.6
 
 
 @pytest.mark.parametrize("bad", [[[0.5, 1.1]], [[0.5, 0.4], [0.5, 0.6]], [[0.1, 0.6], [0.2, 0.5]], [[0.1]]])
 def test_a_calibration_that_makes_no_sense_is_refused(bad: Any) -> None:
     """A model that ships one does not start with it."""
     with pytest.raises(ValueError, match=r"knots|unpack"):
-        checked(bad)
+        check_calibration(bad)
 
 
 def test_a_model_may_ship_a_calibration(tmp_path: Path) -> None:
@@ -59,19 +59,23 @@ def test_a_model_may_ship_a_calibration(tmp_path: Path) -> None:
         with pytest.raises(resolve.ModelBrokenError, match=r"calibration\.json"):
             resolve.read_calibration(tmp_path)
     shipped = resolve.read_calibration(ROOT / "models" / "gleaner-small")
-    assert confidence(0.2, shipped) < confidence(0.5, shipped) < confidence(0.95, shipped)  # type: ignore[operator]
+    assert (
+        estimate_confidence(0.2, shipped) < estimate_confidence(0.5, shipped) < estimate_confidence(0.95, shipped)
+    )  # type: ignore[operator]
 
 
 def explained(text: str, engine: FakeEngine, **options: Any) -> Any:
     """The result of a text whose spans have runners-up, through cut and merge."""
-    plan = cut_document(Document(0, "0", text), LABELS, Options(explain=True, **options), engine, ShardRef("j", 0))
+    plan = cut_document(
+        Document(0, "0", text), JobContext(ShardRef("j", 0), LABELS, Options(explain=True, **options)), engine
+    )
     assert all(window.explain for window in plan.windows)
     outcomes: list[Outcome] = []
     for window in plan.windows:
         spans = engine.decode((window,), (window,))[0]
         runners_up = {span: tuple((at, 0.1) for at in range(3) if at != span.label) for span in spans}
         outcomes.append(tuple(span._replace(runners_up=runners_up[span]) for span in spans))
-    return merge_windows(plan, Findings.of(plan, outcomes), attempts=1)
+    return merge_windows(plan, Findings.collect(plan, outcomes), attempts=1)
 
 
 def test_entities_say_why() -> None:
@@ -98,8 +102,8 @@ def test_of_a_long_text_the_window_holds_the_entity() -> None:
 
 def test_only_where_asked() -> None:
     """An entity of other requests has no such field."""
-    plan = cut_document(Document(0, "0", "Ada met"), LABELS, Options(), FakeEngine(), ShardRef("j", 0))
+    plan = cut_document(Document(0, "0", "Ada met"), JobContext(ShardRef("j", 0), LABELS), FakeEngine())
     result = merge_windows(
-        plan, Findings.of(plan, [tuple(FakeEngine().decode(plan.windows, plan.windows)[0])]), attempts=1
+        plan, Findings.collect(plan, [tuple(FakeEngine().decode(plan.windows, plan.windows)[0])]), attempts=1
     )
     assert "explain" not in result.to_dict()["entities"][0]

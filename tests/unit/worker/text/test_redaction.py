@@ -11,77 +11,83 @@ from jobs.schema import Document, DocumentStatus, Entity, OffsetUnit, Options, R
 from tests.support.engine import FakeEngine, small_engine
 from worker.protocols import Outcome, ShardRef
 from worker.text.merging import Findings, merge_windows
-from worker.text.redaction import Found, Redacted, redact, tenant_key
-from worker.text.windows import cut_document
-from worker.text.written import continues
+from worker.text.redaction import EntityRange, RedactedText, RedactionRules, derive_tenant_key, redact_text
+from worker.text.windows import JobContext, cut_document
+from worker.text.written import continues_word
 
-KEY = tenant_key("a secret that is long enough to be one", "acme")
+KEY = derive_tenant_key("a secret that is long enough to be one", "acme")
 TEXT = "Ada Lovelace met Bob at Ada Lovelace's house in Ely."
 ADA, BOB, AGAIN, ELY = (
-    Found(0, 12, "person", 0.9),
-    Found(17, 20, "person", 0.8),
-    Found(24, 36, "person", 0.7),
-    Found(48, 51, "city name", 0.6),
+    EntityRange(0, 12, "person", 0.9),
+    EntityRange(17, 20, "person", 0.8),
+    EntityRange(24, 36, "person", 0.7),
+    EntityRange(48, 51, "city name", 0.6),
 )
 ALL = [ADA, BOB, AGAIN, ELY]
 
 
-def shown(found: list[Found], unit: OffsetUnit = "codepoint", text: str = TEXT, **how: Any) -> Redacted:
+def shown(found: list[EntityRange], unit: OffsetUnit = "codepoint", text: str = TEXT, **how: Any) -> RedactedText:
     """The text with these entities hidden."""
-    return redact(text, found, Redact(**how), unit, KEY)
+    return redact_text(text, found, RedactionRules(Redact(**how), unit, KEY))
 
 
 def test_labels_stand_for_entities() -> None:
     """Numbered, a value has the same number wherever it stands in the document."""
     assert shown(ALL).text == "[PERSON] met [PERSON] at [PERSON]'s house in [CITY_NAME]."
     assert shown(ALL, numbered=True).text == "[PERSON_1] met [PERSON_2] at [PERSON_1]'s house in [CITY_NAME_1]."
-    assert shown([Found(0, 3, "?!", 1)]).text.startswith("[ENTITY] Lovelace")
+    assert shown([EntityRange(0, 3, "?!", 1)]).text.startswith("[ENTITY] Lovelace")
 
 
 def test_a_mask_is_as_long_as_the_value_or_as_wanted() -> None:
     """By default every offset of the text stays what it was, in the unit that the client counts in."""
     assert shown(ALL, mode="mask").text == "************ met *** at ************'s house in ***."
     assert shown([BOB], mode="mask", character="█", length=2).text.startswith("Ada Lovelace met ██ at")
-    assert shown([Found(0, 1, "x", 1)], "utf16", "😀 é", mode="mask").text == "** é"
-    assert shown([Found(2, 3, "x", 1)], "byte", "😀 é", mode="mask").text == "😀 **"
+    assert shown([EntityRange(0, 1, "x", 1)], "utf16", "😀 é", mode="mask").text == "** é"
+    assert shown([EntityRange(2, 3, "x", 1)], "byte", "😀 é", mode="mask").text == "😀 **"
 
 
 def test_only_chosen_labels_are_hidden() -> None:
     """The rest stays, and the places of all entities are told."""
     left = shown(ALL, labels=["person"])
     assert left.text == "[PERSON] met [PERSON] at [PERSON]'s house in Ely."
-    assert [left.text[start:end] for start, end in left.places] == ["[PERSON]", "[PERSON]", "[PERSON]", "Ely"]
+    assert [left.text[start:end] for start, end in left.ranges] == ["[PERSON]", "[PERSON]", "[PERSON]", "Ely"]
 
 
 def test_a_token_is_the_values_own() -> None:
     """The same value gives the same token whatever its label and its spaces; another key gives another."""
     text = "Ada\nLovelace or Ada Lovelace"
-    pair = [Found(0, 12, "person", 1), Found(16, 28, "author", 1)]
+    pair = [EntityRange(0, 12, "person", 1), EntityRange(16, 28, "author", 1)]
     first, second = re.findall(r"\[(?:PERSON|AUTHOR):([0-9a-f]{16})\]", shown(pair, text=text, mode="hash").text)
     assert first == second
-    other = redact(text, pair, Redact(mode="hash"), "codepoint", tenant_key("a secret", "other")).text
+    other = redact_text(
+        text, pair, RedactionRules(Redact(mode="hash"), "codepoint", derive_tenant_key("a secret", "other"))
+    ).text
     assert first not in other
     with pytest.raises(ValueError, match="key"):
-        redact(text, pair, Redact(mode="hash"), "codepoint", None)
+        redact_text(text, pair, RedactionRules(Redact(mode="hash"), "codepoint", None))
 
 
 def test_overlapping_entities_are_hidden_as_one() -> None:
     """All of their words go; the longest names them, of equally long ones the surest."""
     text = "the Bank of England in London"
-    nested = [Found(4, 19, "company", 0.6), Found(12, 19, "country", 0.9), Found(0, 8, "word", 0.99)]
+    nested = [
+        EntityRange(4, 19, "company", 0.6),
+        EntityRange(12, 19, "country", 0.9),
+        EntityRange(0, 8, "word", 0.99),
+    ]
     left = shown(nested, text=text)
     assert left.text == "[COMPANY] in London"
-    assert left.places == ((0, 9), (0, 9), (0, 9))
-    same = [Found(0, 3, "low", 0.5), Found(0, 3, "high", 0.7)]
+    assert left.ranges == ((0, 9), (0, 9), (0, 9))
+    same = [EntityRange(0, 3, "low", 0.5), EntityRange(0, 3, "high", 0.7)]
     assert shown(same, text=text).text.startswith("[HIGH] Bank")
 
 
 def test_an_entity_that_is_not_hidden_gives_up_what_it_shares() -> None:
     """Its place covers what stands for the hidden part, so that its text cannot tell that."""
     text = "the Bank of England in London"
-    found = [Found(0, 19, "company", 0.9), Found(12, 19, "country", 0.8)]
+    found = [EntityRange(0, 19, "company", 0.9), EntityRange(12, 19, "country", 0.8)]
     left = shown(found, text=text, labels=["country"])
-    assert [left.text[start:end] for start, end in left.places] == ["the Bank of [COUNTRY]", "[COUNTRY]"]
+    assert [left.text[start:end] for start, end in left.ranges] == ["the Bank of [COUNTRY]", "[COUNTRY]"]
 
 
 letters = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="*[]"), min_size=1, max_size=40)
@@ -98,39 +104,39 @@ units = st.sampled_from(["codepoint", "utf16", "byte"])
 
 
 @st.composite
-def texts_with_entities(draw: st.DrawFn) -> tuple[str, list[Found]]:
+def texts_with_entities(draw: st.DrawFn) -> tuple[str, list[EntityRange]]:
     """A text and spans anywhere in it, overlapping as they like."""
     text = draw(letters)
     spans = draw(st.lists(st.tuples(*[st.integers(0, len(text) - 1)] * 2), max_size=6))
     return text, [
-        Found(min(a, b), max(a, b) + 1, draw(st.sampled_from("xyz")), draw(st.floats(0, 1))) for a, b in spans
+        EntityRange(min(a, b), max(a, b) + 1, draw(st.sampled_from("xyz")), draw(st.floats(0, 1))) for a, b in spans
     ]
 
 
 @given(texts_with_entities(), modes, units, st.sampled_from([None, ["x"], ["x", "y"]]))
 def test_nothing_hidden_stays_and_nothing_else_changes(
-    given_: tuple[str, list[Found]], mode: dict[str, Any], unit: OffsetUnit, labels: list[str] | None
+    given_: tuple[str, list[EntityRange]], mode: dict[str, Any], unit: OffsetUnit, labels: list[str] | None
 ) -> None:
     """Take the shown parts out again and what is left is the text without the hidden words, in order."""
     text, found = given_
     how = Redact(**mode, labels=labels)
-    left = redact(text, found, how, unit, KEY)
+    left = redact_text(text, found, RedactionRules(how, unit, KEY))
     hidden = {at for one in found if how.covers(one.label) for at in range(one.start, one.end)}
     for at in range(1, len(text)):
-        if at - 1 in hidden and continues(text, at):
+        if at - 1 in hidden and continues_word(text, at):
             hidden.add(at)
     for at in range(len(text) - 1, 0, -1):
-        if at in hidden and continues(text, at):
+        if at in hidden and continues_word(text, at):
             hidden.add(at - 1)
 
-    covers = [place for one, place in zip(found, left.places, strict=True) if how.covers(one.label)]
+    covers = [place for one, place in zip(found, left.ranges, strict=True) if how.covers(one.label)]
     gone = {at for start, end in covers for at in range(start, end)}
     assert "".join(c for at, c in enumerate(left.text) if at not in gone) == "".join(
         c for at, c in enumerate(text) if at not in hidden
     )
     for start, end in covers:
         assert re.fullmatch(r"(\[[XYZ](_\d+|:[0-9a-f]{16})?\]|\*+)", left.text[start:end])
-    for one, (start, end) in zip(found, left.places, strict=True):
+    for one, (start, end) in zip(found, left.ranges, strict=True):
         if hidden.isdisjoint(range(one.start, one.end)):
             assert left.text[start:end] == text[one.start : one.end]
     if mode == {"mode": "mask"}:
@@ -145,10 +151,12 @@ def counted(text: str, unit: OffsetUnit) -> int:
 def extract(text: str, engine: FakeEngine, key: bytes | None = KEY, **options: Any) -> Any:
     """The result of a text, through cut and merge."""
     plan = cut_document(
-        Document(0, "0", text), {"a": None, "b": None}, Options(**options), engine, ShardRef("j", 0), redact_key=key
+        Document(0, "0", text),
+        JobContext(ShardRef("j", 0), {"a": None, "b": None}, Options(**options), redact_key=key),
+        engine,
     )
     outcomes: list[Outcome] = [tuple(engine.decode((w,), (w,))[0]) for w in plan.windows]
-    return merge_windows(plan, Findings.of(plan, outcomes), attempts=1)
+    return merge_windows(plan, Findings.collect(plan, outcomes), attempts=1)
 
 
 @given(st.lists(st.sampled_from(["Ada", "Zoë", "😀", "met", "at", "É😀"]), min_size=1, max_size=60), units)

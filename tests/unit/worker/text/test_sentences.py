@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from tests.support.engine import FakeEngine
-from worker.text.sentences import sentence_starts
+from worker.text.sentences import find_sentence_starts
 
 ENGINE = FakeEngine()
 
@@ -13,7 +13,7 @@ ENGINE = FakeEngine()
 def cut(text: str) -> list[str]:
     """The sentences as text."""
     _, starts, ends = ENGINE.split(text)
-    firsts = [*sentence_starts(text, starts, ends), len(starts)]
+    firsts = [*find_sentence_starts(text, starts, ends), len(starts)]
     return [text[starts[first] : ends[last - 1]] for first, last in pairwise(firsts)]
 
 
@@ -43,7 +43,7 @@ def test_sentences_cover_every_word_once() -> None:
     text = "A b. C d? E\n\nF g h. i (j.) K."
     _, starts, ends = ENGINE.split(text)
 
-    firsts = sentence_starts(text, starts, ends)
+    firsts = find_sentence_starts(text, starts, ends)
 
     assert firsts[0] == 0
     assert sorted(set(firsts)) == [*firsts]

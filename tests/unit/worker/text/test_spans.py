@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.protocols import Span
-from worker.text.spans import Seen, Sight, combine, keep
+from worker.text.spans import SpanCandidate, SpanContext, combine_candidates, select_spans
 
 
 def quadratic(ranked: list[Span], flat: bool, multi_label: bool) -> list[Span]:
@@ -39,7 +39,7 @@ def test_choice_is_gliners(spans: list[Span], flat: bool, multi_label: bool) -> 
     """The linear-time choice keeps exactly what gliner's pairwise rule keeps."""
     ranked = sorted(spans, key=lambda span: -span.score)
 
-    assert quadratic(ranked, flat, multi_label) == keep(ranked, flat, multi_label)
+    assert quadratic(ranked, flat, multi_label) == select_spans(ranked, flat, multi_label)
 
 
 def test_threshold_zero_takes_no_hours() -> None:
@@ -51,54 +51,57 @@ def test_threshold_zero_takes_no_hours() -> None:
         for label in range(80)
     ]
 
-    kept = keep(sorted(spans, key=lambda span: -span.score), flat=False, multi_label=False)
+    kept = select_spans(sorted(spans, key=lambda span: -span.score), flat=False, multi_label=False)
 
     assert len({(s.start, s.end) for s in kept}) == len(kept)
 
 
 def test_the_whole_span_wins_over_the_cut_one() -> None:
     """A span that ends at its window's edge loses to one that runs on over it, whatever the scores."""
-    cut = Seen(Span(8, 10, 0, 0.99), Sight.at_edge, cut_right=True)
-    whole = Seen(Span(8, 12, 0, 0.51), Sight.inside)
+    cut = SpanCandidate(Span(8, 10, 0, 0.99), SpanContext.AT_EDGE, cut_right=True)
+    whole = SpanCandidate(Span(8, 12, 0, 0.51), SpanContext.INSIDE)
 
-    assert [whole.span] == combine([cut, whole], flat=True, multi_label=False)
+    assert [whole.span] == combine_candidates([cut, whole], flat=True, multi_label=False)
 
 
 def test_an_edge_span_loses_to_one_seen_in_context() -> None:
     """Where two windows disagree, the one that did not cut there is believed."""
-    edge = Seen(Span(9, 10, 0, 0.99), Sight.at_edge, cut_right=True)
-    inside = Seen(Span(8, 10, 0, 0.6), Sight.inside)
+    edge = SpanCandidate(Span(9, 10, 0, 0.99), SpanContext.AT_EDGE, cut_right=True)
+    inside = SpanCandidate(Span(8, 10, 0, 0.6), SpanContext.INSIDE)
 
-    assert [inside.span] == combine([edge, inside], flat=True, multi_label=False)
+    assert [inside.span] == combine_candidates([edge, inside], flat=True, multi_label=False)
 
 
 def test_a_span_found_twice_keeps_its_best_score() -> None:
     """Overlapping windows see the same span with slightly different scores."""
-    twice = [Seen(Span(1, 2, 0, 0.7), Sight.inside), Seen(Span(1, 2, 0, 0.8), Sight.at_edge)]
+    twice = [
+        SpanCandidate(Span(1, 2, 0, 0.7), SpanContext.INSIDE),
+        SpanCandidate(Span(1, 2, 0, 0.8), SpanContext.AT_EDGE),
+    ]
 
-    assert [Span(1, 2, 0, 0.8)] == combine(twice, flat=True, multi_label=False)
+    assert [Span(1, 2, 0, 0.8)] == combine_candidates(twice, flat=True, multi_label=False)
 
 
 def test_a_span_over_two_sentences_spoils_neither() -> None:
     """One person "Tim Cook. Ada Lovelace" does not remove the two that their sentences have."""
-    cook = Seen(Span(3, 5, 0, 0.9), Sight.alone)
-    lovelace = Seen(Span(6, 8, 0, 0.9), Sight.alone, cut_left=True)
-    both = Seen(Span(3, 8, 0, 0.99), Sight.inside)
+    cook = SpanCandidate(Span(3, 5, 0, 0.9), SpanContext.SENTENCE)
+    lovelace = SpanCandidate(Span(6, 8, 0, 0.9), SpanContext.SENTENCE, cut_left=True)
+    both = SpanCandidate(Span(3, 8, 0, 0.99), SpanContext.INSIDE)
 
-    assert [cook.span, lovelace.span] == combine([both, lovelace, cook], flat=True, multi_label=False)
+    assert [cook.span, lovelace.span] == combine_candidates([both, lovelace, cook], flat=True, multi_label=False)
 
 
 def test_a_wrongly_cut_sentence_is_mended() -> None:
     """A better span over a full stop that ended no sentence replaces the half of it."""
-    half = Seen(Span(6, 7, 0, 0.7), Sight.alone, cut_left=True)
-    whole = Seen(Span(4, 7, 0, 0.9), Sight.inside)
+    half = SpanCandidate(Span(6, 7, 0, 0.7), SpanContext.SENTENCE, cut_left=True)
+    whole = SpanCandidate(Span(4, 7, 0, 0.9), SpanContext.INSIDE)
 
-    assert [whole.span] == combine([half, whole], flat=True, multi_label=False)
+    assert [whole.span] == combine_candidates([half, whole], flat=True, multi_label=False)
 
 
 def test_nested_spans_of_other_labels_are_not_cut() -> None:
     """Without flat, only a longer span of the same label shows that a span was cut."""
-    part = Seen(Span(2, 4, 1, 0.9), Sight.at_edge, cut_right=True)
-    longer = Seen(Span(2, 6, 0, 0.9), Sight.inside)
+    part = SpanCandidate(Span(2, 4, 1, 0.9), SpanContext.AT_EDGE, cut_right=True)
+    longer = SpanCandidate(Span(2, 6, 0, 0.9), SpanContext.INSIDE)
 
-    assert {part.span, longer.span} == set(combine([part, longer], flat=False, multi_label=False))
+    assert {part.span, longer.span} == set(combine_candidates([part, longer], flat=False, multi_label=False))

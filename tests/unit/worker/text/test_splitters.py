@@ -13,21 +13,21 @@ from gliner.data_processing.tokenizer import WhitespaceTokenSplitter, WordsSplit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.schema import Document, Options, Redact
+from jobs.schema import Document, Redact
 from tests.support.engine import FakeEngine
 from tests.support.scripts import SCRIPTS
 from worker.model.errors import ExtraMissingError, ModelBrokenError
 from worker.protocols import ShardRef, Words
 from worker.text import splitters
-from worker.text.redaction import Found, redact
-from worker.text.sentences import sentence_starts
+from worker.text.redaction import EntityRange, RedactionRules, redact_text
+from worker.text.sentences import find_sentence_starts
 from worker.text.splitters import WORD, Splitter
-from worker.text.windows import cut_document
-from worker.text.words import by_pattern
+from worker.text.windows import JobContext, cut_document
+from worker.text.words import make_pattern_splitter
 from worker.text.written import JOINERS, is_mark, join_marks
 
-CHAR = splitters.make("char")
-WHITESPACE = join_marks(by_pattern(WORD))
+CHAR = splitters.make_splitter("char")
+WHITESPACE = join_marks(make_pattern_splitter(WORD))
 
 
 def test_the_pattern_is_gliners() -> None:
@@ -113,30 +113,35 @@ def test_sentences_end_where_they_do() -> None:
     """A Chinese character before a full stop is a word, not an initial as J. is."""
     text = "他来了. 我走了。你呢？J. Smith 来了."  # noqa: RUF001
     split = CHAR(text)
-    firsts = sentence_starts(text, split.starts, split.ends)
+    firsts = find_sentence_starts(text, split.starts, split.ends)
     assert [text[split.starts[first]] for first in firsts] == ["他", "我", "你", "J"]
 
 
 def test_a_long_text_without_blanks_is_read_whole() -> None:
     """6,000 characters without punctuation are 6,000 words, in windows; by whitespace they are one word."""
     plan = cut_document(
-        Document(0, "0", "北京大学" * 1500), {"person": None}, Options(), Reader(), ShardRef("job", 0)
+        Document(0, "0", "北京大学" * 1500), JobContext(ShardRef("job", 0), {"person": None}), Reader()
     )
     assert not plan.truncated
-    assert {at for i in range(len(plan.windows)) for at in range(plan.place(i).first, plan.place(i).last)} == {
-        *range(6000)
-    }
+    assert {
+        at
+        for i in range(len(plan.windows))
+        for at in range(plan.locate_window(i).first, plan.locate_window(i).last)
+    } == {*range(6000)}
 
 
 def test_what_is_hidden_is_the_entity_alone() -> None:
     """A name inside of a text without blanks is hidden without its neighbours."""
     text = "昨天李明在北京。"
-    assert redact(text, [Found(2, 4, "person", 0.9)], Redact(), "codepoint", None).text == "昨天[PERSON]在北京。"
+    assert (
+        redact_text(text, [EntityRange(2, 4, "person", 0.9)], RedactionRules(Redact(), "codepoint", None)).text
+        == "昨天[PERSON]在北京。"
+    )
 
 
 def test_spacy_is_gliners_and_keeps_no_words() -> None:
     """The words are those of gliner's splitter, from many threads; what was read does not stay in memory."""
-    split, library = splitters.make("spacy"), WordsSplitter("spacy")
+    split, library = splitters.make_splitter("spacy"), WordsSplitter("spacy")
     texts = [text for text in SCRIPTS.values() if text.isascii()] * 20
     with ThreadPoolExecutor(8) as threads:
         read = list(threads.map(split, texts))
@@ -149,8 +154,8 @@ def test_spacy_is_gliners_and_keeps_no_words() -> None:
 def test_stanza_is_refused_with_what_to_do() -> None:
     """It would fetch a model for each language that texts are in."""
     with pytest.raises(ModelBrokenError, match=r"owner/x: .*downloads.*GLEANER_WORD_SPLITTER=whitespace"):
-        splitters.choose("owner/x", "stanza")
-    assert splitters.choose("owner/x", "stanza", Splitter.WHITESPACE) == "whitespace"
+        splitters.choose_splitter("owner/x", "stanza")
+    assert splitters.choose_splitter("owner/x", "stanza", Splitter.WHITESPACE) == "whitespace"
 
 
 @pytest.mark.parametrize("name", ["spacy", "mecab", "jieba", "janome", "camel", "hindi", "universal"])
@@ -158,7 +163,7 @@ def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch) 
     """The message says what to install, and which setting does without it."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ExtraMissingError, match=rf"{name}.*pip install '.*GLEANER_WORD_SPLITTER=whitespace"):
-        splitters.choose("owner/x", name)
+        splitters.choose_splitter("owner/x", name)
     with pytest.raises(ExtraMissingError):
-        splitters.make(name)
-    assert splitters.choose("owner/x", name, Splitter.CHAR) == "char"
+        splitters.make_splitter(name)
+    assert splitters.choose_splitter("owner/x", name, Splitter.CHAR) == "char"

@@ -10,8 +10,8 @@ from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResu
 from tests.support.engine import FakeEngine, small_engine
 from worker.protocols import Failed, Outcome, ShardRef
 from worker.text.merging import Findings, merge_windows
-from worker.text.windows import Plan, cut_document
-from worker.text.words import MIN_OVERLAP_WORDS, Reading
+from worker.text.windows import CutRules, JobContext, Plan, cut_document
+from worker.text.words import MIN_OVERLAP_WORDS, WindowKind
 
 OWNER = ShardRef("job_1", 0)
 LABELS: Labels = {"person": None, "place": None}
@@ -19,7 +19,7 @@ LABELS: Labels = {"person": None, "place": None}
 
 def plan_for(text: str, engine: FakeEngine, labels: Labels = LABELS, **options: object) -> Plan:
     """How the engine would read the text."""
-    return cut_document(Document(0, "a", text), labels, Options.model_validate(options), engine, OWNER)
+    return cut_document(Document(0, "a", text), JobContext(OWNER, labels, Options.model_validate(options)), engine)
 
 
 def run(plan: Plan, engine: FakeEngine) -> DocumentResult:
@@ -27,7 +27,7 @@ def run(plan: Plan, engine: FakeEngine) -> DocumentResult:
     outcomes: list[Outcome] = [
         tuple(engine.decode((window,), engine.forward(engine.collate([window])))[0]) for window in plan.windows
     ]
-    return merge_windows(plan, Findings.of(plan, outcomes), attempts=1)
+    return merge_windows(plan, Findings.collect(plan, outcomes), attempts=1)
 
 
 def extract(text: str, engine: FakeEngine, labels: Labels = LABELS, **options: object) -> DocumentResult:
@@ -57,8 +57,8 @@ def test_no_window_is_ever_too_long_and_no_word_or_label_is_left_out(words: list
     plan = plan_for(" ".join(words), engine, labels)
     spec = engine.spec
 
-    asked = {(i, label) for p in plan.places for i in range(p.first, p.last) for label in p.labels}
-    if plan.refused is None:
+    asked = {(i, label) for p in plan.positions for i in range(p.first, p.last) for label in p.labels}
+    if plan.error is None:
         assert {(i, label) for i in range(len(words)) for label in range(len(labels))} == asked
     else:
         assert not words
@@ -73,7 +73,7 @@ def test_no_window_is_ever_too_long_and_no_word_or_label_is_left_out(words: list
 def test_windows_overlap_by_four_times_the_longest_entity() -> None:
     """Consecutive windows of a long text share at least max(48, 4 x max_width) words, sentences or not."""
     for text in ("word " * 2000, "This is a sentence of nine words. " * 200):
-        places = [p for p in plan_for(text, FakeEngine()).places if p.reading is Reading.large]
+        places = [p for p in plan_for(text, FakeEngine()).positions if p.kind is WindowKind.LARGE]
 
         assert len(places) > 5
         assert all(a.last - b.first >= MIN_OVERLAP_WORDS for a, b in pairwise(places))
@@ -83,18 +83,18 @@ def test_windows_begin_and_end_with_sentences() -> None:
     """Where sentences end in reach, no window starts or stops inside one."""
     plan = plan_for("Ten small words stand in this very sentence, I count. " * 100, FakeEngine())
 
-    assert all(p.first % 12 == 0 and p.last % 12 == 0 for p in plan.places)
+    assert all(p.first % 12 == 0 and p.last % 12 == 0 for p in plan.positions)
 
 
 def test_sentences_are_read_alone_too_unless_told_otherwise() -> None:
     """A long text's sentences have windows of their own; without close reading there are only large ones."""
     document = Document(0, "a", "Ada went home. " * 30)
 
-    both = cut_document(document, LABELS, Options(), small_engine(), OWNER)
-    large = cut_document(document, LABELS, Options(), small_engine(), OWNER, close_reading=False)
+    both = cut_document(document, JobContext(OWNER, LABELS), small_engine())
+    large = cut_document(document, JobContext(OWNER, LABELS), small_engine(), CutRules(sentence_pass=False))
 
-    assert sum(p.reading is Reading.sentence for p in both.places) == 30
-    assert all(p.reading is Reading.large for p in large.places)
+    assert sum(p.kind is WindowKind.SENTENCE for p in both.positions) == 30
+    assert all(p.kind is WindowKind.LARGE for p in large.positions)
 
 
 @pytest.mark.parametrize("filler", ["so it went on and on", "so it went. And on it goes."])
@@ -135,8 +135,8 @@ def test_reject_refuses_a_long_text() -> None:
 
     assert result.error is not None
     assert DocumentErrorCode.INPUT_TOO_LONG is result.error.code
-    assert result.error.detail.startswith("30 words (30 word pieces) do not fit")
-    assert not plan_for("Ada " * 20, small_engine(), long_text="reject").refused
+    assert result.error.detail.startswith("30 words (30 tokens) do not fit")
+    assert not plan_for("Ada " * 20, small_engine(), long_text="reject").error
 
 
 def test_truncate_says_what_it_left_out() -> None:
@@ -144,7 +144,7 @@ def test_truncate_says_what_it_left_out() -> None:
     result = extract("ada " * 19 + "Bob " * 11, small_engine(), long_text="truncate")
 
     assert (result.windows, result.truncated) == (1, True)
-    assert result.warnings == ("Read the first 20 of 30 words.",)
+    assert result.warnings == ("Only the first 20 of 30 words were read.",)
     assert [e.text for e in result.entities] == ["Bob"]
 
 
@@ -168,7 +168,7 @@ def test_many_labels_are_asked_in_several_passes() -> None:
     plan = plan_for("Ada went to Rome", FakeEngine(), labels)
 
     assert len(plan.windows) > 1
-    assert list(range(200)) == sorted(i for place in plan.places for i in place.labels)
+    assert list(range(200)) == sorted(i for place in plan.positions for i in place.labels)
     assert run(plan, FakeEngine()).status is DocumentStatus.SUCCEEDED
 
 
@@ -176,9 +176,9 @@ def test_a_label_that_fits_no_row_is_refused() -> None:
     """One label longer than the model's row is a clear error, not a silent cut."""
     plan = plan_for("Ada", small_engine(), {"ok": None, "big": "word " * 400})
 
-    assert plan.refused is not None
-    assert DocumentErrorCode.INPUT_TOO_LONG is plan.refused.code
-    assert plan.refused.detail.startswith("Label 2")
+    assert plan.error is not None
+    assert DocumentErrorCode.INPUT_TOO_LONG is plan.error.code
+    assert plan.error.detail.startswith("Label 2")
 
 
 def test_descriptions_are_asked_and_labels_are_returned() -> None:
@@ -214,7 +214,7 @@ def test_thresholds_follow_their_labels() -> None:
 def test_a_documents_own_labels_and_options_replace_the_jobs() -> None:
     """Labels as a whole, options one by one."""
     document = Document(3, "a", "Ada", labels={"x": None}, options={"flat": False})
-    plan = cut_document(document, LABELS, Options(threshold=0.7), FakeEngine(), OWNER)
+    plan = cut_document(document, JobContext(OWNER, LABELS, Options(threshold=0.7)), FakeEngine())
 
     [window] = plan.windows
     assert (window.prompts, window.thresholds, window.flat, window.document) == (("x",), (0.7,), False, 3)
@@ -227,7 +227,7 @@ def test_a_documents_own_labels_and_options_replace_the_jobs() -> None:
 def test_unreadable_texts_fail_alone(text: str, code: str) -> None:
     """Blank texts and lone surrogates get their error and no window."""
     plan = plan_for(text, FakeEngine())
-    result = merge_windows(plan, Findings.of(plan, []), attempts=2)
+    result = merge_windows(plan, Findings.collect(plan, []), attempts=2)
 
     assert not plan.windows
     assert result.error is not None
@@ -237,9 +237,9 @@ def test_unreadable_texts_fail_alone(text: str, code: str) -> None:
 def test_an_error_from_the_gateway_passes_through() -> None:
     """A document refused before comes back with that error."""
     error = DocumentError(DocumentErrorCode.DOCUMENT_TOO_LARGE, "too large")
-    plan = cut_document(Document(0, "a", "", error=error), LABELS, Options(), FakeEngine(), OWNER)
+    plan = cut_document(Document(0, "a", "", error=error), JobContext(OWNER, LABELS), FakeEngine())
 
-    assert error == merge_windows(plan, Findings.of(plan, []), attempts=1).error
+    assert error == merge_windows(plan, Findings.collect(plan, []), attempts=1).error
 
 
 def test_one_failed_window_fails_the_document() -> None:
@@ -248,7 +248,7 @@ def test_one_failed_window_fails_the_document() -> None:
     outcomes: list[Outcome] = [() for _ in plan.windows]
     outcomes[-1] = Failed(DocumentErrorCode.OUT_OF_MEMORY, "too small")
 
-    result = merge_windows(plan, Findings.of(plan, outcomes), attempts=1)
+    result = merge_windows(plan, Findings.collect(plan, outcomes), attempts=1)
 
     assert (result.status, result.entities) == (DocumentStatus.FAILED, ())
     assert result.error == DocumentError(DocumentErrorCode.OUT_OF_MEMORY, "too small")

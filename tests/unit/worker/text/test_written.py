@@ -14,9 +14,9 @@ from jobs.schema import Document, Options, Redact
 from tests.support.engine import SPLIT, FakeEngine
 from worker.protocols import ShardRef, Span, Words
 from worker.text.merging import Findings, merge_windows
-from worker.text.redaction import Found, redact
-from worker.text.windows import cut_document
-from worker.text.written import INVISIBLE, JOINERS, continues, is_mark, join_marks
+from worker.text.redaction import EntityRange, RedactionRules, redact_text
+from worker.text.windows import JobContext, cut_document
+from worker.text.written import INVISIBLE, JOINERS, continues_word, is_mark, join_marks
 
 WRITTEN = join_marks(SPLIT)
 
@@ -83,11 +83,11 @@ LETTERS = st.text(st.sampled_from("ab é\u0301\u200b\u200d\u00adสั日本\u30
 def test_what_is_hidden_ends_where_written_words_end(text: str, data: st.DataObject) -> None:
     """No mark, joiner or letter of a hidden word stays next to what stands in its place."""
     spans = data.draw(st.lists(st.tuples(*[st.integers(0, len(text) - 1)] * 2), min_size=1, max_size=4))
-    found = [Found(min(pair), max(pair) + 1, "x", 0.5) for pair in spans]
-    shown = redact(text, found, Redact(mode="mask"), "codepoint", None).text
+    found = [EntityRange(min(pair), max(pair) + 1, "x", 0.5) for pair in spans]
+    shown = redact_text(text, found, RedactionRules(Redact(mode="mask"), "codepoint", None)).text
     assert len(shown) == len(text)
     for at in range(1, len(text)):
-        if continues(text, at):
+        if continues_word(text, at):
             assert (shown[at] == "*") == (shown[at - 1] == "*")
     assert all(shown[at] == "*" for one in found for at in range(one.start, one.end))
 
@@ -97,7 +97,9 @@ def test_an_invisible_character_saves_no_part_of_a_name(joiner: str) -> None:
     """Found up to it or from it on, the whole of what the eye sees as one word is hidden."""
     text = f"by Love{joiner}lace today"
     for start, end in ((3, 7), (8, 12)):
-        shown = redact(text, [Found(start, end, "person", 0.9)], Redact(), "codepoint", None).text
+        shown = redact_text(
+            text, [EntityRange(start, end, "person", 0.9)], RedactionRules(Redact(), "codepoint", None)
+        ).text
         assert shown == "by [PERSON] today"
 
 
@@ -114,11 +116,13 @@ def test_a_decomposed_name_is_found_and_hidden_as_the_composed_one() -> None:
     shown, pieces = {}, set()
     for form, text in texts.items():
         options = Options(redact=True)
-        plan = cut_document(Document(0, "0", text), {"name": None}, options, Capitals(), ShardRef("job", 0))
+        plan = cut_document(
+            Document(0, "0", text), JobContext(ShardRef("job", 0), {"name": None}, options), Capitals()
+        )
         spans = tuple(
             Span(at, at + 1, 0, 0.9) for at, word in enumerate(plan.windows[0].words) if word[0].isupper()
         )
-        shown[form] = merge_windows(plan, Findings.of(plan, [spans]), 1).redacted_text
+        shown[form] = merge_windows(plan, Findings.collect(plan, [spans]), 1).redacted_text
         pieces.add(plan.windows[0].row_tokens)
     assert len(pieces) == 1
     assert shown["NFC"] == shown["NFD"]

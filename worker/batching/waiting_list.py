@@ -1,0 +1,96 @@
+"""The windows that wait for the model: deduplicated, chosen by turns. No threads; the caller locks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from worker.batching.dedup import Deduplicator
+from worker.batching.pending import Item
+from worker.batching.policy import Turns, choose_batch
+
+LOOK_AHEAD = 256
+"""Windows of each priority among which a micro-batch is chosen: enough of similar length. Searching all of a large
+job's windows, which are a thousand, took a millisecond per micro-batch, with every other thread locked out."""
+
+
+class WaitingList:
+    """Windows in the order of their arrival, of which micro-batches are taken."""
+
+    def __init__(self) -> None:
+        self._items: list[Item] = []  # oldest first
+        self._deduplicator = Deduplicator()  # of windows that wait or run
+        self._turns = Turns()
+        self._express_turns = Turns()  # separate: a choice forgets the jobs that it does not see
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def add(self, items: Iterable[Item]) -> list[Item]:
+        """Add items; return those that are not copies of others."""
+        new = [item for item in items if not self._deduplicator.join(item)]
+        self._items += new
+        return new
+
+    def take_batch(self, budget: int) -> list[Item]:
+        """Remove and return the next micro-batch; the list must not be empty."""
+        items, self._turns = self._take(self._candidates(), self._turns, budget)
+        return items
+
+    def take_express(self, budget: int) -> tuple[list[Item], int]:
+        """Remove and return a micro-batch of short interactive texts, and the number of those that are left."""
+        short = [i for i in self._candidates() if self._items[i].express]
+        if not short:
+            return [], 0
+        items, self._express_turns = self._take(short, self._express_turns, budget)
+        return items, len(short) - len(items)
+
+    def take_solo(self) -> list[Item]:
+        """Remove and return the oldest window that must run alone, or none."""
+        solo = next((i for i, item in enumerate(self._items) if item.waiting.solo), None)
+        return [] if solo is None else [self._items.pop(solo)]
+
+    def drop(self, is_dropped: Callable[[Item], bool]) -> list[Item]:
+        """Remove and return items; copies that lose the item they depend on wait again, or join another."""
+        dropped = [item for item in self._items if is_dropped(item)]
+        self._items = [item for item in self._items if not is_dropped(item)]
+        for item in self._items:
+            dropped += [copy for copy in item.copies if is_dropped(copy)]
+            item.copies = [copy for copy in item.copies if not is_dropped(copy)]
+        orphans = [copy for item in dropped for copy in item.copies]
+        dropped += [copy for copy in orphans if is_dropped(copy)]
+        self._deduplicator.forget(dropped)
+        self.add(copy for copy in orphans if not is_dropped(copy))
+        return dropped
+
+    def forget(self, items: Iterable[Item]) -> None:
+        """Let no more copies join items whose outcomes are decided."""
+        self._deduplicator.forget(items)
+
+    def clear(self) -> list[Item]:
+        """Remove and return all items."""
+        items, self._items = self._items, []
+        self._deduplicator = Deduplicator()
+        return items
+
+    def _take(self, candidates: Sequence[int], turns: Turns, budget: int) -> tuple[list[Item], Turns]:
+        choice = choose_batch([self._items[i].waiting for i in candidates], turns, budget)
+        indexes = [candidates[i] for i in choice.indexes]
+        items = [self._items[i] for i in indexes]
+        for i in sorted(indexes, reverse=True):
+            del self._items[i]
+        return items, choice.turns
+
+    def _candidates(self) -> Sequence[int]:
+        """Return the items to choose from: the oldest of either priority, and the oldest of each other job."""
+        if len(self._items) <= LOOK_AHEAD:
+            return range(len(self._items))
+        candidates, jobs, left = list[int](), set[str](), {True: LOOK_AHEAD, False: LOOK_AHEAD}
+        for i, item in enumerate(self._items):
+            waiting = item.waiting
+            if left[waiting.interactive]:
+                left[waiting.interactive] -= 1
+            elif waiting.job in jobs:
+                continue
+            jobs.add(waiting.job)
+            candidates.append(i)
+        return candidates
