@@ -23,7 +23,7 @@ UNPACKED := .tools/.unpacked
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) ## Make .venv with everything in it; instant when nothing changed
+setup: $(INSTALLED) ## Create .venv with all dependencies; instant if nothing changed
 
 $(INSTALLED): pyproject.toml service/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Gleaner needs Python 3.11 or newer: make PYTHON=python3.x")'
@@ -39,19 +39,19 @@ $(UNPACKED): Makefile scripts/tools.sh
 	@npm install --silent --ignore-scripts --no-audit --no-fund --prefix .tools/groovy $(GROOVY) || echo 'tools: no npm; Groovy left out' >&2
 	@touch $@
 
-demo: setup ## See it work: start everything, extract entities from sample texts, stop
+demo: setup ## Start everything, extract entities from sample texts, stop
 	@$(BIN)/gleaner demo
 
 up: setup ## Start the local stack; Ctrl-C stops it
 	@$(BIN)/gleaner up
 
 # Three at a time on two cores: half of the time they wait for servers and processes.
-test: setup tools ## Every check and every test; those that measure run last, with nothing beside them
+test: setup tools ## Every check and every test; tests that measure run last and alone
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target integration unit fast security faults ship
 	@$(MAKE) --no-print-directory attacks
 	@$(MAKE) --no-print-directory shown
 
-fast: lint types imports bandit secrets ## The static checks alone
+fast: lint types imports bandit secrets ## Only the static checks
 
 lint: setup ## Style and docstrings (ruff)
 	$(BIN)/ruff check .
@@ -60,99 +60,99 @@ lint: setup ## Style and docstrings (ruff)
 style: setup ## Print how the code reads: names, docstrings, sizes
 	$(BIN)/python -m scripts.style
 
-format: setup ## Rewrite the code in our format
+format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 types: setup ## mypy --strict
 	$(BIN)/mypy
 
-imports: setup ## Who may import whom (import-linter)
+imports: setup ## Import rules between packages (import-linter)
 	$(BIN)/lint-imports --no-logo
 
 bandit: setup ## Security lint
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(PACKAGES)
 
-secrets: setup ## No secret in a tracked file; an exception is marked on its own line
+secrets: setup ## Find secrets in tracked files; exceptions are marked on their line
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
 
-pytest: unit integration faults security attacks shown ## The tests but those of ship
+pytest: unit integration faults security attacks shown ## All tests except those of ship
 
-unit: setup tools ## The tests of house and unit, which other work beside them does not disturb
+unit: setup tools ## The tests of repo and unit, which may run in parallel with other work
 	$(BIN)/python -m pytest tests/repo tests/unit --cov --cov-report=term
 
-integration: setup tools ## The tests of the whole service; it starts servers of its own, as `faults` does
+integration: setup tools ## The tests of the whole service; starts servers, as `faults` does
 	$(BIN)/python -m pytest tests/integration
 
-faults: setup tools ## The tests that kill, stop, starve and mislead every process
+faults: setup tools ## The tests that kill, stop and starve every process
 	$(BIN)/python -m pytest tests/faults
 
-fuzz: setup ## Fuzz every parser of outside bytes for a minute, as `security` does, or FUZZ_S seconds; FUZZ_SEED=n
+fuzz: setup ## Fuzz every parser of external input for a minute, as `security` does, or FUZZ_S seconds; FUZZ_SEED=n
 	FUZZ_S=$${FUZZ_S:-60} $(BIN)/python -m tests.fuzz $(FUZZ)
 
-security: setup tools ## The attacks of one hostile tenant that must find a closed door
+security: setup tools ## The attacks of one hostile tenant that must be refused
 	$(BIN)/python -m pytest tests/security -m "not alone"
 
-attacks: setup tools ## The attacks that are measured, because they must cost the others nothing; ATTACK_S=n for the mix
+attacks: setup tools ## Attacks whose effect on other tenants is measured; ATTACK_S=n for the mix
 	$(BIN)/python -m pytest tests/security -m alone
 
-shown: setup tools ## The tests of console and operations, which look at a service while it works: with nothing beside them
+shown: setup tools ## The tests of console and operations, which observe a running service: alone
 	$(BIN)/python -m pytest tests/console tests/operations
 
-ship: setup tools ## The tests of chart, KEDA, images and pipelines, in a process of their own
+ship: setup tools ## The tests of chart, KEDA, images and pipelines, in a separate process
 	$(BIN)/python -m pytest tests/ship
 
-chaos: setup tools ## Every fault as often as it takes to believe it: 20 minutes and more, CHAOS_SEED=n
+chaos: setup tools ## Every fault many times: 20 minutes and more, CHAOS_SEED=n
 	CHAOS=1 $(BIN)/python -m pytest tests/faults --timeout 1800
 
 contract: setup ## The API against its OpenAPI document, thousands of cases: 4 minutes, SCHEMA_S=n
 	SCHEMA_S=$${SCHEMA_S:-240} $(BIN)/python -m pytest tests/integration/api/test_api_contract.py -s
 
-bigjob: setup ## A job of 256 MiB through the gateway, with its memory watched
+bigjob: setup ## A job of 256 MiB through the gateway, with its memory monitored
 	UPLOAD_MIB=256 $(BIN)/python -m pytest tests/integration/api/test_api_scale.py -k big_job -s
 
 million: setup ## A million documents through `gleaner extract`, killed ten times: 10 minutes, DOCUMENTS=n
 	DOCUMENTS=$${DOCUMENTS:-1000000} $(BIN)/python -m pytest tests/integration/client/test_cli_resume.py -s
 
-soak: setup ## An hour of steady work, or SOAK_S seconds: does anything grow?
+soak: setup ## Steady work for an hour, or SOAK_S seconds; fails if memory or handles grow
 	$(BIN)/python -m tests.faults.soak
 
-alerts: setup ## Write alerts/rules, alerts/tests and alerts/dashboards again from the code
+alerts: setup ## Generate alerts/rules, alerts/tests and alerts/dashboards from the code
 	$(BIN)/python -m alerts
 
-pictures: setup tools ## Draw docs/pictures from two minutes of a real service
+pictures: setup tools ## Draw docs/pictures from two minutes of a running service
 	$(BIN)/python -m tests.operations.pictures
 
-gameday: setup tools ## Six faults, one after the other: which alerts fire, and how soon; 5 minutes
+gameday: setup tools ## Inject six faults and report which alerts fire and how soon; 5 minutes
 	$(BIN)/python -m tests.operations.gameday
 
-chart-test: setup tools ## Chart, KEDA, images and pipelines, and checkov on every overlay
+chart-test: setup tools ## Test chart, KEDA, images and pipelines; checkov on every overlay
 	$(BIN)/python -m pytest tests/ship
 	@test -x .cache/checkov/bin/checkov || ($(PYTHON) -m venv .cache/checkov && .cache/checkov/bin/pip install -qq checkov==$(CHECKOV))
 	$(BIN)/python -m scripts.render .cache/rendered
 	.cache/checkov/bin/checkov --directory .cache/rendered --framework kubernetes --config-file charts/checkov.yaml
 	.cache/checkov/bin/checkov --file Dockerfile.gateway Dockerfile.worker --framework dockerfile --config-file charts/checkov.yaml
 
-chart-sync: setup ## Write what is derived from the chart: schema, README, keda/, its copies of alerts/
+chart-sync: setup ## Generate the files derived from the chart: schema, README, keda/, its copies of alerts/
 	$(BIN)/python -m scripts.chart
 
-images-test: setup ## Build both images without Docker and let them finish a job (root; buildah, mmdebstrap)
+images-test: setup ## Build both images without Docker and run a job with them (root; buildah, mmdebstrap)
 	$(BIN)/python -m scripts.images_test
 
-docs: setup ## Write docs/reference/settings.md, docs/reference/errors.md and the chart's schema again from the code
+docs: setup ## Generate docs/reference/settings.md, docs/reference/errors.md and the chart's schema
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m scripts.chart
 
-site: setup ## Build the docs site into .cache/site/html; a dead link ends it with an error
+site: setup ## Build the docs site into .cache/site/html; fails on a dead link
 	$(BIN)/python -m docs.site
 
-screenshots: setup tools ## Take the pictures of the console in docs/pictures/console again
+screenshots: setup tools ## Take the screenshots in docs/pictures/console
 	$(BIN)/python -m tests.console.pictures
 
-bench: setup ## Gleaner, gliner and peers on the same texts, F1, scale: 15 minutes; BENCH=--quick: a look
+bench: setup ## Gleaner, gliner and peers on the same texts, F1, scale: 15 minutes; BENCH=--quick: two minutes
 	$(BIN)/python -m benchmarks $(BENCH)
 
-constraints: ## Pin every dependency again, newest allowed versions
+constraints: ## Pin every dependency at its newest allowed version
 	rm -rf .cache/pin && mkdir -p .cache && $(PYTHON) -m venv .cache/pin
 	echo '$(TORCH)' > .cache/pin/torch.txt
 	.cache/pin/bin/pip install -qq --disable-pip-version-check -c .cache/pin/torch.txt -e ./service -e '.[dev]'
@@ -161,12 +161,12 @@ constraints: ## Pin every dependency again, newest allowed versions
 	rm -rf .cache/pin
 	$(MAKE) locks
 
-locks: ## Pin the images' packages by hash, in the versions of constraints.txt
+locks: ## Pin the images' packages by hash, at the versions of constraints.txt
 	rm -rf .cache/uv && mkdir -p .cache && $(PYTHON) -m venv .cache/uv
 	.cache/uv/bin/pip install -qq --disable-pip-version-check uv
 	$(PYTHON) -m scripts.locks .cache/uv/bin/uv
 	rm -rf .cache/uv
 
-clean: ## Remove what these commands made, .venv and .tools included
+clean: ## Remove generated files, including .venv and .tools
 	rm -rf .venv .tools .cache dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

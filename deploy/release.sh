@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The steps of a release, one a call, the same for Jenkins, GitHub Actions and a person:
+# The steps of a release, one per call, the same for Jenkins, GitHub Actions and a person:
 #
 #   release.sh build    REGISTRY VERSION BASE   both images, and the worker's CUDA variant
-#   release.sh scan     REGISTRY VERSION        known holes of HIGH and up fail; SBOMs as sbom-<image>.json
+#   release.sh scan     REGISTRY VERSION        vulnerabilities of HIGH and above fail; SBOMs as sbom-<image>.json
 #   release.sh push     REGISTRY VERSION        digests into digests.env
-#   release.sh sign                             what digests.env names, with the SBOMs attached
+#   release.sh sign                             the images in digests.env, with the SBOMs attached
 #   release.sh deploy   ENVIRONMENT REGISTRY [MODEL_REVISION]
 #   release.sh smoke    ENVIRONMENT             one job; rolls back if it fails
 #   release.sh rollback ENVIRONMENT
@@ -17,7 +17,7 @@ run() {
   if [ "${DRY_RUN:-}" = 1 ]; then printf '%s\n' "$*"; else "$@"; fi
 }
 
-# What each argument looks like: whoever may start a pipeline chooses them, and they go into names and options.
+# The form of each argument: anybody who may start a pipeline chooses them, and they become names and options.
 name='[A-Za-z0-9][A-Za-z0-9._-]*'
 registry="$name(:[0-9]+)?(/$name)*"
 expect() { # pattern what value
@@ -78,10 +78,10 @@ deploy() { # environment registry [model revision]
   options+=(--set "images.worker.digest=$(digest WORKER)")
   if [ "$1" = prod ]; then
     options+=(--set "models.gliner-medium-v2\.1.imageDigest=$(digest WORKER_CUDA)")
-    # Without one the overlay's own pin holds.
+    # Without one the overlay's revision is used.
     [ -z "${3:-}" ] || options+=(--set "models.gliner-medium-v2\.1.revision=$3")
   fi
-  # --rollback-on-failure is Helm 4's word for --atomic: what does not become ready is taken back.
+  # --rollback-on-failure is Helm 4's name of --atomic: a release that does not become ready is rolled back.
   run helm upgrade --install gleaner charts/gleaner --namespace gleaner --create-namespace \
     --values "charts/gleaner/values-$1.yaml" "${options[@]}" --wait --timeout 30m --rollback-on-failure
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Start a process with its passwords: files that Compose mounts become variables of this process alone, so that neither
-# `docker inspect` nor a command line shows them. STORE_USER is its user at the store (docs/reference/security-redis.md).
+# Start a process with its passwords: files that Compose mounts become variables of this process only, so that neither
+# `docker inspect` nor a command line shows them. STORE_USER is its Redis user (docs/reference/security-redis.md).
 set -eu
 password=$(cat /run/secrets/store)
 address=redis://$STORE_USER:$password@valkey:6379

@@ -3,7 +3,7 @@
 # docs/reference/security-redis.md into this script and writes the result into the chart, which compose.yaml mounts, too.
 #
 # A user's password is in the variable <NAME>_PASSWORD or in the file $PASSWORDS/<name>; a user without one does not
-# exist. The users' file holds hashes, and no command line and no environment of the server the passwords.
+# exist. The users' file contains hashes; no command line and no environment of the server contains the passwords.
 set -eu
 umask 077
 while read -r _ name _ _ rules; do
