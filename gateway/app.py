@@ -95,12 +95,12 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
     keys: KeyRing | None = None
     if settings.auth == "on":
         keys = KeyRing(settings.keys_file.expanduser(), max_stale_s=settings.keys_max_stale_s)
-    counts = metrics or GatewayMetrics(CollectorRegistry())
-    anonymous = AnonymousRate(settings.anonymous_per_minute, counts)
+    metrics = metrics or GatewayMetrics(CollectorRegistry())
+    anonymous = AnonymousRate(settings.anonymous_per_minute, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _run_services(settings, keys, counts, anonymous) as services:
+        async with _run_services(settings, keys, metrics, anonymous) as services:
             app.state.services = services
             yield
 
@@ -126,7 +126,7 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
     console.install_console(app)
     openapi.install_openapi(app)
     _add_error_handlers(app)
-    _add_middleware(app, settings, counts, anonymous)
+    _add_middleware(app, settings, metrics, anonymous)
     return app
 
 
@@ -160,17 +160,18 @@ async def _run_services(
 ) -> AsyncIterator[Services]:
     if settings.auth == "off":
         log.warning("auth.off", extra={"host": settings.host})
-    store = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway", watched=True)
-    listening = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-waiter")
-    broker = connect_async(settings.broker_url, settings.store_timeout_s, "gleaner-gateway-broker")
-    syncing = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-barrier")
-    guarded = GuardedLedger(store, settings.store_timeout_s, metrics)
-    waiter, barrier = Waiter(listening, versions=_version_reader(guarded)), Barrier(syncing, settings.durability)
+    client = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway", watched=True)
+    waiter_client = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-waiter")
+    broker_client = connect_async(settings.broker_url, settings.store_timeout_s, "gleaner-gateway-broker")
+    barrier_client = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-barrier")
+    guarded = GuardedLedger(client, settings.store_timeout_s, metrics)
+    waiter = Waiter(waiter_client, versions=_version_reader(guarded))
+    barrier = Barrier(barrier_client, settings.durability)
     waiter.start()
     barrier.start()
-    pusher = QueuePublisher(broker, shared_server_databases(settings.redis_url, settings.broker_url))
-    pusher.start(store)
-    watching = asyncio.create_task(_watch_keys(keys, metrics), name="keys") if keys is not None else None
+    pusher = QueuePublisher(broker_client, shared_server_databases(settings.redis_url, settings.broker_url))
+    pusher.start(client)
+    keys_task = asyncio.create_task(_watch_keys(keys, metrics), name="keys") if keys is not None else None
     codec = make_codec(settings)
     try:
         yield Services(
@@ -193,13 +194,13 @@ async def _run_services(
             tracer=tracing.start_tracing(settings, "gateway"),
         )
     finally:
-        if watching is not None:
-            await cancel_task(watching)
+        if keys_task is not None:
+            await cancel_task(keys_task)
         await waiter.stop()
         await barrier.stop()
         await pusher.stop()
-        for client in (store, listening, syncing, broker):
-            await client.aclose()
+        for connection in (client, waiter_client, barrier_client, broker_client):
+            await connection.aclose()
 
 
 async def _watch_keys(keys: KeyRing, metrics: GatewayMetrics) -> None:

@@ -21,7 +21,7 @@ BODY = {"labels": ["a"], "documents": [{"text": "b"}]}
 
 @pytest.fixture
 async def browser(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """A gateway that also takes cookies and query keys; nothing is sent unless a test does."""
+    """Run a gateway that also accepts cookies and query keys; its client sends no key by default."""
     async with running_api(ledger_url, broker_url, tmp_path, auth_cookie=True, auth_query=True) as running:
         running.client.headers.pop("Authorization")
         yield running
@@ -38,8 +38,8 @@ async def test_a_session_s_cookie_is_out_of_reach(browser: Api) -> None:
     ended = await client.delete("/v1/session", headers={"X-Gleaner-CSRF": "1"})
     assert ended.status_code == 204
     assert all("Max-Age=0" in header for header in ended.headers.get_list("set-cookie"))
-    kept = {"Cookie": cookie.partition(";")[0]}
-    for headers in ({}, kept):
+    ended_session = {"Cookie": cookie.partition(";")[0]}
+    for headers in ({}, ended_session):
         assert (await client.get("/v1/models", headers=headers)).status_code == 401
 
 
@@ -61,7 +61,7 @@ async def test_over_https_the_cookie_is_the_host_s_alone(ledger_url: str, broker
 
 
 async def test_a_session_is_kept_by_its_hash_and_ends_by_itself(browser: Api) -> None:
-    """Neither the token nor the key is in the store; what is there lapses; the key's own end is the session's."""
+    """Redis has neither the token nor the key; the entry expires, and a revoked key ends its sessions."""
     cookie, *_ = await begin(browser)
     token = cookie.partition(";")[0].partition("=")[2]
     stored = [key async for key in browser.store.scan_iter("*session*")]
@@ -121,7 +121,7 @@ async def begin(browser: Api, role: str = "submitter") -> list[str]:
     ],
 )
 async def test_a_cookie_alone_changes_nothing(browser: Api, headers: dict[str, str], status: int) -> None:
-    """What another site can make a browser send is refused; reading needs no more than the cookie."""
+    """Refuse requests that another site can forge; reading needs only the cookie."""
     await begin(browser)
     answer = await browser.client.post("/v1/jobs", json=BODY, headers=headers)
     assert answer.status_code == status
@@ -137,7 +137,7 @@ async def test_a_key_in_a_header_needs_no_csrf_header(browser: Api) -> None:
 
 
 async def test_a_query_key_where_it_is_enabled(browser: Api, caplog: pytest.LogCaptureFixture) -> None:
-    """For what can send no header; it reaches no log of ours."""
+    """For clients that cannot send headers; the key is in no log."""
     with caplog.at_level("DEBUG"):
         path = f"/v1/models?api_key={browser.keys['viewer']}"
         assert (await browser.client.get(path)).status_code == 200
@@ -154,15 +154,15 @@ async def test_without_the_setting_there_is_no_session(ledger_url: str, broker_u
 def test_a_key_is_compared_by_its_hash_and_in_constant_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By construction: only SHA-256 of what was presented is looked up, and compare_digest has the last word."""
+    """By construction: only the SHA-256 of the key is looked up, and compare_digest decides."""
     path = tmp_path / "keys.json"
     good = api_keys.create_key(path, tenant="a", role="viewer").key
     ring = KeyRing(path)
     compared: list[tuple[str, str]] = []
 
-    def compare(one: str, other: str) -> bool:
-        compared.append((one, other))
-        return hmac_compare(one, other)
+    def compare(left: str, right: str) -> bool:
+        compared.append((left, right))
+        return hmac_compare(left, right)
 
     hmac_compare = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", compare)
@@ -188,7 +188,7 @@ def test_a_near_miss_takes_as_long_as_a_far_one(tmp_path: Path) -> None:
                 ring.verify(presented)
             taken.append(time.perf_counter_ns() - began)
 
-    # The quickest tenth is what the machine's other work did not touch.
+    # The fastest tenth of the samples is not affected by other work on the machine.
     quick = [statistics.median(sorted(taken)[:20]) for taken in times.values()]
     # A comparison that stopped at the first difference would be many times apart, not by a busy machine's noise.
     assert abs(quick[0] - quick[1]) / max(quick) < 0.5

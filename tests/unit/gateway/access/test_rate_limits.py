@@ -23,7 +23,7 @@ BODY = {"labels": ["Ada"], "documents": [{"text": "Ada"}, {"text": "Bob"}]}
 
 @pytest.fixture
 def limited(ledger_url: str, broker_url: str, tmp_path: Path) -> Any:
-    """Starts a gateway with these limits."""
+    """Return a function that starts a gateway with these limits."""
 
     def start(**settings: Any) -> AbstractAsyncContextManager[Api]:
         return running_api(ledger_url, broker_url, tmp_path, **settings)
@@ -89,7 +89,7 @@ async def test_submissions_have_a_rate_of_their_own(limited: Any) -> None:
 
 
 async def test_documents_a_day_hold_under_a_rush(limited: Any) -> None:
-    """However many come at once, exactly as many as are allowed pass; the rest are told when to come back."""
+    """However many come at once, exactly as many as are allowed pass; the rest get a Retry-After."""
     async with limited(tenant_documents_per_day=10) as api:
         answers = await asyncio.gather(*(api.client.post("/v1/jobs", json=BODY) for _ in range(20)))
 
@@ -161,7 +161,7 @@ async def test_limits_say_what_is_left_and_what_a_202_means(limited: Any) -> Non
 
 
 async def test_bad_keys_from_one_address_are_slowed_and_good_ones_are_not(limited: Any) -> None:
-    """429 instead of 401 after so many; the address is the client's, also behind a proxy that is trusted."""
+    """429 instead of 401 above the limit; the address is the client's, also behind a proxy that is trusted."""
     async with limited(auth_failures_per_minute=3, trusted_proxies="127.0.0.1") as api:
 
         async def attempt(address: str, key: str = "gl_guess") -> httpx.Response:
@@ -177,7 +177,7 @@ async def test_bad_keys_from_one_address_are_slowed_and_good_ones_are_not(limite
         assert 1 <= int(refused.headers["retry-after"]) <= 120
         assert (await attempt("198.51.100.7", api.keys["viewer"])).status_code == 200
         assert (await attempt("198.51.100.8")).status_code == 401
-        # A client cannot choose its address: what it writes before the proxy's own entry is not believed.
+        # A client cannot choose its address: entries before the proxy's are ignored.
         assert (await attempt("203.0.113.1, 198.51.100.7")).status_code == 429
         failures = api.app.state.services.metrics.auth_failures
         assert failures.labels("limited")._value.get() == 4
@@ -222,7 +222,7 @@ def test_after_the_wait_it_fits(amount: int, cost: int, previous: int, current: 
 
 
 async def test_a_store_that_is_gone_is_no_open_door(limited: Any) -> None:
-    """What cannot be counted is not let through: 503, as for the job itself."""
+    """A request that cannot be counted gets 503, as a job that cannot be created."""
     async with limited(key_requests_per_s=5, store_timeout_s=0.2) as api:
 
         async def broken(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The breaker between the gateway and a store that is down: what opens it, and what does not."""
+"""The circuit breaker in front of Redis: the failures that open it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ async def test_what_fails_at_one_moment_counts_once_however_many_asked() -> None
     guarded = GuardedLedger(client, 5, GatewayMetrics(registry))
 
     async def crowd() -> set[str]:
-        asked = [guarded.run(ledger.read_job("job_1")) for _ in range(CALLERS)]
-        errors = await asyncio.gather(*asked, return_exceptions=True)
+        calls = [guarded.run(ledger.read_job("job_1")) for _ in range(CALLERS)]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(error, LedgerUnavailableError) for error in errors)
         return {str(error) for error in errors}
 
@@ -50,8 +50,8 @@ async def test_callers_left_without_an_answer_each_count() -> None:
     async def never() -> None:
         await asyncio.Event().wait()
 
-    asked = [guarded.run_guarded("asked", never) for _ in range(FAILURES_TO_OPEN)]
-    errors = await asyncio.gather(*asked, return_exceptions=True)
+    calls = [guarded.run_guarded("asked", never) for _ in range(FAILURES_TO_OPEN)]
+    errors = await asyncio.gather(*calls, return_exceptions=True)
     assert {str(error) for error in errors} == {"asked: no answer in 0.05 s"}
     with pytest.raises(LedgerUnavailableError, match="Redis is down"):
         await guarded.run_guarded("asked", never)

@@ -28,7 +28,7 @@ PACK = {"gzip": gzip.compress, "zstd": zstd.compress}
 
 
 def request(encoding: str, chunks: Iterable[bytes]) -> Request:
-    """A request whose body comes in these chunks."""
+    """Return a request whose body arrives in these chunks."""
     pending = list(chunks)
 
     async def receive() -> Message:
@@ -39,12 +39,12 @@ def request(encoding: str, chunks: Iterable[bytes]) -> Request:
 
 
 async def read(encoding: str, chunks: Iterable[bytes], limits: BodyLimits) -> bytes:
-    """The whole body."""
+    """Return the whole body."""
     return b"".join([piece async for piece in BodyChunks(request(encoding, chunks), limits)])
 
 
 def cut(data: bytes, size: int) -> list[bytes]:
-    """In pieces of a size."""
+    """Split data into chunks of `size` bytes."""
     return [data[at : at + size] for at in range(0, len(data), size)] or [b""]
 
 
@@ -61,7 +61,7 @@ async def test_a_compressed_body_is_what_it_was(encoding: str, size: int, parts:
 
 @pytest.mark.parametrize("encoding", list(PACK))
 async def test_the_limit_is_for_what_comes_out(encoding: str) -> None:
-    """As many bytes are allowed as without compression, and not one more."""
+    """The limit in bytes is the same as without compression."""
     content = os.urandom(1000)
     assert await read(encoding, [PACK[encoding](content)], BodyLimits(1000)) == content
     with pytest.raises(Problem, match="payload_too_large"):
@@ -87,7 +87,7 @@ async def test_a_bomb_is_stopped_before_it_fills_the_memory(encoding: str, size:
 
 @pytest.mark.parametrize("encoding", list(PACK))
 async def test_a_bomb_behind_a_long_honest_part_is_stopped_too(encoding: str) -> None:
-    """What was earned by the beginning cannot be spent at once."""
+    """A low ratio of the first part does not allow a high one of the next."""
     packed = PACK[encoding](os.urandom(4 * MIB)) + PACK[encoding](bytes(128 * MIB))
     with pytest.raises(Problem, match="payload_too_large"):
         await read(encoding, cut(packed, 65_536), BodyLimits(1024 * MIB))
@@ -103,7 +103,7 @@ async def test_short_bodies_may_be_as_regular_as_they_like(encoding: str) -> Non
 @pytest.mark.parametrize("encoding", list(PACK))
 @pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "tail"])
 async def test_a_damaged_body_is_refused_whole(encoding: str, damage: str) -> None:
-    """Nothing that stops in its middle passes for all of it."""
+    """A truncated body is never accepted."""
     packed = PACK[encoding](os.urandom(3000))
     broken = {"cut": packed[:-5], "empty": b"", "garbage": b"{}" * 50, "tail": packed + b"garbage!!"}[damage]
     with pytest.raises(Problem) as caught:
@@ -131,7 +131,7 @@ async def test_empty_parts_without_end_are_refused(encoding: str, size: int) -> 
 
 @pytest.mark.parametrize("encoding", list(PACK))
 async def test_many_parts_of_a_fair_size_are_read(encoding: str) -> None:
-    """As block-wise compressors write them."""
+    """Block-wise compressors write such bodies."""
     block = os.urandom(2000)
     assert await read(encoding, cut(PACK[encoding](block) * 400, 65_536), BodyLimits(MIB)) == block * 400
 

@@ -12,7 +12,7 @@ KIB = 1024
 
 
 async def hold(memory: BodyMemory, tenant: str, size: int, until: asyncio.Event) -> None:
-    """Hold bytes, in addition to what is free, until an event."""
+    """Reserve bytes in addition to `FREE_BYTES` until an event."""
     async with memory.reserve_for(tenant) as reservation:
         await reservation.resize(size + FREE_BYTES)
         await until.wait()
@@ -25,7 +25,7 @@ async def settle() -> None:
 
 
 async def test_short_bodies_are_free() -> None:
-    """Nothing is counted of what the server buffers anyway."""
+    """Bytes that the HTTP server buffers anyway are not counted."""
     memory = BodyMemory(0)
     async with memory.reserve_for("a") as reservation:
         await reservation.resize(FREE_BYTES)
@@ -43,10 +43,10 @@ async def test_a_tenant_has_half_at_most_and_others_do_not_wait_for_it() -> None
     assert memory.bytes_in_use == 0
 
 
-async def test_a_large_body_is_not_passed_for_ever() -> None:
+async def test_a_large_body_is_not_overtaken_forever() -> None:
     """Small ones that came later wait behind it."""
     memory, first, end = BodyMemory(100 * KIB), asyncio.Event(), asyncio.Event()
-    held = [asyncio.create_task(hold(memory, tenant, 40 * KIB, first)) for tenant in "ab"]
+    holders = [asyncio.create_task(hold(memory, tenant, 40 * KIB, first)) for tenant in "ab"]
     await settle()
     large = asyncio.create_task(hold(memory, "c", 50 * KIB, end))
     await settle()
@@ -54,7 +54,7 @@ async def test_a_large_body_is_not_passed_for_ever() -> None:
     await settle()
     assert memory.bytes_in_use == 80 * KIB
     first.set()
-    await asyncio.gather(*held)
+    await asyncio.gather(*holders)
     await settle()
     assert memory.bytes_in_use == 70 * KIB
     end.set()
@@ -76,7 +76,7 @@ async def test_what_does_not_fit_in_time_is_refused() -> None:
 
 
 async def test_clients_that_go_away_leave_nothing() -> None:
-    """Whether they still waited, or were just let in."""
+    """Requests that still waited and requests that just got their bytes."""
     memory, end = BodyMemory(100 * KIB), asyncio.Event()
     first = asyncio.create_task(hold(memory, "a", 50 * KIB, end))
     await settle()

@@ -18,7 +18,7 @@ LABELS = "person|名前|é|e\u0301|☎️|👩\u200d🔬|\u0646\u0627\u0645\u200
 
 @pytest.mark.parametrize("label", INVISIBLE.split("|"))
 def test_a_label_that_nobody_sees_is_none(label: str) -> None:
-    """Zero-width characters, selectors, marks alone, fillers, what is not assigned."""
+    """Zero-width characters, selectors, marks alone, fillers, unassigned code points."""
     assert label_error(label, 128) == "must have a visible character"
 
 

@@ -13,7 +13,7 @@ from gateway.submission.headers import preferred_wait, read_body, read_idempoten
 def request(
     headers: dict[str, str] | None = None, chunks: Iterable[bytes | None] = (b"{}",), path: str = "/v1/jobs"
 ) -> Request:
-    """A request whose body comes in these chunks; None is the client going away."""
+    """Return a request whose body arrives in these chunks; None is a disconnect of the client."""
     pending = list(chunks)
 
     async def receive() -> Message:
@@ -56,7 +56,7 @@ async def test_a_body_above_the_limit_is_refused(headers: dict[str, str]) -> Non
 
 @pytest.mark.anyio
 async def test_a_client_that_goes_away_ends_the_reading() -> None:
-    """No half a body is taken for a whole one."""
+    """No half a body is taken for a whole first."""
     with pytest.raises(ClientDisconnect):
         await read_body(request(chunks=[b"abc", None]), 10)
 
@@ -98,20 +98,20 @@ def test_a_request_without_a_key_is_not_idempotent() -> None:
 def test_a_key_is_bound_to_path_and_body_and_never_kept() -> None:
     """The same key with another body or path is another request."""
     headers = {"idempotency-key": "secret"}
-    one = read_idempotency_key(request(headers), b"{}")
+    first = read_idempotency_key(request(headers), b"{}")
     same = read_idempotency_key(request(headers), b"{}")
     body = read_idempotency_key(request(headers), b"{ }")
     path = read_idempotency_key(request(headers, path="/v1/extract"), b"{}")
 
-    assert one is not None
+    assert first is not None
     assert same is not None
     assert body is not None
     assert path is not None
-    assert "secret" not in repr(one)
-    assert one.key_hash == same.key_hash == body.key_hash == path.key_hash
-    assert one.body_sha == same.body_sha
-    assert len({one.body_sha, body.body_sha, path.body_sha}) == 3
-    assert one.nonce != same.nonce
+    assert "secret" not in repr(first)
+    assert first.key_hash == same.key_hash == body.key_hash == path.key_hash
+    assert first.body_sha == same.body_sha
+    assert len({first.body_sha, body.body_sha, path.body_sha}) == 3
+    assert first.nonce != same.nonce
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "ключ".encode().decode("latin-1")])
@@ -138,12 +138,12 @@ def test_a_key_that_is_no_token_is_refused(key: str) -> None:
     ],
 )
 def test_prefer_wait_is_understood(prefer: str, seconds: int | None) -> None:
-    """RFC 7240: what is not understood is not an error."""
+    """RFC 7240: an unknown preference is not an error."""
     assert preferred_wait(request({"prefer": prefer}), 60) == seconds
 
 
 def test_only_a_well_formed_trace_context_is_handed_on() -> None:
-    """What goes into the ledger is 55 characters of hex and dashes, or nothing."""
+    """The ledger gets 55 characters of hex and dashes, or nothing."""
     good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
     assert trace_context(request({"traceparent": good})) == good

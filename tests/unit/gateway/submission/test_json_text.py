@@ -40,7 +40,7 @@ def loaded(body: bytes, *, documents: int = 1000, longest: int = 1 << 20) -> dic
 
 
 def outcome(load: Any, body: bytes) -> Any:
-    """Return what becomes of a body: its content, or the code and detail of a problem."""
+    """Return the content of a body, or the code and detail of a problem."""
     try:
         return load(body)
     except Problem as problem:
@@ -132,10 +132,10 @@ def test_a_job_that_is_no_json_is_refused_at_the_same_place(data: st.DataObject)
     ],
 )
 def test_what_is_not_json_is_said_with_its_place(body: bytes, detail: str) -> None:
-    """Lines and columns are those of the whole body, and what was probably meant is named."""
-    code, told = outcome(loaded, body)
+    """Lines and columns are those of the whole body; the message names the probable mistake."""
+    code, message = outcome(loaded, body)
 
-    assert (code, told[: len(detail)]) == ("malformed_json", detail)
+    assert (code, message[: len(detail)]) == ("malformed_json", detail)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_all_that_is_allowed_is_within_the_bounds() -> None:
 
 @pytest.mark.usefixtures("looked_through")
 def test_a_string_that_is_certainly_too_long_is_not_built() -> None:
-    """Another that is too long stands for it; its neighbours are what they were."""
+    """A shorter string above the limit replaces it; its neighbours are unchanged."""
     documents = [{"id": "a", "text": "é" * 1000}, {"id": 'b"\\', "text": 'y"'}]
     got = loaded(written({"documents": documents}), longest=100)["documents"]
 

@@ -20,14 +20,14 @@ HEAD = b'{"labels":["person"]}\n'
 
 
 def read(*pieces: bytes, on_bad_line: OnBadLine = "reject") -> list[Document]:
-    """The documents of a body that comes in these pieces."""
+    """Return the documents of a body that arrives in these chunks."""
     reader = NdjsonReader(SETTINGS, on_bad_line)
     documents = [document for piece in pieces for document in reader.feed(piece)]
     return [*documents, *reader.finish()]
 
 
 def refusal(*pieces: bytes) -> Problem:
-    """Why this body is rejected."""
+    """Return the problem that this body is rejected with."""
     with pytest.raises(Problem) as caught:
         read(*pieces)
     return caught.value
@@ -96,7 +96,7 @@ def test_a_broken_line_is_told_by_its_number(body: bytes, code: str, pointer: st
     problem = refusal(body)
 
     assert problem.code == code
-    assert pointer is None or pointer in [place for place, _ in problem.errors]
+    assert pointer is None or pointer in [path for path, _ in problem.errors]
 
 
 def test_a_body_without_a_head_is_told_what_is_missing() -> None:
@@ -115,7 +115,7 @@ def test_byte_order_marks_are_skipped() -> None:
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_other_encodings_are_named(encoding: str) -> None:
-    """What Windows calls Unicode."""
+    """Windows calls UTF-16 Unicode."""
     assert (
         f"it is {encoding[:6].upper()}; send UTF-8"
         in refusal('{"labels":["a"]}\n{"text":"x"}'.encode(encoding)).detail
@@ -123,7 +123,7 @@ def test_other_encodings_are_named(encoding: str) -> None:
 
 
 def test_a_few_blank_lines_are_skipped() -> None:
-    """One for each document and a thousand more, however they are cut."""
+    """The limit is a thousand, and one more per document, however the body is split."""
     body = HEAD + b'{"text":"a"}\n\n \r\n' * 10 + b"\n" * 900
 
     for size in (1, 3, 10_000):
@@ -163,14 +163,14 @@ def test_a_bad_line_may_fail_as_a_document() -> None:
 
 
 def test_a_threshold_of_a_label_that_only_documents_have_is_fine() -> None:
-    """As in a JSON body."""
+    """The rule is the same for a JSON body."""
     head = b'{"labels":["a"],"options":{"threshold":{"b":0.5},"redact":{"labels":["b"]}}}\n'
 
     assert len(read(head + b'{"text":"x","labels":["b"]}\n{"text":"y"}\n')) == 2
 
 
 def test_a_text_too_large_fails_alone() -> None:
-    """Whether the line can still be kept, or is too long even for that."""
+    """Both for a line that fits in the buffer and for a longer one."""
     lines = [json.dumps({"id": "big", "text": "x" * size}).encode() + b"\n" for size in (200, 2_000_000)]
     documents = read(HEAD, *lines, b'{"text":"ok"}\n')
 
@@ -192,10 +192,10 @@ def test_a_line_without_end_is_not_kept() -> None:
     assert [(line.number, line.content) for line in lines.finish()] == [(2, b"rest")]
 
 
-def pieces_of(body: bytes, cuts: Iterable[int]) -> list[bytes]:
-    """The body cut at these places."""
-    places = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
-    return [body[start:end] for start, end in itertools.pairwise(places)]
+def split_at(body: bytes, cuts: Iterable[int]) -> list[bytes]:
+    """Split the body at these offsets."""
+    offsets = sorted({0, len(body), *(cut % (len(body) + 1) for cut in cuts)})
+    return [body[start:end] for start, end in itertools.pairwise(offsets)]
 
 
 JSON = st.recursive(
@@ -225,11 +225,11 @@ def test_whatever_comes_is_read_or_refused(lines: list[bytes], cuts: list[int], 
         except Problem as problem:
             return problem.code, problem.detail, problem.errors
 
-    found = outcome([body])
-    assert outcome(pieces_of(body, cuts)) == found
-    if isinstance(found, list):
-        assert [document.index for document in found] == list(range(len(found)))
-        assert len({document.id for document in found}) == len(found)
+    documents = outcome([body])
+    assert outcome(split_at(body, cuts)) == documents
+    if isinstance(documents, list):
+        assert [document.index for document in documents] == list(range(len(documents)))
+        assert len({document.id for document in documents}) == len(documents)
 
 
 @given(st.lists(DOCUMENT, min_size=1, max_size=10))
@@ -253,7 +253,7 @@ def test_lines_and_json_say_the_same(documents: list[dict[str, Any]]) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_or_read(body: bytes) -> None:
-    """As a whole body."""
+    """Any bytes as the whole body."""
     code = "read"
     try:
         read(body)

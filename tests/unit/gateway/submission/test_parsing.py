@@ -26,14 +26,14 @@ def submit(body: object, **limits: Any) -> Submission[tuple[Document, ...]]:
 
 
 def refused(body: object, **limits: Any) -> Problem:
-    """The problem that a body is refused with."""
+    """Return the problem that a body is refused with."""
     with pytest.raises(Problem) as caught:
         submit(body, **limits)
     return caught.value
 
 
 def either(body: bytes) -> Submission[tuple[Document, ...]] | Problem:
-    """What becomes of a body; anything but these two fails the test."""
+    """Return the submission or the problem; any other exception fails the test."""
     try:
         return submit(body)
     except Problem as problem:
@@ -41,12 +41,12 @@ def either(body: bytes) -> Submission[tuple[Document, ...]] | Problem:
 
 
 def having(**fields: Any) -> dict[str, Any]:
-    """A good body with some fields of its own."""
+    """Return a valid body with these fields."""
     return {**MINIMAL, **fields}
 
 
 def document(**fields: Any) -> dict[str, Any]:
-    """A good body whose second document has some fields of its own."""
+    """Return a valid body whose second document has these fields."""
     return having(documents=[DOCUMENT, {**DOCUMENT, **fields}])
 
 
@@ -93,8 +93,8 @@ def test_everything_that_can_be_said_is_kept() -> None:
 def test_tokens_may_be_asked_for_where_there_is_a_key() -> None:
     """And a document that redacts may be in a job whose texts are returned, if it says that its own is not."""
     settings = SETTINGS.model_copy(update={"redact_key": SecretStr("k" * 32)})
-    own = {"redact": {"mode": "hash", "labels": ["person"]}, "return_text": False}
-    body = having(options={"return_text": True}, documents=[{**DOCUMENT, "options": own}])
+    options = {"redact": {"mode": "hash", "labels": ["person"]}, "return_text": False}
+    body = having(options={"return_text": True}, documents=[{**DOCUMENT, "options": options}])
 
     [document] = parse_submission(
         json.dumps(body).encode(), settings, lambda documents, _: tuple(documents), max_documents=1
@@ -113,10 +113,10 @@ def test_null_means_absent() -> None:
 
 def test_labels_may_be_left_out_where_every_document_has_its_own() -> None:
     """A job-wide list that nobody uses is not asked for."""
-    own = {**DOCUMENT, "labels": ["city"]}
+    labelled = {**DOCUMENT, "labels": ["city"]}
 
-    assert submit({"documents": [own]}).head.labels == {}
-    assert refused({"documents": [own, DOCUMENT]}).errors == (
+    assert submit({"documents": [labelled]}).head.labels == {}
+    assert refused({"documents": [labelled, DOCUMENT]}).errors == (
         ("/labels", "is required, because document 1 has no labels"),
     )
 
@@ -144,7 +144,7 @@ def test_labels_may_be_left_out_where_every_document_has_its_own() -> None:
     ],
 )  # fmt: skip
 def test_what_is_not_json_is_malformed(body: bytes) -> None:
-    """400, and never a guess at what was meant."""
+    """400, without a guess at the intended JSON."""
     assert refused(body).code == "malformed_json"
 
 
