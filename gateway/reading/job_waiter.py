@@ -53,7 +53,7 @@ async def _check_nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Condition(Generic[T]):
-    """What a request waits for.
+    """The condition that a request waits for.
 
     Attributes:
         read: reads the value; its exceptions end the wait.

@@ -44,10 +44,12 @@ async def extract(
 ) -> Response:
     """Extract from at most 32 documents at interactive priority; the body is that of a job."""
     async with services.waiter.watch_completion() as watch:
-        return await _answer(request, services, caller, watch)
+        return await _extract_and_wait(request, services, caller, watch)
 
 
-async def _answer(request: Request, services: Services, caller: Caller, watch: CompletionWatch) -> Response:
+async def _extract_and_wait(
+    request: Request, services: Services, caller: Caller, watch: CompletionWatch
+) -> Response:
     accepted = await accept_job(request, services, caller, watch=watch)
     headers = accepted_headers(accepted)
     try:

@@ -121,8 +121,8 @@ class Endpoints:
         self._max_inline = max_inline
         self._codec = codec
         self._sender = sender
-        # Look-ups and tests wait for unknown servers: they get threads of their own kind, separate from each other,
-        # and one tenant never occupies all of them.
+        # Look-ups and tests wait for unknown servers: each kind gets separate threads, and one tenant never
+        # occupies all of them.
         self._checks = ThreadPoolExecutor(16, thread_name_prefix="webhook-check")
         self._tests = ThreadPoolExecutor(16, thread_name_prefix="webhook-test")
         self._checking, self._testing = TenantSlots(4), TenantSlots(2)

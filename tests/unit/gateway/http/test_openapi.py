@@ -16,12 +16,12 @@ METHODS = {"get", "put", "post", "patch", "delete"}
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    """The OpenAPI document as served."""
+    """Return the OpenAPI document as served."""
     return create_app(GatewaySettings(auth="off")).openapi()
 
 
-def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Every (path, method, operation)."""
+def list_operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return every (path, method, operation)."""
     return [
         (path, method, operation)
         for path, item in document["paths"].items()
@@ -37,7 +37,7 @@ def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
 
 def test_operation_ids_are_plain_and_unique(document: dict[str, Any]) -> None:
     """Generated clients get good method names."""
-    ids = [operation["operationId"] for _, _, operation in operations(document)]
+    ids = [operation["operationId"] for _, _, operation in list_operations(document)]
 
     assert len(ids) == len(set(ids))
     assert all(name.replace("_", "").isalpha() for name in ids)
@@ -45,7 +45,7 @@ def test_operation_ids_are_plain_and_unique(document: dict[str, Any]) -> None:
 
 def test_every_route_says_what_it_is_for(document: dict[str, Any]) -> None:
     """A summary, a description and a tag."""
-    for path, method, operation in operations(document):
+    for path, method, operation in list_operations(document):
         assert operation.get("summary"), (path, method)
         assert operation.get("description"), (path, method)
         assert operation.get("tags"), (path, method)
@@ -53,7 +53,7 @@ def test_every_route_says_what_it_is_for(document: dict[str, Any]) -> None:
 
 def test_every_route_of_the_api_names_its_errors(document: dict[str, Any]) -> None:
     """401, 403, 500 and 503 everywhere a key is needed, as problem+json with an example of each code."""
-    for path, method, operation in operations(document):
+    for path, method, operation in list_operations(document):
         if not path.startswith("/v1/"):
             continue
         assert {"401", "403", "500", "503"} <= operation["responses"].keys(), (path, method)
@@ -72,7 +72,7 @@ def test_no_route_promises_fastapi_s_own_validation_error(document: dict[str, An
 
 
 def test_the_examples_of_a_job_are_accepted(document: dict[str, Any]) -> None:
-    """What the docs show can be sent."""
+    """The examples of the docs can be submitted."""
     for example in document["components"]["schemas"]["JobRequest"]["examples"]:
         assert parse_submission(
             _json(example), GatewaySettings(), lambda documents, _: list(documents), max_documents=10

@@ -46,11 +46,11 @@ def test_a_problem_is_always_text() -> None:
 
 
 def test_pointers_escape_and_stay_short() -> None:
-    """RFC 6901's two escapes; a name of a megabyte is cut."""
+    """RFC 6901's two escapes; a name of a megabyte is truncated."""
     assert json_pointer("documents", 3, "a/b~c") == "/documents/3/a~1b~0c"
     assert len(json_pointer("x" * 1_000_000)) < 200
 
 
 def test_the_message_of_the_exception_is_its_code() -> None:
-    """What a traceback shows quotes nothing of the request."""
+    """A traceback quotes nothing of the request."""
     assert str(Problem("validation_failed", "secret detail", [("/secret", "x")])) == "validation_failed"

@@ -194,7 +194,7 @@ ENTITIES = tuple(Entity(n, n + 1, 'a"\u2028', '"entities":[]', 0.5) for n in ran
 
 @pytest.mark.parametrize("count", [0, 1, 256, 257, 1000])
 def test_a_result_is_the_same_in_parts(count: int) -> None:
-    """A result of many entities is written in parts and says what it said as one."""
+    """A result of many entities is the same when it is written in parts."""
     result = DocumentResult(0, '"entities":[]', DocumentStatus.SUCCEEDED, ENTITIES[:count], text='"entities":[]')
     assert json.loads(b"".join(encode_json(result))) == json.loads(json.dumps(result.to_dict()))
     assert b"".join(encode_ndjson_line(result)).decode().splitlines() == [b"".join(encode_json(result)).decode()]
@@ -204,7 +204,7 @@ def test_a_result_is_the_same_in_parts(count: int) -> None:
 @given(start=st.integers(0, 300_000))
 @settings(max_examples=30, deadline=None)
 def test_a_reader_goes_on_inside_of_a_result(start: int) -> None:
-    """Whatever was written before, the rest is what follows it byte by byte."""
+    """Wherever the writing stopped, the rest follows byte by byte."""
     result = DocumentResult(0, "0", DocumentStatus.SUCCEEDED, ENTITIES, text="t" * 150_000)
     shards = [make_shard([result])]
     whole = b"".join(encode_ndjson_line(result))

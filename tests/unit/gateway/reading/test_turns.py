@@ -73,7 +73,7 @@ async def test_a_large_turn_is_not_overtaken() -> None:
 
 
 async def test_a_cancelled_request_blocks_no_other() -> None:
-    """A request that is cancelled while it waits, or in the moment it is served, gives back what it had."""
+    """A request that is cancelled while it waits, or in the moment it is served, releases its capacity."""
     turns = Turns(CAPACITY, SHARE)
     all_of_it = await turns.acquire("a", CAPACITY)
     gone, served = await request_turn(turns, "b", CAPACITY), await request_turn(turns, "c", CAPACITY)
@@ -91,7 +91,7 @@ async def test_a_cancelled_request_blocks_no_other() -> None:
 def test_capacity_is_never_exceeded_and_everybody_is_served(
     wanted: list[tuple[str, int]], chance: random.Random
 ) -> None:
-    """Whatever is asked in whatever order, the sum of what runs stays below the capacity and all of it runs."""
+    """For any requests in any order, the running turns stay within the capacity, and every turn runs."""
 
     async def run() -> None:
         turns, running = Turns(CAPACITY, SHARE), [0]

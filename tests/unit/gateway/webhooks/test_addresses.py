@@ -1,4 +1,4 @@
-"""What a webhook may go to: every kind of address, and every URL that two parsers may read in two ways."""
+"""Allowed webhook targets: every kind of address, and every URL that two parsers may read differently."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_nothing_the_standard_library_calls_private_passes(number: int) -> None:
 
 @given(st.integers(0, 2**128 - 1))
 def test_ipv6_outside_of_global_unicast_is_refused(number: int) -> None:
-    """Only 2000::/3 is handed out to hosts; NAT64's prefix is judged by what it embeds."""
+    """Only 2000::/3 is allocated to hosts; NAT64's prefix is judged by the embedded address."""
     address = IPv6Address(number)
     if number >> 125 != 1 and number >> 32 != 0x64FF9B << 64:
         assert find_forbidden_reason(address)
@@ -154,7 +154,7 @@ def test_nat64_is_what_it_embeds(number: int) -> None:
 
 
 def test_networks_that_are_opened() -> None:
-    """GLEANER_WEBHOOK_ALLOW opens what it names and nothing beside it; it opens the machine's own addresses too."""
+    """GLEANER_WEBHOOK_ALLOW allows its entries and nothing else, the machine's own addresses included."""
     policy, target = (
         TargetPolicy(allow=parse_allowed("10.1.0.0/16,fd00::/8")),
         parse_target("https://hooks.example/"),
@@ -192,10 +192,10 @@ def test_this_machines_own_public_address_is_refused() -> None:
         ("https://[2606:4700:4700:0::1111]:8443/x", "2606:4700:4700::1111", 8443, "/x"),
     ],
 )
-def test_plain_urls_are_taken_apart(url: str, host: str, port: int, target: str) -> None:
+def test_plain_urls_are_parsed(url: str, host: str, port: int, target: str) -> None:
     """The usual ways to write a URL."""
-    found = parse_target(url)
-    assert (found.host, found.port, found.target) == (host, port, target)
+    parsed = parse_target(url)
+    assert (parsed.host, parsed.port, parsed.target) == (host, port, target)
 
 
 CONFUSING = [
@@ -281,7 +281,7 @@ CONFUSING = [
 
 @pytest.mark.parametrize("url", CONFUSING)
 def test_whatever_two_parsers_could_read_differently_is_refused(url: str) -> None:
-    """Nothing is decoded, completed or forgiven: what is unusual is refused, with a reason for its owner."""
+    """Nothing is decoded, completed or corrected: an unusual URL is refused, with a reason for its owner."""
     with pytest.raises(ForbiddenTargetError) as refused:
         parse_target(url)
     assert refused.value.code == "url_forbidden"

@@ -1,4 +1,4 @@
-"""GLEANER_WEBHOOK_ALLOW: what an entry opens, and nothing next to it."""
+"""GLEANER_WEBHOOK_ALLOW: an entry allows its targets, and nothing next to them."""
 
 from __future__ import annotations
 

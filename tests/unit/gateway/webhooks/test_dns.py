@@ -15,7 +15,7 @@ from tests.support.servers.name_server import NameServer, name_server, write_con
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[NameServer]:
-    """One server for all."""
+    """Run a name server for all tests."""
     with name_server() as running:
         yield running
 
@@ -23,10 +23,10 @@ def server() -> Iterator[NameServer]:
 @pytest.fixture
 def resolver(server: NameServer, tmp_path: Path) -> Resolver:
     """Return a resolver that asks it alone, and knows no search domains."""
-    return made(server, tmp_path, "")
+    return make_resolver(server, tmp_path, "")
 
 
-def made(server: NameServer, folder: Path, conf: str, hosts: str = "", *, deaf: bool = False) -> Resolver:
+def make_resolver(server: NameServer, folder: Path, conf: str, hosts: str = "", *, deaf: bool = False) -> Resolver:
     """Return a resolver with these files; `deaf`: its first server answers nothing."""
     (folder / "hosts").write_text(hosts)
     servers = [("127.0.0.2", 9), server.address] if deaf else [server.address]
@@ -36,8 +36,8 @@ def made(server: NameServer, folder: Path, conf: str, hosts: str = "", *, deaf: 
 def test_both_families(server: NameServer, resolver: Resolver) -> None:
     """Every address, those with a route first."""
     server.records["both.example"] = ["2001:db8::7", "127.0.0.1"]
-    found = resolver("both.example", 443)
-    assert set(found) == {ip_address("2001:db8::7"), ip_address("127.0.0.1")}
+    addresses = resolver("both.example", 443)
+    assert set(addresses) == {ip_address("2001:db8::7"), ip_address("127.0.0.1")}
     server.records["six.example"] = ["2001:db8::8"]
     assert list(resolver("six.example", 443)) == [ip_address("2001:db8::8")]
 
@@ -63,10 +63,10 @@ def test_a_server_that_never_answers_takes_two_seconds(resolver: Resolver) -> No
 
 
 def test_the_next_server_is_asked(server: NameServer, tmp_path: Path) -> None:
-    """One that is dead or deaf costs less than a second."""
+    """A dead or silent server costs less than a second."""
     server.records["second.example"] = ["127.0.0.3"]
     began = time.monotonic()
-    assert list(made(server, tmp_path, "", deaf=True)("second.example", 443)) == [ip_address("127.0.0.3")]
+    assert list(make_resolver(server, tmp_path, "", deaf=True)("second.example", 443)) == [ip_address("127.0.0.3")]
     assert time.monotonic() - began < 2
 
 
@@ -93,21 +93,21 @@ def test_an_answer_with_thousands_of_addresses_is_of_no_use(server: NameServer, 
 def test_search_domains_and_dots_as_in_kubernetes(server: NameServer, tmp_path: Path) -> None:
     """With `ndots:5` the cluster comes first; a wildcard without address there hides no public name."""
     conf = "search hooks.svc.cluster.local svc.cluster.local corp.example\noptions ndots:5\n"
-    cluster = made(server, tmp_path, conf)
+    cluster = make_resolver(server, tmp_path, conf)
     server.records["receiver.hooks.svc.cluster.local"] = ["10.1.2.3"]
     server.records["api.public.example"] = ["127.0.0.5"]
     server.records["api.public.example.corp.example"] = []
     assert list(cluster("receiver", 443)) == [ip_address("10.1.2.3")]
     assert list(cluster("receiver.hooks.svc.cluster.local", 443)) == [ip_address("10.1.2.3")]
     assert list(cluster("api.public.example", 443)) == [ip_address("127.0.0.5")]
-    plain = made(server, tmp_path, "search corp.example\n")
+    plain = make_resolver(server, tmp_path, "search corp.example\n")
     server.records["only.corp.example"] = ["10.9.9.9"]
     assert list(plain("only", 443)) == [ip_address("10.9.9.9")]
 
 
 def test_hosts_are_read_again_when_they_change(server: NameServer, tmp_path: Path) -> None:
-    """As getaddrinfo does; comments, capitals and lines that are none included. localhost needs no line."""
-    local = made(server, tmp_path, "", "127.0.0.7 Hooks.Internal other # a comment\nnonsense\n::7 other\n")
+    """Like getaddrinfo; comments, capitals and invalid lines are handled too. localhost needs no line."""
+    local = make_resolver(server, tmp_path, "", "127.0.0.7 Hooks.Internal other # a comment\nnonsense\n::7 other\n")
     assert list(local("hooks.internal", 443)) == [ip_address("127.0.0.7")]
     assert set(local("other", 443)) == {ip_address("127.0.0.7"), ip_address("::7")}
     assert ip_address("127.0.0.1") in local("localhost", 443)
@@ -117,7 +117,7 @@ def test_hosts_are_read_again_when_they_change(server: NameServer, tmp_path: Pat
 
 
 def test_answers_are_kept_for_their_time(server: NameServer, resolver: Resolver) -> None:
-    """One question for each family while the TTL lasts; none is kept where it is 0."""
+    """There is a single query per family while the TTL lasts; a TTL of 0 is not cached."""
     server.records["kept.example"] = server.records["fresh.example"] = ["127.0.0.9"]
     for _ in range(3):
         resolver("kept.example", 443)
@@ -130,7 +130,7 @@ def test_answers_are_kept_for_their_time(server: NameServer, resolver: Resolver)
 
 
 def test_without_configuration_the_machine_itself_is_asked(tmp_path: Path) -> None:
-    """As the system does; a name is then simply not found out."""
+    """Like the system's resolver; the name is then unknown."""
     alone = Resolver(conf=tmp_path / "absent", hosts=tmp_path / "absent", within_s=0.3)
     with pytest.raises(OSError, match=r"|timed"):
         alone("example.com", 443)

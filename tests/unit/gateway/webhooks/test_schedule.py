@@ -75,7 +75,7 @@ def test_jitter_is_a_fifth(tried: int) -> None:
 )
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_honoured_up_to_double(status: int, retry_after: str, delay_s: float) -> None:
-    """As seconds or as a date; nonsense is ignored."""
+    """It may be seconds or a date; invalid values are ignored."""
     answer = AttemptResult(status, 10, error="http_error", retry_after=retry_after)
     assert STANDARD.judge_attempt(answer, 1, MIDDLE, NOW) == Verdict("retry", round(delay_s * 1000))
 

@@ -28,7 +28,7 @@ FROZEN = {
 
 
 def test_the_standard_library_accepts_our_headers() -> None:
-    """What we sign, the receivers' own library verifies; another secret or body it does not."""
+    """The receivers' own library verifies our signature, and rejects another secret or body."""
     secret, body = signing.new_secret(), payload.build_job_event(json.dumps(FROZEN).encode(), {"a": "\u00e9"}, "")
     headers = signing.sign_headers("dlv_1", int(time.time()), body, [secret])
     assert Webhook(secret).verify(body, headers) == json.loads(body)
