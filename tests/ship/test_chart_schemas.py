@@ -55,8 +55,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 CASES = OPTIONS | {
     **{f"overlay {name}": chart.read_overlay(name) for name in chart.OVERLAYS},
     **{
-        f"prod on {place}": chart.merge_values(chart.read_overlay("prod"), chart.read_overlay(place))
-        for place in ("aws", "gcp", "azure", "onprem")
+        f"prod on {cloud}": chart.merge_values(chart.read_overlay("prod"), chart.read_overlay(cloud))
+        for cloud in ("aws", "gcp", "azure", "onprem")
     },
 }
 

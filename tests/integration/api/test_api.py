@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import asyncio
-import base64
 import json
-import os
-import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +11,16 @@ from gateway.access.auth import Caller
 from gateway.http.middleware import StreamAbortedError
 from gateway.http.schemas.jobs import JobBody
 from gateway.http.schemas.models import ModelsPage
-from gateway.http.schemas.problems import ProblemBody
-from gateway.http.schemas.results import Extraction, ResultsPage
+from gateway.http.schemas.results import ResultsPage
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.results import ResultsReader
 from gateway.reading.rows import encode_ndjson_line
-from gateway.submission import accept
-from gateway.submission.create import new_job_id
 from jobs import ledger
 from jobs.api_keys import Role
 from jobs.schema import Job
 from tests.support.api import Api, running_api
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """Run a gateway with the default settings."""
-    async with running_api(ledger_url, broker_url, tmp_path) as running:
-        yield running
 
 
 async def test_models_say_their_threshold_and_limits(api: Api) -> None:
@@ -226,76 +211,6 @@ async def test_results_can_be_filtered_by_status(api: Api) -> None:
     assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "query:status")
 
 
-async def test_a_repeated_submission_makes_one_job(api: Api) -> None:
-    """Same key, same body: the same bytes again, and it says so; another body or path is refused."""
-    body = b'{"labels":["Ada"],"documents":[{"text":"Ada"}]}'
-    headers = {"Idempotency-Key": "k1", "Content-Type": "application/json"}
-
-    first = await api.client.post("/v1/jobs", content=body, headers=headers)
-    again = await api.client.post("/v1/jobs", content=body, headers=headers)
-
-    assert (first.status_code, again.status_code) == (202, 202)
-    assert first.content == again.content
-    assert first.headers["location"] == again.headers["location"]
-    assert "idempotency-replayed" not in first.headers
-    assert again.headers["idempotency-replayed"] == "true"
-    assert len(await api.worker.take_messages()) == 1
-
-    other = await api.client.post("/v1/jobs", content=body + b" ", headers=headers)
-    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
-    path = await api.client.post("/v1/extract", content=body, headers=headers)
-    assert (path.status_code, path.json()["code"]) == (422, "idempotency_key_reused")
-    theirs = await api.client.post("/v1/jobs", content=body, headers={**headers, **api.as_role("other")})
-    assert theirs.status_code == 202
-    assert theirs.json()["id"] != first.json()["id"]
-
-
-async def test_submissions_at_once_with_one_key_make_one_job(api: Api) -> None:
-    """Twenty racing clients make one job; the others get its response or are asked to retry."""
-    body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
-
-    responses = await asyncio.gather(
-        *(api.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "race"}) for _ in range(20))
-    )
-
-    assert {response.status_code for response in responses} <= {202, 409}
-    assert len({response.json()["id"] for response in responses if response.status_code == 202}) == 1
-    assert all(response.headers["retry-after"] for response in responses)
-    assert len(await api.worker.take_messages()) == 1
-
-
-async def test_a_refused_submission_does_not_use_up_its_key(api: Api) -> None:
-    """After a mistake the corrected request may carry the same key."""
-    headers = {"Idempotency-Key": "k"}
-    wrong = await api.client.post("/v1/jobs", json={"documents": []}, headers=headers)
-    assert wrong.status_code == 422
-
-    right = await api.client.post(
-        "/v1/jobs", json={"labels": ["Ada"], "documents": [{"text": "x"}]}, headers=headers
-    )
-    assert right.status_code == 202
-
-
-async def test_the_answer_kept_for_a_key_is_sealed(ledger_url: str, broker_url: str, tmp_path: Path) -> None:
-    """With encryption keys nothing a client sent is readable in the store, nor in the answer kept for its key."""
-    key = base64.b64encode(os.urandom(32)).decode()
-    async with running_api(ledger_url, broker_url, tmp_path, encryption_keys=(key,)) as api:
-        body = {
-            "labels": ["MARKER"],
-            "documents": [{"text": "MARKER in the text", "id": "a"}],
-            "metadata": {"note": "MARKER"},
-        }
-        response = await api.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"})
-        assert response.status_code == 202
-        for name in await api.store.keys("*"):
-            assert b"MARKER" not in (await api.store.dump(name) or b"")
-        await api.worker.run_shards()
-        job = await api.get_job(response.json()["id"])
-        assert job["metadata"] == {"note": "MARKER"}
-        again = await api.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"})
-        assert again.content == response.content
-
-
 async def test_cancel_ends_what_has_not_begun_and_keeps_the_rest(api: Api) -> None:
     """Cancelling returns 202 while a shard runs, 200 once the job has ended, and 200 again permanently."""
     job_id = await api.submit(*(f"Ada {n}" for n in range(70)))
@@ -350,73 +265,6 @@ async def test_a_job_of_any_model_is_accepted_without_a_worker(
         ]
 
 
-async def test_extract_answers_with_results(api: Api) -> None:
-    """200 with the job and every result, by way of the interactive queue."""
-    response, _ = await asyncio.gather(
-        api.client.post("/v1/extract", json={"labels": ["Ada"], "documents": [{"text": "Ada"}, {"text": ""}]}),
-        api.worker.run_next_shards(),
-    )
-
-    assert response.status_code == 200
-    body = response.json()
-    Extraction.model_validate(body)
-    assert (body["job"]["status"], body["job"]["priority"]) == ("partially_succeeded", "interactive")
-    assert [result["status"] for result in body["results"]] == ["succeeded", "failed"]
-
-
-async def test_extract_hands_over_to_the_job_when_it_takes_long(
-    ledger_url: str, broker_url: str, tmp_path: Path
-) -> None:
-    """202 with the job after the wait; a repeat with the key gets the results once they are there."""
-    async with running_api(ledger_url, broker_url, tmp_path, extract_wait_s=0.05) as api:
-        body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
-        slow = await api.client.post("/v1/extract", json=body, headers={"Idempotency-Key": "k"})
-        assert (slow.status_code, slow.json()["status"]) == (202, "queued")
-        assert slow.headers["location"] == slow.json()["urls"]["self"]
-        await api.worker.run_shards()
-
-        again = await api.client.post("/v1/extract", json=body, headers={"Idempotency-Key": "k"})
-        assert (again.status_code, again.headers["idempotency-replayed"]) == (200, "true")
-        assert again.json()["job"]["id"] == slow.json()["id"]
-
-
-async def test_large_answers_are_whole_in_any_form(api: Api) -> None:
-    """A streamed result has the same content as a small one: in the call, as a page, alone."""
-    texts = [f"Ada {n} " + "x" * 300_000 for n in range(3)]
-    body = {"labels": ["Ada"], "documents": [{"text": text} for text in texts], "options": {"return_text": True}}
-    asking = asyncio.create_task(api.client.post("/v1/extract", json=body))
-    await api.worker.run_next_shards()
-    answer = (await asking).json()
-    assert [result["text"] for result in answer["results"]] == texts
-    job = answer["job"]["id"]
-    page = (await api.client.get(f"/v1/jobs/{job}/results")).json()
-    assert (page["data"], page["next_cursor"], page["complete"]) == (answer["results"], None, True)
-    for n in range(3):
-        assert (await api.client.get(f"/v1/jobs/{job}/documents/{n}")).json() == answer["results"][n]
-    assert (await api.client.get(f"/v1/jobs/{job}/documents/3")).status_code == 404
-
-
-async def test_what_is_left_of_large_documents_is_retried(api: Api) -> None:
-    """A retry opens the documents that did not run, however large, and omits none."""
-    texts = [f"Ada {n} " + "x" * 300_000 for n in range(3)]
-    job_id = await api.submit(*texts, options={"return_text": True})
-    await api.client.post(f"/v1/jobs/{job_id}/cancel")
-    page = (await api.client.get(f"/v1/jobs/{job_id}/results")).json()
-    assert [row["status"] for row in page["data"]] == 3 * ["cancelled"]
-    retried = (await api.client.post(f"/v1/jobs/{job_id}/retry")).json()["id"]
-    await api.worker.run_shards()
-    rows = (await api.client.get(f"/v1/jobs/{retried}/results")).json()["data"]
-    assert [row["text"] for row in rows] == texts
-
-
-async def test_extract_takes_few_documents(api: Api) -> None:
-    """33 are too many."""
-    body = {"labels": ["a"], "documents": [{"text": "b"}] * 33}
-
-    response = await api.client.post("/v1/extract", json=body)
-    assert (response.status_code, response.json()["code"]) == (413, "too_many_documents")
-
-
 async def test_etags_spare_the_body(api: Api) -> None:
     """304 while nothing changed, 200 when it did."""
     job_id = await api.submit("Ada")
@@ -427,149 +275,6 @@ async def test_etags_spare_the_body(api: Api) -> None:
     assert (same.status_code, same.content) == (304, b"")
     await api.worker.run_shards()
     assert (await api.client.get(f"/v1/jobs/{job_id}", headers=tag)).status_code == 200
-
-
-async def test_a_queue_that_cannot_be_reached_does_not_fail_the_submission(ledger_url: str, tmp_path: Path) -> None:
-    """The ledger has the job; upkeep will publish its shards."""
-    async with running_api(ledger_url, f"unix://{tmp_path}/nothing", tmp_path) as api:
-        job_id = await api.submit("Ada")
-
-        assert (await api.get_job(job_id))["status"] == "queued"
-
-
-async def test_a_store_that_cannot_be_reached_is_503(broker_url: str, tmp_path: Path) -> None:
-    """storage_unavailable with Retry-After on every route that needs it, readyz included; livez stays well."""
-    async with running_api(f"unix://{tmp_path}/nothing", broker_url, tmp_path) as api:
-        body = {"labels": ["a"], "documents": [{"text": "b"}]}
-        job = f"/v1/jobs/{new_job_id()}"
-        for response in (
-            await api.client.post("/v1/jobs", json=body),
-            await api.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "k"}),
-            await api.client.post("/v1/extract", json=body),
-            await api.client.get(job),
-            await api.client.get(f"{job}/results"),
-            await api.client.get("/v1/models"),
-            await api.client.get("/readyz"),
-        ):
-            assert (response.status_code, response.json()["code"]) == (503, "storage_unavailable")
-            assert int(response.headers["retry-after"]) > 0
-        assert (await api.client.get("/livez")).status_code == 200
-
-
-async def test_a_full_tenant_gets_429_and_a_full_service_503(
-    ledger_url: str, broker_url: str, tmp_path: Path
-) -> None:
-    """With Retry-After, and the refused key is free again."""
-    settings = {"tenant_max_open_jobs": 1, "max_open_characters": 10}
-    async with running_api(ledger_url, broker_url, tmp_path, **settings) as api:
-        await api.submit("Ada")
-        body = {"labels": ["a"], "documents": [{"text": "b" * 20}]}
-        headers = {"Idempotency-Key": "k"}
-
-        quota = await api.client.post("/v1/jobs", json=body, headers=headers)
-        assert (quota.status_code, quota.json()["code"]) == (429, "quota_exceeded")
-        full = await api.client.post("/v1/jobs", json=body, headers=api.as_role("other"))
-        assert (full.status_code, full.json()["code"]) == (503, "overloaded")
-        assert int(quota.headers["retry-after"]) > 0
-        assert int(full.headers["retry-after"]) > 0
-
-        await api.worker.run_shards()
-        assert (await api.client.post("/v1/jobs", json=body, headers=headers)).status_code == 202
-
-
-async def test_ready_means_writable(api: Api) -> None:
-    """A probe without a key; a store that refuses writes is not ready, within the second that a look is kept."""
-    api.client.headers.pop("Authorization")
-    assert (await api.client.get("/readyz")).status_code == 200
-
-    await api.store.config_set("maxmemory", "1mb")
-    try:
-        async with asyncio.timeout(5):
-            while (await api.client.get("/readyz")).status_code != 503:  # noqa: ASYNC110  # a look has no event
-                await asyncio.sleep(0.05)
-        assert (await api.client.get("/livez")).status_code == 200
-    finally:
-        await api.store.config_set("maxmemory", "0")
-
-
-@pytest.mark.parametrize(
-    ("content", "status", "code"),
-    [
-        (b"{", 400, "malformed_json"),
-        (b'{"labels":["a"],"documents":[{"text":"b"}],"options":{"threshold":NaN}}', 400, "malformed_json"),
-        (b'{"labels":[],"documents":[{"text":"b"}]}', 422, "validation_failed"),
-        (b'{"labels":["a"],"documents":[]}', 422, "validation_failed"),
-        (b'{"labels":["a"],"documents":[{"id":"x","text":"b"},{"id":"x","text":"b"}]}', 422, "validation_failed"),
-        (b'{"labels":["a"],"documents":[{"text":"b"}],"colour":1}', 422, "validation_failed"),
-        (
-            b'{"labels":["a"],"documents":[' + b",".join([b'{"text":"b"}'] * 10_001) + b"]}",
-            413,
-            "too_many_documents",
-        ),
-        (b" " * (32 * 1024 * 1024 + 1), 413, "payload_too_large"),
-    ],
-    ids=["wrong json", "nan", "no labels", "no documents", "duplicate ids", "unknown field", "10,001", "too large"],
-)
-async def test_bad_input_gets_its_documented_error(api: Api, content: bytes, status: int, code: str) -> None:
-    """Each as problem+json with a request id; no job is made."""
-    response = await api.client.post("/v1/jobs", content=content, headers={"Content-Type": "application/json"})
-
-    assert (response.status_code, response.json()["code"]) == (status, code)
-    assert response.headers["content-type"] == "application/problem+json"
-    ProblemBody.model_validate(response.json())
-    assert response.json()["request_id"] == response.headers["x-request-id"]
-    assert await api.worker.take_messages() == []
-
-
-async def test_every_error_is_a_problem(api: Api) -> None:
-    """Unknown paths, wrong methods, bad parameters: one shape."""
-    job = f"/v1/jobs/{new_job_id()}"
-    for method, path, status, code in (
-        ("GET", "/nothing", 404, "not_found"),
-        ("GET", "/v1/jobs/", 404, "not_found"),
-        ("PUT", "/v1/jobs", 405, "method_not_allowed"),
-        ("GET", job, 404, "job_not_found"),
-        ("GET", "/v1/jobs/job_1", 404, "job_not_found"),
-        ("GET", "/v1/jobs/%00", 404, "job_not_found"),
-        ("GET", "/v1/jobs/*", 404, "job_not_found"),
-        ("GET", f"{job}?wait=61", 422, "validation_failed"),
-        ("GET", f"{job}?wait=soon", 422, "validation_failed"),
-        ("GET", f"{job}/results?limit=0", 422, "validation_failed"),
-        ("GET", f"{job}/results?cursor=nonsense", 400, "bad_cursor"),
-        ("GET", "/problems/nothing", 404, "not_found"),
-    ):
-        response = await api.client.request(method, path)
-        assert (response.status_code, response.json()["code"]) == (status, code), path
-        assert response.headers["content-type"] == "application/problem+json"
-    assert (await api.client.put("/v1/jobs")).headers["allow"] == "POST"
-    assert (await api.client.get("/problems/overloaded")).json()["status"] == 503
-
-
-async def test_a_failure_of_our_own_is_a_500_that_quotes_nothing(
-    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """problem+json with the request id; the log names the place and not the message, which may hold a text."""
-
-    def broken(*_: object) -> None:
-        raise ValueError("SECRET TEXT")
-
-    monkeypatch.setattr(accept, "new_job_id", broken)
-    body = {"labels": ["a"], "documents": [{"text": "b"}]}
-    response = await api.client.post("/v1/jobs", json=body, headers={"X-Request-ID": "req-1"})
-
-    assert (response.status_code, response.json()["code"]) == (500, "internal_error")
-    assert response.json()["request_id"] == response.headers["x-request-id"] == "req-1"
-    failure = next(record for record in caplog.records if record.message == "http.failed")
-    assert "test_api.py" in str(failure.__dict__["where"])
-    assert "SECRET" not in str([record.__dict__ for record in caplog.records])
-
-
-@pytest.mark.parametrize("request_id", ["", "a b", "x" * 129, "ключ"])
-async def test_a_request_id_that_is_no_token_is_replaced(api: Api, request_id: str) -> None:
-    """Nothing a client makes up gets into the log unchecked."""
-    response = await api.client.get("/livez", headers=[(b"X-Request-ID", request_id.encode())])
-
-    assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
 
 
 async def test_responses_carry_security_headers(api: Api) -> None:

@@ -4,8 +4,6 @@ import asyncio
 import csv
 import io
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,16 +15,9 @@ from gateway.http.schemas.results import ResultBody
 from gateway.routes import events
 from jobs import ledger
 from jobs.ledger import associated_data, job_channel
-from tests.support.api import Api, running_api
+from tests.support.api import Api
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """Run a gateway with the default settings."""
-    async with running_api(ledger_url, broker_url, tmp_path) as running:
-        yield running
 
 
 async def listed(api: Api, **params: Any) -> dict[str, Any]:

@@ -28,13 +28,6 @@ from tests.support.servers.redis_servers import RedisServer
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-async def api(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """Run a gateway with the default settings."""
-    async with running_api(ledger_url, broker_url, tmp_path) as running:
-        yield running
-
-
 async def becomes(condition: Callable[[], Awaitable[bool]]) -> None:
     """Return once it holds; the test's own timeout ends it otherwise."""
     while not await condition():  # noqa: ASYNC110  # it is the server's state, which sets no event here

@@ -128,7 +128,7 @@ def test_both_answer_and_one_scrape_tells_of_all(shared: Child, tool: Tool) -> N
 
 
 def test_one_that_dies_is_replaced_and_takes_nothing_with_it(shared: Child, settings: dict[str, str]) -> None:
-    """When a process dies, new connections are still answered, its counts stay, and upkeep keeps its process."""
+    """If a process dies, new connections are still answered, its counts stay, and upkeep keeps its process."""
     wait_for(lambda: count_upkeep_connections(settings) == 1, 10, "upkeep is done once")
     ask(shared)
     before = samples(shared, "gleaner_http_requests_total")

@@ -272,7 +272,7 @@ def test_a_damaged_export_is_made_again(shipped: Resolved, cache: Path) -> None:
 def test_what_cannot_be_exported_is_passed_over_unless_asked_for(
     shipped: Resolved, tmp_path: Path, events: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the worker chooses, it logs why and runs on torch; a runtime requested by name is an error."""
+    """A worker that may choose logs why and runs on torch; a runtime requested by name is an error."""
 
     def refuse(*_: object) -> None:
         raise ValueError("no such operator")

@@ -18,7 +18,7 @@ PACE_S = "5e-5"
 MICROBATCH_DOCUMENTS = 64
 """About what fits the fake engine's budget of 2,048 tokens at these lengths."""
 SHARD_WORDS = 30_000
-"""So many that a shard has room for one document."""
+"""Enough that a shard holds one document."""
 
 
 @pytest.fixture(scope="module")

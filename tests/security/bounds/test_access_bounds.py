@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,6 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from prometheus_client import CollectorRegistry
 
 from gateway.access.auth import Caller
 from gateway.http.middleware import StreamAbortedError
@@ -27,9 +22,8 @@ from gateway.reading.encoding import ReadOptions
 from gateway.reading.results import ResultsReader
 from gateway.reading.rows import encode_ndjson_line
 from jobs import api_keys
-from jobs.api_keys import KeyRing, KeysError, KeysStaleError, Role
+from jobs.api_keys import KeyRing, Role
 from jobs.ledger import Ledger, webhooks
-from jobs.observability.probes import MAX_CONNECTIONS, ProbeServer
 from tests.support.api import running_api
 from tests.support.processes.couriers import add_endpoint, end_job
 from tests.support.processes.gateways import running_gateway
@@ -179,128 +173,6 @@ async def test_a_body_that_took_long_needs_a_key_that_is_still_good(
             assert listed.json()["data"] == []
 
 
-def _duplicated(good: str) -> str:
-    content = json.loads(good)
-    content["keys"] *= 2
-    return json.dumps(content)
-
-
-def _same_id(good: str) -> str:
-    content = json.loads(good)
-    content["keys"].append({**content["keys"][0], "sha256": "0" * 64})
-    return json.dumps(content)
-
-
-DAMAGES: dict[str, Callable[[str], str | None]] = {
-    "missing": lambda _: None,
-    "empty": lambda _: "",
-    "half-written": lambda good: good[: len(good) // 2],
-    "not an object": lambda _: "[]",
-    "wrong types": lambda good: good.replace('"role": "viewer"', '"role": 7'),
-    "not UTF-8": lambda good: good.replace("acme", "\udcff"),
-    "keys twice": _duplicated,
-    "an id twice": _same_id,
-    "huge": lambda good: good + " " * (api_keys.MAX_FILE_BYTES + 1),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_lost_keys_file_closes_the_door_after_a_while(tmp_path: Path, damage: str) -> None:
-    """The last good keys count for a while; a restored file counts at once, without its revoked keys."""
-    path, now = tmp_path / "keys.json", [0.0]
-    new = api_keys.create_key(path, tenant="acme", role="viewer")
-    ring = KeyRing(path, max_stale_s=60, clock=lambda: now[0])
-    good = path.read_text()
-    bad = DAMAGES[damage](good)
-    if bad is None:
-        path.unlink()
-    else:
-        path.write_text(bad, errors="surrogateescape")
-
-    now[0] = 10
-    assert ring.verify(new.key) is not None
-    assert (ring.readable, ring.stale_s) == (False, 0)
-    now[0] = 69
-    assert ring.verify(new.key) is not None
-    for now[0] in (71, 100, 1000):
-        with pytest.raises(KeysStaleError):
-            ring.verify(new.key)
-    with pytest.raises(KeysError):
-        KeyRing(path)
-
-    path.write_text(good)
-    now[0] = 1002
-    assert ring.verify(new.key) is not None
-    assert (ring.readable, ring.stale_s) == (True, 0)
-    api_keys.revoke_key(path, new.key_id)
-    now[0] = 1004
-    assert ring.verify(new.key) is None
-
-
-def test_what_is_no_file_does_not_stop_the_ring(tmp_path: Path) -> None:
-    """A pipe would block whoever opens it, a folder cannot be read; both are said."""
-    path, now = tmp_path / "keys.json", [0.0]
-    new = api_keys.create_key(path, tenant="acme", role="viewer")
-    ring = KeyRing(path, clock=lambda: now[0])
-    path.unlink()
-    for make in (os.mkfifo, os.mkdir):
-        make(path)
-        now[0] += 2
-        assert ring.verify(new.key) is not None  # 0 seconds: never closes
-        assert not ring.readable
-        path.unlink() if path.is_fifo() else path.rmdir()
-
-
-def test_a_mounted_secret_s_swap_is_followed(tmp_path: Path) -> None:
-    """Kubernetes replaces a link to a folder, and the file's own path never changes."""
-    now = [0.0]
-    for version in ("..1", "..2"):
-        (tmp_path / version).mkdir()
-    old = api_keys.create_key(tmp_path / "..1" / "keys.json", tenant="acme", role="viewer")
-    new = api_keys.create_key(tmp_path / "..2" / "keys.json", tenant="acme", role="viewer")
-    (tmp_path / "..data").symlink_to("..1")
-    (tmp_path / "keys.json").symlink_to("..data/keys.json")
-    ring = KeyRing(tmp_path / "keys.json", max_stale_s=60, clock=lambda: now[0])
-    assert ring.verify(old.key) is not None
-
-    (tmp_path / "..fresh").symlink_to("..2")
-    (tmp_path / "..fresh").replace(tmp_path / "..data")
-    now[0] = 2
-    assert (ring.verify(old.key), ring.readable) == (None, True)
-    assert ring.verify(new.key) is not None
-    (tmp_path / "..data").unlink()
-    now[0] = 4
-    assert ring.verify(new.key) is not None
-    assert not ring.readable
-
-
-def test_a_gateway_without_its_keys_says_so_and_closes(tmp_path: Path, ledger_url: str, broker_url: str) -> None:
-    """In its metrics at once, also while nobody calls; then 503 for every key; it opens again by itself."""
-    path = tmp_path / "keys.json"
-    with (
-        running_gateway(tmp_path, ledger_url, broker_url, GLEANER_KEYS_MAX_STALE_S="3") as (gateway, admin),
-        ThreadPoolExecutor(1) as pool,
-        httpx.Client(base_url=gateway.url, headers=bearer(admin), timeout=30) as client,
-    ):
-        job = client.post("/v1/jobs", json=JOB).json()["id"]
-        began = threading.Event()
-        stream = pool.submit(follow, gateway.url, job, bearer(admin), began)
-        assert began.wait(10)
-        path.rename(tmp_path / "gone")
-        wait_for(lambda: "gleaner_keys_file_ok 0.0" in gateway.probe("/metrics")[1], 5, "the metric")
-        assert client.get("/v1/limits").status_code == 200
-        wait_for(lambda: client.get("/v1/limits").status_code == 503, 10, "the closed door")
-        refused = client.get("/v1/limits")
-        assert (refused.json()["code"], int(refused.headers["retry-after"]) > 0) == ("keys_unavailable", True)
-        name, problem = stream.result(WITHIN_S)[-1]
-        assert (name, problem["code"]) == ("error", "keys_unavailable")
-        assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
-
-        (tmp_path / "gone").rename(path)
-        wait_for(lambda: client.get("/v1/limits").status_code == 200, 3, "the open door")
-        wait_for(lambda: "gleaner_keys_file_ok 1.0" in gateway.probe("/metrics")[1], 5, "the metric")
-
-
 @pytest.mark.anyio
 async def test_reads_are_weighed_by_what_they_cost(
     tmp_path: Path, ledger_url: str, broker_url: str, monkeypatch: pytest.MonkeyPatch
@@ -432,118 +304,6 @@ async def test_the_api_reference_can_be_switched_off(tmp_path: Path, ledger_url:
         for path in ("/docs", "/redoc", "/openapi.json", "/docs/start.js", "/docs/assets/swagger-ui.css"):
             assert (await api.client.get(path)).status_code == 404, path
         assert (await api.client.get("/v1/models")).status_code == 200
-
-
-def test_streams_are_bounded_by_key_and_tenant(tmp_path: Path, ledger_url: str, broker_url: str) -> None:
-    """A stream too many gets 429; a submission loses its wait, not the job; other keys are unaffected."""
-    path = tmp_path / "keys.json"
-    bounds = {"GLEANER_KEY_STREAMS": "3", "GLEANER_TENANT_STREAMS": "5"}
-    with (
-        running_gateway(tmp_path, ledger_url, broker_url, **bounds) as (gateway, admin),
-        httpx.Client(base_url=gateway.url, timeout=30) as client,
-        ExitStack() as streams,
-    ):
-        second = api_keys.create_key(path, tenant="acme", role="viewer").key
-        other = api_keys.create_key(path, tenant="umbrella", role="admin").key
-        wait_for(lambda: client.get("/v1/limits", headers=bearer(other)).status_code == 200, 5, "the keys")
-        jobs = {key: client.post("/v1/jobs", json=JOB, headers=bearer(key)).json()["id"] for key in (admin, other)}
-
-        begun: list[Iterator[str]] = []
-
-        def opened(key: str) -> ExitStack:
-            connection = streams.enter_context(ExitStack())
-            job = jobs[other if key == other else admin]
-            stream = httpx.stream("GET", f"{gateway.url}/v1/jobs/{job}/events", headers=bearer(key), timeout=30)
-            answer = connection.enter_context(stream)
-            assert answer.status_code == 200
-            lines = answer.iter_lines()
-            next(lines)
-            begun.append(lines)  # which would close the stream when it is forgotten
-            return connection
-
-        def status(key: str, path: str) -> int:
-            answer = client.get(f"/v1/jobs/{jobs[admin]}{path}", headers=bearer(key))
-            if answer.status_code == 429:
-                assert int(answer.headers["retry-after"]) >= 1
-                assert answer.json()["code"] == "rate_limited"
-            return answer.status_code
-
-        [first, *_] = [opened(admin) for _ in range(3)]
-        assert [status(admin, path) for path in ("/events", "?wait=5", "", "?wait=0")] == [429, 429, 200, 200]
-        began = time.monotonic()
-        response = client.post("/v1/jobs", json=JOB, headers={**bearer(admin), "Prefer": "wait=20"})
-        assert (response.status_code, "preference-applied" in response.headers) == (202, False)
-        assert time.monotonic() - began < 10
-        opened(second)
-        opened(second)
-        assert [status(second, path) for path in ("/events", "?wait=5")] == [429, 429]  # the tenant's five
-        opened(other)
-        first.close()
-        wait_for(lambda: status(second, "?wait=1") == 200, 10, "the place of the stream that was closed")
-
-
-@pytest.fixture
-def hang() -> Iterator[threading.Event]:
-    """Let hanging checks go at the end."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-def test_half_requests_hold_no_threads_of_the_probes(hang: threading.Event) -> None:
-    """Three hundred of them, and checks that hang: metrics and liveness are answered, with a handful of threads."""
-
-    def ready() -> str | None:
-        hang.wait(30)
-        return None
-
-    server = ProbeServer("127.0.0.1", 0, CollectorRegistry(), lambda: None, ready)
-    server.start()
-    before = threading.active_count()
-    try:
-        with ExitStack() as connections:
-
-            def connect(said: bytes) -> socket.socket:
-                connection = connections.enter_context(
-                    closing(socket.create_connection(("127.0.0.1", server.port), 5))
-                )
-                connection.sendall(said)
-                return connection
-
-            first, *_ = [connect(b"GET /metrics HTTP/1.1\r\nHost: ") for _ in range(300)]
-            for _ in range(30):
-                connect(b"GET /readyz HTTP/1.1\r\n\r\n")
-            for path in ("/metrics", "/livez", "/metrics"):
-                answer = httpx.get(f"http://127.0.0.1:{server.port}{path}", timeout=5, trust_env=False)
-                assert answer.status_code == 200
-            assert threading.active_count() - before <= 3
-            assert first.recv(1) == b""  # the oldest made room
-            assert len(server._silent) + len(server._asking) <= MAX_CONNECTIONS
-            hang.set()
-            answer = httpx.get(f"http://127.0.0.1:{server.port}/readyz", timeout=5, trust_env=False)
-            assert (answer.status_code, answer.text) == (200, "ok\n")
-    finally:
-        server.stop()
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"http://127.0.0.1:{server.port}/livez", trust_env=False)
-
-
-def test_a_slow_head_and_a_huge_one_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever trickles in: the head has its time, and 8 KiB."""
-    monkeypatch.setattr("jobs.observability.probes.HEAD_S", 0.5)
-    server = ProbeServer("127.0.0.1", 0, CollectorRegistry(), lambda: None, lambda: "not yet")
-    server.start()
-    try:
-        for said in (b"GET /livez HTTP/1.1\r\n", b"GET /" + b"x" * 20_000):
-            with closing(socket.create_connection(("127.0.0.1", server.port), 5)) as connection:
-                connection.sendall(said)
-                with suppress(ConnectionError):  # of the unread part
-                    assert connection.recv(10) == b""
-        for method, path, status in (("GET", "/readyz?x=1", 503), ("POST", "/livez", 405), ("GET", "/x", 404)):
-            answer = httpx.request(method, f"http://127.0.0.1:{server.port}{path}", trust_env=False)
-            assert answer.status_code == status
-    finally:
-        server.stop()
 
 
 @pytest.mark.anyio

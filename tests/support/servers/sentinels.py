@@ -18,7 +18,7 @@ from tests.support.processes.harness import READY_S, free_port, guard, wait_for
 MASTER = "gleaner"
 PASSWORD = "sentinels-own"  # pragma: allowlist secret
 SERVER = ("--user", "service", "on", ">of-the-service", "~*", "&*", "+@all", "--repl-diskless-sync-delay", "0")
-"""Options of a server that our processes enter as a user of their own, and that a new replica need not wait for."""
+"""Options of a server that our processes enter as a separate user, and that a new replica need not wait for."""
 DOWN_MS = 500
 """Silence after which a Sentinel takes the master for dead."""
 
