@@ -51,7 +51,7 @@ class WebhookSettings(Settings):
 
     @field_validator("webhook_allow", "webhook_nameservers", mode="before")
     @classmethod
-    def _split_list(cls, value: object) -> object:
+    def _split_webhook_list(cls, value: object) -> object:
         return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     @field_validator("webhook_allow")
