@@ -28,7 +28,7 @@ REPEAT_S = 60.0
 class CrashSuspects:
     """The shards at risk in this process, and the subset that the ledger has recorded.
 
-    A claim puts its shard on the ledger's list, a completion takes it off: most shards need no write of their own.
+    A claim puts its shard on the ledger's list, a completion takes it off: most shards need no separate write.
 
     Args:
         write: records which shards are at risk now and which no longer are; called in the order of the changes. May

@@ -18,14 +18,14 @@ from worker.text import windows
 
 @pytest.fixture
 def engine() -> Iterator[FakeEngine]:
-    """An engine that no test leaves hanging."""
+    """Return an engine that no test leaves hanging."""
     engine = FakeEngine()
     yield engine
     engine.hold.set()
 
 
-def some(text: str) -> list[Window]:
-    """The windows of a text."""
+def make_windows(text: str) -> list[Window]:
+    """Return the windows of a text."""
     document = Document(0, "0", text)
     return list(
         windows.cut_document(document, windows.JobContext(ShardRef("job", 0), {"a": None}), FakeEngine()).windows
@@ -64,7 +64,7 @@ def test_a_hung_call_fails_liveness_then_ends_the_process(engine: FakeEngine) ->
     watchdog = Watchdog(health, interval_s=0.2, end=end)
     watchdog.start()
     began = time.monotonic()
-    batcher.submit("job", some(FaultWord.hang))
+    batcher.submit("job", make_windows(FaultWord.hang))
     while health.check_alive() is None:
         assert time.monotonic() - began < 5
         time.sleep(0.01)
@@ -81,7 +81,7 @@ def test_a_lost_device_is_not_alive(engine: FakeEngine) -> None:
     with MicroBatcher(engine, 100) as batcher:
         health.watch(batcher)
         with pytest.raises(EngineBroken):
-            batcher.submit("job", some(FaultWord.broken)).result(5)
+            batcher.submit("job", make_windows(FaultWord.broken)).result(5)
         assert health.check_alive() == "the device is lost"
 
 
@@ -92,7 +92,7 @@ def test_a_pause_of_one_look_kills_nobody(engine: FakeEngine) -> None:
     batcher = MicroBatcher(engine, 100).start()
     health.watch(batcher)
     watchdog.start()
-    batcher.submit("job", some(FaultWord.hang))
+    batcher.submit("job", make_windows(FaultWord.hang))
     while health.check_alive() is None:
         time.sleep(0.01)
     engine.hold.set()  # the call comes back before the second look
@@ -132,7 +132,7 @@ def test_work_around_the_model_that_stands_still_is_seen(engine: FakeEngine) -> 
             return decode(*arguments)
 
         engine.decode = hang  # type: ignore[method-assign]
-        futures = [batcher.submit("job", some(f"Ada {at}")) for at in range(3)]
+        futures = [batcher.submit("job", make_windows(f"Ada {at}")) for at in range(3)]
         while health.check_alive() is None:
             time.sleep(0.01)
         assert "model loop" in str(health.check_alive())

@@ -19,15 +19,15 @@ from worker.protocols import Dropped, EngineBroken, Failed, ShardRef, Span, Wind
 WAIT_S = 10.0
 
 
-def window(text: str, job: str = "job", shard: int = 0, document: int = 0) -> Window:
-    """A window as `cut` would make it."""
+def make_window(text: str, job: str = "job", shard: int = 0, document: int = 0) -> Window:
+    """Return a window as `cut_document` makes it."""
     words = tuple(text.split())
-    pieces = 5 + sum(FakeEngine().count(words))
-    return Window(ShardRef(job, shard), document, words, ("name",), (0.5,), True, False, pieces)
+    tokens = 5 + sum(FakeEngine().count(words))
+    return Window(ShardRef(job, shard), document, words, ("name",), (0.5,), True, False, tokens)
 
 
-def names(outcome: object) -> list[int]:
-    """Where an outcome's spans start."""
+def span_starts(outcome: object) -> list[int]:
+    """Return the first words of an outcome's spans."""
     assert isinstance(outcome, tuple)
     return [span.start for span in outcome]
 
@@ -41,55 +41,55 @@ class Numbers(Observer):
         self.memory: list[str] = []
 
     def record_batch(self, windows: int, jobs: int, real: int, padded: int) -> None:
-        """One micro-batch."""
+        """Note a micro-batch."""
         self.batches.append((windows, jobs, real, padded))
 
     def record_stage(self, stage: str, seconds: float) -> None:
-        """One stage."""
+        """Note a stage."""
         assert seconds >= 0
         self.stages.append(stage)
 
     def record_out_of_memory(self, action: str) -> None:
-        """One full device."""
+        """Note a full device."""
         self.memory.append(action)
 
 
 @pytest.fixture
 def engine() -> Iterator[FakeEngine]:
-    """An engine that no test leaves hanging."""
+    """Return an engine that no test leaves hanging."""
     engine = FakeEngine()
     yield engine
     engine.hold.set()
 
 
-def together(engine: FakeEngine, texts: list[str], **options: object) -> tuple[list[object], Numbers]:
-    """Each text as its own job; all wait before the model starts, so that they meet in one micro-batch."""
-    numbers = Numbers()
-    batcher = MicroBatcher(engine, 2048, observer=numbers, **options)  # type: ignore[arg-type]
-    futures = [batcher.submit(f"job{i}", [window(text, f"job{i}")]) for i, text in enumerate(texts)]
+def run_together(engine: FakeEngine, texts: list[str], **options: object) -> tuple[list[object], Numbers]:
+    """Run each text as a job; all wait before the model starts, so that they meet in one micro-batch."""
+    observed = Numbers()
+    batcher = MicroBatcher(engine, 2048, observer=observed, **options)  # type: ignore[arg-type]
+    futures = [batcher.submit(f"job{i}", [make_window(text, f"job{i}")]) for i, text in enumerate(texts)]
     with batcher:
-        return [future.result(WAIT_S)[0] for future in futures], numbers
+        return [future.result(WAIT_S)[0] for future in futures], observed
 
 
 def test_each_shard_gets_its_own_windows_back_in_order(engine: FakeEngine) -> None:
     """Windows of several lengths and jobs run together and come back to their owners, in order."""
     with MicroBatcher(engine, 64) as batcher:
         futures = [
-            batcher.submit(f"job{job}", [window("a " * n + "Ada", f"job{job}") for n in range(job, job + 5)])
+            batcher.submit(f"job{job}", [make_window("a " * n + "Ada", f"job{job}") for n in range(job, job + 5)])
             for job in range(5)
         ]
-        starts = [[names(outcome) for outcome in future.result(WAIT_S)] for future in futures]
+        starts = [[span_starts(outcome) for outcome in future.result(WAIT_S)] for future in futures]
 
     assert [[[n] for n in range(job, job + 5)] for job in range(5)] == starts
 
 
 def test_jobs_meet_in_one_forward_and_numbers_say_so(engine: FakeEngine) -> None:
-    """What waits together runs together; windows, jobs and tokens are reported."""
-    outcomes, numbers = together(engine, ["Ada is here", "so is Bob now"])
+    """Windows that wait together run together; windows, jobs and tokens are reported."""
+    outcomes, observed = run_together(engine, ["Ada is here", "so is Bob now"])
 
-    assert [names(outcome) for outcome in outcomes] == [[0], [2]]
-    assert numbers.batches == [(2, 2, 17, 2 * row_length(9))]
-    assert numbers.stages == ["collate", "forward", "decode"]
+    assert [span_starts(outcome) for outcome in outcomes] == [[0], [2]]
+    assert observed.batches == [(2, 2, 17, 2 * row_length(9))]
+    assert observed.stages == ["collate", "forward", "decode"]
 
 
 @pytest.mark.parametrize("fault", [FaultWord.error, FaultWord.collate_error, FaultWord.decode_error])
@@ -98,51 +98,51 @@ def test_a_bad_document_fails_alone_without_its_text(
 ) -> None:
     """An error in any stage ends at its own window; the neighbours succeed; no message quotes the text."""
     with caplog.at_level(logging.DEBUG):
-        outcomes, _ = together(engine, ["Ada", "Bob", f"x {fault}", "Cid", "Dan"])
+        outcomes, _ = run_together(engine, ["Ada", "Bob", f"x {fault}", "Cid", "Dan"])
 
     bad = outcomes.pop(2)
     assert Failed(DocumentErrorCode.INFERENCE_FAILED, "The model failed on this document (ValueError).") == bad
-    assert [names(outcome) for outcome in outcomes] == [[0]] * 4
+    assert [span_starts(outcome) for outcome in outcomes] == [[0]] * 4
     assert "secret" not in caplog.text
 
 
 def test_out_of_memory_halves_until_it_fits(engine: FakeEngine) -> None:
     """A micro-batch too large for the device is halved until it fits; nothing fails."""
     engine.memory_tokens = 20
-    outcomes, numbers = together(engine, [f"Ada {letter}" for letter in "abcdefghijklmnop"])
+    outcomes, observed = run_together(engine, [f"Ada {letter}" for letter in "abcdefghijklmnop"])
 
-    assert [names(outcome) for outcome in outcomes] == [[0]] * 16
-    assert {"split"} == set(numbers.memory)
-    assert engine.released == len(numbers.memory)
+    assert [span_starts(outcome) for outcome in outcomes] == [[0]] * 16
+    assert {"split"} == set(observed.memory)
+    assert engine.released == len(observed.memory)
 
 
 def test_a_window_that_fits_no_device_fails_alone(engine: FakeEngine) -> None:
     """Out of memory with one window left is that document's error only."""
-    outcomes, numbers = together(engine, ["Ada", f"x {FaultWord.out_of_memory}", "Bob"])
+    outcomes, observed = run_together(engine, ["Ada", f"x {FaultWord.out_of_memory}", "Bob"])
 
     failed = outcomes.pop(1)
     assert isinstance(failed, Failed)
     assert DocumentErrorCode.OUT_OF_MEMORY is failed.code
-    assert [names(outcome) for outcome in outcomes] == [[0], [0]]
-    assert numbers.memory.count("failed") == 1
+    assert [span_starts(outcome) for outcome in outcomes] == [[0], [0]]
+    assert observed.memory.count("failed") == 1
 
 
 def test_solo_windows_run_with_nothing_else(engine: FakeEngine) -> None:
     """A suspect's windows have every forward pass to themselves."""
     batcher = MicroBatcher(engine, 2048)
-    solo = batcher.submit("suspect", [window("Ada"), window("Bob")], solo=True)
-    others = batcher.submit("others", [window(f"Cid {i}") for i in range(5)])
+    solo = batcher.submit("suspect", [make_window("Ada"), make_window("Bob")], solo=True)
+    unrelated = batcher.submit("others", [make_window(f"Cid {i}") for i in range(5)])
     with batcher:
         solo.result(WAIT_S)
-        others.result(WAIT_S)
+        unrelated.result(WAIT_S)
 
     assert sorted(len(batch) for batch in engine.forwards) == [1, 1, 5]
 
 
 def test_the_hook_knows_the_shards_of_every_forward(engine: FakeEngine) -> None:
-    """Before each pass, halves included, the caller is told which shards are in it."""
+    """Before each pass, halves included, the callback gets its shards."""
     seen: list[frozenset[ShardRef]] = []
-    together(engine, ["Ada", f"x {FaultWord.error}"], before_forward=seen.append)
+    run_together(engine, ["Ada", f"x {FaultWord.error}"], before_forward=seen.append)
 
     both = frozenset({ShardRef("job0", 0), ShardRef("job1", 0)})
     assert [both, frozenset({ShardRef("job0", 0)}), frozenset({ShardRef("job1", 0)})] == seen
@@ -155,7 +155,7 @@ def test_what_the_hook_raises_goes_to_its_shards(engine: FakeEngine) -> None:
         raise ConnectionError
 
     with MicroBatcher(engine, 2048, before_forward=hook) as batcher:
-        future = batcher.submit("job", [window("Ada")])
+        future = batcher.submit("job", [make_window("Ada")])
         with pytest.raises(ConnectionError):
             future.result(WAIT_S)
         assert engine.forwards == []
@@ -164,14 +164,14 @@ def test_what_the_hook_raises_goes_to_its_shards(engine: FakeEngine) -> None:
 def test_drop_forgets_what_has_not_started(engine: FakeEngine) -> None:
     """A cancelled job's waiting windows go, its future says so, another job's stay."""
     batcher = MicroBatcher(engine, 2048)
-    gone = batcher.submit("gone", [window("Ada", "gone")] * 3)
-    kept = batcher.submit("kept", [window("Bob", "kept")])
+    gone = batcher.submit("gone", [make_window("Ada", "gone")] * 3)
+    remaining = batcher.submit("kept", [make_window("Bob", "kept")])
 
     assert batcher.drop("gone") == 3
     with pytest.raises(Dropped):
         gone.result(0)
     with batcher:
-        kept.result(WAIT_S)
+        remaining.result(WAIT_S)
     assert sum(len(batch) for batch in engine.forwards) == 1
 
 
@@ -179,7 +179,7 @@ def test_a_drop_waits_for_what_is_in_the_model(engine: FakeEngine) -> None:
     """A window that may end the process still has its owner, which can be blamed for it."""
     entered = Event()
     batcher = MicroBatcher(engine, 8, before_forward=lambda _: entered.set())
-    future = batcher.submit("job", [window(f"Ada {FaultWord.hang}"), window("Bob")])
+    future = batcher.submit("job", [make_window(f"Ada {FaultWord.hang}"), make_window("Bob")])
     with batcher:
         assert entered.wait(WAIT_S)
         assert batcher.drop("job") == 1
@@ -191,8 +191,8 @@ def test_a_drop_waits_for_what_is_in_the_model(engine: FakeEngine) -> None:
 def test_drop_can_name_one_shard(engine: FakeEngine) -> None:
     """A lost lease drops its own shard's windows, not the job's others."""
     batcher = MicroBatcher(engine, 2048)
-    first = batcher.submit("job", [window("Ada", "job", 0)])
-    second = batcher.submit("job", [window("Bob", "job", 1)])
+    first = batcher.submit("job", [make_window("Ada", "job", 0)])
+    second = batcher.submit("job", [make_window("Bob", "job", 1)])
 
     assert batcher.drop("job", 0) == 1
     with batcher:
@@ -204,30 +204,30 @@ def test_a_lost_device_fails_everything_at_once(engine: FakeEngine) -> None:
     """After EngineBroken no document is blamed: futures raise it, new ones too, and the process can be ended."""
     batcher = MicroBatcher(engine, 8)
     futures: list[Future[object]] = [
-        batcher.submit("a", [window(f"x {FaultWord.broken}")]),  # type: ignore[list-item]
-        batcher.submit("b", [window("Ada")]),  # type: ignore[list-item]
+        batcher.submit("a", [make_window(f"x {FaultWord.broken}")]),  # type: ignore[list-item]
+        batcher.submit("b", [make_window("Ada")]),  # type: ignore[list-item]
     ]
     with batcher:
         assert all(isinstance(future.exception(WAIT_S), EngineBroken) for future in futures)
         assert batcher.is_broken
-        assert isinstance(batcher.submit("c", [window("Bob")]).exception(WAIT_S), EngineBroken)
+        assert isinstance(batcher.submit("c", [make_window("Bob")]).exception(WAIT_S), EngineBroken)
 
 
 def test_a_device_that_is_lost_while_scores_travel_is_no_documents_fault(engine: FakeEngine) -> None:
-    """What the decoder hears of the device is what the model's thread would have heard."""
+    """A broken device is noticed in the decoder as in the model's thread."""
     with MicroBatcher(engine, 8) as batcher:
-        future = batcher.submit("a", [window(f"x {FaultWord.broken_late}"), window("Ada")])
+        future = batcher.submit("a", [make_window(f"x {FaultWord.broken_late}"), make_window("Ada")])
         assert isinstance(future.exception(WAIT_S), EngineBroken)
         assert batcher.is_broken
 
 
 def test_a_hung_model_stops_the_tick(engine: FakeEngine) -> None:
-    """While a model call hangs, `last_tick` has made no progress and the backlog shows what is running."""
+    """While a model call hangs, `last_tick` stops and the backlog shows what is running."""
     entered = Event()
     now = [0.0]
     batcher = MicroBatcher(engine, 2048, before_forward=lambda _: entered.set(), clock=lambda: now[0])
     with batcher:
-        future = batcher.submit("job", [window(f"Ada {FaultWord.hang}")])
+        future = batcher.submit("job", [make_window(f"Ada {FaultWord.hang}")])
         assert entered.wait(WAIT_S)
         now[0] = 100.0
         assert batcher.last_tick == 0.0
@@ -239,12 +239,12 @@ def test_a_hung_model_stops_the_tick(engine: FakeEngine) -> None:
 def test_close_finishes_what_was_accepted(engine: FakeEngine) -> None:
     """Closing drains the queue, then refuses."""
     batcher = MicroBatcher(engine, 8).start()
-    future = batcher.submit("job", [window("Ada")] * 20)
+    future = batcher.submit("job", [make_window("Ada")] * 20)
 
     assert batcher.close(WAIT_S)
     assert len(future.result(0)) == 20
     with pytest.raises(RuntimeError, match="closed"):
-        batcher.submit("job", [window("Ada")])
+        batcher.submit("job", [make_window("Ada")])
 
 
 def test_no_windows_no_wait(engine: FakeEngine) -> None:
@@ -253,14 +253,14 @@ def test_no_windows_no_wait(engine: FakeEngine) -> None:
 
 
 def test_the_same_question_in_flight_is_answered_once(engine: FakeEngine) -> None:
-    """Three jobs ask the same of the same words, a fourth another threshold: two rows run, all get their spans."""
+    """Three jobs have equal windows, a fourth another threshold: two rows run, all get their spans."""
     batcher = MicroBatcher(engine, 2048)
-    other = replace(window("Ada of Rome", "job3"), thresholds=(0.6,))
-    futures = [batcher.submit(f"job{i}", [window("Ada of Rome", f"job{i}")]) for i in range(3)]
-    futures.append(batcher.submit("job3", [other, window("Ada of Rome", "job3")]))
+    other = replace(make_window("Ada of Rome", "job3"), thresholds=(0.6,))
+    futures = [batcher.submit(f"job{i}", [make_window("Ada of Rome", f"job{i}")]) for i in range(3)]
+    futures.append(batcher.submit("job3", [other, make_window("Ada of Rome", "job3")]))
     assert batcher.window_counts == (2, 0)
     with batcher:
-        results = [[names(outcome) for outcome in future.result(WAIT_S)] for future in futures]
+        results = [[span_starts(outcome) for outcome in future.result(WAIT_S)] for future in futures]
 
     assert results == [[[0, 2]]] * 3 + [[[0, 2]] * 2]
     assert [len(rows) for rows in engine.forwards] == [2]
@@ -269,10 +269,10 @@ def test_the_same_question_in_flight_is_answered_once(engine: FakeEngine) -> Non
 def test_who_shares_an_answer_survives_the_others_cancellation(engine: FakeEngine) -> None:
     """The one that would have run is dropped, and so is one that shared with it; the third is run."""
     batcher = MicroBatcher(engine, 2048)
-    futures = [batcher.submit(f"job{i}", [window("Ada of Rome", f"job{i}")]) for i in range(3)]
+    futures = [batcher.submit(f"job{i}", [make_window("Ada of Rome", f"job{i}")]) for i in range(3)]
     assert batcher.drop("job0") == batcher.drop("job2") == 1
     with batcher:
-        assert names(futures[1].result(WAIT_S)[0]) == [0, 2]
+        assert span_starts(futures[1].result(WAIT_S)[0]) == [0, 2]
 
     for gone in (futures[0], futures[2]):
         with pytest.raises(Dropped):
@@ -282,10 +282,10 @@ def test_who_shares_an_answer_survives_the_others_cancellation(engine: FakeEngin
 
 @pytest.mark.parametrize("fault", [FaultWord.error, FaultWord.decode_error, FaultWord.broken])
 def test_who_shares_an_answer_shares_its_failure(engine: FakeEngine, fault: FaultWord) -> None:
-    """Nobody waits for ever for a window that failed; only the one that ran was at risk."""
+    """Nobody waits for a window that failed; only the one that ran was at risk."""
     seen: list[frozenset[ShardRef]] = []
     batcher = MicroBatcher(engine, 2048, before_forward=seen.append)
-    futures = [batcher.submit(f"job{i}", [window(f"Ada {fault}", f"job{i}")]) for i in range(3)]
+    futures = [batcher.submit(f"job{i}", [make_window(f"Ada {fault}", f"job{i}")]) for i in range(3)]
     with batcher:
         if fault is FaultWord.broken:
             assert all(isinstance(future.exception(WAIT_S), EngineBroken) for future in futures)
@@ -299,11 +299,11 @@ def test_an_urgent_or_suspect_window_shares_with_nobody_that_it_would_wait_for(e
     """An interactive one does not wait for a standard one's turn, and one that may end the process runs alone."""
     batcher = MicroBatcher(engine, 2048)
     text = "Ada of Rome"
-    batcher.submit("standard", [window(text, "standard")])
-    batcher.submit("urgent", [window(text, "urgent")], interactive=True)
-    batcher.submit("suspect", [window(text, "suspect")], solo=True)
+    batcher.submit("standard", [make_window(text, "standard")])
+    batcher.submit("urgent", [make_window(text, "urgent")], interactive=True)
+    batcher.submit("suspect", [make_window(text, "suspect")], solo=True)
     assert batcher.window_counts == (3, 0)
-    batcher.submit("urgent too", [window(text, "urgent too")], interactive=True)
+    batcher.submit("urgent too", [make_window(text, "urgent too")], interactive=True)
     with batcher:
         pass
 
@@ -312,7 +312,7 @@ def test_an_urgent_or_suspect_window_shares_with_nobody_that_it_would_wait_for(e
 
 
 def test_streams_run_micro_batches_beside_each_other(engine: FakeEngine) -> None:
-    """While one stream's pass hangs the other reads on, and both passes' shards have been told of before."""
+    """While one stream's pass hangs the other reads on, and the shards of both passes were reported before."""
     engine.streams = 2
     entered = Event()
     seen: list[frozenset[ShardRef]] = []
@@ -322,10 +322,12 @@ def test_streams_run_micro_batches_beside_each_other(engine: FakeEngine) -> None
         entered.set()
 
     with MicroBatcher(engine, 2048, before_forward=hook) as batcher:
-        hanging = batcher.submit("slow", [window(f"Ada {FaultWord.hang}", "slow")])
+        hanging = batcher.submit("slow", [make_window(f"Ada {FaultWord.hang}", "slow")])
         assert entered.wait(WAIT_S)
         for i in range(3):
-            assert names(batcher.submit(f"job{i}", [window(f"Bob {i}", f"job{i}")]).result(WAIT_S)[0]) == [0]
+            assert span_starts(
+                batcher.submit(f"job{i}", [make_window(f"Bob {i}", f"job{i}")]).result(WAIT_S)[0]
+            ) == [0]
         assert not hanging.done()
         assert batcher.window_counts == (0, 1)
         engine.hold.set()
@@ -342,10 +344,10 @@ def test_one_of_two_that_hangs_stops_the_tick(engine: FakeEngine, express: bool)
     now = [0.0]
     batcher = MicroBatcher(engine, 2048, before_forward=lambda _: entered.set(), clock=lambda: now[0])
     with batcher:
-        hanging = batcher.submit("slow", [window(f"Ada {FaultWord.hang}", "slow")], interactive=express)
+        hanging = batcher.submit("slow", [make_window(f"Ada {FaultWord.hang}", "slow")], interactive=express)
         assert entered.wait(WAIT_S)
         now[0] = 100.0
-        batcher.submit("job", [window("Bob")]).result(WAIT_S)
+        batcher.submit("job", [make_window("Bob")]).result(WAIT_S)
         assert batcher.last_tick == 0.0
         engine.hold.set()
         hanging.result(WAIT_S)
@@ -357,24 +359,29 @@ def test_close_waits_for_every_stream(engine: FakeEngine) -> None:
     """Closing finishes what all the streams have, and what a decoding that failed puts back."""
     engine.streams = 2
     batcher = MicroBatcher(engine, 8).start()
-    futures = [batcher.submit("job", [window(text)] * 5) for text in ("Ada", f"x {FaultWord.decode_error}", "Bob")]
+    futures = [
+        batcher.submit("job", [make_window(text)] * 5) for text in ("Ada", f"x {FaultWord.decode_error}", "Bob")
+    ]
 
     assert batcher.close(WAIT_S)
     assert [len(future.result(0)) for future in futures] == [5, 5, 5]
 
 
 def test_a_device_lost_in_one_stream_is_lost_to_all(engine: FakeEngine) -> None:
-    """What the other stream runs is still answered; whatever waits fails."""
+    """The other stream still finishes its windows; waiting ones fail."""
     engine.streams = 2
     entered = Event()
     batcher = MicroBatcher(engine, 8, before_forward=lambda _: entered.set())
     with batcher:
-        running = batcher.submit("slow", [window(f"Ada {FaultWord.hang}", "slow")])
+        running = batcher.submit("slow", [make_window(f"Ada {FaultWord.hang}", "slow")])
         assert entered.wait(WAIT_S)
-        lost = [batcher.submit("a", [window(f"x {FaultWord.broken}")]), batcher.submit("b", [window("Bob")])]
+        lost = [
+            batcher.submit("a", [make_window(f"x {FaultWord.broken}")]),
+            batcher.submit("b", [make_window("Bob")]),
+        ]
         assert all(isinstance(future.exception(WAIT_S), EngineBroken) for future in lost)
         engine.hold.set()
-        assert names(running.result(WAIT_S)[0]) == [0]
+        assert span_starts(running.result(WAIT_S)[0]) == [0]
         assert batcher.window_counts[1] == 0
 
 
@@ -386,13 +393,13 @@ class Decoding(FakeEngine):
         self.decoders: list[str] = []
 
     def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[list[Span]]:
-        """As any."""
+        """Decode, and note the thread."""
         self.decoders.append(current_thread().name.partition("-")[0])
         return super().decode(batch, raw)
 
 
 class Clock:
-    """Says when all of so many streams wait for work, and which have looked for some since."""
+    """Says when all streams wait for work, and which have looked for some since."""
 
     def __init__(self, streams: int) -> None:
         self.looked: set[str] = set()
@@ -414,7 +421,7 @@ def test_a_stream_decodes_itself_only_while_another_stands_by(streams: int, by: 
     engine, clock = Decoding(streams), Clock(streams)
     with MicroBatcher(engine, 2048, clock=clock) as batcher:
         assert clock.all_wait.wait(WAIT_S)
-        batcher.submit("job", [window("Ada")]).result(WAIT_S)
+        batcher.submit("job", [make_window("Ada")]).result(WAIT_S)
 
     assert [by] == engine.decoders
 
@@ -423,7 +430,7 @@ def test_two_waiting_micro_batches_leave_decoding_to_the_decoder() -> None:
     """While more waits, the streams go on with that."""
     engine = Decoding(2)
     batcher = MicroBatcher(engine, 8)
-    future = batcher.submit("job", [window(f"Ada {i}") for i in range(20)])
+    future = batcher.submit("job", [make_window(f"Ada {i}") for i in range(20)])
     with batcher:
         future.result(WAIT_S)
 
@@ -438,7 +445,7 @@ def test_a_lone_window_wakes_one_stream(engine: FakeEngine, monkeypatch: pytest.
     with MicroBatcher(engine, 2048, clock=clock) as batcher:
         assert clock.all_wait.wait(WAIT_S)
         clock.looked.clear()
-        batcher.submit("job", [window("Ada")]).result(WAIT_S)
+        batcher.submit("job", [make_window("Ada")]).result(WAIT_S)
         woken = set(clock.looked)
 
     assert len(woken) == 1
@@ -447,8 +454,8 @@ def test_a_lone_window_wakes_one_stream(engine: FakeEngine, monkeypatch: pytest.
 def test_a_newcomer_is_seen_behind_all_that_a_large_job_has_waiting(engine: FakeEngine) -> None:
     """A choice looks at a part of what waits, and at every job's oldest."""
     batcher = MicroBatcher(engine, 64)
-    large = batcher.submit("large", [window(f"Ada {i}", "large") for i in range(3 * LOOK_AHEAD)])
-    small = batcher.submit("small", [window("Bob", "small")])
+    large = batcher.submit("large", [make_window(f"Ada {i}", "large") for i in range(3 * LOOK_AHEAD)])
+    small = batcher.submit("small", [make_window("Bob", "small")])
     with batcher:
         small.result(WAIT_S)
         large.result(WAIT_S)
@@ -460,8 +467,8 @@ def test_a_newcomer_is_seen_behind_all_that_a_large_job_has_waiting(engine: Fake
 def test_an_urgent_job_fills_its_micro_batch_behind_all_that_a_large_job_has_waiting(engine: FakeEngine) -> None:
     """Its windows run together, not one at a time because only the first was looked at."""
     batcher = MicroBatcher(engine, 512)
-    large = batcher.submit("large", [window(f"Ada {i}", "large") for i in range(3 * LOOK_AHEAD)])
-    urgent = batcher.submit("urgent", [window(f"Bob {i}", "urgent") for i in range(8)], interactive=True)
+    large = batcher.submit("large", [make_window(f"Ada {i}", "large") for i in range(3 * LOOK_AHEAD)])
+    urgent = batcher.submit("urgent", [make_window(f"Bob {i}", "urgent") for i in range(8)], interactive=True)
     with batcher:
         urgent.result(WAIT_S)
         large.result(WAIT_S)
@@ -474,14 +481,14 @@ def test_a_short_urgent_text_waits_for_no_stream(engine: FakeEngine) -> None:
     engine.express_tokens = 64
     entered = Event()
     with MicroBatcher(engine, 2048, before_forward=lambda _: entered.set()) as batcher:
-        hanging = batcher.submit("slow", [window(f"Ada {FaultWord.hang}", "slow")])
+        hanging = batcher.submit("slow", [make_window(f"Ada {FaultWord.hang}", "slow")])
         assert entered.wait(WAIT_S)
-        standard = batcher.submit("job", [window("Bob")])
-        long = batcher.submit("long", [window("Bob " * 100, "long")], interactive=True)
+        standard = batcher.submit("job", [make_window("Bob")])
+        long = batcher.submit("long", [make_window("Bob " * 100, "long")], interactive=True)
         for i in range(3):
-            urgent = batcher.submit(f"urgent{i}", [window(f"Eve {i}", f"urgent{i}")], interactive=True)
+            urgent = batcher.submit(f"urgent{i}", [make_window(f"Eve {i}", f"urgent{i}")], interactive=True)
             assert len(urgent.result(WAIT_S)) == 1
-        many = batcher.submit("many", [window(f"Eve {i}", "many") for i in range(20)], interactive=True)
+        many = batcher.submit("many", [make_window(f"Eve {i}", "many") for i in range(20)], interactive=True)
         assert not any(future.done() for future in (hanging, standard, long, many))
         engine.hold.set()
         for future in (hanging, standard, long, many):
@@ -499,7 +506,7 @@ def test_what_does_not_fit_the_express_goes_to_the_streams(
         assert clock.all_wait.wait(WAIT_S)
         for i in range(20):
             futures = [
-                batcher.submit(f"job{n}", [window(f"Ada {i} {n} " + "Bob " * (n % 3))], interactive=True)
+                batcher.submit(f"job{n}", [make_window(f"Ada {i} {n} " + "Bob " * (n % 3))], interactive=True)
                 for n in range(20)
             ]
             assert all(len(future.result(WAIT_S)) == 1 for future in futures)
@@ -510,8 +517,8 @@ def test_the_express_keeps_out_while_a_suspect_runs_alone(engine: FakeEngine) ->
     engine.express_tokens = 64
     with MicroBatcher(engine, 2048) as batcher:
         with batcher.run_solo_only(lambda: False):
-            urgent = batcher.submit("urgent", [window("Eve")], interactive=True)
-            assert len(batcher.submit("suspect", [window("Ada")], solo=True).result(WAIT_S)) == 1
+            urgent = batcher.submit("urgent", [make_window("Eve")], interactive=True)
+            assert len(batcher.submit("suspect", [make_window("Ada")], solo=True).result(WAIT_S)) == 1
             assert not urgent.done()
         urgent.result(WAIT_S)
     assert batcher.window_counts == (0, 0)
@@ -522,10 +529,10 @@ def test_the_express_leaves_the_turns_of_others_alone(engine: FakeEngine) -> Non
     engine.express_tokens = 64
     batcher = MicroBatcher(engine, 8)
     for tenant in ("a", "b"):
-        batcher.submit(tenant, [window(f"{tenant} {i}", tenant) for i in range(20)], tenant=tenant)
+        batcher.submit(tenant, [make_window(f"{tenant} {i}", tenant) for i in range(20)], tenant=tenant)
     served: list[str] = []
     for i in range(6):
-        urgent = batcher.submit(f"c{i}", [window(f"Eve {i}", "c")], tenant="c", interactive=True)
+        urgent = batcher.submit(f"c{i}", [make_window(f"Eve {i}", "c")], tenant="c", interactive=True)
         assert [item.ticket.future for item in batcher._next_express(1) or ()] == [urgent]
         served += sorted({item.waiting.tenant for item in batcher._next_batch(0) or ()})
     assert served == ["a", "b"] * 3

@@ -31,7 +31,7 @@ def drain(waiting: list[WaitingWindow], budget: int = BUDGET) -> list[list[Waiti
 
 @given(st.lists(WINDOWS, min_size=1, max_size=60))
 def test_every_window_runs_once_within_the_budget(waiting: list[WaitingWindow]) -> None:
-    """Nothing waits for ever, nothing runs twice; over the budget only alone; a solo window only alone."""
+    """Every window runs, nothing runs twice; over the budget only alone; a solo window only alone."""
     batches = drain(waiting)
 
     assert Counter(waiting) == Counter(w for batch in batches for w in batch)
@@ -44,7 +44,7 @@ def test_every_window_runs_once_within_the_budget(waiting: list[WaitingWindow]) 
 
 @given(st.lists(WINDOWS, min_size=1, max_size=60))
 def test_padding_stays_below_what_it_saves(waiting: list[WaitingWindow]) -> None:
-    """A window joins only where its padding is cheaper than a forward pass of its own."""
+    """A window joins only where its padding is cheaper than a separate forward pass."""
     for batch in drain(waiting):
         padded = len(batch) * max(w.tokens for w in batch)
         assert padded - sum(w.tokens for w in batch) <= (len(batch) - 1) * (BUDGET // 16)
@@ -89,7 +89,7 @@ def test_a_forward_pass_mixes_jobs() -> None:
     ("budget", "standard", "interactive"), [(1024, 16, 8), (512, 8, 4), (256, 4, 4), (128, 2, 2)]
 )
 def test_interactive_micro_batches_are_half_as_large(budget: int, standard: int, interactive: int) -> None:
-    """Who waits for an answer waits for fewer others; but a small micro-batch is not halved."""
+    """An interactive window waits for fewer others; but a small micro-batch is not halved."""
 
     def windows(urgent: bool) -> int:
         return len(choose_batch([WaitingWindow("job", 64, interactive=urgent)] * 20, Turns(), budget).indexes)

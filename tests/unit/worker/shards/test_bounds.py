@@ -67,12 +67,12 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def tokenizer() -> FastTokenizer:
-    """The shipped model's."""
+    """Return the shipped model's tokenizer."""
     return FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD, "whitespace")
 
 
-def text_of(unit: str, characters: int) -> str:
-    """A unit, repeated."""
+def repeat_unit(unit: str, characters: int) -> str:
+    """Return a text that repeats a unit."""
     return ("x " + unit * characters)[:characters]
 
 
@@ -98,7 +98,7 @@ def test_cutting_takes_linear_time(tokenizer: FastTokenizer, kind: str) -> None:
     """Of whatever a text consists: words, sentences, tokens and windows come in time linear in its length."""
 
     def run(size: int) -> None:
-        document = Document(0, "0", text_of(KINDS[kind], size))
+        document = Document(0, "0", repeat_unit(KINDS[kind], size))
         assert (
             cut_document(document, JobContext(OWNER, {"p": None}), tokenizer, CutRules(limits=UNLIMITED)).error
             is None
@@ -107,18 +107,18 @@ def test_cutting_takes_linear_time(tokenizer: FastTokenizer, kind: str) -> None:
     assert_linear(run, CHARACTERS // 8)
 
 
-def everything(plan: Plan) -> Findings:
-    """Every span of up to two words, under every label, as at threshold 0."""
+def find_everything(plan: Plan) -> Findings:
+    """Return every span of up to two words, under every label, as at threshold 0."""
     findings = Findings(plan)
     for at in range(len(plan.windows)):
-        place = plan.locate_window(at)
-        length = place.last - place.first
+        position = plan.locate_window(at)
+        length = position.last - position.first
         findings.add(
             tuple(
                 Span(start, end, label, 0.2 + (7 * start + 3 * end + label) % 50 / 100)
                 for start in range(length)
                 for end in range(start + 1, min(start + 2, length) + 1)
-                for label in range(len(place.labels))
+                for label in range(len(position.labels))
             )
         )
     return findings
@@ -128,12 +128,12 @@ def everything(plan: Plan) -> Findings:
 @pytest.mark.parametrize("kind", ["words", "closers", "decomposed", "emoji", "mixed"])
 def test_merging_takes_linear_time(tokenizer: FastTokenizer, kind: str, options: dict[str, object]) -> None:
     """Everything found everywhere, combined, explained, hidden and encoded, in time linear in what was found."""
-    asked = Options.model_validate({**options, "offset_unit": "byte"})
+    parsed = Options.model_validate({**options, "offset_unit": "byte"})
     labels = {"p": None}
     plans = {
         size: cut_document(
-            Document(0, "0", text_of(KINDS[kind], size)),
-            JobContext(OWNER, labels, asked),
+            Document(0, "0", repeat_unit(KINDS[kind], size)),
+            JobContext(OWNER, labels, parsed),
             tokenizer,
             CutRules(limits=UNLIMITED),
         )
@@ -141,7 +141,7 @@ def test_merging_takes_linear_time(tokenizer: FastTokenizer, kind: str, options:
     }
 
     def run(size: int) -> None:
-        result = merge_windows(plans[size], everything(plans[size]), 1)
+        result = merge_windows(plans[size], find_everything(plans[size]), 1)
         assert result.status is DocumentStatus.SUCCEEDED
         assert encode_results([result])
 
@@ -155,11 +155,11 @@ def test_hiding_takes_linear_time(kind: str, mode: dict[str, object]) -> None:
     how = Redact.model_validate(mode)
 
     def run(size: int) -> None:
-        text = text_of(KINDS[kind], size)
-        found = [EntityRange(at, at + 1, "p", 0.5) for at in range(0, size, 7)] + [
+        text = repeat_unit(KINDS[kind], size)
+        entities = [EntityRange(at, at + 1, "p", 0.5) for at in range(0, size, 7)] + [
             EntityRange(2, size // 2, "q", 0.6)
         ]
-        redact_text(text, found, RedactionRules(how, "byte", b"key"))
+        redact_text(text, entities, RedactionRules(how, "byte", b"key"))
 
     assert_linear(run, CHARACTERS // 8)
 
@@ -194,7 +194,7 @@ class Clock:
 
 
 def test_a_budget_is_spent_by_the_work_between_its_blocks_only() -> None:
-    """What passes outside of `running` is other documents'; a loop looks every `CHECK_EVERY` steps."""
+    """Time outside of `spend` belongs to other documents; a loop checks every `CHECK_EVERY` steps."""
     clock = Clock(0.0)
     budget = Budget(10, clock=clock)
     with budget.spend():
@@ -214,21 +214,21 @@ def test_a_budget_is_spent_by_the_work_between_its_blocks_only() -> None:
 def test_work_ends_wherever_it_is(steps: int) -> None:
     """A lease that ends is noticed in cutting and in merging, after any number of looks."""
     plan = cut_document(Document(0, "0", "Ada met. " * 4000), JobContext(OWNER, {"p": None}), FakeEngine())
-    findings = everything(plan)
+    findings = find_everything(plan)
     for work in (
         lambda budget: cut_document(plan.document, JobContext(OWNER, {"p": None}), FakeEngine(), budget=budget),
         lambda budget: merge_windows(plan, findings, 1, budget),
     ):
         looks = 0
 
-        def look() -> None:
+        def check() -> None:
             nonlocal looks
             looks += 1
             if looks == steps:
                 raise Dropped
 
         try:
-            work(Budget(on_check=look))
+            work(Budget(on_check=check))
         except Dropped:
             continue
         assert looks < steps
@@ -257,14 +257,14 @@ def test_the_best_entities_stay_and_the_result_says_how_many_do_not() -> None:
     text = "Ada met Bob. " * 500
 
     def read(limits: Limits, **options: object) -> tuple[int, float, tuple[str, ...], object]:
-        asked = Options.model_validate({"flat": False, "multi_label": True, **options})
+        parsed = Options.model_validate({"flat": False, "multi_label": True, **options})
         plan = cut_document(
             Document(0, "0", text),
-            JobContext(OWNER, {"p": None, "q": None}, asked),
+            JobContext(OWNER, {"p": None, "q": None}, parsed),
             FakeEngine(),
             CutRules(limits=limits),
         )
-        result = merge_windows(plan, everything(plan), 1)
+        result = merge_windows(plan, find_everything(plan), 1)
         least = min((entity.score for entity in result.entities), default=0.0)
         return len(result.entities), least, result.warnings, result.error and result.error.code
 

@@ -7,8 +7,8 @@ from worker.shards.crash_suspects import CrashSuspects
 A, B = ShardRef("a", 0), ShardRef("b", 0)
 
 
-class Told:
-    """What was written down: the names on the list, and those taken off it."""
+class WriteLog:
+    """Records every write: the jobs on the list, and those taken off it."""
 
     def __init__(self) -> None:
         self.lists: list[set[str]] = []
@@ -20,9 +20,9 @@ class Told:
 
 
 def test_only_what_is_touched_is_at_risk() -> None:
-    """A shard is at risk from `enter` to `leave`, again at its next `enter`, and never once it is let go."""
-    told = Told()
-    suspects = CrashSuspects(told)
+    """A shard is at risk from `add` to `discard`, again at its next `add`, and never once it is not tracked."""
+    written = WriteLog()
+    suspects = CrashSuspects(written)
     with suspects.track(A), suspects.track(B):
         suspects.add({A})
         suspects.add({B})
@@ -30,14 +30,14 @@ def test_only_what_is_touched_is_at_risk() -> None:
         suspects.add({B}, exact=True)
         suspects.add({A})
     suspects.add({A}, exact=True)  # windows of a shard that was dropped may still come into a forward
-    assert told.lists == [{"a"}, {"a", "b"}, {"b"}, {"a", "b"}, set()]
-    assert told.taken_off == [set(), set(), {"a"}, set(), {"a", "b"}]
+    assert written.lists == [{"a"}, {"a", "b"}, {"b"}, {"a", "b"}, set()]
+    assert written.taken_off == [set(), set(), {"a"}, set(), {"a", "b"}]
 
 
-def test_what_a_claim_and_a_completion_said_is_not_said_again() -> None:
+def test_claim_and_completion_are_not_written_again() -> None:
     """A shard alone in an idle worker is written down by its claim and taken off by its completion."""
-    told = Told()
-    suspects = CrashSuspects(told)
+    written = WriteLog()
+    suspects = CrashSuspects(written)
     with suspects.track(A, recorded=True):
         suspects.add({A})
         suspects.discard(A)
@@ -45,67 +45,67 @@ def test_what_a_claim_and_a_completion_said_is_not_said_again() -> None:
         suspects.discard(A)
         suspects.forget(A)
     suspects.flush()
-    assert told.lists == []
+    assert written.lists == []
 
 
-def test_who_left_stays_on_the_list_until_somebody_minds() -> None:
-    """Cutting the next shard does not; a forward does, and who waits for it, and who is let go without an end."""
-    told = Told()
-    suspects = CrashSuspects(told)
+def test_a_safe_shard_stays_on_the_list_until_the_next_write() -> None:
+    """Cutting the next shard does not take it off; a forward pass, `flush`, and the end of tracking do."""
+    written = WriteLog()
+    suspects = CrashSuspects(written)
     with suspects.track(A, recorded=True):
         suspects.discard(A)
         with suspects.track(B, recorded=True):
             suspects.add({B})
-            assert told.lists == []
+            assert written.lists == []
             suspects.flush()
     suspects.flush()
-    assert (told.lists, told.taken_off) == ([{"b"}, set()], [{"a"}, {"b"}])
+    assert (written.lists, written.taken_off) == ([{"b"}, set()], [{"a"}, {"b"}])
 
 
 def test_what_is_at_risk_for_long_is_written_down_again() -> None:
-    """The list lapses, and a store may have lost its latest second."""
-    now, told = [0.0], Told()
-    suspects = CrashSuspects(told, clock=lambda: now[0])
+    """The list expires, and Redis may have lost its latest second."""
+    now, written = [0.0], WriteLog()
+    suspects = CrashSuspects(written, clock=lambda: now[0])
     with suspects.track(A, recorded=True):
         for now[0] in (0.0, 59.0, 61.0, 62.0):
             suspects.add({A}, exact=True)
-    assert told.lists == [{"a"}]
+    assert written.lists == [{"a"}]
 
 
 def test_a_shard_that_is_held_twice_stays_until_both_let_go() -> None:
     """A lease lost and won again in one process: the old holder's end does not clear the new one."""
-    told = Told()
-    suspects = CrashSuspects(told)
+    written = WriteLog()
+    suspects = CrashSuspects(written)
     with suspects.track(A):
         with suspects.track(A):
             suspects.add({A})
         suspects.add({A}, exact=True)
         suspects.flush()
-    assert told.lists == [{"a"}]
+    assert written.lists == [{"a"}]
 
 
-def test_a_store_that_is_down_is_asked_once_in_a_while() -> None:
+def test_redis_is_tried_once_in_a_while_when_down() -> None:
     """Every thread of the worker, the model's too, comes through here: none may wait for each other's timeouts."""
-    now, asked = [0.0], list[float]()
+    now, attempts = [0.0], list[float]()
 
     def down(*_: frozenset[ShardRef]) -> None:
-        asked.append(now[0])
+        attempts.append(now[0])
         raise LedgerUnavailableError("down")
 
     suspects = CrashSuspects(down, clock=lambda: now[0])
     with suspects.track(A):
         for now[0] in (0.0, 0.1, 1.9, 2.0, 2.1):
             suspects.add({A})
-    assert asked == [0.0, 2.0]
+    assert attempts == [0.0, 2.0]
 
 
 def test_only_one_is_at_risk_where_nobody_else_is_touched() -> None:
     """Shards that have been in the model, or that a claim wrote down, are not blamed for one that runs alone."""
-    told = Told()
-    suspects = CrashSuspects(told)
+    written = WriteLog()
+    suspects = CrashSuspects(written)
     with suspects.track(A, recorded=True), suspects.track(B):
         suspects.add({A}, exact=True)
         suspects.set_only(B)
         suspects.discard(B)
         suspects.add({A}, exact=True)
-    assert told.lists == [{"b"}, {"a"}]
+    assert written.lists == [{"b"}, {"a"}]

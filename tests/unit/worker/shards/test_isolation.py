@@ -1,4 +1,4 @@
-"""Who may do what can end the process: company, or one alone, by turns."""
+"""The gate is shared or exclusive, in turns."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from worker.shards.leases import Lease
 
 
 def lease() -> Lease:
-    """A lease that holds."""
+    """Return a lease that holds."""
     return Lease(Message("q", "job", 0, 1), "n")
 
 
-def test_many_in_company_or_one_alone() -> None:
-    """Who is alone waits for company to leave, newcomers wait behind it, and all get their turn."""
+def test_many_share_or_one_is_exclusive() -> None:
+    """An exclusive waiter waits for the sharing shards, newcomers wait behind it, and all get their turn."""
     gate, release, order = Gate(10), Event(), list[str]()
 
-    def company(name: str, wait: bool = False) -> None:
+    def share(name: str, wait: bool = False) -> None:
         with gate.shared(lease()):
             order.append(name)
             if wait:
@@ -34,13 +34,13 @@ def test_many_in_company_or_one_alone() -> None:
             order.append("alone")
 
     with ThreadPoolExecutor() as pool:
-        inside = [pool.submit(company, name, True) for name in ("a", "b")]
+        inside = [pool.submit(share, name, True) for name in ("a", "b")]
         while len(order) < 2:
             pass
         lonely = pool.submit(alone)
         while not gate._waiting_exclusive:
             pass
-        late = pool.submit(company, "late")
+        late = pool.submit(share, "late")
         release.set()
         for future in (*inside, lonely, late):
             future.result(5)
@@ -48,7 +48,7 @@ def test_many_in_company_or_one_alone() -> None:
 
 
 @pytest.mark.parametrize("way", ["shared", "exclusive"])
-def test_who_waits_leaves_when_its_lease_ends(way: str) -> None:
+def test_a_waiter_leaves_when_its_lease_ends(way: str) -> None:
     """A cancel or a drain must not wait at the gate; and whoever gave up holds nobody up."""
     gate, ended = Gate(10), lease()
     ended.ended = "drain"
@@ -58,8 +58,8 @@ def test_who_waits_leaves_when_its_lease_ends(way: str) -> None:
         pass
 
 
-def test_company_steps_aside_between_two_steps() -> None:
-    """Who works for long lets in who waits to be alone, and goes on after it; or ends with its lease there."""
+def test_shared_work_yields_between_two_steps() -> None:
+    """Long work lets an exclusive waiter in, and goes on after it, or ends there with its lease."""
     gate, order, alone_may_end = Gate(10), list[str](), Event()
     mine = lease()
 
@@ -90,7 +90,7 @@ def test_company_steps_aside_between_two_steps() -> None:
     assert order == ["begin", "alone", "alone ends", "end"]
 
 
-def test_who_steps_aside_leaves_when_its_lease_ends() -> None:
+def test_a_yielding_shard_leaves_when_its_lease_ends() -> None:
     """And whoever comes after it finds the gate as it was."""
     gate, mine, leave = Gate(10), lease(), Event()
 

@@ -18,29 +18,29 @@ QUEUE = naming.queue_name(MODEL, Priority.STANDARD)
 
 @pytest.fixture
 def store(ledger_url: str) -> Iterator[Ledger]:
-    """An empty ledger."""
+    """Return an empty ledger."""
     with redis.Redis.from_url(ledger_url) as client:
         yield Ledger(client)
 
 
-def claimed(store: Ledger, job: str, lease_ms: int = 60_000) -> Message:
-    """A shard in a worker's hands, under the nonce `n`."""
-    [message] = store.run(ledger.create_job(new_job(job, tenant=job))).publish  # a share of its own
+def claim_job(store: Ledger, job: str, lease_ms: int = 60_000) -> Message:
+    """Claim a shard under the nonce `n`."""
+    [message] = store.run(ledger.create_job(new_job(job, tenant=job))).publish  # a separate share
     assert (
         store.run(ledger.claim_shard(message, "n", "w", "rev", ledger.ClaimTerms(lease_ms=lease_ms))).kind == "run"
     )
     return message
 
 
-def keeper(store: Ledger, ended: list[Lease] | None = None, lease_s: float = 0.2) -> LeaseKeeper:
-    """A keeper whose rounds come every twentieth of a second."""
+def make_keeper(store: Ledger, ended: list[Lease] | None = None, lease_s: float = 0.2) -> LeaseKeeper:
+    """Return a keeper that renews every twentieth of a second."""
     return LeaseKeeper(store, lambda: None, (ended if ended is not None else []).append, lease_s)
 
 
 def test_a_held_lease_outlives_its_length(store: Ledger) -> None:
-    """As long as the block runs, nobody else can take the shard."""
-    message = claimed(store, "job_1", lease_ms=200)
-    leases = keeper(store)
+    """Nobody else can claim the shard while the block runs."""
+    message = claim_job(store, "job_1", lease_ms=200)
+    leases = make_keeper(store)
     leases.start()
     with leases.hold(message, "n") as lease:
         time.sleep(0.6)
@@ -53,9 +53,9 @@ def test_a_held_lease_outlives_its_length(store: Ledger) -> None:
 
 
 def test_a_cancelled_job_ends_the_lease_once(store: Ledger) -> None:
-    """`stop` reaches the holder, which is told once and no more."""
-    message, ended = claimed(store, "job_1"), list[Lease]()
-    leases = keeper(store, ended)
+    """`stop` reaches the holder, and only once."""
+    message, ended = claim_job(store, "job_1"), list[Lease]()
+    leases = make_keeper(store, ended)
     with leases.hold(message, "n") as lease:
         store.run(ledger.cancel_job("job_1"))
         leases.renew_leases()
@@ -65,23 +65,26 @@ def test_a_cancelled_job_ends_the_lease_once(store: Ledger) -> None:
 
 
 def test_a_lost_lease_says_so(store: Ledger) -> None:
-    """A worker whose shard was given to another is told at its next round."""
-    message, ended = claimed(store, "job_1"), list[Lease]()
-    leases = keeper(store, ended)
+    """A worker whose shard was claimed by another learns it at the next renewal."""
+    message, ended = claim_job(store, "job_1"), list[Lease]()
+    leases = make_keeper(store, ended)
     with leases.hold(message, "an older nonce") as lease:
         leases.renew_leases()
     assert (lease.ended, ended) == ("lost", [lease])
 
 
 def test_a_drain_ends_every_lease_and_those_to_come(store: Ledger) -> None:
-    """What is taken after the call is given back, too; what already ended keeps its reason."""
+    """Shards claimed after the call are given back, too; a lease that had ended keeps its reason."""
     ended: list[Lease] = []
-    leases = keeper(store, ended)
-    with leases.hold(claimed(store, "job_1"), "n") as first, leases.hold(claimed(store, "job_2"), "n") as second:
+    leases = make_keeper(store, ended)
+    with (
+        leases.hold(claim_job(store, "job_1"), "n") as first,
+        leases.hold(claim_job(store, "job_2"), "n") as second,
+    ):
         first.ended = "stop"
         leases.end_all()
         assert (first.ended, second.ended, ended) == ("stop", "drain", [second])
-        with leases.hold(claimed(store, "job_3"), "n") as late:
+        with leases.hold(claim_job(store, "job_3"), "n") as late:
             assert late.ended == "drain"
 
 
@@ -106,9 +109,9 @@ class Flaky(Ledger):
 def test_no_failure_ends_the_rounds(ledger_url: str, error: Exception) -> None:
     """After an outage, or a bug, the next round renews: the leases of a whole process hang on this thread."""
     with redis.Redis.from_url(ledger_url) as client:
-        message = claimed(Ledger(client), "job_1")
+        message = claim_job(Ledger(client), "job_1")
         store = Flaky(client, [error, error])
-        leases = keeper(store)
+        leases = make_keeper(store)
         with leases.hold(message, "n"):
             leases.start()
             assert store.worked.wait(5)

@@ -23,13 +23,13 @@ from tests.support.processes.harness import wait_for
 from worker.protocols import ModelSpec
 from worker.shards.result_cache import QUIET_S, ResultCache
 
-SECRET = b"unknown to who reads the store"
+SECRET = b"unknown to readers of Redis"
 LONG = "Anna of Berlin met Otto in Rio. " * 60
 KEYS = "{gleaner}:ans:*"
 
 
 class Down(Ledger):
-    """A store that does not answer."""
+    """A ledger whose Redis does not answer."""
 
     def __init__(self) -> None:
         self.tries = 0
@@ -40,7 +40,7 @@ class Down(Ledger):
         raise LedgerUnavailableError(call.script)
 
 
-def made(
+def make_cache(
     store: Ledger,
     metrics: WorkerMetrics | None = None,
     *,
@@ -52,7 +52,7 @@ def made(
     sentence_pass: bool = True,
     clock: Callable[[], float] = lambda: 1.0,
 ) -> ResultCache:
-    """A cache."""
+    """Return a cache."""
     return ResultCache(
         store,
         codec,
@@ -66,12 +66,12 @@ def made(
     )
 
 
-def counted(metrics: WorkerMetrics) -> dict[str, float]:
-    """Documents looked up, by what came of it."""
+def count_lookups(metrics: WorkerMetrics) -> dict[str, float]:
+    """Return the number of documents looked up, by outcome."""
     return {outcome: metrics.cached.labels(outcome)._value.get() for outcome in ("hit", "miss", "unread")}
 
 
-# Questions
+# Keys
 
 Case = tuple[str, Labels, dict[str, Any], str]
 WORDS = st.text('ab"[],{}: \x00', max_size=4)
@@ -97,21 +97,21 @@ SUSPECT = Claim("run", alone=True)
 """Suspects ask, and look nothing up."""
 
 
-def question(case: Case, cache: ResultCache | None = None, index: int = 0) -> str:
-    """What a document asks, whose job asks for labels and options."""
+def cache_key(case: Case, cache: ResultCache | None = None, index: int = 0) -> str:
+    """Return the cache key of a document of a job with these labels and options."""
     text, labels, options, tenant = case
     claim = dataclasses.replace(SUSPECT, tenant=tenant)
     documents = [Document(index, f"id {index}", text)]
-    [asked] = (cache or made(Down())).look_up(claim, documents, labels, Options.model_validate(options)).keys
-    return asked
+    [key] = (cache or make_cache(Down())).look_up(claim, documents, labels, Options.model_validate(options)).keys
+    return key
 
 
 @given(CASES, CASES, st.sampled_from(["text", "labels", "order", "options", "tenant"]))
-def test_what_asks_otherwise_is_another_question(one: Case, another: Case, part: str) -> None:
-    """Two documents share a question only where text, labels in their order, every option and the tenant agree."""
+def test_a_difference_makes_another_key(first: Case, second: Case, part: str) -> None:
+    """Two documents share a key only if text, labels in their order, every option and the tenant are equal."""
     text, labels, options, tenant = (
         theirs if part == name else ours
-        for name, ours, theirs in zip(("text", "labels", "options", "tenant"), one, another, strict=True)
+        for name, ours, theirs in zip(("text", "labels", "options", "tenant"), first, second, strict=True)
     )
     if part == "order":
         labels = dict(reversed(labels.items()))
@@ -123,17 +123,17 @@ def test_what_asks_otherwise_is_another_question(one: Case, another: Case, part:
             options = options.model_copy(update={"threshold": 0.5})
         return case[0], list(case[1].items()), options, case[3]
 
-    assert (question(one) == question(other)) == (parts(one) == parts(other))
+    assert (cache_key(first) == cache_key(other)) == (parts(first) == parts(other))
 
 
 @given(CASES, st.integers(1, 1000))
 def test_its_place_in_a_job_is_not_part_of_a_question(case: Case, index: int) -> None:
     """Index and id are the new document's; and its own labels and options ask what a job's would."""
     text, labels, options, tenant = case
-    assert question(case, index=index) == question(case)
+    assert cache_key(case, index=index) == cache_key(case)
     documents = [Document(0, "0", text, labels=labels, options=options)]
     claim = dataclasses.replace(SUSPECT, tenant=tenant)
-    assert made(Down()).look_up(claim, documents, {"other": None}, Options()).keys == (question(case),)
+    assert make_cache(Down()).look_up(claim, documents, {"other": None}, Options()).keys == (cache_key(case),)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_its_place_in_a_job_is_not_part_of_a_question(case: Case, index: int) ->
 def test_another_reader_is_asked_another_question(other: dict[str, Any]) -> None:
     """Whatever of the worker its answers depend on; and who lacks the secret cannot try texts."""
     case: Case = ("Anna", {"person": None}, {}, "t1")
-    assert question(case, made(Down(), **other)) != question(case)
+    assert cache_key(case, make_cache(Down(), **other)) != cache_key(case)
 
 
 def test_what_cannot_be_answered_asks_nothing() -> None:
@@ -162,28 +162,31 @@ def test_what_cannot_be_answered_asks_nothing() -> None:
         Document(1, "1", "\ud800"),
         Document(2, "2", "Anna", options={"threshold": 7}),
     ]
-    assert made(Down()).look_up(SUSPECT, documents, {"person": None}, Options()).keys == ("", "", "")
+    assert make_cache(Down()).look_up(SUSPECT, documents, {"person": None}, Options()).keys == ("", "", "")
 
 
-# Answers
+# Results
 
 
 @pytest.fixture
 def worker(ledger_url: str, broker_url: str) -> Iterator[InProcessWorker]:
-    """A worker with the fake engine, and a cache."""
-    with running_worker(ledger_url, broker_url, FakeEngine(), cache=made, redact_secret="x" * 32) as running:
+    """Return a worker with the fake engine, and a cache."""
+    with running_worker(ledger_url, broker_url, FakeEngine(), cache=make_cache, redact_secret="x" * 32) as running:
         yield running
 
 
-def answered(
+def run_job(
     worker: InProcessWorker, job: str, *texts: str | Document, **how: Any
 ) -> tuple[list[DocumentResult], Sequence[int]]:
-    """A job's results, and how many forward passes and hits it took."""
-    engine, hits = worker.batcher._engine, counted(worker.metrics)["hit"]
+    """Run a job; return its results, and the number of forward passes and hits."""
+    engine, hits = worker.batcher._engine, count_lookups(worker.metrics)["hit"]
     assert isinstance(engine, FakeEngine)
     passes = len(engine.forwards)
     assert worker.runner.extract_shard(worker.submit(job, *texts, **how)) == "stored"
-    return list(worker.results(job)), (len(engine.forwards) - passes, int(counted(worker.metrics)["hit"] - hits))
+    return list(worker.results(job)), (
+        len(engine.forwards) - passes,
+        int(count_lookups(worker.metrics)["hit"] - hits),
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,11 +203,11 @@ def answered(
 def test_the_same_again_is_answered_without_the_model(worker: InProcessWorker, options: dict[str, Any]) -> None:
     """The very answer that the model gave, whatever was asked for; usage and counts too."""
     texts = ("Anna 😀 of Berlin", "nobody", *(() if "long_text" in options else (LONG,)))
-    first, cost = answered(worker, "job_1", *texts, options=options)
-    again, later = answered(worker, "job_2", *texts, options=options)
+    first, cost = run_job(worker, "job_1", *texts, options=options)
+    again, later = run_job(worker, "job_2", *texts, options=options)
     assert cost[0] > 0
     assert later == (0, len(texts))
-    assert [one.to_dict() for one in again] == [one.to_dict() for one in first]
+    assert [result.to_dict() for result in again] == [result.to_dict() for result in first]
     assert first[0].entities
     assert worker.get_job("job_2").usage == worker.get_job("job_1").usage
     assert worker.get_job("job_2").counts == worker.get_job("job_1").counts
@@ -212,26 +215,26 @@ def test_the_same_again_is_answered_without_the_model(worker: InProcessWorker, o
 
 def test_known_and_new_documents_share_a_shard(worker: InProcessWorker) -> None:
     """Results keep their order, with the new documents' ids; only what is new goes to the model, and once."""
-    answered(worker, "job_1", "Anna", "Berlin", "Otto")
+    run_job(worker, "job_1", "Anna", "Berlin", "Otto")
     mixed = [Document(0, "a", "Rio"), Document(1, "b", "Otto"), Document(2, "c", "Delta"), Document(3, "d", "Anna")]
-    results, (passes, hits) = answered(worker, "job_2", *mixed)
-    assert [(one.index, one.id, one.entities[0].text) for one in results] == [
+    results, (passes, hits) = run_job(worker, "job_2", *mixed)
+    assert [(result.index, result.id, result.entities[0].text) for result in results] == [
         (0, "a", "Rio"), (1, "b", "Otto"), (2, "c", "Delta"), (3, "d", "Anna"),
     ]  # fmt: skip
     assert (passes, hits) == (1, 2)
-    assert answered(worker, "job_3", "Rio", "Delta")[1] == (0, 2)
+    assert run_job(worker, "job_3", "Rio", "Delta")[1] == (0, 2)
 
 
 def test_what_failed_is_asked_again(worker: InProcessWorker) -> None:
     """An error is no answer."""
     texts = (f"{FaultWord.error}", "", "Anna")
     for job, hits in (("job_1", 0), ("job_2", 1)):
-        results, (passes, found) = answered(worker, job, *texts)
-        assert [one.error and one.error.code for one in results] == [
+        results, (passes, hit_count) = run_job(worker, job, *texts)
+        assert [result.error and result.error.code for result in results] == [
             DocumentErrorCode.INFERENCE_FAILED, DocumentErrorCode.EMPTY_TEXT, None,
         ]  # fmt: skip
         assert passes > 0
-        assert found == hits
+        assert hit_count == hits
 
 
 @pytest.mark.parametrize("other", [{"tenant": "t2"}, {"labels": {"place": None}}, {"options": {"threshold": 0.9}}])
@@ -239,51 +242,51 @@ def test_another_tenant_or_question_is_answered_by_the_model(
     worker: InProcessWorker, other: dict[str, Any]
 ) -> None:
     """And from then on has its own answer."""
-    answered(worker, "job_1", "Anna")
-    assert answered(worker, "job_2", "Anna", **other)[1] == (1, 0)
-    assert answered(worker, "job_3", "Anna", **other)[1] == (0, 1)
+    run_job(worker, "job_1", "Anna")
+    assert run_job(worker, "job_2", "Anna", **other)[1] == (1, 0)
+    assert run_job(worker, "job_3", "Anna", **other)[1] == (0, 1)
 
 
 def test_a_forged_place_leads_to_nobody_elses_answer(worker: InProcessWorker) -> None:
-    """Who can write to the store can point a question at another tenant's result, and gets a miss."""
-    answered(worker, "job_1", "Anna")
+    """A forged pointer from a key to another tenant's result is a miss."""
+    run_job(worker, "job_1", "Anna")
     [key] = worker.client.keys(KEYS)
-    answered(worker, "job_2", "Secret", tenant="t2")
+    run_job(worker, "job_2", "Secret", tenant="t2")
     worker.client.set(key, "job_2:0:0")
-    assert answered(worker, "job_3", "Anna")[1] == (1, 0)
+    assert run_job(worker, "job_3", "Anna")[1] == (1, 0)
 
 
 def test_deleting_a_job_deletes_what_it_was_answered(worker: InProcessWorker) -> None:
     """The cache keeps nothing of a deleted job; another job that was answered from it keeps its results."""
-    answered(worker, "job_1", "Anna")
-    kept, _ = answered(worker, "job_2", "Anna")
+    run_job(worker, "job_1", "Anna")
+    results, _ = run_job(worker, "job_2", "Anna")
     assert worker.store.run(ledger.purge_job("job_1")) == "purged"
-    assert answered(worker, "job_3", "Anna")[1] == (1, 0)
-    assert list(worker.results("job_2")) == kept
-    assert answered(worker, "job_4", "Anna")[1] == (0, 1)
+    assert run_job(worker, "job_3", "Anna")[1] == (1, 0)
+    assert list(worker.results("job_2")) == results
+    assert run_job(worker, "job_4", "Anna")[1] == (0, 1)
 
 
 def test_an_answer_is_given_for_its_time_and_no_longer(ledger_url: str, broker_url: str) -> None:
     """From when the model gave it, however often it was given since."""
 
     def brief(store: Ledger, metrics: WorkerMetrics) -> ResultCache:
-        return made(store, metrics, ttl_s=0.3)
+        return make_cache(store, metrics, ttl_s=0.3)
 
     with running_worker(ledger_url, broker_url, FakeEngine(), cache=brief) as worker:
-        answered(worker, "job_1", "Anna")
+        run_job(worker, "job_1", "Anna")
         [key] = worker.client.keys(KEYS)
         assert 0 < worker.client.pttl(key) <= 300
-        answered(worker, "job_2", "Anna")
+        run_job(worker, "job_2", "Anna")
         assert worker.client.get(key) in (b"job_1:0:0", None)
         wait_for(lambda: not worker.client.exists(key), 5, "its time is over")
-        assert answered(worker, "job_3", "Anna")[1] == (1, 0)
+        assert run_job(worker, "job_3", "Anna")[1] == (1, 0)
 
 
 def test_without_a_cache_nothing_is_looked_up_or_kept(ledger_url: str, broker_url: str) -> None:
     """Off is off."""
     with running_worker(ledger_url, broker_url, FakeEngine()) as worker:
         for job in ("job_1", "job_2"):
-            assert answered(worker, job, "Anna")[1] == (1, 0)
+            assert run_job(worker, job, "Anna")[1] == (1, 0)
         assert worker.client.keys(KEYS) == []
         assert "find_cached_results" not in worker.store.ran
 
@@ -291,9 +294,9 @@ def test_without_a_cache_nothing_is_looked_up_or_kept(ledger_url: str, broker_ur
 def test_a_shard_is_looked_up_in_one_call(worker: InProcessWorker) -> None:
     """However many documents, and places they lie in; keeping them costs none."""
     for number in range(5):
-        answered(worker, f"job_{number}", f"Anna {number}")
+        run_job(worker, f"job_{number}", f"Anna {number}")
     worker.store.ran.clear()
-    answered(worker, "job_9", *(f"Anna {number}" for number in range(8)))
+    run_job(worker, "job_9", *(f"Anna {number}" for number in range(8)))
     assert worker.store.ran.count("find_cached_results") == 1
     assert set(worker.store.ran) <= {
         "create_job",
@@ -306,16 +309,16 @@ def test_a_shard_is_looked_up_in_one_call(worker: InProcessWorker) -> None:
 
 
 def test_a_suspect_is_read_anew(worker: InProcessWorker) -> None:
-    """What may have killed a worker runs alone, document by document, and its answers are known afterwards."""
-    answered(worker, "job_1", "Anna")
+    """A crash suspect runs alone, document by document, and its results are cached afterwards."""
+    run_job(worker, "job_1", "Anna")
     message = worker.crash_workers(worker.submit("job_2", "Anna", "Otto"), deaths=1)
     assert worker.runner.extract_shard(message) == "stored"
-    assert counted(worker.metrics)["hit"] == 0
-    assert answered(worker, "job_3", "Anna", "Otto")[1] == (0, 2)
+    assert count_lookups(worker.metrics)["hit"] == 0
+    assert run_job(worker, "job_3", "Anna", "Otto")[1] == (0, 2)
 
 
 def test_answers_of_a_shard_that_is_no_longer_ours_are_not_kept(worker: InProcessWorker) -> None:
-    """Where a result is not stored, no question leads to it."""
+    """No key leads to a result that is not stored."""
     message = worker.submit("job_1", "Anna")
 
     def lose() -> None:
@@ -334,19 +337,19 @@ def test_a_store_that_is_half_full_keeps_its_room_for_jobs(worker: InProcessWork
     try:
         worker.client.config_set("maxmemory", int(used * 1.7))
         forget_memory(worker.client)
-        assert answered(worker, "job_1", "Anna")[1] == (1, 0)
+        assert run_job(worker, "job_1", "Anna")[1] == (1, 0)
         assert worker.client.keys(KEYS) == []
         worker.client.config_set("maxmemory", used * 10)
         forget_memory(worker.client)
-        answered(worker, "job_2", "Anna")
+        run_job(worker, "job_2", "Anna")
         assert len(worker.client.keys(KEYS)) == 1
     finally:
         worker.client.config_set("maxmemory", limit)
 
 
 def test_a_full_store_still_answers(worker: InProcessWorker) -> None:
-    """What was accepted completes, known answers are given, and new ones are given all the same."""
-    answered(worker, "job_1", "Anna")
+    """Accepted jobs complete, with cached results and new ones."""
+    run_job(worker, "job_1", "Anna")
     message = worker.submit("job_2", "Anna", "Otto")
     limit = int(worker.client.config_get("maxmemory")["maxmemory"])
     try:
@@ -354,8 +357,8 @@ def test_a_full_store_still_answers(worker: InProcessWorker) -> None:
         assert worker.runner.extract_shard(message) == "stored"
     finally:
         worker.client.config_set("maxmemory", limit)
-    assert counted(worker.metrics)["hit"] == 1
-    assert [one.status for one in worker.results("job_2")] == [DocumentStatus.SUCCEEDED] * 2
+    assert count_lookups(worker.metrics)["hit"] == 1
+    assert [result.status for result in worker.results("job_2")] == [DocumentStatus.SUCCEEDED] * 2
 
 
 def test_a_store_that_does_not_let_the_cache_write_loses_nothing(worker: InProcessWorker) -> None:
@@ -375,52 +378,53 @@ def test_a_store_that_does_not_let_the_cache_write_loses_nothing(worker: InProce
         worker.client.execute_command("AUTH", "default", "")
         worker.client.execute_command("ACL", "DELUSER", name)
     assert worker.get_job("job_1").counts.succeeded == 1
-    assert counted(worker.metrics) == {"hit": 0, "miss": 0, "unread": 1}
+    assert count_lookups(worker.metrics) == {"hit": 0, "miss": 0, "unread": 1}
 
 
 def test_a_cache_that_does_not_answer_is_left_alone_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
-    """One try, then none for some seconds; told once, without a word of the text."""
+    """The cache tries once, then not for some seconds; it logs one event, without the text."""
     now, store, metrics = [100.0], Down(), WorkerMetrics(CollectorRegistry())
-    cache = made(store, metrics, clock=lambda: now[0])
+    cache = make_cache(store, metrics, clock=lambda: now[0])
 
-    def ask() -> None:
+    def look_up_twice() -> None:
         documents = [Document(0, "0", "Anna"), Document(1, "1", "Otto")]
-        known = cache.look_up(Claim("run", tenant="t1"), documents, {"person": None}, Options())
-        assert known.select_missing(documents) == documents
+        cached = cache.look_up(Claim("run", tenant="t1"), documents, {"person": None}, Options())
+        assert cached.select_missing(documents) == documents
 
     for _ in range(3):
-        ask()
+        look_up_twice()
     assert store.tries == 1
     now[0] += QUIET_S
-    ask()
+    look_up_twice()
     assert store.tries == 2
-    assert counted(metrics) == {"hit": 0, "miss": 0, "unread": 8}
+    assert count_lookups(metrics) == {"hit": 0, "miss": 0, "unread": 8}
     assert [record.message for record in caplog.records] == ["cache.lookup_failed"]
     assert "Anna" not in caplog.text
 
 
 def test_an_answer_that_cannot_be_read_is_a_miss(worker: InProcessWorker) -> None:
     """Damaged, or sealed with a key that is gone; so is one that lies in a shard of fewer results."""
-    answered(worker, "job_1", "Anna")
+    run_job(worker, "job_1", "Anna")
     [key] = worker.client.keys(KEYS)
     worker.client.set(key, "job_1:0:5")
-    assert answered(worker, "job_2", "Anna")[1] == (1, 0)
+    assert run_job(worker, "job_2", "Anna")[1] == (1, 0)
     for job in ("job_1", "job_2"):
         worker.client.hset(f"{{gleaner}}:out:{job}", "0", b"\x00damaged")
-    assert answered(worker, "job_3", "Anna")[1] == (1, 0)
-    assert counted(worker.metrics)["unread"] == 0
+    assert run_job(worker, "job_3", "Anna")[1] == (1, 0)
+    assert count_lookups(worker.metrics)["unread"] == 0
 
 
 def test_what_is_read_at_once_is_bounded(worker: InProcessWorker) -> None:
     """Answers that lie scattered over many large shards are found up to a size; the model gives the others."""
     jobs = [f"job_{number}" for number in range(4)]
     for job in jobs:
-        answered(worker, job, job, "Anna " * 50)
-    questions = [key.decode().rpartition(":")[2] for key in worker.client.keys(KEYS)]
+        run_job(worker, job, job, "Anna " * 50)
+    keys = [key.decode().rpartition(":")[2] for key in worker.client.keys(KEYS)]
     size = max(len(worker.client.hget(f"{{gleaner}}:out:{job}", "0") or b"") for job in jobs)
-    found = worker.store.run(ledger.find_cached_results("t1", questions, max_bytes=size + 1))
-    assert len({one.job for one in found if one}) == 2
-    assert len({one.job for one in worker.store.run(ledger.find_cached_results("t1", questions)) if one}) == 4
+    bounded = worker.store.run(ledger.find_cached_results("t1", keys, max_bytes=size + 1))
+    assert len({answer.job for answer in bounded if answer}) == 2
+    unbounded = worker.store.run(ledger.find_cached_results("t1", keys))
+    assert len({answer.job for answer in unbounded if answer}) == 4
 
 
 def test_the_store_learns_no_text_from_the_cache(ledger_url: str, broker_url: str) -> None:
@@ -428,11 +432,11 @@ def test_the_store_learns_no_text_from_the_cache(ledger_url: str, broker_url: st
     codec = Codec([base64.b64encode(os.urandom(32)).decode()])
 
     def sealed(store: Ledger, metrics: WorkerMetrics) -> ResultCache:
-        return made(store, metrics, codec=codec)
+        return make_cache(store, metrics, codec=codec)
 
     with running_worker(ledger_url, broker_url, FakeEngine(), codec=codec, cache=sealed) as worker:
-        answered(worker, "job_1", "Zyxwmarker", labels={"Zyxwmarker": None})
-        results, cost = answered(worker, "job_2", "Zyxwmarker", labels={"Zyxwmarker": None})
+        run_job(worker, "job_1", "Zyxwmarker", labels={"Zyxwmarker": None})
+        results, cost = run_job(worker, "job_2", "Zyxwmarker", labels={"Zyxwmarker": None})
         assert cost == (0, 1)
         assert results[0].entities[0].text == "Zyxwmarker"
         [key] = worker.client.keys(KEYS)

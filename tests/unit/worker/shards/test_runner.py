@@ -25,9 +25,9 @@ QUEUE = naming.queue_name(MODEL, Priority.STANDARD)
 
 @pytest.fixture
 def worker(ledger_url: str, broker_url: str) -> Iterator[InProcessWorker]:
-    """A worker with the fake engine."""
-    with running_worker(ledger_url, broker_url, FakeEngine()) as made:
-        yield made
+    """Return a worker with the fake engine."""
+    with running_worker(ledger_url, broker_url, FakeEngine()) as running:
+        yield running
 
 
 def test_a_message_becomes_a_finished_shard(worker: InProcessWorker) -> None:
@@ -42,7 +42,7 @@ def test_a_message_becomes_a_finished_shard(worker: InProcessWorker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "own", "thresholds"),
+    ("options", "overrides", "thresholds"),
     [
         ({}, None, (0.3, 0.3)),
         ({"threshold": 0.5}, None, (0.5, 0.5)),
@@ -52,12 +52,16 @@ def test_a_message_becomes_a_finished_shard(worker: InProcessWorker) -> None:
     ],
 )
 def test_the_model_s_default_threshold_is_for_what_names_none(
-    ledger_url: str, broker_url: str, options: dict[str, Any], own: dict[str, Any] | None, thresholds: tuple[float]
+    ledger_url: str,
+    broker_url: str,
+    options: dict[str, Any],
+    overrides: dict[str, Any] | None,
+    thresholds: tuple[float],
 ) -> None:
     """For a whole job, for labels without one, under a document's own options; the job says which it was."""
     engine = FakeEngine()
     with running_worker(ledger_url, broker_url, engine, default_threshold=0.3) as worker:
-        document = Document(0, "0", "Anna of Berlin", options=own)
+        document = Document(0, "0", "Anna of Berlin", options=overrides)
         message = worker.submit("job_1", document, labels={"person": None, "city": None}, options=options)
         worker.runner.extract_shard(message)
         assert worker.get_job("job_1").default_threshold == 0.3
@@ -189,11 +193,11 @@ def test_a_shard_is_at_risk_from_its_first_text_on(worker: InProcessWorker) -> N
     seen: list[set[bytes]] = []
     cut = worker.runner._documents._cut_document
 
-    def look(*args: Any) -> Any:
+    def record_suspects(*args: Any) -> Any:
         seen.append(worker.crash_suspects())
         return cut(*args)
 
-    worker.runner._documents._cut_document = look  # type: ignore[method-assign]
+    worker.runner._documents._cut_document = record_suspects  # type: ignore[method-assign]
     worker.runner.extract_shard(worker.submit("job_1", "Anna"))
     assert seen == [{b"job_1:0"}]
     assert worker.crash_suspects() == set()
@@ -232,21 +236,21 @@ def test_a_suspect_that_takes_long_leaves_the_worker_to_others_in_between(ledger
     engine = FakeEngine(seconds_per_forward=0.02)
     with running_worker(ledger_url, broker_url, engine, budget_s=0.2) as worker:
         suspect = worker.crash_workers(worker.submit("job_1", "Anna went. " * 250, "Otto"), deaths=1)
-        others = [worker.submit(f"job_2{at}", "Rio", "Lima", tenant=f"other{at}") for at in range(3)]
+        messages = [worker.submit(f"job_2{at}", "Rio", "Lima", tenant=f"other{at}") for at in range(3)]
         seen: list[tuple[set[str], set[bytes]]] = []
         forward = engine.forward
 
-        def look(batch: tuple[Window, ...]) -> tuple[Window, ...]:
+        def record_suspects(batch: tuple[Window, ...]) -> tuple[Window, ...]:
             seen.append(({window.owner.job_id for window in batch}, worker.crash_suspects()))
             return forward(batch)
 
-        engine.forward = look  # type: ignore[method-assign]
+        engine.forward = record_suspects  # type: ignore[method-assign]
         with ThreadPoolExecutor() as pool:
             slow = pool.submit(worker.runner.extract_shard, suspect)
             while not seen:
                 pass
             began = monotonic()
-            for message in others:
+            for message in messages:
                 assert pool.submit(worker.runner.extract_shard, message).result(20) == "stored"
             assert monotonic() - began < 5
             assert not slow.done()

@@ -19,16 +19,16 @@ LABELS = {"a": None, "b": None, "c": None}
 
 def test_runners_up_come_from_every_window_that_saw_the_words() -> None:
     """The best score of each other label counts, three at most; the window is that of the best score."""
-    kept = Span(3, 5, 0, 0.9)
+    span = Span(3, 5, 0, 0.9)
     seen = [
         WindowedSpan(Span(3, 5, 0, 0.8, ((1, 0.5), (2, 0.1))), 0, 9),
         WindowedSpan(Span(3, 5, 0, 0.9, ((1, 0.3), (3, 0.2))), 2, 7),
         WindowedSpan(Span(3, 5, 4, 0.7), 0, 9),
         WindowedSpan(Span(3, 6, 5, 0.95), 0, 9),
     ]
-    [why] = explain_spans([kept], seen)
-    assert why.runners_up == ((4, 0.7), (1, 0.5), (3, 0.2))
-    assert why.window == (2, 7)
+    [explanation] = explain_spans([span], seen)
+    assert explanation.runners_up == ((4, 0.7), (1, 0.5), (3, 0.2))
+    assert explanation.window == (2, 7)
 
 
 def test_confidence_lies_between_the_knots() -> None:
@@ -49,7 +49,7 @@ def test_a_calibration_that_makes_no_sense_is_refused(bad: Any) -> None:
 
 
 def test_a_model_may_ship_a_calibration(tmp_path: Path) -> None:
-    """One that makes no sense ends the start, and is named; the shipped model's makes sense."""
+    """An invalid one ends the start, and is named; the shipped model's is valid."""
     assert resolve.read_calibration(tmp_path) == ()
     file = tmp_path / resolve.CALIBRATION
     file.write_text('{"version": 1, "knots": [[0.2, 0.1], [0.9, 1]]}')
@@ -64,8 +64,8 @@ def test_a_model_may_ship_a_calibration(tmp_path: Path) -> None:
     )  # type: ignore[operator]
 
 
-def explained(text: str, engine: FakeEngine, **options: Any) -> Any:
-    """The result of a text whose spans have runners-up, through cut and merge."""
+def explain_text(text: str, engine: FakeEngine, **options: Any) -> Any:
+    """Cut and merge a text whose spans have runners-up; return its result."""
     plan = cut_document(
         Document(0, "0", text), JobContext(ShardRef("j", 0), LABELS, Options(explain=True, **options)), engine
     )
@@ -80,9 +80,9 @@ def explained(text: str, engine: FakeEngine, **options: Any) -> Any:
 
 def test_entities_say_why() -> None:
     """A short text was seen whole; without a calibration the confidence is unknown."""
-    result = explained("é Ada met", FakeEngine(), offset_unit="byte")
+    result = explain_text("é Ada met", FakeEngine(), offset_unit="byte")
     [entity] = result.to_dict()["entities"]
-    assert {one["label"] for one in entity["explain"]["runners_up"]} == set(LABELS) - {entity["label"]}
+    assert {runner_up["label"] for runner_up in entity["explain"]["runners_up"]} == set(LABELS) - {entity["label"]}
     assert entity["explain"]["window"] == {"start": 0, "end": 10}
     assert entity["explain"]["confidence"] is None
 
@@ -90,7 +90,7 @@ def test_entities_say_why() -> None:
 def test_of_a_long_text_the_window_holds_the_entity() -> None:
     """And is smaller than the text."""
     text = " ".join(f"Ada{n} went home." for n in range(40))
-    result = explained(text, small_engine())
+    result = explain_text(text, small_engine())
     assert len(result.entities) == 40
     for entity in result.entities:
         assert entity.explain is not None

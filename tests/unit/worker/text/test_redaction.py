@@ -26,29 +26,33 @@ ADA, BOB, AGAIN, ELY = (
 ALL = [ADA, BOB, AGAIN, ELY]
 
 
-def shown(found: list[EntityRange], unit: OffsetUnit = "codepoint", text: str = TEXT, **how: Any) -> RedactedText:
-    """The text with these entities hidden."""
-    return redact_text(text, found, RedactionRules(Redact(**how), unit, KEY))
+def redact_all(
+    entities: list[EntityRange], unit: OffsetUnit = "codepoint", text: str = TEXT, **how: Any
+) -> RedactedText:
+    """Redact these entities of the text."""
+    return redact_text(text, entities, RedactionRules(Redact(**how), unit, KEY))
 
 
 def test_labels_stand_for_entities() -> None:
     """Numbered, a value has the same number wherever it stands in the document."""
-    assert shown(ALL).text == "[PERSON] met [PERSON] at [PERSON]'s house in [CITY_NAME]."
-    assert shown(ALL, numbered=True).text == "[PERSON_1] met [PERSON_2] at [PERSON_1]'s house in [CITY_NAME_1]."
-    assert shown([EntityRange(0, 3, "?!", 1)]).text.startswith("[ENTITY] Lovelace")
+    assert redact_all(ALL).text == "[PERSON] met [PERSON] at [PERSON]'s house in [CITY_NAME]."
+    assert (
+        redact_all(ALL, numbered=True).text == "[PERSON_1] met [PERSON_2] at [PERSON_1]'s house in [CITY_NAME_1]."
+    )
+    assert redact_all([EntityRange(0, 3, "?!", 1)]).text.startswith("[ENTITY] Lovelace")
 
 
 def test_a_mask_is_as_long_as_the_value_or_as_wanted() -> None:
     """By default every offset of the text stays what it was, in the unit that the client counts in."""
-    assert shown(ALL, mode="mask").text == "************ met *** at ************'s house in ***."
-    assert shown([BOB], mode="mask", character="█", length=2).text.startswith("Ada Lovelace met ██ at")
-    assert shown([EntityRange(0, 1, "x", 1)], "utf16", "😀 é", mode="mask").text == "** é"
-    assert shown([EntityRange(2, 3, "x", 1)], "byte", "😀 é", mode="mask").text == "😀 **"
+    assert redact_all(ALL, mode="mask").text == "************ met *** at ************'s house in ***."
+    assert redact_all([BOB], mode="mask", character="█", length=2).text.startswith("Ada Lovelace met ██ at")
+    assert redact_all([EntityRange(0, 1, "x", 1)], "utf16", "😀 é", mode="mask").text == "** é"
+    assert redact_all([EntityRange(2, 3, "x", 1)], "byte", "😀 é", mode="mask").text == "😀 **"
 
 
 def test_only_chosen_labels_are_hidden() -> None:
-    """The rest stays, and the places of all entities are told."""
-    left = shown(ALL, labels=["person"])
+    """The rest stays, and all entities have new offsets."""
+    left = redact_all(ALL, labels=["person"])
     assert left.text == "[PERSON] met [PERSON] at [PERSON]'s house in Ely."
     assert [left.text[start:end] for start, end in left.ranges] == ["[PERSON]", "[PERSON]", "[PERSON]", "Ely"]
 
@@ -57,7 +61,9 @@ def test_a_token_is_the_values_own() -> None:
     """The same value gives the same token whatever its label and its spaces; another key gives another."""
     text = "Ada\nLovelace or Ada Lovelace"
     pair = [EntityRange(0, 12, "person", 1), EntityRange(16, 28, "author", 1)]
-    first, second = re.findall(r"\[(?:PERSON|AUTHOR):([0-9a-f]{16})\]", shown(pair, text=text, mode="hash").text)
+    first, second = re.findall(
+        r"\[(?:PERSON|AUTHOR):([0-9a-f]{16})\]", redact_all(pair, text=text, mode="hash").text
+    )
     assert first == second
     other = redact_text(
         text, pair, RedactionRules(Redact(mode="hash"), "codepoint", derive_tenant_key("a secret", "other"))
@@ -75,18 +81,18 @@ def test_overlapping_entities_are_hidden_as_one() -> None:
         EntityRange(12, 19, "country", 0.9),
         EntityRange(0, 8, "word", 0.99),
     ]
-    left = shown(nested, text=text)
+    left = redact_all(nested, text=text)
     assert left.text == "[COMPANY] in London"
     assert left.ranges == ((0, 9), (0, 9), (0, 9))
     same = [EntityRange(0, 3, "low", 0.5), EntityRange(0, 3, "high", 0.7)]
-    assert shown(same, text=text).text.startswith("[HIGH] Bank")
+    assert redact_all(same, text=text).text.startswith("[HIGH] Bank")
 
 
 def test_an_entity_that_is_not_hidden_gives_up_what_it_shares() -> None:
     """Its place covers what stands for the hidden part, so that its text cannot tell that."""
     text = "the Bank of England in London"
-    found = [EntityRange(0, 19, "company", 0.9), EntityRange(12, 19, "country", 0.8)]
-    left = shown(found, text=text, labels=["country"])
+    entities = [EntityRange(0, 19, "company", 0.9), EntityRange(12, 19, "country", 0.8)]
+    left = redact_all(entities, text=text, labels=["country"])
     assert [left.text[start:end] for start, end in left.ranges] == ["the Bank of [COUNTRY]", "[COUNTRY]"]
 
 
@@ -105,7 +111,7 @@ units = st.sampled_from(["codepoint", "utf16", "byte"])
 
 @st.composite
 def texts_with_entities(draw: st.DrawFn) -> tuple[str, list[EntityRange]]:
-    """A text and spans anywhere in it, overlapping as they like."""
+    """Draw a text and spans anywhere in it, with any overlaps."""
     text = draw(letters)
     spans = draw(st.lists(st.tuples(*[st.integers(0, len(text) - 1)] * 2), max_size=6))
     return text, [
@@ -115,13 +121,13 @@ def texts_with_entities(draw: st.DrawFn) -> tuple[str, list[EntityRange]]:
 
 @given(texts_with_entities(), modes, units, st.sampled_from([None, ["x"], ["x", "y"]]))
 def test_nothing_hidden_stays_and_nothing_else_changes(
-    given_: tuple[str, list[EntityRange]], mode: dict[str, Any], unit: OffsetUnit, labels: list[str] | None
+    drawn: tuple[str, list[EntityRange]], mode: dict[str, Any], unit: OffsetUnit, labels: list[str] | None
 ) -> None:
     """Take the shown parts out again and what is left is the text without the hidden words, in order."""
-    text, found = given_
+    text, entities = drawn
     how = Redact(**mode, labels=labels)
-    left = redact_text(text, found, RedactionRules(how, unit, KEY))
-    hidden = {at for one in found if how.covers(one.label) for at in range(one.start, one.end)}
+    left = redact_text(text, entities, RedactionRules(how, unit, KEY))
+    hidden = {at for e in entities if how.covers(e.label) for at in range(e.start, e.end)}
     for at in range(1, len(text)):
         if at - 1 in hidden and continues_word(text, at):
             hidden.add(at)
@@ -129,27 +135,27 @@ def test_nothing_hidden_stays_and_nothing_else_changes(
         if at in hidden and continues_word(text, at):
             hidden.add(at - 1)
 
-    covers = [place for one, place in zip(found, left.ranges, strict=True) if how.covers(one.label)]
+    covers = [range_ for e, range_ in zip(entities, left.ranges, strict=True) if how.covers(e.label)]
     gone = {at for start, end in covers for at in range(start, end)}
     assert "".join(c for at, c in enumerate(left.text) if at not in gone) == "".join(
         c for at, c in enumerate(text) if at not in hidden
     )
     for start, end in covers:
         assert re.fullmatch(r"(\[[XYZ](_\d+|:[0-9a-f]{16})?\]|\*+)", left.text[start:end])
-    for one, (start, end) in zip(found, left.ranges, strict=True):
-        if hidden.isdisjoint(range(one.start, one.end)):
-            assert left.text[start:end] == text[one.start : one.end]
+    for e, (start, end) in zip(entities, left.ranges, strict=True):
+        if hidden.isdisjoint(range(e.start, e.end)):
+            assert left.text[start:end] == text[e.start : e.end]
     if mode == {"mode": "mask"}:
         assert counted(left.text, unit) == counted(text, unit)
 
 
 def counted(text: str, unit: OffsetUnit) -> int:
-    """The text's length in a unit."""
+    """Return the text's length in a unit."""
     return {"codepoint": len(text), "utf16": len(text.encode("utf-16-le")) // 2, "byte": len(text.encode())}[unit]
 
 
 def extract(text: str, engine: FakeEngine, key: bytes | None = KEY, **options: Any) -> Any:
-    """The result of a text, through cut and merge."""
+    """Cut and merge a text; return its result."""
     plan = cut_document(
         Document(0, "0", text),
         JobContext(ShardRef("j", 0), {"a": None, "b": None}, Options(**options), redact_key=key),
@@ -176,12 +182,12 @@ def test_a_result_tells_no_value(words: list[str], unit: OffsetUnit) -> None:
         (e.start, e.end, e.label) for e in plain.entities
     ]
     before: list[Entity] = list(plain.entities)
-    for entity, known in zip(result.entities, before, strict=True):
-        assert known.text not in entity.text
+    for entity, original in zip(result.entities, before, strict=True):
+        assert original.text not in entity.text
         assert entity.redacted is not None
         assert part(result.redacted_text, *entity.redacted) == entity.text
-        assert part(text, entity.start, entity.end) == known.text
-    assert all(known.text not in str(result.to_dict()) for known in before if len(known.text) > 2)
+        assert part(text, entity.start, entity.end) == original.text
+    assert all(original.text not in str(result.to_dict()) for original in before if len(original.text) > 2)
 
 
 def test_what_was_not_read_whole_is_not_redacted() -> None:

@@ -11,7 +11,7 @@ ENGINE = FakeEngine()
 
 
 def cut(text: str) -> list[str]:
-    """The sentences as text."""
+    """Return the sentences as text."""
     _, starts, ends = ENGINE.split(text)
     firsts = [*find_sentence_starts(text, starts, ends), len(starts)]
     return [text[starts[first] : ends[last - 1]] for first, last in pairwise(firsts)]

@@ -8,20 +8,22 @@ from worker.text.spans import SpanCandidate, SpanContext, combine_candidates, se
 
 
 def quadratic(ranked: list[Span], flat: bool, multi_label: bool) -> list[Span]:
-    """The rule as gliner states it: compare with everything kept so far."""
-    kept: list[Span] = []
+    """Apply the rule as gliner states it: compare with all spans selected so far."""
+    selected: list[Span] = []
     for span in ranked:
-        if not any(_clash(span, other, flat, multi_label) for other in kept):
-            kept.append(span)
-    return sorted(kept, key=lambda span: span.start)
+        if not any(_clash(span, other, flat, multi_label) for other in selected):
+            selected.append(span)
+    return sorted(selected, key=lambda span: span.start)
 
 
-def _clash(one: Span, two: Span, flat: bool, multi_label: bool) -> bool:
-    if (one.start, one.end) == (two.start, two.end):
+def _clash(first: Span, second: Span, flat: bool, multi_label: bool) -> bool:
+    if (first.start, first.end) == (second.start, second.end):
         return not multi_label
-    if one.end <= two.start or two.end <= one.start:
+    if first.end <= second.start or second.end <= first.start:
         return False
-    nested = (one.start <= two.start and two.end <= one.end) or (two.start <= one.start and one.end <= two.end)
+    nested = (first.start <= second.start and second.end <= first.end) or (
+        second.start <= first.start and first.end <= second.end
+    )
     return flat or not nested
 
 
@@ -51,9 +53,9 @@ def test_threshold_zero_takes_no_hours() -> None:
         for label in range(80)
     ]
 
-    kept = select_spans(sorted(spans, key=lambda span: -span.score), flat=False, multi_label=False)
+    selected = select_spans(sorted(spans, key=lambda span: -span.score), flat=False, multi_label=False)
 
-    assert len({(s.start, s.end) for s in kept}) == len(kept)
+    assert len({(s.start, s.end) for s in selected}) == len(selected)
 
 
 def test_the_whole_span_wins_over_the_cut_one() -> None:
@@ -65,7 +67,7 @@ def test_the_whole_span_wins_over_the_cut_one() -> None:
 
 
 def test_an_edge_span_loses_to_one_seen_in_context() -> None:
-    """Where two windows disagree, the one that did not cut there is believed."""
+    """If two windows disagree, the one that did not cut there wins."""
     edge = SpanCandidate(Span(9, 10, 0, 0.99), SpanContext.AT_EDGE, cut_right=True)
     inside = SpanCandidate(Span(8, 10, 0, 0.6), SpanContext.INSIDE)
 
@@ -83,7 +85,7 @@ def test_a_span_found_twice_keeps_its_best_score() -> None:
 
 
 def test_a_span_over_two_sentences_spoils_neither() -> None:
-    """One person "Tim Cook. Ada Lovelace" does not remove the two that their sentences have."""
+    """A person "Tim Cook. Ada Lovelace" does not remove the two that their sentences have."""
     cook = SpanCandidate(Span(3, 5, 0, 0.9), SpanContext.SENTENCE)
     lovelace = SpanCandidate(Span(6, 8, 0, 0.9), SpanContext.SENTENCE, cut_left=True)
     both = SpanCandidate(Span(3, 8, 0, 0.99), SpanContext.INSIDE)

@@ -31,7 +31,7 @@ WHITESPACE = join_marks(make_pattern_splitter(WORD))
 
 
 def test_the_pattern_is_gliners() -> None:
-    """What `char` takes for words of other scripts is what gliner's splitter `whitespace` does."""
+    """`char` splits other scripts as gliner's splitter `whitespace` does."""
     assert WhitespaceTokenSplitter().whitespace_pattern.pattern == WORD
 
 

@@ -18,7 +18,7 @@ LABELS: Labels = {"person": None, "place": None}
 
 
 def plan_for(text: str, engine: FakeEngine, labels: Labels = LABELS, **options: object) -> Plan:
-    """How the engine would read the text."""
+    """Return the engine's plan for a text."""
     return cut_document(Document(0, "a", text), JobContext(OWNER, labels, Options.model_validate(options)), engine)
 
 
@@ -36,7 +36,7 @@ def extract(text: str, engine: FakeEngine, labels: Labels = LABELS, **options: o
 
 
 def test_a_text_that_fits_is_one_window_of_its_own_words() -> None:
-    """The common case: the window is what gliner would read, in pieces with the prompt and special tokens."""
+    """The common case: the window is what gliner would read, in tokens with the prompt and special tokens."""
     [window] = plan_for("Ada met Bob.", FakeEngine()).windows
 
     assert window.words == ("Ada", "met", "Bob", ".")
@@ -52,22 +52,22 @@ def test_a_text_that_fits_is_one_window_of_its_own_words() -> None:
 )
 @settings(deadline=None)
 def test_no_window_is_ever_too_long_and_no_word_or_label_is_left_out(words: list[str], labels: Labels) -> None:
-    """Whatever text and labels: rows stay within words and pieces, and every word is asked for every label."""
+    """Whatever text and labels: rows stay within words and tokens, and every word is asked for every label."""
     engine = small_engine(max_row_tokens=100)
     plan = plan_for(" ".join(words), engine, labels)
     spec = engine.spec
 
-    asked = {(i, label) for p in plan.positions for i in range(p.first, p.last) for label in p.labels}
+    covered = {(i, label) for p in plan.positions for i in range(p.first, p.last) for label in p.labels}
     if plan.error is None:
-        assert {(i, label) for i in range(len(words)) for label in range(len(labels))} == asked
+        assert {(i, label) for i in range(len(words)) for label in range(len(labels))} == covered
     else:
         assert not words
     for window in plan.windows:
         assert len(window.words) <= spec.max_words
         assert window.row_tokens <= spec.max_row_tokens
-        giant = len(window.words) == 1 and len(window.words[0]) == 400
+        is_oversized = len(window.words) == 1 and len(window.words[0]) == 400
         real = 3 + sum(engine.count(window.words)) + sum(1 + n for n in engine.count(window.prompts))
-        assert giant or window.row_tokens == real
+        assert is_oversized or window.row_tokens == real
 
 
 def test_windows_overlap_by_four_times_the_longest_entity() -> None:
@@ -80,14 +80,14 @@ def test_windows_overlap_by_four_times_the_longest_entity() -> None:
 
 
 def test_windows_begin_and_end_with_sentences() -> None:
-    """Where sentences end in reach, no window starts or stops inside one."""
+    """No window starts or stops inside a sentence if one ends in reach."""
     plan = plan_for("Ten small words stand in this very sentence, I count. " * 100, FakeEngine())
 
     assert all(p.first % 12 == 0 and p.last % 12 == 0 for p in plan.positions)
 
 
-def test_sentences_are_read_alone_too_unless_told_otherwise() -> None:
-    """A long text's sentences have windows of their own; without close reading there are only large ones."""
+def test_sentences_are_also_read_alone_unless_switched_off() -> None:
+    """A long text's sentences have separate windows; without the sentence pass there are only large ones."""
     document = Document(0, "a", "Ada went home. " * 30)
 
     both = cut_document(document, JobContext(OWNER, LABELS), small_engine())
@@ -102,12 +102,12 @@ def test_an_entity_is_found_wherever_it_stands(filler: str) -> None:
     """An entity of the longest width, put before every word of a long text, is found whole each time."""
     engine = small_engine()
     words = (filler + " ").lower() * 12
-    places = [0, *(i + 1 for i, c in enumerate(words) if c == " ")]
-    for place in places:
-        text = f"{words[:place]}Ada King Lovelace {words[place:]}"
+    offsets = [0, *(i + 1 for i, c in enumerate(words) if c == " ")]
+    for offset in offsets:
+        text = f"{words[:offset]}Ada King Lovelace {words[offset:]}"
         result = extract(text, engine)
 
-        assert [("Ada King Lovelace", place)] == [(e.text, e.start) for e in result.entities]
+        assert [("Ada King Lovelace", offset)] == [(e.text, e.start) for e in result.entities]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_short_text_is_not_truncated() -> None:
 
 
 def test_one_giant_word_costs_only_its_own_tail() -> None:
-    """A word longer than the model's row gets a window of its own, says so, and its neighbours are found."""
+    """A word longer than the model's row gets a separate window and a warning, and its neighbours are found."""
     result = extract(f"Ada saw {'x' * 5000} then Bob left", small_engine())
 
     assert [e.text for e in result.entities] == ["Ada", "Bob"]
@@ -168,12 +168,12 @@ def test_many_labels_are_asked_in_several_passes() -> None:
     plan = plan_for("Ada went to Rome", FakeEngine(), labels)
 
     assert len(plan.windows) > 1
-    assert list(range(200)) == sorted(i for place in plan.positions for i in place.labels)
+    assert list(range(200)) == sorted(i for position in plan.positions for i in position.labels)
     assert run(plan, FakeEngine()).status is DocumentStatus.SUCCEEDED
 
 
 def test_a_label_that_fits_no_row_is_refused() -> None:
-    """One label longer than the model's row is a clear error, not a silent cut."""
+    """A label longer than the model's row is an error, not a silent cut."""
     plan = plan_for("Ada", small_engine(), {"ok": None, "big": "word " * 400})
 
     assert plan.error is not None

@@ -22,7 +22,7 @@ WRITTEN = join_marks(SPLIT)
 
 
 def words(text: str) -> list[str]:
-    """The words as a model with gliner's splitter reads them."""
+    """Return the words as a model with gliner's splitter reads them."""
     return [*WRITTEN(text).words]
 
 
@@ -83,13 +83,13 @@ LETTERS = st.text(st.sampled_from("ab é\u0301\u200b\u200d\u00adสั日本\u30
 def test_what_is_hidden_ends_where_written_words_end(text: str, data: st.DataObject) -> None:
     """No mark, joiner or letter of a hidden word stays next to what stands in its place."""
     spans = data.draw(st.lists(st.tuples(*[st.integers(0, len(text) - 1)] * 2), min_size=1, max_size=4))
-    found = [EntityRange(min(pair), max(pair) + 1, "x", 0.5) for pair in spans]
-    shown = redact_text(text, found, RedactionRules(Redact(mode="mask"), "codepoint", None)).text
+    entities = [EntityRange(min(pair), max(pair) + 1, "x", 0.5) for pair in spans]
+    shown = redact_text(text, entities, RedactionRules(Redact(mode="mask"), "codepoint", None)).text
     assert len(shown) == len(text)
     for at in range(1, len(text)):
         if continues_word(text, at):
             assert (shown[at] == "*") == (shown[at - 1] == "*")
-    assert all(shown[at] == "*" for one in found for at in range(one.start, one.end))
+    assert all(shown[at] == "*" for entity in entities for at in range(entity.start, entity.end))
 
 
 @pytest.mark.parametrize("joiner", sorted(INVISIBLE))
@@ -113,7 +113,7 @@ def test_a_decomposed_name_is_found_and_hidden_as_the_composed_one() -> None:
     texts = {
         form: unicodedata.normalize(form, "So José Martínez met Zoë Ångström in Bonn.") for form in ("NFC", "NFD")
     }
-    shown, pieces = {}, set()
+    shown, lengths = {}, set()
     for form, text in texts.items():
         options = Options(redact=True)
         plan = cut_document(
@@ -123,7 +123,7 @@ def test_a_decomposed_name_is_found_and_hidden_as_the_composed_one() -> None:
             Span(at, at + 1, 0, 0.9) for at, word in enumerate(plan.windows[0].words) if word[0].isupper()
         )
         shown[form] = merge_windows(plan, Findings.collect(plan, [spans]), 1).redacted_text
-        pieces.add(plan.windows[0].row_tokens)
-    assert len(pieces) == 1
+        lengths.add(plan.windows[0].row_tokens)
+    assert len(lengths) == 1
     assert shown["NFC"] == shown["NFD"]
     assert not re.search("[\u0301\u0308\u030a]", shown["NFD"] or "")
