@@ -1,4 +1,4 @@
-"""The `gleaner` command: every subcommand, global options, and what becomes of exceptions."""
+"""The `gleaner` command: subcommands, global options, and messages and exit codes for exceptions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from gleaner.cli.commands import (
     webhooks,
 )
 from gleaner.cli.connection import Globals, Key, Url
-from gleaner.cli.escaping import plain
+from gleaner.cli.escaping import escape_text
 from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.files.journal import JournalError
 from gleaner.cli.files.rows import InputError
@@ -38,37 +38,39 @@ from gleaner.localstack.errors import StackError
 
 
 class _Commands(TyperGroup):
-    """Ends a command that raised with a sentence and a code instead of a traceback."""
+    """Converts an exception of a command to a sentence and an exit code instead of a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the subcommand."""
         try:
             return super().invoke(ctx)
         except GleanerError as failure:
-            raise _ended(exit_codes.explain(failure), exit_codes.GATEWAY) from failure
+            raise _make_exit(exit_codes.explain_error(failure), exit_codes.GATEWAY) from failure
         except (CommandError, InputError, JournalError) as failure:
-            raise _ended(str(failure), exit_codes.USAGE) from failure
+            raise _make_exit(str(failure), exit_codes.USAGE) from failure
         except StackError as failure:
-            raise _ended(str(failure), exit_codes.STACK_FAILED) from failure
+            raise _make_exit(str(failure), exit_codes.STACK_FAILED) from failure
         except OSError as failure:
-            if failure.errno == errno.EPIPE:  # whoever read our output has enough; typer ends quietly
+            if failure.errno == errno.EPIPE:  # the reader of the output closed it; typer ends quietly
                 raise
             where = "" if failure.filename is None else f"{os.fsdecode(failure.filename)}: "
-            raise _ended(f"{where}{failure.strerror or failure}", exit_codes.USAGE) from failure
+            raise _make_exit(f"{where}{failure.strerror or failure}", exit_codes.USAGE) from failure
         except KeyboardInterrupt:
             raise typer.Exit(exit_codes.INTERRUPTED) from None
 
 
 def prepare_streams() -> None:
-    """Have standard output and error take every text: what their encoding lacks is printed as an escape."""
+    """Make standard output and error accept every text: characters outside their encoding become escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _ended(sentence: str, code: int) -> typer.Exit:
-    # As Text, escaped: a path or an answer may hold what looks like markup, or steers a terminal.
-    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), plain(sentence, keep="\n")), soft_wrap=True)
+def _make_exit(sentence: str, code: int) -> typer.Exit:
+    # As Text, escaped: a path or a response may contain markup of Rich or control characters of the terminal.
+    Console(stderr=True).print(
+        Text.assemble(("error: ", "bold red"), escape_text(sentence, keep="\n")), soft_wrap=True
+    )
     return typer.Exit(code)
 
 
@@ -85,27 +87,28 @@ app = typer.Typer(
 def gleaner(context: typer.Context, url: Url = None, key: Key = None) -> None:
     """GLiNER entity extraction as an asynchronous batch service.
 
-    Exit codes: 0 all is well, 1 documents or the stack failed, 2 usage, 3 no gateway or refused, 130 interrupted.
+    Exit codes: 0 success, 1 documents or the stack failed, 2 usage, 3 gateway unreachable or refused, 130
+    interrupted.
     """
     context.obj = Globals(url, key)
 
 
-app.command()(up.up)
-app.command()(demo.demo)
-app.command()(extract.extract)
-app.command()(redact.redact)
-app.command()(evaluate.evaluate)
-app.command()(evaluate.suggest_thresholds)
-app.command()(jobs.jobs)
-app.command()(jobs.watch)
-app.command()(jobs.results)
-app.command()(jobs.cancel)
-app.command()(jobs.retry)
-app.command()(jobs.purge)
-app.command()(service.models)
-app.command()(service.limits)
-app.command()(top.top)
-app.command()(doctor.doctor)
+app.command("up")(up.run_stack)
+app.command("demo")(demo.run_demo)
+app.command("extract")(extract.extract_files)
+app.command("redact")(redact.redact_files)
+app.command("evaluate")(evaluate.evaluate_model)
+app.command("suggest-thresholds")(evaluate.suggest_thresholds)
+app.command("jobs")(jobs.list_jobs)
+app.command("watch")(jobs.watch_job)
+app.command("results")(jobs.print_results)
+app.command("cancel")(jobs.cancel_job)
+app.command("retry")(jobs.retry_job)
+app.command("purge")(jobs.purge_job)
+app.command("models")(service.list_models)
+app.command("limits")(service.show_limits)
+app.command("top")(top.show_metrics)
+app.command("doctor")(doctor.run_doctor)
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
 app.add_typer(webhooks.app, name="webhooks")

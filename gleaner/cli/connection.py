@@ -1,4 +1,4 @@
-"""Which gateway a command talks to, and with which key: options, else environment, else the local stack."""
+"""The gateway and key of a command: from its options, else the environment, else the local stack."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ Key = Annotated[
     ),
 ]
 DataDirectory = Annotated[
-    Path, typer.Option("--data-dir", envvar="GLEANER_DATA_DIR", help="Where the local stack keeps its files.")
+    Path, typer.Option("--data-dir", envvar="GLEANER_DATA_DIR", help="Folder of the local stack's files.")
 ]
 
 
 class NoGatewayError(GleanerError):
-    """No gateway was named, and no local stack runs."""
+    """No gateway was named, and no local stack is running."""
 
 
 @dataclass(frozen=True, slots=True)
 class Globals:
-    """Options given before the command's name; the same ones after it win."""
+    """Options before the command's name; the same options after it take precedence."""
 
     url: str | None = None
     key: str | None = None
@@ -59,19 +59,19 @@ class Globals:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """What the options say about the gateway; nothing is looked up before `client`."""
+    """The options that select a gateway; they are resolved in `open_client`."""
 
     url: str | None
     key: str | None
     data_dir: Path
 
-    def client(self, *, retries: int = 2) -> Client:
-        """A client for the gateway that was named, or for the stack that runs in the data directory.
+    def open_client(self, *, retries: int = 2) -> Client:
+        """Return a client for the named gateway, or for the stack that runs in the data directory.
 
-        By default it gives up soon (about a second without an answer): somebody is waiting at the keyboard.
+        By default it gives up after about a second without a response, because a person is waiting.
 
         Raises:
-            NoGatewayError: there is neither.
+            NoGatewayError: there is neither, or the URL or the proxy settings are invalid.
         """
         url, key = self.url, self.key
         directory = DataDir.from_path(self.data_dir)
@@ -79,8 +79,8 @@ class Gateway:
         if url is None:
             if stack is None:
                 raise NoGatewayError(
-                    "no gateway: start one with `gleaner up`, or name it by --url "
-                    f"(no stack runs in {directory.root})"
+                    f"no gateway: no stack is running in {directory.root}; start one with `gleaner up`, or name a "
+                    "gateway with --url"
                 )
             url = str(stack["gateway_url"])
         if key is None and stack is not None and url.rstrip("/") == stack["gateway_url"]:
@@ -88,28 +88,28 @@ class Gateway:
                 key = directory.admin_key.read_text().strip()
         try:
             return Client(url, key, retries=retries)
-        except ImportError as failure:  # as httpx's, where a proxy variable asks for SOCKS and socksio is not there
+        except ImportError as failure:  # raised by httpx if a proxy variable requires SOCKS without socksio
             raise NoGatewayError(f"{failure}; or unset the proxy variables (ALL_PROXY, HTTP_PROXY)") from None
         except (ValueError, httpx.InvalidURL) as failure:
             raise NoGatewayError(
-                f"{failure}; is {url} a URL as http://host:8000, and are the proxy variables' values URLs?"
+                f"{failure}; check that {url} is a URL such as http://host:8000, and that proxy variables are URLs"
             ) from None
 
 
 def with_gateway(command: Callable[Concatenate[Gateway, P], None]) -> Callable[..., None]:
-    """Give a command --url, --key and --data-dir, and hand it, as its first argument, what they say."""
+    """Add --url, --key and --data-dir to a command, and pass it a `Gateway` as its first argument."""
     hints = get_type_hints(command, include_extras=True)
-    _, *own = inspect.signature(command).parameters.values()
+    _, *options = inspect.signature(command).parameters.values()
 
     @functools.wraps(command)
-    def run(context: typer.Context, url: Url = None, key: Key = None, **given: Any) -> None:
+    def run(context: typer.Context, url: Url = None, key: Key = None, **values: Any) -> None:
         before: Globals = context.find_object(Globals) or Globals()
-        gateway = Gateway(url or before.url, key or before.key, given.pop("data_dir"))
-        command(gateway, **given)  # type: ignore[call-arg]  # typer reads the signature below
+        gateway = Gateway(url or before.url, key or before.key, values.pop("data_dir"))
+        command(gateway, **values)  # type: ignore[call-arg]  # typer reads the signature below
 
     parameters = [
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-        *(each.replace(annotation=hints[each.name], kind=inspect.Parameter.KEYWORD_ONLY) for each in own),
+        *(item.replace(annotation=hints[item.name], kind=inspect.Parameter.KEYWORD_ONLY) for item in options),
         inspect.Parameter("url", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Url),
         inspect.Parameter("key", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Key),
         inspect.Parameter(
@@ -117,5 +117,5 @@ def with_gateway(command: Callable[Concatenate[Gateway, P], None]) -> Callable[.
         ),
     ]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run

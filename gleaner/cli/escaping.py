@@ -1,4 +1,4 @@
-"""Text from files and from the service -> what a terminal and a line reader take as text alone."""
+"""Escape text from files and from the service, so that terminals and line readers treat it as text only."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _HIDDEN: Final = re.compile(rf"[\x00-\x1f\x7f-\x9f{_SEPARATORS}{_BIDI}\ud800-\ud
 _IN_JSON: Final = re.compile(rf"[\x7f-\x9f{_SEPARATORS}{_BIDI}\ud800-\udfff]")
 
 
-def plain(text: object, keep: str = "") -> str:
-    r"""Return a text whose control characters, line breaks, directions and half surrogates are shown as escapes.
+def escape_text(text: object, keep: str = "") -> str:
+    r"""Return the text with control characters, line breaks, bidi marks and lone surrogates shown as escapes.
 
     Args:
-        text: anything; `str()` is taken of it.
-        keep: characters that stay, as line breaks where lines are printed.
+        text: any object; its `str()` is escaped.
+        keep: characters that are not escaped, for example line breaks.
 
     Examples:
-        >>> plain("a\x1b]0;title\x07b")
+        >>> escape_text("a\x1b]0;title\x07b")
         'a\\x1b]0;title\\x07b'
     """
-    return _HIDDEN.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), str(text))
+    return _HIDDEN.sub(lambda match: match[0] if match[0] in keep else _escape_character(match[0]), str(text))
 
 
 def dump_json(value: Any, default: Any = None) -> str:
-    r"""Return a value as one line of JSON that every line reader reads as one, and a terminal as text.
+    r"""Return a value as JSON that is one line for every line reader and has no control characters.
 
     Examples:
         >>> print(dump_json({"text": "Zoë\u2028x"}))
@@ -41,7 +41,7 @@ def dump_json(value: Any, default: Any = None) -> str:
     )
 
 
-def _escape(character: str) -> str:
+def _escape_character(character: str) -> str:
     short = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
     code = ord(character)
     return short.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

@@ -1,4 +1,4 @@
-"""Gold, texts with the entities that are right in them -> what a gateway finds there, next to it."""
+"""Read gold data (texts with their correct entities), and have a gateway predict entities in the same texts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from gleaner.cli.files.inputs import Faults
 from gleaner.cli.files.json_rows import parse_json
 from gleaner.cli.files.lines import Lines
 from gleaner.cli.files.opening import open_text
-from gleaner.cli.files.readers import expand
-from gleaner.cli.files.rows import Fault, InputError, encoding_fault, undecoded
+from gleaner.cli.files.readers import expand_pattern
+from gleaner.cli.files.rows import Fault, InputError, encoding_fault, find_undecoded
 from gleaner.client import Client
 from gleaner.client.calls import Document, Labels, SubmitOptions
 from gleaner.evaluation import Judged, Span
 
 
 @dataclass(frozen=True, slots=True)
-class Gold:
-    """A text with its entities.
+class GoldText:
+    """A text with its correct entities.
 
     Attributes:
-        labels: what was looked for in this text; None for all labels of the files.
+        labels: the labels that this text was annotated with; None for all labels of the files.
     """
 
     text: str
@@ -32,71 +32,71 @@ class Gold:
     labels: tuple[str, ...] | None = None
 
 
-def read_gold(files: Sequence[Path]) -> list[Gold]:
-    """Return gold files' lines: `{"text", "entities": [{"start", "end", "label"}], "labels"?}`, in code points.
+def read_gold(files: Sequence[Path]) -> list[GoldText]:
+    """Parse gold files, lines of `{"text", "entities": [{"start", "end", "label"}], "labels"?}`, in code points.
 
     Raises:
-        InputError: files are missing, or lines are something else; says which and what, of all of them.
+        InputError: files are missing or lines are invalid; the message lists all of them.
     """
-    gold: list[Gold] = []
+    gold: list[GoldText] = []
     faults = Faults()
     for path in files:
-        for file in expand(path) or (path,):
-            for item in _read(file):
+        for file in expand_pattern(path) or (path,):
+            for item in _read_file(file):
                 faults.add(item) if isinstance(item, Fault) else gold.append(item)
     if faults.count:
-        raise InputError("\n  ".join(faults.lines()))
-    if not any(one.entities for one in gold):
-        raise InputError("no gold: there is no entity in the files")
+        raise InputError("\n  ".join(faults.describe()))
+    if not any(text.entities for text in gold):
+        raise InputError("the files contain no entity to compare with; add `entities`")
     return gold
 
 
-def all_labels(gold: Sequence[Gold]) -> list[str]:
-    """Every label, in the order of their first lines."""
-    found: dict[str, None] = {}
-    for one in gold:
-        found.update(dict.fromkeys(one.labels or ()))
-        found.update(dict.fromkeys(sorted({span.label for span in one.entities})))
-    return list(found)
+def all_labels(gold: Sequence[GoldText]) -> list[str]:
+    """Return every label, in the order of first occurrence."""
+    labels: dict[str, None] = {}
+    for text in gold:
+        labels.update(dict.fromkeys(text.labels or ()))
+        labels.update(dict.fromkeys(sorted({span.label for span in text.entities})))
+    return list(labels)
 
 
-def judge(
-    client: Client, gold: Sequence[Gold], labels: Labels, options: SubmitOptions
+def judge_documents(
+    client: Client, gold: Sequence[GoldText], labels: Labels, options: SubmitOptions
 ) -> tuple[list[Judged], Counter[str]]:
-    """Return what the gateway finds in each text with what is right, and why texts failed, which found nothing.
+    """Return the predicted and correct entities of each text, and the number of failed texts by error code.
 
-    Only these labels are judged; a text with labels of its own is asked for all of its own, as it was once read.
+    Only entities of these labels are compared. A text that defines labels is sent with all of them.
     """
     judged: list[Judged] = []
     failed: Counter[str] = Counter()
-    asked = labels if any(one.labels is None for one in gold) else None
-    for one, result in zip(gold, client.map(map(_document, gold), asked, **options), strict=True):
-        found = {Span(e.start, e.end, e.label): e.score for e in result.entities if e.label in labels}
-        judged.append(Judged(frozenset(span for span in one.entities if span.label in labels), found))
+    common_labels = labels if any(text.labels is None for text in gold) else None
+    for text, result in zip(gold, client.map(map(_to_document, gold), common_labels, **options), strict=True):
+        predicted = {Span(e.start, e.end, e.label): e.score for e in result.entities if e.label in labels}
+        judged.append(Judged(frozenset(span for span in text.entities if span.label in labels), predicted))
         if not result.ok:
             failed[result.error.code if result.error else result.status] += 1
     return judged, failed
 
 
-def _document(one: Gold) -> Document:
-    return {"text": one.text} if one.labels is None else {"text": one.text, "labels": list(one.labels)}
+def _to_document(gold: GoldText) -> Document:
+    return {"text": gold.text} if gold.labels is None else {"text": gold.text, "labels": list(gold.labels)}
 
 
-def _read(file: Path) -> Iterator[Gold | Fault]:
+def _read_file(file: Path) -> Iterator[GoldText | Fault]:
     try:
         with open_text(file, None) as opened:
             lines = Lines(opened.stream, str(file))
             while True:
-                lines.begin()
-                line = lines.read()
+                lines.begin_record()
+                line = lines.read_line()
                 if not line:
                     return
                 if not line.isspace():
                     where = f"{file}, line {lines.number}"
                     try:
-                        if byte := undecoded(line):
+                        if byte := find_undecoded(line):
                             raise InputError(f"{where}: {encoding_fault(byte, None)}")
-                        yield _gold(line, where)
+                        yield _parse_gold(line, where)
                     except InputError as failure:
                         yield Fault(where, str(failure).removeprefix(f"{where}: "), where)
     except OSError as failure:
@@ -105,11 +105,11 @@ def _read(file: Path) -> Iterator[Gold | Fault]:
         yield Fault(str(file), str(failure), str(file))
 
 
-def _gold(line: str, where: str) -> Gold:
+def _parse_gold(line: str, where: str) -> GoldText:
     try:
         row: Any = parse_json(line)
         text, labels = row["text"], row.get("labels")
-        spans = [Span(each["start"], each["end"], each["label"]) for each in row["entities"]]
+        spans = [Span(item["start"], item["end"], item["label"]) for item in row["entities"]]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise InputError(
             f'{where}: not gold; write {{"text": …, "entities": [{{"start": 0, "end": 3, "label": "person"}}]}}'
@@ -121,6 +121,6 @@ def _gold(line: str, where: str) -> Gold:
     for span in spans:
         if not (type(span.start) is int and type(span.end) is int and 0 <= span.start < span.end <= len(text)):
             raise InputError(f"{where}: an entity from {span.start} to {span.end} is not within the text")
-    if labels is not None and (stray := {span.label for span in spans} - set(labels)):
-        raise InputError(f"{where}: entities of {', '.join(sorted(stray))}, which is none of its labels")
-    return Gold(text, frozenset(spans), None if labels is None else tuple(labels))
+    if labels is not None and (extra := {span.label for span in spans} - set(labels)):
+        raise InputError(f"{where}: entities with labels that are not in its `labels`: {', '.join(sorted(extra))}")
+    return GoldText(text, frozenset(spans), None if labels is None else tuple(labels))

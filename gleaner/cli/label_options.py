@@ -1,4 +1,4 @@
-"""What a command asks of the model: --label and --labels-file -> labels, --threshold -> one or one a label."""
+"""Options for labels and thresholds: --label, --labels-file, --threshold and the model's switches."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ import typer
 from gleaner.cli.exit_codes import CommandError
 from gleaner.client.calls import Labels
 
-Label = Annotated[list[str] | None, typer.Option("--label", "-l", help="What to look for; repeat it for more.")]
+Label = Annotated[list[str] | None, typer.Option("--label", "-l", help="A label to look for; may be repeated.")]
 LabelsFile = Annotated[
     Path | None,
     typer.Option(
-        help="More labels: one per line, `label` or `label: description` (# begins a comment); or JSON, a list or "
-        "an object of label to description, in a file called .json."
+        help="More labels: one per line, `label` or `label: description` (# starts a comment); or a .json file "
+        "with a list, or an object of label to description."
     ),
 ]
 Threshold = Annotated[
     list[str] | None,
     typer.Option(
-        help="Score from which an entity counts, as 0.6, or for one label, as person=0.6; repeat it. "
-        "[default: the model's]"
+        help="Minimum score of an entity: 0.6, or person=0.6 for one label; may be repeated. [default: the model's]"
     ),
 ]
 
@@ -36,86 +35,90 @@ MergeAdjacent = Annotated[
     bool | None,
     typer.Option(
         "--merge-adjacent/--no-merge-adjacent",
-        help="Make one entity of those of a label that only blanks separate. [default: as the model needs]",
+        help="Merge entities of one label that only blanks separate. [default: as the model requires]",
     ),
 ]
 MultiLabel = Annotated[bool, typer.Option("--multi-label", help="Allow several labels for one span.")]
 
 
-def read_labels(given: Sequence[str] | None, file: Path | None) -> Labels | None:
-    """Labels of both kinds, in order, each once; None where there are none: JSON lines may bring their own.
+def read_labels(options: Sequence[str] | None, file: Path | None) -> Labels | None:
+    """Return the labels of -l and the file, in order, without duplicates; None if there are none.
 
     Raises:
-        CommandError: the file cannot be read, or holds something else.
+        CommandError: the file cannot be read, or does not contain labels.
     """
-    for label in given or ():
-        _require_one(label, "-l")
-    found: dict[str, str | None] = dict.fromkeys(given or ())
+    for label in options or ():
+        _require_single_label(label, "-l")
+    labels: dict[str, str | None] = dict.fromkeys(options or ())
     if file is not None:
         try:
             content = file.read_text(encoding="utf-8-sig")
-            found.update(_from_json(content) if file.suffix.lower() == ".json" else _from_lines(content))
+            labels.update(_from_json(content) if file.suffix.lower() == ".json" else _from_lines(content))
         except OSError as failure:
             raise CommandError(f"{file}: {failure.strerror or failure}") from None
         except UnicodeDecodeError as failure:
             raise CommandError(f"{file}: not UTF-8 (byte 0x{failure.object[failure.start]:02x})") from None
         except ValueError as failure:
             raise CommandError(f"{file}: {failure}; write one label per line, or a JSON list or object") from None
-        if not found:
-            raise CommandError(f"{file}: no label in it")
-    if any(found.values()):
-        return found
-    return list(found) or None
+        if not labels:
+            raise CommandError(f"{file}: the file has no label; write one per line")
+    if any(labels.values()):
+        return labels
+    return list(labels) or None
 
 
-def read_threshold(given: Sequence[str] | None, labels: Labels | None) -> float | Mapping[str, float] | None:
-    """One score for all, or label by label, those that are not named getting the one for all.
+def read_threshold(options: Sequence[str] | None, labels: Labels | None) -> float | Mapping[str, float] | None:
+    """Return one threshold, or one per label; labels without a threshold get the global one.
 
     Raises:
-        CommandError: one is not a score from 0 to 1, or names a label that is not looked for.
+        CommandError: a value is not a score from 0 to 1, or names a label that is not looked for.
     """
-    common: float | None = None
-    special: dict[str, float] = {}
-    for each in given or ():
-        label, named, score = each.rpartition("=")
-        if named:
-            special[label] = _score(score, each)
+    default: float | None = None
+    by_label: dict[str, float] = {}
+    for option in options or ():
+        label, separator, score = option.rpartition("=")
+        if separator:
+            by_label[label] = _parse_score(score, option)
         else:
-            common = _score(score, each)
-    if not special:
-        return common
-    if labels is not None and (strange := special.keys() - set(labels)):
-        raise CommandError(f"--threshold names {', '.join(sorted(strange))}, which is none of the labels")
-    if common is not None:
+            default = _parse_score(score, option)
+    if not by_label:
+        return default
+    if labels is not None and (unknown := by_label.keys() - set(labels)):
+        raise CommandError(
+            f"--threshold names labels that are not looked for: {', '.join(sorted(unknown))}; add -l"
+        )
+    if default is not None:
         if labels is None:
-            raise CommandError("a threshold for all beside thresholds of labels needs the labels named by -l")
-        special = {**dict.fromkeys(labels, common), **special}
-    return special
+            raise CommandError(
+                "combining a global --threshold with per-label thresholds requires the labels to be listed with -l"
+            )
+        by_label = {**dict.fromkeys(labels, default), **by_label}
+    return by_label
 
 
-def _score(text: str, given: str) -> float:
+def _parse_score(text: str, option: str) -> float:
     try:
         score = float(text)
     except ValueError:
         score = -1.0
     if not 0.0 <= score <= 1.0:
-        raise CommandError(f"--threshold {given}: not a score from 0 to 1; write 0.6 or person=0.6")
+        raise CommandError(f"--threshold {option}: not a score from 0 to 1; write 0.6 or person=0.6")
     return score
 
 
-def _require_one(label: str, where: str) -> None:
-    """Raise where several labels were written as one; a comma in a description is well.
+def _require_single_label(label: str, where: str) -> None:
+    """Raise if several labels were written as one; a comma in a description is allowed.
 
     Raises:
-        CommandError: they were; says how to write them.
+        CommandError: the label contains a comma; the message says how to write it.
     """
     name = label.partition(": ")[0]
     parts = [part.strip() for part in name.split(",")]
     if len(parts) > 1:
-        one_by_one = " ".join(f"-l {shlex.quote(part)}" for part in parts if part)
+        separate = " ".join(f"-l {shlex.quote(part)}" for part in parts if part)
         raise CommandError(
-            f"{where}: {label!r} would be one label; write {one_by_one}, or one per line in --labels-file; a label "
-            "that has a comma goes into a --labels-file of JSON"
+            f"{where}: {label!r} would be one label; write {separate}, or one label per line in --labels-file; a "
+            "label that contains a comma requires a JSON --labels-file"
         )
 
 
@@ -124,35 +127,35 @@ def _from_lines(content: str) -> dict[str, str | None]:
     for number, line in enumerate(re.split(r"\r\n|\r|\n", content), start=1):
         if line.strip() and not line.lstrip().startswith("#"):
             label, _, description = line.partition(": ")
-            _require_one(line.strip(), f"line {number}")
-            _add(labels, label.strip(), description.strip() or None, f"line {number}: ")
+            _require_single_label(line.strip(), f"line {number}")
+            _add_label(labels, label.strip(), description.strip() or None, f"line {number}: ")
     return labels
 
 
 def _from_json(content: str) -> dict[str, str | None]:
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    def collect_labels(items: list[tuple[str, Any]]) -> dict[str, Any]:
         labels: dict[str, Any] = {}
         for label, description in items:
-            _add(labels, label, description, "")
+            _add_label(labels, label, description, "")
         return labels
 
     try:
-        value: Any = json.loads(content, object_pairs_hook=pairs)
+        value: Any = json.loads(content, object_pairs_hook=collect_labels)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if isinstance(value, list) and all(isinstance(label, str) for label in value):
         return dict.fromkeys(value)
-    if isinstance(value, dict) and all(each is None or isinstance(each, str) for each in value.values()):
+    if isinstance(value, dict) and all(item is None or isinstance(item, str) for item in value.values()):
         return value
     raise ValueError("neither labels nor labels with descriptions")
 
 
-def _add(labels: dict[str, Any], label: str, description: Any, where: str) -> None:
+def _add_label(labels: dict[str, Any], label: str, description: Any, where: str) -> None:
     """Add a label.
 
     Raises:
-        ValueError: it is there with another description.
+        ValueError: it was added before with another description.
     """
     if label in labels and labels[label] != description:
-        raise ValueError(f"{where}the label {label!r} is there twice, with different descriptions")
+        raise ValueError(f"{where}the label {label!r} occurs twice, with different descriptions")
     labels[label] = description

@@ -1,4 +1,4 @@
-"""Numbers -> pictures, by matplotlib where it is installed."""
+"""Plots of an evaluation, by matplotlib."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gleaner.cli.exit_codes import CommandError
-from gleaner.evaluation import STEPS, Judged
-from gleaner.evaluation import sweep as swept
+from gleaner.evaluation import STEPS, Judged, sweep
 
-_MOST_LABELS = 10
-"""More lines than these nobody can tell apart; those with the most gold are drawn."""
+_MAX_LABELS = 10
+"""More lines could not be distinguished; the labels with the most gold entities are drawn."""
 
 
-def sweep(path: Path, documents: Sequence[Judged], labels: Sequence[str]) -> None:
+def plot_sweep(path: Path, documents: Sequence[Judged], labels: Sequence[str]) -> None:
     """Draw precision, recall and F1 by threshold, and each label's F1.
 
     Raises:
@@ -22,16 +21,16 @@ def sweep(path: Path, documents: Sequence[Judged], labels: Sequence[str]) -> Non
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise CommandError("--plot needs matplotlib: pip install 'gleaner-ner[eval]'") from None
+        raise CommandError("--plot requires matplotlib: pip install 'gleaner-ner[eval]'") from None
     figure = Figure(figsize=(11, 4.5), layout="constrained")
-    whole, each = figure.subplots(1, 2, sharey=True)
-    choices = swept(documents, STEPS)
+    overall, by_label = figure.subplots(1, 2, sharey=True)
+    choices = sweep(documents, STEPS)
     for name in ("precision", "recall", "f1"):
-        whole.plot(STEPS, [getattr(one.quality, name) for one in choices], label=name)
-    drawn = [(swept(documents, STEPS, label), label) for label in labels]
-    for by_label, label in sorted(drawn, key=lambda one: -one[0][0].quality.gold)[:_MOST_LABELS]:
-        each.plot(STEPS, [one.quality.f1 for one in by_label], label=label)
-    for axes, title in ((whole, "all labels"), (each, "F1 by label")):
+        overall.plot(STEPS, [getattr(choice.quality, name) for choice in choices], label=name)
+    drawn = [(sweep(documents, STEPS, label), label) for label in labels]
+    for label_choices, label in sorted(drawn, key=lambda item: -item[0][0].quality.gold)[:_MAX_LABELS]:
+        by_label.plot(STEPS, [choice.quality.f1 for choice in label_choices], label=label)
+    for axes, title in ((overall, "all labels"), (by_label, "F1 by label")):
         axes.set(title=title, xlabel="threshold", xlim=(0, 1), ylim=(0, 1.02))
         axes.grid(alpha=0.3)
         axes.legend()

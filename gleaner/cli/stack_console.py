@@ -1,4 +1,4 @@
-"""A local stack on a terminal: what it tells while it starts, and signals that stop it in order."""
+"""A local stack on a terminal: its events are shown, and signals stop it in order."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from types import FrameType
 from rich.console import Console
 from rich.text import Text
 
-from gleaner.cli.escaping import plain
+from gleaner.cli.escaping import escape_text
 from gleaner.localstack import Event, LocalStack
 
 _STYLES = {"ended": "yellow", "given_up": "red", "restarted": "yellow"}
 
 
 class Narrator:
-    """Turns a stack's events into a spinner while it starts, and lines for what matters later."""
+    """Shows a stack's events: as a spinner while it starts, then as lines."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -26,8 +26,8 @@ class Narrator:
         self._status = console.status("starting")
 
     @contextlib.contextmanager
-    def spinning(self, text: str) -> Iterator[None]:
-        """Show the spinner; without a terminal, one line."""
+    def show_spinner(self, text: str) -> Iterator[None]:
+        """Show the spinner while the block runs; without a terminal, print one line."""
         self._status.update(text)
         if not self._console.is_terminal:
             self._console.print(text)
@@ -36,8 +36,8 @@ class Narrator:
         with self._status:
             yield
 
-    def tell(self, event: Event) -> None:
-        """Take an event."""
+    def show_event(self, event: Event) -> None:
+        """Show an event."""
         if event.kind == "stopping":
             return
         if event.kind in ("starting", "ready"):
@@ -47,18 +47,18 @@ class Narrator:
                 self._waiting_for.remove(event.name)
             self._status.update(f"starting: {', '.join(self._waiting_for)}")
             return
-        line = Text.assemble((event.name, "bold"), " ", plain(event.text))
+        line = Text.assemble((event.name, "bold"), " ", escape_text(event.text))
         line.stylize(_STYLES.get(event.kind, ""))
         self._console.print(line, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def stopped_by_signals(stack: LocalStack, stop_requested: threading.Event, console: Console) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP ask the stack to stop; a second one does not wait for what runs."""
+    """Make SIGINT, SIGTERM and SIGHUP request the stack's stop; a second signal kills it."""
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         if stop_requested.is_set():
-            console.print("stopping at once")
+            console.print("stopping without finishing running work")
             stack.kill()
         stop_requested.set()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import orjson
 
-from gleaner.cli.commands.doctor import Patient, examine
+from gleaner.cli.commands.doctor import Deployment, run_checks
 from tests.support.processes.harness import READY_S, Server, ServiceHarness, free_port, wait_for
 from tests.support.record import LABELS, MODEL, Load, Record
 from tests.support.servers.sentinels import SERVER, Sentinels, sentinels_over
@@ -23,8 +23,8 @@ def test_what_was_accepted_survives_the_masters_death() -> None:
             flower = _start(harness, sentinels)
             _fail_over(harness, replica, sentinels)
             wait_for(lambda: _queues(flower) == {0}, READY_S, "Flower counts at the new master")
-            checks = list(examine(Patient(sentinels.url(1), sentinels.url(0), (MODEL,), None, None, None)))
-            assert "the store answers" in checks[0].what  # `gleaner doctor` asks Sentinel, too
+            checks = list(run_checks(Deployment(sentinels.url(1), sentinels.url(0), (MODEL,), None, None, None)))
+            assert "Redis responds" in checks[0].what  # `gleaner doctor` asks Sentinel, too
             [gateway] = harness.of("gateway")
             assert [child.drain() for child in (gateway, *harness.of("worker"), *harness.of("courier"))] == [0] * 3
     finally:

@@ -32,7 +32,7 @@ from gateway.webhooks.allowed import parse_allowed
 from gateway.webhooks.dns import parse_name_servers
 from gleaner import WebhookVerificationError, verify_webhook
 from gleaner.cli.exit_codes import CommandError
-from gleaner.cli.files.readers import Format, read
+from gleaner.cli.files.readers import Format, read_documents
 from gleaner.cli.files.rows import Columns, Quotes, Reading
 from gleaner.cli.label_options import read_labels
 from jobs.api_keys import KeysError, list_keys
@@ -140,7 +140,7 @@ def _read_cursors(data: bytes) -> None:
 
 
 def _read_files(kind: Format, quotes: Quotes, write: Callable[[bytes], Path], data: bytes) -> None:
-    for _row in read(write(data), kind, Reading(Columns(), quotes=quotes, split=len(data) % 2 == 0)):
+    for _row in read_documents(write(data), kind, Reading(Columns(), quotes=quotes, split=len(data) % 2 == 0)):
         continue
 
 
@@ -215,10 +215,10 @@ _READ_AHEAD = 70_000_000
 """Python makes room for the most that a bounded read may return; pages that stay empty cost nothing."""
 
 
-def _file_target(kind: Format, *corpus: bytes, quotes: Quotes = Quotes.doubled) -> Target:
+def _file_target(kind: Format, *corpus: bytes, quotes: Quotes = Quotes.DOUBLED) -> Target:
     run = functools.partial(_read_files, kind, quotes, _scratch(f"file.{kind}"))
     tokens = (b'""', b"\t", b"text,id\n", b"sep=;\n")
-    memory = _READ_AHEAD if kind == Format.html else 4_000_000
+    memory = _READ_AHEAD if kind == Format.HTML else 4_000_000
     return Target(corpus, run, (), tokens, cpu_s_per_mb=30, memory=memory, memory_per_byte=400)
 
 
@@ -333,13 +333,13 @@ def _command_targets() -> dict[str, Target]:
     labels = (b'{"person": "a human", "city": null}', b'["person", "city"]')
     document = json.dumps(_DOCUMENT).encode()
     return {
-        "csv": _file_target(Format.csv, *cells),
-        "csv-with-plain-quotes": _file_target(Format.csv, *cells, quotes=Quotes.literal),
-        "tsv": _file_target(Format.tsv, b"text\tid\nAda\\tL\t1\n", b'text\tid\n"A\tb"\t2\n'),
-        "json": _file_target(Format.json, b"[" + document + b', "x"]'),
-        "jsonl": _file_target(Format.jsonl, b"\n".join([document] * 3)),
-        "html": _file_target(Format.html, page),
-        "text": _file_target(Format.lines, "Ada. Bob! Größe\nCity\n".encode(), "Ada\n".encode("utf-16")),
+        "csv": _file_target(Format.CSV, *cells),
+        "csv-with-plain-quotes": _file_target(Format.CSV, *cells, quotes=Quotes.LITERAL),
+        "tsv": _file_target(Format.TSV, b"text\tid\nAda\\tL\t1\n", b'text\tid\n"A\tb"\t2\n'),
+        "json": _file_target(Format.JSON, b"[" + document + b', "x"]'),
+        "jsonl": _file_target(Format.JSONL, b"\n".join([document] * 3)),
+        "html": _file_target(Format.HTML, page),
+        "text": _file_target(Format.LINES, "Ada. Bob! Größe\nCity\n".encode(), "Ada\n".encode("utf-16")),
         "labels": Target(
             labels, functools.partial(_read_labels, _scratch("labels.json")), (CommandError,), cpu_s_per_mb=20
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gleaner.cli.commands.doctor import Patient, examine
+from gleaner.cli.commands.doctor import Deployment, run_checks
 from jobs import api_keys
 from tests.conftest import ROOT
 from tests.operations.conftest import MARKER, Watched
@@ -89,7 +89,7 @@ def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
         server: Server = harness.server
         nowhere = "http://127.0.0.1:9"
         findings = list(
-            examine(Patient(server.url(1), server.url(0), ("m",), tmp_path / "none.json", nowhere, nowhere))
+            run_checks(Deployment(server.url(1), server.url(0), ("m",), tmp_path / "none.json", nowhere, nowhere))
         )
     finally:
         harness.close()
@@ -102,7 +102,7 @@ def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
 def test_doctor_says_when_the_store_is_away() -> None:
     """A check that cannot be made is a finding, and the others are made all the same."""
     url = "redis://127.0.0.1:9/0"
-    findings = list(examine(Patient(url, url, ("m",), None, None, None)))
+    findings = list(run_checks(Deployment(url, url, ("m",), None, None, None)))
     assert [finding.grade for finding in findings] == ["bad", "bad"]
 
 
@@ -115,11 +115,11 @@ def test_doctor_holds_the_queue_against_the_ledger() -> None:
         body = {"labels": ["l"], "documents": [{"text": "t"}]}
         for _ in range(20):
             httpx.post(f"{gateway.url}/v1/jobs", json=body, timeout=30, trust_env=False).raise_for_status()
-        patient = Patient(harness.server.url(1), harness.server.url(0), ("gleaner-small",), None, None, None)
-        before = [finding.what for finding in examine(patient)]
+        deployment = Deployment(harness.server.url(1), harness.server.url(0), ("gleaner-small",), None, None, None)
+        before = [finding.what for finding in run_checks(deployment)]
         harness.server.client(0).flushdb()
-        after = [finding.what for finding in examine(patient)]
+        after = [finding.what for finding in run_checks(deployment)]
     finally:
         harness.close()
-    assert set(after) - set(before) >= {"gleaner-small: 2 shards wait by the ledger, 0 messages in the broker"}
+    assert set(after) - set(before) >= {"gleaner-small: 2 shards wait in the ledger, 0 messages in the broker"}
     assert any("20 open shards, 2 messages, 0 workers" in what for what in before)

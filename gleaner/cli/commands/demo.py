@@ -1,4 +1,4 @@
-"""`gleaner demo`: start everything, show it at work, stop everything."""
+"""`gleaner demo`: start the service, run the samples, stop it."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from gleaner.client import Client
 from gleaner.localstack import LocalStack, StackOptions
 
 
-def demo(
+def run_demo(
     data_dir: Annotated[
-        Path | None, typer.Option(help="Keep keys, data and logs here. [default: a directory that is removed]")
+        Path | None, typer.Option(help="Folder of keys, data and logs. [default: a temporary folder]")
     ] = None,
 ) -> None:
-    """See the whole service at work on sample documents: about half a minute, nothing is left running."""
+    """Run the whole service on sample documents: takes about half a minute, and stops everything at the end."""
     console = Console()
     narrator = Narrator(console)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_terminated_like_interrupted())
         directory = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gleaner-demo-")))
-        local = LocalStack(StackOptions(data_dir=directory, port=0), on_event=narrator.tell)
-        with narrator.spinning("starting server, gateway, worker, courier and Flower"):
+        local = LocalStack(StackOptions(data_dir=directory, port=0), on_event=narrator.show_event)
+        with narrator.show_spinner("starting server, gateway, worker, courier and Flower"):
             local.start()
         try:
-            console.print(f"everything is up at {local.facts['gateway_url']}", highlight=False)
+            console.print(f"the service is ready at {local.facts['gateway_url']}", highlight=False)
             with Client(local.facts["gateway_url"], local.key) as client:
                 succeeded = show.run_samples(client, console)
         finally:
-            with narrator.spinning("stopping"):
+            with narrator.show_spinner("stopping"):
                 local.stop()
     if not succeeded:
         raise typer.Exit(DOCUMENTS_FAILED)
-    console.print("stopped; `gleaner up` starts it to stay, with a console in the browser", highlight=False)
+    console.print("stopped; `gleaner up` keeps it running, with a console in the browser", highlight=False)
 
 
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends the block like Ctrl-C, so that the stack is stopped either way."""
+    """Make SIGTERM end the block like Ctrl-C, so that the stack is stopped either way."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""`gleaner extract`: files in, entities out."""
+"""`gleaner extract`: extract entities from files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from gleaner.cli.connection import Gateway, with_gateway
+from gleaner.cli.extraction import Query
 from gleaner.cli.files import file_runs, writers
-from gleaner.cli.files.file_runs import Bom, CsvCells, Output, Overwrite, Summary, Written
+from gleaner.cli.files.file_runs import Bom, CsvCells, Output, OutputOptions, Overwrite, Summary, Written
 from gleaner.cli.files.inputs import OnBadLine
 from gleaner.cli.files.reading_options import (
     BadLine,
@@ -17,12 +18,13 @@ from gleaner.cli.files.reading_options import (
     Encoding,
     IdField,
     Ignored,
+    InputOptions,
     Kind,
     QuotesOption,
-    Reads,
     Split,
     TextField,
 )
+from gleaner.cli.files.rows import Columns, Quotes, Reading
 from gleaner.cli.label_options import (
     Label,
     LabelsFile,
@@ -37,13 +39,13 @@ from gleaner.cli.label_options import (
 
 
 @with_gateway
-def extract(
+def extract_files(
     gateway: Gateway,
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Text, HTML, JSON lines, CSV, TSV or Parquet, .gz and .zst too; or patterns, 'in/**/*.txt'; `-` "
-            "is stdin."
+            help="Text, HTML, JSON lines, CSV, TSV or Parquet, optionally .gz or .zst; patterns such as "
+            "'in/**/*.txt'; `-` is stdin."
         ),
     ],
     label: Label = None,
@@ -56,14 +58,15 @@ def extract(
     multi_label: MultiLabel = False,
     merge_adjacent: MergeAdjacent = None,
     long_text: Annotated[
-        Literal["window", "truncate", "reject"] | None, typer.Option(help="What long texts get. [default: window]")
+        Literal["window", "truncate", "reject"] | None,
+        typer.Option(help="How to handle long texts. [default: window]"),
     ] = None,
     offset_unit: Annotated[
         Literal["codepoint", "utf16", "byte"] | None,
-        typer.Option(help="What start and end count. [default: codepoint, as Python does]"),
+        typer.Option(help="Unit of start and end. [default: codepoint, as in Python]"),
     ] = None,
     return_text: Annotated[
-        bool, typer.Option("--return-text", help="Have every result carry its text (JSON lines).")
+        bool, typer.Option("--return-text", help="Include the text in every result (JSON lines).")
     ] = False,
     text_column: TextField = "text",
     id_column: IdField = None,
@@ -73,7 +76,7 @@ def extract(
     quotes: QuotesOption = None,
     ignore_columns: Ignored = None,
     split: Split = False,
-    on_bad_line: BadLine = OnBadLine.reject,
+    on_bad_line: BadLine = OnBadLine.REJECT,
     csv: CsvCells = None,
     bom: Bom = False,
     overwrite: Overwrite = False,
@@ -81,12 +84,12 @@ def extract(
 ) -> None:
     """Extract entities from files.
 
-    Results come in input order: JSON lines, an object a document; or CSV, TSV, Parquet, a row an entity. If the run
-    is interrupted or killed, the same command goes on where it was, as long as OUT.gleaner-lines and
-    OUT.gleaner-state are there. Nothing is submitted before every file was read once and found right.
+    Results are in input order: JSON lines with one object per document; or CSV, TSV, Parquet with one row per
+    entity. If the run is interrupted or killed, the same command resumes it, as long as OUT.gleaner-lines and
+    OUT.gleaner-state exist. Every file is read and checked before anything is submitted.
     """
     labels = read_labels(label, labels_file)
-    options = file_runs.given_options(
+    options = file_runs.drop_unset(
         threshold=read_threshold(threshold, labels),
         model=model,
         flat=False if nested else None,
@@ -96,26 +99,16 @@ def extract(
         offset_unit=offset_unit,
         return_text=return_text or None,
     )
-    wanted = file_runs.Wanted.of(
-        output,
-        output_format,
-        writers.ENTITIES,
-        cells=csv,
-        bom=bom,
-        overwrite=overwrite,
-        as_json=as_json,
-        read=labels_file,
+    form = writers.make_form(output, output_format, csv, bom)
+    output_options = OutputOptions(output, form, writers.ENTITIES, overwrite, as_json, labels_file)
+    reading = Reading(
+        Columns(text_column, id_column),
+        delimiter,
+        encoding,
+        quotes or Quotes.DOUBLED,
+        frozenset(ignore_columns or ()),
+        offset_unit or "codepoint",
+        split,
     )
-    reads = Reads.of(
-        kind,
-        text_column,
-        id_column,
-        delimiter=delimiter,
-        encoding=encoding,
-        quotes=quotes,
-        ignored=ignore_columns,
-        unit=offset_unit,
-        split=split,
-        on_bad_line=on_bad_line,
-    )
-    file_runs.run(gateway, files, reads, labels, options, wanted)
+    reads = InputOptions.parse(kind, reading, on_bad_line)
+    file_runs.run_files(gateway, files, reads, Query(labels, options), output_options)

@@ -1,4 +1,4 @@
-"""`gleaner jobs`, `watch`, `results`, `cancel`, `retry`, `purge`: a job's life after its submission."""
+"""`gleaner jobs`, `watch`, `results`, `cancel`, `retry`, `purge`: follow and manage submitted jobs."""
 
 from __future__ import annotations
 
@@ -12,96 +12,100 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gleaner.cli.connection import Gateway, with_gateway
-from gleaner.cli.escaping import plain
+from gleaner.cli.escaping import escape_text
 from gleaner.cli.exit_codes import DOCUMENTS_FAILED
 from gleaner.cli.files.file_runs import Bom, CsvCells
 from gleaner.cli.files.outputs import require_free
-from gleaner.cli.files.writers import Cells, Form, OutputFormat, format_of, printing, require, writing
-from gleaner.cli.output import AsJson, local, print_json, print_line, print_table, seconds
+from gleaner.cli.files.writers import OutputFormat, make_form, open_printer, open_writer
+from gleaner.cli.output import AsJson, format_seconds, format_time, print_json, print_line, print_table
 from gleaner.models import JobInfo
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="A job's id.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]
 
 
 @with_gateway
-def jobs(
+def list_jobs(
     gateway: Gateway,
-    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Show this job alone.")] = None,
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Show only this job.")] = None,
     status: Annotated[str | None, typer.Option(help="Only jobs with this status.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of jobs, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first, or show one."""
-    with gateway.client() as client:
-        found = [client.job(job)] if job else list(client.jobs(status=status, limit=limit))
+    with gateway.open_client() as client:
+        handles = [client.job(job)] if job else list(client.jobs(status=status, limit=limit))
     if as_json:
-        for one in found:
-            print_json(one.info)
+        for handle in handles:
+            print_json(handle.info)
         return
     print_table(
         ("job", "status", "finished", "failed", "eta", "created"),
         (
             (
-                one.id,
-                one.status,
-                f"{one.counts.finished}/{one.counts.total}",
-                str(one.counts.failed),
-                seconds(one.info.eta_s),
-                local(one.info.created_at),
+                handle.id,
+                handle.status,
+                f"{handle.counts.finished}/{handle.counts.total}",
+                str(handle.counts.failed),
+                format_seconds(handle.info.eta_s),
+                format_time(handle.info.created_at),
             )
-            for one in found
+            for handle in handles
         ),
     )
 
 
 @with_gateway
-def watch(
+def watch_job(
     gateway: Gateway,
     job: JobId,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Give up after so many seconds (exit code 3); the job goes on.")
+        float | None,
+        typer.Option(min=0, help="Stop waiting after this number of seconds (exit code 3); the job continues."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Follow a job to its end; exit code 1 if it did not succeed."""
-    with gateway.client() as client, _following(as_json) as tell:
-        ended = client.job(job).wait(timeout, on_progress=tell)
+    """Wait for a job to end and show its progress; exit code 1 if it did not succeed."""
+    with gateway.open_client() as client, _progress_reporter(as_json) as report:
+        ended = client.job(job).wait(timeout, on_progress=report)
     if not as_json:
-        print_line(_sentence(ended.info))
+        print_line(_describe_job(ended.info))
     if ended.status != "succeeded":
         raise typer.Exit(DOCUMENTS_FAILED)
 
 
 @with_gateway
-def results(
+def print_results(
     gateway: Gateway,
     job: JobId,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file instead of standard output; replaced if there.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write to this file instead of standard output; replaces it."),
     ] = None,
     status: Annotated[str | None, typer.Option(help="Only documents with this status.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Wait for documents that are not finished yet.")] = False,
     kind: Annotated[
         OutputFormat | None,
-        typer.Option("--format", help="How to write them. [default: by OUT's name, else jsonl]"),
+        typer.Option("--format", help="Format of the output. [default: by OUT's name, or jsonl]"),
     ] = None,
     csv: CsvCells = None,
     bom: Bom = False,
 ) -> None:
-    """Print a job's results in input order: JSON, one object a line, or as --format says."""
-    form = Form(format_of(output, kind), csv or Cells.guarded, bom)
-    require(form.kind)
+    """Print a job's results in input order: as JSON lines, or in the format of --format."""
+    form = make_form(output, kind, csv, bom)
     if output is not None:
         require_free(output)
-    with printing(form) if output is None else writing(output, form) as write, gateway.client() as client:
+    with (
+        open_printer(form) if output is None else open_writer(output, form) as write,
+        gateway.open_client() as client,
+    ):
         for result in client.job(job).results(status=status, follow=follow):
             write(result.to_json())
 
 
 @with_gateway
-def cancel(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
-    """Stop a job; documents that are finished keep their results."""
-    with gateway.client() as client:
+def cancel_job(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
+    """Stop a job; finished documents keep their results."""
+    with gateway.open_client() as client:
         handle = client.job(job).cancel()
     if as_json:
         print_json(handle.info)
@@ -110,9 +114,9 @@ def cancel(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
 
 
 @with_gateway
-def retry(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
-    """Make a new job of a finished one's failed, cancelled and expired documents."""
-    with gateway.client() as client:
+def retry_job(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
+    """Create a new job from the failed, cancelled and expired documents of a finished one."""
+    with gateway.open_client() as client:
         handle = client.job(job).retry()
     if as_json:
         print_json(handle.info)
@@ -121,9 +125,9 @@ def retry(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
 
 
 @with_gateway
-def purge(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
-    """Delete a finished job's texts and results for good."""
-    with gateway.client() as client:
+def purge_job(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
+    """Permanently delete the texts and results of a finished job."""
+    with gateway.open_client() as client:
         client.job(job).delete()
     if as_json:
         print_json({"id": job, "purged": True})
@@ -132,20 +136,24 @@ def purge(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
 
 
 @contextmanager
-def _following(as_json: bool) -> Iterator[Callable[[JobInfo], None]]:
-    """What `watch` does with every answer: a bar on a terminal, a line whenever something changed elsewhere."""
-    said: list[object] = []
+def _progress_reporter(as_json: bool) -> Iterator[Callable[[JobInfo], None]]:
+    """Yield a function that shows a job's progress: as a bar on a terminal, elsewhere as a line for each change."""
+    shown: list[object] = []
 
-    def changed(info: JobInfo) -> bool:
+    def is_changed(info: JobInfo) -> bool:
         now = (info.status, info.counts)
-        if said[-1:] == [now]:
+        if shown[-1:] == [now]:
             return False
-        said[:] = [now]
+        shown[:] = [now]
         return True
 
     console = Console(stderr=True)
     if as_json or not console.is_terminal:
-        yield lambda info: (print_json(info) if as_json else print_line(_sentence(info))) if changed(info) else None
+        yield (
+            lambda info: (
+                (print_json(info) if as_json else print_line(_describe_job(info))) if is_changed(info) else None
+            )
+        )
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -156,19 +164,19 @@ def _following(as_json: bool) -> Iterator[Callable[[JobInfo], None]]:
     with Progress(*columns, TextColumn("{task.fields[eta]}"), console=console, transient=True) as progress:
         task = progress.add_task("", total=None, eta="")
 
-        def tell(info: JobInfo) -> None:
-            eta = "" if info.eta_s is None else f"eta {seconds(info.eta_s)}"
+        def report(info: JobInfo) -> None:
+            eta = "" if info.eta_s is None else f"eta {format_seconds(info.eta_s)}"
             counts = info.counts
             progress.update(
-                task, total=counts.total, completed=counts.finished, description=plain(info.status), eta=eta
+                task, total=counts.total, completed=counts.finished, description=escape_text(info.status), eta=eta
             )
 
-        yield tell
+        yield report
 
 
-def _sentence(info: JobInfo) -> str:
+def _describe_job(info: JobInfo) -> str:
     counts = info.counts
-    eta = "" if info.done or info.eta_s is None else f", eta {seconds(info.eta_s)}"
+    eta = "" if info.done or info.eta_s is None else f", eta {format_seconds(info.eta_s)}"
     why = "".join(f", {count} x {code}" for code, count in info.error_summary.items())
     return (
         f"{info.id} is {info.status}: {counts.finished}/{counts.total} finished, {counts.failed} failed{why}{eta}"

@@ -1,4 +1,4 @@
-"""`gleaner keys`: edit the file of API keys, where it lies; a running gateway follows within two seconds."""
+"""`gleaner keys`: edit the file of API keys in place; a running gateway applies changes within two seconds."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ import typer
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory
 from gleaner.cli.exit_codes import CommandError
-from gleaner.cli.output import AsJson, duration, print_json, print_line, print_table
+from gleaner.cli.output import AsJson, parse_duration, print_json, print_line, print_table
 
 if TYPE_CHECKING:
     from jobs.api_keys import NewKey
 
 KeysFile = Annotated[
     Path | None,
-    typer.Option("--keys-file", envvar="GLEANER_KEYS_FILE", help="The file. [default: keys.json in --data-dir]"),
+    typer.Option(
+        "--keys-file", envvar="GLEANER_KEYS_FILE", help="The keys file. [default: keys.json in --data-dir]"
+    ),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most so many with this key.")]
-KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="A key's id, as `gleaner keys list` shows it.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Limit of this key.")]
+KeyId = Annotated[str, typer.Argument(metavar="KEY_ID", help="Id of the key, as shown by `gleaner keys list`.")]
 
 app = typer.Typer(no_args_is_help=True, help="Create, list, rotate and revoke API keys.")
 
 
-@app.command()
-def create(
-    tenant: Annotated[str, typer.Option(help="Whose key it is; tenants do not see each other's jobs.")],
+@app.command("create")
+def create_key(
+    tenant: Annotated[str, typer.Option(help="Tenant of the key; tenants do not see each other's jobs.")],
     role: Annotated[str, typer.Option(help="viewer, submitter or admin.")] = "submitter",
-    name: Annotated[str, typer.Option(help="A word to know it by.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the key, for your information.")] = "",
     expires_in: Annotated[
-        str | None, typer.Option(help="How long it is good for, as 90d or 12h. [default: for ever]")
+        str | None, typer.Option(help="Lifetime of the key, as 90d or 12h. [default: it never expires]")
     ] = None,
     requests_per_s: Limit = None,
     submits_per_s: Limit = None,
@@ -43,18 +45,18 @@ def create(
     characters_per_day: Limit = None,
     open_jobs: Limit = None,
     stored_bytes: Annotated[
-        int | None, typer.Option(min=1, help="Most bytes that its tenant may keep for this key to add to it.")
+        int | None, typer.Option(min=1, help="Refuse submissions with this key while its tenant stores more bytes.")
     ] = None,
     as_json: AsJson = False,
     keys_file: KeysFile = None,
     data_dir: DataDirectory = DEFAULT_DATA_DIR,
 ) -> None:
-    """Make a key. It is shown this once: the file keeps its hash.
+    """Create a key. It is shown only now: the file contains only its hash.
 
-    Limits that are not given are the gateway's, GLEANER_KEY_REQUESTS_PER_S and the like.
+    Limits that are not set default to the gateway's, such as GLEANER_KEY_REQUESTS_PER_S.
     """
-    keys = _keys()
-    expires_at = None if expires_in is None else datetime.now(UTC) + duration(expires_in)
+    keys = _import_api_keys()
+    expires_at = None if expires_in is None else datetime.now(UTC) + parse_duration(expires_in)
     limits = {
         "requests_per_s": requests_per_s,
         "submits_per_s": submits_per_s,
@@ -64,19 +66,26 @@ def create(
         "open_jobs": open_jobs,
         "stored_bytes": stored_bytes,
     }
-    with _complaints(keys):
+    with _convert_errors(keys):
         new = keys.create(
-            _path(keys_file, data_dir), tenant=tenant, role=role, name=name, expires_at=expires_at, limits=limits
+            _keys_path(keys_file, data_dir),
+            tenant=tenant,
+            role=role,
+            name=name,
+            expires_at=expires_at,
+            limits=limits,
         )
-    _show(new, as_json)
+    _print_key(new, as_json)
 
 
 @app.command("list")
-def list_(as_json: AsJson = False, keys_file: KeysFile = None, data_dir: DataDirectory = DEFAULT_DATA_DIR) -> None:
-    """List keys: ids, tenants, roles, and whether they are good; never the keys."""
-    keys = _keys()
-    with _complaints(keys):
-        records = keys.list_keys(_path(keys_file, data_dir))
+def list_keys(
+    as_json: AsJson = False, keys_file: KeysFile = None, data_dir: DataDirectory = DEFAULT_DATA_DIR
+) -> None:
+    """List keys with id, tenant, role and state, without the keys themselves."""
+    keys = _import_api_keys()
+    with _convert_errors(keys):
+        records = keys.list_keys(_keys_path(keys_file, data_dir))
     if as_json:
         for record in records:
             print_json(record.model_dump(mode="json", exclude={"sha256"}))
@@ -91,29 +100,29 @@ def list_(as_json: AsJson = False, keys_file: KeysFile = None, data_dir: DataDir
     print_table(("key id", "tenant", "role", "name", "state", "expires", "limits"), rows)
 
 
-@app.command()
-def rotate(
+@app.command("rotate")
+def rotate_key(
     key_id: KeyId,
-    overlap: Annotated[str, typer.Option(help="How long the old key stays good, as 24h.")] = "24h",
+    overlap: Annotated[str, typer.Option(help="How long the old key remains valid, as 24h.")] = "24h",
     as_json: AsJson = False,
     keys_file: KeysFile = None,
     data_dir: DataDirectory = DEFAULT_DATA_DIR,
 ) -> None:
-    """Make a successor of a key and let the old one end after the overlap."""
-    keys = _keys()
-    with _complaints(keys):
-        new = keys.rotate(_path(keys_file, data_dir), key_id, overlap=duration(overlap))
-    _show(new, as_json)
+    """Create a successor of a key; the old key expires after the overlap."""
+    keys = _import_api_keys()
+    with _convert_errors(keys):
+        new = keys.rotate(_keys_path(keys_file, data_dir), key_id, overlap=parse_duration(overlap))
+    _print_key(new, as_json)
 
 
-@app.command()
-def revoke(
+@app.command("revoke")
+def revoke_key(
     key_id: KeyId, as_json: AsJson = False, keys_file: KeysFile = None, data_dir: DataDirectory = DEFAULT_DATA_DIR
 ) -> None:
-    """End a key now."""
-    keys = _keys()
-    with _complaints(keys):
-        keys.revoke(_path(keys_file, data_dir), key_id)
+    """Revoke a key now."""
+    keys = _import_api_keys()
+    with _convert_errors(keys):
+        keys.revoke(_keys_path(keys_file, data_dir), key_id)
     if as_json:
         print_json({"key_id": key_id, "revoked": True})
     else:
@@ -121,27 +130,27 @@ def revoke(
 
 
 @contextlib.contextmanager
-def _complaints(keys: ModuleType) -> Iterator[None]:
-    """Turn the keys file's errors into the command's."""
+def _convert_errors(keys: ModuleType) -> Iterator[None]:
+    """Convert errors of the keys file to `CommandError`."""
     try:
         yield
     except keys.KeysError as failure:
         raise CommandError(str(failure)) from None
 
 
-def _keys() -> ModuleType:
+def _import_api_keys() -> ModuleType:
     try:
         from jobs import api_keys
     except ImportError:
-        raise CommandError("editing keys needs the service: pip install 'gleaner-ner[gateway]'") from None
+        raise CommandError("editing keys requires the service: pip install 'gleaner-ner[gateway]'") from None
     return api_keys
 
 
-def _path(keys_file: Path | None, data_dir: Path) -> Path:
+def _keys_path(keys_file: Path | None, data_dir: Path) -> Path:
     return (keys_file or data_dir / "keys.json").expanduser()
 
 
-def _show(new: NewKey, as_json: bool) -> None:
+def _print_key(new: NewKey, as_json: bool) -> None:
     expires = None if new.expires_at is None else new.expires_at.isoformat()
     if as_json:
         shown = {"key_id": new.key_id, "key": new.key, "tenant": new.tenant, "role": str(new.role)}
@@ -149,4 +158,4 @@ def _show(new: NewKey, as_json: bool) -> None:
         return
     print_line(f"{new.key_id} ({new.role} of {new.tenant}, expires {expires or 'never'})")
     print_line(new.key)
-    print_line("Keep it now: it is not shown again.", to_stderr=True)
+    print_line("Save the key now: it is not shown again.", to_stderr=True)

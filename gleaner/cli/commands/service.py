@@ -1,4 +1,4 @@
-"""`gleaner models`, `limits`: what the gateway offers, and how much of it."""
+"""`gleaner models` and `limits`: the gateway's models and your limits."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from gleaner.cli.output import AsJson, print_json, print_table
 
 
 @with_gateway
-def models(gateway: Gateway, as_json: AsJson = False) -> None:
+def list_models(gateway: Gateway, as_json: AsJson = False) -> None:
     """List the models that jobs may name."""
-    with gateway.client() as client:
-        found = client.models()
+    with gateway.open_client() as client:
+        served = client.models()
     if as_json:
-        for model in found:
+        for model in served:
             print_json(model)
         return
-    states = ("ready" if each.available else each.reason or "no worker now; jobs wait for one" for each in found)
+    states = (
+        "ready" if model.available else model.reason or "no worker now; jobs wait for one" for model in served
+    )
     print_table(
         ("model", "workers", "revision", "threshold", "words at once", "state"),
         (
@@ -27,27 +29,27 @@ def models(gateway: Gateway, as_json: AsJson = False) -> None:
                 str(model.limits.get("words_per_window", "")),
                 state,
             )
-            for model, state in zip(found, states, strict=True)
+            for model, state in zip(served, states, strict=True)
         ),
     )
 
 
 @with_gateway
-def limits(gateway: Gateway, as_json: AsJson = False) -> None:
-    """Show what your key and tenant may do, what is left of it now, and what one request may hold."""
-    with gateway.client() as client:
-        found = client.limits()
+def show_limits(gateway: Gateway, as_json: AsJson = False) -> None:
+    """Show the limits of your key and tenant, the remaining quota, and the maximum sizes of a request."""
+    with gateway.open_client() as client:
+        current = client.limits()
     if as_json:
-        print_json(found)
+        print_json(current)
         return
     print_table(
-        ("limit", "left", "of", "a window of", "whole again in"),
+        ("limit", "remaining", "of", "window", "resets in"),
         (
             (rate.name, str(rate.remaining), str(rate.limit), f"{rate.window_s} s", f"{rate.resets_in_s} s")
-            for rate in found.rates
+            for rate in current.rates
         ),
     )
-    for title, values in (("open now", found.open), ("one request", found.request)):
+    for title, values in (("open now", current.open), ("one request", current.request)):
         print_table(
             (title, ""), ((name, "no limit" if most is None else str(most)) for name, most in values.items())
         )

@@ -1,4 +1,4 @@
-"""`gleaner top`: queues, workers, rates and errors as they are now, from the processes' own /metrics."""
+"""`gleaner top`: current queues, workers, rates and errors, from the processes' /metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory
-from gleaner.cli.escaping import plain
+from gleaner.cli.escaping import escape_text
 from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.output import print_json
 from gleaner.localstack.datadir import DataDir
@@ -25,73 +25,75 @@ Labels = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What all processes showed at one moment.
+class Snapshot:
+    """Metrics of all processes at one moment.
 
     Attributes:
         at: monotonic seconds.
-        samples: metric name to its samples, each its labels and its sum over processes.
-        silent: addresses that did not answer.
+        samples: metric name -> labels -> value, summed over processes.
+        silent: addresses that did not respond.
     """
 
     at: float
     samples: Mapping[str, Mapping[Labels, float]]
     silent: tuple[str, ...] = ()
 
-    def total(self, name: str, **where: str) -> float:
-        """A metric's sum over the samples with these labels."""
-        wanted = set(where.items())
-        return sum(value for labels, value in self.samples.get(name, {}).items() if wanted <= labels)
+    def sum_samples(self, name: str, **where: str) -> float:
+        """Return a metric's sum over the samples with these labels."""
+        required = set(where.items())
+        return sum(value for labels, value in self.samples.get(name, {}).items() if required <= labels)
 
-    def by(self, name: str, label: str) -> dict[str, float]:
-        """A metric's sums by one label."""
-        found: dict[str, float] = defaultdict(float)
+    def sum_by_label(self, name: str, label: str) -> dict[str, float]:
+        """Return a metric's sums by the values of one label."""
+        sums: dict[str, float] = defaultdict(float)
         for labels, value in self.samples.get(name, {}).items():
-            found[dict(labels).get(label, "")] += value
-        return dict(found)
+            sums[dict(labels).get(label, "")] += value
+        return dict(sums)
 
 
 _SHARED = (
     *("gleaner_open_", "gleaner_backlog_", "gleaner_oldest_", "gleaner_drain_", "gleaner_live_"),
     *("gleaner_model_trouble", "gleaner_store_", "gleaner_tenant_stored_"),
 )
-"""The ledger's numbers, which every courier shows alike: taken once, not summed."""
+"""Prefixes of the ledger's metrics, which are the same in every courier: they are not summed."""
 
 
-def top(
+def show_metrics(
     metrics: Annotated[
         list[str] | None,
-        typer.Option("--metrics", help="A process's /metrics; repeat it. [default: the local stack's]"),
+        typer.Option(
+            "--metrics", help="URL of a process's /metrics; may be repeated. [default: the local stack's]"
+        ),
     ] = None,
-    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Print one look and end.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One look as a JSON object.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two updates.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print the state once and exit.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the state once, as a JSON object.")] = False,
     data_dir: DataDirectory = DEFAULT_DATA_DIR,
 ) -> None:
-    """Watch queues, workers, rates, the oldest job and errors; Ctrl-C ends it."""
-    urls = metrics or _of_stack(DataDir.from_path(data_dir))
+    """Watch queues, workers, rates, the oldest job and errors, until Ctrl-C."""
+    urls = metrics or _local_metrics_urls(DataDir.from_path(data_dir))
     console = Console()
     with httpx.Client(timeout=3, trust_env=False) as client:
-        before = look(client, urls)
+        before = scrape_metrics(client, urls)
         if once or as_json:
             time.sleep(min(every, 1.0))
-            seen = state(before, look(client, urls))
+            current = compute_state(before, scrape_metrics(client, urls))
             if as_json:
-                print_json(seen)
+                print_json(current)
             else:
-                console.print(picture(seen))
+                console.print(format_state(current))
             return
-        with Live(picture(state(before, before)), console=console, refresh_per_second=4) as live:
+        with Live(format_state(compute_state(before, before)), console=console, refresh_per_second=4) as live:
             while True:
                 time.sleep(every)
-                now = look(client, urls)
-                live.update(picture(state(before, now)))
+                now = scrape_metrics(client, urls)
+                live.update(format_state(compute_state(before, now)))
                 before = now
 
 
-def look(client: httpx.Client, urls: Iterable[str]) -> Sight:
-    """Read every process once."""
-    from prometheus_client.parser import text_string_to_metric_families  # the light client does without it
+def scrape_metrics(client: httpx.Client, urls: Iterable[str]) -> Snapshot:
+    """Read the metrics of every process once."""
+    from prometheus_client.parser import text_string_to_metric_families  # the client package must not require it
 
     samples: dict[str, dict[Labels, float]] = defaultdict(lambda: defaultdict(float))
     silent = []
@@ -108,7 +110,7 @@ def look(client: httpx.Client, urls: Iterable[str]) -> Sight:
                     samples[sample.name][labels] = sample.value
                 else:
                     samples[sample.name][labels] += sample.value
-    return Sight(time.monotonic(), samples, tuple(silent))
+    return Snapshot(time.monotonic(), samples, tuple(silent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +128,8 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """What is counted: how fast it goes now, and how much it is in all."""
+class Throughput:
+    """A counter: its current rate and its total."""
 
     what: str
     per_s: float
@@ -136,17 +138,17 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Two looks, understood: sums from the second, rates from their difference.
+    """State computed from two snapshots: sums from the second, rates from their difference.
 
     Attributes:
-        store: up, down, or unknown where no courier answers.
-        stored: bytes that tenants keep in the store, the most first.
-        errors: how often what went wrong since the processes' start.
-        silent: addresses that did not answer.
+        store: state of Redis: up, down, or unknown if no courier responds.
+        stored: bytes stored in Redis by tenant, largest first.
+        errors: number of errors by kind since the processes started.
+        silent: addresses that did not respond.
     """
 
     queues: tuple[Queue, ...]
-    rates: tuple[Rate, ...]
+    rates: tuple[Throughput, ...]
     shards_held: int
     slots: int
     store: Literal["up", "down", "unknown"]
@@ -155,29 +157,31 @@ class State:
     silent: tuple[str, ...]
 
 
-def state(before: Sight, now: Sight) -> State:
-    """What two looks mean."""
+def compute_state(before: Snapshot, now: Snapshot) -> State:
+    """Compute the state from two snapshots."""
     elapsed = max(now.at - before.at, 0.001)
     queues = []
-    for model in sorted(now.by("gleaner_open_shards", "model")):
+    for model in sorted(now.sum_by_label("gleaner_open_shards", "model")):
 
-        def of(name: str, model: str = model) -> float:
-            return now.total(name, model=model)
+        def value_of(name: str, model: str = model) -> float:
+            return now.sum_samples(name, model=model)
 
         queues.append(
             Queue(
                 model=model,
-                trouble=bool(of("gleaner_model_trouble")),
-                open_shards=int(of("gleaner_open_shards")),
-                open_jobs=int(of("gleaner_open_jobs")),
-                backlog_s=of("gleaner_backlog_seconds"),
-                oldest_s=of("gleaner_oldest_open_seconds"),
-                workers=int(of("gleaner_live_workers")),
-                characters_per_s=of("gleaner_drain_characters_per_second"),
+                trouble=bool(value_of("gleaner_model_trouble")),
+                open_shards=int(value_of("gleaner_open_shards")),
+                open_jobs=int(value_of("gleaner_open_jobs")),
+                backlog_s=value_of("gleaner_backlog_seconds"),
+                oldest_s=value_of("gleaner_oldest_open_seconds"),
+                workers=int(value_of("gleaner_live_workers")),
+                characters_per_s=value_of("gleaner_drain_characters_per_second"),
             )
         )
     rates = (
-        Rate(what, max(0.0, now.total(name) - before.total(name)) / elapsed, int(now.total(name)))
+        Throughput(
+            what, max(0.0, now.sum_samples(name) - before.sum_samples(name)) / elapsed, int(now.sum_samples(name))
+        )
         for what, name in (
             ("requests", "gleaner_http_requests_total"),
             ("documents", "gleaner_documents_total"),
@@ -186,76 +190,81 @@ def state(before: Sight, now: Sight) -> State:
             ("webhook attempts", "gleaner_webhook_attempts_total"),
         )
     )
-    known = bool(now.samples.get("gleaner_store_up"))
+    is_redis_known = bool(now.samples.get("gleaner_store_up"))
     return State(
         queues=tuple(queues),
         rates=tuple(rates),
-        shards_held=int(now.total("gleaner_worker_shards")),
-        slots=int(now.total("gleaner_worker_slots")),
-        store="unknown" if not known else "up" if now.total("gleaner_store_up") else "down",
-        stored=_stored(now),
-        errors=_errors(now),
+        shards_held=int(now.sum_samples("gleaner_worker_shards")),
+        slots=int(now.sum_samples("gleaner_worker_slots")),
+        store="unknown" if not is_redis_known else "up" if now.sum_samples("gleaner_store_up") else "down",
+        stored=_stored_bytes(now),
+        errors=_count_errors(now),
         silent=now.silent,
     )
 
 
-def picture(seen: State) -> Group:
-    """The state as something to print."""
+def format_state(current: State) -> Group:
+    """Return the state as tables and lines to print."""
     queue = Table("model", "open shards", "jobs", "backlog", "oldest", "workers", "characters/s", box=None)
-    for each in seen.queues:
+    for backlog in current.queues:
         queue.add_row(
-            Text(plain(each.model) + (" (cannot load)" if each.trouble else "")),
-            str(each.open_shards),
-            str(each.open_jobs),
-            _span(each.backlog_s),
-            _span(each.oldest_s),
-            str(each.workers),
-            f"{each.characters_per_s:.0f}",
+            Text(escape_text(backlog.model) + (" (cannot load)" if backlog.trouble else "")),
+            str(backlog.open_shards),
+            str(backlog.open_jobs),
+            _format_duration(backlog.backlog_s),
+            _format_duration(backlog.oldest_s),
+            str(backlog.workers),
+            f"{backlog.characters_per_s:.0f}",
         )
-    rates = Table("", "per second", "in all", box=None)
-    for rate in seen.rates:
+    rates = Table("", "per second", "total", box=None)
+    for rate in current.rates:
         rates.add_row(rate.what, f"{rate.per_s:.1f}", str(rate.total))
-    lines = [Text(f"workers hold {seen.shards_held} of {seen.slots} shards")]
-    if seen.store == "unknown":
-        lines.append(Text("no courier answers: the queue is not known", style="red"))
-    elif seen.store == "down":
-        lines.append(Text("the store does not answer", style="red"))
-    lines += [Text(f"no answer from {plain(url)}", style="red") for url in seen.silent]
-    if seen.stored:
-        kept = ", ".join(f"{plain(tenant)} {size / 1e6:.1f} MB" for tenant, size in list(seen.stored.items())[:5])
-        lines.append(Text(f"tenants keep in the store: {kept}"))
-    told = ", ".join(f"{plain(what)} {count}" for what, count in seen.errors.items())
-    errors = Text(f"errors since start: {told or 'none'}", style="yellow" if told else "green")
+    lines = [Text(f"workers are processing {current.shards_held} shards in {current.slots} slots")]
+    if current.store == "unknown":
+        lines.append(Text("no courier responds: the queues are unknown", style="red"))
+    elif current.store == "down":
+        lines.append(Text("Redis does not respond", style="red"))
+    lines += [Text(f"no response from {escape_text(url)}", style="red") for url in current.silent]
+    if current.stored:
+        sizes = ", ".join(
+            f"{escape_text(tenant)} {size / 1e6:.1f} MB" for tenant, size in list(current.stored.items())[:5]
+        )
+        lines.append(Text(f"stored in Redis by tenant: {sizes}"))
+    counts = ", ".join(f"{escape_text(what)} {count}" for what, count in current.errors.items())
+    errors = Text(f"errors since start: {counts or 'none'}", style="yellow" if counts else "green")
     return Group(queue, Text(), rates, Text(), *lines, errors)
 
 
-def _stored(now: Sight) -> dict[str, int]:
-    found = now.by("gleaner_tenant_stored_bytes", "tenant")
-    return {tenant: int(size) for tenant, size in sorted(found.items(), key=lambda item: -item[1])}
+def _stored_bytes(now: Snapshot) -> dict[str, int]:
+    sizes = now.sum_by_label("gleaner_tenant_stored_bytes", "tenant")
+    return {tenant: int(size) for tenant, size in sorted(sizes.items(), key=lambda item: -item[1])}
 
 
-def _errors(now: Sight) -> dict[str, int]:
-    documents, answers = now.by("gleaner_documents_total", "code"), now.by("gleaner_http_requests_total", "status")
-    found = {
+def _count_errors(now: Snapshot) -> dict[str, int]:
+    documents, answers = (
+        now.sum_by_label("gleaner_documents_total", "code"),
+        now.sum_by_label("gleaner_http_requests_total", "status"),
+    )
+    counts = {
         **{f"document {code}": count for code, count in documents.items() if code != "ok"},
         **{f"HTTP {status}": count for status, count in answers.items() if status.startswith("5")},
-        "leases lost": now.total("gleaner_leases_lost_total"),
-        "webhooks given up": now.total("gleaner_webhook_attempts_total", outcome="failed"),
-        "out of memory": now.total("gleaner_oom_total"),
+        "leases lost": now.sum_samples("gleaner_leases_lost_total"),
+        "webhooks given up": now.sum_samples("gleaner_webhook_attempts_total", outcome="failed"),
+        "out of memory": now.sum_samples("gleaner_oom_total"),
     }
-    return {what: int(count) for what, count in found.items() if count}
+    return {what: int(count) for what, count in counts.items() if count}
 
 
-def _span(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _of_stack(directory: DataDir) -> list[str]:
+def _local_metrics_urls(directory: DataDir) -> list[str]:
     stack = directory.read_stack()
     if stack is None:
         raise CommandError(
-            f"no stack runs in {directory.root}: name processes by --metrics http://HOST:910x/metrics"
+            f"no stack is running in {directory.root}; name the processes with --metrics http://HOST:910x/metrics"
         )
     return [url for urls in stack["metrics"].values() for url in urls]

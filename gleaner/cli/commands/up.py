@@ -1,4 +1,4 @@
-"""`gleaner up`: the whole service on this machine, until Ctrl-C."""
+"""`gleaner up`: run the whole service on this machine, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,51 +15,53 @@ from gleaner.cli.stack_console import Narrator, stopped_by_signals
 from gleaner.localstack import Interrupted, LocalStack, StackOptions
 
 
-def up(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 takes a free one.")] = 8000,
+def run_stack(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the gateway; 0 for a free one.")] = 8000,
     data_dir: DataDirectory = DEFAULT_DATA_DIR,
     redis_url: Annotated[
         str | None,
         typer.Option(
-            help="The ledger's database on a Redis or Valkey that is there, as redis://HOST:6379/1; the broker "
-            "gets another database of it. [default: an embedded server]"
+            help="The ledger's database on an existing Redis or Valkey, as redis://HOST:6379/1; the broker uses "
+            "another database of it. [default: an embedded server]"
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
-    no_flower: Annotated[bool, typer.Option("--no-flower", help="Leave queue inspection out.")] = False,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Number of worker processes.")] = 1,
+    no_flower: Annotated[
+        bool, typer.Option("--no-flower", help="Do not start Flower, which shows the queues.")
+    ] = False,
     as_json: Annotated[
         bool,
-        typer.Option("--json", help="Print stack.json in one line once all is ready, all else to stderr."),
+        typer.Option("--json", help="Print stack.json in one line once everything is ready, the rest to stderr."),
     ] = False,
 ) -> None:
     """Run gateway, workers, courier, Flower and an embedded server until Ctrl-C or SIGTERM.
 
-    Everything it keeps is below --data-dir: the admin key, the keys file, stack.json, data and logs.
+    All its files are in --data-dir: the admin key, the keys file, stack.json, data and logs.
     """
     console = Console(stderr=as_json)
     narrator = Narrator(console)
     stop_requested = threading.Event()
     options = StackOptions(data_dir=data_dir, port=port, redis_url=redis_url, workers=workers, flower=not no_flower)
-    stack = LocalStack(options, on_event=narrator.tell, stop_requested=stop_requested)
+    stack = LocalStack(options, on_event=narrator.show_event, stop_requested=stop_requested)
     with stopped_by_signals(stack, stop_requested, console):
         try:
-            with narrator.spinning("starting"):
+            with narrator.show_spinner("starting"):
                 stack.start()
             if as_json:
                 print_json(stack.facts)
-            console.print(_table(stack), soft_wrap=True)
+            console.print(_format_table(stack), soft_wrap=True)
             console.print("Ctrl-C stops everything in order.")
             stack.watch_children()
         except Interrupted:
             return
         finally:
-            with narrator.spinning("stopping: finishing what runs (Ctrl-C again to stop at once)"):
+            with narrator.show_spinner("stopping: finishing running work (Ctrl-C again to stop without)"):
                 stack.stop()
     console.print("stopped")
 
 
-def _table(stack: LocalStack) -> Text:
-    """Two columns, never folded, so that every line can be copied."""
+def _format_table(stack: LocalStack) -> Text:
+    """Return two columns without line wraps, so that every line can be copied."""
     url = stack.facts["gateway_url"]
     rows = [("console", f"{url}/ (sign in with the admin key)"), ("API", url), ("API reference", f"{url}/docs")]
     if stack.facts["flower_url"]:

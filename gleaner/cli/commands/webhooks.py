@@ -1,4 +1,4 @@
-"""`gleaner webhooks`: listen on this machine, manage the endpoints that hear of jobs, see what was sent."""
+"""`gleaner webhooks`: receive events on this machine, manage endpoints, show deliveries."""
 
 from __future__ import annotations
 
@@ -13,60 +13,61 @@ from rich.console import Console
 
 from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.exit_codes import DOCUMENTS_FAILED, CommandError
-from gleaner.cli.output import AsJson, duration, local, print_json, print_line, print_table
+from gleaner.cli.output import AsJson, format_time, parse_duration, print_json, print_line, print_table
 from gleaner.client import Client
 from gleaner.webhook_endpoints import WebhookEndpoint
 from gleaner.webhook_listener import Listener
 from gleaner.webhooks import new_secret
 
-EndpointId = Annotated[str, typer.Argument(metavar="ENDPOINT", help="An endpoint's id.")]
-Events = Annotated[list[str] | None, typer.Option("--event", help="Only this event; repeat for more.")]
+EndpointId = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Id of the endpoint.")]
+Events = Annotated[list[str] | None, typer.Option("--event", help="Only this type of event; may be repeated.")]
 
-app = typer.Typer(no_args_is_help=True, help="Be told when jobs end.")
+app = typer.Typer(no_args_is_help=True, help="Receive webhooks when jobs end, and manage endpoints.")
 endpoints = typer.Typer(no_args_is_help=True, help="List, create, delete, test endpoints; rotate their secrets.")
 app.add_typer(endpoints, name="endpoints")
 
 
-@app.command()
+@app.command("listen")
 @with_gateway
-def listen(
+def listen_for_events(
     gateway: Gateway,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 for a free one.")] = 0,
     public_url: Annotated[
-        str | None, typer.Option(help="What the gateway is to call, as a tunnel's. [default: this machine's port]")
+        str | None,
+        typer.Option(help="URL for the gateway to call, such as a tunnel's. [default: this machine's port]"),
     ] = None,
     secret: Annotated[
         str | None,
-        typer.Option(help="Only listen, for webhooks signed with this secret. [default: register an endpoint]"),
+        typer.Option(help="Only receive webhooks signed with this secret. [default: register an endpoint]"),
     ] = None,
     event: Events = None,
-    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after this number of events.")] = None,
 ) -> None:
-    """Print events as they come, each verified, one JSON object a line, until Ctrl-C.
+    """Print verified events as they arrive, one JSON object per line, until Ctrl-C.
 
-    An endpoint is registered for as long as this runs. The gateway must be allowed to call this machine: a local
-    stack is; elsewhere a tunnel with --public-url does it.
+    An endpoint is registered while the command runs. The gateway must be allowed to call this machine: a local
+    stack is; for other gateways, use a tunnel and --public-url.
     """
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
         try:
             listener = stack.enter_context(Listener(secret or new_secret(), port))
         except OSError as failure:
-            raise CommandError(f"port {port} cannot be used: {failure.strerror}; choose another") from failure
+            raise CommandError(f"port {port} cannot be used ({failure.strerror}); choose another") from failure
         if secret is None:
-            client = stack.enter_context(gateway.client())
-            stack.enter_context(_registered(client, public_url or listener.url, listener.secret, event))
-        console.print(f"listening at {listener.url}; Ctrl-C ends", highlight=False)
-        seen = 0
-        while count is None or seen < count:
-            found = listener.next(0.5)
-            if found is not None:
-                print_json(found)
-                seen += 1
+            client = stack.enter_context(gateway.open_client())
+            stack.enter_context(_temporary_endpoint(client, public_url or listener.url, listener.secret, event))
+        console.print(f"listening at {listener.url}; press Ctrl-C to stop", highlight=False)
+        received = 0
+        while count is None or received < count:
+            next_event = listener.next(0.5)
+            if next_event is not None:
+                print_json(next_event)
+                received += 1
 
 
 @contextlib.contextmanager
-def _registered(client: Client, url: str, secret: str, events: list[str] | None) -> Iterator[None]:
+def _temporary_endpoint(client: Client, url: str, secret: str, events: list[str] | None) -> Iterator[None]:
     endpoint = client.webhooks.create(url, events=events, secret=secret, description="gleaner webhooks listen")
     try:
         yield
@@ -74,170 +75,170 @@ def _registered(client: Client, url: str, secret: str, events: list[str] | None)
         client.webhooks.delete(endpoint.id)
 
 
-@app.command()
+@app.command("deliveries")
 @with_gateway
-def deliveries(
+def list_deliveries(
     gateway: Gateway,
     endpoint: EndpointId,
-    status: Annotated[str | None, typer.Option(help="Only pending, delivered or failed ones.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, newest first.")] = 20,
+    status: Annotated[str | None, typer.Option(help="Only pending, delivered or failed deliveries.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of deliveries, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List what was and is to be sent to an endpoint in the last seven days, newest first."""
-    with gateway.client() as client:
-        found = list(client.webhooks.deliveries(endpoint, status=status, limit=limit))
+    """List an endpoint's deliveries of the last seven days, pending ones included, newest first."""
+    with gateway.open_client() as client:
+        deliveries = list(client.webhooks.deliveries(endpoint, status=status, limit=limit))
     if as_json:
-        for each in found:
-            print_json(each)
+        for delivery in deliveries:
+            print_json(delivery)
         return
     print_table(
         ("delivery", "event", "job", "status", "attempts", "last answer", "next"),
         (
             (
-                each.id,
-                each.event,
-                each.job_id,
-                each.status,
-                str(len(each.attempts)),
-                "" if not each.attempts else str(each.attempts[-1].status or each.attempts[-1].error),
-                local(each.next_attempt_at),
+                delivery.id,
+                delivery.event,
+                delivery.job_id,
+                delivery.status,
+                str(len(delivery.attempts)),
+                "" if not delivery.attempts else str(delivery.attempts[-1].status or delivery.attempts[-1].error),
+                format_time(delivery.next_attempt_at),
             )
-            for each in found
+            for delivery in deliveries
         ),
     )
 
 
-@app.command()
+@app.command("redeliver")
 @with_gateway
-def redeliver(
+def redeliver_event(
     gateway: Gateway,
-    delivery: Annotated[str, typer.Argument(metavar="DELIVERY", help="A delivery's id, its `webhook-id`.")],
+    delivery: Annotated[str, typer.Argument(metavar="DELIVERY", help="Id of the delivery, its `webhook-id`.")],
     as_json: AsJson = False,
 ) -> None:
-    """Send an event again, whatever became of it, under the same id."""
-    with gateway.client() as client:
-        found = client.webhooks.redeliver(delivery)
+    """Send an event again under the same id, whether it was delivered or not."""
+    with gateway.open_client() as client:
+        repeated = client.webhooks.redeliver(delivery)
     if as_json:
-        print_json(found)
+        print_json(repeated)
     else:
-        print_line(f"{found.id} ({found.event} of {found.job_id}) is {found.status}")
+        print_line(f"{repeated.id} ({repeated.event} of {repeated.job_id}) is {repeated.status}")
 
 
-@app.command()
+@app.command("recover")
 @with_gateway
-def recover(
+def recover_deliveries(
     gateway: Gateway,
     endpoint: EndpointId,
     since: Annotated[str, typer.Option(help="How far back, as 6h or 2d.")] = "24h",
     as_json: AsJson = False,
 ) -> None:
-    """Send again whatever failed in the last hours."""
-    with gateway.client() as client:
-        count = client.webhooks.recover(endpoint, datetime.now(UTC) - duration(since))
+    """Send all events again whose delivery failed recently."""
+    with gateway.open_client() as client:
+        count = client.webhooks.recover(endpoint, datetime.now(UTC) - parse_duration(since))
     if as_json:
         print_json({"endpoint_id": endpoint, "recovered": count})
     else:
-        print_line(f"{count} events are sent again")
+        print_line(f"sending {count} events again")
 
 
 @endpoints.command("list")
 @with_gateway
-def list_(gateway: Gateway, as_json: AsJson = False) -> None:
+def list_endpoints(gateway: Gateway, as_json: AsJson = False) -> None:
     """List registered endpoints, oldest first."""
-    with gateway.client() as client:
-        found = client.webhooks.list()
+    with gateway.open_client() as client:
+        registered = client.webhooks.list()
     if as_json:
-        for each in found:
-            print_json(_without_secret(each))
+        for endpoint in registered:
+            print_json(_without_secret(endpoint))
         return
     print_table(
         ("endpoint", "url", "events", "status", "failures", "description"),
         (
             (
-                each.id,
-                each.url,
-                "all" if each.events is None else ", ".join(each.events),
-                _status(each),
-                str(each.failures_in_a_row),
-                each.description,
+                endpoint.id,
+                endpoint.url,
+                "all" if endpoint.events is None else ", ".join(endpoint.events),
+                _describe_status(endpoint),
+                str(endpoint.failures_in_a_row),
+                endpoint.description,
             )
-            for each in found
+            for endpoint in registered
         ),
     )
 
 
-@endpoints.command()
+@endpoints.command("create")
 @with_gateway
-def create(
+def create_endpoint(
     gateway: Gateway,
     receiver: Annotated[str, typer.Argument(metavar="RECEIVER", help="A public https URL.")],
     event: Events = None,
-    description: Annotated[str, typer.Option(help="Words to know it by.")] = "",
+    description: Annotated[str, typer.Option(help="Description, for your information.")] = "",
     named_only: Annotated[
-        bool, typer.Option("--named-only", help="Hear only of jobs that name the endpoint, not of all.")
+        bool, typer.Option("--named-only", help="Send only events of jobs that name the endpoint, not of all jobs.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Register an endpoint. Its secret is shown this once."""
-    with gateway.client() as client:
-        made = client.webhooks.create(receiver, events=event, description=description, all_jobs=not named_only)
+    """Register an endpoint. Its secret is shown only now."""
+    with gateway.open_client() as client:
+        endpoint = client.webhooks.create(receiver, events=event, description=description, all_jobs=not named_only)
     if as_json:
-        print_json(made)
+        print_json(endpoint)
         return
-    print_line(f"{made.id} hears of {'all events' if made.events is None else ', '.join(made.events)}")
-    print_line(f"secret, shown this once: {made.secret}")
+    print_line(f"{endpoint.id} receives {'all events' if endpoint.events is None else ', '.join(endpoint.events)}")
+    print_line(f"secret, shown only now: {endpoint.secret}")
 
 
-@endpoints.command()
+@endpoints.command("delete")
 @with_gateway
-def delete(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = False) -> None:
-    """Forget an endpoint and what was still to be delivered to it."""
-    with gateway.client() as client:
+def delete_endpoint(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = False) -> None:
+    """Delete an endpoint and its pending deliveries."""
+    with gateway.open_client() as client:
         client.webhooks.delete(endpoint)
     if as_json:
         print_json({"id": endpoint, "deleted": True})
     else:
-        print_line(f"{endpoint} is gone")
+        print_line(f"{endpoint} is deleted")
 
 
-@endpoints.command()
+@endpoints.command("enable")
 @with_gateway
-def enable(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = False) -> None:
-    """Bring a disabled endpoint back; what waited for it is sent."""
-    with gateway.client() as client:
+def enable_endpoint(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = False) -> None:
+    """Enable a disabled endpoint; deliveries that were waiting for it are sent."""
+    with gateway.open_client() as client:
         _show_status(client.webhooks.enable(endpoint), as_json)
 
 
-@endpoints.command()
+@endpoints.command("disable")
 @with_gateway
-def disable(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = False) -> None:
-    """Send an endpoint nothing until it is enabled again."""
-    with gateway.client() as client:
+def disable_endpoint(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = False) -> None:
+    """Stop sending events to an endpoint until it is enabled again."""
+    with gateway.open_client() as client:
         _show_status(client.webhooks.disable(endpoint), as_json)
 
 
 @endpoints.command("test")
 @with_gateway
-def try_out(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = False) -> None:
-    """Have a signed test sent now, and show what the receiver said; exit code 1 if it did not take it."""
-    with gateway.client() as client:
+def send_test_event(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = False) -> None:
+    """Send a signed test event now, and show the receiver's response; exit code 1 if it was not delivered."""
+    with gateway.open_client() as client:
         answer = client.webhooks.test(endpoint)
     if as_json:
         print_json(answer)
     else:
-        said = f"status {answer['status']}" if answer["status"] else f"no answer ({answer['error']})"
-        print_line(f"{'delivered' if answer['delivered'] else 'failed'}: {said} after {answer['latency_ms']} ms")
+        outcome = f"status {answer['status']}" if answer["status"] else f"no response ({answer['error']})"
+        print_line(f"{'delivered' if answer['delivered'] else 'failed'}: {outcome} after {answer['latency_ms']} ms")
         if answer["body"]:
             print_line("\n".join(f"  {line}" for line in str(answer["body"]).splitlines()))
     if not answer["delivered"]:
         raise typer.Exit(DOCUMENTS_FAILED)
 
 
-@endpoints.command()
+@endpoints.command("rotate")
 @with_gateway
-def rotate(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = False) -> None:
-    """Change an endpoint's secret: the new one is shown this once, the old one signs along for 24 hours."""
-    with gateway.client() as client:
+def rotate_secret(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = False) -> None:
+    """Change an endpoint's secret: the new one is shown only now; events carry both signatures for 24 hours."""
+    with gateway.open_client() as client:
         secret = client.webhooks.rotate(endpoint)
     if as_json:
         print_json({"id": endpoint, "secret": secret})
@@ -249,10 +250,10 @@ def _show_status(endpoint: WebhookEndpoint, as_json: bool) -> None:
     if as_json:
         print_json(_without_secret(endpoint))
     else:
-        print_line(f"{endpoint.id} is {_status(endpoint)}")
+        print_line(f"{endpoint.id} is {_describe_status(endpoint)}")
 
 
-def _status(endpoint: WebhookEndpoint) -> str:
+def _describe_status(endpoint: WebhookEndpoint) -> str:
     return endpoint.status if endpoint.disabled_reason is None else f"{endpoint.status}: {endpoint.disabled_reason}"
 
 

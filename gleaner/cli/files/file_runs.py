@@ -1,4 +1,4 @@
-"""The work that `extract` and `redact` share: files in, results out; the same command again goes on."""
+"""The work of `extract` and `redact`: files in, results out; the same command resumes an interrupted run."""
 
 from __future__ import annotations
 
@@ -26,49 +26,50 @@ from rich.text import Text
 
 from gleaner.cli.connection import Gateway
 from gleaner.cli.exit_codes import DOCUMENTS_FAILED
-from gleaner.cli.extraction import CHUNK_CHARACTERS, CHUNK_DOCUMENTS, Extraction, FileSink, Sink, Tally
+from gleaner.cli.extraction import CHUNK_CHARACTERS, CHUNK_DOCUMENTS, Extraction, FileSink, Query, Sink, Tally
 from gleaner.cli.files import writers
-from gleaner.cli.files.inputs import Inputs, look_at
+from gleaner.cli.files.inputs import Inputs, open_inputs
 from gleaner.cli.files.journal import Journal
-from gleaner.cli.files.outputs import LINES, Outputs, helper
-from gleaner.cli.files.reading_options import Reads
+from gleaner.cli.files.outputs import LINES, Outputs, helper_path
+from gleaner.cli.files.reading_options import InputOptions
 from gleaner.cli.files.rows import Fault
 from gleaner.cli.files.writers import Cells, Form, OutputFormat, Table
-from gleaner.cli.output import print_json, say
+from gleaner.cli.output import print_json, print_to
 from gleaner.client import Client
-from gleaner.client.calls import Labels, SubmitOptions
+from gleaner.client.calls import SubmitOptions
 
 _RETRIES = 6
-"""A gateway may be away for half a minute, as while it is replaced, before a run ends."""
+"""Retries that cover a gateway's absence of half a minute, for example during a deployment."""
 
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="The file to write; without it JSON lines are printed.")
+    Path | None, typer.Option("--output", "-o", help="The file to write. [default: print JSON lines]")
 ]
 Written = Annotated[
     OutputFormat | None,
-    typer.Option("--output-format", help="How to write it. [default: by OUT's name, or jsonl]"),
+    typer.Option("--output-format", help="Format of the output. [default: by OUT's name, or jsonl]"),
 ]
 CsvCells = Annotated[
     Cells | None,
     typer.Option(
         "--csv",
-        help="Cells of CSV and TSV that a spreadsheet would run as a formula: guarded by a leading ', or raw. "
+        help="CSV and TSV cells that a spreadsheet would run as a formula: guarded by a leading ', or raw. "
         "[default: guarded]",
     ),
 ]
-Bom = Annotated[bool, typer.Option("--bom", help="Begin CSV and TSV with a byte order mark, for Excel.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Begin again, whatever OUT holds.")]
+Bom = Annotated[bool, typer.Option("--bom", help="Start CSV and TSV with a byte order mark, for Excel.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start again and replace OUT.")]
 Summary = Annotated[
-    bool, typer.Option("--json", help="The summary as JSON: printed with -o, else on standard error.")
+    bool,
+    typer.Option("--json", help="Print the summary as JSON: with -o to standard output, else to standard error."),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The output file and how it is written.
+    """The output file and its format.
 
     Attributes:
-        table: what rows it has, where it is a table.
+        table: its columns and rows, if the format is a table.
     """
 
     path: Path
@@ -76,42 +77,42 @@ class Target:
     table: Table
 
     @property
-    def lines(self) -> Path:
-        """What grows during the run and becomes the output."""
-        return helper(self.path, LINES)
+    def lines_path(self) -> Path:
+        """File that grows during the run and becomes the output."""
+        return helper_path(self.path, LINES)
 
     @property
     def line_form(self) -> Form:
-        """The form of the lines: Parquet, whose index is at its end, is made of JSON lines once all are there."""
-        return Form() if self.form.kind is OutputFormat.parquet else self.form
+        """Format of that file: Parquet, whose index is at its end, is converted from JSON lines at the end."""
+        return Form() if self.form.kind is OutputFormat.PARQUET else self.form
 
     def finish(self, journal: Journal) -> None:
-        """Make the output of its lines."""
-        if self.form.kind is OutputFormat.parquet:
-            with writers.writing(self.path, self.form, self.table) as write:
-                for line in writers.read_lines(self.lines):
+        """Turn the file of lines into the output."""
+        if self.form.kind is OutputFormat.PARQUET:
+            with writers.open_writer(self.path, self.form, self.table) as write:
+                for line in writers.read_lines(self.lines_path):
                     write(line)
         else:
-            writers.put_in_place(self.lines, self.path)
-        journal.complete(self.path.stat().st_size)
+            writers.put_in_place(self.lines_path, self.path)
+        journal.record_completion(self.path.stat().st_size)
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove the lines once the output is made of them."""
-        self.lines.unlink(missing_ok=True)
+        """Remove the file of lines once the output is complete."""
+        self.lines_path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a command shall write.
+class OutputOptions:
+    """Options of a command's output.
 
     Attributes:
-        path: where to; None prints it.
-        form: how.
-        table: of what, where that is a table.
-        overwrite: begin again, whatever is there.
-        as_json: the summary as JSON.
-        read: files that the command reads besides its inputs.
+        path: the file to write; None prints the results.
+        form: format of the results.
+        table: columns and rows, if the format is a table.
+        overwrite: start again, whatever exists.
+        as_json: print the summary as JSON.
+        labels_file: a file that the command reads in addition to its inputs.
     """
 
     path: Path | None
@@ -119,131 +120,100 @@ class Wanted:
     table: Table
     overwrite: bool
     as_json: bool
-    read: tuple[Path, ...] = ()
-
-    @classmethod
-    def of(
-        cls,
-        path: Path | None,
-        kind: OutputFormat | None,
-        table: Table,
-        *,
-        cells: Cells | None,
-        bom: bool,
-        overwrite: bool,
-        as_json: bool,
-        read: Path | None,
-    ) -> Wanted:
-        """Return what the options say.
-
-        Raises:
-            CommandError: they do not go together, or the format cannot be written here.
-        """
-        form = Form(writers.format_of(path, kind), cells or Cells.guarded, bom)
-        writers.require(form.kind)
-        return cls(path, form, table, overwrite, as_json, () if read is None else (read,))
+    labels_file: Path | None = None
 
     @property
     def outputs(self) -> Outputs:
         """The files that are written."""
-        return Outputs(() if self.path is None else (self.path,), self.overwrite, self.read)
+        read = () if self.labels_file is None else (self.labels_file,)
+        return Outputs(() if self.path is None else (self.path,), self.overwrite, read)
 
 
-def run(
-    gateway: Gateway,
-    files: list[Path],
-    reads: Reads,
-    labels: Labels | None,
-    options: SubmitOptions,
-    wanted: Wanted,
+def run_files(
+    gateway: Gateway, files: list[Path], reads: InputOptions, query: Query, output: OutputOptions
 ) -> None:
-    """Have the gateway work on every document of the files, and write its results.
+    """Process every document of the files, and write the results.
 
     Raises:
-        typer.Exit: some documents failed, or were left out.
-        InputError, JournalError, CommandError, GleanerError: as they say.
+        typer.Exit: documents failed or were skipped.
+        InputError, JournalError, CommandError, GleanerError: the message says what to do.
     """
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
-        wanted.outputs.check()
-        sink = writers.Printer(wanted.form, wanted.table) if wanted.path is None else None
-        inputs = stack.enter_context(look_at(files, reads.kind, reads.reading, reads.on_bad_line, wanted.outputs))
+        output.outputs.check_writable()
+        sink = writers.Printer(output.form, output.table) if output.path is None else None
+        inputs = stack.enter_context(
+            open_inputs(files, reads.kind, reads.reading, reads.on_bad_line, output.outputs)
+        )
         for note in inputs.notes:
-            say(console, note)
-        client = stack.enter_context(gateway.client(retries=_RETRIES))
+            print_to(console, note)
+        client = stack.enter_context(gateway.open_client(retries=_RETRIES))
         if sink is not None:
-            tally = _to_stdout(client, labels, options, inputs, console, sink)
+            tally = _extract_to_stdout(client, query, inputs, console, sink)
         else:
-            target = Target(cast("Path", wanted.path), wanted.form, wanted.table)
-            fingerprint = _fingerprint(inputs, labels, options, target)
-            journal = Journal.open(target.path, fingerprint, overwrite=wanted.overwrite)
-            stack.callback(journal.close)
-            tally = _to_file(client, labels, options, inputs, target, journal, console)
-    _summary(console, tally, inputs, wanted)
+            tally = _extract_to_file(client, query, inputs, console, output)
+    _print_summary(console, tally, inputs, output)
     if tally.failed or inputs.skipped:
         raise typer.Exit(DOCUMENTS_FAILED)
 
 
-def _to_stdout(
-    client: Client,
-    labels: Labels | None,
-    options: SubmitOptions,
-    inputs: Inputs,
-    console: Console,
-    sink: Sink,
-) -> Tally:
-    # On one terminal, results and a bar would stand in each other's lines.
-    with _bar(console, inputs.total, 0, hidden=sys.stdout.isatty()) as on_progress:
-        run = Extraction(client, labels, options, sink, None, on_progress)
+def _extract_to_stdout(client: Client, query: Query, inputs: Inputs, console: Console, sink: Sink) -> Tally:
+    # If both go to one terminal, the bar would overwrite lines of results.
+    with _show_progress(console, inputs.total, 0, hidden=sys.stdout.isatty()) as on_progress:
+        extraction = Extraction(client, query, sink, None, on_progress)
         try:
-            return run.run(inputs.rows())
+            return extraction.run(inputs.read_rows())
         except KeyboardInterrupt:
-            run.cancel()
+            extraction.cancel_jobs()
             raise
 
 
-def _to_file(
-    client: Client,
-    labels: Labels | None,
-    options: SubmitOptions,
-    inputs: Inputs,
-    target: Target,
-    journal: Journal,
-    console: Console,
+def _extract_to_file(
+    client: Client, query: Query, inputs: Inputs, console: Console, output: OutputOptions
 ) -> Tally:
-    before = journal.progress
-    if before.complete:
-        target.tidy()
-        say(console, f"{target.path} is complete already ({before.documents} documents); --overwrite begins again")
-        return Tally(before.documents, before.failed, before.entities)
-    if before.documents:
-        console.print(f"going on after {before.documents} of {inputs.total} documents")
-    try:
-        with (
-            FileSink(target.lines, before.bytes, target.line_form, target.table) as sink,
-            _bar(console, inputs.total, before.documents) as on_progress,
-        ):
-            tally = Extraction(client, labels, options, sink, journal, on_progress).run(inputs.rows())
-        target.finish(journal)
-    except KeyboardInterrupt:
-        console.print("interrupted; the same command goes on from here")
-        raise
-    except OSError as failure:
-        if failure.filename is None:  # as where the disk is full
-            failure.filename = str(target.lines)
-            console.print("what is done is kept; once this is mended, the same command goes on from here")
-        raise
-    return tally
+    target = Target(cast("Path", output.path), output.form, output.table)
+    fingerprint = _compute_fingerprint(inputs, query, target)
+    with contextlib.closing(Journal.open(target.path, fingerprint, overwrite=output.overwrite)) as journal:
+        before = journal.progress
+        if before.complete:
+            target.tidy()
+            print_to(
+                console,
+                f"{target.path} is already complete ({before.documents} documents); --overwrite starts again",
+            )
+            return Tally(before.documents, before.failed, before.entities)
+        if before.documents:
+            console.print(f"Resuming: {before.documents} of {inputs.total} documents already done")
+        try:
+            with (
+                FileSink(target.lines_path, before.bytes, target.line_form, target.table) as sink,
+                _show_progress(console, inputs.total, before.documents) as on_progress,
+            ):
+                tally = Extraction(client, query, sink, journal, on_progress).run(inputs.read_rows())
+            target.finish(journal)
+        except KeyboardInterrupt:
+            console.print("interrupted; run the same command again to resume")
+            raise
+        except OSError as failure:
+            if failure.filename is None:  # for example, if the disk is full
+                failure.filename = str(target.lines_path)
+                console.print(
+                    "finished documents are kept; fix the problem and run the same command again to resume"
+                )
+            raise
+        return tally
 
 
 @contextlib.contextmanager
-def _bar(console: Console, total: int, done: int, *, hidden: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar on a terminal; it takes the number of finished documents."""
+def _show_progress(
+    console: Console, total: int, done: int, *, hidden: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on a terminal; yield a function that takes the number of finished documents."""
     progress = Progress(
         TextColumn("extracting"),
         BarColumn(),
         MofNCompleteColumn(),
-        _Rate("documents/s"),
+        _RateColumn("documents/s"),
         TimeElapsedColumn(),
         TextColumn("eta"),
         TimeRemainingColumn(),
@@ -256,41 +226,43 @@ def _bar(console: Console, total: int, done: int, *, hidden: bool = False) -> It
         yield lambda finished: progress.update(task, completed=finished)
 
 
-class _Rate(TextColumn):
-    """Documents a second, once known."""
+class _RateColumn(TextColumn):
+    """Documents per second, once known."""
 
     def render(self, task: Task) -> Text:
-        """The rate as text."""
+        """Return the rate as text."""
         return Text("" if task.speed is None else f"{task.speed:.1f} {self.text_format}")
 
 
-def _summary(console: Console, tally: Tally, inputs: Inputs, wanted: Wanted) -> None:
-    if wanted.as_json:
+def _print_summary(console: Console, tally: Tally, inputs: Inputs, output: OutputOptions) -> None:
+    if output.as_json:
         summary = {
             "documents": tally.documents,
             "entities": tally.entities,
             "failed": tally.failed,
             "errors": dict(tally.errors),
-            "output": None if wanted.path is None else str(wanted.path),
+            "output": None if output.path is None else str(output.path),
             **({"skipped": inputs.skipped} if inputs.skipped else {}),
         }
-        print_json(summary, to_stderr=wanted.path is None)
+        print_json(summary, to_stderr=output.path is None)
         return
     skipped = f", {inputs.skipped} skipped" if inputs.skipped else ""
-    where = f" -> {wanted.path}" if wanted.path else ""
-    say(console, f"{tally.documents} documents, {tally.entities} entities, {tally.failed} failed{skipped}{where}")
+    where = f" -> {output.path}" if output.path else ""
+    print_to(
+        console, f"{tally.documents} documents, {tally.entities} entities, {tally.failed} failed{skipped}{where}"
+    )
     for code, count in tally.errors.most_common():
-        say(console, f"  {count} x {code}")
-    for fault in inputs.faults.lines():
-        say(console, f"  {'skipped' if inputs.skipped else 'failed'}: {fault}")
+        print_to(console, f"  {count} x {code}")
+    for fault in inputs.faults.describe():
+        print_to(console, f"  {'skipped' if inputs.skipped else 'failed'}: {fault}")
 
 
-def given_options(**given: Any) -> SubmitOptions:
-    """Return the options that have a value."""
-    return cast("SubmitOptions", {name: value for name, value in given.items() if value is not None})
+def drop_unset(**options: Any) -> SubmitOptions:
+    """Return the options that are not None."""
+    return cast("SubmitOptions", {name: value for name, value in options.items() if value is not None})
 
 
-def _fingerprint(inputs: Inputs, labels: Labels | None, options: SubmitOptions, target: Target) -> str:
+def _compute_fingerprint(inputs: Inputs, query: Query, target: Target) -> str:
     reading, form = inputs.reading, target.form
     identity = {
         "inputs": inputs.digest,
@@ -298,8 +270,8 @@ def _fingerprint(inputs: Inputs, labels: Labels | None, options: SubmitOptions, 
         "formats": [None if isinstance(source, Fault) else source.kind for source in inputs.sources],
         "reading": [reading.delimiter, reading.encoding, reading.quotes, sorted(reading.ignored), reading.split],
         "on_bad_line": inputs.on_bad_line,
-        "labels": labels,
-        "options": dict(options),
+        "labels": query.labels,
+        "options": dict(query.options),
         "chunks": [CHUNK_DOCUMENTS, CHUNK_CHARACTERS],
         "output": [form.kind, form.cells, form.bom],
     }

@@ -1,4 +1,4 @@
-"""A command's files -> one sequence of documents, checked: faults are known before anything is submitted."""
+"""Read a command's files as one sequence of documents; all faults are found before anything is submitted."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from gleaner.cli.files.rows import Fault, InputError, Reading, Row
 from gleaner.cli.files.tables import Note
 
 _SHOWN: Final = 20
-"""Faults that are listed; of a large file with another shape every line is one."""
+"""Maximum number of faults that are listed; in a large file of another format every line is one."""
 
 
 class OnBadLine(StrEnum):
-    """What becomes of a line, row or file that is no document."""
+    """Handling of lines, rows and files that are not valid documents."""
 
-    reject = "reject"
-    skip = "skip"
-    fail_document = "fail_document"
+    REJECT = "reject"
+    SKIP = "skip"
+    FAIL_DOCUMENT = "fail_document"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An input file; `name` is what the user called it."""
+    """An input file; `name` is the user's name for it."""
 
     name: str
     path: Path
@@ -46,32 +46,32 @@ class Source:
 
 @dataclass(slots=True)
 class Faults:
-    """What cannot be read: the first ones in words, all of them as a number."""
+    """Faults of the input: all are counted, the first ones are listed."""
 
     count: int = 0
     listed: list[str] = field(default_factory=list)
 
     def add(self, fault: Fault) -> None:
-        """Take note of one."""
+        """Add a fault."""
         self.count += 1
         if len(self.listed) < _SHOWN:
             self.listed.append(str(fault))
 
-    def lines(self) -> list[str]:
-        """Return one line for each that is listed, and one for the rest."""
+    def describe(self) -> list[str]:
+        """Return one line per listed fault, and one for the rest."""
         more = self.count - len(self.listed)
         return [*self.listed, *([f"and {more} more"] if more else [])]
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """All input of a run, looked at once before anything is submitted.
+    """All input of a run, checked before anything is submitted.
 
     Attributes:
-        total: documents in all.
-        digest: of the contents.
-        faults: what is left out, or fails.
-        notes: what was assumed about files, for the user to see.
+        total: number of documents.
+        digest: SHA-256 of names and contents.
+        faults: lines, rows and files that are skipped or fail.
+        notes: assumptions about the files, to be shown to the user.
     """
 
     sources: tuple[Source | Fault, ...]
@@ -84,109 +84,110 @@ class Inputs:
 
     @property
     def skipped(self) -> int:
-        """Lines, rows and files that are left out."""
-        return self.faults.count if self.on_bad_line is OnBadLine.skip else 0
+        """Number of lines, rows and files that are skipped."""
+        return self.faults.count if self.on_bad_line is OnBadLine.SKIP else 0
 
-    def rows(self) -> Iterator[Row]:
+    def read_rows(self) -> Iterator[Row]:
         """Yield every document in order.
 
         Raises:
-            InputError: a file is not what it was when it was looked at.
+            InputError: a file has changed since it was checked.
         """
         count = 0
-        for item in _items(self.sources, self.reading, lambda _said: None):
+        for item in _read_items(self.sources, self.reading, lambda _said: None):
             if isinstance(item, Fault):
-                if self.on_bad_line is OnBadLine.reject:
-                    raise InputError(f"{item}; it was readable before: was the file changed?")
-                if self.on_bad_line is OnBadLine.skip:
+                if self.on_bad_line is OnBadLine.REJECT:
+                    raise InputError(f"{item}; the file has changed since it was checked; run the command again")
+                if self.on_bad_line is OnBadLine.SKIP:
                     continue
                 item = item.as_row()
             count += 1
             yield item
         if count != self.total:
-            raise InputError(f"{count} documents, where there were {self.total} before: were the files changed?")
+            raise InputError(
+                f"the files have changed since they were checked ({count} documents instead of {self.total}); run "
+                "the command again"
+            )
 
 
 @contextlib.contextmanager
-def look_at(
+def open_inputs(
     files: list[Path], kind: Format | None, reading: Reading, on_bad_line: OnBadLine, outputs: Outputs
 ) -> Iterator[Inputs]:
-    """Read every file once: how many documents there are, what is none, what digest the files have.
+    """Read every file once to count the documents, find the faults and compute the digest.
 
     Args:
         files: paths and patterns; `-` is standard input.
-        kind: what they are; None goes by their names.
-        reading: how they are read.
-        on_bad_line: `reject` raises where something is no document.
-        outputs: what the command writes, which must be none of the files.
+        kind: their format; None detects it from their names.
+        reading: options of reading.
+        on_bad_line: `reject` raises an error if there are faults.
+        outputs: files that the command writes, which must not be inputs.
 
     Raises:
-        InputError: something is no document (all of it is listed), or there are no documents.
-        CommandError: an output is one of the files.
+        InputError: there are faults, which the message lists, or there are no documents.
+        CommandError: an output is one of the inputs.
     """
     with tempfile.TemporaryDirectory(prefix="gleaner-") as spool:
         notes: dict[str, None] = {}
-        paths = list(outputs.leave_out(_paths(files), lambda said: notes.update({said: None})))
-        sources = tuple(_source(path, kind, Path(spool), reading) for path in paths)
+        paths = list(outputs.exclude_outputs(_expand_paths(files), lambda note: notes.update({note: None})))
+        sources = tuple(_open_source(path, kind, Path(spool), reading) for path in paths)
         faults, total = Faults(), 0
-        for item in _items(sources, reading, lambda said: notes.update({said: None})):
+        for item in _read_items(sources, reading, lambda note: notes.update({note: None})):
             if isinstance(item, Fault):
                 faults.add(item)
-                total += on_bad_line is OnBadLine.fail_document
+                total += on_bad_line is OnBadLine.FAIL_DOCUMENT
             else:
                 total += 1
-        if faults.count and (on_bad_line is OnBadLine.reject or not total):
-            raise InputError(_complain(faults, on_bad_line, total))
+        if faults.count and (on_bad_line is OnBadLine.REJECT or not total):
+            raise InputError(_describe_faults(faults, on_bad_line, total))
         if not total:
-            raise InputError("no documents: the input is empty")
-        yield Inputs(sources, reading, on_bad_line, total, _digest(sources), faults, tuple(notes))
+            raise InputError("the input is empty; name files with documents")
+        yield Inputs(sources, reading, on_bad_line, total, _compute_digest(sources), faults, tuple(notes))
 
 
-def _paths(files: list[Path]) -> Iterator[tuple[Path, bool]]:
-    """Yield each file, and True where a pattern named it."""
+def _expand_paths(files: list[Path]) -> Iterator[tuple[Path, bool]]:
+    """Yield each file, with True if a pattern matched it."""
     for path in files:
-        matches = None if str(path) == "-" else readers.expand(path)
+        matches = None if str(path) == "-" else readers.expand_pattern(path)
         yield from ((path, False),) if matches is None else ((match, True) for match in matches)
 
 
-def _items(sources: tuple[Source | Fault, ...], reading: Reading, note: Note) -> Iterator[Row | Fault]:
+def _read_items(sources: tuple[Source | Fault, ...], reading: Reading, note: Note) -> Iterator[Row | Fault]:
     for source in sources:
         if isinstance(source, Fault):
             yield source
         else:
-            yield from readers.read(source.path, source.kind, reading, source.name, note)
+            yield from readers.read_documents(source.path, source.kind, reading, source.name, note)
 
 
-def _complain(faults: Faults, on_bad_line: OnBadLine, total: int) -> str:
-    """Return all faults in words, and what to do."""
+def _describe_faults(faults: Faults, on_bad_line: OnBadLine, total: int) -> str:
+    """Return a message that lists the faults and says what to do."""
     if faults.count == 1:
-        said = faults.listed[0]
+        message = faults.listed[0]
     else:
-        said = "\n  ".join([f"{faults.count} lines, rows or files are no documents:", *faults.lines()])
-    if not total:
-        return said
-    if on_bad_line is OnBadLine.reject:
-        return (
-            f"{said}\n  Nothing was submitted. Correct this, or go on with what can be read (documents: {total}): "
-            "--on-bad-line skip leaves the rest out, --on-bad-line fail_document writes a failed document in its "
-            "place."
+        title = f"{faults.count} lines, rows or files are not valid documents:"
+        message = "\n  ".join([title, *faults.describe()])
+    if total and on_bad_line is OnBadLine.REJECT:
+        message += (
+            f"\n  Nothing was submitted. Fix the input, or continue with the valid documents ({total}): "
+            "--on-bad-line skip omits the rest, --on-bad-line fail_document writes a failed document for each."
         )
-    return said
+    return message
 
 
-def _digest(sources: tuple[Source | Fault, ...]) -> str:
+def _compute_digest(sources: tuple[Source | Fault, ...]) -> str:
     digest = hashlib.sha256()
     for source in sources:
         if isinstance(source, Fault):
             digest.update(b"unread\0" + source.id.encode(errors="surrogateescape") + b"\0")
             continue
         digest.update(source.name.encode(errors="surrogateescape") + b"\0")
-        with contextlib.suppress(OSError), source.path.open("rb") as file:  # a fault already
+        with contextlib.suppress(OSError), source.path.open("rb") as file:  # already reported as a fault
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
-def _source(path: Path, kind: Format | None, spool: Path, reading: Reading) -> Source | Fault:
+def _open_source(path: Path, kind: Format | None, spool: Path, reading: Reading) -> Source | Fault:
     if str(path) != "-":
         try:
             source = Source(str(path), path, readers.format_of(path, kind))
@@ -194,26 +195,28 @@ def _source(path: Path, kind: Format | None, spool: Path, reading: Reading) -> S
             return Fault(str(path), str(failure).partition(": ")[2], str(path))
         if not path.is_fifo():
             return source
-        spooled = spool / f"pipe{len(list(spool.iterdir()))}"  # it can be read once: the shell's <( … )
+        spooled = (
+            spool / f"pipe{len(list(spool.iterdir()))}"
+        )  # a pipe, as of the shell's <( … ), can be read only once
         with path.open("rb") as pipe, spooled.open("wb") as file:
             shutil.copyfileobj(pipe, file)
         return replace(source, path=spooled)
     if sys.stdin is None:
         raise InputError("standard input is closed; name a file")
-    # Read twice like any file, and so resumable: the same bytes on standard input are the same run.
+    # Spooled to be read twice like a file, so that runs are resumable: the same bytes are the same run.
     spooled = spool / "stdin"
     with spooled.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     if kind is None:
         _require_text(spooled, reading)
-    return Source("stdin", spooled, kind or Format.txt)
+    return Source("stdin", spooled, kind or Format.TXT)
 
 
 def _require_text(path: Path, reading: Reading) -> None:
-    """Raise where standard input, which is one text unless said, looks like documents in another form.
+    """Raise if standard input, which is one text by default, looks like another format.
 
     Raises:
-        InputError: it does; says which.
+        InputError: it does; the message names the format.
     """
     try:
         with open_text(path, reading.encoding) as opened:
@@ -221,24 +224,23 @@ def _require_text(path: Path, reading: Reading) -> None:
     except InputError as failure:
         raise InputError(f"stdin: {failure}") from None
     line = next((line for line in io.StringIO(start, newline=None) if not line.isspace()), "").strip()
-    kind = _kind_of(line, reading)
+    kind = _detect_format(line, reading)
     if kind is not None:
         raise InputError(
-            f"standard input looks like {kind.upper()}; say --format {kind} if it is, or --format txt to have it "
-            "read as one text"
+            f"standard input looks like {kind.upper()}; add --format {kind}, or --format txt to read it as one text"
         )
 
 
-def _kind_of(line: str, reading: Reading) -> Format | None:
+def _detect_format(line: str, reading: Reading) -> Format | None:
     with contextlib.suppress(ValueError):
         value = parse_json(line)
         if isinstance(value, dict | list | str):
-            return Format.json if isinstance(value, list) else Format.jsonl
+            return Format.JSON if isinstance(value, list) else Format.JSONL
     if re.match(r"\[\s*(?:$|[{\"])", line):
-        return Format.json
+        return Format.JSON
     if re.match(r"<(?:!doctype\s+html|html|head|body)\b", line, re.IGNORECASE):
-        return Format.html
-    for delimiter, kind in (("\t", Format.tsv), (",", Format.csv), (";", Format.csv), ("|", Format.csv)):
+        return Format.HTML
+    for delimiter, kind in (("\t", Format.TSV), (",", Format.CSV), (";", Format.CSV), ("|", Format.CSV)):
         cells = [cell.strip('"') for cell in line.split(delimiter)]
         if len(cells) > 1 and reading.columns.text in cells:
             return kind

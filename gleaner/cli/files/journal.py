@@ -1,9 +1,9 @@
-"""What an `extract` run has done, kept next to its output, so that the same command goes on where it was killed.
+"""Journal of an `extract` run, next to its output, so that the same command resumes a killed run.
 
-Results go to `OUT.gleaner-lines`, which becomes OUT once all are there: what OUT held before stays until then.
-`OUT.gleaner-state` is JSON lines, appended and synced: first what the run is, then `job` lines (a chunk was
-submitted as this job) and `written` lines (its results are written up to this byte). A run that finds it cuts the
-written lines back to the last such byte, so that a kill between the two leaves neither doubles nor holes.
+Results are written to `OUT.gleaner-lines`, which becomes OUT once it is complete; until then OUT is unchanged.
+`OUT.gleaner-state` is JSON lines, appended and synced: first the run's identity, then `job` lines (a chunk was
+submitted as this job) and `written` lines (its results are written up to this byte). A run that resumes truncates
+the results to the last such byte, so that a kill between the two causes neither duplicates nor gaps.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from gleaner.cli.files.outputs import LINES, STATE, helper
+from gleaner.cli.files.outputs import LINES, STATE, helper_path
 
 _VERSION = 2
 
 
 class JournalError(Exception):
-    """The output belongs to something else; `str()` says what to do."""
+    """The output belongs to another run or is in use; `str()` says what to do."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """What is known of a run.
+    """Recorded progress of a run.
 
     Attributes:
-        run: random word of this run; with a chunk's number and try it makes the Idempotency-Key.
-        jobs: chunk under way -> (job id, how many jobs this chunk has had).
-        written: chunks whose results are in the output; they are written in order.
-        bytes: the output's length after them.
-        documents: documents in them.
-        failed: how many of those did not succeed.
-        entities: in their results.
-        complete: True once the output is whole.
+        run: random id of this run; with a chunk's number and try it forms the Idempotency-Key.
+        jobs: chunk in progress -> (job id, number of earlier jobs of this chunk).
+        written: number of chunks whose results are in the output, in order.
+        bytes: length of the output after them.
+        documents: number of documents in them.
+        failed: number of documents that did not succeed.
+        entities: number of entities in their results.
+        complete: True once the output is complete.
     """
 
     run: str
@@ -51,7 +51,7 @@ class Progress:
 
 
 class Journal:
-    """The journal of one output file, held by one process at a time."""
+    """The journal of one output file, locked by one process at a time."""
 
     def __init__(self, descriptor: int, progress: Progress) -> None:
         self._descriptor = descriptor
@@ -59,71 +59,73 @@ class Journal:
 
     @classmethod
     def open(cls, output: Path, fingerprint: str, *, overwrite: bool) -> Self:
-        """Begin a run, or find the one that was begun.
+        """Start a run, or resume the recorded one.
 
         Args:
-            output: the file that results go to in the end.
-            fingerprint: of inputs and options; the same for the same command on the same files.
-            overwrite: begin again, whatever is there.
+            output: the output file.
+            fingerprint: digest of inputs and options; the same for the same command on the same files.
+            overwrite: start again, whatever exists.
 
         Raises:
-            JournalError: the output is another run's, or of unknown origin, or being written now.
+            JournalError: the output belongs to another run, is of unknown origin, or is being written now.
         """
-        path, lines = helper(output, STATE), helper(output, LINES)
+        path, lines = helper_path(output, STATE), helper_path(output, LINES)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise JournalError(f"another `gleaner extract` is writing {output}") from None
+                raise JournalError(
+                    f"another `gleaner extract` is writing {output}; wait for it, or choose another -o"
+                ) from None
             content = b"" if overwrite else os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-            entries, good = _entries(content)
-            progress = _progress(entries, fingerprint, output) if entries else None
-            if progress is None or not _goes_on(progress, output, lines):
+            entries, valid_bytes = _parse_entries(content)
+            progress = _restore_progress(entries, fingerprint, output) if entries else None
+            if progress is None or not _can_resume(progress, output, lines):
                 _require_absent(output, path, overwrite)
-                progress, good = Progress(secrets.token_hex(8)), 0
-            os.ftruncate(descriptor, good)
-            os.lseek(descriptor, good, os.SEEK_SET)
+                progress, valid_bytes = Progress(secrets.token_hex(8)), 0
+            os.ftruncate(descriptor, valid_bytes)
+            os.lseek(descriptor, valid_bytes, os.SEEK_SET)
             journal = cls(descriptor, progress)
-            if good == 0:
-                journal._append({"v": _VERSION, "run": progress.run, "fingerprint": fingerprint})
+            if valid_bytes == 0:
+                journal._append_entry({"v": _VERSION, "run": progress.run, "fingerprint": fingerprint})
         except BaseException:
             os.close(descriptor)
             raise
         return journal
 
-    def submitted(self, chunk: int, job_id: str, attempt: int) -> None:
-        """A chunk is this job now."""
+    def record_job(self, chunk: int, job_id: str, attempt: int) -> None:
+        """Record the job of a chunk."""
         self.progress.jobs[chunk] = (job_id, attempt)
-        self._append({"chunk": chunk, "job": job_id, "try": attempt})
+        self._append_entry({"chunk": chunk, "job": job_id, "try": attempt})
 
-    def wrote(self, chunk: int, length: int, documents: int, failed: int, entities: int) -> None:
-        """A chunk's results are written; the lines are `length` bytes long now."""
-        counted = {"documents": documents, "failed": failed, "entities": entities}
-        entry = {"written": chunk, "bytes": length, **counted}
-        _add(self.progress, entry)
-        self._append(entry)
+    def record_chunk(self, chunk: int, length: int, documents: int, failed: int, entities: int) -> None:
+        """Record that a chunk's results are written; the file of lines is now `length` bytes long."""
+        counts = {"documents": documents, "failed": failed, "entities": entities}
+        entry = {"written": chunk, "bytes": length, **counts}
+        _count_entry(self.progress, entry)
+        self._append_entry(entry)
 
-    def complete(self, size: int) -> None:
-        """Note that the output is whole, and how many bytes it has."""
+    def record_completion(self, size: int) -> None:
+        """Record that the output is complete, and its size in bytes."""
         self.progress.complete, self.progress.bytes = True, size
-        self._append({"complete": True, "bytes": size})
+        self._append_entry({"complete": True, "bytes": size})
 
     def close(self) -> None:
-        """Let another process have it."""
+        """Release the journal's lock."""
         os.close(self._descriptor)
 
-    def _append(self, entry: dict[str, Any]) -> None:
+    def _append_entry(self, entry: dict[str, Any]) -> None:
         line = json.dumps(entry).encode() + b"\n"
-        while line:  # a full disk may take a part; the next write then says so
+        while line:  # a full disk may accept a part; the next write then fails
             line = line[os.write(self._descriptor, line) :]
         os.fsync(self._descriptor)
 
 
-def _entries(content: bytes) -> tuple[list[dict[str, Any]], int]:
-    """The whole entries, and where they end; a kill may have left half a line behind them."""
+def _parse_entries(content: bytes) -> tuple[list[dict[str, Any]], int]:
+    """Return the complete entries and their size in bytes; a kill may have left a partial line after them."""
     entries: list[dict[str, Any]] = []
-    good = 0
+    size = 0
     for line in content.splitlines(keepends=True):
         if not line.endswith(b"\n"):
             break
@@ -131,51 +133,51 @@ def _entries(content: bytes) -> tuple[list[dict[str, Any]], int]:
             entries.append(json.loads(line))
         except ValueError:
             break
-        good += len(line)
-    return entries, good
+        size += len(line)
+    return entries, size
 
 
-def _progress(entries: list[dict[str, Any]], fingerprint: str, output: Path) -> Progress:
+def _restore_progress(entries: list[dict[str, Any]], fingerprint: str, output: Path) -> Progress:
     first, *rest = entries
     if first.get("v") != _VERSION or first.get("fingerprint") != fingerprint:
-        begun = "by another version of gleaner, or " if first.get("v") != _VERSION else ""
+        version = "by another version of gleaner, or " if first.get("v") != _VERSION else ""
         raise JournalError(
-            f"{output} was begun {begun}with other files, labels or options; "
-            "choose another -o, or begin again with --overwrite"
+            f"{output} was started {version}with other files, labels or options; "
+            "choose another -o, or start again with --overwrite"
         )
     progress = Progress(first["run"])
     for entry in rest:
         if "job" in entry:
             progress.jobs[entry["chunk"]] = (entry["job"], entry["try"])
         elif "written" in entry:
-            _add(progress, entry)
+            _count_entry(progress, entry)
         else:
             progress.complete, progress.bytes = True, entry["bytes"]
     return progress
 
 
-def _goes_on(progress: Progress, output: Path, lines: Path) -> bool:
-    """Return True where what the run wrote is still there; moved back from the output if a kill came right after.
+def _can_resume(progress: Progress, output: Path, lines: Path) -> bool:
+    """Return True if the run's results still exist; move them back from the output if it was killed right after.
 
     Raises:
-        JournalError: it is there, but is not what the run wrote.
+        JournalError: they exist, but were changed.
     """
     if progress.complete:
         if not output.exists():
             return False
         if output.stat().st_size != progress.bytes:
-            raise JournalError(f"{output} was changed since it was written; begin again with --overwrite")
+            raise JournalError(f"{output} was changed since it was written; start again with --overwrite")
         return True
     if not lines.exists() and progress.bytes and output.exists() and output.stat().st_size == progress.bytes:
         output.replace(lines)
     if not lines.exists():
         return progress.bytes == 0
     if lines.stat().st_size < progress.bytes:
-        raise JournalError(f"{lines} is shorter than it was; begin again with --overwrite")
+        raise JournalError(f"{lines} is shorter than the journal says; start again with --overwrite")
     return True
 
 
-def _add(progress: Progress, entry: dict[str, Any]) -> None:
+def _count_entry(progress: Progress, entry: dict[str, Any]) -> None:
     progress.written, progress.bytes = entry["written"] + 1, entry["bytes"]
     progress.jobs.pop(entry["written"], None)
     progress.documents += entry["documents"]
@@ -186,4 +188,4 @@ def _add(progress: Progress, entry: dict[str, Any]) -> None:
 def _require_absent(output: Path, journal: Path, overwrite: bool) -> None:
     if not overwrite and output.exists() and output.stat().st_size:
         journal.unlink()
-        raise JournalError(f"{output} exists; choose another -o, or replace it with --overwrite")
+        raise JournalError(f"{output} already exists; choose another -o, or replace it with --overwrite")

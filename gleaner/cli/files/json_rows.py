@@ -1,4 +1,4 @@
-"""JSON lines and JSON lists -> rows: objects with a text, or strings."""
+"""Read rows from JSON lines and JSON lists: objects with a text, or strings."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from gleaner.cli.files.rows import (
     Reading,
     Row,
     encoding_fault,
+    find_undecoded,
     make_row,
-    undecoded,
 )
 
-_PIECE: Final = 1 << 20
+_BLOCK_CHARACTERS: Final = 1 << 20
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
 
 
 def parse_json(text: str) -> Any:
-    """Return a JSON value.
+    """Parse a JSON value.
 
     Raises:
-        ValueError: it is none, or nested too deeply.
+        ValueError: it is invalid, or nested too deeply.
     """
     try:
         return json.loads(text)
@@ -39,7 +39,7 @@ def parse_json(text: str) -> Any:
 
 
 def read_json_lines(path: Path, reading: Reading, name: str, _note: object) -> Iterator[Row | Fault]:
-    """Yield the documents of JSON lines; a line that is none is a fault, and the next ones are read.
+    """Yield the documents of JSON lines; an invalid line is a fault, and reading continues with the next one.
 
     Raises:
         InputError: the file cannot be decoded.
@@ -48,127 +48,127 @@ def read_json_lines(path: Path, reading: Reading, name: str, _note: object) -> I
     with open_text(path, reading.encoding) as opened:
         lines = Lines(opened.stream, name)
         while True:
-            lines.begin()
-            line = lines.read()
+            lines.begin_record()
+            line = lines.read_line()
             if not line:
                 return
             if line.isspace():
                 continue
             where, number = f"{name}, line {lines.number}", lines.number
-            if byte := undecoded(line):
+            if byte := find_undecoded(line):
                 yield Fault(where, encoding_fault(byte, reading.encoding), str(number))
                 continue
             try:
-                value = parse_json(line.removeprefix(BOM))  # files with marks may have been joined
+                value = parse_json(line.removeprefix(BOM))  # files with byte order marks may have been joined
                 _require_single(line, value, reading.columns.text)
             except ValueError as failure:
-                yield Fault(where, f"not a JSON document ({failure}){_hint(line, number)}", str(number))
+                yield Fault(where, f"not a JSON document ({failure}){_format_hint(line, number)}", str(number))
                 continue
             yield _as_row(value, reading, where, number)
 
 
 def read_json_list(path: Path, reading: Reading, name: str, note: object) -> Iterator[Row | Fault]:
-    """Yield the documents of a JSON list, piece by piece; a file of JSON lines is read as such.
+    """Yield the documents of a JSON list, read in blocks; JSON lines are accepted too.
 
     Raises:
-        InputError: it is neither; says what it is.
+        InputError: the file is neither.
         OSError: it cannot be opened.
     """
     with open_text(path, reading.encoding) as opened:
         elements = _Elements(opened.stream, name, reading.encoding)
-        first = elements.peek()
+        first = elements.peek_character()
         if first == "[":
-            for number, (value, line) in enumerate(elements.read(), start=1):
+            for number, (value, line) in enumerate(elements.read_elements(), start=1):
                 yield _as_row(value, reading, f"{name}, line {line} (document {number})", number)
             return
     if first != "{" or not _first_line_is_json(path, reading):
-        raise InputError(f"{name}: neither a list of documents, [ … ], nor JSON lines")
+        raise InputError(f"{name}: neither a JSON list of documents, [ … ], nor JSON lines; check --format")
     yield from read_json_lines(path, reading, name, note)
 
 
 class _Elements:
-    """A list's elements, decoded one by one from pieces of the text."""
+    """Decodes the elements of a JSON list one by one from blocks of the text."""
 
     def __init__(self, stream: Any, name: str, encoding: str | None) -> None:
         self._stream, self._name, self._encoding = stream, name, encoding
         self._text, self._at, self._line, self._ended = "", 0, 1, False
         self._decoder = json.JSONDecoder()
 
-    def peek(self) -> str:
-        """Return the next character that is no white space, or nothing at the end."""
+    def peek_character(self) -> str:
+        """Return the next character that is not white space, or "" at the end."""
         while True:
-            self._move(_SPACE.match(self._text, self._at).end())  # type: ignore[union-attr]
-            if self._at < len(self._text) or not self._more():
+            self._advance(_SPACE.match(self._text, self._at).end())  # type: ignore[union-attr]
+            if self._at < len(self._text) or not self._read_more():
                 return self._text[self._at : self._at + 1]
 
-    def read(self) -> Iterator[tuple[Any, int]]:
+    def read_elements(self) -> Iterator[tuple[Any, int]]:
         """Yield each element and the line where it begins.
 
         Raises:
-            InputError: the list is broken; says where.
+            InputError: the list is invalid; the message has the line.
         """
-        self._move(self._at + 1)
-        if self.peek() == "]":
-            self._move(self._at + 1)
+        self._advance(self._at + 1)
+        if self.peek_character() == "]":
+            self._advance(self._at + 1)
         else:
             while True:
-                self.peek()
+                self.peek_character()
                 line = self._line
-                yield self._value(), line
-                end = self.peek()
+                yield self._read_value(), line
+                end = self.peek_character()
                 if end not in (",", "]"):
-                    raise self._broken("a comma or ] is missing")
-                self._move(self._at + 1)
+                    raise self._make_error("missing comma or ]")
+                self._advance(self._at + 1)
                 if end == "]":
                     break
-        if self.peek():
-            raise self._broken("text after the list's end")
+        if self.peek_character():
+            raise self._make_error("text after the end of the list")
 
-    def _value(self) -> Any:
+    def _read_value(self) -> Any:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except RecursionError:
-                raise self._broken("nested too deeply") from None
+                raise self._make_error("nested too deeply") from None
             except ValueError as failure:
-                if not self._more():
-                    raise self._broken(f"not JSON ({failure.args[0].partition(':')[0]})") from None
+                if not self._read_more():
+                    raise self._make_error(f"not JSON ({failure.args[0].partition(':')[0]})") from None
                 continue
-            if end == len(self._text) and self._more():
-                continue  # a number may go on
-            self._move(end)
+            if end == len(self._text) and self._read_more():
+                continue  # a number may continue
+            self._advance(end)
             return value
 
-    def _more(self) -> bool:
-        """Read on, twice as far each time, so that a long element is not decoded again too often."""
+    def _read_more(self) -> bool:
+        """Read the next block, twice as large each time, so that a long element is not decoded too often."""
         rest = self._text[self._at :]
         if len(rest) > RECORD_CHARACTERS:
-            raise self._broken("an element that is too large")
-        piece = "" if self._ended else self._stream.read(max(_PIECE, len(rest)))
-        self._ended = not piece
-        if byte := undecoded(piece):
-            raise self._broken(encoding_fault(byte, self._encoding))
-        self._text, self._at = rest + piece, 0
-        return bool(piece)
+            raise self._make_error("an element is too large")
+        block = "" if self._ended else self._stream.read(max(_BLOCK_CHARACTERS, len(rest)))
+        self._ended = not block
+        if byte := find_undecoded(block):
+            raise self._make_error(encoding_fault(byte, self._encoding))
+        self._text, self._at = rest + block, 0
+        return bool(block)
 
-    def _move(self, to: int) -> None:
+    def _advance(self, to: int) -> None:
         self._line += self._text.count("\n", self._at, to)
         self._at = to
 
-    def _broken(self, why: str) -> InputError:
+    def _make_error(self, why: str) -> InputError:
         return InputError(f"{self._name}, line {self._line}: {why}")
 
 
 def _require_single(line: str, value: Any, name: str) -> None:
-    """Raise where an object has its text twice, of which the last would be taken in silence.
+    """Raise if an object has its text twice, because the parser would silently keep the last.
 
     Raises:
-        ValueError: it has.
+        ValueError: the text field occurs twice.
     """
     if isinstance(value, dict) and line.count(f'"{name}"') > 1:
         pairs = json.loads(line.removeprefix(BOM), object_pairs_hook=list)
         if sum(field == name for field, _ in pairs) > 1:
-            raise ValueError(f"the field {name!r} is there twice")
+            raise ValueError(f"the field {name!r} occurs twice")
 
 
 def _as_row(value: Any, reading: Reading, where: str, number: int) -> Row | Fault:
@@ -191,8 +191,8 @@ def _first_line_is_json(path: Path, reading: Reading) -> bool:
     return False
 
 
-def _hint(line: str, number: int) -> str:
+def _format_hint(line: str, number: int) -> str:
     start = line.lstrip()[:1]
     if number == 1 and start == "[":
-        return "; a list is read with --format json"
+        return "; for a JSON list, add --format json"
     return ""

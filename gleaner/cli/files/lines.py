@@ -1,6 +1,6 @@
-"""Text -> physical lines, each with its number; lines can be handed back, to be read again.
+"""Read a text line by line with line numbers; lines can be unread, to be read again.
 
-Lines end as the first one does: in a file whose lines end in a line feed, a single carriage return is text.
+All lines end like the first one: if it ends with a line feed, a single carriage return is text.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ _MIB: Final = RECORD_CHARACTERS >> 20
 
 
 class Lines:
-    """The lines of a text, with their ends as they are.
+    """Iterates over the lines of a text; line ends are kept.
 
     Args:
-        stream: opened with `newline=""`, so that line ends stay.
-        name: of the file, for messages.
+        stream: opened with `newline=""`, so that line ends are kept.
+        name: name of the file, for messages.
 
     Attributes:
-        number: the number of the line that was read last, from 1.
-        record: lines since `begin`, as they were read.
+        number: number of the last line read, from 1.
+        record: lines read since `begin_record`.
     """
 
     def __init__(self, stream: io.TextIOWrapper, name: str) -> None:
@@ -39,33 +39,33 @@ class Lines:
         return self
 
     def __next__(self) -> str:
-        line = self.read()
+        line = self.read_line()
         if not line:
             raise StopIteration
         return line
 
-    def begin(self) -> None:
-        """Begin a record: what was read before is forgotten."""
+    def begin_record(self) -> None:
+        """Begin a record: clear the lines that were read before."""
         self.record.clear()
         self._characters = 0
 
-    def read(self) -> str:
-        """Return the next line, or nothing at the end.
+    def read_line(self) -> str:
+        """Return the next line, or "" at the end.
 
         Raises:
-            InputError: the record is longer than what is read at once.
+            InputError: the record is too long.
         """
-        line = self._returned.popleft() if self._returned else self._read()
+        line = self._returned.popleft() if self._returned else self._read_physical_line()
         if line:
             self.number += 1
             self._characters += len(line)
             if self._characters > RECORD_CHARACTERS:
                 first = self.number - len(self.record)
-                raise InputError(f"{self._name}, line {first}: a record of more than {_MIB} Mi characters")
+                raise InputError(f"{self._name}, line {first}: the record is longer than {_MIB} Mi characters")
             self.record.append(line)
         return line
 
-    def _read(self) -> str:
+    def _read_physical_line(self) -> str:
         line = self._stream.readline(RECORD_CHARACTERS + 1)
         if not self._feeds and line.endswith("\n") and not self.number:
             self._feeds = True
@@ -76,8 +76,8 @@ class Lines:
             line += more
         return line
 
-    def hand_back(self, count: int) -> None:
-        """Have the last lines of the record read again."""
+    def unread_lines(self, count: int) -> None:
+        """Return the last lines of the record to the input, to be read again."""
         if count:
             self._returned.extendleft(reversed(self.record[-count:]))
             del self.record[-count:]

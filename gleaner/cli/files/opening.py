@@ -1,4 +1,4 @@
-"""Bytes of a file -> text: compression, byte order marks, encodings by the labels that browsers know."""
+"""Decode files to text: compression, byte order marks, and encodings by the labels of the Encoding Standard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final, cast
 import webencodings
 
 from gleaner.cli.files.pages import Parser
-from gleaner.cli.files.rows import RECORD_CHARACTERS, InputError, encoding_fault, undecoded
+from gleaner.cli.files.rows import RECORD_CHARACTERS, InputError, encoding_fault, find_undecoded
 
 _ERRORS: Final = "gleaner.undecoded"
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -28,12 +28,12 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-"""UTF-32's before UTF-16's, which begins like it."""
-_OTHERS: Final = (
+"""UTF-32's before UTF-16's, which has the same first bytes."""
+_BINARY_FORMATS: Final = (
     (b"%PDF-", "a PDF; extract its text first"),
     (b"PK\x03\x04", "an archive, as .xlsx, .docx and .zip are; save it as CSV or as text"),
     (b"\xd0\xcf\x11\xe0", "an old Office file, as .xls and .doc are; save it as CSV or as text"),
-    (b"PAR1", "Parquet; say --format parquet"),
+    (b"PAR1", "Parquet; add --format parquet"),
     (b"SQLite format 3\x00", "an SQLite database; export a table as CSV"),
 )
 _XML: Final = re.compile(rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""")
@@ -46,9 +46,9 @@ class Opened:
     """A file's text.
 
     Attributes:
-        stream: decoded, with line ends as they are; what could not be decoded is found by `rows.undecoded`.
-        marked: it began with UTF-8's byte order mark, which the stream leaves out.
-        utf8: it was decoded as UTF-8.
+        stream: the decoded text with its line ends; `rows.find_undecoded` finds bytes that could not be decoded.
+        marked: the file began with UTF-8's byte order mark, which the stream omits.
+        utf8: the file was decoded as UTF-8.
     """
 
     stream: io.TextIOWrapper
@@ -58,10 +58,10 @@ class Opened:
 
 @contextlib.contextmanager
 def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file, unpacked if it is gzip or Zstandard, whatever its name.
+    """Open a file, decompressed if it is gzip or Zstandard, whatever its name.
 
     Raises:
-        InputError: it is packed in a way that cannot be read here, or is broken.
+        InputError: it cannot be decompressed.
         OSError: it cannot be opened or read.
     """
     with contextlib.ExitStack() as stack:
@@ -70,15 +70,15 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
         if head.startswith(_GZIP):
             opened = stack.enter_context(io.BufferedReader(cast("Any", gzip.GzipFile(fileobj=plain))))
         elif head.startswith(_ZSTD):
-            opened = stack.enter_context(io.BufferedReader(_zstd(plain)))
+            opened = stack.enter_context(io.BufferedReader(_open_zstd(plain)))
         try:
             yield opened
         except (EOFError, gzip.BadGzipFile, zlib.error) as failure:
-            raise InputError(f"the packed file is broken: {failure}") from None
+            raise InputError(f"the compressed file is corrupt: {failure}") from None
         except Exception as failure:
             if type(failure).__name__ != "ZstdError":
                 raise
-            raise InputError(f"the packed file is broken: {failure}") from None
+            raise InputError(f"the compressed file is corrupt: {failure}") from None
 
 
 @contextlib.contextmanager
@@ -86,18 +86,18 @@ def open_text(path: Path, encoding: str | None) -> Iterator[Opened]:
     """Open a file as text.
 
     Args:
-        path: the file, packed or not.
-        encoding: a label; a byte order mark in the file wins. None is UTF-8.
+        path: the file, compressed or not.
+        encoding: a label; a byte order mark in the file takes precedence. None is UTF-8.
 
     Raises:
-        InputError: the encoding is not known, or the file is no text.
+        InputError: the encoding is unknown, or the file is not text.
         OSError: it cannot be opened or read.
     """
     with open_bytes(path) as file:
         head = file.peek(64)[:64]
         mark, codec = find_mark(head)
         if codec is None:
-            refuse_other(head)
+            refuse_binary(head)
             if encoding is None:
                 _refuse_utf16(head)
             codec = "utf-8" if encoding is None else find_codec(encoding)
@@ -109,58 +109,58 @@ def open_text(path: Path, encoding: str | None) -> Iterator[Opened]:
 
 
 def read_text(path: Path, encoding: str | None) -> tuple[str, Opened]:
-    """Return a whole file as it is, line ends included, and how it was opened.
+    """Return the text of a file, including line ends, and how it was opened.
 
     Raises:
-        InputError: it is too large to be one document, or is not of this encoding.
+        InputError: it is too large for one document, or has another encoding.
         OSError: it cannot be opened or read.
     """
     with open_text(path, encoding) as opened:
         text = opened.stream.read(RECORD_CHARACTERS + 1)
         if len(text) > RECORD_CHARACTERS:
             raise InputError(
-                f"larger than {RECORD_CHARACTERS} characters; cut it into files, or read it with --format lines"
+                f"larger than {RECORD_CHARACTERS} characters; split it into files, or read it with --format lines"
             )
-    if byte := undecoded(text):
+    if byte := find_undecoded(text):
         raise InputError(encoding_fault(byte, encoding))
     return text, opened
 
 
 def find_mark(head: bytes) -> tuple[bytes, str | None]:
-    """Return the byte order mark that a file begins with and its codec; nothing and None without one."""
+    """Return the byte order mark that a file begins with and its codec, or b"" and None."""
     return next(((mark, codec) for mark, codec in _BOMS if head.startswith(mark)), (b"", None))
 
 
 def find_codec(label: str) -> str:
-    """Return Python's codec for a label, of the Encoding Standard first: `latin-1` is windows-1252, as in browsers.
+    """Return Python's codec for a label of the Encoding Standard (`latin-1` is windows-1252), else of Python.
 
     Raises:
-        InputError: nobody knows the label, or what it names is no encoding of text.
+        InputError: the label is unknown, or does not name a text encoding.
     """
     standard = webencodings.lookup(label)
     if standard is None:
         try:
-            known = codecs.lookup(label)
-            b"A\n".decode(known.name)
+            codec = codecs.lookup(label)
+            b"A\n".decode(codec.name)
         except (LookupError, ValueError, AssertionError):
             raise InputError(
-                f"{label!r} is no encoding; say one as utf-8, windows-1252, shift_jis (--encoding)"
+                f"{label!r} is not an encoding; use one such as utf-8, windows-1252 or shift_jis (--encoding)"
             ) from None
-        standard = webencodings.lookup(known.name)
+        standard = webencodings.lookup(codec.name)
         if standard is None:
-            return known.name
+            return codec.name
     if standard.name == "replacement":
         raise InputError(f"{label!r} is an encoding that is not safe to read; convert the file to UTF-8 first")
-    # Browsers read gb2312 and gbk by the decoder of gb18030, which has them in it.
+    # Browsers decode gb2312 and gbk as gb18030, which is a superset.
     decoders = {"gbk": "gb18030", "x-user-defined": "cp1252"}
     return decoders.get(standard.name) or str(standard.codec_info.name)
 
 
 def decode_page(page: bytes, encoding: str | None) -> str:
-    """Return an HTML page's markup, decoded as browsers do: by byte order mark, `encoding`, its own word, UTF-8.
+    """Return an HTML page's markup, decoded as in browsers: by byte order mark, `encoding`, its charset, or UTF-8.
 
     Raises:
-        InputError: it is none of these.
+        InputError: it cannot be decoded.
     """
     mark, codec = find_mark(page)
     named = encoding or (None if codec else find_charset(page))
@@ -173,16 +173,16 @@ def decode_page(page: bytes, encoding: str | None) -> str:
                 raise
             codec, unknown = "utf-8", f"the page names the charset {named!r}: {failure}"
         if encoding is None and codec in ("utf-16-le", "utf-16-be"):
-            codec = "utf-8"  # its own word was read as ASCII, so it cannot be
+            codec = "utf-8"  # the charset was found in ASCII, so the page cannot be UTF-16
     register_errors()
     markup = page[len(mark) :].decode(codec, _ERRORS)
-    if byte := undecoded(markup):
+    if byte := find_undecoded(markup):
         raise InputError(unknown or encoding_fault(byte, named))
     return markup
 
 
 def find_charset(page: bytes) -> str | None:
-    """Return the charset that a page names in its first bytes, in `<meta>` or an XML declaration, or None."""
+    """Return the charset in a page's first bytes, from `<meta>` or an XML declaration, or None."""
     declared = _XML.match(page[:_PRESCAN_BYTES])
     scan = _Prescan()
     scan.feed(page[:_PRESCAN_BYTES].decode("latin-1"))
@@ -193,7 +193,7 @@ class _Prescan(Parser):
     charset: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take the first charset that a `<meta>` names."""
+        """Record the first charset in a `<meta>`."""
         if tag != "meta" or self.charset:
             return
         values = {name: value or "" for name, value in reversed(attrs)}
@@ -203,13 +203,13 @@ class _Prescan(Parser):
             self.charset = match and match[1]
 
 
-def refuse_other(head: bytes) -> None:
-    """Raise where the first bytes are those of a file that is no text.
+def refuse_binary(head: bytes) -> None:
+    """Raise if the first bytes are those of a known binary format.
 
     Raises:
-        InputError: it is one; says which, and what to do.
+        InputError: they are; the message names the format and says what to do.
     """
-    for magic, kind in _OTHERS:
+    for magic, kind in _BINARY_FORMATS:
         if head.startswith(magic):
             raise InputError(f"not text but {kind}")
 
@@ -218,15 +218,15 @@ def _refuse_utf16(head: bytes) -> None:
     units = head[: len(head) // 2 * 2]
     for first, codec in ((1, "utf-16le"), (0, "utf-16be")):
         if len(units) >= 4 and not any(units[first::2]) and all(units[1 - first :: 2]):
-            raise InputError(f"not UTF-8 but UTF-16 without a byte order mark; say --encoding {codec}")
+            raise InputError(f"not UTF-8 but UTF-16 without a byte order mark; add --encoding {codec}")
 
 
 def register_errors() -> None:
-    """Let codecs know how bytes without a meaning are decoded: by `_ERRORS`, safe to repeat."""
-    codecs.register_error(_ERRORS, _replace)
+    """Register the error handler `_ERRORS` for bytes that cannot be decoded; may be called repeatedly."""
+    codecs.register_error(_ERRORS, _decode_byte)
 
 
-def _replace(failure: UnicodeError) -> tuple[str, int]:
+def _decode_byte(failure: UnicodeError) -> tuple[str, int]:
     if isinstance(failure, UnicodeDecodeError):
         byte = failure.object[failure.start]
         if failure.encoding == "charmap" and 0x80 <= byte <= 0x9F:
@@ -239,8 +239,8 @@ def _replace(failure: UnicodeError) -> tuple[str, int]:
     return replaced
 
 
-def _zstd(file: BinaryIO) -> Any:
+def _open_zstd(file: BinaryIO) -> Any:
     for module in ("compression.zstd", "backports.zstd"):
         with contextlib.suppress(ImportError):
             return importlib.import_module(module).ZstdFile(file)
-    raise InputError("reading Zstandard needs backports.zstd: pip install 'gleaner-ner[frame]'")
+    raise InputError("reading Zstandard requires backports.zstd: pip install 'gleaner-ner[frame]'")

@@ -1,4 +1,4 @@
-"""Files -> documents: text and HTML (one document per file), JSON, CSV, TSV, Parquet (one per line or row)."""
+"""Read documents from files: text and HTML (one per file), JSON, CSV, TSV, Parquet (one per line or row)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from gleaner.cli.files import pages, tables
 from gleaner.cli.files.json_rows import read_json_lines, read_json_list
 from gleaner.cli.files.lines import Lines
-from gleaner.cli.files.opening import decode_page, open_bytes, open_text, read_text, refuse_other
+from gleaner.cli.files.opening import decode_page, open_bytes, open_text, read_text, refuse_binary
 from gleaner.cli.files.rows import (
     RECORD_CHARACTERS,
     Columns,
@@ -20,122 +20,132 @@ from gleaner.cli.files.rows import (
     Reading,
     Row,
     encoding_fault,
+    find_undecoded,
     make_row,
     require_column,
-    undecoded,
 )
 from gleaner.cli.files.splitting import split_row
 from gleaner.cli.files.tables import Note
 
-__all__ = ["Columns", "Fault", "Format", "InputError", "Reading", "Row", "expand", "format_of", "read"]
+__all__ = [
+    "Columns",
+    "Fault",
+    "Format",
+    "InputError",
+    "Reading",
+    "Row",
+    "expand_pattern",
+    "format_of",
+    "read_documents",
+]
 
 
 class Format(StrEnum):
-    """How a file holds documents."""
+    """Format of an input file."""
 
-    txt = "txt"
-    lines = "lines"
-    html = "html"
-    jsonl = "jsonl"
-    json = "json"
-    csv = "csv"
-    tsv = "tsv"
-    parquet = "parquet"
+    TXT = "txt"
+    LINES = "lines"
+    HTML = "html"
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    TSV = "tsv"
+    PARQUET = "parquet"
 
 
 _BY_SUFFIX: Final[Mapping[str, Format]] = {
-    ".txt": Format.txt,
-    ".text": Format.txt,
-    ".md": Format.txt,
-    ".html": Format.html,
-    ".htm": Format.html,
-    ".jsonl": Format.jsonl,
-    ".ndjson": Format.jsonl,
-    ".json": Format.json,
-    ".csv": Format.csv,
-    ".tsv": Format.tsv,
-    ".tab": Format.tsv,
-    ".parquet": Format.parquet,
-    ".pq": Format.parquet,
+    ".txt": Format.TXT,
+    ".text": Format.TXT,
+    ".md": Format.TXT,
+    ".html": Format.HTML,
+    ".htm": Format.HTML,
+    ".jsonl": Format.JSONL,
+    ".ndjson": Format.JSONL,
+    ".json": Format.JSON,
+    ".csv": Format.CSV,
+    ".tsv": Format.TSV,
+    ".tab": Format.TSV,
+    ".parquet": Format.PARQUET,
+    ".pq": Format.PARQUET,
 }
 _PACKED: Final = frozenset({".gz", ".zst"})
 _REMEDIES: Final[Mapping[str, str]] = {
-    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "a spreadsheet is not read; save it as CSV"),
-    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pptx"), "this kind is not read; save it as text or HTML"),
-    ".pdf": "a PDF is not read; extract its text first, as with pdftotext",
-    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".bz2", ".xz"), "this kind is not read; unpack it first"),
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "spreadsheets are not supported; save it as CSV"),
+    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pptx"), "not supported; save it as text or HTML"),
+    ".pdf": "PDF is not supported; extract its text first, for example with pdftotext",
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".bz2", ".xz"), "not supported; unpack it first"),
 }
 
 
-def expand(path: Path) -> list[Path] | None:
-    """Return the files that a pattern names, sorted; None where the path is no pattern but a file's.
+def expand_pattern(path: Path) -> list[Path] | None:
+    """Return the files that match a pattern, sorted; None if the path is a file and not a pattern.
 
-    The part of the path that exists as it is written is no pattern, as a folder called `dir[x]`.
+    The part of the path that exists literally, such as a folder called `dir[x]`, is not a pattern.
 
     Raises:
-        InputError: the pattern matches nothing, or the path is a folder.
+        InputError: the pattern matches no file, or the path is a folder.
     """
     if path.is_dir():
-        raise InputError(f"{path} is a folder; say which files, as '{path}/**/*.txt'")
+        raise InputError(f"{path} is a folder; use a pattern, such as '{path}/**/*.txt'")
     if path.exists() or not glob.has_magic(str(path)):
         return None
     literal, parts = Path(path.anchor), list(path.parts[bool(path.anchor) :])
     while len(parts) > 1 and (literal / parts[0]).exists():
         literal /= parts.pop(0)
     pattern = str(Path(glob.escape(str(literal)), *parts))
-    names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute one
+    names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  # Path.glob rejects absolute patterns
     files = [file for file in map(Path, names) if file.is_file()]
     if not files:
-        raise InputError(f"no file matches {path}")
+        raise InputError(f"no file matches {path}; check the pattern")
     return files
 
 
-def format_of(path: Path, given: Format | None) -> Format:
-    """Return what a file is, by its name unless said.
+def format_of(path: Path, kind: Format | None) -> Format:
+    """Return `kind`, or if it is None the format that the file's name implies.
 
     Raises:
-        InputError: the name does not tell.
+        InputError: the name does not imply a supported format.
     """
-    if given is not None:
-        return given
+    if kind is not None:
+        return kind
     suffix = path.suffix.lower()
     if suffix in _PACKED:
         suffix = Path(path.stem).suffix.lower()
     kind = _BY_SUFFIX.get(suffix)
     if kind is None:
-        remedy = _REMEDIES.get(suffix) or f"what kind of file is this? Say --format ({', '.join(Format)})"
+        remedy = _REMEDIES.get(suffix) or f"unknown format; add --format ({', '.join(Format)})"
         raise InputError(f"{path}: {remedy}")
     return kind
 
 
-def read(
+def read_documents(
     path: Path,
     kind: Format,
     reading: Reading,
     name: str | None = None,
     note: Note = lambda _said: None,
 ) -> Iterator[Row | Fault]:
-    """Yield the documents of one file, in order, and what of it is none.
+    """Yield the documents and faults of one file, in order.
 
-    A fault of the file itself, which is missing or broken, comes last.
+    A fault of the file itself, if it is missing or corrupt, comes last.
 
     Args:
         path: the file.
-        kind: how it holds them.
-        reading: where rows keep text and id, and how the file is decoded.
-        name: what the file is called in ids and messages, if not by its path.
-        note: takes what was assumed, for the user to see.
+        kind: its format.
+        reading: options of reading.
+        name: name of the file in ids and messages; by default its path.
+        note: called with assumptions about the file, to be shown to the user.
     """
-    called = name or str(path)
+    name = name or str(path)
     try:
-        for row in _READERS[kind](path, reading, called, note):
+        for row in _READERS[kind](path, reading, name, note):
             yield from split_row(row, reading.unit) if reading.split and isinstance(row, Row) else (row,)
     except OSError as failure:
-        yield _file_fault(called, failure.strerror or str(failure))
+        yield _file_fault(name, failure.strerror or str(failure))
     except InputError as failure:
-        yield _file_fault(called, str(failure))
+        yield _file_fault(name, str(failure))
     except UnicodeError:
-        yield _file_fault(called, encoding_fault("sequence", reading.encoding))
+        yield _file_fault(name, encoding_fault("sequence", reading.encoding))
 
 
 def _file_fault(name: str, why: str) -> Fault:
@@ -153,13 +163,13 @@ def _read_text_lines(path: Path, reading: Reading, name: str, _note: Note) -> It
     with open_text(path, reading.encoding) as opened:
         lines = Lines(opened.stream, name)
         while True:
-            lines.begin()
-            line = lines.read()
+            lines.begin_record()
+            line = lines.read_line()
             if not line:
                 return
             if not line.isspace():
                 number, where = str(lines.number), f"{name}, line {lines.number}"
-                byte = undecoded(line)
+                byte = find_undecoded(line)
                 yield (
                     Fault(where, encoding_fault(byte, reading.encoding), number)
                     if byte
@@ -171,24 +181,24 @@ def _read_page(path: Path, reading: Reading, name: str, _note: Note) -> Iterator
     with open_bytes(path) as file:
         page = file.read(RECORD_CHARACTERS + 1)
     if len(page) > RECORD_CHARACTERS:
-        raise InputError(f"larger than {RECORD_CHARACTERS} bytes")
-    refuse_other(page[:64])
-    yield Row(name, pages.text(decode_page(page, reading.encoding)), where=name)
+        raise InputError(f"larger than {RECORD_CHARACTERS} bytes; split it into several pages")
+    refuse_binary(page[:64])
+    yield Row(name, pages.extract_text(decode_page(page, reading.encoding)), where=name)
 
 
 def _read_parquet(path: Path, reading: Reading, name: str, _note: Note) -> Iterator[Row | Fault]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise InputError("reading Parquet needs pyarrow: pip install 'gleaner-ner[frame]'") from None
+        raise InputError("reading Parquet requires pyarrow: pip install 'gleaner-ner[frame]'") from None
     columns = reading.columns
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             require_column(columns, names, name)
-            wanted = [column for column in (columns.text, columns.id_name) if column in names]
+            read_columns = [column for column in (columns.text, columns.id_name) if column in names]
             number = 0
-            for batch in file.iter_batches(batch_size=1024, columns=wanted):
+            for batch in file.iter_batches(batch_size=1024, columns=read_columns):
                 for row in batch.to_pylist():
                     number += 1
                     yield make_row(row, reading, f"{name}, row {number}", number)
@@ -197,12 +207,12 @@ def _read_parquet(path: Path, reading: Reading, name: str, _note: Note) -> Itera
 
 
 _READERS: Final[Mapping[Format, Callable[[Path, Reading, str, Note], Iterable[Row | Fault]]]] = {
-    Format.txt: _read_text,
-    Format.lines: _read_text_lines,
-    Format.html: _read_page,
-    Format.jsonl: read_json_lines,
-    Format.json: read_json_list,
-    Format.csv: tables.read_csv,
-    Format.tsv: tables.read_tsv,
-    Format.parquet: _read_parquet,
+    Format.TXT: _read_text,
+    Format.LINES: _read_text_lines,
+    Format.HTML: _read_page,
+    Format.JSONL: read_json_lines,
+    Format.JSON: read_json_list,
+    Format.CSV: tables.read_csv,
+    Format.TSV: tables.read_tsv,
+    Format.PARQUET: _read_parquet,
 }

@@ -1,9 +1,8 @@
-"""Options that say how files are read -> `Reads`; the same ones for every command that reads documents."""
+"""Options of reading files, the same for every command that reads documents."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
 import typer
@@ -12,7 +11,7 @@ from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.files.inputs import OnBadLine
 from gleaner.cli.files.opening import find_codec
 from gleaner.cli.files.readers import Format
-from gleaner.cli.files.rows import Columns, InputError, OffsetUnit, Quotes, Reading
+from gleaner.cli.files.rows import InputError, Quotes, Reading
 
 TextField = Annotated[str, typer.Option("--text-column", help="Column or JSON field of the text.")]
 IdField = Annotated[
@@ -21,93 +20,76 @@ IdField = Annotated[
 ]
 Kind = Annotated[
     Format | None,
-    typer.Option("--format", help="What the files are; `lines` is a document per line. [default: by their names]"),
+    typer.Option(
+        "--format", help="Format of the files; `lines` is one document per line. [default: by their names]"
+    ),
 ]
 Delimiter = Annotated[
     str | None,
-    typer.Option(help="What parts the cells of a table, or `tab`. [default: by the header in .csv; a tab in .tsv]"),
+    typer.Option(help="Delimiter of a table's cells, or `tab`. [default: by the header in .csv; a tab in .tsv]"),
 ]
 Encoding = Annotated[
     str | None,
     typer.Option(
-        help="As windows-1252, shift_jis, utf-16le. [default: a byte order mark's, an HTML page's own, UTF-8]"
+        help="Such as windows-1252, shift_jis, utf-16le. [default: by byte order mark or HTML charset, or UTF-8]"
     ),
 ]
 QuotesOption = Annotated[
     Quotes | None,
-    typer.Option("--quotes", help="Quotes in tables: doubled inside quoted cells, or characters like others."),
+    typer.Option("--quotes", help="Quotes in tables: doubled inside quoted cells, or literal characters."),
 ]
 BadLine = Annotated[
     OnBadLine,
     typer.Option(
-        help="What a line, row or file that is no document does: stop everything before anything is submitted, be "
-        "left out, or fail as a document."
+        help="How to handle lines, rows and files that are not valid documents: reject everything before "
+        "anything is submitted, skip them, or write failed documents."
     ),
 ]
 Ignored = Annotated[
     list[str] | None,
-    typer.Option("--ignore-columns", help="Fields of JSON lines that are not Gleaner's: labels, options, or both."),
+    typer.Option("--ignore-columns", help="Fields of JSON lines to ignore: labels, options, or both."),
 ]
 Split = Annotated[
     bool,
-    typer.Option("--split", help="Cut texts over 1 MB between paragraphs into documents; offsets are the text's."),
+    typer.Option("--split", help="Split texts over 1 MB between paragraphs; offsets refer to the whole text."),
 ]
 
-_OWN: Final = ("labels", "options")
+_IGNORABLE: Final = ("labels", "options")
 
 
 @dataclass(frozen=True, slots=True)
-class Reads:
-    """How a command reads its files."""
+class InputOptions:
+    """Options that say how a command reads its files."""
 
     kind: Format | None
     reading: Reading
     on_bad_line: OnBadLine
 
     @classmethod
-    def of(
-        cls,
-        kind: Format | None,
-        text_column: str,
-        id_column: str | None = None,
-        *,
-        delimiter: str | None = None,
-        encoding: str | None = None,
-        quotes: Quotes | None = None,
-        ignored: Sequence[str] | None = None,
-        unit: OffsetUnit | None = None,
-        split: bool = False,
-        on_bad_line: OnBadLine = OnBadLine.reject,
-    ) -> Reads:
-        """Return what the options say.
+    def parse(cls, kind: Format | None, reading: Reading, on_bad_line: OnBadLine) -> InputOptions:
+        """Check and convert options: a delimiter may be `tab`, ignored fields may be separated by commas.
 
         Raises:
-            CommandError: one has a value that cannot be.
+            CommandError: an option has an invalid value.
         """
-        if encoding is not None:
+        if reading.encoding is not None:
             try:
-                find_codec(encoding)
+                find_codec(reading.encoding)
             except InputError as failure:
                 raise CommandError(f"--encoding: {failure}") from None
-        names = frozenset(name.strip() for each in ignored or () for name in each.split(","))
-        if strange := names.difference(_OWN):
+        ignored = frozenset(name.strip() for item in reading.ignored for name in item.split(","))
+        if unknown := ignored.difference(_IGNORABLE):
             raise CommandError(
-                f"--ignore-columns {', '.join(sorted(strange))}: only labels and options are read at all"
+                f"--ignore-columns {', '.join(sorted(unknown))}: only `labels` and `options` can be ignored; other "
+                "fields are never read"
             )
-        reading = Reading(
-            Columns(text_column, id_column),
-            _delimiter(delimiter),
-            encoding,
-            quotes or Quotes.doubled,
-            names,
-            unit or "codepoint",
-            split,
+        return cls(
+            kind, replace(reading, delimiter=_parse_delimiter(reading.delimiter), ignored=ignored), on_bad_line
         )
-        return cls(kind, reading, on_bad_line)
 
 
-def _delimiter(given: str | None) -> str | None:
-    delimiter = "\t" if given in ("tab", "\\t", "t") else given
+def _parse_delimiter(option: str | None) -> str | None:
+    delimiter = "\t" if option in ("tab", "\\t", "t") else option
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise CommandError(f"--delimiter {given!r}: one character, or `tab`")
+        raise CommandError(f"--delimiter {option!r}: use one character, or `tab`")
     return delimiter

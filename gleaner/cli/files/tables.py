@@ -1,8 +1,8 @@
-"""CSV and TSV -> rows, strictly: a cell is read exactly as written, or its row is a fault with file and line.
+"""Read rows from CSV and TSV strictly: a cell is read exactly as written, or its row is a fault with file and line.
 
-CSV is read by Python's `csv` in its strict mode, and quotes that this lets pass are checked; every row has as many
-cells as the header. In TSV a quote is a character like others unless it opens a cell that another one closes,
-as spreadsheets write cells with tabs, line breaks and quotes.
+CSV is read by Python's `csv` in its strict mode, with additional checks of quotes; every row has as many cells as
+the header. In TSV a quote is a literal character unless it encloses a whole cell, as spreadsheets write cells
+with tabs, line breaks and quotes.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from gleaner.cli.files.rows import (
     Reading,
     Row,
     encoding_fault,
+    find_undecoded,
     make_row,
     require_column,
-    undecoded,
 )
 
 Note = Callable[[str], None]
 
 _DELIMITERS: Final = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MOST_QUOTE_FAULTS: Final = 100
-"""Each has the lines after it read again: a file of nothing else would take long."""
+"""Each wrong quote causes the following lines to be read again, so a file full of them would take long."""
 _MOST_QUOTED: Final = 16 * 1024 * 1024
-"""Characters of TSV that are looked through for the quote that closes a cell."""
+"""Maximum number of characters of TSV to search for the quote that closes a cell."""
 _ENDS: Final = "\r\n"
 
 
 class _QuoteError(Exception):
-    """A quote that is not where one may be.
+    """A misplaced quote.
 
     Attributes:
-        line: where, from 0 in the record.
+        line: its line in the record, from 0.
     """
 
     def __init__(self, why: str, line: int) -> None:
@@ -52,7 +52,7 @@ class _QuoteError(Exception):
 
 
 def read_csv(path: Path, reading: Reading, name: str, note: Note) -> Iterator[Row | Fault]:
-    """Yield the rows of a table whose cells commas part, or what its header has, or `reading.delimiter`.
+    """Yield the rows of a table delimited by `reading.delimiter`, by default the delimiter of its header.
 
     Raises:
         InputError: the file or its header cannot be read.
@@ -61,18 +61,18 @@ def read_csv(path: Path, reading: Reading, name: str, note: Note) -> Iterator[Ro
     csv.field_size_limit(sys.maxsize)  # a cell is a whole document; `Lines` bounds the record
     with open_text(path, reading.encoding) as opened:
         lines = Lines(opened.stream, name)
-        delimiter = reading.delimiter or _declared(lines)
+        delimiter = reading.delimiter or _read_declared_delimiter(lines)
         header = None
         if delimiter is None:
-            delimiter, header = _detect(lines, reading)
+            delimiter, header = _detect_delimiter(lines, reading)
             if delimiter != ",":
-                note(f"{name}: read as cells between {_DELIMITERS[delimiter]}")
+                note(f"{name}: read as a table delimited by {_DELIMITERS[delimiter]}")
         next_record = _csv_records(lines, delimiter, reading.quotes)
-        yield from _rows(lines, next_record, header, reading, name)
+        yield from _read_rows(lines, next_record, header, reading, name)
 
 
 def read_tsv(path: Path, reading: Reading, name: str, _note: Note) -> Iterator[Row | Fault]:
-    """Yield the rows of a table whose cells tabs part, or `reading.delimiter`.
+    """Yield the rows of a table delimited by `reading.delimiter`, by default by tabs.
 
     Raises:
         InputError: the file or its header cannot be read.
@@ -80,7 +80,7 @@ def read_tsv(path: Path, reading: Reading, name: str, _note: Note) -> Iterator[R
     """
     with open_text(path, reading.encoding) as opened:
         lines = Lines(opened.stream, name)
-        split = _split_tsv if reading.quotes is Quotes.doubled else _split_literally
+        split = _split_tsv if reading.quotes is Quotes.DOUBLED else _split_literally
         delimiter = reading.delimiter or "\t"
         header: list[str] | None = None
 
@@ -90,10 +90,10 @@ def read_tsv(path: Path, reading: Reading, name: str, _note: Note) -> Iterator[R
             header = cells if header is None else header
             return cells
 
-        yield from _rows(lines, next_record, None, reading, name)
+        yield from _read_rows(lines, next_record, None, reading, name)
 
 
-def _rows(
+def _read_rows(
     lines: Lines,
     next_record: Callable[[], list[str] | None],
     header: list[str] | None,
@@ -104,13 +104,13 @@ def _rows(
         header = next_record() if header is None else header
     except _QuoteError as failure:
         raise InputError(f"{name}, line {lines.number}: {failure}, in the header") from None
-    if byte := undecoded("".join(header or [])):
+    if byte := find_undecoded("".join(header or [])):
         raise InputError(f"{name}, line 1: {encoding_fault(byte, reading.encoding)}")
     header = header or []
     require_column(reading.columns, header, name)
     number = quote_faults = 0
     while True:
-        lines.begin()
+        lines.begin_record()
         first = lines.number + 1
         try:
             cells = next_record()
@@ -118,9 +118,13 @@ def _rows(
             number, quote_faults = number + 1, quote_faults + 1
             yield Fault(f"{name}, line {first + failure.line}", str(failure), str(number))
             if quote_faults == _MOST_QUOTE_FAULTS:
-                yield Fault(f"{name}, line {first + 1}", "too many wrong quotes: the rest is not read", str(number))
+                yield Fault(
+                    f"{name}, line {first + 1}",
+                    "too many wrong quotes; the rest of the file is not read",
+                    str(number),
+                )
                 return
-            lines.hand_back(len(lines.record) - 1)  # a quote that swallowed lines gives them back
+            lines.unread_lines(len(lines.record) - 1)  # continue with the lines that an unclosed quote enclosed
             continue
         if cells is None:
             return
@@ -137,20 +141,20 @@ def _rows(
 
 
 def _row_fault(cells: Sequence[str], header: Sequence[str], reading: Reading, record: Sequence[str]) -> str | None:
-    if any(byte := undecoded(line) for line in record):
+    if any(byte := find_undecoded(line) for line in record):
         return encoding_fault(str(byte), reading.encoding)
     if len(cells) != len(header):
-        more = len(cells) > len(header)
-        remedy = "a cell that holds the delimiter is written in quotes" if more else "is it cut off?"
-        return f"{len(cells)} cells, where the header has {len(header)}; {remedy}"
+        has_more = len(cells) > len(header)
+        remedy = "put cells that contain the delimiter in quotes" if has_more else "is the row truncated?"
+        return f"{len(cells)} cells, but the header has {len(header)}; {remedy}"
     if len(cells) > 1 and [cells[0].removeprefix(BOM), *cells[1:]] == list(header):
-        return "the header again; were files joined?"
+        return "the header occurs again; remove it if files were joined"
     return None
 
 
 def _csv_records(lines: Lines, delimiter: str, quotes: Quotes) -> Callable[[], list[str] | None]:
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes is Quotes.doubled else csv.QUOTE_NONE
-    scan = _scanner(delimiter)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes is Quotes.DOUBLED else csv.QUOTE_NONE
+    scan = _cell_pattern(delimiter)
 
     def next_record() -> list[str] | None:
         reader = csv.reader(lines, delimiter=delimiter, strict=True, quoting=quoting)
@@ -158,14 +162,14 @@ def _csv_records(lines: Lines, delimiter: str, quotes: Quotes) -> Callable[[], l
             cells = next(reader, None)
         except csv.Error as failure:
             raise _wrong_quote("".join(lines.record), delimiter, scan, str(failure)) from None
-        if quotes is Quotes.doubled and cells and any(cell.endswith('"') for cell in cells):
+        if quotes is Quotes.DOUBLED and cells and any(cell.endswith('"') for cell in cells):
             _require_paired("".join(lines.record), delimiter, scan)
         return cells
 
     return next_record
 
 
-def _scanner(delimiter: str) -> re.Pattern[str]:
+def _cell_pattern(delimiter: str) -> re.Pattern[str]:
     """Return what matches a cell at its start: one in quotes, with what ends it, or one without."""
     end = re.escape(delimiter)
     return re.compile(rf'"(?:[^"]++|"")*+"(?={end}|[\r\n]|$)|(?!")[^{end}\r\n]*+')
@@ -183,27 +187,27 @@ def _wrong_quote(record: str, delimiter: str, scan: re.Pattern[str], failure: st
     line = record.count("\n", 0, at) or record.count("\r", 0, at)
     closed = re.compile(r'"(?:[^"]++|"")*+"').match(record, at)
     if closed is None:
-        return _QuoteError("a quote opens a cell here that none closes; a quote in a text is written twice", line)
+        return _QuoteError("a quote opens a cell here but is never closed; double the quotes inside a cell", line)
     if record[closed.end() - 2 : closed.end()] == '\\"':
         return _QuoteError(
-            "a quote is written as \\\" in the cell that begins here; write it twice (Spark: escape='\"')", line
+            "the cell that begins here has an escaped quote \\\"; double it instead (Spark: escape='\"')", line
         )
     return _QuoteError(
-        "text after the quote that closes the cell beginning here; a quote in a text is written twice, or read "
-        "quotes as they are with --quotes literal",
+        "text after the closing quote of the cell that begins here; double the quotes inside a cell, or read "
+        "quotes as characters with --quotes literal",
         line,
     )
 
 
 def _require_paired(record: str, delimiter: str, scan: re.Pattern[str]) -> None:
-    """Raise where a cell without quotes ends in a single one: the quote that should have opened it may be lost."""
+    """Raise if an unquoted cell ends with a single quote: the opening quote may be missing."""
     at = 0
     while match := scan.match(record, at):
         cell = match[0]
         if not cell.startswith('"') and cell.endswith('"') and cell.count('"') % 2:
             raise _QuoteError(
-                "a quote ends a cell that none began; a cell with a quote in it is written in quotes, and the "
-                "quote twice, or read quotes as they are with --quotes literal",
+                "a quote ends a cell that has no opening quote; put the cell in quotes and double the quotes "
+                "inside, or read quotes as characters with --quotes literal",
                 record.count("\n", 0, at),
             )
         at = match.end()
@@ -213,7 +217,7 @@ def _require_paired(record: str, delimiter: str, scan: re.Pattern[str]) -> None:
 
 
 def _split_literally(lines: Lines, delimiter: str, _cells: int | None) -> list[str] | None:
-    line = lines.read()
+    line = lines.read_line()
     if not line:
         return None
     text = line.rstrip(_ENDS)
@@ -221,10 +225,10 @@ def _split_literally(lines: Lines, delimiter: str, _cells: int | None) -> list[s
 
 
 def _split_tsv(lines: Lines, delimiter: str, cells: int | None) -> list[str] | None:
-    """Return the next row's cells: as they are, or those in quotes without them, whichever fits the header.
+    """Return the next row's cells, read literally or with quotes, whichever matches the header.
 
     Raises:
-        _QuoteError: both fit, so nobody knows which is right.
+        _QuoteError: both match, so it is ambiguous which is right.
     """
     literal = _split_literally(lines, delimiter, cells)
     if not literal or not any(cell.startswith('"') for cell in literal):
@@ -232,33 +236,33 @@ def _split_tsv(lines: Lines, delimiter: str, cells: int | None) -> list[str] | N
     quoted = _split_quoted(lines, delimiter)
     taken = len(lines.record)
     if quoted is None or (cells is not None and len(quoted) != cells):
-        lines.hand_back(taken - 1)
-        return _unquote(literal)
+        lines.unread_lines(taken - 1)
+        return _unquote_cells(literal)
     spread = taken > 1 and cells is not None and cells > 1
     if spread and all(len(line.rstrip(_ENDS).split(delimiter)) == cells for line in lines.record):
         raise _QuoteError(
-            f"the quote that opens here may close {taken - 1} lines below, or be a character; say --quotes literal "
-            "if it is one, else write the table as CSV",
+            f"the quote that opens here may close {taken - 1} lines below, or be a character; add --quotes "
+            "literal if it is a character, else save the table as CSV",
             0,
         )
     return quoted
 
 
-def _unquote(cells: list[str]) -> list[str]:
+def _unquote_cells(cells: list[str]) -> list[str]:
     whole = re.compile(r'"((?:[^"]++|"")*+)"')
     return [match[1].replace('""', '"') if (match := whole.fullmatch(cell)) else cell for cell in cells]
 
 
 def _split_quoted(lines: Lines, delimiter: str) -> list[str] | None:
-    """Return the cells if a quote at a cell's start opens it, reading on to where it closes; None if none does."""
+    """Return the cells, reading on to the quote that closes a quoted cell; None if there is none."""
     cells: list[str] = []
     text, at = lines.record[-1], 0
     while True:
         if text.startswith('"', at):
-            # Where the first quote that is not doubled closes nothing, the opening one is a character.
+            # If the first quote that is not doubled does not close the cell, the opening one is a character.
             start = at + 1
-            while (end := _closing(text, start)) is None:
-                line = lines.read() if len(text) < _MOST_QUOTED else ""
+            while (end := _find_closing_quote(text, start)) is None:
+                line = lines.read_line() if len(text) < _MOST_QUOTED else ""
                 if not line:
                     return None
                 start = len(text)
@@ -283,8 +287,8 @@ def _cell_end(text: str, at: int, delimiter: str) -> int:
     return len(text) if match is None else match.start()
 
 
-def _closing(text: str, at: int) -> int | None:
-    """Return where the first quote is that is not doubled, or None."""
+def _find_closing_quote(text: str, at: int) -> int | None:
+    """Return the position of the first quote that is not doubled, or None."""
     while (at := text.find('"', at)) >= 0:
         if text[at + 1 : at + 2] != '"':
             return at
@@ -292,40 +296,40 @@ def _closing(text: str, at: int) -> int | None:
     return None
 
 
-def _declared(lines: Lines) -> str | None:
-    """Return the delimiter that a first line `sep=;` gives, as spreadsheets write it."""
-    line = lines.read()
+def _read_declared_delimiter(lines: Lines) -> str | None:
+    """Return the delimiter of a first line such as `sep=;`, which spreadsheets write, or None."""
+    line = lines.read_line()
     match = re.fullmatch(r'"?sep=(.)"?', line.rstrip(_ENDS))
     if match:
-        lines.begin()
+        lines.begin_record()
         return match[1]
-    lines.hand_back(1 if line else 0)
+    lines.unread_lines(1 if line else 0)
     return None
 
 
-def _detect(lines: Lines, reading: Reading) -> tuple[str, list[str] | None]:
-    """Return the delimiter by which the header has the text's column, and that header; a comma if none does."""
-    found: dict[str, list[str] | None] = {}
+def _detect_delimiter(lines: Lines, reading: Reading) -> tuple[str, list[str] | None]:
+    """Return the delimiter with which the header has the text column, else the most cells, and the header."""
+    headers: dict[str, list[str] | None] = {}
     for delimiter in _DELIMITERS:
-        lines.begin()
+        lines.begin_record()
         try:
-            found[delimiter] = _csv_records(lines, delimiter, reading.quotes)()
+            headers[delimiter] = _csv_records(lines, delimiter, reading.quotes)()
         except _QuoteError:
-            found[delimiter] = None
-        lines.hand_back(len(lines.record))
+            headers[delimiter] = None
+        lines.unread_lines(len(lines.record))
     columns = reading.columns
-    for wanted in ({columns.text, columns.id_name}, {columns.text}):
-        for delimiter, header in found.items():
-            if header and wanted <= set(header):
-                return _again(lines, delimiter, reading)
-    most = max(found, key=lambda each: len(found[each] or ()))
-    return _again(lines, most, reading)
+    for required in ({columns.text, columns.id_name}, {columns.text}):
+        for delimiter, header in headers.items():
+            if header and required <= set(header):
+                return _reread_header(lines, delimiter, reading)
+    best = max(headers, key=lambda delimiter: len(headers[delimiter] or ()))
+    return _reread_header(lines, best, reading)
 
 
-def _again(lines: Lines, delimiter: str, reading: Reading) -> tuple[str, list[str] | None]:
-    lines.begin()
+def _reread_header(lines: Lines, delimiter: str, reading: Reading) -> tuple[str, list[str] | None]:
+    lines.begin_record()
     try:
         return delimiter, _csv_records(lines, delimiter, reading.quotes)()
     except _QuoteError:
-        lines.hand_back(len(lines.record))
+        lines.unread_lines(len(lines.record))
         return delimiter, None

@@ -1,7 +1,7 @@
-"""Results -> files: JSON lines with all there is, or a table (CSV, TSV, Parquet).
+"""Write results to files: JSON lines with all fields, or a table (CSV, TSV, Parquet).
 
-A table of entities has a row for each, in the columns of the gateway's own CSV; a document without entities has one
-row, with its error's code if it failed, so that no document is missing. A table of texts has a row per document.
+A table of entities has one row per entity, in the columns of the gateway's CSV; a document without entities has one
+row, with its error code if it failed, so that no document is missing. A table of texts has one row per document.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from gleaner.cli.escaping import dump_json, plain
+from gleaner.cli.escaping import dump_json, escape_text
 from gleaner.cli.exit_codes import CommandError
-from gleaner.cli.files.outputs import PART, helper
+from gleaner.cli.files.outputs import PART, helper_path
 from jobs.cells import BOM, write_row
 
 Line = Mapping[str, Any]
@@ -27,65 +27,76 @@ Encode = Callable[[Line], bytes]
 
 COLUMNS: Final = ("index", "id", "status", "start", "end", "text", "label", "score", "error")
 _PARQUET_ROWS: Final = 32_768
-"""Rows of a row group: what conversion holds in memory."""
+"""Rows of a row group, which are buffered in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns, and what rows of them a result has; None where a cell is empty."""
+    """Columns of a table, and a function that returns a result's rows; None is an empty cell."""
 
     columns: tuple[str, ...]
     rows: Callable[[Line], Iterator[Sequence[Any]]]
 
 
 class OutputFormat(StrEnum):
-    """How results are written."""
+    """Format of an output file."""
 
-    jsonl = "jsonl"
-    csv = "csv"
-    tsv = "tsv"
-    parquet = "parquet"
+    JSONL = "jsonl"
+    CSV = "csv"
+    TSV = "tsv"
+    PARQUET = "parquet"
 
 
 class Cells(StrEnum):
-    """What becomes of a text in CSV or TSV that a spreadsheet would run as a formula."""
+    """Handling of CSV and TSV cells that a spreadsheet would run as a formula."""
 
-    guarded = "guarded"
-    raw = "raw"
+    GUARDED = "guarded"
+    RAW = "raw"
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How an output is written.
+    """Format of an output with its options.
 
     Attributes:
-        cells: of CSV and TSV.
-        bom: CSV and TSV begin with a byte order mark, by which Excel knows UTF-8.
+        cells: handling of formulas in CSV and TSV.
+        bom: start CSV and TSV with a byte order mark, by which Excel detects UTF-8.
     """
 
-    kind: OutputFormat = OutputFormat.jsonl
-    cells: Cells = Cells.guarded
+    kind: OutputFormat = OutputFormat.JSONL
+    cells: Cells = Cells.GUARDED
     bom: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in (OutputFormat.csv, OutputFormat.tsv) and (self.bom or self.cells is Cells.raw):
+        if self.kind not in (OutputFormat.CSV, OutputFormat.TSV) and (self.bom or self.cells is Cells.RAW):
             raise CommandError(f"--csv raw and --bom are for CSV and TSV, not for {self.kind}")
 
 
-def format_of(path: Path | None, given: OutputFormat | None) -> OutputFormat:
-    """Return how a file is written: as said, else by its name, else as JSON lines."""
-    if given is not None or path is None:
-        return given or OutputFormat.jsonl
+def make_form(path: Path | None, kind: OutputFormat | None, cells: Cells | None, bom: bool) -> Form:
+    """Return the format of an output from its path and the options.
+
+    Raises:
+        CommandError: the options contradict each other, or a library for the format is missing.
+    """
+    form = Form(format_of(path, kind), cells or Cells.GUARDED, bom)
+    require_library(form.kind)
+    return form
+
+
+def format_of(path: Path | None, kind: OutputFormat | None) -> OutputFormat:
+    """Return `kind`, or if it is None the format that the path implies, or JSON lines."""
+    if kind is not None or path is None:
+        return kind or OutputFormat.JSONL
     suffix = path.suffix.lower().lstrip(".")
-    names = {"pq": OutputFormat.parquet, **{each.value: each for each in OutputFormat}}
-    return names.get(suffix, OutputFormat.jsonl)
+    names = {"pq": OutputFormat.PARQUET, **{item.value: item for item in OutputFormat}}
+    return names.get(suffix, OutputFormat.JSONL)
 
 
 def entity_rows(line: Line) -> Iterator[Sequence[Any]]:
     """Yield one row per entity."""
     head = (line["index"], line["id"], line["status"])
-    for each in line["entities"]:
-        yield (*head, each["start"], each["end"], each["text"], each["label"], each["score"], None)
+    for entity in line["entities"]:
+        yield (*head, entity["start"], entity["end"], entity["text"], entity["label"], entity["score"], None)
     if not line["entities"]:
         yield (*head, None, None, None, None, None, line["error"] and line["error"]["code"])
 
@@ -100,18 +111,18 @@ ENTITIES: Final = Table(COLUMNS, entity_rows)
 TEXTS: Final = Table(("index", "id", "status", "text", "error"), text_rows)
 
 
-def encoder(form: Form, table: Table = ENTITIES) -> tuple[bytes, Encode]:
-    """Return the first bytes of a file, and what turns each result into the bytes that follow.
+def make_encoder(form: Form, table: Table = ENTITIES) -> tuple[bytes, Encode]:
+    """Return the first bytes of a file, and a function that encodes each result.
 
     Raises:
-        CommandError: the format is none that can be written line by line.
+        CommandError: the format cannot be written line by line.
     """
-    if form.kind is OutputFormat.jsonl:
+    if form.kind is OutputFormat.JSONL:
         return b"", lambda line: (dump_json(line) + "\n").encode()
-    if form.kind is OutputFormat.parquet:
+    if form.kind is OutputFormat.PARQUET:
         raise CommandError("Parquet cannot be printed; name a file with -o")
-    delimiter = "," if form.kind is OutputFormat.csv else "\t"
-    safe = form.cells is Cells.guarded
+    delimiter = "," if form.kind is OutputFormat.CSV else "\t"
+    safe = form.cells is Cells.GUARDED
 
     def encode(line: Line) -> bytes:
         rows = (write_row(row, delimiter, safe=safe) for row in table.rows(line))
@@ -121,15 +132,15 @@ def encoder(form: Form, table: Table = ENTITIES) -> tuple[bytes, Encode]:
 
 
 @contextmanager
-def writing(path: Path, form: Form, table: Table = ENTITIES) -> Iterator[Callable[[Line], object]]:
-    """Take results one by one; the file is there, whole, once the block has ended without an error."""
-    part = helper(path, PART)
+def open_writer(path: Path, form: Form, table: Table = ENTITIES) -> Iterator[Callable[[Line], object]]:
+    """Yield a function that writes a result; the file appears once the block has ended without an error."""
+    part = helper_path(path, PART)
     try:
-        if form.kind is OutputFormat.parquet:
-            with _parquet(part, table) as write:
+        if form.kind is OutputFormat.PARQUET:
+            with _open_parquet(part, table) as write:
                 yield write
         else:
-            head, encode = encoder(form, table)
+            head, encode = make_encoder(form, table)
             with part.open("wb") as file:
                 file.write(head)
                 yield lambda line: file.write(encode(line))
@@ -140,47 +151,47 @@ def writing(path: Path, form: Form, table: Table = ENTITIES) -> Iterator[Callabl
 
 
 def put_in_place(part: Path, path: Path) -> None:
-    """Have a whole file take the place of another, or of none; a link stays one."""
+    """Move a complete file to its path atomically; a link is kept."""
     with part.open("rb") as written:
-        os.fsync(written.fileno())  # before it takes the place of a good one, or of the lines it was made of
+        os.fsync(written.fileno())  # before it replaces the previous file
     part.replace(path.resolve())
 
 
 class Printer:
-    """Results on standard output; on a terminal, characters that would steer it are shown as escapes.
+    """Prints results to standard output; on a terminal, control characters are escaped.
 
     Raises:
-        CommandError: the format is none that can be printed, or standard output is closed.
+        CommandError: the format cannot be printed, or standard output is closed.
     """
 
     def __init__(self, form: Form, table: Table = ENTITIES) -> None:
-        head, self._encode = encoder(form, table)
+        head, self._encode = make_encoder(form, table)
         if sys.stdout is None:
             raise CommandError("standard output is closed; name a file with -o")
         self._terminal = sys.stdout.isatty()
-        self._put(head)
+        self._print_bytes(head)
 
     def write(self, line: Line) -> None:
         """Print a result."""
-        self._put(self._encode(line))
+        self._print_bytes(self._encode(line))
 
     def commit(self) -> int:
-        """Let the reader have it."""
+        """Flush standard output; return 0."""
         sys.stdout.buffer.flush()
         return 0
 
-    def _put(self, encoded: bytes) -> None:
+    def _print_bytes(self, encoded: bytes) -> None:
         if self._terminal:
-            encoded = plain(encoded.decode().replace("\r\n", "\n"), keep="\n\t").encode()
+            encoded = escape_text(encoded.decode().replace("\r\n", "\n"), keep="\n\t").encode()
         sys.stdout.buffer.write(encoded)
 
 
 @contextmanager
-def printing(form: Form) -> Iterator[Callable[[Line], object]]:
-    """Take results one by one and print each at once.
+def open_printer(form: Form) -> Iterator[Callable[[Line], object]]:
+    """Yield a function that prints a result immediately.
 
     Raises:
-        CommandError: the format is none that can be printed, or standard output is closed.
+        CommandError: the format cannot be printed, or standard output is closed.
     """
     printer = Printer(form)
 
@@ -192,54 +203,54 @@ def printing(form: Form) -> Iterator[Callable[[Line], object]]:
     printer.commit()
 
 
-def require(kind: OutputFormat) -> None:
-    """Raise where a format cannot be written here, before any work is done for it.
+def require_library(kind: OutputFormat) -> None:
+    """Raise if the library for a format is missing.
 
     Raises:
-        CommandError: a library is missing; says which.
+        CommandError: it is; the message says how to install it.
     """
-    if kind is OutputFormat.parquet:
+    if kind is OutputFormat.PARQUET:
         try:
             import pyarrow.parquet  # noqa: F401
         except ImportError:
-            raise CommandError("writing Parquet needs pyarrow: pip install 'gleaner-ner[frame]'") from None
+            raise CommandError("writing Parquet requires pyarrow: pip install 'gleaner-ner[frame]'") from None
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the results of JSON lines that were written here."""
+    """Yield the results of a file of JSON lines."""
     with path.open("rb") as file:
         for line in file:
             yield json.loads(line)
 
 
 @contextmanager
-def _parquet(path: Path, table: Table) -> Iterator[Callable[[Line], object]]:
-    require(OutputFormat.parquet)
+def _open_parquet(path: Path, table: Table) -> Iterator[Callable[[Line], object]]:
+    require_library(OutputFormat.PARQUET)
     import pyarrow
     from pyarrow import parquet
 
     whole, real, text = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
     types = {"index": whole, "start": whole, "end": whole, "score": real}
     schema = pyarrow.schema([(name, types.get(name, text)) for name in table.columns])
-    held: list[Sequence[Any]] = []
+    pending: list[Sequence[Any]] = []
 
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
 
         def flush() -> None:
-            columns = [[_sayable(cell) for cell in column] for column in zip(*held, strict=True)]
+            columns = [[_escape_surrogates(cell) for cell in column] for column in zip(*pending, strict=True)]
             writer.write_table(pyarrow.table(dict(zip(table.columns, columns, strict=True)), schema=schema))
-            held.clear()
+            pending.clear()
 
         def write(line: Line) -> None:
-            held.extend(table.rows(line))
-            if len(held) >= _PARQUET_ROWS:
+            pending.extend(table.rows(line))
+            if len(pending) >= _PARQUET_ROWS:
                 flush()
 
         yield write
-        if held:
+        if pending:
             flush()
 
 
-def _sayable(cell: Any) -> Any:
-    # A lone surrogate (from a file's name, say) has no UTF-8; it becomes its escape, as in the other formats.
+def _escape_surrogates(cell: Any) -> Any:
+    # A lone surrogate (for example, from a file name) has no UTF-8; it is escaped, as in the other formats.
     return cell.encode(errors="backslashreplace").decode() if isinstance(cell, str) else cell

@@ -52,7 +52,7 @@ def test_files_of_a_real_folder(stack: RunningStack, tmp_path: Path) -> None:
     assert (refused.returncode, "a.csv, line 3: 3 cells" in refused.stderr) == (2, True), refused.stderr
     assert "b.jsonl.gz, line 2: no field 'text'" in refused.stderr
     assert not output.exists()
-    for said in ("0 failed, 2 skipped", "complete already"):
+    for said in ("0 failed, 2 skipped", "already complete"):
         ran = gleaner(*command, "--on-bad-line", "skip")
         assert (ran.returncode, said in ran.stderr) == (1, True), ran.stderr
     assert {row.split(",")[1] for row in output.read_text().splitlines()[1:]} == {"a1", "b1"}

@@ -12,8 +12,8 @@ from nervaluate import Evaluator
 
 from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.files.rows import InputError
-from gleaner.cli.gold_data import Gold, all_labels, read_gold
-from gleaner.cli.reports import print_report, schemes, shares_kept, suggestions
+from gleaner.cli.gold_data import GoldText, all_labels, read_gold
+from gleaner.cli.reports import compute_schemes, print_report, shares_kept, suggest_thresholds
 from gleaner.evaluation import STEPS, Choice, Judged, Quality, Span, best, calibration, kept, quality, sweep
 from worker.text.explanations import check_calibration
 
@@ -46,7 +46,7 @@ def test_precision_recall_and_f1_are_counted_by_hand() -> None:
 
 def test_the_usual_schemes_are_the_librarys() -> None:
     """An overlap counts half where places may be partly right; label by label nothing of another label counts."""
-    overall = schemes(Evaluator, DOCUMENTS, 0.3, ["person", "city"])
+    overall = compute_schemes(Evaluator, DOCUMENTS, 0.3, ["person", "city"])
     assert overall["all"]["strict"] == {"gold": 4, "found": 5, "precision": 0.6, "recall": 0.75, "f1": 0.6667}
     assert overall["all"]["partial"]["recall"] == (3 + 0.5) / 4
     assert overall["all"]["ent_type"]["recall"] == 1.0
@@ -62,7 +62,7 @@ def test_the_usual_schemes_are_the_librarys() -> None:
 def test_neighbours_do_not_overlap() -> None:
     """The library counts ends as inside; ours are not."""
     only = [judged([Span(0, 3, "person")], {Span(3, 6, "person"): 0.9})]
-    assert schemes(Evaluator, only, 0.5, ["person"])["all"]["partial"]["recall"] == 0
+    assert compute_schemes(Evaluator, only, 0.5, ["person"])["all"]["partial"]["recall"] == 0
 
 
 flat = st.lists(
@@ -88,7 +88,7 @@ def test_counting_agrees_with_counting_anew_and_with_the_library(draws: list[Any
     rows = [judged(list(documents(gold)), documents(found)) for gold, found in draws]
     for choice in sweep(rows, STEPS[::12]):
         assert choice.quality == quality(rows, choice.threshold)
-        strict = schemes(Evaluator, rows, choice.threshold, ["a", "b"])["all"]["strict"]
+        strict = compute_schemes(Evaluator, rows, choice.threshold, ["a", "b"])["all"]["strict"]
         assert (strict["gold"], strict["found"]) == (choice.quality.gold, choice.quality.found)
         if choice.quality.found and choice.quality.gold:
             assert strict["f1"] == round(choice.quality.f1, 4)
@@ -121,7 +121,7 @@ def test_a_wanted_precision_is_kept_at_the_best_recall() -> None:
 def test_suggestions_are_ready_to_paste() -> None:
     """As options of a request, and as flags, quoted for a shell; a label without anything right has none."""
     rows = [judged([Span(0, 3, "phone number")], {Span(0, 3, "phone number"): 0.7})]
-    made = suggestions(rows, ["phone number", "city"], None)
+    made = suggest_thresholds(rows, ["phone number", "city"], None)
     assert made["best"]["city"] is None
     value = made["options"]["threshold"]["phone number"]
     assert made["flags"] == f"--threshold 'phone number={value:g}'"
@@ -185,7 +185,7 @@ def test_gold_is_read_with_what_results_have_besides(tmp_path: Path) -> None:
         {"text": "Ely", "entities": [entity(0, 3, "city")]},
     )
     gold = read_gold([file])
-    assert gold[0] == Gold("Ada met Bob", frozenset([ADA]), ("person",))
+    assert gold[0] == GoldText("Ada met Bob", frozenset([ADA]), ("person",))
     assert all_labels(gold) == ["person", "city"]
 
 
@@ -200,7 +200,7 @@ def test_gold_is_read_with_what_results_have_besides(tmp_path: Path) -> None:
         ({"text": "Ada", "entities": [entity(0, 4)]}, "from 0 to 4 is not within"),
         ({"text": "Ada", "entities": [entity(2, 2)]}, "not within"),
         ({"text": "Ada", "entities": [entity("0", 2)]}, "not within"),
-        ({"text": "Ada", "entities": [entity(0, 3)], "labels": ["city"]}, "none of its labels"),
+        ({"text": "Ada", "entities": [entity(0, 3)], "labels": ["city"]}, "not in its `labels`"),
         ({"text": "Ada", "entities": []}, "no entity"),
     ],
 )
@@ -222,15 +222,15 @@ def test_a_report_can_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path
         "failed": 1,
         "errors": {"empty_text": 1},
         "threshold": {"person": 0.5},
-        "overall": schemes(Evaluator, DOCUMENTS, 0.5, labels),
+        "overall": compute_schemes(Evaluator, DOCUMENTS, 0.5, labels),
         "sweep": [],
-        **suggestions(DOCUMENTS, labels, None),
+        **suggest_thresholds(DOCUMENTS, labels, None),
     }
     print_report(report)
     shown = capsys.readouterr().out
     assert "2 documents, 1 failed (1 x empty_text); at threshold person=0.5" in shown
     assert "flags:   --threshold person=" in shown
-    plots.sweep(tmp_path / "sweep.png", DOCUMENTS, labels)
+    plots.plot_sweep(tmp_path / "sweep.png", DOCUMENTS, labels)
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(CommandError, match="No such file"):
-        plots.sweep(tmp_path / "none" / "sweep.png", DOCUMENTS, labels)
+        plots.plot_sweep(tmp_path / "none" / "sweep.png", DOCUMENTS, labels)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from gleaner import Client
-from gleaner.cli.extraction import CHUNK_DOCUMENTS, Extraction, FileSink, Tally, chunks
+from gleaner.cli.extraction import CHUNK_DOCUMENTS, Extraction, FileSink, Query, Tally, cut_chunks
 from gleaner.cli.files.file_runs import Target
 from gleaner.cli.files.journal import Journal, JournalError
-from gleaner.cli.files.outputs import LINES, STATE, helper
+from gleaner.cli.files.outputs import LINES, STATE, helper_path
 from gleaner.cli.files.rows import Row
 from gleaner.cli.files.writers import ENTITIES, Form
 from gleaner.errors import GleanerError
@@ -80,8 +80,8 @@ def extract(gateway: Gateway, output: Path, *, overwrite: bool = False, rows: li
             target = Target(output, Form(), ENTITIES)
             if journal.progress.complete:
                 return Tally(journal.progress.documents, journal.progress.failed)
-            with FileSink(target.lines, journal.progress.bytes) as sink:
-                tally = Extraction(client, ["x"], {}, sink, journal, lambda _done: None).run(rows)
+            with FileSink(target.lines_path, journal.progress.bytes) as sink:
+                tally = Extraction(client, Query(["x"], {}), sink, journal, lambda _done: None).run(rows)
             target.finish(journal)
             return tally
         finally:
@@ -122,8 +122,8 @@ def test_results_written_but_not_noted_are_written_once(tmp_path: Path) -> None:
     gateway = Gateway()
     output = tmp_path / "out"
     extract(gateway, output)
-    journal = helper(output, STATE)
-    output.replace(helper(output, LINES))
+    journal = helper_path(output, STATE)
+    output.replace(helper_path(output, LINES))
     entries = journal.read_text().splitlines(keepends=True)
     first_written = next(number for number, entry in enumerate(entries) if "written" in entry)
     journal.write_text("".join(entries[: first_written + 1]) + '{"written": 1, "byt')
@@ -152,7 +152,7 @@ def test_another_runs_output_is_left_alone(tmp_path: Path) -> None:
     extract(Gateway(), output)
     with pytest.raises(JournalError, match="--overwrite"):
         Journal.open(output, "another print", overwrite=False)
-    helper(output, STATE).unlink()
+    helper_path(output, STATE).unlink()
     with pytest.raises(JournalError, match="exists"):
         Journal.open(output, "print", overwrite=False)
 
@@ -174,14 +174,14 @@ def test_a_deleted_output_is_begun_again(tmp_path: Path) -> None:
 def test_an_output_is_there_once_it_is_whole(tmp_path: Path) -> None:
     """Killed anywhere around the moment when the lines become the output, a run goes on, and nothing is lost."""
     output = tmp_path / "out.jsonl"
-    grows = helper(output, LINES)
+    grows = helper_path(output, LINES)
 
     def opened() -> Journal:
         return Journal.open(output, "print", overwrite=False)
 
     journal = opened()
     grows.write_text("x" * 10)
-    journal.wrote(0, 10, 5, 0, 7)
+    journal.record_chunk(0, 10, 5, 0, 7)
     journal.close()
     for moved in (False, True):
         if moved:
@@ -195,7 +195,7 @@ def test_an_output_is_there_once_it_is_whole(tmp_path: Path) -> None:
     grows.write_text("x" * 10)
     journal = opened()
     grows.replace(output)
-    journal.complete(10)
+    journal.record_completion(10)
     journal.close()
     journal = opened()
     assert journal.progress.complete
@@ -268,7 +268,7 @@ def test_a_refusal_names_file_and_line(tmp_path: Path) -> None:
         FileSink(tmp_path / "out", 0) as sink,
         pytest.raises(GleanerError, match=r"in.jsonl, line 3/labels/0: is bad"),
     ):
-        Extraction(client, ["x"], {}, sink, None, lambda _done: None).run(rows)
+        Extraction(client, Query(["x"], {}), sink, None, lambda _done: None).run(rows)
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 def test_chunks_are_cut_by_documents_and_by_characters() -> None:
     """No chunk is empty, too long, or out of order; one huge row is a chunk of its own."""
     rows = [Row("a", "x"), Row("b", "x" * 2_000_000), Row("c", "x"), *(Row("d", "x") for _ in range(300))]
-    cut = list(chunks(rows))
+    cut = list(cut_chunks(rows))
 
     assert [len(chunk.rows) for chunk in cut] == [1, 1, 256, 45]
     assert [chunk.first for chunk in cut] == [0, 1, 2, 258]

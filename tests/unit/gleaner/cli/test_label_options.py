@@ -30,13 +30,13 @@ def test_labels_from_a_file(tmp_path: Path, name: str, content: str, found: Any)
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.txt", "# none\n", "no label in it"),
+        ("a.txt", "# none\n", "the file has no label"),
         ("a.json", "{", "write one label per line, or a JSON list or object"),
         ("a.json", '{"a": 1}', "neither labels nor"),
         ("no.txt", None, "No such file"),
         ("a.json", "[" * 100_000, "nested too deeply"),
-        ("a.json", '{"a": "x", "a": "y"}', "there twice"),
-        ("a.txt", "a: x\nb\na: y\n", "line 3: the label 'a' is there twice"),
+        ("a.json", '{"a": "x", "a": "y"}', "occurs twice"),
+        ("a.txt", "a: x\nb\na: y\n", "line 3: the label 'a' occurs twice"),
     ],
 )
 def test_a_file_that_holds_no_labels_is_told(tmp_path: Path, name: str, content: str | None, said: str) -> None:

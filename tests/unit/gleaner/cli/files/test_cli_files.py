@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gleaner.cli.app import app
-from gleaner.cli.files.outputs import LINES, PART, STATE, helper
+from gleaner.cli.files.outputs import LINES, PART, STATE, helper_path
 from tests.support.processes.echo_gateway import EchoGateway
 from tests.support.processes.local_stack import COMMAND, command_environment
 
@@ -86,7 +86,9 @@ def test_what_is_kept_with_an_output_replaces_no_input(gateway: EchoGateway) -> 
         result = ran(gateway, "extract", name, "--format", "jsonl", "-l", "x", "-o", "out", "--overwrite")
         assert (result.exit_code, Path(name).read_text()) == (2, '"Ada"\n'), result.stderr
         Path(name).unlink()
-        assert "this command's own" in ran(gateway, "extract", "-", "-l", "x", "-o", name, stdin="Ada").stderr
+        assert (
+            "reserved for helper files" in ran(gateway, "extract", "-", "-l", "x", "-o", name, stdin="Ada").stderr
+        )
     Path("labels.txt").write_text("x\n")
     Path("in.txt").write_text("Ada")
     for option in ([], ["--overwrite"]):
@@ -103,7 +105,7 @@ def test_an_input_that_is_printed_to_is_refused(gateway: EchoGateway) -> None:
     Path("in.jsonl").write_text('"Ada"\n')
     with open("in.jsonl", "ab") as file:  # noqa: PTH123
         process = started(gateway, "extract", "in.jsonl", "-l", "x", stdout=file)
-        assert b"where standard output goes" in process.communicate()[1]
+        assert b"both an input and standard output" in process.communicate()[1]
     assert (process.returncode, Path("in.jsonl").read_text()) == (2, '"Ada"\n')
 
 
@@ -112,7 +114,7 @@ def test_an_output_that_is_no_file_is_told(gateway: EchoGateway, name: str) -> N
     """A folder, a device."""
     Path("sub").mkdir()
     result = ran(gateway, "extract", "-", "-l", "x", "-o", name, stdin="Ada")
-    assert (result.exit_code, "a folder" in result.stderr or "no file on disk" in result.stderr) == (2, True)
+    assert (result.exit_code, "a folder" in result.stderr or "not a regular file" in result.stderr) == (2, True)
 
 
 def test_evaluate_overwrites_no_gold(gateway: EchoGateway) -> None:
@@ -134,8 +136,8 @@ def test_results_leave_a_runs_output_alone(gateway: EchoGateway) -> None:
     """A run of `extract` goes on by it; other files are replaced, whole."""
     Path("in.txt").write_text("Ada")
     assert ran(gateway, "extract", "in.txt", "-l", "x", "-o", "out").exit_code == 0
-    job = json.loads(helper(Path("out"), STATE).read_text().splitlines()[1])["job"]
-    assert "goes on by" in ran(gateway, "results", job, "-o", "out").stderr
+    job = json.loads(helper_path(Path("out"), STATE).read_text().splitlines()[1])["job"]
+    assert "can resume" in ran(gateway, "results", job, "-o", "out").stderr
     Path("free").write_text("before")
     assert ran(gateway, "results", job, "-o", "free").exit_code == 0
     assert lines("free")[0]["entities"][0]["text"] == "Ada"
@@ -151,13 +153,13 @@ def test_the_same_pattern_goes_on_although_it_matches_the_output(gateway: EchoGa
     assert not Path("found.jsonl").exists()
     gateway.refuse_from = None
     result = ran(gateway, *command)
-    assert (result.exit_code, "going on" in result.stderr) == (0, True), result.stderr
+    assert (result.exit_code, "Resuming: " in result.stderr) == (0, True), result.stderr
     assert len(lines("found.jsonl")) == 600
     shell = sorted(path.name for path in Path().glob("*.jsonl"))
     for files in (["*.jsonl"], shell):
         result = ran(gateway, "extract", *files, "-l", "x", "-o", "found.jsonl")
-        assert (result.exit_code, "complete already" in result.stderr) == (0, True), result.stderr
-        assert "found.jsonl: left out" in result.stderr
+        assert (result.exit_code, "already complete" in result.stderr) == (0, True), result.stderr
+        assert "found.jsonl: skipped" in result.stderr
     assert ran(gateway, *command, "--overwrite").exit_code == 0
     assert len(lines("found.jsonl")) == 600
     assert ran(gateway, "extract", *shell, "-l", "x", "-o", "found.jsonl", "--overwrite").exit_code == 2
@@ -170,7 +172,7 @@ def test_a_pipe_is_read_once(gateway: EchoGateway) -> None:
         feeding = subprocess.Popen(["sh", "-c", 'printf \'"Ada"\\n"Ada"\\n\' > pipe.jsonl'])
         result = ran(gateway, "extract", "pipe.jsonl", "-l", "x", "-o", "out")
         assert (result.exit_code, feeding.wait(10), len(lines("out"))) == (0, 0, 2), result.stderr
-    assert "complete already" in result.stderr
+    assert "already complete" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["w.txt", "w.md", "-"])
@@ -216,7 +218,7 @@ def test_everything_that_is_wrong_is_told_at_once(gateway: EchoGateway) -> None:
     assert (result.exit_code, gateway.submitted) == (2, [])
     for place in ("2.txt: not", "3.csv, line 3:", "3.csv, line 4:", "4.jsonl, line 2:", "5.parquet: ", "6.csv: "):
         assert f"  {place}" in result.stderr
-    assert "6 lines, rows or files are no documents" in result.stderr
+    assert "6 lines, rows or files are not valid documents" in result.stderr
     assert "--on-bad-line skip" in result.stderr
 
 
@@ -241,7 +243,7 @@ def test_bad_lines_fail_as_documents_by_choice(gateway: EchoGateway) -> None:
     assert summary["errors"] == {"invalid_document": 7, "empty_text": 1}
     rows = Path("out.csv").read_text().splitlines()
     assert rows[2] == "1,2.txt,failed,,,,,,invalid_document"
-    assert "complete already" in ran(gateway, *command).stderr
+    assert "already complete" in ran(gateway, *command).stderr
 
 
 def test_a_long_list_of_faults_is_cut(gateway: EchoGateway) -> None:
@@ -345,10 +347,14 @@ def test_a_disk_that_is_full_costs_nothing_that_is_done(gateway: EchoGateway) ->
     command = ["extract", "in.jsonl", "-l", "x", "-o", "out.jsonl"]
     process = started(gateway, *command, preexec_fn=little_room)
     said = process.communicate()[1]
-    assert (process.returncode, b"Traceback" in said, b"the same command goes on" in said) == (2, False, True), said
+    assert (process.returncode, b"Traceback" in said, b"run the same command again to resume" in said) == (
+        2,
+        False,
+        True,
+    ), said
     jobs = len(gateway.submitted)
     result = ran(gateway, *command)
-    assert (result.exit_code, "going on after" in result.stderr) == (0, True), result.stderr
+    assert (result.exit_code, "Resuming: " in result.stderr) == (0, True), result.stderr
     assert [line["index"] for line in lines("out.jsonl")] == list(range(1500))
     assert jobs < len(gateway.submitted) == 1500
 

@@ -12,7 +12,17 @@ import pytest
 from backports import zstd
 from pyarrow import parquet
 
-from gleaner.cli.files.readers import Columns, Fault, Format, InputError, Reading, Row, expand, format_of, read
+from gleaner.cli.files.readers import (
+    Columns,
+    Fault,
+    Format,
+    InputError,
+    Reading,
+    Row,
+    expand_pattern,
+    format_of,
+    read_documents,
+)
 from gleaner.cli.files.splitting import PART_BYTES
 
 
@@ -22,7 +32,7 @@ def items(
     """Everything in the file."""
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return list(read(path, format_of(path, kind), Reading(**given), path.name))
+    return list(read_documents(path, format_of(path, kind), Reading(**given), path.name))
 
 
 def faults(found: list[Row | Fault]) -> list[str]:
@@ -68,15 +78,15 @@ def test_json_lines(tmp_path: Path) -> None:
         ("[1]", "line 2: neither"),
         ("[" * 100_000, "line 2: not a JSON document .nested too deeply"),
         ('{"a":' * 100_000, "line 2: not a JSON document .nested too deeply"),
-        ('{"body": "x"}', r"line 2: no field 'text'; choose with --text-column \(there are: 'body'\)"),
+        ('{"body": "x"}', r"line 2: no field 'text'; choose one with --text-column \(fields: 'body'\)"),
         (
             '{"text": "x", "a": {"text": 1}, "text": "y"}',
-            "line 2: not a JSON document .the field 'text' is there twice",
+            "line 2: not a JSON document .the field 'text' occurs twice",
         ),
         ('{"text": ["x"]}', "line 2: 'text' is not text but a list"),
         ('{"text": "x", "id": {"a": 1}}', "line 2: the id 'id' is neither text nor a number"),
-        ('{"text": "x", "id": "a\\nb"}', "line 2: the id .* holds a control character"),
-        ('{"text": "x", "id": "a\\u0000"}', "line 2: the id .* holds a control character"),
+        ('{"text": "x", "id": "a\\nb"}', "line 2: the id .* contains a control character"),
+        ('{"text": "x", "id": "a\\u0000"}', "line 2: the id .* contains a control character"),
         ('{"text": "x", "labels": [0, 1]}', r"line 2: its `labels`, \[0, 1\], are .*--ignore-columns labels"),
         ('{"text": "x", "labels": [[0, 5, "PER"]]}', "line 2: its `labels`.*--ignore-columns labels"),
         ('{"text": "x", "labels": ["O", "O"]}', "line 2: its `labels`.*different names"),
@@ -120,15 +130,17 @@ def test_an_id_column_that_was_named_must_be_there(tmp_path: Path) -> None:
     """For JSON as for tables; the column `id` is taken only where there is one."""
     columns = Columns(id="key")
     assert (
-        "no field 'key'; choose with --id-column"
+        "no field 'key'; choose one with --id-column"
         in faults(items(tmp_path / "a.jsonl", '{"text":"x"}', columns=columns))[0]
     )
     assert (
-        "no column 'key'; choose with --id-column"
+        "no column 'key'; choose one with --id-column"
         in faults(items(tmp_path / "a.csv", "text\nx\n", columns=columns))[0]
     )
     parquet.write_table(pyarrow.table({"text": ["x"]}), tmp_path / "a.parquet")
-    assert "no column 'key'; choose with --id-column" in faults(items(tmp_path / "a.parquet", columns=columns))[0]
+    assert (
+        "no column 'key'; choose one with --id-column" in faults(items(tmp_path / "a.parquet", columns=columns))[0]
+    )
 
 
 def test_a_json_list(tmp_path: Path) -> None:
@@ -144,13 +156,13 @@ def test_a_json_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('["a" "b"]', "line 1: a comma or ] is missing"),
+        ('["a" "b"]', "line 1: missing comma or ]"),
         ('["a",\n{"text": }]', "line 2: not JSON"),
-        ('["a",\n"b"', "line 2: a comma or ] is missing"),
-        ('["a"] x', "line 1: text after the list's end"),
+        ('["a",\n"b"', "line 2: missing comma or ]"),
+        ('["a"] x', "line 1: text after the end of the list"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"data": [\n"a"]}', "neither a list of documents"),
-        ("5", "neither a list of documents"),
+        ('{"data": [\n"a"]}', "neither a JSON list of documents"),
+        ("5", "neither a JSON list of documents"),
     ],
 )
 def test_a_broken_json_list_is_told(tmp_path: Path, content: str, said: str) -> None:
@@ -166,7 +178,7 @@ def test_a_long_json_list_is_read_piece_by_piece(tmp_path: Path) -> None:
 
 def test_a_document_per_line(tmp_path: Path) -> None:
     """Blank lines are none, and count; ids are line numbers."""
-    found = items(tmp_path / "a.txt", "Ada\r\n\r\nGrace \n", Format.lines)
+    found = items(tmp_path / "a.txt", "Ada\r\n\r\nGrace \n", Format.LINES)
     assert found == [Row("1", "Ada"), Row("3", "Grace ")]
 
 
@@ -176,7 +188,7 @@ def test_packed_files(tmp_path: Path, suffix: str, pack: Any) -> None:
     packed = pack(b"".join(b'"%d"\n' % number for number in range(5000)))
     assert len(items(tmp_path / f"a.jsonl.{suffix}", packed)) == 5000
     assert len(items(tmp_path / "a.jsonl", packed)) == 5000
-    assert "the packed file is broken" in faults(items(tmp_path / f"a.jsonl.{suffix}", packed[:-9]))[-1]
+    assert "the compressed file is corrupt" in faults(items(tmp_path / f"a.jsonl.{suffix}", packed[:-9]))[-1]
     assert items(tmp_path / f"a.txt.{suffix}", pack(b"Ada")) == [Row(f"a.txt.{suffix}", "Ada")]
 
 
@@ -267,12 +279,14 @@ def test_patterns_that_the_shell_left_alone(tmp_path: Path) -> None:
     for name in ("b/2.txt", "b/10.txt", "a.txt", "c.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert [path.name for path in expand(tmp_path / "**/*.txt") or ()] == ["a.txt", "10.txt", "2.txt"]
-    assert [expand(path) for path in (tmp_path / "c.csv", Path("-"), tmp_path / "missing.txt")] == [None] * 3
+    assert [path.name for path in expand_pattern(tmp_path / "**/*.txt") or ()] == ["a.txt", "10.txt", "2.txt"]
+    assert [expand_pattern(path) for path in (tmp_path / "c.csv", Path("-"), tmp_path / "missing.txt")] == [
+        None
+    ] * 3
     with pytest.raises(InputError, match="no file matches"):
-        expand(tmp_path / "*.md")
-    with pytest.raises(InputError, match=r"is a folder; say which files, as '.*/\*\*/\*\.txt'"):
-        expand(tmp_path / "b")
+        expand_pattern(tmp_path / "*.md")
+    with pytest.raises(InputError, match=r"is a folder; use a pattern, such as '.*/\*\*/\*\.txt'"):
+        expand_pattern(tmp_path / "b")
 
 
 def test_a_folder_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
@@ -280,22 +294,22 @@ def test_a_folder_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
     for folder in ("dir[x]", "dirx"):
         (tmp_path / folder / "sub").mkdir(parents=True)
         (tmp_path / folder / "sub" / f"{folder}.txt").touch()
-    assert [path.name for path in expand(tmp_path / "dir[x]/*/*.txt") or ()] == ["dir[x].txt"]
-    assert [path.name for path in expand(tmp_path / "dir[xy]/**/*.txt") or ()] == ["dirx.txt"]
-    assert expand(tmp_path / "dir[x]/sub/dir[x].txt") is None
+    assert [path.name for path in expand_pattern(tmp_path / "dir[x]/*/*.txt") or ()] == ["dir[x].txt"]
+    assert [path.name for path in expand_pattern(tmp_path / "dir[xy]/**/*.txt") or ()] == ["dirx.txt"]
+    assert expand_pattern(tmp_path / "dir[x]/sub/dir[x].txt") is None
 
 
 def test_formats_by_name() -> None:
     """The suffix decides unless the user does; an unknown one is asked about."""
-    assert format_of(Path("a.NDJSON"), None) is Format.jsonl
-    assert format_of(Path("a.CSV.GZ"), None) is Format.csv
-    assert format_of(Path("a.dat"), Format.csv) is Format.csv
+    assert format_of(Path("a.NDJSON"), None) is Format.JSONL
+    assert format_of(Path("a.CSV.GZ"), None) is Format.CSV
+    assert format_of(Path("a.dat"), Format.CSV) is Format.CSV
 
 
 def test_ids_stay_here() -> None:
     """A submitted document has no id, so that equal ids in one file do no harm."""
-    assert Row("same", "text", ["x"]).document() == {"text": "text", "labels": ["x"]}
-    assert json.dumps(Row("same", "text").document()) == '{"text": "text"}'
+    assert Row("same", "text", ["x"]).to_document() == {"text": "text", "labels": ["x"]}
+    assert json.dumps(Row("same", "text").to_document()) == '{"text": "text"}'
 
 
 @pytest.mark.parametrize("unit", ["codepoint", "utf16", "byte"])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gleaner.cli.files.readers import Fault, Format, Reading, Row, read
+from gleaner.cli.files.readers import Fault, Format, Reading, Row, read_documents
 from gleaner.cli.files.rows import Quotes
 
 CELLS = st.text(st.sampled_from('ab \t,;|"\n\r\\=é😀\u2028'), max_size=8)
@@ -22,10 +22,10 @@ QUOTING = st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERI
 FEW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 
 
-def items(path: Path, content: str, kind: Format = Format.csv, **options: Any) -> list[Row | Fault]:
+def items(path: Path, content: str, kind: Format = Format.CSV, **options: Any) -> list[Row | Fault]:
     """Everything in the table."""
     path.write_bytes(content.encode())
-    return list(read(path, kind, Reading(**options), "t"))
+    return list(read_documents(path, kind, Reading(**options), "t"))
 
 
 def texts(found: list[Row | Fault]) -> list[str]:
@@ -75,7 +75,7 @@ def test_tsv_that_quotes_cells(tmp_path: Path, rows: list[Any], quoting: Any) ->
         written(rows, delimiter="\t", quoting=quoting),
         pandas.DataFrame(rows, columns=["text", "b"]).to_csv(sep="\t"),
     ):
-        found = items(tmp_path / "t", content, Format.tsv)
+        found = items(tmp_path / "t", content, Format.TSV)
         if not faults(found):
             assert texts(found) == [row[0] for row in rows]
         elif not any(set(cell) & set("\n\r\t") for row in rows for cell in row):
@@ -87,9 +87,9 @@ def test_tsv_that_quotes_cells(tmp_path: Path, rows: list[Any], quoting: Any) ->
 def test_tsv_whose_quotes_are_characters(tmp_path: Path, rows: list[Any]) -> None:
     """Cells that no pair of quotes encloses are read as they are; with --quotes literal all are."""
     content = "n\ttext\tmore\n" + "".join(f"{n}\t{a}\t{b}\n" for n, (a, b) in enumerate(rows))
-    assert texts(items(tmp_path / "t", content, Format.tsv, quotes=Quotes.literal)) == [row[0] for row in rows]
+    assert texts(items(tmp_path / "t", content, Format.TSV, quotes=Quotes.LITERAL)) == [row[0] for row in rows]
     if not any(cell.startswith('"') for row in rows for cell in row):
-        assert texts(items(tmp_path / "t", content, Format.tsv)) == [row[0] for row in rows]
+        assert texts(items(tmp_path / "t", content, Format.TSV)) == [row[0] for row in rows]
 
 
 @FEW
@@ -124,15 +124,18 @@ def test_csv_whose_delimiter_nobody_quoted(tmp_path: Path, rows: list[Any], deli
     [
         (
             "id,text\n1,Ada Lovelace lived in London, near Grace\n2,fine\n",
-            "t, line 2: 3 cells, where the header has 2",
+            "t, line 2: 3 cells, but the header has 2",
         ),
         ("id,text\n1,Ada,\n2,fine\n", "t, line 2: 3 cells"),
         ("id,text\n1\n2,fine\n", "t, line 2: 1 cells"),
-        ("id,text\n1,x\nid,text\n2,fine\n", "t, line 3: the header again"),
-        ('id,text\n1,"two\nlines"\n7,"open\n2,fine\n', "t, line 4: a quote opens a cell here that none closes"),
-        ('id,text\n1,"Ada" said\n2,fine\n', "t, line 2: text after the quote"),
-        ('id,text\n1,"Ada said \\"hello\\" to x"\n2,fine\n', 't, line 2: a quote is written as \\"'),
-        ('id,text\n1,Monitor 24"\n2,fine\n', "t, line 2: a quote ends a cell that none began"),
+        ("id,text\n1,x\nid,text\n2,fine\n", "t, line 3: the header occurs again"),
+        ('id,text\n1,"two\nlines"\n7,"open\n2,fine\n', "t, line 4: a quote opens a cell here but is never closed"),
+        ('id,text\n1,"Ada" said\n2,fine\n', "t, line 2: text after the closing quote"),
+        (
+            'id,text\n1,"Ada said \\"hello\\" to x"\n2,fine\n',
+            't, line 2: the cell that begins here has an escaped quote \\"',
+        ),
+        ('id,text\n1,Monitor 24"\n2,fine\n', "t, line 2: a quote ends a cell that has no opening quote"),
     ],
 )
 def test_a_wrong_row_is_named_and_the_next_are_read(tmp_path: Path, content: str, said: str) -> None:
@@ -163,7 +166,7 @@ def test_a_column_that_is_there_twice_is_told(tmp_path: Path, header: str) -> No
 def test_a_missing_column_is_named_with_those_there(tmp_path: Path) -> None:
     """The error says how to choose, and from what."""
     (fault,) = faults(items(tmp_path / "t", "title;body\na;b\n"))
-    assert fault == "t: no column 'text'; choose with --text-column (there are: title, body)"
+    assert fault == "t: no column 'text'; choose one with --text-column (columns: title, body)"
 
 
 @pytest.mark.parametrize(
@@ -173,9 +176,9 @@ def test_semicolons_of_spreadsheets_are_seen_and_said(tmp_path: Path, content: s
     """By the header, or by the line in which a spreadsheet says so."""
     notes: list[str] = []
     (tmp_path / "t").write_text(content, newline="")
-    found = list(read(tmp_path / "t", Format.csv, Reading(), "t", notes.append))
+    found = list(read_documents(tmp_path / "t", Format.CSV, Reading(), "t", notes.append))
     assert found == [Row("1", "a,b")]
-    assert notes == ([] if content.startswith("sep") else ["t: read as cells between semicolons"])
+    assert notes == ([] if content.startswith("sep") else ["t: read as a table delimited by semicolons"])
 
 
 def test_cells_are_whole_documents(tmp_path: Path) -> None:
@@ -202,22 +205,22 @@ def test_cells_are_whole_documents(tmp_path: Path) -> None:
 )
 def test_quotes_in_tsv(tmp_path: Path, cell: str, text: str) -> None:
     """They are characters unless they enclose the whole cell, as spreadsheets write it."""
-    assert texts(items(tmp_path / "t", f"id\ttext\n1\t{cell}\n2\tfine\n", Format.tsv)) == [text, "fine"]
+    assert texts(items(tmp_path / "t", f"id\ttext\n1\t{cell}\n2\tfine\n", Format.TSV)) == [text, "fine"]
 
 
 def test_a_carriage_return_is_no_row_of_its_own(tmp_path: Path) -> None:
     """Where lines end in a line feed: in CSV it is told, in TSV it is a character of its cell."""
     assert "a carriage return in a cell without quotes" in faults(items(tmp_path / "t", "text\na\rb\n"))[0]
-    assert texts(items(tmp_path / "t", "text\na\rb\n", Format.tsv)) == ["a\rb"]
+    assert texts(items(tmp_path / "t", "text\na\rb\n", Format.TSV)) == ["a\rb"]
     assert texts(items(tmp_path / "t", "text\ra\rb\r")) == ["a", "b"]
 
 
 def test_a_quote_in_tsv_that_may_swallow_rows_is_told(tmp_path: Path) -> None:
     """Both readings are tables: nobody knows which is right, and no row is merged in silence."""
     content = 'id\ttext\n1\t"Ada\n2\tx\n3\tBob"\n4\tfine\n'
-    (fault,) = faults(items(tmp_path / "t", content, Format.tsv))
+    (fault,) = faults(items(tmp_path / "t", content, Format.TSV))
     assert fault.startswith("t, line 2: the quote that opens here may close 2 lines below")
-    assert texts(items(tmp_path / "t", content, Format.tsv, quotes=Quotes.literal)) == ['"Ada', "x", 'Bob"', "fine"]
+    assert texts(items(tmp_path / "t", content, Format.TSV, quotes=Quotes.LITERAL)) == ['"Ada', "x", 'Bob"', "fine"]
 
 
 def test_a_file_of_wrong_quotes_ends_soon(tmp_path: Path) -> None:

@@ -10,7 +10,16 @@ import pytest
 from pyarrow import parquet
 
 from gleaner.cli.exit_codes import CommandError
-from gleaner.cli.files.writers import COLUMNS, TEXTS, Cells, Form, OutputFormat, encoder, format_of, writing
+from gleaner.cli.files.writers import (
+    COLUMNS,
+    TEXTS,
+    Cells,
+    Form,
+    OutputFormat,
+    format_of,
+    make_encoder,
+    open_writer,
+)
 from gleaner.models import DocumentError, Entity, Result
 
 ENTITIES = (Entity(0, 3, "Ada", "person", 0.9), Entity(8, 14, 'a "b",\nc', "x", 0.5))
@@ -29,7 +38,7 @@ ROWS = [
 
 def written(path: Path) -> Path:
     """The results in a file."""
-    with writing(path, Form(format_of(path, None))) as write:
+    with open_writer(path, Form(format_of(path, None))) as write:
         for result in RESULTS:
             write(result)
     return path
@@ -64,7 +73,7 @@ def test_a_file_that_is_cut_off_is_not_there(tmp_path: Path, kind: OutputFormat)
     (tmp_path / "out").write_text("before")
 
     def interrupted() -> None:
-        with writing(tmp_path / "out", Form(kind)) as write:
+        with open_writer(tmp_path / "out", Form(kind)) as write:
             write(RESULTS[0])
             raise KeyboardInterrupt
 
@@ -75,7 +84,7 @@ def test_a_file_that_is_cut_off_is_not_there(tmp_path: Path, kind: OutputFormat)
 
 def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:
     """No documents, no rows, but a file that reads."""
-    with writing(tmp_path / "out.parquet", Form(OutputFormat.parquet)):
+    with open_writer(tmp_path / "out.parquet", Form(OutputFormat.PARQUET)):
         pass
     assert parquet.read_table(tmp_path / "out.parquet").column_names == list(COLUMNS)
 
@@ -83,13 +92,13 @@ def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:
 def test_parquet_is_not_printed() -> None:
     """It needs a file, and the error says so."""
     with pytest.raises(CommandError, match="-o"):
-        encoder(Form(OutputFormat.parquet))
+        make_encoder(Form(OutputFormat.PARQUET))
 
 
 def test_a_table_of_texts_has_a_row_a_document(tmp_path: Path) -> None:
     """For `gleaner redact`: the redacted text, or why there is none."""
     redacted = [Result(0, "a", "succeeded", ENTITIES, redacted_text="[PERSON] met").to_json(), RESULTS[1]]
-    with writing(tmp_path / "out.parquet", Form(OutputFormat.parquet), TEXTS) as write:
+    with open_writer(tmp_path / "out.parquet", Form(OutputFormat.PARQUET), TEXTS) as write:
         for result in redacted:
             write(result)
     rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
@@ -99,7 +108,7 @@ def test_a_table_of_texts_has_a_row_a_document(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", [OutputFormat.csv, OutputFormat.tsv])
+@pytest.mark.parametrize("kind", [OutputFormat.CSV, OutputFormat.TSV])
 @pytest.mark.parametrize(
     "value",
     ['=HYPERLINK("http://a")', "+47 22 33 44 55", "-1", "@user", "\tx", "\rx", "\n=1", "＝1+1"],  # noqa: RUF001
@@ -109,22 +118,22 @@ def test_no_cell_is_a_formula(kind: OutputFormat, value: str) -> None:
     line = Result(0, value, "succeeded", (Entity(0, 3, value, value, 0.5),)).to_json()
 
     def cells(form: Form) -> list[str]:
-        _, encode = encoder(form)
+        _, encode = make_encoder(form)
         (row,) = csv.reader(
             encode(line).decode().splitlines(keepends=True), delimiter="," if kind == "csv" else "\t"
         )
         return [row[1], row[5], row[6]]
 
     assert cells(Form(kind)) == [f"'{value}"] * 3
-    assert cells(Form(kind, Cells.raw)) == [value] * 3
+    assert cells(Form(kind, Cells.RAW)) == [value] * 3
 
 
 def test_excel_is_told_of_utf_8() -> None:
     """A byte order mark where asked for; other formats have none, and say so."""
-    head, _ = encoder(Form(OutputFormat.csv, bom=True))
+    head, _ = make_encoder(Form(OutputFormat.CSV, bom=True))
     assert head.startswith(b"\xef\xbb\xbfindex,")
     with pytest.raises(CommandError, match="--bom"):
-        Form(OutputFormat.jsonl, bom=True)
+        Form(OutputFormat.JSONL, bom=True)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +141,7 @@ def test_excel_is_told_of_utf_8() -> None:
 )
 def test_a_json_line_is_one_line_to_every_reader(text: str) -> None:
     """Python's `splitlines` among them; read as JSON it is what it was."""
-    _, encode = encoder(Form())
+    _, encode = make_encoder(Form())
     line = encode(Result(0, text, "succeeded").to_json()).decode()
     assert len(line.splitlines()) == 1
     assert not set(line) & set("\x1b\x9b\u202e")
