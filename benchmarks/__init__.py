@@ -1,1 +1,1 @@
-"""Measurements of the whole service; `make bench` runs them all."""
+"""Benchmarks of the whole service; `make bench` runs them all."""

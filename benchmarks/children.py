@@ -1,4 +1,4 @@
-"""A server, a gateway and a worker as children of a benchmark, each started as the module a benchmark names."""
+"""A Redis server, a gateway and a worker as child processes, started as the modules that a benchmark names."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.support.processes.harness import ROOT, Child, Server, free_port, guar
 
 LEDGER_DB, BROKER_DB = 1, 0
 READY_S = 180.0
-"""A worker's first start with a model may try several runtimes."""
+"""Timeout for a start; a worker's first start with a model may try several runtimes."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """What runs: the server, the children by role, and the key of a submitter.
+    """A running stack: the Redis server, the children by role, and an API key of role submitter.
 
     Attributes:
-        launch: starts one more of this role as `python -m` with these arguments, and does not wait for it.
+        launch: starts another child of a role as `python -m` with these arguments, without waiting for it.
     """
 
     server: Server
@@ -34,22 +34,22 @@ class Stack:
 
     @property
     def url(self) -> str:
-        """The gateway's."""
+        """URL of the gateway."""
         return self.children["gateway"].url
 
 
 @contextmanager
-def stack(modules: Mapping[str, tuple[str, ...]], **settings: str) -> Iterator[Stack]:
-    """Start a server and these children; all are ready inside the block and ended after it.
+def start_stack(modules: Mapping[str, tuple[str, ...]], **settings: str) -> Iterator[Stack]:
+    """Start a Redis server and these children; all are ready inside the block and stopped after it.
 
     Args:
         modules: `python -m` arguments by role: gateway, worker.
         settings: environment of all children.
     """
-    with tempfile.TemporaryDirectory(prefix="gl-") as name, ExitStack() as ending:
+    with tempfile.TemporaryDirectory(prefix="gl-") as name, ExitStack() as cleanup:
         folder = Path(name)
         server = Server(folder)
-        ending.callback(server.stop)
+        cleanup.callback(server.stop)
         key = api_keys.create_key(folder / "keys.json", tenant="bench", role="submitter").key
         common = {
             **{k: v for k, v in os.environ.items() if not k.startswith("GLEANER_")},
@@ -60,8 +60,8 @@ def stack(modules: Mapping[str, tuple[str, ...]], **settings: str) -> Iterator[S
         }
 
         def launch(role: str, arguments: tuple[str, ...]) -> Child:
-            child = _launch(folder, role, arguments, common)
-            ending.callback(child.kill)
+            child = _launch_child(folder, role, arguments, common)
+            cleanup.callback(child.kill)
             return child
 
         children = {role: launch(role, arguments) for role, arguments in modules.items()}
@@ -70,8 +70,8 @@ def stack(modules: Mapping[str, tuple[str, ...]], **settings: str) -> Iterator[S
         yield Stack(server, children, key, launch)
 
 
-def _launch(folder: Path, role: str, arguments: tuple[str, ...], environment: Mapping[str, str]) -> Child:
-    """Start one child; not waited for."""
+def _launch_child(folder: Path, role: str, arguments: tuple[str, ...], environment: Mapping[str, str]) -> Child:
+    """Start a child process without waiting for it."""
     port, probes = free_port(), free_port()
     log = folder / f"{role}.log"
     with log.open("wb") as output:

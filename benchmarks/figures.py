@@ -1,4 +1,4 @@
-"""What was measured: kept as JSON by machine, shown as tables and a plot, compared with that machine's before."""
+"""Measured figures: stored as JSON by machine, shown as tables and a plot, compared with committed ones."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from typing import Any
 
 HERE = Path(__file__).parent
 COMMITTED = HERE / "measured"
-"""A file for each machine: between processors even ratios differ, by what each of them is good at."""
+"""Folder with one file per machine: even ratios differ between processors."""
 PLOT = HERE.parent / "docs" / "pictures" / "performance.svg"
 PAGE = HERE.parent / "docs" / "reference" / "performance.md"
 BEGIN, END = "<!-- written by python -m benchmarks --commit -->", "<!-- end -->"
 BASE = "inference, batch 8"
-"""What the others are a multiple of: the library as most people call it."""
+"""Contestant that speeds are compared with: the library as most people call it."""
 SLOWER = 0.9
-"""Below this part of the committed multiple something became slower."""
+"""Share of the committed multiple below which a result counts as slower."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """One contestant on one mix with one model.
+    """Speed of a contestant on a mix with a model.
 
     Attributes:
-        rates: documents a second of each round.
-        cpu_ms: CPU milliseconds a document by part, medians of the rounds.
-        fill: real tokens in all tokens; None where nobody counted.
-        differ: documents whose spans are not those of `predict_entities` one by one; None where that did not run.
+        rates: documents per second of each round.
+        cpu_ms: CPU milliseconds per document by part, medians of the rounds.
+        fill: share of real tokens in all tokens; None where not counted.
+        differ: documents whose spans differ from those of `predict_entities` one by one; None if that did not run.
     """
 
     model: str
@@ -47,13 +47,13 @@ class Speed:
 
     @property
     def median(self) -> float:
-        """Documents a second."""
+        """Documents per second, median of the rounds."""
         return statistics.median(self.rates)
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A single figure; `target` is the bound it is meant to keep, as people write it."""
+    """A single figure; `target` is its bound, such as `<= 6`."""
 
     name: str
     value: float
@@ -61,8 +61,8 @@ class Value:
     target: str = ""
 
     @property
-    def kept(self) -> bool | None:
-        """Whether the target is kept; None without one."""
+    def meets_target(self) -> bool | None:
+        """True if the figure meets its target; None without a target."""
         if not self.target:
             return None
         sign, bound = self.target.split()[:2]
@@ -71,7 +71,7 @@ class Value:
 
 @dataclass
 class Figures:
-    """Everything of one run, by section."""
+    """All figures of a run, by section."""
 
     machine: str = ""
     taken: str = ""
@@ -80,56 +80,56 @@ class Figures:
 
     @classmethod
     def new(cls) -> Figures:
-        """Nothing yet, on this machine, now."""
-        return cls(machine(), datetime.now(UTC).date().isoformat())
+        """Return empty figures for this machine and day."""
+        return cls(describe_machine(), datetime.now(UTC).date().isoformat())
 
     @classmethod
     def read(cls, file: Path) -> Figures:
-        """What was written; nothing where there is no file."""
+        """Read figures from a file; return empty ones if it does not exist."""
         if not file.exists():
             return cls()
         data = json.loads(file.read_text())
         return cls(
             data["machine"],
             data["taken"],
-            [Speed(**one) for one in data["speeds"]],
-            {section: [Value(**one) for one in values] for section, values in data["values"].items()},
+            [Speed(**speed) for speed in data["speeds"]],
+            {section: [Value(**value) for value in values] for section, values in data["values"].items()},
         )
 
     def write(self, file: Path) -> None:
-        """Keep it, rounded to what it can mean."""
+        """Write the figures to a file, rounded to four digits."""
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(_rounded(asdict(self)), indent=1) + "\n")
+        file.write_text(json.dumps(_round_floats(asdict(self)), indent=1) + "\n")
 
-    def put(self, speeds: Sequence[Speed]) -> None:
-        """Add speeds in place of older ones of the same model, mix and contestant."""
-        new = {_key(one) for one in speeds}
-        self.speeds = [one for one in self.speeds if _key(one) not in new] + list(speeds)
+    def replace_speeds(self, speeds: Sequence[Speed]) -> None:
+        """Add speeds, replacing those of the same model, mix and contestant."""
+        new = {_key(speed) for speed in speeds}
+        self.speeds = [speed for speed in self.speeds if _key(speed) not in new] + list(speeds)
 
-    def multiple(self, speed: Speed) -> float | None:
-        """Of the library's speed on the same mix and model."""
-        base = self.find(speed.model, speed.mix, BASE)
+    def multiple_of_library(self, speed: Speed) -> float | None:
+        """Return the speed as a multiple of the library's on the same mix and model."""
+        base = self.find_speed(speed.model, speed.mix, BASE)
         return speed.median / base.median if base else None
 
-    def find(self, model: str, mix: str, contestant: str) -> Speed | None:
-        """One speed."""
-        return next((one for one in self.speeds if _key(one) == (model, mix, contestant)), None)
+    def find_speed(self, model: str, mix: str, contestant: str) -> Speed | None:
+        """Return the contestant's speed, if it was measured."""
+        return next((speed for speed in self.speeds if _key(speed) == (model, mix, contestant)), None)
 
 
 def _key(speed: Speed) -> tuple[str, str, str]:
     return speed.model, speed.mix, speed.contestant
 
 
-def _rounded(value: Any) -> Any:
+def _round_floats(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
-    return [_rounded(one) for one in value] if isinstance(value, list) else value
+        return {key: _round_floats(item) for key, item in value.items()}
+    return [_round_floats(item) for item in value] if isinstance(value, list) else value
 
 
-def machine() -> str:
-    """Cores, processor and what it can do; no names of hosts."""
+def describe_machine() -> str:
+    """Return the number of cores, the processor and its features; no host names."""
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     pairs = (line.partition(":") for line in text.splitlines())
     facts = {name.strip(): value.strip() for name, _, value in pairs}
@@ -142,88 +142,89 @@ def machine() -> str:
     return ", ".join(part for part in parts if part)
 
 
-def committed(here: str, folder: Path = COMMITTED) -> Path:
-    """The file of a machine."""
-    return folder / f"{re.sub('[^a-z0-9]+', '-', here.lower()).strip('-')}.json"
+def figures_path(machine: str, folder: Path = COMMITTED) -> Path:
+    """Return the path of a machine's file."""
+    return folder / f"{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
 
 
-def tables(now: Figures, committed: Figures | None = None) -> Iterator[str]:
-    """Lines of Markdown: a table for each model and mix, and one for each section of values.
+def format_tables(now: Figures, committed: Figures | None = None) -> Iterator[str]:
+    """Yield lines of Markdown: a table for each model and mix, and one for each section of values.
 
     Args:
-        now: what is shown.
-        committed: what it is shown beside, in a last column.
+        now: the figures.
+        committed: shown in an additional last column.
     """
     old, last = committed or Figures(), " committed |" if committed else ""
-    for model, mix in dict.fromkeys((one.model, one.mix) for one in now.speeds):
-        rows = [one for one in now.speeds if (one.model, one.mix) == (model, mix)]
+    for model, mix in dict.fromkeys((speed.model, speed.mix) for speed in now.speeds):
+        rows = [speed for speed in now.speeds if (speed.model, speed.mix) == (model, mix)]
         yield from ("", f"**{model}, {mix}**", "")
-        yield "| | documents/s | spread | times library | fill | differ | CPU ms a document |" + last
+        yield "| | documents/s | spread | times library | fill | differ | CPU ms per document |" + last
         yield "|---|---|---|---|---|---|---|" + "---|" * bool(committed)
-        for one in rows:
-            before = old.find(*_key(one))
-            yield _row(now, one) + (f" {before.median:.1f} |" if before else " |" * bool(committed))
+        for speed in rows:
+            before = old.find_speed(*_key(speed))
+            yield _format_row(now, speed) + (f" {before.median:.1f} |" if before else " |" * bool(committed))
     for section, values in now.values.items():
-        was = {one.name: one for one in old.values.get(section, [])}
+        was = {value.name: value for value in old.values.get(section, [])}
         yield from ("", f"**{section}**", "", "| | | target |" + last, "|---|---|---|" + "---|" * bool(committed))
-        for one in values:
-            verdict = {None: "", True: " ✓", False: " ✗"}[one.kept]
-            row = f"| {one.name} | {_short(one.value)} {one.unit} | {one.target}{verdict} |"
-            then = f" {_short(was[one.name].value)} |" if one.name in was else " |"
+        for value in values:
+            verdict = {None: "", True: " ✓", False: " ✗"}[value.meets_target]
+            row = f"| {value.name} | {_format_number(value.value)} {value.unit} | {value.target}{verdict} |"
+            then = f" {_format_number(was[value.name].value)} |" if value.name in was else " |"
             yield row + then * bool(committed)
 
 
-def _short(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _row(now: Figures, one: Speed) -> str:
-    multiple = now.multiple(one)
+def _format_row(now: Figures, speed: Speed) -> str:
+    multiple = now.multiple_of_library(speed)
     cells = (
-        one.contestant,
-        f"{one.median:.1f}",
-        f"{min(one.rates):.1f}-{max(one.rates):.1f}",
+        speed.contestant,
+        f"{speed.median:.1f}",
+        f"{min(speed.rates):.1f}-{max(speed.rates):.1f}",
         f"{multiple:.2f}" if multiple else "",
-        f"{one.fill:.2f}" if one.fill else "",
-        "" if one.differ is None else f"{one.differ}",
-        " ".join(f"{part} {ms:.1f}" for part, ms in one.cpu_ms.items()),
+        f"{speed.fill:.2f}" if speed.fill else "",
+        "" if speed.differ is None else f"{speed.differ}",
+        " ".join(f"{part} {ms:.1f}" for part, ms in speed.cpu_ms.items()),
     )
     return f"| {' | '.join(cells)} |"
 
 
-def regressions(now: Figures, committed: Figures) -> Iterator[str]:
-    """What lost a tenth or more of its multiple of the library's speed, which another machine would not change."""
-    for one in now.speeds:
-        before = committed.find(*_key(one))
-        was, ratio = (committed.multiple(before) if before else None), now.multiple(one)
+def find_regressions(now: Figures, committed: Figures) -> Iterator[str]:
+    """Yield a line for each contestant that lost a tenth or more of its multiple of the library's speed."""
+    for speed in now.speeds:
+        before = committed.find_speed(*_key(speed))
+        was = committed.multiple_of_library(before) if before else None
+        ratio = now.multiple_of_library(speed)
         if was and ratio and ratio < SLOWER * was:
-            yield f"{one.model}, {one.mix}, {one.contestant}: {ratio:.2f} times the library, was {was:.2f}"
+            yield f"{speed.model}, {speed.mix}, {speed.contestant}: {ratio:.2f} times the library, was {was:.2f}"
 
 
-def publish(now: Figures, folder: Path = COMMITTED, page: Path = PAGE, picture: Path = PLOT) -> None:
-    """Keep the figures: as JSON, as the plot, and in the page about performance, with those of other machines."""
-    now.write(committed(now.machine, folder))
-    plot(now, picture)
+def publish_figures(now: Figures, folder: Path = COMMITTED, page: Path = PAGE, picture: Path = PLOT) -> None:
+    """Write the figures as JSON and plot, and the tables of all machines into the page about performance."""
+    now.write(figures_path(now.machine, folder))
+    draw_plot(now, picture)
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    everyone = sorted(map(Figures.read, folder.glob("*.json")), key=lambda one: one.taken, reverse=True)
-    shown = [line for one in everyone for line in (f"### {one.machine}, {one.taken}", *tables(one), "")]
-    page.write_text("\n".join([before + BEGIN, "", *shown, END + after]), encoding="utf-8")
+    machines = sorted(map(Figures.read, folder.glob("*.json")), key=lambda figures: figures.taken, reverse=True)
+    lines = [line for run in machines for line in (f"### {run.machine}, {run.taken}", *format_tables(run), "")]
+    page.write_text("\n".join([before + BEGIN, "", *lines, END + after]), encoding="utf-8")
 
 
-def plot(figures: Figures, file: Path = PLOT) -> None:
-    """Speeds on the usual mix, and the growth of speed with workers."""
+def draw_plot(figures: Figures, file: Path = PLOT) -> None:
+    """Draw speeds on the usual mix, and the growth of speed with the number of workers."""
     from matplotlib.figure import Figure
 
     drawing = Figure(figsize=(10, 4), layout="constrained")
     left, right = drawing.subplots(1, 2)
-    rows = [one for one in figures.speeds if (one.model, one.mix) == ("gleaner-small", "lognormal")][::-1]
-    colours = ["tab:blue" if one.contestant.startswith("gleaner") else "tab:grey" for one in rows]
-    spread = [[one.median - min(one.rates) for one in rows], [max(one.rates) - one.median for one in rows]]
-    left.barh([one.contestant for one in rows], [one.median for one in rows], xerr=spread, color=colours)
-    left.set_xlabel("documents a second (gleaner-small, lognormal lengths)")
+    rows = [speed for speed in figures.speeds if (speed.model, speed.mix) == ("gleaner-small", "lognormal")][::-1]
+    colours = ["tab:blue" if speed.contestant.startswith("gleaner") else "tab:grey" for speed in rows]
+    spread = [[row.median - min(row.rates) for row in rows], [max(row.rates) - row.median for row in rows]]
+    left.barh([row.contestant for row in rows], [row.median for row in rows], xerr=spread, color=colours)
+    left.set_xlabel("documents per second (gleaner-small, lognormal lengths)")
     left.set_title(figures.machine, fontsize=9)
-    growth = {one.name: one.value for one in figures.values.get("scale", [])}
+    growth = {value.name: value.value for value in figures.values.get("scale", [])}
     for kind, style in (("measured", "o-"), ("predicted", "x--")):
         points = [
             (int(name.split()[0]), value) for name, value in growth.items() if name.endswith(f"workers, {kind}")
@@ -234,8 +235,8 @@ def plot(figures: Figures, file: Path = PLOT) -> None:
         right.remove()
         drawing.savefig(file, metadata={"Date": None})
         return
-    right.set_xlabel("workers (a model that only takes its time)")
-    right.set_ylabel("documents a second")
+    right.set_xlabel("workers (with a model that only waits)")
+    right.set_ylabel("documents per second")
     right.set_ylim(bottom=0)
     right.legend()
     drawing.savefig(file, metadata={"Date": None})

@@ -1,7 +1,8 @@
-"""The nearest peers, each with 32 clients: gliner's own Ray Serve deployment, and a plain Celery task a request.
+"""The nearest peers, with 32 clients each: gliner's Ray Serve deployment, and one plain Celery task per request.
 
-Ray has an environment of its own, .cache/serve, made on request; without it the speed recorded below stands in.
-The child of each is this file: `python -m benchmarks.peers celery`, or `benchmarks/peers.py serve` with its Python.
+Ray has a separate environment, .cache/serve, created on request; without it the speed recorded below is shown.
+Both run this file as their child: `python -m benchmarks.peers celery`, or `benchmarks/peers.py serve` with its
+Python.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 CLIENTS = 32
 BATCH = 12
-"""What the peer that works like this passes to gliner."""
+"""Batch size that is passed to gliner by such a peer."""
 SERVE_RECORDED = 13.0
-"""Documents a second of gliner.serve on 2 cores with gleaner-small in fp32, measured on 24 November 2026."""
+"""Documents per second of gliner.serve on 2 cores with gleaner-small in fp32, measured on 24 November 2026."""
 SERVE_VENV = ROOT / ".cache" / "serve"
 RAY = "ray[serve]==2.60.0"
 READY_S = 120.0
 
 
 class CeleryTask:
-    """A task a request, a result backend, and Celery's defaults: a process a core, each with its model."""
+    """One task per request, a result backend, and Celery's defaults: one process with a model per core."""
 
     name = "celery task"
 
@@ -45,35 +46,35 @@ class CeleryTask:
         self._server = Server(Path(self._folder.name))
         broker, backend = self._server.tcp(0), self._server.tcp(2)
         environment = {**os.environ, "BENCH_BROKER": broker, "BENCH_BACKEND": backend, "BENCH_MODEL": str(model)}
-        self._worker = _child([sys.executable, "-m", "benchmarks.peers", "celery"], environment)
+        self._worker = _start_child([sys.executable, "-m", "benchmarks.peers", "celery"], environment)
         self._app = Celery("peer", broker=broker, backend=backend, set_as_current=False)
 
     def run(self, mix: Mix) -> Run:
-        """Every text of the mix, once, from 32 clients."""
-        from benchmarks.contestants import Run, spans
+        """Run every text of the mix once, from 32 clients."""
+        from benchmarks.contestants import Run, to_spans
         from benchmarks.usage import Usage
 
-        found: list[Any] = [None] * len(mix.texts)
+        results: list[Any] = [None] * len(mix.texts)
         waiting = iter(range(len(mix.texts)))
         usage = Usage({"server": self._server.process.pid, "worker": self._worker.pid})
-        with self._server.client(2) as client, client.pubsub() as news:
-            news.psubscribe("celery-task-meta-*")
-            news.get_message(timeout=5)
+        with self._server.client(2) as client, client.pubsub() as channel:
+            channel.psubscribe("celery-task-meta-*")
+            channel.get_message(timeout=5)
             began = time.perf_counter()
-            sent = sum(self._send(mix, waiting) for _ in range(CLIENTS))
-            while sent:
-                message = news.get_message(timeout=READY_S)
+            pending = sum(self._send_task(mix, waiting) for _ in range(CLIENTS))
+            while pending:
+                message = channel.get_message(timeout=READY_S)
                 if message is None:
                     raise RuntimeError("the peer's worker does not answer")
                 answer = json.loads(message["data"])
                 if answer["status"] != "SUCCESS":
                     raise RuntimeError(answer["result"])
-                found[int(answer["task_id"].partition(".")[0])] = answer["result"][0]
-                sent += self._send(mix, waiting) - 1
+                results[int(answer["task_id"].partition(".")[0])] = answer["result"][0]
+                pending += self._send_task(mix, waiting) - 1
             seconds = time.perf_counter() - began
-        return Run(seconds, [spans(one) for one in found], usage.spent())
+        return Run(seconds, [to_spans(entities) for entities in results], usage.spent())
 
-    def _send(self, mix: Mix, waiting: Any) -> bool:
+    def _send_task(self, mix: Mix, waiting: Any) -> bool:
         number = next(waiting, None)
         if number is None:
             return False
@@ -82,15 +83,15 @@ class CeleryTask:
         return True
 
     def close(self) -> None:
-        """End its processes."""
-        _end(self._worker)
+        """Stop its processes."""
+        _stop(self._worker)
         self._app.close()
         self._server.stop()
         self._folder.cleanup()
 
 
 class GlinerServe:
-    """gliner.serve on Ray, one text a call, in fp32."""
+    """gliner.serve on Ray, one text per call, in fp32."""
 
     name = "gliner.serve"
 
@@ -108,28 +109,30 @@ class GlinerServe:
             "BENCH_PORT": str(port),
             "BENCH_MODEL": str(model),
         }
-        self._process = _child([str(SERVE_VENV / "bin" / "python"), __file__, "serve"], environment, self._log)
+        self._process = _start_child(
+            [str(SERVE_VENV / "bin" / "python"), __file__, "serve"], environment, self._log
+        )
         try:
-            self._await()
+            self._await_ready()
         except BaseException:
             self.close()
             raise
 
     @staticmethod
-    def here() -> bool:
-        """Whether its environment was made."""
+    def is_installed() -> bool:
+        """Return whether its environment exists."""
         return (SERVE_VENV / "bin" / "python").exists()
 
     @staticmethod
     def install() -> None:
-        """Make its environment: ours, and Ray over it."""
+        """Create its environment: this one, with Ray added."""
         subprocess.run([sys.executable, "-m", "venv", str(SERVE_VENV)], check=True)
         packages = next(SERVE_VENV.glob("lib/python*/site-packages"))
         ours = next(path for path in sys.path if path.endswith("site-packages"))
-        (packages / "house.pth").write_text(ours)
+        (packages / "gleaner.pth").write_text(ours)
         subprocess.run([str(SERVE_VENV / "bin" / "pip"), "install", "-qq", RAY], check=True)
 
-    def _await(self) -> None:
+    def _await_ready(self) -> None:
         from benchmarks.texts import LABELS, Mix
 
         end = time.monotonic() + READY_S
@@ -144,49 +147,48 @@ class GlinerServe:
                 return
 
     def run(self, mix: Mix) -> Run:
-        """Every text of the mix, once, from 32 clients."""
+        """Run every text of the mix once, from 32 clients."""
         from benchmarks import load
-        from benchmarks.contestants import Run, spans
+        from benchmarks.contestants import Run, to_spans
         from benchmarks.usage import Usage
 
         requests = [
-            load.post("/gliner", {"text": text, "labels": labels}, {})
+            load.encode_post("/gliner", {"text": text, "labels": labels}, {})
             for text, labels in zip(mix.texts, mix.labels, strict=True)
         ]
         usage = Usage({"ray": self._process.pid})
         began = time.perf_counter()
-        answers = load.closed(self._url, requests, CLIENTS)
+        answers = load.run_closed_loop(self._url, requests, CLIENTS)
         seconds = time.perf_counter() - began
-        found = [spans(answer.body["entities"]) for answer in answers]
-        return Run(seconds, found, usage.spent())
+        return Run(seconds, [to_spans(answer.body["entities"]) for answer in answers], usage.spent())
 
     def close(self) -> None:
-        """End its processes."""
-        _end(self._process)
+        """Stop its processes."""
+        _stop(self._process)
         self._folder.cleanup()
 
 
-def _child(command: list[str], environment: dict[str, str], log: Path = Path(os.devnull)) -> Any:
+def _start_child(command: list[str], environment: dict[str, str], log: Path = Path(os.devnull)) -> Any:
     with log.open("wb") as output:
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
 
-def _end(process: Any) -> None:
-    """End a child, and whatever it started and left behind."""
+def _stop(process: Any) -> None:
+    """Stop a child and all its descendants."""
     import psutil
 
-    below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+    descendants = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     process.terminate()
-    _, left = psutil.wait_procs(below, timeout=30)
-    for one in left:
+    _, alive = psutil.wait_procs(descendants, timeout=30)
+    for descendant in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
+            descendant.kill()
     process.kill()
     process.wait()
 
 
-def _celery() -> None:
-    """The peer's worker: its model is loaded by the first task, as there."""
+def _run_celery() -> None:
+    """Run the peer's worker; its model is loaded by the first task, like in such peers."""
     from celery import Celery
     from gliner import GLiNER
 
@@ -202,8 +204,8 @@ def _celery() -> None:
     app.worker_main(["worker", "--loglevel=ERROR", "--without-gossip", "--without-mingle"])
 
 
-def _serve() -> None:
-    """gliner.serve in fp32 on all cores, on loopback alone."""
+def _run_serve() -> None:
+    """Run gliner.serve in fp32 on all cores, on the loopback interface only."""
     import ray
     from gliner.serve.config import GLiNERServeConfig
     from gliner.serve.server import serve
@@ -222,4 +224,4 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    {"celery": _celery, "serve": _serve}[sys.argv[1]]()
+    {"celery": _run_celery, "serve": _run_serve}[sys.argv[1]]()

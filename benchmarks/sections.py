@@ -1,4 +1,4 @@
-"""The sections of `python -m benchmarks`: each measures one thing and puts its rows among the figures."""
+"""The sections of `python -m benchmarks`: each measures one subject and adds its rows to the figures."""
 
 from __future__ import annotations
 
@@ -12,77 +12,77 @@ from benchmarks.measurements import accept, accuracy, contests, gpu, path, scale
 from benchmarks.measurements.contests import Size
 
 FASTER = 20
-"""Times gleaner-small's speed on two cores: fast enough that the cores around the model are full."""
+"""Multiple of gleaner-small's speed on two cores: fast enough that the other processes use all cores."""
 GPU_TIMES = 64
-"""Times the texts of other parts that a GPU is given: it reads as many in the same time."""
+"""Multiple of the other sections' texts for a GPU, which reads as many in the same time."""
 
 
-def _gpu(now: Figures, size: Size) -> None:
-    """The DeBERTa-sized model on a CUDA device."""
-    if not gpu.here():
-        print("gpu: torch sees no CUDA device; left out")
+def _measure_gpu(now: Figures, size: Size) -> None:
+    """Measure the DeBERTa-sized model on a CUDA device."""
+    if not gpu.has_device():
+        print("gpu: torch finds no CUDA device; skipped")
         return
-    now.values["gpu"] = gpu.measure(GPU_TIMES * size.documents, size.load_s)
+    now.values["gpu"] = gpu.measure_gpu(GPU_TIMES * size.documents, size.load_s)
 
 
-def _accuracy(now: Figures, size: Size) -> None:
-    """F1 of every way beside fp32's."""
-    read = accuracy.examples(size.examples)
+def _measure_accuracy(now: Figures, size: Size) -> None:
+    """Measure F1 of every runtime and precision, with fp32's as the base."""
+    read = accuracy.load_examples(size.examples)
     if read is None:
-        print("accuracy: no data (GLEANER_DATA); left out")
+        print("accuracy: no data (set GLEANER_DATA); skipped")
         return
-    scores = accuracy.measure(*read)
+    scores = accuracy.measure_f1(*read)
     base = next(iter(scores.values()))
     now.values["accuracy"] = [
         Value(f"F1, {way}", score, "", f">= {base - accuracy.POINTS:.2f}") for way, score in scores.items()
     ]
 
 
-def _path(now: Figures, size: Size) -> None:
-    """The way around the model."""
-    call, bare = path.measure(size.calls)
-    rates = accept.measure(peers.CLIENTS, size.accept_s, min(3, size.rounds))
+def _measure_path(now: Figures, size: Size) -> None:
+    """Measure the latency added to the model call, and the rate of accepted jobs."""
+    call, bare = path.measure_path(size.calls)
+    rates = accept.measure_accept(peers.CLIENTS, size.accept_s, min(3, size.rounds))
     jobs, cpu = rates["gateway"]
     now.values["path"] = [
         Value("/v1/extract of one short text, idle stack", call, "ms"),
         Value("the bare model call", bare, "ms"),
         Value("the path adds", call - bare, "ms", "<= 6"),
-        Value("one-document jobs accepted a second", jobs),
-        Value("CPU of the gateway for each", cpu, "ms"),
+        Value("one-document jobs accepted per second", jobs),
+        Value("CPU of the gateway per job", cpu, "ms"),
         Value("accepted / bare route", jobs / rates["bare"][0], "", ">= 0.5"),
     ]
 
 
-def _scale(now: Figures, size: Size) -> None:
-    """One ledger's limit, growth with workers, and ten times the documents."""
+def _measure_scale(now: Figures, size: Size) -> None:
+    """Measure one ledger's limit, growth with workers, and ten times the documents."""
     cores = len(os.sched_getaffinity(0))
-    costs = scale.measure(size.scale_documents, scale.FAKE_PACE_S)
+    costs = scale.measure_costs(size.scale_documents, scale.FAKE_PACE_S)
     rows = [
-        Value("CPU a document in a large job: server", 1e6 * costs.server_s, "µs"),
-        Value("CPU a document in a large job: gateway", 1e6 * costs.gateway_s, "µs"),
-        Value("CPU a document in a large job: worker outside the model", 1e6 * costs.worker_s, "µs"),
-        Value("CPU a document in a large job: the model's stand-in, left out", 1e6 * costs.stand_in_s, "µs"),
+        Value("CPU per document in a large job: server", 1e6 * costs.server_s, "µs"),
+        Value("CPU per document in a large job: gateway", 1e6 * costs.gateway_s, "µs"),
+        Value("CPU per document in a large job: worker outside the model", 1e6 * costs.worker_s, "µs"),
+        Value("CPU per document in a large job: the model's stand-in, not included", 1e6 * costs.stand_in_s, "µs"),
         Value(
-            "CPU a document: Celery, ledger, Python outside the model",
+            "CPU per document: Celery, ledger, Python outside the model",
             1e3 * (costs.worker_s + costs.server_s),
             "ms",
             "<= 0.4",
         ),
-        Value("commands a document", costs.commands),
+        Value("commands per document", costs.commands),
         Value("memory of an open document", costs.open_bytes, "bytes"),
-        Value("documents a second of one ledger", costs.ledger_rate),
+        Value("documents per second of one ledger", costs.ledger_rate),
         Value("workers of one ledger", costs.workers_per_ledger),
     ]
     fast_s = scale.FAKE_PACE_S / FASTER
-    fast = dataclasses.replace(costs, model_s=scale.model_s(fast_s, 4 * size.grow_documents))
-    for kind, known, pace_s, count in (
+    fast = dataclasses.replace(costs, model_s=scale.measure_model_s(fast_s, 4 * size.grow_documents))
+    for kind, prediction, pace_s, count in (
         ("", costs, scale.FAKE_PACE_S, size.grow_documents),
         (f" of {FASTER} times the speed", fast, fast_s, 8 * size.grow_documents),
     ):
-        for one in scale.grow(known, size.workers, pace_s, cores, count):
-            rows.append(Value(f"{one.workers} workers{kind}, measured", one.measured, "documents/s"))
-            rows.append(Value(f"{one.workers} workers{kind}, predicted", one.predicted, "documents/s"))
-    ten = scale.tenfold(size.tenfold_documents, fast_s)
+        for growth in scale.measure_growth(prediction, size.workers, pace_s, cores, count):
+            rows.append(Value(f"{growth.workers} workers{kind}, measured", growth.measured, "documents/s"))
+            rows.append(Value(f"{growth.workers} workers{kind}, predicted", growth.predicted, "documents/s"))
+    ten = scale.measure_tenfold(size.tenfold_documents, fast_s)
     rows.append(Value("ten times the documents: time", ten.time, "", "<= 10.5"))
     rows.extend(
         Value(f"ten times the documents: {part} grew", mb, "MB", "<= 2") for part, mb in ten.grown_mb.items()
@@ -90,29 +90,29 @@ def _scale(now: Figures, size: Size) -> None:
     now.values["scale"] = rows
 
 
-def _starts(now: Figures, size: Size) -> None:
-    """From a process's exec until it serves."""
-    gateway, (first, later) = starts.gateways(size.starts), starts.workers(size.starts)
+def _measure_starts(now: Figures, size: Size) -> None:
+    """Measure the time from a process's exec until it serves."""
+    gateway, (first, later) = starts.measure_gateways(size.starts), starts.measure_workers(size.starts)
     now.values["starts"] = [
         Value("gateway ready", gateway.ready_s, "s", "<= 2"),
-        Value("gateway: memory then", gateway.rss_mb, "MB"),
+        Value("gateway: memory when ready", gateway.rss_mb, "MB"),
         Value("worker ready, model cache empty", first.ready_s, "s"),
         Value("worker ready, model cache warm", later.ready_s, "s"),
-        Value("a document that waited is answered, model cache warm", later.answer_s, "s", "<= 10"),
-        Value("worker: most memory, model cache empty", first.peak_mb, "MB", "<= 3000"),
-        Value("worker: memory then", first.rss_mb, "MB"),
-        Value("worker: most memory, model cache warm", later.peak_mb, "MB"),
-        Value("worker: memory then, model cache warm", later.rss_mb, "MB"),
+        Value("waiting document done, model cache warm", later.answer_s, "s", "<= 10"),
+        Value("worker: peak memory, model cache empty", first.peak_mb, "MB", "<= 3000"),
+        Value("worker: memory when ready", first.rss_mb, "MB"),
+        Value("worker: peak memory, model cache warm", later.peak_mb, "MB"),
+        Value("worker: memory when ready, model cache warm", later.rss_mb, "MB"),
     ]
 
 
 SECTIONS: Mapping[str, Callable[[Figures, Size], None]] = {
-    "speed": contests.speed,
-    "mixes": contests.other_mixes,
-    "medium": contests.deberta,
-    "gpu": _gpu,
-    "accuracy": _accuracy,
-    "path": _path,
-    "scale": _scale,
-    "starts": _starts,
+    "speed": contests.measure_speed,
+    "mixes": contests.measure_other_mixes,
+    "medium": contests.measure_medium,
+    "gpu": _measure_gpu,
+    "accuracy": _measure_accuracy,
+    "path": _measure_path,
+    "scale": _measure_scale,
+    "starts": _measure_starts,
 }

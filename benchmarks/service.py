@@ -1,6 +1,6 @@
-"""Gleaner end to end: server, gateway and worker as processes, texts in by HTTP, results out by HTTP.
+"""Gleaner end to end: Redis, gateway and worker as processes, texts and results over HTTP.
 
-One big job, single texts from 32 clients, and single texts at random moments at a part of the capacity.
+One large job, single texts from 32 clients, and single texts at random times at a share of the capacity.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import load
-from benchmarks.children import Stack, stack
-from benchmarks.contestants import Run, Spans, spans
+from benchmarks.children import Stack, start_stack
+from benchmarks.contestants import Run, Spans, to_spans
 from benchmarks.peers import CLIENTS
 from benchmarks.texts import LABELS, Mix
 from benchmarks.usage import Usage, rss_mb
@@ -27,7 +27,7 @@ REAL = {"gateway": ("gateway",), "worker": ("worker",)}
 
 
 class Service:
-    """A running stack and what is measured on it."""
+    """A running stack, and measurements on it."""
 
     def __init__(self, running: Stack) -> None:
         self._stack = running
@@ -37,81 +37,83 @@ class Service:
 
     @classmethod
     @contextmanager
-    def started(cls, **settings: str) -> Iterator[Service]:
-        """A stack of its own with the real worker, and these settings, until the block ends."""
-        with stack(REAL, **settings) as running:
+    def start(cls, **settings: str) -> Iterator[Service]:
+        """Start a stack with the real worker and these settings, until the block ends."""
+        with start_stack(REAL, **settings) as running:
             yield cls(running)
 
-    def one_job(self, mix: Mix) -> Run:
-        """All texts as one job; ends when its results are here."""
-        own = [{}] * len(mix.texts) if mix.shared else [{"labels": list(labels)} for labels in mix.labels]
-        documents = [{"text": text, **more} for text, more in zip(mix.texts, own, strict=True)]
+    def run_one_job(self, mix: Mix) -> Run:
+        """Run all texts as one job, until its results are read."""
+        labels_of_each = (
+            [{}] * len(mix.texts) if mix.shared else [{"labels": list(labels)} for labels in mix.labels]
+        )
+        documents = [{"text": text, **more} for text, more in zip(mix.texts, labels_of_each, strict=True)]
         body = b"\n".join(map(orjson.dumps, [{"labels": list(mix.labels[0])}, *documents]))
-        with self._client() as client:  # made before: to read its certificates takes 20 ms
-            before, usage = self.metrics(), self.usage()
+        with self._client() as client:  # created first: reading its certificates takes 20 ms
+            before, usage = self.read_metrics(), self.start_usage()
             began = time.perf_counter()
-            url = self._post(client, body)["urls"]["self"].removeprefix(self._stack.url)
+            url = self._post_job(client, body)["urls"]["self"].removeprefix(self._stack.url)
             while not (job := client.get(url, params={"wait": WAIT_S}).json())["finished_at"]:
                 pass
             results = client.get(url + "/results", headers={"Accept": "application/x-ndjson"})
-        found = [_spans(orjson.loads(line)) for line in results.content.splitlines()]
+        spans = [_read_spans(orjson.loads(line)) for line in results.content.splitlines()]
         seconds = time.perf_counter() - began
         if job["counts"]["succeeded"] != len(mix.texts):
             raise RuntimeError(f"{job['status']}: {job['counts']}")
-        return Run(seconds, found, usage.spent(), fill(before, self.metrics()))
+        return Run(seconds, spans, usage.spent(), token_fill(before, self.read_metrics()))
 
-    def many_clients(self, mix: Mix) -> Run:
-        """Each text a job of its own, from 32 clients."""
-        return self._calls(mix, lambda requests: load.closed(self._stack.url, requests, CLIENTS))
+    def run_many_clients(self, mix: Mix) -> Run:
+        """Run every text as one job, from 32 clients."""
+        return self._extract_each(mix, lambda requests: load.run_closed_loop(self._stack.url, requests, CLIENTS))
 
-    def at_rate(self, mix: Mix, rate: float, seed: int = 0) -> Run:
-        """Each text a job of its own, at random moments, `rate` a second in the mean."""
-        return self._calls(mix, lambda requests: load.steady(self._stack.url, requests, rate, seed))
+    def run_at_rate(self, mix: Mix, rate: float, seed: int = 0) -> Run:
+        """Run every text as one job, at random times, `rate` per second on average."""
+        return self._extract_each(mix, lambda requests: load.run_open_loop(self._stack.url, requests, rate, seed))
 
-    def _calls(self, mix: Mix, send: Any) -> Run:
+    def _extract_each(self, mix: Mix, send: Any) -> Run:
         requests = [
-            load.post("/v1/extract", {"labels": labels, "documents": [{"text": text}]}, self._headers)
+            load.encode_post("/v1/extract", {"labels": labels, "documents": [{"text": text}]}, self._headers)
             for text, labels in zip(mix.texts, mix.labels, strict=True)
         ]
-        before, usage = self.metrics(), self.usage()
+        before, usage = self.read_metrics(), self.start_usage()
         began = time.perf_counter()
         answers: Sequence[load.Answer] = send(requests)
         seconds = time.perf_counter() - began
-        found = [_spans(answer.body["results"][0]) for answer in answers]
+        spans = [_read_spans(answer.body["results"][0]) for answer in answers]
         latencies = [answer.seconds for answer in answers]
-        return Run(seconds, found, usage.spent(), fill(before, self.metrics()), latencies)
+        return Run(seconds, spans, usage.spent(), token_fill(before, self.read_metrics()), latencies)
 
-    def submit(self, texts: Sequence[str], model: str) -> None:
-        """A job that is not waited for."""
+    def submit_job(self, texts: Sequence[str], model: str) -> None:
+        """Submit a job without waiting for it."""
         lines = [{"model": model, "labels": list(LABELS)}, *({"text": text} for text in texts)]
         with self._client() as client:
-            self._post(client, b"\n".join(map(orjson.dumps, lines)))
+            self._post_job(client, b"\n".join(map(orjson.dumps, lines)))
 
     def _client(self) -> httpx.Client:
         return httpx.Client(base_url=self._stack.url, headers=self._headers, trust_env=False, timeout=600)
 
-    def _post(self, client: httpx.Client, body: bytes) -> Any:
+    def _post_job(self, client: httpx.Client, body: bytes) -> Any:
         answer = client.post("/v1/jobs", content=body, headers={"Content-Type": "application/x-ndjson"})
         if answer.status_code != 202:
             raise RuntimeError(answer.text)
         return answer.json()
 
-    def server_info(self) -> Mapping[str, Any]:
-        """What the server says of itself."""
+    def redis_info(self) -> Mapping[str, Any]:
+        """Return the answer of Redis' INFO command."""
         with self._stack.server.client() as client:
             info: Mapping[str, Any] = client.info()
         return info
 
-    def usage(self) -> Usage:
-        """CPU seconds from now on."""
+    def start_usage(self) -> Usage:
+        """Return a counter of CPU seconds from now on."""
         return Usage(self.pids)
 
     def rss_mb(self) -> dict[str, float]:
-        """Resident memory by part."""
+        """Return resident memory by part."""
         return {part: rss_mb(pid) for part, pid in self.pids.items()}
 
-    def metrics(self) -> dict[tuple[str, ...], float]:
-        """The worker's metrics: (name, label values…) -> value."""
+    def read_metrics(self) -> dict[tuple[str, ...], float]:
+        """Return the worker's metrics: (name, label values…) -> value."""
         _, text = self._stack.children["worker"].probe("/metrics")
         return {
             (sample.name, *sample.labels.values()): sample.value
@@ -126,43 +128,45 @@ class OneJob:
     name = "gleaner, one job"
 
     def __init__(self, service: Service) -> None:
-        self.run = service.one_job
+        self.run = service.run_one_job
 
 
 class ManyClients:
-    """Gleaner with a job a text."""
+    """Gleaner with one job per text."""
 
     name = "gleaner, 32 clients"
 
     def __init__(self, service: Service) -> None:
-        self.run = service.many_clients
+        self.run = service.run_many_clients
 
 
-def fill(before: Mapping[tuple[str, ...], float], after: Mapping[tuple[str, ...], float]) -> float:
-    """Real tokens in all tokens of the forward passes between two looks."""
-    real, padded = (moved(before, after, ("gleaner_microbatch_tokens_total", kind)) for kind in ("real", "padded"))
+def token_fill(before: Mapping[tuple[str, ...], float], after: Mapping[tuple[str, ...], float]) -> float:
+    """Return the share of real tokens in all tokens of the forward passes between two readings."""
+    real, padded = (
+        counter_increase(before, after, ("gleaner_microbatch_tokens_total", kind)) for kind in ("real", "padded")
+    )
     return real / padded if padded else 0.0
 
 
-def moved(
+def counter_increase(
     before: Mapping[tuple[str, ...], float], after: Mapping[tuple[str, ...], float], key: tuple[str, ...]
 ) -> float:
-    """By how much a counter grew."""
+    """Return the increase of a counter between two readings."""
     return after.get(key, 0.0) - before.get(key, 0.0)
 
 
-def forward_s(before: Mapping[tuple[str, ...], float], after: Mapping[tuple[str, ...], float]) -> float:
-    """Mean seconds of a micro-batch in the model between two looks."""
-    count = moved(before, after, ("gleaner_stage_seconds_count", "forward"))
-    return moved(before, after, ("gleaner_stage_seconds_sum", "forward")) / count if count else 0.0
+def mean_forward_s(before: Mapping[tuple[str, ...], float], after: Mapping[tuple[str, ...], float]) -> float:
+    """Return the mean seconds of a micro-batch in the model between two readings."""
+    count = counter_increase(before, after, ("gleaner_stage_seconds_count", "forward"))
+    return counter_increase(before, after, ("gleaner_stage_seconds_sum", "forward")) / count if count else 0.0
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that so many percent do not exceed."""
+    """Return the value that `percent` percent of the values do not exceed."""
     return statistics.quantiles(values, n=100)[percent - 1] if len(values) > 1 else values[0]
 
 
-def _spans(result: Mapping[str, Any]) -> Spans:
+def _read_spans(result: Mapping[str, Any]) -> Spans:
     if result["status"] != "succeeded":
         raise RuntimeError(str(result["error"]))
-    return spans(result["entities"])
+    return to_spans(result["entities"])

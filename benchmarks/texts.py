@@ -1,7 +1,7 @@
-"""Documents to measure with: the same ones for the same seed, no two alike, in mixes of lengths and label sets.
+"""Texts for benchmarks: reproducible by seed, all different, in mixes of lengths and label sets.
 
-None is longer than gleaner-small's window: the library reads only the beginning of a longer one, and there would be
-nothing to compare.
+None is longer than gleaner-small's window: the library reads only the beginning of a longer one, so results could
+not be compared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from statistics import NormalDist
 LABELS = ("person", "organization", "city", "date", "product")
 MEDIAN_WORDS = 36
 MOST_WORDS = 190
-"""Words between blanks; the model counts punctuation, too, and reads 256."""
+"""Most words, separated by blanks; the model also counts punctuation, and reads 256."""
 
 _PEOPLE = ("Ines Faber", "Tom Okafor", "Mei Tanaka", "Ravi Menon", "Clara Novak", "Jonas Berg")
 _COMPANIES = ("Northwind Foods", "Halden Steel", "Brightwater Bank", "Orion Devices", "Maple Airways")
@@ -45,69 +45,69 @@ _LABEL_SETS = (
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Texts and the labels to look for in each."""
+    """Texts, and the labels to look for in each."""
 
     texts: tuple[str, ...]
     labels: tuple[tuple[str, ...], ...]
 
     @property
     def shared(self) -> bool:
-        """Whether all texts have the same labels."""
+        """True if all texts have the same labels."""
         return len(set(self.labels)) == 1
 
-    def first(self, count: int) -> Mix:
-        """Its first texts."""
+    def take(self, count: int) -> Mix:
+        """Return the first texts of the mix."""
         return Mix(self.texts[:count], self.labels[:count])
 
 
-def documents(count: int, seed: int = 0) -> list[str]:
-    """Texts whose lengths are lognormal, 36 words in the median, as in real traffic."""
+def make_texts(count: int, seed: int = 0) -> list[str]:
+    """Return texts with lognormal lengths, 36 words in the median, like in real traffic."""
     rng = random.Random(seed)
     spread = NormalDist(math.log(MEDIAN_WORDS), 0.8)
     lengths = [math.exp(spread.inv_cdf((i + 0.5) / count)) for i in range(count)]  # the same for every seed
     rng.shuffle(lengths)
-    return [_text(rng, words) for words in lengths]
+    return [_make_text(rng, words) for words in lengths]
 
 
-def usual(count: int, seed: int = 0) -> Mix:
-    """So many documents of the usual mix, with the usual labels."""
-    return _shared(documents(count, seed))
+def make_usual_mix(count: int, seed: int = 0) -> Mix:
+    """Return `count` texts of the usual mix, with the usual labels."""
+    return _with_labels(make_texts(count, seed))
 
 
-def mixes(count: int, seed: int = 0) -> Mapping[str, Mix]:
-    """Every mix, each of that many documents ('long': a quarter as many)."""
+def make_mixes(count: int, seed: int = 0) -> Mapping[str, Mix]:
+    """Return all mixes, of `count` texts each ('long': a quarter as many)."""
     rng = random.Random(seed)
     sets = tuple(rng.choice(_LABEL_SETS) for _ in range(count))
     return {
-        "lognormal": usual(count, seed),
-        "short": _shared([_text(rng, rng.uniform(5, 15)) for _ in range(count)]),
-        "long": _shared([_text(rng, rng.uniform(150, MOST_WORDS)) for _ in range(max(2, count // 4))]),
-        "one long in 32": _shared(
-            [_text(rng, MOST_WORDS if i % 32 == 16 else rng.uniform(5, 15)) for i in range(count)]
+        "lognormal": make_usual_mix(count, seed),
+        "short": _with_labels([_make_text(rng, rng.uniform(5, 15)) for _ in range(count)]),
+        "long": _with_labels([_make_text(rng, rng.uniform(150, MOST_WORDS)) for _ in range(max(2, count // 4))]),
+        "one long in 32": _with_labels(
+            [_make_text(rng, MOST_WORDS if i % 32 == 16 else rng.uniform(5, 15)) for i in range(count)]
         ),
-        "ten label sets": Mix(usual(count, seed).texts, sets),
+        "ten label sets": Mix(make_usual_mix(count, seed).texts, sets),
     }
 
 
-def _shared(texts: list[str]) -> Mix:
+def _with_labels(texts: list[str]) -> Mix:
     return Mix(tuple(texts), (LABELS,) * len(texts))
 
 
-def _text(rng: random.Random, words: float) -> str:
-    """Sentences of so many words in all, the last one cut off."""
+def _make_text(rng: random.Random, words: float) -> str:
+    """Return sentences with `words` words in total, the last one truncated."""
     wanted = max(4, min(MOST_WORDS, round(words)))
-    found: list[str] = []
-    while len(found) < wanted:
-        found.extend(_sentence(rng).split())
-    return " ".join(found[:wanted])
+    result: list[str] = []
+    while len(result) < wanted:
+        result.extend(_make_sentence(rng).split())
+    return " ".join(result[:wanted])
 
 
-def _sentence(rng: random.Random) -> str:
-    fill: Callable[[tuple[str, ...]], str] = rng.choice
+def _make_sentence(rng: random.Random) -> str:
+    pick: Callable[[tuple[str, ...]], str] = rng.choice
     return rng.choice(_SENTENCES).format(
-        person=fill(_PEOPLE),
-        company=fill(_COMPANIES),
-        city=fill(_CITIES),
-        product=fill(_PRODUCTS),
+        person=pick(_PEOPLE),
+        company=pick(_COMPANIES),
+        city=pick(_CITIES),
+        product=pick(_PRODUCTS),
         day=f"{rng.randint(1, 28)} March {rng.randint(1990, 2025)}",
     )

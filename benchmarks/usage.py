@@ -1,4 +1,4 @@
-"""CPU seconds and memory of processes, their children included."""
+"""CPU seconds and memory of processes, including their children."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import psutil
 
 
 class Usage:
-    """CPU seconds that processes take from now on.
+    """CPU seconds of processes since the object's creation.
 
     Args:
         pids: process ids by part.
@@ -19,18 +19,18 @@ class Usage:
         self._before = {part: cpu_s(pid) for part, pid in self._pids.items()}
 
     def spent(self) -> dict[str, float]:
-        """CPU seconds by part since then; `client` is this process."""
+        """Return CPU seconds by part since then; `client` is this process."""
         return {part: cpu_s(pid) - self._before[part] for part, pid in self._pids.items()}
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds of a process so far; those of its children too, unless it is this very process."""
-    own = psutil.Process(pid)
-    family = [own] if pid == psutil.Process().pid else [own, *own.children(recursive=True)]
-    return float(sum(times.user + times.system for times in (one.cpu_times() for one in family)))
+    """Return CPU seconds of a process so far, including its children unless it is this process."""
+    root = psutil.Process(pid)
+    family = [root] if pid == psutil.Process().pid else [root, *root.children(recursive=True)]
+    return float(sum(times.user + times.system for times in (process.cpu_times() for process in family)))
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of a process and its children."""
-    own = psutil.Process(pid)
-    return float(sum(one.memory_info().rss for one in (own, *own.children(recursive=True))) / 1e6)
+    """Return resident memory of a process and its children in MB."""
+    root = psutil.Process(pid)
+    return float(sum(process.memory_info().rss for process in (root, *root.children(recursive=True))) / 1e6)

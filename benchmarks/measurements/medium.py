@@ -1,8 +1,8 @@
-"""A model of GLiNER medium's architecture (DeBERTa-v3-base sizes) with random weights: for time, not for answers.
+"""A model of GLiNER medium's architecture (DeBERTa-v3-base sizes) with random weights: for speed, not for answers.
 
-The same seed makes the same model. Its scores are moved so that it finds about as many entities as a trained one,
-because decoding takes time, too. `python -m benchmarks.measurements.medium` writes it below .cache/ and prints
-where.
+The same seed gives the same model. Its scores are shifted so that it finds about as many entities as a trained one,
+because decoding takes time, too. `python -m benchmarks.measurements.medium` writes it below .cache/ and prints its
+path.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from gliner.model import UniEncoderSpanGLiNER
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import DebertaV2Config, PreTrainedTokenizerFast
 
-from benchmarks.texts import LABELS, documents
+from benchmarks.texts import LABELS, make_texts
 
 FOLDER = Path(__file__).parents[2] / ".cache" / "gleaner-medium-random-3"
-"""The number goes up when the builder changes what it writes."""
+"""The number is incremented when the builder's output changes."""
 SEED = 9
 VOCABULARY = 300
-"""Small, so that words become several pieces as often as those of real texts do."""
+"""Size of the vocabulary: small, so that words have several tokens as often as in real texts."""
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<<ENT>>", "<<SEP>>")
 EMBEDDING_SIZE = 0.5
 """Standard deviation of embeddings' weights."""
 LOGIT_SPREAD = 1.0
-FOUND = 1 / 150
-"""Part of all pairs of span and label above 0.5; of those that overlap, one stays: an entity in about ten words."""
+POSITIVE_SHARE = 1 / 150
+"""Share of (span, label) pairs above 0.5; without overlapping ones that is one entity in about ten words."""
 
 
-def medium(folder: Path = FOLDER, layers: int = 12) -> Path:
-    """The model's folder; built if it is not there.
+def medium_folder(folder: Path = FOLDER, layers: int = 12) -> Path:
+    """Return the model's folder; build it if it does not exist.
 
     Args:
-        folder: where it is, or will be.
-        layers: fewer make a small model for tests of the builder.
+        folder: the folder.
+        layers: of the encoder; fewer give a small model for tests.
     """
     if not folder.is_dir():
         part = folder.with_name(f"{folder.name}.{os.getpid()}")
-        _build(layers).save_pretrained(part, safe_serialization=True)
+        _build_model(layers).save_pretrained(part, safe_serialization=True)
         try:
             part.rename(folder)
-        except OSError:  # somebody else was faster
+        except OSError:  # another process was faster
             shutil.rmtree(part)
     return folder
 
 
-def _build(layers: int) -> Any:
+def _build_model(layers: int) -> Any:
     torch.manual_seed(SEED)
-    tokenizer = _tokenizer()
+    tokenizer = _train_tokenizer()
     encoder = DebertaV2Config(
         vocab_size=len(tokenizer),
         hidden_size=768,
@@ -87,19 +87,19 @@ def _build(layers: int) -> Any:
     )
     model = UniEncoderSpanGLiNER(config, tokenizer=tokenizer)
     model.eval()
-    _size_weights(model)
-    _move_scores(model)
+    _scale_weights(model)
+    _shift_scores(model)
     return model
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def _train_tokenizer() -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(
         vocab_size=VOCABULARY, special_tokens=list(SPECIAL), show_progress=False, min_frequency=1
     )
-    backend.train_from_iterator([*documents(300, seed=SEED), " ".join(LABELS)], trainer)
+    backend.train_from_iterator([*make_texts(300, seed=SEED), " ".join(LABELS)], trainer)
     ends = [(name, backend.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     backend.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     return PreTrainedTokenizerFast(
@@ -114,11 +114,11 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 @torch.no_grad()
-def _size_weights(model: Any) -> None:
-    """Give the weights a trained model's sizes: scores then come from words and labels, not from rounding.
+def _scale_weights(model: Any) -> None:
+    """Scale the weights like a trained model's, so that scores depend on words and labels, not on rounding.
 
-    With the small ones that training begins with, all spans score almost alike, and to spread such scores spreads
-    the rounding of bf16, too, until no runtime in 16 bits agrees with one in 32.
+    With the small initial weights of training, all spans have almost equal scores, and spreading these also spreads
+    the rounding of bf16, until no runtime in 16 bits agrees with one in 32.
     """
     for name, weight in model.model.named_parameters():
         if weight.dim() >= 2:
@@ -126,36 +126,36 @@ def _size_weights(model: Any) -> None:
 
 
 @torch.inference_mode()
-def _move_scores(model: Any) -> None:
-    """Spread the logits, and put their high end, and only that, above zero.
+def _shift_scores(model: Any) -> None:
+    """Spread the logits, and shift only their high end above zero.
 
-    A score is the product of a span's and a label's vector. The last dimension is made 1 in all spans and the same
-    number in all labels, which so is added to every logit.
+    A score is the product of a span's and a label's vector. The last dimension is set to 1 in all spans and to the
+    same number in all labels, which is thereby added to every logit.
     """
     span, prompt = model.model.span_rep_layer.span_rep_layer.out_project[-1], model.model.prompt_rep_layer[-1]
     for layer, constant in ((span, 1.0), (prompt, 0.0)):
         layer.weight[-1] = 0.0
         layer.bias[-1] = constant
-    logits = _logits(model)
+    logits = _compute_logits(model)
     for part in (prompt.weight, prompt.bias):
         part *= LOGIT_SPREAD / logits.std()
-    prompt.bias[-1] = -_logits(model).quantile(1 - FOUND)
+    prompt.bias[-1] = -_compute_logits(model).quantile(1 - POSITIVE_SHARE)
 
 
-def _logits(model: Any) -> torch.Tensor:
-    texts = [" ".join(text.split()[:30]) for text in documents(24, seed=SEED + 1)]
+def _compute_logits(model: Any) -> torch.Tensor:
+    texts = [" ".join(text.split()[:30]) for text in make_texts(24, seed=SEED + 1)]
     words = [[word for word, *_ in model.data_processor.words_splitter(text)] for text in texts]
     batch = model.collate_batch(
         [{"tokenized_text": row, "ner": None} for row in words], list(LABELS), model.create_collator()
     )
     logits = model.run_batch(batch, threshold=0.5).logits
-    return torch.cat([row[: len(own)].flatten() for row, own in zip(logits, words, strict=True)])
+    return torch.cat([row[: len(text)].flatten() for row, text in zip(logits, words, strict=True)])
 
 
-def load(folder: Path) -> Any:
-    """The model as gliner's own users load it."""
+def load_medium(folder: Path) -> Any:
+    """Return the model as gliner's users load it."""
     return GLiNER.from_pretrained(str(folder), local_files_only=True)
 
 
 if __name__ == "__main__":
-    print(medium())
+    print(medium_folder())

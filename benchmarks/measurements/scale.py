@@ -1,7 +1,7 @@
-"""What limits one ledger, how many workers it feeds, when to split into cells, and what a million documents cost.
+"""Limits of one ledger: the workers it feeds, the load at which to split into cells, the price of documents.
 
-Measured costs go in (`measure`), answers come out (`Costs`). `grow` holds the answers against real processes:
-workers whose model only takes its time, so that more of them fit on a few cores.
+`Costs` computes them from measured costs (`measure_costs`). `measure_growth` compares its predictions with real
+processes: workers whose model only waits, so that more of them fit on a few cores.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from benchmarks.children import stack
+from benchmarks.children import start_stack
 from benchmarks.service import Service
-from benchmarks.texts import LABELS, Mix, usual
+from benchmarks.texts import LABELS, Mix, make_usual_mix
 from jobs.schema import Document
 from jobs.shards import MAX_SHARD_DOCUMENTS
 from tests.support.processes.worker import DeadlyEngine
@@ -25,31 +25,31 @@ from worker.protocols import ShardRef
 from worker.text.windows import JobContext, cut_document
 
 LEDGER_SHARE = 0.7
-"""Part of its one core that a ledger should use: above, answers wait for each other."""
+"""Share of Redis' one core that should be used: above, replies wait for each other."""
 MEMORY_SHARE = 0.7
-"""Part of maxmemory above which new jobs are refused."""
+"""Share of maxmemory above which new jobs are refused."""
 OPEN_CHARACTERS = 230
-"""Of the texts with which memory is measured: the usual mix's mean."""
+"""Length of the texts with which memory is measured: the usual mix's mean."""
 NOBODY = "nobody"
-"""A model that has no worker."""
+"""A model without workers."""
 FAKE_PACE_S = 2.3e-4
-"""Seconds a padded token takes in gleaner-small on two cores, bf16."""
+"""Seconds per padded token with gleaner-small on two cores, bf16."""
 AT_REST, REST_MB, MOST_JOBS = 4, 0.5, 24
-"""A process is at rest when it grew by less over so many jobs; after so many jobs it is taken as it is."""
+"""A process is at rest when it grew by less than REST_MB over AT_REST jobs, or at the latest after MOST_JOBS."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """CPU seconds a document by part, and what a document takes while it waits.
+    """CPU seconds per document by part, and memory of a waiting document.
 
     Attributes:
-        server_s: of the ledger's and the broker's one thread.
+        server_s: of Redis' one thread, for ledger and broker.
         gateway_s: of a gateway.
-        worker_s: of a worker outside the model.
-        model_s: wall time of the model, which a worker has one of.
-        open_bytes: memory of the ledger for a document that is not finished.
-        commands: of the server.
-        stand_in_s: of what stands in for the model; `worker_s` leaves it out.
+        worker_s: of a worker, without the model.
+        model_s: wall time of a worker's model.
+        open_bytes: memory in Redis for a document that is not finished.
+        commands: Redis commands.
+        stand_in_s: of the model's stand-in, which is not part of `worker_s`.
     """
 
     server_s: float
@@ -62,38 +62,38 @@ class Costs:
 
     @property
     def worker_rate(self) -> float:
-        """Documents a second of one worker."""
+        """Documents per second of one worker."""
         return 1 / self.model_s
 
     @property
     def ledger_rate(self) -> float:
-        """Documents a second that one ledger should be given."""
+        """Documents per second that one ledger can serve."""
         return LEDGER_SHARE / self.server_s
 
     @property
     def workers_per_ledger(self) -> int:
-        """Workers that one ledger feeds."""
+        """Number of workers that one ledger feeds."""
         return math.floor(round(self.ledger_rate / self.worker_rate, 6))
 
-    def rate(self, workers: int, cores: int) -> float:
-        """Documents a second of so many workers when everything runs on so many cores and the model on none."""
+    def predict_rate(self, workers: int, cores: int) -> float:
+        """Return documents per second of `workers` workers if all processes but the model share `cores` cores."""
         by_cores = cores / (self.server_s + self.gateway_s + self.worker_s + self.stand_in_s)
         return min(workers * self.worker_rate, 1 / self.server_s, by_cores)
 
-    def cells(self, rate: float, backlog: float, maxmemory_bytes: float) -> int:
-        """Ledgers, each with gateways and workers of its own, for a rate and documents that wait at once."""
+    def required_cells(self, rate: float, backlog: float, maxmemory_bytes: float) -> int:
+        """Return the number of cells (a ledger with its gateways and workers) for a rate and a backlog."""
         by_memory = backlog * self.open_bytes / (MEMORY_SHARE * maxmemory_bytes)
         return max(1, math.ceil(rate / self.ledger_rate), math.ceil(by_memory))
 
 
 def cost_per_million(rate: float, price_per_hour: float) -> float:
-    """Of a million documents on a machine that does so many a second and costs so much."""
+    """Return the price of a million documents on a machine with this rate per second and price per hour."""
     return 1e6 / rate / 3600 * price_per_hour
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Documents a second with so many workers, and what the model said."""
+    """Measured and predicted documents per second with a number of workers."""
 
     workers: int
     measured: float
@@ -101,41 +101,46 @@ class Growth:
 
 
 @contextmanager
-def fakes(workers: int, pace_s: float) -> Iterator[Service]:
-    """The real service with so many workers whose model only takes its time."""
+def start_fakes(workers: int, pace_s: float) -> Iterator[Service]:
+    """Start the real service with `workers` workers whose model only waits."""
     names = ["worker", *(f"worker-{n}" for n in range(2, workers + 1))]
     modules = {"gateway": ("gateway",), **dict.fromkeys(names, ("tests.support.processes.worker",))}
-    with stack(modules, TEST_PACE_S=str(pace_s), GLEANER_MODELS=f"gleaner-small,{NOBODY}") as running:
+    with start_stack(modules, TEST_PACE_S=str(pace_s), GLEANER_MODELS=f"gleaner-small,{NOBODY}") as running:
         yield Service(running)
 
 
-def measure(count: int, pace_s: float) -> Costs:
-    """What a document costs in one large job, from a run with one worker of no model time to speak of."""
-    stand_in_s = _stand_in_s(min(count, 2000))
-    with fakes(1, 0.0) as service:
-        service.one_job(usual(200))
-        info, usage = service.server_info(), service.usage()
-        service.one_job(usual(count))
-        spent, after = usage.spent(), service.server_info()
+def measure_costs(count: int, pace_s: float) -> Costs:
+    """Measure the costs per document in one large job, with one worker whose model takes almost no time."""
+    stand_in_s = _measure_stand_in_s(min(count, 2000))
+    with start_fakes(1, 0.0) as service:
+        service.run_one_job(make_usual_mix(200))
+        info, usage = service.redis_info(), service.start_usage()
+        service.run_one_job(make_usual_mix(count))
+        spent, after = usage.spent(), service.redis_info()
         commands = float(after["total_commands_processed"]) - float(info["total_commands_processed"])
-        open_bytes = _open_bytes(service, max(500, min(count, 2000)))  # a few drown in the buffers of connections
+        open_bytes = _measure_open_bytes(
+            service, max(500, min(count, 2000))
+        )  # fewer would be lost in the buffers of connections
     return Costs(
         spent["server"] / count,
         spent["gateway"] / count,
         spent["worker"] / count - stand_in_s,
-        model_s(pace_s, min(count, 400)),
+        measure_model_s(pace_s, min(count, 400)),
         open_bytes,
         commands / count,
         stand_in_s,
     )
 
 
-def _stand_in_s(count: int) -> float:
-    """CPU seconds a document of the stand-in's own collate, forward and decode, which are the model's part."""
-    engine, owner = DeadlyEngine(), ShardRef("job", 0)  # those workers' very engine
+def _measure_stand_in_s(count: int) -> float:
+    """Return CPU seconds per document of the stand-in's collate, forward and decode, which belong to the model."""
+    engine, owner = DeadlyEngine(), ShardRef("job", 0)  # the engine of those workers
     engine.pace_s = 0.0
     labels = dict.fromkeys(LABELS)
-    plans = [cut_document(Document(0, "0", text), JobContext(owner, labels), engine) for text in usual(count).texts]
+    plans = [
+        cut_document(Document(0, "0", text), JobContext(owner, labels), engine)
+        for text in make_usual_mix(count).texts
+    ]
     windows = [window for plan in plans for window in plan.windows]
     began = time.process_time()
     for first in range(0, len(windows), MAX_SHARD_DOCUMENTS):
@@ -144,65 +149,69 @@ def _stand_in_s(count: int) -> float:
     return (time.process_time() - began) / count
 
 
-def model_s(pace_s: float, count: int) -> float:
-    """Seconds a document of one worker whose model has this pace."""
-    with fakes(1, pace_s) as service:
-        service.one_job(usual(100))
-        return service.one_job(usual(count, seed=1)).seconds / count
+def measure_model_s(pace_s: float, count: int) -> float:
+    """Return seconds per document of one worker whose model takes `pace_s` per token."""
+    with start_fakes(1, pace_s) as service:
+        service.run_one_job(make_usual_mix(100))
+        return service.run_one_job(make_usual_mix(count, seed=1)).seconds / count
 
 
-def _open_bytes(service: Service, count: int) -> float:
-    """Memory of the ledger for a waiting document of a model without workers; its text hardly shrinks."""
+def _measure_open_bytes(service: Service, count: int) -> float:
+    """Return memory in Redis per waiting document of a model without workers; the text is hardly compressible."""
     rng = random.Random(0)
     texts = ["".join(rng.choices(string.ascii_letters + " ", k=OPEN_CHARACTERS)) for _ in range(count)]
-    before = float(service.server_info()["used_memory"])
-    service.submit(texts, model=NOBODY)
-    return (float(service.server_info()["used_memory"]) - before) / count
+    before = float(service.redis_info()["used_memory"])
+    service.submit_job(texts, model=NOBODY)
+    return (float(service.redis_info()["used_memory"]) - before) / count
 
 
-def grow(costs: Costs, sizes: tuple[int, ...], pace_s: float, cores: int, documents_each: int) -> list[Growth]:
-    """Throughput with so many workers each, beside the prediction."""
-    found = []
+def measure_growth(
+    costs: Costs, sizes: tuple[int, ...], pace_s: float, cores: int, documents_per_worker: int
+) -> list[Growth]:
+    """Measure throughput for each number of workers, and predict it."""
+    results = []
     for workers in sizes:
-        with fakes(workers, pace_s) as service:
-            service.one_job(usual(50 * workers))
-            count = documents_each * workers
-            seconds = service.one_job(usual(count)).seconds
-        found.append(Growth(workers, count / seconds, costs.rate(workers, cores)))
-    return found
+        with start_fakes(workers, pace_s) as service:
+            service.run_one_job(make_usual_mix(50 * workers))
+            count = documents_per_worker * workers
+            seconds = service.run_one_job(make_usual_mix(count)).seconds
+        results.append(Growth(workers, count / seconds, costs.predict_rate(workers, cores)))
+    return results
 
 
 @dataclass(frozen=True, slots=True)
 class Tenfold:
-    """Ten times the documents: by what factor the time grew, and by how many MB the processes."""
+    """Growth with ten times the documents: factor of the time, and MB of each process."""
 
     time: float
     grown_mb: dict[str, float]
 
 
-def tenfold(count: int, pace_s: float) -> Tenfold:
-    """Jobs of `count` documents until the processes have come to rest, then one of ten times as many.
+def measure_tenfold(count: int, pace_s: float) -> Tenfold:
+    """Run jobs of `count` documents until memory stops growing, then one of ten times as many.
 
-    The first jobs fill what is kept and bounded: threads, their heaps, buffers of connections. That takes a few of
-    more documents than a worker holds at once, and has nothing to do with a job's size.
+    The first jobs fill bounded structures: threads, their heaps, buffers of connections. That takes a few jobs of
+    more documents than a worker processes at once, and does not depend on a job's size.
     """
-    with fakes(1, pace_s) as service:
-        small, before = _at_rest(service, usual(count))
+    with start_fakes(1, pace_s) as service:
+        small, before = _run_until_rest(service, make_usual_mix(count))
         began = time.perf_counter()
-        service.one_job(usual(10 * count))
+        service.run_one_job(make_usual_mix(10 * count))
         large, after = time.perf_counter() - began, service.rss_mb()
     return Tenfold(large / small, {part: after[part] - before[part] for part in before})
 
 
-def _at_rest(service: Service, mix: Mix) -> tuple[float, dict[str, float]]:
-    """Seconds of the job once nobody's memory grows with it any more, and that memory."""
+def _run_until_rest(service: Service, mix: Mix) -> tuple[float, dict[str, float]]:
+    """Return seconds of the job once no process grows any more, and the memory of the processes."""
     seconds: list[float] = []
-    seen: list[dict[str, float]] = []
-    while len(seen) < MOST_JOBS:
+    memory: list[dict[str, float]] = []
+    while len(memory) < MOST_JOBS:
         began = time.perf_counter()
-        service.one_job(mix)
+        service.run_one_job(mix)
         seconds.append(time.perf_counter() - began)
-        seen.append({part: mb for part, mb in service.rss_mb().items() if part in ("gateway", "worker")})
-        if len(seen) > AT_REST and all(mb - seen[-1 - AT_REST][part] < REST_MB for part, mb in seen[-1].items()):
+        memory.append({part: mb for part, mb in service.rss_mb().items() if part in ("gateway", "worker")})
+        if len(memory) > AT_REST and all(
+            mb - memory[-1 - AT_REST][part] < REST_MB for part, mb in memory[-1].items()
+        ):
             break
-    return statistics.median(seconds[-AT_REST:]), seen[-1]
+    return statistics.median(seconds[-AT_REST:]), memory[-1]

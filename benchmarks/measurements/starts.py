@@ -1,7 +1,7 @@
-"""How long a gateway and a worker take from their exec until they serve, and how much memory that needs.
+"""Start times of a gateway and a worker, from exec until they serve, and their memory.
 
-A worker is measured at its first start, with nothing in its model cache, and at later ones. A document waits for it
-in the ledger, as it would after a time without workers; when that is answered, the first forward pass is over.
+A worker is measured at its first start, with an empty model cache, and at later ones. A document waits for it in
+the ledger, as after a time without workers; when that is done, the first forward pass is over.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.children import Stack, stack
-from benchmarks.texts import LABELS, documents
+from benchmarks.children import Stack, start_stack
+from benchmarks.texts import LABELS, make_texts
 from benchmarks.usage import rss_mb
 from tests.support.processes.harness import wait_for
 
-LOOK_S = 0.02
-"""Between two looks at whether a process is ready."""
-WITHIN_S = 300.0
+POLL_S = 0.02
+"""Seconds between two polls of /readyz."""
+TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One process's start.
+    """Start of a process.
 
     Attributes:
-        ready_s: from its exec to the first 200 of /readyz.
-        answer_s: from its exec until the document that waited was done; 0 where none did.
-        peak_mb: most memory that was resident.
-        rss_mb: memory that is resident then.
+        ready_s: from exec to the first 200 of /readyz.
+        answer_s: from exec until the waiting document was done; 0 without one.
+        peak_mb: peak of resident memory.
+        rss_mb: resident memory at the end.
     """
 
     ready_s: float
@@ -44,35 +44,35 @@ class Start:
 
     @classmethod
     def median(cls, starts: list[Start]) -> Start:
-        """Of several starts, figure by figure."""
-        return cls(*(statistics.median(getattr(one, field.name) for one in starts) for field in fields(cls)))
+        """Return the median of several starts, field by field."""
+        return cls(*(statistics.median(getattr(start, field.name) for start in starts) for field in fields(cls)))
 
 
-def gateways(rounds: int) -> Start:
-    """A gateway's."""
-    with stack({}) as running:
-        return Start.median([_start(running, "gateway", "gateway") for _ in range(rounds)])
+def measure_gateways(rounds: int) -> Start:
+    """Measure a gateway's start."""
+    with start_stack({}) as running:
+        return Start.median([_measure_start(running, "gateway", "gateway") for _ in range(rounds)])
 
 
-def workers(rounds: int, module: str = "worker") -> tuple[Start, Start]:
-    """A worker's first start, and its later ones."""
+def measure_workers(rounds: int, module: str = "worker") -> tuple[Start, Start]:
+    """Measure a worker's first start, and its later ones."""
     with (
         tempfile.TemporaryDirectory(prefix="gl-") as cache,
-        stack({"gateway": ("gateway",)}, GLEANER_MODEL_CACHE=cache) as running,
+        start_stack({"gateway": ("gateway",)}, GLEANER_MODEL_CACHE=cache) as running,
         httpx.Client(base_url=running.url, headers={"X-API-Key": running.key}, trust_env=False) as client,
     ):
-        first, *later = [_start(running, "worker", module, client) for _ in range(1 + rounds)]
+        first, *later = [_measure_start(running, "worker", module, client) for _ in range(1 + rounds)]
     return first, Start.median(later)
 
 
-def _start(running: Stack, role: str, module: str, client: httpx.Client | None = None) -> Start:
-    job = _waiting(client) if client else ""
+def _measure_start(running: Stack, role: str, module: str, client: httpx.Client | None = None) -> Start:
+    job = _submit_job(client) if client else ""
     began = time.time()
     child = running.launch(role, (module,))
     try:
         _await_ready(child.probe_port)
         ready = time.time()
-        done = _done_at(client, job) if client else began
+        done = _await_finish(client, job) if client else began
         peak, rss = _memory_mb(child.pid)
     finally:
         child.drain()
@@ -80,10 +80,10 @@ def _start(running: Stack, role: str, module: str, client: httpx.Client | None =
 
 
 def _await_ready(port: int) -> None:
-    """The lightest look there is: the start must not feel it."""
+    """Poll until the process is ready, as lightly as possible, since polling must not slow the start."""
 
-    def ready() -> bool:
-        time.sleep(LOOK_S)
+    def is_ready() -> bool:
+        time.sleep(POLL_S)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         try:
             connection.request("GET", "/readyz")
@@ -93,28 +93,28 @@ def _await_ready(port: int) -> None:
         finally:
             connection.close()
 
-    wait_for(ready, WITHIN_S, "the process is ready")
+    wait_for(is_ready, TIMEOUT_S, "the process is ready")
 
 
-def _waiting(client: httpx.Client) -> str:
-    """A job of one document for workers to come; its path."""
-    answer = client.post("/v1/jobs", json={"labels": list(LABELS), "documents": [{"text": documents(1)[0]}]})
+def _submit_job(client: httpx.Client) -> str:
+    """Submit a job of one document, and return its path."""
+    answer = client.post("/v1/jobs", json={"labels": list(LABELS), "documents": [{"text": make_texts(1)[0]}]})
     answer.raise_for_status()
     return f"/v1/jobs/{answer.json()['id']}"
 
 
-def _done_at(client: httpx.Client, job: str) -> float:
-    """When it was finished, by the ledger's clock, which is this machine's."""
+def _await_finish(client: httpx.Client, job: str) -> float:
+    """Return the time at which the job was finished, by Redis' clock, which is this machine's."""
 
-    def view() -> dict[str, str]:
+    def fetch_job() -> dict[str, str]:
         return dict(client.get(job, params={"wait": 10}, timeout=30).json())
 
-    wait_for(lambda: view()["finished_at"], WITHIN_S, "the job is finished")
-    return datetime.fromisoformat(view()["finished_at"]).timestamp()
+    wait_for(lambda: fetch_job()["finished_at"], TIMEOUT_S, "the job is finished")
+    return datetime.fromisoformat(fetch_job()["finished_at"]).timestamp()
 
 
 def _memory_mb(pid: int) -> tuple[float, float]:
-    """Most so far, and now."""
+    """Return peak and current resident memory."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     peak_kb = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     now = rss_mb(pid)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.measurements.medium import medium
+from benchmarks.measurements.medium import medium_folder
 from jobs.schema import Options
 from tests.integration.model.test_parity import Case
 from tests.integration.model.test_runtimes import NEAR, SHIPPED, cases, differing, shipped
@@ -44,7 +44,9 @@ RuntimeFactory = Callable[[torch.dtype], tuple[CudaGraphsRuntime, TorchRuntime]]
 @pytest.fixture(scope="module", params=["shipped", "recurrent"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """BERT without, and DeBERTa with a recurrent layer over the words."""
-    return SHIPPED if request.param == "shipped" else medium(tmp_path_factory.mktemp("models") / "medium", layers=2)
+    if request.param == "shipped":
+        return SHIPPED
+    return medium_folder(tmp_path_factory.mktemp("models") / "medium", layers=2)
 
 
 @pytest.fixture(scope="module")

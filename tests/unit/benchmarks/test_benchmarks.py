@@ -1,4 +1,4 @@
-"""Each benchmark on next to nothing: its output is complete and answers agree. Times are not looked at."""
+"""Every benchmark with minimal work: its output is complete and answers agree. Times are not checked."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import figures
-from benchmarks.contestants import EngineAlone, Library, in_batches, in_sorted_batches, one_by_one
+from benchmarks.contestants import EngineAlone, Library, predict_in_batches, predict_one_by_one, sorted_batches
 from benchmarks.figures import Figures, Speed, Value
 from benchmarks.measurements import accept, accuracy, gpu, medium, path, scale, starts
-from benchmarks.texts import MEDIAN_WORDS, documents, mixes
+from benchmarks.texts import MEDIAN_WORDS, make_mixes, make_texts
 from tests.support.engine import FakeEngine
 from worker.app import load_engine
 from worker.settings import WorkerSettings
@@ -21,16 +21,16 @@ MIX = "ten label sets"
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The DeBERTa-sized model with one layer."""
-    return medium.medium(tmp_path_factory.mktemp("model") / "medium", layers=1)
+    """Return the DeBERTa-sized model with one layer."""
+    return medium.medium_folder(tmp_path_factory.mktemp("model") / "medium", layers=1)
 
 
 def test_texts_are_the_same_for_the_same_seed_and_of_the_lengths_promised() -> None:
-    """What was measured last year can be measured again."""
-    texts = documents(101, seed=3)
-    assert texts == documents(101, seed=3) != documents(101, seed=4)
+    """Measurements can be repeated later."""
+    texts = make_texts(101, seed=3)
+    assert texts == make_texts(101, seed=3) != make_texts(101, seed=4)
     assert sorted(len(text.split()) for text in texts)[50] == MEDIAN_WORDS
-    assert {name: mix.shared for name, mix in mixes(40).items()} == {
+    assert {name: mix.shared for name, mix in make_mixes(40).items()} == {
         "lognormal": True,
         "short": True,
         "long": True,
@@ -41,110 +41,110 @@ def test_texts_are_the_same_for_the_same_seed_and_of_the_lengths_promised() -> N
 
 def test_every_way_through_the_library_and_the_engine_finds_the_same(tiny: Path) -> None:
     """Contestants are comparable: the same texts, the same model, the same answers."""
-    model, mix = medium.load(tiny), mixes(6)[MIX]
+    model, mix = medium.load_medium(tiny), make_mixes(6)[MIX]
     ours = load_engine(
         WorkerSettings.model_validate({"model_source": str(tiny), "runtime": "torch", "precision": "fp32"})
     )
     ways = [
-        Library("one by one", one_by_one, model),
-        Library("batches", in_batches, model),
-        Library("sorted", in_sorted_batches(4), model),
+        Library("one by one", predict_one_by_one, model),
+        Library("batches", predict_in_batches, model),
+        Library("sorted", sorted_batches(4), model),
         EngineAlone(ours, 2048),
     ]
-    alone, *others = [way.run(mix) for way in ways]
-    assert [list(run.spans) for run in others] == [list(alone.spans)] * 3
+    alone, *batched = [way.run(mix) for way in ways]
+    assert [list(run.spans) for run in batched] == [list(alone.spans)] * 3
     assert sum(map(len, alone.spans)) > 0
-    assert others[-1].fill
+    assert batched[-1].fill
     assert EngineAlone(ours, 2048).model_cpu_s(mix) > 0
 
 
 def test_how_busy_a_model_is_kept_is_a_part_of_the_time() -> None:
-    """Of what a device's figures are made: with a model that only takes its time, nearly all of it."""
-    found = gpu.backlog(FakeEngine(seconds_per_token=1e-5), 2048, mixes(64)["lognormal"])
-    assert 0.3 < found.busy <= 1
-    assert found.rate * found.forward_ms / 1000 == pytest.approx(found.busy)
+    """With a model that only waits, nearly all of the time is spent in it."""
+    result = gpu.measure_backlog(FakeEngine(seconds_per_token=1e-5), 2048, make_mixes(64)["lognormal"])
+    assert 0.3 < result.busy <= 1
+    assert result.rate * result.forward_ms / 1000 == pytest.approx(result.busy)
 
 
 def test_f1_counts_only_whole_and_rightly_named_spans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Words become characters; a span that is off by one is as wrong as none."""
-    assert accuracy.f1([frozenset({(0, 4, "a"), (5, 9, "b")})], [frozenset({(0, 4, "a"), (5, 8, "b")})]) == 50
+    assert accuracy.micro_f1([frozenset({(0, 4, "a"), (5, 9, "b")})], [frozenset({(0, 4, "a"), (5, 8, "b")})]) == 50
     (tmp_path / "ner").mkdir()
     line = {"tokenized_text": ["In", "New", "York"], "ner": [[1, 2, "city"]], "space": ["city", "person"]}
     (tmp_path / "ner" / "dev.jsonl").write_text(json.dumps(line))
     monkeypatch.setenv("GLEANER_DATA", str(tmp_path))
-    read = accuracy.examples()
+    read = accuracy.load_examples()
     assert read is not None
     assert read[0].texts == ("In New York",)
     assert read[1] == [frozenset({(3, 11, "city")})]
-    assert accuracy.f1(EngineAlone(FakeEngine(), 512).run(read[0]).spans, read[1]) == 0  # it also takes "In"
+    assert accuracy.micro_f1(EngineAlone(FakeEngine(), 512).run(read[0]).spans, read[1]) == 0  # it also takes "In"
     monkeypatch.setenv("GLEANER_DATA", str(tmp_path / "nowhere"))
-    assert accuracy.examples() is None
+    assert accuracy.load_examples() is None
 
 
 def test_costs_say_what_limits_a_ledger() -> None:
-    """Numbers in, numbers out: more workers help until the ledger, or the cores, are full."""
+    """More workers help until the ledger, or the cores, are saturated."""
     costs = scale.Costs(1e-3, 1e-3, 2e-3, 0.02, 1000, 3)
     assert (costs.worker_rate, costs.ledger_rate, costs.workers_per_ledger) == pytest.approx((50, 700, 14))
-    assert [costs.rate(n, 64) for n in (1, 4, 100)] == pytest.approx([50, 200, 1000])
-    assert costs.rate(100, cores=2) == pytest.approx(500)
-    assert [costs.cells(rate, 0, 1e9) for rate in (100, 699, 701)] == [1, 1, 2]
-    assert costs.cells(1, 1e7, 1e9) == 15
+    assert [costs.predict_rate(n, 64) for n in (1, 4, 100)] == pytest.approx([50, 200, 1000])
+    assert costs.predict_rate(100, cores=2) == pytest.approx(500)
+    assert [costs.required_cells(rate, 0, 1e9) for rate in (100, 699, 701)] == [1, 1, 2]
+    assert costs.required_cells(1, 1e7, 1e9) == 15
     assert scale.cost_per_million(100, 0.36) == pytest.approx(1)
 
 
 def test_workers_with_a_fake_model_finish_a_job_and_their_costs_are_found() -> None:
-    """Real gateway, ledger, Celery and worker; every part's cost is a number that can be."""
-    costs = scale.measure(70, 1e-5)
+    """Real gateway, ledger, Celery and worker; every part has a plausible cost."""
+    costs = scale.measure_costs(70, 1e-5)
     assert min(costs.server_s, costs.gateway_s, costs.worker_s) >= 0
     assert min(costs.model_s, costs.open_bytes, costs.commands) > 0
 
 
 def test_starts_are_measured_from_exec_to_the_first_answer() -> None:
-    """A worker is ready before what waited for it is done; memory is never above its peak."""
-    first, later = starts.workers(1, "tests.support.processes.worker")
-    for one in (first, later):
-        assert one.ready_s > 0
-        assert one.answer_s > 0
-        assert 0 < one.rss_mb <= one.peak_mb
+    """A worker is ready before the waiting document is done; memory never exceeds its peak."""
+    first, later = starts.measure_workers(1, "tests.support.processes.worker")
+    for start in (first, later):
+        assert start.ready_s > 0
+        assert start.answer_s > 0
+        assert 0 < start.rss_mb <= start.peak_mb
 
 
 def test_the_path_and_the_gateway_are_measured() -> None:
-    """Whole and model are there, and so are both routes."""
-    whole, model = path.measure(4, 0, fake=True)
+    """Times of the call and of the model, and rates of both routes, are measured."""
+    whole, model = path.measure_path(4, 0, fake=True)
     assert 0 <= model < whole
-    rates = accept.measure(clients=2, seconds=0.2, rounds=1)
+    rates = accept.measure_accept(clients=2, seconds=0.2, rounds=1)
     assert all(rate > 0 for rate, _ in (rates["gateway"], rates["bare"]))
 
 
-def test_figures_are_kept_shown_plotted_and_compared(tmp_path: Path) -> None:
-    """A tenth less of the library's speed is a regression, on whatever machine; missed targets are marked."""
+def test_figures_are_written_shown_plotted_and_compared(tmp_path: Path) -> None:
+    """A tenth less of the library's speed is a regression on any machine; missed targets are marked."""
 
     def speeds(ours: float, library: float) -> Figures:
-        found = Figures("2 cores", "2026-11-24", values={"scale": [Value("1 workers, measured", 5.0, "", ">= 9")]})
+        run = Figures("2 cores", "2026-11-24", values={"scale": [Value("1 workers, measured", 5.0, "", ">= 9")]})
         pairs = ((figures.BASE, library), (EngineAlone.name, ours))
-        found.put(
+        run.replace_speeds(
             [Speed("gleaner-small", "lognormal", name, 9, [rate], {"all": 1.0}, 0.9, 0) for name, rate in pairs]
         )
-        return found
+        return run
 
     committed, same, worse = speeds(40.0, 10.0), speeds(78.0, 20.0), speeds(60.0, 20.0)
     committed.write(tmp_path / "figures.json")
     committed = Figures.read(tmp_path / "figures.json")
-    assert list(figures.regressions(same, committed)) == []
-    assert len(list(figures.regressions(worse, committed))) == 1
-    shown = "\n".join(figures.tables(worse, committed))
+    assert list(figures.find_regressions(same, committed)) == []
+    assert len(list(figures.find_regressions(worse, committed))) == 1
+    shown = "\n".join(figures.format_tables(worse, committed))
     assert "| 40.0 |" in shown
     assert ">= 9 ✗" in shown
-    figures.plot(worse, tmp_path / "plot.svg")
+    figures.draw_plot(worse, tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").read_text().startswith("<?xml")
 
 
-def test_each_machine_has_figures_of_its_own(tmp_path: Path) -> None:
-    """What one publishes stands on the page before those of others, which stay; its own are replaced."""
+def test_every_machine_has_separate_figures(tmp_path: Path) -> None:
+    """A machine's figures replace its older ones on the page; those of other machines stay."""
     page, plot = tmp_path / "page.md", tmp_path / "plot.svg"
     page.write_text(f"before\n\n{figures.BEGIN}\nold\n{figures.END}\n\nafter\n")
     for machine, taken, value in (("2 cores, A", "1", 1.0), ("4 cores, B", "2", 2.0), ("4 cores, B", "3", 4.0)):
-        figures.publish(Figures(machine, taken, values={"path": [Value("a", value)]}), tmp_path, page, plot)
+        figures.publish_figures(Figures(machine, taken, values={"path": [Value("a", value)]}), tmp_path, page, plot)
     assert sorted(file.name for file in tmp_path.glob("*.json")) == ["2-cores-a.json", "4-cores-b.json"]
     rows = ("before", "### 4 cores, B, 3", "| a | 4.00  |  |", "### 2 cores, A, 1", "| a | 1.00  |  |", "after")
     shown = page.read_text()

@@ -1,4 +1,4 @@
-"""Our arrays against gliner's own collator's."""
+"""Our arrays compared with those of gliner's collator."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ SHIPPED = Path(__file__).parents[4] / "models" / "gleaner-small"
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """The shipped model in gliner's hands."""
+    """Return the shipped model, loaded by gliner."""
     return GLiNER.from_pretrained(str(SHIPPED), local_files_only=True)
 
 
 def window(model: Any, text: str, labels: Labels) -> Window:
-    """A row as `cut_document` makes it."""
-    described = gliner_loader.describe_model(model, resolve_model(str(SHIPPED), None, Path("unused")), ())
-    tokenizer = Pipeline(described).tokenizer
+    """Return a text's first window."""
+    description = gliner_loader.describe_model(model, resolve_model(str(SHIPPED), None, Path("unused")), ())
+    tokenizer = Pipeline(description).tokenizer
     return cut_document(Document(0, "0", text), JobContext(ShardRef("job", 0), labels), tokenizer).windows[0]
 
 
 @pytest.fixture(scope="module")
 def windows(model: Any) -> list[Window]:
-    """Texts with labels of their own; a word is nothing to the tokenizer, another is longer than a row."""
+    """Return windows with different labels; a word has no tokens, another is longer than a row."""
     random = Random(4)
     texts = [
         "One",
@@ -55,7 +55,7 @@ def windows(model: Any) -> list[Window]:
 def test_arrays_are_those_of_gliners_collator(
     model: Any, windows: list[Window], pooling: str, side: str, rows: slice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pieces, masks, words and spans, filled up to few shapes, whatever stands for a word, on whichever side."""
+    """Tokens, masks, words and spans are equal but for padding, for all poolings and padding sides."""
     windows = windows[rows]
     monkeypatch.setattr(model.config, "subtoken_pooling", pooling)
     monkeypatch.setattr(model.data_processor.transformer_tokenizer, "padding_side", side)
@@ -65,9 +65,9 @@ def test_arrays_are_those_of_gliners_collator(
         model.create_collator(),
     )
 
-    found = collate_windows(windows, gliner_loader.read_layout(model, ("span_idx",)))
+    arrays = collate_windows(windows, gliner_loader.read_layout(model, ("span_idx",)))
 
-    assert set(found) == {
+    assert set(arrays) == {
         "input_ids",
         "attention_mask",
         "words_mask",
@@ -76,26 +76,26 @@ def test_arrays_are_those_of_gliners_collator(
         "span_mask",
     }
     spans = expected["span_mask"].unsqueeze(-1) * expected["span_idx"]  # the model multiplies them first
-    assert found["input_ids"].shape[1] % ROW_STEP == 0
-    assert found["span_idx"].shape[1] % (WORD_STEP * model.config.max_width) == 0
-    for name, array in found.items():
+    assert arrays["input_ids"].shape[1] % ROW_STEP == 0
+    assert arrays["span_idx"].shape[1] % (WORD_STEP * model.config.max_width) == 0
+    for name, array in arrays.items():
         wanted = (spans if name == "span_idx" else expected[name]).numpy()
-        more = array.shape[1] - wanted.shape[1]
-        places = (0, more) if side == "right" or name.startswith("span") else (more, 0)
+        padding = array.shape[1] - wanted.shape[1]
+        widths = (0, padding) if side == "right" or name.startswith("span") else (padding, 0)
         filling = model.data_processor.transformer_tokenizer.pad_token_id if name == "input_ids" else 0
-        around = ((0, 0), places, *[(0, 0)] * (array.ndim - 2))
+        around = ((0, 0), widths, *[(0, 0)] * (array.ndim - 2))
         assert np.array_equal(np.pad(wanted, around, constant_values=filling), array), name
 
 
 def test_a_row_is_never_longer_than_the_model_reads(model: Any, windows: list[Window]) -> None:
-    """Its positions end where the model's do, also where that is between two of the lengths that rows have."""
+    """Rows are not padded beyond the model's positions, also if these are no multiple of the step."""
     layout = replace(gliner_loader.read_layout(model, ()), longest=windows[0].row_tokens + 1)
 
     assert collate_windows(windows[:1], layout)["input_ids"].shape[1] == windows[0].row_tokens + 1
 
 
 def test_a_wrong_count_is_noticed(model: Any, windows: list[Window]) -> None:
-    """A row that has other pieces than it was budgeted for is no silent cut."""
+    """A row whose tokens differ from its budget raises an error."""
     wrong = replace(windows[0], row_tokens=windows[0].row_tokens + 1)
 
     with pytest.raises(RuntimeError, match="counted wrong"):

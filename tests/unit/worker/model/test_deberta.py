@@ -1,4 +1,4 @@
-"""The lean encoder against transformers' own: in torch, exported, at every length, alone and in company."""
+"""The lean encoder compared with transformers': in torch, exported, at every length, alone and in micro-batches."""
 
 from __future__ import annotations
 
@@ -114,18 +114,18 @@ def test_what_does_not_fit_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_exported_scores_are_those_of_the_library(checkpoint: Checkpoint, tmp_path: Path, family: Family) -> None:
-    """On each runtime, and the model is left as it was; no index as large as the scores is gathered by."""
+    """On every runtime; the model stays unchanged, and no index is as large as the scores."""
     model = gliner_loader.load_gliner(checkpoint(family), "cpu")
     theirs, ours = LibraryGraph(model.model, spans=True).eval(), gliner_loader.build_graph(model)
-    kept = model.model.token_rep_layer.bert_layer.model.encoder
-    made = batches(model, checkpoint(family))
-    path = onnx_export.export_graph(ours, made[-1], tmp_path)
-    assert model.model.token_rep_layer.bert_layer.model.encoder is kept
+    original = model.model.token_rep_layer.bert_layer.model.encoder
+    micro_batches = batches(model, checkpoint(family))
+    path = onnx_export.export_graph(ours, micro_batches[-1], tmp_path)
+    assert model.model.token_rep_layer.bert_layer.model.encoder is original
     assert b"GatherElements" not in path.read_bytes()
 
     exact = OnnxRuntime(path, 2), OpenVinoRuntime(path, "fp32", 2)
     half = TorchRuntime(ours, "cpu", torch.bfloat16)
-    for arrays in made:
+    for arrays in micro_batches:
         tensors = [torch.from_numpy(arrays[name]) for name in theirs.inputs]
         with torch.inference_mode():
             wanted = of_words(theirs(*tensors)[0].sigmoid().numpy(), arrays)

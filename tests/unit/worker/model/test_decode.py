@@ -1,4 +1,4 @@
-"""Our decoding against gliner's own, on random scores."""
+"""Our decoding compared with gliner's, on random scores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OWNER = ShardRef("job", 0)
 
 
 def window(words: int, labels: int, threshold: float = 0.5, **options: Any) -> Window:
-    """A row of so many words that asks for so many labels."""
+    """Return a row of `words` words with `labels` labels."""
     prompts = tuple(f"label {i}" for i in range(labels))
     flat, multi_label = options.get("flat", True), options.get("multi_label", False)
     explain = options.get("explain", False)
@@ -40,9 +40,9 @@ windows = st.lists(
 )
 
 
-def library(decoder: Any, rows: list[Window], **scores: torch.Tensor) -> list[list[Span]]:
-    """What gliner makes of the scores."""
-    found = decoder.decode(
+def decode_by_gliner(decoder: Any, rows: list[Window], **scores: torch.Tensor) -> list[list[Span]]:
+    """Return the spans that gliner decodes from the scores."""
+    decoded = decoder.decode(
         [list(row.words) for row in rows],
         [{i + 1: i for i in range(len(row.prompts))} for row in rows],
         scores.get("logits"),
@@ -51,23 +51,23 @@ def library(decoder: Any, rows: list[Window], **scores: torch.Tensor) -> list[li
         multi_label=[row.multi_label for row in rows],
         **{name: value for name, value in scores.items() if name != "logits"},
     )
-    return [[Span(s.start, s.end + 1, s.entity_type, s.score) for s in spans] for spans in found]
+    return [[Span(s.start, s.end + 1, s.entity_type, s.score) for s in spans] for spans in decoded]
 
 
-def assert_same(expected: list[list[Span]], found: list[list[Span]]) -> None:
-    """Same spans, scores within rounding."""
-    assert [[s[:3] for s in row] for row in expected] == [[s[:3] for s in row] for row in found]
-    for row, ours in zip(expected, found, strict=True):
+def assert_same(expected: list[list[Span]], actual: list[list[Span]]) -> None:
+    """Assert equal spans, and equal scores but for rounding."""
+    assert [[s[:3] for s in row] for row in expected] == [[s[:3] for s in row] for row in actual]
+    for row, ours in zip(expected, actual, strict=True):
         assert [s.score for s in row] == pytest.approx([s.score for s in ours], abs=1e-6)
 
 
 def random_scores(seed: int, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Logits around the thresholds, now and then alike."""
+    """Return logits around the thresholds, some of them equal."""
     return np.round(np.random.default_rng(seed).normal(0, 2, shape), 2).astype(np.float32)
 
 
-def size(rows: list[Window]) -> tuple[int, int, int]:
-    """Rows, longest row in words, most labels."""
+def batch_size(rows: list[Window]) -> tuple[int, int, int]:
+    """Return the number of rows, of words of the longest, and the most labels."""
     return len(rows), max(len(row.words) for row in rows), max(len(row.prompts) for row in rows)
 
 
@@ -75,11 +75,11 @@ def size(rows: list[Window]) -> tuple[int, int, int]:
 @given(windows, st.integers(0, 10_000))
 def test_spans_are_those_of_gliners_span_decoder(rows: list[Window], seed: int) -> None:
     """Every start and width scored: same spans in the same order, whatever shares the micro-batch."""
-    count, words, labels = size(rows)
+    count, words, labels = batch_size(rows)
     logits = random_scores(seed, count, words, WIDTH, labels)
 
     assert_same(
-        library(SpanDecoder(None), rows, logits=torch.from_numpy(logits)),
+        decode_by_gliner(SpanDecoder(None), rows, logits=torch.from_numpy(logits)),
         decode_scores(rows, {"logits": logits}, False),
     )
 
@@ -88,16 +88,16 @@ def test_spans_are_those_of_gliners_span_decoder(rows: list[Window], seed: int) 
 @given(windows, st.integers(0, 10_000))
 def test_spans_are_those_of_gliners_token_decoder(rows: list[Window], seed: int) -> None:
     """Start, end and inside scored for each word."""
-    count, words, labels = size(rows)
+    count, words, labels = batch_size(rows)
     logits = random_scores(seed, count, words, labels, 3)
 
     assert_same(
-        library(TokenDecoder(None), rows, logits=torch.from_numpy(logits)),
+        decode_by_gliner(TokenDecoder(None), rows, logits=torch.from_numpy(logits)),
         decode_scores(rows, {"logits": logits}, True),
     )
 
 
-def test_each_label_has_its_threshold_before_overlaps_are_settled() -> None:
+def test_each_label_has_its_threshold_before_overlaps_are_resolved() -> None:
     """A span below its own label's threshold does not push out one that is above its."""
     logits = np.full((1, 2, WIDTH, 2), -9.0, np.float32)
     logits[0, 0, 1] = (2.0, 1.0)

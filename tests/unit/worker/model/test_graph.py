@@ -1,4 +1,4 @@
-"""The cheaper way to a span model's scores against gliner's own, also behind a recurrent layer."""
+"""The cheaper forward pass of span models compared with gliner's, also after a recurrent layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.measurements.medium import medium
+from benchmarks.measurements.medium import medium_folder
 from jobs.schema import Document
 from tests.support.texts import LABEL_SETS, passage
 from worker.model import gliner_loader
@@ -31,29 +31,31 @@ SIZES = [(1, 5), (2, 16), (3, 17), (5, 40)]
 
 @pytest.fixture(scope="module", params=["shipped", "recurrent"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model without and one with a recurrent layer over the words."""
-    return SHIPPED if request.param == "shipped" else medium(tmp_path_factory.mktemp("models") / "medium", layers=1)
+    """Return a model without or with a recurrent layer over the words."""
+    if request.param == "shipped":
+        return SHIPPED
+    return medium_folder(tmp_path_factory.mktemp("models") / "medium", layers=1)
 
 
 def batches(model: Any, folder: Path) -> list[Arrays]:
-    """Micro-batches of several shapes, rows of unlike lengths and numbers of labels."""
+    """Return micro-batches of several shapes, rows of different lengths and numbers of labels."""
     random, source = Random(7), resolve_model(str(folder), None, Path("unused"))
-    parts = Pipeline(gliner_loader.describe_model(model, source, ("span_idx",)))
-    made = []
+    pipeline = Pipeline(gliner_loader.describe_model(model, source, ("span_idx",)))
+    micro_batches = []
     for rows, words in SIZES:
         texts = [" ".join(passage(random, 9).split()[: words - row]) for row in range(rows)]
         plans = [
             cut_document(
-                Document(0, "0", text), JobContext(ShardRef("job", 0), LABEL_SETS[row % 3]), parts.tokenizer
+                Document(0, "0", text), JobContext(ShardRef("job", 0), LABEL_SETS[row % 3]), pipeline.tokenizer
             )
             for row, text in enumerate(texts)
         ]
-        made.append(parts.collate([plan.windows[0] for plan in plans]))
-    return made
+        micro_batches.append(pipeline.collate([plan.windows[0] for plan in plans]))
+    return micro_batches
 
 
 def of_words(logits: NDArray[Any], arrays: Arrays) -> list[NDArray[Any]]:
-    """Each row's scores of the spans that its text has."""
+    """Return every row's scores of the spans in its text."""
     return [
         logits[row, start, : length - start]
         for row, [length] in enumerate(arrays["text_lengths"])
@@ -62,21 +64,21 @@ def of_words(logits: NDArray[Any], arrays: Arrays) -> list[NDArray[Any]]:
 
 
 def test_scores_are_those_of_gliner_in_every_shape(folder: Path, tmp_path: Path) -> None:
-    """In torch and exported, for rows that are filled up to whole steps of pieces and of words."""
+    """In torch and exported, for rows padded to a multiple of the steps of tokens and words."""
     model = gliner_loader.load_gliner(folder, "cpu")
     assert hasattr(model.model, "rnn") == (folder != SHIPPED)
     theirs, ours = LibraryGraph(model.model, spans=True).eval(), MarkerGraph(model.model).eval()
-    made = batches(model, folder)
-    session = onnxruntime.InferenceSession(str(onnx_export.export_graph(ours, made[-1], tmp_path)))
+    micro_batches = batches(model, folder)
+    session = onnxruntime.InferenceSession(str(onnx_export.export_graph(ours, micro_batches[-1], tmp_path)))
 
-    for arrays in made:
+    for arrays in micro_batches:
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         with torch.inference_mode():
             wanted = theirs(*(tensors[name] for name in theirs.inputs))[0].numpy()
-            found = ours(*(tensors[name] for name in ours.inputs))[0].numpy()
+            scores = ours(*(tensors[name] for name in ours.inputs))[0].numpy()
         [exported] = session.run(None, {name: arrays[name] for name in ours.inputs})
         for here, there, out in zip(
-            *(of_words(logits, arrays) for logits in (wanted, found, exported)), strict=True
+            *(of_words(logits, arrays) for logits in (wanted, scores, exported)), strict=True
         ):
             assert np.allclose(here, there, atol=1e-4)
             assert np.allclose(here, out, atol=1e-4)

@@ -1,4 +1,4 @@
-"""The recurrent layer over padded rows against gliner's own, which packs them."""
+"""The recurrent layer over padded rows compared with gliner's, which packs them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def test_padded_rows_are_those_of_gliner(layers: int, dtype: torch.dtype) -> Non
         wanted = layer(words, mask, lengths=[9, 1, 4])
 
         for padding in (0.0, 1e4):
-            found = ours(torch.where(mask[..., None], words, padding), mask)
-            assert torch.allclose(found.float(), wanted.float(), atol=1e-6 if dtype is torch.float32 else 0.02)
-            assert not found[~mask].any()
+            output = ours(torch.where(mask[..., None], words, padding), mask)
+            assert torch.allclose(output.float(), wanted.float(), atol=1e-6 if dtype is torch.float32 else 0.02)
+            assert not output[~mask].any()
 
 
 def test_an_empty_row_is_all_zeros() -> None:
     """A row that only pads a micro-batch to a recorded shape breaks nothing; gliner refuses it."""
     ours = PaddedBiLSTM(torch.nn.LSTM(6, 3, bidirectional=True, batch_first=True))
 
-    found = ours(torch.randn(2, 4, 6), torch.tensor([[True] * 4, [False] * 4]))
+    output = ours(torch.randn(2, 4, 6), torch.tensor([[True] * 4, [False] * 4]))
 
-    assert found[0].any()
-    assert not found[1].any()
+    assert output[0].any()
+    assert not output[1].any()
 
 
 def test_the_librarys_own_model_stays_as_it_is() -> None:
@@ -44,10 +44,10 @@ def test_the_librarys_own_model_stays_as_it_is() -> None:
     core = torch.nn.Module()
     core.rnn, core.rest = LstmSeq2SeqEncoder(SimpleNamespace(hidden_size=6)), torch.nn.Linear(2, 2)
 
-    made = without_packing(core)
+    replaced = without_packing(core)
 
     assert isinstance(core.rnn, LstmSeq2SeqEncoder)
-    assert isinstance(made.rnn, PaddedBiLSTM)
-    assert made.rest is core.rest
-    assert without_packing(made) is made
+    assert isinstance(replaced.rnn, PaddedBiLSTM)
+    assert replaced.rest is core.rest
+    assert without_packing(replaced) is replaced
     assert without_packing(core.rest) is core.rest

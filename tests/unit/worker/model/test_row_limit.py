@@ -79,7 +79,7 @@ def test_labels_of_a_token_model_count(labels: int, weight: float) -> None:
 
 
 def test_a_micro_batch_has_fewer_rows_of_many_labels() -> None:
-    """What the scorer of a token model takes, words times labels, is within the budget."""
+    """The cost of a token model's scorer, words times labels, is within the budget."""
     engine = small_engine(max_words=20, max_row_tokens=200)
     engine.spec = replace(engine.spec, labels_included=2)
     texts = [f"Anna met Bo in place {i}." for i in range(8)]

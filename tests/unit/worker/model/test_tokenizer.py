@@ -1,4 +1,4 @@
-"""Words and their pieces, for many threads."""
+"""Words and their tokens, for many threads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.support.engine import SPEC, WORD
 from tests.support.texts import passage
 from worker.model.tokenizer import MAX_CACHED_WORD, FastTokenizer
 
-PIECES = Path(__file__).parents[4] / "models" / "gleaner-small" / "tokenizer.json"
+TOKENIZER_JSON = Path(__file__).parents[4] / "models" / "gleaner-small" / "tokenizer.json"
 
 
 @pytest.fixture
 def impatient() -> Iterator[None]:
-    """Threads that take turns a hundred times as often as they would."""
+    """Make threads take turns a hundred times as often as usual."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(before / 100)
     yield
@@ -29,8 +29,8 @@ def impatient() -> Iterator[None]:
 
 @pytest.mark.usefixtures("impatient")
 def test_threads_that_share_a_tokenizer_get_what_one_alone_gets() -> None:
-    """The same words and pieces, whoever else encodes at that moment."""
-    tokenizer = FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD, "whitespace")
+    """The same words and tokens, while other threads encode."""
+    tokenizer = FastTokenizer(SPEC, TOKENIZER_JSON.read_text(encoding="utf-8"), WORD, "whitespace")
     random = Random(3)
     texts = [passage(random, random.choice((3, 30, 90))) for _ in range(60)]
 
@@ -45,11 +45,11 @@ def test_threads_that_share_a_tokenizer_get_what_one_alone_gets() -> None:
     assert all(sum(counts) == len(ids) for _, ids, counts in alone)
 
 
-def _trained(kind: str) -> Tokenizer:
-    """A tokenizer in the manner of BERT, of DeBERTa-v3, or of RoBERTa; the first is the shipped model's."""
+def _train_tokenizer(kind: str) -> Tokenizer:
+    """Return a tokenizer like BERT's (the shipped model's), DeBERTa-v3's or RoBERTa's."""
     corpus = [passage(Random(7), 40) for _ in range(20)]
     if kind == "wordpiece":
-        backend = Tokenizer.from_file(str(PIECES))
+        backend = Tokenizer.from_file(str(TOKENIZER_JSON))
         backend.no_truncation()
         backend.no_padding()
         return backend
@@ -70,9 +70,9 @@ def _trained(kind: str) -> Tokenizer:
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "metaspace", "bytelevel"])
-def test_words_have_the_pieces_that_the_library_gives_them_together(kind: str) -> None:
-    """Each word by itself, kept or not, is what gliner reads in a row of words; a word may have no piece."""
-    backend = _trained(kind)
+def test_words_alone_have_the_tokens_of_words_in_a_row(kind: str) -> None:
+    """Every word by itself, cached or not, has the tokens that gliner reads in a row; a word may have none."""
+    backend = _train_tokenizer(kind)
     tokenizer = FastTokenizer(SPEC, backend.to_str(), WORD, "whitespace")
     odd = [
         "<<ENT>>",
@@ -90,5 +90,5 @@ def test_words_have_the_pieces_that_the_library_gives_them_together(kind: str) -
         words = [*passage(random, 30).split(), *odd]
         random.shuffle(words)
         together = backend.encode(words, is_pretokenized=True, add_special_tokens=False)
-        counts = [together.word_ids.count(place) for place in range(len(words))]
+        counts = [together.word_ids.count(index) for index in range(len(words))]
         assert tokenizer.encode(words) == (together.ids, counts)

@@ -1,4 +1,4 @@
-"""The rule by which a runtime may run a model."""
+"""The condition for using a runtime."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WINDOWS = [
 
 @pytest.mark.parametrize("tagged", [False, True])
 def test_only_scores_of_a_rows_own_words_and_labels_are_compared(tagged: bool) -> None:
-    """Whatever stands in padding, in spans over the end and in other rows' label slots says nothing."""
+    """Scores of padding, of spans beyond the end and of other rows' label slots are ignored."""
     logits = np.random.default_rng(1).normal(size=(2, 8, 3, 3) if tagged else (2, 8, 4, 3)).astype(np.float32)
     rows = row_scores(WINDOWS, {"logits": logits}, tagged)
     other = logits.copy()
@@ -39,16 +39,16 @@ def test_only_scores_of_a_rows_own_words_and_labels_are_compared(tagged: bool) -
 
 
 @pytest.mark.parametrize("precision", MARGINS)
-def test_a_score_may_differ_by_what_its_precision_explains(precision: str) -> None:
-    """One score of many that is further off, or is no number, is enough to refuse a runtime."""
+def test_a_score_may_differ_by_the_margin_of_its_precision(precision: str) -> None:
+    """A single score that differs by more, or is NaN, is enough to refuse a runtime."""
     expected = [[np.linspace(0.1, 0.8, 50)]]
     margin = MARGINS[precision]
 
     assert describe_disagreement(expected, [[expected[0][0] + 0.9 * margin]], precision) is None
     for wrong in (expected[0][0][7] + 1.1 * margin, np.nan):
-        found = expected[0][0].copy()
-        found[7] = wrong
-        assert "1 of 50 scores differ" in (describe_disagreement(expected, [[found]], precision) or "")
+        scores = expected[0][0].copy()
+        scores[7] = wrong
+        assert "1 of 50 scores differ" in (describe_disagreement(expected, [[scores]], precision) or "")
 
 
 def test_short_texts_are_next_to_one_four_times_as_long() -> None:

@@ -44,8 +44,8 @@ def test_one_set_of_weights_is_chosen(names: list[str], variant: str, expected: 
         (["model.safetensors"], "fp16", "no weights of the variant 'fp16'. Available: the default"),
     ],
 )
-def test_what_cannot_be_chosen_is_said(names: list[str], variant: str, reason: str) -> None:
-    """Which file, what to do."""
+def test_a_missing_choice_is_explained(names: list[str], variant: str, reason: str) -> None:
+    """The message names the file, and says what to do."""
     with pytest.raises(ModelBrokenError, match=reason):
         choose_weights("here", names, variant)
 
@@ -60,14 +60,14 @@ def test_what_cannot_be_chosen_is_said(names: list[str], variant: str, reason: s
     )
 )
 def test_a_choice_is_whole_and_of_what_is_there(names: list[str]) -> None:
-    """Whatever the names: files that are there, of one format, all shards of one number, or a refusal."""
+    """Existing files of one format, all shards of one set, or a refusal, for any names."""
     try:
-        found = choose_weights("here", names)
+        chosen = choose_weights("here", names)
     except ModelBrokenError:
         return
-    assert set(found.names) <= set(names)
-    assert all(is_weights(name) for name in found.names)
-    assert len({name.rpartition(".")[2] for name in found.names}) == 1
-    assert found.pickled == found.names[0].endswith(".bin")
-    if len(found.names) > 1:
-        assert all(f"-of-{len(found.names):05}" in name for name in found.names)
+    assert set(chosen.names) <= set(names)
+    assert all(is_weights(name) for name in chosen.names)
+    assert len({name.rpartition(".")[2] for name in chosen.names}) == 1
+    assert chosen.pickled == chosen.names[0].endswith(".bin")
+    if len(chosen.names) > 1:
+        assert all(f"-of-{len(chosen.names):05}" in name for name in chosen.names)
