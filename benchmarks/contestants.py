@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from benchmarks.texts import Mix
 from jobs.schema import Document
 from worker.batching.batcher import MicroBatcher
+from worker.batching.observer import Observer
 from worker.protocols import Engine, ShardRef
 from worker.text.merging import Findings, merge_windows
 from worker.text.windows import JobContext, cut_document
@@ -115,22 +116,16 @@ def find_best_batch_size(model: Any, mix: Mix, sizes: Sequence[int] = BATCH_SIZE
 
 
 @dataclass
-class TokenCounter:
+class TokenCounter(Observer):
     """Observer of the micro-batcher that counts tokens."""
 
     real: int = 0
     padded: int = 0
 
-    def microbatch(self, windows: int, jobs: int, real: int, padded: int) -> None:
+    def record_batch(self, windows: int, jobs: int, real: int, padded: int) -> None:
         """Count the tokens of a micro-batch."""
         self.real += real
         self.padded += padded
-
-    def stage(self, stage: str, seconds: float) -> None:
-        """Ignore times of stages."""
-
-    def out_of_memory(self, action: str) -> None:
-        """Ignore it; not expected here."""
 
 
 class EngineAlone:

@@ -181,7 +181,7 @@ def _run_gateway(marks: Marks) -> int:
     from gateway.store.circuit_breaker import GuardedLedger
 
     _wrap_async(marks, EdgeMiddleware, "__call__", "gateway: request")
-    _wrap_async(marks, Waiter, "_receive_message", "", after="gateway: hint")
+    _wrap_async(marks, Waiter, "_receive_message", "", after="gateway: wakeup")
     _wrap_async(marks, GuardedLedger, "run", "gateway: {0.script}")
     return serve()
 

@@ -63,11 +63,7 @@ def load_splitter(name: str) -> Callable[[str], Iterable[tuple[str, int, int]]]:
 
 
 def _read_spec(model: Any, source: Resolved, max_row_tokens: int, splitter: str) -> ModelSpec:
-    """Return the model's limits.
-
-    Raises:
-        ModelBrokenError: the tokenizer makes rows longer than any model needs.
-    """
+    """Return the model's limits."""
     tokenizer, config = model.data_processor.transformer_tokenizer, model.config
     special = tokenizer.num_special_tokens_to_add()
     if special > MAX_SPECIAL_TOKENS:
@@ -98,11 +94,7 @@ def _default_threshold(config: Any) -> float | None:
 
 
 def _row_limit(model: Any, max_row_tokens: int) -> int:
-    """Return the tokens that a row may have.
-
-    Raises:
-        ModelBrokenError: too few for any text.
-    """
+    """Return the tokens that a row may have."""
     stated = model.data_processor.transformer_tokenizer.model_max_length
     return row_tokens(model.config.max_len, stated, _position_count(model), max_row_tokens)
 

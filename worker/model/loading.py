@@ -172,11 +172,7 @@ def _summary(error: BaseException) -> str:
 
 
 def _refuse_oversized(folder: Path, copy: Path, shapes: Mapping[str, safetensors.Shape]) -> None:
-    """Build the model without memory for its weights, and compare its size with the file's.
-
-    Raises:
-        ModelBrokenError: the configuration describes a model far larger than the file.
-    """
+    """Build the model without memory for its weights, and compare its size with the file's."""
     content = json.loads((copy / CONFIG).read_bytes())
     content.pop("model_type", None)
     config = GLiNERConfig(**content)

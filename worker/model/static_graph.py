@@ -80,11 +80,7 @@ def pool_by_index(tokens: torch.Tensor, indexes: torch.Tensor, count: int) -> to
 
 
 class _CachedPositions:
-    """DeBERTa's relative positions, computed once per size: transformers computes them from numbers on the host.
-
-    Args:
-        compute: the encoder's own method.
-    """
+    """DeBERTa's relative positions, computed once per size: transformers computes them from numbers on the host."""
 
     def __init__(self, compute: Any) -> None:
         self._compute = compute

@@ -14,12 +14,7 @@ ERRORS_ONLY = 3
 
 
 class OnnxRuntime:
-    """An exported graph in an ONNX Runtime session.
-
-    Args:
-        path: the export.
-        threads: cores to use.
-    """
+    """An exported graph in an ONNX Runtime session."""
 
     streams = 1
     express_tokens = 0

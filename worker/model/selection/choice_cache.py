@@ -27,16 +27,8 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 RuntimeName = Literal["auto", "torch", "cudagraphs", "onnx", "openvino"]
 
-PACKAGES = (
-    "gleaner-ner-service",
-    "gliner",
-    "numpy",
-    "onnxruntime",
-    "openvino",
-    "tokenizers",
-    "torch",
-    "transformers",
-)
+PACKAGES = ("gleaner-ner-service", "gliner", "numpy", "onnxruntime", "openvino", "tokenizers", "torch",
+            "transformers")  # fmt: skip
 """Packages whose version may change a model's tokens, the fastest runtime, or the agreement of its scores."""
 VERSION = 4
 """Incremented when the graph or the description changes: exports and choices of older versions are then ignored."""

@@ -115,17 +115,7 @@ def select_runtime(model: Resolved, request: RuntimeRequest, folder: Path | None
 
 
 class Selector:
-    """Selects the runtime for one loaded model.
-
-    Args:
-        loaded: gliner's model.
-        source: the folder that it was loaded from.
-        request: the settings and the machine.
-        folder: for exports and choices; None: only torch is tried, and the choice is not cached.
-
-    Raises:
-        ModelBrokenError: the model cannot be described.
-    """
+    """Selects the runtime for one loaded model; arguments and errors are those of `select_runtime`."""
 
     def __init__(self, loaded: Any, source: Resolved, request: RuntimeRequest, folder: Path | None) -> None:
         self._graph = gliner_loader.build_graph(loaded)
@@ -142,12 +132,7 @@ class Selector:
         self._mixed_batches = parity.build_mixed_batches(self._pipeline.tokenizer)
 
     def choose(self, candidates: Sequence[Candidate]) -> Selection:
-        """Return the cached choice, or the fastest candidate that agrees with the library.
-
-        Raises:
-            ModelBrokenError: none of them can run the model, none agrees with the library, or answers depend on the
-                other texts of a micro-batch.
-        """
+        """Return the cached choice, or the fastest candidate that agrees with the library."""
         if len(candidates) == 1 and candidates[0].runtime == "torch":
             self._check_padding(self._mixed_batches[:2])
             return self._select(candidates[0], self._build_runtime(candidates[0]))
@@ -172,14 +157,7 @@ class Selector:
         return None
 
     def _check_padding(self, batches: Sequence[Sequence[Window]]) -> list[parity.Rows]:
-        """Compare torch in 32 bits with the library's own pass over each row alone and without padding.
-
-        Returns:
-            The library's scores of each micro-batch.
-
-        Raises:
-            ModelBrokenError: a row's scores depend on its padding, and so on the other rows.
-        """
+        """Refuse a model whose scores depend on padding; return the library's scores of each row alone."""
         expected = [[self._score_alone(window) for window in windows] for windows in batches]
         scores = self._score_batches(TorchRuntime(self._graph, self._request.device, torch.float32), batches)
         if refused := parity.describe_disagreement(expected, scores, "fp32"):

@@ -96,12 +96,7 @@ def _fetch_files(source: str, scheme: str, partial: Path, select: Select) -> Non
 
 
 def _list_sizes(source: str, path: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return the sizes in bytes of the files in an object store's folder, by name; subfolders are ignored.
-
-    Raises:
-        ModelNotFoundError: there are no files.
-        ModelBrokenError: a name could lead elsewhere, or there are too many.
-    """
+    """Return the sizes in bytes of the files in an object store's folder, by name; subfolders are ignored."""
     names = {str(entry["name"]).removeprefix(path).removeprefix("/"): entry for entry in entries}
     names.pop("", None)  # the folder itself, which some tools write as an object
     if not names:

@@ -71,12 +71,7 @@ class Hub:
     def fetch_checked(
         self, name: str, revision: str | None, names: Sequence[str], sizes: Mapping[str, int] | None
     ) -> Path:
-        """Check the sizes, then fetch like `fetch_files`.
-
-        Raises:
-            ModelNotFoundError: as `fetch_files`.
-            ModelBrokenError: a file is too large.
-        """
+        """Check the sizes, then fetch like `fetch_files`."""
         for file in names:
             folders.refuse_large(name, file, (sizes or {}).get(file))
         return self.fetch_files(name, revision, names)

@@ -108,11 +108,7 @@ class _Request:
     options: SourceOptions
 
     def refuse_unsupported(self, names: Collection[str], fetch: Callable[[str], Path]) -> None:
-        """Refuse a model that cannot be run here, by its configuration, before anything large is fetched.
-
-        Raises:
-            ModelError: it is another kind of model, or its splitter is not available.
-        """
+        """Refuse a model that cannot be run here, by its configuration, before anything large is fetched."""
         configs.check_architecture(self.source, names, fetch)
         configured = configs.load_json(fetch(CONFIG)).get("words_splitter_type")
         splitters.choose_splitter(self.source, configured, self.options.splitter)
@@ -280,11 +276,7 @@ def _fetch_bucket(request: _Request, scheme: str, cache_dir: Path) -> _Origin:
 
 
 def _folder_revision(request: _Request, hashes: Mapping[str, str]) -> str:
-    """Return the revision of files without a commit.
-
-    Raises:
-        ModelBrokenError: it is not the requested one.
-    """
+    """Return the revision of files without a commit."""
     content = {name: value for name, value in hashes.items() if not name.endswith(DOCUMENTS)}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     revision = request.revision

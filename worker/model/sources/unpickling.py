@@ -134,11 +134,7 @@ def check_archive(path: Path) -> None:
 
 
 def _check_entries(name: str, entries: Sequence[zipfile.ZipInfo], size: int) -> zipfile.ZipInfo:
-    """Return the entry of an archive's only pickle.
-
-    Raises:
-        RefusedError: the entries are not those of weights that torch saved.
-    """
+    """Return the entry of an archive's only pickle."""
     if len(entries) > MAX_ENTRIES or len({entry.filename for entry in entries}) != len(entries):
         raise RefusedError(f"{name}: its directory has too many entries, or a repeated one")
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
