@@ -97,8 +97,7 @@ class CudaGraphsRuntime:
         except torch.OutOfMemoryError as error:
             raise OutOfMemory from error
         except RuntimeError:
-            # A pass that cannot be recorded raises a CUDA error like a lost device; only a lost one fails here,
-            # too.
+            # Both a pass that cannot be recorded and a lost device raise a CUDA error; only the latter fails here.
             with translate_device_errors():
                 torch.cuda.synchronize()
             raise
