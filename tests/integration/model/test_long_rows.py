@@ -118,12 +118,12 @@ def test_a_refusal_says_how_much_fits(checkpoint: Checkpoint) -> None:
         Resolved(checkpoint(Family(model_max_length=None)), "x"), EngineOptions("cpu", "fp32", "torch")
     )
 
-    long = _plan(engine, WORD, FEW, Options(long_text="reject")).refused
+    long = _plan(engine, WORD, FEW, Options(long_text="reject")).error
     assert long is not None
     assert long.code is DocumentErrorCode.INPUT_TOO_LONG
     assert int(long.detail.rpartition("(")[2].split()[0]) < BOUND
 
-    label = _plan(engine, SENTENCE, {BASE64[:4000]: None}).refused
+    label = _plan(engine, SENTENCE, {BASE64[:4000]: None}).error
     assert label is not None
     assert label.detail.endswith(f"the model reads {BOUND} at once.")
 

@@ -191,8 +191,8 @@ def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, libra
 
 def _edges_inside(plan: Plan, planted: Sequence[tuple[int, str]]) -> int:
     """Count the planted sentences that touch or straddle an edge of a large window."""
-    edges = {plan.starts[p.first] for p in plan.positions if p.kind is WindowKind.LARGE}
-    edges |= {plan.ends[p.last - 1] for p in plan.positions if p.kind is WindowKind.LARGE}
+    edges = {plan.word_starts[p.first] for p in plan.positions if p.kind is WindowKind.LARGE}
+    edges |= {plan.word_ends[p.last - 1] for p in plan.positions if p.kind is WindowKind.LARGE}
     return sum(any(at <= edge <= at + len(part) for edge in edges) for at, part in planted)
 
 
