@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from alerts.generate import files
+from alerts.generate import render_files
 
 
 def main() -> None:
     """Write every generated file."""
     parser = argparse.ArgumentParser(prog="python -m alerts", description=main.__doc__)
     parser.add_argument("--into", type=Path, default=Path(__file__).parent, help="folder to write into")
-    parser.add_argument("--runbooks", default=None, help="where docs/runbooks is served")
-    parser.add_argument("--grafana", default=None, help="where dashboards are, up to /d")
-    given = parser.parse_args()
-    for name, content in files(given.runbooks, given.grafana).items():
-        path = given.into / name
+    parser.add_argument("--runbooks", default=None, help="base URL of docs/runbooks")
+    parser.add_argument("--grafana", default=None, help="base URL of dashboards, up to /d")
+    options = parser.parse_args()
+    for name, content in render_files(options.runbooks, options.grafana).items():
+        path = options.into / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
 

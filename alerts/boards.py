@@ -16,9 +16,9 @@ _SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 _LETTERS = "ABCDEFGH"
 
 
-def build(board: Board) -> dict[str, Any]:
-    """One dashboard as Grafana imports it."""
-    made = (
+def build_dashboard(board: Board) -> dict[str, Any]:
+    """Return a dashboard in Grafana's import format."""
+    builder = (
         dashboard.Dashboard(f"Gleaner / {board.title}")
         .uid(f"gleaner-{board.name}")
         .tags(["gleaner"])
@@ -34,18 +34,20 @@ def build(board: Board) -> dict[str, Any]:
         )
     )
     for panel in board.panels:
-        made = made.with_panel(_panel(panel))
-    document: dict[str, Any] = json.loads(JSONEncoder(sort_keys=True).encode(made.build()))
+        builder = builder.with_panel(_build_panel(panel))
+    document: dict[str, Any] = json.loads(JSONEncoder(sort_keys=True).encode(builder.build()))
     return document
 
 
-def _panel(panel: Panel) -> Any:
+def _build_panel(panel: Panel) -> Any:
     kind: Any = stat.Panel() if panel.single else timeseries.Panel()
-    made = kind.title(panel.title).description(panel.says).unit(panel.unit).datasource(_SOURCE).span(12).height(8)
+    builder = (
+        kind.title(panel.title).description(panel.help).unit(panel.unit).datasource(_SOURCE).span(12).height(8)
+    )
     for letter, (expr, legend) in zip(_LETTERS, panel.queries.items(), strict=False):
         query = prometheus.Dataquery().expr(expr).legend_format(legend).ref_id(letter).datasource(_SOURCE)
-        made = made.with_target(query)
-    return made
+        builder = builder.with_target(query)
+    return builder
 
 
-BOARDS = {board.name: build(board) for board in panels.BOARDS}
+BOARDS = {board.name: build_dashboard(board) for board in panels.BOARDS}

@@ -1,4 +1,4 @@
-"""What an alert is: its rule, what the person who gets it needs to know, and a case that fires and one that does not."""
+"""An alert: its rule, the information for its recipient, a case in which it fires and one in which it does not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 RUNBOOKS = "https://gleaner.example/docs/runbooks"
 GRAFANA = "https://grafana.example/d"
-"""Where a deployment serves them; the generator takes others (`python -m alerts --runbooks URL --grafana URL`)."""
+"""Default base URLs; the generator takes others (`python -m alerts --runbooks URL --grafana URL`)."""
 
 Severity = Literal["page", "ticket"]
 
@@ -19,11 +19,11 @@ class Case:
     """A promtool case.
 
     Attributes:
-        series: input series to values in promtool's notation, one value a step.
-        at: when the rule is looked at.
-        labels: labels of the alert that fires, beside those of the rule.
-        value: how `{{ $value | humanize... }}` reads then.
-        step: minutes between two values and two evaluations; more than one keeps tests of long spans fast.
+        series: input series -> values in promtool's notation, one per step.
+        at: time at which the rule is evaluated.
+        labels: labels of the firing alert, in addition to those of the rule.
+        value: text of `{{ $value | humanize... }}` at that time.
+        step: minutes between values and between evaluations; a large step keeps tests of long periods fast.
     """
 
     series: Mapping[str, str]
@@ -38,12 +38,12 @@ class Alert:
     """One alerting rule.
 
     Attributes:
-        after: how long the condition must hold.
-        team: who is asked: platform, ml or integration.
+        after: time for which the condition must hold.
+        team: the responsible team: platform, ml or integration.
         board: the dashboard (without its prefix) that shows it.
-        of_store: a consequence of a dead store, silenced while GleanerRedisDown fires.
-        more: labels beyond severity, team and level.
-        also: further cases, and whether it fires in them.
+        of_store: a consequence of a Redis outage, silenced while GleanerRedisDown fires.
+        more: labels in addition to severity, team and level.
+        also: (further case, True if the alert fires in it).
     """
 
     name: str
@@ -63,11 +63,11 @@ class Alert:
 
     @property
     def cases(self) -> Sequence[tuple[Case, bool]]:
-        """What promtool tries, and whether it fires."""
+        """Cases for promtool, each with True if the alert fires in it."""
         return ((self.fires, True), (self.quiet, False), *self.also)
 
     def labels(self) -> dict[str, str]:
-        """What Alertmanager routes and inhibits by."""
+        """Return the labels by which Alertmanager routes and inhibits."""
         level = self.level or ("L2" if self.severity == "page" else "L1")
         labels = {"severity": self.severity, "level": level, **self.more}
         if self.team:
@@ -75,7 +75,7 @@ class Alert:
         return {**labels, "depends": "store"} if self.of_store else labels
 
     def annotations(self) -> dict[str, str]:
-        """What a person reads."""
+        """Return the annotations for the recipient."""
         return {
             "summary": self.summary,
             "description": self.description,
@@ -83,18 +83,18 @@ class Alert:
             "dashboard_url": f"{GRAFANA}/gleaner-{self.board}",
         }
 
-    def rule(self) -> dict[str, Any]:
-        """As Prometheus reads it."""
+    def to_rule(self) -> dict[str, Any]:
+        """Return the rule in Prometheus' format."""
         return {
             "alert": self.name,
-            "expr": one_line(self.expr),
+            "expr": join_lines(self.expr),
             "for": self.after,
             "labels": self.labels(),
             "annotations": self.annotations(),
         }
 
-    def told(self, case: Case) -> dict[str, str]:
-        """The annotations with the case's labels and value filled in, as promtool expects them."""
+    def expected_annotations(self, case: Case) -> dict[str, str]:
+        """Return the annotations with the case's labels and value filled in, as promtool expects them."""
 
         def fill(text: str) -> str:
             text = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda m: case.labels.get(m[1], ""), text)
@@ -105,18 +105,18 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules that are evaluated together: recordings (name to expression) first, then alerts."""
+    """Rules that are evaluated together: recordings (name -> expression) first, then alerts."""
 
     name: str
     alerts: Sequence[Alert]
     recordings: Mapping[str, str] = field(default_factory=dict)
 
-    def rules(self) -> list[dict[str, Any]]:
-        """As Prometheus reads them."""
-        recorded = [{"record": name, "expr": one_line(expr)} for name, expr in self.recordings.items()]
-        return [*recorded, *(alert.rule() for alert in self.alerts)]
+    def to_rules(self) -> list[dict[str, Any]]:
+        """Return the rules in Prometheus' format."""
+        recorded = [{"record": name, "expr": join_lines(expr)} for name, expr in self.recordings.items()]
+        return [*recorded, *(alert.to_rule() for alert in self.alerts)]
 
 
-def one_line(expr: str) -> str:
-    """An expression without the line breaks it is written with here."""
+def join_lines(expr: str) -> str:
+    """Return an expression on one line."""
     return re.sub(r"\s+", " ", expr).strip()

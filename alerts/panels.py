@@ -1,4 +1,4 @@
-"""What the dashboards show: titles, expressions and their units. Pure data; `alerts.boards` makes Grafana's JSON of it."""
+"""Panels of the dashboards: titles, expressions and units. Pure data; `alerts.boards` turns it into Grafana's JSON."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Panel:
     """One panel.
 
     Attributes:
-        queries: expression to legend.
-        says: what it means when it moves.
-        elsewhere: shows what only some deployments have (GPUs, Kubernetes).
+        queries: expression -> legend.
+        help: what a change of it means.
+        elsewhere: only some deployments have its metrics (GPUs, Kubernetes).
         single: one large number instead of lines.
     """
 
     title: str
     unit: str
     queries: dict[str, str]
-    says: str
+    help: str
     elsewhere: bool = False
     single: bool = False
 
@@ -51,20 +51,25 @@ def _rate(metric: str, by: str) -> dict[str, str]:
     return {f"sum by ({by}) (rate({metric}{_I}))": legend}
 
 
-def _now(metric: str) -> dict[str, str]:
+def _current(metric: str) -> dict[str, str]:
     return {f"max by (model) ({metric})": "{{model}}"}
 
 
 _BACKLOG_S = Panel(
-    "Backlog", "s", _now("gleaner_backlog_seconds"), "How long what is open takes at the measured rate."
+    "Backlog", "s", _current("gleaner_backlog_seconds"), "Duration of the open work at the measured rate."
 )
 _OPEN = Panel(
-    "Open shards", "short", _now("gleaner_open_shards"), "What KEDA scales by: waiting, published, running."
+    "Open shards",
+    "short",
+    _current("gleaner_open_shards"),
+    "KEDA scales by it: shards waiting, published or running.",
 )
-_OLDEST = Panel("Oldest open job", "s", _now("gleaner_oldest_open_seconds"), "Grows where a shard goes round.")
-_WORKERS = Panel("Live workers", "short", _now("gleaner_live_workers"), "By the ledger's own list.")
-_DOCUMENTS = Panel("Documents", "ops", _rate("gleaner_documents_total", "status"), "Finished documents a second.")
-_JOBS = Panel("Jobs ended", "ops", _rate("gleaner_jobs_total", "status"), "By what came of them.")
+_OLDEST = Panel(
+    "Oldest open job", "s", _current("gleaner_oldest_open_seconds"), "Grows if a shard is retried again and again."
+)
+_WORKERS = Panel("Live workers", "short", _current("gleaner_live_workers"), "As recorded in the ledger.")
+_DOCUMENTS = Panel("Documents", "ops", _rate("gleaner_documents_total", "status"), "Finished documents per second.")
+_JOBS = Panel("Jobs ended", "ops", _rate("gleaner_jobs_total", "status"), "By status.")
 _REQUESTS = Panel("Requests", "reqps", _rate("gleaner_http_requests_total", "status"), "By status.")
 _ERRORS = Panel(
     "5xx share",
@@ -73,16 +78,14 @@ _ERRORS = Panel(
         f'(sum(rate(gleaner_http_requests_total{{status=~"5.."}}{_I})) or vector(0)) '
         f"/ sum(rate(gleaner_http_requests_total{_I}))": "5xx"
     },
-    "Above 5 % pages.",
+    "Above 5 % somebody is paged.",
 )
-_STORE = Panel(
-    "Store answers", "bool_yes_no", {"max(gleaner_store_up)": "up"}, "The courier's own read.", single=True
-)
+_STORE = Panel("Redis answers", "bool_yes_no", {"max(gleaner_store_up)": "up"}, "Read by the courier.", single=True)
 _FAILED = Panel(
     "Documents by code",
     "ops",
     _rate("gleaner_documents_total", "status, code"),
-    "A code other than ok says what to see.",
+    "Look up codes other than ok in the error reference.",
 )
 
 BOARDS: tuple[Board, ...] = (
@@ -92,11 +95,13 @@ BOARDS: tuple[Board, ...] = (
         "Jobs and queue",
         (
             _OPEN,
-            Panel("Backlog in characters", "short", _now("gleaner_backlog_characters"), "Characters not finished."),
+            Panel(
+                "Backlog in characters", "short", _current("gleaner_backlog_characters"), "Characters not finished."
+            ),
             _BACKLOG_S,
             _OLDEST,
-            Panel("Open jobs", "short", _now("gleaner_open_jobs"), "Jobs not finished."),
-            Panel("Drain rate", "short", _now("gleaner_drain_characters_per_second"), "Characters a second."),
+            Panel("Open jobs", "short", _current("gleaner_open_jobs"), "Jobs not finished."),
+            Panel("Drain rate", "short", _current("gleaner_drain_characters_per_second"), "Characters per second."),
             _WORKERS,
             Panel(
                 "Wait for a worker",
@@ -108,30 +113,28 @@ BOARDS: tuple[Board, ...] = (
                 "Accepted to finished",
                 "s",
                 _quantiles("gleaner_job_seconds", "priority"),
-                "What clients wait for; two SLOs are on it.",
+                "The time that clients wait; two SLOs depend on it.",
             ),
             Panel(
-                "Held of slots",
+                "Slots in use",
                 "percentunit",
                 {
                     "sum by (priority) (gleaner_worker_shards) / sum by (priority) (gleaner_worker_slots)": "{{priority}}"
                 },
-                "Near 1 while the priority has a backlog; neither takes the other's slots.",
+                "Near 1 while the priority has a backlog; priorities do not share slots.",
             ),
+            Panel("Republished", "ops", _rate("gleaner_republished_total", "cause"), "Lost messages and leases."),
+            Panel("Upkeep tick", "s", _quantiles("gleaner_upkeep_seconds"), "Duration of one tick."),
             Panel(
-                "Published again", "ops", _rate("gleaner_republished_total", "cause"), "Lost messages and leases."
-            ),
-            Panel("Upkeep's tick", "s", _quantiles("gleaner_upkeep_seconds"), "Seconds of one round of repairs."),
-            Panel(
-                "Workers of their maximum",
+                "Workers and their maximum",
                 "short",
                 {
                     "max by (horizontalpodautoscaler) (kube_horizontalpodautoscaler_status_current_replicas{"
                     'horizontalpodautoscaler=~".*gleaner.*"})': "now {{horizontalpodautoscaler}}",
                     "max by (horizontalpodautoscaler) (kube_horizontalpodautoscaler_spec_max_replicas{"
-                    'horizontalpodautoscaler=~".*gleaner.*"})': "most {{horizontalpodautoscaler}}",
+                    'horizontalpodautoscaler=~".*gleaner.*"})': "maximum {{horizontalpodautoscaler}}",
                 },
-                "kube-state-metrics' view.",
+                "From kube-state-metrics.",
                 elsewhere=True,
             ),
         ),
@@ -140,15 +143,23 @@ BOARDS: tuple[Board, ...] = (
         "model",
         "Model and micro-batches",
         (
-            Panel("Time of stages", "s", _quantiles("gleaner_stage_seconds", "stage"), "Forward should dominate."),
             Panel(
-                "Windows a micro-batch",
-                "short",
-                _quantiles("gleaner_microbatch_windows"),
-                "Few: little work, or long.",
+                "Stage durations",
+                "s",
+                _quantiles("gleaner_stage_seconds", "stage"),
+                "The forward pass should dominate.",
             ),
             Panel(
-                "Jobs a micro-batch", "short", _quantiles("gleaner_microbatch_jobs"), "More than one: fair company."
+                "Windows per micro-batch",
+                "short",
+                _quantiles("gleaner_microbatch_windows"),
+                "Few: little work, or long windows.",
+            ),
+            Panel(
+                "Jobs per micro-batch",
+                "short",
+                _quantiles("gleaner_microbatch_jobs"),
+                "Above one: jobs share micro-batches.",
             ),
             Panel(
                 "Padding",
@@ -157,7 +168,7 @@ BOARDS: tuple[Board, ...] = (
                     f'1 - sum(rate(gleaner_microbatch_tokens_total{{kind="real"}}{_I})) '
                     f'/ sum(rate(gleaner_microbatch_tokens_total{{kind="padded"}}{_I}))': "padding"
                 },
-                "Share of the model's work that is padding.",
+                "Share of padding in the model's work.",
             ),
             Panel(
                 "Fill",
@@ -166,16 +177,22 @@ BOARDS: tuple[Board, ...] = (
                     f'sum(rate(gleaner_microbatch_tokens_total{{kind="padded"}}{_I})) '
                     f"/ (sum(rate(gleaner_microbatch_windows_count{_I})) * avg(gleaner_microbatch_budget_tokens > 0))": "fill"
                 },
-                "Of the token budget; low while there is a backlog means windows that do not fit together.",
+                "Share of the token budget; low despite a backlog: windows of very different lengths.",
             ),
             Panel(
-                "Tokens", "short", _rate("gleaner_microbatch_tokens_total", "kind"), "Through the model a second."
+                "Tokens",
+                "short",
+                _rate("gleaner_microbatch_tokens_total", "kind"),
+                "Tokens through the model per second.",
             ),
-            Panel("Out of memory", "ops", _rate("gleaner_oom_total", "action"), "Any asks for a smaller budget."),
+            Panel(
+                "Out of memory",
+                "ops",
+                _rate("gleaner_oom_total", "action"),
+                "If there are any, reduce the token budget.",
+            ),
             Panel("Ready", "short", {"sum(gleaner_model_ready)": "ready"}, "Workers with a warm model."),
-            Panel(
-                "Load and warm-up", "s", {"max(gleaner_model_load_seconds)": "slowest"}, "How long a start takes."
-            ),
+            Panel("Load and warm-up", "s", {"max(gleaner_model_load_seconds)": "slowest"}, "Duration of a start."),
             Panel(
                 "Mean score",
                 "percentunit",
@@ -183,7 +200,7 @@ BOARDS: tuple[Board, ...] = (
                     f"sum by (label) (rate(gleaner_entity_scores_total{_I})) "
                     f"/ sum by (label) (rate(gleaner_entities_total{_I}))": "{{label}}"
                 },
-                "Drift of 15 % against three days is a ticket.",
+                "A drift of 15 % against the last three days opens a ticket.",
             ),
             Panel(
                 "Entities per 1,000 words",
@@ -192,7 +209,7 @@ BOARDS: tuple[Board, ...] = (
                     f"1000 * sum by (label) (rate(gleaner_entities_total{_I})) "
                     f"/ on () group_left () sum(rate(gleaner_words_total{_I}))": "{{label}}"
                 },
-                "Drift of half against three days is a ticket.",
+                "A drift of 50 % against the last three days opens a ticket.",
             ),
             Panel(
                 "Long texts",
@@ -201,13 +218,13 @@ BOARDS: tuple[Board, ...] = (
                     f"sum(rate(gleaner_windowed_documents_total{_I}))": "windowed",
                     f"sum(rate(gleaner_truncated_documents_total{_I}))": "truncated",
                 },
-                "Documents of several windows, and those cut by request.",
+                "Documents of several windows, and documents truncated on request.",
             ),
             Panel(
                 "Result cache",
                 "ops",
                 _rate("gleaner_result_cache_documents_total", "outcome"),
-                "Documents looked up; unread: the store is slow or refuses. None where it is off.",
+                "Documents looked up; unread: Redis is slow or refuses. None if the cache is off.",
             ),
             Panel(
                 "Answered from the cache",
@@ -216,7 +233,7 @@ BOARDS: tuple[Board, ...] = (
                     f'sum(rate(gleaner_result_cache_documents_total{{outcome="hit"}}{_I})) '
                     f"/ sum(rate(gleaner_result_cache_documents_total{_I}))": "hits"
                 },
-                "Of the documents looked up; below a few percent it is not worth its memory.",
+                "Share of the documents looked up; below a few percent the cache is not worth its memory.",
             ),
         ),
     ),
@@ -230,19 +247,19 @@ BOARDS: tuple[Board, ...] = (
                 "Requests by route",
                 "reqps",
                 _rate("gleaner_http_requests_total", "route"),
-                "Templates, never paths.",
+                "By route template.",
             ),
             Panel(
-                "Time of submitting",
+                "Submission time",
                 "s",
                 _quantiles("gleaner_http_request_seconds", where='{route="/v1/jobs",method="POST"}'),
-                "Waits for the store's disk.",
+                "Includes the wait for Redis' disk.",
             ),
             Panel(
                 "Time by route",
                 "s",
                 _quantiles("gleaner_http_request_seconds", "route"),
-                "Long polls wait on purpose.",
+                "Long polls wait by design.",
             ),
             Panel(
                 "Accepted",
@@ -251,23 +268,23 @@ BOARDS: tuple[Board, ...] = (
                     f"sum(rate(gleaner_submitted_jobs_total{_I}))": "jobs",
                     f"sum(rate(gleaner_submitted_documents_total{_I}))": "documents",
                 },
-                "Jobs and documents a second.",
+                "Jobs and documents per second.",
             ),
             Panel(
-                "Breaker open",
+                "Circuit breaker open",
                 "short",
                 {"max(gleaner_store_down)": "open"},
-                "1: every call is answered 503 at once.",
+                "1: every call fails with 503 at once.",
             ),
             Panel(
                 "Gateway processes",
                 "short",
                 {"sum by (instance) (gleaner_gateway_processes)": "{{instance}}"},
-                "That serve now, of several behind one port.",
+                "Processes that serve, if several share one port.",
                 elsewhere=True,
             ),
             Panel(
-                "Gateway processes started anew",
+                "Gateway processes restarted",
                 "short",
                 {
                     "sum by (instance, reason) (increase(gleaner_gateway_processes_ended_total[15m]))": "{{instance}} {{reason}}"
@@ -282,20 +299,20 @@ BOARDS: tuple[Board, ...] = (
         "Webhooks",
         (
             Panel(
-                "Attempts", "ops", _rate("gleaner_webhook_attempts_total", "outcome"), "retry comes again later."
+                "Attempts", "ops", _rate("gleaner_webhook_attempts_total", "outcome"), "retry: tried again later."
             ),
-            Panel("Time of an attempt", "s", _quantiles("gleaner_webhook_seconds"), "At 15 s it counts as failed."),
+            Panel("Attempt duration", "s", _quantiles("gleaner_webhook_seconds"), "An attempt fails after 15 s."),
             Panel(
-                "First attempt after",
+                "Delay of the first attempt",
                 "s",
                 _quantiles("gleaner_webhook_first_attempt_delay_seconds"),
-                "From a job's end; grows when couriers are short.",
+                "From the end of the job; grows if there are too few couriers.",
             ),
             Panel(
                 "Endpoints disabled",
                 "short",
                 {"max(gleaner_webhook_endpoints_disabled)": "disabled"},
-                "Get nothing.",
+                "Endpoints that receive no events.",
             ),
         ),
     ),
@@ -303,27 +320,27 @@ BOARDS: tuple[Board, ...] = (
         "resources",
         "Resources",
         (
-            Panel("Processor", "short", _rate("process_cpu_seconds_total", "job, instance"), "Cores in use."),
+            Panel("CPU", "short", _rate("process_cpu_seconds_total", "job, instance"), "Cores in use."),
             Panel(
                 "Memory",
                 "bytes",
                 {"max by (job, instance) (process_resident_memory_bytes)": "{{job}} {{instance}}"},
-                "Resident; a worker's grows with the micro-batch, then stays.",
+                "Resident; a worker's grows with its largest micro-batch.",
             ),
             Panel(
                 "Open files",
                 "short",
                 {"max by (job, instance) (process_open_fds)": "{{job}} {{instance}}"},
-                "Leaks.",
+                "Steady growth is a leak.",
             ),
             Panel(
                 "Starts",
                 "short",
                 {"sum by (job, instance) (changes(process_start_time_seconds[1h]))": "{{job}} {{instance}}"},
-                "Restarts within the hour.",
+                "Starts within the last hour.",
             ),
             Panel(
-                "Store's memory",
+                "Redis memory",
                 "bytes",
                 {
                     "max(gleaner_store_memory_bytes)": "used",
@@ -332,10 +349,10 @@ BOARDS: tuple[Board, ...] = (
                 "From 70 % on new jobs are refused.",
             ),
             Panel(
-                "Store durable",
+                "Redis durable",
                 "bool_yes_no",
                 {"max(gleaner_store_durable)": "durable"},
-                "Its file is good.",
+                "The append-only file is on and the last writes succeeded.",
                 single=True,
             ),
             Panel(
@@ -349,7 +366,7 @@ BOARDS: tuple[Board, ...] = (
                 "GPU busy", "percentunit", {"gleaner_gpu_busy_ratio": "{{instance}} {{gpu}}"}, "", elsewhere=True
             ),
             Panel(
-                "GPU heat",
+                "GPU temperature",
                 "celsius",
                 {"gleaner_gpu_temperature_celsius": "{{instance}} {{gpu}}"},
                 "",
@@ -364,11 +381,16 @@ BOARDS: tuple[Board, ...] = (
             _FAILED,
             _ERRORS,
             Panel(
-                "Leases lost", "ops", {f"sum(rate(gleaner_leases_lost_total{_I}))": "lost"}, "Stalls or outages."
+                "Leases lost",
+                "ops",
+                {f"sum(rate(gleaner_leases_lost_total{_I}))": "lost"},
+                "Caused by stalls or outages.",
             ),
-            Panel("Published again", "ops", _rate("gleaner_republished_total", "cause"), "By cause."),
-            Panel("Books mended", "short", {"sum(gleaner_ledger_repairs_total)": "facts"}, "Should stay 0."),
-            Panel("Model trouble", "short", _now("gleaner_model_trouble"), "1: its workers cannot start."),
+            Panel("Republished", "ops", _rate("gleaner_republished_total", "cause"), "By cause."),
+            Panel("Ledger repairs", "short", {"sum(gleaner_ledger_repairs_total)": "facts"}, "Should stay 0."),
+            Panel(
+                "Model trouble", "short", _current("gleaner_model_trouble"), "1: the model's workers cannot start."
+            ),
             Panel("Out of memory", "ops", _rate("gleaner_oom_total", "action"), "Micro-batches that did not fit."),
         ),
     ),
@@ -379,8 +401,12 @@ BOARDS: tuple[Board, ...] = (
             Panel(
                 slo.title,
                 "percentunit",
-                {slo.ratio("1h"): "bad, 1 h", slo.ratio("3d"): "bad, 3 d", f"vector({slo.budget:g})": "budget"},
-                slo.says,
+                {
+                    slo.ratio_name("1h"): "bad, 1 h",
+                    slo.ratio_name("3d"): "bad, 3 d",
+                    f"vector({slo.budget:g})": "budget",
+                },
+                slo.promise,
             )
             for slo in SLOS
         ),

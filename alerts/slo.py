@@ -1,7 +1,7 @@
-"""What is promised, in numbers, and the burn-rate alerts that follow from it.
+"""Service level objectives and their burn-rate alerts.
 
-An SLO is good events over all events. Its budget may burn fast (a page) or slowly (a ticket); each alert wants a long
-window, so that it matters, and a short one, so that it ends soon after the trouble has (Google's SRE workbook, 5).
+An SLO is the share of good events. Its error budget may burn fast (a page) or slowly (a ticket); each alert requires a
+long window, so that it matters, and a short one, so that it ends soon after the cause (Google's SRE workbook, 5).
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from alerts.model import Alert, Case, Group, Severity
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 FAST = (("5m", "1h", 14.4), ("30m", "6h", 6.0))
 SLOW = (("2h", "1d", 3.0), ("6h", "3d", 1.0))
-ENOUGH = 20
-"""Events an hour below which a ratio says nothing."""
+MIN_EVENTS = 20
+"""Events per hour below which a ratio means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slo:
-    """One promise.
+    """A service level objective.
 
     Attributes:
         objective: share of events that are good, over 30 days.
-        says: the promise, for people.
-        bad: events that broke it, as an expression with `{w}` for the window.
-        total: all events, likewise.
-        series: (bad, good): input series that the generated tests feed.
+        promise: the objective in words.
+        bad: rate of bad events, an expression with `{w}` for the window.
+        total: rate of all events, likewise.
+        series: (bad, good) input series of the generated tests.
     """
 
     name: str
     title: str
     objective: float
-    says: str
+    promise: str
     bad: str
     total: str
     team: str
@@ -45,13 +45,13 @@ class Slo:
         """Share of events that may be bad."""
         return round(1 - self.objective, 6)
 
-    def ratio(self, window: str) -> str:
-        """The recording of the bad events' share."""
+    def ratio_name(self, window: str) -> str:
+        """Return the name of the recording of the bad events' share."""
         return f"gleaner:{self.name}:error_ratio_{window}"
 
     @property
-    def events(self) -> str:
-        """The recording of all events in an hour."""
+    def events_name(self) -> str:
+        """Name of the recording of all events per hour."""
         return f"gleaner:{self.name}:events_1h"
 
 
@@ -61,15 +61,15 @@ _OURS = 'code=~"inference_failed|out_of_memory|worker_lost"'
 _JOB = "gleaner_job_seconds"
 
 
-def _late(priority: str, limit: str) -> tuple[str, str, tuple[str, str]]:
+def _latency_expressions(priority: str, limit: str) -> tuple[str, str, tuple[str, str]]:
     of = f'priority="{priority}"'
     total = f"sum(rate({_JOB}_count{{{of}}}[{{w}}]))"
     bad = f'{total} - sum(rate({_JOB}_bucket{{{of},le="{limit}"}}[{{w}}]))'
     return bad, total, (f"{_JOB}_count{{{of}}}", f'{_JOB}_bucket{{{of},le="{limit}"}}')
 
 
-_INTERACTIVE = _late("interactive", "30.0")
-_STANDARD = _late("standard", "3600.0")
+_INTERACTIVE = _latency_expressions("interactive", "30.0")
+_STANDARD = _latency_expressions("standard", "3600.0")
 
 SLOS: tuple[Slo, ...] = (
     Slo(
@@ -126,7 +126,7 @@ SLOS: tuple[Slo, ...] = (
         "webhooks",
         "WebhookDelivery",
         0.99,
-        "99 % of webhook deliveries arrive in the end.",
+        "99 % of webhook deliveries arrive.",
         'sum(rate(gleaner_webhook_attempts_total{outcome="failed"}[{w}])) or vector(0)',
         'sum(rate(gleaner_webhook_attempts_total{outcome=~"delivered|failed"}[{w}]))',
         "integration",
@@ -139,49 +139,53 @@ SLOS: tuple[Slo, ...] = (
 )
 
 
-def group(slo: Slo) -> Group:
-    """The recordings and the two alerts of a promise."""
-    recordings = {slo.ratio(w): f"({_in(slo.bad, w)}) / ({_in(slo.total, w)})" for w in WINDOWS}
-    recordings[slo.events] = f"({_in(slo.total, '1h')}) * 3600"
-    return Group(f"gleaner-slo-{slo.name}", (_burn(slo, "Fast", FAST), _burn(slo, "Slow", SLOW)), recordings)
+def build_group(slo: Slo) -> Group:
+    """Return the recordings and the two alerts of an SLO."""
+    recordings = {
+        slo.ratio_name(w): f"({_fill_window(slo.bad, w)}) / ({_fill_window(slo.total, w)})" for w in WINDOWS
+    }
+    recordings[slo.events_name] = f"({_fill_window(slo.total, '1h')}) * 3600"
+    return Group(
+        f"gleaner-slo-{slo.name}", (_burn_alert(slo, "Fast", FAST), _burn_alert(slo, "Slow", SLOW)), recordings
+    )
 
 
-def _in(expr: str, window: str) -> str:
+def _fill_window(expr: str, window: str) -> str:
     return expr.replace("{w}", window)
 
 
-def _burn(slo: Slo, pace: str, pairs: tuple[tuple[str, str, float], ...]) -> Alert:
+def _burn_alert(slo: Slo, pace: str, pairs: tuple[tuple[str, str, float], ...]) -> Alert:
     severity: Severity = "page" if pace == "Fast" else "ticket"
     both = " or ".join(
-        f"({slo.ratio(short)} > {factor * slo.budget:.6g} and {slo.ratio(long)} > {factor * slo.budget:.6g})"
+        f"({slo.ratio_name(short)} > {factor * slo.budget:.6g} and {slo.ratio_name(long)} > {factor * slo.budget:.6g})"
         for short, long, factor in pairs
     )
     lasts = "about two days" if pace == "Fast" else "less than a month"
     name = f"Gleaner{slo.title}Burn{pace}"
     return Alert(
         name=name,
-        expr=f"({both}) and {slo.events} > {ENOUGH}",
+        expr=f"({both}) and {slo.events_name} > {MIN_EVENTS}",
         after="2m" if pace == "Fast" else "15m",
         severity=severity,
         team=slo.team,
-        summary=f"{slo.says} Now too few do.",
-        description=f"At this pace the error budget of 30 days lasts {lasts} or less. "
+        summary=f"The {slo.name} SLO ({100 * slo.objective:g} %) is burning its error budget too fast.",
+        description=f"{slo.promise} At this rate the error budget of 30 days lasts {lasts} or less. "
         f"Share of bad events: {{{{ $value | humanizePercentage }}}}.",
         board=slo.board,
         of_store=slo.of_store,
         more={"slo": slo.name},
-        fires=_case(slo, pace, bad=0.5, value="50%"),
-        quiet=_case(slo, pace, bad=0.0),
+        fires=_burn_case(slo, pace, bad=0.5, value="50%"),
+        quiet=_burn_case(slo, pace, bad=0.0),
     )
 
 
-def _case(slo: Slo, pace: str, bad: float, value: str = "") -> Case:
-    """Twenty events a minute, so many of them bad, for long enough."""
+def _burn_case(slo: Slo, pace: str, bad: float, value: str = "") -> Case:
+    """Return a case of 20 events per minute, the share `bad` of them bad."""
     step, minutes = (1, 90) if pace == "Fast" else (10, 26 * 60)
     steps, events = minutes // step, 20 * step
     broken = round(events * bad)
     good = events - broken
-    if slo.series[0].startswith(_JOB):  # a histogram: all, and those in time
+    if slo.series[0].startswith(_JOB):  # a histogram: all events, and those in time
         broken = events
     series = {slo.series[0]: f"0+{broken}x{steps}", slo.series[1]: f"0+{good}x{steps}"}
     return Case(series, f"{minutes}m", value=value, step=step)

@@ -1,4 +1,4 @@
-"""Alerts on causes: what is wrong, and where to look, before or while a promise breaks. A file here is a rule file."""
+"""Alerts on causes: they name a fault before or while it breaks an SLO. Each module is a rule file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway: gone, failing, slow; certificates."""
+"""The gateway: down, failing or slow; certificates."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ GROUP = Group(
             after="2m",
             severity="page",
             team="platform",
-            summary="No gateway runs.",
-            description="Nobody can submit or read. Jobs that were accepted go on.",
+            summary="No gateway is running.",
+            description="Clients can neither submit nor read. Accepted jobs continue.",
             board="api",
             fires=Case({'up{job="gleaner-gateway"}': "0x10"}, "4m"),
             quiet=Case({'up{job="gleaner-gateway"}': "1x10"}, "4m"),
@@ -31,9 +31,9 @@ GROUP = Group(
             after="0m",
             severity="ticket",
             team="platform",
-            summary="Processes of gateway {{ $labels.instance }} end again and again.",
+            summary="Processes of gateway {{ $labels.instance }} keep ending.",
             description="{{ $value | humanize }} in 15 minutes: killed for memory, a native crash, or an event loop that "
-            "stood still. They are started anew inside the pod, so Kubernetes counts no restart.",
+            "stood still. They are restarted inside the pod, so Kubernetes counts no restart.",
             board="api",
             fires=Case(
                 {'gleaner_gateway_processes_ended_total{instance="a:9101"}': "0+1x30"},
@@ -68,7 +68,7 @@ GROUP = Group(
             after="5m",
             severity="page",
             team="platform",
-            summary="More than one request in twenty fails.",
+            summary="More than 5 % of requests fail.",
             description="{{ $value | humanizePercentage }} of requests are answered with 5xx.",
             board="api",
             of_store=True,
@@ -82,9 +82,9 @@ GROUP = Group(
             after="5m",
             severity="ticket",
             team="platform",
-            summary="Submitting takes more than a second.",
-            description="95 % of submissions take up to {{ $value | humanizeDuration }}: the store's disk, large bodies, or "
-            "a gateway short of processor.",
+            summary="Submissions take more than a second.",
+            description="The 95th percentile is {{ $value | humanizeDuration }}: a slow disk of Redis, large bodies, or "
+            "a gateway short of CPU.",
             board="api",
             of_store=True,
             fires=Case(
@@ -105,8 +105,8 @@ GROUP = Group(
             after="1h",
             severity="ticket",
             team="platform",
-            summary="A certificate of Gleaner ends within two weeks.",
-            description="It lasts {{ $value | humanizeDuration }}; its renewal should have come.",
+            summary="A certificate of Gleaner expires within two weeks.",
+            description="It expires in {{ $value | humanizeDuration }}; it should have been renewed.",
             board="overview",
             fires=Case(
                 {'probe_ssl_earliest_cert_expiry{job="gleaner-tls"}': "864000x70"},

@@ -1,4 +1,4 @@
-"""Drift of what the model finds, against the three days before."""
+"""Drift of the model's results against the last three days."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _FOUND, _SCORES, _WORDS = "gleaner_entities_total", "gleaner_entity_scores_total
 _END = 4 * 24 * 60
 """Minutes of a drift test's history: the averages look back for days."""
 _ALL_STEPS, _LAST = _END // 10, 18
-"""Its steps of ten minutes, and how many of them at the end are different."""
+"""Steps of ten minutes in it, and the number of steps at the end that drift."""
 _FIRST = _ALL_STEPS - _LAST
 
 GROUP = Group(
@@ -21,9 +21,9 @@ GROUP = Group(
             after="30m",
             severity="ticket",
             team="ml",
-            summary="Scores of {{ $labels.label }} are not what they were.",
-            description="Their mean moved by {{ $value | humanizePercentage }} against three days: another model, other "
-            "texts, or a broken one.",
+            summary="Scores of {{ $labels.label }} have drifted.",
+            description="Their mean moved by {{ $value | humanizePercentage }} against the last three days: another model, "
+            "other texts, or a fault.",
             board="model",
             fires=Case(
                 {
@@ -52,8 +52,8 @@ GROUP = Group(
             after="30m",
             severity="ticket",
             team="ml",
-            summary="{{ $labels.label }} is found much more or less often than it was.",
-            description="Entities per 1,000 words moved by {{ $value | humanizePercentage }} against three days.",
+            summary="{{ $labels.label }} is found much more or less often than before.",
+            description="Entities per 1,000 words moved by {{ $value | humanizePercentage }} against the last three days.",
             board="model",
             fires=Case(
                 {

@@ -1,4 +1,4 @@
-"""Work that waits too long, goes round, or does not come at all."""
+"""Work that waits too long, is retried again and again, or does not arrive."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _MODEL = {"model": "gleaner-small"}
 _HPA = "kube_horizontalpodautoscaler"
 _WORKERS = 'horizontalpodautoscaler=~".*gleaner.*worker.*"'
 _HPA_NAME = 'horizontalpodautoscaler="keda-hpa-gleaner-worker"'
-_FRESH = {f"gleaner_backlog_seconds{{{_M}}}": "0+60x20", f"gleaner_backlog_characters{{{_M}}}": "0+1000x20"}
+_NO_RATE_YET = {f"gleaner_backlog_seconds{{{_M}}}": "0+60x20", f"gleaner_backlog_characters{{{_M}}}": "0+1000x20"}
 
 
-def _finishing(model: str) -> dict[str, str]:
-    """A worker of the model at work."""
+def _busy_worker(model: str) -> dict[str, str]:
+    """Return the series of a worker that finishes documents of the model."""
     return {
         'gleaner_documents_total{job="gleaner-worker",instance="a",status="succeeded",code="ok"}': "0+5x20",
         f'gleaner_model_info{{job="gleaner-worker",instance="a",model="{model}",revision="1"}}': "1x20",
@@ -29,7 +29,7 @@ GROUP = Group(
             after="5m",
             severity="page",
             team="platform",
-            summary="Work waits for {{ $labels.model }}, and no worker is there.",
+            summary="Work waits for {{ $labels.model }}, but no worker is alive.",
             description="{{ $value | humanize }} shards are open. Workers crash, cannot be scheduled, or were not "
             "scaled up from zero.",
             board="queue",
@@ -52,9 +52,9 @@ GROUP = Group(
             after="10m",
             severity="page",
             team="platform",
-            summary="The backlog of {{ $labels.model }} grows and no more workers will come.",
-            description="At the measured rate it takes {{ $value | humanizeDuration }}; or nothing was finished for ten "
-            "minutes, and that is how old its oldest job is. Raise the workers' maximum, or lower what is accepted.",
+            summary="The backlog of {{ $labels.model }} grows and workers are at their maximum.",
+            description="At the measured rate it takes {{ $value | humanizeDuration }}; if nothing was finished for ten "
+            "minutes, this is the age of its oldest job. Raise the maximum of workers, or accept fewer jobs.",
             board="queue",
             of_store=True,
             fires=Case(
@@ -78,11 +78,11 @@ GROUP = Group(
                 "30m",
             ),
             also=(
-                (  # a fresh deployment: no rate was measured yet, and nothing comes out
-                    Case({**_FRESH, **_finishing("other")}, "14m", _MODEL, "14m 0s"),
+                (  # a new deployment: no rate was measured yet, and nothing is finished
+                    Case({**_NO_RATE_YET, **_busy_worker("other")}, "14m", _MODEL, "14m 0s"),
                     True,
                 ),
-                (Case({**_FRESH, **_finishing("gleaner-small")}, "14m"), False),
+                (Case({**_NO_RATE_YET, **_busy_worker("gleaner-small")}, "14m"), False),
             ),
         ),
         Alert(
@@ -92,7 +92,7 @@ GROUP = Group(
             severity="page",
             team="platform",
             summary="A job of {{ $labels.model }} has been open for more than four hours.",
-            description="It is {{ $value | humanizeDuration }} old. Either it is huge, or a shard of it goes round.",
+            description="It is {{ $value | humanizeDuration }} old. Either it is huge, or one of its shards is retried again and again.",
             board="queue",
             of_store=True,
             fires=Case({f"gleaner_oldest_open_seconds{{{_M}}}": "18000x10"}, "8m", _MODEL, "5h 0m 0s"),
@@ -104,8 +104,8 @@ GROUP = Group(
             after="5m",
             severity="ticket",
             team="platform",
-            summary="Upkeep keeps publishing shards that were lost.",
-            description="{{ $value | humanize }} in 15 minutes: workers die, stall, or lose the store.",
+            summary="Upkeep keeps republishing lost shards.",
+            description="{{ $value | humanize }} in 15 minutes: workers die, stall, or cannot reach Redis.",
             board="queue",
             of_store=True,
             fires=Case({'gleaner_republished_total{cause="lease_lost"}': "0+10x40"}, "30m", value="150"),
@@ -117,8 +117,8 @@ GROUP = Group(
             after="0m",
             severity="ticket",
             team="platform",
-            summary="Upkeep's audit found the ledger's books wrong and mended them.",
-            description="{{ $value | humanize }} facts in an hour. This should never happen: it is a bug or lost writes.",
+            summary="Upkeep's audit found and repaired wrong values in the ledger.",
+            description="{{ $value | humanize }} values in an hour. This should never happen: it means a bug or lost writes.",
             board="queue",
             fires=Case({"gleaner_ledger_repairs_total": "0x10 2x60"}, "30m", value="2"),
             quiet=Case({"gleaner_ledger_repairs_total": "2x60"}, "30m"),
@@ -130,8 +130,8 @@ GROUP = Group(
             after="15m",
             severity="ticket",
             team="integration",
-            summary="No job for an hour, where a week ago there were some.",
-            description="Callers may be unable to reach the gateway, or fail before it.",
+            summary="No jobs for an hour, unlike a week ago.",
+            description="Clients may be unable to reach the gateway, or fail before they call it.",
             board="overview",
             fires=Case({"gleaner_submitted_jobs_total": "0+10x20 200x1100"}, "10200m", step=10),
             quiet=Case({"gleaner_submitted_jobs_total": "0+10x1100"}, "10200m", step=10),
@@ -142,8 +142,8 @@ GROUP = Group(
             after="3m",
             severity="page",
             team="platform",
-            summary="No courier runs.",
-            description="Webhooks are not delivered; a gateway does upkeep meanwhile.",
+            summary="No courier is running.",
+            description="Webhooks are not delivered; a gateway does the upkeep meanwhile.",
             board="webhooks",
             fires=Case({'up{job="gleaner-courier"}': "0x10"}, "5m"),
             quiet=Case({'up{job="gleaner-courier"}': "1x10"}, "5m"),

@@ -1,4 +1,4 @@
-"""KEDA and the autoscaler, by their own metrics."""
+"""KEDA and the autoscaler, by their metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GROUP = Group(
             severity="ticket",
             team="platform",
             summary="{{ $labels.horizontalpodautoscaler }} has been at its maximum for half an hour.",
-            description="All {{ $value | humanize }} workers run. Fine if the backlog shrinks; else raise the maximum.",
+            description="All {{ $value | humanize }} workers run. If the backlog does not shrink, raise the maximum.",
             board="queue",
             fires=Case(
                 {
@@ -46,7 +46,7 @@ GROUP = Group(
             severity="page",
             team="platform",
             summary="KEDA cannot read the queue for {{ $labels.scaledObject }}.",
-            description="{{ $value | humanize }} errors in 10 minutes: workers are not scaled, from zero either.",
+            description="{{ $value | humanize }} errors in 10 minutes: workers are not scaled, not even from zero.",
             board="queue",
             of_store=True,
             fires=Case(

@@ -1,4 +1,4 @@
-"""The ledger's Redis: away, full, or keeping no good file."""
+"""The ledger's Redis: down, full, or without a valid append-only file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GROUP = Group(
             severity="page",
             team="platform",
             summary="The ledger's Redis does not answer.",
-            description="Nothing is accepted (503), nothing is read, nothing runs. No accepted job is lost.",
+            description="Nothing can be submitted (503), read or run. No accepted job is lost.",
             board="overview",
             fires=Case({"gleaner_store_up": "0x5"}, "3m"),
             quiet=Case({"gleaner_store_up": "1x5", "gleaner_store_down": "0x5"}, "3m"),
@@ -26,7 +26,7 @@ GROUP = Group(
             severity="page",
             team="platform",
             summary="The ledger's Redis is nearly full.",
-            description="{{ $value | humanizePercentage }} of maxmemory. From 70 % on new jobs are refused with 503.",
+            description="{{ $value | humanizePercentage }} of maxmemory is used. From 70 % on new jobs are refused with 503.",
             board="resources",
             fires=Case(
                 {"gleaner_store_memory_bytes": "85x10", "gleaner_store_memory_limit_bytes": "100x10"},
@@ -41,8 +41,8 @@ GROUP = Group(
             after="5m",
             severity="page",
             team="platform",
-            summary="Redis keeps no good append-only file.",
-            description="It is off, or the last write or rewrite failed: a crash of the server would lose accepted jobs.",
+            summary="The append-only file of Redis is off or failing.",
+            description="It is off, or its last write or rewrite failed: a crash of Redis would lose accepted jobs.",
             board="resources",
             fires=Case({"gleaner_store_durable": "0x10"}, "7m"),
             quiet=Case({"gleaner_store_durable": "1x10"}, "7m"),

@@ -1,10 +1,10 @@
-"""Webhooks: receivers that fail, take long, or are disabled."""
+"""Webhooks: receivers that fail, are slow, or are disabled."""
 
 from __future__ import annotations
 
 from alerts.model import Alert, Case, Group
 
-_GIVEN = 'gleaner_webhook_attempts_total{outcome="retry"}'
+_RETRY = 'gleaner_webhook_attempts_total{outcome="retry"}'
 _DELIVERED = 'gleaner_webhook_attempts_total{outcome="delivered"}'
 _SLOW = "gleaner_webhook_seconds_bucket"
 
@@ -20,11 +20,11 @@ GROUP = Group(
             severity="ticket",
             team="integration",
             summary="More than half of the webhook attempts fail.",
-            description="{{ $value | humanizePercentage }} of attempts. Each is tried again for days; receivers are told "
-            "apart in GET /v1/webhook-endpoints.",
+            description="{{ $value | humanizePercentage }} of attempts. Each is retried for days; GET "
+            "/v1/webhook-endpoints shows which receivers fail.",
             board="webhooks",
-            fires=Case({_GIVEN: "0+9x30", _DELIVERED: "0+1x30"}, "20m", value="90%"),
-            quiet=Case({_GIVEN: "0+1x30", _DELIVERED: "0+9x30"}, "20m"),
+            fires=Case({_RETRY: "0+9x30", _DELIVERED: "0+1x30"}, "20m", value="90%"),
+            quiet=Case({_RETRY: "0+1x30", _DELIVERED: "0+9x30"}, "20m"),
         ),
         Alert(
             name="GleanerWebhookReceiversSlow",
@@ -33,8 +33,8 @@ GROUP = Group(
             after="5m",
             severity="ticket",
             team="integration",
-            summary="Webhook receivers take long to answer.",
-            description="One attempt in ten takes {{ $value | humanizeDuration }} or more; at 15 s it counts as failed.",
+            summary="Webhook receivers are slow.",
+            description="One attempt in ten takes {{ $value | humanizeDuration }} or more; at 15 s an attempt fails.",
             board="webhooks",
             fires=Case(
                 {
@@ -62,7 +62,7 @@ GROUP = Group(
             severity="ticket",
             team="integration",
             summary="Webhook endpoints were disabled within the last hour.",
-            description="{{ $value | humanize }} get nothing now, for days of failures, a 410, or by their owner's wish.",
+            description="{{ $value | humanize }} endpoints receive no events, after days of failures, a 410, or by their owner.",
             board="webhooks",
             fires=Case({"gleaner_webhook_endpoints_disabled": "0x60 2x30"}, "80m", value="2"),
             quiet=Case({"gleaner_webhook_endpoints_disabled": "2x90"}, "80m"),

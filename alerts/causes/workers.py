@@ -1,4 +1,4 @@
-"""Workers that are not ready, restart, lose shards, or meet documents and memory they cannot bear; GPUs."""
+"""Workers that are not ready, restart, lose shards, fail on documents or run out of memory; GPUs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUP = Group(
             severity="ticket",
             team="ml",
             summary="Worker {{ $labels.instance }} is not ready.",
-            description="Its model is still loading or warming up, or it does not end its drain.",
+            description="Its model is still loading or warming up, or its drain does not end.",
             board="model",
             fires=Case({'gleaner_model_ready{instance="a:9102"}': "0x20"}, "12m", {"instance": "a:9102"}),
             quiet=Case({'gleaner_model_ready{instance="a:9102"}': "0x3 1x20"}, "12m"),
@@ -29,7 +29,7 @@ GROUP = Group(
             severity="page",
             team="ml",
             summary="Workers of {{ $labels.model }} cannot load their model.",
-            description="They end, are started again, and end. `gleaner models` says why.",
+            description="They restart again and again. `gleaner models` shows the reason.",
             board="model",
             of_store=True,
             fires=Case({f"gleaner_model_trouble{{{_M}}}": "1x10"}, "4m", _MODEL),
@@ -41,7 +41,7 @@ GROUP = Group(
             after="0m",
             severity="ticket",
             team="ml",
-            summary="Worker {{ $labels.instance }} starts again and again.",
+            summary="Worker {{ $labels.instance }} keeps restarting.",
             description="{{ $value | humanize }} times in 15 minutes: killed for memory, hung model calls, or a document "
             "that kills it.",
             board="resources",
@@ -59,8 +59,8 @@ GROUP = Group(
             after="0m",
             severity="ticket",
             team="platform",
-            summary="Workers lose shards they are working on.",
-            description="{{ $value | humanize }} in 15 minutes: they stall longer than a lease, or cannot reach the store.",
+            summary="Workers lose shards that they are running.",
+            description="{{ $value | humanize }} in 15 minutes: they stall for longer than a lease, or cannot reach Redis.",
             board="queue",
             of_store=True,
             fires=Case({"gleaner_leases_lost_total": "0+1x30"}, "20m", value="15"),
@@ -74,7 +74,7 @@ GROUP = Group(
             severity="ticket",
             team="ml",
             summary="Documents fail in the model with {{ $labels.code }}.",
-            description="{{ $value | humanize }} in 15 minutes. Each failed alone; find what they have in common.",
+            description="{{ $value | humanize }} in 15 minutes. Each failed when run alone; find what they have in common.",
             board="errors",
             fires=Case(
                 {'gleaner_documents_total{status="failed",code="worker_lost"}': "0+1x30"},
@@ -91,7 +91,7 @@ GROUP = Group(
             severity="ticket",
             team="ml",
             summary="Micro-batches do not fit the device's memory ({{ $labels.action }}).",
-            description="{{ $value | humanize }} times in 15 minutes. Each is repeated in halves; the budget is too large.",
+            description="{{ $value | humanize }} times in 15 minutes. Each is repeated in halves; reduce the token budget.",
             board="model",
             fires=Case({'gleaner_oom_total{action="split"}': "0+1x30"}, "20m", {"action": "split"}, "15"),
             quiet=Case({'gleaner_oom_total{action="split"}': "2x30"}, "20m"),
@@ -128,8 +128,8 @@ GROUP = Group(
             after="5m",
             severity="page",
             team="platform",
-            summary="GPU {{ $labels.gpu }} of {{ $labels.instance }} is hot.",
-            description="{{ $value | humanize }} degrees: it slows itself down, and may switch off.",
+            summary="GPU {{ $labels.gpu }} of {{ $labels.instance }} is too hot.",
+            description="{{ $value | humanize }} degrees Celsius: it throttles, and may switch off.",
             board="resources",
             fires=Case(
                 {'gleaner_gpu_temperature_celsius{instance="a",gpu="0"}': "90x9"},

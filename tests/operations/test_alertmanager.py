@@ -75,7 +75,7 @@ def test_a_cause_silences_its_consequences_and_nobody_elses(watched: Watched) ->
             post(*alerts, dead, {**dead, "cluster": ""}, ends=-1)
 
 
-@pytest.mark.parametrize("alert", list(generate.alerts()), ids=lambda alert: alert.name)
+@pytest.mark.parametrize("alert", list(generate.all_alerts()), ids=lambda alert: alert.name)
 def test_an_alert_reaches_those_it_is_for(tool: Tool, alert: generate.Alert) -> None:
     """Pages go to the level's receiver, tickets to the team's."""
     labels = {"team": "platform", "alertname": alert.name, **alert.labels()}

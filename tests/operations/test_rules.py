@@ -12,7 +12,7 @@ from alerts import generate, panels
 from jobs.observability.metrics import GatewayMetrics, UpkeepMetrics, WebhookMetrics, WorkerMetrics
 from tests.conftest import ROOT, Tool
 
-ALERTS = {alert.name: alert for alert in generate.alerts()}
+ALERTS = {alert.name: alert for alert in generate.all_alerts()}
 RUNBOOKS = ROOT / "docs" / "runbooks"
 SECTIONS = ("## Meaning", "## Impact", "## Diagnosis", "## Mitigation")
 OTHERS = re.compile(r"kube_|keda_|certmanager_|probe_ssl_|process_|up$|ALERTS$|gleaner_gpu_|gleaner_store_|python_")
@@ -25,7 +25,7 @@ def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_what_is_committed_is_what_the_code_says() -> None:
     """Rules, their tests and dashboards follow the code; `make alerts` writes them."""
-    written = generate.files()
+    written = generate.render_files()
     there = {
         str(path.relative_to(ROOT / "alerts"))
         for folder in ("rules", "tests", "dashboards")
@@ -94,7 +94,7 @@ def known_names() -> set[str]:
             shown |= {family.name + suffix for suffix in suffixes}
     source = "".join(path.read_text() for path in (ROOT / "jobs" / "observability" / "metrics").glob("*.py"))
     shown |= set(re.findall(r'"(gleaner_[a-z_]+)"', source))
-    for group in generate.groups().values():
+    for group in generate.rule_groups().values():
         shown |= set(group.recordings)
     return shown
 
@@ -109,6 +109,6 @@ def test_an_alert_reads_metrics_that_exist(name: str) -> None:
 
 def test_the_rules_of_a_release_can_point_elsewhere() -> None:
     """Runbook and dashboard addresses are one option each."""
-    written = generate.files(runbooks="https://wiki.corp/rb", grafana="https://g.corp/d")
+    written = generate.render_files(runbooks="https://wiki.corp/rb", grafana="https://g.corp/d")
     assert "https://wiki.corp/rb/GleanerRedisDown.md" in written["rules/store.yml"]
     assert "gleaner.example" not in "".join(written.values())

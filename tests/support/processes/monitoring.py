@@ -91,7 +91,7 @@ def monitoring(tool: Callable[[str], Path], directory: Path, receiver: str = "")
     port, other = free_port(), free_port()
     running = Monitoring(directory, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{other}" if receiver else "")
     (directory / "targets.yml").write_text("[]")
-    (directory / "rules.yml").write_text(generate.rules(generate.groups().values(), after="1s"))
+    (directory / "rules.yml").write_text(generate.render_rules(generate.rule_groups().values(), after="1s"))
     document: dict[str, Any] = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yml"],
