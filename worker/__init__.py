@@ -1,1 +1,1 @@
-"""The model side: intake -> windows -> micro-batch -> engine, and back."""
+"""The model side: claimed shard -> windows -> micro-batch -> engine, and back."""

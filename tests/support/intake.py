@@ -1,4 +1,4 @@
-"""An intake with all it needs in the test's own process: real ledger, micro-batcher and leases, no Celery."""
+"""A shard runner with all it needs in the process of the test: real ledger, micro-batcher and leases, no Celery."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class FlakyLedger(Ledger):
 
 @dataclass
 class InProcessWorker:
-    """An intake with everything it needs, in this process."""
+    """A shard runner with everything it needs, in this process."""
 
     client: redis.Redis
     store: FlakyLedger

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from queue import Queue
 from threading import Condition, RLock, Thread
 from time import monotonic
-from types import TracebackType
 from typing import Any, Self
 
 from jobs.schema import DocumentErrorCode
@@ -104,9 +103,7 @@ class MicroBatcher:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

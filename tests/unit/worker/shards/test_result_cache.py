@@ -3,7 +3,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -20,7 +20,6 @@ from tests.support.engine import SPEC, FakeEngine, FaultWord
 from tests.support.intake import InProcessWorker, running_worker
 from tests.support.ledger import CODEC, forget_memory
 from tests.support.processes.harness import wait_for
-from worker.protocols import ModelSpec
 from worker.shards.result_cache import QUIET_S, ResultCache
 
 SECRET = b"unknown to readers of Redis"
@@ -40,30 +39,19 @@ class Down(Ledger):
         raise LedgerUnavailableError(call.script)
 
 
-def make_cache(
-    store: Ledger,
-    metrics: WorkerMetrics | None = None,
-    *,
-    codec: Codec = CODEC,
-    ttl_s: float = 60,
-    secret: bytes = SECRET,
-    model: str = "gleaner-small",
-    spec: ModelSpec = SPEC,
-    sentence_pass: bool = True,
-    clock: Callable[[], float] = lambda: 1.0,
-) -> ResultCache:
+def make_cache(store: Ledger, metrics: WorkerMetrics | None = None, **overrides: Any) -> ResultCache:
     """Return a cache."""
-    return ResultCache(
-        store,
-        codec,
-        ttl_s,
-        secret=secret,
-        model=model,
-        spec=spec,
-        sentence_pass=sentence_pass,
-        metrics=metrics or WorkerMetrics(CollectorRegistry()),
-        clock=clock,
-    )
+    defaults: dict[str, Any] = {
+        "codec": CODEC,
+        "ttl_s": 60,
+        "secret": SECRET,
+        "model": "gleaner-small",
+        "spec": SPEC,
+        "sentence_pass": True,
+        "clock": lambda: 1.0,
+    }
+    metrics = metrics or WorkerMetrics(CollectorRegistry())
+    return ResultCache(store, metrics=metrics, **defaults | overrides)
 
 
 def count_lookups(metrics: WorkerMetrics) -> dict[str, float]:
