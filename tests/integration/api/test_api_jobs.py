@@ -349,7 +349,7 @@ async def test_a_removed_job_s_events_are_cut(api: Api) -> None:
     from gateway.http.middleware import StreamAbortedError
     from jobs.api_keys import Role
 
-    stream = events._events(services, Caller("k", "acme", Role.VIEWER), job_id, 0)
+    stream = events._stream_events(services, Caller("k", "acme", Role.VIEWER), job_id, 0)
     assert (await anext(stream)).startswith(b"retry:")
     await api.client.delete(f"/v1/jobs/{job_id}")
     with pytest.raises(StreamAbortedError, match="job_purged"):
