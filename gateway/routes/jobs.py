@@ -7,7 +7,7 @@ from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BaseModel, Field
 from starlette.responses import Response
 
 from gateway.access.auth import LIST_COST, Caller, require
@@ -31,6 +31,16 @@ from jobs.schema import JobStatus
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
+
+
+class JobsQuery(BaseModel):
+    """Query of `list_jobs`."""
+
+    status: list[JobStatus] | None = Field(None, description="Only jobs with one of these statuses.")
+    created_after: AwareDatetime | None = Field(None, description="Only jobs created after this time.")
+    cursor: str | None = Field(None, description="The previous page's `next_cursor`.")
+    limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="Most jobs per page.")
+
 
 submitting = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -113,19 +123,16 @@ async def _wait_for_accepted(
 async def list_jobs(
     services: ServicesDep,
     caller: Annotated[Caller, Depends(require(Role.VIEWER, cost=LIST_COST))],
-    status: Annotated[list[JobStatus] | None, Query(description="Only jobs with one of these statuses.")] = None,
-    created_after: Annotated[AwareDatetime | None, Query(description="Only jobs created after this time.")] = None,
-    cursor: Annotated[str | None, Query(description="The previous page's `next_cursor`.")] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Most jobs per page.")] = DEFAULT_LIMIT,
+    query: Annotated[JobsQuery, Query()],
 ) -> Response:
     """List your tenant's jobs, newest first; a cursor stays valid while jobs come and go."""
     page = await services.ledger.run(
         ledger.list_jobs(
             caller.tenant,
-            limit,
-            created_after=None if created_after is None else to_epoch_ms(created_after),
-            behind=cursors.decode_job_cursor(cursor),
-            statuses=frozenset(status or ()),
+            query.limit,
+            created_after=None if query.created_after is None else to_epoch_ms(query.created_after),
+            behind=cursors.decode_job_cursor(query.cursor),
+            statuses=frozenset(query.status or ()),
         )
     )
     jobs = b",".join(job_json(job, decode_metadata(services.codec, job)) for job in page.jobs)

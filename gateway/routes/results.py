@@ -9,6 +9,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from gateway.access.auth import LIST_COST, Caller, require
@@ -39,6 +40,22 @@ class CsvCells(StrEnum):
 
     safe = "safe"
     raw = "raw"
+
+
+class ResultsQuery(BaseModel):
+    """Query of `get_results`."""
+
+    cursor: str | None = Field(None, description="The previous page's `next_cursor`.")
+    limit: int | None = Field(
+        None, ge=1, le=MAX_LIMIT, description="Most results; by default 100 per page, or all in a stream."
+    )
+    status: list[DocumentStatus] | None = Field(None, description="Only results with this status.")
+    csv: CsvCells = Field(
+        CsvCells.safe,
+        description="CSV only: `safe` puts `'` before a text that a spreadsheet would run as a formula (it "
+        "begins with `=`, `+`, `-`, `@`, a tab or a line break), `raw` leaves texts unchanged.",
+    )
+    bom: bool = Field(False, description="CSV only: begin with a byte order mark, which Excel needs.")
 
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -77,34 +94,21 @@ async def get_results(
     services: ServicesDep,
     caller: Annotated[Caller, Depends(require(Role.VIEWER, cost=_page_cost))],
     job_id: JobId,
-    cursor: Annotated[str | None, Query(description="The previous page's `next_cursor`.")] = None,
-    limit: Annotated[
-        int | None,
-        Query(ge=1, le=MAX_LIMIT, description="Most results; by default 100 per page, or all in a stream."),
-    ] = None,
-    status: Annotated[list[DocumentStatus] | None, Query(description="Only results with this status.")] = None,
-    csv: Annotated[
-        CsvCells,
-        Query(
-            description="CSV only: `safe` puts `'` before a text that a spreadsheet would run as a formula (it "
-            "begins with `=`, `+`, `-`, `@`, a tab or a line break), `raw` leaves texts unchanged."
-        ),
-    ] = CsvCells.safe,
-    bom: Annotated[bool, Query(description="CSV only: begin with a byte order mark, which Excel needs.")] = False,
+    query: Annotated[ResultsQuery, Query()],
 ) -> Response:
     """Return finished documents in input order without gaps, also while the job runs."""
-    start, statuses = cursors.decode_result_cursor(cursor), frozenset(status or ())
+    start, statuses = cursors.decode_result_cursor(query.cursor), frozenset(query.status or ())
     kind = choose_media_type(request.headers.get("accept", ""), JSON, NDJSON, CSV)
     if kind == JSON:
-        page = ReadOptions(encode_json, start, limit or DEFAULT_LIMIT, statuses, separator=b",", paged=True)
+        page = ReadOptions(encode_json, start, query.limit or DEFAULT_LIMIT, statuses, separator=b",", paged=True)
         reader = ResultsReader(services, caller, job_id, page)
         return await results_response(
             reader, b'{"data":[', _encode_page_end, slot=services.streams.hold_slot(caller)
         )
-    encode = partial(encode_csv_rows, safe=csv is CsvCells.safe) if kind == CSV else encode_ndjson_line
-    stream = ReadOptions(encode, start, limit or services.settings.max_ndjson_documents, statuses)
+    encode = partial(encode_csv_rows, safe=query.csv is CsvCells.safe) if kind == CSV else encode_ndjson_line
+    stream = ReadOptions(encode, start, query.limit or services.settings.max_ndjson_documents, statuses)
     reader = ResultsReader(services, caller, job_id, stream)
-    head = (BOM if bom else b"") + CSV_HEADER if kind == CSV else b""
+    head = (BOM if query.bom else b"") + CSV_HEADER if kind == CSV else b""
     with ExitStack() as stack:
         stack.enter_context(services.streams.hold_slot(caller))
         first = await reader.read_first()

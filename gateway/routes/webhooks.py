@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import Response
 
 from gateway.access.auth import LIST_COST, Caller, require
@@ -60,6 +60,14 @@ EndpointId = Annotated[str, Path(max_length=64, description="An endpoint's id.",
 DeliveryId = Annotated[str, Path(max_length=64, description="A delivery's id.", examples=["dlv_2fd4e1c67a2d28fc"])]
 
 _BODY = openapi.BODY
+
+
+class DeliveriesQuery(BaseModel):
+    """Query of `list_webhook_deliveries`."""
+
+    status: Literal["pending", "delivered", "failed"] | None = Field(None, description="Only with this status.")
+    cursor: str | None = Field(None, description="The previous page's `next_cursor`.")
+    limit: int = Field(50, ge=1, le=200, description="Most deliveries per page.")
 
 
 def _describe_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
@@ -203,17 +211,13 @@ async def list_webhook_deliveries(
     services: ServicesDep,
     caller: Lister,
     endpoint_id: EndpointId,
-    status: Annotated[
-        Literal["pending", "delivered", "failed"] | None, Query(description="Only with this status.")
-    ] = None,
-    cursor: Annotated[str | None, Query(description="The previous page's `next_cursor`.")] = None,
-    limit: Annotated[int, Query(ge=1, le=200, description="Most deliveries per page.")] = 50,
+    query: Annotated[DeliveriesQuery, Query()],
 ) -> DeliveriesBody:
     """List past and pending deliveries of an endpoint, newest first, with every attempt; kept for seven days."""
-    start = cursors.decode_delivery_cursor(cursor)
+    start = cursors.decode_delivery_cursor(query.cursor)
     await services.endpoints.get(caller.tenant, endpoint_id)
     page = await services.ledger.run(
-        webhooks.list_deliveries(endpoint_id, start, limit, None if status is None else _STATES[status])
+        webhooks.list_deliveries(endpoint_id, start, query.limit, _STATES[query.status] if query.status else None)
     )
     return DeliveriesBody(
         data=[build_delivery_body(services.codec, delivery) for delivery in page.deliveries],
