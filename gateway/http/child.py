@@ -31,12 +31,12 @@ def main(config: ChildConfig) -> int:
     settings = GatewaySettings()
     logs.configure_logging(settings, "gateway", place=config.number)
     multiprocess.store_in_files(config.folder, str(config.number))
-    line = socket.socket(fileno=config.line)
+    heartbeats = socket.socket(fileno=config.heartbeat_fd)
 
     async def send_heartbeat() -> None:
         """Send a heartbeat to the parent; the first one means that the API is served."""
         with contextlib.suppress(OSError):
-            line.send(b".", socket.MSG_DONTWAIT)
+            heartbeats.send(b".", socket.MSG_DONTWAIT)
 
     try:
         app = create_app(settings, GatewayMetrics(CollectorRegistry()))
@@ -45,14 +45,16 @@ def main(config: ChildConfig) -> int:
         return 1
     server = Server(settings, app, callback_notify=send_heartbeat, timeout_notify=HEARTBEAT_S)
     overdue_s = settings.shutdown_grace_s + OVERDUE_S
-    watchdog = Thread(target=_exit_with_parent, args=(line, config.folder, overdue_s), name="parent", daemon=True)
+    watchdog = Thread(
+        target=_exit_with_parent, args=(heartbeats, config.folder, overdue_s), name="parent", daemon=True
+    )
     watchdog.start()
-    server.run([socket.socket(fileno=number) for number in config.listening])
+    server.run([socket.socket(fileno=number) for number in config.listener_fds])
     return 0 if server.started else 1
 
 
-def _exit_with_parent(line: socket.socket, folder: Path, overdue_s: float) -> None:
-    line.recv(1)  # the parent sends nothing: this returns when its end closes, however it died
+def _exit_with_parent(parent_end: socket.socket, folder: Path, overdue_s: float) -> None:
+    parent_end.recv(1)  # the parent sends nothing: this returns when its end closes, however it died
     log.warning("gateway.parent_gone")
     shutil.rmtree(folder, ignore_errors=True)  # in the parent's place; open files stay usable
     os.kill(os.getpid(), signal.SIGTERM)

@@ -45,16 +45,16 @@ class ChildConfig(BaseModel):
 
     Attributes:
         number: its number, from 0.
-        line: file descriptor on which it sends a byte every `HEARTBEAT_S`; it closes when the parent ends.
-        listening: file descriptors of the sockets it accepts from.
+        heartbeat_fd: file descriptor on which it sends a byte every `HEARTBEAT_S`; it closes when the parent ends.
+        listener_fds: file descriptors of the sockets it accepts from.
         folder: folder of the metrics files.
     """
 
     model_config = ConfigDict(frozen=True)
 
     number: int
-    line: int
-    listening: tuple[int, ...]
+    heartbeat_fd: int
+    listener_fds: tuple[int, ...]
     folder: Path
 
 
@@ -180,9 +180,11 @@ class ProcessSupervisor:
         self._update_serving_metric()
         return child
 
-    async def _spawn_child(self, number: int, line: socket.socket) -> asyncio.subprocess.Process:
-        listening = tuple(listener.fileno() for listener in self._listening)
-        config = ChildConfig(number=number, line=line.fileno(), listening=listening, folder=self._folder)
+    async def _spawn_child(self, number: int, heartbeats: socket.socket) -> asyncio.subprocess.Process:
+        listener_fds = tuple(listener.fileno() for listener in self._listening)
+        config = ChildConfig(
+            number=number, heartbeat_fd=heartbeats.fileno(), listener_fds=listener_fds, folder=self._folder
+        )
         environment = dict(os.environ)
         if self._settings.log_file:  # processes that rotate one file would lose each other's lines
             log_file = Path(self._settings.log_file)
@@ -191,7 +193,7 @@ class ProcessSupervisor:
             *(sys.executable, "-m", "gateway.http.child", config.model_dump_json()),
             env=environment,
             stdin=subprocess.DEVNULL,
-            pass_fds=(config.line, *listening),
+            pass_fds=(config.heartbeat_fd, *listener_fds),
             start_new_session=True,  # a terminal's Ctrl-C is for the parent; children would count it twice
         )
 
