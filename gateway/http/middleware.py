@@ -194,7 +194,6 @@ def _choose_request_id(scope: Scope) -> str:
 
 
 def _path_and_query(scope: Scope) -> str:
-    """Return path and query as sent."""
     path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
     query: bytes = scope["query_string"]
     return (path + b"?" + query if query else path).decode("latin-1")

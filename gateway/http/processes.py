@@ -162,7 +162,6 @@ class ProcessSupervisor:
         return 0
 
     async def _run_child(self, number: int) -> _Child:
-        """Start a child and wait for its end."""
         ours, theirs = socket.socketpair()
         with theirs:
             child = self._children[number] = _Child(await self._spawn_child(number, theirs), time.monotonic())
@@ -198,7 +197,6 @@ class ProcessSupervisor:
         )
 
     async def _kill_overdue_children(self) -> None:
-        """Kill children that are silent, or have not drained in time."""
         while True:
             self._checked_at = now = time.monotonic()
             for child in self._children.values():

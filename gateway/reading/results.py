@@ -132,7 +132,6 @@ class ResultsReader:
                 raise
 
     async def _recheck_key(self) -> None:
-        """Check every `CHECK_EVERY_S` that the key is still valid."""
         now = monotonic()
         if now - self._checked_at >= CHECK_EVERY_S:
             self._checked_at = now

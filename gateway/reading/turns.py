@@ -107,7 +107,6 @@ class Turns:
         self._serve_waiting()
 
     def _serve_waiting(self) -> None:
-        """Grant every turn that can be granted."""
         while self._serve_next():
             pass
 

@@ -59,8 +59,6 @@ Recoverer = Annotated[Caller, Depends(require(Role.SUBMITTER, cost=LIST_COST))]
 EndpointId = Annotated[str, Path(max_length=64, description="An endpoint's id.", examples=["ep_0af7651916cd43dd"])]
 DeliveryId = Annotated[str, Path(max_length=64, description="A delivery's id.", examples=["dlv_2fd4e1c67a2d28fc"])]
 
-_BODY = openapi.BODY
-
 
 class DeliveriesQuery(BaseModel):
     """Query of `list_webhook_deliveries`."""
@@ -81,7 +79,7 @@ def _describe_body(model: type[BaseModel], *, required: bool = True) -> dict[str
     operation_id="create_webhook_endpoint",
     summary="Register an endpoint",
     status_code=201,
-    responses=openapi.error_responses(*_BODY, "webhook_url_forbidden", "quota_exceeded"),
+    responses=openapi.error_responses(*openapi.BODY, "webhook_url_forbidden", "quota_exceeded"),
     openapi_extra=_describe_body(EndpointIn),
 )
 async def create_webhook_endpoint(request: Request, services: ServicesDep, caller: Submitter) -> EndpointWithSecret:
@@ -124,7 +122,7 @@ async def get_webhook_endpoint(services: ServicesDep, caller: Viewer, endpoint_i
     "/{endpoint_id}",
     operation_id="update_webhook_endpoint",
     summary="Change an endpoint",
-    responses=openapi.error_responses(*_BODY, "endpoint_not_found", "webhook_url_forbidden"),
+    responses=openapi.error_responses(*openapi.BODY, "endpoint_not_found", "webhook_url_forbidden"),
     openapi_extra=_describe_body(EndpointPatch),
 )
 async def update_webhook_endpoint(
@@ -169,7 +167,7 @@ async def delete_webhook_endpoint(services: ServicesDep, caller: Submitter, endp
     "/{endpoint_id}/rotate-secret",
     operation_id="rotate_webhook_secret",
     summary="Change the secret",
-    responses=openapi.error_responses(*_BODY, "endpoint_not_found"),
+    responses=openapi.error_responses(*openapi.BODY, "endpoint_not_found"),
     openapi_extra=_describe_body(RotateIn, required=False),
 )
 async def rotate_webhook_secret(
@@ -230,7 +228,7 @@ async def list_webhook_deliveries(
     operation_id="recover_webhook_deliveries",
     summary="Retry failed deliveries",
     status_code=202,
-    responses=openapi.error_responses(*_BODY, "endpoint_not_found", "endpoint_disabled"),
+    responses=openapi.error_responses(*openapi.BODY, "endpoint_not_found", "endpoint_disabled"),
     openapi_extra=_describe_body(RecoverIn),
 )
 async def recover_webhook_deliveries(
