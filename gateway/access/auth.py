@@ -14,24 +14,11 @@ from urllib.parse import urlsplit
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from gateway.access.rate_limits import Caller
+from gateway.access.rate_limits import Caller as Caller
 from gateway.http.problems import Problem
 from gateway.http.services import Services, ServicesDep
 from jobs.api_keys import KeyRecord, KeyRing, KeysStaleError, Role
 from jobs.ledger import LedgerUnavailableError
-
-__all__ = [
-    "CSRF_HEADER",
-    "LIST_COST",
-    "LOCAL_TENANT",
-    "QUERY",
-    "RATE_LIMIT_STATUSES",
-    "Caller",
-    "Require",
-    "key_in_headers",
-    "recheck_caller",
-    "require",
-]
 
 log = logging.getLogger(__name__)
 
@@ -113,14 +100,11 @@ class Require:
         if record is None:
             await _count_bad_key(request, services)
             raise Problem("unauthenticated", "the API key is unknown, expired or revoked", headers=_CHALLENGE)
-        self._check_role(record)
-        return Caller(record.key_id, record.tenant, record.role, record.limits, record.sha256, session)
-
-    def _check_role(self, record: KeyRecord) -> None:
         if not record.role.includes(self.role):
             raise Problem(
                 "forbidden", f"this needs a key of role {self.role}; the role of this key is {record.role}"
             )
+        return Caller(record.key_id, record.tenant, record.role, record.limits, record.sha256, session)
 
 
 def require(role: Role, *, submits: bool = False, cost: Cost = 1) -> Require:

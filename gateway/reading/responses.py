@@ -104,12 +104,7 @@ async def results_response(
 ) -> Response:
     """Return JSON with the results between `head` and `end`: at once if they are small, else as a stream.
 
-    Args:
-        reader: reads the results.
-        head: the JSON before the results.
-        end: returns the JSON after the results.
-        headers: additional headers.
-        slot: open while a stream lasts, to count it.
+    `slot` counts a stream until it ends.
 
     Raises:
         Problem: job_not_found or job_purged; rate_limited by `slot`.

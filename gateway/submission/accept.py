@@ -35,12 +35,7 @@ async def accept_job(
 ) -> AcceptedJob:
     """Read, check and create the job of a request.
 
-    Args:
-        request: the unread request.
-        services: of the process.
-        caller: sender of the request.
-        on_bad_line: NDJSON only: a line that is not a document rejects the job, or becomes a failed document.
-        watch: for POST /v1/extract: gets the end of the job in this very request.
+    With `watch`, of POST /v1/extract: the request waits for the end of the job itself.
 
     Raises:
         Problem: the request is not valid, or there is no capacity for it.

@@ -128,8 +128,11 @@ async def create_once(
     services: Services,
     context: SubmissionContext,
     create: Callable[[SubmissionContext], Awaitable[AcceptedJob]],
+    read_sha: Callable[[], Awaitable[str]] | None = None,
 ) -> AcceptedJob:
     """Return the job that the same Idempotency-Key created, or call `create` with the claimed key.
+
+    The hash of a stream's body is only needed for a key that was used before: `read_sha` then reads the body.
 
     Raises:
         Problem: raised by `create`, or as `replayed_response`.
@@ -139,10 +142,19 @@ async def create_once(
     if key is None:
         return await create(context)
     claim = await services.ledger.run(claim_key(tenant, key))
+    if claim.kind is ledger.IdempotencyOutcome.KNOWN and read_sha is not None:
+        key = replace(key, body_sha=await read_sha())
+        claim = await services.ledger.run(claim_key(tenant, key))
+        create = _refuse_expired_key
     if (replay := replayed_response(services, tenant, key, claim)) is not None:
         return replay
     async with release_key_on_error(services, tenant, key):
         return await create(replace(context, key=replace(key, claimed_at_ms=claim.now)))
+
+
+async def _refuse_expired_key(_: SubmissionContext) -> AcceptedJob:
+    detail = "the Idempotency-Key has just expired; send the request again"
+    raise Problem("idempotency_in_progress", detail, headers={"Retry-After": "1"})
 
 
 def claim_key(tenant: str, key: IdempotencyKey) -> ledger.Call[IdempotencyClaim]:

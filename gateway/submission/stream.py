@@ -10,6 +10,7 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from fastapi import Request
 
@@ -22,15 +23,13 @@ from gateway.submission.create import (
     AcceptedJob,
     SubmissionContext,
     claim_key,
+    create_once,
     create_staged_job,
     new_job_id,
-    release_key_on_error,
-    replayed_response,
 )
 from gateway.submission.headers import IdempotencyKey, body_limits, hash_idempotency_key, trace_context
 from gateway.submission.ndjson import NdjsonReader, OnBadLine
 from gateway.submission.staging import Staging, open_stage
-from jobs import ledger
 from jobs.schema import Document
 
 _CHUNK_BYTES = 128 * 1024
@@ -53,20 +52,15 @@ async def accept_upload(
     reader = NdjsonReader(services.settings, on_bad_line)
     context = SubmissionContext(caller, None, trace_context(request))
     key_hash = hash_idempotency_key(request)
-    if key_hash is None:
-        return await _stage_and_create(services, context, body, reader)
-    key = IdempotencyKey(key_hash, "", secrets.token_hex(16))
-    claim = await services.ledger.run(claim_key(caller.tenant, key))
-    if claim.kind is ledger.IdempotencyOutcome.KNOWN:
-        return await _replay_upload(services, caller.tenant, body, key)
-    replayed_response(services, caller.tenant, key, claim)
-    async with release_key_on_error(services, caller.tenant, key):
-        context = replace(context, key=replace(key, claimed_at_ms=claim.now))
-        return await _stage_and_create(services, context, body, reader)
+    if key_hash is not None:
+        context = replace(context, key=IdempotencyKey(key_hash, "", secrets.token_hex(16)))
+    return await create_once(
+        services, context, partial(_stage_and_create, services, body, reader), body.read_to_end
+    )
 
 
 async def _stage_and_create(
-    services: Services, context: SubmissionContext, body: _HashedBody, reader: NdjsonReader
+    services: Services, body: _HashedBody, reader: NdjsonReader, context: SubmissionContext
 ) -> AcceptedJob:
     caller, key = context.caller, context.key
     renewals = () if key is None else (claim_key(caller.tenant, key),)
@@ -79,7 +73,7 @@ async def _stage_and_create(
                 await _stage_documents(staging, reader, await _parse_chunk(reservation, reader, body, chunk))
             await _stage_documents(staging, reader, await asyncio.to_thread(reader.finish))
         except Problem:
-            await body.drain()
+            await body.chunks.drain()
             raise
         await staging.finish()
         if reader.head is None:
@@ -95,8 +89,8 @@ async def _parse_chunk(
     reservation: Reservation, reader: NdjsonReader, body: _HashedBody, chunk: bytes
 ) -> list[Document]:
     """Return the documents that end in a chunk; reserve memory for the rest, and parse long lines one at a time."""
-    if body.size() > FREE_BYTES:
-        await reservation.resize(reader.memory_bytes() + len(chunk) + body.window_bytes() + _STAGING_BYTES)
+    if body.chunks.size > FREE_BYTES:
+        await reservation.resize(reader.memory_bytes() + len(chunk) + body.chunks.window_bytes() + _STAGING_BYTES)
     if reader.line_bytes() + len(chunk) <= LARGE_BYTES:
         return await asyncio.to_thread(reader.feed, chunk)
     async with reservation.parsing_turn():
@@ -109,27 +103,11 @@ async def _stage_documents(staging: Staging, reader: NdjsonReader, documents: Se
     await staging.add_documents(documents)
 
 
-async def _replay_upload(services: Services, tenant: str, body: _HashedBody, key: IdempotencyKey) -> AcceptedJob:
-    """Return the first response to the key, if the body is the same."""
-    async for _ in body.read_chunks():
-        pass
-    claim = await services.ledger.run(claim_key(tenant, replace(key, body_sha=body.hexdigest())))
-    replay = replayed_response(services, tenant, key, claim)
-    if replay is None:
-        await services.ledger.run(ledger.release_idempotency_key(tenant, key.key_hash, key.nonce))
-        raise Problem(
-            "idempotency_in_progress",
-            "the Idempotency-Key has just expired; send the request again",
-            headers={"Retry-After": "1"},
-        )
-    return replay
-
-
 class _HashedBody:
     """The request's body in chunks of about `_CHUNK_BYTES`, and its hash."""
 
     def __init__(self, request: Request, services: Services, on_bad_line: OnBadLine) -> None:
-        self._chunks = BodyChunks(request, body_limits(services.settings, services.settings.max_ndjson_bytes))
+        self.chunks = BodyChunks(request, body_limits(services.settings, services.settings.max_ndjson_bytes))
         self._hash = hashlib.sha256(f"{request.url.path}\n{on_bad_line}\n".encode())
 
     async def read_chunks(self) -> AsyncIterator[bytes]:
@@ -140,7 +118,7 @@ class _HashedBody:
         """
         # The first chunk is small: many uploads may wait at the same time until memory is reserved for them.
         buffer, size = bytearray(), FREE_BYTES
-        async for chunk in self._chunks:
+        async for chunk in self.chunks:
             self._hash.update(chunk)
             buffer += chunk
             if len(buffer) >= size:
@@ -148,17 +126,11 @@ class _HashedBody:
                 yield full
         yield bytes(buffer)
 
-    async def drain(self) -> None:
-        """Read the rest for a while, as `BodyChunks.drain`."""
-        await self._chunks.drain()
-
-    def size(self) -> int:
-        """Return the number of bytes read."""
-        return self._chunks.size
-
-    def window_bytes(self) -> int:
-        """Return the bytes that the decompressor buffers."""
-        return self._chunks.window_bytes()
+    async def read_to_end(self) -> str:
+        """Read the body and return its hash."""
+        async for _ in self.read_chunks():
+            pass
+        return self.hexdigest()
 
     def hexdigest(self) -> str:
         """Return the hash of the bytes read, the path and `on_bad_line`."""
