@@ -1,4 +1,4 @@
-"""Writes what is derived from the chart: `make chart-sync`; `--check` says what would change and fails.
+"""Write the files that are derived from the chart: `make chart-sync`; `--check` lists outdated files and fails.
 
 values.yaml (its comments) and the settings classes -> values.schema.json and README.md; alerts/ -> the chart's
 files/, because Helm reads only inside a chart; docs/reference/security-redis.md and deploy/valkey/start.sh -> its
@@ -44,7 +44,7 @@ KEY = re.compile(r"^(?P<indent> *)(?P<name>[\w.-]+):(?: +(?P<value>.*))?$")
 
 @dataclass
 class Value:
-    """One documented value: where it is, what it means, and what may be put there."""
+    """A documented value: its path, its meaning and its allowed values."""
 
     path: tuple[str, ...]
     doc: str = ""
@@ -52,24 +52,26 @@ class Value:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-def settings_of(name: str) -> dict[str, Any]:
-    """Settings that the values of one process may name, the shared ones too, as JSON schema properties."""
+def list_settings(name: str) -> dict[str, Any]:
+    """Return the settings that the values of one process may set, shared ones included, as JSON schema."""
     cls = CLASSES[name]
-    schema = cls.model_json_schema()["properties"]
-    found = {}
+    properties = cls.model_json_schema()["properties"]
+    settings = {}
     for key in sorted(set(cls.model_fields) - BY_TEMPLATE - SECRET):
-        described = {k: v for k, v in schema[key].items() if k in ("description", "type", "enum", "items", *BOUNDS)}
-        if "type" not in described and "anyOf" in schema[key]:
+        described = {
+            k: v for k, v in properties[key].items() if k in ("description", "type", "enum", "items", *BOUNDS)
+        }
+        if "type" not in described and "anyOf" in properties[key]:
             described["type"] = "string"
-        found[key] = described
-    return found
+        settings[key] = described
+    return settings
 
 
 BOUNDS = ("minimum", "maximum", "exclusiveMinimum")
 
 
-def documented(text: str) -> Iterator[Value]:
-    """Every key of values.yaml with the comments above it."""
+def parse_values(text: str) -> Iterator[Value]:
+    """Yield every key of values.yaml with the comments above it."""
     stack: list[tuple[int, str]] = []
     doc, kind, more = "", "plain", {}
     opaque: int | None = None
@@ -93,49 +95,49 @@ def documented(text: str) -> Iterator[Value]:
             doc, kind, more = "", "plain", {}
 
 
-def schema(values: dict[str, Any], notes: dict[tuple[str, ...], Value]) -> dict[str, Any]:
-    """values.schema.json: nothing that values.yaml does not have, and of the type it has there."""
-    top = _schema((), values, notes)
+def build_schema(values: dict[str, Any], notes: dict[tuple[str, ...], Value]) -> dict[str, Any]:
+    """Return values.schema.json: only the keys of values.yaml, with the types they have there."""
+    top = _build_schema((), values, notes)
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart gleaner", **top}
 
 
-def _schema(path: tuple[str, ...], value: Any, notes: dict[tuple[str, ...], Value]) -> dict[str, Any]:
+def _build_schema(path: tuple[str, ...], value: Any, notes: dict[tuple[str, ...], Value]) -> dict[str, Any]:
     note = notes.get(path, Value(path))
-    found: dict[str, Any] = {"description": note.doc} if note.doc else {}
+    schema: dict[str, Any] = {"description": note.doc} if note.doc else {}
     kind, _, name = note.kind.partition(" ")
     if kind == "settings":
-        return {**found, "type": "object", "additionalProperties": False, "properties": settings_of(name)}
+        return {**schema, "type": "object", "additionalProperties": False, "properties": list_settings(name)}
     if kind == "models":
         return {
-            **found,
+            **schema,
             "type": "object",
             "minProperties": 1,
             "propertyNames": NAME,
-            "additionalProperties": _worker(notes),
+            "additionalProperties": _worker_schema(notes),
         }
     if kind == "splits":
         weights = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "integer", "minimum": 0}}
-        return {**found, "type": "object", "propertyNames": NAME, "additionalProperties": weights}
+        return {**schema, "type": "object", "propertyNames": NAME, "additionalProperties": weights}
     if kind == "open":
-        return {**found, "type": "array" if isinstance(value, list) else "object"}
+        return {**schema, "type": "array" if isinstance(value, list) else "object"}
     if isinstance(value, dict):
-        properties = {key: _schema((*path, key), item, notes) for key, item in value.items()}
-        return {**found, "type": "object", "additionalProperties": False, "properties": properties}
+        properties = {key: _build_schema((*path, key), item, notes) for key, item in value.items()}
+        return {**schema, "type": "object", "additionalProperties": False, "properties": properties}
     names = {bool: "boolean", int: "integer", str: "string", list: "array"}
-    found = {**found, "type": names[type(value)], **note.more}
-    return {k: v for k, v in found.items() if not (k == "type" and "enum" in found)}
+    schema = {**schema, "type": names[type(value)], **note.more}
+    return {k: v for k, v in schema.items() if not (k == "type" and "enum" in schema)}
 
 
-def _worker(notes: dict[tuple[str, ...], Value]) -> dict[str, Any]:
+def _worker_schema(notes: dict[tuple[str, ...], Value]) -> dict[str, Any]:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    return _schema(("worker",), values["worker"], notes)
+    return _build_schema(("worker",), values["worker"], notes)
 
 
-def readme(values: dict[str, Any], notes: list[Value]) -> str:
-    """The chart's README: how to install it, then every value."""
+def build_readme(values: dict[str, Any], notes: list[Value]) -> str:
+    """Return the chart's README: how to install it, then every value."""
     rows = []
     for note in notes:
-        value = _at(values, note.path)
+        value = _value_at(values, note.path)
         if note.kind == "plain" and isinstance(value, dict) and value:
             continue
         shown = json.dumps(value, ensure_ascii=False)
@@ -147,17 +149,17 @@ def readme(values: dict[str, Any], notes: list[Value]) -> str:
     return lead + "\n## Values\n\n| Value | Default | Meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
-def _at(values: Any, path: tuple[str, ...]) -> Any:
+def _value_at(values: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         values = values[name]
     return values
 
 
-def keda_manifests() -> dict[str, str]:
-    """keda/*.yaml: what the chart makes by default of the objects that KEDA reads."""
+def render_keda_manifests() -> dict[str, str]:
+    """Return keda/*.yaml: the objects that KEDA reads, as the chart renders them by default."""
     with helm.Chart.load(str(CHART)) as chart:
         rendered = chart.render({}, name="gleaner", namespace="gleaner")
-    found = {}
+    manifests = {}
     head = "# Written by `make chart-sync` from charts/gleaner with its defaults; edit the chart.\n"
     for text in rendered.values():
         for document in text.split("\n---"):
@@ -166,16 +168,16 @@ def keda_manifests() -> dict[str, str]:
                 name = re.search(r"^  name: (\S+)$", document, re.MULTILINE)
                 assert name
                 file = f"{kind[1].lower()}-{name[1].removeprefix('gleaner-')}.yaml"
-                found[file] = head + _tidy(document)
-    return found
+                manifests[file] = head + _strip_blank_lines(document)
+    return manifests
 
 
-def _tidy(document: str) -> str:
+def _strip_blank_lines(document: str) -> str:
     lines = document.strip().removeprefix("---").strip().splitlines()
     return "\n".join(line for line in lines if line.strip()) + "\n"
 
 
-def documented_users() -> str:
+def read_documented_users() -> str:
     """Return the store's users as docs/reference/security-redis.md has them, one per line.
 
     Raises:
@@ -188,19 +190,20 @@ def documented_users() -> str:
     return block[1]
 
 
-def wanted() -> dict[Path, str]:
-    """Every derived file and what it should be."""
+def derive_files() -> dict[Path, str]:
+    """Return every derived file with its expected content."""
     text = (CHART / "values.yaml").read_text()
     values = yaml.safe_load(text)
-    notes = list(documented(text))
+    notes = list(parse_values(text))
     by_path = {note.path: note for note in notes}
     files = {
-        CHART / "values.schema.json": json.dumps(schema(values, by_path), indent=1, ensure_ascii=False) + "\n",
-        CHART / "README.md": readme(values, notes),
+        CHART / "values.schema.json": json.dumps(build_schema(values, by_path), indent=1, ensure_ascii=False)
+        + "\n",
+        CHART / "README.md": build_readme(values, notes),
     }
     start = (ROOT / "deploy" / "valkey" / "start.sh").read_text()
-    files[CHART / "files" / "valkey" / "start.sh"] = start.replace("@USERS@", documented_users())
-    files |= {ROOT / "keda" / name: manifest for name, manifest in keda_manifests().items()}
+    files[CHART / "files" / "valkey" / "start.sh"] = start.replace("@USERS@", read_documented_users())
+    files |= {ROOT / "keda" / name: manifest for name, manifest in render_keda_manifests().items()}
     alerts = ROOT / "alerts"
     for path in sorted(alerts.glob("rules/*.yml")):
         files[CHART / "files" / "alerts" / path.name] = path.read_text()
@@ -209,30 +212,30 @@ def wanted() -> dict[Path, str]:
     return files
 
 
-def stale() -> list[Path]:
-    """Files under the chart's files/ and keda/ that nothing stands behind any more."""
-    expected = wanted()
+def find_stale() -> list[Path]:
+    """Return files under the chart's files/ and keda/ that are no longer derived from anything."""
+    expected = derive_files()
     present = [*(CHART / "files").glob("*/*"), *(ROOT / "keda").glob("*.yaml")]
     return [path for path in present if path not in expected]
 
 
-def drift() -> list[str]:
-    """Derived files that are not what they should be."""
-    changed = [path for path, text in wanted().items() if not path.exists() or path.read_text() != text]
-    return [str(path.relative_to(ROOT)) for path in (*changed, *stale())]
+def find_outdated() -> list[str]:
+    """Return the derived files that are out of date."""
+    changed = [path for path, text in derive_files().items() if not path.exists() or path.read_text() != text]
+    return [str(path.relative_to(ROOT)) for path in (*changed, *find_stale())]
 
 
 def main() -> int:
     """Write, or check."""
     if "--check" in sys.argv:
-        print("\n".join(drift()))
-        return bool(drift())
+        print("\n".join(find_outdated()))
+        return bool(find_outdated())
     # An old schema would refuse new values when keda/ is rendered.
     (CHART / "values.schema.json").unlink(missing_ok=True)
-    for path, text in wanted().items():
+    for path, text in derive_files().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    for path in stale():
+    for path in find_stale():
         path.unlink()
     return 0
 

@@ -1,4 +1,4 @@
-"""Builds the images without a Docker daemon, runs them as a cluster would, and lets them finish a job together.
+"""Build the images without a Docker daemon, runs them as a cluster would, and lets them finish a job together.
 
 `make images-test` (root, Debian, `apt-get install buildah mmdebstrap`): mmdebstrap makes a stand-in for the base
 image, buildah builds both Dockerfiles on it, and each image then runs in a chroot on a read-only bind mount, as its
@@ -52,31 +52,33 @@ def main() -> int:
         return subprocess.run(inner, env={**os.environ, "GLEANER_IMAGES_INNER": "1"}, check=False).returncode
     WORK.mkdir(parents=True, exist_ok=True)
     try:
-        return _test()
+        return _test_images()
     finally:
-        _clean()
+        _clean_up()
 
 
-def _test() -> int:
+def _test_images() -> int:
     report: dict[str, object] = {}
-    _base()
+    _build_base()
     roots = {}
     for name, dockerfile, target in (
         ("gateway", "Dockerfile.gateway", None),
         ("worker", "Dockerfile.worker", "cpu"),
     ):
         began = time.monotonic()
-        _build(name, dockerfile, target)
+        _build_image(name, dockerfile, target)
         report[f"{name}: build s"] = round(time.monotonic() - began)
-        report[f"{name}: image MB"] = round(_inspect(name)["size"] / 1e6)
+        report[f"{name}: image MB"] = round(_inspect_image(name)["size"] / 1e6)
         _check_config(name)
         roots[name] = _mount_read_only(name)
     began = time.monotonic()
-    _build("worker-cuda-base", "Dockerfile.worker", "build")  # the CUDA target's last stage that needs no CUDA
+    _build_image(
+        "worker-cuda-base", "Dockerfile.worker", "build"
+    )  # the CUDA target's last stage that needs no CUDA
     report["worker, CUDA target up to its wheels: build s"] = round(time.monotonic() - began)
     _check_contents(roots)
     for name, root in roots.items():
-        report[f"{name}: components in its SBOM"] = _sbom(root)
+        report[f"{name}: components in its SBOM"] = _count_components(root)
     report.update(_run_job(roots))
     print(json.dumps(report, indent=2))
     return 0
@@ -100,8 +102,8 @@ def buildah(*args: str) -> str:
     return done.stdout.strip()
 
 
-def _base() -> None:
-    """A Debian with Python, under a name that the Dockerfiles' BASE argument can take."""
+def _build_base() -> None:
+    """Build a Debian with Python, under a name for the Dockerfiles' BASE argument."""
     archive = WORK / f"{SUITE}.tar"
     if not archive.exists():
         packages = "ca-certificates,python3,python3-venv,python3-pip"
@@ -119,7 +121,7 @@ def _base() -> None:
     buildah("rm", container)
 
 
-def _build(name: str, dockerfile: str, target: str | None) -> None:
+def _build_image(name: str, dockerfile: str, target: str | None) -> None:
     options = ["--layers", "--isolation", "chroot", "--pull-never", "--network", "host", "--format", "docker"]
     options += ["--build-arg", f"BASE={BASE}", "--quiet"]
     if (wheels := _find_links()) and name == "worker":  # a folder with a CPU build of torch
@@ -131,34 +133,34 @@ def _build(name: str, dockerfile: str, target: str | None) -> None:
 
 
 def _find_links() -> str:
-    """This machine's own folder of wheels, if pip is told of one."""
-    asked = subprocess.run(
+    """Return this machine's folder of wheels, if pip is configured with one, else an empty string."""
+    configured = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.find-links"],
         capture_output=True,
         text=True,
         check=False,
     )
-    value = os.environ.get("PIP_FIND_LINKS") or asked.stdout.strip()
+    value = os.environ.get("PIP_FIND_LINKS") or configured.stdout.strip()
     return value if Path(value).is_dir() and value else ""
 
 
-# Looking at what was built
+# Inspection of the images
 
 
-def _inspect(name: str) -> dict[str, object]:
+def _inspect_image(name: str) -> dict[str, object]:
     image = json.loads(buildah("inspect", "--type", "image", f"localhost/{name}"))
     [listed] = json.loads(buildah("images", "--json", f"localhost/{name}"))
-    size = sum(_bytes(part) for part in [listed["size"]])
+    size = sum(_parse_size(part) for part in [listed["size"]])
     return {"config": image["Docker"]["config"], "size": size}
 
 
-def _bytes(text: str) -> float:
+def _parse_size(text: str) -> float:
     number, unit = text.split()
     return float(number) * {"KB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
 
 
 def _check_config(name: str) -> None:
-    config = _inspect(name)["config"]
+    config = _inspect_image(name)["config"]
     assert config["User"] == f"{UID}:{UID}", config["User"]
     assert config["Entrypoint"] == ["python"], "exec form, so that signals reach the process"
     assert config["Healthcheck"]["Test"][0] == "CMD"
@@ -181,21 +183,23 @@ def _mount_read_only(name: str) -> Path:
 def _check_contents(roots: dict[str, Path]) -> None:
     for name, absent in (("gateway", ("torch", "gliner", "worker")), ("worker", ("fastapi", "uvicorn", "gateway"))):
         code = f"import importlib.util as u, sys; sys.exit(any(u.find_spec(n) for n in {absent!r}))"
-        assert _in(roots[name], "python", "-c", code).returncode == 0, f"{name} holds one of {absent}"
+        assert _run_inside(roots[name], "python", "-c", code).returncode == 0, f"{name} contains one of {absent}"
         for program in ("gcc", "cc", "curl", "/opt/venv/bin/pip"):
-            found = _in(roots[name], "sh", "-c", f"command -v {program}").stdout.strip()
-            assert not found, f"{name} holds {found}"
-        write = _in(roots[name], "sh", "-c", "id -u; touch /app/x /opt/x /etc/x 2>&1; touch /tmp/x && echo tmp")
+            path = _run_inside(roots[name], "sh", "-c", f"command -v {program}").stdout.strip()
+            assert not path, f"{name} contains {path}"
+        write = _run_inside(
+            roots[name], "sh", "-c", "id -u; touch /app/x /opt/x /etc/x 2>&1; touch /tmp/x && echo tmp"
+        )
         assert write.stdout.splitlines()[0] == str(UID)
         assert write.stdout.count("Read-only file system") == 3, write.stdout
         assert write.stdout.endswith("tmp\n"), write.stdout
 
 
-def _sbom(root: Path) -> int:
+def _count_components(root: Path) -> int:
     command = [str(Path(sys.executable).parent / "trivy"), "rootfs", "--format", "cyclonedx", "--quiet"]
     command += ["--skip-dirs", "/proc", "--skip-dirs", "/dev", "--skip-version-check", str(root)]
-    found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-    return len(found["components"])
+    report = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    return len(report["components"])
 
 
 # Running
@@ -209,8 +213,8 @@ class Running:
     ready_s: float
 
 
-def _chroot(root: Path, settings: dict[str, str]) -> list[str]:
-    config = _inspect(root.name)["config"]
+def _chroot_command(root: Path, settings: dict[str, str]) -> list[str]:
+    config = _inspect_image(root.name)["config"]
     image = dict(pair.split("=", 1) for pair in config["Env"])
     pairs = [f"{key}={value}" for key, value in {**image, **settings}.items()]
     inside = f'cd {config["WorkingDir"]} && exec "$@"'
@@ -220,17 +224,19 @@ def _chroot(root: Path, settings: dict[str, str]) -> list[str]:
     ]
 
 
-def _in(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*_chroot(root, {}), *command], capture_output=True, text=True, check=False)
+def _run_inside(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*_chroot_command(root, {}), *command], capture_output=True, text=True, check=False)
 
 
 @contextlib.contextmanager
-def _started(root: Path, settings: dict[str, str], ready: str, module: str) -> Iterator[Running]:
+def _running_process(root: Path, settings: dict[str, str], ready: str, module: str) -> Iterator[Running]:
     began = time.monotonic()
     with (WORK / f"{module}.log").open("wb") as log:
-        process = subprocess.Popen([*_chroot(root, settings), "python", "-m", module], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [*_chroot_command(root, settings), "python", "-m", module], stdout=log, stderr=log
+        )
     try:
-        while not _answers(ready):
+        while not _is_ready(ready):
             if process.poll() is not None or time.monotonic() - began > START_S:
                 raise SystemExit(f"{module} did not start:\n{(WORK / f'{module}.log').read_text()[-3000:]}")
             time.sleep(0.05)
@@ -243,7 +249,7 @@ def _started(root: Path, settings: dict[str, str], ready: str, module: str) -> I
         process.wait()
 
 
-def _answers(url: str) -> bool:
+def _is_ready(url: str) -> bool:
     try:
         return httpx.get(url, timeout=2, trust_env=False).status_code == 200
     except httpx.HTTPError:
@@ -263,19 +269,21 @@ def _run_job(roots: dict[str, Path]) -> dict[str, object]:
     }
     api = {"GLEANER_HOST": "127.0.0.1", "GLEANER_PORT": str(API_PORT), "GLEANER_KEYS_FILE": "/tmp/keys.json"}
 
-    def probes(port: int) -> tuple[dict[str, str], str]:
+    def probe_settings(port: int) -> tuple[dict[str, str], str]:
         return {**shared, "GLEANER_METRICS_PORT": str(port)}, f"http://127.0.0.1:{port}/readyz"
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_valkey(password))
+        stack.enter_context(_running_valkey(password))
         started: dict[str, Running] = {}
         for module, image, port, more in (
             ("gateway", "gateway", GATEWAY_PROBES, api),
             ("gateway.courier", "gateway", COURIER_PROBES, {}),
             ("worker", "worker", WORKER_PROBES, {}),
         ):
-            settings, ready = probes(port)
-            started[module] = stack.enter_context(_started(roots[image], {**settings, **more}, ready, module))
+            settings, ready = probe_settings(port)
+            started[module] = stack.enter_context(
+                _running_process(roots[image], {**settings, **more}, ready, module)
+            )
         began = time.monotonic()
         with httpx.Client(base_url=f"http://127.0.0.1:{API_PORT}", trust_env=False, timeout=70) as client:
             client.headers["Authorization"] = f"Bearer {key.key}"
@@ -294,7 +302,7 @@ def _run_job(roots: dict[str, Path]) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def _valkey(password: str) -> Iterator[None]:
+def _running_valkey(password: str) -> Iterator[None]:
     command = [str(get_binary_path()), "--port", str(VALKEY_PORT), "--bind", "127.0.0.1", "--requirepass", password]
     command += ["--dir", str(WORK), "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -305,12 +313,12 @@ def _valkey(password: str) -> Iterator[None]:
         process.wait()
 
 
-def _clean() -> None:
+def _clean_up() -> None:
     """Leave the base's archive and nothing else: the mounts go with the namespace, but must not be emptied."""
     for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-        place = line.split()[1]
-        if place.startswith(str(WORK)):
-            subprocess.run(["umount", "--lazy", place], check=False)
+        mount_point = line.split()[1]
+        if mount_point.startswith(str(WORK)):
+            subprocess.run(["umount", "--lazy", mount_point], check=False)
     for path in WORK.iterdir():
         if path.name != f"{SUITE}.tar":
             shutil.rmtree(path) if path.is_dir() else path.unlink()

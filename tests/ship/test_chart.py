@@ -34,15 +34,15 @@ def everything() -> list[chart.Manifest]:
 
 def test_derived_files_are_up_to_date() -> None:
     """Schema, README, keda/ and the chart's files/ equal the output of `make chart-sync`."""
-    assert derived.drift() == []
+    assert derived.find_outdated() == []
 
 
 def test_every_value_is_documented() -> None:
     """Each key of values.yaml has a comment on its purpose."""
-    notes = list(derived.documented((chart.CHART / "values.yaml").read_text()))
+    notes = list(derived.parse_values((chart.CHART / "values.yaml").read_text()))
     assert notes
     values = yaml.safe_load((chart.CHART / "values.yaml").read_text())
-    groups = {note.path for note in notes if isinstance(derived._at(values, note.path), dict)}
+    groups = {note.path for note in notes if isinstance(derived._value_at(values, note.path), dict)}
     assert [".".join(note.path) for note in notes if not note.doc and note.path not in groups] == []
 
 
@@ -53,7 +53,7 @@ def test_every_value_is_documented() -> None:
 def test_every_setting_of_the_code_has_its_place_in_the_chart(name: str) -> None:
     """A new setting is a value at once: it is in the schema, set by a template, or a Secret's business."""
     cls = derived.CLASSES[name]
-    assert set(cls.model_fields) - set(derived.settings_of(name)) <= derived.BY_TEMPLATE | derived.SECRET
+    assert set(cls.model_fields) - set(derived.list_settings(name)) <= derived.BY_TEMPLATE | derived.SECRET
 
 
 def test_no_setting_of_the_chart_is_unknown_to_the_code(everything: list[chart.Manifest]) -> None:

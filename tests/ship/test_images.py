@@ -156,7 +156,7 @@ def _pins(path: Path) -> dict[str, str]:
 def test_every_package_of_an_image_is_pinned_by_hash(name: str) -> None:
     """Each entry has SHA-256 hashes, and the version that the tests ran with."""
     path = ROOT / "locks" / f"{name}.txt"
-    for entry in list(locks._entries(path.read_text()))[1:]:
+    for entry in list(locks._split_entries(path.read_text()))[1:]:
         assert re.match(r"[a-z0-9._-]+==\S+( ; .*)? \\\n( +--hash=sha256:[0-9a-f]{64}( \\\n)?)+$", entry), entry
     tested = dict(re.findall(r"^([^#=\s]+)==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
     tested = {re.sub(r"[-_.]+", "-", package).lower(): version for package, version in tested.items()}

@@ -23,18 +23,18 @@ TIDY = [("a", 0, 3, "Ada", "x", 0.5), ("a", 8, 11, "Bob", "x", 0.5), ("d", 0, 3,
 def entities(text: str) -> list[dict[str, Any]]:
     """Every capitalised word of three letters."""
     words = [word for word in text.split() if word.istitle() and len(word) == 3]
-    found = ((text.index(word), word) for word in words)
-    return [{"start": at, "end": at + 3, "text": word, "label": "x", "score": 0.5} for at, word in found]
+    matches = ((text.index(word), word) for word in words)
+    return [{"start": at, "end": at + 3, "text": word, "label": "x", "score": 0.5} for at, word in matches]
 
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    """A client whose gateway finishes at once."""
+    """Yield a client whose gateway finishes every job at once."""
     jobs: list[list[str]] = []
 
-    def answer(asked: ReceivedRequest) -> Answer:
-        if asked.method == "POST":
-            jobs.append([document["text"] for document in asked.json()["documents"]])
+    def answer(request: ReceivedRequest) -> Answer:
+        if request.method == "POST":
+            jobs.append([document["text"] for document in request.json()["documents"]])
             return Answer(202, {"id": f"job_{len(jobs) - 1}", "status": "running"})
         results = [
             {"index": at, "id": str(at), "status": "succeeded", "entities": entities(text)}
@@ -45,7 +45,7 @@ def client() -> Iterator[Client]:
                 "status": "failed",
                 "error": {"code": "empty_text", "detail": "empty"},
             }
-            for at, text in enumerate(jobs[int(asked.path.split("/")[3][4:])])
+            for at, text in enumerate(jobs[int(request.path.split("/")[3][4:])])
         ]
         return Answer(body={"data": results, "next_cursor": None, "complete": True})
 
@@ -53,8 +53,8 @@ def client() -> Iterator[Client]:
         yield client
 
 
-def made(library: str, texts: list[Any]) -> Any:
-    """A frame with ids and texts."""
+def make_frame(library: str, texts: list[Any]) -> Any:
+    """Return a frame with ids and texts."""
     columns = {"ticket": NAMES[: len(texts)], "body": texts}
     if library == "pandas":
         return pandas.DataFrame(columns, index=range(7, 7 + len(texts)))
@@ -77,45 +77,45 @@ every_library = pytest.mark.parametrize("library", ["pandas", "polars", "dataset
 
 @every_library
 def test_extract_is_one_row_an_entity(client: Client, library: dataframes.Library) -> None:
-    """A tidy frame of the caller's own library, in order, with the caller's ids; failures are told by a warning."""
-    data = made(library, TEXTS)
+    """A tidy frame of the caller's library, in order, with the caller's ids; failures cause a warning."""
+    data = make_frame(library, TEXTS)
     with pytest.warns(UserWarning, match=r"1 of 4 documents failed \(1 x empty_text\)"):
-        found = dataframes.extract(client, data, labels=["x"], text="body", id="ticket")
+        frame = dataframes.extract(client, data, labels=["x"], text="body", id="ticket")
 
-    assert type(found) is type(data)
-    assert rows(found) == TIDY
+    assert type(frame) is type(data)
+    assert rows(frame) == TIDY
 
 
 @every_library
 def test_without_an_id_rows_are_numbered(client: Client, library: dataframes.Library) -> None:
     """`row` is the row's number from 0, whatever index the frame has."""
-    found = dataframes.extract(client, made(library, ["x", "Ada"]), labels=["x"], text="body")
-    assert rows(found) == [(1, 0, 3, "Ada", "x", 0.5)]
+    frame = dataframes.extract(client, make_frame(library, ["x", "Ada"]), labels=["x"], text="body")
+    assert rows(frame) == [(1, 0, 3, "Ada", "x", 0.5)]
 
 
 @every_library
 def test_nothing_found_has_its_columns_all_the_same(client: Client, library: dataframes.Library) -> None:
     """A frame without rows still has columns to work with, of the right types."""
-    found = dataframes.extract(client, made(library, ["x"]), labels=["x"], text="body")
-    assert rows(found) == []
-    if isinstance(found, pandas.DataFrame):
-        assert str(found["score"].dtype) == "float64"
-    if isinstance(found, polars.DataFrame):
-        assert found.schema["start"] == polars.Int64
+    frame = dataframes.extract(client, make_frame(library, ["x"]), labels=["x"], text="body")
+    assert rows(frame) == []
+    if isinstance(frame, pandas.DataFrame):
+        assert str(frame["score"].dtype) == "float64"
+    if isinstance(frame, polars.DataFrame):
+        assert frame.schema["start"] == polars.Int64
 
 
 @every_library
 def test_annotate_adds_two_columns(client: Client, library: dataframes.Library) -> None:
     """Each row keeps its place and gets its entities, or its error's code; the caller's frame stays as it is."""
-    data = made(library, TEXTS)
-    found = dataframes.annotate(client, data, labels=["x"], text="body")
+    data = make_frame(library, TEXTS)
+    frame = dataframes.annotate(client, data, labels=["x"], text="body")
 
-    *_, lists, errors = zip(*rows(found), strict=True)
-    assert [[entity["text"] for entity in each] for each in lists] == [["Ada", "Bob"], [], [], ["Cid"]]
+    *_, lists, errors = zip(*rows(frame), strict=True)
+    assert [[entity["text"] for entity in cells] for cells in lists] == [["Ada", "Bob"], [], [], ["Cid"]]
     assert list(errors) == [None, "empty_text", None, None]
     assert len(rows(data)[0]) == 2
-    if isinstance(found, pandas.DataFrame):
-        assert list(found.index) == [7, 8, 9, 10]
+    if isinstance(frame, pandas.DataFrame):
+        assert list(frame.index) == [7, 8, 9, 10]
 
 
 @every_library
@@ -126,10 +126,10 @@ def test_results_that_are_there_become_a_frame(library: dataframes.Library) -> N
 
 
 def test_missing_values_are_empty_texts(client: Client) -> None:
-    """None, NaN and NA fail alone; a number is no text and is told with its row."""
+    """None, NaN and NA fail alone; a number is an error that names its row."""
     holes = pandas.DataFrame({"text": [None, float("nan"), pandas.NA, "Ada"]}, dtype=object)
-    found = dataframes.annotate(client, holes, labels=["x"])
-    assert found["entities_error"].tolist() == ["empty_text"] * 3 + [None]
+    frame = dataframes.annotate(client, holes, labels=["x"])
+    assert frame["entities_error"].tolist() == ["empty_text"] * 3 + [None]
     with pytest.raises(TypeError, match="row 0: 'text' is not text but int"):
         dataframes.extract(client, pandas.DataFrame({"text": [5]}), labels=["x"])
 
@@ -148,7 +148,7 @@ def test_what_is_no_frame_is_told() -> None:
 
 
 def test_a_library_that_is_not_there_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever lacks a library is told how to install it."""
+    """The error says how to install the library."""
     monkeypatch.setitem(sys.modules, "polars", None)
     with pytest.raises(dataframes.MissingExtraError, match=r"gleaner-ner\[frame\]"):
         dataframes.entities([], "polars")
@@ -169,5 +169,5 @@ def test_every_kind_of_missing_text_fails_alone(client: Client) -> None:
     data = pandas.DataFrame(
         {"body": pandas.Series(["Ada", None, float("nan"), pandas.NA, pandas.NaT], dtype=object)}
     )
-    found = dataframes.annotate(client, data, text="body", labels=["x"])
-    assert found["entities_error"].tolist() == [None, *["empty_text"] * 4]
+    frame = dataframes.annotate(client, data, text="body", labels=["x"])
+    assert frame["entities_error"].tolist() == [None, *["empty_text"] * 4]

@@ -13,17 +13,17 @@ from gleaner import errors
 
 def documented() -> dict[str, str]:
     """Code to the exception under whose name the module's docstring lists it."""
-    found: dict[str, str] = {}
+    exceptions: dict[str, str] = {}
     tree = errors.__doc__ or ""
     for name, rest in re.findall(r"[├└]── (\w+) +(.*?)(?=[├└]──|\n\n)", tree, re.DOTALL):
         for codes in re.findall(r"\[([\w,\s│]+)\]", rest):
-            found |= dict.fromkeys(re.findall(r"\w+", codes), name)
-    return found
+            exceptions |= dict.fromkeys(re.findall(r"\w+", codes), name)
+    return exceptions
 
 
 @pytest.mark.parametrize("code", REGISTRY)
 def test_every_code_has_its_exception(code: str) -> None:
-    """What the gateway may answer is raised as the class that the tree names for it, with its code to branch on."""
+    """Every error code of the gateway is raised as the class that the docstring's tree lists for it."""
     response = Problem(REGISTRY[code].code, "so it is").response("req")
     raised = errors.from_response(httpx.Response(response.status_code, content=bytes(response.body)))
 

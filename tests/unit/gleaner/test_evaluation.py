@@ -21,9 +21,9 @@ ADA, BOB, ELY = Span(0, 3, "person"), Span(8, 11, "person"), Span(15, 18, "city"
 WRONG, LONGER = Span(20, 24, "city"), Span(8, 14, "person")
 
 
-def judged(gold: list[Span], found: dict[Span, float]) -> Judged:
-    """A document."""
-    return Judged(frozenset(gold), found)
+def judged(gold: list[Span], predicted: dict[Span, float]) -> Judged:
+    """Return a document."""
+    return Judged(frozenset(gold), predicted)
 
 
 DOCUMENTS = [
@@ -72,20 +72,20 @@ flat = st.lists(
 
 def documents(draws: list[tuple[int, int, str, int]]) -> dict[Span, float]:
     """Entities that do not overlap, with scores in hundredths."""
-    found: dict[Span, float] = {}
+    predicted: dict[Span, float] = {}
     taken: set[int] = set()
     for start, length, label, score in draws:
         places = set(range(start, start + length))
         if not places & taken:
             taken |= places
-            found[Span(start, start + length, label)] = score / 100
-    return found
+            predicted[Span(start, start + length, label)] = score / 100
+    return predicted
 
 
 @given(st.lists(st.tuples(flat, flat), min_size=1, max_size=4))
 def test_counting_agrees_with_counting_anew_and_with_the_library(draws: list[Any]) -> None:
     """At every threshold, of all labels and of one."""
-    rows = [judged(list(documents(gold)), documents(found)) for gold, found in draws]
+    rows = [judged(list(documents(gold)), documents(predicted)) for gold, predicted in draws]
     for choice in sweep(rows, STEPS[::12]):
         assert choice.quality == quality(rows, choice.threshold)
         strict = compute_schemes(Evaluator, rows, choice.threshold, ["a", "b"])["all"]["strict"]
@@ -101,10 +101,10 @@ def test_counting_agrees_with_counting_anew_and_with_the_library(draws: list[Any
 def test_the_best_threshold_is_the_middle_of_the_best() -> None:
     """Any of them is as good on these texts; the middle is the safest on others."""
     choices = sweep(DOCUMENTS, STEPS, "city")
-    found = best(choices)
-    assert found is not None
-    assert found.quality == Quality(1, 1, 1)
-    assert 0.58 <= found.threshold <= 0.61  # from 0.4, the wrong one's score, to 0.8, the right one's
+    choice = best(choices)
+    assert choice is not None
+    assert choice.quality == Quality(1, 1, 1)
+    assert 0.58 <= choice.threshold <= 0.61  # from 0.4, the wrong one's score, to 0.8, the right one's
     assert best(sweep([judged([ADA], {})], STEPS)) is None
 
 
@@ -119,30 +119,30 @@ def test_a_wanted_precision_is_kept_at_the_best_recall() -> None:
 
 
 def test_suggestions_are_ready_to_paste() -> None:
-    """As options of a request, and as flags, quoted for a shell; a label without anything right has none."""
+    """They are options of a request, and flags quoted for a shell; a label without a right entity has none."""
     rows = [judged([Span(0, 3, "phone number")], {Span(0, 3, "phone number"): 0.7})]
-    made = suggest_thresholds(rows, ["phone number", "city"], None)
-    assert made["best"]["city"] is None
-    value = made["options"]["threshold"]["phone number"]
-    assert made["flags"] == f"--threshold 'phone number={value:g}'"
-    assert kept(rows[0], made["options"]["threshold"]) == {Span(0, 3, "phone number")}
+    report = suggest_thresholds(rows, ["phone number", "city"], None)
+    assert report["best"]["city"] is None
+    value = report["options"]["threshold"]["phone number"]
+    assert report["flags"] == f"--threshold 'phone number={value:g}'"
+    assert kept(rows[0], report["options"]["threshold"]) == {Span(0, 3, "phone number")}
 
 
 def test_shares_say_how_much_a_threshold_keeps() -> None:
     """And nothing about what is right."""
-    made = shares_kept({"person": [0.2, 0.6, 0.9, 0.95]}, ["person", "city"])
-    at = {row["threshold"]: (row["entities"], row["share"]) for row in made["person"]}
+    report = shares_kept({"person": [0.2, 0.6, 0.9, 0.95]}, ["person", "city"])
+    at = {row["threshold"]: (row["entities"], row["share"]) for row in report["person"]}
     assert (at[0.5], at[0.9], at[0.95]) == ((3, 0.75), (1, 0.25), (0, 0.0))
-    assert made["city"][0] == {"threshold": 0.05, "entities": 0, "share": 0.0}
+    assert report["city"][0] == {"threshold": 0.05, "entities": 0, "share": 0.0}
 
 
 def test_a_calibration_rises_from_score_to_share() -> None:
     """Here seven of ten of the lower scores are right, and all of the higher ones."""
-    found = {Span(n, n + 1, "x"): 0.3 + n / 10_000 for n in range(300)} | {
+    predicted = {Span(n, n + 1, "x"): 0.3 + n / 10_000 for n in range(300)} | {
         Span(n, n + 1, "x"): 0.8 + n / 10_000 for n in range(300, 600)
     }
-    right = [span for span in found if span.start >= 300 or span.start % 10 < 7]
-    knots = calibration([judged(right, found)])
+    right = [span for span in predicted if span.start >= 300 or span.start % 10 < 7]
+    knots = calibration([judged(right, predicted)])
     assert all(low < high and below <= above for (low, below), (high, above) in pairwise(knots))
     assert knots[0][1] == pytest.approx(0.7, abs=0.02)
     assert knots[-1] == (pytest.approx(0.84, abs=0.02), 1.0)
@@ -152,22 +152,22 @@ def test_a_calibration_rises_from_score_to_share() -> None:
 
 def test_a_calibration_of_equal_scores_can_be_read_by_a_worker() -> None:
     """A model that gives most entities 1.0 has one knot there, whatever shares the bins behind it have."""
-    found = {Span(n, n + 1, "x"): 0.5 + n / 1000 if n < 40 else 1.0 for n in range(400)}
-    right = [span for span in found if span.start % 4]
-    knots = calibration([judged(right, found)])
+    predicted = {Span(n, n + 1, "x"): 0.5 + n / 1000 if n < 40 else 1.0 for n in range(400)}
+    right = [span for span in predicted if span.start % 4]
+    knots = calibration([judged(right, predicted)])
     assert [score for score, _ in knots].count(1.0) == 1
     assert check_calibration(knots) == tuple(knots)
 
 
 def gold_file(tmp_path: Path, *lines: Any) -> Path:
-    """A file of these lines."""
+    """Write these lines to a file."""
     path = tmp_path / "gold.jsonl"
     path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
     return path
 
 
 def entity(start: Any, end: Any, label: Any = "person") -> dict[str, Any]:
-    """An entity as gold files have it."""
+    """Return an entity of a gold file."""
     return {"start": start, "end": end, "label": label}
 
 

@@ -18,23 +18,23 @@ UNIVERSITY, LONDON, ZOE = "University of London", "London", "Zoë"
 
 
 def measured(text: str, unit: str) -> int:
-    """A text's length in a unit."""
+    """Return the length of a text in a unit."""
     return {"codepoint": len(text), "utf16": len(text.encode("utf-16-le")) // 2, "byte": len(text.encode())}[unit]
 
 
 def entity(text: str, label: str, unit: str = "codepoint") -> Entity:
-    """A part of TEXT as an entity."""
+    """Return a part of TEXT as an entity."""
     start = measured(TEXT[: TEXT.index(text)], unit)
     return Entity(start, start + measured(text, unit), text, label, 0.5 + len(text) / 100)
 
 
 def result(*entities: Entity, text: str | None = None) -> Result:
-    """A document's outcome."""
+    """Return a document's result."""
     return Result(0, "a", "succeeded", entities, text=text)
 
 
 def nested(unit: str = "codepoint") -> Result:
-    """One entity inside another, and one beside them."""
+    """Return a result with one entity inside another, and one next to them."""
     return result(entity(UNIVERSITY, "school", unit), entity(LONDON, "city", unit), entity(ZOE, "person", unit))
 
 
@@ -66,7 +66,7 @@ def test_an_entity_within_a_token_takes_the_token() -> None:
 
 
 def test_a_docbin_comes_back_from_disk(tmp_path: Path) -> None:
-    """What `spacy train` reads has entities, spans and ids; failed documents are not in it."""
+    """The file for `spacy train` has entities, spans and ids; failed documents are omitted."""
     exports.docbin([nested(), FAILED], [TEXT, ""]).to_disk(tmp_path / "a.spacy")
 
     [doc] = DocBin(store_user_data=True).from_disk(tmp_path / "a.spacy").get_docs(spacy.blank("xx").vocab)
@@ -76,7 +76,7 @@ def test_a_docbin_comes_back_from_disk(tmp_path: Path) -> None:
 
 @every_unit
 def test_iob2_has_one_tag_a_token(unit: exports.OffsetUnit) -> None:
-    """The longer of two overlapping entities has the tokens; entities side by side begin anew."""
+    """The longer of two overlapping entities has the tokens; adjacent entities each begin with B."""
     [pairs] = exports.iob2([nested(unit)], [TEXT], offset_unit=unit)
 
     assert [pair for pair in pairs if pair[1] != "O"] == [
@@ -107,14 +107,14 @@ def test_label_studio_counts_code_points(unit: exports.OffsetUnit) -> None:
 
     [prediction] = task["predictions"]
     values = [region["value"] for region in prediction["result"]]
-    assert [TEXT[each["start"] : each["end"]] for each in values] == [UNIVERSITY, LONDON, ZOE]
+    assert [TEXT[value["start"] : value["end"]] for value in values] == [UNIVERSITY, LONDON, ZOE]
     assert {region["from_name"] for region in prediction["result"]} == {"ner"}
     assert len({region["id"] for region in prediction["result"]}) == 3
     assert prediction["score"] == pytest.approx(0.53)
 
 
 def test_texts_may_come_with_the_results() -> None:
-    """return_text spares the texts; without either the error says what to do; a wrong number of texts is told."""
+    """With return_text, texts are optional; without either, or with a wrong number of texts, it is an error."""
     [pairs] = exports.iob2([result(text="Ada")])
     assert pairs == [("Ada", "O")]
     with pytest.raises(ValueError, match="return_text=True"):
@@ -124,7 +124,7 @@ def test_texts_may_come_with_the_results() -> None:
 
 
 def test_without_spacy_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever lacks a library is told how to install it."""
+    """The error says how to install the library."""
     monkeypatch.setitem(sys.modules, "spacy", None)
     with pytest.raises(MissingExtraError, match=r"gleaner-ner\[spacy\]"):
         list(exports.docs([], []))

@@ -12,7 +12,7 @@ PALETTE = assign_colours(["person", "city", "place"])
 
 
 def entity(text: str, inside: str, label: str) -> Entity:
-    """The first occurrence of a text as an entity."""
+    """Return the first occurrence of a text as an entity."""
     start = inside.index(text)
     return Entity(start, start + len(text), text, label, 0.9)
 
@@ -86,7 +86,7 @@ def test_without_entities_the_beginning_is_shown() -> None:
 
 
 def test_the_samples_are_as_promised() -> None:
-    """About ten documents with labels of their own, one over 2,000 words, one with emoji and other scripts."""
+    """About ten documents with separate labels, one over 2,000 words, one with emoji and other scripts."""
     shown = load_samples()
 
     assert len(shown) == 10

@@ -31,7 +31,7 @@ def signed(secret: str, body: bytes = BODY, at: datetime | None = None, event: s
 
 
 def test_what_the_library_signs_is_accepted() -> None:
-    """As bytes or text, whatever the case of the headers' names."""
+    """The body may be bytes or text, and headers' names upper or lower case."""
     secret = new_secret()
     headers = signed(secret)
     for body in (BODY, BODY.decode()):
@@ -73,7 +73,7 @@ def test_other_bodies_secrets_and_times_are_refused() -> None:
     secret = new_secret()
     headers = signed(secret)
     sent = int(headers["webhook-timestamp"])
-    for body, given, key, now in (
+    for body, sent_headers, key, now in (
         (BODY + b" ", headers, secret, sent),
         (BODY, headers, new_secret(), sent),
         (BODY, headers, secret, sent + 301),
@@ -83,7 +83,7 @@ def test_other_bodies_secrets_and_times_are_refused() -> None:
         (b"{", signed(secret, b"{"), secret, sent),
     ):
         with pytest.raises(WebhookVerificationError):
-            verify_webhook(body, given, key, now=now)
+            verify_webhook(body, sent_headers, key, now=now)
     assert verify_webhook(BODY, headers, secret, now=sent + 299)
     assert issubclass(WebhookVerificationError, GleanerError)
     with pytest.raises(ValueError, match="base64"):
@@ -104,7 +104,7 @@ def test_an_empty_or_short_secret_is_refused(secret: str | list[str]) -> None:
 
 
 def test_headers_and_bodies_come_in_the_forms_of_servers() -> None:
-    """As ASGI's pairs of bytes, as lists of values, as views of bytes; parsed bodies are named."""
+    """Headers may be ASGI's pairs of bytes or lists of values, bodies views of bytes; parsed bodies are refused."""
     secret = new_secret()
     headers = signed(secret)
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -131,7 +131,7 @@ def test_headers_and_bodies_come_in_the_forms_of_servers() -> None:
     ],
 )
 def test_odd_headers_are_refused_and_raise_nothing_else(change: dict[str, str]) -> None:
-    """What a stranger sends cannot end in another exception; a header that is there twice is refused."""
+    """A stranger's request cannot raise another exception; a duplicate header is refused."""
     secret = new_secret()
     with pytest.raises(WebhookVerificationError):
         verify_webhook(BODY, signed(secret) | change, secret)

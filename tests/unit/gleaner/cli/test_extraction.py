@@ -33,20 +33,20 @@ class Gateway:
     answered: int = 0
     refuse_from: int | None = None
 
-    def __call__(self, asked: ReceivedRequest) -> Answer:
+    def __call__(self, request: ReceivedRequest) -> Answer:
         """Answer a request."""
         self.answered += 1
         if self.refuse_from is not None and self.answered >= self.refuse_from:
             return problem(403, "forbidden")
-        if asked.method == "POST":
-            key = asked.headers["idempotency-key"]
+        if request.method == "POST":
+            key = request.headers["idempotency-key"]
             self.keys.append(key)
-            self.jobs.setdefault(f"job_{key}", asked.json()["documents"])
+            self.jobs.setdefault(f"job_{key}", request.json()["documents"])
             return Answer(202, self._job(f"job_{key}"))
-        job_id = asked.path.split("/")[3]
+        job_id = request.path.split("/")[3]
         if job_id not in self.jobs:
             return problem(410, "job_purged")
-        if asked.path.endswith("/results"):
+        if request.path.endswith("/results"):
             return Answer(body={"data": self._results(job_id), "next_cursor": None, "complete": True})
         return Answer(body=self._job(job_id))
 
@@ -67,13 +67,13 @@ class Gateway:
 
 @contextmanager
 def client_of(gateway: Gateway) -> Iterator[Client]:
-    """A client of the scripted gateway."""
+    """Yield a client of the scripted gateway."""
     with ScriptedServer(behaviour=gateway).running() as server, Client(server.url, retries=0) as client:
         yield client
 
 
 def extract(gateway: Gateway, output: Path, *, overwrite: bool = False, rows: list[Row] = ROWS) -> Tally:
-    """One run of the command, as far as the gateway lets it."""
+    """Run the command until it ends or the gateway refuses."""
     with client_of(gateway) as client:
         journal = Journal.open(output, "print", overwrite=overwrite)
         try:
@@ -89,7 +89,7 @@ def extract(gateway: Gateway, output: Path, *, overwrite: bool = False, rows: li
 
 
 def lines(output: Path) -> list[dict[str, Any]]:
-    """The output, read."""
+    """Return the parsed lines of the output."""
     return [json.loads(line) for line in output.read_text().splitlines()]
 
 
@@ -207,7 +207,7 @@ def test_an_output_is_there_once_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_an_output_that_was_changed_is_refused(tmp_path: Path) -> None:
-    """What somebody edited is neither called complete nor gone on with."""
+    """An edited output is neither reported as complete nor resumed."""
     output = tmp_path / "out"
     extract(Gateway(), output)
     output.write_text("")
@@ -254,7 +254,7 @@ def test_a_result_that_is_missing_is_told(tmp_path: Path) -> None:
 def test_a_refusal_names_file_and_line(tmp_path: Path) -> None:
     """The gateway speaks of places in a request that nobody sees."""
 
-    def refuse(_asked: ReceivedRequest) -> Answer:
+    def refuse(_request: ReceivedRequest) -> Answer:
         return problem(422, "validation_failed", errors=[{"pointer": "/documents/1/labels/0", "detail": "is bad"}])
 
     rows = [
@@ -280,7 +280,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 
 
 def test_chunks_are_cut_by_documents_and_by_characters() -> None:
-    """No chunk is empty, too long, or out of order; one huge row is a chunk of its own."""
+    """No chunk is empty, too long, or out of order; one huge row is a separate chunk."""
     rows = [Row("a", "x"), Row("b", "x" * 2_000_000), Row("c", "x"), *(Row("d", "x") for _ in range(300))]
     cut = list(cut_chunks(rows))
 

@@ -13,7 +13,7 @@ from gleaner.cli.label_options import read_labels, read_threshold
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "found"),
+    ("name", "content", "expected"),
     [
         ("a.txt", "\ufeff# people\nperson\n\n  city \nperson\n", ["x", "person", "city"]),
         ("a.txt", "city: a town: any\nratio 1:2\n", {"x": None, "city": "a town: any", "ratio 1:2": None}),
@@ -21,10 +21,10 @@ from gleaner.cli.label_options import read_labels, read_threshold
         ("a.json", '{"city": "a town", "person": null}', {"x": None, "city": "a town", "person": None}),
     ],
 )
-def test_labels_from_a_file(tmp_path: Path, name: str, content: str, found: Any) -> None:
-    """One a line, with a description after a colon and a space, or JSON; those of the command line come first."""
+def test_labels_from_a_file(tmp_path: Path, name: str, content: str, expected: Any) -> None:
+    """Labels are one per line, with a description after a colon, or JSON; labels of -l come first."""
     (tmp_path / name).write_text(content)
-    assert read_labels(["x"], tmp_path / name) == found
+    assert read_labels(["x"], tmp_path / name) == expected
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_no_labels_are_no_labels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "found"),
+    ("options", "expected"),
     [
         ([], None),
         (["0.4"], 0.4),
@@ -61,23 +61,23 @@ def test_no_labels_are_no_labels() -> None:
         (["0.4", "person=0.6"], {"person": 0.6, "city": 0.4, "a=b": 0.4}),
     ],
 )
-def test_thresholds(given: list[str], found: float | Mapping[str, float] | None) -> None:
-    """One for all, some of their own, or both: then the rest have the one for all."""
-    assert read_threshold(given, ["person", "city", "a=b"]) == found
+def test_thresholds(options: list[str], expected: float | Mapping[str, float] | None) -> None:
+    """A global threshold, thresholds per label, or both: then the other labels get the global one."""
+    assert read_threshold(options, ["person", "city", "a=b"]) == expected
 
 
-@pytest.mark.parametrize("given", [["x"], ["1.5"], ["person="], ["nan"], ["tree=0.5"]])
-def test_what_is_no_threshold_is_told(given: list[str]) -> None:
+@pytest.mark.parametrize("options", [["x"], ["1.5"], ["person="], ["nan"], ["tree=0.5"]])
+def test_what_is_no_threshold_is_told(options: list[str]) -> None:
     """A score out of 0..1, or of a label that nobody looks for."""
     with pytest.raises(CommandError, match="--threshold"):
-        read_threshold(given, ["person"])
+        read_threshold(options, ["person"])
 
 
-@pytest.mark.parametrize("given", ["person,city", "person, city", "a,b,c"])
-def test_labels_written_as_one_are_told(given: str) -> None:
+@pytest.mark.parametrize("options", ["person,city", "person, city", "a,b,c"])
+def test_labels_written_as_one_are_told(options: str) -> None:
     """A comma parts no labels, and a label with one is hardly meant."""
     with pytest.raises(CommandError, match="-l "):
-        read_labels([given], None)
+        read_labels([options], None)
 
 
 def test_a_comma_may_be_in_a_description_or_in_json(tmp_path: Path) -> None:

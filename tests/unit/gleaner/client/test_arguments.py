@@ -91,7 +91,7 @@ def test_columns_and_generators_of_texts_are_documents() -> None:
 
 @pytest.mark.parametrize("labels", ["person", b"person", ["person", None], [7], pandas.DataFrame(FRAME)])
 def test_labels_are_strings_in_a_list(labels: Any) -> None:
-    """One string is no list, and every label is a string."""
+    """A single string is not a list, and every label is a string."""
     with pytest.raises(TypeError, match="label"):
         hold_labels(labels)
 
@@ -110,7 +110,7 @@ def test_numbers_of_numpy_and_decimal_are_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "error", "place"),
+    ("value", "error", "location"),
     [
         (float("nan"), ValueError, "/options/threshold is nan"),
         (numpy.float32("inf"), ValueError, "/options/threshold is inf"),
@@ -118,9 +118,9 @@ def test_numbers_of_numpy_and_decimal_are_numbers() -> None:
         ({"person"}, TypeError, "/options/threshold is of type set"),
     ],
 )
-def test_a_value_without_json_is_named(value: Any, error: type[Exception], place: str) -> None:
+def test_a_value_without_json_is_named(value: Any, error: type[Exception], location: str) -> None:
     """The message gives its place in the request."""
-    with pytest.raises(error, match=place):
+    with pytest.raises(error, match=location):
         encode_json({"options": {"threshold": value}}, "the request")
 
 

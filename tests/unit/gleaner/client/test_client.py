@@ -17,13 +17,13 @@ from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer,
 
 
 def job(status: str = "succeeded", **fields: Any) -> dict[str, Any]:
-    """A job object."""
+    """Return a job object."""
     counts = {"total": 2, "queued": 0, "running": 0, "succeeded": 2, "failed": 0, "cancelled": 0, "expired": 0}
     return {"id": "job_1", "object": "job", "status": status, "counts": counts, "progress": 1.0, **fields}
 
 
 def result(index: int, **fields: Any) -> dict[str, Any]:
-    """A result with one entity."""
+    """Return a result with one entity."""
     entity = {"start": 0, "end": 3, "text": "Ada", "label": "person", "score": 0.9}
     return {
         "index": index,
@@ -40,7 +40,7 @@ def result(index: int, **fields: Any) -> dict[str, Any]:
 
 
 def page(*results: dict[str, Any], cursor: str | None = None, complete: bool = True) -> Answer:
-    """A page of results."""
+    """Return a page of results."""
     return Answer(body={"data": list(results), "next_cursor": cursor, "complete": complete})
 
 
@@ -79,7 +79,7 @@ def test_submit_wait_and_results(run: Run) -> None:
     with server.running():
         results = run(server.url)
 
-    assert [found.index for found in results] == [0, 1]
+    assert [item.index for item in results] == [0, 1]
     assert gleaner.Entity(0, 3, "Ada", "person", 0.9) == results[0].entities[0]
     submitted, waited, *_, last = server.requests
     assert submitted.json() == {"documents": [{"text": "Ada"}, {"text": "Ada"}], "labels": ["person"]}
@@ -108,7 +108,7 @@ def test_a_submission_is_repeated_under_the_same_idempotency_key(run: Run) -> No
 
 @both
 def test_retries_end(run: Run) -> None:
-    """When retries are used up, the last refusal is raised with its code and Retry-After."""
+    """The last refusal is raised with its code and Retry-After once the retries are used up."""
     server = ScriptedServer(*[problem(429, "quota_exceeded", headers={"Retry-After": "0"})] * 9)
     with server.running(), pytest.raises(gleaner.RateLimited) as raised:
         run(server.url)
@@ -221,9 +221,9 @@ def test_options_go_where_the_api_wants_them() -> None:
         with pytest.raises(TypeError, match="colour"):
             client.submit(["Ada"], ["person"], colour="red")  # type: ignore[call-arg]
 
-    (asked,) = server.requests
-    assert asked.headers["idempotency-key"] == "mine"
-    assert asked.json() == {
+    (request,) = server.requests
+    assert request.headers["idempotency-key"] == "mine"
+    assert request.json() == {
         "documents": [{"id": "a", "text": "Ada", "labels": ["x"]}],
         "labels": {"person": "a human"},
         "options": {"threshold": {"person": 0.3}, "offset_unit": "utf16"},
@@ -258,9 +258,9 @@ def test_results_of_a_running_job_are_followed() -> None:
         page(result(0), result(1)),
     )
     with server.running(), Client(server.url) as client:
-        found = [item.index for item in client.job("job_1").results()]
+        indexes = [item.index for item in client.job("job_1").results()]
 
-    assert found == [0, 1]
+    assert indexes == [0, 1]
 
 
 def test_results_without_following_stop_at_the_first_unfinished() -> None:
@@ -273,13 +273,13 @@ def test_results_without_following_stop_at_the_first_unfinished() -> None:
 
 def test_wait_gives_up_in_time() -> None:
     """`wait(timeout)` raises WaitTimeout, which is a TimeoutError, and leaves the job alone."""
-    server = ScriptedServer(behaviour=lambda _asked: Answer(body=job("running")))
+    server = ScriptedServer(behaviour=lambda _request: Answer(body=job("running")))
     with server.running(), Client(server.url) as client:
         waiting = client.job("job_1")
         with pytest.raises(TimeoutError):
             waiting.wait(timeout=0.3)
 
-    assert {"GET"} == {asked.method for asked in server.requests}
+    assert {"GET"} == {request.method for request in server.requests}
 
 
 def test_wait_reports_progress() -> None:
@@ -303,26 +303,26 @@ def test_extract_in_one_call_and_beyond() -> None:
         assert len(client.extract(["Ada"], ["person"])) == 1
         assert len(client.extract(["Ada"] * 40, ["person"])) == 40
 
-    assert [asked.path for asked in server.requests] == ["/v1/extract", "/v1/jobs", "/v1/jobs/job_1/results"]
+    assert [request.path for request in server.requests] == ["/v1/extract", "/v1/jobs", "/v1/jobs/job_1/results"]
 
 
 def test_an_extraction_that_outlives_its_call() -> None:
     """A 202 from /v1/extract is followed like any job."""
     server = ScriptedServer(Answer(202, job("running")), Answer(body=job()), page(result(0)))
     with server.running(), Client(server.url) as client:
-        assert [found.id for found in client.extract(["Ada"], ["person"])] == ["0"]
+        assert [item.id for item in client.extract(["Ada"], ["person"])] == ["0"]
 
 
 def counting_gateway() -> ScriptedServer:
-    """A gateway that finishes every job at once with one entity a document."""
+    """Return a gateway that finishes every job at once with one entity per document."""
     sizes: dict[str, int] = {}
 
-    def answer(asked: ReceivedRequest) -> Answer:
-        if asked.method == "POST":
+    def answer(request: ReceivedRequest) -> Answer:
+        if request.method == "POST":
             job_id = f"job_{len(sizes)}"
-            sizes[job_id] = len(asked.json()["documents"])
+            sizes[job_id] = len(request.json()["documents"])
             return Answer(202, {**job("queued"), "id": job_id})
-        return page(*[result(index) for index in range(sizes[asked.path.split("/")[3]])])
+        return page(*[result(index) for index in range(sizes[request.path.split("/")[3]])])
 
     return ScriptedServer(behaviour=answer)
 
@@ -343,12 +343,12 @@ def test_map_keeps_order_over_many_jobs() -> None:
         results = client.map(source(), ["person"], on_progress=seen.append)
         first = next(results)
         assert read <= 4 * 256
-        indexes = [first.index, *(found.index for found in results)]
+        indexes = [first.index, *(item.index for item in results)]
 
     assert list(range(2000)) == indexes
     assert seen[-1] == gleaner.MapProgress(done=2000, failed=0, submitted=2000, total=None)
-    assert [each.done for each in seen] == sorted(each.done for each in seen)
-    assert sum(asked.method == "POST" for asked in server.requests) == 8
+    assert [progress.done for progress in seen] == sorted(progress.done for progress in seen)
+    assert sum(request.method == "POST" for request in server.requests) == 8
 
 
 def test_async_map_takes_an_asynchronous_source() -> None:
@@ -360,7 +360,7 @@ def test_async_map_takes_an_asynchronous_source() -> None:
 
     async def run(url: str) -> list[str]:
         async with AsyncClient(url) as client:
-            return [found.id async for found in client.map(source(), ["person"])]
+            return [item.id async for item in client.map(source(), ["person"])]
 
     server = counting_gateway()
     with server.running():
@@ -375,11 +375,11 @@ def test_cancel_and_delete() -> None:
         handle.delete()
 
     assert handle.status == "cancelling"
-    assert [asked.method for asked in server.requests] == ["GET", "POST", "DELETE"]
+    assert [request.method for request in server.requests] == ["GET", "POST", "DELETE"]
 
 
 def test_a_deletion_whose_answer_was_lost_is_done() -> None:
-    """The repetition finds nothing, which is what was asked for; a first try that finds nothing is told."""
+    """A retry that finds nothing is a success; a first try that finds nothing raises an error."""
     server = ScriptedServer(Answer(body=job()), Answer(drop=True), *[problem(410, "job_purged")] * 2)
     with server.running(), Client(server.url) as client:
         handle = client.job("job_1")

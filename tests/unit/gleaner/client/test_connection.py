@@ -46,9 +46,9 @@ print(json.dumps(answers))
 """
 
 
-def echo(asked: ReceivedRequest) -> Answer:
-    """One entity: the text itself."""
-    text = asked.json()["documents"][0]["text"]
+def echo(request: ReceivedRequest) -> Answer:
+    """Return one entity: the text itself."""
+    text = request.json()["documents"][0]["text"]
     entity = {"start": 0, "end": len(text), "text": text, "label": "x", "score": 1.0}
     result = {"index": 0, "id": "0", "status": "succeeded", "entities": [entity], "windows": 1, "truncated": False}
     counts = {"total": 1, "queued": 0, "running": 0, "succeeded": 1, "failed": 0, "cancelled": 0, "expired": 0}
@@ -84,7 +84,7 @@ def test_a_transport_of_the_caller_is_not_shared_with_a_child() -> None:
 
 @pytest.fixture
 def proxied(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment without proxies, to be given some."""
+    """Remove the proxies from the environment."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -112,7 +112,7 @@ def test_an_error_behind_a_proxy_names_it(proxied: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("proxy", ["socks5://user@127.0.0.1:9", "nonsense://127.0.0.1:9"])
 def test_a_proxy_that_cannot_be_used_is_named(proxied: pytest.MonkeyPatch, proxy: str) -> None:
-    """SOCKS needs another package, which httpx names; no traceback of its own."""
+    """SOCKS requires another package, which httpx names; the error is a TransportError."""
     proxied.setenv("ALL_PROXY", proxy)
     with pytest.raises(TransportError, match=r"127\.0\.0\.1:9") as caught:
         Client("http://gateway.example")
@@ -120,7 +120,7 @@ def test_a_proxy_that_cannot_be_used_is_named(proxied: pytest.MonkeyPatch, proxy
 
 
 def test_loopback_by_name_and_address() -> None:
-    """What counts as this machine."""
+    """Loopback addresses and localhost names are this machine."""
     for url in (
         "http://127.0.0.1:1",
         "http://127.9.9.9",

@@ -145,11 +145,11 @@ def test_private_files_are_the_owners_alone(tmp_path: Path) -> None:
 def test_an_admin_key_that_no_longer_works_is_replaced(tmp_path: Path) -> None:
     """A key is made when there is none or the keys file does not know it any more, else kept."""
     directory = DataDir.from_path(tmp_path)
-    made = iter(["one", "two"])
+    new_keys = iter(["one", "two"])
 
     def create(keys_file: Path) -> str:
         keys_file.touch()
-        return next(made)
+        return next(new_keys)
 
     directory.ensure_admin_key(create, lambda _file, _key: True)
     directory.ensure_admin_key(create, lambda _file, _key: True)

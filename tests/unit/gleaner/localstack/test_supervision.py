@@ -40,7 +40,7 @@ def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
 
 
 def noted(name: str, folder: Path, priority: int) -> Program:
-    """A program that writes down when it came and in which order it went."""
+    """Return a program that records its start and the order of its end."""
     script = folder / "noted.py"
     script.write_text(NOTED)
     arguments = (sys.executable, str(script), name, str(folder))
@@ -49,7 +49,7 @@ def noted(name: str, folder: Path, priority: int) -> Program:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> DataDir:
-    """A data directory whose name needs quoting wherever it is written."""
+    """Return a data directory whose name must be quoted."""
     directory = DataDir.from_path(tmp_path / "it's 50% ; #1")
     directory.create_folders()
     return directory
@@ -69,12 +69,12 @@ def supervision(directory: DataDir, tmp_path: Path) -> Iterator[Supervision]:
 
 
 def pids(supervision: Supervision) -> list[int]:
-    """The programs' process ids."""
+    """Return the programs' process ids."""
     return [child.pid for child in (supervision.list_children() or {}).values()]
 
 
 def gone(process_ids: list[int]) -> bool:
-    """True once none of them runs; one whose new parent has not looked yet is ended all the same."""
+    """Return True once none of the processes runs; a zombie counts as ended."""
 
     def ended(pid: int) -> bool:
         try:

@@ -95,8 +95,8 @@ def test_completion_for_the_shell_that_asks() -> None:
 def test_an_output_that_cannot_be_made_is_told_in_a_sentence(command: list[str], tmp_path: Path) -> None:
     """With exit code 2, before the gateway is asked for anything, and without a traceback."""
     (tmp_path / "in.txt").write_text("Ada")
-    given = [str(tmp_path / word) if word == "in.txt" else word for word in command]
-    ran = CliRunner().invoke(app, [*given, "-o", str(tmp_path / "none" / "out"), "--url", "http://127.0.0.1:9"])
+    arguments = [str(tmp_path / word) if word == "in.txt" else word for word in command]
+    ran = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "none" / "out"), "--url", "http://127.0.0.1:9"])
     assert (ran.exit_code, type(ran.exception)) == (exit_codes.USAGE, SystemExit)
     assert "No such file or directory" in ran.stderr
 
@@ -104,6 +104,6 @@ def test_an_output_that_cannot_be_made_is_told_in_a_sentence(command: list[str],
 def test_the_page_has_every_exit_code() -> None:
     """docs/reference/cli.md tells what each means; test_cli.py has a run that ends with each."""
     page = (ROOT / "docs" / "reference" / "cli.md").read_text()
-    told = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     constants = {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}
-    assert told == {0, *constants}
+    assert documented == {0, *constants}

@@ -21,27 +21,27 @@ from tests.support.processes.local_stack import COMMAND, command_environment
 
 @pytest.fixture
 def gateway() -> Iterator[EchoGateway]:
-    """A gateway that finds `Ada`."""
+    """Return a gateway that finds `Ada`."""
     with EchoGateway().running() as gateway:
         yield gateway
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in."""
+    """Change to an empty folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def ran(gateway: EchoGateway, command: str, *arguments: str, stdin: str | bytes | None = None) -> Result:
-    """The command's end: never a traceback."""
+    """Run the command; fail on a traceback."""
     result = CliRunner().invoke(app, [command, *arguments, "--url", gateway.url], input=stdin)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 
 
 def started(gateway: EchoGateway, *arguments: str, **streams: Any) -> subprocess.Popen[bytes]:
-    """The command as a process, for what its streams do."""
+    """Start the command as a process, to test its streams."""
     return subprocess.Popen(
         [*COMMAND, *arguments, "--url", gateway.url], env=command_environment(), stderr=subprocess.PIPE, **streams
     )
@@ -144,7 +144,7 @@ def test_results_leave_a_runs_output_alone(gateway: EchoGateway) -> None:
 
 
 def test_the_same_pattern_goes_on_although_it_matches_the_output(gateway: EchoGateway) -> None:
-    """What the run itself writes is left out, and said; so does a pattern that the shell filled in."""
+    """The run's output is skipped with a message, also if the shell expanded the pattern."""
     for name in ("a", "b"):
         Path(f"{name}.jsonl").write_text("".join(f'"Ada {number}"\n' for number in range(300)))
     command = ["extract", "*.jsonl", "-l", "x", "-o", "found.jsonl"]
@@ -166,7 +166,7 @@ def test_the_same_pattern_goes_on_although_it_matches_the_output(gateway: EchoGa
 
 
 def test_a_pipe_is_read_once(gateway: EchoGateway) -> None:
-    """As the shell's `<( … )` is: its documents are all there, and so is a run that goes on."""
+    """A pipe such as the shell's `<( … )` is read completely, and its run can be resumed."""
     os.mkfifo("pipe.jsonl")
     for _ in range(2):
         feeding = subprocess.Popen(["sh", "-c", 'printf \'"Ada"\\n"Ada"\\n\' > pipe.jsonl'])
@@ -188,8 +188,8 @@ def test_offsets_fit_the_file(gateway: EchoGateway, name: str, mark: str, unit: 
     decoded = content.decode("utf-8-sig")
     whole = {"codepoint": decoded, "utf16": decoded.encode("utf-16-le"), "byte": content}[unit]
     wide = 2 if unit == "utf16" else 1
-    found = [whole[wide * entity["start"] : wide * entity["end"]] for entity in line["entities"]]
-    assert found == [{"codepoint": "Ada", "utf16": "Ada".encode("utf-16-le"), "byte": b"Ada"}[unit]] * 2
+    extracted = [whole[wide * entity["start"] : wide * entity["end"]] for entity in line["entities"]]
+    assert extracted == [{"codepoint": "Ada", "utf16": "Ada".encode("utf-16-le"), "byte": b"Ada"}[unit]] * 2
     assert line["text"] == (content.decode() if unit == "byte" else decoded)
 
 
@@ -216,8 +216,15 @@ def test_everything_that_is_wrong_is_told_at_once(gateway: EchoGateway) -> None:
     """With file and line, before anything is submitted, and what can be done."""
     result = ran(gateway, "extract", *bad_files(), "-l", "x")
     assert (result.exit_code, gateway.submitted) == (2, [])
-    for place in ("2.txt: not", "3.csv, line 3:", "3.csv, line 4:", "4.jsonl, line 2:", "5.parquet: ", "6.csv: "):
-        assert f"  {place}" in result.stderr
+    for location in (
+        "2.txt: not",
+        "3.csv, line 3:",
+        "3.csv, line 4:",
+        "4.jsonl, line 2:",
+        "5.parquet: ",
+        "6.csv: ",
+    ):
+        assert f"  {location}" in result.stderr
     assert "6 lines, rows or files are not valid documents" in result.stderr
     assert "--on-bad-line skip" in result.stderr
 
@@ -228,10 +235,12 @@ def test_bad_lines_are_skipped_by_choice(gateway: EchoGateway, command: str) -> 
     result = ran(gateway, command, *bad_files(), "-l", "x", "--on-bad-line", "skip", "-o", "out")
     assert (result.exit_code, "7 documents" in result.stderr, "6 skipped" in result.stderr) == (1, True, True)
     assert "skipped: 3.csv, line 3: 3 cells" in result.stderr
-    found = lines("out")
-    assert [line["id"] for line in found] == ["1.txt", "a", "d", "1", "3", "4", "7.txt"]
-    assert [line["index"] for line in found] == list(range(7))
-    assert found[5]["error"]["code"] == "invalid_document"  # a number is no text: its document's matter, as null is
+    extracted = lines("out")
+    assert [line["id"] for line in extracted] == ["1.txt", "a", "d", "1", "3", "4", "7.txt"]
+    assert [line["index"] for line in extracted] == list(range(7))
+    assert (
+        extracted[5]["error"]["code"] == "invalid_document"
+    )  # a number is no text: its document's matter, as null is
 
 
 def test_bad_lines_fail_as_documents_by_choice(gateway: EchoGateway) -> None:
@@ -275,7 +284,7 @@ def test_standard_input_of_another_form_is_told(gateway: EchoGateway, content: s
 
 
 def test_suggesting_thresholds_tells_of_failures(gateway: EchoGateway) -> None:
-    """How many, why, and by the exit code; bad lines as for `extract`."""
+    """The number of failed documents, their error codes and the exit code say so; bad lines as for `extract`."""
     Path("a.jsonl").write_text('{"text": "Ada"}\n{"text": ""}\n{"body": 1}\n')
     assert ran(gateway, "suggest-thresholds", "a.jsonl", "-l", "x").exit_code == 2
     result = ran(gateway, "suggest-thresholds", "a.jsonl", "-l", "x", "--on-bad-line", "skip")
@@ -290,14 +299,14 @@ def test_all_faults_of_gold_are_told_at_once(gateway: EchoGateway) -> None:
     Path("a.jsonl").write_bytes(b"{}\n" + deep + b'\n{"text": "Zo\xeb"}\n')
     Path("b.jsonl").write_text('{"text": "Ada", "entities": [{"start": false, "end": true, "label": "x"}]}\n')
     result = ran(gateway, "evaluate", "*.jsonl", "missing.jsonl")
-    for place in (
+    for location in (
         "a.jsonl, line 1: ",
         "a.jsonl, line 2: ",
         "a.jsonl, line 3: ",
         "b.jsonl, line 1: ",
         "missing.jsonl: ",
     ):
-        assert place in result.stderr
+        assert location in result.stderr
     assert result.exit_code == 2
 
 
@@ -385,9 +394,9 @@ def test_a_large_text_in_parts(gateway: EchoGateway) -> None:
     text = "\n\n".join(f"é Ada {number}" for number in range(100_000))
     Path("a.txt").write_text(text)
     assert ran(gateway, "extract", "a.txt", "-l", "x", "--split", "-o", "out").exit_code == 0
-    found = lines("out")
-    assert [line["id"] for line in found] == ["a.txt#1", "a.txt#2"]
-    starts = [entity["start"] for line in found for entity in line["entities"]]
+    extracted = lines("out")
+    assert [line["id"] for line in extracted] == ["a.txt#1", "a.txt#2"]
+    starts = [entity["start"] for line in extracted for entity in line["entities"]]
     assert len(starts) == 100_000
     assert {text[start : start + 3] for start in starts} == {"Ada"}
 

@@ -82,5 +82,5 @@ def test_the_user_knows_better_than_the_page() -> None:
     ],
 )
 def test_broken_pages_lose_no_more_than_they_must(page: str, seen: str) -> None:
-    """What browsers forgive is forgiven here."""
+    """Broken markup is accepted as browsers accept it."""
     assert extract_text(page) == seen

@@ -27,17 +27,17 @@ from gleaner.cli.files.splitting import PART_BYTES
 
 
 def items(
-    path: Path, content: str | bytes | None = None, kind: Format | None = None, **given: Any
+    path: Path, content: str | bytes | None = None, kind: Format | None = None, **options: Any
 ) -> list[Row | Fault]:
     """Everything in the file."""
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return list(read_documents(path, format_of(path, kind), Reading(**given), path.name))
+    return list(read_documents(path, format_of(path, kind), Reading(**options), path.name))
 
 
-def faults(found: list[Row | Fault]) -> list[str]:
-    """What is no document, in words."""
-    return [str(item) for item in found if isinstance(item, Fault)]
+def faults(read_items: list[Row | Fault]) -> list[str]:
+    """Return the faults as text."""
+    return [str(item) for item in read_items if isinstance(item, Fault)]
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.md", "a.text"])
@@ -60,7 +60,7 @@ def test_json_lines(tmp_path: Path) -> None:
     lines = ['{"id": 7, "text": "one", "labels": ["x"], "options": {"flat": false}}', "", '"two"', '{"text": null}']
     lines += ['{"text": NaN, "id": NaN}', '{"id": "", "text": "\\u2028"}']
     for end in ("\n", "\r\n", "\r"):
-        found = items(tmp_path / "a.jsonl", end.join(lines))
+        read_items = items(tmp_path / "a.jsonl", end.join(lines))
         rows = [
             Row("7", "one", ["x"], {"flat": False}),
             Row("3", "two"),
@@ -68,7 +68,7 @@ def test_json_lines(tmp_path: Path) -> None:
             Row("5", ""),
             Row("6", "\u2028"),
         ]
-        assert found == rows
+        assert read_items == rows
 
 
 @pytest.mark.parametrize(
@@ -114,14 +114,14 @@ def test_a_line_that_is_no_document_is_named_and_the_next_is_read(
 
 @pytest.mark.parametrize("value", ["5", "true", "1.5"])
 def test_a_text_that_is_a_number_fails_alone(tmp_path: Path, value: str) -> None:
-    """As one that is null does: it stops no other."""
+    """Like a null text, it stops no other document."""
     (row,) = items(tmp_path / "a.jsonl", f'{{"text": {value}}}')
     assert isinstance(row, Row)
     assert "line 1: 'text' is not text but" in str(row.fault)
 
 
 def test_fields_of_another_meaning_can_be_left_alone(tmp_path: Path) -> None:
-    """Data sets have `labels` of their own."""
+    """Data sets may use the field `labels` for something else."""
     line = '{"text": "x", "labels": [0], "options": [1]}'
     assert items(tmp_path / "a.jsonl", line, ignored=frozenset({"labels", "options"})) == [Row("1", "x")]
 
@@ -178,13 +178,13 @@ def test_a_long_json_list_is_read_piece_by_piece(tmp_path: Path) -> None:
 
 def test_a_document_per_line(tmp_path: Path) -> None:
     """Blank lines are none, and count; ids are line numbers."""
-    found = items(tmp_path / "a.txt", "Ada\r\n\r\nGrace \n", Format.LINES)
-    assert found == [Row("1", "Ada"), Row("3", "Grace ")]
+    read_items = items(tmp_path / "a.txt", "Ada\r\n\r\nGrace \n", Format.LINES)
+    assert read_items == [Row("1", "Ada"), Row("3", "Grace ")]
 
 
 @pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("zst", zstd.compress)])
 def test_packed_files(tmp_path: Path, suffix: str, pack: Any) -> None:
-    """The name before `.gz` tells the kind; what is cut off is told, whatever the file is called."""
+    """The name before `.gz` implies the format; a truncated file is a fault, whatever its name."""
     packed = pack(b"".join(b'"%d"\n' % number for number in range(5000)))
     assert len(items(tmp_path / f"a.jsonl.{suffix}", packed)) == 5000
     assert len(items(tmp_path / "a.jsonl", packed)) == 5000
@@ -275,7 +275,7 @@ def test_a_page_is_one_document(tmp_path: Path) -> None:
 
 
 def test_patterns_that_the_shell_left_alone(tmp_path: Path) -> None:
-    """They are filled in, sorted; one that matches nothing, and a folder, are told."""
+    """They are expanded and sorted; a pattern without matches and a folder are refused."""
     for name in ("b/2.txt", "b/10.txt", "a.txt", "c.csv"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -290,7 +290,7 @@ def test_patterns_that_the_shell_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_folder_whose_name_looks_like_a_pattern(tmp_path: Path) -> None:
-    """What exists as it is written is no pattern."""
+    """A path that exists literally is not a pattern."""
     for folder in ("dir[x]", "dirx"):
         (tmp_path / folder / "sub").mkdir(parents=True)
         (tmp_path / folder / "sub" / f"{folder}.txt").touch()

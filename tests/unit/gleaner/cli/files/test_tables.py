@@ -1,4 +1,4 @@
-"""Tables are read exactly as they were written, or a row is told to be wrong; none is cut or merged in silence."""
+"""Tables are read exactly as they were written, or a row is a fault; none is cut or merged silently."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def items(path: Path, content: str, kind: Format = Format.CSV, **options: Any) -
     return list(read_documents(path, kind, Reading(**options), "t"))
 
 
-def texts(found: list[Row | Fault]) -> list[str]:
-    """The texts that were read."""
-    return [item.text for item in found if isinstance(item, Row)]
+def texts(read_items: list[Row | Fault]) -> list[str]:
+    """Return the texts of the rows."""
+    return [item.text for item in read_items if isinstance(item, Row)]
 
 
-def faults(found: list[Row | Fault]) -> list[str]:
-    """What is wrong, in words."""
-    return [str(item) for item in found if isinstance(item, Fault)]
+def faults(read_items: list[Row | Fault]) -> list[str]:
+    """Return the faults as text."""
+    return [str(item) for item in read_items if isinstance(item, Fault)]
 
 
 def written(rows: list[tuple[str, str]], **dialect: Any) -> str:
-    """The table as Python's `csv` writes it; rows are numbered, so that none is the header."""
+    """Return the table as Python's `csv` writes it; rows are numbered, so that none equals the header."""
     text = io.StringIO()
     csv.writer(text, **dialect).writerows([("n", "text", "more"), *((n, *row) for n, row in enumerate(rows))])
     return text.getvalue()
 
 
 def unquoted_breaks(rows: list[tuple[str, str]], end: str) -> bool:
-    """True where Python's writer, before 3.13, leaves the other kind of line break without quotes."""
+    """Return True if Python's writer, before 3.13, leaves the other kind of line break without quotes."""
     return any(set(cell) & (set("\r\n") - set(end)) for row in rows for cell in row)
 
 
@@ -55,31 +55,31 @@ def unquoted_breaks(rows: list[tuple[str, str]], end: str) -> bool:
 def test_what_pythons_csv_writes(tmp_path: Path, rows: list[Any], delimiter: str, quoting: Any, end: str) -> None:
     """Is read back exactly, the delimiter found out or said."""
     content = written(rows, delimiter=delimiter, quoting=quoting, lineterminator=end)
-    for found in (items(tmp_path / "t", content), items(tmp_path / "t", content, delimiter=delimiter)):
-        assert texts(found) == [row[0] for row in rows] or (faults(found) and unquoted_breaks(rows, end))
+    for read_items in (items(tmp_path / "t", content), items(tmp_path / "t", content, delimiter=delimiter)):
+        assert texts(read_items) == [row[0] for row in rows] or (faults(read_items) and unquoted_breaks(rows, end))
 
 
 @FEW
 @given(ROWS, DELIMITERS)
 def test_what_pandas_writes(tmp_path: Path, rows: list[Any], delimiter: str) -> None:
     """Index and all."""
-    found = items(tmp_path / "t", pandas.DataFrame(rows, columns=["text", "b"]).to_csv(sep=delimiter))
-    assert texts(found) == [row[0] for row in rows] or (faults(found) and unquoted_breaks(rows, "\n"))
+    read_items = items(tmp_path / "t", pandas.DataFrame(rows, columns=["text", "b"]).to_csv(sep=delimiter))
+    assert texts(read_items) == [row[0] for row in rows] or (faults(read_items) and unquoted_breaks(rows, "\n"))
 
 
 @FEW
 @given(ROWS, QUOTING)
 def test_tsv_that_quotes_cells(tmp_path: Path, rows: list[Any], quoting: Any) -> None:
-    """As spreadsheets and pandas write it: exact, or told where a quote may be a character."""
+    """Tables of spreadsheets and pandas are read exactly, or a fault says that a quote may be a character."""
     for content in (
         written(rows, delimiter="\t", quoting=quoting),
         pandas.DataFrame(rows, columns=["text", "b"]).to_csv(sep="\t"),
     ):
-        found = items(tmp_path / "t", content, Format.TSV)
-        if not faults(found):
-            assert texts(found) == [row[0] for row in rows]
+        read_items = items(tmp_path / "t", content, Format.TSV)
+        if not faults(read_items):
+            assert texts(read_items) == [row[0] for row in rows]
         elif not any(set(cell) & set("\n\r\t") for row in rows for cell in row):
-            raise AssertionError(faults(found))
+            raise AssertionError(faults(read_items))
 
 
 @FEW
@@ -95,7 +95,7 @@ def test_tsv_whose_quotes_are_characters(tmp_path: Path, rows: list[Any]) -> Non
 @FEW
 @given(ROWS, DELIMITERS, QUOTING, st.data())
 def test_csv_that_lost_a_quote(tmp_path: Path, rows: list[Any], delimiter: str, quoting: Any, data: Any) -> None:
-    """Is told to be wrong: no rows are merged, no cell is cut."""
+    """It is a fault: no rows are merged, no cell is cut."""
     content = written(rows, delimiter=delimiter, quoting=quoting)
     header, _, body = content.partition("\r\n")
     places = [at for at, letter in enumerate(body) if letter == '"']
@@ -107,15 +107,15 @@ def test_csv_that_lost_a_quote(tmp_path: Path, rows: list[Any], delimiter: str, 
 @FEW
 @given(ROWS, DELIMITERS, st.data())
 def test_csv_whose_delimiter_nobody_quoted(tmp_path: Path, rows: list[Any], delimiter: str, data: Any) -> None:
-    """Is told to be wrong: the row has more cells than the header, or fewer."""
+    """It is a fault: the row has more cells than the header, or fewer."""
     plain = [
         tuple("".join(letter for letter in cell if letter not in '"\r\n,;|\t') for cell in row) for row in rows
     ]
     at = data.draw(st.integers(0, len(plain) - 1))
     plain[at] = (plain[at][0] + delimiter + "x", plain[at][1])
     lines = [("n", "text", "more"), *((str(n), *row) for n, row in enumerate(plain))]
-    for kept in (lines, [*lines[:-1], lines[-1][:1]]):
-        content = "\n".join(delimiter.join(line) for line in kept)
+    for cut_lines in (lines, [*lines[:-1], lines[-1][:1]]):
+        content = "\n".join(delimiter.join(line) for line in cut_lines)
         assert faults(items(tmp_path / "t", content, delimiter=delimiter))
 
 
@@ -140,24 +140,24 @@ def test_csv_whose_delimiter_nobody_quoted(tmp_path: Path, rows: list[Any], deli
 )
 def test_a_wrong_row_is_named_and_the_next_are_read(tmp_path: Path, content: str, said: str) -> None:
     """With the line where it begins, or where the quote is that swallowed the lines below."""
-    found = items(tmp_path / "t", content)
-    (fault,) = faults(found)
+    read_items = items(tmp_path / "t", content)
+    (fault,) = faults(read_items)
     assert fault.startswith(said)
-    assert isinstance(found[-1], Row)
-    assert found[-1].text == "fine"
+    assert isinstance(read_items[-1], Row)
+    assert read_items[-1].text == "fine"
 
 
 def test_an_open_quote_costs_one_row(tmp_path: Path) -> None:
     """Of 500, the other 499 are read."""
     content = "id,text\n" + "".join(f"{n},{chr(34) if n == 11 else ''}Ada {n}\n" for n in range(500))
-    found = items(tmp_path / "t", content)
-    assert faults(found)[0].startswith("t, line 13: a quote opens a cell")
-    assert [item.id for item in found if isinstance(item, Row)] == [str(n) for n in range(500) if n != 11]
+    read_items = items(tmp_path / "t", content)
+    assert faults(read_items)[0].startswith("t, line 13: a quote opens a cell")
+    assert [item.id for item in read_items if isinstance(item, Row)] == [str(n) for n in range(500) if n != 11]
 
 
 @pytest.mark.parametrize("header", ["id,text,text", "id,id,text"])
 def test_a_column_that_is_there_twice_is_told(tmp_path: Path, header: str) -> None:
-    """Which of them is the text? Other columns may share a name, as an empty one."""
+    """It is ambiguous which column is the text; other columns may share a name."""
     (fault,) = faults(items(tmp_path / "t", f"{header}\n1,2,3\n"))
     assert "2 times" in fault
     assert texts(items(tmp_path / "t", "text,x,x,,\na,b,c,d,e\n")) == ["a"]
@@ -176,8 +176,8 @@ def test_semicolons_of_spreadsheets_are_seen_and_said(tmp_path: Path, content: s
     """By the header, or by the line in which a spreadsheet says so."""
     notes: list[str] = []
     (tmp_path / "t").write_text(content, newline="")
-    found = list(read_documents(tmp_path / "t", Format.CSV, Reading(), "t", notes.append))
-    assert found == [Row("1", "a,b")]
+    read_items = list(read_documents(tmp_path / "t", Format.CSV, Reading(), "t", notes.append))
+    assert read_items == [Row("1", "a,b")]
     assert notes == ([] if content.startswith("sep") else ["t: read as a table delimited by semicolons"])
 
 
@@ -185,8 +185,13 @@ def test_cells_are_whole_documents(tmp_path: Path) -> None:
     """Line breaks inside of quotes, cells beyond the csv module's limit, quotes in a cell without them."""
     long = "word " * 60_000
     content = f'id,text\nx,"one\r\ntwo"\n,{long}\n\n3,a "quoted" word\n4,5\' 11" tall\n'
-    found = items(tmp_path / "t", content)
-    assert found == [Row("x", "one\r\ntwo"), Row("2", long), Row("3", 'a "quoted" word'), Row("4", "5' 11\" tall")]
+    read_items = items(tmp_path / "t", content)
+    assert read_items == [
+        Row("x", "one\r\ntwo"),
+        Row("2", long),
+        Row("3", 'a "quoted" word'),
+        Row("4", "5' 11\" tall"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +214,7 @@ def test_quotes_in_tsv(tmp_path: Path, cell: str, text: str) -> None:
 
 
 def test_a_carriage_return_is_no_row_of_its_own(tmp_path: Path) -> None:
-    """Where lines end in a line feed: in CSV it is told, in TSV it is a character of its cell."""
+    """In a file with line feeds it is a fault in CSV, and a character of its cell in TSV."""
     assert "a carriage return in a cell without quotes" in faults(items(tmp_path / "t", "text\na\rb\n"))[0]
     assert texts(items(tmp_path / "t", "text\na\rb\n", Format.TSV)) == ["a\rb"]
     assert texts(items(tmp_path / "t", "text\ra\rb\r")) == ["a", "b"]
@@ -225,6 +230,6 @@ def test_a_quote_in_tsv_that_may_swallow_rows_is_told(tmp_path: Path) -> None:
 
 def test_a_file_of_wrong_quotes_ends_soon(tmp_path: Path) -> None:
     """Each has the lines after it read again, but not without end."""
-    found = faults(items(tmp_path / "t", "id,text\n" + '1,"a""\n' * 20_000))
-    assert len(found) <= 101
-    assert "too many wrong quotes" in found[-1]
+    read_items = faults(items(tmp_path / "t", "id,text\n" + '1,"a""\n' * 20_000))
+    assert len(read_items) <= 101
+    assert "too many wrong quotes" in read_items[-1]

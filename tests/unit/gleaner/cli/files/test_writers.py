@@ -37,7 +37,7 @@ ROWS = [
 
 
 def written(path: Path) -> Path:
-    """The results in a file."""
+    """Write the results to a file."""
     with open_writer(path, Form(format_of(path, None))) as write:
         for result in RESULTS:
             write(result)
@@ -69,7 +69,7 @@ def test_json_lines_have_all_there_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", OutputFormat)
 def test_a_file_that_is_cut_off_is_not_there(tmp_path: Path, kind: OutputFormat) -> None:
-    """What was there before stays, and nothing else is left behind."""
+    """The previous file is kept, and no other file is left behind."""
     (tmp_path / "out").write_text("before")
 
     def interrupted() -> None:
