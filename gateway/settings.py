@@ -32,8 +32,7 @@ class GatewaySettings(WebhookSettings):
     )
     auth: Literal["on", "off"] = Field(
         "on",
-        description="`off` makes every caller an admin of the tenant `default`; requires a loopback "
-        "`GLEANER_HOST`.",
+        description="`off` makes every caller an admin of tenant `default`; requires a loopback `GLEANER_HOST`.",
     )
     keys_file: Path = Field(
         Path("~/.gleaner/keys.json"),
@@ -64,8 +63,8 @@ class GatewaySettings(WebhookSettings):
     auth_failures_per_minute: int = Field(
         120,
         ge=0,
-        description="Attempts with invalid keys per minute from one address (IPv6: one /64); more get 429. 0 is "
-        "no limit.",
+        description="Attempts with invalid keys per minute from one address (IPv6: /64); more get 429. 0: no "
+        "limit.",
     )
     anonymous_per_minute: int = Field(
         6000,
@@ -79,25 +78,21 @@ class GatewaySettings(WebhookSettings):
 
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
         (),
-        description="Comma-separated addresses or networks whose X-Forwarded-For and X-Forwarded-Proto are "
-        "trusted.",
+        description="Comma-separated addresses or networks whose X-Forwarded-For and -Proto are trusted.",
     )
     https: Literal["off", "redirect", "require"] = Field(
         "off",
         description="Response to plain HTTP, except for probes. `off`: serve it; `redirect`: redirect GET to "
-        "https and refuse all else; `require`: refuse it. HTTPS is terminated by the gateway or by a trusted "
-        "proxy.",
+        "https and refuse all else; `require`: refuse it. The gateway or a trusted proxy terminates HTTPS.",
     )
     https_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Comma-separated host names that `https=redirect` redirects to; empty: the Host of the "
-        "request.",
+        description="Comma-separated hosts that `https=redirect` redirects to; empty: the Host of the request.",
     )
     hsts_s: int = Field(
         31_536_000,
         ge=0,
-        description="`max-age` of Strict-Transport-Security (seconds), sent unless `https` is `off`; 0 sends no "
-        "header.",
+        description="`max-age` of Strict-Transport-Security (seconds), sent unless `https` is `off`; 0 sends none.",
     )
     tls_cert_file: Path | None = Field(None, description="Certificate chain (PEM); enables HTTPS for the API.")
     tls_key_file: Path | None = Field(None, description="Private key of the certificate (PEM).")
@@ -131,8 +126,7 @@ class GatewaySettings(WebhookSettings):
     body_idle_s: float = Field(
         30.0,
         gt=0,
-        description="Longest pause within a request body (seconds); it must also arrive at 1 KiB per second or "
-        "faster.",
+        description="Longest pause within a request body (seconds); it must also arrive at 1 KiB per second.",
     )
     header_timeout_s: float = Field(
         10.0, gt=0, description="Longest time from the connection to the end of the request headers (seconds)."
