@@ -1,1 +1,1 @@
-"""What scales the workers: KEDA's objects, and a simulator of what they do."""
+"""Scaling of workers: KEDA's objects, and a simulator of their behaviour."""

@@ -1,4 +1,4 @@
-"""What KEDA and the HPA decide, as pure functions of values and times: metric -> replicas.
+"""Decisions of KEDA and the HPA as pure functions of values and times: metric -> replicas.
 
 Sources: KEDA 2.20.2 (pkg/scaling/executor/scale_scaledobjects.go, pkg/scaling/scale_handler.go) and Kubernetes
 (pkg/controller/podautoscaler: replica_calculator.go, horizontal.go; pkg/apis/autoscaling/v2/defaults.go). Each
@@ -19,7 +19,7 @@ HPA_PERIOD_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """At most this much change within a period."""
+    """Maximum change within a period."""
 
     kind: Literal["Pods", "Percent"]
     value: int
@@ -61,43 +61,43 @@ class Event:
     change: int
 
 
-def average_value(value: float, target: float, replicas: int, tolerance: float = TOLERANCE) -> int:
-    """Replicas for a metric of type AverageValue (GetExternalPerPodMetricReplicas)."""
+def replicas_by_average(value: float, target: float, replicas: int, tolerance: float = TOLERANCE) -> int:
+    """Return the replicas for a metric of type AverageValue (GetExternalPerPodMetricReplicas)."""
     if abs(value / (target * replicas) - 1.0) <= tolerance:
         return replicas
     return math.ceil(value / target)
 
 
-def whole_value(value: float, target: float, replicas: int, ready: int, tolerance: float = TOLERANCE) -> int:
-    """Replicas for a metric of type Value (getUsageRatioReplicaCount): it grows with the pods there are."""
+def replicas_by_value(value: float, target: float, replicas: int, ready: int, tolerance: float = TOLERANCE) -> int:
+    """Return the replicas for a metric of type Value (getUsageRatioReplicaCount), which grows with ready pods."""
     ratio = value / target
     if abs(ratio - 1.0) <= tolerance:
         return replicas
     return math.ceil(ratio * ready)
 
 
-def stabilised(
-    current: int, wanted: int, past: Sequence[tuple[float, int]], now: float, up_s: float, down_s: float
+def stabilise(
+    current: int, recommended: int, past: Sequence[tuple[float, int]], now: float, windows_s: tuple[float, float]
 ) -> int:
-    """The least of the recommendations within the up window, the most within the down window.
+    """Limit a recommendation to the minimum of the up window and the maximum of the down window.
 
     (stabilizeRecommendationWithBehaviors)
 
     Args:
         current: replicas now.
-        wanted: this moment's recommendation.
+        recommended: the current recommendation.
         past: earlier recommendations, (time, replicas).
         now: the time.
-        up_s: scale-up window.
-        down_s: scale-down window.
+        windows_s: scale-up and scale-down window.
     """
-    up = min([wanted, *(n for at, n in past if at > now - up_s)])
-    down = max([wanted, *(n for at, n in past if at > now - down_s)])
+    up_s, down_s = windows_s
+    up = min([recommended, *(n for at, n in past if at > now - up_s)])
+    down = max([recommended, *(n for at, n in past if at > now - down_s)])
     return min(max(current, up), down)
 
 
 def limit_up(current: int, rules: Rules, events: Sequence[Event], now: float) -> int:
-    """Most replicas that the policies allow now (calculateScaleUpLimitWithScalingRules)."""
+    """Return the maximum replicas that the policies allow now (calculateScaleUpLimitWithScalingRules)."""
     if rules.select == "Disabled":
         return current
     limits = []
@@ -109,7 +109,7 @@ def limit_up(current: int, rules: Rules, events: Sequence[Event], now: float) ->
 
 
 def limit_down(current: int, rules: Rules, events: Sequence[Event], now: float) -> int:
-    """Fewest replicas that the policies allow now (calculateScaleDownLimitWithBehaviors)."""
+    """Return the minimum replicas that the policies allow now (calculateScaleDownLimitWithBehaviors)."""
     if rules.select == "Disabled":
         return current
     limits = []
@@ -125,7 +125,7 @@ def _changed(events: Sequence[Event], period_s: float, now: float) -> int:
 
 
 class Hpa:
-    """The HPA of one ScaledObject, with its memory of recommendations and changes."""
+    """The HPA of one ScaledObject, with its past recommendations and changes."""
 
     def __init__(self, scaler: Scaler) -> None:
         self._scaler = scaler
@@ -133,20 +133,21 @@ class Hpa:
         self._events: list[Event] = []
 
     def decide(self, now: float, replicas: int, value: float) -> int:
-        """Replicas from now on; it does nothing while there are none (KEDA's part).
+        """Return the new number of replicas; zero stays zero, since KEDA scales from zero.
 
         Args:
             now: the time.
-            replicas: what the Deployment asks for now.
+            replicas: replicas that the Deployment requests now.
             value: the metric.
         """
         scaler = self._scaler
         if replicas == 0:
             return 0
         floor = max(scaler.minimum, 1)
-        wanted = average_value(value, scaler.target, replicas)
-        steady = stabilised(replicas, wanted, self._past, now, scaler.up.window_s, scaler.down.window_s)
-        self._past = [(at, n) for at, n in self._past if at > now - 3600] + [(now, wanted)]
+        recommended = replicas_by_average(value, scaler.target, replicas)
+        windows_s = (scaler.up.window_s, scaler.down.window_s)
+        steady = stabilise(replicas, recommended, self._past, now, windows_s)
+        self._past = [(at, n) for at, n in self._past if at > now - 3600] + [(now, recommended)]
         if steady > replicas:
             steady = min(steady, limit_up(replicas, scaler.up, self._events, now))
         elif steady < replicas:
@@ -158,19 +159,19 @@ class Hpa:
 
 
 class Keda:
-    """KEDA's own loop: from zero, and back to zero (RequestScale, scaleFromZeroOrIdle, scaleToZeroOrIdle)."""
+    """KEDA's loop: from zero, and back to zero (RequestScale, scaleFromZeroOrIdle, scaleToZeroOrIdle)."""
 
     def __init__(self, scaler: Scaler) -> None:
         self._scaler = scaler
         self._last_active: float | None = None
 
     def decide(self, now: float, replicas: int, value: float | None) -> int:
-        """Replicas from now on.
+        """Return the new number of replicas.
 
         Args:
             now: the time.
-            replicas: what the Deployment asks for now.
-            value: the metric; None if the scaler failed, which is no reason to go to zero.
+            replicas: replicas that the Deployment requests now.
+            value: the metric; None if the scaler failed, which does not scale to zero.
         """
         scaler = self._scaler
         if value is None:

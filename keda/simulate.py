@@ -1,10 +1,10 @@
-"""Tries a ScaledObject on a load, in virtual time: replicas, backlog, waits, GPU-hours.
+"""Simulates a ScaledObject under a load, in virtual time: replicas, backlog, waits, GPU-hours.
 
     python -m keda.simulate --trace office --shards-per-replica 32 --cold-start 90
 
-The decisions are KEDA's and the HPA's (keda/hpa.py). The world around them: pods that take their time to start,
-workers that hold up to `slots` shards and finish `rate` shards a second, drains that finish what they hold within
-the grace period, and spot nodes that vanish without a word, whose shards come back when their lease ends.
+The decisions are KEDA's and the HPA's (keda/hpa.py). The simulated cluster: pods with a start-up time, workers that
+hold up to `slots` shards and finish `rate` shards per second, drains that finish their shards within the grace
+period, and spot nodes that vanish without notice, whose shards return when their lease ends.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ CHART_DOWN = Rules((Policy("Pods", 1, 60),), 300)
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a cluster and its workers are like.
+    """The cluster and its workers.
 
     Attributes:
-        cold_start_s: from a pod's making to its readiness: node, image, model, warm-up.
-        rate: shards that one worker finishes a second.
-        slots: shards that one worker holds.
-        grace_s: how long a worker may finish what it holds after SIGTERM.
-        lease_s: when the shards of a vanished worker come back.
-        spot_losses_per_hour: of one worker.
-        spot_notice: the node says so two minutes ahead, so that the worker drains.
+        cold_start_s: time from a pod's creation to its readiness: node, image, model, warm-up.
+        rate: shards that one worker finishes per second.
+        slots: shards that one worker holds at once.
+        grace_s: time for a worker to finish its shards after SIGTERM.
+        lease_s: time until the shards of a vanished worker return.
+        spot_losses_per_hour: losses per worker.
+        spot_notice: the node gives two minutes' notice, so that the worker drains.
     """
 
     cold_start_s: float = 90.0
@@ -48,9 +48,9 @@ class World:
 
 @dataclass
 class _Pod:
-    made: float
+    created: float
     ready: float
-    held: deque[float] = field(default_factory=deque)  # arrival times
+    shards: deque[float] = field(default_factory=deque)  # arrival times
     work: float = 0.0
     stop_by: float | None = None
 
@@ -67,14 +67,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a trace.
+    """The outcome of a trace.
 
     Attributes:
-        waits: of every shard, from its arrival to its finish (seconds).
-        first_s: from the first arrival to the first finished shard.
-        gpu_hours: of all pods, from their making to their end.
-        killed_busy: shards that a drain could not finish, and gave back.
-        drained_busy: shards that were held when their worker was told to stop.
+        waits: time from arrival to finish of every shard (seconds).
+        first_s: time from the first arrival to the first finished shard.
+        gpu_hours: lifetime of all pods.
+        killed_busy: shards that a drain could not finish and returned.
+        drained_busy: shards held by workers when they had to stop.
         lost: shards whose worker vanished; they ran again.
         unfinished: shards still open at the end.
     """
@@ -90,11 +90,11 @@ class Outcome:
 
     @property
     def peak(self) -> int:
-        """Most pods that ran at once."""
+        """Maximum number of pods at once."""
         return max((sample.running for sample in self.samples), default=0)
 
-    def wait(self, quantile: float) -> float:
-        """A quantile of the waits."""
+    def wait_quantile(self, quantile: float) -> float:
+        """Return a quantile of the waits."""
         ordered = sorted(self.waits)
         return ordered[min(len(ordered) - 1, int(quantile * len(ordered)))] if ordered else math.nan
 
@@ -116,7 +116,7 @@ class Simulation:
         self._killed = self._drained = self._lost = 0
 
     def run(self, arrivals: Sequence[int], more_s: float = HOUR_S) -> Outcome:
-        """Play a trace: `arrivals[n]` shards come in second n; then `more_s` of quiet."""
+        """Play a trace: `arrivals[n]` shards arrive in second n; then nothing for `more_s`."""
         samples = []
         for tick in range(len(arrivals) + int(more_s)):
             now = tick * TICK_S
@@ -128,7 +128,7 @@ class Simulation:
             self._work(now)
             running = len(self._pods)
             self._seconds += running * TICK_S
-            samples.append(Sample(now, self._replicas, running, self.open_shards()))
+            samples.append(Sample(now, self._replicas, running, self.count_open_shards()))
         began = next((at for at, count in enumerate(arrivals) if count), 0)
         first = (self._first if self._first is not None else math.nan) - began
         return Outcome(
@@ -139,31 +139,31 @@ class Simulation:
             killed_busy=self._killed,
             drained_busy=self._drained,
             lost=self._lost,
-            unfinished=self.open_shards(),
+            unfinished=self.count_open_shards(),
         )
 
-    def open_shards(self) -> int:
-        """ZCARD of the open set: waiting, held, and those whose lease has not ended yet."""
-        return len(self._queue) + sum(len(pod.held) for pod in self._pods) + len(self._returning)
+    def count_open_shards(self) -> int:
+        """Return the ZCARD of the open set: shards waiting, held, or with a lease that has not ended."""
+        return len(self._queue) + sum(len(pod.shards) for pod in self._pods) + len(self._returning)
 
     def _scale(self, now: float) -> None:
         if now % self._scaler.polling_s == 0:
-            self._replicas = self._keda.decide(now, self._replicas, self.open_shards())
+            self._replicas = self._keda.decide(now, self._replicas, self.count_open_shards())
         if now % HPA_PERIOD_S == 0:
-            self._replicas = self._hpa.decide(now, self._replicas, self.open_shards())
+            self._replicas = self._hpa.decide(now, self._replicas, self.count_open_shards())
 
     def _reconcile(self, now: float) -> None:
         staying = [pod for pod in self._pods if pod.stop_by is None]
         for _ in range(self._replicas - len(staying)):
             self._pods.append(_Pod(now, now + self._world.cold_start_s))
-        # A ReplicaSet deletes pods that are not ready first, then the youngest; it does not know who is busy.
-        victims = sorted(staying, key=lambda pod: (pod.ready > now, pod.made), reverse=True)
+        # A ReplicaSet deletes pods that are not ready first, then the youngest; it does not know which are busy.
+        victims = sorted(staying, key=lambda pod: (pod.ready > now, pod.created), reverse=True)
         for pod in victims[: max(0, len(staying) - self._replicas)]:
             self._stop(pod, now)
 
     def _stop(self, pod: _Pod, now: float) -> None:
         pod.stop_by = now + self._world.grace_s
-        self._drained += len(pod.held)
+        self._drained += len(pod.shards)
 
     def _spot(self, now: float) -> None:
         chance = self._world.spot_losses_per_hour * TICK_S / HOUR_S
@@ -172,8 +172,8 @@ class Simulation:
                 if self._world.spot_notice:
                     self._stop(pod, now)
                     continue
-                self._lost += len(pod.held)
-                self._returning += [(now + self._world.lease_s, arrival) for arrival in pod.held]
+                self._lost += len(pod.shards)
+                self._returning += [(now + self._world.lease_s, arrival) for arrival in pod.shards]
                 self._pods.remove(pod)
 
     def _work(self, now: float) -> None:
@@ -185,32 +185,32 @@ class Simulation:
                 if pod.stop_by is not None:
                     self._pods.remove(pod)
                 continue
-            while pod.stop_by is None and self._queue and len(pod.held) < self._world.slots:
-                pod.held.append(self._queue.popleft())
+            while pod.stop_by is None and self._queue and len(pod.shards) < self._world.slots:
+                pod.shards.append(self._queue.popleft())
             self._finish(pod, now)
-            if pod.stop_by is not None and (not pod.held or now >= pod.stop_by):
-                self._killed += len(pod.held)
-                self._queue.extendleft(reversed(pod.held))
+            if pod.stop_by is not None and (not pod.shards or now >= pod.stop_by):
+                self._killed += len(pod.shards)
+                self._queue.extendleft(reversed(pod.shards))
                 self._pods.remove(pod)
 
     def _finish(self, pod: _Pod, now: float) -> None:
-        pod.work = min(pod.work, 1.0) + self._world.rate * TICK_S if pod.held else 0.0
-        while pod.held and pod.work >= 1:
+        pod.work = min(pod.work, 1.0) + self._world.rate * TICK_S if pod.shards else 0.0
+        while pod.shards and pod.work >= 1:
             pod.work -= 1
-            self._waits.append(now + TICK_S - pod.held.popleft())
+            self._waits.append(now + TICK_S - pod.shards.popleft())
             self._first = self._first if self._first is not None else now + TICK_S
 
 
 # Loads
 
 
-def burst(seed: int) -> list[int]:
-    """Nothing, then 2,000 shards at once."""
+def burst_trace(seed: int) -> list[int]:
+    """Return nothing, then 2,000 shards at once."""
     return [0] * 60 + [2000] + [0] * 59
 
 
-def office(seed: int) -> list[int]:
-    """A day: little at night, a hill from 8 to 18 with its top at 13, jobs of a few to 200 shards."""
+def office_trace(seed: int) -> list[int]:
+    """Return a day: few jobs at night, most from 8 to 18 with a peak at 13, each of a few to 200 shards."""
     source = random.Random(seed)
     trace = []
     for second in range(24 * 3600):
@@ -221,33 +221,33 @@ def office(seed: int) -> list[int]:
     return trace
 
 
-def nightly(seed: int) -> list[int]:
-    """One large job of 20,000 shards a day, and nothing else."""
+def nightly_trace(seed: int) -> list[int]:
+    """Return half a day with one large job of 20,000 shards."""
     return [20_000 if second == 2 * 3600 else 0 for second in range(12 * 3600)]
 
 
-def trickle(seed: int) -> list[int]:
-    """A shard now and then, ten minutes apart on average: what keeps a worker from ever resting."""
+def trickle_trace(seed: int) -> list[int]:
+    """Return single shards ten minutes apart on average, which keep a worker from scaling to zero."""
     source = random.Random(seed)
     return [int(source.random() < 1 / 600) for _ in range(12 * 3600)]
 
 
 TRACES: dict[str, Callable[[int], list[int]]] = {
-    "burst": burst,
-    "office": office,
-    "nightly": nightly,
-    "trickle": trickle,
+    "burst": burst_trace,
+    "office": office_trace,
+    "nightly": nightly_trace,
+    "trickle": trickle_trace,
 }
 
 
 # Showing
 
 
-def summary(name: str, outcome: Outcome) -> str:
-    """A line of the table."""
+def format_summary(name: str, outcome: Outcome) -> str:
+    """Return a line of the table."""
     hours = len(outcome.samples) / HOUR_S
     fixed = outcome.peak * hours
-    waits = " ".join(f"{outcome.wait(q):7.0f}" for q in (0.5, 0.95, 0.99))
+    waits = " ".join(f"{outcome.wait_quantile(q):7.0f}" for q in (0.5, 0.95, 0.99))
     saved = f"{1 - outcome.gpu_hours / fixed:5.0%}" if fixed else "    -"
     return (
         f"{name:9} {waits} {outcome.first_s:7.0f} {outcome.peak:5d} {outcome.gpu_hours:8.2f} {fixed:8.2f} {saved}"
@@ -261,16 +261,16 @@ HEAD = (
 )
 
 
-def plot(outcome: Outcome, width: int = 100, height: int = 8) -> str:
-    """Replicas and backlog over time, for a terminal."""
+def draw_plot(outcome: Outcome, width: int = 100, height: int = 8) -> str:
+    """Draw replicas and backlog over time, for a terminal."""
     step = max(1, len(outcome.samples) // width)
     parts = [outcome.samples[at : at + step] for at in range(0, len(outcome.samples), step)]
     replicas = [max(sample.running for sample in part) for part in parts]
     backlog = [max(sample.backlog for sample in part) for part in parts]
-    return "\n".join([*_bars("pods", replicas, height), *_bars("backlog", backlog, height)])
+    return "\n".join([*_draw_bars("pods", replicas, height), *_draw_bars("backlog", backlog, height)])
 
 
-def _bars(title: str, values: list[int], height: int) -> Iterator[str]:
+def _draw_bars(title: str, values: list[int], height: int) -> Iterator[str]:
     top = max(values) or 1
     yield f"{title}, at most {max(values)}"
     for level in range(height, 0, -1):
@@ -278,7 +278,7 @@ def _bars(title: str, values: list[int], height: int) -> Iterator[str]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--trace", choices=TRACES, action="append", help="load; may be given again (default: all)")
     parser.add_argument("--shards-per-replica", type=float, default=32, help="listLength")
@@ -287,28 +287,28 @@ def main() -> None:
     parser.add_argument("--min", type=int, default=0, help="minReplicaCount")
     parser.add_argument("--max", type=int, default=8, help="maxReplicaCount")
     parser.add_argument("--cold-start", type=float, default=90, help="seconds from pod to ready")
-    parser.add_argument("--rate", type=float, default=2.0, help="shards a second and worker")
+    parser.add_argument("--rate", type=float, default=2.0, help="shards per second and worker")
     parser.add_argument("--slots", type=int, default=32, help="GLEANER_WORKER_SLOTS")
-    parser.add_argument("--spot-losses", type=float, default=0.0, help="vanished nodes an hour and worker")
+    parser.add_argument("--spot-losses", type=float, default=0.0, help="vanished nodes per hour and worker")
     parser.add_argument("--plot", action="store_true", help="draw pods and backlog over time")
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     scaler = Scaler(
-        target=asked.shards_per_replica,
-        minimum=asked.min,
-        maximum=asked.max,
-        polling_s=asked.polling,
-        cooldown_s=asked.cooldown,
+        target=options.shards_per_replica,
+        minimum=options.min,
+        maximum=options.max,
+        polling_s=options.polling,
+        cooldown_s=options.cooldown,
         up=DEFAULT_UP,
         down=CHART_DOWN,
     )
-    world = World(asked.cold_start, asked.rate, asked.slots, spot_losses_per_hour=asked.spot_losses)
+    world = World(options.cold_start, options.rate, options.slots, spot_losses_per_hour=options.spot_losses)
     print(HEAD)
-    for name in asked.trace or TRACES:
-        outcome = Simulation(scaler, world, asked.seed).run(TRACES[name](asked.seed))
-        print(summary(name, outcome))
-        if asked.plot:
-            print(plot(outcome))
+    for name in options.trace or TRACES:
+        outcome = Simulation(scaler, world, options.seed).run(TRACES[name](options.seed))
+        print(format_summary(name, outcome))
+        if options.plot:
+            print(draw_plot(outcome))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from keda.hpa import (
     Policy,
     Rules,
     Scaler,
-    average_value,
     limit_down,
     limit_up,
-    stabilised,
-    whole_value,
+    replicas_by_average,
+    replicas_by_value,
+    stabilise,
 )
 
 
@@ -34,7 +34,7 @@ from keda.hpa import (
 )
 def test_an_average_value_is_divided_by_the_target(value: float, target: float, replicas: int, wanted: int) -> None:
     """AverageValue: ceil(value / target), unless the ratio is within a tenth of one."""
-    assert average_value(value, target, replicas) == wanted
+    assert replicas_by_average(value, target, replicas) == wanted
 
 
 @pytest.mark.parametrize(
@@ -43,20 +43,20 @@ def test_an_average_value_is_divided_by_the_target(value: float, target: float, 
 )
 def test_a_whole_value_multiplies_the_ready_pods(value: float, replicas: int, ready: int, wanted: int) -> None:
     """Value with a target of 60: twice the seconds of backlog want twice the pods that are ready."""
-    assert whole_value(value, 60, replicas, ready) == wanted
+    assert replicas_by_value(value, 60, replicas, ready) == wanted
 
 
 def test_scaling_down_takes_the_most_of_its_window() -> None:
     """A recommendation of eight within the last 300 s holds eight; once it is older, five hold."""
     past = [(100.0, 8), (250.0, 5)]
-    assert stabilised(8, 2, past, now=399, up_s=0, down_s=300) == 8
-    assert stabilised(8, 2, past, now=401, up_s=0, down_s=300) == 5
+    assert stabilise(8, 2, past, now=399, windows_s=(0, 300)) == 8
+    assert stabilise(8, 2, past, now=401, windows_s=(0, 300)) == 5
 
 
 def test_scaling_up_takes_the_least_of_its_window() -> None:
     """A short spike does not scale up where the up window saw less."""
-    assert stabilised(2, 9, [(95.0, 3)], now=100, up_s=60, down_s=0) == 3
-    assert stabilised(2, 9, [(30.0, 3)], now=100, up_s=60, down_s=0) == 9
+    assert stabilise(2, 9, [(95.0, 3)], now=100, windows_s=(60, 0)) == 3
+    assert stabilise(2, 9, [(30.0, 3)], now=100, windows_s=(60, 0)) == 9
 
 
 @pytest.mark.parametrize(
