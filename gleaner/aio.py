@@ -96,20 +96,14 @@ class AsyncClient:
         self._connection = Connection(httpx.AsyncClient, url, common_headers(key), transport)
 
     async def submit(
-        self,
-        documents: Iterable[Document],
-        labels: Labels | None = None,
-        **options: Unpack[SubmitOptions],
+        self, documents: Iterable[Document], labels: Labels | None = None, **options: Unpack[SubmitOptions]
     ) -> AsyncJob:
         """See `Client.submit`."""
         flow = flows.submit_job(hold_documents(documents), hold_labels(labels), options, self._retry)
         return AsyncJob(self, await self._run_flow(flow))
 
     async def extract(
-        self,
-        texts: Iterable[Document],
-        labels: Labels | None = None,
-        **options: Unpack[SubmitOptions],
+        self, texts: Iterable[Document], labels: Labels | None = None, **options: Unpack[SubmitOptions]
     ) -> list[Result]:
         """See `Client.extract`."""
         return await self._run_flow(

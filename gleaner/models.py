@@ -249,11 +249,7 @@ class Result:
             "attempts": self.attempts,
             "error": None
             if self.error is None
-            else {
-                "code": self.error.code,
-                "detail": self.error.detail,
-                "retryable": self.error.retryable,
-            },
+            else {"code": self.error.code, "detail": self.error.detail, "retryable": self.error.retryable},
         }
         if self.text is not None:
             body["text"] = self.text

@@ -18,15 +18,7 @@ from gleaner.errors import GleanerError
 from gleaner.localstack.datadir import DEFAULT as DEFAULT_DATA_DIR
 from gleaner.localstack.datadir import DataDir
 
-__all__ = [
-    "DEFAULT_DATA_DIR",
-    "DataDirectory",
-    "Gateway",
-    "Globals",
-    "NoGatewayError",
-    "Url",
-    "with_gateway",
-]
+__all__ = ["DEFAULT_DATA_DIR", "DataDirectory", "Gateway", "Globals", "NoGatewayError", "Url", "with_gateway"]
 
 P = ParamSpec("P")
 

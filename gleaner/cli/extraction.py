@@ -137,12 +137,7 @@ class Extraction:
     """
 
     def __init__(
-        self,
-        client: Client,
-        query: Query,
-        sink: Sink,
-        journal: Journal | None,
-        on_progress: Callable[[int], None],
+        self, client: Client, query: Query, sink: Sink, journal: Journal | None, on_progress: Callable[[int], None]
     ) -> None:
         self._client = client
         self._query = query

@@ -140,10 +140,7 @@ class Client:
         self._connection = Connection(httpx.Client, url, common_headers(key), transport)
 
     def submit(
-        self,
-        documents: Iterable[Document],
-        labels: Labels | None = None,
-        **options: Unpack[SubmitOptions],
+        self, documents: Iterable[Document], labels: Labels | None = None, **options: Unpack[SubmitOptions]
     ) -> Job:
         """Submit documents as one job.
 
@@ -172,10 +169,7 @@ class Client:
         )
 
     def extract(
-        self,
-        texts: Iterable[Document],
-        labels: Labels | None = None,
-        **options: Unpack[SubmitOptions],
+        self, texts: Iterable[Document], labels: Labels | None = None, **options: Unpack[SubmitOptions]
     ) -> list[Result]:
         """Return the results of a few documents, in order; wait until they are finished.
 

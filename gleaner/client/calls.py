@@ -160,13 +160,7 @@ def extract_documents(
 
 def get_job(job_id: str, wait_s: int = 0) -> Call[JobInfo]:
     """GET a job; the gateway responds when it is terminal, at the latest after `wait_s` (0..60) seconds."""
-    return Call(
-        "GET",
-        _job_path(job_id),
-        _parse_job,
-        params={"wait": wait_s} if wait_s else {},
-        patience_s=wait_s,
-    )
+    return Call("GET", _job_path(job_id), _parse_job, params={"wait": wait_s} if wait_s else {}, patience_s=wait_s)
 
 
 def list_jobs(status: str | None, limit: int | None, cursor: str | None) -> Call[ListPage[JobInfo]]:
@@ -199,9 +193,7 @@ def delete_job(job_id: str) -> Call[None]:
 def list_models() -> Call[tuple[Model, ...]]:
     """GET the models that jobs may name."""
     return Call(
-        "GET",
-        "/v1/models",
-        lambda response: tuple(Model.from_json(item) for item in response.json()["data"]),
+        "GET", "/v1/models", lambda response: tuple(Model.from_json(item) for item in response.json()["data"])
     )
 
 

@@ -128,11 +128,7 @@ def make_plan(options: StackOptions, directory: DataDir, inherited: Mapping[str,
 
 
 def _build_environment(
-    options: StackOptions,
-    directory: DataDir,
-    inherited: Mapping[str, str],
-    urls: RedisUrls,
-    gateway_port: int,
+    options: StackOptions, directory: DataDir, inherited: Mapping[str, str], urls: RedisUrls, gateway_port: int
 ) -> dict[str, str]:
     environment = {
         **inherited,

@@ -156,9 +156,7 @@ def _check_redis(deployment: Deployment) -> Iterator[Finding]:
         Finding("good", "maxmemory-policy is noeviction")
         if policy == "noeviction"
         else Finding(
-            "bad",
-            f"maxmemory-policy is {policy}: Redis may evict jobs",
-            "CONFIG SET maxmemory-policy noeviction",
+            "bad", f"maxmemory-policy is {policy}: Redis may evict jobs", "CONFIG SET maxmemory-policy noeviction"
         )
     )
     if not info.get("aof_enabled"):

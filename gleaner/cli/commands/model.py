@@ -30,8 +30,7 @@ def convert_model(
     ],
     folder: Annotated[Path, typer.Argument(help="The folder to create; it must not exist yet.")],
     revision: Annotated[
-        str | None,
-        typer.Option(help="Commit, tag or branch of a hub id; for other sources, the files' SHA-256."),
+        str | None, typer.Option(help="Commit, tag or branch of a hub id; for other sources, the files' SHA-256.")
     ] = None,
     backbone_revision: Annotated[
         str | None, typer.Option(help="Commit of the hub repository that a missing tokenizer comes from.")

@@ -119,11 +119,7 @@ def format_of(path: Path, kind: Format | None) -> Format:
 
 
 def read_documents(
-    path: Path,
-    kind: Format,
-    reading: Reading,
-    name: str | None = None,
-    note: Note = lambda _said: None,
+    path: Path, kind: Format, reading: Reading, name: str | None = None, note: Note = lambda _said: None
 ) -> Iterator[Row | Fault]:
     """Yield the documents and faults of one file, in order.
 

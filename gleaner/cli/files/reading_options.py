@@ -50,8 +50,7 @@ Ignored = Annotated[
     typer.Option("--ignore-columns", help="Fields of JSON lines to ignore: labels, options, or both."),
 ]
 Split = Annotated[
-    bool,
-    typer.Option("--split", help="Split texts over 1 MB between paragraphs; offsets refer to the whole text."),
+    bool, typer.Option("--split", help="Split texts over 1 MB between paragraphs; offsets refer to the whole text.")
 ]
 
 _IGNORABLE: Final = ("labels", "options")

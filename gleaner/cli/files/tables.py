@@ -94,11 +94,7 @@ def read_tsv(path: Path, reading: Reading, name: str, _note: Note) -> Iterator[R
 
 
 def _read_rows(
-    lines: Lines,
-    next_record: Callable[[], list[str] | None],
-    header: list[str] | None,
-    reading: Reading,
-    name: str,
+    lines: Lines, next_record: Callable[[], list[str] | None], header: list[str] | None, reading: Reading, name: str
 ) -> Iterator[Row | Fault]:
     try:
         header = next_record() if header is None else header
