@@ -67,7 +67,7 @@ class RateLimit:
         """Length of the window (seconds)."""
         return _WINDOWS[self.measure][0]
 
-    def cost_command(self, cost: int) -> Take:
+    def count_command(self, cost: int) -> Take:
         """Return the ledger command that counts `cost`; a changed amount begins a new count."""
         name = f"LIMITER/{self.measure}/{self.scope}/{self.owner}/{self.amount}/1/{_WINDOWS[self.measure][1]}"
         return Take(name, self.amount, self.window_s, cost)
@@ -187,7 +187,7 @@ class Limiter:
         """Undo a charge, if Redis answers."""
         if charge:
             with contextlib.suppress(LedgerUnavailableError):
-                await self._ledger.run(take_rates([limit.cost_command(-cost) for limit, cost in charge]))
+                await self._ledger.run(take_rates([limit.count_command(-cost) for limit, cost in charge]))
 
     async def count_failed_attempt(self, address: str) -> None:
         """Count an attempt with a bad key from an address.
@@ -200,7 +200,7 @@ class Limiter:
             return
         limit = RateLimit("failures", "address", client_network(address), self._settings.auth_failures_per_minute)
         with contextlib.suppress(LedgerUnavailableError):
-            counts = await self._ledger.run(take_rates([limit.cost_command(1)]))
+            counts = await self._ledger.run(take_rates([limit.count_command(1)]))
             if counts.refused is not None:
                 raise Problem(
                     "rate_limited",
@@ -219,7 +219,7 @@ class Limiter:
         limits = self.limits_of(caller)
         if not limits:
             return []
-        counts = await self._ledger.run(take_rates([limit.cost_command(0) for limit in limits]))
+        counts = await self._ledger.run(take_rates([limit.count_command(0) for limit in limits]))
         return [_status(limit, _parse_window(window)) for limit, window in zip(limits, counts.windows, strict=True)]
 
     async def _count_costs(self, caller: Caller, costs: Mapping[Measure, int]) -> Charge:
@@ -227,7 +227,7 @@ class Limiter:
         charge = [(limit, _cap_cost(limit, costs[limit.measure])) for limit in self.limits_of(caller, *costs)]
         if not charge:
             return charge
-        counts = await self._ledger.run(take_rates([limit.cost_command(cost) for limit, cost in charge]))
+        counts = await self._ledger.run(take_rates([limit.count_command(cost) for limit, cost in charge]))
         windows = [_parse_window(window) for window in counts.windows]
         last = len(charge) if counts.refused is None else counts.refused + 1
         for (limit, _), window in list(zip(charge, windows, strict=True))[:last]:
