@@ -89,6 +89,6 @@ def test_another_tenant_or_question_is_the_models(worker: InProcessWorker, other
 def test_another_revision_answers_anew(worker: InProcessWorker, engine: Engine) -> None:
     """Other weights, other answers."""
     ask(worker, "job_1")
-    worker.runner._cache = cache_for(replace(engine.spec, revision="next"), worker.store, worker.metrics)
+    worker.runner.cache = cache_for(replace(engine.spec, revision="next"), worker.store, worker.metrics)
     ask(worker, "job_2")
     assert looked_up(worker) == (0, 6)
