@@ -66,11 +66,11 @@ def test_doctor_finds_a_good_deployment_good(watched: Watched, tmp_path: Path) -
     )
     assert checked.returncode == 0, checked.stdout + checked.stderr
     for word in (
-        "store answers",
+        "Redis responds",
         "clocks agree",
         "noeviction",
         "append-only file is on",
-        "upkeep ticked",
+        "upkeep ran",
         "keys file",
     ):
         assert word in checked.stdout, checked.stdout

@@ -67,7 +67,7 @@ def create_key(
         "stored_bytes": stored_bytes,
     }
     with _convert_errors(keys):
-        new = keys.create(
+        new = keys.create_key(
             _keys_path(keys_file, data_dir),
             tenant=tenant,
             role=role,
@@ -111,7 +111,7 @@ def rotate_key(
     """Create a successor of a key; the old key expires after the overlap."""
     keys = _import_api_keys()
     with _convert_errors(keys):
-        new = keys.rotate(_keys_path(keys_file, data_dir), key_id, overlap=parse_duration(overlap))
+        new = keys.rotate_key(_keys_path(keys_file, data_dir), key_id, overlap=parse_duration(overlap))
     _print_key(new, as_json)
 
 
@@ -122,7 +122,7 @@ def revoke_key(
     """Revoke a key now."""
     keys = _import_api_keys()
     with _convert_errors(keys):
-        keys.revoke(_keys_path(keys_file, data_dir), key_id)
+        keys.revoke_key(_keys_path(keys_file, data_dir), key_id)
     if as_json:
         print_json({"key_id": key_id, "revoked": True})
     else:
