@@ -31,7 +31,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def environment(tmp_path: Path, wheels: dict[str, Path]) -> Path:
-    """The `bin` of a virtual environment with both wheels.
+    """Install both wheels into a virtual environment; return its `bin`.
 
     Dependencies are those of this environment, read from where they are: to install them again would take minutes.
     Its editable installations are not seen, since `.pth` files count only in a site directory.

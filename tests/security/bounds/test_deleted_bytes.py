@@ -85,23 +85,23 @@ async def test_delete_leaves_a_tombstone_only(
         assert stored(store) == {}
 
 
+def _values(store: redis.Redis, key: bytes) -> list[bytes]:
+    match store.type(key):
+        case b"hash":
+            return [part for pair in store.hgetall(key).items() for part in pair]  # type: ignore[union-attr]
+        case b"string":
+            return [store.get(key) or b""]  # type: ignore[list-item]
+        case b"list":
+            return store.lrange(key, 0, -1)  # type: ignore[return-value]
+        case b"set":
+            return list(store.smembers(key))  # type: ignore[arg-type]
+        case _:
+            return store.zrange(key, 0, -1)  # type: ignore[return-value]
+
+
 def opened(store: redis.Redis, api: Api, job: str) -> str:
     """Return all that the ledger holds, decoded by the codec where a job or endpoint allows it."""
-    stored: list[bytes] = []
-    for key in store.scan_iter(f"{P}*"):
-        kind = store.type(key)
-        stored.append(key)
-        if kind == b"hash":
-            for field, value in store.hgetall(key).items():  # type: ignore[union-attr]
-                stored += [field, value]
-        elif kind == b"string":
-            stored.append(store.get(key) or b"")  # type: ignore[arg-type]
-        elif kind == b"list":
-            stored += store.lrange(key, 0, -1)  # type: ignore[arg-type]
-        elif kind == b"set":
-            stored += store.smembers(key)  # type: ignore[arg-type]
-        else:
-            stored += store.zrange(key, 0, -1)  # type: ignore[arg-type]
+    stored = [part for key in store.scan_iter(f"{P}*") for part in (key, *_values(store, key))]
     bindings = [f"meta:{job}", f"opts:{job}", f"in:{job}:0", f"out:{job}:0"]
     bindings += [f"ep:{key.decode().rpartition(':')[2]}" for key in store.scan_iter(f"{P}ep:*")]
     bindings += [f"att:{key.decode().rpartition(':')[2]}" for key in store.scan_iter(f"{P}att:*")]
