@@ -124,12 +124,12 @@ class DeliveryRunner:
             attempt = DeliveryAttempt(
                 claim.now, result.status, result.latency_ms, result.error, self._seal_body(delivery, result.body)
             )
-            return self._record(delivery, nonce, claim, attempt, verdict)
+            return self._record_attempt(delivery, nonce, claim, attempt, verdict)
 
     def _send_and_judge(self, delivery: str, claim: DeliveryClaim, trace: str) -> tuple[AttemptResult, Verdict]:
         """Make the attempt and judge it; a bug of ours counts as a failure, so that no attempt repeats forever."""
         try:
-            result = self._send(delivery, claim, trace)
+            result = self._send_event(delivery, claim, trace)
             now = datetime.fromtimestamp((claim.now + result.latency_ms) / 1000, UTC)
             return result, self._policy.schedule.judge_attempt(result, claim.attempts, random.random(), now)
         except Exception as error:  # noqa: BLE001  # whatever it is, the schedule must move
@@ -137,7 +137,7 @@ class DeliveryRunner:
             result = AttemptResult(0, 0, error="internal_error")
             return result, STANDARD.judge_attempt(result, claim.attempts, random.random(), datetime.now(UTC))
 
-    def _send(self, delivery: str, claim: DeliveryClaim, trace: str) -> AttemptResult:
+    def _send_event(self, delivery: str, claim: DeliveryClaim, trace: str) -> AttemptResult:
         try:
             details = EndpointDetails.open(self._codec, claim.endpoint, claim.sealed)
             meta = self._codec.decode(claim.meta, associated_data("meta", claim.job)) if claim.meta else b"{}"
@@ -150,7 +150,7 @@ class DeliveryRunner:
             headers["traceparent"] = trace
         return self._sender.post(claim.tenant, details.url, headers, body)
 
-    def _record(
+    def _record_attempt(
         self, delivery: str, nonce: str, claim: DeliveryClaim, attempt: DeliveryAttempt, verdict: Verdict
     ) -> str:
         call = webhooks.record_delivery(

@@ -61,7 +61,7 @@ class Dispatcher:
         self._limits = limits
         self._stopping = stopping
         self._wakeup = Event()
-        self._thread = Thread(target=self._loop, name="dispatch", daemon=True)
+        self._thread = Thread(target=self._run_loop, name="dispatch", daemon=True)
         self._last_round_at = monotonic()
 
     def start(self) -> None:
@@ -101,7 +101,7 @@ class Dispatcher:
             celery_queues.push_deliveries(self._broker, due.messages)
         return bool(due.messages) or due.more
 
-    def _loop(self) -> None:
+    def _run_loop(self) -> None:
         while True:
             self._last_round_at = monotonic()
             try:
