@@ -160,7 +160,7 @@ def test_a_failed_start_shows_the_culprits_log_and_leaves_nothing(tmp_path: Path
     ):
         pass
 
-    assert "worker ended while it started" in str(raised.value)
+    assert "worker exited during start-up" in str(raised.value)
     assert str(tmp_path / "nothing") in str(raised.value)
     assert not (tmp_path / "home" / "stack.json").exists()
 
