@@ -13,13 +13,13 @@ from jobs.redis.clients import connect
 
 @pytest.fixture
 def client(ledger_url: str) -> Iterator[redis.Redis]:
-    """The ledger's database."""
-    made = connect(ledger_url, 2, "test")
-    yield made
-    made.close()
+    """Yield a client of the ledger's database."""
+    connection = connect(ledger_url, 2, "test")
+    yield connection
+    connection.close()
 
 
 @pytest.fixture
 def store(client: redis.Redis) -> Ledger:
-    """The ledger."""
+    """Return the ledger."""
     return Ledger(client)

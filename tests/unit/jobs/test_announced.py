@@ -16,15 +16,15 @@ WAITER = "gateway-0123456789abcdef:100"
 
 
 def listener(client: redis.Redis, waiter: str) -> PubSub:
-    """Listens where a waiter does."""
+    """Subscribe to the waiter's channel."""
     listening: PubSub = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]  # redis-py's
     listening.subscribe(job_channel(waiter))
     listening.get_message(timeout=1)
     return listening
 
 
-def told(client: redis.Redis, store: Ledger, job: NewJob, result: bytes, failed: int = 0) -> list[bytes]:
-    """What is announced where the job's waiter listens while its first shard goes through."""
+def announcements(client: redis.Redis, store: Ledger, job: NewJob, result: bytes, failed: int = 0) -> list[bytes]:
+    """Return the announcements on the waiter's channel while the job's first shard completes."""
     listening = listener(client, job.waiter)
     [first, *_] = store.run(ledger.create_job(job)).publish
     assert finish(store, first, result, failed) == "stored"
@@ -50,7 +50,7 @@ def finish(store: Ledger, message: Message, result: bytes, failed: int = 0) -> s
 def test_small_results_are_told_with_the_end(client: redis.Redis, store: Ledger, failed: int) -> None:
     """They are what a look at the job would find, whatever bytes they consist of."""
     job = new_job("job_1", meta=b"\n\x00meta\xff", waiter=WAITER)
-    [announced] = told(client, store, job, b"\x00result\n\xff", failed)
+    [announced] = announcements(client, store, job, b"\x00result\n\xff", failed)
 
     job_id, _, rest = announced.partition(b"\n")
     assert job_id == b"job_1"
@@ -72,19 +72,19 @@ def test_small_results_are_told_with_the_end(client: redis.Redis, store: Ledger,
 )
 def test_else_the_id_alone_is_told(client: redis.Redis, store: Ledger, job: NewJob) -> None:
     """Whoever hears it reads the job."""
-    assert told(client, store, job, b"result") == [b"job_1"]
+    assert announcements(client, store, job, b"result") == [b"job_1"]
 
 
 def test_of_several_shards_the_id_alone_is_told(client: redis.Redis, store: Ledger) -> None:
     """And only at the end of the last."""
     job = new_job("job_1", (1, 1), waiter=WAITER)
-    assert told(client, store, job, b"result") == []
+    assert announcements(client, store, job, b"result") == []
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 40, -1])
 def test_what_cannot_be_read_is_no_page(client: redis.Redis, store: Ledger, cut: int) -> None:
     """It is a hint then, as every other message."""
-    [announced] = told(client, store, new_job("job_1", waiter=WAITER), b"result")
+    [announced] = announcements(client, store, new_job("job_1", waiter=WAITER), b"result")
     assert ledger.parse_announced_page("job_1", announced.partition(b"\n")[2][:cut]) is None
 
 

@@ -13,19 +13,19 @@ from jobs.api_keys import KeyRing, KeysError, Role
 
 
 class Clock:
-    """Monotonic seconds that move only when told."""
+    """Monotonic seconds that tests advance."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def __call__(self) -> float:
-        """The time now."""
+        """Return the current time."""
         return self.now
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the keys file will be; its folder is not there yet."""
+    """Return the path of the keys file, whose folder does not exist yet."""
     return tmp_path / "nested" / "keys.json"
 
 
@@ -194,9 +194,9 @@ def test_an_expiry_must_be_aware_and_in_the_future(path: Path) -> None:
 def test_writers_at_once_lose_nothing(path: Path) -> None:
     """The file lock serialises edits."""
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda n: api_keys.create_key(path, tenant=f"t{n}", role="viewer"), range(24)))
+        created = list(pool.map(lambda n: api_keys.create_key(path, tenant=f"t{n}", role="viewer"), range(24)))
 
-    assert {record.key_id for record in api_keys.list_keys(path)} == {new.key_id for new in made}
+    assert {record.key_id for record in api_keys.list_keys(path)} == {new.key_id for new in created}
     assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
 
 

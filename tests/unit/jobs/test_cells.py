@@ -32,7 +32,7 @@ LINE_ENDS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 
 @pytest.mark.parametrize("text", FORMULAS)
 def test_a_formula_is_text(text: str) -> None:
-    """What a spreadsheet would run has an apostrophe before it, unless the cells are asked for as they are."""
+    """Formulas get an apostrophe before them, unless raw cells are requested."""
     assert guard_cell(text) == f"'{text}"
     [cell] = next(csv.reader(io.StringIO(write_row([text]), newline="")))
     assert cell == f"'{text}"

@@ -15,7 +15,7 @@ from jobs.settings import Settings
 
 
 def key() -> str:
-    """A fresh AES-256 key as the setting holds it."""
+    """Return a new AES-256 key in the setting's format."""
     return base64.b64encode(os.urandom(32)).decode()
 
 
@@ -67,11 +67,11 @@ def test_a_bad_key_is_said_at_start() -> None:
 
 def test_threads_share_what_only_one_may_use_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A context is half a megabyte: there are as many as were in use at once, however many threads there are."""
-    made: list[object] = []
+    compressors: list[object] = []
     real = zstandard.ZstdCompressor
 
     def compressor(level: int) -> zstandard.ZstdCompressor:
-        made.append(level)
+        compressors.append(level)
         return real(level=level)
 
     monkeypatch.setattr("jobs.codec.zstandard.ZstdCompressor", compressor)
@@ -84,10 +84,10 @@ def test_threads_share_what_only_one_may_use_at_a_time(monkeypatch: pytest.Monke
     for blob in blobs:
         with ThreadPoolExecutor(1) as thread:
             assert thread.submit(there_and_back, blob).result() == blob
-    assert len(made) == 1
+    assert len(compressors) == 1
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(there_and_back, blobs * 20)) == blobs * 20
-    assert len(made) <= 8
+    assert len(compressors) <= 8
 
 
 PLAIN = b"\x00"
@@ -95,7 +95,7 @@ SKIPPED = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
 
 
 def frame(blob: bytes, *, sized: bool = True) -> bytes:
-    """A zstd frame."""
+    """Return a zstd frame."""
     return zstandard.ZstdCompressor(write_content_size=sized).compress(blob)
 
 
@@ -140,7 +140,7 @@ def test_nothing_decodes_beyond_the_limit(size: int, limit: int, tail: bytes) ->
 
 @given(st.binary(max_size=60))
 def test_a_damaged_frame_is_an_error_in_pieces_too(damage: bytes) -> None:
-    """What is read in pieces ends with an error where the whole would be refused, and never beyond its size."""
+    """Reading in chunks ends with an error if the whole would be rejected, and never beyond its size."""
     good = frame(bytes(5000) + os.urandom(100))
     codec = Codec()
     stored = PLAIN + good[: len(good) - len(damage)] + damage
@@ -162,10 +162,13 @@ def test_a_job_has_its_own_key() -> None:
     """Blobs of one job share a key, those of another job have another, and all formats are read."""
     secret = key()
     old, new = Codec([secret]), Codec([secret], derive=True)
-    sealed = {place: new.encode(b"text", place) for place in ("in:job_a:0", "out:job_a:1", "in:job_b:0", "ep:ep_a")}
-    for place, stored in sealed.items():
+    sealed = {
+        associated_data: new.encode(b"text", associated_data)
+        for associated_data in ("in:job_a:0", "out:job_a:1", "in:job_b:0", "ep:ep_a")
+    }
+    for associated_data, stored in sealed.items():
         assert stored[:1] == b"\x02"
-        assert old.decode(stored, place) == b"text"  # reading does not depend on what is written
+        assert old.decode(stored, associated_data) == b"text"  # reading does not depend on what is written
     assert new.decode(old.encode(b"text", "in:job_a:0"), "in:job_a:0") == b"text"
     assert new.decode(Codec().encode(b"text", "in:job_a:0"), "in:job_a:0") == b"text"
     assert new._derived.cache_info().currsize == 3
@@ -174,7 +177,7 @@ def test_a_job_has_its_own_key() -> None:
 
 
 def test_encryption_that_is_required_refuses_what_is_plain() -> None:
-    """Who can write to the store and has no key can put nothing there that is read."""
+    """Nobody who can write to Redis but has no key can store anything that is read."""
     secret = key()
     forged = Codec().encode(b'{"url": "https://evil.example"}', "ep:ep_a")
     assert Codec([secret]).decode(forged, "ep:ep_a")

@@ -23,7 +23,7 @@ FEW: Labels = dict.fromkeys(("person", "organisation", "place", "date", "product
 
 
 def document(text: str, labels: Labels | None = None) -> Document:
-    """A document."""
+    """Return a document."""
     return Document(0, "0", text, labels=labels)
 
 
@@ -71,16 +71,17 @@ def test_shards_are_cut_by_cost(sizes: list[tuple[int, bool]]) -> None:
     many: Labels = {f"{at} {words(10, 4)}": None for at in range(60)}
     costs = Costs(FEW)
     whole = [
-        Document(at, str(at), "x" * size, labels=many if own else None) for at, (size, own) in enumerate(sizes)
+        Document(at, str(at), "x" * size, labels=many if has_labels else None)
+        for at, (size, has_labels) in enumerate(sizes)
     ]
     parts = list(shards.cut_shards(whole, 8, 20_000, weigh=costs.shard_weight))
-    assert [one for part in parts for one in part] == whole
+    assert [document for part in parts for document in part] == whole
     assert all(len(part) == 1 or sum(map(costs.shard_weight, part)) <= 20_000 for part in parts)
 
 
 @pytest.mark.parametrize("size", [1, 2000, 8000, shards.MAX_SHARD_CHARACTERS // 8 + 1])
 def test_costly_labels_do_not_make_too_many_shards(size: int) -> None:
-    """As many documents as a job may have, or as a stream may hold, are fewer than 10,000 shards."""
+    """The maximum documents of a job or a stream fit into 10,000 shards."""
     many: Labels = {f"{at} {words(25, 4)}": "x" * 1000 for at in range(100)}
     costs = Costs(many)
     count = min(100_000, (256 << 20) // size)

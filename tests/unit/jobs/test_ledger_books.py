@@ -159,9 +159,9 @@ class BooksMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["ep_1", "ep_2"]), rev=st.integers(0, 2), size=st.integers(1, 50))
     def put_endpoint(self, name: str, rev: int, size: int) -> None:
-        known = self.ledger.run(webhooks.read_endpoint(name))
-        made = endpoint(name, TENANTS[name == "ep_2"], "url", size)
-        self.take(webhooks.upsert_endpoint(replace(made, rev=rev if known is None else known.rev)))
+        current = self.ledger.run(webhooks.read_endpoint(name))
+        wanted = endpoint(name, TENANTS[name == "ep_2"], "url", size)
+        self.take(webhooks.upsert_endpoint(replace(wanted, rev=rev if current is None else current.rev)))
 
     @rule(name=st.sampled_from(["ep_1", "ep_2"]))
     def delete_endpoint(self, name: str) -> None:

@@ -77,15 +77,15 @@ class LedgerMachine(RuleBasedStateMachine):
         job = ModelJob(f"job_{self.serial}", tenant, priority, [ModelShard(n) for n in sizes])
         # A deadline of a millisecond: `expire` may close it at any later step, and only `expire` does.
         new = new_job(job.id, sizes, tenant=tenant, priority=priority, deadline_s=0.001)
-        others = [j for j in self.jobs.values() if (j.tenant, j.priority) == (tenant, priority)]
-        room = 0 if any(j.of("waiting") for j in others) else SHARE - self.in_flight(tenant, priority)
+        same_queue = [j for j in self.jobs.values() if (j.tenant, j.priority) == (tenant, priority)]
+        capacity = 0 if any(j.of("waiting") for j in same_queue) else SHARE - self.in_flight(tenant, priority)
         created = self.ledger.run(ledger.create_job(new))
         assert created.kind == "created"
         if repeat:
             assert self.ledger.run(ledger.create_job(new)).kind == "exists"
         self.jobs[job.id] = job
         self.published(created.publish)
-        assert len(created.publish) == min(max(0, room), len(sizes))
+        assert len(created.publish) == min(max(0, capacity), len(sizes))
 
     # A worker's moves; messages are delivered in any order and any number of times
 
@@ -138,7 +138,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.dead)
     @rule(data=st.data())
     def stale_complete(self, data: st.DataObject) -> None:
-        """A worker that woke too late writes nothing."""
+        """Complete shards of workers that woke too late, which writes nothing."""
         message, nonce = data.draw(st.sampled_from(self.dead))
         shard = self.jobs[message.job].shards[message.shard]
         done = self.ledger.run(
@@ -242,21 +242,21 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(data=st.data(), grace=st.booleans())
     def queue_lost(self, data: st.DataObject, grace: bool) -> None:
-        """The broker forgot everything: two ticks past the grace publish each published shard again, once."""
+        """Empty the broker: two ticks past the grace republish each published shard once."""
         queue = naming.queue_name(MODEL, data.draw(st.sampled_from(list(Priority))))
         mine = [j for j in self.jobs.values() if naming.queue_name(MODEL, j.priority) == queue]
         for job in mine:
             job.messages.clear()
         seq = int(self.client.hget(f"{P}q:{queue}", "seq") or 0)
-        found: list[Message] = []
+        republished: list[Message] = []
         lost = {(j.id, i) for j in mine for i, s in enumerate(j.shards) if s.state == "published"}
         for _ in range(3):
             time.sleep(0.002)
             again, turns = self.ledger.run(ledger.republish_lost(queue, seq, 0, grace_ms=1))
-            found += again
+            republished += again
             self.published(turns)
-        assert Counter((m.job, m.shard) for m in found) == Counter(lost)
-        self.published(tuple(found))
+        assert Counter((m.job, m.shard) for m in republished) == Counter(lost)
+        self.published(tuple(republished))
 
     @precondition(lambda self: self.jobs)
     @rule(priority=st.sampled_from(list(Priority)))
@@ -276,11 +276,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_tenant_keeps_to_its_share(self) -> None:
-        """The set of shards in flight holds those that are, and never more than a share."""
+        """Check that the set of shards in flight is exact, and never larger than a share."""
         for tenant in ("t1", "t2"):
             for priority in Priority:
-                kept = self.client.zcard(f"{P}flight:{naming.queue_name(MODEL, priority)}:{tenant}")
-                assert kept == self.in_flight(tenant, priority) <= SHARE
+                counted = self.client.zcard(f"{P}flight:{naming.queue_name(MODEL, priority)}:{tenant}")
+                assert counted == self.in_flight(tenant, priority) <= SHARE
 
     @invariant()
     def counts_are_the_truth(self) -> None:

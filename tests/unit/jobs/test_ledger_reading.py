@@ -71,13 +71,13 @@ def test_a_rare_state_costs_a_bounded_look_a_call(store: Ledger) -> None:
         store.run(ledger.create_job(new_job(f"job_{n:03}", created=now + n)))
     store.run(ledger.cancel_job("job_000"))
 
-    place, found, passed = None, [], []
-    while not passed or place is not None:
-        page = store.run(ledger.list_jobs("t1", 10, statuses=[JobStatus.CANCELLED], behind=place))
-        found += [job.id for job in page.jobs]
-        place = page.next
-        passed.append(410 if place is None else 410 - int(place.id.removeprefix("job_")))
-    assert (found, passed) == (["job_000"], [200, 400, 410])
+    position, result, passed = None, [], []
+    while not passed or position is not None:
+        page = store.run(ledger.list_jobs("t1", 10, statuses=[JobStatus.CANCELLED], behind=position))
+        result += [job.id for job in page.jobs]
+        position = page.next
+        passed.append(410 if position is None else 410 - int(position.id.removeprefix("job_")))
+    assert (result, passed) == (["job_000"], [200, 400, 410])
 
 
 def test_a_document_is_found_by_index_and_by_id(store: Ledger) -> None:
@@ -85,9 +85,9 @@ def test_a_document_is_found_by_index_and_by_id(store: Ledger) -> None:
     store.run(ledger.create_job(new_job("job_1", sizes=(2, 1, 3), doc_ids=[("x", 4)])))
 
     def shard_of(doc_id: str) -> tuple[int, int] | None:
-        found = store.run(ledger.find_document("job_1", doc_id))
-        assert isinstance(found, FoundDocument)
-        return None if found.shard is None else (found.index, found.shard.shard)
+        result = store.run(ledger.find_document("job_1", doc_id))
+        assert isinstance(result, FoundDocument)
+        return None if result.shard is None else (result.index, result.shard.shard)
 
     assert [shard_of(str(n)) for n in range(7)] == [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (5, 2), None]
     assert (shard_of("x"), shard_of("y"), shard_of("-1"), shard_of("9" * 400)) == ((4, 2), None, None, None)
@@ -113,7 +113,7 @@ def test_a_job_keeps_the_default_threshold_of_the_worker_that_began_it(store: Le
 
 
 def test_a_job_that_an_older_worker_began_is_read_with_its_threshold(store: Ledger, client: redis.Redis) -> None:
-    """Which was 0.5, and was not recorded."""
+    """It was 0.5, and was not recorded."""
     created = store.run(ledger.create_job(new_job("job_1", sizes=(1, 1))))
     assert _job(store, "job_1").default_threshold is None
     store.run(ledger.claim_shard(created.publish[0], "n", "w", "rev", ledger.ClaimTerms(default_threshold=0.3)))
@@ -127,9 +127,9 @@ def test_a_job_that_an_older_worker_began_is_read_with_its_threshold(store: Ledg
 
 
 def _job(store: Ledger, name: str) -> Job:
-    found = store.run(ledger.read_job(name))
-    assert isinstance(found, Job)
-    return found
+    result = store.run(ledger.read_job(name))
+    assert isinstance(result, Job)
+    return result
 
 
 def test_facts_of_a_model_are_those_of_its_revision(store: Ledger, client: redis.Redis) -> None:
@@ -214,8 +214,8 @@ def test_a_job_is_refused_where_memory_is_full(store: Ledger, client: redis.Redi
     client.config_resetstat()
     for number in range(50):
         assert store.run(ledger.create_job(new_job(f"job_{number}"))).kind == "created"
-    asked = client.info("commandstats")["cmdstat_info"]["calls"]  # type: ignore[index]
-    assert asked < 25
+    calls = client.info("commandstats")["cmdstat_info"]["calls"]  # type: ignore[index]
+    assert calls < 25
     client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.75))  # type: ignore[index,operator]
     try:
         late = (store.run(ledger.create_job(new_job(f"job_late_{n}"))).kind for n in count())
@@ -233,13 +233,13 @@ def test_a_stream_s_key_learns_its_hash_at_the_end(store: Ledger) -> None:
     assert [begin("n1", ""), begin("n1", ""), begin("n2", ""), begin("n2", "sha")] == [
         "run", "run", "in_progress", "in_progress",
     ]  # fmt: skip
-    made: NewJob = new_job("job_1", idempotency_hash="k", nonce="n1", body_sha="sha", answer=b"answer")
-    assert store.run(ledger.create_job(made)).kind == "created"
+    job: NewJob = new_job("job_1", idempotency_hash="k", nonce="n1", body_sha="sha", answer=b"answer")
+    assert store.run(ledger.create_job(job)).kind == "created"
     assert [begin("n3", ""), begin("n3", "sha"), begin("n3", "other")] == ["known", "replay", "reused"]
 
 
 def test_versions_tell_what_changed(store: Ledger) -> None:
-    """One call for all jobs that somebody waits for."""
+    """A single call reads the versions of several jobs."""
     for name in ("job_1", "job_2"):
         store.run(ledger.create_job(new_job(name)))
     store.run(ledger.cancel_job("job_2"))
@@ -253,11 +253,11 @@ def test_the_backlog_of_a_model(store: Ledger) -> None:
     store.run(ledger.announce_worker(MODEL, "w", 32, "rev"))
     time.sleep(0.002)
 
-    found = store.run(ledger.read_backlog(MODEL))
-    assert isinstance(found, Backlog)
-    assert (found.open_jobs, found.open_shards, found.open_characters, found.workers) == (1, 3, 21, 1)
-    assert found.oldest_ms is not None
-    assert found.oldest_ms > 0
-    by_name = {queue.priority.value: queue for queue in found.queues}
+    result = store.run(ledger.read_backlog(MODEL))
+    assert isinstance(result, Backlog)
+    assert (result.open_jobs, result.open_shards, result.open_characters, result.workers) == (1, 3, 21, 1)
+    assert result.oldest_ms is not None
+    assert result.oldest_ms > 0
+    by_name = {queue.priority.value: queue for queue in result.queues}
     assert (by_name["standard"].open_jobs, by_name["interactive"].open_jobs) == (1, 0)
     assert (by_name["standard"].queued_jobs, by_name["standard"].published_shards) == (1, 2)

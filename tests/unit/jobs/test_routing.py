@@ -16,7 +16,7 @@ TENANTS = st.lists(st.text(max_size=12), min_size=1, max_size=30, unique=True)
 
 
 def split(**weights: int) -> Models:
-    """A name `medium` that is split so."""
+    """Return models with a name `medium` that is split by these weights."""
     shares = "|".join(f"{model}:{weight}" for model, weight in weights.items())
     return Models.parse(f"medium={shares}")
 
@@ -69,7 +69,7 @@ def test_a_split_may_bear_the_name_of_one_of_its_models() -> None:
     ],
 )
 def test_what_cannot_be_meant_stops_the_process(text: str, complaint: str) -> None:
-    """One error that names the entry and what is wrong with it."""
+    """The error names the entry and what is wrong with it."""
     with pytest.raises(ValueError, match=re.escape(complaint)):
         Models.parse(text)
     if text:
@@ -77,12 +77,12 @@ def test_what_cannot_be_meant_stops_the_process(text: str, complaint: str) -> No
             Settings(models=text)  # type: ignore[arg-type]
 
 
-@given(tenants=TENANTS, one=st.integers(1, 1000), two=WEIGHTS, three=WEIGHTS, more=st.integers(1, 1000))
+@given(tenants=TENANTS, first=st.integers(1, 1000), two=WEIGHTS, three=WEIGHTS, more=st.integers(1, 1000))
 def test_a_growing_weight_takes_tenants_over_and_moves_no_other(
-    tenants: list[str], one: int, two: int, three: int, more: int
+    tenants: list[str], first: int, two: int, three: int, more: int
 ) -> None:
     """From one setting to the next, whoever moves, moves to the model that grew; and back if it shrinks again."""
-    before, after = split(one=one, two=two, three=three), split(one=one, two=two + more, three=three)
+    before, after = split(first=first, two=two, three=three), split(first=first, two=two + more, three=three)
     for tenant in tenants:
         was, becomes = before.choose_model("medium", tenant), after.choose_model("medium", tenant)
         assert becomes in (was, "two")
@@ -97,13 +97,13 @@ def test_a_canary_that_grows_from_0_to_100_never_gives_a_tenant_back(tenants: li
         assert way == sorted(way, reverse=True)  # stable ... canary, turning once at most
 
 
-@given(tenant=st.text(max_size=20), one=WEIGHTS, two=st.integers(1, 1000))
-def test_the_choice_is_the_same_in_every_process(tenant: str, one: int, two: int) -> None:
+@given(tenant=st.text(max_size=20), first=WEIGHTS, two=st.integers(1, 1000))
+def test_the_choice_is_the_same_in_every_process(tenant: str, first: int, two: int) -> None:
     """Neither the order in the setting nor a common factor of the weights changes it; weight 0 gets nobody."""
-    models = split(one=one, two=two)
+    models = split(first=first, two=two)
     chosen = models.choose_model("medium", tenant)
-    assert chosen == split(two=two, one=one).choose_model("medium", tenant)
-    assert chosen == split(two=7 * two, one=7 * one).choose_model("medium", tenant)
+    assert chosen == split(two=two, first=first).choose_model("medium", tenant)
+    assert chosen == split(two=7 * two, first=7 * first).choose_model("medium", tenant)
     assert models.splits["medium"][chosen] > 0
 
 
@@ -119,7 +119,7 @@ def test_tenants_are_shared_out_by_weight() -> None:
 
 
 def test_settings_read_it() -> None:
-    """As a text from the environment, or as entries."""
+    """A string from the environment and a list of entries give the same."""
     expected = Models.parse("a,b=c:1")
     assert Settings(models="a,b=c:1").models == expected  # type: ignore[arg-type]
     assert Settings(models=("a", "b=c:1")).models == expected  # type: ignore[arg-type]

@@ -93,7 +93,7 @@ def test_results_survive_the_store(rows: list[DocumentResult]) -> None:
 
 @given(results, st.integers(0, 99))
 def test_redacted_results_survive_the_store(result: DocumentResult, at: int) -> None:
-    """Where each entity went is kept beside it, so that readers who do not know of it find the rest unchanged."""
+    """Redacted positions are stored in a separate column, so that older readers find the rest unchanged."""
     moved = tuple(entity._replace(redacted=(at, at + 1), explain=None) for entity in result.entities)
     redacted = replace(result, entities=moved, redacted_text="[X]", text=None)
     blob = shards.encode_results([redacted])
@@ -102,7 +102,7 @@ def test_redacted_results_survive_the_store(result: DocumentResult, at: int) -> 
 
 
 def test_a_job_says_what_its_worker_must_know() -> None:
-    """Older workers take every job that asks for nothing newer; of options not asked for they are not told."""
+    """Older workers take every job that asks for nothing newer; options that are not requested are not stored."""
     plain = Document(0, "0", "x", options={"threshold": 0.2})
     odd = Document(1, "1", "x", options={"explain": False})
     assert shards.wire_options(Options(flat=False)) == {"flat": False}

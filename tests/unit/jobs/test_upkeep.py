@@ -56,12 +56,13 @@ class House:
 
 @pytest.fixture
 def house(ledger_url: str, broker_url: str) -> Iterator[House]:
-    """An empty ledger and broker with an upkeep that has been ticking."""
+    """Yield an empty ledger and broker with an upkeep that has been ticking."""
     with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
         store = Ledger(client)
-        made = House(client, broker, store, Upkeep(store, broker, UpkeepMetrics(CollectorRegistry()), grace_s=0.05))
-        made.age_beat()
-        yield made
+        upkeep = Upkeep(store, broker, UpkeepMetrics(CollectorRegistry()), grace_s=0.05)
+        house = House(client, broker, store, upkeep)
+        house.age_beat()
+        yield house
 
 
 def ticks(house: House, until: Callable[[], bool], most: int = 100) -> None:
@@ -196,7 +197,7 @@ def test_blame_reaches_only_what_was_in_the_forward(house: House) -> None:
 
 
 def test_a_shard_is_at_risk_from_its_claim_to_its_completion(house: House) -> None:
-    """Most shards need no word of their own to be blamed rightly; one given back is off the list, too."""
+    """Most shards need no separate call to be suspects; one given back is off the list, too."""
 
     def at_risk() -> set[bytes]:
         return set(house.store._client.smembers("{gleaner}:run:w"))  # type: ignore[arg-type]  # redis-py's gap
@@ -308,7 +309,7 @@ def test_audit_mends_broken_books(house: House) -> None:
 def test_a_stand_by_stays_out_while_a_courier_ticks(house: House) -> None:
     """It does nothing while another's beat is young, and steps in when that is old.
 
-    Then it stays in, and ticks as often as a courier, or leases would be held for ever. A second one stays out, and
+    Then it stays in, and ticks as often as a courier, or leases would never expire. A second one stays out, and
     a courier that is back ends it.
     """
     here, there = (Upkeep(house.store, house.broker, UpkeepMetrics(CollectorRegistry())) for _ in range(2))

@@ -45,7 +45,7 @@ def test_our_envelope_has_the_shape_of_celerys_own(broker_url: str) -> None:
 
 
 def test_kombu_reads_our_message_as_its_own(broker_url: str) -> None:
-    """What a worker's consumer gets of it is the task's arguments."""
+    """A worker's consumer gets the task's arguments."""
     app = celery_queues.build_celery_app(broker_url, [QUEUE], "worker")
     with redis.Redis.from_url(broker_url) as broker:
         celery_queues.push_messages(broker, [Message(QUEUE, "job_1", 3, 7)])

@@ -24,11 +24,11 @@ def nothing_held() -> Iterator[None]:
 
 
 @given(st.lists(st.sampled_from(QUEUES), max_size=24), st.integers(1, 8))
-def test_a_queue_has_room_while_it_holds_less_than_its_slots(held: list[str], slots: int) -> None:
+def test_a_queue_has_room_while_it_holds_less_than_its_slots(requests: list[str], slots: int) -> None:
     """Whatever is held of the others, and nothing is counted twice or forgotten."""
     state.requests.clear()
-    for number, queue in enumerate(held):
+    for number, queue in enumerate(requests):
         state.requests[str(number)] = SimpleNamespace(delivery_info={"exchange": "", "routing_key": queue})
     assert {queue: has_free_slot(queue, slots) for queue in QUEUES} == {
-        queue: held.count(queue) < slots for queue in QUEUES
+        queue: requests.count(queue) < slots for queue in QUEUES
     }

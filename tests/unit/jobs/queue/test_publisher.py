@@ -22,17 +22,17 @@ WITHIN = InlinePush(0, 1, KEY, celery_queues.message_template(QUEUE))
 
 
 def waiting(broker: redis.Redis) -> list[bytes]:
-    """The messages of the queue, in the order of their taking."""
-    found: list[bytes] = broker.lrange(KEY, 0, -1)
-    return found[::-1]
+    """Return the messages of the queue, in consumption order."""
+    messages: list[bytes] = broker.lrange(KEY, 0, -1)
+    return messages[::-1]
 
 
 def test_what_is_published_is_pushed_in_the_same_step(broker_url: str, ledger_url: str) -> None:
-    """One message a published shard, as the gateway would have written it; nothing is left to be pushed."""
+    """The ledger pushes one message per published shard, as the gateway would have; none is left."""
     with redis.Redis.from_url(broker_url) as broker, redis.Redis.from_url(ledger_url) as client:
         store, call = Ledger(client), ledger.create_job(new_job("job_1", (1, 1, 1)), WITHIN)
-        made = store.run(call)
-        assert (made.kind, made.publish) == ("created", ())
+        created = store.run(call)
+        assert (created.kind, created.publish) == ("created", ())
         assert waiting(broker) == [
             celery_queues.encode_message(Message(QUEUE, "job_1", n, n + 1)) for n in range(2)
         ]
@@ -43,11 +43,11 @@ def test_what_is_published_is_pushed_in_the_same_step(broker_url: str, ledger_ur
 
 
 def test_a_queue_that_takes_nothing_leaves_the_job_and_the_messages(broker_url: str, ledger_url: str) -> None:
-    """The job is made, and who made it is told what to push."""
+    """The job is created, and its creator gets the messages to push."""
     with redis.Redis.from_url(broker_url) as broker, redis.Redis.from_url(ledger_url) as client:
         broker.set(KEY, "no list")
-        made = Ledger(client).run(ledger.create_job(new_job("job_1"), WITHIN))
-        assert (made.kind, made.publish) == ("created", (Message(QUEUE, "job_1", 0, 1),))
+        created = Ledger(client).run(ledger.create_job(new_job("job_1"), WITHIN))
+        assert (created.kind, created.publish) == ("created", (Message(QUEUE, "job_1", 0, 1),))
         assert Ledger(client).run(ledger.read_job("job_1")).id == "job_1"
 
 
@@ -62,8 +62,8 @@ def test_a_user_who_may_not_push_leaves_the_job_and_the_messages(
         try:
             with redis.Redis.from_url(ledger_url) as client:
                 client.execute_command("AUTH", "narrow", "any")
-                made = Ledger(client).run(ledger.create_job(new_job("job_1"), WITHIN))
-                assert (made.kind, len(made.publish)) == ("created", 1)
+                created = Ledger(client).run(ledger.create_job(new_job("job_1"), WITHIN))
+                assert (created.kind, len(created.publish)) == ("created", 1)
             assert celery_queues.queue_length(broker, QUEUE) == 0
         finally:
             broker.acl_deluser("narrow")
@@ -90,7 +90,7 @@ def test_job_and_message_are_both_there_after_a_restart(tmp_path: Path) -> None:
 async def test_only_a_server_that_named_itself_at_both_ends_is_pushed_to(
     broker_url: str, ledger_url: str, tmp_path: Path
 ) -> None:
-    """One address is not enough, and until both ends have answered the gateway pushes itself."""
+    """The same address is not enough; until both ends have answered the gateway pushes itself."""
     connect, server = redis.asyncio.Redis.from_url, Server(tmp_path / "s")
     try:
         async with connect(broker_url) as broker, connect(ledger_url) as store, connect(server.url(1)) as another:

@@ -18,14 +18,14 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def store(ledger_url: str) -> AsyncIterator[AsyncLedger]:
-    """The ledger of an emptied server."""
+    """Return the ledger of an emptied Redis."""
     client = connect_async(ledger_url, 2, "test")
     yield AsyncLedger(client)
     await client.aclose()
 
 
 async def test_what_is_asked_in_one_turn_goes_together() -> None:
-    """One round trip for all of it, in order; what comes later is a group of its own."""
+    """Requests share one round trip, in order; later requests form another group."""
     groups: list[Sequence[int]] = []
 
     async def ask(group: Sequence[int]) -> Sequence[int]:
@@ -44,7 +44,7 @@ async def test_an_error_of_one_is_no_error_of_another() -> None:
     async def ask(group: Sequence[str]) -> Sequence[str | Exception]:
         if "lost" in group:
             raise ConnectionError
-        return [ValueError() if asked == "bad" else asked for asked in group]
+        return [ValueError() if requested == "bad" else requested for requested in group]
 
     grouped = RequestGrouper(ask)
     good, bad = await asyncio.gather(grouped.submit("good"), grouped.submit("bad"), return_exceptions=True)
@@ -57,16 +57,16 @@ async def test_an_error_of_one_is_no_error_of_another() -> None:
 
 async def test_a_caller_that_goes_away_takes_nobody_with_it() -> None:
     """The round trip goes on for the others, and what it asked for may have happened."""
-    asked, answering = asyncio.Event(), asyncio.Event()
+    requested, answering = asyncio.Event(), asyncio.Event()
 
     async def ask(group: Sequence[int]) -> Sequence[int]:
-        asked.set()
+        requested.set()
         await answering.wait()
         return group
 
     grouped = RequestGrouper(ask)
     gone, stays = (asyncio.create_task(grouped.submit(number)) for number in range(2))
-    await asked.wait()
+    await requested.wait()
     gone.cancel()
     answering.set()
     assert await stays == 1
@@ -86,7 +86,7 @@ async def test_a_round_trip_that_is_cancelled_leaves_nobody_waiting() -> None:
 
 
 async def test_a_server_that_was_started_anew_answers_each_of_a_group(store: AsyncLedger) -> None:
-    """It knows no script then; and a script that breaks is an error of its own call alone."""
+    """It has no scripts then; and a script that breaks is an error of its call alone."""
     await store._client.script_flush()
     broken: Call[None] = Call("create_job", (b"no json", b"", b"", b"", b"[]", b""), lambda _: None)
     calls: list[Call[Any]] = [ledger.ping_write(), broken, ledger.read_job("job_none"), ledger.ping_write()]

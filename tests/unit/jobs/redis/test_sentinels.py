@@ -20,13 +20,13 @@ FULL = (
 
 
 def test_a_url_says_whom_to_ask_and_how_to_speak_to_either() -> None:
-    """Ports and database have defaults; the servers' login and Sentinel's own are told apart."""
-    found = Sentinels.parse(FULL)
-    assert found is not None
-    assert found.addresses == (("one", 26380), ("two", 26379), ("::1", 26381))
-    assert found.master == "gleaner"
-    assert found.redis_options == {"username": "us:er", "password": "p@ss", "db": 3}  # pragma: allowlist secret
-    assert found.sentinel_options == {"username": "watch", "password": "s&p"}  # pragma: allowlist secret
+    """Ports and database have defaults; the logins of Redis and of Sentinel are distinguished."""
+    parsed = Sentinels.parse(FULL)
+    assert parsed is not None
+    assert parsed.addresses == (("one", 26380), ("two", 26379), ("::1", 26381))
+    assert parsed.master == "gleaner"
+    assert parsed.redis_options == {"username": "us:er", "password": "p@ss", "db": 3}  # pragma: allowlist secret
+    assert parsed.sentinel_options == {"username": "watch", "password": "s&p"}  # pragma: allowlist secret
     plain = Sentinels.parse("redis+sentinel://one/gleaner")
     assert plain == Sentinels((("one", 26379),), "gleaner", {"username": None, "password": None, "db": 0}, {})
 
@@ -54,32 +54,36 @@ def test_any_other_url_is_of_a_server(url: str) -> None:
 def test_a_url_that_cannot_be_read_stops_the_process(url: str, complaint: str) -> None:
     """With what is wrong, and without the password."""
     url = url.replace("://", "://:geheim@", 1)
-    with pytest.raises(ValidationError) as told:
+    with pytest.raises(ValidationError) as raised:
         Settings(redis_url=url)
-    [error] = told.value.errors(include_input=False)
+    [error] = raised.value.errors(include_input=False)
     assert complaint in error["msg"]
-    assert "geheim" not in str(told.value)
+    assert "geheim" not in str(raised.value)
 
 
 def test_both_clients_ask_with_the_same_options() -> None:
     """TLS, verified, to Sentinels and servers; a Sentinel that is silent costs a part of a call's time."""
-    for made in (clients.connect(FULL, 2.0, "test"), clients.connect_async(FULL, 2.0, "test")):
-        pool: Any = made.connection_pool
+    for client in (clients.connect(FULL, 2.0, "test"), clients.connect_async(FULL, 2.0, "test")):
+        pool: Any = client.connection_pool
         server, manager = pool.connection_kwargs, pool.sentinel_manager
         assert (server["username"], server["password"], server["db"]) == ("us:er", "p@ss", 3)
         assert "SSL" in pool.connection_class.__name__
         assert (server["ssl_cert_reqs"], server["ssl_ca_certs"]) == (ssl.CERT_REQUIRED, "/ca.pem")
         assert server["socket_timeout"] == 2.0
-        asked = [sentinel.connection_pool.connection_kwargs for sentinel in manager.sentinels]
-        assert [(each["host"], each["port"]) for each in asked] == [("one", 26380), ("two", 26379), ("::1", 26381)]
-        for each in asked:
-            assert (each["username"], each["password"]) == ("watch", "s&p")
-            assert each["ssl_ca_certs"] == "/ca.pem"
-            assert each["socket_timeout"] == 0.5
+        options = [sentinel.connection_pool.connection_kwargs for sentinel in manager.sentinels]
+        assert [(arguments["host"], arguments["port"]) for arguments in options] == [
+            ("one", 26380),
+            ("two", 26379),
+            ("::1", 26381),
+        ]
+        for arguments in options:
+            assert (arguments["username"], arguments["password"]) == ("watch", "s&p")
+            assert arguments["ssl_ca_certs"] == "/ca.pem"
+            assert arguments["socket_timeout"] == 0.5
 
 
 def test_kombu_gets_its_own_form() -> None:
-    """One complete URL a Sentinel, for kombu changes to the next with everything that is in it."""
+    """There is a complete URL per Sentinel, since kombu switches to the next with everything in it."""
     app = celery_queues.build_celery_app(FULL, ["q"], "worker")
     urls = app.conf.broker_url.split(";")
     assert [urlsplit(url).scheme for url in urls] == ["sentinel"] * 3
@@ -95,7 +99,7 @@ def test_kombu_gets_its_own_form() -> None:
 
 
 def test_the_files_of_the_settings_are_for_sentinel_urls_too() -> None:
-    """As for `rediss://`."""
+    """The files are added as for `rediss://`."""
     settings = Settings(redis_url="rediss+sentinel://one/gleaner/1", redis_ca_file="/ca.pem")  # type: ignore[arg-type]
     options = clients.tls_options(settings.redis_url)
     assert (options["ssl_ca_certs"], options["ssl_cert_reqs"]) == ("/ca.pem", ssl.CERT_REQUIRED)
