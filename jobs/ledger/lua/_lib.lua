@@ -442,7 +442,7 @@ local function end_shards(job, st, ends)
   return documents, running
 end
 
--- What a reader needs of a job, as a flat list of name, value (see calls.py). `models` keeps what jobs of a queue share
+-- What a reader needs of a job, as a flat list of name, value (see parsing.py). `models` keeps what jobs of a queue share
 -- from one job of a list to the next.
 local function describe(job, models)
   local shared = models and models[job.queue]

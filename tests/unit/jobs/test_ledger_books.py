@@ -205,11 +205,11 @@ def endpoint(name: str, tenant: str, kind: str, size: int = 10) -> Endpoint:
 def test_what_a_tenant_keeps_is_what_is_stored_for_it(ledger_url: str) -> None:
     """After every transition, repeated or refused, the ledger's count is the length of all that is there."""
 
-    class Machine(BooksMachine):
+    class ConnectedMachine(BooksMachine):
         url = ledger_url
 
     run_state_machine_as_test(
-        Machine,
+        ConnectedMachine,
         settings=settings(
             max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
