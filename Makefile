@@ -109,7 +109,7 @@ contract: setup ## The API against its OpenAPI document, thousands of cases: 4 m
 	SCHEMA_S=$${SCHEMA_S:-240} $(BIN)/python -m pytest tests/integration/api/test_api_contract.py -s
 
 bigjob: setup ## A job of 256 MiB through the gateway, with its memory monitored
-	UPLOAD_MIB=256 $(BIN)/python -m pytest tests/integration/api/test_api_scale.py -k big_job -s
+	UPLOAD_MIB=256 $(BIN)/python -m pytest tests/integration/gateway/test_api_scale.py -k big_job -s
 
 million: setup ## A million documents through `gleaner extract`, killed ten times: 10 minutes, DOCUMENTS=n
 	DOCUMENTS=$${DOCUMENTS:-1000000} $(BIN)/python -m pytest tests/integration/client/test_cli_resume.py -s

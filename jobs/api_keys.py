@@ -114,7 +114,7 @@ class NewKey:
     expires_at: datetime | None
 
 
-def create_key(
+def create_key(  # noqa: PLR0913  # the fields of a record
     path: Path,
     *,
     tenant: str,

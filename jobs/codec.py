@@ -165,14 +165,25 @@ class Codec:
         Raises:
             CodecError: it is damaged or has more than one frame.
         """
-        if packed.size == 0:  # zstandard does not read an empty blob's frame at all
-            return b"".join(self.iter_chunks(packed))
+        if packed.size == 0:
+            return self._unpack_empty(packed)
         try:
             return self._decompressors.use(
                 lambda decompressor: decompressor.decompress(packed.body, allow_extra_data=False)
             )
         except zstandard.ZstdError as error:
             raise _damage_error(packed.associated_data) from error
+
+    def _unpack_empty(self, packed: Packed) -> bytes:
+        """Check an empty blob's frame, which `decompress` does not read; a stream accepts the start of another."""
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        try:
+            blob = frame.decompress(packed.body)
+        except zstandard.ZstdError as error:
+            raise _damage_error(packed.associated_data) from error
+        if blob or frame.unused_data or not frame.eof:
+            raise _damage_error(packed.associated_data)
+        return b""
 
     def iter_chunks(self, packed: Packed) -> Iterator[bytes]:
         """Yield the blob in chunks of at most 256 KiB, so that the whole is never in memory.

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobs import codec as codec_module
@@ -124,6 +124,7 @@ def test_only_one_frame_that_says_its_size_is_read(packed: bytes) -> None:
 
 
 @given(st.integers(0, 3000), st.integers(0, 2000), st.binary(max_size=40))
+@example(size=0, limit=0, tail=b"(")  # the first byte of another frame
 def test_nothing_decodes_beyond_the_limit(size: int, limit: int, tail: bytes) -> None:
     """Whatever a frame says, no more than the limit of it is ever made."""
     stored = PLAIN + frame(bytes(size)) + tail
