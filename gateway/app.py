@@ -24,10 +24,8 @@ from gateway.access.streams import Streams
 from gateway.http import docs_pages, openapi
 from gateway.http.direct import DirectRoutes
 from gateway.http.middleware import EdgeMiddleware, HttpsPolicy, get_request_id
-from gateway.http.problems import Problem, ProblemCode
 from gateway.http.readiness import Readiness
-from gateway.http.services import Services
-from gateway.http.tasks import cancel_task
+from gateway.problems import Problem, ProblemCode
 from gateway.reading.job_waiter import Versions, Waiter
 from gateway.reading.turns import Turns
 from gateway.routes import (
@@ -44,10 +42,12 @@ from gateway.routes import (
     session,
     webhooks,
 )
+from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.store.circuit_breaker import GuardedLedger
 from gateway.store.durability import Barrier
 from gateway.submission.body_memory import BodyMemory
+from gateway.tasks import cancel_task
 from gateway.webhooks.endpoints import Endpoints
 from gateway.webhooks.sender import make_sender
 from jobs import ledger

@@ -35,13 +35,13 @@ from worker.health import HUNG_EXIT_CODE, Health
 from worker.lifecycle import Lifecycle
 from worker.protocols import Engine, ModelSpec, ShardRef
 from worker.settings import WorkerSettings
-from worker.shards.bounds import Limits
 from worker.shards.crash_suspects import CrashSuspects
 from worker.shards.leases import Lease, LeaseKeeper
 from worker.shards.progress import Progress
 from worker.shards.result_cache import TIMEOUT_S, ResultCache
 from worker.shards.runner import ShardRunner
 from worker.telemetry import ForwardTracer, MetricsObserver
+from worker.text.bounds import Limits
 
 log = logging.getLogger(__name__)
 

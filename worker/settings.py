@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from jobs.settings import Settings
-from worker.text.splitters import Splitter
+from worker.model.splitters import Splitter
 
 MIN_ROW_TOKENS = 128
 

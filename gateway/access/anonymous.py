@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from gateway.access.rate_limits import client_network
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from jobs.observability.metrics import GatewayMetrics
 
 _MAX_ADDRESSES = 10_000

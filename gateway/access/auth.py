@@ -15,8 +15,8 @@ from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from gateway.access.rate_limits import Caller as Caller
-from gateway.http.problems import Problem
-from gateway.http.services import Services, ServicesDep
+from gateway.problems import Problem
+from gateway.services import Services, ServicesDep
 from jobs.api_keys import KeyRecord, KeyRing, KeysStaleError, Role
 from jobs.ledger import LedgerUnavailableError
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gateway.http.problems import Problem, ProblemCode
+from gateway.problems import Problem, ProblemCode
 from gateway.settings import GatewaySettings
 from jobs.api_keys import KeyLimits, Role
 from jobs.ledger import AsyncLedger, LedgerUnavailableError

@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from gateway.access.rate_limits import Caller
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from gateway.settings import GatewaySettings
 from jobs.observability.metrics import GatewayMetrics
 

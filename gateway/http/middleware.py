@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.access import rate_limits
 from gateway.access.anonymous import AnonymousRate
 from gateway.access.auth import RATE_LIMIT_STATUSES
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from jobs.observability.logs import bind_fields
 from jobs.observability.metrics import GatewayMetrics
 

@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from gateway.http.problems import MEDIA_TYPE, REGISTRY, Problem, ProblemCode
-from gateway.http.schemas.base import json_schema
-from gateway.http.schemas.problems import ProblemBody
-from gateway.http.schemas.requests import DocumentIn, JobHead, JobRequest
+from gateway.problems import MEDIA_TYPE, REGISTRY, Problem, ProblemCode
+from gateway.schemas.base import json_schema
+from gateway.schemas.problems import ProblemBody
+from gateway.schemas.requests import DocumentIn, JobHead, JobRequest
 
 SUMMARY = "Entity extraction with GLiNER as an asynchronous batch service"
 DESCRIPTION = """

@@ -1,6 +1,6 @@
 """Supervises several gateway processes behind one port; the parent owns the port.
 
-Each child (`gateway.http.child`) sends heartbeats from its event loop over a socket pair. A silent child is killed,
+Each child (`gateway.child`) sends heartbeats from its event loop over a socket pair. A silent child is killed,
 an ended one is restarted. All accept from the same listening sockets, so that the others take over the connections
 of a dead child; with a socket per child (SO_REUSEPORT) the connections queued for it would be lost. uvicorn's
 supervisor is not used: it pings a thread of the child, which answers while the event loop hangs, it creates the
@@ -189,7 +189,7 @@ class ProcessSupervisor:
             log_file = Path(self._settings.log_file)
             environment["GLEANER_LOG_FILE"] = str(log_file.with_stem(f"{log_file.stem}-{number}"))
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gateway.http.child", config.model_dump_json()),
+            *(sys.executable, "-m", "gateway.child", config.model_dump_json()),
             env=environment,
             stdin=subprocess.DEVNULL,
             pass_fds=(config.heartbeat_fd, *listener_fds),

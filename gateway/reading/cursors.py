@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from jobs.ledger import JobPosition
 from jobs.results import Cursor
 

@@ -9,8 +9,8 @@ import re
 from typing import TypeVar
 
 from gateway.access.auth import Caller
-from gateway.http.problems import Problem
-from gateway.http.services import Services
+from gateway.problems import Problem
+from gateway.services import Services
 from jobs import ledger
 from jobs.ledger import Call, FoundDocument, Gone, Leftovers, Page
 from jobs.schema import Job

@@ -23,7 +23,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gateway.http.tasks import cancel_task
+from gateway.tasks import cancel_task
 from jobs.ledger import LedgerUnavailableError, job_channel
 from jobs.observability.logs import log_failure
 from jobs.schema import JobStatus

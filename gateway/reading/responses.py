@@ -14,12 +14,12 @@ from starlette.responses import Response
 
 from gateway.access.auth import Caller, recheck_caller
 from gateway.access.streams import ReleasingResponse
-from gateway.http.schemas.jobs import JobWebhook
-from gateway.http.services import Services
 from gateway.reading.job_access import get_owned_job, parse_announced_page
 from gateway.reading.job_waiter import CompletionWatch, Condition
 from gateway.reading.results import ResultsReader, get_first_page
 from gateway.reading.views import build_etag, decode_metadata, job_json, retry_after_s
+from gateway.schemas.jobs import JobWebhook
+from gateway.services import Services
 from jobs.ledger import Page
 from jobs.schema import Job
 

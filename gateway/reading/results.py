@@ -15,13 +15,13 @@ from time import monotonic
 
 from gateway.access.auth import Caller, recheck_caller
 from gateway.http.middleware import StreamAbortedError
-from gateway.http.problems import Problem
-from gateway.http.services import Services
+from gateway.problems import Problem
 from gateway.reading.encoding import CHUNK_BYTES, Progress, ReadOptions, encode_shards, take_chunk
 from gateway.reading.job_access import get_owned_document, get_owned_page
 from gateway.reading.job_waiter import CHECK_EVERY_S
 from gateway.reading.rows import encode_json
 from gateway.reading.turns import Turn
+from gateway.services import Services
 from jobs.codec import Codec, CodecError, Packed
 from jobs.ledger import FoundDocument, LedgerUnavailableError, Page, StoredShard
 from jobs.results import Cursor, open_shard, read_rows

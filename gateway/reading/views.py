@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from gateway.http.schemas.jobs import JobWebhook
-from gateway.http.schemas.models import ModelBody, ModelLimits, ShareBody
+from gateway.schemas.jobs import JobWebhook
+from gateway.schemas.models import ModelBody, ModelLimits, ShareBody
 from jobs.codec import Codec
 from jobs.ledger import ModelView, NewJob, associated_data
 from jobs.lines import escape_line_breaks

@@ -16,12 +16,12 @@ from gateway.access.auth import Caller, recheck_caller
 from gateway.access.streams import ReleasingResponse
 from gateway.http import openapi
 from gateway.http.middleware import StreamAbortedError, get_request_id
-from gateway.http.problems import Problem
-from gateway.http.services import Services, ServicesDep
+from gateway.problems import Problem
 from gateway.reading.job_access import get_owned_job
 from gateway.reading.job_waiter import CHECK_EVERY_S
 from gateway.reading.views import decode_metadata, job_json
 from gateway.routes.jobs import JobId, Viewer
+from gateway.services import Services, ServicesDep
 from jobs.ledger import LedgerUnavailableError
 from jobs.schema import Job
 

@@ -9,15 +9,15 @@ from starlette.responses import Response
 
 from gateway.access.auth import Caller, require
 from gateway.http import openapi
-from gateway.http.schemas.jobs import JobBody
-from gateway.http.schemas.results import Extraction
-from gateway.http.services import Services, ServicesDep
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.job_waiter import CompletionWatch
 from gateway.reading.responses import job_response, results_response, wait_for_page
 from gateway.reading.results import ResultsReader
 from gateway.reading.rows import encode_json
 from gateway.reading.views import decode_metadata, job_json
+from gateway.schemas.jobs import JobBody
+from gateway.schemas.results import Extraction
+from gateway.services import Services, ServicesDep
 from gateway.submission.accept import accept_job, accepted_headers, accepted_response
 from jobs.api_keys import Role
 from jobs.ledger import LedgerUnavailableError

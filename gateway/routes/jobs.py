@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from gateway.access.auth import LIST_COST, Caller, require
 from gateway.http import openapi
-from gateway.http.problems import Problem
-from gateway.http.schemas.jobs import JobBody, JobsPage
-from gateway.http.services import Services, ServicesDep
+from gateway.problems import Problem
 from gateway.reading import cursors
 from gateway.reading.job_access import get_owned_job
 from gateway.reading.responses import job_response, wait_for_end
 from gateway.reading.views import build_etag, decode_metadata, job_json, to_epoch_ms
+from gateway.schemas.jobs import JobBody, JobsPage
+from gateway.services import Services, ServicesDep
 from gateway.submission.accept import accept_job, accepted_headers, accepted_response
 from gateway.submission.create import AcceptedJob
 from gateway.submission.headers import preferred_wait, read_idempotency_key, trace_context

@@ -10,8 +10,8 @@ from pydantic import Field
 from gateway.access.auth import Caller, require
 from gateway.access.rate_limits import RateLimitStatus, max_stored_bytes
 from gateway.http import openapi
-from gateway.http.schemas.base import Body
-from gateway.http.services import ServicesDep
+from gateway.schemas.base import Body
+from gateway.services import ServicesDep
 from gateway.settings import GatewaySettings
 from gateway.submission.body import ENCODINGS
 from jobs import ledger

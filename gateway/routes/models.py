@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends
 
 from gateway.access.auth import Caller, require
 from gateway.http import openapi
-from gateway.http.schemas.models import ModelsPage
-from gateway.http.services import ServicesDep
 from gateway.reading.views import build_model_body
+from gateway.schemas.models import ModelsPage
+from gateway.services import ServicesDep
 from jobs import ledger
 from jobs.api_keys import Role
 

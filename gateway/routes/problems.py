@@ -10,8 +10,8 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import HTMLResponse, Response
 
 from gateway.http import openapi
-from gateway.http.problems import REGISTRY, Problem
-from gateway.http.schemas.problems import ProblemKind
+from gateway.problems import REGISTRY, Problem
+from gateway.schemas.problems import ProblemKind
 
 router = APIRouter(prefix="/problems", tags=["health"])
 

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from gateway.access.auth import LIST_COST, Caller, require
 from gateway.http import openapi
-from gateway.http.schemas.base import Body
-from gateway.http.services import ServicesDep
+from gateway.schemas.base import Body
+from gateway.services import ServicesDep
 from jobs import ledger
 from jobs.api_keys import Role
 from jobs.ledger import Backlog

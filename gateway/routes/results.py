@@ -15,15 +15,15 @@ from starlette.responses import Response
 from gateway.access.auth import LIST_COST, Caller, require
 from gateway.access.streams import ReleasingResponse
 from gateway.http import openapi
-from gateway.http.problems import Problem
-from gateway.http.schemas.results import ResultBody, ResultsPage
-from gateway.http.services import ServicesDep
+from gateway.problems import Problem
 from gateway.reading import cursors
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.responses import results_response, stream_results
 from gateway.reading.results import ResultsReader, read_document
 from gateway.reading.rows import CSV_HEADER, encode_csv_rows, encode_json, encode_ndjson_line
 from gateway.routes.jobs import JobId, Viewer
+from gateway.schemas.results import ResultBody, ResultsPage
+from gateway.services import ServicesDep
 from gateway.submission.ndjson import MEDIA_TYPE as NDJSON
 from jobs.api_keys import Role
 from jobs.cells import BOM

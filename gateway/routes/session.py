@@ -10,8 +10,8 @@ from starlette.responses import Response
 from gateway.access.auth import Caller, key_in_headers, require
 from gateway.access.sessions import LEGACY_COOKIE
 from gateway.http import openapi
-from gateway.http.problems import Problem
-from gateway.http.services import ServicesDep
+from gateway.problems import Problem
+from gateway.services import ServicesDep
 from jobs.api_keys import Role
 
 router = APIRouter(prefix="/v1/session", tags=["health"])

@@ -12,14 +12,14 @@ from starlette.responses import Response
 from gateway.access.auth import LIST_COST, Caller, require
 from gateway.access.rate_limits import max_stored_bytes
 from gateway.http import openapi
-from gateway.http.problems import Problem
-from gateway.http.schemas.base import json_schema
-from gateway.http.services import Services, ServicesDep
+from gateway.problems import Problem
 from gateway.reading import cursors
 from gateway.reading.views import format_rfc3339
+from gateway.schemas.base import json_schema
+from gateway.services import Services, ServicesDep
 from gateway.submission.headers import read_body
 from gateway.submission.json_text import load_object
-from gateway.submission.validation import ValidationErrors, collect_errors, validation_problem
+from gateway.validation import ValidationErrors, collect_errors, validation_problem
 from gateway.webhooks.endpoints import EndpointChanges, EndpointRequest
 from gateway.webhooks.request import MAX_DESCRIPTION, parse_events, parse_secret
 from gateway.webhooks.views import (

@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from gateway.http.tasks import cancel_task
+from gateway.tasks import cancel_task
 from jobs.ledger import BARRIER_KEY, LedgerUnavailableError
 from jobs.settings import Durability
 

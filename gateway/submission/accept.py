@@ -10,9 +10,9 @@ from fastapi import Request
 from starlette.responses import Response
 
 from gateway.access.auth import Caller, recheck_caller
-from gateway.http.services import Services
 from gateway.reading.job_waiter import CompletionWatch
 from gateway.reading.views import job_url
+from gateway.services import Services
 from gateway.submission.body_memory import LARGE_BYTES, Reservation
 from gateway.submission.create import AcceptedJob, SubmissionContext, create_job, new_job_id
 from gateway.submission.headers import body_limits, check_media_type, read_body, read_idempotency_key, trace_context

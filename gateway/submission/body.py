@@ -18,7 +18,7 @@ from typing import Protocol, Self
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 
 if sys.version_info >= (3, 14):
     from compression import zstd

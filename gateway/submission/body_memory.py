@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 from weakref import WeakValueDictionary
 
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 
 FREE_BYTES = 64 * 1024
 """Bodies up to this size are not counted: the HTTP server buffers as many bytes per connection anyway."""

@@ -19,11 +19,11 @@ from redis.exceptions import RedisError
 
 from gateway.access.auth import Caller
 from gateway.access.rate_limits import max_stored_bytes, stored_quota_problem
-from gateway.http.problems import Problem
-from gateway.http.schemas.jobs import JobWebhook
-from gateway.http.services import Services
+from gateway.problems import Problem
 from gateway.reading.job_waiter import CompletionWatch
 from gateway.reading.views import job_json, queued_job
+from gateway.schemas.jobs import JobWebhook
+from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.submission.headers import IdempotencyKey
 from gateway.submission.packing import PackedDocuments, PackedJob, pack_head, pack_job

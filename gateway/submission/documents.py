@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.submission.characters import label_error, label_key, string_error
-from gateway.submission.validation import Pointer, ValidationErrors
+from gateway.characters import label_error, label_key, string_error
+from gateway.validation import Pointer, ValidationErrors
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels, Options
 
 NOT_A_LABEL = "is not one of the labels"

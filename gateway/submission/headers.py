@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from gateway.settings import GatewaySettings
 from gateway.submission.body import BodyChunks, BodyLimits
 from gateway.submission.body_memory import FREE_BYTES, Reservation

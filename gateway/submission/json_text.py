@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.http.problems import Problem, json_pointer
+from gateway.problems import Problem, json_pointer
 
 MAX_HEAD_BYTES = 1 << 20
 """Largest JSON of a job without its documents; labels and metadata at their limits need 0.8 MB."""

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.http.problems import Problem, json_pointer
+from gateway.characters import string_error
+from gateway.problems import Problem, json_pointer
 from gateway.settings import GatewaySettings
-from gateway.submission.characters import string_error
 from gateway.submission.documents import NOT_A_LABEL, DocumentReader
 from gateway.submission.json_text import (
     HEAD_COST,
@@ -26,7 +26,7 @@ from gateway.submission.json_text import (
     too_many_documents,
 )
 from gateway.submission.parsing import HEAD_FIELDS, Head, document_limits, read_head
-from gateway.submission.validation import MAX_ERRORS, TooManyErrorsError, ValidationErrors
+from gateway.validation import MAX_ERRORS, TooManyErrorsError, ValidationErrors
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Options
 
 MEDIA_TYPE = "application/x-ndjson"

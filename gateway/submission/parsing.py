@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from gateway.http.problems import Problem
+from gateway.characters import character_error, control_error
+from gateway.problems import Problem
 from gateway.settings import GatewaySettings
-from gateway.submission.characters import character_error, control_error
 from gateway.submission.documents import NOT_A_LABEL, DocumentLimits, DocumentReader, read_labels, read_options
 from gateway.submission.json_text import Items, Text, document_cost, load_job, too_many_documents
-from gateway.submission.validation import ValidationErrors, collect_errors
+from gateway.validation import ValidationErrors, collect_errors
 from gateway.webhooks.request import InlineWebhook, parse_webhook
 from jobs.routing import Models
 from jobs.schema import Document, Labels, Options, Priority

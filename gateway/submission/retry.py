@@ -11,10 +11,10 @@ import orjson
 from pydantic import ValidationError
 
 from gateway.access.auth import Caller
-from gateway.http.problems import Problem
-from gateway.http.services import Services
+from gateway.problems import Problem
 from gateway.reading.job_access import get_owned_job, get_owned_leftovers
 from gateway.reading.views import decode_metadata
+from gateway.services import Services
 from gateway.submission.create import (
     AcceptedJob,
     RetrySource,

@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from gateway.access.rate_limits import Caller, max_stored_bytes, stored_quota_problem
-from gateway.http.problems import Problem
-from gateway.http.services import Services
-from gateway.http.tasks import cancel_task
+from gateway.problems import Problem
+from gateway.services import Services
 from gateway.submission.packing import count_characters, explicit_ids, pack_shard
+from gateway.tasks import cancel_task
 from jobs import ledger
 from jobs.cost import Costs
 from jobs.ledger import LedgerUnavailableError

@@ -15,8 +15,8 @@ from functools import partial
 from fastapi import Request
 
 from gateway.access.auth import Caller, recheck_caller
-from gateway.http.problems import Problem
-from gateway.http.services import Services
+from gateway.problems import Problem
+from gateway.services import Services
 from gateway.submission.body import BodyChunks
 from gateway.submission.body_memory import FREE_BYTES, LARGE_BYTES, Reservation
 from gateway.submission.create import (

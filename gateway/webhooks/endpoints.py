@@ -17,7 +17,7 @@ from typing import Literal
 import orjson
 
 from gateway.access.rate_limits import stored_quota_problem
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from gateway.webhooks import payload, signing
 from gateway.webhooks.addresses import NOT_PUBLIC, ForbiddenTargetError, Target
 from gateway.webhooks.dns import LOOKUP_S

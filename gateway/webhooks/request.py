@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.submission.characters import character_error
-from gateway.submission.validation import Pointer, ValidationErrors
+from gateway.characters import character_error
+from gateway.validation import Pointer, ValidationErrors
 from gateway.webhooks import signing
 from gateway.webhooks.payload import JOB_EVENTS
 

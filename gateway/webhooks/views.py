@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from gateway.http.schemas.base import Body, Timestamp
 from gateway.reading.views import format_rfc3339
+from gateway.schemas.base import Body, Timestamp
 from gateway.webhooks.endpoints import OpenedEndpoint
 from gateway.webhooks.schedule import AttemptResult
 from jobs.codec import Codec, CodecError

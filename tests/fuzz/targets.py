@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from starlette.requests import ClientDisconnect
 
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from gateway.reading import cursors
 from gateway.settings import GatewaySettings
 from gateway.submission import headers

@@ -18,8 +18,8 @@ from worker.model.pipeline import Pipeline
 from worker.model.selection import choice_cache
 from worker.model.selection.choice_cache import Device, Precision, RuntimeName, RuntimeRequest, Selection
 from worker.model.sources.resolve import Resolved
+from worker.model.splitters import Splitter
 from worker.protocols import ModelSpec, OutOfMemory, ShardRef, Span, Window
-from worker.text.splitters import Splitter
 from worker.text.windows import JobContext, cut_document
 
 CPU_ROW_WORDS = 48

@@ -10,6 +10,7 @@ from gliner.data_processing.tokenizer import WhitespaceTokenSplitter, WordsSplit
 from gliner.model import UniEncoderSpanGLiNER, UniEncoderTokenGLiNER
 from tokenizers import Tokenizer as BackendTokenizer
 
+from worker.model import splitters
 from worker.model.collate import Layout
 from worker.model.graph import Graph, LibraryGraph, MarkerGraph
 from worker.model.loading import load_gliner as load_gliner
@@ -17,9 +18,8 @@ from worker.model.pipeline import ModelDescription
 from worker.model.recurrent import without_packing
 from worker.model.row_limit import row_tokens
 from worker.model.sources.resolve import ModelBrokenError, Resolved
+from worker.model.splitters import Splitter
 from worker.protocols import ModelSpec
-from worker.text import splitters
-from worker.text.splitters import Splitter
 
 MAX_SPECIAL_TOKENS = 16
 """Special tokens around a row. Published tokenizers add one to three."""

@@ -51,7 +51,7 @@ def load_gliner(folder: Path, device: str, files: Mapping[str, str] | None = Non
     with _temporary_folder() as copy:
         _copy_files(folder, copy, files or {})
         configs.check_configs(copy)
-        # A splitter may need packages, or fetch models: `worker.text.splitters` makes it.
+        # A splitter may need packages, or fetch models: `worker.model.splitters` makes it.
         splitter = configs.load_json(copy / CONFIG).get("words_splitter_type", "whitespace")
         _rewrite_json(copy / CONFIG, {"words_splitter_type": "whitespace"})
         shapes = safetensors.read_shapes(copy / WEIGHTS)

@@ -8,8 +8,8 @@ from itertools import chain
 
 from tokenizers import Tokenizer as BackendTokenizer
 
+from worker.model import splitters
 from worker.protocols import Encoded, ModelSpec, Words
-from worker.text import splitters
 
 CACHED_WORDS = 16_384
 """Most recently used words whose tokens are cached: five of six words in mixed English texts, in some 4 MB."""

@@ -1,6 +1,6 @@
 """Runs a claimed shard's documents: cut -> micro-batches -> merge, batched with other shards' or isolated.
 
-The work ends within seconds of its lease: every loop checks it (`worker.shards.bounds.Budget`), and so does every
+The work ends within seconds of its lease: every loop checks it (`worker.text.bounds.Budget`), and so does every
 wait.
 """
 
@@ -18,12 +18,12 @@ from jobs.observability.logs import log_failure
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Dropped, Outcome, ShardRef, Tokenizer, Window
-from worker.shards.bounds import Budget, TooCostlyError
 from worker.shards.crash_suspects import CrashSuspects
 from worker.shards.isolation import LEASE_CHECK_S, Gate
 from worker.shards.leases import Lease
 from worker.shards.progress import Progress
 from worker.text import merging, windows
+from worker.text.bounds import Budget, TooCostlyError
 from worker.text.merging import Findings
 from worker.text.prompts import cache_prompts
 from worker.text.windows import CutRules, JobContext

@@ -39,13 +39,13 @@ from jobs.schema import (
 from jobs.shards import decode_documents, decode_results, encode_documents, encode_results
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Dropped, EngineBroken, ShardRef, Tokenizer
-from worker.shards.bounds import Limits
 from worker.shards.crash_suspects import CrashSuspects
 from worker.shards.documents import DocumentRunner, Work
 from worker.shards.isolation import Gate
 from worker.shards.leases import Lease, LeaseKeeper
 from worker.shards.progress import Progress
 from worker.shards.result_cache import CachedResults, ResultCache
+from worker.text.bounds import Limits
 from worker.text.merging import estimate_bytes
 from worker.text.redaction import derive_tenant_key
 from worker.text.windows import CutRules, JobContext

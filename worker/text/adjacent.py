@@ -11,7 +11,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from worker.protocols import Span
-from worker.shards.bounds import Budget
+from worker.text.bounds import Budget
 
 SpanKey = tuple[int, int, int]
 """First word, word after the last, and label of a span."""

@@ -17,8 +17,8 @@ from jobs.schema import (
     OffsetUnit,
 )
 from worker.protocols import Failed, Outcome, Span, Spans
-from worker.shards.bounds import Budget
 from worker.text.adjacent import SpanKey, merge_adjacent
+from worker.text.bounds import Budget
 from worker.text.explanations import SpanExplanation, WindowedSpan, estimate_confidence, explain_spans
 from worker.text.redaction import EntityRange, RedactionRules, redact_text
 from worker.text.spans import SpanCandidate, SpanContext, combine_candidates

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jobs.schema import OffsetUnit, Redact
-from worker.shards.bounds import Budget
+from worker.text.bounds import Budget
 from worker.text.written import continues_word
 
 _PURPOSE = b"gleaner redact 1\0"

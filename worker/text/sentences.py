@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-from worker.shards.bounds import Budget
+from worker.text.bounds import Budget
 from worker.text.written import is_unspaced
 
 TERMINATORS = frozenset(".!?…。！？｡")  # noqa: RUF001

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from worker.protocols import Span
-from worker.shards.bounds import Budget
+from worker.text.bounds import Budget
 
 
 class SpanContext(IntEnum):

@@ -15,7 +15,7 @@ from typing import overload
 
 from jobs.schema import DEFAULT_THRESHOLD, Document, DocumentError, DocumentErrorCode, Labels, Options
 from worker.protocols import CalibrationCurve, ShardRef, Tokenizer, Window
-from worker.shards.bounds import Budget, Limits
+from worker.text.bounds import Budget, Limits
 from worker.text.prompts import LabelPrompts, Prompt, PromptEncoder
 from worker.text.words import Text, WindowKind, WordRange
 

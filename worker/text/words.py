@@ -13,7 +13,7 @@ from typing import Any
 from unicodedata import normalize
 
 from worker.protocols import Encoded, ModelSpec, Tokenizer, Words
-from worker.shards.bounds import Budget
+from worker.text.bounds import Budget
 from worker.text.sentences import find_sentence_starts
 from worker.text.written import Split, has_marks
 

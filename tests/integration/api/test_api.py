@@ -9,12 +9,12 @@ import pytest
 
 from gateway.access.auth import Caller
 from gateway.http.middleware import StreamAbortedError
-from gateway.http.schemas.jobs import JobBody
-from gateway.http.schemas.models import ModelsPage
-from gateway.http.schemas.results import ResultsPage
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.results import ResultsReader
 from gateway.reading.rows import encode_ndjson_line
+from gateway.schemas.jobs import JobBody
+from gateway.schemas.models import ModelsPage
+from gateway.schemas.results import ResultsPage
 from jobs import ledger
 from jobs.api_keys import Role
 from jobs.schema import Job

@@ -10,9 +10,9 @@ import orjson
 import pytest
 from starlette.types import Message, Scope
 
-from gateway.http.schemas.jobs import JobsPage
-from gateway.http.schemas.results import ResultBody
 from gateway.routes import events
+from gateway.schemas.jobs import JobsPage
+from gateway.schemas.results import ResultBody
 from jobs import ledger
 from jobs.ledger import associated_data, job_channel
 from tests.support.api import Api

@@ -15,7 +15,7 @@ import pytest
 from starlette.types import Message, Scope
 
 from gateway.access.auth import Caller
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from gateway.reading.job_access import get_owned_job
 from gateway.reading.job_waiter import Condition, Waiter
 from jobs.api_keys import Role

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.http.schemas.results import Extraction
+from gateway.schemas.results import Extraction
 from tests.support.api import Api, running_api
 
 pytestmark = pytest.mark.anyio

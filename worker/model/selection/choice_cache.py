@@ -21,7 +21,7 @@ from worker.model.pipeline import ModelDescription
 from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, Runtime, load_exported
 from worker.model.sources.checksums import is_intact
 from worker.model.sources.resolve import Resolved
-from worker.text.splitters import Splitter
+from worker.model.splitters import Splitter
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]

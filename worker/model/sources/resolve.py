@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from worker.model import splitters
 from worker.model.errors import (
     ExtraMissingError,
     ModelBrokenError,
@@ -39,10 +40,9 @@ from worker.model.sources import (
 )
 from worker.model.sources.folders import CALIBRATION, CONFIG, DOCUMENTS, SIZES, SMALL, WEIGHTS
 from worker.model.sources.weight_files import WeightFiles
+from worker.model.splitters import Splitter
 from worker.protocols import CalibrationCurve
-from worker.text import splitters
 from worker.text.explanations import check_calibration
-from worker.text.splitters import Splitter
 
 __all__ = [
     "CALIBRATION",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from gateway.reading import cursors
 from jobs.ledger import JobPosition
 from jobs.results import Cursor

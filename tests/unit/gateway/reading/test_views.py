@@ -5,8 +5,8 @@ import re
 import orjson
 import pytest
 
-from gateway.http.schemas.jobs import JobBody, JobWebhook
 from gateway.reading.views import build_etag, format_rfc3339, job_json, retry_after_s
+from gateway.schemas.jobs import JobBody, JobWebhook
 from gateway.submission.create import new_job_id
 from jobs.schema import Counts, Job, JobStatus, Priority, Usage
 

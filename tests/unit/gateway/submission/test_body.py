@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.types import Message
 
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from gateway.submission.body import FREE_EXPANSION, BodyChunks, BodyLimits
 
 if sys.version_info >= (3, 14):

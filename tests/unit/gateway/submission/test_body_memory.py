@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from gateway.submission.body_memory import FREE_BYTES, BodyMemory
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Scope
 
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from gateway.submission.headers import preferred_wait, read_body, read_idempotency_key, trace_context
 
 

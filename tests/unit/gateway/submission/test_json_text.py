@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from gateway.submission import json_text
 from gateway.submission.json_text import TooManyValuesError, check_values, document_cost, load_job, load_object
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from gateway.settings import GatewaySettings
 from gateway.submission.ndjson import LineSplitter, NdjsonReader, OnBadLine
 from gateway.submission.parsing import parse_submission

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from gateway.http.problems import Problem
+from gateway.problems import Problem
 from gateway.settings import GatewaySettings
 from gateway.submission.parsing import Submission, parse_submission
-from gateway.submission.validation import MAX_ERRORS
+from gateway.validation import MAX_ERRORS
 from jobs.schema import Document, DocumentErrorCode, Options, Priority, Redact
 
 SETTINGS = GatewaySettings(models=("gleaner-small", "other"), max_document_bytes=1000, keys_file="keys.json")  # type: ignore[arg-type]

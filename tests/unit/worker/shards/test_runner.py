@@ -17,8 +17,8 @@ from tests.support.engine import FakeEngine, FaultWord
 from tests.support.intake import InProcessWorker, running_worker
 from tests.support.ledger import MODEL
 from worker.protocols import Dropped, EngineBroken, Window
-from worker.shards.bounds import Budget
 from worker.text import merging, windows
+from worker.text.bounds import Budget
 
 QUEUE = naming.queue_name(MODEL, Priority.STANDARD)
 

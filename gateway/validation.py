@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.http.problems import Problem, json_pointer
+from gateway.problems import Problem, json_pointer
 
 MAX_ERRORS = 20
 """Number of errors that are reported; a client that repeats one mistake 10,000 times learns from the first few."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from gateway.http.schemas.base import Body
+from gateway.schemas.base import Body
 
 
 class ProblemPlace(Body):

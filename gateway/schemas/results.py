@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from gateway.http.schemas.base import Body
-from gateway.http.schemas.jobs import JobBody
+from gateway.schemas.base import Body
+from gateway.schemas.jobs import JobBody
 from jobs.schema import DocumentErrorCode, DocumentStatus
 
 

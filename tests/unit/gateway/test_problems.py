@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from gateway.http.problems import MEDIA_TYPE, REGISTRY, Problem, ProblemCode, json_pointer
+from gateway.problems import MEDIA_TYPE, REGISTRY, Problem, ProblemCode, json_pointer
 
 
 def test_every_code_is_registered_once() -> None:

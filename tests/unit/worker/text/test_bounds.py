@@ -14,7 +14,7 @@ from jobs.shards import encode_results
 from tests.support.engine import SPEC, WORD, FakeEngine
 from worker.model.tokenizer import FastTokenizer
 from worker.protocols import Dropped, Failed, ShardRef, Span, Spans
-from worker.shards.bounds import CHECK_EVERY, Budget, Limits, TooCostlyError
+from worker.text.bounds import CHECK_EVERY, Budget, Limits, TooCostlyError
 from worker.text.merging import Findings, merge_windows
 from worker.text.redaction import EntityRange, RedactionRules, redact_text
 from worker.text.windows import CutRules, JobContext, Plan, cut_document

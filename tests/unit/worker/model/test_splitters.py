@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from jobs.schema import Document, Redact
 from tests.support.engine import FakeEngine
 from tests.support.scripts import SCRIPTS
+from worker.model import splitters
 from worker.model.errors import ExtraMissingError, ModelBrokenError
+from worker.model.splitters import WORD, Splitter
 from worker.protocols import ShardRef, Words
-from worker.text import splitters
 from worker.text.redaction import EntityRange, RedactionRules, redact_text
 from worker.text.sentences import find_sentence_starts
-from worker.text.splitters import WORD, Splitter
 from worker.text.windows import JobContext, cut_document
 from worker.text.words import make_pattern_splitter
 from worker.text.written import JOINERS, is_mark, join_marks

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.submission.characters import control_error, label_error, label_key, string_error
+from gateway.characters import control_error, label_error, label_key, string_error
 
 INVISIBLE = (
     "\u200b|\ufeff|\u2060\u200d|\ufe0f|\U000e0100|\u0301|\u00ad|\u034f|\u115f|\u3164|\uffa0|\u2800|\u202e|\U000e0041|\u0378|"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from gateway.http.schemas.base import Body
+from gateway.schemas.base import Body
 
 
 class ShareBody(Body):
