@@ -24,7 +24,7 @@ CANDIDATES_PER_WINDOW = 512
 """Candidate spans of a window that are considered: a number for each word, and a constant. An explained span takes
 more memory: a quarter of them."""
 
-_NO_SENTENCE_PASS = (
+_SENTENCES_SKIPPED = (
     "The text was read in large windows only: with its sentences it would exceed the limit of windows."
 )
 
@@ -274,7 +274,7 @@ def _cover_text(grid: WindowGrid, long_text: str, rules: CutRules, budget: Budge
         ranges = text.list_ranges(free_tokens, rules.sentence_pass, max_ranges, budget)
         if ranges is None and rules.sentence_pass:
             ranges = text.list_ranges(free_tokens, False, max_ranges, budget)
-            warnings = (_NO_SENTENCE_PASS,)
+            warnings = (_SENTENCES_SKIPPED,)
         if ranges is None:
             return _too_many_windows(rules.limits, len(grid.passes))
     read = text.tokens_per_word[: max(last for _, last, _ in ranges)]
