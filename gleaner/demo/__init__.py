@@ -89,7 +89,7 @@ def _format_summary(job: Job, results: list[Result], seconds: float) -> Text:
     rows = (
         ("documents", f"{len(results)} ({failed} failed)"),
         ("entities", f"{labels.total()}: {by_label}"),
-        ("windows", f"{usage.windows} ({usage.windowed_documents} documents needed more than one)"),
+        ("windows", f"{usage.windows} (documents with more than one: {usage.windowed_documents})"),
         ("speed", f"{len(results) / seconds:.1f} documents/s, {usage.characters / seconds:,.0f} characters/s"),
     )
     lines = [Text.assemble((f"{name:<11}", "bold"), value) for name, value in rows]
