@@ -1,7 +1,7 @@
 """Rate limits of keys and tenants: requests, reads and submits per second, documents and characters per day.
 
 Sliding windows in the ledger, so that all gateways count together. All limits of a request are counted in one round
-trip to Redis; without limits there is none. Open jobs are counted by the ledger itself (`create`).
+trip to Redis; without limits there is none. Open jobs are counted by the ledger itself (`create_job`).
 """
 
 from __future__ import annotations

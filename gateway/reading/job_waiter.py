@@ -98,7 +98,7 @@ class CompletionWatch:
 
     @property
     def inline_results(self) -> bytes:
-        """Results published with the job's completion, for `ledger.announced`; b"" if there were none."""
+        """Results published with the end of the job, for `ledger.parse_announced_page`; b"" if none."""
         return b"" if self.job_id is None else self._waiter.get_inline_results(self.job_id)
 
     def register(self, job_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Creates a job from the unfinished documents of an ended one: leftovers -> documents -> stage -> job."""
+"""Creates a job from the documents of an ended one that did not succeed: leftovers -> documents -> stage -> job."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def _stage_and_create(services: Services, job_id: str, context: Submission
 
 
 async def _stage_leftovers(services: Services, caller: Caller, job_id: str, staging: Staging) -> str:
-    """Stage the unfinished documents; return the id of the job's webhook endpoint, or ""."""
+    """Stage the documents that did not succeed; return the id of the job's webhook endpoint, or ""."""
     shard: int | None = 0
     endpoint_id = ""
     while shard is not None:

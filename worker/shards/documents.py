@@ -217,7 +217,7 @@ class DocumentRunner:
             raise
         except TooCostlyError:
             plan = _failed_plan(document, context, self._too_costly(document))
-        except Exception as error:  # noqa: BLE001  # promise 3: whatever a document does to us, it fails alone
+        except Exception as error:  # noqa: BLE001  # a bad document fails alone
             log_failure(log, "document.cut_failed", error, index=document.index)
             detail = "the text could not be cut into windows"
             plan = _failed_plan(document, context, DocumentError(DocumentErrorCode.INFERENCE_FAILED, detail))
@@ -271,7 +271,7 @@ class DocumentRunner:
             raise
         except TooCostlyError:
             error = self._too_costly(plan.document)
-        except Exception as problem:  # noqa: BLE001  # promise 3, as in `_cut_document`
+        except Exception as problem:  # noqa: BLE001  # a bad document fails alone
             log_failure(log, "document.merge_failed", problem, index=plan.document.index)
             error = DocumentError(DocumentErrorCode.INFERENCE_FAILED, "the windows' spans could not be merged")
         return merging.failed_result(plan, error, attempts)
