@@ -1,18 +1,18 @@
--- Shared by every script of this folder: key names, the shard record, and the steps that several transitions
--- take. A script reads and validates everything before its first write, for Lua has no rollback.
+-- Shared by every script in this folder: key names, the shard record, and the steps that several transitions share. A
+-- script reads and validates everything before its first write, because Lua has no rollback.
 
 local function key(name) return '{gleaner}:' .. name end
 
 local clock = redis.call('TIME')
-local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000) -- milliseconds, frozen for the script
-local SLACK = 60000 -- a waiting shard is looked at this long after its job's deadline
+local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000) -- milliseconds, constant within a script
+local SLACK = 60000 -- a waiting shard is checked this long after its job's deadline
 local TOMBSTONE = 7 * 24 * 3600
-local CHUNK = 1000 -- unpack fails near 8,000 items
+local CHUNK = 1000 -- `unpack` fails at about 8,000 items
 
 local function int(value) return tonumber(value) or 0 end
 local function member(id, shard) return id .. ':' .. shard end
 
--- In chunks: redis.call(command, where, items...); the sum of what the server answers.
+-- Calls redis.call(command, where, items...) in chunks; returns the sum of the server's replies.
 local function bulk(command, where, items)
   local sum = 0
   for first = 1, #items, CHUNK do
@@ -21,7 +21,7 @@ local function bulk(command, where, items)
   return sum
 end
 
--- Bytes that the server uses, and that it may; 0: as many as it likes.
+-- Returns the bytes that the server uses, and their maximum; 0 means no limit.
 local function memory()
   local info = redis.call('INFO', 'memory')
   return int(string.match(info, 'used_memory:(%d+)')), int(string.match(info, 'maxmemory:(%d+)'))
@@ -33,38 +33,39 @@ local function fields(where)
   return record
 end
 
--- What a tenant keeps. `kept:<tenant>` has the bytes of each of its records, `stored` in `tenant:<tenant>` their sum;
--- both move in the step that moves the bytes. A record is a job's id (a stage's, too), d:<delivery>, e:<endpoint>,
--- v:<job> (its event) or u:<hour> (all answers to Idempotency-Keys that lapse within that hour: they are many and
--- small). To the lengths of what is stored is added what the server needs for a record, about as much as it measures.
+-- Storage of a tenant: `kept:<tenant>` holds the bytes of each record, `stored` in `tenant:<tenant>` their sum. A
+-- script that stores or deletes data updates both in the same step. A record is named by a job's id (also of a
+-- stage), d:<delivery>, e:<endpoint>, v:<job> (its event), or u:<hour> (all stored responses of Idempotency-Keys that
+-- expire within that hour: they are many and small). A record counts the lengths of its data and the server's
+-- overhead, which the constants below estimate from measurements.
 local JOB_BYTES, SHARD_BYTES, ID_BYTES = 2048, 256, 64
 local DELIVERY_BYTES, ENDPOINT_BYTES, ANSWER_BYTES, QUESTION_BYTES = 1024, 512, 256, 128
 local HOUR = 3600 * 1000
 local ANSWER_TTL = 24 * HOUR
 
--- Adds bytes (or takes them away) to one of the tenant's records; the record goes when nothing is left of it.
+-- Adds bytes to one of the tenant's records, or subtracts them; deletes a record that has none left.
 local function keep(tenant, record, bytes)
   if bytes == 0 then return end
   local rest = redis.call('HINCRBY', key('kept:' .. tenant), record, bytes)
   if rest <= 0 then
     redis.call('HDEL', key('kept:' .. tenant), record)
-    bytes = bytes - rest -- a record has no less than nothing: an older version did not count all of it
+    bytes = bytes - rest -- a record cannot go below 0: an older version did not count all of its bytes
   end
   local sum = redis.call('HINCRBY', key('tenant:' .. tenant), 'stored', bytes)
   if sum < 0 then redis.call('HSET', key('tenant:' .. tenant), 'stored', 0) end
   if sum == bytes then redis.call('SADD', key('tenants'), tenant) end
 end
 
--- Takes all bytes of a record off the tenant.
+-- Deletes a record and subtracts its bytes from the tenant's storage.
 local function forget(tenant, record)
   local bytes = int(redis.call('HGET', key('kept:' .. tenant), record))
   if bytes ~= 0 then keep(tenant, record, -bytes) end
 end
 
--- The record of an answer that lapses at this time.
+-- Returns the name of the record for a response that expires at this time.
 local function answer_record(lapses) return 'u:' .. math.floor(lapses / HOUR) end
 
--- The job's hash as a table, or nil.
+-- Returns the job's hash as a table, or nil.
 local function read_job(id)
   local job = fields(key('job:' .. id))
   if not job.state then return nil end
@@ -77,7 +78,7 @@ local function terminal(job)
 end
 
 -- A shard's record: st|nonce|until|attempts|mode|at|solo|seq|ndocs|done_nonce|worker|ok|failed|chars
--- st: w waiting, p published, r running, d done, f deferred, c cancelled, x expired. mode: 0 company, 1 solo.
+-- st: w waiting, p published, r running, d done, f deferred, c cancelled, x expired. mode: 0 next to others, 1 alone.
 local FIELDS = {'st', 'nonce', 'until_', 'attempts', 'mode', 'at', 'solo', 'seq', 'ndocs', 'done_nonce', 'worker',
   'ok', 'failed', 'chars'}
 
@@ -107,9 +108,9 @@ local function write_shard(id, shard, record)
   redis.call('HSET', key('sh:' .. id), shard, pack_shard(record))
 end
 
--- Bumps the version and tells those who wait, and the state, so that who waits for the end need not look before.
--- The process that made the job to wait for it hears of the end where it always listens: of its id, or what `told`
--- makes of it.
+-- Increments the version and publishes the state, so that a client waiting for the end need not read the job earlier.
+-- If the process that created the job waits for it, the end is also published on that process's channel (`waiter`):
+-- as the job's id, or as the message that `told` returns.
 local function changed(id, told)
   redis.call('HINCRBY', key('job:' .. id), 'v', 1)
   local found = redis.call('HMGET', key('job:' .. id), 'state', 'waiter')
@@ -120,13 +121,14 @@ local function changed(id, told)
   end
 end
 
--- Shards of a tenant that are published or running in a queue, by when they were published.
+-- Key of a tenant's shards that are published or running in a queue, by time of publication.
 local function in_flight(queue, tenant) return key('flight:' .. queue .. ':' .. tenant) end
 
--- Jobs of a tenant that have shards to publish, by the seq of the latest: who was served longest ago comes first.
+-- Key of a tenant's jobs that have shards to publish, by the seq of their latest shard: the job that was served
+-- longest ago comes first.
 local function waiting_jobs(queue, tenant) return key('wait:' .. queue .. ':' .. tenant) end
 
--- Marks one shard published under a new seq; the caller pushes the message.
+-- Marks one shard as published under a new seq; the caller pushes the message.
 local function publish_one(job, shard, record)
   local seq = redis.call('HINCRBY', key('q:' .. job.queue), 'seq', 1)
   record.st, record.seq, record.nonce, record.worker, record.until_ = 'p', seq, '', '', 0
@@ -137,9 +139,10 @@ local function publish_one(job, shard, record)
   return seq
 end
 
--- How many of a tenant's shards may be in flight at once: the slots of all live workers, divided among the tenants that
--- have more to publish than they may. A tenant that needs less than its share takes none of it away from the others,
--- and a newcomer finds a slot: workers have more of them than they say (`spare slots` of jobs/queue/consumer.py).
+-- Returns how many of a tenant's shards may be in flight at once: the slots of all live workers, divided among the
+-- tenants that have more to publish than their share. A tenant that needs less than its share takes nothing from the
+-- others. A tenant that comes later finds a free slot, because workers have more slots than they announce
+-- (`spare_slots` of worker/app.py).
 local function share(slug, queue, slots)
   local live = redis.call('ZCOUNT', key('workers:' .. slug), NOW, '+inf')
   local hungry = redis.call('ZCARD', key('hungry:' .. queue))
@@ -157,7 +160,7 @@ local function leave_turn(queue, tenant, id)
   if redis.call('EXISTS', where) == 0 then redis.call('ZREM', key('hungry:' .. queue), tenant) end
 end
 
--- Publishes one shard of a job that waits for its turn; returns shard and seq, or nil where it has none left.
+-- Publishes one shard of a job that waits for its turn; returns shard and seq, or nil if none is left.
 local function publish_in_turn(job)
   local next_, shards = int(job.next), int(job.shards)
   while next_ < shards do
@@ -176,13 +179,13 @@ local function publish_in_turn(job)
   leave_turn(job.queue, job.tenant, job.id)
 end
 
--- Publishes what a tenant's share has room for, its jobs in turn; returns {job, shard, seq, ...}.
+-- Publishes as many shards as fit into a tenant's share, its jobs in turn; returns {job, shard, seq, ...}.
 local function publish_next(queue, tenant, slug)
   local out, where = {}, waiting_jobs(queue, tenant)
   if redis.call('EXISTS', where) == 0 then return out end
   local room = share(slug, queue, int(redis.call('HGET', key('model:' .. slug), 'slots')))
     - redis.call('ZCARD', in_flight(queue, tenant))
-  for _ = 1, room + 100 do -- at most as many ghosts
+  for _ = 1, room + 100 do -- and up to 100 entries of jobs that have ended
     local id = room > 0 and redis.call('ZRANGE', where, 0, 0)[1]
     if not id then break end
     local have = redis.call('HMGET', key('job:' .. id), 'state', 'next', 'shards', 'deadline')
@@ -202,7 +205,7 @@ local function publish_next(queue, tenant, slug)
   return out
 end
 
--- Takes a shard out of the indexes and its characters out of the sums.
+-- Removes a shard from the indexes, and its characters from the sums.
 local function settle(job, shard, chars)
   redis.call('ZREM', key('open:' .. job.slug), member(job.id, shard))
   redis.call('ZREM', key('pub:' .. job.queue), member(job.id, shard))
@@ -223,18 +226,18 @@ local function error_counts(job)
   return out
 end
 
-local DELIVERY_TTL = 14 * 24 * HOUR -- longer than the longest schedule; an ended one stays 7 days
-local DELIVERIES = 5000 -- so many of an endpoint are kept; beyond that ended ones go before their time
+local DELIVERY_TTL = 14 * 24 * HOUR -- longer than the longest schedule; an ended delivery is kept for 7 days
+local DELIVERIES = 5000 -- kept per endpoint; beyond that, ended ones are removed early
 
--- A delivery's time to be looked at, in its endpoint's list and, if earlier, in the list of endpoints.
+-- Schedules a delivery's next check, in its endpoint's list and, if it is earlier, in the list of endpoints.
 local function look_at(ep, id, at)
   redis.call('ZADD', key('due:' .. ep), at, id)
   redis.call('PEXPIRE', key('due:' .. ep), DELIVERY_TTL)
   redis.call('ZADD', key('eps'), 'LT', at, ep)
 end
 
--- The average time of an attempt (ms) by receiver, or by tenant ('@tenant'); new attempts count for a fifth of it, and it
--- is forgotten ten minutes after the last. Most answer at once, and nothing is kept of them.
+-- Updates the average duration of an attempt (ms), by receiver or by tenant ('@tenant'). The latest attempt counts
+-- for a fifth. An average below 500 ms is not stored; any other expires ten minutes after the last attempt.
 local function note_pace(name, ms)
   local known = redis.call('GET', key('pace:' .. name))
   local average = math.floor(0.8 * int(known) + 0.2 * ms)
@@ -244,20 +247,21 @@ end
 
 local function is_slow(name) return int(redis.call('GET', key('pace:' .. name))) > 5000 end
 
--- Attempts that may be under way at a receiver: one while it fails, two while it is slow.
+-- Returns how many attempts may run at a receiver at once: one while it fails, two while it is slow.
 local function lane_limit(lane, cap)
   if redis.call('EXISTS', key('bad:' .. lane)) == 1 then return 1 end
   return is_slow(lane) and math.min(2, cap) or cap
 end
 
--- A message whose last delivery this is was dealt with: its receiver and its tenant may have another.
+-- The last delivery of a message was processed: frees the message's place at its receiver and its tenant.
 local function leave_hand(lane, tenant, id)
   for _, pool in ipairs({lane, '@' .. tenant, '@', '~'}) do redis.call('ZREM', key('hand:' .. pool), id) end
 end
 
 local function delivery_id(job, ep, event) return 'dlv_' .. redis.sha1hex(job .. ':' .. ep .. ':' .. event) end
 
--- Removes a delivery with its attempts, and the event with its last delivery; not its place in the endpoint's lists.
+-- Removes a delivery with its attempts, and its event with the last delivery of it. The endpoint's lists still name
+-- it.
 local function unlink_delivery(id)
   local d = redis.call('HMGET', key('dlv:' .. id), 'tenant', 'job', 'state')
   redis.call('UNLINK', key('dlv:' .. id), key('att:' .. id))
@@ -271,14 +275,14 @@ local function unlink_delivery(id)
   end
 end
 
--- Keeps what became of an attempt; of the 50 latest.
+-- Stores the outcome of an attempt; only the latest 50 are kept.
 local function add_attempt(tenant, id, attempt)
   local list, grown = key('att:' .. id), #attempt
   for _ = 51, redis.call('RPUSH', list, attempt) do grown = grown - #redis.call('LPOP', list) end
   keep(tenant, 'd:' .. id, grown)
 end
 
--- Removes the endpoint's oldest deliveries, `most` of them; true if there are more.
+-- Removes the endpoint's `most` oldest deliveries; returns true if there are more.
 local function unlink_deliveries(ep, most)
   local list = key('dlvs:' .. ep)
   for _, id in ipairs(redis.call('ZRANGE', list, 0, most - 1)) do unlink_delivery(id) end
@@ -286,7 +290,7 @@ local function unlink_deliveries(ep, most)
   return redis.call('EXISTS', list) == 1
 end
 
--- Forgets an endpoint and its deliveries; what is more than one step may do is upkeep's.
+-- Removes an endpoint and its deliveries; those that are too many for one step are left to upkeep.
 local function unlink_endpoint(ep, tenant)
   redis.call('UNLINK', key('ep:' .. ep), key('due:' .. ep))
   redis.call('ZREM', key('eps'), ep)
@@ -298,7 +302,7 @@ local function unlink_endpoint(ep, tenant)
   if unlink_deliveries(ep, 500) then redis.call('SADD', key('wipes'), 'e:' .. ep) end
 end
 
--- Beyond DELIVERIES of an endpoint its oldest two go, if they have ended.
+-- If an endpoint has more than DELIVERIES, removes its two oldest if they have ended.
 local function trim_deliveries(ep)
   local list = key('dlvs:' .. ep)
   if redis.call('ZCARD', list) <= DELIVERIES then return end
@@ -311,8 +315,8 @@ local function trim_deliveries(ep)
   end
 end
 
--- Writes one delivery per endpoint that wants the event; only if absent, so that a job that was rolled back and ran
--- again sends the same webhook-id. The event itself, frozen now, is written once for all of them.
+-- Writes one delivery per endpoint that wants the event, unless it exists: a job that was rolled back and ran again
+-- then sends the same webhook-id. The event is written once for all deliveries and does not change later.
 local function outbox(job, event)
   local wanted = redis.call('SMEMBERS', key('eps:' .. job.tenant))
   if job.hook and job.hook ~= '' then wanted[#wanted + 1] = job.hook end
@@ -348,8 +352,9 @@ local function outbox(job, event)
   for _, record in ipairs(written) do keep(job.tenant, record, DELIVERY_BYTES) end
 end
 
--- Drops the texts that an ended job left over, and takes their bytes off its tenant. Of a shard that never ran its
--- documents' ids stay, for the results name them: `ids:`, then JSON [first index, documents, {index, id, ...}].
+-- Deletes the texts that an ended job still stores, and subtracts their bytes from its tenant's storage. The document
+-- ids of a shard that never ran stay, because the results name them: `ids:`, then JSON [first index, documents,
+-- {index, id, ...}].
 local function drop_texts(job)
   local where, ids, shards = key('in:' .. job.id), {}, {}
   local flat = redis.call('HGETALL', key('ids:' .. job.id))
@@ -358,7 +363,7 @@ local function drop_texts(job)
   for i = 1, #flat, 2 do shards[int(flat[i])] = unpack_shard(flat[i + 1]) end
   local first, left, names = 0, 0, {}
   for shard = 0, int(job.shards) - 1 do
-    local record = shards[shard] or {ndocs = 0} -- its TTL may have been faster
+    local record = shards[shard] or {ndocs = 0} -- the record may have expired already
     if record.st == 'c' or record.st == 'x' then
       local owned = {}
       for index = first, first + record.ndocs - 1 do
@@ -381,7 +386,7 @@ local function drop_texts(job)
   redis.call('ZREM', key('texts'), job.id)
 end
 
--- Ends the job, once: state, times, sums, purge, outbox. `job` must hold the counts as they are now.
+-- Ends the job, once: state, times, sums, purge, outbox. `job` must hold the current counts.
 local function close(job)
   local id, total = job.id, int(job.total)
   local state = 'partially_succeeded'
@@ -398,7 +403,7 @@ local function close(job)
   redis.call('ZADD', key('purge'), purge_at, id)
   if state == 'cancelled' and int(job.text_ttl) > 0 then redis.call('ZADD', key('texts'), NOW + int(job.text_ttl), id) end
   for _, name in ipairs({'job:', 'sh:', 'in:', 'out:', 'ids:', 'part:', 'asked:'}) do
-    redis.call('PEXPIREAT', key(name .. id), purge_at + HOUR) -- a backstop; upkeep purges on time
+    redis.call('PEXPIREAT', key(name .. id), purge_at + HOUR) -- a fallback; upkeep purges on time
   end
   redis.call('HINCRBY', key('tenant:' .. job.tenant), 'open_jobs', -1)
   if job.by and job.by ~= '' and redis.call('HINCRBY', key('tenant:' .. job.tenant), 'jobs:' .. job.by, -1) <= 0 then
@@ -410,7 +415,8 @@ local function close(job)
   outbox(job, 'job.' .. state)
 end
 
--- Ends every shard for which `ends(record)` holds with state `st`; returns documents ended, of them running.
+-- Ends every shard for which `ends(record)` is true, with state `st`; returns the documents ended, and how many of
+-- them were running.
 local function end_shards(job, st, ends)
   local flat = redis.call('HGETALL', key('sh:' .. job.id))
   local documents, running, chars, gone, records, left_queue = 0, 0, 0, {}, {}, 0
@@ -442,8 +448,8 @@ local function end_shards(job, st, ends)
   return documents, running
 end
 
--- What a reader needs of a job, as a flat list of name, value (see parsing.py). `models` keeps what jobs of a queue share
--- from one job of a list to the next.
+-- Returns what a reader needs of a job, as a flat list of names and values (see parsing.py). In a list of jobs,
+-- `models` carries the values that jobs of the same queue share from one job to the next.
 local function describe(job, models)
   local shared = models and models[job.queue]
   if not shared then

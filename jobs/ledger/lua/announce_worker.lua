@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- announce_worker(slug, worker, ttl_ms, slots, revision, facts): a live worker of the model; ttl 0 takes it off the list.
--- facts: JSON of what the model can do, with its revision: an older worker of another one leaves it as it is.
+-- announce_worker(slug, worker, ttl_ms, slots, revision, facts): registers a live worker of the model; ttl 0 removes
+-- it. facts: JSON of the model's limits and defaults, with its revision. A worker of an older version does not update
+-- them; readers ignore facts of another revision.
 local slug, worker, ttl, slots, revision, facts = unpack(ARGV)
 local where = key('workers:' .. slug)
 redis.call('ZREMRANGEBYSCORE', where, '-inf', NOW - 3600000)

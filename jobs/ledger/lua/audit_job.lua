@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- audit_job(job): recomputes an open job's counts and its place in open:<model> from its shard records; returns how
--- many facts were mended.
+-- audit_job(job): recomputes an open job's counts and its entries in open:<model> from its shard records; returns how
+-- many values were repaired.
 local job = read_job(ARGV[1])
 if not job or terminal(job) then return 0 end
 local flat = redis.call('HGETALL', key('sh:' .. job.id))
@@ -50,6 +50,6 @@ if sum.ok + sum.failed + sum.canc + sum.exp == int(job.total) then
   changed(job.id)
 elseif job.state ~= 'cancelling' and int(job.next) < int(job.shards)
   and not redis.call('ZSCORE', waiting_jobs(job.queue, job.tenant), job.id) then
-  enter_turn(job, 0) -- an older gateway's job
+  enter_turn(job, 0) -- a job from an older gateway
 end
 return mended

@@ -1,6 +1,6 @@
 #!lua
--- begin_session(session, key_hash, ttl_ms, most): a browser's session of an API key; both are known by their hashes. A
--- key has `most` sessions at once: the one that would end first makes room.
+-- begin_session(session, key_hash, ttl_ms, most): begins a browser's session of an API key; both are stored as
+-- hashes. A key has at most `most` sessions: a new one replaces the one that would end first.
 local session, hash, ttl = ARGV[1], ARGV[2], int(ARGV[3])
 local list = key('sessions:' .. hash)
 redis.call('ZREMRANGEBYSCORE', list, '-inf', NOW)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- cancel_job(job): unclaimed shards end now, running ones may finish; closes at once where none runs.
+-- cancel_job(job): ends the shards that are not running; running ones may finish. If none runs, the job ends at once.
 local job = read_job(ARGV[1])
 if not job then return 'absent' end
 if terminal(job) or job.state == 'cancelling' then return 'already' end

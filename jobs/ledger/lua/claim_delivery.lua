@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- claim_delivery(id, nonce, lease_ms, cap): takes a delivery for one attempt. Answers run, or why not: gone, done,
--- leased, early (its schedule moved on), held (endpoint disabled), busy (as many attempts under way at this receiver
--- as may be). An attempt whose courier died is written down as interrupted; the schedule does not move.
+-- claim_delivery(id, nonce, lease_ms, cap): claims a delivery for one attempt. Returns run, or the reason for a
+-- refusal: gone, done, leased, early (its next attempt is later), held (the endpoint is disabled), busy (as many
+-- attempts are running at this receiver as allowed). An attempt whose courier died is recorded as interrupted; the
+-- schedule does not change.
 local id, nonce, lease, cap = ARGV[1], ARGV[2], int(ARGV[3]), int(ARGV[4])
 local d = fields(key('dlv:' .. id))
 if not d.ep then return {'gone'} end
@@ -20,7 +21,7 @@ elseif d.state ~= 'due' then return refuse('done')
 elseif int(d.next) > NOW then return refuse('early') end
 local ep = fields(key('ep:' .. d.ep))
 if ep.state ~= 'active' then
-  if ep.state then redis.call('ZADD', key('due:' .. d.ep), NOW, id) end -- goes on once the endpoint is active
+  if ep.state then redis.call('ZADD', key('due:' .. d.ep), NOW, id) end -- continues once the endpoint is active
   return refuse('held')
 end
 local fly = key('fly:' .. ep.lane)
@@ -29,7 +30,7 @@ if not same and redis.call('ZCOUNT', fly, NOW, '+inf') >= lane_limit(ep.lane, ca
   return refuse('busy')
 end
 local event = redis.call('HMGET', key('event:' .. d.job), d.event, 'meta')
-local payload = event[1] or d.payload -- an older version wrote it, and the metadata, into each delivery
+local payload = event[1] or d.payload -- an older version wrote payload and metadata into each delivery
 if not payload then
   redis.call('HSET', key('dlv:' .. id), 'state', 'failed', 'ended', NOW)
   redis.call('ZREM', key('due:' .. d.ep), id)

@@ -1,7 +1,9 @@
 #!lua
--- claim_idempotency_key(tenant, hash, nonce, body_sha): claims an Idempotency-Key for a while, or says what became of it. A lapsed
--- claim is no danger (create checks the nonce); it is what a client waits after its first request was cut off.
--- A job that was removed took its answer along: `purged`. An empty body_sha is a stream's, whose hash is known at its end only: it may be `known`, to be asked again then.
+-- claim_idempotency_key(tenant, hash, nonce, body_sha): claims an Idempotency-Key for a short time, or returns its
+-- state. It is safe that a claim expires, because create_job checks the nonce; until then, a client whose first
+-- request was interrupted has to wait. The response of a job that was removed is gone: `purged`. body_sha is empty
+-- for a stream, whose hash is known only at its end: the reply may then be `known`, and the caller asks again with
+-- the hash.
 local PENDING = 20000
 local tenant, hash, nonce, sha = unpack(ARGV)
 local where = key('idem:' .. tenant .. ':' .. hash)

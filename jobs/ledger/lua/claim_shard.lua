@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- claim_shard(job, shard, seq, nonce, worker, max_ver, queue, lease_ms, revision, mark_ttl_ms, threshold): takes the shard for this
--- worker, or says why the message is to be dropped. `head` moves first, always: it tells upkeep how far the queue was
--- read. With `mark_ttl_ms` above 0 a shard that need not run alone is on the worker's list of those at risk at once.
+-- claim_shard(job, shard, seq, nonce, worker, max_ver, queue, lease_ms, revision, mark_ttl_ms, threshold): claims the
+-- shard for this worker, or returns why the message is to be dropped. In every case `head` moves first: it tells
+-- upkeep how far the queue was read. With `mark_ttl_ms` above 0, a shard that may run next to others is put on the
+-- worker's list of shards at risk in the same step.
 local id, shard, seq, nonce, worker, max_ver, queue, lease, revision, mark_ttl, threshold = unpack(ARGV)
 local q = key('q:' .. queue)
 local have = redis.call('HMGET', q, 'seq', 'head')
@@ -9,7 +10,7 @@ local job = read_job(id)
 local record = job and read_shard(id, shard)
 redis.call('HSET', q, 'head', math.max(int(have[2]), math.min(int(seq), int(have[1]))))
 if not record or terminal(job) then return {'gone'} end
--- All shards of a job are read with the default threshold of the worker that began it; older ones knew 0.5 alone.
+-- All shards of a job use the default threshold of the worker that began the job; older workers used 0.5.
 if job.threshold then threshold = job.threshold elseif job.rev then threshold = '0.5' end
 if record.st == 'r' and record.nonce == nonce then
   record.until_ = NOW + int(lease)

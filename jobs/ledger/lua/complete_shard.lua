@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- complete_shard(job, shard, nonce, result, leftover, ok, failed, usage, errors, keep_ms, (question, at)...): one atomic
--- step: results in, counts moved, payload dropped, next shards published, the job closed if it was the last. For
--- keep_ms a question leads to its answer, the result `at` of this shard.
+-- complete_shard(job, shard, nonce, result, leftover, ok, failed, usage, errors, keep_ms, (question, at)...): in one
+-- atomic step, stores the results, updates the counts, deletes the payload, publishes the next shards, and ends the
+-- job if this was its last shard. For keep_ms, the result cache finds by each question the result `at` of this shard.
 local id, shard, nonce, result, leftover = unpack(ARGV, 1, 5)
 local ok, failed, usage, errors = int(ARGV[6]), int(ARGV[7]), cjson.decode(ARGV[8]), cjson.decode(ARGV[9])
 
@@ -13,7 +13,7 @@ if not record or terminal(job) or record.st ~= 'r' or record.nonce ~= nonce or o
 end
 
 local had = redis.call('HSTRLEN', key('in:' .. id), shard)
-local grown = #result + #leftover - had -- bytes that the job keeps from now on
+local grown = #result + #leftover - had -- change of the bytes that the job stores
 if leftover == '' then redis.call('HDEL', key('in:' .. id), shard)
 else redis.call('HSET', key('in:' .. id), shard, leftover) end
 redis.call('HSET', key('out:' .. id), shard, result)
@@ -40,16 +40,16 @@ end
 
 if #ARGV > 10 and redis.call('HGET', key('sys'), 'tight') ~= '1' then
   local asked = {}
-  for i = 11, #ARGV, 2 do -- pcall: no refusal here may keep a shard from its end
+  for i = 11, #ARGV, 2 do -- pcall: an error here must not stop the shard from completing
     redis.pcall('SET', key('ans:' .. ARGV[i]), member(id, shard) .. ':' .. ARGV[i + 1], 'PX', ARGV[10])
     asked[#asked + 1] = ARGV[i]
     grown = grown + 2 * #ARGV[i] + QUESTION_BYTES
   end
-  bulk('SADD', key('asked:' .. id), asked) -- they go with the job
+  bulk('SADD', key('asked:' .. id), asked) -- deleted with the job
 end
 keep(job.tenant, id, grown)
 
--- The model's drain rate, characters a second: a moving average over spans of five seconds and more.
+-- The model's drain rate in characters per second: a moving average over spans of at least five seconds.
 local mkey = key('model:' .. job.slug)
 local m = redis.call('HMGET', mkey, 'rate_at', 'rate_chars', 'drain_rate')
 local span = (NOW - int(m[1])) / 1000
@@ -66,13 +66,13 @@ if int(job.ok) + int(job.failed) + int(job.canc) + int(job.exp) == int(job.total
   close(job)
   reply[2] = job.state
 elseif int(job.next) < int(job.shards) and job.state ~= 'cancelling' then
-  redis.call('ZADD', waiting_jobs(job.queue, job.tenant), 'NX', 0, id) -- an older gateway's job
+  redis.call('ZADD', waiting_jobs(job.queue, job.tenant), 'NX', 0, id) -- a job from an older gateway
 end
 for _, value in ipairs(publish_next(job.queue, job.tenant, job.slug)) do reply[#reply + 1] = value end
 
--- What is announced of the job's end to the process that waits: the id; and in two lines more, where the shard was the
--- job's only one and its results are small, what `page` would answer: in JSON, then the blobs that JSON cannot hold.
--- A waiter's name ends in the bytes that it takes (`name:n`).
+-- Returns the message about the job's end for the process that waits: the job's id. If this was the job's only shard
+-- and its results are small, two more parts follow: the reply of read_page as JSON, and the blobs that JSON cannot
+-- hold. A waiter's name ends in the number of bytes that it accepts (`name:n`).
 local function told(_, waiter)
   local ended = read_job(id)
   local opts, meta = ended.opts, ended.meta or ''

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- drop_stage(job, now): drops a stage that lapsed (now: any) and returns its reservation, once.
+-- drop_stage(job, now): removes a stage that has expired (now = '1': any stage) and releases its reserved memory,
+-- once.
 local id = ARGV[1]
 local until_ = redis.call('ZSCORE', key('staging'), id)
 if not until_ or ARGV[2] ~= '1' and tonumber(until_) > NOW then return 0 end

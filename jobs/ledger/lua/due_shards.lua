@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- due_shards(slug): members of open:<slug> whose time has come, 200 at most, as job, shard, state, ...; those whose job is
--- missing or over are removed on the way.
+-- due_shards(slug): returns up to 200 due entries of open:<slug>, as job, shard, state, ...; removes entries whose
+-- job is missing or has ended.
 local where = key('open:' .. ARGV[1])
 local due = redis.call('ZRANGEBYSCORE', where, '-inf', NOW, 'LIMIT', 0, 200)
 local reply, ghosts = {}, {}

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- end_session(session): ends a session; 1 if there was one.
+-- end_session(session): ends a session; returns 1 if it existed.
 local hash = redis.call('GET', key('session:' .. ARGV[1]))
 if not hash then return 0 end
 redis.call('DEL', key('session:' .. ARGV[1]))

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- expire_job(job): past its deadline a job closes at once; what is still running will find its result stale.
+-- expire_job(job): ends a job at once if its deadline has passed; results of shards that are still running are
+-- refused as stale.
 local job = read_job(ARGV[1])
 if not job then
   redis.call('ZREM', key('deadlines'), ARGV[1])

@@ -1,6 +1,7 @@
 #!lua flags=no-writes
--- find_document(job, doc_id, index): the shard that holds a document, with its result, or its payload where there is none.
--- index: what the id says if it is a number, else ''. Whether that document has no other id is the caller's to check.
+-- find_document(job, doc_id, index): returns the shard that holds a document, with its results, or with its payload
+-- if there are none. index: the index that a numeric id stands for, else ''. The caller checks that this document has
+-- no other id.
 local id = ARGV[1]
 local job = read_job(id)
 if not job then

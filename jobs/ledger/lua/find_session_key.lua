@@ -1,3 +1,3 @@
 #!lua flags=no-writes
--- find_session_key(session): the hash of the API key that the session stands for; '' where there is none.
+-- find_session_key(session): returns the hash of the session's API key, or ''.
 return redis.call('GET', key('session:' .. ARGV[1])) or ''

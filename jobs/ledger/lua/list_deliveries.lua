@@ -1,8 +1,8 @@
 #!lua
--- list_deliveries(ep, before, skip, limit, state): the endpoint's deliveries, newest first, from the time `before` on, the
--- first `skip` of that very time left out; of one state, or all. Returns {next before, next skip, {id, fields,
--- attempts}, ...}; next before is '' at the end. One call looks at SCAN at most, and reads of each only what is shown:
--- the payload and the metadata are the largest part of a delivery.
+-- list_deliveries(ep, before, skip, limit, state): returns the endpoint's deliveries, newest first, beginning at the
+-- time `before`, without the first `skip` of exactly that time; of one state, or all. Returns {next before, next
+-- skip, {id, fields, attempts}, ...}; next before is '' at the end. One call looks at SCAN deliveries at most, and
+-- reads only the fields that are shown: payload and metadata are the largest part of a delivery.
 local SCAN = 200
 local NAMES = {'ep', 'tenant', 'job', 'event', 'state', 'created', 'next', 'ended'}
 local ep, before, skip, limit, state = ARGV[1], ARGV[2], int(ARGV[3]), int(ARGV[4]), ARGV[5]
@@ -34,5 +34,5 @@ for i = 1, #found, 2 do
     out[#out + 1] = shown(id)
   end
 end
-if out[1] == '' then bulk('ZREM', list, gone) end -- only where no cursor counts on them
+if out[1] == '' then bulk('ZREM', list, gone) end -- only at the end, where no cursor depends on them
 return out

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- list_jobs(tenant, limit, after, before, before_id, state...): a tenant's jobs, newest first, created after `after`
--- and behind the place (before, before_id); only those in one of the states, if any is named. Looks at SCAN jobs at
--- most: a rare state takes several calls, and other callers get their turn in between. Members whose job lapsed are
--- removed when met, once and for all: SWEEP of them at most.
+-- list_jobs(tenant, limit, after, before, before_id, state...): returns a tenant's jobs, newest first, created after
+-- `after` and following the position (before, before_id); only those in one of the states, if any is given. Looks at
+-- SCAN jobs at most: a rare state takes several calls, and other callers run in between. Entries of jobs that have
+-- expired are removed, SWEEP of them at most.
 local SCAN, SWEEP, STEP = 200, 2000, 100
 local tenant, limit, after, before, before_id = ARGV[1], int(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local where, wanted = key('jobs:' .. tenant), {}
@@ -22,7 +22,7 @@ local function take(id)
   scanned = scanned + 1
   if #ARGV < 6 or wanted[state] then
     local job = read_job(id)
-    job.opts = '' -- labels are not listed
+    job.opts = '' -- a list does not show labels
     rows[#rows + 1] = {id, describe(job, models)}
   end
 end

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- purge_job(job, erase): removes a terminal job but for a tombstone that knows its tenant for 7 days. Where its time is over
--- its deliveries go on, and have its metadata; to erase is to remove every trace: the answers to its Idempotency-Key,
--- its own endpoint, what was delivered, the bodies that receivers answered with. A delivery that is still to come keeps
--- what nobody typed: the job's id, state and counts; to its own endpoint for an hour, and both go once it has ended.
+-- purge_job(job, erase): removes an ended job; a tombstone with its tenant stays for 7 days. Without `erase` (the
+-- job's time is over) its deliveries continue and keep the metadata. With `erase` every trace is removed: the
+-- response of its Idempotency-Key, its inline endpoint, past deliveries, and the response bodies of receivers. A
+-- pending delivery keeps only what no user entered: the job's id, state and counts. If it goes to the inline
+-- endpoint, it stays for at most an hour, and both are removed once it has ended.
 local id, erase = ARGV[1], ARGV[2] == '1'
 local job = read_job(id)
 if not job then
@@ -26,7 +27,7 @@ local function erase_delivery(ep, delivery, state)
   end
 end
 
--- What may have been told of the job's end, by the endpoints that there are.
+-- The endpoints that may have been notified of the job's end.
 local endpoints, told = redis.call('ZRANGE', key('epl:' .. tenant), 0, -1), false
 local hook = job.hook or ''
 if hook ~= '' and redis.call('HGET', key('ep:' .. hook), 'kind') == 'inline' then
@@ -38,7 +39,7 @@ if hook ~= '' and redis.call('HGET', key('ep:' .. hook), 'kind') == 'inline' the
     for _, where in ipairs({'ep:' .. hook, 'due:' .. hook, 'dlvs:' .. hook, 'dlv:' .. delivery}) do
       redis.call('PEXPIRE', key(where), HOUR)
     end
-    if #endpoints == 1 then redis.call('PEXPIRE', event, HOUR) end -- nobody else waits for it
+    if #endpoints == 1 then redis.call('PEXPIRE', event, HOUR) end -- no other delivery needs it
   end
 end
 for _, ep in ipairs(endpoints) do
@@ -48,7 +49,7 @@ for _, ep in ipairs(endpoints) do
   told = told or state
 end
 if told and not erase and (job.meta or '') ~= '' and redis.call('EXISTS', event) == 1 then
-  redis.call('HSET', event, 'meta', job.meta) -- here until now; from now on deliveries find it there
+  redis.call('HSET', event, 'meta', job.meta) -- moved from the job: deliveries find it there from now on
   keep(tenant, 'v:' .. id, #job.meta)
 end
 

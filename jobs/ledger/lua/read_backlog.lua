@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- read_backlog(slug, queue...): what is open of a model, how fast it goes, and how its queues stand.
+-- read_backlog(slug, queue...): returns a model's open work, its drain rate, and the state of its queues.
 local slug = ARGV[1]
 local m = redis.call('HMGET', key('model:' .. slug), 'open_jobs', 'open_chars', 'drain_rate', 'slots', 'reason')
 local oldest = redis.call('ZRANGE', key('opened:' .. slug), 0, 0, 'WITHSCORES')

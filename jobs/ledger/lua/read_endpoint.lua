@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- read_endpoint(ep): the endpoint's fields as name, value, ..., or an empty list; its first entry is always the time.
+-- read_endpoint(ep): returns the current time, then the endpoint's fields as names and values, if it exists.
 local flat = redis.call('HGETALL', key('ep:' .. ARGV[1]))
 table.insert(flat, 1, NOW)
 return flat

@@ -1,6 +1,6 @@
 #!lua flags=no-writes
--- read_leftovers(job, shard, max_bytes): payloads of the documents that did not succeed, from `shard` on, up to about
--- max_bytes or SCAN shards; with the job as it is in the same moment, and whether its texts are gone.
+-- read_leftovers(job, shard, max_bytes): returns the payloads of documents that did not succeed, from `shard` on, up
+-- to about max_bytes or SCAN shards; also the job at the same moment, and whether its texts were deleted.
 local SCAN = 1000
 local id, first, most = ARGV[1], int(ARGV[2]), int(ARGV[3])
 local job = read_job(id)

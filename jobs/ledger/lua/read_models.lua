@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- read_models(slug...): live workers, revision, backlog, trouble and facts of each model.
+-- read_models(slug...): returns live workers, revision, backlog, load error and facts of each model.
 local rows = {}
 for _, slug in ipairs(ARGV) do
   local m = redis.call('HMGET', key('model:' .. slug), 'rev', 'reason', 'open_jobs', 'open_chars', 'drain_rate',

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
--- read_page(job, shard, max_bytes): the finished shards from `shard` on, up to the first unfinished one or about
--- max_bytes; with the job as it is in the same moment. Cancelled and expired shards come with their payload.
-local ROW = 128 -- what a shard costs to read and send, however small: bounds how many there are
+-- read_page(job, shard, max_bytes): returns the finished shards from `shard` on, up to the first unfinished one or
+-- about max_bytes; also the job at the same moment. Cancelled and expired shards come with their payload.
+local ROW = 128 -- cost of reading and sending even the smallest shard; limits their number
 local id, first, most = ARGV[1], int(ARGV[2]), int(ARGV[3])
 local job = read_job(id)
 if not job then

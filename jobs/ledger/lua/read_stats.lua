@@ -1,8 +1,8 @@
 #!lua flags=no-writes
--- read_stats(slug, queue, queue, ...): the queue as it is now, for metrics: of each model (its slug and its two queues) open
--- shards, characters, jobs, drain rate, when its oldest open job came, live workers, whether they cannot start, and
--- shards published and not yet claimed; first what the server says of itself, and bytes of the MOST tenants that keep
--- most. Operators make tenants, so there are not many.
+-- read_stats(slug, queue, queue, ...): returns the current values for metrics. First the server's own values, and the
+-- stored bytes of the MOST tenants that store most (operators create tenants, so there are few). Then for each model
+-- (its slug and its two queues): open shards, characters, jobs, drain rate, creation time of its oldest open job,
+-- live workers, whether they cannot start, and shards that are published but not claimed.
 local MOST = 20
 local info = redis.call('INFO', 'memory') .. redis.call('INFO', 'persistence')
 local function said(name) return string.match(info, name .. ':([%w]+)') or '' end

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- reclaim_shard(job, shard): brings back a shard whose worker went silent. If the shard was in that worker's
--- hands it is a suspect and runs alone from now on; a death while it ran alone counts against the document `at`.
+-- reclaim_shard(job, shard): publishes a shard again whose worker stopped renewing its lease. If the shard was on
+-- that worker's list of shards at risk, it is a crash suspect and runs alone from now on. A crash while it ran alone
+-- counts against the document `at`.
 local id, shard = unpack(ARGV)
 local job = read_job(id)
 local record = job and read_shard(id, shard)
@@ -11,7 +12,7 @@ end
 if NOW < hold or record.st ~= 'r' or record.until_ > NOW then return {'early'} end
 local at_risk = key('run:' .. record.worker)
 local suspect = redis.call('SISMEMBER', at_risk, member(id, shard)) == 1
-local only = redis.call('SCARD', at_risk) == 1 -- else the death has another possible cause
+local only = redis.call('SCARD', at_risk) == 1 -- else the crash has another possible cause
 local where = key('job:' .. id)
 job.run = redis.call('HINCRBY', where, 'run', -record.ndocs)
 redis.call('HINCRBY', key('sys'), 'leases_lost', 1)

@@ -1,28 +1,29 @@
 #!lua flags=allow-oom
--- record_delivery(id, nonce, outcome, delay_ms, attempt, body, disable, disable_after_ms): one attempt is over. outcome:
--- delivered, retry (after delay_ms) or failed. attempt: JSON; body: what the receiver said, encoded. disable: why
--- the endpoint gets no more, or ''; it also gets none after so long with nothing but failures.
--- Returns {delivered | retry | failed | already | stale | gone, reason the endpoint was disabled now or ''}.
+-- record_delivery(id, nonce, outcome, delay_ms, attempt, body, disable, disable_after_ms): records one attempt.
+-- outcome: delivered, retry (after delay_ms) or failed. attempt: JSON; body: the receiver's response, encoded.
+-- disable: the reason to disable the endpoint, or ''; it is also disabled if all attempts failed for
+-- disable_after_ms. Returns {delivered | retry | failed | already | stale | gone, reason if the endpoint was disabled
+-- now, or ''}.
 local id, nonce, outcome, delay, attempt, body, disable, patience = unpack(ARGV)
 local where = key('dlv:' .. id)
 local d = fields(where)
 if not d.ep then return {'gone', ''} end
 if d.done_nonce == nonce then return {'already', ''} end
 local ours = d.state == 'flying' and d.nonce == nonce
--- A courier that was thought dead and delivered after all is believed; its failures are not.
+-- A success of a courier that was thought dead is accepted; a failure is not.
 if not ours and (outcome ~= 'delivered' or d.state == 'delivered') then return {'stale', ''} end
 local ms = int(cjson.decode(attempt).ms)
 local ep_key = key('ep:' .. d.ep)
 local ep = redis.call('HMGET', ep_key, 'state', 'lane', 'first_fail', 'kind')
 local ended = outcome ~= 'retry'
 local ttl = ended and 7 * 24 * HOUR or DELIVERY_TTL
-if ended and ep[4] == 'inline' then ttl = outcome == 'delivered' and HOUR or 24 * HOUR end -- a job's own goes soon
+if ended and ep[4] == 'inline' then ttl = outcome == 'delivered' and HOUR or 24 * HOUR end -- it belongs to one job
 redis.call('HSET', where, 'state', ended and outcome or 'due', 'n', int(d.n) + 1, 'done_nonce', nonce, 'nonce', '',
   'next', ended and 0 or NOW + int(delay), 'ended', ended and NOW or 0)
-add_attempt(d.tenant, id, attempt .. '\n' .. (d.erased and '' or body)) -- a receiver may answer with what it was sent
+add_attempt(d.tenant, id, attempt .. '\n' .. (d.erased and '' or body)) -- a response may repeat the request
 redis.call('PEXPIRE', where, ttl)
 redis.call('PEXPIRE', key('att:' .. id), ttl)
-if not ep[1] then -- its endpoint was deleted meanwhile
+if not ep[1] then -- its endpoint was deleted in the meantime
   leave_hand('', d.tenant, id)
   return {outcome, ''}
 end

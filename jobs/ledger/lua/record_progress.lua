@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
--- record_progress(job, shard, nonce, at, result): in a shard that runs alone, document by document: the document `at` begins
--- now; `result`, if any, is the outcome of the one before it, kept so that a death costs one document's work.
+-- record_progress(job, shard, nonce, at, result): for a shard that runs alone, document by document: the document
+-- `at` begins now. `result`, if any, is the outcome of the previous document, stored so that a crash costs the work
+-- of one document only.
 local id, shard, nonce, at, result = ARGV[1], ARGV[2], ARGV[3], int(ARGV[4]), ARGV[5]
 local job, record = read_job(id), read_shard(id, shard)
 if not job or not record or terminal(job) or record.st ~= 'r' or record.nonce ~= nonce or record.mode ~= 1 then

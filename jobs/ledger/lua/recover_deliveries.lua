@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- recover_deliveries(ep, since, skip): tries again what failed since a time; 500 deliveries a call, the first `skip` left out.
--- Returns {queued, looked at}, or {-1, 0} where the endpoint is disabled.
+-- recover_deliveries(ep, since, skip): schedules failed deliveries since a time again; looks at 500 per call, without
+-- the first `skip`. Returns {queued, looked at}, or {-1, 0} if the endpoint is disabled.
 local ep, since, skip = ARGV[1], ARGV[2], int(ARGV[3])
 if redis.call('HGET', key('ep:' .. ep), 'state') ~= 'active' then return {-1, 0} end
 local found = redis.call('ZRANGEBYSCORE', key('dlvs:' .. ep), since, '+inf', 'LIMIT', skip, 500)
@@ -16,5 +16,5 @@ for _, id in ipairs(found) do
     queued = queued + 1
   end
 end
-if queued > 0 then redis.call('PEXPIRE', key('ep:' .. ep), DELIVERY_TTL, 'XX') end -- a job's own
+if queued > 0 then redis.call('PEXPIRE', key('ep:' .. ep), DELIVERY_TTL, 'XX') end -- only an inline endpoint expires
 return {queued, #found}

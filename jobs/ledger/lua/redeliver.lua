@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- redeliver(id): tries a delivery again at once, its schedule from the beginning. queued, disabled, flying, absent.
+-- redeliver(id): schedules a delivery again at once, with its retry schedule from the beginning. Returns queued,
+-- disabled, flying or absent.
 local id = ARGV[1]
 local d = redis.call('HMGET', key('dlv:' .. id), 'ep', 'state', 'lease', 'job')
 local state = d[1] and redis.call('HGET', key('ep:' .. d[1]), 'state')
@@ -10,6 +11,6 @@ redis.call('HSET', key('dlv:' .. id), 'state', 'due', 'n', 0, 'next', NOW, 'ende
 redis.call('PEXPIRE', key('dlv:' .. id), DELIVERY_TTL)
 redis.call('PEXPIRE', key('att:' .. id), DELIVERY_TTL)
 redis.call('PEXPIRE', key('event:' .. d[4]), DELIVERY_TTL)
-redis.call('PEXPIRE', key('ep:' .. d[1]), DELIVERY_TTL, 'XX') -- a job's own
+redis.call('PEXPIRE', key('ep:' .. d[1]), DELIVERY_TTL, 'XX') -- only an inline endpoint expires
 look_at(d[1], id, NOW)
 return 'queued'

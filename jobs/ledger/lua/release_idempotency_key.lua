@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- release_idempotency_key(tenant, hash, nonce): frees a key whose submission was refused.
+-- release_idempotency_key(tenant, hash, nonce): releases the key of a submission that was refused.
 local where = key('idem:' .. ARGV[1] .. ':' .. ARGV[2])
 local known = redis.call('HMGET', where, 'state', 'nonce')
 if known[1] == 'pending' and known[2] == ARGV[3] then return redis.call('DEL', where) end

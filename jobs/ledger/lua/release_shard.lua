@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- release_shard(job, shard, nonce): a worker gives back what it did not finish (drain, stop); the caller pushes the new
--- message and acks the old one. Never counts as an attempt.
+-- release_shard(job, shard, nonce): a worker returns a shard that it did not finish (drain, cancellation); the caller
+-- pushes the new message and acknowledges the old one. Does not count as an attempt.
 local id, shard, nonce = unpack(ARGV)
 local job = read_job(id)
 local record = job and read_shard(id, shard)

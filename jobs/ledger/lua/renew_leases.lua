@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- renew_leases(lease_ms, job, shard, nonce, ...): longer leases for all of a worker's shards in one call; one answer each:
--- ok | stop (the job is being cancelled: drop what has not started) | lost (not ours any more).
+-- renew_leases(lease_ms, job, shard, nonce, ...): renews all leases of a worker in one call. Returns for each: ok |
+-- stop (the job is being cancelled: drop the documents that have not started) | lost (the lease ended).
 local lease, answers, renewed = int(ARGV[1]), {}, {}
 for i = 2, #ARGV, 3 do
   local id, shard, nonce = ARGV[i], ARGV[i + 1], ARGV[i + 2]

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- republish_deferred(job, shard): a shard that an older worker gave back as newer goes to the queue again.
+-- republish_deferred(job, shard): publishes a shard again that an older worker deferred because its format was too
+-- new.
 local id, shard = unpack(ARGV)
 local job = read_job(id)
 local record = job and read_shard(id, shard)

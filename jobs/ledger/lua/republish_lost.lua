@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- republish_lost(queue, seq, llen, grace_ms): finds published shards whose message is lost. kombu's lists are first-in
--- first-out, so once a message with a higher seq has been read (`head`) a shard published earlier and still
--- unclaimed after a grace has no message. `seq` was read before `llen`; an empty list means all of it was read.
+-- republish_lost(queue, seq, llen, grace_ms): publishes shards again whose message was lost. kombu's lists are
+-- first-in first-out: once a message with a higher seq has been read (`head`), a shard that was published earlier and
+-- is still unclaimed after the grace period has no message. `seq` was read before `llen`; if the list is empty, all
+-- messages were read.
 local queue, seq, llen, grace = ARGV[1], int(ARGV[2]), int(ARGV[3]), int(ARGV[4])
 local q = key('q:' .. queue)
 local have = redis.call('HMGET', q, 'head', 'safe', 'cut', 'cut_at')
@@ -23,8 +24,9 @@ for _, name in ipairs(lost) do
   end
 end
 if #reply > 0 then redis.call('HINCRBY', key('sys'), 'republished', #reply / 3) end
--- Tenants with more to publish, those looked at longest ago: a share may have room since nothing of theirs ended by
--- `complete` (a cancel, new workers), or may seem full by shards that an older process took off the queue.
+-- Tenants with more to publish, those that were checked longest ago first. A share may have free places although none
+-- of the tenant's shards was completed (a cancelled job, new workers), or may seem full because of shards that an
+-- older version removed from the queue.
 local turns = {}
 for _, tenant in ipairs(redis.call('ZRANGE', key('hungry:' .. queue), 0, 19)) do
   redis.call('ZADD', key('hungry:' .. queue), NOW, tenant)

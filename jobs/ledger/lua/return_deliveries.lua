@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- return_deliveries(id...): deliveries that were handed out and not tried come up again at once.
+-- return_deliveries(id...): makes deliveries due at once that were handed out but not tried.
 for _, id in ipairs(ARGV) do
   local d = redis.call('HMGET', key('dlv:' .. id), 'ep', 'state', 'tenant')
   if d[1] and d[2] == 'due' and redis.call('ZSCORE', key('due:' .. d[1]), id) then

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- set_crash_suspects(worker, ttl_ms, left, job:shard...): what of a worker's list of shards at risk is so no more (the first
--- `left`), and what is on it from now on. They are the suspects if the process dies. Outlives the lease.
+-- set_crash_suspects(worker, ttl_ms, left, job:shard...): updates a worker's list of shards at risk: the first `left`
+-- are removed, the others added. They are the suspects if the process crashes. The list outlives the leases.
 local left, gone, kept = int(ARGV[3]), {}, {}
 for i = 4, #ARGV do
   local list = i < 4 + left and gone or kept

@@ -1,7 +1,7 @@
 #!lua
--- stage_shards(job, ttl_ms, ids, tenant, most, shard, blob, shard, blob, ...): keeps payloads of a job that is still arriving.
--- ids: JSON [doc id, index, ...] or ''. most: bytes that the tenant may keep in all, 0 any. Without payloads it only
--- keeps what is there for longer.
+-- stage_shards(job, ttl_ms, ids, tenant, most, shard, blob, shard, blob, ...): stores payloads of a job whose upload
+-- is not complete. ids: JSON [doc id, index, ...] or ''. most: limit of the tenant's stored bytes; 0 is no limit.
+-- Without payloads it only extends the stage's time.
 local id, ttl, ids, tenant, most = ARGV[1], int(ARGV[2]), ARGV[3] ~= '' and cjson.decode(ARGV[3]) or {}, ARGV[4], int(ARGV[5])
 if redis.call('EXISTS', key('job:' .. id)) == 1 then return 'exists' end
 local texts, names = 0, 0
@@ -21,7 +21,7 @@ if #ARGV > 6 then added = redis.call('HSET', key('in:' .. id), unpack(ARGV, 6)) 
 bulk('HSET', key('ids:' .. id), ids)
 for _, name in ipairs({'in:', 'ids:', 'stage:'}) do redis.call('PEXPIRE', key(name .. id), ttl) end
 redis.call('ZADD', key('staging'), NOW + ttl, id)
-if added > 0 then -- else it was here before, and only its answer was lost
+if added > 0 then -- else this is a repetition whose first reply was lost
   redis.call('HINCRBY', key('sys'), 'reserve', reserve)
   redis.call('HINCRBY', key('staged'), id, reserve)
   redis.call('HSET', key('stage:' .. id), 'tenant', tenant)

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- sweep_tenant(tenant): takes off a tenant what is not there any more (a TTL was faster than upkeep), some records a call, each
--- in its turn; a tenant with few records is counted again as a whole. Returns the bytes that were wrong.
+-- sweep_tenant(tenant): removes records of a tenant whose data is gone (a TTL ended before upkeep came), some records
+-- per call, in turn. If the tenant has few records, all are summed up again. Returns the size of the error in bytes.
 local tenant = ARGV[1]
 local books, sums = key('kept:' .. tenant), key('tenant:' .. tenant)
 local from = redis.call('HGET', sums, 'swept') or '0'

@@ -1,18 +1,19 @@
 #!lua flags=allow-oom
--- take_due_deliveries(room, cap, again_ms, most, courier, slots): hands out up to `room` messages of deliveries whose time has come,
--- tenant after tenant. What is due moves from `eps`, which every version writes, into a list per tenant; `turns`
--- orders the tenants by when each had its last turn. Within a tenant the endpoint that waited longest comes first. A
--- message's deliveries are tried one after the other, so a receiver gets as many messages as it may have attempts under
--- way; `hand:` holds the last delivery of each message, by receiver, tenant ('@tenant'), slow tenants ('~') and in all
--- ('@'). What is not claimed within `again_ms` comes up again: a lost message only delays.
--- courier, slots: the caller and its slots; those of all couriers that called within `again_ms` are shared out. While
--- none has said, tenants have no limit.
+-- take_due_deliveries(room, cap, again_ms, most, courier, slots): returns up to `room` messages of due deliveries,
+-- tenant after tenant. Due endpoints move from `eps`, which every version writes, into a list per tenant; `turns`
+-- orders the tenants by their last turn. Within a tenant, the endpoint that waited longest comes first. The
+-- deliveries of a message are tried one after the other, so a receiver gets as many messages as attempts may run
+-- there at once. `hand:` holds the last delivery of each message: by receiver, by tenant ('@tenant'), of slow tenants
+-- ('~') and of all ('@'). A delivery that is not claimed within `again_ms` is due again: a lost message only causes a
+-- delay.
+-- courier, slots: the caller and its slots. Tenants share the slots of all couriers that called within `again_ms`;
+-- without such a courier they have no limit.
 -- Returns {disabled endpoints, 1 if more is due than one call looks at, {id, ...}, ...}.
 local room, cap, again, most = int(ARGV[1]), int(ARGV[2]), int(ARGV[3]), int(ARGV[4])
 local courier, slots = ARGV[5], ARGV[6]
-local ARRIVALS, TENANTS, ENDPOINTS = 500, 200, 50 -- most that one call looks at; endpoints: of one tenant
-local FEW = 2 -- messages under way that a tenant has where it is slow, or where most slots are taken
-local AGAIN_IN_LIST = 60000 -- `eps` brings an endpoint back after this long, should its tenant's list be lost
+local ARRIVALS, TENANTS, ENDPOINTS = 500, 200, 50 -- limits of one call; ENDPOINTS: per tenant
+local FEW = 2 -- messages that a slow tenant may have, or any tenant while most slots are taken
+local AGAIN_IN_LIST = 60000 -- `eps` brings an endpoint back after this long, in case its tenant's list is lost
 
 if courier ~= '' then
   redis.call('ZREMRANGEBYSCORE', key('couriers'), '-inf', NOW)
@@ -45,7 +46,7 @@ end
 
 local function under_way(pool) return redis.call('ZCOUNT', key('hand:' .. pool), NOW, '+inf') end
 
--- An older courier takes what it tried from its receiver's list alone. Once a second is enough.
+-- An older courier removes deliveries that it tried only from their receiver's list. This runs at most once a second.
 local function forget_tried(pool)
   if not redis.call('SET', key('swept:' .. pool), 1, 'NX', 'PX', 1000) then return end
   for _, id in ipairs(redis.call('ZRANGE', key('hand:' .. pool), 0, -1)) do
@@ -55,8 +56,8 @@ local function forget_tried(pool)
   end
 end
 
--- How many messages more a tenant may have: half of all slots at most, and the last quarter of them is kept for
--- those with few under way. Slow tenants have few each, and half of all slots together.
+-- Returns how many more messages a tenant may have: at most half of all slots, and the last quarter is reserved for
+-- tenants with few messages. A slow tenant has few, and all slow tenants together at most half of the slots.
 local function allowance(tenant, slow)
   local mine, half = under_way('@' .. tenant), math.max(1, math.floor(all / 2))
   local free = all - under_way('@')
@@ -65,7 +66,7 @@ local function allowance(tenant, slow)
   return left
 end
 
--- One endpoint's deliveries as messages, put into `messages`; returns how many.
+-- Adds messages with one endpoint's due deliveries to `messages`; returns how many.
 local function hand_out(list, pools, slots_left, per, messages)
   local ids = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', list, '-inf', NOW, 'LIMIT', 0, slots_left * per)) do
@@ -91,7 +92,7 @@ end
 
 local function serve_endpoint(ep, mine, pools, left, messages)
   local list, record = key('due:' .. ep), redis.call('HMGET', key('ep:' .. ep), 'state', 'lane')
-  if record[1] ~= 'active' then -- gone, or disabled: making it active again puts it back
+  if record[1] ~= 'active' then -- deleted, or disabled: activating it puts it back
     redis.call('ZREM', mine, ep)
     if record[1] then redis.call('ZREM', key('eps'), ep) else forget_endpoint(ep) end
     return 0
@@ -112,7 +113,7 @@ local function serve_endpoint(ep, mine, pools, left, messages)
   return count
 end
 
--- One tenant's messages of this turn; nil where no slot at all is left.
+-- Returns one tenant's messages of this turn.
 local function take_turn(tenant)
   local mine, messages = key('due:@' .. tenant), {}
   local slow = all > 0 and is_slow('@' .. tenant)
@@ -144,7 +145,7 @@ if room > 0 then
 end
 local out = {redis.call('SCARD', key('eps_off')), #arrived == ARRIVALS and 1 or 0}
 local place, any = 1, true
-while any do -- the queue is first in, first out: a message of each tenant before the second of any
+while any do -- the queue is first-in first-out: one message of each tenant before the second of any
   any = false
   for _, messages in ipairs(turns) do
     if messages[place] then

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- take_rates(name, amount, window_s, cost, ...): counts costs in the sliding windows of rules, all of them if each has
--- room, else none. A cost of 0 only looks, one below 0 gives back. Returns {0, or which rule is the first without
--- room, {previous, its ms, current, its ms}, ...}. A window is a count of now and one of before, which weighs less the
--- older it is; both are where the library `limits` had them, so that a day's quota outlives an upgrade.
+-- take_rates(name, amount, window_s, cost, ...): counts costs in the sliding windows of rate limits: in all of them
+-- if each has room, else in none. A cost of 0 only reads, a negative cost gives back. Returns {0, or the number of
+-- the first limit without room, {previous, its ms, current, its ms}, ...}. A window is the sum of a current and a
+-- previous count; the previous one weighs less the older it is. Both have the keys that the library `limits` used, so
+-- that a daily quota survives an upgrade.
 local out, rules = {0}, {}
 
 local function look(name, span)

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- upkeep_tick(lease_ms, silent_ms, who): upkeep's tick. A stand-by (silent_ms > 0) is told to stay out while another's beat
--- is younger; its own keeps it in, so that it ticks as often as a courier once it has stepped in. After a silence of
--- more than 10 s (an outage; half a lease where leases are short) no lease expires for one lease, so that workers can
--- renew first. Returns what is due: jobs past their deadline, jobs to purge, lapsed stages; all queues and models; one
--- open job to audit, each in its turn; cancelled jobs whose texts go; what is still to be removed of what was deleted;
--- and a tenant to sweep.
+-- upkeep_tick(lease_ms, silent_ms, who): begins one round of upkeep. A stand-by (silent_ms > 0) gets an empty reply
+-- while another's heartbeat is younger than that; its own heartbeat does not stop it, so that it runs as often as a
+-- courier once it has taken over. After a silence of more than 10 s (an outage; half a lease if leases are short), no
+-- lease expires for the length of one lease, so that workers can renew first. Returns due work: jobs past their
+-- deadline, jobs to purge, expired stages; all queues and models; one open job to audit, in turn; cancelled jobs
+-- whose texts are to be deleted; records to wipe; and a tenant to sweep.
 local lease, silent = int(ARGV[1]), int(ARGV[2])
 local latest = redis.call('HMGET', key('sys'), 'beat', 'beat_by')
 local last = int(latest[1])

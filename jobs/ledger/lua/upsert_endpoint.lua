@@ -1,15 +1,17 @@
 #!lua
--- upsert_endpoint(ep, tenant, rev, sealed, events, state, kind, every, lane, ttl_ms, most, job, most_bytes): makes (rev 0) or
--- changes (rev as it was read) an endpoint. every: '1' if it hears of every job of its tenant. most: endpoints of this
--- kind that the tenant may have; of inline ones those count whose job is open or whose deliveries are (0: any number).
--- job: an inline one's. most_bytes: what the tenant may keep in all, 0 any. Returns ok, conflict, absent, full or stored.
+-- upsert_endpoint(ep, tenant, rev, sealed, events, state, kind, every, lane, ttl_ms, most, job, most_bytes): creates
+-- (rev 0) or changes (rev as it was read) an endpoint. every: '1' if it is notified of every job of its tenant. most:
+-- limit of the tenant's endpoints of this kind; of inline endpoints only those count whose job or deliveries are open
+-- (0: no limit). job: that of an inline endpoint. most_bytes: limit of the tenant's stored bytes; 0 is no limit.
+-- Returns ok, conflict, absent, full or stored.
 local ep, tenant, rev, sealed, events, state, kind, every, lane, ttl, most, job, most_bytes = unpack(ARGV)
 local where, mine, all = key('ep:' .. ep), key('epl:' .. tenant), key('eps:' .. tenant)
 local known = redis.call('HMGET', where, 'rev', 'sealed', 'state', 'tenant')
-local open = key('epi:' .. tenant) -- inline endpoints by when they were last seen to be open
+local open = key('epi:' .. tenant) -- inline endpoints, by the time when they were last seen open
 
--- Forgets those of the 200 inline endpoints seen longest ago that are over: nothing due, and the job ended or gone. One
--- that was made within two minutes may wait for its job to be made.
+-- Checks the 200 inline endpoints that were seen open longest ago, and removes those that are finished from the list:
+-- nothing is due, and the job has ended or is gone. A job may still be created for an endpoint that is less than two
+-- minutes old.
 local function forget_ended_endpoints()
   for _, other in ipairs(redis.call('ZRANGE', open, 0, 199)) do
     local record = redis.call('HMGET', key('ep:' .. other), 'job', 'created')
@@ -21,7 +23,7 @@ local function forget_ended_endpoints()
 end
 
 if known[1] and known[4] ~= tenant then return 'absent' end
-if known[1] and int(known[1]) == int(rev) + 1 and known[2] == sealed then return 'ok' end -- said before
+if known[1] and int(known[1]) == int(rev) + 1 and known[2] == sealed then return 'ok' end -- a repetition of this change
 if int(rev) == 0 then
   if known[1] then return 'conflict' end
   if kind ~= 'inline' and redis.call('ZCARD', mine) >= int(most) then return 'full' end
@@ -53,7 +55,7 @@ end
 if state == 'active' then
   if known[3] == 'disabled' then
     redis.call('HDEL', where, 'reason', 'disabled_at', 'first_fail', 'fails')
-    redis.call('ZADD', key('eps'), 'LT', NOW, ep) -- what waited goes on
+    redis.call('ZADD', key('eps'), 'LT', NOW, ep) -- pending deliveries continue
   end
   redis.call('SREM', key('eps_off'), ep)
 elseif known[3] ~= 'disabled' then

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- wipe_record(record): removes what was more than the step that decided it may remove at once: e:<endpoint>, its deliveries;
--- a:<job>, the answers that the result cache knows of it. 1 if there is still more.
+-- wipe_record(record): continues a deletion that was too large for one step. e:<endpoint>: its deliveries; a:<job>:
+-- the job's entries in the result cache. Returns 1 if there is still more.
 local record, most = ARGV[1], 500
 local kind, id, more = string.sub(record, 1, 2), string.sub(record, 3), false
 if kind == 'e:' then more = unlink_deliveries(id, most)
