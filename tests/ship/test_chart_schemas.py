@@ -147,7 +147,7 @@ def test_helm_lints_clean(values: dict[str, Any]) -> None:
         ({"gateway": {"https": "redirect"}, "ingress": {"enabled": True}}, "gateway.trustedProxies"),
         ({"gateway": {"https": "on"}}, "https"),
         ({"valkey": {"maxmemory": "a lot"}}, "1400mb or 8gb"),
-        (chart.merge_values(_behind_sentinel(), {"store": {"address": "s:1"}}), "give one"),
+        (chart.merge_values(_behind_sentinel(), {"store": {"address": "s:1"}}), "set one of them"),
     ],
 )
 def test_values_that_cannot_work_are_refused(values: dict[str, Any], words: str) -> None:

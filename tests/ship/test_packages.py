@@ -31,15 +31,20 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def environment(tmp_path: Path, wheels: dict[str, Path]) -> Path:
-    """Install both wheels into a virtual environment; return its `bin`.
+    """Return the `bin` of a virtual environment with both wheels."""
+    return install(list(wheels.values()), tmp_path)
+
+
+def install(wheels: list[Path], parent: Path) -> Path:
+    """Install wheels in a new virtual environment below `parent`; return its `bin`.
 
     Dependencies are those of this environment, read from where they are: to install them again would take minutes.
     Its editable installations are not seen, since `.pth` files count only in a site directory.
     """
-    folder = tmp_path / "environment"
+    folder = parent / "environment"
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *wheels.values()], check=True)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *wheels], check=True)
     [site] = (folder / "lib").glob("python3.*/site-packages")
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     return folder / "bin"
@@ -55,6 +60,30 @@ def test_the_client_installs_one_package(wheels: dict[str, Path]) -> None:
     """`pip install gleaner-ner` puts `gleaner` into site-packages and nothing else."""
     assert top_level(wheels["gleaner_ner"]) == {"gleaner"}
     assert top_level(wheels["gleaner_ner_service"]) == {"gateway", "jobs", "worker"}
+
+
+def test_the_client_alone_has_a_working_command(wheels: dict[str, Path], tmp_path: Path) -> None:
+    """Without the service `gleaner` lists its commands and reads files; commands of the service name its extra."""
+    bin_folder = install([wheels["gleaner_ner"]], tmp_path)
+    variables = {"PATH": f"{bin_folder}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    for arguments in (["--help"], ["extract", "--help"], ["redact", "--help"], ["jobs", "--help"]):
+        subprocess.run(
+            [bin_folder / "gleaner", *arguments], cwd=tmp_path, env=variables, capture_output=True, check=True
+        )
+    for arguments in (["keys", "list", "--keys-file", "k"], ["doctor", "--redis-url", "redis://127.0.0.1:1"]):
+        refused = subprocess.run(
+            [bin_folder / "gleaner", *arguments],
+            cwd=tmp_path, env=variables, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert refused.returncode == 2, refused.stderr
+        assert "gleaner-ner[gateway]" in refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
+def test_an_editable_installation_has_no_copies() -> None:
+    """In a checkout the packages are imported from it, wherever Python starts."""
+    for name in ("gateway", "gleaner", "jobs", "worker"):
+        assert not Path(sysconfig.get_paths()["purelib"], name).exists()
 
 
 def test_both_distributions_have_one_version() -> None:

@@ -10,7 +10,7 @@ import hmac
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
 from time import monotonic
 
@@ -32,6 +32,8 @@ TIMEOUT_S = 0.5
 QUIET_S = 10.0
 """Pause of lookups after Redis did not answer."""
 _PURPOSE = "gleaner result cache 1"
+_STORED_NAMES = {"max_row_tokens": "max_pieces", "special_tokens": "special_pieces"}
+"""Names of fields in the keys of cached results: they stay, so that results of older versions are found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,9 @@ class ResultCache:
     def __post_init__(self) -> None:
         self.ttl_ms = int(self.ttl_s * 1000)
         self._quiet_until = 0.0
-        reader = orjson.dumps([_PURPOSE, version("gleaner-ner-service"), self.model, self.spec, self.sentence_pass])
+        reader = orjson.dumps(
+            [_PURPOSE, version("gleaner-ner-service"), self.model, describe_spec(self.spec), self.sentence_pass]
+        )
         self._key = hmac.digest(self.secret, reader, "sha256")
 
     def look_up(
@@ -169,3 +173,8 @@ def _cache_key(key: bytes, document: Document, labels: Labels, options: Options,
     except (TypeError, ValueError):  # the document is going to fail, and the reason is reported elsewhere
         return ""
     return hmac.digest(key, content, "sha256").hex()
+
+
+def describe_spec(spec: ModelSpec) -> dict[str, object]:
+    """Return a model's fields by the names that keys of cached results are made of."""
+    return {_STORED_NAMES.get(item.name, item.name): getattr(spec, item.name) for item in fields(spec)}

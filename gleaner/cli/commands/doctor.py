@@ -102,10 +102,12 @@ def run_doctor(
 
 
 def _parse_models(models: str) -> tuple[str, ...]:
-    from jobs.routing import Models
-
     try:
+        from jobs.routing import Models
+
         return Models.parse(models).served
+    except ImportError:
+        raise CommandError("checking Redis requires the service: pip install 'gleaner-ner[gateway]'") from None
     except ValueError as error:
         raise CommandError(f"GLEANER_MODELS: {error}") from None
 

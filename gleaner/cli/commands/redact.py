@@ -56,7 +56,7 @@ def redact_files(
         typer.Option(min=1, max=64, help="Length of the mask. [default: the value's, so that offsets stay]"),
     ] = None,
     threshold: Threshold = None,
-    explain_error: Annotated[
+    explain: Annotated[
         bool, typer.Option("--explain", help="Include in every entity the reason why it was found.")
     ] = False,
     model: Model = None,
@@ -88,7 +88,7 @@ def redact_files(
     options = file_runs.drop_unset(
         threshold=read_threshold(threshold, labels),
         model=model,
-        explain_error=explain_error or None,
+        explain=explain or None,
         redact={name: value for name, value in redaction.items() if value is not None}
         | ({"numbered": True} if numbered else {}),
     )

@@ -16,10 +16,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from gleaner.cli.cells import BOM, write_row
 from gleaner.cli.escaping import dump_json, escape_text
 from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.files.outputs import PART, helper_path
-from jobs.cells import BOM, write_row
 
 Line = Mapping[str, Any]
 """A result as JSON, `Result.to_json`."""

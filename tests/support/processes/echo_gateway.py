@@ -20,10 +20,12 @@ class EchoGateway:
 
     Attributes:
         submitted: the documents of all jobs, in the order of their arrival.
+        options: the options of all jobs, likewise.
         refuse_from: the number of the request from which on everything is refused; None refuses nothing.
     """
 
     submitted: list[dict[str, Any]] = field(default_factory=list)
+    options: list[dict[str, Any]] = field(default_factory=list)
     refuse_from: int | None = None
     url: str = ""
 
@@ -50,6 +52,7 @@ class EchoGateway:
             if job not in self._jobs:
                 self._jobs[job] = (body["documents"], body.get("options", {}))
                 self.submitted += body["documents"]
+                self.options.append(body.get("options", {}))
             return Answer(202, self._info(job))
         job = request.path.split("/")[3]
         if not request.path.endswith("/results"):

@@ -20,7 +20,7 @@ from tests.support.engine import SPEC, FakeEngine, FaultWord
 from tests.support.intake import InProcessWorker, running_worker
 from tests.support.ledger import CODEC, forget_memory
 from tests.support.processes.harness import wait_for
-from worker.shards.result_cache import QUIET_S, ResultCache
+from worker.shards.result_cache import QUIET_S, ResultCache, describe_spec
 
 SECRET = b"unknown to readers of Redis"
 LONG = "Anna of Berlin met Otto in Rio. " * 60
@@ -431,3 +431,8 @@ def test_the_store_learns_no_text_from_the_cache(ledger_url: str, broker_url: st
         assert worker.client.get(key) == b"job_1:0:0"
         stored = b"".join(name + (worker.client.dump(name) or b"") for name in worker.client.keys("*"))
         assert b"Zyxwmarker" not in stored
+
+
+def test_keys_of_cached_results_outlive_renamed_fields() -> None:
+    """The model is described in the names of the first version, so that an update keeps what is cached."""
+    assert list(describe_spec(SPEC))[:4] == ["max_words", "max_pieces", "max_width", "special_pieces"]

@@ -200,6 +200,13 @@ def test_redaction_keeps_every_other_character(gateway: EchoGateway) -> None:
     assert lines("out.jsonl")[0]["redacted_text"] == "a\r\nb\r[X]\x0b\x85\n"
 
 
+def test_explanations_are_asked_for(gateway: EchoGateway) -> None:
+    """With `redact --explain` the job has the option."""
+    Path("w.txt").write_text("Ada")
+    assert ran(gateway, "redact", "w.txt", "-l", "x", "--explain", "-o", "out.jsonl").exit_code == 0
+    assert [options["explain"] for options in gateway.options] == [True]
+
+
 def bad_files() -> list[str]:
     """Files of which some are none, with rows of which some are none: 8 documents, 6 faults."""
     Path("1.txt").write_text("Ada")
