@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint style format types imports bandit secrets pytest unit integration faults security attacks fuzz shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
+.PHONY: help setup tools demo up test fast lint style format types imports bandit secrets pytest unit coverage integration faults security attacks fuzz shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
   constraints locks clean
 
 help: ## List these commands
@@ -47,7 +47,7 @@ up: setup ## Start the local stack; Ctrl-C stops it
 
 # Three at a time on two cores: half of the time they wait for servers and processes.
 test: setup tools ## Every check and every test; tests that measure run last and alone
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target integration unit fast security faults ship
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target integration unit fast coverage security faults ship
 	@$(MAKE) --no-print-directory attacks
 	@$(MAKE) --no-print-directory shown
 
@@ -79,7 +79,16 @@ secrets: setup ## Find secrets in tracked files; exceptions are marked on their 
 pytest: unit integration faults security attacks shown ## All tests except those of ship
 
 unit: setup tools ## The tests of repo and unit, which may run in parallel with other work
-	$(BIN)/python -m pytest tests/repo tests/unit --cov --cov-report=term
+	$(BIN)/python -m pytest tests/repo tests/unit
+
+# The files that cover the pure modules, but not those that measure time, which tracing would slow down.
+PURE := tests/unit/worker/text tests/unit/worker/shards tests/unit/worker/batching/test_policy.py tests/unit/worker/model/test_decode.py \
+  tests/unit/worker/model/test_splitters.py tests/unit/gateway/reading tests/unit/gateway/submission \
+  tests/unit/gateway/webhooks/test_schedule.py tests/unit/gateway/webhooks/test_signing.py \
+  $(patsubst %,tests/unit/jobs/test_%.py,cells codec cost lines routing shards)
+
+coverage: setup tools ## Branch coverage of the pure modules, at least 95 %
+	$(BIN)/python -m pytest $(PURE) --ignore tests/unit/worker/text/test_bounds.py --cov --cov-report=term
 
 integration: setup tools ## The tests of the whole service; starts servers, as `faults` does
 	$(BIN)/python -m pytest tests/integration

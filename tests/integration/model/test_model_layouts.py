@@ -296,7 +296,7 @@ def test_the_command_makes_a_folder_that_loads(checkpoint: Checkpoint, tmp_path:
     assert _loaded(resolved) == _entities(checkpoint(USUAL))
     again = _run(str(pickled), str(converted), "--cache", cache)
     assert again.returncode == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
     evil = _copy(pickled, tmp_path / "evil")
     torch.save({"x": print}, evil / "pytorch_model.bin")
     refused = _run(str(evil), str(tmp_path / "none"), "--cache", cache)

@@ -72,3 +72,10 @@ def test_near_misses_are_refused(text: str) -> None:
     """Plain, negative, another version, too large, too long."""
     with pytest.raises(Problem):
         cursors.decode_result_cursor(text)
+
+
+@given(st.integers(0, 10**15 - 1), numbers)
+def test_a_position_in_deliveries_comes_back_as_it_went(created: int, number: int) -> None:
+    """Without a cursor every list begins at its beginning."""
+    assert cursors.decode_delivery_cursor(cursors.encode_delivery_cursor((created, number))) == (created, number)
+    assert (cursors.decode_delivery_cursor(None), cursors.decode_job_cursor(None)) == (None, None)
