@@ -263,12 +263,11 @@ def _split_quoted(lines: Lines, delimiter: str) -> list[str] | None:
                     return None
                 start = len(text)
                 text += line
-            after = text[end + 1 : end + 2]
-            if after and after != delimiter and after not in _ENDS:
+            if _cell_end(text, end + 1, delimiter) == end + 1:
+                cell, at = text[at + 1 : end].replace('""', '"'), end + 1
+            else:
                 stop = _cell_end(text, at, delimiter)
                 cell, at = text[at:stop], stop
-            else:
-                cell, at = text[at + 1 : end].replace('""', '"'), end + 1
         else:
             stop = _cell_end(text, at, delimiter)
             cell, at = text[at:stop], stop
@@ -279,7 +278,8 @@ def _split_quoted(lines: Lines, delimiter: str) -> list[str] | None:
 
 
 def _cell_end(text: str, at: int, delimiter: str) -> int:
-    match = re.compile(rf"[{re.escape(delimiter)}\r\n]").search(text, at)
+    """Return where an unquoted cell ends: a carriage return inside a line is text, as in `Lines`."""
+    match = re.compile(rf"[{re.escape(delimiter)}\n]|\r(?=\n|\Z)").search(text, at)
     return len(text) if match is None else match.start()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gleaner.cli.files.readers import Fault, Format, Reading, Row, read_documents
@@ -68,6 +68,8 @@ def test_what_pandas_writes(tmp_path: Path, rows: list[Any], delimiter: str) -> 
 
 
 @FEW
+@example(rows=[("\r", "\n"), ("", '"'), ("\t", '"a'), ("", "\t\t")], quoting=csv.QUOTE_MINIMAL)
+@example(rows=[("", ""), ("\r", "\n"), ("\t", ""), ("\t\r", "")], quoting=csv.QUOTE_MINIMAL)
 @given(ROWS, QUOTING)
 def test_tsv_that_quotes_cells(tmp_path: Path, rows: list[Any], quoting: Any) -> None:
     """Tables of spreadsheets and pandas are read exactly, or a fault says that a quote may be a character."""
