@@ -114,7 +114,7 @@ def test_off_costs_nothing() -> None:
     code = (
         "import sys\nimport redis\nfrom jobs.observability import tracing\nfrom jobs.settings import Settings\n"
         "before = set(sys.modules)\n"
-        "with tracing.start(Settings(), 'x').span('a', 'parent') as given: assert given == 'parent'\n"
+        "with tracing.start_tracing(Settings(), 'x').span('a', 'parent') as given: assert given == 'parent'\n"
         "assert set(sys.modules) == before, set(sys.modules) - before"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
