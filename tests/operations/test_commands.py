@@ -94,7 +94,14 @@ def test_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     finally:
         harness.close()
     bad = "\n".join(f"{finding.what}; {finding.remedy}" for finding in findings if finding.grade == "bad")
-    for word in ("allkeys-lru", "append-only file is off", "no courier runs upkeep", "keys file", "gateway", nowhere):
+    for word in (
+        "allkeys-lru",
+        "append-only file is off",
+        "no courier runs upkeep",
+        "keys file",
+        "gateway",
+        nowhere,
+    ):
         assert word in bad, bad
     assert all(finding.remedy for finding in findings if finding.grade != "good")
 
