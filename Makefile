@@ -47,7 +47,8 @@ up: setup ## Start the local stack; Ctrl-C stops it
 
 # Three at a time on two cores: half of the time they wait for servers and processes.
 test: setup tools ## Every check and every test; tests that measure run last and alone
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target integration unit fast coverage security faults ship
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target UNIT="$(addprefix --ignore=,$(PURE))" \
+	  integration unit fast coverage security faults ship
 	@$(MAKE) --no-print-directory attacks
 	@$(MAKE) --no-print-directory shown
 
@@ -79,16 +80,17 @@ secrets: setup ## Find secrets in tracked files; exceptions are marked on their 
 pytest: unit integration faults security attacks shown ## All tests except those of ship
 
 unit: setup tools ## The tests of repo and unit, which may run in parallel with other work
-	$(BIN)/python -m pytest tests/repo tests/unit
+	$(BIN)/python -m pytest tests/repo tests/unit $(UNIT)
 
 # The files that cover the pure modules, but not those that measure time, which tracing would slow down.
-PURE := tests/unit/worker/text tests/unit/worker/shards tests/unit/worker/batching/test_policy.py tests/unit/worker/model/test_decode.py \
+PURE := $(filter-out %/test_bounds.py,$(wildcard tests/unit/worker/text/test_*.py)) tests/unit/worker/shards \
+  tests/unit/worker/batching/test_policy.py tests/unit/worker/model/test_decode.py \
   tests/unit/worker/model/test_splitters.py tests/unit/gateway/reading tests/unit/gateway/submission \
   tests/unit/gateway/webhooks/test_schedule.py tests/unit/gateway/webhooks/test_signing.py \
   $(patsubst %,tests/unit/jobs/test_%.py,cells codec cost lines routing shards)
 
 coverage: setup tools ## Branch coverage of the pure modules, at least 95 %
-	$(BIN)/python -m pytest $(PURE) --ignore tests/unit/worker/text/test_bounds.py --cov --cov-report=term
+	$(BIN)/python -m pytest $(PURE) --cov --cov-report=term
 
 integration: setup tools ## The tests of the whole service; starts servers, as `faults` does
 	$(BIN)/python -m pytest tests/integration
