@@ -40,7 +40,7 @@ _MAX_MESSAGE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPolicy:
-    """How deliveries are made.
+    """Parameters of deliveries.
 
     Attributes:
         cap: attempts in progress at one receiver; one while it fails.
