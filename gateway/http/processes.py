@@ -70,7 +70,7 @@ def run(settings: GatewaySettings, count: int) -> int:
         multiprocess.store_in_files(folder, "parent")
         parent_registry, merged_registry = CollectorRegistry(), CollectorRegistry()
         parent = ProcessSupervisor(settings, listening, folder, ProcessesMetrics(parent_registry))
-        multiprocess.register_totals(folder, merged_registry)
+        merged_registry.register(multiprocess.TotalsCollector(folder))
         register_process_metrics(merged_registry, multiprocess.ProcessTreeCollector(parent.pids))
         with run_background_services(
             settings, merged_registry, UpkeepMetrics(parent_registry), parent.stall_reason, parent.is_serving

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, ProcessCollector, values
+from prometheus_client import ProcessCollector, values
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
@@ -32,9 +32,24 @@ def store_in_files(folder: Path, slot: str) -> None:
     values.ValueClass = values.MultiProcessValue(partial(str, slot))  # type: ignore[no-untyped-call]  # its gap
 
 
-def register_totals(folder: Path, registry: CollectorRegistry) -> None:
-    """Register the sums of all files in the folder."""
-    MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]  # its gap
+class TotalsCollector(Collector):
+    """Collects the sums of all files in a folder.
+
+    A process creates an empty file before it writes to it, and the library's own collector fails on an empty file:
+    a scrape would break whenever a process starts.
+
+    Args:
+        folder: folder of all processes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics of all files that have content."""
+        files = [str(file) for file in self._folder.glob("*.db") if _has_content(file)]
+        metrics: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]  # its gap
+        return metrics
 
 
 def drop_live_values(folder: Path, slot: str) -> None:
@@ -64,6 +79,13 @@ class ProcessTreeCollector(Collector):
             ended = resource.getrusage(resource.RUSAGE_CHILDREN)  # or the counter would fall when a child dies
             _add(sums[_CPU], ended.ru_utime + ended.ru_stime)
         return sums.values()
+
+
+def _has_content(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:  # a live gauge of a process that has just ended
+        return False
 
 
 def _add(metric: Metric, amount: float) -> None:

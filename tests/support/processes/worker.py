@@ -87,13 +87,20 @@ def strike_in_take() -> None:
 
 
 def forget_fences() -> None:
-    """Accept results from any worker, as Gleaner would without its nonces; proves that tests detect it."""
+    """Accept results from any worker, as Gleaner would without its nonces; proves that tests detect it.
+
+    The process stops itself where its first shard's results are about to be recorded: no check comes after that.
+    """
     load_script = lua.load
+    strikes = iter([Path(os.environ["TEST_STRIKE"])])
 
     def load(name: str) -> lua.Script:
         script = load_script(name)
         if name != "complete_shard":
             return script
+        for path in strikes:
+            path.touch()
+            os.kill(os.getpid(), signal.SIGSTOP)
         source = script.source.replace("record.nonce ~= nonce", "false").replace("record.st ~= 'r'", "false")
         source = source.replace("not record or terminal(job)", "not record")
         return lua.Script(source, hashlib.sha1(source.encode()).hexdigest())
