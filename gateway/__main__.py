@@ -21,7 +21,7 @@ def main() -> int:
     """Serve until SIGTERM or SIGINT; return 0 after a clean stop."""
     settings = GatewaySettings()
     logs.configure_logging(settings, "gateway")
-    count = settings.gateway_processes or cpu_count()
+    count = settings.gateway_processes or cpu_count(settings.cpus)
     if count == 1:
         return _serve_in_process(settings)
     from gateway.http import processes  # and not the app, which its children load

@@ -92,6 +92,14 @@ class Settings(BaseSettings):
     shutdown_grace_s: float = Field(
         60.0, gt=0, description="Time for a process to finish running work after SIGTERM (seconds)."
     )
+    cpus: int = Field(
+        0,
+        ge=0,
+        description="CPU cores that a process uses at most: threads of the model's runtime in a worker, processes "
+        "of a gateway with `GLEANER_GATEWAY_PROCESSES=0`. 0: all that its affinity and its cgroup's CPU limit "
+        "allow. In a container without a CPU limit set it to the CPU request: otherwise each worker takes all of "
+        "the node's cores.",
+    )
     metrics_host: str = Field(
         "127.0.0.1", description="Address of the port that serves /metrics, /livez and /readyz."
     )

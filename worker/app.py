@@ -25,7 +25,7 @@ from jobs.observability import logs, tracing
 from jobs.observability.metrics import WorkerMetrics, register_process_metrics
 from jobs.observability.probes import ProbeServer
 from jobs.process import memory
-from jobs.process.cpu import share_interpreter
+from jobs.process.cpu import cpu_count, limit_thread_pools, share_interpreter
 from jobs.queue import celery_queues
 from jobs.queue.consumer import process_name, run_consumer
 from jobs.redis import clients
@@ -75,6 +75,7 @@ def run(settings: WorkerSettings, load: LoadEngine) -> int:
         load: loads the engine; `load_engine` in production.
     """
     logs.configure_logging(settings, "worker")
+    limit_thread_pools(cpu_count(settings.cpus))
     share_interpreter()
     memory.configure_malloc()
     registry = CollectorRegistry()
@@ -126,6 +127,7 @@ def load_engine(settings: WorkerSettings) -> Engine:
         settings.max_row_tokens,
         settings.word_splitter,
         settings.merge_adjacent,
+        settings.cpus,
     )
     return engine.load_model(resolved, options)
 

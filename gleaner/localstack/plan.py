@@ -147,7 +147,7 @@ def _build_environment(
     environment.setdefault("GLEANER_PUBLIC_URL", f"http://{ports.LOOPBACK}:{gateway_port}")
     if options.workers > 1:
         share = max(1, (os.cpu_count() or 1) // options.workers)
-        environment.setdefault("OMP_NUM_THREADS", str(share))
+        environment.setdefault("GLEANER_CPUS", str(share))
     return environment
 
 

@@ -55,6 +55,7 @@ class EngineOptions:
             in any case.
         splitter: cuts texts into words; by default the model's own splitter.
         merge_adjacent: merge adjacent entities of a label in requests that do not set this.
+        cpus: CPU cores to use at most; 0: all that this process may use.
     """
 
     device: Device = "auto"
@@ -65,6 +66,7 @@ class EngineOptions:
     max_row_tokens: int = 0
     splitter: str = Splitter.MODEL
     merge_adjacent: bool = False
+    cpus: int = 0
 
 
 def load_model(model: Resolved, options: EngineOptions) -> GlinerEngine:
@@ -82,7 +84,13 @@ def load_model(model: Resolved, options: EngineOptions) -> GlinerEngine:
     device = _pick_device(options.device)
     card = _reserve_card(options.gpu_shared_by) if device == "cuda" else ""
     request = RuntimeRequest(
-        device, options.runtime, options.precision, cpu_count(), card, options.max_row_tokens, options.splitter
+        device,
+        options.runtime,
+        options.precision,
+        cpu_count(options.cpus),
+        card,
+        options.max_row_tokens,
+        options.splitter,
     )
     folder = choice_cache.cache_folder(options.cache_dir, model) if options.cache_dir else None
     selection = choice_cache.load_choice(folder, request) if folder else None
