@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from gateway.courier.app import CourierSettings
-from gateway.problems import REGISTRY, Problem
+from gateway.http.problems import REGISTRY, Problem
 from gateway.settings import GatewaySettings
 from gateway.webhooks.settings import WebhookSettings
 from jobs.queue.flower import FlowerSettings

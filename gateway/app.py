@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,8 +22,8 @@ from gateway.access.streams import Streams
 from gateway.http import docs_pages, openapi
 from gateway.http.direct import DirectRoutes
 from gateway.http.middleware import EdgeMiddleware, HttpsPolicy, get_request_id
+from gateway.http.problems import EXPECTED_ERRORS, to_problem
 from gateway.http.readiness import Readiness
-from gateway.problems import Problem, ProblemCode
 from gateway.reading.job_waiter import Versions, Waiter
 from gateway.reading.turns import Turns
 from gateway.routes import (
@@ -52,8 +50,7 @@ from gateway.webhooks.endpoints import Endpoints
 from gateway.webhooks.sender import make_sender
 from jobs import ledger
 from jobs.api_keys import RELOAD_EVERY_S, KeyRing
-from jobs.codec import CodecError, make_codec
-from jobs.ledger import LedgerUnavailableError
+from jobs.codec import make_codec
 from jobs.observability import tracing
 from jobs.observability.metrics import GatewayMetrics
 from jobs.queue.publisher import QueuePublisher, shared_server_databases
@@ -134,7 +131,7 @@ def _add_middleware(
     app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, anonymous: AnonymousRate
 ) -> None:
     """Add the middleware that every request passes before a route, innermost first."""
-    app.add_middleware(DirectRoutes, routers=(jobs.submitting, extract.router), problem=_to_problem)
+    app.add_middleware(DirectRoutes, routers=(jobs.submitting, extract.router), problem=to_problem)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -223,42 +220,7 @@ def _add_error_handlers(app: FastAPI) -> None:
     """Answer known errors with problem+json; `gateway.http.middleware` handles all others."""
 
     async def respond(request: Request, error: Exception) -> Response:
-        return _to_problem(error).to_response(get_request_id(request.scope))
+        return to_problem(error).to_response(get_request_id(request.scope))
 
-    for kind in (Problem, LedgerUnavailableError, CodecError, RequestValidationError, HTTPException):
+    for kind in EXPECTED_ERRORS:
         app.add_exception_handler(kind, respond)
-
-
-def _to_problem(error: Exception) -> Problem:
-    """Convert an exception into a Problem; re-raise exceptions that clients must not see."""
-    match error:
-        case Problem():
-            return error
-        case LedgerUnavailableError():
-            log.warning("ledger.unavailable", extra={"reason": str(error)})
-            detail = "the ledger did not answer; try again later"
-            return Problem("storage_unavailable", detail, headers={"Retry-After": "2"})
-        case CodecError():
-            log.error("blob.unreadable", extra={"reason": str(error)})
-            return Problem("internal_error", "the stored data of this job cannot be read")
-        case RequestValidationError():
-            errors = [(_parameter_name(item), str(item["msg"]).removeprefix("Input ")) for item in error.errors()]
-            return Problem("validation_failed", "a parameter is not valid", errors)
-        case HTTPException():
-            return _framework_problem(error)
-    raise error
-
-
-def _parameter_name(item: Mapping[str, Any]) -> str:
-    kind, *rest = item["loc"]
-    return ":".join(map(str, (kind, *rest[:1])))
-
-
-def _framework_problem(error: HTTPException) -> Problem:
-    """Convert a refusal of the framework: an unknown path or method; no other is expected."""
-    codes: dict[int, tuple[ProblemCode, str]] = {
-        404: ("not_found", "nothing is served at this path"),
-        405: ("method_not_allowed", "this path has no such method"),
-    }
-    code, detail = codes.get(error.status_code, ("internal_error", "the request could not be processed"))
-    return Problem(code, detail, headers=error.headers)

@@ -1,4 +1,4 @@
-"""Collects the errors of a request, each with its JSON Pointer, and reports them as one problem."""
+"""Collects the errors of a request, each with its JSON Pointer, and reports them as one error."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.problems import Problem, json_pointer
+from gateway.errors import GatewayError
 
+_MAX_POINTER_PART = 128
 MAX_ERRORS = 20
 """Number of errors that are reported; a client that repeats one mistake 10,000 times learns from the first few."""
 
@@ -49,39 +50,51 @@ class ValidationErrors:
         entries, self._entries = self._entries, []
         return entries
 
-    def to_problem(self) -> Problem:
-        """Return one problem with all errors."""
+    def to_error(self) -> GatewayError:
+        """Return all errors as one."""
         count = len(self._entries)
         if count == 1:
             where = self._entries[0][0] or "the body"
             detail = f"{where} {self._entries[0][1]}"
         else:
             detail = f"{'at least ' if count >= MAX_ERRORS else ''}{count} fields of the request are not valid"
-        return Problem("validation_failed", detail, self._entries)
+        return GatewayError("validation_failed", detail, self._entries)
+
+
+def json_pointer(*parts: str | int) -> str:
+    """Return a JSON Pointer (RFC 6901); overlong parts are truncated for display."""
+    return "".join("/" + _escape_part(part) for part in parts)
+
+
+def _escape_part(part: str | int) -> str:
+    text = str(part)
+    if len(text) > _MAX_POINTER_PART:
+        text = text[:_MAX_POINTER_PART] + "…"
+    return text.replace("~", "~0").replace("/", "~1")
 
 
 @contextmanager
 def collect_errors() -> Iterator[ValidationErrors]:
-    """Yield errors to add to; raise them as one problem at the end of the block.
+    """Yield errors to add to; raise them as one error at the end of the block.
 
     Raises:
-        Problem: validation_failed.
+        GatewayError: validation_failed.
     """
     errors = ValidationErrors()
     try:
         yield errors
     except TooManyErrorsError:
-        raise errors.to_problem() from None
+        raise errors.to_error() from None
     if len(errors):
-        raise errors.to_problem()
+        raise errors.to_error()
 
 
-def validation_problem(error: ValidationError, value: Any) -> Problem:
-    """Return the errors that pydantic found in a body as one problem."""
+def make_validation_error(error: ValidationError, value: Any) -> GatewayError:
+    """Return the errors that pydantic found in a body as one error."""
     errors = ValidationErrors()
     with suppress(TooManyErrorsError):
         errors.add_validation(error, value)
-    return errors.to_problem()
+    return errors.to_error()
 
 
 def locate_errors(error: ValidationError, value: Any) -> list[tuple[Pointer, str]]:

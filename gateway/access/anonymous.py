@@ -5,13 +5,12 @@ Counted in each process and nowhere else: such a request must not cost a round t
 
 from __future__ import annotations
 
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
 from gateway.access.rate_limits import client_network
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from jobs.observability.metrics import GatewayMetrics
 
 _MAX_ADDRESSES = 10_000
@@ -38,7 +37,7 @@ class AnonymousRate:
         """Count one request.
 
         Raises:
-            Problem: rate_limited.
+            GatewayError: rate_limited.
         """
         if not self._per_minute:
             return
@@ -51,8 +50,8 @@ class AnonymousRate:
             self._buckets.popitem(last=False)
         if not is_allowed:
             self._metrics.limited.labels("anonymous", "address").inc()
-            raise Problem(
+            raise GatewayError(
                 "rate_limited",
                 "too many requests without a key from this address",
-                headers={"Retry-After": str(math.ceil((1 - tokens) / per_s))},
+                retry_after_s=(1 - tokens) / per_s,
             )

@@ -15,7 +15,7 @@ from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from gateway.access.rate_limits import Caller as Caller
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.services import Services, ServicesDep
 from jobs.api_keys import KeyRecord, KeyRing, KeysStaleError, Role
 from jobs.ledger import LedgerUnavailableError
@@ -34,7 +34,6 @@ Cost = int | Callable[[Request], int]
 
 _BEARER = HTTPBearer(auto_error=False, scheme_name="bearer", description="`Authorization: Bearer gl_…`")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="api_key", description="`X-API-Key: gl_…`")
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="gleaner"'}
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -49,7 +48,7 @@ class Require:
         cost: cost of any other route for Redis, in reads of one job.
 
     Raises (when called):
-        Problem: unauthenticated, forbidden, csrf_refused, rate_limited or keys_unavailable.
+        GatewayError: unauthenticated, forbidden, csrf_refused, rate_limited or keys_unavailable.
         LedgerUnavailableError: the rate limits cannot be counted, or a session cannot be looked up.
     """
 
@@ -75,7 +74,7 @@ class Require:
         try:
             cost = self._cost if isinstance(self._cost, int) else self._cost(request)
             await services.limiter.admit_request(caller, submits=self.submits, cost=cost)
-        except Problem:
+        except GatewayError:
             *_, last = caller.rate_limit_statuses.values()
             services.metrics.limited.labels(last.limit.measure, last.limit.scope).inc()
             raise
@@ -96,12 +95,12 @@ class Require:
         else:
             services.metrics.auth_failures.labels("missing").inc()
             services.anonymous.count_request(_client_address(request))
-            raise Problem("unauthenticated", "the request carries no API key", headers=_CHALLENGE)
+            raise GatewayError("unauthenticated", "the request carries no API key")
         if record is None:
             await _count_bad_key(request, services)
-            raise Problem("unauthenticated", "the API key is unknown, expired or revoked", headers=_CHALLENGE)
+            raise GatewayError("unauthenticated", "the API key is unknown, expired or revoked")
         if not record.role.includes(self.role):
-            raise Problem(
+            raise GatewayError(
                 "forbidden", f"this needs a key of role {self.role}; the role of this key is {record.role}"
             )
         return Caller(record.key_id, record.tenant, record.role, record.limits, record.sha256, session)
@@ -116,25 +115,23 @@ async def recheck_caller(services: Services, caller: Caller) -> None:
     """Check again that the caller of a response in progress is still allowed; free of I/O without a session.
 
     Raises:
-        Problem: unauthenticated, if the key was revoked, rotated or has expired, or the session has ended;
+        GatewayError: unauthenticated, if the key was revoked, rotated or has expired, or the session has ended;
             forbidden, if its role is lower than when the request arrived; keys_unavailable.
     """
     if services.keys is None:
         return
     record = _find_record(services, services.keys, lambda keys: keys.find(caller.key_hash))
     if record is None or record.tenant != caller.tenant:
-        raise Problem(
-            "unauthenticated", "the API key was revoked or has expired in the meantime", headers=_CHALLENGE
-        )
+        raise GatewayError("unauthenticated", "the API key was revoked or has expired in the meantime")
     if not record.role.includes(caller.role):
-        raise Problem("forbidden", f"the role of the API key is now {record.role}; send the request again")
+        raise GatewayError("forbidden", f"the role of the API key is now {record.role}; send the request again")
     if caller.session:
         try:
             is_active = await services.sessions.is_active(caller.session)
         except LedgerUnavailableError:
             return  # without Redis no data of a job is sent either
         if not is_active:
-            raise Problem("unauthenticated", "the session has ended", headers=_CHALLENGE)
+            raise GatewayError("unauthenticated", "the session has ended")
 
 
 def _find_record(
@@ -143,16 +140,16 @@ def _find_record(
     """Return the record that `find` gets from the key ring, or None.
 
     Raises:
-        Problem: keys_unavailable.
+        GatewayError: keys_unavailable.
     """
     try:
         return find(keys)
     except KeysStaleError:
         services.metrics.auth_failures.labels("closed").inc()
-        raise Problem(
+        raise GatewayError(
             "keys_unavailable",
             "the service cannot read its keys file and accepts no key until it can",
-            headers={"Retry-After": "5"},
+            retry_after_s=5,
         ) from None
 
 
@@ -160,12 +157,12 @@ async def _count_bad_key(request: Request, services: Services) -> None:
     """Count an attempt with a bad key.
 
     Raises:
-        Problem: rate_limited.
+        GatewayError: rate_limited.
     """
     address = _client_address(request)
     try:
         await services.limiter.count_failed_attempt(address)
-    except Problem:
+    except GatewayError:
         services.metrics.auth_failures.labels("limited").inc()
         log.warning("auth.limited", extra={"address": address})
         raise
@@ -192,11 +189,11 @@ def _check_origin(request: Request, services: Services) -> None:
     """Refuse a state-changing request with a cookie that another site could have forged.
 
     Raises:
-        Problem: csrf_refused.
+        GatewayError: csrf_refused.
     """
     if request.method not in _SAFE and (reason := _forgery_reason(request)):
         services.metrics.auth_failures.labels("csrf").inc()
-        raise Problem("csrf_refused", reason)
+        raise GatewayError("csrf_refused", reason)
 
 
 def _forgery_reason(request: Request) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gateway.problems import Problem, ProblemCode
+from gateway.errors import ErrorCode, GatewayError
 from gateway.settings import GatewaySettings
 from jobs.api_keys import KeyLimits, Role
 from jobs.ledger import AsyncLedger, LedgerUnavailableError
@@ -22,7 +22,7 @@ from jobs.ledger.access import RateWindow, Take, take_rates
 Scope = Literal["key", "tenant", "address"]
 Measure = Literal["requests", "submits", "reads", "documents", "characters", "failures"]
 
-_CODES: dict[Measure, ProblemCode] = {
+_CODES: dict[Measure, ErrorCode] = {
     "requests": "rate_limited",
     "submits": "rate_limited",
     "reads": "rate_limited",
@@ -168,7 +168,7 @@ class Limiter:
             cost: cost of a read for Redis, in reads of one job.
 
         Raises:
-            Problem: rate_limited.
+            GatewayError: rate_limited.
             LedgerUnavailableError: Redis does not answer.
         """
         costs: dict[Measure, int] = {"requests": 1, "submits": 1} if submits else {"requests": 1, "reads": cost}
@@ -178,7 +178,7 @@ class Limiter:
         """Count a job's documents and characters; pass the charge to `refund` if the job is not created.
 
         Raises:
-            Problem: quota_exceeded.
+            GatewayError: quota_exceeded.
             LedgerUnavailableError: Redis does not answer.
         """
         return await self._count_costs(caller, {"documents": documents, "characters": characters})
@@ -193,8 +193,8 @@ class Limiter:
         """Count an attempt with a bad key from an address.
 
         Raises:
-            Problem: rate_limited. A good key from the same address is still accepted: many clients may share the
-                address, and 256 random bits cannot be guessed at any rate.
+            GatewayError: rate_limited. A good key from the same address is still accepted: many clients may share
+                the address, and 256 random bits cannot be guessed at any rate.
         """
         if not self._settings.auth_failures_per_minute:
             return
@@ -202,12 +202,10 @@ class Limiter:
         with contextlib.suppress(LedgerUnavailableError):
             counts = await self._ledger.run(take_rates([limit.count_command(1)]))
             if counts.refused is not None:
-                raise Problem(
+                raise GatewayError(
                     "rate_limited",
                     "too many attempts with invalid keys from this address",
-                    headers={
-                        "Retry-After": _format_seconds(_parse_window(counts.windows[0]).retry_after(limit, 1))
-                    },
+                    retry_after_s=_parse_window(counts.windows[0]).retry_after(limit, 1),
                 )
 
     async def read_statuses(self, caller: Caller) -> list[RateLimitStatus]:
@@ -235,7 +233,7 @@ class Limiter:
         if counts.refused is None:
             return charge
         limit, cost = charge[counts.refused]
-        raise _refusal_problem(caller.rate_limit_statuses[limit.name], windows[counts.refused], cost)
+        raise _refusal_error(caller.rate_limit_statuses[limit.name], windows[counts.refused], cost)
 
 
 def _cap_cost(limit: RateLimit, cost: int) -> int:
@@ -243,15 +241,15 @@ def _cap_cost(limit: RateLimit, cost: int) -> int:
     return min(cost, limit.amount) if limit.measure == "reads" else cost
 
 
-def _refusal_problem(status: RateLimitStatus, window: SlidingWindow, cost: int) -> Problem:
+def _refusal_error(status: RateLimitStatus, window: SlidingWindow, cost: int) -> GatewayError:
     limit = status.limit
     remaining = f"your {limit.scope} has {status.remaining} of {limit.amount} {limit.measure} left"
     if cost > limit.amount:
-        return Problem(_CODES[limit.measure], f"{remaining}, and {cost} are more than the whole limit")
-    return Problem(
+        return GatewayError(_CODES[limit.measure], f"{remaining}, and {cost} are more than the whole limit")
+    return GatewayError(
         _CODES[limit.measure],
         f"{remaining} in {_window_name(limit)}",
-        headers={"Retry-After": _format_seconds(window.retry_after(limit, cost))},
+        retry_after_s=window.retry_after(limit, cost),
     )
 
 
@@ -264,13 +262,13 @@ def max_stored_bytes(settings: GatewaySettings, caller: Caller) -> int:
     return caller.limits.stored_bytes or settings.tenant_max_stored_bytes
 
 
-def stored_quota_problem(stored_bytes: int, max_bytes: int) -> Problem:
-    """Return the problem of a request that would make a tenant store more than `max_bytes`."""
+def stored_quota_error(stored_bytes: int, max_bytes: int) -> GatewayError:
+    """Return the error of a request that would make a tenant store more than `max_bytes`."""
     detail = (
         f"your tenant stores {stored_bytes} of at most {max_bytes} bytes, too many to add this; DELETE jobs whose "
         "results you have read and endpoints you do not use, or set a shorter result_ttl_s"
     )
-    return Problem("quota_exceeded", detail, headers={"Retry-After": "10"})
+    return GatewayError("quota_exceeded", detail, retry_after_s=10)
 
 
 def format_headers(statuses: Collection[RateLimitStatus]) -> dict[str, str]:
@@ -289,10 +287,6 @@ def _status(limit: RateLimit, window: SlidingWindow) -> RateLimitStatus:
     remaining = max(0, limit.amount - window.used_amount(limit.window_s))
     resets = window.current_s if window.current > 0 else window.previous_s if window.previous > 0 else 0.0
     return RateLimitStatus(limit, remaining, math.ceil(resets))
-
-
-def _format_seconds(wait: float) -> str:
-    return str(max(1, math.ceil(wait)))
 
 
 def _window_name(limit: RateLimit) -> str:

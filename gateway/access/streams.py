@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from gateway.access.rate_limits import Caller
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
 from jobs.observability.metrics import GatewayMetrics
 
@@ -39,17 +39,17 @@ class Streams:
         """Count one more open stream until the block ends.
 
         Raises:
-            Problem: rate_limited.
+            GatewayError: rate_limited.
         """
         owners = (("key", caller.key_id), ("tenant", caller.tenant))
         for scope, owner in owners:
             if 0 < self._limits[scope] <= self._open[scope, owner]:
                 self._metrics.limited.labels("streams", scope).inc()
-                raise Problem(
+                raise GatewayError(
                     "rate_limited",
                     f"your {scope} has {self._limits[scope]} streams and waits open already; close one, or wait "
                     "until one ends",
-                    headers={"Retry-After": str(_RETRY_AFTER_S)},
+                    retry_after_s=_RETRY_AFTER_S,
                 )
         self._open.update(owners)
         try:

@@ -1,1 +1,1 @@
-"""The HTTP server, its middleware, schemas and problems."""
+"""The HTTP server, its middleware, error responses and OpenAPI."""

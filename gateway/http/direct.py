@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.access.auth import Require
 from gateway.http.middleware import get_request_id
-from gateway.problems import Problem
+from gateway.http.problems import Problem
 from gateway.services import Services
 
 

@@ -22,7 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.access import rate_limits
 from gateway.access.anonymous import AnonymousRate
 from gateway.access.auth import RATE_LIMIT_STATUSES
-from gateway.problems import Problem
+from gateway.errors import GatewayError
+from gateway.http.problems import Problem, to_problem
 from jobs.observability.logs import bind_fields
 from jobs.observability.metrics import GatewayMetrics
 
@@ -162,8 +163,8 @@ class EdgeMiddleware:
             return None
         try:
             self._anonymous.count_request(scope["client"][0] if scope["client"] else "")
-        except Problem as problem:
-            return problem.to_response(get_request_id(scope))
+        except GatewayError as error:
+            return to_problem(error).to_response(get_request_id(scope))
         return None
 
     def _record_request(self, scope: Scope, status: int, seconds: float) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from gateway.problems import MEDIA_TYPE, REGISTRY, Problem, ProblemCode
+from gateway.errors import ErrorCode
+from gateway.http.problems import MEDIA_TYPE, REGISTRY, Problem
 from gateway.schemas.base import json_schema
 from gateway.schemas.problems import ProblemBody
 from gateway.schemas.requests import DocumentIn, JobHead, JobRequest
@@ -30,7 +31,7 @@ TAGS = [
     {"name": "health", "description": "Probes; no key required."},
 ]
 
-ALWAYS: tuple[ProblemCode, ...] = (
+ALWAYS: tuple[ErrorCode, ...] = (
     "unauthenticated",
     "forbidden",
     "csrf_refused",
@@ -40,7 +41,7 @@ ALWAYS: tuple[ProblemCode, ...] = (
     "keys_unavailable",
     "storage_unavailable",
 )
-BODY: tuple[ProblemCode, ...] = (
+BODY: tuple[ErrorCode, ...] = (
     "malformed_json",
     "bad_content_encoding",
     "request_timeout",
@@ -49,7 +50,7 @@ BODY: tuple[ProblemCode, ...] = (
     "validation_failed",
 )
 """Errors of every route that reads a body."""
-SUBMIT: tuple[ProblemCode, ...] = (
+SUBMIT: tuple[ErrorCode, ...] = (
     *BODY,
     "idempotency_in_progress",
     "too_many_documents",
@@ -62,7 +63,7 @@ SUBMIT: tuple[ProblemCode, ...] = (
     "job_not_found",  # a repeated request waits for its job, which may have been removed since
     "job_purged",
 )
-JOB: tuple[ProblemCode, ...] = ("job_not_found", "job_purged")
+JOB: tuple[ErrorCode, ...] = ("job_not_found", "job_purged")
 
 JOB_REQUEST: dict[str, Any] = {
     "requestBody": {
@@ -110,7 +111,7 @@ PREFER = header_parameter(
 )
 
 
-def error_responses(*codes: ProblemCode) -> dict[int | str, dict[str, Any]]:
+def error_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
     """Return the error responses of a route by status, with an example for each code."""
     responses: dict[int | str, dict[str, Any]] = {}
     for code in (*codes, *ALWAYS):

@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from jobs.ledger import JobPosition
 from jobs.results import Cursor
 
@@ -25,7 +25,7 @@ def decode_result_cursor(text: str | None) -> Cursor:
     """Parse a position in a job's results; None is the beginning.
 
     Raises:
-        Problem: bad_cursor.
+        GatewayError: bad_cursor.
     """
     if text is None:
         return Cursor()
@@ -42,7 +42,7 @@ def decode_job_cursor(text: str | None) -> JobPosition | None:
     """Parse a position in the list of jobs; None is the beginning.
 
     Raises:
-        Problem: bad_cursor.
+        GatewayError: bad_cursor.
     """
     if text is None:
         return None
@@ -59,7 +59,7 @@ def decode_delivery_cursor(text: str | None) -> tuple[int, int] | None:
     """Parse a position in an endpoint's deliveries; None is the beginning.
 
     Raises:
-        Problem: bad_cursor.
+        GatewayError: bad_cursor.
     """
     if text is None:
         return None
@@ -84,7 +84,7 @@ def _decode(pattern: re.Pattern[bytes], text: str) -> re.Match[bytes]:
     return match
 
 
-def _bad_cursor() -> Problem:
-    return Problem(
+def _bad_cursor() -> GatewayError:
+    return GatewayError(
         "bad_cursor", "`cursor` is not one from this list; pass the previous page's `next_cursor` unchanged"
     )

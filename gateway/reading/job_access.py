@@ -1,6 +1,6 @@
 """Reads a tenant's job; another tenant's job does not exist for the caller.
 
-Every function raises `Problem`: job_not_found or job_purged.
+Every function raises `GatewayError`: job_not_found or job_purged.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from typing import TypeVar
 
 from gateway.access.auth import Caller
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.services import Services
 from jobs import ledger
 from jobs.ledger import Call, FoundDocument, Gone, Leftovers, Page
@@ -49,9 +49,9 @@ async def _run_for_owner(services: Services, caller: Caller, job_id: str, call: 
     reply = await services.ledger.run(call) if _JOB_ID.fullmatch(job_id) else None
     if isinstance(reply, Gone):
         if reply.tenant == caller.tenant:
-            raise Problem("job_purged", "the job was deleted, or its results expired")
+            raise GatewayError("job_purged", "the job was deleted, or its results expired")
     elif reply is not None:
         job = reply if isinstance(reply, Job) else reply.job
         if job.tenant == caller.tenant:
             return reply
-    raise Problem("job_not_found", "your tenant has no job with this id")
+    raise GatewayError("job_not_found", "your tenant has no job with this id")

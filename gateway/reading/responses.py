@@ -30,7 +30,7 @@ async def wait_for_end(request: Request, services: Services, caller: Caller, job
     """Return the job when it ends, or its state after `seconds`.
 
     Raises:
-        Problem: job_not_found or job_purged; or as `recheck_caller`.
+        GatewayError: job_not_found or job_purged; or as `recheck_caller`.
         ClientDisconnect: the client closed the connection.
     """
 
@@ -107,7 +107,7 @@ async def results_response(
     `slot` counts a stream until it ends.
 
     Raises:
-        Problem: job_not_found or job_purged; rate_limited by `slot`.
+        GatewayError: job_not_found or job_purged; rate_limited by `slot`.
         LedgerUnavailableError: Redis does not answer.
     """
     first = await reader.read_first()

@@ -14,8 +14,8 @@ from functools import partial
 from time import monotonic
 
 from gateway.access.auth import Caller, recheck_caller
+from gateway.errors import GatewayError
 from gateway.http.middleware import StreamAbortedError
-from gateway.problems import Problem
 from gateway.reading.encoding import CHUNK_BYTES, Progress, ReadOptions, encode_shards, take_chunk
 from gateway.reading.job_access import get_owned_document, get_owned_page
 from gateway.reading.job_waiter import CHECK_EVERY_S
@@ -92,7 +92,7 @@ class ResultsReader:
         """Return the first bytes: all of them, and `done` is set, or about `MAX_WHOLE_BYTES`.
 
         Raises:
-            Problem: job_not_found or job_purged.
+            GatewayError: job_not_found or job_purged.
             LedgerUnavailableError: Redis does not answer.
             CodecError: a stored blob cannot be read.
         """
@@ -123,9 +123,9 @@ class ResultsReader:
             try:
                 await self._recheck_key()
                 chunk = await self._read_chunk()
-            except (Problem, LedgerUnavailableError, CodecError) as error:
+            except (GatewayError, LedgerUnavailableError, CodecError) as error:
                 self._drop_decoded()
-                reason = error.code if isinstance(error, Problem) else type(error).__name__
+                reason = error.code if isinstance(error, GatewayError) else type(error).__name__
                 raise StreamAbortedError(reason) from error
             except BaseException:
                 self._drop_decoded()
@@ -234,7 +234,7 @@ async def get_first_page(services: Services, caller: Caller, job_id: str) -> Pag
     """Return the job as it is now, with its first results.
 
     Raises:
-        Problem: job_not_found or job_purged.
+        GatewayError: job_not_found or job_purged.
     """
     return await get_owned_page(services, caller, job_id, Cursor().shard, _FETCH_BYTES)
 
@@ -245,7 +245,7 @@ async def read_document(
     """Return a document's result as JSON, or a reader if it is large; None if the job has no such document.
 
     Raises:
-        Problem: job_not_found or job_purged.
+        GatewayError: job_not_found or job_purged.
         CodecError: the stored blob cannot be read.
     """
     size = 0

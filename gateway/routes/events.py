@@ -14,9 +14,10 @@ from starlette.responses import Response
 
 from gateway.access.auth import Caller, recheck_caller
 from gateway.access.streams import ReleasingResponse
+from gateway.errors import GatewayError
 from gateway.http import openapi
 from gateway.http.middleware import StreamAbortedError, get_request_id
-from gateway.problems import Problem
+from gateway.http.problems import to_problem
 from gateway.reading.job_access import get_owned_job
 from gateway.reading.job_waiter import CHECK_EVERY_S
 from gateway.reading.views import decode_metadata, job_json
@@ -97,7 +98,7 @@ async def _stream_events(
             return await get_owned_job(services, caller, job_id)
         except LedgerUnavailableError:
             return None  # the stream survives an outage: a later read finds the change
-        except Problem as error:
+        except GatewayError as error:
             raise StreamAbortedError(error.code) from error
 
     yield f"retry: {_RETRY_MS}\n\n".encode()
@@ -105,8 +106,8 @@ async def _stream_events(
     async for job in services.waiter.follow_job(job_id, read, CHECK_EVERY_S):
         try:
             await recheck_caller(services, caller)
-        except Problem as problem:
-            yield b"event: error\ndata: %b\n\n" % orjson.dumps(problem.to_dict(request))
+        except GatewayError as error:
+            yield b"event: error\ndata: %b\n\n" % orjson.dumps(to_problem(error).to_dict(request))
             return
         if job is not None and (job.version != seen or job.status.is_terminal):
             silent_since, seen = time.monotonic(), job.version

@@ -34,6 +34,6 @@ async def livez() -> Probe:
     },
 )
 async def readyz(services: ServicesDep) -> Probe:
-    """Check at most once a second that the job store can be written; a read-only store cannot accept jobs."""
+    """Check at most once a second that Redis can be written; a read-only server cannot accept jobs."""
     await services.readiness.check()
     return Probe()

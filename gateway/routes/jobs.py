@@ -11,8 +11,8 @@ from pydantic import AwareDatetime, BaseModel, Field
 from starlette.responses import Response
 
 from gateway.access.auth import LIST_COST, Caller, require
+from gateway.errors import GatewayError
 from gateway.http import openapi
-from gateway.problems import Problem
 from gateway.reading import cursors
 from gateway.reading.job_access import get_owned_job
 from gateway.reading.responses import job_response, wait_for_end
@@ -88,7 +88,7 @@ async def submit_job(
         try:
             if wait:
                 stack.enter_context(services.streams.hold_slot(caller))
-        except Problem:
+        except GatewayError:
             wait = 0  # the job is created; the wait is only a preference
         if not wait:
             return accepted_response(accepted)
@@ -255,7 +255,7 @@ async def delete_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
     await get_owned_job(services, caller, job_id)
     outcome = await services.ledger.run(ledger.purge_job(job_id))
     if outcome is ledger.PurgeOutcome.NOT_TERMINAL:
-        raise Problem("job_not_terminal", "the job has not ended; cancel it first")
+        raise GatewayError("job_not_terminal", "the job has not ended; cancel it first")
     if outcome is not ledger.PurgeOutcome.PURGED:
         await get_owned_job(services, caller, job_id)  # raises if the job was deleted meanwhile
     await services.barrier.confirm_writes()

@@ -9,8 +9,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import HTMLResponse, Response
 
+from gateway.errors import GatewayError
 from gateway.http import openapi
-from gateway.problems import REGISTRY, Problem
+from gateway.http.problems import REGISTRY, Problem
 from gateway.schemas.problems import ProblemKind
 
 router = APIRouter(prefix="/problems", tags=["health"])
@@ -37,7 +38,7 @@ async def get_problem(request: Request, code: Annotated[str, Path(description="A
     """Return the meaning, remedy and an example of an error code; no key required."""
     kind = REGISTRY.get(code)
     if kind is None:
-        raise Problem("not_found", "there is no error code with this name")
+        raise GatewayError("not_found", "there is no error code with this name")
     body = ProblemKind(
         code=kind.code,
         status=kind.status,

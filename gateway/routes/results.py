@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from gateway.access.auth import LIST_COST, Caller, require
 from gateway.access.streams import ReleasingResponse
+from gateway.errors import GatewayError
 from gateway.http import openapi
-from gateway.problems import Problem
 from gateway.reading import cursors
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.responses import results_response, stream_results
@@ -139,7 +139,7 @@ async def get_document(
     """Return the result of one document by its submitted id."""
     document = await read_document(services, caller, job_id, doc_id)
     if document is None:
-        raise Problem("document_not_found", "the job has no document with this id")
+        raise GatewayError("document_not_found", "the job has no document with this id")
     if isinstance(document, bytes):
         return Response(document, media_type=JSON)
     return await results_response(document, slot=services.streams.hold_slot(caller))

@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from gateway.access.auth import Caller, key_in_headers, require
 from gateway.access.sessions import LEGACY_COOKIE
+from gateway.errors import GatewayError
 from gateway.http import openapi
-from gateway.problems import Problem
 from gateway.services import ServicesDep
 from jobs.api_keys import Role
 
@@ -34,7 +34,7 @@ async def create_session(
     """
     sessions = services.sessions
     if key_in_headers(request) is None:
-        raise Problem("unauthenticated", "send the key in a header to begin a session")
+        raise GatewayError("unauthenticated", "send the key in a header to begin a session")
     response = Response(status_code=204)
     response.set_cookie(
         sessions.cookie_name(request),

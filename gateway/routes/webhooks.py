@@ -11,15 +11,15 @@ from starlette.responses import Response
 
 from gateway.access.auth import LIST_COST, Caller, require
 from gateway.access.rate_limits import max_stored_bytes
+from gateway.errors import GatewayError
 from gateway.http import openapi
-from gateway.problems import Problem
 from gateway.reading import cursors
 from gateway.reading.views import format_rfc3339
 from gateway.schemas.base import json_schema
 from gateway.services import Services, ServicesDep
 from gateway.submission.headers import read_body
 from gateway.submission.json_text import load_object
-from gateway.validation import ValidationErrors, collect_errors, validation_problem
+from gateway.validation import ValidationErrors, collect_errors, make_validation_error
 from gateway.webhooks.endpoints import EndpointChanges, EndpointRequest
 from gateway.webhooks.request import MAX_DESCRIPTION, parse_events, parse_secret
 from gateway.webhooks.views import (
@@ -291,7 +291,7 @@ async def _read_model(request: Request, model: type[M], *, empty: bool = False) 
     """Return the request's JSON object as a model and as sent; with `empty`, a missing body is an empty object.
 
     Raises:
-        Problem: the body does not fit the model.
+        GatewayError: the body does not fit the model.
     """
     if empty and request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return model(), {}
@@ -299,7 +299,7 @@ async def _read_model(request: Request, model: type[M], *, empty: bool = False) 
     try:
         return model.model_validate(content, strict=True), content
     except ValidationError as error:
-        raise validation_problem(error, content) from None
+        raise make_validation_error(error, content) from None
 
 
 def _check_description(text: str, errors: ValidationErrors) -> None:
@@ -315,12 +315,12 @@ def _parse_since(text: str) -> int:
     except (ValueError, OverflowError):
         pass
     error = "must be an RFC 3339 time with an offset, such as 2026-03-01T09:30:00Z"
-    raise Problem("validation_failed", f"/since {error}", [("/since", error)])
+    raise GatewayError("validation_failed", f"/since {error}", [("/since", error)])
 
 
-def _endpoint_disabled() -> Problem:
-    return Problem("endpoint_disabled", "the endpoint is disabled; PATCH its status to active first")
+def _endpoint_disabled() -> GatewayError:
+    return GatewayError("endpoint_disabled", "the endpoint is disabled; PATCH its status to active first")
 
 
-def _delivery_not_found() -> Problem:
-    return Problem("delivery_not_found", "your tenant has no webhook delivery with this id")
+def _delivery_not_found() -> GatewayError:
+    return GatewayError("delivery_not_found", "your tenant has no webhook delivery with this id")

@@ -38,7 +38,7 @@ async def accept_job(
     With `watch`, of POST /v1/extract: the request waits for the end of the job itself.
 
     Raises:
-        Problem: the request is not valid, or there is no capacity for it.
+        GatewayError: the request is not valid, or there is no capacity for it.
         LedgerUnavailableError: the job may or may not exist.
         ClientDisconnect: the client closed the connection before the body was read.
     """

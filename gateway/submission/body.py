@@ -18,7 +18,7 @@ from typing import Protocol, Self
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from gateway.problems import Problem
+from gateway.errors import GatewayError, UnsupportedEncodingError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -72,7 +72,7 @@ class BodyChunks:
         size: decompressed bytes so far.
 
     Raises (when read):
-        Problem: unsupported_media_type, payload_too_large, bad_content_encoding or request_timeout.
+        GatewayError: unsupported_media_type, payload_too_large, bad_content_encoding or request_timeout.
         ClientDisconnect: the client went away.
     """
 
@@ -95,14 +95,14 @@ class BodyChunks:
         while (chunk := next(self._chunks, None)) is None:
             if not self._more:
                 if self._inflater is not None and not self._inflater.is_complete():
-                    raise _encoding_problem("is truncated")
+                    raise _encoding_error("is truncated")
                 raise StopAsyncIteration
             await self._receive()
         self.size, self._budget = self.size + len(chunk), self._budget - len(chunk)
         if self._budget < 0:
             await self.drain()
             size, ratio = self._limits.size, self._limits.ratio
-            raise _size_problem(size) if self.size > size else _ratio_problem(ratio)
+            raise _size_error(size) if self.size > size else _ratio_error(ratio)
         return chunk
 
     async def _receive(self) -> None:
@@ -113,17 +113,15 @@ class BodyChunks:
             async with asyncio.timeout(min(self._limits.idle_s, deadline - time.monotonic())):
                 message = await self._request.receive()
         except TimeoutError:
-            # The rest of the body stays unread, so the connection cannot be used again.
-            detail = "the body arrived too slowly"
             self._more = False
-            raise Problem("request_timeout", detail, headers={"Connection": "close"}) from None
+            raise GatewayError("request_timeout", "the body arrived too slowly") from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk, self._more = message.get("body", b""), message.get("more_body", False)
         self._sent += len(chunk)
         if self._sent > self._limits.size + _FREE_SENT:
             await self.drain()
-            raise _size_problem(self._limits.size)
+            raise _size_error(self._limits.size)
         self._budget = self._max_output(len(chunk))
         self._chunks = iter((chunk,)) if self._inflater is None else _inflate(self._inflater, chunk)
 
@@ -153,7 +151,7 @@ class BodyChunks:
         declared_size = self._request.headers.get("content-length", "")
         if declared_size.isdigit() and int(declared_size) > self._limits.size:
             await self.drain()
-            raise _size_problem(self._limits.size)
+            raise _size_error(self._limits.size)
 
     def _max_output(self, chunk: int) -> int:
         """Return the most bytes that a chunk may decompress to."""
@@ -173,16 +171,14 @@ def _create_inflater(request: Request) -> _Inflater | None:
             return _Gzip()
         case "zstd":
             return _Zstd()
-    supported = ", ".join(ENCODINGS)
-    detail = f"the Content-Encoding must be {supported} or absent"
-    raise Problem("unsupported_media_type", detail, headers={"Accept-Encoding": supported})
+    raise UnsupportedEncodingError(ENCODINGS)
 
 
 def _inflate(inflater: _Inflater, chunk: bytes) -> Iterator[bytes]:
     try:
         yield from inflater.feed(chunk)
     except (zlib.error, zstd.ZstdError):
-        raise _encoding_problem("is not valid for its Content-Encoding") from None
+        raise _encoding_error("is not valid for its Content-Encoding") from None
 
 
 class _FrameCounter:
@@ -195,11 +191,11 @@ class _FrameCounter:
         """Count another frame.
 
         Raises:
-            Problem: there are too many frames for the bytes that came out of them.
+            GatewayError: there are too many frames for the bytes that came out of them.
         """
         self._frames += 1
         if self._frames > _FREE_FRAMES + self._size // _FRAME_BYTES:
-            raise _encoding_problem("has too many small frames")
+            raise _encoding_error("has too many small frames")
 
     def add_output(self, chunk: bytes) -> None:
         """Count decompressed bytes."""
@@ -260,13 +256,15 @@ class _Zstd:
         return self._stream.eof
 
 
-def _size_problem(limit: int) -> Problem:
-    return Problem("payload_too_large", f"the body is larger than {limit} bytes")
+def _size_error(limit: int) -> GatewayError:
+    return GatewayError("payload_too_large", f"the body is larger than {limit} bytes")
 
 
-def _ratio_problem(ratio: int) -> Problem:
-    return Problem("payload_too_large", f"the compressed body expands to more than {ratio} times its size")
+def _ratio_error(ratio: int) -> GatewayError:
+    return GatewayError("payload_too_large", f"the compressed body expands to more than {ratio} times its size")
 
 
-def _encoding_problem(detail: str) -> Problem:
-    return Problem("bad_content_encoding", f"the compressed body {detail}", [("header:Content-Encoding", detail)])
+def _encoding_error(detail: str) -> GatewayError:
+    return GatewayError(
+        "bad_content_encoding", f"the compressed body {detail}", [("header:Content-Encoding", detail)]
+    )

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 from weakref import WeakValueDictionary
 
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 
 FREE_BYTES = 64 * 1024
 """Bodies up to this size are not counted: the HTTP server buffers as many bytes per connection anyway."""
@@ -61,7 +61,7 @@ class BodyMemory:
         """Take bytes for a tenant; requests are served in order.
 
         Raises:
-            Problem: overloaded, if the bytes do not become free in time.
+            GatewayError: overloaded, if the bytes do not become free in time.
         """
         if not self._waiting and self._has_free_bytes(tenant, size):
             self._add_bytes(tenant, size)
@@ -80,7 +80,7 @@ class BodyMemory:
                 self._grant_waiting()
             if isinstance(error, TimeoutError):
                 detail = "the memory for request bodies is in use; send the request again later"
-                raise Problem("overloaded", detail, headers={"Retry-After": str(_RETRY_AFTER_S)}) from None
+                raise GatewayError("overloaded", detail, retry_after_s=_RETRY_AFTER_S) from None
             raise
 
     @asynccontextmanager
@@ -138,7 +138,7 @@ class Reservation:
         """Reserve `size` bytes in all, less `FREE_BYTES`.
 
         Raises:
-            Problem: overloaded.
+            GatewayError: overloaded.
         """
         more = max(0, size - FREE_BYTES) - self.size
         if more > 0:

@@ -18,8 +18,8 @@ import orjson
 from redis.exceptions import RedisError
 
 from gateway.access.auth import Caller
-from gateway.access.rate_limits import max_stored_bytes, stored_quota_problem
-from gateway.problems import Problem
+from gateway.access.rate_limits import max_stored_bytes, stored_quota_error
+from gateway.errors import GatewayError
 from gateway.reading.job_waiter import CompletionWatch
 from gateway.reading.views import job_json, queued_job
 from gateway.schemas.jobs import JobWebhook
@@ -87,7 +87,7 @@ async def create_job(
     """Create the job that `read` returns, or return the one that the same Idempotency-Key created.
 
     Raises:
-        Problem: raised by `read`; quota_exceeded, overloaded, idempotency_in_progress or idempotency_key_reused.
+        GatewayError: from `read`; quota_exceeded, overloaded, idempotency_in_progress or idempotency_key_reused.
         LedgerUnavailableError: the job may or may not exist; a repeated request with the same key finds out.
     """
 
@@ -109,7 +109,7 @@ async def create_staged_job(
     """Create the job whose documents are staged.
 
     Raises:
-        Problem: quota_exceeded, overloaded, already_retried or idempotency_in_progress.
+        GatewayError: quota_exceeded, overloaded, already_retried or idempotency_in_progress.
         LedgerUnavailableError: the job may or may not exist.
     """
     packed = PackedJob(
@@ -135,7 +135,7 @@ async def create_once(
     The hash of a stream's body is only needed for a key that was used before: `read_sha` then reads the body.
 
     Raises:
-        Problem: raised by `create`, or as `replayed_response`.
+        GatewayError: raised by `create`, or as `replayed_response`.
         LedgerUnavailableError: the job may or may not exist.
     """
     key, tenant = context.key, context.caller.tenant
@@ -154,7 +154,7 @@ async def create_once(
 
 async def _refuse_expired_key(_: SubmissionContext) -> AcceptedJob:
     detail = "the Idempotency-Key has just expired; send the request again"
-    raise Problem("idempotency_in_progress", detail, headers={"Retry-After": "1"})
+    raise GatewayError("idempotency_in_progress", detail, retry_after_s=1)
 
 
 def claim_key(tenant: str, key: IdempotencyKey) -> ledger.Call[IdempotencyClaim]:
@@ -168,7 +168,7 @@ def replayed_response(
     """Return the first response to this Idempotency-Key, or None for the first request.
 
     Raises:
-        Problem: idempotency_key_reused, idempotency_in_progress, or job_purged.
+        GatewayError: idempotency_key_reused, idempotency_in_progress, or job_purged.
     """
     match claim.kind:
         case ledger.IdempotencyOutcome.REPLAY:
@@ -177,16 +177,16 @@ def replayed_response(
             webhook = JobWebhook(**job["webhook"]) if job.get("webhook") else None
             return AcceptedJob(job["id"], lambda: body, webhook, is_replay=True)
         case ledger.IdempotencyOutcome.REUSED:
-            raise Problem(
+            raise GatewayError(
                 "idempotency_key_reused", "this Idempotency-Key was used with another body or path; use a new key"
             )
         case ledger.IdempotencyOutcome.PURGED:
-            raise Problem("job_purged", "the job of this Idempotency-Key was removed; use a new key")
+            raise GatewayError("job_purged", "the job of this Idempotency-Key was removed; use a new key")
         case ledger.IdempotencyOutcome.IN_PROGRESS:
-            raise Problem(
+            raise GatewayError(
                 "idempotency_in_progress",
                 "the first request with this Idempotency-Key is still in progress; try again later",
-                headers={"Retry-After": "1"},
+                retry_after_s=1,
             )
     return None
 
@@ -259,7 +259,7 @@ async def _create_in_ledger(
     outcome = await services.ledger.run(ledger.create_job(new, inline_push))
     try:
         _check_outcome(outcome, new.limits)
-    except Problem:
+    except GatewayError:
         if webhook is not None and isinstance(head.webhook, InlineWebhook):
             await services.ledger.run(webhooks.delete_endpoint(webhook.endpoint_id))
         raise
@@ -277,7 +277,7 @@ async def _resolve_webhook(
     """Return the endpoint that receives the job's end; create it if the request contains its URL.
 
     Raises:
-        Problem: webhook_url_forbidden, endpoint_not_found or quota_exceeded.
+        GatewayError: webhook_url_forbidden, endpoint_not_found or quota_exceeded.
     """
     caller, request = context.caller, head.webhook
     if context.retry_of is not None:
@@ -306,31 +306,35 @@ def _ledger_limits(settings: GatewaySettings, caller: Caller) -> Limits:
 
 
 def _check_outcome(outcome: Created, limits: Limits) -> None:
-    """Raise the problem of a job that was not created; `exists` is the reply to a repeated call."""
-    retry = {"Retry-After": str(max(1, round(outcome.retry_after_s)))}
+    """Raise the error of a job that was not created; `exists` is the reply to a repeated call."""
+    wait_s = outcome.retry_after_s
     match outcome.kind:
         case ledger.CreateOutcome.CREATED | ledger.CreateOutcome.EXISTS:
             return
         case ledger.CreateOutcome.QUOTA:
             detail = "your key or tenant has reached its limit of open work; wait until jobs end"
-            raise Problem("quota_exceeded", detail, headers=retry)
+            raise GatewayError("quota_exceeded", detail, retry_after_s=wait_s)
         case ledger.CreateOutcome.STORED:
-            raise stored_quota_problem(outcome.stored_bytes, limits.tenant_stored)
+            raise stored_quota_error(outcome.stored_bytes, limits.tenant_stored)
         case ledger.CreateOutcome.OVERLOADED:
-            raise Problem("overloaded", "the backlog has reached its limit; try again later", headers=retry)
-        case ledger.CreateOutcome.MEMORY_FULL:
-            raise Problem("overloaded", "the ledger has no memory for this job now; try again later", headers=retry)
-        case ledger.CreateOutcome.STAGE_LOST:
-            raise Problem(
-                "storage_unavailable", "the ledger lost the upload; send it again", headers={"Retry-After": "1"}
+            raise GatewayError(
+                "overloaded", "the backlog has reached its limit; try again later", retry_after_s=wait_s
             )
+        case ledger.CreateOutcome.MEMORY_FULL:
+            raise GatewayError(
+                "overloaded",
+                "the ledger has no memory for this job now; try again later",
+                retry_after_s=wait_s,
+            )
+        case ledger.CreateOutcome.STAGE_LOST:
+            raise GatewayError("storage_unavailable", "the ledger lost the upload; send it again", retry_after_s=1)
         case ledger.CreateOutcome.RETRY_CONFLICT:
-            raise Problem("already_retried", "the job was retried or removed in the meantime")
+            raise GatewayError("already_retried", "the job was retried or removed in the meantime")
         case ledger.CreateOutcome.IDEM_LOST:
-            raise Problem(
+            raise GatewayError(
                 "idempotency_in_progress",
                 "another request has claimed this Idempotency-Key in the meantime; try again later",
-                headers={"Retry-After": "1"},
+                retry_after_s=1,
             )
 
 

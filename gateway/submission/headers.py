@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
 from gateway.submission.body import BodyChunks, BodyLimits
 from gateway.submission.body_memory import FREE_BYTES, Reservation
@@ -45,7 +45,8 @@ async def read_body(
         reservation: memory for the body; None if the limit is small.
 
     Raises:
-        Problem: unsupported_media_type, payload_too_large, bad_content_encoding, request_timeout or overloaded.
+        GatewayError: unsupported_media_type, payload_too_large, bad_content_encoding, request_timeout or
+            overloaded.
         ClientDisconnect: the client went away.
     """
     check_media_type(request, "application/json")
@@ -63,7 +64,7 @@ async def read_body(
                 reserved = min(limits.size, max(len(body) + len(chunk), 2 * reserved))
                 await reservation.resize(reserved)
             body += chunk
-    except Problem:
+    except GatewayError:
         await chunks.drain()
         raise
     return body
@@ -78,7 +79,7 @@ def check_media_type(request: Request, *allowed: str) -> str:
     """Return the body's media type, one of `allowed`, in UTF-8.
 
     Raises:
-        Problem: unsupported_media_type.
+        GatewayError: unsupported_media_type.
     """
     content_type = request.headers.get("content-type", "")
     if content_type in allowed:
@@ -87,9 +88,9 @@ def check_media_type(request: Request, *allowed: str) -> str:
     charset = re.search(r'charset\s*=\s*"?([^";\s]+)', parameters, re.IGNORECASE)
     media_type = media_type.strip().lower()
     if media_type not in allowed:
-        raise Problem("unsupported_media_type", f"the Content-Type must be {' or '.join(allowed)}")
+        raise GatewayError("unsupported_media_type", f"the Content-Type must be {' or '.join(allowed)}")
     if charset and charset[1].lower() not in ("utf-8", "utf8"):
-        raise Problem("unsupported_media_type", "the charset must be UTF-8")
+        raise GatewayError("unsupported_media_type", "the charset must be UTF-8")
     return media_type
 
 
@@ -97,7 +98,7 @@ def read_idempotency_key(request: Request, body: bytes | bytearray) -> Idempoten
     """Return the request's Idempotency-Key, bound to its path and body, or None.
 
     Raises:
-        Problem: validation_failed, for a key that is not 1 to 255 visible ASCII characters.
+        GatewayError: validation_failed, for a key that is not 1 to 255 visible ASCII characters.
     """
     key_hash = hash_idempotency_key(request)
     if key_hash is None:
@@ -111,14 +112,14 @@ def hash_idempotency_key(request: Request) -> str | None:
     """Return the hash of the request's Idempotency-Key, or None.
 
     Raises:
-        Problem: as `read_idempotency_key`.
+        GatewayError: as `read_idempotency_key`.
     """
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
     if not _IDEMPOTENCY_KEY.fullmatch(key):
         detail = "must be 1 to 255 visible ASCII characters"
-        raise Problem("validation_failed", f"Idempotency-Key {detail}", [("header:Idempotency-Key", detail)])
+        raise GatewayError("validation_failed", f"Idempotency-Key {detail}", [("header:Idempotency-Key", detail)])
     return hashlib.sha256(key.encode()).hexdigest()
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.problems import Problem, json_pointer
+from gateway.errors import GatewayError
+from gateway.validation import json_pointer
 
 MAX_HEAD_BYTES = 1 << 20
 """Largest JSON of a job without its documents; labels and metadata at their limits need 0.8 MB."""
@@ -82,7 +83,7 @@ class Items:
         """Decode the elements in order.
 
         Raises:
-            Problem: malformed_json.
+            GatewayError: malformed_json.
         """
         for start, end in self.spans:
             if end - start <= _ESCAPED * self.max_text_bytes:
@@ -95,7 +96,7 @@ def load_json(text: Text) -> Any:
     """Decode one JSON value; strings may hold lone surrogates.
 
     Raises:
-        Problem: malformed_json.
+        GatewayError: malformed_json.
     """
     return _decode(text, (0, len(text)))
 
@@ -104,7 +105,7 @@ def load_object(text: Text) -> dict[str, Any]:
     """Decode one JSON object.
 
     Raises:
-        Problem: malformed_json; or validation_failed, for another value.
+        GatewayError: malformed_json; or validation_failed, for another value.
     """
     return _as_object(load_json(text))
 
@@ -119,7 +120,7 @@ def load_job(body: Text, max_documents: int, max_cost: int, max_text_bytes: int)
         max_text_bytes: longest text (UTF-8).
 
     Raises:
-        Problem: malformed_json, too_many_documents, payload_too_large or validation_failed.
+        GatewayError: malformed_json, too_many_documents, payload_too_large or validation_failed.
     """
     if len(body) <= _UNCOUNTED_BYTES:
         return load_object(body)
@@ -137,9 +138,11 @@ def load_job(body: Text, max_documents: int, max_cost: int, max_text_bytes: int)
     return content
 
 
-def too_many_documents(limit: int) -> Problem:
-    """Return the problem of a job with more than `limit` documents."""
-    return Problem("too_many_documents", f"the request has more than {limit} documents; split it into several jobs")
+def too_many_documents(limit: int) -> GatewayError:
+    """Return the error of a job with more than `limit` documents."""
+    return GatewayError(
+        "too_many_documents", f"the request has more than {limit} documents; split it into several jobs"
+    )
 
 
 def document_cost(max_labels: int) -> int:
@@ -152,7 +155,7 @@ def check_values(text: Text, max_cost: int) -> None:
 
     Raises:
         TooManyValuesError: it has more.
-        Problem: malformed_json, if it is nested too deeply.
+        GatewayError: malformed_json, if it is nested too deeply.
     """
     if len(text) > _UNCOUNTED_BYTES:
         scanner = _Scanner(text, 0, max_cost)
@@ -186,7 +189,7 @@ class _Scanner:
 
         Raises:
             TooManyValuesError: the scan costs more than the budget.
-            Problem: malformed_json, if the value is nested too deeply.
+            GatewayError: malformed_json, if the value is nested too deeply.
         """
         text, at, budget, depth = self._text, self.at, self.budget, 0
         while (mark := _MARK.search(text, at, at + _MAX_GAP)) is not None:
@@ -249,7 +252,7 @@ def _find_documents(body: Text, max_documents: int, max_cost: int) -> tuple[Span
         try:
             scanner.skip_value()
         except TooManyValuesError:
-            raise Problem(
+            raise GatewayError(
                 "validation_failed", "the job has too many values outside its documents", [("", TOO_MANY_VALUES)]
             ) from None
         if not scanner.next_is(b","):
@@ -269,7 +272,9 @@ def _find_elements(body: Text, at: int, limit: int, max_cost: int) -> tuple[Span
             scanner.skip_value()
         except TooManyValuesError:
             path = json_pointer("documents", len(spans))
-            raise Problem("validation_failed", f"{path} {TOO_MANY_VALUES}", [(path, TOO_MANY_VALUES)]) from None
+            raise GatewayError(
+                "validation_failed", f"{path} {TOO_MANY_VALUES}", [(path, TOO_MANY_VALUES)]
+            ) from None
         spans.append((begin, scanner.at))
         if not scanner.next_is(b","):
             return tuple(spans)
@@ -278,12 +283,14 @@ def _find_elements(body: Text, at: int, limit: int, max_cost: int) -> tuple[Span
 
 def _check_head(size: int) -> None:
     if size > MAX_HEAD_BYTES:
-        raise Problem("payload_too_large", f"the job without its documents is larger than {MAX_HEAD_BYTES} bytes")
+        raise GatewayError(
+            "payload_too_large", f"the job without its documents is larger than {MAX_HEAD_BYTES} bytes"
+        )
 
 
 def _as_object(content: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise Problem("validation_failed", "the body must be a JSON object", [("", "must be a JSON object")])
+        raise GatewayError("validation_failed", "the body must be a JSON object", [("", "must be a JSON object")])
     return content
 
 
@@ -291,7 +298,7 @@ def _decode(body: Text, span: Span, without: Span | None = None) -> Any:
     """Decode the value in a span of a text, omitting the part `without`.
 
     Raises:
-        Problem: malformed_json, with the position in the whole text.
+        GatewayError: malformed_json, with the position in the whole text.
     """
     start, end = span
     if body.startswith(_BOM, start):
@@ -355,5 +362,5 @@ def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _JSON = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_build_object)
 
 
-def _malformed(detail: str) -> Problem:
-    return Problem("malformed_json", detail)
+def _malformed(detail: str) -> GatewayError:
+    return GatewayError("malformed_json", detail)

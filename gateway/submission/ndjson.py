@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gateway.characters import string_error
-from gateway.problems import Problem, json_pointer
+from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
 from gateway.submission.documents import NOT_A_LABEL, DocumentReader
 from gateway.submission.json_text import (
@@ -26,7 +26,7 @@ from gateway.submission.json_text import (
     too_many_documents,
 )
 from gateway.submission.parsing import HEAD_FIELDS, Head, document_limits, read_head
-from gateway.validation import MAX_ERRORS, TooManyErrorsError, ValidationErrors
+from gateway.validation import MAX_ERRORS, TooManyErrorsError, ValidationErrors, json_pointer
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Options
 
 MEDIA_TYPE = "application/x-ndjson"
@@ -134,7 +134,8 @@ class NdjsonReader:
         """Return the documents of the lines that end in this chunk of the body.
 
         Raises:
-            Problem: malformed_json, validation_failed, unknown_model or too_many_documents, with the line number.
+            GatewayError: malformed_json, validation_failed, unknown_model or too_many_documents, with the line's
+                number.
         """
         documents = [document for line in self._lines.feed(data) if (document := self._read_line(line)) is not None]
         self._check_blanks()
@@ -152,16 +153,16 @@ class NdjsonReader:
         """Return the documents that the end of the body completes.
 
         Raises:
-            Problem: as `feed`; also for a body without documents.
+            GatewayError: as `feed`; also for a body without documents.
         """
         documents = [document for line in self._lines.finish() if (document := self._read_line(line)) is not None]
         if self.head is None:
-            raise Problem("malformed_json", "the body is empty")
+            raise GatewayError("malformed_json", "the body is empty")
         if not self.count:
-            raise Problem("validation_failed", "the body has no document after its first line")
+            raise GatewayError("validation_failed", "the body has no document after its first line")
         if unclaimed := self._documents.unclaimed_pointers():
             errors = [(json_pointer("options", *path), NOT_A_LABEL) for path in unclaimed]
-            raise _line_problem(self._head_line, sorted(errors)[:MAX_ERRORS])
+            raise _line_error(self._head_line, sorted(errors)[:MAX_ERRORS])
         return documents
 
     def _read_line(self, line: Line) -> Document | None:
@@ -181,26 +182,26 @@ class NdjsonReader:
 
     def _check_blanks(self) -> None:
         if self._lines.blanks > _FREE_BLANKS + self.count:
-            raise Problem("validation_failed", f"the body has {self._lines.blanks} blank lines; remove them")
+            raise GatewayError("validation_failed", f"the body has {self._lines.blanks} blank lines; remove them")
 
     def _read_head(self, line: Line) -> Head:
         self._head_line = line.number
         if line.content is None or len(line.content) > MAX_HEAD_BYTES:
-            raise _line_problem(line.number, [("", f"is longer than {MAX_HEAD_BYTES} bytes")])
+            raise _line_error(line.number, [("", f"is longer than {MAX_HEAD_BYTES} bytes")])
         content = _load_line(line.number, line.content, HEAD_COST)
         if not isinstance(content, dict):
-            raise _line_problem(line.number, [("", "must be a JSON object with the job's labels")])
+            raise _line_error(line.number, [("", "must be a JSON object with the job's labels")])
         if "text" in content and not content.keys() & {"documents", "model", "options"}:
             detail = 'must contain the job\'s labels, as {"labels": ["person"]}; documents follow, one per line'
-            raise _line_problem(line.number, [("", detail)])
+            raise _line_error(line.number, [("", detail)])
         try:
             for name in content.keys() - HEAD_FIELDS:
                 self._errors.add((name,), "is not a field of a job's first line")
             head = read_head(content, self._settings, self._errors)
         except TooManyErrorsError:
-            raise _line_problem(line.number, self._errors.pop_all()) from None
+            raise _line_error(line.number, self._errors.pop_all()) from None
         if len(self._errors):
-            raise _line_problem(line.number, self._errors.pop_all())
+            raise _line_error(line.number, self._errors.pop_all())
         limits = document_limits(self._settings)
         self._documents = DocumentReader(limits, head.labels, head.options, self._errors)
         return head
@@ -208,14 +209,14 @@ class NdjsonReader:
     def _read_document(self, index: int, number: int, content: bytes) -> Document:
         try:
             item = _load_line(number, content, document_cost(self._settings.max_labels))
-        except Problem as problem:
+        except GatewayError as error:
             if self._rejects_bad_lines:
                 raise
-            return self._failed_document(index, DocumentError(DocumentErrorCode.INVALID_DOCUMENT, problem.detail))
+            return self._failed_document(index, DocumentError(DocumentErrorCode.INVALID_DOCUMENT, error.detail))
         document = self._check_document(index, item)
         if document is not None and not len(self._errors):
             return document
-        rejection = _line_problem(number, self._errors.pop_all())
+        rejection = _line_error(number, self._errors.pop_all())
         if self._rejects_bad_lines:
             raise rejection
         return self._failed_document(
@@ -260,20 +261,20 @@ def _load_line(number: int, content: bytes, max_cost: int) -> Any:
     """Decode the line's JSON.
 
     Raises:
-        Problem: malformed_json or validation_failed, with the line's number.
+        GatewayError: malformed_json or validation_failed, with the line's number.
     """
     try:
         check_values(content, max_cost)
         return load_json(content)
     except TooManyValuesError:
-        raise _line_problem(number, [("", TOO_MANY_VALUES)]) from None
-    except Problem as problem:
-        detail = problem.detail.removeprefix("line 1 ").replace("the body is", "it is")
-        raise Problem("malformed_json", f"line {number}: {detail}", [(f"line:{number}", detail)]) from None
+        raise _line_error(number, [("", TOO_MANY_VALUES)]) from None
+    except GatewayError as error:
+        detail = error.detail.removeprefix("line 1 ").replace("the body is", "it is")
+        raise GatewayError("malformed_json", f"line {number}: {detail}", [(f"line:{number}", detail)]) from None
 
 
-def _line_problem(number: int, errors: list[tuple[str, str]]) -> Problem:
+def _line_error(number: int, errors: list[tuple[str, str]]) -> GatewayError:
     where = errors[0][0] if len(errors) == 1 else ""
     message = errors[0][1] if len(errors) == 1 else f"{len(errors)} fields are not valid"
     detail = f"line {number}: {where} {message}" if where else f"line {number} {message}"
-    return Problem("validation_failed", detail, [(f"line:{number}{path}", error) for path, error in errors])
+    return GatewayError("validation_failed", detail, [(f"line:{number}{path}", error) for path, error in errors])

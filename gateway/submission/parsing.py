@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from gateway.characters import character_error, control_error
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
 from gateway.submission.documents import NOT_A_LABEL, DocumentLimits, DocumentReader, read_labels, read_options
 from gateway.submission.json_text import Items, Text, document_cost, load_job, too_many_documents
@@ -81,7 +81,7 @@ def parse_submission(
         extract: the request is of POST /v1/extract: its priority is always interactive.
 
     Raises:
-        Problem: malformed_json, validation_failed, unknown_model, payload_too_large or too_many_documents.
+        GatewayError: malformed_json, validation_failed, unknown_model, payload_too_large or too_many_documents.
     """
     content = load_job(body, max_documents, document_cost(settings.max_labels), settings.max_document_bytes)
     with collect_errors() as errors:
@@ -103,7 +103,7 @@ def read_head(
     """Parse the fields of a job except its documents; collect their errors. Ignore the result if there are any.
 
     Raises:
-        Problem: unknown_model.
+        GatewayError: unknown_model.
         TooManyErrorsError: `MAX_ERRORS` were collected.
     """
     options, limits = content.get("options"), document_limits(settings)
@@ -144,7 +144,7 @@ def _read_model(name: Any, settings: GatewaySettings, errors: ValidationErrors) 
     if name not in settings.models.names:
         available = ", ".join(settings.models.names)
         detail = f"the models of this service are {available}"
-        raise Problem("unknown_model", detail, [("/model", "is not a model of this service")])
+        raise GatewayError("unknown_model", detail, [("/model", "is not a model of this service")])
     return name
 
 

@@ -11,7 +11,7 @@ import orjson
 from pydantic import ValidationError
 
 from gateway.access.auth import Caller
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.reading.job_access import get_owned_job, get_owned_leftovers
 from gateway.reading.views import decode_metadata
 from gateway.services import Services
@@ -39,8 +39,8 @@ async def create_retry(
     """Create a job with an ended job's failed, cancelled and expired documents; their texts move to it.
 
     Raises:
-        Problem: job_not_found, job_purged, job_not_terminal, nothing_to_retry, already_retried, texts_dropped, or
-            as a submission.
+        GatewayError: job_not_found, job_purged, job_not_terminal, nothing_to_retry, already_retried, texts_dropped,
+            or as a submission.
         LedgerUnavailableError: the new job may or may not exist.
     """
     context = SubmissionContext(caller, key, trace)
@@ -51,14 +51,14 @@ async def _stage_and_create(services: Services, job_id: str, context: Submission
     caller, key = context.caller, context.key
     job = await get_owned_job(services, caller, job_id)
     if not job.status.is_terminal:
-        raise Problem("job_not_terminal", "the job has not ended; cancel it first")
+        raise GatewayError("job_not_terminal", "the job has not ended; cancel it first")
     if job.counts.succeeded == job.counts.total:
-        raise Problem("nothing_to_retry", "every document of the job succeeded")
+        raise GatewayError("nothing_to_retry", "every document of the job succeeded")
     if job.retried_by is not None:
-        raise Problem("already_retried", f"this job was retried as {job.retried_by}")
+        raise GatewayError("already_retried", f"this job was retried as {job.retried_by}")
     if job.model not in services.settings.models.served:
         available = ", ".join(services.settings.models.served)
-        raise Problem("unknown_model", f"the models of this service are {available}")
+        raise GatewayError("unknown_model", f"the models of this service are {available}")
     head = _decode_head(services.codec, job)
     renewals = () if key is None else (claim_key(caller.tenant, key),)
     async with open_stage(services, caller, new_job_id(), *renewals) as staging:
@@ -75,7 +75,7 @@ async def _stage_leftovers(services: Services, caller: Caller, job_id: str, stag
     while shard is not None:
         page = await get_owned_leftovers(services, caller, job_id, shard)
         if page.dropped:
-            raise Problem(
+            raise GatewayError(
                 "texts_dropped",
                 "the texts of this cancelled job are no longer stored (see retry_text_ttl_s of GET /v1/limits)",
             )
@@ -104,7 +104,7 @@ def _decode_head(codec: Codec, job: Job) -> Head:
         options = Options.model_validate(opts["options"])
     except ValidationError:  # during a rolling update: accepted by a newer gateway
         detail = "the job has options that this gateway does not support yet; try again later"
-        raise Problem("storage_unavailable", detail, headers={"Retry-After": "5"}) from None
+        raise GatewayError("storage_unavailable", detail, retry_after_s=5) from None
     ended, stays_until = job.finished_at or job.now, job.results_expire_at or job.now
     return Head(
         model=job.model,

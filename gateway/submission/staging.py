@@ -11,8 +11,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from gateway.access.rate_limits import Caller, max_stored_bytes, stored_quota_problem
-from gateway.problems import Problem
+from gateway.access.rate_limits import Caller, max_stored_bytes, stored_quota_error
+from gateway.errors import GatewayError
 from gateway.services import Services
 from gateway.submission.packing import count_characters, explicit_ids, pack_shard
 from gateway.tasks import cancel_task
@@ -60,13 +60,13 @@ class Staging:
         """Add the next documents.
 
         Raises:
-            Problem: overloaded, quota_exceeded, or request_timeout after `max_upload_s`.
+            GatewayError: overloaded, quota_exceeded, or request_timeout after `max_upload_s`.
             LedgerUnavailableError: Redis does not answer.
         """
         if time.monotonic() > self._deadline:
             limit_s = self._services.settings.max_upload_s
             detail = f"the upload took longer than {limit_s} s; split it into several jobs"
-            raise Problem("request_timeout", detail, headers={"Connection": "close"})
+            raise GatewayError("request_timeout", detail)
         if not documents:
             return
         self.documents += len(documents)
@@ -80,7 +80,7 @@ class Staging:
         """Stage the last documents.
 
         Raises:
-            Problem, LedgerUnavailableError: as `add_documents`.
+            GatewayError, LedgerUnavailableError: as `add_documents`.
         """
         if self._incomplete:
             await self._pack([tuple(self._incomplete)])
@@ -123,10 +123,10 @@ class Staging:
         )
         if outcome is ledger.StageOutcome.STORED:
             work = await self._services.ledger.run(ledger.read_open_work(tenant, self._caller.key_id))
-            raise stored_quota_problem(work.stored_bytes, limit)
+            raise stored_quota_error(work.stored_bytes, limit)
         if outcome is ledger.StageOutcome.MEMORY_FULL:
             detail = "the ledger has no memory for this job now; try again later"
-            raise Problem("overloaded", detail, headers={"Retry-After": "30"})
+            raise GatewayError("overloaded", detail, retry_after_s=30)
         self.size += sum(map(len, self._blobs)) + sum(len(name) + 16 for name, _ in self._ids)
         self._blobs, self._ids = [], []
 

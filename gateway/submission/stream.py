@@ -15,7 +15,7 @@ from functools import partial
 from fastapi import Request
 
 from gateway.access.auth import Caller, recheck_caller
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.services import Services
 from gateway.submission.body import BodyChunks
 from gateway.submission.body_memory import FREE_BYTES, LARGE_BYTES, Reservation
@@ -44,7 +44,7 @@ async def accept_upload(
     """Read, check and create the job of an NDJSON request, line by line.
 
     Raises:
-        Problem: the request is not valid, or there is no capacity for it.
+        GatewayError: the request is not valid, or there is no capacity for it.
         LedgerUnavailableError: the job may or may not exist.
         ClientDisconnect: the client closed the connection before the body was read.
     """
@@ -72,7 +72,7 @@ async def _stage_and_create(
             async for chunk in body.read_chunks():
                 await _stage_documents(staging, reader, await _parse_chunk(reservation, reader, body, chunk))
             await _stage_documents(staging, reader, await asyncio.to_thread(reader.finish))
-        except Problem:
+        except GatewayError:
             await body.chunks.drain()
             raise
         await staging.finish()
@@ -114,7 +114,7 @@ class _HashedBody:
         """Yield the body in chunks.
 
         Raises:
-            Problem, ClientDisconnect: as `BodyChunks`.
+            GatewayError, ClientDisconnect: as `BodyChunks`.
         """
         # The first chunk is small: many uploads may wait at the same time until memory is reserved for them.
         buffer, size = bytearray(), FREE_BYTES

@@ -9,15 +9,15 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import orjson
 
-from gateway.access.rate_limits import stored_quota_problem
-from gateway.problems import Problem
+from gateway.access.rate_limits import stored_quota_error
+from gateway.errors import GatewayError
 from gateway.webhooks import payload, signing
 from gateway.webhooks.addresses import NOT_PUBLIC, ForbiddenTargetError, Target
 from gateway.webhooks.dns import LOOKUP_S
@@ -131,7 +131,7 @@ class Endpoints:
         """Register an endpoint.
 
         Raises:
-            Problem: webhook_url_forbidden, or quota_exceeded.
+            GatewayError: webhook_url_forbidden, or quota_exceeded.
         """
         target = await self._check_url(tenant, request.url, "/url")
         secret = Secret(request.secret or signing.new_secret())
@@ -145,7 +145,7 @@ class Endpoints:
         """Create an endpoint for one job; it is removed an hour after the delivery, and with the job's DELETE.
 
         Raises:
-            Problem: webhook_url_forbidden, or quota_exceeded.
+            GatewayError: webhook_url_forbidden, or quota_exceeded.
         """
         target = await self._check_url(tenant, webhook.url, "/webhook/url")
         details = EndpointDetails(webhook.url, "", (Secret(webhook.secret or signing.new_secret()),))
@@ -159,14 +159,14 @@ class Endpoints:
             f"your tenant has {self._max_inline} open inline webhooks, the maximum; register an endpoint "
             "(POST /v1/webhook-endpoints) and name it in `webhook.endpoint_id`"
         )
-        await self._store_new(call, tenant, full, max_stored_bytes, {"Retry-After": "30"})
+        await self._store_new(call, tenant, full, max_stored_bytes, retry_after_s=30)
         return OpenedEndpoint(stored, details)
 
     async def get(self, tenant: str, endpoint: str) -> OpenedEndpoint:
         """Return the tenant's endpoint.
 
         Raises:
-            Problem: endpoint_not_found.
+            GatewayError: endpoint_not_found.
         """
         record = await self._store.run(webhooks.read_endpoint(endpoint))
         if record is None or record.tenant != tenant:
@@ -181,7 +181,7 @@ class Endpoints:
         """Apply the changes; an endpoint that becomes active again gets its waiting deliveries.
 
         Raises:
-            Problem: endpoint_not_found or webhook_url_forbidden.
+            GatewayError: endpoint_not_found or webhook_url_forbidden.
         """
         target = None if changes.url is None else await self._check_url(tenant, changes.url, "/url")
 
@@ -206,7 +206,7 @@ class Endpoints:
         """Set a new current secret; payloads are signed with a replaced one too for 24 h after its rotation.
 
         Raises:
-            Problem: endpoint_not_found.
+            GatewayError: endpoint_not_found.
         """
         new_secret = secret or signing.new_secret()
 
@@ -228,7 +228,7 @@ class Endpoints:
         """Delete the endpoint and its pending deliveries.
 
         Raises:
-            Problem: endpoint_not_found.
+            GatewayError: endpoint_not_found.
         """
         await self.get(tenant, endpoint)
         await self._store.run(webhooks.delete_endpoint(endpoint))
@@ -237,13 +237,11 @@ class Endpoints:
         """Send a signed `webhook.test` now and return the result; nothing is stored or retried.
 
         Raises:
-            Problem: endpoint_not_found, or rate_limited while two of the tenant's tests are in progress.
+            GatewayError: endpoint_not_found, or rate_limited while two of the tenant's tests are in progress.
         """
         opened = await self.get(tenant, endpoint)
         if not self._testing.try_acquire(tenant):
-            raise Problem(
-                "rate_limited", "two webhook tests of your tenant are in progress", headers={"Retry-After": "15"}
-            )
+            raise GatewayError("rate_limited", "two webhook tests of your tenant are in progress", retry_after_s=15)
         began = time.monotonic()
         now = opened.record.now
         body = payload.build_test_event(endpoint, now)
@@ -262,7 +260,7 @@ class Endpoints:
         """Parse the URL and resolve its host; a look-up that takes too long passes, because attempts repeat it.
 
         Raises:
-            Problem: webhook_url_forbidden.
+            GatewayError: webhook_url_forbidden.
         """
         began = time.monotonic()
         try:
@@ -271,7 +269,7 @@ class Endpoints:
         except ForbiddenTargetError as error:
             if error.reason == NOT_PUBLIC:
                 await _sleep_until(began)
-            raise Problem("webhook_url_forbidden", f"the URL {error.reason}", [(at, error.reason)]) from None
+            raise GatewayError("webhook_url_forbidden", f"the URL {error.reason}", [(at, error.reason)]) from None
         return target
 
     async def _resolve_target(self, target: Target, tenant: str, began: float) -> None:
@@ -306,19 +304,19 @@ class Endpoints:
         tenant: str,
         full: str,
         max_stored_bytes: int,
-        headers: Mapping[str, str] | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         """Store a new endpoint.
 
         Raises:
-            Problem: quota_exceeded.
+            GatewayError: quota_exceeded.
         """
         match await self._store.run(put):
             case EndpointOutcome.FULL:
-                raise Problem("quota_exceeded", full, headers=headers)
+                raise GatewayError("quota_exceeded", full, retry_after_s=retry_after_s)
             case EndpointOutcome.STORED:
                 work = await self._store.run(ledger.read_open_work(tenant, ""))
-                raise stored_quota_problem(work.stored_bytes, max_stored_bytes)
+                raise stored_quota_error(work.stored_bytes, max_stored_bytes)
 
     async def _update(
         self, tenant: str, endpoint: str, apply: Callable[[OpenedEndpoint], OpenedEndpoint]
@@ -331,8 +329,8 @@ class Endpoints:
                     return await self.get(tenant, endpoint)
                 case EndpointOutcome.ABSENT:
                     raise _not_found()
-        raise Problem(
-            "storage_unavailable", "the endpoint is being changed by other requests", headers={"Retry-After": "1"}
+        raise GatewayError(
+            "storage_unavailable", "the endpoint is being changed by other requests", retry_after_s=1
         )
 
     def _open(self, record: Endpoint) -> OpenedEndpoint:
@@ -368,5 +366,5 @@ def _receiver_hash(tenant: str, target: Target) -> str:
     return hashlib.sha256(f"{tenant}\n{target.lane}".encode()).hexdigest()[:24]
 
 
-def _not_found() -> Problem:
-    return Problem("endpoint_not_found", "your tenant has no webhook endpoint with this id")
+def _not_found() -> GatewayError:
+    return GatewayError("endpoint_not_found", "your tenant has no webhook endpoint with this id")

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from starlette.requests import ClientDisconnect
 
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.reading import cursors
 from gateway.settings import GatewaySettings
 from gateway.submission import headers
@@ -126,7 +126,7 @@ def _read_headers(data: bytes) -> None:
     for refusing in (headers.hash_idempotency_key, functools.partial(headers.check_media_type)):
         try:
             refusing(request)
-        except Problem:
+        except GatewayError:
             continue
 
 
@@ -135,7 +135,7 @@ def _read_cursors(data: bytes) -> None:
     for decode in (cursors.decode_result_cursor, cursors.decode_job_cursor):
         try:
             decode(text)
-        except Problem:
+        except GatewayError:
             continue
 
 
@@ -228,7 +228,7 @@ def make_targets() -> dict[str, Target]:
 
 
 def _gateway_targets() -> dict[str, Target]:
-    refusals = (Problem, ClientDisconnect)
+    refusals = (GatewayError, ClientDisconnect)
     headers = (b"application/json; charset=utf-8", b"wait=10, x", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")
     places = (
         cursors.encode_result_cursor(Cursor(3, 7)),
@@ -236,8 +236,8 @@ def _gateway_targets() -> dict[str, Target]:
     )
     blobs = [codec.encode(b'{"a":1}' * 50, "in:job:0") for codec in (_CODEC, Codec())]
     return {
-        "bodies": Target(_BODIES, _read_body, (Problem,), (*_VALUES, b'"documents":[', b'{"text":"a"},')),
-        "ndjson": Target((_LINES,), _read_lines, (Problem,), (*_VALUES, b'{"text":"a"}\n'), cpu_s_per_mb=20),
+        "bodies": Target(_BODIES, _read_body, (GatewayError,), (*_VALUES, b'"documents":[', b'{"text":"a"},')),
+        "ndjson": Target((_LINES,), _read_lines, (GatewayError,), (*_VALUES, b'{"text":"a"}\n'), cpu_s_per_mb=20),
         "gzip": Target(
             [gzip.compress(body) for body in _BODIES],
             functools.partial(_read_encoded, b"gzip"),

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.problems import REGISTRY
+from gateway.http.problems import REGISTRY
 from gateway.settings import GatewaySettings
 from tests.support.api import Api, running_api
 from tests.support.processes.harness import ServiceHarness

@@ -15,7 +15,7 @@ import pytest
 from starlette.types import Message, Scope
 
 from gateway.access.auth import Caller
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.reading.job_access import get_owned_job
 from gateway.reading.job_waiter import Condition, Waiter
 from jobs.api_keys import Role
@@ -100,7 +100,7 @@ async def test_a_job_purged_while_waited_for_is_410(api: Api) -> None:
     await api.worker.finish_shard(messages[0])
     assert (await api.client.delete(f"/v1/jobs/{job_id}")).status_code == 204
 
-    with pytest.raises(Problem, match="job_purged"):
+    with pytest.raises(GatewayError, match="job_purged"):
         await waiting
 
 

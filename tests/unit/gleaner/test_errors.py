@@ -7,7 +7,7 @@ import re
 import httpx
 import pytest
 
-from gateway.problems import REGISTRY, Problem
+from gateway.http.problems import REGISTRY, Problem
 from gleaner import errors
 
 

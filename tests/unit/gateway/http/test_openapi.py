@@ -7,7 +7,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from gateway.app import create_app
-from gateway.problems import MEDIA_TYPE, REGISTRY
+from gateway.http.problems import MEDIA_TYPE, REGISTRY
 from gateway.settings import GatewaySettings
 from gateway.submission.parsing import parse_submission
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.reading import cursors
 from jobs.ledger import JobPosition
 from jobs.results import Cursor
@@ -39,27 +39,27 @@ def test_a_position_in_the_list_of_jobs_comes_back_as_it_went(created: int, name
 
     assert cursors.decode_job_cursor(text) == position
     assert text.replace("-", "").replace("_", "").isalnum()
-    assert isinstance(decode_or_problem(text), Problem)
-    with pytest.raises(Problem):
+    assert isinstance(decode_or_problem(text), GatewayError)
+    with pytest.raises(GatewayError):
         cursors.decode_job_cursor(cursors.encode_result_cursor(Cursor(created % 10**9, 0)))
 
 
-def decode_or_problem(text: str) -> Cursor | Problem:
-    """Decode a result cursor; return the Problem if it is refused."""
+def decode_or_problem(text: str) -> Cursor | GatewayError:
+    """Decode a result cursor; return the GatewayError if it is refused."""
     try:
         return cursors.decode_result_cursor(text)
-    except Problem as problem:
-        return problem
+    except GatewayError as error:
+        return error
 
 
 @given(st.text() | st.binary(max_size=40).map(lambda raw: base64.urlsafe_b64encode(raw).decode().rstrip("=")))
 def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     """Nothing a client invents, base64 or not, is an internal error or a negative position."""
     decoded = decode_or_problem(text)
-    with pytest.raises(Problem, match="bad_cursor"):
+    with pytest.raises(GatewayError, match="bad_cursor"):
         cursors.decode_job_cursor(text)
 
-    if isinstance(decoded, Problem):
+    if isinstance(decoded, GatewayError):
         assert decoded.code == "bad_cursor"
     else:
         assert min(decoded.shard, decoded.offset) >= 0
@@ -70,7 +70,7 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
 )
 def test_near_misses_are_refused(text: str) -> None:
     """Plain, negative, another version, too large, too long."""
-    with pytest.raises(Problem):
+    with pytest.raises(GatewayError):
         cursors.decode_result_cursor(text)
 
 

@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Scope
 
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.submission.headers import preferred_wait, read_body, read_idempotency_key, trace_context
 
 
@@ -48,7 +48,7 @@ async def test_a_body_within_the_limit_is_read_whole() -> None:
 )
 async def test_a_body_above_the_limit_is_refused(headers: dict[str, str]) -> None:
     """Declared or not, no more than the limit is kept."""
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(GatewayError) as caught:
         await read_body(request(headers, [b"abc", b"def"]), 4)
 
     assert caught.value.code == "payload_too_large"
@@ -75,7 +75,7 @@ async def test_a_client_that_goes_away_ends_the_reading() -> None:
 )
 async def test_other_media_types_are_refused(headers: dict[str, str]) -> None:
     """415 before a byte is read."""
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(GatewayError) as caught:
         await read_body(request(headers, [None]), 10)
 
     assert caught.value.code == "unsupported_media_type"
@@ -117,10 +117,10 @@ def test_a_key_is_bound_to_path_and_body_and_never_kept() -> None:
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "ключ".encode().decode("latin-1")])
 def test_a_key_that_is_no_token_is_refused(key: str) -> None:
     """1 to 255 visible ASCII characters."""
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(GatewayError) as caught:
         read_idempotency_key(request({"idempotency-key": key}), b"{}")
 
-    assert caught.value.errors[0][0] == "header:Idempotency-Key"
+    assert caught.value.violations[0][0] == "header:Idempotency-Key"
 
 
 @pytest.mark.parametrize(

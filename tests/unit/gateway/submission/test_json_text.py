@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.submission import json_text
 from gateway.submission.json_text import TooManyValuesError, check_values, document_cost, load_job, load_object
 
@@ -43,8 +43,8 @@ def outcome(load: Any, body: bytes) -> Any:
     """Return the content of a body, or the code and detail of a problem."""
     try:
         return load(body)
-    except Problem as problem:
-        return problem.code, problem.detail
+    except GatewayError as error:
+        return error.code, error.detail
 
 
 def count(value: Any) -> int:

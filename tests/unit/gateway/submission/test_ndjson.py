@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.problems import Problem
+from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
 from gateway.submission.ndjson import LineSplitter, NdjsonReader, OnBadLine
 from gateway.submission.parsing import parse_submission
@@ -26,9 +26,9 @@ def read(*pieces: bytes, on_bad_line: OnBadLine = "reject") -> list[Document]:
     return [*documents, *reader.finish()]
 
 
-def refusal(*pieces: bytes) -> Problem:
+def refusal(*pieces: bytes) -> GatewayError:
     """Return the problem that this body is rejected with."""
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(GatewayError) as caught:
         read(*pieces)
     return caught.value
 
@@ -96,7 +96,7 @@ def test_a_broken_line_is_told_by_its_number(body: bytes, code: str, pointer: st
     problem = refusal(body)
 
     assert problem.code == code
-    assert pointer is None or pointer in [path for path, _ in problem.errors]
+    assert pointer is None or pointer in [path for path, _ in problem.violations]
 
 
 def test_a_body_without_a_head_is_told_what_is_missing() -> None:
@@ -222,8 +222,8 @@ def test_whatever_comes_is_read_or_refused(lines: list[bytes], cuts: list[int], 
     def outcome(pieces: list[bytes]) -> Any:
         try:
             return read(*pieces, on_bad_line=mode)
-        except Problem as problem:
-            return problem.code, problem.detail, problem.errors
+        except GatewayError as error:
+            return error.code, error.detail, error.violations
 
     documents = outcome([body])
     assert outcome(split_at(body, cuts)) == documents
@@ -242,8 +242,8 @@ def test_lines_and_json_say_the_same(documents: list[dict[str, Any]]) -> None:
     def outcome(of: Any) -> Any:
         try:
             return of()
-        except Problem as problem:
-            return problem.code
+        except GatewayError as error:
+            return error.code
 
     expected = outcome(
         lambda: parse_submission(body, SETTINGS, lambda documents, _: list(documents), max_documents=50).documents
@@ -257,6 +257,6 @@ def test_any_bytes_are_refused_or_read(body: bytes) -> None:
     code = "read"
     try:
         read(body)
-    except Problem as problem:
-        code = problem.code
+    except GatewayError as error:
+        code = error.code
     assert code in ("read", "malformed_json", "validation_failed", "unknown_model")

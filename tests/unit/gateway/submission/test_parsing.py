@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from gateway.problems import Problem
+from gateway.errors import GatewayError
+from gateway.http.problems import to_problem
 from gateway.settings import GatewaySettings
 from gateway.submission.parsing import Submission, parse_submission
 from gateway.validation import MAX_ERRORS
@@ -25,19 +26,19 @@ def submit(body: object, **limits: Any) -> Submission[tuple[Document, ...]]:
     return parse_submission(raw, SETTINGS, lambda documents, _: tuple(documents), **{"max_documents": 10, **limits})
 
 
-def refused(body: object, **limits: Any) -> Problem:
+def refused(body: object, **limits: Any) -> GatewayError:
     """Return the problem that a body is refused with."""
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(GatewayError) as caught:
         submit(body, **limits)
     return caught.value
 
 
-def either(body: bytes) -> Submission[tuple[Document, ...]] | Problem:
+def either(body: bytes) -> Submission[tuple[Document, ...]] | GatewayError:
     """Return the submission or the problem; any other exception fails the test."""
     try:
         return submit(body)
-    except Problem as problem:
-        return problem
+    except GatewayError as error:
+        return error
 
 
 def having(**fields: Any) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def test_labels_may_be_left_out_where_every_document_has_its_own() -> None:
     labelled = {**DOCUMENT, "labels": ["city"]}
 
     assert submit({"documents": [labelled]}).head.labels == {}
-    assert refused({"documents": [labelled, DOCUMENT]}).errors == (
+    assert refused({"documents": [labelled, DOCUMENT]}).violations == (
         ("/labels", "is required, because document 1 has no labels"),
     )
 
@@ -289,8 +290,8 @@ def test_a_broken_rule_is_pointed_at(body: object, pointer: str) -> None:
     problem = refused(body)
 
     assert problem.code == "validation_failed"
-    assert [at for at, _ in problem.errors] == [pointer]
-    assert json.dumps(problem.to_dict("id"), ensure_ascii=False).encode()
+    assert [at for at, _ in problem.violations] == [pointer]
+    assert to_problem(problem).to_response("id").body
 
 
 def test_a_byte_order_mark_is_skipped() -> None:
@@ -308,21 +309,27 @@ def test_a_long_body_is_read_as_a_short_one() -> None:
     ]
     documents[150]["id"] = "d7"
     problem = refused(body, max_documents=200)
-    assert [at for at, _ in problem.errors] == ["/documents/150/id", "/options/threshold/perso"]
+    assert [at for at, _ in problem.violations] == ["/documents/150/id", "/options/threshold/perso"]
 
 
 def test_all_faults_are_told_at_once() -> None:
     """Head and documents are both looked at, so that one round of corrections will do."""
     problem = refused({"labels": ["a", "a"], "documents": [{}, {"text": 1}], "priority": "x"})
 
-    assert [at for at, _ in problem.errors] == ["/labels/1", "/priority", "/documents/0/text", "/documents/1/text"]
+    pointers = [at for at, _ in problem.violations]
+    assert pointers == [
+        "/labels/1",
+        "/priority",
+        "/documents/0/text",
+        "/documents/1/text",
+    ]
 
 
 def test_the_same_fault_in_every_document_is_told_a_few_times() -> None:
     """A client with 10,000 documents of the same mistake gets a short answer."""
     problem = refused(having(documents=[{"txt": "x"}] * 1000), max_documents=1000)
 
-    assert len(problem.errors) == MAX_ERRORS
+    assert len(problem.violations) == MAX_ERRORS
     assert problem.detail.startswith("at least 20 fields")
 
 
@@ -338,7 +345,7 @@ def test_an_unknown_model_has_its_own_code() -> None:
     """422 that says which models there are."""
     problem = refused(having(model="gleaner-huge"))
 
-    assert (problem.code, problem.errors[0][0]) == ("unknown_model", "/model")
+    assert (problem.code, problem.violations[0][0]) == ("unknown_model", "/model")
     assert "gleaner-small, other" in problem.detail
 
 
@@ -346,7 +353,7 @@ def test_an_extraction_is_interactive_and_cannot_be_standard() -> None:
     """The queue of /v1/extract is not a choice."""
     assert submit(MINIMAL, extract=True).head.priority is Priority.INTERACTIVE
     assert submit(having(priority="interactive"), extract=True).head.priority is Priority.INTERACTIVE
-    assert refused(having(priority="standard"), extract=True).errors[0][0] == "/priority"
+    assert refused(having(priority="standard"), extract=True).violations[0][0] == "/priority"
 
 
 @pytest.mark.parametrize(
@@ -402,9 +409,8 @@ def test_no_json_value_anywhere_is_an_internal_error(body: dict[str, Any]) -> No
     """Whatever JSON is sent, the answer is a submission or a problem that can be written down."""
     got = either(json.dumps({**MINIMAL, **body}).encode())
 
-    if isinstance(got, Problem):
-        assert got.status in (400, 413, 422)
-        assert json.dumps(got.to_dict("id"), ensure_ascii=False).encode()
+    if isinstance(got, GatewayError):
+        assert to_problem(got).to_response("id").status_code in (400, 413, 422)
     else:
         assert got.documents
 
@@ -414,7 +420,7 @@ def test_no_bytes_are_an_internal_error(body: bytes) -> None:
     """Whatever bytes are sent, they are JSON of something else or malformed."""
     got = either(body)
 
-    assert isinstance(got, Problem)
+    assert isinstance(got, GatewayError)
     assert got.code in ("malformed_json", "validation_failed")
 
 

@@ -1,70 +1,46 @@
-"""Every error of the API: one registry of codes, one exception, one format (RFC 9457 problem+json).
+"""Every error response: one registry of codes, one conversion of exceptions, one format (RFC 9457 problem+json).
 
-Code below the routes raises `Problem` with a code; only this file maps codes to statuses.
+Code below raises `GatewayError` with a code; only this file maps codes to statuses and headers.
 docs/reference/errors.md is generated from `REGISTRY`.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from gateway.errors import ErrorCode, GatewayError, UnsupportedEncodingError
+from jobs.codec import CodecError
+from jobs.ledger import LedgerUnavailableError
 from jobs.lines import escape_line_breaks
 
-ProblemCode = Literal[
-    "malformed_json",
-    "bad_content_encoding",
-    "bad_cursor",
-    "unauthenticated",
-    "forbidden",
-    "csrf_refused",
-    "https_required",
-    "not_found",
-    "job_not_found",
-    "document_not_found",
-    "endpoint_not_found",
-    "delivery_not_found",
-    "method_not_allowed",
-    "request_timeout",
-    "idempotency_in_progress",
-    "job_not_terminal",
-    "nothing_to_retry",
-    "already_retried",
-    "endpoint_disabled",
-    "job_purged",
-    "texts_dropped",
-    "payload_too_large",
-    "too_many_documents",
-    "unsupported_media_type",
-    "validation_failed",
-    "unknown_model",
-    "webhook_url_forbidden",
-    "idempotency_key_reused",
-    "rate_limited",
-    "quota_exceeded",
-    "internal_error",
-    "keys_unavailable",
-    "overloaded",
-    "storage_unavailable",
-]
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-_MAX_POINTER_PART = 128
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """The meaning of an error code, and a remedy for the reader."""
+    """The meaning of an error code, and a remedy for the reader.
 
-    code: ProblemCode
+    Attributes:
+        headers: sent with every response of this code.
+    """
+
+    code: ErrorCode
     status: int
     title: str
     meaning: str
     remedy: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 REGISTRY: Mapping[str, ProblemType] = {
@@ -97,6 +73,7 @@ REGISTRY: Mapping[str, ProblemType] = {
             "Missing or unknown API key",
             "The request carries no API key, or one that is unknown, expired or revoked.",
             "Send `Authorization: Bearer gl_…` or `X-API-Key: gl_…`; `gleaner keys create` makes a key.",
+            {"WWW-Authenticate": 'Bearer realm="gleaner"'},
         ),
         ProblemType(
             "forbidden",
@@ -167,6 +144,7 @@ REGISTRY: Mapping[str, ProblemType] = {
             "Request timeout",
             "The request body stalled or arrived too slowly.",
             "Repeat the request (with its Idempotency-Key) over a better connection, or as several jobs.",
+            {"Connection": "close"},  # the rest of the body stays unread, so the connection cannot be used again
         ),
         ProblemType(
             "idempotency_in_progress",
@@ -307,40 +285,21 @@ REGISTRY: Mapping[str, ProblemType] = {
             "storage_unavailable",
             503,
             "Storage unavailable",
-            "The job store is unreachable or read-only; the request may or may not have taken effect.",
+            "Redis is unreachable or read-only; the request may or may not have taken effect.",
             "Repeat the request after Retry-After, with the same Idempotency-Key.",
         ),
     )
 }
 
 
-class Problem(Exception):  # noqa: N818  # RFC 9457's own word
-    """An error response.
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error response; the fields as in `GatewayError`."""
 
-    Args:
-        code: a code of `REGISTRY`.
-        detail: the problem with this request; may name limits and fields, never quotes a text.
-        errors: (JSON Pointer or `query:name` or `header:Name`, message) of each violation.
-        headers: further response headers.
-    """
-
-    def __init__(
-        self,
-        code: ProblemCode,
-        detail: str,
-        errors: Sequence[tuple[str, str]] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(code)
-        self.code: ProblemCode = code
-        self.detail = detail
-        self.errors = tuple(errors)
-        self.headers = dict(headers or {})
-
-    @property
-    def status(self) -> int:
-        """HTTP status of the code."""
-        return REGISTRY[self.code].status
+    code: ErrorCode
+    detail: str
+    violations: Sequence[tuple[str, str]] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self, request_id: str) -> dict[str, Any]:
         """Return the problem as JSON, RFC 9457's members first."""
@@ -349,38 +308,76 @@ class Problem(Exception):  # noqa: N818  # RFC 9457's own word
             "type": f"/problems/{self.code}",
             "title": kind.title,
             "status": kind.status,
-            "detail": replace_surrogates(self.detail),
+            "detail": _replace_surrogates(self.detail),
             "code": self.code,
             "request_id": request_id,
         }
-        if self.errors:
+        if self.violations:
             body["errors"] = [
-                {"pointer": replace_surrogates(at), "detail": replace_surrogates(text)} for at, text in self.errors
+                {"pointer": _replace_surrogates(at), "detail": _replace_surrogates(text)}
+                for at, text in self.violations
             ]
         return body
 
     def to_response(self, request_id: str) -> Response:
         """Return the problem as an HTTP response."""
+        kind = REGISTRY[self.code]
         return Response(
             escape_line_breaks(json.dumps(self.to_dict(request_id), ensure_ascii=False).encode()),
-            status_code=self.status,
+            status_code=kind.status,
             media_type=MEDIA_TYPE,
-            headers=self.headers,
+            headers={**kind.headers, **self.headers},
         )
 
 
-def json_pointer(*parts: str | int) -> str:
-    """Return a JSON Pointer (RFC 6901); overlong parts are truncated for display."""
-    return "".join("/" + _escape_part(part) for part in parts)
+def to_problem(error: Exception) -> Problem:
+    """Convert an exception into a problem; re-raise exceptions that clients must not see."""
+    match error:
+        case GatewayError():
+            return Problem(error.code, error.detail, error.violations, _error_headers(error))
+        case LedgerUnavailableError():
+            log.warning("ledger.unavailable", extra={"reason": str(error)})
+            detail = "the ledger did not answer; try again later"
+            return Problem("storage_unavailable", detail, headers={"Retry-After": "2"})
+        case CodecError():
+            log.error("blob.unreadable", extra={"reason": str(error)})
+            return Problem("internal_error", "the stored data of this job cannot be read")
+        case RequestValidationError():
+            errors = [(_parameter_name(item), str(item["msg"]).removeprefix("Input ")) for item in error.errors()]
+            return Problem("validation_failed", "a parameter is not valid", errors)
+        case HTTPException():
+            return _framework_problem(error)
+    raise error
 
 
-def replace_surrogates(text: str) -> str:
+EXPECTED_ERRORS = (GatewayError, LedgerUnavailableError, CodecError, RequestValidationError, HTTPException)
+"""The exceptions that `to_problem` converts."""
+
+
+def _error_headers(error: GatewayError) -> dict[str, str]:
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, UnsupportedEncodingError):
+        headers["Accept-Encoding"] = ", ".join(error.supported)
+    return headers
+
+
+def _parameter_name(item: Mapping[str, Any]) -> str:
+    kind, *rest = item["loc"]
+    return ":".join(map(str, (kind, *rest[:1])))
+
+
+def _framework_problem(error: HTTPException) -> Problem:
+    """Convert a refusal of the framework: an unknown path or method; no other is expected."""
+    codes: dict[int, tuple[ErrorCode, str]] = {
+        404: ("not_found", "nothing is served at this path"),
+        405: ("method_not_allowed", "this path has no such method"),
+    }
+    code, detail = codes.get(error.status_code, ("internal_error", "the request could not be processed"))
+    return Problem(code, detail, headers=error.headers or {})
+
+
+def _replace_surrogates(text: str) -> str:
     """Replace lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()
-
-
-def _escape_part(part: str | int) -> str:
-    text = str(part)
-    if len(text) > _MAX_POINTER_PART:
-        text = text[:_MAX_POINTER_PART] + "…"
-    return text.replace("~", "~0").replace("/", "~1")
