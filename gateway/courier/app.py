@@ -14,10 +14,9 @@ from gateway.courier.dispatcher import Dispatcher, DispatchLimits
 from gateway.webhooks.dns import Resolve
 from gateway.webhooks.sender import make_sender
 from gateway.webhooks.settings import WebhookSettings
-from jobs import naming
+from jobs import ledger, naming
 from jobs.codec import make_codec
 from jobs.ledger import Ledger
-from jobs.ledger.stats import read_stats
 from jobs.observability import logs, tracing
 from jobs.observability.metrics import LedgerStatsCollector, UpkeepMetrics, WebhookMetrics, register_process_metrics
 from jobs.observability.probes import ProbeServer
@@ -85,7 +84,7 @@ def run(settings: CourierSettings, policy: DeliveryPolicy | None = None, resolve
         return upkeep.failure_reason() if consuming.is_set() else "not consuming yet"
 
     counting = Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-metrics"))
-    registry.register(LedgerStatsCollector(lambda: counting.run(read_stats(settings.models.served))))
+    registry.register(LedgerStatsCollector(lambda: counting.run(ledger.read_stats(settings.models.served))))
     probes = ProbeServer(settings.metrics_host, settings.metrics_port, registry, find_stall, find_unreadiness)
     probes.start()
     upkeep.start()

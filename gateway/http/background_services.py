@@ -10,7 +10,6 @@ from prometheus_client import CollectorRegistry
 from gateway.settings import GatewaySettings
 from jobs import ledger
 from jobs.ledger import Ledger, LedgerUnavailableError
-from jobs.ledger.stats import read_stats
 from jobs.observability.metrics import LedgerStatsCollector, UpkeepMetrics
 from jobs.observability.probes import Check, ProbeServer
 from jobs.redis.clients import connect
@@ -46,7 +45,7 @@ def run_background_services(
     counting = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-metrics"))
     registry.register(
         LedgerStatsCollector(
-            lambda: counting.run(read_stats(settings.models.served)), is_active=stand_by.is_ticking
+            lambda: counting.run(ledger.read_stats(settings.models.served)), is_active=stand_by.is_ticking
         )
     )
     probes = ProbeServer(

@@ -1,4 +1,4 @@
-"""Converts ledger records into API bodies: `Job` -> a `JobBody`'s JSON, `ModelView` -> `ModelBody`."""
+"""Converts ledger records into API bodies: `Job` -> a `JobBody`'s JSON, `ModelStats` -> `ModelBody`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import orjson
 from gateway.schemas.jobs import JobWebhook
 from gateway.schemas.models import ModelBody, ModelLimits, ShareBody
 from jobs.codec import Codec
-from jobs.ledger import ModelView, NewJob, associated_data
+from jobs.ledger import ModelStats, NewJob, associated_data
 from jobs.lines import escape_line_breaks
 from jobs.schema import Counts, Job, JobStatus, Usage
 
@@ -109,7 +109,7 @@ def results_url(job_id: str) -> str:
 
 
 def build_model_body(
-    name: str, model: ModelView, shares: Mapping[str, int], *, default: bool, max_labels: int
+    name: str, model: ModelStats, shares: Mapping[str, int], *, default: bool, max_labels: int
 ) -> ModelBody:
     """Return a model name as the API serves it; `model` runs the caller's jobs, `shares` is the name's split."""
     facts = model.facts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -14,8 +13,7 @@ from gateway.schemas.base import Body
 from gateway.services import ServicesDep
 from jobs import ledger
 from jobs.api_keys import Role
-from jobs.ledger import Backlog
-from jobs.ledger.stats import read_stats
+from jobs.ledger import ModelStats
 from jobs.schema import Priority
 
 router = APIRouter(prefix="/v1/queue", tags=["operations"])
@@ -73,29 +71,27 @@ async def get_queue(
     services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.ADMIN, cost=LIST_COST))]
 ) -> QueuePage:
     """Return the backlog of every model over all tenants, with its speed and ETA."""
-    served = services.settings.models.served
-    backlogs = await asyncio.gather(*(services.ledger.run(ledger.read_backlog(name)) for name in served))
-    stored = (await services.ledger.run(read_stats(()))).stored
+    stats = await services.ledger.run(ledger.read_stats(services.settings.models.served))
     return QueuePage(
-        data=[_build_body(backlog) for backlog in backlogs],
-        tenants=[TenantBody(tenant=tenant, stored_bytes=size) for tenant, size in stored],
+        data=[_build_body(model) for model in stats.models],
+        tenants=[TenantBody(tenant=tenant, stored_bytes=size) for tenant, size in stats.stored],
     )
 
 
-def _build_body(backlog: Backlog) -> BacklogBody:
-    rate = backlog.drain_rate
-    eta_s = 0.0 if not backlog.open_characters else backlog.open_characters / rate if rate else None
+def _build_body(model: ModelStats) -> BacklogBody:
+    rate = model.drain_rate
+    eta_s = 0.0 if not model.open_characters else model.open_characters / rate if rate else None
     return BacklogBody(
-        model=backlog.model,
-        workers=backlog.workers,
-        slots=backlog.slots,
-        reason=backlog.reason,
-        open_jobs=backlog.open_jobs,
-        open_shards=backlog.open_shards,
-        open_characters=backlog.open_characters,
+        model=model.name,
+        workers=model.workers,
+        slots=model.slots,
+        reason=model.reason,
+        open_jobs=model.open_jobs,
+        open_shards=model.open_shards,
+        open_characters=model.open_characters,
         characters_per_s=rate or None,
         eta_s=None if eta_s is None else round(eta_s, 1),
-        oldest_open_s=None if backlog.oldest_ms is None else max(0, backlog.oldest_ms) / 1000,
+        oldest_open_s=model.oldest_s,
         queues=[
             QueueBody(
                 priority=queue.priority,
@@ -103,6 +99,6 @@ def _build_body(backlog: Backlog) -> BacklogBody:
                 queued_jobs=queue.queued_jobs,
                 published_shards=queue.published_shards,
             )
-            for queue in backlog.queues
+            for queue in model.queues
         ],
     )

@@ -1,7 +1,7 @@
 """The ledger: the record of all jobs in Redis and the only source of truth.
 
-`commands` has its transitions as values, `maintenance` those of upkeep, `reading` the reads, `webhooks` those of
-deliveries; `store` runs them on Redis, `lua/` holds their scripts. No other package knows a Redis key.
+`commands` has its transitions as values, `maintenance` those of upkeep, `reading` and `stats` the reads, `webhooks`
+those of deliveries; `store` runs them on Redis, `lua/` holds their scripts. No other package knows a Redis key.
 """
 
 from jobs.ledger.commands import (
@@ -55,14 +55,13 @@ from jobs.ledger.reading import (
     find_document,
     list_jobs,
     parse_announced_page,
-    read_backlog,
     read_job,
     read_leftovers,
-    read_models,
     read_open_work,
     read_page,
     read_versions,
 )
+from jobs.ledger.stats import LedgerStats, ModelStats, QueueStats, read_models, read_stats
 from jobs.ledger.store import (
     BARRIER_KEY,
     AsyncLedger,
@@ -72,7 +71,6 @@ from jobs.ledger.store import (
 )
 from jobs.ledger.types import (
     LEASE_MS,
-    Backlog,
     Call,
     Claim,
     ClaimTerms,
@@ -89,11 +87,9 @@ from jobs.ledger.types import (
     Limits,
     Message,
     ModelFacts,
-    ModelView,
     NewJob,
     OpenWork,
     Page,
-    QueueBacklog,
     ShardResult,
     ShardReturn,
     StageTerms,
@@ -106,7 +102,6 @@ __all__ = [
     "GRACE_MS",
     "LEASE_MS",
     "AsyncLedger",
-    "Backlog",
     "Call",
     "CancelOutcome",
     "Claim",
@@ -127,17 +122,18 @@ __all__ = [
     "JobPosition",
     "LeaseAnswer",
     "Ledger",
+    "LedgerStats",
     "LedgerUnavailableError",
     "Leftovers",
     "Limits",
     "Message",
     "ModelFacts",
-    "ModelView",
+    "ModelStats",
     "NewJob",
     "OpenWork",
     "Page",
     "PurgeOutcome",
-    "QueueBacklog",
+    "QueueStats",
     "ReturnOutcome",
     "ShardResult",
     "ShardReturn",
@@ -165,13 +161,13 @@ __all__ = [
     "parse_announced_page",
     "ping_write",
     "purge_job",
-    "read_backlog",
     "read_job",
     "read_leftovers",
     "read_models",
     "read_open_work",
     "read_page",
     "read_queue_seq",
+    "read_stats",
     "read_versions",
     "reclaim_shard",
     "record_progress",

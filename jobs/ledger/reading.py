@@ -1,32 +1,26 @@
-"""Reads of the ledger: a job, its results, lists, one document, leftovers, cached results, the backlog."""
+"""Reads of the ledger: a job, its results, lists, one document, leftovers, cached results."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import fields
 from typing import Any
 
 import orjson
 
-from jobs import naming
 from jobs.ledger import parsing
 from jobs.ledger.types import (
-    Backlog,
     Call,
     FoundDocument,
     Gone,
     JobList,
     JobPosition,
     Leftovers,
-    ModelFacts,
-    ModelView,
     OpenWork,
     Page,
-    QueueBacklog,
     StoredAnswer,
     StoredShard,
 )
-from jobs.schema import Job, JobStatus, Priority
+from jobs.schema import Job, JobStatus
 
 
 def read_job(job: str) -> Call[Job | Gone | None]:
@@ -150,68 +144,9 @@ def find_cached_results(
     return Call("find_cached_results", (tenant, max_bytes, *cache_keys), parse)
 
 
-def read_backlog(model: str) -> Call[Backlog]:
-    """Read a model's open work, its drain rate and the state of its two queues."""
-    priorities = tuple(Priority)
-
-    def parse(reply: list[Any]) -> Backlog:
-        now, workers, slots, jobs, characters, shards = map(int, reply[:6])
-        oldest = parsing.to_text(reply[7])
-        queues = tuple(
-            QueueBacklog(priority, *map(int, row)) for priority, row in zip(priorities, reply[9:], strict=True)
-        )
-        return Backlog(
-            model=model,
-            workers=workers,
-            slots=slots,
-            open_jobs=jobs,
-            open_characters=characters,
-            open_shards=shards,
-            drain_rate=float(reply[6]),
-            oldest_ms=now - int(float(oldest)) if oldest else None,
-            reason=parsing.to_text(reply[8]) or None,
-            queues=queues,
-        )
-
-    return Call(
-        "read_backlog", (naming.model_slug(model), *(naming.queue_name(model, p) for p in priorities)), parse
-    )
-
-
 def read_versions(jobs: Sequence[str]) -> Call[tuple[int, ...]]:
     """Read each job's version; -1 if there is no such job."""
     return Call("read_versions", tuple(jobs), lambda reply: tuple(map(int, reply)))
-
-
-def read_models(model_names: Sequence[str]) -> Call[tuple[ModelView, ...]]:
-    """Read workers, revision, backlog and start-up error of each model."""
-
-    def parse(reply: list[Any]) -> tuple[ModelView, ...]:
-        return tuple(
-            ModelView(
-                name,
-                int(row[0]),
-                parsing.to_text(row[1]) or None,
-                parsing.to_text(row[2]) or None,
-                int(row[3]),
-                int(row[4]),
-                float(row[5]),
-                int(row[6]),
-                _facts(row[7], row[1]),
-            )
-            for name, row in zip(model_names, reply, strict=True)
-        )
-
-    return Call("read_models", tuple(map(naming.model_slug, model_names)), parse)
-
-
-def _facts(stored: bytes, revision: bytes) -> ModelFacts | None:
-    """Return a model's capabilities, if they were announced for its current revision."""
-    content = orjson.loads(stored) if stored else {}
-    if content.pop("revision", None) != parsing.to_text(revision):
-        return None
-    names_of = {field.name for field in fields(ModelFacts)}
-    return ModelFacts(**{name: value for name, value in content.items() if name in names_of})
 
 
 def read_open_work(tenant: str, key_id: str) -> Call[OpenWork]:

@@ -1,45 +1,67 @@
-"""Statistics of the ledger at one moment, for metrics and `gleaner top`."""
+"""Statistics of the ledger at one moment: the state of each model and its queues, and of Redis."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any
 
+import orjson
+
 from jobs import naming
 from jobs.ledger.parsing import to_text
-from jobs.ledger.types import Call
+from jobs.ledger.types import Call, ModelFacts
 from jobs.schema import Priority
 
 
 @dataclass(frozen=True, slots=True)
+class QueueStats:
+    """One queue of a model: open jobs, jobs that have not begun, and shards published but not claimed."""
+
+    priority: Priority
+    open_jobs: int
+    queued_jobs: int
+    published_shards: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStats:
-    """Open work and workers of one model.
+    """Workers and open work of one model.
 
     Attributes:
+        slots: shards that one worker holds at once, as its workers announce.
         drain_rate: characters per second that its workers finish; 0 if never measured.
-        oldest_s: age of its oldest open job; 0 if none is open.
-        trouble: its workers cannot start.
-        published: shards with a message in a queue or on its way to a claim.
+        oldest_s: age of its oldest open job; None if none is open.
+        reason: why its workers cannot start; None if they can.
+        facts: announced for its current revision; None if none were.
+        queues: one per priority; empty in the answer of `read_models`.
     """
 
-    model: str
-    shards: int
-    characters: int
-    jobs: int
-    drain_rate: float
-    oldest_s: float
+    name: str
     workers: int
-    trouble: bool
-    published: int
+    slots: int
+    revision: str | None
+    reason: str | None
+    open_jobs: int
+    open_shards: int
+    open_characters: int
+    drain_rate: float
+    oldest_s: float | None
+    facts: ModelFacts | None
+    queues: tuple[QueueStats, ...]
+
+    @property
+    def published_shards(self) -> int:
+        """Number of shards with a message in a queue or on its way to a claim."""
+        return sum(queue.published_shards for queue in self.queues)
 
     @property
     def backlog_s(self) -> float:
         """Duration of the backlog at the measured rate; the oldest job's age if no rate was measured."""
-        if not self.shards:
+        if not self.open_shards:
             return 0.0
-        return self.characters / self.drain_rate if self.drain_rate > 0 else self.oldest_s
+        return self.open_characters / self.drain_rate if self.drain_rate > 0 else self.oldest_s or 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +76,68 @@ class LedgerStats:
         stored: (tenant, stored bytes) of the 20 tenants that store most, largest first.
     """
 
-    now: int
+    models: tuple[ModelStats, ...]
     memory_used: int
     memory_max: int
     append_only: bool
     durable: bool
     upkeep_silent_s: float | None
-    models: tuple[ModelStats, ...]
-    stored: tuple[tuple[str, int], ...] = ()
+    stored: tuple[tuple[str, int], ...]
 
 
 def read_stats(models: Sequence[str]) -> Call[LedgerStats]:
-    """Read the statistics in one call, at a cost that does not grow with the queue."""
+    """Read all statistics in one call, at a cost that does not grow with the queue."""
 
     def parse(reply: list[Any]) -> LedgerStats:
-        now, used, limit, append_only, write, rewrite, tick = reply[:7]
-        durable = bool(append_only) and to_text(write) == "ok" and to_text(rewrite) == "ok"
-        stored = tuple((to_text(tenant), int(size)) for tenant, size in reply[7])
-        rows = zip(models, reply[8:], strict=True)
-        per_model = tuple(_parse_model(name, row, now) for name, row in rows)
-        silent_s = (now - tick) / 1000 if tick else None
-        return LedgerStats(now, used, limit, bool(append_only), durable, silent_s, per_model, stored)
+        now, (used, limit, append_only, write, rewrite, tick, stored) = reply[:2]
+        return LedgerStats(
+            models=_parse_models(models, reply),
+            memory_used=used,
+            memory_max=limit,
+            append_only=bool(append_only),
+            durable=bool(append_only) and to_text(write) == "ok" and to_text(rewrite) == "ok",
+            upkeep_silent_s=(now - tick) / 1000 if tick else None,
+            stored=tuple((to_text(tenant), int(size)) for tenant, size in stored),
+        )
 
-    args = (
-        (naming.model_slug(name), *(naming.queue_name(name, priority) for priority in Priority)) for name in models
+    names = [(naming.model_slug(model), *(naming.queue_name(model, p) for p in Priority)) for model in models]
+    return Call("read_stats", ("all", *chain.from_iterable(names)), parse)
+
+
+def read_models(models: Sequence[str]) -> Call[tuple[ModelStats, ...]]:
+    """Read the statistics of models alone, without their queues: a sixth of the cost of `read_stats`."""
+    return Call(
+        "read_stats", ("models", *map(naming.model_slug, models)), lambda reply: _parse_models(models, reply)
     )
-    return Call("read_stats", tuple(chain.from_iterable(args)), parse)
+
+
+def _parse_models(models: Sequence[str], reply: list[Any]) -> tuple[ModelStats, ...]:
+    rows = zip(models, reply[2:], strict=True)
+    return tuple(_parse_model(name, row, now=reply[0]) for name, row in rows)
 
 
 def _parse_model(name: str, row: list[Any], now: int) -> ModelStats:
-    shards, characters, jobs, rate, oldest, workers, trouble, published = row
-    age = max(0.0, (now - float(oldest)) / 1000) if float(oldest) else 0.0
-    return ModelStats(name, shards, characters, jobs, float(rate), age, workers, bool(trouble), published)
+    workers, oldest, shards, (jobs, characters, slots, rate, revision, reason, facts), *queues = row
+    return ModelStats(
+        name=name,
+        workers=workers,
+        slots=int(slots or 0),
+        revision=to_text(revision) or None,
+        reason=to_text(reason) or None,
+        open_jobs=int(jobs or 0),
+        open_shards=shards,
+        open_characters=int(characters or 0),
+        drain_rate=float(rate or 0),
+        oldest_s=max(0.0, (now - float(oldest)) / 1000) if oldest else None,
+        facts=_parse_facts(facts, revision),
+        queues=tuple(QueueStats(priority, *queue) for priority, queue in zip(Priority, queues, strict=False)),
+    )
+
+
+def _parse_facts(stored: bytes, revision: bytes) -> ModelFacts | None:
+    """Return a model's capabilities, if they were announced for its current revision."""
+    content = orjson.loads(stored) if stored else {}
+    if content.pop("revision", None) != to_text(revision):
+        return None
+    names = {field.name for field in fields(ModelFacts)}
+    return ModelFacts(**{name: value for name, value in content.items() if name in names})

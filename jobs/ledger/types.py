@@ -291,21 +291,6 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelView:
-    """A model's workers and backlog; `drain_rate` in characters per second, 0 if never measured."""
-
-    name: str
-    workers: int
-    revision: str | None
-    reason: str | None
-    open_jobs: int
-    open_characters: int
-    drain_rate: float
-    open_shards: int
-    facts: ModelFacts | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class DueWork:
     """Work that an upkeep tick has to do.
 
@@ -375,35 +360,3 @@ class Leftovers:
     next: int | None
     endpoint_id: str
     dropped: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class QueueBacklog:
-    """One queue of a model: open jobs, jobs that have not begun, and shards published but not claimed."""
-
-    priority: Priority
-    open_jobs: int
-    queued_jobs: int
-    published_shards: int
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """Open work of one model, in all its queues.
-
-    Attributes:
-        slots: shards that one worker holds at once, as its workers announce.
-        drain_rate: characters per second, 0 if never measured.
-        oldest_ms: age of the oldest open job.
-    """
-
-    model: str
-    workers: int
-    slots: int
-    open_jobs: int
-    open_characters: int
-    open_shards: int
-    drain_rate: float
-    oldest_ms: int | None
-    reason: str | None
-    queues: tuple[QueueBacklog, ...]

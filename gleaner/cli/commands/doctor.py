@@ -182,8 +182,7 @@ def _memory_finding(used: int, limit: int) -> Finding:
 
 def _check_queue(deployment: Deployment) -> Iterator[Finding]:
     from jobs import naming
-    from jobs.ledger import Ledger
-    from jobs.ledger.stats import read_stats
+    from jobs.ledger import Ledger, read_stats
     from jobs.queue import celery_queues
     from jobs.schema import Priority
 
@@ -200,20 +199,21 @@ def _check_queue(deployment: Deployment) -> Iterator[Finding]:
         yield Finding("warning", f"Redis memory by tenant: {sizes}", remedy)
     for model in seen.models:
         waiting = sum(
-            celery_queues.queue_length(broker, naming.queue_name(model.model, priority)) for priority in Priority
+            celery_queues.queue_length(broker, naming.queue_name(model.name, priority)) for priority in Priority
         )
-        state = f"{model.model}: {model.shards} open shards, {waiting} messages, {model.workers} workers"
-        if model.published - waiting > MAX_IN_FLIGHT * model.workers:
+        state = f"{model.name}: {model.open_shards} open shards, {waiting} messages, {model.workers} workers"
+        if model.published_shards - waiting > MAX_IN_FLIGHT * model.workers:
             yield Finding(
                 "warning",
-                f"{model.model}: {model.published} shards wait in the ledger, {waiting} messages in the broker",
+                f"{model.name}: {model.published_shards} shards wait in the ledger, "
+                f"{waiting} messages in the broker",
                 "upkeep publishes lost messages within a minute; if not, check that all processes use one broker",
             )
-        if model.trouble:
+        if model.reason:
             yield Finding("bad", f"{state}; they cannot load the model", "see the reason with `gleaner models`")
-        elif model.shards and not model.workers:
+        elif model.open_shards and not model.workers:
             yield Finding("bad", state, "start a worker, or check why KEDA does not")
-        elif waiting > 2 * model.shards + 100:
+        elif waiting > 2 * model.open_shards + 100:
             yield Finding("warning", f"{state}: more messages than work", "harmless; workers drop stale messages")
         else:
             yield Finding("good", state)

@@ -1,25 +1,39 @@
 #!lua flags=no-writes
--- read_stats(slug, queue, queue, ...): returns the current values for metrics. First the server's own values, and the
--- stored bytes of the MOST tenants that store most (operators create tenants, so there are few). Then for each model
--- (its slug and its two queues): open shards, characters, jobs, drain rate, creation time of its oldest open job,
--- live workers, whether they cannot start, and shards that are published but not claimed.
+-- read_stats('all', slug, queue, queue, ...) or read_stats('models', slug, ...): returns the time, the state of the
+-- server, and the state of each model and its two queues; 'models' leaves out server and queues, most of the cost.
+-- Server: used and maximum bytes, append-only file on, status of its last write and rewrite, time of the last upkeep
+-- tick, and the stored bytes of the MOST tenants that store most (operators create tenants, so there are few).
+-- Model: live workers, creation time of the oldest open job, open shards, fields of its record; for each queue its
+-- open jobs, jobs that have not begun, and shards published but not claimed.
 local MOST = 20
-local info = redis.call('INFO', 'memory') .. redis.call('INFO', 'persistence')
-local function said(name) return string.match(info, name .. ':([%w]+)') or '' end
-local out = {NOW, int(said('used_memory')), int(said('maxmemory')), int(said('aof_enabled')),
-  said('aof_last_write_status'), said('aof_last_bgrewrite_status'), int(redis.call('HGET', key('sys'), 'beat'))}
-local kept, tenants = {}, redis.call('SMEMBERS', key('tenants'))
-for i, tenant in ipairs(tenants) do
-  kept[i] = {tenant, int(redis.call('HGET', key('tenant:' .. tenant), 'stored'))}
+
+local function read_server()
+  local info = redis.call('INFO', 'memory') .. redis.call('INFO', 'persistence')
+  local function field(name) return string.match(info, name .. ':([%w]+)') or '' end
+  local stored, tenants = {}, redis.call('SMEMBERS', key('tenants'))
+  for i, tenant in ipairs(tenants) do
+    stored[i] = {tenant, int(redis.call('HGET', key('tenant:' .. tenant), 'stored'))}
+  end
+  table.sort(stored, function(a, b) return a[2] > b[2] end)
+  return {int(field('used_memory')), int(field('maxmemory')), int(field('aof_enabled')),
+    field('aof_last_write_status'), field('aof_last_bgrewrite_status'), int(redis.call('HGET', key('sys'), 'beat')),
+    {unpack(stored, 1, math.min(#stored, MOST))}}
 end
-table.sort(kept, function(a, b) return a[2] > b[2] end)
-out[#out + 1] = {unpack(kept, 1, math.min(#kept, MOST))}
-for i = 1, #ARGV, 3 do
+
+local function read_queue(queue)
+  return {int(redis.call('HGET', key('q:' .. queue), 'jobs')), redis.call('ZCARD', key('queued:' .. queue)),
+    redis.call('ZCARD', key('pub:' .. queue))}
+end
+
+local all = ARGV[1] == 'all'
+local out = {NOW, all and read_server() or {}}
+for i = 2, #ARGV, all and 3 or 1 do
   local slug = ARGV[i]
-  local m = redis.call('HMGET', key('model:' .. slug), 'open_chars', 'open_jobs', 'drain_rate', 'reason')
-  local oldest = redis.call('ZRANGE', key('opened:' .. slug), 0, 0, 'WITHSCORES')
-  out[#out + 1] = {redis.call('ZCARD', key('open:' .. slug)), int(m[1]), int(m[2]), m[3] or '0', oldest[2] or '0',
-    redis.call('ZCOUNT', key('workers:' .. slug), NOW, '+inf'), (m[4] or '') ~= '' and 1 or 0,
-    redis.call('ZCARD', key('pub:' .. ARGV[i + 1])) + redis.call('ZCARD', key('pub:' .. ARGV[i + 2]))}
+  local record = redis.call('HMGET', key('model:' .. slug), 'open_jobs', 'open_chars', 'slots', 'drain_rate', 'rev',
+    'reason', 'facts')
+  for n = 1, #record do record[n] = record[n] or '' end
+  out[#out + 1] = {redis.call('ZCOUNT', key('workers:' .. slug), NOW, '+inf'),
+    redis.call('ZRANGE', key('opened:' .. slug), 0, 0, 'WITHSCORES')[2] or '', redis.call('ZCARD', key('open:' .. slug)),
+    record, unpack(all and {read_queue(ARGV[i + 1]), read_queue(ARGV[i + 2])} or {})}
 end
 return out

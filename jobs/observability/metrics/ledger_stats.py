@@ -10,26 +10,26 @@ from prometheus_client.registry import Collector
 from jobs.ledger.stats import LedgerStats, ModelStats
 
 _MODEL_GAUGES: tuple[tuple[str, str, Callable[[ModelStats], float]], ...] = (
-    ("gleaner_open_shards", "Shards not finished: waiting, published or running.", lambda model: model.shards),
-    ("gleaner_open_jobs", "Jobs not finished.", lambda model: model.jobs),
+    ("gleaner_open_shards", "Shards not finished: waiting, published or running.", lambda model: model.open_shards),
+    ("gleaner_open_jobs", "Jobs not finished.", lambda model: model.open_jobs),
     (
         "gleaner_backlog_characters",
         "Characters of unfinished shards, counted once per pass that their labels need.",
-        lambda model: model.characters,
+        lambda model: model.open_characters,
     ),
     (
         "gleaner_backlog_seconds",
         "Duration of the backlog at the measured rate; the oldest job's age if no rate was measured.",
         lambda model: model.backlog_s,
     ),
-    ("gleaner_oldest_open_seconds", "Age of the oldest unfinished job.", lambda model: model.oldest_s),
+    ("gleaner_oldest_open_seconds", "Age of the oldest unfinished job.", lambda model: model.oldest_s or 0),
     (
         "gleaner_drain_characters_per_second",
         "Characters per second that workers finish.",
         lambda model: model.drain_rate,
     ),
     ("gleaner_live_workers", "Live workers as recorded in the ledger.", lambda model: model.workers),
-    ("gleaner_model_trouble", "1 while workers of the model cannot start.", lambda model: model.trouble),
+    ("gleaner_model_trouble", "1 while workers of the model cannot start.", lambda model: model.reason is not None),
 )
 
 
@@ -83,5 +83,5 @@ class LedgerStatsCollector(Collector):
         for name, help_, read_value in _MODEL_GAUGES:
             family = GaugeMetricFamily(name, help_, labels=["model"])
             for model in stats.models:
-                family.add_metric([model.model], float(read_value(model)))
+                family.add_metric([model.name], float(read_value(model)))
             yield family

@@ -12,7 +12,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from jobs import ledger
 from jobs.ledger import Call, Ledger, Message, webhooks
-from jobs.ledger.stats import read_stats
 from jobs.ledger.webhooks import DeliveryAttempt, Endpoint
 from jobs.schema import Job
 from tests.support.ledger import forget_memory, new_job
@@ -285,16 +284,6 @@ def test_a_cancelled_jobs_texts_go_and_its_documents_keep_their_names(store: Led
     assert isinstance(page.job, Job)
     assert left.dropped
     assert not any(b"text" in shard.blob for shard in page.shards)
-
-
-def test_the_twenty_tenants_that_keep_most_are_shown(store: Ledger, client: redis.Redis) -> None:
-    """The most first: metrics never have a label for everybody."""
-    for n in range(30):
-        tenant = f"tenant-{n:02}"
-        store.run(ledger.create_job(new_job(f"job_{n}", tenant=tenant, meta=b"m" * 100 * n)))
-    shown = store.run(read_stats(())).stored
-    assert [tenant for tenant, _ in shown] == [f"tenant-{n:02}" for n in range(29, 9, -1)]
-    assert dict(shown) == {tenant: size for tenant, size in stored(client).items() if tenant >= "tenant-10"}
 
 
 def test_an_endpoint_keeps_a_bounded_number_of_ended_deliveries(store: Ledger, client: redis.Redis) -> None:

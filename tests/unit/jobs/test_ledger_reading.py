@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from itertools import count
 
-import orjson
 import redis
 
-from jobs import ledger, naming
-from jobs.ledger import Backlog, FoundDocument, JobPosition, Ledger, Leftovers, ModelFacts, NewJob
+from jobs import ledger
+from jobs.ledger import FoundDocument, JobPosition, Ledger, Leftovers, NewJob
 from jobs.schema import Job, JobStatus
 from jobs.shards import decode_documents
-from tests.support.ledger import CODEC, MODEL, new_job
+from tests.support.ledger import CODEC, new_job
 from tests.support.processes.harness import wait_for
 
 
@@ -132,22 +130,6 @@ def _job(store: Ledger, name: str) -> Job:
     return result
 
 
-def test_facts_of_a_model_are_those_of_its_revision(store: Ledger, client: redis.Redis) -> None:
-    """An older worker announces none; its revision is then without facts, and unknown facts are left alone."""
-    facts = ModelFacts(384, 512, 12, 0.3)
-    store.run(ledger.announce_worker(MODEL, "w", 32, "rev", facts))
-    [view] = store.run(ledger.read_models([MODEL]))
-    assert view.facts == facts
-    stored = orjson.loads(client.hget(f"{{gleaner}}:model:{naming.model_slug(MODEL)}", "facts"))
-    client.hset(f"{{gleaner}}:model:{naming.model_slug(MODEL)}", "facts", orjson.dumps(stored | {"newer": 1}))
-    [view] = store.run(ledger.read_models([MODEL]))
-    assert view.facts == facts
-
-    client.hset(f"{{gleaner}}:model:{naming.model_slug(MODEL)}", "rev", "older")
-    [view] = store.run(ledger.read_models([MODEL]))
-    assert view.facts is None
-
-
 def test_leftovers_are_what_did_not_succeed(store: Ledger) -> None:
     """Payloads of failed and of cancelled documents; nothing of a shard that succeeded."""
     created = store.run(ledger.create_job(new_job("job_1", sizes=(1, 2, 2, 1))))
@@ -245,19 +227,3 @@ def test_versions_tell_what_changed(store: Ledger) -> None:
     store.run(ledger.cancel_job("job_2"))
 
     assert store.run(ledger.read_versions(["job_1", "job_2", "job_3"])) == (1, 2, -1)
-
-
-def test_the_backlog_of_a_model(store: Ledger) -> None:
-    """Jobs, characters and shards, in all and by queue."""
-    store.run(ledger.create_job(new_job("job_1", sizes=(1, 1, 1))))
-    store.run(ledger.announce_worker(MODEL, "w", 32, "rev"))
-    time.sleep(0.002)
-
-    result = store.run(ledger.read_backlog(MODEL))
-    assert isinstance(result, Backlog)
-    assert (result.open_jobs, result.open_shards, result.open_characters, result.workers) == (1, 3, 21, 1)
-    assert result.oldest_ms is not None
-    assert result.oldest_ms > 0
-    by_name = {queue.priority.value: queue for queue in result.queues}
-    assert (by_name["standard"].open_jobs, by_name["interactive"].open_jobs) == (1, 0)
-    assert (by_name["standard"].queued_jobs, by_name["standard"].published_shards) == (1, 2)
