@@ -20,12 +20,12 @@ import orjson
 
 from gateway.webhooks import payload, signing
 from gateway.webhooks.endpoints import EndpointDetails
-from gateway.webhooks.schedule import STANDARD, AttemptResult, Schedule, Verdict
+from gateway.webhooks.schedule import STANDARD, AttemptResult, Schedule
 from gateway.webhooks.sender import Sender
 from jobs.codec import Codec, CodecError
 from jobs.ledger import Call, Ledger, LedgerUnavailableError, associated_data, webhooks
 from jobs.ledger.outcomes import DeliveryOutcome
-from jobs.ledger.webhooks import DeliveryAttempt, DeliveryClaim
+from jobs.ledger.webhooks import AttemptVerdict, DeliveryAttempt, DeliveryClaim
 from jobs.observability.logs import bind_fields, log_failure
 from jobs.observability.metrics import WebhookMetrics
 from jobs.observability.tracing import Tracer
@@ -126,7 +126,9 @@ class DeliveryRunner:
             )
             return self._record_attempt(delivery, nonce, claim, attempt, verdict)
 
-    def _send_and_judge(self, delivery: str, claim: DeliveryClaim, trace: str) -> tuple[AttemptResult, Verdict]:
+    def _send_and_judge(
+        self, delivery: str, claim: DeliveryClaim, trace: str
+    ) -> tuple[AttemptResult, AttemptVerdict]:
         """Make the attempt and judge it; a bug of ours counts as a failure, so that no attempt repeats forever."""
         try:
             result = self._send_event(delivery, claim, trace)
@@ -151,12 +153,12 @@ class DeliveryRunner:
         return self._sender.post(claim.tenant, details.url, headers, body)
 
     def _record_attempt(
-        self, delivery: str, nonce: str, claim: DeliveryClaim, attempt: DeliveryAttempt, verdict: Verdict
+        self, delivery: str, nonce: str, claim: DeliveryClaim, attempt: DeliveryAttempt, verdict: AttemptVerdict
     ) -> str:
         call = webhooks.record_delivery(
             delivery,
             nonce,
-            webhooks.AttemptVerdict(verdict.outcome, delay_ms=verdict.delay_ms, disable=verdict.disable),
+            verdict,
             attempt,
             only_failures_ms=int(self._policy.only_failures_s * 1000),
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal
+
+from jobs.ledger.webhooks import AttemptVerdict
 
 DELAYS_S: tuple[float, ...] = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Seconds before the second, third, ... attempt; the first is made at once."""
@@ -39,15 +40,6 @@ class AttemptResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """The next step: `retry` after `delay_ms`; `disable` is the reason to disable the endpoint, or ""."""
-
-    outcome: Literal["delivered", "retry", "failed"]
-    delay_ms: int = 0
-    disable: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Schedule:
     """The retry schedule of a delivery.
 
@@ -59,7 +51,7 @@ class Schedule:
     delays_s: tuple[float, ...] = DELAYS_S
     jitter: float = 0.2
 
-    def judge_attempt(self, result: AttemptResult, attempts: int, chance: float, now: datetime) -> Verdict:
+    def judge_attempt(self, result: AttemptResult, attempts: int, chance: float, now: datetime) -> AttemptVerdict:
         """Return the next step after an attempt.
 
         Args:
@@ -70,15 +62,15 @@ class Schedule:
         """
         disable = _disable_reason(result)
         if result.accepted:
-            return Verdict("delivered", disable=disable)
+            return AttemptVerdict("delivered", disable=disable)
         if disable or result.directive == "abort-message" or attempts >= len(self.delays_s):
-            return Verdict("failed", disable=disable)
+            return AttemptVerdict("failed", disable=disable)
         base = self.delays_s[attempts]
         delay = base * (1 + self.jitter * (2 * chance - 1))
         retry_after_s = _parse_retry_after(result.retry_after, now)
         if retry_after_s is not None:
             delay = max(delay, min(retry_after_s, 2 * base))  # honoured, up to double
-        return Verdict("retry", round(delay * 1000))
+        return AttemptVerdict("retry", round(delay * 1000))
 
 
 def _disable_reason(result: AttemptResult) -> str:

@@ -24,9 +24,10 @@ from cryptography.x509.oid import NameOID
 from gateway.courier.attempts import DeliveryPolicy
 from gateway.webhooks.addresses import TargetPolicy
 from gateway.webhooks.allowed import parse_allowed
-from gateway.webhooks.schedule import AttemptResult, Schedule, Verdict
+from gateway.webhooks.schedule import AttemptResult, Schedule
 from gateway.webhooks.sender import MAX_BODY_BYTES, Sender, SenderOptions
 from jobs.ledger import webhooks
+from jobs.ledger.webhooks import AttemptVerdict
 from tests.support.api import Api, running_api
 from tests.support.delivering import hands
 from tests.support.ledger import CODEC
@@ -94,7 +95,9 @@ def test_an_answer_is_bounded_in_time_bytes_and_memory(receiver: Receiver, path:
 class _Broken(Schedule):
     """A schedule with a fault, for answers that the receiver chooses."""
 
-    def judge_attempt(self, answer: AttemptResult, tried: int, chance: float, now: datetime.datetime) -> Verdict:
+    def judge_attempt(
+        self, answer: AttemptResult, tried: int, chance: float, now: datetime.datetime
+    ) -> AttemptVerdict:
         """Break."""
         raise KeyError(answer.status)
 

@@ -7,7 +7,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from gateway.webhooks.schedule import DELAYS_S, STANDARD, AttemptResult, Verdict
+from gateway.webhooks.schedule import DELAYS_S, STANDARD, AttemptResult
+from jobs.ledger.webhooks import AttemptVerdict
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MIDDLE = 0.5  # no jitter
@@ -37,7 +38,7 @@ def test_a_failure_is_repeated_for_three_days(answer: AttemptResult) -> None:
         at.append(clock)
     hours = [round(moment.total_seconds() / 3600, 1) for moment in at]
     assert hours == [0, 0, 0.1, 0.6, 2.6, 7.6, 17.6, 31.6, 51.6, 75.6]
-    assert verdict == Verdict("failed")
+    assert verdict == AttemptVerdict("failed")
     assert sum(DELAYS_S) == clock.total_seconds()
 
 
@@ -77,27 +78,27 @@ def test_jitter_is_a_fifth(tried: int) -> None:
 def test_retry_after_is_honoured_up_to_double(status: int, retry_after: str, delay_s: float) -> None:
     """It may be seconds or a date; invalid values are ignored."""
     answer = AttemptResult(status, 10, error="http_error", retry_after=retry_after)
-    assert STANDARD.judge_attempt(answer, 1, MIDDLE, NOW) == Verdict("retry", round(delay_s * 1000))
+    assert STANDARD.judge_attempt(answer, 1, MIDDLE, NOW) == AttemptVerdict("retry", round(delay_s * 1000))
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_any_2xx_is_delivered(status: int) -> None:
     """Whatever the attempt's number."""
-    assert STANDARD.judge_attempt(AttemptResult(status, 10), 7, MIDDLE, NOW) == Verdict("delivered")
+    assert STANDARD.judge_attempt(AttemptResult(status, 10), 7, MIDDLE, NOW) == AttemptVerdict("delivered")
 
 
 def test_410_and_wishes_of_the_receiver() -> None:
     """410 or `webhook-delivery: disable` ends the endpoint, `abort-message` the delivery; a 2xx is one."""
-    assert STANDARD.judge_attempt(AttemptResult(410, 10, error="http_error"), 0, MIDDLE, NOW) == Verdict(
+    assert STANDARD.judge_attempt(AttemptResult(410, 10, error="http_error"), 0, MIDDLE, NOW) == AttemptVerdict(
         "failed", disable="gone"
     )
     wishes = AttemptResult(500, 10, error="http_error", directive="disable")
-    assert STANDARD.judge_attempt(wishes, 0, MIDDLE, NOW) == Verdict("failed", disable="asked")
-    assert STANDARD.judge_attempt(AttemptResult(200, 10, directive="disable"), 0, MIDDLE, NOW) == Verdict(
+    assert STANDARD.judge_attempt(wishes, 0, MIDDLE, NOW) == AttemptVerdict("failed", disable="asked")
+    assert STANDARD.judge_attempt(AttemptResult(200, 10, directive="disable"), 0, MIDDLE, NOW) == AttemptVerdict(
         "delivered", disable="asked"
     )
     abort = AttemptResult(500, 10, error="http_error", directive="abort-message")
-    assert STANDARD.judge_attempt(abort, 0, MIDDLE, NOW) == Verdict("failed")
+    assert STANDARD.judge_attempt(abort, 0, MIDDLE, NOW) == AttemptVerdict("failed")
     assert (
         STANDARD.judge_attempt(
             AttemptResult(500, 10, error="http_error", directive="dance"), 0, MIDDLE, NOW
