@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -16,15 +17,17 @@ from starlette.responses import Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from gateway.access.anonymous import AnonymousRate
-from gateway.access.rate_limits import Limiter
+from gateway.access.auth import Authenticator
+from gateway.access.rate_limits import Limiter, RateLimitError
 from gateway.access.sessions import Sessions
 from gateway.access.streams import Streams
 from gateway.http import docs_pages, openapi
-from gateway.http.direct import DirectRoutes
-from gateway.http.middleware import EdgeMiddleware, HttpsPolicy, get_request_id
+from gateway.http.middleware import EdgeMiddleware, HttpsPolicy, get_request_id, report_rate_limits
 from gateway.http.problems import EXPECTED_ERRORS, to_problem
 from gateway.http.readiness import Readiness
+from gateway.reading.job_reader import JobReader
 from gateway.reading.job_waiter import Versions, Waiter
+from gateway.reading.results import Results
 from gateway.reading.turns import Turns
 from gateway.routes import (
     console,
@@ -40,11 +43,17 @@ from gateway.routes import (
     session,
     webhooks,
 )
-from gateway.services import Services
+from gateway.routes.dependencies import Services
 from gateway.settings import GatewaySettings
 from gateway.store.circuit_breaker import GuardedLedger
 from gateway.store.durability import Barrier
+from gateway.submission.accept import Submissions
 from gateway.submission.body_memory import BodyMemory
+from gateway.submission.create import JobCreation
+from gateway.submission.idempotency import IdempotencyKeys
+from gateway.submission.retry import Retries
+from gateway.submission.staging import Stages
+from gateway.submission.stream import Uploads
 from gateway.tasks import cancel_task
 from gateway.webhooks.endpoints import Endpoints
 from gateway.webhooks.sender import make_sender
@@ -97,9 +106,15 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _run_services(settings, keys, metrics, anonymous) as services:
-            app.state.services = services
-            yield
+        if keys is None:
+            log.warning("auth.off", extra={"host": settings.host})
+        async with _connect(settings, metrics) as connections:
+            app.state.services = _build_services(settings, connections, keys, metrics, anonymous)
+            keys_task = asyncio.create_task(_watch_keys(keys, metrics), name="keys")
+            try:
+                yield
+            finally:
+                await cancel_task(keys_task)
 
     app = FastAPI(
         title="Gleaner",
@@ -131,7 +146,6 @@ def _add_middleware(
     app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics, anonymous: AnonymousRate
 ) -> None:
     """Add the middleware that every request passes before a route, innermost first."""
-    app.add_middleware(DirectRoutes, routers=(jobs.submitting, extract.router), problem=to_problem)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -151,12 +165,18 @@ def _add_middleware(
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[str(net) for net in settings.trusted_proxies])
 
 
+@dataclass(frozen=True, slots=True)
+class _Connections:
+    """The connected objects, which run as long as the app."""
+
+    ledger: GuardedLedger
+    waiter: Waiter
+    barrier: Barrier
+    publisher: QueuePublisher
+
+
 @asynccontextmanager
-async def _run_services(
-    settings: GatewaySettings, keys: KeyRing | None, metrics: GatewayMetrics, anonymous: AnonymousRate
-) -> AsyncIterator[Services]:
-    if settings.auth == "off":
-        log.warning("auth.off", extra={"host": settings.host})
+async def _connect(settings: GatewaySettings, metrics: GatewayMetrics) -> AsyncIterator[_Connections]:
     client = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway", watched=True)
     waiter_client = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-waiter")
     broker_client = connect_async(settings.broker_url, settings.store_timeout_s, "gleaner-gateway-broker")
@@ -164,45 +184,63 @@ async def _run_services(
     guarded = GuardedLedger(client, settings.store_timeout_s, metrics)
     waiter = Waiter(waiter_client, versions=_version_reader(guarded))
     barrier = Barrier(barrier_client, settings.durability)
+    publisher = QueuePublisher(broker_client, shared_server_databases(settings.redis_url, settings.broker_url))
     waiter.start()
     barrier.start()
-    pusher = QueuePublisher(broker_client, shared_server_databases(settings.redis_url, settings.broker_url))
-    pusher.start(client)
-    keys_task = asyncio.create_task(_watch_keys(keys, metrics), name="keys") if keys is not None else None
-    codec = make_codec(settings)
+    publisher.start(client)
     try:
-        yield Services(
-            settings=settings,
-            body_memory=BodyMemory(settings.body_memory_bytes or 2 * settings.max_body_bytes),
-            ledger=guarded,
-            barrier=barrier,
-            pusher=pusher,
-            codec=codec,
-            keys=keys,
-            limiter=Limiter(settings, guarded),
-            sessions=Sessions(guarded, settings),
-            streams=Streams(settings, metrics),
-            anonymous=anonymous,
-            readiness=Readiness(guarded),
-            waiter=waiter,
-            turns=Turns(),
-            endpoints=Endpoints(guarded, codec, make_sender(settings), settings.tenant_max_inline_webhooks),
-            metrics=metrics,
-            tracer=tracing.start_tracing(settings, "gateway"),
-        )
+        yield _Connections(guarded, waiter, barrier, publisher)
     finally:
-        if keys_task is not None:
-            await cancel_task(keys_task)
         await waiter.stop()
         await barrier.stop()
-        await pusher.stop()
+        await publisher.stop()
         for connection in (client, waiter_client, barrier_client, broker_client):
             await connection.aclose()
 
 
-async def _watch_keys(keys: KeyRing, metrics: GatewayMetrics) -> None:
+def _build_services(
+    settings: GatewaySettings,
+    connections: _Connections,
+    keys: KeyRing | None,
+    metrics: GatewayMetrics,
+    anonymous: AnonymousRate,
+) -> Services:
+    store, waiter, barrier = connections.ledger, connections.waiter, connections.barrier
+    codec, turns = make_codec(settings), Turns()
+    limiter, sessions = Limiter(settings, store, metrics), Sessions(store, settings)
+    authenticator = Authenticator(settings, keys, sessions, limiter, anonymous, metrics)
+    endpoints = Endpoints(store, codec, make_sender(settings), settings.tenant_max_inline_webhooks)
+    reader = JobReader(store, waiter, authenticator)
+    idempotency, stages = IdempotencyKeys(store, codec), Stages(settings, store, codec)
+    tracer = tracing.start_tracing(settings, "gateway")
+    creation = JobCreation(settings, store, idempotency, limiter, endpoints, connections.publisher, metrics, tracer)
+    body_memory = BodyMemory(settings.body_memory_bytes or 2 * settings.max_body_bytes)
+    uploads = Uploads(settings, authenticator, body_memory, idempotency, stages, creation)
+    return Services(
+        settings=settings,
+        ledger=store,
+        barrier=barrier,
+        codec=codec,
+        authenticator=authenticator,
+        sessions=sessions,
+        limiter=limiter,
+        streams=Streams(settings, metrics),
+        submissions=Submissions(
+            settings, authenticator, body_memory, codec, idempotency, creation, uploads, barrier
+        ),
+        retries=Retries(settings, reader, codec, turns, idempotency, stages, creation),
+        jobs=reader,
+        results=Results(reader, codec, turns, authenticator),
+        waiter=waiter,
+        endpoints=endpoints,
+        readiness=Readiness(store),
+        metrics=metrics,
+    )
+
+
+async def _watch_keys(keys: KeyRing | None, metrics: GatewayMetrics) -> None:
     """Read the keys file also without requests, so that the metrics show its age."""
-    while True:
+    while keys is not None:
         keys.refresh()
         metrics.keys_file_ok.set(1 if keys.readable else 0)
         metrics.keys_file_stale.set(keys.stale_s)
@@ -220,6 +258,8 @@ def _add_error_handlers(app: FastAPI) -> None:
     """Answer known errors with problem+json; `gateway.http.middleware` handles all others."""
 
     async def respond(request: Request, error: Exception) -> Response:
+        if isinstance(error, RateLimitError):
+            report_rate_limits(request.scope, error.statuses)
         return to_problem(error).to_response(get_request_id(request.scope))
 
     for kind in EXPECTED_ERRORS:

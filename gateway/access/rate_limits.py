@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
+from gateway.access.caller import Caller
 from gateway.errors import ErrorCode, GatewayError
 from gateway.settings import GatewaySettings
-from jobs.api_keys import KeyLimits, Role
 from jobs.ledger import AsyncLedger, LedgerUnavailableError
 from jobs.ledger.access import RateWindow, Take, take_rates
+from jobs.observability.metrics import GatewayMetrics
 
 Scope = Literal["key", "tenant", "address"]
 Measure = Literal["requests", "submits", "reads", "documents", "characters", "failures"]
@@ -73,10 +74,6 @@ class RateLimit:
         return Take(name, self.amount, self.window_s, cost)
 
 
-Charge = Sequence[tuple[RateLimit, int]]
-"""Costs counted against the limits of a request."""
-
-
 @dataclass(frozen=True, slots=True)
 class RateLimitStatus:
     """Remaining amount of a rate limit.
@@ -91,24 +88,35 @@ class RateLimitStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """The authenticated sender of a request.
+class Charge:
+    """The counted costs of a request or a job.
 
     Attributes:
-        limits: the key's limits where they differ from the defaults.
-        key_hash: SHA-256 of the key; "" with `GLEANER_AUTH=off`.
-        session: SHA-256 of the browser session used instead of the key; "" without one.
-        rate_limit_statuses: status of each limit that this request was counted against, by name; filled by
-            `Limiter`, for the response's headers.
+        costs: cost counted against each limit.
+        statuses: the limits' status after that.
     """
 
-    key_id: str
-    tenant: str
-    role: Role
-    limits: KeyLimits = field(default_factory=KeyLimits)
-    key_hash: str = field(default="", repr=False)
-    session: str = field(default="", repr=False)
-    rate_limit_statuses: dict[str, RateLimitStatus] = field(default_factory=dict, compare=False)
+    costs: Sequence[tuple[RateLimit, int]] = ()
+    statuses: Sequence[RateLimitStatus] = ()
+
+
+class RateLimitError(GatewayError):
+    """A request exceeds a rate limit.
+
+    Attributes:
+        statuses: status of the limits that were checked; the last one is exceeded.
+    """
+
+    def __init__(self, statuses: Sequence[RateLimitStatus], cost: int, retry_after_s: float) -> None:
+        self.statuses = statuses
+        status = statuses[-1]
+        limit = status.limit
+        remaining = f"your {limit.scope} has {status.remaining} of {limit.amount} {limit.measure} left"
+        if cost > limit.amount:
+            super().__init__(_CODES[limit.measure], f"{remaining}, and {cost} are more than the whole limit")
+        else:
+            detail = f"{remaining} in {_window_name(limit)}"
+            super().__init__(_CODES[limit.measure], detail, retry_after_s=retry_after_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +148,13 @@ class Limiter:
     Args:
         settings: the default limits.
         ledger: counts.
+        metrics: counts the refusals.
     """
 
-    def __init__(self, settings: GatewaySettings, ledger: AsyncLedger) -> None:
+    def __init__(self, settings: GatewaySettings, ledger: AsyncLedger, metrics: GatewayMetrics) -> None:
         self._settings = settings
         self._ledger = ledger
+        self._metrics = metrics
 
     def limits_of(self, caller: Caller, *measures: Measure) -> list[RateLimit]:
         """Return a caller's limits of these measures (default all), the key's before its tenant's."""
@@ -159,8 +169,8 @@ class Limiter:
                 limits.append(RateLimit(measure, "tenant", caller.tenant, tenant_amount))
         return limits
 
-    async def admit_request(self, caller: Caller, *, submits: bool, cost: int = 1) -> None:
-        """Count one request.
+    async def admit_request(self, caller: Caller, *, submits: bool, cost: int = 1) -> Sequence[RateLimitStatus]:
+        """Count one request; return the status of the limits that it was counted against.
 
         Args:
             caller: the sender.
@@ -168,26 +178,26 @@ class Limiter:
             cost: cost of a read for Redis, in reads of one job.
 
         Raises:
-            GatewayError: rate_limited.
+            RateLimitError: rate_limited.
             LedgerUnavailableError: Redis does not answer.
         """
         costs: dict[Measure, int] = {"requests": 1, "submits": 1} if submits else {"requests": 1, "reads": cost}
-        await self._count_costs(caller, costs)
+        return (await self._count_costs(caller, costs)).statuses
 
-    async def charge_job(self, caller: Caller, documents: int, characters: int) -> Charge:
-        """Count a job's documents and characters; pass the charge to `refund` if the job is not created.
+    async def charge_job(self, caller: Caller, documents: int, cost: int) -> Charge:
+        """Count a job's documents and cost (`jobs.cost`); pass the charge to `refund` if the job is not created.
 
         Raises:
-            GatewayError: quota_exceeded.
+            RateLimitError: quota_exceeded.
             LedgerUnavailableError: Redis does not answer.
         """
-        return await self._count_costs(caller, {"documents": documents, "characters": characters})
+        return await self._count_costs(caller, {"documents": documents, "characters": cost})
 
     async def refund(self, charge: Charge) -> None:
         """Undo a charge, if Redis answers."""
-        if charge:
+        if charge.costs:
             with contextlib.suppress(LedgerUnavailableError):
-                await self._ledger.run(take_rates([limit.count_command(-cost) for limit, cost in charge]))
+                await self._ledger.run(take_rates([limit.count_command(-cost) for limit, cost in charge.costs]))
 
     async def count_failed_attempt(self, address: str) -> None:
         """Count an attempt with a bad key from an address.
@@ -221,36 +231,29 @@ class Limiter:
         return [_status(limit, _parse_window(window)) for limit, window in zip(limits, counts.windows, strict=True)]
 
     async def _count_costs(self, caller: Caller, costs: Mapping[Measure, int]) -> Charge:
-        """Count all costs or none; on refusal the caller's statuses end with the exceeded limit."""
-        charge = [(limit, _cap_cost(limit, costs[limit.measure])) for limit in self.limits_of(caller, *costs)]
-        if not charge:
-            return charge
-        counts = await self._ledger.run(take_rates([limit.count_command(cost) for limit, cost in charge]))
+        """Count all costs or none.
+
+        Raises:
+            RateLimitError: a limit is exceeded.
+            LedgerUnavailableError: Redis does not answer.
+        """
+        charged = [(limit, _cap_cost(limit, costs[limit.measure])) for limit in self.limits_of(caller, *costs)]
+        if not charged:
+            return Charge()
+        counts = await self._ledger.run(take_rates([limit.count_command(cost) for limit, cost in charged]))
         windows = [_parse_window(window) for window in counts.windows]
-        last = len(charge) if counts.refused is None else counts.refused + 1
-        for (limit, _), window in list(zip(charge, windows, strict=True))[:last]:
-            caller.rate_limit_statuses[limit.name] = _status(limit, window)
+        statuses = [_status(limit, window) for (limit, _), window in zip(charged, windows, strict=True)]
         if counts.refused is None:
-            return charge
-        limit, cost = charge[counts.refused]
-        raise _refusal_error(caller.rate_limit_statuses[limit.name], windows[counts.refused], cost)
+            return Charge(charged, statuses)
+        limit, cost = charged[counts.refused]
+        self._metrics.limited.labels(limit.measure, limit.scope).inc()
+        retry_after_s = windows[counts.refused].retry_after(limit, cost)
+        raise RateLimitError(statuses[: counts.refused + 1], cost, retry_after_s)
 
 
 def _cap_cost(limit: RateLimit, cost: int) -> int:
     """Return the counted cost: a read that costs more than the whole limit uses all of it."""
     return min(cost, limit.amount) if limit.measure == "reads" else cost
-
-
-def _refusal_error(status: RateLimitStatus, window: SlidingWindow, cost: int) -> GatewayError:
-    limit = status.limit
-    remaining = f"your {limit.scope} has {status.remaining} of {limit.amount} {limit.measure} left"
-    if cost > limit.amount:
-        return GatewayError(_CODES[limit.measure], f"{remaining}, and {cost} are more than the whole limit")
-    return GatewayError(
-        _CODES[limit.measure],
-        f"{remaining} in {_window_name(limit)}",
-        retry_after_s=window.retry_after(limit, cost),
-    )
 
 
 def _parse_window(window: RateWindow) -> SlidingWindow:
@@ -269,18 +272,6 @@ def stored_quota_error(stored_bytes: int, max_bytes: int) -> GatewayError:
         "results you have read and endpoints you do not use, or set a shorter result_ttl_s"
     )
     return GatewayError("quota_exceeded", detail, retry_after_s=10)
-
-
-def format_headers(statuses: Collection[RateLimitStatus]) -> dict[str, str]:
-    """Return `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers) of these limits."""
-    if not statuses:
-        return {}
-    return {
-        "RateLimit-Policy": ", ".join(
-            f'"{s.limit.name}";q={s.limit.amount};w={s.limit.window_s}' for s in statuses
-        ),
-        "RateLimit": ", ".join(f'"{s.limit.name}";r={s.remaining};t={s.resets_s}' for s in statuses),
-    }
 
 
 def _status(limit: RateLimit, window: SlidingWindow) -> RateLimitStatus:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from gateway.access.rate_limits import Caller
+from gateway.access.caller import Caller
 from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
 from jobs.observability.metrics import GatewayMetrics

@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 from urllib.parse import quote
@@ -19,9 +19,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.access import rate_limits
 from gateway.access.anonymous import AnonymousRate
-from gateway.access.auth import RATE_LIMIT_STATUSES
+from gateway.access.rate_limits import RateLimitStatus
 from gateway.errors import GatewayError
 from gateway.http.problems import Problem, to_problem
 from jobs.observability.logs import bind_fields
@@ -32,6 +31,7 @@ log = logging.getLogger(__name__)
 RawHeader = tuple[bytes, bytes]
 
 REQUEST_ID = "gleaner.request_id"
+_RATE_LIMITS = "gleaner.rate_limits"
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _OTHER_ROUTE = "other"
@@ -127,8 +127,7 @@ class EdgeMiddleware:
     def _complete_headers(self, scope: Scope, headers: Iterable[RawHeader], request_id: str) -> list[RawHeader]:
         """Return a response's headers with ours; a route's own values stay, except for those set here only."""
         own_headers = {b"x-request-id": request_id.encode("latin-1")}
-        for name, value in rate_limits.format_headers(scope.get(RATE_LIMIT_STATUSES, {}).values()).items():
-            own_headers[name.lower().encode()] = value.encode("latin-1")
+        own_headers.update(_format_rate_limits(scope.get(_RATE_LIMITS, ())))
         if self._hsts and scope["scheme"] == "https":
             own_headers[b"strict-transport-security"] = self._hsts.encode()
         route_headers = [header for header in headers if header[0] not in own_headers]
@@ -182,6 +181,20 @@ class EdgeMiddleware:
 def get_request_id(scope: Scope) -> str:
     """Return the request's id."""
     return cast("str", scope.get(REQUEST_ID, ""))
+
+
+def report_rate_limits(scope: Scope, statuses: Sequence[RateLimitStatus]) -> None:
+    """Add the status of rate limits to the headers of the response that is about to begin."""
+    scope[_RATE_LIMITS] = (*scope.get(_RATE_LIMITS, ()), *statuses)
+
+
+def _format_rate_limits(statuses: Sequence[RateLimitStatus]) -> dict[bytes, bytes]:
+    """Return `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers) of these limits."""
+    if not statuses:
+        return {}
+    policies = (f'"{s.limit.name}";q={s.limit.amount};w={s.limit.window_s}' for s in statuses)
+    limits = (f'"{s.limit.name}";r={s.remaining};t={s.resets_s}' for s in statuses)
+    return {b"ratelimit-policy": ", ".join(policies).encode(), b"ratelimit": ", ".join(limits).encode()}
 
 
 def _choose_request_id(scope: Scope) -> str:

@@ -84,26 +84,24 @@ class _Subscription:
                 wakeup.set()
 
 
+@dataclass(frozen=True, slots=True)
 class CompletionWatch:
-    """Waits for the end of a job that this request creates.
+    """A job that this request creates and waits for.
 
     Attributes:
-        job_id: set once the job is registered; while it is None, the job must be subscribed to.
+        job_id: the id to create the job with.
+        channel: the channel to create the job with; "" while the waiter is not connected.
     """
 
-    def __init__(self, waiter: Waiter) -> None:
-        self._waiter = waiter
-        self.wakeup = asyncio.Event()
-        self.job_id: str | None = None
+    job_id: str
+    channel: str
+    wakeup: asyncio.Event
+    _subscription: _Subscription
 
     @property
     def inline_results(self) -> bytes:
         """Results published with the end of the job, for `ledger.parse_announced_page`; b"" if none."""
-        return b"" if self.job_id is None else self._waiter.get_inline_results(self.job_id)
-
-    def register(self, job_id: str) -> str:
-        """Return the channel name to create the job with; "" while the waiter is not connected."""
-        return self._waiter.watch_job(job_id, self)
+        return self._subscription.inline_results
 
 
 class Waiter:
@@ -153,26 +151,13 @@ class Waiter:
         await self._disconnect()
 
     @contextlib.asynccontextmanager
-    async def watch_completion(self) -> AsyncIterator[CompletionWatch]:
-        """Yield a watch to create a job with; unregister it at the end of the block."""
-        watch = CompletionWatch(self)
+    async def watch_completion(self, job_id: str) -> AsyncIterator[CompletionWatch]:
+        """Watch for the end of a job that is created in the block."""
+        wakeup, subscription = self._add_listener(job_id, only_end=True)
         try:
-            yield watch
+            yield CompletionWatch(job_id, self._name if self._receives_announcements else "", wakeup, subscription)
         finally:
-            if watch.job_id is not None:
-                await self._remove_listener(watch.job_id, watch.wakeup)
-
-    def watch_job(self, job_id: str, watch: CompletionWatch) -> str:
-        """Register a watch; return the process's channel name, or "" and do nothing while it is not subscribed."""
-        if not self._receives_announcements:
-            return ""
-        watch.job_id = job_id
-        self._channels.setdefault(job_channel(job_id), _Subscription(job_id)).listeners[watch.wakeup] = True
-        return self._name
-
-    def get_inline_results(self, job_id: str) -> bytes:
-        """Return the results published with the completion of a watched job; b"" if there were none."""
-        return self._channels[job_channel(job_id)].inline_results
+            await self._remove_listener(job_id, wakeup)
 
     async def wait_until(
         self, job_id: str, seconds: float, condition: Condition[T], watch: CompletionWatch | None = None
@@ -183,12 +168,12 @@ class Waiter:
             job_id: the value is read again when this job ends; its other changes are ignored.
             seconds: longest time to wait; 0 reads once.
             condition: reads and judges the value.
-            watch: the one that the job was registered with, if this request created it.
+            watch: the one that the job was created with, if this request created it.
         """
         end_at = _now() + seconds
         if seconds <= 0:
             return await condition.read()
-        if watch is not None and watch.job_id == job_id:
+        if watch is not None and watch.channel and watch.job_id == job_id:
             if not self._draining.is_set():
                 await _wait_and_check(watch.wakeup, min(seconds, _jitter(_MAX_SLEEP_S)), condition.check)
             return await self._read_until_met(watch.wakeup, end_at, condition)
@@ -219,20 +204,23 @@ class Waiter:
 
     @contextlib.asynccontextmanager
     async def _listening(self, job_id: str, *, only_end: bool = False) -> AsyncIterator[asyncio.Event]:
-        name = job_channel(job_id)
-        wakeup = asyncio.Event()
-        subscription = self._channels.setdefault(name, _Subscription(job_id))
-        subscription.listeners[wakeup] = only_end
+        wakeup, subscription = self._add_listener(job_id, only_end=only_end)
         try:
             if not subscription.subscribed:
                 subscription.subscribed = True
-                await self._send_command("subscribe", name)
+                await self._send_command("subscribe", job_channel(job_id))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SUBSCRIBE_TIMEOUT_S):
                     await subscription.confirmed.wait()
             yield wakeup
         finally:
             await self._remove_listener(job_id, wakeup)
+
+    def _add_listener(self, job_id: str, *, only_end: bool) -> tuple[asyncio.Event, _Subscription]:
+        wakeup = asyncio.Event()
+        subscription = self._channels.setdefault(job_channel(job_id), _Subscription(job_id))
+        subscription.listeners[wakeup] = only_end
+        return wakeup, subscription
 
     async def _remove_listener(self, job_id: str, wakeup: asyncio.Event) -> None:
         name = job_channel(job_id)

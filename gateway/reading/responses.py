@@ -1,71 +1,24 @@
-"""Responses with a job or its results, and the waits for a job's end."""
+"""Responses with a job or its results."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from functools import partial
 from typing import Any, TypeVar, cast
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from gateway.access.auth import Caller, recheck_caller
 from gateway.access.streams import ReleasingResponse
-from gateway.reading.job_access import get_owned_job, parse_announced_page
-from gateway.reading.job_waiter import CompletionWatch, Condition
-from gateway.reading.results import ResultsReader, get_first_page
+from gateway.reading.results import ResultsReader
 from gateway.reading.views import build_etag, decode_metadata, job_json, retry_after_s
 from gateway.schemas.jobs import JobWebhook
-from gateway.services import Services
-from jobs.ledger import Page
+from jobs.codec import Codec
 from jobs.schema import Job
 
 T = TypeVar("T")
-
-
-async def wait_for_end(request: Request, services: Services, caller: Caller, job_id: str, seconds: float) -> Job:
-    """Return the job when it ends, or its state after `seconds`.
-
-    Raises:
-        GatewayError: job_not_found or job_purged; or as `recheck_caller`.
-        ClientDisconnect: the client closed the connection.
-    """
-
-    async def read() -> Job:
-        return await get_owned_job(services, caller, job_id)
-
-    return await run_while_connected(
-        request,
-        services.waiter.wait_until(
-            job_id,
-            seconds,
-            Condition(read, lambda job: job.status.is_terminal, partial(recheck_caller, services, caller)),
-        ),
-    )
-
-
-async def wait_for_page(
-    request: Request, services: Services, caller: Caller, job_id: str, watch: CompletionWatch
-) -> Page:
-    """Wait for a job of /v1/extract; return it with its first results, from the completion message if possible."""
-
-    async def read() -> Page:
-        return parse_announced_page(caller, job_id, watch.inline_results) or await get_first_page(
-            services, caller, job_id
-        )
-
-    return await run_while_connected(
-        request,
-        services.waiter.wait_until(
-            job_id,
-            services.settings.extract_wait_s,
-            Condition(read, lambda page: page.job.status.is_terminal, partial(recheck_caller, services, caller)),
-            watch,
-        ),
-    )
 
 
 async def run_while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -131,14 +84,14 @@ async def stream_results(
 
 
 def job_response(
-    services: Services,
+    codec: Codec,
     job: Job,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
     webhook: JobWebhook | None = None,
 ) -> Response:
     """Return a job as a response with its ETag, and Retry-After until it has ended."""
-    body = job_json(job, decode_metadata(services.codec, job), webhook)
+    body = job_json(job, decode_metadata(codec, job), webhook)
     all_headers = {"ETag": build_etag(job), **(headers or {})}
     if not job.status.is_terminal:
         all_headers["Retry-After"] = str(retry_after_s(job))

@@ -13,23 +13,21 @@ from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 
-from gateway.access.auth import Caller, recheck_caller
+from gateway.access.auth import Authenticator
+from gateway.access.caller import Caller
 from gateway.errors import GatewayError
 from gateway.http.middleware import StreamAbortedError
 from gateway.reading.encoding import CHUNK_BYTES, Progress, ReadOptions, encode_shards, take_chunk
-from gateway.reading.job_access import get_owned_document, get_owned_page
+from gateway.reading.job_reader import JobReader
 from gateway.reading.job_waiter import CHECK_EVERY_S
 from gateway.reading.rows import encode_json
-from gateway.reading.turns import Turn
-from gateway.services import Services
+from gateway.reading.turns import Turn, Turns
 from jobs.codec import Codec, CodecError, Packed
 from jobs.ledger import FoundDocument, LedgerUnavailableError, Page, StoredShard
 from jobs.results import Cursor, open_shard, read_rows
 
 MAX_WHOLE_BYTES = 2 * CHUNK_BYTES
 """Largest response that is sent whole, with its Content-Length."""
-_FETCH_BYTES = 64 * 1024
-"""Bytes read from the ledger at once; a single larger shard comes whole."""
 _INLINE_FETCH_BYTES = 8 * 1024
 _INLINE_BYTES = 32 * 1024
 """Smaller shards, as stored and as decoded, are decoded in place: a thread would cost more than it saves."""
@@ -45,11 +43,61 @@ decoding time, or on a machine short of CPUs no reader would ever finish."""
 _MIN_TURN_FACTOR = 4
 
 
-class ResultsReader:
-    """Reads results from `options.start` on, as far as they are finished without a gap.
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Reads the results of callers' jobs.
 
-    Args:
-        page: the job's first shards if they were read already and `start` is the beginning.
+    Attributes:
+        turns: bounds the bytes that are decoded at once.
+    """
+
+    jobs: JobReader
+    codec: Codec
+    turns: Turns
+    authenticator: Authenticator
+
+    def open_reader(
+        self, caller: Caller, job_id: str, options: ReadOptions, page: Page | None = None
+    ) -> ResultsReader:
+        """Return a reader of the job's results.
+
+        Args:
+            caller: the job's owner.
+            job_id: any id.
+            options: the part that is read, and its format.
+            page: the job's first shards if they were read already and the part begins with them.
+        """
+        return ResultsReader(self, caller, job_id, options, page)
+
+    async def read_document(self, caller: Caller, job_id: str, doc_id: str) -> bytes | ResultsReader | None:
+        """Return a document's result as JSON, or a reader if it is large; None if the job has no such document.
+
+        Raises:
+            GatewayError: job_not_found or job_purged.
+            CodecError: the stored blob cannot be read.
+        """
+        size = 0
+        while True:
+            turn = await self.turns.acquire(caller.tenant, size)
+            try:
+                document = await self.jobs.find_document(caller, job_id, doc_id)
+                if document.shard is None:
+                    return None
+                packed = open_shard(job_id, document.shard, self.codec)
+                size = packed.size
+                if size > turn.size:
+                    continue  # acquire a turn that is large enough, holding no data meanwhile
+                lookup = _DocumentLookup(self.codec, document, document.shard, packed, doc_id)
+                row = lookup.read_result() if size <= _INLINE_BYTES else await asyncio.to_thread(lookup.read_result)
+            finally:
+                turn.release()
+            if isinstance(row, Cursor):
+                return self.open_reader(caller, job_id, ReadOptions(encode_json, row, limit=1))
+            return row
+
+
+class ResultsReader:
+    """Reads results from `options.start` on, as far as they are finished without a gap; see `Results.open_reader`.
 
     Attributes:
         done: everything was read.
@@ -58,14 +106,9 @@ class ResultsReader:
     """
 
     def __init__(
-        self,
-        services: Services,
-        caller: Caller,
-        job_id: str,
-        options: ReadOptions,
-        page: Page | None = None,
+        self, results: Results, caller: Caller, job_id: str, options: ReadOptions, page: Page | None = None
     ) -> None:
-        self._services = services
+        self._results = results
         self._caller = caller
         self._job_id = job_id
         self._options = options
@@ -135,7 +178,7 @@ class ResultsReader:
         now = monotonic()
         if now - self._checked_at >= CHECK_EVERY_S:
             self._checked_at = now
-            await recheck_caller(self._services, self._caller)
+            await self._results.authenticator.recheck_caller(self._caller)
 
     async def _read_chunk(self) -> bytes:
         """Return the next chunk; b"" at the end."""
@@ -162,7 +205,7 @@ class ResultsReader:
         return b""
 
     async def _begin_turn(self) -> Turn:
-        turns, tenant = self._services.turns, self._caller.tenant
+        turns, tenant = self._results.turns, self._caller.tenant
         turn = turns.try_acquire(tenant, self._progress.opened_bytes)
         if turn is None:
             self._page = None  # a waiting reader must hold no data
@@ -174,15 +217,14 @@ class ResultsReader:
         """Fetch the next shards; return False if there are none."""
         page, self._page = self._page, None
         if page is None:
-            first = self._progress.shard
-            page = await get_owned_page(self._services, self._caller, self._job_id, first, _FETCH_BYTES)
+            page = await self._results.jobs.get_page(self._caller, self._job_id, self._progress.shard)
         self.complete, self._total = page.job.status.is_terminal, page.total
         if not page.shards:
             self.done = True
             self._drop_decoded()
             return False
         self._inline = sum(len(stored.blob) for stored in page.shards) <= _INLINE_FETCH_BYTES
-        self._parts = encode_shards(self._job_id, page.shards, self._services.codec, self._options, self._progress)
+        self._parts = encode_shards(self._job_id, page.shards, self._results.codec, self._options, self._progress)
         return True
 
     async def _take_chunk(self, turn: Turn) -> tuple[bytes, bool]:
@@ -201,7 +243,7 @@ class ResultsReader:
             raise
 
     def _must_yield_turn(self) -> bool:
-        if not self._services.turns.has_waiting:
+        if not self._results.turns.has_waiting:
             return False
         if self._parts is None or self._sent_first_at is None:
             return self._parts is None
@@ -228,44 +270,6 @@ def _release_turn(turn: Turn, work: asyncio.Future[tuple[bytes, bool]]) -> None:
     if not work.cancelled():
         work.exception()  # retrieved, so that asyncio does not log it
     turn.release()
-
-
-async def get_first_page(services: Services, caller: Caller, job_id: str) -> Page:
-    """Return the job as it is now, with its first results.
-
-    Raises:
-        GatewayError: job_not_found or job_purged.
-    """
-    return await get_owned_page(services, caller, job_id, Cursor().shard, _FETCH_BYTES)
-
-
-async def read_document(
-    services: Services, caller: Caller, job_id: str, doc_id: str
-) -> bytes | ResultsReader | None:
-    """Return a document's result as JSON, or a reader if it is large; None if the job has no such document.
-
-    Raises:
-        GatewayError: job_not_found or job_purged.
-        CodecError: the stored blob cannot be read.
-    """
-    size = 0
-    while True:
-        turn = await services.turns.acquire(caller.tenant, size)
-        try:
-            document = await get_owned_document(services, caller, job_id, doc_id)
-            if document.shard is None:
-                return None
-            packed = open_shard(job_id, document.shard, services.codec)
-            size = packed.size
-            if size > turn.size:
-                continue  # acquire a turn that is large enough, holding no data meanwhile
-            lookup = _DocumentLookup(services.codec, document, document.shard, packed, doc_id)
-            row = lookup.read_result() if size <= _INLINE_BYTES else await asyncio.to_thread(lookup.read_result)
-        finally:
-            turn.release()
-        if isinstance(row, Cursor):
-            return ResultsReader(services, caller, job_id, ReadOptions(encode_json, row, limit=1))
-        return row
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,17 @@ import orjson
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
-from gateway.access.auth import Caller, recheck_caller
+from gateway.access.caller import Caller
 from gateway.access.streams import ReleasingResponse
 from gateway.errors import GatewayError
 from gateway.http import openapi
 from gateway.http.middleware import StreamAbortedError, get_request_id
 from gateway.http.problems import to_problem
-from gateway.reading.job_access import get_owned_job
 from gateway.reading.job_waiter import CHECK_EVERY_S
 from gateway.reading.views import decode_metadata, job_json
-from gateway.routes.jobs import JobId, Viewer
-from gateway.services import Services, ServicesDep
+from gateway.routes.dependencies import Services, ServicesDep, Viewer
+from gateway.routes.jobs import JobId
+from jobs.codec import Codec
 from jobs.ledger import LedgerUnavailableError
 from jobs.schema import Job
 
@@ -72,7 +72,7 @@ async def follow_job(
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(services.streams.hold_slot(caller))
-        job = await get_owned_job(services, caller, job_id)
+        job = await services.jobs.get_job(caller, job_id)
         seen = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
         if job.status.is_terminal and seen == job.version:
             return Response(status_code=204)
@@ -95,7 +95,7 @@ async def _stream_events(
 
     async def read() -> Job | None:
         try:
-            return await get_owned_job(services, caller, job_id)
+            return await services.jobs.get_job(caller, job_id)
         except LedgerUnavailableError:
             return None  # the stream survives an outage: a later read finds the change
         except GatewayError as error:
@@ -105,13 +105,13 @@ async def _stream_events(
     silent_since = time.monotonic()
     async for job in services.waiter.follow_job(job_id, read, CHECK_EVERY_S):
         try:
-            await recheck_caller(services, caller)
+            await services.authenticator.recheck_caller(caller)
         except GatewayError as error:
             yield b"event: error\ndata: %b\n\n" % orjson.dumps(to_problem(error).to_dict(request))
             return
         if job is not None and (job.version != seen or job.status.is_terminal):
             silent_since, seen = time.monotonic(), job.version
-            yield _encode_event(services, job)
+            yield _encode_event(services.codec, job)
             if job.status.is_terminal:
                 return
             await asyncio.sleep(MIN_INTERVAL_S)
@@ -120,7 +120,7 @@ async def _stream_events(
             yield b": waiting\n\n"
 
 
-def _encode_event(services: Services, job: Job) -> bytes:
+def _encode_event(codec: Codec, job: Job) -> bytes:
     name = b"terminal" if job.status.is_terminal else b"progress"
-    data = job_json(job, decode_metadata(services.codec, job))
+    data = job_json(job, decode_metadata(codec, job))
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (job.version, name, data)

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.access.auth import Caller, require
+from gateway.access.caller import Caller
 from gateway.http import openapi
+from gateway.http.middleware import report_rate_limits
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.job_waiter import CompletionWatch
-from gateway.reading.responses import job_response, results_response, wait_for_page
-from gateway.reading.results import ResultsReader
+from gateway.reading.responses import job_response, results_response, run_while_connected
 from gateway.reading.rows import encode_json
 from gateway.reading.views import decode_metadata, job_json
+from gateway.routes.dependencies import Services, ServicesDep, Submission
+from gateway.routes.direct import DirectRoute
 from gateway.schemas.jobs import JobBody
 from gateway.schemas.results import Extraction
-from gateway.services import Services, ServicesDep
-from gateway.submission.accept import accept_job, accepted_headers, accepted_response
-from jobs.api_keys import Role
+from gateway.submission.accept import accepted_headers, accepted_response
+from gateway.submission.create import new_job_id
 from jobs.ledger import LedgerUnavailableError
 
-router = APIRouter(prefix="/v1/extract", tags=["jobs"])
+router = APIRouter(prefix="/v1/extract", tags=["jobs"], route_class=DirectRoute)
 
 
 @router.post(
@@ -37,29 +36,29 @@ router = APIRouter(prefix="/v1/extract", tags=["jobs"])
     },
     openapi_extra={**openapi.JOB_REQUEST, "parameters": [openapi.IDEMPOTENCY_KEY]},
 )
-async def extract(
-    request: Request,
-    services: ServicesDep,
-    caller: Annotated[Caller, Depends(require(Role.SUBMITTER, submits=True))],
-) -> Response:
+async def extract(request: Request, services: ServicesDep, caller: Submission) -> Response:
     """Extract from at most 32 documents at interactive priority; the body is that of a job."""
-    async with services.waiter.watch_completion() as watch:
+    async with services.waiter.watch_completion(new_job_id()) as watch:
         return await _extract_and_wait(request, services, caller, watch)
 
 
 async def _extract_and_wait(
     request: Request, services: Services, caller: Caller, watch: CompletionWatch
 ) -> Response:
-    accepted = await accept_job(request, services, caller, watch=watch)
+    accepted = await services.submissions.accept_json(request, caller, watch)
+    report_rate_limits(request.scope, accepted.rate_limits)
     headers = accepted_headers(accepted)
     try:
-        page = await wait_for_page(request, services, caller, accepted.job_id, watch)
+        page = await run_while_connected(
+            request,
+            services.jobs.wait_for_page(caller, accepted.job_id, services.settings.extract_wait_s, watch),
+        )
         job = page.job
         if not job.status.is_terminal:
             await services.barrier.confirm_writes()
-            return job_response(services, job, 202, headers, accepted.webhook)
+            return job_response(services.codec, job, 202, headers, accepted.webhook)
         body = job_json(job, decode_metadata(services.codec, job), accepted.webhook)
-        reader = ResultsReader(services, caller, job.id, ReadOptions(encode_json, separator=b","), page)
+        reader = services.results.open_reader(caller, job.id, ReadOptions(encode_json, separator=b","), page)
         return await results_response(reader, b'{"job":%b,"results":[' % body, lambda _: b"]}", headers)
     except LedgerUnavailableError:
         await services.barrier.confirm_writes()

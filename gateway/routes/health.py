@@ -7,8 +7,8 @@ from typing import Literal
 from fastapi import APIRouter
 
 from gateway.http import openapi
+from gateway.routes.dependencies import ServicesDep
 from gateway.schemas.base import Body
-from gateway.services import ServicesDep
 
 router = APIRouter(tags=["health"])
 

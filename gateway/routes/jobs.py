@@ -6,26 +6,25 @@ from contextlib import ExitStack
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.responses import Response
 
-from gateway.access.auth import LIST_COST, Caller, require
+from gateway.access.caller import Caller
 from gateway.errors import GatewayError
 from gateway.http import openapi
+from gateway.http.middleware import report_rate_limits
 from gateway.reading import cursors
-from gateway.reading.job_access import get_owned_job
-from gateway.reading.responses import job_response, wait_for_end
+from gateway.reading.responses import job_response, run_while_connected
 from gateway.reading.views import build_etag, decode_metadata, job_json, to_epoch_ms
+from gateway.routes.dependencies import Lister, Services, ServicesDep, Submission, Submitter, Viewer
+from gateway.routes.direct import DirectRoute
 from gateway.schemas.jobs import JobBody, JobsPage
-from gateway.services import Services, ServicesDep
-from gateway.submission.accept import accept_job, accepted_headers, accepted_response
-from gateway.submission.create import AcceptedJob
+from gateway.submission.accept import accepted_headers, accepted_response
 from gateway.submission.headers import preferred_wait, read_idempotency_key, trace_context
 from gateway.submission.ndjson import OnBadLine
-from gateway.submission.retry import create_retry
+from gateway.submission.types import AcceptedJob, SubmissionContext
 from jobs import ledger
-from jobs.api_keys import Role
 from jobs.ledger import LedgerUnavailableError
 from jobs.schema import JobStatus
 
@@ -42,12 +41,9 @@ class JobsQuery(BaseModel):
     limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="Most jobs per page.")
 
 
-submitting = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+submitting = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=DirectRoute)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-Viewer = Annotated[Caller, Depends(require(Role.VIEWER))]
-Submitter = Annotated[Caller, Depends(require(Role.SUBMITTER))]
-Submission = Annotated[Caller, Depends(require(Role.SUBMITTER, submits=True))]
 JobId = Annotated[str, Path(description="A job's id.", examples=["job_01kb4t7w3vq9x2m5n8r6c1d0fz"])]
 
 
@@ -82,7 +78,8 @@ async def submit_job(
     `documents`, each further line is one document. With `Prefer: wait=n` the response comes when the job ends, or
     after n seconds.
     """
-    accepted = await accept_job(request, services, caller, on_bad_line=on_bad_line)
+    accepted = await services.submissions.accept_job(request, caller, on_bad_line)
+    report_rate_limits(request.scope, accepted.rate_limits)
     wait = preferred_wait(request, services.settings.max_wait_s)
     with ExitStack() as stack:
         try:
@@ -100,11 +97,11 @@ async def _wait_for_accepted(
 ) -> Response:
     headers = {"Preference-Applied": f"wait={wait}", **accepted_headers(accepted)}
     try:
-        job = await wait_for_end(request, services, caller, accepted.job_id, wait)
+        job = await run_while_connected(request, services.jobs.wait_for_end(caller, accepted.job_id, wait))
     except LedgerUnavailableError:
         return accepted_response(accepted, headers)  # the job is safe; only reading it failed
     status = 200 if job.status.is_terminal else 202
-    return job_response(services, job, status, headers, accepted.webhook)
+    return job_response(services.codec, job, status, headers, accepted.webhook)
 
 
 @router.get(
@@ -122,7 +119,7 @@ async def _wait_for_accepted(
 )
 async def list_jobs(
     services: ServicesDep,
-    caller: Annotated[Caller, Depends(require(Role.VIEWER, cost=LIST_COST))],
+    caller: Lister,
     query: Annotated[JobsQuery, Query()],
 ) -> Response:
     """List your tenant's jobs, newest first; a cursor stays valid while jobs come and go."""
@@ -168,14 +165,14 @@ async def get_job(
     ] = 0,
 ) -> Response:
     """Return the job's status, counts, progress and ETA; with `wait`, once it has ended."""
-    job = await get_owned_job(services, caller, job_id)
+    job = await services.jobs.get_job(caller, job_id)
     seconds = min(wait, services.settings.max_wait_s)
     if seconds and not job.status.is_terminal:
         with services.streams.hold_slot(caller):
-            job = await wait_for_end(request, services, caller, job_id, seconds)
+            job = await run_while_connected(request, services.jobs.wait_for_end(caller, job_id, seconds))
     if build_etag(job) in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers={"ETag": build_etag(job)})
-    return job_response(services, job)
+    return job_response(services.codec, job)
 
 
 @router.post(
@@ -191,12 +188,12 @@ async def get_job(
 )
 async def cancel_job(services: ServicesDep, caller: Submitter, job_id: JobId) -> Response:
     """Cancel the documents that have not begun; finished results are kept. A repetition changes nothing."""
-    await get_owned_job(services, caller, job_id)
+    await services.jobs.get_job(caller, job_id)
     if await services.ledger.run(ledger.cancel_job(job_id)) is ledger.CancelOutcome.CLOSED:
         services.metrics.jobs.labels("cancelled").inc()
     await services.barrier.confirm_writes()
-    job = await get_owned_job(services, caller, job_id)
-    return job_response(services, job, 200 if job.status.is_terminal else 202)
+    job = await services.jobs.get_job(caller, job_id)
+    return job_response(services.codec, job, 200 if job.status.is_terminal else 202)
 
 
 @router.post(
@@ -229,8 +226,9 @@ async def retry_job(request: Request, services: ServicesDep, caller: Submission,
     Documents keep their ids. A job can be retried once, and its texts move to the new job, which can be retried in
     turn. A cancelled job can be retried within the `retry_text_ttl_s` of GET /v1/limits.
     """
-    key = read_idempotency_key(request, b"")
-    accepted = await create_retry(services, caller, job_id, key, trace_context(request))
+    context = SubmissionContext(caller, read_idempotency_key(request, b""), trace_context(request))
+    accepted = await services.retries.create_retry(context, job_id)
+    report_rate_limits(request.scope, accepted.rate_limits)
     await services.barrier.confirm_writes()
     return accepted_response(accepted)
 
@@ -252,11 +250,11 @@ async def delete_job(services: ServicesDep, caller: Submitter, job_id: JobId) ->
     This deletes texts, results, metadata, the stored response of its Idempotency-Key, its inline webhook endpoint
     with its secret, and its deliveries. A pending delivery is still sent, without metadata.
     """
-    await get_owned_job(services, caller, job_id)
+    await services.jobs.get_job(caller, job_id)
     outcome = await services.ledger.run(ledger.purge_job(job_id))
     if outcome is ledger.PurgeOutcome.NOT_TERMINAL:
         raise GatewayError("job_not_terminal", "the job has not ended; cancel it first")
     if outcome is not ledger.PurgeOutcome.PURGED:
-        await get_owned_job(services, caller, job_id)  # raises if the job was deleted meanwhile
+        await services.jobs.get_job(caller, job_id)  # raises if the job was deleted meanwhile
     await services.barrier.confirm_writes()
     return Response(status_code=204)

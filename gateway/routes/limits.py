@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from pydantic import Field
 
-from gateway.access.auth import Caller, require
 from gateway.access.rate_limits import RateLimitStatus, max_stored_bytes
 from gateway.http import openapi
+from gateway.routes.dependencies import ServicesDep, Viewer
 from gateway.schemas.base import Body
-from gateway.services import ServicesDep
 from gateway.settings import GatewaySettings
 from gateway.submission.body import ENCODINGS
 from jobs import ledger
@@ -106,7 +105,7 @@ class LimitsBody(Body):
 
 
 @router.get("", operation_id="get_limits", summary="Your limits", responses=openapi.error_responses())
-async def get_limits(services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.VIEWER))]) -> LimitsBody:
+async def get_limits(services: ServicesDep, caller: Viewer) -> LimitsBody:
     """Return the limits of your key and tenant, and their remaining amounts."""
     settings = services.settings
     statuses = await services.limiter.read_statuses(caller)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from fastapi import APIRouter
 
-from fastapi import APIRouter, Depends
-
-from gateway.access.auth import Caller, require
 from gateway.http import openapi
 from gateway.reading.views import build_model_body
+from gateway.routes.dependencies import ServicesDep, Viewer
 from gateway.schemas.models import ModelsPage
-from gateway.services import ServicesDep
 from jobs import ledger
-from jobs.api_keys import Role
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -23,9 +19,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
     summary="List the models",
     responses={200: {"description": "The default model first."}, **openapi.error_responses()},
 )
-async def list_models(
-    services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.VIEWER))]
-) -> ModelsPage:
+async def list_models(services: ServicesDep, caller: Viewer) -> ModelsPage:
     """List the models, each with the workers of the model that would run your jobs; jobs wait if it has none."""
     models = services.settings.models
     views = {view.name: view for view in await services.ledger.run(ledger.read_models(models.served))}

@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from gateway.access.auth import LIST_COST, Caller, require
+from gateway.access.caller import Caller
 from gateway.http import openapi
+from gateway.routes.dependencies import LIST_COST, ServicesDep, require
 from gateway.schemas.base import Body
-from gateway.services import ServicesDep
 from jobs import ledger
 from jobs.api_keys import Role
 from jobs.ledger import ModelStats

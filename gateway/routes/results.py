@@ -12,18 +12,18 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from gateway.access.auth import LIST_COST, Caller, require
+from gateway.access.caller import Caller
 from gateway.access.streams import ReleasingResponse
 from gateway.errors import GatewayError
 from gateway.http import openapi
 from gateway.reading import cursors
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.responses import results_response, stream_results
-from gateway.reading.results import ResultsReader, read_document
+from gateway.reading.results import ResultsReader
 from gateway.reading.rows import CSV_HEADER, encode_csv_rows, encode_json, encode_ndjson_line
-from gateway.routes.jobs import JobId, Viewer
+from gateway.routes.dependencies import LIST_COST, ServicesDep, Viewer, require
+from gateway.routes.jobs import JobId
 from gateway.schemas.results import ResultBody, ResultsPage
-from gateway.services import ServicesDep
 from gateway.submission.ndjson import MEDIA_TYPE as NDJSON
 from jobs.api_keys import Role
 from jobs.cells import BOM
@@ -101,13 +101,13 @@ async def get_results(
     kind = choose_media_type(request.headers.get("accept", ""), JSON, NDJSON, CSV)
     if kind == JSON:
         page = ReadOptions(encode_json, start, query.limit or DEFAULT_LIMIT, statuses, separator=b",", paged=True)
-        reader = ResultsReader(services, caller, job_id, page)
+        reader = services.results.open_reader(caller, job_id, page)
         return await results_response(
             reader, b'{"data":[', _encode_page_end, slot=services.streams.hold_slot(caller)
         )
     encode = partial(encode_csv_rows, safe=query.csv is CsvCells.safe) if kind == CSV else encode_ndjson_line
     stream = ReadOptions(encode, start, query.limit or services.settings.max_ndjson_documents, statuses)
-    reader = ResultsReader(services, caller, job_id, stream)
+    reader = services.results.open_reader(caller, job_id, stream)
     head = (BOM if query.bom else b"") + CSV_HEADER if kind == CSV else b""
     with ExitStack() as stack:
         stack.enter_context(services.streams.hold_slot(caller))
@@ -137,7 +137,7 @@ async def get_document(
     doc_id: Annotated[str, Path(description="The document's id, or its index if it has none.", examples=["0"])],
 ) -> Response:
     """Return the result of one document by its submitted id."""
-    document = await read_document(services, caller, job_id, doc_id)
+    document = await services.results.read_document(caller, job_id, doc_id)
     if document is None:
         raise GatewayError("document_not_found", "the job has no document with this id")
     if isinstance(document, bytes):

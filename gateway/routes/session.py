@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.access.auth import Caller, key_in_headers, require
+from gateway.access.auth import key_in_headers
 from gateway.access.sessions import LEGACY_COOKIE
 from gateway.errors import GatewayError
 from gateway.http import openapi
-from gateway.services import ServicesDep
-from jobs.api_keys import Role
+from gateway.routes.dependencies import ServicesDep, Viewer
 
 router = APIRouter(prefix="/v1/session", tags=["health"])
 
@@ -25,9 +22,7 @@ router = APIRouter(prefix="/v1/session", tags=["health"])
     response_model=None,
     responses={204: {"description": "The cookie is set."}, **openapi.error_responses()},
 )
-async def create_session(
-    request: Request, services: ServicesDep, caller: Annotated[Caller, Depends(require(Role.VIEWER))]
-) -> Response:
+async def create_session(request: Request, services: ServicesDep, caller: Viewer) -> Response:
     """Begin a session with the key in this request's header; it ends with the key, at sign-out, or when it expires.
 
     The cookie holds a session token, not the key, and scripts cannot read it.
@@ -59,9 +54,7 @@ async def create_session(
         **openapi.error_responses(),
     },
 )
-async def delete_session(
-    request: Request, services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.VIEWER))]
-) -> Response:
+async def delete_session(request: Request, services: ServicesDep, _caller: Viewer) -> Response:
     """End the session of this browser's cookie; the key itself stays valid."""
     response, name = Response(status_code=204), services.sessions.cookie_name(request)
     if token := request.cookies.get(name):

@@ -9,19 +9,19 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import Response
 
-from gateway.access.auth import LIST_COST, Caller, require
+from gateway.access.caller import Caller
 from gateway.access.rate_limits import max_stored_bytes
 from gateway.errors import GatewayError
 from gateway.http import openapi
 from gateway.reading import cursors
 from gateway.reading.views import format_rfc3339
+from gateway.routes.dependencies import LIST_COST, Lister, Services, ServicesDep, Submitter, Viewer, require
 from gateway.schemas.base import json_schema
-from gateway.services import Services, ServicesDep
-from gateway.submission.headers import read_body
+from gateway.submission.body import read_body
 from gateway.submission.json_text import load_object
 from gateway.validation import ValidationErrors, collect_errors, make_validation_error
 from gateway.webhooks.endpoints import EndpointChanges, EndpointRequest
-from gateway.webhooks.request import MAX_DESCRIPTION, parse_events, parse_secret
+from gateway.webhooks.parsing import MAX_DESCRIPTION, parse_events, parse_secret
 from gateway.webhooks.views import (
     DeliveriesBody,
     DeliveryBody,
@@ -52,9 +52,6 @@ endpoints = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"])
 single = APIRouter(prefix="/v1/deliveries", tags=["webhooks"])
 ROUTERS = (endpoints, single)
 
-Viewer = Annotated[Caller, Depends(require(Role.VIEWER))]
-Lister = Annotated[Caller, Depends(require(Role.VIEWER, cost=LIST_COST))]
-Submitter = Annotated[Caller, Depends(require(Role.SUBMITTER))]
 Recoverer = Annotated[Caller, Depends(require(Role.SUBMITTER, cost=LIST_COST))]
 EndpointId = Annotated[str, Path(max_length=64, description="An endpoint's id.", examples=["ep_0af7651916cd43dd"])]
 DeliveryId = Annotated[str, Path(max_length=64, description="A delivery's id.", examples=["dlv_2fd4e1c67a2d28fc"])]

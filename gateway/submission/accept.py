@@ -4,87 +4,103 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from fastapi import Request
 from starlette.responses import Response
 
-from gateway.access.auth import Caller, recheck_caller
+from gateway.access.auth import Authenticator
+from gateway.access.caller import Caller
 from gateway.reading.job_waiter import CompletionWatch
 from gateway.reading.views import job_url
-from gateway.services import Services
-from gateway.submission.body_memory import LARGE_BYTES, Reservation
-from gateway.submission.create import AcceptedJob, SubmissionContext, create_job, new_job_id
-from gateway.submission.headers import body_limits, check_media_type, read_body, read_idempotency_key, trace_context
+from gateway.settings import GatewaySettings
+from gateway.store.durability import Barrier
+from gateway.submission.body import body_limits, read_body
+from gateway.submission.body_memory import LARGE_BYTES, BodyMemory, Reservation
+from gateway.submission.create import JobCreation, new_job_id
+from gateway.submission.headers import check_media_type, read_idempotency_key, trace_context
+from gateway.submission.idempotency import IdempotencyKeys
 from gateway.submission.ndjson import MEDIA_TYPE, OnBadLine
-from gateway.submission.packing import PackedDocuments, pack_documents
+from gateway.submission.packing import PackedDocuments, pack_documents, pack_job
 from gateway.submission.parsing import Submission, parse_submission
-from gateway.submission.stream import accept_upload
+from gateway.submission.stream import Uploads
+from gateway.submission.types import AcceptedJob, SubmissionContext
+from jobs.codec import Codec
 
 _INLINE_BYTES = 64 * 1024
 """Bodies up to this size are parsed and packed on the event loop; a thread would cost more than it saves."""
 
 
-async def accept_job(
-    request: Request,
-    services: Services,
-    caller: Caller,
-    *,
-    on_bad_line: OnBadLine = "reject",
-    watch: CompletionWatch | None = None,
-) -> AcceptedJob:
-    """Read, check and create the job of a request.
+@dataclass(frozen=True, slots=True)
+class Submissions:
+    """Accepts jobs, as JSON or as NDJSON."""
 
-    With `watch`, of POST /v1/extract: the request waits for the end of the job itself.
+    settings: GatewaySettings
+    authenticator: Authenticator
+    body_memory: BodyMemory
+    codec: Codec
+    keys: IdempotencyKeys
+    creation: JobCreation
+    uploads: Uploads
+    barrier: Barrier
 
-    Raises:
-        GatewayError: the request is not valid, or there is no capacity for it.
-        LedgerUnavailableError: the job may or may not exist.
-        ClientDisconnect: the client closed the connection before the body was read.
-    """
-    if watch is None and check_media_type(request, "application/json", MEDIA_TYPE) == MEDIA_TYPE:
-        accepted = await accept_upload(request, services, caller, on_bad_line)
-    else:
-        accepted = await _accept_json(request, services, caller, watch)
-    if watch is None:  # /v1/extract responds with results; if it falls back to a 202, it confirms then
-        await services.barrier.confirm_writes()
-    return accepted
+    async def accept_job(self, request: Request, caller: Caller, on_bad_line: OnBadLine) -> AcceptedJob:
+        """Read, check and create the job of a request, and confirm that it is stored.
 
-
-async def _accept_json(
-    request: Request, services: Services, caller: Caller, watch: CompletionWatch | None
-) -> AcceptedJob:
-    settings = services.settings
-    async with services.body_memory.reserve_for(caller.tenant) as reservation:
-        body = await read_body(request, body_limits(settings, settings.max_body_bytes), reservation)
-        await recheck_caller(services, caller)
-        if len(body) > LARGE_BYTES:
-            key = await asyncio.to_thread(read_idempotency_key, request, body)
+        Raises:
+            GatewayError: the request is not valid, or there is no capacity for it.
+            LedgerUnavailableError: the job may or may not exist.
+            ClientDisconnect: the client closed the connection before the body was read.
+        """
+        if check_media_type(request, "application/json", MEDIA_TYPE) == MEDIA_TYPE:
+            accepted = await self.uploads.accept_upload(request, caller, on_bad_line)
         else:
-            key = read_idempotency_key(request, body)
-        context = SubmissionContext(caller, key, trace_context(request), watch)
-        read = partial(_parse_and_pack, services, body, reservation, extract=watch is not None)
-        return await create_job(services, context, read)
+            accepted = await self.accept_json(request, caller)
+        await self.barrier.confirm_writes()
+        return accepted
 
+    async def accept_json(
+        self, request: Request, caller: Caller, watch: CompletionWatch | None = None
+    ) -> AcceptedJob:
+        """Read, check and create the job of a JSON request, which is not confirmed.
 
-async def _parse_and_pack(
-    services: Services, body: bytearray, reservation: Reservation, *, extract: bool
-) -> Submission[PackedDocuments]:
-    settings, size = services.settings, len(body)
+        With `watch`, of POST /v1/extract: the request waits for the end of the job itself.
 
-    def parse() -> Submission[PackedDocuments]:
-        pack = partial(pack_documents, services.codec, new_job_id())
+        Raises:
+            GatewayError, LedgerUnavailableError, ClientDisconnect: as `accept_job`.
+        """
+        async with self.body_memory.reserve_for(caller.tenant) as reservation:
+            body = await read_body(request, body_limits(self.settings, self.settings.max_body_bytes), reservation)
+            await self.authenticator.recheck_caller(caller)
+            if len(body) > LARGE_BYTES:
+                key = await asyncio.to_thread(read_idempotency_key, request, body)
+            else:
+                key = read_idempotency_key(request, body)
+            context = SubmissionContext(caller, key, trace_context(request), watch)
+            return await self.keys.create_once(context, partial(self._parse_and_create, body, reservation))
+
+    async def _parse_and_create(
+        self, body: bytearray, reservation: Reservation, context: SubmissionContext
+    ) -> AcceptedJob:
+        parse, size = partial(self._parse_and_pack, body, context.watch), len(body)
+        if size <= _INLINE_BYTES:
+            submission = parse()
+        elif size <= LARGE_BYTES:
+            submission = await asyncio.to_thread(parse)
+        else:
+            async with reservation.parsing_turn():
+                submission = await asyncio.to_thread(parse)
+        head = submission.head.resolve_model(self.settings.models, context.caller.tenant)
+        return await self.creation.create_job(context, head, pack_job(self.codec, head, submission.documents))
+
+    def _parse_and_pack(self, body: bytearray, watch: CompletionWatch | None) -> Submission[PackedDocuments]:
+        settings, extract = self.settings, watch is not None
+        pack = partial(pack_documents, self.codec, new_job_id() if watch is None else watch.job_id)
         max_documents = settings.extract_max_documents if extract else settings.max_documents
         submission = parse_submission(body, settings, pack, max_documents=max_documents, extract=extract)
         body.clear()  # the packed documents replace it in memory
         return submission
-
-    if size <= _INLINE_BYTES:
-        return parse()
-    if size <= LARGE_BYTES:
-        return await asyncio.to_thread(parse)
-    async with reservation.parsing_turn():
-        return await asyncio.to_thread(parse)
 
 
 def accepted_response(accepted: AcceptedJob, headers: Mapping[str, str] | None = None) -> Response:

@@ -19,6 +19,9 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from gateway.errors import GatewayError, UnsupportedEncodingError
+from gateway.settings import GatewaySettings
+from gateway.submission.body_memory import FREE_BYTES, Reservation
+from gateway.submission.headers import check_media_type
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -160,6 +163,47 @@ class BodyChunks:
             return remaining
         total = max(FREE_EXPANSION, self._limits.ratio * self._sent) - self.size
         return min(remaining, total, max(FREE_EXPANSION, self._limits.ratio * chunk))
+
+
+async def read_body(
+    request: Request, limits: BodyLimits | int, reservation: Reservation | None = None
+) -> bytearray:
+    """Read and decompress the body of a JSON request.
+
+    Args:
+        request: the unread request.
+        limits: the body's limits; a number limits its size.
+        reservation: memory for the body; None if the limit is small.
+
+    Raises:
+        GatewayError: unsupported_media_type, payload_too_large, bad_content_encoding, request_timeout or
+            overloaded.
+        ClientDisconnect: the client went away.
+    """
+    check_media_type(request, "application/json")
+    if isinstance(limits, int):
+        limits = BodyLimits(limits)
+    chunks = BodyChunks(request, limits)
+    body = bytearray()
+    reserved = FREE_BYTES
+    try:
+        if reservation is not None and FREE_BYTES < (declared := chunks.declared_size() or 0) <= limits.size:
+            reserved = declared
+            await reservation.resize(reserved)
+        async for chunk in chunks:
+            if reservation is not None and len(body) + len(chunk) > reserved:
+                reserved = min(limits.size, max(len(body) + len(chunk), 2 * reserved))
+                await reservation.resize(reserved)
+            body += chunk
+    except GatewayError:
+        await chunks.drain()
+        raise
+    return body
+
+
+def body_limits(settings: GatewaySettings, size: int) -> BodyLimits:
+    """Return the settings' limits for a body of at most `size` bytes."""
+    return BodyLimits(size, settings.max_compression_ratio, settings.body_idle_s)
 
 
 def _create_inflater(request: Request) -> _Inflater | None:

@@ -16,7 +16,7 @@ from gateway.settings import GatewaySettings
 from gateway.submission.documents import NOT_A_LABEL, DocumentLimits, DocumentReader, read_labels, read_options
 from gateway.submission.json_text import Items, Text, document_cost, load_job, too_many_documents
 from gateway.validation import ValidationErrors, collect_errors
-from gateway.webhooks.request import InlineWebhook, parse_webhook
+from gateway.webhooks.parsing import InlineWebhook, parse_webhook
 from jobs.routing import Models
 from jobs.schema import Document, Labels, Options, Priority
 

@@ -4,94 +4,97 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import orjson
 from pydantic import ValidationError
 
-from gateway.access.auth import Caller
+from gateway.access.caller import Caller
 from gateway.errors import GatewayError
-from gateway.reading.job_access import get_owned_job, get_owned_leftovers
+from gateway.reading.job_reader import JobReader
+from gateway.reading.turns import Turns
 from gateway.reading.views import decode_metadata
-from gateway.services import Services
-from gateway.submission.create import (
-    AcceptedJob,
-    RetrySource,
-    SubmissionContext,
-    claim_key,
-    create_once,
-    create_staged_job,
-    new_job_id,
-)
-from gateway.submission.headers import IdempotencyKey
+from gateway.settings import GatewaySettings
+from gateway.submission.create import JobCreation
+from gateway.submission.idempotency import IdempotencyKeys
 from gateway.submission.parsing import Head
-from gateway.submission.staging import Staging, open_stage
+from gateway.submission.staging import Stages, Staging
+from gateway.submission.types import AcceptedJob, RetrySource, SubmissionContext
 from jobs.codec import Codec, Packed
 from jobs.ledger import associated_data
 from jobs.schema import Document, Job, Options
 from jobs.shards import decode_documents
 
 
-async def create_retry(
-    services: Services, caller: Caller, job_id: str, key: IdempotencyKey | None, trace: str
-) -> AcceptedJob:
-    """Create a job with an ended job's failed, cancelled and expired documents; their texts move to it.
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """Creates jobs from ended ones.
 
-    Raises:
-        GatewayError: job_not_found, job_purged, job_not_terminal, nothing_to_retry, already_retried, texts_dropped,
-            or as a submission.
-        LedgerUnavailableError: the new job may or may not exist.
+    Attributes:
+        turns: bounds the bytes of documents that are decoded at once.
     """
-    context = SubmissionContext(caller, key, trace)
-    return await create_once(services, context, partial(_stage_and_create, services, job_id))
 
+    settings: GatewaySettings
+    jobs: JobReader
+    codec: Codec
+    turns: Turns
+    keys: IdempotencyKeys
+    stages: Stages
+    creation: JobCreation
 
-async def _stage_and_create(services: Services, job_id: str, context: SubmissionContext) -> AcceptedJob:
-    caller, key = context.caller, context.key
-    job = await get_owned_job(services, caller, job_id)
-    if not job.status.is_terminal:
-        raise GatewayError("job_not_terminal", "the job has not ended; cancel it first")
-    if job.counts.succeeded == job.counts.total:
-        raise GatewayError("nothing_to_retry", "every document of the job succeeded")
-    if job.retried_by is not None:
-        raise GatewayError("already_retried", f"this job was retried as {job.retried_by}")
-    if job.model not in services.settings.models.served:
-        available = ", ".join(services.settings.models.served)
-        raise GatewayError("unknown_model", f"the models of this service are {available}")
-    head = _decode_head(services.codec, job)
-    renewals = () if key is None else (claim_key(caller.tenant, key),)
-    async with open_stage(services, caller, new_job_id(), *renewals) as staging:
-        staging.set_labels(head.labels)
-        endpoint_id = await _stage_leftovers(services, caller, job_id, staging)
-        context = replace(context, retry_of=RetrySource(job_id, endpoint_id))
-        return await create_staged_job(services, context, head, staging)
+    async def create_retry(self, context: SubmissionContext, job_id: str) -> AcceptedJob:
+        """Create a job with an ended job's failed, cancelled and expired documents; their texts move to it.
 
+        Raises:
+            GatewayError: job_not_found, job_purged, job_not_terminal, nothing_to_retry, already_retried,
+                texts_dropped, or as a submission.
+            LedgerUnavailableError: the new job may or may not exist.
+        """
+        return await self.keys.create_once(context, partial(self._stage_and_create, job_id))
 
-async def _stage_leftovers(services: Services, caller: Caller, job_id: str, staging: Staging) -> str:
-    """Stage the documents that did not succeed; return the id of the job's webhook endpoint, or ""."""
-    shard: int | None = 0
-    endpoint_id = ""
-    while shard is not None:
-        page = await get_owned_leftovers(services, caller, job_id, shard)
-        if page.dropped:
-            raise GatewayError(
-                "texts_dropped",
-                "the texts of this cancelled job are no longer stored (see retry_text_ttl_s of GET /v1/limits)",
-            )
-        for number, blob in page.blobs:
-            packed = services.codec.unseal(blob, associated_data("in", job_id, number))
-            turn = await services.turns.acquire(caller.tenant, packed.size)
-            try:
-                documents = await asyncio.to_thread(_unpack_documents, services.codec, packed)
-                await staging.add_documents(
-                    [replace(document, index=staging.documents + n) for n, document in enumerate(documents)]
+    async def _stage_and_create(self, job_id: str, context: SubmissionContext) -> AcceptedJob:
+        job = await self.jobs.get_job(context.caller, job_id)
+        if not job.status.is_terminal:
+            raise GatewayError("job_not_terminal", "the job has not ended; cancel it first")
+        if job.counts.succeeded == job.counts.total:
+            raise GatewayError("nothing_to_retry", "every document of the job succeeded")
+        if job.retried_by is not None:
+            raise GatewayError("already_retried", f"this job was retried as {job.retried_by}")
+        if job.model not in self.settings.models.served:
+            available = ", ".join(self.settings.models.served)
+            raise GatewayError("unknown_model", f"the models of this service are {available}")
+        head = _decode_head(self.codec, job)
+        async with self.stages.open_stage(context) as staging:
+            staging.set_labels(head.labels)
+            endpoint_id = await self._stage_leftovers(context.caller, job_id, staging)
+            context = replace(context, retry_of=RetrySource(job_id, endpoint_id))
+            return await self.creation.create_job(context, head, staging.pack_job(head))
+
+    async def _stage_leftovers(self, caller: Caller, job_id: str, staging: Staging) -> str:
+        """Stage the documents that did not succeed; return the id of the job's webhook endpoint, or ""."""
+        shard: int | None = 0
+        endpoint_id = ""
+        while shard is not None:
+            page = await self.jobs.get_leftovers(caller, job_id, shard)
+            if page.dropped:
+                raise GatewayError(
+                    "texts_dropped",
+                    "the texts of this cancelled job are no longer stored (see retry_text_ttl_s of GET /v1/limits)",
                 )
-            finally:
-                turn.release()
-        shard, endpoint_id = page.next, page.endpoint_id
-    await staging.finish()
-    return endpoint_id
+            for number, blob in page.blobs:
+                packed = self.codec.unseal(blob, associated_data("in", job_id, number))
+                turn = await self.turns.acquire(caller.tenant, packed.size)
+                try:
+                    documents = await asyncio.to_thread(_unpack_documents, self.codec, packed)
+                    await staging.add_documents(
+                        [replace(document, index=staging.documents + n) for n, document in enumerate(documents)]
+                    )
+                finally:
+                    turn.release()
+            shard, endpoint_id = page.next, page.endpoint_id
+        await staging.finish()
+        return endpoint_id
 
 
 def _unpack_documents(codec: Codec, packed: Packed) -> Sequence[Document]:

@@ -10,15 +10,21 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
-from gateway.access.rate_limits import Caller, max_stored_bytes, stored_quota_error
+from gateway.access.rate_limits import max_stored_bytes, stored_quota_error
 from gateway.errors import GatewayError
-from gateway.services import Services
-from gateway.submission.packing import count_characters, explicit_ids, pack_shard
+from gateway.settings import GatewaySettings
+from gateway.submission.create import new_job_id
+from gateway.submission.idempotency import claim_key
+from gateway.submission.packing import PackedJob, count_characters, explicit_ids, pack_head, pack_shard
+from gateway.submission.parsing import Head
+from gateway.submission.types import SubmissionContext
 from gateway.tasks import cancel_task
 from jobs import ledger
+from jobs.codec import Codec
 from jobs.cost import Costs
-from jobs.ledger import LedgerUnavailableError
+from jobs.ledger import AsyncLedger, LedgerUnavailableError
 from jobs.schema import Document, Labels
 from jobs.shards import cut_shards, wire_version
 
@@ -26,6 +32,29 @@ KEEP_EVERY_S = 5.0
 """Interval at which a stage and the claim of the Idempotency-Key are renewed (seconds)."""
 _BATCH_BYTES = 1 << 20
 _BATCH_SHARDS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Opens stages for jobs that are still arriving."""
+
+    settings: GatewaySettings
+    ledger: AsyncLedger
+    codec: Codec
+
+    @asynccontextmanager
+    async def open_stage(self, context: SubmissionContext) -> AsyncIterator[Staging]:
+        """Open a stage; renew it and the Idempotency-Key during the block; drop it if the block fails."""
+        staging = Staging(self, context)
+        renewing = asyncio.create_task(staging.renew_periodically(), name="stage")
+        try:
+            yield staging
+        except BaseException:
+            await cancel_task(renewing)
+            await staging.drop()
+            raise
+        finally:
+            await cancel_task(renewing)
 
 
 class Staging:
@@ -39,15 +68,15 @@ class Staging:
         version: the wire version that a worker must support to run them.
     """
 
-    def __init__(self, services: Services, caller: Caller, job_id: str) -> None:
-        self.job_id = job_id
-        self._caller = caller
-        self._deadline = time.monotonic() + services.settings.max_upload_s
+    def __init__(self, stages: Stages, context: SubmissionContext) -> None:
+        self.job_id = new_job_id()
+        self._context = context
+        self._deadline = time.monotonic() + stages.settings.max_upload_s
         self.sizes: list[tuple[int, int]] = []
         self.size = self.documents = self.characters = 0
         self._costs = Costs({})
         self.version = 1
-        self._services = services
+        self._stages = stages
         self._incomplete: list[Document] = []
         self._blobs: list[bytes] = []
         self._ids: list[tuple[str, int]] = []
@@ -64,7 +93,7 @@ class Staging:
             LedgerUnavailableError: Redis does not answer.
         """
         if time.monotonic() > self._deadline:
-            limit_s = self._services.settings.max_upload_s
+            limit_s = self._stages.settings.max_upload_s
             detail = f"the upload took longer than {limit_s} s; split it into several jobs"
             raise GatewayError("request_timeout", detail)
         if not documents:
@@ -87,27 +116,39 @@ class Staging:
             self._incomplete = []
         await self._flush()
 
-    async def renew(self) -> None:
-        """Renew the stage, so that it does not expire.
+    def pack_job(self, head: Head) -> PackedJob:
+        """Return the staged documents as a job with this head."""
+        return PackedJob(
+            self.job_id,
+            *pack_head(self._stages.codec, self.job_id, head),
+            self.sizes,
+            max(self.version, wire_version((), head.options)),
+            self.characters,
+            staged_bytes=self.size,
+        )
 
-        Raises:
-            LedgerUnavailableError: Redis does not answer.
-        """
-        await self._services.ledger.run(ledger.stage_shards(self.job_id, len(self.sizes), ()))
+    async def renew_periodically(self) -> None:
+        """Renew the stage and the claimed Idempotency-Key, so that they do not expire, until cancelled."""
+        key = self._context.key
+        while True:
+            await asyncio.sleep(KEEP_EVERY_S)
+            with contextlib.suppress(LedgerUnavailableError):
+                if self.sizes:
+                    await self._stages.ledger.run(ledger.stage_shards(self.job_id, len(self.sizes), ()))
+                if key is not None:
+                    await self._stages.ledger.run(claim_key(self._context.caller.tenant, key))
 
     async def drop(self) -> None:
         """Remove the stage, unless it has become a job; without Redis it expires."""
         with contextlib.suppress(LedgerUnavailableError):
-            await self._services.ledger.run(ledger.drop_stage(self.job_id, now=True))
+            await self._stages.ledger.run(ledger.drop_stage(self.job_id, now=True))
 
     async def _pack(self, shards: Sequence[Sequence[Document]]) -> None:
         for shard in shards:
             number = len(self.sizes)
             self.sizes.append((len(shard), sum(map(self._costs.document_cost, shard))))
             self.characters += count_characters(shard)
-            self._blobs.append(
-                await asyncio.to_thread(pack_shard, self._services.codec, self.job_id, number, shard)
-            )
+            self._blobs.append(await asyncio.to_thread(pack_shard, self._stages.codec, self.job_id, number, shard))
             if len(self._blobs) >= _BATCH_SHARDS or sum(map(len, self._blobs)) >= _BATCH_BYTES:
                 await self._flush()
 
@@ -115,44 +156,15 @@ class Staging:
         if not self._blobs:
             return
         first = len(self.sizes) - len(self._blobs)
-        tenant, limit = self._caller.tenant, max_stored_bytes(self._services.settings, self._caller)
-        outcome = await self._services.ledger.run(
-            ledger.stage_shards(
-                self.job_id, first, self._blobs, self._ids, ledger.StageTerms(tenant=tenant, max_stored_bytes=limit)
-            )
-        )
+        caller, store = self._context.caller, self._stages.ledger
+        limit = max_stored_bytes(self._stages.settings, caller)
+        terms = ledger.StageTerms(tenant=caller.tenant, max_stored_bytes=limit)
+        outcome = await store.run(ledger.stage_shards(self.job_id, first, self._blobs, self._ids, terms))
         if outcome is ledger.StageOutcome.STORED:
-            work = await self._services.ledger.run(ledger.read_open_work(tenant, self._caller.key_id))
+            work = await store.run(ledger.read_open_work(caller.tenant, caller.key_id))
             raise stored_quota_error(work.stored_bytes, limit)
         if outcome is ledger.StageOutcome.MEMORY_FULL:
             detail = "the ledger has no memory for this job now; try again later"
             raise GatewayError("overloaded", detail, retry_after_s=30)
         self.size += sum(map(len, self._blobs)) + sum(len(name) + 16 for name, _ in self._ids)
         self._blobs, self._ids = [], []
-
-
-@asynccontextmanager
-async def open_stage(
-    services: Services, caller: Caller, job_id: str, *renewals: ledger.Call[object]
-) -> AsyncIterator[Staging]:
-    """Open a stage; renew it and run `renewals` while the block runs; drop the stage if the block fails."""
-    staging = Staging(services, caller, job_id)
-
-    async def renew_periodically() -> None:
-        while True:
-            await asyncio.sleep(KEEP_EVERY_S)
-            with contextlib.suppress(LedgerUnavailableError):
-                if staging.sizes:
-                    await staging.renew()
-                for call in renewals:
-                    await services.ledger.run(call)
-
-    renewing = asyncio.create_task(renew_periodically(), name="stage")
-    try:
-        yield staging
-    except BaseException:
-        await cancel_task(renewing)
-        await staging.drop()
-        raise
-    finally:
-        await cancel_task(renewing)

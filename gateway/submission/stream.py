@@ -7,29 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fastapi import Request
 
-from gateway.access.auth import Caller, recheck_caller
+from gateway.access.auth import Authenticator
+from gateway.access.caller import Caller
 from gateway.errors import GatewayError
-from gateway.services import Services
-from gateway.submission.body import BodyChunks
-from gateway.submission.body_memory import FREE_BYTES, LARGE_BYTES, Reservation
-from gateway.submission.create import (
-    AcceptedJob,
-    SubmissionContext,
-    claim_key,
-    create_once,
-    create_staged_job,
-    new_job_id,
-)
-from gateway.submission.headers import IdempotencyKey, body_limits, hash_idempotency_key, trace_context
+from gateway.settings import GatewaySettings
+from gateway.submission.body import BodyChunks, body_limits
+from gateway.submission.body_memory import FREE_BYTES, LARGE_BYTES, BodyMemory, Reservation
+from gateway.submission.create import JobCreation
+from gateway.submission.headers import read_idempotency_key, trace_context
+from gateway.submission.idempotency import IdempotencyKeys
 from gateway.submission.ndjson import NdjsonReader, OnBadLine
-from gateway.submission.staging import Staging, open_stage
+from gateway.submission.staging import Stages, Staging
+from gateway.submission.types import AcceptedJob, SubmissionContext
 from jobs.schema import Document
 
 _CHUNK_BYTES = 128 * 1024
@@ -38,51 +33,54 @@ _STAGING_BYTES = 512 * 1024
 """Approximate memory of an upload's incomplete shard and unsent blobs."""
 
 
-async def accept_upload(
-    request: Request, services: Services, caller: Caller, on_bad_line: OnBadLine
-) -> AcceptedJob:
-    """Read, check and create the job of an NDJSON request, line by line.
+@dataclass(frozen=True, slots=True)
+class Uploads:
+    """Accepts NDJSON jobs, line by line."""
 
-    Raises:
-        GatewayError: the request is not valid, or there is no capacity for it.
-        LedgerUnavailableError: the job may or may not exist.
-        ClientDisconnect: the client closed the connection before the body was read.
-    """
-    body = _HashedBody(request, services, on_bad_line)
-    reader = NdjsonReader(services.settings, on_bad_line)
-    context = SubmissionContext(caller, None, trace_context(request))
-    key_hash = hash_idempotency_key(request)
-    if key_hash is not None:
-        context = replace(context, key=IdempotencyKey(key_hash, "", secrets.token_hex(16)))
-    return await create_once(
-        services, context, partial(_stage_and_create, services, body, reader), body.read_to_end
-    )
+    settings: GatewaySettings
+    authenticator: Authenticator
+    body_memory: BodyMemory
+    keys: IdempotencyKeys
+    stages: Stages
+    creation: JobCreation
 
+    async def accept_upload(self, request: Request, caller: Caller, on_bad_line: OnBadLine) -> AcceptedJob:
+        """Read, check and create the job of a request.
 
-async def _stage_and_create(
-    services: Services, body: _HashedBody, reader: NdjsonReader, context: SubmissionContext
-) -> AcceptedJob:
-    caller, key = context.caller, context.key
-    renewals = () if key is None else (claim_key(caller.tenant, key),)
-    async with (
-        services.body_memory.reserve_for(caller.tenant) as reservation,
-        open_stage(services, caller, new_job_id(), *renewals) as staging,
-    ):
-        try:
-            async for chunk in body.read_chunks():
-                await _stage_documents(staging, reader, await _parse_chunk(reservation, reader, body, chunk))
-            await _stage_documents(staging, reader, await asyncio.to_thread(reader.finish))
-        except GatewayError:
-            await body.chunks.drain()
-            raise
-        await staging.finish()
-        if reader.head is None:
-            raise RuntimeError("the reader finished without a head")
-        if key is not None:
-            context = replace(context, key=replace(key, body_sha=body.hexdigest()))
-        await recheck_caller(services, caller)  # a slow body takes up to `max_upload_s`
-        head = reader.head.resolve_model(services.settings.models, caller.tenant)
-        return await create_staged_job(services, context, head, staging)
+        Raises:
+            GatewayError: the request is not valid, or there is no capacity for it.
+            LedgerUnavailableError: the job may or may not exist.
+            ClientDisconnect: the client closed the connection before the body was read.
+        """
+        body = _HashedBody(request, self.settings, on_bad_line)
+        reader = NdjsonReader(self.settings, on_bad_line)
+        context = SubmissionContext(caller, read_idempotency_key(request), trace_context(request))
+        create = partial(self._stage_and_create, body, reader)
+        return await self.keys.create_once(context, create, body.read_to_end)
+
+    async def _stage_and_create(
+        self, body: _HashedBody, reader: NdjsonReader, context: SubmissionContext
+    ) -> AcceptedJob:
+        caller, key = context.caller, context.key
+        async with (
+            self.body_memory.reserve_for(caller.tenant) as reservation,
+            self.stages.open_stage(context) as staging,
+        ):
+            try:
+                async for chunk in body.read_chunks():
+                    await _stage_documents(staging, reader, await _parse_chunk(reservation, reader, body, chunk))
+                await _stage_documents(staging, reader, await asyncio.to_thread(reader.finish))
+            except GatewayError:
+                await body.chunks.drain()
+                raise
+            await staging.finish()
+            if reader.head is None:
+                raise RuntimeError("the reader finished without a head")
+            if key is not None:
+                context = replace(context, key=replace(key, body_sha=body.hexdigest()))
+            await self.authenticator.recheck_caller(caller)  # a slow body takes up to `max_upload_s`
+            head = reader.head.resolve_model(self.settings.models, caller.tenant)
+            return await self.creation.create_job(context, head, staging.pack_job(head))
 
 
 async def _parse_chunk(
@@ -106,8 +104,8 @@ async def _stage_documents(staging: Staging, reader: NdjsonReader, documents: Se
 class _HashedBody:
     """The request's body in chunks of about `_CHUNK_BYTES`, and its hash."""
 
-    def __init__(self, request: Request, services: Services, on_bad_line: OnBadLine) -> None:
-        self.chunks = BodyChunks(request, body_limits(services.settings, services.settings.max_ndjson_bytes))
+    def __init__(self, request: Request, settings: GatewaySettings, on_bad_line: OnBadLine) -> None:
+        self.chunks = BodyChunks(request, body_limits(settings, settings.max_ndjson_bytes))
         self._hash = hashlib.sha256(f"{request.url.path}\n{on_bad_line}\n".encode())
 
     async def read_chunks(self) -> AsyncIterator[bytes]:

@@ -21,7 +21,7 @@ from gateway.errors import GatewayError
 from gateway.webhooks import payload, signing
 from gateway.webhooks.addresses import NOT_PUBLIC, ForbiddenTargetError, Target
 from gateway.webhooks.dns import LOOKUP_S
-from gateway.webhooks.request import InlineWebhook
+from gateway.webhooks.parsing import InlineWebhook
 from gateway.webhooks.schedule import AttemptResult
 from gateway.webhooks.sender import Sender
 from gateway.webhooks.tenant_slots import TenantSlots

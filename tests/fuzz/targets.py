@@ -24,7 +24,7 @@ from gateway.errors import GatewayError
 from gateway.reading import cursors
 from gateway.settings import GatewaySettings
 from gateway.submission import headers
-from gateway.submission.body import BodyLimits
+from gateway.submission.body import BodyLimits, read_body
 from gateway.submission.ndjson import NdjsonReader
 from gateway.submission.parsing import parse_submission as parse_body
 from gateway.webhooks.addresses import ForbiddenTargetError, parse_target
@@ -114,7 +114,7 @@ def _request(headers: Mapping[bytes, bytes], body: bytes = b"") -> Request:
 
 def _read_encoded(encoding: bytes, data: bytes) -> None:
     request = _request({b"content-type": b"application/json", b"content-encoding": encoding}, data)
-    asyncio.run(headers.read_body(request, BodyLimits(1_000_000)))
+    asyncio.run(read_body(request, BodyLimits(1_000_000)))
 
 
 def _read_headers(data: bytes) -> None:
@@ -123,7 +123,7 @@ def _read_headers(data: bytes) -> None:
     request = _request(dict.fromkeys(names, value))
     headers.preferred_wait(request, 60)
     headers.trace_context(request)
-    for refusing in (headers.hash_idempotency_key, functools.partial(headers.check_media_type)):
+    for refusing in (headers.read_idempotency_key, functools.partial(headers.check_media_type)):
         try:
             refusing(request)
         except GatewayError:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from gateway.access.auth import Require
+from gateway.routes.dependencies import Require
 from gateway.submission.create import new_job_id
 from jobs import api_keys, ledger
 from jobs.api_keys import Role

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from starlette.types import Message, Scope
 
-from gateway.access.auth import Caller
+from gateway.access.caller import Caller
 from gateway.errors import GatewayError
-from gateway.reading.job_access import get_owned_job
 from gateway.reading.job_waiter import Condition, Waiter
 from jobs.api_keys import Role
 from jobs.ledger import Call, job_channel, lua
@@ -93,7 +92,8 @@ async def test_a_job_purged_while_waited_for_is_410(api: Api) -> None:
     caller = Caller("k", "acme", Role.VIEWER)
 
     async def read() -> Job:
-        return await get_owned_job(services, caller, job_id)
+        job: Job = await services.jobs.get_job(caller, job_id)
+        return job
 
     waiting = asyncio.create_task(services.waiter.wait_until(job_id, 60, Condition(read, lambda _: False)))
     await becomes(lambda: _is(listeners(api, job_id), 1))
@@ -274,8 +274,8 @@ async def test_a_purge_right_behind_the_end_is_seen(ledger_url: str) -> None:
         return True
 
     admin = connect_async(ledger_url, 2, "test")
-    async with waiter.watch_completion() as expected:
-        await becomes(lambda: _reached(lambda: expected.register("job") != ""))
+    await becomes(lambda: _reached(lambda: waiter._receives_announcements))
+    async with waiter.watch_completion("job") as expected:
         following = waiter.follow_job("job", read, 30)
         assert await anext(following)
         await admin.publish(job_channel(waiter._name), b"job\nresults")
@@ -295,8 +295,9 @@ async def test_an_expected_end_whose_message_was_lost_is_found(ledger_url: str) 
     async def read() -> bool:
         return True
 
-    async with waiter.watch_completion() as expected:
-        await becomes(lambda: _reached(lambda: expected.register("job") != ""))
+    await becomes(lambda: _reached(lambda: waiter._receives_announcements))
+    async with waiter.watch_completion("job") as expected:
+        assert expected.channel
         assert await waiter.wait_until("job", 30, Condition(read, bool), expected)
     assert waiter._channels == {}
     await waiter.stop()

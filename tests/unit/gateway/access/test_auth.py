@@ -71,7 +71,7 @@ async def test_a_session_is_kept_by_its_hash_and_ends_by_itself(browser: Api) ->
         assert token.encode() not in key + (await browser.store.dump(key) or b"")
     key_id = next(record.key_id for record in api_keys.list_keys(browser.keys_file) if record.role == "submitter")
     api_keys.revoke_key(browser.keys_file, key_id)
-    browser.app.state.services.keys._checked_at = 0
+    browser.app.state.services.authenticator.keys._checked_at = 0
     assert (await browser.client.get("/v1/models")).status_code == 401
 
 

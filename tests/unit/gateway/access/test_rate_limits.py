@@ -98,6 +98,7 @@ async def test_documents_a_day_hold_under_a_rush(limited: Any) -> None:
         assert refused.json()["code"] == "quota_exceeded"
         assert 80_000 < int(refused.headers["retry-after"]) <= 2 * 86_400
         assert '"documents-tenant";q=10;w=86400' in refused.headers["ratelimit-policy"]
+        assert api.app.state.services.metrics.limited.labels("documents", "tenant")._value.get() == 15
 
 
 async def test_what_was_not_accepted_costs_nothing(limited: Any) -> None:

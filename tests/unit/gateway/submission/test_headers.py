@@ -7,7 +7,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Scope
 
 from gateway.errors import GatewayError
-from gateway.submission.headers import preferred_wait, read_body, read_idempotency_key, trace_context
+from gateway.submission.body import read_body
+from gateway.submission.headers import preferred_wait, read_idempotency_key, trace_context
 
 
 def request(
