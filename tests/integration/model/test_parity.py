@@ -152,7 +152,7 @@ def test_a_threshold_for_each_label(engine: Engine, library: Any) -> None:
 
 
 def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, library: Any) -> None:
-    """Every entity of a sentence alone is found in a 20,000-word text: at its start, at window edges, at its end.
+    """Every entity of a sentence alone is found in an 8,000-word text: at its start, at window edges, at its end.
 
     Offsets are right in all three units, behind emoji and letters of every width.
     """
@@ -161,7 +161,7 @@ def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, libra
     parts: list[str] = []
     planted: list[tuple[int, str]] = []
     words = length = 0
-    while words < 20_000:
+    while words < 8_000:
         part = sentence(random)
         planted.append((length, part))
         for piece in (part, *(random.choice(FILLER) for _ in range(random.choice((0, 1, 5, 9, 20))))):
@@ -178,8 +178,8 @@ def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, libra
     result = merge_windows(plan, Findings.collect(plan, outcomes), 1)
 
     wanted = {(start + at, end + at, label) for at, part in planted for start, end, label in alone[part]}
-    assert len(wanted) > 600
-    assert _edges_inside(plan, planted) > 20
+    assert len(wanted) > 240
+    assert _edges_inside(plan, planted) > 8
     assert set() == wanted - set(scores(result))
     for unit, width in (("codepoint", "utf-32-le"), ("utf16", "utf-16-le"), ("byte", "utf-8")):
         options = plan.options.model_copy(update={"offset_unit": unit})
