@@ -1,4 +1,4 @@
-"""Encryption that is required: what was written to the store by somebody without a key is not read."""
+"""Encryption that is required: a blob that somebody without the key wrote to Redis is not read."""
 
 from __future__ import annotations
 

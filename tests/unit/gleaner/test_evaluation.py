@@ -34,7 +34,7 @@ DOCUMENTS = [
 
 
 def test_precision_recall_and_f1_are_counted_by_hand() -> None:
-    """Right is what agrees in start, end and label."""
+    """An entity is right if it agrees in start, end and label."""
     assert quality(DOCUMENTS, 0.3) == Quality(gold=4, found=5, right=3)
     assert quality(DOCUMENTS, 0.3).precision == 3 / 5
     assert quality(DOCUMENTS, 0.3).recall == 3 / 4
@@ -129,7 +129,7 @@ def test_suggestions_are_ready_to_paste() -> None:
 
 
 def test_shares_say_how_much_a_threshold_keeps() -> None:
-    """And nothing about what is right."""
+    """And nothing about entities that are right."""
     report = shares_kept({"person": [0.2, 0.6, 0.9, 0.95]}, ["person", "city"])
     at = {row["threshold"]: (row["entities"], row["share"]) for row in report["person"]}
     assert (at[0.5], at[0.9], at[0.95]) == ((3, 0.75), (1, 0.25), (0, 0.0))
@@ -205,7 +205,7 @@ def test_gold_is_read_with_what_results_have_besides(tmp_path: Path) -> None:
     ],
 )
 def test_a_line_that_is_not_gold_is_told(tmp_path: Path, line: Any, said: str) -> None:
-    """With its number, and what is wrong with it."""
+    """With its number and the reason."""
     with pytest.raises(InputError, match=said):
         read_gold([gold_file(tmp_path, line)])
     with pytest.raises(InputError, match="No such file"):

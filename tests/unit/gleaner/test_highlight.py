@@ -1,4 +1,4 @@
-"""Entities drawn in their text: overlaps, other scripts, what a terminal must not see, abridged texts."""
+"""Entities drawn in their text: overlaps, other scripts, control characters, abridged texts."""
 
 from __future__ import annotations
 

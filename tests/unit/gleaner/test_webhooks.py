@@ -145,7 +145,7 @@ def test_a_deeply_nested_event_is_refused() -> None:
 
 
 def test_the_listener_takes_what_is_genuine_and_nothing_else() -> None:
-    """204 and into the queue; 401 for a forgery, 413 for what is too long or of no length."""
+    """204 and into the queue; 401 for a forgery, 413 for a body that is too long or of no length."""
     secret = new_secret()
     with Listener(secret) as listener, httpx.Client(trust_env=False) as client:
         assert client.post(listener.url, content=BODY, headers=signed(new_secret())).status_code == 401

@@ -1,4 +1,4 @@
-"""What `complete` announces to the process that waits for a job: its id, and where they are small, its results."""
+"""The announcement of `complete_shard` to the process that waits for a job: its id, and small results."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def finish(store: Ledger, message: Message, result: bytes, failed: int = 0) -> s
 
 @pytest.mark.parametrize("failed", [0, 1])
 def test_small_results_are_told_with_the_end(client: redis.Redis, store: Ledger, failed: int) -> None:
-    """They are what a look at the job would find, whatever bytes they consist of."""
+    """They are the results that reading the job would give, whatever bytes they consist of."""
     job = new_job("job_1", meta=b"\n\x00meta\xff", waiter=WAITER)
     [announced] = announcements(client, store, job, b"\x00result\n\xff", failed)
 

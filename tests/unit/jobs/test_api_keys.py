@@ -162,7 +162,7 @@ def test_a_missing_or_damaged_file_is_said_at_the_start(path: Path, content: str
 
 
 def test_a_damaged_file_is_not_overwritten(path: Path) -> None:
-    """Creating a key never throws away what it could not read."""
+    """Creating a key never throws away lines that it could not read."""
     path.parent.mkdir()
     path.write_text("{")
 
@@ -203,7 +203,7 @@ def test_writers_at_once_lose_nothing(path: Path) -> None:
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("required", list(Role))
 def test_each_role_includes_the_ones_below(role: Role, required: Role) -> None:
-    """Of viewer, submitter and admin, each may do what the ones before it may."""
+    """Of viewer, submitter and admin, each may do everything that the ones before it may."""
     order = [Role.VIEWER, Role.SUBMITTER, Role.ADMIN]
 
     assert role.includes(required) == (order.index(role) >= order.index(required))

@@ -1,4 +1,4 @@
-"""Cells of CSV: what spreadsheets would run is text, and any reader finds the same rows."""
+"""Cells of CSV: formulas that spreadsheets would run are text, and any reader finds the same rows."""
 
 from __future__ import annotations
 

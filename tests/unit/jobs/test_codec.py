@@ -169,7 +169,7 @@ def test_a_job_has_its_own_key() -> None:
     }
     for associated_data, stored in sealed.items():
         assert stored[:1] == b"\x02"
-        assert old.decode(stored, associated_data) == b"text"  # reading does not depend on what is written
+        assert old.decode(stored, associated_data) == b"text"  # reading does not depend on the way of writing
     assert new.decode(old.encode(b"text", "in:job_a:0"), "in:job_a:0") == b"text"
     assert new.decode(Codec().encode(b"text", "in:job_a:0"), "in:job_a:0") == b"text"
     assert new._derived.cache_info().currsize == 3

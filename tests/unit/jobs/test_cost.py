@@ -1,4 +1,4 @@
-"""What documents cost a model is known before one sees them: quotas, estimates and scaling go by it."""
+"""The cost of documents is known before a model sees them: quotas, estimates and scaling go by it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def words(count: int, letters: int) -> str:
     {f"label {at}": "an event that has a place and a time, with those who took part " * 4 for at in range(30)},
 ])  # fmt: skip
 def test_passes_are_estimated_without_a_tokenizer(labels: Labels) -> None:
-    """Within a factor of two of what the shipped model's tokenizer comes to."""
+    """Within a factor of two of the shipped model's own tokenizer."""
     tokenizer = FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD, "whitespace")
     plan = cut_document(document("a " * 4000), JobContext(ShardRef("job", 0), labels), tokenizer)
     assert plan.grid is not None

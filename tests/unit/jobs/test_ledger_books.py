@@ -22,7 +22,7 @@ JOBS = 6
 
 
 class BooksMachine(RuleBasedStateMachine):
-    """Whatever a tenant does, in any order; nothing is said to be impossible, the ledger refuses what is."""
+    """Whatever a tenant does, in any order; no call is ruled out, the ledger refuses the impossible ones."""
 
     url: str
 
@@ -217,7 +217,7 @@ def test_what_a_tenant_keeps_is_what_is_stored_for_it(ledger_url: str) -> None:
 
 @pytest.mark.parametrize("kind", ["job", "dlv", "ep", "event", "stage"])
 def test_what_a_ttl_took_is_taken_off_the_count(store: Ledger, client: redis.Redis, kind: str) -> None:
-    """Upkeep finds what is not there any more, whichever key lapsed, and counts what is left."""
+    """Upkeep finds the missing keys, whichever lapsed, and counts the rest."""
     store.run(webhooks.upsert_endpoint(endpoint("ep_1", "t1", "url")))
     created = store.run(ledger.create_job(new_job("job_1", meta=b"meta")))
     store.run(ledger.claim_shard(created.publish[0], "n", "w", "rev"))

@@ -192,7 +192,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(j.state == "open" for j, _, _ in self.running()))
     @rule(data=st.data())
     def cancel_while_running(self, data: st.DataObject) -> None:
-        """Often enough that what happens to a shard of a cancelling job is seen."""
+        """Often enough to see a shard of a cancelling job."""
         self.cancel_one(data.draw(st.sampled_from([j for j, _, _ in self.running() if j.state == "open"])))
 
     def cancel_one(self, job: ModelJob) -> None:

@@ -93,7 +93,7 @@ def test_a_document_is_found_by_index_and_by_id(store: Ledger) -> None:
 
 
 def test_a_job_keeps_the_default_threshold_of_the_worker_that_began_it(store: Ledger) -> None:
-    """Shards that others take are read with it, too; what an older worker began is read with 0.5."""
+    """Shards that others take are read with it, too; shards that an older worker began are read with 0.5."""
     created = store.run(ledger.create_job(new_job("job_1", sizes=(1, 1))))
     first = store.run(
         ledger.claim_shard(created.publish[0], "n", "w", "rev", ledger.ClaimTerms(default_threshold=0.3))

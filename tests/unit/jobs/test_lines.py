@@ -13,7 +13,7 @@ BREAKS = "\x0a\x0b\x0c\x0d\x1c\x1d\x1e\x85\u2028\u2029"
 
 @given(st.recursive(st.text() | st.text(BREAKS), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_json_stays_on_one_line_and_says_the_same(value: object) -> None:
-    """Python's splitlines sees one line, and the value is what it was."""
+    """Python's splitlines sees one line, and the value is unchanged."""
     line = escape_line_breaks(orjson.dumps(value))
 
     assert len(line.decode().splitlines()) == 1

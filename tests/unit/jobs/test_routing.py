@@ -69,7 +69,7 @@ def test_a_split_may_bear_the_name_of_one_of_its_models() -> None:
     ],
 )
 def test_what_cannot_be_meant_stops_the_process(text: str, complaint: str) -> None:
-    """The error names the entry and what is wrong with it."""
+    """The error names the entry and the reason."""
     with pytest.raises(ValueError, match=re.escape(complaint)):
         Models.parse(text)
     if text:

@@ -122,7 +122,7 @@ def test_two_upkeeps_publish_a_lost_shard_once(house: House) -> None:
 
 
 def test_a_silent_worker_loses_its_shard(house: House) -> None:
-    """A lease that ran out brings the shard back; what the dead worker writes later is stale."""
+    """A lease that ran out brings the shard back; a later write of the dead worker is stale."""
     [message] = house.submit("job_1")
     house.take()
     house.store.run(ledger.claim_shard(message, "dead", "w1", "rev", ledger.ClaimTerms(lease_ms=10)))

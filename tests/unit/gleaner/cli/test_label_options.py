@@ -40,7 +40,7 @@ def test_labels_from_a_file(tmp_path: Path, name: str, content: str, expected: A
     ],
 )
 def test_a_file_that_holds_no_labels_is_told(tmp_path: Path, name: str, content: str | None, said: str) -> None:
-    """With its name and what to do."""
+    """With its name and a way out."""
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(CommandError, match=f"{name}.*{said}"):

@@ -1,4 +1,4 @@
-"""The client against a real HTTP server: what it sends, what it makes of answers, in both of its forms."""
+"""The client against a real HTTP server: its requests and its reading of responses, sync and async."""
 
 from __future__ import annotations
 
@@ -264,7 +264,7 @@ def test_results_of_a_running_job_are_followed() -> None:
 
 
 def test_results_without_following_stop_at_the_first_unfinished() -> None:
-    """`follow=False` hands out what is there and returns."""
+    """`follow=False` hands out the finished results and returns."""
     unfinished = page(result(0), cursor="c1", complete=False), page(cursor="c1", complete=False)
     server = ScriptedServer(Answer(body=job("running")), *unfinished)
     with server.running(), Client(server.url) as client:

@@ -102,7 +102,7 @@ def test_the_tcp_servers_password_is_needed(tmp_path: Path) -> None:
 
 
 def test_a_port_in_use_is_named() -> None:
-    """The error says which port, and what to do."""
+    """The error names the port, and a way out."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

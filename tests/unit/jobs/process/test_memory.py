@@ -1,4 +1,4 @@
-"""What a process gives back of its memory."""
+"""Memory that a process returns to the system."""
 
 from __future__ import annotations
 

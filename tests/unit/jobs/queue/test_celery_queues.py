@@ -62,7 +62,7 @@ def test_kombu_reads_our_message_as_its_own(broker_url: str) -> None:
 
 
 def test_push_keeps_the_order_of_publication(broker_url: str) -> None:
-    """Kombu takes from the right: what was published first is read first."""
+    """Kombu takes from the right: the message published first is read first."""
     messages = [Message(QUEUE, "job_1", n, n) for n in range(5)]
     with redis.Redis.from_url(broker_url) as broker:
         celery_queues.push_messages(broker, messages)

@@ -1,4 +1,4 @@
-"""What a process may hold: each queue its own slots, and none of another's."""
+"""A process holds messages of each queue up to its slots, and none in another queue's slots."""
 
 from __future__ import annotations
 

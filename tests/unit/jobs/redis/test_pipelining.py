@@ -1,4 +1,4 @@
-"""What shares a round trip: each gets its own answer, its own error, and nobody else's."""
+"""Commands that share a round trip: each gets its own answer or its own error."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_what_is_asked_in_one_turn_goes_together() -> None:
 
 
 async def test_an_error_of_one_is_no_error_of_another() -> None:
-    """Only what fails the whole round trip, such as a lost connection, fails all of a group."""
+    """Only an error of the whole round trip, such as a lost connection, fails all of a group."""
 
     async def ask(group: Sequence[str]) -> Sequence[str | Exception]:
         if "lost" in group:
@@ -56,7 +56,7 @@ async def test_an_error_of_one_is_no_error_of_another() -> None:
 
 
 async def test_a_caller_that_goes_away_takes_nobody_with_it() -> None:
-    """The round trip goes on for the others, and what it asked for may have happened."""
+    """The round trip goes on for the others, and its own commands may have run."""
     requested, answering = asyncio.Event(), asyncio.Event()
 
     async def ask(group: Sequence[int]) -> Sequence[int]:

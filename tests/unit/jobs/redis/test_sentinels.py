@@ -52,7 +52,7 @@ def test_any_other_url_is_of_a_server(url: str) -> None:
     ],
 )
 def test_a_url_that_cannot_be_read_stops_the_process(url: str, complaint: str) -> None:
-    """With what is wrong, and without the password."""
+    """With the reason, and without the password."""
     url = url.replace("://", "://:geheim@", 1)
     with pytest.raises(ValidationError) as raised:
         Settings(redis_url=url)

@@ -33,7 +33,7 @@ def span_starts(outcome: object) -> list[int]:
 
 
 class Numbers(Observer):
-    """Collects what the micro-batcher reports."""
+    """Collects the micro-batcher's reports."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, int, int, int]] = []
@@ -222,7 +222,7 @@ def test_a_device_that_is_lost_while_scores_travel_is_no_documents_fault(engine:
 
 
 def test_a_hung_model_stops_the_tick(engine: FakeEngine) -> None:
-    """While a model call hangs, `last_tick` stops and the backlog shows what is running."""
+    """While a model call hangs, `last_tick` stops and the backlog shows the running windows."""
     entered = Event()
     now = [0.0]
     batcher = MicroBatcher(engine, 2048, before_forward=lambda _: entered.set(), clock=lambda: now[0])
@@ -356,7 +356,7 @@ def test_one_of_two_that_hangs_stops_the_tick(engine: FakeEngine, express: bool)
 
 
 def test_close_waits_for_every_stream(engine: FakeEngine) -> None:
-    """Closing finishes what all the streams have, and what a decoding that failed puts back."""
+    """Closing finishes the micro-batches of all streams, and windows that a failed decoding puts back."""
     engine.streams = 2
     batcher = MicroBatcher(engine, 8).start()
     futures = [
@@ -452,7 +452,7 @@ def test_a_lone_window_wakes_one_stream(engine: FakeEngine, monkeypatch: pytest.
 
 
 def test_a_newcomer_is_seen_behind_all_that_a_large_job_has_waiting(engine: FakeEngine) -> None:
-    """A choice looks at a part of what waits, and at every job's oldest."""
+    """A choice looks at a part of the waiting windows, and at every job's oldest."""
     batcher = MicroBatcher(engine, 64)
     large = batcher.submit("large", [make_window(f"Ada {i}", "large") for i in range(3 * LOOK_AHEAD)])
     small = batcher.submit("small", [make_window("Bob", "small")])

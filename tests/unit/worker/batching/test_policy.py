@@ -132,7 +132,7 @@ def test_tiny_interactive_passes_do_not_starve_standard() -> None:
 
 
 def test_a_job_that_returns_has_no_credit_from_its_absence() -> None:
-    """A job's turn starts level with those that wait, not with what it missed."""
+    """A job's turn starts level with those that wait; turns before its arrival are not made up for."""
     turns = choose_batch([WaitingWindow("a", 100)], Turns({"a": 5000}), BUDGET).turns
     choice = choose_batch([WaitingWindow("a", 100), WaitingWindow("new", 100)], turns, BUDGET)
 

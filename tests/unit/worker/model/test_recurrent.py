@@ -14,7 +14,7 @@ from worker.model.recurrent import PaddedBiLSTM, without_packing
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_padded_rows_are_those_of_gliner(layers: int, dtype: torch.dtype) -> None:
-    """Rows of unlike lengths give what they give in gliner, zeros behind their end, whatever pads them."""
+    """Rows of unlike lengths give the same as in gliner, zeros behind their end, whatever pads them."""
     torch.manual_seed(4)
     layer = LstmSeq2SeqEncoder(SimpleNamespace(hidden_size=6), num_layers=layers).eval()
     words, lengths = torch.randn(3, 9, 6), torch.tensor([[9], [1], [4]])

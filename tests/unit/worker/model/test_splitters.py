@@ -140,7 +140,7 @@ def test_what_is_hidden_is_the_entity_alone() -> None:
 
 
 def test_spacy_is_gliners_and_keeps_no_words() -> None:
-    """The words are those of gliner's splitter, from many threads; what was read does not stay in memory."""
+    """The words are those of gliner's splitter, from many threads; texts do not stay in memory."""
     split, library = splitters.make_splitter("spacy"), WordsSplitter("spacy")
     texts = [text for text in SCRIPTS.values() if text.isascii()] * 20
     with ThreadPoolExecutor(8) as threads:
@@ -160,7 +160,7 @@ def test_stanza_is_refused_with_what_to_do() -> None:
 
 @pytest.mark.parametrize("name", ["spacy", "mecab", "jieba", "janome", "camel", "hindi", "universal"])
 def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says what to install, and which setting does without it."""
+    """The message names the package to install, and the setting that does without it."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ExtraMissingError, match=rf"{name}.*pip install '.*GLEANER_WORD_SPLITTER=whitespace"):
         splitters.choose_splitter("owner/x", name)

@@ -116,7 +116,7 @@ def test_a_difference_makes_another_key(first: Case, second: Case, part: str) ->
 
 @given(CASES, st.integers(1, 1000))
 def test_its_place_in_a_job_is_not_part_of_a_question(case: Case, index: int) -> None:
-    """Index and id are the new document's; and its own labels and options ask what a job's would."""
+    """Index and id are the new document's; and its own labels and options count like a job's."""
     text, labels, options, tenant = case
     assert cache_key(case, index=index) == cache_key(case)
     documents = [Document(0, "0", text, labels=labels, options=options)]
@@ -202,7 +202,7 @@ def test_the_same_again_is_answered_without_the_model(worker: InProcessWorker, o
 
 
 def test_known_and_new_documents_share_a_shard(worker: InProcessWorker) -> None:
-    """Results keep their order, with the new documents' ids; only what is new goes to the model, and once."""
+    """Results keep their order, with the new documents' ids; only new documents go to the model, and once."""
     run_job(worker, "job_1", "Anna", "Berlin", "Otto")
     mixed = [Document(0, "a", "Rio"), Document(1, "b", "Otto"), Document(2, "c", "Delta"), Document(3, "d", "Anna")]
     results, (passes, hits) = run_job(worker, "job_2", *mixed)
@@ -416,7 +416,7 @@ def test_what_is_read_at_once_is_bounded(worker: InProcessWorker) -> None:
 
 
 def test_the_store_learns_no_text_from_the_cache(ledger_url: str, broker_url: str) -> None:
-    """Sealed, an answer has no readable copy: a question is a keyed hash, and what it leads to a job's name."""
+    """Sealed, an answer has no readable copy: the key is a keyed hash, and its value a job's name."""
     codec = Codec([base64.b64encode(os.urandom(32)).decode()])
 
     def sealed(store: Ledger, metrics: WorkerMetrics) -> ResultCache:
@@ -434,5 +434,5 @@ def test_the_store_learns_no_text_from_the_cache(ledger_url: str, broker_url: st
 
 
 def test_keys_of_cached_results_outlive_renamed_fields() -> None:
-    """The model is described in the names of the first version, so that an update keeps what is cached."""
+    """The model is described in the names of the first version, so that an update keeps the cached results."""
     assert list(describe_spec(SPEC))[:4] == ["max_words", "max_pieces", "max_width", "special_pieces"]

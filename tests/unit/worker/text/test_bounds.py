@@ -1,4 +1,4 @@
-"""A document's way through the worker costs what its size says, and ends where it is to end."""
+"""A document's cost in the worker is linear in its size, and its work ends when it should."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def find_everything(plan: Plan) -> Findings:
 @pytest.mark.parametrize("options", [{}, {"flat": False, "multi_label": True}, {"explain": True}, {"redact": True}])
 @pytest.mark.parametrize("kind", ["words", "closers", "decomposed", "emoji", "mixed"])
 def test_merging_takes_linear_time(tokenizer: FastTokenizer, kind: str, options: dict[str, object]) -> None:
-    """Everything found everywhere, combined, explained, hidden and encoded, in time linear in what was found."""
+    """Entities everywhere, combined, explained, hidden and encoded, in time linear in their number."""
     parsed = Options.model_validate({**options, "offset_unit": "byte"})
     labels = {"p": None}
     plans = {
@@ -253,7 +253,7 @@ def test_too_many_windows_are_refused_before_they_are_made() -> None:
 
 
 def test_the_best_entities_stay_and_the_result_says_how_many_do_not() -> None:
-    """By number and by size; nothing is left out in silence, and what would not be hidden fails the document."""
+    """By number and size; nothing is left out in silence; an entity that could not be hidden fails the document."""
     text = "Ada met Bob. " * 500
 
     def read(limits: Limits, **options: object) -> tuple[int, float, tuple[str, ...], object]:
@@ -282,7 +282,7 @@ def test_the_best_entities_stay_and_the_result_says_how_many_do_not() -> None:
 
 
 def test_findings_stay_small_whatever_comes() -> None:
-    """However many windows, no more is held than twice what is combined; equal scores do not empty it."""
+    """However many windows, at most twice the combined spans are held; equal scores do not empty it."""
     plan = cut_document(
         Document(0, "0", "Ada"), JobContext(OWNER, {"p": None}), FakeEngine(), CutRules(limits=Limits(entities=50))
     )
@@ -297,7 +297,7 @@ def test_findings_stay_small_whatever_comes() -> None:
 
 
 def test_spans_in_columns_are_the_spans() -> None:
-    """Also what an explained one carries."""
+    """Also the explanation of an explained one."""
     spans = [Span(1, 2, 0, 0.1, ((1, 0.05),)), Span(2, 4, 1, 0.7)]
     packed = Spans(spans, 3)
     assert [*packed] == spans

@@ -43,7 +43,7 @@ def test_labels_stand_for_entities() -> None:
 
 
 def test_a_mask_is_as_long_as_the_value_or_as_wanted() -> None:
-    """By default every offset of the text stays what it was, in the unit that the client counts in."""
+    """By default every offset of the text stays the same, in the unit that the client counts in."""
     assert redact_all(ALL, mode="mask").text == "************ met *** at ************'s house in ***."
     assert redact_all([BOB], mode="mask", character="█", length=2).text.startswith("Ada Lovelace met ██ at")
     assert redact_all([EntityRange(0, 1, "x", 1)], "utf16", "😀 é", mode="mask").text == "** é"
@@ -89,7 +89,7 @@ def test_overlapping_entities_are_hidden_as_one() -> None:
 
 
 def test_an_entity_that_is_not_hidden_gives_up_what_it_shares() -> None:
-    """Its place covers what stands for the hidden part, so that its text cannot tell that."""
+    """Its offsets cover the replacement, so that its text cannot reveal the hidden part."""
     text = "the Bank of England in London"
     entities = [EntityRange(0, 19, "company", 0.9), EntityRange(12, 19, "country", 0.8)]
     left = redact_all(entities, text=text, labels=["country"])
@@ -123,7 +123,7 @@ def texts_with_entities(draw: st.DrawFn) -> tuple[str, list[EntityRange]]:
 def test_nothing_hidden_stays_and_nothing_else_changes(
     drawn: tuple[str, list[EntityRange]], mode: dict[str, Any], unit: OffsetUnit, labels: list[str] | None
 ) -> None:
-    """Take the shown parts out again and what is left is the text without the hidden words, in order."""
+    """Without the replacements the rest is the text without the hidden words, in order."""
     text, entities = drawn
     how = Redact(**mode, labels=labels)
     left = redact_text(text, entities, RedactionRules(how, unit, KEY))

@@ -38,7 +38,7 @@ SPANS = st.builds(
 
 @given(st.lists(SPANS, max_size=30, unique_by=lambda s: (s.start, s.end, s.label)), st.booleans(), st.booleans())
 def test_choice_is_gliners(spans: list[Span], flat: bool, multi_label: bool) -> None:
-    """The linear-time choice keeps exactly what gliner's pairwise rule keeps."""
+    """The linear-time choice keeps exactly the spans that gliner's pairwise rule keeps."""
     ranked = sorted(spans, key=lambda span: -span.score)
 
     assert quadratic(ranked, flat, multi_label) == select_spans(ranked, flat, multi_label)

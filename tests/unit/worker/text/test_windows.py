@@ -36,7 +36,7 @@ def extract(text: str, engine: FakeEngine, labels: Labels = LABELS, **options: o
 
 
 def test_a_text_that_fits_is_one_window_of_its_own_words() -> None:
-    """The common case: the window is what gliner would read, in tokens with the prompt and special tokens."""
+    """The common case: the window equals gliner's row, in tokens with the prompt and special tokens."""
     [window] = plan_for("Ada met Bob.", FakeEngine()).windows
 
     assert window.words == ("Ada", "met", "Bob", ".")

@@ -1,4 +1,4 @@
-"""Words keep what is written on their letters, in either way to write it, and so does what hides them."""
+"""Words keep the marks on their letters, composed or combining, and so do replacements."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_words_are_parts_of_the_text_in_order(text: str) -> None:
 
 @given(st.text(st.sampled_from("abc é.,-\n日本"), max_size=30))
 def test_other_texts_are_cut_as_ever(text: str) -> None:
-    """Without marks and joiners a model reads what gliner's splitter says."""
+    """Without marks and joiners a model reads the words of gliner's splitter."""
 
     def lists(split: Words) -> list[list[object]]:
         return [[*column] for column in split]
@@ -81,7 +81,7 @@ LETTERS = st.text(st.sampled_from("ab é\u0301\u200b\u200d\u00adสั日本\u30
 
 @given(LETTERS, st.data())
 def test_what_is_hidden_ends_where_written_words_end(text: str, data: st.DataObject) -> None:
-    """No mark, joiner or letter of a hidden word stays next to what stands in its place."""
+    """No mark, joiner or letter of a hidden word stays next to its replacement."""
     spans = data.draw(st.lists(st.tuples(*[st.integers(0, len(text) - 1)] * 2), min_size=1, max_size=4))
     entities = [EntityRange(min(pair), max(pair) + 1, "x", 0.5) for pair in spans]
     shown = redact_text(text, entities, RedactionRules(Redact(mode="mask"), "codepoint", None)).text
@@ -94,7 +94,7 @@ def test_what_is_hidden_ends_where_written_words_end(text: str, data: st.DataObj
 
 @pytest.mark.parametrize("joiner", sorted(INVISIBLE))
 def test_an_invisible_character_saves_no_part_of_a_name(joiner: str) -> None:
-    """Found up to it or from it on, the whole of what the eye sees as one word is hidden."""
+    """Found up to it or from it on, the whole visible word is hidden."""
     text = f"by Love{joiner}lace today"
     for start, end in ((3, 7), (8, 12)):
         shown = redact_text(

@@ -102,7 +102,7 @@ def test_an_output_that_cannot_be_made_is_told_in_a_sentence(command: list[str],
 
 
 def test_the_page_has_every_exit_code() -> None:
-    """docs/reference/cli.md tells what each means; test_cli.py has a run that ends with each."""
+    """docs/reference/cli.md explains each; test_cli.py has a run that ends with each."""
     page = (ROOT / "docs" / "reference" / "cli.md").read_text()
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     constants = {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}

@@ -101,7 +101,7 @@ def test_what_is_kept_with_an_output_replaces_no_input(gateway: EchoGateway) -> 
 
 
 def test_an_input_that_is_printed_to_is_refused(gateway: EchoGateway) -> None:
-    """`>> in.jsonl` would read what it writes."""
+    """`>> in.jsonl` would read its own output."""
     Path("in.jsonl").write_text('"Ada"\n')
     with open("in.jsonl", "ab") as file:  # noqa: PTH123
         process = started(gateway, "extract", "in.jsonl", "-l", "x", stdout=file)
@@ -220,7 +220,7 @@ def bad_files() -> list[str]:
 
 
 def test_everything_that_is_wrong_is_told_at_once(gateway: EchoGateway) -> None:
-    """With file and line, before anything is submitted, and what can be done."""
+    """With file and line, before anything is submitted, and how to mend it."""
     result = ran(gateway, "extract", *bad_files(), "-l", "x")
     assert (result.exit_code, gateway.submitted) == (2, [])
     for location in (
@@ -319,7 +319,7 @@ def test_all_faults_of_gold_are_told_at_once(gateway: EchoGateway) -> None:
 
 @pytest.mark.parametrize("name", ["WEIRD", "é", "a\nb", "[bold]x[red"])
 def test_names_of_files_are_text(gateway: EchoGateway, name: str) -> None:
-    """Not UTF-8, with line breaks, with what looks like markup: read, shown, written."""
+    """Not UTF-8, with line breaks, with text that looks like markup: read, shown, written."""
     odd = b"\xff\x1b[2J.txt" if name == "WEIRD" else f"{name}.txt".encode()
     Path(os.fsdecode(odd)).write_text("Ada")
     process = started(gateway, "extract", os.fsdecode(odd), "-l", "x", stdout=subprocess.PIPE)

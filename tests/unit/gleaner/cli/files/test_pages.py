@@ -43,7 +43,7 @@ def test_what_a_reader_sees_block_by_block() -> None:
     ],
 )
 def test_a_page_is_decoded_as_browsers_do(page: bytes, seen: str) -> None:
-    """A byte order mark, else what the page says of itself by the labels of the Encoding Standard, else UTF-8."""
+    """A byte order mark, else the charset that the page declares (Encoding Standard labels), else UTF-8."""
     assert extract_text(decode_page(page, None)) == seen
 
 
@@ -58,7 +58,7 @@ def test_a_page_is_decoded_as_browsers_do(page: bytes, seen: str) -> None:
     ],
 )
 def test_a_page_that_cannot_be_decoded_is_told(page: bytes, said: str) -> None:
-    """With the charset that it names and what to do; nothing is replaced in silence."""
+    """With the charset that it names and the way out; nothing is replaced in silence."""
     with pytest.raises(InputError, match=said):
         decode_page(page, None)
 

@@ -1,4 +1,4 @@
-"""Files become documents, or an error that says which line is wrong and what to do."""
+"""Files become documents, or an error that names the wrong line and the way to mend it."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_an_id_column_that_was_named_must_be_there(tmp_path: Path) -> None:
 
 
 def test_a_json_list(tmp_path: Path) -> None:
-    """Elements are what lines are; a `.json` file of JSON lines is read as such."""
+    """Elements are read like lines; a `.json` file of JSON lines is read as such."""
     content = '\ufeff[ {"text": "a]", "id": "x"},\n"b" , 12,\n{"text": NaN}\n]\n'
     first, second, fault, last = items(tmp_path / "a.json", content)
     assert [first, second, last] == [Row("x", "a]"), Row("2", "b"), Row("4", "")]
@@ -238,7 +238,7 @@ def test_a_byte_order_mark_says_the_encoding(tmp_path: Path) -> None:
     ],
 )
 def test_content_of_another_kind_is_told(tmp_path: Path, name: str, content: bytes, said: str) -> None:
-    """By the file's name, and what it is where that is known."""
+    """By the file's name, and its kind where that is known."""
     (fault,) = faults(items(tmp_path / name, content))
     assert fault.startswith(name)
     assert said in fault
@@ -246,7 +246,7 @@ def test_content_of_another_kind_is_told(tmp_path: Path, name: str, content: byt
 
 @pytest.mark.parametrize("name", ["a.xlsx", "a.docx", "a.pdf", "a.zip", "a.dat", "a"])
 def test_what_is_not_read_is_refused_by_name(name: str) -> None:
-    """With what to do."""
+    """With a way out."""
     with pytest.raises(InputError, match=f"{name}: .*(save it as|extract its text|unpack it|--format)"):
         format_of(Path(name), None)
 

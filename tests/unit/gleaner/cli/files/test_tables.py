@@ -166,7 +166,7 @@ def test_a_column_that_is_there_twice_is_told(tmp_path: Path, header: str) -> No
 
 
 def test_a_missing_column_is_named_with_those_there(tmp_path: Path) -> None:
-    """The error says how to choose, and from what."""
+    """The error says how to choose, and lists the choices."""
     (fault,) = faults(items(tmp_path / "t", "title;body\na;b\n"))
     assert fault == "t: no column 'text'; choose one with --text-column (columns: title, body)"
 

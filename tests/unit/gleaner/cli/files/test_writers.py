@@ -54,7 +54,7 @@ def test_a_table_has_a_row_an_entity_and_no_document_is_missing(tmp_path: Path, 
 
 
 def test_parquet_has_the_same_rows_with_their_types(tmp_path: Path) -> None:
-    """Numbers are numbers, what is not there is null."""
+    """Numbers are numbers, a missing value is null."""
     table = parquet.read_table(written(tmp_path / "out.parquet"))
     assert [tuple(row.values()) for row in table.to_pylist()] == ROWS
     assert str(table.schema.field("start").type) == "int64"
@@ -140,7 +140,7 @@ def test_excel_is_told_of_utf_8() -> None:
     "text", ["a\u2028b", "a\x85b", "a\u2029b", "a\x0bb\x0cc\x1cd", "a\x1b[2Jb\x9b2J", "a\u202eb"]
 )
 def test_a_json_line_is_one_line_to_every_reader(text: str) -> None:
-    """Python's `splitlines` among them; read as JSON it is what it was."""
+    """Python's `splitlines` among them; read as JSON it is unchanged."""
     _, encode = make_encoder(Form())
     line = encode(Result(0, text, "succeeded").to_json()).decode()
     assert len(line.splitlines()) == 1

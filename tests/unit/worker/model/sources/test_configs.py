@@ -1,4 +1,4 @@
-"""What may be loaded is what the installed transformers has built in."""
+"""Only architectures that the installed transformers has built in may be loaded."""
 
 from __future__ import annotations
 

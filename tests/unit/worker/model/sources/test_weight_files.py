@@ -45,7 +45,7 @@ def test_one_set_of_weights_is_chosen(names: list[str], variant: str, expected: 
     ],
 )
 def test_a_missing_choice_is_explained(names: list[str], variant: str, reason: str) -> None:
-    """The message names the file, and says what to do."""
+    """The message names the file and the way to mend it."""
     with pytest.raises(ModelBrokenError, match=reason):
         choose_weights("here", names, variant)
 
