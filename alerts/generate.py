@@ -36,7 +36,7 @@ def render_rules(groups: Iterable[Group], after: str | None = None) -> str:
     written: list[dict[str, Any]] = [{"name": group.name, "rules": group.to_rules()} for group in groups]
     if after is not None:
         for rule in (rule for group in written for rule in group["rules"]):
-            if rule.get("labels", {}).get("level") in ("L1", "L2"):  # higher levels consist of waiting alone
+            if "alert" in rule:
                 rule["for"] = after
     return MARK + _to_yaml({"groups": written})
 
@@ -44,17 +44,18 @@ def render_rules(groups: Iterable[Group], after: str | None = None) -> str:
 def render_unit_tests(name: str, group: Group) -> dict[str, str]:
     """Return promtool's test files for a rule file: for each alert cases that fire and cases that do not."""
     steps: dict[int, list[dict[str, Any]]] = {}
+    files = [f"../rules/{other}.yml" for other in (*group.reads, name)]
     for alert in group.alerts:
         for case, fires in alert.cases:
             steps.setdefault(case.step, []).append(_promtool_case(alert, case, fires=fires))
     return {
         f"tests/{name}.yml" if step == 1 else f"tests/{name}-every-{step}m.yml": MARK
-        + _to_yaml({"rule_files": [f"../rules/{name}.yml"], "evaluation_interval": f"{step}m", "tests": cases})
+        + _to_yaml({"rule_files": files, "evaluation_interval": f"{step}m", "tests": cases})
         for step, cases in steps.items()
     }
 
 
-def render_files(runbooks: str | None = None, grafana: str | None = None) -> dict[str, str]:
+def render_files() -> dict[str, str]:
     """Return path below alerts/ -> content."""
     written = {}
     for name, group in rule_groups().items():
@@ -62,10 +63,15 @@ def render_files(runbooks: str | None = None, grafana: str | None = None) -> dic
         written |= render_unit_tests(name, group)
     for name, board in boards.BOARDS.items():
         written[f"dashboards/{name}.json"] = json.dumps(board, indent=2, sort_keys=True) + "\n"
+    return written
+
+
+def replace_links(files: dict[str, str], runbooks: str | None, grafana: str | None) -> dict[str, str]:
+    """Return the files with other base URLs of runbooks and dashboards; None keeps the default."""
     for default, url in ((model.RUNBOOKS, runbooks), (model.GRAFANA, grafana)):
         if url is not None:
-            written = {name: text.replace(default, url.rstrip("/")) for name, text in written.items()}
-    return written
+            files = {name: text.replace(default, url.rstrip("/")) for name, text in files.items()}
+    return files
 
 
 def _promtool_case(alert: Alert, case: Case, *, fires: bool) -> dict[str, Any]:

@@ -11,6 +11,10 @@ RUNBOOKS = "https://gleaner.example/docs/runbooks"
 GRAFANA = "https://grafana.example/d"
 """Default base URLs; the generator takes others (`python -m alerts --runbooks URL --grafana URL`)."""
 
+CELL = "cluster, namespace"
+"""Labels of one installation; those that a Prometheus does not set are empty and do no harm. Every rule is by them, so
+that installations in one Prometheus do not hide each other."""
+
 Severity = Literal["page", "ticket"]
 
 
@@ -57,7 +61,6 @@ class Alert:
     fires: Case
     quiet: Case
     of_store: bool = False
-    level: str = ""
     more: Mapping[str, str] = field(default_factory=dict)
     also: Sequence[tuple[Case, bool]] = ()
 
@@ -68,10 +71,8 @@ class Alert:
 
     def labels(self) -> dict[str, str]:
         """Return the labels by which Alertmanager routes and inhibits."""
-        level = self.level or ("L2" if self.severity == "page" else "L1")
-        labels = {"severity": self.severity, "level": level, **self.more}
-        if self.team:
-            labels["team"] = self.team
+        level = "L2" if self.severity == "page" else "L1"
+        labels = {"severity": self.severity, "level": level, **self.more, "team": self.team}
         return {**labels, "depends": "store"} if self.of_store else labels
 
     def annotations(self) -> dict[str, str]:
@@ -105,16 +106,52 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules that are evaluated together: recordings (name -> expression) first, then alerts."""
+    """Rules that are evaluated together: recordings (name -> expression) first, then alerts.
+
+    Attributes:
+        reads: groups whose recordings the alerts read, without the prefix `gleaner-`.
+    """
 
     name: str
     alerts: Sequence[Alert]
     recordings: Mapping[str, str] = field(default_factory=dict)
+    reads: Sequence[str] = ()
 
     def to_rules(self) -> list[dict[str, Any]]:
         """Return the rules in Prometheus' format."""
         recorded = [{"record": name, "expr": join_lines(expr)} for name, expr in self.recordings.items()]
         return [*recorded, *(alert.to_rule() for alert in self.alerts)]
+
+
+def add_matchers(expr: str, matchers: str) -> str:
+    """Return an expression with label matchers added to every selector of a metric of Gleaner.
+
+    The chart does the same with the namespace of a release (templates/monitoring/_rules.tpl).
+    """
+    return re.sub(r"\b(gleaner[_:][a-z0-9_:]+)(\{?)", lambda m: f"{m[1]}{{{matchers}{',' if m[2] else '}'}", expr)
+
+
+def move_namespace(expr: str) -> str:
+    """Return an expression on another exporter's metric with the object's namespace in the label `namespace`.
+
+    Where Prometheus does not honour the labels of an exporter, the object's namespace is in `exported_namespace`.
+    """
+    return f'label_replace({expr}, "namespace", "$1", "exported_namespace", "(.+)")'
+
+
+def in_cells(expr: str) -> str:
+    """Return an expression on another exporter's metrics, only in namespaces with an installation of Gleaner."""
+    return f"({expr}) and on ({CELL}) present_over_time(gleaner_store_up[1h])"
+
+
+def count_as_absent(metric: str) -> str:
+    """Return an expression that is true while no process of an installation shows a metric.
+
+    It finds installations by the metric itself within the last day; longer ago, all that is known is a rule's namespace.
+    It uses a metric of ours and not `up`, because every way of scraping names jobs in its own way.
+    """
+    gone = f"group by ({CELL}) (present_over_time({metric}[1d])) unless group by ({CELL}) ({metric})"
+    return f"{gone} or absent_over_time({metric}[1d])"
 
 
 def join_lines(expr: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from alerts.model import Alert, Case, Group, Severity
+from alerts.model import CELL, Alert, Case, Group, Severity
 
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 FAST = (("5m", "1h", 14.4), ("30m", "6h", 6.0))
@@ -24,7 +24,7 @@ class Slo:
     Attributes:
         objective: share of events that are good, over 30 days.
         promise: the objective in words.
-        bad: rate of bad events, an expression with `{w}` for the window.
+        bad: rate of bad events per installation, an expression with `{w}` for the window; no sample without any.
         total: rate of all events, likewise.
         series: (bad, good) input series of the generated tests.
     """
@@ -55,6 +55,7 @@ class Slo:
         return f"gleaner:{self.name}:events_1h"
 
 
+_SUM = f"sum by ({CELL}) "
 _HTTP = 'gleaner_http_requests_total{route!~"/livez|/readyz"%s}'
 _DOCUMENTS = "gleaner_documents_total"
 _OURS = 'code=~"inference_failed|out_of_memory|worker_lost"'
@@ -63,8 +64,8 @@ _JOB = "gleaner_job_seconds"
 
 def _latency_expressions(priority: str, limit: str) -> tuple[str, str, tuple[str, str]]:
     of = f'priority="{priority}"'
-    total = f"sum(rate({_JOB}_count{{{of}}}[{{w}}]))"
-    bad = f'{total} - sum(rate({_JOB}_bucket{{{of},le="{limit}"}}[{{w}}]))'
+    total = f"{_SUM}(rate({_JOB}_count{{{of}}}[{{w}}]))"
+    bad = f'{total} - {_SUM}(rate({_JOB}_bucket{{{of},le="{limit}"}}[{{w}}]))'
     return bad, total, (f"{_JOB}_count{{{of}}}", f'{_JOB}_bucket{{{of},le="{limit}"}}')
 
 
@@ -77,8 +78,8 @@ SLOS: tuple[Slo, ...] = (
         "Availability",
         0.999,
         "99.9 % of requests are answered without a 5xx.",
-        "sum(rate(" + _HTTP % ',status=~"5.."' + "[{w}])) or vector(0)",
-        "sum(rate(" + _HTTP % "" + "[{w}]))",
+        f"{_SUM}(rate(" + _HTTP % ',status=~"5.."' + "[{w}]))",
+        f"{_SUM}(rate(" + _HTTP % "" + "[{w}]))",
         "platform",
         "api",
         (
@@ -91,8 +92,8 @@ SLOS: tuple[Slo, ...] = (
         "DocumentSuccess",
         0.999,
         "99.9 % of documents get their entities, or fail for a reason that is in the document.",
-        f'sum(rate({_DOCUMENTS}{{status="failed",{_OURS}}}[{{w}}])) or vector(0)',
-        f"sum(rate({_DOCUMENTS}[{{w}}]))",
+        f'{_SUM}(rate({_DOCUMENTS}{{status="failed",{_OURS}}}[{{w}}]))',
+        f"{_SUM}(rate({_DOCUMENTS}[{{w}}]))",
         "ml",
         "errors",
         (
@@ -127,8 +128,8 @@ SLOS: tuple[Slo, ...] = (
         "WebhookDelivery",
         0.99,
         "99 % of webhook deliveries arrive.",
-        'sum(rate(gleaner_webhook_attempts_total{outcome="failed"}[{w}])) or vector(0)',
-        'sum(rate(gleaner_webhook_attempts_total{outcome=~"delivered|failed"}[{w}]))',
+        f'{_SUM}(rate(gleaner_webhook_attempts_total{{outcome="failed"}}[{{w}}]))',
+        f'{_SUM}(rate(gleaner_webhook_attempts_total{{outcome=~"delivered|failed"}}[{{w}}]))',
         "integration",
         "webhooks",
         (
@@ -141,9 +142,8 @@ SLOS: tuple[Slo, ...] = (
 
 def build_group(slo: Slo) -> Group:
     """Return the recordings and the two alerts of an SLO."""
-    recordings = {
-        slo.ratio_name(w): f"({_fill_window(slo.bad, w)}) / ({_fill_window(slo.total, w)})" for w in WINDOWS
-    }
+    ratio = f"({slo.bad} or 0 * {slo.total}) / ({slo.total})"
+    recordings = {slo.ratio_name(w): _fill_window(ratio, w) for w in WINDOWS}
     recordings[slo.events_name] = f"({_fill_window(slo.total, '1h')}) * 3600"
     return Group(
         f"gleaner-slo-{slo.name}", (_burn_alert(slo, "Fast", FAST), _burn_alert(slo, "Slow", SLOW)), recordings

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from alerts.causes import api, escalation, quality, queue, scaling, store, webhooks, workers
+from alerts.causes import api, backup, quality, queue, scaling, store, webhooks, workers
 
-GROUPS = tuple(module.GROUP for module in (queue, workers, store, api, webhooks, quality, scaling, escalation))
+GROUPS = tuple(module.GROUP for module in (queue, workers, store, backup, api, webhooks, quality, scaling))

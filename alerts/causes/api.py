@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from alerts.model import Alert, Case, Group
+from alerts.model import CELL, Alert, Case, Group, count_as_absent, in_cells, move_namespace
 
 _5XX = 'gleaner_http_requests_total{route!~"/livez|/readyz",status=~"5.."}'
 _ALL = 'gleaner_http_requests_total{route!~"/livez|/readyz"}'
 _503 = 'gleaner_http_requests_total{route="/v1/jobs",method="POST",status="503"}'
 _202 = 'gleaner_http_requests_total{route="/v1/jobs",method="POST",status="202"}'
+_OTHER_CELL = {'gleaner_store_down{job="gleaner",namespace="b"}': "0x10"}
 _SUBMIT = 'gleaner_http_request_seconds_bucket{route="/v1/jobs",method="POST"'
 
 GROUP = Group(
@@ -15,19 +16,20 @@ GROUP = Group(
     (
         Alert(
             name="GleanerGatewayDown",
-            expr='sum(up{job=~".*gleaner-gateway.*"}) == 0 or absent(up{job=~".*gleaner-gateway.*"})',
+            expr=count_as_absent("gleaner_store_down"),
             after="2m",
             severity="page",
             team="platform",
             summary="No gateway is running.",
-            description="Clients can neither submit nor read. Accepted jobs continue.",
+            description="No gateway shows metrics. Clients can neither submit nor read. Accepted jobs continue.",
             board="api",
-            fires=Case({'up{job="gleaner-gateway"}': "0x10"}, "4m"),
-            quiet=Case({'up{job="gleaner-gateway"}': "1x10"}, "4m"),
+            fires=Case({'gleaner_store_down{namespace="a"}': "0x3 stale", **_OTHER_CELL}, "8m", {"namespace": "a"}),
+            quiet=Case({'gleaner_store_down{job="kubernetes-pods",namespace="a"}': "0x10", **_OTHER_CELL}, "8m"),
+            also=((Case({}, "4m"), True),),
         ),
         Alert(
             name="GleanerGatewayProcessesEnding",
-            expr="sum by (instance) (increase(gleaner_gateway_processes_ended_total[15m])) > 2",
+            expr=f"sum by ({CELL}, instance) (increase(gleaner_gateway_processes_ended_total[15m])) > 2",
             after="0m",
             severity="ticket",
             team="platform",
@@ -45,7 +47,7 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerKeysFileUnreadable",
-            expr="max by (instance) (gleaner_keys_file_stale_seconds) > 0",
+            expr=f"max by ({CELL}, instance) (gleaner_keys_file_stale_seconds) > 0",
             after="2m",
             severity="page",
             team="platform",
@@ -63,8 +65,8 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerErrorRatioHigh",
-            expr=f"""(sum(rate({_5XX}[5m])) / sum(rate({_ALL}[5m]))) > 0.05
-              and sum(rate({_ALL}[5m])) > 0.1""",
+            expr=f"""(sum by ({CELL}) (rate({_5XX}[5m])) / sum by ({CELL}) (rate({_ALL}[5m]))) > 0.05
+              and sum by ({CELL}) (rate({_ALL}[5m])) > 0.1""",
             after="5m",
             severity="page",
             team="platform",
@@ -77,8 +79,7 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerLatencySpike",
-            expr='histogram_quantile(0.95, sum by (le) (rate(gleaner_http_request_seconds_bucket{route="/v1/jobs",'
-            'method="POST"}[5m]))) > 1',
+            expr=f"histogram_quantile(0.95, sum by ({CELL}, le) (rate({_SUBMIT}}}[5m]))) > 1",
             after="5m",
             severity="ticket",
             team="platform",
@@ -100,8 +101,8 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerCertificateExpiry",
-            expr="""(certmanager_certificate_expiration_timestamp_seconds{name=~".*gleaner.*"}
-              or probe_ssl_earliest_cert_expiry{job=~".*gleaner.*"}) - time() < 14 * 86400""",
+            expr=f"""({in_cells(move_namespace("certmanager_certificate_expiration_timestamp_seconds"))}
+              or probe_ssl_earliest_cert_expiry{{job=~".*gleaner.*"}}) - time() < 14 * 86400""",
             after="1h",
             severity="ticket",
             team="platform",
@@ -115,6 +116,21 @@ GROUP = Group(
                 "9d 22h 55m 0s",
             ),
             quiet=Case({'probe_ssl_earliest_cert_expiry{job="gleaner-tls"}': "8640000x70"}, "65m"),
+            also=(
+                (  # cert-manager's, scraped without honor_labels
+                    Case(
+                        {
+                            'certmanager_certificate_expiration_timestamp_seconds{namespace="cert-manager",'
+                            'exported_namespace="a",name="tls"}': "864000x70",
+                            'gleaner_store_up{namespace="a"}': "1x70",
+                        },
+                        "65m",
+                        {"namespace": "a", "exported_namespace": "a", "name": "tls"},
+                        "9d 22h 55m 0s",
+                    ),
+                    True,
+                ),
+            ),
         ),
     ),
 )

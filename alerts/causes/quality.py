@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alerts.model import Alert, Case, Group
+from alerts.model import CELL, Alert, Case, Group
 
 _FOUND, _SCORES, _WORDS = "gleaner_entities_total", "gleaner_entity_scores_total", "gleaner_words_total"
 _END = 4 * 24 * 60
@@ -16,8 +16,8 @@ GROUP = Group(
     (
         Alert(
             name="GleanerScoreDrift",
-            expr="""abs(gleaner:entity_score:mean_1h / (avg_over_time(gleaner:entity_score:mean_1h[3d] offset 6h)) - 1)
-              > 0.15 and on (label) sum by (label) (increase(gleaner_entities_total[1h])) > 100""",
+            expr=f"""abs(gleaner:entity_score:mean_1h / (avg_over_time(gleaner:entity_score:mean_1h[3d] offset 6h)) - 1)
+              > 0.15 and on ({CELL}, label) sum by ({CELL}, label) (increase(gleaner_entities_total[1h])) > 100""",
             after="30m",
             severity="ticket",
             team="ml",
@@ -46,9 +46,9 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerEntityRateDrift",
-            expr="""abs(gleaner:entities_per_1000_words:1h
+            expr=f"""abs(gleaner:entities_per_1000_words:1h
                 / (avg_over_time(gleaner:entities_per_1000_words:1h[3d] offset 6h)) - 1) > 0.5
-              and on () sum(increase(gleaner_words_total[1h])) > 10000""",
+              and on ({CELL}) sum by ({CELL}) (increase(gleaner_words_total[1h])) > 10000""",
             after="30m",
             severity="ticket",
             team="ml",
@@ -73,8 +73,9 @@ GROUP = Group(
         ),
     ),
     {
-        "gleaner:entity_score:mean_1h": f"sum by (label) (rate({_SCORES}[1h])) / sum by (label) (rate({_FOUND}[1h]))",
-        "gleaner:entities_per_1000_words:1h": f"1000 * sum by (label) (rate({_FOUND}[1h])) "
-        f"/ on () group_left () sum(rate({_WORDS}[1h]))",
+        "gleaner:entity_score:mean_1h": f"sum by ({CELL}, label) (rate({_SCORES}[1h])) "
+        f"/ sum by ({CELL}, label) (rate({_FOUND}[1h]))",
+        "gleaner:entities_per_1000_words:1h": f"1000 * sum by ({CELL}, label) (rate({_FOUND}[1h])) "
+        f"/ on ({CELL}) group_left () sum by ({CELL}) (rate({_WORDS}[1h]))",
     },
 )

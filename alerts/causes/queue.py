@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from alerts.model import Alert, Case, Group
+from alerts.model import CELL, Alert, Case, Group, count_as_absent
+from jobs.naming import model_slug
 
 _M = 'model="gleaner-small"'
 _MODEL = {"model": "gleaner-small"}
-_HPA = "kube_horizontalpodautoscaler"
-_WORKERS = 'horizontalpodautoscaler=~".*gleaner.*worker.*"'
-_HPA_NAME = 'horizontalpodautoscaler="keda-hpa-gleaner-worker"'
-_NO_RATE_YET = {f"gleaner_backlog_seconds{{{_M}}}": "0+60x20", f"gleaner_backlog_characters{{{_M}}}": "0+1000x20"}
+_MAX = f"max by ({CELL}, model)"
+_NO_RATE_YET = {
+    f"gleaner_backlog_seconds{{{_M}}}": "0+60x20",
+    f"gleaner_backlog_characters{{{_M}}}": "0+1000x20",
+    f"gleaner_live_workers{{{_M}}}": "1x20",
+}
+
+
+def _growing(model: str, workers: int, maximum: int, minutes: int = 40) -> dict[str, str]:
+    """Return the series of a model whose backlog grows, with its workers and their maximum."""
+    of = f'{{namespace="a",model="{model}"}}'
+    hpa = f'{{namespace="a",horizontalpodautoscaler="keda-hpa-extraction-worker-{model_slug(model)}"}}'
+    return {
+        f"gleaner_backlog_seconds{of}": f"3600x{minutes}",
+        f"gleaner_backlog_characters{of}": f"0+1000x{minutes}",
+        f"gleaner_live_workers{of}": f"{workers}x{minutes}",
+        f'gleaner_model_slug_info{{namespace="a",model="{model}",slug="{model_slug(model)}"}}': f"1x{minutes}",
+        f"kube_horizontalpodautoscaler_status_current_replicas{hpa}": f"{workers}x{minutes}",
+        f"kube_horizontalpodautoscaler_spec_max_replicas{hpa}": f"{maximum}x{minutes}",
+    }
+
+
+def _waiting(namespace: str, open_shards: str, workers: str) -> dict[str, str]:
+    """Return the series of an installation with open shards and workers, per minute in promtool's notation."""
+    of = f'{{namespace="{namespace}",{_M}}}'
+    return {f"gleaner_open_shards{of}": open_shards, f"gleaner_live_workers{of}": workers}
 
 
 def _busy_worker(model: str) -> dict[str, str]:
@@ -25,8 +48,8 @@ GROUP = Group(
     (
         Alert(
             name="GleanerNoWorker",
-            expr="max by (model) (gleaner_open_shards) > 0 and max by (model) (gleaner_live_workers) == 0",
-            after="5m",
+            expr=f"{_MAX} (gleaner_open_shards) > 0 and {_MAX} (gleaner_live_workers) == 0",
+            after="20m",  # above the longest start from zero: a node, the image, the model; the chart computes it
             severity="page",
             team="platform",
             summary="Work waits for {{ $labels.model }}, but no worker is alive.",
@@ -34,21 +57,25 @@ GROUP = Group(
             "scaled up from zero.",
             board="queue",
             of_store=True,
-            fires=Case(
-                {f"gleaner_open_shards{{{_M}}}": "4x10", f"gleaner_live_workers{{{_M}}}": "0x10"}, "7m", _MODEL, "4"
+            fires=Case(  # next to an idle installation
+                {**_waiting("a", "500x40", "0x40"), **_waiting("b", "0x40", "3x40")},
+                "35m",
+                {**_MODEL, "namespace": "a"},
+                "500",
             ),
-            quiet=Case({f"gleaner_open_shards{{{_M}}}": "0x10", f"gleaner_live_workers{{{_M}}}": "0x10"}, "7m"),
+            quiet=Case(_waiting("a", "0x40", "0x40"), "35m"),
+            also=((Case(_waiting("a", "4x40", "0x10 1x30"), "35m"), False),),  # a start from zero of ten minutes
         ),
         Alert(
             name="GleanerBacklogGrowing",
-            expr=f"""(max by (model) (gleaner_backlog_seconds) > 1800
-                and max by (model) (deriv(gleaner_backlog_characters[15m])) > 0
-              or max by (model) (gleaner_backlog_seconds)
-                and max by (model) (delta(gleaner_backlog_characters[10m])) > 0
-                unless max by (model) (max_over_time(gleaner_model_info[10m])
-                  and on (job, instance) increase(gleaner_documents_total[10m]) > 0))
-              unless on () (max({_HPA}_status_current_replicas{{{_WORKERS}}})
-                < max({_HPA}_spec_max_replicas{{{_WORKERS}}}))""",
+            expr=f"""({_MAX} (gleaner_backlog_seconds) > 1800
+                and {_MAX} (deriv(gleaner_backlog_characters[15m])) > 0
+              or {_MAX} (gleaner_backlog_seconds)
+                and {_MAX} (delta(gleaner_backlog_characters[10m])) > 0
+                unless {_MAX} (max_over_time(gleaner_model_info[10m])
+                  and on ({CELL}, job, instance) increase(gleaner_documents_total[10m]) > 0))
+              and {_MAX} (gleaner_live_workers) > 0
+              unless gleaner:workers:current < gleaner:workers:max""",
             after="10m",
             severity="page",
             team="platform",
@@ -57,37 +84,35 @@ GROUP = Group(
             "minutes, this is the age of its oldest job. Raise the maximum of workers, or accept fewer jobs.",
             board="queue",
             of_store=True,
-            fires=Case(
-                {
-                    f"gleaner_backlog_seconds{{{_M}}}": "3600x40",
-                    f"gleaner_backlog_characters{{{_M}}}": "0+1000x40",
-                    f"{_HPA}_status_current_replicas{{{_HPA_NAME}}}": "8x40",
-                    f"{_HPA}_spec_max_replicas{{{_HPA_NAME}}}": "8x40",
-                },
-                "30m",
-                _MODEL,
+            fires=Case(  # another model of the installation has workers to spare
+                {**_growing("gliner-medium-v2.1", 2, 2, 180), **_growing("gleaner-small", 1, 20, 180)},
+                "180m",
+                {"namespace": "a", "model": "gliner-medium-v2.1"},
                 "1h 0m 0s",
             ),
-            quiet=Case(
-                {
-                    f"gleaner_backlog_seconds{{{_M}}}": "3600x40",
-                    f"gleaner_backlog_characters{{{_M}}}": "0+1000x40",
-                    f"{_HPA}_status_current_replicas{{{_HPA_NAME}}}": "3x40",
-                    f"{_HPA}_spec_max_replicas{{{_HPA_NAME}}}": "8x40",
-                },
-                "30m",
-            ),
+            quiet=Case(_growing("gliner-medium-v2.1", 3, 8), "30m"),
             also=(
                 (  # a new deployment: no rate was measured yet, and nothing is finished
                     Case({**_NO_RATE_YET, **_busy_worker("other")}, "14m", _MODEL, "14m 0s"),
                     True,
                 ),
                 (Case({**_NO_RATE_YET, **_busy_worker("gleaner-small")}, "14m"), False),
+                # Without a live worker it is GleanerNoWorker's.
+                (
+                    Case(
+                        {
+                            **_growing("gleaner-small", 8, 8),
+                            'gleaner_live_workers{namespace="a",model="gleaner-small"}': "0x40",
+                        },
+                        "30m",
+                    ),
+                    False,
+                ),
             ),
         ),
         Alert(
             name="GleanerOldestShardTooOld",
-            expr="max by (model) (gleaner_oldest_open_seconds) > 4 * 3600",
+            expr=f"{_MAX} (gleaner_oldest_open_seconds) > 4 * 3600",
             after="5m",
             severity="page",
             team="platform",
@@ -100,7 +125,7 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerUpkeepRepublishing",
-            expr='sum(increase(gleaner_republished_total{cause=~"message_lost|lease_lost"}[15m])) > 20',
+            expr=f'sum by ({CELL}) (increase(gleaner_republished_total{{cause=~"message_lost|lease_lost"}}[15m])) > 20',
             after="5m",
             severity="ticket",
             team="platform",
@@ -113,7 +138,7 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerLedgerRepaired",
-            expr="sum(increase(gleaner_ledger_repairs_total[1h])) > 0",
+            expr=f"sum by ({CELL}) (increase(gleaner_ledger_repairs_total[1h])) > 0",
             after="0m",
             severity="ticket",
             team="platform",
@@ -125,8 +150,8 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerNoSubmissions",
-            expr="""sum(increase(gleaner_submitted_jobs_total[1h])) == 0
-              and sum(increase(gleaner_submitted_jobs_total[1h] offset 1w)) > 20""",
+            expr=f"""sum by ({CELL}) (increase(gleaner_submitted_jobs_total[1h])) == 0
+              and sum by ({CELL}) (increase(gleaner_submitted_jobs_total[1h] offset 1w)) > 20""",
             after="15m",
             severity="ticket",
             team="integration",
@@ -138,15 +163,23 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerCourierDown",
-            expr='sum(up{job=~".*gleaner-courier.*"}) == 0 or absent(up{job=~".*gleaner-courier.*"})',
+            expr=count_as_absent("gleaner_webhook_endpoints_disabled"),
             after="3m",
             severity="page",
             team="platform",
             summary="No courier is running.",
             description="Webhooks are not delivered; a gateway does the upkeep meanwhile.",
             board="webhooks",
-            fires=Case({'up{job="gleaner-courier"}': "0x10"}, "5m"),
-            quiet=Case({'up{job="gleaner-courier"}': "1x10"}, "5m"),
+            fires=Case(
+                {
+                    'gleaner_webhook_endpoints_disabled{namespace="a"}': "0x3 stale",
+                    'gleaner_webhook_endpoints_disabled{namespace="b"}': "0x10",
+                },
+                "8m",
+                {"namespace": "a"},
+            ),
+            quiet=Case({'gleaner_webhook_endpoints_disabled{job="kubernetes-pods",namespace="a"}': "0x10"}, "8m"),
         ),
     ),
+    reads=("scaling",),
 )

@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
-from alerts.model import Alert, Case, Group
+from collections.abc import Mapping
+
+from alerts.model import CELL, Alert, Case, Group, in_cells, move_namespace
+
+_CLAIM = {"persistentvolumeclaim": "data-gleaner-valkey-0"}
+_VOLUMES = '{persistentvolumeclaim=~"data-.+-valkey-[0-9]+"}'
+_FREE = " / ".join(
+    f"max by ({CELL}, persistentvolumeclaim) ({move_namespace(f'kubelet_volume_stats_{name}_bytes{_VOLUMES}')})"
+    for name in ("available", "capacity")
+)
+
+
+def _volume(free: int, labels: Mapping[str, str] | None = None, value: str = "") -> Case:
+    """Return a case with a volume of which `free` percent are free."""
+    of = 'namespace="a",persistentvolumeclaim="data-gleaner-valkey-0"'
+    return Case(
+        {
+            f"kubelet_volume_stats_available_bytes{{{of}}}": f"{free}x20",
+            f"kubelet_volume_stats_capacity_bytes{{{of}}}": "100x20",
+            'gleaner_store_up{namespace="a"}': "1x20",
+        },
+        "15m",
+        labels or {},
+        value,
+    )
+
 
 GROUP = Group(
     "gleaner-store",
     (
         Alert(
             name="GleanerRedisDown",
-            expr="max(gleaner_store_up) == 0 or max(gleaner_store_down) == 1",
+            expr=f"max by ({CELL}) (gleaner_store_up) == 0 or max by ({CELL}) (gleaner_store_down) == 1",
             after="1m",
             severity="page",
             team="platform",
             summary="The ledger's Redis does not answer.",
             description="Nothing can be submitted (503), read or run. No accepted job is lost.",
             board="overview",
-            fires=Case({"gleaner_store_up": "0x5"}, "3m"),
+            fires=Case(
+                {'gleaner_store_up{namespace="a"}': "0x5", 'gleaner_store_up{namespace="b"}': "1x5"},
+                "3m",
+                {"namespace": "a"},
+            ),
             quiet=Case({"gleaner_store_up": "1x5", "gleaner_store_down": "0x5"}, "3m"),
         ),
         Alert(
             name="GleanerRedisMemoryHigh",
-            expr="max(gleaner_store_memory_bytes / (gleaner_store_memory_limit_bytes > 0)) > 0.8",
+            expr=f"max by ({CELL}) (gleaner_store_memory_bytes / (gleaner_store_memory_limit_bytes > 0)) > 0.8",
             after="5m",
             severity="page",
             team="platform",
@@ -37,7 +66,7 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerAofFailing",
-            expr="max(gleaner_store_durable) == 0",
+            expr=f"max by ({CELL}) (gleaner_store_durable) == 0",
             after="5m",
             severity="page",
             team="platform",
@@ -46,6 +75,19 @@ GROUP = Group(
             board="resources",
             fires=Case({"gleaner_store_durable": "0x10"}, "7m"),
             quiet=Case({"gleaner_store_durable": "1x10"}, "7m"),
+        ),
+        Alert(
+            name="GleanerLedgerVolumeFilling",
+            expr=in_cells(f"{_FREE} < 0.2"),
+            after="10m",
+            severity="page",
+            team="platform",
+            summary="The ledger's volume is nearly full.",
+            description="{{ $value | humanizePercentage }} of {{ $labels.persistentvolumeclaim }} is free. A rewrite of "
+            "the append-only file needs room for a second one; on a full disk Redis refuses every write.",
+            board="resources",
+            fires=_volume(15, {**_CLAIM, "namespace": "a"}, "15%"),
+            quiet=_volume(30),
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alerts.model import Alert, Case, Group
+from alerts.model import CELL, Alert, Case, Group
 
 _RETRY = 'gleaner_webhook_attempts_total{outcome="retry"}'
 _DELIVERED = 'gleaner_webhook_attempts_total{outcome="delivered"}'
@@ -13,9 +13,9 @@ GROUP = Group(
     (
         Alert(
             name="GleanerWebhookFailureRatioHigh",
-            expr="""sum(rate(gleaner_webhook_attempts_total{outcome=~"retry|failed"}[10m]))
-              / sum(rate(gleaner_webhook_attempts_total[10m])) > 0.5
-              and sum(increase(gleaner_webhook_attempts_total[10m])) > 10""",
+            expr=f"""sum by ({CELL}) (rate(gleaner_webhook_attempts_total{{outcome=~"retry|failed"}}[10m]))
+              / sum by ({CELL}) (rate(gleaner_webhook_attempts_total[10m])) > 0.5
+              and sum by ({CELL}) (increase(gleaner_webhook_attempts_total[10m])) > 10""",
             after="5m",
             severity="ticket",
             team="integration",
@@ -28,8 +28,8 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerWebhookReceiversSlow",
-            expr=f"""histogram_quantile(0.9, sum by (le) (rate({_SLOW}[10m]))) > 5
-              and sum(increase(gleaner_webhook_seconds_count[10m])) > 5""",
+            expr=f"""histogram_quantile(0.9, sum by ({CELL}, le) (rate({_SLOW}[10m]))) > 5
+              and sum by ({CELL}) (increase(gleaner_webhook_seconds_count[10m])) > 5""",
             after="5m",
             severity="ticket",
             team="integration",
@@ -57,7 +57,8 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerWebhookEndpointsDisabled",
-            expr="max(gleaner_webhook_endpoints_disabled) > max(gleaner_webhook_endpoints_disabled offset 1h)",
+            expr=f"max by ({CELL}) (gleaner_webhook_endpoints_disabled) "
+            f"> max by ({CELL}) (gleaner_webhook_endpoints_disabled offset 1h)",
             after="0m",
             severity="ticket",
             team="integration",

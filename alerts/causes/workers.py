@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alerts.model import Alert, Case, Group
+from alerts.model import CELL, Alert, Case, Group
 
 _M = 'model="gleaner-small"'
 _MODEL = {"model": "gleaner-small"}
@@ -24,7 +24,7 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerModelReloadLoop",
-            expr="max by (model) (gleaner_model_trouble) > 0",
+            expr=f"max by ({CELL}, model) (gleaner_model_trouble) > 0",
             after="2m",
             severity="page",
             team="ml",
@@ -37,7 +37,8 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerWorkerRestarting",
-            expr='sum by (instance) (changes(process_start_time_seconds{job=~".*gleaner-worker.*"}[15m])) > 2',
+            expr=f"""sum by ({CELL}, instance) (changes(process_start_time_seconds[15m])
+              and on ({CELL}, job, instance) present_over_time(gleaner_model_ready[15m])) > 2""",
             after="0m",
             severity="ticket",
             team="ml",
@@ -46,16 +47,26 @@ GROUP = Group(
             "that kills it.",
             board="resources",
             fires=Case(
-                {'process_start_time_seconds{job="gleaner-worker",instance="a"}': "100x2 200x2 300x2 400x2"},
+                {
+                    'process_start_time_seconds{job="kubernetes-pods",instance="a"}': "100x2 200x2 300x2 400x2",
+                    'gleaner_model_ready{job="kubernetes-pods",instance="a"}': "0x12",
+                },
                 "11m",
                 {"instance": "a"},
                 "3",
             ),
-            quiet=Case({'process_start_time_seconds{job="gleaner-worker",instance="a"}': "100x5 200x9"}, "11m"),
+            quiet=Case(
+                {
+                    'process_start_time_seconds{job="gleaner-worker",instance="a"}': "100x5 200x9",
+                    'gleaner_model_ready{job="gleaner-worker",instance="a"}': "1x14",
+                    'process_start_time_seconds{job="others",instance="b"}': "100x2 200x2 300x2 400x2",
+                },
+                "11m",
+            ),
         ),
         Alert(
             name="GleanerLeasesLost",
-            expr="sum(increase(gleaner_leases_lost_total[15m])) > 5",
+            expr=f"sum by ({CELL}) (increase(gleaner_leases_lost_total[15m])) > 5",
             after="0m",
             severity="ticket",
             team="platform",
@@ -68,8 +79,8 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerPoisonDocuments",
-            expr="""sum by (code) (increase(gleaner_documents_total{
-              code=~"worker_lost|inference_failed|out_of_memory"}[15m])) > 2""",
+            expr=f"""sum by ({CELL}, code) (increase(gleaner_documents_total{{
+              code=~"worker_lost|inference_failed|out_of_memory"}}[15m])) > 2""",
             after="0m",
             severity="ticket",
             team="ml",
@@ -86,7 +97,7 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerOutOfMemoryLadder",
-            expr="sum by (action) (increase(gleaner_oom_total[15m])) > 3",
+            expr=f"sum by ({CELL}, action) (increase(gleaner_oom_total[15m])) > 3",
             after="0m",
             severity="ticket",
             team="ml",
@@ -98,7 +109,7 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerGpuMemoryHigh",
-            expr="max by (instance, gpu) (gleaner_gpu_memory_used_bytes / gleaner_gpu_memory_limit_bytes) > 0.95",
+            expr=f"max by ({CELL}, instance, gpu) (gleaner_gpu_memory_used_bytes / gleaner_gpu_memory_limit_bytes) > 0.95",
             after="10m",
             severity="ticket",
             team="ml",
@@ -124,20 +135,21 @@ GROUP = Group(
         ),
         Alert(
             name="GleanerGpuHot",
-            expr="max by (instance, gpu) (gleaner_gpu_temperature_celsius) > 87",
-            after="5m",
-            severity="page",
+            expr=f"max by ({CELL}, instance, gpu) (gleaner_gpu_temperature_celsius) > 87",
+            after="10m",
+            severity="ticket",
             team="platform",
             summary="GPU {{ $labels.gpu }} of {{ $labels.instance }} is too hot.",
-            description="{{ $value | humanize }} degrees Celsius: it throttles, and may switch off.",
+            description="{{ $value | humanize }} degrees Celsius: it throttles, and may switch off. In a cloud only a "
+            "change of the node helps.",
             board="resources",
             fires=Case(
-                {'gleaner_gpu_temperature_celsius{instance="a",gpu="0"}': "90x9"},
-                "7m",
+                {'gleaner_gpu_temperature_celsius{instance="a",gpu="0"}': "90x14"},
+                "12m",
                 {"instance": "a", "gpu": "0"},
                 "90",
             ),
-            quiet=Case({'gleaner_gpu_temperature_celsius{instance="a",gpu="0"}': "75x9"}, "7m"),
+            quiet=Case({'gleaner_gpu_temperature_celsius{instance="a",gpu="0"}': "75x14"}, "12m"),
         ),
     ),
 )

@@ -16,7 +16,6 @@ from tests.support.processes.harness import wait_for
 
 CONFIG = ROOT / "alerts" / "alertmanager.yml"
 TICKETS = {"ml": "tickets-ml", "integration": "tickets-integration", "platform": "tickets"}
-LEVELS = {"L2": "oncall", "L3": "owners", "L4": "incident"}
 
 
 def accepted(*command: str | Path) -> None:
@@ -77,9 +76,9 @@ def test_a_cause_silences_its_consequences_and_nobody_elses(watched: Watched) ->
 
 @pytest.mark.parametrize("alert", list(generate.all_alerts()), ids=lambda alert: alert.name)
 def test_an_alert_reaches_those_it_is_for(tool: Tool, alert: generate.Alert) -> None:
-    """Pages go to the level's receiver, tickets to the team's."""
-    labels = {"team": "platform", "alertname": alert.name, **alert.labels()}
-    expected = TICKETS[labels["team"]] if alert.severity == "ticket" else LEVELS[labels["level"]]
+    """Pages go to the person on call, tickets to the team's receiver."""
+    labels = {"alertname": alert.name, **alert.labels()}
+    expected = TICKETS[labels["team"]] if alert.severity == "ticket" else "oncall"
     matchers = (f"{name}={value}" for name, value in labels.items())
     verify = (f"--config.file={CONFIG}", f"--verify.receivers={expected}")
     accepted(tool("amtool"), "config", "routes", "test", *verify, *matchers)

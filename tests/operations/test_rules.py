@@ -15,7 +15,7 @@ from tests.conftest import ROOT, Tool
 ALERTS = {alert.name: alert for alert in generate.all_alerts()}
 RUNBOOKS = ROOT / "docs" / "runbooks"
 SECTIONS = ("## Meaning", "## Impact", "## Diagnosis", "## Mitigation")
-OTHERS = re.compile(r"kube_|keda_|certmanager_|probe_ssl_|process_|up$|ALERTS$|gleaner_gpu_|gleaner_store_|python_")
+OTHERS = re.compile(r"kube_|kubelet_|keda_|certmanager_|probe_ssl_|process_|gleaner_gpu_|gleaner_store_|python_")
 
 
 def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -77,8 +77,8 @@ def metric_names(expr: str) -> set[str]:
     """Every metric that an expression reads."""
     expr = re.sub(r"\$__\w+", "5m", expr)
     promql_parser.parse(expr)
-    names = set(re.findall(r"\b((?:gleaner|process|up|kube|keda|certmanager|probe|python)[a-z0-9_:]*)\b", expr))
-    return {name for name in names if name not in ("gleaner", "up") or re.search(r"\bup\{", expr)} - {"gleaner"}
+    exporters = "gleaner|process|kube|kubelet|keda|certmanager|probe|python"
+    return set(re.findall(rf"\b((?:{exporters})[_:][a-z0-9_:]*)\b", expr))
 
 
 def known_names() -> set[str]:
@@ -109,6 +109,6 @@ def test_an_alert_reads_metrics_that_exist(name: str) -> None:
 
 def test_the_rules_of_a_release_can_point_elsewhere() -> None:
     """Runbook and dashboard addresses are one option each."""
-    written = generate.render_files(runbooks="https://wiki.corp/rb", grafana="https://g.corp/d")
+    written = generate.replace_links(generate.render_files(), "https://wiki.corp/rb", "https://g.corp/d")
     assert "https://wiki.corp/rb/GleanerRedisDown.md" in written["rules/store.yml"]
     assert "gleaner.example" not in "".join(written.values())

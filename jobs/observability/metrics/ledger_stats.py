@@ -8,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from jobs.ledger.stats import LedgerStats, ModelStats
+from jobs.naming import model_slug
 
 _MODEL_GAUGES: tuple[tuple[str, str, Callable[[ModelStats], float]], ...] = (
     ("gleaner_open_shards", "Shards not finished: waiting, published or running.", lambda model: model.open_shards),
@@ -80,6 +81,14 @@ class LedgerStatsCollector(Collector):
         for tenant, size in stats.stored:
             stored.add_metric([tenant], size)
         yield stored
+        slugs = GaugeMetricFamily(
+            "gleaner_model_slug_info",
+            "1; `slug` is the model's name in Kubernetes, with which rules find its autoscaler.",
+            labels=["model", "slug"],
+        )
+        for model in stats.models:
+            slugs.add_metric([model.model, model_slug(model.model)], 1)
+        yield slugs
         for name, help_, read_value in _MODEL_GAUGES:
             family = GaugeMetricFamily(name, help_, labels=["model"])
             for model in stats.models:

@@ -15,6 +15,7 @@ class _DocumentMetrics:
             ["status", "code"],
             registry=registry,
         )
+        self.documents.labels("succeeded", "ok")  # at 0: otherwise the first documents are not seen as an increase
         self.entities = Counter(
             "gleaner_entities_total",
             "Entities found, by label if GLEANER_METRIC_LABELS names it, else `other`.",
