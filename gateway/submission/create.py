@@ -134,7 +134,7 @@ class JobCreation:
                 idempotency_hash=key.key_hash,
                 nonce=key.nonce,
                 body_sha=key.body_sha,
-                answer=self.keys.encode_response(new.tenant, key, response),
+                response=self.keys.encode_response(new.tenant, key, response),
             )
         inline_push = self.publisher.inline_push(naming.queue_name(new.model, new.priority))
         outcome = await self.ledger.run(ledger.create_job(new, inline_push))

@@ -63,7 +63,7 @@ class IdempotencyKeys:
         """
         match claim.kind:
             case ledger.IdempotencyOutcome.REPLAY:
-                body = self.codec.decode(claim.answer, _response_data(tenant, key))
+                body = self.codec.decode(claim.response, _response_data(tenant, key))
                 job = orjson.loads(body)
                 webhook = JobWebhook(**job["webhook"]) if job.get("webhook") else None
                 return AcceptedJob(job["id"], lambda: body, webhook, is_replay=True)

@@ -93,7 +93,7 @@ from jobs.ledger.types import (
     ShardResult,
     ShardReturn,
     StageTerms,
-    StoredAnswer,
+    StoredResult,
     StoredShard,
 )
 
@@ -139,7 +139,7 @@ __all__ = [
     "ShardReturn",
     "StageOutcome",
     "StageTerms",
-    "StoredAnswer",
+    "StoredResult",
     "StoredShard",
     "announce_worker",
     "associated_data",

@@ -125,7 +125,7 @@ def create_job(new: NewJob, inline_push: InlinePush | None = None) -> Call[Creat
             int(reply[3] or 0),
         )
 
-    head = (orjson.dumps(header), new.opts, new.meta, new.answer, orjson.dumps(list(new.sizes)))
+    head = (orjson.dumps(header), new.opts, new.meta, new.response, orjson.dumps(list(new.sizes)))
     template = b"" if inline_push is None else inline_push.template
     return Call("create_job", (*head, _encode_doc_ids(new.doc_ids), template, *new.blobs), parse)
 
@@ -201,7 +201,7 @@ def complete_shard(message: Message, nonce: str, result: ShardResult) -> Call[Co
     args = (
         *(message.job, message.shard, nonce, result.blob, result.leftover, result.succeeded, result.failed),
         *(orjson.dumps(result.usage), orjson.dumps(result.errors), result.cache_ms),
-        *(part for answer in result.answers for part in answer),
+        *(part for entry in result.cache_entries for part in entry),
     )
     return Call("complete_shard", args, parse)
 
@@ -241,7 +241,7 @@ def cancel_job(job: str) -> Call[CancelOutcome]:
 def purge_job(job: str, *, erase: bool = True) -> Call[PurgeOutcome]:
     """Remove a terminal job but for its tombstone.
 
-    `erase` also removes the answer to its Idempotency-Key, its own endpoint and its deliveries; deliveries that are
+    `erase` also removes the response of its Idempotency-Key, its endpoint and its deliveries; deliveries that are
     still due are sent without metadata. Without it deliveries continue unchanged.
     """
     return Call("purge_job", (job, int(erase)), parsing.enum_parser(PurgeOutcome))

@@ -22,9 +22,9 @@ class CreateOutcome(StrEnum):
 class IdempotencyOutcome(StrEnum):
     """Outcomes of `claim_idempotency_key`.
 
-    RUN: the caller submits. REPLAY: return the stored answer. REUSED: the key came with another body. IN_PROGRESS:
+    RUN: the caller submits. REPLAY: return its response. REUSED: the key came with another body. IN_PROGRESS:
     another request holds the key. KNOWN: answered before; claim again with the hash of the streamed body. PURGED:
-    the job was removed, and its answer with it.
+    the job was removed, and its response with it.
     """
 
     RUN = "run"

@@ -17,7 +17,7 @@ from jobs.ledger.types import (
     Leftovers,
     OpenWork,
     Page,
-    StoredAnswer,
+    StoredResult,
     StoredShard,
 )
 from jobs.schema import Job, JobStatus
@@ -128,18 +128,18 @@ def read_leftovers(job: str, shard: int, max_bytes: int = 1 << 18) -> Call[Lefto
 
 def find_cached_results(
     tenant: str, cache_keys: Sequence[str], max_bytes: int = 1 << 22
-) -> Call[tuple[StoredAnswer | None, ...]]:
+) -> Call[tuple[StoredResult | None, ...]]:
     """Find the tenant's cached results by cache key, in about `max_bytes` of results; None for a miss."""
 
-    def parse(reply: list[Any]) -> tuple[StoredAnswer | None, ...]:
+    def parse(reply: list[Any]) -> tuple[StoredResult | None, ...]:
         blobs = {(parsing.to_text(job), int(shard)): blob for job, shard, blob in reply[1]}
 
-        def stored_answer(reference: bytes | None) -> StoredAnswer | None:
+        def stored_result(reference: bytes | None) -> StoredResult | None:
             job, shard, at = parsing.to_text(reference).rsplit(":", 2) if reference else ("", 0, 0)
             blob = blobs.get((job, int(shard)))
-            return None if blob is None else StoredAnswer(job, int(shard), int(at), blob)
+            return None if blob is None else StoredResult(job, int(shard), int(at), blob)
 
-        return tuple(map(stored_answer, reply[0]))
+        return tuple(map(stored_result, reply[0]))
 
     return Call("find_cached_results", (tenant, max_bytes, *cache_keys), parse)
 

@@ -70,7 +70,7 @@ class NewJob:
         doc_ids: (document id, index) of documents whose id is not their index.
         created: the ledger's time from `claim_idempotency_key` (ms), or 0 for now.
         idempotency_hash: hash of the Idempotency-Key, or "".
-        answer: encoded response that a replay returns, stored with the key.
+        response: encoded response that a replay returns, stored with the key.
         body_sha: hash of a streamed body, if the key was claimed before it was known; else "".
         key_id: id of the submitting API key, whose open jobs are counted; "" counts none.
         text_ttl_s: how long a cancelled job's texts are stored for a retry; 0: as long as its results.
@@ -96,7 +96,7 @@ class NewJob:
     created: int = 0
     idempotency_hash: str = ""
     nonce: str = ""
-    answer: bytes = b""
+    response: bytes = b""
     body_sha: str = ""
     key_id: str = ""
     waiter: str = ""
@@ -154,7 +154,7 @@ class ShardResult:
     Attributes:
         blob: encoded results.
         leftover: encoded payload of the failed documents, stored for a retry; b"" if none failed.
-        answers: (cache key, index of its result), for `find_cached_results` to find for `cache_ms`.
+        cache_entries: (cache key, index of its result), for `find_cached_results` to find for `cache_ms`.
     """
 
     blob: bytes
@@ -163,7 +163,7 @@ class ShardResult:
     failed: int
     usage: dict[str, int]
     errors: dict[str, int]
-    answers: Sequence[tuple[str, int]] = ()
+    cache_entries: Sequence[tuple[str, int]] = ()
     cache_ms: int = 0
 
 
@@ -186,10 +186,10 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyClaim:
-    """The state of an Idempotency-Key; `answer` is set with REPLAY only."""
+    """The state of an Idempotency-Key; `response` is set with REPLAY only."""
 
     kind: IdempotencyOutcome
-    answer: bytes
+    response: bytes
     now: int
 
 
@@ -255,7 +255,7 @@ class StoredShard:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredAnswer:
+class StoredResult:
     """A cached result: number `at` of the results in `blob`, from a finished shard of another job."""
 
     job: str

@@ -18,7 +18,7 @@ import orjson
 
 from jobs import ledger
 from jobs.codec import Codec, CodecError
-from jobs.ledger import Claim, Ledger, StoredAnswer, StoredShard
+from jobs.ledger import Claim, Ledger, StoredResult, StoredShard
 from jobs.observability.logs import log_failure
 from jobs.observability.metrics import WorkerMetrics
 from jobs.results import open_shard, read_rows
@@ -137,26 +137,26 @@ class ResultCache:
         self.metrics.cached.labels("unread").inc(len(keys))
         return [None] * len(keys)
 
-    def _decode_all(self, stored: Sequence[StoredAnswer | None]) -> Iterator[DocumentResult | None]:
+    def _decode_all(self, stored: Sequence[StoredResult | None]) -> Iterator[DocumentResult | None]:
         """Yield the results; each shard, which is sent once, is decoded once, and only its wanted results."""
         decoded: dict[tuple[str, int], dict[int, DocumentResult]] = {}
         wanted: defaultdict[tuple[str, int], set[int]] = defaultdict(set)
-        for answer in stored:
-            if answer is not None:
-                wanted[answer.job, answer.shard].add(answer.at)
-        for answer in stored:
-            if answer is None:
+        for result in stored:
+            if result is not None:
+                wanted[result.job, result.shard].add(result.at)
+        for result in stored:
+            if result is None:
                 yield None
                 continue
-            shard = answer.job, answer.shard
+            shard = result.job, result.shard
             if shard not in decoded:
-                decoded[shard] = self._decode_shard(answer, wanted[shard])
-            yield decoded[shard].get(answer.at)
+                decoded[shard] = self._decode_shard(result, wanted[shard])
+            yield decoded[shard].get(result.at)
 
-    def _decode_shard(self, answer: StoredAnswer, positions: Collection[int]) -> dict[int, DocumentResult]:
-        shard = StoredShard(answer.shard, "d", 0, answer.blob)
+    def _decode_shard(self, result: StoredResult, positions: Collection[int]) -> dict[int, DocumentResult]:
+        shard = StoredShard(result.shard, "d", 0, result.blob)
         try:
-            rows = read_rows(shard, open_shard(answer.job, shard, self.codec), self.codec)
+            rows = read_rows(shard, open_shard(result.job, shard, self.codec), self.codec)
             return {at: row.result() for at, row in enumerate(rows) if at in positions}
         except CodecError:  # its encryption key was removed, for example
             return {}

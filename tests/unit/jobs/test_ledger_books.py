@@ -68,7 +68,7 @@ class BooksMachine(RuleBasedStateMachine):
         self.serial += 1
         name = f"job_{self.serial}"
         new = new_job(name, sizes, tenant=tenant, deadline_s=0.001, meta=b"m" * data.draw(st.integers(0, 50)))
-        new = replace(new, text_ttl_s=60, doc_ids=[("ä" * 3, 0)] if named else (), answer=b"answer")
+        new = replace(new, text_ttl_s=60, doc_ids=[("ä" * 3, 0)] if named else (), response=b"answer")
         if hook:
             self.take(
                 webhooks.upsert_endpoint(endpoint(f"ep_{name}", tenant, "inline"), ttl_ms=60_000, job=name), repeat

@@ -215,7 +215,7 @@ def test_a_stream_s_key_learns_its_hash_at_the_end(store: Ledger) -> None:
     assert [begin("n1", ""), begin("n1", ""), begin("n2", ""), begin("n2", "sha")] == [
         "run", "run", "in_progress", "in_progress",
     ]  # fmt: skip
-    job: NewJob = new_job("job_1", idempotency_hash="k", nonce="n1", body_sha="sha", answer=b"answer")
+    job: NewJob = new_job("job_1", idempotency_hash="k", nonce="n1", body_sha="sha", response=b"answer")
     assert store.run(ledger.create_job(job)).kind == "created"
     assert [begin("n3", ""), begin("n3", "sha"), begin("n3", "other")] == ["known", "replay", "reused"]
 
