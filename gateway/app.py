@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -54,7 +54,6 @@ from gateway.submission.idempotency import IdempotencyKeys
 from gateway.submission.retry import Retries
 from gateway.submission.staging import Stages
 from gateway.submission.stream import Uploads
-from gateway.tasks import cancel_task
 from gateway.webhooks.endpoints import Endpoints
 from gateway.webhooks.sender import make_sender
 from jobs import ledger
@@ -62,6 +61,7 @@ from jobs.api_keys import RELOAD_EVERY_S, KeyRing
 from jobs.codec import make_codec
 from jobs.observability import tracing
 from jobs.observability.metrics import GatewayMetrics
+from jobs.process.periodic import PeriodicTask
 from jobs.queue.publisher import QueuePublisher, shared_server_databases
 from jobs.redis.clients import connect_async
 
@@ -110,11 +110,12 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
             log.warning("auth.off", extra={"host": settings.host})
         async with _connect(settings, metrics) as connections:
             app.state.services = _build_services(settings, connections, keys, metrics, anonymous)
-            keys_task = asyncio.create_task(_watch_keys(keys, metrics), name="keys")
+            keys_watch = PeriodicTask("keys", partial(_watch_keys, keys, metrics))
+            keys_watch.start()
             try:
                 yield
             finally:
-                await cancel_task(keys_task)
+                await keys_watch.stop()
 
     app = FastAPI(
         title="Gleaner",
@@ -186,7 +187,6 @@ async def _connect(settings: GatewaySettings, metrics: GatewayMetrics) -> AsyncI
     barrier = Barrier(barrier_client, settings.durability)
     publisher = QueuePublisher(broker_client, shared_server_databases(settings.redis_url, settings.broker_url))
     waiter.start()
-    barrier.start()
     publisher.start(client)
     try:
         yield _Connections(guarded, waiter, barrier, publisher)
@@ -238,13 +238,13 @@ def _build_services(
     )
 
 
-async def _watch_keys(keys: KeyRing | None, metrics: GatewayMetrics) -> None:
+async def _watch_keys(keys: KeyRing | None, metrics: GatewayMetrics) -> float:
     """Read the keys file also without requests, so that the metrics show its age."""
-    while keys is not None:
+    if keys is not None:
         keys.refresh()
         metrics.keys_file_ok.set(1 if keys.readable else 0)
         metrics.keys_file_stale.set(keys.stale_s)
-        await asyncio.sleep(RELOAD_EVERY_S)
+    return RELOAD_EVERY_S
 
 
 def _version_reader(guarded: GuardedLedger) -> Versions:

@@ -10,16 +10,15 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Sequence
-from threading import Event, Thread
 from time import monotonic
 
 import redis
 from redis.exceptions import RedisError
 
 from jobs import ledger
-from jobs.ledger import DueWork, Ledger, LedgerUnavailableError, Message, ReturnOutcome, ShardReturn
-from jobs.observability.logs import log_failure
+from jobs.ledger import DueWork, Ledger, Message, ReturnOutcome, ShardReturn
 from jobs.observability.metrics import UpkeepMetrics
+from jobs.process.periodic import PeriodicThread
 from jobs.queue import celery_queues
 
 log = logging.getLogger(__name__)
@@ -145,8 +144,8 @@ class Upkeep:
             log.info("shards.published", extra={"cause": cause, "shards": len(messages)})
 
 
-class UpkeepLoop:
-    """Ticks in a separate thread until stopped; an outage ends a tick, never the loop.
+class UpkeepLoop(PeriodicThread):
+    """Ticks in a separate thread until stopped.
 
     Args:
         upkeep: runs the ticks.
@@ -155,47 +154,16 @@ class UpkeepLoop:
     """
 
     def __init__(self, upkeep: Upkeep, every_s: float = 1.0, silent_s: float = 0.0) -> None:
+        super().__init__("upkeep", self._tick, retry_s=every_s)
         self._upkeep = upkeep
         self._every_s = every_s
         self._silent_s = silent_s
-        self._stopping = Event()
-        self._thread = Thread(target=self._loop, name="upkeep", daemon=True)
-        self._tick_started = monotonic()
-        self._error: str | None = "no tick yet"
         self._ticked = False
-
-    def start(self) -> None:
-        """Start ticking, at once."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Finish the running tick and stop."""
-        self._stopping.set()
-        self._thread.join()
-
-    def failure_reason(self) -> str | None:
-        """Return why the latest tick failed, or None."""
-        return self._error
 
     def is_ticking(self) -> bool:
         """Return True if this loop ticks; False for a stand-by while another process does."""
         return self._ticked
 
-    def stalled_s(self) -> float:
-        """Return the seconds since the latest tick began."""
-        return monotonic() - self._tick_started
-
-    def _loop(self) -> None:
-        while True:
-            self._tick_started = monotonic()
-            try:
-                self._ticked = self._upkeep.tick(self._silent_s)
-                self._error = None
-            except (LedgerUnavailableError, RedisError, OSError) as error:
-                self._error = type(error).__name__
-                log.warning("upkeep.interrupted", extra={"reason": self._error})
-            except Exception as error:  # noqa: BLE001  # a bug in one step must not end the loop
-                self._error = type(error).__name__
-                log_failure(log, "upkeep.failed", error)
-            if self._stopping.wait(self._every_s if self._ticked or not self._silent_s else self._silent_s / 3):
-                return
+    def _tick(self) -> float:
+        self._ticked = self._upkeep.tick(self._silent_s)
+        return self._every_s if self._ticked or not self._silent_s else self._silent_s / 3

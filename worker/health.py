@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from threading import Event, Thread
+from threading import Event
 from time import monotonic
 
+from jobs.process.periodic import PeriodicThread
 from worker.batching.batcher import MicroBatcher
 from worker.shards.progress import Progress
 
@@ -62,35 +63,23 @@ class Health:
         return None if self._ready.is_set() else "the model is loading"
 
 
-class Watchdog:
+class Watchdog(PeriodicThread):
     """Ends the process if two consecutive checks find it not alive.
 
     A thread cannot be killed, and a hung call of the model blocks shutdown permanently; leases bring the work back.
     """
 
     def __init__(self, health: Health, interval_s: float = 5.0, end: Callable[[int], None] = os._exit) -> None:
+        super().__init__("watchdog", self._check, retry_s=interval_s)
         self._health = health
         self._interval_s = interval_s
         self._end = end
-        self._stopping = Event()
-        self._thread = Thread(target=self._loop, name="watchdog", daemon=True)
+        self._has_warned = False
 
-    def start(self) -> None:
-        """Start checking."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop checking."""
-        self._stopping.set()
-
-    def _loop(self) -> None:
-        warned = False
-        while not self._stopping.wait(self._interval_s):
-            reason = self._health.check_alive()
-            if reason is None:
-                warned = False
-            elif warned:
-                log.critical("worker.hung", extra={"reason": reason})
-                self._end(HUNG_EXIT_CODE)
-            else:
-                warned = True
+    def _check(self) -> float:
+        reason = self._health.check_alive()
+        if reason is not None and self._has_warned:
+            log.critical("worker.hung", extra={"reason": reason})
+            self._end(HUNG_EXIT_CODE)
+        self._has_warned = reason is not None
+        return self._interval_s

@@ -75,7 +75,7 @@ def run(settings: CourierSettings, policy: DeliveryPolicy | None = None, resolve
     )
 
     def find_stall() -> str | None:
-        stalled = max(upkeep.stalled_s(), dispatcher.stalled_s() if not draining.is_set() else 0.0)
+        stalled = max(upkeep.stalled_s(), dispatcher.stalled_s())
         return f"a timer has not run for {stalled:.0f} s" if stalled > STALLED_S else None
 
     def find_unreadiness() -> str | None:
@@ -92,9 +92,14 @@ def run(settings: CourierSettings, policy: DeliveryPolicy | None = None, resolve
     app = celery_queues.build_celery_app(settings.broker_url, [naming.WEBHOOK_QUEUE], "courier")
     _register_task(app, runner, dispatcher)
     name = process_name("courier")
-    exit_code = run_consumer(app, name, settings.courier_slots, on_ready=consuming.set, on_stop=draining.set)
-    draining.set()
-    dispatcher.join()
+
+    def begin_drain() -> None:
+        draining.set()
+        dispatcher.request_stop()
+
+    exit_code = run_consumer(app, name, settings.courier_slots, on_ready=consuming.set, on_stop=begin_drain)
+    begin_drain()
+    dispatcher.stop()
     upkeep.stop()
     probes.stop()
     return exit_code
@@ -124,7 +129,6 @@ def _make_webhook_runners(
         clients.connect(settings.broker_url, settings.store_timeout_s, "gleaner-dispatch-push"),
         metrics,
         DispatchLimits(settings.courier_slots, policy.cap, policy.requeue_s),
-        draining,
     )
     runner = DeliveryRunner(
         DeliveryServices(

@@ -23,7 +23,7 @@ from gateway.webhooks.endpoints import EndpointDetails
 from gateway.webhooks.schedule import STANDARD, AttemptResult, Schedule
 from gateway.webhooks.sender import Sender
 from jobs.codec import Codec, CodecError
-from jobs.ledger import Call, Ledger, LedgerUnavailableError, associated_data, webhooks
+from jobs.ledger import Ledger, associated_data, webhooks
 from jobs.ledger.outcomes import DeliveryOutcome
 from jobs.ledger.webhooks import AttemptVerdict, DeliveryAttempt, DeliveryClaim
 from jobs.observability.logs import bind_fields, log_failure
@@ -162,7 +162,8 @@ class DeliveryRunner:
             attempt,
             only_failures_ms=int(self._policy.only_failures_s * 1000),
         )
-        outcome, disabled = self._run_with_retries(call)
+        # Or the receiver would get the event again.
+        outcome, disabled = self._ledger.run_with_retries(call, within_s=_LEASE_MARGIN_S)
         self._metrics.attempts.labels(verdict.outcome).inc()
         self._metrics.seconds.observe(attempt.ms / 1000)
         facts = {"delivery_id": delivery, "endpoint_id": claim.endpoint, "status": attempt.status}
@@ -176,16 +177,3 @@ class DeliveryRunner:
 
     def _seal_body(self, delivery: str, body: bytes) -> bytes:
         return self._codec.encode(body, associated_data("att", delivery)) if body else b""
-
-    def _run_with_retries(self, call: Call[T]) -> T:
-        """Record the attempt even if Redis is briefly unavailable, or the receiver would get the event again."""
-        delay_s = 0.1
-        while True:
-            try:
-                return self._ledger.run(call)
-            except LedgerUnavailableError as error:
-                if delay_s > _LEASE_MARGIN_S / 2:
-                    raise
-                log.warning("ledger.unavailable", extra={"reason": str(error), "retry_s": delay_s})
-                time.sleep(delay_s)
-                delay_s *= 2

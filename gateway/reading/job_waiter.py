@@ -23,9 +23,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gateway.tasks import cancel_task
-from jobs.ledger import LedgerUnavailableError, job_channel
-from jobs.observability.logs import log_failure
+from jobs.ledger import job_channel
+from jobs.process.periodic import PeriodicTask
+from jobs.redis.tasks import cancel_task
 from jobs.schema import JobStatus
 
 log = logging.getLogger(__name__)
@@ -128,14 +128,13 @@ class Waiter:
         self._pubsub: PubSub | None = None
         self._sending = asyncio.Lock()
         self._draining = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._listener: asyncio.Task[None] | None = None
+        self._poll = PeriodicTask("waiter", self._poll_versions, retry_s=reread_s, first_after_s=_jitter(reread_s))
 
     def start(self) -> None:
         """Begin to listen."""
-        self._tasks = [
-            asyncio.create_task(self._listen(), name="waiter"),
-            asyncio.create_task(self._poll_versions(), name="waiter-poll"),
-        ]
+        self._listener = asyncio.create_task(self._listen(), name="waiter-listen")
+        self._poll.start()
 
     def drain(self) -> None:
         """End every wait with the latest value, because the process is about to stop."""
@@ -146,8 +145,8 @@ class Waiter:
     async def stop(self) -> None:
         """Stop listening and close the connection."""
         self.drain()
-        for task in self._tasks:
-            await cancel_task(task)
+        await cancel_task(self._listener)
+        await self._poll.stop()
         await self._disconnect()
 
     @contextlib.asynccontextmanager
@@ -241,26 +240,19 @@ class Waiter:
             with contextlib.suppress(RedisError, OSError):
                 await getattr(self._pubsub, command)(name)
 
-    async def _poll_versions(self) -> None:
+    async def _poll_versions(self) -> float:
         """Wake the listeners of jobs that changed without a message."""
-        while True:
-            await asyncio.sleep(_jitter(self._reread_s))
-            channels = list(self._channels.values())
-            if self._versions is None:
-                for subscription in channels:
+        channels = list(self._channels.values())
+        if self._versions is None:
+            for subscription in channels:
+                subscription.wake_listeners()
+        elif channels:
+            versions = await self._versions([subscription.job_id for subscription in channels])
+            for subscription, version in zip(channels, versions, strict=True):
+                if subscription.version != version:
+                    subscription.version = version
                     subscription.wake_listeners()
-            elif channels:
-                try:
-                    versions = await self._versions([subscription.job_id for subscription in channels])
-                except LedgerUnavailableError:
-                    continue
-                except Exception as error:  # noqa: BLE001  # a dead poller would go unnoticed until a message is lost
-                    log_failure(log, "waiter.poll_failed", error)
-                    continue
-                for subscription, version in zip(channels, versions, strict=True):
-                    if subscription.version != version:
-                        subscription.version = version
-                        subscription.wake_listeners()
+        return _jitter(self._reread_s)
 
     async def _listen(self) -> None:
         pause, longest = _RECONNECT_S

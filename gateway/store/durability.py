@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import redis.asyncio
@@ -21,17 +22,14 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from gateway.tasks import cancel_task
 from jobs.ledger import BARRIER_KEY, LedgerUnavailableError
+from jobs.redis.pipelining import RequestGrouper
 from jobs.settings import Durability
 
 log = logging.getLogger(__name__)
 
 WAIT_MS = 1500
 """Less than the two seconds after which a client gets a 503."""
-MAX_ANSWERS_PER_TURN = 16
-"""Responses released per turn of the event loop: if all were, the next requests would arrive at the same moment,
-and gateway and Redis would work alternately, each idle while the other works."""
 _NOT_CONFIRMED = ("appendonly", "unknown command")
 """Redis has no append-only file, or is older than 7.2 and cannot report when it is on disk."""
 _COPIES: dict[Durability, tuple[int, int]] = {"process": (0, 0), "disk": (1, 0), "replica": (1, 1)}
@@ -52,20 +50,13 @@ class Barrier:
         client.set_retry(Retry(NoBackoff(), 0))
         self._client = client
         self._copies = _COPIES[durability]
-        self._waiting: list[asyncio.Future[None]] = []
-        self._requested = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._grouped: RequestGrouper[None, None] = RequestGrouper(self._confirm_group, in_turn=True)
         self.append_only = True
         """False if Redis has no append-only file to wait for: a 202 then survives the end of processes only."""
 
-    def start(self) -> None:
-        """Start confirming."""
-        self._task = asyncio.create_task(self._confirm_groups(), name="barrier")
-
     async def stop(self) -> None:
         """Stop; calls that still wait raise an error."""
-        await cancel_task(self._task)
-        self._resolve_group(self._pop_group(), LedgerUnavailableError("barrier: stopping"))
+        await self._grouped.stop()
 
     async def confirm_writes(self) -> None:
         """Return when all writes before this call are stored as the setting requires.
@@ -75,26 +66,14 @@ class Barrier:
         """
         if self._copies == (0, 0):
             return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        self._requested.set()
-        await future
+        await self._grouped.submit(None)
 
-    async def _confirm_groups(self) -> None:
-        while True:
-            await self._requested.wait()
-            self._requested.clear()
-            group = self._pop_group()
-            try:
-                await self._wait_for_writes()
-                for first in range(0, len(group), MAX_ANSWERS_PER_TURN):
-                    self._resolve_group(group[first : first + MAX_ANSWERS_PER_TURN], None)
-                    await asyncio.sleep(0)
-            except LedgerUnavailableError as error:
-                self._resolve_group(group + self._pop_group(), error)  # written to the same server as the group
-            except asyncio.CancelledError:
-                self._resolve_group(group, LedgerUnavailableError("barrier: stopping"))
-                raise
+    async def _confirm_group(self, group: Sequence[None]) -> Sequence[None]:
+        try:
+            await self._wait_for_writes()
+        except asyncio.CancelledError:
+            raise LedgerUnavailableError("barrier: stopping") from None
+        return group
 
     async def _wait_for_writes(self) -> None:
         pool = self._client.connection_pool
@@ -126,20 +105,6 @@ class Barrier:
         self.append_only = True
         if synced < disks:
             raise LedgerUnavailableError("barrier: the writes were not on disk in time")
-
-    def _pop_group(self) -> list[asyncio.Future[None]]:
-        group, self._waiting = self._waiting, []
-        return group
-
-    @staticmethod
-    def _resolve_group(group: list[asyncio.Future[None]], error: Exception | None) -> None:
-        for future in group:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
 
 
 async def _run_command(connection: AbstractConnection, *command: str | int) -> Any:

@@ -20,11 +20,11 @@ from gateway.submission.idempotency import claim_key
 from gateway.submission.packing import PackedJob, count_characters, explicit_ids, pack_head, pack_shard
 from gateway.submission.parsing import Head
 from gateway.submission.types import SubmissionContext
-from gateway.tasks import cancel_task
 from jobs import ledger
 from jobs.codec import Codec
 from jobs.cost import Costs
 from jobs.ledger import AsyncLedger, LedgerUnavailableError
+from jobs.process.periodic import PeriodicTask
 from jobs.schema import Document, Labels
 from jobs.shards import cut_shards, wire_version
 
@@ -46,15 +46,16 @@ class Stages:
     async def open_stage(self, context: SubmissionContext) -> AsyncIterator[Staging]:
         """Open a stage; renew it and the Idempotency-Key during the block; drop it if the block fails."""
         staging = Staging(self, context)
-        renewing = asyncio.create_task(staging.renew_periodically(), name="stage")
+        renewing = PeriodicTask("stage", staging.renew, retry_s=KEEP_EVERY_S, first_after_s=KEEP_EVERY_S)
+        renewing.start()
         try:
             yield staging
         except BaseException:
-            await cancel_task(renewing)
+            await renewing.stop()
             await staging.drop()
             raise
         finally:
-            await cancel_task(renewing)
+            await renewing.stop()
 
 
 class Staging:
@@ -127,16 +128,13 @@ class Staging:
             staged_bytes=self.size,
         )
 
-    async def renew_periodically(self) -> None:
-        """Renew the stage and the claimed Idempotency-Key, so that they do not expire, until cancelled."""
-        key = self._context.key
-        while True:
-            await asyncio.sleep(KEEP_EVERY_S)
-            with contextlib.suppress(LedgerUnavailableError):
-                if self.sizes:
-                    await self._stages.ledger.run(ledger.stage_shards(self.job_id, len(self.sizes), ()))
-                if key is not None:
-                    await self._stages.ledger.run(claim_key(self._context.caller.tenant, key))
+    async def renew(self) -> float:
+        """Renew the stage and the claim of the Idempotency-Key; return the seconds until the next time."""
+        if self.sizes:
+            await self._stages.ledger.run(ledger.stage_shards(self.job_id, len(self.sizes), ()))
+        if (key := self._context.key) is not None:
+            await self._stages.ledger.run(claim_key(self._context.caller.tenant, key))
+        return KEEP_EVERY_S
 
     async def drop(self) -> None:
         """Remove the stage, unless it has become a job; without Redis it expires."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any, TypeVar
 
 import redis
@@ -13,8 +17,11 @@ from jobs.ledger import lua
 from jobs.ledger.types import Call
 from jobs.redis.pipelining import RequestGrouper
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 PREFIX = "{gleaner}:"
+MIN_RETRY_S, MAX_RETRY_S = 0.1, 2.0
 _LARGE_BYTES = 64 * 1024
 """A call with more bytes to send gets a round trip to itself: others would wait for it."""
 BARRIER_KEY = f"{PREFIX}barrier"
@@ -55,6 +62,34 @@ class Ledger:
         except (RedisError, OSError) as error:
             raise _unavailable(error, call) from error
         return call.parse(reply)
+
+    def run_with_retries(
+        self,
+        call: Call[T],
+        wait: Callable[[float], bool | None] = time.sleep,
+        within_s: float = math.inf,
+    ) -> T:
+        """Run one transition until Redis answers.
+
+        Args:
+            call: the transition.
+            wait: waits for these seconds; returns True to give up.
+            within_s: gives up when the next attempt would begin later than this.
+
+        Raises:
+            LedgerUnavailableError: as `run`, after giving up.
+        """
+        give_up_at, delay_s = monotonic() + within_s, MIN_RETRY_S
+        while True:
+            try:
+                return self.run(call)
+            except LedgerUnavailableError as error:
+                if monotonic() + delay_s > give_up_at:
+                    raise
+                log.warning("ledger.unavailable", extra={"reason": str(error), "retry_s": delay_s})
+                if wait(delay_s):
+                    raise
+                delay_s = min(MAX_RETRY_S, 2 * delay_s)
 
 
 class AsyncLedger:

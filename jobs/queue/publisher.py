@@ -18,6 +18,7 @@ from jobs.ledger import InlinePush, Message
 from jobs.queue.celery_queues import KEY_PREFIX, encode_message, message_template
 from jobs.redis.pipelining import RequestGrouper
 from jobs.redis.sentinels import Sentinels
+from jobs.redis.tasks import cancel_task
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +52,7 @@ class QueuePublisher:
 
     async def stop(self) -> None:
         """Stop checking."""
-        if self._check is not None:
-            self._check.cancel()
-            await asyncio.wait((self._check,))
+        await cancel_task(self._check)
 
     async def check_same_server(self, ledger: redis.asyncio.Redis) -> None:
         """Compare the run ids of ledger and broker, with retries until both have answered."""

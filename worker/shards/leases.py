@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Event, Lock, Thread
+from threading import Lock
 
 from jobs import ledger
-from jobs.ledger import Ledger, LedgerUnavailableError, Message
-from jobs.observability.logs import log_failure
+from jobs.ledger import Ledger, Message
+from jobs.process.periodic import PeriodicThread
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ class Lease:
     ended: str = field(default="")
 
 
-class LeaseKeeper:
-    """Renews leases in the background.
+class LeaseKeeper(PeriodicThread):
+    """Renews leases in the background; those held when it is stopped will expire.
 
     Args:
         store: the ledger.
@@ -46,16 +46,16 @@ class LeaseKeeper:
         on_end: Callable[[Lease], None],
         lease_s: float = ledger.LEASE_MS / 1000,
     ) -> None:
+        self._interval_s = min(MAX_INTERVAL_S, lease_s / RENEWALS_PER_LEASE)
+        # After an outage be the first when Redis is back: every lease depends on it.
+        super().__init__("leases", self._run_round, retry_s=min(self._interval_s, RETRY_S))
         self._store = store
         self._report_alive = report_alive
         self._on_end = on_end
         self._lease_ms = int(lease_s * 1000)
-        self._interval_s = min(MAX_INTERVAL_S, lease_s / RENEWALS_PER_LEASE)
         self._leases: set[Lease] = set()
         self._ending = ""
         self._lock = Lock()
-        self._stopping = Event()
-        self._thread = Thread(target=self._loop, name="leases", daemon=True)
 
     @contextmanager
     def hold(self, message: Message, nonce: str) -> Iterator[Lease]:
@@ -83,28 +83,10 @@ class LeaseKeeper:
             lease.ended = "drain"
             self._on_end(lease)
 
-    def start(self) -> None:
-        """Start renewing, the first time at once."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop renewing; leases still held will expire."""
-        self._stopping.set()
-        self._thread.join()
-
-    def _loop(self) -> None:
-        while True:
-            pause_s = self._interval_s
-            try:
-                self._report_alive()
-                self.renew_leases()
-            except LedgerUnavailableError as error:
-                log.warning("leases.renew_failed", extra={"reason": str(error)})
-                pause_s = min(pause_s, RETRY_S)  # be the first when Redis is back: every lease depends on it
-            except Exception as error:  # noqa: BLE001  # if this thread ended, every lease would expire at work
-                log_failure(log, "leases.round_failed", error)
-            if self._stopping.wait(pause_s):
-                return
+    def _run_round(self) -> float:
+        self._report_alive()
+        self.renew_leases()
+        return self._interval_s
 
     def renew_leases(self) -> None:
         """Renew all leases once.

@@ -279,15 +279,7 @@ class ShardRunner:
 
     def _persist(self, call: Call[T]) -> T:
         """Run a transition until Redis answers: a result is never dropped because Redis is down or full."""
-        delay_s = 0.1
-        while True:
-            try:
-                return self.store.run(call)
-            except LedgerUnavailableError as error:
-                log.warning("ledger.unavailable", extra={"reason": str(error), "retry_s": delay_s})
-                if self.draining.wait(delay_s):
-                    raise
-                delay_s = min(2.0, delay_s * 2)
+        return self.store.run_with_retries(call, self.draining.wait)
 
     @contextmanager
     def _register_trace(self, owner: ShardRef, trace: str) -> Iterator[None]:

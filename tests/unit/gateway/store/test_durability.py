@@ -11,9 +11,10 @@ import pytest
 import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
 
-from gateway.store.durability import MAX_ANSWERS_PER_TURN, Barrier
+from gateway.store.durability import Barrier
 from jobs.ledger import LedgerUnavailableError
 from jobs.redis.clients import connect_async
+from jobs.redis.pipelining import MAX_ANSWERS_PER_TURN
 from jobs.settings import Durability
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +25,6 @@ async def barrier(url: str, durability: Durability) -> AsyncIterator[Barrier]:
     """Run a barrier."""
     client = connect_async(url, 10, "test-barrier")
     confirming = Barrier(client, durability)
-    confirming.start()
     try:
         yield confirming
     finally:

@@ -96,3 +96,70 @@ async def test_a_server_that_was_started_anew_answers_each_of_a_group(store: Asy
     assert view is None
     assert isinstance(ping, int)
     assert isinstance(again, int)
+
+
+async def test_requests_made_during_a_round_trip_in_turn_share_the_next() -> None:
+    """Round trips do not overlap, whatever their size: the next confirms all that was requested before it."""
+    groups: list[Sequence[int]] = []
+    requested, answering = asyncio.Event(), asyncio.Event()
+
+    async def ask(group: Sequence[int]) -> Sequence[int]:
+        groups.append(group)
+        requested.set()
+        await answering.wait()
+        return group
+
+    grouped = RequestGrouper(ask, max_group=2, in_turn=True)
+    first = asyncio.create_task(grouped.submit(0))
+    await requested.wait()
+    later = [asyncio.create_task(grouped.submit(number)) for number in range(1, 6)]
+    await asyncio.sleep(0)
+    assert groups == [[0]]
+    answering.set()
+    assert await asyncio.gather(first, *later) == [0, 1, 2, 3, 4, 5]
+    assert groups == [[0], [1, 2, 3, 4, 5]]
+    assert await grouped.submit(6) == 6
+
+
+async def test_an_error_in_turn_is_everybodys() -> None:
+    """Also of those that wait: the next round trip may reach a server that never had their writes."""
+    failing = asyncio.Event()
+
+    async def ask(group: Sequence[int]) -> Sequence[int]:
+        if group == [0]:
+            await failing.wait()
+            raise ConnectionError
+        return group
+
+    grouped = RequestGrouper(ask, in_turn=True)
+    first = asyncio.create_task(grouped.submit(0))
+    await asyncio.sleep(0.01)
+    waiting = asyncio.create_task(grouped.submit(1))
+    await asyncio.sleep(0)
+    failing.set()
+    ends = await asyncio.gather(first, waiting, return_exceptions=True)
+    assert [type(end) for end in ends] == [ConnectionError] * 2
+    assert await grouped.submit(2) == 2
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+async def test_a_stop_leaves_nobody_waiting(in_turn: bool) -> None:
+    """Those whose round trip runs learn of it; answers that have arrived are still given."""
+
+    async def ask(group: Sequence[int]) -> Sequence[int]:
+        if 0 in group:
+            await asyncio.sleep(60)
+        return group
+
+    grouped = RequestGrouper(ask, max_group=100, in_turn=in_turn)
+    stuck = asyncio.create_task(grouped.submit(0))
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        await grouped.stop()
+        [end] = await asyncio.gather(stuck, return_exceptions=True)
+        assert isinstance(end, asyncio.CancelledError)
+
+        answered = [asyncio.create_task(grouped.submit(number)) for number in range(1, 50)]
+        await answered[0]
+        await grouped.stop()
+        assert await asyncio.gather(*answered) == list(range(1, 50))

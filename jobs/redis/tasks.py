@@ -1,4 +1,4 @@
-"""Cancels background tasks reliably."""
+"""Cancels tasks that call Redis."""
 
 from __future__ import annotations
 
