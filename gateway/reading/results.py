@@ -59,14 +59,7 @@ class Results:
     def open_reader(
         self, caller: Caller, job_id: str, options: ReadOptions, page: Page | None = None
     ) -> ResultsReader:
-        """Return a reader of the job's results.
-
-        Args:
-            caller: the job's owner.
-            job_id: any id.
-            options: the part that is read, and its format.
-            page: the job's first shards if they were read already and the part begins with them.
-        """
+        """Return a reader of a job's results; `page` is its beginning if that was read already."""
         return ResultsReader(self, caller, job_id, options, page)
 
     async def read_document(self, caller: Caller, job_id: str, doc_id: str) -> bytes | ResultsReader | None:

@@ -101,12 +101,7 @@ class Require:
         return caller
 
 
-def require(role: Role, *, submits: bool = False, cost: Cost = 1) -> Require:
-    """Return the dependency of a route that needs at least this role."""
-    return Require(role, submits=submits, cost=cost)
-
-
-Viewer = Annotated[Caller, Depends(require(Role.VIEWER))]
-Lister = Annotated[Caller, Depends(require(Role.VIEWER, cost=LIST_COST))]
-Submitter = Annotated[Caller, Depends(require(Role.SUBMITTER))]
-Submission = Annotated[Caller, Depends(require(Role.SUBMITTER, submits=True))]
+Viewer = Annotated[Caller, Depends(Require(Role.VIEWER))]
+Lister = Annotated[Caller, Depends(Require(Role.VIEWER, cost=LIST_COST))]
+Submitter = Annotated[Caller, Depends(Require(Role.SUBMITTER))]
+Submission = Annotated[Caller, Depends(Require(Role.SUBMITTER, submits=True))]

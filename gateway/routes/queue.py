@@ -9,7 +9,7 @@ from pydantic import Field
 
 from gateway.access.caller import Caller
 from gateway.http import openapi
-from gateway.routes.dependencies import LIST_COST, ServicesDep, require
+from gateway.routes.dependencies import LIST_COST, Require, ServicesDep
 from gateway.schemas.base import Body
 from jobs import ledger
 from jobs.api_keys import Role
@@ -68,7 +68,7 @@ class QueuePage(Body):
     responses={200: {"description": "One entry per model."}, **openapi.error_responses()},
 )
 async def get_queue(
-    services: ServicesDep, _caller: Annotated[Caller, Depends(require(Role.ADMIN, cost=LIST_COST))]
+    services: ServicesDep, _caller: Annotated[Caller, Depends(Require(Role.ADMIN, cost=LIST_COST))]
 ) -> QueuePage:
     """Return the backlog of every model over all tenants, with its speed and ETA."""
     stats = await services.ledger.run(ledger.read_stats(services.settings.models.served))

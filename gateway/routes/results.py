@@ -21,7 +21,7 @@ from gateway.reading.encoding import ReadOptions
 from gateway.reading.responses import results_response, stream_results
 from gateway.reading.results import ResultsReader
 from gateway.reading.rows import CSV_HEADER, encode_csv_rows, encode_json, encode_ndjson_line
-from gateway.routes.dependencies import LIST_COST, ServicesDep, Viewer, require
+from gateway.routes.dependencies import LIST_COST, Require, ServicesDep, Viewer
 from gateway.routes.jobs import JobId
 from gateway.schemas.results import ResultBody, ResultsPage
 from gateway.submission.ndjson import MEDIA_TYPE as NDJSON
@@ -92,7 +92,7 @@ def _page_cost(request: Request) -> int:
 async def get_results(
     request: Request,
     services: ServicesDep,
-    caller: Annotated[Caller, Depends(require(Role.VIEWER, cost=_page_cost))],
+    caller: Annotated[Caller, Depends(Require(Role.VIEWER, cost=_page_cost))],
     job_id: JobId,
     query: Annotated[ResultsQuery, Query()],
 ) -> Response:

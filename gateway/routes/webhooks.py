@@ -15,7 +15,7 @@ from gateway.errors import GatewayError
 from gateway.http import openapi
 from gateway.reading import cursors
 from gateway.reading.views import format_rfc3339
-from gateway.routes.dependencies import LIST_COST, Lister, Services, ServicesDep, Submitter, Viewer, require
+from gateway.routes.dependencies import LIST_COST, Lister, Require, Services, ServicesDep, Submitter, Viewer
 from gateway.schemas.base import json_schema
 from gateway.submission.body import read_body
 from gateway.submission.json_text import load_object
@@ -52,7 +52,7 @@ endpoints = APIRouter(prefix="/v1/webhook-endpoints", tags=["webhooks"])
 single = APIRouter(prefix="/v1/deliveries", tags=["webhooks"])
 ROUTERS = (endpoints, single)
 
-Recoverer = Annotated[Caller, Depends(require(Role.SUBMITTER, cost=LIST_COST))]
+Recoverer = Annotated[Caller, Depends(Require(Role.SUBMITTER, cost=LIST_COST))]
 EndpointId = Annotated[str, Path(max_length=64, description="An endpoint's id.", examples=["ep_0af7651916cd43dd"])]
 DeliveryId = Annotated[str, Path(max_length=64, description="A delivery's id.", examples=["dlv_2fd4e1c67a2d28fc"])]
 

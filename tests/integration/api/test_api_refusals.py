@@ -155,3 +155,20 @@ async def test_a_request_id_that_is_no_token_is_replaced(api: Api, request_id: s
     response = await api.client.get("/livez", headers=[(b"X-Request-ID", request_id.encode())])
 
     assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/extract"])
+async def test_a_route_without_dependency_resolution_refuses_as_with_it(api: Api, path: str) -> None:
+    """FastAPI resolves the dependencies of the submit routes only for a request with a query."""
+    unknown, viewer, text = (
+        {"X-API-Key": "gl_no", "Authorization": ""},
+        api.as_role("viewer"),
+        {"Content-Type": "text/plain"},
+    )
+    for headers, status in ((unknown, 401), (viewer, 403), (text, 415), ({}, 400)):
+        sent = {"Content-Type": "application/json", **headers}
+        answers = [await api.client.post(path + query, content="{", headers=sent) for query in ("", "?a=b")]
+        assert [answer.status_code for answer in answers] == [status, status]
+        direct, resolved = (answer.json() | {"request_id": ""} for answer in answers)
+        assert direct == resolved
+    assert (await api.client.put(path)).status_code == 405
