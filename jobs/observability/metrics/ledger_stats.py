@@ -87,7 +87,7 @@ class LedgerStatsCollector(Collector):
             labels=["model", "slug"],
         )
         for model in stats.models:
-            slugs.add_metric([model.model, model_slug(model.model)], 1)
+            slugs.add_metric([model.name, model_slug(model.name)], 1)
         yield slugs
         for name, help_, read_value in _MODEL_GAUGES:
             family = GaugeMetricFamily(name, help_, labels=["model"])
