@@ -22,11 +22,12 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "gateway": ("gateway", "flower"),
     "worker": ("worker",),
     **{name: ("worker", name) for name in ("openvino", "onnx", "s3", "gs", "az")},
+    **{name: (name,) for name in ("otel", "gpu")},
 }
 """Each lock and the extras of service/pyproject.toml that it holds."""
 BUILDERS = "hatchling\n"
 """Build tools of the package; not part of an image."""
-FROM_TORCH = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)==")
+FROM_TORCH = re.compile(r"(torch|triton|nvidia-(?!ml-py).*|cuda-.*)==")
 PYTHON = "3.11"
 
 

@@ -5,6 +5,7 @@ A span holds ids and sizes, never a text, a label or an exception's message.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -12,6 +13,8 @@ from typing import Any
 
 from jobs.observability.logs import bind_fields
 from jobs.settings import Settings
+
+log = logging.getLogger(__name__)
 
 _MAX_LINKS = 64
 
@@ -108,15 +111,19 @@ def _parse_trace_id(traceparent: str) -> str | None:
 def start_tracing(settings: Settings, service: str) -> Tracer:
     """Return the process's tracer, which exports by OTLP over HTTP if GLEANER_TRACE_ENDPOINT is set.
 
-    Raises:
-        ImportError: GLEANER_TRACE_ENDPOINT is set and the extra `otel` is not installed.
+    Without the extra `otel` the process runs, logs an error and exports nothing: traces are no reason to be down.
     """
     if not settings.trace_endpoint:
         return Tracer()
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        remedy = "install gleaner-ner[otel], build the image with otel in EXTRAS, or unset GLEANER_TRACE_ENDPOINT"
+        log.error("tracing.not_installed", extra={"missing": str(error.name), "remedy": remedy})
+        return Tracer()
 
     provider = TracerProvider(resource=Resource.create({"service.name": f"gleaner-{service}"}))
     exporter = OTLPSpanExporter(endpoint=f"{settings.trace_endpoint.rstrip('/')}/v1/traces")

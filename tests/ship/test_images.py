@@ -165,7 +165,8 @@ def test_every_package_of_an_image_is_pinned_by_hash(name: str) -> None:
         package: version for package, version in pins.items() if package in tested
     }
     if name != "cuda":
-        assert not [package for package in pins if package.startswith(("torch", "nvidia", "cuda"))]
+        libraries = [package for package in pins if package.startswith(("torch", "nvidia", "cuda"))]
+        assert libraries == (["nvidia-ml-py"] if name == "gpu" else [])
 
 
 @pytest.mark.parametrize("name", locks.EXTRAS)
@@ -201,6 +202,135 @@ def test_images_install_nothing_without_a_hash(name: str) -> None:
     pinned = re.search(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert pinned
     assert set(version) <= {pinned[1]}
+
+
+Stages = dict[str, tuple[str, list[tuple[str, str]]]]
+
+
+def parse_stages(name: str) -> Stages:
+    """Return a Dockerfile's stages: name -> base and instructions."""
+    text = re.sub(r"\\\n\s*", "", (ROOT / name).read_text())
+    stages: Stages = {}
+    for line in text.splitlines():
+        if match := re.match(r"FROM (\S+)(?: AS (\S+))?$", line):
+            instructions: list[tuple[str, str]] = []
+            stages[match[2] or "final"] = (match[1], instructions)
+        elif stages and (match := re.match(r"([A-Z]+) (.*)$", line)):
+            instructions.append((match[1], match[2]))
+    return stages
+
+
+def instructions_of(stages: Stages, target: str) -> list[tuple[str, str]]:
+    """Return a stage's instructions after those of the stages that it is built on."""
+    base, instructions = stages[target]
+    return (instructions_of(stages, base) if base in stages else []) + instructions
+
+
+def stages_for(stages: Stages, target: str) -> set[str]:
+    """Return every stage that a build of the target runs."""
+    base, instructions = stages[target]
+    needed = {base, *(match for _, rest in instructions for match in re.findall(r"--from=(\S+)", rest))}
+    return {target}.union(*(stages_for(stages, stage) for stage in needed & set(stages)))
+
+
+IMAGES = [("Dockerfile.gateway", "final"), ("Dockerfile.worker", "cpu"), ("Dockerfile.worker", "cuda")]
+
+
+@pytest.mark.parametrize(("name", "target"), IMAGES)
+def test_a_commit_changes_the_last_layer_only(name: str, target: str) -> None:
+    """Packages lie below the code, and the commit's label comes last: a node pulls megabytes, not gigabytes."""
+    stages = parse_stages(name)
+    copies = [
+        (number, rest) for number, (kind, rest) in enumerate(instructions_of(stages, target)) if kind == "COPY"
+    ]
+    assert copies[0][1].endswith("/opt/venv /opt/venv")
+    assert copies[-1][1].endswith("/app /app")
+    per_build = [n for n, (kind, _) in enumerate(instructions_of(stages, target)) if kind == "ARG"]
+    assert min(per_build) > copies[-1][0]
+    [packages] = re.findall(r"--from=(\S+)", copies[0][1])
+    copied = " ".join(rest for kind, rest in instructions_of(stages, packages) if kind == "COPY")
+    assert not re.search(r"\b(jobs|worker|gateway|gleaner|README.md|pyproject.toml|service)\b", copied)
+
+
+def test_a_target_builds_the_packages_of_one_device() -> None:
+    """The CUDA image does not install the CPU's packages first, nor the other way round."""
+    stages = parse_stages("Dockerfile.worker")
+    assert {stage for stage in stages_for(stages, "cuda") if "cpu" in stage} == set()
+    assert {stage for stage in stages_for(stages, "cpu") if "cuda" in stage} == set()
+
+
+def test_images_hold_the_extras_that_settings_switch_on() -> None:
+    """Traces in every image, GPU metrics in the one for GPUs: the chart can switch on both."""
+    extras = {
+        stage: rest.removeprefix("EXTRAS=").split(",")
+        for name in DOCKERFILES
+        for stage, (_, instructions) in parse_stages(name).items()
+        for kind, rest in instructions
+        if kind == "ARG" and rest.startswith("EXTRAS=")
+    }
+    assert extras == {
+        "build": ["gateway", "otel"],
+        "venv-cpu": ["worker", "openvino", "s3", "otel"],
+        "venv-cuda": ["worker", "s3", "gpu", "otel"],
+    }
+
+
+TRIMMED = (
+    "torch", "openvino", "onnx", "sympy", "numpy", "networkx", "mpmath", "zstandard", "transformers", "botocore"
+)  # fmt: skip
+
+
+def test_a_trimmed_environment_still_runs_the_model(tmp_path: Path) -> None:
+    """No runtime and no object store reads a file that trim.sh removes."""
+    installed = Path(str(importlib.util.find_spec("torch").origin)).parents[1]  # type: ignore[union-attr]
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    for package in (*TRIMMED, "numpy.libs"):
+        if (installed / package).is_dir():
+            shutil.copytree(installed / package, packages / package, copy_function=link_or_copy)
+    before = measure_bytes(packages)
+    subprocess.run(["sh", ROOT / "deploy" / "images" / "trim.sh", tmp_path], check=True)
+    assert before - measure_bytes(packages) > 250e6
+    code = (
+        "import sys; from worker.app import load_engine; from worker.settings import WorkerSettings\n"
+        "for runtime in ('torch', 'openvino'): "
+        "load_engine(WorkerSettings(device='cpu', precision='fp32', runtime=runtime, model_cache=sys.argv[1]))\n"
+        "import openvino, torch, botocore.session, zstandard\n"
+        "session = botocore.session.get_session()\n"
+        "for service in ('s3', 'sts', 'sso', 'sso-oidc'): session.create_client(service, region_name='eu-west-1')\n"
+        "zstandard.decompress(zstandard.compress(b'text'))\n"
+        "print(*(module.__file__ for module in (openvino, torch, botocore, zstandard)))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), *sys.path])}
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "cache")], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert all(path.startswith(str(packages)) for path in run.stdout.split()), run.stdout
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Link a file, or copy it to another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def measure_bytes(folder: Path) -> int:
+    """Return the size of a folder's files."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_baked_model_is_complete_and_the_same_layer_each_time(tmp_path: Path) -> None:
+    """bake.py fetches what a worker loads, and all files have the same time; without a source it does nothing."""
+    bake, shipped = ROOT / "deploy" / "images" / "bake.py", ROOT / "models" / "gleaner-small"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for source, folder in (("", tmp_path / "none"), (str(shipped), tmp_path / "models")):
+        subprocess.run([sys.executable, bake, folder, source, "", ""], env=environment, check=True)
+    assert list((tmp_path / "none").iterdir()) == []
+    baked = tmp_path / "models" / "baked"
+    assert (baked / "gliner_config.json").read_bytes() == (shipped / "gliner_config.json").read_bytes()
+    assert {path.stat().st_mtime for path in (tmp_path / "models").rglob("*")} == {0}
 
 
 def trivy(folder: Path, severity: str = "UNKNOWN,LOW,MEDIUM,HIGH,CRITICAL") -> list[str]:
