@@ -22,6 +22,7 @@ from gleaner.cli.commands import (
     jobs,
     keys,
     model,
+    preflight,
     redact,
     service,
     top,
@@ -109,6 +110,7 @@ app.command("models")(service.list_models)
 app.command("limits")(service.show_limits)
 app.command("top")(top.show_metrics)
 app.command("doctor")(doctor.run_doctor)
+app.command("preflight")(preflight.check_cluster)
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
 app.add_typer(webhooks.app, name="webhooks")

@@ -76,7 +76,7 @@ def canonical(name: str) -> str:
 @pytest.mark.parametrize(
     ("folder", "distribution", "extras"),
     [
-        ("gleaner", "gleaner-ner", ("all", "datasets", "eval", "frame", "spacy")),
+        ("gleaner", "gleaner-ner", ("all", "datasets", "eval", "frame", "preflight", "spacy")),
         ("jobs", "gleaner-ner-service", ("flower", "otel")),
         ("gateway", "gleaner-ner-service", ("gateway",)),
         ("worker", "gleaner-ner-service", ("worker", "onnx", "openvino", "spacy")),

@@ -8,17 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory, Url
-from gleaner.cli.escaping import escape_text
 from gleaner.cli.exit_codes import CommandError
-from gleaner.cli.output import AsJson, print_json
+from gleaner.cli.findings import Finding, print_findings
+from gleaner.cli.output import AsJson
 from gleaner.localstack.datadir import DataDir
 
 if TYPE_CHECKING:
@@ -29,16 +27,6 @@ MAX_MEMORY_SHARE = 0.7
 MAX_IN_FLIGHT = 16
 """Maximum number of messages that a worker has received and whose shards it has not claimed yet."""
 MIN_SERVER_VERSION = (7, 0)
-_SIGNS = {"good": ("ok  ", "green"), "warning": ("warn", "yellow"), "bad": ("BAD ", "bold red")}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Result of one check; `remedy` says how to fix it, if it is a problem."""
-
-    grade: Literal["good", "warning", "bad"]
-    what: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +75,7 @@ def run_doctor(
         url or stack.get("gateway_url"),
         webhook,
     )
-    console, bad = Console(), False
-    for finding in run_checks(deployment):
-        bad = bad or finding.grade == "bad"
-        if as_json:
-            print_json(finding)
-            continue
-        sign, style = _SIGNS[finding.grade]
-        console.print(Text.assemble((sign, style), " ", escape_text(finding.what)), soft_wrap=True)
-        if finding.remedy:
-            console.print(Text(f"     -> {escape_text(finding.remedy)}"), soft_wrap=True)
-    if bad:
+    if print_findings(run_checks(deployment), as_json):
         raise typer.Exit(1)
 
 
