@@ -126,9 +126,9 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
         redoc_url=None,
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
+        routes=[*jobs.submitting.routes, *extract.router.routes],  # matched first, and not through a router
     )
-    app.include_router(jobs.submitting)
-    for module in (jobs, results, events, extract, models, limits, queue, health, problems):
+    for module in (jobs, results, events, models, limits, queue, health, problems):
         app.include_router(module.router)
     for router in webhooks.ROUTERS:
         app.include_router(router)
