@@ -45,9 +45,9 @@ RUNBOOKS_LEAD = """\
 One runbook per alert: meaning, impact, diagnosis with the exact commands, mitigation. A page wakes the person on
 call, a ticket waits for working hours; [escalation](../how-to/escalation.md) has the next levels.
 
-The commands are for a release `gleaner` in the namespace `gleaner`; replace both where yours differ. Words in capitals
-are for you to fill in. `gleaner` alone runs on your machine, with GLEANER_URL and an admin's GLEANER_API_KEY. The
-tests try every command except those marked `not tried`, which need your cluster.
+The commands are for a release `gleaner` in the namespace `gleaner`; replace both where yours differ. Words in
+capitals are for you to fill in. `gleaner` alone runs on your machine, with GLEANER_URL and an admin's key in
+GLEANER_API_KEY. The tests try every command except those marked `not tried`, which need your cluster.
 """
 
 SETTINGS: tuple[tuple[str, str, type[Settings]], ...] = (

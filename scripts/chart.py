@@ -201,8 +201,9 @@ def derive_files() -> dict[Path, str]:
         + "\n",
         CHART / "README.md": build_readme(values, notes),
     }
-    start = (ROOT / "deploy" / "valkey" / "start.sh").read_text()
-    files[CHART / "files" / "valkey" / "start.sh"] = start.replace("@USERS@", read_documented_users())
+    users = read_documented_users()
+    for path in sorted((ROOT / "deploy" / "valkey").glob("*.sh")):
+        files[CHART / "files" / "valkey" / path.name] = path.read_text().replace("@USERS@", users)
     files |= {ROOT / "keda" / name: manifest for name, manifest in render_keda_manifests().items()}
     alerts = ROOT / "alerts"
     for path in sorted(alerts.glob("rules/*.yml")):
