@@ -208,7 +208,7 @@ def _build_services(
     store, waiter, barrier = connections.ledger, connections.waiter, connections.barrier
     codec, turns = make_codec(settings), Turns()
     limiter, sessions = Limiter(settings, store, metrics), Sessions(store, settings)
-    authenticator = Authenticator(settings, keys, sessions, limiter, anonymous, metrics)
+    authenticator = Authenticator(keys, sessions, limiter, anonymous, metrics)
     endpoints = Endpoints(store, codec, make_sender(settings), settings.tenant_max_inline_webhooks)
     reader = JobReader(store, waiter, authenticator)
     idempotency, stages = IdempotencyKeys(store, codec), Stages(settings, store, codec)

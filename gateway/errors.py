@@ -1,4 +1,4 @@
-"""The one error of the gateway: a code, and what went wrong. How it is answered: `gateway.http.problems`."""
+"""The error that refuses a request: a code, and what went wrong. How it is answered: `gateway.http.problems`."""
 
 from __future__ import annotations
 
@@ -73,3 +73,7 @@ class UnsupportedEncodingError(GatewayError):
     def __init__(self, supported: Sequence[str]) -> None:
         super().__init__("unsupported_media_type", f"the Content-Encoding must be {', '.join(supported)} or absent")
         self.supported = tuple(supported)
+
+
+class StreamAbortedError(Exception):
+    """A response that has begun cannot be finished; the connection is cut."""

@@ -1,7 +1,6 @@
 """Authenticates a request: API key or session -> `Caller`, if its role suffices.
 
-This happens before the body is read. The key may be in `Authorization: Bearer` or `X-API-Key`; in `?api_key=` or a
-session's cookie only if the settings allow it. Long responses check the caller again (`recheck_caller`).
+This happens before the body is read. Long responses check the caller again (`recheck_caller`).
 """
 
 from __future__ import annotations
@@ -9,16 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
-
-from starlette.requests import Request
 
 from gateway.access.anonymous import AnonymousRate
 from gateway.access.caller import Caller
 from gateway.access.rate_limits import Limiter
 from gateway.access.sessions import Sessions
 from gateway.errors import GatewayError
-from gateway.settings import GatewaySettings
 from jobs.api_keys import KeyRecord, KeyRing, KeysStaleError, Role
 from jobs.ledger import LedgerUnavailableError
 from jobs.observability.metrics import GatewayMetrics
@@ -26,10 +21,23 @@ from jobs.observability.metrics import GatewayMetrics
 log = logging.getLogger(__name__)
 
 LOCAL_TENANT = "default"
-QUERY = "api_key"
-CSRF_HEADER = "X-Gleaner-CSRF"
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request says about its sender.
+
+    Attributes:
+        address: of the client, or "".
+        key: an API key.
+        session_token: from a browser's cookie.
+        forgery: the reason why another site could have sent the request with the cookie.
+    """
+
+    address: str
+    key: str | None = None
+    session_token: str | None = None
+    forgery: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +50,14 @@ class Authenticator:
         anonymous: counts requests without a key.
     """
 
-    settings: GatewaySettings
     keys: KeyRing | None
     sessions: Sessions
     limiter: Limiter
     anonymous: AnonymousRate
     metrics: GatewayMetrics
 
-    async def find_caller(self, request: Request, role: Role) -> Caller:
-        """Return the caller of a request, of at least this role.
+    async def find_caller(self, credentials: Credentials, role: Role) -> Caller:
+        """Return the caller with these credentials, of at least this role.
 
         It does not look at the requested job: a role that is too low gets 403 whether or not the job exists.
 
@@ -61,18 +68,20 @@ class Authenticator:
         if self.keys is None:
             return Caller("local", LOCAL_TENANT, Role.ADMIN)
         session = ""
-        if presented := key_in_headers(request) or self._key_in_query(request):
-            record = self._find_record(lambda keys: keys.verify(presented))
-        elif token := self._session_token(request):
-            self._check_origin(request)
+        if key := credentials.key:
+            record = self._find_record(lambda keys: keys.verify(key))
+        elif token := credentials.session_token:
+            if credentials.forgery is not None:
+                self.metrics.auth_failures.labels("csrf").inc()
+                raise GatewayError("csrf_refused", credentials.forgery)
             session, key_hash = await self.sessions.find_session(token) or ("", "")
             record = self._find_record(lambda keys: keys.find(key_hash))
         else:
             self.metrics.auth_failures.labels("missing").inc()
-            self.anonymous.count_request(_client_address(request))
+            self.anonymous.count_request(credentials.address)
             raise GatewayError("unauthenticated", "the request carries no API key")
         if record is None:
-            await self._count_bad_key(request)
+            await self._count_bad_key(credentials.address)
             raise GatewayError("unauthenticated", "the API key is unknown, expired or revoked")
         if not record.role.includes(role):
             raise GatewayError(
@@ -115,13 +124,12 @@ class Authenticator:
             detail = "the service cannot read its keys file and accepts no key until it can"
             raise GatewayError("keys_unavailable", detail, retry_after_s=5) from None
 
-    async def _count_bad_key(self, request: Request) -> None:
+    async def _count_bad_key(self, address: str) -> None:
         """Count an attempt with a bad key.
 
         Raises:
             GatewayError: rate_limited.
         """
-        address = _client_address(request)
         try:
             await self.limiter.count_failed_attempt(address)
         except GatewayError:
@@ -129,47 +137,3 @@ class Authenticator:
             log.warning("auth.limited", extra={"address": address})
             raise
         self.metrics.auth_failures.labels("bad").inc()
-
-    def _key_in_query(self, request: Request) -> str | None:
-        return request.query_params.get(QUERY) if self.settings.auth_query else None
-
-    def _session_token(self, request: Request) -> str | None:
-        return request.cookies.get(self.sessions.cookie_name(request)) if self.settings.auth_cookie else None
-
-    def _check_origin(self, request: Request) -> None:
-        """Refuse a state-changing request with a cookie that another site could have forged.
-
-        Raises:
-            GatewayError: csrf_refused.
-        """
-        if request.method not in _SAFE and (reason := _forgery_reason(request)):
-            self.metrics.auth_failures.labels("csrf").inc()
-            raise GatewayError("csrf_refused", reason)
-
-
-def _client_address(request: Request) -> str:
-    return request.client.host if request.client else ""
-
-
-def key_in_headers(request: Request) -> str | None:
-    """Return the key that a request carries in a header, or None."""
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and (presented := credentials.strip()):
-        return presented
-    return request.headers.get("x-api-key")
-
-
-def _forgery_reason(request: Request) -> str | None:
-    """Return the reason why another site could have forged a request with a cookie, or None.
-
-    The cookie itself is SameSite=Strict; a custom header cannot be sent by another site's form, nor by its script
-    without CORS, which never allows this header.
-    """
-    if not request.headers.get(CSRF_HEADER):
-        return f"with a session cookie this request needs the header {CSRF_HEADER}"
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return "the request comes from another site"
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        return "the request comes from another origin"
-    return None

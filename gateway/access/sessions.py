@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 
-from starlette.requests import Request
-
 from gateway.settings import GatewaySettings
 from jobs.ledger import AsyncLedger
 from jobs.ledger.access import begin_session, end_session, find_session_key
@@ -73,13 +71,13 @@ class Sessions:
         """
         await self._ledger.run(end_session(_digest(token)))
 
-    def is_secure(self, request: Request) -> bool:
+    def is_secure(self, scheme: str) -> bool:
         """Return whether the browser uses, or has to use, https."""
-        return self._https or request.url.scheme == "https"
+        return self._https or scheme == "https"
 
-    def cookie_name(self, request: Request) -> str:
+    def cookie_name(self, scheme: str) -> str:
         """Return the cookie's name; over https one that sibling domains and plain HTTP cannot set."""
-        return f"__Host-{_COOKIE}" if self.is_secure(request) else _COOKIE
+        return f"__Host-{_COOKIE}" if self.is_secure(scheme) else _COOKIE
 
 
 def _digest(token: str) -> str:

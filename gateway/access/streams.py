@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack
-
-from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from collections.abc import Iterator
 
 from gateway.access.caller import Caller
 from gateway.errors import GatewayError
@@ -59,29 +55,3 @@ class Streams:
                 self._open[key] -= 1
                 if not self._open[key]:
                     del self._open[key]
-
-
-class ReleasingResponse(StreamingResponse):
-    """A stream that releases its resources when it ends, even if it never began.
-
-    Args:
-        content: yields the body.
-        resources: closed at the end.
-        media_type: of the content.
-        headers: additional headers.
-    """
-
-    def __init__(
-        self,
-        content: AsyncIterator[bytes],
-        resources: ExitStack,
-        media_type: str,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(content, media_type=media_type, headers=headers)
-        self._resources = resources
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream."""
-        with self._resources:
-            await super().__call__(scope, receive, send)

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.access.anonymous import AnonymousRate
 from gateway.access.rate_limits import RateLimitStatus
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StreamAbortedError
 from gateway.http.problems import Problem, to_problem
 from jobs.observability.logs import bind_fields
 from jobs.observability.metrics import GatewayMetrics
@@ -51,10 +51,6 @@ _SECURITY_HEADERS: tuple[RawHeader, ...] = tuple(
         "Cache-Control": "no-store",
     }.items()
 )
-
-
-class StreamAbortedError(Exception):
-    """A response that has begun cannot be finished; the connection is cut."""
 
 
 @dataclass(frozen=True, slots=True)

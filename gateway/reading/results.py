@@ -15,8 +15,7 @@ from time import monotonic
 
 from gateway.access.auth import Authenticator
 from gateway.access.caller import Caller
-from gateway.errors import GatewayError
-from gateway.http.middleware import StreamAbortedError
+from gateway.errors import GatewayError, StreamAbortedError
 from gateway.reading.encoding import CHUNK_BYTES, Progress, ReadOptions, encode_shards, take_chunk
 from gateway.reading.job_reader import JobReader
 from gateway.reading.job_waiter import CHECK_EVERY_S

@@ -16,6 +16,7 @@ from gateway.access.sessions import Sessions
 from gateway.access.streams import Streams
 from gateway.http.middleware import report_rate_limits
 from gateway.http.readiness import Readiness
+from gateway.http.requests import read_credentials
 from gateway.reading.job_reader import JobReader
 from gateway.reading.job_waiter import Waiter
 from gateway.reading.results import Results
@@ -94,7 +95,8 @@ class Require:
         _header: Annotated[str | None, Security(_HEADER)] = None,
     ) -> Caller:
         """Return the caller of a request; the unused parameters declare the security schemes in OpenAPI."""
-        caller = await services.authenticator.find_caller(request, self.role)
+        credentials = read_credentials(request, services.settings, services.sessions)
+        caller = await services.authenticator.find_caller(credentials, self.role)
         cost = self._cost if isinstance(self._cost, int) else self._cost(request)
         statuses = await services.limiter.admit_request(caller, submits=self.submits, cost=cost)
         report_rate_limits(request.scope, statuses)

@@ -13,11 +13,11 @@ from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
 from gateway.access.caller import Caller
-from gateway.access.streams import ReleasingResponse
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StreamAbortedError
 from gateway.http import openapi
-from gateway.http.middleware import StreamAbortedError, get_request_id
+from gateway.http.middleware import get_request_id
 from gateway.http.problems import to_problem
+from gateway.http.responses import ReleasingResponse
 from gateway.reading.job_waiter import CHECK_EVERY_S
 from gateway.reading.views import decode_metadata, job_json
 from gateway.routes.dependencies import Services, ServicesDep, Viewer

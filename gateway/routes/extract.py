@@ -8,16 +8,16 @@ from starlette.responses import Response
 from gateway.access.caller import Caller
 from gateway.http import openapi
 from gateway.http.middleware import report_rate_limits
+from gateway.http.requests import run_while_connected, to_incoming
+from gateway.http.responses import accepted_headers, accepted_response, job_response, results_response
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.job_waiter import CompletionWatch
-from gateway.reading.responses import job_response, results_response, run_while_connected
 from gateway.reading.rows import encode_json
 from gateway.reading.views import decode_metadata, job_json
 from gateway.routes.dependencies import Services, ServicesDep, Submission
 from gateway.routes.direct import DirectRoute
 from gateway.schemas.jobs import JobBody
 from gateway.schemas.results import Extraction
-from gateway.submission.accept import accepted_headers, accepted_response
 from gateway.submission.create import new_job_id
 from jobs.ledger import LedgerUnavailableError
 
@@ -45,7 +45,7 @@ async def extract(request: Request, services: ServicesDep, caller: Submission) -
 async def _extract_and_wait(
     request: Request, services: Services, caller: Caller, watch: CompletionWatch
 ) -> Response:
-    accepted = await services.submissions.accept_json(request, caller, watch)
+    accepted = await services.submissions.accept_json(to_incoming(request), caller, watch)
     report_rate_limits(request.scope, accepted.rate_limits)
     headers = accepted_headers(accepted)
     try:

@@ -14,13 +14,13 @@ from gateway.access.caller import Caller
 from gateway.errors import GatewayError
 from gateway.http import openapi
 from gateway.http.middleware import report_rate_limits
+from gateway.http.requests import run_while_connected, to_incoming
+from gateway.http.responses import accepted_headers, accepted_response, job_response
 from gateway.reading import cursors
-from gateway.reading.responses import job_response, run_while_connected
 from gateway.reading.views import build_etag, decode_metadata, job_json, to_epoch_ms
 from gateway.routes.dependencies import Lister, Services, ServicesDep, Submission, Submitter, Viewer
 from gateway.routes.direct import DirectRoute
 from gateway.schemas.jobs import JobBody, JobsPage
-from gateway.submission.accept import accepted_headers, accepted_response
 from gateway.submission.headers import preferred_wait, read_idempotency_key, trace_context
 from gateway.submission.ndjson import OnBadLine
 from gateway.submission.types import AcceptedJob, SubmissionContext
@@ -78,9 +78,9 @@ async def submit_job(
     `documents`, each further line is one document. With `Prefer: wait=n` the response comes when the job ends, or
     after n seconds.
     """
-    accepted = await services.submissions.accept_job(request, caller, on_bad_line)
+    accepted = await services.submissions.accept_job(to_incoming(request), caller, on_bad_line)
     report_rate_limits(request.scope, accepted.rate_limits)
-    wait = preferred_wait(request, services.settings.max_wait_s)
+    wait = preferred_wait(", ".join(request.headers.getlist("prefer")), services.settings.max_wait_s)
     with ExitStack() as stack:
         try:
             if wait:
@@ -226,7 +226,8 @@ async def retry_job(request: Request, services: ServicesDep, caller: Submission,
     Documents keep their ids. A job can be retried once, and its texts move to the new job, which can be retried in
     turn. A cancelled job can be retried within the `retry_text_ttl_s` of GET /v1/limits.
     """
-    context = SubmissionContext(caller, read_idempotency_key(request, b""), trace_context(request))
+    key = read_idempotency_key(to_incoming(request), b"")
+    context = SubmissionContext(caller, key, trace_context(request.headers))
     accepted = await services.retries.create_retry(context, job_id)
     report_rate_limits(request.scope, accepted.rate_limits)
     await services.barrier.confirm_writes()

@@ -13,12 +13,11 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from gateway.access.caller import Caller
-from gateway.access.streams import ReleasingResponse
 from gateway.errors import GatewayError
 from gateway.http import openapi
+from gateway.http.responses import ReleasingResponse, results_response, stream_results
 from gateway.reading import cursors
 from gateway.reading.encoding import ReadOptions
-from gateway.reading.responses import results_response, stream_results
 from gateway.reading.results import ResultsReader
 from gateway.reading.rows import CSV_HEADER, encode_csv_rows, encode_json, encode_ndjson_line
 from gateway.routes.dependencies import LIST_COST, Require, ServicesDep, Viewer

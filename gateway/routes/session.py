@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.access.auth import key_in_headers
 from gateway.access.sessions import LEGACY_COOKIE
 from gateway.errors import GatewayError
 from gateway.http import openapi
+from gateway.http.requests import key_in_headers
 from gateway.routes.dependencies import ServicesDep, Viewer
 
 router = APIRouter(prefix="/v1/session", tags=["health"])
@@ -27,19 +27,19 @@ async def create_session(request: Request, services: ServicesDep, caller: Viewer
 
     The cookie holds a session token, not the key, and scripts cannot read it.
     """
-    sessions = services.sessions
+    sessions, scheme = services.sessions, request.url.scheme
     if key_in_headers(request) is None:
         raise GatewayError("unauthenticated", "send the key in a header to begin a session")
     response = Response(status_code=204)
     response.set_cookie(
-        sessions.cookie_name(request),
+        sessions.cookie_name(scheme),
         await sessions.begin_session(caller.key_hash),
         max_age=sessions.lifetime_s,
-        secure=sessions.is_secure(request),
+        secure=sessions.is_secure(scheme),
         httponly=True,
         samesite="strict",
     )
-    _delete_cookie(response, sessions.is_secure(request), LEGACY_COOKIE)
+    _delete_cookie(response, sessions.is_secure(scheme), LEGACY_COOKIE)
     return response
 
 
@@ -56,11 +56,12 @@ async def create_session(request: Request, services: ServicesDep, caller: Viewer
 )
 async def delete_session(request: Request, services: ServicesDep, _caller: Viewer) -> Response:
     """End the session of this browser's cookie; the key itself stays valid."""
-    response, name = Response(status_code=204), services.sessions.cookie_name(request)
+    sessions, scheme = services.sessions, request.url.scheme
+    response, name = Response(status_code=204), sessions.cookie_name(scheme)
     if token := request.cookies.get(name):
-        await services.sessions.end_session(token)
-    _delete_cookie(response, services.sessions.is_secure(request), name)
-    _delete_cookie(response, services.sessions.is_secure(request), LEGACY_COOKIE)
+        await sessions.end_session(token)
+    _delete_cookie(response, sessions.is_secure(scheme), name)
+    _delete_cookie(response, sessions.is_secure(scheme), LEGACY_COOKIE)
     return response
 
 

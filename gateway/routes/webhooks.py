@@ -13,6 +13,7 @@ from gateway.access.caller import Caller
 from gateway.access.rate_limits import max_stored_bytes
 from gateway.errors import GatewayError
 from gateway.http import openapi
+from gateway.http.requests import to_incoming
 from gateway.reading import cursors
 from gateway.reading.views import format_rfc3339
 from gateway.routes.dependencies import LIST_COST, Lister, Require, Services, ServicesDep, Submitter, Viewer
@@ -292,7 +293,7 @@ async def _read_model(request: Request, model: type[M], *, empty: bool = False) 
     """
     if empty and request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
         return model(), {}
-    content = load_object(await read_body(request, _MAX_BODY))
+    content = load_object(await read_body(to_incoming(request), _MAX_BODY))
     try:
         return model.model_validate(content, strict=True), content
     except ValidationError as error:

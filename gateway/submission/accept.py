@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-
-from fastapi import Request
-from starlette.responses import Response
 
 from gateway.access.auth import Authenticator
 from gateway.access.caller import Caller
 from gateway.reading.job_waiter import CompletionWatch
-from gateway.reading.views import job_url
 from gateway.settings import GatewaySettings
 from gateway.store.durability import Barrier
 from gateway.submission.body import body_limits, read_body
@@ -25,7 +20,7 @@ from gateway.submission.ndjson import MEDIA_TYPE, OnBadLine
 from gateway.submission.packing import PackedDocuments, pack_documents, pack_job
 from gateway.submission.parsing import Submission, parse_submission
 from gateway.submission.stream import Uploads
-from gateway.submission.types import AcceptedJob, SubmissionContext
+from gateway.submission.types import AcceptedJob, IncomingRequest, SubmissionContext
 from jobs.codec import Codec
 
 _INLINE_BYTES = 64 * 1024
@@ -45,15 +40,14 @@ class Submissions:
     uploads: Uploads
     barrier: Barrier
 
-    async def accept_job(self, request: Request, caller: Caller, on_bad_line: OnBadLine) -> AcceptedJob:
+    async def accept_job(self, request: IncomingRequest, caller: Caller, on_bad_line: OnBadLine) -> AcceptedJob:
         """Read, check and create the job of a request, and confirm that it is stored.
 
         Raises:
             GatewayError: the request is not valid, or there is no capacity for it.
             LedgerUnavailableError: the job may or may not exist.
-            ClientDisconnect: the client closed the connection before the body was read.
         """
-        if check_media_type(request, "application/json", MEDIA_TYPE) == MEDIA_TYPE:
+        if check_media_type(request.headers, "application/json", MEDIA_TYPE) == MEDIA_TYPE:
             accepted = await self.uploads.accept_upload(request, caller, on_bad_line)
         else:
             accepted = await self.accept_json(request, caller)
@@ -61,14 +55,14 @@ class Submissions:
         return accepted
 
     async def accept_json(
-        self, request: Request, caller: Caller, watch: CompletionWatch | None = None
+        self, request: IncomingRequest, caller: Caller, watch: CompletionWatch | None = None
     ) -> AcceptedJob:
         """Read, check and create the job of a JSON request, which is not confirmed.
 
         With `watch`, of POST /v1/extract: the request waits for the end of the job itself.
 
         Raises:
-            GatewayError, LedgerUnavailableError, ClientDisconnect: as `accept_job`.
+            GatewayError, LedgerUnavailableError: as `accept_job`.
         """
         async with self.body_memory.reserve_for(caller.tenant) as reservation:
             body = await read_body(request, body_limits(self.settings, self.settings.max_body_bytes), reservation)
@@ -77,7 +71,7 @@ class Submissions:
                 key = await asyncio.to_thread(read_idempotency_key, request, body)
             else:
                 key = read_idempotency_key(request, body)
-            context = SubmissionContext(caller, key, trace_context(request), watch)
+            context = SubmissionContext(caller, key, trace_context(request.headers), watch)
             return await self.keys.create_once(context, partial(self._parse_and_create, body, reservation))
 
     async def _parse_and_create(
@@ -101,21 +95,3 @@ class Submissions:
         submission = parse_submission(body, settings, pack, max_documents=max_documents, extract=extract)
         body.clear()  # the packed documents replace it in memory
         return submission
-
-
-def accepted_response(accepted: AcceptedJob, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the 202 of a submission; a replay is the stored response."""
-    return Response(
-        accepted.render_body(),
-        202,
-        media_type="application/json",
-        headers={"Retry-After": "1", **accepted_headers(accepted), **(headers or {})},
-    )
-
-
-def accepted_headers(accepted: AcceptedJob) -> dict[str, str]:
-    """Return the headers with the job's URL, and whether an earlier request created it."""
-    headers = {"Location": job_url(accepted.job_id)}
-    if accepted.is_replay:
-        headers["Idempotency-Replayed"] = "true"
-    return headers

@@ -15,13 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from fastapi import Request
-from starlette.requests import ClientDisconnect
-
 from gateway.errors import GatewayError, UnsupportedEncodingError
 from gateway.settings import GatewaySettings
 from gateway.submission.body_memory import FREE_BYTES, Reservation
 from gateway.submission.headers import check_media_type
+from gateway.submission.types import IncomingRequest
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -76,14 +74,14 @@ class BodyChunks:
 
     Raises (when read):
         GatewayError: unsupported_media_type, payload_too_large, bad_content_encoding or request_timeout.
-        ClientDisconnect: the client went away.
     """
 
-    def __init__(self, request: Request, limits: BodyLimits) -> None:
+    def __init__(self, request: IncomingRequest, limits: BodyLimits) -> None:
         self.size = 0
-        self._request = request
+        self._headers = request.headers
+        self._body = request.chunks
         self._limits = limits
-        self._inflater = _create_inflater(request)
+        self._inflater = _create_inflater(request.headers.get("content-encoding", "identity"))
         self._chunks: Iterator[bytes] = iter(())
         self._began = time.monotonic()
         self._sent = self._budget = 0
@@ -114,13 +112,13 @@ class BodyChunks:
         deadline = self._began + self._limits.idle_s + self._sent / MIN_BYTES_PER_S
         try:
             async with asyncio.timeout(min(self._limits.idle_s, deadline - time.monotonic())):
-                message = await self._request.receive()
+                chunk = await anext(self._body, None)
         except TimeoutError:
             self._more = False
             raise GatewayError("request_timeout", "the body arrived too slowly") from None
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk, self._more = message.get("body", b""), message.get("more_body", False)
+        if chunk is None:
+            self._more = False
+            return
         self._sent += len(chunk)
         if self._sent > self._limits.size + _FREE_SENT:
             await self.drain()
@@ -130,7 +128,7 @@ class BodyChunks:
 
     def declared_size(self) -> int | None:
         """Return the Content-Length of an uncompressed body (bytes), or None."""
-        declared_size = self._request.headers.get("content-length", "")
+        declared_size = self._headers.get("content-length", "")
         return int(declared_size) if self._inflater is None and declared_size.isdigit() else None
 
     def window_bytes(self) -> int:
@@ -139,19 +137,19 @@ class BodyChunks:
 
     async def drain(self) -> None:
         """Read the rest for a while: a client that is still sending would see a reset instead of the response."""
-        if not self._sent and "expect" in self._request.headers:
+        if not self._more or (not self._sent and "expect" in self._headers):
             return
         drained = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
-                while self._more and drained < _DRAIN_BYTES:
-                    message = await self._request.receive()
-                    drained += len(message.get("body", b""))
-                    self._more = message.get("more_body", False)
+                async for chunk in self._body:
+                    drained += len(chunk)
+                    if drained >= _DRAIN_BYTES:
+                        break
         self._more = False
 
     async def _check_declared(self) -> None:
-        declared_size = self._request.headers.get("content-length", "")
+        declared_size = self._headers.get("content-length", "")
         if declared_size.isdigit() and int(declared_size) > self._limits.size:
             await self.drain()
             raise _size_error(self._limits.size)
@@ -166,7 +164,7 @@ class BodyChunks:
 
 
 async def read_body(
-    request: Request, limits: BodyLimits | int, reservation: Reservation | None = None
+    request: IncomingRequest, limits: BodyLimits | int, reservation: Reservation | None = None
 ) -> bytearray:
     """Read and decompress the body of a JSON request.
 
@@ -178,9 +176,8 @@ async def read_body(
     Raises:
         GatewayError: unsupported_media_type, payload_too_large, bad_content_encoding, request_timeout or
             overloaded.
-        ClientDisconnect: the client went away.
     """
-    check_media_type(request, "application/json")
+    check_media_type(request.headers, "application/json")
     if isinstance(limits, int):
         limits = BodyLimits(limits)
     chunks = BodyChunks(request, limits)
@@ -206,9 +203,8 @@ def body_limits(settings: GatewaySettings, size: int) -> BodyLimits:
     return BodyLimits(size, settings.max_compression_ratio, settings.body_idle_s)
 
 
-def _create_inflater(request: Request) -> _Inflater | None:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    match encoding:
+def _create_inflater(encoding: str) -> _Inflater | None:
+    match encoding.strip().lower():
         case "identity" | "":
             return None
         case "gzip" | "x-gzip":

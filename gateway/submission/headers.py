@@ -5,24 +5,23 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-
-from fastapi import Request
+from collections.abc import Mapping
 
 from gateway.errors import GatewayError
-from gateway.submission.types import IdempotencyKey
+from gateway.submission.types import IdempotencyKey, IncomingRequest
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _PREFER_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=$|[,;])', re.IGNORECASE)
 
 
-def check_media_type(request: Request, *allowed: str) -> str:
+def check_media_type(headers: Mapping[str, str], *allowed: str) -> str:
     """Return the body's media type, one of `allowed`, in UTF-8.
 
     Raises:
         GatewayError: unsupported_media_type.
     """
-    content_type = request.headers.get("content-type", "")
+    content_type = headers.get("content-type", "")
     if content_type in allowed:
         return content_type
     media_type, _, parameters = content_type.partition(";")
@@ -35,7 +34,7 @@ def check_media_type(request: Request, *allowed: str) -> str:
     return media_type
 
 
-def read_idempotency_key(request: Request, body: bytes | bytearray | None = None) -> IdempotencyKey | None:
+def read_idempotency_key(request: IncomingRequest, body: bytes | bytearray | None = None) -> IdempotencyKey | None:
     """Return the request's Idempotency-Key, bound to its path and body, or None.
 
     Without `body`, the hash of the body is left empty: it is computed while the body is read.
@@ -51,19 +50,19 @@ def read_idempotency_key(request: Request, body: bytes | bytearray | None = None
         raise GatewayError("validation_failed", f"Idempotency-Key {detail}", [("header:Idempotency-Key", detail)])
     body_sha = ""
     if body is not None:
-        content = hashlib.sha256(request.url.path.encode() + b"\n")
+        content = hashlib.sha256(request.path.encode() + b"\n")
         content.update(body)
         body_sha = content.hexdigest()
     return IdempotencyKey(hashlib.sha256(key.encode()).hexdigest(), body_sha, secrets.token_hex(16))
 
 
-def preferred_wait(request: Request, max_s: int) -> int | None:
+def preferred_wait(prefer: str, max_s: int) -> int | None:
     """Return the seconds of `Prefer: wait=n` (RFC 7240), at most `max_s`, or None."""
-    match = _PREFER_WAIT.search(", ".join(request.headers.getlist("prefer")))
+    match = _PREFER_WAIT.search(prefer)
     return min(int(match[1]), max_s) if match else None
 
 
-def trace_context(request: Request) -> str:
-    """Return the request's W3C traceparent, or "" if it is absent or malformed."""
-    traceparent = request.headers.get("traceparent", "").strip()
+def trace_context(headers: Mapping[str, str]) -> str:
+    """Return the W3C traceparent, or "" if it is absent or malformed."""
+    traceparent = headers.get("traceparent", "").strip()
     return traceparent if _TRACEPARENT.fullmatch(traceparent) else ""

@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from fastapi import Request
-
 from gateway.access.auth import Authenticator
 from gateway.access.caller import Caller
 from gateway.errors import GatewayError
@@ -24,7 +22,7 @@ from gateway.submission.headers import read_idempotency_key, trace_context
 from gateway.submission.idempotency import IdempotencyKeys
 from gateway.submission.ndjson import NdjsonReader, OnBadLine
 from gateway.submission.staging import Stages, Staging
-from gateway.submission.types import AcceptedJob, SubmissionContext
+from gateway.submission.types import AcceptedJob, IncomingRequest, SubmissionContext
 from jobs.schema import Document
 
 _CHUNK_BYTES = 128 * 1024
@@ -44,17 +42,16 @@ class Uploads:
     stages: Stages
     creation: JobCreation
 
-    async def accept_upload(self, request: Request, caller: Caller, on_bad_line: OnBadLine) -> AcceptedJob:
+    async def accept_upload(self, request: IncomingRequest, caller: Caller, on_bad_line: OnBadLine) -> AcceptedJob:
         """Read, check and create the job of a request.
 
         Raises:
             GatewayError: the request is not valid, or there is no capacity for it.
             LedgerUnavailableError: the job may or may not exist.
-            ClientDisconnect: the client closed the connection before the body was read.
         """
         body = _HashedBody(request, self.settings, on_bad_line)
         reader = NdjsonReader(self.settings, on_bad_line)
-        context = SubmissionContext(caller, read_idempotency_key(request), trace_context(request))
+        context = SubmissionContext(caller, read_idempotency_key(request), trace_context(request.headers))
         create = partial(self._stage_and_create, body, reader)
         return await self.keys.create_once(context, create, body.read_to_end)
 
@@ -104,15 +101,15 @@ async def _stage_documents(staging: Staging, reader: NdjsonReader, documents: Se
 class _HashedBody:
     """The request's body in chunks of about `_CHUNK_BYTES`, and its hash."""
 
-    def __init__(self, request: Request, settings: GatewaySettings, on_bad_line: OnBadLine) -> None:
+    def __init__(self, request: IncomingRequest, settings: GatewaySettings, on_bad_line: OnBadLine) -> None:
         self.chunks = BodyChunks(request, body_limits(settings, settings.max_ndjson_bytes))
-        self._hash = hashlib.sha256(f"{request.url.path}\n{on_bad_line}\n".encode())
+        self._hash = hashlib.sha256(f"{request.path}\n{on_bad_line}\n".encode())
 
     async def read_chunks(self) -> AsyncIterator[bytes]:
         """Yield the body in chunks.
 
         Raises:
-            GatewayError, ClientDisconnect: as `BodyChunks`.
+            GatewayError: as `BodyChunks`.
         """
         # The first chunk is small: many uploads may wait at the same time until memory is reserved for them.
         buffer, size = bytearray(), FREE_BYTES

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.access.caller import Caller
 from gateway.access.rate_limits import RateLimitStatus
 from gateway.reading.job_waiter import CompletionWatch
 from gateway.schemas.jobs import JobWebhook
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingRequest:
+    """A request of which nothing is read yet.
+
+    Attributes:
+        headers: by lower-case name.
+        chunks: of the body, as they arrive; raises if the client closes the connection.
+    """
+
+    path: str
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ import zstandard
 from fastapi import Request
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
-from starlette.requests import ClientDisconnect
 
 from gateway.errors import GatewayError
+from gateway.http.requests import key_in_headers, to_incoming
 from gateway.reading import cursors
 from gateway.settings import GatewaySettings
 from gateway.submission import headers
@@ -114,18 +114,22 @@ def _request(headers: Mapping[bytes, bytes], body: bytes = b"") -> Request:
 
 def _read_encoded(encoding: bytes, data: bytes) -> None:
     request = _request({b"content-type": b"application/json", b"content-encoding": encoding}, data)
-    asyncio.run(read_body(request, BodyLimits(1_000_000)))
+    asyncio.run(read_body(to_incoming(request), BodyLimits(1_000_000)))
 
 
 def _read_headers(data: bytes) -> None:
     value = data.replace(b"\n", b" ").replace(b"\r", b" ")  # as the server hands them on
     names = (b"content-type", b"idempotency-key", b"prefer", b"traceparent", b"content-encoding", b"authorization")
     request = _request(dict.fromkeys(names, value))
-    headers.preferred_wait(request, 60)
-    headers.trace_context(request)
-    for refusing in (headers.read_idempotency_key, functools.partial(headers.check_media_type)):
+    headers.preferred_wait(request.headers["prefer"], 60)
+    headers.trace_context(request.headers)
+    key_in_headers(request)
+    for refuse in (
+        lambda: headers.read_idempotency_key(to_incoming(request)),
+        lambda: headers.check_media_type(request.headers),
+    ):
         try:
-            refusing(request)
+            refuse()
         except GatewayError:
             continue
 
@@ -228,7 +232,7 @@ def make_targets() -> dict[str, Target]:
 
 
 def _gateway_targets() -> dict[str, Target]:
-    refusals = (GatewayError, ClientDisconnect)
+    refusals = (GatewayError,)
     headers = (b"application/json; charset=utf-8", b"wait=10, x", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")
     places = (
         cursors.encode_result_cursor(Cursor(3, 7)),

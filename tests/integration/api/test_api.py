@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from gateway.access.caller import Caller
-from gateway.http.middleware import StreamAbortedError
+from gateway.errors import StreamAbortedError
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.rows import encode_ndjson_line
 from gateway.schemas.jobs import JobBody

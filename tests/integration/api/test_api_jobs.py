@@ -346,7 +346,7 @@ async def test_a_removed_job_s_events_are_cut(api: Api) -> None:
     services = api.app.state.services
 
     from gateway.access.caller import Caller
-    from gateway.http.middleware import StreamAbortedError
+    from gateway.errors import StreamAbortedError
     from jobs.api_keys import Role
 
     stream = events._stream_events(services, Caller("k", "acme", Role.VIEWER), job_id, 0)

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from gateway.access.caller import Caller
-from gateway.http.middleware import StreamAbortedError
+from gateway.errors import StreamAbortedError
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.rows import encode_ndjson_line
 from jobs import api_keys

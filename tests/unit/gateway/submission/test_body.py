@@ -6,16 +6,15 @@ import os
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from starlette.requests import Request
-from starlette.types import Message
 
 from gateway.errors import GatewayError, UnsupportedEncodingError
 from gateway.submission.body import FREE_EXPANSION, BodyChunks, BodyLimits
+from gateway.submission.types import IncomingRequest
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -27,15 +26,16 @@ MIB = 1024 * 1024
 PACK = {"gzip": gzip.compress, "zstd": zstd.compress}
 
 
-def request(encoding: str, chunks: Iterable[bytes]) -> Request:
+async def arrive(pending: list[bytes]) -> AsyncIterator[bytes]:
+    """Yield the chunks of a body, and take them from the list."""
+    while pending:
+        yield pending.pop(0)
+
+
+def request(encoding: str, chunks: Iterable[bytes]) -> IncomingRequest:
     """Return a request whose body arrives in these chunks."""
-    pending = list(chunks)
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": pending.pop(0) if pending else b"", "more_body": bool(pending)}
-
-    headers = [(b"content-type", b"application/json"), (b"content-encoding", encoding.encode())]
-    return Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
+    headers = {"content-type": "application/json", "content-encoding": encoding}
+    return IncomingRequest("/", headers, arrive(list(chunks)))
 
 
 async def read(encoding: str, chunks: Iterable[bytes], limits: BodyLimits) -> bytes:
@@ -147,13 +147,7 @@ async def test_a_compressed_body_is_not_longer_than_what_comes_out_of_it() -> No
 async def test_a_refusal_reads_what_is_still_to_come_and_no_more(rest: int) -> None:
     """A client that still sends gets the answer; one that has sent everything is not waited for."""
     pending = [b"x" * 2000, *[b"y"] * rest]
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": pending.pop(0), "more_body": bool(pending)}  # fails after the end
-
-    chunks = BodyChunks(
-        Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive), BodyLimits(9)
-    )
+    chunks = BodyChunks(IncomingRequest("/", {}, arrive(pending)), BodyLimits(9))
     with pytest.raises(GatewayError, match="payload_too_large"):
         await anext(chunks)
     await chunks.drain()

@@ -1,51 +1,63 @@
-"""Responses with a job or its results."""
+"""Responses of routes: an accepted job, a job, results."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, TypeVar, cast
 
-from fastapi import Request
-from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from gateway.access.streams import ReleasingResponse
 from gateway.reading.results import ResultsReader
-from gateway.reading.views import build_etag, decode_metadata, job_json, retry_after_s
+from gateway.reading.views import build_etag, decode_metadata, job_json, job_url, retry_after_s
 from gateway.schemas.jobs import JobWebhook
+from gateway.submission.types import AcceptedJob
 from jobs.codec import Codec
 from jobs.schema import Job
 
-T = TypeVar("T")
 
+class ReleasingResponse(StreamingResponse):
+    """A stream that releases its resources when it ends, even if it never began.
 
-async def run_while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Return the result of `work`; cancel it if the client closes the connection first.
-
-    Raises:
-        ClientDisconnect: the client closed the connection.
+    Args:
+        content: yields the body.
+        resources: closed at the end.
+        media_type: of the content.
+        headers: additional headers.
     """
-    disconnected = False
 
-    async def cancel_on_disconnect(task: asyncio.Task[Any]) -> None:
-        nonlocal disconnected
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        disconnected = True
-        task.cancel()
+    def __init__(
+        self,
+        content: AsyncIterator[bytes],
+        resources: ExitStack,
+        media_type: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(content, media_type=media_type, headers=headers)
+        self._resources = resources
 
-    task = cast("asyncio.Task[Any]", asyncio.current_task())  # a running coroutine is always in a task
-    watcher = asyncio.create_task(cancel_on_disconnect(task))
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if disconnected and not task.uncancel():
-            raise ClientDisconnect from None
-        raise
-    finally:
-        watcher.cancel()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        with self._resources:
+            await super().__call__(scope, receive, send)
+
+
+def accepted_response(accepted: AcceptedJob, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the 202 of a submission; a replay is the stored response."""
+    return Response(
+        accepted.render_body(),
+        202,
+        media_type="application/json",
+        headers={"Retry-After": "1", **accepted_headers(accepted), **(headers or {})},
+    )
+
+
+def accepted_headers(accepted: AcceptedJob) -> dict[str, str]:
+    """Return the headers with the job's URL, and whether an earlier request created it."""
+    headers = {"Location": job_url(accepted.job_id)}
+    if accepted.is_replay:
+        headers["Idempotency-Replayed"] = "true"
+    return headers
 
 
 async def results_response(
