@@ -26,7 +26,6 @@ from gleaner.localstack.supervision import Child, Supervision
 
 _POLL_S: Final = 0.2
 _LOG_LINES: Final = 15
-_RELAUNCH_S: Final = 30.0
 _PREVIOUS_STOP_LIMIT_S: Final = 120.0
 
 EventKind = Literal["starting", "ready", "ended", "restarted", "given_up", "stopping", "waiting"]
@@ -71,7 +70,6 @@ class LocalStack:
         self._plan: StackPlan | None = None
         self._supervision: Supervision | None = None
         self._children: dict[str, Child] = {}
-        self._relaunch_at: dict[str, float] = {}
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -130,7 +128,7 @@ class LocalStack:
             self.check_children()
 
     def check_children(self) -> None:
-        """Check the children once, report changes, and restart programs that failed.
+        """Check the children once, and report changes.
 
         Raises:
             StackError: the supervisor exited.
@@ -140,7 +138,7 @@ class LocalStack:
         if now is None:
             if supervision.is_alive:
                 return
-            raise StackError(f"the supervisor exited; see {self.directory.log_path('supervisord')}")
+            raise StackError(f"the supervisor exited; see {self.directory.log_path('supervisor')}")
         before, self._children = self._children, now
         for child in now.values():
             self._report_change(before.get(child.name, child), child)
@@ -193,9 +191,9 @@ class LocalStack:
     def _require_alive(self, program: Program, first_pids: dict[str, int]) -> None:
         child = self._children.get(program.name)
         if child is None:
-            raise StartFailed(f"the supervisor exited; see {self.directory.log_path('supervisord')}")
+            raise StartFailed(f"the supervisor exited; see {self.directory.log_path('supervisor')}")
         first = first_pids.setdefault(program.name, child.pid)
-        if child.pid != first or child.state not in ("STARTING", "RUNNING"):
+        if child.pid != first or not child.pid:
             raise StartFailed(f"{program.name} exited during start-up{self._log_tail(program.name)}")
 
     def _log_tail(self, name: str) -> str:
@@ -231,15 +229,9 @@ class LocalStack:
             self._emit_event("ended", now.name, f"exited, will be restarted; log: {log}")
         elif now.pid and not before.pid:
             self._emit_event("restarted", now.name, f"restarted as process {now.pid}")
-        if now.state != "FATAL":
-            return
-        if before.state != "FATAL":
-            self._relaunch_at[now.name] = time.monotonic() + _RELAUNCH_S
-            text = f"failed several times; next attempt in {_RELAUNCH_S:g} s{self._log_tail(now.name)}"
+        if now.is_failing and not before.is_failing:
+            text = f"failed several times; next attempt in 30 s{self._log_tail(now.name)}"
             self._emit_event("given_up", now.name, text)
-        elif time.monotonic() > self._relaunch_at[now.name]:
-            self._relaunch_at[now.name] = time.monotonic() + _RELAUNCH_S
-            self._require_running().launch_program(now.name)
 
     def _write_stack(self) -> None:
         programs = self._plan.programs if self._plan else ()
@@ -272,7 +264,7 @@ def _is_ready(http: httpx.Client, program: Program) -> bool:
 
 
 def _require_packages() -> None:
-    for package in ("supervisor", "redis", "fastapi", "celery", "gliner", "flower"):
+    for package in ("redis", "fastapi", "celery", "gliner", "flower"):
         if find_spec(package) is None:
             raise MissingExtra(package)
 

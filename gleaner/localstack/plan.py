@@ -86,23 +86,19 @@ def make_plan(options: StackOptions, directory: DataDir, inherited: Mapping[str,
     free_port, server_port, flower_port, *metrics = ports.find_free(5 + options.workers)
     gateway_port = options.port or free_port
     flower_password = secrets.token_urlsafe(18)
-    server_settings: dict[str, str] = {}
+    embedded_server: list[Program] = []
     if options.redis_url is None:
         embedded = server.plan_embedded(directory, server_port)
         urls = embedded.urls
         configuration = directory.run / "valkey.conf"
         datadir.write_private(configuration, embedded.configuration)
-        server_settings = {
-            "GLEANER_STACK_SERVER": str(embedded.binary),
-            "GLEANER_STACK_SERVER_CONF": str(configuration),
-            "GLEANER_STACK_LOCK": str(directory.server_lock),
-        }
+        embedded_server = [server_program(embedded.binary, configuration, directory.server_lock)]
     else:
         urls = server.plan_external(options.redis_url, inherited.get("GLEANER_BROKER_URL") or None)
         server.require_reachable(urls)
     gateway_metrics, courier_metrics, *worker_metrics = metrics
     programs = (
-        *([server_program()] if server_settings else []),
+        *embedded_server,
         courier_program(courier_metrics),
         *(worker_program(n, options.workers, port) for n, port in enumerate(worker_metrics, start=1)),
         gateway_program(gateway_port, gateway_metrics),
@@ -123,7 +119,7 @@ def make_plan(options: StackOptions, directory: DataDir, inherited: Mapping[str,
                 for kind in (GATEWAY, WORKER, COURIER)
             },
         },
-        environment=_build_environment(options, directory, inherited, urls, gateway_port) | server_settings,
+        environment=_build_environment(options, directory, inherited, urls, gateway_port),
     )
 
 

@@ -199,11 +199,11 @@ async def test_one_that_hangs_is_killed(
         monkeypatch.setenv(name, value)
     registry, listening = CollectorRegistry(), processes.open_listeners("127.0.0.1", 0)
     parent = processes.ProcessSupervisor(GatewaySettings(), listening, tmp_path, ProcessesMetrics(registry))
-    running = asyncio.create_task(parent.run(2))
+    running = asyncio.create_task(parent.serve(2))
     await until(lambda: registry.get_sample_value("gleaner_gateway_processes") == 2)
     hanging, other = parent.pids()
     os.kill(hanging, signal.SIGSTOP)
-    monkeypatch.setattr(processes, "STALLED_S", 2.5)  # more than two beats of the other one
+    parent.silent_s = 2.5  # more than two beats of the other one
     await until(lambda: registry.get_sample_value(ENDED, {"reason": "stalled"}) == 1)
 
     assert hanging not in parent.pids()
@@ -211,7 +211,7 @@ async def test_one_that_hangs_is_killed(
     assert parent.is_serving()
     await until(lambda: len(parent.pids()) == 2)
     # Called directly: a signal sent to this process might end the test run instead.
-    parent._forward_signal(signal.SIGTERM)
+    parent.handle_signal(signal.SIGTERM)
     assert await running == 0
     logs = {path.name for path in tmp_path.glob("log*")}  # noqa: ASYNC240  # nobody else waits
     assert logs == {"log-0", "log-1"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ import redis
 from gleaner.localstack import ports, programs, server
 from gleaner.localstack.datadir import DataDir, Lock, write_private
 from gleaner.localstack.errors import AlreadyRunning, PortInUse, ServerUnreachable
+from jobs.process.programs import Program, plan_stop
 from tests.support.servers.redis_servers import RedisServer
 
 
@@ -159,27 +159,20 @@ def test_an_admin_key_that_no_longer_works_is_replaced(tmp_path: Path) -> None:
     assert directory.admin_key.read_text() == "two\n"
 
 
-def test_the_configuration_stops_the_server_last() -> None:
-    """Priorities: Flower, gateway, workers together, courier, server; nothing starts by itself."""
-    workers = [programs.worker_program(n, 2, 1) for n in (1, 2)]
+def test_the_server_stops_last(tmp_path: Path) -> None:
+    """Flower, gateway, workers together, courier, server: whoever still writes finds the server."""
     listed = [
-        programs.server_program(),
+        programs.server_program(tmp_path, tmp_path, tmp_path),
         programs.courier_program(1),
-        *workers,
+        *(programs.worker_program(n, 2, 1) for n in (1, 2)),
         programs.gateway_program(1, 2),
         programs.flower_program(1, "u", "p"),
     ]
-    conf = configparser.RawConfigParser()
-    conf.read_string(programs.format_supervisor_conf(listed, "u", "p"))
-    groups = {
-        conf[name]["programs"]: int(conf[name]["priority"]) for name in conf.sections() if name.startswith("group:")
-    }
 
-    assert sorted(groups, key=groups.__getitem__, reverse=True) == [
-        "flower",
-        "gateway",
-        "worker-1,worker-2",
-        "courier",
-        "server",
+    assert [group.names for group in plan_stop(Program(**program.to_json()) for program in listed)] == [
+        ("flower",),
+        ("gateway",),
+        ("worker-1", "worker-2"),
+        ("courier",),
+        ("server",),
     ]
-    assert {conf[name]["autostart"] for name in conf.sections() if name.startswith("program:")} == {"false"}

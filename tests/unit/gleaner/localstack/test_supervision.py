@@ -1,4 +1,4 @@
-"""Supervisor as a child: order of stopping, restarts, and that nothing outlives anybody."""
+"""The supervisor as a child: order of stopping, restarts, and that nothing outlives anybody."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def noted(name: str, folder: Path, priority: int) -> Program:
     """Return a program that records its start and the order of its end."""
     script = folder / "noted.py"
     script.write_text(NOTED)
-    arguments = (sys.executable, str(script), name, str(folder))
-    return Program(name, name, arguments, priority, settle_s=0)
+    command = (sys.executable, str(script), name, str(folder))
+    return Program(name, name, command, priority, settle_s=0)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_killed_program_is_started_again(supervision: Supervision, tmp_path: P
 
 
 def test_programs_end_with_a_killed_supervisor(supervision: Supervision) -> None:
-    """SIGKILL of supervisord asks every program to end."""
+    """SIGKILL of the supervisor asks every program to end."""
     running = pids(supervision)
     parent = psutil.Process(running[0]).ppid()
     os.kill(parent, signal.SIGKILL)

@@ -1,8 +1,7 @@
-"""Run a command that does not outlive its parent: `python child.py [--lock FILE] CMD…`.
+"""Run a command that does not outlive its parent: `python bound.py [--lock FILE] CMD…`.
 
-The kernel sends this process, which becomes the command, SIGTERM when the parent ends, even by SIGKILL; so a killed
-`gleaner up` ends its supervisor, and a killed supervisor its programs. Imports only the standard library, because
-it runs once per child.
+The kernel sends this process, which becomes the command, SIGTERM when the parent ends, even by SIGKILL. It runs
+once per child, so it imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 PARENT = "GLEANER_STACK_PARENT"
-"""Environment variable: the process id of the parent. Every child sets it for its children."""
+"""Environment variable: the process id of the parent."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -26,7 +25,6 @@ def main(arguments: Sequence[str]) -> None:
     die_with_parent(int(os.environ.get(PARENT, os.getppid())))
     if lock is not None:
         _hold_lock(lock)
-    os.environ[PARENT] = str(os.getpid())
     os.execvp(command[0], command)  # nosec B606
 
 
@@ -45,7 +43,7 @@ def _parse_arguments(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     if rest[:1] == ["--lock"]:
         lock, rest = rest[1], rest[2:]
     if not rest:
-        raise SystemExit("usage: child.py [--lock FILE] CMD…")
+        raise SystemExit("usage: bound.py [--lock FILE] CMD…")
     return lock, rest
 
 

@@ -1,0 +1,62 @@
+"""The programs of a local stack: their logs, and the protocol of the process that runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from jobs.process.programs import LOG_BACKUPS, LogFile, Program
+from tests.conftest import ROOT
+
+
+def test_a_log_is_rotated(tmp_path: Path) -> None:
+    """No file exceeds the limit, the newest output is in the log, and the oldest beyond the backups is gone."""
+    log = LogFile(tmp_path / "a.log", 10)
+    for number in range(8):
+        log.write(f"line {number}\n".encode())
+    log.close()
+
+    files = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert files == {"a.log": "line 7\n", **{f"a.log.{n}": f"line {7 - n}\n" for n in range(1, LOG_BACKUPS + 1)}}
+
+
+def test_a_log_is_continued(tmp_path: Path) -> None:
+    """A new start appends to the log, and counts what is there."""
+    for text in (b"12345678\n", b"9\n", b"0\n"):
+        log = LogFile(tmp_path / "a.log", 11)
+        log.write(text)
+        log.close()
+
+    assert (tmp_path / "a.log").read_text() == "0\n"
+    assert (tmp_path / "a.log.1").read_text() == "12345678\n9\n"
+
+
+def test_programs_start_by_request_and_end_with_the_socket(tmp_path: Path) -> None:
+    """Nothing starts by itself; output goes to the log; when the parent's end closes, all programs stop."""
+    script = "import os, time; print(os.environ['WORD'], flush=True); time.sleep(60)"
+    program = Program("a", [sys.executable, "-c", script], {"WORD": "hello"}, priority=1, settle_s=0, grace_s=10)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.process.programs", str(theirs.fileno())],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            pass_fds=(theirs.fileno(),),
+        )
+    with ours, ours.makefile("rw") as control:
+        states = []
+        for line in ({"programs": [asdict(program)], "logs": str(tmp_path)}, {}, {"start": "a"}):
+            control.write(json.dumps(line) + "\n")
+            control.flush()
+            if "programs" not in line:
+                states.append(json.loads(control.readline()))
+        while (tmp_path / "a.log").read_text() != "hello\n":
+            assert process.poll() is None
+
+    assert process.wait(20) == 0
+    assert states[0] == [{"name": "a", "pid": 0, "failures": 0}]
+    assert states[1][0]["pid"] > 0
