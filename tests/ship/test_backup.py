@@ -143,7 +143,7 @@ def cluster(tool: Tool, tmp_path: Path) -> Iterator[Cluster]:
 
 
 def test_a_snapshot_comes_back(cluster: Cluster) -> None:
-    """What the CronJob uploads, the Job fetches; its name has the number of keys."""
+    """The Job fetches the CronJob's upload; its name has the number of keys."""
     with cluster.valkey(keys=300):
         backed_up = cluster.back_up()
     assert backed_up.returncode == 0, backed_up.stderr
@@ -213,8 +213,8 @@ def test_old_snapshots_go_and_one_of_each_day_stays(cluster: Cluster) -> None:
     with cluster.valkey(keys=300):
         backed_up = cluster.back_up()
     assert backed_up.returncode == 0, backed_up.stderr
-    *kept, newest = cluster.list_snapshots()[:-1]
-    assert kept == ["ledger-20250103120000-3.rdb", "ledger-20250104000000-3.rdb", "ledger-20250104120000-3.rdb"]
+    *older, newest = cluster.list_snapshots()[:-1]
+    assert older == ["ledger-20250103120000-3.rdb", "ledger-20250104000000-3.rdb", "ledger-20250104120000-3.rdb"]
     assert newest.endswith("-300.rdb")
     assert cluster.list_snapshots()[-1] == "notes.txt"
 
