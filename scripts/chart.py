@@ -48,7 +48,7 @@ class Value:
 
     path: tuple[str, ...]
     doc: str = ""
-    kind: str = "plain"  # plain, open, settings, models, splits
+    kind: str = "plain"  # plain, open, settings, models, splits, like
     more: dict[str, Any] = field(default_factory=dict)
 
 
@@ -79,6 +79,8 @@ def parse_values(text: str) -> Iterator[Value]:
         comment = line.strip()
         if comment.startswith("# -- "):
             doc = comment.removeprefix("# -- ")
+        elif doc and comment.startswith("# ") and not comment.startswith("# @"):
+            doc += " " + comment.removeprefix("# ")
         elif comment.startswith("# @schema "):
             more = json.loads(comment.removeprefix("# @schema "))
         elif comment.startswith("# @"):
@@ -90,7 +92,7 @@ def parse_values(text: str) -> Iterator[Value]:
             opaque = None
             stack = [(i, n) for i, n in stack if i < indent] + [(indent, match["name"])]
             yield Value(tuple(name for _, name in stack), doc, kind, more)
-            if kind != "plain":
+            if kind != "plain" and not kind.startswith("like "):
                 opaque = indent
             doc, kind, more = "", "plain", {}
 
@@ -113,7 +115,7 @@ def _build_schema(path: tuple[str, ...], value: Any, notes: dict[tuple[str, ...]
             "type": "object",
             "minProperties": 1,
             "propertyNames": NAME,
-            "additionalProperties": _worker_schema(notes),
+            "additionalProperties": _defaults_schema("worker", notes),
         }
     if kind == "splits":
         weights = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "integer", "minimum": 0}}
@@ -122,15 +124,18 @@ def _build_schema(path: tuple[str, ...], value: Any, notes: dict[tuple[str, ...]
         return {**schema, "type": "array" if isinstance(value, list) else "object"}
     if isinstance(value, dict):
         properties = {key: _build_schema((*path, key), item, notes) for key, item in value.items()}
-        return {**schema, "type": "object", "additionalProperties": False, "properties": properties}
-    names = {bool: "boolean", int: "integer", str: "string", list: "array"}
+        if kind == "like":
+            properties = _defaults_schema(name, notes)["properties"] | properties
+        return {**schema, "type": "object", "additionalProperties": False, "properties": properties, **note.more}
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
     schema = {**schema, "type": names[type(value)], **note.more}
     return {k: v for k, v in schema.items() if not (k == "type" and "enum" in schema)}
 
 
-def _worker_schema(notes: dict[tuple[str, ...], Value]) -> dict[str, Any]:
+def _defaults_schema(name: str, notes: dict[tuple[str, ...], Value]) -> dict[str, Any]:
+    """Return the schema of a top-level value that others take their keys from."""
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    return _build_schema(("worker",), values["worker"], notes)
+    return _build_schema((name,), values[name], notes)
 
 
 def build_readme(values: dict[str, Any], notes: list[Value]) -> str:
@@ -142,8 +147,8 @@ def build_readme(values: dict[str, Any], notes: list[Value]) -> str:
             continue
         shown = json.dumps(value, ensure_ascii=False)
         shown = shown if len(shown) <= 60 else "see values.yaml"
-        choices = note.more.get("enum")
-        doc = f"{note.doc} (one of {', '.join(choices)})" if choices else note.doc
+        choices = ", ".join(str(choice).lower() for choice in note.more.get("enum", ()))
+        doc = f"{note.doc} (one of {choices})" if choices else note.doc
         rows.append(f"| `{'.'.join(note.path)}` | `{shown}` | {doc} |")
     lead = (CHART / "README.lead.md").read_text()
     return lead + "\n## Values\n\n| Value | Default | Meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
@@ -156,9 +161,9 @@ def _value_at(values: Any, path: tuple[str, ...]) -> Any:
 
 
 def render_keda_manifests() -> dict[str, str]:
-    """Return keda/*.yaml: the objects that KEDA reads, as the chart renders them by default."""
+    """Return keda/*.yaml: the objects that KEDA reads, as the chart renders them where KEDA is installed."""
     with helm.Chart.load(str(CHART)) as chart:
-        rendered = chart.render({}, name="gleaner", namespace="gleaner")
+        rendered = chart.render({"keda": {"enabled": True}}, name="gleaner", namespace="gleaner")
     manifests = {}
     head = "# Written by `make chart-sync` from charts/gleaner with its defaults; edit the chart.\n"
     for text in rendered.values():

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from docs import generate
 from tests.conftest import ROOT
@@ -91,11 +91,11 @@ def test_code_that_a_page_names_exists(page: Path) -> None:
 
 def is_value(name: str) -> bool:
     """Return whether a dotted name is a value of the chart, whose groups share our packages' names."""
-    values = yaml.safe_load((ROOT / "charts" / "gleaner" / "values.yaml").read_text())
+    schema = json.loads((ROOT / "charts" / "gleaner" / "values.schema.json").read_text())
     for part in name.split("."):
-        if not isinstance(values, dict) or part not in values:
+        schema = schema.get("properties", {}).get(part)
+        if schema is None:
             return False
-        values = values[part]
     return True
 
 

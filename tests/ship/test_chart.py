@@ -224,9 +224,12 @@ def _flows(policy: chart.Manifest) -> list[str]:
 
 def _peers(peer: dict[str, Any]) -> list[str]:
     if "ipBlock" in peer:
-        return ["internet"]
+        return ["node-local-dns" if peer["ipBlock"]["cidr"] == "169.254.20.10/32" else "internet"]
     if "namespaceSelector" in peer:
-        return [peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]]
+        selector = peer["namespaceSelector"]
+        if "matchExpressions" in selector:
+            return ["ingress"]
+        return [selector["matchLabels"]["kubernetes.io/metadata.name"]]
     selector = peer["podSelector"]
     for expression in selector.get("matchExpressions", ()):
         return list(expression["values"])
@@ -276,13 +279,13 @@ def test_queries_name_metrics_that_exist() -> None:
         "gateway": {"rollout": {"enabled": True, "prometheusAddress": "http://prometheus:9090"}},
     }
     documents = chart.select_kinds(chart.render_manifests(values), "ScaledObject", "AnalysisTemplate")
-    queried = set(re.findall(r"gleaner_\w+", json.dumps([document["spec"] for document in documents])))
+    queried = set(re.findall(r"gleaner_\w+(?=[{)\\])", json.dumps([document["spec"] for document in documents])))
     assert queried == {"gleaner_backlog_seconds", "gleaner_http_requests_total"}
     assert {name for name in queried if f'"{name}"' not in metrics} == set()
 
 
 def test_manifests_beside_the_chart_are_valid() -> None:
-    """The priority classes that production names, and the pod that Jenkins works in."""
+    """The priority classes that the chart's values may name, and the pod that Jenkins works in."""
     paths = [ROOT / "deploy" / name for name in ("priority-classes.yaml", "jenkins-agent.yaml")]
     documents = [document for path in paths for document in yaml.safe_load_all(path.read_text())]
     for document in documents:
@@ -290,10 +293,12 @@ def test_manifests_beside_the_chart_are_valid() -> None:
             document["metadata"]["name"] = "agent"  # Jenkins names it
         chart.validate_manifest(document, "1.34")
     classes = {document["metadata"]["name"] for document in documents if document["kind"] == "PriorityClass"}
-    named = {
-        spec.get("priorityClassName")
-        for _, spec in chart.pod_specs(chart.render_manifests(chart.read_overlay("prod")))
+    values = {
+        "gateway": {"priorityClassName": "gleaner-serving"},
+        "courier": {"priorityClassName": "gleaner-serving"},
+        "valkey": {"priorityClassName": "gleaner-store"},
     }
+    named = {spec.get("priorityClassName") for _, spec in chart.pod_specs(chart.render_manifests(values))}
     assert named - {None} == classes
 
 

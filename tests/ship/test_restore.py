@@ -180,7 +180,7 @@ def _start_as_the_chart(binary: Path, folder: Path, authority: Authority, port: 
         "/etc/valkey-tls/tls.crt": str(certificate),
         "/etc/valkey-tls/tls.key": str(key),
         "/etc/valkey-tls/ca.crt": str(authority.path),
-        "/run/valkey/users.acl": str(folder / "users.acl"),
+        "/run/valkey": str(folder),
         "valkey-server ": f"{binary} ",
         "dir /data": f"dir {folder}",
         "tls-port 6379": f"tls-port {port}\nbind 127.0.0.1",

@@ -15,12 +15,25 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from helm_python import _native
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "gleaner"
 SCHEMAS = Path(os.environ.get("GLEANER_SCHEMAS", ROOT / ".." / "shared" / "crds"))
 """CRDs and schemas of other projects; too large and too foreign to be copied into this one."""
 OVERLAYS = ("dev", "staging", "prod", "aws", "gcp", "azure", "onprem")
+
+OPERATORS = (
+    "keda.sh/v1alpha1",
+    "monitoring.coreos.com/v1",
+    "cert-manager.io/v1",
+    "external-secrets.io/v1",
+    "argoproj.io/v1alpha1",
+    "gateway.networking.k8s.io/v1",
+)
+"""What `.Capabilities.APIVersions` has where every operator is installed."""
+CLUSTER = "v1/Secret"
+"""What it has where Helm talks to a cluster: kinds, of which `helm template` knows none."""
 
 Manifest = dict[str, Any]
 
@@ -48,20 +61,40 @@ def merge_values(*layers: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def render_templates(values: dict[str, Any] | None = None, name: str = "gleaner") -> dict[str, str]:
+def render_templates(
+    values: dict[str, Any] | None = None, apis: tuple[str, ...] = OPERATORS, chart: Path = CHART
+) -> dict[str, str]:
     """Template path -> text.
+
+    Args:
+        values: the user's.
+        apis: the API versions that the cluster has besides Kubernetes' own.
+        chart: the chart's folder.
 
     Raises:
         helm.HelmError: the values or a template are refused.
     """
-    with helm.Chart.load(str(CHART)) as chart:
-        return dict(chart.render(values or {}, name=name, namespace="gleaner"))
+    options = {"name": "gleaner", "namespace": "gleaner", "api_versions": list(apis)}
+    with helm.Chart.load(str(chart)) as loaded:
+        # `Chart.render` cannot say what a cluster has; the function below it can.
+        text = _native.call_string("helm_render", loaded._raw(), json.dumps(values or {}), json.dumps(options))
+    rendered: dict[str, str] = json.loads(text)
+    return rendered
 
 
-def render_manifests(values: dict[str, Any] | None = None) -> list[Manifest]:
+def render_manifests(
+    values: dict[str, Any] | None = None, apis: tuple[str, ...] = OPERATORS, chart: Path = CHART
+) -> list[Manifest]:
     """Render the manifests that Helm would apply."""
-    texts = (text for path, text in sorted(render_templates(values).items()) if not path.endswith("NOTES.txt"))
+    rendered = sorted(render_templates(values, apis, chart).items())
+    texts = (text for path, text in rendered if not path.endswith("NOTES.txt"))
     return [document for text in texts for document in yaml.safe_load_all(text) if document]
+
+
+def render_notes(values: dict[str, Any] | None = None, apis: tuple[str, ...] = OPERATORS) -> str:
+    """Render what Helm shows after an installation."""
+    [notes] = [text for path, text in render_templates(values, apis).items() if path.endswith("NOTES.txt")]
+    return notes
 
 
 def select_kinds(documents: list[Manifest], *kinds: str) -> list[Manifest]:

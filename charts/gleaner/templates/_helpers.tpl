@@ -29,12 +29,56 @@ gleaner.io/model: {{ include "gleaner.slug" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* What the cluster has ------------------------------------------------------ */}}
+
+{{/* "true" if a value of auto, true or false comes to true. dict root value api (that auto asks the cluster for) */}}
+{{- define "gleaner.enabled" -}}
+{{- if or (eq (toString .value) "true") (and (eq (toString .value) "auto") (.root.Capabilities.APIVersions.Has .api)) }}true{{ end }}
+{{- end }}
+
+{{- define "gleaner.keda" -}}
+{{- include "gleaner.enabled" (dict "root" . "value" .Values.keda.enabled "api" "keda.sh/v1alpha1") }}
+{{- end }}
+
+{{- define "gleaner.monitoringApi" -}}
+{{- get (dict "prometheus" "monitoring.coreos.com/v1" "azure" "azmonitoring.coreos.com/v1" "google" "monitoring.googleapis.com/v1") .Values.monitoring.operator }}
+{{- end }}
+
+{{- define "gleaner.podMonitors" -}}
+{{- include "gleaner.enabled" (dict "root" . "value" .Values.monitoring.serviceMonitors "api" (include "gleaner.monitoringApi" .)) }}
+{{- end }}
+
+{{/*
+Whether `lookup` sees what will be changed. `helm template` knows group versions only, a cluster its kinds, too; Argo CD
+passes on the kinds and then applies without Helm, so it has to be told by `gitops`.
+*/}}
+{{- define "gleaner.live" -}}
+{{- if and (.Capabilities.APIVersions.Has "v1/Secret") (not .Values.gitops) }}true{{ end }}
+{{- end }}
+
+{{/*
+Replicas of a Deployment that an autoscaler owns: at its creation what the autoscaler starts with, later what there is, so
+that no upgrade changes it. dict root name initial kind (Deployment or Rollout)
+*/}}
+{{- define "gleaner.scaledReplicas" -}}
+{{- if include "gleaner.live" .root }}
+{{- $group := ternary "argoproj.io/v1alpha1" "apps/v1" (eq (toString .kind) "Rollout") }}
+{{- $present := lookup $group (default "Deployment" .kind) .root.Release.Namespace .name }}
+replicas: {{ if $present }}{{ $present.spec.replicas | int }}{{ else }}{{ .initial }}{{ end }}
+{{- end }}
 {{- end }}
 
 {{/* image: dict root repository tag digest ours */}}
 {{- define "gleaner.image" -}}
 {{- $name := .repository -}}
-{{- if and .ours .root.Values.images.registry }}{{ $name = printf "%s/%s" (trimSuffix "/" .root.Values.images.registry) .repository }}{{ end -}}
+{{- $global := .root.Values.global.imageRegistry | default "" | trimSuffix "/" -}}
+{{- if and .ours .root.Values.images.registry }}{{ $name = printf "%s/%s" (trimSuffix "/" .root.Values.images.registry) .repository -}}
+{{- else if $global }}{{ $name = printf "%s/%s" $global (trimPrefix "docker.io/" .repository) }}{{ end -}}
 {{- if .digest }}{{ $name }}@{{ .digest }}{{ else }}{{ $name }}:{{ default .root.Chart.AppVersion .tag }}{{ end }}
 {{- end }}
 
@@ -127,7 +171,7 @@ queues and workers, gets the broker alone. dict root component
 {{- with .Values.gateway.trustedProxies }}{{ $_ := set $derived "trusted_proxies" . }}{{ end }}
 {{- if ne .Values.gateway.https "off" }}
 {{- $_ := set $derived "https" .Values.gateway.https }}
-{{- if .Values.ingress.enabled }}{{ $_ := set $derived "https_hosts" (list .Values.ingress.host) }}
+{{- if .Values.ingress.enabled }}{{ $_ := set $derived "https_hosts" (prepend .Values.ingress.extraHosts .Values.ingress.host) }}
 {{- else if .Values.gatewayApi.enabled }}{{ $_ := set $derived "https_hosts" .Values.gatewayApi.hostnames }}
 {{- end }}
 {{- end }}
@@ -164,72 +208,95 @@ queues and workers, gets the broker alone. dict root component
 
 {{/* Pods ------------------------------------------------------------------- */}}
 
+{{/*
+A component's values over those of all pods: maps are merged, lists added, the rest replaced. `own` are those of a model.
+dict root component own
+*/}}
+{{- define "gleaner.values" -}}
+{{- $merged := deepCopy .root.Values.pods }}
+{{- $component := get .root.Values (ternary "helmTest" .component (eq .component "test")) }}
+{{- range $layer := list $component .own }}
+{{- range $key, $value := deepCopy (default dict $layer) }}
+{{- $below := get $merged $key }}
+{{- if and (kindIs "map" $below) (kindIs "map" $value) }}
+{{- $value = mergeOverwrite $below $value }}
+{{- else if and (kindIs "slice" $below) (kindIs "slice" $value) }}
+{{- $value = concat $below $value | uniq }}
+{{- end }}
+{{- $_ := set $merged $key $value }}
+{{- end }}
+{{- end }}
+{{- toJson $merged }}
+{{- end }}
+
+{{/* A model's values: the worker's defaults under what `models` says. dict root own */}}
+{{- define "gleaner.workerValues" -}}
+{{- include "gleaner.values" (dict "root" .root "component" "worker" "own" .own) }}
+{{- end }}
+
 {{/* Seconds from SIGTERM to SIGKILL: the process's own grace, and time to give back what it did not finish. */}}
 {{- define "gleaner.grace" -}}
 {{- $merged := mergeOverwrite (dict "shutdown_grace_s" 60) .root.Values.settings .settings -}}
 {{- add (ceil $merged.shutdown_grace_s | int) 20 }}
 {{- end }}
 
-{{- define "gleaner.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 10001
-runAsGroup: 10001
-fsGroup: 10001
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile: {type: RuntimeDefault}
-{{- end }}
-
+{{/* Security context of each container that the chart defines. */}}
 {{- define "gleaner.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-runAsNonRoot: true
-capabilities: {drop: [ALL]}
+{{- toYaml .Values.pods.securityContext }}
 {{- end }}
 
-{{/* What every pod has. dict root component model values port */}}
+{{/*
+Labels and annotations of a pod. A change of `config`, or of a password that the process reads at its start, makes new pods.
+dict root component own model port config
+*/}}
 {{- define "gleaner.podMeta" -}}
+{{- $values := include "gleaner.values" . | fromJson }}
+{{- $annotations := dict }}
+{{- $scraped := include "gleaner.enabled" (dict "root" .root "value" .root.Values.monitoring.annotations "api" "") }}
+{{- if eq (toString .root.Values.monitoring.annotations) "auto" }}{{ $scraped = not (include "gleaner.podMonitors" .root) }}{{ end }}
+{{- if and .port $scraped }}
+{{- $annotations = dict "prometheus.io/scrape" "true" "prometheus.io/port" (toString .port) "prometheus.io/path" "/metrics" }}
+{{- end }}
+{{- with .config }}{{ $_ := set $annotations "checksum/config" (sha256sum .) }}{{ end }}
+{{- with include "gleaner.secretChecksum" . }}{{ $_ := set $annotations "checksum/secrets" . }}{{ end -}}
 labels:
   {{- include "gleaner.labels" . | nindent 2 }}
-  {{- with .values.podLabels }}
+  {{- with $values.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- $annotations := .values.podAnnotations | default dict }}
-{{- if and .port .root.Values.monitoring.annotations }}
-{{- $annotations = mergeOverwrite (dict "prometheus.io/scrape" "true" "prometheus.io/port" (toString .port) "prometheus.io/path" "/metrics") $annotations }}
-{{- end }}
-{{- with $annotations }}
+{{- with mergeOverwrite $annotations $values.podAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{/* The fields that the spec of every pod has. dict root component own model */}}
 {{- define "gleaner.podSpec" -}}
-serviceAccountName: {{ include "gleaner.fullname" .root }}-{{ .component }}
+{{- $values := include "gleaner.values" . | fromJson }}
+serviceAccountName: {{ $values.serviceAccountName | default (printf "%s-%s" (include "gleaner.fullname" .root) .component) }}
 automountServiceAccountToken: false
 enableServiceLinks: false
-securityContext:
-  {{- include "gleaner.podSecurity" .root | nindent 2 }}
-{{- with .root.Values.images.pullSecrets }}
-imagePullSecrets: {{ toJson . }}
+{{- with $values.podSecurityContext }}
+securityContext: {{ toJson . }}
 {{- end }}
-{{- with .values.priorityClassName }}
-priorityClassName: {{ . }}
+{{- $pullSecrets := list }}
+{{- range concat (.root.Values.global.imagePullSecrets | default list) .root.Values.images.pullSecrets }}
+{{- $pullSecrets = append $pullSecrets (kindIs "string" . | ternary (dict "name" .) .) }}
 {{- end }}
-{{- with .values.runtimeClassName }}
-runtimeClassName: {{ . }}
+{{- with $pullSecrets }}
+imagePullSecrets: {{ toJson (uniq .) }}
 {{- end }}
-{{- with .values.nodeSelector }}
-nodeSelector: {{ toJson . }}
+{{- range $field := list "priorityClassName" "runtimeClassName" "nodeSelector" "tolerations" "affinity" }}
+{{- with get $values $field }}
+{{ $field }}: {{ toJson . }}
 {{- end }}
-{{- with .values.tolerations }}
-tolerations: {{ toJson . }}
 {{- end }}
-{{- if .values.affinity }}
-affinity: {{ toJson .values.affinity }}
-{{- end }}
+{{- if $values.topologySpreadConstraints }}
+topologySpreadConstraints: {{ toJson $values.topologySpreadConstraints }}
+{{- else }}
 topologySpreadConstraints:
-  {{- range $key, $skew := dict "kubernetes.io/hostname" 1 "topology.kubernetes.io/zone" 1 }}
-  - maxSkew: {{ $skew }}
+  {{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
     topologyKey: {{ $key }}
     whenUnsatisfiable: ScheduleAnyway
     labelSelector:
@@ -237,11 +304,41 @@ topologySpreadConstraints:
         {{- include "gleaner.selector" $ | nindent 8 }}
   {{- end }}
 {{- end }}
+{{- end }}
 
-{{/* Liveness and readiness of the second port. dict startup (seconds) */}}
+{{/*
+A workload's pod template: `spec`, which has what is particular to it, over what every pod has, with the values of `pods`.
+The first container is the main one. dict root component own model port config spec (YAML)
+*/}}
+{{- define "gleaner.podTemplate" -}}
+{{- $values := include "gleaner.values" . | fromJson }}
+{{- $pod := mergeOverwrite (include "gleaner.podSpec" . | fromYaml) (fromYaml .spec) $values.podSpec }}
+{{- $main := first $pod.containers }}
+{{- $_ := set $main "securityContext" $values.securityContext }}
+{{- range $field, $more := dict "env" $values.extraEnv "envFrom" $values.extraEnvFrom "volumeMounts" $values.extraVolumeMounts }}
+{{- if $more }}{{ $_ := set $main $field (concat (get $main $field | default list) $more) }}{{ end }}
+{{- end }}
+{{- range $name, $fields := $values.probes }}
+{{- $probe := printf "%sProbe" $name }}
+{{- if $fields }}{{ $_ := set $main $probe (mergeOverwrite (get $main $probe | default dict) $fields) }}{{ end }}
+{{- end }}
+{{- range $field, $more := dict "containers" $values.sidecars "initContainers" $values.initContainers "volumes" $values.extraVolumes }}
+{{- if $more }}{{ $_ := set $pod $field (concat (get $pod $field | default list) $more) }}{{ end }}
+{{- end }}
+{{- with $values.terminationGracePeriodSeconds }}{{ $_ := set $pod "terminationGracePeriodSeconds" (int .) }}{{ end -}}
+metadata:
+  {{- include "gleaner.podMeta" . | nindent 2 }}
+spec:
+  {{- toYaml $pod | nindent 2 }}
+{{- end }}
+
+{{/*
+Probes of the second port. dict startup (seconds) until (path that ends the start). Gateway and courier have started when
+they live: on /readyz a ledger that is away would restart them for ever. A worker has started when its model is loaded.
+*/}}
 {{- define "gleaner.probes" -}}
 startupProbe:
-  httpGet: {path: /readyz, port: metrics}
+  httpGet: {path: {{ .until }}, port: metrics}
   periodSeconds: 2
   timeoutSeconds: 5
   failureThreshold: {{ div (add .startup 1) 2 }}
@@ -257,11 +354,6 @@ readinessProbe:
   failureThreshold: 2
 {{- end }}
 
-{{/* A model's values: the worker's defaults under what `models` says. dict root own */}}
-{{- define "gleaner.workerValues" -}}
-{{- mergeOverwrite (deepCopy .root.Values.worker) (deepCopy (default dict .own)) | toJson }}
-{{- end }}
-
 {{/* A worker's resources. One of a shared GPU asks for a part of it, by the name that the device plugin gives such parts. */}}
 {{- define "gleaner.workerResources" -}}
 {{- $resources := deepCopy .resources }}
@@ -272,6 +364,18 @@ readinessProbe:
 {{- end }}
 {{- end }}
 {{- toJson $resources }}
+{{- end }}
+
+{{- define "gleaner.certificate" -}}
+{{- if .Values.ingress.enabled }}
+{{- include "gleaner.enabled" (dict "root" . "value" .Values.certificate.enabled "api" "cert-manager.io/v1") }}
+{{- end }}
+{{- end }}
+
+{{/* How a model's workers are updated: GPUs are what a quota or a pool counts, so an update must not need one more. */}}
+{{- define "gleaner.workerUpdate" -}}
+{{- $gpu := or (hasKey (.resources.limits | default dict) "nvidia.com/gpu") (hasKey (.resources.limits | default dict) .gpu.sharedResource) }}
+{{- toJson (default (ternary (dict "maxSurge" 0 "maxUnavailable" 1) (dict "maxSurge" 1 "maxUnavailable" 0) $gpu) .rollingUpdate) }}
 {{- end }}
 
 {{/* What every process's NetworkPolicy may reach to do its work. */}}
@@ -305,6 +409,14 @@ readinessProbe:
     {{- range .ports }}
     - {protocol: TCP, port: {{ . }}}
     {{- end }}
+{{- end }}
+
+{{/* The addresses in which a cloud's nodes give pods their identity. */}}
+{{- define "gleaner.metadataEgress" -}}
+{{- range .Values.networkPolicy.metadataServers }}
+- to: [{ipBlock: {cidr: {{ .cidr }}}}]
+  ports: [{protocol: TCP, port: {{ .port }}}]
+{{- end }}
 {{- end }}
 
 {{- define "gleaner.webhookEgress" -}}

@@ -68,10 +68,10 @@ def write_users(directory: Path, passwords: Mapping[str, str]) -> Path:
         directory: where the file goes.
         passwords: the script's environment.
     """
-    path = directory / "users.acl"
-    script = START.read_text().replace("/run/valkey/users.acl", str(path)).replace("exec valkey-server", ": not")
-    subprocess.run(["sh", "-c", script], env={"PATH": os.environ["PATH"], **passwords}, check=True)
-    return path
+    script = START.read_text().replace("exec valkey-server", ": not")
+    environment = {"PATH": os.environ["PATH"], "RUN_FOLDER": str(directory), **passwords}
+    subprocess.run(["sh", "-c", script], env=environment, check=True)
+    return directory / "users.acl"
 
 
 @contextmanager

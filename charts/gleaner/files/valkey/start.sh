@@ -2,22 +2,40 @@
 # Start Valkey with one user per process and no other. `make chart-sync` puts the users of
 # docs/reference/security-redis.md into this script and writes the result into the chart, which compose.yaml mounts, too.
 #
-# A user's password is in the variable <NAME>_PASSWORD or in the file $PASSWORDS/<name>; a user without one does not
-# exist. The users' file contains hashes; no command line and no environment of the server contains the passwords.
+# A user's password is in the variable <NAME>_PASSWORD or in a file of the folder $PASSWORDS: `<name>` or `<name>-password`,
+# and `<name>-password-previous`, which is accepted, too, while passwords are changed. A user without one does not exist.
+# The users' file contains hashes; no command line and no environment of the server contains the passwords.
 set -eu
 umask 077
-while read -r _ name _ _ rules; do
-  variable=$(echo "$name" | tr '[:lower:]' '[:upper:]')_PASSWORD
-  if [ "$name" = default ]; then variable=VALKEY_PASSWORD rules='~* &* +@all'; fi
-  eval "password=\${$variable:-}"
-  unset "$variable"
-  if [ -z "$password" ] && [ -r "${PASSWORDS:-/none}/$name" ]; then password=$(cat "$PASSWORDS/$name"); fi
-  if [ -n "$password" ]; then
-    echo "user $name on #$(printf %s "$password" | sha256sum | cut -d ' ' -f 1) $rules"
-  elif [ "$name" = default ]; then
-    echo 'user default off'
-  fi
-done > /run/valkey/users.acl <<'USERS'
+PASSWORDS=${PASSWORDS:-/none}
+RUN=${RUN_FOLDER:-/run/valkey}
+TLS=/etc/valkey-tls
+
+hash() { printf %s "$1" | sha256sum | cut -d ' ' -f 1; }
+
+hashes() { # variable file...: the hashes of a user's passwords
+  eval "value=\${$1:-}"
+  shift
+  if [ -n "$value" ]; then printf ' #%s' "$(hash "$value")" && return; fi
+  for file; do
+    if [ -s "$PASSWORDS/$file" ]; then printf ' #%s' "$(hash "$(cat "$PASSWORDS/$file")")"; fi
+  done
+}
+
+write_users() {
+  while read -r _ name _ _ rules; do
+    if [ "$name" = default ]; then
+      rules='~* &* +@all' found=$(hashes VALKEY_PASSWORD password)
+    else
+      variable=$(echo "$name" | tr '[:lower:]' '[:upper:]')_PASSWORD
+      found=$(hashes "$variable" "$name" "$name-password" "$name-password-previous")
+    fi
+    if [ -n "$found" ]; then
+      echo "user $name on$found $rules"
+    elif [ "$name" = default ]; then
+      echo 'user default off'
+    fi
+  done > "$RUN/users.new" <<'USERS'
 user default off
 user gateway on >gateway-password -@all +@connection +@hash +@list +@set +@sortedset +@string +del +unlink +exists +expire +pexpire +pexpireat +persist +pttl +rename +eval +evalsha +script|load +script|exists +subscribe +unsubscribe +publish -@dangerous -@blocking +@connection -@admin +info +time ~{gleaner}:* &{gleaner}:ch:* (-@all +lpush +llen ~gleaner:q:gleaner.*)
 user courier on >courier-password -@all +@connection +@hash +@list +@set +@sortedset +@string +del +unlink +exists +expire +pexpire +pexpireat +persist +pttl +eval +evalsha +script|load +script|exists +multi +exec +psubscribe +punsubscribe +publish -@dangerous -@admin +info +time ~{gleaner}:* ~gleaner:q:gleaner.* ~gleaner:q:_kombu.binding* ~gleaner:q:*.pidbox &{gleaner}:ch:* &gleaner:q:/0.celery.pidbox &gleaner:q:/0.celeryev/*
@@ -26,5 +44,36 @@ user flower on >flower-password -@all +@connection -@dangerous -@admin +llen +br
 user keda on >keda-password -@all +@connection -@dangerous -@admin +eval +evalsha +type +zcard +llen ~{gleaner}:open:* ~gleaner:q:gleaner.webhooks
 user backup on >backup-password -@all +@connection -@dangerous -@admin +info +replconf +psync +sync
 USERS
-unset password
-exec valkey-server /etc/valkey/valkey.conf
+  if [ -n "${reloader:-}" ]; then
+    echo "user reloader on #$(hash "$reloader") -@all +auth +acl|load +config|set" >> "$RUN/users.new"
+  fi
+  mv "$RUN/users.new" "$RUN/users.acl"
+}
+
+fingerprint() { cat "$PASSWORDS"/* "$TLS"/* 2> /dev/null | sha256sum; }
+
+tell_server() { REDISCLI_AUTH=$reloader valkey-cli -s "$RUN/valkey.sock" --user reloader "$@" > /dev/null; }
+
+# Secrets that change reach the running server; connections stay. What fails is tried again.
+follow_changes() { # fingerprint of what the server has
+  while sleep "${RELOAD_S:-10}" && kill -0 $$ 2> /dev/null; do
+    now=$(fingerprint)
+    if [ "$now" = "$1" ]; then continue; fi
+    write_users
+    if tell_server ACL LOAD && { [ ! -e $TLS/tls.crt ] || tell_server CONFIG SET tls-cert-file $TLS/tls.crt \
+      tls-key-file $TLS/tls.key tls-ca-cert-file $TLS/ca.crt; }; then
+      echo "passwords and certificates were read again"
+      set -- "$now"
+    fi
+  done
+}
+
+if [ -d "$PASSWORDS" ]; then
+  reloader=$(head -c 32 /dev/urandom | sha256sum | cut -d ' ' -f 1)
+  write_users
+  follow_changes "$(fingerprint)" &
+else
+  write_users
+fi
+for name in VALKEY GATEWAY WORKER COURIER FLOWER KEDA BACKUP; do unset "${name}_PASSWORD"; done
+exec valkey-server /etc/valkey/valkey.conf --unixsocket "$RUN/valkey.sock" --unixsocketperm 700
