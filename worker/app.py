@@ -36,8 +36,8 @@ from worker.lifecycle import Lifecycle
 from worker.protocols import Engine, ModelSpec, ShardRef
 from worker.settings import WorkerSettings
 from worker.shards.crash_suspects import CrashSuspects
+from worker.shards.heartbeats import Heartbeats
 from worker.shards.leases import Lease, LeaseKeeper
-from worker.shards.progress import Progress
 from worker.shards.result_cache import TIMEOUT_S, ResultCache
 from worker.shards.runner import ShardRunner
 from worker.telemetry import ForwardTracer, MetricsObserver
@@ -59,8 +59,14 @@ LoadEngine = Callable[[WorkerSettings], Engine]
 
 @dataclass(frozen=True)
 class _Process:
-    """The parts of this process that exist before the model is loaded."""
+    """The parts of this process that exist before the model is loaded.
 
+    Attributes:
+        worker: name of this process in the ledger, with a random end: a restarted container has its predecessor's
+            name and pid, but must not hold its leases and suspects.
+    """
+
+    worker: str
     settings: WorkerSettings
     store: Ledger
     metrics: WorkerMetrics
@@ -81,7 +87,9 @@ def run(settings: WorkerSettings, load: LoadEngine) -> int:
     registry = CollectorRegistry()
     register_process_metrics(registry)
     health = Health(settings.hang_timeout_s)
-    process = _Process(settings, _connect_ledger(settings, "gleaner-worker"), WorkerMetrics(registry), health)
+    worker = f"{process_name('worker')}#{secrets.token_hex(4)}"
+    store, metrics = _connect_ledger(settings, "gleaner-worker"), WorkerMetrics(registry)
+    process = _Process(worker, settings, store, metrics, health)
     probes = ProbeServer(
         settings.metrics_host, settings.metrics_port, registry, health.check_alive, health.check_ready
     )
@@ -168,61 +176,95 @@ def _report_model_error(process: _Process, reason: str) -> None:
 
 
 def _serve(process: _Process, engine: Engine, budget: int) -> int:
-    settings, store, metrics = process.settings, process.store, process.metrics
-    name, slots = process_name("worker"), settings.worker_slots
-    # A restarted container has its predecessor's name and pid, but must not hold its leases and suspects.
-    worker = f"{name}#{secrets.token_hex(4)}"
-    facts = model_facts(settings, engine.spec)
-    suspects_store = _connect_ledger(settings, "gleaner-worker-marks")
-    suspects = CrashSuspects(
-        lambda shards, left: suspects_store.run(ledger.set_crash_suspects(worker, shards, left))
+    """Run shards until SIGTERM; return Celery's exit code."""
+    settings, slots = process.settings, process.settings.worker_slots
+    forward_tracer = ForwardTracer(tracing.start_tracing(settings, "worker"), {})
+    suspects = _track_suspects(process)
+    batcher = MicroBatcher(
+        engine,
+        budget,
+        before_forward=partial(_prepare_forward, suspects, forward_tracer),
+        observer=MetricsObserver(process.metrics, forward_tracer.end_span),
     )
-    progress = Progress()
-    tracer, traces = tracing.start_tracing(settings, "worker"), dict[ShardRef, str]()
-    forward_tracer = ForwardTracer(tracer, traces)
+    lifecycle = Lifecycle(
+        health=process.health,
+        batcher=batcher,
+        leases=_keep_leases(process, engine.spec, batcher),
+        heartbeats=Heartbeats(),
+        metrics=process.metrics,
+        deregister=partial(_deregister, process),
+        grace_s=settings.shutdown_grace_s,
+        hang_timeout_s=settings.hang_timeout_s,
+    )
+    runner = _build_runner(process, engine, lifecycle, suspects, forward_tracer)
+    queues = celery_queues.model_queues([settings.model])
+    app = celery_queues.build_celery_app(settings.broker_url, queues, "worker")
+    _register_task(app, runner)
+    lifecycle.start()
+    exit_code = run_consumer(
+        app,
+        process_name("worker"),
+        slots + spare_slots(slots),
+        on_ready=partial(_report_ready, lifecycle, slots),
+        on_stop=lifecycle.begin_drain,
+    )
+    lifecycle.stop()
+    return exit_code
 
-    def before_forward(shards: frozenset[ShardRef]) -> None:
-        suspects.add(shards, exact=True)
-        forward_tracer.start_span(shards)
 
-    observer = MetricsObserver(metrics, forward_tracer.end_span)
-    batcher = MicroBatcher(engine, budget, before_forward=before_forward, observer=observer)
+def _track_suspects(process: _Process) -> CrashSuspects:
+    """Return the list of crash suspects, written on a connection that no other call can delay."""
+    store = _connect_ledger(process.settings, "gleaner-worker-marks")
+    return CrashSuspects(lambda shards, left: store.run(ledger.set_crash_suspects(process.worker, shards, left)))
 
-    def drop_shard(lease: Lease) -> None:
-        if lease.ended == "lost":
-            metrics.leases_lost.inc()
-        batcher.drop(lease.message.job, lease.message.shard)
 
-    def announce() -> None:
-        store.run(ledger.announce_worker(settings.model, worker, slots, engine.spec.revision, facts))
+def _prepare_forward(suspects: CrashSuspects, tracer: ForwardTracer, shards: frozenset[ShardRef]) -> None:
+    suspects.add(shards, exact=True)
+    tracer.start_span(shards)
 
-    leases = LeaseKeeper(store, announce, drop_shard, settings.lease_s)
+
+def _keep_leases(process: _Process, spec: ModelSpec, batcher: MicroBatcher) -> LeaseKeeper:
+    """Return the keeper of this worker's leases, which also announces the worker."""
+    settings, store, metrics = process.settings, process.store, process.metrics
+    slots = settings.worker_slots
+    announcement = ledger.announce_worker(
+        settings.model, process.worker, slots, spec.revision, model_facts(settings, spec)
+    )
+    leases = LeaseKeeper(
+        store, partial(store.run, announcement), partial(_drop_shard, batcher, metrics), settings.lease_s
+    )
     for priority in Priority:
         queue = naming.queue_name(settings.model, priority)
         metrics.slots.labels(priority.value).set(slots)
         metrics.held_shards.labels(priority.value).set_function(partial(leases.count_held, queue))
-    lifecycle = Lifecycle(
-        health=process.health,
-        batcher=batcher,
-        leases=leases,
-        progress=progress,
-        metrics=metrics,
-        deregister=partial(_deregister, store, settings.model, worker),
-        grace_s=settings.shutdown_grace_s,
-        hang_timeout_s=settings.hang_timeout_s,
-    )
-    codec = make_codec(settings)
-    runner = ShardRunner(
-        store=store,
+    return leases
+
+
+def _drop_shard(batcher: MicroBatcher, metrics: WorkerMetrics, lease: Lease) -> None:
+    if lease.end_reason == "lost":
+        metrics.leases_lost.inc()
+    batcher.drop(lease.message.job, lease.message.shard)
+
+
+def _build_runner(
+    process: _Process,
+    engine: Engine,
+    lifecycle: Lifecycle,
+    suspects: CrashSuspects,
+    forward_tracer: ForwardTracer,
+) -> ShardRunner:
+    settings, codec = process.settings, make_codec(process.settings)
+    return ShardRunner(
+        store=process.store,
         broker=clients.connect(settings.broker_url, settings.store_timeout_s, "gleaner-worker-push"),
         codec=codec,
-        batcher=batcher,
+        batcher=lifecycle.batcher,
         tokenizer=engine,
-        leases=leases,
-        metrics=metrics,
-        worker=worker,
+        leases=lifecycle.leases,
+        metrics=process.metrics,
+        worker=process.worker,
         revision=engine.spec.revision,
-        default_threshold=facts.default_threshold,
+        default_threshold=model_facts(settings, engine.spec).default_threshold,
         lease_ms=int(settings.lease_s * 1000),
         draining=lifecycle.must_end,
         suspects=suspects,
@@ -230,27 +272,13 @@ def _serve(process: _Process, engine: Engine, budget: int) -> int:
         sentence_pass=settings.close_reading,
         limits=Limits(settings.max_document_windows, settings.max_document_entities),
         budget_s=settings.document_budget_s,
-        progress=progress,
+        heartbeats=lifecycle.heartbeats,
         cache=_make_cache(process, engine.spec, codec) if settings.result_cache_ttl_s else None,
         redact_secret=settings.redact_key.get_secret_value() if settings.redact_key else "",
         shown_labels=frozenset(settings.metric_labels),
-        tracer=tracer,
-        traces=traces,
+        tracer=forward_tracer.tracer,
+        traces=forward_tracer.traces,
     )
-    queues = celery_queues.model_queues([settings.model])
-    app = celery_queues.build_celery_app(settings.broker_url, queues, "worker")
-    _register_task(app, runner)
-
-    def on_ready() -> None:
-        lifecycle.set_ready()
-        log.info("worker.ready", extra={"worker": name, "slots": slots})
-
-    lifecycle.start()
-    exit_code = run_consumer(
-        app, name, slots + spare_slots(slots), on_ready=on_ready, on_stop=lifecycle.begin_drain
-    )
-    lifecycle.stop()
-    return exit_code
 
 
 def model_facts(settings: WorkerSettings, spec: ModelSpec) -> ModelFacts:
@@ -292,9 +320,14 @@ def _register_task(app: Celery, runner: ShardRunner) -> None:
         return runner.extract_shard(Message(str(delivery.get("routing_key", "")), job_id, shard, seq))
 
 
-def _deregister(store: Ledger, model: str, worker: str) -> None:
+def _report_ready(lifecycle: Lifecycle, slots: int) -> None:
+    lifecycle.set_ready()
+    log.info("worker.ready", extra={"worker": process_name("worker"), "slots": slots})
+
+
+def _deregister(process: _Process) -> None:
     try:
-        store.run(ledger.deregister_worker(model, worker))
+        process.store.run(ledger.deregister_worker(process.settings.model, process.worker))
     except LedgerUnavailableError as error:
         log.warning("worker.deregister_failed", extra={"reason": str(error)})  # its entry expires in 30 s
 

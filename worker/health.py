@@ -10,7 +10,7 @@ from time import monotonic
 
 from jobs.process.periodic import PeriodicThread
 from worker.batching.batcher import MicroBatcher
-from worker.shards.progress import Progress
+from worker.shards.heartbeats import Heartbeats
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +24,14 @@ class Health:
     def __init__(self, hang_timeout_s: float) -> None:
         self._hang_timeout_s = hang_timeout_s
         self._batcher: MicroBatcher | None = None
-        self._progress = Progress()
+        self._heartbeats = Heartbeats()
         self._ready = Event()
         self._draining = Event()
 
-    def watch(self, batcher: MicroBatcher, progress: Progress | None = None) -> None:
+    def watch(self, batcher: MicroBatcher, heartbeats: Heartbeats | None = None) -> None:
         """Check these from now on: the loops around the model, and the threads that work on documents."""
         self._batcher = batcher
-        self._progress = progress or self._progress
+        self._heartbeats = heartbeats or self._heartbeats
 
     def set_ready(self) -> None:
         """Report the worker as ready: it takes messages."""
@@ -50,7 +50,7 @@ class Health:
         now = monotonic()
         for name, last_tick in (
             ("model loop", self._batcher.last_tick),
-            ("work on a document", self._progress.last_tick),
+            ("work on a document", self._heartbeats.oldest_beat),
         ):
             if now - last_tick > self._hang_timeout_s:
                 return f"the {name} has made no progress for {now - last_tick:.0f} s"

@@ -12,8 +12,8 @@ from jobs.observability.metrics import WorkerMetrics
 from jobs.process import memory
 from worker.batching.batcher import MicroBatcher
 from worker.health import Health, Watchdog
+from worker.shards.heartbeats import Heartbeats
 from worker.shards.leases import LeaseKeeper
-from worker.shards.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Lifecycle:
     health: Health
     batcher: MicroBatcher
     leases: LeaseKeeper
-    progress: Progress
+    heartbeats: Heartbeats
     metrics: WorkerMetrics
     deregister: Callable[[], None]
     grace_s: float
@@ -52,7 +52,7 @@ class Lifecycle:
         """Start all threads."""
         Thread(target=self._bound_drain, name="drain", daemon=True).start()
         self.batcher.start()
-        self.health.watch(self.batcher, self.progress)
+        self.health.watch(self.batcher, self.heartbeats)
         self.leases.start()
         self._watchdog.start()
 

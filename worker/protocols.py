@@ -215,19 +215,19 @@ class Tokenizer(Protocol):
 
 
 class Engine(Tokenizer, Protocol):
-    """A loaded model. `streams` threads call `collate`, `forward` and `decode`, and another one calls `decode`.
+    """A loaded model. `lanes` threads call `collate`, `forward` and `decode`, and another one calls `decode`.
 
     If `express_tokens` is not 0, one more thread calls all three with micro-batches of at most that size.
     """
 
     @property
-    def streams(self) -> int:
+    def lanes(self) -> int:
         """Number of forward passes that may run at once: more than one if that saves time."""
         ...
 
     @property
     def express_tokens(self) -> int:
-        """Padded tokens of a micro-batch that may run in addition to those of all streams; 0: none may."""
+        """Padded tokens of a micro-batch that may run in addition to those of all lanes; 0: none may."""
         ...
 
     def collate(self, windows: Sequence[Window]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from threading import local
 
 from jobs.observability.metrics import WorkerMetrics
@@ -12,19 +12,23 @@ from worker.protocols import ShardRef
 
 
 class ForwardTracer(local):
-    """A trace span for each forward pass, linked to the traces of its shards. Each model thread has its own."""
+    """A trace span for each forward pass, linked to the traces of its shards. Each model thread has its own.
 
-    def __init__(self, tracer: Tracer, traces: Mapping[ShardRef, str]) -> None:
-        self._tracer = tracer
-        self._traces = traces
+    Args:
+        traces: the trace of each shard that runs now; the shard runner fills it.
+    """
+
+    def __init__(self, tracer: Tracer, traces: dict[ShardRef, str]) -> None:
+        self.tracer = tracer
+        self.traces = traces
         self._end_span: Callable[[], None] = lambda: None
 
     def start_span(self, shards: frozenset[ShardRef]) -> None:
         """Start the span of a forward pass."""
         self._end_span()  # a pass that failed has not ended its span
-        if self._tracer.enabled:
-            links = [self._traces[shard] for shard in sorted(shards) if shard in self._traces]
-            self._end_span = self._tracer.start_span("microbatch", links, shards=len(shards))
+        if self.tracer.enabled:
+            links = [self.traces[shard] for shard in sorted(shards) if shard in self.traces]
+            self._end_span = self.tracer.start_span("microbatch", links, shards=len(shards))
 
     def end_span(self) -> None:
         """End the span of this thread's forward pass."""

@@ -199,9 +199,9 @@ class Claim:
 
     Attributes:
         alone: the shard is a crash suspect and runs document by document, next to no other.
-        at: the document to begin with.
-        solo: processes that died while they ran the document `at` alone.
-        partial: encoded results of the documents before `at`, of a shard that runs alone.
+        first_document: the document to begin with.
+        solo_deaths: processes that died while they ran that document alone.
+        partial_results: encoded results of the documents before it, of a shard that runs alone.
         default_threshold: threshold of documents for which neither job nor document names one.
     """
 
@@ -210,13 +210,13 @@ class Claim:
     opts: bytes = b""
     attempts: int = 0
     alone: bool = False
-    at: int = 0
-    solo: int = 0
+    first_document: int = 0
+    solo_deaths: int = 0
     tenant: str = ""
     trace: str = ""
     started: int = 0
     created: int = 0
-    partial: tuple[bytes, ...] = ()
+    partial_results: tuple[bytes, ...] = ()
     default_threshold: float = DEFAULT_THRESHOLD
 
 

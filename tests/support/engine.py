@@ -54,7 +54,7 @@ class FakeEngine:
         seconds_per_token: forward time per padded token (the demo model on two cores: about 2e-4).
         seconds_per_forward: forward time on top.
         budget: returned by `warm_up`.
-        streams: passes that may run at once.
+        lanes: passes that may run at once.
         express_tokens: padded tokens of one that may run in addition to them.
         memory_tokens: padded tokens above which a forward pass is out of memory.
         hold: a pass with `FaultWord.hang` waits for this; never set, it hangs permanently.
@@ -65,7 +65,7 @@ class FakeEngine:
     seconds_per_token: float = 0.0
     seconds_per_forward: float = 0.0
     budget: int = 2048
-    streams: int = 1
+    lanes: int = 1
     express_tokens: int = 0
     memory_tokens: int = 1 << 40
     hold: Event = field(default_factory=Event)

@@ -101,7 +101,7 @@ class InProcessWorker:
             claim = self.store.run(
                 ledger.claim_shard(message, nonce, "dead", "fake", ledger.ClaimTerms(lease_ms=1))
             )
-            for document in range(at + 1) if claim.alone and not claim.at else ():
+            for document in range(at + 1) if claim.alone and not claim.first_document else ():
                 partial = self.encode_partial(message, document - 1) if document else b""
                 assert self.store.run(ledger.record_progress(message.job, 0, nonce, document, partial)) == "ok"
             self.store.run(ledger.set_crash_suspects("dead", [(message.job, 0)]))
@@ -129,7 +129,7 @@ def running_worker(
     redact_secret: str = "",
     **bounds: Any,
 ) -> Iterator[InProcessWorker]:
-    """Run a worker without Celery; `bounds` are its budget, limits and progress."""
+    """Run a worker without Celery; `bounds` are its budget, limits and heartbeats."""
     with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
         store, draining = FlakyLedger(client), Event()
         broken: list[bool] = []

@@ -1,8 +1,8 @@
 """Runs the windows of many shards and jobs in micro-batches; each shard gets its windows' spans back.
 
-Greedy: the model never waits while there is work. One thread per stream collates and runs the model; a separate
-thread decodes, or the stream's thread if a second stream is ready for the next micro-batch. Short interactive texts
-have an express thread in addition to the streams, if the engine has one, so that they never wait for long rows.
+Greedy: the model never waits while there is work. One thread per lane collates and runs the model; a separate
+thread decodes, or the lane's thread if a second lane is ready for the next micro-batch. Short interactive texts
+have an express thread in addition to the lanes, if the engine has one, so that they never wait for long rows.
 A micro-batch that fails is halved until only the window that causes the failure fails.
 """
 
@@ -76,17 +76,17 @@ class MicroBatcher:
         self._observer = observer or Observer()
         self._clock = clock
         lock = RLock()
-        self._changed = Condition(lock)  # for streams, and for threads that wait until the model is empty
+        self._changed = Condition(lock)  # for lanes, and for threads that wait until the model is empty
         self._express_changed = Condition(lock)
         self._express_idle = False
         self._waiting = WaitingList()
         self._halves: deque[list[Item]] = deque()  # of micro-batches that failed
         self._running = 0
-        self._idle = 0  # streams that wait for work
+        self._idle = 0  # lanes that wait for work
         self._exclusive = False
         self._closing = False
         self._broken = False
-        self._ticks = dict.fromkeys(range(engine.streams + (engine.express_tokens > 0)), clock())
+        self._ticks = dict.fromkeys(range(engine.lanes + (engine.express_tokens > 0)), clock())
         self._decoding_since = math.inf
         self._decoding: Queue[tuple[list[Item], Any, Any] | None] = Queue(DECODE_AHEAD)
         self._threads = (
@@ -239,19 +239,19 @@ class MicroBatcher:
                 thread.join(None if deadline is None else max(0.0, deadline - monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _run_model(self, stream: int) -> None:
-        express = stream == self._engine.streams
-        while (items := self._next_express(stream) if express else self._next_batch(stream)) is not None:
+    def _run_model(self, lane: int) -> None:
+        express = lane == self._engine.lanes
+        while (items := self._next_express(lane) if express else self._next_batch(lane)) is not None:
             self._run_batch(items, decode_here=express)
             del items  # an idle loop must not keep texts
-        self._ticks[stream] = math.inf
+        self._ticks[lane] = math.inf
         self._decoding.put(None)
 
-    def _next_batch(self, stream: int) -> list[Item] | None:
+    def _next_batch(self, lane: int) -> list[Item] | None:
         """Wait for the next micro-batch; return None once everything is done after `close`."""
         with self._changed:
             while True:
-                self._ticks[stream] = self._clock()
+                self._ticks[lane] = self._clock()
                 if self._halves:
                     return self._halves.popleft()
                 items: list[Item] = []
@@ -268,16 +268,16 @@ class MicroBatcher:
                 self._changed.wait(TICK_S)
                 self._idle -= 1
 
-    def _next_express(self, stream: int) -> list[Item] | None:
+    def _next_express(self, lane: int) -> list[Item] | None:
         """Wait for a micro-batch of short interactive texts; return None once everything is done after `close`."""
         with self._express_changed:
             while True:
-                self._ticks[stream] = self._clock()
+                self._ticks[lane] = self._clock()
                 budget = min(self._engine.express_tokens, self._budget)
                 items, left = ([], 0) if self._exclusive else self._waiting.take_express(budget)
                 if items:
                     self._running += len(items)
-                    self._changed.notify(left)  # the streams take those that did not fit
+                    self._changed.notify(left)  # the lanes take those that did not fit
                     return items
                 if self._closing and not self._running and not self._waiting and not self._halves:
                     return None
@@ -310,8 +310,8 @@ class MicroBatcher:
             self._isolate_failure(items, error)
         else:
             with self._changed:
-                stream_is_free = self._idle > 0 and not self._waiting and not self._halves
-            if stream_is_free or decode_here:  # handing over to the decoder would only take time
+                lane_is_free = self._idle > 0 and not self._waiting and not self._halves
+            if lane_is_free or decode_here:  # handing over to the decoder would only take time
                 self._decode_batch(items, batch, raw)
             else:
                 self._decoding.put((items, batch, raw))

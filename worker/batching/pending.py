@@ -51,7 +51,7 @@ class Item:
     Attributes:
         slot: its index in the ticket.
         copies: equal windows of other tickets, which get the same outcome.
-        express: belongs to a short interactive text, and need not wait for a stream.
+        express: belongs to a short interactive text, and need not wait for a lane.
     """
 
     window: Window

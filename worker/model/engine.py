@@ -24,7 +24,7 @@ from worker.text.windows import JobContext, cut_document
 
 CPU_ROW_WORDS = 48
 CPU_BUDGETS = (256, 512, 1024)
-"""Padded tokens tried at warm-up; the largest is for all streams together. More hardly make a token cheaper, but
+"""Padded tokens tried at warm-up; the largest is for all lanes together. More hardly make a token cheaper, but
 rows less alike, and other micro-batches wait longer."""
 CPU_ROUNDS = 4
 CPU_FORWARD_S = 0.4
@@ -141,7 +141,7 @@ class GlinerEngine:
     """A GLiNER uni-encoder on one device.
 
     Attributes:
-        streams: forward passes that may run at once.
+        lanes: forward passes that may run at once.
         express_tokens: padded tokens of a pass that may run in addition to them.
     """
 
@@ -149,7 +149,7 @@ class GlinerEngine:
         self._pipeline = Pipeline(selection.choice.model)
         self._runtime = selection.runtime
         self._device = device
-        self.streams = self._runtime.streams
+        self.lanes = self._runtime.lanes
         self.express_tokens = self._runtime.express_tokens
         tokenizer, candidate = self._pipeline.tokenizer, selection.choice.candidate
         self._spec = replace(tokenizer.spec, **asdict(candidate), merge_adjacent=merge_adjacent)
@@ -196,15 +196,15 @@ class GlinerEngine:
         return budget
 
     def _measure_cpu_budget(self) -> int:
-        """Return the smallest micro-batch whose cost per token is close to the best, with all streams busy."""
+        """Return the smallest micro-batch whose cost per token is close to the best, with all lanes busy."""
         row = self._make_window(CPU_ROW_WORDS)
-        sizes = [size for size in CPU_BUDGETS if size * self.streams <= CPU_BUDGETS[-1]] or CPU_BUDGETS[:1]
+        sizes = [size for size in CPU_BUDGETS if size * self.lanes <= CPU_BUDGETS[-1]] or CPU_BUDGETS[:1]
         batches = {size: [row] * max(1, size // row.row_tokens) for size in sizes}
         speeds: dict[int, float] = {}
-        with ThreadPoolExecutor(self.streams) as pool:
+        with ThreadPoolExecutor(self.lanes) as pool:
             for _ in range(CPU_ROUNDS):  # in turn, and the best counts: other load on the cores must not decide
                 for size, rows in batches.items():
-                    seconds = max(pool.map(self._time_batch, [rows] * self.streams))
+                    seconds = max(pool.map(self._time_batch, [rows] * self.lanes))
                     speeds[size] = max(speeds.get(size, 0.0), len(rows) * row.row_tokens / seconds)
                     if seconds > CPU_FORWARD_S:
                         break

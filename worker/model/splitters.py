@@ -14,8 +14,8 @@ from typing import Any
 
 from worker.model.errors import ExtraMissingError, ModelBrokenError
 from worker.protocols import Words
+from worker.text.marks import JOINERS, Split, join_marks
 from worker.text.words import make_gap_splitter, make_pattern_splitter
-from worker.text.written import JOINERS, Split, join_marks
 
 WORD = r"\w+(?:[-_]\w+)*|\S"
 """A word of gliner's splitter `whitespace`."""

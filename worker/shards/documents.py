@@ -19,9 +19,9 @@ from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResu
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Dropped, Outcome, ShardRef, Tokenizer, Window
 from worker.shards.crash_suspects import CrashSuspects
+from worker.shards.heartbeats import Heartbeats
 from worker.shards.isolation import LEASE_CHECK_S, Gate
 from worker.shards.leases import Lease
-from worker.shards.progress import Progress
 from worker.text import merging, windows
 from worker.text.bounds import Budget, TooCostlyError
 from worker.text.merging import Findings
@@ -82,7 +82,7 @@ class DocumentRunner:
         tokenizer: the model's.
         suspects: records shards before their texts can do harm.
         gate: separates isolated shards from all others.
-        progress: signs of life of the working threads.
+        heartbeats: of the working threads.
         rules: limits of a document, and whether it is also read sentence by sentence.
         budget_s: processor seconds that a document may take outside the model.
         time_stage: times a block as a stage of the worker's metrics.
@@ -92,7 +92,7 @@ class DocumentRunner:
     tokenizer: Tokenizer
     suspects: CrashSuspects
     gate: Gate
-    progress: Progress
+    heartbeats: Heartbeats
     rules: CutRules = field(default_factory=CutRules)
     budget_s: float
     time_stage: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
@@ -114,10 +114,10 @@ class DocumentRunner:
             self._check_lease(lease)
             if not self.gate.is_open:
                 self.suspects.discard(owner)
-                self.progress.pause()
+                self.heartbeats.pause()
                 self.gate.yield_turn(lease)
                 self.suspects.add({owner})
-                self.progress.tick()
+                self.heartbeats.beat()
 
         try:
             with self._at_risk(owner, lease), self.time_stage("cut"):
@@ -155,18 +155,18 @@ class DocumentRunner:
         def check() -> None:
             self._check_lease(lease)
 
-        with self._isolate(work.owner, lease), self.progress.track_thread():
+        with self._isolate(work.owner, lease), self.heartbeats.track_thread():
             running = self._cut_document(document, work.context, check)
         chunks = _split_chunks([running], ISOLATED_CHUNK_TOKENS)
         chunk = next(chunks, None)
         while chunk is not None:
             with self._isolate(work.owner, lease):
                 while chunk is not None and not self.gate.is_turn_over:
-                    if lease.ended:
+                    if lease.end_reason:
                         raise Dropped
                     _collect(self._submit(work, chunk, lease, solo=True).result(), chunk)
                     chunk = next(chunks, None)
-        with self._isolate(work.owner, lease), self.progress.track_thread():
+        with self._isolate(work.owner, lease), self.heartbeats.track_thread():
             return self._merge_document(running, work.attempts, max_bytes)
 
     @contextmanager
@@ -176,7 +176,7 @@ class DocumentRunner:
         Raises:
             Dropped: the lease ended.
         """
-        with self.gate.exclusive(lease), self.batcher.run_solo_only(lambda: bool(lease.ended)):
+        with self.gate.exclusive(lease), self.batcher.run_solo_only(lambda: bool(lease.end_reason)):
             self.suspects.set_only(owner)
             try:
                 yield
@@ -187,7 +187,7 @@ class DocumentRunner:
     def _at_risk(self, owner: ShardRef, lease: Lease) -> Iterator[None]:
         with self.gate.shared(lease):
             self.suspects.add({owner})
-            with self.progress.track_thread():
+            with self.heartbeats.track_thread():
                 yield
 
     @contextmanager
@@ -204,9 +204,9 @@ class DocumentRunner:
             self._heavy.release()
 
     def _check_lease(self, lease: Lease) -> None:
-        if lease.ended:
+        if lease.end_reason:
             raise Dropped
-        self.progress.tick()
+        self.heartbeats.beat()
 
     def _cut_document(self, document: Document, context: JobContext, check: Callable[[], None]) -> _Running:
         budget = Budget(self.budget_s, check)
@@ -235,7 +235,7 @@ class DocumentRunner:
         ahead: deque[tuple[Future[tuple[Outcome, ...]], Chunk]] = deque()
         try:
             for chunk in _split_chunks(running, tokens):
-                if lease.ended:
+                if lease.end_reason:
                     raise Dropped
                 if len(ahead) == CHUNKS_AHEAD:
                     yield ahead[0][0].result(), ahead[0][1]
@@ -258,7 +258,7 @@ class DocumentRunner:
             interactive=work.interactive and not solo,
             solo=solo,
         )
-        if lease.ended:  # before the windows were there to be dropped
+        if lease.end_reason:  # before the windows were there to be dropped
             self.batcher.drop(work.owner.job_id, work.owner.shard)
         return future
 

@@ -113,7 +113,7 @@ class Gate:
 
     def _wait_until(self, is_free: Callable[[], bool], lease: Lease) -> None:
         while not is_free():
-            if lease.ended:
+            if lease.end_reason:
                 raise Dropped
             remaining_s = self._shared_until - self._clock()
             self._changed.wait(min(LEASE_CHECK_S, remaining_s) if remaining_s > 0 else LEASE_CHECK_S)

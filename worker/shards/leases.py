@@ -22,11 +22,11 @@ RETRY_S = 1.0
 
 @dataclass(eq=False, slots=True)
 class Lease:
-    """A claim on a shard. `ended` is why its holder should stop (stop, lost, drain), or empty."""
+    """A claim on a shard. `end_reason` is why its holder should stop (stop, lost, drain), or empty."""
 
     message: Message
     nonce: str
-    ended: str = field(default="")
+    end_reason: str = field(default="")
 
 
 class LeaseKeeper(PeriodicThread):
@@ -78,9 +78,9 @@ class LeaseKeeper(PeriodicThread):
         """Ask every holder to give its shard back, because the process must end."""
         with self._lock:
             self._ending = "drain"
-            leases = [lease for lease in self._leases if not lease.ended]
+            leases = [lease for lease in self._leases if not lease.end_reason]
         for lease in leases:
-            lease.ended = "drain"
+            lease.end_reason = "drain"
             self._on_end(lease)
 
     def _run_round(self) -> float:
@@ -95,13 +95,13 @@ class LeaseKeeper(PeriodicThread):
             LedgerUnavailableError: the state of the leases is unknown; the next renewal tries again.
         """
         with self._lock:
-            leases = [lease for lease in self._leases if not lease.ended]
+            leases = [lease for lease in self._leases if not lease.end_reason]
         if not leases:
             return
         claims = [(lease.message.job, lease.message.shard, lease.nonce) for lease in leases]
         answers = self._store.run(ledger.renew_leases(claims, self._lease_ms))
         for lease, answer in zip(leases, answers, strict=True):
             if answer is not ledger.LeaseAnswer.OK:
-                lease.ended = answer
+                lease.end_reason = answer
                 log.info("lease.ended", extra={"job_id": lease.message.job, "answer": answer})
                 self._on_end(lease)

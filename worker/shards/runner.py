@@ -41,9 +41,9 @@ from worker.batching.batcher import MicroBatcher
 from worker.protocols import Dropped, EngineBroken, ShardRef, Tokenizer
 from worker.shards.crash_suspects import CrashSuspects
 from worker.shards.documents import DocumentRunner, Work
+from worker.shards.heartbeats import Heartbeats
 from worker.shards.isolation import Gate
 from worker.shards.leases import Lease, LeaseKeeper
-from worker.shards.progress import Progress
 from worker.shards.result_cache import CachedResults, ResultCache
 from worker.text.bounds import Limits
 from worker.text.merging import estimate_bytes
@@ -91,7 +91,7 @@ class ShardRunner:
         sentence_pass: also read long documents sentence by sentence.
         limits: limits of a document's windows and result.
         budget_s: processor seconds that a document may take outside the model.
-        progress: signs of life of the threads that work on documents.
+        heartbeats: of the threads that work on documents.
         cache: finds earlier results; None if the cache is off.
         redact_secret: secret from which every tenant's redaction key is derived; "" if there is none.
         shown_labels: entity labels that metrics may name.
@@ -115,7 +115,7 @@ class ShardRunner:
     sentence_pass: bool = True
     limits: Limits = field(default_factory=Limits)
     budget_s: float = 10.0
-    progress: Progress = field(default_factory=Progress)
+    heartbeats: Heartbeats = field(default_factory=Heartbeats)
     cache: ResultCache | None = None
     redact_secret: str = ""
     shown_labels: Collection[str] = ()
@@ -129,7 +129,7 @@ class ShardRunner:
             tokenizer=self.tokenizer,
             suspects=self.suspects,
             gate=self._gate,
-            progress=self.progress,
+            heartbeats=self.heartbeats,
             rules=CutRules(self.sentence_pass, self.limits),
             budget_s=self.budget_s,
             time_stage=self._time_stage,
@@ -166,7 +166,7 @@ class ShardRunner:
         if message.shard == 0 and claim.attempts == 1:
             self.metrics.queue_wait.observe(max(0, claim.started - claim.created) / 1000)
         try:
-            if lease.ended:  # claimed while the process was already giving back
+            if lease.end_reason:  # claimed while the process was already giving back
                 raise Dropped
             with self.suspects.track(ShardRef(message.job, message.shard), recorded=recorded):
                 with self._time_stage("fetch"):
@@ -201,18 +201,18 @@ class ShardRunner:
         job, number = shard.ref
         results = [
             result
-            for at, blob in enumerate(shard.claim.partial)
+            for at, blob in enumerate(shard.claim.partial_results)
             for result in decode_results(self.codec.decode(blob, associated_data("part", job, number, at)))
         ]
         work, encoded = self._describe_work(shard, shard.documents), b""
-        for at in range(shard.claim.at, len(shard.documents) + 1):
+        for at in range(shard.claim.first_document, len(shard.documents) + 1):
             answer = self._persist(ledger.record_progress(job, number, lease.nonce, at, encoded))
-            if answer is not ledger.LeaseAnswer.OK or lease.ended:
+            if answer is not ledger.LeaseAnswer.OK or lease.end_reason:
                 raise Dropped
             if at == len(shard.documents):
                 break  # the last result is stored, so that no later crash is blamed on a document
             document = shard.documents[at]
-            if at == shard.claim.at and shard.claim.solo >= SOLO_DEATHS:
+            if at == shard.claim.first_document and shard.claim.solo_deaths >= SOLO_DEATHS:
                 log.error("document.worker_lost", extra={"index": document.index})
                 results.append(_worker_lost(document, shard.claim.attempts))
             else:

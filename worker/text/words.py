@@ -14,8 +14,8 @@ from unicodedata import normalize
 
 from worker.protocols import Encoded, ModelSpec, Tokenizer, Words
 from worker.text.bounds import Budget
+from worker.text.marks import Split, has_marks
 from worker.text.sentences import find_sentence_starts
-from worker.text.written import Split, has_marks
 
 MIN_OVERLAP_WORDS = 48
 LONG_SENTENCE_WORDS = 48

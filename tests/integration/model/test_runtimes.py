@@ -27,7 +27,7 @@ from tests.conftest import ROOT
 from tests.integration.model.test_parity import SHIPPED, Case, extract, predict, scores
 from tests.support.texts import LABEL_SETS, passage
 from worker.model.engine import EngineOptions, GlinerEngine, load_model
-from worker.model.runtimes.openvino import STREAM_NICENESS
+from worker.model.runtimes.openvino import LANE_NICENESS
 from worker.model.selection import choice_cache, onnx_export, parity, select
 from worker.model.sources.checksums import MANIFEST
 from worker.model.sources.resolve import ModelBrokenError, Resolved, resolve_model
@@ -132,28 +132,28 @@ def test_a_full_memory_is_known_and_survived(cache: Path, runtime: str) -> None:
     assert run.stdout.split() == ["full", "True"], run.stderr
 
 
-def test_small_passes_run_beside_those_of_all_streams(shipped: Resolved, cache: Path) -> None:
+def test_small_passes_run_beside_those_of_all_lanes(shipped: Resolved, cache: Path) -> None:
     """On a compiled graph that is theirs, with the scores that they have alone, and so have the others."""
     engine = load_model(shipped, EngineOptions("cpu", "fp32", "openvino", cache))
     large, small = (engine.collate([engine._make_window(words)]) for words in (256, 20))
     expected = [engine.forward(batch)["logits"] for batch in (large, small)]
     assert small.arrays["input_ids"].size <= engine.express_tokens < large.arrays["input_ids"].size
 
-    batches = [*[large] * engine.streams, small]
+    batches = [*[large] * engine.lanes, small]
     with ThreadPoolExecutor(len(batches)) as pool:
         for _ in range(10):
             for batch, scored in zip(batches, pool.map(engine.forward, batches), strict=True):
                 np.testing.assert_allclose(scored["logits"], expected[batch is small], atol=1e-4)
 
 
-def test_streams_leave_the_cores_to_short_passes_and_to_python(shipped: Resolved, cache: Path) -> None:
+def test_lanes_leave_the_cores_to_short_passes_and_to_python(shipped: Resolved, cache: Path) -> None:
     """Threads that compute passes of any size have a lower priority, and no other has."""
     engine = load_model(shipped, EngineOptions("cpu", "fp32", "openvino", cache))
     threads = [int(entry.name) for entry in Path("/proc/self/task").iterdir()]
     process_niceness = os.getpriority(os.PRIO_PROCESS, get_native_id())
     added = [os.getpriority(os.PRIO_PROCESS, thread) - process_niceness for thread in threads]
-    assert set(added) == {0, STREAM_NICENESS}
-    assert added.count(STREAM_NICENESS) >= engine.streams
+    assert set(added) == {0, LANE_NICENESS}
+    assert added.count(LANE_NICENESS) >= engine.lanes
 
 
 def _openvino_precisions() -> tuple[str, ...]:

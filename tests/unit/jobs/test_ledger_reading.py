@@ -106,7 +106,7 @@ def test_a_job_keeps_the_default_threshold_of_the_worker_that_began_it(store: Le
     )
 
     assert (first.default_threshold, again.default_threshold, second.default_threshold) == (0.3, 0.3, 0.3)
-    assert first.partial == second.partial == ()
+    assert first.partial_results == second.partial_results == ()
     assert _job(store, "job_1").default_threshold == 0.3
 
 

@@ -219,12 +219,12 @@ def test_solo_deaths_are_counted_for_the_document_that_ran(house: House) -> None
     message = Message(QUEUE, "job_1", 0, 1)
     for death, (alone, at, solo) in enumerate([(False, 0, 0), (True, 0, 0), (True, 1, 1), (True, 1, 2)]):
         claim = house.store.run(ledger.claim_shard(message, f"n{death}", "w", "rev", ledger.ClaimTerms(lease_ms=1)))
-        assert (claim.alone, claim.at, claim.solo) == (alone, at, solo)
+        assert (claim.alone, claim.first_document, claim.solo_deaths) == (alone, at, solo)
         if death == 1:  # document 0 done, document 1 begins, and kills
             assert house.store.run(ledger.record_progress("job_1", 0, "n1", 0)) == "ok"
             assert house.store.run(ledger.record_progress("job_1", 0, "n1", 1, b"result of 0")) == "ok"
         if death == 3:
-            assert claim.partial == (b"result of 0",)
+            assert claim.partial_results == (b"result of 0",)
             assert house.store.run(ledger.record_progress("job_1", 0, "n3", 2, b"worker_lost")) == "ok"
             break
         house.store.run(ledger.set_crash_suspects("w", [("job_1", 0)]))
@@ -246,7 +246,7 @@ def test_a_death_with_two_possible_causes_convicts_neither(house: House) -> None
         time.sleep(0.01)
         [message] = house.store.run(ledger.reclaim_shard("job_1", 0)).publish
     claim = house.store.run(ledger.claim_shard(message, "n", "w", "rev"))
-    assert (claim.alone, claim.solo) == (True, 0)
+    assert (claim.alone, claim.solo_deaths) == (True, 0)
 
 
 def test_a_deadline_ends_a_job_and_keeps_what_finished(house: House) -> None:

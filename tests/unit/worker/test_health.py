@@ -12,7 +12,7 @@ from tests.support.engine import FakeEngine, FaultWord
 from worker.batching.batcher import MicroBatcher
 from worker.health import HUNG_EXIT_CODE, Health, Watchdog
 from worker.protocols import EngineBroken, ShardRef, Window
-from worker.shards.progress import Progress
+from worker.shards.heartbeats import Heartbeats
 from worker.text import windows
 
 
@@ -104,14 +104,14 @@ def test_a_pause_of_one_look_kills_nobody(engine: FakeEngine) -> None:
 
 def test_work_around_the_model_that_stands_still_is_seen(engine: FakeEngine) -> None:
     """A thread stuck in cutting or merging fails liveness, as does a stuck decoder; one that waits does not."""
-    health, progress, go_on = Health(1.5), Progress(), Event()  # an idle loop comes round each second
+    health, heartbeats, go_on = Health(1.5), Heartbeats(), Event()  # an idle loop comes round each second
 
     def stuck() -> None:
-        with progress.track_thread():
+        with heartbeats.track_thread():
             go_on.wait(5)
 
     with MicroBatcher(engine, 100) as batcher:
-        health.watch(batcher, progress)
+        health.watch(batcher, heartbeats)
         thread = Thread(target=stuck)
         thread.start()
         while health.check_alive() is None:
@@ -120,8 +120,8 @@ def test_work_around_the_model_that_stands_still_is_seen(engine: FakeEngine) -> 
         go_on.set()
         thread.join()
         assert health.check_alive() is None
-        with progress.track_thread():
-            progress.pause()
+        with heartbeats.track_thread():
+            heartbeats.pause()
             time.sleep(1.7)
             assert health.check_alive() is None
 

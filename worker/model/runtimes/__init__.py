@@ -17,13 +17,13 @@ class Runtime(Protocol):
     """Runs a forward pass."""
 
     @property
-    def streams(self) -> int:
+    def lanes(self) -> int:
         """Number of passes that may run at once, called from one thread each, without waiting for each other."""
         ...
 
     @property
     def express_tokens(self) -> int:
-        """Padded tokens of a pass that may run in addition to the streams, from one more thread; 0: none may."""
+        """Padded tokens of a pass that may run in addition to the lanes, from one more thread; 0: none may."""
         ...
 
     def run(self, arrays: Arrays) -> Scores:

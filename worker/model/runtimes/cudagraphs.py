@@ -32,7 +32,7 @@ class CudaGraphsRuntime:
         longest: tokens that a row may have.
     """
 
-    streams = 1
+    lanes = 1
     express_tokens = 0
 
     def __init__(self, graph: StaticGraph, dtype: torch.dtype, longest: int) -> None:

@@ -16,7 +16,7 @@ ERRORS_ONLY = 3
 class OnnxRuntime:
     """An exported graph in an ONNX Runtime session."""
 
-    streams = 1
+    lanes = 1
     express_tokens = 0
 
     def __init__(self, path: Path, threads: int) -> None:

@@ -23,19 +23,19 @@ INT8_GROUP = 128
 no closer."""
 MAX_KERNELS = 512
 """OpenVINO caches kernels for each input shape, by default up to 5,000: gleaner-small took 2.2 GB after 500
-micro-batches, and grew further. With 64 a short text alone waited 10 ms for evicted kernels. Every stream has a
+micro-batches, and grew further. With 64 a short text alone waited 10 ms for evicted kernels. Every lane has a
 cache."""
-MAX_STREAMS = 2
+MAX_LANES = 2
 """Threads that share a pass wait for each other after every operation, also for a thread whose core another process
 took for a moment. Two parallel passes, on half of the cores each, read a tenth to two fifths more texts on two
-cores. More streams would leave a single text a smaller part of the cores."""
+cores. More lanes would leave a single text a smaller part of the cores."""
 EXPRESS_TOKENS = 256
 EXPRESS_MODEL_BYTES = 256 << 20
 """Largest export for which there is an express. Next to two long rows a short text took 103 ms on it, 701 queued
 behind them; next to ordinary micro-batches 67 and 182; the others lost nothing (two busy cores, medians). It costs
 the memory of a second copy of the weights in OpenVINO's layout."""
-STREAM_NICENESS = 4
-"""Added to the niceness of the streams' threads, so that threads that serve a short text run first: the express,
+LANE_NICENESS = 4
+"""Added to the niceness of the lanes' threads, so that threads that serve a short text run first: the express,
 Python's threads, a gateway on the same cores. Next to an ordinary job a short text took 27 ms instead of 39. With
 10, jobs of one document waited behind the cutting of long texts."""
 
@@ -50,7 +50,7 @@ class OpenVinoRuntime:
     """An exported graph, compiled for this CPU.
 
     Attributes:
-        streams: passes that may run at once, on an equal part of the cores each.
+        lanes: passes that may run at once, on an equal part of the cores each.
         express_tokens: padded tokens of a pass that may run in addition to them; 0 for large models.
 
     Args:
@@ -60,13 +60,13 @@ class OpenVinoRuntime:
     """
 
     def __init__(self, path: Path, precision: str, threads: int) -> None:
-        self.streams = MAX_STREAMS if threads % MAX_STREAMS == 0 else 1
+        self.lanes = MAX_LANES if threads % MAX_LANES == 0 else 1
         self.express_tokens = EXPRESS_TOKENS if path.stat().st_size <= EXPRESS_MODEL_BYTES else 0
         self._threads = threads
         self._core = openvino.Core()
         self._model = self._core.read_model(path)
         self._options = {
-            "NUM_STREAMS": self.streams,
+            "NUM_STREAMS": self.lanes,
             "INFERENCE_NUM_THREADS": threads,
             "INFERENCE_PRECISION_HINT": HINTS[supported_precisions()[-1] if precision == "int8" else precision],
             "CPU_RUNTIME_CACHE_CAPACITY": MAX_KERNELS,
@@ -82,13 +82,13 @@ class OpenVinoRuntime:
 
     def _compile(self) -> tuple[_Requests, _Requests]:
         """Return inference requests for passes of any size, and for small ones."""
-        with ThreadPoolExecutor(1, initializer=_lower_priority) as executor:  # the streams inherit its niceness
-            streams = executor.submit(self._core.compile_model, self._model, "CPU", self._options).result()
-        requests = [streams.create_infer_request() for _ in range(self.streams)]
+        with ThreadPoolExecutor(1, initializer=_lower_priority) as executor:  # the lanes inherit its niceness
+            compiled = executor.submit(self._core.compile_model, self._model, "CPU", self._options).result()
+        requests = [compiled.create_infer_request() for _ in range(self.lanes)]
         if not self.express_tokens:
             return requests, []
-        one_stream = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": max(1, self._threads // self.streams)}
-        express = self._core.compile_model(self._model, "CPU", {**self._options, **one_stream})
+        one_lane = {"NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": max(1, self._threads // self.lanes)}
+        express = self._core.compile_model(self._model, "CPU", {**self._options, **one_lane})
         return requests, [express.create_infer_request()]
 
     def run(self, arrays: Arrays) -> Scores:
@@ -103,7 +103,7 @@ class OpenVinoRuntime:
             requests = next(kind for kind in (idle[::-1] if small else idle) if kind)
             request = requests.pop()
         try:
-            # `infer` would compute in this thread, with its priority instead of the stream's.
+            # `infer` would compute in this thread, with its priority instead of the lane's.
             request.start_async({name: arrays[name] for name in self._inputs}, share_inputs=True)
             request.wait()
             logits = np.array(request.get_output_tensor(0).data, np.float32)  # a copy: the next pass overwrites it
@@ -123,4 +123,4 @@ class OpenVinoRuntime:
 
 
 def _lower_priority() -> None:
-    os.setpriority(os.PRIO_PROCESS, get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + STREAM_NICENESS)
+    os.setpriority(os.PRIO_PROCESS, get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + LANE_NICENESS)

@@ -17,7 +17,7 @@ from worker.protocols import EngineBroken, OutOfMemory
 class TorchRuntime:
     """A graph on one device, in one precision."""
 
-    streams = 1
+    lanes = 1
     express_tokens = 0
 
     def __init__(self, graph: Graph, device: str, dtype: torch.dtype) -> None:

@@ -137,14 +137,14 @@ class Selector:
             self._check_padding(self._mixed_batches[:2])
             return self._select(candidates[0], self._build_runtime(candidates[0]))
         if self._folder is None:
-            return self._calibrate(_only_torch(candidates, "GLEANER_MODEL_CACHE is not set"))
+            return self._select_fastest(_only_torch(candidates, "GLEANER_MODEL_CACHE is not set"))
         try:
             with onnx_export.lock_folder(self._folder):
-                return self._load_cached(candidates, self._folder) or self._calibrate(candidates)
+                return self._load_cached(candidates, self._folder) or self._select_fastest(candidates)
         except ExportError as error:
             log.warning("runtime.cache_unusable", extra={"reason": str(error)})
             self._folder = None
-            return self._calibrate(_only_torch(candidates, str(error)))
+            return self._select_fastest(_only_torch(candidates, str(error)))
 
     def _load_cached(self, candidates: Sequence[Candidate], folder: Path) -> Selection | None:
         """Return the choice of an earlier start, or of another worker while this one waited for the lock."""
@@ -173,7 +173,7 @@ class Selector:
         scores = self._reference.run(collate_windows([window], self._layout, exact=True))
         return parity.row_scores([window], scores, self._model.tagged)[0]
 
-    def _calibrate(self, candidates: Sequence[Candidate]) -> Selection:
+    def _select_fastest(self, candidates: Sequence[Candidate]) -> Selection:
         """Try all candidates, and return the fastest that agrees; cache the choice."""
         expected = self._check_padding([*self._timing_batches, *self._mixed_batches])
         best: Selection | None = None
@@ -220,14 +220,14 @@ class Selector:
         return runtime, replace(trial, seconds=round(seconds, 3))
 
     def _time_runtime(self, runtime: Runtime) -> tuple[list[parity.Rows], float]:
-        """Return its scores of the timing batches, and the seconds per reading with all streams busy."""
+        """Return its scores of the timing batches, and the seconds per reading with all lanes busy."""
         start = time.perf_counter()
-        with ThreadPoolExecutor(runtime.streams) as pool:
+        with ThreadPoolExecutor(runtime.lanes) as pool:
             futures = [
-                pool.submit(self._score_batches, runtime, self._timing_batches) for _ in range(runtime.streams)
+                pool.submit(self._score_batches, runtime, self._timing_batches) for _ in range(runtime.lanes)
             ]
             scores = [future.result() for future in futures]
-        return scores[0], (time.perf_counter() - start) / runtime.streams
+        return scores[0], (time.perf_counter() - start) / runtime.lanes
 
     def _score_batches(self, runtime: Runtime, batches: Sequence[Sequence[Window]]) -> list[parity.Rows]:
         outputs = (runtime.run(self._pipeline.collate(windows)) for windows in batches)

@@ -311,9 +311,9 @@ def test_an_urgent_or_suspect_window_shares_with_nobody_that_it_would_wait_for(e
     assert sorted(len(rows) for rows in engine.forwards) == [1] * len(engine.forwards)
 
 
-def test_streams_run_micro_batches_beside_each_other(engine: FakeEngine) -> None:
-    """While one stream's pass hangs the other reads on, and the shards of both passes were reported before."""
-    engine.streams = 2
+def test_lanes_run_micro_batches_beside_each_other(engine: FakeEngine) -> None:
+    """While one lane's pass hangs the other reads on, and the shards of both passes were reported before."""
+    engine.lanes = 2
     entered = Event()
     seen: list[frozenset[ShardRef]] = []
 
@@ -336,10 +336,10 @@ def test_streams_run_micro_batches_beside_each_other(engine: FakeEngine) -> None
     assert seen == [frozenset({ShardRef(job, 0)}) for job in ("slow", "job0", "job1", "job2")]
 
 
-@pytest.mark.parametrize("express", [False, True], ids=["a stream", "the express"])
+@pytest.mark.parametrize("express", [False, True], ids=["a lane", "the express"])
 def test_one_of_two_that_hangs_stops_the_tick(engine: FakeEngine, express: bool) -> None:
-    """A stream that reads on does not hide another stream, or the express, that hangs."""
-    engine.streams, engine.express_tokens = (1, 64) if express else (2, 0)
+    """A lane that reads on does not hide another lane, or the express, that hangs."""
+    engine.lanes, engine.express_tokens = (1, 64) if express else (2, 0)
     entered = Event()
     now = [0.0]
     batcher = MicroBatcher(engine, 2048, before_forward=lambda _: entered.set(), clock=lambda: now[0])
@@ -356,8 +356,8 @@ def test_one_of_two_that_hangs_stops_the_tick(engine: FakeEngine, express: bool)
 
 
 def test_close_waits_for_every_stream(engine: FakeEngine) -> None:
-    """Closing finishes the micro-batches of all streams, and windows that a failed decoding puts back."""
-    engine.streams = 2
+    """Closing finishes the micro-batches of all lanes, and windows that a failed decoding puts back."""
+    engine.lanes = 2
     batcher = MicroBatcher(engine, 8).start()
     futures = [
         batcher.submit("job", [make_window(text)] * 5) for text in ("Ada", f"x {FaultWord.decode_error}", "Bob")
@@ -368,8 +368,8 @@ def test_close_waits_for_every_stream(engine: FakeEngine) -> None:
 
 
 def test_a_device_lost_in_one_stream_is_lost_to_all(engine: FakeEngine) -> None:
-    """The other stream still finishes its windows; waiting ones fail."""
-    engine.streams = 2
+    """The other lane still finishes its windows; waiting ones fail."""
+    engine.lanes = 2
     entered = Event()
     batcher = MicroBatcher(engine, 8, before_forward=lambda _: entered.set())
     with batcher:
@@ -388,8 +388,8 @@ def test_a_device_lost_in_one_stream_is_lost_to_all(engine: FakeEngine) -> None:
 class Decoding(FakeEngine):
     """Notes which thread decodes."""
 
-    def __init__(self, streams: int) -> None:
-        super().__init__(streams=streams)
+    def __init__(self, lanes: int) -> None:
+        super().__init__(lanes=lanes)
         self.decoders: list[str] = []
 
     def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[list[Span]]:
@@ -399,26 +399,26 @@ class Decoding(FakeEngine):
 
 
 class Clock:
-    """Says when all streams wait for work, and which have looked for some since."""
+    """Says when all lanes wait for work, and which have looked for some since."""
 
-    def __init__(self, streams: int) -> None:
+    def __init__(self, lanes: int) -> None:
         self.looked: set[str] = set()
         self.all_wait = Event()
-        self._streams = streams
+        self._lanes = lanes
 
     def __call__(self) -> float:
         """Monotonic seconds."""
         if (name := current_thread().name).startswith("model"):
             self.looked.add(name)
-            if len(self.looked) == self._streams:
+            if len(self.looked) == self._lanes:
                 self.all_wait.set()
         return monotonic()
 
 
-@pytest.mark.parametrize(("streams", "by"), [(1, "decoder"), (2, "model")])
-def test_a_stream_decodes_itself_only_while_another_stands_by(streams: int, by: str) -> None:
+@pytest.mark.parametrize(("lanes", "by"), [(1, "decoder"), (2, "model")])
+def test_a_lane_decodes_itself_only_while_another_stands_by(lanes: int, by: str) -> None:
     """A lone text is handed to no other thread, unless the next one would have to wait for its decoding."""
-    engine, clock = Decoding(streams), Clock(streams)
+    engine, clock = Decoding(lanes), Clock(lanes)
     with MicroBatcher(engine, 2048, clock=clock) as batcher:
         assert clock.all_wait.wait(WAIT_S)
         batcher.submit("job", [make_window("Ada")]).result(WAIT_S)
@@ -427,7 +427,7 @@ def test_a_stream_decodes_itself_only_while_another_stands_by(streams: int, by: 
 
 
 def test_two_waiting_micro_batches_leave_decoding_to_the_decoder() -> None:
-    """While more waits, the streams go on with that."""
+    """While more waits, the lanes go on with that."""
     engine = Decoding(2)
     batcher = MicroBatcher(engine, 8)
     future = batcher.submit("job", [make_window(f"Ada {i}") for i in range(20)])
@@ -437,11 +437,11 @@ def test_two_waiting_micro_batches_leave_decoding_to_the_decoder() -> None:
     assert {"decoder"} == set(engine.decoders[:10])
 
 
-def test_a_lone_window_wakes_one_stream(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lone_window_wakes_one_lane(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others sleep on: each that woke would take the interpreter from the one that has work."""
     monkeypatch.setattr("worker.batching.batcher.TICK_S", WAIT_S)
-    engine.streams = 4
-    clock = Clock(engine.streams)
+    engine.lanes = 4
+    clock = Clock(engine.lanes)
     with MicroBatcher(engine, 2048, clock=clock) as batcher:
         assert clock.all_wait.wait(WAIT_S)
         clock.looked.clear()
@@ -477,7 +477,7 @@ def test_an_urgent_job_fills_its_micro_batch_behind_all_that_a_large_job_has_wai
 
 
 def test_a_short_urgent_text_waits_for_no_stream(engine: FakeEngine) -> None:
-    """Its express runs it while all streams are taken; long and standard texts wait for a stream."""
+    """Its express runs it while all lanes are taken; long and standard texts wait for a lane."""
     engine.express_tokens = 64
     entered = Event()
     with MicroBatcher(engine, 2048, before_forward=lambda _: entered.set()) as batcher:
@@ -495,7 +495,7 @@ def test_a_short_urgent_text_waits_for_no_stream(engine: FakeEngine) -> None:
             future.result(WAIT_S)
 
 
-def test_what_does_not_fit_the_express_goes_to_the_streams(
+def test_what_does_not_fit_the_express_goes_to_the_lanes(
     engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Texts that come while the express is woken, and are too many for it, are not left to it alone."""
@@ -513,7 +513,7 @@ def test_what_does_not_fit_the_express_goes_to_the_streams(
 
 
 def test_the_express_keeps_out_while_a_suspect_runs_alone(engine: FakeEngine) -> None:
-    """It waits for the end of the block, as the streams do, and closing waits for it."""
+    """It waits for the end of the block, as the lanes do, and closing waits for it."""
     engine.express_tokens = 64
     with MicroBatcher(engine, 2048) as batcher:
         with batcher.run_solo_only(lambda: False):

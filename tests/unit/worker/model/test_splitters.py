@@ -20,11 +20,11 @@ from worker.model import splitters
 from worker.model.errors import ExtraMissingError, ModelBrokenError
 from worker.model.splitters import WORD, Splitter
 from worker.protocols import ShardRef, Words
+from worker.text.marks import JOINERS, is_mark, join_marks
 from worker.text.redaction import EntityRange, RedactionRules, redact_text
 from worker.text.sentences import find_sentence_starts
 from worker.text.windows import JobContext, cut_document
 from worker.text.words import make_pattern_splitter
-from worker.text.written import JOINERS, is_mark, join_marks
 
 CHAR = splitters.make_splitter("char")
 WHITESPACE = join_marks(make_pattern_splitter(WORD))

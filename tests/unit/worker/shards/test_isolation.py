@@ -51,7 +51,7 @@ def test_many_share_or_one_is_exclusive() -> None:
 def test_a_waiter_leaves_when_its_lease_ends(way: str) -> None:
     """A cancel or a drain must not wait at the gate; and whoever gave up holds nobody up."""
     gate, ended = Gate(10), lease()
-    ended.ended = "drain"
+    ended.end_reason = "drain"
     with gate.exclusive(lease()), pytest.raises(Dropped), getattr(gate, way)(ended):
         pass
     with gate.shared(lease()):
@@ -111,7 +111,7 @@ def test_a_yielding_shard_leaves_when_its_lease_ends() -> None:
         other = pool.submit(occupy)
         while not gate._exclusive:
             pass
-        mine.ended = "stop"
+        mine.end_reason = "stop"
         with pytest.raises(Dropped):
             working.result(5)
         leave.set()

@@ -44,7 +44,7 @@ def test_a_held_lease_outlives_its_length(store: Ledger) -> None:
     leases.start()
     with leases.hold(message, "n") as lease:
         time.sleep(0.6)
-        assert not lease.ended
+        assert not lease.end_reason
         assert store.run(ledger.reclaim_shard("job_1", 0)).kind == "early"
     assert leases.count_held() == 0
     time.sleep(0.3)
@@ -61,7 +61,7 @@ def test_a_cancelled_job_ends_the_lease_once(store: Ledger) -> None:
         leases.renew_leases()
         leases.renew_leases()
     assert ended == [lease]
-    assert lease.ended == "stop"
+    assert lease.end_reason == "stop"
 
 
 def test_a_lost_lease_says_so(store: Ledger) -> None:
@@ -70,7 +70,7 @@ def test_a_lost_lease_says_so(store: Ledger) -> None:
     leases = make_keeper(store, ended)
     with leases.hold(message, "an older nonce") as lease:
         leases.renew_leases()
-    assert (lease.ended, ended) == ("lost", [lease])
+    assert (lease.end_reason, ended) == ("lost", [lease])
 
 
 def test_a_drain_ends_every_lease_and_those_to_come(store: Ledger) -> None:
@@ -81,11 +81,11 @@ def test_a_drain_ends_every_lease_and_those_to_come(store: Ledger) -> None:
         leases.hold(claim_job(store, "job_1"), "n") as first,
         leases.hold(claim_job(store, "job_2"), "n") as second,
     ):
-        first.ended = "stop"
+        first.end_reason = "stop"
         leases.end_all()
-        assert (first.ended, second.ended, ended) == ("stop", "drain", [second])
+        assert (first.end_reason, second.end_reason, ended) == ("stop", "drain", [second])
         with leases.hold(claim_job(store, "job_3"), "n") as late:
-            assert late.ended == "drain"
+            assert late.end_reason == "drain"
 
 
 class Flaky(Ledger):

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from jobs.schema import Document, DocumentStatus, Entity, OffsetUnit, Options, Redact
 from tests.support.engine import FakeEngine, small_engine
 from worker.protocols import Outcome, ShardRef
+from worker.text.marks import continues_word
 from worker.text.merging import Findings, merge_windows
 from worker.text.redaction import EntityRange, RedactedText, RedactionRules, derive_tenant_key, redact_text
 from worker.text.windows import JobContext, cut_document
-from worker.text.written import continues_word
 
 KEY = derive_tenant_key("a secret that is long enough to be one", "acme")
 TEXT = "Ada Lovelace met Bob at Ada Lovelace's house in Ely."

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from jobs.schema import Document, Options, Redact
 from tests.support.engine import SPLIT, FakeEngine
 from worker.protocols import ShardRef, Span, Words
+from worker.text.marks import INVISIBLE, JOINERS, continues_word, is_mark, join_marks
 from worker.text.merging import Findings, merge_windows
 from worker.text.redaction import EntityRange, RedactionRules, redact_text
 from worker.text.windows import JobContext, cut_document
-from worker.text.written import INVISIBLE, JOINERS, continues_word, is_mark, join_marks
 
 WRITTEN = join_marks(SPLIT)
 

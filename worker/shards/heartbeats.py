@@ -1,4 +1,4 @@
-"""Records when each thread that works on documents outside the model last made progress, for the watchdog."""
+"""Heartbeats of the threads that work on documents outside the model, for the watchdog."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from threading import get_ident
 from time import monotonic
 
 
-class Progress:
-    """The latest sign of life of each working thread.
+class Heartbeats:
+    """The latest heartbeat of each working thread.
 
     Args:
         clock: monotonic seconds.
@@ -18,26 +18,26 @@ class Progress:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._ticks: dict[int, float] = {}
+        self._beats: dict[int, float] = {}
 
     @contextmanager
     def track_thread(self) -> Iterator[None]:
         """Watch the calling thread during the block."""
-        self.tick()
+        self.beat()
         try:
             yield
         finally:
             self.pause()
 
-    def tick(self) -> None:
+    def beat(self) -> None:
         """Record that the calling thread makes progress."""
-        self._ticks[get_ident()] = self._clock()
+        self._beats[get_ident()] = self._clock()
 
     def pause(self) -> None:
-        """Stop watching the calling thread until its next tick, because it waits for other threads."""
-        self._ticks.pop(get_ident(), None)
+        """Stop watching the calling thread until its next heartbeat, because it waits for other threads."""
+        self._beats.pop(get_ident(), None)
 
     @property
-    def last_tick(self) -> float:
-        """Oldest of the working threads' latest ticks, by the clock; infinity if none works."""
-        return min([*self._ticks.values()], default=inf)
+    def oldest_beat(self) -> float:
+        """Oldest of the working threads' latest heartbeats, by the clock; infinity if none works."""
+        return min([*self._beats.values()], default=inf)
