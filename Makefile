@@ -4,7 +4,7 @@ PYTHON ?= python3
 # Local versions (torch 2.13.0+cpu) are not on the index, so the pin has none.
 TORCH := torch==2.13.0
 # Programs that tests run and pip cannot bring, as program=debian-package.
-TOOLS := redis-server=redis-server redis-cli=redis-tools rclone=rclone faketime=faketime prometheus=prometheus promtool=prometheus prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager chromium=chromium
+TOOLS := redis-server=redis-server redis-cli=redis-tools rclone=rclone kubectl=kubernetes-client faketime=faketime prometheus=prometheus promtool=prometheus prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager chromium=chromium
 
 # In an environment of its own, for `make chart-test` alone: 250 MB that nothing else needs.
 CHECKOV := 3.3.30

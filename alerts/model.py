@@ -128,7 +128,8 @@ def add_matchers(expr: str, matchers: str) -> str:
 
     The chart does the same with the namespace of a release (templates/monitoring/_rules.tpl).
     """
-    return re.sub(r"\b(gleaner[_:][a-z0-9_:]+)(\{?)", lambda m: f"{m[1]}{{{matchers}{',' if m[2] else '}'}", expr)
+    selector = r"\b((?:gleaner[_:]|process_)[a-z0-9_:]+)(\{?)"
+    return re.sub(selector, lambda m: f"{m[1]}{{{matchers}{',' if m[2] else '}'}", expr)
 
 
 def move_namespace(expr: str) -> str:

@@ -2,75 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from alerts.slo import SLOS
-
-_I = "[$__rate_interval]"
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One panel.
-
-    Attributes:
-        queries: expression -> legend.
-        help: what a change of it means.
-        elsewhere: only some deployments have its metrics (GPUs, Kubernetes).
-        single: one large number instead of lines.
-    """
-
-    title: str
-    unit: str
-    queries: dict[str, str]
-    help: str
-    elsewhere: bool = False
-    single: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Board:
-    """One dashboard."""
-
-    name: str
-    title: str
-    panels: tuple[Panel, ...]
-
-
-def _quantiles(metric: str, by: str = "", where: str = "") -> dict[str, str]:
-    grouped = f"le, {by}" if by else "le"
-    legend = f" {{{{{by}}}}}" if by else ""
-    return {
-        f"histogram_quantile({q}, sum by ({grouped}) (rate({metric}_bucket{where}{_I})))": f"p{round(q * 100)}{legend}"
-        for q in (0.5, 0.95)
-    }
-
-
-def _rate(metric: str, by: str) -> dict[str, str]:
-    legend = " ".join(f"{{{{{name}}}}}" for name in by.split(", "))
-    return {f"sum by ({by}) (rate({metric}{_I}))": legend}
-
-
-def _current(metric: str) -> dict[str, str]:
-    return {f"max by (model) ({metric})": "{{model}}"}
-
+from alerts.widgets import INTERVAL as _I
+from alerts.widgets import Board, Panel, query_models, query_quantiles, query_rate
 
 _BACKLOG_S = Panel(
-    "Backlog", "s", _current("gleaner_backlog_seconds"), "Duration of the open work at the measured rate."
+    "Backlog",
+    "s",
+    query_models("gleaner_backlog_seconds"),
+    "Duration of the open work at the measured rate.",
+    limit=1800,
 )
 _OPEN = Panel(
     "Open shards",
     "short",
-    _current("gleaner_open_shards"),
+    query_models("gleaner_open_shards"),
     "KEDA scales by it: shards waiting, published or running.",
 )
 _OLDEST = Panel(
-    "Oldest open job", "s", _current("gleaner_oldest_open_seconds"), "Grows if a shard is retried again and again."
+    "Oldest open job",
+    "s",
+    query_models("gleaner_oldest_open_seconds"),
+    "Grows if a shard is retried again and again.",
+    limit=4 * 3600,
 )
-_WORKERS = Panel("Live workers", "short", _current("gleaner_live_workers"), "As recorded in the ledger.")
-_DOCUMENTS = Panel("Documents", "ops", _rate("gleaner_documents_total", "status"), "Finished documents per second.")
-_JOBS = Panel("Jobs ended", "ops", _rate("gleaner_jobs_total", "status"), "By status.")
-_REQUESTS = Panel("Requests", "reqps", _rate("gleaner_http_requests_total", "status"), "By status.")
+_WORKERS = Panel("Live workers", "short", query_models("gleaner_live_workers"), "As recorded in the ledger.")
+_DOCUMENTS = Panel(
+    "Documents", "ops", query_rate("gleaner_documents_total", "status"), "Finished documents per second."
+)
+_JOBS = Panel("Jobs ended", "ops", query_rate("gleaner_jobs_total", "status"), "By status.")
+_REQUESTS = Panel("Requests", "reqps", query_rate("gleaner_http_requests_total", "status"), "By status.")
 _ERRORS = Panel(
     "5xx share",
     "percentunit",
@@ -79,12 +40,13 @@ _ERRORS = Panel(
         f"/ sum(rate(gleaner_http_requests_total{_I}))": "5xx"
     },
     "Above 5 % somebody is paged.",
+    limit=0.05,
 )
 _STORE = Panel("Redis answers", "bool_yes_no", {"max(gleaner_store_up)": "up"}, "Read by the courier.", single=True)
 _FAILED = Panel(
     "Documents by code",
     "ops",
-    _rate("gleaner_documents_total", "status, code"),
+    query_rate("gleaner_documents_total", "status, code"),
     "Look up codes other than ok in the error reference.",
 )
 
@@ -96,23 +58,28 @@ BOARDS: tuple[Board, ...] = (
         (
             _OPEN,
             Panel(
-                "Backlog in characters", "short", _current("gleaner_backlog_characters"), "Characters not finished."
+                "Backlog in characters",
+                "short",
+                query_models("gleaner_backlog_characters"),
+                "Characters not finished.",
             ),
             _BACKLOG_S,
             _OLDEST,
-            Panel("Open jobs", "short", _current("gleaner_open_jobs"), "Jobs not finished."),
-            Panel("Drain rate", "short", _current("gleaner_drain_characters_per_second"), "Characters per second."),
+            Panel("Open jobs", "short", query_models("gleaner_open_jobs"), "Jobs not finished."),
+            Panel(
+                "Drain rate", "short", query_models("gleaner_drain_characters_per_second"), "Characters per second."
+            ),
             _WORKERS,
             Panel(
                 "Wait for a worker",
                 "s",
-                _quantiles("gleaner_queue_wait_seconds"),
+                query_quantiles("gleaner_queue_wait_seconds"),
                 "From creation to the first claim.",
             ),
             Panel(
                 "Accepted to finished",
                 "s",
-                _quantiles("gleaner_job_seconds", "priority"),
+                query_quantiles("gleaner_job_seconds", "priority"),
                 "The time that clients wait; two SLOs depend on it.",
             ),
             Panel(
@@ -123,16 +90,16 @@ BOARDS: tuple[Board, ...] = (
                 },
                 "Near 1 while the priority has a backlog; priorities do not share slots.",
             ),
-            Panel("Republished", "ops", _rate("gleaner_republished_total", "cause"), "Lost messages and leases."),
-            Panel("Upkeep tick", "s", _quantiles("gleaner_upkeep_seconds"), "Duration of one tick."),
+            Panel(
+                "Republished", "ops", query_rate("gleaner_republished_total", "cause"), "Lost messages and leases."
+            ),
+            Panel("Upkeep tick", "s", query_quantiles("gleaner_upkeep_seconds"), "Duration of one tick."),
             Panel(
                 "Workers and their maximum",
                 "short",
                 {
-                    "max by (horizontalpodautoscaler) (kube_horizontalpodautoscaler_status_current_replicas{"
-                    'horizontalpodautoscaler=~".*gleaner.*"})': "now {{horizontalpodautoscaler}}",
-                    "max by (horizontalpodautoscaler) (kube_horizontalpodautoscaler_spec_max_replicas{"
-                    'horizontalpodautoscaler=~".*gleaner.*"})': "maximum {{horizontalpodautoscaler}}",
+                    "max by (model) (gleaner:workers:current)": "now {{model}}",
+                    "max by (model) (gleaner:workers:max)": "maximum {{model}}",
                 },
                 "From kube-state-metrics.",
                 elsewhere=True,
@@ -146,19 +113,19 @@ BOARDS: tuple[Board, ...] = (
             Panel(
                 "Stage durations",
                 "s",
-                _quantiles("gleaner_stage_seconds", "stage"),
+                query_quantiles("gleaner_stage_seconds", "stage"),
                 "The forward pass should dominate.",
             ),
             Panel(
                 "Windows per micro-batch",
                 "short",
-                _quantiles("gleaner_microbatch_windows"),
+                query_quantiles("gleaner_microbatch_windows"),
                 "Few: little work, or long windows.",
             ),
             Panel(
                 "Jobs per micro-batch",
                 "short",
-                _quantiles("gleaner_microbatch_jobs"),
+                query_quantiles("gleaner_microbatch_jobs"),
                 "Above one: jobs share micro-batches.",
             ),
             Panel(
@@ -182,13 +149,13 @@ BOARDS: tuple[Board, ...] = (
             Panel(
                 "Tokens",
                 "short",
-                _rate("gleaner_microbatch_tokens_total", "kind"),
+                query_rate("gleaner_microbatch_tokens_total", "kind"),
                 "Tokens through the model per second.",
             ),
             Panel(
                 "Out of memory",
                 "ops",
-                _rate("gleaner_oom_total", "action"),
+                query_rate("gleaner_oom_total", "action"),
                 "If there are any, reduce the token budget.",
             ),
             Panel("Ready", "short", {"sum(gleaner_model_ready)": "ready"}, "Workers with a warm model."),
@@ -223,7 +190,7 @@ BOARDS: tuple[Board, ...] = (
             Panel(
                 "Result cache",
                 "ops",
-                _rate("gleaner_result_cache_documents_total", "outcome"),
+                query_rate("gleaner_result_cache_documents_total", "outcome"),
                 "Documents looked up; unread: Redis is slow or refuses. None if the cache is off.",
             ),
             Panel(
@@ -246,19 +213,19 @@ BOARDS: tuple[Board, ...] = (
             Panel(
                 "Requests by route",
                 "reqps",
-                _rate("gleaner_http_requests_total", "route"),
+                query_rate("gleaner_http_requests_total", "route"),
                 "By route template.",
             ),
             Panel(
                 "Submission time",
                 "s",
-                _quantiles("gleaner_http_request_seconds", where='{route="/v1/jobs",method="POST"}'),
+                query_quantiles("gleaner_http_request_seconds", where='{route="/v1/jobs",method="POST"}'),
                 "Includes the wait for Redis' disk.",
             ),
             Panel(
                 "Time by route",
                 "s",
-                _quantiles("gleaner_http_request_seconds", "route"),
+                query_quantiles("gleaner_http_request_seconds", "route"),
                 "Long polls wait by design.",
             ),
             Panel(
@@ -299,13 +266,18 @@ BOARDS: tuple[Board, ...] = (
         "Webhooks",
         (
             Panel(
-                "Attempts", "ops", _rate("gleaner_webhook_attempts_total", "outcome"), "retry: tried again later."
+                "Attempts",
+                "ops",
+                query_rate("gleaner_webhook_attempts_total", "outcome"),
+                "retry: tried again later.",
             ),
-            Panel("Attempt duration", "s", _quantiles("gleaner_webhook_seconds"), "An attempt fails after 15 s."),
+            Panel(
+                "Attempt duration", "s", query_quantiles("gleaner_webhook_seconds"), "An attempt fails after 15 s."
+            ),
             Panel(
                 "Delay of the first attempt",
                 "s",
-                _quantiles("gleaner_webhook_first_attempt_delay_seconds"),
+                query_quantiles("gleaner_webhook_first_attempt_delay_seconds"),
                 "From the end of the job; grows if there are too few couriers.",
             ),
             Panel(
@@ -320,7 +292,7 @@ BOARDS: tuple[Board, ...] = (
         "resources",
         "Resources",
         (
-            Panel("CPU", "short", _rate("process_cpu_seconds_total", "job, instance"), "Cores in use."),
+            Panel("CPU", "short", query_rate("process_cpu_seconds_total", "job, instance"), "Cores in use."),
             Panel(
                 "Memory",
                 "bytes",
@@ -371,6 +343,7 @@ BOARDS: tuple[Board, ...] = (
                 {"gleaner_gpu_temperature_celsius": "{{instance}} {{gpu}}"},
                 "",
                 elsewhere=True,
+                limit=87,
             ),
         ),
     ),
@@ -386,12 +359,17 @@ BOARDS: tuple[Board, ...] = (
                 {f"sum(rate(gleaner_leases_lost_total{_I}))": "lost"},
                 "Caused by stalls or outages.",
             ),
-            Panel("Republished", "ops", _rate("gleaner_republished_total", "cause"), "By cause."),
+            Panel("Republished", "ops", query_rate("gleaner_republished_total", "cause"), "By cause."),
             Panel("Ledger repairs", "short", {"sum(gleaner_ledger_repairs_total)": "facts"}, "Should stay 0."),
             Panel(
-                "Model trouble", "short", _current("gleaner_model_trouble"), "1: the model's workers cannot start."
+                "Model trouble",
+                "short",
+                query_models("gleaner_model_trouble"),
+                "1: the model's workers cannot start.",
             ),
-            Panel("Out of memory", "ops", _rate("gleaner_oom_total", "action"), "Micro-batches that did not fit."),
+            Panel(
+                "Out of memory", "ops", query_rate("gleaner_oom_total", "action"), "Micro-batches that did not fit."
+            ),
         ),
     ),
     Board(
@@ -402,8 +380,8 @@ BOARDS: tuple[Board, ...] = (
                 slo.title,
                 "percentunit",
                 {
-                    slo.ratio_name("1h"): "bad, 1 h",
-                    slo.ratio_name("3d"): "bad, 3 d",
+                    slo.ratio_name("1h"): "{{namespace}} bad, 1 h",
+                    slo.ratio_name("3d"): "{{namespace}} bad, 3 d",
                     f"vector({slo.budget:g})": "budget",
                 },
                 slo.promise,

@@ -24,7 +24,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
 from alerts import panels
-from alerts.panels import Board, Panel
+from alerts.widgets import Board, Panel
 from gleaner.demo.samples import load_samples
 from tests.conftest import ROOT
 from tests.operations.conftest import WEBHOOKS, Watched

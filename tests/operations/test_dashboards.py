@@ -11,7 +11,7 @@ import promql_parser
 import pytest
 
 from alerts import panels
-from alerts.panels import Board
+from alerts.widgets import Board, Panel
 from tests.conftest import ROOT
 from tests.operations.conftest import Watched
 from tests.operations.test_rules import OTHERS, known_names, metric_names
@@ -25,6 +25,29 @@ def document(board: Board) -> dict[str, Any]:
     """Return the dashboard as committed."""
     dashboard: dict[str, Any] = json.loads((ROOT / "alerts" / "dashboards" / f"{board.name}.json").read_text())
     return dashboard
+
+
+def list_expressions(board: Board, panel: Panel) -> list[str]:
+    """Return the expressions of a panel as committed, with the dashboard's variables."""
+    [committed] = [shown for shown in document(board)["panels"] if shown["title"] == panel.title]
+    return [target["expr"] for target in committed["targets"]]
+
+
+@BOARDS
+def test_a_dashboard_shows_the_chosen_installations(board: Board) -> None:
+    """Every selector has the variable of the namespace, and those with a model that of the model."""
+    for panel in board.panels:
+        for expr in list_expressions(board, panel):
+            promql_parser.parse(re.sub(r"\$__\w+", "5m", expr))
+            selectors = re.findall(r"\b(?:gleaner[_:]|process_)[a-z0-9_:]+(?:\{[^}]*\})?", expr)
+            for selector in selectors:
+                assert 'namespace=~"$namespace"' in selector, (panel.title, expr)
+                assert ('model=~"$model"' in selector) == ("by (model)" in expr), (panel.title, expr)
+    assert [variable["name"] for variable in document(board)["templating"]["list"]] == [
+        "datasource",
+        "namespace",
+        "model",
+    ]
 
 
 @BOARDS
@@ -53,8 +76,8 @@ def test_no_panel_is_empty_after_a_real_run(board: Board, watched: Watched) -> N
     """Each expression finds samples in a Prometheus that scraped a service at work."""
     empty = []
     for panel in board.panels:
-        for expr in () if panel.elsewhere else panel.queries:
-            real = expr.replace("$__rate_interval", INTERVAL)
+        for expr in () if panel.elsewhere else list_expressions(board, panel):
+            real = re.sub(r"\$(namespace|model)", ".*", expr.replace("$__rate_interval", INTERVAL))
             if not watched.monitoring.query(f"max_over_time(({real})[2m:1s])"):
                 empty.append((panel.title, expr))
     assert empty == []

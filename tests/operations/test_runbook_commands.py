@@ -158,7 +158,7 @@ def test_what_runs_in_a_pod_is_in_its_image(
 
 @KUBECTL
 def test_logs_of_several_pods_are_complete(page: str, words: list[str]) -> None:
-    """With a selector kubectl prints ten lines of a pod unless it is told otherwise."""
+    """With a selector kubectl prints ten lines of a pod by default."""
     if "logs" in words and "-l" in words:
         assert any(word.startswith("--tail") for word in words), page
 

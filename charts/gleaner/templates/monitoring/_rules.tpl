@@ -11,8 +11,8 @@ that are turned off. dict root path
 {{- $rules := list }}
 {{- range $rule := $group.rules }}
 {{- /* Every selector of our metrics gets the matchers: those with braces first, then those without. */}}
-{{- $expr := regexReplaceAll "(gleaner[_:][a-z0-9_:]+)[{]" $rule.expr (printf "${1}{%s," $matchers) }}
-{{- $expr = regexReplaceAll "(gleaner[_:][a-z0-9_:]+)([^a-z0-9_:{]|$)" $expr (printf "${1}{%s}${2}" $matchers) }}
+{{- $expr := regexReplaceAll "(\\b(?:gleaner[_:]|process_)[a-z0-9_:]+)[{]" $rule.expr (printf "${1}{%s," $matchers) }}
+{{- $expr = regexReplaceAll "(\\b(?:gleaner[_:]|process_)[a-z0-9_:]+)([^a-z0-9_:{]|$)" $expr (printf "${1}{%s}${2}" $matchers) }}
 {{- if eq $rule.alert "GleanerBackupTooOld" }}{{ $expr = replace "> 3600" (printf "> %d" (int $alerts.backupSeconds)) $expr }}{{ end }}
 {{- $rule = set $rule "expr" $expr }}
 {{- if not $rule.alert }}{{ $rules = append $rules $rule }}
