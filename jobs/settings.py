@@ -112,8 +112,10 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level that is logged."
     )
-    log_format: Literal["json", "text"] = Field(
-        "json", description="`json`: one object per line; `text`: for a terminal."
+    log_format: Literal["json", "google", "text"] = Field(
+        "json",
+        description="`json`: one object per line; `google`: the same with `severity` instead of `level`, for Cloud "
+        "Logging; `text`: for a terminal.",
     )
     trace_endpoint: str = Field(
         "",

@@ -69,8 +69,7 @@ def configure_logging(settings: Settings, service: str, **facts: object) -> None
             delay=True,
         )
     handler.addFilter(_PrivacyFilter())
-    formatter = _JsonFormatter if settings.log_format == "json" else _TextFormatter
-    handler.setFormatter(formatter({"service": service, **facts}))
+    handler.setFormatter(_FORMATTERS[settings.log_format]({"service": service, **facts}))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
@@ -128,6 +127,8 @@ class _JsonFormatter(logging.Formatter):
         facts: fields of this process.
     """
 
+    level_key = "level"
+
     def __init__(self, facts: Mapping[str, object]) -> None:
         super().__init__()
         self._facts = {**facts, **dict.fromkeys(_CONTEXT_KEYS)}
@@ -135,7 +136,7 @@ class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = {
             "timestamp": f"{_second(int(record.created))}.{int(record.msecs):03d}Z",
-            "level": record.levelname,
+            self.level_key: record.levelname,
             "logger": record.name,
             "event": record.getMessage(),
             **self._facts,
@@ -146,6 +147,12 @@ class _JsonFormatter(logging.Formatter):
             return orjson.dumps(fields, default=str).decode()
         except TypeError:  # a lone surrogate in a file's name, a key that is not a string
             return json.dumps(fields, default=str)
+
+
+class _GoogleFormatter(_JsonFormatter):
+    """Names the level as Google's Cloud Logging does; it takes every other line for one of the level INFO."""
+
+    level_key = "severity"
 
 
 @lru_cache(4)
@@ -165,6 +172,13 @@ class _TextFormatter(logging.Formatter):
         fields = {**extra, **self._facts, **(_context.get() or {}), **extra}  # the event's come first and win
         pairs = (f"{key}={value}" for key, value in fields.items() if value is not None)
         return " ".join((super().format(record), *pairs))
+
+
+_FORMATTERS: Mapping[str, type[_JsonFormatter | _TextFormatter]] = {
+    "json": _JsonFormatter,
+    "google": _GoogleFormatter,
+    "text": _TextFormatter,
+}
 
 
 def _extra_fields(record: logging.LogRecord) -> dict[str, object]:

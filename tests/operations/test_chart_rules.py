@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +207,14 @@ def test_durations_are_azures() -> None:
     assert managed.to_iso_duration("20m") == "PT20M"
     with pytest.raises(ValueError, match="1h30m"):
         managed.to_iso_duration("1h30m")
+
+
+def test_vector_has_what_its_configuration_reads() -> None:
+    """The password's variable and the folder of the authority's certificate are in the same values."""
+    text = (chart.ROOT / "deploy" / "vector.yaml").read_text()
+    values = yaml.safe_load(text)
+    assert {entry["name"] for entry in values["env"]} == set(re.findall(r"\$\{(\w+)\}", text))
+    sink = values["customConfig"]["sinks"]["elasticsearch"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in values["extraVolumeMounts"]}
+    folder = str(Path(sink["tls"]["ca_file"]).parent)
+    assert mounts[folder] in {volume["name"] for volume in values["extraVolumes"]}

@@ -55,6 +55,16 @@ def test_every_record_has_the_same_fields(output: io.StringIO) -> None:
     assert (second["job_id"], second["request_id"]) == (None, None)
 
 
+def test_cloud_logging_reads_the_level(output: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the format `google` it is `severity`; all else stays."""
+    monkeypatch.setattr(sys, "stdout", output)
+    logs.configure_logging(Settings(log_format="google"), "test")
+    logging.getLogger("worker.test").error("worker.hung")
+    [record] = records(output)
+    assert record["severity"] == "ERROR"
+    assert set(record) == FIELDS - {"level"} | {"severity"}
+
+
 @pytest.mark.parametrize("name", ["worker.test", "celery.app.trace", "uvicorn.error", "asyncio", "tornado.general"])
 def test_an_exceptions_message_is_never_written(output: io.StringIO, name: str) -> None:
     """Class and place are, whoever logs it and however: as exc_info, as an argument, in Celery's own mapping."""

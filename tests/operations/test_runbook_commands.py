@@ -17,7 +17,7 @@ import yaml
 from typer.testing import CliRunner
 
 from gleaner.cli.app import app
-from jobs.observability.logs import _JsonFormatter
+from jobs.observability.logs import _GoogleFormatter, _JsonFormatter
 from tests.conftest import ROOT, Tool
 from tests.support import chart
 
@@ -167,9 +167,10 @@ def test_logs_of_several_pods_are_complete(page: str, words: list[str]) -> None:
 def test_a_search_for_a_level_finds_our_lines(page: str, command: str) -> None:
     """`grep` for a level matches a line as the processes write it."""
     for program in split_command(command):
-        if program[0] == "grep" and "level" in program[-1]:
-            line = _JsonFormatter({}).format(logging.makeLogRecord({"levelname": "ERROR", "msg": "worker.hung"}))
-            assert re.search(program[-1], line), (page, program[-1], line)
+        if program[0] == "grep" and "ERROR" in program[-1]:
+            for formatter in (_JsonFormatter, _GoogleFormatter):
+                line = formatter({}).format(logging.makeLogRecord({"levelname": "ERROR", "msg": "worker.hung"}))
+                assert re.search(program[-1], line), (page, program[-1], line)
 
 
 @EACH
