@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import httpx
 import pytest
 import yaml
 
+from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.findings import Finding
 from gleaner.cli.preflight.cluster import ClusterFacts, Node, Quota
 from gleaner.cli.preflight.quantities import count_surge, format_quantity, parse_quantity
 from gleaner.cli.preflight.registry import ImageName, check_image, parse_image
+from gleaner.cli.preflight.rendering import Release, parse_manifests, render_release
 from gleaner.cli.preflight.requirements import ApiNeed, ImageNeed, ObjectNeed, Requirements, list_requirements
 from gleaner.cli.preflight.scheduling import explain_rejection
 from gleaner.cli.preflight.verdicts import check_release, list_needs
@@ -378,6 +381,32 @@ def test_without_a_cluster_the_command_lists_what_must_exist(preflight: Any) -> 
     run = preflight([{"kind": "Deployment"}], {}, "--offline")
     assert run.returncode == 2
     assert "a manifest is not valid" in run.stderr
+
+
+def test_the_chart_is_rendered_as_on_the_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Helm gets values in their order, the server's version and kinds; its error is the command's."""
+    helm = tmp_path / "helm"
+    helm.write_text(f"""#!{sys.executable}
+import sys
+print("kind: Seen", sys.argv[1:], sep="\\nargs: ")
+sys.exit("refused" if "bad=1" in sys.argv else 0)
+""")
+    helm.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    release = Release("gleaner", "chart", "ns", (Path("a.yaml"), Path("b.yaml")), ("x=1",))
+    [seen] = parse_manifests(render_release(release, "v1.36.2", [("keda.sh", "v1alpha1", "ScaledObject")]))
+    arguments = " ".join(seen["args"])
+    assert arguments.startswith(
+        "template gleaner chart --namespace ns --include-crds --values a.yaml --values b.yaml"
+    )
+    assert "--set x=1 --kube-version v1.36.2" in arguments
+    # Charts ask for a group's version, or for a kind.
+    assert "--api-versions keda.sh/v1alpha1 --api-versions keda.sh/v1alpha1/ScaledObject" in arguments
+    with pytest.raises(CommandError, match="helm template failed: refused"):
+        render_release(replace(release, settings=("bad=1",)), "", [])
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(CommandError, match="helm is not on the PATH"):
+        render_release(release, "", [])
 
 
 def test_everything_that_is_checked_is_listed_offline() -> None:
