@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
 # The steps of a release, one per call, the same for Jenkins, GitHub Actions and a person:
 #
-#   release.sh build    REGISTRY VERSION BASE   both images, and the worker's CUDA variant
+#   release.sh build    REGISTRY VERSION BASE   both images, and the worker's CUDA variant, on the base's digest
 #   release.sh scan     REGISTRY VERSION        vulnerabilities of HIGH and above fail; SBOMs as sbom-<image>.json
 #   release.sh push     REGISTRY VERSION        digests into digests.env
-#   release.sh sign                             the images in digests.env, with the SBOMs attached
-#   release.sh deploy   ENVIRONMENT REGISTRY [MODEL_REVISION]
+#   release.sh package  VERSION                 the chart and both wheels into dist/, if all state this version
+#   release.sh publish  REGISTRY VERSION        the chart into REGISTRY/charts, its digest into digests.env
+#   release.sh sign                             everything in digests.env, images with their SBOMs, and the wheels in dist/
+#   release.sh deploy   ENVIRONMENT PLACE REGISTRY [MODEL_REVISION]
 #   release.sh smoke    ENVIRONMENT             one job; rolls back if it fails
 #   release.sh rollback ENVIRONMENT
+#
+# ENVIRONMENT is dev, staging or prod, PLACE aws, gcp, azure, onprem or none: both name an overlay of the chart. Signatures
+# are cosign's: by the key COSIGN_KEY, or without one by the identity of the pipeline (keyless).
 #
 # With DRY_RUN=1 commands are printed instead of run.
 set -euo pipefail
@@ -32,11 +37,28 @@ tag() { # registry version image: the CUDA variant is a tag of the worker's repo
   esac
 }
 
+pin_base() { # base: with its digest, so that all images have the same one and say which
+  local repository=$1
+  if [[ $1 == *@sha256:* ]]; then echo "$1" && return; fi
+  buildah pull --quiet "$1" > /dev/null
+  [[ ${1##*/} != *:* ]] || repository=${1%:*}
+  echo "$repository@$(buildah inspect --type image --format '{{.FromImageDigest}}' "$1")"
+}
+
 build() { # registry version base
-  local common=(--build-arg "BASE=$3" --build-arg "REVISION=$2")
-  run buildah bud --format docker "${common[@]}" -f Dockerfile.gateway -t "$(tag "$1" "$2" gateway)" .
-  run buildah bud --format docker "${common[@]}" -f Dockerfile.worker --target cpu -t "$(tag "$1" "$2" worker)" .
-  run buildah bud --format docker "${common[@]}" -f Dockerfile.worker --target cuda -t "$(tag "$1" "$2" worker-cuda)" .
+  local base common
+  base=$(pin_base "$3")
+  # Unchanged layers are taken from the registry: what is built twice is not pulled twice by the nodes.
+  common=(--format docker --layers --cache-from "$1/gleaner-cache" --cache-to "$1/gleaner-cache")
+  common+=(--build-arg "BASE=$base" --label "org.opencontainers.image.base.name=$base" --build-arg "REVISION=$2")
+  login "$1"
+  run buildah bud "${common[@]}" -f Dockerfile.gateway -t "$(tag "$1" "$2" gateway)" .
+  run buildah bud "${common[@]}" -f Dockerfile.worker --target cpu -t "$(tag "$1" "$2" worker)" .
+  run buildah bud "${common[@]}" -f Dockerfile.worker --target cuda -t "$(tag "$1" "$2" worker-cuda)" .
+}
+
+login() { # registry: for the programs that push
+  run buildah login --username "$REGISTRY_USER" --password-stdin "${1%%/*}" <<< "$REGISTRY_PASSWORD"
 }
 
 scan() { # registry version
@@ -51,7 +73,7 @@ scan() { # registry version
 
 push() { # registry version
   local image
-  run buildah login --username "$REGISTRY_USER" --password-stdin "${1%%/*}" <<< "$REGISTRY_PASSWORD"
+  login "$1"
   : > digests.env
   for image in "${images[@]}"; do
     run buildah push --digestfile "digest-$image" "$(tag "$1" "$2" "$image")"
@@ -61,33 +83,76 @@ push() { # registry version
   done
 }
 
+package() { # version
+  python3 scripts/versions.py "$1"
+  run helm package charts/gleaner --destination dist
+  run python3 -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . ./service
+}
+
+publish() { # registry version
+  local said digest=sha256:dry-run
+  run helm registry login --username "$REGISTRY_USER" --password-stdin "${1%%/*}" <<< "$REGISTRY_PASSWORD"
+  said=$(run helm push "dist/gleaner-$2.tgz" "oci://$1/charts" 2>&1)
+  echo "$said"
+  [ "${DRY_RUN:-}" = 1 ] || digest=$(sed -n 's/^Digest: *//p' <<< "$said")
+  expect 'sha256:([0-9a-f]{64}|dry-run)' digest "$digest"
+  echo "CHART=$1/charts/gleaner@$digest" >> digests.env
+}
+
 sign() {
-  local line image
+  local line artifact sbom wheel
+  local key=(${COSIGN_KEY:+--key "$COSIGN_KEY"})
   while read -r line; do
-    image=${line#*=}
-    run cosign sign --yes --key "$COSIGN_KEY" "$image"
-    run cosign attest --yes --key "$COSIGN_KEY" --type cyclonedx \
-      --predicate "sbom-$(tr A-Z_ a-z- <<< "${line%%=*}").json" "$image"
+    artifact=${line#*=}
+    sbom=sbom-$(tr A-Z_ a-z- <<< "${line%%=*}").json
+    run cosign sign --yes "${key[@]}" "$artifact"
+    [[ $line == CHART=* ]] || run cosign attest --yes "${key[@]}" --type cyclonedx --predicate "$sbom" "$artifact"
   done < digests.env
+  for wheel in dist/*.whl; do
+    [ ! -e "$wheel" ] || run cosign sign-blob --yes "${key[@]}" --bundle "$wheel.sigstore.json" "$wheel"
+  done
 }
 
 digest() { sed -n "s/^$1=.*@//p" digests.env; }
 
-deploy() { # environment registry [model revision]
-  local options=(--set "images.registry=$2" --set "images.gateway.digest=$(digest GATEWAY)")
+deploy() { # environment place registry [model revision]
+  local options=(--values "charts/gleaner/values-$1.yaml")
+  [ "$2" = none ] || options+=(--values "charts/gleaner/values-$2.yaml")
+  options+=(--set "images.registry=$3" --set "images.gateway.digest=$(digest GATEWAY)")
   options+=(--set "images.worker.digest=$(digest WORKER)")
   if [ "$1" = prod ]; then
     options+=(--set "models.gliner-medium-v2\.1.imageDigest=$(digest WORKER_CUDA)")
     # Without one the overlay's revision is used.
-    [ -z "${3:-}" ] || options+=(--set "models.gliner-medium-v2\.1.revision=$3")
+    [ -z "${4:-}" ] || options+=(--set "models.gliner-medium-v2\.1.revision=$4")
   fi
   # --rollback-on-failure is Helm 4's name of --atomic: a release that does not become ready is rolled back.
   run helm upgrade --install gleaner charts/gleaner --namespace gleaner --create-namespace \
-    --values "charts/gleaner/values-$1.yaml" "${options[@]}" --wait --timeout 30m --rollback-on-failure
+    "${options[@]}" --wait --timeout 30m --rollback-on-failure
 }
 
 smoke() { # environment
+  ensure_test_key
   run helm test gleaner --namespace gleaner --logs --timeout 20m || { rollback "$1" && exit 1; }
+}
+
+# The key of `helm test`. Chart and External Secrets make it with the keys file; a keys file of yours has none.
+ensure_test_key() {
+  local created
+  if run kubectl --namespace gleaner get secret gleaner-test-key > /dev/null 2>&1; then return; fi
+  # shellcheck disable=SC2016 # expanded in the pod
+  created=$(kubectl --namespace gleaner exec deployment/gleaner-gateway -- sh -euc '
+    cp "$GLEANER_KEYS_FILE" /tmp/keys.json
+    gleaner keys create --tenant smoke --name "helm test" --keys-file /tmp/keys.json --json
+    cat /tmp/keys.json
+    rm /tmp/keys.json')
+  tail -n +2 <<< "$created" \
+    | kubectl --namespace gleaner create secret generic gleaner-keys --from-file keys.json=/dev/stdin --dry-run=client -o json \
+    | kubectl --namespace gleaner apply --server-side --force-conflicts --filename -
+  # Only a pod that starts now surely has the new keys file.
+  kubectl --namespace gleaner rollout restart deployment/gleaner-gateway
+  kubectl --namespace gleaner rollout status deployment/gleaner-gateway --timeout 10m
+  head -n 1 <<< "$created" | sed -E 's/.*"key": ?"([^"]+)".*/\1/' | tr -d '\n' \
+    | kubectl --namespace gleaner create secret generic gleaner-test-key --from-file api-key=/dev/stdin
 }
 
 rollback() { # environment
@@ -98,17 +163,19 @@ rollback() { # environment
 step=$1
 shift
 case $step in
-  build | scan | push)
+  build | scan | push | publish)
     expect "$registry" registry "$1" && expect "$name" version "$2"
     [ "$step" != build ] || expect "$registry(:$name)?(@sha256:[0-9a-f]+)?" 'base image' "$3"
     ;;
+  package) expect "$name" version "$1" ;;
   deploy | smoke | rollback)
-    expect 'staging|prod' environment "$1"
-    [ "$step" != deploy ] || expect "$registry" registry "$2"
-    [ "$step" != deploy ] || expect '[0-9a-f]*' 'model revision' "${3:-}"
+    expect 'dev|staging|prod' environment "$1"
+    [ "$step" != deploy ] || expect 'aws|gcp|azure|onprem|none' place "$2"
+    [ "$step" != deploy ] || expect "$registry" registry "$3"
+    [ "$step" != deploy ] || expect '[0-9a-f]*' 'model revision' "${4:-}"
     ;;
 esac
 case $step in
-  build | scan | push | sign | deploy | smoke | rollback) "$step" "$@" ;;
+  build | scan | push | package | publish | sign | deploy | smoke | rollback) "$step" "$@" ;;
   *) echo "release.sh: no step $step" >&2 && exit 2 ;;
 esac

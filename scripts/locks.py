@@ -25,8 +25,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     **{name: (name,) for name in ("otel", "gpu")},
 }
 """Each lock and the extras of service/pyproject.toml that it holds."""
-BUILDERS = "hatchling\n"
-"""Build tools of the package; not part of an image."""
+TOOLS = {"build": "hatchling\n", "publish": "uv\n"}
+"""Tools that build and publish the packages; not part of an image."""
 FROM_TORCH = re.compile(r"(torch|triton|nvidia-(?!ml-py).*|cuda-.*)==")
 PYTHON = "3.11"
 
@@ -45,10 +45,11 @@ def main() -> int:
         cuda = [entry for entry in entries if FROM_TORCH.match(entry) and not entry.startswith("torch==")] or cuda
         _write_lock(name, [entry for entry in entries if not FROM_TORCH.match(entry)])
     _write_lock("cuda", cuda)
-    with tempfile.NamedTemporaryFile("w", suffix=".in") as builders:
-        builders.write(BUILDERS)
-        builders.flush()
-        _write_lock("build", list(_split_entries(_compile_lock(uv, [builders.name]))))
+    for name, tools in TOOLS.items():
+        with tempfile.NamedTemporaryFile("w", suffix=".in") as file:
+            file.write(tools)
+            file.flush()
+            _write_lock(name, list(_split_entries(_compile_lock(uv, [file.name]))))
     return 0
 
 

@@ -65,7 +65,7 @@ class Recorder {
 }
 
 def record = { File file, Map given ->
-    def recorder = new Recorder(params: [ROLLBACK: '', REGISTRY: 'r.example.com/g', BASE: 'base@sha256:0', MODEL_REVISION: 'abc'])
+    def recorder = new Recorder(params: [ROLLBACK: 'none', PLACE: 'none', REGISTRY: 'r.example.com/g', BASE: 'base@sha256:0', MODEL_REVISION: 'abc'])
     recorder.env.BRANCH_NAME = given.BRANCH ?: 'main'
     recorder.params.putAll(given)
     def script = new GroovyShell(new Binding(), new CompilerConfiguration()).parse("return { ->\n" + file.text + "\n}")

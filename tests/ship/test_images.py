@@ -152,7 +152,7 @@ def _pins(path: Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9][a-z0-9._-]*)==([^ ;]+)", path.read_text(), re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", [*locks.EXTRAS, "cuda", "build"])
+@pytest.mark.parametrize("name", [*locks.EXTRAS, "cuda", *locks.TOOLS])
 def test_every_package_of_an_image_is_pinned_by_hash(name: str) -> None:
     """Each entry has SHA-256 hashes, and the version that the tests ran with."""
     path = ROOT / "locks" / f"{name}.txt"
