@@ -59,7 +59,7 @@ class Authenticator:
     async def find_caller(self, credentials: Credentials, role: Role) -> Caller:
         """Return the caller with these credentials, of at least this role.
 
-        It does not look at the requested job: a role that is too low gets 403 whether or not the job exists.
+        It does not look at the requested job: a role that is too low is `forbidden` whether or not the job exists.
 
         Raises:
             GatewayError: unauthenticated, forbidden, csrf_refused, rate_limited or keys_unavailable.
