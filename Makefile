@@ -65,7 +65,7 @@ format: setup ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-types: setup ## mypy --strict
+types: setup ## mypy: strict, but in tests and benchmarks names and calls alone
 	$(BIN)/mypy
 
 imports: setup ## Import rules between packages (import-linter)

@@ -54,7 +54,7 @@ def medium_folder(folder: Path = FOLDER, layers: int = 12) -> Path:
 def _build_model(layers: int) -> Any:
     torch.manual_seed(SEED)
     tokenizer = _train_tokenizer()
-    encoder = DebertaV2Config(
+    encoder = DebertaV2Config(  # type: ignore[call-arg]  # keywords that only its base passes on
         vocab_size=len(tokenizer),
         hidden_size=768,
         num_hidden_layers=layers,

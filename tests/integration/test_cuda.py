@@ -144,5 +144,5 @@ def test_the_faster_way_is_chosen_and_remembered(shipped: Resolved, tmp_path: Pa
 
     assert first.spec == second.spec
     random = Random(3)
-    some = [(Case(passage(random, 30), LABEL_SETS[0], Options()), {})]
+    some: list[tuple[Case, dict[str, Any]]] = [(Case(passage(random, 30), LABEL_SETS[0], Options()), {})]
     assert differing(first, some, NEAR) == differing(second, some, NEAR)

@@ -20,6 +20,7 @@ import httpx
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
 
@@ -40,7 +41,7 @@ INTERVAL = "10s"
 """What `$__rate_interval` stands for, at a scrape a second."""
 STYLE: Mapping[str, Any] = {
     "axes.edgecolor": "#9aa0a6",
-    "axes.prop_cycle": mpl.cycler(color=["#1f6f8b", "#d1603d", "#5b8c5a", "#8e5ea2", "#c9a227", "#555555"]),
+    "axes.prop_cycle": cycler(color=["#1f6f8b", "#d1603d", "#5b8c5a", "#8e5ea2", "#c9a227", "#555555"]),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlesize": 10,

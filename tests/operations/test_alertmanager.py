@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from alerts import generate
+from alerts.model import Alert
 from tests.conftest import ROOT, Tool
 from tests.operations.conftest import MARKER, Watched
 from tests.support.processes.harness import wait_for
@@ -75,7 +76,7 @@ def test_a_cause_silences_its_consequences_and_nobody_elses(watched: Watched) ->
 
 
 @pytest.mark.parametrize("alert", list(generate.all_alerts()), ids=lambda alert: alert.name)
-def test_an_alert_reaches_those_it_is_for(tool: Tool, alert: generate.Alert) -> None:
+def test_an_alert_reaches_those_it_is_for(tool: Tool, alert: Alert) -> None:
     """Pages go to the person on call, tickets to the team's receiver."""
     labels = {"alertname": alert.name, **alert.labels()}
     expected = TICKETS[labels["team"]] if alert.severity == "ticket" else "oncall"

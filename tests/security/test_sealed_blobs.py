@@ -29,6 +29,7 @@ async def test_a_forged_result_is_refused(ledger_url: str, broker_url: str, tmp_
         [result] = (await api.client.get(url)).json()["data"]
         assert result["entities"][0]["text"] == "Ada"
         stored = await api.store.hget("{gleaner}:job:" + job, "opts")
+        assert stored is not None
         assert stored[0] == written
 
         forged = encode_results([DocumentResult(0, "0", DocumentStatus.SUCCEEDED, text="forged")])

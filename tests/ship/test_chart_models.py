@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jobs import naming
@@ -26,7 +28,7 @@ def test_each_model_has_its_own_worker(everything: list[chart.Manifest]) -> None
 
 def test_a_split_changes_who_gets_jobs_and_nothing_else() -> None:
     """A value moves weights: all processes read the same, each model keeps its worker and scaling."""
-    values = {"models": {"gleaner-small": {}, "next": {}, "other": {}}}
+    values: dict[str, Any] = {"models": {"gleaner-small": {}, "next": {}, "other": {}}}
     split = {"modelSplits": {"gleaner-small": {"gleaner-small": 90, "next": 10}, "ab": {"next": 1, "other": 1}}}
     plain, canary = chart.render_manifests(values), chart.render_manifests(values | split)
     for name in ("gateway", "courier", "flower", "worker-next"):
@@ -62,7 +64,7 @@ def test_a_split_that_cannot_be_meant_is_refused(split: dict[str, dict[str, floa
 def test_workers_that_share_a_gpu_ask_for_a_part_of_it() -> None:
     """By the device plugin's name for parts, and each keeps to its part of the memory; others are as before."""
     gpu = {"resources": {"limits": {"memory": "8Gi", "nvidia.com/gpu": 1}}}
-    values = {"models": {"gleaner-small": gpu, "shared": gpu | {"gpu": {"sharedBy": 3}}}}
+    values: dict[str, Any] = {"models": {"gleaner-small": gpu, "shared": gpu | {"gpu": {"sharedBy": 3}}}}
     documents = chart.render_manifests(values)
     limits = {}
     for model in values["models"]:

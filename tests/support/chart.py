@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import celpy
+import celpy.adapter
 import helm_python as helm
 import jsonschema
 import kubernetes_validate
@@ -224,7 +225,7 @@ def _places(document: Any, path: tuple[str, ...]) -> Iterator[Any]:
 def _holds(rule: str, value: Any) -> bool:
     read_environment = celpy.Environment()
     program = read_environment.program(read_environment.compile(rule))
-    return bool(program.evaluate({"self": celpy.json_to_cel(value)}))
+    return bool(program.evaluate({"self": celpy.adapter.json_to_cel(value)}))
 
 
 def keda_parameters(trigger: str) -> set[str]:

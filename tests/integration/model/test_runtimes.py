@@ -27,7 +27,9 @@ from tests.conftest import ROOT
 from tests.integration.model.test_parity import SHIPPED, Case, extract, predict, scores
 from tests.support.texts import LABEL_SETS, passage
 from worker.model.engine import EngineOptions, GlinerEngine, load_model
+from worker.model.runtimes import Candidate
 from worker.model.runtimes.openvino import LANE_NICENESS
+from worker.model.runtimes.torch import TorchRuntime
 from worker.model.selection import choice_cache, onnx_export, parity, select
 from worker.model.sources.checksums import MANIFEST
 from worker.model.sources.resolve import ModelBrokenError, Resolved, resolve_model
@@ -294,13 +296,13 @@ def test_a_runtime_that_disagrees_is_never_chosen(
     shipped: Resolved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However fast: its scores are not torch's in 32 bits."""
-    run = select.TorchRuntime.run
+    run = TorchRuntime.run
 
     def wrong(self: Any, arrays: Any) -> Any:
         return {"logits": run(self, arrays)["logits"] + 0.5 * (self._dtype is torch.bfloat16)}
 
-    monkeypatch.setattr(select.TorchRuntime, "run", wrong)
-    both = [select.Candidate("torch", precision) for precision in ("fp32", "bf16")]
+    monkeypatch.setattr(TorchRuntime, "run", wrong)
+    both = [Candidate("torch", precision) for precision in ("fp32", "bf16")]
 
     monkeypatch.setattr(select, "allowed_candidates", lambda *_: both)
     assert load_model(shipped, EngineOptions("cpu", cache_dir=tmp_path)).spec.precision == "fp32"
@@ -313,7 +315,7 @@ def test_a_disturbed_first_timing_does_not_decide(
     shipped: Resolved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A candidate that other work on the machine slows at first is compared again, and the faster one is chosen."""
-    both = [select.Candidate("torch", precision) for precision in ("fp32", "bf16")]
+    both = [Candidate("torch", precision) for precision in ("fp32", "bf16")]
     readings = {"fp32": iter([1.0, 1.0, *[1.0] * 8]), "bf16": iter([1.4, 1.4, *[0.5] * 8])}
     read = select.Selector._time_runtime
 
@@ -338,7 +340,7 @@ def test_a_cache_that_cannot_be_written_leaves_torch(shipped: Resolved, tmp_path
 
 def test_eight_bits_are_never_chosen() -> None:
     """They change answers: only who asks for them gets them, and only with OpenVINO."""
-    assert select.allowed_candidates("cpu", "auto", "int8") == [select.Candidate("openvino", "int8")]
+    assert select.allowed_candidates("cpu", "auto", "int8") == [Candidate("openvino", "int8")]
     assert "int8" not in {candidate.precision for candidate in select.allowed_candidates("cpu", "auto", "auto")}
 
 

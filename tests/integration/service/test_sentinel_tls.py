@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kombu import Connection
@@ -81,7 +82,8 @@ async def test_clients_of_both_kinds_and_kombu_get_through(tool: Tool) -> None:
                 ssl=app.conf.broker_use_ssl,
                 transport_options=app.conf.broker_transport_options,
             ) as broker:
-                assert broker.default_channel.client.ping()
+                channel: Any = broker.default_channel
+                assert channel.client.ping()
             app.close()
             assert not _answers(_settings(server, port, "wrong").redis_url)
     finally:

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks import figures
-from benchmarks.contestants import EngineAlone, Library, predict_in_batches, predict_one_by_one, sorted_batches
+from benchmarks.contestants import (
+    Contestant,
+    EngineAlone,
+    Library,
+    predict_in_batches,
+    predict_one_by_one,
+    sorted_batches,
+)
 from benchmarks.figures import Figures, Speed, Value
 from benchmarks.measurements import accept, accuracy, gpu, medium, path, scale, starts
 from benchmarks.texts import MEDIAN_WORDS, make_mixes, make_texts
@@ -45,7 +52,7 @@ def test_every_way_through_the_library_and_the_engine_finds_the_same(tiny: Path)
     ours = load_engine(
         WorkerSettings.model_validate({"model_source": str(tiny), "runtime": "torch", "precision": "fp32"})
     )
-    ways = [
+    ways: list[Contestant] = [
         Library("one by one", predict_one_by_one, model),
         Library("batches", predict_in_batches, model),
         Library("sorted", sorted_batches(4), model),

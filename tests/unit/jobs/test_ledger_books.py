@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import redis
@@ -115,8 +116,8 @@ class BooksMachine(RuleBasedStateMachine):
         self.leases.remove((message, documents))
         if alone:
             where, field = f"{{gleaner}}:sh:{message.job}", str(message.shard)
-            if record := self.client.hget(where, field):
-                parts = record.split(b"|")  # type: ignore[union-attr]
+            if record := cast("bytes | None", self.client.hget(where, field)):
+                parts = record.split(b"|")
                 parts[4] = b"1"
                 self.client.hset(where, field, b"|".join(parts))
             for at in range(documents):

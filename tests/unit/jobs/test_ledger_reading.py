@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import Any
 
 import redis
 
@@ -69,7 +70,8 @@ def test_a_rare_state_costs_a_bounded_look_a_call(store: Ledger) -> None:
         store.run(ledger.create_job(new_job(f"job_{n:03}", created=now + n)))
     store.run(ledger.cancel_job("job_000"))
 
-    position, result, passed = None, [], []
+    passed: list[Any] = []
+    position, result = None, []
     while not passed or position is not None:
         page = store.run(ledger.list_jobs("t1", 10, statuses=[JobStatus.CANCELLED], behind=position))
         result += [job.id for job in page.jobs]

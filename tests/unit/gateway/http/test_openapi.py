@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_the_docs_pages_load_nothing_from_elsewhere() -> None:
         assert "http" not in page
         assert "<script>" not in page
     assert "unsafe-inline" not in docs_pages._POLICY.split("style-src")[0]
-    folder = Path(str(docs_pages.resources.files("fastapi_offline"))) / "static"
+    folder = Path(str(resources.files("fastapi_offline"))) / "static"
     for name in ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js"):
         assert (folder / name).is_file()
 

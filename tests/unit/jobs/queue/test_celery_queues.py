@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import orjson
 import pytest
@@ -50,7 +51,8 @@ def test_kombu_reads_our_message_as_its_own(broker_url: str) -> None:
     with redis.Redis.from_url(broker_url) as broker:
         celery_queues.push_messages(broker, [Message(QUEUE, "job_1", 3, 7)])
     with app.connection_for_read() as connection:
-        message = connection.default_channel.basic_get(QUEUE)
+        channel: Any = connection.default_channel
+        message = channel.basic_get(QUEUE)
         assert message.payload == [
             ["job_1", 3, 7],
             {},

@@ -104,7 +104,7 @@ def test_what_does_not_fit_stays_as_it_is() -> None:
     theirs = DebertaV2Model(
         DebertaV2Config(
             vocab_size=90, hidden_size=48, num_hidden_layers=1, num_attention_heads=4, intermediate_size=96,
-            relative_attention=True, position_buckets=64, max_relative_positions=20,
+            relative_attention=True, position_buckets=64, max_relative_positions=20,  # type: ignore[call-arg]
         )
     )  # fmt: skip
     assert not LeanEncoder.can_replace(theirs.encoder)

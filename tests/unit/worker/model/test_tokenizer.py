@@ -37,7 +37,7 @@ def test_threads_that_share_a_tokenizer_get_what_one_alone_gets() -> None:
     def read(text: str) -> tuple[list[str], list[int], list[int]]:
         words = tokenizer.split(text).words
         ids, counts = tokenizer.encode(words)
-        return words, list(ids), counts
+        return list(words), list(ids), counts
 
     alone = [read(text) for text in texts]
     with ThreadPoolExecutor(16) as threads:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from jobs import ledger
 from jobs.codec import Codec
-from jobs.ledger import Call, Claim, Ledger, LedgerUnavailableError
+from jobs.ledger import Call, Claim, ClaimOutcome, Ledger, LedgerUnavailableError
 from jobs.observability.metrics import WorkerMetrics
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Labels, Options
 from tests.support.engine import SPEC, FakeEngine, FaultWord
@@ -81,7 +81,7 @@ CASES: st.SearchStrategy[Case] = st.tuples(
     ),
     st.sampled_from(["t1", "t2", "t"]),
 )
-SUSPECT = Claim("run", alone=True)
+SUSPECT = Claim(ClaimOutcome.RUN, alone=True)
 """Suspects ask, and look nothing up."""
 
 
@@ -102,13 +102,12 @@ def test_a_difference_makes_another_key(first: Case, second: Case, part: str) ->
         for name, ours, theirs in zip(("text", "labels", "options", "tenant"), first, second, strict=True)
     )
     if part == "order":
-        labels = dict(reversed(labels.items()))
+        labels = dict(reversed(first[1].items()))
     other: Case = (text, labels, options, tenant)
 
     def parts(case: Case) -> tuple[Any, ...]:
-        options = Options.model_validate(case[2])
-        if options.threshold is None:  # the model's, 0.5
-            options = options.model_copy(update={"threshold": 0.5})
+        # The model's threshold is 0.5; thresholds of other labels have no effect.
+        options = Options.model_validate(case[2]).with_default(case[1], 0.5)
         return case[0], list(case[1].items()), options, case[3]
 
     assert (cache_key(first) == cache_key(other)) == (parts(first) == parts(other))
@@ -376,7 +375,7 @@ def test_a_cache_that_does_not_answer_is_left_alone_for_a_while(caplog: pytest.L
 
     def look_up_twice() -> None:
         documents = [Document(0, "0", "Anna"), Document(1, "1", "Otto")]
-        cached = cache.look_up(Claim("run", tenant="t1"), documents, {"person": None}, Options())
+        cached = cache.look_up(Claim(ClaimOutcome.RUN, tenant="t1"), documents, {"person": None}, Options())
         assert cached.select_missing(documents) == documents
 
     for _ in range(3):

@@ -342,7 +342,7 @@ def preflight(tmp_path: Path) -> Any:
             "gleaner",
             "preflight",
             "--manifest",
-            tmp_path / "manifests.yaml",
+            str(tmp_path / "manifests.yaml"),
             "-n",
             "ns",
         ]
