@@ -12,8 +12,9 @@ from gateway.routes.dependencies import Require, Services
 class DirectRoute(APIRoute):
     """A route that gets request, services and caller; its other parameters come from the query and have defaults.
 
-    FastAPI documents it, and resolves its parameters if there is a query. Without one that would only cost time: 84
-    of 640 microseconds of CPU for a one-document job, and 18 % fewer accepted jobs per second.
+    FastAPI documents it, and resolves its parameters if there is a query. Without one that would only cost time:
+    with FastAPI's resolution the gateway accepted 1138 one-document jobs per second instead of 1391 (a bare FastAPI
+    route: 2900 requests), and each cost 80 more microseconds of CPU.
     """
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
