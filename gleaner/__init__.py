@@ -12,7 +12,7 @@ Importing this package requires only httpx. `gleaner.cli` and `gleaner.localstac
 from gleaner.aio import AsyncClient, AsyncJob
 from gleaner.client import Client, Job
 from gleaner.client.calls import Document, Labels, SubmitOptions
-from gleaner.client.flows import MapProgress
+from gleaner.client.scheduling import MapProgress
 from gleaner.errors import (
     ApiError,
     AuthenticationError,

@@ -15,9 +15,9 @@ from gleaner.client.arguments import check_documents_async, hold_documents, hold
 from gleaner.client.calls import Call, Document, Labels, SubmitOptions
 from gleaner.client.connection import Connection
 from gleaner.client.flows import Flow, Retry, Run
+from gleaner.client.scheduling import MapScheduler, OnMapProgress
 from gleaner.client.transport import (
     Handle,
-    OnMapProgress,
     OnProgress,
     build_request,
     common_headers,
@@ -120,10 +120,8 @@ class AsyncClient:
     ) -> AsyncIterator[Result]:
         """See `Client.map`; documents may also come from an asynchronous iterable."""
         refuse_other_collections(documents)
-        flow = flows.map_documents(
-            hold_labels(labels), options, self._retry, count_documents(documents), on_progress
-        )
-        return self._stream_flow(flow, check_documents_async(_iterate_async(documents)))
+        scheduler = MapScheduler(hold_labels(labels), options, self._retry, count_documents(documents), on_progress)
+        return self._stream_flow(scheduler.schedule_jobs(), check_documents_async(_iterate_async(documents)))
 
     async def job(self, job_id: str) -> AsyncJob:
         """See `Client.job`."""

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, TypeVar, Unpack
 
 from gleaner.client import Client
 from gleaner.client.calls import Labels, SubmitOptions
-from gleaner.client.transport import OnMapProgress
+from gleaner.client.scheduling import OnMapProgress
 from gleaner.models import Result
 
 F = TypeVar("F")

@@ -1,12 +1,15 @@
-"""The work of `gleaner extract`: rows -> chunks -> jobs -> lines of output, resumable at every step."""
+"""The work of `gleaner extract`: rows -> chunks -> jobs -> lines of output, resumable at every step.
+
+`gleaner.client.scheduling` submits and reads the jobs; here are the journal, the lines and the counts.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -15,25 +18,15 @@ from typing import Any, Final, Protocol, Self
 from gleaner.cli.files.journal import Journal
 from gleaner.cli.files.rows import BOM, Row
 from gleaner.cli.files.writers import ENTITIES, Form, Line, Table, make_encoder
-from gleaner.client import Client, Job
+from gleaner.client import Client, calls
 from gleaner.client.calls import Labels, SubmitOptions
+from gleaner.client.flows import Flow, send_call, submit_job
+from gleaner.client.scheduling import Chunk, OpenJob, Scheduler
 from gleaner.errors import ApiError, GleanerError, Gone, NotFound
 from gleaner.models import DocumentError, JobInfo, Result
 
-CHUNK_DOCUMENTS: Final = 256
 CHUNK_CHARACTERS: Final = 1_000_000
-"""Size of one job: small enough to repeat, large enough to fill micro-batches. Part of a run's fingerprint."""
-
-JOBS_AHEAD: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Rows that are submitted as one job."""
-
-    number: int
-    first: int
-    rows: tuple[Row, ...]
+"""Maximum number of characters in one job, unless a text is longer. Part of a run's fingerprint."""
 
 
 @dataclass(slots=True)
@@ -100,21 +93,21 @@ class FileSink:
         return self._file.tell()
 
 
-@dataclass(frozen=True, slots=True)
-class OpenChunk:
+@dataclass(slots=True)
+class OpenChunk(OpenJob):
     """A chunk in progress.
 
     Attributes:
         rows: its rows, without their texts.
         submitted: positions of the rows that are in the job; the others fail here.
-        job: None if no row could be submitted.
+        written: number of rows, in order, whose lines have been made.
+        tally: counts of these lines.
     """
 
-    chunk: int
-    first: int
     rows: tuple[Row, ...]
     submitted: tuple[int, ...]
-    job: Job | None
+    written: int = 0
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +118,7 @@ class Query:
     options: SubmitOptions
 
 
-class Extraction:
+class Extraction(Scheduler[Row, OpenChunk]):
     """One run.
 
     Args:
@@ -139,12 +132,12 @@ class Extraction:
     def __init__(
         self, client: Client, query: Query, sink: Sink, journal: Journal | None, on_progress: Callable[[int], None]
     ) -> None:
+        super().__init__(client._retry, CHUNK_CHARACTERS, lambda row: len(row.text))
         self._client = client
         self._query = query
         self._sink = sink
         self._journal = journal
         self._on_progress = on_progress
-        self._open_chunks: deque[OpenChunk] = deque()
         self.tally = Tally()
         if journal is not None:
             done = journal.progress
@@ -152,127 +145,113 @@ class Extraction:
 
     def run(self, rows: Iterable[Row]) -> Tally:
         """Extract from all rows; chunks that the journal records as written are skipped."""
-        written = self._journal.progress.written if self._journal else 0
-        for chunk in cut_chunks(rows):
-            if chunk.number < written:
-                continue
-            if len(self._open_chunks) == JOBS_AHEAD:
-                self._finish_oldest()
-            submitted = tuple(position for position, row in enumerate(chunk.rows) if row.fault is None)
-            job = self._find_or_submit_job(chunk) if submitted else None
-            rows = tuple(replace(row, text="", labels=None, options=None) for row in chunk.rows)
-            self._open_chunks.append(OpenChunk(chunk.number, chunk.first, rows, submitted, job))
-            self._report_progress()
-        while self._open_chunks:
-            self._finish_oldest()
+        for line in self._client._stream_flow(self.schedule_jobs(), iter(rows)):
+            self._sink.write(line)
         return self.tally
 
     def cancel_jobs(self) -> None:
         """Cancel the jobs in progress, as far as the gateway can be reached."""
-        for open_chunk in self._open_chunks:
-            if open_chunk.job is not None:
+        for chunk in self.open_jobs:
+            if chunk.info is not None:
                 with contextlib.suppress(GleanerError):
-                    open_chunk.job.cancel()
+                    self._client._send_call(calls.cancel_job(chunk.info.id))
 
-    def _find_or_submit_job(self, chunk: Chunk) -> Job:
+    def open_job(self, chunk: Chunk[Row]) -> Flow[OpenChunk | None]:
+        """Find or submit the job of the rows that are documents; skip a chunk that is already written."""
+        if self._journal is not None and chunk.number < self._journal.progress.written:
+            return None
+        submitted = tuple(position for position, row in enumerate(chunk.documents) if row.fault is None)
+        info = (yield from self._find_or_submit_job(chunk)) if submitted else None
+        rows = tuple(replace(row, text="", labels=None, options=None) for row in chunk.documents)
+        return OpenChunk(chunk.number, chunk.first, info, rows, submitted)
+
+    def convert_results(
+        self, job: OpenChunk, results: Sequence[Result], *, is_last: bool
+    ) -> tuple[dict[str, Any], ...]:
+        """Return the lines of the next results, with the rows between them that were not submitted.
+
+        Raises:
+            GleanerError: a row was submitted, but the gateway has no result for it.
+        """
+        lines: list[dict[str, Any]] = []
+        for result in results:
+            position = job.submitted[result.index]
+            lines += self._make_faults(job, position)
+            lines.append(self._make_line(job, result))
+        if is_last:
+            lines += self._make_faults(job, len(job.rows))
+        return tuple(lines)
+
+    def close_job(self, job: OpenChunk) -> None:
+        """Commit the chunk's lines, then record them."""
+        length = self._sink.commit()
+        self.tally.add(job.tally)
+        if self._journal is not None:
+            tally = job.tally
+            self._journal.record_chunk(job.chunk, length, tally.documents, tally.failed, tally.entities)
+
+    def watch_jobs(self) -> Flow[None]:
+        """Refresh the later jobs, which run at the same time as the oldest."""
+        for job in list(self.open_jobs)[1:]:
+            if job.info is not None and not job.info.done:
+                # Only for the progress bar: an error is raised when it is this job's turn.
+                with contextlib.suppress(ApiError):
+                    job.info = yield from send_call(calls.get_job(job.info.id), self._retry)
+
+    def report_progress(self) -> None:
+        """Report the documents that are finished, written or still at the gateway."""
+        at_gateway = sum(job.info.counts.finished for job in self.open_jobs if job.info is not None)
+        self._on_progress(self.tally.documents + at_gateway)
+
+    def _find_or_submit_job(self, chunk: Chunk[Row]) -> Flow[JobInfo]:
         """Return the chunk's job: the recorded one, if it still exists, else a new one."""
         if self._journal is None:
-            return self._submit_chunk(chunk, self._query.options)
+            return (yield from self._submit_chunk(chunk, self._query.options))
         job_id, attempt = self._journal.progress.jobs.get(chunk.number, (None, 0))
         if job_id is not None:
             try:
-                return self._client.job(job_id)
+                return (yield from send_call(calls.get_job(job_id), self._retry))
             except (NotFound, Gone):
                 attempt += 1
         # If killed before the journal records the job, the next run repeats the key and gets the same job.
         key = f"{self._journal.progress.run}-{chunk.number}-{attempt}"
-        job = self._submit_chunk(chunk, {**self._query.options, "idempotency_key": key})
-        self._journal.record_job(chunk.number, job.id, attempt)
-        return job
+        info = yield from self._submit_chunk(chunk, {**self._query.options, "idempotency_key": key})
+        self._journal.record_job(chunk.number, info.id, attempt)
+        return info
 
-    def _submit_chunk(self, chunk: Chunk, options: SubmitOptions) -> Job:
-        rows = [row for row in chunk.rows if row.fault is None]
+    def _submit_chunk(self, chunk: Chunk[Row], options: SubmitOptions) -> Flow[JobInfo]:
+        rows = [row for row in chunk.documents if row.fault is None]
+        documents = [row.to_document() for row in rows]
         try:
-            return self._client.submit([row.to_document() for row in rows], self._query.labels, **options)
+            return (yield from submit_job(documents, self._query.labels, options, self._retry))
         except ApiError as failure:
             failure.errors = tuple((_locate_pointer(pointer, rows), detail) for pointer, detail in failure.errors)
             raise
 
-    def _finish_oldest(self) -> None:
-        open_chunk = self._open_chunks[0]
-        if open_chunk.job is not None:
-            open_chunk.job.wait(on_progress=self._refresh_jobs)
-        tally, next_row = Tally(len(open_chunk.rows)), 0
-        for result in () if open_chunk.job is None else open_chunk.job.results():
-            position = open_chunk.submitted[result.index]
-            self._write_faults(open_chunk, range(next_row, position), tally)
-            self._write_result(open_chunk, position, result, tally)
-            next_row = position + 1
-        self._write_faults(open_chunk, range(next_row, len(open_chunk.rows)), tally)
-        length = self._sink.commit()
-        self._open_chunks.popleft()
-        self.tally.add(tally)
-        if self._journal is not None:
-            self._journal.record_chunk(open_chunk.chunk, length, tally.documents, tally.failed, tally.entities)
-        self._report_progress()
-
-    def _write_faults(self, open_chunk: OpenChunk, positions: range, tally: Tally) -> None:
-        """Write the rows at these positions, which were not submitted, as failed documents.
-
-        Raises:
-            GleanerError: one of them was submitted, but the gateway has no result for it.
-        """
-        for position in positions:
-            row = open_chunk.rows[position]
+    def _make_faults(self, job: OpenChunk, end: int) -> Iterator[dict[str, Any]]:
+        """Yield the lines of the rows before `end`, which were not submitted, as failed documents."""
+        for row in job.rows[job.written : end]:
             if row.fault is None:
                 raise GleanerError(
                     f"the gateway has no result of {row.where or row.id}; run the same command again to resume"
                 )
             error = DocumentError("invalid_document", row.fault)
-            self._write_result(open_chunk, position, Result(position, row.id, "failed", error=error), tally)
+            yield self._make_line(job, Result(job.written, row.id, "failed", error=error))
 
-    def _write_result(self, open_chunk: OpenChunk, position: int, result: Result, tally: Tally) -> None:
-        row = open_chunk.rows[position]
-        line = {**result.to_json(), "index": open_chunk.first + position, "id": row.id}
-        self._sink.write(_shift_offsets(line, row))
+    def _make_line(self, job: OpenChunk, result: Result) -> dict[str, Any]:
+        """Return the next row's line, and count it."""
+        row, tally = job.rows[job.written], job.tally
+        line = {**result.to_json(), "index": job.first + job.written, "id": row.id}
+        job.written += 1
+        tally.documents += 1
         tally.entities += len(result.entities)
         if not result.ok:
             tally.failed += 1
             tally.errors[result.error.code if result.error else result.status] += 1
-
-    def _refresh_jobs(self, info: JobInfo) -> None:
-        oldest, *later_jobs = (open_chunk.job for open_chunk in self._open_chunks if open_chunk.job is not None)
-        oldest.info = info
-        for job in later_jobs:
-            if not job.done:
-                # Only for the progress bar: an error is raised when it is this job's turn.
-                with contextlib.suppress(ApiError):
-                    job.refresh()
-        self._report_progress()
-
-    def _report_progress(self) -> None:
-        at_gateway = sum(
-            open_chunk.job.counts.finished for open_chunk in self._open_chunks if open_chunk.job is not None
-        )
-        self._on_progress(self.tally.documents + at_gateway)
+        return _shift_offsets(line, row)
 
 
-def cut_chunks(rows: Iterable[Row]) -> Iterator[Chunk]:
-    """Cut rows, in order, into chunks; the same rows always give the same chunks."""
-    number, first, characters = 0, 0, 0
-    pending: list[Row] = []
-    for row in rows:
-        if pending and (len(pending) == CHUNK_DOCUMENTS or characters + len(row.text) > CHUNK_CHARACTERS):
-            yield Chunk(number, first, tuple(pending))
-            number, first, characters = number + 1, first + len(pending), 0
-            pending = []
-        pending.append(row)
-        characters += len(row.text)
-    if pending:
-        yield Chunk(number, first, tuple(pending))
-
-
-def _locate_pointer(pointer: str, rows: list[Row]) -> str:
+def _locate_pointer(pointer: str, rows: Sequence[Row]) -> str:
     """Return the file and line of a JSON pointer into the request, or the pointer itself."""
     match = re.match(r"/documents/(\d+)(/.*)?$", pointer)
     if match is None or int(match[1]) >= len(rows):

@@ -18,9 +18,9 @@ from gleaner.client.arguments import check_documents, hold_documents, hold_label
 from gleaner.client.calls import Call, Document, Labels, SubmitOptions
 from gleaner.client.connection import Connection
 from gleaner.client.flows import Flow, Retry, Run
+from gleaner.client.scheduling import MapScheduler, OnMapProgress
 from gleaner.client.transport import (
     Handle,
-    OnMapProgress,
     OnProgress,
     build_request,
     common_headers,
@@ -210,10 +210,8 @@ class Client:
             MapProgress(done=300, failed=0, submitted=300, total=None)
         """
         refuse_other_collections(documents)
-        flow = flows.map_documents(
-            hold_labels(labels), options, self._retry, count_documents(documents), on_progress
-        )
-        return self._stream_flow(flow, check_documents(documents))
+        scheduler = MapScheduler(hold_labels(labels), options, self._retry, count_documents(documents), on_progress)
+        return self._stream_flow(scheduler.schedule_jobs(), check_documents(documents))
 
     def job(self, job_id: str) -> Job:
         """Return a job that was submitted earlier or by another process."""
@@ -261,7 +259,7 @@ class Client:
             self._execute(run, run.command)
         return run.value
 
-    def _stream_flow(self, flow: Flow[None], source: Iterator[Document] | None = None) -> Iterator[Any]:
+    def _stream_flow(self, flow: Flow[None], source: Iterator[Any] | None = None) -> Iterator[Any]:
         run = Run(flow)
         while run.command is not None:
             if isinstance(run.command, flows.Emit):

@@ -1,8 +1,9 @@
 """The client's logic as generators without I/O: they yield commands that a driver executes.
 
-`Client` and `AsyncClient` are two drivers of the same flows, so retrying, waiting, paging and windowing are
-written once. A driver answers `Send` with the response (or throws in `httpx.RequestError`), `Sleep` with
-nothing, `Pull` with the next document or `END`, and passes the items of `Emit` to the caller.
+`Client` and `AsyncClient` are two drivers of the same flows, so retrying, waiting, paging and scheduling
+(`gleaner.client.scheduling`) are written once. A driver answers `Send` with the response (or throws in
+`httpx.RequestError`), `Sleep` with nothing, `Pull` with the next document or `END`, and passes the items of `Emit`
+to the caller.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ import math
 import random
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 import httpx
@@ -44,11 +44,6 @@ PROGRESS_POLL_S: Final = 1
 
 EXTRACT_LIMIT: Final = 32
 """Documents that /v1/extract accepts in one call."""
-
-WINDOW_DOCUMENTS: Final = 256
-WINDOW_CHARACTERS: Final = 4_000_000
-WINDOWS_AHEAD: Final = 4
-"""`map` submits this number of documents or characters as one job, and keeps this number of such jobs open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +242,13 @@ class ResultsReader:
     """
 
     def __init__(
-        self, info: JobInfo, retry: Retry, *, page_size: int | None, status: str | None, follow: bool
+        self,
+        info: JobInfo,
+        retry: Retry,
+        *,
+        page_size: int | None = None,
+        status: str | None = None,
+        follow: bool = True,
     ) -> None:
         self.done = False
         self._info = info
@@ -258,8 +259,12 @@ class ResultsReader:
         self._cursor: str | None = None
         self._last_index = -1
 
-    def read_page(self) -> Flow[tuple[Result, ...]]:
-        """Return the next results, at least one unless `done`."""
+    def read_page(self, on_wait: Callable[[JobInfo], Flow[None]] | None = None) -> Flow[tuple[Result, ...]]:
+        """Return the next results, at least one unless `done`.
+
+        Args:
+            on_wait: called with the job's state about once a second until there are results.
+        """
         while True:
             call = calls.list_results(self._info.id, self._cursor, self._page_size, self._status)
             page = yield from send_call(call, self._retry)
@@ -274,6 +279,8 @@ class ResultsReader:
                 return results
             if not has_more:
                 yield from self._await_progress()
+                if on_wait is not None:
+                    yield from on_wait(self._info)
 
     def _await_progress(self) -> Flow[None]:
         began = time.monotonic()
@@ -304,81 +311,11 @@ def extract_documents(
     else:
         info = yield from submit_job(documents, labels, options, retry)
     info = yield from wait_for_job(info, None, None, retry)
-    reader = ResultsReader(info, retry, page_size=None, status=None, follow=True)
+    reader = ResultsReader(info, retry)
     results: list[Result] = []
     while not reader.done:
         results.extend((yield from reader.read_page()))
     return results
-
-
-@dataclass(frozen=True, slots=True)
-class MapProgress:
-    """Progress of a `map`.
-
-    Attributes:
-        done: results returned.
-        failed: results whose document did not succeed.
-        submitted: documents read and submitted so far.
-        total: number of documents; None if the source has no length.
-    """
-
-    done: int = 0
-    failed: int = 0
-    submitted: int = 0
-    total: int | None = None
-
-
-def map_documents(
-    labels: Labels | None,
-    options: SubmitOptions,
-    retry: Retry,
-    total: int | None = None,
-    on_progress: Callable[[MapProgress], None] | None = None,
-) -> Flow[None]:
-    """Emit the results of any number of documents in order, with a bounded number of them in progress."""
-    if "idempotency_key" in options:
-        raise TypeError("map submits many jobs; they cannot share one idempotency_key")
-    base, exhausted = 0, False
-    progress = MapProgress(total=total)
-    report = on_progress or (lambda _progress: None)
-    open_jobs: deque[tuple[int, JobInfo, list[bool]]] = deque()
-    while open_jobs or not exhausted:
-        while not exhausted and len(open_jobs) < WINDOWS_AHEAD:
-            window, exhausted = yield from _pull_window()
-            if window:
-                info = yield from submit_job(window, labels, options, retry)
-                named = [not isinstance(item, str) and "id" in item for item in window]
-                open_jobs.append((base, info, named))
-                base += len(window)
-                progress = replace(progress, submitted=base)
-                report(progress)
-        if open_jobs:
-            first, info, named = open_jobs.popleft()
-            reader = ResultsReader(info, retry, page_size=None, status=None, follow=True)
-            while not reader.done:
-                page = yield from reader.read_page()
-                yield Emit(tuple(_renumber(result, first, named) for result in page))
-                failed = sum(not result.ok for result in page)
-                progress = replace(progress, done=progress.done + len(page), failed=progress.failed + failed)
-                report(progress)
-
-
-def _pull_window() -> Flow[tuple[list[Document], bool]]:
-    window: list[Document] = []
-    characters = 0
-    while len(window) < WINDOW_DOCUMENTS and characters < WINDOW_CHARACTERS:
-        item: Document | _End = yield Pull()
-        if isinstance(item, _End):
-            return window, True
-        window.append(item)
-        characters += calls.count_characters(item)
-    return window, False
-
-
-def _renumber(result: Result, first: int, named: Sequence[bool]) -> Result:
-    """Return a job's result with its index in the whole map, and with that as its id if the caller gave no id."""
-    index = first + result.index
-    return replace(result, index=index, id=result.id if named[result.index] else str(index))
 
 
 def _parse_response(call: Call[T], response: httpx.Response) -> T:

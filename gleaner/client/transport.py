@@ -8,11 +8,9 @@ from typing import Any
 import httpx
 
 from gleaner.client.calls import Call
-from gleaner.client.flows import MapProgress
 from gleaner.models import Counts, JobInfo
 
 OnProgress = Callable[[JobInfo], None]
-OnMapProgress = Callable[[MapProgress], None]
 
 
 class Handle:

@@ -26,7 +26,7 @@ from rich.text import Text
 
 from gleaner.cli.connection import Gateway
 from gleaner.cli.exit_codes import DOCUMENTS_FAILED
-from gleaner.cli.extraction import CHUNK_CHARACTERS, CHUNK_DOCUMENTS, Extraction, FileSink, Query, Sink, Tally
+from gleaner.cli.extraction import CHUNK_CHARACTERS, Extraction, FileSink, Query, Sink, Tally
 from gleaner.cli.files import writers
 from gleaner.cli.files.inputs import Inputs, open_inputs
 from gleaner.cli.files.journal import Journal
@@ -37,6 +37,7 @@ from gleaner.cli.files.writers import Cells, Form, OutputFormat, Table
 from gleaner.cli.output import print_json, print_to
 from gleaner.client import Client
 from gleaner.client.calls import SubmitOptions
+from gleaner.client.scheduling import CHUNK_DOCUMENTS
 
 _RETRIES = 6
 """Retries that cover a gateway's absence of half a minute, for example during a deployment."""

@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from gleaner import Client
-from gleaner.cli.extraction import CHUNK_DOCUMENTS
+from gleaner.client.scheduling import CHUNK_DOCUMENTS
 from tests.support.processes.harness import ServiceHarness
 from tests.support.processes.local_stack import COMMAND, command_environment, until
 

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from gleaner import Client
-from gleaner.cli.extraction import CHUNK_DOCUMENTS, Extraction, FileSink, Query, Tally, cut_chunks
+from gleaner.cli.extraction import Extraction, FileSink, Query, Tally
 from gleaner.cli.files.file_runs import Target
 from gleaner.cli.files.journal import Journal, JournalError
 from gleaner.cli.files.outputs import LINES, STATE, helper_path
 from gleaner.cli.files.rows import Row
 from gleaner.cli.files.writers import ENTITIES, Form
+from gleaner.client.scheduling import CHUNK_DOCUMENTS
 from gleaner.errors import GleanerError
 from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer, problem
 
@@ -277,13 +278,3 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="another"):
         Journal.open(tmp_path / "out", "print", overwrite=False)
     journal.close()
-
-
-def test_chunks_are_cut_by_documents_and_by_characters() -> None:
-    """No chunk is empty, too long, or out of order; one huge row is a separate chunk."""
-    rows = [Row("a", "x"), Row("b", "x" * 2_000_000), Row("c", "x"), *(Row("d", "x") for _ in range(300))]
-    cut = list(cut_chunks(rows))
-
-    assert [len(chunk.rows) for chunk in cut] == [1, 1, 256, 45]
-    assert [chunk.first for chunk in cut] == [0, 1, 2, 258]
-    assert [row for chunk in cut for row in chunk.rows] == rows
