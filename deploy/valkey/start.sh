@@ -9,7 +9,7 @@ set -eu
 umask 077
 PASSWORDS=${PASSWORDS:-/none}
 RUN=${RUN_FOLDER:-/run/valkey}
-TLS=/etc/valkey-tls
+TLS=${TLS_FOLDER:-/etc/valkey-tls}
 
 hash() { printf %s "$1" | sha256sum | cut -d ' ' -f 1; }
 
@@ -54,8 +54,8 @@ follow_changes() { # fingerprint of what the server has
     now=$(fingerprint)
     if [ "$now" = "$1" ]; then continue; fi
     write_users
-    if tell_server ACL LOAD && { [ ! -e $TLS/tls.crt ] || tell_server CONFIG SET tls-cert-file $TLS/tls.crt \
-      tls-key-file $TLS/tls.key tls-ca-cert-file $TLS/ca.crt; }; then
+    if tell_server ACL LOAD && { [ ! -e "$TLS/tls.crt" ] || tell_server CONFIG SET tls-cert-file "$TLS/tls.crt" \
+      tls-key-file "$TLS/tls.key" tls-ca-cert-file "$TLS/ca.crt"; }; then
       echo "passwords and certificates were read again"
       set -- "$now"
     fi
