@@ -169,6 +169,14 @@ def test_each_operator_reads_its_own_kinds() -> None:
         kinds("azure", True)
 
 
+def test_rules_are_not_made_where_nobody_reads_them() -> None:
+    """`auto` on Azure: its group has monitors, but no rules."""
+    values = {"monitoring": {"operator": "azure", "rules": "auto", "serviceMonitors": True}}
+    text = "".join(chart.render_templates(values, ("azmonitoring.coreos.com/v1",)).values())
+    assert "kind: PodMonitor\n" in text
+    assert "PrometheusRule" not in text
+
+
 def _from_azure(rule: dict[str, Any]) -> dict[str, Any]:
     """Return a rule of Azure's with Prometheus' names."""
     names = {"expression": "expr", "record": "record", "alert": "alert"}
