@@ -152,9 +152,8 @@ def test_a_snapshot_comes_back(cluster: Cluster) -> None:
     fetched = cluster.restore()
     assert fetched.returncode == 0, fetched.stderr
     assert "RDB looks OK" in fetched.stdout
-    script = chart.find_manifest(chart.render_manifests(VALUES), "ConfigMap", "gleaner-valkey")["data"][
-        "restore.sh"
-    ]
+    config = chart.find_manifest(chart.render_manifests(VALUES), "ConfigMap", "gleaner-valkey")
+    restore = ["sh", "-c", config["data"]["restore.sh"]]
     data = cluster.folder / "data"
     data.mkdir()
     environment = {"SNAPSHOT": str(cluster.folder / "restore" / "ledger.rdb"), "DATA": str(data)}
