@@ -1,0 +1,80 @@
+"""The windows that wait, equal ones once, and the futures of those who wait for them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.batching import waiting_list
+from worker.batching.pending import Item, Ticket
+from worker.batching.policy import WaitingWindow
+from worker.batching.waiting_list import WaitingList
+from worker.protocols import ShardRef, Window
+
+
+def make_item(word: str, job: str = "job", **waiting: bool) -> Item:
+    """Return a window of one word, by itself on a ticket."""
+    window = Window(ShardRef(job, 0), 0, (word,), ("person",), (0.5,), flat=True, multi_label=False, row_tokens=8)
+    return Item(window, Ticket(1), 0, WaitingWindow(job, window.cost, **waiting))
+
+
+WAITING = st.fixed_dictionaries({"interactive": st.booleans(), "solo": st.booleans()})
+ITEMS = st.lists(
+    st.builds(
+        lambda word, job, w: make_item(word, job, **w), st.sampled_from("abc"), st.sampled_from("xyz"), WAITING
+    )
+)
+
+
+@given(ITEMS, st.sampled_from("xyz"))
+def test_every_item_runs_once_or_is_a_copy_of_one_that_does(items: list[Item], dropped_job: str) -> None:
+    """Also after a job was dropped: copies that lose the item they depend on wait themselves."""
+    waiting = WaitingList()
+    waiting.add(items)
+    dropped = waiting.drop(lambda item: item.waiting.job == dropped_job)
+    assert {id(item) for item in dropped} == {id(item) for item in items if item.waiting.job == dropped_job}
+
+    left = waiting.clear()
+    carried = [*left, *(copy for item in left for copy in item.copies)]
+    assert len(carried) == len({id(item) for item in carried})
+    assert {id(item) for item in carried} == {id(item) for item in items} - {id(item) for item in dropped}
+    for item in left:
+        assert not (item.waiting.solo and item.copies)
+        assert all(copy.window.words == item.window.words and not copy.waiting.solo for copy in item.copies)
+        assert item.waiting.interactive or not any(copy.waiting.interactive for copy in item.copies)
+
+
+def test_a_copy_may_join_until_the_outcome_is_decided() -> None:
+    """An equal window that comes later runs itself."""
+    waiting = WaitingList()
+    first, second, third = (make_item("a", job) for job in "xyz")
+    waiting.add([first])
+    assert waiting.take_batch(100) == [first]
+    assert waiting.add([second]) == []
+    assert first.copies == [second]
+    waiting.forget([first])
+    assert waiting.add([third]) == [third]
+
+
+def test_windows_that_run_alone_are_taken_alone() -> None:
+    """The oldest first, and never with a batch."""
+    waiting = WaitingList()
+    waiting.add([make_item("a"), make_item("b", solo=True), make_item("c", solo=True)])
+    assert [item.window.words for item in waiting.take_solo()] == [("b",)]
+    assert len(waiting) == 2
+    waiting.clear()
+    assert waiting.take_solo() == []
+
+
+def test_a_small_job_is_a_candidate_behind_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many windows of the large one have come before."""
+    monkeypatch.setattr(waiting_list, "LOOK_AHEAD", 4)
+    waiting = WaitingList()
+    waiting.add(make_item(f"large {n}", "large") for n in range(50))
+    small = make_item("small", "small")
+    waiting.add([small])
+    taken: list[Item] = []
+    while small not in taken:
+        taken = waiting.take_batch(16)
+        assert len(waiting) > 40
