@@ -18,7 +18,8 @@ is absent and not generated; `new`: it is generated now.
 {{- $generate := eq (toString .Values.secrets.generate) "true" }}
 {{- if eq (toString .Values.secrets.generate) "auto" }}{{ $generate = include "gleaner.live" . }}{{ end }}
 {{- range $name, $secret := $wanted }}
-{{- $live := lookup "v1" "Secret" $.Release.Namespace $name }}
+{{- $live := dict }}
+{{- if include "gleaner.live" $ }}{{ $live = lookup "v1" "Secret" $.Release.Namespace $name }}{{ end }}
 {{- $_ := set $secret "data" (default dict (dig "data" dict $live)) }}
 {{- $_ := set $secret "new" false }}
 {{- if and $generate $secret.made (not $live) }}{{ $_ := set $secret "new" true }}{{ end }}
