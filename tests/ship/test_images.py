@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -331,6 +332,41 @@ def test_a_baked_model_is_complete_and_the_same_layer_each_time(tmp_path: Path) 
     baked = tmp_path / "models" / "baked"
     assert (baked / "gliner_config.json").read_bytes() == (shipped / "gliner_config.json").read_bytes()
     assert {path.stat().st_mtime for path in (tmp_path / "models").rglob("*")} == {0}
+
+
+@pytest.mark.parametrize("overlay", ["prod", "aws", "azure"])
+def test_prepull_keeps_each_model_s_image_on_its_nodes(overlay: str) -> None:
+    """A DaemonSet per model: the workers' image, on their nodes, and no part of what selects workers."""
+    values = chart.merge_values(
+        chart.read_overlay("prod"), chart.read_overlay(overlay), {"prepull": {"enabled": True}}
+    )
+    documents = chart.render_manifests(values)
+    workers = {
+        document["metadata"]["labels"]["gleaner.io/model"]: document["spec"]
+        for document in chart.select_kinds(documents, "Deployment")
+        if document["metadata"]["labels"].get("app.kubernetes.io/component") == "worker"
+    }
+    daemons = chart.select_kinds(documents, "DaemonSet")
+    assert len(daemons) == len(workers) > 0
+    for daemon in daemons:
+        labels, pod = daemon["spec"]["template"]["metadata"]["labels"], daemon["spec"]["template"]["spec"]
+        worker = workers[labels["gleaner.io/model"]]
+        assert not worker["selector"]["matchLabels"].items() <= labels.items()
+        assert pod["containers"][0]["image"] == worker["template"]["spec"]["containers"][0]["image"]
+        for field in ("nodeSelector", "tolerations", "affinity", "serviceAccountName"):
+            assert pod.get(field) == worker["template"]["spec"].get(field), field
+    assert chart.select_kinds(chart.render_manifests(chart.read_overlay("prod")), "DaemonSet") == []
+
+
+def test_the_container_that_keeps_an_image_ends_at_once() -> None:
+    """The first process of a container has no default action for SIGTERM, so it waits for the signal."""
+    [daemon, *_] = chart.select_kinds(chart.render_manifests({"prepull": {"enabled": True}}), "DaemonSet")
+    [_, *arguments] = daemon["spec"]["template"]["spec"]["containers"][0]["command"]
+    process = subprocess.Popen([sys.executable, *arguments])
+    time.sleep(1)
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(5) == 0
 
 
 def trivy(folder: Path, severity: str = "UNKNOWN,LOW,MEDIUM,HIGH,CRITICAL") -> list[str]:
