@@ -157,9 +157,7 @@ def test_a_snapshot_comes_back(cluster: Cluster) -> None:
     data = cluster.folder / "data"
     data.mkdir()
     environment = {"SNAPSHOT": str(cluster.folder / "restore" / "ledger.rdb"), "DATA": str(data)}
-    subprocess.run(
-        ["sh", "-c", config["data"]["restore.sh"]], env={**os.environ, **environment}, check=True, timeout=30
-    )
+    subprocess.run(restore, env={**os.environ, **environment}, check=True, timeout=30)
     with (
         redis_server_at(get_binary_path(), "--dir", str(data)) as server,
         redis.Redis(unix_socket_path=str(server.socket), db=1) as client,
