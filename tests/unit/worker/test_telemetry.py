@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from threading import Thread
 
 from prometheus_client import CollectorRegistry
@@ -22,12 +22,12 @@ class RecordingTracer(Tracer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.links: list[Sequence[str]] = []
+        self.links: list[list[str]] = []
         self.open = 0
 
-    def start_span(self, name: str, links: Sequence[str], **attributes: object) -> Callable[[], None]:
+    def start_span(self, name: str, links: Iterable[str] = (), **facts: str | int | float) -> Callable[[], None]:
         """Record a span."""
-        self.links.append(links)
+        self.links.append(list(links))
         self.open += 1
 
         def end() -> None:
@@ -54,7 +54,12 @@ def test_threads_do_not_end_each_others_spans() -> None:
     recording = RecordingTracer()
     tracer = ForwardTracer(recording, dict(TRACES))
     tracer.start_span(frozenset({ShardRef("a", 0)}))
-    other = Thread(target=lambda: (tracer.end_span(), tracer.start_span(frozenset({ShardRef("b", 1)}))))
+
+    def run_pass() -> None:
+        tracer.end_span()
+        tracer.start_span(frozenset({ShardRef("b", 1)}))
+
+    other = Thread(target=run_pass)
     other.start()
     other.join()
     assert (recording.links, recording.open) == ([["trace a"], ["trace b"]], 2)

@@ -40,7 +40,7 @@ def run_program(log_format: str) -> str:
 
 
 def test_json_records_have_an_event_and_its_facts() -> None:
-    """One object per line, with the fields of the block; uncaught errors of the process and its threads, too."""
+    """An object per line, with the fields of the block; uncaught errors of the process and its threads, too."""
     records = [json.loads(line) for line in run_program("json").splitlines()]
     by_event = {record["event"]: record for record in records}
     assert set(by_event) == {"shard.completed", "shard.failed", "library.style", "thread.failed", "process.failed"}
