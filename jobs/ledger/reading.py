@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, TypeVar
 
 import orjson
 
@@ -22,29 +22,21 @@ from jobs.ledger.types import (
 )
 from jobs.schema import Job, JobStatus
 
+T = TypeVar("T")
+
 
 def read_job(job: str) -> Call[Job | Gone | None]:
     """Read a job; Gone if it was purged, None if it never existed."""
-
-    def parse(reply: list[Any]) -> Job | Gone | None:
-        kind = parsing.to_text(reply[0])
-        if kind == "job":
-            return parsing.parse_job(job, reply[1])
-        return Gone(parsing.to_text(reply[1])) if kind == "gone" else None
-
-    return Call("read_job", (job,), parse)
+    return Call("read_job", (job,), _unless_gone("job", lambda reply: parsing.parse_job(job, reply[1])))
 
 
 def read_page(job: str, shard: int, max_bytes: int = 1 << 20) -> Call[Page | Gone | None]:
     """Read finished shards from `shard` on, up to the first unfinished one or about `max_bytes`."""
 
-    def parse(reply: list[Any]) -> Page | Gone | None:
-        kind = parsing.to_text(reply[0])
-        if kind == "page":
-            return _page(job, reply[1], reply[2], int(reply[3]))
-        return Gone(parsing.to_text(reply[1])) if kind == "gone" else None
+    def parse(reply: list[Any]) -> Page:
+        return _page(job, reply[1], reply[2], int(reply[3]))
 
-    return Call("read_page", (job, shard, max_bytes), parse)
+    return Call("read_page", (job, shard, max_bytes), _unless_gone("page", parse))
 
 
 def parse_announced_page(job: str, announcement: bytes) -> Page | None:
@@ -96,10 +88,7 @@ def list_jobs(
 def find_document(job: str, doc_id: str) -> Call[FoundDocument | Gone | None]:
     """Find the shard that would hold the document with this id; the caller checks that it does."""
 
-    def parse(reply: list[Any]) -> FoundDocument | Gone | None:
-        kind = parsing.to_text(reply[0])
-        if kind != "document":
-            return Gone(parsing.to_text(reply[1])) if kind == "gone" else None
+    def parse(reply: list[Any]) -> FoundDocument:
         parsed_job = parsing.parse_job(job, reply[1])
         if len(reply) == 2:
             return FoundDocument(parsed_job, 0, None)
@@ -108,22 +97,19 @@ def find_document(job: str, doc_id: str) -> Call[FoundDocument | Gone | None]:
         return FoundDocument(parsed_job, int(index), stored)
 
     number = doc_id if doc_id.isascii() and doc_id.isdigit() and len(doc_id) < 10 else ""
-    return Call("find_document", (job, doc_id, number), parse)
+    return Call("find_document", (job, doc_id, number), _unless_gone("document", parse))
 
 
 def read_leftovers(job: str, shard: int, max_bytes: int = 1 << 18) -> Call[Leftovers | Gone | None]:
     """Read the payloads of documents that did not succeed, from `shard` on, about `max_bytes` of them."""
 
-    def parse(reply: list[Any]) -> Leftovers | Gone | None:
-        kind = parsing.to_text(reply[0])
-        if kind != "page":
-            return Gone(parsing.to_text(reply[1])) if kind == "gone" else None
+    def parse(reply: list[Any]) -> Leftovers:
         blobs = tuple((int(row[0]), row[1]) for row in reply[2])
         following = int(reply[3])
         rest = None if following < 0 else following
         return Leftovers(parsing.parse_job(job, reply[1]), blobs, rest, parsing.to_text(reply[4]), bool(reply[5]))
 
-    return Call("read_leftovers", (job, shard, max_bytes), parse)
+    return Call("read_leftovers", (job, shard, max_bytes), _unless_gone("page", parse))
 
 
 def find_cached_results(
@@ -152,3 +138,15 @@ def read_versions(jobs: Sequence[str]) -> Call[tuple[int, ...]]:
 def read_open_work(tenant: str, key_id: str) -> Call[OpenWork]:
     """Read a tenant's open work and stored bytes, and the number of open jobs that one of its keys submitted."""
     return Call("read_open_work", (tenant, key_id), lambda r: OpenWork(*map(int, r)))
+
+
+def _unless_gone(kind: str, parse: Callable[[list[Any]], T]) -> Callable[[list[Any]], T | Gone | None]:
+    """Return a parser of replies about one job: `parse` for this kind, Gone, or None for an unknown job."""
+
+    def parse_reply(reply: list[Any]) -> T | Gone | None:
+        answer = parsing.to_text(reply[0])
+        if answer == kind:
+            return parse(reply)
+        return Gone(parsing.to_text(reply[1])) if answer == "gone" else None
+
+    return parse_reply
