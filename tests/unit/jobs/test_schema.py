@@ -9,7 +9,7 @@ from jobs.schema import DEFAULT_THRESHOLD, JobStatus, Options, Redact
 
 
 def test_an_option_of_a_document_replaces_the_jobs() -> None:
-    """All others stay; without options of its own it has the job's."""
+    """All others stay; without options it has the job's."""
     job = Options(threshold=0.3, flat=False)
     assert job.with_overrides(None) is job
     assert job.with_overrides({"threshold": 0.9}) == Options(threshold=0.9, flat=False)

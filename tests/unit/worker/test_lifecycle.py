@@ -73,7 +73,7 @@ def test_a_worker_is_listed_from_start_to_stop(make_lifecycle: Callable[..., Lif
 def test_near_the_end_of_the_grace_period_shards_are_given_back(
     make_lifecycle: Callable[..., Lifecycle], ledger_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those that run are told to; if that does not end the process in time, it is ended."""
+    """Running ones are asked back; if that does not end the process in time, it is ended."""
     codes, exited = list[int](), Event()
 
     def leave(code: int) -> None:

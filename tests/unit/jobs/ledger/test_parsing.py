@@ -65,7 +65,7 @@ def test_the_estimate_of_the_remaining_time(changes: dict[str, object], seconds:
 
 
 def test_optional_fields_are_none_if_absent() -> None:
-    """A job that has not begun has no revision, times or position of its own."""
+    """A job that has not begun has no revision, no times and no position."""
     parsed = job()
     assert parsed.status is JobStatus.QUEUED
     assert (parsed.model_revision, parsed.started_at, parsed.queue_position, parsed.retry_of) == (None,) * 4

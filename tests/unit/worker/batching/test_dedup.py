@@ -36,7 +36,7 @@ def make_item(window: Window, **waiting: bool) -> Item:
 def test_windows_are_equal_if_nothing_that_changes_the_outcome_differs(
     change: dict[str, Any], is_copy: bool
 ) -> None:
-    """Whose they are does not change it."""
+    """Their owners do not matter."""
     deduplicator = Deduplicator()
     first, second = make_item(WINDOW), make_item(replace(WINDOW, **change))
     assert not deduplicator.join(first)

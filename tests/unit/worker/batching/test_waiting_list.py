@@ -1,4 +1,4 @@
-"""The windows that wait, equal ones once, and the futures of those who wait for them."""
+"""The windows that wait for the model, of which equal ones run once."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_every_readable_label_is_asked_for_once(labels: Labels, words: int) -> N
 
 
 def test_a_description_asks_in_place_of_its_label() -> None:
-    """As in gliner; an empty one does not."""
+    """An empty one does not; gliner does the same."""
     prompts = LabelPrompts.encode({"person": "a human being", "city": None, "date": ""}, FakeEngine())
     assert prompts.prompts == ("a human being", "city", "date")
 

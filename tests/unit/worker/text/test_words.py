@@ -44,7 +44,7 @@ def test_ranges_cover_every_word_and_fit_a_row(words: list[str], free_tokens: in
 
 @given(WORDS, st.integers(4, 60))
 def test_a_window_reaches_as_far_as_it_fits(words: list[str], free_tokens: int) -> None:
-    """One word more would be too many words or tokens."""
+    """Another word would be too many words or tokens."""
     text = encode(words)
     for first in range(len(text.words)):
         reach = text.find_reach(first, len(text.words), free_tokens)

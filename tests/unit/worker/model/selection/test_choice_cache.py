@@ -38,7 +38,7 @@ def test_a_choice_is_read_as_it_was_written(tmp_path: Path) -> None:
     [{"threads": 4}, {"device": "cuda"}, {"precision": "bf16"}, {"runtime": "torch"}, {"max_row_tokens": 8}],
 )
 def test_another_request_has_a_choice_of_its_own(tmp_path: Path, change: dict[str, Any]) -> None:
-    """What was fastest for one need not be for the other."""
+    """The fastest runtime for one need not be the fastest for the other."""
     write_choice(tmp_path, REQUEST, CHOICE)
     assert read_choice(tmp_path, replace(REQUEST, **change)) is None
 
