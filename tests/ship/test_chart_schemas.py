@@ -46,6 +46,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "shared gpu": {"worker": {"gpu": {"sharedBy": 2}, "resources": {"limits": {"nvidia.com/gpu": 1}}}},
     "no operators": {"keda": {"enabled": False}, "flower": {"enabled": False}, "networkPolicy": {"enabled": False}},
     "requests a second": {"gateway": {"autoscaling": {"requestsPerSecond": 50}}},
+    "canary by a Gateway": {
+        "gateway": {"rollout": {"enabled": True, "trafficRouting": "gatewayApi"}},
+        "gatewayApi": {"enabled": True, "parentRefs": [{"name": "edge", "namespace": "gateways"}]},
+    },
+    "certificate of the store": {
+        "valkey": {"tls": {"enabled": True, "issuerRef": {"name": "vault", "kind": "ClusterIssuer"}}}
+    },
     "restore": {"valkey": {"restore": {"enabled": True}, "tls": {"enabled": True}}},
     "external secrets": {
         "externalSecrets": {"enabled": True, "store": {"name": "vault"}, "encryptionRemote": "gleaner/encryption"},
