@@ -313,8 +313,8 @@ def test_a_version_s_chart_and_wheels_are_made_published_and_signed(checkout: Pa
     add_program(programs, "cosign")
     build_tools = checkout / "build"
     subprocess.run([sys.executable, "-m", "venv", build_tools], check=True)
-    install = [build_tools / "bin" / "python3", "-m", "pip", "install", "--quiet", "--require-hashes"]
-    subprocess.run([*install, "--requirement", ROOT / "locks" / "build.txt"], check=True)
+    install = ["-m", "pip", "install", "--quiet", "--require-hashes", "--requirement", f"{ROOT}/locks/build.txt"]
+    subprocess.run([build_tools / "bin" / "python3", *install], check=True)
     environment = {"PATH": f"{programs}:{build_tools / 'bin'}:{os.environ['PATH']}", "HOME": str(checkout)}
     environment |= {"REGISTRY_USER": "u", "REGISTRY_PASSWORD": "secret"}  # pragma: allowlist secret
     (checkout / "dist").mkdir()

@@ -62,15 +62,24 @@ class Workload:
 def list_workloads(documents: Sequence[Json]) -> list[Workload]:
     """Return everything that makes pods, with the limits that HPAs and ScaledObjects set."""
     maxima = dict(_list_maxima(documents))
+    rollouts = {(ref["kind"], ref["name"]): rollout for ref, rollout in _list_rollouts(documents)}
     workloads = []
     for document in documents:
         spec = _pod_spec(document)
         if spec is None:
             continue
         kind, name = document["kind"], document["metadata"]["name"]
-        replicas = maxima.get((kind, name), _count_replicas(document))
-        workloads.append(Workload(f"{kind} {name}", _read_pod(spec), replicas, _read_surge(document, replicas)))
+        owner = rollouts.get((kind, name), document)
+        replicas = maxima.get((owner["kind"], owner["metadata"]["name"]), _count_replicas(owner))
+        workloads.append(Workload(f"{kind} {name}", _read_pod(spec), replicas, _read_surge(owner, replicas)))
     return workloads
+
+
+def _list_rollouts(documents: Iterable[Json]) -> Iterator[tuple[Json, Json]]:
+    """Yield each Rollout that runs the pods of another object, after a reference to that object."""
+    for document in documents:
+        if document["kind"] == "Rollout" and "workloadRef" in document["spec"]:
+            yield document["spec"]["workloadRef"], document
 
 
 def _pod_spec(document: Json) -> Json | None:

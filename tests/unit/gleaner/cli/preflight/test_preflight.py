@@ -187,6 +187,19 @@ def test_a_quota_has_room_for_an_update_at_peak(maximum: int, surge: Any, hard: 
     assert has_room(need_of(worker, scaled), facts) is fits
 
 
+def test_a_rollout_runs_the_pods_of_its_deployment() -> None:
+    """Blue/green doubles them; the Deployment's own number, 0, says nothing."""
+    worker = make_deployment()
+    worker["spec"]["replicas"] = 0
+    rollout = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": {"name": "r"},
+               "spec": {"workloadRef": {"kind": "Deployment", "name": "worker"},
+                        "strategy": {"blueGreen": {}}}}  # fmt: skip
+    hpa = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
+           "spec": {"scaleTargetRef": {"kind": "Rollout", "name": "r"}, "maxReplicas": 6}}  # fmt: skip
+    [workload] = need_of(worker, rollout, hpa).workloads
+    assert (workload.max_pods, workload.surge) == (6, 6)
+
+
 def has_room(needs: Requirements, facts: ClusterFacts) -> bool:
     """Return True if no quota is reported as too small."""
     return not [what for what in grades(needs, facts).get("bad", ()) if "Quota" in what]
