@@ -151,7 +151,7 @@ def test_nobody_may_do_what_no_process_needs(service: TlsService, user: str, com
         ("keda", "SCARD {gleaner}:open:x"),
         ("keda", "ZRANGE {gleaner}:open:x 0 -1"),
         ("backup", "GET {gleaner}:sys"),
-        ("backup", "INFO"),
+        ("backup", "CONFIG GET *"),
     ],
 )
 def test_each_may_do_its_own_and_not_another_s(service: TlsService, user: str, command: str) -> None:
