@@ -92,7 +92,7 @@ package() { # version
 publish() { # registry version
   local said digest=sha256:dry-run
   run helm registry login --username "$REGISTRY_USER" --password-stdin "${1%%/*}" <<< "$REGISTRY_PASSWORD"
-  said=$(run helm push "dist/gleaner-$2.tgz" "oci://$1/charts" 2>&1)
+  said=$(run helm push "dist/gleaner-$2.tgz" "oci://$1/charts" 2>&1) || { echo "$said" >&2 && exit 1; }
   echo "$said"
   [ "${DRY_RUN:-}" = 1 ] || digest=$(sed -n 's/^Digest: *//p' <<< "$said")
   expect 'sha256:([0-9a-f]{64}|dry-run)' digest "$digest"

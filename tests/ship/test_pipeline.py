@@ -335,12 +335,15 @@ def test_a_version_s_chart_and_wheels_are_made_published_and_signed(checkout: Pa
     assert step("publish", "ghcr.io/o", "0.1.0").returncode == 0
     assert (checkout / "digests.env").read_text() == f"CHART=ghcr.io/o/charts/gleaner@sha256:{'a' * 64}\n"
     assert step("sign").returncode == 0
-    calls = (programs / "calls").read_text().splitlines()
+    add_program(programs, "helm", "[ $1 = registry ] || (echo unauthorized >&2; exit 1)")
+    refused = step("publish", "ghcr.io/o", "0.1.0")
+    assert (refused.returncode, "unauthorized" in refused.stderr) == (1, True)
+    calls = [call for call in (programs / "calls").read_text().splitlines() if call.startswith("cosign")]
     assert calls[-3:] == [
         f"cosign sign --yes ghcr.io/o/charts/gleaner@sha256:{'a' * 64}",
         *(f"cosign sign-blob --yes --bundle {wheel}.sigstore.json {wheel}" for wheel in wheels),
     ]
-    assert not [call for call in calls if "secret" in call]
+    assert "secret" not in (programs / "calls").read_text()
 
 
 def test_every_file_that_states_a_version_is_checked(checkout: Path) -> None:
