@@ -145,7 +145,8 @@ def test_compose_s_passwords_reach_the_processes_and_the_server(tmp_path: Path) 
     users = write_users(tmp_path, {"PASSWORDS": str(folder / "passwords")}).read_text()
     assert hashlib.sha256(passwords["courier"].encode()).hexdigest() in users
     assert "flower-page" not in users
-    assert re.findall(r"^user (\w+) on", users, re.MULTILINE) == ["gateway", "courier", "worker", "flower"]
+    named = re.findall(r"^user (\w+) on", users, re.MULTILINE)
+    assert named == ["gateway", "courier", "worker", "flower", "reloader"]
 
 
 def _pins(path: Path) -> dict[str, str]:
