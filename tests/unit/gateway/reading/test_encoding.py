@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.reading import encoding
 from gateway.reading.encoding import CHUNK_BYTES, Progress, ReadOptions, encode_shards, take_chunk
-from gateway.reading.rows import encode_csv_rows, encode_json, encode_ndjson_line
+from gateway.reading.rows import encode_json, encode_ndjson_line
 from jobs import ledger
 from jobs.ledger import Ledger, Page, associated_data
 from jobs.results import Cursor
@@ -190,15 +190,6 @@ def test_nothing_is_decoded_beyond_what_a_turn_allows() -> None:
 
 
 ENTITIES = tuple(Entity(n, n + 1, 'a"\u2028', '"entities":[]', 0.5) for n in range(1000))
-
-
-@pytest.mark.parametrize("count", [0, 1, 256, 257, 1000])
-def test_a_result_is_the_same_in_parts(count: int) -> None:
-    """A result of many entities is the same when it is written in parts."""
-    result = DocumentResult(0, '"entities":[]', DocumentStatus.SUCCEEDED, ENTITIES[:count], text='"entities":[]')
-    assert json.loads(b"".join(encode_json(result))) == json.loads(json.dumps(result.to_dict()))
-    assert b"".join(encode_ndjson_line(result)).decode().splitlines() == [b"".join(encode_json(result)).decode()]
-    assert len(b"".join(encode_csv_rows(result)).decode().split("\r\n")) == max(count, 1) + 1
 
 
 @given(start=st.integers(0, 300_000))

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import re
-
 import orjson
 import pytest
 
 from gateway.reading.views import build_etag, format_rfc3339, job_json, retry_after_s
 from gateway.schemas.jobs import JobBody, JobWebhook
-from gateway.submission.create import new_job_id
 from jobs.schema import Counts, Job, JobStatus, Priority, Usage
 
 
@@ -95,12 +92,3 @@ def test_retry_after_follows_the_eta(eta: float | None, seconds: int) -> None:
 def test_the_etag_is_the_version() -> None:
     """Weak, because the ETA changes without a new version."""
     assert build_etag(make_job()) == 'W/"7"'
-
-
-def test_job_ids_sort_by_time_and_differ() -> None:
-    """26 characters of Crockford's alphabet in lower case."""
-    ids = [new_job_id() for _ in range(1000)]
-
-    assert len(set(ids)) == 1000
-    assert all(re.fullmatch(r"job_[0-9a-hjkmnp-tv-z]{26}", job_id) for job_id in ids)
-    assert [job_id[:13] for job_id in ids] == sorted(job_id[:13] for job_id in ids)
