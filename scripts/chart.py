@@ -146,7 +146,8 @@ def build_readme(values: dict[str, Any], notes: list[Value]) -> str:
         if note.kind == "plain" and isinstance(value, dict) and value:
             continue
         shown = json.dumps(value, ensure_ascii=False)
-        shown = shown if len(shown) <= 60 else "see values.yaml"
+        nested = note.kind.startswith("like ") and bool(value)
+        shown = shown if len(shown) <= 60 and not nested else "see values.yaml"
         choices = ", ".join(str(choice).lower() for choice in note.more.get("enum", ()))
         doc = f"{note.doc} (one of {choices})" if choices else note.doc
         rows.append(f"| `{'.'.join(note.path)}` | `{shown}` | {doc} |")

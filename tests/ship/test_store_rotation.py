@@ -67,15 +67,16 @@ def _enters(port: int, password: str) -> bool:
 def test_a_password_changes_without_a_restart_or_a_lost_connection(tool: Tool, tmp_path: Path) -> None:
     """Old and new are valid together, then the new one alone; who is connected stays so."""
     port = free_port()
-    _write_passwords(tmp_path, gateway_password="old")
+    _write_passwords(tmp_path, gateway_password="old")  # pragma: allowlist secret
     with _started(tmp_path, get_binary_path(), tool("redis-cli"), f"port {port}\nbind 127.0.0.1"):
         assert _enters(port, "old")
         connected = redis.Connection(port=port, username="gateway", password="old")
         connected.connect()
+        # pragma: allowlist nextline secret
         _write_passwords(tmp_path, gateway_password="new", gateway_password_previous="old")
         wait_for(lambda: _enters(port, "new"), 10, "the new password is known")
         assert _enters(port, "old")
-        _write_passwords(tmp_path, gateway_password="new")
+        _write_passwords(tmp_path, gateway_password="new")  # pragma: allowlist secret
         wait_for(lambda: not _enters(port, "old"), 10, "the old password is gone")
         assert _enters(port, "new")
         connected.send_command("PING")

@@ -16,13 +16,14 @@ from gleaner.cli.preflight.requirements import CLUSTER_SCOPED, DEFAULT_CLASS, Re
 Kubectl = Callable[[Sequence[str]], str]
 """Runs kubectl with arguments; returns its standard output, or raises `KubectlError`."""
 TIMEOUT_S = 60.0
-_RESOURCES = {
-    "Secret": "secrets", "ConfigMap": "configmaps", "ServiceAccount": "serviceaccounts",
+_RESOURCES = {  # nosec B105: names of resources
+    "Secret": "secrets", "ConfigMap": "configmaps", "ServiceAccount": "serviceaccounts",  # pragma: allowlist secret
     "PersistentVolumeClaim": "persistentvolumeclaims", "PriorityClass": "priorityclasses",
     "StorageClass": "storageclasses", "IngressClass": "ingressclasses", "RuntimeClass": "runtimeclasses",
     "Gateway": "gateways.gateway.networking.k8s.io", "Issuer": "issuers.cert-manager.io",
+    # pragma: allowlist nextline secret
     "ClusterIssuer": "clusterissuers.cert-manager.io", "SecretStore": "secretstores.external-secrets.io",
-    "ClusterSecretStore": "clustersecretstores.external-secrets.io",
+    "ClusterSecretStore": "clustersecretstores.external-secrets.io",  # pragma: allowlist secret
 }  # fmt: skip
 _NAMES_AND_KEYS = (
     'go-template={{range .items}}{{.metadata.name}}{{range $key, $value := .data}} {{$key}}{{end}}{{"\\n"}}{{end}}'

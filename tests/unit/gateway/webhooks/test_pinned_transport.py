@@ -56,6 +56,7 @@ def read_all(stream: httpcore.NetworkStream, max_bytes: int = 1 << 20) -> bytes:
     [
         ("http://proxy:3128", Proxy("proxy", 3128, "")),
         ("http://proxy", Proxy("proxy", 80, "")),
+        # pragma: allowlist nextline secret
         ("http://u%40x:p%3A@proxy:1", Proxy("proxy", 1, "Proxy-Authorization: Basic dUB4OnA6\r\n")),
     ],
 )

@@ -17,7 +17,7 @@ from jobs.observability import logs
 from jobs.settings import Settings
 logs.configure_logging(Settings(log_format={format!r}), "test", place=3)
 log = logging.getLogger("jobs.test")
-SECRET = "Ada Lovelace"
+SECRET = "Ada Lovelace"  # pragma: allowlist secret
 with logs.bind_fields(job_id="job_1"):
     log.info("shard.completed", extra={{"documents": 2}})
 try:
