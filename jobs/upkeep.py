@@ -65,7 +65,7 @@ class Upkeep:
             return False
         started = monotonic()
         self._broker_error = None
-        self._end_jobs(due)
+        self._expire_and_purge_jobs(due)
         self._clean_up(due)
         for queue in due.queues:
             self._republish_lost(queue)
@@ -78,7 +78,7 @@ class Upkeep:
             raise self._broker_error
         return True
 
-    def _end_jobs(self, due: DueWork) -> None:
+    def _expire_and_purge_jobs(self, due: DueWork) -> None:
         for job in due.deadlines:
             if self._store.run(ledger.expire_job(job)) is ledger.ExpireOutcome.EXPIRED:
                 self._metrics.jobs.labels("expired").inc()

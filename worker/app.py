@@ -266,7 +266,7 @@ def _build_runner(
         revision=engine.spec.revision,
         default_threshold=model_facts(settings, engine.spec).default_threshold,
         lease_ms=int(settings.lease_s * 1000),
-        draining=lifecycle.must_end,
+        must_end=lifecycle.must_end,
         suspects=suspects,
         on_broken=_exit_broken,
         sentence_pass=settings.close_reading,

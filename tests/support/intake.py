@@ -60,7 +60,7 @@ class InProcessWorker:
     runner: ShardRunner
     metrics: WorkerMetrics
     codec: Codec = CODEC
-    draining: Event = field(default_factory=Event)
+    must_end: Event = field(default_factory=Event)
     broken: list[bool] = field(default_factory=list)
 
     def submit(
@@ -131,7 +131,7 @@ def running_worker(
 ) -> Iterator[InProcessWorker]:
     """Run a worker without Celery; `bounds` are its budget, limits and heartbeats."""
     with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
-        store, draining = FlakyLedger(client), Event()
+        store, must_end = FlakyLedger(client), Event()
         broken: list[bool] = []
         suspects = CrashSuspects(lambda at_risk, left: store.run(ledger.set_crash_suspects("w", at_risk, left)))
 
@@ -156,7 +156,7 @@ def running_worker(
             worker="w",
             revision="fake",
             lease_ms=60_000,
-            draining=draining,
+            must_end=must_end,
             suspects=suspects,
             on_broken=lambda: broken.append(True),
             cache=cache and cache(store, metrics),
@@ -164,4 +164,4 @@ def running_worker(
             **bounds,
         )
         with batcher:
-            yield InProcessWorker(client, store, batcher, leases, runner, metrics, codec, draining, broken)
+            yield InProcessWorker(client, store, batcher, leases, runner, metrics, codec, must_end, broken)

@@ -85,7 +85,7 @@ class ShardRunner:
         worker: name of this process in leases.
         revision: revision of the loaded model.
         default_threshold: the model's, for jobs that this worker begins and that name none.
-        draining: set once the process must end; waiting for Redis then stops.
+        must_end: set once the process must end; waiting for Redis then stops.
         suspects: records shards before their texts can do harm.
         on_broken: ends the process: the device is lost, and every shard it claimed would wait for its lease.
         sentence_pass: also read long documents sentence by sentence.
@@ -109,7 +109,7 @@ class ShardRunner:
     revision: str
     lease_ms: int
     default_threshold: float = DEFAULT_THRESHOLD
-    draining: Event
+    must_end: Event
     suspects: CrashSuspects
     on_broken: Callable[[], None]
     sentence_pass: bool = True
@@ -279,7 +279,7 @@ class ShardRunner:
 
     def _persist(self, call: Call[T]) -> T:
         """Run a transition until Redis answers: a result is never dropped because Redis is down or full."""
-        return self.store.run_with_retries(call, self.draining.wait)
+        return self.store.run_with_retries(call, self.must_end.wait)
 
     @contextmanager
     def _register_trace(self, owner: ShardRef, trace: str) -> Iterator[None]:

@@ -104,7 +104,7 @@ def test_a_drain_ends_the_wait_for_the_store(worker: InProcessWorker, script: st
     """Once the process must end, a shard is left to its lease instead of holding the process up."""
     message = worker.submit("job_1", "Anna")
     worker.store.lose = {script: 1000}
-    worker.draining.set()
+    worker.must_end.set()
     assert worker.runner.extract_shard(message) == "left"
 
 
@@ -223,7 +223,7 @@ def test_a_death_after_the_last_document_is_nobodys(worker: InProcessWorker) -> 
     """Once every document of a suspect is kept, a death before the result is stored convicts none of them."""
     message = worker.crash_workers(worker.submit("job_1", "Anna"), deaths=1)
     worker.store.lose = {"complete_shard": 1000}
-    worker.draining.set()
+    worker.must_end.set()
     assert worker.runner.extract_shard(message) == "left"
     record = worker.client.hget("{gleaner}:sh:job_1", "0")
     assert record is not None
