@@ -58,6 +58,8 @@ class Supervision:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._mark = secrets.token_hex(8)
+        self._number = 0
+        self._received = b""
 
     def start(self) -> None:
         """Start the supervisor, without any program.
@@ -116,24 +118,30 @@ class Supervision:
         orphans.signal_processes(self._mark, signal.SIGKILL)
 
     def _request(self, request: Mapping[str, Any]) -> dict[str, Child] | None:
+        self._number += 1
         try:
-            self._send_line(request)
-            answer = self._receive_line()
+            self._send_line({**request, "number": self._number})
+            answer = self._receive_answer()
         except OSError:
             return None
-        return {item["name"]: Child(**item) for item in json.loads(answer)} if answer else None
+        return {item["name"]: Child(**item) for item in answer} if answer is not None else None
 
     def _send_line(self, request: Mapping[str, Any]) -> None:
         if self._socket is None:
             raise ConnectionError("the supervisor was not started")
         self._socket.sendall(json.dumps(request).encode() + b"\n")
 
-    def _receive_line(self) -> bytes:
-        """Return the supervisor's answer, or nothing if it has ended."""
-        answer = b""
-        while self._socket is not None and not answer.endswith(b"\n"):
+    def _receive_answer(self) -> list[dict[str, Any]] | None:
+        """Return the children in the answer to the latest request, or None if the supervisor has ended."""
+        while self._socket is not None:
+            while b"\n" in self._received:
+                line, _, self._received = self._received.partition(b"\n")
+                answer = json.loads(line)
+                if answer["number"] == self._number:  # and not one that came after its time limit
+                    children: list[dict[str, Any]] = answer["children"]
+                    return children
             received = self._socket.recv(1 << 16)
             if not received:
-                return b""
-            answer += received
-        return answer
+                return None
+            self._received += received
+        return None

@@ -54,19 +54,30 @@ class Program:
 
 
 class LogFile:
-    """A program's log, rotated when it exceeds `limit` bytes; `LOG_BACKUPS` older ones are kept."""
+    """A program's log, rotated when it exceeds `limit` bytes; `LOG_BACKUPS` older ones are kept.
+
+    Output that cannot be written, for example to a full disk, is lost: a program waiting for its log would hang.
+    """
 
     def __init__(self, path: Path, limit: int = LOG_BYTES) -> None:
         self._path = path
         self._limit = limit
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
+        self._is_losing = False
 
     def write(self, data: bytes) -> None:
-        """Append output."""
-        if self._file.tell() + len(data) > self._limit:
-            self._rotate()
-        self._file.write(data)
-        self._file.flush()
+        """Append output, if that is possible."""
+        try:
+            if self._file.closed:
+                self._file = self._path.open("ab", buffering=0)
+            if self._file.tell() + len(data) > self._limit:
+                self._rotate()
+            self._file.write(data)
+            self._is_losing = False
+        except OSError as error:
+            if not self._is_losing:
+                log.warning("%s: output is lost: %s", self._path.name, error)
+            self._is_losing = True
 
     def close(self) -> None:
         """Close the file."""
@@ -78,7 +89,7 @@ class LogFile:
         for older, newer in zip(paths[:0:-1], paths[-2::-1], strict=True):
             if newer.exists():
                 newer.replace(older)
-        self._file = self._path.open("ab")
+        self._file = self._path.open("ab", buffering=0)
 
 
 class ProgramSupervisor(Supervisor):
@@ -118,10 +129,11 @@ class ProgramSupervisor(Supervisor):
         """Answer the parent's requests until the socket closes."""
         try:
             while line := await reader.readline():
-                name = json.loads(line).get("start")
-                if name is not None:
-                    await self.start_child(name)
-                writer.write(json.dumps(self._list_states()).encode() + b"\n")
+                request = json.loads(line)
+                if "start" in request:
+                    await self.start_child(request["start"])
+                answer = {"number": request["number"], "children": self._list_states()}
+                writer.write(json.dumps(answer).encode() + b"\n")
         finally:
             self.begin_shutdown()
 

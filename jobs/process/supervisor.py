@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import os
 import signal
@@ -18,6 +19,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+log = logging.getLogger(__name__)
 
 _CHECK_EVERY_S: Final = 0.5
 _MAX_RESTART_DELAY_S: Final = 30.0
@@ -145,11 +148,23 @@ class Supervisor(ABC):
                 code = child.process.returncode or 0
                 # A child signalled before it could handle the signal has stopped cleanly, too.
                 return int(not was_stopping or code not in (0, -signal.SIGTERM))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(restart_delay_s(failures)):
-                    await self.stopping.wait()
+            replacement = await self._restart(child.name)
+            if replacement is None:
                 return 0
-            child = await self._spawn(child.name)
+            child = replacement
+
+    async def _restart(self, name: str) -> Child | None:
+        """Start a child again, later each time that the system refuses; return None once the shutdown begins."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(restart_delay_s(self.failures[name])):
+                    await self.stopping.wait()
+                return None
+            try:
+                return await self._spawn(name)
+            except OSError as error:  # too many processes or files, no memory: others may end
+                self.failures[name] += 1
+                log.warning("supervisor.start_failed", extra={"child": name, "reason": str(error)})
 
     async def _await_end(self, child: Child) -> None:
         reading = asyncio.create_task(self._read_data(child))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 from jobs.redis.tasks import cancel_task
@@ -24,6 +25,8 @@ client and server would work in turn again."""
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
+Group = list[tuple[Request, asyncio.Future[Answer]]]
+"""Requests with the futures of their answers."""
 
 
 class RequestGrouper(Generic[Request, Answer]):
@@ -46,20 +49,25 @@ class RequestGrouper(Generic[Request, Answer]):
         self._send = send
         self._max_group = max_group
         self._in_turn = in_turn
-        self._waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
+        self._waiting: Group[Request, Answer] = []
         self._running: set[asyncio.Task[None]] = set()
+        self._stopped = False
 
     async def submit(self, request: Request) -> Answer:
         """Return the answer to a request, or raise the error that it got."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
+        if self._stopped:
+            raise asyncio.CancelledError
         if not self._waiting and not (self._in_turn and self._running):
             loop.call_soon(self._start_groups)
         self._waiting.append((request, future))
         return await future
 
     async def stop(self) -> None:
-        """Cancel the running round trips."""
+        """Cancel the running round trips, and all requests from now on."""
+        self._stopped = True
+        _cancel(self._pop_waiting())
         for task in tuple(self._running):
             await cancel_task(task)
 
@@ -67,16 +75,18 @@ class RequestGrouper(Generic[Request, Answer]):
         waiting = self._pop_waiting()
         size = len(waiting) if self._in_turn else self._max_group
         for first in range(0, len(waiting), size or 1):
-            task = asyncio.create_task(self._run_group(waiting[first : first + size]))
+            group = waiting[first : first + size]
+            task = asyncio.create_task(self._run_group(group))
             self._running.add(task)  # the event loop holds only weak references
-            task.add_done_callback(self._end_group)
+            task.add_done_callback(partial(self._end_group, group))
 
-    def _end_group(self, task: asyncio.Task[None]) -> None:
+    def _end_group(self, group: Group[Request, Answer], task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        _cancel(group)  # those without an answer, because the task was cancelled, would wait forever
         if self._in_turn:
             self._start_groups()
 
-    async def _run_group(self, group: list[tuple[Request, asyncio.Future[Answer]]]) -> None:
+    async def _run_group(self, group: Group[Request, Answer]) -> None:
         answers: Sequence[Answer | Exception]
         try:
             answers = await self._send([request for request, _ in group])
@@ -84,10 +94,6 @@ class RequestGrouper(Generic[Request, Answer]):
             if self._in_turn:
                 group += self._pop_waiting()
             answers = [error] * len(group)
-        except asyncio.CancelledError:
-            for _, future in group:  # or they would wait forever
-                future.cancel()
-            raise
         outcomes = [(future, answer) for (_, future), answer in zip(group, answers, strict=True)]
         try:
             for first in range(0, len(outcomes), MAX_ANSWERS_PER_TURN):
@@ -96,9 +102,14 @@ class RequestGrouper(Generic[Request, Answer]):
         finally:
             _resolve(outcomes)
 
-    def _pop_waiting(self) -> list[tuple[Request, asyncio.Future[Answer]]]:
+    def _pop_waiting(self) -> Group[Request, Answer]:
         waiting, self._waiting = self._waiting, []
         return waiting
+
+
+def _cancel(group: Group[Request, Answer]) -> None:
+    for _, future in group:
+        future.cancel()
 
 
 def _resolve(outcomes: Sequence[tuple[asyncio.Future[Answer], Answer | Exception]]) -> None:

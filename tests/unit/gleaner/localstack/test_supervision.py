@@ -151,3 +151,27 @@ def test_everything_ends_with_a_killed_starter(directory: DataDir, tmp_path: Pat
         starter.kill()
         starter.wait()
     until(lambda: gone(descendants))
+
+
+def test_a_late_answer_is_not_taken_for_the_next(directory: DataDir, tmp_path: Path) -> None:
+    """A supervisor that was stopped for a while gives its answers late: each request gets its own."""
+    supervision = Supervision(directory, [noted("slow", tmp_path, 1)], dict(os.environ))
+    supervision.start()
+    try:
+        [process] = [
+            child
+            for child in psutil.Process().children()
+            if "jobs.process.programs" in " ".join(child.cmdline()) and child.status() != psutil.STATUS_ZOMBIE
+        ]
+        process.suspend()
+        supervision._socket.settimeout(0.1)  # type: ignore[union-attr]  # instead of 15 s
+        assert supervision.list_children() is None
+        assert supervision.list_children() is None
+        process.resume()
+        supervision._socket.settimeout(15)  # type: ignore[union-attr]
+        supervision.launch_program("slow")
+        children = supervision.list_children()
+        assert children is not None
+        assert children["slow"].pid > 0
+    finally:
+        supervision.stop()

@@ -10,6 +10,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+
 from jobs.process.programs import LOG_BACKUPS, LogFile, Program
 from tests.conftest import ROOT
 
@@ -36,6 +38,31 @@ def test_a_log_is_continued(tmp_path: Path) -> None:
     assert (tmp_path / "a.log.1").read_text() == "12345678\n9\n"
 
 
+def test_output_that_cannot_be_written_is_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A program must not wait for a missing folder; once that is back, output is kept again."""
+    folder, away = tmp_path / "logs", tmp_path / "away"
+    folder.mkdir()
+    log = LogFile(folder / "a.log", 10)
+    log.write(b"line 1\n")
+    folder.rename(away)
+    for _ in range(3):
+        log.write(b"line 2\n")
+    away.rename(folder)
+    log.write(b"line 3\n")
+    log.close()
+
+    assert (folder / "a.log").read_text() == "line 3\n"
+    assert len(caplog.records) == 1
+
+
+def test_a_full_disk_stops_no_program() -> None:
+    """Every write fails, and returns."""
+    log = LogFile(Path("/dev/full"))
+    for _ in range(3):
+        log.write(b"x")
+    log.close()
+
+
 def test_programs_start_by_request_and_end_with_the_socket(tmp_path: Path) -> None:
     """Nothing starts by itself; output goes to the log; when the parent's end closes, all programs stop."""
     script = "import os, time; print(os.environ['WORD'], flush=True); time.sleep(60)"
@@ -49,7 +76,11 @@ def test_programs_start_by_request_and_end_with_the_socket(tmp_path: Path) -> No
         )
     with ours, ours.makefile("rw") as control:
         states = []
-        for line in ({"programs": [asdict(program)], "logs": str(tmp_path)}, {}, {"start": "a"}):
+        for line in (
+            {"programs": [asdict(program)], "logs": str(tmp_path)},
+            {"number": 1},
+            {"number": 2, "start": "a"},
+        ):
             control.write(json.dumps(line) + "\n")
             control.flush()
             if "programs" not in line:
@@ -58,5 +89,6 @@ def test_programs_start_by_request_and_end_with_the_socket(tmp_path: Path) -> No
             assert process.poll() is None
 
     assert process.wait(20) == 0
-    assert states[0] == [{"name": "a", "pid": 0, "failures": 0}]
-    assert states[1][0]["pid"] > 0
+    assert states[0] == {"number": 1, "children": [{"name": "a", "pid": 0, "failures": 0}]}
+    assert states[1]["number"] == 2
+    assert states[1]["children"][0]["pid"] > 0

@@ -28,9 +28,13 @@ class Scripts(Supervisor):
         super().__init__(silent_s)
         self.scripts = scripts
         self.ended: list[tuple[str, int | None, bool]] = []
+        self.refusals = 0
 
     async def spawn_child(self, name: str, channel: socket.socket) -> asyncio.subprocess.Process:
-        """Start the program."""
+        """Start the program, unless the system refuses."""
+        if self.refusals:
+            self.refusals -= 1
+            raise BlockingIOError("no more processes")
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-S", "-c", self.scripts[name]),
             stdin=subprocess.DEVNULL,
@@ -122,6 +126,24 @@ async def test_failed_starts_are_counted_and_delayed() -> None:
 
     async with asyncio.timeout(0.9):
         assert await supervisor.run([StopGroup(("a",), 10.0)]) == 0
+
+
+@pytest.mark.anyio
+async def test_a_system_that_refuses_a_restart_is_asked_again() -> None:
+    """Without memory or processes for it, one child waits; the others go on."""
+    supervisor = Scripts({"a": BEATS, "b": BEATS})
+    for name in ("a", "b"):
+        await supervisor.start_child(name)
+    await until(lambda: supervisor.started("a") and supervisor.started("b"))
+    first, other = supervisor.started("a"), supervisor.started("b")
+    supervisor.refusals = 1
+    supervisor.children["a"].kill()
+    await until(lambda: supervisor.started("a") not in (None, first))
+
+    assert supervisor.started("b") == other
+    assert supervisor.failures["a"] == 1
+    supervisor.begin_shutdown()
+    assert await supervisor.run([StopGroup(("a", "b"), 10.0)]) == 0
 
 
 @pytest.mark.anyio

@@ -159,7 +159,31 @@ async def test_a_stop_leaves_nobody_waiting(in_turn: bool) -> None:
         [end] = await asyncio.gather(stuck, return_exceptions=True)
         assert isinstance(end, asyncio.CancelledError)
 
+        grouped = RequestGrouper(ask, max_group=100, in_turn=in_turn)
         answered = [asyncio.create_task(grouped.submit(number)) for number in range(1, 50)]
         await answered[0]
         await grouped.stop()
         assert await asyncio.gather(*answered) == list(range(1, 50))
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+@pytest.mark.parametrize("in_turn", [False, True])
+async def test_a_stop_at_any_moment_cancels_the_rest(in_turn: bool, turns: int) -> None:
+    """Before the round trip has begun, while it runs, and for requests that come later: nobody waits forever."""
+    asked = []
+
+    async def ask(group: Sequence[int]) -> Sequence[int]:
+        asked.append(group)
+        await asyncio.sleep(60)
+        return group
+
+    grouped = RequestGrouper(ask, in_turn=in_turn)
+    early = [asyncio.create_task(grouped.submit(number)) for number in range(3)]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await grouped.stop()
+        ends = await asyncio.gather(*early, grouped.submit(4), return_exceptions=True)
+    assert {type(end) for end in ends} == {asyncio.CancelledError}
+    await asyncio.sleep(0)
+    assert len(asked) <= 1
