@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -110,10 +111,38 @@ def served_from(directory: Path) -> Iterator[redis.Redis]:
 
 def test_data_that_is_there_is_never_written_over(tmp_path: Path) -> None:
     """The restore does nothing where an append-only file exists."""
-    (tmp_path / "appendonlydir").mkdir()
-    (tmp_path / "appendonlydir" / "kept").touch()
+    folder = tmp_path / "appendonlydir"
+    folder.mkdir()
+    (folder / "appendonly.aof.manifest").write_text("kept")
     assert "nothing restored" in restored(tmp_path / "none.rdb", tmp_path)
-    assert [path.name for path in (tmp_path / "appendonlydir").iterdir()] == ["kept"]
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("appendonly.aof.manifest", "kept")]
+
+
+@pytest.mark.parametrize("command", ["mkdir", "cp", "sync", "mv"])
+def test_an_interrupted_restore_is_repeated(tmp_path: Path, command: str) -> None:
+    """Whichever step the init container dies after, its next start restores everything."""
+    data = tmp_path / "data"
+    data.mkdir()
+    with served_from(tmp_path) as client:
+        client.set("kept", "yes")
+        client.save()
+    snapshot_path = tmp_path / "dump.rdb"
+    dies = f'{command}() {{ command {command} "$@"; kill -KILL $$; }}\n'
+    environment = {"PATH": os.environ["PATH"], "SNAPSHOT": str(snapshot_path), "DATA": str(data)}
+    died = subprocess.run(["sh", "-c", dies + script("restore.sh")], env=environment, capture_output=True)
+    assert died.returncode == -signal.SIGKILL
+    restored(snapshot_path, data)
+    with served_from(data) as client:
+        assert client.get("kept") == b"yes"
+
+
+def test_data_without_a_manifest_is_an_error(tmp_path: Path) -> None:
+    """A server would start empty from it, and a success here would hide that."""
+    (tmp_path / "appendonlydir").mkdir()
+    environment = {"PATH": os.environ["PATH"], "SNAPSHOT": str(tmp_path / "none.rdb"), "DATA": str(tmp_path)}
+    run = subprocess.run(["sh", "-c", script("restore.sh")], env=environment, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "has no manifest" in run.stderr
 
 
 def test_a_snapshot_alone_would_have_been_ignored(tmp_path: Path) -> None:
