@@ -16,8 +16,9 @@ from gleaner.cli.preflight.requirements import CLUSTER_SCOPED, DEFAULT_CLASS, Re
 Kubectl = Callable[[Sequence[str]], str]
 """Runs kubectl with arguments; returns its standard output, or raises `KubectlError`."""
 TIMEOUT_S = 60.0
-_RESOURCES = {  # nosec B105: names of resources
-    "Secret": "secrets", "ConfigMap": "configmaps", "ServiceAccount": "serviceaccounts",  # pragma: allowlist secret
+_RESOURCES = {
+    "Secret": "secrets",  # nosec B105  # pragma: allowlist secret
+    "ConfigMap": "configmaps", "ServiceAccount": "serviceaccounts",
     "PersistentVolumeClaim": "persistentvolumeclaims", "PriorityClass": "priorityclasses",
     "StorageClass": "storageclasses", "IngressClass": "ingressclasses", "RuntimeClass": "runtimeclasses",
     "Gateway": "gateways.gateway.networking.k8s.io", "Issuer": "issuers.cert-manager.io",

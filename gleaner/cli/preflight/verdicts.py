@@ -13,8 +13,8 @@ from gleaner.cli.preflight.quantities import add_amounts, format_quantity
 from gleaner.cli.preflight.requirements import DEFAULT_CLASS, ApiNeed, ObjectNeed, Requirements
 from gleaner.cli.preflight.scheduling import explain_rejection
 
-_REMEDIES = {  # nosec B105: advice
-    "Secret": "create it; the deployment page lists each Secret and its keys",  # pragma: allowlist secret
+_REMEDIES = {
+    "Secret": "create it; the deployment page lists each Secret and its keys",  # nosec B105  # pragma: allowlist secret
     "ConfigMap": "create it",
     "PersistentVolumeClaim": "create it",
     "PriorityClass": "kubectl apply -f deploy/priority-classes.yaml, or clear the priorityClassName values",

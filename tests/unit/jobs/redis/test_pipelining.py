@@ -170,10 +170,10 @@ async def test_a_stop_leaves_nobody_waiting(in_turn: bool) -> None:
 @pytest.mark.parametrize("in_turn", [False, True])
 async def test_a_stop_at_any_moment_cancels_the_rest(in_turn: bool, turns: int) -> None:
     """Before the round trip has begun, while it runs, and for requests that come later: nobody waits forever."""
-    asked = []
+    groups = []
 
     async def ask(group: Sequence[int]) -> Sequence[int]:
-        asked.append(group)
+        groups.append(group)
         await asyncio.sleep(60)
         return group
 
@@ -186,4 +186,4 @@ async def test_a_stop_at_any_moment_cancels_the_rest(in_turn: bool, turns: int) 
         ends = await asyncio.gather(*early, grouped.submit(4), return_exceptions=True)
     assert {type(end) for end in ends} == {asyncio.CancelledError}
     await asyncio.sleep(0)
-    assert len(asked) <= 1
+    assert len(groups) <= 1
