@@ -103,6 +103,59 @@ def test_what_a_release_lacks_is_named(objects: list[chart.Manifest], values: di
     assert render_live(objects, values | {"preflight": False})
 
 
+STORE = {
+    "address": "s:1",
+    "networks": ["10.0.0.0/8"],
+    "kedaSecret": "k",
+    "secrets": {"gateway": "g", "worker": "w", "courier": "c", "flower": "f"},
+}
+SEPARATE_USERS = {"valkey": {"enabled": False}, "store": STORE}
+STORE_SECRETS = [
+    *(_secret(name, **{"ledger-url": name, "broker-url": name}) for name in "gwc"),
+    _secret("f", **{"broker-url": "f"}),
+    _secret("k", username="u", password="p"),  # pragma: allowlist secret
+]
+
+
+def test_an_external_server_needs_the_secrets_that_its_processes_read() -> None:
+    """With a Secret for each process and KEDA the shared one is not asked for, and an absent one is named."""
+    assert render_live(STORE_SECRETS, SEPARATE_USERS)
+    for number, secret in enumerate(STORE_SECRETS):
+        rest = STORE_SECRETS[:number] + STORE_SECRETS[number + 1 :]
+        with pytest.raises(helm.HelmError, match=f"lacks: Secret {secret['metadata']['name']} with"):
+            render_live(rest, SEPARATE_USERS)
+
+
+def test_a_changed_url_of_one_process_restarts_that_process() -> None:
+    """Its checksum covers its own Secret."""
+    changed = [copy.deepcopy(secret) for secret in STORE_SECRETS]
+    changed[1]["data"] |= _encode(**{"ledger-url": "new"})
+    values = SEPARATE_USERS | {"flower": {"enabled": False}}  # its page's password is generated, and so always new
+    before, after = (
+        chart.select_kinds(render_live(secrets, values), "Deployment") for secrets in (STORE_SECRETS, changed)
+    )
+    assert [new["metadata"]["name"] for old, new in zip(before, after, strict=True) if old != new] == [
+        "gleaner-worker-gleaner-small"
+    ]
+
+
+def test_external_secrets_makes_the_secrets_of_separate_users() -> None:
+    """Each process's Secret comes from its path; one without a path is the operator's."""
+    remotes = {"gateway": "r/g", "flower": "r/f"}
+    external = {"enabled": True, "store": {"name": "vault"}, "storeRemotes": remotes}
+    documents = chart.render_manifests(SEPARATE_USERS | {"externalSecrets": external})
+    made = {
+        document["metadata"]["name"]: document["spec"]["data"]
+        for document in chart.select_kinds(documents, "ExternalSecret")
+    }
+    assert [entry["remoteRef"] for entry in made["g"]] == [
+        {"key": "r/g", "property": "ledger-url"}, {"key": "r/g", "property": "broker-url"},
+    ]  # fmt: skip
+    assert [entry["remoteRef"] for entry in made["f"]] == [{"key": "r/f"}]
+    assert not {"gleaner-store", "w", "c"} & set(made)
+    assert "k" in made
+
+
 def test_a_rollout_starts_as_large_as_it_must(release: list[chart.Manifest]) -> None:
     """The running Deployment keeps its pods while the Rollout starts with the HPA's minimum."""
     objects = copy.deepcopy(release)

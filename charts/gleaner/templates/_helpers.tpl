@@ -113,6 +113,11 @@ replicas: {{ if $present }}{{ $present.spec.replicas | int }}{{ else }}{{ .initi
 {{- join "," $entries }}
 {{- end }}
 
+{{/* The Secret with an external server's URLs for a process. dict root component */}}
+{{- define "gleaner.storeSecret" -}}
+{{- get .root.Values.store.secrets .component | default .root.Values.store.secret }}
+{{- end }}
+
 {{- define "gleaner.valkeyHost" -}}{{ include "gleaner.fullname" . }}-valkey.{{ .Release.Namespace }}.svc{{- end }}
 
 {{/*
@@ -135,7 +140,7 @@ queues and workers, gets the broker alone. dict root component
 - name: GLEANER_BROKER_URL
   value: {{ printf "%s/0%s" $address $query | quote }}
 {{- else }}
-{{- $secret := get $values.store.secrets .component | default $values.store.secret }}
+{{- $secret := include "gleaner.storeSecret" . }}
 {{- if $ledger }}
 - name: GLEANER_REDIS_URL
   valueFrom: {secretKeyRef: {name: {{ $secret }}, key: ledger-url}}

@@ -54,12 +54,38 @@ is absent and not generated; `new`: it is generated now.
 {{- $_ := set $wanted .Values.valkey.tls.secret $tls }}
 {{- end }}
 {{- else }}
-{{- $keys := list "ledger-url" "broker-url" }}
-{{- $_ := set $wanted .Values.store.secret (dict "keys" $keys "made" false "others" $external.enabled) }}
+{{- range $name, $secret := include "gleaner.externalStoreSecrets" . | fromJson }}
+{{- $_ := set $wanted $name (dict "keys" $secret.keys "made" false "others" (and $external.enabled $secret.remote | empty | not)) }}
+{{- end }}
 {{- end }}
 {{- if and .Values.ingress.enabled .Values.ingress.tls .Values.ingress.tlsSecret }}
 {{- $others := or (include "gleaner.certificate" .) (and $external.enabled $external.ingressTlsRemote) | empty | not }}
 {{- $_ := set $wanted .Values.ingress.tlsSecret (dict "keys" (list "tls.crt" "tls.key") "made" false "others" $others) }}
+{{- end }}
+{{- toJson $wanted }}
+{{- end }}
+
+{{/*
+The Secrets for an external server that processes and KEDA read: JSON, name -> {keys, remote}. `remote`: their path for
+External Secrets; empty if an operator makes them.
+*/}}
+{{- define "gleaner.externalStoreSecrets" -}}
+{{- $store := .Values.store }}
+{{- $external := .Values.externalSecrets }}
+{{- $wanted := dict }}
+{{- range $component := list "gateway" "worker" "courier" "flower" }}
+{{- if or (ne $component "flower") $.Values.flower.enabled }}
+{{- $name := include "gleaner.storeSecret" (dict "root" $ "component" $component) }}
+{{- $secret := get $wanted $name | default (dict "keys" list "remote" "") }}
+{{- $keys := ternary (list "broker-url") (list "ledger-url" "broker-url") (eq $component "flower") }}
+{{- $remote := eq $name $store.secret | ternary $external.storeRemote (get $external.storeRemotes $component) }}
+{{- $_ := set $wanted $name (dict "keys" (concat $secret.keys $keys | uniq) "remote" ($secret.remote | default $remote)) }}
+{{- end }}
+{{- end }}
+{{- if and $store.kedaSecret (or $external.enabled (include "gleaner.keda" .)) }}
+{{- $keys := list "username" "password" }}
+{{- if $store.sentinel.auth }}{{ $keys = append $keys "sentinel-password" }}{{ end }}
+{{- $_ := set $wanted $store.kedaSecret (dict "keys" $keys "remote" $external.storeKedaRemote) }}
 {{- end }}
 {{- toJson $wanted }}
 {{- end }}
@@ -109,8 +135,8 @@ itself, and Valkey does so, too. dict root component
 {{- if $values.valkey.tls.enabled }}{{ $read = append $read (list $values.valkey.tls.secret "ca.crt") }}{{ end }}
 {{- end }}
 {{- if and (not $values.valkey.enabled) (has .component (list "gateway" "worker" "courier" "flower")) }}
-{{- $read = append $read (list $values.store.secret "broker-url") }}
-{{- $read = append $read (list $values.store.secret "ledger-url") }}
+{{- $store := include "gleaner.storeSecret" . }}
+{{- $read = concat $read (list (list $store "broker-url") (list $store "ledger-url")) }}
 {{- end }}
 {{- if has .component (list "gateway" "worker" "courier") }}
 {{- $read = append $read (list $values.secrets.encryptionSecret $values.secrets.encryptionSecretKey) }}
