@@ -132,7 +132,8 @@ deploy() { # environment place registry [model revision]
 
 smoke() { # environment
   ensure_test_key
-  run helm test gleaner --namespace gleaner --logs --timeout 20m || { rollback "$1" && exit 1; }
+  # The test's pod has a deadline, which knows how long a start from zero takes; this one only has to be longer.
+  run helm test gleaner --namespace gleaner --logs --timeout 60m || { rollback "$1" && exit 1; }
 }
 
 # The key of `helm test`. Chart and External Secrets make it with the keys file; a keys file of yours has none.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import helm_python as helm
@@ -157,6 +160,46 @@ def test_notes_are_true_in_each_case() -> None:
     assert "Created with" not in chart.render_notes()
     traced = chart.render_notes({"settings": {"trace_endpoint": "http://otel:4318"}})
     assert "no NetworkPolicy lets traces out" in traced
+    assert "kubectl -n gleaner rollout status deployment/gleaner-gateway\n" in scaled
+    canary = chart.render_notes({"gateway": {"rollout": {"enabled": True}}})
+    assert "kubectl argo rollouts -n gleaner status gleaner-gateway\n" in canary  # kubectl itself knows no Rollout
+    assert "rollout status" not in canary
+
+
+def test_the_published_chart_has_the_overlays(tmp_path: Path) -> None:
+    """The archive of `helm package` contains every overlay that the README names, and no script's copy."""
+    helm.package(str(chart.CHART), destination=str(tmp_path))
+    [archive] = tmp_path.glob("gleaner-*.tgz")
+    with tarfile.open(archive) as packed:
+        names = set(packed.getnames())
+    assert {f"gleaner/values-{name}.yaml" for name in chart.OVERLAYS} <= names
+    assert "gleaner/README.lead.md" not in names
+
+
+@pytest.mark.parametrize("values", [{}, *map(chart.read_overlay, ("dev", "staging", "prod"))])
+def test_helm_test_outlasts_a_start_from_zero(values: dict[str, Any]) -> None:
+    """Its deadline is five minutes after that of the alert GleanerNoWorker; release.sh waits longer."""
+    values = chart.merge_values(values, {"models": {"slow": {"startupSeconds": 1500, "revision": "abc"}}})
+    pod = chart.find_manifest(chart.render_manifests(values), "Pod", "gleaner-test")
+    deadline = pod["spec"]["activeDeadlineSeconds"]
+    assert deadline == 1500 + 600 + 300
+    [minutes] = re.findall(r"helm test .* --timeout (\d+)m", (chart.ROOT / "deploy" / "release.sh").read_text())
+    assert deadline < int(minutes) * 60
+
+
+def test_the_canary_is_judged_by_requests_of_clients() -> None:
+    """Probes count neither as requests nor as successes, and every operator adds the label of the role."""
+    values = {"gateway": {"rollout": {"enabled": True, "prometheusAddress": "http://p:9090"}}}
+    [template] = chart.select_kinds(chart.render_manifests(values), "AnalysisTemplate")
+    [metric] = template["spec"]["metrics"]
+    selectors = re.findall(r"gleaner_http_requests_total\{(.*?)\}", metric["provider"]["prometheus"]["query"])
+    assert len(selectors) == 4
+    assert all('route!~"/livez|/readyz"' in selector for selector in selectors)
+    google = chart.render_manifests(
+        {"monitoring": {"operator": "google"}}, apis=(*chart.OPERATORS, "monitoring.googleapis.com/v1")
+    )
+    [monitoring] = chart.select_kinds(google, "PodMonitoring")
+    assert {"from": "gleaner.io/role", "to": "gleaner_io_role"} in monitoring["spec"]["targetLabels"]["fromPod"]
 
 
 # A place

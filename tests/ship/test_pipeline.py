@@ -260,7 +260,7 @@ def test_a_dry_release_prints_the_commands_that_it_would_run(tmp_path: Path) -> 
     [deploy] = step("deploy", "prod", "none", registry)
     assert "revision" not in deploy  # the overlay's own pin holds
     assert deploy.count("--values") == 1
-    assert step("smoke", "prod") == ["helm test gleaner --namespace gleaner --logs --timeout 20m"]
+    assert step("smoke", "prod") == ["helm test gleaner --namespace gleaner --logs --timeout 60m"]
     assert step("rollback", "prod") == ["helm rollback gleaner --namespace gleaner --wait --timeout 30m"]
 
 
