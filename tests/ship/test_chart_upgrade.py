@@ -144,16 +144,16 @@ def test_external_secrets_makes_the_secrets_of_separate_users() -> None:
     remotes = {"gateway": "r/g", "flower": "r/f"}
     external = {"enabled": True, "store": {"name": "vault"}, "storeRemotes": remotes}
     documents = chart.render_manifests(SEPARATE_USERS | {"externalSecrets": external})
-    made = {
+    sources = {
         document["metadata"]["name"]: document["spec"]["data"]
         for document in chart.select_kinds(documents, "ExternalSecret")
     }
-    assert [entry["remoteRef"] for entry in made["g"]] == [
+    assert [entry["remoteRef"] for entry in sources["g"]] == [
         {"key": "r/g", "property": "ledger-url"}, {"key": "r/g", "property": "broker-url"},
     ]  # fmt: skip
-    assert [entry["remoteRef"] for entry in made["f"]] == [{"key": "r/f"}]
-    assert not {"gleaner-store", "w", "c"} & set(made)
-    assert "k" in made
+    assert [entry["remoteRef"] for entry in sources["f"]] == [{"key": "r/f"}]
+    assert not {"gleaner-store", "w", "c"} & set(sources)
+    assert "k" in sources
 
 
 def test_a_rollout_starts_as_large_as_it_must(release: list[chart.Manifest]) -> None:
