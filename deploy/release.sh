@@ -25,6 +25,7 @@ run() {
 # The form of each argument: anybody who may start a pipeline chooses them, and they become names and options.
 name='[A-Za-z0-9][A-Za-z0-9._-]*'
 registry="$name(:[0-9]+)?(/$name)*"
+checksum='sha256:([0-9a-f]{64}|dry-run)'
 expect() { # pattern what value
   [[ $3 =~ ^($1)$ ]] || { printf 'release.sh: %q is no %s\n' "$3" "$2" >&2 && exit 2; }
 }
@@ -95,7 +96,7 @@ publish() { # registry version
   said=$(run helm push "dist/gleaner-$2.tgz" "oci://$1/charts" 2>&1) || { echo "$said" >&2 && exit 1; }
   echo "$said"
   [ "${DRY_RUN:-}" = 1 ] || digest=$(sed -n 's/^Digest: *//p' <<< "$said")
-  expect 'sha256:([0-9a-f]{64}|dry-run)' digest "$digest"
+  expect "$checksum" digest "$digest"
   echo "CHART=$1/charts/gleaner@$digest" >> digests.env
 }
 
@@ -113,21 +114,30 @@ sign() {
   done
 }
 
-digest() { sed -n "s/^$1=.*@//p" digests.env; }
+digest() { # image: one that is missing is refused, or the chart would deploy whatever has its tag
+  local value
+  value=$(sed -n "s/^$1=.*@//p" digests.env)
+  expect "$checksum" "digest of $1 (digests.env)" "$value"
+  echo "$value"
+}
 
 deploy() { # environment place registry [model revision]
-  local options=(--values "charts/gleaner/values-$1.yaml")
+  local gateway worker cuda options=(--values "charts/gleaner/values-$1.yaml")
+  gateway=$(digest GATEWAY)
+  worker=$(digest WORKER)
   [ "$2" = none ] || options+=(--values "charts/gleaner/values-$2.yaml")
-  options+=(--set "images.registry=$3" --set "images.gateway.digest=$(digest GATEWAY)")
-  options+=(--set "images.worker.digest=$(digest WORKER)")
+  options+=(--set "images.registry=$3" --set "images.gateway.digest=$gateway")
+  options+=(--set "images.worker.digest=$worker")
   if [ "$1" = prod ]; then
-    options+=(--set "models.gliner-medium-v2\.1.imageDigest=$(digest WORKER_CUDA)")
+    cuda=$(digest WORKER_CUDA)
+    options+=(--set "models.gliner-medium-v2\.1.imageDigest=$cuda")
     # Without one the overlay's revision is used.
     [ -z "${4:-}" ] || options+=(--set "models.gliner-medium-v2\.1.revision=$4")
   fi
-  # --rollback-on-failure is Helm 4's name of --atomic: a release that does not become ready is rolled back.
+  # --rollback-on-failure is Helm 4's name of --atomic: a release that does not become ready is rolled back. Without
+  # --force-conflicts that fails where an autoscaler has changed the replicas since.
   run helm upgrade --install gleaner charts/gleaner --namespace gleaner --create-namespace \
-    "${options[@]}" --wait --timeout 30m --rollback-on-failure
+    "${options[@]}" --wait --timeout 30m --rollback-on-failure --force-conflicts
 }
 
 smoke() { # environment
@@ -136,29 +146,57 @@ smoke() { # environment
   run helm test gleaner --namespace gleaner --logs --timeout 60m || { rollback "$1" && exit 1; }
 }
 
-# The key of `helm test`. Chart and External Secrets make it with the keys file; a keys file of yours has none.
+read_secret() { # name key
+  kubectl --namespace gleaner get secret "$1" --output "go-template={{index .data \"$2\" | base64decode}}"
+}
+
+write_secret() { # name key: its value is on stdin
+  kubectl --namespace gleaner create secret generic "$1" --from-file "$2=/dev/stdin" --dry-run=client -o json \
+    | kubectl --namespace gleaner apply --server-side --force-conflicts --filename -
+}
+
+has_test_key() { # whether the keys file knows the test's key
+  local hash keys
+  [ "${DRY_RUN:-}" != 1 ] || return 0
+  hash=$(read_secret gleaner-test-key api-key | sha256sum) || return 1
+  keys=$(read_secret gleaner-keys keys.json) || return 1
+  [[ $keys == *"${hash%% *}"* ]]
+}
+
+# The key of `helm test`. Chart and External Secrets make it with the keys file; a keys file of yours, or a later one, has none.
 ensure_test_key() {
   local created
-  if run kubectl --namespace gleaner get secret gleaner-test-key > /dev/null 2>&1; then return; fi
+  if has_test_key; then return; fi
   # shellcheck disable=SC2016 # expanded in the pod
   created=$(kubectl --namespace gleaner exec deployment/gleaner-gateway -- sh -euc '
     cp "$GLEANER_KEYS_FILE" /tmp/keys.json
     gleaner keys create --tenant smoke --name "helm test" --keys-file /tmp/keys.json --json
     cat /tmp/keys.json
     rm /tmp/keys.json')
-  tail -n +2 <<< "$created" \
-    | kubectl --namespace gleaner create secret generic gleaner-keys --from-file keys.json=/dev/stdin --dry-run=client -o json \
-    | kubectl --namespace gleaner apply --server-side --force-conflicts --filename -
+  tail -n +2 <<< "$created" | write_secret gleaner-keys keys.json
   # Only a pod that starts now surely has the new keys file.
   kubectl --namespace gleaner rollout restart deployment/gleaner-gateway
   kubectl --namespace gleaner rollout status deployment/gleaner-gateway --timeout 10m
   head -n 1 <<< "$created" | sed -E 's/.*"key": ?"([^"]+)".*/\1/' | tr -d '\n' \
-    | kubectl --namespace gleaner create secret generic gleaner-test-key --from-file api-key=/dev/stdin
+    | write_secret gleaner-test-key api-key
 }
 
 rollback() { # environment
+  local ours=(--namespace gleaner --selector app.kubernetes.io/instance=gleaner)
+  local autoscaled='' target replicas line='{.spec.scaleTargetRef.kind}/{.spec.scaleTargetRef.name} {.status.desiredReplicas}'
   echo "rolling $1 back" >&2
-  run helm rollback gleaner --namespace gleaner --wait --timeout 30m
+  if [ "${DRY_RUN:-}" != 1 ]; then
+    autoscaled=$(kubectl get horizontalpodautoscaler "${ours[@]}" --output "jsonpath={range .items[*]}$line{'\n'}{end}") \
+      || echo "release.sh: replicas become those of the older release, until their autoscalers change them" >&2
+  fi
+  # A release has the replicas of the day it was made, often 0. The autoscalers own that field, so it has to be forced; those
+  # that they had are set again at once, before anything is waited for.
+  run helm rollback gleaner --namespace gleaner --force-conflicts --timeout 30m
+  while read -r target replicas; do
+    [ "${replicas:-0}" -gt 0 ] || continue
+    run kubectl --namespace gleaner scale "$target" --replicas "$replicas" || echo "release.sh: $target was not scaled" >&2
+  done <<< "$autoscaled"
+  run kubectl rollout status deployment,statefulset "${ours[@]}" --timeout 30m
 }
 
 step=$1

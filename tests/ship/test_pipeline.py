@@ -33,6 +33,10 @@ BROKEN = {
     "syntax": "pipeline { stages { stage('a') { steps { sh 'x' ",
 }
 WORKFLOWS = ("ship", "release", "rollback")
+WAIT = (
+    "kubectl rollout status deployment,statefulset "
+    "--namespace gleaner --selector app.kubernetes.io/instance=gleaner --timeout 30m"
+)
 Shells = list[tuple[str, str]]
 
 
@@ -274,7 +278,10 @@ def test_a_dry_release_prints_the_commands_that_it_would_run(tmp_path: Path) -> 
     assert "revision" not in deploy  # the overlay's own pin holds
     assert deploy.count("--values") == 1
     assert step("smoke", "prod") == ["helm test gleaner --namespace gleaner --logs --timeout 60m"]
-    assert step("rollback", "prod") == ["helm rollback gleaner --namespace gleaner --wait --timeout 30m"]
+    assert step("rollback", "prod") == [
+        "helm rollback gleaner --namespace gleaner --force-conflicts --timeout 30m",
+        WAIT,
+    ]
 
 
 @pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
@@ -283,7 +290,7 @@ def test_the_overlays_that_a_deployment_names_exist(environment: str, location: 
     """Each environment on each place."""
     (tmp_path / "deploy").mkdir()
     shutil.copy(RELEASE, tmp_path / "deploy")
-    (tmp_path / "digests.env").write_text("GATEWAY=r/g@sha256:0\nWORKER=r/w@sha256:1\nWORKER_CUDA=r/w@sha256:2\n")
+    write_digests(tmp_path, "GATEWAY", "WORKER", "WORKER_CUDA")
     run = subprocess.run(
         ["bash", str(tmp_path / "deploy" / "release.sh"), "deploy", environment, location, "r.example.com/g"],
         env={"DRY_RUN": "1", "PATH": os.environ["PATH"]}, capture_output=True, text=True,
@@ -291,6 +298,25 @@ def test_the_overlays_that_a_deployment_names_exist(environment: str, location: 
     overlays = re.findall(r"--values (\S+)", run.stdout)
     assert len(overlays) == (1 if location == "none" else 2), run.stderr
     assert all((ROOT / overlay).is_file() for overlay in overlays)
+
+
+def write_digests(folder: Path, *images: str) -> None:
+    """Write the file that `release.sh push` leaves for `release.sh deploy`."""
+    (folder / "digests.env").write_text("".join(f"{image}=r/i@sha256:{'0' * 64}\n" for image in images))
+
+
+@pytest.mark.parametrize("missing", ["GATEWAY", "WORKER", "WORKER_CUDA"])
+def test_an_image_without_a_digest_is_not_deployed(missing: str, tmp_path: Path) -> None:
+    """By its tag the chart would deploy whatever has that tag now."""
+    (tmp_path / "deploy").mkdir()
+    shutil.copy(RELEASE, tmp_path / "deploy")
+    write_digests(tmp_path, *({"GATEWAY", "WORKER", "WORKER_CUDA"} - {missing}))
+    run = subprocess.run(
+        ["bash", str(tmp_path / "deploy" / "release.sh"), "deploy", "prod", "none", "r.example.com/g"],
+        env={"DRY_RUN": "1", "PATH": os.environ["PATH"]}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (run.returncode, run.stdout) == (2, "")
+    assert f"digest of {missing} " in run.stderr
 
 
 @pytest.fixture
@@ -385,7 +411,8 @@ def test_a_base_without_a_digest_gets_the_one_that_it_has_now(tmp_path: Path) ->
 
 KUBECTL = """shift 2
 case "$*" in
-  "get secret gleaner-test-key") [ -e "{folder}/gleaner-test-key" ] ;;
+  "get secret gleaner-test-key "*) cat "{folder}/gleaner-test-key" ;;
+  "get secret gleaner-keys "*) cat "{folder}/keys.json" ;;
   exec*) shift 3; GLEANER_KEYS_FILE="{folder}/keys.json" exec "$@" ;;
   "create secret generic gleaner-keys"*) cat > "{folder}/keys.json" ;;
   "create secret generic gleaner-test-key"*) cat > "{folder}/gleaner-test-key" ;;
@@ -393,25 +420,54 @@ esac"""
 
 
 def test_the_key_of_the_smoke_test_is_made_once(tmp_path: Path) -> None:
-    """Next to a keys file of the operator's: a key is added to it, and the Secret holds that key."""
+    """A key is added to a keys file of the operator, and again to one that replaces it without that key."""
     programs = tmp_path / "programs"
     add_program(programs, "kubectl", KUBECTL.format(folder=tmp_path))
     add_program(programs, "helm")
     api_keys.create_key(tmp_path / "keys.json", tenant="first", role=Role.ADMIN)
     path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    for _ in range(2):
+    original = (tmp_path / "keys.json").read_bytes()
+    for content in (original, None, original):
+        if content is not None:
+            (tmp_path / "keys.json").write_bytes(content)
         run = subprocess.run(
             ["bash", str(RELEASE), "smoke", "staging"], capture_output=True, text=True,
             env={"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
         )  # fmt: skip
         assert run.returncode == 0, run.stderr
-    ring = api_keys.KeyRing(tmp_path / "keys.json")
-    key = (tmp_path / "gleaner-test-key").read_text()
-    assert [(record.tenant, record.name) for record in api_keys.list_keys(tmp_path / "keys.json")] == [
-        ("first", ""), ("smoke", "helm test"),
-    ]  # fmt: skip
-    assert ring.verify(key) is not None
-    assert key not in (programs / "calls").read_text()
+        ring = api_keys.KeyRing(tmp_path / "keys.json")
+        key = (tmp_path / "gleaner-test-key").read_text()
+        assert [(record.tenant, record.name) for record in api_keys.list_keys(tmp_path / "keys.json")] == [
+            ("first", ""), ("smoke", "helm test"),
+        ]  # fmt: skip
+        assert ring.verify(key) is not None
+        assert key not in (programs / "calls").read_text()
+
+
+AUTOSCALERS = """case "$*" in
+  "get horizontalpodautoscaler"*) cat <<END
+Deployment/gleaner-worker-a 5
+Deployment/gleaner-worker-b 0
+Rollout/gleaner-gateway 3
+END
+esac"""
+
+
+def test_a_rollback_keeps_the_replicas_of_the_autoscalers(tmp_path: Path) -> None:
+    """Helm sets those of the older revision, by force; right after that the former ones are set again."""
+    programs = tmp_path / "programs"
+    add_program(programs, "kubectl", AUTOSCALERS)
+    add_program(programs, "helm")
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    subprocess.run(["bash", str(RELEASE), "rollback", "prod"], env=environment, check=True, capture_output=True)
+    read, *calls = (programs / "calls").read_text().splitlines()
+    assert read.startswith("kubectl get horizontalpodautoscaler")
+    assert calls == [
+        "helm rollback gleaner --namespace gleaner --force-conflicts --timeout 30m",
+        "kubectl --namespace gleaner scale Deployment/gleaner-worker-a --replicas 5",
+        "kubectl --namespace gleaner scale Rollout/gleaner-gateway --replicas 3",
+        WAIT,
+    ]
 
 
 def test_the_admission_policy_admits_what_the_release_signs() -> None:
