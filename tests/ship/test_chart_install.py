@@ -161,6 +161,10 @@ def test_notes_are_true_in_each_case() -> None:
     traced = chart.render_notes({"settings": {"trace_endpoint": "http://otel:4318"}})
     assert "no NetworkPolicy lets traces out" in traced
     assert "kubectl -n gleaner rollout status deployment/gleaner-gateway\n" in scaled
+    external = {"enabled": True, "store": {"name": "vault"}}
+    for previous in (False, True):
+        notes = chart.render_notes({"externalSecrets": external | {"valkeyPrevious": previous}})
+        assert ("locks out pods that reconnect with the old one" in notes) is not previous
     canary = chart.render_notes({"gateway": {"rollout": {"enabled": True}}})
     assert "kubectl argo rollouts -n gleaner status gleaner-gateway\n" in canary  # kubectl itself knows no Rollout
     assert "rollout status" not in canary
