@@ -209,6 +209,8 @@ def derive_files() -> dict[Path, str]:
     }
     users = read_documented_users()
     for path in sorted((ROOT / "deploy" / "valkey").glob("*.sh")):
+        if path.name == "grow-volume.sh":  # a person runs it, next to the chart
+            continue
         files[CHART / "files" / "valkey" / path.name] = path.read_text().replace("@USERS@", users)
     files |= {ROOT / "keda" / name: manifest for name, manifest in render_keda_manifests().items()}
     alerts = ROOT / "alerts"

@@ -17,8 +17,9 @@ run() {
 }
 
 claim=data-$statefulset-0
+upgrade=(helm upgrade "$release" "$(dirname "$0")/../../charts/gleaner" --namespace "$namespace" "$@" --set "valkey.storage.size=$size")
+run "${upgrade[@]}" --dry-run=server --hide-secret # before anything is deleted: could it be created again?
 run kubectl -n "$namespace" patch pvc "$claim" --patch "{\"spec\":{\"resources\":{\"requests\":{\"storage\":\"$size\"}}}}"
 run kubectl -n "$namespace" wait "pvc/$claim" "--for=jsonpath={.status.capacity.storage}=$size" --timeout=15m
 run kubectl -n "$namespace" delete statefulset "$statefulset" --cascade=orphan
-run helm upgrade "$release" "$(dirname "$0")/../../charts/gleaner" --namespace "$namespace" "$@" \
-  --set "valkey.storage.size=$size" --wait --timeout 15m
+run "${upgrade[@]}" --wait --timeout 15m

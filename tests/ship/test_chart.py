@@ -271,6 +271,13 @@ def test_every_dashboard_is_shipped(everything: list[chart.Manifest]) -> None:
     assert shipped == {path.name: path.read_text() for path in (ROOT / "alerts" / "dashboards").glob("*.json")}
 
 
+def test_the_chart_has_only_scripts_that_its_pods_run() -> None:
+    """Every script of files/valkey is in a ConfigMap."""
+    documents = chart.render_manifests({"backup": {"enabled": True, "destination": "store:ledgers"}})
+    mounted = {name for config in chart.select_kinds(documents, "ConfigMap") for name in config["data"]}
+    assert {path.name for path in (chart.CHART / "files" / "valkey").iterdir()} <= mounted
+
+
 def test_queries_name_metrics_that_exist() -> None:
     """KEDA's second trigger and the canary's analysis query metrics that our processes export."""
     metrics = "".join(path.read_text() for path in (ROOT / "jobs" / "observability" / "metrics").glob("*.py"))

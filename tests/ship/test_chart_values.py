@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import helm_python as helm
@@ -212,11 +213,25 @@ def test_the_volume_grows_by_a_script() -> None:
     command = ["bash", script, "ner", "gleaner", name]
     environment = os.environ | {"DRY_RUN": "1"}
     run = subprocess.run([*command, "64Gi", "-f", "v.yaml"], env=environment, capture_output=True, text=True)
-    patch, _, delete, upgrade = run.stdout.splitlines()
+    rehearsal, patch, _, delete, upgrade = run.stdout.splitlines()
+    assert rehearsal.startswith(upgrade.partition(" --wait")[0])
+    assert "--dry-run=server" in rehearsal
     assert f"patch pvc {claim['metadata']['name']}-{name}-0 " in patch
     assert delete.endswith(f"delete statefulset {name} --cascade=orphan")
     assert "-f v.yaml --set valkey.storage.size=64Gi" in upgrade
     assert subprocess.run([*command, "64"], env=environment, capture_output=True).returncode == 2
+
+
+def test_a_set_that_cannot_be_created_again_is_not_deleted(tmp_path: Path) -> None:
+    """If helm refuses the upgrade, kubectl is not called."""
+    for program, status in (("helm", 1), ("kubectl", 0)):
+        (tmp_path / program).write_text(f'#!/bin/sh\necho "{program} $*" >> {tmp_path}/calls\nexit {status}\n')
+        (tmp_path / program).chmod(0o755)
+    script = str(ROOT / "deploy" / "valkey" / "grow-volume.sh")
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    run = subprocess.run(["bash", script, "ner", "gleaner", "gleaner-valkey", "64Gi"], env=environment, check=False)
+    assert run.returncode == 1
+    assert "kubectl" not in (tmp_path / "calls").read_text()
 
 
 def test_pods_know_the_passwords_they_started_with() -> None:
