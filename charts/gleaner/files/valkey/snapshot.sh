@@ -10,8 +10,13 @@ if ! valkey-check-rdb "$BACKUP/ledger.rdb" > "$BACKUP/check"; then
   exit 1
 fi
 keys=$(sed -n 's/^.* \([0-9][0-9]*\) keys read.*$/\1/p' "$BACKUP/check")
-live=$(valkey-cli "$@" info keyspace | sed -n 's/^db[0-9]*:keys=\([0-9]*\),.*/\1/p' | awk '{sum += $1} END {print sum + 0}')
-uptime=$(valkey-cli "$@" info server | sed -n 's/^uptime_in_seconds:\([0-9]*\).*/\1/p')
+info=$(valkey-cli "$@" info)
+live=$(echo "$info" | sed -n 's/^db[0-9]*:keys=\([0-9]*\),.*/\1/p' | awk '{sum += $1} END {print sum + 0}')
+uptime=$(echo "$info" | sed -n 's/^uptime_in_seconds:\([0-9]*\).*/\1/p')
+if [ -z "$uptime" ]; then # valkey-cli succeeds although the server answers an error
+  echo "refused: the server does not say what it has: $info" >&2
+  exit 1
+fi
 if [ $((keys * 2)) -lt "$live" ]; then
   echo "refused: the snapshot has $keys keys, the server $live" >&2
   exit 1
