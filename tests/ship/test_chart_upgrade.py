@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import copy
+import shutil
+from pathlib import Path
 from typing import Any
 
 import helm_python as helm
@@ -163,3 +165,21 @@ def test_a_rollout_starts_as_large_as_it_must(release: list[chart.Manifest]) -> 
     documents = _upgraded(objects, gateway={"rollout": {"enabled": True}})
     assert chart.find_manifest(documents, "Deployment", "gleaner-gateway")["spec"]["replicas"] == 4
     assert chart.find_manifest(documents, "Rollout", "gleaner-gateway")["spec"]["replicas"] == 2
+
+
+def test_a_new_chart_alone_restarts_no_pod(tmp_path: Path) -> None:
+    """Images and settings make new pods, the version of the chart does not: Valkey would load its file again."""
+    newer = tmp_path / "gleaner"
+    shutil.copytree(chart.CHART, newer)
+    text = (newer / "Chart.yaml").read_text()
+    assert "\nversion: 0.1.0\n" in text
+    (newer / "Chart.yaml").write_text(text.replace("\nversion: 0.1.0\n", "\nversion: 0.1.1\n"))
+    before, after = (
+        {
+            manifest["metadata"]["name"]: manifest["spec"]["template"]
+            for manifest in chart.select_kinds(chart.render_manifests(chart=folder), *TEMPLATED)
+        }
+        for folder in (chart.CHART, newer)
+    )
+    assert before == after
+    assert "gleaner-valkey" in before

@@ -25,10 +25,15 @@ gleaner.io/model: {{ include "gleaner.slug" . }}
 {{- end }}
 
 {{- define "gleaner.labels" -}}
-{{ include "gleaner.selector" . }}
+{{ include "gleaner.podLabels" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- end }}
+
+{{/* Labels of a pod: without the versions, so that a new chart alone restarts nothing, the ledger least of all */}}
+{{- define "gleaner.podLabels" -}}
+{{ include "gleaner.selector" . }}
 {{- with .root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
@@ -265,7 +270,7 @@ dict root component own model port config
 {{- with .config }}{{ $_ := set $annotations "checksum/config" (sha256sum .) }}{{ end }}
 {{- with include "gleaner.secretChecksum" . }}{{ $_ := set $annotations "checksum/secrets" . }}{{ end -}}
 labels:
-  {{- include "gleaner.labels" . | nindent 2 }}
+  {{- include "gleaner.podLabels" . | nindent 2 }}
   {{- with $values.podLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
