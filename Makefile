@@ -112,7 +112,7 @@ shown: setup tools ## The tests of console and operations, which observe a runni
 	$(BIN)/python -m pytest tests/console tests/operations
 
 ship: setup tools ## The tests of chart, KEDA, images and pipelines, in a separate process
-	$(BIN)/python -m pytest tests/ship
+	$(BIN)/python -m pytest tests/ship -m "not slow"
 
 chaos: setup tools ## Every fault many times: 20 minutes and more, CHAOS_SEED=n
 	CHAOS=1 $(BIN)/python -m pytest tests/faults --timeout 1800
@@ -149,6 +149,7 @@ chart-sync: setup ## Generate the files derived from the chart: schema, README, 
 	$(BIN)/python -m scripts.chart
 
 images-test: setup ## Build both images without Docker and run a job with them (root; buildah, mmdebstrap)
+	$(BIN)/python -m pytest tests/ship/test_images.py -m slow
 	$(BIN)/python -m scripts.images_test
 
 docs: setup ## Generate docs/reference/settings.md, docs/reference/errors.md and the chart's schema

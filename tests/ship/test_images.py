@@ -282,6 +282,7 @@ TRIMMED = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_trimmed_environment_still_runs_the_model(tmp_path: Path) -> None:
     """No runtime and no object store reads a file that trim.sh removes."""
     installed = Path(str(importlib.util.find_spec("torch").origin)).parents[1]  # type: ignore[union-attr]
