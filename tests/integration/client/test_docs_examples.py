@@ -26,7 +26,7 @@ from tests.conftest import ROOT
 from tests.support.processes.local_stack import RunningStack
 
 LIMIT_S = 60
-ELSEWHERE = ("mermaid", "acl", "go", "text", "", "js", "promql", "lua", "toml", "ini")
+ELSEWHERE = ("mermaid", "acl", "go", "hcl", "text", "", "js", "promql", "lua", "toml", "ini")
 
 
 @dataclass(frozen=True, slots=True)
