@@ -1,4 +1,4 @@
-"""One panel and one dashboard, and the queries that many panels have."""
+"""Panels and dashboards, and the queries that many panels share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ INTERVAL = "[$__rate_interval]"
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel.
+    """A panel of a dashboard.
 
     Attributes:
         queries: expression -> legend.
@@ -30,7 +30,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """One dashboard."""
+    """A dashboard."""
 
     name: str
     title: str

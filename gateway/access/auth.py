@@ -25,7 +25,7 @@ LOCAL_TENANT = "default"
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a request says about its sender.
+    """Credentials and origin of a request, as sent.
 
     Attributes:
         address: of the client, or "".

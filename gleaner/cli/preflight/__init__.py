@@ -1,1 +1,1 @@
-"""What a release needs from its cluster: rendered manifests and facts of the cluster become findings."""
+"""Compares the needs of a release with its cluster: rendered manifests and facts of the cluster become findings."""

@@ -33,7 +33,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class PodNeeds:
-    """What one pod needs: objects, images, resources and a node."""
+    """Needs of a pod: objects, images, resources and a node."""
 
     references: tuple[Reference, ...]
     images: tuple[str, ...]

@@ -17,7 +17,7 @@ TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What `helm install` would be called with."""
+    """Arguments of the `helm install` that is checked."""
 
     name: str
     chart: str

@@ -65,7 +65,7 @@ class QuotaLimit:
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """What the manifests need; `quotas` are those that they bring."""
+    """Needs of the manifests; `quotas` are those that they create."""
 
     objects: tuple[ObjectNeed, ...] = ()
     apis: tuple[ApiNeed, ...] = ()

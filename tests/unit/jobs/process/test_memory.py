@@ -29,7 +29,7 @@ print(resident_mb() - before)
 
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc",
-    reason="only glibc raises its bound by itself; with another C library `configure_malloc` has nothing to do",
+    reason="only glibc raises its mmap threshold by itself; with another C library there is nothing to configure",
 )
 def test_large_blocks_go_back_though_small_ones_between_them_stay() -> None:
     """Freed blocks do not stay with the process, as they do where glibc raises its bound by itself."""
