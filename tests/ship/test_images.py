@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from packaging.requirements import Requirement
 from scripts import locks
 from tests.conftest import ROOT
 from tests.support import chart
+from tests.support.processes.harness import wait_for
 from tests.support.servers.tls_acl_redis import write_users
 
 DOCKERFILES = ("Dockerfile.gateway", "Dockerfile.worker")
@@ -365,7 +365,8 @@ def test_the_container_that_keeps_an_image_ends_at_once() -> None:
     [daemon, *_] = chart.select_kinds(chart.render_manifests({"prepull": {"enabled": True}}), "DaemonSet")
     [_, *arguments] = daemon["spec"]["template"]["spec"]["containers"][0]["command"]
     process = subprocess.Popen([sys.executable, *arguments])
-    time.sleep(1)
+    kernel_function = Path(f"/proc/{process.pid}/wchan")
+    wait_for(lambda: "sigtimedwait" in kernel_function.read_text(), 20, "it waits for the signal")
     assert process.poll() is None
     process.terminate()
     assert process.wait(5) == 0
