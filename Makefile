@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint style format types imports bandit secrets pytest unit coverage integration faults security attacks fuzz shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
+.PHONY: help setup tools demo up test fast lint style format types imports bandit secrets pytest unit coverage integration models faults security attacks fuzz shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
   constraints locks clean
 
 help: ## List these commands
@@ -49,7 +49,7 @@ up: setup ## Start the local stack; Ctrl-C stops it
 # meanwhile: the model's tests took twice as much of the cores.
 test: setup tools ## Every check and every test; tests that measure run last and alone
 	@OMP_WAIT_POLICY=passive $(MAKE) --no-print-directory --jobs 3 --output-sync=target UNIT="$(addprefix --ignore=,$(PURE))" \
-	  integration unit fast coverage security faults ship
+	  INTEGRATION=--ignore=tests/integration/model integration models unit fast coverage security faults ship
 	@$(MAKE) --no-print-directory attacks
 	@$(MAKE) --no-print-directory shown
 
@@ -94,7 +94,10 @@ coverage: setup tools ## Branch coverage of the pure modules, at least 95 %
 	$(BIN)/python -m pytest $(PURE) --cov --cov-report=term
 
 integration: setup tools ## The tests of the whole service; starts servers, as `faults` does
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest tests/integration $(INTEGRATION)
+
+models: setup tools ## The integration tests of models and runtimes alone
+	$(BIN)/python -m pytest tests/integration/model
 
 faults: setup tools ## The tests that kill, stop and starve every process
 	$(BIN)/python -m pytest tests/faults
