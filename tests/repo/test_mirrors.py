@@ -1,0 +1,249 @@
+"""Each module with logic has a unit test file of its name, in the same place of the tree below tests/unit."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGES = ("alerts", "gateway", "gleaner", "jobs", "keda", "worker")
+BRANCHES = (
+    ast.If, ast.IfExp, ast.BoolOp, ast.comprehension, ast.For, ast.AsyncFor, ast.While,
+    ast.Try, ast.TryStar, ast.Match,
+)  # fmt: skip
+
+PENDING = frozenset(
+    {
+        # alerts
+        "alerts/__main__.py",
+        "alerts/boards.py",
+        "alerts/causes/store.py",
+        "alerts/generate.py",
+        "alerts/managed.py",
+        "alerts/model.py",
+        "alerts/slo.py",
+        "alerts/widgets.py",
+        # gateway
+        "gateway/__main__.py",
+        "gateway/access/sessions.py",
+        "gateway/app.py",
+        "gateway/child.py",
+        "gateway/courier/app.py",
+        "gateway/courier/attempts.py",
+        "gateway/courier/dispatcher.py",
+        "gateway/http/background_services.py",
+        "gateway/http/middleware.py",
+        "gateway/http/processes.py",
+        "gateway/http/protocol.py",
+        "gateway/http/readiness.py",
+        "gateway/http/server.py",
+        "gateway/reading/job_reader.py",
+        "gateway/reading/job_waiter.py",
+        "gateway/reading/results.py",
+        "gateway/routes/console.py",
+        "gateway/routes/dependencies.py",
+        "gateway/routes/direct.py",
+        "gateway/routes/events.py",
+        "gateway/routes/extract.py",
+        "gateway/routes/jobs.py",
+        "gateway/routes/limits.py",
+        "gateway/routes/models.py",
+        "gateway/routes/problems.py",
+        "gateway/routes/queue.py",
+        "gateway/routes/results.py",
+        "gateway/routes/session.py",
+        "gateway/routes/webhooks.py",
+        "gateway/schemas/base.py",
+        "gateway/submission/accept.py",
+        "gateway/submission/idempotency.py",
+        "gateway/submission/retry.py",
+        "gateway/submission/staging.py",
+        "gateway/submission/stream.py",
+        "gateway/webhooks/payload.py",
+        "gateway/webhooks/settings.py",
+        "gateway/webhooks/views.py",
+        # gleaner
+        "gleaner/aio.py",
+        "gleaner/cli/app.py",
+        "gleaner/cli/commands/demo.py",
+        "gleaner/cli/commands/doctor.py",
+        "gleaner/cli/commands/evaluate.py",
+        "gleaner/cli/commands/extract.py",
+        "gleaner/cli/commands/jobs.py",
+        "gleaner/cli/commands/keys.py",
+        "gleaner/cli/commands/model.py",
+        "gleaner/cli/commands/preflight.py",
+        "gleaner/cli/commands/redact.py",
+        "gleaner/cli/commands/service.py",
+        "gleaner/cli/commands/top.py",
+        "gleaner/cli/commands/up.py",
+        "gleaner/cli/commands/webhooks.py",
+        "gleaner/cli/connection.py",
+        "gleaner/cli/exit_codes.py",
+        "gleaner/cli/files/file_runs.py",
+        "gleaner/cli/files/inputs.py",
+        "gleaner/cli/files/journal.py",
+        "gleaner/cli/files/json_rows.py",
+        "gleaner/cli/files/lines.py",
+        "gleaner/cli/files/opening.py",
+        "gleaner/cli/files/outputs.py",
+        "gleaner/cli/files/reading_options.py",
+        "gleaner/cli/files/rows.py",
+        "gleaner/cli/files/splitting.py",
+        "gleaner/cli/findings.py",
+        "gleaner/cli/output.py",
+        "gleaner/cli/plots.py",
+        "gleaner/cli/preflight/cluster.py",
+        "gleaner/cli/preflight/pods.py",
+        "gleaner/cli/preflight/quantities.py",
+        "gleaner/cli/preflight/registry.py",
+        "gleaner/cli/preflight/rendering.py",
+        "gleaner/cli/preflight/requirements.py",
+        "gleaner/cli/preflight/scheduling.py",
+        "gleaner/cli/preflight/verdicts.py",
+        "gleaner/cli/reports.py",
+        "gleaner/cli/stack_console.py",
+        "gleaner/client/calls.py",
+        "gleaner/client/transport.py",
+        "gleaner/demo/__init__.py",
+        "gleaner/demo/samples.py",
+        "gleaner/localstack/local.py",
+        "gleaner/localstack/plan.py",
+        "gleaner/models.py",
+        "gleaner/webhook_endpoints.py",
+        "gleaner/webhook_listener.py",
+        # jobs
+        "jobs/ledger/access.py",
+        "jobs/ledger/maintenance.py",
+        "jobs/ledger/webhooks.py",
+        "jobs/observability/metrics/common.py",
+        "jobs/observability/metrics/courier.py",
+        "jobs/observability/metrics/gpu.py",
+        "jobs/observability/metrics/worker.py",
+        "jobs/observability/probes.py",
+        "jobs/process/bound.py",
+        "jobs/queue/flower.py",
+        "jobs/redis/clients.py",
+        "jobs/redis/tasks.py",
+        "jobs/settings.py",
+        # keda
+        "keda/hpa.py",
+        "keda/simulate.py",
+        # worker
+        "worker/model/engine.py",
+        "worker/model/gliner_loader.py",
+        "worker/model/loading.py",
+        "worker/model/runtimes/__init__.py",
+        "worker/model/runtimes/cudagraphs.py",
+        "worker/model/runtimes/onnx.py",
+        "worker/model/runtimes/openvino.py",
+        "worker/model/runtimes/torch.py",
+        "worker/model/selection/onnx_export.py",
+        "worker/model/selection/select.py",
+        "worker/model/sources/backbone.py",
+        "worker/model/sources/buckets.py",
+        "worker/model/sources/conversion.py",
+        "worker/model/sources/hub_client.py",
+        "worker/model/sources/resolve.py",
+        "worker/model/sources/unpickling.py",
+        "worker/settings.py",
+        "worker/shards/documents.py",
+    }
+)
+"""Modules whose tests are still to be written; each leaves the list with its tests."""
+
+COVERED_ELSEWHERE: dict[str, tuple[str, str]] = {}
+"""Modules whose logic shows only in a whole process or on a device: the reason, and the file that tests them."""
+
+
+def has_logic(path: Path) -> bool:
+    """Return whether a function of a module has a branch."""
+    functions = (
+        node
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    )
+    return any(isinstance(node, BRANCHES) for function in functions for node in ast.walk(function))
+
+
+def find_test_path(module: Path) -> Path:
+    """Return the path of a module's unit tests; those of `__init__.py` are named for its package."""
+    name = module.parent.name if module.name == "__init__.py" else module.stem.strip("_")
+    return Path("tests/unit") / module.parent / f"test_{name}.py"
+
+
+def list_untested(root: Path) -> list[str]:
+    """Return the modules with logic below `root` that have no unit test file."""
+    modules = (path.relative_to(root) for package in PACKAGES for path in (root / package).rglob("*.py"))
+    return sorted(
+        str(module)
+        for module in modules
+        if has_logic(root / module) and not (root / find_test_path(module)).is_file()
+    )
+
+
+def write_file(path: Path, text: str = "") -> None:
+    """Write a file of the sample tree."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    "logic",
+    [
+        "if a: pass",
+        "return 1 if a else 2",
+        "return a or 2",
+        "for b in a: pass",
+        "while a: pass",
+        "try: a()\n    finally: pass",
+        "match a:\n      case 1: pass",
+        "return [b for b in a]",
+        "return lambda: a and 1",
+    ],
+)
+def test_a_module_with_a_branch_and_no_test_is_found(tmp_path: Path, logic: str) -> None:
+    """The rule sees each kind of branch, and only a file of the right name in the right folder satisfies it."""
+    write_file(tmp_path / "jobs/redis/clients.py", f"def connect(a):\n    {logic}\n")
+    write_file(tmp_path / "tests/unit/jobs/test_clients.py")
+    write_file(tmp_path / "tests/unit/jobs/redis/test_connections.py")
+    assert list_untested(tmp_path) == ["jobs/redis/clients.py"]
+    write_file(tmp_path / "tests/unit/jobs/redis/test_clients.py")
+    assert list_untested(tmp_path) == []
+
+
+def test_a_module_without_branches_needs_no_test(tmp_path: Path) -> None:
+    """Constants, plain calls and conditions outside functions are not logic."""
+    write_file(tmp_path / "worker/names.py", "import sys\nA = 1 if sys else 2\ndef name(a):\n    return a.b(1)\n")
+    assert list_untested(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "test"),
+    [
+        ("gateway/__main__.py", "tests/unit/gateway/test_main.py"),
+        ("gleaner/client/__init__.py", "tests/unit/gleaner/client/test_client.py"),
+        ("jobs/codec.py", "tests/unit/jobs/test_codec.py"),
+    ],
+)
+def test_where_the_tests_of_a_module_are(module: str, test: str) -> None:
+    """Tests have the module's name and place."""
+    assert find_test_path(Path(module)) == Path(test)
+
+
+def test_every_module_with_logic_has_unit_tests() -> None:
+    """A module without them is listed above, with the test that covers it instead."""
+    assert sorted({*list_untested(ROOT)} - PENDING) == sorted(COVERED_ELSEWHERE)
+
+
+def test_pending_modules_still_wait_for_their_tests() -> None:
+    """A module that has its tests leaves the list."""
+    assert sorted(PENDING - {*list_untested(ROOT)}) == []
+
+
+def test_tests_named_instead_exist() -> None:
+    """Every exception has a reason and a file."""
+    assert all(reason and (ROOT / test).is_file() for reason, test in COVERED_ELSEWHERE.values())
