@@ -17,7 +17,7 @@ INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo up test fast lint style format types imports bandit secrets pytest unit coverage integration models faults security attacks fuzz shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench \
+.PHONY: help setup tools demo up test fast lint style format types imports bandit secrets pytest unit coverage integration models faults security attacks fuzz shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench bench-cluster \
   constraints locks clean
 
 help: ## List these commands
@@ -147,6 +147,10 @@ chart-test: setup tools ## Test chart, KEDA, images and pipelines; checkov on ev
 	$(BIN)/python -m scripts.render .cache/rendered
 	.cache/checkov/bin/checkov --directory .cache/rendered --framework kubernetes --config-file charts/checkov.yaml
 	.cache/checkov/bin/checkov --file Dockerfile.gateway Dockerfile.worker --framework dockerfile --config-file charts/checkov.yaml
+
+bench-cluster: setup tools ## A release's life and drills as local processes, with the shipped model; then every rendering: 15 minutes
+	BENCH_ENGINE=model $(BIN)/python -m pytest tests/ship/bench --timeout 900
+	$(BIN)/python -m tests.ship.bench --run
 
 chart-sync: setup ## Generate the files derived from the chart: schema, README, keda/, its copies of alerts/
 	$(BIN)/python -m scripts.chart

@@ -140,11 +140,20 @@ class Hpa:
             replicas: replicas that the Deployment requests now.
             value: the metric.
         """
-        scaler = self._scaler
         if replicas == 0:
             return 0
+        return self.follow(now, replicas, replicas_by_average(value, self._scaler.target, replicas))
+
+    def follow(self, now: float, replicas: int, recommended: int) -> int:
+        """Return the new number of replicas for the one that the metrics recommend, within windows and policies.
+
+        Args:
+            now: the time.
+            replicas: replicas that the Deployment requests now, at least one.
+            recommended: the highest that a metric proposes.
+        """
+        scaler = self._scaler
         floor = max(scaler.minimum, 1)
-        recommended = replicas_by_average(value, scaler.target, replicas)
         windows_s = (scaler.up.window_s, scaler.down.window_s)
         steady = stabilise(replicas, recommended, self._past, now, windows_s)
         self._past = [(at, n) for at, n in self._past if at > now - 3600] + [(now, recommended)]

@@ -74,22 +74,31 @@ def render_live(
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        return _render(f"http://127.0.0.1:{server.server_port}", values or {}, apis)
+        return render_at(_make_kubeconfig(f"http://127.0.0.1:{server.server_port}"), values or {}, apis)
     finally:
         server.shutdown()
         server.server_close()
 
 
-def _render(url: str, values: dict[str, object], apis: tuple[str, ...]) -> list[chart.Manifest]:
+def _make_kubeconfig(url: str) -> str:
     kubeconfig = {
         "apiVersion": "v1", "kind": "Config", "current-context": "here",
         "clusters": [{"name": "here", "cluster": {"server": url}}],
         "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
         "users": [{"name": "me", "user": {}}],
     }  # fmt: skip
+    return yaml.safe_dump(kubeconfig)
+
+
+def render_at(kubeconfig: str, values: dict[str, object], apis: tuple[str, ...]) -> list[chart.Manifest]:
+    """Render the manifests that Helm would apply to the cluster of a kubeconfig, given as text.
+
+    Raises:
+        helm.HelmError: the values are refused, or something is missing.
+    """
     options = json.dumps({"name": "gleaner", "namespace": "gleaner", "api_versions": list(apis)})
     with (
-        helm.Config(kubeconfig_content=yaml.safe_dump(kubeconfig), namespace="gleaner") as config,
+        helm.Config(kubeconfig_content=kubeconfig, namespace="gleaner") as config,
         helm.Chart.load(str(chart.CHART)) as loaded,
     ):
         # `Config.render` cannot say which operators there are; the function below it can.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -108,6 +109,35 @@ def find_blocked_flows(documents: Sequence[Manifest], flows: Iterable[tuple[str,
             yield f"{source} may not send to {target}:{port}"
         if not _allows(policies, "Ingress", receiver["labels"], sender["labels"], names):
             yield f"{target}:{port} does not accept {source}"
+
+
+def find_missing_checksums(documents: Sequence[Manifest]) -> Iterator[str]:
+    """Yield workloads whose pods read a ConfigMap at their start and stay as they are when it changes."""
+    for document in documents:
+        if document["kind"] not in ("Deployment", "StatefulSet"):
+            continue
+        template = document["spec"]["template"]
+        annotations = template["metadata"].get("annotations") or {}
+        for volume in template["spec"].get("volumes") or ():
+            if "configMap" in volume and "checksum/config" not in annotations:
+                yield f"{describe(document)} does not notice a change of ConfigMap {volume['configMap']['name']}"
+
+
+def find_wrong_triggers(documents: Sequence[Manifest]) -> Iterator[str]:
+    """Yield triggers that cannot log in to the release's Valkey, and those that are not the ledger's."""
+    scripts = [d["data"]["start.sh"] for d in documents if d["kind"] == "ConfigMap" and "start.sh" in d["data"]]
+    users = set(re.findall(r"^user (\S+) ", "\n".join(scripts), re.MULTILINE))
+    for document in documents:
+        if document["kind"] == "TriggerAuthentication" and users:
+            for entry in document["spec"]["secretTargetRef"]:
+                if entry["parameter"] == "password" and entry["key"].removesuffix("-password") not in users:
+                    yield f"{describe(document)} reads {entry['key']}, which Valkey does not"
+        for trigger in document["spec"]["triggers"] if document["kind"] == "ScaledObject" else ():
+            user = trigger["metadata"].get("username")
+            if trigger["type"] == "redis" and users and user not in users:
+                yield f"{describe(document)} logs in as user {user}, whom Valkey does not have"
+            if trigger["type"] not in ("redis", "redis-sentinel"):
+                yield f"{describe(document)} has a trigger {trigger['type']}, whose failure keeps all replicas"
 
 
 def _allows(policies: Sequence[Manifest], direction: str, pod: Manifest, peer: Manifest, ports: set[Any]) -> bool:
