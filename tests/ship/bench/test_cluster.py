@@ -140,6 +140,7 @@ def bucket() -> Iterator[dict[str, str]]:
 BACKUP: Values = {"backup": {"enabled": True, "destination": "store:ledgers/prod"}}
 
 
+@pytest.mark.slow
 def test_a_lost_volume_is_restored_as_the_page_says(world: World, bucket: dict[str, str]) -> None:
     """Jobs from before the backup are there, and open ones finish; a job accepted later is unknown."""
     cluster = world.cluster
