@@ -11,19 +11,12 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from gleaner.client import calls, flows
-from gleaner.client.arguments import check_documents_async, hold_documents, hold_labels, refuse_other_collections
+from gleaner.client.arguments import check_documents_async
 from gleaner.client.calls import Call, Document, Labels, SubmitOptions
 from gleaner.client.connection import Connection
-from gleaner.client.flows import Flow, Retry, Run
+from gleaner.client.flows import Flow, OnProgress, Retry, Run
+from gleaner.client.handle import Handle
 from gleaner.client.scheduling import MapScheduler, OnMapProgress
-from gleaner.client.transport import (
-    Handle,
-    OnProgress,
-    build_request,
-    common_headers,
-    count_documents,
-    make_body,
-)
 from gleaner.models import JobInfo, Limits, Model, Result
 from gleaner.webhook_endpoints import AsyncWebhooks
 
@@ -91,24 +84,21 @@ class AsyncClient:
         retries: int = 5,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._timeout = timeout
         self._retry = Retry(retries)
-        self._connection = Connection(httpx.AsyncClient, url, common_headers(key), transport)
+        self._connection = Connection(httpx.AsyncClient, url, key, timeout, transport)
 
     async def submit(
         self, documents: Iterable[Document], labels: Labels | None = None, **options: Unpack[SubmitOptions]
     ) -> AsyncJob:
         """See `Client.submit`."""
-        flow = flows.submit_job(hold_documents(documents), hold_labels(labels), options, self._retry)
+        flow = flows.submit_job(documents, labels, options, self._retry)
         return AsyncJob(self, await self._run_flow(flow))
 
     async def extract(
         self, texts: Iterable[Document], labels: Labels | None = None, **options: Unpack[SubmitOptions]
     ) -> list[Result]:
         """See `Client.extract`."""
-        return await self._run_flow(
-            flows.extract_documents(hold_documents(texts), hold_labels(labels), options, self._retry)
-        )
+        return await self._run_flow(flows.extract_documents(texts, labels, options, self._retry))
 
     def map(
         self,
@@ -119,8 +109,7 @@ class AsyncClient:
         **options: Unpack[SubmitOptions],
     ) -> AsyncIterator[Result]:
         """See `Client.map`; documents may also come from an asynchronous iterable."""
-        refuse_other_collections(documents)
-        scheduler = MapScheduler(hold_labels(labels), options, self._retry, count_documents(documents), on_progress)
+        scheduler = MapScheduler(documents, labels, options, self._retry, on_progress)
         return self._stream_flow(scheduler.schedule_jobs(), check_documents_async(_iterate_async(documents)))
 
     async def job(self, job_id: str) -> AsyncJob:
@@ -190,10 +179,8 @@ class AsyncClient:
         if not isinstance(command, flows.Send):
             raise TypeError(f"{type(command).__name__} is allowed only in streams")
         try:
-            body = make_body(command.call)
-            content = body if body is None or isinstance(body, bytes) else _iterate_async(body)
-            http = self._connection.http
-            response = await http.send(build_request(http, command.call, content, self._timeout))
+            request = self._connection.build_request(command.call, _iterate_async)
+            response = await self._connection.http.send(request)
         except httpx.RequestError as error:
             run.fail(self._connection.name_proxy(error))
         else:

@@ -5,11 +5,15 @@ Unknown fields are ignored and missing ones get an empty value, so that an older
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
+
+_JOB_TIMES = ("created_at", "started_at", "finished_at", "deadline_at", "results_expire_at")
+_RESULT_FIELDS = ("index", "id", "status", "entities", "windows", "truncated", "warnings", "attempts", "error")
 TERMINAL = frozenset({"succeeded", "partially_succeeded", "failed", "cancelled", "expired"})
 
 
@@ -81,27 +85,13 @@ class JobInfo:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> JobInfo:
         """Parse a job object."""
-        return cls(
-            id=body["id"],
-            status=body["status"],
-            status_reason=body.get("status_reason"),
-            counts=Counts(**_pick_fields(Counts, body.get("counts"))),
-            progress=body.get("progress") or 0.0,
-            eta_s=body.get("eta_s"),
-            queue_position=body.get("queue_position"),
-            usage=Usage(**_pick_fields(Usage, body.get("usage"))),
-            model=body.get("model") or "",
-            model_revision=body.get("model_revision"),
-            default_threshold=body.get("default_threshold"),
-            created_at=_parse_time(body.get("created_at")),
-            started_at=_parse_time(body.get("started_at")),
-            finished_at=_parse_time(body.get("finished_at")),
-            deadline_at=_parse_time(body.get("deadline_at")),
-            results_expire_at=_parse_time(body.get("results_expire_at")),
+        return parse_fields(
+            cls,
+            body,
+            counts=parse_fields(Counts, body.get("counts") or {}),
+            usage=parse_fields(Usage, body.get("usage") or {}),
             error_summary={item["code"]: item["count"] for item in body.get("error_summary") or ()},
-            metadata=body.get("metadata") or {},
-            retry_of=body.get("retry_of"),
-            retried_by=body.get("retried_by"),
+            **{name: datetime.fromisoformat(body[name]) for name in _JOB_TIMES if body.get(name) is not None},
         )
 
 
@@ -157,11 +147,7 @@ class Entity:
         """Parse an entity object."""
         redacted, explain = body.get("redacted_start"), body.get("explain")
         return cls(
-            start=body["start"],
-            end=body["end"],
-            text=body["text"],
-            label=body["label"],
-            score=body["score"],
+            *(body["start"], body["end"], body["text"], body["label"], body["score"]),
             redacted=None if redacted is None else (redacted, body["redacted_end"]),
             explain=None if explain is None else Explanation.from_json(explain),
         )
@@ -222,35 +208,20 @@ class Result:
     def from_json(cls, body: Mapping[str, Any]) -> Result:
         """Parse a result object."""
         error = body.get("error")
-        return cls(
-            index=body["index"],
-            id=body["id"],
-            status=body["status"],
-            entities=tuple(Entity.from_json(entity) for entity in body.get("entities") or ()),
-            windows=body.get("windows") or 0,
-            truncated=bool(body.get("truncated")),
+        return parse_fields(
+            cls,
+            body,
+            entities=tuple(map(Entity.from_json, body.get("entities") or ())),
             warnings=tuple(body.get("warnings") or ()),
-            attempts=body.get("attempts") or 0,
-            error=None if error is None else DocumentError(**_pick_fields(DocumentError, error)),
-            text=body.get("text"),
-            redacted_text=body.get("redacted_text"),
+            error=None if error is None else parse_fields(DocumentError, error),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the gateway's JSON of it."""
-        body: dict[str, Any] = {
-            "index": self.index,
-            "id": self.id,
-            "status": self.status,
-            "entities": [entity.to_json() for entity in self.entities],
-            "windows": self.windows,
-            "truncated": self.truncated,
-            "warnings": list(self.warnings),
-            "attempts": self.attempts,
-            "error": None
-            if self.error is None
-            else {"code": self.error.code, "detail": self.error.detail, "retryable": self.error.retryable},
-        }
+        body: dict[str, Any] = {name: getattr(self, name) for name in _RESULT_FIELDS}
+        body["entities"] = [entity.to_json() for entity in self.entities]
+        body["warnings"] = list(self.warnings)
+        body["error"] = None if self.error is None else asdict(self.error)
         if self.text is not None:
             body["text"] = self.text
         if self.redacted_text is not None:
@@ -279,15 +250,7 @@ class Model:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Model:
         """Parse one entry of `/v1/models`."""
-        return cls(
-            name=body.get("name") or body["id"],
-            available=bool(body.get("available")),
-            workers=body.get("workers") or 0,
-            revision=body.get("revision"),
-            reason=body.get("reason"),
-            default_threshold=body.get("default_threshold"),
-            limits=body.get("limits") or {},
-        )
+        return parse_fields(cls, body, name=body.get("name") or body["id"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,19 +293,15 @@ class Limits:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Limits:
         """Parse the response of `/v1/limits`."""
-        return cls(
-            tenant=body["tenant"],
-            key_id=body["key_id"],
-            role=body["role"],
-            rates=tuple(Rate(**_pick_fields(Rate, item)) for item in body.get("rates") or ()),
-            open=body.get("open") or {},
-            request=body.get("request") or {},
-        )
+        rates = tuple(parse_fields(Rate, item) for item in body.get("rates") or ())
+        return parse_fields(cls, body, rates=rates)
 
 
-def _pick_fields(kind: type[Any], body: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {key: value for key, value in (body or {}).items() if key in kind.__dataclass_fields__}
+def parse_fields(kind: type[T], body: Mapping[str, Any], **parsed: Any) -> T:
+    """Return a dataclass with the JSON object's values, or `parsed` ones; null counts as missing.
 
-
-def _parse_time(value: str | None) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(value)
+    Raises:
+        TypeError: a field without a default is missing.
+    """
+    names: Iterable[str] = kind.__dataclass_fields__  # type: ignore[attr-defined]  # every kind here is a dataclass
+    return kind(**{name: body[name] for name in names if body.get(name) is not None} | parsed)

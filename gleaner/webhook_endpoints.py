@@ -14,6 +14,7 @@ import httpx
 from gleaner.client import flows
 from gleaner.client.calls import Call, ListPage, drop_missing, parse_list
 from gleaner.client.json_values import encode_json
+from gleaner.models import parse_fields
 
 if TYPE_CHECKING:
     from gleaner.aio import AsyncClient
@@ -48,17 +49,10 @@ class WebhookEndpoint:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> WebhookEndpoint:
         """Parse an endpoint object; unknown fields are ignored."""
-        events = body.get("events")
-        return cls(
-            id=str(body["id"]),
-            url=str(body["url"]),
-            description=str(body.get("description", "")),
-            events=None if events is None else tuple(events),
-            all_jobs=bool(body.get("all_jobs", True)),
-            status=str(body["status"]),
-            disabled_reason=body.get("disabled_reason"),
-            failures_in_a_row=int(body.get("failures_in_a_row", 0)),
-            secret=body.get("secret"),
+        events, reason = body.get("events"), body.get("disabled_reason")
+        with_defaults = {"description": "", "all_jobs": True, "failures_in_a_row": 0, **body}
+        return parse_fields(
+            cls, with_defaults, events=None if events is None else tuple(events), disabled_reason=reason
         )
 
 
@@ -94,12 +88,9 @@ class WebhookDelivery:
     def from_json(cls, body: Mapping[str, Any]) -> WebhookDelivery:
         """Parse a delivery object."""
         next_attempt = body.get("next_attempt_at")
-        return cls(
-            id=body["id"],
-            endpoint_id=body["endpoint_id"],
-            job_id=body["job_id"],
-            event=body["event"],
-            status=body["status"],
+        return parse_fields(
+            cls,
+            body,
             created_at=datetime.fromisoformat(body["created_at"]),
             next_attempt_at=None if next_attempt is None else datetime.fromisoformat(next_attempt),
             attempts=tuple(
@@ -276,10 +267,7 @@ def _create_endpoint(
 
 
 def _list_endpoints() -> Call[tuple[WebhookEndpoint, ...]]:
-    def parse(response: httpx.Response) -> tuple[WebhookEndpoint, ...]:
-        return tuple(WebhookEndpoint.from_json(item) for item in response.json()["data"])
-
-    return Call("GET", _PATH, parse)
+    return Call("GET", _PATH, lambda response: tuple(map(WebhookEndpoint.from_json, response.json()["data"])))
 
 
 def _get_endpoint(endpoint_id: str) -> Call[WebhookEndpoint]:

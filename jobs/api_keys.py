@@ -148,7 +148,21 @@ def list_keys(path: Path) -> tuple[KeyRecord, ...]:
     Raises:
         KeysError: the file is missing or damaged.
     """
-    return _read_records(path)
+    try:
+        content = _read_bytes(path)
+    except OSError as error:
+        raise KeysError(f"cannot read the keys file {path}: {error.strerror}") from error
+    try:
+        records = _KeysFile.model_validate_json(content).keys
+    except ValidationError as error:
+        # A chained error would quote the file's content, including hashes.
+        raise KeysError(f"{path} is not a keys file: {_describe_error(error)}") from None
+    for name in ("key_id", "sha256"):
+        values = [getattr(record, name) for record in records]
+        if len(set(values)) < len(values):
+            # One of the two may be revoked, and which one counts would be chance.
+            raise KeysError(f"{path} holds two keys with the same {name}; remove one")
+    return records
 
 
 def rotate_key(path: Path, key_id: str, *, overlap: timedelta = ROTATION_OVERLAP) -> NewKey:
@@ -207,7 +221,7 @@ class KeyRing:
         self._clock = clock
         self._checked_at = clock()
         self._signature = _file_signature(path)
-        self._by_hash = {record.sha256: record for record in _read_records(path)}
+        self._by_hash = {record.sha256: record for record in list_keys(path)}
         self._bad_since: float | None = None
         self._reason = ""
         self._closed = False
@@ -262,7 +276,7 @@ class KeyRing:
 
     def _reload(self, signature: tuple[int, ...] | None) -> None:
         try:
-            self._by_hash = {record.sha256: record for record in _read_records(self._path)}
+            self._by_hash = {record.sha256: record for record in list_keys(self._path)}
         except KeysError as error:
             # A file that could not be opened may become readable without a change.
             self._signature = None if isinstance(error.__cause__, OSError) else signature
@@ -320,29 +334,11 @@ def _open_for_edit(path: Path) -> Iterator[list[KeyRecord]]:
     lock = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        keys = list(_read_records(path)) if path.exists() else []
+        keys = list(list_keys(path)) if path.exists() else []
         yield keys
         _write_file(path, _KeysFile(keys=tuple(keys)))
     finally:
         os.close(lock)
-
-
-def _read_records(path: Path) -> tuple[KeyRecord, ...]:
-    try:
-        content = _read_bytes(path)
-    except OSError as error:
-        raise KeysError(f"cannot read the keys file {path}: {error.strerror}") from error
-    try:
-        records = _KeysFile.model_validate_json(content).keys
-    except ValidationError as error:
-        # A chained error would quote the file's content, including hashes.
-        raise KeysError(f"{path} is not a keys file: {_describe_error(error)}") from None
-    for name in ("key_id", "sha256"):
-        values = [getattr(record, name) for record in records]
-        if len(set(values)) < len(values):
-            # One of the two may be revoked, and which one counts would be chance.
-            raise KeysError(f"{path} holds two keys with the same {name}; remove one")
-    return records
 
 
 def _read_bytes(path: Path) -> bytes:

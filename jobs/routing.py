@@ -66,11 +66,8 @@ class Models:
 
     def __str__(self) -> str:
         """Return the form of `GLEANER_MODELS`."""
-        return ",".join(map(self._format_entry, self.names))
-
-    def _format_entry(self, name: str) -> str:
-        shares = self.splits.get(name)
-        return name if shares is None else f"{name}={'|'.join(f'{m}:{w}' for m, w in shares.items())}"
+        splits = {name: "|".join(f"{m}:{w}" for m, w in shares.items()) for name, shares in self.splits.items()}
+        return ",".join(f"{name}={splits[name]}" if name in splits else name for name in self.names)
 
 
 def _parse_shares(entry: str, text: str) -> dict[str, int]:

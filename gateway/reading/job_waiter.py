@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 
 from jobs.ledger import job_channel
 from jobs.process.periodic import PeriodicTask
-from jobs.redis.tasks import cancel_task
+from jobs.redis.clients import cancel_task
 from jobs.schema import JobStatus
 
 log = logging.getLogger(__name__)

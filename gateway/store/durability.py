@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from jobs.ledger import BARRIER_KEY, LedgerUnavailableError
-from jobs.redis.pipelining import RequestGrouper
+from jobs.redis.group_commit import RequestGrouper
 from jobs.settings import Durability
 
 log = logging.getLogger(__name__)

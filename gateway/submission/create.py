@@ -199,7 +199,7 @@ def _check_outcome(outcome: Created, limits: Limits) -> None:
             raise GatewayError("storage_unavailable", "the ledger lost the upload; send it again", retry_after_s=1)
         case ledger.CreateOutcome.RETRY_CONFLICT:
             raise GatewayError("already_retried", "the job was retried or removed in the meantime")
-        case ledger.CreateOutcome.IDEM_LOST:
+        case ledger.CreateOutcome.IDEMPOTENCY_CLAIM_LOST:
             raise GatewayError(
                 "idempotency_in_progress",
                 "another request has claimed this Idempotency-Key in the meantime; try again later",

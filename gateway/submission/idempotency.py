@@ -41,10 +41,10 @@ class IdempotencyKeys:
         key, tenant = context.key, context.caller.tenant
         if key is None:
             return await create(context)
-        claim = await self.ledger.run(claim_key(tenant, key))
-        if claim.kind is ledger.IdempotencyOutcome.KNOWN and read_sha is not None:
+        claim = await self.ledger.run(build_claim(tenant, key))
+        if claim.kind is ledger.IdempotencyOutcome.ANSWERED and read_sha is not None:
             key = replace(key, body_sha=await read_sha())
-            claim = await self.ledger.run(claim_key(tenant, key))
+            claim = await self.ledger.run(build_claim(tenant, key))
             create = _refuse_expired_key
         if (replay := self._find_replay(tenant, key, claim)) is not None:
             return replay
@@ -93,7 +93,7 @@ class IdempotencyKeys:
             raise
 
 
-def claim_key(tenant: str, key: IdempotencyKey) -> ledger.Call[IdempotencyClaim]:
+def build_claim(tenant: str, key: IdempotencyKey) -> ledger.Call[IdempotencyClaim]:
     """Return the ledger call that claims a key, or renews the claim."""
     return ledger.claim_idempotency_key(tenant, key.key_hash, key.nonce, key.body_sha)
 

@@ -16,7 +16,7 @@ from gateway.access.rate_limits import max_stored_bytes, stored_quota_error
 from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
 from gateway.submission.create import new_job_id
-from gateway.submission.idempotency import claim_key
+from gateway.submission.idempotency import build_claim
 from gateway.submission.packing import PackedJob, count_characters, explicit_ids, pack_head, pack_shard
 from gateway.submission.parsing import Head
 from gateway.submission.types import SubmissionContext
@@ -133,7 +133,7 @@ class Staging:
         if self.sizes:
             await self._stages.ledger.run(ledger.stage_shards(self.job_id, len(self.sizes), ()))
         if (key := self._context.key) is not None:
-            await self._stages.ledger.run(claim_key(self._context.caller.tenant, key))
+            await self._stages.ledger.run(build_claim(self._context.caller.tenant, key))
         return KEEP_EVERY_S
 
     async def drop(self) -> None:

@@ -66,7 +66,7 @@ class Gateway:
             NoGatewayError: there is neither, or the URL or the proxy settings are invalid.
         """
         url, key = self.url, self.key
-        directory = DataDir.from_path(self.data_dir)
+        directory = DataDir(self.data_dir)
         stack = directory.read_stack()
         if url is None:
             if stack is None:

@@ -14,19 +14,12 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from gleaner.client import calls, flows
-from gleaner.client.arguments import check_documents, hold_documents, hold_labels, refuse_other_collections
+from gleaner.client.arguments import check_documents
 from gleaner.client.calls import Call, Document, Labels, SubmitOptions
 from gleaner.client.connection import Connection
-from gleaner.client.flows import Flow, Retry, Run
+from gleaner.client.flows import Flow, OnProgress, Retry, Run
+from gleaner.client.handle import Handle
 from gleaner.client.scheduling import MapScheduler, OnMapProgress
-from gleaner.client.transport import (
-    Handle,
-    OnProgress,
-    build_request,
-    common_headers,
-    count_documents,
-    make_body,
-)
 from gleaner.models import JobInfo, Limits, Model, Result
 from gleaner.webhook_endpoints import Webhooks
 
@@ -135,9 +128,8 @@ class Client:
         retries: int = 5,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._timeout = timeout
         self._retry = Retry(retries)
-        self._connection = Connection(httpx.Client, url, common_headers(key), transport)
+        self._connection = Connection(httpx.Client, url, key, timeout, transport)
 
     def submit(
         self, documents: Iterable[Document], labels: Labels | None = None, **options: Unpack[SubmitOptions]
@@ -165,7 +157,7 @@ class Client:
         """
         return Job(
             self,
-            self._run_flow(flows.submit_job(hold_documents(documents), hold_labels(labels), options, self._retry)),
+            self._run_flow(flows.submit_job(documents, labels, options, self._retry)),
         )
 
     def extract(
@@ -178,9 +170,7 @@ class Client:
             >>> result.entities[0].text, result.entities[0].start
             ('London', 22)
         """
-        return self._run_flow(
-            flows.extract_documents(hold_documents(texts), hold_labels(labels), options, self._retry)
-        )
+        return self._run_flow(flows.extract_documents(texts, labels, options, self._retry))
 
     def map(
         self,
@@ -209,8 +199,7 @@ class Client:
             >>> seen[-1]
             MapProgress(done=300, failed=0, submitted=300, total=None)
         """
-        refuse_other_collections(documents)
-        scheduler = MapScheduler(hold_labels(labels), options, self._retry, count_documents(documents), on_progress)
+        scheduler = MapScheduler(documents, labels, options, self._retry, on_progress)
         return self._stream_flow(scheduler.schedule_jobs(), check_documents(documents))
 
     def job(self, job_id: str) -> Job:
@@ -277,9 +266,8 @@ class Client:
             return
         if not isinstance(command, flows.Send):
             raise TypeError(f"{type(command).__name__} is allowed only in streams")
-        http = self._connection.http
         try:
-            response = http.send(build_request(http, command.call, make_body(command.call), self._timeout))
+            response = self._connection.http.send(self._connection.build_request(command.call))
         except httpx.RequestError as error:
             run.fail(self._connection.name_proxy(error))
         else:

@@ -67,18 +67,10 @@ JSON_CHARACTERS = 8_000_000
 bytes, and a gateway's default limit for JSON is 32 MiB."""
 _CHUNK_BYTES = 64 * 1024
 
-_MODEL_OPTIONS = (
-    "threshold",
-    "flat",
-    "multi_label",
-    "long_text",
-    "offset_unit",
-    "return_text",
-    "redact",
-    "explain",
-    "merge_adjacent",
-)
 _JOB_OPTIONS = ("model", "priority", "deadline_s", "result_ttl_s", "metadata", "webhook")
+_MODEL_OPTIONS = tuple(
+    name for name in SubmitOptions.__annotations__ if name not in (*_JOB_OPTIONS, "idempotency_key")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +123,13 @@ def submit_job(
     documents: Sequence[Document], labels: Labels | None, options: SubmitOptions, key: str
 ) -> Call[JobInfo]:
     """POST /v1/jobs with an Idempotency-Key: as JSON, or as a stream of JSON lines if it is too large for that."""
-    if not _needs_lines(documents):
-        content = _encode_body(documents, labels, options)
-        return Call("POST", "/v1/jobs", _parse_job, headers=_post_headers(key), content=content)
-    head = encode_json(_build_head(labels, options), "the job")
-    return Call(
-        "POST",
-        "/v1/jobs",
-        _parse_job,
-        headers=_post_headers(key, "application/x-ndjson"),
-        content=lambda: _encode_lines(head, documents),
-    )
+    content: bytes | Callable[[], Iterator[bytes]]
+    if _needs_lines(documents):
+        head = encode_json(_build_head(labels, options), "the job")
+        media_type, content = "application/x-ndjson", lambda: _encode_lines(head, documents)
+    else:
+        media_type, content = "application/json", _encode_body(documents, labels, options)
+    return Call("POST", "/v1/jobs", _parse_job, headers=_post_headers(key, media_type), content=content)
 
 
 def extract_documents(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from typing import Any, Generic, TypeVar
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from gleaner.client.calls import Call
 from gleaner.errors import GleanerError, TransportError
 
 H = TypeVar("H", bound=httpx.Client | httpx.AsyncClient)
@@ -23,14 +24,18 @@ class Connection(Generic[H]):
     Args:
         kind: httpx.Client or httpx.AsyncClient.
         url: the gateway.
-        headers: headers of every request.
+        key: an API key, or None.
+        timeout_s: seconds one request may take.
         transport: the caller's transport; None for httpx's.
 
     Raises:
         TransportError: the environment names a proxy that httpx cannot use.
     """
 
-    def __init__(self, kind: type[H], url: str, headers: dict[str, str], transport: Any = None) -> None:
+    def __init__(self, kind: type[H], url: str, key: str | None, timeout_s: float, transport: Any = None) -> None:
+        headers = {"Accept": "application/json", "User-Agent": "gleaner-python"}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
         options: dict[str, Any] = {"base_url": url, "headers": headers, "transport": transport}
         if is_loopback(url):
             # For a proxy, 127.0.0.1 is another machine. Certificates of the environment are still trusted; without
@@ -38,6 +43,7 @@ class Connection(Generic[H]):
             verify = httpx.create_ssl_context() if url.startswith("https:") else False
             options |= {"trust_env": False, "verify": verify}
         self._connect: Callable[[], H] = lambda: kind(**options)
+        self._timeout_s = timeout_s
         self._renewable = transport is None
         self._process = os.getpid()
         self.proxy = find_proxy(url)
@@ -69,6 +75,22 @@ class Connection(Generic[H]):
                 )
             self._http, self._process = self._connect(), os.getpid()
         return self._http
+
+    def build_request(self, call: Call[Any], stream: Callable[[Iterator[bytes]], Any] = iter) -> httpx.Request:
+        """Return the call as a request, with the gateway's waiting time added to the read timeout.
+
+        Args:
+            call: the call; a streamed body is made again for each try, because it can be read only once.
+            stream: converts a streamed body to the kind that the httpx client sends.
+        """
+        return self.http.build_request(
+            call.method,
+            call.path,
+            params=call.params,
+            headers=call.headers,
+            content=stream(call.content()) if callable(call.content) else call.content,
+            timeout=httpx.Timeout(self._timeout_s, read=self._timeout_s + call.patience_s),
+        )
 
     def name_proxy(self, error: httpx.RequestError) -> httpx.RequestError:
         """Return the error with the proxy in its message, if there is one."""

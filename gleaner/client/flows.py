@@ -12,13 +12,14 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 import httpx
 
 from gleaner.client import calls
+from gleaner.client.arguments import hold_documents, hold_labels
 from gleaner.client.calls import Call, Document, Labels, ListPage, SubmitOptions
 from gleaner.errors import (
     ApiError,
@@ -35,6 +36,7 @@ from gleaner.errors import (
 from gleaner.models import JobInfo, Result
 
 T = TypeVar("T")
+OnProgress = Callable[[JobInfo], None]
 
 LONG_POLL_S: Final = 30
 """Seconds a status request waits at the gateway if progress is not reported."""
@@ -72,11 +74,7 @@ class Pull:
     """Asks the driver to answer with the caller's next document, or `END`."""
 
 
-class _End:
-    """The type of `END`."""
-
-
-END: Final = _End()
+END: Final = object()
 
 Command = Send | Sleep | Emit | Pull
 Flow = Generator[Command, Any, T]
@@ -123,13 +121,13 @@ class Retry:
     Attributes:
         retries: repetitions after the first try.
         base_s: first backoff; doubled each time, with jitter, up to `cap_s`.
-        longest_s: a `Retry-After` above this is not waited for: the error is raised.
+        max_retry_after_s: a `Retry-After` above this is not waited for: the error is raised.
     """
 
     retries: int = 5
     base_s: float = 0.5
     cap_s: float = 20.0
-    longest_s: float = 120.0
+    max_retry_after_s: float = 120.0
 
     def next_delay(
         self, attempt: int, error: ApiError | TransportError, *, repeatable: bool = True
@@ -148,7 +146,7 @@ class Retry:
         if not is_transient:
             return None
         retry_after = error.retry_after or 0.0
-        return None if retry_after > self.longest_s else max(retry_after, backoff)
+        return None if retry_after > self.max_retry_after_s else max(retry_after, backoff)
 
 
 def send_call(call: Call[T], retry: Retry) -> Flow[T]:
@@ -182,17 +180,22 @@ def send_call(call: Call[T], retry: Retry) -> Flow[T]:
 
 
 def submit_job(
-    documents: Sequence[Document], labels: Labels | None, options: SubmitOptions, retry: Retry
+    documents: Iterable[Document], labels: Labels | None, options: SubmitOptions, retry: Retry
 ) -> Flow[JobInfo]:
-    """Submit a job; return it as accepted."""
+    """Submit a job; return it as accepted.
+
+    Raises:
+        TypeError: these are not documents or not labels; nothing was sent.
+    """
     key = options.get("idempotency_key") or uuid.uuid4().hex
-    return (yield from send_call(calls.submit_job(documents, labels, options, key), retry))
+    call = calls.submit_job(hold_documents(documents), hold_labels(labels), options, key)
+    return (yield from send_call(call, retry))
 
 
 def wait_for_job(
     info: JobInfo,
     timeout_s: float | None,
-    on_progress: Callable[[JobInfo], None] | None,
+    on_progress: OnProgress | None,
     retry: Retry,
     clock: Callable[[], float] = time.monotonic,
 ) -> Flow[JobInfo]:
@@ -299,9 +302,14 @@ def emit_results(
 
 
 def extract_documents(
-    documents: Sequence[Document], labels: Labels | None, options: SubmitOptions, retry: Retry
+    documents: Iterable[Document], labels: Labels | None, options: SubmitOptions, retry: Retry
 ) -> Flow[list[Result]]:
-    """Return the results of a few documents; if /v1/extract does not finish them in time, wait for their job."""
+    """Return the results of a few documents; if /v1/extract does not finish them in time, wait for their job.
+
+    Raises:
+        TypeError: as `submit_job`.
+    """
+    documents, labels = hold_documents(documents), hold_labels(labels)
     if len(documents) <= EXTRACT_LIMIT:
         key = options.get("idempotency_key") or uuid.uuid4().hex
         answer = yield from send_call(calls.extract_documents(documents, labels, options, key), retry)

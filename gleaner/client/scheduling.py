@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from gleaner.client import calls
+from gleaner.client.arguments import hold_labels, refuse_other_collections
 from gleaner.client.calls import Document, Labels, SubmitOptions
 from gleaner.client.flows import END, Emit, Flow, Pull, ResultsReader, Retry, submit_job
 from gleaner.models import JobInfo, Result
@@ -175,21 +176,27 @@ class MapJob(OpenJob):
 
 
 class MapScheduler(Scheduler[Document, MapJob]):
-    """Emits results numbered over all documents: the index, and the id of those to which the caller gave none."""
+    """Emits results numbered over all documents: the index, and the id of those to which the caller gave none.
+
+    Raises:
+        TypeError: the documents are another collection, or `options` has a key, which jobs cannot share.
+    """
 
     def __init__(
         self,
+        documents: object,
         labels: Labels | None,
         options: SubmitOptions,
         retry: Retry,
-        total: int | None = None,
         on_progress: OnMapProgress | None = None,
     ) -> None:
+        refuse_other_collections(documents)
         if "idempotency_key" in options:
             raise TypeError("map submits many jobs; they cannot share one idempotency_key")
         super().__init__(retry, _MAP_CHARACTERS, calls.count_characters)
-        self._labels = labels
+        self._labels = hold_labels(labels)
         self._options = options
+        total = len(documents) if isinstance(documents, Sized) else None
         self._progress = self._reported = MapProgress(total=total)
         self._on_progress = on_progress
 

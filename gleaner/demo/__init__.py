@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from gleaner.client import Client, Job
-from gleaner.demo.highlight import assign_colours, excerpt_around, highlight, whole_text
+from gleaner.demo.highlight import Part, assign_colours, excerpt_around, highlight
 from gleaner.demo.samples import Sample, load_samples
 from gleaner.models import Result
 from gleaner.webhook_listener import Listener
@@ -73,7 +73,7 @@ def _format_result(sample: Sample, result: Result) -> Text:
         reason = result.error.detail if result.error else result.status
         return Text.assemble("\n", title, "\n", (reason, "red"))
     long = len(sample.text) > _LONG
-    parts = excerpt_around(sample.text, result.entities, _LONG) if long else whole_text(sample.text)
+    parts = excerpt_around(sample.text, result.entities, _LONG) if long else [Part(0, len(sample.text))]
     palette = assign_colours(list(sample.labels))
     body = highlight(sample.text, result.entities, palette, parts)
     if long:

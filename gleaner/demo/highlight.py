@@ -53,11 +53,6 @@ def highlight(text: str, entities: Sequence[Entity], palette: dict[str, str], pa
     return shown
 
 
-def whole_text(text: str) -> list[Part]:
-    """Return the text as one part."""
-    return [Part(0, len(text))]
-
-
 def excerpt_around(text: str, entities: Sequence[Entity], limit: int) -> list[Part]:
     """Return excerpts around the first entities, about `limit` characters in total, cut between words."""
     parts: list[Part] = []

@@ -7,12 +7,8 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-
-from gleaner.localstack.errors import AlreadyRunning
 
 DEFAULT: Final = Path("~/.gleaner")
 
@@ -20,66 +16,35 @@ SOCKET_PATH_LIMIT: Final = 108
 """Maximum size of a unix socket's path in bytes, including the closing NUL (sockaddr_un)."""
 
 
-@dataclass(frozen=True, slots=True)
 class DataDir:
     """Paths below one directory.
 
     Attributes:
         root: the directory; absolute.
+        admin_key: file with the plain admin key, mode 600.
+        keys_file: file with the hashed keys.
+        redact_key: file with the secret for the tokens of redacted texts, mode 600.
+        stack_file: file with the URLs, ports and process ids of the running stack, mode 600.
+        data: folder of the embedded server's append-only file.
+        logs: folder of logs, one per process.
+        run: folder of sockets, locks and generated configuration.
+        server_lock: lock file of the embedded server, so that no second one opens its data.
     """
 
-    root: Path
-
-    @classmethod
-    def from_path(cls, path: Path) -> DataDir:
-        """Return the directory that a user named; `~` is expanded."""
-        return cls(path.expanduser().absolute())
-
-    @property
-    def admin_key(self) -> Path:
-        """File with the plain admin key, mode 600."""
-        return self.root / "admin-key"
-
-    @property
-    def keys_file(self) -> Path:
-        """File with the hashed keys."""
-        return self.root / "keys.json"
-
-    @property
-    def redact_key(self) -> Path:
-        """File with the secret for the tokens of redacted texts, mode 600."""
-        return self.root / "redact-key"
-
-    @property
-    def stack_file(self) -> Path:
-        """File with the URLs, ports and process ids of the running stack, mode 600."""
-        return self.root / "stack.json"
-
-    @property
-    def data(self) -> Path:
-        """Folder of the embedded server's append-only file."""
-        return self.root / "data"
-
-    @property
-    def logs(self) -> Path:
-        """Folder of logs, one per process."""
-        return self.root / "logs"
-
-    @property
-    def run(self) -> Path:
-        """Folder of sockets, locks and generated configuration."""
-        return self.root / "run"
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        self.admin_key = self.root / "admin-key"
+        self.keys_file = self.root / "keys.json"
+        self.redact_key = self.root / "redact-key"
+        self.stack_file = self.root / "stack.json"
+        self.data, self.logs, self.run = self.root / "data", self.root / "logs", self.root / "run"
+        self.server_lock = self.run / "server.lock"
 
     @property
     def server_socket(self) -> Path | None:
         """Socket of the embedded server, or None if the path is too long for one."""
         path = self.run / "valkey.sock"
         return path if len(bytes(path)) < SOCKET_PATH_LIMIT else None
-
-    @property
-    def server_lock(self) -> Path:
-        """Lock file of the embedded server, so that no second one opens its data."""
-        return self.run / "server.lock"
 
     def log_path(self, name: str) -> Path:
         """Return the path of a process's log."""
@@ -104,16 +69,14 @@ class DataDir:
             write_private(self.redact_key, secrets.token_urlsafe(32) + "\n")
         return self.redact_key.read_text().strip()
 
-    def ensure_admin_key(self, create: Callable[[Path], str], is_good: Callable[[Path, str], bool]) -> None:
-        """Create an admin key unless there is one that works.
+    def ensure_admin_key(self) -> None:
+        """Create an admin key unless there is one that works."""
+        from jobs.api_keys import KeyRing, create_key  # of the service, which a client does without
 
-        Args:
-            create: adds a key to the keys file and returns it.
-            is_good: returns True if the keys file has the key.
-        """
         exists = self.keys_file.exists() and self.admin_key.exists()
-        if not exists or not is_good(self.keys_file, self.admin_key.read_text().strip()):
-            write_private(self.admin_key, create(self.keys_file) + "\n")
+        if not exists or KeyRing(self.keys_file).verify(self.admin_key.read_text().strip()) is None:
+            new = create_key(self.keys_file, tenant="default", role="admin", name="local stack")
+            write_private(self.admin_key, new.key + "\n")
 
 
 class Lock:
@@ -134,15 +97,6 @@ class Lock:
         self._descriptor = descriptor
         return True
 
-    def acquire_or_fail(self, root: Path) -> None:
-        """Acquire the lock.
-
-        Raises:
-            AlreadyRunning: another process holds it.
-        """
-        if not self.acquire():
-            raise AlreadyRunning(f"a stack is already running in {root}; stop it, or choose another --data-dir")
-
     def release(self) -> None:
         """Release the lock. Does nothing if it is not held."""
         if self._descriptor is not None:
@@ -162,8 +116,3 @@ def write_private(path: Path, content: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def write_stack(directory: DataDir, content: Mapping[str, Any]) -> None:
-    """Write stack.json."""
-    write_private(directory.stack_file, json.dumps(content, indent=2) + "\n")

@@ -5,24 +5,24 @@ start: lock the directory -> server -> other programs -> ready -> stack.json.  s
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
 import httpx
 
-from gleaner.localstack import datadir, plan, ports, server
-from gleaner.localstack.datadir import DataDir, Lock
+from gleaner.localstack import plan, ports, server
+from gleaner.localstack.datadir import DataDir, Lock, write_private
 from gleaner.localstack.errors import AlreadyRunning, Interrupted, MissingExtra, StackError, StartFailed
 from gleaner.localstack.plan import StackOptions, StackPlan
 from gleaner.localstack.programs import COURIER, FLOWER, GATEWAY, SERVER, WORKER, Program
-from gleaner.localstack.supervision import Child, Supervision
+from gleaner.localstack.supervisor import ProgramState, SupervisorProcess
 
 _POLL_S: Final = 0.2
 _LOG_LINES: Final = 15
@@ -62,14 +62,14 @@ class LocalStack:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.options = options or StackOptions()
-        self.directory = DataDir.from_path(self.options.data_dir)
+        self.directory = DataDir(self.options.data_dir)
         self._on_event = on_event
         self._stop_requested = stop_requested or threading.Event()
         self._environment = {**os.environ, **(environment or {})}
         self._lock = Lock(self.directory.run / "stack.lock")
         self._plan: StackPlan | None = None
-        self._supervision: Supervision | None = None
-        self._children: dict[str, Child] = {}
+        self._supervisor: SupervisorProcess | None = None
+        self._children: dict[str, ProgramState] = {}
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -106,17 +106,17 @@ class LocalStack:
 
     def stop(self) -> None:
         """Drain and stop everything. Does nothing if nothing runs."""
-        if self._supervision is not None:
+        if self._supervisor is not None:
             self.directory.stack_file.unlink(missing_ok=True)
             self._emit_event("stopping", "stack", "finishing running work")
-            self._supervision.stop()
-            self._supervision = None
+            self._supervisor.stop()
+            self._supervisor = None
         self._lock.release()
 
     def kill(self) -> None:
         """Kill everything without draining; for the user who presses Ctrl-C twice."""
-        if self._supervision is not None:
-            self._supervision.kill()
+        if self._supervisor is not None:
+            self._supervisor.kill()
 
     def watch_children(self) -> None:
         """Keep stack.json up to date and report changes of the children, until `stop_requested` is set.
@@ -133,10 +133,10 @@ class LocalStack:
         Raises:
             StackError: the supervisor exited.
         """
-        supervision = self._require_running()
-        now = supervision.list_children()
+        supervisor = self._require_running()
+        now = supervisor.list_children()
         if now is None:
-            if supervision.is_alive:
+            if supervisor.is_alive:
                 return
             raise StackError(f"the supervisor exited; see {self.directory.log_path('supervisor')}")
         before, self._children = self._children, now
@@ -148,15 +148,17 @@ class LocalStack:
     def _start_programs(self) -> None:
         _require_packages()
         self.directory.create_folders()
-        self._lock.acquire_or_fail(self.directory.root)
+        if not self._lock.acquire():
+            root = self.directory.root
+            raise AlreadyRunning(f"a stack is already running in {root}; stop it, or choose another --data-dir")
         self.directory.stack_file.unlink(missing_ok=True)
         self._await_previous_server()
         if self.options.port:
             ports.require_free(self.options.port)
-        self.directory.ensure_admin_key(_create_admin_key, _key_is_good)
+        self.directory.ensure_admin_key()
         self._plan = new_plan = plan.make_plan(self.options, self.directory, self._environment)
-        self._supervision = Supervision(self.directory, new_plan.programs, new_plan.environment)
-        self._supervision.start()
+        self._supervisor = SupervisorProcess(self.directory, new_plan.programs, new_plan.environment)
+        self._supervisor.start()
         programs = list(new_plan.programs)
         if new_plan.has_embedded_server:
             ledger_url = new_plan.urls.ledger_url
@@ -221,7 +223,7 @@ class LocalStack:
         if self._stop_requested.wait(_POLL_S):
             raise Interrupted("stopped while starting")
 
-    def _report_change(self, before: Child, now: Child) -> None:
+    def _report_change(self, before: ProgramState, now: ProgramState) -> None:
         log = self.directory.log_path(now.name)
         if before.pid and now.pid and before.pid != now.pid:
             self._emit_event("restarted", now.name, f"exited, restarted as process {now.pid}; log: {log}")
@@ -245,12 +247,12 @@ class LocalStack:
             **{kind: pids_of(kind) for kind in (GATEWAY, WORKER, COURIER)},
             FLOWER: next(iter(pids_of(FLOWER)), None),
         }
-        datadir.write_stack(self.directory, {**self.facts, "pids": pids})
+        write_private(self.directory.stack_file, json.dumps({**self.facts, "pids": pids}, indent=2) + "\n")
 
-    def _require_running(self) -> Supervision:
-        if self._supervision is None:
+    def _require_running(self) -> SupervisorProcess:
+        if self._supervisor is None:
             raise StackError("the stack is not running")
-        return self._supervision
+        return self._supervisor
 
     def _emit_event(self, kind: EventKind, name: str, text: str) -> None:
         self._on_event(Event(kind, name, text))
@@ -267,15 +269,3 @@ def _require_packages() -> None:
     for package in ("redis", "fastapi", "celery", "gliner", "flower"):
         if find_spec(package) is None:
             raise MissingExtra(package)
-
-
-def _create_admin_key(keys_file: Path) -> str:
-    from jobs import api_keys
-
-    return api_keys.create_key(keys_file, tenant="default", role="admin", name="local stack").key
-
-
-def _key_is_good(keys_file: Path, key: str) -> bool:
-    from jobs import api_keys
-
-    return api_keys.KeyRing(keys_file).verify(key) is not None

@@ -126,12 +126,14 @@ def make_plan(options: StackOptions, directory: DataDir, inherited: Mapping[str,
 def _build_environment(
     options: StackOptions, directory: DataDir, inherited: Mapping[str, str], urls: RedisUrls, gateway_port: int
 ) -> dict[str, str]:
+    # On this path the children find the packages of this process, installed or not.
+    import_path = filter(None, (str(Path(__file__).resolve().parents[2]), inherited.get("PYTHONPATH")))
     environment = {
         **inherited,
         "GLEANER_REDIS_URL": urls.ledger_url,
         "GLEANER_BROKER_URL": urls.broker_url,
         "GLEANER_KEYS_FILE": str(directory.keys_file),
-        "PYTHONPATH": os.pathsep.join(_import_path(inherited.get("PYTHONPATH"))),
+        "PYTHONPATH": os.pathsep.join(import_path),
         # Without it, `python -m` would search the user's folder first, which may have a `jobs` or `worker` package.
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
@@ -145,9 +147,3 @@ def _build_environment(
         share = max(1, (os.cpu_count() or 1) // options.workers)
         environment.setdefault("GLEANER_CPUS", str(share))
     return environment
-
-
-def _import_path(inherited: str | None) -> list[str]:
-    """Return the import path on which the children find this process's packages, installed or not."""
-    here = str(Path(__file__).resolve().parents[2])
-    return [here, *([inherited] if inherited else [])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ class Program:
     Attributes:
         name: unique; also the name of its log.
         kind: server, gateway, worker, courier or flower.
-        command: arguments of `jobs.process.bound`.
+        command: arguments of `jobs.process.parent_death`.
         priority: the highest stops first; equal ones, as of several workers, stop at the same time.
         ready_url: answers 200 when the program is ready; None if readiness is determined otherwise.
         metrics_url: its Prometheus metrics.
@@ -63,45 +63,20 @@ def server_program(binary: Path, configuration: Path, lock: Path) -> Program:
 
 def courier_program(metrics_port: int) -> Program:
     """Return the courier; it stops after the workers, whose last results may trigger webhooks."""
-    return Program(
-        name=COURIER,
-        kind=COURIER,
-        command=_run_module("gateway.courier"),
-        priority=20,
-        ready_url=_probe_url(metrics_port, "readyz"),
-        metrics_url=_probe_url(metrics_port, "metrics"),
-        environment=_probe_settings(metrics_port),
-        grace_s=45,
-    )
+    return _service(COURIER, "gateway.courier", metrics_port, priority=20, grace_s=45)
 
 
 def worker_program(number: int, count: int, metrics_port: int) -> Program:
     """Return one of `count` workers; draining may take its whole grace period."""
-    return Program(
-        name=WORKER if count == 1 else f"{WORKER}-{number}",
-        kind=WORKER,
-        command=_run_module("worker"),
-        priority=30,
-        ready_url=_probe_url(metrics_port, "readyz"),
-        metrics_url=_probe_url(metrics_port, "metrics"),
-        environment=_probe_settings(metrics_port),
-        settle_s=10,
-        grace_s=90,
-    )
+    worker = _service(WORKER, "worker", metrics_port, priority=30, settle_s=10, grace_s=90)
+    return worker if count == 1 else replace(worker, name=f"{WORKER}-{number}")
 
 
 def gateway_program(port: int, metrics_port: int) -> Program:
     """Return the gateway; it stops before the workers, so that no job is accepted while they drain."""
-    return Program(
-        name=GATEWAY,
-        kind=GATEWAY,
-        command=_run_module("gateway"),
-        priority=40,
-        ready_url=_probe_url(port, "readyz"),
-        metrics_url=_probe_url(metrics_port, "metrics"),
-        environment={**_probe_settings(metrics_port), "GLEANER_HOST": LOOPBACK, "GLEANER_PORT": str(port)},
-        grace_s=75,
-    )
+    gateway = _service(GATEWAY, "gateway", metrics_port, priority=40, grace_s=75)
+    environment = {**gateway.environment, "GLEANER_HOST": LOOPBACK, "GLEANER_PORT": str(port)}
+    return replace(gateway, ready_url=_probe_url(port, "readyz"), environment=environment)
 
 
 def flower_program(port: int, user: str, password: str) -> Program:
@@ -109,7 +84,7 @@ def flower_program(port: int, user: str, password: str) -> Program:
     return Program(
         name=FLOWER,
         kind=FLOWER,
-        command=_run_module("jobs.queue.flower"),
+        command=(sys.executable, "-m", "jobs.queue.flower"),
         priority=50,
         ready_url=_probe_url(port, "healthcheck"),
         environment={
@@ -122,13 +97,18 @@ def flower_program(port: int, user: str, password: str) -> Program:
     )
 
 
-def _run_module(module: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", module)
+def _service(kind: str, module: str, metrics_port: int, **limits: int) -> Program:
+    """Return a program of the service, which serves its metrics and probes on `metrics_port`."""
+    return Program(
+        name=kind,
+        kind=kind,
+        command=(sys.executable, "-m", module),
+        ready_url=_probe_url(metrics_port, "readyz"),
+        metrics_url=_probe_url(metrics_port, "metrics"),
+        environment={"GLEANER_METRICS_HOST": LOOPBACK, "GLEANER_METRICS_PORT": str(metrics_port)},
+        **limits,
+    )
 
 
 def _probe_url(port: int, path: str) -> str:
     return f"http://{LOOPBACK}:{port}/{path}"
-
-
-def _probe_settings(port: int) -> dict[str, str]:
-    return {"GLEANER_METRICS_HOST": LOOPBACK, "GLEANER_METRICS_PORT": str(port)}

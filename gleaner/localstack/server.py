@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -72,7 +71,8 @@ def plan_embedded(directory: DataDir, port: int) -> EmbeddedServer:
         password = secrets.token_urlsafe(_TCP_PASSWORD_BYTES)
         settings |= {"port": str(port), "bind": LOOPBACK, "requirepass": password}
         urls = [f"redis://:{password}@{LOOPBACK}:{port}/{db}" for db in (LEDGER_DB, BROKER_DB)]
-    return EmbeddedServer(Path(get_binary_path()), _format_configuration(settings), RedisUrls(*urls))
+    configuration = "".join(f"{name} {_quote_value(value)}\n" for name, value in settings.items())
+    return EmbeddedServer(Path(get_binary_path()), configuration, RedisUrls(*urls))
 
 
 def plan_external(url: str, broker_url: str | None) -> RedisUrls:
@@ -128,10 +128,6 @@ def require_reachable(urls: RedisUrls) -> None:
             raise ServerUnreachable(
                 f"no Redis or Valkey server responds at {_without_password(url)} ({reason}); check --redis-url"
             )
-
-
-def _format_configuration(settings: Mapping[str, str]) -> str:
-    return "".join(f"{name} {_quote_value(value)}\n" for name, value in settings.items())
 
 
 def _quote_value(value: str) -> str:

@@ -74,9 +74,7 @@ def stage_shards(
 
     `doc_ids` are (document id, index) of documents whose id is not their index.
     """
-    args: list[bytes | int] = []
-    for offset, blob in enumerate(blobs):
-        args += (first_shard + offset, blob)
+    args = (part for numbered in enumerate(blobs, first_shard) for part in numbered)
     head = (job, int(terms.ttl_s * 1000), _encode_doc_ids(doc_ids), terms.tenant, terms.max_stored_bytes)
     return Call("stage_shards", (*head, *args), parsing.enum_parser(StageOutcome))
 
@@ -117,11 +115,12 @@ def create_job(new: NewJob, inline_push: InlinePush | None = None) -> Call[Creat
     }
 
     def parse(reply: list[bytes]) -> Created:
+        shards = map(int, reply[4:])
         return Created(
             CreateOutcome(parsing.to_text(reply[0])),
             int(reply[1]),
             float(reply[2]),
-            parsing.parse_job_messages(queue, new.id, reply[4:]),
+            tuple(Message(queue, new.id, shard, seq) for shard, seq in zip(shards, shards, strict=True)),
             int(reply[3] or 0),
         )
 
@@ -253,7 +252,5 @@ def ping_write() -> Call[int]:
 
 
 def _encode_doc_ids(doc_ids: Sequence[tuple[str, int]]) -> bytes:
-    flat: list[str] = []
-    for doc_id, index in doc_ids:
-        flat += (doc_id, str(index))
+    flat = [part for doc_id, index in doc_ids for part in (doc_id, str(index))]
     return orjson.dumps(flat) if flat else b""

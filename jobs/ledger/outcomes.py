@@ -14,7 +14,7 @@ class CreateOutcome(StrEnum):
     STORED = "stored"
     OVERLOADED = "overloaded"
     MEMORY_FULL = "memory_full"
-    IDEM_LOST = "idem_lost"
+    IDEMPOTENCY_CLAIM_LOST = "idem_lost"
     STAGE_LOST = "stage_lost"
     RETRY_CONFLICT = "retry_conflict"
 
@@ -23,15 +23,15 @@ class IdempotencyOutcome(StrEnum):
     """Outcomes of `claim_idempotency_key`.
 
     RUN: the caller submits. REPLAY: return its response. REUSED: the key came with another body. IN_PROGRESS:
-    another request holds the key. KNOWN: answered before; claim again with the hash of the streamed body. PURGED:
-    the job was removed, and its response with it.
+    another request holds the key. ANSWERED: there is a response; claim again with the hash of the streamed body.
+    PURGED: the job was removed, and its response with it.
     """
 
     RUN = "run"
     REPLAY = "replay"
     REUSED = "reused"
     IN_PROGRESS = "in_progress"
-    KNOWN = "known"
+    ANSWERED = "known"
     PURGED = "purged"
 
 

@@ -114,12 +114,6 @@ def _estimate_eta(status: JobStatus, left: int, backlog: int, jobs: int, rate: f
     return round(min(max(backlog, left), left * max(1, jobs)) / rate, 1)
 
 
-def parse_job_messages(queue: str, job: str, flat: Sequence[bytes]) -> tuple[Message, ...]:
-    """Parse a job's published shards, (shard, seq, ...)."""
-    pairs = list(map(int, flat))
-    return tuple(Message(queue, job, pairs[i], pairs[i + 1]) for i in range(0, len(pairs), 2))
-
-
 def parse_messages(queue: str, flat: Sequence[bytes]) -> tuple[Message, ...]:
     """Parse published shards of any jobs, (job, shard, seq, ...)."""
     return tuple(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -13,9 +17,8 @@ import redis
 import redis.asyncio
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from jobs.ledger import lua
 from jobs.ledger.types import Call
-from jobs.redis.pipelining import RequestGrouper
+from jobs.redis.group_commit import RequestGrouper
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,23 @@ _LARGE_BYTES = 64 * 1024
 """A call with more bytes to send gets a round trip to itself: others would wait for it."""
 BARRIER_KEY = f"{PREFIX}barrier"
 """Key that a durability barrier writes before it waits for the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script as sent to Redis, which identifies it by its SHA-1: each version of the code has its own."""
+
+    source: str
+    sha: str
+
+
+@cache
+def load_script(name: str) -> Script:
+    """Load `lua/<name>.lua` with the shared library after its `#!lua` line, which Redis requires to be first."""
+    folder = files(__package__) / "lua"
+    shebang, _, body = (folder / f"{name}.lua").read_text("utf-8").partition("\n")
+    source = "\n".join((shebang, (folder / "_lib.lua").read_text("utf-8"), body))
+    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
 class LedgerUnavailableError(Exception):
@@ -53,7 +73,7 @@ class Ledger:
         Raises:
             LedgerUnavailableError: the transition may or may not have happened; repeating it is safe.
         """
-        script = lua.load(call.script)
+        script = load_script(call.script)
         try:
             try:
                 reply = self._client.evalsha(script.sha, 1, PREFIX, *call.args)
@@ -121,7 +141,7 @@ class AsyncLedger:
         replies = await self._send(calls)
         for i, (call, reply) in enumerate(zip(calls, replies, strict=True)):
             if isinstance(reply, NoScriptError):
-                source = lua.load(call.script).source
+                source = load_script(call.script).source
                 replies[i] = await _reply_or_error(self._client.eval(source, 1, PREFIX, *call.args))
         return replies
 
@@ -134,11 +154,11 @@ class AsyncLedger:
     async def _send(self, calls: Sequence[Call[Any]]) -> list[Any]:
         if len(calls) == 1:
             [call] = calls
-            sha = lua.load(call.script).sha
+            sha = load_script(call.script).sha
             return [await _reply_or_error(self._client.evalsha(sha, 1, PREFIX, *call.args))]
         pipeline = self._client.pipeline(transaction=False)
         for call in calls:
-            pipeline.evalsha(lua.load(call.script).sha, 1, PREFIX, *call.args)
+            pipeline.evalsha(load_script(call.script).sha, 1, PREFIX, *call.args)
         return await pipeline.execute(raise_on_error=False)
 
 

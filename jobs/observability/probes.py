@@ -140,17 +140,13 @@ class ProbeServer:
         return await asyncio.shield(self._underway[path])
 
     def _evaluate_in_thread(self, path: str) -> None:
-        answer = _answer_or_503(self._answers[path])
+        try:
+            answer = self._answers[path]()
+        except Exception as error:  # noqa: BLE001  # a probe must always answer
+            log_failure(log, "probes.failed", error)
+            answer = 503, _PLAIN, f"failed: {type(error).__name__}\n".encode()
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(lambda: self._underway.pop(path).set_result(answer))
-
-
-def _answer_or_503(evaluate: Callable[[], Answer]) -> Answer:
-    try:
-        return evaluate()
-    except Exception as error:  # noqa: BLE001  # a probe must always answer
-        log_failure(log, "probes.failed", error)
-        return 503, _PLAIN, f"failed: {type(error).__name__}\n".encode()
 
 
 def _run_check(check: Check) -> Answer:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -64,7 +64,7 @@ class Tracer:
 
         with self._tracer.start_as_current_span(
             name,
-            context=_parent_of(parent),
+            context=_parse_context(parent) if parent else None,
             kind=trace.SpanKind.CLIENT if outgoing else trace.SpanKind.INTERNAL,
             links=_links(links),
             attributes=facts,
@@ -104,10 +104,6 @@ class Tracer:
         return end
 
 
-def _parse_trace_id(traceparent: str) -> str | None:
-    return traceparent[3:35] or None
-
-
 def start_tracing(settings: Settings, service: str) -> Tracer:
     """Return the process's tracer, which exports by OTLP over HTTP if GLEANER_TRACE_ENDPOINT is set.
 
@@ -131,36 +127,23 @@ def start_tracing(settings: Settings, service: str) -> Tracer:
     return Tracer(provider.get_tracer("gleaner"))
 
 
-@contextmanager
-def _bind_trace_id(traceparent: str) -> Iterator[None]:
-    if not traceparent:
-        yield
-        return
-    with bind_fields(trace_id=_parse_trace_id(traceparent)):
-        yield
+def _bind_trace_id(traceparent: str) -> AbstractContextManager[None]:
+    return bind_fields(trace_id=traceparent[3:35] or None) if traceparent else nullcontext()
 
 
 def _links(traceparents: Iterable[str]) -> list[Any]:
     from opentelemetry import trace
 
-    contexts = map(_context_of, islice(traceparents, _MAX_LINKS))
-    return [trace.Link(context) for context in contexts if context is not None]
+    spans = (trace.get_current_span(_parse_context(parent)) for parent in islice(traceparents, _MAX_LINKS))
+    return [trace.Link(span.get_span_context()) for span in spans if span.get_span_context().is_valid]
 
 
-def _context_of(traceparent: str) -> Any:
-    from opentelemetry import trace
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-    extracted = TraceContextTextMapPropagator().extract({"traceparent": traceparent})
-    context = trace.get_current_span(extracted).get_span_context()
-    return context if context.is_valid else None
-
-
-def _parent_of(traceparent: str) -> Any:
+def _parse_context(traceparent: str) -> Any:
+    """Return a context whose current span is the remote one of a traceparent."""
     from opentelemetry.context import Context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    return TraceContextTextMapPropagator().extract({"traceparent": traceparent}, Context()) if traceparent else None
+    return TraceContextTextMapPropagator().extract({"traceparent": traceparent}, Context())
 
 
 def _format_traceparent(context: Any) -> str:

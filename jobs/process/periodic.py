@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from jobs.ledger import LedgerUnavailableError
 from jobs.observability.logs import log_failure
-from jobs.redis.tasks import cancel_task
+from jobs.redis.clients import cancel_task
 
 log = logging.getLogger(__name__)
 

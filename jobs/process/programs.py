@@ -2,7 +2,7 @@
 
 The parent sends JSON lines: first the programs and the folder of their logs, then requests, each of which is
 answered with the state of all programs. At SIGTERM, or when the socket closes because the parent was killed, the
-programs are stopped in order. `jobs.process.bound` ends them if this process is killed.
+programs are stopped in order. `jobs.process.parent_death` ends them if this process is killed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from jobs.process import bound
+from jobs.process import parent_death
 from jobs.process.supervisor import Child, StopGroup, Supervisor
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Program:
 
     Attributes:
         name: unique; also the name of its log.
-        command: arguments of `jobs.process.bound`.
+        command: arguments of `jobs.process.parent_death`.
         environment: variables in addition to those of this process.
         priority: programs with the highest one stop first; those with the same at the same time.
         settle_s: an exit sooner than this after the start counts as a failed start, in seconds.
@@ -104,8 +104,8 @@ class ProgramSupervisor(Supervisor):
         """Start a program that ends with this process and writes its output to `channel`."""
         program = self._programs[name]
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", bound.__file__, *program.command),
-            env={**os.environ, **program.environment, bound.PARENT: str(os.getpid())},
+            *(sys.executable, "-I", "-S", parent_death.__file__, *program.command),
+            env={**os.environ, **program.environment, parent_death.PARENT: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=channel.fileno(),
             stderr=subprocess.STDOUT,

@@ -16,9 +16,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from jobs.ledger import InlinePush, Message
 from jobs.queue.celery_queues import KEY_PREFIX, encode_message, message_template
-from jobs.redis.pipelining import RequestGrouper
+from jobs.redis.clients import cancel_task
+from jobs.redis.group_commit import RequestGrouper
 from jobs.redis.sentinels import Sentinels
-from jobs.redis.tasks import cancel_task
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""Connections to Redis: clients, Sentinels, pipelining."""
+"""Connections to Redis: clients, Sentinels, group commit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,15 @@ RETRIES = 1
 """redis-py retries ten times by default, which no deadline of ours allows; transitions are safe to repeat."""
 _SENTINEL_SHARE = 4
 """Part of a call's timeout after which a silent Sentinel is given up and the next one is queried."""
+_CANCEL_AGAIN_S = 0.2
 _TLS = ("rediss", "rediss+sentinel")
 _VERIFY = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 
 
 def connect(url: str, timeout_s: float, name: str) -> redis.Redis:
     """Return a client for threads that returns bytes, within about twice `timeout_s`."""
-    options: dict[str, Any] = _client_options(url, timeout_s, name) | {
-        "retry": Retry(ConstantBackoff(0.05), RETRIES)
-    }
-    if (sentinels := Sentinels.parse(url)) is None:
-        return redis.Redis.from_url(url, **options)
-    to_sentinels = sentinel_options(url, timeout_s) | {"retry": Retry(NoBackoff(), 0)}
-    kind: Any = _Sentinel  # untyped in redis-py
-    client: redis.Redis = kind(sentinels.addresses, sentinel_kwargs=to_sentinels).master_for(
-        sentinels.master, **sentinels.redis_options, **_client_tls_options(url), **options
-    )
+    options = _client_options(url, timeout_s, name)
+    client: redis.Redis = _connect(url, timeout_s, options, (redis.Redis, _Sentinel, Retry))
     return client
 
 
@@ -46,19 +40,35 @@ def connect_async(url: str, timeout_s: float, name: str, *, watched: bool = Fals
     `watched`: the caller limits the time of each call, and only connecting has a timeout here. To be able to cancel
     a write, redis-py makes a task of it on Python 3.11, a quarter of a round trip's CPU.
     """
-    options: dict[str, Any] = _client_options(url, timeout_s, name) | {
-        "retry": AsyncRetry(ConstantBackoff(0.05), RETRIES)
-    }
+    options = _client_options(url, timeout_s, name)
     if watched:
         options["socket_timeout"] = None
+    kinds = (redis.asyncio.Redis, _AsyncSentinel, AsyncRetry)
+    client: redis.asyncio.Redis = _connect(url, timeout_s, options, kinds)
+    return client
+
+
+def _connect(url: str, timeout_s: float, options: dict[str, Any], kinds: tuple[Any, Any, Any]) -> Any:
+    """Return a client of redis-py, of these kinds (client, Sentinels, retry), for a direct or a Sentinel URL."""
+    client, sentinel, retry = kinds
+    options["retry"] = retry(ConstantBackoff(0.05), RETRIES)
     if (sentinels := Sentinels.parse(url)) is None:
-        return redis.asyncio.Redis.from_url(url, **options)
-    to_sentinels = sentinel_options(url, timeout_s) | {"retry": AsyncRetry(NoBackoff(), 0)}
-    kind: Any = _AsyncSentinel  # untyped in redis-py
-    client: redis.asyncio.Redis = kind(sentinels.addresses, sentinel_kwargs=to_sentinels).master_for(
+        return client.from_url(url, **options)
+    to_sentinels = {**sentinel_options(url, timeout_s), "retry": retry(NoBackoff(), 0)}
+    return sentinel(sentinels.addresses, sentinel_kwargs=to_sentinels).master_for(
         sentinels.master, **sentinels.redis_options, **_client_tls_options(url), **options
     )
-    return client
+
+
+async def cancel_task(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task that calls Redis repeatedly until it has ended.
+
+    Once is not enough: redis-py 8.1 may swallow a cancellation during a time-out or a connection attempt, and the
+    task then continues.
+    """
+    while task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
 
 
 class _Sentinel(redis.sentinel.Sentinel):

@@ -67,9 +67,8 @@ class Sentinels:
         user, password = self.redis_options["username"] or "", self.redis_options["password"] or ""
         login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
         database = self.redis_options["db"]
-        return ";".join(
-            f"sentinel://{login}{_bracket_ipv6(host)}:{port}/{database}" for host, port in self.addresses
-        )
+        addresses = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.addresses)
+        return ";".join(f"sentinel://{login}{address}/{database}" for address in addresses)
 
 
 def _parse_address(text: str) -> tuple[str, int]:
@@ -81,7 +80,3 @@ def _parse_address(text: str) -> tuple[str, int]:
     if not parts.hostname:
         raise ValueError(f"a Sentinel URL has the form {_FORM}")
     return parts.hostname, port
-
-
-def _bracket_ipv6(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -60,7 +60,7 @@ def run_doctor(
     data_dir: DataDirectory = DEFAULT_DATA_DIR,
 ) -> None:
     """Check Redis, queue, keys, models, gateway and webhook egress; exit code 1 if a check is bad."""
-    directory = DataDir.from_path(data_dir)
+    directory = DataDir(data_dir)
     stack: Mapping[str, Any] = directory.read_stack() or {}
     ledger_url = redis_url or stack.get("redis_url")
     if ledger_url is None:

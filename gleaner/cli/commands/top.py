@@ -71,7 +71,7 @@ def show_metrics(
     data_dir: DataDirectory = DEFAULT_DATA_DIR,
 ) -> None:
     """Watch queues, workers, rates, the oldest job and errors, until Ctrl-C."""
-    urls = metrics or _local_metrics_urls(DataDir.from_path(data_dir))
+    urls = metrics or _local_metrics_urls(DataDir(data_dir))
     console = Console()
     with httpx.Client(timeout=3, trust_env=False) as client:
         before = scrape_metrics(client, urls)

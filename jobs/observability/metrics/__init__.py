@@ -3,10 +3,11 @@
 Each process creates its own set on its own registry; nothing registers itself on import.
 """
 
-from jobs.observability.metrics.common import OTHER_LABEL, register_process_metrics
+from jobs.observability.metrics.common import OTHER_LABEL
 from jobs.observability.metrics.courier import UpkeepMetrics, WebhookMetrics
 from jobs.observability.metrics.gateway import GatewayMetrics, ProcessesMetrics
 from jobs.observability.metrics.ledger_stats import LedgerStatsCollector
+from jobs.observability.metrics.process import register_process_metrics
 from jobs.observability.metrics.worker import WorkerMetrics
 
 __all__ = [

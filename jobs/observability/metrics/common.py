@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+from collections.abc import Iterable, Sequence
+from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.registry import Collector
-
-from jobs.observability.metrics.gpu import GpuCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 OTHER_LABEL = "other"
 """Replaces every entity label that the settings do not name: users' strings must not become metric labels."""
@@ -16,28 +14,25 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 JOB_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 4 * 3600, 24 * 3600)
 
 
-def register_process_metrics(registry: CollectorRegistry, usage: Collector | None = None) -> None:
-    """Register the metrics of a process: CPU, memory, files, interpreter, and the GPUs it can see.
+class MetricFactory:
+    """Creates metrics on one registry."""
 
-    Args:
-        registry: the registry of the process.
-        usage: collector of CPU, memory and files, if not those of this process alone.
-    """
-    registry.register(usage or ProcessCollector(registry=None))
-    for collector in (PlatformCollector, GCCollector):
-        collector(registry=registry)
-    with contextlib.suppress(Exception):  # no NVML library, no driver or no device
-        registry.register(GpuCollector())
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self.gauge = partial(Gauge, registry=registry)
+        self.histogram = partial(Histogram, registry=registry, buckets=SECONDS)
 
+    def counter(self, name: str, help_: str, labels: Sequence[str] = (), start: Iterable[str] = ()) -> Counter:
+        """Create a counter; values of its one label in `start` are at 0 before their first event.
 
-def start_at_zero(counter: Counter, *values: str) -> Counter:
-    """Create these values of the one label at once: otherwise the first event is not seen as an increase."""
-    for value in values:
-        counter.labels(value)
-    return counter
+        Without that the first event is not seen as an increase.
+        """
+        counter = Counter(name, help_, labels, registry=self._registry)
+        for value in start:
+            counter.labels(value)
+        return counter
 
-
-def ended_jobs_counter(registry: CollectorRegistry) -> Counter:
-    """Return the counter of jobs that this process ended; shared where a process ends jobs in two ways."""
-    jobs = Counter("gleaner_jobs_total", "Jobs that this process ended, by status.", ["status"], registry=registry)
-    return start_at_zero(jobs, "succeeded", "partially_succeeded", "failed", "cancelled", "expired")
+    def ended_jobs_counter(self) -> Counter:
+        """Create the counter of jobs that this process ended; shared where a process ends jobs in two ways."""
+        statuses = ("succeeded", "partially_succeeded", "failed", "cancelled", "expired")
+        return self.counter("gleaner_jobs_total", "Jobs that this process ended, by status.", ["status"], statuses)

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter
 
-from jobs.observability.metrics.common import SECONDS, ended_jobs_counter, start_at_zero
+from jobs.observability.metrics.common import MetricFactory
 
 
 class WebhookMetrics:
     """Metrics of a courier's deliveries."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.attempts = Counter(
+        create = MetricFactory(registry)
+        self.attempts = create.counter(
             "gleaner_webhook_attempts_total",
             "Delivery attempts by outcome: delivered, retry (tried again later), failed (given up).",
             ["outcome"],
-            registry=registry,
+            start=("delivered", "retry", "failed"),
         )
-        start_at_zero(self.attempts, "delivered", "retry", "failed")
-        self.seconds = Histogram(
-            "gleaner_webhook_seconds",
-            "Duration of one attempt; near 15 s receivers do not answer.",
-            buckets=SECONDS,
-            registry=registry,
+        self.seconds = create.histogram(
+            "gleaner_webhook_seconds", "Duration of one attempt; near 15 s receivers do not answer."
         )
-        self.delay = Histogram(
+        self.delay = create.histogram(
             "gleaner_webhook_first_attempt_delay_seconds",
             "Time from the end of a job to the first attempt; grows if there are too few couriers.",
-            buckets=SECONDS,
-            registry=registry,
         )
-        self.disabled = Gauge(
+        self.disabled = create.gauge(
             "gleaner_webhook_endpoints_disabled",
             "Endpoints that receive no events, disabled by their owner or after failures.",
-            registry=registry,
         )
 
 
@@ -46,17 +40,15 @@ class UpkeepMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry, jobs: Counter | None = None) -> None:
-        self.jobs = jobs or ended_jobs_counter(registry)
-        self.republished = Counter(
+        create = MetricFactory(registry)
+        self.jobs = jobs or create.ended_jobs_counter()
+        self.republished = create.counter(
             "gleaner_republished_total",
             "Shards republished by upkeep, by cause; steady growth of message_lost or lease_lost means trouble.",
             ["cause"],
-            registry=registry,
+            start=("message_lost", "lease_lost", "deferred", "window"),
         )
-        start_at_zero(self.republished, "message_lost", "lease_lost", "deferred", "window")
-        self.repairs = Counter(
-            "gleaner_ledger_repairs_total", "Values that upkeep's audit repaired; should stay 0.", registry=registry
+        self.repairs = create.counter(
+            "gleaner_ledger_repairs_total", "Values that upkeep's audit repaired; should stay 0."
         )
-        self.seconds = Histogram(
-            "gleaner_upkeep_seconds", "Duration of one upkeep tick.", buckets=SECONDS, registry=registry
-        )
+        self.seconds = create.histogram("gleaner_upkeep_seconds", "Duration of one upkeep tick.")

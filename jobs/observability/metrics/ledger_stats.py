@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -54,43 +54,43 @@ class LedgerStatsCollector(Collector):
         """Yield the statistics, or `gleaner_store_up 0` alone."""
         if not self._is_active():
             return
-        up = GaugeMetricFamily("gleaner_store_up", "1 if the ledger answered during this scrape.")
+        up = "gleaner_store_up", "1 if the ledger answered during this scrape."
         try:
             stats = self._read()
         except Exception:  # noqa: BLE001  # any failure is reported by this metric
-            up.add_metric((), 0)
-            yield up
+            yield GaugeMetricFamily(*up, value=0)
             return
-        up.add_metric((), 1)
-        yield up
+        yield GaugeMetricFamily(*up, value=1)
         for name, help_, value in (
             ("gleaner_store_memory_bytes", "Memory that the ledger's Redis uses.", stats.memory_used),
             ("gleaner_store_memory_limit_bytes", "Memory that it may use; 0 is no limit.", stats.memory_max),
             (
                 "gleaner_store_durable",
                 "1 if its append-only file is on and the last writes succeeded.",
-                int(stats.durable),
+                stats.durable,
             ),
         ):
-            yield GaugeMetricFamily(name, help_, value=value)
-        stored = GaugeMetricFamily(
+            yield GaugeMetricFamily(name, help_, value=int(value))
+        yield _family(
             "gleaner_tenant_stored_bytes",
             "Bytes stored for a tenant, for the 20 tenants that store most; check it when memory is short.",
-            labels=["tenant"],
+            ["tenant"],
+            (([tenant], size) for tenant, size in stats.stored),
         )
-        for tenant, size in stats.stored:
-            stored.add_metric([tenant], size)
-        yield stored
-        slugs = GaugeMetricFamily(
+        yield _family(
             "gleaner_model_slug_info",
             "1; `slug` is the model's name in Kubernetes, with which rules find its autoscaler.",
-            labels=["model", "slug"],
+            ["model", "slug"],
+            (([model.name, model_slug(model.name)], 1) for model in stats.models),
         )
-        for model in stats.models:
-            slugs.add_metric([model.name, model_slug(model.name)], 1)
-        yield slugs
         for name, help_, read_value in _MODEL_GAUGES:
-            family = GaugeMetricFamily(name, help_, labels=["model"])
-            for model in stats.models:
-                family.add_metric([model.name], float(read_value(model)))
-            yield family
+            yield _family(name, help_, ["model"], [([m.name], float(read_value(m))) for m in stats.models])
+
+
+def _family(
+    name: str, help_: str, labels: Sequence[str], samples: Iterable[tuple[Sequence[str], float]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, help_, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family

@@ -16,8 +16,8 @@ from gateway.routes.dependencies import Require
 from gateway.submission.create import new_job_id
 from jobs import api_keys, ledger
 from jobs.api_keys import Role
-from jobs.ledger import NewJob, lua
-from jobs.ledger.store import PREFIX
+from jobs.ledger import NewJob
+from jobs.ledger.store import PREFIX, load_script
 from jobs.schema import Priority
 from tests.support.api import Api, running_api
 
@@ -173,7 +173,7 @@ async def test_a_hundred_tenants_see_a_hundred_jobs_of_their_own(api: Api, monke
 
 async def _jobs_of(api: Api, tenant: str) -> set[str]:
     """Create a tenant's jobs in the ledger: ten thousand submissions would take too long."""
-    script = lua.load("create_job")
+    script = load_script("create_job")
     await api.store.script_load(script.source)
     pipeline = api.store.pipeline(transaction=False)
     ids = [new_job_id() for _ in range(JOBS)]

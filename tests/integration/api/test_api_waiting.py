@@ -18,7 +18,7 @@ from gateway.access.caller import Caller
 from gateway.errors import GatewayError
 from gateway.reading.job_waiter import Condition, Waiter
 from jobs.api_keys import Role
-from jobs.ledger import Call, job_channel, lua
+from jobs.ledger import Call, job_channel, store
 from jobs.redis.clients import connect_async
 from jobs.schema import Job
 from tests.support.api import Api, running_api
@@ -228,16 +228,16 @@ async def test_extract_reads_what_it_is_not_told(api: Api, monkeypatch: pytest.M
     old, new = "changed(id, told)\nreturn", "changed(id)\nreturn"
     if worker == "whose words are another's":
         old, new = "{ended, ", "{"
-    load_script = lua.load
+    load_script = store.load_script
 
-    def load(name: str) -> lua.Script:
+    def load(name: str) -> store.Script:
         source = load_script(name).source
         if name == "complete_shard":
             assert old in source
             source = source.replace(old, new)
-        return lua.Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+        return store.Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
-    monkeypatch.setattr(lua, "load", load)
+    monkeypatch.setattr(store, "load_script", load)
     body = {"labels": ["Ada"], "documents": [{"text": "Ada"}]}
     async with recorded_calls(api) as scripts:
         response, _ = await asyncio.gather(api.client.post("/v1/extract", json=body), api.worker.run_next_shards())

@@ -22,7 +22,7 @@ def test_a_server_that_is_there_is_accepted(redis_server: RedisServer) -> None:
 @pytest.mark.parametrize("long", [False, True], ids=["socket", "tcp"])
 def test_the_embedded_server_runs_from_its_configuration(tmp_path: Path, long: bool) -> None:
     """It answers at both URLs, in a folder whose name needs quoting or is too long for a socket; it keeps data."""
-    directory = DataDir.from_path(tmp_path / ("x" * 100 if long else 'a "quoted" one'))
+    directory = DataDir(tmp_path / ("x" * 100 if long else 'a "quoted" one'))
     directory.create_folders()
     (port,) = ports.find_free(1)
     plan = server.plan_embedded(directory, port)

@@ -18,7 +18,7 @@ from typing import Any
 from celery import Celery
 from kombu.transport import virtual
 
-from jobs.ledger import lua
+from jobs.ledger import store
 from jobs.queue import celery_queues
 from tests.support.engine import FakeEngine
 from worker.app import run
@@ -91,10 +91,10 @@ def forget_fences() -> None:
 
     The process stops itself where its first shard's results are about to be recorded: no check comes after that.
     """
-    load_script = lua.load
+    load_script = store.load_script
     strikes = iter([Path(os.environ["TEST_STRIKE"])])
 
-    def load(name: str) -> lua.Script:
+    def load(name: str) -> store.Script:
         script = load_script(name)
         if name != "complete_shard":
             return script
@@ -103,9 +103,9 @@ def forget_fences() -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
         source = script.source.replace("record.nonce ~= nonce", "false").replace("record.st ~= 'r'", "false")
         source = source.replace("not record or terminal(job)", "not record")
-        return lua.Script(source, hashlib.sha1(source.encode()).hexdigest())
+        return store.Script(source, hashlib.sha1(source.encode()).hexdigest())
 
-    lua.load = load
+    store.load_script = load
 
 
 def forget_after(seconds: float) -> None:

@@ -14,7 +14,7 @@ from redis.asyncio.connection import AbstractConnection
 from gateway.store.durability import Barrier
 from jobs.ledger import LedgerUnavailableError
 from jobs.redis.clients import connect_async
-from jobs.redis.pipelining import MAX_ANSWERS_PER_TURN
+from jobs.redis.group_commit import MAX_ANSWERS_PER_TURN
 from jobs.settings import Durability
 
 pytestmark = pytest.mark.anyio

@@ -17,7 +17,7 @@ REFUSALS: dict[CreateOutcome, ErrorCode] = {
     CreateOutcome.MEMORY_FULL: "overloaded",
     CreateOutcome.STAGE_LOST: "storage_unavailable",
     CreateOutcome.RETRY_CONFLICT: "already_retried",
-    CreateOutcome.IDEM_LOST: "idempotency_in_progress",
+    CreateOutcome.IDEMPOTENCY_CLAIM_LOST: "idempotency_in_progress",
 }
 
 

@@ -128,7 +128,7 @@ def test_jobs_are_bounded_and_results_in_order() -> None:
     """While jobs run, a few are open, their results come as they are ready, numbered over the whole map."""
     seen: list[MapProgress] = []
     gateway, documents = ScriptedGateway(polls=2), [{"id": "a", "text": "x"}, *["x"] * (8 * CHUNK_DOCUMENTS)]
-    scheduler = MapScheduler(["x"], {}, Retry(), len(documents), seen.append)
+    scheduler = MapScheduler(documents, ["x"], {}, Retry(), seen.append)
     results = gateway.collect(scheduler.schedule_jobs(), documents)
 
     assert [result.index for result in results] == list(range(len(documents)))
@@ -143,4 +143,4 @@ def test_jobs_are_bounded_and_results_in_order() -> None:
 def test_the_jobs_of_a_map_have_separate_keys() -> None:
     """A single Idempotency-Key for many jobs is refused."""
     with pytest.raises(TypeError, match="idempotency_key"):
-        MapScheduler(["x"], {"idempotency_key": "k"}, Retry())
+        MapScheduler([], ["x"], {"idempotency_key": "k"}, Retry())

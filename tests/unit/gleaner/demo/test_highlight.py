@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from gleaner.demo.highlight import Part, assign_colours, excerpt_around, highlight, whole_text
+from gleaner.demo.highlight import Part, assign_colours, excerpt_around, highlight
 from gleaner.demo.samples import load_samples
 from gleaner.models import Entity
 
@@ -27,7 +27,7 @@ def test_each_entity_is_coloured_and_named() -> None:
     """The label stands behind the entity; the rest of the text is as it was."""
     text = "Zoë met 李明 😀 in Tokyo."
     entities = [entity("Zoë", text, "person"), entity("李明", text, "person"), entity("Tokyo", text, "city")]
-    shown = highlight(text, entities, PALETTE, whole_text(text))
+    shown = highlight(text, entities, PALETTE, [Part(0, len(text))])
 
     assert shown.plain == "Zoë[person] met 李明[person] 😀 in Tokyo[city]."
     assert styled(shown, "Zoë") == {f"bold {PALETTE['person']}"}
@@ -43,7 +43,7 @@ def test_overlapping_entities_are_all_there() -> None:
         entity("New York City", text, "place"),
         entity("New York City", text, "city"),
     ]
-    shown = highlight(text, entities, PALETTE, whole_text(text))
+    shown = highlight(text, entities, PALETTE, [Part(0, len(text))])
 
     assert shown.plain == "University of New York[city][place] City[place][city]"
     assert styled(shown, "New York") == {f"bold {PALETTE['city']} underline"}
@@ -53,7 +53,7 @@ def test_overlapping_entities_are_all_there() -> None:
 def test_control_characters_do_not_reach_the_terminal() -> None:
     """Escape sequences and newlines in a text are drawn, not obeyed; offsets stay right."""
     text = "a\x1b[2J\nAda\tb"
-    shown = highlight(text, [entity("Ada", text, "person")], PALETTE, whole_text(text))
+    shown = highlight(text, [entity("Ada", text, "person")], PALETTE, [Part(0, len(text))])
 
     assert shown.plain == "a\N{REPLACEMENT CHARACTER}[2J Ada[person] b"
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pytest
-
 from gleaner.localstack.datadir import DataDir, Lock, write_private
-from gleaner.localstack.errors import AlreadyRunning
+from jobs.api_keys import KeyRing, Role, list_keys, revoke_key
 
 
 def test_a_lock_is_held_once(tmp_path: Path) -> None:
     """A second holder is refused until the first lets go."""
     first, second = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
-    first.acquire_or_fail(tmp_path)
-    with pytest.raises(AlreadyRunning, match="--data-dir"):
-        second.acquire_or_fail(tmp_path)
+    assert first.acquire()
+    assert not second.acquire()
     first.release()
-    second.acquire_or_fail(tmp_path)
+    assert second.acquire()
     second.release()
 
 
@@ -38,16 +35,15 @@ def test_private_files_are_the_owners_alone(tmp_path: Path) -> None:
 
 def test_an_admin_key_that_no_longer_works_is_replaced(tmp_path: Path) -> None:
     """A key is made when there is none or the keys file does not know it any more, else kept."""
-    directory = DataDir.from_path(tmp_path)
-    new_keys = iter(["one", "two"])
+    directory = DataDir(tmp_path)
+    directory.ensure_admin_key()
+    first = directory.admin_key.read_text()
+    directory.ensure_admin_key()
+    assert directory.admin_key.read_text() == first
 
-    def create(keys_file: Path) -> str:
-        keys_file.touch()
-        return next(new_keys)
-
-    directory.ensure_admin_key(create, lambda _file, _key: True)
-    directory.ensure_admin_key(create, lambda _file, _key: True)
-    assert directory.admin_key.read_text() == "one\n"
-
-    directory.ensure_admin_key(create, lambda _file, key: key == "two")
-    assert directory.admin_key.read_text() == "two\n"
+    [record] = list_keys(directory.keys_file)
+    assert record.role is Role.ADMIN
+    revoke_key(directory.keys_file, record.key_id)
+    directory.ensure_admin_key()
+    assert directory.admin_key.read_text() != first
+    assert KeyRing(directory.keys_file).verify(directory.admin_key.read_text().strip()) is not None

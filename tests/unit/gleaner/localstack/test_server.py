@@ -51,7 +51,7 @@ def _refused(url: str, port: int) -> None:
 
 def test_the_tcp_servers_password_is_needed(tmp_path: Path) -> None:
     """On TCP another user of the machine can connect, so the plan has a password that the URL carries."""
-    directory = DataDir.from_path(tmp_path / ("x" * 100))
+    directory = DataDir(tmp_path / ("x" * 100))
     plan = server.plan_embedded(directory, 1)
 
     assert "requirepass" in plan.configuration

@@ -1,4 +1,4 @@
-"""Run a command that does not outlive its parent: `python bound.py [--lock FILE] CMD…`.
+"""Run a command that does not outlive its parent: `python parent_death.py [--lock FILE] CMD…`.
 
 The kernel sends this process, which becomes the command, SIGTERM when the parent ends, even by SIGKILL. It runs
 once per child, so it imports the standard library alone.
@@ -43,7 +43,7 @@ def _parse_arguments(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     if rest[:1] == ["--lock"]:
         lock, rest = rest[1], rest[2:]
     if not rest:
-        raise SystemExit("usage: bound.py [--lock FILE] CMD…")
+        raise SystemExit("usage: parent_death.py [--lock FILE] CMD…")
     return lock, rest
 
 

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
-from gleaner.localstack import orphans
 from gleaner.localstack.datadir import DataDir
 from gleaner.localstack.errors import StartFailed
-from gleaner.localstack.orphans import MARK
 from gleaner.localstack.programs import Program
 
 _ANSWER_LIMIT_S: Final = 15.0
 _GIVE_UP_AFTER: Final = 6
+MARK: Final = "GLEANER_STACK_ID"
+"""Environment variable: a random word that every process of a stack inherits, so that orphans can be found."""
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class ProgramState:
     """State of a program.
 
     Attributes:
@@ -42,7 +45,7 @@ class Child:
         return self.failures >= _GIVE_UP_AFTER
 
 
-class Supervision:
+class SupervisorProcess:
     """A supervisor process that ends when this process does, with all programs.
 
     Args:
@@ -94,7 +97,7 @@ class Supervision:
         """Start a program. Does nothing if it was started before."""
         self._request({"start": name})
 
-    def list_children(self) -> dict[str, Child] | None:
+    def list_children(self) -> dict[str, ProgramState] | None:
         """Return every program's state by name, or None if the supervisor does not respond."""
         return self._request({})
 
@@ -109,22 +112,22 @@ class Supervision:
                 self._process.kill()
                 self._process.wait()
             # Processes are left only if the supervisor was killed; the kernel has sent them SIGTERM.
-            orphans.end_processes(self._mark, max(program.grace_s for program in self._programs))
+            end_processes(self._mark, max(program.grace_s for program in self._programs))
         if self._socket is not None:
             self._socket.close()
 
     def kill(self) -> None:
         """Kill everything without a grace period; the server's data stays consistent. Call `stop` afterwards."""
-        orphans.signal_processes(self._mark, signal.SIGKILL)
+        signal_processes(self._mark, signal.SIGKILL)
 
-    def _request(self, request: Mapping[str, Any]) -> dict[str, Child] | None:
+    def _request(self, request: Mapping[str, Any]) -> dict[str, ProgramState] | None:
         self._number += 1
         try:
             self._send_line({**request, "number": self._number})
             answer = self._receive_answer()
         except OSError:
             return None
-        return {item["name"]: Child(**item) for item in answer} if answer is not None else None
+        return {item["name"]: ProgramState(**item) for item in answer} if answer is not None else None
 
     def _send_line(self, request: Mapping[str, Any]) -> None:
         if self._socket is None:
@@ -145,3 +148,32 @@ class Supervision:
                 return None
             self._received += received
         return None
+
+
+def find_processes(mark: str) -> list[int]:
+    """Return the ids of the stack's processes that are still running."""
+    variable = f"{MARK}={mark}".encode()
+    pids = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            # The process may have ended meanwhile, be a zombie, or belong to another user.
+            with contextlib.suppress(OSError):
+                if variable in (entry / "environ").read_bytes().split(b"\0"):
+                    pids.append(int(entry.name))
+    return pids
+
+
+def signal_processes(mark: str, signal_number: int) -> None:
+    """Send a signal to all processes of the stack."""
+    for pid in find_processes(mark):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal_number)
+
+
+def end_processes(mark: str, grace_s: float) -> None:
+    """Wait until no process of the stack is left; kill those that are still running after `grace_s` seconds."""
+    deadline = time.monotonic() + grace_s
+    while find_processes(mark):
+        if time.monotonic() > deadline:
+            signal_processes(mark, signal.SIGKILL)
+        time.sleep(0.05)

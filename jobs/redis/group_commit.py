@@ -1,4 +1,4 @@
-"""Groups the requests that many tasks make at the same moment into few round trips.
+"""Group commit: the requests that many tasks make at the same moment share few round trips.
 
 Requests of one turn of the event loop share a round trip: a single request never waits, and under load the cost of
 a round trip, most of a client library's CPU, is shared. The group size is limited: with one round trip for all,
@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
-from jobs.redis.tasks import cancel_task
+from jobs.redis.clients import cancel_task
 
 MAX_GROUP = 8
 """Submissions per second by group size (64 clients, 2 cores): unlimited 530, 16 596, 8 604."""

@@ -11,7 +11,7 @@ import pytest
 from jobs import ledger
 from jobs.ledger import AsyncLedger, Call
 from jobs.redis.clients import connect_async
-from jobs.redis.pipelining import RequestGrouper
+from jobs.redis.group_commit import RequestGrouper
 
 pytestmark = pytest.mark.anyio
 
