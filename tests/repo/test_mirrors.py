@@ -17,15 +17,6 @@ BRANCHES = (
 
 PENDING = frozenset(
     {
-        # alerts
-        "alerts/__main__.py",
-        "alerts/boards.py",
-        "alerts/causes/store.py",
-        "alerts/generate.py",
-        "alerts/managed.py",
-        "alerts/model.py",
-        "alerts/slo.py",
-        "alerts/widgets.py",
         # gateway
         "gateway/__main__.py",
         "gateway/access/sessions.py",
@@ -66,7 +57,6 @@ PENDING = frozenset(
         "gateway/webhooks/settings.py",
         "gateway/webhooks/views.py",
         # gleaner
-        "gleaner/aio.py",
         "gleaner/cli/app.py",
         "gleaner/cli/commands/demo.py",
         "gleaner/cli/commands/doctor.py",
@@ -106,32 +96,6 @@ PENDING = frozenset(
         "gleaner/cli/preflight/verdicts.py",
         "gleaner/cli/reports.py",
         "gleaner/cli/stack_console.py",
-        "gleaner/client/calls.py",
-        "gleaner/client/transport.py",
-        "gleaner/demo/__init__.py",
-        "gleaner/demo/samples.py",
-        "gleaner/localstack/local.py",
-        "gleaner/localstack/plan.py",
-        "gleaner/models.py",
-        "gleaner/webhook_endpoints.py",
-        "gleaner/webhook_listener.py",
-        # jobs
-        "jobs/ledger/access.py",
-        "jobs/ledger/maintenance.py",
-        "jobs/ledger/webhooks.py",
-        "jobs/observability/metrics/common.py",
-        "jobs/observability/metrics/courier.py",
-        "jobs/observability/metrics/gpu.py",
-        "jobs/observability/metrics/worker.py",
-        "jobs/observability/probes.py",
-        "jobs/process/bound.py",
-        "jobs/queue/flower.py",
-        "jobs/redis/clients.py",
-        "jobs/redis/tasks.py",
-        "jobs/settings.py",
-        # keda
-        "keda/hpa.py",
-        "keda/simulate.py",
         # worker
         "worker/model/engine.py",
         "worker/model/gliner_loader.py",

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import ssl
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -61,27 +59,6 @@ def test_a_url_that_cannot_be_read_stops_the_process(url: str, complaint: str) -
     assert "geheim" not in str(raised.value)
 
 
-def test_both_clients_ask_with_the_same_options() -> None:
-    """TLS, verified, to Sentinels and servers; a Sentinel that is silent costs a part of a call's time."""
-    for client in (clients.connect(FULL, 2.0, "test"), clients.connect_async(FULL, 2.0, "test")):
-        pool: Any = client.connection_pool
-        server, manager = pool.connection_kwargs, pool.sentinel_manager
-        assert (server["username"], server["password"], server["db"]) == ("us:er", "p@ss", 3)
-        assert "SSL" in pool.connection_class.__name__
-        assert (server["ssl_cert_reqs"], server["ssl_ca_certs"]) == (ssl.CERT_REQUIRED, "/ca.pem")
-        assert server["socket_timeout"] == 2.0
-        options = [sentinel.connection_pool.connection_kwargs for sentinel in manager.sentinels]
-        assert [(arguments["host"], arguments["port"]) for arguments in options] == [
-            ("one", 26380),
-            ("two", 26379),
-            ("::1", 26381),
-        ]
-        for arguments in options:
-            assert (arguments["username"], arguments["password"]) == ("watch", "s&p")
-            assert arguments["ssl_ca_certs"] == "/ca.pem"
-            assert arguments["socket_timeout"] == 0.5
-
-
 def test_kombu_gets_its_own_form() -> None:
     """There is a complete URL per Sentinel, since kombu switches to the next with everything in it."""
     app = celery_queues.build_celery_app(FULL, ["q"], "worker")
@@ -96,10 +73,3 @@ def test_kombu_gets_its_own_form() -> None:
     assert options["sentinel_kwargs"]["ssl"] is True
     assert app.conf.broker_use_ssl["ssl_ca_certs"] == "/ca.pem"
     app.close()
-
-
-def test_the_files_of_the_settings_are_for_sentinel_urls_too() -> None:
-    """The files are added as for `rediss://`."""
-    settings = Settings(redis_url="rediss+sentinel://one/gleaner/1", redis_ca_file="/ca.pem")  # type: ignore[arg-type]
-    options = clients.tls_options(settings.redis_url)
-    assert (options["ssl_ca_certs"], options["ssl_cert_reqs"]) == ("/ca.pem", ssl.CERT_REQUIRED)
