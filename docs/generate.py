@@ -132,8 +132,8 @@ def render_errors() -> str:
         "## A request is refused\n",
         PROBLEMS_LEAD,
     ]
-    problems = sorted(REGISTRY.values(), key=lambda kind: kind.status)
-    rows = ((str(kind.status), f"`{kind.code}`", kind.meaning, kind.remedy) for kind in problems)
+    problems = sorted(REGISTRY.items(), key=lambda item: item[1].status)
+    rows = ((str(kind.status), f"`{code}`", kind.meaning, kind.remedy) for code, kind in problems)
     parts += [_format_table(("Status", "Code", "Meaning", "What to do"), rows)]
     example = Problem(
         "validation_failed", "/documents/3/text is required", [("/documents/3/text", "is required")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,13 +22,13 @@ from gateway.access.rate_limits import Limiter, RateLimitError
 from gateway.access.sessions import Sessions
 from gateway.access.streams import Streams
 from gateway.http import docs_pages, openapi
-from gateway.http.middleware import EdgeMiddleware, HttpsPolicy, get_request_id, report_rate_limits
+from gateway.http.middleware import EdgeMiddleware, get_request_id, report_rate_limits
 from gateway.http.problems import EXPECTED_ERRORS, to_problem
 from gateway.http.readiness import Readiness
+from gateway.reading.decode_memory import DecodeMemory
 from gateway.reading.job_reader import JobReader
-from gateway.reading.job_waiter import Versions, Waiter
+from gateway.reading.job_waiter import Waiter
 from gateway.reading.results import Results
-from gateway.reading.turns import Turns
 from gateway.routes import (
     console,
     events,
@@ -156,12 +156,7 @@ def _add_middleware(
             expose_headers=_CORS_RESPONSE_HEADERS,
             max_age=3600,
         )
-    app.add_middleware(
-        EdgeMiddleware,
-        metrics=metrics,
-        anonymous=anonymous,
-        https=HttpsPolicy(settings.https, settings.hsts_s, settings.https_hosts),
-    )
+    app.add_middleware(EdgeMiddleware, metrics=metrics, anonymous=anonymous, settings=settings)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[str(net) for net in settings.trusted_proxies])
 
@@ -183,7 +178,7 @@ async def _connect(settings: GatewaySettings, metrics: GatewayMetrics) -> AsyncI
     broker_client = connect_async(settings.broker_url, settings.store_timeout_s, "gleaner-gateway-broker")
     barrier_client = connect_async(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-barrier")
     guarded = GuardedLedger(client, settings.store_timeout_s, metrics)
-    waiter = Waiter(waiter_client, versions=_version_reader(guarded))
+    waiter = Waiter(waiter_client, versions=lambda jobs: guarded.run(ledger.read_versions(jobs)))
     barrier = Barrier(barrier_client, settings.durability)
     publisher = QueuePublisher(broker_client, shared_server_databases(settings.redis_url, settings.broker_url))
     waiter.start()
@@ -206,14 +201,16 @@ def _build_services(
     anonymous: AnonymousRate,
 ) -> Services:
     store, waiter, barrier = connections.ledger, connections.waiter, connections.barrier
-    codec, turns = make_codec(settings), Turns()
+    codec, decode_memory = make_codec(settings), DecodeMemory()
     limiter, sessions = Limiter(settings, store, metrics), Sessions(store, settings)
     authenticator = Authenticator(keys, sessions, limiter, anonymous, metrics)
     endpoints = Endpoints(store, codec, make_sender(settings), settings.tenant_max_inline_webhooks)
     reader = JobReader(store, waiter, authenticator)
     idempotency, stages = IdempotencyKeys(store, codec), Stages(settings, store, codec)
     tracer = tracing.start_tracing(settings, "gateway")
-    creation = JobCreation(settings, store, idempotency, limiter, endpoints, connections.publisher, metrics, tracer)
+    creation = JobCreation(
+        settings, store, codec, idempotency, limiter, endpoints, connections.publisher, metrics, tracer
+    )
     body_memory = BodyMemory(settings.body_memory_bytes or 2 * settings.max_body_bytes)
     uploads = Uploads(settings, authenticator, body_memory, idempotency, stages, creation)
     return Services(
@@ -228,9 +225,9 @@ def _build_services(
         submissions=Submissions(
             settings, authenticator, body_memory, codec, idempotency, creation, uploads, barrier
         ),
-        retries=Retries(settings, reader, codec, turns, idempotency, stages, creation),
+        retries=Retries(settings, reader, codec, decode_memory, idempotency, stages, creation),
         jobs=reader,
-        results=Results(reader, codec, turns, authenticator),
+        results=Results(reader, codec, decode_memory, authenticator),
         waiter=waiter,
         endpoints=endpoints,
         readiness=Readiness(store),
@@ -245,13 +242,6 @@ async def _watch_keys(keys: KeyRing | None, metrics: GatewayMetrics) -> float:
         metrics.keys_file_ok.set(1 if keys.readable else 0)
         metrics.keys_file_stale.set(keys.stale_s)
     return RELOAD_EVERY_S
-
-
-def _version_reader(guarded: GuardedLedger) -> Versions:
-    async def read(jobs: Sequence[str]) -> Sequence[int]:
-        return await guarded.run(ledger.read_versions(jobs))
-
-    return read
 
 
 def _add_error_handlers(app: FastAPI) -> None:

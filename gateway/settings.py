@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, IPvAnyNetwork, field_validator, model_validator
+from pydantic import BeforeValidator, Field, IPvAnyNetwork, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from gateway.webhooks.settings import WebhookSettings
+from gateway.webhooks.settings import CommaSeparated, WebhookSettings, split_commas
 from jobs.settings import Durability
 
 MIB = 1024 * 1024
@@ -76,7 +76,7 @@ class GatewaySettings(WebhookSettings):
         "on", description="`off` disables the API reference: /docs, /redoc and /openapi.json return 404."
     )
 
-    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(split_commas)] = Field(
         (),
         description="Comma-separated addresses or networks whose X-Forwarded-For and -Proto are trusted.",
     )
@@ -85,7 +85,7 @@ class GatewaySettings(WebhookSettings):
         description="Response to plain HTTP, except for probes. `off`: serve it; `redirect`: redirect GET to "
         "https and refuse all else; `require`: refuse it. The gateway or a trusted proxy terminates HTTPS.",
     )
-    https_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+    https_hosts: CommaSeparated = Field(
         (),
         description="Comma-separated hosts that `https=redirect` redirects to; empty: the Host of the request.",
     )
@@ -99,7 +99,7 @@ class GatewaySettings(WebhookSettings):
     tls_client_ca_file: Path | None = Field(
         None, description="Certificate authority (PEM); clients must present a certificate of it."
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: CommaSeparated = Field(
         (),
         description="Comma-separated origins whose pages may call the API, such as `https://app.example.com`; "
         "none by default. Their cookies are ignored.",
@@ -259,13 +259,6 @@ class GatewaySettings(WebhookSettings):
         description="Most characters in all open jobs, counted as in `tenant_max_open_characters`; above it 503 "
         "`overloaded`. 0 is no limit.",
     )
-
-    @field_validator("trusted_proxies", "cors_origins", "https_hosts", mode="before")
-    @classmethod
-    def _split_list(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
 
     @field_validator("cors_origins")
     @classmethod

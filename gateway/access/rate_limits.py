@@ -23,21 +23,14 @@ from jobs.observability.metrics import GatewayMetrics
 Scope = Literal["key", "tenant", "address"]
 Measure = Literal["requests", "submits", "reads", "documents", "characters", "failures"]
 
-_CODES: dict[Measure, ErrorCode] = {
-    "requests": "rate_limited",
-    "submits": "rate_limited",
-    "reads": "rate_limited",
-    "failures": "rate_limited",
-    "documents": "quota_exceeded",
-    "characters": "quota_exceeded",
-}
+_DAY_S = 86_400
 _WINDOWS: dict[Measure, tuple[int, str]] = {
     "requests": (1, "second"),
     "submits": (1, "second"),
     "reads": (1, "second"),
     "failures": (60, "minute"),
-    "documents": (86_400, "day"),
-    "characters": (86_400, "day"),
+    "documents": (_DAY_S, "day"),
+    "characters": (_DAY_S, "day"),
 }
 """Length (seconds) and name of the window of each measure."""
 _SETTINGS: dict[Measure, str] = {
@@ -112,34 +105,12 @@ class RateLimitError(GatewayError):
         status = statuses[-1]
         limit = status.limit
         remaining = f"your {limit.scope} has {status.remaining} of {limit.amount} {limit.measure} left"
+        code: ErrorCode = "quota_exceeded" if limit.window_s == _DAY_S else "rate_limited"
         if cost > limit.amount:
-            super().__init__(_CODES[limit.measure], f"{remaining}, and {cost} are more than the whole limit")
+            super().__init__(code, f"{remaining}, and {cost} are more than the whole limit")
         else:
-            detail = f"{remaining} in {_window_name(limit)}"
-            super().__init__(_CODES[limit.measure], detail, retry_after_s=retry_after_s)
-
-
-@dataclass(frozen=True, slots=True)
-class SlidingWindow:
-    """State of a sliding window: counts of the previous and the current one, and their remaining times."""
-
-    previous: int
-    previous_s: float
-    current: int
-    current_s: float
-
-    def used_amount(self, expiry: float) -> int:
-        """Return the amount used, with the previous window weighted by its remaining time (seconds)."""
-        return math.floor(self.previous * self.previous_s / expiry) + self.current
-
-    def retry_after(self, limit: RateLimit, cost: int) -> float:
-        """Return the seconds until `cost` is available without further requests."""
-        expiry, free = float(limit.window_s), limit.amount - cost
-        if free - self.current >= 0:
-            needed_s = (free - self.current + 1) * expiry / max(1, self.previous)
-            return max(0.0, self.previous_s - needed_s)
-        until_shift = max(0.0, self.current_s - expiry)
-        return until_shift + max(0.0, expiry - (free + 1) * expiry / max(1, self.current))
+            window = "24 hours" if limit.window_s == _DAY_S else "a second"
+            super().__init__(code, f"{remaining} in {window}", retry_after_s=retry_after_s)
 
 
 class Limiter:
@@ -215,7 +186,7 @@ class Limiter:
                 raise GatewayError(
                     "rate_limited",
                     "too many attempts with invalid keys from this address",
-                    retry_after_s=_parse_window(counts.windows[0]).retry_after(limit, 1),
+                    retry_after_s=find_retry_after(limit, counts.windows[0], 1),
                 )
 
     async def read_statuses(self, caller: Caller) -> list[RateLimitStatus]:
@@ -228,7 +199,7 @@ class Limiter:
         if not limits:
             return []
         counts = await self._ledger.run(take_rates([limit.count_command(0) for limit in limits]))
-        return [_status(limit, _parse_window(window)) for limit, window in zip(limits, counts.windows, strict=True)]
+        return [build_status(limit, window) for limit, window in zip(limits, counts.windows, strict=True)]
 
     async def _count_costs(self, caller: Caller, costs: Mapping[Measure, int]) -> Charge:
         """Count all costs or none.
@@ -241,23 +212,18 @@ class Limiter:
         if not charged:
             return Charge()
         counts = await self._ledger.run(take_rates([limit.count_command(cost) for limit, cost in charged]))
-        windows = [_parse_window(window) for window in counts.windows]
-        statuses = [_status(limit, window) for (limit, _), window in zip(charged, windows, strict=True)]
+        statuses = [build_status(limit, window) for (limit, _), window in zip(charged, counts.windows, strict=True)]
         if counts.refused is None:
             return Charge(charged, statuses)
         limit, cost = charged[counts.refused]
         self._metrics.limited.labels(limit.measure, limit.scope).inc()
-        retry_after_s = windows[counts.refused].retry_after(limit, cost)
+        retry_after_s = find_retry_after(limit, counts.windows[counts.refused], cost)
         raise RateLimitError(statuses[: counts.refused + 1], cost, retry_after_s)
 
 
 def _cap_cost(limit: RateLimit, cost: int) -> int:
     """Return the counted cost: a read that costs more than the whole limit uses all of it."""
     return min(cost, limit.amount) if limit.measure == "reads" else cost
-
-
-def _parse_window(window: RateWindow) -> SlidingWindow:
-    return SlidingWindow(window.previous, window.previous_ms / 1000, window.current, window.current_ms / 1000)
 
 
 def max_stored_bytes(settings: GatewaySettings, caller: Caller) -> int:
@@ -274,14 +240,21 @@ def stored_quota_error(stored_bytes: int, max_bytes: int) -> GatewayError:
     return GatewayError("quota_exceeded", detail, retry_after_s=10)
 
 
-def _status(limit: RateLimit, window: SlidingWindow) -> RateLimitStatus:
-    remaining = max(0, limit.amount - window.used_amount(limit.window_s))
-    resets = window.current_s if window.current > 0 else window.previous_s if window.previous > 0 else 0.0
-    return RateLimitStatus(limit, remaining, math.ceil(resets))
+def build_status(limit: RateLimit, window: RateWindow) -> RateLimitStatus:
+    """Return the status of a limit; the previous window counts in proportion to its remaining time."""
+    used = math.floor(window.previous * window.previous_ms / (1000 * limit.window_s)) + window.current
+    resets_ms = window.current_ms if window.current > 0 else window.previous_ms if window.previous > 0 else 0
+    return RateLimitStatus(limit, max(0, limit.amount - used), math.ceil(resets_ms / 1000))
 
 
-def _window_name(limit: RateLimit) -> str:
-    return {1: "a second", 60: "a minute"}.get(limit.window_s, "24 hours")
+def find_retry_after(limit: RateLimit, window: RateWindow, cost: int) -> float:
+    """Return the seconds until `cost` is available without further requests."""
+    window_s, free = float(limit.window_s), limit.amount - cost
+    if free >= window.current:
+        needed_s = (free - window.current + 1) * window_s / max(1, window.previous)
+        return max(0.0, window.previous_ms / 1000 - needed_s)
+    until_shift_s = max(0.0, window.current_ms / 1000 - window_s)
+    return until_shift_s + max(0.0, window_s - (free + 1) * window_s / max(1, window.current))
 
 
 def client_network(address: str) -> str:

@@ -9,8 +9,8 @@ from celery import Celery
 from prometheus_client import CollectorRegistry
 from pydantic import Field
 
-from gateway.courier.attempts import DeliveryPolicy, DeliveryRunner, DeliveryServices
-from gateway.courier.dispatcher import Dispatcher, DispatchLimits
+from gateway.courier.attempts import DeliveryPolicy, DeliveryRunner
+from gateway.courier.dispatcher import Dispatcher
 from gateway.webhooks.dns import Resolve
 from gateway.webhooks.sender import make_sender
 from gateway.webhooks.settings import WebhookSettings
@@ -128,18 +128,17 @@ def _make_webhook_runners(
         Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-dispatch")),
         clients.connect(settings.broker_url, settings.store_timeout_s, "gleaner-dispatch-push"),
         metrics,
-        DispatchLimits(settings.courier_slots, policy.cap, policy.requeue_s),
+        policy,
+        settings.courier_slots,
     )
     runner = DeliveryRunner(
-        DeliveryServices(
-            Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-deliver")),
-            make_codec(settings),
-            make_sender(settings, resolve),
-            metrics,
-            tracing.start_tracing(settings, "courier"),
-        ),
+        Ledger(clients.connect(settings.redis_url, settings.store_timeout_s, "gleaner-deliver")),
+        make_codec(settings),
+        make_sender(settings, resolve),
+        metrics,
         policy,
         draining,
+        tracing.start_tracing(settings, "courier"),
     )
     return dispatcher, runner
 

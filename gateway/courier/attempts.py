@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event
-from typing import TypeVar
 
 import orjson
 
@@ -31,7 +30,6 @@ from jobs.observability.metrics import WebhookMetrics
 from jobs.observability.tracing import Tracer
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _LEASE_MARGIN_S = 15.0
 _MAX_MESSAGE_S = 1.0
@@ -59,39 +57,29 @@ class DeliveryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryServices:
-    """The services that a `DeliveryRunner` uses; `tracer` makes a span of each attempt."""
+class DeliveryRunner:
+    """Makes attempts. Thread-safe.
+
+    Attributes:
+        stopping: set when the process must end; deliveries of a message that have not begun are then returned.
+        tracer: makes a span of each attempt.
+    """
 
     ledger: Ledger
     codec: Codec
     sender: Sender
     metrics: WebhookMetrics
+    policy: DeliveryPolicy
+    stopping: Event
     tracer: Tracer = field(default_factory=Tracer)
-
-
-class DeliveryRunner:
-    """Makes attempts. Thread-safe.
-
-    Args:
-        stopping: set when the process must end; deliveries of a message that have not begun are then returned.
-    """
-
-    def __init__(self, services: DeliveryServices, policy: DeliveryPolicy, stopping: Event) -> None:
-        self._ledger = services.ledger
-        self._codec = services.codec
-        self._sender = services.sender
-        self._metrics = services.metrics
-        self._tracer = services.tracer
-        self._policy = policy
-        self._stopping = stopping
 
     def deliver(self, ids: Sequence[str]) -> dict[str, int]:
         """Attempt these deliveries one after the other; return the number of each outcome, for Flower."""
         outcomes: dict[str, int] = {}
         began = time.monotonic()
         for done, delivery in enumerate(ids):
-            if done and (self._stopping.is_set() or time.monotonic() - began > _MAX_MESSAGE_S):
-                self._ledger.run(webhooks.return_deliveries(ids[done:]))
+            if done and (self.stopping.is_set() or time.monotonic() - began > _MAX_MESSAGE_S):
+                self.ledger.run(webhooks.return_deliveries(ids[done:]))
                 outcomes["returned"] = len(ids) - done
                 break
             outcome = self._deliver_once(delivery)
@@ -100,16 +88,16 @@ class DeliveryRunner:
 
     def _deliver_once(self, delivery: str) -> str:
         nonce = secrets.token_hex(8)
-        policy = self._policy
-        claim = self._ledger.run(webhooks.claim_delivery(delivery, nonce, int(policy.lease_s * 1000), policy.cap))
+        policy = self.policy
+        claim = self.ledger.run(webhooks.claim_delivery(delivery, nonce, int(policy.lease_s * 1000), policy.cap))
         if claim.kind is not DeliveryOutcome.RUN:
             log.debug("delivery.claim_rejected", extra={"delivery_id": delivery, "answer": claim.kind})
             return claim.kind
         if claim.attempts == 0:
-            self._metrics.delay.observe(max(0, claim.now - claim.created) / 1000)
+            self.metrics.delay.observe(max(0, claim.now - claim.created) / 1000)
         with (
             bind_fields(job_id=claim.job),
-            self._tracer.span(
+            self.tracer.span(
                 "webhook",
                 claim.trace,
                 outgoing=True,
@@ -120,7 +108,7 @@ class DeliveryRunner:
             ) as trace,
         ):
             result, verdict = self._send_and_judge(delivery, claim, trace)
-            self._tracer.annotate(result.error, status=result.status)
+            self.tracer.annotate(result.error, status=result.status)
             attempt = DeliveryAttempt(
                 claim.now, result.status, result.latency_ms, result.error, self._seal_body(delivery, result.body)
             )
@@ -133,7 +121,7 @@ class DeliveryRunner:
         try:
             result = self._send_event(delivery, claim, trace)
             now = datetime.fromtimestamp((claim.now + result.latency_ms) / 1000, UTC)
-            return result, self._policy.schedule.judge_attempt(result, claim.attempts, random.random(), now)
+            return result, self.policy.schedule.judge_attempt(result, claim.attempts, random.random(), now)
         except Exception as error:  # noqa: BLE001  # whatever it is, the schedule must move
             log_failure(log, "delivery.broken", error, delivery_id=delivery)
             result = AttemptResult(0, 0, error="internal_error")
@@ -141,16 +129,16 @@ class DeliveryRunner:
 
     def _send_event(self, delivery: str, claim: DeliveryClaim, trace: str) -> AttemptResult:
         try:
-            details = EndpointDetails.open(self._codec, claim.endpoint, claim.sealed)
-            meta = self._codec.decode(claim.meta, associated_data("meta", claim.job)) if claim.meta else b"{}"
+            details = EndpointDetails.open(self.codec, claim.endpoint, claim.sealed)
+            meta = self.codec.decode(claim.meta, associated_data("meta", claim.job)) if claim.meta else b"{}"
         except CodecError:
             log.error("delivery.unreadable", extra={"delivery_id": delivery, "endpoint_id": claim.endpoint})
             return AttemptResult(0, 0, error="unreadable")  # this courier lacks a key; another attempt may succeed
-        body = payload.build_job_event(claim.payload, orjson.loads(meta), self._policy.public_url)
+        body = payload.build_job_event(claim.payload, orjson.loads(meta), self.policy.public_url)
         headers = signing.sign_headers(delivery, claim.now // 1000, body, details.signing_secrets(claim.now))
         if trace:
             headers["traceparent"] = trace
-        return self._sender.post(claim.tenant, details.url, headers, body)
+        return self.sender.post(claim.tenant, details.url, headers, body)
 
     def _record_attempt(
         self, delivery: str, nonce: str, claim: DeliveryClaim, attempt: DeliveryAttempt, verdict: AttemptVerdict
@@ -160,12 +148,12 @@ class DeliveryRunner:
             nonce,
             verdict,
             attempt,
-            only_failures_ms=int(self._policy.only_failures_s * 1000),
+            only_failures_ms=int(self.policy.only_failures_s * 1000),
         )
         # Or the receiver would get the event again.
-        outcome, disabled = self._ledger.run_with_retries(call, within_s=_LEASE_MARGIN_S)
-        self._metrics.attempts.labels(verdict.outcome).inc()
-        self._metrics.seconds.observe(attempt.ms / 1000)
+        outcome, disabled = self.ledger.run_with_retries(call, within_s=_LEASE_MARGIN_S)
+        self.metrics.attempts.labels(verdict.outcome).inc()
+        self.metrics.seconds.observe(attempt.ms / 1000)
         facts = {"delivery_id": delivery, "endpoint_id": claim.endpoint, "status": attempt.status}
         log.info(
             "delivery.attempted",
@@ -176,4 +164,4 @@ class DeliveryRunner:
         return outcome
 
     def _seal_body(self, delivery: str, body: bytes) -> bytes:
-        return self._codec.encode(body, associated_data("att", delivery)) if body else b""
+        return self.codec.encode(body, associated_data("att", delivery)) if body else b""

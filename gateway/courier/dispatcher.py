@@ -7,10 +7,10 @@ once: the ledger hands out each delivery once, and again only if no courier clai
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 
 import redis
 
+from gateway.courier.attempts import DeliveryPolicy
 from jobs import naming
 from jobs.ledger import Ledger, webhooks
 from jobs.observability.metrics import WebhookMetrics
@@ -22,33 +22,27 @@ _BUSY_S = 0.005
 _OUTAGE_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class DispatchLimits:
-    """Limits of a dispatcher.
+class Dispatcher(PeriodicThread):
+    """Moves due deliveries into the queue from a separate thread; `wake` it when the queue may have room.
 
-    Attributes:
+    Args:
+        ledger: hands out due deliveries.
+        broker: holds the queue.
+        metrics: show the disabled endpoints.
+        policy: how deliveries are made.
         slots: attempts this courier can have in progress; the queue holds four times as many messages at most.
-        cap: attempts in progress at one receiver.
-        requeue_s: a delivery that was queued and not claimed is queued again after this long.
     """
 
-    slots: int
-    cap: int
-    requeue_s: float = webhooks.AGAIN_MS / 1000
-
-
-class Dispatcher(PeriodicThread):
-    """Moves due deliveries into the queue from a separate thread; `wake` it when the queue may have room."""
-
     def __init__(
-        self, ledger: Ledger, broker: redis.Redis, metrics: WebhookMetrics, limits: DispatchLimits
+        self, ledger: Ledger, broker: redis.Redis, metrics: WebhookMetrics, policy: DeliveryPolicy, slots: int
     ) -> None:
         super().__init__("dispatch", self._run_round, retry_s=_OUTAGE_S, min_pause_s=_BUSY_S)
         self._ledger = ledger
         self._broker = broker
         self._metrics = metrics
         self._courier = secrets.token_hex(8)  # a restarted process must not inherit its predecessor's attempts
-        self._limits = limits
+        self._policy = policy
+        self._slots = slots
 
     def tick(self) -> bool:
         """Queue due deliveries; return whether there may be more.
@@ -57,13 +51,13 @@ class Dispatcher(PeriodicThread):
             LedgerUnavailableError: the ledger is unavailable.
             redis.exceptions.RedisError: the broker is; unqueued deliveries become due again.
         """
-        limits = self._limits
-        free_slots = max(0, 4 * limits.slots - celery_queues.queue_length(self._broker, naming.WEBHOOK_QUEUE))
+        policy, slots = self._policy, self._slots
+        free_slots = max(0, 4 * slots - celery_queues.queue_length(self._broker, naming.WEBHOOK_QUEUE))
         call = webhooks.take_due_deliveries(
             free_slots,
-            limits.cap,
-            int(limits.requeue_s * 1000),
-            courier=webhooks.CourierSlots(self._courier, limits.slots),
+            policy.cap,
+            int(policy.requeue_s * 1000),
+            courier=webhooks.CourierSlots(self._courier, slots),
         )
         due = self._ledger.run(call)
         self._metrics.disabled.set(due.disabled)

@@ -10,9 +10,8 @@ import re
 import secrets
 import time
 import traceback
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+from collections.abc import Iterable, Sequence
+from typing import cast
 from urllib.parse import quote
 
 from starlette.requests import ClientDisconnect
@@ -23,6 +22,7 @@ from gateway.access.anonymous import AnonymousRate
 from gateway.access.rate_limits import RateLimitStatus
 from gateway.errors import GatewayError, StreamAbortedError
 from gateway.http.problems import Problem, to_problem
+from gateway.settings import GatewaySettings
 from jobs.observability.logs import bind_fields
 from jobs.observability.metrics import GatewayMetrics
 
@@ -53,21 +53,6 @@ _SECURITY_HEADERS: tuple[RawHeader, ...] = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class HttpsPolicy:
-    """The response to plain HTTP.
-
-    Attributes:
-        mode: as the setting GLEANER_HTTPS; probes are always answered.
-        hsts_s: seconds for which browsers must use https only; sent over https unless `mode` is off.
-        hosts: hosts that plain HTTP may be redirected to; if empty, the Host of the request.
-    """
-
-    mode: Literal["off", "redirect", "require"]
-    hsts_s: int
-    hosts: Collection[str] = ()
-
-
 class EdgeMiddleware:
     """Wraps the app.
 
@@ -75,16 +60,18 @@ class EdgeMiddleware:
         app: the wrapped application.
         metrics: counts requests.
         anonymous: limits requests without a key.
-        https: the response to plain HTTP.
+        settings: the response to plain HTTP.
     """
 
-    def __init__(self, app: ASGIApp, metrics: GatewayMetrics, anonymous: AnonymousRate, https: HttpsPolicy) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: GatewayMetrics, anonymous: AnonymousRate, settings: GatewaySettings
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._anonymous = anonymous
-        self._https = https.mode
-        self._hosts = frozenset(host.lower() for host in https.hosts)
-        self._hsts = f"max-age={https.hsts_s}" if https.mode != "off" and https.hsts_s else ""
+        self._https = settings.https
+        self._hosts = frozenset(host.lower() for host in settings.https_hosts)
+        self._hsts = f"max-age={settings.hsts_s}" if settings.https != "off" and settings.hsts_s else ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Respond to one request."""

@@ -6,11 +6,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import Field
+from pydantic.json_schema import models_json_schema
 
 from gateway.errors import ErrorCode
-from gateway.http.problems import MEDIA_TYPE, REGISTRY, Problem
-from gateway.schemas.base import json_schema
-from gateway.schemas.problems import ProblemBody
+from gateway.http.problems import MEDIA_TYPE, REGISTRY, build_example
+from gateway.schemas import Body
 from gateway.schemas.requests import DocumentIn, JobHead, JobRequest
 
 SUMMARY = "Entity extraction with GLiNER as an asynchronous batch service"
@@ -88,6 +89,28 @@ JOB_OR_LINES = {
 }
 
 
+class ProblemPlace(Body):
+    """A violation in a request."""
+
+    pointer: str = Field(
+        description="JSON Pointer into the body, or `line:n` with a pointer into that line, or `query:name`, "
+        "`path:name`, `header:Name`."
+    )
+    detail: str
+
+
+class ProblemBody(Body):
+    """RFC 9457 problem details; clients should branch on `code`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    request_id: str
+    errors: list[ProblemPlace] = Field([], description="All violations in the request; may be absent.")
+
+
 def header_parameter(name: str, description: str, example: str) -> dict[str, Any]:
     """Return the OpenAPI parameter of a request header that a route reads itself."""
     return {
@@ -126,8 +149,8 @@ def error_responses(*codes: ErrorCode) -> dict[int | str, dict[str, Any]]:
         response["description"] = ", ".join(
             filter(None, (response["description"], f"`{code}`: {kind.title.lower()}"))
         )
-        example = Problem(code, kind.meaning).to_dict("0af7651916cd43dd8448eb211c80319c")
-        response["content"][MEDIA_TYPE]["examples"][code] = {"summary": kind.title, "value": example}
+        example = {"summary": kind.title, "value": build_example(code)}
+        response["content"][MEDIA_TYPE]["examples"][code] = example
     return responses
 
 
@@ -147,8 +170,11 @@ def install_openapi(app: FastAPI) -> None:
                 servers=[{"url": "/"}],
             )
             components = schema.setdefault("components", {}).setdefault("schemas", {})
-            for name, body in json_schema([DocumentIn, JobHead, JobRequest, ProblemBody]).items():
-                components.setdefault(name, body)
+            _, bodies = models_json_schema(
+                [(model, "validation") for model in (DocumentIn, JobHead, JobRequest, ProblemBody)],
+                ref_template="#/components/schemas/{model}",
+            )
+            components.update(bodies["$defs"])
             _replace_validation_errors(schema)
             app.openapi_schema = schema
         return app.openapi_schema

@@ -35,7 +35,6 @@ class ProblemType:
         headers: sent with every response of this code.
     """
 
-    code: ErrorCode
     status: int
     title: str
     meaning: str
@@ -44,251 +43,214 @@ class ProblemType:
 
 
 REGISTRY: Mapping[str, ProblemType] = {
-    kind.code: kind
-    for kind in (
-        ProblemType(
-            "malformed_json",
-            400,
-            "Malformed JSON",
-            "The request body is not JSON in UTF-8, or an object has a duplicate key.",
-            "Send JSON as written by a JSON library; NaN and Infinity are not JSON.",
-        ),
-        ProblemType(
-            "bad_content_encoding",
-            400,
-            "Invalid compressed body",
-            "The request body could not be decoded as declared in Content-Encoding, or is truncated.",
-            "Compress the whole body as gzip or zstd, or send it uncompressed.",
-        ),
-        ProblemType(
-            "bad_cursor",
-            400,
-            "Invalid cursor",
-            "The cursor was not issued by this API.",
-            "Pass the previous page's `next_cursor` unchanged, or omit it to start over.",
-        ),
-        ProblemType(
-            "unauthenticated",
-            401,
-            "Missing or unknown API key",
-            "The request carries no API key, or one that is unknown, expired or revoked.",
-            "Send `Authorization: Bearer gl_…` or `X-API-Key: gl_…`; `gleaner keys create` makes a key.",
-            {"WWW-Authenticate": 'Bearer realm="gleaner"'},
-        ),
-        ProblemType(
-            "forbidden",
-            403,
-            "Insufficient role",
-            "The API key is valid, but its role does not permit this.",
-            "Use a key with the role named in the detail.",
-        ),
-        ProblemType(
-            "csrf_refused",
-            403,
-            "CSRF check failed",
-            "The request is authenticated by a cookie alone and may have been triggered by another site.",
-            "Send `X-Gleaner-CSRF: 1` with every request that changes data, from the service's own origin.",
-        ),
-        ProblemType(
-            "https_required",
-            403,
-            "HTTPS required",
-            "The request came over plain HTTP, which this service does not accept.",
-            "Use https; rotate a key that was sent over plain HTTP.",
-        ),
-        ProblemType(
-            "not_found",
-            404,
-            "No such resource",
-            "Nothing is served at this path.",
-            "See /openapi.json for the available paths.",
-        ),
-        ProblemType(
-            "job_not_found",
-            404,
-            "No such job",
-            "Your tenant has no job with this id.",
-            "Check the id, and that the key belongs to the tenant that submitted the job.",
-        ),
-        ProblemType(
-            "document_not_found",
-            404,
-            "No such document",
-            "The job has no document with this id.",
-            "Use the submitted id, or the document's index if it had none.",
-        ),
-        ProblemType(
-            "endpoint_not_found",
-            404,
-            "No such webhook endpoint",
-            "Your tenant has no webhook endpoint with this id.",
-            "GET /v1/webhook-endpoints lists your endpoints; an inline endpoint is removed a week after its job.",
-        ),
-        ProblemType(
-            "delivery_not_found",
-            404,
-            "No such delivery",
-            "Your tenant has no webhook delivery with this id; finished ones are kept for seven days.",
-            "GET /v1/webhook-endpoints/{id}/deliveries lists the deliveries of an endpoint.",
-        ),
-        ProblemType(
-            "method_not_allowed",
-            405,
-            "Method not allowed",
-            "The path does not support this method.",
-            "Use a method listed in the Allow header.",
-        ),
-        ProblemType(
-            "request_timeout",
-            408,
-            "Request timeout",
-            "The request body stalled or arrived too slowly.",
-            "Repeat the request (with its Idempotency-Key) over a better connection, or as several jobs.",
-            {"Connection": "close"},  # the rest of the body stays unread, so the connection cannot be used again
-        ),
-        ProblemType(
-            "idempotency_in_progress",
-            409,
-            "Request already in progress",
-            "A request with the same Idempotency-Key is still in progress.",
-            "Repeat the request after Retry-After; it will get the first request's response.",
-        ),
-        ProblemType(
-            "job_not_terminal",
-            409,
-            "Job not finished",
-            "This operation requires a job that has ended.",
-            "Wait for the job, or cancel it first.",
-        ),
-        ProblemType(
-            "nothing_to_retry",
-            409,
-            "Nothing to retry",
-            "Every document of the job succeeded.",
-            "Read the results.",
-        ),
-        ProblemType(
-            "already_retried",
-            409,
-            "Already retried",
-            "Another job already retries this one, or the job was deleted during the retry.",
-            "Follow the job named in `retried_by`; if some of its documents fail, retry that job.",
-        ),
-        ProblemType(
-            "endpoint_disabled",
-            409,
-            "Webhook endpoint disabled",
-            "The endpoint is disabled, so nothing can be delivered to it.",
-            "See its `disabled_reason`, then PATCH its status to `active`; waiting events are then delivered.",
-        ),
-        ProblemType(
-            "job_purged",
-            410,
-            "Job purged",
-            "The job, or the job created with this Idempotency-Key, was deleted or its results expired.",
-            "Submit it again with a new Idempotency-Key; set `result_ttl_s` to keep results longer.",
-        ),
-        ProblemType(
-            "texts_dropped",
-            410,
-            "Texts deleted",
-            "The job was cancelled, and its texts were deleted when the time for a retry ended.",
-            "Submit the documents again; `retry_text_ttl_s` in GET /v1/limits is the time for a retry.",
-        ),
-        ProblemType(
-            "payload_too_large",
-            413,
-            "Body too large",
-            "The request body exceeds the limit named in the detail.",
-            "Split the documents into several jobs.",
-        ),
-        ProblemType(
-            "too_many_documents",
-            413,
-            "Too many documents",
-            "The request has more documents than the limit named in the detail.",
-            "Split the documents into several jobs.",
-        ),
-        ProblemType(
-            "unsupported_media_type",
-            415,
-            "Unsupported media type",
-            "This path does not support the body's Content-Type or Content-Encoding.",
-            "Send `Content-Type: application/json`, uncompressed.",
-        ),
-        ProblemType(
-            "validation_failed",
-            422,
-            "Invalid request",
-            "The request is well-formed but breaks a rule; `errors` lists each violation.",
-            "Correct the fields listed in `errors` (JSON Pointers; `query:` and `header:` for parameters).",
-        ),
-        ProblemType(
-            "unknown_model",
-            422,
-            "Unknown model",
-            "The job names a model that this service is not configured for.",
-            "Use a model listed by GET /v1/models.",
-        ),
-        ProblemType(
-            "webhook_url_forbidden",
-            422,
-            "Webhook URL not allowed",
-            "The URL is not a plain https URL, or its host does not exist or resolves to a non-public address.",
-            "Use a public https URL; the service's operator can allow other receivers with GLEANER_WEBHOOK_ALLOW.",
-        ),
-        ProblemType(
-            "idempotency_key_reused",
-            422,
-            "Idempotency-Key reused",
-            "The Idempotency-Key was used for an earlier request with a different body or path.",
-            "Use a new key for every new request; reuse a key only to repeat the same request.",
-        ),
-        ProblemType(
-            "rate_limited",
-            429,
-            "Too many requests",
-            "Your key, your tenant or your address (for requests without a valid key) exceeded a rate limit, or "
-            "too many of your streams and waits are open.",
-            "Wait for Retry-After; `RateLimit` shows the remaining quota, GET /v1/limits all limits.",
-        ),
-        ProblemType(
-            "quota_exceeded",
-            429,
-            "Quota exceeded",
-            "Your key or tenant reached its limit of open work, stored bytes or daily submissions.",
-            "Wait for Retry-After or for open jobs to finish, or DELETE jobs whose results you have read; GET "
-            "/v1/limits shows what remains.",
-        ),
-        ProblemType(
-            "internal_error",
-            500,
-            "Internal error",
-            "The service failed unexpectedly.",
-            "Repeat the request (with its Idempotency-Key); report the request_id if the error persists.",
-        ),
-        ProblemType(
-            "keys_unavailable",
-            503,
-            "API keys unavailable",
-            "The service has not been able to read its keys file for too long and accepts no key.",
-            "Repeat the request after Retry-After; the service's operator must repair the keys file.",
-        ),
-        ProblemType(
-            "overloaded",
-            503,
-            "Service overloaded",
-            "The service's backlog is full.",
-            "Repeat the request after Retry-After, which is estimated from the current speed.",
-        ),
-        ProblemType(
-            "storage_unavailable",
-            503,
-            "Storage unavailable",
-            "Redis is unreachable or read-only; the request may or may not have taken effect.",
-            "Repeat the request after Retry-After, with the same Idempotency-Key.",
-        ),
-    )
+    "malformed_json": ProblemType(
+        400,
+        "Malformed JSON",
+        "The request body is not JSON in UTF-8, or an object has a duplicate key.",
+        "Send JSON as written by a JSON library; NaN and Infinity are not JSON.",
+    ),
+    "bad_content_encoding": ProblemType(
+        400,
+        "Invalid compressed body",
+        "The request body could not be decoded as declared in Content-Encoding, or is truncated.",
+        "Compress the whole body as gzip or zstd, or send it uncompressed.",
+    ),
+    "bad_cursor": ProblemType(
+        400,
+        "Invalid cursor",
+        "The cursor was not issued by this API.",
+        "Pass the previous page's `next_cursor` unchanged, or omit it to start over.",
+    ),
+    "unauthenticated": ProblemType(
+        401,
+        "Missing or unknown API key",
+        "The request carries no API key, or one that is unknown, expired or revoked.",
+        "Send `Authorization: Bearer gl_…` or `X-API-Key: gl_…`; `gleaner keys create` makes a key.",
+        {"WWW-Authenticate": 'Bearer realm="gleaner"'},
+    ),
+    "forbidden": ProblemType(
+        403,
+        "Insufficient role",
+        "The API key is valid, but its role does not permit this.",
+        "Use a key with the role named in the detail.",
+    ),
+    "csrf_refused": ProblemType(
+        403,
+        "CSRF check failed",
+        "The request is authenticated by a cookie alone and may have been triggered by another site.",
+        "Send `X-Gleaner-CSRF: 1` with every request that changes data, from the service's own origin.",
+    ),
+    "https_required": ProblemType(
+        403,
+        "HTTPS required",
+        "The request came over plain HTTP, which this service does not accept.",
+        "Use https; rotate a key that was sent over plain HTTP.",
+    ),
+    "not_found": ProblemType(
+        404,
+        "No such resource",
+        "Nothing is served at this path.",
+        "See /openapi.json for the available paths.",
+    ),
+    "job_not_found": ProblemType(
+        404,
+        "No such job",
+        "Your tenant has no job with this id.",
+        "Check the id, and that the key belongs to the tenant that submitted the job.",
+    ),
+    "document_not_found": ProblemType(
+        404,
+        "No such document",
+        "The job has no document with this id.",
+        "Use the submitted id, or the document's index if it had none.",
+    ),
+    "endpoint_not_found": ProblemType(
+        404,
+        "No such webhook endpoint",
+        "Your tenant has no webhook endpoint with this id.",
+        "GET /v1/webhook-endpoints lists your endpoints; an inline endpoint is removed a week after its job.",
+    ),
+    "delivery_not_found": ProblemType(
+        404,
+        "No such delivery",
+        "Your tenant has no webhook delivery with this id; finished ones are kept for seven days.",
+        "GET /v1/webhook-endpoints/{id}/deliveries lists the deliveries of an endpoint.",
+    ),
+    "method_not_allowed": ProblemType(
+        405,
+        "Method not allowed",
+        "The path does not support this method.",
+        "Use a method listed in the Allow header.",
+    ),
+    "request_timeout": ProblemType(
+        408,
+        "Request timeout",
+        "The request body stalled or arrived too slowly.",
+        "Repeat the request (with its Idempotency-Key) over a better connection, or as several jobs.",
+        {"Connection": "close"},  # the rest of the body stays unread, so the connection cannot be used again
+    ),
+    "idempotency_in_progress": ProblemType(
+        409,
+        "Request already in progress",
+        "A request with the same Idempotency-Key is still in progress.",
+        "Repeat the request after Retry-After; it will get the first request's response.",
+    ),
+    "job_not_terminal": ProblemType(
+        409,
+        "Job not finished",
+        "This operation requires a job that has ended.",
+        "Wait for the job, or cancel it first.",
+    ),
+    "nothing_to_retry": ProblemType(
+        409,
+        "Nothing to retry",
+        "Every document of the job succeeded.",
+        "Read the results.",
+    ),
+    "already_retried": ProblemType(
+        409,
+        "Already retried",
+        "Another job already retries this one, or the job was deleted during the retry.",
+        "Follow the job named in `retried_by`; if some of its documents fail, retry that job.",
+    ),
+    "endpoint_disabled": ProblemType(
+        409,
+        "Webhook endpoint disabled",
+        "The endpoint is disabled, so nothing can be delivered to it.",
+        "See its `disabled_reason`, then PATCH its status to `active`; waiting events are then delivered.",
+    ),
+    "job_purged": ProblemType(
+        410,
+        "Job purged",
+        "The job, or the job created with this Idempotency-Key, was deleted or its results expired.",
+        "Submit it again with a new Idempotency-Key; set `result_ttl_s` to keep results longer.",
+    ),
+    "texts_dropped": ProblemType(
+        410,
+        "Texts deleted",
+        "The job was cancelled, and its texts were deleted when the time for a retry ended.",
+        "Submit the documents again; `retry_text_ttl_s` in GET /v1/limits is the time for a retry.",
+    ),
+    "payload_too_large": ProblemType(
+        413,
+        "Body too large",
+        "The request body exceeds the limit named in the detail.",
+        "Split the documents into several jobs.",
+    ),
+    "too_many_documents": ProblemType(
+        413,
+        "Too many documents",
+        "The request has more documents than the limit named in the detail.",
+        "Split the documents into several jobs.",
+    ),
+    "unsupported_media_type": ProblemType(
+        415,
+        "Unsupported media type",
+        "This path does not support the body's Content-Type or Content-Encoding.",
+        "Send `Content-Type: application/json`, uncompressed.",
+    ),
+    "validation_failed": ProblemType(
+        422,
+        "Invalid request",
+        "The request is well-formed but breaks a rule; `errors` lists each violation.",
+        "Correct the fields listed in `errors` (JSON Pointers; `query:` and `header:` for parameters).",
+    ),
+    "unknown_model": ProblemType(
+        422,
+        "Unknown model",
+        "The job names a model that this service is not configured for.",
+        "Use a model listed by GET /v1/models.",
+    ),
+    "webhook_url_forbidden": ProblemType(
+        422,
+        "Webhook URL not allowed",
+        "The URL is not a plain https URL, or its host does not exist or resolves to a non-public address.",
+        "Use a public https URL; the service's operator can allow other receivers with GLEANER_WEBHOOK_ALLOW.",
+    ),
+    "idempotency_key_reused": ProblemType(
+        422,
+        "Idempotency-Key reused",
+        "The Idempotency-Key was used for an earlier request with a different body or path.",
+        "Use a new key for every new request; reuse a key only to repeat the same request.",
+    ),
+    "rate_limited": ProblemType(
+        429,
+        "Too many requests",
+        "Your key, your tenant or your address (for requests without a valid key) exceeded a rate limit, or "
+        "too many of your streams and waits are open.",
+        "Wait for Retry-After; `RateLimit` shows the remaining quota, GET /v1/limits all limits.",
+    ),
+    "quota_exceeded": ProblemType(
+        429,
+        "Quota exceeded",
+        "Your key or tenant reached its limit of open work, stored bytes or daily submissions.",
+        "Wait for Retry-After or for open jobs to finish, or DELETE jobs whose results you have read; GET "
+        "/v1/limits shows what remains.",
+    ),
+    "internal_error": ProblemType(
+        500,
+        "Internal error",
+        "The service failed unexpectedly.",
+        "Repeat the request (with its Idempotency-Key); report the request_id if the error persists.",
+    ),
+    "keys_unavailable": ProblemType(
+        503,
+        "API keys unavailable",
+        "The service has not been able to read its keys file for too long and accepts no key.",
+        "Repeat the request after Retry-After; the service's operator must repair the keys file.",
+    ),
+    "overloaded": ProblemType(
+        503,
+        "Service overloaded",
+        "The service's backlog is full.",
+        "Repeat the request after Retry-After, which is estimated from the current speed.",
+    ),
+    "storage_unavailable": ProblemType(
+        503,
+        "Storage unavailable",
+        "Redis is unreachable or read-only; the request may or may not have taken effect.",
+        "Repeat the request after Retry-After, with the same Idempotency-Key.",
+    ),
 }
 
 
@@ -328,6 +290,11 @@ class Problem:
             media_type=MEDIA_TYPE,
             headers={**kind.headers, **self.headers},
         )
+
+
+def build_example(code: ErrorCode) -> dict[str, Any]:
+    """Return an example of a response with this code."""
+    return Problem(code, REGISTRY[code].meaning).to_dict("0af7651916cd43dd8448eb211c80319c")
 
 
 def to_problem(error: Exception) -> Problem:

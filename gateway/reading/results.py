@@ -1,8 +1,8 @@
 """Reads a job's results from a cursor on: stored shards -> JSON or CSV, in chunks of bounded size.
 
-Stored results may decode to a thousand times as many bytes. So a reader acquires a turn (`gateway.reading.turns`)
-for the bytes a shard decodes to, and decodes one shard at a time, a large one row by row. Decoded data is kept
-while the client reads fast; for a slow client only the position is kept.
+Stored results may decode to a thousand times as many bytes. So a reader reserves memory for the bytes a shard
+decodes to (`gateway.reading.decode_memory`), and decodes one shard at a time, a large one row by row. Decoded data
+is kept while the client reads fast; for a slow client only the position is kept.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from time import monotonic
 from gateway.access.auth import Authenticator
 from gateway.access.caller import Caller
 from gateway.errors import GatewayError, StreamAbortedError
+from gateway.reading.decode_memory import DecodeMemory, DecodeReservation
 from gateway.reading.encoding import CHUNK_BYTES, Progress, ReadOptions, encode_shards, take_chunk
 from gateway.reading.job_reader import JobReader
 from gateway.reading.job_waiter import CHECK_EVERY_S
 from gateway.reading.rows import encode_json
-from gateway.reading.turns import Turn, Turns
 from jobs.codec import Codec, CodecError, Packed
-from jobs.ledger import FoundDocument, LedgerUnavailableError, Page, StoredShard
+from jobs.ledger import LedgerUnavailableError, Page, StoredShard
 from jobs.results import Cursor, open_shard, read_rows
 
 MAX_WHOLE_BYTES = 2 * CHUNK_BYTES
@@ -36,10 +36,10 @@ _FINISHED = frozenset("dcx")
 STALL_S = 0.25
 """A client that takes longer to read a chunk is slow, and the data decoded for it is dropped. It has at least as
 long as the decoding took, because the decoding is repeated when it reads on."""
-_FAIR_TURN_S = 1.0
-"""A turn this long is yielded to waiting readers, even within a shard; but not before `_MIN_TURN_FACTOR` times the
-decoding time, or on a machine short of CPUs no reader would ever finish."""
-_MIN_TURN_FACTOR = 4
+_FAIR_HOLD_S = 1.0
+"""Memory held this long is yielded to waiting readers, even within a shard; but not before `_MIN_HOLD_FACTOR` times
+the decoding time, or on a machine short of CPUs no reader would ever finish."""
+_MIN_HOLD_FACTOR = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class Results:
     """Reads the results of callers' jobs.
 
     Attributes:
-        turns: bounds the bytes that are decoded at once.
+        memory: bounds the bytes that are decoded at once.
     """
 
     jobs: JobReader
     codec: Codec
-    turns: Turns
+    memory: DecodeMemory
     authenticator: Authenticator
 
     def open_reader(
@@ -70,19 +70,19 @@ class Results:
         """
         size = 0
         while True:
-            turn = await self.turns.acquire(caller.tenant, size)
+            reservation = await self.memory.reserve(caller.tenant, size)
             try:
                 document = await self.jobs.find_document(caller, job_id, doc_id)
                 if document.shard is None:
                     return None
                 packed = open_shard(job_id, document.shard, self.codec)
                 size = packed.size
-                if size > turn.size:
-                    continue  # acquire a turn that is large enough, holding no data meanwhile
-                lookup = _DocumentLookup(self.codec, document, document.shard, packed, doc_id)
-                row = lookup.read_result() if size <= _INLINE_BYTES else await asyncio.to_thread(lookup.read_result)
+                if size > reservation.size:
+                    continue  # reserve enough, holding no data meanwhile
+                read = partial(_read_document, self.codec, document.shard, packed, document.index, doc_id)
+                row = read() if size <= _INLINE_BYTES else await asyncio.to_thread(read)
             finally:
-                turn.release()
+                reservation.release()
             if isinstance(row, Cursor):
                 return self.open_reader(caller, job_id, ReadOptions(encode_json, row, limit=1))
             return row
@@ -106,7 +106,7 @@ class ResultsReader:
         self._options = options
         self._page = page
         self._progress = Progress(options.start.shard, options.start.offset)
-        self._turn: Turn | None = None
+        self._reservation: DecodeReservation | None = None
         self._sent_first_at: float | None = None
         self._decode_s = 0.0
         self._stall_timer: asyncio.TimerHandle | None = None
@@ -177,33 +177,33 @@ class ResultsReader:
         if self._stall_timer is not None:
             self._stall_timer.cancel()
         while not self.done:
-            turn = self._turn or await self._begin_turn()
+            reservation = self._reservation or await self._reserve_memory()
             if self._parts is None and not await self._fetch_page():
                 break
             began = monotonic()
-            chunk, ended = await self._take_chunk(turn)
+            chunk, ended = await self._take_chunk(reservation)
             if self._sent_first_at is None and chunk:
                 self._sent_first_at = monotonic()
                 self._decode_s = self._sent_first_at - began
             if ended:
                 self._parts = None
                 self.done = self._progress.full or self._progress.shard >= self._total
-            elif self._progress.opened_bytes > turn.size:
+            elif self._progress.opened_bytes > reservation.size:
                 self._drop_decoded()
-            if self.done or self._must_yield_turn():
+            if self.done or self._must_yield_memory():
                 self._drop_decoded()
             if chunk:
                 return chunk
         return b""
 
-    async def _begin_turn(self) -> Turn:
-        turns, tenant = self._results.turns, self._caller.tenant
-        turn = turns.try_acquire(tenant, self._progress.opened_bytes)
-        if turn is None:
+    async def _reserve_memory(self) -> DecodeReservation:
+        memory, tenant = self._results.memory, self._caller.tenant
+        reservation = memory.try_reserve(tenant, self._progress.opened_bytes)
+        if reservation is None:
             self._page = None  # a waiting reader must hold no data
-            turn = await turns.acquire(tenant, self._progress.opened_bytes)
-        self._turn, self._sent_first_at = turn, None
-        return turn
+            reservation = await memory.reserve(tenant, self._progress.opened_bytes)
+        self._reservation, self._sent_first_at = reservation, None
+        return reservation
 
     async def _fetch_page(self) -> bool:
         """Fetch the next shards; return False if there are none."""
@@ -219,69 +219,62 @@ class ResultsReader:
         self._parts = encode_shards(self._job_id, page.shards, self._results.codec, self._options, self._progress)
         return True
 
-    async def _take_chunk(self, turn: Turn) -> tuple[bytes, bool]:
+    async def _take_chunk(self, reservation: DecodeReservation) -> tuple[bytes, bool]:
         parts, progress = self._parts or iter(()), self._progress
         if self._inline:
             self._inline = False
-            chunk, ended = take_chunk(parts, progress, turn.size, _INLINE_BYTES)
-            if chunk or ended or progress.opened_bytes > turn.size:
+            chunk, ended = take_chunk(parts, progress, reservation.size, _INLINE_BYTES)
+            if chunk or ended or progress.opened_bytes > reservation.size:
                 return chunk, ended
-        work = asyncio.ensure_future(asyncio.to_thread(take_chunk, parts, progress, turn.size, _THREAD_BYTES))
+        work = asyncio.ensure_future(
+            asyncio.to_thread(take_chunk, parts, progress, reservation.size, _THREAD_BYTES)
+        )
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            self._turn = None  # a thread cannot be stopped: the turn lasts as long as it does
-            work.add_done_callback(partial(_release_turn, turn))
+            self._reservation = None  # a thread cannot be stopped: it needs the memory until it ends
+            work.add_done_callback(partial(_release_memory, reservation))
             raise
 
-    def _must_yield_turn(self) -> bool:
-        if not self._results.turns.has_waiting:
+    def _must_yield_memory(self) -> bool:
+        if not self._results.memory.has_waiting:
             return False
         if self._parts is None or self._sent_first_at is None:
             return self._parts is None
-        return monotonic() - self._sent_first_at > max(_FAIR_TURN_S, _MIN_TURN_FACTOR * self._decode_s)
+        return monotonic() - self._sent_first_at > max(_FAIR_HOLD_S, _MIN_HOLD_FACTOR * self._decode_s)
 
     def _drop_if_stalled(self) -> None:
         """Drop the decoded data unless the client reads on soon; a client that disconnected never does."""
         if self._stall_timer is not None:
             self._stall_timer.cancel()
-        if self._turn is not None:
+        if self._reservation is not None:
             self._stall_timer = asyncio.get_running_loop().call_later(
                 max(STALL_S, self._decode_s), self._drop_decoded
             )
 
     def _drop_decoded(self) -> None:
-        """Drop the decoded data and release the turn; only the position is kept."""
+        """Drop the decoded data and release its memory; only the position is kept."""
         self._parts = None
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            turn.release()
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None:
+            reservation.release()
 
 
-def _release_turn(turn: Turn, work: asyncio.Future[tuple[bytes, bool]]) -> None:
+def _release_memory(reservation: DecodeReservation, work: asyncio.Future[tuple[bytes, bool]]) -> None:
     if not work.cancelled():
         work.exception()  # retrieved, so that asyncio does not log it
-    turn.release()
+    reservation.release()
 
 
-@dataclass(frozen=True, slots=True)
-class _DocumentLookup:
-    """A shard, and the document to read from it."""
-
-    codec: Codec
-    document: FoundDocument
-    shard: StoredShard
-    packed: Packed
-    doc_id: str
-
-    def read_result(self) -> bytes | Cursor | None:
-        """Return the document's JSON, or its position if it is large; None if its id differs."""
-        for offset, row in enumerate(read_rows(self.shard, self.packed, self.codec)):
-            if row.document == self.document.index:
-                result = row.result()
-                if result.id != self.doc_id:
-                    return None
-                finished = self.shard.state in _FINISHED
-                large = finished and len(row.raw) > MAX_WHOLE_BYTES
-                return Cursor(self.shard.shard, offset) if large else b"".join(encode_json(result))
-        return None
+def _read_document(
+    codec: Codec, shard: StoredShard, packed: Packed, index: int, doc_id: str
+) -> bytes | Cursor | None:
+    """Return a document's JSON, or its position if it is large; None if its id differs."""
+    for offset, row in enumerate(read_rows(shard, packed, codec)):
+        if row.document == index:
+            result = row.result()
+            if result.id != doc_id:
+                return None
+            is_large = shard.state in _FINISHED and len(row.raw) > MAX_WHOLE_BYTES
+            return Cursor(shard.shard, offset) if is_large else b"".join(encode_json(result))
+    return None

@@ -8,9 +8,8 @@ from datetime import UTC, datetime, timedelta
 import orjson
 
 from gateway.schemas.jobs import JobWebhook
-from gateway.schemas.models import ModelBody, ModelLimits, ShareBody
 from jobs.codec import Codec
-from jobs.ledger import ModelStats, NewJob, associated_data
+from jobs.ledger import NewJob, associated_data
 from jobs.lines import escape_line_breaks
 from jobs.schema import Counts, Job, JobStatus, Usage
 
@@ -36,10 +35,10 @@ def job_json(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None =
         "default_threshold": job.default_threshold,
         "priority": job.priority,
         "created_at": format_rfc3339(job.created_at),
-        "started_at": _format_optional(job.started_at),
-        "finished_at": _format_optional(job.finished_at),
+        "started_at": format_optional_time(job.started_at),
+        "finished_at": format_optional_time(job.finished_at),
         "deadline_at": format_rfc3339(job.deadline_at),
-        "results_expire_at": _format_optional(job.results_expire_at),
+        "results_expire_at": format_optional_time(job.results_expire_at),
         "error_summary": [{"code": code, "count": count} for code, count in job.error_summary.items()],
         "warnings": job.warnings,
         "urls": {
@@ -108,34 +107,6 @@ def results_url(job_id: str) -> str:
     return f"{job_url(job_id)}/results"
 
 
-def build_model_body(
-    name: str, model: ModelStats, shares: Mapping[str, int], *, default: bool, max_labels: int
-) -> ModelBody:
-    """Return a model name as the API serves it; `model` runs the caller's jobs, `shares` is the name's split."""
-    facts = model.facts
-    return ModelBody(
-        name=name,
-        default=default,
-        model=model.name,
-        split=[ShareBody(model=share, weight=weight) for share, weight in shares.items()],
-        available=model.workers > 0,
-        workers=model.workers,
-        revision=model.revision,
-        default_threshold=facts.default_threshold if facts else None,
-        limits=None
-        if facts is None
-        else ModelLimits(
-            words_per_window=facts.words_per_window,
-            tokens_per_row=facts.tokens_per_row,
-            words_per_entity=facts.words_per_entity,
-            labels=max_labels,
-        ),
-        reason=model.reason,
-        open_jobs=model.open_jobs,
-        open_shards=model.open_shards,
-    )
-
-
 def retry_after_s(job: Job) -> int:
     """Return when a polling client should ask again: after half of the remaining time, within 1 to 30 s."""
     return 1 if job.eta_s is None else min(max(1, round(job.eta_s / 2)), _MAX_POLL_S)
@@ -156,5 +127,6 @@ def to_epoch_ms(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
-def _format_optional(ms: int | None) -> str | None:
+def format_optional_time(ms: int | None) -> str | None:
+    """Format a time as `format_rfc3339`; None stays None."""
     return None if ms is None else format_rfc3339(ms)

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 
 from gateway.http import openapi
 from gateway.routes.dependencies import ServicesDep
-from gateway.schemas.base import Body
+from gateway.schemas import Body
 
 router = APIRouter(tags=["health"])
 

@@ -10,8 +10,7 @@ from pydantic import Field
 from gateway.access.rate_limits import RateLimitStatus, max_stored_bytes
 from gateway.http import openapi
 from gateway.routes.dependencies import ServicesDep, Viewer
-from gateway.schemas.base import Body
-from gateway.settings import GatewaySettings
+from gateway.schemas import Body
 from gateway.submission.body import ENCODINGS
 from jobs import ledger
 from jobs.api_keys import Role
@@ -56,25 +55,27 @@ class StoredBody(Body):
 class RequestLimits(Body):
     """Limits of one request."""
 
-    body_bytes: int
-    documents: int
-    ndjson_bytes: int
-    ndjson_documents: int
-    extract_documents: int
-    document_bytes: int
-    document_id_length: int
-    labels: int
-    label_length: int
-    label_description_length: int
-    metadata_entries: int
-    metadata_length: int
-    deadline_s: int
-    result_ttl_s: int
+    body_bytes: int = Field(validation_alias="max_body_bytes")
+    documents: int = Field(validation_alias="max_documents")
+    ndjson_bytes: int = Field(validation_alias="max_ndjson_bytes")
+    ndjson_documents: int = Field(validation_alias="max_ndjson_documents")
+    extract_documents: int = Field(validation_alias="extract_max_documents")
+    document_bytes: int = Field(validation_alias="max_document_bytes")
+    document_id_length: int = Field(validation_alias="max_document_id_length")
+    labels: int = Field(validation_alias="max_labels")
+    label_length: int = Field(validation_alias="max_label_length")
+    label_description_length: int = Field(validation_alias="max_label_description_length")
+    metadata_entries: int = Field(validation_alias="max_metadata_entries")
+    metadata_length: int = Field(validation_alias="max_metadata_length")
+    deadline_s: int = Field(validation_alias="max_deadline_s")
+    result_ttl_s: int = Field(validation_alias="max_result_ttl_s")
     retry_text_ttl_s: int = Field(description="Seconds within which a cancelled job can be retried.")
-    upload_s: int = Field(description="Longest time of an NDJSON upload, in seconds.")
-    wait_s: int
+    upload_s: int = Field(
+        validation_alias="max_upload_s", description="Longest time of an NDJSON upload, in seconds."
+    )
+    wait_s: int = Field(validation_alias="max_wait_s")
     content_encodings: list[str]
-    compression_ratio: int
+    compression_ratio: int = Field(validation_alias="max_compression_ratio")
 
 
 class DurabilityBody(Body):
@@ -124,7 +125,7 @@ async def get_limits(services: ServicesDep, caller: Viewer) -> LimitsBody:
             characters_limit=settings.tenant_max_open_characters or None,
         ),
         stored=StoredBody(bytes=work.stored_bytes, bytes_limit=max_stored_bytes(settings, caller) or None),
-        request=_build_request_limits(settings),
+        request=RequestLimits.model_validate({**dict(settings), "content_encodings": ENCODINGS}),
         durability=DurabilityBody(
             accepted_when=settings.durability,
             append_only=None if settings.durability == "process" else services.barrier.append_only,
@@ -142,28 +143,4 @@ def _build_rate(status: RateLimitStatus) -> RateBody:
         window_s=limit.window_s,
         remaining=status.remaining,
         resets_in_s=status.resets_s,
-    )
-
-
-def _build_request_limits(settings: GatewaySettings) -> RequestLimits:
-    return RequestLimits(
-        body_bytes=settings.max_body_bytes,
-        documents=settings.max_documents,
-        ndjson_bytes=settings.max_ndjson_bytes,
-        ndjson_documents=settings.max_ndjson_documents,
-        extract_documents=settings.extract_max_documents,
-        document_bytes=settings.max_document_bytes,
-        document_id_length=settings.max_document_id_length,
-        labels=settings.max_labels,
-        label_length=settings.max_label_length,
-        label_description_length=settings.max_label_description_length,
-        metadata_entries=settings.max_metadata_entries,
-        metadata_length=settings.max_metadata_length,
-        deadline_s=settings.max_deadline_s,
-        result_ttl_s=settings.max_result_ttl_s,
-        retry_text_ttl_s=settings.retry_text_ttl_s,
-        upload_s=settings.max_upload_s,
-        wait_s=settings.max_wait_s,
-        content_encodings=list(ENCODINGS),
-        compression_ratio=settings.max_compression_ratio,
     )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import html
 import json
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Path, Request
+from pydantic import Field
 from starlette.responses import HTMLResponse, Response
 
-from gateway.errors import GatewayError
+from gateway.errors import ErrorCode, GatewayError
 from gateway.http import openapi
-from gateway.http.problems import REGISTRY, Problem
-from gateway.schemas.problems import ProblemKind
+from gateway.http.problems import REGISTRY, build_example
+from gateway.schemas import Body
 
 router = APIRouter(prefix="/problems", tags=["health"])
 
@@ -22,6 +24,17 @@ _PAGE = """<!doctype html>
 <pre>{example}</pre></body>
 </html>
 """
+
+
+class ProblemKind(Body):
+    """An error code of this API."""
+
+    code: str
+    status: int
+    title: str
+    meaning: str
+    remedy: str
+    example: dict[str, Any] = Field(description="A response with this code.")
 
 
 @router.get(
@@ -36,17 +49,10 @@ _PAGE = """<!doctype html>
 )
 async def get_problem(request: Request, code: Annotated[str, Path(description="An error's `code`.")]) -> Response:
     """Return the meaning, remedy and an example of an error code; no key required."""
-    kind = REGISTRY.get(code)
-    if kind is None:
+    if code not in REGISTRY:
         raise GatewayError("not_found", "there is no error code with this name")
-    body = ProblemKind(
-        code=kind.code,
-        status=kind.status,
-        title=kind.title,
-        meaning=kind.meaning,
-        remedy=kind.remedy,
-        example=Problem(kind.code, kind.meaning).to_dict("0af7651916cd43dd8448eb211c80319c"),
-    )
+    known_code = cast("ErrorCode", code)
+    body = ProblemKind(code=code, **asdict(REGISTRY[known_code]), example=build_example(known_code))
     if "text/html" in request.headers.get("accept", ""):
         fields = body.model_dump() | {"example": json.dumps(body.example, indent=2)}
         return HTMLResponse(_PAGE.format(**{name: html.escape(str(value)) for name, value in fields.items()}))

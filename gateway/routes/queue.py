@@ -10,7 +10,7 @@ from pydantic import Field
 from gateway.access.caller import Caller
 from gateway.http import openapi
 from gateway.routes.dependencies import LIST_COST, Require, ServicesDep
-from gateway.schemas.base import Body
+from gateway.schemas import Body
 from jobs import ledger
 from jobs.api_keys import Role
 from jobs.ledger import ModelStats
@@ -92,13 +92,5 @@ def _build_body(model: ModelStats) -> BacklogBody:
         characters_per_s=rate or None,
         eta_s=None if eta_s is None else round(eta_s, 1),
         oldest_open_s=model.oldest_s,
-        queues=[
-            QueueBody(
-                priority=queue.priority,
-                open_jobs=queue.open_jobs,
-                queued_jobs=queue.queued_jobs,
-                published_shards=queue.published_shards,
-            )
-            for queue in model.queues
-        ],
+        queues=[QueueBody.model_validate(queue) for queue in model.queues],
     )

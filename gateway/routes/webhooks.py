@@ -15,9 +15,8 @@ from gateway.errors import GatewayError
 from gateway.http import openapi
 from gateway.http.requests import to_incoming
 from gateway.reading import cursors
-from gateway.reading.views import format_rfc3339
+from gateway.reading.views import format_rfc3339, to_epoch_ms
 from gateway.routes.dependencies import LIST_COST, Lister, Require, Services, ServicesDep, Submitter, Viewer
-from gateway.schemas.base import json_schema
 from gateway.submission.body import read_body
 from gateway.submission.json_text import load_object
 from gateway.validation import ValidationErrors, collect_errors, make_validation_error
@@ -68,8 +67,8 @@ class DeliveriesQuery(BaseModel):
 
 def _describe_body(model: type[BaseModel], *, required: bool = True) -> dict[str, Any]:
     """Return the OpenAPI request body of a route that parses it itself."""
-    schema = json_schema([model])[model.__name__]
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+    content = {"application/json": {"schema": model.model_json_schema()}}
+    return {"requestBody": {"required": required, "content": content}}
 
 
 @endpoints.post(
@@ -309,7 +308,7 @@ def _parse_since(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None:
-            return max(0, int(moment.timestamp() * 1000))
+            return max(0, to_epoch_ms(moment))
     except (ValueError, OverflowError):
         pass
     error = "must be an RFC 3339 time with an offset, such as 2026-03-01T09:30:00Z"

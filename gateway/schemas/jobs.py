@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from gateway.schemas.base import Body, Timestamp
+from gateway.schemas import Body, Timestamp
 from jobs.schema import DocumentErrorCode, JobStatus, Priority
 
 

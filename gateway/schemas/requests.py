@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from gateway.schemas.base import Body
+from gateway.schemas import Body
 from jobs.schema import DEFAULT_THRESHOLD, LongText, OffsetUnit, Priority, RedactMode, Threshold
 
 

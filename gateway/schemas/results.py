@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from gateway.schemas.base import Body
+from gateway.schemas import Body
 from gateway.schemas.jobs import JobBody
 from jobs.schema import DocumentErrorCode, DocumentStatus
 

@@ -17,8 +17,8 @@ from gateway.submission.create import JobCreation, new_job_id
 from gateway.submission.headers import check_media_type, read_idempotency_key, trace_context
 from gateway.submission.idempotency import IdempotencyKeys
 from gateway.submission.ndjson import MEDIA_TYPE, OnBadLine
-from gateway.submission.packing import PackedDocuments, pack_documents, pack_job
-from gateway.submission.parsing import Submission, parse_submission
+from gateway.submission.packing import PackedDocuments, pack_documents
+from gateway.submission.parsing import Head, parse_submission
 from gateway.submission.stream import Uploads
 from gateway.submission.types import AcceptedJob, IncomingRequest, SubmissionContext
 from jobs.codec import Codec
@@ -79,19 +79,19 @@ class Submissions:
     ) -> AcceptedJob:
         parse, size = partial(self._parse_and_pack, body, context.watch), len(body)
         if size <= _INLINE_BYTES:
-            submission = parse()
+            head, documents = parse()
         elif size <= LARGE_BYTES:
-            submission = await asyncio.to_thread(parse)
+            head, documents = await asyncio.to_thread(parse)
         else:
             async with reservation.parsing_turn():
-                submission = await asyncio.to_thread(parse)
-        head = submission.head.resolve_model(self.settings.models, context.caller.tenant)
-        return await self.creation.create_job(context, head, pack_job(self.codec, head, submission.documents))
+                head, documents = await asyncio.to_thread(parse)
+        head = head.resolve_model(self.settings.models, context.caller.tenant)
+        return await self.creation.create_job(context, head, documents)
 
-    def _parse_and_pack(self, body: bytearray, watch: CompletionWatch | None) -> Submission[PackedDocuments]:
+    def _parse_and_pack(self, body: bytearray, watch: CompletionWatch | None) -> tuple[Head, PackedDocuments]:
         settings, extract = self.settings, watch is not None
         pack = partial(pack_documents, self.codec, new_job_id() if watch is None else watch.job_id)
         max_documents = settings.extract_max_documents if extract else settings.max_documents
-        submission = parse_submission(body, settings, pack, max_documents=max_documents, extract=extract)
+        parsed = parse_submission(body, settings, pack, max_documents=max_documents, extract=extract)
         body.clear()  # the packed documents replace it in memory
-        return submission
+        return parsed

@@ -11,9 +11,10 @@ import contextlib
 import sys
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Self
 
 from gateway.errors import GatewayError, UnsupportedEncodingError
 from gateway.settings import GatewaySettings
@@ -59,13 +60,6 @@ class BodyLimits:
     idle_s: float = 30.0
 
 
-class _Inflater(Protocol):
-    window: int
-
-    def feed(self, data: bytes) -> Iterator[bytes]: ...
-    def is_complete(self) -> bool: ...
-
-
 class BodyChunks:
     """Iterates over the decompressed chunks of a body. A class, as the event loop tracks asynchronous generators.
 
@@ -102,8 +96,10 @@ class BodyChunks:
         self.size, self._budget = self.size + len(chunk), self._budget - len(chunk)
         if self._budget < 0:
             await self.drain()
-            size, ratio = self._limits.size, self._limits.ratio
-            raise _size_error(size) if self.size > size else _ratio_error(ratio)
+            if self.size > self._limits.size:
+                raise _size_error(self._limits.size)
+            detail = f"the compressed body expands to more than {self._limits.ratio} times its size"
+            raise GatewayError("payload_too_large", detail)
         return chunk
 
     async def _receive(self) -> None:
@@ -221,14 +217,33 @@ def _inflate(inflater: _Inflater, chunk: bytes) -> Iterator[bytes]:
         raise _encoding_error("is not valid for its Content-Encoding") from None
 
 
-class _FrameCounter:
-    """Counts the concatenated frames of a compressed body."""
+class _Inflater(ABC):
+    """Decompresses a body, which may have several concatenated frames.
+
+    Attributes:
+        window: most bytes that it buffers.
+    """
+
+    window: int
 
     def __init__(self) -> None:
+        self._stream = self._create_stream()
         self._frames = self._size = 0
 
-    def begin_frame(self) -> None:
-        """Count another frame.
+    def is_complete(self) -> bool:
+        """Return whether the last frame has ended."""
+        return bool(self._stream.eof)
+
+    @abstractmethod
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the decompressed bytes of the next part of the body, at most `CHUNK_BYTES` at once."""
+
+    @abstractmethod
+    def _create_stream(self) -> Any:
+        """Return a decompressor of one frame."""
+
+    def _begin_frame(self) -> None:
+        """Begin another frame.
 
         Raises:
             GatewayError: there are too many frames for the bytes that came out of them.
@@ -236,43 +251,30 @@ class _FrameCounter:
         self._frames += 1
         if self._frames > _FREE_FRAMES + self._size // _FRAME_BYTES:
             raise _encoding_error("has too many small frames")
-
-    def add_output(self, chunk: bytes) -> None:
-        """Count decompressed bytes."""
-        self._size += len(chunk)
+        self._stream = self._create_stream()
 
 
-class _Gzip:
+class _Gzip(_Inflater):
     window = 32 * 1024
 
-    def __init__(self) -> None:
-        self._stream = zlib.decompressobj(wbits=31)
-        self._frames = _FrameCounter()
+    def _create_stream(self) -> Any:
+        return zlib.decompressobj(wbits=31)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._stream.eof:
-                self._frames.begin_frame()
-                self._stream = zlib.decompressobj(wbits=31)
+                self._begin_frame()
             chunk = self._stream.decompress(data, CHUNK_BYTES)
             data = self._stream.unused_data if self._stream.eof else self._stream.unconsumed_tail
             if chunk:
-                self._frames.add_output(chunk)
+                self._size += len(chunk)
                 yield chunk
 
-    def is_complete(self) -> bool:
-        return self._stream.eof
 
-
-class _Zstd:
+class _Zstd(_Inflater):
     window = 1 << _WINDOW_LOG_MAX
 
-    def __init__(self) -> None:
-        self._stream = self._create_stream()
-        self._frames = _FrameCounter()
-
-    @staticmethod
-    def _create_stream() -> zstd.ZstdDecompressor:
+    def _create_stream(self) -> Any:
         return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX})
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -280,10 +282,9 @@ class _Zstd:
             if self._stream.eof:
                 if not data:
                     return
-                self._frames.begin_frame()
-                self._stream = self._create_stream()
+                self._begin_frame()
             if chunk := self._stream.decompress(data, CHUNK_BYTES):
-                self._frames.add_output(chunk)
+                self._size += len(chunk)
                 yield chunk
             if self._stream.eof:
                 data = self._stream.unused_data
@@ -292,16 +293,9 @@ class _Zstd:
             else:
                 data = b""  # the decompressor buffers the unread input
 
-    def is_complete(self) -> bool:
-        return self._stream.eof
-
 
 def _size_error(limit: int) -> GatewayError:
     return GatewayError("payload_too_large", f"the body is larger than {limit} bytes")
-
-
-def _ratio_error(ratio: int) -> GatewayError:
-    return GatewayError("payload_too_large", f"the compressed body expands to more than {ratio} times its size")
 
 
 def _encoding_error(detail: str) -> GatewayError:

@@ -22,16 +22,18 @@ from gateway.reading.views import job_json, queued_job
 from gateway.schemas.jobs import JobWebhook
 from gateway.settings import GatewaySettings
 from gateway.submission.idempotency import IdempotencyKeys
-from gateway.submission.packing import PackedJob
+from gateway.submission.packing import PackedDocuments, pack_head
 from gateway.submission.parsing import Head
 from gateway.submission.types import AcceptedJob, IdempotencyKey, SubmissionContext
 from gateway.webhooks.endpoints import Endpoints
 from gateway.webhooks.parsing import InlineWebhook
 from jobs import ledger, naming
+from jobs.codec import Codec
 from jobs.ledger import AsyncLedger, Created, Limits, NewJob, webhooks
 from jobs.observability.metrics import GatewayMetrics
 from jobs.observability.tracing import Tracer
 from jobs.queue.publisher import QueuePublisher
+from jobs.shards import wire_version
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class JobCreation:
 
     settings: GatewaySettings
     ledger: AsyncLedger
+    codec: Codec
     keys: IdempotencyKeys
     limiter: Limiter
     endpoints: Endpoints
@@ -51,15 +54,15 @@ class JobCreation:
     metrics: GatewayMetrics
     tracer: Tracer
 
-    async def create_job(self, context: SubmissionContext, head: Head, packed: PackedJob) -> AcceptedJob:
+    async def create_job(self, context: SubmissionContext, head: Head, packed: PackedDocuments) -> AcceptedJob:
         """Create a job whose documents are packed or staged.
 
         Raises:
             GatewayError: quota_exceeded, overloaded, already_retried, idempotency_in_progress, or of its webhook.
             LedgerUnavailableError: the job may or may not exist.
         """
-        with self.tracer.span("submit", context.trace, job_id=packed.job_id, documents=packed.documents) as trace:
-            charge = await self.limiter.charge_job(context.caller, packed.documents, packed.cost)
+        with self.tracer.span("submit", context.trace, job_id=packed.job_id, documents=packed.count) as trace:
+            charge = await self.limiter.charge_job(context.caller, packed.count, packed.cost)
             try:
                 webhook = await self._resolve_webhook(context, head, packed.job_id)
                 new = self._describe_job(replace(context, trace=trace), head, packed, webhook)
@@ -90,16 +93,17 @@ class JobCreation:
         return JobWebhook(endpoint_id=inline.record.id, secret=secret)
 
     def _describe_job(
-        self, context: SubmissionContext, head: Head, packed: PackedJob, webhook: JobWebhook | None
+        self, context: SubmissionContext, head: Head, packed: PackedDocuments, webhook: JobWebhook | None
     ) -> NewJob:
         caller, retry_of, watch = context.caller, context.retry_of, context.watch
+        opts, meta = pack_head(self.codec, packed.job_id, head)
         return NewJob(
             id=packed.job_id,
             tenant=caller.tenant,
             model=head.model,
             priority=head.priority,
-            opts=packed.opts,
-            meta=packed.meta,
+            opts=opts,
+            meta=meta,
             sizes=packed.sizes,
             characters=packed.characters,
             blobs=packed.blobs,
@@ -114,7 +118,7 @@ class JobCreation:
             key_id=caller.key_id,
             waiter="" if watch is None else watch.channel,
             limits=_ledger_limits(self.settings, caller),
-            version=packed.version,
+            version=max(packed.version, wire_version((), head.options)),
         )
 
     async def _write_job(

@@ -7,12 +7,12 @@ text no model can read (empty, too large, not Unicode) fails alone, with an erro
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from gateway.characters import label_error, label_key, string_error
+from gateway.settings import GatewaySettings
 from gateway.validation import Pointer, ValidationErrors
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels, Options
 
@@ -24,34 +24,20 @@ _MAX_CACHED_LABELS = 5000
 """Labels in cached lists; a stream may bring any number of different lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class DocumentLimits:
-    """Limits of one document; lengths in characters, sizes in UTF-8 bytes.
-
-    Attributes:
-        hashing: `redact` may use mode `hash`, because GLEANER_REDACT_KEY is set.
-    """
-
-    bytes: int
-    id_length: int
-    labels: int
-    label_length: int
-    description_length: int
-    hashing: bool = False
-
-
 class DocumentReader:
     """Parses the documents of one request.
 
     Args:
-        limits: the limits of a document.
+        settings: the limits of a document.
         labels: the job's labels, for documents without labels.
         options: the job's options, which a document's options override.
         errors: collects breaches of the contract.
     """
 
-    def __init__(self, limits: DocumentLimits, labels: Labels, options: Options, errors: ValidationErrors) -> None:
-        self._limits = limits
+    def __init__(
+        self, settings: GatewaySettings, labels: Labels, options: Options, errors: ValidationErrors
+    ) -> None:
+        self._settings = settings
         self._labels = labels
         self._options = options
         self._errors = errors
@@ -98,7 +84,7 @@ class DocumentReader:
             return None
         labels = self._read_labels(at, item.get("labels"))
         options = self._read_options(at, item.get("options"), self._labels if labels is None else labels)
-        error = text_error(text, self._limits.bytes)
+        error = text_error(text, self._settings.max_document_bytes)
         return Document(
             index=index,
             id=self._read_id(at, item.get("id")) or str(index),
@@ -111,7 +97,7 @@ class DocumentReader:
     def _read_id(self, at: Pointer, value: Any) -> str | None:
         if value is None:
             return None
-        error = string_error(value, self._limits.id_length)
+        error = string_error(value, self._settings.max_document_id_length)
         if error:
             self._errors.add((*at, "id"), error)
             return None
@@ -125,7 +111,7 @@ class DocumentReader:
         if key is not None and key in self._cached_labels:
             return self._cached_labels[key]
         before = len(self._errors)
-        labels = read_labels(value, (*at, "labels"), self._limits, self._errors)
+        labels = read_labels(value, (*at, "labels"), self._settings, self._errors)
         for label in labels:
             self._unclaimed.pop(label, None)
         if key is not None and len(self._errors) == before and self._cached_count < _MAX_CACHED_LABELS:
@@ -137,7 +123,7 @@ class DocumentReader:
         if value is None:
             return None
         at = (*at, "options")
-        options = read_options(value, at, self._limits, self._errors)
+        options = read_options(value, at, self._settings, self._errors)
         if options is None:
             return None
         check_named_labels(options, labels, at, self._errors)
@@ -177,7 +163,7 @@ def text_error(text: str, max_bytes: int) -> DocumentError | None:
     return None
 
 
-def read_labels(value: Any, at: Pointer, limits: DocumentLimits, errors: ValidationErrors) -> Labels:
+def read_labels(value: Any, at: Pointer, settings: GatewaySettings, errors: ValidationErrors) -> Labels:
     """Parse labels, a list or a map to descriptions; collect their errors."""
     pairs: list[tuple[Any, Any, str | int]]
     if isinstance(value, list):
@@ -187,13 +173,15 @@ def read_labels(value: Any, at: Pointer, limits: DocumentLimits, errors: Validat
     else:
         errors.add(at, "must be a list of labels, or an object of label and description")
         return {}
-    if not 1 <= len(pairs) <= limits.labels:
-        errors.add(at, f"must have 1 to {limits.labels} labels, not {len(pairs)}")
+    if not 1 <= len(pairs) <= settings.max_labels:
+        errors.add(at, f"must have 1 to {settings.max_labels} labels, not {len(pairs)}")
         return {}
     labels: Labels = {}
     keys: set[str] = set()
     for label, description, key_or_index in pairs:
-        error = label_error(label, limits.label_length) or _description_error(description, limits)
+        error = label_error(label, settings.max_label_length) or _description_error(
+            description, settings.max_label_description_length
+        )
         if error:
             errors.add((*at, key_or_index), error)
         elif (key := label_key(label)) in keys:
@@ -204,19 +192,19 @@ def read_labels(value: Any, at: Pointer, limits: DocumentLimits, errors: Validat
     return labels
 
 
-def _description_error(description: Any, limits: DocumentLimits) -> str | None:
+def _description_error(description: Any, max_length: int) -> str | None:
     if description is None or description == "":
         return None
-    error = label_error(description, limits.description_length)
+    error = label_error(description, max_length)
     return f"the description {error}" if error else None
 
 
-def read_options(value: Any, at: Pointer, limits: DocumentLimits, errors: ValidationErrors) -> Options | None:
+def read_options(value: Any, at: Pointer, settings: GatewaySettings, errors: ValidationErrors) -> Options | None:
     """Parse options without type conversion; collect their errors and return None if there are any."""
     if not isinstance(value, Mapping):
         errors.add(at, "must be an object")
         return None
-    max_names = _MAX_NAMED_PER_LABEL * limits.labels
+    max_names = _MAX_NAMED_PER_LABEL * settings.max_labels
     redact = value.get("redact")
     listed: dict[Pointer, Any] = {("threshold",): value.get("threshold")}
     if isinstance(redact, dict):
@@ -230,7 +218,7 @@ def read_options(value: Any, at: Pointer, limits: DocumentLimits, errors: Valida
     except ValidationError as error:
         errors.add_validation(error, value, at)
         return None
-    if options.redaction and options.redaction.mode == "hash" and not limits.hashing:
+    if options.redaction and options.redaction.mode == "hash" and settings.redact_key is None:
         errors.add((*at, "redact", "mode"), "cannot be `hash`, because this service has no GLEANER_REDACT_KEY")
         return None
     return options

@@ -37,7 +37,7 @@ _RUN = re.compile(
 """Short strings, numbers and words with their separators, skipped at once: most values are such."""
 _QUOTE, _COMMA = ord('"'), ord(",")
 _DEPTH = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1, _COMMA: 0}
-_ESCAPED = 6
+ESCAPED = 6
 """A character of one byte may be sent as six (`\\u0041`)."""
 _MAX_DEPTH = 100
 _TOO_DEEP = "the body is nested too deeply"
@@ -86,7 +86,7 @@ class Items:
             GatewayError: malformed_json.
         """
         for start, end in self.spans:
-            if end - start <= _ESCAPED * self.max_text_bytes:
+            if end - start <= ESCAPED * self.max_text_bytes:
                 yield _decode(self.body, (start, end))
             else:
                 yield load_json(_shorten_long_strings(self.body[start:end], self.max_text_bytes))
@@ -234,7 +234,7 @@ def _shorten_long_strings(text: Text, max_bytes: int) -> bytes:
     copied = at = 0
     while (begin := text.find(b'"', at)) >= 0:
         at = _find_string_end(text, begin + 1)
-        if at - begin > _ESCAPED * max_bytes:
+        if at - begin > ESCAPED * max_bytes:
             parts += text[copied:begin], b'"%b"' % (b"x" * (max_bytes + 1))
             copied = at
     return b"".join((*parts, text[copied:]))

@@ -16,6 +16,7 @@ from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
 from gateway.submission.documents import NOT_A_LABEL, DocumentReader
 from gateway.submission.json_text import (
+    ESCAPED,
     HEAD_COST,
     MAX_HEAD_BYTES,
     TOO_MANY_VALUES,
@@ -25,15 +26,13 @@ from gateway.submission.json_text import (
     load_json,
     too_many_documents,
 )
-from gateway.submission.parsing import HEAD_FIELDS, Head, document_limits, read_head
+from gateway.submission.parsing import HEAD_FIELDS, Head, read_head
 from gateway.validation import MAX_ERRORS, TooManyErrorsError, ValidationErrors, json_pointer
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Options
 
 MEDIA_TYPE = "application/x-ndjson"
 OnBadLine = Literal["reject", "fail_document"]
 
-_ESCAPED = 6
-"""A character may be sent as six bytes (`\\u0041`)."""
 _EXTRA_LINE_BYTES = 1 << 20
 """Bytes of a line for id, labels and options."""
 _FREE_BLANKS = 1000
@@ -59,12 +58,13 @@ class LineSplitter:
 
     Attributes:
         blanks: number of blank lines skipped so far.
+        buffer: the incomplete line.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.blanks = 0
         self._max_bytes = max_bytes
-        self._buffer = bytearray()
+        self.buffer = bytearray()
         self._too_long = False
         self._number = 0
 
@@ -72,7 +72,7 @@ class LineSplitter:
         """Yield the lines that end in this chunk."""
         at = 0
         while True:
-            if not self._buffer and not self._too_long and (blank := _BLANKS.match(data, at)) is not None:
+            if not self.buffer and not self._too_long and (blank := _BLANKS.match(data, at)) is not None:
                 lines = data.count(b"\n", at, blank.end())
                 self._number, self.blanks, at = self._number + lines, self.blanks + lines, blank.end()
             end = data.find(b"\n", at)
@@ -83,26 +83,22 @@ class LineSplitter:
             at = end + 1
         self._append(data, at, len(data))
 
-    def buffered_bytes(self) -> int:
-        """Return the size of the incomplete line (bytes)."""
-        return len(self._buffer)
-
     def finish(self) -> Iterator[Line]:
         """Yield the last line, if no line feed ended it."""
-        if self._buffer or self._too_long:
+        if self.buffer or self._too_long:
             yield self._pop_line()
 
     def _append(self, data: bytes, start: int, end: int) -> None:
-        if self._too_long or len(self._buffer) + end - start > self._max_bytes:
+        if self._too_long or len(self.buffer) + end - start > self._max_bytes:
             self._too_long = True
-            self._buffer.clear()
+            self.buffer.clear()
         else:
-            self._buffer += data[start:end]
+            self.buffer += data[start:end]
 
     def _pop_line(self) -> Line:
         self._number += 1
-        line = Line(self._number, None if self._too_long else bytes(self._buffer))
-        self._buffer.clear()
+        line = Line(self._number, None if self._too_long else bytes(self.buffer))
+        self.buffer.clear()
         self._too_long = False
         return line
 
@@ -124,9 +120,9 @@ class NdjsonReader:
         self.count = 0
         self._settings = settings
         self._rejects_bad_lines = on_bad_line == "reject"
-        self._lines = LineSplitter(settings.max_document_bytes * _ESCAPED + _EXTRA_LINE_BYTES)
+        self._lines = LineSplitter(settings.max_document_bytes * ESCAPED + _EXTRA_LINE_BYTES)
         self._errors = ValidationErrors()
-        self._documents = DocumentReader(document_limits(settings), {}, Options(), self._errors)
+        self._documents = DocumentReader(settings, {}, Options(), self._errors)
         self._ids: set[int] = set()
         self._head_line = 1
 
@@ -147,7 +143,7 @@ class NdjsonReader:
 
     def line_bytes(self) -> int:
         """Return the size of the incomplete line (bytes)."""
-        return self._lines.buffered_bytes()
+        return len(self._lines.buffer)
 
     def finish(self) -> list[Document]:
         """Return the documents that the end of the body completes.
@@ -202,8 +198,7 @@ class NdjsonReader:
             raise _line_error(line.number, self._errors.pop_all()) from None
         if len(self._errors):
             raise _line_error(line.number, self._errors.pop_all())
-        limits = document_limits(self._settings)
-        self._documents = DocumentReader(limits, head.labels, head.options, self._errors)
+        self._documents = DocumentReader(self._settings, head.labels, head.options, self._errors)
         return head
 
     def _read_document(self, index: int, number: int, content: bytes) -> Document:

@@ -19,23 +19,19 @@ from jobs.shards import cut_shards, encode_documents, wire_options, wire_version
 
 
 @dataclass(frozen=True, slots=True)
-class PackedJob:
-    """A job as the ledger stores it.
+class PackedDocuments:
+    """A job's documents as the ledger stores them.
 
     Attributes:
-        opts: encoded labels and options.
-        meta: encoded metadata, or b"".
         sizes: documents and cost (`jobs.cost`) of each shard, in order.
+        version: the wire version that a worker must support to run them.
         characters: total length of the texts (code points).
-        version: the wire version that a worker must support to run the job.
         blobs: the shards' payloads in order; empty if they are staged.
         doc_ids: (document id, index) of documents whose id is not their index; empty if they are staged.
         staged_bytes: size of the staged payloads and ids.
     """
 
     job_id: str
-    opts: bytes
-    meta: bytes
     sizes: Sequence[tuple[int, int]]
     version: int
     characters: int
@@ -44,7 +40,7 @@ class PackedJob:
     staged_bytes: int = 0
 
     @property
-    def documents(self) -> int:
+    def count(self) -> int:
         """Number of documents."""
         return sum(documents for documents, _ in self.sizes)
 
@@ -52,18 +48,6 @@ class PackedJob:
     def cost(self) -> int:
         """Total cost of the documents."""
         return sum(cost for _, cost in self.sizes)
-
-
-@dataclass(frozen=True, slots=True)
-class PackedDocuments:
-    """A job's documents as the ledger stores them; the attributes are those of `PackedJob`."""
-
-    job_id: str
-    sizes: Sequence[tuple[int, int]]
-    version: int
-    characters: int
-    blobs: Sequence[bytes]
-    doc_ids: Sequence[tuple[str, int]]
 
 
 def pack_documents(codec: Codec, job_id: str, documents: Iterable[Document], labels: Labels) -> PackedDocuments:
@@ -79,19 +63,6 @@ def pack_documents(codec: Codec, job_id: str, documents: Iterable[Document], lab
         ids += explicit_ids(shard)
         version = max(version, wire_version(shard))
     return PackedDocuments(job_id, sizes, version, characters, blobs, ids)
-
-
-def pack_job(codec: Codec, head: Head, documents: PackedDocuments) -> PackedJob:
-    """Pack a JSON job whose documents are packed."""
-    return PackedJob(
-        documents.job_id,
-        *pack_head(codec, documents.job_id, head),
-        documents.sizes,
-        max(documents.version, wire_version((), head.options)),
-        documents.characters,
-        blobs=documents.blobs,
-        doc_ids=documents.doc_ids,
-    )
 
 
 def pack_head(codec: Codec, job_id: str, head: Head) -> tuple[bytes, bytes]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from gateway.characters import character_error, control_error
 from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
-from gateway.submission.documents import NOT_A_LABEL, DocumentLimits, DocumentReader, read_labels, read_options
+from gateway.submission.documents import NOT_A_LABEL, DocumentReader, read_labels, read_options
 from gateway.submission.json_text import Items, Text, document_cost, load_job, too_many_documents
 from gateway.validation import ValidationErrors, collect_errors
 from gateway.webhooks.parsing import InlineWebhook, parse_webhook
@@ -55,14 +55,6 @@ class Head:
         return self if model == self.model else replace(self, model=model)
 
 
-@dataclass(frozen=True, slots=True)
-class Submission(Generic[T]):
-    """A checked request with its documents, or with the result of `take`."""
-
-    head: Head
-    documents: T
-
-
 def parse_submission(
     body: Text,
     settings: GatewaySettings,
@@ -70,8 +62,8 @@ def parse_submission(
     *,
     max_documents: int,
     extract: bool = False,
-) -> Submission[T]:
-    """Parse and check a JSON body.
+) -> tuple[Head, T]:
+    """Parse and check a JSON body; return its head and the result of `take`.
 
     Args:
         body: the request's bytes, within the limit of the body's size.
@@ -89,12 +81,12 @@ def parse_submission(
             errors.add((name,), "is not a field of a job")
         head = read_head(content, settings, errors, extract=extract)
         items = _read_items(content, max_documents, errors)
-        reader = DocumentReader(document_limits(settings), head.labels, head.options, errors)
+        reader = DocumentReader(settings, head.labels, head.options, errors)
         documents = reader.read_documents(items, need_labels=not head.labels and content.get("labels") is None)
         result = take(documents, head.labels)
         for path in reader.unclaimed_pointers():
             errors.add(("options", *path), NOT_A_LABEL)
-        return Submission(head, result)
+        return head, result
 
 
 def read_head(
@@ -106,11 +98,11 @@ def read_head(
         GatewayError: unknown_model.
         TooManyErrorsError: `MAX_ERRORS` were collected.
     """
-    options, limits = content.get("options"), document_limits(settings)
+    labels, options = content.get("labels"), content.get("options")
     return Head(
         model=_read_model(content.get("model"), settings, errors),
-        labels=_read_labels(content.get("labels"), limits, errors),
-        options=(None if options is None else read_options(options, ("options",), limits, errors)) or _DEFAULTS,
+        labels={} if labels is None else read_labels(labels, ("labels",), settings, errors),
+        options=(None if options is None else read_options(options, ("options",), settings, errors)) or _DEFAULTS,
         priority=_read_priority(content.get("priority"), errors, extract=extract),
         deadline_s=_read_seconds(
             content, "deadline_s", settings.default_deadline_s, settings.max_deadline_s, errors
@@ -120,18 +112,6 @@ def read_head(
         ),
         metadata=_read_metadata(content.get("metadata"), settings, errors),
         webhook=parse_webhook(content.get("webhook"), errors),
-    )
-
-
-def document_limits(settings: GatewaySettings) -> DocumentLimits:
-    """Return the settings' limits of one document."""
-    return DocumentLimits(
-        bytes=settings.max_document_bytes,
-        id_length=settings.max_document_id_length,
-        labels=settings.max_labels,
-        label_length=settings.max_label_length,
-        description_length=settings.max_label_description_length,
-        hashing=settings.redact_key is not None,
     )
 
 
@@ -146,10 +126,6 @@ def _read_model(name: Any, settings: GatewaySettings, errors: ValidationErrors) 
         detail = f"the models of this service are {available}"
         raise GatewayError("unknown_model", detail, [("/model", "is not a model of this service")])
     return name
-
-
-def _read_labels(value: Any, limits: DocumentLimits, errors: ValidationErrors) -> Labels:
-    return {} if value is None else read_labels(value, ("labels",), limits, errors)
 
 
 def _read_priority(value: Any, errors: ValidationErrors, *, extract: bool) -> Priority:

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from gateway.access.caller import Caller
 from gateway.errors import GatewayError
+from gateway.reading.decode_memory import DecodeMemory
 from gateway.reading.job_reader import JobReader
-from gateway.reading.turns import Turns
 from gateway.reading.views import decode_metadata
 from gateway.settings import GatewaySettings
 from gateway.submission.create import JobCreation
@@ -32,13 +32,13 @@ class Retries:
     """Creates jobs from ended ones.
 
     Attributes:
-        turns: bounds the bytes of documents that are decoded at once.
+        memory: bounds the bytes of documents that are decoded at once.
     """
 
     settings: GatewaySettings
     jobs: JobReader
     codec: Codec
-    turns: Turns
+    memory: DecodeMemory
     keys: IdempotencyKeys
     stages: Stages
     creation: JobCreation
@@ -69,7 +69,7 @@ class Retries:
             staging.set_labels(head.labels)
             endpoint_id = await self._stage_leftovers(context.caller, job_id, staging)
             context = replace(context, retry_of=RetrySource(job_id, endpoint_id))
-            return await self.creation.create_job(context, head, staging.pack_job(head))
+            return await self.creation.create_job(context, head, staging.list_packed())
 
     async def _stage_leftovers(self, caller: Caller, job_id: str, staging: Staging) -> str:
         """Stage the documents that did not succeed; return the id of the job's webhook endpoint, or ""."""
@@ -84,14 +84,14 @@ class Retries:
                 )
             for number, blob in page.blobs:
                 packed = self.codec.unseal(blob, associated_data("in", job_id, number))
-                turn = await self.turns.acquire(caller.tenant, packed.size)
+                reservation = await self.memory.reserve(caller.tenant, packed.size)
                 try:
                     documents = await asyncio.to_thread(_unpack_documents, self.codec, packed)
                     await staging.add_documents(
                         [replace(document, index=staging.documents + n) for n, document in enumerate(documents)]
                     )
                 finally:
-                    turn.release()
+                    reservation.release()
             shard, endpoint_id = page.next, page.endpoint_id
         await staging.finish()
         return endpoint_id

@@ -17,8 +17,7 @@ from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
 from gateway.submission.create import new_job_id
 from gateway.submission.idempotency import build_claim
-from gateway.submission.packing import PackedJob, count_characters, explicit_ids, pack_head, pack_shard
-from gateway.submission.parsing import Head
+from gateway.submission.packing import PackedDocuments, count_characters, explicit_ids, pack_shard
 from gateway.submission.types import SubmissionContext
 from jobs import ledger
 from jobs.codec import Codec
@@ -117,16 +116,9 @@ class Staging:
             self._incomplete = []
         await self._flush()
 
-    def pack_job(self, head: Head) -> PackedJob:
-        """Return the staged documents as a job with this head."""
-        return PackedJob(
-            self.job_id,
-            *pack_head(self._stages.codec, self.job_id, head),
-            self.sizes,
-            max(self.version, wire_version((), head.options)),
-            self.characters,
-            staged_bytes=self.size,
-        )
+    def list_packed(self) -> PackedDocuments:
+        """Return the staged documents as packed."""
+        return PackedDocuments(self.job_id, self.sizes, self.version, self.characters, staged_bytes=self.size)
 
     async def renew(self) -> float:
         """Renew the stage and the claim of the Idempotency-Key; return the seconds until the next time."""

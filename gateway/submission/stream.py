@@ -77,7 +77,7 @@ class Uploads:
                 context = replace(context, key=replace(key, body_sha=body.hexdigest()))
             await self.authenticator.recheck_caller(caller)  # a slow body takes up to `max_upload_s`
             head = reader.head.resolve_model(self.settings.models, caller.tenant)
-            return await self.creation.create_job(context, head, staging.pack_job(head))
+            return await self.creation.create_job(context, head, staging.list_packed())
 
 
 async def _parse_chunk(

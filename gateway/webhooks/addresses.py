@@ -120,10 +120,6 @@ class Target:
         return f"{self.host}:{self.port}"
 
 
-def _is_never_own(_: Address) -> bool:
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class TargetPolicy:
     """The targets that this service may call.
@@ -154,7 +150,7 @@ class TargetPolicy:
         target: Target,
         addresses: Sequence[Address],
         tenant: str,
-        is_own: Callable[[Address], bool] = _is_never_own,
+        is_own: Callable[[Address], bool] = lambda _: False,
     ) -> bool:
         """Refuse a target if one of its addresses is neither public nor allowed; return True if all are public.
 

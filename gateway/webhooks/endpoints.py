@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +19,13 @@ import orjson
 
 from gateway.access.rate_limits import stored_quota_error
 from gateway.errors import GatewayError
+from gateway.fair_budget import FairBudget
 from gateway.webhooks import payload, signing
 from gateway.webhooks.addresses import NOT_PUBLIC, ForbiddenTargetError, Target
 from gateway.webhooks.dns import LOOKUP_S
 from gateway.webhooks.parsing import InlineWebhook
 from gateway.webhooks.schedule import AttemptResult
 from gateway.webhooks.sender import Sender
-from gateway.webhooks.tenant_slots import TenantSlots
 from jobs import ledger
 from jobs.codec import Codec
 from jobs.ledger import AsyncLedger, associated_data, webhooks
@@ -125,7 +126,7 @@ class Endpoints:
         # occupies all of them.
         self._checks = ThreadPoolExecutor(16, thread_name_prefix="webhook-check")
         self._tests = ThreadPoolExecutor(16, thread_name_prefix="webhook-test")
-        self._checking, self._testing = TenantSlots(4), TenantSlots(2)
+        self._checking, self._testing = FairBudget(sys.maxsize, 4), FairBudget(sys.maxsize, 2)
 
     async def create(self, tenant: str, request: EndpointRequest, max_stored_bytes: int = 0) -> OpenedEndpoint:
         """Register an endpoint.
@@ -137,7 +138,11 @@ class Endpoints:
         secret = Secret(request.secret or signing.new_secret())
         details = EndpointDetails(request.url, request.description, (secret,))
         record = _make_record(tenant, target, "url", request.events, every=request.every)
-        return await self._put(record, details, max_stored_bytes)
+        stored = replace(record, sealed=details.seal(self._codec, record.id))
+        call = webhooks.upsert_endpoint(stored, max_stored_bytes=max_stored_bytes)
+        full = f"your tenant has {webhooks.MAX_ENDPOINTS} webhook endpoints, the maximum; delete one first"
+        await self._store_new(call, tenant, full, max_stored_bytes)
+        return await self.get(tenant, record.id)
 
     async def create_inline(
         self, tenant: str, job: str, webhook: InlineWebhook, deadline_s: float, max_stored_bytes: int = 0
@@ -240,7 +245,7 @@ class Endpoints:
             GatewayError: endpoint_not_found, or rate_limited while two of the tenant's tests are in progress.
         """
         opened = await self.get(tenant, endpoint)
-        if not self._testing.try_acquire(tenant):
+        if not self._testing.try_take(tenant, 1):
             raise GatewayError("rate_limited", "two webhook tests of your tenant are in progress", retry_after_s=15)
         began = time.monotonic()
         now = opened.record.now
@@ -250,7 +255,7 @@ class Endpoints:
         running = asyncio.get_running_loop().run_in_executor(
             self._tests, self._sender.post, tenant, opened.details.url, headers, body
         )
-        running.add_done_callback(lambda _: self._testing.release(tenant))
+        running.add_done_callback(lambda _: self._testing.give_back(tenant, 1))
         answer = await asyncio.shield(running)
         if answer.error == "address_forbidden":
             await _sleep_until(began)
@@ -273,30 +278,23 @@ class Endpoints:
         return target
 
     async def _resolve_target(self, target: Target, tenant: str, began: float) -> None:
-        if not await self._checking.acquire(tenant, LOOKUP_S):
+        try:
+            async with asyncio.timeout(LOOKUP_S):
+                await self._checking.take(tenant, 1)
+        except TimeoutError:
             return
         running = asyncio.get_running_loop().run_in_executor(
             self._checks, self._sender.check_target, target, tenant
         )
 
         def release(ended: asyncio.Future[None]) -> None:
-            self._checking.release(tenant)
+            self._checking.give_back(tenant, 1)
             ended.exception()  # retrieved, so that asyncio does not log it
 
         running.add_done_callback(release)
         done, _ = await asyncio.wait([running], timeout=max(0.1, began + LOOKUP_S + 0.5 - time.monotonic()))
         for finished in done:
             finished.result()
-
-    async def _put(self, record: Endpoint, details: EndpointDetails, max_stored_bytes: int) -> OpenedEndpoint:
-        stored = replace(record, sealed=details.seal(self._codec, record.id))
-        call = webhooks.upsert_endpoint(stored, max_stored_bytes=max_stored_bytes)
-        full = f"your tenant has {webhooks.MAX_ENDPOINTS} webhook endpoints, the maximum; delete one first"
-        await self._store_new(call, record.tenant, full, max_stored_bytes)
-        created = await self._store.run(webhooks.read_endpoint(record.id))
-        if created is None:
-            raise _not_found()  # deleted in the meantime
-        return OpenedEndpoint(created, details)
 
     async def _store_new(
         self,

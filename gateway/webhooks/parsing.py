@@ -58,10 +58,11 @@ def parse_events(value: Any, at: Pointer, errors: ValidationErrors) -> tuple[str
     if not isinstance(value, list) or not value:
         errors.add(at, "must be a list of events, or absent for all")
         return ()
-    return tuple(
-        _check_event(name, (*at, index), errors)
-        for index, name in enumerate(dict.fromkeys(map(_string_or_empty, value)))
-    )
+    names = tuple(dict.fromkeys(name if isinstance(name, str) else "" for name in value))
+    for index, name in enumerate(names):
+        if name not in JOB_EVENTS:
+            errors.add((*at, index), f"must be one of {', '.join(JOB_EVENTS)}")
+    return names
 
 
 def parse_secret(value: dict[str, Any], at: Pointer, errors: ValidationErrors) -> str | None:
@@ -74,13 +75,3 @@ def parse_secret(value: dict[str, Any], at: Pointer, errors: ValidationErrors) -
         errors.add((*at, "secret"), error)
         return None
     return str(secret)
-
-
-def _string_or_empty(item: Any) -> str:
-    return item if isinstance(item, str) else ""
-
-
-def _check_event(name: str, at: Pointer, errors: ValidationErrors) -> str:
-    if name not in JOB_EVENTS:
-        errors.add(at, f"must be one of {', '.join(JOB_EVENTS)}")
-    return name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from gateway.webhooks.allowed import parse_allowed
@@ -13,16 +13,24 @@ from gateway.webhooks.dns import parse_name_servers
 from jobs.settings import Settings
 
 
+def split_commas(value: object) -> object:
+    """Split a string at its commas; return any other value as it is."""
+    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_commas)]
+
+
 class WebhookSettings(Settings):
     """Webhook settings of gateway and courier."""
 
-    webhook_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+    webhook_allow: CommaSeparated = Field(
         (),
         description="Receivers that webhooks may be sent to although they are not public, comma-separated: "
         "`hooks.internal:8443`, `hooks.internal:8443/path`, `10.20.0.0/16:8443`, `[fd00::/8]:8000-8100`, or "
         "`10.20.0.0/16` for every port; with `tenant=` before it, for a single tenant.",
     )
-    webhook_nameservers: Annotated[tuple[str, ...], NoDecode] = Field(
+    webhook_nameservers: CommaSeparated = Field(
         (),
         description="Name servers (`address` or `address:port`, comma-separated) that resolve receivers' names; "
         "empty: the system's name servers.",
@@ -48,11 +56,6 @@ class WebhookSettings(Settings):
         description="The API's URL as clients see it, such as `https://gleaner.example.com`; the prefix of "
         "URLs in webhooks. If empty, webhooks contain paths.",
     )
-
-    @field_validator("webhook_allow", "webhook_nameservers", mode="before")
-    @classmethod
-    def _split_webhook_list(cls, value: object) -> object:
-        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     @field_validator("webhook_allow")
     @classmethod

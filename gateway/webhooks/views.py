@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from gateway.reading.views import format_rfc3339
-from gateway.schemas.base import Body, Timestamp
+from gateway.reading.views import format_optional_time, format_rfc3339
+from gateway.schemas import Body, Timestamp
 from gateway.webhooks.endpoints import OpenedEndpoint
 from gateway.webhooks.schedule import AttemptResult
 from jobs.codec import Codec, CodecError
@@ -177,10 +177,10 @@ def build_endpoint_fields(endpoint: OpenedEndpoint) -> dict[str, object]:
         "all_jobs": record.every,
         "status": record.state,
         "disabled_reason": record.reason if record.state == "disabled" else None,
-        "disabled_at": _format_optional(record.disabled_at) if record.state == "disabled" else None,
+        "disabled_at": format_optional_time(record.disabled_at) if record.state == "disabled" else None,
         "created_at": format_rfc3339(record.created),
-        "last_success_at": _format_optional(record.last_ok),
-        "last_failure_at": _format_optional(record.last_fail),
+        "last_success_at": format_optional_time(record.last_ok),
+        "last_failure_at": format_optional_time(record.last_fail),
         "failures_in_a_row": record.fails,
     }
 
@@ -205,8 +205,8 @@ def build_delivery_body(codec: Codec, delivery: Delivery) -> DeliveryBody:
         event=delivery.event,
         status=_STATES[delivery.state],
         created_at=format_rfc3339(delivery.created),
-        next_attempt_at=_format_optional(delivery.next_at),
-        ended_at=_format_optional(delivery.ended_at),
+        next_attempt_at=format_optional_time(delivery.next_at),
+        ended_at=format_optional_time(delivery.ended_at),
         attempts=[_build_attempt(codec, delivery.id, attempt) for attempt in delivery.attempts],
     )
 
@@ -223,7 +223,3 @@ def _build_attempt(codec: Codec, delivery: str, attempt: DeliveryAttempt) -> Att
         error=attempt.error or None,
         body=response.decode("utf-8", "replace"),
     )
-
-
-def _format_optional(ms: int | None) -> str | None:
-    return None if ms is None else format_rfc3339(ms)

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from prometheus_client import CollectorRegistry
 
-from gateway.courier.attempts import DeliveryPolicy, DeliveryRunner, DeliveryServices
+from gateway.courier.attempts import DeliveryPolicy, DeliveryRunner
 from gateway.webhooks.sender import make_sender
 from gateway.webhooks.settings import WebhookSettings
 from jobs.codec import Codec
@@ -27,9 +27,7 @@ class Hands:
         local = WebhookSettings(webhook_allow_http=True, webhook_timeout_s=5.0, **settings)
         self.store = Ledger(client)
         self.deliverer = DeliveryRunner(
-            DeliveryServices(self.store, codec, make_sender(local), WebhookMetrics(CollectorRegistry())),
-            rules,
-            Event(),
+            self.store, codec, make_sender(local), WebhookMetrics(CollectorRegistry()), rules, Event()
         )
         self.rules = rules
 

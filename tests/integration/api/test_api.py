@@ -11,8 +11,8 @@ from gateway.access.caller import Caller
 from gateway.errors import StreamAbortedError
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.rows import encode_ndjson_line
+from gateway.routes.models import ModelsPage
 from gateway.schemas.jobs import JobBody
-from gateway.schemas.models import ModelsPage
 from gateway.schemas.results import ResultsPage
 from jobs import ledger
 from jobs.api_keys import Role

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.schemas.problems import ProblemBody
+from gateway.http.openapi import ProblemBody
 from gateway.submission import accept
 from gateway.submission.create import new_job_id
 from tests.support.api import Api, running_api

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.schemas.models import ModelsPage
+from gateway.routes.models import ModelsPage
 from jobs import naming
 from jobs.routing import Models
 from jobs.schema import Priority

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -207,3 +209,25 @@ def test_each_role_includes_the_ones_below(role: Role, required: Role) -> None:
     order = [Role.VIEWER, Role.SUBMITTER, Role.ADMIN]
 
     assert role.includes(required) == (order.index(role) >= order.index(required))
+
+
+def test_a_key_is_compared_by_its_hash_and_in_constant_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By construction: only the SHA-256 of the key is looked up, and compare_digest decides."""
+    path = tmp_path / "keys.json"
+    good = api_keys.create_key(path, tenant="a", role="viewer").key
+    ring = KeyRing(path)
+    compared: list[tuple[str, str]] = []
+
+    def compare(left: str, right: str) -> bool:
+        compared.append((left, right))
+        return hmac_compare(left, right)
+
+    hmac_compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    assert ring.verify(good) is not None
+    digest = hashlib.sha256(good.encode()).hexdigest()
+    assert compared == [(digest, digest)]
+    assert all(good not in str(record) for record in ring._by_hash.values())
+    assert good not in ring._by_hash

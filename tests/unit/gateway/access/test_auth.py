@@ -1,194 +1,183 @@
+"""Callers are found by key or session, and checked again during long responses."""
+
 from __future__ import annotations
 
-import hashlib
-import hmac
-import re
-import statistics
-import time
-from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from gateway.access.anonymous import AnonymousRate
+from gateway.access.auth import Authenticator, Credentials
+from gateway.access.caller import Caller
+from gateway.access.rate_limits import Limiter
+from gateway.access.sessions import Sessions
+from gateway.errors import GatewayError
+from gateway.settings import GatewaySettings
 from jobs import api_keys
-from jobs.api_keys import KeyRing
-from tests.support.api import Api, running_api
+from jobs.api_keys import KeyRing, Role
+from jobs.ledger import LedgerUnavailableError
+from jobs.ledger.access import RateWindow, Taken
+from jobs.observability.metrics import GatewayMetrics
+from tests.support.fakes.scripted_ledger import ScriptedLedger
 
 pytestmark = pytest.mark.anyio
 
-BODY = {"labels": ["a"], "documents": [{"text": "b"}]}
+ADDRESS = "192.0.2.1"
 
 
-@pytest.fixture
-async def browser(ledger_url: str, broker_url: str, tmp_path: Path) -> AsyncIterator[Api]:
-    """Run a gateway that also accepts cookies and query keys; its client sends no key by default."""
-    async with running_api(ledger_url, broker_url, tmp_path, auth_cookie=True, auth_query=True) as running:
-        running.client.headers.pop("Authorization")
-        yield running
+class Access:
+    """An authenticator with one key of each of two roles.
+
+    Attributes:
+        keys: keys by role.
+    """
+
+    def __init__(self, folder: Path, anonymous_per_minute: int = 0, **replies: Any) -> None:
+        self.file, self.now_s = folder / "keys.json", 0.0
+        created = {
+            role: api_keys.create_key(self.file, tenant="acme", role=role) for role in ("viewer", "submitter")
+        }
+        self.keys = {role: key.key for role, key in created.items()}
+        self.ids = {role: key.key_id for role, key in created.items()}
+        self.ring = KeyRing(self.file, clock=lambda: self.now_s, max_stale_s=600)
+        self.registry, self.ledger = CollectorRegistry(), ScriptedLedger(**replies)
+        metrics, settings = GatewayMetrics(self.registry), GatewaySettings(auth="off")
+        self.authenticator = Authenticator(
+            self.ring,
+            Sessions(self.ledger, settings),
+            Limiter(settings, self.ledger, metrics),
+            AnonymousRate(anonymous_per_minute, metrics),
+            metrics,
+        )
+
+    async def find(self, role: Role = Role.VIEWER, **credentials: Any) -> Caller:
+        """Return the caller with these credentials."""
+        return await self.authenticator.find_caller(Credentials(ADDRESS, **credentials), role)
+
+    async def refuse(self, role: Role = Role.VIEWER, **credentials: Any) -> str:
+        """Return the code of the refusal of these credentials."""
+        with pytest.raises(GatewayError) as refused:
+            await self.find(role, **credentials)
+        return refused.value.code
+
+    def count_failures(self, reason: str) -> float:
+        """Return the number of failures that were counted for this reason."""
+        return self.registry.get_sample_value("gleaner_auth_failures_total", {"reason": reason}) or 0
 
 
-async def test_a_session_s_cookie_is_out_of_reach(browser: Api) -> None:
-    """HttpOnly, SameSite=Strict, and no key: a token that ends at sign-out, also where the browser keeps it."""
-    client = browser.client
-    cookie, *old = await begin(browser)
-    assert re.search(r"^gleaner_session=gs_\S+; HttpOnly; Max-Age=43200; Path=/; SameSite=strict$", cookie), cookie
-    assert [name.partition(";")[0] for name in old] == ['gleaner_api_key=""']
-    assert (await client.get("/v1/models")).status_code == 200
-
-    ended = await client.delete("/v1/session", headers={"X-Gleaner-CSRF": "1"})
-    assert ended.status_code == 204
-    assert all("Max-Age=0" in header for header in ended.headers.get_list("set-cookie"))
-    ended_session = {"Cookie": cookie.partition(";")[0]}
-    for headers in ({}, ended_session):
-        assert (await client.get("/v1/models", headers=headers)).status_code == 401
+async def test_a_key_s_caller_has_its_tenant_and_role(tmp_path: Path) -> None:
+    """The key itself is not kept."""
+    access = Access(tmp_path)
+    caller = await access.find(key=access.keys["submitter"])
+    assert (caller.key_id, caller.tenant, caller.role) == (access.ids["submitter"], "acme", Role.SUBMITTER)
+    assert access.keys["submitter"] not in repr(caller) + caller.key_hash
+    assert access.ledger.script.calls == []
 
 
-async def test_over_https_the_cookie_is_the_host_s_alone(ledger_url: str, broker_url: str, tmp_path: Path) -> None:
-    """Secure, with the prefix that no sibling domain can write; the name of plain HTTP counts for nothing there."""
-    settings = {"auth_cookie": True, "trusted_proxies": "127.0.0.1"}
-    async with running_api(ledger_url, broker_url, tmp_path, **settings) as api:
-        secure = {"X-Forwarded-Proto": "https"}
-        begun = await api.client.post("/v1/session", headers=secure)
-        cookie = begun.headers.get_list("set-cookie")[0]
-        assert re.search(r"^__Host-gleaner_session=gs_\S+; HttpOnly; .*Path=/; SameSite=strict; Secure$", cookie)
-        assert "domain" not in cookie.lower()
-        token = cookie.partition(";")[0].partition("=")[2]
-        del api.client.headers["Authorization"]
-        for name, status in (("__Host-gleaner_session", 200), ("gleaner_session", 401)):
-            api.client.cookies.clear()
-            answer = await api.client.get("/v1/models", headers={**secure, "Cookie": f"{name}={token}"})
-            assert answer.status_code == status
+async def test_a_role_that_is_too_low_is_forbidden(tmp_path: Path) -> None:
+    """A higher one may do all that a lower one may."""
+    access = Access(tmp_path)
+    assert await access.refuse(Role.SUBMITTER, key=access.keys["viewer"]) == "forbidden"
+    assert (await access.find(Role.VIEWER, key=access.keys["submitter"])).role == Role.SUBMITTER
 
 
-async def test_a_session_is_kept_by_its_hash_and_ends_by_itself(browser: Api) -> None:
-    """Redis has neither the token nor the key; the entry expires, and a revoked key ends its sessions."""
-    cookie, *_ = await begin(browser)
-    token = cookie.partition(";")[0].partition("=")[2]
-    stored = [key async for key in browser.store.scan_iter("*session*")]
-    assert len(stored) == 2
-    for key in stored:
-        assert 0 < await browser.store.pttl(key) <= 43_200_000
-        assert token.encode() not in key + (await browser.store.dump(key) or b"")
-    key_id = next(record.key_id for record in api_keys.list_keys(browser.keys_file) if record.role == "submitter")
-    api_keys.revoke_key(browser.keys_file, key_id)
-    browser.app.state.services.authenticator.keys._checked_at = 0
-    assert (await browser.client.get("/v1/models")).status_code == 401
+async def test_a_bad_key_is_counted_and_then_refused(tmp_path: Path) -> None:
+    """The address that sends too many gets 429."""
+    window = RateWindow(0, 0, 1, 60_000)
+    access = Access(tmp_path, take_rates=[Taken(None, (window,)), Taken(0, (window,))])
+    assert [await access.refuse(key="gl_guess") for _ in range(2)] == ["unauthenticated", "rate_limited"]
+    assert (access.count_failures("bad"), access.count_failures("limited")) == (1, 1)
 
 
-async def test_a_key_s_sessions_are_bounded(browser: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Signing in again and again fills no store: the oldest session makes room."""
-    monkeypatch.setattr("jobs.ledger.access.MAX_SESSIONS", 3)
-    tokens = []
-    for _ in range(5):
-        cookie, *_ = await begin(browser)
-        tokens.append(cookie.partition(";")[0])
-    browser.client.cookies.clear()
-    codes = [(await browser.client.get("/v1/models", headers={"Cookie": token})).status_code for token in tokens]
-    assert codes == [401, 401, 200, 200, 200]
-    assert len([key async for key in browser.store.scan_iter("{gleaner}:session:*")]) == 3
+async def test_a_request_without_a_key_is_limited_by_its_address(tmp_path: Path) -> None:
+    """In this process alone: it must not cost a round trip."""
+    access = Access(tmp_path, anonymous_per_minute=1)
+    assert [await access.refuse() for _ in range(2)] == ["unauthenticated", "rate_limited"]
+    assert access.count_failures("missing") == 2
+    assert access.ledger.script.calls == []
+
+
+async def test_a_session_stands_for_its_key(tmp_path: Path) -> None:
+    """It lasts as long as the key is valid; the caller knows the session, which is checked again later."""
+    access = Access(tmp_path, take_rates=Taken(None, (RateWindow(0, 0, 1, 60_000),)))
+    key_hash = (await access.find(key=access.keys["viewer"])).key_hash
+    access.ledger.script._replies["find_session_key"] = [key_hash, "unknown", ""]
+    caller = await access.find(session_token="gs_x")
+    assert (caller.key_id, bool(caller.session)) == (access.ids["viewer"], True)
+    assert [await access.refuse(session_token="gs_x") for _ in range(2)] == ["unauthenticated"] * 2
+
+
+async def test_a_cookie_that_another_site_may_have_sent_is_refused(tmp_path: Path) -> None:
+    """Before the session is looked up; a key in a header is beyond its reach."""
+    access = Access(tmp_path)
+    assert await access.refuse(session_token="gs_x", forgery="from another site") == "csrf_refused"
+    assert access.count_failures("csrf") == 1
+    assert await access.find(key=access.keys["viewer"], forgery="from another site")
+    assert access.ledger.script.calls == []
+
+
+async def test_keys_that_cannot_be_read_for_too_long_let_nobody_in(tmp_path: Path) -> None:
+    """Neither in nor on: a revocation could be missed."""
+    access = Access(tmp_path)
+    caller = await access.find(key=access.keys["viewer"])
+    access.file.unlink()
+    access.now_s = 10_000.0
+    access.ring.refresh()
+    access.now_s = 20_000.0
+    assert await access.refuse(key=access.keys["viewer"]) == "keys_unavailable"
+    with pytest.raises(GatewayError, match="keys_unavailable"):
+        await access.authenticator.recheck_caller(caller)
+    assert access.count_failures("closed") == 2
+
+
+async def test_a_revoked_key_ends_a_long_response(tmp_path: Path) -> None:
+    """A key that is still valid does not."""
+    access = Access(tmp_path)
+    caller = await access.find(key=access.keys["viewer"])
+    await access.authenticator.recheck_caller(caller)
+    api_keys.revoke_key(access.file, access.ids["viewer"])
+    access.now_s += api_keys.RELOAD_EVERY_S + 1
+    with pytest.raises(GatewayError, match="unauthenticated"):
+        await access.authenticator.recheck_caller(caller)
 
 
 @pytest.mark.parametrize(
-    "cookie", ["gleaner_session=gs_unknown", "gleaner_session=", "gleaner_session=gs_" + "x" * 4000]
+    ("reply", "code"),
+    [("key-hash", None), ("", "unauthenticated"), (LedgerUnavailableError("down"), None)],
 )
-async def test_a_session_that_is_none_signs_nobody_in(browser: Api, cookie: str) -> None:
-    """Nor does the cookie of old versions, which held the key itself."""
-    old = f"gleaner_api_key={browser.keys['submitter']}"
-    assert (await browser.client.get("/v1/models", headers={"Cookie": f"{old}; {cookie}"})).status_code == 401
-    as_key = f"gleaner_session={browser.keys['submitter']}"
-    assert (await browser.client.get("/v1/models", headers={"Cookie": as_key})).status_code == 401
+async def test_a_session_that_ended_ends_a_long_response(reply: Any, code: str | None, tmp_path: Path) -> None:
+    """Without Redis nobody knows; then no data of a job is sent either."""
+    access = Access(tmp_path, find_session_key=reply)
+    key_caller = await access.find(key=access.keys["viewer"])
+    caller = Caller(key_caller.key_id, "acme", Role.VIEWER, key_hash=key_caller.key_hash, session="hash")
+    if code is None:
+        await access.authenticator.recheck_caller(caller)
+    else:
+        with pytest.raises(GatewayError, match=code):
+            await access.authenticator.recheck_caller(caller)
 
 
-async def begin(browser: Api, role: str = "submitter") -> list[str]:
-    """Sign the browser in; the Set-Cookie headers."""
-    begun = await browser.client.post("/v1/session", headers=browser.as_role(role))
-    assert begun.status_code == 204
-    return begun.headers.get_list("set-cookie")
+async def test_a_role_that_was_lowered_ends_a_long_response(tmp_path: Path) -> None:
+    """A key that now belongs to another tenant, too."""
+    access = Access(tmp_path)
+    caller = await access.find(key=access.keys["viewer"])
+    raised = Caller(caller.key_id, "acme", Role.SUBMITTER, key_hash=caller.key_hash)
+    with pytest.raises(GatewayError, match="forbidden"):
+        await access.authenticator.recheck_caller(raised)
+    moved = Caller(caller.key_id, "other", Role.VIEWER, key_hash=caller.key_hash)
+    with pytest.raises(GatewayError, match="unauthenticated"):
+        await access.authenticator.recheck_caller(moved)
 
 
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({}, 403),
-        ({"X-Gleaner-CSRF": ""}, 403),
-        ({"X-Gleaner-CSRF": "1"}, 202),
-        ({"X-Gleaner-CSRF": "1", "Origin": "http://gateway"}, 202),
-        ({"X-Gleaner-CSRF": "1", "Origin": "https://evil.example"}, 403),
-        ({"X-Gleaner-CSRF": "1", "Origin": "null"}, 403),
-        ({"X-Gleaner-CSRF": "1", "Sec-Fetch-Site": "same-origin"}, 202),
-        ({"X-Gleaner-CSRF": "1", "Sec-Fetch-Site": "same-site"}, 403),
-        ({"X-Gleaner-CSRF": "1", "Sec-Fetch-Site": "cross-site"}, 403),
-    ],
-)
-async def test_a_cookie_alone_changes_nothing(browser: Api, headers: dict[str, str], status: int) -> None:
-    """Refuse requests that another site can forge; reading needs only the cookie."""
-    await begin(browser)
-    answer = await browser.client.post("/v1/jobs", json=BODY, headers=headers)
-    assert answer.status_code == status
-    if status == 403:
-        assert answer.json()["code"] == "csrf_refused"
-    assert (await browser.client.get("/v1/models")).status_code == 200
-
-
-async def test_a_key_in_a_header_needs_no_csrf_header(browser: Api) -> None:
-    """No other site can send it, whatever cookie lies beside it."""
-    headers = {**browser.as_role("submitter"), "Cookie": "gleaner_session=gs_old"}
-    assert (await browser.client.post("/v1/jobs", json=BODY, headers=headers)).status_code == 202
-
-
-async def test_a_query_key_where_it_is_enabled(browser: Api, caplog: pytest.LogCaptureFixture) -> None:
-    """For clients that cannot send headers; the key is in no log."""
-    with caplog.at_level("DEBUG"):
-        path = f"/v1/models?api_key={browser.keys['viewer']}"
-        assert (await browser.client.get(path)).status_code == 200
-    logged = str([record.__dict__ for record in caplog.records if not record.name.startswith("httpx")])
-    assert browser.keys["viewer"] not in logged
-
-
-async def test_without_the_setting_there_is_no_session(ledger_url: str, broker_url: str, tmp_path: Path) -> None:
-    """The route is not there at all."""
-    async with running_api(ledger_url, broker_url, tmp_path) as api:
-        assert (await api.client.post("/v1/session")).status_code == 404
-
-
-def test_a_key_is_compared_by_its_hash_and_in_constant_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By construction: only the SHA-256 of the key is looked up, and compare_digest decides."""
-    path = tmp_path / "keys.json"
-    good = api_keys.create_key(path, tenant="a", role="viewer").key
-    ring = KeyRing(path)
-    compared: list[tuple[str, str]] = []
-
-    def compare(left: str, right: str) -> bool:
-        compared.append((left, right))
-        return hmac_compare(left, right)
-
-    hmac_compare = hmac.compare_digest
-    monkeypatch.setattr(hmac, "compare_digest", compare)
-    assert ring.verify(good) is not None
-    digest = hashlib.sha256(good.encode()).hexdigest()
-    assert compared == [(digest, digest)]
-    assert all(good not in str(record) for record in ring._by_hash.values())
-    assert good not in ring._by_hash
-
-
-def test_a_near_miss_takes_as_long_as_a_far_one(tmp_path: Path) -> None:
-    """A key that is right but for its last character is refused no later than one that is all wrong."""
-    path = tmp_path / "keys.json"
-    good = api_keys.create_key(path, tenant="a", role="viewer").key
-    ring = KeyRing(path, clock=lambda: 0.0)
-    near = good[:-1] + ("A" if good[-1] != "A" else "B")
-    far = "gl_" + "z" * (len(good) - 3)
-    times: dict[str, list[int]] = {near: [], far: []}
-    for _ in range(200):
-        for presented, taken in times.items():
-            began = time.perf_counter_ns()
-            for _ in range(50):
-                ring.verify(presented)
-            taken.append(time.perf_counter_ns() - began)
-
-    # The fastest tenth of the samples is not affected by other work on the machine.
-    quick = [statistics.median(sorted(taken)[:20]) for taken in times.values()]
-    # A comparison that stopped at the first difference would be many times apart, not by a busy machine's noise.
-    assert abs(quick[0] - quick[1]) / max(quick) < 0.5
+async def test_without_keys_everybody_is_a_local_admin(tmp_path: Path) -> None:
+    """GLEANER_AUTH=off says so, on this machine only."""
+    access = Access(tmp_path)
+    authenticator = Authenticator(
+        None, access.authenticator.sessions, access.authenticator.limiter, access.authenticator.anonymous,
+        access.authenticator.metrics,
+    )  # fmt: skip
+    caller = await authenticator.find_caller(Credentials(""), Role.ADMIN)
+    assert (caller.tenant, caller.role) == ("default", Role.ADMIN)
+    await authenticator.recheck_caller(caller)

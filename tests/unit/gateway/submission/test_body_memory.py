@@ -29,7 +29,7 @@ async def test_short_bodies_are_free() -> None:
     memory = BodyMemory(0)
     async with memory.reserve_for("a") as reservation:
         await reservation.resize(FREE_BYTES)
-        assert memory.bytes_in_use == 0
+        assert memory.budget.free == 0
 
 
 async def test_a_tenant_has_half_at_most_and_others_do_not_wait_for_it() -> None:
@@ -37,10 +37,10 @@ async def test_a_tenant_has_half_at_most_and_others_do_not_wait_for_it() -> None
     memory, end = BodyMemory(100 * KIB), asyncio.Event()
     tasks = [asyncio.create_task(hold(memory, tenant, 50 * KIB, end)) for tenant in ("a", "a", "b")]
     await settle()
-    assert memory.bytes_in_use == 100 * KIB
+    assert memory.budget.free == 0
     end.set()
     await asyncio.gather(*tasks)
-    assert memory.bytes_in_use == 0
+    assert memory.budget.free == 100 * KIB
 
 
 async def test_a_large_body_is_not_overtaken_forever() -> None:
@@ -52,11 +52,11 @@ async def test_a_large_body_is_not_overtaken_forever() -> None:
     await settle()
     small = asyncio.create_task(hold(memory, "d", 20 * KIB, end))
     await settle()
-    assert memory.bytes_in_use == 80 * KIB
+    assert memory.budget.free == 20 * KIB
     first.set()
     await asyncio.gather(*holders)
     await settle()
-    assert memory.bytes_in_use == 70 * KIB
+    assert memory.budget.free == 30 * KIB
     end.set()
     await asyncio.gather(large, small)
 
@@ -72,7 +72,7 @@ async def test_what_does_not_fit_in_time_is_refused() -> None:
     assert (caught.value.retry_after_s or 0) >= 1
     end.set()
     await task
-    assert memory.bytes_in_use == 0
+    assert memory.budget.free == 100 * KIB
 
 
 async def test_clients_that_go_away_leave_nothing() -> None:
@@ -87,10 +87,10 @@ async def test_clients_that_go_away_leave_nothing() -> None:
     first.cancel()
     waiting[1].cancel()
     await settle()
-    assert memory.bytes_in_use == 50 * KIB  # the third
+    assert memory.budget.free == 50 * KIB  # the third
     waiting[2].cancel()
     await asyncio.gather(first, *waiting, return_exceptions=True)
-    assert memory.bytes_in_use == 0
+    assert memory.budget.free == 100 * KIB
 
 
 async def test_large_bodies_are_parsed_one_at_a_time_and_tenants_take_turns() -> None:

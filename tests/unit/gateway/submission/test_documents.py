@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.settings import GatewaySettings
 from gateway.submission.documents import (
     NOT_A_LABEL,
-    DocumentLimits,
     DocumentReader,
     check_named_labels,
     read_labels,
@@ -20,7 +20,13 @@ from gateway.submission.documents import (
 from gateway.validation import ValidationErrors
 from jobs.schema import Document, DocumentErrorCode, Options
 
-LIMITS = DocumentLimits(bytes=20, id_length=8, labels=3, label_length=10, description_length=12)
+LIMITS = GatewaySettings(
+    max_document_bytes=20,
+    max_document_id_length=8,
+    max_labels=3,
+    max_label_length=10,
+    max_label_description_length=12,
+)
 Faults = list[tuple[str, str]]
 
 

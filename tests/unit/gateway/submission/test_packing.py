@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.submission.packing import pack_documents, pack_job
+from gateway.submission.packing import PackedDocuments, pack_documents, pack_head
 from gateway.submission.parsing import Head
 from jobs.codec import Codec
 from jobs.ledger import associated_data
@@ -30,17 +32,21 @@ def test_shards_hold_every_document_once_in_order(texts: list[str], named: bool)
     assert packed.doc_ids == ([(f"id-{i}", i) for i in range(len(texts))] if named else [])
 
 
-def test_a_packed_job_has_its_head_and_the_sums_of_its_shards() -> None:
-    """Labels, options and metadata are sealed for the job; an option of a newer wire version raises the version."""
-    documents = pack_documents(CODEC, "job", [Document(0, "0", "Ada"), Document(1, "1", "Bob")], LABELS)
+def test_documents_and_costs_are_summed_over_the_shards() -> None:
+    """The sums are those of the parts, whatever the number of shards."""
+    packed = PackedDocuments("job", [(2, 30), (1, 5)], version=1, characters=35)
+    assert (packed.count, packed.cost) == (3, 35)
+
+
+def test_the_head_is_sealed_for_its_job() -> None:
+    """Labels, options and metadata are bound to the job; without metadata nothing is stored."""
     head = Head("m", LABELS, Options(merge_adjacent=True), Priority.STANDARD, 60.0, 60.0, {"a": "b"}, None)
 
-    job = pack_job(CODEC, head, documents)
+    opts, meta = pack_head(CODEC, "job", head)
 
-    assert (job.documents, job.cost) == (2, sum(cost for _, cost in documents.sizes))
-    assert orjson.loads(CODEC.decode(job.opts, associated_data("opts", "job"))) == {
+    assert orjson.loads(CODEC.decode(opts, associated_data("opts", "job"))) == {
         "labels": LABELS,
         "options": {"merge_adjacent": True},
     }
-    assert orjson.loads(CODEC.decode(job.meta, associated_data("meta", "job"))) == {"a": "b"}
-    assert job.version > documents.version
+    assert orjson.loads(CODEC.decode(meta, associated_data("meta", "job"))) == {"a": "b"}
+    assert pack_head(CODEC, "job", replace(head, metadata={}))[1] == b""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from gateway.errors import GatewayError
 from gateway.http.problems import to_problem
 from gateway.settings import GatewaySettings
-from gateway.submission.parsing import Submission, parse_submission
+from gateway.submission.parsing import Head, parse_submission
 from gateway.validation import MAX_ERRORS
 from jobs.schema import Document, DocumentErrorCode, Options, Priority, Redact
 
@@ -20,10 +20,18 @@ DOCUMENT = {"text": "Ada Lovelace lived in London."}
 MINIMAL: dict[str, Any] = {"labels": ["person"], "documents": [DOCUMENT]}
 
 
-def submit(body: object, **limits: Any) -> Submission[tuple[Document, ...]]:
+class Parsed(NamedTuple):
+    """A checked body."""
+
+    head: Head
+    documents: tuple[Document, ...]
+
+
+def submit(body: object, **limits: Any) -> Parsed:
     """Parse a body as POST /v1/jobs would."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return parse_submission(raw, SETTINGS, lambda documents, _: tuple(documents), **{"max_documents": 10, **limits})
+    limits = {"max_documents": 10, **limits}
+    return Parsed(*parse_submission(raw, SETTINGS, lambda documents, _: tuple(documents), **limits))
 
 
 def refused(body: object, **limits: Any) -> GatewayError:
@@ -33,7 +41,7 @@ def refused(body: object, **limits: Any) -> GatewayError:
     return caught.value
 
 
-def either(body: bytes) -> Submission[tuple[Document, ...]] | GatewayError:
+def either(body: bytes) -> Parsed | GatewayError:
     """Return the submission or the problem; any other exception fails the test."""
     try:
         return submit(body)
@@ -97,9 +105,9 @@ def test_tokens_may_be_asked_for_where_there_is_a_key() -> None:
     options = {"redact": {"mode": "hash", "labels": ["person"]}, "return_text": False}
     body = having(options={"return_text": True}, documents=[{**DOCUMENT, "options": options}])
 
-    [document] = parse_submission(
+    _, [document] = parse_submission(
         json.dumps(body).encode(), settings, lambda documents, _: tuple(documents), max_documents=1
-    ).documents
+    )
     redaction = Options(return_text=True).with_overrides(document.options).redaction
     assert redaction == Redact(mode="hash", labels=["person"])
 

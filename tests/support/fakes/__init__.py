@@ -1,0 +1,1 @@
+"""Stand-ins for the seams of the gateway, for its unit tests."""
