@@ -51,25 +51,26 @@ def make_stack(folder: Path, states: States, **options: object) -> tuple[LocalSt
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "kinds"),
+    ("before", "now", "expected"),
     [
         (state(5), state(5), []),
-        (state(5), state(6), ["restarted"]),
-        (state(5), state(0), ["ended"]),
-        (state(0), state(6), ["restarted"]),
-        (state(0, 5), state(0, 6), ["given_up"]),
+        (state(5), state(6), [("restarted", "exited, restarted as process 6; log: ")]),
+        (state(5), state(0), [("ended", "exited, will be restarted; log: ")]),
+        (state(0), state(6), [("restarted", "restarted as process 6")]),
+        (state(0, 5), state(0, 6), [("given_up", "failed several times; next attempt in 30 s; last lines")]),
         (state(0, 6), state(0, 7), []),
     ],
 )
 def test_changes_are_events(
-    tmp_path: Path, before: dict[str, ProgramState], now: dict[str, ProgramState], kinds: list[str]
+    tmp_path: Path, before: dict[str, ProgramState], now: dict[str, ProgramState], expected: list[tuple[str, str]]
 ) -> None:
     """Each once; stack.json has the new process id."""
     stack, events = make_stack(tmp_path, States(before, now))
     stack.check_children()
     stack.check_children()
 
-    assert [event.kind for event in events] == kinds
+    assert [event.kind for event in events] == [kind for kind, _ in expected]
+    assert all(event.text.startswith(text) for event, (_, text) in zip(events, expected, strict=True))
     content = stack.directory.read_stack()
     if before["gateway"].pid != now["gateway"].pid:
         assert content is not None
