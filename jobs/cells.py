@@ -1,6 +1,6 @@
 """Writes CSV rows that no spreadsheet runs as formulas and that are one row for every reader.
 
-The client has a copy, `gleaner.cli.cells`: it is installed without the service. A test compares the two.
+The client has a copy in `gleaner.cli.files.writers`: it is installed without the service. A test compares the two.
 """
 
 from __future__ import annotations

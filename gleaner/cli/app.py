@@ -29,12 +29,12 @@ from gleaner.cli.commands import (
     up,
     webhooks,
 )
-from gleaner.cli.connection import Globals, Key, Url
+from gleaner.cli.connection import Gateway, Key, Url
 from gleaner.cli.escaping import escape_text
 from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.files.journal import JournalError
 from gleaner.cli.files.rows import InputError
-from gleaner.errors import GleanerError
+from gleaner.errors import ApiError, AuthenticationError, GleanerError, PermissionDenied, TransportError
 from gleaner.localstack.errors import StackError
 
 
@@ -46,7 +46,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except GleanerError as failure:
-            raise _make_exit(exit_codes.explain_error(failure), exit_codes.GATEWAY) from failure
+            raise _make_exit(_explain_error(failure), exit_codes.GATEWAY) from failure
         except (CommandError, InputError, JournalError) as failure:
             raise _make_exit(str(failure), exit_codes.USAGE) from failure
         except StackError as failure:
@@ -65,6 +65,19 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _explain_error(failure: GleanerError) -> str:
+    """Return a sentence about a failed request and, if known, how to fix it."""
+    if isinstance(failure, AuthenticationError):
+        return f"the gateway rejected the key; check --key or GLEANER_API_KEY ({failure.code})"
+    if isinstance(failure, PermissionDenied):
+        return f"the key's role does not allow this; use another key: {failure.detail}"
+    if isinstance(failure, TransportError):
+        return f"the gateway cannot be reached: {failure} (is it running? check --url)"
+    if isinstance(failure, ApiError) and failure.retry_after is not None:
+        return f"{failure}\n  try again in {failure.retry_after:.0f} s"
+    return str(failure)
 
 
 def _make_exit(sentence: str, code: int) -> typer.Exit:
@@ -91,7 +104,7 @@ def gleaner(context: typer.Context, url: Url = None, key: Key = None) -> None:
     Exit codes: 0 success, 1 documents or the stack failed, 2 usage, 3 gateway unreachable or refused, 130
     interrupted.
     """
-    context.obj = Globals(url, key)
+    context.obj = Gateway(url, key)
 
 
 app.command("up")(up.run_stack)

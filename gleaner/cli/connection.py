@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import httpx
 import typer
@@ -18,9 +18,7 @@ from gleaner.errors import GleanerError
 from gleaner.localstack.datadir import DEFAULT as DEFAULT_DATA_DIR
 from gleaner.localstack.datadir import DataDir
 
-__all__ = ["DEFAULT_DATA_DIR", "DataDirectory", "Gateway", "Globals", "NoGatewayError", "Url", "with_gateway"]
-
-P = ParamSpec("P")
+__all__ = ["DEFAULT_DATA_DIR", "DataDirectory", "Gateway", "NoGatewayError", "Url", "with_gateway"]
 
 Url = Annotated[
     str | None,
@@ -42,20 +40,12 @@ class NoGatewayError(GleanerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Globals:
-    """Options before the command's name; the same options after it take precedence."""
-
-    url: str | None = None
-    key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Gateway:
     """The options that select a gateway; they are resolved in `open_client`."""
 
-    url: str | None
-    key: str | None
-    data_dir: Path
+    url: Url = None
+    key: Key = None
+    data_dir: DataDirectory = DEFAULT_DATA_DIR
 
     def open_client(self, *, retries: int = 2) -> Client:
         """Return a client for the named gateway, or for the stack that runs in the data directory.
@@ -63,7 +53,7 @@ class Gateway:
         By default it gives up after about a second without a response, because a person is waiting.
 
         Raises:
-            NoGatewayError: there is neither, or the URL or the proxy settings are invalid.
+            NoGatewayError: there is neither, or the URL is invalid.
         """
         url, key = self.url, self.key
         directory = DataDir(self.data_dir)
@@ -80,34 +70,42 @@ class Gateway:
                 key = directory.admin_key.read_text().strip()
         try:
             return Client(url, key, retries=retries)
-        except ImportError as failure:  # raised by httpx if a proxy variable requires SOCKS without socksio
-            raise NoGatewayError(f"{failure}; or unset the proxy variables (ALL_PROXY, HTTP_PROXY)") from None
         except (ValueError, httpx.InvalidURL) as failure:
-            raise NoGatewayError(
-                f"{failure}; check that {url} is a URL such as http://host:8000, and that proxy variables are URLs"
-            ) from None
+            raise NoGatewayError(f"{failure}; check that {url} is a URL such as http://host:8000") from None
 
 
-def with_gateway(command: Callable[Concatenate[Gateway, P], None]) -> Callable[..., None]:
-    """Add --url, --key and --data-dir to a command, and pass it a `Gateway` as its first argument."""
-    hints = get_type_hints(command, include_extras=True)
-    _, *options = inspect.signature(command).parameters.values()
+def with_gateway(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take its options as dataclasses, each field of which is an option.
+
+    Help lists the options in the order of the command's arguments, those of `gateway` last.
+    """
+    arguments = inspect.signature(command, eval_str=True).parameters
+    groups: dict[str, Any] = {
+        name: argument.annotation for name, argument in arguments.items() if is_dataclass(argument.annotation)
+    }
+    options = {name: list(_list_options(group)) for name, group in groups.items()}
 
     @functools.wraps(command)
-    def run(context: typer.Context, url: Url = None, key: Key = None, **values: Any) -> None:
-        before: Globals = context.find_object(Globals) or Globals()
-        gateway = Gateway(url or before.url, key or before.key, values.pop("data_dir"))
-        command(gateway, **values)  # type: ignore[call-arg]  # typer reads the signature below
+    def run(context: typer.Context, **values: Any) -> None:
+        before = context.find_object(Gateway) or Gateway()  # named before the command, or not at all
+        values["url"], values["key"] = values["url"] or before.url, values["key"] or before.key
+        for name, group in groups.items():
+            values[name] = group(**{option.name: values.pop(option.name) for option in options[name]})
+        command(**values)
 
-    parameters = [
-        inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context),
-        *(item.replace(annotation=hints[item.name], kind=inspect.Parameter.KEYWORD_ONLY) for item in options),
-        inspect.Parameter("url", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Url),
-        inspect.Parameter("key", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Key),
-        inspect.Parameter(
-            "data_dir", inspect.Parameter.KEYWORD_ONLY, default=DEFAULT_DATA_DIR, annotation=DataDirectory
-        ),
-    ]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    ordered = sorted(arguments.items(), key=lambda item: item[0] == "gateway")
+    parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+    for name, argument in ordered:
+        parameters += options.get(name, [argument.replace(kind=inspect.Parameter.KEYWORD_ONLY)])
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # which typer reads
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _list_options(group: type[Any]) -> Iterator[inspect.Parameter]:
+    """Yield a parameter for each field of a dataclass; every field has a default."""
+    hints = get_type_hints(group, include_extras=True)
+    for option in fields(group):
+        yield inspect.Parameter(
+            option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=hints[option.name]
+        )

@@ -6,18 +6,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final
 
-from gleaner.cli.files.journal import Journal
+from gleaner.cli.files.journal import Journal, Tally
 from gleaner.cli.files.rows import BOM, Row
-from gleaner.cli.files.writers import ENTITIES, Form, Line, Table, make_encoder
+from gleaner.cli.files.writers import Sink
 from gleaner.client import Client, calls
 from gleaner.client.calls import Labels, SubmitOptions
 from gleaner.client.flows import Flow, send_call, submit_job
@@ -27,70 +23,6 @@ from gleaner.models import DocumentError, JobInfo, Result
 
 CHUNK_CHARACTERS: Final = 1_000_000
 """Maximum number of characters in one job, unless a text is longer. Part of a run's fingerprint."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts of this run's output so far."""
-
-    documents: int = 0
-    failed: int = 0
-    entities: int = 0
-    errors: Counter[str] = field(default_factory=Counter)
-
-    def add(self, other: Tally) -> None:
-        """Add another tally's counts."""
-        self.documents += other.documents
-        self.failed += other.failed
-        self.entities += other.entities
-        self.errors += other.errors
-
-
-class Sink(Protocol):
-    """Destination of results."""
-
-    def write(self, line: Line) -> None:
-        """Write a result."""
-
-    def commit(self) -> int:
-        """Flush everything to disk; return the output's length in bytes."""
-
-
-class FileSink:
-    """An output file, truncated to the length in the journal.
-
-    Args:
-        path: the file.
-        length: number of bytes that are kept.
-        form: format of the results.
-        table: columns and rows, if the format is a table.
-    """
-
-    def __init__(self, path: Path, length: int, form: Form | None = None, table: Table = ENTITIES) -> None:
-        head, self._encode = make_encoder(form or Form(), table)
-        self._file = path.open("r+b" if path.exists() else "w+b")
-        self._file.truncate(length)
-        self._file.seek(length)
-        if length == 0:
-            self._file.write(head)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def write(self, line: Line) -> None:
-        """Write a result."""
-        self._file.write(self._encode(line))
-
-    def commit(self) -> int:
-        """Sync the file, and return its length."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
 
 
 @dataclass(slots=True)
@@ -138,10 +70,7 @@ class Extraction(Scheduler[Row, OpenChunk]):
         self._sink = sink
         self._journal = journal
         self._on_progress = on_progress
-        self.tally = Tally()
-        if journal is not None:
-            done = journal.progress
-            self.tally = Tally(done.documents, done.failed, done.entities)
+        self.tally = Tally() if journal is None else journal.progress.tally
 
     def run(self, rows: Iterable[Row]) -> Tally:
         """Extract from all rows; chunks that the journal records as written are skipped."""
@@ -185,10 +114,10 @@ class Extraction(Scheduler[Row, OpenChunk]):
     def close_job(self, job: OpenChunk) -> None:
         """Commit the chunk's lines, then record them."""
         length = self._sink.commit()
-        self.tally.add(job.tally)
-        if self._journal is not None:
-            tally = job.tally
-            self._journal.record_chunk(job.chunk, length, tally.documents, tally.failed, tally.entities)
+        if self._journal is None:
+            self.tally.add(job.tally)
+        else:
+            self._journal.record_chunk(job.chunk, length, job.tally)
 
     def watch_jobs(self) -> Flow[None]:
         """Refresh the later jobs, which run at the same time as the oldest."""

@@ -10,10 +10,9 @@ from typing import Any
 
 from gleaner.cli.files.inputs import Faults
 from gleaner.cli.files.json_rows import parse_json
-from gleaner.cli.files.lines import Lines
-from gleaner.cli.files.opening import open_text
+from gleaner.cli.files.lines import read_lines
 from gleaner.cli.files.readers import expand_pattern
-from gleaner.cli.files.rows import Fault, InputError, encoding_fault, find_undecoded
+from gleaner.cli.files.rows import Fault, InputError
 from gleaner.client import Client
 from gleaner.client.calls import Document, Labels, SubmitOptions
 from gleaner.evaluation import Judged, Span
@@ -70,7 +69,11 @@ def judge_documents(
     judged: list[Judged] = []
     failed: Counter[str] = Counter()
     common_labels = labels if any(text.labels is None for text in gold) else None
-    for text, result in zip(gold, client.map(map(_to_document, gold), common_labels, **options), strict=True):
+    documents: list[Document] = [
+        {"text": text.text} if text.labels is None else {"text": text.text, "labels": list(text.labels)}
+        for text in gold
+    ]
+    for text, result in zip(gold, client.map(documents, common_labels, **options), strict=True):
         predicted = {Span(e.start, e.end, e.label): e.score for e in result.entities if e.label in labels}
         judged.append(Judged(frozenset(span for span in text.entities if span.label in labels), predicted))
         if not result.ok:
@@ -78,49 +81,38 @@ def judge_documents(
     return judged, failed
 
 
-def _to_document(gold: GoldText) -> Document:
-    return {"text": gold.text} if gold.labels is None else {"text": gold.text, "labels": list(gold.labels)}
-
-
 def _read_file(file: Path) -> Iterator[GoldText | Fault]:
     try:
-        with open_text(file, None) as opened:
-            lines = Lines(opened.stream, str(file))
-            while True:
-                lines.begin_record()
-                line = lines.read_line()
-                if not line:
-                    return
-                if not line.isspace():
-                    where = f"{file}, line {lines.number}"
-                    try:
-                        if byte := find_undecoded(line):
-                            raise InputError(f"{where}: {encoding_fault(byte, None)}")
-                        yield _parse_gold(line, where)
-                    except InputError as failure:
-                        yield Fault(where, str(failure).removeprefix(f"{where}: "), where)
+        for line in read_lines(file, None, str(file)):
+            if isinstance(line, Fault):
+                yield line
+                continue
+            try:
+                yield _parse_gold(line.text)
+            except InputError as failure:
+                yield Fault(line.where, str(failure), line.where)
     except OSError as failure:
         yield Fault(str(file), failure.strerror or str(failure), str(file))
     except InputError as failure:
         yield Fault(str(file), str(failure), str(file))
 
 
-def _parse_gold(line: str, where: str) -> GoldText:
+def _parse_gold(line: str) -> GoldText:
     try:
         row: Any = parse_json(line)
         text, labels = row["text"], row.get("labels")
         spans = [Span(item["start"], item["end"], item["label"]) for item in row["entities"]]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise InputError(
-            f'{where}: not gold; write {{"text": …, "entities": [{{"start": 0, "end": 3, "label": "person"}}]}}'
+            'not gold; write {"text": …, "entities": [{"start": 0, "end": 3, "label": "person"}]}'
         ) from None
     names = [] if labels is None else labels
     named = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not isinstance(text, str) or not named or not all(isinstance(span.label, str) for span in spans):
-        raise InputError(f"{where}: text and labels must be strings")
+        raise InputError("text and labels must be strings")
     for span in spans:
         if not (type(span.start) is int and type(span.end) is int and 0 <= span.start < span.end <= len(text)):
-            raise InputError(f"{where}: an entity from {span.start} to {span.end} is not within the text")
+            raise InputError(f"an entity from {span.start} to {span.end} is not within the text")
     if labels is not None and (extra := {span.label for span in spans} - set(labels)):
-        raise InputError(f"{where}: entities with labels that are not in its `labels`: {', '.join(sorted(extra))}")
+        raise InputError(f"entities with labels that are not in its `labels`: {', '.join(sorted(extra))}")
     return GoldText(text, frozenset(spans), None if labels is None else tuple(labels))

@@ -6,31 +6,15 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from gleaner.cli.exit_codes import CommandError
-from gleaner.client.calls import Labels
+from gleaner.client.calls import Labels, SubmitOptions
 
-Label = Annotated[list[str] | None, typer.Option("--label", "-l", help="A label to look for; may be repeated.")]
-LabelsFile = Annotated[
-    Path | None,
-    typer.Option(
-        help="More labels: one per line, `label` or `label: description` (# starts a comment); or a .json file "
-        "with a list, or an object of label to description."
-    ),
-]
-Threshold = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Minimum score of an entity: 0.6, or person=0.6 for one label; may be repeated. [default: the model's]"
-    ),
-]
-
-Model = Annotated[str | None, typer.Option(help="One of `gleaner models`.")]
-Nested = Annotated[bool, typer.Option("--nested", help="Allow entities inside entities.")]
 MergeAdjacent = Annotated[
     bool | None,
     typer.Option(
@@ -38,7 +22,44 @@ MergeAdjacent = Annotated[
         help="Merge entities of one label that only blanks separate. [default: as the model requires]",
     ),
 ]
-MultiLabel = Annotated[bool, typer.Option("--multi-label", help="Allow several labels for one span.")]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelOptions:
+    """The labels to look for, and the model."""
+
+    label: Annotated[
+        list[str] | None, typer.Option("--label", "-l", help="A label to look for; may be repeated.")
+    ] = None
+    labels_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="More labels: one per line, `label` or `label: description` (# starts a comment); or a .json file "
+            "with a list, or an object of label to description."
+        ),
+    ] = None
+    model: Annotated[str | None, typer.Option(help="One of `gleaner models`.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdOptions(LabelOptions):
+    """Labels with their thresholds."""
+
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Minimum score of an entity: 0.6, or person=0.6 for one label; may be repeated. "
+            "[default: the model's]"
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapOptions:
+    """Entities that may overlap."""
+
+    nested: Annotated[bool, typer.Option("--nested", help="Allow entities inside entities.")] = False
+    multi_label: Annotated[bool, typer.Option("--multi-label", help="Allow several labels for one span.")] = False
 
 
 def read_labels(options: Sequence[str] | None, file: Path | None) -> Labels | None:
@@ -94,6 +115,11 @@ def read_threshold(options: Sequence[str] | None, labels: Labels | None) -> floa
             )
         by_label = {**dict.fromkeys(labels, default), **by_label}
     return by_label
+
+
+def drop_unset(**options: Any) -> SubmitOptions:
+    """Return the options that are not None."""
+    return cast("SubmitOptions", {name: value for name, value in options.items() if value is not None})
 
 
 def _parse_score(text: str, option: str) -> float:

@@ -1,14 +1,17 @@
-"""Reports of `gleaner evaluate` and `suggest-thresholds`, as JSON and as tables."""
+"""Reports of `gleaner evaluate` and `suggest-thresholds`: as JSON, as tables and as a plot."""
 
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any, Final
 
 from gleaner.cli.escaping import dump_json
-from gleaner.cli.output import print_line, print_table
+from gleaner.cli.exit_codes import CommandError
+from gleaner.cli.printing import print_line, print_table
 from gleaner.client.calls import Labels
 from gleaner.evaluation import STEPS, Choice, Judged, best, kept, sweep
 
@@ -17,6 +20,13 @@ FLOOR: Final = STEPS[0]
 TABLE: Final = tuple(step for step in STEPS if round(step * 100) % 5 == 0)
 SCHEMES: Final = ("strict", "exact", "partial", "ent_type")
 Report = Mapping[str, Any]
+_MAX_PLOTTED = 10
+"""More lines could not be distinguished; the labels with the most gold entities are drawn."""
+
+
+def count_documents(total: int, failed: Counter[str]) -> dict[str, Any]:
+    """Return the number of documents and of failures by error code, with which every report begins."""
+    return {"documents": total, "failed": failed.total(), "errors": dict(failed)}
 
 
 def compute_schemes(
@@ -70,22 +80,13 @@ def suggest_thresholds(documents: Sequence[Judged], labels: Labels, precision: f
 
 def shares_kept(scores: Mapping[str, Sequence[float]], labels: Labels) -> dict[str, list[dict[str, Any]]]:
     """Return, per label and threshold, the number of entities above it and their share of those above the floor."""
-    return {
-        label: [
-            {
-                "threshold": step,
-                "entities": (count := sum(score > step for score in label_scores)),
-                "share": _compute_share(count, label_scores),
-            }
-            for step in TABLE
-        ]
-        for label in labels
-        for label_scores in (scores.get(label, ()),)
-    }
 
+    def count_above(step: float, label_scores: Sequence[float]) -> dict[str, Any]:
+        count = sum(score > step for score in label_scores)
+        share = round(count / len(label_scores), 4) if label_scores else 0.0
+        return {"threshold": step, "entities": count, "share": share}
 
-def _compute_share(count: int, scores: Sequence[float]) -> float:
-    return round(count / len(scores), 4) if scores else 0.0
+    return {label: [count_above(step, scores.get(label, ())) for step in TABLE] for label in labels}
 
 
 def print_report(report: Report) -> None:
@@ -140,6 +141,34 @@ def print_shares(report: Report) -> None:
         ),
     )
     print_line("\nThis does not show which entities are correct: annotate some texts, and use --gold.")
+
+
+def plot_sweep(path: Path, documents: Sequence[Judged], labels: Sequence[str]) -> None:
+    """Draw precision, recall and F1 by threshold, and each label's F1.
+
+    Raises:
+        CommandError: matplotlib is not installed, or the file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise CommandError("--plot requires matplotlib: pip install 'gleaner-ner[eval]'") from None
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    overall, by_label = figure.subplots(1, 2, sharey=True)
+    choices = sweep(documents, STEPS)
+    for name in ("precision", "recall", "f1"):
+        overall.plot(STEPS, [getattr(choice.quality, name) for choice in choices], label=name)
+    drawn = [(sweep(documents, STEPS, label), label) for label in labels]
+    for label_choices, label in sorted(drawn, key=lambda item: -item[0][0].quality.gold)[:_MAX_PLOTTED]:
+        by_label.plot(STEPS, [choice.quality.f1 for choice in label_choices], label=label)
+    for axes, title in ((overall, "all labels"), (by_label, "F1 by label")):
+        axes.set(title=title, xlabel="threshold", xlim=(0, 1), ylim=(0, 1.02))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    try:
+        figure.savefig(path, format="png", dpi=120)
+    except OSError as failure:
+        raise CommandError(f"{path}: {failure.strerror or failure}") from None
 
 
 def _describe_counts(report: Report) -> str:

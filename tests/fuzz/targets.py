@@ -32,8 +32,8 @@ from gateway.webhooks.allowed import parse_allowed
 from gateway.webhooks.dns import parse_name_servers
 from gleaner import WebhookVerificationError, verify_webhook
 from gleaner.cli.exit_codes import CommandError
-from gleaner.cli.files.readers import Format, read_documents
-from gleaner.cli.files.rows import Columns, Quotes, Reading
+from gleaner.cli.files.readers import read_documents
+from gleaner.cli.files.rows import Format, Quotes, Reading
 from gleaner.cli.label_options import read_labels
 from jobs.api_keys import KeysError, list_keys
 from jobs.codec import Codec, CodecError
@@ -144,7 +144,7 @@ def _read_cursors(data: bytes) -> None:
 
 
 def _read_files(kind: Format, quotes: Quotes, write: Callable[[bytes], Path], data: bytes) -> None:
-    for _row in read_documents(write(data), kind, Reading(Columns(), quotes=quotes, split=len(data) % 2 == 0)):
+    for _row in read_documents(write(data), kind, Reading(quotes=quotes, split=len(data) % 2 == 0)):
         continue
 
 

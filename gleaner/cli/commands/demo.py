@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -29,7 +27,8 @@ def run_demo(
     console = Console()
     narrator = Narrator(console)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_terminated_like_interrupted())
+        # SIGTERM ends the demo like Ctrl-C, so that the stack is stopped either way.
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
         directory = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gleaner-demo-")))
         local = LocalStack(StackOptions(data_dir=directory, port=0), on_event=narrator.show_event)
         with narrator.show_spinner("starting server, gateway, worker, courier and Flower"):
@@ -44,17 +43,3 @@ def run_demo(
     if not succeeded:
         raise typer.Exit(DOCUMENTS_FAILED)
     console.print("stopped; `gleaner up` keeps it running, with a console in the browser", highlight=False)
-
-
-@contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Make SIGTERM end the block like Ctrl-C, so that the stack is stopped either way."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -15,8 +15,7 @@ import typer
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory, Url
 from gleaner.cli.exit_codes import CommandError
-from gleaner.cli.findings import Finding, print_findings
-from gleaner.cli.output import AsJson
+from gleaner.cli.printing import AsJson, Finding, print_findings
 from gleaner.localstack.datadir import DataDir
 
 if TYPE_CHECKING:
@@ -118,44 +117,54 @@ def _check_redis(deployment: Deployment) -> Iterator[Finding]:
     before = time.time()
     seconds, micros = client.time()
     skew = abs(seconds + micros / 1e6 - (before + time.time()) / 2)
-    info: dict[str, Any] = dict(client.info())
-    version = str(info.get("valkey_version") or info["redis_version"])
-    if tuple(map(int, str(info["redis_version"]).split(".")[:2])) < MIN_SERVER_VERSION:
-        yield Finding("bad", f"Redis has version {version}", "upgrade to Redis 7.0, Valkey 7.2 or later")
-    else:
-        yield Finding("good", f"Redis responds (version {version})")
-    yield (
-        Finding("good", f"clocks agree within {skew:.2f} s")
-        if skew < MAX_CLOCK_SKEW_S
-        else Finding(
-            "bad", f"this machine's clock differs from Redis's by {skew:.0f} s", "run chrony or ntpd on both"
-        )
-    )
-    policy = info.get("maxmemory_policy")
-    yield (
-        Finding("good", "maxmemory-policy is noeviction")
-        if policy == "noeviction"
-        else Finding(
-            "bad", f"maxmemory-policy is {policy}: Redis may evict jobs", "CONFIG SET maxmemory-policy noeviction"
-        )
-    )
-    if not info.get("aof_enabled"):
-        yield Finding("bad", "the append-only file is off: a crash loses jobs", "CONFIG SET appendonly yes")
-    elif "err" in (info.get("aof_last_write_status"), info.get("aof_last_bgrewrite_status")):
-        yield Finding("bad", "the append-only file could not be written", "free its disk, then BGREWRITEAOF")
-    else:
-        yield Finding("good", "the append-only file is on and writable")
-    yield _memory_finding(int(info["used_memory"]), int(info.get("maxmemory", 0)))
+    yield from judge_redis(dict(client.info()), skew)
     client.close()
 
 
-def _memory_finding(used: int, limit: int) -> Finding:
+def judge_redis(info: Mapping[str, Any], skew: float) -> Iterator[Finding]:
+    """Yield the findings about a server from its INFO, and the difference of its clock in seconds."""
+    version = str(info.get("valkey_version") or info["redis_version"])
+    yield _judge(
+        tuple(map(int, str(info["redis_version"]).split(".")[:2])) >= MIN_SERVER_VERSION,
+        f"Redis responds (version {version})",
+        f"Redis has version {version}",
+        "upgrade to Redis 7.0, Valkey 7.2 or later",
+    )
+    yield _judge(
+        skew < MAX_CLOCK_SKEW_S,
+        f"clocks agree within {skew:.2f} s",
+        f"this machine's clock differs from Redis's by {skew:.0f} s",
+        "run chrony or ntpd on both",
+    )
+    policy = info.get("maxmemory_policy")
+    yield _judge(
+        policy == "noeviction",
+        "maxmemory-policy is noeviction",
+        f"maxmemory-policy is {policy}: Redis may evict jobs",
+        "CONFIG SET maxmemory-policy noeviction",
+    )
+    if not info.get("aof_enabled"):
+        yield Finding("bad", "the append-only file is off: a crash loses jobs", "CONFIG SET appendonly yes")
+    else:
+        yield _judge(
+            "err" not in (info.get("aof_last_write_status"), info.get("aof_last_bgrewrite_status")),
+            "the append-only file is on and writable",
+            "the append-only file could not be written",
+            "free its disk, then BGREWRITEAOF",
+        )
+    yield _judge_memory(int(info["used_memory"]), int(info.get("maxmemory", 0)))
+
+
+def _judge(is_good: bool, good: str, bad: str, remedy: str) -> Finding:
+    return Finding("good", good) if is_good else Finding("bad", bad, remedy)
+
+
+def _judge_memory(used: int, limit: int) -> Finding:
     if not limit:
         return Finding("warning", "Redis has no memory limit", "set maxmemory below the machine's memory")
-    if used > MAX_MEMORY_SHARE * limit:
-        remedy = "raise maxmemory, or shorten the retention of results; new jobs are refused meanwhile"
-        return Finding("bad", f"Redis uses {used / limit:.0%} of its memory", remedy)
-    return Finding("good", f"Redis uses {used / limit:.0%} of its memory")
+    share = f"Redis uses {used / limit:.0%} of its memory"
+    remedy = "raise maxmemory, or shorten the retention of results; new jobs are refused meanwhile"
+    return _judge(used <= MAX_MEMORY_SHARE * limit, share, share, remedy)
 
 
 def _check_queue(deployment: Deployment) -> Iterator[Finding]:
@@ -222,12 +231,8 @@ def _check_gateway(deployment: Deployment) -> Iterator[Finding]:
     command_version = version_of("gleaner-ner")
     with httpx.Client(base_url=deployment.gateway_url, timeout=5, trust_env=False) as client:
         ready = client.get("/readyz")
-        if ready.status_code != 200:
-            yield Finding(
-                "bad", f"the gateway is not ready ({ready.status_code})", "check that it can write to Redis"
-            )
-        else:
-            yield Finding("good", "the gateway is ready")
+        problem = f"the gateway is not ready ({ready.status_code})"
+        yield _judge(ready.status_code == 200, "the gateway is ready", problem, "check that it can write to Redis")
         version = client.get("/openapi.json").json()["info"]["version"]
     if version != command_version:
         versions = f"the gateway has version {version}, this command {command_version}"

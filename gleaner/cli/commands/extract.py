@@ -9,30 +9,14 @@ import typer
 
 from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.extraction import Query
-from gleaner.cli.files import file_runs, writers
-from gleaner.cli.files.file_runs import Bom, CsvCells, Output, OutputOptions, Overwrite, Summary, Written
-from gleaner.cli.files.inputs import OnBadLine
-from gleaner.cli.files.reading_options import (
-    BadLine,
-    Delimiter,
-    Encoding,
-    IdField,
-    Ignored,
-    InputOptions,
-    Kind,
-    QuotesOption,
-    Split,
-    TextField,
-)
-from gleaner.cli.files.rows import Columns, Quotes, Reading
+from gleaner.cli.files.file_runs import OutputOptions, run_files
+from gleaner.cli.files.reading_options import IdColumn, ReadingOptions
+from gleaner.cli.files.writers import ENTITIES
 from gleaner.cli.label_options import (
-    Label,
-    LabelsFile,
     MergeAdjacent,
-    Model,
-    MultiLabel,
-    Nested,
-    Threshold,
+    OverlapOptions,
+    ThresholdOptions,
+    drop_unset,
     read_labels,
     read_threshold,
 )
@@ -40,6 +24,7 @@ from gleaner.cli.label_options import (
 
 @with_gateway
 def extract_files(
+    *,
     gateway: Gateway,
     files: Annotated[
         list[Path],
@@ -48,14 +33,9 @@ def extract_files(
             "'in/**/*.txt'; `-` is stdin."
         ),
     ],
-    label: Label = None,
-    labels_file: LabelsFile = None,
-    output: Output = None,
-    output_format: Written = None,
-    threshold: Threshold = None,
-    model: Model = None,
-    nested: Nested = False,
-    multi_label: MultiLabel = False,
+    label_options: ThresholdOptions,
+    output: OutputOptions,
+    overlap: OverlapOptions,
     merge_adjacent: MergeAdjacent = None,
     long_text: Annotated[
         Literal["window", "truncate", "reject"] | None,
@@ -68,19 +48,8 @@ def extract_files(
     return_text: Annotated[
         bool, typer.Option("--return-text", help="Include the text in every result (JSON lines).")
     ] = False,
-    text_column: TextField = "text",
-    id_column: IdField = None,
-    kind: Kind = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    quotes: QuotesOption = None,
-    ignore_columns: Ignored = None,
-    split: Split = False,
-    on_bad_line: BadLine = OnBadLine.REJECT,
-    csv: CsvCells = None,
-    bom: Bom = False,
-    overwrite: Overwrite = False,
-    as_json: Summary = False,
+    id_column: IdColumn = None,
+    reading: ReadingOptions,
 ) -> None:
     """Extract entities from files.
 
@@ -88,27 +57,17 @@ def extract_files(
     entity. If the run is interrupted or killed, the same command resumes it, as long as OUT.gleaner-lines and
     OUT.gleaner-state exist. Every file is read and checked before anything is submitted.
     """
-    labels = read_labels(label, labels_file)
-    options = file_runs.drop_unset(
-        threshold=read_threshold(threshold, labels),
-        model=model,
-        flat=False if nested else None,
-        multi_label=multi_label or None,
+    labels = read_labels(label_options.label, label_options.labels_file)
+    options = drop_unset(
+        threshold=read_threshold(label_options.threshold, labels),
+        model=label_options.model,
+        flat=False if overlap.nested else None,
+        multi_label=overlap.multi_label or None,
         merge_adjacent=merge_adjacent,
         long_text=long_text,
         offset_unit=offset_unit,
         return_text=return_text or None,
     )
-    form = writers.make_form(output, output_format, csv, bom)
-    output_options = OutputOptions(output, form, writers.ENTITIES, overwrite, as_json, labels_file)
-    reading = Reading(
-        Columns(text_column, id_column),
-        delimiter,
-        encoding,
-        quotes or Quotes.DOUBLED,
-        frozenset(ignore_columns or ()),
-        offset_unit or "codepoint",
-        split,
-    )
-    reads = InputOptions.parse(kind, reading, on_bad_line)
-    file_runs.run_files(gateway, files, reads, Query(labels, options), output_options)
+    target = output.make_target(ENTITIES, label_options.labels_file)
+    rows = reading.make_reading(id_column, offset_unit or "codepoint")
+    run_files(gateway, files, rows, Query(labels, options), target)

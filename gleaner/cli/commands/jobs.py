@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +16,8 @@ from gleaner.cli.escaping import escape_text
 from gleaner.cli.exit_codes import DOCUMENTS_FAILED
 from gleaner.cli.files.file_runs import Bom, CsvCells
 from gleaner.cli.files.outputs import require_free
-from gleaner.cli.files.writers import OutputFormat, make_form, open_printer, open_writer
-from gleaner.cli.output import AsJson, format_seconds, format_time, print_json, print_line, print_table
+from gleaner.cli.files.writers import OutputFormat, Printer, make_form, open_writer
+from gleaner.cli.printing import AsJson, format_time, print_items, print_line, print_result
 from gleaner.models import JobInfo
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job.")]
@@ -34,24 +34,15 @@ def list_jobs(
     """List jobs, newest first, or show one."""
     with gateway.open_client() as client:
         handles = [client.job(job)] if job else list(client.jobs(status=status, limit=limit))
-    if as_json:
-        for handle in handles:
-            print_json(handle.info)
-        return
-    print_table(
-        ("job", "status", "finished", "failed", "eta", "created"),
-        (
-            (
-                handle.id,
-                handle.status,
-                f"{handle.counts.finished}/{handle.counts.total}",
-                str(handle.counts.failed),
-                format_seconds(handle.info.eta_s),
-                format_time(handle.info.created_at),
-            )
-            for handle in handles
-        ),
-    )
+    columns = {
+        "job": lambda job: job.id,
+        "status": lambda job: job.status,
+        "finished": lambda job: f"{job.counts.finished}/{job.counts.total}",
+        "failed": lambda job: job.counts.failed,
+        "eta": lambda job: None if job.eta_s is None else f"{job.eta_s:.0f} s",
+        "created": lambda job: format_time(job.created_at),
+    }
+    print_items([handle.info for handle in handles], columns, as_json)
 
 
 @with_gateway
@@ -95,7 +86,7 @@ def print_results(
     if output is not None:
         require_free(output)
     with (
-        open_printer(form) if output is None else open_writer(output, form) as write,
+        contextlib.nullcontext(Printer(form).write_now) if output is None else open_writer(output, form) as write,
         gateway.open_client() as client,
     ):
         for result in client.job(job).results(status=status, follow=follow):
@@ -107,10 +98,7 @@ def cancel_job(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
     """Stop a job; finished documents keep their results."""
     with gateway.open_client() as client:
         handle = client.job(job).cancel()
-    if as_json:
-        print_json(handle.info)
-    else:
-        print_line(f"{handle.id} is {handle.status}")
+    print_result(handle.info, f"{handle.id} is {handle.status}", as_json)
 
 
 @with_gateway
@@ -118,10 +106,7 @@ def retry_job(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
     """Create a new job from the failed, cancelled and expired documents of a finished one."""
     with gateway.open_client() as client:
         handle = client.job(job).retry()
-    if as_json:
-        print_json(handle.info)
-    else:
-        print_line(f"{handle.id} retries {handle.counts.total} documents of {job}")
+    print_result(handle.info, f"{handle.id} retries {handle.counts.total} documents of {job}", as_json)
 
 
 @with_gateway
@@ -129,31 +114,23 @@ def purge_job(gateway: Gateway, job: JobId, as_json: AsJson = False) -> None:
     """Permanently delete the texts and results of a finished job."""
     with gateway.open_client() as client:
         client.job(job).delete()
-    if as_json:
-        print_json({"id": job, "purged": True})
-    else:
-        print_line(f"{job} is purged")
+    print_result({"id": job, "purged": True}, f"{job} is purged", as_json)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _progress_reporter(as_json: bool) -> Iterator[Callable[[JobInfo], None]]:
     """Yield a function that shows a job's progress: as a bar on a terminal, elsewhere as a line for each change."""
-    shown: list[object] = []
-
-    def is_changed(info: JobInfo) -> bool:
-        now = (info.status, info.counts)
-        if shown[-1:] == [now]:
-            return False
-        shown[:] = [now]
-        return True
-
     console = Console(stderr=True)
     if as_json or not console.is_terminal:
-        yield (
-            lambda info: (
-                (print_json(info) if as_json else print_line(_describe_job(info))) if is_changed(info) else None
-            )
-        )
+        shown: tuple[object, ...] = ()
+
+        def print_change(info: JobInfo) -> None:
+            nonlocal shown
+            if shown != (info.status, info.counts):
+                shown = (info.status, info.counts)
+                print_result(info, _describe_job(info), as_json)
+
+        yield print_change
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -165,7 +142,7 @@ def _progress_reporter(as_json: bool) -> Iterator[Callable[[JobInfo], None]]:
         task = progress.add_task("", total=None, eta="")
 
         def report(info: JobInfo) -> None:
-            eta = "" if info.eta_s is None else f"eta {format_seconds(info.eta_s)}"
+            eta = "" if info.eta_s is None else f"eta {info.eta_s:.0f} s"
             counts = info.counts
             progress.update(
                 task, total=counts.total, completed=counts.finished, description=escape_text(info.status), eta=eta
@@ -176,7 +153,7 @@ def _progress_reporter(as_json: bool) -> Iterator[Callable[[JobInfo], None]]:
 
 def _describe_job(info: JobInfo) -> str:
     counts = info.counts
-    eta = "" if info.done or info.eta_s is None else f", eta {format_seconds(info.eta_s)}"
+    eta = "" if info.done or info.eta_s is None else f", eta {info.eta_s:.0f} s"
     why = "".join(f", {count} x {code}" for code, count in info.error_summary.items())
     return (
         f"{info.id} is {info.status}: {counts.finished}/{counts.total} finished, {counts.failed} failed{why}{eta}"

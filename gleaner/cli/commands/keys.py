@@ -13,7 +13,7 @@ import typer
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory
 from gleaner.cli.exit_codes import CommandError
-from gleaner.cli.output import AsJson, parse_duration, print_json, print_line, print_table
+from gleaner.cli.printing import AsJson, parse_duration, print_items, print_line, print_result
 
 if TYPE_CHECKING:
     from jobs.api_keys import NewKey
@@ -55,7 +55,6 @@ def create_key(
 
     Limits that are not set default to the gateway's, such as GLEANER_KEY_REQUESTS_PER_S.
     """
-    keys = _import_api_keys()
     expires_at = None if expires_in is None else datetime.now(UTC) + parse_duration(expires_in)
     limits = {
         "requests_per_s": requests_per_s,
@@ -66,7 +65,7 @@ def create_key(
         "open_jobs": open_jobs,
         "stored_bytes": stored_bytes,
     }
-    with _convert_errors(keys):
+    with _import_api_keys() as keys:
         new = keys.create_key(
             _keys_path(keys_file, data_dir),
             tenant=tenant,
@@ -83,21 +82,22 @@ def list_keys(
     as_json: AsJson = False, keys_file: KeysFile = None, data_dir: DataDirectory = DEFAULT_DATA_DIR
 ) -> None:
     """List keys with id, tenant, role and state, without the keys themselves."""
-    keys = _import_api_keys()
-    with _convert_errors(keys):
+    with _import_api_keys() as keys:
         records = keys.list_keys(_keys_path(keys_file, data_dir))
-    if as_json:
-        for record in records:
-            print_json(record.model_dump(mode="json", exclude={"sha256"}))
-        return
     now = datetime.now(UTC)
-    rows = []
-    for record in records:
-        state = "good" if record.is_usable(now) else "revoked" if record.revoked_at else "expired"
-        expires = "never" if record.expires_at is None else record.expires_at.isoformat(timespec="seconds")
-        limits = ", ".join(f"{name} {most}" for name, most in record.limits.model_dump(exclude_none=True).items())
-        rows.append((record.key_id, record.tenant, str(record.role), record.name, state, expires, limits))
-    print_table(("key id", "tenant", "role", "name", "state", "expires", "limits"), rows)
+    columns = {
+        "key id": lambda record: record.key_id,
+        "tenant": lambda record: record.tenant,
+        "role": lambda record: record.role,
+        "name": lambda record: record.name,
+        "state": lambda record: "good" if record.is_usable(now) else "revoked" if record.revoked_at else "expired",
+        "expires": lambda record: record.expires_at.isoformat(timespec="seconds") if record.expires_at else "never",
+        "limits": lambda record: ", ".join(
+            f"{name} {most}" for name, most in record.limits.model_dump(exclude_none=True).items()
+        ),
+    }
+    rows = (record.model_dump(mode="json", exclude={"sha256"}) for record in records) if as_json else records
+    print_items(rows, columns, as_json)
 
 
 @app.command("rotate")
@@ -109,8 +109,7 @@ def rotate_key(
     data_dir: DataDirectory = DEFAULT_DATA_DIR,
 ) -> None:
     """Create a successor of a key; the old key expires after the overlap."""
-    keys = _import_api_keys()
-    with _convert_errors(keys):
+    with _import_api_keys() as keys:
         new = keys.rotate_key(_keys_path(keys_file, data_dir), key_id, overlap=parse_duration(overlap))
     _print_key(new, as_json)
 
@@ -120,30 +119,22 @@ def revoke_key(
     key_id: KeyId, as_json: AsJson = False, keys_file: KeysFile = None, data_dir: DataDirectory = DEFAULT_DATA_DIR
 ) -> None:
     """Revoke a key now."""
-    keys = _import_api_keys()
-    with _convert_errors(keys):
+    with _import_api_keys() as keys:
         keys.revoke_key(_keys_path(keys_file, data_dir), key_id)
-    if as_json:
-        print_json({"key_id": key_id, "revoked": True})
-    else:
-        print_line(f"{key_id} is revoked")
+    print_result({"key_id": key_id, "revoked": True}, f"{key_id} is revoked", as_json)
 
 
 @contextlib.contextmanager
-def _convert_errors(keys: ModuleType) -> Iterator[None]:
-    """Convert errors of the keys file to `CommandError`."""
-    try:
-        yield
-    except keys.KeysError as failure:
-        raise CommandError(str(failure)) from None
-
-
-def _import_api_keys() -> ModuleType:
+def _import_api_keys() -> Iterator[ModuleType]:
+    """Yield the service's module of keys; convert its errors to `CommandError`."""
     try:
         from jobs import api_keys
     except ImportError:
         raise CommandError("editing keys requires the service: pip install 'gleaner-ner[gateway]'") from None
-    return api_keys
+    try:
+        yield api_keys
+    except api_keys.KeysError as failure:
+        raise CommandError(str(failure)) from None
 
 
 def _keys_path(keys_file: Path | None, data_dir: Path) -> Path:
@@ -152,10 +143,14 @@ def _keys_path(keys_file: Path | None, data_dir: Path) -> Path:
 
 def _print_key(new: NewKey, as_json: bool) -> None:
     expires = None if new.expires_at is None else new.expires_at.isoformat()
-    if as_json:
-        shown = {"key_id": new.key_id, "key": new.key, "tenant": new.tenant, "role": str(new.role)}
-        print_json({**shown, "expires_at": expires})
-        return
-    print_line(f"{new.key_id} ({new.role} of {new.tenant}, expires {expires or 'never'})")
-    print_line(new.key)
-    print_line("Save the key now: it is not shown again.", to_stderr=True)
+    shown = {
+        "key_id": new.key_id,
+        "key": new.key,
+        "tenant": new.tenant,
+        "role": str(new.role),
+        "expires_at": expires,
+    }
+    text = f"{new.key_id} ({new.role} of {new.tenant}, expires {expires or 'never'})\n{new.key}"
+    print_result(shown, text, as_json)
+    if not as_json:
+        print_line("Save the key now: it is not shown again.", to_stderr=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from gleaner.cli.exit_codes import CommandError
-from gleaner.cli.output import AsJson, print_json, print_line
+from gleaner.cli.printing import AsJson, print_json, print_line
 
 app = typer.Typer(no_args_is_help=True, help="Prepare a model for workers.")
 

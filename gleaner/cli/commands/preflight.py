@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +10,12 @@ import httpx
 import typer
 
 from gleaner.cli.exit_codes import CommandError
-from gleaner.cli.findings import Finding, print_findings
-from gleaner.cli.output import AsJson
 from gleaner.cli.preflight.cluster import make_kubectl, read_facts, read_server
+from gleaner.cli.preflight.helm import Release, parse_manifests, render_release
 from gleaner.cli.preflight.registry import TIMEOUT_S, check_image
-from gleaner.cli.preflight.rendering import Release, parse_manifests, render_release
 from gleaner.cli.preflight.requirements import Requirements, list_requirements
 from gleaner.cli.preflight.verdicts import check_release, list_needs
+from gleaner.cli.printing import AsJson, print_findings
 
 
 def check_cluster(
@@ -53,11 +51,14 @@ def check_cluster(
         print_findings(list_needs(requirements), as_json)
         return
     kubectl = make_kubectl(context)
-    requirements = _read_requirements(wanted, manifest, *read_server(kubectl))
-    facts = read_facts(kubectl, requirements, namespace)
+    version, apis = read_server(kubectl)
+    requirements = _read_requirements(wanted, manifest, version, apis)
+    facts = read_facts(kubectl, requirements, namespace, apis)
     bad = print_findings(check_release(requirements, facts), as_json)
     if images:
-        bad = print_findings(_check_images(requirements), as_json) or bad
+        with httpx.Client(timeout=TIMEOUT_S, follow_redirects=True) as client:
+            findings = (check_image(client, need) for need in requirements.images)
+            bad = print_findings(findings, as_json) or bad
     if bad:
         raise typer.Exit(1)
 
@@ -73,9 +74,3 @@ def _read_requirements(
         return list_requirements(parse_manifests(text), release.namespace)
     except (KeyError, TypeError, ValueError) as error:
         raise CommandError(f"a manifest is not valid ({type(error).__name__}: {error}); try helm lint") from None
-
-
-def _check_images(requirements: Requirements) -> Iterator[Finding]:
-    with httpx.Client(timeout=TIMEOUT_S, follow_redirects=True) as client:
-        for need in requirements.images:
-            yield check_image(client, need)

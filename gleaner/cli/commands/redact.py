@@ -10,33 +10,19 @@ import typer
 from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.extraction import Query
-from gleaner.cli.files import file_runs, writers
-from gleaner.cli.files.file_runs import Bom, CsvCells, Output, OutputOptions, Overwrite, Summary, Written
-from gleaner.cli.files.inputs import OnBadLine
-from gleaner.cli.files.reading_options import (
-    BadLine,
-    Delimiter,
-    Encoding,
-    IdField,
-    Ignored,
-    InputOptions,
-    Kind,
-    QuotesOption,
-    Split,
-    TextField,
-)
-from gleaner.cli.files.rows import Columns, Quotes, Reading
-from gleaner.cli.label_options import Label, LabelsFile, Model, Threshold, read_labels, read_threshold
+from gleaner.cli.files.file_runs import OutputOptions, run_files
+from gleaner.cli.files.reading_options import IdColumn, ReadingOptions
+from gleaner.cli.files.writers import TEXTS
+from gleaner.cli.label_options import ThresholdOptions, drop_unset, read_labels, read_threshold
 
 
 @with_gateway
 def redact_files(
+    *,
     gateway: Gateway,
     files: Annotated[list[Path], typer.Argument(help="Files or patterns as for `gleaner extract`; `-` is stdin.")],
-    label: Label = None,
-    labels_file: LabelsFile = None,
-    output: Output = None,
-    output_format: Written = None,
+    label_options: ThresholdOptions,
+    output: OutputOptions,
     mode: Annotated[
         Literal["label", "mask", "hash"],
         typer.Option(
@@ -55,24 +41,11 @@ def redact_files(
         int | None,
         typer.Option(min=1, max=64, help="Length of the mask. [default: the value's, so that offsets stay]"),
     ] = None,
-    threshold: Threshold = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Include in every entity the reason why it was found.")
     ] = False,
-    model: Model = None,
-    text_column: TextField = "text",
-    id_column: IdField = None,
-    kind: Kind = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    quotes: QuotesOption = None,
-    ignore_columns: Ignored = None,
-    split: Split = False,
-    on_bad_line: BadLine = OnBadLine.REJECT,
-    csv: CsvCells = None,
-    bom: Bom = False,
-    overwrite: Overwrite = False,
-    as_json: Summary = False,
+    id_column: IdColumn = None,
+    reading: ReadingOptions,
 ) -> None:
     """Write the texts of files without their entities.
 
@@ -81,27 +54,16 @@ def redact_files(
     service deletes them once the document has succeeded. If the run is interrupted or killed, the same command
     resumes it. A model misses some entities: a low --threshold hides more of them, and also text that is none.
     """
-    labels = read_labels(label, labels_file)
+    labels = read_labels(label_options.label, label_options.labels_file)
     if hide and labels is not None and (unknown := set(hide) - set(labels)):
         raise CommandError(f"--hide names labels that are not looked for: {', '.join(sorted(unknown))}; add -l")
     redaction: dict[str, Any] = {"mode": mode, "labels": hide or None, "character": character, "length": length}
-    options = file_runs.drop_unset(
-        threshold=read_threshold(threshold, labels),
-        model=model,
+    options = drop_unset(
+        threshold=read_threshold(label_options.threshold, labels),
+        model=label_options.model,
         explain=explain or None,
         redact={name: value for name, value in redaction.items() if value is not None}
         | ({"numbered": True} if numbered else {}),
     )
-    form = writers.make_form(output, output_format, csv, bom)
-    output_options = OutputOptions(output, form, writers.TEXTS, overwrite, as_json, labels_file)
-    reading = Reading(
-        Columns(text_column, id_column),
-        delimiter,
-        encoding,
-        quotes or Quotes.DOUBLED,
-        frozenset(ignore_columns or ()),
-        "codepoint",
-        split,
-    )
-    reads = InputOptions.parse(kind, reading, on_bad_line)
-    file_runs.run_files(gateway, files, reads, Query(labels, options), output_options)
+    target = output.make_target(TEXTS, label_options.labels_file)
+    run_files(gateway, files, reading.make_reading(id_column), Query(labels, options), target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gleaner.cli.connection import Gateway, with_gateway
-from gleaner.cli.output import AsJson, print_json, print_table
+from gleaner.cli.printing import AsJson, print_items, print_json, print_table
 
 
 @with_gateway
@@ -11,27 +11,15 @@ def list_models(gateway: Gateway, as_json: AsJson = False) -> None:
     """List the models that jobs may name."""
     with gateway.open_client() as client:
         served = client.models()
-    if as_json:
-        for model in served:
-            print_json(model)
-        return
-    states = (
-        "ready" if model.available else model.reason or "no worker now; jobs wait for one" for model in served
-    )
-    print_table(
-        ("model", "workers", "revision", "threshold", "words at once", "state"),
-        (
-            (
-                model.name,
-                str(model.workers),
-                model.revision or "",
-                "" if model.default_threshold is None else f"{model.default_threshold:g}",
-                str(model.limits.get("words_per_window", "")),
-                state,
-            )
-            for model, state in zip(served, states, strict=True)
-        ),
-    )
+    columns = {
+        "model": lambda model: model.name,
+        "workers": lambda model: model.workers,
+        "revision": lambda model: model.revision,
+        "threshold": lambda model: None if model.default_threshold is None else f"{model.default_threshold:g}",
+        "words at once": lambda model: model.limits.get("words_per_window"),
+        "state": lambda model: "ready" if model.available else model.reason or "no worker now; jobs wait for one",
+    }
+    print_items(served, columns, as_json)
 
 
 @with_gateway
@@ -45,11 +33,9 @@ def show_limits(gateway: Gateway, as_json: AsJson = False) -> None:
     print_table(
         ("limit", "remaining", "of", "window", "resets in"),
         (
-            (rate.name, str(rate.remaining), str(rate.limit), f"{rate.window_s} s", f"{rate.resets_in_s} s")
+            (rate.name, rate.remaining, rate.limit, f"{rate.window_s} s", f"{rate.resets_in_s} s")
             for rate in current.rates
         ),
     )
     for title, values in (("open now", current.open), ("one request", current.request)):
-        print_table(
-            (title, ""), ((name, "no limit" if most is None else str(most)) for name, most in values.items())
-        )
+        print_table((title, ""), ((name, "no limit" if most is None else most) for name, most in values.items()))

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 import httpx
@@ -18,7 +19,7 @@ from rich.text import Text
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory
 from gleaner.cli.escaping import escape_text
 from gleaner.cli.exit_codes import CommandError
-from gleaner.cli.output import print_json
+from gleaner.cli.printing import print_json
 from gleaner.localstack.datadir import DataDir
 
 Labels = frozenset[tuple[str, str]]
@@ -56,6 +57,13 @@ _SHARED = (
     *("gleaner_model_trouble", "gleaner_store_", "gleaner_tenant_stored_"),
 )
 """Prefixes of the ledger's metrics, which are the same in every courier: they are not summed."""
+_COUNTERS = {
+    "requests": "gleaner_http_requests_total",
+    "documents": "gleaner_documents_total",
+    "jobs ended": "gleaner_jobs_total",
+    "entities": "gleaner_entities_total",
+    "webhook attempts": "gleaner_webhook_attempts_total",
+}
 
 
 def show_metrics(
@@ -162,42 +170,32 @@ def compute_state(before: Snapshot, now: Snapshot) -> State:
     elapsed = max(now.at - before.at, 0.001)
     queues = []
     for model in sorted(now.sum_by_label("gleaner_open_shards", "model")):
-
-        def value_of(name: str, model: str = model) -> float:
-            return now.sum_samples(name, model=model)
-
+        read = partial(now.sum_samples, model=model)
         queues.append(
             Queue(
                 model=model,
-                trouble=bool(value_of("gleaner_model_trouble")),
-                open_shards=int(value_of("gleaner_open_shards")),
-                open_jobs=int(value_of("gleaner_open_jobs")),
-                backlog_s=value_of("gleaner_backlog_seconds"),
-                oldest_s=value_of("gleaner_oldest_open_seconds"),
-                workers=int(value_of("gleaner_live_workers")),
-                characters_per_s=value_of("gleaner_drain_characters_per_second"),
+                trouble=bool(read("gleaner_model_trouble")),
+                open_shards=int(read("gleaner_open_shards")),
+                open_jobs=int(read("gleaner_open_jobs")),
+                backlog_s=read("gleaner_backlog_seconds"),
+                oldest_s=read("gleaner_oldest_open_seconds"),
+                workers=int(read("gleaner_live_workers")),
+                characters_per_s=read("gleaner_drain_characters_per_second"),
             )
         )
-    rates = (
-        Throughput(
-            what, max(0.0, now.sum_samples(name) - before.sum_samples(name)) / elapsed, int(now.sum_samples(name))
-        )
-        for what, name in (
-            ("requests", "gleaner_http_requests_total"),
-            ("documents", "gleaner_documents_total"),
-            ("jobs ended", "gleaner_jobs_total"),
-            ("entities", "gleaner_entities_total"),
-            ("webhook attempts", "gleaner_webhook_attempts_total"),
-        )
-    )
+    rates = []
+    for what, name in _COUNTERS.items():
+        total = now.sum_samples(name)
+        rates.append(Throughput(what, max(0.0, total - before.sum_samples(name)) / elapsed, int(total)))
     is_redis_known = bool(now.samples.get("gleaner_store_up"))
+    stored = now.sum_by_label("gleaner_tenant_stored_bytes", "tenant")
     return State(
         queues=tuple(queues),
         rates=tuple(rates),
         shards_held=int(now.sum_samples("gleaner_worker_shards")),
         slots=int(now.sum_samples("gleaner_worker_slots")),
         store="unknown" if not is_redis_known else "up" if now.sum_samples("gleaner_store_up") else "down",
-        stored=_stored_bytes(now),
+        stored={tenant: int(size) for tenant, size in sorted(stored.items(), key=lambda item: -item[1])},
         errors=_count_errors(now),
         silent=now.silent,
     )
@@ -220,31 +218,22 @@ def format_state(current: State) -> Group:
     for rate in current.rates:
         rates.add_row(rate.what, f"{rate.per_s:.1f}", str(rate.total))
     lines = [Text(f"workers are processing {current.shards_held} shards in {current.slots} slots")]
-    if current.store == "unknown":
-        lines.append(Text("no courier responds: the queues are unknown", style="red"))
-    elif current.store == "down":
-        lines.append(Text("Redis does not respond", style="red"))
-    lines += [Text(f"no response from {escape_text(url)}", style="red") for url in current.silent]
+    trouble = {"unknown": "no courier responds: the queues are unknown", "down": "Redis does not respond"}
+    problems = [trouble[current.store]] if current.store in trouble else []
+    problems += [f"no response from {escape_text(url)}" for url in current.silent]
+    lines += [Text(problem, style="red") for problem in problems]
     if current.stored:
-        sizes = ", ".join(
-            f"{escape_text(tenant)} {size / 1e6:.1f} MB" for tenant, size in list(current.stored.items())[:5]
-        )
+        largest = list(current.stored.items())[:5]
+        sizes = ", ".join(f"{escape_text(tenant)} {size / 1e6:.1f} MB" for tenant, size in largest)
         lines.append(Text(f"stored in Redis by tenant: {sizes}"))
     counts = ", ".join(f"{escape_text(what)} {count}" for what, count in current.errors.items())
     errors = Text(f"errors since start: {counts or 'none'}", style="yellow" if counts else "green")
     return Group(queue, Text(), rates, Text(), *lines, errors)
 
 
-def _stored_bytes(now: Snapshot) -> dict[str, int]:
-    sizes = now.sum_by_label("gleaner_tenant_stored_bytes", "tenant")
-    return {tenant: int(size) for tenant, size in sorted(sizes.items(), key=lambda item: -item[1])}
-
-
 def _count_errors(now: Snapshot) -> dict[str, int]:
-    documents, answers = (
-        now.sum_by_label("gleaner_documents_total", "code"),
-        now.sum_by_label("gleaner_http_requests_total", "status"),
-    )
+    documents = now.sum_by_label("gleaner_documents_total", "code")
+    answers = now.sum_by_label("gleaner_http_requests_total", "status")
     counts = {
         **{f"document {code}": count for code, count in documents.items() if code != "ok"},
         **{f"HTTP {status}": count for status, count in answers.items() if status.startswith("5")},

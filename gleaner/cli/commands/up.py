@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gleaner.cli.connection import DEFAULT_DATA_DIR, DataDirectory
-from gleaner.cli.output import print_json
+from gleaner.cli.printing import print_json
 from gleaner.cli.stack_console import Narrator, stopped_by_signals
 from gleaner.localstack import Interrupted, LocalStack, StackOptions
 

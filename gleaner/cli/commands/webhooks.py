@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
@@ -13,8 +12,7 @@ from rich.console import Console
 
 from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.exit_codes import DOCUMENTS_FAILED, CommandError
-from gleaner.cli.output import AsJson, format_time, parse_duration, print_json, print_line, print_table
-from gleaner.client import Client
+from gleaner.cli.printing import AsJson, format_time, parse_duration, print_items, print_json, print_result
 from gleaner.webhook_endpoints import WebhookEndpoint
 from gleaner.webhook_listener import Listener
 from gleaner.webhooks import new_secret
@@ -56,7 +54,13 @@ def listen_for_events(
             raise CommandError(f"port {port} cannot be used ({failure.strerror}); choose another") from failure
         if secret is None:
             client = stack.enter_context(gateway.open_client())
-            stack.enter_context(_temporary_endpoint(client, public_url or listener.url, listener.secret, event))
+            endpoint = client.webhooks.create(
+                public_url or listener.url,
+                events=event,
+                secret=listener.secret,
+                description="gleaner webhooks listen",
+            )
+            stack.callback(client.webhooks.delete, endpoint.id)
         console.print(f"listening at {listener.url}; press Ctrl-C to stop", highlight=False)
         received = 0
         while count is None or received < count:
@@ -64,15 +68,6 @@ def listen_for_events(
             if next_event is not None:
                 print_json(next_event)
                 received += 1
-
-
-@contextlib.contextmanager
-def _temporary_endpoint(client: Client, url: str, secret: str, events: list[str] | None) -> Iterator[None]:
-    endpoint = client.webhooks.create(url, events=events, secret=secret, description="gleaner webhooks listen")
-    try:
-        yield
-    finally:
-        client.webhooks.delete(endpoint.id)
 
 
 @app.command("deliveries")
@@ -87,25 +82,18 @@ def list_deliveries(
     """List an endpoint's deliveries of the last seven days, pending ones included, newest first."""
     with gateway.open_client() as client:
         deliveries = list(client.webhooks.deliveries(endpoint, status=status, limit=limit))
-    if as_json:
-        for delivery in deliveries:
-            print_json(delivery)
-        return
-    print_table(
-        ("delivery", "event", "job", "status", "attempts", "last answer", "next"),
-        (
-            (
-                delivery.id,
-                delivery.event,
-                delivery.job_id,
-                delivery.status,
-                str(len(delivery.attempts)),
-                "" if not delivery.attempts else str(delivery.attempts[-1].status or delivery.attempts[-1].error),
-                format_time(delivery.next_attempt_at),
-            )
-            for delivery in deliveries
+    columns = {
+        "delivery": lambda delivery: delivery.id,
+        "event": lambda delivery: delivery.event,
+        "job": lambda delivery: delivery.job_id,
+        "status": lambda delivery: delivery.status,
+        "attempts": lambda delivery: len(delivery.attempts),
+        "last answer": lambda delivery: (
+            delivery.attempts[-1].status or delivery.attempts[-1].error if delivery.attempts else None
         ),
-    )
+        "next": lambda delivery: format_time(delivery.next_attempt_at),
+    }
+    print_items(deliveries, columns, as_json)
 
 
 @app.command("redeliver")
@@ -118,10 +106,8 @@ def redeliver_event(
     """Send an event again under the same id, whether it was delivered or not."""
     with gateway.open_client() as client:
         repeated = client.webhooks.redeliver(delivery)
-    if as_json:
-        print_json(repeated)
-    else:
-        print_line(f"{repeated.id} ({repeated.event} of {repeated.job_id}) is {repeated.status}")
+    text = f"{repeated.id} ({repeated.event} of {repeated.job_id}) is {repeated.status}"
+    print_result(repeated, text, as_json)
 
 
 @app.command("recover")
@@ -135,10 +121,7 @@ def recover_deliveries(
     """Send all events again whose delivery failed recently."""
     with gateway.open_client() as client:
         count = client.webhooks.recover(endpoint, datetime.now(UTC) - parse_duration(since))
-    if as_json:
-        print_json({"endpoint_id": endpoint, "recovered": count})
-    else:
-        print_line(f"sending {count} events again")
+    print_result({"endpoint_id": endpoint, "recovered": count}, f"sending {count} events again", as_json)
 
 
 @endpoints.command("list")
@@ -147,24 +130,15 @@ def list_endpoints(gateway: Gateway, as_json: AsJson = False) -> None:
     """List registered endpoints, oldest first."""
     with gateway.open_client() as client:
         registered = client.webhooks.list()
-    if as_json:
-        for endpoint in registered:
-            print_json(_without_secret(endpoint))
-        return
-    print_table(
-        ("endpoint", "url", "events", "status", "failures", "description"),
-        (
-            (
-                endpoint.id,
-                endpoint.url,
-                "all" if endpoint.events is None else ", ".join(endpoint.events),
-                _describe_status(endpoint),
-                str(endpoint.failures_in_a_row),
-                endpoint.description,
-            )
-            for endpoint in registered
-        ),
-    )
+    columns = {
+        "endpoint": lambda endpoint: endpoint.id,
+        "url": lambda endpoint: endpoint.url,
+        "events": lambda endpoint: "all" if endpoint.events is None else ", ".join(endpoint.events),
+        "status": _describe_status,
+        "failures": lambda endpoint: endpoint.failures_in_a_row,
+        "description": lambda endpoint: endpoint.description,
+    }
+    print_items(map(_without_secret, registered) if as_json else registered, columns, as_json)
 
 
 @endpoints.command("create")
@@ -182,11 +156,9 @@ def create_endpoint(
     """Register an endpoint. Its secret is shown only now."""
     with gateway.open_client() as client:
         endpoint = client.webhooks.create(receiver, events=event, description=description, all_jobs=not named_only)
-    if as_json:
-        print_json(endpoint)
-        return
-    print_line(f"{endpoint.id} receives {'all events' if endpoint.events is None else ', '.join(endpoint.events)}")
-    print_line(f"secret, shown only now: {endpoint.secret}")
+    events = "all events" if endpoint.events is None else ", ".join(endpoint.events)
+    text = f"{endpoint.id} receives {events}\nsecret, shown only now: {endpoint.secret}"
+    print_result(endpoint, text, as_json)
 
 
 @endpoints.command("delete")
@@ -195,10 +167,7 @@ def delete_endpoint(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = Fa
     """Delete an endpoint and its pending deliveries."""
     with gateway.open_client() as client:
         client.webhooks.delete(endpoint)
-    if as_json:
-        print_json({"id": endpoint, "deleted": True})
-    else:
-        print_line(f"{endpoint} is deleted")
+    print_result({"id": endpoint, "deleted": True}, f"{endpoint} is deleted", as_json)
 
 
 @endpoints.command("enable")
@@ -223,13 +192,10 @@ def send_test_event(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = Fa
     """Send a signed test event now, and show the receiver's response; exit code 1 if it was not delivered."""
     with gateway.open_client() as client:
         answer = client.webhooks.test(endpoint)
-    if as_json:
-        print_json(answer)
-    else:
-        outcome = f"status {answer['status']}" if answer["status"] else f"no response ({answer['error']})"
-        print_line(f"{'delivered' if answer['delivered'] else 'failed'}: {outcome} after {answer['latency_ms']} ms")
-        if answer["body"]:
-            print_line("\n".join(f"  {line}" for line in str(answer["body"]).splitlines()))
+    outcome = f"status {answer['status']}" if answer["status"] else f"no response ({answer['error']})"
+    verdict = f"{'delivered' if answer['delivered'] else 'failed'}: {outcome} after {answer['latency_ms']} ms"
+    body = (f"  {line}" for line in str(answer["body"] or "").splitlines())
+    print_result(answer, "\n".join([verdict, *body]), as_json)
     if not answer["delivered"]:
         raise typer.Exit(DOCUMENTS_FAILED)
 
@@ -240,17 +206,11 @@ def rotate_secret(gateway: Gateway, endpoint: EndpointId, as_json: AsJson = Fals
     """Change an endpoint's secret: the new one is shown only now; events carry both signatures for 24 hours."""
     with gateway.open_client() as client:
         secret = client.webhooks.rotate(endpoint)
-    if as_json:
-        print_json({"id": endpoint, "secret": secret})
-    else:
-        print_line(secret)
+    print_result({"id": endpoint, "secret": secret}, secret, as_json)
 
 
 def _show_status(endpoint: WebhookEndpoint, as_json: bool) -> None:
-    if as_json:
-        print_json(_without_secret(endpoint))
-    else:
-        print_line(f"{endpoint.id} is {_describe_status(endpoint)}")
+    print_result(_without_secret(endpoint), f"{endpoint.id} is {_describe_status(endpoint)}", as_json)
 
 
 def _describe_status(endpoint: WebhookEndpoint) -> str:

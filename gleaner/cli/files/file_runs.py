@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -26,29 +26,20 @@ from rich.text import Text
 
 from gleaner.cli.connection import Gateway
 from gleaner.cli.exit_codes import DOCUMENTS_FAILED
-from gleaner.cli.extraction import CHUNK_CHARACTERS, Extraction, FileSink, Query, Sink, Tally
+from gleaner.cli.extraction import CHUNK_CHARACTERS, Extraction, Query
 from gleaner.cli.files import writers
 from gleaner.cli.files.inputs import Inputs, open_inputs
-from gleaner.cli.files.journal import Journal
+from gleaner.cli.files.journal import Journal, Tally
 from gleaner.cli.files.outputs import LINES, Outputs, helper_path
-from gleaner.cli.files.reading_options import InputOptions
-from gleaner.cli.files.rows import Fault
-from gleaner.cli.files.writers import Cells, Form, OutputFormat, Table
-from gleaner.cli.output import print_json, print_to
+from gleaner.cli.files.rows import Fault, Reading
+from gleaner.cli.files.writers import Cells, FileSink, Form, OutputFormat, Sink, Table
+from gleaner.cli.printing import print_json, print_line
 from gleaner.client import Client
-from gleaner.client.calls import SubmitOptions
 from gleaner.client.scheduling import CHUNK_DOCUMENTS
 
 _RETRIES = 6
 """Retries that cover a gateway's absence of half a minute, for example during a deployment."""
 
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="The file to write. [default: print JSON lines]")
-]
-Written = Annotated[
-    OutputFormat | None,
-    typer.Option("--output-format", help="Format of the output. [default: by OUT's name, or jsonl]"),
-]
 CsvCells = Annotated[
     Cells | None,
     typer.Option(
@@ -58,81 +49,55 @@ CsvCells = Annotated[
     ),
 ]
 Bom = Annotated[bool, typer.Option("--bom", help="Start CSV and TSV with a byte order mark, for Excel.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start again and replace OUT.")]
-Summary = Annotated[
-    bool,
-    typer.Option("--json", help="Print the summary as JSON: with -o to standard output, else to standard error."),
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The output file and its format.
-
-    Attributes:
-        table: its columns and rows, if the format is a table.
-    """
-
-    path: Path
-    form: Form
-    table: Table
-
-    @property
-    def lines_path(self) -> Path:
-        """File that grows during the run and becomes the output."""
-        return helper_path(self.path, LINES)
-
-    @property
-    def line_form(self) -> Form:
-        """Format of that file: Parquet, whose index is at its end, is converted from JSON lines at the end."""
-        return Form() if self.form.kind is OutputFormat.PARQUET else self.form
-
-    def finish(self, journal: Journal) -> None:
-        """Turn the file of lines into the output."""
-        if self.form.kind is OutputFormat.PARQUET:
-            with writers.open_writer(self.path, self.form, self.table) as write:
-                for line in writers.read_lines(self.lines_path):
-                    write(line)
-        else:
-            writers.put_in_place(self.lines_path, self.path)
-        journal.record_completion(self.path.stat().st_size)
-        self.tidy()
-
-    def tidy(self) -> None:
-        """Remove the file of lines once the output is complete."""
-        self.lines_path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
 class OutputOptions:
-    """Options of a command's output.
+    """Options of the output of `extract` and `redact`."""
 
-    Attributes:
-        path: the file to write; None prints the results.
-        form: format of the results.
-        table: columns and rows, if the format is a table.
-        overwrite: start again, whatever exists.
-        as_json: print the summary as JSON.
-        labels_file: a file that the command reads in addition to its inputs.
-    """
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write. [default: print JSON lines]")
+    ] = None
+    output_format: Annotated[
+        OutputFormat | None, typer.Option(help="Format of the output. [default: by OUT's name, or jsonl]")
+    ] = None
+    csv: CsvCells = None
+    bom: Bom = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again and replace OUT.")] = False
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print the summary as JSON: with -o to standard output, else to standard error."
+        ),
+    ] = False
 
-    path: Path | None
+    def make_target(self, table: Table, labels_file: Path | None) -> Target:
+        """Return the output that the options name; `labels_file` is read in addition to the inputs.
+
+        Raises:
+            CommandError: the options contradict each other, or a library for the format is missing.
+        """
+        form = writers.make_form(self.output, self.output_format, self.csv, self.bom, table)
+        paths = tuple(path for path in (self.output,) if path is not None)
+        read = tuple(path for path in (labels_file,) if path is not None)
+        return Target(Outputs(paths, self.overwrite, read), form, self.as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The output of a run; without a path in `outputs`, the results are printed."""
+
+    outputs: Outputs
     form: Form
-    table: Table
-    overwrite: bool
     as_json: bool
-    labels_file: Path | None = None
 
     @property
-    def outputs(self) -> Outputs:
-        """The files that are written."""
-        read = () if self.labels_file is None else (self.labels_file,)
-        return Outputs(() if self.path is None else (self.path,), self.overwrite, read)
+    def path(self) -> Path | None:
+        """The file to write, or None to print the results."""
+        return next(iter(self.outputs.paths), None)
 
 
-def run_files(
-    gateway: Gateway, files: list[Path], reads: InputOptions, query: Query, output: OutputOptions
-) -> None:
+def run_files(gateway: Gateway, files: list[Path], reading: Reading, query: Query, target: Target) -> None:
     """Process every document of the files, and write the results.
 
     Raises:
@@ -141,19 +106,17 @@ def run_files(
     """
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
-        output.outputs.check_writable()
-        sink = writers.Printer(output.form, output.table) if output.path is None else None
-        inputs = stack.enter_context(
-            open_inputs(files, reads.kind, reads.reading, reads.on_bad_line, output.outputs)
-        )
+        target.outputs.check_writable()
+        sink = writers.Printer(target.form) if target.path is None else None
+        inputs = stack.enter_context(open_inputs(files, reading, target.outputs))
         for note in inputs.notes:
-            print_to(console, note)
+            print_line(note, to_stderr=True)
         client = stack.enter_context(gateway.open_client(retries=_RETRIES))
         if sink is not None:
             tally = _extract_to_stdout(client, query, inputs, console, sink)
         else:
-            tally = _extract_to_file(client, query, inputs, console, output)
-    _print_summary(console, tally, inputs, output)
+            tally = _extract_to_file(client, query, inputs, console, target)
+    _print_summary(tally, inputs, target)
     if tally.failed or inputs.skipped:
         raise typer.Exit(DOCUMENTS_FAILED)
 
@@ -169,40 +132,52 @@ def _extract_to_stdout(client: Client, query: Query, inputs: Inputs, console: Co
             raise
 
 
-def _extract_to_file(
-    client: Client, query: Query, inputs: Inputs, console: Console, output: OutputOptions
-) -> Tally:
-    target = Target(cast("Path", output.path), output.form, output.table)
-    fingerprint = _compute_fingerprint(inputs, query, target)
-    with contextlib.closing(Journal.open(target.path, fingerprint, overwrite=output.overwrite)) as journal:
+def _extract_to_file(client: Client, query: Query, inputs: Inputs, console: Console, target: Target) -> Tally:
+    path, form = cast("Path", target.path), target.form
+    lines = helper_path(path, LINES)
+    fingerprint = _compute_fingerprint(inputs, query, form)
+    with contextlib.closing(Journal.open(path, fingerprint, overwrite=target.outputs.overwrite)) as journal:
         before = journal.progress
         if before.complete:
-            target.tidy()
-            print_to(
-                console,
-                f"{target.path} is already complete ({before.documents} documents); --overwrite starts again",
-            )
-            return Tally(before.documents, before.failed, before.entities)
-        if before.documents:
-            console.print(f"Resuming: {before.documents} of {inputs.total} documents already done")
+            lines.unlink(missing_ok=True)
+            text = f"{path} is already complete ({before.tally.documents} documents); --overwrite starts again"
+            print_line(text, to_stderr=True)
+            return before.tally
+        if before.tally.documents:
+            console.print(f"Resuming: {before.tally.documents} of {inputs.total} documents already done")
+        # Parquet, whose index is at its end, is converted from JSON lines at the end.
+        line_form = Form() if form.kind is OutputFormat.PARQUET else form
         try:
             with (
-                FileSink(target.lines_path, before.bytes, target.line_form, target.table) as sink,
-                _show_progress(console, inputs.total, before.documents) as on_progress,
+                contextlib.closing(FileSink(lines, before.bytes, line_form)) as sink,
+                _show_progress(console, inputs.total, before.tally.documents) as on_progress,
             ):
                 tally = Extraction(client, query, sink, journal, on_progress).run(inputs.read_rows())
-            target.finish(journal)
+            finish_output(path, form, journal)
         except KeyboardInterrupt:
             console.print("interrupted; run the same command again to resume")
             raise
         except OSError as failure:
             if failure.filename is None:  # for example, if the disk is full
-                failure.filename = str(target.lines_path)
+                failure.filename = str(lines)
                 console.print(
                     "finished documents are kept; fix the problem and run the same command again to resume"
                 )
             raise
         return tally
+
+
+def finish_output(path: Path, form: Form, journal: Journal) -> None:
+    """Turn the file of lines into the output, and record that it is complete."""
+    lines = helper_path(path, LINES)
+    if form.kind is OutputFormat.PARQUET:
+        with writers.open_writer(path, form) as write:
+            for line in writers.read_results(lines):
+                write(line)
+    else:
+        writers.put_in_place(lines, path)
+    journal.record_completion(path.stat().st_size)
+    lines.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -235,42 +210,34 @@ class _RateColumn(TextColumn):
         return Text("" if task.speed is None else f"{task.speed:.1f} {self.text_format}")
 
 
-def _print_summary(console: Console, tally: Tally, inputs: Inputs, output: OutputOptions) -> None:
-    if output.as_json:
+def _print_summary(tally: Tally, inputs: Inputs, target: Target) -> None:
+    if target.as_json:
         summary = {
             "documents": tally.documents,
             "entities": tally.entities,
             "failed": tally.failed,
             "errors": dict(tally.errors),
-            "output": None if output.path is None else str(output.path),
+            "output": None if target.path is None else str(target.path),
             **({"skipped": inputs.skipped} if inputs.skipped else {}),
         }
-        print_json(summary, to_stderr=output.path is None)
+        print_json(summary, to_stderr=target.path is None)
         return
     skipped = f", {inputs.skipped} skipped" if inputs.skipped else ""
-    where = f" -> {output.path}" if output.path else ""
-    print_to(
-        console, f"{tally.documents} documents, {tally.entities} entities, {tally.failed} failed{skipped}{where}"
-    )
-    for code, count in tally.errors.most_common():
-        print_to(console, f"  {count} x {code}")
-    for fault in inputs.faults.describe():
-        print_to(console, f"  {'skipped' if inputs.skipped else 'failed'}: {fault}")
+    where = f" -> {target.path}" if target.path else ""
+    lines = [f"{tally.documents} documents, {tally.entities} entities, {tally.failed} failed{skipped}{where}"]
+    lines += [f"  {count} x {code}" for code, count in tally.errors.most_common()]
+    lines += [f"  {'skipped' if inputs.skipped else 'failed'}: {fault}" for fault in inputs.faults.describe()]
+    print_line("\n".join(lines), to_stderr=True)
 
 
-def drop_unset(**options: Any) -> SubmitOptions:
-    """Return the options that are not None."""
-    return cast("SubmitOptions", {name: value for name, value in options.items() if value is not None})
-
-
-def _compute_fingerprint(inputs: Inputs, query: Query, target: Target) -> str:
-    reading, form = inputs.reading, target.form
+def _compute_fingerprint(inputs: Inputs, query: Query, form: Form) -> str:
+    reading = inputs.reading
     identity = {
         "inputs": inputs.digest,
-        "columns": [reading.columns.text, reading.columns.id],
+        "columns": [reading.text_column, reading.id_column],
         "formats": [None if isinstance(source, Fault) else source.kind for source in inputs.sources],
         "reading": [reading.delimiter, reading.encoding, reading.quotes, sorted(reading.ignored), reading.split],
-        "on_bad_line": inputs.on_bad_line,
+        "on_bad_line": reading.on_bad_line,
         "labels": query.labels,
         "options": dict(query.options),
         "chunks": [CHUNK_DOCUMENTS, CHUNK_CHARACTERS],

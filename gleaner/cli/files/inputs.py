@@ -11,28 +11,18 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from gleaner.cli.files import readers
+from gleaner.cli.files.decoding import open_text
 from gleaner.cli.files.json_rows import parse_json
-from gleaner.cli.files.opening import open_text
 from gleaner.cli.files.outputs import Outputs
-from gleaner.cli.files.readers import Format
-from gleaner.cli.files.rows import Fault, InputError, Reading, Row
+from gleaner.cli.files.rows import Fault, Format, InputError, OnBadLine, Reading, Row
 from gleaner.cli.files.tables import Note
 
 _SHOWN: Final = 20
 """Maximum number of faults that are listed; in a large file of another format every line is one."""
-
-
-class OnBadLine(StrEnum):
-    """Handling of lines, rows and files that are not valid documents."""
-
-    REJECT = "reject"
-    SKIP = "skip"
-    FAIL_DOCUMENT = "fail_document"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +66,6 @@ class Inputs:
 
     sources: tuple[Source | Fault, ...]
     reading: Reading
-    on_bad_line: OnBadLine
     total: int
     digest: str
     faults: Faults
@@ -85,7 +74,7 @@ class Inputs:
     @property
     def skipped(self) -> int:
         """Number of lines, rows and files that are skipped."""
-        return self.faults.count if self.on_bad_line is OnBadLine.SKIP else 0
+        return self.faults.count if self.reading.on_bad_line is OnBadLine.SKIP else 0
 
     def read_rows(self) -> Iterator[Row]:
         """Yield every document in order.
@@ -96,9 +85,9 @@ class Inputs:
         count = 0
         for item in _read_items(self.sources, self.reading, lambda _said: None):
             if isinstance(item, Fault):
-                if self.on_bad_line is OnBadLine.REJECT:
+                if self.reading.on_bad_line is OnBadLine.REJECT:
                     raise InputError(f"{item}; the file has changed since it was checked; run the command again")
-                if self.on_bad_line is OnBadLine.SKIP:
+                if self.reading.on_bad_line is OnBadLine.SKIP:
                     continue
                 item = item.as_row()
             count += 1
@@ -111,16 +100,12 @@ class Inputs:
 
 
 @contextlib.contextmanager
-def open_inputs(
-    files: list[Path], kind: Format | None, reading: Reading, on_bad_line: OnBadLine, outputs: Outputs
-) -> Iterator[Inputs]:
+def open_inputs(files: list[Path], reading: Reading, outputs: Outputs) -> Iterator[Inputs]:
     """Read every file once to count the documents, find the faults and compute the digest.
 
     Args:
         files: paths and patterns; `-` is standard input.
-        kind: their format; None detects it from their names.
-        reading: options of reading.
-        on_bad_line: `reject` raises an error if there are faults.
+        reading: options of reading; `reject` raises an error if there are faults.
         outputs: files that the command writes, which must not be inputs.
 
     Raises:
@@ -130,8 +115,8 @@ def open_inputs(
     with tempfile.TemporaryDirectory(prefix="gleaner-") as spool:
         notes: dict[str, None] = {}
         paths = list(outputs.exclude_outputs(_expand_paths(files), lambda note: notes.update({note: None})))
-        sources = tuple(_open_source(path, kind, Path(spool), reading) for path in paths)
-        faults, total = Faults(), 0
+        sources = tuple(_open_source(path, Path(spool), reading) for path in paths)
+        faults, total, on_bad_line = Faults(), 0, reading.on_bad_line
         for item in _read_items(sources, reading, lambda note: notes.update({note: None})):
             if isinstance(item, Fault):
                 faults.add(item)
@@ -142,7 +127,7 @@ def open_inputs(
             raise InputError(_describe_faults(faults, on_bad_line, total))
         if not total:
             raise InputError("the input is empty; name files with documents")
-        yield Inputs(sources, reading, on_bad_line, total, _compute_digest(sources), faults, tuple(notes))
+        yield Inputs(sources, reading, total, _compute_digest(sources), faults, tuple(notes))
 
 
 def _expand_paths(files: list[Path]) -> Iterator[tuple[Path, bool]]:
@@ -187,17 +172,16 @@ def _compute_digest(sources: tuple[Source | Fault, ...]) -> str:
     return digest.hexdigest()
 
 
-def _open_source(path: Path, kind: Format | None, spool: Path, reading: Reading) -> Source | Fault:
+def _open_source(path: Path, spool: Path, reading: Reading) -> Source | Fault:
     if str(path) != "-":
         try:
-            source = Source(str(path), path, readers.format_of(path, kind))
+            source = Source(str(path), path, readers.format_of(path, reading.kind))
         except InputError as failure:
             return Fault(str(path), str(failure).partition(": ")[2], str(path))
         if not path.is_fifo():
             return source
-        spooled = (
-            spool / f"pipe{len(list(spool.iterdir()))}"
-        )  # a pipe, as of the shell's <( … ), can be read only once
+        # A pipe, as of the shell's <( … ), can be read only once.
+        spooled = spool / f"pipe{len(list(spool.iterdir()))}"
         with path.open("rb") as pipe, spooled.open("wb") as file:
             shutil.copyfileobj(pipe, file)
         return replace(source, path=spooled)
@@ -207,9 +191,9 @@ def _open_source(path: Path, kind: Format | None, spool: Path, reading: Reading)
     spooled = spool / "stdin"
     with spooled.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
-    if kind is None:
+    if reading.kind is None:
         _require_text(spooled, reading)
-    return Source("stdin", spooled, kind or Format.TXT)
+    return Source("stdin", spooled, reading.kind or Format.TXT)
 
 
 def _require_text(path: Path, reading: Reading) -> None:
@@ -242,6 +226,6 @@ def _detect_format(line: str, reading: Reading) -> Format | None:
         return Format.HTML
     for delimiter, kind in (("\t", Format.TSV), (",", Format.CSV), (";", Format.CSV), ("|", Format.CSV)):
         cells = [cell.strip('"') for cell in line.split(delimiter)]
-        if len(cells) > 1 and reading.columns.text in cells:
+        if len(cells) > 1 and reading.text_column in cells:
             return kind
     return None

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import secrets
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +27,23 @@ class JournalError(Exception):
 
 
 @dataclass(slots=True)
+class Tally:
+    """Counts of results; errors of an earlier, interrupted command are not counted by code."""
+
+    documents: int = 0
+    failed: int = 0
+    entities: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: Tally) -> None:
+        """Add another tally's counts."""
+        self.documents += other.documents
+        self.failed += other.failed
+        self.entities += other.entities
+        self.errors += other.errors
+
+
+@dataclass(slots=True)
 class Progress:
     """Recorded progress of a run.
 
@@ -34,9 +52,7 @@ class Progress:
         jobs: chunk in progress -> (job id, number of earlier jobs of this chunk).
         written: number of chunks whose results are in the output, in order.
         bytes: length of the output after them.
-        documents: number of documents in them.
-        failed: number of documents that did not succeed.
-        entities: number of entities in their results.
+        tally: counts of them.
         complete: True once the output is complete.
     """
 
@@ -44,9 +60,7 @@ class Progress:
     jobs: dict[int, tuple[str, int]] = field(default_factory=dict)
     written: int = 0
     bytes: int = 0
-    documents: int = 0
-    failed: int = 0
-    entities: int = 0
+    tally: Tally = field(default_factory=Tally)
     complete: bool = False
 
 
@@ -99,12 +113,11 @@ class Journal:
         self.progress.jobs[chunk] = (job_id, attempt)
         self._append_entry({"chunk": chunk, "job": job_id, "try": attempt})
 
-    def record_chunk(self, chunk: int, length: int, documents: int, failed: int, entities: int) -> None:
+    def record_chunk(self, chunk: int, length: int, tally: Tally) -> None:
         """Record that a chunk's results are written; the file of lines is now `length` bytes long."""
-        counts = {"documents": documents, "failed": failed, "entities": entities}
-        entry = {"written": chunk, "bytes": length, **counts}
-        _count_entry(self.progress, entry)
-        self._append_entry(entry)
+        _count_chunk(self.progress, chunk, length, tally)
+        counts = {"documents": tally.documents, "failed": tally.failed, "entities": tally.entities}
+        self._append_entry({"written": chunk, "bytes": length, **counts})
 
     def record_completion(self, size: int) -> None:
         """Record that the output is complete, and its size in bytes."""
@@ -150,7 +163,8 @@ def _restore_progress(entries: list[dict[str, Any]], fingerprint: str, output: P
         if "job" in entry:
             progress.jobs[entry["chunk"]] = (entry["job"], entry["try"])
         elif "written" in entry:
-            _count_entry(progress, entry)
+            tally = Tally(entry["documents"], entry["failed"], entry["entities"])
+            _count_chunk(progress, entry["written"], entry["bytes"], tally)
         else:
             progress.complete, progress.bytes = True, entry["bytes"]
     return progress
@@ -177,12 +191,10 @@ def _can_resume(progress: Progress, output: Path, lines: Path) -> bool:
     return True
 
 
-def _count_entry(progress: Progress, entry: dict[str, Any]) -> None:
-    progress.written, progress.bytes = entry["written"] + 1, entry["bytes"]
-    progress.jobs.pop(entry["written"], None)
-    progress.documents += entry["documents"]
-    progress.failed += entry["failed"]
-    progress.entities += entry["entities"]
+def _count_chunk(progress: Progress, chunk: int, length: int, tally: Tally) -> None:
+    progress.written, progress.bytes = chunk + 1, length
+    progress.jobs.pop(chunk, None)
+    progress.tally.add(tally)
 
 
 def _require_absent(output: Path, journal: Path, overwrite: bool) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from gleaner.cli.files.lines import Lines
-from gleaner.cli.files.opening import open_text
+from gleaner.cli.files.decoding import open_text
+from gleaner.cli.files.lines import TextLine, read_lines
 from gleaner.cli.files.rows import (
     BOM,
     RECORD_CHARACTERS,
@@ -45,26 +45,19 @@ def read_json_lines(path: Path, reading: Reading, name: str, _note: object) -> I
         InputError: the file cannot be decoded.
         OSError: it cannot be opened.
     """
-    with open_text(path, reading.encoding) as opened:
-        lines = Lines(opened.stream, name)
-        while True:
-            lines.begin_record()
-            line = lines.read_line()
-            if not line:
-                return
-            if line.isspace():
-                continue
-            where, number = f"{name}, line {lines.number}", lines.number
-            if byte := find_undecoded(line):
-                yield Fault(where, encoding_fault(byte, reading.encoding), str(number))
-                continue
-            try:
-                value = parse_json(line.removeprefix(BOM))  # files with byte order marks may have been joined
-                _require_single(line, value, reading.columns.text)
-            except ValueError as failure:
-                yield Fault(where, f"not a JSON document ({failure}){_format_hint(line, number)}", str(number))
-                continue
-            yield _as_row(value, reading, where, number)
+    for line in read_lines(path, reading.encoding, name):
+        if isinstance(line, Fault):
+            yield line
+            continue
+        try:
+            value = parse_json(line.text.removeprefix(BOM))  # files with byte order marks may have been joined
+            _require_single(line.text, value, reading.text_column)
+        except ValueError as failure:
+            is_list = line.number == 1 and line.text.lstrip().startswith("[")
+            hint = "; for a JSON list, add --format json" if is_list else ""
+            yield Fault(line.where, f"not a JSON document ({failure}){hint}", str(line.number))
+        else:
+            yield _as_row(value, reading, line.where, line.number)
 
 
 def read_json_list(path: Path, reading: Reading, name: str, note: object) -> Iterator[Row | Fault]:
@@ -180,19 +173,8 @@ def _as_row(value: Any, reading: Reading, where: str, number: int) -> Row | Faul
 
 
 def _first_line_is_json(path: Path, reading: Reading) -> bool:
-    with open_text(path, reading.encoding) as opened:
-        lines = Lines(opened.stream, str(path))
-        for line in lines:
-            if not line.isspace():
-                try:
-                    return isinstance(parse_json(line), dict | str)
-                except ValueError:
-                    return False
-    return False
-
-
-def _format_hint(line: str, number: int) -> str:
-    start = line.lstrip()[:1]
-    if number == 1 and start == "[":
-        return "; for a JSON list, add --format json"
-    return ""
+    line = next(read_lines(path, reading.encoding, str(path)), None)
+    try:
+        return isinstance(line, TextLine) and isinstance(parse_json(line.text), dict | str)
+    except ValueError:
+        return False

@@ -1,4 +1,4 @@
-"""Read a text line by line with line numbers; lines can be unread, to be read again.
+"""Read a file line by line with line numbers; lines can be unread, to be read again.
 
 All lines end like the first one: if it ends with a line feed, a single carriage return is text.
 """
@@ -7,11 +7,42 @@ from __future__ import annotations
 
 import io
 from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from gleaner.cli.files.rows import RECORD_CHARACTERS, InputError
+from gleaner.cli.files.decoding import open_text
+from gleaner.cli.files.rows import RECORD_CHARACTERS, Fault, InputError, encoding_fault, find_undecoded
 
 _MIB: Final = RECORD_CHARACTERS >> 20
+
+
+@dataclass(frozen=True, slots=True)
+class TextLine:
+    """A line with its line end; `where` is its file and number, for messages."""
+
+    text: str
+    number: int
+    where: str
+
+
+def read_lines(path: Path, encoding: str | None, name: str) -> Iterator[TextLine | Fault]:
+    """Yield the lines that are not blank; one that cannot be decoded is a fault.
+
+    Raises:
+        InputError: the file is not text, or a line is too long.
+        OSError: it cannot be opened.
+    """
+    with open_text(path, encoding) as opened:
+        lines = Lines(opened.stream, name)
+        for text in lines:
+            where = f"{name}, line {lines.number}"
+            if byte := find_undecoded(text):
+                yield Fault(where, encoding_fault(byte, encoding), str(lines.number))
+            elif not text.isspace():
+                yield TextLine(text, lines.number, where)
+            lines.begin_record()
 
 
 class Lines:

@@ -62,7 +62,8 @@ class Outputs:
         for path, matched in inputs:
             output = next((item for item in self.paths if _is_written_by(item, path)), None)
             if output is None:
-                if not self.paths and _is_printed_to(path):
+                is_stdout = sys.stdout is not None and str(path) != "-" and _is_open_file(path, 1)
+                if not self.paths and is_stdout:
                     raise CommandError(f"{path} is both an input and standard output; name another file with -o")
                 yield path
             elif _is_ours(output) and (matched or not self.overwrite):
@@ -96,10 +97,6 @@ def _is_same(path: Path, other: Path) -> bool:
     except OSError:
         # A file does not exist yet: compare the names.
         return os.path.realpath(path) == os.path.realpath(other)
-
-
-def _is_printed_to(path: Path) -> bool:
-    return sys.stdout is not None and str(path) != "-" and _is_open_file(path, 1)
 
 
 def _is_open_file(path: Path, descriptor: int) -> bool:

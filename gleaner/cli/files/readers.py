@@ -1,57 +1,35 @@
-"""Read documents from files: text and HTML (one per file), JSON, CSV, TSV, Parquet (one per line or row)."""
+"""Read documents from files: text and HTML (one per file), JSON, CSV, TSV, Parquet (one per line or row).
+
+A text that is too large for one document is split between paragraphs; offsets continue from part to part.
+"""
 
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from gleaner.cli.files import pages, tables
+from gleaner.cli.files import tables
+from gleaner.cli.files.decoding import open_bytes, read_text, refuse_binary
+from gleaner.cli.files.html_pages import decode_page, extract_text
 from gleaner.cli.files.json_rows import read_json_lines, read_json_list
-from gleaner.cli.files.lines import Lines
-from gleaner.cli.files.opening import decode_page, open_bytes, open_text, read_text, refuse_binary
+from gleaner.cli.files.lines import read_lines
 from gleaner.cli.files.rows import (
     RECORD_CHARACTERS,
-    Columns,
     Fault,
+    Format,
     InputError,
+    OffsetUnit,
     Reading,
     Row,
     encoding_fault,
-    find_undecoded,
     make_row,
     require_column,
 )
-from gleaner.cli.files.splitting import split_row
 from gleaner.cli.files.tables import Note
-
-__all__ = [
-    "Columns",
-    "Fault",
-    "Format",
-    "InputError",
-    "Reading",
-    "Row",
-    "expand_pattern",
-    "format_of",
-    "read_documents",
-]
-
-
-class Format(StrEnum):
-    """Format of an input file."""
-
-    TXT = "txt"
-    LINES = "lines"
-    HTML = "html"
-    JSONL = "jsonl"
-    JSON = "json"
-    CSV = "csv"
-    TSV = "tsv"
-    PARQUET = "parquet"
-
 
 _BY_SUFFIX: Final[Mapping[str, Format]] = {
     ".txt": Format.TXT,
@@ -75,6 +53,11 @@ _REMEDIES: Final[Mapping[str, str]] = {
     ".pdf": "PDF is not supported; extract its text first, for example with pdftotext",
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".bz2", ".xz"), "not supported; unpack it first"),
 }
+PART_BYTES: Final = 1_000_000
+"""A gateway accepts 1 MiB in one document by default."""
+_END: Final = r"(?:\r\n|\r(?!\n)|\n)"
+_CUTS: Final = tuple(map(re.compile, (rf"{_END}[ \t]*{_END}", _END, r"[.!?。！？]\s", r"\s")))  # noqa: RUF001
+"""Ends at which a text may be cut, best first: paragraphs, lines, sentences, words."""
 
 
 def expand_pattern(path: Path) -> list[Path] | None:
@@ -156,21 +139,11 @@ def _read_text(path: Path, reading: Reading, name: str, _note: Note) -> Iterator
 
 
 def _read_text_lines(path: Path, reading: Reading, name: str, _note: Note) -> Iterator[Row | Fault]:
-    with open_text(path, reading.encoding) as opened:
-        lines = Lines(opened.stream, name)
-        while True:
-            lines.begin_record()
-            line = lines.read_line()
-            if not line:
-                return
-            if not line.isspace():
-                number, where = str(lines.number), f"{name}, line {lines.number}"
-                byte = find_undecoded(line)
-                yield (
-                    Fault(where, encoding_fault(byte, reading.encoding), number)
-                    if byte
-                    else Row(number, line.rstrip("\r\n"), where=where)
-                )
+    for line in read_lines(path, reading.encoding, name):
+        if isinstance(line, Fault):
+            yield line
+        else:
+            yield Row(str(line.number), line.text.rstrip("\r\n"), where=line.where)
 
 
 def _read_page(path: Path, reading: Reading, name: str, _note: Note) -> Iterator[Row]:
@@ -179,7 +152,7 @@ def _read_page(path: Path, reading: Reading, name: str, _note: Note) -> Iterator
     if len(page) > RECORD_CHARACTERS:
         raise InputError(f"larger than {RECORD_CHARACTERS} bytes; split it into several pages")
     refuse_binary(page[:64])
-    yield Row(name, pages.extract_text(decode_page(page, reading.encoding)), where=name)
+    yield Row(name, extract_text(decode_page(page, reading.encoding)), where=name)
 
 
 def _read_parquet(path: Path, reading: Reading, name: str, _note: Note) -> Iterator[Row | Fault]:
@@ -187,12 +160,11 @@ def _read_parquet(path: Path, reading: Reading, name: str, _note: Note) -> Itera
         from pyarrow import ArrowException, parquet
     except ImportError:
         raise InputError("reading Parquet requires pyarrow: pip install 'gleaner-ner[frame]'") from None
-    columns = reading.columns
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            require_column(columns, names, name)
-            read_columns = [column for column in (columns.text, columns.id_name) if column in names]
+            require_column(reading, names, name)
+            read_columns = [column for column in (reading.text_column, reading.id_name) if column in names]
             number = 0
             for batch in file.iter_batches(batch_size=1024, columns=read_columns):
                 for row in batch.to_pylist():
@@ -200,6 +172,48 @@ def _read_parquet(path: Path, reading: Reading, name: str, _note: Note) -> Itera
                     yield make_row(row, reading, f"{name}, row {number}", number)
     except ArrowException as failure:
         raise InputError(f"not Parquet ({failure})") from None
+
+
+def split_row(row: Row, unit: OffsetUnit) -> Iterator[Row]:
+    """Yield the row, or its parts with their base offsets; together the parts are the text.
+
+    Args:
+        row: a document; its parts get the ids `ID#1`, `ID#2` and so on.
+        unit: unit of the offsets.
+    """
+    if len(row.text) <= PART_BYTES // 4 or _measure_text(row.text, "byte") <= PART_BYTES:
+        yield row
+        return
+    at, base, number = 0, row.base, 0
+    while at < len(row.text):
+        end = _find_cut(row.text, at)
+        part, number = row.text[at:end], number + 1
+        where = f"{row.where}, part {number}"
+        marked = row.marked and number == 1
+        yield replace(row, id=f"{row.id}#{number}", text=part, base=base, where=where, marked=marked)
+        at, base = end, base + _measure_text(part, unit)
+
+
+def _find_cut(text: str, start: int) -> int:
+    """Return the end of the part that starts at `start`."""
+    window = text[start : start + PART_BYTES]
+    if not window.isascii():
+        window = window.encode(errors="surrogatepass")[:PART_BYTES].decode(errors="ignore")
+    if start + len(window) >= len(text):
+        return len(text)
+    for cut in _CUTS:
+        ends = [match.end() for match in cut.finditer(window, len(window) // 2)]
+        if ends and ends[-1] < len(window):  # an end at the window's edge may continue behind it, as \r\n
+            return start + ends[-1]
+    return start + len(window)
+
+
+def _measure_text(text: str, unit: OffsetUnit) -> int:
+    if unit == "codepoint" or text.isascii():
+        return len(text)
+    if unit == "byte":
+        return len(text.encode(errors="surrogatepass"))
+    return len(text) + sum(letter > "\uffff" for letter in text)
 
 
 _READERS: Final[Mapping[Format, Callable[[Path, Reading, str, Note], Iterable[Row | Fault]]]] = {

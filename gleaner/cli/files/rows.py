@@ -23,6 +23,27 @@ class InputError(Exception):
     """A file cannot be read in its format; `str()` says where and what to do."""
 
 
+class Format(StrEnum):
+    """Format of an input file."""
+
+    TXT = "txt"
+    LINES = "lines"
+    HTML = "html"
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    TSV = "tsv"
+    PARQUET = "parquet"
+
+
+class OnBadLine(StrEnum):
+    """Handling of lines, rows and files that are not valid documents."""
+
+    REJECT = "reject"
+    SKIP = "skip"
+    FAIL_DOCUMENT = "fail_document"
+
+
 class Quotes(StrEnum):
     """Meaning of a double quote in a table."""
 
@@ -31,43 +52,37 @@ class Quotes(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """Columns of a row's text and id; rows without the id column are numbered.
-
-    Attributes:
-        id: None uses the column `id` if there is one.
-    """
-
-    text: str = "text"
-    id: str | None = None
-
-    @property
-    def id_name(self) -> str:
-        """Name of the id column, whether the user named it or not."""
-        return self.id or "id"
-
-
-@dataclass(frozen=True, slots=True)
 class Reading:
     """Options of reading files.
 
     Attributes:
-        columns: columns of text and id.
+        text_column: column or JSON field of the text.
+        id_column: column or JSON field of the id; None uses the column `id` if there is one.
         delimiter: delimiter of a table's cells; None detects it from the format and the header.
         encoding: a label of the Encoding Standard or of Python; None is UTF-8, or an HTML page's charset.
         quotes: meaning of quotes in tables.
         ignored: fields of JSON lines (`labels`, `options`) to ignore.
         unit: unit of the results' offsets.
         split: split texts that are too large for one document.
+        kind: format of the files; None detects it from their names.
+        on_bad_line: handling of lines, rows and files that are not valid documents.
     """
 
-    columns: Columns = field(default_factory=Columns)
+    text_column: str = "text"
+    id_column: str | None = None
     delimiter: str | None = None
     encoding: str | None = None
     quotes: Quotes = Quotes.DOUBLED
     ignored: frozenset[str] = frozenset()
     unit: OffsetUnit = "codepoint"
     split: bool = False
+    kind: Format | None = None
+    on_bad_line: OnBadLine = OnBadLine.REJECT
+
+    @property
+    def id_name(self) -> str:
+        """Name of the id column, whether the user named it or not."""
+        return self.id_column or "id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +110,8 @@ class Row:
 
     def to_document(self) -> dict[str, Any]:
         """Return the document as the client submits it, without its id, because ids need not be unique."""
-        document: dict[str, Any] = {"text": self.text}
-        if self.labels is not None:
-            document["labels"] = self.labels
-        if self.options is not None:
-            document["options"] = self.options
-        return document
+        own = {"labels": self.labels, "options": self.options}
+        return {"text": self.text, **{name: value for name, value in own.items() if value is not None}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,27 +145,26 @@ def make_row(values: Mapping[str, Any], reading: Reading, where: str, number: in
         where: file and line.
         number: its id if it has none.
     """
-    columns = reading.columns
-    name, why = _read_id(values, columns, number)
-    text = values.get(columns.text)
-    if why is None and text is None and columns.text not in values:
+    column = reading.text_column
+    name, why = _read_id(values, reading, number)
+    text = values.get(column)
+    if why is None and text is None and column not in values:
         fields = ", ".join(map(repr, values)) or "none"
-        why = f"no field {columns.text!r}; choose one with --text-column (fields: {fields})"
+        why = f"no field {column!r}; choose one with --text-column (fields: {fields})"
     if why is None and isinstance(text, dict | list):
-        why = f"{columns.text!r} is not text but {_describe_type(text)}; choose another field with --text-column"
+        why = f"{column!r} is not text but {_describe_type(text)}; choose another field with --text-column"
     labels = None if "labels" in reading.ignored else values.get("labels")
     options = None if "options" in reading.ignored else values.get("options")
     why = why or _labels_fault(labels) or _options_fault(options)
     if why is not None:
         return Fault(where, why, name)
-    if isinstance(text, str):
-        return Row(name, text, labels, options, where)
-    if text is None or text != text:  # NaN is not itself
-        # A missing text concerns only this document: it is submitted, and fails as empty_text.
-        return Row(name, "", labels, options, where)
-    return Row(
-        name, "", labels, options, where, fault=f"{where}: {columns.text!r} is not text but {_describe_type(text)}"
-    )
+    fault = None
+    if not isinstance(text, str):
+        # A missing text (NaN is not itself) concerns only this document: it is submitted, and fails as empty_text.
+        is_missing = text is None or text != text
+        fault = None if is_missing else f"{where}: {column!r} is not text but {_describe_type(text)}"
+        text = ""
+    return Row(name, text, labels, options, where, fault=fault)
 
 
 def find_undecoded(text: str) -> str | None:
@@ -173,31 +183,31 @@ def encoding_fault(byte: str, encoding: str | None) -> str:
     return f"byte {byte} is invalid in {encoding}; choose another --encoding"
 
 
-def require_column(columns: Columns, names: Iterable[str], name: str) -> None:
+def require_column(reading: Reading, names: Iterable[str], name: str) -> None:
     """Raise if a table lacks a column that is read, or has it twice.
 
     Raises:
         InputError: it does; the message lists the columns.
     """
     header = list(names)
-    required = [("--text-column", columns.text), *([] if columns.id is None else [("--id-column", columns.id)])]
-    for option, column in required:
-        if column not in header:
+    for option, column in (("--text-column", reading.text_column), ("--id-column", reading.id_column)):
+        if column is not None and column not in header:
             listed = ", ".join(header) or "none"
             raise InputError(f"{name}: no column {column!r}; choose one with {option} (columns: {listed})")
-    for column in (columns.text, columns.id_name):
-        if header.count(column) > 1:
-            raise InputError(f"{name}: the header has {column!r} {header.count(column)} times; rename all but one")
+    for unique in (reading.text_column, reading.id_name):
+        if header.count(unique) > 1:
+            raise InputError(f"{name}: the header has {unique!r} {header.count(unique)} times; rename all but one")
 
 
-def _read_id(values: Mapping[str, Any], columns: Columns, number: int) -> tuple[str, str | None]:
-    value, numbered = values.get(columns.id_name), str(number)
-    if columns.id is not None and columns.id not in values:
-        return numbered, f"no field {columns.id!r}; choose one with --id-column, or omit it to number the rows"
+def _read_id(values: Mapping[str, Any], reading: Reading, number: int) -> tuple[str, str | None]:
+    column, numbered = reading.id_name, str(number)
+    value = values.get(column)
+    if reading.id_column is not None and column not in values:
+        return numbered, f"no field {column!r}; choose one with --id-column, or omit it to number the rows"
     if value is None or value == "" or value != value:
         return numbered, None
     if isinstance(value, dict | list):
-        return numbered, f"the id {columns.id_name!r} is neither text nor a number but {_describe_type(value)}"
+        return numbered, f"the id {column!r} is neither text nor a number but {_describe_type(value)}"
     if _CONTROLS.search(str(value)):
         return numbered, f"the id {str(value)!r} contains a control character or line break; remove it"
     return str(value), None

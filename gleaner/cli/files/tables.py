@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
+from gleaner.cli.files.decoding import open_text
 from gleaner.cli.files.lines import Lines
-from gleaner.cli.files.opening import open_text
 from gleaner.cli.files.rows import (
     BOM,
     Fault,
@@ -103,7 +103,7 @@ def _read_rows(
     if byte := find_undecoded("".join(header or [])):
         raise InputError(f"{name}, line 1: {encoding_fault(byte, reading.encoding)}")
     header = header or []
-    require_column(reading.columns, header, name)
+    require_column(reading, header, name)
     number = quote_faults = 0
     while True:
         lines.begin_record()
@@ -254,8 +254,8 @@ def _split_quoted(lines: Lines, delimiter: str) -> list[str] | None:
     cells: list[str] = []
     text, at = lines.record[-1], 0
     while True:
+        end = None
         if text.startswith('"', at):
-            # If the first quote that is not doubled does not close the cell, the opening one is a character.
             start = at + 1
             while (end := _find_closing_quote(text, start)) is None:
                 line = lines.read_line() if len(text) < _MOST_QUOTED else ""
@@ -263,11 +263,9 @@ def _split_quoted(lines: Lines, delimiter: str) -> list[str] | None:
                     return None
                 start = len(text)
                 text += line
-            if _cell_end(text, end + 1, delimiter) == end + 1:
-                cell, at = text[at + 1 : end].replace('""', '"'), end + 1
-            else:
-                stop = _cell_end(text, at, delimiter)
-                cell, at = text[at:stop], stop
+        # If the first quote that is not doubled does not close the cell, the opening one is a character.
+        if end is not None and _cell_end(text, end + 1, delimiter) == end + 1:
+            cell, at = text[at + 1 : end].replace('""', '"'), end + 1
         else:
             stop = _cell_end(text, at, delimiter)
             cell, at = text[at:stop], stop
@@ -313,19 +311,16 @@ def _detect_delimiter(lines: Lines, reading: Reading) -> tuple[str, list[str] | 
         except _QuoteError:
             headers[delimiter] = None
         lines.unread_lines(len(lines.record))
-    columns = reading.columns
-    for required in ({columns.text, columns.id_name}, {columns.text}):
-        for delimiter, header in headers.items():
-            if header and required <= set(header):
-                return _reread_header(lines, delimiter, reading)
-    best = max(headers, key=lambda delimiter: len(headers[delimiter] or ()))
-    return _reread_header(lines, best, reading)
-
-
-def _reread_header(lines: Lines, delimiter: str, reading: Reading) -> tuple[str, list[str] | None]:
+    named = (
+        delimiter
+        for required in ({reading.text_column, reading.id_name}, {reading.text_column})
+        for delimiter, header in headers.items()
+        if header and required <= set(header)
+    )
+    best = next(named, max(headers, key=lambda delimiter: len(headers[delimiter] or ())))
     lines.begin_record()
     try:
-        return delimiter, _csv_records(lines, delimiter, reading.quotes)()
+        return best, _csv_records(lines, best, reading.quotes)()
     except _QuoteError:
         lines.unread_lines(len(lines.record))
-        return delimiter, None
+        return best, None

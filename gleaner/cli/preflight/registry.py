@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from gleaner.cli.findings import Finding
 from gleaner.cli.preflight.requirements import ImageNeed
+from gleaner.cli.printing import Finding
 
 TIMEOUT_S = 10.0
 _ACCEPT = ", ".join(

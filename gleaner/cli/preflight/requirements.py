@@ -1,15 +1,23 @@
-"""Rendered manifests -> what the cluster must already have for them to run. Pure."""
+"""Rendered manifests -> what the cluster must already have for them to run. Pure.
+
+Objects that a manifest refers to are found by tables of paths: one for pods, one for each other kind.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from gleaner.cli.preflight.pods import Workload, list_workloads
 from gleaner.cli.preflight.quantities import Amounts, parse_amounts
+from gleaner.cli.preflight.workloads import Workload, find_values, list_workloads
 
 Manifest = Mapping[str, Any]
+Target = tuple[str, str, str]
+"""Kind, namespace ("" for none) and name of an object; or group, version and kind of an API."""
+Key = TypeVar("Key", bound=tuple[Any, ...])
+
 BUILT_IN_GROUPS = frozenset(
     (
         "", "admissionregistration.k8s.io", "apiextensions.k8s.io", "apps", "autoscaling", "batch",
@@ -23,6 +31,35 @@ CLUSTER_SCOPED = frozenset(
 )
 DEFAULT_CLASS = ""
 """Name that stands for the default StorageClass, whichever it is."""
+_POD_REFERENCES = (
+    *(
+        (f"{containers}.{path}", kind)
+        for containers in ("containers", "initContainers")
+        for path, kind in (
+            ("env.valueFrom.secretKeyRef", "Secret"),
+            ("env.valueFrom.configMapKeyRef", "ConfigMap"),
+            ("envFrom.secretRef", "Secret"),
+            ("envFrom.configMapRef", "ConfigMap"),
+        )
+    ),
+    ("volumes.secret", "Secret"),
+    ("volumes.configMap", "ConfigMap"),
+    ("volumes.projected.sources.secret", "Secret"),
+    ("volumes.projected.sources.configMap", "ConfigMap"),
+    ("volumes.persistentVolumeClaim", "PersistentVolumeClaim"),
+    ("imagePullSecrets", "Secret"),
+    ("serviceAccountName", "ServiceAccount"),
+    ("priorityClassName", "PriorityClass"),
+    ("runtimeClassName", "RuntimeClass"),
+)
+_REFERENCES: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "Ingress": (("spec.tls.secretName", "Secret"), ("spec.ingressClassName", "IngressClass")),
+    "HTTPRoute": (("spec.parentRefs", "Gateway"),),
+    "TriggerAuthentication": (("spec.secretTargetRef", "Secret"),),
+    "ExternalSecret": (("spec.secretStoreRef", "SecretStore"),),
+    "Certificate": (("spec.issuerRef", "Issuer"),),
+}
+_CHECKED_KINDS = CLUSTER_SCOPED | {kind for table in (_POD_REFERENCES, *_REFERENCES.values()) for _, kind in table}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,7 +73,7 @@ class ObjectNeed:
     used_by: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class ApiNeed:
     """A kind that the API server must serve, by a CustomResourceDefinition."""
 
@@ -46,7 +83,7 @@ class ApiNeed:
     used_by: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class ImageNeed:
     """An image that nodes must be able to pull, with one of the named Secrets if there are any."""
 
@@ -56,7 +93,7 @@ class ImageNeed:
 
 
 @dataclass(frozen=True, slots=True)
-class QuotaLimit:
+class Quota:
     """The limits of a ResourceQuota, such as `requests.cpu` or `pods`."""
 
     name: str
@@ -71,19 +108,7 @@ class Requirements:
     apis: tuple[ApiNeed, ...] = ()
     images: tuple[ImageNeed, ...] = ()
     workloads: tuple[Workload, ...] = ()
-    quotas: tuple[QuotaLimit, ...] = ()
-
-
-@dataclass(slots=True)
-class _Collected:
-    """References by what they refer to: users, and the keys that these read."""
-
-    users: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
-    keys: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
-
-    def add(self, target: tuple[str, str, str], user: str, key: str | None = None) -> None:
-        self.users.setdefault(target, set()).add(user)
-        self.keys.setdefault(target, set()).update([key] if key else [])
+    quotas: tuple[Quota, ...] = ()
 
 
 def list_requirements(manifests: Iterable[Manifest], namespace: str) -> Requirements:
@@ -98,40 +123,63 @@ def list_requirements(manifests: Iterable[Manifest], namespace: str) -> Requirem
     """
     documents = [document for document in manifests if document]
     workloads = list_workloads(documents)
-    collected = _Collected()
-    for workload in workloads:
-        for reference in workload.pod.references:
-            scope = "" if reference.kind in CLUSTER_SCOPED else namespace
-            collected.add((reference.kind, scope, reference.name), workload.label, reference.key)
-    for document in documents:
-        for kind, name, scope, *keys in _list_other_references(document, namespace):
-            collected.add((kind, scope, name), _label(document), *keys)
-    rendered = set(_list_rendered(documents, namespace))
-    objects = (
-        ObjectNeed(kind, name, scope, tuple(sorted(collected.keys[kind, scope, name])), tuple(sorted(users)))
-        for (kind, scope, name), users in collected.users.items()
-        if (kind, scope, name) not in rendered and not _is_always_there(kind, name)
-    )
     return Requirements(
-        tuple(sorted(objects)),
-        tuple(_list_apis(documents)),
-        tuple(_list_images(workloads)),
+        tuple(sorted(_list_objects(documents, workloads, namespace))),
+        tuple(ApiNeed(*api, users) for api, users in _group_users(_list_apis(documents))),
+        tuple(ImageNeed(*image, users) for image, users in _group_users(_list_images(workloads))),
         tuple(workloads),
-        tuple(_list_quotas(documents)),
+        tuple(parse_quota(document) for document in documents if document["kind"] == "ResourceQuota"),
     )
 
 
-def _label(document: Manifest) -> str:
-    return f"{document['kind']} {document['metadata']['name']}"
+def parse_quota(document: Manifest) -> Quota:
+    """Return the limits of a ResourceQuota, in force if a cluster says so, else wanted."""
+    hard = (document.get("status") or {}).get("hard") or document["spec"].get("hard")
+    return Quota(document["metadata"]["name"], parse_amounts(hard))
 
 
-def _is_always_there(kind: str, name: str) -> bool:
-    return (kind == "ServiceAccount" and name == "default") or (
-        kind == "PriorityClass" and name.startswith("system-")
-    )
+def _group_users(pairs: Iterable[tuple[Key, str]]) -> list[tuple[Key, tuple[str, ...]]]:
+    """Return each key with all of its users, both sorted."""
+    users: dict[Key, set[str]] = defaultdict(set)
+    for key, user in pairs:
+        users[key].add(user)
+    return [(key, tuple(sorted(users[key]))) for key in sorted(users)]
 
 
-def _list_rendered(documents: Iterable[Manifest], namespace: str) -> Iterator[tuple[str, str, str]]:
+def _list_apis(documents: Iterable[Manifest]) -> Iterator[tuple[Target, str]]:
+    for document in documents:
+        group, _, version = document["apiVersion"].rpartition("/")
+        if group not in BUILT_IN_GROUPS:
+            yield (group, version, document["kind"]), document["metadata"]["name"]
+
+
+def _list_images(workloads: Iterable[Workload]) -> Iterator[tuple[tuple[str, tuple[str, ...]], str]]:
+    for workload in workloads:
+        spec = workload.pod.spec
+        secrets = tuple(sorted(find_values(spec, "imagePullSecrets.name")))
+        for containers in ("containers", "initContainers"):
+            for image in find_values(spec, f"{containers}.image"):
+                yield (image, secrets), workload.label
+
+
+def _list_objects(
+    documents: Iterable[Manifest], workloads: Iterable[Workload], namespace: str
+) -> Iterator[ObjectNeed]:
+    rendered = set(_list_rendered(documents, namespace))
+    references = list(_list_references(documents, workloads, namespace))
+    keys: dict[Target, set[str]] = defaultdict(set)
+    for target, read_keys, _ in references:
+        keys[target].update(read_keys)
+    for target, users in _group_users((target, user) for target, _, user in references):
+        kind, scope, name = target
+        is_built_in = target[::2] == ("ServiceAccount", "default") or (
+            kind == "PriorityClass" and name.startswith("system-")
+        )
+        if target not in rendered and not is_built_in:
+            yield ObjectNeed(kind, name, scope, tuple(sorted(keys[target])), users)
+
+
+def _list_rendered(documents: Iterable[Manifest], namespace: str) -> Iterator[Target]:
     """Yield every object that the manifests bring, or that a controller makes from one of them."""
     for document in documents:
         kind, metadata, spec = document["kind"], document["metadata"], document.get("spec") or {}
@@ -143,70 +191,35 @@ def _list_rendered(documents: Iterable[Manifest], namespace: str) -> Iterator[tu
             yield "Secret", scope, spec["secretName"]
 
 
-def _list_other_references(document: Manifest, namespace: str) -> Iterator[tuple[str, ...]]:
-    """Yield what a manifest refers to outside of a pod, as kind, name, namespace and, if it reads one, key."""
-    spec, scope = document.get("spec") or {}, document["metadata"].get("namespace") or namespace
-    match document["kind"]:
-        case "Ingress":
-            yield from _list_ingress_references(spec, scope)
-        case "HTTPRoute":
-            for parent in spec.get("parentRefs") or ():
-                if parent.get("kind", "Gateway") == "Gateway":
-                    yield "Gateway", parent["name"], parent.get("namespace") or scope
-        case "TriggerAuthentication":
-            yield from (
-                ("Secret", entry["name"], scope, entry["key"]) for entry in spec.get("secretTargetRef") or ()
-            )
-        case "ExternalSecret":
-            yield _scoped_reference(spec["secretStoreRef"], "SecretStore", scope)
-        case "Certificate":
-            yield _scoped_reference(spec["issuerRef"], "Issuer", scope)
-        case "PersistentVolumeClaim":
-            yield from _storage_class(spec)
-    for template in spec.get("volumeClaimTemplates") or ():
-        yield from _storage_class(template["spec"])
-
-
-def _list_ingress_references(spec: Manifest, namespace: str) -> Iterator[tuple[str, str, str]]:
-    for entry in spec.get("tls") or ():
-        if "secretName" in entry:
-            yield "Secret", entry["secretName"], namespace
-    if spec.get("ingressClassName"):
-        yield "IngressClass", spec["ingressClassName"], ""
-
-
-def _scoped_reference(reference: Manifest, default: str, namespace: str) -> tuple[str, str, str]:
-    kind = reference.get("kind", default)
-    return kind, reference["name"], "" if kind in CLUSTER_SCOPED else namespace
-
-
-def _storage_class(claim: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Yield the class of a claim; an empty name in the manifest asks for a volume without a class."""
-    name = claim.get("storageClassName")
-    if name != "":
-        yield "StorageClass", name or DEFAULT_CLASS, ""
-
-
-def _list_apis(documents: Iterable[Manifest]) -> Iterator[ApiNeed]:
-    users: dict[tuple[str, str, str], set[str]] = {}
-    for document in documents:
-        group, _, version = document["apiVersion"].rpartition("/")
-        if group not in BUILT_IN_GROUPS:
-            users.setdefault((group, version, document["kind"]), set()).add(document["metadata"]["name"])
-    for (group, version, kind), names in sorted(users.items()):
-        yield ApiNeed(group, version, kind, tuple(sorted(names)))
-
-
-def _list_images(workloads: Iterable[Workload]) -> Iterator[ImageNeed]:
-    users: dict[tuple[str, tuple[str, ...]], set[str]] = {}
+def _list_references(
+    documents: Iterable[Manifest], workloads: Iterable[Workload], namespace: str
+) -> Iterator[tuple[Target, list[str], str]]:
+    """Yield each object that something refers to, the keys that it reads there, and its kind and name."""
     for workload in workloads:
-        for image in workload.pod.images:
-            users.setdefault((image, workload.pod.pull_secrets), set()).add(workload.label)
-    for (image, secrets), labels in sorted(users.items()):
-        yield ImageNeed(image, secrets, tuple(sorted(labels)))
-
-
-def _list_quotas(documents: Iterable[Manifest]) -> Iterator[QuotaLimit]:
+        for target, keys in _follow_references(workload.pod.spec, _POD_REFERENCES, namespace):
+            yield target, keys, workload.label
     for document in documents:
-        if document["kind"] == "ResourceQuota":
-            yield QuotaLimit(document["metadata"]["name"], parse_amounts(document["spec"].get("hard")))
+        kind, metadata = document["kind"], document["metadata"]
+        label, scope = f"{kind} {metadata['name']}", metadata.get("namespace") or namespace
+        for target, keys in _follow_references(document, _REFERENCES.get(kind, ()), scope):
+            yield target, keys, label
+        claims = "spec" if kind == "PersistentVolumeClaim" else "spec.volumeClaimTemplates.spec"
+        for claim in find_values(document, claims):
+            # An empty name in the manifest asks for a volume without a class, a missing one for the default class.
+            if claim.get("storageClassName") != "":
+                yield ("StorageClass", "", claim.get("storageClassName") or DEFAULT_CLASS), [], label
+
+
+def _follow_references(
+    node: Manifest, table: Iterable[tuple[str, str]], namespace: str
+) -> Iterator[tuple[Target, list[str]]]:
+    """Yield the objects at the table's paths, with the keys that are read; optional ones are left out."""
+    for path, default_kind in table:
+        for value in filter(None, find_values(node, path)):
+            reference = {"name": value} if isinstance(value, str) else value
+            kind = reference.get("kind", default_kind)
+            if reference.get("optional") or kind not in _CHECKED_KINDS:
+                continue
+            name = reference.get("secretName") or reference.get("claimName") or reference["name"]
+            scope = "" if kind in CLUSTER_SCOPED else reference.get("namespace") or namespace
+            yield (kind, scope, name), [*find_values(reference, "key"), *find_values(reference, "items.key")]

@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gleaner.cli.preflight.cluster import Node
-from gleaner.cli.preflight.pods import PodNeeds
 from gleaner.cli.preflight.quantities import format_quantity
+from gleaner.cli.preflight.workloads import Pod
 
 
-def explain_rejection(pod: PodNeeds, node: Node) -> str | None:
+def explain_rejection(pod: Pod, node: Node) -> str | None:
     """Return why the scheduler would not put the pod on the node, or None if it would."""
     if not node.schedulable:
         return "cordoned"
-    for key, value in pod.placement.selector.items():
+    for key, value in pod.selector.items():
         if node.labels.get(key) != value:
             return f"no label {key}={value}"
-    terms = pod.placement.affinity_terms
+    terms = pod.affinity_terms
     if terms and not any(_matches_term(term, node.labels) for term in terms):
         return f"required node affinity ({_describe_terms(terms)})"
     for taint in node.taints:
-        if taint["effect"] != "PreferNoSchedule" and not _is_tolerated(taint, pod.placement.tolerations):
+        if taint["effect"] != "PreferNoSchedule" and not _is_tolerated(taint, pod.tolerations):
             value = f"={taint['value']}" if taint.get("value") else ""
             return f"untolerated taint {taint['key']}{value}:{taint['effect']}"
     for resource, amount in pod.requests.items():

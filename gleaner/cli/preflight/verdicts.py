@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
-from gleaner.cli.findings import Finding
-from gleaner.cli.preflight.cluster import ClusterFacts, Quota
-from gleaner.cli.preflight.pods import Workload
+from gleaner.cli.preflight.cluster import ClusterFacts
 from gleaner.cli.preflight.quantities import add_amounts, format_quantity
 from gleaner.cli.preflight.requirements import DEFAULT_CLASS, ApiNeed, ObjectNeed, Requirements
 from gleaner.cli.preflight.scheduling import explain_rejection
+from gleaner.cli.preflight.workloads import Workload
+from gleaner.cli.printing import Finding
 
 _REMEDIES = {
     "Secret": "create it; the deployment page lists each Secret and its keys",  # nosec B105  # pragma: allowlist secret
@@ -98,24 +98,20 @@ def _check_object(need: ObjectNeed, facts: ClusterFacts) -> Finding:
 
 def sum_demand(workloads: Iterable[Workload]) -> dict[str, Decimal]:
     """Return what all pods may take at the maximum of replicas during an update, by a quota's resource names."""
-    return add_amounts(
-        {name: amount * (workload.max_pods + workload.surge) for name, amount in _pod_demand(workload).items()}
-        for workload in workloads
-    )
-
-
-def _pod_demand(workload: Workload) -> dict[str, Decimal]:
-    pod = workload.pod
-    demand = {f"requests.{name}": amount for name, amount in pod.requests.items()}
-    demand |= {f"limits.{name}": amount for name, amount in pod.limits.items() if name in ("cpu", "memory")}
-    demand |= {name: amount for name, amount in pod.requests.items() if name in ("cpu", "memory")}
-    return {**demand, "pods": Decimal(1)}
+    demands = []
+    for workload in workloads:
+        pod, pods = workload.pod, workload.max_pods + workload.surge
+        demand = {"pods": Decimal(1)} | {f"requests.{name}": amount for name, amount in pod.requests.items()}
+        for name in ("cpu", "memory"):
+            demand |= {f"limits.{name}": pod.limits[name]} if name in pod.limits else {}
+            demand |= {name: pod.requests[name]} if name in pod.requests else {}
+        demands.append({name: amount * pods for name, amount in demand.items()})
+    return add_amounts(demands)
 
 
 def _check_quotas(requirements: Requirements, facts: ClusterFacts) -> Iterator[Finding]:
     """Yield a finding per quota: the release's, and those of the namespace that it does not replace."""
-    rendered = {quota.name: Quota(quota.name, quota.hard, {}) for quota in requirements.quotas}
-    quotas = {**{quota.name: quota for quota in facts.quotas}, **rendered}
+    quotas = {quota.name: quota for quota in (*facts.quotas, *requirements.quotas)}
     demand = sum_demand(requirements.workloads)
     for quota in quotas.values():
         short = [
@@ -135,11 +131,11 @@ def _check_quotas(requirements: Requirements, facts: ClusterFacts) -> Iterator[F
 
 
 def _describe_placement(workload: Workload) -> str:
-    placement, requests = workload.pod.placement, workload.pod.requests
-    parts = [f"label {key}={value}" for key, value in sorted(placement.selector.items())]
-    parts += ["required node affinity"] if placement.affinity_terms else []
-    parts += [f"{name} {format_quantity(amount)}" for name, amount in sorted(requests.items())]
-    tolerated = [str(toleration.get("key", "all")) for toleration in placement.tolerations]
+    pod = workload.pod
+    parts = [f"label {key}={value}" for key, value in sorted(pod.selector.items())]
+    parts += ["required node affinity"] if pod.affinity_terms else []
+    parts += [f"{name} {format_quantity(amount)}" for name, amount in sorted(pod.requests.items())]
+    tolerated = [str(toleration.get("key", "all")) for toleration in pod.tolerations]
     return ", ".join([*parts, *([f"taints may be {', '.join(tolerated)}"] if tolerated else [])])
 
 
@@ -153,7 +149,7 @@ def check_placement(workload: Workload, facts: ClusterFacts) -> Finding:
         return Finding("good", f"{workload.label}: {fitting} of {len(rejections)} nodes can run it")
     reasons = "; ".join(f"{count} x {reason}" for reason, count in Counter(filter(None, rejections)).most_common())
     problem = f"{workload.label}: none of {len(rejections)} nodes can run it" + (f" ({reasons})" if reasons else "")
-    if any("/" in name for name in workload.pod.requests) or workload.pod.placement.selector:
+    if any("/" in name for name in workload.pod.requests) or workload.pod.selector:
         remedy = (
             "compare the labels and taints of your pools; ignore this only if a fitting pool has scaled to zero"
         )

@@ -13,7 +13,7 @@ from nervaluate import Evaluator
 from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.files.rows import InputError
 from gleaner.cli.gold_data import GoldText, all_labels, read_gold
-from gleaner.cli.reports import compute_schemes, print_report, shares_kept, suggest_thresholds
+from gleaner.cli.reports import compute_schemes, plot_sweep, print_report, shares_kept, suggest_thresholds
 from gleaner.evaluation import STEPS, Choice, Judged, Quality, Span, best, calibration, kept, quality, sweep
 from worker.text.explanations import check_calibration
 
@@ -214,8 +214,6 @@ def test_a_line_that_is_not_gold_is_told(tmp_path: Path, line: Any, said: str) -
 
 def test_a_report_can_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Numbers by scheme, label and threshold, the best thresholds, and a picture."""
-    from gleaner.cli import plots
-
     labels = ["person", "city"]
     report = {
         "documents": 2,
@@ -230,7 +228,7 @@ def test_a_report_can_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path
     shown = capsys.readouterr().out
     assert "2 documents, 1 failed (1 x empty_text); at threshold person=0.5" in shown
     assert "flags:   --threshold person=" in shown
-    plots.plot_sweep(tmp_path / "sweep.png", DOCUMENTS, labels)
+    plot_sweep(tmp_path / "sweep.png", DOCUMENTS, labels)
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(CommandError, match="No such file"):
-        plots.plot_sweep(tmp_path / "none" / "sweep.png", DOCUMENTS, labels)
+        plot_sweep(tmp_path / "none" / "sweep.png", DOCUMENTS, labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from gleaner import Client
-from gleaner.cli.extraction import Extraction, FileSink, Query, Tally
-from gleaner.cli.files.file_runs import Target
-from gleaner.cli.files.journal import Journal, JournalError
+from gleaner.cli.extraction import Extraction, Query
+from gleaner.cli.files.file_runs import finish_output
+from gleaner.cli.files.journal import Journal, JournalError, Tally
 from gleaner.cli.files.outputs import LINES, STATE, helper_path
 from gleaner.cli.files.rows import Row
-from gleaner.cli.files.writers import ENTITIES, Form
+from gleaner.cli.files.writers import FileSink, Form
 from gleaner.client.scheduling import CHUNK_DOCUMENTS
 from gleaner.errors import GleanerError
 from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer, problem
@@ -78,12 +78,11 @@ def extract(gateway: Gateway, output: Path, *, overwrite: bool = False, rows: li
     with client_of(gateway) as client:
         journal = Journal.open(output, "print", overwrite=overwrite)
         try:
-            target = Target(output, Form(), ENTITIES)
             if journal.progress.complete:
-                return Tally(journal.progress.documents, journal.progress.failed)
-            with FileSink(target.lines_path, journal.progress.bytes) as sink:
+                return journal.progress.tally
+            with closing(FileSink(helper_path(output, LINES), journal.progress.bytes, Form())) as sink:
                 tally = Extraction(client, Query(["x"], {}), sink, journal, lambda _done: None).run(rows)
-            target.finish(journal)
+            finish_output(output, Form(), journal)
             return tally
         finally:
             journal.close()
@@ -182,13 +181,13 @@ def test_an_output_is_there_once_it_is_whole(tmp_path: Path) -> None:
 
     journal = opened()
     grows.write_text("x" * 10)
-    journal.record_chunk(0, 10, 5, 0, 7)
+    journal.record_chunk(0, 10, Tally(5, 0, 7))
     journal.close()
     for moved in (False, True):
         if moved:
             grows.replace(output)
         journal = opened()
-        assert (journal.progress.documents, journal.progress.complete, grows.exists()) == (5, False, True)
+        assert (journal.progress.tally.documents, journal.progress.complete, grows.exists()) == (5, False, True)
         journal.close()
     grows.write_text("x")
     with pytest.raises(JournalError, match="shorter"):
@@ -203,7 +202,7 @@ def test_an_output_is_there_once_it_is_whole(tmp_path: Path) -> None:
     journal.close()
     output.unlink()
     journal = opened()
-    assert (journal.progress.documents, journal.progress.complete) == (0, False)
+    assert (journal.progress.tally.documents, journal.progress.complete) == (0, False)
     journal.close()
 
 
@@ -266,7 +265,7 @@ def test_a_refusal_names_file_and_line(tmp_path: Path) -> None:
     with (
         ScriptedServer(behaviour=refuse).running() as server,
         Client(server.url, retries=0) as client,
-        FileSink(tmp_path / "out", 0) as sink,
+        closing(FileSink(tmp_path / "out", 0, Form())) as sink,
         pytest.raises(GleanerError, match=r"in.jsonl, line 3/labels/0: is bad"),
     ):
         Extraction(client, Query(["x"], {}), sink, None, lambda _done: None).run(rows)

@@ -12,18 +12,8 @@ import pytest
 from backports import zstd
 from pyarrow import parquet
 
-from gleaner.cli.files.readers import (
-    Columns,
-    Fault,
-    Format,
-    InputError,
-    Reading,
-    Row,
-    expand_pattern,
-    format_of,
-    read_documents,
-)
-from gleaner.cli.files.splitting import PART_BYTES
+from gleaner.cli.files.readers import PART_BYTES, expand_pattern, format_of, read_documents
+from gleaner.cli.files.rows import Fault, Format, InputError, Reading, Row
 
 
 def items(
@@ -128,18 +118,17 @@ def test_fields_of_another_meaning_can_be_left_alone(tmp_path: Path) -> None:
 
 def test_an_id_column_that_was_named_must_be_there(tmp_path: Path) -> None:
     """For JSON as for tables; the column `id` is taken only where there is one."""
-    columns = Columns(id="key")
     assert (
         "no field 'key'; choose one with --id-column"
-        in faults(items(tmp_path / "a.jsonl", '{"text":"x"}', columns=columns))[0]
+        in faults(items(tmp_path / "a.jsonl", '{"text":"x"}', id_column="key"))[0]
     )
     assert (
         "no column 'key'; choose one with --id-column"
-        in faults(items(tmp_path / "a.csv", "text\nx\n", columns=columns))[0]
+        in faults(items(tmp_path / "a.csv", "text\nx\n", id_column="key"))[0]
     )
     parquet.write_table(pyarrow.table({"text": ["x"]}), tmp_path / "a.parquet")
     assert (
-        "no column 'key'; choose one with --id-column" in faults(items(tmp_path / "a.parquet", columns=columns))[0]
+        "no column 'key'; choose one with --id-column" in faults(items(tmp_path / "a.parquet", id_column="key"))[0]
     )
 
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gleaner.cli.files.readers import Fault, Format, Reading, Row, read_documents
-from gleaner.cli.files.rows import Quotes
+from gleaner.cli.files.readers import read_documents
+from gleaner.cli.files.rows import Fault, Format, Quotes, Reading, Row
 
 CELLS = st.text(st.sampled_from('ab \t,;|"\n\r\\=é😀\u2028'), max_size=8)
 ROWS = st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=6)

@@ -98,7 +98,7 @@ def test_parquet_is_not_printed() -> None:
 def test_a_table_of_texts_has_a_row_a_document(tmp_path: Path) -> None:
     """For `gleaner redact`: the redacted text, or why there is none."""
     redacted = [Result(0, "a", "succeeded", ENTITIES, redacted_text="[PERSON] met").to_json(), RESULTS[1]]
-    with open_writer(tmp_path / "out.parquet", Form(OutputFormat.PARQUET), TEXTS) as write:
+    with open_writer(tmp_path / "out.parquet", Form(OutputFormat.PARQUET, table=TEXTS)) as write:
         for result in redacted:
             write(result)
     rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()

@@ -14,14 +14,21 @@ import pytest
 import yaml
 
 from gleaner.cli.exit_codes import CommandError
-from gleaner.cli.findings import Finding
-from gleaner.cli.preflight.cluster import ClusterFacts, Node, Quota
+from gleaner.cli.preflight.cluster import ClusterFacts, Node
+from gleaner.cli.preflight.helm import Release, parse_manifests, render_release
 from gleaner.cli.preflight.quantities import count_surge, format_quantity, parse_quantity
 from gleaner.cli.preflight.registry import ImageName, check_image, parse_image
-from gleaner.cli.preflight.rendering import Release, parse_manifests, render_release
-from gleaner.cli.preflight.requirements import ApiNeed, ImageNeed, ObjectNeed, Requirements, list_requirements
+from gleaner.cli.preflight.requirements import (
+    ApiNeed,
+    ImageNeed,
+    ObjectNeed,
+    Quota,
+    Requirements,
+    list_requirements,
+)
 from gleaner.cli.preflight.scheduling import explain_rejection
 from gleaner.cli.preflight.verdicts import check_release, list_needs
+from gleaner.cli.printing import Finding
 
 Json = dict[str, Any]
 
@@ -183,7 +190,7 @@ def test_a_quota_has_room_for_an_update_at_peak(maximum: int, surge: Any, hard: 
         what for what in grades(need_of(worker, scaled, quota), ClusterFacts()).get("bad", ()) if "Quota" in what
     ]
     assert (rendered == []) is fits
-    facts = ClusterFacts(quotas=(Quota("other", {"requests.nvidia.com/gpu": Decimal(hard)}, {}),))
+    facts = ClusterFacts(quotas=(Quota("other", {"requests.nvidia.com/gpu": Decimal(hard)}),))
     assert has_room(need_of(worker, scaled), facts) is fits
 
 
@@ -378,7 +385,7 @@ def test_the_command_reports_and_fails(preflight: Any) -> None:
     assert run.returncode == 1, run.stderr
     assert "BAD  missing: Secret s in ns with the keys k, for Deployment worker" in run.stdout
     assert "nodes is forbidden" in run.stdout
-    run = preflight(manifests, {"secrets": "other\ns k other\n"}, "--json")
+    run = preflight(manifests, {"secret": "other\ns k other\n"}, "--json")
     assert run.returncode == 0, run.stdout + run.stderr
     findings = [Finding(**json.loads(line)) for line in run.stdout.splitlines()]
     assert findings[0] == Finding("good", "Secret s in ns with the keys k exists")

@@ -7,7 +7,6 @@ import contextlib
 import gzip
 import importlib
 import io
-import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import Any, BinaryIO, Final, cast
 
 import webencodings
 
-from gleaner.cli.files.pages import Parser
 from gleaner.cli.files.rows import RECORD_CHARACTERS, InputError, encoding_fault, find_undecoded
 
 _ERRORS: Final = "gleaner.undecoded"
@@ -36,9 +34,6 @@ _BINARY_FORMATS: Final = (
     (b"PAR1", "Parquet; add --format parquet"),
     (b"SQLite format 3\x00", "an SQLite database; export a table as CSV"),
 )
-_XML: Final = re.compile(rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""")
-_IN_CONTENT: Final = re.compile(r"""charset\s*=\s*["']?\s*([^\s"';]+)""", re.IGNORECASE)
-_PRESCAN_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +43,10 @@ class Opened:
     Attributes:
         stream: the decoded text with its line ends; `rows.find_undecoded` finds bytes that could not be decoded.
         marked: the file began with UTF-8's byte order mark, which the stream omits.
-        utf8: the file was decoded as UTF-8.
     """
 
     stream: io.TextIOWrapper
     marked: bool
-    utf8: bool
 
 
 @contextlib.contextmanager
@@ -102,10 +95,9 @@ def open_text(path: Path, encoding: str | None) -> Iterator[Opened]:
                 _refuse_utf16(head)
             codec = "utf-8" if encoding is None else find_codec(encoding)
         file.read(len(mark))
-        register_errors()
+        _register_errors()
         with io.TextIOWrapper(file, encoding=codec, errors=_ERRORS, newline="") as stream:
-            utf8 = codecs.lookup(codec).name == "utf-8"
-            yield Opened(stream, bool(mark) and utf8, utf8)
+            yield Opened(stream, marked=bool(mark) and codec == "utf-8")
 
 
 def read_text(path: Path, encoding: str | None) -> tuple[str, Opened]:
@@ -156,51 +148,10 @@ def find_codec(label: str) -> str:
     return decoders.get(standard.name) or str(standard.codec_info.name)
 
 
-def decode_page(page: bytes, encoding: str | None) -> str:
-    """Return an HTML page's markup, decoded as in browsers: by byte order mark, `encoding`, its charset, or UTF-8.
-
-    Raises:
-        InputError: it cannot be decoded.
-    """
-    mark, codec = find_mark(page)
-    named = encoding or (None if codec else find_charset(page))
-    unknown = ""
-    if codec is None:
-        try:
-            codec = "utf-8" if named is None else find_codec(named)
-        except InputError as failure:
-            if encoding is not None:
-                raise
-            codec, unknown = "utf-8", f"the page names the charset {named!r}: {failure}"
-        if encoding is None and codec in ("utf-16-le", "utf-16-be"):
-            codec = "utf-8"  # the charset was found in ASCII, so the page cannot be UTF-16
-    register_errors()
-    markup = page[len(mark) :].decode(codec, _ERRORS)
-    if byte := find_undecoded(markup):
-        raise InputError(unknown or encoding_fault(byte, named))
-    return markup
-
-
-def find_charset(page: bytes) -> str | None:
-    """Return the charset in a page's first bytes, from `<meta>` or an XML declaration, or None."""
-    declared = _XML.match(page[:_PRESCAN_BYTES])
-    scan = _Prescan()
-    scan.feed(page[:_PRESCAN_BYTES].decode("latin-1"))
-    return scan.charset or (None if declared is None else declared[1].decode())
-
-
-class _Prescan(Parser):
-    charset: str | None = None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Record the first charset in a `<meta>`."""
-        if tag != "meta" or self.charset:
-            return
-        values = {name: value or "" for name, value in reversed(attrs)}
-        self.charset = values.get("charset", "").strip() or None
-        if self.charset is None and values.get("http-equiv", "").lower() == "content-type":
-            match = _IN_CONTENT.search(values.get("content", ""))
-            self.charset = match and match[1]
+def decode_bytes(content: bytes, codec: str) -> str:
+    """Decode bytes; `rows.find_undecoded` finds those that are invalid in the codec."""
+    _register_errors()
+    return content.decode(codec, _ERRORS)
 
 
 def refuse_binary(head: bytes) -> None:
@@ -221,7 +172,7 @@ def _refuse_utf16(head: bytes) -> None:
             raise InputError(f"not UTF-8 but UTF-16 without a byte order mark; add --encoding {codec}")
 
 
-def register_errors() -> None:
+def _register_errors() -> None:
     """Register the error handler `_ERRORS` for bytes that cannot be decoded; may be called repeatedly."""
     codecs.register_error(_ERRORS, _decode_byte)
 

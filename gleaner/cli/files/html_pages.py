@@ -1,10 +1,13 @@
-"""Extract the visible text of an HTML page; offsets of entities refer to this text."""
+"""Decode HTML pages as browsers do, and extract their visible text, to which offsets of entities refer."""
 
 from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
 from typing import Final
+
+from gleaner.cli.files.decoding import decode_bytes, find_codec, find_mark
+from gleaner.cli.files.rows import InputError, encoding_fault, find_undecoded
 
 _INVISIBLE: Final = frozenset({"script", "style", "template", "noscript", "head", "svg", "iframe", "object"})
 _BLOCKS: Final = re.compile(
@@ -13,6 +16,33 @@ _BLOCKS: Final = re.compile(
 )
 _SPACE: Final = re.compile(r"[ \t\r\n\f]+")
 """White space that HTML collapses; a no-break space is kept."""
+_XML: Final = re.compile(rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""")
+_IN_CONTENT: Final = re.compile(r"""charset\s*=\s*["']?\s*([^\s"';]+)""", re.IGNORECASE)
+_PRESCAN_BYTES: Final = 4096
+
+
+def decode_page(page: bytes, encoding: str | None) -> str:
+    """Return an HTML page's markup, decoded as in browsers: by byte order mark, `encoding`, its charset, or UTF-8.
+
+    Raises:
+        InputError: it cannot be decoded.
+    """
+    mark, codec = find_mark(page)
+    named = encoding or (None if codec else _find_charset(page))
+    unknown = ""
+    if codec is None:
+        try:
+            codec = "utf-8" if named is None else find_codec(named)
+        except InputError as failure:
+            if encoding is not None:
+                raise
+            codec, unknown = "utf-8", f"the page names the charset {named!r}: {failure}"
+        if encoding is None and codec in ("utf-16-le", "utf-16-be"):
+            codec = "utf-8"  # the charset was found in ASCII, so the page cannot be UTF-16
+    markup = decode_bytes(page[len(mark) :], codec)
+    if byte := find_undecoded(markup):
+        raise InputError(unknown or encoding_fault(byte, named))
+    return markup
 
 
 def extract_text(markup: str) -> str:
@@ -24,7 +54,7 @@ def extract_text(markup: str) -> str:
     return "\n".join(line for line in lines if line)
 
 
-class Parser(HTMLParser):
+class _Parser(HTMLParser):
     """Treats `<![` as a comment, as browsers do; Python's parser fails on unknown names there."""
 
     def parse_marked_section(self, i: int, report: bool = True) -> int:
@@ -32,7 +62,7 @@ class Parser(HTMLParser):
         return self.parse_bogus_comment(i)
 
 
-class _Reader(Parser):
+class _Reader(_Parser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self._blocks: list[list[str]] = [[]]
@@ -66,3 +96,25 @@ class _Reader(Parser):
     def _begin_block(self) -> None:
         if self._blocks[-1]:
             self._blocks.append([])
+
+
+def _find_charset(page: bytes) -> str | None:
+    """Return the charset in a page's first bytes, from `<meta>` or an XML declaration, or None."""
+    declared = _XML.match(page[:_PRESCAN_BYTES])
+    scan = _Prescan()
+    scan.feed(page[:_PRESCAN_BYTES].decode("latin-1"))
+    return scan.charset or (None if declared is None else declared[1].decode())
+
+
+class _Prescan(_Parser):
+    charset: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Record the first charset in a `<meta>`."""
+        if tag != "meta" or self.charset:
+            return
+        values = {name: value or "" for name, value in reversed(attrs)}
+        self.charset = values.get("charset", "").strip() or None
+        if self.charset is None and values.get("http-equiv", "").lower() == "content-type":
+            match = _IN_CONTENT.search(values.get("content", ""))
+            self.charset = match and match[1]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gleaner.cli.files.opening import decode_page
-from gleaner.cli.files.pages import extract_text
+from gleaner.cli.files.html_pages import decode_page, extract_text
 from gleaner.cli.files.rows import InputError
 
 PAGE = """<!doctype html><html><head><title>Not seen</title><style>p { color: red }</style></head><body>
