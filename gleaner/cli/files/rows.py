@@ -110,8 +110,8 @@ class Row:
 
     def to_document(self) -> dict[str, Any]:
         """Return the document as the client submits it, without its id, because ids need not be unique."""
-        own = {"labels": self.labels, "options": self.options}
-        return {"text": self.text, **{name: value for name, value in own.items() if value is not None}}
+        fields = {"labels": self.labels, "options": self.options}
+        return {"text": self.text, **{name: value for name, value in fields.items() if value is not None}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
@@ -13,7 +14,12 @@ import typer.main
 from typer.testing import CliRunner
 
 from gleaner.cli import exit_codes
-from gleaner.cli.app import app
+from gleaner.cli.app import _explain_error, app, prepare_streams
+from gleaner.cli.files.journal import JournalError
+from gleaner.cli.files.rows import InputError
+from gleaner.errors import ApiError, AuthenticationError, GleanerError, PermissionDenied, TransportError
+from gleaner.localstack import DataDir
+from gleaner.localstack.errors import StackError
 from tests.conftest import ROOT
 from tests.support.processes.local_stack import command_environment
 
@@ -74,11 +80,7 @@ def test_what_talks_to_a_gateway_is_told_which_in_one_way(name: str) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_completion_script_is_printed(shell: str) -> None:
     """For a shell that asks, and by name where none does, as in an image's build."""
-    environment = command_environment({"_GLEANER_COMPLETE": f"source_{shell}"})
-    program = "from gleaner.cli import app; app.app(prog_name='gleaner')"
-    said = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    ).stdout
+    said = CliRunner().invoke(app, env={"_GLEANER_COMPLETE": f"source_{shell}"}, prog_name="gleaner").stdout
     assert "_GLEANER_COMPLETE" in said
 
 
@@ -107,3 +109,48 @@ def test_the_page_has_every_exit_code() -> None:
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
     constants = {value for name, value in vars(exit_codes).items() if name.isupper() and isinstance(value, int)}
     assert documented == {0, *constants}
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "message"),
+    [
+        (AuthenticationError(401, "unauthorized", "no"), exit_codes.GATEWAY, "check --key or GLEANER_API_KEY"),
+        (PermissionDenied(403, "forbidden", "needs admin"), exit_codes.GATEWAY, "use another key: needs admin"),
+        (TransportError("refused"), exit_codes.GATEWAY, "cannot be reached: refused (is it running? check --url)"),
+        (GleanerError("odd"), exit_codes.GATEWAY, "odd"),
+        (exit_codes.CommandError("wrong"), exit_codes.USAGE, "wrong"),
+        (InputError("a.txt: bad"), exit_codes.USAGE, "a.txt: bad"),
+        (JournalError("in use"), exit_codes.USAGE, "in use"),
+        (StackError("no port"), exit_codes.STACK_FAILED, "no port"),
+        (OSError(28, "No space left", "/out\x1b"), exit_codes.USAGE, "/out\\x1b: No space left"),
+        (OSError("odd"), exit_codes.USAGE, "error: odd"),
+    ],
+)
+def test_an_exception_is_a_sentence_with_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, code: int, message: str
+) -> None:
+    """No traceback, and no control character of a path or a response reaches the terminal."""
+
+    def fail(_directory: DataDir) -> None:
+        raise failure
+
+    monkeypatch.setattr(DataDir, "read_stack", fail)
+    ran = CliRunner().invoke(app, ["jobs"])
+    assert (ran.exit_code, message in ran.stderr) == (code, True), ran.stderr
+
+
+def test_a_refusal_for_now_says_when_to_try_again() -> None:
+    """From the response's Retry-After."""
+    failure = ApiError(429, "rate_limited", "too many", retry_after=7.2)
+    assert _explain_error(failure).endswith("\n  try again in 7 s")
+
+
+def test_output_of_any_encoding_takes_any_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Characters outside of a terminal's encoding become escapes."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    prepare_streams()
+    stream.write("Zoë\ud800")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"Zo\\xeb\\ud800"  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from gleaner import Client
@@ -20,7 +21,8 @@ from gleaner.cli.files.rows import Row
 from gleaner.cli.files.writers import FileSink, Form
 from gleaner.client.scheduling import CHUNK_DOCUMENTS
 from gleaner.errors import GleanerError
-from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer, problem
+from tests.support.scripted_http import Answer, ReceivedRequest, problem
+from tests.unit.gleaner.cli.conftest import ScriptedGateway
 
 ROWS = [Row(f"row {number}", f"text {number}") for number in range(3 * CHUNK_DOCUMENTS + 5)]
 
@@ -69,7 +71,8 @@ class Gateway:
 @contextmanager
 def client_of(gateway: Gateway) -> Iterator[Client]:
     """Yield a client of the scripted gateway."""
-    with ScriptedServer(behaviour=gateway).running() as server, Client(server.url, retries=0) as client:
+    transport = httpx.MockTransport(ScriptedGateway(behaviour=gateway))
+    with Client("http://gateway", retries=0, transport=transport) as client:
         yield client
 
 
@@ -262,9 +265,9 @@ def test_a_refusal_names_file_and_line(tmp_path: Path) -> None:
         Row("b", "x", where="in.jsonl, line 2"),
         Row("c", "x", where="in.jsonl, line 3"),
     ]
+    transport = httpx.MockTransport(ScriptedGateway(behaviour=refuse))
     with (
-        ScriptedServer(behaviour=refuse).running() as server,
-        Client(server.url, retries=0) as client,
+        Client("http://gateway", retries=0, transport=transport) as client,
         closing(FileSink(tmp_path / "out", 0, Form())) as sink,
         pytest.raises(GleanerError, match=r"in.jsonl, line 3/labels/0: is bad"),
     ):

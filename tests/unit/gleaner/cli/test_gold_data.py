@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from gleaner.cli.files.rows import InputError
-from gleaner.cli.gold_data import all_labels, read_gold
+from gleaner.cli.gold_data import GoldText, all_labels, read_gold
 from gleaner.evaluation import Span
 
-ADA = {"text": "Ada Lovelace", "entities": [{"start": 0, "end": 3, "label": "person"}]}
+ADA: dict[str, Any] = {"text": "Ada Lovelace", "entities": [{"start": 0, "end": 3, "label": "person"}]}
 
 
 def write_gold(folder: Path, *rows: Any) -> Path:
@@ -38,6 +38,11 @@ def test_gold_is_read_with_its_labels(tmp_path: Path) -> None:
     ("row", "message"),
     [
         ("not JSON", "not gold"),
+        ("[]", "not gold"),
+        ({"text": "Ada", "entities": [{"start": 0}]}, "not gold"),
+        ({"text": "x", "entities": [{"start": 0, "end": 1, "label": 1}]}, "must be strings"),
+        ({"text": "x", "entities": [{"start": "0", "end": 1, "label": "a"}]}, "is not within the text"),
+        ({"text": "xyz", "entities": [{"start": 2, "end": 2, "label": "a"}]}, "is not within the text"),
         ({"text": "x"}, "not gold"),
         ({"text": 1, "entities": []}, "must be strings"),
         ({"text": "x", "entities": [{"start": 0, "end": 2, "label": "a"}]}, "is not within the text"),
@@ -58,3 +63,21 @@ def test_gold_without_entities_is_refused(tmp_path: Path) -> None:
     """There would be nothing to compare with."""
     with pytest.raises(InputError, match="no entity"):
         read_gold([write_gold(tmp_path, {"text": "x", "entities": []})])
+
+
+def test_every_fault_of_every_file_is_listed(tmp_path: Path) -> None:
+    """Missing files, lines in another encoding, and lines that are not gold, each with its place."""
+    path = write_gold(tmp_path, ADA, "{")
+    path.write_bytes(path.read_bytes() + b"\nZo\xeb\n")
+    with pytest.raises(InputError) as raised:
+        read_gold([path, tmp_path / "none.jsonl"])
+    first, second, third = str(raised.value).splitlines()
+    assert first.startswith(f"{path}, line 3: not gold")
+    assert second.strip().startswith(f"{path}, line 4: not UTF-8 (byte 0xeb)")
+    assert third.strip() == f"{tmp_path / 'none.jsonl'}: No such file or directory"
+
+
+def test_more_fields_are_ignored(tmp_path: Path) -> None:
+    """So that corrected results are gold."""
+    row = {**ADA, "id": "7", "entities": [{**ADA["entities"][0], "score": 0.9, "text": "Ada"}]}
+    assert read_gold([write_gold(tmp_path, row)]) == [GoldText("Ada Lovelace", frozenset({Span(0, 3, "person")}))]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.files.writers import (
+    BOM,
     COLUMNS,
     TEXTS,
     Cells,
@@ -19,8 +23,10 @@ from gleaner.cli.files.writers import (
     format_of,
     make_encoder,
     open_writer,
+    write_row,
 )
 from gleaner.models import DocumentError, Entity, Result
+from jobs import cells as service_cells
 
 ENTITIES = (Entity(0, 3, "Ada", "person", 0.9), Entity(8, 14, 'a "b",\nc', "x", 0.5))
 RESULTS = [
@@ -146,3 +152,14 @@ def test_a_json_line_is_one_line_to_every_reader(text: str) -> None:
     assert len(line.splitlines()) == 1
     assert not set(line) & set("\x1b\x9b\u202e")
     assert json.loads(line)["id"] == text
+
+
+@given(
+    st.lists(st.text(st.characters(codec=None)) | st.none() | st.floats() | st.integers()),
+    st.sampled_from([",", "\t"]),
+    st.booleans(),
+)
+def test_the_client_and_the_service_write_the_same_cells(cells: list[Any], delimiter: str, safe: bool) -> None:
+    """The client is installed without the service and has a copy of its function."""
+    assert write_row(cells, delimiter, safe=safe) == service_cells.write_row(cells, delimiter, safe=safe)
+    assert service_cells.BOM == BOM
