@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gleaner.cli.preflight.quantities import add_amounts, count_surge, format_quantity, parse_quantity
@@ -38,7 +38,10 @@ def test_a_short_form_is_close(value: int) -> None:
     assert abs(parse_quantity(shown) - value) <= Decimal(unit) / 2000
 
 
-@given(st.lists(st.dictionaries(st.sampled_from(["cpu", "memory", "pods"]), st.decimals(0, 9, places=3))))
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.dictionaries(st.sampled_from(["cpu", "memory", "pods"]), st.decimals(0, 9, places=3)), max_size=4)
+)
 def test_sums_are_by_resource(parts: list[dict[str, Decimal]]) -> None:
     """No resource is lost, and none is invented."""
     total = add_amounts(parts)

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gleaner.cli.preflight.workloads import find_values, list_workloads
@@ -105,6 +105,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(JSON, st.sampled_from(["a", "a.a", "b", "a.b"]))
 def test_a_path_leads_through_any_json(node: Any, path: str) -> None:
     """Missing fields and other types lead nowhere; lists are followed; no None is found."""
