@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway.access import Caller
 from gateway.access.anonymous import AnonymousRate
-from gateway.access.caller import Caller
 from gateway.access.rate_limits import Limiter
 from gateway.access.sessions import Sessions
 from gateway.errors import GatewayError

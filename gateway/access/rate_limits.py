@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.errors import ErrorCode, GatewayError
 from gateway.settings import GatewaySettings
 from jobs.ledger import AsyncLedger, LedgerUnavailableError

@@ -9,7 +9,7 @@ from celery import Celery
 from prometheus_client import CollectorRegistry
 from pydantic import Field
 
-from gateway.courier.attempts import DeliveryPolicy, DeliveryRunner
+from gateway.courier.attempts import LEASE_MARGIN_S, DeliveryPolicy, DeliveryRunner
 from gateway.courier.dispatcher import Dispatcher
 from gateway.webhooks.dns import Resolve
 from gateway.webhooks.sender import make_sender
@@ -48,15 +48,6 @@ class CourierSettings(WebhookSettings):
     )
 
 
-def make_policy(settings: CourierSettings) -> DeliveryPolicy:
-    """Return the delivery policy of the settings."""
-    return DeliveryPolicy(
-        cap=settings.webhook_per_receiver,
-        lease_s=settings.webhook_timeout_s + 15,
-        public_url=settings.public_url,
-    )
-
-
 def run(settings: CourierSettings, policy: DeliveryPolicy | None = None, resolve: Resolve | None = None) -> int:
     """Run a courier until SIGTERM; return 0 after a clean drain.
 
@@ -70,9 +61,12 @@ def run(settings: CourierSettings, policy: DeliveryPolicy | None = None, resolve
     register_process_metrics(registry)
     consuming, draining = Event(), Event()
     upkeep = _make_upkeep(settings, registry)
-    dispatcher, runner = _make_webhook_runners(
-        settings, registry, policy or make_policy(settings), resolve, draining
+    policy = policy or DeliveryPolicy(
+        cap=settings.webhook_per_receiver,
+        lease_s=settings.webhook_timeout_s + LEASE_MARGIN_S,
+        public_url=settings.public_url,
     )
+    dispatcher, runner = _make_webhook_runners(settings, registry, policy, resolve, draining)
 
     def find_stall() -> str | None:
         stalled = max(upkeep.stalled_s(), dispatcher.stalled_s())

@@ -31,7 +31,7 @@ from jobs.observability.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
-_LEASE_MARGIN_S = 15.0
+LEASE_MARGIN_S = 15.0
 _MAX_MESSAGE_S = 1.0
 """After this long a message's remaining deliveries are returned, so that other threads can take them."""
 
@@ -50,7 +50,7 @@ class DeliveryPolicy:
 
     schedule: Schedule = STANDARD
     cap: int = 4
-    lease_s: float = 15.0 + _LEASE_MARGIN_S
+    lease_s: float = 15.0 + LEASE_MARGIN_S
     requeue_s: float = webhooks.AGAIN_MS / 1000
     only_failures_s: float = webhooks.ONLY_FAILURES_MS / 1000
     public_url: str = ""
@@ -151,7 +151,7 @@ class DeliveryRunner:
             only_failures_ms=int(self.policy.only_failures_s * 1000),
         )
         # Or the receiver would get the event again.
-        outcome, disabled = self.ledger.run_with_retries(call, within_s=_LEASE_MARGIN_S)
+        outcome, disabled = self.ledger.run_with_retries(call, within_s=LEASE_MARGIN_S)
         self.metrics.attempts.labels(verdict.outcome).inc()
         self.metrics.seconds.observe(attempt.ms / 1000)
         facts = {"delivery_id": delivery, "endpoint_id": claim.endpoint, "status": attempt.status}

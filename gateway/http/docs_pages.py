@@ -6,8 +6,8 @@ from importlib import resources
 from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 
 _ASSETS = "/docs/assets"
@@ -36,20 +36,12 @@ def install_docs_pages(app: FastAPI) -> None:
     """Serve the pages in addition to the API."""
     folder = Path(str(resources.files("fastapi_offline"))) / "static"
 
-    async def serve_swagger(_: Request) -> Response:
-        return _html_response(_SWAGGER)
-
-    async def serve_redoc(_: Request) -> Response:
-        return _html_response(_REDOC)
-
-    async def serve_start_script(_: Request) -> Response:
-        return Response(_START, media_type="text/javascript")
-
-    app.add_route("/docs", serve_swagger, include_in_schema=False)
-    app.add_route("/docs/start.js", serve_start_script, include_in_schema=False)
-    app.add_route("/redoc", serve_redoc, include_in_schema=False)
+    policy = {"Content-Security-Policy": _POLICY}
+    pages = {
+        "/docs": HTMLResponse(_SWAGGER, headers=policy),
+        "/docs/start.js": Response(_START, media_type="text/javascript"),
+        "/redoc": HTMLResponse(_REDOC, headers=policy),
+    }
+    for path, page in pages.items():
+        app.router.routes.append(Route(path, page, methods=["GET"], include_in_schema=False))
     app.mount(_ASSETS, StaticFiles(directory=folder), name="docs-assets")
-
-
-def _html_response(html: str) -> Response:
-    return HTMLResponse(html, headers={"Content-Security-Policy": _POLICY})

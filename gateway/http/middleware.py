@@ -9,7 +9,6 @@ import logging
 import re
 import secrets
 import time
-import traceback
 from collections.abc import Iterable, Sequence
 from typing import cast
 from urllib.parse import quote
@@ -23,7 +22,7 @@ from gateway.access.rate_limits import RateLimitStatus
 from gateway.errors import GatewayError, StreamAbortedError
 from gateway.http.problems import Problem, to_problem
 from gateway.settings import GatewaySettings
-from jobs.observability.logs import bind_fields
+from jobs.observability.logs import bind_fields, log_failure
 from jobs.observability.metrics import GatewayMetrics
 
 log = logging.getLogger(__name__)
@@ -100,7 +99,7 @@ class EdgeMiddleware:
                 # stream, not a short one.
                 log.warning("http.stream_aborted", extra={"reason": str(error)})
             except Exception as error:  # noqa: BLE001  # the last resort: logged, counted and answered here
-                _log_failure(error)
+                log_failure(log, "http.failed", error)
                 if status == 0:
                     problem = Problem("internal_error", "the request could not be processed")
                     await problem.to_response(request_id)(scope, receive, send_completed)
@@ -201,10 +200,3 @@ def _route_template(scope: Scope) -> str:
     route = scope.get("route")
     path = getattr(route, "path_format", None) or getattr(route, "path", None)
     return path or _OTHER_ROUTE
-
-
-def _log_failure(error: Exception) -> None:
-    """Log the type and place of an error, without its message, which may quote a text."""
-    frames = traceback.extract_tb(error.__traceback__)
-    stack = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-12:]]
-    log.error("http.failed", extra={"error": type(error).__name__, "where": stack})

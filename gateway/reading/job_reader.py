@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from gateway.access import Caller
 from gateway.access.auth import Authenticator
-from gateway.access.caller import Caller
 from gateway.errors import GatewayError
 from gateway.reading.job_waiter import CompletionWatch, Condition, Waiter
 from jobs import ledger

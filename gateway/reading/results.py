@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 
+from gateway.access import Caller
 from gateway.access.auth import Authenticator
-from gateway.access.caller import Caller
 from gateway.errors import GatewayError, StreamAbortedError
 from gateway.reading.decode_memory import DecodeMemory, DecodeReservation
 from gateway.reading.encoding import CHUNK_BYTES, Progress, ReadOptions, encode_shards, take_chunk
@@ -55,12 +55,6 @@ class Results:
     memory: DecodeMemory
     authenticator: Authenticator
 
-    def open_reader(
-        self, caller: Caller, job_id: str, options: ReadOptions, page: Page | None = None
-    ) -> ResultsReader:
-        """Return a reader of a job's results; `page` is its beginning if that was read already."""
-        return ResultsReader(self, caller, job_id, options, page)
-
     async def read_document(self, caller: Caller, job_id: str, doc_id: str) -> bytes | ResultsReader | None:
         """Return a document's result as JSON, or a reader if it is large; None if the job has no such document.
 
@@ -84,16 +78,17 @@ class Results:
             finally:
                 reservation.release()
             if isinstance(row, Cursor):
-                return self.open_reader(caller, job_id, ReadOptions(encode_json, row, limit=1))
+                return ResultsReader(self, caller, job_id, ReadOptions(encode_json, row, limit=1))
             return row
 
 
 class ResultsReader:
-    """Reads results from `options.start` on, as far as they are finished without a gap; see `Results.open_reader`.
+    """Reads results from `options.start` on, as far as they are finished without a gap.
+
+    `page` is the beginning of the job's results if it was read already.
 
     Attributes:
         done: everything was read.
-        next_cursor: position of the next result; None once every result of the job was read.
         complete: the job had ended when it was last read, so that no further results will appear.
     """
 

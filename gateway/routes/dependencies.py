@@ -9,8 +9,8 @@ from typing import Annotated, cast
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
+from gateway.access import Caller
 from gateway.access.auth import Authenticator
-from gateway.access.caller import Caller
 from gateway.access.rate_limits import Limiter
 from gateway.access.sessions import Sessions
 from gateway.access.streams import Streams

@@ -12,7 +12,7 @@ import orjson
 from fastapi import APIRouter, Header, Request
 from starlette.responses import Response
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.errors import GatewayError, StreamAbortedError
 from gateway.http import openapi
 from gateway.http.middleware import get_request_id

@@ -5,13 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.http import openapi
 from gateway.http.middleware import report_rate_limits
 from gateway.http.requests import run_while_connected, to_incoming
 from gateway.http.responses import accepted_headers, accepted_response, job_response, results_response
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.job_waiter import CompletionWatch
+from gateway.reading.results import ResultsReader
 from gateway.reading.rows import encode_json
 from gateway.reading.views import decode_metadata, job_json
 from gateway.routes.dependencies import Services, ServicesDep, Submission
@@ -58,7 +59,7 @@ async def _extract_and_wait(
             await services.barrier.confirm_writes()
             return job_response(services.codec, job, 202, headers, accepted.webhook)
         body = job_json(job, decode_metadata(services.codec, job), accepted.webhook)
-        reader = services.results.open_reader(caller, job.id, ReadOptions(encode_json, separator=b","), page)
+        reader = ResultsReader(services.results, caller, job.id, ReadOptions(encode_json, separator=b","), page)
         return await results_response(reader, b'{"job":%b,"results":[' % body, lambda _: b"]}", headers)
     except LedgerUnavailableError:
         await services.barrier.confirm_writes()

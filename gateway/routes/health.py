@@ -29,9 +29,7 @@ async def livez() -> Probe:
     "/readyz",
     operation_id="readyz",
     summary="Can it take requests?",
-    responses={
-        503: openapi.error_responses()[503],
-    },
+    responses={503: openapi.error_responses()[503]},
 )
 async def readyz(services: ServicesDep) -> Probe:
     """Check at most once a second that Redis can be written; a read-only server cannot accept jobs."""

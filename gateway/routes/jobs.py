@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, Field
 from starlette.responses import Response
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.errors import GatewayError
 from gateway.http import openapi
 from gateway.http.middleware import report_rate_limits

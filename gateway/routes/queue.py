@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.http import openapi
 from gateway.routes.dependencies import LIST_COST, Require, ServicesDep
 from gateway.schemas import Body

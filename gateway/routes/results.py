@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.errors import GatewayError
 from gateway.http import openapi
 from gateway.http.responses import ReleasingResponse, results_response, stream_results
@@ -100,13 +100,13 @@ async def get_results(
     kind = choose_media_type(request.headers.get("accept", ""), JSON, NDJSON, CSV)
     if kind == JSON:
         page = ReadOptions(encode_json, start, query.limit or DEFAULT_LIMIT, statuses, separator=b",", paged=True)
-        reader = services.results.open_reader(caller, job_id, page)
+        reader = ResultsReader(services.results, caller, job_id, page)
         return await results_response(
             reader, b'{"data":[', _encode_page_end, slot=services.streams.hold_slot(caller)
         )
     encode = partial(encode_csv_rows, safe=query.csv is CsvCells.safe) if kind == CSV else encode_ndjson_line
     stream = ReadOptions(encode, start, query.limit or services.settings.max_ndjson_documents, statuses)
-    reader = services.results.open_reader(caller, job_id, stream)
+    reader = ResultsReader(services.results, caller, job_id, stream)
     head = (BOM if query.bom else b"") + CSV_HEADER if kind == CSV else b""
     with ExitStack() as stack:
         stack.enter_context(services.streams.hold_slot(caller))

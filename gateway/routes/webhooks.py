@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, Field, ValidationError
 from starlette.responses import Response
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.access.rate_limits import max_stored_bytes
 from gateway.errors import GatewayError
 from gateway.http import openapi

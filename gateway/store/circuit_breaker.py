@@ -55,20 +55,17 @@ class GuardedLedger(AsyncLedger):
             LedgerUnavailableError: raised by `work`, or because Redis is down or too slow.
         """
         async with self._slots:  # before the deadline begins: queueing is not an outage
-            return await self._run_unless_open(name, work)
-
-    async def _run_unless_open(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
-        state = self._breaker.state
-        if state == STATE_OPEN or (state == STATE_HALF_OPEN and self._probing):
-            raise LedgerUnavailableError(f"{name}: Redis is down")
-        self._probing = state == STATE_HALF_OPEN
-        try:
-            return await self._record_outcome(self._run_within_deadline(name, work))
-        finally:
-            self._probing = False
-            self._metrics.store_down.set(0 if self._breaker.closed else 1)
-            if self._breaker.closed != (state == "closed"):
-                log.warning("ledger.breaker", extra={"state": self._breaker.state})
+            state = self._breaker.state
+            if state == STATE_OPEN or (state == STATE_HALF_OPEN and self._probing):
+                raise LedgerUnavailableError(f"{name}: Redis is down")
+            self._probing = state == STATE_HALF_OPEN
+            try:
+                return await self._record_outcome(self._run_within_deadline(name, work))
+            finally:
+                self._probing = False
+                self._metrics.store_down.set(0 if self._breaker.closed else 1)
+                if self._breaker.closed != (state == "closed"):
+                    log.warning("ledger.breaker", extra={"state": self._breaker.state})
 
     async def _record_outcome(self, work: Awaitable[T]) -> T:
         """Report the outcome to the breaker; concurrent work that fails together counts once."""

@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
+from gateway.access import Caller
 from gateway.access.auth import Authenticator
-from gateway.access.caller import Caller
 from gateway.reading.job_waiter import CompletionWatch
 from gateway.settings import GatewaySettings
 from gateway.store.durability import Barrier

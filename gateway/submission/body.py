@@ -103,8 +103,9 @@ class BodyChunks:
         return chunk
 
     async def _receive(self) -> None:
-        if not self._sent:
-            await self._check_declared()
+        if not self._sent and (self._declared_bytes() or 0) > self._limits.size:
+            await self.drain()
+            raise _size_error(self._limits.size)
         deadline = self._began + self._limits.idle_s + self._sent / MIN_BYTES_PER_S
         try:
             async with asyncio.timeout(min(self._limits.idle_s, deadline - time.monotonic())):
@@ -124,8 +125,7 @@ class BodyChunks:
 
     def declared_size(self) -> int | None:
         """Return the Content-Length of an uncompressed body (bytes), or None."""
-        declared_size = self._headers.get("content-length", "")
-        return int(declared_size) if self._inflater is None and declared_size.isdigit() else None
+        return self._declared_bytes() if self._inflater is None else None
 
     def window_bytes(self) -> int:
         """Return the decompressed bytes that the decompressor buffers."""
@@ -144,11 +144,9 @@ class BodyChunks:
                         break
         self._more = False
 
-    async def _check_declared(self) -> None:
-        declared_size = self._headers.get("content-length", "")
-        if declared_size.isdigit() and int(declared_size) > self._limits.size:
-            await self.drain()
-            raise _size_error(self._limits.size)
+    def _declared_bytes(self) -> int | None:
+        declared = self._headers.get("content-length", "")
+        return int(declared) if declared.isdigit() else None
 
     def _max_output(self, chunk: int) -> int:
         """Return the most bytes that a chunk may decompress to."""

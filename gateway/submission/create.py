@@ -15,7 +15,7 @@ from functools import partial
 
 from redis.exceptions import RedisError
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.access.rate_limits import Limiter, max_stored_bytes, stored_quota_error
 from gateway.errors import GatewayError
 from gateway.reading.views import job_json, queued_job

@@ -10,7 +10,7 @@ from functools import partial
 import orjson
 from pydantic import ValidationError
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.errors import GatewayError
 from gateway.reading.decode_memory import DecodeMemory
 from gateway.reading.job_reader import JobReader

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from gateway.access import Caller
 from gateway.access.auth import Authenticator
-from gateway.access.caller import Caller
 from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
 from gateway.submission.body import BodyChunks, body_limits

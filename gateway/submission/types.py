@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.access.rate_limits import RateLimitStatus
 from gateway.reading.job_waiter import CompletionWatch
 from gateway.schemas.jobs import JobWebhook

@@ -269,7 +269,7 @@ class Endpoints:
         """
         began = time.monotonic()
         try:
-            target = self._sender.parse_url(url, tenant)
+            target = self._sender.policy.parse_url(url, tenant)
             await self._resolve_target(target, tenant, began)
         except ForbiddenTargetError as error:
             if error.reason == NOT_PUBLIC:

@@ -59,18 +59,10 @@ class Sender:
     """
 
     def __init__(self, policy: TargetPolicy, resolve: Resolve, options: SenderOptions) -> None:
-        self._policy = policy
+        self.policy = policy
         self._resolve = resolve
         self._options = options
         self._tls = options.tls or ssl.create_default_context()
-
-    def parse_url(self, url: str, tenant: str) -> Target:
-        """Parse a tenant's URL, without a look-up.
-
-        Raises:
-            ForbiddenTargetError: with a reason for the owner.
-        """
-        return self._policy.parse_url(url, tenant)
 
     def check_target(self, target: Target, tenant: str) -> None:
         """Check that a target may be called; a name that cannot be resolved at the moment passes.
@@ -87,7 +79,7 @@ class Sender:
         """Try once to send a tenant's payload; return every outcome, errors too, as an `AttemptResult`."""
         began = time.monotonic()
         try:
-            target = self._policy.parse_url(url, tenant)
+            target = self.policy.parse_url(url, tenant)
             addresses, public = self._resolve_target(target, tenant)
             result = self._post(target, addresses, headers, body, began)
             if not public:  # a tenant must not read responses from inside the network
@@ -133,7 +125,7 @@ class Sender:
     def _resolve_target(self, target: Target, tenant: str) -> tuple[Sequence[Address], bool]:
         """Return the target's checked addresses, and whether all are public; one forbidden address refuses all."""
         addresses = [target.literal] if target.literal is not None else self._look_up(target)
-        public = self._policy.check_addresses(target, addresses, tenant, is_own_address)
+        public = self.policy.check_addresses(target, addresses, tenant, is_own_address)
         return addresses[:_MAX_ADDRESSES], public
 
     def _look_up(self, target: Target) -> Sequence[Address]:

@@ -7,9 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.errors import StreamAbortedError
 from gateway.reading.encoding import ReadOptions
+from gateway.reading.results import ResultsReader
 from gateway.reading.rows import encode_ndjson_line
 from gateway.routes.models import ModelsPage
 from gateway.schemas.jobs import JobBody
@@ -289,7 +290,7 @@ async def test_a_stream_whose_job_vanishes_is_cut_not_ended(api: Api) -> None:
     job_id = await api.submit(*(f"Ada {n}" + 10_000 * "." for n in range(70)), options={"return_text": True})
     await api.worker.run_shards()
     services, caller = api.app.state.services, Caller("k", "acme", Role.VIEWER)
-    reader = services.results.open_reader(caller, job_id, ReadOptions(encode_ndjson_line))
+    reader = ResultsReader(services.results, caller, job_id, ReadOptions(encode_ndjson_line))
     first = await reader.read_first()
     assert not reader.done
     await api.client.delete(f"/v1/jobs/{job_id}")

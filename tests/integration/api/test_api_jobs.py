@@ -345,7 +345,7 @@ async def test_a_removed_job_s_events_are_cut(api: Api) -> None:
     await api.client.post(f"/v1/jobs/{job_id}/cancel")
     services = api.app.state.services
 
-    from gateway.access.caller import Caller
+    from gateway.access import Caller
     from gateway.errors import StreamAbortedError
     from jobs.api_keys import Role
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Scope
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.errors import GatewayError
 from gateway.reading.job_waiter import Condition, Waiter
 from jobs.api_keys import Role

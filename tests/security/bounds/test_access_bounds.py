@@ -16,9 +16,10 @@ import httpx
 import pytest
 import redis
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.errors import StreamAbortedError
 from gateway.reading.encoding import ReadOptions
+from gateway.reading.results import ResultsReader
 from gateway.reading.rows import encode_ndjson_line
 from jobs import api_keys
 from jobs.api_keys import KeyRing, Role
@@ -140,7 +141,7 @@ async def test_a_stream_of_results_is_cut_when_its_key_is_revoked(
         caller = Caller(record.key_id, record.tenant, record.role, key_hash=record.sha256)
         job = await api.submit("Ada", "Bob")
         await api.worker.run_shards()
-        reader = api.app.state.services.results.open_reader(caller, job, ReadOptions(encode_ndjson_line))
+        reader = ResultsReader(api.app.state.services.results, caller, job, ReadOptions(encode_ndjson_line))
         pieces = reader.stream(b"{}\n")
         assert await anext(pieces) == b"{}\n"
         api_keys.revoke_key(api.keys_file, record.key_id)

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import Request
 from starlette.types import Message
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.errors import GatewayError
 from gateway.routes.dependencies import Services
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
+from gateway.access import Caller
 from gateway.access.anonymous import AnonymousRate
 from gateway.access.auth import Authenticator
-from gateway.access.caller import Caller
 from gateway.access.rate_limits import Limiter
 from gateway.access.sessions import Sessions
 from gateway.settings import GatewaySettings

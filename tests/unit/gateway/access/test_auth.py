@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from gateway.access import Caller
 from gateway.access.anonymous import AnonymousRate
 from gateway.access.auth import Authenticator, Credentials
-from gateway.access.caller import Caller
 from gateway.access.rate_limits import Limiter
 from gateway.access.sessions import Sessions
 from gateway.errors import GatewayError

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.access.rate_limits import (
     Limiter,
     RateLimit,

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.access.streams import Streams
 from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings

@@ -125,7 +125,7 @@ def test_pages_of_any_size_are_together_all_results(
         cursor: Cursor | None = Cursor()
         while cursor is not None:
             options = ReadOptions(encode_json, cursor, limit, statuses, separator=b",", paged=True)
-            reader = results.open_reader(CALLER, JOB_ID, options)
+            reader = ResultsReader(results, CALLER, JOB_ID, options)
             page = orjson.loads(b"[" + await read_all(reader) + b"]")
             assert len(page) <= limit
             assert is_free(memory)
@@ -141,7 +141,7 @@ async def test_a_large_job_is_streamed_in_chunks_and_leaves_no_memory_reserved()
     """The first bytes come at once, the rest as the client reads."""
     shards = [store_shard(n, [make_result(8 * n + at, entities=400) for at in range(8)]) for n in range(6)]
     results, memory = make_results(PagingLedger(shards))
-    reader = results.open_reader(CALLER, JOB_ID, ReadOptions(encode_ndjson_line))
+    reader = ResultsReader(results, CALLER, JOB_ID, ReadOptions(encode_ndjson_line))
     first = await reader.read_first()
     assert not reader.done
     assert module.MAX_WHOLE_BYTES <= len(first) < 2 * module.MAX_WHOLE_BYTES
@@ -162,7 +162,7 @@ async def test_a_running_job_s_results_end_where_it_is() -> None:
         return Page(running, tuple(ledger.shards) if int(call.args[1]) == 0 else (), 3)
 
     ledger.run = read_page  # type: ignore[method-assign,assignment]
-    reader = results.open_reader(CALLER, JOB_ID, ReadOptions(encode_json))
+    reader = ResultsReader(results, CALLER, JOB_ID, ReadOptions(encode_json))
     await read_all(reader)
     assert (reader.complete, reader.next_cursor) == (False, Cursor(1, 0))
 
@@ -179,7 +179,7 @@ async def test_a_stream_that_cannot_go_on_is_cut(failure: Exception, reason: str
     shards = [store_shard(n, [make_result(n, entities=5000)]) for n in range(6)]
     ledger = PagingLedger(shards)
     results, memory = make_results(ledger)
-    reader = results.open_reader(CALLER, JOB_ID, ReadOptions(encode_json))
+    reader = ResultsReader(results, CALLER, JOB_ID, ReadOptions(encode_json))
     first = await reader.read_first()
     ledger.failure = failure
     with pytest.raises(StreamAbortedError, match=reason):
@@ -198,7 +198,7 @@ async def test_a_revoked_key_ends_its_streams() -> None:
 
     shards = [store_shard(n, [make_result(n, entities=5000)]) for n in range(6)]
     results, memory = make_results(PagingLedger(shards), recheck)
-    reader = results.open_reader(CALLER, JOB_ID, ReadOptions(encode_json))
+    reader = ResultsReader(results, CALLER, JOB_ID, ReadOptions(encode_json))
     first = await reader.read_first()
     reader._checked_at -= CHECK_EVERY_S
     with pytest.raises(StreamAbortedError, match="unauthenticated"):
@@ -213,7 +213,7 @@ async def test_a_client_that_stops_reading_holds_no_memory(monkeypatch: pytest.M
     monkeypatch.setattr(module, "STALL_S", 0.0)
     shards = [store_shard(0, [make_result(n, entities=400) for n in range(60)])]
     results, memory = make_results(PagingLedger(shards))
-    reader = results.open_reader(CALLER, JOB_ID, ReadOptions(encode_ndjson_line))
+    reader = ResultsReader(results, CALLER, JOB_ID, ReadOptions(encode_ndjson_line))
     chunks = [await reader.read_first()]
     await until(lambda: reader._reservation is None)
     assert is_free(memory)
@@ -225,7 +225,7 @@ async def test_a_cancelled_read_holds_its_memory_until_its_thread_ends() -> None
     """A thread cannot be stopped: others must not decode in the same memory meanwhile."""
     shards = [store_shard(0, [make_result(n, entities=400) for n in range(60)])]
     results, memory = make_results(PagingLedger(shards))
-    reader = results.open_reader(CALLER, JOB_ID, ReadOptions(encode_ndjson_line))
+    reader = ResultsReader(results, CALLER, JOB_ID, ReadOptions(encode_ndjson_line))
     reading = asyncio.create_task(reader.read_first())
     await until(lambda: reader._reservation is not None)
     reading.cancel()

@@ -8,8 +8,8 @@ import pytest
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 
+from gateway.access import Caller
 from gateway.access.auth import Credentials
-from gateway.access.caller import Caller
 from gateway.access.rate_limits import Limiter
 from gateway.access.sessions import Sessions
 from gateway.errors import GatewayError

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.access.caller import Caller
+from gateway.access import Caller
 from gateway.access.rate_limits import Limiter
 from gateway.routes.limits import LimitsBody, get_limits
 from gateway.settings import GatewaySettings
