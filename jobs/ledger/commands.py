@@ -111,7 +111,7 @@ def create_job(new: NewJob, inline_push: InlinePush | None = None) -> Call[Creat
         "waiter": new.waiter,
         "text_ttl_ms": int(new.text_ttl_s * 1000),
         "push": push,
-        "limits": asdict(new.limits),
+        "limits": new.limits,  # orjson encodes dataclasses; `asdict` took 80 calls a job
     }
 
     def parse(reply: list[bytes]) -> Created:
