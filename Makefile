@@ -169,7 +169,7 @@ site: setup ## Build the docs site into .cache/site/html; fails on a dead link
 screenshots: setup tools ## Take the screenshots in docs/pictures/console
 	$(BIN)/python -m tests.console.pictures
 
-bench: setup ## Gleaner, gliner and peers on the same texts, F1, scale: 15 minutes; BENCH=--quick: two minutes
+bench: setup ## Gleaner, gliner and peers on the same texts, F1, scale: 15 minutes; BENCH=--quick: three minutes
 	$(BIN)/python -m benchmarks $(BENCH)
 
 constraints: ## Pin every dependency at its newest allowed version

@@ -26,7 +26,7 @@ OUTPUT = Path(__file__).parents[1] / ".cache" / "figures.json"
 def main() -> None:
     """Run the benchmarks, print tables, write figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="rough figures, in under two minutes")
+    parser.add_argument("--quick", action="store_true", help="rough figures, in about three minutes")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     parser.add_argument("--commit", action="store_true", help="update the committed figures and plot")
     parser.add_argument("--install-serve", action="store_true", help="create gliner.serve's environment first")
