@@ -199,8 +199,9 @@ async def test_the_end_of_a_job_of_this_process_comes_with_its_results() -> None
 
 async def test_without_a_connection_no_channel_is_promised() -> None:
     """The ledger must not announce a job's end to nobody."""
-    waiter = Waiter(FakeRedis())  # type: ignore[arg-type]
-    async with waiter.watch_completion("job_1") as watch:
+    async with running_waiter() as (waiter, _), waiter.watch_completion("job_1") as watch:
+        assert watch.channel
+    async with waiter.watch_completion("job_2") as watch:
         assert (watch.channel, watch.inline_results) == ("", b"")
 
 

@@ -60,7 +60,7 @@ class PagingLedger(ScriptedLedger):
     def __init__(self, shards: list[StoredShard], job: Job = ENDED, per_page: int = 2) -> None:
         super().__init__()
         self.shards, self.job, self.per_page = shards, job, per_page
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
 
     async def run(self, call: Call[Any]) -> Any:
         """Return the page that begins with the requested shard."""
@@ -183,6 +183,29 @@ async def test_a_stream_that_cannot_go_on_is_cut(failure: Exception, reason: str
     first = await reader.read_first()
     ledger.failure = failure
     with pytest.raises(StreamAbortedError, match=reason):
+        async for _ in reader.stream(first):
+            pass
+    assert is_free(memory)
+
+
+async def test_a_read_that_fails_at_once_holds_no_memory() -> None:
+    """The error is the response's; nothing has been sent."""
+    ledger = PagingLedger([])
+    results, memory = make_results(ledger)
+    ledger.failure = GatewayError("job_not_found", "no")
+    with pytest.raises(GatewayError, match="job_not_found"):
+        await ResultsReader(results, CALLER, JOB_ID, ReadOptions(encode_json)).read_first()
+    assert is_free(memory)
+
+
+async def test_a_stream_that_is_cancelled_holds_no_memory() -> None:
+    """The client went away while the next shards were fetched."""
+    ledger = PagingLedger([store_shard(n, [make_result(n, entities=5000)]) for n in range(6)])
+    results, memory = make_results(ledger)
+    reader = ResultsReader(results, CALLER, JOB_ID, ReadOptions(encode_json))
+    first = await reader.read_first()
+    ledger.failure = asyncio.CancelledError()
+    with pytest.raises(asyncio.CancelledError):
         async for _ in reader.stream(first):
             pass
     assert is_free(memory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import Iterable
 from random import Random
 from typing import Any
 
@@ -45,7 +46,7 @@ class Upload:
         keys, stages = IdempotencyKeys(self.ledger, Codec()), Stages(SETTINGS, self.ledger, Codec())
         self.uploads = Uploads(SETTINGS, authenticator, self.memory, keys, stages, self.creation)  # type: ignore[arg-type]
 
-    async def accept(self, *chunks: bytes, **headers: str) -> AcceptedJob:
+    async def accept(self, chunks: Iterable[bytes], **headers: str) -> AcceptedJob:
         """Accept a body that arrives in these chunks."""
         request = make_request(chunks, content_type="application/x-ndjson", **headers)
         return await self.uploads.accept_upload(request, CALLER, "reject")
@@ -62,7 +63,7 @@ def cut(body: bytes, positions: list[int]) -> list[bytes]:
 def test_a_body_makes_the_same_job_however_it_arrives(positions: list[int]) -> None:
     """Lines may be cut anywhere; all memory is free at the end."""
     upload = Upload()
-    asyncio.run(upload.accept(*cut(BODY, positions)))
+    asyncio.run(upload.accept(cut(BODY, positions)))
     [(context, head, packed)] = upload.creation.jobs
     assert (context.key, head.model, head.labels) == (None, SETTINGS.models.names[0], {"person": None})
     assert (packed.count, packed.characters) == (59, sum(4 * n for n in range(1, 60)))
@@ -74,16 +75,18 @@ async def test_a_long_body_is_staged_while_it_arrives() -> None:
     """Only a part of it is in memory."""
     texts = (Random(n).randbytes(50_000).hex() for n in range(40))  # cannot be compressed to less than a half
     upload = Upload()
-    await upload.accept(b'{"labels":["a"]}\n', *(json.dumps({"text": text}).encode() + b"\n" for text in texts))
+    lines = (json.dumps({"text": text}).encode() + b"\n" for text in texts)
+    await upload.accept([b'{"labels":["a"]}\n', *lines])
     assert upload.ledger.script.names.count("stage_shards") > 1
     assert upload.creation.jobs[0][2].count == 40
 
 
 async def test_a_body_that_is_not_valid_leaves_no_stage() -> None:
     """The rest of it is read, so that the client sees the error, and the stage is dropped."""
-    upload = Upload()
+    upload, chunks = Upload(), iter((BODY + b"\n{", b"\n" * 100_000, b"more", b"and more"))
     with pytest.raises(GatewayError, match="malformed_json"):
-        await upload.accept(BODY + b"\n{", b"\n", b"more")
+        await upload.accept(chunks)
+    assert next(chunks, None) is None
     assert upload.ledger.script.names[-1] == "drop_stage"
     assert upload.creation.jobs == []
     assert upload.memory.budget.free == MEMORY_BYTES
@@ -92,7 +95,7 @@ async def test_a_body_that_is_not_valid_leaves_no_stage() -> None:
 async def test_the_key_of_an_upload_gets_the_hash_of_its_body() -> None:
     """It is known only at the end, when the job is created."""
     upload = Upload(claim_idempotency_key=IdempotencyClaim(IdempotencyOutcome.RUN, b"", 7))
-    await upload.accept(BODY, idempotency_key="once")
+    await upload.accept([BODY], idempotency_key="once")
     body = _HashedBody(make_request([BODY]), SETTINGS, "reject")
     key = upload.creation.jobs[0][0].key
     assert key is not None
