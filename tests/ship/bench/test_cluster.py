@@ -144,14 +144,14 @@ BACKUP: Values = {"backup": {"enabled": True, "destination": "store:ledgers/prod
 def test_a_lost_volume_is_restored_as_the_page_says(world: World, bucket: dict[str, str]) -> None:
     """Jobs from before the backup are there, and open ones finish; a job accepted later is unknown."""
     cluster = world.cluster
-    world.await_zero()
     cluster.apply(make_secret("gleaner-backup", bucket))
     world.upgrade(BACKUP)
     with world.client() as client:
         done = client.submit(["Ada Lovelace"], ["person"])
         assert len(list(done.results())) == 1
-        world.await_zero()
         with world.operator.pause():
+            cluster.scale("Deployment", WORKER, 0)
+            world.await_zero()
             waiting = client.submit(["Grace Hopper"] * 40, ["person"])
             run_job_from(world, "gleaner-backup-now")
             lost = client.submit(["Alan Turing"], ["person"])

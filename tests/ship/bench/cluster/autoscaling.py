@@ -49,7 +49,7 @@ class Operator:
     """
 
     def __init__(self, cluster: Cluster) -> None:
-        self._cluster, self._scalers = cluster, dict[str, _ScaledObject]()
+        self._cluster, self._scalers = cluster, dict[str, ScaledObject]()
         self.peaks: dict[str, int] = {}
         self._paused = False
         self.fallbacks: set[str] = set()
@@ -66,7 +66,7 @@ class Operator:
                 continue
             scaled = self._scalers.get(name)
             if scaled is None or scaled.spec != manifest["spec"]:
-                scaled = self._scalers[name] = _ScaledObject(manifest["spec"])
+                scaled = self._scalers[name] = ScaledObject(manifest["spec"])
             self._scale(name, scaled)
         for name in set(self._scalers) - {key[1] for key in self._cluster.objects if key[0] == "ScaledObject"}:
             del self._scalers[name]
@@ -85,7 +85,7 @@ class Operator:
         """Ask every trigger of a ScaledObject."""
         return [self._read(trigger) for trigger in spec["triggers"]]
 
-    def _scale(self, name: str, scaled: _ScaledObject) -> None:
+    def _scale(self, name: str, scaled: ScaledObject) -> None:
         key = ("Deployment", scaled.spec["scaleTargetRef"]["name"])
         target, now = self._cluster.objects.get(key), self._cluster.clock.now()
         polls, syncs = scaled.take_turns(now)
@@ -162,7 +162,7 @@ class Operator:
 
 
 @dataclass
-class _ScaledObject:
+class ScaledObject:
     """The state that KEDA and its HPA keep for a ScaledObject."""
 
     spec: Manifest

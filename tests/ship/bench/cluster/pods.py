@@ -217,8 +217,8 @@ class Pod:
         hook = (manifest.get("lifecycle") or {}).get("preStop") or {}
         if "sleep" in hook:
             time.sleep(self._shared.clock.shorten(hook["sleep"]["seconds"]))  # nothing else happens in it
-        elif hook:
-            raise NotImplementedError(f"preStop: {hook}")
+        elif "exec" in hook:
+            self._execute(manifest, hook["exec"]["command"], EXEC_S)
 
     def probe(self, manifest: Manifest, probe: Manifest) -> bool:
         """Run a probe once."""
