@@ -35,7 +35,7 @@ from worker.health import HUNG_EXIT_CODE, Health
 from worker.lifecycle import Lifecycle
 from worker.protocols import Engine, ModelSpec, ShardRef
 from worker.settings import WorkerSettings
-from worker.shards.crash_suspects import CrashSuspects
+from worker.shards.shards_at_risk import ShardsAtRisk
 from worker.shards.heartbeats import Heartbeats
 from worker.shards.leases import Lease, LeaseKeeper
 from worker.shards.result_cache import TIMEOUT_S, ResultCache
@@ -63,7 +63,7 @@ class _Process:
 
     Attributes:
         worker: name of this process in the ledger, with a random end: a restarted container has its predecessor's
-            name and pid, but must not hold its leases and suspects.
+            name and pid, but must not hold its leases and shards at risk.
     """
 
     worker: str
@@ -179,11 +179,11 @@ def _serve(process: _Process, engine: Engine, budget: int) -> int:
     """Run shards until SIGTERM; return Celery's exit code."""
     settings, slots = process.settings, process.settings.worker_slots
     forward_tracer = ForwardTracer(tracing.start_tracing(settings, "worker"), {})
-    suspects = _track_suspects(process)
+    at_risk = _track_risk(process)
     batcher = MicroBatcher(
         engine,
         budget,
-        before_forward=partial(_prepare_forward, suspects, forward_tracer),
+        before_forward=partial(_prepare_forward, at_risk, forward_tracer),
         observer=MetricsObserver(process.metrics, forward_tracer.end_span),
     )
     lifecycle = Lifecycle(
@@ -196,7 +196,7 @@ def _serve(process: _Process, engine: Engine, budget: int) -> int:
         grace_s=settings.shutdown_grace_s,
         hang_timeout_s=settings.hang_timeout_s,
     )
-    runner = _build_runner(process, engine, lifecycle, suspects, forward_tracer)
+    runner = _build_runner(process, engine, lifecycle, at_risk, forward_tracer)
     queues = celery_queues.model_queues([settings.model])
     app = celery_queues.build_celery_app(settings.broker_url, queues, "worker")
     _register_task(app, runner)
@@ -212,14 +212,14 @@ def _serve(process: _Process, engine: Engine, budget: int) -> int:
     return exit_code
 
 
-def _track_suspects(process: _Process) -> CrashSuspects:
-    """Return the list of crash suspects, written on a connection that no other call can delay."""
+def _track_risk(process: _Process) -> ShardsAtRisk:
+    """Return the list of the shards at risk, written on a connection that no other call can delay."""
     store = _connect_ledger(process.settings, "gleaner-worker-marks")
-    return CrashSuspects(lambda shards, left: store.run(ledger.set_crash_suspects(process.worker, shards, left)))
+    return ShardsAtRisk(lambda shards, left: store.run(ledger.set_crash_suspects(process.worker, shards, left)))
 
 
-def _prepare_forward(suspects: CrashSuspects, tracer: ForwardTracer, shards: frozenset[ShardRef]) -> None:
-    suspects.add(shards, exact=True)
+def _prepare_forward(at_risk: ShardsAtRisk, tracer: ForwardTracer, shards: frozenset[ShardRef]) -> None:
+    at_risk.add(shards, exact=True)
     tracer.start_span(shards)
 
 
@@ -250,7 +250,7 @@ def _build_runner(
     process: _Process,
     engine: Engine,
     lifecycle: Lifecycle,
-    suspects: CrashSuspects,
+    at_risk: ShardsAtRisk,
     forward_tracer: ForwardTracer,
 ) -> ShardRunner:
     settings, codec = process.settings, make_codec(process.settings)
@@ -267,7 +267,7 @@ def _build_runner(
         default_threshold=model_facts(settings, engine.spec).default_threshold,
         lease_ms=int(settings.lease_s * 1000),
         must_end=lifecycle.must_end,
-        suspects=suspects,
+        at_risk=at_risk,
         on_broken=_exit_broken,
         sentence_pass=settings.close_reading,
         limits=Limits(settings.max_document_windows, settings.max_document_entities),

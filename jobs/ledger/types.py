@@ -137,7 +137,7 @@ class ClaimTerms:
 
     Attributes:
         max_version: newest version of job records that the worker reads.
-        at_risk: record the shard as a crash suspect in the same step, unless it has to run alone.
+        at_risk: record the shard as a crash suspect in the same step, unless it has to run isolated.
         default_threshold: threshold of the job from now on, if no other worker has begun it.
     """
 
@@ -198,10 +198,10 @@ class Claim:
     """The answer to a worker's claim; only RUN carries work.
 
     Attributes:
-        alone: the shard is a crash suspect and runs document by document, next to no other.
+        isolated: the shard is a crash suspect and runs document by document, next to no other.
         first_document: the document to begin with.
-        solo_deaths: processes that died while they ran that document alone.
-        partial_results: encoded results of the documents before it, of a shard that runs alone.
+        isolated_deaths: processes that died while they ran that document isolated.
+        partial_results: encoded results of the documents before it, of an isolated shard.
         default_threshold: threshold of documents for which neither job nor document names one.
     """
 
@@ -209,9 +209,9 @@ class Claim:
     blob: bytes = b""
     opts: bytes = b""
     attempts: int = 0
-    alone: bool = False
+    isolated: bool = False
     first_document: int = 0
-    solo_deaths: int = 0
+    isolated_deaths: int = 0
     tenant: str = ""
     trace: str = ""
     started: int = 0

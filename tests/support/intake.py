@@ -23,7 +23,7 @@ from jobs.shards import encode_documents, encode_results
 from tests.support.ledger import CODEC, new_job
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Engine, ShardRef
-from worker.shards.crash_suspects import CrashSuspects
+from worker.shards.shards_at_risk import ShardsAtRisk
 from worker.shards.leases import Lease, LeaseKeeper
 from worker.shards.result_cache import ResultCache
 from worker.shards.runner import ShardRunner
@@ -101,7 +101,7 @@ class InProcessWorker:
             claim = self.store.run(
                 ledger.claim_shard(message, nonce, "dead", "fake", ledger.ClaimTerms(lease_ms=1))
             )
-            for document in range(at + 1) if claim.alone and not claim.first_document else ():
+            for document in range(at + 1) if claim.isolated and not claim.first_document else ():
                 partial = self.encode_partial(message, document - 1) if document else b""
                 assert self.store.run(ledger.record_progress(message.job, 0, nonce, document, partial)) == "ok"
             self.store.run(ledger.set_crash_suspects("dead", [(message.job, 0)]))
@@ -133,10 +133,10 @@ def running_worker(
     with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
         store, must_end = FlakyLedger(client), Event()
         broken: list[bool] = []
-        suspects = CrashSuspects(lambda at_risk, left: store.run(ledger.set_crash_suspects("w", at_risk, left)))
+        at_risk = ShardsAtRisk(lambda at_risk, left: store.run(ledger.set_crash_suspects("w", at_risk, left)))
 
         def before_forward(shards: frozenset[ShardRef]) -> None:
-            suspects.add(shards, exact=True)
+            at_risk.add(shards, exact=True)
 
         batcher = MicroBatcher(engine, 500, before_forward=before_forward)
 
@@ -157,7 +157,7 @@ def running_worker(
             revision="fake",
             lease_ms=60_000,
             must_end=must_end,
-            suspects=suspects,
+            at_risk=suspects,
             on_broken=lambda: broken.append(True),
             cache=cache and cache(store, metrics),
             redact_secret=redact_secret,

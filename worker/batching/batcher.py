@@ -83,7 +83,7 @@ class MicroBatcher:
         self._halves: deque[list[Item]] = deque()  # of micro-batches that failed
         self._running = 0
         self._idle = 0  # lanes that wait for work
-        self._exclusive = False
+        self._isolated_only = False
         self._closing = False
         self._broken = False
         self._ticks = dict.fromkeys(range(engine.lanes + (engine.express_tokens > 0)), clock())
@@ -134,7 +134,7 @@ class MicroBatcher:
         *,
         tenant: str = "",
         interactive: bool = False,
-        solo: bool = False,
+        isolated: bool = False,
     ) -> Future[tuple[Outcome, ...]]:
         """Queue a job's windows.
 
@@ -143,7 +143,7 @@ class MicroBatcher:
             tenant: tenant whose turn is charged.
             windows: may be empty.
             interactive: run before standard windows.
-            solo: run each with nothing else in the forward pass.
+            isolated: run each with nothing else in the forward pass.
 
         Returns:
             A future of one outcome per window, in order. It raises `Dropped` after `drop`, `EngineBroken` if the
@@ -157,10 +157,14 @@ class MicroBatcher:
             ticket.future.set_result(())
             return ticket.future
         short = sum(window.cost for window in windows) <= self._engine.express_tokens
-        express = interactive and short and not solo
+        express = interactive and short and not isolated
         items = [
             Item(
-                window, ticket, slot, WaitingWindow(job_id, window.cost, interactive, solo, tenant), express=express
+                window,
+                ticket,
+                slot,
+                WaitingWindow(job_id, window.cost, interactive, isolated, tenant),
+                express=express,
             )
             for slot, window in enumerate(windows)
         ]
@@ -206,8 +210,8 @@ class MicroBatcher:
         return len(dropped)
 
     @contextmanager
-    def run_solo_only(self, has_ended: Callable[[], bool]) -> Iterator[None]:
-        """Run nothing but solo windows during the block, which begins when the model is empty.
+    def run_isolated_only(self, has_ended: Callable[[], bool]) -> Iterator[None]:
+        """Run nothing but isolated windows during the block, which begins when the model is empty.
 
         Args:
             has_ended: checked during the wait.
@@ -215,7 +219,7 @@ class MicroBatcher:
         Raises:
             Dropped: the wait was ended.
         """
-        self._exclusive = True
+        self._isolated_only = True
         try:
             with self._changed:
                 while self._running:
@@ -225,7 +229,7 @@ class MicroBatcher:
             yield
         finally:
             with self._changed:
-                self._exclusive = False
+                self._isolated_only = False
                 self._wake_all()
 
     def close(self, timeout: float | None = None) -> bool:
@@ -255,10 +259,10 @@ class MicroBatcher:
                 if self._halves:
                     return self._halves.popleft()
                 items: list[Item] = []
-                if self._waiting and not self._exclusive:
+                if self._waiting and not self._isolated_only:
                     items = self._waiting.take_batch(self._budget)
                 elif not self._running:
-                    items = self._waiting.take_solo()
+                    items = self._waiting.take_isolated()
                 if items:
                     self._running += len(items)
                     return items
@@ -274,7 +278,7 @@ class MicroBatcher:
             while True:
                 self._ticks[lane] = self._clock()
                 budget = min(self._engine.express_tokens, self._budget)
-                items, left = ([], 0) if self._exclusive else self._waiting.take_express(budget)
+                items, left = ([], 0) if self._isolated_only else self._waiting.take_express(budget)
                 if items:
                     self._running += len(items)
                     self._changed.notify(left)  # the lanes take those that did not fit
@@ -376,7 +380,7 @@ class MicroBatcher:
                 for item, outcome in zip(items, outcomes, strict=True):
                     copies = with_copies([item])
                     done += [copy.ticket for copy in copies if copy.ticket.record_outcome(copy.slot, outcome)]
-            if self._closing or self._exclusive:  # a thread may be waiting for the last of these
+            if self._closing or self._isolated_only:  # a thread may be waiting for the last of these
                 self._wake_all()
         if isinstance(outcomes, Exception):
             fail_items(items, outcomes)

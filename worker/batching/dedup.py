@@ -28,7 +28,7 @@ class Deduplicator:
 
     def join(self, item: Item) -> bool:
         """Make the item a copy of an equal one, unless it would wait for longer; return whether it is one now."""
-        if item.waiting.solo:
+        if item.waiting.isolated:
             return False  # it may end the process: nothing else may depend on it
         key = dedup_key(item)
         running = self._items.get(key)

@@ -24,7 +24,7 @@ class WaitingWindow:
     job: str
     tokens: int
     interactive: bool = False
-    solo: bool = False
+    isolated: bool = False
     tenant: str = ""
 
 
@@ -85,7 +85,7 @@ def _align_newcomers(names: Set[str], before: Mapping[str, int]) -> dict[str, in
 
 def _fill_batch(waiting: Sequence[WaitingWindow], lead: int, lane: Sequence[int], budget: int) -> tuple[int, ...]:
     first = waiting[lead]
-    if first.solo or 2 * first.tokens > budget:
+    if first.isolated or 2 * first.tokens > budget:
         return (lead,)
     pass_cost = budget // 16  # approximate cost of a separate forward pass
     distances = {i: abs(waiting[i].tokens - first.tokens) for i in lane}
@@ -95,7 +95,7 @@ def _fill_batch(waiting: Sequence[WaitingWindow], lead: int, lane: Sequence[int]
     for i in near:
         if longest * (len(chosen) + 1) > budget:
             break
-        if i == lead or waiting[i].solo:
+        if i == lead or waiting[i].isolated:
             continue
         tokens = waiting[i].tokens
         new_longest = max(longest, tokens)

@@ -44,10 +44,10 @@ class WaitingList:
         items, self._express_turns = self._take(short, self._express_turns, budget)
         return items, len(short) - len(items)
 
-    def take_solo(self) -> list[Item]:
-        """Remove and return the oldest window that must run alone, or none."""
-        solo = next((i for i, item in enumerate(self._items) if item.waiting.solo), None)
-        return [] if solo is None else [self._items.pop(solo)]
+    def take_isolated(self) -> list[Item]:
+        """Remove and return the oldest isolated window, or none."""
+        isolated = next((i for i, item in enumerate(self._items) if item.waiting.isolated), None)
+        return [] if isolated is None else [self._items.pop(isolated)]
 
     def drop(self, is_dropped: Callable[[Item], bool]) -> list[Item]:
         """Remove and return items; copies that lose the item they depend on wait again, or join another."""

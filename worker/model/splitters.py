@@ -14,7 +14,7 @@ from typing import Any
 
 from worker.model.errors import ExtraMissingError, ModelBrokenError
 from worker.protocols import Words
-from worker.text.marks import JOINERS, Split, join_marks
+from worker.text.combining_marks import JOINERS, Split, join_marks
 from worker.text.words import make_gap_splitter, make_pattern_splitter
 
 WORD = r"\w+(?:[-_]\w+)*|\S"

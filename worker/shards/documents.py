@@ -18,7 +18,7 @@ from jobs.observability.logs import log_failure
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Dropped, Outcome, ShardRef, Tokenizer, Window
-from worker.shards.crash_suspects import CrashSuspects
+from worker.shards.shards_at_risk import ShardsAtRisk
 from worker.shards.heartbeats import Heartbeats
 from worker.shards.isolation import LEASE_CHECK_S, Gate
 from worker.shards.leases import Lease
@@ -80,7 +80,7 @@ class DocumentRunner:
     Args:
         batcher: runs windows.
         tokenizer: the model's.
-        suspects: records shards before their texts can do harm.
+        at_risk: records shards before their texts can do harm.
         gate: separates isolated shards from all others.
         heartbeats: of the working threads.
         rules: limits of a document, and whether it is also read sentence by sentence.
@@ -90,7 +90,7 @@ class DocumentRunner:
 
     batcher: MicroBatcher
     tokenizer: Tokenizer
-    suspects: CrashSuspects
+    at_risk: ShardsAtRisk
     gate: Gate
     heartbeats: Heartbeats
     rules: CutRules = field(default_factory=CutRules)
@@ -113,10 +113,10 @@ class DocumentRunner:
         def check() -> None:
             self._check_lease(lease)
             if not self.gate.is_open:
-                self.suspects.discard(owner)
+                self.at_risk.discard(owner)
                 self.heartbeats.pause()
                 self.gate.yield_turn(lease)
-                self.suspects.add({owner})
+                self.at_risk.add({owner})
                 self.heartbeats.beat()
 
         try:
@@ -125,10 +125,10 @@ class DocumentRunner:
                 for document in work.documents:
                     with self._serialize_if(len(document.text) > HEAVY_CHARACTERS, check):
                         running.append(self._cut_document(document, work.context, check))
-            self.suspects.discard(owner)  # until its first forward pass
+            self.at_risk.discard(owner)  # until its first forward pass
             _, in_model = self.batcher.window_counts
             if in_model:  # which may take a while
-                self.suspects.flush()
+                self.at_risk.flush()
             with self.time_stage("wait"):
                 chunk_tokens = max(CHUNK_TOKENS, 2 * self.batcher.budget)
                 for outcomes, chunk in self._run_chunks(work, running, lease, chunk_tokens):
@@ -142,7 +142,7 @@ class DocumentRunner:
                     free_bytes -= merging.estimate_bytes(results[-1])
                 return results
         finally:
-            self.suspects.discard(owner)
+            self.at_risk.discard(owner)
 
     def run_isolated(self, work: Work, document: Document, lease: Lease, max_bytes: int) -> DocumentResult:
         """Run a document with nothing else at risk; other shards have their turns between its steps.
@@ -164,7 +164,7 @@ class DocumentRunner:
                 while chunk is not None and not self.gate.is_turn_over:
                     if lease.end_reason:
                         raise Dropped
-                    _collect(self._submit(work, chunk, lease, solo=True).result(), chunk)
+                    _collect(self._submit(work, chunk, lease, isolated=True).result(), chunk)
                     chunk = next(chunks, None)
         with self._isolate(work.owner, lease), self.heartbeats.track_thread():
             return self._merge_document(running, work.attempts, max_bytes)
@@ -176,17 +176,17 @@ class DocumentRunner:
         Raises:
             Dropped: the lease ended.
         """
-        with self.gate.exclusive(lease), self.batcher.run_solo_only(lambda: bool(lease.end_reason)):
-            self.suspects.set_only(owner)
+        with self.gate.isolated(lease), self.batcher.run_isolated_only(lambda: bool(lease.end_reason)):
+            self.at_risk.set_only(owner)
             try:
                 yield
             finally:
-                self.suspects.discard(owner)
+                self.at_risk.discard(owner)
 
     @contextmanager
     def _at_risk(self, owner: ShardRef, lease: Lease) -> Iterator[None]:
         with self.gate.shared(lease):
-            self.suspects.add({owner})
+            self.at_risk.add({owner})
             with self.heartbeats.track_thread():
                 yield
 
@@ -250,13 +250,15 @@ class DocumentRunner:
             for future, _ in ahead:
                 future.exception()  # windows in the model still belong to this shard: wait for them
 
-    def _submit(self, work: Work, chunk: Chunk, lease: Lease, *, solo: bool = False) -> Future[tuple[Outcome, ...]]:
+    def _submit(
+        self, work: Work, chunk: Chunk, lease: Lease, *, isolated: bool = False
+    ) -> Future[tuple[Outcome, ...]]:
         future = self.batcher.submit(
             work.owner.job_id,
             [window for window, _ in chunk],
             tenant=work.tenant,
-            interactive=work.interactive and not solo,
-            solo=solo,
+            interactive=work.interactive and not isolated,
+            isolated=isolated,
         )
         if lease.end_reason:  # before the windows were there to be dropped
             self.batcher.drop(work.owner.job_id, work.owner.shard)

@@ -15,13 +15,13 @@ LEASE_CHECK_S = 0.25
 
 
 class Gate:
-    """A lock that many shards share or one has exclusively.
+    """A lock that many shards share, or one isolated shard holds.
 
-    Exclusive waiters go before newcomers. An exclusive holder keeps the gate for little longer than a turn while
+    Isolated waiters go before newcomers. An isolated holder keeps the gate for little longer than a turn while
     shards wait, which then have it for as long: a suspect takes at most half of a worker's time.
 
     Args:
-        turn_s: seconds after which an exclusive holder should let others in.
+        turn_s: seconds after which an isolated holder should let others in.
         clock: monotonic seconds.
     """
 
@@ -30,21 +30,21 @@ class Gate:
         self._clock = clock
         self._changed = Condition()
         self._sharing = 0
-        self._exclusive = False
-        self._exclusive_since = 0.0
+        self._isolated = False
+        self._isolated_since = 0.0
         self._waiting_shared = 0
-        self._waiting_exclusive = 0
+        self._waiting_isolated = 0
         self._shared_until = 0.0
 
     @property
     def is_open(self) -> bool:
         """True while `shared` would not have to wait."""
-        return not self._exclusive and (not self._waiting_exclusive or self._clock() < self._shared_until)
+        return not self._isolated and (not self._waiting_isolated or self._clock() < self._shared_until)
 
     @property
     def is_turn_over(self) -> bool:
-        """True once the exclusive holder should let others in."""
-        return self._waiting_shared > 0 and self._clock() - self._exclusive_since >= self._turn_s
+        """True once the isolated holder should let others in."""
+        return self._waiting_shared > 0 and self._clock() - self._isolated_since >= self._turn_s
 
     @contextmanager
     def shared(self, lease: Lease) -> Iterator[None]:
@@ -64,7 +64,7 @@ class Gate:
                 self._changed.notify_all()
 
     def yield_turn(self, lease: Lease) -> None:
-        """Inside `shared`, between two steps of work: let an exclusive waiter in, and wait until it has left.
+        """Inside `shared`, between two steps of work: let an isolated waiter in, and wait until it has left.
 
         Raises:
             Dropped: the lease ended during the wait.
@@ -78,31 +78,31 @@ class Gate:
                 self._sharing += 1  # `shared` takes it off
 
     @contextmanager
-    def exclusive(self, lease: Lease) -> Iterator[None]:
-        """Hold the gate alone.
+    def isolated(self, lease: Lease) -> Iterator[None]:
+        """Hold the gate with no other holder.
 
         Raises:
             Dropped: the lease ended during the wait.
         """
         with self._changed:
-            self._waiting_exclusive += 1
+            self._waiting_isolated += 1
             try:
                 self._wait_until(self._is_free, lease)
-                self._exclusive, self._exclusive_since = True, self._clock()
+                self._isolated, self._isolated_since = True, self._clock()
             finally:
-                self._waiting_exclusive -= 1
+                self._waiting_isolated -= 1
                 self._changed.notify_all()
         try:
             yield
         finally:
             with self._changed:
                 now = self._clock()
-                self._exclusive = False
-                self._shared_until = now + (now - self._exclusive_since if self._waiting_shared else 0.0)
+                self._isolated = False
+                self._shared_until = now + (now - self._isolated_since if self._waiting_shared else 0.0)
                 self._changed.notify_all()
 
     def _is_free(self) -> bool:
-        return not self._exclusive and not self._sharing and self._clock() >= self._shared_until
+        return not self._isolated and not self._sharing and self._clock() >= self._shared_until
 
     def _wait_shared(self, lease: Lease) -> None:
         self._waiting_shared += 1

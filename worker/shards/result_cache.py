@@ -110,7 +110,7 @@ class ResultCache:
             _cache_key(tenant_key, document, labels, options, claim.default_threshold) for document in documents
         )
         wanted = {at: key for at, key in enumerate(keys) if key}
-        if claim.alone or not wanted:
+        if claim.isolated or not wanted:
             return CachedResults(keys)
         results = {
             at: replace(result, index=documents[at].index, id=documents[at].id, attempts=claim.attempts)

@@ -39,7 +39,7 @@ from jobs.schema import (
 from jobs.shards import decode_documents, decode_results, encode_documents, encode_results
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Dropped, EngineBroken, ShardRef, Tokenizer
-from worker.shards.crash_suspects import CrashSuspects
+from worker.shards.shards_at_risk import ShardsAtRisk
 from worker.shards.documents import DocumentRunner, Work
 from worker.shards.heartbeats import Heartbeats
 from worker.shards.isolation import Gate
@@ -53,8 +53,8 @@ from worker.text.windows import CutRules, JobContext
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-SOLO_DEATHS = 3
-"""Crashes of a process running one document alone after which the document is failed. Two were tried: of fifty
+ISOLATED_DEATHS = 3
+"""Crashes of a process that ran one document isolated, after which the document is failed. Two were tried: of fifty
 workers killed from outside within three minutes, two happened to run the same innocent document."""
 
 
@@ -86,7 +86,7 @@ class ShardRunner:
         revision: revision of the loaded model.
         default_threshold: the model's, for jobs that this worker begins and that name none.
         must_end: set once the process must end; waiting for Redis then stops.
-        suspects: records shards before their texts can do harm.
+        at_risk: records shards before their texts can do harm.
         on_broken: ends the process: the device is lost, and every shard it claimed would wait for its lease.
         sentence_pass: also read long documents sentence by sentence.
         limits: limits of a document's windows and result.
@@ -110,7 +110,7 @@ class ShardRunner:
     lease_ms: int
     default_threshold: float = DEFAULT_THRESHOLD
     must_end: Event
-    suspects: CrashSuspects
+    at_risk: ShardsAtRisk
     on_broken: Callable[[], None]
     sentence_pass: bool = True
     limits: Limits = field(default_factory=Limits)
@@ -127,7 +127,7 @@ class ShardRunner:
         self._documents = DocumentRunner(
             batcher=self.batcher,
             tokenizer=self.tokenizer,
-            suspects=self.suspects,
+            at_risk=at_risk,
             gate=self._gate,
             heartbeats=self.heartbeats,
             rules=CutRules(self.sentence_pass, self.limits),
@@ -157,7 +157,7 @@ class ShardRunner:
                     self.tracer.span("shard", claim.trace, job_id=message.job, shard=message.shard) as trace,
                     self._register_trace(ShardRef(message.job, message.shard), trace),
                 ):
-                    return self._run_claimed(message, claim, lease, recorded=shared and not claim.alone)
+                    return self._run_claimed(message, claim, lease, recorded=shared and not claim.isolated)
             except LedgerUnavailableError:  # and the process must end: upkeep brings the shard back
                 log.warning("shard.abandoned")
                 return "left"
@@ -168,17 +168,17 @@ class ShardRunner:
         try:
             if lease.end_reason:  # claimed while the process was already giving back
                 raise Dropped
-            with self.suspects.track(ShardRef(message.job, message.shard), recorded=recorded):
+            with self.at_risk.track(ShardRef(message.job, message.shard), recorded=recorded):
                 with self._time_stage("fetch"):
                     shard = self._decode_shard(message, claim)
-                results = self._run_isolated(shard, lease) if claim.alone else self._run_batched(shard, lease)
+                results = self._run_isolated(shard, lease) if claim.isolated else self._run_batched(shard, lease)
         except Dropped:
             return self._give_back(message, lease)
         except EngineBroken:
             self.on_broken()
             raise
         except Exception:
-            self.suspects.flush()  # the process lives: when this lease expires, the shard has crashed nothing
+            self.at_risk.flush()  # the process lives: when this lease expires, the shard has crashed nothing
             raise
         return self._complete_shard(shard, lease, results)
 
@@ -212,7 +212,7 @@ class ShardRunner:
             if at == len(shard.documents):
                 break  # the last result is stored, so that no later crash is blamed on a document
             document = shard.documents[at]
-            if at == shard.claim.first_document and shard.claim.solo_deaths >= SOLO_DEATHS:
+            if at == shard.claim.first_document and shard.claim.isolated_deaths >= ISOLATED_DEATHS:
                 log.error("document.worker_lost", extra={"index": document.index})
                 results.append(_worker_lost(document, shard.claim.attempts))
             else:
@@ -252,7 +252,7 @@ class ShardRunner:
             completed = self._persist(ledger.complete_shard(shard.message, lease.nonce, result))
         self._publish(completed.publish)
         if completed.kind is ledger.CompleteOutcome.STORED:
-            self.suspects.forget(shard.ref)
+            self.at_risk.forget(shard.ref)
             self._count_results(shard, results, completed.job_state)
         log.info(
             "shard.completed", extra={"answer": completed.kind, "documents": len(results), "failed": len(failed)}
@@ -263,7 +263,7 @@ class ShardRunner:
         """Release a shard whose job was cancelled, whose lease was lost, or whose process must end."""
         released = self._persist(ledger.release_shard(message.job, message.shard, lease.nonce))
         if released.kind is not ledger.ReturnOutcome.STALE:
-            self.suspects.forget(ShardRef(message.job, message.shard))
+            self.at_risk.forget(ShardRef(message.job, message.shard))
         self._publish(released.publish)
         log.info("shard.given_back", extra={"answer": released.kind})
         return released.kind

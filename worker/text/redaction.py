@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from jobs.schema import OffsetUnit, Redact
 from worker.text.bounds import Budget
-from worker.text.marks import continues_word
+from worker.text.combining_marks import continues_word
 
 _PURPOSE = b"gleaner redact 1\0"
 COMPOSE_CHARACTERS = 256

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Sequence
 
 from worker.text.bounds import Budget
-from worker.text.marks import is_unspaced
+from worker.text.combining_marks import is_unspaced
 
 TERMINATORS = frozenset(".!?…。！？｡")  # noqa: RUF001
 WIDE_TERMINATORS = frozenset("。！？｡")  # noqa: RUF001  # no blank follows these

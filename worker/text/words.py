@@ -14,7 +14,7 @@ from unicodedata import normalize
 
 from worker.protocols import Encoded, ModelSpec, Tokenizer, Words
 from worker.text.bounds import Budget
-from worker.text.marks import Split, has_marks
+from worker.text.combining_marks import Split, has_marks
 from worker.text.sentences import find_sentence_starts
 
 MIN_OVERLAP_WORDS = 48

@@ -131,7 +131,7 @@ def test_a_silent_worker_loses_its_shard(house: House) -> None:
     again = house.take()
     assert again is not None
     claim = house.store.run(ledger.claim_shard(again, "live", "w2", "rev"))
-    assert (claim.kind, claim.attempts, claim.alone) == ("run", 2, False)
+    assert (claim.kind, claim.attempts, claim.isolated) == ("run", 2, False)
     assert (
         house.store.run(ledger.complete_shard(message, "dead", ledger.ShardResult(b"x", b"", 1, 0, {}, {}))).kind
         == "stale"
@@ -181,7 +181,7 @@ def test_short_leases_survive_a_short_outage(house: House) -> None:
 
 
 def test_blame_reaches_only_what_was_in_the_forward(house: House) -> None:
-    """A shard in the forward of a dying process runs alone next time; its neighbour in the process does not."""
+    """A shard in the forward of a dying process runs isolated next time; its neighbour in the process does not."""
     inside, outside = house.submit("job_1", shards=2)
     for message in (inside, outside):
         house.take()
@@ -193,7 +193,7 @@ def test_blame_reaches_only_what_was_in_the_forward(house: House) -> None:
     time.sleep(0.02)
     ticks(house, lambda: celery_queues.queue_length(house.broker, QUEUE) == 2)
     claims = [house.store.run(ledger.claim_shard(m, f"again{m.shard}", "w", "rev")) for m in iter(house.take, None)]
-    assert sorted(claim.alone for claim in claims) == [False, True]
+    assert sorted(claim.isolated for claim in claims) == [False, True]
 
 
 def test_a_shard_is_at_risk_from_its_claim_to_its_completion(house: House) -> None:
@@ -213,13 +213,13 @@ def test_a_shard_is_at_risk_from_its_claim_to_its_completion(house: House) -> No
     assert at_risk() == set()
 
 
-def test_solo_deaths_are_counted_for_the_document_that_ran(house: House) -> None:
-    """Deaths while a document ran alone count for that document only, and partial results survive them."""
+def test_isolated_deaths_are_counted_for_the_document_that_ran(house: House) -> None:
+    """Deaths while a document ran isolated count for that document only, and partial results survive them."""
     house.store.run(ledger.create_job(new_job("job_1", (3,))))
     message = Message(QUEUE, "job_1", 0, 1)
-    for death, (alone, at, solo) in enumerate([(False, 0, 0), (True, 0, 0), (True, 1, 1), (True, 1, 2)]):
+    for death, (isolated, at, deaths) in enumerate([(False, 0, 0), (True, 0, 0), (True, 1, 1), (True, 1, 2)]):
         claim = house.store.run(ledger.claim_shard(message, f"n{death}", "w", "rev", ledger.ClaimTerms(lease_ms=1)))
-        assert (claim.alone, claim.first_document, claim.solo_deaths) == (alone, at, solo)
+        assert (claim.isolated, claim.first_document, claim.isolated_deaths) == (isolated, at, deaths)
         if death == 1:  # document 0 done, document 1 begins, and kills
             assert house.store.run(ledger.record_progress("job_1", 0, "n1", 0)) == "ok"
             assert house.store.run(ledger.record_progress("job_1", 0, "n1", 1, b"result of 0")) == "ok"
@@ -237,7 +237,7 @@ def test_solo_deaths_are_counted_for_the_document_that_ran(house: House) -> None
 
 
 def test_a_death_with_two_possible_causes_convicts_neither(house: House) -> None:
-    """A shard that ran alone is not counted against when something else was at risk in the same process."""
+    """An isolated shard is not counted against when something else was at risk in the same process."""
     message = Message(QUEUE, "job_1", 0, 1)
     house.store.run(ledger.create_job(new_job("job_1")))
     for death, at_risk in enumerate([["job_1"], ["job_1", "job_2"], ["job_1", "job_2"]]):
@@ -246,7 +246,7 @@ def test_a_death_with_two_possible_causes_convicts_neither(house: House) -> None
         time.sleep(0.01)
         [message] = house.store.run(ledger.reclaim_shard("job_1", 0)).publish
     claim = house.store.run(ledger.claim_shard(message, "n", "w", "rev"))
-    assert (claim.alone, claim.solo_deaths) == (True, 0)
+    assert (claim.isolated, claim.isolated_deaths) == (True, 0)
 
 
 def test_a_deadline_ends_a_job_and_keeps_what_finished(house: House) -> None:

@@ -127,13 +127,13 @@ def test_a_window_that_fits_no_device_fails_alone(engine: FakeEngine) -> None:
     assert observed.memory.count("failed") == 1
 
 
-def test_solo_windows_run_with_nothing_else(engine: FakeEngine) -> None:
+def test_isolated_windows_run_with_nothing_else(engine: FakeEngine) -> None:
     """A suspect's windows have every forward pass to themselves."""
     batcher = MicroBatcher(engine, 2048)
-    solo = batcher.submit("suspect", [make_window("Ada"), make_window("Bob")], solo=True)
+    isolated = batcher.submit("suspect", [make_window("Ada"), make_window("Bob")], isolated=True)
     unrelated = batcher.submit("others", [make_window(f"Cid {i}") for i in range(5)])
     with batcher:
-        solo.result(WAIT_S)
+        isolated.result(WAIT_S)
         unrelated.result(WAIT_S)
 
     assert sorted(len(batch) for batch in engine.forwards) == [1, 1, 5]
@@ -296,12 +296,12 @@ def test_who_shares_an_answer_shares_its_failure(engine: FakeEngine, fault: Faul
 
 
 def test_an_urgent_or_suspect_window_shares_with_nobody_that_it_would_wait_for(engine: FakeEngine) -> None:
-    """An interactive one does not wait for a standard one's turn, and one that may end the process runs alone."""
+    """An interactive one does not wait for a standard one's turn, and one that may end the process runs isolated."""
     batcher = MicroBatcher(engine, 2048)
     text = "Ada of Rome"
     batcher.submit("standard", [make_window(text, "standard")])
     batcher.submit("urgent", [make_window(text, "urgent")], interactive=True)
-    batcher.submit("suspect", [make_window(text, "suspect")], solo=True)
+    batcher.submit("suspect", [make_window(text, "suspect")], isolated=True)
     assert batcher.window_counts == (3, 0)
     batcher.submit("urgent too", [make_window(text, "urgent too")], interactive=True)
     with batcher:
@@ -512,13 +512,13 @@ def test_what_does_not_fit_the_express_goes_to_the_lanes(
             assert all(len(future.result(WAIT_S)) == 1 for future in futures)
 
 
-def test_the_express_keeps_out_while_a_suspect_runs_alone(engine: FakeEngine) -> None:
+def test_the_express_keeps_out_while_a_suspect_runs_isolated(engine: FakeEngine) -> None:
     """It waits for the end of the block, as the lanes do, and closing waits for it."""
     engine.express_tokens = 64
     with MicroBatcher(engine, 2048) as batcher:
-        with batcher.run_solo_only(lambda: False):
+        with batcher.run_isolated_only(lambda: False):
             urgent = batcher.submit("urgent", [make_window("Eve")], interactive=True)
-            assert len(batcher.submit("suspect", [make_window("Ada")], solo=True).result(WAIT_S)) == 1
+            assert len(batcher.submit("suspect", [make_window("Ada")], isolated=True).result(WAIT_S)) == 1
             assert not urgent.done()
         urgent.result(WAIT_S)
     assert batcher.window_counts == (0, 0)

@@ -57,6 +57,6 @@ def test_an_interactive_window_does_not_wait_for_a_standard_one() -> None:
 def test_nothing_depends_on_a_window_that_may_end_the_process() -> None:
     """Nor does it depend on another."""
     deduplicator = Deduplicator()
-    assert not deduplicator.join(make_item(WINDOW, solo=True))
+    assert not deduplicator.join(make_item(WINDOW, isolated=True))
     assert not deduplicator.join(make_item(WINDOW))
-    assert not deduplicator.join(make_item(WINDOW, solo=True))
+    assert not deduplicator.join(make_item(WINDOW, isolated=True))

@@ -14,7 +14,7 @@ WINDOWS = st.builds(
     job=st.sampled_from(["a", "b", "c"]),
     tokens=st.integers(1, 1500),
     interactive=st.booleans(),
-    solo=st.sampled_from([False, False, False, True]),
+    isolated=st.sampled_from([False, False, False, True]),
 )
 
 
@@ -31,14 +31,14 @@ def drain(waiting: list[WaitingWindow], budget: int = BUDGET) -> list[list[Waiti
 
 @given(st.lists(WINDOWS, min_size=1, max_size=60))
 def test_every_window_runs_once_within_the_budget(waiting: list[WaitingWindow]) -> None:
-    """Every window runs, nothing runs twice; over the budget only alone; a solo window only alone."""
+    """Every window runs, nothing runs twice; over the budget only alone; an isolated window only alone."""
     batches = drain(waiting)
 
     assert Counter(waiting) == Counter(w for batch in batches for w in batch)
     for batch in batches:
         padded = len(batch) * max(w.tokens for w in batch)
         assert padded <= BUDGET or len(batch) == 1
-        assert len(batch) == 1 or not any(w.solo for w in batch)
+        assert len(batch) == 1 or not any(w.isolated for w in batch)
         assert len({w.interactive for w in batch}) == 1
 
 

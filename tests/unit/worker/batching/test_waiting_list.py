@@ -19,7 +19,7 @@ def make_item(word: str, job: str = "job", **waiting: bool) -> Item:
     return Item(window, Ticket(1), 0, WaitingWindow(job, window.cost, **waiting))
 
 
-WAITING = st.fixed_dictionaries({"interactive": st.booleans(), "solo": st.booleans()})
+WAITING = st.fixed_dictionaries({"interactive": st.booleans(), "isolated": st.booleans()})
 ITEMS = st.lists(
     st.builds(
         lambda word, job, w: make_item(word, job, **w), st.sampled_from("abc"), st.sampled_from("xyz"), WAITING
@@ -40,8 +40,8 @@ def test_every_item_runs_once_or_is_a_copy_of_one_that_does(items: list[Item], d
     assert len(carried) == len({id(item) for item in carried})
     assert {id(item) for item in carried} == {id(item) for item in items} - {id(item) for item in dropped}
     for item in left:
-        assert not (item.waiting.solo and item.copies)
-        assert all(copy.window.words == item.window.words and not copy.waiting.solo for copy in item.copies)
+        assert not (item.waiting.isolated and item.copies)
+        assert all(copy.window.words == item.window.words and not copy.waiting.isolated for copy in item.copies)
         assert item.waiting.interactive or not any(copy.waiting.interactive for copy in item.copies)
 
 
@@ -57,14 +57,14 @@ def test_a_copy_may_join_until_the_outcome_is_decided() -> None:
     assert waiting.add([third]) == [third]
 
 
-def test_windows_that_run_alone_are_taken_alone() -> None:
+def test_isolated_windows_are_taken_one_by_one() -> None:
     """The oldest first, and never with a batch."""
     waiting = WaitingList()
-    waiting.add([make_item("a"), make_item("b", solo=True), make_item("c", solo=True)])
-    assert [item.window.words for item in waiting.take_solo()] == [("b",)]
+    waiting.add([make_item("a"), make_item("b", isolated=True), make_item("c", isolated=True)])
+    assert [item.window.words for item in waiting.take_isolated()] == [("b",)]
     assert len(waiting) == 2
     waiting.clear()
-    assert waiting.take_solo() == []
+    assert waiting.take_isolated() == []
 
 
 def test_a_small_job_is_a_candidate_behind_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from worker.model import splitters
 from worker.model.errors import ExtraMissingError, ModelBrokenError
 from worker.model.splitters import WORD, Splitter
 from worker.protocols import ShardRef, Words
-from worker.text.marks import JOINERS, is_mark, join_marks
+from worker.text.combining_marks import JOINERS, is_mark, join_marks
 from worker.text.redaction import EntityRange, RedactionRules, redact_text
 from worker.text.sentences import find_sentence_starts
 from worker.text.windows import JobContext, cut_document

@@ -1,4 +1,4 @@
-"""The gate is shared or exclusive, in turns."""
+"""The gate is shared, or held by one isolated shard, in turns."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def lease() -> Lease:
     return Lease(Message("q", "job", 0, 1), "n")
 
 
-def test_many_share_or_one_is_exclusive() -> None:
-    """An exclusive waiter waits for the sharing shards, newcomers wait behind it, and all get their turn."""
+def test_many_share_or_one_is_isolated() -> None:
+    """An isolated waiter waits for the sharing shards, newcomers wait behind it, and all get their turn."""
     gate, release, order = Gate(10), Event(), list[str]()
 
     def share(name: str, wait: bool = False) -> None:
@@ -29,65 +29,65 @@ def test_many_share_or_one_is_exclusive() -> None:
             if wait:
                 assert release.wait(5)
 
-    def alone() -> None:
-        with gate.exclusive(lease()):
-            order.append("alone")
+    def run_isolated() -> None:
+        with gate.isolated(lease()):
+            order.append("isolated")
 
     with ThreadPoolExecutor() as pool:
         inside = [pool.submit(share, name, True) for name in ("a", "b")]
         while len(order) < 2:
             pass
-        lonely = pool.submit(alone)
-        while not gate._waiting_exclusive:
+        lonely = pool.submit(run_isolated)
+        while not gate._waiting_isolated:
             pass
         late = pool.submit(share, "late")
         release.set()
         for future in (*inside, lonely, late):
             future.result(5)
-    assert order[2:] == ["alone", "late"]
+    assert order[2:] == ["isolated", "late"]
 
 
-@pytest.mark.parametrize("way", ["shared", "exclusive"])
+@pytest.mark.parametrize("way", ["shared", "isolated"])
 def test_a_waiter_leaves_when_its_lease_ends(way: str) -> None:
     """A cancel or a drain must not wait at the gate; and whoever gave up holds nobody up."""
     gate, ended = Gate(10), lease()
     ended.end_reason = "drain"
-    with gate.exclusive(lease()), pytest.raises(Dropped), getattr(gate, way)(ended):
+    with gate.isolated(lease()), pytest.raises(Dropped), getattr(gate, way)(ended):
         pass
     with gate.shared(lease()):
         pass
 
 
 def test_shared_work_yields_between_two_steps() -> None:
-    """Long work lets an exclusive waiter in, and goes on after it, or ends there with its lease."""
-    gate, order, alone_may_end = Gate(10), list[str](), Event()
+    """Long work lets an isolated waiter in, and goes on after it, or ends there with its lease."""
+    gate, order, isolated_may_end = Gate(10), list[str](), Event()
     mine = lease()
 
     def long_work() -> None:
         with gate.shared(mine):
             order.append("begin")
-            while "alone" not in order:
+            while "isolated" not in order:
                 if not gate.is_open:
                     gate.yield_turn(mine)
             order.append("end")
 
-    def alone() -> None:
-        with gate.exclusive(lease()):
-            order.append("alone")
-            assert alone_may_end.wait(5)
-            order.append("alone ends")
+    def run_isolated() -> None:
+        with gate.isolated(lease()):
+            order.append("isolated")
+            assert isolated_may_end.wait(5)
+            order.append("isolated ends")
 
     with ThreadPoolExecutor() as pool:
         work = pool.submit(long_work)
         while not order:
             pass
-        other = pool.submit(alone)
-        while "alone" not in order:
+        other = pool.submit(run_isolated)
+        while "isolated" not in order:
             pass
-        alone_may_end.set()
+        isolated_may_end.set()
         work.result(5)
         other.result(5)
-    assert order == ["begin", "alone", "alone ends", "end"]
+    assert order == ["begin", "isolated", "isolated ends", "end"]
 
 
 def test_a_yielding_shard_leaves_when_its_lease_ends() -> None:
@@ -95,7 +95,7 @@ def test_a_yielding_shard_leaves_when_its_lease_ends() -> None:
     gate, mine, leave = Gate(10), lease(), Event()
 
     def occupy() -> None:
-        with gate.exclusive(lease()):
+        with gate.isolated(lease()):
             assert leave.wait(5)
 
     def work() -> None:
@@ -109,14 +109,14 @@ def test_a_yielding_shard_leaves_when_its_lease_ends() -> None:
         while not gate._sharing:
             pass
         other = pool.submit(occupy)
-        while not gate._exclusive:
+        while not gate._isolated:
             pass
         mine.end_reason = "stop"
         with pytest.raises(Dropped):
             working.result(5)
         leave.set()
         other.result(5)
-    with gate.exclusive(lease()):
+    with gate.isolated(lease()):
         pass
 
 
@@ -126,7 +126,7 @@ def test_suspects_leave_half_of_the_time_to_company() -> None:
 
     def suspect() -> None:
         while not stop.is_set():
-            with gate.exclusive(lease()):
+            with gate.isolated(lease()):
                 while not gate.is_turn_over and not stop.is_set():
                     stop.wait(0.005)
 

@@ -81,7 +81,7 @@ CASES: st.SearchStrategy[Case] = st.tuples(
     ),
     st.sampled_from(["t1", "t2", "t"]),
 )
-SUSPECT = Claim(ClaimOutcome.RUN, alone=True)
+SUSPECT = Claim(ClaimOutcome.RUN, isolated=True)
 """Suspects ask, and look nothing up."""
 
 

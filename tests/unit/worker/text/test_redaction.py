@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jobs.schema import Document, DocumentStatus, Entity, OffsetUnit, Options, Redact
 from tests.support.engine import FakeEngine, small_engine
 from worker.protocols import Outcome, ShardRef
-from worker.text.marks import continues_word
+from worker.text.combining_marks import continues_word
 from worker.text.merging import Findings, merge_windows
 from worker.text.redaction import EntityRange, RedactedText, RedactionRules, derive_tenant_key, redact_text
 from worker.text.windows import JobContext, cut_document

@@ -1,7 +1,7 @@
 """Tracks the shards that a crash of this process could be blamed on, persisted before each risky step.
 
 A shard is at risk while its texts are cut, in the model, decoded or merged: any of these can end the process. A
-shard that was at risk in a crash runs alone from then on (`worker.shards.isolation`): with nothing else at risk,
+shard that was at risk in a crash runs isolated from then on (`worker.shards.isolation`): with nothing else at risk,
 the next crash has one possible cause.
 """
 
@@ -25,7 +25,7 @@ REPEAT_S = 60.0
 """Age at which an unchanged list is written again: it expires, and Redis may lose its latest second."""
 
 
-class CrashSuspects:
+class ShardsAtRisk:
     """The shards at risk in this process, and the subset that the ledger has recorded.
 
     A claim puts its shard on the ledger's list, a completion takes it off: most shards need no separate write.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jobs.schema import Document, Options, Redact
 from tests.support.engine import SPLIT, FakeEngine
 from worker.protocols import ShardRef, Span, Words
-from worker.text.marks import INVISIBLE, JOINERS, continues_word, is_mark, join_marks
+from worker.text.combining_marks import INVISIBLE, JOINERS, continues_word, is_mark, join_marks
 from worker.text.merging import Findings, merge_windows
 from worker.text.redaction import EntityRange, RedactionRules, redact_text
 from worker.text.windows import JobContext, cut_document
