@@ -35,13 +35,15 @@ from worker.health import HUNG_EXIT_CODE, Health
 from worker.lifecycle import Lifecycle
 from worker.protocols import Engine, ModelSpec, ShardRef
 from worker.settings import WorkerSettings
-from worker.shards.shards_at_risk import ShardsAtRisk
+from worker.shards.documents import DocumentRunner
 from worker.shards.heartbeats import Heartbeats
 from worker.shards.leases import Lease, LeaseKeeper
 from worker.shards.result_cache import TIMEOUT_S, ResultCache
 from worker.shards.runner import ShardRunner
+from worker.shards.shards_at_risk import ShardsAtRisk
 from worker.telemetry import ForwardTracer, MetricsObserver
 from worker.text.bounds import Limits
+from worker.text.windows import CutRules
 
 log = logging.getLogger(__name__)
 
@@ -254,12 +256,20 @@ def _build_runner(
     forward_tracer: ForwardTracer,
 ) -> ShardRunner:
     settings, codec = process.settings, make_codec(process.settings)
+    limits = Limits(settings.max_document_windows, settings.max_document_entities)
     return ShardRunner(
         store=process.store,
         broker=clients.connect(settings.broker_url, settings.store_timeout_s, "gleaner-worker-push"),
         codec=codec,
-        batcher=lifecycle.batcher,
-        tokenizer=engine,
+        documents=DocumentRunner(
+            batcher=lifecycle.batcher,
+            tokenizer=engine,
+            at_risk=at_risk,
+            metrics=process.metrics,
+            heartbeats=lifecycle.heartbeats,
+            rules=CutRules(settings.close_reading, limits),
+            budget_s=settings.document_budget_s,
+        ),
         leases=lifecycle.leases,
         metrics=process.metrics,
         worker=process.worker,
@@ -267,12 +277,7 @@ def _build_runner(
         default_threshold=model_facts(settings, engine.spec).default_threshold,
         lease_ms=int(settings.lease_s * 1000),
         must_end=lifecycle.must_end,
-        at_risk=at_risk,
         on_broken=_exit_broken,
-        sentence_pass=settings.close_reading,
-        limits=Limits(settings.max_document_windows, settings.max_document_entities),
-        budget_s=settings.document_budget_s,
-        heartbeats=lifecycle.heartbeats,
         cache=_make_cache(process, engine.spec, codec) if settings.result_cache_ttl_s else None,
         redact_secret=settings.redact_key.get_secret_value() if settings.redact_key else "",
         shown_labels=frozenset(settings.metric_labels),

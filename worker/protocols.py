@@ -198,20 +198,16 @@ class Tokenizer(Protocol):
     @property
     def spec(self) -> ModelSpec:
         """Limits of the model."""
-        ...
 
     @property
     def reserved(self) -> Sequence[str]:
         """Strings that the tokenizer reads as special tokens, not as text."""
-        ...
 
     def split(self, text: str) -> Words:
         """Return the words of a text."""
-        ...
 
     def encode(self, words: Sequence[str]) -> Encoded:
         """Return the tokens of words, special ones aside, not limited by the model's length."""
-        ...
 
 
 class Engine(Tokenizer, Protocol):
@@ -223,16 +219,13 @@ class Engine(Tokenizer, Protocol):
     @property
     def lanes(self) -> int:
         """Number of forward passes that may run at once: more than one if that saves time."""
-        ...
 
     @property
     def express_tokens(self) -> int:
         """Padded tokens of a micro-batch that may run in addition to those of all lanes; 0: none may."""
-        ...
 
     def collate(self, windows: Sequence[Window]) -> Any:
         """Return windows as padded tensors."""
-        ...
 
     def forward(self, batch: Any) -> Any:
         """Run the model.
@@ -241,7 +234,6 @@ class Engine(Tokenizer, Protocol):
             OutOfMemory: the batch did not fit; a smaller one may.
             EngineBroken: the device is lost; no further call can succeed.
         """
-        ...
 
     def decode(self, batch: Any, raw: Any) -> Sequence[Sequence[Span]]:
         """Return the spans of each window, in the windows' order.
@@ -249,15 +241,12 @@ class Engine(Tokenizer, Protocol):
         Raises:
             EngineBroken: the device was lost with the scores still on their way.
         """
-        ...
 
     def warm_up(self) -> int:
         """Run the model at full size once; return the micro-batch budget in padded tokens."""
-        ...
 
     def release_memory(self) -> None:
         """Return cached device memory to the device."""
-        ...
 
 
 class OutOfMemory(Exception):  # noqa: N818

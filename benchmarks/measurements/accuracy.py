@@ -15,8 +15,8 @@ from typing import Any
 from benchmarks.contestants import EngineAlone, Spans
 from benchmarks.texts import Mix
 from worker.app import load_engine
+from worker.model.errors import ModelError
 from worker.model.selection.select import allowed_candidates
-from worker.model.sources.resolve import ModelError
 from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.security.test_pickles import SHIPPED, folder
+from worker.model.errors import ModelBrokenError, PickleRefusedError
 from worker.model.sources import checksums
-from worker.model.sources.resolve import ModelBrokenError, PickleRefusedError, SourceOptions, resolve_model
+from worker.model.sources.resolve import SourceOptions, resolve_model
 
 __all__ = ["folder"]  # fixtures
 

@@ -8,7 +8,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.security.test_model_folders import HEADER, SMALL_FILES, _safetensors, folder
-from worker.model.sources.resolve import ModelBrokenError, resolve_model
+from worker.model.errors import ModelBrokenError
+from worker.model.sources.resolve import resolve_model
 
 __all__ = ["folder"]  # fixtures
 

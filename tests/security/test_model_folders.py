@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
+from worker.model.errors import ModelBrokenError, ModelError, PickleRefusedError
 from worker.model.sources import configs
-from worker.model.sources.resolve import ModelBrokenError, ModelError, PickleRefusedError, resolve_model
+from worker.model.sources.resolve import resolve_model
 
 SHIPPED = ROOT / "models" / "gleaner-small"
 SMALL_FILES = [path for path in SHIPPED.iterdir() if path.suffix == ".json"]

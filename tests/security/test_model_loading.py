@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.security.test_model_folders import SHIPPED, _edit
-from worker.model.sources.resolve import ModelBrokenError, Resolved, resolve_model
+from worker.model.errors import ModelBrokenError
+from worker.model.sources.resolve import Resolved, resolve_model
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,9 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
+from worker.model.errors import PickleRefusedError
 from worker.model.sources import conversion
-from worker.model.sources.resolve import PickleRefusedError, SourceOptions, resolve_model
+from worker.model.sources.resolve import SourceOptions, resolve_model
 
 SHIPPED = ROOT / "models" / "gleaner-small"
 PROGRAM = ROOT / "worker" / "model" / "sources" / "unpickling.py"

@@ -23,10 +23,11 @@ from jobs.shards import encode_documents, encode_results
 from tests.support.ledger import CODEC, new_job
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Engine, ShardRef
-from worker.shards.shards_at_risk import ShardsAtRisk
+from worker.shards.documents import DocumentRunner
 from worker.shards.leases import Lease, LeaseKeeper
 from worker.shards.result_cache import ResultCache
 from worker.shards.runner import ShardRunner
+from worker.shards.shards_at_risk import ShardsAtRisk
 
 
 class FlakyLedger(Ledger):
@@ -127,9 +128,10 @@ def running_worker(
     codec: Codec = CODEC,
     cache: Callable[[Ledger, WorkerMetrics], ResultCache] | None = None,
     redact_secret: str = "",
-    **bounds: Any,
+    budget_s: float = 10.0,
+    **options: Any,
 ) -> Iterator[InProcessWorker]:
-    """Run a worker without Celery; `bounds` are its budget, limits and heartbeats."""
+    """Run a worker without Celery; `options` are further arguments of its runner."""
     with redis.Redis.from_url(ledger_url) as client, redis.Redis.from_url(broker_url) as broker:
         store, must_end = FlakyLedger(client), Event()
         broken: list[bool] = []
@@ -149,19 +151,19 @@ def running_worker(
             store=store,
             broker=broker,
             codec=codec,
-            batcher=batcher,
-            tokenizer=engine,
+            documents=DocumentRunner(
+                batcher=batcher, tokenizer=engine, at_risk=at_risk, metrics=metrics, budget_s=budget_s
+            ),
             leases=leases,
             metrics=metrics,
             worker="w",
             revision="fake",
             lease_ms=60_000,
             must_end=must_end,
-            at_risk=suspects,
             on_broken=lambda: broken.append(True),
             cache=cache and cache(store, metrics),
             redact_secret=redact_secret,
-            **bounds,
+            **options,
         )
         with batcher:
             yield InProcessWorker(client, store, batcher, leases, runner, metrics, codec, must_end, broken)

@@ -59,6 +59,10 @@ class MicroBatcher:
             a crash can be attributed; an exception goes to the futures of those windows.
         observer: receives numbers.
         clock: monotonic seconds.
+
+    Attributes:
+        budget: padded tokens of a micro-batch, after any lack of memory.
+        is_broken: the device is lost: every future fails with EngineBroken, and the process must end.
     """
 
     def __init__(
@@ -71,7 +75,7 @@ class MicroBatcher:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._engine = engine
-        self._budget = budget_tokens
+        self.budget = budget_tokens
         self._before_forward = before_forward
         self._observer = observer or Observer()
         self._clock = clock
@@ -85,7 +89,7 @@ class MicroBatcher:
         self._idle = 0  # lanes that wait for work
         self._isolated_only = False
         self._closing = False
-        self._broken = False
+        self.is_broken = False
         self._ticks = dict.fromkeys(range(engine.lanes + (engine.express_tokens > 0)), clock())
         self._decoding_since = math.inf
         self._decoding: Queue[tuple[list[Item], Any, Any] | None] = Queue(DECODE_AHEAD)
@@ -110,16 +114,6 @@ class MicroBatcher:
     def last_tick(self) -> float:
         """Oldest of the threads' latest iterations, by the clock; it stops while a call of the model hangs."""
         return min(*self._ticks.values(), self._decoding_since)
-
-    @property
-    def budget(self) -> int:
-        """Padded tokens of a micro-batch, after any lack of memory."""
-        return self._budget
-
-    @property
-    def is_broken(self) -> bool:
-        """True once the device is lost: every future fails with EngineBroken, and the process must end."""
-        return self._broken
 
     @property
     def window_counts(self) -> tuple[int, int]:
@@ -171,7 +165,7 @@ class MicroBatcher:
         with self._changed:
             if self._closing:
                 raise RuntimeError("the micro-batcher is closed")
-            if self._broken:
+            if self.is_broken:
                 ticket.future.set_exception(EngineBroken("the device is lost"))
                 return ticket.future
             self._wake_for(self._waiting.add(items))
@@ -260,7 +254,7 @@ class MicroBatcher:
                     return self._halves.popleft()
                 items: list[Item] = []
                 if self._waiting and not self._isolated_only:
-                    items = self._waiting.take_batch(self._budget)
+                    items = self._waiting.take_batch(self.budget)
                 elif not self._running:
                     items = self._waiting.take_isolated()
                 if items:
@@ -277,7 +271,7 @@ class MicroBatcher:
         with self._express_changed:
             while True:
                 self._ticks[lane] = self._clock()
-                budget = min(self._engine.express_tokens, self._budget)
+                budget = min(self._engine.express_tokens, self.budget)
                 items, left = ([], 0) if self._isolated_only else self._waiting.take_express(budget)
                 if items:
                     self._running += len(items)
@@ -348,7 +342,7 @@ class MicroBatcher:
         self._observer.record_out_of_memory(action)
         if len(items) > 1:
             with self._changed:
-                self._budget = min(self._budget, tokens * 3 // 4)
+                self.budget = min(self.budget, tokens * 3 // 4)
             self._requeue_halves(items)
         else:
             failed = Failed(DocumentErrorCode.OUT_OF_MEMORY, "The device's memory is too small for this document.")
@@ -391,7 +385,7 @@ class MicroBatcher:
         """Fail these items and all that wait: the device is lost."""
         log.critical("engine.broken", extra={"error": str(error)})
         with self._changed:
-            self._broken = True
+            self.is_broken = True
             running = [*items, *(item for half in self._halves for item in half)]
             self._running -= len(running)
             self._halves.clear()

@@ -1,16 +1,57 @@
-"""The windows that wait for the model: deduplicated, chosen by turns. No threads; the caller locks."""
+"""The windows that wait for the model: deduplicated, chosen by turns. No threads; the caller locks.
+
+Of equal windows one runs, and all get its outcome.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from worker.batching.dedup import Deduplicator
 from worker.batching.pending import Item
 from worker.batching.policy import Turns, choose_batch
 
 LOOK_AHEAD = 256
 """Windows of each priority among which a micro-batch is chosen: enough of similar length. Searching all of a large
 job's windows, which are a thousand, took a millisecond per micro-batch, with every other thread locked out."""
+
+DedupKey = tuple[object, ...]
+
+
+def dedup_key(item: Item) -> DedupKey:
+    """Return everything that the outcome of a window depends on."""
+    window = item.window
+    options = window.flat, window.multi_label, window.explain, window.max_candidates
+    return window.words, window.prompts, window.thresholds, options
+
+
+class Deduplicator:
+    """The windows that wait or run, by their keys: of equal ones one runs, the others are its copies.
+
+    Only the shard of the one that runs is at risk: a copy may join when it is too late to record its shard. Should
+    the text end the process, the copies come back, and one of them runs and is at risk.
+    """
+
+    def __init__(self) -> None:
+        self._items: dict[DedupKey, Item] = {}
+
+    def join(self, item: Item) -> bool:
+        """Make the item a copy of an equal one, unless it would wait for longer; return whether it is one now."""
+        if item.waiting.isolated:
+            return False  # it may end the process: nothing else may depend on it
+        key = dedup_key(item)
+        running = self._items.get(key)
+        if running is None or (item.waiting.interactive and not running.waiting.interactive):
+            self._items[key] = item
+            return False
+        running.copies.append(item)
+        return True
+
+    def forget(self, items: Iterable[Item]) -> None:
+        """Let no more copies join these items, whose outcomes are decided."""
+        for item in items:
+            key = dedup_key(item)
+            if self._items.get(key) is item:
+                del self._items[key]
 
 
 class WaitingList:

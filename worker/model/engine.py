@@ -12,14 +12,14 @@ from pathlib import Path
 
 from jobs.process.cpu import cpu_count
 from jobs.schema import Document, Labels, Options
-from worker.model.collate import Arrays
-from worker.model.decode import Scores
-from worker.model.pipeline import Pipeline
+from worker.model.collate import Arrays, collate_windows
+from worker.model.decode import Scores, decode_scores
 from worker.model.selection import choice_cache
 from worker.model.selection.choice_cache import Device, Precision, RuntimeName, RuntimeRequest, Selection
 from worker.model.sources.resolve import Resolved
 from worker.model.splitters import Splitter
-from worker.protocols import ModelSpec, OutOfMemory, ShardRef, Span, Window
+from worker.model.tokenizer import FastTokenizer
+from worker.protocols import OutOfMemory, ShardRef, Span, Window
 from worker.text.windows import JobContext, cut_document
 
 CPU_ROW_WORDS = 48
@@ -141,30 +141,27 @@ class GlinerEngine:
     """A GLiNER uni-encoder on one device.
 
     Attributes:
+        spec: the model's limits, and the runtime that runs it.
         lanes: forward passes that may run at once.
         express_tokens: padded tokens of a pass that may run in addition to them.
     """
 
     def __init__(self, selection: Selection, device: str, merge_adjacent: bool = False) -> None:
-        self._pipeline = Pipeline(selection.choice.model)
+        model, candidate = selection.choice.model, selection.choice.candidate
+        tokenizer = FastTokenizer(model.spec, model.tokenizer_json, model.word_pattern)
+        self._layout, self._tagged = model.layout, model.tagged
         self._runtime = selection.runtime
         self._device = device
         self.lanes = self._runtime.lanes
         self.express_tokens = self._runtime.express_tokens
-        tokenizer, candidate = self._pipeline.tokenizer, selection.choice.candidate
-        self._spec = replace(tokenizer.spec, **asdict(candidate), merge_adjacent=merge_adjacent)
+        self.spec = replace(model.spec, **asdict(candidate), merge_adjacent=merge_adjacent)
         self.split = tokenizer.split
         self.encode = tokenizer.encode
         self.reserved = tokenizer.reserved
 
-    @property
-    def spec(self) -> ModelSpec:
-        """The model's limits, and the runtime that runs it."""
-        return self._spec
-
     def collate(self, windows: Sequence[Window]) -> _Batch:
         """Return the windows as padded arrays on the CPU."""
-        return _Batch(tuple(windows), self._pipeline.collate(windows))
+        return _Batch(tuple(windows), collate_windows(windows, self._layout))
 
     def forward(self, batch: _Batch) -> Scores:
         """Run the model; the scores are on the CPU."""
@@ -172,7 +169,7 @@ class GlinerEngine:
 
     def decode(self, batch: _Batch, raw: Scores) -> Sequence[Sequence[Span]]:
         """Return the spans of each window, in the windows' order."""
-        return self._pipeline.decode(batch.windows, raw)
+        return decode_scores(batch.windows, raw, self._tagged)
 
     def warm_up(self) -> int:
         """Run the largest rows once (the most words, and the most tokens), and return the budget in padded tokens.

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 
 class ModelError(Exception):
-    """A model is not available; the message says what to do.
-
-    ModelError
-     +- ModelNotFoundError    no such folder, address, hub id or revision
-     +- ModelBrokenError      files missing, damaged, unsafe, or not a model that can be run
-     +- PickleRefusedError    pickled weights
-     +- ExtraMissingError     the storage's Python package is not installed
-    """
+    """A model is not available; the message says what to do."""
 
 
 class ModelNotFoundError(ModelError):

@@ -12,12 +12,12 @@ from tokenizers import Tokenizer as BackendTokenizer
 
 from worker.model import splitters
 from worker.model.collate import Layout
+from worker.model.description import ModelDescription
+from worker.model.errors import ModelBrokenError
 from worker.model.graph import Graph, LibraryGraph, MarkerGraph
 from worker.model.loading import load_gliner as load_gliner
-from worker.model.pipeline import ModelDescription
 from worker.model.recurrent import without_packing
-from worker.model.row_limit import row_tokens
-from worker.model.sources.resolve import ModelBrokenError, Resolved
+from worker.model.sources.resolve import Resolved
 from worker.model.splitters import Splitter
 from worker.protocols import ModelSpec
 
@@ -26,6 +26,14 @@ MAX_SPECIAL_TOKENS = 16
 LABELS_INCLUDED = 16
 """Labels of a token model's row that its tokens stand for: its scorer has four vectors for each word and label."""
 POSITION_TABLES = ("position_embeddings", "embed_positions")
+TOKENS_PER_WORD = 2
+"""Tokens per word that a row may have. Running text takes 1.3 (English) to 1.8 (Finnish, Turkish); the rest is for
+labels."""
+LIMIT_STEP = 512
+MAX_ROW_TOKENS = 4096
+"""Most tokens of a row, however many words the model reads, if it states no lower limit."""
+MIN_ROW_TOKENS = 32
+"""Fewest tokens with which a row has room for labels and text."""
 
 
 def describe_model(
@@ -97,6 +105,33 @@ def _row_limit(model: Any, max_row_tokens: int) -> int:
     """Return the tokens that a row may have."""
     stated = model.data_processor.transformer_tokenizer.model_max_length
     return row_tokens(model.config.max_len, stated, _position_count(model), max_row_tokens)
+
+
+def row_tokens(max_words: int, stated: float, positions: float, wanted: int = 0) -> int:
+    """Return the tokens that a row may have, prompt and special tokens included.
+
+    By default twice as many as words, rounded up to 512. The cost of attention grows with the square of a row, and
+    tokenizers of DeBERTa-v3, mDeBERTa and mT5 state no limit, those of ModernBERT one of 8,192: a word of 40 kB, or
+    a hundred long labels, would be a row that no machine can run.
+
+    Args:
+        max_words: words that the model reads at once.
+        stated: the tokenizer's limit; 10^30 where it has none.
+        positions: positions that the encoder has embeddings for; infinite where it needs none.
+        wanted: the operator's limit instead of the default; 0: none. It cannot raise the tokenizer's or the
+            encoder's limit.
+
+    Raises:
+        ModelBrokenError: rows would be too short for any text.
+    """
+    default = min(MAX_ROW_TOKENS, max(1, -(-TOKENS_PER_WORD * max_words // LIMIT_STEP)) * LIMIT_STEP)
+    limit = min(stated, positions, wanted or default)
+    if not limit >= MIN_ROW_TOKENS:
+        raise ModelBrokenError(
+            f"the tokenizer's model_max_length or the encoder's positions allow {limit} tokens per row; labels and "
+            f"text need at least {MIN_ROW_TOKENS}. Correct the model's configuration."
+        )
+    return int(limit)
 
 
 def _position_count(model: Any) -> float:

@@ -18,7 +18,7 @@ ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 
 
 class Graph(torch.nn.Module):
-    """Tensors in the order of `inputs` -> a tuple of the logits alone.
+    """Tensors in the order of `inputs` -> the logits.
 
     `forward` also takes hints: lengths as lists, which save a synchronisation with the device.
 
@@ -40,9 +40,10 @@ class LibraryGraph(Graph):
         super().__init__(core)
         self.inputs = (*INPUTS, "span_idx", "span_mask") if spans else INPUTS
 
-    def forward(self, *tensors: torch.Tensor, **hints: Any) -> tuple[torch.Tensor, ...]:
+    def forward(self, *tensors: torch.Tensor, **hints: Any) -> torch.Tensor:
         """Run the model."""
-        return (self.core(**dict(zip(self.inputs, tensors, strict=True)), **hints).logits,)
+        logits: torch.Tensor = self.core(**dict(zip(self.inputs, tensors, strict=True)), **hints).logits
+        return logits
 
 
 class MarkerGraph(Graph):
@@ -70,7 +71,7 @@ class MarkerGraph(Graph):
             and isinstance(layer.context_encoder, IdentityContextEncoder)
         )
 
-    def forward(self, *tensors: torch.Tensor, **hints: Any) -> tuple[torch.Tensor, ...]:
+    def forward(self, *tensors: torch.Tensor, **hints: Any) -> torch.Tensor:
         """Run the model."""
         input_ids, attention_mask, words_mask, text_lengths = tensors
         padding = word_slots(text_lengths.max()) - text_lengths.max()
@@ -80,7 +81,7 @@ class MarkerGraph(Graph):
         words = output.words_embedding
         if self._recurrent:
             words = functional.pad(words, (0, 0, 0, padding))
-        return (self._score_spans(words, output.prompts_embedding),)
+        return self._score_spans(words, output.prompts_embedding)
 
     def _score_spans(self, words: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         """Return scores of (row, first word, width, label) from the vectors of words and of labels' markers."""

@@ -44,7 +44,7 @@ class StaticGraph(MarkerGraph):
             and not getattr(core.config, "precomputed_prompts_mode", False)
         )
 
-    def forward(self, *tensors: torch.Tensor, **sizes: Any) -> tuple[torch.Tensor, ...]:
+    def forward(self, *tensors: torch.Tensor, **sizes: Any) -> torch.Tensor:
         """Run the model."""
         input_ids, attention_mask, words_mask, text_lengths = tensors
         tokens = self.core.token_rep_layer(input_ids, attention_mask)
@@ -56,7 +56,7 @@ class StaticGraph(MarkerGraph):
         indexes = markers.cumsum(1) * markers
         if self._after_marker:
             indexes = indexes.roll(1, 1)
-        return (self._score_spans(words, pool_by_index(tokens, indexes, sizes["labels"])),)
+        return self._score_spans(words, pool_by_index(tokens, indexes, sizes["labels"]))
 
     def count_labels(self, input_ids: Any, attention_mask: Any) -> int:
         """Return the most label markers that any of these rows has; computed on the host."""

@@ -9,7 +9,7 @@ from itertools import chain
 from tokenizers import Tokenizer as BackendTokenizer
 
 from worker.model import splitters
-from worker.protocols import Encoded, ModelSpec, Words
+from worker.protocols import Encoded, ModelSpec
 
 CACHED_WORDS = 16_384
 """Most recently used words whose tokens are cached: five of six words in mixed English texts, in some 4 MB."""
@@ -25,32 +25,25 @@ class FastTokenizer:
     Args:
         spec: the model's limits.
         tokenizer_json: a tokenizer without truncation and padding, as JSON.
-        word_pattern: a regular expression that matches a word, without groups; empty: the splitter cuts words.
-        splitter: its name.
+        word_pattern: a regular expression that matches a word, without groups; empty: `spec.splitter` cuts words.
+
+    Attributes:
+        split: returns the words of a text, as the model's splitter cuts them.
 
     Raises:
         ModelError: the splitter is not available.
     """
 
-    def __init__(self, spec: ModelSpec, tokenizer_json: str, word_pattern: str, splitter: str) -> None:
-        self._spec = spec
+    def __init__(self, spec: ModelSpec, tokenizer_json: str, word_pattern: str) -> None:
+        self.spec = spec
         # Shared by all threads: encoding does not change it, and a copy per thread took 7 MB each with
         # gleaner-small. Truncation and padding do change it, and fail while another thread encodes.
         self._backend = BackendTokenizer.from_str(tokenizer_json)
         # A word has the same tokens in any context, and finding them takes a tokenizer 10 µs and more.
         self._cached_encode = lru_cache(CACHED_WORDS)(self._encode_word)
-        self._split = splitters.make_splitter(splitter, word_pattern)
+        self.split = splitters.make_splitter(spec.splitter, word_pattern)
         added = self._backend.get_added_tokens_decoder().values()
         self.reserved = tuple(sorted({token.content for token in added if token.content.strip()}))
-
-    @property
-    def spec(self) -> ModelSpec:
-        """The model's limits."""
-        return self._spec
-
-    def split(self, text: str) -> Words:
-        """Return the words of a text, as the model's splitter cuts them."""
-        return self._split(text)
 
     def encode(self, words: Sequence[str]) -> Encoded:
         """Return the words' tokens, without special tokens."""
@@ -65,6 +58,6 @@ class FastTokenizer:
         for at in range(0, len(word), MAX_CALL):
             part = word[at : at + MAX_CALL]
             tokens += self._backend.encode((part,), is_pretokenized=True, add_special_tokens=False).ids
-            if len(tokens) > self._spec.max_row_tokens:
+            if len(tokens) > self.spec.max_row_tokens:
                 break
         return tuple(tokens)

@@ -10,18 +10,20 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from threading import Lock
+from time import monotonic
 
 from jobs.observability.logs import log_failure
+from jobs.observability.metrics import WorkerMetrics
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Dropped, Outcome, ShardRef, Tokenizer, Window
-from worker.shards.shards_at_risk import ShardsAtRisk
 from worker.shards.heartbeats import Heartbeats
 from worker.shards.isolation import LEASE_CHECK_S, Gate
 from worker.shards.leases import Lease
+from worker.shards.shards_at_risk import ShardsAtRisk
 from worker.text import merging, windows
 from worker.text.bounds import Budget, TooCostlyError
 from worker.text.merging import Findings
@@ -81,23 +83,25 @@ class DocumentRunner:
         batcher: runs windows.
         tokenizer: the model's.
         at_risk: records shards before their texts can do harm.
-        gate: separates isolated shards from all others.
+        metrics: receives the durations of the stages.
         heartbeats: of the working threads.
         rules: limits of a document, and whether it is also read sentence by sentence.
         budget_s: processor seconds that a document may take outside the model.
-        time_stage: times a block as a stage of the worker's metrics.
+
+    Attributes:
+        gate: separates isolated shards from all others.
     """
 
     batcher: MicroBatcher
     tokenizer: Tokenizer
     at_risk: ShardsAtRisk
-    gate: Gate
-    heartbeats: Heartbeats
+    metrics: WorkerMetrics
+    heartbeats: Heartbeats = field(default_factory=Heartbeats)
     rules: CutRules = field(default_factory=CutRules)
-    budget_s: float
-    time_stage: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
+    budget_s: float = 10.0
 
     def __post_init__(self) -> None:
+        self.gate = Gate(self.budget_s)
         self.rules = replace(self.rules, encode_prompts=cache_prompts(self.tokenizer))
         self._heavy = Lock()
 
@@ -168,6 +172,13 @@ class DocumentRunner:
                     chunk = next(chunks, None)
         with self._isolate(work.owner, lease), self.heartbeats.track_thread():
             return self._merge_document(running, work.attempts, max_bytes)
+
+    @contextmanager
+    def time_stage(self, stage: str) -> Iterator[None]:
+        """Time the block as a stage of the worker's metrics."""
+        started = monotonic()
+        yield
+        self.metrics.stage.labels(stage).observe(monotonic() - started)
 
     @contextmanager
     def _isolate(self, owner: ShardRef, lease: Lease) -> Iterator[None]:

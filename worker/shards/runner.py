@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, MutableMap
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event
-from time import monotonic, time
+from time import time
 from typing import TypeVar
 
 import orjson
@@ -37,18 +37,13 @@ from jobs.schema import (
     Options,
 )
 from jobs.shards import decode_documents, decode_results, encode_documents, encode_results
-from worker.batching.batcher import MicroBatcher
-from worker.protocols import Dropped, EngineBroken, ShardRef, Tokenizer
-from worker.shards.shards_at_risk import ShardsAtRisk
+from worker.protocols import Dropped, EngineBroken, ShardRef
 from worker.shards.documents import DocumentRunner, Work
-from worker.shards.heartbeats import Heartbeats
-from worker.shards.isolation import Gate
 from worker.shards.leases import Lease, LeaseKeeper
 from worker.shards.result_cache import CachedResults, ResultCache
-from worker.text.bounds import Limits
 from worker.text.merging import estimate_bytes
 from worker.text.redaction import derive_tenant_key
-from worker.text.windows import CutRules, JobContext
+from worker.text.windows import JobContext
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -82,16 +77,12 @@ class ShardRunner:
     Args:
         store: the ledger, the only source of truth.
         broker: Redis to which the next shards' messages are pushed.
+        documents: runs the documents of a claimed shard.
         worker: name of this process in leases.
         revision: revision of the loaded model.
         default_threshold: the model's, for jobs that this worker begins and that name none.
         must_end: set once the process must end; waiting for Redis then stops.
-        at_risk: records shards before their texts can do harm.
         on_broken: ends the process: the device is lost, and every shard it claimed would wait for its lease.
-        sentence_pass: also read long documents sentence by sentence.
-        limits: limits of a document's windows and result.
-        budget_s: processor seconds that a document may take outside the model.
-        heartbeats: of the threads that work on documents.
         cache: finds earlier results; None if the cache is off.
         redact_secret: secret from which every tenant's redaction key is derived; "" if there is none.
         shown_labels: entity labels that metrics may name.
@@ -101,8 +92,7 @@ class ShardRunner:
     store: Ledger
     broker: redis.Redis
     codec: Codec
-    batcher: MicroBatcher
-    tokenizer: Tokenizer
+    documents: DocumentRunner
     leases: LeaseKeeper
     metrics: WorkerMetrics
     worker: str
@@ -110,36 +100,18 @@ class ShardRunner:
     lease_ms: int
     default_threshold: float = DEFAULT_THRESHOLD
     must_end: Event
-    at_risk: ShardsAtRisk
     on_broken: Callable[[], None]
-    sentence_pass: bool = True
-    limits: Limits = field(default_factory=Limits)
-    budget_s: float = 10.0
-    heartbeats: Heartbeats = field(default_factory=Heartbeats)
     cache: ResultCache | None = None
     redact_secret: str = ""
     shown_labels: Collection[str] = ()
     tracer: Tracer = field(default_factory=Tracer)
     traces: MutableMapping[ShardRef, str] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self._gate = Gate(self.budget_s)
-        self._documents = DocumentRunner(
-            batcher=self.batcher,
-            tokenizer=self.tokenizer,
-            at_risk=at_risk,
-            gate=self._gate,
-            heartbeats=self.heartbeats,
-            rules=CutRules(self.sentence_pass, self.limits),
-            budget_s=self.budget_s,
-            time_stage=self._time_stage,
-        )
-
     def extract_shard(self, message: Message) -> str:
         """Run the shard of a message; return the outcome, for the log and for Flower."""
         with bind_fields(job_id=message.job, shard=message.shard):
             nonce = secrets.token_hex(8)
-            shared = self._gate.is_open
+            shared = self.documents.gate.is_open
             call = ledger.claim_shard(
                 message,
                 nonce,
@@ -168,8 +140,8 @@ class ShardRunner:
         try:
             if lease.end_reason:  # claimed while the process was already giving back
                 raise Dropped
-            with self.at_risk.track(ShardRef(message.job, message.shard), recorded=recorded):
-                with self._time_stage("fetch"):
+            with self.documents.at_risk.track(ShardRef(message.job, message.shard), recorded=recorded):
+                with self.documents.time_stage("fetch"):
                     shard = self._decode_shard(message, claim)
                 results = self._run_isolated(shard, lease) if claim.isolated else self._run_batched(shard, lease)
         except Dropped:
@@ -178,7 +150,8 @@ class ShardRunner:
             self.on_broken()
             raise
         except Exception:
-            self.at_risk.flush()  # the process lives: when this lease expires, the shard has crashed nothing
+            # The process lives: when this lease expires, the shard has crashed nothing.
+            self.documents.at_risk.flush()
             raise
         return self._complete_shard(shard, lease, results)
 
@@ -193,7 +166,7 @@ class ShardRunner:
     def _run_batched(self, shard: Shard, lease: Lease) -> list[DocumentResult]:
         """Run the documents that have no cached result, in micro-batches shared with other shards."""
         documents = shard.cached.select_missing(shard.documents)
-        computed = self._documents.run_batched(self._describe_work(shard, documents), lease) if documents else ()
+        computed = self.documents.run_batched(self._describe_work(shard, documents), lease) if documents else ()
         return shard.cached.merge_computed(computed)
 
     def _run_isolated(self, shard: Shard, lease: Lease) -> list[DocumentResult]:
@@ -216,8 +189,8 @@ class ShardRunner:
                 log.error("document.worker_lost", extra={"index": document.index})
                 results.append(_worker_lost(document, shard.claim.attempts))
             else:
-                free_bytes = self.limits.shard_bytes - sum(map(estimate_bytes, results))
-                results.append(self._documents.run_isolated(work, document, lease, free_bytes))
+                free_bytes = self.documents.rules.limits.shard_bytes - sum(map(estimate_bytes, results))
+                results.append(self.documents.run_isolated(work, document, lease, free_bytes))
             encoded = self.codec.encode(encode_results(results[-1:]), associated_data("part", job, number, at))
         return results
 
@@ -236,7 +209,7 @@ class ShardRunner:
         job, number = shard.ref
         failed = {r.index for r in results if r.status is DocumentStatus.FAILED}
         retryable = [document for document in shard.documents if document.index in failed]
-        with self._time_stage("store"):
+        with self.documents.time_stage("store"):
             result = ledger.ShardResult(
                 self.codec.encode(encode_results(results), associated_data("out", job, number)),
                 self.codec.encode(encode_documents(retryable), associated_data("in", job, number))
@@ -252,7 +225,7 @@ class ShardRunner:
             completed = self._persist(ledger.complete_shard(shard.message, lease.nonce, result))
         self._publish(completed.publish)
         if completed.kind is ledger.CompleteOutcome.STORED:
-            self.at_risk.forget(shard.ref)
+            self.documents.at_risk.forget(shard.ref)
             self._count_results(shard, results, completed.job_state)
         log.info(
             "shard.completed", extra={"answer": completed.kind, "documents": len(results), "failed": len(failed)}
@@ -263,7 +236,7 @@ class ShardRunner:
         """Release a shard whose job was cancelled, whose lease was lost, or whose process must end."""
         released = self._persist(ledger.release_shard(message.job, message.shard, lease.nonce))
         if released.kind is not ledger.ReturnOutcome.STALE:
-            self.at_risk.forget(ShardRef(message.job, message.shard))
+            self.documents.at_risk.forget(ShardRef(message.job, message.shard))
         self._publish(released.publish)
         log.info("shard.given_back", extra={"answer": released.kind})
         return released.kind
@@ -289,12 +262,6 @@ class ShardRunner:
             yield
         finally:
             self.traces.pop(owner, None)
-
-    @contextmanager
-    def _time_stage(self, stage: str) -> Iterator[None]:
-        started = monotonic()
-        yield
-        self.metrics.stage.labels(stage).observe(monotonic() - started)
 
     def _count_results(self, shard: Shard, results: Sequence[DocumentResult], job_state: str) -> None:
         outcomes = Counter((r.status.value, r.error.code.value if r.error else "ok") for r in results)

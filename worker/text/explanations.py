@@ -5,22 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from heapq import nsmallest
 from itertools import pairwise
-from typing import NamedTuple
 
 from worker.protocols import CalibrationCurve, Span
+from worker.text.spans import SpanCandidate
 
 MAX_RUNNERS_UP = 3
-
-
-@dataclass(frozen=True, slots=True)
-class WindowedSpan:
-    """A span in the document's words and labels, and its window: words `first` up to, not including, `last`."""
-
-    span: Span
-    first: int
-    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +28,27 @@ class SpanExplanation:
     window: tuple[int, int]
 
 
-def explain_spans(spans: Iterable[Span], candidates: Iterable[WindowedSpan]) -> list[SpanExplanation]:
+def explain_spans(spans: Iterable[Span], candidates: Iterable[SpanCandidate]) -> list[SpanExplanation]:
     """Return an explanation of each span; linear in both arguments, however many labels share words.
 
     A label asked for in another pass than the span's is a runner-up if it passed its threshold there.
     """
-    by_words: dict[tuple[int, int], list[WindowedSpan]] = {}
+    by_words: dict[tuple[int, int], list[SpanCandidate]] = {}
     for candidate in candidates:
         by_words.setdefault((candidate.span.start, candidate.span.end), []).append(candidate)
-    rankings: dict[tuple[int, int], _Ranking] = {}
+    rank_labels = cache(lambda words: _rank_labels(by_words[words]))
     explanations = []
     for span in spans:
-        words = span.start, span.end
-        if words not in rankings:
-            rankings[words] = _rank_labels(by_words[words])
-        ranked, windows = rankings[words]
+        ranked, windows = rank_labels((span.start, span.end))
         runners_up = [(label, score) for label, score in ranked if label != span.label][:MAX_RUNNERS_UP]
         explanations.append(SpanExplanation(tuple(runners_up), windows[span.label]))
     return explanations
 
 
-class _Ranking(NamedTuple):
-    """The (label, score) of the best labels on the same words, and the best window of each label found there."""
-
-    ranked: list[tuple[int, float]]
-    windows: dict[int, tuple[int, int]]
-
-
-def _rank_labels(candidates: Iterable[WindowedSpan]) -> _Ranking:
+def _rank_labels(
+    candidates: Iterable[SpanCandidate],
+) -> tuple[list[tuple[int, float]], dict[int, tuple[int, int]]]:
+    """Return (label, score) of the best labels on the same words, and the best window of each label found there."""
     scores: dict[int, float] = {}
     best: dict[int, float] = {}
     windows: dict[int, tuple[int, int]] = {}
@@ -71,11 +56,10 @@ def _rank_labels(candidates: Iterable[WindowedSpan]) -> _Ranking:
         span = candidate.span
         if span.score > best.get(span.label, -1.0):
             best[span.label] = span.score
-            windows[span.label] = candidate.first, candidate.last
+            windows[span.label] = candidate.window
         for label, score in ((span.label, span.score), *span.runners_up):
             scores[label] = max(score, scores.get(label, 0.0))
-    ranked = nsmallest(MAX_RUNNERS_UP + 1, scores.items(), key=lambda pair: (-pair[1], pair[0]))
-    return _Ranking(ranked, windows)
+    return nsmallest(MAX_RUNNERS_UP + 1, scores.items(), key=lambda pair: (-pair[1], pair[0])), windows
 
 
 def estimate_confidence(score: float, curve: CalibrationCurve) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 
 import orjson
@@ -19,7 +20,7 @@ from jobs.schema import (
 from worker.protocols import Failed, Outcome, Span, Spans
 from worker.text.adjacent import SpanKey, merge_adjacent
 from worker.text.bounds import Budget
-from worker.text.explanations import SpanExplanation, WindowedSpan, estimate_confidence, explain_spans
+from worker.text.explanations import SpanExplanation, estimate_confidence, explain_spans
 from worker.text.redaction import EntityRange, RedactionRules, redact_text
 from worker.text.spans import SpanCandidate, SpanContext, combine_candidates
 from worker.text.windows import Plan
@@ -168,19 +169,21 @@ def estimate_bytes(result: DocumentResult) -> int:
 
 def _combine_windows(
     plan: Plan, spans_by_window: Sequence[Sequence[Span]], budget: Budget
-) -> tuple[Sequence[Span], list[WindowedSpan]]:
-    """Return the document's spans and, if they are to be explained, the spans of all windows."""
-    explain = plan.options.explain
+) -> tuple[Sequence[Span], Sequence[SpanCandidate]]:
+    """Return the document's spans and, for explanations, the spans of all windows."""
     position = plan.locate_window(0)
     if len(plan.windows) == 1 and len(position.labels) == len(plan.label_names):  # indexes stay the same
         [spans] = spans_by_window
-        return spans, [WindowedSpan(span, position.first, position.last) for span in spans if explain]
-    candidates, windowed = [], []
+        window = position.first, position.last
+        explained = spans if plan.options.explain else ()
+        return spans, [SpanCandidate(span, SpanContext.INSIDE, window=window) for span in explained]
+    candidates = []
     for index, spans in enumerate(budget.iterate(spans_by_window)):
         if not spans:
             continue
         position = plan.locate_window(index)
         first, labels = position.first, position.labels
+        window = first, position.last
         for span in budget.iterate(spans):
             cut_left = span.start == 0 and first > 0
             cut_right = first + span.end == position.last and position.last < plan.last_word
@@ -189,17 +192,16 @@ def _combine_windows(
                 context = SpanContext.SENTENCE
             runners_up = tuple((labels[label], score) for label, score in span.runners_up)
             moved = Span(first + span.start, first + span.end, labels[span.label], span.score, runners_up)
-            candidates.append(SpanCandidate(moved, context, cut_left, cut_right))
-            if explain:
-                windowed.append(WindowedSpan(moved, first, position.last))
-    return combine_candidates(candidates, plan.options.flat, plan.options.multi_label, budget), windowed
+            candidates.append(SpanCandidate(moved, context, cut_left, cut_right, window))
+    combined = combine_candidates(candidates, plan.options.flat, plan.options.multi_label, budget)
+    return combined, candidates if plan.options.explain else ()
 
 
 def _make_entities(
     plan: Plan, findings: Findings, max_bytes: int, budget: Budget
 ) -> tuple[tuple[Entity, ...], str | None, int]:
     """Return the document's entities, its redacted text if requested, and the number of spans left out."""
-    spans, windowed = _combine_windows(plan, findings.spans_by_window(), budget)
+    spans, candidates = _combine_windows(plan, findings.spans_by_window(), budget)
     text, unit, redaction = plan.document.text, plan.options.offset_unit, plan.options.redaction
     weakest: Mapping[SpanKey, Span] = {}
     if plan.options.merge_adjacent:
@@ -210,15 +212,17 @@ def _make_entities(
         return (), None, left_out
     budget.check()  # from here on no loop has more iterations than a document may have entities
     word_starts, word_ends, names = plan.word_starts, plan.word_ends, plan.label_names
-    ranges = [(word_starts[span.start], word_ends[span.end - 1]) for span in spans]
+    ranges = [
+        EntityRange(word_starts[span.start], word_ends[span.end - 1], names[span.label], span.score)
+        for span in spans
+    ]
     explanations = (
-        explain_spans([weakest.get(span[:3], span) for span in spans], windowed) if plan.options.explain else []
+        explain_spans([weakest.get(span[:3], span) for span in spans], candidates) if plan.options.explain else []
     )
     windows = [(word_starts[e.window[0]], word_ends[e.window[1] - 1]) for e in explanations]
-    offsets = _convert_offsets(text, [*windows, *ranges], unit)
+    offsets = _convert_offsets(text, chain(windows, (entity[:2] for entity in ranges)), unit)
     entities = [
-        Entity(offsets[start], offsets[end], text[start:end], names[span.label], span.score)
-        for (start, end), span in zip(ranges, spans, strict=True)
+        Entity(offsets[start], offsets[end], text[start:end], label, score) for start, end, label, score in ranges
     ]
     if explanations:
         entities = [
@@ -229,11 +233,7 @@ def _make_entities(
         ]
     redacted_text = None
     if redaction:
-        hidden = [
-            EntityRange(start, end, names[span.label], span.score)
-            for (start, end), span in zip(ranges, spans, strict=True)
-        ]
-        redacted = redact_text(text, hidden, RedactionRules(redaction, unit, plan.redact_key), budget)
+        redacted = redact_text(text, ranges, RedactionRules(redaction, unit, plan.redact_key), budget)
         redacted_text = redacted.text
         offsets = _convert_offsets(redacted_text, redacted.ranges, unit)
         entities = [

@@ -22,12 +22,16 @@ class SpanContext(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class SpanCandidate:
-    """A span in the document's words and labels, with its context and whether an end of it is a cut."""
+    """A span in the document's words and labels, with its context and whether an end of it is a cut.
+
+    `window` has the first word of the window that found it, and the index after the last.
+    """
 
     span: Span
     context: SpanContext
     cut_left: bool = False
     cut_right: bool = False
+    window: tuple[int, int] = (0, 0)
 
 
 def combine_candidates(

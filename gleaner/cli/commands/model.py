@@ -47,13 +47,15 @@ def convert_model(
     pickle with anything but weights is refused. Requires the extra `worker`.
     """
     models = _import_resolver()
+    from worker.model.errors import ModelError
+
     if folder.exists():
         raise CommandError(f"{folder} already exists; name a new folder")
     try:
         options = models.SourceOptions(backbone_revision, convert="true", variant=variant)
         resolved = models.resolve_model(source, revision, cache.expanduser(), options)
         revision_of_copy = _copy_model(models, resolved, folder, cache.expanduser())
-    except models.ModelError as failure:
+    except ModelError as failure:
         raise CommandError(str(failure)) from None
     if as_json:
         files = {name: resolved.files[name] for name in sorted(resolved.files) if (folder / name).is_file()}

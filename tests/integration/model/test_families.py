@@ -26,14 +26,16 @@ from tests.support.families import Backbone, Family
 from tests.support.scripts import SCRIPTS
 from tests.support.texts import FILLER
 from worker.model import gliner_loader
+from worker.model.collate import collate_windows
 from worker.model.engine import EngineOptions, GlinerEngine, load_model
+from worker.model.errors import ModelBrokenError
 from worker.model.loading import load_gliner
-from worker.model.pipeline import Pipeline
 from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, Runtime, load_exported
 from worker.model.runtimes.torch import TorchRuntime
 from worker.model.selection import onnx_export, parity
 from worker.model.selection.choice_cache import CachedChoice, RuntimeName, Selection
-from worker.model.sources.resolve import ModelBrokenError, Resolved, resolve_model
+from worker.model.sources.resolve import Resolved, resolve_model
+from worker.model.tokenizer import FastTokenizer
 from worker.protocols import Engine, ShardRef
 from worker.text.windows import JobContext, cut_document
 
@@ -91,8 +93,9 @@ def engines(source: Resolved, folder: Path) -> dict[str, Engine]:
     loaded = load_gliner(source.folder, "cpu", source.files)
     graph = gliner_loader.build_graph(loaded)
     described = gliner_loader.describe_model(loaded, source, graph.inputs)
-    parts = Pipeline(described)
-    path = onnx_export.export_graph(graph, parts.collate(parity.build_mixed_batches(parts.tokenizer)[0]), folder)
+    tokenizer = FastTokenizer(described.spec, described.tokenizer_json, described.word_pattern)
+    example = collate_windows(parity.build_mixed_batches(tokenizer)[0], described.layout)
+    path = onnx_export.export_graph(graph, example, folder)
     runtimes: dict[str, Runtime] = {
         name: load_exported(Candidate(name, "fp32"), path, 2) for name in EXPORT_RUNTIMES
     }

@@ -17,7 +17,8 @@ from tests.support.processes.local_stack import running_stack
 from tests.support.scripts import SCRIPTS
 from worker.batching.batcher import MicroBatcher
 from worker.model.engine import EngineOptions, GlinerEngine, load_model
-from worker.model.sources.resolve import ModelBrokenError, Resolved
+from worker.model.errors import ModelBrokenError
+from worker.model.sources.resolve import Resolved
 from worker.protocols import ShardRef
 from worker.text.merging import Findings, merge_windows
 from worker.text.windows import JobContext, Plan, cut_document

@@ -21,8 +21,9 @@ from tests.conftest import ROOT, Checkpoint
 from tests.integration.model.test_backbone import make_backbone, make_bare, make_whole
 from tests.support.families import Backbone, Family, Weights
 from tests.support.servers.hub import commit, hub
+from worker.model.errors import ModelBrokenError
 from worker.model.gliner_loader import load_gliner
-from worker.model.sources.resolve import ModelBrokenError, Resolved, SourceOptions, resolve_model
+from worker.model.sources.resolve import Resolved, SourceOptions, resolve_model
 
 USUAL = Family()
 TEXT = "Ada Lovelace worked with Charles Babbage in London in 1843."
@@ -119,7 +120,8 @@ def test_a_variant_is_taken_where_it_is_the_only_one_or_named(checkpoint: Checkp
 
 RESOLVE = """
 import json, pathlib, sys
-from worker.model.sources.resolve import ModelError, resolve_model
+from worker.model.errors import ModelError
+from worker.model.sources.resolve import resolve_model
 for source, revision in json.loads(sys.argv[2]):
     try:
         found = resolve_model(source, revision, pathlib.Path(sys.argv[1]))

@@ -15,14 +15,8 @@ from moto.server import ThreadedMotoServer
 
 from tests.support.servers.hub import commit, hub
 from worker.model.engine import EngineOptions, load_model
-from worker.model.sources.resolve import (
-    ExtraMissingError,
-    ModelBrokenError,
-    ModelNotFoundError,
-    PickleRefusedError,
-    Resolved,
-    resolve_model,
-)
+from worker.model.errors import ExtraMissingError, ModelBrokenError, ModelNotFoundError, PickleRefusedError
+from worker.model.sources.resolve import Resolved, resolve_model
 
 SHIPPED = Path(__file__).parents[3] / "models" / "gleaner-small"
 

@@ -27,12 +27,13 @@ from tests.conftest import ROOT
 from tests.integration.model.test_parity import SHIPPED, Case, extract, predict, scores
 from tests.support.texts import LABEL_SETS, passage
 from worker.model.engine import EngineOptions, GlinerEngine, load_model
+from worker.model.errors import ModelBrokenError
 from worker.model.runtimes import Candidate
 from worker.model.runtimes.openvino import LANE_NICENESS
 from worker.model.runtimes.torch import TorchRuntime
 from worker.model.selection import choice_cache, onnx_export, parity, select
 from worker.model.sources.checksums import MANIFEST
-from worker.model.sources.resolve import ModelBrokenError, Resolved, resolve_model
+from worker.model.sources.resolve import Resolved, resolve_model
 from worker.protocols import Engine
 
 NEAR = 0.05

@@ -13,7 +13,8 @@ from tests.conftest import Checkpoint
 from tests.support.families import Family
 from tests.support.scripts import SCRIPTS
 from worker.model.engine import EngineOptions, GlinerEngine, load_model
-from worker.model.sources.resolve import ModelError, Resolved, SourceOptions, resolve_model
+from worker.model.errors import ModelError
+from worker.model.sources.resolve import Resolved, SourceOptions, resolve_model
 from worker.protocols import ShardRef, Span
 from worker.text.merging import Findings, merge_windows
 from worker.text.windows import JobContext, cut_document

@@ -49,7 +49,7 @@ def words(count: int, letters: int) -> str:
 ])  # fmt: skip
 def test_passes_are_estimated_without_a_tokenizer(labels: Labels) -> None:
     """Within a factor of two of the shipped model's own tokenizer."""
-    tokenizer = FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD, "whitespace")
+    tokenizer = FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD)
     plan = cut_document(document("a " * 4000), JobContext(ShardRef("job", 0), labels), tokenizer)
     assert plan.grid is not None
     passes, estimate = len(plan.grid.passes), label_cost(labels).passes

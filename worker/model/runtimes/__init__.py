@@ -19,20 +19,16 @@ class Runtime(Protocol):
     @property
     def lanes(self) -> int:
         """Number of passes that may run at once, called from one thread each, without waiting for each other."""
-        ...
 
     @property
     def express_tokens(self) -> int:
         """Padded tokens of a pass that may run in addition to the lanes, from one more thread; 0: none may."""
-        ...
 
     def run(self, arrays: Arrays) -> Scores:
         """Return the scores of a micro-batch."""
-        ...
 
     def release_memory(self) -> None:
         """Give cached device memory back."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

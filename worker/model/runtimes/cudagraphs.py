@@ -73,7 +73,7 @@ class CudaGraphsRuntime:
     def _forward(self, inputs: Mapping[str, torch.Tensor], shape: Shape) -> torch.Tensor:
         tensors = (inputs[name] for name in self._graph.inputs)
         with torch.autocast("cuda", dtype=self._dtype, enabled=self._dtype is not torch.float32):
-            logits: torch.Tensor = self._graph(*tensors, words=shape.words, labels=shape.labels)[0]
+            logits: torch.Tensor = self._graph(*tensors, words=shape.words, labels=shape.labels)
         return logits.float()
 
     def _copy_back(self, logits: torch.Tensor) -> Scores:

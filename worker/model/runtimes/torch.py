@@ -39,7 +39,7 @@ class TorchRuntime:
             "word_lengths": arrays["text_lengths"][:, 0].tolist(),
         }
         with translate_device_errors(), torch.inference_mode(), self._autocast():
-            [logits] = self._graph(*(self._copy_to_device(arrays, name) for name in self._graph.inputs), **hints)
+            logits = self._graph(*(self._copy_to_device(arrays, name) for name in self._graph.inputs), **hints)
             return {"logits": logits.float().cpu().numpy()}
 
     def _copy_to_device(self, arrays: Arrays, name: str) -> torch.Tensor:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from worker.model.pipeline import ModelDescription
+from worker.model.description import ModelDescription
 from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, Runtime, load_exported
 from worker.model.sources.checksums import is_intact
 from worker.model.sources.resolve import Resolved

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from worker.model.collate import Arrays
 from worker.model.deberta import with_lean_encoder
 from worker.model.graph import Graph
 from worker.model.selection.choice_cache import EXPORT, GRAPH, find_export
+from worker.model.sources.cached_folders import replace_folder
 from worker.model.sources.checksums import write_manifest
 
 OPSET = 19
@@ -56,36 +57,30 @@ def export_graph(graph: Graph, example: Arrays, folder: Path) -> Path:
     """
     path = find_export(folder)
     if path is None:
-        target, partial = folder / EXPORT, folder / f"{EXPORT}.partial"
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
-            _write_onnx(graph, example, partial / GRAPH)
-            write_manifest(partial)
-            shutil.rmtree(target, ignore_errors=True)
-            partial.replace(target)
-            path = target / GRAPH
+            replace_folder(folder / EXPORT, partial(_write_onnx, graph, example))
+            path = folder / EXPORT / GRAPH
         except Exception as error:  # torch raises many kinds
-            shutil.rmtree(partial, ignore_errors=True)
             raise ExportError(f"{type(error).__name__}: {str(error)[:300]}") from error
     return path
 
 
-def _write_onnx(graph: Graph, example: Arrays, path: Path) -> None:
+def _write_onnx(graph: Graph, example: Arrays, folder: Path) -> None:
     lean = with_lean_encoder(graph)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer, about constants in the graph; agreement is measured
         with torch.inference_mode():
             torch.onnx.export(
-                _LogitsOnly(lean).eval(),  # torch exports all modules in the mode of the outermost one: no dropout
+                lean.eval(),  # torch exports all modules in the mode of the outermost one: no dropout
                 tuple(torch.from_numpy(example[name]) for name in graph.inputs),
-                str(path),
+                str(folder / GRAPH),
                 input_names=list(graph.inputs),
                 output_names=["logits"],
                 dynamic_axes=_dynamic_axes(graph.inputs),
                 opset_version=OPSET,
                 dynamo=False,
             )
+    write_manifest(folder)
 
 
 def _dynamic_axes(inputs: Sequence[str]) -> dict[str, dict[int, str]]:
@@ -96,13 +91,3 @@ def _dynamic_axes(inputs: Sequence[str]) -> dict[str, dict[int, str]]:
     }
     axes = {name: special.get(name, {0: "rows", 1: "tokens"}) for name in inputs}
     return {**axes, "logits": {0: "rows", 1: "words", 2: "third", 3: "fourth"}}
-
-
-class _LogitsOnly(torch.nn.Module):
-    def __init__(self, graph: Graph) -> None:
-        super().__init__()
-        self._graph = graph
-
-    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self._graph(*tensors)[0]
-        return logits

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from worker.model import gliner_loader
 from worker.model.collate import collate_windows
+from worker.model.errors import ModelBrokenError
 from worker.model.loading import wrap_library_errors
-from worker.model.pipeline import Pipeline
 from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, Runtime, load_exported
 from worker.model.runtimes.graph_cache import RECORD_AFTER
 from worker.model.runtimes.torch import TorchRuntime
@@ -39,7 +39,8 @@ from worker.model.selection.choice_cache import (
 )
 from worker.model.selection.onnx_export import ExportError
 from worker.model.selection.parity import Trial
-from worker.model.sources.resolve import ModelBrokenError, Resolved
+from worker.model.sources.resolve import Resolved
+from worker.model.tokenizer import FastTokenizer
 from worker.protocols import Window
 
 MAX_SLOWDOWN = 3.0
@@ -125,11 +126,12 @@ class Selector:
             )
             reference, self._layout = gliner_loader.build_reference(loaded, request.max_row_tokens)
         self._reference = TorchRuntime(reference, request.device, torch.float32)
-        self._pipeline = Pipeline(self._model)
+        model = self._model
+        self._tokenizer = FastTokenizer(model.spec, model.tokenizer_json, model.word_pattern)
         self._request = request
         self._folder = folder
-        self._timing_batches = parity.build_timing_batches(self._pipeline.tokenizer)
-        self._mixed_batches = parity.build_mixed_batches(self._pipeline.tokenizer)
+        self._timing_batches = parity.build_timing_batches(self._tokenizer)
+        self._mixed_batches = parity.build_mixed_batches(self._tokenizer)
 
     def choose(self, candidates: Sequence[Candidate]) -> Selection:
         """Return the cached choice, or the fastest candidate that agrees with the library."""
@@ -230,7 +232,7 @@ class Selector:
         return scores[0], (time.perf_counter() - start) / runtime.lanes
 
     def _score_batches(self, runtime: Runtime, batches: Sequence[Sequence[Window]]) -> list[parity.Rows]:
-        outputs = (runtime.run(self._pipeline.collate(windows)) for windows in batches)
+        outputs = (runtime.run(collate_windows(windows, self._model.layout)) for windows in batches)
         return [
             parity.row_scores(windows, scores, self._model.tagged)
             for windows, scores in zip(batches, outputs, strict=True)
@@ -243,7 +245,7 @@ class Selector:
             return self._build_cudagraphs(DTYPES[candidate.precision])
         if self._folder is None:
             raise ExportError("there is no folder to export to")
-        example = self._pipeline.collate(self._timing_batches[0])
+        example = collate_windows(self._timing_batches[0], self._model.layout)
         path = onnx_export.export_graph(self._graph, example, self._folder)
         return load_exported(candidate, path, self._request.threads)
 
@@ -254,7 +256,7 @@ class Selector:
         if not StaticGraph.can_run(self._graph.core):
             raise ValueError("the shapes of this model's forward pass depend on values on the device")
         graph = StaticGraph(self._graph.core, dtype).eval()
-        return CudaGraphsRuntime(graph, dtype, self._pipeline.tokenizer.spec.max_row_tokens)
+        return CudaGraphsRuntime(graph, dtype, self._model.spec.max_row_tokens)
 
 
 def _only_torch(candidates: Sequence[Candidate], reason: str) -> list[Candidate]:

@@ -10,15 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import re
-import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from worker.model.errors import ModelBrokenError, ModelNotFoundError
+from worker.model.sources.cached_folders import ensure_folder
 from worker.model.sources.configs import load_json
 from worker.model.sources.folders import CALIBRATION, CONFIG, SIZES, TOKENIZER, WEIGHTS
 
@@ -29,18 +26,12 @@ FILES = tuple(name for name in SIZES if name not in (CONFIG, WEIGHTS, CALIBRATIO
 _HUB_ID = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Backbone:
-    """The files taken from a backbone, and their commit."""
-
-    folder: Path
-    commit: str
-
-
 def fetch_backbone(
     source: str, folder: Path, revision: str | None, fetch: Callable[[str, str | None, Sequence[str]], Path]
-) -> Backbone | None:
-    """Return the backbone of a model without tokenizer or encoder configuration; None where it has both.
+) -> Path | None:
+    """Return the backbone's files for a model without tokenizer or encoder configuration; None where it has both.
+
+    The folder is named by their commit.
 
     Args:
         source: the model, for messages.
@@ -77,11 +68,11 @@ def fetch_backbone(
         raise ModelBrokenError(f"{problem}, and its backbone, {name}, has no {' and no '.join(absent)}. {remedy}.")
     if revision is None:
         log.warning("model.backbone_unpinned", extra={"backbone": name, "revision": snapshot.name})
-    return Backbone(snapshot, snapshot.name)
+    return snapshot
 
 
-def assemble_folder(folder: Path, backbone: Backbone | None, weights: Path, whole: Path) -> Path:
-    """Return a folder in the cache with all files that a model needs, created unless it exists.
+def assemble_folder(folder: Path, backbone: Path | None, weights: Path, whole: Path) -> None:
+    """Create a folder in the cache with all files that a model needs, unless it exists.
 
     Args:
         folder: the model's files.
@@ -89,12 +80,13 @@ def assemble_folder(folder: Path, backbone: Backbone | None, weights: Path, whol
         weights: the model's weights in one file.
         whole: the folder to create in the cache, named by the revisions of its contents.
     """
-    whole.parent.mkdir(parents=True, exist_ok=True)
     config = json.dumps(_complete_config(folder, backbone))
-    with FileLock(f"{whole}.lock"):
-        if not _is_whole(whole, config):
-            _link_files(folder, backbone, weights, config, whole)
-    return whole
+
+    def link(partial: Path) -> None:
+        _link_files((folder, backbone) if backbone else (folder,), weights, partial)
+        (partial / CONFIG).write_text(config, encoding="utf-8")
+
+    ensure_folder(whole, link, lambda existing: _is_whole(existing, config))
 
 
 def _is_whole(whole: Path, config: str) -> bool:
@@ -104,11 +96,11 @@ def _is_whole(whole: Path, config: str) -> bool:
     return (whole / CONFIG).is_file() and (whole / CONFIG).read_text(encoding="utf-8") == config
 
 
-def _complete_config(folder: Path, backbone: Backbone | None) -> dict[str, Any]:
+def _complete_config(folder: Path, backbone: Path | None) -> dict[str, Any]:
     """Return a model's configuration with its missing parts."""
     config: dict[str, Any] = load_json(folder / CONFIG)
     if backbone and not config.get("encoder_config"):
-        encoder, tokens = load_json(backbone.folder / "config.json"), config.get("vocab_size")
+        encoder, tokens = load_json(backbone / "config.json"), config.get("vocab_size")
         if isinstance(tokens, int) and tokens > 0:
             encoder["vocab_size"] = tokens  # as gliner does: the model's embeddings include its own tokens
         config["encoder_config"] = encoder
@@ -119,17 +111,10 @@ def _complete_config(folder: Path, backbone: Backbone | None) -> dict[str, Any]:
     return config
 
 
-def _link_files(folder: Path, backbone: Backbone | None, weights: Path, config: str, whole: Path) -> None:
-    partial = whole.with_name(f"{whole.name}.partial")
-    for old in (partial, whole):
-        shutil.rmtree(old, ignore_errors=True)
-    partial.mkdir()
-    for source in (*([backbone.folder] if backbone else []), folder):  # the model's file wins over the backbone's
-        for path in (source / name for name in SIZES if name not in (CONFIG, WEIGHTS)):
-            if path.is_file():
-                target = partial / path.name
-                target.unlink(missing_ok=True)
-                target.symlink_to(path.resolve())
-    (partial / WEIGHTS).symlink_to(weights.resolve())
-    (partial / CONFIG).write_text(config, encoding="utf-8")
-    partial.replace(whole)
+def _link_files(folders: Sequence[Path], weights: Path, target: Path) -> None:
+    """Link to the files of the folders, of equal names to the first; not to their configurations of gliner."""
+    for name in SIZES:
+        path = next((folder / name for folder in folders if (folder / name).is_file()), None)
+        if path and name not in (CONFIG, WEIGHTS):
+            (target / name).symlink_to(path.resolve())
+    (target / WEIGHTS).symlink_to(weights.resolve())

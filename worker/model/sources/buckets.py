@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
+from urllib.parse import urlsplit
 
 from worker.model.errors import ExtraMissingError, ModelBrokenError, ModelError, ModelNotFoundError
 from worker.model.sources import checksums, folders
+from worker.model.sources.cached_folders import ensure_folder
 
 EXTRAS = {"s3": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az"}
 
@@ -20,26 +18,12 @@ Select = Callable[[Collection[str], Callable[[str], Path]], Sequence[str]]
 """The names in a folder, and a function that fetches a small file -> the names to fetch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """The address of a folder in an object store.
-
-    Attributes:
-        url: the whole address.
-        scheme: its scheme, a key of `EXTRAS`.
-        key: the revision and variant, which the cached copy depends on in addition to the address.
-    """
-
-    url: str
-    scheme: str
-    key: str
-
-
-def fetch_folder(address: Address, cache_dir: Path, select: Select, check: Callable[[Path], object]) -> Path:
+def fetch_folder(url: str, key: str, cache_dir: Path, select: Select, check: Callable[[Path], object]) -> Path:
     """Return the cache's copy of an object store's folder, fetched unless the cache has an intact one.
 
     Args:
-        address: the folder.
+        url: the folder's address, with a scheme of `EXTRAS`.
+        key: the revision and variant, which the cached copy depends on in addition to the address.
         cache_dir: the model cache.
         select: chooses the files to fetch.
         check: raises if the fetched files are not a model.
@@ -47,34 +31,29 @@ def fetch_folder(address: Address, cache_dir: Path, select: Select, check: Calla
     Raises:
         ModelError: see its subclasses.
     """
-    name = hashlib.sha256(f"{address.url.rstrip('/')}@{address.key}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(f"{url.rstrip('/')}@{key}".encode()).hexdigest()[:16]
     folder = cache_dir / "objects" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not checksums.is_intact(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            partial = folder.with_suffix(".partial")
-            shutil.rmtree(partial, ignore_errors=True)
-            try:
-                _fetch_files(address.url, address.scheme, partial, select)
-                check(partial)
-                checksums.write_manifest(partial)
-                partial.replace(folder)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+
+    def fetch(partial: Path) -> None:
+        _fetch_files(url, partial, select)
+        check(partial)
+        checksums.write_manifest(partial)
+
+    ensure_folder(folder, fetch)
     return folder
 
 
-def _fetch_files(source: str, scheme: str, partial: Path, select: Select) -> None:
+def _fetch_files(source: str, partial: Path, select: Select) -> None:
     try:
         import fsspec
 
         filesystem, path = fsspec.core.url_to_fs(source.rstrip("/"), skip_instance_cache=True)
     except ImportError as error:
-        raise ExtraMissingError(f"{source}: needs `pip install 'gleaner-ner[{EXTRAS[scheme]}]'`.") from error
+        raise ExtraMissingError(
+            f"{source}: needs `pip install 'gleaner-ner[{EXTRAS[urlsplit(source).scheme]}]'`."
+        ) from error
     try:
         sizes = _list_sizes(source, path, filesystem.ls(path, detail=True))
-        partial.mkdir(parents=True)
 
         def fetch_file(name: str) -> Path:
             target = partial / name

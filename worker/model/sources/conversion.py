@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import orjson
-from filelock import FileLock
 
 from worker.model.errors import ModelBrokenError, PickleRefusedError
 from worker.model.sources import checksums, safetensors
+from worker.model.sources.cached_folders import ensure_folder
 from worker.model.sources.weight_files import MAX_BYTES, WEIGHTS, WeightFiles
 
 log = logging.getLogger(__name__)
@@ -54,34 +54,27 @@ def ensure_safetensors(
     sources = {name: hashes[name] for name in weights.names}
     key = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:32]
     target = cache_dir / "weights" / key
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
-        if not checksums.is_intact(target):
-            shutil.rmtree(target, ignore_errors=True)
-            _convert(folder, weights, sources, target)
+
+    def convert(partial: Path) -> None:
+        _convert_files(folder, weights, sources, partial)
+
+    ensure_folder(target, convert)
     return target / WEIGHTS, checksums.read_manifest(target)[WEIGHTS]
 
 
-def _convert(folder: Path, weights: WeightFiles, sources: Mapping[str, str], target: Path) -> None:
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        paths = [(folder / name).resolve() for name in weights.names]
-        size = sum(path.stat().st_size for path in paths)
-        _check_disk(partial, size)
-        if weights.pickled:
-            log.info("model.converting", extra={"files": list(weights.names), "bytes": size})
-            convert_pickles(paths, weights.names, partial / WEIGHTS, min(2 * size + SPARE_BYTES, MAX_BYTES))
-        else:
-            join_shards(paths, partial / WEIGHTS)
-        if any(checksums.hash_file(path) != sources[name] for path, name in zip(paths, weights.names, strict=True)):
-            raise ModelBrokenError(f"{folder}: {weights.names[0]} changed while it was read. Restart the worker.")
-        safetensors.read_shapes(partial / WEIGHTS)
-        checksums.write_manifest(partial, sources)
-        partial.replace(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def _convert_files(folder: Path, weights: WeightFiles, sources: Mapping[str, str], target: Path) -> None:
+    paths = [(folder / name).resolve() for name in weights.names]
+    size = sum(path.stat().st_size for path in paths)
+    _check_disk(target, size)
+    if weights.pickled:
+        log.info("model.converting", extra={"files": list(weights.names), "bytes": size})
+        convert_pickles(paths, weights.names, target / WEIGHTS, min(2 * size + SPARE_BYTES, MAX_BYTES))
+    else:
+        join_shards(paths, target / WEIGHTS)
+    if any(checksums.hash_file(path) != sources[name] for path, name in zip(paths, weights.names, strict=True)):
+        raise ModelBrokenError(f"{folder}: {weights.names[0]} changed while it was read. Restart the worker.")
+    safetensors.read_shapes(target / WEIGHTS)
+    checksums.write_manifest(target, sources)
 
 
 def _check_disk(folder: Path, size: int) -> None:
@@ -106,33 +99,30 @@ def convert_pickles(paths: Sequence[Path], names: Sequence[str], target: Path, m
         PickleRefusedError: they contain anything but weights, or the process ended without a reply.
         ModelBrokenError: torch cannot be imported, or the disk is full.
     """
-    # Links with the original names, which the user knows from messages; a hub's cache names files by content.
-    for number, (path, name) in enumerate(zip(paths, names, strict=True)):
-        (target.parent / f"{number}").mkdir()
-        (target.parent / f"{number}" / name).symlink_to(path)
-    sources = [str(target.parent / f"{number}" / name) for number, name in enumerate(names)]
     seconds = 180 + sum(path.stat().st_size for path in paths) / MIN_BYTES_PER_S
-    with tempfile.TemporaryFile(dir=target.parent) as output:  # a file, whose size is limited
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-B", str(PROGRAM), str(target), str(max_bytes), *sources],
-            env={"OMP_NUM_THREADS": "1"},
-            cwd=target.parent,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.DEVNULL,
-        )
+    with (
+        tempfile.TemporaryDirectory(dir=target.parent) as links,
+        tempfile.TemporaryFile(dir=target.parent) as output,  # a file, whose size is limited
+    ):
+        # Links with the original names, which the user knows from messages; a hub's cache names files by content.
+        sources = [Path(links, name) for name in names]
+        for source, path in zip(sources, paths, strict=True):
+            source.symlink_to(path)
         try:
-            process.wait(seconds)
+            process = subprocess.run(
+                [sys.executable, "-I", "-B", PROGRAM, target, str(max_bytes), *sources],
+                env={"OMP_NUM_THREADS": "1"},
+                cwd=target.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.DEVNULL,
+                timeout=seconds,
+            )
         except subprocess.TimeoutExpired:
             reason = f"{names[0]}: converting it took more than {seconds:.0f} s"
             raise PickleRefusedError(f"{reason}. {_REMEDY}") from None
-        finally:
-            process.kill()
-            process.wait()
         output.seek(0)
         reply = _parse_reply(output.read(MAX_REPLY))
-    for number in range(len(names)):
-        shutil.rmtree(target.parent / f"{number}")
     if "fault" in reply:
         raise ModelBrokenError(f"{names[0]}: cannot be converted on this machine: {reply['fault']}.")
     if "tensors" not in reply or process.returncode != 0:

@@ -17,64 +17,58 @@ log = logging.getLogger(__name__)
 SHA256_LENGTH = 64
 
 
-class Hub:
-    """Client of the Hugging Face hub.
+def list_files(name: str, revision: str | None) -> dict[str, int] | None:
+    """Return the size in bytes of each file of a repository; None where the hub cannot be reached.
+
+    Raises:
+        ModelNotFoundError: there is no such repository or revision, or no permission to read it.
+    """
+    from huggingface_hub import HfApi, is_offline_mode
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if is_offline_mode():
+        return None
+    try:
+        entries = list(HfApi().list_repo_tree(name, revision=revision, recursive=True))
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise _not_found(name, revision, error) from error
+    except Exception as error:  # noqa: BLE001  # several layers of clients; the cache may have an intact copy
+        log.warning("model.hub_unreachable", extra={"repository": name, "reason": type(error).__name__})
+        return None
+    return {entry.path: int(entry.size) for entry in entries if hasattr(entry, "size")}
+
+
+def fetch_files(
+    cache_dir: Path, name: str, revision: str | None, names: Sequence[str], sizes: Mapping[str, int] | None = None
+) -> Path:
+    """Return the snapshot with those of these files that the repository has; the folder is named by its commit.
 
     Args:
         cache_dir: the model cache; the hub client's cache is a folder in it.
+        name: the repository.
+        revision: its commit, tag or branch.
+        names: the files.
+        sizes: their sizes in bytes, from `list_files`.
+
+    Raises:
+        ModelNotFoundError: neither the hub nor the cache has them.
+        ModelBrokenError: a file is too large.
     """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, IncompleteSnapshotError, LocalEntryNotFoundError
 
-    def __init__(self, cache_dir: Path) -> None:
-        self._cache = cache_dir / "hub"
-
-    def list_files(self, name: str, revision: str | None) -> dict[str, int] | None:
-        """Return the size in bytes of each file of a repository; None where the hub cannot be reached.
-
-        Raises:
-            ModelNotFoundError: there is no such repository or revision, or no permission to read it.
-        """
-        from huggingface_hub import HfApi, is_offline_mode
-        from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-
-        if is_offline_mode():
-            return None
-        try:
-            entries = list(HfApi().list_repo_tree(name, revision=revision, recursive=True))
-        except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-            raise _not_found(name, revision, error) from error
-        except Exception as error:  # noqa: BLE001  # several layers of clients; the cache may have an intact copy
-            log.warning("model.hub_unreachable", extra={"repository": name, "reason": type(error).__name__})
-            return None
-        return {entry.path: int(entry.size) for entry in entries if hasattr(entry, "size")}
-
-    def fetch_files(self, name: str, revision: str | None, names: Sequence[str]) -> Path:
-        """Return the snapshot with those of these files that the repository has; the folder is named by its commit.
-
-        Raises:
-            ModelNotFoundError: neither the hub nor the cache has them.
-        """
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, IncompleteSnapshotError, LocalEntryNotFoundError
-
-        try:
-            return Path(
-                snapshot_download(name, revision=revision, cache_dir=self._cache, allow_patterns=list(names))
-            )
-        except (IncompleteSnapshotError, LocalEntryNotFoundError) as error:
-            raise ModelNotFoundError(
-                f"{name}: the hub cannot be reached, and {self._cache} does not have all files. Allow access to "
-                "the hub (HF_ENDPOINT, HF_HUB_OFFLINE), or fill the cache on a machine with access."
-            ) from error
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            raise _not_found(name, revision, error) from error
-
-    def fetch_checked(
-        self, name: str, revision: str | None, names: Sequence[str], sizes: Mapping[str, int] | None
-    ) -> Path:
-        """Check the sizes, then fetch like `fetch_files`."""
-        for file in names:
-            folders.refuse_large(name, file, (sizes or {}).get(file))
-        return self.fetch_files(name, revision, names)
+    cache = cache_dir / "hub"
+    for file in names:
+        folders.refuse_large(name, file, (sizes or {}).get(file))
+    try:
+        return Path(snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(names)))
+    except (IncompleteSnapshotError, LocalEntryNotFoundError) as error:
+        raise ModelNotFoundError(
+            f"{name}: the hub cannot be reached, and {cache} does not have all files. Allow access to "
+            "the hub (HF_ENDPOINT, HF_HUB_OFFLINE), or fill the cache on a machine with access."
+        ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise _not_found(name, revision, error) from error
 
 
 def _not_found(name: str, revision: str | None, error: Exception) -> ModelNotFoundError:

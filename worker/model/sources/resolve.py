@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -20,13 +21,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from worker.model import splitters
-from worker.model.errors import (
-    ExtraMissingError,
-    ModelBrokenError,
-    ModelError,
-    ModelNotFoundError,
-    PickleRefusedError,
-)
+from worker.model.errors import ModelBrokenError, ModelNotFoundError, PickleRefusedError
 from worker.model.sources import (
     backbone,
     buckets,
@@ -43,23 +38,6 @@ from worker.model.sources.weight_files import WeightFiles
 from worker.model.splitters import Splitter
 from worker.protocols import CalibrationCurve
 from worker.text.explanations import check_calibration
-
-__all__ = [
-    "CALIBRATION",
-    "CONFIG",
-    "SIZES",
-    "Convert",
-    "ExtraMissingError",
-    "ModelBrokenError",
-    "ModelError",
-    "ModelNotFoundError",
-    "PickleRefusedError",
-    "Resolved",
-    "SourceOptions",
-    "check_folder",
-    "read_calibration",
-    "resolve_model",
-]
 
 Convert = Literal["auto", "true", "false"]
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
@@ -174,19 +152,18 @@ def resolve_model(
     Raises:
         ModelError: see its subclasses.
     """
-    request, hub = _Request(source, revision, options or SourceOptions()), hub_client.Hub(cache_dir)
-    scheme = urlsplit(source).scheme
-    if scheme in buckets.EXTRAS:
-        origin = _fetch_bucket(request, scheme, cache_dir)
+    request = _Request(source, revision, options or SourceOptions())
+    if urlsplit(source).scheme in buckets.EXTRAS:
+        origin = _fetch_bucket(request, cache_dir)
     elif Path(source).is_dir():
         origin = _read_folder(request, Path(source))
     elif _is_hub_id(source):
-        origin = _fetch_hub(request, hub)
+        origin = _fetch_hub(request, cache_dir)
     else:
         raise ModelNotFoundError(
             f"{source}: not a folder here, nor a hub id (owner/name) or an s3://, gs://, az:// address."
         )
-    return _complete(request, origin, cache_dir, hub)
+    return _complete(request, origin, cache_dir)
 
 
 def read_calibration(folder: Path) -> CalibrationCurve:
@@ -257,7 +234,7 @@ def _read_folder(request: _Request, folder: Path) -> _Origin:
     return _Origin(folder, _folder_revision(request, hashes), hashes, weights(files), location)
 
 
-def _fetch_bucket(request: _Request, scheme: str, cache_dir: Path) -> _Origin:
+def _fetch_bucket(request: _Request, cache_dir: Path) -> _Origin:
     """Fetch an object store's folder into the cache unless it has an intact copy."""
 
     def select(names: Collection[str], fetch_file: Callable[[str], Path]) -> Sequence[str]:
@@ -268,9 +245,8 @@ def _fetch_bucket(request: _Request, scheme: str, cache_dir: Path) -> _Origin:
         return [*(name for name in SMALL if name in names), *weights.names]
 
     key = (request.revision or "") + (f"#{variant}" if (variant := request.options.variant) else "")
-    address = buckets.Address(request.source, scheme, key)
     folder = buckets.fetch_folder(
-        address, cache_dir, select, lambda partial: check_folder(partial, request.choose_weights)
+        request.source, key, cache_dir, select, lambda copy: check_folder(copy, request.choose_weights)
     )
     return _read_folder(request, folder)
 
@@ -293,28 +269,28 @@ def _is_hub_id(source: str) -> bool:
     return bool(slash and owner and name) and "/" not in name and not source.startswith((".", "~"))
 
 
-def _fetch_hub(request: _Request, hub: hub_client.Hub) -> _Origin:
+def _fetch_hub(request: _Request, cache_dir: Path) -> _Origin:
     """Fetch from the hub: first the small files, and the weights only if those are of a supported model."""
     source = request.source
-    listed = hub.list_files(source, request.revision)
-    folder = hub.fetch_checked(source, request.revision, SMALL, listed)
+    listed = hub_client.list_files(source, request.revision)
+    folder = hub_client.fetch_files(cache_dir, source, request.revision, SMALL, listed)
     available = listed.keys() if listed is not None else {path.name for path in folder.iterdir()}
     request.refuse_unsupported(available, lambda name: folder / name)
     weights = request.choose_weights(available, commit=folder.name)
-    folder = hub.fetch_checked(source, folder.name, (*SMALL, *weights.names), listed)
+    folder = hub_client.fetch_files(cache_dir, source, folder.name, (*SMALL, *weights.names), listed)
     names = [name for name in (*SMALL, *weights.names) if (folder / name).is_file()]
     files = {name: folder / name for name in names}
     _check_files(folder, files, lambda _: weights)
     return _Origin(folder, folder.name, hub_client.hash_snapshot(files, weights.names), weights)
 
 
-def _complete(request: _Request, origin: _Origin, cache_dir: Path, hub: hub_client.Hub) -> Resolved:
+def _complete(request: _Request, origin: _Origin, cache_dir: Path) -> Resolved:
     """Return the origin's folder, or one in the cache with its missing parts added."""
     options = request.options
     revision = f"{origin.revision}-{options.variant}" if options.variant else origin.revision
     curve = read_calibration(origin.folder)
     tokenizer_source = backbone.fetch_backbone(
-        request.source, origin.folder, options.backbone_revision, hub.fetch_files
+        request.source, origin.folder, options.backbone_revision, partial(hub_client.fetch_files, cache_dir)
     )
     if tokenizer_source is None and origin.weights.names == (WEIGHTS,):
         return Resolved(origin.folder, revision, curve, files=origin.files)
@@ -324,9 +300,10 @@ def _complete(request: _Request, origin: _Origin, cache_dir: Path, hub: hub_clie
     else:
         path, digest = conversion.ensure_safetensors(origin.folder, origin.weights, origin.files, cache_dir)
     converted = "" if names == [WEIGHTS] else digest[:12]
-    commit = tokenizer_source.commit if tokenizer_source else ""
+    commit = tokenizer_source.name if tokenizer_source else ""
     name = "-".join(part for part in (origin.revision, commit, origin.location, converted) if part)
-    whole = backbone.assemble_folder(origin.folder, tokenizer_source, path, cache_dir / "complete" / name)
+    whole = cache_dir / "complete" / name
+    backbone.assemble_folder(origin.folder, tokenizer_source, path, whole)
     files = {name: whole / name for name in SIZES if (whole / name).is_file()}
     _check_files(whole, files)
     small = checksums.hash_files({name: path for name, path in files.items() if name != WEIGHTS})

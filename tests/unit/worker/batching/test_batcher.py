@@ -296,7 +296,7 @@ def test_who_shares_an_answer_shares_its_failure(engine: FakeEngine, fault: Faul
 
 
 def test_an_urgent_or_suspect_window_shares_with_nobody_that_it_would_wait_for(engine: FakeEngine) -> None:
-    """An interactive one does not wait for a standard one's turn, and one that may end the process runs isolated."""
+    """An interactive one does not wait for a standard one's turn; one that may end the process runs isolated."""
     batcher = MicroBatcher(engine, 2048)
     text = "Ada of Rome"
     batcher.submit("standard", [make_window(text, "standard")])

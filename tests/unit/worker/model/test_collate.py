@@ -15,8 +15,8 @@ from jobs.schema import Document, Labels
 from tests.support.texts import LABEL_SETS, passage
 from worker.model import gliner_loader
 from worker.model.collate import WORD_STEP, collate_windows
-from worker.model.pipeline import Pipeline
 from worker.model.sources.resolve import resolve_model
+from worker.model.tokenizer import FastTokenizer
 from worker.protocols import ROW_STEP, ShardRef, Window
 from worker.text.windows import JobContext, cut_document
 
@@ -32,7 +32,7 @@ def model() -> Any:
 def window(model: Any, text: str, labels: Labels) -> Window:
     """Return a text's first window."""
     description = gliner_loader.describe_model(model, resolve_model(str(SHIPPED), None, Path("unused")), ())
-    tokenizer = Pipeline(description).tokenizer
+    tokenizer = FastTokenizer(description.spec, description.tokenizer_json, description.word_pattern)
     return cut_document(Document(0, "0", text), JobContext(ShardRef("job", 0), labels), tokenizer).windows[0]
 
 

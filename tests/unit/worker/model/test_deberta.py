@@ -128,7 +128,7 @@ def test_exported_scores_are_those_of_the_library(checkpoint: Checkpoint, tmp_pa
     for arrays in micro_batches:
         tensors = [torch.from_numpy(arrays[name]) for name in theirs.inputs]
         with torch.inference_mode():
-            wanted = of_words(theirs(*tensors)[0].sigmoid().numpy(), arrays)
+            wanted = of_words(theirs(*tensors).sigmoid().numpy(), arrays)
         for runtime, margin in ((exact[0], 1e-5), (exact[1], 1e-5), (half, 0.1)):
             scores = 1 / (1 + np.exp(-runtime.run(arrays)["logits"]))
             for there, here in zip(wanted, of_words(scores, arrays), strict=True):

@@ -16,11 +16,11 @@ from benchmarks.measurements.medium import medium_folder
 from jobs.schema import Document
 from tests.support.texts import LABEL_SETS, passage
 from worker.model import gliner_loader
-from worker.model.collate import Arrays
+from worker.model.collate import Arrays, collate_windows
 from worker.model.graph import LibraryGraph, MarkerGraph
-from worker.model.pipeline import Pipeline
 from worker.model.selection import onnx_export
 from worker.model.sources.resolve import resolve_model
+from worker.model.tokenizer import FastTokenizer
 from worker.protocols import ShardRef
 from worker.text.windows import JobContext, cut_document
 
@@ -40,17 +40,16 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def batches(model: Any, folder: Path) -> list[Arrays]:
     """Return micro-batches of several shapes, rows of different lengths and numbers of labels."""
     random, source = Random(7), resolve_model(str(folder), None, Path("unused"))
-    pipeline = Pipeline(gliner_loader.describe_model(model, source, ("span_idx",)))
+    described = gliner_loader.describe_model(model, source, ("span_idx",))
+    tokenizer = FastTokenizer(described.spec, described.tokenizer_json, described.word_pattern)
     micro_batches = []
     for rows, words in SIZES:
         texts = [" ".join(passage(random, 9).split()[: words - row]) for row in range(rows)]
         plans = [
-            cut_document(
-                Document(0, "0", text), JobContext(ShardRef("job", 0), LABEL_SETS[row % 3]), pipeline.tokenizer
-            )
+            cut_document(Document(0, "0", text), JobContext(ShardRef("job", 0), LABEL_SETS[row % 3]), tokenizer)
             for row, text in enumerate(texts)
         ]
-        micro_batches.append(pipeline.collate([plan.windows[0] for plan in plans]))
+        micro_batches.append(collate_windows([plan.windows[0] for plan in plans], described.layout))
     return micro_batches
 
 
@@ -74,8 +73,8 @@ def test_scores_are_those_of_gliner_in_every_shape(folder: Path, tmp_path: Path)
     for arrays in micro_batches:
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         with torch.inference_mode():
-            wanted = theirs(*(tensors[name] for name in theirs.inputs))[0].numpy()
-            scores = ours(*(tensors[name] for name in ours.inputs))[0].numpy()
+            wanted = theirs(*(tensors[name] for name in theirs.inputs)).numpy()
+            scores = ours(*(tensors[name] for name in ours.inputs)).numpy()
         [exported] = session.run(None, {name: arrays[name] for name in ours.inputs})
         for here, there, out in zip(
             *(of_words(logits, arrays) for logits in (wanted, scores, exported)), strict=True

@@ -53,9 +53,9 @@ def test_scores_are_those_of_gliner_in_every_shape(model: Any, micro_batches: li
         shape = sizes(ours, arrays)
         more = {name: size + 8 for name, size in shape.items()}
         with torch.inference_mode():
-            wanted = theirs(*tensors(arrays, theirs.inputs))[0].numpy()
-            scores = ours(*tensors(arrays, ours.inputs), **shape)[0].numpy()
-            filled = ours(*tensors(arrays, ours.inputs, 3, 24), **more)[0].numpy()
+            wanted = theirs(*tensors(arrays, theirs.inputs)).numpy()
+            scores = ours(*tensors(arrays, ours.inputs), **shape).numpy()
+            filled = ours(*tensors(arrays, ours.inputs, 3, 24), **more).numpy()
         assert scores.shape == (*wanted.shape[:1], shape["words"], *wanted.shape[2:])
         rows, _, widths, labels = wanted.shape
         filled = filled[:rows, :, :widths, :labels]
@@ -72,7 +72,7 @@ def test_shapes_do_not_depend_on_the_device(model: Any, micro_batches: list[Arra
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.inference_mode():
         empty = [mode.from_tensor(tensor) for tensor in tensors(micro_batches[-1], ours.inputs)]
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            [logits] = ours(*empty, **shape)
+            logits = ours(*empty, **shape)
             assert logits.shape[1::2] == (shape["words"], shape["labels"])
             with pytest.raises(DataDependentOutputException):
                 theirs(*empty)
@@ -85,7 +85,7 @@ def test_weights_cast_once_are_those_of_autocast(model: Any, micro_batches: list
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         for arrays in micro_batches:
             inputs = tensors(arrays, plain.inputs)
-            assert torch.equal(plain(*inputs)[0], ready(*inputs)[0])
+            assert torch.equal(plain(*inputs), ready(*inputs))
     assert {parameter.dtype for parameter in plain.parameters()} == {torch.float32}
     assert ready.core.prompt_rep_layer[0].weight.dtype is torch.bfloat16
     words = [graph.core.token_rep_layer.get_input_embeddings().weight.data_ptr() for graph in (plain, ready)]

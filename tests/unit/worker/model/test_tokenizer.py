@@ -30,7 +30,7 @@ def impatient() -> Iterator[None]:
 @pytest.mark.usefixtures("impatient")
 def test_threads_that_share_a_tokenizer_get_what_one_alone_gets() -> None:
     """The same words and tokens, while other threads encode."""
-    tokenizer = FastTokenizer(SPEC, TOKENIZER_JSON.read_text(encoding="utf-8"), WORD, "whitespace")
+    tokenizer = FastTokenizer(SPEC, TOKENIZER_JSON.read_text(encoding="utf-8"), WORD)
     random = Random(3)
     texts = [passage(random, random.choice((3, 30, 90))) for _ in range(60)]
 
@@ -73,7 +73,7 @@ def _train_tokenizer(kind: str) -> Tokenizer:
 def test_words_alone_have_the_tokens_of_words_in_a_row(kind: str) -> None:
     """Every word by itself, cached or not, has the tokens that gliner reads in a row; a word may have none."""
     backend = _train_tokenizer(kind)
-    tokenizer = FastTokenizer(SPEC, backend.to_str(), WORD, "whitespace")
+    tokenizer = FastTokenizer(SPEC, backend.to_str(), WORD)
     odd = [
         "<<ENT>>",
         "a<<ENT>>b",

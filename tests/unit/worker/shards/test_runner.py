@@ -191,13 +191,13 @@ def test_a_shard_that_cannot_be_read_is_no_suspect(worker: InProcessWorker) -> N
 def test_a_shard_is_at_risk_from_its_first_text_on(worker: InProcessWorker) -> None:
     """The ledger knows of a shard before its texts are cut, not only before they are in the model."""
     seen: list[set[bytes]] = []
-    cut = worker.runner._documents._cut_document
+    cut = worker.runner.documents._cut_document
 
     def record_suspects(*args: Any) -> Any:
         seen.append(worker.crash_suspects())
         return cut(*args)
 
-    worker.runner._documents._cut_document = record_suspects  # type: ignore[method-assign]
+    worker.runner.documents._cut_document = record_suspects  # type: ignore[method-assign]
     worker.runner.extract_shard(worker.submit("job_1", "Anna"))
     assert seen == [{b"job_1:0"}]
     assert worker.crash_suspects() == set()

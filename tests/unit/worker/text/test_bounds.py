@@ -68,7 +68,7 @@ KINDS = {
 @pytest.fixture(scope="module")
 def tokenizer() -> FastTokenizer:
     """Return the shipped model's tokenizer."""
-    return FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD, "whitespace")
+    return FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD)
 
 
 def repeat_unit(unit: str, characters: int) -> str:

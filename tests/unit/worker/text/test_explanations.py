@@ -8,10 +8,13 @@ import pytest
 from jobs.schema import Document, Options
 from tests.conftest import ROOT
 from tests.support.engine import FakeEngine, small_engine
+from worker.model.errors import ModelBrokenError
 from worker.model.sources import resolve
+from worker.model.sources.folders import CALIBRATION
 from worker.protocols import Outcome, ShardRef, Span
-from worker.text.explanations import WindowedSpan, check_calibration, estimate_confidence, explain_spans
+from worker.text.explanations import check_calibration, estimate_confidence, explain_spans
 from worker.text.merging import Findings, merge_windows
+from worker.text.spans import SpanCandidate, SpanContext
 from worker.text.windows import JobContext, cut_document
 
 LABELS = {"a": None, "b": None, "c": None}
@@ -21,10 +24,13 @@ def test_runners_up_come_from_every_window_that_saw_the_words() -> None:
     """The best score of each other label counts, three at most; the window is that of the best score."""
     span = Span(3, 5, 0, 0.9)
     seen = [
-        WindowedSpan(Span(3, 5, 0, 0.8, ((1, 0.5), (2, 0.1))), 0, 9),
-        WindowedSpan(Span(3, 5, 0, 0.9, ((1, 0.3), (3, 0.2))), 2, 7),
-        WindowedSpan(Span(3, 5, 4, 0.7), 0, 9),
-        WindowedSpan(Span(3, 6, 5, 0.95), 0, 9),
+        SpanCandidate(span, SpanContext.INSIDE, window=window)
+        for span, window in (
+            (Span(3, 5, 0, 0.8, ((1, 0.5), (2, 0.1))), (0, 9)),
+            (Span(3, 5, 0, 0.9, ((1, 0.3), (3, 0.2))), (2, 7)),
+            (Span(3, 5, 4, 0.7), (0, 9)),
+            (Span(3, 6, 5, 0.95), (0, 9)),
+        )
     ]
     [explanation] = explain_spans([span], seen)
     assert explanation.runners_up == ((4, 0.7), (1, 0.5), (3, 0.2))
@@ -51,12 +57,12 @@ def test_a_calibration_that_makes_no_sense_is_refused(bad: Any) -> None:
 def test_a_model_may_ship_a_calibration(tmp_path: Path) -> None:
     """An invalid one ends the start, and is named; the shipped model's is valid."""
     assert resolve.read_calibration(tmp_path) == ()
-    file = tmp_path / resolve.CALIBRATION
+    file = tmp_path / CALIBRATION
     file.write_text('{"version": 1, "knots": [[0.2, 0.1], [0.9, 1]]}')
     assert resolve.read_calibration(tmp_path) == ((0.2, 0.1), (0.9, 1.0))
     for broken in ("{}", "[]", '{"knots": [[0.9, 0.1], [0.2, 0.3]]}', '{"knots": 7}', "{"):
         file.write_text(broken)
-        with pytest.raises(resolve.ModelBrokenError, match=r"calibration\.json"):
+        with pytest.raises(ModelBrokenError, match=r"calibration\.json"):
             resolve.read_calibration(tmp_path)
     shipped = resolve.read_calibration(ROOT / "models" / "gleaner-small")
     assert (

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.engine import SPEC
 from worker.model.collate import Layout
-from worker.model.pipeline import ModelDescription
+from worker.model.description import ModelDescription
 from worker.model.runtimes import Candidate
 from worker.model.selection.choice_cache import CachedChoice, RuntimeRequest, load_choice, read_choice, write_choice
 

@@ -59,6 +59,8 @@ def test_aliases_are_names_of_stored_tensors(tmp_path: Path) -> None:
         {"v": TENSOR, "w": TENSOR},
         {"w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}},
         {"w": TENSOR, "__metadata__": {"a": 1}},
+        {"w": TENSOR, "__metadata__": None},
+        {"w": {**TENSOR, "dtype": "C64", "shape": [3]}},
         {"w": {}},
     ],
 )

@@ -7,7 +7,7 @@ import openvino
 import pytest
 from openvino import opset13 as operations
 
-from worker.model.runtimes.int8 import compress_weights
+from worker.model.runtimes.openvino import compress_weights
 
 
 @pytest.mark.parametrize("turned", [True, False])

@@ -8,12 +8,12 @@ from math import ceil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from worker.model.row_limit import LONGEST, STEP, default_row_tokens, row_tokens
 
 from jobs.schema import Document
 from tests.support.engine import small_engine
 from worker.batching.batcher import MicroBatcher
 from worker.model.errors import ModelBrokenError
-from worker.model.row_limit import LONGEST, STEP, default_row_tokens, row_tokens
 from worker.protocols import ShardRef, row_length
 from worker.settings import WorkerSettings
 from worker.text.windows import JobContext, cut_document
