@@ -117,11 +117,6 @@ class Spans(Sequence[Span]):
         runners_up = self._runners_up.get(index % len(self), ()) if self._runners_up else ()
         return Span(self._starts[index], self._ends[index], self._labels[index], self._scores[index], runners_up)
 
-    @property
-    def scores(self) -> Sequence[float]:
-        """Score of each span."""
-        return self._scores
-
 
 @dataclass(frozen=True, slots=True)
 class Failed:

@@ -40,12 +40,9 @@ class Layout:
 
 
 def collate_windows(windows: Sequence[Window], layout: Layout, exact: bool = False) -> Arrays:
-    """Return the model's inputs for a micro-batch.
+    """Return the model's inputs for a micro-batch, padded to a multiple of a step.
 
-    Args:
-        windows: its rows.
-        layout: the rows that the model expects.
-        exact: pad to the longest row, as gliner does, instead of to a multiple of a step.
+    With `exact` it is padded to the longest row, as gliner does.
 
     Raises:
         RuntimeError: a row's tokens differ from the number counted when its text was cut.

@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.deberta_v2 import modeling_deberta_v2 as deberta
 
-from worker.model.graph import Graph
+from worker.model.graph import Graph, replace_part
 
 MASKED = -1e9
 """Added to the score of a padding token. -inf would make NaN of a row of padding, and so would the least number of
@@ -33,16 +33,7 @@ def with_lean_encoder(graph: Graph) -> Graph:
         encoder = getattr(encoder, name, None)
     if not LeanEncoder.can_replace(encoder):
         return graph
-    result: Graph = _with_module(graph, _ENCODER, LeanEncoder(encoder).eval())
-    return result
-
-
-def _with_module(module: Any, path: tuple[str, ...], replacement: torch.nn.Module) -> Any:
-    """Return a copy of the module with `replacement` at `path`; everything else is shared."""
-    name, *rest = path
-    result = copy.copy(module)
-    inner = _with_module(getattr(module, name), tuple(rest), replacement) if rest else replacement
-    result._modules = {**module._modules, name: inner}
+    result: Graph = replace_part(graph, _ENCODER, LeanEncoder(encoder).eval())
     return result
 
 

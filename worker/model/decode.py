@@ -43,10 +43,7 @@ _Excess = Mapping[int, int]
 def decode_scores(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[Sequence[Span]]:
     """Return the spans of each window, by start, from its `max_candidates` best candidates.
 
-    Args:
-        windows: the rows of the forward pass.
-        scores: the model's outputs.
-        tagged: `logits` are of (row, word, label, start | end | inside); else of (row, first word, width, label).
+    `logits` are of (row, word, label, start | end | inside) if `tagged`, else of (row, first word, width, label).
     """
     logits = scores["logits"]
     candidates, excess = _find_candidates(windows, logits, tagged)

@@ -42,20 +42,9 @@ SHARED_MEMORY = 0.9
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """Settings that decide how a model is run.
+    """Settings that decide how a model is run; `worker.settings` describes them.
 
-    Attributes:
-        device: `auto` takes CUDA where there is a CUDA device.
-        precision: `auto` takes on a CPU the fastest whose scores agree, on CUDA bf16 (fp16 on older cards) if they
-            do.
-        runtime: `auto` takes the fastest whose scores agree.
-        cache_dir: folder for exports and choices; without it only torch is tried, and no choice is cached.
-        gpu_shared_by: number of worker processes on the CUDA device.
-        max_row_tokens: tokens that a row may have; 0: derived from the model's words. The model's own limits hold
-            in any case.
-        splitter: cuts texts into words; by default the model's own splitter.
-        merge_adjacent: merge adjacent entities of a label in requests that do not set this.
-        cpus: CPU cores to use at most; 0: all that this process may use.
+    Without a `cache_dir`, for exports and choices, only torch is tried, and no choice is cached.
     """
 
     device: Device = "auto"
@@ -70,11 +59,7 @@ class EngineOptions:
 
 
 def load_model(model: Resolved, options: EngineOptions) -> GlinerEngine:
-    """Load a model for inference.
-
-    Args:
-        model: the weights' folder, from `worker.model.sources.resolve.resolve_model`.
-        options: how to run it.
+    """Load a model from `worker.model.sources.resolve.resolve_model` for inference.
 
     Raises:
         ModelBrokenError: the files do not make a model that this version, or the requested runtime, can run.
@@ -138,13 +123,7 @@ class _Batch:
 
 
 class GlinerEngine:
-    """A GLiNER uni-encoder on one device.
-
-    Attributes:
-        spec: the model's limits, and the runtime that runs it.
-        lanes: forward passes that may run at once.
-        express_tokens: padded tokens of a pass that may run in addition to them.
-    """
+    """A GLiNER uni-encoder on one device, as `worker.protocols.Engine` describes."""
 
     def __init__(self, selection: Selection, device: str, merge_adjacent: bool = False) -> None:
         model, candidate = selection.choice.model, selection.choice.candidate
@@ -154,6 +133,7 @@ class GlinerEngine:
         self._device = device
         self.lanes = self._runtime.lanes
         self.express_tokens = self._runtime.express_tokens
+        self.release_memory = self._runtime.release_memory
         self.spec = replace(model.spec, **asdict(candidate), merge_adjacent=merge_adjacent)
         self.split = tokenizer.split
         self.encode = tokenizer.encode
@@ -222,7 +202,3 @@ class GlinerEngine:
         batch = self.collate(windows)
         self.decode(batch, self.forward(batch))
         return time.perf_counter() - start
-
-    def release_memory(self) -> None:
-        """Give cached device memory back."""
-        self._runtime.release_memory()

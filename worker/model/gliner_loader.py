@@ -14,9 +14,8 @@ from worker.model import splitters
 from worker.model.collate import Layout
 from worker.model.description import ModelDescription
 from worker.model.errors import ModelBrokenError
-from worker.model.graph import Graph, LibraryGraph, MarkerGraph
+from worker.model.graph import Graph, LibraryGraph, MarkerGraph, without_packing
 from worker.model.loading import load_gliner as load_gliner
-from worker.model.recurrent import without_packing
 from worker.model.sources.resolve import Resolved
 from worker.model.splitters import Splitter
 from worker.protocols import ModelSpec

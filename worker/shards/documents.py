@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Lock
 from time import monotonic
 
@@ -155,10 +156,7 @@ class DocumentRunner:
             Dropped: the lease ended.
             EngineBroken: the device is lost.
         """
-
-        def check() -> None:
-            self._check_lease(lease)
-
+        check = partial(self._check_lease, lease)
         with self._isolate(work.owner, lease), self.heartbeats.track_thread():
             running = self._cut_document(document, work.context, check)
         chunks = _split_chunks([running], ISOLATED_CHUNK_TOKENS)

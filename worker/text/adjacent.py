@@ -45,17 +45,7 @@ def merge_adjacent(
 
     A merged span has the lowest score of its parts. Nested spans are merged only with those in the same outer span,
     and not if they would become equal to it. So flat spans stay flat, nested ones nested, and merging again changes
-    nothing.
-
-    Args:
-        spans: none of them straddles another.
-        text: the document's text.
-        starts: offset at which each of its words begins.
-        ends: offset at which each ends.
-        budget: checked on the way.
-
-    Raises:
-        TooCostlyError, Dropped: by the budget.
+    nothing. No span may straddle another; `starts` and `ends` are the offsets of the text's words.
     """
     budget = budget or Budget()
     merged = MergedSpans([], {})

@@ -41,7 +41,8 @@ class TooCostlyError(Exception):
 class Budget:
     """Processor time of one document in pure code. Used by one thread.
 
-    The time is the thread's, so that a document does not fail because other work keeps the processors busy.
+    Every function that takes a budget checks it on the way, and raises what `check` raises. The time is the
+    thread's, so that a document does not fail because other work keeps the processors busy.
 
     Args:
         seconds: processor seconds; unlimited by default.

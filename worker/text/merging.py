@@ -23,7 +23,7 @@ from worker.text.bounds import Budget
 from worker.text.explanations import SpanExplanation, estimate_confidence, explain_spans
 from worker.text.redaction import EntityRange, RedactionRules, redact_text
 from worker.text.spans import SpanCandidate, SpanContext, combine_candidates
-from worker.text.windows import Plan
+from worker.text.windows import Plan, WindowGrid
 from worker.text.words import WindowKind
 
 _ORDER = itemgetter(0, 1, 3)
@@ -105,15 +105,8 @@ def merge_windows(
 ) -> DocumentResult:
     """Merge the outcomes of windows into the document's result; one failed window fails the document.
 
-    Args:
-        plan: how the document was read.
-        findings: outcomes of its windows.
-        attempts: number of times its shard was begun.
-        budget: checked on the way.
-        max_bytes: size that its entities may have as JSON; the plan's limit by default.
-
-    Raises:
-        TooCostlyError, Dropped: by the budget.
+    `attempts` is the number of times its shard was begun. Its entities may have `max_bytes` as JSON, by default the
+    plan's limit.
     """
     failed, limit = findings.failed, plan.limits.document_bytes
     error = DocumentError(failed.code, failed.detail) if failed else plan.error
@@ -121,7 +114,7 @@ def merge_windows(
     redacted, left_out = None, 0
     if error is None and plan.grid is not None:
         max_bytes = limit if max_bytes is None else min(limit, max_bytes)
-        entities, redacted, left_out = _make_entities(plan, findings, max_bytes, budget or Budget())
+        entities, redacted, left_out = _make_entities(plan, plan.grid, findings, max_bytes, budget or Budget())
         if left_out and plan.options.redaction:
             detail = "More entities pass the thresholds than a result can hold; the rest would not be redacted."
             error = DocumentError(DocumentErrorCode.TOO_MANY_ENTITIES, f"{detail} Raise the thresholds.")
@@ -168,25 +161,25 @@ def estimate_bytes(result: DocumentResult) -> int:
 
 
 def _combine_windows(
-    plan: Plan, spans_by_window: Sequence[Sequence[Span]], budget: Budget
+    plan: Plan, grid: WindowGrid, spans_by_window: Sequence[Sequence[Span]], budget: Budget
 ) -> tuple[Sequence[Span], Sequence[SpanCandidate]]:
     """Return the document's spans and, for explanations, the spans of all windows."""
-    position = plan.locate_window(0)
-    if len(plan.windows) == 1 and len(position.labels) == len(plan.label_names):  # indexes stay the same
+    position = grid.locate_window(0)
+    if len(plan.windows) == 1 and len(position.labels) == len(grid.prompts.names):  # indexes stay the same
         [spans] = spans_by_window
         window = position.first, position.last
         explained = spans if plan.options.explain else ()
         return spans, [SpanCandidate(span, SpanContext.INSIDE, window=window) for span in explained]
-    candidates = []
+    candidates, last_word = [], max(last for _, last, _ in grid.ranges)
     for index, spans in enumerate(budget.iterate(spans_by_window)):
         if not spans:
             continue
-        position = plan.locate_window(index)
+        position = grid.locate_window(index)
         first, labels = position.first, position.labels
         window = first, position.last
         for span in budget.iterate(spans):
             cut_left = span.start == 0 and first > 0
-            cut_right = first + span.end == position.last and position.last < plan.last_word
+            cut_right = first + span.end == position.last and position.last < last_word
             context = SpanContext.AT_EDGE if cut_left or cut_right else SpanContext.INSIDE
             if position.kind is WindowKind.SENTENCE:
                 context = SpanContext.SENTENCE
@@ -198,20 +191,20 @@ def _combine_windows(
 
 
 def _make_entities(
-    plan: Plan, findings: Findings, max_bytes: int, budget: Budget
+    plan: Plan, grid: WindowGrid, findings: Findings, max_bytes: int, budget: Budget
 ) -> tuple[tuple[Entity, ...], str | None, int]:
     """Return the document's entities, its redacted text if requested, and the number of spans left out."""
-    spans, candidates = _combine_windows(plan, findings.spans_by_window(), budget)
+    spans, candidates = _combine_windows(plan, grid, findings.spans_by_window(), budget)
     text, unit, redaction = plan.document.text, plan.options.offset_unit, plan.options.redaction
+    word_starts, word_ends, names = grid.text.starts, grid.text.ends, grid.prompts.names
     weakest: Mapping[SpanKey, Span] = {}
     if plan.options.merge_adjacent:
-        spans, weakest = merge_adjacent(spans, text, plan.word_starts, plan.word_ends, budget)
-    spans, over = _limit_size(plan, spans, max_bytes, budget)
+        spans, weakest = merge_adjacent(spans, text, word_starts, word_ends, budget)
+    spans, over = _limit_size(plan, grid, spans, max_bytes, budget)
     left_out = findings.left_out + over
     if left_out and redaction:
         return (), None, left_out
     budget.check()  # from here on no loop has more iterations than a document may have entities
-    word_starts, word_ends, names = plan.word_starts, plan.word_ends, plan.label_names
     ranges = [
         EntityRange(word_starts[span.start], word_ends[span.end - 1], names[span.label], span.score)
         for span in spans
@@ -227,7 +220,7 @@ def _make_entities(
     if explanations:
         entities = [
             entity._replace(
-                explain=_explain_entity(plan, entity.score, explanation, (offsets[first], offsets[last]))
+                explain=_explain_entity(grid, entity.score, explanation, (offsets[first], offsets[last]))
             )
             for entity, explanation, (first, last) in zip(entities, explanations, windows, strict=True)
         ]
@@ -243,15 +236,17 @@ def _make_entities(
     return tuple(sorted(entities, key=_ORDER)), redacted_text, left_out
 
 
-def _limit_size(plan: Plan, spans: Sequence[Span], max_bytes: int, budget: Budget) -> tuple[Sequence[Span], int]:
+def _limit_size(
+    plan: Plan, grid: WindowGrid, spans: Sequence[Span], max_bytes: int, budget: Budget
+) -> tuple[Sequence[Span], int]:
     """Return the best spans that fit into a result, and the number of those that do not."""
-    text, starts, ends = plan.document.text, plan.word_starts, plan.word_ends
+    text, starts, ends = plan.document.text, grid.text.starts, grid.text.ends
     if len(spans) <= SMALL_ENTITY_COUNT and (
         len(text) <= SHORT_ENTITY or all(ends[span.end - 1] - starts[span.start] <= SHORT_ENTITY for span in spans)
     ):
         return spans, 0
     fixed = ENTITY_BYTES + (EXPLANATION_BYTES if plan.options.explain else 0)
-    label_bytes = [fixed + len(orjson.dumps(name)) for name in plan.label_names]
+    label_bytes = [fixed + len(orjson.dumps(name)) for name in grid.prompts.names]
     free_bytes, selected = max_bytes, []
     ranked = sorted(range(len(spans)), key=lambda index: -spans[index].score)
     for index in budget.iterate(ranked[: plan.limits.entities]):
@@ -264,9 +259,11 @@ def _limit_size(plan: Plan, spans: Sequence[Span], max_bytes: int, budget: Budge
     return [spans[index] for index in sorted(selected)], len(spans) - len(selected)
 
 
-def _explain_entity(plan: Plan, score: float, explanation: SpanExplanation, window: tuple[int, int]) -> Explanation:
-    runners_up = tuple((plan.label_names[label], other_score) for label, other_score in explanation.runners_up)
-    return Explanation(runners_up, window, estimate_confidence(score, plan.calibration))
+def _explain_entity(
+    grid: WindowGrid, score: float, explanation: SpanExplanation, window: tuple[int, int]
+) -> Explanation:
+    runners_up = tuple((grid.prompts.names[label], other_score) for label, other_score in explanation.runners_up)
+    return Explanation(runners_up, window, estimate_confidence(score, grid.prompts.spec.calibration))
 
 
 def _convert_offsets(text: str, ranges: Iterable[tuple[int, int]], unit: OffsetUnit) -> Mapping[int, int] | range:

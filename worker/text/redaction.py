@@ -76,17 +76,10 @@ def derive_tenant_key(secret: str, tenant: str) -> bytes:
 def redact_text(
     text: str, entities: Sequence[EntityRange], rules: RedactionRules, budget: Budget | None = None
 ) -> RedactedText:
-    """Replace the entities that the rules cover.
-
-    Args:
-        text: the whole text.
-        entities: its entities.
-        rules: which to replace, and with what.
-        budget: checked on the way.
+    """Replace the entities of a text that the rules cover.
 
     Raises:
         ValueError: mode `hash` without a key.
-        TooCostlyError, Dropped: by the budget.
     """
     budget = budget or Budget()
     regions = _find_regions(text, (entity for entity in entities if rules.redact.covers(entity.label)), budget)

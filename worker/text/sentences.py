@@ -27,14 +27,7 @@ MAX_ABBREVIATION = max(map(len, ABBREVIATIONS))
 def find_sentence_starts(
     text: str, starts: Sequence[int], ends: Sequence[int], budget: Budget | None = None
 ) -> array[int]:
-    """Return the first word of each sentence; a sentence ends where the next begins.
-
-    Args:
-        text: the whole text.
-        starts: offset at which each word begins.
-        ends: offset at which each word ends.
-        budget: checked on the way.
-    """
+    """Return the first word of each sentence; `starts` and `ends` are the offsets of the text's words."""
     budget = budget or Budget()
     firsts = array("i", [0] if starts else [])
     mark = 0

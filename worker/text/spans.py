@@ -41,9 +41,6 @@ def combine_candidates(
 
     A span that ends at its window's cut is dropped if another window has a span across that cut. Equal spans keep
     the best score. Overlapping ones are resolved by the model's greedy rule.
-
-    Raises:
-        TooCostlyError, Dropped: by the budget.
     """
     budget = budget or Budget()
     whole = _drop_truncated(list(candidates), flat, budget)
@@ -101,7 +98,7 @@ def select_spans(ranked: Sequence[Span], flat: bool, multi_label: bool, budget: 
         ranked: candidates, best first.
         flat: selected spans share no word; otherwise they may nest, but not straddle each other.
         multi_label: the same words may be selected under several labels.
-        budget: checked on the way.
+        budget: none for a single window, whose candidates are bounded.
 
     Returns:
         The selected spans by start.

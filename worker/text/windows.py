@@ -14,7 +14,7 @@ from functools import cached_property, partial
 from typing import overload
 
 from jobs.schema import DEFAULT_THRESHOLD, Document, DocumentError, DocumentErrorCode, Labels, Options
-from worker.protocols import CalibrationCurve, ShardRef, Tokenizer, Window
+from worker.protocols import ShardRef, Tokenizer, Window
 from worker.text.bounds import Budget, Limits
 from worker.text.prompts import LabelPrompts, Prompt, PromptEncoder
 from worker.text.words import Text, WindowKind, WordRange
@@ -86,6 +86,11 @@ class WindowGrid:
         """Tokens of a row that are left for the text next to the largest prompt."""
         return self.prompts.free_tokens - max(prompt.cost for prompt in self.passes)
 
+    def locate_window(self, index: int) -> WindowPosition:
+        """Return the position of a window."""
+        pass_index, range_index = divmod(index, len(self.ranges))
+        return WindowPosition(*self.ranges[range_index], self.passes[pass_index].labels)
+
 
 class Windows(Sequence[Window]):
     """A document's windows, each made on access: together they hold its text and labels many times."""
@@ -156,43 +161,6 @@ class Plan:
         """The windows, each made on access."""
         return () if self.grid is None else Windows(self.document, self.options, self.owner, self.grid)
 
-    def locate_window(self, index: int) -> WindowPosition:
-        """Return the position of a window."""
-        if self.grid is None:
-            raise IndexError(index)
-        pass_index, range_index = divmod(index, len(self.grid.ranges))
-        return WindowPosition(*self.grid.ranges[range_index], self.grid.passes[pass_index].labels)
-
-    @property
-    def positions(self) -> tuple[WindowPosition, ...]:
-        """Positions of all windows."""
-        return tuple(map(self.locate_window, range(len(self.windows))))
-
-    @property
-    def last_word(self) -> int:
-        """Index after the last word that is read."""
-        return max((last for _, last, _ in self.grid.ranges), default=0) if self.grid else 0
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Names of the labels."""
-        return self.grid.prompts.names if self.grid else ()
-
-    @property
-    def word_starts(self) -> Sequence[int]:
-        """Offset at which each word begins."""
-        return self.grid.text.starts if self.grid else ()
-
-    @property
-    def word_ends(self) -> Sequence[int]:
-        """Offset at which each word ends."""
-        return self.grid.text.ends if self.grid else ()
-
-    @property
-    def calibration(self) -> CalibrationCurve:
-        """Precision of the model by score, if it ships that."""
-        return self.grid.prompts.spec.calibration if self.grid else ()
-
 
 @dataclass(frozen=True, slots=True)
 class _Coverage:
@@ -210,20 +178,10 @@ def cut_document(
     rules: CutRules | None = None,
     budget: Budget | None = None,
 ) -> Plan:
-    """Plan how to read a document.
-
-    Args:
-        document: the document; its labels and options take precedence over the job's.
-        context: the job's labels and options.
-        tokenizer: the model's.
-        rules: limits, and whether sentences are read one by one.
-        budget: checked on the way.
+    """Plan how to read a document, whose labels and options take precedence over the job's.
 
     Returns:
         A plan with at least one window, or with an `error` and none.
-
-    Raises:
-        TooCostlyError, Dropped: by the budget.
     """
     labels = context.labels if document.labels is None else document.labels
     options = context.options.with_overrides(document.options).with_default(labels, context.default_threshold)

@@ -85,9 +85,6 @@ class Text:
 
         A word without a token (for example, a variation selector) is left out: the model would not see it, and
         gliner, which numbers the words that it sees, would shift every entity after it.
-
-        Raises:
-            TooCostlyError, Dropped: by the budget.
         """
         budget = budget or Budget()
         split = tokenizer.split(text)
@@ -121,11 +118,7 @@ class Text:
     def list_ranges(
         self, free_tokens: int, sentence_pass: bool, max_ranges: int, budget: Budget
     ) -> list[WordRange] | None:
-        """Return the ranges of all windows of a long text, or None if there are more than `max_ranges`.
-
-        Raises:
-            TooCostlyError, Dropped: by the budget.
-        """
+        """Return the ranges of all windows of a long text, or None if there are more than `max_ranges`."""
         starts = find_sentence_starts(self.text, self.starts, self.ends, budget)
         ranges: dict[tuple[int, int], WindowKind] = {}
         for window in self._cut_large(free_tokens, starts, budget):

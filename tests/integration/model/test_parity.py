@@ -191,8 +191,10 @@ def test_wherever_a_sentence_stands_its_entities_are_found(engine: Engine, libra
 
 def _edges_inside(plan: Plan, planted: Sequence[tuple[int, str]]) -> int:
     """Count the planted sentences that touch or straddle an edge of a large window."""
-    edges = {plan.word_starts[p.first] for p in plan.positions if p.kind is WindowKind.LARGE}
-    edges |= {plan.word_ends[p.last - 1] for p in plan.positions if p.kind is WindowKind.LARGE}
+    assert plan.grid is not None
+    positions, text = [plan.grid.locate_window(index) for index in range(len(plan.windows))], plan.grid.text
+    edges = {text.starts[p.first] for p in positions if p.kind is WindowKind.LARGE}
+    edges |= {text.ends[p.last - 1] for p in positions if p.kind is WindowKind.LARGE}
     return sum(any(at <= edge <= at + len(part) for edge in edges) for at, part in planted)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from worker.model.collate import Arrays
 from worker.model.decode import Scores
@@ -13,21 +13,27 @@ EXPORT_RUNTIMES = ("onnx", "openvino")
 """Runtimes that need only the exported graph."""
 
 
-class Runtime(Protocol):
-    """Runs a forward pass."""
+class Runtime(ABC):
+    """Runs a forward pass.
 
-    @property
-    def lanes(self) -> int:
-        """Number of passes that may run at once, called from one thread each, without waiting for each other."""
+    Attributes:
+        lanes: passes that may run at once, called from one thread each, without waiting for each other.
+        express_tokens: padded tokens of a pass that may run in addition to them, from one more thread; 0: none.
+    """
 
-    @property
-    def express_tokens(self) -> int:
-        """Padded tokens of a pass that may run in addition to the lanes, from one more thread; 0: none may."""
+    lanes = 1
+    express_tokens = 0
 
+    @abstractmethod
     def run(self, arrays: Arrays) -> Scores:
-        """Return the scores of a micro-batch."""
+        """Return the scores of a micro-batch.
 
-    def release_memory(self) -> None:
+        Raises:
+            OutOfMemory: the batch did not fit.
+            EngineBroken: the device is lost.
+        """
+
+    def release_memory(self) -> None:  # noqa: B027  # most have none
         """Give cached device memory back."""
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from worker.model.collate import Arrays, word_slots
 from worker.model.decode import Scores
+from worker.model.runtimes import Runtime
 from worker.model.runtimes.graph_cache import GraphCache, Shape, padded_shape
 from worker.model.runtimes.torch import translate_device_errors
 from worker.model.static_graph import StaticGraph
@@ -23,7 +24,7 @@ WARM_UPS = 3
 """Passes before a recording: in the first ones libraries choose kernels and allocate their workspaces."""
 
 
-class CudaGraphsRuntime:
+class CudaGraphsRuntime(Runtime):
     """A graph on the CUDA device, in one precision. For one thread at a time; any thread may read the scores.
 
     Args:
@@ -31,9 +32,6 @@ class CudaGraphsRuntime:
         dtype: precision of matrix products.
         longest: tokens that a row may have.
     """
-
-    lanes = 1
-    express_tokens = 0
 
     def __init__(self, graph: StaticGraph, dtype: torch.dtype, longest: int) -> None:
         self._graph = graph
@@ -45,12 +43,7 @@ class CudaGraphsRuntime:
         self._cache: GraphCache[_Recording] = GraphCache(self._record)
 
     def run(self, arrays: Arrays) -> Scores:
-        """Return the scores, computed but perhaps not yet copied from the device.
-
-        Raises:
-            OutOfMemory: the batch did not fit.
-            EngineBroken: the device is lost.
-        """
+        """Return the scores, computed but perhaps not yet copied from the device."""
         real = self._measure_shape(arrays)
         shape = padded_shape(real, self._longest)
         with translate_device_errors(), torch.inference_mode(), torch.cuda.stream(self._compute):

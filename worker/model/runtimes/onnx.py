@@ -8,16 +8,14 @@ import onnxruntime
 
 from worker.model.collate import Arrays
 from worker.model.decode import Scores
+from worker.model.runtimes import Runtime
 from worker.protocols import OutOfMemory
 
 ERRORS_ONLY = 3
 
 
-class OnnxRuntime:
+class OnnxRuntime(Runtime):
     """An exported graph in an ONNX Runtime session."""
-
-    lanes = 1
-    express_tokens = 0
 
     def __init__(self, path: Path, threads: int) -> None:
         options = onnxruntime.SessionOptions()
@@ -27,11 +25,7 @@ class OnnxRuntime:
         self._inputs = [port.name for port in self._session.get_inputs()]
 
     def run(self, arrays: Arrays) -> Scores:
-        """Return the scores of a micro-batch.
-
-        Raises:
-            OutOfMemory: the batch did not fit.
-        """
+        """Return the scores of a micro-batch."""
         try:
             [logits] = self._session.run(["logits"], {name: arrays[name] for name in self._inputs})
         except Exception as error:
@@ -39,6 +33,3 @@ class OnnxRuntime:
                 raise OutOfMemory from error
             raise
         return {"logits": logits}
-
-    def release_memory(self) -> None:
-        """Do nothing: there is no cached memory to release."""

@@ -13,6 +13,7 @@ from openvino import opset13 as operations
 
 from worker.model.collate import Arrays
 from worker.model.decode import Scores
+from worker.model.runtimes import Runtime
 from worker.protocols import OutOfMemory
 
 _Requests = list[openvino.InferRequest]
@@ -49,12 +50,10 @@ def supported_precisions() -> tuple[str, ...]:
     return tuple(name for name in HINTS if name.upper() in capabilities)
 
 
-class OpenVinoRuntime:
+class OpenVinoRuntime(Runtime):
     """An exported graph, compiled for this CPU.
 
-    Attributes:
-        lanes: passes that may run at once, on an equal part of the cores each.
-        express_tokens: padded tokens of a pass that may run in addition to them; 0 for large models.
+    Lanes have an equal part of the cores each; there is an express for small models.
 
     Args:
         path: the ONNX export.
@@ -95,11 +94,7 @@ class OpenVinoRuntime:
         return requests, [express.create_infer_request()]
 
     def run(self, arrays: Arrays) -> Scores:
-        """Return the scores of a micro-batch.
-
-        Raises:
-            OutOfMemory: the batch did not fit.
-        """
+        """Return the scores of a micro-batch."""
         small = arrays["input_ids"].size <= self.express_tokens
         with self._lock:
             idle = self._idle = self._compile() if self._idle is None else self._idle
@@ -120,9 +115,6 @@ class OpenVinoRuntime:
         with self._lock:
             requests.append(request)
         return {"logits": logits}
-
-    def release_memory(self) -> None:
-        """Do nothing: there is no cached memory to release."""
 
 
 def _lower_priority() -> None:

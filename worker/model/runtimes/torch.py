@@ -11,14 +11,12 @@ from worker.model.collate import Arrays
 from worker.model.deberta import with_lean_encoder
 from worker.model.decode import Scores
 from worker.model.graph import Graph, cast_linear_weights
+from worker.model.runtimes import Runtime
 from worker.protocols import EngineBroken, OutOfMemory
 
 
-class TorchRuntime:
+class TorchRuntime(Runtime):
     """A graph on one device, in one precision."""
-
-    lanes = 1
-    express_tokens = 0
 
     def __init__(self, graph: Graph, device: str, dtype: torch.dtype) -> None:
         if dtype is not torch.float32:  # fp32 is the library's own pass, with which the others are compared
@@ -28,12 +26,7 @@ class TorchRuntime:
         self._dtype = dtype
 
     def run(self, arrays: Arrays) -> Scores:
-        """Return the scores on the CPU, so that decoding never waits for the device.
-
-        Raises:
-            OutOfMemory: the batch did not fit.
-            EngineBroken: the device is lost.
-        """
+        """Return the scores on the CPU, so that decoding never waits for the device."""
         hints = {
             "token_lengths": arrays["attention_mask"].sum(axis=1).tolist(),
             "word_lengths": arrays["text_lengths"][:, 0].tolist(),

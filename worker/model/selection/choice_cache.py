@@ -43,12 +43,7 @@ log = logging.getLogger(__name__)
 class RuntimeRequest:
     """The settings and the machine that a runtime is selected for; part of the cache's key.
 
-    Attributes:
-        device: `cpu` or `cuda`.
-        threads: cores to use.
-        card: name of the CUDA device.
-        max_row_tokens: tokens that a row may have; 0: derived from the model.
-        splitter: cuts texts into words.
+    `device` is `cpu` or `cuda`, `card` the name of the CUDA device, `threads` the number of cores to use.
     """
 
     device: str

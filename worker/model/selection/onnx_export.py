@@ -47,10 +47,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 def export_graph(graph: Graph, example: Arrays, folder: Path) -> Path:
     """Return the ONNX file, exported unless the cache has an intact one. The folder must be locked.
 
-    Args:
-        graph: the forward pass; on the CPU.
-        example: inputs to trace it with: rows of different lengths and numbers of labels.
-        folder: from `choice_cache.cache_folder`.
+    The graph, on the CPU, is traced with `example`: rows of different lengths and numbers of labels.
 
     Raises:
         ExportError: this graph has no ONNX form, or the disk is full.

@@ -127,10 +127,7 @@ def _cut_text(number: int, text: str, tokenizer: Tokenizer) -> Sequence[Window]:
 def row_scores(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[NDArray[Any]]:
     """Return the scores of each row's own words and labels, without those of padding.
 
-    Args:
-        windows: the rows of the forward pass.
-        scores: the model's outputs.
-        tagged: `logits` are of (row, word, label, start | end | inside); else of (row, first word, width, label).
+    For the shape of the logits see `worker.model.decode.decode_scores`.
     """
     rows = []
     for window, logits in zip(windows, scores["logits"], strict=True):

@@ -94,12 +94,7 @@ def _cpu_candidates(precision: Precision) -> list[Candidate]:
 
 
 def select_runtime(model: Resolved, request: RuntimeRequest, folder: Path | None) -> Selection:
-    """Load the model with torch, and select its fastest runtime.
-
-    Args:
-        model: the weights' folder.
-        request: the settings and the machine.
-        folder: for exports and choices; None: only torch is tried, and the choice is not cached.
+    """Load the model with torch, and select its fastest runtime; without a folder for exports, torch.
 
     Raises:
         ModelBrokenError: the files do not make a model that this version can run, or no allowed runtime can run it,

@@ -87,11 +87,7 @@ _SUGGESTION = "Gleaner runs GLiNER's uni-encoders, such as urchade/gliner_medium
 
 
 def check_configs(folder: Path, bare: bool = False) -> None:
-    """Check all JSON files of a model.
-
-    Args:
-        folder: a folder with the files of a model.
-        bare: encoder and tokenizer are added later, from elsewhere.
+    """Check all JSON files of a model; if it is `bare`, encoder and tokenizer are added later, from elsewhere.
 
     Raises:
         ModelBrokenError: a file is not JSON, names code, refers elsewhere, or could exhaust the machine.
@@ -115,10 +111,7 @@ def check_configs(folder: Path, bare: bool = False) -> None:
 def check_architecture(source: str, names: Collection[str], fetch: Callable[[str], Path]) -> None:
     """Refuse anything but a GLiNER model of a supported architecture, by its configuration alone.
 
-    Args:
-        source: the model, for messages.
-        names: the model's files.
-        fetch: returns the path of a small one.
+    `fetch` returns the path of one of its files, if that is small.
 
     Raises:
         ModelBrokenError: it is another kind of model; the message names the kind.

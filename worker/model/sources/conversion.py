@@ -87,13 +87,9 @@ def _check_disk(folder: Path, size: int) -> None:
 
 
 def convert_pickles(paths: Sequence[Path], names: Sequence[str], target: Path, max_bytes: int) -> None:
-    """Convert pickled weights in a confined process.
+    """Convert pickled weights in a confined process to a safetensors file, in a folder that is not used otherwise.
 
-    Args:
-        paths: the pickles.
-        names: their names in messages.
-        target: the safetensors file to write, in a folder that is not used otherwise.
-        max_bytes: most bytes of the result.
+    Messages have the `names` of the pickles.
 
     Raises:
         PickleRefusedError: they contain anything but weights, or the process ended without a reply.

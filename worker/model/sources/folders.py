@@ -111,10 +111,7 @@ def is_pickle(name: str) -> bool:
 def require_files(folder: Path, names: Iterable[str], bare: bool = False) -> None:
     """Raise unless a model's required files are present, and none is too large.
 
-    Args:
-        folder: the model's folder.
-        names: the files in it.
-        bare: the tokenizer is added later, from elsewhere.
+    The tokenizer of a `bare` model is added later, from elsewhere.
 
     Raises:
         ModelBrokenError: a file is missing or too large.

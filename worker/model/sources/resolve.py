@@ -186,9 +186,7 @@ def read_calibration(folder: Path) -> CalibrationCurve:
 def check_folder(folder: Path, choose: Callable[[Iterable[str]], WeightFiles] | None = None) -> dict[str, Path]:
     """Check that a folder is a model, and nothing but data.
 
-    Args:
-        folder: the folder.
-        choose: returns the files that hold the weights, or raises; by default they must be one safetensors file.
+    `choose` returns the files that hold the weights, or raises; by default they must be one safetensors file.
 
     Returns:
         All its files by their paths in it.

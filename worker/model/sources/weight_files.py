@@ -40,12 +40,8 @@ class WeightFiles:
         return len(self.names) == 1 and not self.pickled
 
 
-@dataclass(frozen=True, slots=True)
-class _Parsed:
-    pickled: bool
-    variant: str
-    shard: int
-    shards: int
+_Set = tuple[bool, str, int]
+"""A set of weights: pickled or not, its variant, and its number of shards."""
 
 
 def is_weights(name: str) -> bool:
@@ -65,11 +61,11 @@ def choose_weights(source: str, names: Iterable[str], variant: str = "") -> Weig
         ModelBrokenError: there are no weights, shards are missing, or the settings must name a variant.
     """
     present = sorted(names)
-    groups: dict[tuple[bool, str, int], dict[int, str]] = defaultdict(dict)
+    groups: dict[_Set, dict[int, str]] = defaultdict(dict)
     for name in present:
-        parsed = _parse_name(name)
-        if parsed is not None:
-            groups[parsed.pickled, parsed.variant, parsed.shards][parsed.shard] = name
+        if parsed := _parse_name(name):
+            group, shard = parsed
+            groups[group][shard] = name
     variants = sorted({of for _, of, _ in groups})
     if variant and variant not in variants:
         available = ", ".join(of or "the default (no variant)" for of in variants) or "none"
@@ -90,9 +86,7 @@ def choose_weights(source: str, names: Iterable[str], variant: str = "") -> Weig
     raise ModelBrokenError(f"{source}: no {WEIGHTS}.{hint}")
 
 
-def _collect_shards(
-    source: str, groups: dict[tuple[bool, str, int], dict[int, str]], pickled: bool, variant: str
-) -> WeightFiles:
+def _collect_shards(source: str, groups: dict[_Set, dict[int, str]], pickled: bool, variant: str) -> WeightFiles:
     missing = ""
     for count in sorted(count for kind, of, count in groups if (kind, of) == (pickled, variant)):
         shards = groups[pickled, variant, count]
@@ -102,11 +96,12 @@ def _collect_shards(
     raise ModelBrokenError(f"{missing} Fetch the missing ones.")
 
 
-def _parse_name(name: str) -> _Parsed | None:
+def _parse_name(name: str) -> tuple[_Set, int] | None:
+    """Return the set that a file belongs to, and the number of its shard; None for a file without weights."""
     match = _NAME.fullmatch(name)
     if match is None or match["stem"] != _STEMS[match["format"]] or (match["before"] and match["after"]):
         return None
     shard, shards = int(match["shard"] or 0), int(match["shards"] or 0)
     if match["shard"] and not 1 <= shard <= shards:
         return None
-    return _Parsed(match["format"] == "bin", match["before"] or match["after"] or "", shard, shards)
+    return (match["format"] == "bin", match["before"] or match["after"] or "", shards), shard

@@ -123,11 +123,8 @@ def test_a_long_text_without_blanks_is_read_whole() -> None:
         Document(0, "0", "北京大学" * 1500), JobContext(ShardRef("job", 0), {"person": None}), Reader()
     )
     assert not plan.truncated
-    assert {
-        at
-        for i in range(len(plan.windows))
-        for at in range(plan.locate_window(i).first, plan.locate_window(i).last)
-    } == {*range(6000)}
+    assert plan.grid is not None
+    assert {at for first, last, _ in plan.grid.ranges for at in range(first, last)} == {*range(6000)}
 
 
 def test_what_is_hidden_is_the_entity_alone() -> None:

@@ -109,9 +109,10 @@ def test_cutting_takes_linear_time(tokenizer: FastTokenizer, kind: str) -> None:
 
 def find_everything(plan: Plan) -> Findings:
     """Return every span of up to two words, under every label, as at threshold 0."""
+    assert plan.grid is not None
     findings = Findings(plan)
     for at in range(len(plan.windows)):
-        position = plan.locate_window(at)
+        position = plan.grid.locate_window(at)
         length = position.last - position.first
         findings.add(
             tuple(

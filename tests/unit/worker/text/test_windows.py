@@ -10,7 +10,7 @@ from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResu
 from tests.support.engine import FakeEngine, small_engine
 from worker.protocols import Failed, Outcome, ShardRef
 from worker.text.merging import Findings, merge_windows
-from worker.text.windows import CutRules, JobContext, Plan, cut_document
+from worker.text.windows import CutRules, JobContext, Plan, WindowPosition, cut_document
 from worker.text.words import MIN_OVERLAP_WORDS, WindowKind
 
 OWNER = ShardRef("job_1", 0)
@@ -20,6 +20,11 @@ LABELS: Labels = {"person": None, "place": None}
 def plan_for(text: str, engine: FakeEngine, labels: Labels = LABELS, **options: object) -> Plan:
     """Return the engine's plan for a text."""
     return cut_document(Document(0, "a", text), JobContext(OWNER, labels, Options.model_validate(options)), engine)
+
+
+def positions(plan: Plan) -> list[WindowPosition]:
+    """Return the positions of all windows."""
+    return [plan.grid.locate_window(index) for index in range(len(plan.windows))] if plan.grid else []
 
 
 def run(plan: Plan, engine: FakeEngine) -> DocumentResult:
@@ -57,7 +62,7 @@ def test_no_window_is_ever_too_long_and_no_word_or_label_is_left_out(words: list
     plan = plan_for(" ".join(words), engine, labels)
     spec = engine.spec
 
-    covered = {(i, label) for p in plan.positions for i in range(p.first, p.last) for label in p.labels}
+    covered = {(i, label) for p in positions(plan) for i in range(p.first, p.last) for label in p.labels}
     if plan.error is None:
         assert {(i, label) for i in range(len(words)) for label in range(len(labels))} == covered
     else:
@@ -73,7 +78,7 @@ def test_no_window_is_ever_too_long_and_no_word_or_label_is_left_out(words: list
 def test_windows_overlap_by_four_times_the_longest_entity() -> None:
     """Consecutive windows of a long text share at least max(48, 4 x max_width) words, sentences or not."""
     for text in ("word " * 2000, "This is a sentence of nine words. " * 200):
-        places = [p for p in plan_for(text, FakeEngine()).positions if p.kind is WindowKind.LARGE]
+        places = [p for p in positions(plan_for(text, FakeEngine())) if p.kind is WindowKind.LARGE]
 
         assert len(places) > 5
         assert all(a.last - b.first >= MIN_OVERLAP_WORDS for a, b in pairwise(places))
@@ -83,7 +88,7 @@ def test_windows_begin_and_end_with_sentences() -> None:
     """No window starts or stops inside a sentence if one ends in reach."""
     plan = plan_for("Ten small words stand in this very sentence, I count. " * 100, FakeEngine())
 
-    assert all(p.first % 12 == 0 and p.last % 12 == 0 for p in plan.positions)
+    assert all(p.first % 12 == 0 and p.last % 12 == 0 for p in positions(plan))
 
 
 def test_sentences_are_also_read_alone_unless_switched_off() -> None:
@@ -93,8 +98,8 @@ def test_sentences_are_also_read_alone_unless_switched_off() -> None:
     both = cut_document(document, JobContext(OWNER, LABELS), small_engine())
     large = cut_document(document, JobContext(OWNER, LABELS), small_engine(), CutRules(sentence_pass=False))
 
-    assert sum(p.kind is WindowKind.SENTENCE for p in both.positions) == 30
-    assert all(p.kind is WindowKind.LARGE for p in large.positions)
+    assert sum(p.kind is WindowKind.SENTENCE for p in positions(both)) == 30
+    assert all(p.kind is WindowKind.LARGE for p in positions(large))
 
 
 @pytest.mark.parametrize("filler", ["so it went on and on", "so it went. And on it goes."])
@@ -168,7 +173,7 @@ def test_many_labels_are_asked_in_several_passes() -> None:
     plan = plan_for("Ada went to Rome", FakeEngine(), labels)
 
     assert len(plan.windows) > 1
-    assert list(range(200)) == sorted(i for position in plan.positions for i in position.labels)
+    assert list(range(200)) == sorted(i for position in positions(plan) for i in position.labels)
     assert run(plan, FakeEngine()).status is DocumentStatus.SUCCEEDED
 
 
