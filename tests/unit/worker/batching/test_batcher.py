@@ -9,12 +9,13 @@ from time import monotonic
 
 import pytest
 
-from jobs.schema import DocumentErrorCode
-from tests.support.engine import FakeEngine, FaultWord
+from jobs.schema import Document, DocumentErrorCode
+from tests.support.engine import FakeEngine, FaultWord, small_engine
 from worker.batching.batcher import MicroBatcher
 from worker.batching.observer import Observer
 from worker.batching.waiting_list import LOOK_AHEAD
 from worker.protocols import Dropped, EngineBroken, Failed, ShardRef, Span, Window, row_length
+from worker.text.windows import JobContext, cut_document
 
 WAIT_S = 10.0
 
@@ -536,3 +537,26 @@ def test_the_express_leaves_the_turns_of_others_alone(engine: FakeEngine) -> Non
         assert [item.ticket.future for item in batcher._next_express(1) or ()] == [urgent]
         served += sorted({item.waiting.tenant for item in batcher._next_batch(0) or ()})
     assert served == ["a", "b"] * 3
+
+
+def test_a_micro_batch_has_fewer_rows_of_many_labels() -> None:
+    """The cost of a token model's scorer, words times labels, is within the budget."""
+    engine = small_engine(max_words=20, max_row_tokens=200)
+    engine.spec = replace(engine.spec, labels_included=2)
+    texts = [f"Anna met Bo in place {i}." for i in range(8)]
+    plans = [
+        cut_document(
+            Document(i, str(i), text),
+            JobContext(ShardRef("job", 0), {f"label {n}": None for n in range(8)}),
+            engine,
+        )
+        for i, text in enumerate(texts)
+    ]
+    windows = [window for plan in plans for window in plan.windows]
+    budget = 2 * windows[0].cost
+    batcher = MicroBatcher(engine, budget)
+    future = batcher.submit("job", windows)
+    with batcher:
+        future.result(timeout=10)
+
+    assert {len(rows) for rows in engine.forwards} == {2}

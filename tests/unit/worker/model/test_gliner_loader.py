@@ -1,22 +1,19 @@
-"""The most tokens of a row."""
+"""What is read from gliner's objects: the limits of a row, special tokens, thresholds."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import ceil
+from math import inf
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from worker.model.row_limit import LONGEST, STEP, default_row_tokens, row_tokens
 
-from jobs.schema import Document
-from tests.support.engine import small_engine
-from worker.batching.batcher import MicroBatcher
+from worker.model import gliner_loader
 from worker.model.errors import ModelBrokenError
-from worker.protocols import ShardRef, row_length
-from worker.settings import WorkerSettings
-from worker.text.windows import JobContext, cut_document
+from worker.model.gliner_loader import LIMIT_STEP, MAX_ROW_TOKENS, MIN_ROW_TOKENS, row_tokens
 
 NO_LIMIT = 1e30
 
@@ -44,10 +41,26 @@ def test_the_lowest_limit_counts() -> None:
 @given(words=st.integers(1, 10**6))
 def test_a_limit_by_words_is_bounded(words: int) -> None:
     """However many words a configuration claims, a row is no longer than a machine can run."""
-    tokens = default_row_tokens(words)
-    assert tokens <= LONGEST
-    assert tokens % STEP == 0
-    assert tokens >= 2 * words or tokens == LONGEST
+    tokens = row_tokens(words, NO_LIMIT, inf)
+    assert tokens <= MAX_ROW_TOKENS
+    assert tokens % LIMIT_STEP == 0
+    assert tokens >= 2 * words or tokens == MAX_ROW_TOKENS
+
+
+@given(
+    words=st.integers(1, 5000),
+    stated=st.integers(0, 9000),
+    positions=st.integers(0, 9000),
+    wanted=st.integers(0, 9000),
+)
+def test_no_setting_raises_a_models_own_limit(words: int, stated: int, positions: int, wanted: int) -> None:
+    """A row is never longer than tokenizer, positions and operator allow, nor too short for any text."""
+    try:
+        tokens = row_tokens(words, stated, positions, wanted)
+    except ModelBrokenError:
+        assert min(stated, positions, wanted or inf) < MIN_ROW_TOKENS
+        return
+    assert MIN_ROW_TOKENS <= tokens <= min(stated, positions, wanted or inf)
 
 
 def test_a_row_without_room_is_refused() -> None:
@@ -56,46 +69,65 @@ def test_a_row_without_room_is_refused() -> None:
         row_tokens(384, 5, 512)
 
 
-def test_a_setting_below_128_is_refused() -> None:
-    """A typing error in the setting does not make a worker that refuses every text."""
-    with pytest.raises(ValueError, match="at least 128"):
-        WorkerSettings(max_row_tokens=64)
-    assert WorkerSettings(max_row_tokens=128).max_row_tokens == 128
+def make_model(tables: dict[str, torch.nn.Module], **config: Any) -> Any:
+    """Return as much of a model as its positions need."""
+    encoder = torch.nn.ModuleDict(tables)
+    layer = SimpleNamespace(bert_layer=SimpleNamespace(model=encoder))
+    return SimpleNamespace(
+        config=SimpleNamespace(encoder_config=SimpleNamespace(**config)),
+        model=SimpleNamespace(token_rep_layer=layer),
+    )
 
 
-@pytest.mark.parametrize(("labels", "weight"), [(1, 1.0), (4, 1.0), (8, 2.0), (10, 2.5)])
-def test_labels_of_a_token_model_count(labels: int, weight: float) -> None:
-    """A row that asks for more labels than the warm-up measured takes more of a micro-batch's budget."""
-    engine = small_engine(max_row_tokens=200)
-    engine.spec = replace(engine.spec, labels_included=4)
-    [window] = cut_document(
-        Document(0, "0", "Anna met Bo."),
-        JobContext(ShardRef("job", 0), {f"label {i}": None for i in range(labels)}),
-        engine,
-    ).windows
+@pytest.mark.parametrize(
+    ("tables", "config", "count"),
+    [
+        ({}, {}, inf),
+        ({}, {"max_position_embeddings": 512}, 512),
+        ({}, {"max_position_embeddings": 512, "position_embedding_type": "relative_key"}, inf),
+        ({}, {"max_position_embeddings": 512, "relative_attention": True}, inf),
+        ({"position_embeddings": torch.nn.Embedding(64, 2)}, {"max_position_embeddings": 512}, 64),
+        ({"position_embeddings": torch.nn.Embedding(66, 2, padding_idx=1)}, {"relative_attention": True}, 64),
+        ({"word_embeddings": torch.nn.Embedding(9, 2), "embed_positions": torch.nn.ReLU()}, {}, inf),
+    ],
+)
+def test_positions_are_those_of_the_tables(
+    tables: dict[str, torch.nn.Module], config: dict[str, Any], count: float
+) -> None:
+    """A table may be shorter than the configuration says; RoBERTa's begins after its padding token."""
+    assert gliner_loader._position_count(make_model(tables, **config)) == count
 
-    assert window.weight == weight
-    assert window.cost == row_length(ceil(window.row_tokens * weight))
+
+@pytest.mark.parametrize(
+    ("value", "threshold"),
+    [(None, None), (0.3, 0.3), (0, 0.0), (1, 1.0), (True, None), ("0.3", None), (1.5, None), (-0.1, None)],
+)
+def test_a_default_threshold_is_a_share(value: object, threshold: float | None) -> None:
+    """Any other value of a configuration is ignored."""
+    assert gliner_loader._default_threshold(SimpleNamespace(default_threshold=value)) == threshold
+    assert gliner_loader._default_threshold(SimpleNamespace()) is None
 
 
-def test_a_micro_batch_has_fewer_rows_of_many_labels() -> None:
-    """The cost of a token model's scorer, words times labels, is within the budget."""
-    engine = small_engine(max_words=20, max_row_tokens=200)
-    engine.spec = replace(engine.spec, labels_included=2)
-    texts = [f"Anna met Bo in place {i}." for i in range(8)]
-    plans = [
-        cut_document(
-            Document(i, str(i), text),
-            JobContext(ShardRef("job", 0), {f"label {n}": None for n in range(8)}),
-            engine,
-        )
-        for i, text in enumerate(texts)
-    ]
-    windows = [window for plan in plans for window in plan.windows]
-    budget = 2 * windows[0].cost
-    batcher = MicroBatcher(engine, budget)
-    future = batcher.submit("job", windows)
-    with batcher:
-        future.result(timeout=10)
+class RowTokenizer:
+    """A tokenizer that puts these tokens around a word of two."""
 
-    assert {len(rows) for rows in engine.forwards} == {2}
+    def __init__(self, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        self.before, self.after = before, after
+
+    def __call__(self, rows: list[list[str]], *, is_split_into_words: bool) -> Any:
+        """Encode one row of one word."""
+        assert is_split_into_words
+        assert len(rows) == len(rows[0]) == 1
+        words = [None] * len(self.before) + [0, 0] + [None] * len(self.after)
+
+        class Encoding(dict[str, Any]):
+            def word_ids(self, row: int) -> list[int | None]:
+                return words
+
+        return Encoding(input_ids=[[*self.before, 77, 78, *self.after]])
+
+
+@pytest.mark.parametrize(("before", "after"), [((1,), (2,)), ((), ()), ((5, 6), (7,)), ((), (2,))])
+def test_special_tokens_are_those_around_the_words(before: tuple[int, ...], after: tuple[int, ...]) -> None:
+    """On either side, or none."""
+    assert gliner_loader._special_tokens(RowTokenizer(before, after), "word") == (before, after)

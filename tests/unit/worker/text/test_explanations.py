@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,9 +7,7 @@ import pytest
 from jobs.schema import Document, Options
 from tests.conftest import ROOT
 from tests.support.engine import FakeEngine, small_engine
-from worker.model.errors import ModelBrokenError
-from worker.model.sources import resolve
-from worker.model.sources.folders import CALIBRATION
+from worker.model.sources.resolve import read_calibration
 from worker.protocols import Outcome, ShardRef, Span
 from worker.text.explanations import check_calibration, estimate_confidence, explain_spans
 from worker.text.merging import Findings, merge_windows
@@ -54,17 +51,9 @@ def test_a_calibration_that_makes_no_sense_is_refused(bad: Any) -> None:
         check_calibration(bad)
 
 
-def test_a_model_may_ship_a_calibration(tmp_path: Path) -> None:
-    """An invalid one ends the start, and is named; the shipped model's is valid."""
-    assert resolve.read_calibration(tmp_path) == ()
-    file = tmp_path / CALIBRATION
-    file.write_text('{"version": 1, "knots": [[0.2, 0.1], [0.9, 1]]}')
-    assert resolve.read_calibration(tmp_path) == ((0.2, 0.1), (0.9, 1.0))
-    for broken in ("{}", "[]", '{"knots": [[0.9, 0.1], [0.2, 0.3]]}', '{"knots": 7}', "{"):
-        file.write_text(broken)
-        with pytest.raises(ModelBrokenError, match=r"calibration\.json"):
-            resolve.read_calibration(tmp_path)
-    shipped = resolve.read_calibration(ROOT / "models" / "gleaner-small")
+def test_the_shipped_calibration_rises() -> None:
+    """A higher score of the shipped model is more often right."""
+    shipped = read_calibration(ROOT / "models" / "gleaner-small")
     assert (
         estimate_confidence(0.2, shipped) < estimate_confidence(0.5, shipped) < estimate_confidence(0.95, shipped)
     )  # type: ignore[operator]

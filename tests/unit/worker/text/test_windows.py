@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
+from math import ceil
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Labels, Options
 from tests.support.engine import FakeEngine, small_engine
-from worker.protocols import Failed, Outcome, ShardRef
+from worker.protocols import Failed, Outcome, ShardRef, row_length
 from worker.text.merging import Findings, merge_windows
 from worker.text.windows import CutRules, JobContext, Plan, WindowPosition, cut_document
 from worker.text.words import MIN_OVERLAP_WORDS, WindowKind
@@ -266,3 +268,18 @@ def test_entities_are_sorted_and_the_text_returned_only_on_request() -> None:
     assert [e.text for e in result.entities] == ["Ada", "Bob", "Cid"]
     assert result.text == "Ada met Bob and Cid"
     assert extract("Ada", FakeEngine()).text is None
+
+
+@pytest.mark.parametrize(("labels", "weight"), [(1, 1.0), (4, 1.0), (8, 2.0), (10, 2.5)])
+def test_labels_of_a_token_model_count(labels: int, weight: float) -> None:
+    """A row that asks for more labels than the warm-up measured takes more of a micro-batch's budget."""
+    engine = small_engine(max_row_tokens=200)
+    engine.spec = replace(engine.spec, labels_included=4)
+    [window] = cut_document(
+        Document(0, "0", "Anna met Bo."),
+        JobContext(ShardRef("job", 0), {f"label {i}": None for i in range(labels)}),
+        engine,
+    ).windows
+
+    assert window.weight == weight
+    assert window.cost == row_length(ceil(window.row_tokens * weight))

@@ -1,0 +1,56 @@
+"""The forward pass on torch, and what its errors mean."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.tiny_graph import TinyGraph, make_arrays, score
+from worker.model.runtimes.torch import TorchRuntime, translate_device_errors
+from worker.protocols import EngineBroken, OutOfMemory
+
+
+def test_scores_are_those_of_the_graph() -> None:
+    """As 32-bit arrays; lengths are passed as lists."""
+    graph, arrays = TinyGraph(), make_arrays(3, 7)
+    logits = TorchRuntime(graph, "cpu", torch.float32).run(arrays)["logits"]
+    assert np.array_equal(logits, score(graph, arrays))
+    assert logits.dtype == np.float32
+    TorchRuntime(graph, "cpu", torch.float32).run(arrays)
+    assert graph.hints["word_lengths"] == arrays["text_lengths"][:, 0].tolist()
+    assert graph.hints["token_lengths"] == arrays["attention_mask"].sum(axis=1).tolist()
+
+
+def test_in_16_bits_linear_weights_are_cast_once() -> None:
+    """In a copy; the scores are close."""
+    graph, arrays = TinyGraph(), make_arrays(2, 5)
+    logits = TorchRuntime(graph, "cpu", torch.bfloat16).run(arrays)["logits"]
+    assert logits.dtype == np.float32
+    assert np.allclose(logits, score(graph, arrays), atol=0.1)
+    assert not np.array_equal(logits, score(graph, arrays))
+    assert graph.core[1].weight.dtype is torch.float32
+
+
+AcceleratorError = type("AcceleratorError", (RuntimeError,), {})
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory),
+        (MemoryError(), OutOfMemory),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), OutOfMemory),
+        (RuntimeError("not enough memory: you tried to allocate 9 bytes"), OutOfMemory),
+        (RuntimeError("CUDA error: device-side assert triggered"), EngineBroken),
+        (AcceleratorError("unspecified launch failure"), EngineBroken),
+        (RuntimeError("shapes do not match"), RuntimeError),
+        (ValueError("CUDA error"), ValueError),
+    ],
+)
+def test_errors_of_the_device_are_told_apart(error: Exception, meaning: type[Exception]) -> None:
+    """A smaller batch may fit a full device; a lost one needs a new process; others are the batch's own."""
+    with pytest.raises(meaning) as caught, translate_device_errors():
+        raise error
+    assert type(caught.value) is meaning
+    assert caught.value is error or caught.value.__cause__ is error
