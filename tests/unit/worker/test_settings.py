@@ -22,7 +22,7 @@ def test_a_row_has_room_for_labels_and_text() -> None:
     assert [WorkerSettings(max_row_tokens=tokens).max_row_tokens for tokens in (0, MIN_ROW_TOKENS)] == [0, 128]
 
 
-@given(st.lists(st.text("abc -_", min_size=1).map(str.strip).filter(None)))
+@given(st.lists(st.text("abc -_", min_size=1).map(str.strip).filter(bool)))
 def test_labels_are_separated_by_commas(labels: list[str]) -> None:
     """Blanks around them and empty ones do not count."""
     assert WorkerSettings(metric_labels=" , ".join(labels)).metric_labels == tuple(labels)

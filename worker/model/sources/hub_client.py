@@ -55,14 +55,19 @@ def fetch_files(
         ModelBrokenError: a file is too large.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, IncompleteSnapshotError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        IncompleteSnapshotError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+    )
 
     cache = cache_dir / "hub"
     for file in names:
         folders.refuse_large(name, file, (sizes or {}).get(file))
     try:
         return Path(snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(names)))
-    except (IncompleteSnapshotError, LocalEntryNotFoundError) as error:
+    except (IncompleteSnapshotError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise ModelNotFoundError(
             f"{name}: the hub cannot be reached, and {cache} does not have all files. Allow access to "
             "the hub (HF_ENDPOINT, HF_HUB_OFFLINE), or fill the cache on a machine with access."

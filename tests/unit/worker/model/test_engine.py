@@ -94,7 +94,7 @@ def test_the_warm_up_runs_the_largest_rows() -> None:
 
 @pytest.mark.parametrize(
     ("memory", "budget"),
-    [(SPEC.max_row_tokens, SPEC.max_row_tokens), (16_384, 16_384), (40_000, 32_768), (1 << 30, CUDA_BUDGETS[-1])],
+    [(SPEC.max_row_tokens, 510), (16_384, 16_384), (40_000, 32_768), (1 << 30, CUDA_BUDGETS[-1])],
 )
 def test_on_a_gpu_the_largest_batch_that_fits_is_the_budget(memory: int, budget: int) -> None:
     """At least one row of the longest; memory that the trials took is released."""
@@ -166,7 +166,7 @@ def test_a_choice_of_an_earlier_start_needs_no_selection(tmp_path: Path, monkeyp
     from worker.model.sources.resolve import Resolved
 
     selection = Selection(FirstWordRuntime(), CachedChoice(Candidate("onnx", "fp32"), MODEL))
-    monkeypatch.setattr(engines.choice_cache, "load_choice", lambda folder, request: selection)
+    monkeypatch.setattr("worker.model.selection.choice_cache.load_choice", lambda *_: selection)
     options = EngineOptions(device="cpu", cache_dir=tmp_path, merge_adjacent=True)
     engine = load_model(Resolved(tmp_path, "revision"), options)
     assert engine.spec.merge_adjacent

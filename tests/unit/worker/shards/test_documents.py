@@ -22,6 +22,7 @@ from worker.shards import documents
 from worker.shards.documents import DocumentRunner, Work
 from worker.shards.leases import Lease
 from worker.shards.shards_at_risk import ShardsAtRisk
+from worker.text import merging, windows
 from worker.text.bounds import Budget
 from worker.text.merging import Findings
 from worker.text.windows import JobContext, cut_document
@@ -93,7 +94,7 @@ def test_isolated_documents_have_the_results_of_batched_ones() -> None:
 def test_a_document_that_fails_does_not_fail_its_neighbours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the model, while it is cut, or while it is merged; the message never quotes the text."""
     work = make_work("Ada.", f"{FaultWord.error} Secret", "Cut me", "Merge me", "Bob.")
-    real_cut, real_merge = documents.windows.cut_document, documents.merging.merge_windows
+    real_cut, real_merge = windows.cut_document, merging.merge_windows
 
     def cut(document: Document, *rest: Any) -> Any:
         if document.text == "Cut me":
@@ -105,8 +106,8 @@ def test_a_document_that_fails_does_not_fail_its_neighbours(run: Run, monkeypatc
             raise ValueError(plan.document.text)
         return real_merge(plan, *rest)
 
-    monkeypatch.setattr(documents.windows, "cut_document", cut)
-    monkeypatch.setattr(documents.merging, "merge_windows", merge)
+    monkeypatch.setattr(windows, "cut_document", cut)
+    monkeypatch.setattr(merging, "merge_windows", merge)
     with running(FakeEngine()) as runner:
         results = run(runner, work, make_lease())
     assert [result.status for result in results] == [

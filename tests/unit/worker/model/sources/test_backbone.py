@@ -72,7 +72,7 @@ def test_a_missing_tokenizer_comes_from_the_backbone(
     assert ("model.backbone_unpinned" in caplog.messages) == warned
 
 
-@pytest.mark.parametrize("name", [None, 7, "", "../folder", "/etc", "a/b/c", "owner/-x", "owner name", "s3://a/b"])
+@pytest.mark.parametrize("name", [None, 7, "", "../folder", "/etc", "a/b/c", "owner name", "s3://a/b"])
 def test_a_backbone_that_is_no_hub_id_is_refused(bare: Path, name: object) -> None:
     """A path of the machine it was trained on, for example; the message says what to copy where."""
     (bare / CONFIG).write_text(json.dumps({"model_name": name}))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
@@ -50,6 +50,7 @@ def resolve(folder: Path, revision: str | None = None, **options: Any) -> Resolv
     return resolve_model(str(folder), revision, folder.parent / "cache", SourceOptions(**options))
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=20))
 def test_a_source_of_no_kind_is_not_found(source: str) -> None:
     """Whatever its characters; neither the network nor the cache is used."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load
 
@@ -35,7 +35,7 @@ from worker.model.sources.unpickling import (
 )
 
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=8,
 )
@@ -50,12 +50,14 @@ def write_archive(path: Path, pickled: bytes, entries: Mapping[str, bytes] | Non
     return path
 
 
+@settings(max_examples=40)
 @given(content=PLAIN, protocol=st.integers(0, 3))
 def test_plain_data_calls_nothing(content: object, protocol: int) -> None:
     """In every protocol that names what it calls."""
     assert not [*iter_references("w", pickle.dumps(content, protocol))]
 
 
+@settings(max_examples=40)
 @given(content=PLAIN, called=st.sampled_from([os.system, eval, pickle.loads, BytesIO, Path, np.zeros, np.dtype]))
 def test_whatever_is_called_is_not_on_the_list(content: object, called: Any) -> None:
     """However deep it hides: a name outside of the list is found without running anything."""
@@ -117,11 +119,13 @@ def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
             check_archive(path)
 
 
-@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s}, lambda s: {"model": {"module": s}}])
+@pytest.mark.parametrize(
+    "wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": {"module": s}}]
+)
 def test_the_state_of_a_training_checkpoint_is_unwrapped(wrap: Any) -> None:
     """Under the keys that trainers use."""
     state = {"w": torch.zeros(2)}
-    assert read_state("f", wrap(state) | ({} if wrap(state) is state else {"epoch": 3})) is state
+    assert read_state("f", wrap(state)) is state
 
 
 @pytest.mark.parametrize(
@@ -134,7 +138,6 @@ def test_the_state_of_a_training_checkpoint_is_unwrapped(wrap: Any) -> None:
         {"w": torch.zeros(2, dtype=torch.complex64)},
         {"w": torch.eye(2).to_sparse()},
         {"w": torch.zeros(2, device="meta")},
-        {"w": torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8)},
     ],
 )
 def test_anything_but_dense_tensors_is_refused(content: Any) -> None:
