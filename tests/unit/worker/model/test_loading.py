@@ -24,7 +24,7 @@ def model(tmp_path: Path) -> Path:
     """Return a folder with the files of a model, among them paths of another machine."""
     folder = tmp_path / "model"
     folder.mkdir()
-    config = {"encoder_config": {"model_type": "bert"}, "model_name": "/home/author/model", "span_mode": "markerV0"}
+    config = {"encoder_config": {"model_type": "bert"}, "model_name": "/models/of/author", "span_mode": "markerV0"}
     (folder / CONFIG).write_text(json.dumps(config))
     (folder / TOKENIZER).write_text(json.dumps({"vocab_file": "/etc/passwd", "do_lower_case": True}))
     (folder / CALIBRATION).write_text("{}")
@@ -73,7 +73,7 @@ def test_an_incomplete_folder_is_refused(model: Path, tmp_path: Path, name: str)
 def test_without_a_temporary_folder_the_message_names_the_setting(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a machine whose disk is read-only."""
+    """A machine may have a read-only disk."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     with pytest.raises(ModelBrokenError, match="TMPDIR"):
         load_gliner(model, "cpu")

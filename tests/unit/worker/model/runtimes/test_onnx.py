@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.tiny_graph import TinyGraph, export_tiny, make_arrays, score
+from tests.unit.worker.model.tiny_graph import TinyGraph, export_tiny, make_arrays, score
 from worker.model.runtimes.onnx import OnnxRuntime
 from worker.protocols import OutOfMemory
 

@@ -9,7 +9,7 @@ import openvino
 import pytest
 from openvino import opset13 as operations
 
-from tests.support.tiny_graph import TinyGraph, export_tiny, make_arrays, score
+from tests.unit.worker.model.tiny_graph import TinyGraph, export_tiny, make_arrays, score
 from worker.model.runtimes import openvino as runtimes
 from worker.model.runtimes.openvino import EXPRESS_TOKENS, OpenVinoRuntime, compress_weights
 

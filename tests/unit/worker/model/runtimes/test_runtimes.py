@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.tiny_graph import export_tiny, make_arrays
+from tests.unit.worker.model.tiny_graph import export_tiny, make_arrays
 from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, load_exported
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.tiny_graph import TinyGraph, make_arrays, score
+from tests.unit.worker.model.tiny_graph import TinyGraph, make_arrays, score
 from worker.model.runtimes.torch import TorchRuntime, translate_device_errors
 from worker.protocols import EngineBroken, OutOfMemory
 
 
 def test_scores_are_those_of_the_graph() -> None:
-    """As 32-bit arrays; lengths are passed as lists."""
+    """In 32 bits; lengths are passed as lists."""
     graph, arrays = TinyGraph(), make_arrays(3, 7)
     logits = TorchRuntime(graph, "cpu", torch.float32).run(arrays)["logits"]
     assert np.array_equal(logits, score(graph, arrays))

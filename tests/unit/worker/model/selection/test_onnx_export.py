@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.tiny_graph import TinyGraph, export_tiny, make_arrays
+from tests.unit.worker.model.tiny_graph import TinyGraph, export_tiny, make_arrays
 from worker.model.selection.choice_cache import find_export
 from worker.model.selection.onnx_export import ExportError, export_graph, lock_folder
 from worker.model.sources.checksums import is_intact

@@ -117,7 +117,7 @@ def test_a_slow_candidate_is_timed_once(tmp_path: Path) -> None:
 
 
 def test_a_choice_is_cached_for_the_next_start(tmp_path: Path) -> None:
-    """Which builds that runtime alone, unless it cannot, or the settings no longer allow it."""
+    """That one builds the chosen runtime alone, unless it cannot, or the settings no longer allow it."""
     assert ScriptedSelector({TORCH: 2.0, ONNX: 1.0}, tmp_path).select(TORCH, ONNX) == ONNX
     later = ScriptedSelector({TORCH: 2.0, ONNX: 1.0}, tmp_path)
     assert later.select(TORCH, ONNX) == ONNX

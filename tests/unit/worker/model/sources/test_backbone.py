@@ -101,7 +101,7 @@ def assemble(bare: Path, backbone: Path | None, name: str = "whole") -> Path:
 
 
 def test_the_folder_has_the_files_of_both(bare: Path, backbone: Path) -> None:
-    """As links; the model's file wins. gliner is told to add the model's tokens to the backbone's tokenizer."""
+    """By links; the model's file wins. The configuration makes gliner add the model's tokens to the tokenizer."""
     (bare / "vocab.json").write_text("[]")
     whole = assemble(bare, backbone)
     assert {path.name for path in whole.iterdir()} == {CONFIG, WEIGHTS, TOKENIZER, "config.json", "vocab.json"}

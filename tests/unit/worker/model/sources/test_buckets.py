@@ -101,7 +101,7 @@ def test_odd_names_and_crowds_are_refused(
 
 
 def test_an_empty_folder_is_not_found(tmp_path: Path) -> None:
-    """As is one that is not there."""
+    """Nor is one that does not exist."""
     with pytest.raises(ModelNotFoundError, match="Check the address"):
         fetch_folder("memory://nowhere", "", tmp_path, select_json, lambda _: None)
     fsspec.filesystem("memory").makedirs("/empty", exist_ok=True)

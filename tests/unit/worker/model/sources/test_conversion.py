@@ -57,7 +57,7 @@ def test_the_joined_file_has_every_tensor_of_the_shards(
 
 
 def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
-    """Which of them counts is unknown."""
+    """Nothing says which of them counts."""
     for number in range(2):
         save_file({"same": np.zeros(3)}, tmp_path / f"{number}")
     with pytest.raises(ModelBrokenError, match="'same' is also in another shard"):

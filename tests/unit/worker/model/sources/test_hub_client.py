@@ -55,7 +55,7 @@ def test_offline_a_model_that_is_not_cached_is_not_found(tmp_path: Path, name: s
 
 @pytest.mark.usefixtures("offline")
 def test_a_name_that_no_hub_has_is_not_found(tmp_path: Path) -> None:
-    """Whether it is asked for its files or for a snapshot."""
+    """The message says to check it."""
     with pytest.raises(ModelNotFoundError, match="not on the hub at revision v1"):
         hub_client.fetch_files(tmp_path, "owner/-bad-/name", "v1", ["config.json"])
 

@@ -68,7 +68,7 @@ def test_whatever_is_called_is_not_on_the_list(content: object, called: Any) -> 
 
 @pytest.mark.parametrize("protocol", [4, 5])
 def test_names_that_only_running_it_reveals_are_refused(protocol: int) -> None:
-    """As newer protocols have them; torch writes none."""
+    """Newer protocols have them; torch writes none."""
     with pytest.raises(RefusedError, match="which torch"):
         [*iter_references("w", pickle.dumps(OrderedDict, protocol))]
 
@@ -147,7 +147,7 @@ def test_anything_but_dense_tensors_is_refused(content: Any) -> None:
 
 
 def test_a_tensor_larger_than_its_data_is_refused() -> None:
-    """One that would read memory behind the end of the file."""
+    """It would read memory behind the end of the file."""
     tensor = torch.zeros(4)
     tensor.untyped_storage().resize_(8)
     with pytest.raises(RefusedError, match="larger than its data"):
@@ -201,7 +201,7 @@ def test_several_files_become_one(tmp_path: Path) -> None:
     ],
 )
 def test_events_that_change_the_machine_are_refused(event: str, arguments: tuple[Any, ...], refused: bool) -> None:
-    """As Python reports them; reading goes on."""
+    """By the names under which Python reports them; reading goes on."""
     if refused:
         with pytest.raises(PermissionError, match="while weights are converted"):
             refuse_event(event, arguments)
