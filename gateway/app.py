@@ -24,7 +24,7 @@ from gateway.access.streams import Streams
 from gateway.http import docs_pages, openapi
 from gateway.http.middleware import EdgeMiddleware, get_request_id, report_rate_limits
 from gateway.http.problems import EXPECTED_ERRORS, to_problem
-from gateway.http.readiness import Readiness
+from gateway.http.readiness import LedgerCheck, Readiness
 from gateway.reading.decode_memory import DecodeMemory
 from gateway.reading.job_reader import JobReader
 from gateway.reading.job_waiter import Waiter
@@ -109,13 +109,15 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
         if keys is None:
             log.warning("auth.off", extra={"host": settings.host})
         async with _connect(settings, metrics) as connections:
-            app.state.services = _build_services(settings, connections, keys, metrics, anonymous)
+            app.state.services = services = _build_services(settings, connections, keys, metrics, anonymous)
+            services.readiness.start()
             keys_watch = PeriodicTask("keys", partial(_watch_keys, keys, metrics))
             keys_watch.start()
             try:
                 yield
             finally:
                 await keys_watch.stop()
+                await services.readiness.stop()
 
     app = FastAPI(
         title="Gleaner",
@@ -230,7 +232,7 @@ def _build_services(
         results=Results(reader, codec, decode_memory, authenticator),
         waiter=waiter,
         endpoints=endpoints,
-        readiness=Readiness(store),
+        readiness=Readiness(LedgerCheck(settings.redis_url, settings.store_timeout_s)),
         metrics=metrics,
     )
 

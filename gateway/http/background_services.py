@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry
 
+from gateway.http.readiness import LedgerCheck
 from gateway.settings import GatewaySettings
 from jobs import ledger
 from jobs.ledger import Ledger, LedgerUnavailableError
@@ -61,18 +62,18 @@ def run_background_services(
 
 
 def _make_readiness_check(settings: GatewaySettings, is_serving: Callable[[], bool]) -> Check:
-    store = Ledger(connect(settings.redis_url, settings.store_timeout_s, "gleaner-gateway-probes"))
+    check = LedgerCheck(settings.redis_url, settings.store_timeout_s)
 
-    def check_ready() -> str | None:
+    def find_unreadiness() -> str | None:
         if not is_serving():
             return "the API is not served"
         try:
-            store.run(ledger.ping_write())
+            check.run()
         except LedgerUnavailableError as error:
             return f"Redis cannot be written: {error}"
         return None
 
-    return check_ready
+    return find_unreadiness
 
 
 def _make_stand_by_upkeep(settings: GatewaySettings, metrics: UpkeepMetrics) -> UpkeepLoop:

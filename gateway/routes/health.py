@@ -7,6 +7,7 @@ from typing import Literal
 from fastapi import APIRouter
 
 from gateway.http import openapi
+from gateway.http.readiness import State
 from gateway.routes.dependencies import ServicesDep
 from gateway.schemas import Body
 
@@ -14,9 +15,15 @@ router = APIRouter(tags=["health"])
 
 
 class Probe(Body):
-    """Response of a successful probe."""
+    """Response of a living process."""
 
     status: Literal["ok"] = "ok"
+
+
+class ReadinessProbe(Body):
+    """Response of a gateway that takes requests; `degraded`: Redis fails, so most of them are answered 503."""
+
+    status: State = State.OK
 
 
 @router.get("/livez", operation_id="livez", summary="Is the process alive?")
@@ -31,7 +38,10 @@ async def livez() -> Probe:
     summary="Can it take requests?",
     responses={503: openapi.error_responses()[503]},
 )
-async def readyz(services: ServicesDep) -> Probe:
-    """Check at most once a second that Redis can be written; a read-only server cannot accept jobs."""
-    await services.readiness.check()
-    return Probe()
+async def readyz(services: ServicesDep) -> ReadinessProbe:
+    """Check at most once a second that Redis can be written.
+
+    An outage of Redis is `degraded`, not 503: it is the same for all gateways. 503 before the first write, and when
+    this gateway alone cannot reach Redis.
+    """
+    return ReadinessProbe(status=await services.readiness.check())

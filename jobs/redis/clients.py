@@ -60,7 +60,7 @@ def _connect(url: str, timeout_s: float, options: dict[str, Any], kinds: tuple[A
     )
 
 
-async def cancel_task(task: asyncio.Task[None] | None) -> None:
+async def cancel_task(task: asyncio.Task[Any] | None) -> None:
     """Cancel a task that calls Redis repeatedly until it has ended.
 
     Once is not enough: redis-py 8.1 may swallow a cancellation during a time-out or a connection attempt, and the

@@ -231,8 +231,13 @@ def _check_gateway(deployment: Deployment) -> Iterator[Finding]:
     command_version = version_of("gleaner-ner")
     with httpx.Client(base_url=deployment.gateway_url, timeout=5, trust_env=False) as client:
         ready = client.get("/readyz")
-        problem = f"the gateway is not ready ({ready.status_code})"
-        yield _judge(ready.status_code == 200, "the gateway is ready", problem, "check that it can write to Redis")
+        if ready.status_code == 200 and ready.json()["status"] != "ok":
+            yield Finding("bad", "the gateway cannot write to Redis", "check Redis: is it up, full, or a replica?")
+        else:
+            problem = f"the gateway is not ready ({ready.status_code})"
+            yield _judge(
+                ready.status_code == 200, "the gateway is ready", problem, "check that it can write to Redis"
+            )
         version = client.get("/openapi.json").json()["info"]["version"]
     if version != command_version:
         versions = f"the gateway has version {version}, this command {command_version}"
