@@ -1,4 +1,4 @@
-"""The ledger's Redis: down, full, or without a valid append-only file."""
+"""The ledger's Redis: down, full, or without a valid append-only file or a replica."""
 
 from __future__ import annotations
 
@@ -75,6 +75,20 @@ GROUP = Group(
             board="resources",
             fires=Case({"gleaner_store_durable": "0x10"}, "7m"),
             quiet=Case({"gleaner_store_durable": "1x10"}, "7m"),
+        ),
+        Alert(
+            name="GleanerReplicaMissing",
+            expr=f"max by ({CELL}) (gleaner_store_replicas) < "
+            f"max by ({CELL}) (max_over_time(gleaner_store_replicas[6h]))",
+            after="10m",
+            severity="ticket",
+            team="platform",
+            summary="The ledger's Redis has lost a replica.",
+            description="{{ $value }} replicas are connected, fewer than in the last six hours. Without one, nothing "
+            "takes over when the master fails, and with durability replica submissions are answered 503.",
+            board="resources",
+            fires=Case({'gleaner_store_replicas{namespace="a"}': "1x5 0x20"}, "20m", {"namespace": "a"}, "0"),
+            quiet=Case({"gleaner_store_replicas": "0x20"}, "20m"),
         ),
         Alert(
             name="GleanerLedgerVolumeFilling",

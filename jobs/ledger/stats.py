@@ -72,6 +72,7 @@ class LedgerStats:
         memory_max: bytes that Redis may use; 0 is no limit.
         append_only: the append-only file is on.
         durable: the append-only file is on, and its last write and rewrite succeeded.
+        replicas: servers that are connected as replicas.
         upkeep_silent_s: seconds since the latest upkeep tick; None before the first.
         stored: (tenant, stored bytes) of the 20 tenants that store most, largest first.
     """
@@ -81,6 +82,7 @@ class LedgerStats:
     memory_max: int
     append_only: bool
     durable: bool
+    replicas: int
     upkeep_silent_s: float | None
     stored: tuple[tuple[str, int], ...]
 
@@ -89,13 +91,14 @@ def read_stats(models: Sequence[str]) -> Call[LedgerStats]:
     """Read all statistics in one call, at a cost that does not grow with the queue."""
 
     def parse(reply: list[Any]) -> LedgerStats:
-        now, (used, limit, append_only, write, rewrite, tick, stored) = reply[:2]
+        now, (used, limit, append_only, write, rewrite, replicas, tick, stored) = reply[:2]
         return LedgerStats(
             models=_parse_models(models, reply),
             memory_used=used,
             memory_max=limit,
             append_only=bool(append_only),
             durable=bool(append_only) and to_text(write) == "ok" and to_text(rewrite) == "ok",
+            replicas=replicas,
             upkeep_silent_s=(now - tick) / 1000 if tick else None,
             stored=tuple((to_text(tenant), int(size)) for tenant, size in stored),
         )

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import helm_python as helm
 import pytest
 
 from jobs import naming
+from jobs.redis.sentinels import Sentinels
 from jobs.routing import Models
 from tests.ship.test_chart import ALL_ON, everything
 from tests.support import chart
@@ -113,6 +115,68 @@ def test_a_store_behind_sentinel_is_looked_at_through_it() -> None:
     for process in ("gateway", "worker", "courier", "flower"):
         egress = chart.find_manifest(documents, "NetworkPolicy", f"gleaner-{process}")["spec"]["egress"][0]
         assert [port["port"] for port in egress["ports"]] == [6379, 26379]
+
+
+def test_the_charts_own_replicas_are_reached_through_its_sentinels() -> None:
+    """Processes and KEDA ask all three, each as its own user at Sentinels and servers."""
+    documents = chart.render_manifests({"valkey": {"replicas": 1, "tls": {"enabled": True}}})
+    gateway = chart.find_manifest(documents, "Deployment", "gleaner-gateway")["spec"]["template"]["spec"]
+    url = chart.read_environment(gateway)["GLEANER_REDIS_URL"].replace("$(VALKEY_PASSWORD)", "secret")
+    sentinels = Sentinels.parse(url)
+    assert sentinels
+    names = [f"gleaner-sentinel-{index}.gleaner.svc" for index in range(3)]
+    assert (sentinels.addresses, sentinels.master) == (tuple((name, 26379) for name in names), "gleaner")
+    assert sentinels.redis_options == {"username": "gateway", "password": "secret", "db": 1}
+    assert sentinels.sentinel_options == {"username": "gateway", "password": "secret"}
+    assert url.startswith("rediss+sentinel://")
+
+    trigger = chart.find_manifest(documents, "ScaledObject", "gleaner-courier")["spec"]["triggers"][0]
+    assert trigger["type"] == "redis-sentinel"
+    assert trigger["metadata"].keys() - {"listLength", "listName", "databaseIndex"} == {
+        *("addresses", "sentinelMaster", "sentinelUsername", "username", "enableTLS")
+    }
+    [auth] = chart.select_kinds(documents, "TriggerAuthentication")
+    parameters = [entry["parameter"] for entry in auth["spec"]["secretTargetRef"]]
+    assert parameters == ["password", "sentinelPassword", "ca"]
+
+
+def test_each_server_and_sentinel_has_a_name_that_its_certificate_has() -> None:
+    """A Service each, also before it is ready: Sentinels look for a server that is gone by its name."""
+    values = {"valkey": {"replicas": 2, "tls": {"enabled": True, "issuerRef": {"name": "ca", "kind": "Issuer"}}}}
+    documents = chart.render_manifests(values)
+    nodes = [
+        service
+        for service in chart.select_kinds(documents, "Service")
+        if "publishNotReadyAddresses" in service["spec"]
+    ]
+    assert len(nodes) == 3 + 3
+    [certificate] = chart.select_kinds(documents, "Certificate")
+    assert {f"{service['metadata']['name']}.gleaner.svc" for service in nodes} <= set(
+        certificate["spec"]["dnsNames"]
+    )
+
+
+def test_servers_share_no_node_where_it_is_forbidden() -> None:
+    """`sameNode: never` for servers and Sentinels alike; a preference otherwise."""
+    for choice in ("avoid", "never"):
+        documents = chart.render_manifests({"valkey": {"replicas": 1, "sameNode": choice}})
+        for name in ("gleaner-valkey", "gleaner-sentinel"):
+            spec = chart.find_manifest(documents, "StatefulSet", name)["spec"]["template"]["spec"]
+            assert ("affinity" in spec) == (choice == "never")
+            assert spec["topologySpreadConstraints"][0]["whenUnsatisfiable"] == "ScheduleAnyway"
+
+
+def test_more_replicas_cannot_be_required_than_there_are() -> None:
+    """No write would ever be accepted."""
+    with pytest.raises(helm.HelmError, match="minReplicasToWrite"):
+        chart.render_manifests({"valkey": {"replicas": 1, "minReplicasToWrite": 2}})
+
+
+def test_a_snapshot_is_restored_into_one_server() -> None:
+    """Its claim can be mounted on one node only; the others copy that server afterwards."""
+    documents = chart.render_manifests({"valkey": {"replicas": 2, "restore": {"enabled": True}}})
+    assert chart.find_manifest(documents, "StatefulSet", "gleaner-valkey")["spec"]["replicas"] == 1
+    assert chart.find_manifest(documents, "StatefulSet", "gleaner-sentinel")["spec"]["replicas"] == 3
 
 
 def test_only_the_server_gets_its_private_key(everything: list[chart.Manifest]) -> None:

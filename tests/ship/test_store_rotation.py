@@ -84,13 +84,13 @@ def test_a_password_changes_without_a_restart_or_a_lost_connection(tool: Tool, t
 
 
 def test_who_reloads_may_do_nothing_else(tool: Tool, tmp_path: Path) -> None:
-    """The script's own user has a random password, no key and no command but its two."""
+    """The script's own user has a random password, no key and no command but its three."""
     port = free_port()
     _write_passwords(tmp_path)
     with _started(tmp_path, get_binary_path(), tool("redis-cli"), f"port {port}\nbind 127.0.0.1"):
         rules = re.search(r"^user reloader (.*)$", (tmp_path / "run" / "users.acl").read_text(), re.MULTILINE)
         assert rules
-        assert re.fullmatch(r"on #[0-9a-f]{64} -@all \+auth \+acl\|load \+config\|set", rules[1])
+        assert re.fullmatch(r"on #[0-9a-f]{64} -@all \+auth \+acl\|load \+config\|set \+role", rules[1])
         assert (tmp_path / "run" / "users.acl").stat().st_mode & 0o077 == 0
 
 

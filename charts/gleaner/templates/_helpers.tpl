@@ -136,6 +136,12 @@ queues and workers, gets the broker alone. dict root component
 {{- $tls := $values.valkey.tls.enabled }}
 {{- $address := printf "%s://%s:$(VALKEY_PASSWORD)@%s:6379" (ternary "rediss" "redis" $tls) .component (include "gleaner.valkeyHost" .root) }}
 {{- $query := ternary "?ssl_ca_certs=/etc/valkey-tls/ca.crt" "" $tls }}
+{{- if include "gleaner.replicated" .root }}
+{{- $hosts := include "gleaner.sentinels" (dict "root" .root "join" ":26379,") }}
+{{- $address = printf "%s+sentinel://%s:$(VALKEY_PASSWORD)@%s:26379/gleaner" (ternary "rediss" "redis" $tls) .component $hosts }}
+{{- $login := printf "sentinel_username=%s&sentinel_password=$(VALKEY_PASSWORD)" .component }}
+{{- $query = printf "?%s%s" $login (ternary "&ssl_ca_certs=/etc/valkey-tls/ca.crt" "" $tls) }}
+{{- end }}
 - name: VALKEY_PASSWORD
   valueFrom: {secretKeyRef: {name: {{ $values.valkey.passwordSecret }}, key: {{ .component }}-password}}
 {{- if $ledger }}
@@ -396,6 +402,13 @@ readinessProbe:
         matchLabels:
           {{- include "gleaner.selector" (dict "root" . "component" "valkey") | nindent 10 }}
   ports: [{protocol: TCP, port: 6379}]
+{{- if include "gleaner.replicated" . }}
+- to:
+    - podSelector:
+        matchLabels:
+          {{- include "gleaner.selector" (dict "root" . "component" "sentinel") | nindent 10 }}
+  ports: [{protocol: TCP, port: 26379}]
+{{- end }}
 {{- else }}
 - to:
     {{- range .Values.store.networks }}
@@ -448,7 +461,13 @@ readinessProbe:
 {{/* Where KEDA looks. The user `keda` of the chart's own Valkey may look at sizes and nothing else. */}}
 {{- define "gleaner.kedaAddress" -}}
 {{- if .Values.valkey.enabled -}}
+{{- if include "gleaner.replicated" . -}}
+addresses: {{ include "gleaner.sentinels" (dict "root" . "join" ":26379,") }}:26379
+sentinelMaster: gleaner
+sentinelUsername: keda
+{{ else -}}
 address: {{ include "gleaner.valkeyHost" . }}:6379
+{{ end -}}
 username: keda
 enableTLS: {{ .Values.valkey.tls.enabled | quote }}
 {{- else -}}
@@ -463,7 +482,8 @@ enableTLS: {{ .Values.store.tls | quote }}
 {{- end }}
 
 {{- define "gleaner.kedaType" -}}
-{{- if and (not .Values.valkey.enabled) .Values.store.sentinel.addresses }}redis-sentinel{{ else }}redis{{ end }}
+{{- $external := and (not .Values.valkey.enabled) .Values.store.sentinel.addresses }}
+{{- if or $external (include "gleaner.replicated" .) }}redis-sentinel{{ else }}redis{{ end }}
 {{- end }}
 
 {{- define "gleaner.kedaAuthRef" -}}

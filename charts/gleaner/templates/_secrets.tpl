@@ -7,6 +7,16 @@ for its checksum and for the note.
 
 {{- define "gleaner.storeUsers" -}}["gateway", "worker", "courier", "flower", "keda", "backup"]{{- end }}
 
+{{/* Users of replicas and Sentinels: they get passwords in any case, so that replicas can be added later. */}}
+{{- define "gleaner.replicationUsers" -}}["replication", "sentinel"]{{- end }}
+
+{{/* The users of the chart's Valkey that must have a password. */}}
+{{- define "gleaner.valkeyUsers" -}}
+{{- $users := include "gleaner.storeUsers" . | fromJsonArray }}
+{{- if include "gleaner.replicated" . }}{{ $users = concat $users (include "gleaner.replicationUsers" . | fromJsonArray) }}{{ end }}
+{{- toJson $users }}
+{{- end }}
+
 {{/*
 Every Secret that this release names: JSON, name -> {keys, made, others, optional, type, data, new}. `made`: the chart may
 generate it; `others`: an operator makes it; `optional`: all but `helm test` works without it. `data` is empty where the Secret
@@ -46,7 +56,7 @@ is absent and not generated; `new`: it is generated now.
 {{- end }}
 {{- if .Values.valkey.enabled }}
 {{- $keys := list }}
-{{- range include "gleaner.storeUsers" . | fromJsonArray }}{{ $keys = append $keys (printf "%s-password" .) }}{{ end }}
+{{- range include "gleaner.valkeyUsers" . | fromJsonArray }}{{ $keys = append $keys (printf "%s-password" .) }}{{ end }}
 {{- $_ := set $wanted .Values.valkey.passwordSecret (merge (dict "keys" $keys) $by) }}
 {{- if .Values.valkey.tls.enabled }}
 {{- $others := or .Values.valkey.tls.issuerRef (and $external.enabled $external.valkeyTlsRemote) | empty | not }}
@@ -104,13 +114,18 @@ External Secrets; empty if an operator makes them.
 {{- else if eq $name $values.valkey.tls.secret }}
 {{- $host := include "gleaner.valkeyHost" $.root }}
 {{- $authority := genCA "gleaner" 3650 }}
-{{- $names := list $host (first (splitList "." $host)) (printf "%s.cluster.local" $host) "localhost" }}
+{{- $names := include "gleaner.valkeyCertificateNames" $.root | fromJsonArray }}
 {{- $made := genSignedCert $host (list "127.0.0.1") $names 3650 $authority }}
 {{- $_ := set $secret "data" (dict "tls.crt" (b64enc $made.Cert) "tls.key" (b64enc $made.Key) "ca.crt" (b64enc $authority.Cert)) }}
 {{- else if has $name (list $values.secrets.encryptionSecret $values.secrets.redactSecret) }}
 {{- $_ := set $secret.data (first $secret.keys) (randBytes 32 | b64enc) }}
 {{- else if ne $name $values.secrets.keysSecret }}
 {{- range $secret.keys }}{{ $_ := set $secret.data . (randAlphaNum 40 | b64enc) }}{{ end }}
+{{- if eq $name $values.valkey.passwordSecret }}
+{{- range include "gleaner.replicationUsers" $.root | fromJsonArray }}
+{{- $_ := set $secret.data (printf "%s-password" .) (randAlphaNum 40 | b64enc) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -1,14 +1,14 @@
 #!lua flags=no-writes
 -- read_stats('all', slug, queue, queue, ...) or read_stats('models', slug, ...): returns the time, the state of the
 -- server, and the state of each model and its two queues; 'models' leaves out server and queues, most of the cost.
--- Server: used and maximum bytes, append-only file on, status of its last write and rewrite, time of the last upkeep
--- tick, and the stored bytes of the MOST tenants that store most (operators create tenants, so there are few).
+-- Server: used and maximum bytes, append-only file on, status of its last write and rewrite, connected replicas, time of
+-- the last upkeep tick, and the stored bytes of the MOST tenants that store most (operators create tenants, so there are few).
 -- Model: live workers, creation time of the oldest open job, open shards, fields of its record; for each queue its
 -- open jobs, jobs that have not begun, and shards published but not claimed.
 local MOST = 20
 
 local function read_server()
-  local info = redis.call('INFO', 'memory') .. redis.call('INFO', 'persistence')
+  local info = redis.call('INFO', 'memory') .. redis.call('INFO', 'persistence') .. redis.call('INFO', 'replication')
   local function field(name) return string.match(info, name .. ':([%w]+)') or '' end
   local stored, tenants = {}, redis.call('SMEMBERS', key('tenants'))
   for i, tenant in ipairs(tenants) do
@@ -16,7 +16,7 @@ local function read_server()
   end
   table.sort(stored, function(a, b) return a[2] > b[2] end)
   return {int(field('used_memory')), int(field('maxmemory')), int(field('aof_enabled')),
-    field('aof_last_write_status'), field('aof_last_bgrewrite_status'), int(redis.call('HGET', key('sys'), 'beat')),
+    field('aof_last_write_status'), field('aof_last_bgrewrite_status'), int(field('connected_slaves')), int(redis.call('HGET', key('sys'), 'beat')),
     {unpack(stored, 1, math.min(#stored, MOST))}}
 end
 

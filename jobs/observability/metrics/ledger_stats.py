@@ -69,6 +69,11 @@ class LedgerStatsCollector(Collector):
                 "1 if its append-only file is on and the last writes succeeded.",
                 stats.durable,
             ),
+            (
+                "gleaner_store_replicas",
+                "Replicas connected to the ledger's Redis; check it when a failover would lose jobs.",
+                stats.replicas,
+            ),
         ):
             yield GaugeMetricFamily(name, help_, value=int(value))
         yield _family(

@@ -14,6 +14,7 @@ RESTORE = {
     "backup": {"enabled": True, "destination": "store:ledgers/prod", "fetch": {"enabled": True}},
     "valkey": {"restore": {"enabled": True}},
 }
+REPLICAS = {"valkey": {"replicas": 2, "minReplicasToWrite": 1, "sameNode": "never"}}
 CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "default, empty cluster": ({}, (chart.CLUSTER,)),
     "default, every operator": ({}, (*chart.OPERATORS, chart.CLUSTER)),
@@ -22,6 +23,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "canary": ({"gateway": {"rollout": {"enabled": True, "strategy": "canary"}}}, chart.OPERATORS),
     "blue/green": ({"gateway": {"rollout": {"enabled": True, "strategy": "blueGreen"}}}, chart.OPERATORS),
     "restore": (RESTORE, chart.OPERATORS),
+    "replicas": (chart.merge_values(chart.read_overlay("prod"), REPLICAS), chart.OPERATORS),
     "prepull": ({"prepull": {"enabled": True}}, chart.OPERATORS),
     **{
         " + ".join(names): (chart.merge_values(*map(chart.read_overlay, names)), chart.OPERATORS)

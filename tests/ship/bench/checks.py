@@ -17,6 +17,18 @@ FLOWS = [
     ("test", "gateway", 8000),
 ]
 """Flows inside a release; none exists where one of its ends does not."""
+REPLICA_FLOWS = [
+    *((source, "sentinel", 26379) for source in ("gateway", "worker", "courier", "flower", "backup")),
+    *((source, "sentinel", 26379) for source in ("valkey", "sentinel")),
+    *((source, "valkey", 6379) for source in ("valkey", "sentinel")),
+]
+"""Further flows of a release whose store has replicas."""
+
+
+def find_blocked_flows(documents: list[Manifest]) -> Iterable[str]:
+    """Yield the flows of a release that a NetworkPolicy drops."""
+    replicated = any(document["metadata"]["name"] == "gleaner-sentinel" for document in documents)
+    return crossings.find_blocked_flows(documents, [*FLOWS, *(REPLICA_FLOWS if replicated else ())])
 
 
 @dataclass(frozen=True)
@@ -153,7 +165,7 @@ CHECKS = (
     ),
     Check(
         "flows",
-        lambda documents, _: crossings.find_blocked_flows(documents, FLOWS),
+        lambda documents, _: find_blocked_flows(documents),
         (
             Fault(close_egress, "worker may not send to valkey:6379"),
             Fault(close_ingress, "valkey:6379 does not accept gateway"),

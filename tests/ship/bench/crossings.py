@@ -183,7 +183,12 @@ def list_pods(documents: Sequence[Manifest]) -> list[dict[str, Any]]:
                 ports[port["containerPort"]] = port["containerPort"]
                 ports[port.get("name")] = port["containerPort"]
         labels = (template["metadata"].get("labels")) or {}
-        pods.append({"labels": labels, "replicas": spec.get("replicas", 1), "ports": ports})
+        replicas = spec.get("replicas", 1)
+        names = [{}]
+        if document["kind"] == "StatefulSet":
+            prefix = f"{document['metadata']['name']}-"
+            names = [{"statefulset.kubernetes.io/pod-name": f"{prefix}{index}"} for index in range(replicas)]
+        pods += [{"labels": {**labels, **name}, "replicas": replicas, "ports": ports} for name in names]
     return pods
 
 

@@ -30,7 +30,7 @@ IN_A_PLACE = {
 }
 NEEDED = {
     **{case: {DEFAULT_CLASS} for case in CASES},
-    **{case: {"Gateway edge", "Secret gleaner-backup", DEFAULT_CLASS} for case in ("staging", "prod")},
+    **{case: {"Gateway edge", "Secret gleaner-backup", DEFAULT_CLASS} for case in ("staging", "prod", "replicas")},
     "restore": {"Secret gleaner-backup", DEFAULT_CLASS},
     **{f"prod + {site}": names for site, names in IN_A_PLACE.items()},
     "staging + aws": IN_A_PLACE["aws"],

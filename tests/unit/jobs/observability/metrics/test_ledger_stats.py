@@ -8,7 +8,16 @@ from jobs.ledger import LedgerStats, LedgerUnavailableError, ModelStats
 from jobs.observability.metrics import LedgerStatsCollector
 
 MODEL = ModelStats("gleaner-small", 2, 8, "rev", None, 3, 5, 600, 300.0, 40.0, None, ())
-STATS = LedgerStats((MODEL,), 100, 200, append_only=True, durable=False, upkeep_silent_s=1.0, stored=(("t1", 7),))
+STATS = LedgerStats(
+    (MODEL,),
+    memory_used=100,
+    memory_max=200,
+    append_only=True,
+    durable=False,
+    replicas=2,
+    upkeep_silent_s=1.0,
+    stored=(("t1", 7),),
+)
 
 
 def test_the_statistics_at_a_scrape() -> None:
@@ -18,6 +27,7 @@ def test_the_statistics_at_a_scrape() -> None:
     model = {"model": "gleaner-small"}
     assert registry.get_sample_value("gleaner_store_up") == 1
     assert registry.get_sample_value("gleaner_store_durable") == 0
+    assert registry.get_sample_value("gleaner_store_replicas") == 2
     assert registry.get_sample_value("gleaner_open_shards", model) == 5
     assert registry.get_sample_value("gleaner_backlog_seconds", model) == 2
     assert registry.get_sample_value("gleaner_model_trouble", model) == 0
