@@ -184,7 +184,7 @@ def list_pods(documents: Sequence[Manifest]) -> list[dict[str, Any]]:
                 ports[port.get("name")] = port["containerPort"]
         labels = (template["metadata"].get("labels")) or {}
         replicas = spec.get("replicas", 1)
-        names = [{}]
+        names: list[dict[str, str]] = [{}]
         if document["kind"] == "StatefulSet":
             prefix = f"{document['metadata']['name']}-"
             names = [{"statefulset.kubernetes.io/pod-name": f"{prefix}{index}"} for index in range(replicas)]

@@ -84,7 +84,7 @@ class ReplicatedValkey:
         return self._localize(url, self._folder)
 
     def start(self, pod: Pod) -> None:
-        """Start a pod's main container."""
+        """Start a pod's main container; it ends with the thread that calls this."""
         for mount in ("data", "run", "tls"):
             (pod.folder / mount).mkdir(parents=True, exist_ok=True)
         for socket in (pod.folder / "run").iterdir():
