@@ -232,7 +232,7 @@ def _build_services(
         results=Results(reader, codec, decode_memory, authenticator),
         waiter=waiter,
         endpoints=endpoints,
-        readiness=Readiness(LedgerCheck(settings.redis_url, settings.store_timeout_s)),
+        readiness=Readiness(LedgerCheck.connect(settings.redis_url, settings.store_timeout_s)),
         metrics=metrics,
     )
 

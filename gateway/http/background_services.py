@@ -62,7 +62,7 @@ def run_background_services(
 
 
 def _make_readiness_check(settings: GatewaySettings, is_serving: Callable[[], bool]) -> Check:
-    check = LedgerCheck(settings.redis_url, settings.store_timeout_s)
+    check = LedgerCheck.connect(settings.redis_url, settings.store_timeout_s)
 
     def find_unreadiness() -> str | None:
         if not is_serving():

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from typing import Self
 from urllib.parse import urlsplit
 
 import redis
@@ -42,16 +43,21 @@ class LedgerCheck:
     """Checks by a write, which Redis keeps in its append-only file; for one thread at a time.
 
     Args:
-        url: the ledger's Redis.
-        timeout_s: of a round trip to it (seconds).
+        ledger: the ledger to write to.
+        url: of its Redis.
         clock: returns seconds.
     """
 
-    def __init__(self, url: str, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._ledger = Ledger(connect(url, min(timeout_s, _CHECK_S), "gleaner-gateway-probes"))
+    def __init__(self, ledger: Ledger, url: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ledger = ledger
         self._addresses = _list_addresses(url)
         self._clock = clock
         self._answered_at: float | None = None
+
+    @classmethod
+    def connect(cls, url: str, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> Self:
+        """Return a check with a connection to Redis; `timeout_s` is the longest round trip of other calls."""
+        return cls(Ledger(connect(url, min(timeout_s, _CHECK_S), "gleaner-gateway-probes")), url, clock)
 
     def run(self) -> State:
         """Return the state of a gateway that stays in its Service.

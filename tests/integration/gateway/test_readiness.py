@@ -73,7 +73,7 @@ def test_with_redis_away_a_gateway_stays_and_answers_the_documented_503(harness:
 def test_silence_that_lasts_makes_a_gateway_leave(harness: ServiceHarness) -> None:
     """A refused connection is an outage of Redis, however long; silence is one until `SILENCE_S` have passed."""
     clock, server = Clock(), harness.server
-    check = LedgerCheck(server.tcp(1), 0.1, clock)
+    check = LedgerCheck.connect(server.tcp(1), 0.1, clock)
     assert check.run() is State.OK
     server.kill()
     clock.now += 10 * SILENCE_S
@@ -93,7 +93,9 @@ def test_a_gateway_whose_login_is_refused_leaves(harness: ServiceHarness) -> Non
     clock, server = Clock(), harness.server
     with server.client() as client:
         client.acl_setuser("gateway", enabled=True, passwords=["+old"], keys=["*"], commands=["+@all"])
-    check = LedgerCheck(f"redis://gateway:old@127.0.0.1:{server.port}/1", 1.0, clock)  # pragma: allowlist secret
+    check = LedgerCheck.connect(
+        f"redis://gateway:old@127.0.0.1:{server.port}/1", 1.0, clock
+    )  # pragma: allowlist secret
     assert check.run() is State.OK
     with server.client() as client:
         client.acl_setuser("gateway", passwords=["-old", "+new"])
@@ -106,7 +108,7 @@ def test_a_gateway_whose_login_is_refused_leaves(harness: ServiceHarness) -> Non
 
 def test_a_server_that_refuses_writes_is_degraded(harness: ServiceHarness) -> None:
     """A full or read-only Redis is the same for every gateway."""
-    check = LedgerCheck(harness.server.url(1), 1.0)
+    check = LedgerCheck.connect(harness.server.url(1), 1.0)
     assert check.run() is State.OK
     with harness.server.client() as client:
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
