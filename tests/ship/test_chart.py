@@ -273,7 +273,8 @@ def test_every_dashboard_is_shipped(everything: list[chart.Manifest]) -> None:
 
 def test_the_chart_has_only_scripts_that_its_pods_run() -> None:
     """Every script of files/valkey is in a ConfigMap."""
-    documents = chart.render_manifests({"backup": {"enabled": True, "destination": "store:ledgers"}})
+    values = {"backup": {"enabled": True, "destination": "store:ledgers"}, "valkey": {"replicas": 1}}
+    documents = chart.render_manifests(values)
     mounted = {name for config in chart.select_kinds(documents, "ConfigMap") for name in config["data"]}
     assert {path.name for path in (chart.CHART / "files" / "valkey").iterdir()} <= mounted
 

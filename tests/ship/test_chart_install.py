@@ -89,9 +89,8 @@ def test_generated_values_are_what_the_processes_take() -> None:
     assert len(base64.b64decode(secrets["e"]["encryption-keys"])) == 32
     assert len(secrets["r"]["redact-key"]) >= 32
     passwords = secrets["gleaner-valkey"]
-    assert set(passwords) == {
-        f"{user}-password" for user in ("gateway", "worker", "courier", "flower", "keda", "backup")
-    }
+    users = ("gateway", "worker", "courier", "flower", "keda", "backup", "replication", "sentinel")
+    assert set(passwords) == {f"{user}-password" for user in users}
     assert len(set(passwords.values())) == len(passwords)
 
 
