@@ -87,16 +87,21 @@ def test_the_keys_file_is_checked_with_its_mode(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("status", "version", "grades"),
-    [(200, None, ["good", "good"]), (503, None, ["bad", "good"]), (200, "0.0.1", ["good", "warning"])],
+    [
+        ("ok", None, ["good", "good"]),
+        ("degraded", None, ["bad", "good"]),
+        ("", None, ["bad", "good"]),
+        ("ok", "0.0.1", ["good", "warning"]),
+    ],
 )
 def test_the_gateway_is_asked_for_readiness_and_version(
-    monkeypatch: pytest.MonkeyPatch, status: int, version: str | None, grades: list[str]
+    monkeypatch: pytest.MonkeyPatch, status: str, version: str | None, grades: list[str]
 ) -> None:
     """Another version than the command's is a warning."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/readyz":
-            return httpx.Response(status)
+            return httpx.Response(200 if status else 503, json={"status": status})
         return httpx.Response(200, json={"info": {"version": version or metadata.version("gleaner-ner")}})
 
     class Client(httpx.Client):
