@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from jobs.schema import DocumentErrorCode
 from worker.batching.observer import Observer
-from worker.batching.pending import Item, Ticket, fail_items, with_copies
+from worker.batching.pending import PendingWindow, Submission, fail_items, with_copies
 from worker.batching.policy import WaitingWindow
 from worker.batching.waiting_list import WaitingList
 from worker.protocols import (
@@ -84,7 +84,7 @@ class MicroBatcher:
         self._express_changed = Condition(lock)
         self._express_idle = False
         self._waiting = WaitingList()
-        self._halves: deque[list[Item]] = deque()  # of micro-batches that failed
+        self._halves: deque[list[PendingWindow]] = deque()  # of micro-batches that failed
         self._running = 0
         self._idle = 0  # lanes that wait for work
         self._isolated_only = False
@@ -92,7 +92,7 @@ class MicroBatcher:
         self.is_broken = False
         self._ticks = dict.fromkeys(range(engine.lanes + (engine.express_tokens > 0)), clock())
         self._decoding_since = math.inf
-        self._decoding: Queue[tuple[list[Item], Any, Any] | None] = Queue(DECODE_AHEAD)
+        self._decoding: Queue[tuple[list[PendingWindow], Any, Any] | None] = Queue(DECODE_AHEAD)
         self._threads = (
             *(Thread(target=self._run_model, args=[n], name=f"model-{n}", daemon=True) for n in self._ticks),
             Thread(target=self._run_decoder, name="decoder", daemon=True),
@@ -146,16 +146,16 @@ class MicroBatcher:
         Raises:
             RuntimeError: after `close`.
         """
-        ticket = Ticket(len(windows))
+        submission = Submission(len(windows))
         if not windows:
-            ticket.future.set_result(())
-            return ticket.future
+            submission.future.set_result(())
+            return submission.future
         short = sum(window.cost for window in windows) <= self._engine.express_tokens
         express = interactive and short and not isolated
         items = [
-            Item(
+            PendingWindow(
                 window,
-                ticket,
+                submission,
                 slot,
                 WaitingWindow(job_id, window.cost, interactive, isolated, tenant),
                 express=express,
@@ -166,12 +166,12 @@ class MicroBatcher:
             if self._closing:
                 raise RuntimeError("the micro-batcher is closed")
             if self.is_broken:
-                ticket.future.set_exception(EngineBroken("the device is lost"))
-                return ticket.future
+                submission.future.set_exception(EngineBroken("the device is lost"))
+                return submission.future
             self._wake_for(self._waiting.add(items))
-        return ticket.future
+        return submission.future
 
-    def _wake_for(self, items: Sequence[Item]) -> None:
+    def _wake_for(self, items: Sequence[PendingWindow]) -> None:
         """Wake no more threads than there is work for: each takes the interpreter from the others."""
         if self._express_idle and items and items[0].express:
             self._express_changed.notify()
@@ -191,16 +191,16 @@ class MicroBatcher:
             Number of windows dropped.
         """
 
-        def is_dropped(item: Item) -> bool:
+        def is_dropped(item: PendingWindow) -> bool:
             owner = item.window.owner
             return owner.job_id == job_id and shard in (None, owner.shard)
 
         with self._changed:
             dropped = self._waiting.drop(is_dropped)
-            done = [item.ticket for item in dropped if item.ticket.record_outcome(item.slot, None)]
+            done = [item.submission for item in dropped if item.submission.record_outcome(item.slot, None)]
             self._wake_all()
-        for ticket in done:
-            ticket.resolve()
+        for submission in done:
+            submission.resolve()
         return len(dropped)
 
     @contextmanager
@@ -245,14 +245,14 @@ class MicroBatcher:
         self._ticks[lane] = math.inf
         self._decoding.put(None)
 
-    def _next_batch(self, lane: int) -> list[Item] | None:
+    def _next_batch(self, lane: int) -> list[PendingWindow] | None:
         """Wait for the next micro-batch; return None once everything is done after `close`."""
         with self._changed:
             while True:
                 self._ticks[lane] = self._clock()
                 if self._halves:
                     return self._halves.popleft()
-                items: list[Item] = []
+                items: list[PendingWindow] = []
                 if self._waiting and not self._isolated_only:
                     items = self._waiting.take_batch(self.budget)
                 elif not self._running:
@@ -266,7 +266,7 @@ class MicroBatcher:
                 self._changed.wait(TICK_S)
                 self._idle -= 1
 
-    def _next_express(self, lane: int) -> list[Item] | None:
+    def _next_express(self, lane: int) -> list[PendingWindow] | None:
         """Wait for a micro-batch of short interactive texts; return None once everything is done after `close`."""
         with self._express_changed:
             while True:
@@ -283,7 +283,7 @@ class MicroBatcher:
                 self._express_changed.wait(TICK_S)
                 self._express_idle = False
 
-    def _run_batch(self, items: list[Item], *, decode_here: bool) -> None:
+    def _run_batch(self, items: list[PendingWindow], *, decode_here: bool) -> None:
         windows = [item.window for item in items]
         padded = len(windows) * row_length(max(window.row_tokens for window in windows))
         try:
@@ -322,7 +322,7 @@ class MicroBatcher:
                 self._decoding_since = math.inf
                 del batch
 
-    def _decode_batch(self, items: list[Item], batch: Any, raw: Any) -> None:
+    def _decode_batch(self, items: list[PendingWindow], batch: Any, raw: Any) -> None:
         try:
             start = self._clock()
             spans = self._engine.decode(batch, raw)
@@ -335,7 +335,7 @@ class MicroBatcher:
         else:
             self._finish(items, outcomes)
 
-    def _handle_out_of_memory(self, items: list[Item], tokens: int) -> None:
+    def _handle_out_of_memory(self, items: list[PendingWindow], tokens: int) -> None:
         self._engine.release_memory()
         action = "split" if len(items) > 1 else "failed"
         log.warning("microbatch.out_of_memory", extra={"windows": len(items), "tokens": tokens, "action": action})
@@ -348,7 +348,7 @@ class MicroBatcher:
             failed = Failed(DocumentErrorCode.OUT_OF_MEMORY, "The device's memory is too small for this document.")
             self._finish(items, [failed])
 
-    def _isolate_failure(self, items: list[Item], error: Exception) -> None:
+    def _isolate_failure(self, items: list[PendingWindow], error: Exception) -> None:
         """Find the window that causes an error; report the error's class only: its message may quote the text."""
         if len(items) > 1:
             self._requeue_halves(items)
@@ -359,29 +359,31 @@ class MicroBatcher:
             items, [Failed(DocumentErrorCode.INFERENCE_FAILED, f"The model failed on this document ({name}).")]
         )
 
-    def _requeue_halves(self, items: list[Item]) -> None:
+    def _requeue_halves(self, items: list[PendingWindow]) -> None:
         middle = len(items) // 2
         with self._changed:
             self._halves.extendleft((items[middle:], items[:middle]))
             self._changed.notify_all()
 
-    def _finish(self, items: list[Item], outcomes: Sequence[Outcome] | Exception) -> None:
-        done: list[Ticket] = []
+    def _finish(self, items: list[PendingWindow], outcomes: Sequence[Outcome] | Exception) -> None:
+        done: list[Submission] = []
         with self._changed:
             self._running -= len(items)
             self._waiting.forget(items)
             if not isinstance(outcomes, Exception):
                 for item, outcome in zip(items, outcomes, strict=True):
                     copies = with_copies([item])
-                    done += [copy.ticket for copy in copies if copy.ticket.record_outcome(copy.slot, outcome)]
+                    done += [
+                        copy.submission for copy in copies if copy.submission.record_outcome(copy.slot, outcome)
+                    ]
             if self._closing or self._isolated_only:  # a thread may be waiting for the last of these
                 self._wake_all()
         if isinstance(outcomes, Exception):
             fail_items(items, outcomes)
-        for ticket in done:
-            ticket.resolve()
+        for submission in done:
+            submission.resolve()
 
-    def _fail_all(self, items: list[Item], error: EngineBroken) -> None:
+    def _fail_all(self, items: list[PendingWindow], error: EngineBroken) -> None:
         """Fail these items and all that wait: the device is lost."""
         log.critical("engine.broken", extra={"error": str(error)})
         with self._changed:

@@ -10,7 +10,7 @@ from worker.batching.policy import WaitingWindow
 from worker.protocols import Dropped, Outcome, Window
 
 
-class Ticket:
+class Submission:
     """Windows that were submitted together, and their future.
 
     Args:
@@ -45,31 +45,31 @@ class Ticket:
 
 
 @dataclass(eq=False, slots=True)
-class Item:
-    """One window of a ticket.
+class PendingWindow:
+    """One window of a submission.
 
     Attributes:
-        slot: its index in the ticket.
-        copies: equal windows of other tickets, which get the same outcome.
+        slot: its index in the submission.
+        copies: equal windows of other submissions, which get the same outcome.
         express: belongs to a short interactive text, and need not wait for a lane.
     """
 
     window: Window
-    ticket: Ticket
+    submission: Submission
     slot: int
     waiting: WaitingWindow
-    copies: list[Item] = field(default_factory=list)
+    copies: list[PendingWindow] = field(default_factory=list)
     express: bool = False
 
 
-def with_copies(items: Iterable[Item]) -> Iterator[Item]:
+def with_copies(items: Iterable[PendingWindow]) -> Iterator[PendingWindow]:
     """Yield items, each followed by its copies."""
     for item in items:
         yield item
         yield from item.copies
 
 
-def fail_items(items: Iterable[Item], error: Exception) -> None:
+def fail_items(items: Iterable[PendingWindow], error: Exception) -> None:
     """Complete the futures of items and of their copies with an error."""
     for item in with_copies(items):
-        item.ticket.fail(error)
+        item.submission.fail(error)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from worker.batching.pending import Item
+from worker.batching.pending import PendingWindow
 from worker.batching.policy import Turns, choose_batch
 
 LOOK_AHEAD = 256
@@ -17,7 +17,7 @@ job's windows, which are a thousand, took a millisecond per micro-batch, with ev
 DedupKey = tuple[object, ...]
 
 
-def dedup_key(item: Item) -> DedupKey:
+def dedup_key(item: PendingWindow) -> DedupKey:
     """Return everything that the outcome of a window depends on."""
     window = item.window
     options = window.flat, window.multi_label, window.explain, window.max_candidates
@@ -32,9 +32,9 @@ class Deduplicator:
     """
 
     def __init__(self) -> None:
-        self._items: dict[DedupKey, Item] = {}
+        self._items: dict[DedupKey, PendingWindow] = {}
 
-    def join(self, item: Item) -> bool:
+    def join(self, item: PendingWindow) -> bool:
         """Make the item a copy of an equal one, unless it would wait for longer; return whether it is one now."""
         if item.waiting.isolated:
             return False  # it may end the process: nothing else may depend on it
@@ -46,7 +46,7 @@ class Deduplicator:
         running.copies.append(item)
         return True
 
-    def forget(self, items: Iterable[Item]) -> None:
+    def forget(self, items: Iterable[PendingWindow]) -> None:
         """Let no more copies join these items, whose outcomes are decided."""
         for item in items:
             key = dedup_key(item)
@@ -58,7 +58,7 @@ class WaitingList:
     """Windows in the order of their arrival, of which micro-batches are taken."""
 
     def __init__(self) -> None:
-        self._items: list[Item] = []  # oldest first
+        self._items: list[PendingWindow] = []  # oldest first
         self._deduplicator = Deduplicator()  # of windows that wait or run
         self._turns = Turns()
         self._express_turns = Turns()  # separate: a choice forgets the jobs that it does not see
@@ -66,18 +66,18 @@ class WaitingList:
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, items: Iterable[Item]) -> list[Item]:
+    def add(self, items: Iterable[PendingWindow]) -> list[PendingWindow]:
         """Add items; return those that are not copies of others."""
         new = [item for item in items if not self._deduplicator.join(item)]
         self._items += new
         return new
 
-    def take_batch(self, budget: int) -> list[Item]:
+    def take_batch(self, budget: int) -> list[PendingWindow]:
         """Remove and return the next micro-batch; the list must not be empty."""
         items, self._turns = self._take(self._candidates(), self._turns, budget)
         return items
 
-    def take_express(self, budget: int) -> tuple[list[Item], int]:
+    def take_express(self, budget: int) -> tuple[list[PendingWindow], int]:
         """Remove and return a micro-batch of short interactive texts, and the number of those that are left."""
         short = [i for i in self._candidates() if self._items[i].express]
         if not short:
@@ -85,12 +85,12 @@ class WaitingList:
         items, self._express_turns = self._take(short, self._express_turns, budget)
         return items, len(short) - len(items)
 
-    def take_isolated(self) -> list[Item]:
+    def take_isolated(self) -> list[PendingWindow]:
         """Remove and return the oldest isolated window, or none."""
         isolated = next((i for i, item in enumerate(self._items) if item.waiting.isolated), None)
         return [] if isolated is None else [self._items.pop(isolated)]
 
-    def drop(self, is_dropped: Callable[[Item], bool]) -> list[Item]:
+    def drop(self, is_dropped: Callable[[PendingWindow], bool]) -> list[PendingWindow]:
         """Remove and return items; copies that lose the item they depend on wait again, or join another."""
         dropped = [item for item in self._items if is_dropped(item)]
         self._items = [item for item in self._items if not is_dropped(item)]
@@ -103,17 +103,17 @@ class WaitingList:
         self.add(copy for copy in orphans if not is_dropped(copy))
         return dropped
 
-    def forget(self, items: Iterable[Item]) -> None:
+    def forget(self, items: Iterable[PendingWindow]) -> None:
         """Let no more copies join items whose outcomes are decided."""
         self._deduplicator.forget(items)
 
-    def clear(self) -> list[Item]:
+    def clear(self) -> list[PendingWindow]:
         """Remove and return all items."""
         items, self._items = self._items, []
         self._deduplicator = Deduplicator()
         return items
 
-    def _take(self, candidates: Sequence[int], turns: Turns, budget: int) -> tuple[list[Item], Turns]:
+    def _take(self, candidates: Sequence[int], turns: Turns, budget: int) -> tuple[list[PendingWindow], Turns]:
         choice = choose_batch([self._items[i].waiting for i in candidates], turns, budget)
         indexes = [candidates[i] for i in choice.indexes]
         items = [self._items[i] for i in indexes]

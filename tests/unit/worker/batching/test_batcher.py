@@ -534,7 +534,7 @@ def test_the_express_leaves_the_turns_of_others_alone(engine: FakeEngine) -> Non
     served: list[str] = []
     for i in range(6):
         urgent = batcher.submit(f"c{i}", [make_window(f"Eve {i}", "c")], tenant="c", interactive=True)
-        assert [item.ticket.future for item in batcher._next_express(1) or ()] == [urgent]
+        assert [item.submission.future for item in batcher._next_express(1) or ()] == [urgent]
         served += sorted({item.waiting.tenant for item in batcher._next_batch(0) or ()})
     assert served == ["a", "b"] * 3
 

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.batching import waiting_list
-from worker.batching.pending import Item, Ticket
+from worker.batching.pending import PendingWindow, Submission
 from worker.batching.policy import WaitingWindow
 from worker.batching.waiting_list import Deduplicator, WaitingList
 from worker.protocols import ShardRef, Window
 
 
-def make_item(word: str, job: str = "job", **waiting: bool) -> Item:
-    """Return a window of one word, by itself on a ticket."""
+def make_item(word: str, job: str = "job", **waiting: bool) -> PendingWindow:
+    """Return a window of one word, the only one of its submission."""
     window = Window(ShardRef(job, 0), 0, (word,), ("person",), (0.5,), flat=True, multi_label=False, row_tokens=8)
-    return Item(window, Ticket(1), 0, WaitingWindow(job, window.cost, **waiting))
+    return PendingWindow(window, Submission(1), 0, WaitingWindow(job, window.cost, **waiting))
 
 
 WAITING = st.fixed_dictionaries({"interactive": st.booleans(), "isolated": st.booleans()})
@@ -31,7 +31,7 @@ ITEMS = st.lists(
 
 
 @given(ITEMS, st.sampled_from("xyz"))
-def test_every_item_runs_once_or_is_a_copy_of_one_that_does(items: list[Item], dropped_job: str) -> None:
+def test_every_item_runs_once_or_is_a_copy_of_one_that_does(items: list[PendingWindow], dropped_job: str) -> None:
     """Also after a job was dropped: copies that lose the item they depend on wait themselves."""
     waiting = WaitingList()
     waiting.add(items)
@@ -77,7 +77,7 @@ def test_a_small_job_is_a_candidate_behind_a_large_one(monkeypatch: pytest.Monke
     waiting.add(make_item(f"large {n}", "large") for n in range(50))
     small = make_item("small", "small")
     waiting.add([small])
-    taken: list[Item] = []
+    taken: list[PendingWindow] = []
     while small not in taken:
         taken = waiting.take_batch(16)
         assert len(waiting) > 40
@@ -86,9 +86,9 @@ def test_a_small_job_is_a_candidate_behind_a_large_one(monkeypatch: pytest.Monke
 WINDOW = Window(ShardRef("a", 0), 0, ("Ada",), ("person",), (0.5,), flat=True, multi_label=False, row_tokens=8)
 
 
-def duplicate(window: Window, **waiting: bool) -> Item:
+def duplicate(window: Window, **waiting: bool) -> PendingWindow:
     """Return an item of a window."""
-    return Item(window, Ticket(1), 0, WaitingWindow(window.owner.job_id, 8, **waiting))
+    return PendingWindow(window, Submission(1), 0, WaitingWindow(window.owner.job_id, 8, **waiting))
 
 
 @pytest.mark.parametrize(
