@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from operator import itemgetter
 
 import orjson
@@ -205,17 +204,15 @@ def _make_entities(
     if left_out and redaction:
         return (), None, left_out
     budget.check()  # from here on no loop has more iterations than a document may have entities
-    ranges = [
-        EntityRange(word_starts[span.start], word_ends[span.end - 1], names[span.label], span.score)
-        for span in spans
-    ]
+    ranges = [(word_starts[span.start], word_ends[span.end - 1]) for span in spans]
     explanations = (
         explain_spans([weakest.get(span[:3], span) for span in spans], candidates) if plan.options.explain else []
     )
     windows = [(word_starts[e.window[0]], word_ends[e.window[1] - 1]) for e in explanations]
-    offsets = _convert_offsets(text, chain(windows, (entity[:2] for entity in ranges)), unit)
+    offsets = _convert_offsets(text, [*windows, *ranges], unit)
     entities = [
-        Entity(offsets[start], offsets[end], text[start:end], label, score) for start, end, label, score in ranges
+        Entity(offsets[start], offsets[end], text[start:end], names[span.label], span.score)
+        for (start, end), span in zip(ranges, spans, strict=True)
     ]
     if explanations:
         entities = [
@@ -226,7 +223,11 @@ def _make_entities(
         ]
     redacted_text = None
     if redaction:
-        redacted = redact_text(text, ranges, RedactionRules(redaction, unit, plan.redact_key), budget)
+        hidden = [
+            EntityRange(start, end, names[span.label], span.score)
+            for (start, end), span in zip(ranges, spans, strict=True)
+        ]
+        redacted = redact_text(text, hidden, RedactionRules(redaction, unit, plan.redact_key), budget)
         redacted_text = redacted.text
         offsets = _convert_offsets(redacted_text, redacted.ranges, unit)
         entities = [
