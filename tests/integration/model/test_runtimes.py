@@ -204,7 +204,7 @@ from worker.model.sources.resolve import resolve_model
 options = EngineOptions("auto", "fp32", "openvino", Path(sys.argv[2]))
 engine = load_model(resolve_model(sys.argv[1], None, Path("unused")), options)
 spans = [engine.decode(batch, engine.forward(batch)) for batch in map(engine.collate, build_timing_batches(engine))]
-heavy = {"gliner", "safetensors", "torch", "transformers"} & set(sys.modules)
+heavy = {"gliner", "torch", "transformers"} & set(sys.modules)
 print(json.dumps([sorted(heavy), repr(engine.spec), spans]))
 """
 
