@@ -98,7 +98,8 @@ def _copy_files(folder: Path, copy: Path, files: Mapping[str, str]) -> None:
         content = read_small_file(path)
         if files and hashlib.sha256(content).hexdigest() != files.get(name):
             raise _changed_error(path)
-        (copy / name).write_bytes(content)
+        with (copy / name).open("wb") as file:
+            file.write(content)
     if not (folder / WEIGHTS).is_file() or not (copy / CONFIG).is_file():
         raise ModelBrokenError(f"{folder}: {CONFIG} or {WEIGHTS} is missing.")
     (copy / WEIGHTS).symlink_to((folder / WEIGHTS).resolve())
