@@ -152,7 +152,46 @@ def build_readme(values: dict[str, Any], notes: list[Value]) -> str:
         doc = f"{note.doc} (one of {choices})" if choices else note.doc
         rows.append(f"| `{'.'.join(note.path)}` | `{shown}` | {doc} |")
     lead = (CHART / "README.lead.md").read_text()
-    return lead + "\n## Values\n\n| Value | Default | Meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    by_place = "\n".join(list_place_rows({note.path: note for note in notes}))
+    table = "| Value | Default | Meaning |\n|---|---|---|\n" + "\n".join(rows)
+    return f"{lead}\n## Values by place\n\n{PLACES_LEAD}\n{by_place}\n\n## Values\n\n{table}\n"
+
+
+PLACES = {"aws": "AWS", "gcp": "Google Cloud", "azure": "Azure", "onprem": "on premises"}
+PLACES_LEAD = f"""The overlays of places set these; replace accounts, projects, networks and names by yours.
+
+| Value | {" | ".join(PLACES.values())} |
+|---{"|---" * len(PLACES)}|"""
+
+
+def list_place_rows(notes: dict[tuple[str, ...], Value]) -> Iterator[str]:
+    """Yield a row for each value that the overlay of a place sets, with its value in each of them."""
+    overlays = {
+        place: dict(_flatten((), yaml.safe_load((CHART / f"values-{place}.yaml").read_text()), notes))
+        for place in PLACES
+    }
+    for path in sorted({path for values in overlays.values() for path in values}):
+        cells = (_show_cell(place, values, path) for place, values in overlays.items())
+        yield f"| `{'.'.join(path)}` | {' | '.join(cells)} |"
+
+
+def _flatten(
+    path: tuple[str, ...], value: Any, notes: dict[tuple[str, ...], Value]
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield path and value of what an overlay sets; a map of the user's own keys is one value."""
+    note = notes.get(path) or notes.get(("pods", *path[1:])) or Value(path)
+    if isinstance(value, dict) and note.kind.partition(" ")[0] in ("plain", "like"):
+        for name, item in value.items():
+            yield from _flatten((*path, name), item, notes)
+    else:
+        yield path, value
+
+
+def _show_cell(place: str, values: dict[tuple[str, ...], Any], path: tuple[str, ...]) -> str:
+    if path not in values:
+        return ""
+    shown = json.dumps(values[path], ensure_ascii=False)
+    return f"`{shown}`" if len(shown) <= 50 else f"[values-{place}.yaml](values-{place}.yaml)"
 
 
 def _value_at(values: Any, path: tuple[str, ...]) -> Any:

@@ -44,7 +44,8 @@ def test_every_selector_of_a_release_has_its_namespace() -> None:
         for group in generate.rule_groups().values()
         for name, expr in [*group.recordings.items(), *((alert.name, alert.expr) for alert in group.alerts)]
     }
-    rules = _list_rules({"monitoring": {"alerts": {"matchers": 'release="b"'}}})
+    warm = {"worker": {"autoscaling": {"minReplicas": 1}}}
+    rules = _list_rules({"monitoring": {"alerts": {"matchers": 'release="b"'}}, **warm})
     assert {rule.get("alert") or rule["record"]: rule["expr"] for rule in rules} == expected
 
 
@@ -88,6 +89,40 @@ def test_nobody_is_paged_for_a_start_from_zero() -> None:
     alerts = render_rules({"models": models, "monitoring": {"alerts": {"nodeSeconds": 400}}})
     assert alerts["GleanerNoWorker"]["for"] == "1900s"
     assert render_rules()["GleanerNoWorker"]["for"] == "1200s"
+
+
+@pytest.mark.parametrize(
+    ("autoscaling", "fires"),
+    [({}, True), ({"minReplicas": 1}, False), ({"extraTriggers": [{"type": "cron"}]}, False)],
+)
+def test_one_idle_worker_is_noticed_where_there_should_be_none(
+    tool: Tool, tmp_path: Path, autoscaling: dict[str, Any], fires: bool
+) -> None:
+    """An HPA's minimum is 1 even if KEDA scales to zero; only the release knows which of both was wanted."""
+    names = ("gleaner:workers:min", "GleanerWorkersNotScaledDown")
+    rules = _list_rules({"models": {"gleaner-v2.1": {"autoscaling": autoscaling}}, "defaultModel": "gleaner-v2.1"})
+    rules = [rule for rule in rules if rule.get("alert", rule.get("record")) in names]
+    for rule in rules:
+        rule.pop("annotations", None)
+    cell, model = 'namespace="gleaner"', 'model="gleaner-v2.1"'
+    hpa = f'{cell},horizontalpodautoscaler="keda-hpa-gleaner-worker-a1"'
+    series = {
+        f'gleaner_model_slug_info{{{cell},{model},slug="a1"}}': "1x120",
+        f"kube_horizontalpodautoscaler_spec_min_replicas{{{hpa}}}": "1x120",
+        f"gleaner_live_workers{{{cell},{model}}}": "1x120",
+        f"gleaner_open_shards{{{cell},{model}}}": "0x120",
+    }
+    labels = {
+        "namespace": "gleaner",
+        "model": "gleaner-v2.1",
+        "severity": "ticket",
+        "level": "L1",
+        "team": "platform",
+    }
+    alerts = [{"exp_labels": labels}] if fires else []
+    check = {"eval_time": "90m", "alertname": names[1], "exp_alerts": alerts}
+    inputs = [{"series": name, "values": values} for name, values in series.items()]
+    _promtool_test(tool, tmp_path, rules, {"input_series": inputs, "alert_rule_test": [check]})
 
 
 def _healthy(namespace: str, scraper: str) -> dict[str, str]:

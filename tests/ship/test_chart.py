@@ -46,6 +46,16 @@ def test_every_value_is_documented() -> None:
     assert [".".join(note.path) for note in notes if not note.doc and note.path not in groups] == []
 
 
+def test_the_readme_explains_each_value_and_what_places_set() -> None:
+    """No meaning is empty, and each value of an overlay of a place is in the table by place."""
+    page = (chart.CHART / "README.md").read_text()
+    by_place, _, values = page.partition("## Values by place")[2].partition("\n## Values\n")
+    assert re.findall(r"^\|.*\|\s*\|$", values, re.MULTILINE) == []
+    for place in derived.PLACES:
+        for name in chart.read_overlay(place):
+            assert re.search(rf"^\| `{name}[.`]", by_place, re.MULTILINE), (place, name)
+
+
 # Settings in values and settings in code
 
 

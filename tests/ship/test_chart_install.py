@@ -164,6 +164,11 @@ def test_notes_are_true_in_each_case() -> None:
     for previous in (False, True):
         notes = chart.render_notes({"externalSecrets": external | {"valkeyPrevious": previous}})
         assert ("locks out pods that reconnect with the old one" in notes) is not previous
+    prod = chart.render_notes(on("prod"))
+    assert "gleaner-worker:0.1.0-cuda\n" in prod
+    assert "https://gleaner.example.com " in prod
+    assert "port-forward" not in prod  # plain HTTP is redirected there
+    assert "port-forward" in bare
     canary = chart.render_notes({"gateway": {"rollout": {"enabled": True}}})
     assert "kubectl argo rollouts -n gleaner status gleaner-gateway\n" in canary  # kubectl itself knows no Rollout
     assert "rollout status" not in canary
@@ -203,6 +208,26 @@ def test_the_canary_is_judged_by_requests_of_clients() -> None:
     )
     [monitoring] = chart.select_kinds(google, "PodMonitoring")
     assert {"from": "gleaner.io/role", "to": "gleaner_io_role"} in monitoring["spec"]["targetLabels"]["fromPod"]
+
+
+def test_vertical_autoscalers_recommend_and_change_nothing() -> None:
+    """One for each scaled workload where the operator is installed and the value allows it."""
+    vpa = "autoscaling.k8s.io/v1"
+    everywhere = (*chart.OPERATORS, vpa)
+    assert chart.select_kinds(chart.render_manifests(apis=everywhere), "VerticalPodAutoscaler") == []
+    auto = {"vpa": {"enabled": "auto"}}
+    assert chart.select_kinds(chart.render_manifests(auto), "VerticalPodAutoscaler") == []
+    documents = chart.render_manifests(auto, everywhere)
+    made = chart.select_kinds(documents, "VerticalPodAutoscaler")
+    assert {document["spec"]["updatePolicy"]["updateMode"] for document in made} == {"Off"}
+    targets = [document["spec"]["targetRef"] for document in made]
+    assert {target["name"] for target in targets} == {
+        "gleaner-gateway", "gleaner-courier", "gleaner-worker-gleaner-small",
+    }  # fmt: skip
+    assert all(chart.find_manifest(documents, target["kind"], target["name"]) for target in targets)
+    rollout = chart.render_manifests({**auto, "gateway": {"rollout": {"enabled": True}}}, everywhere)
+    gateway = chart.find_manifest(rollout, "VerticalPodAutoscaler", "gleaner-gateway")
+    assert gateway["spec"]["targetRef"]["kind"] == "Rollout"
 
 
 # A place

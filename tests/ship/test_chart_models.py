@@ -66,7 +66,11 @@ def test_a_split_that_cannot_be_meant_is_refused(split: dict[str, dict[str, floa
 def test_workers_that_share_a_gpu_ask_for_a_part_of_it() -> None:
     """By the device plugin's name for parts, and each keeps to its part of the memory; others are as before."""
     gpu = {"resources": {"limits": {"memory": "8Gi", "nvidia.com/gpu": 1}}}
-    values: dict[str, Any] = {"models": {"gleaner-small": gpu, "shared": gpu | {"gpu": {"sharedBy": 3}}}}
+    slices = {"resources": {"limits": {"memory": "8Gi", "nvidia.com/mig-1g.10gb": 1}}, "gpu": {"sharedBy": 2}}
+    named = gpu | {"gpu": {"sharedBy": 3, "sharedResource": "acme.com/third"}}
+    values: dict[str, Any] = {
+        "models": {"gleaner-small": gpu, "shared": gpu | {"gpu": {"sharedBy": 3}}, "slices": slices, "named": named}
+    }
     documents = chart.render_manifests(values)
     limits = {}
     for model in values["models"]:
@@ -75,6 +79,8 @@ def test_workers_that_share_a_gpu_ask_for_a_part_of_it() -> None:
         limits[model] = (spec["containers"][0]["resources"]["limits"], parts)
     assert limits["gleaner-small"] == (gpu["resources"]["limits"], None)
     assert limits["shared"] == ({"memory": "8Gi", "nvidia.com/gpu.shared": 1}, "3")
+    assert limits["slices"] == ({"memory": "8Gi", "nvidia.com/mig-1g.10gb.shared": 1}, "2")
+    assert limits["named"] == ({"memory": "8Gi", "acme.com/third": 1}, "3")
 
 
 def test_no_password_is_in_a_manifest(everything: list[chart.Manifest]) -> None:

@@ -187,6 +187,21 @@ def test_a_quota_that_stops_updates_is_refused(surge: Any, quota: int, refused: 
 
 
 @pytest.mark.parametrize(
+    ("device", "shared_by"), [("mig-1g.10gb", 1), ("mig-1g.10gb.shared", 2), ("gpu.shared", 2)]
+)
+def test_a_quota_counts_the_devices_that_are_asked_for(device: str, shared_by: int) -> None:
+    """MIG slices and parts of a shared GPU are updated and counted as whole ones; other quotas do not matter."""
+    name = f"nvidia.com/{device.removesuffix('.shared')}"
+    model = {"resources": {"limits": {"memory": "8Gi", name: 1}}, "gpu": {"sharedBy": shared_by}}
+    values = {"models": {"gleaner-small": model}, "quota": {"hard": {f"requests.nvidia.com/{device}": "8"}}}
+    worker = chart.find_manifest(chart.render_manifests(values), "Deployment", "gleaner-worker-gleaner-small")
+    assert worker["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    values["quota"]["hard"] = {f"requests.nvidia.com/{device}": "7", "requests.nvidia.com/other": "1"}
+    with pytest.raises(helm.HelmError, match=f"7 of nvidia.com/{device}.*may need 8"):
+        chart.render_manifests(values)
+
+
+@pytest.mark.parametrize(
     "values",
     [
         {"valkey": {"appendfsync": "always"}},

@@ -63,7 +63,11 @@ def merge_values(*layers: dict[str, Any]) -> dict[str, Any]:
 
 
 def render_templates(
-    values: dict[str, Any] | None = None, apis: tuple[str, ...] = OPERATORS, chart: Path = CHART
+    values: dict[str, Any] | None = None,
+    apis: tuple[str, ...] = OPERATORS,
+    chart: Path = CHART,
+    release: str = "gleaner",
+    namespace: str = "gleaner",
 ) -> dict[str, str]:
     """Template path -> text.
 
@@ -71,11 +75,13 @@ def render_templates(
         values: the user's.
         apis: the API versions that the cluster has besides Kubernetes' own.
         chart: the chart's folder.
+        release: its name.
+        namespace: where it is installed.
 
     Raises:
         helm.HelmError: the values or a template are refused.
     """
-    options = {"name": "gleaner", "namespace": "gleaner", "api_versions": list(apis)}
+    options = {"name": release, "namespace": namespace, "api_versions": list(apis)}
     with helm.Chart.load(str(chart)) as loaded:
         # `Chart.render` cannot say what a cluster has; the function below it can.
         text = _native.call_string("helm_render", loaded._raw(), json.dumps(values or {}), json.dumps(options))
@@ -84,10 +90,14 @@ def render_templates(
 
 
 def render_manifests(
-    values: dict[str, Any] | None = None, apis: tuple[str, ...] = OPERATORS, chart: Path = CHART
+    values: dict[str, Any] | None = None,
+    apis: tuple[str, ...] = OPERATORS,
+    chart: Path = CHART,
+    release: str = "gleaner",
+    namespace: str = "gleaner",
 ) -> list[Manifest]:
     """Render the manifests that Helm would apply."""
-    rendered = sorted(render_templates(values, apis, chart).items())
+    rendered = sorted(render_templates(values, apis, chart, release, namespace).items())
     texts = (text for path, text in rendered if not path.endswith("NOTES.txt"))
     return [document for text in texts for document in yaml.safe_load_all(text) if document]
 

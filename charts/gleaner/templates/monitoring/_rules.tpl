@@ -13,6 +13,7 @@ that are turned off. dict root path
 {{- /* Every selector of our metrics gets the matchers: those with braces first, then those without. */}}
 {{- $expr := regexReplaceAll "(\\b(?:gleaner[_:]|process_)[a-z0-9_:]+)[{]" $rule.expr (printf "${1}{%s," $matchers) }}
 {{- $expr = regexReplaceAll "(\\b(?:gleaner[_:]|process_)[a-z0-9_:]+)([^a-z0-9_:{]|$)" $expr (printf "${1}{%s}${2}" $matchers) }}
+{{- if eq (get $rule "record") "gleaner:workers:min" }}{{ $expr = printf "%s%s" (include "gleaner.scaledToZero" (dict "root" $.root "matchers" $matchers)) $expr }}{{ end }}
 {{- if eq $rule.alert "GleanerBackupTooOld" }}{{ $expr = replace "> 3600" (printf "> %d" (int $alerts.backupSeconds)) $expr }}{{ end }}
 {{- $rule = set $rule "expr" $expr }}
 {{- if not $rule.alert }}{{ $rules = append $rules $rule }}
@@ -38,6 +39,19 @@ that are turned off. dict root path
 {{- if eq $rule.alert "GleanerNoWorker" }}{{ $_ := set $rule "for" (printf "%ds" (include "gleaner.coldStart" .root | int)) }}{{ end }}
 {{- with get $alerts.for $rule.alert }}{{ $_ := set $rule "for" . }}{{ end }}
 {{- $rule | toJson }}
+{{- end }}
+
+{{/*
+Minimum 0 of the models that KEDA scales to zero, as the beginning of an expression: an HPA's own minimum is 1, since KEDA
+does the last step itself. Further triggers, such as cron, may hold workers without work. dict root matchers
+*/}}
+{{- define "gleaner.scaledToZero" -}}
+{{- $models := list }}
+{{- range $model, $own := .root.Values.models }}
+{{- $auto := (include "gleaner.workerValues" (dict "root" $.root "own" $own) | fromJson).autoscaling }}
+{{- if and (include "gleaner.keda" $.root) $auto.enabled (eq (int $auto.minReplicas) 0) (not $auto.extraTriggers) }}{{ $models = append $models (regexQuoteMeta $model) }}{{ end }}
+{{- end }}
+{{- with $models }}0 * max by (cluster, namespace, model) (gleaner_model_slug_info{ {{- $.matchers }},model=~{{ join "|" . | quote }}}) or {{ end }}
 {{- end }}
 
 {{/* Seconds from zero workers to the first one that is ready: a node, then the slowest model. */}}

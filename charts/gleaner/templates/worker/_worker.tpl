@@ -10,17 +10,46 @@
 {{- $resources := deepCopy .resources }}
 {{- if gt (int .gpu.sharedBy) 1 }}
 {{- range $kind := list "requests" "limits" }}
-{{- $of := get $resources $kind | default dict }}
-{{- if hasKey $of "nvidia.com/gpu" }}{{ $_ := set $resources $kind (set (omit $of "nvidia.com/gpu") $.gpu.sharedResource 1) }}{{ end }}
+{{- range $name, $_ := get $resources $kind | default dict }}
+{{- if hasPrefix "nvidia.com/" $name }}
+{{- $part := $.gpu.sharedResource | default (printf "%s.shared" $name) }}
+{{- $_ := set $resources $kind (set (omit (get $resources $kind) $name) $part 1) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- toJson $resources }}
 {{- end }}
 
-{{/* How a model's workers are updated: GPUs are what a quota or a pool counts, so an update must not need one more. */}}
+{{/* The devices that a worker asks for, whole GPUs, parts or MIG slices: JSON, resource -> number. Only their names have a slash. */}}
+{{- define "gleaner.workerDevices" -}}
+{{- $devices := dict }}
+{{- range $name, $count := (include "gleaner.workerResources" . | fromJson).limits | default dict }}
+{{- if contains "/" $name }}{{ $_ := set $devices $name (int $count) }}{{ end }}
+{{- end }}
+{{- toJson $devices }}
+{{- end }}
+
+{{/* How a model's workers are updated: devices are what a quota or a pool counts, so an update must not need one more. */}}
 {{- define "gleaner.workerUpdate" -}}
-{{- $gpu := or (hasKey (.resources.limits | default dict) "nvidia.com/gpu") (hasKey (.resources.limits | default dict) .gpu.sharedResource) }}
-{{- toJson (default (ternary (dict "maxSurge" 0 "maxUnavailable" 1) (dict "maxSurge" 1 "maxUnavailable" 0) $gpu) .rollingUpdate) }}
+{{- $without := empty (include "gleaner.workerDevices" . | fromJson) }}
+{{- toJson (default (ternary (dict "maxSurge" 1 "maxUnavailable" 0) (dict "maxSurge" 0 "maxUnavailable" 1) $without) .rollingUpdate) }}
+{{- end }}
+
+{{/* The devices of all models' workers at their maximum, extra pods of an update included: JSON, resource -> number. */}}
+{{- define "gleaner.maximumDevices" -}}
+{{- $sum := dict }}
+{{- range $own := .Values.models }}
+{{- $values := include "gleaner.workerValues" (dict "root" $ "own" $own) | fromJson }}
+{{- $scaled := and (include "gleaner.keda" $) $values.autoscaling.enabled }}
+{{- $most := ternary $values.autoscaling.maxReplicas $values.replicas (not (empty $scaled)) | int }}
+{{- $surge := (include "gleaner.workerUpdate" $values | fromJson).maxSurge | default 0 | toString }}
+{{- if hasSuffix "%" $surge }}{{ $surge = divf (mulf $most (trimSuffix "%" $surge | float64)) 100 | ceil | toString }}{{ end }}
+{{- range $name, $count := include "gleaner.workerDevices" $values | fromJson }}
+{{- $_ := set $sum $name (add (get $sum $name | default 0 | int) (mul (add $most (int $surge)) (int $count))) }}
+{{- end }}
+{{- end }}
+{{- toJson $sum }}
 {{- end }}
 
 {{/* A model's image. dict root values */}}
