@@ -167,18 +167,11 @@ has_test_key() { # whether the keys file knows the test's key
 ensure_test_key() {
   local created
   if has_test_key; then return; fi
-  # shellcheck disable=SC2016 # expanded in the pod
-  created=$(kubectl --namespace gleaner exec deployment/gleaner-gateway -- sh -euc '
-    cp "$GLEANER_KEYS_FILE" /tmp/keys.json
-    gleaner keys create --tenant smoke --name "helm test" --keys-file /tmp/keys.json --json
-    cat /tmp/keys.json
-    rm /tmp/keys.json')
-  tail -n +2 <<< "$created" | write_secret gleaner-keys keys.json
+  created=$(deploy/keys.sh gleaner gleaner-gateway create --tenant smoke --name "helm test" --json)
   # Only a pod that starts now surely has the new keys file.
   kubectl --namespace gleaner rollout restart deployment/gleaner-gateway
   kubectl --namespace gleaner rollout status deployment/gleaner-gateway --timeout 10m
-  head -n 1 <<< "$created" | sed -E 's/.*"key": ?"([^"]+)".*/\1/' | tr -d '\n' \
-    | write_secret gleaner-test-key api-key
+  sed -E 's/.*"key": ?"([^"]+)".*/\1/' <<< "$created" | tr -d '\n' | write_secret gleaner-test-key api-key
 }
 
 rollback() { # environment

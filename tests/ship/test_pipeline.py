@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs import api_keys
-from jobs.api_keys import Role
 from scripts import versions
 from tests.conftest import REQUIRE_TOOLS, ROOT
 
@@ -407,41 +405,6 @@ def test_a_base_without_a_digest_gets_the_one_that_it_has_now(tmp_path: Path) ->
     assert len(builds) == 3
     pinned = f"r.example.com:5000/python@sha256:{'b' * 64}"
     assert all(f"BASE={pinned}" in call and f"base.name={pinned}" in call for call in builds)
-
-
-KUBECTL = """shift 2
-case "$*" in
-  "get secret gleaner-test-key "*) cat "{folder}/gleaner-test-key" ;;
-  "get secret gleaner-keys "*) cat "{folder}/keys.json" ;;
-  exec*) shift 3; GLEANER_KEYS_FILE="{folder}/keys.json" exec "$@" ;;
-  "create secret generic gleaner-keys"*) cat > "{folder}/keys.json" ;;
-  "create secret generic gleaner-test-key"*) cat > "{folder}/gleaner-test-key" ;;
-esac"""
-
-
-def test_the_key_of_the_smoke_test_is_made_once(tmp_path: Path) -> None:
-    """A key is added to a keys file of the operator, and again to one that replaces it without that key."""
-    programs = tmp_path / "programs"
-    add_program(programs, "kubectl", KUBECTL.format(folder=tmp_path))
-    add_program(programs, "helm")
-    api_keys.create_key(tmp_path / "keys.json", tenant="first", role=Role.ADMIN)
-    path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-    original = (tmp_path / "keys.json").read_bytes()
-    for content in (original, None, original):
-        if content is not None:
-            (tmp_path / "keys.json").write_bytes(content)
-        run = subprocess.run(
-            ["bash", str(RELEASE), "smoke", "staging"], capture_output=True, text=True,
-            env={"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
-        )  # fmt: skip
-        assert run.returncode == 0, run.stderr
-        ring = api_keys.KeyRing(tmp_path / "keys.json")
-        key = (tmp_path / "gleaner-test-key").read_text()
-        assert [(record.tenant, record.name) for record in api_keys.list_keys(tmp_path / "keys.json")] == [
-            ("first", ""), ("smoke", "helm test"),
-        ]  # fmt: skip
-        assert ring.verify(key) is not None
-        assert key not in (programs / "calls").read_text()
 
 
 AUTOSCALERS = """case "$*" in
