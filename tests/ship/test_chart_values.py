@@ -193,7 +193,8 @@ def test_a_quota_counts_the_devices_that_are_asked_for(device: str, shared_by: i
     """MIG slices and parts of a shared GPU are updated and counted as whole ones; other quotas do not matter."""
     name = f"nvidia.com/{device.removesuffix('.shared')}"
     model = {"resources": {"limits": {"memory": "8Gi", name: 1}}, "gpu": {"sharedBy": shared_by}}
-    values = {"models": {"gleaner-small": model}, "quota": {"hard": {f"requests.nvidia.com/{device}": "8"}}}
+    hard = {f"requests.nvidia.com/{device}": "8"}
+    values: dict[str, Any] = {"models": {"gleaner-small": model}, "quota": {"hard": hard}}
     worker = chart.find_manifest(chart.render_manifests(values), "Deployment", "gleaner-worker-gleaner-small")
     assert worker["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     values["quota"]["hard"] = {f"requests.nvidia.com/{device}": "7", "requests.nvidia.com/other": "1"}
