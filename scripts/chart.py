@@ -167,11 +167,11 @@ PLACES_LEAD = f"""The overlays of places set these; replace accounts, projects, 
 def list_place_rows(notes: dict[tuple[str, ...], Value]) -> Iterator[str]:
     """Yield a row for each value that the overlay of a place sets, with its value in each of them."""
     overlays = {
-        place: dict(_flatten((), yaml.safe_load((CHART / f"values-{place}.yaml").read_text()), notes))
-        for place in PLACES
+        name: dict(_flatten((), yaml.safe_load((CHART / f"values-{name}.yaml").read_text()), notes))
+        for name in PLACES
     }
     for path in sorted({path for values in overlays.values() for path in values}):
-        cells = (_show_cell(place, values, path) for place, values in overlays.items())
+        cells = (_show_cell(name, values, path) for name, values in overlays.items())
         yield f"| `{'.'.join(path)}` | {' | '.join(cells)} |"
 
 
@@ -187,11 +187,11 @@ def _flatten(
         yield path, value
 
 
-def _show_cell(place: str, values: dict[tuple[str, ...], Any], path: tuple[str, ...]) -> str:
+def _show_cell(overlay: str, values: dict[tuple[str, ...], Any], path: tuple[str, ...]) -> str:
     if path not in values:
         return ""
     shown = json.dumps(values[path], ensure_ascii=False)
-    return f"`{shown}`" if len(shown) <= 50 else f"[values-{place}.yaml](values-{place}.yaml)"
+    return f"`{shown}`" if len(shown) <= 50 else f"[values-{overlay}.yaml](values-{overlay}.yaml)"
 
 
 def _value_at(values: Any, path: tuple[str, ...]) -> Any:

@@ -51,9 +51,9 @@ def test_the_readme_explains_each_value_and_what_places_set() -> None:
     page = (chart.CHART / "README.md").read_text()
     by_place, _, values = page.partition("## Values by place")[2].partition("\n## Values\n")
     assert re.findall(r"^\|.*\|\s*\|$", values, re.MULTILINE) == []
-    for place in derived.PLACES:
-        for name in chart.read_overlay(place):
-            assert re.search(rf"^\| `{name}[.`]", by_place, re.MULTILINE), (place, name)
+    for site in derived.PLACES:
+        for name in chart.read_overlay(site):
+            assert re.search(rf"^\| `{name}[.`]", by_place, re.MULTILINE), (site, name)
 
 
 # Settings in values and settings in code

@@ -211,16 +211,16 @@ def test_the_canary_is_judged_by_requests_of_clients() -> None:
 
 
 def test_vertical_autoscalers_recommend_and_change_nothing() -> None:
-    """One for each scaled workload where the operator is installed and the value allows it."""
+    """Each scaled workload has one where the operator is installed and the value allows it."""
     vpa = "autoscaling.k8s.io/v1"
     everywhere = (*chart.OPERATORS, vpa)
     assert chart.select_kinds(chart.render_manifests(apis=everywhere), "VerticalPodAutoscaler") == []
     auto = {"vpa": {"enabled": "auto"}}
     assert chart.select_kinds(chart.render_manifests(auto), "VerticalPodAutoscaler") == []
     documents = chart.render_manifests(auto, everywhere)
-    made = chart.select_kinds(documents, "VerticalPodAutoscaler")
-    assert {document["spec"]["updatePolicy"]["updateMode"] for document in made} == {"Off"}
-    targets = [document["spec"]["targetRef"] for document in made]
+    autoscalers = chart.select_kinds(documents, "VerticalPodAutoscaler")
+    assert {document["spec"]["updatePolicy"]["updateMode"] for document in autoscalers} == {"Off"}
+    targets = [document["spec"]["targetRef"] for document in autoscalers]
     assert {target["name"] for target in targets} == {
         "gleaner-gateway", "gleaner-courier", "gleaner-worker-gleaner-small",
     }  # fmt: skip

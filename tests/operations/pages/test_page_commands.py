@@ -21,9 +21,9 @@ from alerts.managed import FORMATS
 from gleaner.cli.app import app
 from jobs.observability.logs import _GoogleFormatter, _JsonFormatter
 from tests.conftest import ROOT, Tool
+from tests.operations.pages.recorder import PAGES, UNTRIED, Call, list_commands, record_calls
 from tests.repo.test_docs import resolves
 from tests.support import chart
-from tests.support.page_commands import PAGES, UNTRIED, Call, list_commands, record_calls
 
 COMMANDS = {name: list_commands(page) for name, page in PAGES.items()}
 EACH_PAGE = pytest.mark.parametrize("page", [name for name, codes in COMMANDS.items() if codes])
@@ -109,6 +109,7 @@ def test_kubectl_takes_the_options(tool: Tool, calls: Calls, page: str) -> None:
 def _try_kubectl(program: Path, words: tuple[str, ...]) -> str:
     nowhere = ["--server=http://127.0.0.1:9", "--request-timeout=2s"]
     words = tuple(word for word in words if word not in ("--patch-file", "passwords.yaml"))
+    words = tuple(re.sub("=N$", "=1", word) for word in words)
     words += ("-p", "{}") if "patch" in words and "-p" not in words else ()
     tried = subprocess.run([program, *nowhere, *words], capture_output=True, text=True, timeout=60, check=False)
     return tried.stderr

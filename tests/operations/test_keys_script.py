@@ -54,7 +54,7 @@ def test_the_command_of_the_page_makes_a_key_that_the_gateway_takes(cluster: Pat
     [command] = re.findall(r"^deploy/keys.sh (gleaner gleaner-gateway create --tenant [^#\n]*)", page, re.MULTILINE)
     ran = run(cluster, str(KEYS), *command.split())
     assert ran.returncode == 0, ran.stderr
-    [key] = re.findall(r"gl_\w+", ran.stdout)
+    [key] = re.findall(r"gl_\S+", ran.stdout)
     verified = api_keys.KeyRing(cluster / "keys.json").verify(key)
     assert verified is not None
     tenants = [record.tenant for record in api_keys.list_keys(cluster / "keys.json")]

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.operations.pages.recorder import PAGES, Call, list_commands, record_calls
 from tests.support import chart
-from tests.support.page_commands import PAGES, Call, list_commands, record_calls
 
 FLAGS = {
     "--create-namespace", "--wait", "--logs", "--rollback-on-failure", "--force-conflicts", "--hide-secret",

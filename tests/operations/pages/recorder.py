@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from docs.site import SOURCES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGES = {str(page.relative_to(ROOT)): page for pattern in SOURCES for page in sorted(ROOT.glob(pattern))}
 OPERATIONS = re.compile(
     r"docs/runbooks/|docs/how-to/(deployment|disaster|upgrades|scaling|gpu|monitoring|escalation)"
@@ -93,12 +93,12 @@ def record_calls(codes: list[str], workplace: Path) -> list[Call]:
     fields = calls.read_text().removesuffix("end\0").split("\0")
     if not calls.read_text().endswith("end\0"):
         raise ValueError(f"bash does not read the code: {codes}")
-    found, at = [], 0
+    recorded, at = [], 0
     while at < len(fields) - 1:
         end = at + 2 + int(fields[at])
-        found.append(Call(fields[at + 1], tuple(fields[at + 2 : end])))
+        recorded.append(Call(fields[at + 1], tuple(fields[at + 2 : end])))
         at = end
-    return found
+    return recorded
 
 
 def prepare_workplace(workplace: Path) -> None:
