@@ -1,8 +1,8 @@
 """Every code block of every page: run against a live stack, or checked for syntax where it belongs elsewhere.
 
 A block whose fence has a title (```sh title="on a cluster") says where it belongs and is not run here; runbooks are
-for a cluster as a whole. tests/operations/pages holds both against kubectl and the chart. A fence without a language
-right below a Python block is that block's output.
+for a cluster as a whole. tests/operations/pages holds both against kubectl and the chart. A fence without a
+language right below a Python block is that block's output.
 """
 
 from __future__ import annotations
