@@ -31,7 +31,9 @@ IMAGES = {"gateway": {"gleaner", "python", "sh"}, "worker": {"python"}, "courier
 IMAGES |= {"valkey": {"sh", "df", "du"}}
 """Programs in the images, by component."""
 ADDED = {"cronjob gleaner-backup", "job gleaner-restore", "secret gleaner-encryption", "secret gleaner-backup"}
-"""Objects of production only."""
+ADDED |= {"pod gleaner-valkey-1"}
+"""Objects of production, or of replicas, only."""
+ADDED_COMPONENTS = {("app.kubernetes.io/component", name) for name in ("backup", "sentinel")}
 DEFAULT = {"scaledobject gleaner-worker-gleaner-small"}
 """Objects that production does not have."""
 NEWER = ("--for=jsonpath", "deployment,statefulset")
@@ -54,10 +56,10 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Calls:
 
 @pytest.fixture(scope="module")
 def releases() -> list[list[chart.Manifest]]:
-    """Render the defaults with KEDA, and production during a restore."""
+    """Render the defaults with KEDA, and production with a replica during a restore."""
     restore = {"backup": {"fetch": {"enabled": True}}}
     plain = {"keda": {"enabled": True}}
-    production = chart.merge_values(chart.read_overlay("prod"), plain, restore)
+    production = chart.merge_values(chart.read_overlay("prod"), plain, restore, {"valkey": {"replicas": 1}})
     return [chart.render_manifests(plain), chart.render_manifests(production)]
 
 
@@ -129,7 +131,7 @@ def test_what_kubectl_names_is_made_by_the_chart(
             for documents in releases[name in ADDED : 2 - (name in DEFAULT)]:
                 assert name in _list_names(documents), (words, name)
         wanted = {tuple(label.split("=", 1)) for label in labels}
-        for documents in releases[("app.kubernetes.io/component", "backup") in wanted :]:
+        for documents in releases[bool(wanted & ADDED_COMPONENTS) :]:
             assert not wanted or _is_carried(wanted, kinds, documents), (words, labels)
 
 
@@ -155,7 +157,7 @@ def test_what_runs_in_a_pod_is_in_its_image(releases: list[list[chart.Manifest]]
         if inside[0] == "sh" and component == "valkey":
             folder, _, script = inside[1].rpartition("/")
             assert folder == "/etc/valkey"
-            for documents in releases:
+            for documents in releases[f"pod {target}" in ADDED :]:
                 assert script in chart.find_manifest(documents, "ConfigMap", "gleaner-valkey")["data"], words
         if inside[0] == "python":
             ast.parse(inside[2])
@@ -261,7 +263,8 @@ def _list_names(documents: list[chart.Manifest]) -> set[str]:
     names = {f"{document['kind'].lower()} {document['metadata']['name']}" for document in documents}
     for document in chart.select_kinds(documents, "StatefulSet"):
         name = document["metadata"]["name"]
-        names |= {f"pod {name}-0", f"persistentvolumeclaim data-{name}-0"}
+        for number in range(document["spec"]["replicas"]):
+            names |= {f"pod {name}-{number}", f"persistentvolumeclaim data-{name}-{number}"}
     text = json.dumps(documents)
     secrets = re.findall(r'"secretName": "([^"]+)"|"(?:secretKeyRef|secretRef)": \{[^}]*"name": "([^"]+)"', text)
     return names | {f"secret {mounted or read}" for mounted, read in secrets}
@@ -278,3 +281,5 @@ def _list_labels(documents: list[chart.Manifest]) -> Iterator[tuple[str, dict[st
             template = template["spec"]
         if "template" in template:
             yield "pod", template["template"]["metadata"]["labels"]
+        if "volumeClaimTemplates" in spec:  # the controller gives claims the labels of the selector
+            yield "persistentvolumeclaim", spec["selector"]["matchLabels"]

@@ -55,7 +55,7 @@ def parse_call(call: Call) -> HelmCall:
     Raises:
         AssertionError: helm has no such option, as far as the pages use it.
     """
-    words = [word for word in call.arguments if word != "diff"]
+    words = [word for word in call.arguments if word not in ("diff", "…")]
     plain: list[str] = []
     options: dict[str, list[str]] = {}
     while words:
@@ -88,7 +88,7 @@ def test_every_helm_command_renders(calls: dict[str, HelmCall]) -> None:
     """Its overlays and the values of `--set` exist, and templates and validations accept the combination."""
     rendered = 0
     for text, call in calls.items():
-        if call.verb in ("install", "upgrade", "preflight") and (call.names or call.files):
+        if call.verb in ("install", "upgrade", "preflight") and (call.names or call.files or call.settings):
             assert _render(call), text
             rendered += 1
     assert rendered >= 10
