@@ -18,7 +18,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 class ShareBody(Body):
-    """One model of a split, and its weight relative to the others."""
+    """A model of a split and its weight relative to the others."""
 
     model: str
     weight: int

@@ -21,7 +21,7 @@ local kind = redis.call('type', KEYS[1]).ok
 local ask = {zset = 'zcard', set = 'scard', list = 'llen', hash = 'hlen', none = 'llen'}
 return redis.call(ask[kind], KEYS[1])
 """
-"""What KEDA's redis scaler sends: the size of whatever the key is (pkg/scalers/redis_scaler.go, 2.20.2)."""
+"""Script of KEDA's redis scaler: the size of the key, of any type (pkg/scalers/redis_scaler.go, 2.20.2)."""
 MODEL = "gleaner-small"
 PASSWORD = secrets.token_hex(8)
 PACE = 15.0

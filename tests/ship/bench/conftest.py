@@ -1,4 +1,4 @@
-"""One cluster for all scenarios and drills."""
+"""A cluster shared by all scenarios and drills."""
 
 from __future__ import annotations
 

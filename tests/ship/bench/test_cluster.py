@@ -1,4 +1,4 @@
-"""One release through its life on a cluster of local processes: rendered by Helm, scaled by KEDA's algorithm.
+"""The life of a release on a cluster of local processes: rendered by Helm, scaled by KEDA's algorithm.
 
 The tests tell one story, in this order, and each leaves the release as it should be.
 """

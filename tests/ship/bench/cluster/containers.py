@@ -49,7 +49,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a pod runs: facts that its containers learn.
+    """Node and addresses of a pod, as its containers see them.
 
     Attributes:
         mounts: path in the container -> folder here.

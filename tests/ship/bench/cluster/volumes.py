@@ -30,7 +30,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Node:
-    """What pods on all nodes share.
+    """State that the pods of all nodes share.
 
     Attributes:
         folder: for volumes, claims and logs.

@@ -16,7 +16,7 @@ from tests.support.fakes.scripted_ledger import ScriptedThreadLedger
 
 
 class FakeBroker:
-    """One list of messages, as much of Redis as the dispatcher uses."""
+    """List of messages: as much of Redis as the dispatcher uses."""
 
     def __init__(self, waiting: int = 0) -> None:
         self.messages = [b""] * waiting

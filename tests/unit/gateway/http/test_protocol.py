@@ -65,7 +65,7 @@ class FakeTransport(asyncio.Transport):
 
 
 class Client:
-    """One connection to a server, whose app reads each body and then responds."""
+    """Connection to a server whose app reads each body and then responds."""
 
     def __init__(self, server: Server) -> None:
         self.server = server

@@ -37,7 +37,7 @@ BODY = b"\n".join(
 
 
 class Upload:
-    """One upload on a ledger with these replies."""
+    """Upload on a ledger with these replies."""
 
     def __init__(self, **replies: Any) -> None:
         self.ledger = ScriptedLedger(**{"stage_shards": StageOutcome.NEW, "drop_stage": None, **replies})

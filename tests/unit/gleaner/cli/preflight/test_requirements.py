@@ -1,4 +1,4 @@
-"""What manifests require of a cluster."""
+"""Requirements of manifests on a cluster."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ MIG = 1
 
 
 class NVMLError(Exception):
-    """As pynvml's."""
+    """Stands in for pynvml's function."""
 
 
 def make_nvml(devices: int) -> SimpleNamespace:
