@@ -294,6 +294,7 @@ class Problem:
 
 def build_example(code: ErrorCode) -> dict[str, Any]:
     """Return an example of a response with this code."""
+    # pragma: allowlist nextline secret
     return Problem(code, REGISTRY[code].meaning).to_dict("0af7651916cd43dd8448eb211c80319c")
 
 

@@ -94,7 +94,10 @@ def test_a_gateway_whose_login_is_refused_leaves(harness: ServiceHarness) -> Non
     with server.client() as client:
         client.acl_setuser("gateway", enabled=True, passwords=["+old"], keys=["*"], commands=["+@all"])
     check = LedgerCheck.connect(
-        f"redis://gateway:old@127.0.0.1:{server.port}/1", 1.0, clock
+        # pragma: allowlist nextline secret
+        f"redis://gateway:old@127.0.0.1:{server.port}/1",
+        1.0,
+        clock,
     )  # pragma: allowlist secret
     assert check.run() is State.OK
     with server.client() as client:

@@ -201,6 +201,7 @@ class ReplicatedValkey:
         """Replace mounts by folders and names by addresses."""
         for pod in (*getattr(self, "valkeys", ()), *getattr(self, "sentinels", ())):
             text = text.replace(f"{pod.name}.gleaner.svc", pod.host)
+        # pragma: allowlist nextline secret
         mounts = {"/etc/valkey-passwords": "passwords", "/etc/valkey-tls": "tls", "/etc/valkey": "config"}
         for mount, name in {**mounts, "/run/valkey": "run"}.items():
             text = text.replace(mount, str(folder / name))

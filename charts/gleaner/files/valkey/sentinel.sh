@@ -3,8 +3,8 @@
 # it is $FIRST_MASTER. Valkey writes what it learns into sentinel.conf on the volume, so that even after all pods were gone
 # no older server becomes the master.
 #
-# Its users are those of the servers, with the same passwords: `sentinel` for the other Sentinels and for the servers' own
-# scripts, and the clients, who may ask for the master. Secrets are read at the start only; when they change, the Sentinel
+# Its users are those of the servers, with the same passwords. User `sentinel` is for the other Sentinels and for the servers' own
+# scripts; the clients may ask for the master. Secrets are read at the start only; when they change, the Sentinel
 # ends and is started again, after the servers have them, and one Sentinel after the other.
 set -eu
 umask 077

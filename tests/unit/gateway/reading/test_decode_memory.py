@@ -14,7 +14,7 @@ CAPACITY, SHARE = 16 * MIN_BYTES, 8 * MIN_BYTES
     ("size", "weight"),
     [(0, MIN_BYTES), (MIN_BYTES + 1, MIN_BYTES + 1), (100 * CAPACITY, CAPACITY)],
 )
-async def test_a_reservation_weighs_at_least_the_minimum_and_at_most_everything(size: int, weight: int) -> None:
+async def test_a_reservation_weighs_the_minimum_to_everything(size: int, weight: int) -> None:
     """A shard that is larger than the capacity takes all of it, and may be decoded alone."""
     memory = DecodeMemory(CAPACITY, SHARE)
     reservation = await memory.reserve("a", size)

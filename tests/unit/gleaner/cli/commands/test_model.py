@@ -13,10 +13,7 @@ from typer.testing import CliRunner, Result
 
 from gleaner.cli.app import app
 from gleaner.cli.commands import model
-
-
-class ModelError(Exception):
-    """A model cannot be resolved."""
+from worker.model.errors import ModelError
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -39,7 +36,6 @@ def convert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Re
 
     resolver = SimpleNamespace(
         resolve_model=resolve,
-        ModelError=ModelError,
         SIZES={"model.safetensors": 1, "config.json": 1},
         SourceOptions=lambda backbone, **_more: SimpleNamespace(backbone=backbone),
     )

@@ -62,6 +62,7 @@ def test_a_new_endpoints_secret_is_shown_once(
             "ep_1 is disabled: by request",
         ),
         (["delete"], "DELETE /v1/webhook-endpoints/ep_1", Answer(204), "ep_1 is deleted"),
+        # pragma: allowlist nextline secret
         (["rotate"], "POST /v1/webhook-endpoints/ep_1/rotate-secret", {"secret": "new"}, "new"),
     ],
 )  # fmt: skip

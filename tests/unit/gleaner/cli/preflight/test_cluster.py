@@ -66,7 +66,7 @@ def test_objects_are_read_by_kind_with_the_keys_of_secrets() -> None:
     facts = read_facts(
         fake_kubectl(
             {
-                "get secret": "a\nb k1 k2\n\n",
+                "get secret": "a\nb k1 k2\n\n",  # pragma: allowlist secret
                 "get gateway.gateway.networking.k8s.io": {"items": [{"metadata": {"name": "g"}}]},
                 "get storageclass": {"items": [{"metadata": {"name": "fast", **default}}]},
                 "get resourcequotas": {"items": [{"metadata": {"name": "q"}, "status": {"hard": {"pods": "3"}}}]},
