@@ -46,7 +46,7 @@ class Submission:
 
 @dataclass(eq=False, slots=True)
 class PendingWindow:
-    """One window of a submission.
+    """A window of a submission.
 
     Attributes:
         slot: its index in the submission.

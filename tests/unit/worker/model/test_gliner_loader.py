@@ -1,4 +1,4 @@
-"""What is read from gliner's objects: the limits of a row, special tokens, thresholds."""
+"""Values read from gliner's objects: the limits of a row, special tokens, thresholds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to a folder before and after gliner loads it. Whole models: tests/security/test_model_loading.py."""
+"""Checks of a folder before and after gliner loads it. Whole models: tests/security/test_model_loading.py."""
 
 from __future__ import annotations
 
