@@ -24,7 +24,7 @@ from tests.support.cluster import render_at
 pytestmark = [
     pytest.mark.skipif(
         "KUBECONFIG" not in os.environ,
-        reason="KUBECONFIG is not set, and nothing stands in for an API server: this mode stays untested in this run",
+        reason="KUBECONFIG is not set, and nothing replaces an API server: this mode stays untested in this run",
     ),
     pytest.mark.timeout(3600),
 ]
