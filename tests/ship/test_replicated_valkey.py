@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from gateway.store.durability import Barrier
 from jobs.ledger import LedgerUnavailableError
-from jobs.redis.clients import connect, connect_async
+from jobs.redis.clients import cancel_task, connect, connect_async
 from jobs.settings import Durability
 from tests.conftest import Tool
 from tests.support.processes.harness import READY_S, wait_for
@@ -59,8 +59,7 @@ async def _writes(store: ReplicatedValkey, durability: Durability) -> AsyncItera
             count = len(acknowledged)
             await asyncio.to_thread(wait_for, lambda: len(acknowledged) > count + 20, READY_S, "writes go on")
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await cancel_task(task)
             await barrier.stop()
 
 
@@ -80,9 +79,6 @@ def _await_replica(store: ReplicatedValkey, pod: Pod) -> None:
     wait_for(lambda: store.is_ready(pod), READY_S, f"{pod.name} is ready")
 
 
-# TO MEND: in two of five runs the writer outlived its cancel, or the killed master was no replica after 30 s.
-# `-m slow` runs both tests.
-@pytest.mark.slow
 async def test_an_update_of_all_servers_loses_no_write(store: ReplicatedValkey) -> None:
     """Each master hands over before it ends, with every write that it answered, confirmed by a replica or not."""
     async with _writes(store, "process") as keys:
@@ -94,7 +90,6 @@ async def test_an_update_of_all_servers_loses_no_write(store: ReplicatedValkey) 
     assert _count_lost(store, keys) == 0
 
 
-@pytest.mark.slow
 async def test_a_killed_master_comes_back_as_a_replica(store: ReplicatedValkey) -> None:
     """Clients follow to the new master, which has every write that was confirmed by a replica."""
     master, replica = _split_roles(store)

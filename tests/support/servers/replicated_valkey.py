@@ -58,7 +58,7 @@ class ReplicatedValkey:
     Args:
         folder: below which each pod has its mounts; short, because of a socket's path.
         cli: the program `valkey-cli`.
-        values: of the chart, over one replica and fast Sentinels.
+        values: of the chart, over one replica and Sentinels that are as fast as the chart allows.
     """
 
     def __init__(self, folder: Path, cli: Path, values: chart.Manifest) -> None:
@@ -68,7 +68,7 @@ class ReplicatedValkey:
         (binaries / "valkey-server").symlink_to(get_binary_path())
         self._folder = folder
         self._path = f"{binaries}{os.pathsep}{os.environ['PATH']}"
-        fast = {"valkey": {"replicas": 1, "sentinel": {"downAfterMs": 1000}}}
+        fast = {"valkey": {"replicas": 1, "sentinel": {"downAfterMs": 3000}}}
         self.documents = chart.render_manifests(chart.merge_values(fast, values))
         self._network = f"127.{random.randint(1, 254)}.{random.randint(1, 254)}"
         self.passwords = {f"{user}-password": f"of-{user}" for user in USERS}
