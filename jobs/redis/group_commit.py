@@ -97,8 +97,9 @@ class RequestGrouper(Generic[Request, Answer]):
         outcomes = [(future, answer) for (_, future), answer in zip(group, answers, strict=True)]
         try:
             for first in range(0, len(outcomes), MAX_ANSWERS_PER_TURN):
+                if first:
+                    await asyncio.sleep(0)
                 _resolve(outcomes[first : first + MAX_ANSWERS_PER_TURN])
-                await asyncio.sleep(0)
         finally:
             _resolve(outcomes)
 
