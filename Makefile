@@ -45,11 +45,11 @@ demo: setup ## Start everything, extract entities from sample texts, stop
 up: setup ## Start the local stack; Ctrl-C stops it
 	@$(BIN)/gleaner up
 
-# Three at a time on two cores: half of the time they wait for servers and processes. OpenMP's threads must not spin
-# meanwhile: the model's tests took twice as much of the cores.
+# Three at a time on two cores, the longest first: half of the time they wait for servers and processes. OpenMP's
+# threads must not spin meanwhile: the model's tests took twice as much of the cores.
 test: setup tools ## Every check and every test; tests that measure run last and alone
 	@OMP_WAIT_POLICY=passive $(MAKE) --no-print-directory --jobs 3 --output-sync=target UNIT="$(addprefix --ignore=,$(PURE))" \
-	  INTEGRATION=--ignore=tests/integration/model integration models unit fast coverage security faults ship
+	  INTEGRATION=--ignore=tests/integration/model integration models ship unit faults security coverage fast
 	@$(MAKE) --no-print-directory attacks
 	@$(MAKE) --no-print-directory shown
 

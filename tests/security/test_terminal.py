@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from gleaner import Client
+from tests.support.fakes.scripted_http import Answer, ReceivedRequest, ScriptedServer
 from tests.support.processes.echo_gateway import EchoGateway
 from tests.support.processes.local_stack import COMMAND, RunningStack, command_environment, gleaner
-from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer
 
 pytestmark = pytest.mark.timeout(120)
 STEERING = "\x1b]0;owned\x07 \x9b2J \x1b]8;;http://evil.example\x07here \u202e \u2066 \x7f"

@@ -217,7 +217,7 @@ class Turns:
             self.done.add(delivery)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(
     sizes=st.lists(st.integers(1, 25), min_size=1, max_size=5),
     steps=st.lists(st.tuples(st.integers(1, SLOTS), st.sampled_from([5, 6_000, 14_000])), min_size=1, max_size=8),

@@ -182,7 +182,7 @@ def company(
     return tagged, [load_model(source, EngineOptions("cpu", "fp32", runtime, cache)) for runtime in RUNTIMES]
 
 
-@settings(deadline=None, max_examples=200 if EVERY else 5)
+@settings(max_examples=200 if EVERY else 5)
 @given(
     st.lists(
         st.tuples(

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer, problem
+from tests.support.fakes.scripted_http import Answer, ReceivedRequest, ScriptedServer, problem
 
 
 @dataclass

@@ -13,7 +13,7 @@ import pytest
 
 from gleaner import Client, dataframes
 from gleaner.models import Entity, Result
-from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer
+from tests.support.fakes.scripted_http import Answer, ReceivedRequest, ScriptedServer
 
 TEXTS = ["Ada met Bob", None, "nobody", "Cid"]
 NAMES = ["a", "b", "c", "d"]

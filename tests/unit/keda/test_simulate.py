@@ -26,7 +26,7 @@ def outcome(waits: tuple[float, ...] = (), running: tuple[int, ...] = (), gpu_ho
     notice=st.booleans(),
     grace_s=st.sampled_from([0.0, 60.0]),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_every_shard_finishes_once(arrivals: list[int], losses: float, notice: bool, grace_s: float) -> None:
     """Lost nodes and drains that are cut off return shards; none is lost, none runs to its end twice."""
     world = World(

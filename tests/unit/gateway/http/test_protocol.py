@@ -123,7 +123,7 @@ async def test_a_request_is_served_and_the_connection_becomes_idle() -> None:
     assert client.protocol._head_timer is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 10_000), max_size=8))
 def test_a_request_may_arrive_in_any_parts(positions: list[int]) -> None:
     """A chunked body with a trailer is the same body, whatever the packets are."""

@@ -77,7 +77,7 @@ def read_all(store: Ledger, job: str, options: ReadOptions, *, drop: bool = Fals
         at = progress.cursor
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=st.lists(st.integers(1, 4), min_size=1, max_size=5),
     limit=st.integers(1, 6),
@@ -193,7 +193,7 @@ ENTITIES = tuple(Entity(n, n + 1, 'a"\u2028', '"entities":[]', 0.5) for n in ran
 
 
 @given(start=st.integers(0, 300_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_reader_goes_on_inside_of_a_result(start: int) -> None:
     """Wherever the writing stopped, the rest follows byte by byte."""
     result = DocumentResult(0, "0", DocumentStatus.SUCCEEDED, ENTITIES, text="t" * 150_000)

@@ -104,7 +104,7 @@ def is_free(memory: DecodeMemory) -> bool:
     return reservation is not None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     sizes=st.lists(st.integers(1, 8), min_size=1, max_size=6),
     limit=st.integers(1, 9),

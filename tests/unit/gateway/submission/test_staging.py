@@ -42,7 +42,7 @@ def make_documents(count: int, first: int = 0, text: str = "Ada") -> list[Docume
     return [Document(first + n, str(first + n), text) for n in range(count)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 90), min_size=1, max_size=6))
 def test_a_staged_job_has_the_shards_of_the_same_job_sent_at_once(parts: list[int]) -> None:
     """However its documents are divided on the way."""

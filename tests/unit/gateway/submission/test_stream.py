@@ -58,7 +58,7 @@ def cut(body: bytes, positions: list[int]) -> list[bytes]:
     return [body[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 100_000), max_size=6))
 def test_a_body_makes_the_same_job_however_it_arrives(positions: list[int]) -> None:
     """Lines may be cut anywhere; all memory is free at the end."""

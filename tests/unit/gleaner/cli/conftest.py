@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from gleaner.cli import connection
 from gleaner.cli.app import app
 from gleaner.client import Client
+from tests.support.fakes.scripted_http import Answer, Behaviour, ReceivedRequest, problem
 from tests.support.processes.echo_gateway import EchoGateway
-from tests.support.scripted_http import Answer, Behaviour, ReceivedRequest, problem
 
 RunCommand = Callable[..., Result]
 

@@ -21,7 +21,7 @@ from gleaner.cli.files.rows import Row
 from gleaner.cli.files.writers import FileSink, Form
 from gleaner.client.scheduling import CHUNK_DOCUMENTS
 from gleaner.errors import GleanerError
-from tests.support.scripted_http import Answer, ReceivedRequest, problem
+from tests.support.fakes.scripted_http import Answer, ReceivedRequest, problem
 from tests.unit.gleaner.cli.conftest import ScriptedGateway
 
 ROWS = [Row(f"row {number}", f"text {number}") for number in range(3 * CHUNK_DOCUMENTS + 5)]

@@ -13,7 +13,7 @@ import pytest
 import gleaner
 from gleaner import AsyncClient, Client
 from gleaner.client import calls
-from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer, problem
+from tests.support.fakes.scripted_http import Answer, ReceivedRequest, ScriptedServer, problem
 
 
 def job(status: str = "succeeded", **fields: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 
 from gleaner import Client, GleanerError, TransportError
 from gleaner.client.connection import find_proxy, is_loopback
-from tests.support.scripted_http import Answer, ReceivedRequest, ScriptedServer
+from tests.support.fakes.scripted_http import Answer, ReceivedRequest, ScriptedServer
 
 FORKED = """
 import json, os, sys

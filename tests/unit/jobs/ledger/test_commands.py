@@ -391,7 +391,6 @@ def test_any_interleaving_keeps_the_promises(ledger_url: str) -> None:
         settings=settings(
             max_examples=60,
             stateful_step_count=40,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

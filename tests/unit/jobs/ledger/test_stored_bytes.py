@@ -210,9 +210,7 @@ def test_what_a_tenant_keeps_is_what_is_stored_for_it(ledger_url: str) -> None:
 
     run_state_machine_as_test(
         ConnectedMachine,
-        settings=settings(
-            max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=60, stateful_step_count=40, suppress_health_check=list(HealthCheck)),
     )
 
 

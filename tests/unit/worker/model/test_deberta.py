@@ -69,7 +69,7 @@ def both(request: pytest.FixtureRequest) -> tuple[DebertaV2Model, DebertaV2Model
     return theirs, ours
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(lengths=LENGTHS, filled=st.integers(0, 9))
 def test_vectors_are_those_of_the_library(
     both: tuple[DebertaV2Model, DebertaV2Model], lengths: list[int], filled: int

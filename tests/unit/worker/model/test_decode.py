@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gliner.decoding.decoder import SpanDecoder, TokenDecoder
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.model.decode import decode_scores
@@ -71,7 +71,6 @@ def batch_size(rows: list[Window]) -> tuple[int, int, int]:
     return len(rows), max(len(row.words) for row in rows), max(len(row.prompts) for row in rows)
 
 
-@settings(deadline=None)
 @given(windows, st.integers(0, 10_000))
 def test_spans_are_those_of_gliners_span_decoder(rows: list[Window], seed: int) -> None:
     """Every start and width scored: same spans in the same order, whatever shares the micro-batch."""
@@ -84,7 +83,6 @@ def test_spans_are_those_of_gliners_span_decoder(rows: list[Window], seed: int) 
     )
 
 
-@settings(deadline=None)
 @given(windows, st.integers(0, 10_000))
 def test_spans_are_those_of_gliners_token_decoder(rows: list[Window], seed: int) -> None:
     """Start, end and inside scored for each word."""

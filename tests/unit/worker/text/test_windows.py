@@ -5,7 +5,7 @@ from itertools import pairwise
 from math import ceil
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Labels, Options
@@ -57,7 +57,6 @@ def test_a_text_that_fits_is_one_window_of_its_own_words() -> None:
     ),
     labels=st.dictionaries(st.text("abcdefgh", min_size=1, max_size=30), st.none(), min_size=1, max_size=30),
 )
-@settings(deadline=None)
 def test_no_window_is_ever_too_long_and_no_word_or_label_is_left_out(words: list[str], labels: Labels) -> None:
     """Whatever text and labels: rows stay within words and tokens, and every word is asked for every label."""
     engine = small_engine(max_row_tokens=100)

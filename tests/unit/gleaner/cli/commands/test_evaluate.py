@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.fakes.scripted_http import Answer, ReceivedRequest
 from tests.support.processes.echo_gateway import EchoGateway
-from tests.support.scripted_http import Answer, ReceivedRequest
 from tests.unit.gleaner.cli.conftest import RunCommand, ScriptedGateway
 
 ADA = {"start": 0, "end": 3, "label": "x"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.scripted_http import Answer, ReceivedRequest
+from tests.support.fakes.scripted_http import Answer, ReceivedRequest
 from tests.unit.gleaner.cli.conftest import RunCommand, ScriptedGateway
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.scripted_http import Answer
+from tests.support.fakes.scripted_http import Answer
 from tests.unit.gleaner.cli.conftest import RunCommand, ScriptedGateway
 
 ATTEMPT = {"at": "2026-01-02T03:04:05Z", "status": None, "latency_ms": 3, "error": "timeout"}

@@ -27,7 +27,7 @@ def read_progress(output: Path) -> Progress:
         return journal.progress
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(TALLIES, max_size=4), st.data())
 def test_a_journal_that_is_cut_anywhere_resumes_at_a_chunk(tallies: list[Tally], data: st.DataObject) -> None:
     """The counts are those of the chunks that were recorded completely, in order, and none else."""

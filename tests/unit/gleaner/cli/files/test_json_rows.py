@@ -123,7 +123,7 @@ def test_a_long_json_list_is_read_piece_by_piece(tmp_path: Path) -> None:
     ] == texts
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text(max_size=40), max_size=6), st.sampled_from([None, 0, 2]), st.booleans())
 def test_a_list_is_the_same_whatever_its_blocks(texts: list[str], indent: int | None, ascii_only: bool) -> None:
     """Elements are cut anywhere by the end of a block, and their lines are counted across blocks."""

@@ -19,7 +19,7 @@ CELLS = st.text(st.sampled_from('ab \t,;|"\n\r\\=é😀\u2028'), max_size=8)
 ROWS = st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=6)
 DELIMITERS = st.sampled_from([",", ";", "\t", "|"])
 QUOTING = st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
-FEW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+FEW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 
 
 def items(path: Path, content: str, kind: Format = Format.CSV, **options: Any) -> list[Row | Fault]:

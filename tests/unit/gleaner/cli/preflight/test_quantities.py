@@ -38,7 +38,7 @@ def test_a_short_form_is_close(value: int) -> None:
     assert abs(parse_quantity(shown) - value) <= Decimal(unit) / 2000
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.dictionaries(st.sampled_from(["cpu", "memory", "pods"]), st.decimals(0, 9, places=3)), max_size=4)
 )

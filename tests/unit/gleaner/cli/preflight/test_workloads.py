@@ -105,7 +105,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(JSON, st.sampled_from(["a", "a.a", "b", "a.b"]))
 def test_a_path_leads_through_any_json(node: Any, path: str) -> None:
     """Missing fields and other types lead nowhere; lists are followed; no None is found."""
