@@ -90,6 +90,10 @@ DOCUMENT_ERRORS: dict[DocumentErrorCode, tuple[str, str]] = {
         "The text contains half of a surrogate pair, which UTF-8 cannot encode.",
         "Clean the text at its source.",
     ),
+    DocumentErrorCode.UNSUPPORTED_TASK: (
+        "The model of the worker cannot do what was asked, such as relations or a classification.",
+        "Name a model whose `tasks` in GET /v1/models include it.",
+    ),
     DocumentErrorCode.INVALID_DOCUMENT: (
         (
             "With `on_bad_line=fail_document`, a line of NDJSON that is not a document; the detail has its number. "

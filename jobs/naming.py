@@ -9,7 +9,7 @@ from functools import cache
 from jobs.schema import Priority
 
 WEBHOOK_QUEUE = "gleaner.webhooks"
-WIRE_VERSION = 3
+WIRE_VERSION = 4
 """Newest version of ledger records that this code reads; it reads all older ones too. A job is written with the
 lowest version that its options need (`jobs.shards.wire_version`), so that older workers take the jobs they
 understand.

@@ -6,16 +6,18 @@ A request flows ``bytes -> JobRequest -> Document`` (gateway), a result flows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-DEFAULT_THRESHOLD = 0.5
-"""Minimum score of an entity if neither the request nor the model sets one, as in gliner."""
-Threshold = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+from jobs.tasks import DEFAULT_THRESHOLD as DEFAULT_THRESHOLD
+from jobs.tasks import ClassAggregation, Classification, ClassScore, Relation, RelationType, Strict, Tasks
+from jobs.tasks import Labels as Labels
+from jobs.tasks import Threshold as Threshold
+
 OffsetUnit = Literal["codepoint", "utf16", "byte"]
 LongText = Literal["window", "truncate", "reject"]
 RedactMode = Literal["label", "mask", "hash"]
@@ -67,6 +69,7 @@ class DocumentErrorCode(StrEnum):
     EMPTY_TEXT = "empty_text"
     INVALID_TEXT = "invalid_text"
     INVALID_DOCUMENT = "invalid_document"
+    UNSUPPORTED_TASK = "unsupported_task"
     OUT_OF_MEMORY = "out_of_memory"
     INFERENCE_FAILED = "inference_failed"
     WORKER_LOST = "worker_lost"
@@ -79,12 +82,6 @@ class DocumentErrorCode(StrEnum):
             DocumentErrorCode.INFERENCE_FAILED,
             DocumentErrorCode.WORKER_LOST,
         )
-
-
-class Strict(BaseModel):
-    """Base of every request body: frozen, unknown fields rejected."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Redact(Strict):
@@ -126,6 +123,8 @@ class Options(Strict):
     Attributes:
         threshold: minimum score; None, which a request cannot contain, is the model's default.
         merge_adjacent: merge adjacent entities of a label into one; None: the setting of the model's workers.
+        relation_threshold: minimum score of a relation whose type has no threshold.
+        class_aggregation: how the scores of a class in a long text's windows become one.
     """
 
     threshold: Threshold | dict[str, Threshold] | None = None
@@ -137,6 +136,8 @@ class Options(Strict):
     redact: Redact | bool = False
     explain: bool = False
     merge_adjacent: bool | None = None
+    relation_threshold: Threshold = DEFAULT_THRESHOLD
+    class_aggregation: ClassAggregation = "mean"
 
     @field_validator("threshold", mode="before")
     @classmethod
@@ -177,10 +178,6 @@ class Options(Strict):
         )
 
 
-Labels = dict[str, str | None]
-"""Label -> description or None, in the client's order."""
-
-
 @dataclass(frozen=True, slots=True)
 class DocumentError:
     """The reason why a document failed; it never quotes the text."""
@@ -199,6 +196,8 @@ class Document:
         text: the text; empty if `error` is set.
         labels: the document's labels, or None for the job's.
         options: the document's options (only those set), or None.
+        relations: the document's relations, or None for the job's.
+        classifications: the document's classifications, or None for the job's.
         error: set by the gateway for a document that no worker needs to see (too large, empty, invalid).
     """
 
@@ -208,6 +207,18 @@ class Document:
     labels: Labels | None = None
     options: dict[str, Any] | None = None
     error: DocumentError | None = None
+    relations: Mapping[str, RelationType] | None = None
+    classifications: Mapping[str, Classification] | None = None
+
+    def choose_tasks(self, job: Tasks) -> Tasks:
+        """Return the tasks asked of this document; those it does not name are the job's."""
+        if self.labels is None and self.relations is None and self.classifications is None:
+            return job
+        return Tasks(
+            job.labels if self.labels is None else self.labels,
+            job.relations if self.relations is None else self.relations,
+            job.classifications if self.classifications is None else self.classifications,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +272,12 @@ class Entity(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DocumentResult:
-    """The typed outcome of one document."""
+    """The typed outcome of one document.
+
+    Attributes:
+        relations: between its entities; None if no relation was asked for.
+        classifications: classes of each classification, best first; None if none was asked for.
+    """
 
     index: int
     id: str
@@ -274,6 +290,8 @@ class DocumentResult:
     error: DocumentError | None = None
     text: str | None = None
     redacted_text: str | None = None
+    relations: tuple[Relation, ...] | None = None
+    classifications: Mapping[str, tuple[ClassScore, ...]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as the API serves it."""
@@ -298,6 +316,12 @@ class DocumentResult:
             body["text"] = self.text
         if self.redacted_text is not None:
             body["redacted_text"] = self.redacted_text
+        if self.relations is not None:
+            body["relations"] = [relation._asdict() for relation in self.relations]
+        if self.classifications is not None:
+            body["classifications"] = {
+                name: [score._asdict() for score in scores] for name, scores in self.classifications.items()
+            }
         return body
 
 

@@ -18,6 +18,7 @@ from jobs.schema import (
     Explanation,
     Options,
 )
+from jobs.tasks import ClassScore, Relation, Tasks, dump_questions, parse_classifications, parse_relations
 
 MAX_SHARD_DOCUMENTS = 32
 MAX_SHARD_CHARACTERS = 256 * 1024
@@ -29,8 +30,12 @@ _OLDER_CODES = {
 }
 """Codes that older gateways do not know -> codes that they read instead."""
 
-_NEWER_OPTIONS = {"redact": 2, "explain": 2, "merge_adjacent": 3}
+_NEWER_OPTIONS = {
+    "redact": 2, "explain": 2, "merge_adjacent": 3, "relation_threshold": 4, "class_aggregation": 4
+}  # fmt: skip
 """First wire version in which workers know an option; options not listed have always existed."""
+_TASKS_VERSION = 4
+"""First wire version in which workers know relations and classifications."""
 
 
 def cut_shards(
@@ -64,11 +69,15 @@ def wire_options(options: Options) -> dict[str, Any]:
     return options.model_dump(exclude_defaults=True)
 
 
-def wire_version(documents: Iterable[Document], options: Options | None = None) -> int:
-    """Return the wire version that a worker must know to run these documents with their options."""
+def wire_version(documents: Iterable[Document], options: Options | None = None, tasks: Tasks | None = None) -> int:
+    """Return the wire version that a worker must know to run these documents with their options and tasks."""
     requested = set({} if options is None else wire_options(options))
-    requested.update(*(document.options for document in documents if document.options))
-    return max((_NEWER_OPTIONS.get(name, 1) for name in requested), default=1)
+    version = _TASKS_VERSION if tasks is not None and (tasks.relations or tasks.classifications) else 1
+    for document in documents:
+        requested.update(document.options or ())
+        if document.relations is not None or document.classifications is not None:
+            version = _TASKS_VERSION
+    return max([version, *(_NEWER_OPTIONS.get(name, 1) for name in requested)])
 
 
 def encode_documents(documents: Iterable[Document]) -> bytes:
@@ -80,6 +89,10 @@ def encode_documents(documents: Iterable[Document]) -> bytes:
             row["id"] = document.id
         if document.labels is not None:
             row["l"] = document.labels
+        if document.relations is not None:
+            row["q"] = dump_questions(document.relations)
+        if document.classifications is not None:
+            row["k"] = dump_questions(document.classifications)
         if document.options is not None:
             row["o"] = document.options
         if document.error is not None:
@@ -101,6 +114,8 @@ def _parse_document(row: dict[str, Any]) -> Document:
         labels=row.get("l"),
         options=row.get("o"),
         error=_parse_error(row.get("e")),
+        relations=parse_relations(row["q"]) if "q" in row else None,
+        classifications=parse_classifications(row["k"]) if "k" in row else None,
     )
 
 
@@ -118,8 +133,6 @@ def _encode_result(result: DocumentResult) -> bytes:
     }
     if result.id != str(result.index):
         row["id"] = result.id
-    if result.entities:
-        row["n"] = [e[:5] for e in result.entities]
     if result.truncated:
         row["c"] = True
     if result.warnings:
@@ -131,12 +144,24 @@ def _encode_result(result: DocumentResult) -> bytes:
             row["ec"] = code
     if result.text is not None:
         row["t"] = result.text
+    return orjson.dumps(row | _dump_answers(result))
+
+
+def _dump_answers(result: DocumentResult) -> dict[str, Any]:
+    """Return what the model has found, in columns."""
+    row: dict[str, Any] = {}
+    if result.entities:
+        row["n"] = [e[:5] for e in result.entities]
     if result.redacted_text is not None:
         row["r"] = result.redacted_text
         row["rn"] = [e.redacted for e in result.entities]
     if any(e.explain for e in result.entities):
         row["x"] = [e.explain and astuple(e.explain) for e in result.entities]
-    return orjson.dumps(row)
+    if result.relations is not None:
+        row["q"] = [tuple(relation) for relation in result.relations]
+    if result.classifications is not None:
+        row["k"] = {name: [tuple(score) for score in scores] for name, scores in result.classifications.items()}
+    return row
 
 
 def decode_results(blob: bytes) -> tuple[DocumentResult, ...]:
@@ -197,7 +222,13 @@ def _parse_result(row: dict[str, Any]) -> DocumentResult:
         error=_parse_error(row.get("e"), row.get("ec")),
         text=row.get("t"),
         redacted_text=row.get("r"),
+        relations=tuple(Relation(*relation) for relation in row["q"]) if "q" in row else None,
+        classifications=_parse_classes(row["k"]) if "k" in row else None,
     )
+
+
+def _parse_classes(stored: dict[str, list[list[Any]]]) -> dict[str, tuple[ClassScore, ...]]:
+    return {name: tuple(ClassScore(*score) for score in scores) for name, scores in stored.items()}
 
 
 def _parse_entities(row: dict[str, Any]) -> tuple[Entity, ...]:

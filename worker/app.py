@@ -294,6 +294,8 @@ def model_facts(settings: WorkerSettings, spec: ModelSpec) -> ModelFacts:
         tokens_per_row=spec.max_row_tokens,
         words_per_entity=spec.max_width,
         default_threshold=DEFAULT_THRESHOLD if threshold is None else threshold,
+        tasks=spec.tasks,
+        max_labels=spec.max_labels,
     )
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from math import ceil
 from typing import Any, NamedTuple, Protocol, overload
 
 from jobs.schema import DocumentErrorCode
+from jobs.tasks import Task
 
 ROW_STEP = 8
 
@@ -22,6 +24,40 @@ class ShardRef(NamedTuple):
 
     job_id: str
     shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class RelationPrompt:
+    """A relation that a window asks for.
+
+    Attributes:
+        prompt: the text that asks the model for it.
+        threshold: score above which a pair counts.
+        heads: indexes into the window's `prompts` that the head may have; None is any.
+        tails: the same of the tail.
+    """
+
+    prompt: str
+    threshold: float
+    heads: frozenset[int] | None = None
+    tails: frozenset[int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassPrompt:
+    """A classification that a window asks for.
+
+    Attributes:
+        name: the classification's name, which the model reads.
+        labels: the classes' names.
+        descriptions: of each class, or None.
+        multi_label: each class has its own score; else their scores sum to 1.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    descriptions: tuple[str | None, ...]
+    multi_label: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +78,8 @@ class Window:
         token_ids: tokens of prompt and words, without special ones, not limited by the model's length.
         tokens_per_word: number of tokens of each word of the prompt, then of each word of the text.
         weight: tokens of a micro-batch's budget that each token of the row takes.
+        relations: relations to find between the window's spans.
+        classes: classifications of the window's text.
     """
 
     owner: ShardRef
@@ -57,6 +95,8 @@ class Window:
     token_ids: Sequence[int] = field(default=(), compare=False, repr=False)
     tokens_per_word: tuple[int, ...] = field(default=(), compare=False, repr=False)
     weight: float = field(default=1.0, compare=False)
+    relations: tuple[RelationPrompt, ...] = ()
+    classes: tuple[ClassPrompt, ...] = ()
 
     @property
     def cost(self) -> int:
@@ -86,16 +126,43 @@ class Span(NamedTuple):
     runners_up: tuple[tuple[int, float], ...] = ()
 
 
+SpanKey = tuple[int, int, int]
+"""First word, word after the last, and label of a span."""
+
+
+class Pair(NamedTuple):
+    """A relation between two spans of a window; `relation` is an index into its `relations`."""
+
+    relation: int
+    head: SpanKey
+    tail: SpanKey
+    score: float
+
+
 class Spans(Sequence[Span]):
-    """The spans of one window in columns, a tenth of the memory; `left_out` candidates were not considered."""
+    """The spans of one window in columns, a tenth of the memory, and the answers to its other questions.
 
-    __slots__ = ("_ends", "_labels", "_runners_up", "_scores", "_starts", "left_out")
+    Attributes:
+        left_out: number of candidates that were not considered.
+        pairs: the relations between the spans.
+        classes: for each of the window's `classes`, the score of each class.
+    """
 
-    def __init__(self, spans: Iterable[Span], left_out: int = 0) -> None:
+    __slots__ = ("_ends", "_labels", "_runners_up", "_scores", "_starts", "classes", "left_out", "pairs")
+
+    def __init__(
+        self,
+        spans: Iterable[Span],
+        left_out: int = 0,
+        pairs: Sequence[Pair] = (),
+        classes: Sequence[Sequence[float]] = (),
+    ) -> None:
         self._starts, self._ends, self._labels = array("i"), array("i"), array("i")
         self._scores = array("d")
         self._runners_up: dict[int, tuple[tuple[int, float], ...]] = {}
         self.left_out = left_out
+        self.pairs = pairs
+        self.classes = classes
         for index, span in enumerate(spans):
             self._starts.append(span.start)
             self._ends.append(span.end)
@@ -133,6 +200,22 @@ CalibrationCurve = tuple[tuple[float, float], ...]
 """Points (score, share of the entities with this score that are right), both rising."""
 
 
+class PromptFormat(StrEnum):
+    """Forms of the prompt that precedes a row's text.
+
+    Attributes:
+        GLINER: each label after its marker, then the text marker.
+        RELATIONS: that of `GLINER`, then each relation after its marker, then the text marker.
+        NONE: no prompt; the model compares words with labels' vectors (bi-encoders).
+        GLINER2: the schemas of gliner2.
+    """
+
+    GLINER = "gliner"
+    RELATIONS = "relations"
+    NONE = "none"
+    GLINER2 = "gliner2"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
     """Limits and properties of the loaded model that windows depend on.
@@ -151,6 +234,9 @@ class ModelSpec:
             counts as proportionally more tokens. 0: labels cost next to nothing.
         splitter: name of the word splitter, the model's or the one that was configured.
         merge_adjacent: merge adjacent entities of a label unless a request says otherwise.
+        tasks: the tasks that the model can do.
+        max_labels: most labels of a document; 0: the gateway's setting.
+        prompt_format: the form of a row's prompt.
     """
 
     max_words: int
@@ -167,6 +253,9 @@ class ModelSpec:
     splitter: str = "whitespace"
     default_threshold: float | None = None
     merge_adjacent: bool = False
+    tasks: tuple[Task, ...] = (Task.ENTITIES,)
+    max_labels: int = 0
+    prompt_format: PromptFormat = PromptFormat.GLINER
 
 
 class Words(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -13,6 +12,7 @@ from gateway.routes.dependencies import ServicesDep, Viewer
 from gateway.schemas import Body
 from jobs import ledger
 from jobs.ledger import ModelStats
+from jobs.tasks import Task
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -50,6 +50,7 @@ class ModelBody(Body):
     default_threshold: float | None = Field(
         description="Threshold if a request sets none; null until a worker has reported it."
     )
+    tasks: list[Task] | None = Field(description="Tasks that it can do; null until a worker has reported them.")
     limits: ModelLimits | None = Field(description="Null until a worker has reported them.")
     reason: str | None = Field(description="Reason why its workers cannot start, or null.")
     open_jobs: int
@@ -91,6 +92,14 @@ def _build_body(
 ) -> ModelBody:
     """Return a model name as the API serves it; `model` runs the caller's jobs, `shares` is the name's split."""
     facts = model.facts
+    limits = None
+    if facts is not None:
+        limits = ModelLimits(
+            words_per_window=facts.words_per_window,
+            tokens_per_row=facts.tokens_per_row,
+            words_per_entity=facts.words_per_entity,
+            labels=facts.max_labels or max_labels,
+        )
     return ModelBody(
         name=name,
         default=default,
@@ -100,7 +109,8 @@ def _build_body(
         workers=model.workers,
         revision=model.revision,
         default_threshold=None if facts is None else facts.default_threshold,
-        limits=None if facts is None else ModelLimits(**asdict(facts), labels=max_labels),
+        tasks=None if facts is None else list(facts.tasks),
+        limits=limits,
         reason=model.reason,
         open_jobs=model.open_jobs,
         open_shards=model.open_shards,

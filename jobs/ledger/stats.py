@@ -13,6 +13,7 @@ from jobs import naming
 from jobs.ledger.parsing import to_text
 from jobs.ledger.types import Call, ModelFacts
 from jobs.schema import Priority
+from jobs.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,5 +143,7 @@ def _parse_facts(stored: bytes, revision: bytes) -> ModelFacts | None:
     content = orjson.loads(stored) if stored else {}
     if content.pop("revision", None) != to_text(revision):
         return None
-    names = {field.name for field in fields(ModelFacts)}
-    return ModelFacts(**{name: value for name, value in content.items() if name in names})
+    values = {field.name: content[field.name] for field in fields(ModelFacts) if field.name in content}
+    if "tasks" in values:
+        values["tasks"] = tuple(Task(task) for task in values["tasks"] if task in set(Task))
+    return ModelFacts(**values)

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from jobs import naming
 from jobs.ledger.outcomes import ClaimOutcome, CompleteOutcome, CreateOutcome, IdempotencyOutcome, ReturnOutcome
 from jobs.schema import DEFAULT_THRESHOLD, Job, Priority
+from jobs.tasks import Task
 
 T = TypeVar("T")
 LEASE_MS = 60_000
@@ -282,12 +283,16 @@ class ModelFacts:
         tokens_per_row: tokens per row, labels included.
         words_per_entity: words of the longest entity that the model can find.
         default_threshold: minimum score of an entity if the request names none.
+        tasks: tasks that the model can do.
+        max_labels: most labels of a document; 0: the gateway's setting.
     """
 
     words_per_window: int = 0
     tokens_per_row: int = 0
     words_per_entity: int = 0
     default_threshold: float = DEFAULT_THRESHOLD
+    tasks: tuple[Task, ...] = (Task.ENTITIES,)
+    max_labels: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
-from worker.protocols import Span
+from worker.protocols import Span, SpanKey
 from worker.text.bounds import Budget
-
-SpanKey = tuple[int, int, int]
-"""First word, word after the last, and label of a span."""
 
 
 class MergedSpans(NamedTuple):

@@ -16,8 +16,8 @@ from jobs.schema import (
     Explanation,
     OffsetUnit,
 )
-from worker.protocols import Failed, Outcome, Span, Spans
-from worker.text.adjacent import SpanKey, merge_adjacent
+from worker.protocols import Failed, Outcome, Span, SpanKey, Spans
+from worker.text.adjacent import merge_adjacent
 from worker.text.bounds import Budget
 from worker.text.explanations import SpanExplanation, estimate_confidence, explain_spans
 from worker.text.redaction import EntityRange, RedactionRules, redact_text
