@@ -22,7 +22,7 @@ from gateway.routes.dependencies import Lister, Services, ServicesDep, Submissio
 from gateway.routes.direct import DirectRoute
 from gateway.schemas.jobs import JobBody, JobsPage
 from gateway.submission.headers import preferred_wait, read_idempotency_key, trace_context
-from gateway.submission.ndjson import OnBadLine
+from gateway.submission.parsing.ndjson import OnBadLine
 from gateway.submission.types import AcceptedJob, SubmissionContext
 from jobs import ledger
 from jobs.ledger import LedgerUnavailableError

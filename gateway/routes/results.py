@@ -23,7 +23,7 @@ from gateway.reading.rows import CSV_HEADER, encode_csv_rows, encode_json, encod
 from gateway.routes.dependencies import LIST_COST, Require, ServicesDep, Viewer
 from gateway.routes.jobs import JobId
 from gateway.schemas.results import ResultBody, ResultsPage
-from gateway.submission.ndjson import MEDIA_TYPE as NDJSON
+from gateway.submission.parsing.ndjson import MEDIA_TYPE as NDJSON
 from jobs.api_keys import Role
 from jobs.cells import BOM
 from jobs.schema import DocumentStatus

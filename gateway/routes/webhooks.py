@@ -18,7 +18,7 @@ from gateway.reading import cursors
 from gateway.reading.views import format_rfc3339, to_epoch_ms
 from gateway.routes.dependencies import LIST_COST, Lister, Require, Services, ServicesDep, Submitter, Viewer
 from gateway.submission.body import read_body
-from gateway.submission.json_text import load_object
+from gateway.submission.parsing.json_text import load_object
 from gateway.validation import ValidationErrors, collect_errors, make_validation_error
 from gateway.webhooks.endpoints import EndpointChanges, EndpointRequest
 from gateway.webhooks.parsing import MAX_DESCRIPTION, parse_events, parse_secret

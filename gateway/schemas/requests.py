@@ -1,4 +1,4 @@
-"""Bodies of submissions. They are documentation: `gateway.submission.parsing` parses the bytes."""
+"""Bodies of submissions. They are documentation: `gateway.submission.parsing.job` parses the bytes."""
 
 from __future__ import annotations
 

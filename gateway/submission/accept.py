@@ -16,9 +16,9 @@ from gateway.submission.body_memory import LARGE_BYTES, BodyMemory, Reservation
 from gateway.submission.create import JobCreation, new_job_id
 from gateway.submission.headers import check_media_type, read_idempotency_key, trace_context
 from gateway.submission.idempotency import IdempotencyKeys
-from gateway.submission.ndjson import MEDIA_TYPE, OnBadLine
 from gateway.submission.packing import PackedDocuments, pack_documents
-from gateway.submission.parsing import Head, parse_submission
+from gateway.submission.parsing.job import Head, parse_submission
+from gateway.submission.parsing.ndjson import MEDIA_TYPE, OnBadLine
 from gateway.submission.stream import Uploads
 from gateway.submission.types import AcceptedJob, IncomingRequest, SubmissionContext
 from jobs.codec import Codec

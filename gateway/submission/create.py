@@ -23,7 +23,7 @@ from gateway.schemas.jobs import JobWebhook
 from gateway.settings import GatewaySettings
 from gateway.submission.idempotency import IdempotencyKeys
 from gateway.submission.packing import PackedDocuments, pack_head
-from gateway.submission.parsing import Head
+from gateway.submission.parsing.job import Head
 from gateway.submission.types import AcceptedJob, IdempotencyKey, SubmissionContext
 from gateway.webhooks.endpoints import Endpoints
 from gateway.webhooks.parsing import InlineWebhook

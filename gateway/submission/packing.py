@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from gateway.submission.parsing import Head
+from gateway.submission.parsing.job import Head
 from jobs.codec import Codec
 from jobs.cost import Costs
 from jobs.ledger import associated_data

@@ -18,7 +18,7 @@ from gateway.reading.views import decode_metadata
 from gateway.settings import GatewaySettings
 from gateway.submission.create import JobCreation
 from gateway.submission.idempotency import IdempotencyKeys
-from gateway.submission.parsing import Head
+from gateway.submission.parsing.job import Head
 from gateway.submission.staging import Stages, Staging
 from gateway.submission.types import AcceptedJob, RetrySource, SubmissionContext
 from jobs.codec import Codec, Packed

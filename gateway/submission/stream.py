@@ -20,7 +20,7 @@ from gateway.submission.body_memory import FREE_BYTES, LARGE_BYTES, BodyMemory, 
 from gateway.submission.create import JobCreation
 from gateway.submission.headers import read_idempotency_key, trace_context
 from gateway.submission.idempotency import IdempotencyKeys
-from gateway.submission.ndjson import NdjsonReader, OnBadLine
+from gateway.submission.parsing.ndjson import NdjsonReader, OnBadLine
 from gateway.submission.staging import Stages, Staging
 from gateway.submission.types import AcceptedJob, IncomingRequest, SubmissionContext
 from jobs.schema import Document

@@ -25,8 +25,8 @@ from gateway.reading import cursors
 from gateway.settings import GatewaySettings
 from gateway.submission import headers
 from gateway.submission.body import BodyLimits, read_body
-from gateway.submission.ndjson import NdjsonReader
-from gateway.submission.parsing import parse_submission as parse_body
+from gateway.submission.parsing.job import parse_submission as parse_body
+from gateway.submission.parsing.ndjson import NdjsonReader
 from gateway.webhooks.addresses import ForbiddenTargetError, parse_target
 from gateway.webhooks.allowed import parse_allowed
 from gateway.webhooks.dns import parse_name_servers

@@ -12,7 +12,7 @@ from gateway.access.rate_limits import Limiter
 from gateway.access.sessions import Sessions
 from gateway.settings import GatewaySettings
 from gateway.submission.packing import PackedDocuments
-from gateway.submission.parsing import Head
+from gateway.submission.parsing.job import Head
 from gateway.submission.types import AcceptedJob, IdempotencyKey, IncomingRequest, SubmissionContext
 from jobs.api_keys import Role
 from jobs.ledger import AsyncLedger

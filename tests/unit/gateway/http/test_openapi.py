@@ -8,7 +8,7 @@ from openapi_spec_validator import validate
 from gateway.app import create_app
 from gateway.http.problems import MEDIA_TYPE, REGISTRY
 from gateway.settings import GatewaySettings
-from gateway.submission.parsing import parse_submission
+from gateway.submission.parsing.job import parse_submission
 
 METHODS = {"get", "put", "post", "patch", "delete"}
 
@@ -81,12 +81,12 @@ def test_the_examples_of_a_job_are_accepted(document: dict[str, Any]) -> None:
 
 def test_the_fields_of_a_job_are_the_ones_that_are_read(document: dict[str, Any]) -> None:
     """The documented request and the parser do not drift apart."""
-    from gateway.submission import documents, parsing
+    from gateway.submission.parsing import documents, job
     from jobs.schema import Options
 
     schemas = document["components"]["schemas"]
-    assert set(schemas["JobHead"]["properties"]) == parsing.HEAD_FIELDS
-    assert set(schemas["JobRequest"]["properties"]) == parsing.HEAD_FIELDS | {"documents"}
+    assert set(schemas["JobHead"]["properties"]) == job.HEAD_FIELDS
+    assert set(schemas["JobRequest"]["properties"]) == job.HEAD_FIELDS | {"documents"}
     assert set(schemas["DocumentIn"]["properties"]) == documents._FIELDS
     assert set(schemas["OptionsIn"]["properties"]) == set(Options.model_fields)
     for name, field in Options.model_fields.items():  # the threshold's default is the model's

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.submission.packing import PackedDocuments, pack_documents, pack_head
-from gateway.submission.parsing import Head
+from gateway.submission.parsing.job import Head
 from jobs.codec import Codec
 from jobs.ledger import associated_data
 from jobs.schema import Document, Options, Priority

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from gateway.errors import GatewayError
 from gateway.http.problems import to_problem
 from gateway.settings import GatewaySettings
-from gateway.submission.parsing import Head, parse_submission
+from gateway.submission.parsing.job import Head, parse_submission
 from gateway.validation import MAX_ERRORS
 from jobs.schema import Document, DocumentErrorCode, Options, Priority, Redact
 

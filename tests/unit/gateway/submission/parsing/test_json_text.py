@@ -8,8 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
-from gateway.submission import json_text
-from gateway.submission.json_text import TooManyValuesError, check_values, document_cost, load_job, load_object
+from gateway.submission.parsing import json_text
+from gateway.submission.parsing.json_text import (
+    TooManyValuesError,
+    check_values,
+    document_cost,
+    load_job,
+    load_object,
+)
 
 COST = document_cost(100)
 SPACES = st.text(" \t\r\n", max_size=3)

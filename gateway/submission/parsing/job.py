@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from gateway.characters import character_error, control_error
 from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
-from gateway.submission.documents import NOT_A_LABEL, DocumentReader, read_labels, read_options
-from gateway.submission.json_text import Items, Text, document_cost, load_job, too_many_documents
+from gateway.submission.parsing.documents import NOT_A_LABEL, DocumentReader, read_labels, read_options
+from gateway.submission.parsing.json_text import Items, Text, document_cost, load_job, too_many_documents
 from gateway.validation import ValidationErrors, collect_errors
 from gateway.webhooks.parsing import InlineWebhook, parse_webhook
 from jobs.routing import Models

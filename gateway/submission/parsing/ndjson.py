@@ -14,8 +14,9 @@ from typing import Any, Literal
 from gateway.characters import string_error
 from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
-from gateway.submission.documents import NOT_A_LABEL, DocumentReader
-from gateway.submission.json_text import (
+from gateway.submission.parsing.documents import NOT_A_LABEL, DocumentReader
+from gateway.submission.parsing.job import HEAD_FIELDS, Head, read_head
+from gateway.submission.parsing.json_text import (
     ESCAPED,
     HEAD_COST,
     MAX_HEAD_BYTES,
@@ -26,7 +27,6 @@ from gateway.submission.json_text import (
     load_json,
     too_many_documents,
 )
-from gateway.submission.parsing import HEAD_FIELDS, Head, read_head
 from gateway.validation import MAX_ERRORS, TooManyErrorsError, ValidationErrors, json_pointer
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Options
 

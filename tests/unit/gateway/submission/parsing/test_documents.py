@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.settings import GatewaySettings
-from gateway.submission.documents import (
+from gateway.submission.parsing.documents import (
     NOT_A_LABEL,
     DocumentReader,
     check_named_labels,

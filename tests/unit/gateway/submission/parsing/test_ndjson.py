@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
-from gateway.submission.ndjson import LineSplitter, NdjsonReader, OnBadLine
-from gateway.submission.parsing import parse_submission
+from gateway.submission.parsing.job import parse_submission
+from gateway.submission.parsing.ndjson import LineSplitter, NdjsonReader, OnBadLine
 from jobs.schema import Document
 
 SETTINGS = GatewaySettings(max_document_bytes=100, max_ndjson_documents=50)

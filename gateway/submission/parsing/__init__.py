@@ -1,0 +1,1 @@
+"""Parses a request body: bytes -> JSON -> a checked head and checked documents. Pure."""
