@@ -56,11 +56,11 @@ async def _extract_and_wait(
         )
         job = page.job
         if not job.status.is_terminal:
-            await services.barrier.confirm_writes()
+            await services.barrier.confirm_writes(accepted.created)
             return job_response(services.codec, job, 202, headers, accepted.webhook)
         body = job_json(job, decode_metadata(services.codec, job), accepted.webhook)
         reader = ResultsReader(services.results, caller, job.id, ReadOptions(encode_json, separator=b","), page)
         return await results_response(reader, b'{"job":%b,"results":[' % body, lambda _: b"]}", headers)
     except LedgerUnavailableError:
-        await services.barrier.confirm_writes()
+        await services.barrier.confirm_writes(accepted.created)
         return accepted_response(accepted)  # the job is safe; only reading it failed

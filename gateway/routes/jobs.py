@@ -230,7 +230,7 @@ async def retry_job(request: Request, services: ServicesDep, caller: Submission,
     context = SubmissionContext(caller, key, trace_context(request.headers))
     accepted = await services.retries.create_retry(context, job_id)
     report_rate_limits(request.scope, accepted.rate_limits)
-    await services.barrier.confirm_writes()
+    await services.barrier.confirm_writes(accepted.created)
     return accepted_response(accepted)
 
 

@@ -91,7 +91,7 @@ async def create_webhook_endpoint(request: Request, services: ServicesDep, calle
         EndpointRequest(endpoint_in.url, endpoint_in.description, events, secret, endpoint_in.all_jobs),
         max_stored_bytes(services.settings, caller),
     )
-    await services.barrier.confirm_writes()
+    await services.barrier.confirm_writes(endpoint.record.id)
     return EndpointWithSecret(**build_endpoint_fields(endpoint), secret=endpoint.details.secrets[0].value)
 
 

@@ -7,6 +7,9 @@ they would wait for a tick of Redis, or for a moment without writes (1.5 ms inst
 write, but only once per second that its disk has it (measured: 1 ms and 1 s). Source: the commands' pages. With
 `appendfsync everysec`, Valkey 9.1 replies to WAITAOF after writing the file, before fsync (redis/redis#13793 is
 the same defect); with `always` the reply is correct.
+
+Writes and their confirmation are on different connections, which may lead to different servers: the one that had
+the writes may have ended, or have been replaced, in between. So the one that confirms must have what was created.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from jobs.ledger import BARRIER_KEY, LedgerUnavailableError
+from jobs.ledger import BARRIER_KEY, LedgerUnavailableError, record_key
 from jobs.redis.group_commit import RequestGrouper
 from jobs.settings import Durability
 
@@ -50,7 +53,7 @@ class Barrier:
         client.set_retry(Retry(NoBackoff(), 0))
         self._client = client
         self._copies = _COPIES[durability]
-        self._grouped: RequestGrouper[None, None] = RequestGrouper(self._confirm_group, in_turn=True)
+        self._grouped: RequestGrouper[str, None] = RequestGrouper(self._confirm_group, in_turn=True)
         self.append_only = True
         """False if Redis has no append-only file to wait for: a 202 then survives the end of processes only."""
 
@@ -58,29 +61,37 @@ class Barrier:
         """Stop; calls that still wait raise an error."""
         await self._grouped.stop()
 
-    async def confirm_writes(self) -> None:
+    async def confirm_writes(self, created: str = "") -> None:
         """Return when all writes before this call are stored as the setting requires.
+
+        Args:
+            created: id of a job or webhook endpoint that was written; without one a server that has taken over
+                since the write may confirm it.
 
         Raises:
             LedgerUnavailableError: they may or may not be stored; the response is 503.
         """
         if self._copies == (0, 0):
             return
-        await self._grouped.submit(None)
+        await self._grouped.submit(created)
 
-    async def _confirm_group(self, group: Sequence[None]) -> Sequence[None]:
+    async def _confirm_group(self, group: Sequence[str]) -> Sequence[LedgerUnavailableError | None]:
+        keys = [record_key(created) for created in group if created]
         try:
-            await self._wait_for_writes()
+            missing = await self._wait_for_writes(keys)
         except asyncio.CancelledError:
             raise LedgerUnavailableError("barrier: stopping") from None
-        return group
+        lost = LedgerUnavailableError("barrier: the server that had the writes was replaced")
+        return [lost if created and record_key(created) in missing else None for created in group]
 
-    async def _wait_for_writes(self) -> None:
+    async def _wait_for_writes(self, keys: Sequence[str]) -> frozenset[str]:
+        """Wait; return those of the keys that the server does not have."""
         pool = self._client.connection_pool
         try:
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py's gap
             try:
                 await self._confirm_on(connection)
+                return await _find_missing(connection, keys)
             finally:
                 await pool.release(connection)
         except (RedisError, OSError) as error:
@@ -105,6 +116,12 @@ class Barrier:
         self.append_only = True
         if synced < disks:
             raise LedgerUnavailableError("barrier: the writes were not on disk in time")
+
+
+async def _find_missing(connection: AbstractConnection, keys: Sequence[str]) -> frozenset[str]:
+    if not keys or await _run_command(connection, "EXISTS", *keys) == len(keys):
+        return frozenset()
+    return frozenset([key for key in keys if not await _run_command(connection, "EXISTS", key)])
 
 
 async def _run_command(connection: AbstractConnection, *command: str | int) -> Any:

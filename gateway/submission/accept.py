@@ -51,7 +51,7 @@ class Submissions:
             accepted = await self.uploads.accept_upload(request, caller, on_bad_line)
         else:
             accepted = await self.accept_json(request, caller)
-        await self.barrier.confirm_writes()
+        await self.barrier.confirm_writes(accepted.created)
         return accepted
 
     async def accept_json(

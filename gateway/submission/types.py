@@ -82,3 +82,8 @@ class AcceptedJob:
     webhook: JobWebhook | None = None
     rate_limits: Sequence[RateLimitStatus] = ()
     is_replay: bool = False
+
+    @property
+    def created(self) -> str:
+        """The job's id; empty for a replay, whose job was confirmed, and may be deleted by now."""
+        return "" if self.is_replay else self.job_id

@@ -68,6 +68,7 @@ from jobs.ledger.store import (
     Ledger,
     LedgerUnavailableError,
     job_channel,
+    record_key,
 )
 from jobs.ledger.types import (
     LEASE_MS,

@@ -31,6 +31,12 @@ BARRIER_KEY = f"{PREFIX}barrier"
 """Key that a durability barrier writes before it waits for the disk."""
 
 
+def record_key(record_id: str) -> str:
+    """Return the key whose existence shows that a server has a job, or a webhook endpoint."""
+    kind = "job" if record_id.startswith("job_") else "ep"
+    return f"{PREFIX}{kind}:{record_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """A Lua script as sent to Redis, which identifies it by its SHA-1: each version of the code has its own."""

@@ -13,7 +13,7 @@ import pytest
 from redis.exceptions import RedisError
 
 from gateway.store.durability import Barrier
-from jobs.ledger import LedgerUnavailableError
+from jobs.ledger import LedgerUnavailableError, record_key
 from jobs.redis.clients import cancel_task, connect, connect_async
 from jobs.settings import Durability
 from tests.conftest import Tool
@@ -45,12 +45,11 @@ async def _writes(store: ReplicatedValkey, durability: Durability) -> AsyncItera
 
         async def write() -> None:
             for number in range(1_000_000):
-                keys = [f"{{gleaner}}:{durability}:{number}:{part}" for part in range(5)]
+                job = f"job_{durability}_{number}"
                 with suppress(RedisError, OSError, LedgerUnavailableError):
-                    for key in keys:
-                        await client.set(key, number)
-                    await barrier.confirm_writes()
-                    acknowledged.extend(keys)
+                    await client.set(record_key(job), number)
+                    await barrier.confirm_writes(job)
+                    acknowledged.append(record_key(job))
                 await asyncio.sleep(0.002)
 
         task = asyncio.create_task(write())
@@ -63,9 +62,9 @@ async def _writes(store: ReplicatedValkey, durability: Durability) -> AsyncItera
             await barrier.stop()
 
 
-def _count_lost(store: ReplicatedValkey, keys: list[str]) -> int:
+def _list_lost(store: ReplicatedValkey, keys: list[str]) -> list[str]:
     with connect(store.url("gateway", 1), 2.0, "test") as client:
-        return client.mget(keys).count(None)
+        return [key for key, value in zip(keys, client.mget(keys), strict=True) if value is None]
 
 
 def _split_roles(store: ReplicatedValkey) -> tuple[Pod, Pod]:
@@ -87,7 +86,7 @@ async def test_an_update_of_all_servers_loses_no_write(store: ReplicatedValkey) 
             store.start(pod)
             await asyncio.to_thread(_await_replica, store, pod)
     assert [store.role(pod) for pod in store.valkeys] == ["slave connected", "master"]
-    assert _count_lost(store, keys) == 0
+    assert _list_lost(store, keys) == []
 
 
 async def test_a_killed_master_comes_back_as_a_replica(store: ReplicatedValkey) -> None:
@@ -102,7 +101,7 @@ async def test_a_killed_master_comes_back_as_a_replica(store: ReplicatedValkey) 
         store.start(master)
         await asyncio.to_thread(_await_replica, store, master)
     assert store.role(replica) == "master"
-    assert _count_lost(store, keys) == 0
+    assert _list_lost(store, keys) == []
 
 
 def test_an_empty_server_never_becomes_the_master_of_one_with_data(store: ReplicatedValkey) -> None:

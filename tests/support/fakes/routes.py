@@ -52,7 +52,7 @@ class FakeBarrier:
     def __init__(self) -> None:
         self.confirmed = 0
 
-    async def confirm_writes(self) -> None:
+    async def confirm_writes(self, created: str = "") -> None:  # the form of the real one
         """Confirm at once."""
         self.confirmed += 1
 

@@ -12,7 +12,7 @@ import redis.asyncio
 from redis.asyncio.connection import AbstractConnection
 
 from gateway.store.durability import Barrier
-from jobs.ledger import LedgerUnavailableError
+from jobs.ledger import LedgerUnavailableError, record_key
 from jobs.redis.clients import connect_async
 from jobs.redis.group_commit import MAX_ANSWERS_PER_TURN
 from jobs.settings import Durability
@@ -61,6 +61,24 @@ async def test_what_a_lost_server_answered_is_not_confirmed_by_the_next(ledger_u
         errors = await asyncio.gather(first, second, return_exceptions=True)
         assert all(isinstance(error, LedgerUnavailableError) for error in errors), errors
         await confirming.confirm_writes()
+    await admin.aclose()
+
+
+async def test_a_server_confirms_only_the_records_that_it_has(ledger_url: str) -> None:
+    """A job that another server took is not confirmed by this one, and does not spoil the others' confirmation."""
+    admin = connect_async(ledger_url, 10, "test")
+    await admin.set(record_key("job_here"), 1)
+    await admin.set(record_key("ep_here"), 1)
+    async with barrier(ledger_url, "disk") as confirming:
+        records = ["job_here", "job_elsewhere", "ep_here", "ep_elsewhere", ""]
+        answers = await asyncio.gather(*map(confirming.confirm_writes, records), return_exceptions=True)
+        assert [isinstance(answer, LedgerUnavailableError) for answer in answers] == [
+            False,
+            True,
+            False,
+            True,
+            False,
+        ]
     await admin.aclose()
 
 

@@ -47,7 +47,7 @@ class Steps:
         self.names.append("upload")
         return AcceptedJob("job_upload", lambda: b"{}")
 
-    async def confirm_writes(self) -> None:
+    async def confirm_writes(self, _: str) -> None:
         """Confirm that the job is stored."""
         self.names.append(f"confirm {len(self.creation.jobs)}")
 
