@@ -67,7 +67,13 @@ CASES = OPTIONS | {
     },
 }
 
-every_case = pytest.mark.parametrize("values", CASES.values(), ids=CASES)
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+@functools.cache
+def _render(case: str) -> list[chart.Manifest]:
+    """Return a case's manifests, rendered once for all tests: only read them."""
+    return chart.render_manifests(CASES[case])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -83,18 +89,18 @@ def test_kubernetes_takes_every_manifest(version: str, monkeypatch: pytest.Monke
 
 
 @every_case
-def test_operators_take_every_manifest(values: dict[str, Any]) -> None:
+def test_operators_take_every_manifest(case: str) -> None:
     """The CRDs of KEDA, Argo, cert-manager and the other operators accept the manifests meant for them."""
     chart.require_schemas()
-    for document in chart.render_manifests(values):
+    for document in _render(case):
         if not chart.is_core(document):
             chart.validate_manifest(document, "1.34")
 
 
 @every_case
-def test_keda_knows_every_trigger_parameter(values: dict[str, Any]) -> None:
+def test_keda_knows_every_trigger_parameter(case: str) -> None:
     """A misspelt trigger parameter passes KEDA's CRD and is ignored: the scalers' own list refuses it."""
-    for document in chart.select_kinds(chart.render_manifests(values), "ScaledObject"):
+    for document in chart.select_kinds(_render(case), "ScaledObject"):
         for trigger in document["spec"]["triggers"]:
             assert set(trigger["metadata"]) <= chart.keda_parameters(trigger["type"])
             assert all(isinstance(value, str) for value in trigger["metadata"].values())
@@ -124,9 +130,9 @@ def test_the_validator_refuses_what_keda_refuses(path: tuple[str, str], value: A
 
 
 @every_case
-def test_helm_lints_clean(values: dict[str, Any]) -> None:
+def test_helm_lints_clean(case: str) -> None:
     """`helm lint --strict` has no error."""
-    linted = helm.lint(str(chart.CHART), values, strict=True)
+    linted = helm.lint(str(chart.CHART), CASES[case], strict=True)
     assert [message for message in linted["messages"] if message["severity"] >= 3] == []
     assert not linted["errors"]
 
@@ -164,12 +170,11 @@ def test_values_that_cannot_work_are_refused(values: dict[str, Any], words: str)
 
 
 @functools.cache
-@functools.cache
 def _different() -> dict[str, tuple[dict[str, Any], str]]:
     """Kubernetes' own kinds among all cases' manifests, equal ones once, each with the case it is from."""
     return {
         json.dumps(document, sort_keys=True): (document, label)
-        for label, values in CASES.items()
-        for document in chart.render_manifests(values)
+        for label in CASES
+        for document in _render(label)
         if chart.is_core(document)
     }

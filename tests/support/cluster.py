@@ -105,5 +105,4 @@ def render_at(kubeconfig: str, values: dict[str, object], apis: tuple[str, ...])
         rendered = _native.call_string(
             "helm_render_with_config", config._raw(), loaded._raw(), json.dumps(values), options
         )
-    texts = [text for path, text in sorted(json.loads(rendered).items()) if not path.endswith("NOTES.txt")]
-    return [document for text in texts for document in yaml.safe_load_all(text) if document]
+    return chart.parse_templates(json.loads(rendered))
