@@ -1,7 +1,8 @@
 /**
  * Entities of a text as segments to draw: cut at every start and end, with all that cover each. Pure.
  *
- * @typedef {{start: number, end: number, text: string, label: string, score: number}} Entity
+ * @typedef {{start: number, end: number, text: string, label: string, score: number, index?: number}} Entity
+ *   index: its place among the document's
  * @typedef {{text: string, start: number, end: number, covers: {entity: Entity, lane: number}[], ends: Entity[]}} Segment
  *   covers: shortest lanes first; ends: the entities whose last piece this is
  */

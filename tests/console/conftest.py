@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, sync_playwright
 
 from jobs import api_keys
@@ -79,6 +80,17 @@ def watched(page: Page) -> Iterator[None]:
     page.on("dialog", opened)
     yield
     assert bad == []
+
+
+def serious_findings(page: Page) -> list[str]:
+    """Return what axe finds on the page of serious or critical impact, contrast included."""
+    violations = Axe().run(page).response["violations"]
+    return [
+        f"{violation['id']}: {node['html'][:160]} {node.get('failureSummary', '')}"
+        for violation in violations
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
 
 
 @pytest.fixture

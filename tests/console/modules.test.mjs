@@ -1,16 +1,18 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { arc } from "../../gateway/console/arrows.js";
 import { geometry, niceTop } from "../../gateway/console/charts.js";
 import { eventsOf } from "../../gateway/console/events.js";
 import { toCsv, toJsonl } from "../../gateway/console/exports.js";
-import { countByLabel, filtered, newFilter, passes } from "../../gateway/console/filter.js";
+import { countByLabel, countRelations, filtered, newFilter, passes } from "../../gateway/console/filter.js";
 import { ago, bytes, duration, score } from "../../gateway/console/format.js";
 import { inUtf16, lanes, segments } from "../../gateway/console/highlight.js";
 import { binaryKind, decode, labels, ndjson, split } from "../../gateway/console/inputs.js";
 import { refreshed } from "../../gateway/console/pages/jobs.js";
 import { parse, to } from "../../gateway/console/router.js";
 import { documents, fromCsv, fromJson, fromJsonl, idColumn, readTable, textColumn } from "../../gateway/console/tables.js";
+import { questionFields, questionsRefusal, taskRefusal } from "../../gateway/console/tasks.js";
 
 /** The entity of the first occurrence of some words. */
 function entity(text, words, label, score = 0.9) {
@@ -101,6 +103,61 @@ test("a threshold counts from itself on, and a label's own goes before the commo
   filter.hidden.add("city");
   assert.deepEqual(filtered(result, filter).entities, [{ label: "drug", score: 0.8 }]);
   assert.equal(countByLabel([result], [], filter).get("city"), 1, "what is hidden is still counted");
+});
+
+test("a relation is shown with both of its ends, and refers to the entities that are shown", () => {
+  const [filter, relationFilter] = [newFilter(0.5), newFilter(0.3)];
+  const relation = (head, tail, score, label = "works for") => ({ label, head, tail, score });
+  const result = {
+    entities: [{ label: "city", score: 0.9 }, { label: "person", score: 0.4 }, { label: "person", score: 0.8 }, { label: "firm", score: 0.7 }],
+    relations: [relation(2, 3, 0.3), relation(1, 3, 0.9), relation(2, 0, 0.29), relation(2, 0, 0.6, "lives in")],
+  };
+  assert.deepEqual(filtered(result, filter, relationFilter).relations, [relation(1, 2, 0.3), relation(1, 0, 0.6, "lives in")]);
+  relationFilter.hidden.add("lives in");
+  assert.deepEqual(filtered(result, filter, relationFilter).relations, [relation(1, 2, 0.3)]);
+  const counts = countRelations([result, { entities: [] }], ["founded"], filter, relationFilter);
+  assert.deepEqual([...counts], [["founded", 0], ["works for", 1], ["lives in", 1]]);
+  filter.hidden.add("firm");
+  assert.deepEqual(filtered(result, filter, relationFilter).relations, []);
+  assert.equal("relations" in filtered({ entities: [] }, filter), false);
+});
+
+test("a model's tasks decide which questions are offered, and another model that can is named", () => {
+  const models = [{ name: "old" }, { name: "new", tasks: ["entities", "relations"] }, { name: "idle", tasks: null }];
+  assert.equal(taskRefusal(models, models[1], "relations"), "");
+  assert.equal(taskRefusal(models, models[0], "entities"), "");
+  assert.equal(taskRefusal(models, models[0], "relations"), "old cannot find relations. new can: choose it under Options.");
+  assert.equal(taskRefusal(models, models[1], "classifications"), "new cannot classify texts.");
+  assert.match(taskRefusal(models, models[2], "relations"), /^No worker has reported/);
+  assert.match(taskRefusal([], undefined, "relations"), /could not be read/);
+});
+
+test("questions are submitted by name; incomplete ones are refused with their name", () => {
+  const relation = (typed, head = [], tail = []) => ({ typed, head: new Set(head), tail: new Set(tail) });
+  const classification = (typed, classes, several = false) => ({ typed, classes: new Map(classes.map((each) => [each, null])), several });
+  const questions = {
+    relations: [relation(" works for: is employed by ", ["person"]), relation("near")],
+    classifications: [classification("topic", ["sports", "politics"]), classification("tone", ["kind"], true)],
+  };
+  assert.deepEqual(questionFields(questions, 0.1), {
+    relations: { "works for": { description: "is employed by", head: ["person"] }, near: {} },
+    classifications: { topic: { labels: ["sports", "politics"] }, tone: { labels: ["kind"], multi_label: true, threshold: 0.1 } },
+  });
+  assert.deepEqual(questionFields({ relations: [], classifications: [] }, 0.1), {});
+  const refusal = (changes, labels = 1) => questionsRefusal({ relations: [], classifications: [], ...changes }, labels);
+  assert.equal(refusal({ relations: [relation(" ")] }), "Name each relation, or remove it.");
+  assert.equal(refusal({ relations: [relation("near"), relation("near: close to")] }), "Two relations are named “near”.");
+  assert.equal(refusal({ classifications: [classification("tone", [])] }), "Add classes to “tone”, or remove it.");
+  assert.match(refusal({ relations: [relation("near")] }, 0), /add at least one label/);
+  assert.equal(refusal({ classifications: questions.classifications }, 0), "");
+});
+
+test("an arrow begins and ends at its words and rises above the higher one, in either direction", () => {
+  for (const [from, to] of [[{ x: 10, y: 60 }, { x: 200, y: 30 }], [{ x: 200, y: 30 }, { x: 10, y: 60 }]]) {
+    const numbers = arc(from, to).shaft.match(/-?[\d.]+/g).map(Number);
+    assert.deepEqual([numbers.slice(0, 2), numbers.slice(-2)], [[from.x, from.y], [to.x, to.y]]);
+    assert.ok(numbers[3] < 30 && numbers[3] > 0);
+  }
 });
 
 test("CSV has the API's columns, quotes what must be quoted, and a row for a document without entities", () => {

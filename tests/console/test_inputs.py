@@ -19,7 +19,7 @@ def submitted(page: Page, stack: RunningStack, console_key: str) -> Submitted:
 
     def submit() -> list[str | None]:
         page.get_by_role("button", name="General").click()
-        page.locator(".composer details summary").click()
+        page.get_by_text("Options", exact=True).click()
         page.get_by_label("Keep texts with the results").check()
         page.locator(".primary").click()
         page.locator(".output .pill.is-succeeded").wait_for()

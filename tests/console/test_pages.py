@@ -3,10 +3,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.console.conftest import watched
+from tests.console.conftest import serious_findings, watched
 from tests.console.tour import pages, show_example, sign_in
 from tests.support.processes.local_stack import RunningStack
 
@@ -40,7 +39,7 @@ def test_every_page_is_accessible_in_both_themes(toured: tuple[Page, str], name:
     page, job_id = toured
     page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
     pages(job_id)[name](page)
-    assert _findings(page) == []
+    assert serious_findings(page) == []
     assert _overflow(page) <= 0
 
 
@@ -52,11 +51,11 @@ def test_what_pages_unfold_is_accessible_too(toured: tuple[Page, str], theme: st
     pages(job_id)["extract"](page)
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     page.get_by_role("button", name="Table").click()
-    assert _findings(page) == []
+    assert serious_findings(page) == []
     page.get_by_role("button", name="Text", exact=True).click()
     pages(job_id)["jobs"](page)
     page.get_by_role("button", name="Purge").first.click()
-    assert _findings(page) == []
+    assert serious_findings(page) == []
     page.get_by_role("button", name="Keep").click()
 
 
@@ -78,7 +77,7 @@ def test_the_way_in_is_accessible(browser: Browser, stack: RunningStack, theme: 
     with watched(page):
         page.goto("/")
         page.get_by_label("API key").wait_for()
-        assert _findings(page) == []
+        assert serious_findings(page) == []
     context.close()
 
 
@@ -95,16 +94,6 @@ def test_the_switch_goes_before_the_system_s_theme(toured: tuple[Page, str]) -> 
     assert page.evaluate(background) != light
     page.get_by_role("button", name="Theme: dark").click()
     assert page.evaluate(background) == light
-
-
-def _findings(page: Page) -> list[str]:
-    violations = Axe().run(page).response["violations"]
-    return [
-        f"{violation['id']}: {node['html'][:160]} {node.get('failureSummary', '')}"
-        for violation in violations
-        if violation["impact"] in ("serious", "critical")
-        for node in violation["nodes"]
-    ]
 
 
 def _overflow(page: Page) -> int:

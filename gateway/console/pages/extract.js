@@ -1,4 +1,4 @@
-/** Texts and labels in, entities out: submit, follow, and show. Built once; it stays as it was left. */
+/** Texts and questions in, results out: submit, follow, and show. Built once; it stays as it was left. */
 
 import { newKey } from "../api.js";
 import { empty, fill, h } from "../dom.js";
@@ -7,11 +7,13 @@ import { ndjson } from "../inputs.js";
 import { chips } from "../parts/chips.js";
 import { Loader } from "../parts/loader.js";
 import { isTerminal, progress } from "../parts/progress.js";
+import { questions } from "../parts/questions.js";
 import { Results } from "../parts/results.js";
 import { MAX_DOCUMENTS, texts } from "../parts/texts.js";
 import { problemBox } from "../problems.js";
 import { to } from "../router.js";
 import { EXAMPLES, LABEL_SETS } from "../samples.js";
+import { labelField, named, questionFields, taskRefusal } from "../tasks.js";
 
 const INTERACTIVE = 32;
 const CALM_MS = 400;
@@ -29,7 +31,10 @@ class Extract {
     /** @type {Map<string, string|null>} */
     this._labels = new Map();
     this._texts = texts({ onchange: () => this._changed() });
-    this._chips = chips({ labels: this._labels, onchange: () => this._changed() });
+    /** @type {import("../tasks.js").Model[]} */
+    this._models = [];
+    this._chips = chips({ labels: this._labels, onchange: () => this._labelsChanged(), field: { id: "label-input", "aria-describedby": "label-help" } });
+    this._questions = questions({ labels: this._labels, onchange: () => this._changed() });
     this._button = h("button.button.primary.wide", { type: "submit" }, "Extract");
     this._hint = h("p.quiet.tiny", { id: "submit-hint" });
     this._output = h("div.output", {});
@@ -49,7 +54,8 @@ class Extract {
     this._unit = select("unit", { codepoint: "Characters, as Python", utf16: "UTF-16 units, as JavaScript", byte: "Bytes of UTF-8" });
     this._long = select("long", { window: "Read all of it, in windows", truncate: "Cut it", reject: "Refuse it" });
     this._redact = select("redact", { "": "No", label: "By label: [PERSON]", mask: "Masked: ******" });
-    this._model = h("select", { id: "model" }, h("option", { value: "" }, "default"));
+    this._model = h("select", { id: "model", onchange: () => this._modelChanged() }, h("option", { value: "" }, "default"));
+    this._questions.element.addEventListener("toggle", () => this._questions.element.open && this._loadModels());
     this._name = h("input", { type: "text", id: "job-name", maxlength: 200, autocomplete: "off", dir: "auto" });
     const field = (name, control) => h("div.field", {}, h("label", { for: control.id }, name), control);
     const form = h("form.panel.composer", {
@@ -63,6 +69,7 @@ class Extract {
         h("p.quiet.tiny", { id: "label-help" }, "Any words. With a description to the end of its line: ", h("code", {}, "drug: a medicine, by name")),
         h("div.row.suggestions", { role: "group", "aria-label": "Sets of labels" }, Object.entries(LABEL_SETS).map(([name, labels]) =>
           h("button.button.small", { type: "button", onclick: () => this._useLabels(labels) }, name)))),
+      this._questions.element,
       h("details.disclosure", {}, h("summary", {}, "Options"),
         h("div.fields", {},
           field("Entities", this._flat), field("Keep scores from", this._floor), field("Long texts", this._long), field("Offsets count", this._unit), field("Redact texts", this._redact),
@@ -79,16 +86,34 @@ class Extract {
   async _loadModels() {
     try {
       const { data } = await this._ctx.api.get("v1/models");
-      fill(this._model, data.map((model) => h("option", { value: model.default ? "" : model.name },
+      const chosen = this._model.value;
+      this._models = data;
+      fill(this._model, data.map((model) => h("option", { value: model.default ? "" : model.name, selected: chosen === (model.default ? "" : model.name) },
         `${model.name}${model.available ? "" : " (no worker now; jobs wait)"}`)));
-    } catch { /* the default goes without a list */ }
+    } catch { /* the default model can be used without a list */ }
+    this._modelChanged();
+  }
+
+  /** The chosen model, once the list is read. @returns {any} */
+  get _chosenModel() {
+    return this._models.find((model) => (this._model.value ? model.name === this._model.value : model.default));
+  }
+
+  _modelChanged() {
+    this._questions.offer(this._models, this._chosenModel);
+    this._changed();
+  }
+
+  _labelsChanged() {
+    this._questions.labelsChanged();
+    this._changed();
   }
 
   _useLabels(labels) {
     this._labels.clear();
     for (const label of labels) this._labels.set(label, null);
     this._chips.redraw();
-    this._changed();
+    this._labelsChanged();
   }
 
   _welcome() {
@@ -103,21 +128,34 @@ class Extract {
   _changed() {
     const count = this._texts.empty() ? 0 : this._texts.documents().length;
     const missing = !this._ctx.may("submitter") ? "This key may only read; submitting needs a submitter's."
-      : this._texts.refusal() || (!count ? "Add a text first." : !this._labels.size ? "Add at least one label."
-        : count > MAX_DOCUMENTS ? `At most ${plural(MAX_DOCUMENTS, "document")} in a page; use gleaner extract for more.` : "");
+      : this._texts.refusal() || (!count ? "Add a text first."
+        : count > MAX_DOCUMENTS ? `At most ${plural(MAX_DOCUMENTS, "document")} in a page; use gleaner extract for more.` : "") || this._taskRefusal();
     this._button.disabled = this._submitting || Boolean(missing);
     this._button.textContent = this._submitting ? "Submitting…" : count > 1 ? `Extract from ${plural(count, "document")}` : "Extract";
     this._hint.textContent = missing || "Ctrl + Enter works, too.";
   }
 
+  /** Why the labels and questions cannot be submitted, or "". */
+  _taskRefusal() {
+    const { classifications } = this._questions.state;
+    const model = this._chosenModel;
+    if (!this._labels.size) return this._questions.refusal() || (classifications.length ? "" : "Add at least one label.");
+    const most = model?.limits?.labels ?? Infinity;
+    if (this._labels.size > most) return `${model.name} takes at most ${plural(most, "label")}; ${this._labels.size} are named.`;
+    const noEntities = model?.tasks ? taskRefusal(this._models, model, "entities") : "";
+    return noEntities ? `${noEntities} Remove the labels.` : this._questions.refusal();
+  }
+
   _head(count) {
     const redact = this._redact.value;
-    const described = [...this._labels.values()].some(Boolean);
+    const floor = Number(this._floor.value);
+    const fields = questionFields(this._questions.state, floor);
     const name = this._name.value.trim();
     return {
-      labels: described ? Object.fromEntries(this._labels) : [...this._labels.keys()],
+      ...(this._labels.size ? { labels: labelField(this._labels) } : {}),
+      ...fields,
       options: {
-        threshold: Number(this._floor.value), flat: this._flat.value === "true", multi_label: this._checked("multi"),
+        threshold: floor, ...(fields.relations ? { relation_threshold: floor } : {}), flat: this._flat.value === "true", multi_label: this._checked("multi"),
         long_text: this._long.value, offset_unit: this._unit.value, return_text: !redact && this._checked("keep"),
         explain: this._checked("explain"), ...(this._checked("merge") ? { merge_adjacent: true } : {}), ...(redact ? { redact: { mode: redact } } : {}),
       },
@@ -136,6 +174,7 @@ class Extract {
     if (this._button.disabled) return;
     const documents = this._texts.documents();
     const labels = [...this._labels.keys()];
+    const relations = this._questions.state.relations.map((each) => named(each.typed).name);
     const head = this._head(documents.length);
     this._submitting = true;
     this._changed();
@@ -148,7 +187,7 @@ class Extract {
         headers: { "Content-Type": "application/x-ndjson", "Idempotency-Key": newKey() },
       });
       if (signal.aborted) return;
-      this._ctx.runs.set(job.id, { texts: documents.map((doc) => doc.text), labels, floor: head.options.threshold, unit: head.options.offset_unit });
+      this._ctx.runs.set(job.id, { texts: documents.map((doc) => doc.text), labels, relations, floor: head.options.threshold, unit: head.options.offset_unit });
       this._follow(job, signal);
     } catch (error) {
       fill(this._output, problemBox(error));
@@ -164,9 +203,9 @@ class Extract {
   }
 
   async _follow(job, signal) {
-    const { texts: own, labels, floor, unit } = this._ctx.runs.get(job.id);
+    const { texts: own, labels, relations, floor, unit } = this._ctx.runs.get(job.id);
     const state = progress();
-    const results = new Results({ name: job.id, labels, floor, unit, threshold: 0.5, textOf: (result) => own[result.index] ?? null });
+    const results = new Results({ name: job.id, labels, relations, floor, unit, threshold: 0.5, textOf: (result) => own[result.index] ?? null });
     const fault = h("div");
     const buttons = h("div.row");
     fill(this._output,

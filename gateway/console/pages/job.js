@@ -32,7 +32,7 @@ class Job {
     this._more = h("div.row.center");
     const own = this._run?.texts;
     this._results = new Results({
-      name: id, labels: this._run?.labels ?? [], floor: this._run?.floor ?? null, unit: this._run?.unit, threshold: this._run ? 0.5 : 0,
+      name: id, labels: this._run?.labels ?? [], relations: this._run?.relations ?? [], floor: this._run?.floor ?? null, unit: this._run?.unit, threshold: this._run ? 0.5 : 0,
       textOf: (result) => result.text ?? own?.[result.index] ?? null,
     });
     this._loader = new Loader(ctx.api, id, signal, (found) => {

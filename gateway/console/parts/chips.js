@@ -1,18 +1,16 @@
-/** The field of labels: chips, and an input that takes one or many at once. */
+/** A field of labels or classes: chips, and an input that takes one or many at once. */
 
 import { fill, h } from "../dom.js";
 import { labels as parse } from "../inputs.js";
 
 /**
- * @param {{labels: Map<string, string|null>, onchange: () => void}} state name -> description
+ * @param {{labels: Map<string, string|null>, onchange: () => void, noun?: string, chosen?: string, field?: Record<string, string>}} options
+ *   labels: name -> description; noun: label or class; chosen: the list's name; field: attributes of the input
  * @returns {Element & {redraw: () => void}}
  */
-export function chips({ labels, onchange }) {
-  const list = h("ul.chips", { "aria-label": "Chosen labels" });
-  const input = h("input", {
-    id: "label-input", type: "text", autocomplete: "off", maxlength: 2000, "aria-describedby": "label-help",
-    placeholder: "Type a label, press Enter", dir: "auto",
-  });
+export function chips({ labels, onchange, noun = "label", chosen = "Chosen labels", field = {} }) {
+  const list = h("ul.chips", { "aria-label": chosen });
+  const input = h("input", { type: "text", autocomplete: "off", maxlength: 2000, placeholder: `Type a ${noun}, press Enter`, dir: "auto", ...field });
   /** @param {string} [typed] an input of one line drops line ends, so what is pasted comes here */
   const take = (typed = input.value) => {
     for (const { name, description } of parse(typed)) labels.set(name, description);
@@ -44,7 +42,7 @@ export function chips({ labels, onchange }) {
       h("bdi", {}, name),
       description && h("span.quiet", { "aria-label": `described as ${description}` }, "…"),
       h("button", {
-        type: "button", "aria-label": `Remove label ${name}`,
+        type: "button", "aria-label": `Remove ${noun} ${name}`,
         onclick: () => { labels.delete(name); redraw(); onchange(); input.focus(); },
       }, "×"))));
   }

@@ -1,4 +1,4 @@
-/** A text with its entities marked, drawn from `highlight.segments`. */
+/** A text with its entities marked, drawn from `highlight.segments`; `data-entities` of a mark are their indexes. */
 
 import { h } from "../dom.js";
 import { score } from "../format.js";
@@ -9,17 +9,19 @@ const FIRST = 4000, MORE = 20_000, MAX_LANES = 4;
 /**
  * @param {string} text @param {import("../highlight.js").Entity[]} entities @param {(label: string) => number} hueOf
  * @param {"utf16"|"codepoint"|"byte"} [unit] what offsets count, where it is known
- * @returns {Element|null} null: the entities are not of this text
+ * @returns {(Element & {reveal: (index: number) => void})|null} null: the entities are not of this text.
+ *   `reveal` shows enough of the text for an entity. The event `drawn` says that there are new marks.
  */
 export function markedText(text, entities, hueOf, unit) {
-  const placed = inUtf16(text, entities, unit);
+  const placed = inUtf16(text, entities.map((each, index) => ({ ...each, index })), unit);
   if (placed === null) return null;
   const body = h("div.text", { dir: "auto" });
-  const box = h("div", {}, body);
+  const box = h("div.marked", {}, body);
   let limit = text.length <= FIRST * 1.2 ? text.length : FIRST;
   const draw = () => {
     body.replaceChildren(...segments(text, placed, limit).flatMap((segment) => drawn(segment, hueOf)));
     more?.remove();
+    box.dispatchEvent(new Event("drawn"));
     if (limit >= text.length) return;
     more = h("button.button.small", { type: "button", onclick: () => { limit += MORE; draw(); } },
       `Show more (${(text.length - limit).toLocaleString("en")} characters)`);
@@ -28,7 +30,11 @@ export function markedText(text, entities, hueOf, unit) {
   /** @type {Element|undefined} */
   let more;
   draw();
-  return box;
+  return Object.assign(box, { reveal(/** @type {number} */ index) {
+    if (placed[index].end <= limit) return;
+    limit = placed[index].end + MORE;
+    draw();
+  } });
 }
 
 function drawn(segment, hueOf) {
@@ -42,7 +48,7 @@ function drawn(segment, hueOf) {
     deepest = Math.max(deepest, lane);
   }
   const title = segment.covers.map(({ entity }) => `${entity.label} ${score(entity.score)}`).join("\n");
-  const mark = h(`mark.deep-${deepest}`, { vars, title }, segment.text);
+  const mark = h(`mark.deep-${deepest}`, { vars, title, data: { entities: segment.covers.map(({ entity }) => entity.index).join(" ") } }, segment.text);
   return [mark, ...segment.ends.map((entity) => tag(entity, hueOf))];
 }
 

@@ -1,18 +1,23 @@
-/** Results of a job: filter, legend, texts or table, paged; what is downloaded is what is shown. */
+/** Results of a job: filters, legends, texts or tables, paged; downloads hold the part that is shown. */
 
 import { download, empty, fill, h } from "../dom.js";
 import { toCsv, toJsonl } from "../exports.js";
-import { countByLabel, filtered, newFilter, passes, thresholdOf } from "../filter.js";
+import { countByLabel, countRelations, filtered, newFilter, passes, thresholdOf } from "../filter.js";
 import { number, plural, score } from "../format.js";
+import { classBars } from "./classes.js";
 import { markedText, tag } from "./marked.js";
 import { pill } from "./progress.js";
+import { relationTable } from "./relations.js";
+import { VIEWS } from "./views.js";
 
 const DOCUMENTS_A_PAGE = 20, ROWS_A_PAGE = 100;
+const GREY = 7; // the hue of relations, which have no colours
 
 /**
  * @typedef {Object} Options
  * @property {string} name of downloaded files
  * @property {string[]} labels known before any result
+ * @property {string[]} [relations] likewise
  * @property {number|null} floor the lowest score that results hold; null where the page does not know
  * @property {number} threshold to begin with
  * @property {"utf16"|"codepoint"|"byte"} [unit] what offsets count, where it is known
@@ -20,7 +25,7 @@ const DOCUMENTS_A_PAGE = 20, ROWS_A_PAGE = 100;
  */
 export class Results {
   /** @param {Options} options */
-  constructor({ name, labels, floor, threshold, textOf, unit }) {
+  constructor({ name, labels, relations = [], floor, threshold, textOf, unit }) {
     this._unit = unit;
     this._name = name;
     this._textOf = textOf;
@@ -29,7 +34,10 @@ export class Results {
     /** @type {any[]} */
     this._results = [];
     this._hues = new Map(labels.map((label, index) => [label, index]));
+    this._relationNames = new Set(relations);
     this._filter = newFilter(Math.max(threshold, this._floor));
+    this._relationFilter = newFilter(Math.max(threshold, this._floor));
+    this._hasClasses = false;
     this._view = "text";
     this._which = "all";
     this._page = 0;
@@ -46,6 +54,8 @@ export class Results {
     for (const result of results) {
       this._results.push(result);
       for (const { label } of result.entities) if (!this._hues.has(label)) this._hues.set(label, this._hues.size);
+      for (const { label } of result.relations ?? []) this._relationNames.add(label);
+      this._hasClasses ||= result.classifications !== undefined;
     }
     if (results.length) this._soon();
   }
@@ -61,19 +71,17 @@ export class Results {
   }
 
   _build() {
-    this._slider = h("input", {
-      type: "range", min: this._floor, max: 1, step: 0.01, value: this._filter.threshold, "aria-describedby": "threshold-note",
-      oninput: () => { this._filter.threshold = Number(this._slider.value); this._page = 0; this._soon(); },
-    });
-    this._output = h("output", {});
+    this._slider = this._thresholdSlider("Threshold", this._filter);
+    this._relationSlider = this._thresholdSlider("Threshold of relations", this._relationFilter);
     this._legend = h("ul.legend", { "aria-label": "Labels" });
+    this._relationLegend = h("ul.legend", { "aria-label": "Relations" });
     this._own = h("div.own");
     this._pages = h("nav.pages", { "aria-label": "Pages of results" });
     this._list = h("div.documents", { tabindex: -1 });
     this._summary = h("p.quiet.summary", { role: "status" });
     const choice = (name, values, current, set) => h("div.segmented", { role: "group", "aria-label": name },
       Object.entries(values).map(([value, text]) => h("button", {
-        type: "button", "aria-pressed": String(value === current),
+        type: "button", "aria-pressed": String(value === current), data: { value },
         onclick: (event) => {
           for (const each of event.currentTarget.parentElement.children) each.setAttribute("aria-pressed", String(each === event.currentTarget));
           set(value);
@@ -81,19 +89,30 @@ export class Results {
           this.redraw();
         },
       }, text)));
+    const titles = Object.entries(VIEWS).map(([value, { title }]) => [value, title]);
+    this._views = choice("View", { text: "Text", ...Object.fromEntries(titles) }, this._view, (v) => { this._view = v; });
     this.element = h("section.results", { "aria-label": "Results" },
       h("div.toolbar", {},
-        h("label.threshold", {}, h("span", {}, "Threshold"), this._slider, this._output),
-        choice("View", { text: "Text", table: "Table" }, this._view, (v) => { this._view = v; }),
+        this._slider, this._relationSlider, this._views,
         choice("Documents", { all: "All", found: "With entities", failed: "Not succeeded" }, this._which, (v) => { this._which = v; })),
       h("p.quiet.tiny", { id: "threshold-note" },
         `${this._known ? `The model kept what scores ${score(this._floor)} or more.` : "What is here reached the job's own threshold."} Thresholds filter here in the page, at once and without asking it again; downloads hold what is shown.`),
-      this._legend,
+      this._legend, this._relationLegend,
       h("details.disclosure", {}, h("summary", {}, "A threshold for each label"), this._own),
       h("div.row.between", {}, this._summary, h("div.row", {}, h("span.quiet", {}, "Download"),
         h("button.button.small", { type: "button", "aria-label": "Download JSONL", onclick: () => this._download("jsonl") }, "JSONL"),
         h("button.button.small", { type: "button", "aria-label": "Download CSV", onclick: () => this._download("csv") }, "CSV"))),
       this._list, this._pages);
+  }
+
+  /** @param {string} name @param {import("../filter.js").Filter} filter */
+  _thresholdSlider(name, filter) {
+    const output = h("output", {}, score(filter.threshold));
+    const input = h("input", {
+      type: "range", min: this._floor, max: 1, step: 0.01, value: filter.threshold, "aria-describedby": "threshold-note",
+      oninput: () => { filter.threshold = Number(input.value); output.textContent = score(filter.threshold); this._page = 0; this._soon(); },
+    });
+    return h("label.threshold", {}, h("span", {}, name), input, output);
   }
 
   _soon() {
@@ -102,25 +121,47 @@ export class Results {
   }
 
   redraw() {
-    this._output.textContent = score(this._filter.threshold);
     const counts = countByLabel(this._results, this._hues.keys(), this._filter);
-    this._drawLegend(counts);
+    const relationCounts = this._relationNames.size ? countRelations(this._results, this._relationNames, this._filter, this._relationFilter) : new Map();
+    this._drawLegend(this._legend, counts, this._filter, this._hueOf);
+    this._drawLegend(this._relationLegend, relationCounts, this._relationFilter, () => GREY);
     this._drawOwn();
-    const shown = this._chosen();
-    const rows = this._view === "text" ? shown : this._rows(shown);
-    const size = this._view === "text" ? DOCUMENTS_A_PAGE : ROWS_A_PAGE;
+    this._offerViews();
+    const view = VIEWS[this._view];
+    const chosen = this._chosen();
+    const rows = view ? view.rows(chosen.map((result) => this._filtered(result))) : chosen;
+    const size = view ? ROWS_A_PAGE : DOCUMENTS_A_PAGE;
     this._page = Math.min(this._page, Math.max(0, Math.ceil(rows.length / size) - 1));
     const part = rows.slice(this._page * size, (this._page + 1) * size);
-    const entities = [...counts].reduce((sum, [label, count]) => sum + (this._filter.hidden.has(label) ? 0 : count), 0);
-    this._summary.textContent = `${plural(entities, "entity", "entities")} in ${plural(this._results.length, "document")}${this._note ? ` · ${this._note}` : ""}`;
-    this._drawPages(rows.length, size, this._view === "text" ? "document" : "row");
-    const key = JSON.stringify([this._view, this._filter.threshold, [...this._filter.byLabel], [...this._filter.hidden],
-      part.map((each) => (this._view === "text" ? each.index : [each.result.index, each.entity.start, each.entity.end, each.entity.label]))]);
-    if (part.length && key === this._drawn) return; // what is read, unfolded or selected there stays so
+    this._summarize(counts, relationCounts);
+    this._drawPages(rows.length, size, view?.noun ?? "document");
+    const filters = [this._filter, this._relationFilter].map(({ threshold, byLabel, hidden }) => [threshold, [...byLabel], [...hidden]]);
+    const key = JSON.stringify([this._view, filters, part.map((each) => (view ? view.key(each) : each.index))]);
+    if (part.length && key === this._drawn) return; // the reader's place, unfolded parts and selection stay
     this._drawn = key;
     if (!part.length) fill(this._list, this._results.length ? empty("Nothing to show", "No document fits these filters. Lower the threshold, or show all documents.") : "");
-    else if (this._view === "text") fill(this._list, part.map((result) => this._card(result)));
-    else fill(this._list, this._table(part));
+    else fill(this._list, view ? view.table(part, this._hueOf) : part.map((result) => this._card(result)));
+  }
+
+  /** The result as it is shown. */
+  _filtered(result) {
+    return filtered(result, this._filter, this._relationFilter);
+  }
+
+  /** Show the controls of relations and of classes only where there are any. */
+  _offerViews() {
+    const offered = { relations: this._relationNames.size > 0, classes: this._hasClasses };
+    for (const button of this._views.children) button.hidden = !(offered[button.dataset.value] ?? true);
+    this._relationSlider.hidden = this._relationLegend.hidden = !offered.relations;
+  }
+
+  _summarize(counts, relationCounts) {
+    const sum = (all, filter) => [...all].reduce((total, [label, count]) => total + (filter.hidden.has(label) ? 0 : count), 0);
+    const found = [
+      plural(sum(counts, this._filter), "entity", "entities"),
+      this._relationNames.size > 0 && plural(sum(relationCounts, this._relationFilter), "relation"),
+    ].filter(Boolean).join(" and ");
+    this._summary.textContent = `${found} in ${plural(this._results.length, "document")}${this._note ? ` · ${this._note}` : ""}`;
   }
 
   _chosen() {
@@ -129,27 +170,24 @@ export class Results {
     return this._results;
   }
 
-  _rows(results) {
-    return results.flatMap((result) => result.entities.filter((each) => passes(this._filter, each)).map((entity) => ({ result, entity })));
-  }
-
-  _drawLegend(counts) {
+  /** @param {Element} legend @param {Map<string, number>} counts @param {import("../filter.js").Filter} filter @param {(name: string) => number} hueOf */
+  _drawLegend(legend, counts, filter, hueOf) {
     const toggle = (label) => {
-      if (!this._filter.hidden.delete(label)) this._filter.hidden.add(label);
+      if (!filter.hidden.delete(label)) filter.hidden.add(label);
       this._page = 0;
       this._soon();
     };
-    const known = new Map([...this._legend.children].map((item) => [item.dataset.label, item]));
-    for (const [label, hue] of this._hues) {
+    const known = new Map([...legend.children].map((item) => [item.dataset.label, item]));
+    for (const [label, count] of counts) {
       let item = known.get(label);
       if (!item) {
-        item = h("li", { data: { label } }, h("button", { type: "button", data: { hue: String(hue % 8) }, onclick: () => toggle(label) },
+        item = h("li", { data: { label } }, h("button", { type: "button", data: { hue: String(hueOf(label) % 8) }, onclick: () => toggle(label) },
           h("span.swatch", { aria: { hidden: true } }), h("bdi", {}, label), h("span.count", {})));
-        this._legend.append(item);
+        legend.append(item);
       }
       const button = item.firstElementChild;
-      button.setAttribute("aria-pressed", String(!this._filter.hidden.has(label)));
-      button.lastElementChild.textContent = number(counts.get(label) ?? 0);
+      button.setAttribute("aria-pressed", String(!filter.hidden.has(label)));
+      button.lastElementChild.textContent = number(count);
     }
   }
 
@@ -177,12 +215,14 @@ export class Results {
   }
 
   _card(result) {
-    const { entities } = filtered(result, this._filter);
+    const shown = this._filtered(result);
+    const { entities } = shown;
     const text = result.redacted_text ?? this._textOf(result);
     const placed = "redacted_text" in result ? entities.map((each) => ({ ...each, start: each.redacted_start, end: each.redacted_end })) : entities;
     const marked = text === null ? null : markedText(text, placed, this._hueOf, this._unit);
     const facts = [
       result.status === "succeeded" && plural(entities.length, "entity", "entities"),
+      shown.relations && plural(shown.relations.length, "relation"),
       result.windows > 1 && `read in ${plural(result.windows, "window")}`,
       result.truncated && "cut",
       "redacted_text" in result && "redacted",
@@ -193,21 +233,10 @@ export class Results {
         h("span.quiet", {}, facts.join(" · "))),
       result.error && h("p.fault", {}, h("code", {}, result.error.code), " ", result.error.detail,
         result.error.retryable ? " A retry may succeed." : ""),
+      result.classifications && classBars(result.classifications),
       marked ?? (entities.length > 0 && h("p.loose", {}, entities.slice(0, 200).map((each) =>
-        [h("bdi.found", {}, each.text), tag(each, this._hueOf), " "]))));
-  }
-
-  _table(rows) {
-    const explained = rows.some(({ entity }) => entity.explain);
-    return h("div.scroll", { tabindex: 0, role: "region", "aria-label": "Entities" }, h("table", {},
-      h("thead", {}, h("tr", {}, ["Document", "Text", "Label", "Score", "Start", "End"].map((name, index) =>
-        h(index > 2 ? "th.num" : "th", { scope: "col" }, name)),
-      explained && [h("th.num", { scope: "col" }, "Right in"), h("th", { scope: "col" }, "Next best")])),
-      h("tbody", {}, rows.map(({ result, entity }) => h("tr", {},
-        h("td", {}, h("bdi", {}, result.id)), h("td", {}, h("bdi", {}, entity.text)),
-        h("td", {}, h("span.named", {}, h("span.swatch", { data: { hue: String(this._hueOf(entity.label) % 8) }, aria: { hidden: true } }), h("bdi", {}, entity.label))),
-        h("td.num", {}, entity.score.toFixed(3)), h("td.num", {}, entity.start), h("td.num", {}, entity.end),
-        explained && why(entity.explain))))));
+        [h("bdi.found", {}, each.text), tag(each, this._hueOf), " "]))),
+      shown.relations?.length > 0 && relationTable(shown, marked));
   }
 
   _drawPages(total, size, what) {
@@ -229,17 +258,8 @@ export class Results {
 
   /** @param {"jsonl"|"csv"} kind */
   _download(kind) {
-    const results = this._results.map((result) => filtered(result, this._filter));
+    const results = this._results.map((result) => this._filtered(result));
     const [lines, type] = kind === "csv" ? [toCsv(results), "text/csv"] : [toJsonl(results), "application/x-ndjson"];
     download(`${this._name}.${kind}`, new Blob(lines, { type }));
   }
-}
-
-/** Why an entity was found: how often such a score is right, and which labels came next. @param {any} explain */
-function why(explain) {
-  const next = (explain?.runners_up ?? []).filter((each) => each.score >= 0.01);
-  return [
-    h("td.num", {}, explain?.confidence === null || !explain ? "–" : `${Math.round(100 * explain.confidence)} %`),
-    h("td", {}, next.length ? next.map((each) => `${each.label} ${score(each.score)}`).join(", ") : "–"),
-  ];
 }
