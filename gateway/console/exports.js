@@ -1,6 +1,17 @@
 /** Results as files: the same columns and fields as the API's own JSON lines and CSV. Pure. */
 
-const COLUMNS = ["index", "id", "status", "start", "end", "text", "label", "score", "error"];
+const END = ["start", "end", "text", "label"];
+/** Columns between those of the document and the error, and a result's rows of them. @type {Record<string, [string[], (result: any) => any[][]]>} */
+const TABLES = {
+  entities: [[...END, "score"], ({ entities }) => entities.map((each) => [...fieldsOf(each), each.score])],
+  relations: [
+    ["relation", "score", ...["head", "tail"].flatMap((end) => [end, ...END.map((field) => `${end}_${field}`)])],
+    ({ entities, relations = [] }) => relations.map(({ label, score, head, tail }) =>
+      [label, score, head, ...fieldsOf(entities[head]), tail, ...fieldsOf(entities[tail])]),
+  ],
+  classifications: [["classification", "label", "score"], ({ classifications = {} }) =>
+    Object.entries(classifications).flatMap(([name, classes]) => classes.map((each) => [name, each.label, each.score]))],
+};
 /** Line ends to Python and others, none to JSON. */
 const LINE_ENDS = /[\u0085\u2028\u2029]/g;
 
@@ -8,14 +19,20 @@ const LINE_ENDS = /[\u0085\u2028\u2029]/g;
 export const toJsonl = (results) => results.map((result) => `${JSON.stringify(result).replace(LINE_ENDS,
   (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`)}\n`);
 
-/** A row for each entity, or one for a document without any; RFC 4180. @param {any[]} results @returns {string[]} */
-export function toCsv(results) {
-  const rows = [COLUMNS];
-  for (const { index, id, status, entities, error } of results) {
-    for (const each of entities) {
-      rows.push([index, id, status, each.start, each.end, each.text, each.label, each.score, ""]);
-    }
-    if (!entities.length) rows.push([index, id, status, "", "", "", "", "", error?.code ?? ""]);
+const fieldsOf = (entity) => END.map((field) => entity[field]);
+
+/**
+ * A row for each entity, relation or class, or one for a document without any; RFC 4180.
+ * @param {any[]} results @param {"entities"|"relations"|"classifications"} [table] @returns {string[]} lines
+ */
+export function toCsv(results, table = "entities") {
+  const [columns, rowsOf] = TABLES[table];
+  const rows = [["index", "id", "status", ...columns, "error"]];
+  for (const result of results) {
+    const own = rowsOf(result);
+    const document = [result.index, result.id, result.status];
+    for (const row of own) rows.push([...document, ...row, ""]);
+    if (!own.length) rows.push([...document, ...columns.map(() => ""), result.error?.code ?? ""]);
   }
   return rows.map((row) => `${row.map(cell).join(",")}\r\n`);
 }

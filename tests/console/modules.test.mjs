@@ -171,6 +171,26 @@ test("CSV has the API's columns, quotes what must be quoted, and a row for a doc
   assert.deepEqual(toJsonl([{ a: 1 }, { a: 2 }]), ['{"a":1}\n', '{"a":2}\n']);
 });
 
+test("CSV of relations has both of its entities, CSV of classes each class, and a row for a document without any", () => {
+  const results = [
+    {
+      index: 0, id: "a", status: "succeeded", error: null,
+      entities: [{ start: 0, end: 3, text: "Ada", label: "person", score: 0.9 }, { start: 7, end: 9, text: "X,", label: "firm", score: 0.8 }],
+      relations: [{ label: "works for", head: 0, tail: 1, score: 0.7 }],
+      classifications: { topic: [{ label: "=sport", score: 1 }], tone: [] },
+    },
+    { index: 1, id: "b", status: "failed", entities: [], error: { code: "empty_text" } },
+  ];
+  assert.deepEqual(toCsv(results, "relations"), [
+    "index,id,status,relation,score,head,head_start,head_end,head_text,head_label,tail,tail_start,tail_end,tail_text,tail_label,error\r\n",
+    '0,a,succeeded,works for,0.7,0,0,3,Ada,person,1,7,9,"X,",firm,\r\n',
+    "1,b,failed,,,,,,,,,,,,,empty_text\r\n",
+  ]);
+  assert.deepEqual(toCsv(results, "classifications"), [
+    "index,id,status,classification,label,score,error\r\n", "0,a,succeeded,topic,'=sport,1,\r\n", "1,b,failed,,,,empty_text\r\n",
+  ]);
+});
+
 test("what a spreadsheet would run, and what ends a line elsewhere, is written as text", () => {
   const [, first, second] = toCsv([{
     index: 0, id: "=1+1", status: "succeeded", error: null,

@@ -16,10 +16,10 @@ from tests.support.processes.local_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(120)
 
-SHOW = """async ({ results, texts }) => {
+SHOW = """async ({ results, texts, labels = [] }) => {
     const { Results } = await import('/console/parts/results.js');
     const textOf = (result) => texts[result.index];
-    const shown = new Results({ name: 'job', labels: [], floor: null, threshold: 0, textOf });
+    const shown = new Results({ name: 'job', labels, floor: null, threshold: 0, textOf });
     document.getElementById('main').replaceChildren(shown.element);
     shown.add(results);
 }"""
@@ -162,6 +162,18 @@ def test_relations_and_classes_are_accessible(shown: Page) -> None:
         shown.get_by_role("button", name=view, exact=True).click()
         shown.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
         assert serious_findings(shown) == []
+
+
+def test_of_thousands_of_labels_those_that_were_found_are_listed(console: Page) -> None:
+    """Their hues are those that all have; each can be hidden."""
+    labels = [f"label {number}" for number in range(2_000)]
+    entities = [entity(LATIN, "Hamburg", labels[-1])]
+    console.evaluate(SHOW, {"results": [result(0, entities)], "texts": [LATIN], "labels": labels})
+    expect(console.locator(".legend button")).to_have_text(["label 19991"])
+    expect(console.locator(".legend button")).to_have_attribute("data-hue", "7")
+    expect(console.locator(".own > *")).to_have_count(1)
+    console.locator(".legend button").click()
+    expect(console.locator("mark")).to_have_count(0)
 
 
 def test_a_model_without_relations_offers_none_and_says_why(console: Page) -> None:

@@ -11,6 +11,7 @@ import { relationTable } from "./relations.js";
 import { VIEWS } from "./views.js";
 
 const DOCUMENTS_A_PAGE = 20, ROWS_A_PAGE = 100;
+const MANY_LABELS = 100; // a model with label vectors takes thousands
 const GREY = 7; // the hue of relations, which have no colours
 
 /**
@@ -34,6 +35,8 @@ export class Results {
     /** @type {any[]} */
     this._results = [];
     this._hues = new Map(labels.map((label, index) => [label, index]));
+    /** Labels of the legend: of many only those that were found. */
+    this._listed = new Set(labels.length > MANY_LABELS ? [] : labels);
     this._relationNames = new Set(relations);
     this._filter = newFilter(Math.max(threshold, this._floor));
     this._relationFilter = newFilter(Math.max(threshold, this._floor));
@@ -53,7 +56,10 @@ export class Results {
   add(results) {
     for (const result of results) {
       this._results.push(result);
-      for (const { label } of result.entities) if (!this._hues.has(label)) this._hues.set(label, this._hues.size);
+      for (const { label } of result.entities) {
+        if (!this._hues.has(label)) this._hues.set(label, this._hues.size);
+        this._listed.add(label);
+      }
       for (const { label } of result.relations ?? []) this._relationNames.add(label);
       this._hasClasses ||= result.classifications !== undefined;
     }
@@ -89,6 +95,7 @@ export class Results {
           this.redraw();
         },
       }, text)));
+    this._csv = h("button.button.small", { type: "button", onclick: () => this._download("csv") });
     const titles = Object.entries(VIEWS).map(([value, { title }]) => [value, title]);
     this._views = choice("View", { text: "Text", ...Object.fromEntries(titles) }, this._view, (v) => { this._view = v; });
     this.element = h("section.results", { "aria-label": "Results" },
@@ -101,7 +108,7 @@ export class Results {
       h("details.disclosure", {}, h("summary", {}, "A threshold for each label"), this._own),
       h("div.row.between", {}, this._summary, h("div.row", {}, h("span.quiet", {}, "Download"),
         h("button.button.small", { type: "button", "aria-label": "Download JSONL", onclick: () => this._download("jsonl") }, "JSONL"),
-        h("button.button.small", { type: "button", "aria-label": "Download CSV", onclick: () => this._download("csv") }, "CSV"))),
+        this._csv)),
       this._list, this._pages);
   }
 
@@ -121,7 +128,7 @@ export class Results {
   }
 
   redraw() {
-    const counts = countByLabel(this._results, this._hues.keys(), this._filter);
+    const counts = countByLabel(this._results, this._listed, this._filter);
     const relationCounts = this._relationNames.size ? countRelations(this._results, this._relationNames, this._filter, this._relationFilter) : new Map();
     this._drawLegend(this._legend, counts, this._filter, this._hueOf);
     this._drawLegend(this._relationLegend, relationCounts, this._relationFilter, () => GREY);
@@ -148,9 +155,12 @@ export class Results {
     return filtered(result, this._filter, this._relationFilter);
   }
 
-  /** Show the controls of relations and of classes only where there are any. */
+  /** Show the controls of relations and of classes only where there are any, and name the table that CSV contains. */
   _offerViews() {
     const offered = { relations: this._relationNames.size > 0, classes: this._hasClasses };
+    const table = VIEWS[this._view]?.csv ?? "entities";
+    this._csv.textContent = table === "entities" ? "CSV" : `CSV of ${table}`;
+    this._csv.setAttribute("aria-label", `Download ${this._csv.textContent}`);
     for (const button of this._views.children) button.hidden = !(offered[button.dataset.value] ?? true);
     this._relationSlider.hidden = this._relationLegend.hidden = !offered.relations;
   }
@@ -192,7 +202,7 @@ export class Results {
   }
 
   _drawOwn() {
-    const missing = [...this._hues.keys()].slice(this._own.children.length);
+    const missing = [...this._listed].slice(this._own.children.length);
     for (const label of missing) {
       const output = h("output", {});
       const input = h("input", {
@@ -259,7 +269,9 @@ export class Results {
   /** @param {"jsonl"|"csv"} kind */
   _download(kind) {
     const results = this._results.map((result) => this._filtered(result));
-    const [lines, type] = kind === "csv" ? [toCsv(results), "text/csv"] : [toJsonl(results), "application/x-ndjson"];
-    download(`${this._name}.${kind}`, new Blob(lines, { type }));
+    const table = VIEWS[this._view]?.csv ?? "entities";
+    const [lines, type] = kind === "csv" ? [toCsv(results, table), "text/csv"] : [toJsonl(results), "application/x-ndjson"];
+    const suffix = kind === "csv" && table !== "entities" ? `-${table}` : "";
+    download(`${this._name}${suffix}.${kind}`, new Blob(lines, { type }));
   }
 }

@@ -1,8 +1,8 @@
 /**
  * Results as tables of entities, of relations and of classes, one row for each.
  *
- * @typedef {{noun: string, title: string, rows: (results: any[]) => any[], key: (row: any) => any, table: (rows: any[], hueOf: (label: string) => number) => Element}} View
- *   rows: of results as they are shown; key: names a row
+ * @typedef {{noun: string, title: string, csv: "entities"|"relations"|"classifications", rows: (results: any[]) => any[], key: (row: any) => any, table: (rows: any[], hueOf: (label: string) => number) => Element}} View
+ *   csv: its table among the downloads; rows: of results as they are shown; key: names a row
  */
 
 import { h } from "../dom.js";
@@ -20,6 +20,7 @@ export const VIEWS = {
   table: {
     noun: "row",
     title: "Table",
+    csv: "entities",
     rows: (results) => results.flatMap((result) => result.entities.map((entity) => ({ result, entity }))),
     key: ({ result, entity }) => [result.index, entity.start, entity.end, entity.label],
     table: entityTable,
@@ -27,6 +28,7 @@ export const VIEWS = {
   relations: {
     noun: "relation",
     title: "Relations",
+    csv: "relations",
     rows: (results) => results.flatMap((result) => (result.relations ?? []).map((relation) => ({ result, relation }))),
     key: ({ result, relation }) => [result.index, relation.head, relation.label, relation.tail],
     table: (rows) => frame("Relations", relationHead("Document"), rows.map(({ result, relation }) => h("tr", {},
@@ -36,6 +38,7 @@ export const VIEWS = {
   classes: {
     noun: "class",
     title: "Classes",
+    csv: "classifications",
     rows: (results) => results.flatMap((result) => Object.entries(result.classifications ?? {})
       .flatMap(([name, classes]) => classes.map((each) => ({ result, name, each })))),
     key: ({ result, name, each }) => [result.index, name, each.label],
