@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from benchmarks.texts import Mix
 from jobs.schema import Document
+from jobs.tasks import Tasks
 from worker.batching.batcher import MicroBatcher
 from worker.batching.observer import Observer
 from worker.protocols import Engine, ShardRef
@@ -168,7 +169,7 @@ class EngineAlone:
     def _cut_text(self, index: int, mix: Mix) -> Any:
         document = Document(index, str(index), mix.texts[index])
         owner = ShardRef("bench", index // SHARD)
-        return cut_document(document, JobContext(owner, dict.fromkeys(mix.labels[index])), self._engine)
+        return cut_document(document, JobContext(owner, Tasks(dict.fromkeys(mix.labels[index]))), self._engine)
 
     def model_cpu_s(self, mix: Mix) -> float:
         """Return CPU seconds of the forward passes of a run, measured by repeating only these."""

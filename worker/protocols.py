@@ -205,7 +205,7 @@ class PromptFormat(StrEnum):
 
     Attributes:
         GLINER: each label after its marker, then the text marker.
-        RELATIONS: that of `GLINER`, then each relation after its marker, then the text marker.
+        RELATIONS: that of `GLINER`, then each relation after its marker, then the text marker again.
         NONE: no prompt; the model compares words with labels' vectors (bi-encoders).
         GLINER2: the schemas of gliner2.
     """
@@ -237,6 +237,7 @@ class ModelSpec:
         tasks: the tasks that the model can do.
         max_labels: most labels of a document; 0: the gateway's setting.
         prompt_format: the form of a row's prompt.
+        relation_marker: word before every relation in a prompt; "" without relations.
     """
 
     max_words: int
@@ -256,6 +257,7 @@ class ModelSpec:
     tasks: tuple[Task, ...] = (Task.ENTITIES,)
     max_labels: int = 0
     prompt_format: PromptFormat = PromptFormat.GLINER
+    relation_marker: str = ""
 
 
 class Words(NamedTuple):

@@ -20,6 +20,7 @@ from benchmarks.service import Service
 from benchmarks.texts import LABELS, Mix, make_usual_mix
 from jobs.schema import Document
 from jobs.shards import MAX_SHARD_DOCUMENTS
+from jobs.tasks import Tasks
 from tests.support.processes.worker import DeadlyEngine
 from worker.protocols import ShardRef
 from worker.text.windows import JobContext, cut_document
@@ -138,7 +139,7 @@ def _measure_stand_in_s(count: int) -> float:
     engine.pace_s = 0.0
     labels = dict.fromkeys(LABELS)
     plans = [
-        cut_document(Document(0, "0", text), JobContext(owner, labels), engine)
+        cut_document(Document(0, "0", text), JobContext(owner, Tasks(labels)), engine)
         for text in make_usual_mix(count).texts
     ]
     windows = [window for plan in plans for window in plan.windows]

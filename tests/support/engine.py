@@ -12,9 +12,23 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import pairwise
 from threading import Event
 
-from worker.protocols import Encoded, EngineBroken, ModelSpec, OutOfMemory, Span, Window, Words
+from jobs.tasks import Task
+from worker.protocols import (
+    ClassPrompt,
+    Encoded,
+    EngineBroken,
+    ModelSpec,
+    OutOfMemory,
+    Pair,
+    PromptFormat,
+    Span,
+    Spans,
+    Window,
+    Words,
+)
 from worker.text.spans import select_spans
 from worker.text.words import make_pattern_splitter
 
@@ -30,6 +44,10 @@ SPEC = ModelSpec(
     text_marker="<<SEP>>",
     revision="fake",
 )
+
+
+ALL_TASKS = replace(SPEC, tasks=tuple(Task), prompt_format=PromptFormat.NONE)
+"""A model that can do every task, and reads no prompt."""
 
 
 class FaultWord(StrEnum):
@@ -49,6 +67,9 @@ class FaultWord(StrEnum):
 @dataclass
 class FakeEngine:
     """Finds runs of capitalised words; their label follows from the text, their score from their length.
+
+    An entity has every relation to the next one, of which labels it may have; the longer a class's name, the higher
+    its score.
 
     Attributes:
         seconds_per_token: forward time per padded token (the demo model on two cores: about 2e-4).
@@ -112,13 +133,13 @@ class FakeEngine:
             time.sleep(seconds)
         return batch
 
-    def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[list[Span]]:
-        """Return the entities of each window."""
+    def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[Sequence[Span]]:
+        """Return the answers of each window."""
         words = self._words(batch)
         self._fault(words, FaultWord.decode_error)
         if FaultWord.broken_late in words:
             raise EngineBroken("fake")
-        return [self._entities(window) for window in raw]
+        return [self._answer(window) for window in raw]
 
     def warm_up(self) -> int:
         """Nothing to warm up."""
@@ -127,6 +148,20 @@ class FakeEngine:
     def release_memory(self) -> None:
         """Count the calls."""
         self.released += 1
+
+    def _answer(self, window: Window) -> Sequence[Span]:
+        spans = self._entities(window) if window.prompts else []
+        if not window.relations and not window.classes:
+            return spans
+        pairs = [
+            Pair(index, head[:3], tail[:3], (head.score + tail.score) / 2)
+            for index, relation in enumerate(window.relations)
+            for head, tail in pairwise(spans)
+            if (relation.heads is None or head.label in relation.heads)
+            and (relation.tails is None or tail.label in relation.tails)
+            and (head.score + tail.score) / 2 > relation.threshold
+        ]
+        return Spans(spans, pairs=pairs, classes=[_score_classes(question) for question in window.classes])
 
     def _entities(self, window: Window) -> list[Span]:
         spans, end = [], 0
@@ -151,6 +186,12 @@ class FakeEngine:
     @staticmethod
     def _words(windows: Sequence[Window]) -> frozenset[str]:
         return frozenset().union(*(window.words for window in windows))
+
+
+def _score_classes(question: ClassPrompt) -> list[float]:
+    lengths = [len(label) for label in question.labels]
+    most = max(lengths) + 1 if question.multi_label else sum(lengths)
+    return [length / most for length in lengths]
 
 
 def small_engine(max_words: int = 20, max_row_tokens: int = 60, max_width: int = 3) -> FakeEngine:

@@ -20,6 +20,7 @@ from jobs.observability.metrics import WorkerMetrics
 from jobs.results import open_shard, read_rows
 from jobs.schema import Document, DocumentResult, DocumentStatus, Job, Labels
 from jobs.shards import encode_documents, encode_results
+from jobs.tasks import Tasks
 from tests.support.ledger import CODEC, new_job
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Engine, ShardRef
@@ -71,10 +72,11 @@ class InProcessWorker:
         tenant: str = "t1",
         labels: Labels | None = None,
         options: Mapping[str, Any] | None = None,
+        tasks: Tasks | None = None,
     ) -> Message:
-        """Create a job of one shard with these texts; return its message."""
+        """Create a job of one shard with these texts; return its message. `tasks` take the place of `labels`."""
         rows = [Document(i, str(i), text) if isinstance(text, str) else text for i, text in enumerate(texts)]
-        opts = {"labels": labels or {"person": None}, "options": options or {}}
+        opts = (tasks or Tasks(labels or {"person": None})).to_wire() | {"options": options or {}}
         new = new_job(job, (len(texts),), tenant=tenant, codec=self.codec, opts=orjson.dumps(opts))
         blob = self.codec.encode(encode_documents(rows), ledger.associated_data("in", job, 0))
         return self.store.run(ledger.create_job(dataclasses.replace(new, blobs=[blob]))).publish[0]

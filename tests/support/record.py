@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from jobs import naming
 from jobs.queue import celery_queues
 from jobs.schema import Document, Priority
+from jobs.tasks import Tasks
 from tests.support.engine import FakeEngine
 from tests.support.processes.harness import ServiceHarness
 from worker.protocols import ShardRef
@@ -38,7 +39,9 @@ def fault_free(texts: Sequence[str]) -> list[dict[str, Any]]:
     """Compute the results that the service returns for these texts without faults; attempts left out."""
     engine, owner, rows = FakeEngine(), ShardRef("job", 0), []
     for index, text in enumerate(texts):
-        plan = windows.cut_document(Document(index, str(index), text), windows.JobContext(owner, LABELS), engine)
+        plan = windows.cut_document(
+            Document(index, str(index), text), windows.JobContext(owner, Tasks(LABELS)), engine
+        )
         outcomes = [tuple(spans) for spans in engine.decode(plan.windows, plan.windows)]
         rows.append(merge_windows(plan, Findings.collect(plan, outcomes), 1).to_dict())
         del rows[-1]["attempts"]

@@ -21,7 +21,7 @@ def dedup_key(item: PendingWindow) -> DedupKey:
     """Return everything that the outcome of a window depends on."""
     window = item.window
     options = window.flat, window.multi_label, window.explain, window.max_candidates
-    return window.words, window.prompts, window.thresholds, options
+    return window.words, window.prompts, window.thresholds, window.relations, window.classes, options
 
 
 class Deduplicator:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from jobs.process.cpu import cpu_count
 from jobs.schema import Document, Labels, Options
+from jobs.tasks import Tasks
 from worker.model.collate import Arrays, collate_windows
 from worker.model.decode import Scores, decode_scores
 from worker.model.selection import choice_cache
@@ -194,7 +195,7 @@ class GlinerEngine:
         labels: Labels = {f"person {number}": None for number in range(1, max(1, self.spec.labels_included) + 1)}
         options = Options(long_text="truncate")
         return cut_document(
-            Document(0, "0", text), JobContext(ShardRef("warm-up", 0), labels, options), self
+            Document(0, "0", text), JobContext(ShardRef("warm-up", 0), Tasks(labels), options), self
         ).windows[0]
 
     def _time_batch(self, windows: Sequence[Window]) -> float:

@@ -28,7 +28,7 @@ from worker.shards.shards_at_risk import ShardsAtRisk
 from worker.text import merging, windows
 from worker.text.bounds import Budget, TooCostlyError
 from worker.text.merging import Findings
-from worker.text.prompts import cache_prompts
+from worker.text.prompts.formats import cache_prompts
 from worker.text.windows import CutRules, JobContext
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ Chunk = Sequence[tuple[Window, Findings]]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The documents of a shard that are to be run, with their job's labels and options.
+    """The documents of a shard that are to be run, with their job's tasks and options.
 
     Attributes:
         attempts: number of times the shard was begun.

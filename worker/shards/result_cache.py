@@ -22,7 +22,8 @@ from jobs.ledger import Claim, Ledger, StoredResult, StoredShard
 from jobs.observability.logs import log_failure
 from jobs.observability.metrics import WorkerMetrics
 from jobs.results import open_shard, read_rows
-from jobs.schema import Document, DocumentResult, DocumentStatus, Labels, Options
+from jobs.schema import Document, DocumentResult, DocumentStatus, Options
+from jobs.tasks import Tasks, dump_questions
 from worker.protocols import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,10 @@ QUIET_S = 10.0
 _PURPOSE = "gleaner result cache 1"
 _STORED_NAMES = {"max_row_tokens": "max_pieces", "special_tokens": "special_pieces"}
 """Names of fields in the keys of cached results: they stay, so that results of older versions are found."""
+
+
+_NEWER_FIELDS = frozenset(("tasks", "max_labels", "prompt_format", "relation_marker"))
+"""Fields that are in the keys only of models that older versions could not run, for the same reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +103,14 @@ class ResultCache:
         )
         self._key = hmac.digest(self.secret, reader, "sha256")
 
-    def look_up(
-        self, claim: Claim, documents: Sequence[Document], labels: Labels, options: Options
-    ) -> CachedResults:
+    def look_up(self, claim: Claim, documents: Sequence[Document], tasks: Tasks, options: Options) -> CachedResults:
         """Return the cache keys and cached results of a claimed shard.
 
         Nothing is looked up for a crash suspect: it is run document by document to find the one that crashes.
         """
         tenant_key = hmac.digest(self._key, claim.tenant.encode(), "sha256")
         keys = tuple(
-            _cache_key(tenant_key, document, labels, options, claim.default_threshold) for document in documents
+            _cache_key(tenant_key, document, tasks, options, claim.default_threshold) for document in documents
         )
         wanted = {at: key for at, key in enumerate(keys) if key}
         if claim.isolated or not wanted:
@@ -162,19 +165,37 @@ class ResultCache:
             return {}
 
 
-def _cache_key(key: bytes, document: Document, labels: Labels, options: Options, default_threshold: float) -> str:
+def _cache_key(key: bytes, document: Document, tasks: Tasks, options: Options, default_threshold: float) -> str:
     """Return a hash of all that a document's result depends on, except the reader; not of its id and index."""
     if document.error is not None:
         return ""
-    labels = labels if document.labels is None else document.labels
+    tasks = document.choose_tasks(tasks)
     try:
-        merged = options.with_overrides(document.options).with_default(labels, default_threshold).model_dump()
-        content = orjson.dumps([document.text, list(labels.items()), merged], option=orjson.OPT_SORT_KEYS)
+        content = _describe_questions(tasks, options.with_overrides(document.options), default_threshold)
+        encoded = orjson.dumps([document.text, *content], option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError):  # the document is going to fail, and the reason is reported elsewhere
         return ""
-    return hmac.digest(key, content, "sha256").hex()
+    return hmac.digest(key, encoded, "sha256").hex()
+
+
+def _describe_questions(tasks: Tasks, options: Options, default_threshold: float) -> list[object]:
+    """Return tasks and options; of other tasks than labels only those asked, as before there were others."""
+    merged = options.with_default(tasks.labels, default_threshold).model_dump()
+    relation_threshold, class_aggregation = merged.pop("relation_threshold"), merged.pop("class_aggregation")
+    content: list[object] = [[*tasks.labels.items()], merged]
+    if tasks.relations:
+        content.append(["relations", [*dump_questions(tasks.relations).items()], relation_threshold])
+    if tasks.classifications:
+        questions = dump_questions(tasks.classifications)
+        labels = [[*question.labels] for question in tasks.classifications.values()]  # their order counts
+        content.append(["classifications", [*questions.items()], labels, class_aggregation])
+    return content
 
 
 def describe_spec(spec: ModelSpec) -> dict[str, object]:
-    """Return a model's fields by the names that keys of cached results are made of."""
-    return {_STORED_NAMES.get(item.name, item.name): getattr(spec, item.name) for item in fields(spec)}
+    """Return a model's fields by the names that keys of cached results are made of; newer ones unless default."""
+    return {
+        _STORED_NAMES.get(item.name, item.name): getattr(spec, item.name)
+        for item in fields(spec)
+        if item.name not in _NEWER_FIELDS or getattr(spec, item.name) != item.default
+    }

@@ -33,10 +33,10 @@ from jobs.schema import (
     DocumentErrorCode,
     DocumentResult,
     DocumentStatus,
-    Labels,
     Options,
 )
 from jobs.shards import decode_documents, decode_results, encode_documents, encode_results
+from jobs.tasks import Tasks
 from worker.protocols import Dropped, EngineBroken, ShardRef
 from worker.shards.documents import DocumentRunner, Work
 from worker.shards.leases import Lease, LeaseKeeper
@@ -60,7 +60,7 @@ class Shard:
     message: Message
     claim: Claim
     documents: tuple[Document, ...]
-    labels: Labels
+    tasks: Tasks
     options: Options
     cached: CachedResults
 
@@ -159,9 +159,9 @@ class ShardRunner:
         job, codec = message.job, self.codec
         opts = orjson.loads(codec.decode(claim.opts, associated_data("opts", job)))
         documents = decode_documents(codec.decode(claim.blob, associated_data("in", job, message.shard)))
-        labels, options = opts["labels"], Options.model_validate(opts["options"])
-        cached = self.cache.look_up(claim, documents, labels, options) if self.cache else CachedResults()
-        return Shard(message, claim, documents, labels, options, cached)
+        tasks, options = Tasks.from_wire(opts), Options.model_validate(opts["options"])
+        cached = self.cache.look_up(claim, documents, tasks, options) if self.cache else CachedResults()
+        return Shard(message, claim, documents, tasks, options, cached)
 
     def _run_batched(self, shard: Shard, lease: Lease) -> list[DocumentResult]:
         """Run the documents that have no cached result, in micro-batches shared with other shards."""
@@ -198,7 +198,7 @@ class ShardRunner:
         claim = shard.claim
         key = derive_tenant_key(self.redact_secret, claim.tenant) if self.redact_secret else None
         return Work(
-            JobContext(shard.ref, shard.labels, shard.options, key, claim.default_threshold),
+            JobContext(shard.ref, shard.tasks, shard.options, key, claim.default_threshold),
             documents,
             attempts=claim.attempts,
             tenant=claim.tenant,

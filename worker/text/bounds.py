@@ -24,12 +24,14 @@ class Limits:
     Attributes:
         windows: windows of a document: passes over its labels times ranges of its words.
         entities: entities of a document.
-        document_bytes: size of a document's entities, as JSON.
-        shard_bytes: size of the entities of all documents of a shard: a stored result may have 64 MiB.
+        relations: relations of a document.
+        document_bytes: size of a document's entities and relations, as JSON.
+        shard_bytes: the same of all documents of a shard: a stored result may have 64 MiB.
     """
 
     windows: int = 32_000
     entities: int = 50_000
+    relations: int = 10_000
     document_bytes: int = 16 << 20
     shard_bytes: int = 40 << 20
 

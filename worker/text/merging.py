@@ -1,8 +1,13 @@
-"""Merges the outcomes of a document's windows into its result: spans -> entities, explanations, redaction. Pure."""
+"""Merges the outcomes of a document's windows into its result. Pure.
+
+Spans become entities, with explanations and redaction; pairs of spans become relations; scores of classes are
+aggregated.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 
 import orjson
@@ -16,11 +21,14 @@ from jobs.schema import (
     Explanation,
     OffsetUnit,
 )
+from jobs.tasks import ClassScore, Relation
 from worker.protocols import Failed, Outcome, Span, SpanKey, Spans
 from worker.text.adjacent import merge_adjacent
 from worker.text.bounds import Budget
+from worker.text.classes import ClassScores
 from worker.text.explanations import SpanExplanation, estimate_confidence, explain_spans
 from worker.text.redaction import EntityRange, RedactionRules, redact_text
+from worker.text.relations import EntityPair, Pairs
 from worker.text.spans import SpanCandidate, SpanContext, combine_candidates
 from worker.text.windows import Plan, WindowGrid
 from worker.text.words import WindowKind
@@ -31,7 +39,9 @@ SPANS_PER_ENTITY = 2
 """Spans that are combined per entity that a document may have: overlapping windows find most entities twice."""
 ENTITY_BYTES = 64
 EXPLANATION_BYTES = 256
-"""Approximate size of an entity and its explanation as JSON, without its texts."""
+RELATION_BYTES = 64
+CLASS_BYTES = 32
+"""Approximate size of an entity, its explanation, a relation and a class as JSON, without their texts."""
 SMALL_ENTITY_COUNT = 200
 SHORT_ENTITY = 1000
 """The size of up to `SMALL_ENTITY_COUNT` entities is not computed if each has at most `SHORT_ENTITY` characters."""
@@ -44,12 +54,17 @@ class Findings:
         failed: the first window that failed.
         left_out: number of spans that passed their threshold and were omitted.
         span_count: number of spans that are kept.
+        pairs: the relations between spans.
+        classes: the scores of classes.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.failed: Failed | None = None
         self.left_out = 0
         self.span_count = 0
+        self.pairs = Pairs(SPANS_PER_ENTITY * plan.limits.relations)
+        self.classes = ClassScores(plan.tasks.classifications, plan.options.class_aggregation)
+        self._grid = plan.grid
         self._max_spans = SPANS_PER_ENTITY * plan.limits.entities
         self._spans: list[Sequence[Span]] = []
 
@@ -72,8 +87,15 @@ class Findings:
         self.span_count += len(outcome)
         if isinstance(outcome, Spans):
             self.left_out += outcome.left_out
+            self._add_answers(outcome)
         if self.span_count > 2 * self._max_spans:
             self._keep_best()
+
+    def _add_answers(self, outcome: Spans) -> None:
+        if self._grid is not None and (outcome.pairs or outcome.classes):
+            position = self._grid.locate_window(len(self._spans) - 1)
+            self.pairs.add(outcome.pairs, position)
+            self.classes.add(outcome.classes, position)
 
     def spans_by_window(self) -> Sequence[Sequence[Span]]:
         """Return the spans of each window, in the windows' order."""
@@ -99,42 +121,71 @@ class Findings:
         self._spans = best_by_window
 
 
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """The answers that a document's result contains.
+
+    Attributes:
+        entities: by start, end and label.
+        relations: by head, tail and label; None if none were asked for.
+        left_out: number of spans that do not fit.
+        pairs_left_out: number of relations that do not fit.
+    """
+
+    entities: tuple[Entity, ...] = ()
+    relations: tuple[Relation, ...] | None = None
+    redacted_text: str | None = None
+    left_out: int = 0
+    pairs_left_out: int = 0
+
+
 def merge_windows(
     plan: Plan, findings: Findings, attempts: int, budget: Budget | None = None, max_bytes: int | None = None
 ) -> DocumentResult:
     """Merge the outcomes of windows into the document's result; one failed window fails the document.
 
-    `attempts` is the number of times its shard was begun. Its entities may have `max_bytes` as JSON, by default the
-    plan's limit.
+    `attempts` is the number of times its shard was begun. Its entities and relations may have `max_bytes` as JSON,
+    by default the plan's limit.
     """
     failed, limit = findings.failed, plan.limits.document_bytes
     error = DocumentError(failed.code, failed.detail) if failed else plan.error
-    entities: tuple[Entity, ...] = ()
-    redacted, left_out = None, 0
+    answers = _Answers()
     if error is None and plan.grid is not None:
         max_bytes = limit if max_bytes is None else min(limit, max_bytes)
-        entities, redacted, left_out = _make_entities(plan, plan.grid, findings, max_bytes, budget or Budget())
-        if left_out and plan.options.redaction:
+        answers = _collect_answers(plan, plan.grid, findings, max_bytes, budget or Budget())
+        if answers.left_out and plan.options.redaction:
             detail = "More entities pass the thresholds than a result can hold; the rest would not be redacted."
             error = DocumentError(DocumentErrorCode.TOO_MANY_ENTITIES, f"{detail} Raise the thresholds.")
     if error is not None:
         return failed_result(plan, error, attempts)
-    warnings = plan.warnings
-    if left_out:
-        warning = f"{left_out} spans with the lowest scores were left out; raise the threshold to get fewer."
-        warnings = (*warnings, warning)
     return DocumentResult(
         plan.document.index,
         plan.document.id,
         DocumentStatus.SUCCEEDED,
-        entities=entities,
+        entities=answers.entities,
         windows=len(plan.windows),
         truncated=plan.truncated,
-        warnings=warnings,
+        warnings=(*plan.warnings, *_warn_of_omissions(answers)),
         attempts=attempts,
         text=plan.document.text if plan.options.return_text else None,
-        redacted_text=redacted,
+        redacted_text=answers.redacted_text,
+        relations=answers.relations,
+        classifications=findings.classes.rank_classes() if plan.tasks.classifications else None,
     )
+
+
+def _warn_of_omissions(answers: _Answers) -> list[str]:
+    warnings = []
+    if answers.left_out:
+        warnings.append(
+            f"{answers.left_out} spans with the lowest scores were left out; raise the threshold to get fewer."
+        )
+    if answers.pairs_left_out:
+        warnings.append(
+            f"{answers.pairs_left_out} relations with the lowest scores were left out; raise `relation_threshold` "
+            "to get fewer."
+        )
+    return warnings
 
 
 def failed_result(plan: Plan, error: DocumentError, attempts: int) -> DocumentResult:
@@ -152,10 +203,19 @@ def failed_result(plan: Plan, error: DocumentError, attempts: int) -> DocumentRe
 
 
 def estimate_bytes(result: DocumentResult) -> int:
-    """Return the approximate size of a result's entities as JSON."""
+    """Return the approximate size of a result's answers as JSON."""
+    classes: Mapping[str, Sequence[ClassScore]] = result.classifications or {}
+    return (
+        _estimate_entities(result.entities)
+        + sum(RELATION_BYTES + len(relation.label) for relation in result.relations or ())
+        + sum(CLASS_BYTES + len(answer.label) for answers in classes.values() for answer in answers)
+    )
+
+
+def _estimate_entities(entities: Iterable[Entity]) -> int:
     return sum(
         ENTITY_BYTES + len(entity.text) + len(entity.label) + (EXPLANATION_BYTES if entity.explain else 0)
-        for entity in result.entities
+        for entity in entities
     )
 
 
@@ -189,10 +249,8 @@ def _combine_windows(
     return combined, candidates if plan.options.explain else ()
 
 
-def _make_entities(
-    plan: Plan, grid: WindowGrid, findings: Findings, max_bytes: int, budget: Budget
-) -> tuple[tuple[Entity, ...], str | None, int]:
-    """Return the document's entities, its redacted text if requested, and the number of spans left out."""
+def _collect_answers(plan: Plan, grid: WindowGrid, findings: Findings, max_bytes: int, budget: Budget) -> _Answers:
+    """Return the document's entities and relations, and its redacted text if requested."""
     spans, candidates = _combine_windows(plan, grid, findings.spans_by_window(), budget)
     text, unit, redaction = plan.document.text, plan.options.offset_unit, plan.options.redaction
     word_starts, word_ends, names = grid.text.starts, grid.text.ends, grid.prompts.names
@@ -202,7 +260,8 @@ def _make_entities(
     spans, over = _limit_size(plan, grid, spans, max_bytes, budget)
     left_out = findings.left_out + over
     if left_out and redaction:
-        return (), None, left_out
+        return _Answers(left_out=left_out)
+    pairs = findings.pairs.map_to_entities(spans, budget) if plan.tasks.relations else []
     budget.check()  # from here on no loop has more iterations than a document may have entities
     ranges = [(word_starts[span.start], word_ends[span.end - 1]) for span in spans]
     explanations = (
@@ -234,7 +293,31 @@ def _make_entities(
             entity._replace(text=redacted_text[start:end], redacted=(offsets[start], offsets[end]))
             for entity, (start, end) in zip(entities, redacted.ranges, strict=True)
         ]
-    return tuple(sorted(entities, key=_ORDER)), redacted_text, left_out
+    order = sorted(range(len(entities)), key=lambda index: _ORDER(entities[index]))
+    ordered = tuple(entities[index] for index in order)
+    if not plan.tasks.relations:
+        return _Answers(ordered, None, redacted_text, left_out)
+    selected = _limit_pairs(plan, pairs, max_bytes - _estimate_entities(ordered))
+    relations = _make_relations([*plan.tasks.relations], selected, order)
+    pairs_left_out = findings.pairs.left_out + len(pairs) - len(selected)
+    return _Answers(ordered, relations, redacted_text, left_out, pairs_left_out)
+
+
+def _limit_pairs(plan: Plan, ranked: Sequence[EntityPair], free_bytes: int) -> Sequence[EntityPair]:
+    """Return the best pairs that fit into a result."""
+    longest = max(len(orjson.dumps(name)) for name in plan.tasks.relations)
+    return ranked[: max(0, min(plan.limits.relations, free_bytes // (RELATION_BYTES + longest)))]
+
+
+def _make_relations(
+    names: Sequence[str], pairs: Iterable[EntityPair], order: Sequence[int]
+) -> tuple[Relation, ...]:
+    """Return pairs of entities, which are sorted in this order, by head, tail and label."""
+    positions = {index: position for position, index in enumerate(order)}
+    relations = [
+        Relation(names[pair.relation], positions[pair.head], positions[pair.tail], pair.score) for pair in pairs
+    ]
+    return tuple(sorted(relations, key=itemgetter(1, 2, 0)))
 
 
 def _limit_size(

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import overload
 
-from jobs.schema import DEFAULT_THRESHOLD, Document, DocumentError, DocumentErrorCode, Labels, Options
-from worker.protocols import ShardRef, Tokenizer, Window
+from jobs.schema import DEFAULT_THRESHOLD, Document, DocumentError, DocumentErrorCode, Options
+from jobs.tasks import Task, Tasks
+from worker.protocols import ModelSpec, ShardRef, Tokenizer, Window
 from worker.text.bounds import Budget, Limits
-from worker.text.prompts import LabelPrompts, Prompt, PromptEncoder
+from worker.text.prompts.base import Prompt, TaskPrompts
+from worker.text.prompts.formats import PromptEncoder, encode_prompts
 from worker.text.words import Text, WindowKind, WordRange
 
 CANDIDATES_PER_WORD = 8
@@ -35,12 +37,13 @@ class JobContext:
 
     Attributes:
         owner: the shard that the windows belong to.
+        tasks: the job's, for documents that do not name their own.
         redact_key: the tenant's key for redaction to tokens; None if the worker has no secret.
         default_threshold: score from which an entity counts if the options name none.
     """
 
     owner: ShardRef
-    labels: Labels
+    tasks: Tasks
     options: Options = field(default_factory=Options)
     redact_key: bytes | None = field(default=None, repr=False)
     default_threshold: float = DEFAULT_THRESHOLD
@@ -54,22 +57,27 @@ class CutRules:
         sentence_pass: also read a long document's sentences one by one. Costs about as much again as the large
             windows do; large models can do without.
         limits: limits of a document's windows and entities.
-        encode_prompts: encodes labels; `prompts.cache_prompts` if many documents ask for the same.
+        encode_prompts: encodes tasks; `prompts.formats.cache_prompts` if many documents ask for the same.
     """
 
     sentence_pass: bool = True
     limits: Limits = field(default_factory=Limits)
-    encode_prompts: PromptEncoder = LabelPrompts.encode
+    encode_prompts: PromptEncoder = encode_prompts
 
 
 @dataclass(frozen=True, slots=True)
 class WindowPosition:
-    """Words `first` up to, not including, `last` of the document, why they are a window, and its labels."""
+    """Words `first` up to, not including, `last` of the document, why they are a window, and its questions."""
 
     first: int
     last: int
     kind: WindowKind
-    labels: tuple[int, ...]
+    prompt: Prompt
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Indexes of its labels."""
+        return self.prompt.labels
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class WindowGrid:
     """The windows of a document: every range of its words with every prompt."""
 
     text: Text
-    prompts: LabelPrompts
+    prompts: TaskPrompts
     passes: Sequence[Prompt]
     ranges: Sequence[WordRange] = ()
 
@@ -89,7 +97,7 @@ class WindowGrid:
     def locate_window(self, index: int) -> WindowPosition:
         """Return the position of a window."""
         pass_index, range_index = divmod(index, len(self.ranges))
-        return WindowPosition(*self.ranges[range_index], self.passes[pass_index].labels)
+        return WindowPosition(*self.ranges[range_index], self.passes[pass_index])
 
 
 class Windows(Sequence[Window]):
@@ -102,6 +110,10 @@ class Windows(Sequence[Window]):
         self._grid = grid
         names = grid.prompts.names
         self._thresholds = [options.label_thresholds([names[i] for i in prompt.labels]) for prompt in grid.passes]
+        self._relations = [
+            grid.prompts.describe_relations(prompt, options.relation_threshold) for prompt in grid.passes
+        ]
+        self._classes = [grid.prompts.describe_classes(prompt) for prompt in grid.passes]
 
     def __iter__(self) -> Iterator[Window]:
         return map(self.__getitem__, range(len(self)))
@@ -136,6 +148,8 @@ class Windows(Sequence[Window]):
             token_ids=[*prompt.token_ids, *text.token_ids[text.token_offsets[first] : text.token_offsets[last]]],
             tokens_per_word=(*prompt.tokens_per_word, *text.tokens_per_word[first:last]),
             weight=_token_weight(len(prompt.labels), prompts.spec.labels_included),
+            relations=self._relations[pass_index],
+            classes=self._classes[pass_index],
         )
 
 
@@ -155,6 +169,7 @@ class Plan:
     warnings: tuple[str, ...] = field(default=())
     redact_key: bytes | None = field(default=None, repr=False)
     limits: Limits = field(default_factory=Limits)
+    tasks: Tasks = field(default_factory=Tasks)
 
     @cached_property
     def windows(self) -> Sequence[Window]:
@@ -178,26 +193,33 @@ def cut_document(
     rules: CutRules | None = None,
     budget: Budget | None = None,
 ) -> Plan:
-    """Plan how to read a document, whose labels and options take precedence over the job's.
+    """Plan how to read a document, whose tasks and options take precedence over the job's.
 
     Returns:
         A plan with at least one window, or with an `error` and none.
     """
-    labels = context.labels if document.labels is None else document.labels
-    options = context.options.with_overrides(document.options).with_default(labels, context.default_threshold)
+    tasks = document.choose_tasks(context.tasks)
+    options = context.options.with_overrides(document.options).with_default(tasks.labels, context.default_threshold)
     if options.merge_adjacent is None and tokenizer.spec.merge_adjacent:
         options = options.model_copy(update={"merge_adjacent": True})
     rules, budget = rules or CutRules(), budget or Budget()
-    make_plan = partial(Plan, document, options, context.owner)
-    error = document.error or _find_text_error(document.text) or _find_key_error(options, context.redact_key)
+    make_plan = partial(Plan, document, options, context.owner, tasks=tasks)
+    error = (
+        document.error
+        or _find_text_error(document.text)
+        or _find_key_error(options, context.redact_key)
+        or _find_task_error(tasks, tokenizer.spec)
+    )
     if error is not None:
         return make_plan(error=error)
-    prompts = rules.encode_prompts(labels, tokenizer)
+    prompts = rules.encode_prompts(tasks, tokenizer)
     text = Text.encode(document.text, tokenizer, budget)
     passes = prompts.group_passes(text)
     if isinstance(passes, DocumentError):
         return make_plan(error=passes)
     grid = WindowGrid(text, prompts, passes)
+    if not tasks.labels:
+        rules = replace(rules, sentence_pass=False)  # which finds entities only
     coverage = _cover_text(grid, options.long_text, rules, budget)
     if isinstance(coverage, DocumentError):
         return make_plan(error=coverage)
@@ -207,7 +229,7 @@ def cut_document(
     return make_plan(
         replace(grid, ranges=coverage.ranges),
         truncated=coverage.truncated,
-        warnings=(*prompts.warnings, *coverage.warnings),
+        warnings=(*prompts.warnings, *coverage.warnings, *_warn_of_passes(tasks, len(passes))),
         redact_key=context.redact_key,
         limits=rules.limits,
     )
@@ -280,3 +302,17 @@ def _find_key_error(options: Options, key: bytes | None) -> DocumentError | None
     if options.redaction and options.redaction.mode == "hash" and key is None:
         return DocumentError(DocumentErrorCode.INFERENCE_FAILED, "The worker has no GLEANER_REDACT_KEY.")
     return None
+
+
+def _find_task_error(tasks: Tasks, spec: ModelSpec) -> DocumentError | None:
+    missing = [task for task in Task if task in tasks.requested and task not in spec.tasks]
+    if not missing:
+        return None
+    detail = f"The model cannot do {' and '.join(missing)}; it can do {', '.join(spec.tasks)}."
+    return DocumentError(DocumentErrorCode.UNSUPPORTED_TASK, detail)
+
+
+def _warn_of_passes(tasks: Tasks, passes: int) -> tuple[str, ...]:
+    if passes == 1 or not tasks.relations:
+        return ()
+    return (f"The labels took {passes} passes; no relation connects entities of different passes.",)

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.schema import Document, Labels, Options
+from jobs.tasks import Tasks
 from tests.conftest import Checkpoint
 from tests.integration.model.test_parity import Case, extract, predict, scores
 from tests.support.families import Backbone, Family
@@ -201,7 +202,7 @@ def test_company_changes_nothing(
     for engine in engines:
         windows = [
             cut_document(
-                Document(i, str(i), " ".join(parts)), JobContext(ShardRef("job", 0), labels), engine
+                Document(i, str(i), " ".join(parts)), JobContext(ShardRef("job", 0), Tasks(labels)), engine
             ).windows[0]
             for i, (parts, labels) in enumerate(documents)
         ]

@@ -11,6 +11,7 @@ import pytest
 
 from gleaner.client import Client
 from jobs.schema import Document, DocumentErrorCode, DocumentResult, Labels, Options
+from jobs.tasks import Tasks
 from tests.conftest import Checkpoint
 from tests.support.families import Backbone, Family
 from tests.support.processes.local_stack import running_stack
@@ -59,7 +60,7 @@ def _memory(field: str) -> int:
 
 def _plan(engine: GlinerEngine, text: str, labels: Labels, options: Options | None = None) -> Plan:
     return cut_document(
-        Document(0, "0", text), JobContext(ShardRef("job", 0), labels, options or Options()), engine
+        Document(0, "0", text), JobContext(ShardRef("job", 0), Tasks(labels), options or Options()), engine
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from gliner import GLiNER
 
 from jobs.schema import DEFAULT_THRESHOLD, Document, DocumentErrorCode, DocumentResult, Labels, Options
+from jobs.tasks import Tasks
 from tests.support.texts import FILLER, LABEL_SETS, passage, sentence
 from worker.batching.batcher import MicroBatcher
 from worker.model.engine import EngineOptions, load_model
@@ -64,7 +65,7 @@ def predict(library: Any, case: Case) -> dict[tuple[int, int, str], float]:
 def plan_of(engine: Engine, case: Case, job: int = 0) -> Plan:
     """Cut the text as Gleaner would."""
     return cut_document(
-        Document(0, "0", case.text), JobContext(ShardRef(f"job{job}", 0), case.labels, case.options), engine
+        Document(0, "0", case.text), JobContext(ShardRef(f"job{job}", 0), Tasks(case.labels), case.options), engine
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.schema import Document, Options
+from jobs.tasks import Tasks
 from tests.conftest import Checkpoint
 from tests.support.families import Family
 from tests.support.scripts import SCRIPTS
@@ -24,7 +25,9 @@ SHIPPED = Path(__file__).parents[3] / "models" / "gleaner-small"
 
 def _spans(engine: GlinerEngine, text: str) -> list[tuple[int, int]]:
     plan = cut_document(
-        Document(0, "0", text), JobContext(ShardRef("job", 0), {"person": None}, Options(threshold=0.0)), engine
+        Document(0, "0", text),
+        JobContext(ShardRef("job", 0), Tasks({"person": None}), Options(threshold=0.0)),
+        engine,
     )
     outcomes: list[tuple[Span, ...]] = []
     for window in plan.windows:

@@ -54,7 +54,7 @@ class DeadlyEngine(FakeEngine):
         self.forwards.clear()  # nobody here looks at them, and a soak must not see them grow
         return super().forward(batch)
 
-    def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[list[Span]]:
+    def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[Sequence[Span]]:
         """Entities, unless the text kills."""
         if self._any(batch, DIES_IN_DECODE):
             ctypes.string_at(0)

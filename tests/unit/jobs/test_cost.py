@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jobs import shards
 from jobs.cost import Costs, label_cost
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels
+from jobs.tasks import Tasks
 from tests.support.engine import SPEC, WORD
 from worker.model.tokenizer import FastTokenizer
 from worker.protocols import ShardRef
@@ -50,7 +51,7 @@ def words(count: int, letters: int) -> str:
 def test_passes_are_estimated_without_a_tokenizer(labels: Labels) -> None:
     """Within a factor of two of the shipped model's own tokenizer."""
     tokenizer = FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD)
-    plan = cut_document(document("a " * 4000), JobContext(ShardRef("job", 0), labels), tokenizer)
+    plan = cut_document(document("a " * 4000), JobContext(ShardRef("job", 0), Tasks(labels)), tokenizer)
     assert plan.grid is not None
     passes, estimate = len(plan.grid.passes), label_cost(labels).passes
     assert passes / 2 <= estimate <= 2 * passes

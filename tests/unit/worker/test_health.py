@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jobs.schema import Document
+from jobs.tasks import Tasks
 from tests.support.engine import FakeEngine, FaultWord
 from worker.batching.batcher import MicroBatcher
 from worker.health import HUNG_EXIT_CODE, Health, Watchdog
@@ -28,7 +29,9 @@ def make_windows(text: str) -> list[Window]:
     """Return the windows of a text."""
     document = Document(0, "0", text)
     return list(
-        windows.cut_document(document, windows.JobContext(ShardRef("job", 0), {"a": None}), FakeEngine()).windows
+        windows.cut_document(
+            document, windows.JobContext(ShardRef("job", 0), Tasks({"a": None})), FakeEngine()
+        ).windows
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.schema import Document, Labels
+from jobs.tasks import Tasks
 from worker.model.decode import Scores
 from worker.protocols import ShardRef, Tokenizer, Window
 from worker.text.windows import JobContext, cut_document
@@ -120,7 +121,7 @@ def build_mixed_batches(tokenizer: Tokenizer) -> list[list[Window]]:
 def _cut_text(number: int, text: str, tokenizer: Tokenizer) -> Sequence[Window]:
     document = Document(number, str(number), text)
     return cut_document(
-        document, JobContext(ShardRef("agreement", 0), _LABEL_SETS[number % len(_LABEL_SETS)]), tokenizer
+        document, JobContext(ShardRef("agreement", 0), Tasks(_LABEL_SETS[number % len(_LABEL_SETS)])), tokenizer
     ).windows
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from threading import Event, current_thread
@@ -10,6 +10,7 @@ from time import monotonic
 import pytest
 
 from jobs.schema import Document, DocumentErrorCode
+from jobs.tasks import Tasks
 from tests.support.engine import FakeEngine, FaultWord, small_engine
 from worker.batching.batcher import MicroBatcher
 from worker.batching.observer import Observer
@@ -393,7 +394,7 @@ class Decoding(FakeEngine):
         super().__init__(lanes=lanes)
         self.decoders: list[str] = []
 
-    def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[list[Span]]:
+    def decode(self, batch: tuple[Window, ...], raw: tuple[Window, ...]) -> list[Sequence[Span]]:
         """Decode, and note the thread."""
         self.decoders.append(current_thread().name.partition("-")[0])
         return super().decode(batch, raw)
@@ -547,7 +548,7 @@ def test_a_micro_batch_has_fewer_rows_of_many_labels() -> None:
     plans = [
         cut_document(
             Document(i, str(i), text),
-            JobContext(ShardRef("job", 0), {f"label {n}": None for n in range(8)}),
+            JobContext(ShardRef("job", 0), Tasks({f"label {n}": None for n in range(8)})),
             engine,
         )
         for i, text in enumerate(texts)

@@ -13,7 +13,7 @@ from worker.batching import waiting_list
 from worker.batching.pending import PendingWindow, Submission
 from worker.batching.policy import WaitingWindow
 from worker.batching.waiting_list import Deduplicator, WaitingList
-from worker.protocols import ShardRef, Window
+from worker.protocols import ClassPrompt, RelationPrompt, ShardRef, Window
 
 
 def make_item(word: str, job: str = "job", **waiting: bool) -> PendingWindow:
@@ -102,6 +102,8 @@ def duplicate(window: Window, **waiting: bool) -> PendingWindow:
         ({"multi_label": True}, False),
         ({"explain": True}, False),
         ({"max_candidates": 3}, False),
+        ({"relations": (RelationPrompt("knows", 0.5),)}, False),
+        ({"classes": (ClassPrompt("tone", ("good",), (None,), False),)}, False),
     ],
 )
 def test_windows_are_equal_if_nothing_that_changes_the_outcome_differs(

@@ -12,6 +12,7 @@ import pytest
 from gliner import GLiNER
 
 from jobs.schema import Document, Labels
+from jobs.tasks import Tasks
 from tests.support.texts import LABEL_SETS, passage
 from worker.model import gliner_loader
 from worker.model.collate import WORD_STEP, collate_windows
@@ -33,7 +34,7 @@ def window(model: Any, text: str, labels: Labels) -> Window:
     """Return a text's first window."""
     description = gliner_loader.describe_model(model, resolve_model(str(SHIPPED), None, Path("unused")), ())
     tokenizer = FastTokenizer(description.spec, description.tokenizer_json, description.word_pattern)
-    return cut_document(Document(0, "0", text), JobContext(ShardRef("job", 0), labels), tokenizer).windows[0]
+    return cut_document(Document(0, "0", text), JobContext(ShardRef("job", 0), Tasks(labels)), tokenizer).windows[0]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jobs.schema import Document
+from jobs.tasks import Tasks
 from tests.conftest import ROOT
 from tests.support.engine import SPEC, WORD
 from worker.model import engine as engines
@@ -59,7 +60,7 @@ def make_engine(runtime: Runtime, device: str = "cpu", merge_adjacent: bool = Fa
 
 def cut(text: str, engine: GlinerEngine) -> Sequence[Window]:
     """Return a text's windows."""
-    context = JobContext(ShardRef("job", 0), {"person": None, "place": None})
+    context = JobContext(ShardRef("job", 0), Tasks({"person": None, "place": None}))
     return cut_document(Document(0, "0", text), context, engine).windows
 
 

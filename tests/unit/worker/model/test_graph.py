@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.measurements.medium import medium_folder
 from jobs.schema import Document
+from jobs.tasks import Tasks
 from tests.support.texts import LABEL_SETS, passage
 from worker.model import gliner_loader
 from worker.model.collate import Arrays, collate_windows
@@ -48,7 +49,9 @@ def batches(model: Any, folder: Path) -> list[Arrays]:
     for rows, words in SIZES:
         texts = [" ".join(passage(random, 9).split()[: words - row]) for row in range(rows)]
         plans = [
-            cut_document(Document(0, "0", text), JobContext(ShardRef("job", 0), LABEL_SETS[row % 3]), tokenizer)
+            cut_document(
+                Document(0, "0", text), JobContext(ShardRef("job", 0), Tasks(LABEL_SETS[row % 3])), tokenizer
+            )
             for row, text in enumerate(texts)
         ]
         micro_batches.append(collate_windows([plan.windows[0] for plan in plans], described.layout))

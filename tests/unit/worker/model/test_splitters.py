@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.schema import Document, Redact
+from jobs.tasks import Tasks
 from tests.support.engine import FakeEngine
 from tests.support.scripts import SCRIPTS
 from worker.model import splitters
@@ -120,7 +121,7 @@ def test_sentences_end_where_they_do() -> None:
 def test_a_long_text_without_blanks_is_read_whole() -> None:
     """6,000 characters without punctuation are 6,000 words, in windows; by whitespace they are one word."""
     plan = cut_document(
-        Document(0, "0", "北京大学" * 1500), JobContext(ShardRef("job", 0), {"person": None}), Reader()
+        Document(0, "0", "北京大学" * 1500), JobContext(ShardRef("job", 0), Tasks({"person": None})), Reader()
     )
     assert not plan.truncated
     assert plan.grid is not None

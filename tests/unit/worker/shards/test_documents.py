@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from jobs.ledger import Message
 from jobs.observability.metrics import WorkerMetrics
 from jobs.schema import Document, DocumentErrorCode, DocumentResult, DocumentStatus
+from jobs.tasks import Tasks
 from tests.support.engine import FakeEngine, FaultWord, small_engine
 from worker.batching.batcher import MicroBatcher
 from worker.protocols import Dropped, Engine, Failed, ShardRef, Span
@@ -29,7 +30,7 @@ from worker.text.windows import JobContext, cut_document
 
 OWNER = ShardRef("job", 0)
 LABELS = {"person": None, "place": None}
-CONTEXT = JobContext(OWNER, LABELS)
+CONTEXT = JobContext(OWNER, Tasks(LABELS))
 LONG = "Ada met Bob in Rome. " * 30
 
 

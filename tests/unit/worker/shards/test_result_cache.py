@@ -16,7 +16,8 @@ from jobs.codec import Codec
 from jobs.ledger import Call, Claim, ClaimOutcome, Ledger, LedgerUnavailableError
 from jobs.observability.metrics import WorkerMetrics
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Labels, Options
-from tests.support.engine import SPEC, FakeEngine, FaultWord
+from jobs.tasks import Classification, RelationType, Tasks
+from tests.support.engine import ALL_TASKS, SPEC, FakeEngine, FaultWord
 from tests.support.intake import InProcessWorker, running_worker
 from tests.support.ledger import CODEC, forget_memory
 from tests.support.processes.harness import wait_for
@@ -90,7 +91,9 @@ def cache_key(case: Case, cache: ResultCache | None = None, index: int = 0) -> s
     text, labels, options, tenant = case
     claim = dataclasses.replace(SUSPECT, tenant=tenant)
     documents = [Document(index, f"id {index}", text)]
-    [key] = (cache or make_cache(Down())).look_up(claim, documents, labels, Options.model_validate(options)).keys
+    [key] = (
+        (cache or make_cache(Down())).look_up(claim, documents, Tasks(labels), Options.model_validate(options)).keys
+    )
     return key
 
 
@@ -120,7 +123,9 @@ def test_its_place_in_a_job_is_not_part_of_a_question(case: Case, index: int) ->
     assert cache_key(case, index=index) == cache_key(case)
     documents = [Document(0, "0", text, labels=labels, options=options)]
     claim = dataclasses.replace(SUSPECT, tenant=tenant)
-    assert make_cache(Down()).look_up(claim, documents, {"other": None}, Options()).keys == (cache_key(case),)
+    assert make_cache(Down()).look_up(claim, documents, Tasks({"other": None}), Options()).keys == (
+        cache_key(case),
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,7 +154,7 @@ def test_what_cannot_be_answered_asks_nothing() -> None:
         Document(1, "1", "\ud800"),
         Document(2, "2", "Anna", options={"threshold": 7}),
     ]
-    assert make_cache(Down()).look_up(SUSPECT, documents, {"person": None}, Options()).keys == ("", "", "")
+    assert make_cache(Down()).look_up(SUSPECT, documents, Tasks({"person": None}), Options()).keys == ("", "", "")
 
 
 # Results
@@ -375,7 +380,7 @@ def test_a_cache_that_does_not_answer_is_left_alone_for_a_while(caplog: pytest.L
 
     def look_up_twice() -> None:
         documents = [Document(0, "0", "Anna"), Document(1, "1", "Otto")]
-        cached = cache.look_up(Claim(ClaimOutcome.RUN, tenant="t1"), documents, {"person": None}, Options())
+        cached = cache.look_up(Claim(ClaimOutcome.RUN, tenant="t1"), documents, Tasks({"person": None}), Options())
         assert cached.select_missing(documents) == documents
 
     for _ in range(3):
@@ -435,3 +440,36 @@ def test_the_store_learns_no_text_from_the_cache(ledger_url: str, broker_url: st
 def test_keys_of_cached_results_outlive_renamed_fields() -> None:
     """The model is described in the names of the first version, so that an update keeps the cached results."""
     assert list(describe_spec(SPEC))[:4] == ["max_words", "max_pieces", "max_width", "special_pieces"]
+    assert "tasks" not in describe_spec(SPEC)
+    assert "tasks" in describe_spec(ALL_TASKS)
+
+
+TONE = Classification(labels={"good": None, "bad": None})
+KNOWS = RelationType(head=("person",))
+PERSON: Labels = {"person": None}
+QUESTIONS: list[tuple[Tasks, dict[str, Any]]] = [
+    (Tasks(PERSON), {}),
+    (Tasks(PERSON, {"knows": KNOWS}), {}),
+    (Tasks(PERSON, {"knows": KNOWS}), {"relation_threshold": 0.4}),
+    (Tasks(PERSON, {"knows": RelationType()}), {}),
+    (Tasks(PERSON, {"knows": KNOWS, "met": KNOWS}), {}),
+    (Tasks(PERSON, {"met": KNOWS, "knows": KNOWS}), {}),
+    (Tasks(PERSON, {}, {"tone": TONE}), {}),
+    (Tasks(PERSON, {}, {"tone": TONE}), {"class_aggregation": "max"}),
+    (Tasks(PERSON, {}, {"tone": Classification(labels={"bad": None, "good": None})}), {}),
+]
+
+
+def test_every_question_is_part_of_the_key() -> None:
+    """The same of a document as of its job; options of tasks that are not asked are no part."""
+
+    def make_key(tasks: Tasks, document: Document, options: dict[str, Any]) -> str:
+        return make_cache(Down()).look_up(SUSPECT, [document], tasks, Options.model_validate(options)).keys[0]
+
+    plain = Document(0, "0", "Anna")
+    keys = [make_key(tasks, plain, options) for tasks, options in QUESTIONS]
+    assert len(set(keys)) == len(QUESTIONS)
+    for key, (tasks, options) in zip(keys, QUESTIONS, strict=True):
+        naming = dataclasses.replace(plain, relations=tasks.relations, classifications=tasks.classifications)
+        assert make_key(Tasks(PERSON), naming, options) == key
+        assert make_key(Tasks(PERSON), plain, options) == keys[0]

@@ -13,7 +13,8 @@ from jobs.codec import CodecError
 from jobs.ledger import LedgerUnavailableError
 from jobs.queue import celery_queues
 from jobs.schema import Document, DocumentErrorCode, DocumentStatus, JobStatus, Priority
-from tests.support.engine import FakeEngine, FaultWord
+from jobs.tasks import Classification, RelationType, Tasks
+from tests.support.engine import ALL_TASKS, FakeEngine, FaultWord
 from tests.support.intake import InProcessWorker, running_worker
 from tests.support.ledger import MODEL
 from worker.protocols import Dropped, EngineBroken, Window
@@ -39,6 +40,26 @@ def test_a_message_becomes_a_finished_shard(worker: InProcessWorker) -> None:
     assert (second.status, second.entities) == (DocumentStatus.SUCCEEDED, ())
     assert worker.get_job("job_1").status is JobStatus.SUCCEEDED
     assert worker.runner.extract_shard(message) == "gone"
+
+
+def test_all_tasks_of_a_job_are_answered(ledger_url: str, broker_url: str) -> None:
+    """A document that names others gets those; one that the model cannot do fails the document alone."""
+    tone = Classification(labels={"good": None, "excellent": None})
+    tasks = Tasks({"person": None}, {"knows": RelationType()}, {"tone": tone})
+    plain = Document(1, "1", "Anna met Bo", relations={}, classifications={})
+    with running_worker(ledger_url, broker_url, FakeEngine(ALL_TASKS)) as worker:
+        worker.runner.extract_shard(worker.submit("job_1", "Anna met Bo", plain, tasks=tasks))
+        both, entities = worker.results("job_1")
+        assert [relation[:3] for relation in both.relations or ()] == [("knows", 0, 1)]
+        assert [answer.label for answer in (both.classifications or {})["tone"]] == ["excellent", "good"]
+        assert len(entities.entities) == 2
+        assert (entities.relations, entities.classifications) == (None, None)
+    with running_worker(ledger_url, broker_url, FakeEngine()) as worker:
+        worker.runner.extract_shard(worker.submit("job_2", "Anna met Bo", plain, tasks=tasks))
+        refused, entities = worker.results("job_2")
+        assert refused.error is not None
+        assert refused.error.code is DocumentErrorCode.UNSUPPORTED_TASK
+        assert entities.status is DocumentStatus.SUCCEEDED
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.schema import Document, DocumentResult, Options, Redact
+from jobs.tasks import Tasks
 from tests.support.engine import SPLIT, FakeEngine
 from worker.protocols import ShardRef, Span
 from worker.text.adjacent import merge_adjacent
@@ -123,7 +124,7 @@ class WordFinder(FakeEngine):
 def _result(text: str, options: Options, engine: FakeEngine | None = None) -> DocumentResult:
     engine = engine or WordFinder()
     plan = cut_document(
-        Document(0, "0", text), JobContext(ShardRef("job", 0), LABELS, options, redact_key=b"key"), engine
+        Document(0, "0", text), JobContext(ShardRef("job", 0), Tasks(LABELS), options, redact_key=b"key"), engine
     )
     outcomes = [tuple(engine.decode((window,), (window,))[0]) for window in plan.windows]
     return merge_windows(plan, Findings.collect(plan, outcomes), 1)

@@ -11,6 +11,7 @@ import pytest
 
 from jobs.schema import Document, DocumentErrorCode, DocumentStatus, Options, Redact
 from jobs.shards import encode_results
+from jobs.tasks import Tasks
 from tests.support.engine import SPEC, WORD, FakeEngine
 from worker.model.tokenizer import FastTokenizer
 from worker.protocols import Dropped, Failed, ShardRef, Span, Spans
@@ -100,7 +101,9 @@ def test_cutting_takes_linear_time(tokenizer: FastTokenizer, kind: str) -> None:
     def run(size: int) -> None:
         document = Document(0, "0", repeat_unit(KINDS[kind], size))
         assert (
-            cut_document(document, JobContext(OWNER, {"p": None}), tokenizer, CutRules(limits=UNLIMITED)).error
+            cut_document(
+                document, JobContext(OWNER, Tasks({"p": None})), tokenizer, CutRules(limits=UNLIMITED)
+            ).error
             is None
         )
 
@@ -134,7 +137,7 @@ def test_merging_takes_linear_time(tokenizer: FastTokenizer, kind: str, options:
     plans = {
         size: cut_document(
             Document(0, "0", repeat_unit(KINDS[kind], size)),
-            JobContext(OWNER, labels, parsed),
+            JobContext(OWNER, Tasks(labels), parsed),
             tokenizer,
             CutRules(limits=UNLIMITED),
         )
@@ -170,7 +173,7 @@ def test_many_labels_are_grouped_in_linear_time(tokenizer: FastTokenizer) -> Non
 
     def run(size: int) -> None:
         labels = {f"label number {at}": None for at in range(size)}
-        assert cut_document(Document(0, "0", "Ada"), JobContext(OWNER, labels), tokenizer).error is None
+        assert cut_document(Document(0, "0", "Ada"), JobContext(OWNER, Tasks(labels)), tokenizer).error is None
 
     assert_linear(run, 4000)
 
@@ -214,10 +217,12 @@ def test_a_budget_is_spent_by_the_work_between_its_blocks_only() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 8, 13, 21])
 def test_work_ends_wherever_it_is(steps: int) -> None:
     """A lease that ends is noticed in cutting and in merging, after any number of looks."""
-    plan = cut_document(Document(0, "0", "Ada met. " * 4000), JobContext(OWNER, {"p": None}), FakeEngine())
+    plan = cut_document(Document(0, "0", "Ada met. " * 4000), JobContext(OWNER, Tasks({"p": None})), FakeEngine())
     findings = find_everything(plan)
     for work in (
-        lambda budget: cut_document(plan.document, JobContext(OWNER, {"p": None}), FakeEngine(), budget=budget),
+        lambda budget: cut_document(
+            plan.document, JobContext(OWNER, Tasks({"p": None})), FakeEngine(), budget=budget
+        ),
         lambda budget: merge_windows(plan, findings, 1, budget),
     ):
         looks = 0
@@ -240,12 +245,12 @@ def test_too_many_windows_are_refused_before_they_are_made() -> None:
     labels = {f"{at} " + "x" * 100: None for at in range(100)}
     few = Limits(windows=500)
     plan = cut_document(
-        Document(0, "0", "a " * 2000), JobContext(OWNER, labels), FakeEngine(), CutRules(limits=few)
+        Document(0, "0", "a " * 2000), JobContext(OWNER, Tasks(labels)), FakeEngine(), CutRules(limits=few)
     )
     assert 0 < len(plan.windows) <= 500
     assert "large windows only" in plan.warnings[0]
     plan = cut_document(
-        Document(0, "0", "a " * 20_000), JobContext(OWNER, labels), FakeEngine(), CutRules(limits=few)
+        Document(0, "0", "a " * 20_000), JobContext(OWNER, Tasks(labels)), FakeEngine(), CutRules(limits=few)
     )
     assert plan.error is not None
     assert plan.error.code is DocumentErrorCode.INPUT_TOO_LONG
@@ -261,7 +266,7 @@ def test_the_best_entities_stay_and_the_result_says_how_many_do_not() -> None:
         parsed = Options.model_validate({"flat": False, "multi_label": True, **options})
         plan = cut_document(
             Document(0, "0", text),
-            JobContext(OWNER, {"p": None, "q": None}, parsed),
+            JobContext(OWNER, Tasks({"p": None, "q": None}), parsed),
             FakeEngine(),
             CutRules(limits=limits),
         )
@@ -285,7 +290,10 @@ def test_the_best_entities_stay_and_the_result_says_how_many_do_not() -> None:
 def test_findings_stay_small_whatever_comes() -> None:
     """However many windows, at most twice the combined spans are held; equal scores do not empty it."""
     plan = cut_document(
-        Document(0, "0", "Ada"), JobContext(OWNER, {"p": None}), FakeEngine(), CutRules(limits=Limits(entities=50))
+        Document(0, "0", "Ada"),
+        JobContext(OWNER, Tasks({"p": None})),
+        FakeEngine(),
+        CutRules(limits=Limits(entities=50)),
     )
     findings = Findings(plan)
     for _ in range(50):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.schema import Document, Options, Redact
+from jobs.tasks import Tasks
 from tests.support.engine import SPLIT, FakeEngine
 from worker.protocols import ShardRef, Span, Words
 from worker.text.combining_marks import INVISIBLE, JOINERS, continues_word, is_mark, join_marks
@@ -117,7 +118,7 @@ def test_a_decomposed_name_is_found_and_hidden_as_the_composed_one() -> None:
     for form, text in texts.items():
         options = Options(redact=True)
         plan = cut_document(
-            Document(0, "0", text), JobContext(ShardRef("job", 0), {"name": None}, options), Capitals()
+            Document(0, "0", text), JobContext(ShardRef("job", 0), Tasks({"name": None}), options), Capitals()
         )
         spans = tuple(
             Span(at, at + 1, 0, 0.9) for at, word in enumerate(plan.windows[0].words) if word[0].isupper()

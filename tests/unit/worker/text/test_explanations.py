@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from jobs.schema import Document, Options
+from jobs.tasks import Tasks
 from tests.conftest import ROOT
 from tests.support.engine import FakeEngine, small_engine
 from worker.model.sources.resolve import read_calibration
@@ -62,7 +63,9 @@ def test_the_shipped_calibration_rises() -> None:
 def explain_text(text: str, engine: FakeEngine, **options: Any) -> Any:
     """Cut and merge a text whose spans have runners-up; return its result."""
     plan = cut_document(
-        Document(0, "0", text), JobContext(ShardRef("j", 0), LABELS, Options(explain=True, **options)), engine
+        Document(0, "0", text),
+        JobContext(ShardRef("j", 0), Tasks(LABELS), Options(explain=True, **options)),
+        engine,
     )
     assert all(window.explain for window in plan.windows)
     outcomes: list[Outcome] = []
@@ -97,7 +100,7 @@ def test_of_a_long_text_the_window_holds_the_entity() -> None:
 
 def test_only_where_asked() -> None:
     """An entity of other requests has no such field."""
-    plan = cut_document(Document(0, "0", "Ada met"), JobContext(ShardRef("j", 0), LABELS), FakeEngine())
+    plan = cut_document(Document(0, "0", "Ada met"), JobContext(ShardRef("j", 0), Tasks(LABELS)), FakeEngine())
     result = merge_windows(
         plan, Findings.collect(plan, [tuple(FakeEngine().decode(plan.windows, plan.windows)[0])]), attempts=1
     )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.schema import Document, DocumentStatus, Entity, OffsetUnit, Options, Redact
+from jobs.tasks import Tasks
 from tests.support.engine import FakeEngine, small_engine
 from worker.protocols import Outcome, ShardRef
 from worker.text.combining_marks import continues_word
@@ -158,7 +159,7 @@ def extract(text: str, engine: FakeEngine, key: bytes | None = KEY, **options: A
     """Cut and merge a text; return its result."""
     plan = cut_document(
         Document(0, "0", text),
-        JobContext(ShardRef("j", 0), {"a": None, "b": None}, Options(**options), redact_key=key),
+        JobContext(ShardRef("j", 0), Tasks({"a": None, "b": None}), Options(**options), redact_key=key),
         engine,
     )
     outcomes: list[Outcome] = [tuple(engine.decode((w,), (w,))[0]) for w in plan.windows]

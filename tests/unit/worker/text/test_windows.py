@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.schema import Document, DocumentError, DocumentErrorCode, DocumentResult, DocumentStatus, Labels, Options
-from tests.support.engine import FakeEngine, small_engine
-from worker.protocols import Failed, Outcome, ShardRef, row_length
+from jobs.tasks import Classification, RelationType, Task, Tasks
+from tests.support.engine import ALL_TASKS, SPEC, FakeEngine, small_engine
+from worker.protocols import (
+    ClassPrompt,
+    Failed,
+    Outcome,
+    PromptFormat,
+    RelationPrompt,
+    ShardRef,
+    row_length,
+)
 from worker.text.merging import Findings, merge_windows
 from worker.text.windows import CutRules, JobContext, Plan, WindowPosition, cut_document
 from worker.text.words import MIN_OVERLAP_WORDS, WindowKind
@@ -21,7 +30,9 @@ LABELS: Labels = {"person": None, "place": None}
 
 def plan_for(text: str, engine: FakeEngine, labels: Labels = LABELS, **options: object) -> Plan:
     """Return the engine's plan for a text."""
-    return cut_document(Document(0, "a", text), JobContext(OWNER, labels, Options.model_validate(options)), engine)
+    return cut_document(
+        Document(0, "a", text), JobContext(OWNER, Tasks(labels), Options.model_validate(options)), engine
+    )
 
 
 def positions(plan: Plan) -> list[WindowPosition]:
@@ -96,8 +107,8 @@ def test_sentences_are_also_read_alone_unless_switched_off() -> None:
     """A long text's sentences have separate windows; without the sentence pass there are only large ones."""
     document = Document(0, "a", "Ada went home. " * 30)
 
-    both = cut_document(document, JobContext(OWNER, LABELS), small_engine())
-    large = cut_document(document, JobContext(OWNER, LABELS), small_engine(), CutRules(sentence_pass=False))
+    both = cut_document(document, JobContext(OWNER, Tasks(LABELS)), small_engine())
+    large = cut_document(document, JobContext(OWNER, Tasks(LABELS)), small_engine(), CutRules(sentence_pass=False))
 
     assert sum(p.kind is WindowKind.SENTENCE for p in positions(both)) == 30
     assert all(p.kind is WindowKind.LARGE for p in positions(large))
@@ -220,7 +231,7 @@ def test_thresholds_follow_their_labels() -> None:
 def test_a_documents_own_labels_and_options_replace_the_jobs() -> None:
     """Labels as a whole, options one by one."""
     document = Document(3, "a", "Ada", labels={"x": None}, options={"flat": False})
-    plan = cut_document(document, JobContext(OWNER, LABELS, Options(threshold=0.7)), FakeEngine())
+    plan = cut_document(document, JobContext(OWNER, Tasks(LABELS), Options(threshold=0.7)), FakeEngine())
 
     [window] = plan.windows
     assert (window.prompts, window.thresholds, window.flat, window.document) == (("x",), (0.7,), False, 3)
@@ -243,7 +254,7 @@ def test_unreadable_texts_fail_alone(text: str, code: str) -> None:
 def test_an_error_from_the_gateway_passes_through() -> None:
     """A document refused before comes back with that error."""
     error = DocumentError(DocumentErrorCode.DOCUMENT_TOO_LARGE, "too large")
-    plan = cut_document(Document(0, "a", "", error=error), JobContext(OWNER, LABELS), FakeEngine())
+    plan = cut_document(Document(0, "a", "", error=error), JobContext(OWNER, Tasks(LABELS)), FakeEngine())
 
     assert error == merge_windows(plan, Findings.collect(plan, []), attempts=1).error
 
@@ -276,9 +287,59 @@ def test_labels_of_a_token_model_count(labels: int, weight: float) -> None:
     engine.spec = replace(engine.spec, labels_included=4)
     [window] = cut_document(
         Document(0, "0", "Anna met Bo."),
-        JobContext(ShardRef("job", 0), {f"label {i}": None for i in range(labels)}),
+        JobContext(ShardRef("job", 0), Tasks({f"label {i}": None for i in range(labels)})),
         engine,
     ).windows
 
     assert window.weight == weight
     assert window.cost == row_length(ceil(window.row_tokens * weight))
+
+
+KNOWS = {"knows": RelationType()}
+TONE = {"tone": Classification(labels={"good": None, "bad": None})}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "detail"),
+    [
+        (Tasks(LABELS, KNOWS), "The model cannot do relations; it can do entities."),
+        (
+            Tasks(LABELS, KNOWS, TONE),
+            "The model cannot do relations and classifications; it can do entities.",
+        ),
+    ],
+)
+def test_a_task_that_the_model_cannot_do_fails_the_document(tasks: Tasks, detail: str) -> None:
+    """The gateway refuses what no worker can do; another worker's model may have been able to."""
+    plan = cut_document(Document(0, "a", "Ada met Bob"), JobContext(OWNER, tasks), FakeEngine())
+    assert plan.error == DocumentError(DocumentErrorCode.UNSUPPORTED_TASK, detail)
+    ours = Document(0, "a", "Ada met Bob", relations={}, classifications={})
+    assert cut_document(ours, JobContext(OWNER, tasks), FakeEngine()).error is None
+
+
+def test_a_window_carries_all_that_is_asked() -> None:
+    """Relations by the indexes of the window's labels, with the threshold of the options where they have none."""
+    relations = {"knows": RelationType(), "in": RelationType(head=("place",), threshold=0.9)}
+    context = JobContext(OWNER, Tasks(LABELS, relations, TONE), Options(relation_threshold=0.3))
+    [window] = cut_document(Document(0, "a", "Ada met Bob"), context, FakeEngine(ALL_TASKS)).windows
+    assert window.relations == (RelationPrompt("knows", 0.3), RelationPrompt("in", 0.9, frozenset((1,))))
+    assert window.classes == (ClassPrompt("tone", ("good", "bad"), (None, None), False),)
+
+
+def test_without_labels_a_long_text_is_read_in_large_windows_only() -> None:
+    """Its sentences are read for entities."""
+    engine = FakeEngine(replace(ALL_TASKS, max_words=20, max_row_tokens=60))
+    text = "Ada met Bob. " * 30
+    large = cut_document(Document(0, "a", text), JobContext(OWNER, Tasks({}, {}, TONE)), engine)
+    both = cut_document(Document(0, "a", text), JobContext(OWNER, Tasks(LABELS, {}, TONE)), engine)
+    assert {position.kind for position in positions(large)} == {WindowKind.LARGE}
+    assert len(both.windows) > len(large.windows) > 1
+
+
+def test_a_warning_says_that_labels_in_several_passes_are_not_related() -> None:
+    """Entities of different passes are never in one row."""
+    spec = replace(SPEC, prompt_format=PromptFormat.RELATIONS, tasks=(Task.ENTITIES, Task.RELATIONS))
+    engine = FakeEngine(replace(spec, max_row_tokens=60, relation_marker="<<REL>>"))
+    labels = dict.fromkeys(f"{letter}" * 30 for letter in "abcdefgh")
+    plan = cut_document(Document(0, "a", "w " * 20), JobContext(OWNER, Tasks(labels, KNOWS)), engine)
+    assert plan.warnings == ("The labels took 2 passes; no relation connects entities of different passes.",)

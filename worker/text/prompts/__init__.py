@@ -1,0 +1,1 @@
+"""Tasks as prompts, in the forms that models read."""

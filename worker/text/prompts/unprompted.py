@@ -1,0 +1,35 @@
+"""Tasks of models that read no prompt: all questions are asked in one pass, and take no tokens of a row. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.schema import DocumentError, DocumentErrorCode
+from jobs.tasks import Tasks
+from worker.protocols import Tokenizer
+from worker.text.prompts.base import Prompt, TaskPrompts, clean_texts
+from worker.text.words import Text
+
+
+@dataclass(frozen=True)
+class UnpromptedTasks(TaskPrompts):
+    """Questions that the model compares with the text, which is alone in its row."""
+
+    @classmethod
+    def encode(cls, tasks: Tasks, tokenizer: Tokenizer) -> UnpromptedTasks:
+        """Return the texts of labels and relations: a description if there is one."""
+        labels, warnings = clean_texts("label", (text or name for name, text in tasks.labels.items()), tokenizer)
+        relations, more_warnings = clean_texts(
+            "relation", (question.description or name for name, question in tasks.relations.items()), tokenizer
+        )
+        spec = tokenizer.spec
+        return cls(tasks, spec, tuple(labels), tuple(relations), spec.special_tokens, (*warnings, *more_warnings))
+
+    def group_passes(self, text: Text) -> list[Prompt] | DocumentError:
+        """Return one pass with all questions."""
+        labels = tuple(index for index, prompt in enumerate(self.prompts) if prompt)
+        if not labels and not self.tasks.classifications:
+            return DocumentError(DocumentErrorCode.INVALID_DOCUMENT, "The model can read none of the labels.")
+        texts = tuple(self.prompts[index] for index in labels)
+        classes = tuple(range(len(self.tasks.classifications)))
+        return [Prompt(labels, texts, 0, [], (), self.select_relations(labels), classes)]
