@@ -84,7 +84,8 @@ unit: setup tools ## The tests of repo and unit, which may run in parallel with 
 	$(BIN)/python -m pytest tests/repo tests/unit $(UNIT)
 
 # The files that cover the pure modules, but not those that measure time, which tracing would slow down.
-PURE := $(filter-out %/test_bounds.py,$(wildcard tests/unit/worker/text/test_*.py)) tests/unit/worker/shards \
+PURE := $(filter-out %/test_bounds.py,$(wildcard tests/unit/worker/text/test_*.py)) \
+  tests/unit/worker/text/prompts tests/unit/worker/shards \
   tests/unit/worker/batching/test_policy.py tests/unit/worker/model/test_decode.py \
   tests/unit/worker/model/test_splitters.py tests/unit/gateway/reading tests/unit/gateway/submission \
   tests/unit/gateway/webhooks/test_schedule.py tests/unit/gateway/webhooks/test_signing.py \
