@@ -47,6 +47,7 @@ from gateway.routes.dependencies import Services
 from gateway.settings import GatewaySettings
 from gateway.store.circuit_breaker import GuardedLedger
 from gateway.store.durability import Barrier
+from gateway.store.model_facts import ModelFactsCache
 from gateway.submission.accept import Submissions
 from gateway.submission.body_memory import BodyMemory
 from gateway.submission.create import JobCreation
@@ -214,7 +215,8 @@ def _build_services(
         settings, store, codec, idempotency, limiter, endpoints, connections.publisher, metrics, tracer
     )
     body_memory = BodyMemory(settings.body_memory_bytes or 2 * settings.max_body_bytes)
-    uploads = Uploads(settings, authenticator, body_memory, idempotency, stages, creation)
+    facts = ModelFactsCache(store, settings.models.served)
+    uploads = Uploads(settings, authenticator, body_memory, idempotency, stages, creation, facts)
     return Services(
         settings=settings,
         ledger=store,
@@ -225,7 +227,7 @@ def _build_services(
         limiter=limiter,
         streams=Streams(settings, metrics),
         submissions=Submissions(
-            settings, authenticator, body_memory, codec, idempotency, creation, uploads, barrier
+            settings, authenticator, body_memory, codec, idempotency, creation, uploads, barrier, facts
         ),
         retries=Retries(settings, reader, codec, decode_memory, idempotency, stages, creation),
         jobs=reader,

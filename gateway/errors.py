@@ -11,8 +11,8 @@ ErrorCode = Literal[
     "delivery_not_found", "method_not_allowed", "request_timeout", "idempotency_in_progress",
     "job_not_terminal", "nothing_to_retry", "already_retried", "endpoint_disabled", "job_purged",
     "texts_dropped", "payload_too_large", "too_many_documents", "unsupported_media_type", "validation_failed",
-    "unknown_model", "webhook_url_forbidden", "idempotency_key_reused", "rate_limited", "quota_exceeded",
-    "internal_error", "keys_unavailable", "overloaded", "storage_unavailable",
+    "unknown_model", "unsupported_task", "webhook_url_forbidden", "idempotency_key_reused", "rate_limited",
+    "quota_exceeded", "internal_error", "keys_unavailable", "overloaded", "storage_unavailable",
 ]  # fmt: skip
 
 

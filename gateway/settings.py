@@ -148,7 +148,20 @@ class GatewaySettings(WebhookSettings):
         MIB, ge=1, description="Largest text (UTF-8 bytes); a larger one fails alone, with `document_too_large`."
     )
     max_document_id_length: int = Field(256, ge=1, description="Longest document id (characters).")
-    max_labels: int = Field(100, ge=1, description="Most labels of a job or of a document.")
+    max_labels: int = Field(
+        100,
+        ge=1,
+        description="Most labels of a job or of a document whose model announces no limit; also most classes of a "
+        "classification, and most labels of a relation's head or tail.",
+    )
+    max_model_labels: int = Field(
+        5000,
+        ge=1,
+        description="Most labels of a job or of a document, whatever its model announces; bounds the memory of a "
+        "request.",
+    )
+    max_relations: int = Field(50, ge=0, description="Most relations of a job or of a document.")
+    max_classifications: int = Field(20, ge=0, description="Most classifications of a job or of a document.")
     max_label_length: int = Field(128, ge=1, description="Longest label (characters).")
     max_label_description_length: int = Field(
         1024, ge=1, description="Longest description of a label (characters)."
@@ -259,6 +272,10 @@ class GatewaySettings(WebhookSettings):
         description="Most characters in all open jobs, counted as in `tenant_max_open_characters`; above it 503 "
         "`overloaded`. 0 is no limit.",
     )
+
+    def label_limit(self, announced: int) -> int:
+        """Return the most labels of a text for a model that announces this limit; 0: it announces none."""
+        return min(announced, self.max_model_labels) if announced else self.max_labels
 
     @field_validator("cors_origins")
     @classmethod

@@ -1,35 +1,38 @@
 """Estimates the work that documents cost a model, before any model sees them. Pure.
 
-Labels that do not fit into half of a model's row take several passes over the text, and each pass costs as much as
-the text. So a cost is in characters: those of the text, times the passes.
+Prompts (of labels, relations and classes) that do not fit into half of a model's row take several passes over the
+text, and each pass costs as much as the text. So a cost is in characters: those of the text, times the passes. For
+a model that compares words with vectors of labels, which needs one pass, it is an overestimate.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from jobs.schema import Document, Labels
+from jobs.schema import Document
+from jobs.tasks import Tasks
 
 ROW_TOKENS = 512
 """Tokens per row of common models; a text and its labels that fit into one row need one pass."""
 TOKEN_BYTES = 3
-"""UTF-8 bytes per label token: a low estimate, since random letters have fewer than words."""
+"""UTF-8 bytes per token of a prompt: a low estimate, since random letters have fewer than words."""
 MARKER_TOKENS = 2
 FREE_TOKENS = 64
-"""Label tokens that add nothing to the cost of a short text: about fifteen labels."""
+"""Prompt tokens that add nothing to the cost of a short text: about fifteen labels."""
 CHARACTERS_PER_TOKEN = 4
-CACHED_LABEL_SETS = 64
+CACHED_PROMPTS = 64
 _WEIGHT = 4
 _WEIGHT_ADDED = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class LabelCost:
-    """The cost that a set of labels adds to each text.
+class PromptCost:
+    """The cost that prompts add to each text.
 
     Attributes:
-        tokens: tokens of the prompt with all labels.
+        tokens: tokens of all prompts.
         passes: passes over a text that does not fit into one row with them.
     """
 
@@ -37,40 +40,53 @@ class LabelCost:
     passes: int
 
     def text_cost(self, characters: int) -> int:
-        """Return the cost of a text in characters: at least that of its labels, which are read with every text."""
+        """Return the cost of a text in characters: at least that of its prompts, which are read with it."""
         whole = self.tokens + characters // CHARACTERS_PER_TOKEN <= ROW_TOKENS
         floor = max(0, self.tokens - FREE_TOKENS) * CHARACTERS_PER_TOKEN
         return max(characters * (1 if whole else self.passes), floor)
 
 
-def label_cost(labels: Labels) -> LabelCost:
-    """Return the cost of labels, grouped into passes as `worker.text.prompts` does."""
-    costs = [MARKER_TOKENS + -(-len((text or name).encode()) // TOKEN_BYTES) for name, text in labels.items()]
+def prompt_cost(prompts: Iterable[str]) -> PromptCost:
+    """Return the cost of prompts, grouped into passes as `worker.text.prompts` does."""
+    costs = [MARKER_TOKENS + -(-len(prompt.encode()) // TOKEN_BYTES) for prompt in prompts]
     passes, taken = 1, 0
     for cost in costs:
         if taken and taken + cost > ROW_TOKENS // 2:
             passes, taken = passes + 1, 0
         taken += cost
-    return LabelCost(sum(costs), passes)
+    return PromptCost(sum(costs), passes)
+
+
+def iterate_prompts(tasks: Tasks) -> Iterator[str]:
+    """Yield the texts that ask a model for the tasks: descriptions, or names where there are none."""
+    for label, description in tasks.labels.items():
+        yield description or label
+    for name, relation in tasks.relations.items():
+        yield relation.description or name
+    for name, classification in tasks.classifications.items():
+        yield name
+        for label, description in classification.labels.items():
+            yield description or label
 
 
 class Costs:
-    """Computes the costs of a job's documents; a document's own labels replace the job's.
+    """Computes the costs of a job's documents; a document's own tasks replace the job's.
 
     Args:
-        labels: the job's labels.
+        tasks: the job's tasks.
     """
 
-    def __init__(self, labels: Labels) -> None:
-        self._of_labels = lru_cache(CACHED_LABEL_SETS)(lambda items: label_cost(dict(items)))
-        self._job = label_cost(labels)
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+        self._of_prompts = lru_cache(CACHED_PROMPTS)(prompt_cost)
+        self._job = prompt_cost(iterate_prompts(tasks))
 
     def document_cost(self, document: Document) -> int:
         """Return a document's cost in characters; 0 if it has already failed."""
         if document.error is not None:
             return 0
-        labels = document.labels
-        cost = self._job if labels is None else self._of_labels(tuple(labels.items()))
+        tasks = document.choose_tasks(self._tasks)
+        cost = self._job if tasks is self._tasks else self._of_prompts(tuple(iterate_prompts(tasks)))
         return cost.text_cost(len(document.text))
 
     def shard_weight(self, document: Document) -> int:

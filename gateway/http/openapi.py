@@ -56,6 +56,7 @@ SUBMIT: tuple[ErrorCode, ...] = (
     "idempotency_in_progress",
     "too_many_documents",
     "unknown_model",
+    "unsupported_task",
     "webhook_url_forbidden",
     "endpoint_not_found",
     "idempotency_key_reused",

@@ -201,6 +201,12 @@ REGISTRY: Mapping[str, ProblemType] = {
         "The job names a model that this service is not configured for.",
         "Use a model listed by GET /v1/models.",
     ),
+    "unsupported_task": ProblemType(
+        422,
+        "Unsupported task",
+        "The job or one of its documents asks for a task, such as relations, that its model cannot do.",
+        "Use a model whose `tasks` in GET /v1/models include it, or leave out the fields listed in `errors`.",
+    ),
     "webhook_url_forbidden": ProblemType(
         422,
         "Webhook URL not allowed",

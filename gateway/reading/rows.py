@@ -5,67 +5,127 @@ A result with many entities comes in parts, so that its bytes are never all in m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from itertools import chain
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 import orjson
 
 from jobs.cells import write_row
 from jobs.lines import escape_line_breaks
-from jobs.schema import DocumentResult, Entity
+from jobs.schema import DocumentResult
+from jobs.tasks import Task
 
+T = TypeVar("T")
 Encode = Callable[[DocumentResult], Iterable[bytes]]
 """A result -> its bytes, in parts; a tuple of one for a small result."""
+Cells = tuple[object, ...]
 
-CSV_COLUMNS = ("index", "id", "status", "start", "end", "text", "label", "score", "error")
-CSV_HEADER = write_row(CSV_COLUMNS).encode()
-_ENTITIES_PER_PART = 256
-_EMPTY_LIST = b'"entities":[]'
+_PER_PART = 256
+"""Entities, relations or rows of CSV in one part."""
 
 
 def encode_json(result: DocumentResult) -> Iterable[bytes]:
     """Return one JSON object."""
-    if len(result.entities) <= _ENTITIES_PER_PART:
+    if _is_small(result):
         return (_dump_json(result.to_dict()),)
     return _encode_json_parts(result)
 
 
-def _encode_json_parts(result: DocumentResult) -> Iterator[bytes]:
-    # The first match is the field itself: within a string before it (an id) its quotes would be escaped.
-    head, _, tail = _dump_json(replace(result, entities=()).to_dict()).partition(_EMPTY_LIST)
-    yield head + _EMPTY_LIST[:-1]
-    for number, entities in enumerate(_split_entities(result.entities)):
-        yield (b"," if number else b"") + _dump_json([entity.to_dict() for entity in entities])[1:-1]
-    yield _EMPTY_LIST[-1:] + tail
-
-
 def encode_ndjson_line(result: DocumentResult) -> Iterable[bytes]:
     """Return one line of NDJSON."""
-    if len(result.entities) <= _ENTITIES_PER_PART:
+    if _is_small(result):
         return (_dump_json(result.to_dict()) + b"\n",)
     return chain(_encode_json_parts(result), (b"\n",))
 
 
-def encode_csv_rows(result: DocumentResult, *, safe: bool = True) -> Iterable[bytes]:
-    """Return one row per entity, or a single row for a result without entities (RFC 4180).
+def _is_small(result: DocumentResult) -> bool:
+    return len(result.entities) <= _PER_PART and len(result.relations or ()) <= _PER_PART
 
-    `safe` escapes texts that a spreadsheet would run as formulas.
+
+def _encode_json_parts(result: DocumentResult) -> Iterator[bytes]:
+    entities = (entity.to_dict() for entity in result.entities)
+    relations = (relation._asdict() for relation in result.relations or ())
+    empty = replace(result, entities=(), relations=None if result.relations is None else ())
+    rest = _dump_json(empty.to_dict())
+    for name, items in (("entities", entities), ("relations", relations)):
+        # The first match is the field itself: within a string before it (an id) its quotes would be escaped.
+        empty_list = f'"{name}":[]'.encode()
+        head, match, tail = rest.partition(empty_list)
+        if match:
+            yield head + empty_list[:-1]
+            for number, part in enumerate(_split(items)):
+                yield (b"," if number else b"") + _dump_json(part)[1:-1]
+            rest = empty_list[-1:] + tail
+    yield rest
+
+
+@dataclass(frozen=True, slots=True)
+class CsvTable:
+    """One kind of rows of CSV (RFC 4180).
+
+    Attributes:
+        columns: between those of the document and the error.
+        list_rows: the cells of those columns, row by row.
     """
-    head = (result.index, result.id, result.status.value)
-    for entities in _split_entities(result.entities):
-        rows = ((*head, e.start, e.end, e.text, e.label, e.score, "") for e in entities)
-        yield "".join(write_row(row, safe=safe) for row in rows).encode()
-    if not result.entities:
-        code = "" if result.error is None else result.error.code.value
-        yield write_row((*head, "", "", "", "", "", code), safe=safe).encode()
+
+    columns: tuple[str, ...]
+    list_rows: Callable[[DocumentResult], Iterator[Cells]]
+
+    @property
+    def header(self) -> bytes:
+        """The first row."""
+        return write_row(("index", "id", "status", *self.columns, "error")).encode()
+
+    def encode(self, result: DocumentResult, *, safe: bool = True) -> Iterator[bytes]:
+        """Yield the rows of a result, or a single one with empty cells if it has none.
+
+        `safe` escapes texts that a spreadsheet would run as formulas.
+        """
+        document = (result.index, result.id, result.status.value)
+        is_empty = True
+        for rows in _split(self.list_rows(result)):
+            is_empty = False
+            yield "".join(write_row((*document, *cells, ""), safe=safe) for cells in rows).encode()
+        if is_empty:
+            code = "" if result.error is None else result.error.code.value
+            yield write_row((*document, *("" for _ in self.columns), code), safe=safe).encode()
+
+
+def _list_entities(result: DocumentResult) -> Iterator[Cells]:
+    return (entity[:5] for entity in result.entities)
+
+
+def _list_relations(result: DocumentResult) -> Iterator[Cells]:
+    for relation in result.relations or ():
+        head, tail = result.entities[relation.head], result.entities[relation.tail]
+        yield (relation.label, relation.score, relation.head, *head[:4], relation.tail, *tail[:4])
+
+
+def _list_classes(result: DocumentResult) -> Iterator[Cells]:
+    for name, scores in (result.classifications or {}).items():
+        yield from ((name, score.label, score.score) for score in scores)
+
+
+CSV_TABLES: Mapping[Task, CsvTable] = {
+    Task.ENTITIES: CsvTable(("start", "end", "text", "label", "score"), _list_entities),
+    Task.RELATIONS: CsvTable(
+        (
+            "relation", "score",
+            "head", "head_start", "head_end", "head_text", "head_label",
+            "tail", "tail_start", "tail_end", "tail_text", "tail_label",
+        ),
+        _list_relations,
+    ),
+    Task.CLASSIFICATIONS: CsvTable(("classification", "label", "score"), _list_classes),
+}  # fmt: skip
 
 
 def _dump_json(value: Any) -> bytes:
     return escape_line_breaks(orjson.dumps(value))
 
 
-def _split_entities(entities: tuple[Entity, ...]) -> Iterator[tuple[Entity, ...]]:
-    for first in range(0, len(entities), _ENTITIES_PER_PART):
-        yield entities[first : first + _ENTITIES_PER_PART]
+def _split(items: Iterator[T]) -> Iterator[list[T]]:
+    while part := list(islice(items, _PER_PART)):
+        yield part

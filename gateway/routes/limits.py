@@ -62,7 +62,11 @@ class RequestLimits(Body):
     extract_documents: int = Field(validation_alias="extract_max_documents")
     document_bytes: int = Field(validation_alias="max_document_bytes")
     document_id_length: int = Field(validation_alias="max_document_id_length")
-    labels: int = Field(validation_alias="max_labels")
+    labels: int = Field(
+        validation_alias="max_labels", description="Of models that announce no limit (GET /v1/models)."
+    )
+    relations: int = Field(validation_alias="max_relations")
+    classifications: int = Field(validation_alias="max_classifications")
     label_length: int = Field(validation_alias="max_label_length")
     label_description_length: int = Field(validation_alias="max_label_description_length")
     metadata_entries: int = Field(validation_alias="max_metadata_entries")

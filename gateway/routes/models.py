@@ -10,6 +10,7 @@ from pydantic import Field
 from gateway.http import openapi
 from gateway.routes.dependencies import ServicesDep, Viewer
 from gateway.schemas import Body
+from gateway.settings import GatewaySettings
 from jobs import ledger
 from jobs.ledger import ModelStats
 from jobs.tasks import Task
@@ -30,7 +31,7 @@ class ModelLimits(Body):
     words_per_window: int = Field(description="Words of a window, as the model splits them; punctuation counts.")
     tokens_per_row: int = Field(description="Tokens of labels and text together.")
     words_per_entity: int = Field(description="Most words of an entity.")
-    labels: int = Field(description="Most labels of a document.")
+    labels: int = Field(description="Most labels of a job or of a document.")
 
 
 class ModelBody(Body):
@@ -80,7 +81,7 @@ async def list_models(services: ServicesDep, caller: Viewer) -> ModelsPage:
             views[models.choose_model(name, caller.tenant)],
             models.splits.get(name, {}),
             default=name == models.names[0],
-            max_labels=services.settings.max_labels,
+            settings=services.settings,
         )
         for name in models.names
     ]
@@ -88,7 +89,7 @@ async def list_models(services: ServicesDep, caller: Viewer) -> ModelsPage:
 
 
 def _build_body(
-    name: str, model: ModelStats, shares: Mapping[str, int], *, default: bool, max_labels: int
+    name: str, model: ModelStats, shares: Mapping[str, int], *, default: bool, settings: GatewaySettings
 ) -> ModelBody:
     """Return a model name as the API serves it; `model` runs the caller's jobs, `shares` is the name's split."""
     facts = model.facts
@@ -98,7 +99,7 @@ def _build_body(
             words_per_window=facts.words_per_window,
             tokens_per_row=facts.tokens_per_row,
             words_per_entity=facts.words_per_entity,
-            labels=facts.max_labels or max_labels,
+            labels=settings.label_limit(facts.max_labels),
         )
     return ModelBody(
         name=name,

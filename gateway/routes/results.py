@@ -19,7 +19,7 @@ from gateway.http.responses import ReleasingResponse, results_response, stream_r
 from gateway.reading import cursors
 from gateway.reading.encoding import ReadOptions
 from gateway.reading.results import ResultsReader
-from gateway.reading.rows import CSV_HEADER, encode_csv_rows, encode_json, encode_ndjson_line
+from gateway.reading.rows import CSV_TABLES, encode_json, encode_ndjson_line
 from gateway.routes.dependencies import LIST_COST, Require, ServicesDep, Viewer
 from gateway.routes.jobs import JobId
 from gateway.schemas.results import ResultBody, ResultsPage
@@ -27,6 +27,7 @@ from gateway.submission.parsing.ndjson import MEDIA_TYPE as NDJSON
 from jobs.api_keys import Role
 from jobs.cells import BOM
 from jobs.schema import DocumentStatus
+from jobs.tasks import Task
 
 JSON = "application/json"
 CSV = "text/csv"
@@ -53,6 +54,9 @@ class ResultsQuery(BaseModel):
         CsvCells.safe,
         description="CSV only: `safe` puts `'` before a text that a spreadsheet would run as a formula (it "
         "begins with `=`, `+`, `-`, `@`, a tab or a line break), `raw` leaves texts unchanged.",
+    )
+    table: Task = Field(
+        Task.ENTITIES, description="CSV only: a row is an entity, a relation, or a class of a classification."
     )
     bom: bool = Field(False, description="CSV only: begin with a byte order mark, which Excel needs.")
 
@@ -82,7 +86,12 @@ def _page_cost(request: Request) -> int:
             "model": ResultsPage,
             "content": {
                 NDJSON: {"schema": {"type": "string", "description": "One result object per line."}},
-                CSV: {"schema": {"type": "string", "description": "One row per entity (RFC 4180)."}},
+                CSV: {
+                    "schema": {
+                        "type": "string",
+                        "description": "One row per entity (RFC 4180).",
+                    }
+                },
             },
         },
         **openapi.error_responses("bad_cursor", *openapi.JOB, "validation_failed"),
@@ -104,10 +113,11 @@ async def get_results(
         return await results_response(
             reader, b'{"data":[', _encode_page_end, slot=services.streams.hold_slot(caller)
         )
-    encode = partial(encode_csv_rows, safe=query.csv is CsvCells.safe) if kind == CSV else encode_ndjson_line
+    table = CSV_TABLES[query.table]
+    encode = partial(table.encode, safe=query.csv is CsvCells.safe) if kind == CSV else encode_ndjson_line
     stream = ReadOptions(encode, start, query.limit or services.settings.max_ndjson_documents, statuses)
     reader = ResultsReader(services.results, caller, job_id, stream)
-    head = (BOM if query.bom else b"") + CSV_HEADER if kind == CSV else b""
+    head = (BOM if query.bom else b"") + table.header if kind == CSV else b""
     with ExitStack() as stack:
         stack.enter_context(services.streams.hold_slot(caller))
         first = await reader.read_first()

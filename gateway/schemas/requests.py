@@ -8,6 +8,10 @@ from pydantic import ConfigDict, Field
 
 from gateway.schemas import Body
 from jobs.schema import DEFAULT_THRESHOLD, LongText, OffsetUnit, Priority, RedactMode, Threshold
+from jobs.tasks import ClassAggregation
+
+LabelsIn = list[str] | dict[str, str | None]
+"""Labels, or labels and their descriptions."""
 
 
 def drop_default(schema: dict[str, Any]) -> None:
@@ -68,16 +72,55 @@ class OptionsIn(Body):
         description="Merge adjacent entities of one label that only blanks and at most one line break separate. By "
         "default `false`, unless the model is served with another default.",
     )
+    relation_threshold: Threshold = Field(
+        DEFAULT_THRESHOLD, description="Minimum score of a relation that has no threshold."
+    )
+    class_aggregation: ClassAggregation = Field(
+        "mean", description="How the scores of a class in the windows of a long text become one."
+    )
+
+
+class RelationIn(Body):
+    """A relation to find between the entities of a text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    description: str | None = Field(None, description="Read by the model instead of the name.")
+    head: list[str] | None = Field(None, min_length=1, description="Labels that the head may have; by default any.")
+    tail: list[str] | None = Field(None, min_length=1, description="Labels that the tail may have; by default any.")
+    threshold: Threshold | None = Field(None, description="Minimum score; by default `relation_threshold`.")
+
+
+class ClassificationIn(Body):
+    """A question about the whole text."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    labels: LabelsIn = Field(min_length=1, description="The classes, as a list or as class and description.")
+    multi_label: bool = Field(
+        False, description="Any number of classes may be right, each with a score; else the scores sum to 1."
+    )
+    threshold: Threshold = Field(
+        DEFAULT_THRESHOLD, description="Minimum score of a class; only with `multi_label`."
+    )
+
+
+RelationsIn = list[str] | dict[str, RelationIn | str | None]
+"""Relations, or relations and their descriptions or details."""
+ClassificationsIn = dict[str, ClassificationIn | LabelsIn]
+"""Classifications by name."""
 
 
 class DocumentIn(Body):
-    """One text of a job."""
+    """One text of a job; what it asks replaces what the job asks, field by field."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: str | None = Field(None, description="Your id for it, unique in the job; by default its index.")
     text: str
-    labels: list[str] | dict[str, str | None] | None = None
+    labels: LabelsIn | None = None
+    relations: RelationsIn | None = None
+    classifications: ClassificationsIn | None = None
     options: OptionsIn | None = None
 
 
@@ -97,9 +140,16 @@ class JobHead(Body):
 
     model_config = ConfigDict(extra="forbid")
 
-    labels: list[str] | dict[str, str | None] | None = Field(
+    labels: LabelsIn | None = Field(
         None,
-        description="Labels to find, as a list or as label and description; optional if every document has labels.",
+        description="Labels to find, as a list or as label and description; optional if every document has labels "
+        "or only classifications.",
+    )
+    relations: RelationsIn | None = Field(
+        None, description="Relations to find between the entities, as a list or with descriptions or details."
+    )
+    classifications: ClassificationsIn | None = Field(
+        None, description="Questions about the whole text: name and classes, or name and details."
     )
     options: OptionsIn | None = None
     model: str | None = Field(None, description="A model of GET /v1/models; by default the first.")
@@ -130,6 +180,12 @@ class JobRequest(JobHead):
                     "documents": [{"text": "Take 200 mg ibuprofen twice a day."}],
                     "priority": "interactive",
                     "metadata": {"batch": "42"},
+                },
+                {
+                    "labels": ["person", "organisation"],
+                    "relations": {"works for": {"head": ["person"], "tail": ["organisation"]}},
+                    "classifications": {"topic": ["science", "sport"]},
+                    "documents": [{"text": "Grace Hopper worked for Remington Rand."}],
                 },
             ]
         },

@@ -50,6 +50,22 @@ class EntityBody(Body):
     explain: ExplanationBody | None = Field(None, description="With `options.explain`; else absent.")
 
 
+class RelationBody(Body):
+    """A relation between two entities of a document."""
+
+    label: str
+    head: int = Field(description="Index of an entity in the document's `entities`.")
+    tail: int = Field(description="Index of another one.")
+    score: float
+
+
+class ClassScoreBody(Body):
+    """A class of a classification."""
+
+    label: str
+    score: float
+
+
 class DocumentErrorBody(Body):
     """The error of a document."""
 
@@ -73,6 +89,14 @@ class ResultBody(Body):
     text: str | None = Field(None, description="The text, with `options.return_text`; else absent.")
     redacted_text: str | None = Field(
         None, description="The redacted text of a successful document, with `options.redact`; else absent."
+    )
+    relations: list[RelationBody] | None = Field(
+        None, description="Between the document's entities, if `relations` were asked for; else absent."
+    )
+    classifications: dict[str, list[ClassScoreBody]] | None = Field(
+        None,
+        description="Classes of each classification, best first, if `classifications` were asked for; else absent. "
+        "All classes, or with `multi_label` those at or above its threshold.",
     )
 
 

@@ -11,6 +11,7 @@ from gateway.access.auth import Authenticator
 from gateway.reading.job_waiter import CompletionWatch
 from gateway.settings import GatewaySettings
 from gateway.store.durability import Barrier
+from gateway.store.model_facts import ModelFactsCache
 from gateway.submission.body import body_limits, read_body
 from gateway.submission.body_memory import LARGE_BYTES, BodyMemory, Reservation
 from gateway.submission.create import JobCreation, new_job_id
@@ -18,6 +19,7 @@ from gateway.submission.headers import check_media_type, read_idempotency_key, t
 from gateway.submission.idempotency import IdempotencyKeys
 from gateway.submission.packing import PackedDocuments, pack_documents
 from gateway.submission.parsing.job import Head, parse_submission
+from gateway.submission.parsing.models import TenantModels
 from gateway.submission.parsing.ndjson import MEDIA_TYPE, OnBadLine
 from gateway.submission.stream import Uploads
 from gateway.submission.types import AcceptedJob, IncomingRequest, SubmissionContext
@@ -39,6 +41,7 @@ class Submissions:
     creation: JobCreation
     uploads: Uploads
     barrier: Barrier
+    facts: ModelFactsCache
 
     async def accept_job(self, request: IncomingRequest, caller: Caller, on_bad_line: OnBadLine) -> AcceptedJob:
         """Read, check and create the job of a request, and confirm that it is stored.
@@ -77,7 +80,8 @@ class Submissions:
     async def _parse_and_create(
         self, body: bytearray, reservation: Reservation, context: SubmissionContext
     ) -> AcceptedJob:
-        parse, size = partial(self._parse_and_pack, body, context.watch), len(body)
+        models = TenantModels(self.settings, context.caller.tenant, await self.facts.read_facts())
+        parse, size = partial(self._parse_and_pack, body, models, context.watch), len(body)
         if size <= _INLINE_BYTES:
             head, documents = parse()
         elif size <= LARGE_BYTES:
@@ -85,13 +89,14 @@ class Submissions:
         else:
             async with reservation.parsing_turn():
                 head, documents = await asyncio.to_thread(parse)
-        head = head.resolve_model(self.settings.models, context.caller.tenant)
         return await self.creation.create_job(context, head, documents)
 
-    def _parse_and_pack(self, body: bytearray, watch: CompletionWatch | None) -> tuple[Head, PackedDocuments]:
+    def _parse_and_pack(
+        self, body: bytearray, models: TenantModels, watch: CompletionWatch | None
+    ) -> tuple[Head, PackedDocuments]:
         settings, extract = self.settings, watch is not None
         pack = partial(pack_documents, self.codec, new_job_id() if watch is None else watch.job_id)
         max_documents = settings.extract_max_documents if extract else settings.max_documents
-        parsed = parse_submission(body, settings, pack, max_documents=max_documents, extract=extract)
+        parsed = parse_submission(body, models, pack, max_documents=max_documents, extract=extract)
         body.clear()  # the packed documents replace it in memory
         return parsed

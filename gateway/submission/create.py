@@ -118,7 +118,7 @@ class JobCreation:
             key_id=caller.key_id,
             waiter="" if watch is None else watch.channel,
             limits=_ledger_limits(self.settings, caller),
-            version=max(packed.version, wire_version((), head.options)),
+            version=max(packed.version, wire_version((), head.options, head.tasks)),
         )
 
     async def _write_job(

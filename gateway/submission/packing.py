@@ -14,8 +14,9 @@ from gateway.submission.parsing.job import Head
 from jobs.codec import Codec
 from jobs.cost import Costs
 from jobs.ledger import associated_data
-from jobs.schema import Document, Labels
+from jobs.schema import Document
 from jobs.shards import cut_shards, encode_documents, wire_options, wire_version
+from jobs.tasks import Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,12 @@ class PackedDocuments:
         return sum(cost for _, cost in self.sizes)
 
 
-def pack_documents(codec: Codec, job_id: str, documents: Iterable[Document], labels: Labels) -> PackedDocuments:
+def pack_documents(codec: Codec, job_id: str, documents: Iterable[Document], tasks: Tasks) -> PackedDocuments:
     """Pack the documents of a JSON job; at most one shard of them is in memory at once."""
     sizes: list[tuple[int, int]] = []
     blobs: list[bytes] = []
     ids: list[tuple[str, int]] = []
-    version, characters, costs = 1, 0, Costs(labels)
+    version, characters, costs = 1, 0, Costs(tasks)
     for shard in cut_shards(documents, weigh=costs.shard_weight):
         blobs.append(pack_shard(codec, job_id, len(sizes), shard))
         sizes.append((len(shard), sum(map(costs.document_cost, shard))))
@@ -66,8 +67,8 @@ def pack_documents(codec: Codec, job_id: str, documents: Iterable[Document], lab
 
 
 def pack_head(codec: Codec, job_id: str, head: Head) -> tuple[bytes, bytes]:
-    """Encode a job's labels and options, and its metadata (b"" without any)."""
-    opts = orjson.dumps({"labels": head.labels, "options": wire_options(head.options)})
+    """Encode a job's tasks and options, and its metadata (b"" without any)."""
+    opts = orjson.dumps({**head.tasks.to_wire(), "options": wire_options(head.options)})
     meta = codec.encode(orjson.dumps(head.metadata), associated_data("meta", job_id)) if head.metadata else b""
     return codec.encode(opts, associated_data("opts", job_id)), meta
 

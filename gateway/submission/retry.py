@@ -25,6 +25,7 @@ from jobs.codec import Codec, Packed
 from jobs.ledger import associated_data
 from jobs.schema import Document, Job, Options
 from jobs.shards import decode_documents
+from jobs.tasks import Tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Retries:
             raise GatewayError("unknown_model", f"the models of this service are {available}")
         head = _decode_head(self.codec, job)
         async with self.stages.open_stage(context) as staging:
-            staging.set_labels(head.labels)
+            staging.set_tasks(head.tasks)
             endpoint_id = await self._stage_leftovers(context.caller, job_id, staging)
             context = replace(context, retry_of=RetrySource(job_id, endpoint_id))
             return await self.creation.create_job(context, head, staging.list_packed())
@@ -104,14 +105,14 @@ def _unpack_documents(codec: Codec, packed: Packed) -> Sequence[Document]:
 def _decode_head(codec: Codec, job: Job) -> Head:
     opts = orjson.loads(codec.decode(job.opts, associated_data("opts", job.id)))
     try:
-        options = Options.model_validate(opts["options"])
+        tasks, options = Tasks.from_wire(opts), Options.model_validate(opts["options"])
     except ValidationError:  # during a rolling update: accepted by a newer gateway
-        detail = "the job has options that this gateway does not support yet; try again later"
+        detail = "the job has tasks or options that this gateway does not support yet; try again later"
         raise GatewayError("storage_unavailable", detail, retry_after_s=5) from None
     ended, stays_until = job.finished_at or job.now, job.results_expire_at or job.now
     return Head(
         model=job.model,
-        labels=opts["labels"],
+        tasks=tasks,
         options=options,
         priority=job.priority,
         deadline_s=(job.deadline_at - job.created_at) / 1000,

@@ -24,8 +24,9 @@ from jobs.codec import Codec
 from jobs.cost import Costs
 from jobs.ledger import AsyncLedger, LedgerUnavailableError
 from jobs.process.periodic import PeriodicTask
-from jobs.schema import Document, Labels
+from jobs.schema import Document
 from jobs.shards import cut_shards, wire_version
+from jobs.tasks import Tasks
 
 KEEP_EVERY_S = 5.0
 """Interval at which a stage and the claim of the Idempotency-Key are renewed (seconds)."""
@@ -74,16 +75,16 @@ class Staging:
         self._deadline = time.monotonic() + stages.settings.max_upload_s
         self.sizes: list[tuple[int, int]] = []
         self.size = self.documents = self.characters = 0
-        self._costs = Costs({})
+        self._costs = Costs(Tasks())
         self.version = 1
         self._stages = stages
         self._incomplete: list[Document] = []
         self._blobs: list[bytes] = []
         self._ids: list[tuple[str, int]] = []
 
-    def set_labels(self, labels: Labels) -> None:
-        """Set the job's labels, before documents are added."""
-        self._costs = Costs(labels)
+    def set_tasks(self, tasks: Tasks) -> None:
+        """Set the job's tasks, before documents are added."""
+        self._costs = Costs(tasks)
 
     async def add_documents(self, documents: Sequence[Document]) -> None:
         """Add the next documents.

@@ -15,11 +15,13 @@ from gateway.access import Caller
 from gateway.access.auth import Authenticator
 from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
+from gateway.store.model_facts import ModelFactsCache
 from gateway.submission.body import BodyChunks, body_limits
 from gateway.submission.body_memory import FREE_BYTES, LARGE_BYTES, BodyMemory, Reservation
 from gateway.submission.create import JobCreation
 from gateway.submission.headers import read_idempotency_key, trace_context
 from gateway.submission.idempotency import IdempotencyKeys
+from gateway.submission.parsing.models import TenantModels
 from gateway.submission.parsing.ndjson import NdjsonReader, OnBadLine
 from gateway.submission.staging import Stages, Staging
 from gateway.submission.types import AcceptedJob, IncomingRequest, SubmissionContext
@@ -41,6 +43,7 @@ class Uploads:
     keys: IdempotencyKeys
     stages: Stages
     creation: JobCreation
+    facts: ModelFactsCache
 
     async def accept_upload(self, request: IncomingRequest, caller: Caller, on_bad_line: OnBadLine) -> AcceptedJob:
         """Read, check and create the job of a request.
@@ -50,15 +53,16 @@ class Uploads:
             LedgerUnavailableError: the job may or may not exist.
         """
         body = _HashedBody(request, self.settings, on_bad_line)
-        reader = NdjsonReader(self.settings, on_bad_line)
         context = SubmissionContext(caller, read_idempotency_key(request), trace_context(request.headers))
-        create = partial(self._stage_and_create, body, reader)
+        create = partial(self._stage_and_create, body, on_bad_line)
         return await self.keys.create_once(context, create, body.read_to_end)
 
     async def _stage_and_create(
-        self, body: _HashedBody, reader: NdjsonReader, context: SubmissionContext
+        self, body: _HashedBody, on_bad_line: OnBadLine, context: SubmissionContext
     ) -> AcceptedJob:
         caller, key = context.caller, context.key
+        models = TenantModels(self.settings, caller.tenant, await self.facts.read_facts())
+        reader = NdjsonReader(models, on_bad_line)
         async with (
             self.body_memory.reserve_for(caller.tenant) as reservation,
             self.stages.open_stage(context) as staging,
@@ -76,8 +80,7 @@ class Uploads:
             if key is not None:
                 context = replace(context, key=replace(key, body_sha=body.hexdigest()))
             await self.authenticator.recheck_caller(caller)  # a slow body takes up to `max_upload_s`
-            head = reader.head.resolve_model(self.settings.models, caller.tenant)
-            return await self.creation.create_job(context, head, staging.list_packed())
+            return await self.creation.create_job(context, reader.head, staging.list_packed())
 
 
 async def _parse_chunk(
@@ -94,7 +97,7 @@ async def _parse_chunk(
 
 async def _stage_documents(staging: Staging, reader: NdjsonReader, documents: Sequence[Document]) -> None:
     if reader.head is not None and not staging.documents:
-        staging.set_labels(reader.head.labels)
+        staging.set_tasks(reader.head.tasks)
     await staging.add_documents(documents)
 
 

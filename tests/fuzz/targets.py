@@ -26,6 +26,7 @@ from gateway.settings import GatewaySettings
 from gateway.submission import headers
 from gateway.submission.body import BodyLimits, read_body
 from gateway.submission.parsing.job import parse_submission as parse_body
+from gateway.submission.parsing.models import TenantModels
 from gateway.submission.parsing.ndjson import NdjsonReader
 from gateway.webhooks.addresses import ForbiddenTargetError, parse_target
 from gateway.webhooks.allowed import parse_allowed
@@ -45,7 +46,7 @@ from tests.fuzz.receiver import answer_target, reply_target
 from worker.model.errors import ModelBrokenError
 from worker.model.sources import configs, safetensors, tokenizers
 
-_SETTINGS = GatewaySettings()
+_MODELS = TenantModels(GatewaySettings())
 _DOCUMENT = {
     "id": "a",
     "text": "Ada Lovelace met Charles Babbage in London.",
@@ -87,11 +88,11 @@ def _scratch(name: str) -> Callable[[bytes], Path]:
 
 
 def _read_body(data: bytes) -> None:
-    parse_body(data, _SETTINGS, lambda documents, _labels: list(documents), max_documents=100)
+    parse_body(data, _MODELS, lambda documents, _tasks: list(documents), max_documents=100)
 
 
 def _read_lines(data: bytes) -> None:
-    reader = NdjsonReader(_SETTINGS, "reject" if len(data) % 2 else "fail_document")
+    reader = NdjsonReader(_MODELS, "reject" if len(data) % 2 else "fail_document")
     for start in range(0, len(data), 4096):
         reader.feed(data[start : start + 4096])
     reader.finish()

@@ -6,8 +6,9 @@ claim, payload, results, complete.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +28,9 @@ from jobs.ledger import AsyncLedger, Claim, Message, associated_data
 from jobs.queue.celery_queues import KEY_PREFIX, model_queues
 from jobs.queue.publisher import QueuePublisher
 from jobs.redis.clients import connect_async
-from jobs.schema import Document, DocumentResult, DocumentStatus, Entity, Labels
+from jobs.schema import Document, DocumentResult, DocumentStatus, Entity
 from jobs.shards import decode_documents, encode_documents, encode_results
+from jobs.tasks import ClassScore, Relation, Tasks
 
 
 @dataclass
@@ -71,7 +73,8 @@ class StubWorker:
         documents = decode_documents(
             self.codec.decode(claim.blob, associated_data("in", message.job, message.shard))
         )
-        results = [_run(document, opts["labels"], opts["options"], claim.attempts) for document in documents]
+        tasks, options = Tasks.from_wire(opts), opts["options"]
+        results = [_run(document, document.choose_tasks(tasks), options, claim.attempts) for document in documents]
         failed = [document for document in documents if document.error]
         errors: dict[str, int] = {}
         for document in failed:
@@ -116,25 +119,50 @@ class StubWorker:
         return await self.run_shards()
 
 
-def _run(document: Document, labels: Labels, options: dict[str, Any], attempts: int) -> DocumentResult:
+def _run(document: Document, tasks: Tasks, options: dict[str, Any], attempts: int) -> DocumentResult:
     if document.error is not None:
         return DocumentResult(
             document.index, document.id, DocumentStatus.FAILED, attempts=attempts, error=document.error
         )
-    entities = tuple(
+    spans = (
         Entity(start, start + len(label), label, label, 0.9)
-        for label in (document.labels or labels)
+        for label in tasks.labels
         if (start := document.text.find(label)) >= 0
     )
+    entities = tuple(sorted(spans, key=lambda entity: (entity.start, entity.end, entity.label)))
     return DocumentResult(
         document.index,
         document.id,
         DocumentStatus.SUCCEEDED,
-        entities=tuple(sorted(entities, key=lambda entity: (entity.start, entity.end, entity.label))),
+        entities=entities,
         windows=1,
         attempts=attempts,
         text=document.text if options.get("return_text") else None,
+        relations=_relate(entities, tasks) if tasks.relations else None,
+        classifications=_classify(document.text, tasks) if tasks.classifications else None,
     )
+
+
+def _relate(entities: Sequence[Entity], tasks: Tasks) -> tuple[Relation, ...]:
+    """Return every pair of entities that a relation allows."""
+    return tuple(
+        Relation(name, head, tail, 0.8)
+        for name, relation in tasks.relations.items()
+        for head, tail in itertools.permutations(range(len(entities)), 2)
+        if relation.head is None or entities[head].label in relation.head
+        if relation.tail is None or entities[tail].label in relation.tail
+    )
+
+
+def _classify(text: str, tasks: Tasks) -> dict[str, tuple[ClassScore, ...]]:
+    """Return the classes of each classification; those that are words of the text come first."""
+    return {
+        name: tuple(
+            ClassScore(label, 0.9 if label in text else 0.1)
+            for label in sorted(question.labels, key=lambda label: label not in text)
+        )
+        for name, question in tasks.classifications.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Parses a body's `documents`, labels and options, by hand: fast, with an exact location for every error.
+"""Parses a body's `documents` and options, by hand: fast, with an exact location for every error.
 
 A document that breaks the contract (wrong type, bad labels, duplicate id) rejects the request. A document whose
 text no model can read (empty, too large, not Unicode) fails alone, with an error code. Pure.
@@ -6,50 +6,50 @@ text no model can read (empty, too large, not Unicode) fails alone, with an erro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from gateway.characters import label_error, label_key, string_error
-from gateway.settings import GatewaySettings
+from gateway.characters import string_error
+from gateway.submission.parsing.tasks import NOT_A_LABEL, TASK_FIELDS, TaskCache, TaskParser, iterate_ends
 from gateway.validation import Pointer, ValidationErrors
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels, Options
+from jobs.tasks import RelationType, Tasks
 
-NOT_A_LABEL = "is not one of the labels"
-_FIELDS = frozenset({"id", "text", "labels", "options"})
+T = TypeVar("T")
+
+_FIELDS = frozenset({"id", "text", "options"}) | TASK_FIELDS
 _MAX_NAMED_PER_LABEL = 10
-"""A job's options may name labels of many documents, but at most `max_labels` times this number."""
-_MAX_CACHED_LABELS = 5000
-"""Labels in cached lists; a stream may bring any number of different lists."""
+"""A job's options may name labels of many documents, but at most the most labels of one times this number."""
 
 
 class DocumentReader:
     """Parses the documents of one request.
 
     Args:
-        settings: the limits of a document.
-        labels: the job's labels, for documents without labels.
+        parser: parses the tasks of documents; collects breaches of the contract.
+        tasks: the job's tasks, for documents without any.
         options: the job's options, which a document's options override.
-        errors: collects breaches of the contract.
     """
 
-    def __init__(
-        self, settings: GatewaySettings, labels: Labels, options: Options, errors: ValidationErrors
-    ) -> None:
-        self._settings = settings
-        self._labels = labels
+    def __init__(self, parser: TaskParser, tasks: Tasks, options: Options) -> None:
+        self._parser = parser
+        self._settings = parser.settings
+        self._errors = parser.errors
+        self._tasks = tasks
         self._options = options
-        self._errors = errors
-        self._cached_labels: dict[tuple[str, ...], Labels] = {}
-        self._cached_count = 0
+        self._cache = TaskCache()
         self._unclaimed: dict[str, list[Pointer]] = {}
-        for path, label in iterate_named_labels(options):
-            if label not in labels:
+        named = ((("options", *path), label) for path, label in iterate_named_labels(options))
+        ends = ((("relations", *path), label) for path, label in iterate_ends(tasks.relations))
+        for path, label in chain(named, ends):
+            if label not in tasks.labels:
                 self._unclaimed.setdefault(label, []).append(path)
 
     def unclaimed_pointers(self) -> list[Pointer]:
-        """Return the paths in the job's options that name a label which no document has so far."""
+        """Return the paths in the job's options and relations that name a label which no document has so far."""
         return [path for paths in self._unclaimed.values() for path in paths]
 
     def read_documents(self, items: Iterable[Any], *, need_labels: bool) -> Iterator[Document]:
@@ -57,15 +57,16 @@ class DocumentReader:
 
         Args:
             items: the elements of `documents`.
-            need_labels: the job has no labels, so every document must have some.
+            need_labels: the job has no labels, so every document must have some or only classifications.
         """
         first: dict[str, tuple[int, bool]] = {}
         for index, item in enumerate(items):
+            before = len(self._errors)
             document = self.read_document(index, item, ("documents", index))
             if document is None:
                 continue
             self._check_distinct(document, item.get("id") is not None, first)
-            if need_labels and document.labels is None:
+            if need_labels and len(self._errors) == before and self.lacks_labels(document):
                 need_labels = False  # report the first document only
                 self._errors.add(("labels",), f"is required, because document {index} has no labels")
             if not len(self._errors):
@@ -82,8 +83,10 @@ class DocumentReader:
         if not isinstance(text, str):
             self._errors.add((*at, "text"), "is required" if "text" not in item else "must be a string")
             return None
-        labels = self._read_labels(at, item.get("labels"))
-        options = self._read_options(at, item.get("options"), self._labels if labels is None else labels)
+        labels = self._read_labels(at, item)
+        relations = self._read_relations(at, item, labels)
+        classifications = self._read_once(self._parser.read_classifications, at, item, "classifications")
+        options = self._read_options(at, item.get("options"), self._tasks.labels if labels is None else labels)
         error = text_error(text, self._settings.max_document_bytes)
         return Document(
             index=index,
@@ -92,7 +95,14 @@ class DocumentReader:
             labels=labels,
             options=options,
             error=error,
+            relations=relations,
+            classifications=classifications,
         )
+
+    def lacks_labels(self, document: Document) -> bool:
+        """Return whether a document asks nothing, or for relations between entities that it does not ask for."""
+        tasks = document.choose_tasks(self._tasks)
+        return not tasks.labels and (bool(tasks.relations) or not tasks.classifications)
 
     def _read_id(self, at: Pointer, value: Any) -> str | None:
         if value is None:
@@ -103,27 +113,34 @@ class DocumentReader:
             return None
         return str(value)
 
-    def _read_labels(self, at: Pointer, value: Any) -> Labels | None:
-        if value is None:
-            return None
-        # Most documents of a job repeat one list of labels; it is checked once.
-        key = tuple(value) if isinstance(value, list) and all(type(label) is str for label in value) else None
-        if key is not None and key in self._cached_labels:
-            return self._cached_labels[key]
-        before = len(self._errors)
-        labels = read_labels(value, (*at, "labels"), self._settings, self._errors)
-        for label in labels:
-            self._unclaimed.pop(label, None)
-        if key is not None and len(self._errors) == before and self._cached_count < _MAX_CACHED_LABELS:
-            self._cached_labels[key] = labels
-            self._cached_count += len(labels)
+    def _read_once(
+        self, parse: Callable[[Any, Pointer], T], at: Pointer, item: Mapping[str, Any], name: str
+    ) -> T | None:
+        value = item.get(name)
+        return None if value is None else self._cache.read(parse, value, (*at, name), self._errors)
+
+    def _read_labels(self, at: Pointer, item: Mapping[str, Any]) -> Labels | None:
+        labels = self._read_once(self._parser.read_labels, at, item, "labels")
+        if labels and self._unclaimed:
+            for label in labels:
+                self._unclaimed.pop(label, None)
         return labels
+
+    def _read_relations(
+        self, at: Pointer, item: Mapping[str, Any], labels: Labels | None
+    ) -> Mapping[str, RelationType] | None:
+        relations = self._read_once(self._parser.read_relations, at, item, "relations")
+        allowed = self._tasks.labels if labels is None else labels
+        for path, label in iterate_ends(relations or {}):
+            if label not in allowed:
+                self._errors.add((*at, "relations", *path), NOT_A_LABEL)
+        return relations
 
     def _read_options(self, at: Pointer, value: Any, labels: Labels) -> dict[str, Any] | None:
         if value is None:
             return None
         at = (*at, "options")
-        options = read_options(value, at, self._settings, self._errors)
+        options = read_options(value, at, self._parser)
         if options is None:
             return None
         check_named_labels(options, labels, at, self._errors)
@@ -163,48 +180,13 @@ def text_error(text: str, max_bytes: int) -> DocumentError | None:
     return None
 
 
-def read_labels(value: Any, at: Pointer, settings: GatewaySettings, errors: ValidationErrors) -> Labels:
-    """Parse labels, a list or a map to descriptions; collect their errors."""
-    pairs: list[tuple[Any, Any, str | int]]
-    if isinstance(value, list):
-        pairs = [(label, None, index) for index, label in enumerate(value)]
-    elif isinstance(value, dict):
-        pairs = [(label, description, label) for label, description in value.items()]
-    else:
-        errors.add(at, "must be a list of labels, or an object of label and description")
-        return {}
-    if not 1 <= len(pairs) <= settings.max_labels:
-        errors.add(at, f"must have 1 to {settings.max_labels} labels, not {len(pairs)}")
-        return {}
-    labels: Labels = {}
-    keys: set[str] = set()
-    for label, description, key_or_index in pairs:
-        error = label_error(label, settings.max_label_length) or _description_error(
-            description, settings.max_label_description_length
-        )
-        if error:
-            errors.add((*at, key_or_index), error)
-        elif (key := label_key(label)) in keys:
-            errors.add((*at, key_or_index), f"{'is' if label in labels else 'looks the same as'} an earlier label")
-        else:
-            keys.add(key)
-            labels[label] = description or None
-    return labels
-
-
-def _description_error(description: Any, max_length: int) -> str | None:
-    if description is None or description == "":
-        return None
-    error = label_error(description, max_length)
-    return f"the description {error}" if error else None
-
-
-def read_options(value: Any, at: Pointer, settings: GatewaySettings, errors: ValidationErrors) -> Options | None:
-    """Parse options without type conversion; collect their errors and return None if there are any."""
+def read_options(value: Any, at: Pointer, parser: TaskParser) -> Options | None:
+    """Parse options without type conversion; collect their errors in `parser` and return None if there are any."""
+    settings, errors = parser.settings, parser.errors
     if not isinstance(value, Mapping):
         errors.add(at, "must be an object")
         return None
-    max_names = _MAX_NAMED_PER_LABEL * settings.max_labels
+    max_names = _MAX_NAMED_PER_LABEL * parser.max_labels
     redact = value.get("redact")
     listed: dict[Pointer, Any] = {("threshold",): value.get("threshold")}
     if isinstance(redact, dict):

@@ -1,30 +1,30 @@
 """Parses a request body into a `Submission`: bytes -> JSON -> checked values. Pure.
 
-The head (labels, options, priority, ...) is checked first, then every document; all errors of a request are
-reported together.
+The head (tasks, options, priority, ...) is checked first, then every document; all errors of a request are
+reported together. Only a request without errors is compared with the tasks that its model can do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gateway.characters import character_error, control_error
 from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
-from gateway.submission.parsing.documents import NOT_A_LABEL, DocumentReader, read_labels, read_options
-from gateway.submission.parsing.json_text import Items, Text, document_cost, load_job, too_many_documents
-from gateway.validation import ValidationErrors, collect_errors
+from gateway.submission.parsing.documents import DocumentReader, read_options
+from gateway.submission.parsing.json_text import Items, Text, load_job, too_many_documents
+from gateway.submission.parsing.models import ModelRules, TenantModels, Violation
+from gateway.submission.parsing.tasks import NOT_A_LABEL, TASK_FIELDS, TaskParser
+from gateway.validation import MAX_ERRORS, ValidationErrors, collect_errors
 from gateway.webhooks.parsing import InlineWebhook, parse_webhook
-from jobs.routing import Models
-from jobs.schema import Document, Labels, Options, Priority
+from jobs.schema import Document, Options, Priority
+from jobs.tasks import Tasks
 
 T = TypeVar("T")
 
-HEAD_FIELDS = frozenset(
-    {"model", "labels", "options", "priority", "deadline_s", "result_ttl_s", "webhook", "metadata"}
-)
+HEAD_FIELDS = TASK_FIELDS | {"model", "options", "priority", "deadline_s", "result_ttl_s", "webhook", "metadata"}
 _MAX_METADATA_KEY = 64
 _DEFAULTS = Options()
 
@@ -34,14 +34,15 @@ class Head:
     """The checked fields of a job except its documents.
 
     Attributes:
-        model: the requested model; after `resolve_model`, the model that runs the job.
+        model: the model that runs the job.
+        tasks: asked of all documents that do not ask their own.
         deadline_s: time from creation until the job expires (seconds).
         result_ttl_s: time that results are stored after the job's end (seconds).
         webhook: receiver of the job's end; a str is the id of a registered endpoint.
     """
 
     model: str
-    labels: Labels
+    tasks: Tasks
     options: Options
     priority: Priority
     deadline_s: float
@@ -49,16 +50,11 @@ class Head:
     metadata: dict[str, str]
     webhook: InlineWebhook | str | None = None
 
-    def resolve_model(self, models: Models, tenant: str) -> Head:
-        """Return the head with the model that runs this tenant's jobs of the requested name."""
-        model = models.choose_model(self.model, tenant)
-        return self if model == self.model else replace(self, model=model)
-
 
 def parse_submission(
     body: Text,
-    settings: GatewaySettings,
-    take: Callable[[Iterator[Document], Labels], T],
+    models: TenantModels,
+    take: Callable[[Iterator[Document], Tasks], T],
     *,
     max_documents: int,
     extract: bool = False,
@@ -67,42 +63,67 @@ def parse_submission(
 
     Args:
         body: the request's bytes, within the limit of the body's size.
-        settings: models and limits.
-        take: gets an iterator of the documents, which it must exhaust, and the job's labels.
+        models: the tenant's models, and the limits.
+        take: gets an iterator of the documents, which it must exhaust, and the job's tasks.
         max_documents: most documents of this kind of request.
         extract: the request is of POST /v1/extract: its priority is always interactive.
 
     Raises:
-        GatewayError: malformed_json, validation_failed, unknown_model, payload_too_large or too_many_documents.
+        GatewayError: malformed_json, validation_failed, unknown_model, unsupported_task, payload_too_large or
+            too_many_documents.
     """
-    content = load_job(body, max_documents, document_cost(settings.max_labels), settings.max_document_bytes)
+    content = load_job(body, max_documents, models.document_cost, models.settings.max_document_bytes)
     with collect_errors() as errors:
         for name in content.keys() - HEAD_FIELDS - {"documents"}:
             errors.add((name,), "is not a field of a job")
-        head = read_head(content, settings, errors, extract=extract)
+        rules = read_model(content, models, errors)
+        parser = TaskParser(models.settings, rules.max_labels, errors)
+        head = read_head(content, rules, parser, extract=extract)
+        unsupported = rules.list_unsupported(head.tasks)
         items = _read_items(content, max_documents, errors)
-        reader = DocumentReader(settings, head.labels, head.options, errors)
-        documents = reader.read_documents(items, need_labels=not head.labels and content.get("labels") is None)
-        result = take(documents, head.labels)
+        reader = DocumentReader(parser, head.tasks, head.options)
+        documents = reader.read_documents(items, need_labels=_is_without_labels(content, head.tasks))
+        result = take(_find_unsupported(documents, rules, unsupported), head.tasks)
         for path in reader.unclaimed_pointers():
-            errors.add(("options", *path), NOT_A_LABEL)
-        return head, result
+            errors.add(path, NOT_A_LABEL)
+    if unsupported:
+        raise rules.unsupported_error(unsupported[:MAX_ERRORS])
+    return head, result
 
 
-def read_head(
-    content: Mapping[str, Any], settings: GatewaySettings, errors: ValidationErrors, *, extract: bool = False
-) -> Head:
+def _is_without_labels(content: Mapping[str, Any], tasks: Tasks) -> bool:
+    """Return whether a job has no labels, not even wrong ones, and its classifications, if any, could be read."""
+    return content.get("labels") is None and bool(content.get("classifications")) == bool(tasks.classifications)
+
+
+def _find_unsupported(
+    documents: Iterable[Document], rules: ModelRules, unsupported: list[Violation]
+) -> Iterator[Document]:
+    """Yield the documents until one asks what the model cannot do; add its violations, and those of the others."""
+    for document in documents:
+        if len(unsupported) < MAX_ERRORS:
+            unsupported += rules.list_unsupported(document, ("documents", document.index))
+        if not unsupported:
+            yield document
+
+
+def read_head(content: Mapping[str, Any], rules: ModelRules, parser: TaskParser, *, extract: bool = False) -> Head:
     """Parse the fields of a job except its documents; collect their errors. Ignore the result if there are any.
 
+    Args:
+        content: the fields; `model` was read by `read_model`.
+        rules: of the job's model.
+        parser: parses the tasks; collects all errors.
+        extract: as for `parse_submission`.
+
     Raises:
-        GatewayError: unknown_model.
         TooManyErrorsError: `MAX_ERRORS` were collected.
     """
-    labels, options = content.get("labels"), content.get("options")
+    settings, errors, options = parser.settings, parser.errors, content.get("options")
     return Head(
-        model=_read_model(content.get("model"), settings, errors),
-        labels={} if labels is None else read_labels(labels, ("labels",), settings, errors),
-        options=(None if options is None else read_options(options, ("options",), settings, errors)) or _DEFAULTS,
+        model=rules.name,
+        tasks=parser.read_tasks(content),
+        options=(None if options is None else read_options(options, ("options",), parser)) or _DEFAULTS,
         priority=_read_priority(content.get("priority"), errors, extract=extract),
         deadline_s=_read_seconds(
             content, "deadline_s", settings.default_deadline_s, settings.max_deadline_s, errors
@@ -115,17 +136,20 @@ def read_head(
     )
 
 
-def _read_model(name: Any, settings: GatewaySettings, errors: ValidationErrors) -> str:
-    if name is None:
-        return settings.models.names[0]
-    if not isinstance(name, str):
+def read_model(content: Mapping[str, Any], models: TenantModels, errors: ValidationErrors) -> ModelRules:
+    """Return the rules of the model that a job names.
+
+    Raises:
+        GatewayError: unknown_model.
+        TooManyErrorsError: `MAX_ERRORS` were collected.
+    """
+    name, names = content.get("model"), models.settings.models.names
+    if name is not None and not isinstance(name, str):
         errors.add(("model",), "must be a string")
-        return settings.models.names[0]
-    if name not in settings.models.names:
-        available = ", ".join(settings.models.names)
-        detail = f"the models of this service are {available}"
+    elif name is not None and name not in names:
+        detail = f"the models of this service are {', '.join(names)}"
         raise GatewayError("unknown_model", detail, [("/model", "is not a model of this service")])
-    return name
+    return models.choose_model(name if isinstance(name, str) else names[0])
 
 
 def _read_priority(value: Any, errors: ValidationErrors, *, extract: bool) -> Priority:

@@ -17,8 +17,8 @@ from gateway.validation import json_pointer
 
 MAX_HEAD_BYTES = 1 << 20
 """Largest JSON of a job without its documents; labels and metadata at their limits need 0.8 MB."""
-HEAD_COST = 200_000
-"""Largest cost of scanning a job's JSON without its documents (see `document_cost`)."""
+_HEAD_COST = 200_000
+"""Cost of scanning a job's JSON without its documents, in addition to that of a document (`document_cost`)."""
 TOO_MANY_VALUES = "has more values, or more white space, than a valid one can have"
 _UNCOUNTED_BYTES = 64 * 1024
 """JSON up to this size becomes at most a few megabytes of objects, whatever it contains."""
@@ -44,6 +44,8 @@ _TOO_DEEP = "the body is nested too deeply"
 _MAX_GAP = 1 << 20
 """Longest white space or number (bytes)."""
 _STRING_COST, _BRACKET_COST, _RUN_COST = 8, 64, 128
+_TASK_COST, _NAME_COST = 1536, 8
+"""Bounds of the cost of a relation or classification, and of each label that it names."""
 _WIDE = re.compile(rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff|[^\x00]\x00\x00\x00|\x00\x00\x00[^\x00]")
 _HALF_WIDE = re.compile(rb"\xff\xfe|\xfe\xff|[^\x00]\x00|\x00[^\x00]")
 
@@ -145,9 +147,20 @@ def too_many_documents(limit: int) -> GatewayError:
     )
 
 
-def document_cost(max_labels: int) -> int:
-    """Return the largest cost of scanning a document: far more than that of any valid one."""
-    return 4096 + _BRACKET_COST * max_labels
+def document_cost(max_labels: int, max_tasks: int, max_names: int) -> int:
+    """Return the largest cost of scanning a document: far more than that of any valid one.
+
+    Args:
+        max_labels: most labels of a document.
+        max_tasks: most relations and classifications of a document.
+        max_names: most classes of a classification, or labels of a relation's head or tail.
+    """
+    return 4096 + _BRACKET_COST * max_labels + max_tasks * (_TASK_COST + _NAME_COST * max_names)
+
+
+def head_cost(max_document_cost: int) -> int:
+    """Return the largest cost of scanning a job's JSON without its documents."""
+    return _HEAD_COST + max_document_cost
 
 
 def check_values(text: Text, max_cost: int) -> None:
@@ -243,7 +256,7 @@ def _shorten_long_strings(text: Text, max_bytes: int) -> bytes:
 def _find_documents(body: Text, max_documents: int, max_cost: int) -> tuple[Span, ...]:
     """Return the span of each element of the list `documents`; none if the body has no such list."""
     start = _START.match(body)
-    scanner = _Scanner(body, len(body) if start is None else start.end(), HEAD_COST)
+    scanner = _Scanner(body, len(body) if start is None else start.end(), head_cost(max_cost))
     spans: tuple[Span, ...] = ()
     while scanner.at < len(body):
         if not spans and (begin := _DOCUMENTS.match(body, scanner.at)) is not None:

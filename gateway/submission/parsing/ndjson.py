@@ -13,22 +13,22 @@ from typing import Any, Literal
 
 from gateway.characters import string_error
 from gateway.errors import GatewayError
-from gateway.settings import GatewaySettings
-from gateway.submission.parsing.documents import NOT_A_LABEL, DocumentReader
-from gateway.submission.parsing.job import HEAD_FIELDS, Head, read_head
+from gateway.submission.parsing.documents import DocumentReader
+from gateway.submission.parsing.job import HEAD_FIELDS, Head, read_head, read_model
 from gateway.submission.parsing.json_text import (
     ESCAPED,
-    HEAD_COST,
     MAX_HEAD_BYTES,
     TOO_MANY_VALUES,
     TooManyValuesError,
     check_values,
-    document_cost,
+    head_cost,
     load_json,
     too_many_documents,
 )
+from gateway.submission.parsing.models import ModelRules, TenantModels
+from gateway.submission.parsing.tasks import NOT_A_LABEL, TaskParser
 from gateway.validation import MAX_ERRORS, TooManyErrorsError, ValidationErrors, json_pointer
-from jobs.schema import Document, DocumentError, DocumentErrorCode, Options
+from jobs.schema import Document, DocumentError, DocumentErrorCode
 
 MEDIA_TYPE = "application/x-ndjson"
 OnBadLine = Literal["reject", "fail_document"]
@@ -103,28 +103,42 @@ class LineSplitter:
         return line
 
 
+@dataclass(frozen=True, slots=True)
+class _FirstLine:
+    """The first line that is not blank, and what it means for the others."""
+
+    number: int
+    head: Head
+    rules: ModelRules
+    documents: DocumentReader
+
+
 class NdjsonReader:
     """Parses one job from its lines.
 
     Args:
-        settings: models and limits.
+        models: the tenant's models, and the limits.
         on_bad_line: a line that is not a document rejects the job, or becomes a failed document.
 
     Attributes:
-        head: the first line's fields; None before it was read.
         count: number of documents read so far.
     """
 
-    def __init__(self, settings: GatewaySettings, on_bad_line: OnBadLine = "reject") -> None:
-        self.head: Head | None = None
+    def __init__(self, models: TenantModels, on_bad_line: OnBadLine = "reject") -> None:
         self.count = 0
-        self._settings = settings
+        self._models = models
+        self._settings = models.settings
+        self._max_cost = models.document_cost
         self._rejects_bad_lines = on_bad_line == "reject"
-        self._lines = LineSplitter(settings.max_document_bytes * ESCAPED + _EXTRA_LINE_BYTES)
+        self._lines = LineSplitter(self._settings.max_document_bytes * ESCAPED + _EXTRA_LINE_BYTES)
         self._errors = ValidationErrors()
-        self._documents = DocumentReader(settings, {}, Options(), self._errors)
+        self._first: _FirstLine | None = None
         self._ids: set[int] = set()
-        self._head_line = 1
+
+    @property
+    def head(self) -> Head | None:
+        """The first line's fields; None before it was read."""
+        return None if self._first is None else self._first.head
 
     def feed(self, data: bytes) -> list[Document]:
         """Return the documents of the lines that end in this chunk of the body.
@@ -152,21 +166,21 @@ class NdjsonReader:
             GatewayError: as `feed`; also for a body without documents.
         """
         documents = [document for line in self._lines.finish() if (document := self._read_line(line)) is not None]
-        if self.head is None:
+        if self._first is None:
             raise GatewayError("malformed_json", "the body is empty")
         if not self.count:
             raise GatewayError("validation_failed", "the body has no document after its first line")
-        if unclaimed := self._documents.unclaimed_pointers():
-            errors = [(json_pointer("options", *path), NOT_A_LABEL) for path in unclaimed]
-            raise _line_error(self._head_line, sorted(errors)[:MAX_ERRORS])
+        if unclaimed := self._first.documents.unclaimed_pointers():
+            errors = [(json_pointer(*path), NOT_A_LABEL) for path in unclaimed]
+            raise _line_error(self._first.number, sorted(errors)[:MAX_ERRORS])
         return documents
 
     def _read_line(self, line: Line) -> Document | None:
         if line.content is not None and not line.content.strip():
             self._lines.blanks += 1  # split between two chunks, or without a line feed
             return None
-        if self.head is None:
-            self.head = self._read_head(line)
+        if self._first is None:
+            self._first = self._read_first(line)
             return None
         if self.count >= self._settings.max_ndjson_documents:
             raise too_many_documents(self._settings.max_ndjson_documents)
@@ -174,17 +188,16 @@ class NdjsonReader:
         if line.content is None:
             detail = f"line {line.number} is longer than a text of {self._settings.max_document_bytes} bytes can be"
             return self._failed_document(index, DocumentError(DocumentErrorCode.DOCUMENT_TOO_LARGE, detail))
-        return self._read_document(index, line.number, line.content)
+        return self._read_document(self._first, index, line.number, line.content)
 
     def _check_blanks(self) -> None:
         if self._lines.blanks > _FREE_BLANKS + self.count:
             raise GatewayError("validation_failed", f"the body has {self._lines.blanks} blank lines; remove them")
 
-    def _read_head(self, line: Line) -> Head:
-        self._head_line = line.number
+    def _read_first(self, line: Line) -> _FirstLine:
         if line.content is None or len(line.content) > MAX_HEAD_BYTES:
             raise _line_error(line.number, [("", f"is longer than {MAX_HEAD_BYTES} bytes")])
-        content = _load_line(line.number, line.content, HEAD_COST)
+        content = _load_line(line.number, line.content, head_cost(self._max_cost))
         if not isinstance(content, dict):
             raise _line_error(line.number, [("", "must be a JSON object with the job's labels")])
         if "text" in content and not content.keys() & {"documents", "model", "options"}:
@@ -193,24 +206,27 @@ class NdjsonReader:
         try:
             for name in content.keys() - HEAD_FIELDS:
                 self._errors.add((name,), "is not a field of a job's first line")
-            head = read_head(content, self._settings, self._errors)
+            rules = read_model(content, self._models, self._errors)
+            parser = TaskParser(self._settings, rules.max_labels, self._errors)
+            head = read_head(content, rules, parser)
         except TooManyErrorsError:
             raise _line_error(line.number, self._errors.pop_all()) from None
         if len(self._errors):
             raise _line_error(line.number, self._errors.pop_all())
-        self._documents = DocumentReader(self._settings, head.labels, head.options, self._errors)
-        return head
+        if unsupported := rules.list_unsupported(head.tasks):
+            raise _at_line(line.number, rules.unsupported_error(unsupported))
+        return _FirstLine(line.number, head, rules, DocumentReader(parser, head.tasks, head.options))
 
-    def _read_document(self, index: int, number: int, content: bytes) -> Document:
+    def _read_document(self, first: _FirstLine, index: int, number: int, content: bytes) -> Document:
         try:
-            item = _load_line(number, content, document_cost(self._settings.max_labels))
+            item = _load_line(number, content, self._max_cost)
         except GatewayError as error:
             if self._rejects_bad_lines:
                 raise
             return self._failed_document(index, DocumentError(DocumentErrorCode.INVALID_DOCUMENT, error.detail))
-        document = self._check_document(index, item)
+        document = self._check_document(first.documents, index, item)
         if document is not None and not len(self._errors):
-            return document
+            return self._refuse_unsupported(first.rules, document, number)
         rejection = _line_error(number, self._errors.pop_all())
         if self._rejects_bad_lines:
             raise rejection
@@ -218,13 +234,24 @@ class NdjsonReader:
             index, DocumentError(DocumentErrorCode.INVALID_DOCUMENT, rejection.detail), _read_id(item)
         )
 
-    def _check_document(self, index: int, item: Any) -> Document | None:
+    def _refuse_unsupported(self, rules: ModelRules, document: Document, number: int) -> Document:
+        """Return the document, or a failed one if it asks what the model cannot do."""
+        unsupported = rules.list_unsupported(document)
+        if not unsupported:
+            return document
+        rejection = _at_line(number, rules.unsupported_error(unsupported))
+        if self._rejects_bad_lines:
+            raise rejection
+        error = DocumentError(DocumentErrorCode.UNSUPPORTED_TASK, rejection.detail)
+        return Document(index=document.index, id=document.id, text="", error=error)
+
+    def _check_document(self, documents: DocumentReader, index: int, item: Any) -> Document | None:
         document = None
         try:
-            document = self._documents.read_document(index, item)
+            document = documents.read_document(index, item)
             if document is None:
                 return None
-            if document.labels is None and self.head is not None and not self.head.labels:
+            if documents.lacks_labels(document) and not len(self._errors):
                 self._errors.add(("labels",), "is required, because the first line has none")
             if hash(document.id) in self._ids:
                 detail = "is the id of an earlier document" if "id" in item else "is required, its index is taken"
@@ -266,6 +293,12 @@ def _load_line(number: int, content: bytes, max_cost: int) -> Any:
     except GatewayError as error:
         detail = error.detail.removeprefix("line 1 ").replace("the body is", "it is")
         raise GatewayError("malformed_json", f"line {number}: {detail}", [(f"line:{number}", detail)]) from None
+
+
+def _at_line(number: int, error: GatewayError) -> GatewayError:
+    """Return an error of a line's content with the line's number."""
+    violations = [(f"line:{number}{path}", detail) for path, detail in error.violations]
+    return GatewayError(error.code, f"line {number}: {error.detail}", violations)
 
 
 def _line_error(number: int, errors: list[tuple[str, str]]) -> GatewayError:

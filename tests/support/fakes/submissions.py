@@ -11,12 +11,14 @@ from gateway.access.auth import Authenticator
 from gateway.access.rate_limits import Limiter
 from gateway.access.sessions import Sessions
 from gateway.settings import GatewaySettings
+from gateway.store.model_facts import ModelFactsCache
 from gateway.submission.packing import PackedDocuments
 from gateway.submission.parsing.job import Head
 from gateway.submission.types import AcceptedJob, IdempotencyKey, IncomingRequest, SubmissionContext
 from jobs.api_keys import Role
-from jobs.ledger import AsyncLedger
+from jobs.ledger import AsyncLedger, ModelFacts, ModelStats
 from jobs.observability.metrics import GatewayMetrics
+from tests.support.fakes.scripted_ledger import ScriptedLedger
 
 CALLER = Caller("k_1", "acme", Role.SUBMITTER)
 
@@ -42,6 +44,14 @@ def make_open_authenticator(ledger: AsyncLedger, metrics: GatewayMetrics, **sett
     options = GatewaySettings(auth="off", **settings)
     limiter = Limiter(options, ledger, metrics)
     return Authenticator(None, Sessions(ledger, options), limiter, AnonymousRate(0, metrics), metrics)
+
+
+def make_facts(**facts: ModelFacts) -> ModelFactsCache:
+    """Return a cache of the facts of models; by default no worker has announced any."""
+    stats = tuple(
+        ModelStats(name, 1, 1, "rev", None, 0, 0, 0, 0.0, None, of_model, ()) for name, of_model in facts.items()
+    )
+    return ModelFactsCache(ScriptedLedger(read_stats=stats), tuple(facts))
 
 
 class RecordingCreation:

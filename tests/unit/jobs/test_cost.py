@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import shards
-from jobs.cost import Costs, label_cost
+from jobs.cost import Costs, iterate_prompts, prompt_cost
 from jobs.schema import Document, DocumentError, DocumentErrorCode, Labels
-from jobs.tasks import Tasks
+from jobs.tasks import Classification, RelationType, Tasks
 from tests.support.engine import SPEC, WORD
 from worker.model.tokenizer import FastTokenizer
 from worker.protocols import ShardRef
@@ -30,7 +30,7 @@ def document(text: str, labels: Labels | None = None) -> Document:
 
 def test_a_text_with_few_labels_costs_its_characters() -> None:
     """Long or short, as it always did."""
-    costs = Costs(FEW)
+    costs = Costs(Tasks(FEW))
     assert [costs.document_cost(document("a " * n)) for n in (1, 50, 50_000)] == [2, 100, 100_000]
     error = DocumentError(DocumentErrorCode.EMPTY_TEXT, "empty")
     assert costs.document_cost(Document(0, "0", "", error=error)) == 0
@@ -53,24 +53,39 @@ def test_passes_are_estimated_without_a_tokenizer(labels: Labels) -> None:
     tokenizer = FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD)
     plan = cut_document(document("a " * 4000), JobContext(ShardRef("job", 0), Tasks(labels)), tokenizer)
     assert plan.grid is not None
-    passes, estimate = len(plan.grid.passes), label_cost(labels).passes
+    passes, estimate = len(plan.grid.passes), prompt_cost(labels[name] or name for name in labels).passes
     assert passes / 2 <= estimate <= 2 * passes
-    assert Costs(labels).document_cost(document("a " * 4000)) == 8000 * estimate
+    assert Costs(Tasks(labels)).document_cost(document("a " * 4000)) == 8000 * estimate
 
 
 def test_many_labels_cost_even_with_a_short_text() -> None:
     """They are read with each; a document's own labels count as the job's do."""
     many: Labels = {f"{at} {words(25, 4)}": None for at in range(100)}
-    assert Costs(many).document_cost(document("Ada")) > 5000
-    assert Costs(FEW).document_cost(document("Ada", labels=many)) == Costs(many).document_cost(document("Ada"))
-    assert Costs(many).document_cost(document("Ada", labels=FEW)) == 3
+    assert Costs(Tasks(many)).document_cost(document("Ada")) > 5000
+    assert Costs(Tasks(FEW)).document_cost(document("Ada", labels=many)) == Costs(Tasks(many)).document_cost(
+        document("Ada")
+    )
+    assert Costs(Tasks(many)).document_cost(document("Ada", labels=FEW)) == 3
+
+
+def test_relations_and_classes_are_read_with_a_text_as_labels_are() -> None:
+    """By their descriptions, the job's as well as the document's own."""
+    relations = {"works for": RelationType(description="is employed by"), "knows": RelationType()}
+    tasks = Tasks({"person": None}, relations, {"tone": Classification(labels={"calm": None, "cross": "angry"})})
+    assert list(iterate_prompts(tasks)) == ["person", "is employed by", "knows", "tone", "calm", "angry"]
+    classes = {f"{at} {words(25, 4)}": None for at in range(100)}
+    topic = {"topic": Classification(labels=classes)}
+    of_job = Costs(Tasks({}, {}, topic)).document_cost(document("Ada"))
+    assert (
+        of_job == Costs(Tasks(FEW)).document_cost(Document(0, "0", "Ada", labels={}, classifications=topic)) > 5000
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 3000), st.booleans()), max_size=60))
 def test_shards_are_cut_by_cost(sizes: list[tuple[int, bool]]) -> None:
     """No shard has more than it may but for a single document."""
     many: Labels = {f"{at} {words(10, 4)}": None for at in range(60)}
-    costs = Costs(FEW)
+    costs = Costs(Tasks(FEW))
     whole = [
         Document(at, str(at), "x" * size, labels=many if has_labels else None)
         for at, (size, has_labels) in enumerate(sizes)
@@ -84,7 +99,7 @@ def test_shards_are_cut_by_cost(sizes: list[tuple[int, bool]]) -> None:
 def test_costly_labels_do_not_make_too_many_shards(size: int) -> None:
     """The maximum documents of a job or a stream fit into 10,000 shards."""
     many: Labels = {f"{at} {words(25, 4)}": "x" * 1000 for at in range(100)}
-    costs = Costs(many)
+    costs = Costs(Tasks(many))
     count = min(100_000, (256 << 20) // size)
     text = "x" * size
     documents = (Document(at, "", text) for at in range(count))

@@ -9,6 +9,7 @@ from gateway.app import create_app
 from gateway.http.problems import MEDIA_TYPE, REGISTRY
 from gateway.settings import GatewaySettings
 from gateway.submission.parsing.job import parse_submission
+from gateway.submission.parsing.models import TenantModels
 
 METHODS = {"get", "put", "post", "patch", "delete"}
 
@@ -74,7 +75,7 @@ def test_the_examples_of_a_job_are_accepted(document: dict[str, Any]) -> None:
     """The examples of the docs can be submitted."""
     for example in document["components"]["schemas"]["JobRequest"]["examples"]:
         _, documents = parse_submission(
-            _json(example), GatewaySettings(), lambda documents, _: list(documents), max_documents=10
+            _json(example), TenantModels(GatewaySettings()), lambda documents, _: list(documents), max_documents=10
         )
         assert documents
 

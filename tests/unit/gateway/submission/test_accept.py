@@ -20,7 +20,13 @@ from jobs.codec import Codec
 from jobs.observability.metrics import GatewayMetrics
 from jobs.schema import Priority
 from tests.support.fakes.scripted_ledger import ScriptedLedger
-from tests.support.fakes.submissions import CALLER, RecordingCreation, make_open_authenticator, make_request
+from tests.support.fakes.submissions import (
+    CALLER,
+    RecordingCreation,
+    make_facts,
+    make_open_authenticator,
+    make_request,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +45,7 @@ class Steps:
         authenticator = make_open_authenticator(ledger, metrics)
         keys, codec = IdempotencyKeys(ledger, Codec()), Codec()
         self.submissions = Submissions(
-            SETTINGS, authenticator, self.memory, codec, keys, self.creation, self, self  # type: ignore[arg-type]
+            SETTINGS, authenticator, self.memory, codec, keys, self.creation, self, self, make_facts()  # type: ignore[arg-type]
         )  # fmt: skip
 
     async def accept_upload(self, request: IncomingRequest, *_: Any) -> AcceptedJob:

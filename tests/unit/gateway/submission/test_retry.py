@@ -104,7 +104,7 @@ async def test_the_new_job_has_the_failed_documents_and_the_old_head() -> None:
     [(context, head, packed)] = retry.creation.jobs
     assert context.retry_of == RetrySource(JOB_ID, "ep_1")
     assert (packed.count, packed.characters) == (3, 3)
-    assert (head.labels, head.options, head.metadata) == ({"person": None}, Options(), {"batch": "42"})
+    assert (head.tasks.labels, head.options, head.metadata) == ({"person": None}, Options(), {"batch": "42"})
     assert (head.deadline_s, head.result_ttl_s) == (600, 60)
     [staged] = [call for call in retry.ledger.script.calls if call.script == "stage_shards"]
     blob = next(part for part in reversed(staged.args) if isinstance(part, bytes))

@@ -18,6 +18,7 @@ from gateway.submission.types import IdempotencyKey
 from jobs.codec import Codec
 from jobs.ledger import IdempotencyClaim, IdempotencyOutcome, LedgerUnavailableError, OpenWork, StageOutcome
 from jobs.schema import Document
+from jobs.tasks import Tasks
 from tests.support.fakes.scripted_ledger import ScriptedLedger
 from tests.support.fakes.submissions import make_context
 
@@ -26,14 +27,14 @@ pytestmark = pytest.mark.anyio
 CODEC = Codec()
 SETTINGS = GatewaySettings(auth="off", tenant_max_stored_bytes=1000)
 KEY = IdempotencyKey("hash", "sha", "nonce")
-LABELS = {"person": None}
+TASKS = Tasks({"person": None})
 
 
 def make_staging(key: IdempotencyKey | None = None, **replies: Any) -> tuple[Staging, ScriptedLedger]:
     """Return a stage on a ledger with these replies, and the ledger."""
     ledger = ScriptedLedger(**{"stage_shards": StageOutcome.NEW, "drop_stage": None, **replies})
     staging = Staging(Stages(SETTINGS, ledger, CODEC), make_context(key))
-    staging.set_labels(LABELS)
+    staging.set_tasks(TASKS)
     return staging, ledger
 
 
@@ -58,7 +59,7 @@ def test_a_staged_job_has_the_shards_of_the_same_job_sent_at_once(parts: list[in
         return staging
 
     staging = asyncio.run(stage())
-    staged, packed = staging.list_packed(), pack_documents(CODEC, staging.job_id, documents, LABELS)
+    staged, packed = staging.list_packed(), pack_documents(CODEC, staging.job_id, documents, TASKS)
     assert (staged.sizes, staged.characters, staged.version) == (packed.sizes, packed.characters, packed.version)
     assert staged.blobs == ()
     assert bool(staged.staged_bytes) is bool(documents)

@@ -25,7 +25,13 @@ from jobs.codec import Codec
 from jobs.ledger import IdempotencyClaim, IdempotencyOutcome, StageOutcome
 from jobs.observability.metrics import GatewayMetrics
 from tests.support.fakes.scripted_ledger import ScriptedLedger
-from tests.support.fakes.submissions import CALLER, RecordingCreation, make_open_authenticator, make_request
+from tests.support.fakes.submissions import (
+    CALLER,
+    RecordingCreation,
+    make_facts,
+    make_open_authenticator,
+    make_request,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +50,9 @@ class Upload:
         self.creation, self.memory = RecordingCreation(), BodyMemory(MEMORY_BYTES)
         authenticator = make_open_authenticator(self.ledger, GatewayMetrics(CollectorRegistry()))
         keys, stages = IdempotencyKeys(self.ledger, Codec()), Stages(SETTINGS, self.ledger, Codec())
-        self.uploads = Uploads(SETTINGS, authenticator, self.memory, keys, stages, self.creation)  # type: ignore[arg-type]
+        self.uploads = Uploads(
+            SETTINGS, authenticator, self.memory, keys, stages, self.creation, make_facts()  # type: ignore[arg-type]
+        )  # fmt: skip
 
     async def accept(self, chunks: Iterable[bytes], **headers: str) -> AcceptedJob:
         """Accept a body that arrives in these chunks."""
@@ -65,7 +73,7 @@ def test_a_body_makes_the_same_job_however_it_arrives(positions: list[int]) -> N
     upload = Upload()
     asyncio.run(upload.accept(cut(BODY, positions)))
     [(context, head, packed)] = upload.creation.jobs
-    assert (context.key, head.model, head.labels) == (None, SETTINGS.models.names[0], {"person": None})
+    assert (context.key, head.model, head.tasks.labels) == (None, SETTINGS.models.names[0], {"person": None})
     assert (packed.count, packed.characters) == (59, sum(4 * n for n in range(1, 60)))
     assert upload.memory.budget.free == MEMORY_BYTES
     assert upload.ledger.script.names == ["stage_shards"]

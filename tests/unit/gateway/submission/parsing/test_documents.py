@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from gateway.settings import GatewaySettings
 from gateway.submission.parsing.documents import (
-    NOT_A_LABEL,
     DocumentReader,
     check_named_labels,
-    read_labels,
     read_options,
     text_error,
 )
+from gateway.submission.parsing.tasks import NOT_A_LABEL, TaskParser
 from gateway.validation import ValidationErrors
 from jobs.schema import Document, DocumentErrorCode, Options
+from jobs.tasks import RelationType, Tasks
 
 LIMITS = GatewaySettings(
     max_document_bytes=20,
@@ -30,12 +30,17 @@ LIMITS = GatewaySettings(
 Faults = list[tuple[str, str]]
 
 
+def make_parser(errors: ValidationErrors) -> TaskParser:
+    """Return a parser of tasks that collects errors here."""
+    return TaskParser(LIMITS, LIMITS.max_labels, errors)
+
+
 def read_documents(
     items: list[Any], *, labels: list[str] | None = None, options: Options | None = None
 ) -> tuple[list[Document], Faults]:
     """Return the documents of a job with these labels, and the errors."""
     errors = ValidationErrors()
-    reader = DocumentReader(LIMITS, dict.fromkeys(labels or ()), options or Options(), errors)
+    reader = DocumentReader(make_parser(errors), Tasks(dict.fromkeys(labels or ())), options or Options())
     documents = list(reader.read_documents(items, need_labels=not labels))
     return documents, errors.pop_all()
 
@@ -81,10 +86,13 @@ def test_a_label_that_no_document_has_stays_unclaimed() -> None:
     """The job's options may name the labels of its documents, once one of them has it."""
     errors = ValidationErrors()
     options = Options(threshold={"job": 0.1, "document": 0.2, "nowhere": 0.3})
-    reader = DocumentReader(LIMITS, {"job": None}, options, errors)
-    assert reader.unclaimed_pointers() == [("threshold", "document"), ("threshold", "nowhere")]
+    relations = {"knows": RelationType(head=("job", "document"), tail=("nowhere",))}
+    reader = DocumentReader(make_parser(errors), Tasks({"job": None}, relations), options)
+    nowhere = [("options", "threshold", "nowhere"), ("relations", "knows", "tail", 0)]
+    document = [("options", "threshold", "document"), ("relations", "knows", "head", 1)]
+    assert sorted(reader.unclaimed_pointers()) == sorted(document + nowhere)
     list(reader.read_documents([{"text": "x", "labels": ["document"]}], need_labels=False))
-    assert reader.unclaimed_pointers() == [("threshold", "nowhere")]
+    assert reader.unclaimed_pointers() == nowhere
 
 
 @pytest.mark.parametrize(
@@ -114,33 +122,6 @@ def test_a_text_fails_exactly_if_it_is_blank_or_too_large(text: str, max_bytes: 
 @pytest.mark.parametrize(
     ("value", "pointer"),
     [
-        ("person", "/labels"),
-        ([], "/labels"),
-        (["a", "b", "c", "d"], "/labels"),
-        (["a", 1], "/labels/1"),
-        (["a", "b" * 11], "/labels/1"),
-        (["a", "A", "a"], "/labels/2"),
-        ({"a": "d" * 13}, "/labels/a"),
-        ({"a": 1}, "/labels/a"),
-    ],
-)
-def test_an_error_of_a_label_is_located(value: Any, pointer: str) -> None:
-    """The client finds the label by its index or name."""
-    errors = ValidationErrors()
-    read_labels(value, ("labels",), LIMITS, errors)
-    assert pointer in [where for where, _ in errors.pop_all()]
-
-
-def test_a_map_of_labels_keeps_its_descriptions() -> None:
-    """An empty description is none."""
-    errors = ValidationErrors()
-    labels = read_labels({"a": "d" * 12, "b": "", "c": None}, ("labels",), LIMITS, errors)
-    assert (labels, len(errors)) == ({"a": "d" * 12, "b": None, "c": None}, 0)
-
-
-@pytest.mark.parametrize(
-    ("value", "pointer"),
-    [
         ([], "/options"),
         ({"threshold": dict.fromkeys(map(str, range(31)), 0.5)}, "/options/threshold"),
         ({"redact": {"labels": ["a"] * 31}}, "/options/redact/labels"),
@@ -151,7 +132,7 @@ def test_a_map_of_labels_keeps_its_descriptions() -> None:
 def test_wrong_options_are_located_and_not_used(value: Any, pointer: str) -> None:
     """A number in a string is no number, and tokens need the service's key."""
     errors = ValidationErrors()
-    assert read_options(value, ("options",), LIMITS, errors) is None
+    assert read_options(value, ("options",), make_parser(errors)) is None
     assert pointer in [where for where, _ in errors.pop_all()]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,8 +13,11 @@ from gateway.errors import GatewayError
 from gateway.http.problems import to_problem
 from gateway.settings import GatewaySettings
 from gateway.submission.parsing.job import Head, parse_submission
+from gateway.submission.parsing.models import TenantModels
 from gateway.validation import MAX_ERRORS
+from jobs.ledger import ModelFacts
 from jobs.schema import Document, DocumentErrorCode, Options, Priority, Redact
+from jobs.tasks import Classification, RelationType, Task, Tasks
 
 SETTINGS = GatewaySettings(models=("gleaner-small", "other"), max_document_bytes=1000, keys_file="keys.json")  # type: ignore[arg-type]
 DOCUMENT = {"text": "Ada Lovelace lived in London."}
@@ -27,11 +31,12 @@ class Parsed(NamedTuple):
     documents: tuple[Document, ...]
 
 
-def submit(body: object, **limits: Any) -> Parsed:
-    """Parse a body as POST /v1/jobs would."""
+def submit(body: object, facts: Mapping[str, ModelFacts] | None = None, **limits: Any) -> Parsed:
+    """Parse a body as POST /v1/jobs would, with these facts of the models."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    models = TenantModels(SETTINGS, facts=facts or {})
     limits = {"max_documents": 10, **limits}
-    return Parsed(*parse_submission(raw, SETTINGS, lambda documents, _: tuple(documents), **limits))
+    return Parsed(*parse_submission(raw, models, lambda documents, _: tuple(documents), **limits))
 
 
 def refused(body: object, **limits: Any) -> GatewayError:
@@ -65,7 +70,7 @@ def test_a_minimal_body_gets_the_defaults() -> None:
 
     assert (got.head.model, got.head.priority) == ("gleaner-small", Priority.STANDARD)
     assert (got.head.deadline_s, got.head.result_ttl_s) == (86_400, 86_400)
-    assert got.head.labels == {"person": None}
+    assert got.head.tasks.labels == {"person": None}
     assert got.head.options == Options()
     assert [(d.index, d.id, d.text) for d in got.documents] == [(0, "0", DOCUMENT["text"])]
 
@@ -89,7 +94,7 @@ def test_everything_that_can_be_said_is_kept() -> None:
     )
 
     assert got.head.model == "other"
-    assert got.head.labels == {"drug": "a medicine", "dose": None, "unit": None}
+    assert got.head.tasks.labels == {"drug": "a medicine", "dose": None, "unit": None}
     assert got.head.options.threshold == {"drug": 1.0, "city": 0.2}
     assert (got.head.options.flat, got.head.options.multi_label) == (False, True)
     assert (got.head.priority, got.head.deadline_s, got.head.result_ttl_s) == (Priority.INTERACTIVE, 60.5, 3600)
@@ -106,25 +111,100 @@ def test_tokens_may_be_asked_for_where_there_is_a_key() -> None:
     body = having(options={"return_text": True}, documents=[{**DOCUMENT, "options": options}])
 
     _, [document] = parse_submission(
-        json.dumps(body).encode(), settings, lambda documents, _: tuple(documents), max_documents=1
+        json.dumps(body).encode(), TenantModels(settings), lambda documents, _: tuple(documents), max_documents=1
     )
     redaction = Options(return_text=True).with_overrides(document.options).redaction
     assert redaction == Redact(mode="hash", labels=["person"])
 
 
+def test_relations_and_classifications_are_kept() -> None:
+    """Those of a document replace the job's, an empty list too; all that it does not name is the job's."""
+    relations = {"works for": {"head": ["person"], "tail": ["city"], "threshold": 0.3}}
+    got = submit(
+        {
+            "labels": ["person", "city"],
+            "relations": relations,
+            "classifications": {"topic": ["sport", "politics"]},
+            "options": {"relation_threshold": 0.2, "class_aggregation": "max"},
+            "documents": [
+                DOCUMENT,
+                {
+                    **DOCUMENT,
+                    "relations": [],
+                    "classifications": {"tone": {"labels": ["calm"], "multi_label": True}},
+                },
+            ],
+        }
+    )
+    job = got.head.tasks
+    assert job.relations == {"works for": RelationType(head=("person",), tail=("city",), threshold=0.3)}
+    assert (got.head.options.relation_threshold, got.head.options.class_aggregation) == (0.2, "max")
+    first, second = got.documents
+    assert first.choose_tasks(job) is job
+    tone = {"tone": Classification(labels={"calm": None}, multi_label=True)}
+    assert second.choose_tasks(job) == Tasks({"person": None, "city": None}, {}, tone)
+
+
+def test_labels_may_be_left_out_where_only_classifications_are_asked() -> None:
+    """By the job or by each document."""
+    classified = {**DOCUMENT, "classifications": {"topic": ["sport"]}}
+    assert submit({"documents": [classified]}).head.tasks == Tasks()
+    job = {"classifications": {"topic": ["sport"]}}
+    assert submit({**job, "documents": [DOCUMENT]}).head.tasks.labels == {}
+    problem = refused({**job, "documents": [{**DOCUMENT, "classifications": {}}]})
+    assert problem.violations == (("/labels", "is required, because document 0 has no labels"),)
+
+
+def test_a_task_that_the_model_cannot_do_has_its_own_code() -> None:
+    """All of them are listed, the documents' among them, once nothing else is wrong."""
+    body = having(classifications={"a": ["b"]}, documents=[DOCUMENT, {**DOCUMENT, "relations": ["c"]}])
+    assert submit(body).documents  # no worker has announced anything
+    problem = refused(body, facts={"gleaner-small": ModelFacts(), "other": ModelFacts(tasks=tuple(Task))})
+    assert (problem.code, problem.detail) == ("unsupported_task", "the model gleaner-small can only do entities")
+    assert [at for at, _ in problem.violations] == ["/classifications", "/documents/1/relations"]
+    assert refused({**body, "priority": 1}, facts={"gleaner-small": ModelFacts()}).code == "validation_failed"
+    many = having(documents=[{**DOCUMENT, "relations": ["c"]}] * 1000)
+    problem = refused(many, facts={"gleaner-small": ModelFacts()}, max_documents=1000)
+    assert len(problem.violations) == MAX_ERRORS
+
+
+def test_a_model_may_announce_how_many_labels_it_takes() -> None:
+    """Also in its documents, and in options that name them; 2,001 are one too many for 2,000."""
+    facts = {"gleaner-small": ModelFacts(max_labels=2000)}
+    names = [f"l{n}" for n in range(2000)]
+    body = {"labels": names, "options": {"threshold": dict.fromkeys(names, 0.3)}, "documents": [DOCUMENT]}
+    assert len(submit(body, facts=facts).head.tasks.labels) == 2000
+    problem = refused({"documents": [{**DOCUMENT, "labels": [*names, "one more"]}]}, facts=facts)
+    assert problem.violations == (("/documents/0/labels", "must have 1 to 2000 labels, not 2001"),)
+
+
 def test_null_means_absent() -> None:
     """Clients that send every field with null get the defaults."""
-    nulls = dict.fromkeys(("model", "options", "priority", "deadline_s", "result_ttl_s", "metadata", "webhook"))
+    nulls = dict.fromkeys(
+        (
+            "model",
+            "relations",
+            "classifications",
+            "options",
+            "priority",
+            "deadline_s",
+            "result_ttl_s",
+            "metadata",
+            "webhook",
+        )
+    )
 
     assert submit({**MINIMAL, **nulls}) == submit(MINIMAL)
-    assert submit(having(documents=[{**DOCUMENT, "id": None, "labels": None, "options": None}])) == submit(MINIMAL)
+    assert submit(
+        having(documents=[{**DOCUMENT, "id": None, "labels": None, "relations": None, "options": None}])
+    ) == submit(MINIMAL)
 
 
 def test_labels_may_be_left_out_where_every_document_has_its_own() -> None:
     """A job-wide list that nobody uses is not asked for."""
     labelled = {**DOCUMENT, "labels": ["city"]}
 
-    assert submit({"documents": [labelled]}).head.labels == {}
+    assert submit({"documents": [labelled]}).head.tasks.labels == {}
     assert refused({"documents": [labelled, DOCUMENT]}).violations == (
         ("/labels", "is required, because document 1 has no labels"),
     )
@@ -199,6 +279,22 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
         (having(labels={"a": "x" * 1025}), "/labels/a"),
         (having(labels={"a": "x\x00"}), "/labels/a"),
         (having(labels={"": "x"}), "/labels/"),
+        (having(relations=["a", "a"]), "/relations/1"),
+        (having(relations={"a": {"head": ["city"]}}), "/relations/a/head/0"),
+        (having(relations={"a": {"head": ["person"], "tail": ["person", "city"]}}), "/relations/a/tail/1"),
+        (having(relations=[f"r{n}" for n in range(51)]), "/relations"),
+        (having(classifications={"a": []}), "/classifications/a"),
+        (having(classifications={"a": [f"l{n}" for n in range(101)]}), "/classifications/a"),
+        ({"classifications": {"a": []}, "documents": [DOCUMENT]}, "/classifications/a"),
+        ({"relations": ["a"], "documents": [DOCUMENT]}, "/labels"),
+        ({"relations": ["a"], "classifications": {"b": ["c"]}, "documents": [DOCUMENT]}, "/labels"),
+        ({"relations": [], "classifications": {}, "documents": [DOCUMENT]}, "/labels"),
+        (document(relations={"a": {"tail": ["city"]}}), "/documents/1/relations/a/tail/0"),
+        (document(labels=["city"], relations={"a": {"tail": ["person"]}}), "/documents/1/relations/a/tail/0"),
+        (document(classifications={"a": {"labels": ["b"], "threshold": 0.5}}),
+            "/documents/1/classifications/a/threshold"),
+        (having(options={"relation_threshold": 2}), "/options/relation_threshold"),
+        (having(options={"class_aggregation": "median"}), "/options/class_aggregation"),
         (having(options=[]), "/options"),
         (having(options={"threshold": 1.1}), "/options/threshold"),
         (having(options={"threshold": -0.1}), "/options/threshold"),
@@ -408,7 +504,19 @@ json_values = st.recursive(
     max_leaves=10,
 )
 fields = st.sampled_from(
-    ["labels", "options", "documents", "priority", "deadline_s", "result_ttl_s", "metadata", "model", "webhook"]
+    [
+        "labels",
+        "relations",
+        "classifications",
+        "options",
+        "documents",
+        "priority",
+        "deadline_s",
+        "result_ttl_s",
+        "metadata",
+        "model",
+        "webhook",
+    ]
 )
 
 

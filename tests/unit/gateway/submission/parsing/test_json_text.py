@@ -17,7 +17,7 @@ from gateway.submission.parsing.json_text import (
     load_object,
 )
 
-COST = document_cost(100)
+COST = document_cost(100, 70, 100)
 SPACES = st.text(" \t\r\n", max_size=3)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
 from gateway.submission.parsing.job import parse_submission
+from gateway.submission.parsing.models import TenantModels
 from gateway.submission.parsing.ndjson import LineSplitter, NdjsonReader, OnBadLine
-from jobs.schema import Document
+from jobs.ledger import ModelFacts
+from jobs.schema import Document, DocumentErrorCode
 
 SETTINGS = GatewaySettings(max_document_bytes=100, max_ndjson_documents=50)
 HEAD = b'{"labels":["person"]}\n'
@@ -21,7 +23,7 @@ HEAD = b'{"labels":["person"]}\n'
 
 def read(*pieces: bytes, on_bad_line: OnBadLine = "reject") -> list[Document]:
     """Return the documents of a body that arrives in these chunks."""
-    reader = NdjsonReader(SETTINGS, on_bad_line)
+    reader = NdjsonReader(TenantModels(SETTINGS), on_bad_line)
     documents = [document for piece in pieces for document in reader.feed(piece)]
     return [*documents, *reader.finish()]
 
@@ -55,6 +57,15 @@ def test_a_body_is_a_head_and_documents() -> None:
         (b'{"labels":[]}\n', "validation_failed", "line:1/labels"),
         (b'{"labels":["a"],"documents":[]}\n', "validation_failed", "line:1/documents"),
         (b'{"labels":["a"],"model":"x"}\n', "unknown_model", "/model"),
+        (b'{"relations":["a","a"]}\n', "validation_failed", "line:1/relations/1"),
+        (b'{"classifications":{"a":[]}}\n', "validation_failed", "line:1/classifications/a"),
+        (b'{"relations":["a"]}\n{"text":"x"}\n', "validation_failed", "line:2/labels"),
+        (HEAD + b'{"text":"a","relations":{"b":{"head":["x"]}}}', "validation_failed", "line:2/relations/b/head/0"),
+        (
+            b'{"labels":["a"],"relations":{"b":{"head":["x"]}}}\n{"text":"a"}',
+            "validation_failed",
+            "line:1/relations/b/head/0",
+        ),
         (HEAD, "validation_failed", None),
         (HEAD + b'{"text":"a"}\n{"text":\n', "malformed_json", "line:3"),
         (HEAD + b'\n\n{"text":"\xff"}\n', "malformed_json", "line:4"),
@@ -246,7 +257,9 @@ def test_lines_and_json_say_the_same(documents: list[dict[str, Any]]) -> None:
             return error.code
 
     expected = outcome(
-        lambda: parse_submission(body, SETTINGS, lambda documents, _: list(documents), max_documents=50)[1]
+        lambda: parse_submission(
+            body, TenantModels(SETTINGS), lambda documents, _: list(documents), max_documents=50
+        )[1]
     )
     assert outcome(lambda: read(lines)) == expected
 
@@ -260,3 +273,20 @@ def test_any_bytes_are_refused_or_read(body: bytes) -> None:
     except GatewayError as error:
         code = error.code
     assert code in ("read", "malformed_json", "validation_failed", "unknown_model")
+
+
+def test_a_task_that_the_model_cannot_do_refuses_its_line() -> None:
+    """The first line always; a document rejects the job, or fails alone and keeps its id."""
+    settings = GatewaySettings()
+    models = TenantModels(settings, facts={settings.models.names[0]: ModelFacts()})
+    with pytest.raises(GatewayError, match="unsupported_task") as refused:
+        NdjsonReader(models, "fail_document").feed(b'{"labels":["a"],"relations":["b"]}\n')
+    assert refused.value.violations[0][0] == "line:1/relations"
+    line = b'{"id":"x","text":"t","classifications":{"c":["d"]}}\n'
+    with pytest.raises(GatewayError, match="unsupported_task") as refused:
+        NdjsonReader(models).feed(HEAD + line)
+    assert refused.value.violations[0][0] == "line:2/classifications"
+    failed, good = NdjsonReader(models, "fail_document").feed(HEAD + line + b'{"text":"t"}\n')
+    assert failed.error is not None
+    assert (failed.id, failed.error.code, failed.classifications) == ("x", DocumentErrorCode.UNSUPPORTED_TASK, None)
+    assert good.error is None
