@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.console.conftest import serious_findings, watched
 from tests.console.tour import sign_in
+from tests.support.processes.harness import ServiceHarness
 from tests.support.processes.local_stack import RunningStack
 
 pytestmark = pytest.mark.timeout(120)
@@ -24,6 +26,7 @@ SHOW = """async ({ results, texts, labels = [] }) => {
     shown.add(results);
 }"""
 """Shows results on the page as a job's page does."""
+STORY = "Maren Albers met Björn Ångström of Siemens in Hamburg, near the Norderlicht."
 LATIN = "Maren Albers works for Norderlicht in Hamburg."
 HEBREW = "אנגלה מרקל נפגשה עם מנהלי Siemens במינכן."
 LONG = "Lorem ipsum. " * 900 + "Björn Ångström works for Siemens."
@@ -83,6 +86,25 @@ def console(browser: Browser, stack: RunningStack, console_key: str) -> Iterator
         sign_in(page, stack.url, console_key)
         yield page
     context.close()
+
+
+@pytest.fixture(scope="module")
+def service(browser: Browser) -> Iterator[Page]:
+    """Return a tab on a service without keys whose model can do every task."""
+    harness = ServiceHarness()
+    try:
+        harness.worker(TEST_TASKS="all").wait_ready()
+        gateway = harness.gateway().wait_ready()
+        context = browser.new_context(viewport={"width": 1280, "height": 850}, base_url=gateway.url)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        with watched(page):
+            page.goto("/")
+            page.locator("form.composer").wait_for()
+            yield page
+        context.close()
+    finally:
+        harness.close()
 
 
 @pytest.fixture
@@ -174,6 +196,74 @@ def test_of_thousands_of_labels_those_that_were_found_are_listed(console: Page) 
     expect(console.locator(".own > *")).to_have_count(1)
     console.locator(".legend button").click()
     expect(console.locator("mark")).to_have_count(0)
+
+
+def test_questions_are_asked_answered_and_downloaded_as_the_api_has_them(service: Page) -> None:
+    """From the form over the job's request to the tables of its page, with a model that can do every task."""
+    page = service
+    page.get_by_label("Texts", exact=True).fill(STORY)
+    page.get_by_label("Labels", exact=True).fill("person, company, place")
+    page.keyboard.press("Enter")
+    page.get_by_text("Relations and classifications").click()
+    page.get_by_role("button", name="Add a relation").click()
+    expect(page.locator("#submit-hint")).to_have_text("Name each relation, or remove it.")
+    page.keyboard.type("near: next to")
+    page.get_by_text("Tail: any label").click()
+    for label in ("person", "place"):
+        page.get_by_label(f"Relation 1: tail may be {label}").check()
+    page.get_by_role("button", name="Remove label place").click()
+    expect(page.get_by_text("Tail: person")).to_be_visible()
+    page.get_by_text("Tail: person").click()
+    page.get_by_role("button", name="Add a relation").click()
+    page.keyboard.type("knows")
+    for number, name in ((1, "topic"), (2, "tone")):
+        page.get_by_role("button", name="Add a classification").click()
+        page.keyboard.type(name)
+        page.get_by_label(f"Classification {number}: classes").fill("politics, sport")
+        page.keyboard.press("Enter")
+    page.get_by_label("Several may be right").last.check()
+    assert serious_findings(page) == []
+    page.locator("[type=submit]").click()
+    page.locator("article tbody tr").first.wait_for()
+
+    page.locator(".output a.mono").click()
+    page.locator("h1").wait_for()
+    page.reload()
+    url = f"{page.url.split('#')[0]}v1/jobs/{page.locator('h1').inner_text()}/results"
+    [answer] = httpx.get(url).json()["data"]
+    texts = [each["text"] for each in answer["entities"]]
+    tails = {(each["label"], answer["entities"][each["tail"]]["label"]) for each in answer["relations"]}
+    assert {tail for name, tail in tails if name == "near"} == {"person"}
+    assert {name for name, _ in tails} == {"near", "knows"}
+    sums = {name: sum(each["score"] for each in classes) for name, classes in answer["classifications"].items()}
+    assert (round(sums["topic"], 3), round(sums["tone"], 3)) == (1.0, 1.444)
+    page.get_by_role("button", name="Relations", exact=True).click()
+    expect(page.locator(".results tbody tr")).to_have_text(
+        [f"0{texts[r['head']]}→ {r['label']} →{texts[r['tail']]}{r['score']:.3f}" for r in answer["relations"]]
+    )
+    for view, table in (("Relations", "relations"), ("Classes", "classifications")):
+        page.get_by_role("button", name=view, exact=True).click()
+        with page.expect_download() as caught:
+            page.get_by_role("button", name=f"CSV of {table}").click()
+        csv = httpx.get(url, params={"table": table}, headers={"Accept": "text/csv"}).content
+        assert Path(caught.value.path()).read_bytes() == csv
+
+
+def test_a_text_can_be_classified_without_labels(service: Page) -> None:
+    """No label is needed then; the classes are above the text."""
+    page = service
+    page.goto("/")
+    page.get_by_label("Texts", exact=True).fill(STORY)
+    expect(page.locator("#submit-hint")).to_have_text("Add at least one label.")
+    page.get_by_text("Relations and classifications").click()
+    page.get_by_role("button", name="Add a classification").click()
+    page.keyboard.type("topic")
+    page.get_by_label("Classification 1: classes").fill("politics, sport")
+    page.keyboard.press("Enter")
+    page.locator("[type=submit]").click()
+    expect(page.locator(".classification h4")).to_have_text("topic")
+    expect(page.locator(".bars li")).to_have_text(["politics.61", "sport.38"])
+    expect(page.locator(".marked .text")).to_have_text(STORY)
 
 
 def test_a_model_without_relations_offers_none_and_says_why(console: Page) -> None:
