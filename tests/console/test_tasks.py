@@ -231,15 +231,15 @@ def test_questions_are_asked_answered_and_downloaded_as_the_api_has_them(service
     page.reload()
     url = f"{page.url.split('#')[0]}v1/jobs/{page.locator('h1').inner_text()}/results"
     [answer] = httpx.get(url).json()["data"]
-    texts = [each["text"] for each in answer["entities"]]
-    tails = {(each["label"], answer["entities"][each["tail"]]["label"]) for each in answer["relations"]}
+    texts = [span["text"] for span in answer["entities"]]
+    tails = {(pair["label"], answer["entities"][pair["tail"]]["label"]) for pair in answer["relations"]}
     assert {tail for name, tail in tails if name == "near"} == {"person"}
     assert {name for name, _ in tails} == {"near", "knows"}
-    sums = {name: sum(each["score"] for each in classes) for name, classes in answer["classifications"].items()}
+    sums = {name: sum(score["score"] for score in classes) for name, classes in answer["classifications"].items()}
     assert (round(sums["topic"], 3), round(sums["tone"], 3)) == (1.0, 1.444)
     page.get_by_role("button", name="Relations", exact=True).click()
     expect(page.locator(".results tbody tr")).to_have_text(
-        [f"0{texts[r['head']]}→ {r['label']} →{texts[r['tail']]}{r['score']:.3f}" for r in answer["relations"]]
+        [f"0{texts[p['head']]}→ {p['label']} →{texts[p['tail']]}{p['score']:.3f}" for p in answer["relations"]]
     )
     for view, table in (("Relations", "relations"), ("Classes", "classifications")):
         page.get_by_role("button", name=view, exact=True).click()
